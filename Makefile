@@ -1,0 +1,51 @@
+# Everything from a clean clone, with Python 3.11+, git and make: `make repro`, `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export MLFLOW_DISABLE_TELEMETRY ?= true
+PORT ?= 5000
+
+# A mirror beside the checkout is used when the user names none.
+ifeq ($(origin CHARLSTM_MIRROR), undefined)
+ifneq ($(wildcard ../shared/datasets/.),)
+export CHARLSTM_MIRROR := $(abspath ../shared/datasets)
+endif
+endif
+
+.PHONY: help repro test test-all lint format smoke ui clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+repro: $(INSTALLED) ## the main job: all six stages on tiny Shakespeare, then the result table
+	dvc repro
+	@python -m pipeline.report
+
+test: $(INSTALLED) ## the fast tests
+	python -m pytest
+
+test-all: $(INSTALLED) ## all tests, the slow ones too (whole pipelines, a browser)
+	python -m pytest -m "slow or not slow"
+
+lint: $(INSTALLED) ## ruff, ruff format, mypy
+	ruff check .
+	ruff format --check .
+	mypy
+
+format: $(INSTALLED) ## let ruff rewrite the code
+	ruff check --fix .
+	ruff format .
+
+ui: $(INSTALLED) ## the MLflow UI with all runs, on 127.0.0.1:$(PORT)
+	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --host 127.0.0.1 --port $(PORT)
+
+clean: ## remove the virtual environment and caches, never results
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis charlstm.egg-info
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "charlstm needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@

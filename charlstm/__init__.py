@@ -1,0 +1,1 @@
+"""charlstm: character-level LSTM training, from bytes to samples. Start at `dvc.yaml`, then `model.py`."""

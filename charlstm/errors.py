@@ -1,0 +1,50 @@
+"""Errors that a user can mend, each told in one line.
+
+    CharlstmError
+    ├── ParamsError         params.yaml: unknown, missing or impossible values
+    ├── DownloadError       no source answered, or the bytes are not the expected ones
+    ├── CorpusError         a text that is missing, empty, not UTF-8 or too short
+    ├── VocabularyError     a vocabulary file that is damaged, or a character it lacks
+    ├── EncodedError        encoded ids that are missing or damaged
+    ├── ModelFolderError    a model folder that is missing, damaged or does not fit
+    ├── HistoryError        a loss history that is missing or damaged
+    └── TrainingError       settings that cannot train, or a loss that is not finite
+
+Stages print the message and exit with 2. Anything else is a defect of ours and keeps its traceback.
+"""
+
+
+class CharlstmError(Exception):
+    """Base of all errors that name what was expected, what came, where, and what to do."""
+
+
+class ParamsError(CharlstmError):
+    """`params.yaml` (or `dvc.yaml`) holds unknown, missing or impossible values."""
+
+
+class DownloadError(CharlstmError):
+    """No source gave the corpus, or what it gave has another SHA-256."""
+
+
+class CorpusError(CharlstmError):
+    """A text is missing, empty, not UTF-8, or too short for what is asked of it."""
+
+
+class VocabularyError(CharlstmError):
+    """A vocabulary file is damaged, or a text has a character that the vocabulary lacks."""
+
+
+class EncodedError(CharlstmError):
+    """A file of encoded ids is missing, damaged, or does not fit its vocabulary."""
+
+
+class ModelFolderError(CharlstmError):
+    """A model folder is missing, damaged, or does not fit what it is used with."""
+
+
+class HistoryError(CharlstmError):
+    """A table of losses is missing or damaged."""
+
+
+class TrainingError(CharlstmError):
+    """Training cannot start with these settings, or its loss stopped being finite."""

@@ -1,0 +1,64 @@
+"""The evaluation protocols, exact, so that numbers can be compared (DESIGN: natural log, fp32, summed in float64).
+
+Each scores every character of a text but the first exactly once:
+
+    windowed_C   consecutive windows of C inputs, zero state at each window's start, the last may be shorter
+    stateful     one pass, zero state at the first character, carried to the last
+
+Shapes: B windows, T time steps.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charlstm.loss import LossSum, summed_nats
+from charlstm.model import CharLSTM
+from charlstm.vocab import Ids
+
+WINDOWS_PER_FORWARD = 128  # bounds memory; has no influence on the result's meaning
+STATEFUL_CHUNK = 2_000  # characters per forward pass; likewise
+
+
+@torch.no_grad()
+def windowed(model: CharLSTM, ids: Ids, context_len: int, *, rank: int = 0, world_size: int = 1) -> LossSum:
+    """`windowed_C` of the windows that process `rank` of `world_size` holds; the processes' sums make the whole."""
+    starts = np.arange(0, len(ids) - 1, context_len)
+    mine = starts[len(starts) * rank // world_size : len(starts) * (rank + 1) // world_size]
+    is_whole = mine + context_len <= len(ids) - 1
+    total = LossSum(0.0, 0)
+    for windows in _chunks(mine[is_whole], WINDOWS_PER_FORWARD):
+        total = _add(total, _score(model, _rows(ids, windows, context_len + 1)))
+    for start in mine[~is_whole]:
+        total = _add(total, _score(model, _rows(ids, np.array([start]), len(ids) - start)))
+    return total
+
+
+@torch.no_grad()
+def stateful(model: CharLSTM, ids: Ids) -> LossSum:
+    """`stateful`: the text read once from beginning to end."""
+    total, state = LossSum(0.0, 0), model.zero_state(1)
+    for start in range(0, len(ids) - 1, STATEFUL_CHUNK):
+        chunk_BT = _rows(ids, np.array([start]), min(STATEFUL_CHUNK + 1, len(ids) - start)).to(state.hidden.device)
+        logits_BTV, state = model(chunk_BT[:, :-1], state)
+        total = _add(total, LossSum(summed_nats(logits_BTV.double(), chunk_BT[:, 1:]).item(), chunk_BT.shape[1] - 1))
+    return total
+
+
+def _score(model: CharLSTM, ids_BT: Tensor) -> LossSum:
+    ids_BT = ids_BT.to(model.head.weight.device)
+    logits_BTV, _ = model(ids_BT[:, :-1])
+    targets_BT = ids_BT[:, 1:]
+    return LossSum(summed_nats(logits_BTV.double(), targets_BT).item(), targets_BT.numel())
+
+
+def _add(a: LossSum, b: LossSum) -> LossSum:
+    return LossSum(a.nats + b.nats, a.num_chars + b.num_chars)
+
+
+def _chunks(values: np.ndarray, size: int) -> list[np.ndarray]:
+    return [values[start : start + size] for start in range(0, len(values), size)]
+
+
+def _rows(ids: Ids, starts: np.ndarray, length: int) -> Tensor:
+    return torch.from_numpy(ids[starts[:, None] + np.arange(length)].astype(np.int64))

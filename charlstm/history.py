@@ -1,0 +1,65 @@
+"""Tables: losses by step and epoch, generated texts; as records, pandas frames and CSV files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from charlstm.errors import HistoryError
+from charlstm.files import atomic_file
+
+
+class StepRow(NamedTuple):
+    """One optimiser update, or the mean over `log_every_steps` of them that end with it."""
+
+    step: int
+    epoch: int
+    train_nats_per_char: float
+    learning_rate: float
+    gradient_norm: float
+
+
+class EpochRow(NamedTuple):
+    """One epoch: mean training loss on the way, validation loss at its end."""
+
+    epoch: int
+    step: int
+    train_nats_per_char: float
+    val_nats_per_char: float
+
+
+class TextRow(NamedTuple):
+    """What the model wrote after an epoch."""
+
+    epoch: int
+    prompt: str
+    text: str
+
+
+def table(rows: Sequence[NamedTuple], columns: tuple[str, ...]) -> pd.DataFrame:
+    """A frame with a row per record."""
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a frame; floats with all digits that tell them apart."""
+    with atomic_file(path) as temporary:
+        frame.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Read what `write_csv` wrote.
+
+    Raises:
+        HistoryError: missing, cut, or without one of `columns`.
+    """
+    try:
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except OSError as error:
+        raise HistoryError(f"{path}: cannot read the table: {error.strerror}") from None
+    except ValueError as error:
+        raise HistoryError(f"{path}: not a CSV table ({' '.join(str(error).split())})") from None
+    if missing := [column for column in columns if column not in frame.columns]:
+        raise HistoryError(f"{path}: expected the columns {', '.join(columns)}; missing: {', '.join(missing)}")
+    return frame

@@ -1,0 +1,76 @@
+"""Two ways to run one LSTM layer along a sequence: the gates one by one, or `nn.LSTM`. One weight layout.
+
+The layout is the gates': `state_dict()` of either layer has the same names and shapes, so either loads the other's.
+Shapes: T time steps, B rows, I input features, H hidden units.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from charlstm.gates import LSTMCell, LSTMState
+
+GATES_IN_TORCH_ORDER = ("input_gate", "forget_gate", "candidate", "output_gate")  # rows of nn.LSTM's weights
+
+
+class GatesLayer(nn.Module):
+    """The readable layer: the cell of `gates.py`, one time step after the other."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.cell = LSTMCell(input_size, hidden_size)
+
+    def forward(self, x_TBI: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """Hidden states (T, B, H) of all steps, and the state after the last one."""
+        hidden_states = []
+        for x_BI in x_TBI:
+            state = self.cell(x_BI, state)
+            hidden_states.append(state.hidden)
+        return torch.stack(hidden_states), state
+
+
+class FusedLayer(nn.Module):
+    """The fast layer: one `nn.LSTM`, the same function of the same weights.
+
+    `nn.LSTM` adds two biases where the equations have one. The second stays zero and is not trained: with both, an
+    optimiser with per-weight steps (Adam) would move the sum twice as fast as the gates' single bias.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(input_size, hidden_size)
+        self.lstm.get_parameter("bias_hh_l0").requires_grad_(False).zero_()
+        self.register_state_dict_post_hook(_split_into_gates)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_join_gates)  # type: ignore[no-untyped-call]
+
+    def forward(self, x_TBI: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """Hidden states (T, B, H) of all steps, and the state after the last one."""
+        hidden_TBH, (hidden_1BH, cell_1BH) = self.lstm(x_TBI, (state.hidden[None], state.cell[None]))
+        return hidden_TBH, LSTMState(hidden_1BH[0], cell_1BH[0])
+
+
+def _split_into_gates(layer: nn.Module, weights: dict[str, Tensor], prefix: str, _: Mapping[str, Any]) -> None:
+    """After `state_dict()`: nn.LSTM's stacked weights become the gates' names."""
+    del weights[f"{prefix}lstm.bias_hh_l0"]
+    stacked = {
+        "from_input.weight": weights.pop(f"{prefix}lstm.weight_ih_l0"),
+        "from_input.bias": weights.pop(f"{prefix}lstm.bias_ih_l0"),
+        "from_hidden.weight": weights.pop(f"{prefix}lstm.weight_hh_l0"),
+    }
+    for name, rows in stacked.items():
+        for gate, part in zip(GATES_IN_TORCH_ORDER, rows.chunk(4), strict=True):
+            weights[f"{prefix}cell.{gate}.{name}"] = part
+
+
+def _join_gates(layer: nn.Module, weights: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Before `load_state_dict()`: the gates' names become nn.LSTM's stacked weights."""
+
+    def stack(name: str) -> Tensor:
+        return torch.cat([weights.pop(f"{prefix}cell.{gate}.{name}") for gate in GATES_IN_TORCH_ORDER])
+
+    weights[f"{prefix}lstm.weight_ih_l0"] = stack("from_input.weight")
+    weights[f"{prefix}lstm.weight_hh_l0"] = stack("from_hidden.weight")
+    weights[f"{prefix}lstm.bias_ih_l0"] = stack("from_input.bias")
+    weights[f"{prefix}lstm.bias_hh_l0"] = torch.zeros_like(weights[f"{prefix}lstm.bias_ih_l0"])

@@ -1,0 +1,41 @@
+"""The loss as a sum of nats with its count, and its units. A mean is taken once, at the very end.
+
+Sums add up over rows, steps and processes; means of unequal parts do not.
+"""
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.nn import functional
+
+IGNORE = -100  # a target that is not scored
+
+
+class LossSum(NamedTuple):
+    """Summed negative log-likelihood (nats) of `num_chars` characters."""
+
+    nats: float
+    num_chars: int
+
+    @property
+    def nats_per_char(self) -> float:
+        """Mean negative natural-log likelihood."""
+        return self.nats / self.num_chars
+
+    @property
+    def bits_per_char(self) -> float:
+        """The same in base 2."""
+        return self.nats_per_char / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nats/char): the size of a uniform alphabet that would be as hard to guess."""
+        return math.exp(self.nats_per_char)
+
+
+def summed_nats(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
+    """Summed negative log-likelihood in nats, a scalar, over all targets but those that are IGNORE."""
+    return functional.cross_entropy(
+        logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=IGNORE, reduction="sum"
+    )

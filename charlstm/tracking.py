@@ -1,0 +1,281 @@
+"""MLflow: a view of what the files already say. The only module that knows it, and it is imported only when used.
+
+The tie between a model and its run is content: a run carries the SHA-256 of the model's weights as a tag, and a later
+stage finds the run by it, or makes one from the files when this server has none.
+
+Everything is sent from one background thread. A server that is slow, full or dead costs a warning, never the training.
+"""
+
+import hashlib
+import json
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+
+from charlstm.history import EpochRow, StepRow, TextRow
+from charlstm.observer import Plan
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+MODEL_TAG = "model_sha256"
+CLOSE_TIMEOUT_SECONDS = 60
+MAX_PARAM_LENGTH = 6_000  # MLflow's limits
+MAX_METRICS_PER_CALL = 1_000
+MAX_PARAMS_PER_CALL = 100
+
+
+class Store(NamedTuple):
+    """Where runs go: a tracking URI, an experiment, and where artifacts go if no server decides that."""
+
+    uri: str
+    experiment: str
+    artifact_root: str | None
+
+
+class Measurement(NamedTuple):
+    """One value of one metric."""
+
+    name: str
+    value: float
+    step: int = 0
+
+
+class TrainingRecord(NamedTuple):
+    """What is known of a finished training from its files: enough to make its run anew."""
+
+    params: Mapping[str, str | int | float]
+    tags: Mapping[str, str]
+    epochs: pd.DataFrame
+    steps: pd.DataFrame
+    texts: pd.DataFrame
+
+
+class Run:
+    """One MLflow run, written in the background, in order.
+
+    `find` is called with the client in the background thread and returns the id of the run to write to.
+    """
+
+    def __init__(self, store: Store, find: Callable[["MlflowClient", str], str]) -> None:
+        self.run_id: str | None = None
+        self._jobs: queue.Queue[Callable[[MlflowClient, str], object] | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, args=(store, find), daemon=True, name="mlflow")
+        self._thread.start()
+
+    def log_params(self, params: Mapping[str, str | int | float]) -> None:
+        """Record parameters; one that the run has already keeps its first value, and the new one becomes a tag."""
+        self._jobs.put(lambda client, run_id: _log_params(client, run_id, params))
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags, replacing older values."""
+        self._jobs.put(lambda client, run_id: _log_tags(client, run_id, tags))
+
+    def log_metrics(self, measurements: Iterable[Measurement]) -> None:
+        """Record metric values."""
+        values, now = list(measurements), int(time.time() * 1000)
+        self._jobs.put(lambda client, run_id: _log_metrics(client, run_id, values, now))
+
+    def log_text(self, path: str, text: str) -> None:
+        """Store `text` as the artifact `path`."""
+        self._jobs.put(lambda client, run_id: client.log_text(run_id, text, path))
+
+    def log_file(self, file: Path, folder: str | None = None) -> None:
+        """Store a file as an artifact, in `folder` of the run."""
+        self._jobs.put(lambda client, run_id: client.log_artifact(run_id, str(file), folder))
+
+    def log_table(self, path: str, frame: pd.DataFrame) -> None:
+        """Store a table as the artifact `path`, a `.json`; one that is there already is left alone."""
+        self._jobs.put(lambda client, run_id: _log_table(client, run_id, path, frame))
+
+    def close(self, status: str | None = None) -> None:
+        """Wait until all is sent, and end the run with `status` (FINISHED, FAILED, KILLED) if given."""
+        if status is not None:
+            self._jobs.put(lambda client, run_id: client.set_terminated(run_id, status))
+        self._jobs.put(None)
+        self._thread.join(CLOSE_TIMEOUT_SECONDS)
+        if self._thread.is_alive():
+            log.warning("MLflow did not answer within %d s; the rest is in the files only", CLOSE_TIMEOUT_SECONDS)
+
+    def _work(self, store: Store, find: Callable[["MlflowClient", str], str]) -> None:
+        try:
+            client, experiment_id = _open(store)
+            self.run_id = find(client, experiment_id)
+            while (job := self._jobs.get()) is not None:
+                job(client, self.run_id)
+        except Exception as error:  # whatever a server, a driver or a disk can raise: the files are the record
+            log.warning("MLflow at %s: %s; the files hold everything, training goes on", store.uri, _one_line(error))
+
+
+class TrainingTracker:
+    """An observer of `train.fit` that fills a new run."""
+
+    def __init__(self, store: Store, params: Mapping[str, str | int | float], tags: Mapping[str, str]) -> None:
+        self.run = Run(store, lambda client, experiment_id: _create_run(client, experiment_id, tags))
+        self.run.log_params(params)
+        self._texts: list[TextRow] = []
+        self._train_seconds, self._chars_per_epoch, self._num_epochs = 0.0, 0, 0
+
+    def on_start(self, plan: Plan) -> None:
+        """Record the size of the work and the hardware it runs on."""
+        self._chars_per_epoch = plan.chars_per_epoch
+        self.run.log_metrics([Measurement("num_parameters", plan.num_parameters)])
+        self.run.set_tags(
+            {"device": plan.device, "precision": plan.precision, "num_processes": str(plan.num_processes)}
+        )
+
+    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
+        """Record losses, learning rate, gradient norm and speed by step."""
+        speed = Measurement("chars_per_second", chars_per_second, row.step)
+        self.run.log_metrics([*_step_metrics([row]), speed])
+
+    def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
+        """Record the epoch's losses and what the model writes now."""
+        self._texts.extend(texts)
+        self._train_seconds += train_seconds
+        self._num_epochs += 1
+        self.run.log_metrics(_epoch_metrics([row]))
+        _log_texts(self.run, texts)
+
+    def finish(self, model_sha256: str) -> None:
+        """Tie the run to its model and end it."""
+        speed = self._chars_per_epoch * self._num_epochs / self._train_seconds
+        self.run.log_metrics([Measurement("train_seconds", self._train_seconds), Measurement("train_speed", speed)])
+        self.run.log_table("texts/by-epoch.json", pd.DataFrame(self._texts))
+        self.run.set_tags({MODEL_TAG: model_sha256})
+        self.run.close("FINISHED")
+
+
+def attach(store: Store, model_sha256: str, record: TrainingRecord) -> Run:
+    """The run of the model with that hash; one made from `record` if the store has none."""
+
+    def find(client: "MlflowClient", experiment_id: str) -> str:
+        return _find_run(client, experiment_id, model_sha256) or _create_from(
+            client, experiment_id, model_sha256, record
+        )
+
+    return Run(store, find)
+
+
+def read_metrics(store: Store, model_sha256: str) -> dict[str, float]:
+    """The latest metrics of the model's run; empty if there is no such run or the store does not answer."""
+    try:
+        client, experiment_id = _open(store)
+        run_id = _find_run(client, experiment_id, model_sha256)
+        return dict(client.get_run(run_id).data.metrics) if run_id else {}
+    except Exception as error:  # as in Run: the view may be gone, the files are not
+        log.warning("MLflow at %s: %s", store.uri, _one_line(error))
+        return {}
+
+
+def _open(store: Store) -> tuple["MlflowClient", str]:
+    from mlflow import MlflowClient
+
+    for noisy in ("mlflow", "alembic"):  # both announce every table of a fresh database
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    client = MlflowClient(store.uri)
+    experiment = client.get_experiment_by_name(store.experiment)
+    if experiment is not None:
+        return client, experiment.experiment_id
+    return client, client.create_experiment(store.experiment, artifact_location=store.artifact_root)
+
+
+def _create_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str]) -> str:
+    return str(client.create_run(experiment_id, tags=dict(tags), run_name=tags.get("dvc_exp_name")).info.run_id)
+
+
+def _find_run(client: "MlflowClient", experiment_id: str, model_sha256: str) -> str | None:
+    runs = client.search_runs(
+        [experiment_id], f"tags.{MODEL_TAG} = '{model_sha256}'", max_results=1, order_by=["start_time DESC"]
+    )
+    return str(runs[0].info.run_id) if runs else None
+
+
+def _create_from(client: "MlflowClient", experiment_id: str, model_sha256: str, record: TrainingRecord) -> str:
+    tags = {**record.tags, MODEL_TAG: model_sha256, "made_from": "files"}
+    run_id = _create_run(client, experiment_id, tags)
+    now = int(time.time() * 1000)
+    _log_params(client, run_id, record.params)
+    step_rows = [StepRow(*row) for row in record.steps[list(StepRow._fields)].itertuples(index=False)]
+    epoch_rows = [EpochRow(*row) for row in record.epochs[list(EpochRow._fields)].itertuples(index=False)]
+    _log_metrics(client, run_id, [*_step_metrics(step_rows), *_epoch_metrics(epoch_rows)], now)
+    _log_table(client, run_id, "texts/by-epoch.json", record.texts)
+    client.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def _step_metrics(rows: Sequence[StepRow]) -> list[Measurement]:
+    return [
+        Measurement(name, value, row.step)
+        for row in rows
+        for name, value in (
+            ("train_loss", row.train_nats_per_char),
+            ("learning_rate", row.learning_rate),
+            ("gradient_norm", row.gradient_norm),
+        )
+    ]
+
+
+def _epoch_metrics(rows: Sequence[EpochRow]) -> list[Measurement]:
+    return [
+        Measurement(name, value, row.epoch)
+        for row in rows
+        for name, value in (("epoch_train_loss", row.train_nats_per_char), ("val_loss", row.val_nats_per_char))
+    ]
+
+
+def _log_texts(run: Run, texts: Sequence[TextRow]) -> None:
+    if texts:
+        body = "\n\n".join(f"=== prompt {row.prompt!r}\n{row.prompt}{row.text}" for row in texts)
+        run.log_text(f"texts/epoch-{texts[0].epoch:03d}.txt", body + "\n")
+
+
+def _log_metrics(client: "MlflowClient", run_id: str, values: Sequence[Measurement], timestamp_ms: int) -> None:
+    from mlflow.entities import Metric
+
+    metrics = [Metric(one.name, one.value, timestamp_ms, one.step) for one in values]
+    for start in range(0, len(metrics), MAX_METRICS_PER_CALL):
+        client.log_batch(run_id, metrics=metrics[start : start + MAX_METRICS_PER_CALL])
+
+
+def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, str | int | float]) -> None:
+    from mlflow.entities import Param
+
+    known = client.get_run(run_id).data.params
+    values = {name: str(value)[:MAX_PARAM_LENGTH] for name, value in params.items()}
+    new = [Param(name, value) for name, value in values.items() if name not in known]
+    for start in range(0, len(new), MAX_PARAMS_PER_CALL):
+        client.log_batch(run_id, params=new[start : start + MAX_PARAMS_PER_CALL])
+    changed = {f"changed.{name}": value for name, value in values.items() if known.get(name, value) != value}
+    _log_tags(client, run_id, changed)
+
+
+def _log_tags(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> None:
+    from mlflow.entities import RunTag
+
+    if tags:
+        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+
+def _log_table(client: "MlflowClient", run_id: str, path: str, frame: pd.DataFrame) -> None:
+    """MLflow appends to a table that exists; a run that is written again must not grow."""
+    folder = path.rpartition("/")[0]
+    if path not in [artifact.path for artifact in client.list_artifacts(run_id, folder or None)]:
+        client.log_table(run_id, frame, path)
+
+
+def params_sha256(params: Mapping[str, str | int | float]) -> str:
+    """The SHA-256 of all parameters, as a name for a recipe."""
+    return hashlib.sha256(json.dumps(dict(params), sort_keys=True).encode()).hexdigest()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -1,0 +1,39 @@
+"""Stage encode: texts -> ids and the vocabulary."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from charlstm.corpus import read_text
+from charlstm.params import Params
+from charlstm.vocab import Vocab, describe, replace_unseen, save_ids
+from pipeline import stage
+from pipeline.paths import Paths
+
+log = logging.getLogger("charlstm")
+
+
+def run(params: Params, paths: Paths) -> None:
+    """Number the training part's characters by code point and write both parts as ids."""
+    train, val = read_text(paths.split / "train.txt"), read_text(paths.split / "val.txt")
+    alphabet = train
+    if params.encode.unseen == "replace":
+        alphabet, val, unseen = replace_unseen(train, val)
+        if unseen:
+            log.warning(
+                "characters that training never sees became U+FFFD in the validation part: %s", describe(unseen)
+            )
+    vocab = Vocab.of(alphabet)
+    save_ids(paths.encoded / "train.npy", vocab.encode(train))
+    save_ids(paths.encoded / "val.npy", vocab.encode(val))
+    vocab.save(paths.encoded / "vocab.json")
+    log.info("%d distinct characters, ids as %s", len(vocab), vocab.dtype)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage; its exit code."""
+    return stage.run(run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""How many CPU threads a process may use."""
+
+import os
+
+import psutil
+import torch
+
+
+def set_num_threads() -> None:
+    """Share the cores out among this machine's processes, unless the user chose.
+
+    `accelerate launch` and `torchrun` set OMP_NUM_THREADS=1 where it is unset, which leaves all cores but one idle.
+    A choice is a value above 1, or any value in the environment that the launcher itself was given.
+    """
+    threads = os.environ.get("OMP_NUM_THREADS")
+    is_launched = "TORCHELASTIC_RUN_ID" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
+    if is_launched and threads == "1":
+        threads = _environment_of_launcher().get("OMP_NUM_THREADS")
+    if threads is None:
+        torch.set_num_threads(max(1, num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def num_cores() -> int:
+    """Physical cores that this process may run on: two hyper-threads of a core only get in each other's way here."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, psutil.cpu_count(logical=False) or allowed)
+
+
+def _environment_of_launcher() -> dict[str, str]:
+    try:
+        parent = psutil.Process().parent()
+        return parent.environ() if parent else {}
+    except psutil.Error:
+        return {}

@@ -1,0 +1,36 @@
+"""Where the stages' files are: the `paths` of `dvc.yaml`, the only place that names them."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from charlstm.errors import ParamsError
+from charlstm.params import load_yaml, validate
+
+
+class Paths(BaseModel):
+    """Files and folders, relative to the project's root."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    corpus: Path
+    split: Path
+    encoded: Path
+    model: Path
+    train: Path
+    evaluate: Path
+    samples: Path
+
+
+def load_paths(path: Path) -> Paths:
+    """The `paths` that `dvc.yaml` declares.
+
+    Raises:
+        ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`.
+    """
+    document = load_yaml(path)
+    variables = document.get("vars") if isinstance(document, dict) else None
+    for entry in variables or []:
+        if isinstance(entry, dict) and "paths" in entry:
+            return validate(Paths, entry["paths"], path)
+    raise ParamsError(f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root")

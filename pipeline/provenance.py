@@ -1,0 +1,64 @@
+"""What the environment says about a run: the MLflow store, the git commit, the DVC experiment, the hashes."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from charlstm.files import sha256
+from charlstm.history import EpochRow, StepRow, TextRow, read_csv
+from charlstm.params import Params
+from charlstm.tracking import Store, TrainingRecord, params_sha256
+from pipeline.paths import Paths
+
+# Used where the user's environment does not say otherwise: no usage statistics, and a dead server is soon given up.
+MLFLOW_DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+
+
+def store() -> Store:
+    """MLflow's standard variables, else a database in the project's root: the main one also in `dvc exp run --temp`."""
+    for name, value in MLFLOW_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "charlstm")
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return Store(uri, experiment, artifact_root=None)
+    root = Path(os.environ.get("DVC_ROOT", ".")).resolve()
+    return Store(f"sqlite:///{root / 'mlflow.db'}", experiment, artifact_root=(root / "mlartifacts").as_uri())
+
+
+def tags(params: Params, paths: Paths) -> dict[str, str]:
+    """Hashes of corpus and parameters, the git commit, and the DVC experiment if there is one."""
+    found = {"corpus_sha256": sha256(paths.corpus), "params_sha256": params_sha256(params.flat())}
+    if params.download.fallback and found["corpus_sha256"] == params.download.fallback.sha256:
+        found["corpus"] = f"FALLBACK {params.download.fallback.requirement}"
+    else:
+        found["corpus"] = params.download.source
+    if commit := _git("rev-parse", "HEAD"):
+        found["mlflow.source.git.commit"] = commit
+        found["git_dirty"] = "yes" if _git("status", "--porcelain", "--untracked-files=no") else "no"
+    if name := os.environ.get("DVC_EXP_NAME"):
+        found["dvc_exp_name"] = name
+    return found
+
+
+def training_record(params: Params, paths: Paths) -> TrainingRecord:
+    """What the files say of the training, for a store that has not seen it."""
+    return TrainingRecord(
+        params=params.flat(),
+        tags=tags(params, paths),
+        epochs=read_csv(paths.train / "history.csv", EpochRow._fields),
+        steps=read_csv(paths.train / "steps.csv", StepRow._fields),
+        texts=read_csv(paths.train / "texts.csv", TextRow._fields),
+    )
+
+
+def _git(*arguments: str) -> str:
+    """What git prints; nothing outside a repository or without git."""
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

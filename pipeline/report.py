@@ -1,0 +1,86 @@
+"""Not a stage: the result table that `make repro` ends with, read from the files and the model's MLflow run."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from charlstm.checkpoint import WEIGHTS
+from charlstm.errors import HistoryError
+from charlstm.files import sha256
+from charlstm.history import read_csv
+from charlstm.params import Params
+from charlstm.published import PUBLISHED, TINY_SHAKESPEARE_SHA256
+from charlstm.tracking import read_metrics
+from pipeline import provenance, stage
+from pipeline.paths import Paths
+
+EXCERPT_LINES = 8
+
+
+def run(params: Params, paths: Paths) -> None:
+    """Print losses beside published ones, size, speed, a sample, and where to look next."""
+    train, evaluate = _read_json(paths.train / "metrics.json"), _read_json(paths.evaluate / "metrics.json")
+    is_comparable = sha256(paths.corpus) == TINY_SHAKESPEARE_SHA256
+    console = Console(highlight=False)
+    console.print(_losses(evaluate, is_comparable))
+    if not is_comparable:
+        console.print("Another corpus than tiny Shakespeare: published losses do not apply.")
+    console.print(f"{train['num_parameters']:,} parameters, best epoch {train['best_epoch']} of {train['num_epochs']}")
+    speed = read_metrics(provenance.store(), sha256(paths.model / WEIGHTS))
+    if "train_speed" in speed:
+        console.print(f"{speed['train_speed']:,.0f} characters a second, {speed['train_seconds']:.0f} s of training")
+    prompt, temperature, text = _sample(paths)
+    console.print(f"\n[bold]A sample[/bold], prompt {prompt!r}, temperature {temperature}:")
+    console.print(*(prompt + text).splitlines()[:EXCERPT_LINES], sep="\n", markup=False)
+    console.print(
+        f"\nAll samples: {paths.samples}/   losses: dvc metrics show   curve: {paths.evaluate}/loss_curve.png   "
+        "runs: make ui",
+        soft_wrap=True,
+    )
+
+
+def _losses(evaluate: dict[str, Any], is_comparable: bool) -> Table:
+    table = Table(title="Loss on the validation part (nats per character; lower is better)")
+    for column in ("protocol", "this model", "bits/char", "published", "by"):
+        table.add_column(column)
+    published = {one.protocol: one for one in PUBLISHED} if is_comparable else {}
+    for protocol, loss in evaluate.items():
+        other = published.get(protocol)
+        table.add_row(
+            protocol,
+            f"{loss['nats_per_char']:.4f}",
+            f"{loss['bits_per_char']:.4f}",
+            f"{other.nats_per_char:.4f}" if other else "",
+            other.system if other else "",
+        )
+    return table
+
+
+def _sample(paths: Paths) -> tuple[str, float, str]:
+    """Prompt, temperature and text of the sample drawn nearest to temperature 0.8, the last such prompt's first."""
+    samples = read_csv(paths.samples / "samples.csv", ("prompt", "temperature", "text"))
+    distance = (samples["temperature"] - 0.8).abs()
+    nearest = samples[distance == distance.min()]
+    row = nearest[nearest["prompt"] == nearest["prompt"].iloc[-1]].iloc[0]
+    return str(row["prompt"]), float(row["temperature"]), str(row["text"])
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        raise HistoryError(f"{path}: no results yet, or a damaged file; run `dvc repro`") from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the report; the exit code."""
+    return stage.run(run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""Stage sample: model -> generated texts, for prompts x temperatures x seeds."""
+
+import itertools
+import re
+import sys
+from collections.abc import Sequence
+
+import pandas as pd
+
+from charlstm.checkpoint import load_model
+from charlstm.files import atomic_folder, sha256
+from charlstm.history import write_csv
+from charlstm.params import Params
+from charlstm.sample import SamplingRule, check_prompts, generate
+from charlstm.tracking import attach
+from pipeline import provenance, stage
+from pipeline.hardware import set_num_threads
+from pipeline.paths import Paths
+
+
+def run(params: Params, paths: Paths) -> None:
+    """Generate, write one file a text and one table of all, and add both to the model's MLflow run."""
+    set_num_threads()
+    section = params.sample
+    model, vocab, model_sha256 = load_model(paths.model, params.model.implementation)
+    check_prompts(vocab, section.prompts)
+    rows = []
+    for prompt, temperature, seed in itertools.product(section.prompts, section.temperatures, section.seeds):
+        rule = SamplingRule(temperature, section.top_k, section.top_p)
+        text = generate(model, vocab, prompt, num_chars=section.num_chars, rule=rule, seed=seed)
+        rows.append({"prompt": prompt, **rule._asdict(), "seed": seed, "text": text})
+    samples = pd.DataFrame(rows)
+    with atomic_folder(paths.samples) as folder:
+        write_csv(folder / "samples.csv", samples)
+        for index, row in enumerate(rows):
+            (folder / _file_name(index, row)).write_text(f"{row['prompt']}{row['text']}\n", "utf-8", newline="")
+
+    tracked = attach(provenance.store(), model_sha256, provenance.training_record(params, paths))
+    tracked.log_params(params.flat())
+    name = f"samples/{sha256(paths.samples / 'samples.csv')[:8]}"  # a new folder for every set of texts
+    for file in sorted(paths.samples.glob("*.txt")):
+        tracked.log_file(file, name)
+    tracked.log_table(f"{name}/samples.json", samples)
+    tracked.close()
+
+
+def _file_name(index: int, row: dict[str, object]) -> str:
+    """E.g. `02-romeo-temperature-0.8-seed-1.txt`: in the table's order, readable in a list."""
+    words = re.sub(r"\W+", "-", str(row["prompt"]).lower()).strip("-")[:20] or "newline"
+    return f"{index:02d}-{words}-temperature-{row['temperature']}-seed-{row['seed']}.txt"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage; its exit code."""
+    return stage.run(run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""Stage split: corpus -> contiguous training and validation parts."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from charlstm.corpus import read_text, split_text
+from charlstm.files import write_text
+from charlstm.params import Params
+from pipeline import stage
+from pipeline.paths import Paths
+
+log = logging.getLogger("charlstm")
+
+
+def run(params: Params, paths: Paths) -> None:
+    """Cut the corpus in two, by characters and without loss."""
+    train, val = split_text(read_text(paths.corpus), params.split.val_fraction)
+    write_text(paths.split / "train.txt", train)
+    write_text(paths.split / "val.txt", val)
+    log.info("%d characters for training, %d for validation", len(train), len(val))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage; its exit code."""
+    return stage.run(run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

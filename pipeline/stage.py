@@ -1,0 +1,48 @@
+"""What all stages share: load parameters and paths, run, and turn errors into one line and an exit code."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from charlstm.errors import CharlstmError
+from charlstm.params import Params, load_params
+from pipeline.paths import Paths, load_paths
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+Stage = Callable[[Params, Paths], None]
+
+
+def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
+    """Run `stage` in the current folder; its exit code. A stage takes no options: `params.yaml` has them."""
+    name = stage.__module__ if stage.__module__ != "__main__" else Path(sys.argv[0]).stem
+    argparse.ArgumentParser(prog=f"python -m pipeline.{name.rpartition('.')[2]}", description=stage.__doc__).parse_args(
+        argv
+    )
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("charlstm").setLevel(logging.INFO)
+    try:
+        stage(load_params(Path("params.yaml")), load_paths(Path("dvc.yaml")))
+    except CharlstmError as error:
+        return _fail(str(error), EXIT_BAD_INPUT)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        return _fail("interrupted", EXIT_INTERRUPTED)
+    return 0
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for all that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _fail(message: str, code: int) -> int:
+    if is_first_process():
+        logging.getLogger("charlstm").error(" ".join(message.split("\n")))
+    return code

@@ -1,0 +1,82 @@
+"""Stage train: encoded text -> model. Started by `python -m`, `accelerate launch -m` or `torchrun -m`."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from charlstm.checkpoint import WEIGHTS, save_model
+from charlstm.files import sha256, write_text
+from charlstm.history import EpochRow, StepRow, TextRow, table, write_csv
+from charlstm.params import Params
+from charlstm.tracking import TrainingTracker
+from charlstm.train import Data, Result, fit, launch
+from charlstm.vocab import Vocab, load_ids
+from pipeline import provenance, stage
+from pipeline.console import TrainingConsole
+from pipeline.hardware import set_num_threads
+from pipeline.paths import Paths
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuDNN's LSTM is reproducible only with a fixed workspace
+
+
+def run(params: Params, paths: Paths) -> None:
+    """Train on whatever processes and devices the launcher decided on."""
+    set_num_threads()
+    vocab = Vocab.load(paths.encoded / "vocab.json")
+    train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
+    data = Data(train_ids, val_ids, vocab)
+    accelerator = launch(params.train.precision)
+    try:
+        if accelerator.is_main_process:
+            _train_and_write(params, paths, data, accelerator)
+        else:
+            fit(data, params.model, params.train, accelerator, observers=[])
+    finally:
+        accelerator.end_training()
+
+
+def _train_and_write(params: Params, paths: Paths, data: Data, accelerator: Any) -> None:  # noqa: ANN401  # Accelerator
+    console = TrainingConsole()
+    tracker = TrainingTracker(provenance.store(), params.flat(), provenance.tags(params, paths))
+    status = "FAILED"
+    try:
+        result = fit(data, params.model, params.train, accelerator, observers=[console, tracker])
+        _write(paths, result, data.vocab)
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        console.close()
+        if status == "FINISHED":
+            tracker.finish(sha256(paths.model / WEIGHTS))
+        else:
+            tracker.run.close(status)
+
+
+def _write(paths: Paths, result: Result, vocab: Vocab) -> None:
+    """All outputs, at the very end: none appears if training fails."""
+    save_model(paths.model, result.weights, result.shape, vocab)
+    write_csv(paths.train / "history.csv", table(result.epochs, EpochRow._fields))
+    write_csv(paths.train / "steps.csv", table(result.steps, StepRow._fields))
+    write_csv(paths.train / "texts.csv", table(result.texts, TextRow._fields))
+    metrics = {
+        "best_epoch": result.best.epoch,
+        "num_epochs": len(result.epochs),
+        "num_steps": result.epochs[-1].step,
+        "num_parameters": result.num_parameters,
+        "train_nats_per_char": result.best.train_nats_per_char,
+        "val_nats_per_char": result.best.val_nats_per_char,
+    }
+    write_text(paths.train / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage; its exit code."""
+    return stage.run(run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

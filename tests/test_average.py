@@ -1,0 +1,24 @@
+import pytest
+import torch
+
+from charlstm.average import moving_average
+
+
+def test_follows_the_recurrence_with_its_short_memory_at_first() -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    average, expected = moving_average(model, decay=0.5), None
+    for t in range(30):
+        torch.nn.init.constant_(model.weight, float(t * t))
+        average.update_parameters(model)
+        decay = min(0.5, (1 + t) / (10 + t))
+        expected = float(t * t) if expected is None else decay * expected + (1 - decay) * t * t
+        assert float(average.module.weight) == pytest.approx(expected)
+
+
+def test_decay_zero_follows_the_weights() -> None:
+    model = torch.nn.Linear(2, 2)
+    average = moving_average(model, decay=0)
+    for _ in range(3):
+        torch.nn.init.normal_(model.weight)
+        average.update_parameters(model)
+        torch.testing.assert_close(average.module.weight, model.weight)

@@ -1,0 +1,191 @@
+"""Bad input gives one line that says what is wrong, exit code 2, and no half-written output."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from projects import BEFORE_TRAINING, run_stage, run_stages
+from safetensors.torch import load_file, save_file
+
+Spoil = Callable[[Path], object]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny project that has run up to and including train; copied for each test."""
+    from conftest import TINY, write_params
+    from imports import ROOT
+
+    assert TINY
+    folder = tmp_path_factory.mktemp("trained") / "project"
+    folder.mkdir()
+    shutil.copytree(ROOT / "charlstm", folder / "charlstm", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    write_params(folder, {})
+    (folder / "text.txt").write_text(
+        "".join(file.read_text() for file in sorted((ROOT / "charlstm").glob("*.py")))[:6000]
+    )
+    run_stages(folder, *BEFORE_TRAINING, "train")
+    return folder
+
+
+def replace(name: str, old: str, new: str) -> Spoil:
+    def spoil(folder: Path) -> None:
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new))
+
+    return spoil
+
+
+def write(name: str, content: bytes) -> Spoil:
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def remove(name: str) -> Spoil:
+    return lambda folder: (folder / name).unlink()
+
+
+def cut(name: str) -> Spoil:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-7])
+
+
+def folder_instead(name: str) -> Spoil:
+    def spoil(folder: Path) -> None:
+        (folder / name).unlink()
+        (folder / name).mkdir()
+
+    return spoil
+
+
+def file_instead_of_folder(name: str) -> Spoil:
+    def spoil(folder: Path) -> None:
+        shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("in the way")
+
+    return spoil
+
+
+def other_weights(folder: Path) -> None:
+    path = folder / "artifacts/model/model.safetensors"
+    save_file({name: weight + 1 for name, weight in load_file(path).items()}, path)
+
+
+def bigger_vocabulary(folder: Path) -> None:
+    path = folder / "artifacts/model/vocab.json"
+    path.write_text(json.dumps({"characters": [*json.loads(path.read_text())["characters"], "☃"]}))
+
+
+def drop_encoded_character(folder: Path) -> None:
+    path = folder / "Datasets/encoded/vocab.json"
+    path.write_text(json.dumps({"characters": json.loads(path.read_text())["characters"][:-1]}))
+
+
+WRONG_HASH = "0" * 64
+CORPUS, IDS, MODEL = "Datasets/shakespear.txt", "Datasets/encoded/train.npy", "artifacts/model"
+CASES = [
+    ("download", remove("text.txt"), "text.txt: No such file or directory"),
+    ("download", folder_instead("text.txt"), "text.txt: Is a directory"),
+    ("download", replace("params.yaml", "  sha256: ", f"  sha256: {WRONG_HASH} #"), f"expected SHA-256 {WRONG_HASH}, found"),
+    ("download", replace("params.yaml", "source: text.txt", "source: gopher://x/y"), "gopher"),
+    ("download", file_instead_of_folder("Datasets"), "Datasets"),
+    ("split", remove(CORPUS), f"{CORPUS}: no such file"),
+    ("split", write(CORPUS, b""), f"{CORPUS}: expected a text, found an empty file"),
+    ("split", write(CORPUS, b"x"), "a text of 1 characters splits into 0 for training and 1 for validation"),
+    ("split", write(CORPUS, b"caf\xe9 au lait"), "byte 0xe9 at offset 3"),
+    ("encode", remove("Datasets/split/val.txt"), "val.txt: no such file"),
+    ("train", remove("params.yaml"), "params.yaml: cannot read the parameters: No such file"),
+    ("train", remove("dvc.yaml"), "dvc.yaml: cannot read the parameters: No such file"),
+    ("train", replace("params.yaml", "  epochs:", "  epoch:"), "train.epochs is missing; train.epoch is not a parameter"),
+    ("train", replace("params.yaml", "hidden_size: 16", "hidden_size: sixteen"), 'model.hidden_size should be a valid integer, got "sixteen"'),
+    ("train", replace("params.yaml", "batch_size: 4", "batch_size: -4"), "train.batch_size should be greater than 0, got -4"),
+    ("train", replace("params.yaml", "learning_rate: 0.004", "learning_rate: .nan"), "train.learning_rate"),
+    ("train", replace("params.yaml", "context_len: 16", "context_len: 5000"), "a batch_size of 1 or a context_len of 1349 would fit"),
+    ("train", replace("params.yaml", "batching: streams", "batching: windows\n  #"), "train.batching"),
+    ("train", remove(IDS), f"{IDS}: cannot read encoded text: No such file"),
+    ("train", cut(IDS), f"{IDS}: expected a .npy array of ids"),
+    ("train", drop_encoded_character, "does not fit the vocabulary"),
+    ("train", write("Datasets/encoded/vocab.json", b"{"), "vocab.json: expected"),
+    ("evaluate", cut(f"{MODEL}/model.safetensors"), "model.safetensors: damaged, or of another model"),
+    ("evaluate", other_weights, "model.safetensors: damaged, or of another model"),
+    ("evaluate", bigger_vocabulary, "vocab.json: damaged, or of another model"),
+    ("evaluate", cut(f"{MODEL}/config.json"), "config.json: expected the sizes and hashes"),
+    ("evaluate", write("artifacts/train/history.csv", b"epoch\n1\n"), "history.csv: expected the columns"),
+    ("sample", replace("params.yaml", "- 'def '", "- 'def ☃'"), "the prompt 'def ☃' has characters that the model never saw: '☃' (U+2603, 1 times)"),
+    ("sample", replace("params.yaml", "top_p: 0.98", "top_p: 0"), "sample.top_p should be greater than 0, got 0"),
+    ("sample", folder_instead(f"{MODEL}/vocab.json"), "vocab.json: cannot read the model: Is a directory"),
+    ("report", remove("artifacts/train/metrics.json"), "metrics.json: no results yet"),
+]  # fmt: skip
+OUTPUTS = {
+    "download": ["Datasets/shakespear.txt"],
+    "split": ["Datasets/split"],
+    "encode": ["Datasets/encoded"],
+    "train": ["artifacts/model", "artifacts/train"],
+    "evaluate": ["artifacts/evaluate"],
+    "sample": ["artifacts/samples"],
+    "report": [],
+}
+
+
+@pytest.mark.parametrize(("stage", "spoil", "expected"), CASES)
+def test_one_line_exit_2_nothing_half_written(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    stage: str,
+    spoil: Spoil,
+    expected: str,
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(trained, project)
+    monkeypatch.chdir(project)
+    for output in OUTPUTS[stage]:  # as DVC does before a stage runs
+        path = project / output
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    if stage == "download":
+        (project / "Datasets").rename(project / "elsewhere")
+    spoil(project)
+    before = {file for file in project.rglob("*") if "__pycache__" not in file.parts}
+
+    with caplog.at_level(logging.WARNING):
+        code = import_module(f"pipeline.{stage}").main([])
+
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert code == 2, errors
+    assert len(errors) == 1
+    assert expected in errors[0]
+    assert "\n" not in errors[0]
+    after = {file for file in project.rglob("*") if "__pycache__" not in file.parts}
+    assert {file.name for file in after - before} <= {"mlflow.db", "mlartifacts"}
+
+
+def test_there_are_enough_cases() -> None:
+    assert len(CASES) >= 25
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_folder(trained: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(trained, project)
+    (project / "Datasets/split").chmod(0o500)
+    done = run_stage(project, "split")
+    assert done.returncode == 2
+    assert "Permission denied" in done.stderr
+
+
+def test_a_user_sees_no_traceback(trained: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(trained, project)
+    (project / "Datasets/shakespear.txt").write_bytes(b"")
+    done = run_stage(project, "split")
+    assert done.returncode == 2
+    assert done.stderr == "ERROR: Datasets/shakespear.txt: expected a text, found an empty file\n"
+    assert done.stdout == ""

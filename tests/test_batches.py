@@ -1,0 +1,100 @@
+"""Every character once, the same global batches for any number of processes."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charlstm.batches import Batches, StreamBatches, WindowBatches, rows_of
+from charlstm.errors import TrainingError
+from charlstm.loss import IGNORE
+
+
+def position_ids(length: int) -> np.ndarray:
+    """Ids that are their own positions, so that a batch shows where it was read."""
+    return np.arange(length, dtype=np.uint16)
+
+
+def scored_pairs(batches: Batches, epoch: int) -> Counter[tuple[int, int]]:
+    pairs: Counter[tuple[int, int]] = Counter()
+    for step in range(batches.steps_per_epoch):
+        inputs_BT, targets_BT = batches.batch(epoch, step)
+        scored = targets_BT != IGNORE
+        assert int(scored.sum()) == batches.num_chars(step)
+        pairs.update(zip(inputs_BT[scored].tolist(), targets_BT[scored].tolist(), strict=True))
+    return pairs
+
+
+@given(
+    length=st.integers(30, 400), batch_size=st.integers(1, 5), context_len=st.integers(1, 6), epoch=st.integers(1, 9)
+)
+def test_streams_score_every_pair_once(length: int, batch_size: int, context_len: int, epoch: int) -> None:
+    batches = StreamBatches(position_ids(length), batch_size=batch_size, context_len=context_len, seed=0)
+    assert scored_pairs(batches, epoch) == Counter((at, at + 1) for at in range(length - 1))
+
+
+def test_streams_go_on_where_they_stopped_and_start_elsewhere_each_epoch() -> None:
+    batches = StreamBatches(position_ids(1001), batch_size=4, context_len=50, seed=0)
+    assert batches.steps_per_epoch == 5
+    for step in range(4):
+        ends, begins = batches.batch(1, step).inputs_BT[:, -1], batches.batch(1, step + 1).inputs_BT[:, 0]
+        assert torch.equal((ends + 1) % 1000, begins)
+    firsts = {int(batches.batch(epoch, 0).inputs_BT[0, 0]) for epoch in range(1, 9)}
+    assert len(firsts) == 8
+
+
+@given(
+    length=st.integers(40, 200), batch_size=st.integers(1, 5), context_len=st.integers(1, 6), stride=st.integers(1, 7)
+)
+def test_windows_are_read_once_each(length: int, batch_size: int, context_len: int, stride: int) -> None:
+    batches = WindowBatches(position_ids(length), batch_size=batch_size, context_len=context_len, stride=stride, seed=0)
+    expected = Counter(
+        (at, at + 1) for start in range(0, length - context_len, stride) for at in range(start, start + context_len)
+    )
+    assert scored_pairs(batches, 1) == expected
+
+
+def test_windows_come_in_another_order_each_epoch_the_same_each_time() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        batches = WindowBatches(position_ids(300), batch_size=4, context_len=5, stride=1, seed=seed)
+        return [int(at) for step in range(batches.steps_per_epoch) for at in batches.batch(epoch, step).inputs_BT[:, 0]]
+
+    assert order(0, 1) == order(0, 1)
+    assert order(0, 1) != order(0, 2)
+    assert order(0, 1) != order(1, 1)
+
+
+@pytest.mark.parametrize("kind", ["streams", "windows"])
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_processes_share_out_the_rows_of_one_global_batch(kind: str, world_size: int) -> None:
+    def make(rank: int, size: int) -> Batches:
+        common = {"batch_size": 10, "context_len": 7, "seed": 5, "rank": rank, "world_size": size}
+        if kind == "streams":
+            return StreamBatches(position_ids(500), **common)
+        return WindowBatches(position_ids(500), stride=3, **common)
+
+    whole, shares = make(0, 1), [make(rank, world_size) for rank in range(world_size)]
+    assert whole.steps_per_epoch > 3
+    for step in range(whole.steps_per_epoch):
+        for field in range(2):
+            parts = [share.batch(2, step)[field] for share in shares]
+            assert torch.equal(torch.cat(parts), whole.batch(2, step)[field])
+
+
+def test_rows_are_contiguous_and_even() -> None:
+    assert [rows_of(rank, 3, 10) for rank in range(3)] == [slice(0, 3), slice(3, 6), slice(6, 10)]
+    with pytest.raises(TrainingError, match="10 rows over all processes, but 11 processes were started"):
+        rows_of(0, 11, 10)
+
+
+def test_too_little_text_is_refused_with_what_would_fit() -> None:
+    with pytest.raises(TrainingError, match="a batch_size of 9 or a context_len of 3 would fit") as caught:
+        StreamBatches(position_ids(100), batch_size=32, context_len=10, seed=0)
+    assert "100 characters" in str(caught.value)
+    StreamBatches(position_ids(100), batch_size=9, context_len=10, seed=0)
+    StreamBatches(position_ids(100), batch_size=32, context_len=3, seed=0)
+    with pytest.raises(TrainingError, match="90 windows of train.context_len 10, too few for a train.batch_size of 91"):
+        WindowBatches(position_ids(100), batch_size=91, context_len=10, stride=1, seed=0)

@@ -1,0 +1,106 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from charlstm.checkpoint import CONFIG, VOCAB, WEIGHTS, load_model, save_model
+from charlstm.errors import ModelFolderError
+from charlstm.files import sha256
+from charlstm.model import CharLSTM, ModelShape
+from charlstm.vocab import Vocab
+
+SHAPE = ModelShape(vocab_size=3, embedding_size=2, hidden_size=4, num_layers=2)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_model(tmp_path / "model", CharLSTM(SHAPE, "gates").state_dict(), SHAPE, Vocab("abc"))
+    return tmp_path / "model"
+
+
+def rehash(folder: Path) -> None:
+    """Make the hashes fit, as a careful vandal would."""
+    config = json.loads((folder / CONFIG).read_text())
+    config["sha256"] = {name: sha256(folder / name) for name in (WEIGHTS, VOCAB)}
+    (folder / CONFIG).write_text(json.dumps(config))
+
+
+def test_either_implementation_loads_it(folder: Path) -> None:
+    assert {file.name for file in folder.iterdir()} == {WEIGHTS, CONFIG, VOCAB}
+    ids_BT = torch.tensor([[0, 1, 2, 1]])
+    gates, fused = (load_model(folder, implementation) for implementation in ("gates", "fused"))
+    torch.testing.assert_close(gates.model(ids_BT)[0], fused.model(ids_BT)[0])
+    assert gates.vocab == Vocab("abc")
+    assert gates.sha256 == fused.sha256 == sha256(folder / WEIGHTS)
+    assert not any(weight.requires_grad for weight in fused.model.parameters())
+
+
+def test_the_same_weights_are_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    weights = load_file(folder / WEIGHTS)
+    save_model(tmp_path / "again", dict(reversed(weights.items())), SHAPE, Vocab("abc"))
+    for name in (WEIGHTS, CONFIG, VOCAB):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, CONFIG, VOCAB])
+def test_missing_cut_or_flipped_files(folder: Path, name: str) -> None:
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ModelFolderError, match=f"{name}: .*damaged"):
+        load_model(folder, "fused")
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    (folder / name).write_bytes(flipped)
+    with pytest.raises(ModelFolderError):
+        load_model(folder, "fused")
+    (folder / name).unlink()
+    with pytest.raises(ModelFolderError, match=f"{name}: cannot read the model: No such file"):
+        load_model(folder, "fused")
+    (folder / name).mkdir()
+    with pytest.raises(ModelFolderError, match=f"{name}: cannot read the model: Is a directory"):
+        load_model(folder, "fused")
+
+
+def test_weights_of_another_model(folder: Path, tmp_path: Path) -> None:
+    other = ModelShape(3, 2, 5, 2)
+    save_model(tmp_path / "other", CharLSTM(other, "gates").state_dict(), other, Vocab("abc"))
+    shutil.copy(tmp_path / "other" / WEIGHTS, folder / WEIGHTS)
+    with pytest.raises(ModelFolderError, match="damaged, or of another model: expected SHA-256"):
+        load_model(folder, "fused")
+    rehash(folder)
+    with pytest.raises(ModelFolderError, match=r"head.weight: expected float32 \(3, 4\), found float32 \(3, 5\)"):
+        load_model(folder, "fused")
+
+
+def test_vocabulary_of_another_size(folder: Path) -> None:
+    Vocab("abcd").save(folder / VOCAB)
+    rehash(folder)
+    with pytest.raises(ModelFolderError, match="vocabulary has 4 characters, the model 3"):
+        load_model(folder, "fused")
+
+
+def test_missing_extra_and_wrongly_typed_weights_are_named(folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS)
+    weights["extra"] = weights.pop("head.bias")
+    weights["embedding.weight"] = weights["embedding.weight"].double()
+    save_file(weights, folder / WEIGHTS)
+    rehash(folder)
+    with pytest.raises(ModelFolderError) as caught:
+        load_model(folder, "gates")
+    for part in (
+        "head.bias: expected float32 (3,), found nothing",
+        "extra: expected nothing, found float32 (3,)",
+        "embedding.weight: expected float32 (3, 2), found float64 (3, 2)",
+    ):
+        assert part in str(caught.value)
+
+
+def test_a_safetensors_file_that_is_none(folder: Path) -> None:
+    (folder / WEIGHTS).write_bytes(b"not weights")
+    rehash(folder)
+    with pytest.raises(ModelFolderError, match="not a whole safetensors file"):
+        load_model(folder, "gates")

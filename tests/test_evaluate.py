@@ -1,0 +1,58 @@
+"""The protocols against a loop that scores one character at a time."""
+
+import numpy as np
+import pytest
+import torch
+
+from charlstm import evaluate
+from charlstm.loss import LossSum
+from charlstm.model import CharLSTM, ModelShape
+
+NUM_IDS = 307
+
+
+@pytest.fixture(scope="module")
+def model() -> CharLSTM:
+    torch.manual_seed(0)
+    return CharLSTM(ModelShape(9, 4, 6, 2), "fused").double().eval()
+
+
+@pytest.fixture(scope="module")
+def ids() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 9, NUM_IDS).astype(np.uint8)
+
+
+@torch.no_grad()
+def brute_force(model: CharLSTM, ids: np.ndarray, reset_every: int | None) -> LossSum:
+    nats, state = 0.0, None
+    for at in range(len(ids) - 1):
+        if reset_every and at % reset_every == 0:
+            state = None
+        logits_BTV, state = model(torch.tensor([[int(ids[at])]]), state)
+        nats -= float(logits_BTV[0, 0].log_softmax(0)[int(ids[at + 1])])
+    return LossSum(nats, len(ids) - 1)
+
+
+@pytest.mark.parametrize("context_len", [1, 7, 100, 102, 306, 307, 1000])
+def test_windowed(model: CharLSTM, ids: np.ndarray, context_len: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "WINDOWS_PER_FORWARD", 5)
+    loss = evaluate.windowed(model, ids, context_len)
+    expected = brute_force(model, ids, context_len)
+    assert loss.num_chars == expected.num_chars == NUM_IDS - 1
+    assert loss.nats == pytest.approx(expected.nats, rel=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [1, 50, 306, 5000])
+def test_stateful(model: CharLSTM, ids: np.ndarray, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "STATEFUL_CHUNK", chunk)
+    loss = evaluate.stateful(model, ids)
+    assert loss.num_chars == NUM_IDS - 1
+    assert loss.nats == pytest.approx(brute_force(model, ids, None).nats, rel=1e-12)
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 40])
+def test_processes_share_out_the_windows(model: CharLSTM, ids: np.ndarray, world_size: int) -> None:
+    whole = evaluate.windowed(model, ids, 10)
+    parts = [evaluate.windowed(model, ids, 10, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert sum(part.num_chars for part in parts) == whole.num_chars
+    assert sum(part.nats for part in parts) == pytest.approx(whole.nats, rel=1e-12)

@@ -1,0 +1,43 @@
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from imports import ROOT
+from projects import ACCELERATE, PYTHON, TORCHRUN_2
+
+from pipeline.hardware import num_cores
+
+ALL, HALF = str(num_cores()), str(max(1, num_cores() // 2))
+PROBE = """
+import torch
+from pipeline.hardware import set_num_threads
+set_num_threads()
+print(torch.get_num_threads())
+"""
+
+
+@pytest.mark.parametrize(
+    ("launcher", "chosen", "expected"),
+    [
+        (PYTHON, None, ALL),
+        (PYTHON, "1", "1"),
+        (ACCELERATE, None, ALL),
+        (ACCELERATE, "1", "1"),
+        (TORCHRUN_2, None, HALF),
+    ],
+)
+def test_threads_are_all_cores_unless_the_user_chose(
+    tmp_path: Path, launcher: list[str], chosen: str | None, expected: str
+) -> None:
+    package = tmp_path / "pipeline"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "hardware.py").write_text((ROOT / "pipeline/hardware.py").read_text())
+    (package / "probe.py").write_text(PROBE)
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment |= {"OMP_NUM_THREADS": chosen} if chosen else {}
+    done = subprocess.run(
+        [*launcher, "pipeline.probe"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert set(done.stdout.split()) == {expected}, done.stderr

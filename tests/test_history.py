@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from charlstm.errors import HistoryError
+from charlstm.history import EpochRow, StepRow, TextRow, read_csv, table, write_csv
+from charlstm.plots import plot_losses
+from charlstm.published import beside_the_seed
+
+EPOCHS = [EpochRow(1, 10, 2.0, 1.9), EpochRow(2, 20, 1.5, 0.1 + 0.2)]
+STEPS = [StepRow(step, 1 + step // 11, 3 / step, 0.1, 1.0) for step in range(1, 21)]
+
+
+def test_tables_keep_every_digit_and_every_newline(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    write_csv(path, table(EPOCHS, EpochRow._fields))
+    assert [EpochRow(*row) for row in read_csv(path, EpochRow._fields).itertuples(index=False)] == EPOCHS
+    texts = [TextRow(1, "\n", 'a "quoted", text\n\nNA'), TextRow(2, "null", "x\ry")]
+    write_csv(path, table(texts, TextRow._fields))
+    assert [TextRow(*row) for row in read_csv(path, TextRow._fields).itertuples(index=False)] == texts
+
+
+def test_damaged_tables(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    with pytest.raises(HistoryError, match="cannot read the table: No such file"):
+        read_csv(path, ("epoch",))
+    path.write_text("")
+    with pytest.raises(HistoryError, match="not a CSV table"):
+        read_csv(path, ("epoch",))
+    path.write_text("epoch\n1\n")
+    with pytest.raises(HistoryError, match="missing: step"):
+        read_csv(path, ("epoch", "step"))
+
+
+def test_the_seed_is_put_beside_our_epochs() -> None:
+    beside = beside_the_seed(table(EPOCHS, EpochRow._fields))
+    assert beside["seed_val_nats_per_char"].tolist() == [1.6052, 1.5432, 1.5285, 1.5252, 1.5290]
+    assert beside["val_nats_per_char"].tolist()[:2] == [1.9, 0.1 + 0.2]
+    assert beside["val_nats_per_char"].isna().tolist() == [False, False, True, True, True]
+
+
+def test_the_picture_is_the_same_bytes_each_time(tmp_path: Path) -> None:
+    steps, epochs = table(STEPS, StepRow._fields), table(EPOCHS, EpochRow._fields)
+    for name in ("one.png", "two.png", "alone.png"):
+        plot_losses(tmp_path / name, steps, epochs, compare_with_seed=name != "alone.png")
+    one, two, alone = ((tmp_path / name).read_bytes() for name in ("one.png", "two.png", "alone.png"))
+    assert one == two != alone
+    assert one.startswith(b"\x89PNG")
+
+
+def test_an_empty_table_has_its_columns() -> None:
+    assert table([], TextRow._fields).columns.tolist() == ["epoch", "prompt", "text"]
+    assert isinstance(table([], TextRow._fields), pd.DataFrame)

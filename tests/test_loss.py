@@ -1,0 +1,25 @@
+import math
+
+import pytest
+import torch
+
+from charlstm.loss import IGNORE, LossSum, summed_nats
+
+
+def test_units() -> None:
+    loss = LossSum(nats=20 * math.log(4), num_chars=20)
+    assert loss.nats_per_char == pytest.approx(math.log(4))
+    assert loss.bits_per_char == pytest.approx(2)
+    assert loss.perplexity == pytest.approx(4)
+
+
+def test_sum_leaves_out_what_is_not_scored() -> None:
+    logits_BTV = torch.randn(2, 3, 5, dtype=torch.float64)
+    targets_BT = torch.tensor([[0, 1, IGNORE], [IGNORE, 4, 2]])
+    by_hand = -sum(
+        float(logits_BTV[b, t].log_softmax(0)[target])
+        for b, row in enumerate(targets_BT.tolist())
+        for t, target in enumerate(row)
+        if target != IGNORE
+    )
+    assert float(summed_nats(logits_BTV, targets_BT)) == pytest.approx(by_hand)

@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+from imports import ROOT
+
+from charlstm.errors import ParamsError
+from charlstm.params import load_params
+
+SHIPPED = (ROOT / "params.yaml").read_text()
+
+
+def load(tmp_path: Path, content: str) -> object:
+    (tmp_path / "params.yaml").write_text(content)
+    return load_params(tmp_path / "params.yaml")
+
+
+def test_the_shipped_file_is_valid_and_frozen() -> None:
+    params = load_params(ROOT / "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        params.train.seed = 2
+    flat = params.flat()
+    assert flat["train.dropout.style"] == "locked"
+    assert flat["train.text_prompts"] == '["\\n", "ROMEO:"]'
+    assert all(isinstance(value, str | int | float) for value in flat.values())
+
+
+def test_yaml_is_read_as_version_1_2(tmp_path: Path) -> None:
+    text = SHIPPED.replace("learning_rate: 0.004 ", "learning_rate: 4e-3 ")
+    assert text != SHIPPED
+    assert load(tmp_path, text).train.learning_rate == 0.004
+
+
+def test_all_mistakes_are_told_at_once_by_name(tmp_path: Path) -> None:
+    text = (
+        SHIPPED.replace("  batch_size: 32", "  batch_sise: 32")
+        .replace("  epochs: 6", "  epochs: -1")
+        .replace("hidden_size: 512", "hidden_size: 512.5")
+        .replace("top_p: 0.98", "top_p: 1.5")
+        .replace("seeds: [1, 2]", 'seeds: [1, "2"]')
+    )
+    with pytest.raises(ParamsError) as caught:
+        load(tmp_path, text)
+    message = str(caught.value)
+    for part in (
+        "train.batch_size is missing",
+        "train.batch_sise is not a parameter",
+        "train.epochs should be greater than 0, got -1",
+        "model.hidden_size should be a valid integer, got 512.5",
+        "sample.top_p should be less than or equal to 1, got 1.5",
+        'sample.seeds.1 should be a valid integer, got "2"',
+    ):
+        assert part in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", "the file should be a valid dictionary"),
+        ("[1, 2]", "the file should be a valid dictionary"),
+        ("a: [", "not valid YAML"),
+        ("a: 1\na: 2", "not valid YAML.*duplicate key"),
+    ],
+)
+def test_not_a_parameter_file(tmp_path: Path, content: str, expected: str) -> None:
+    with pytest.raises(ParamsError, match=expected):
+        load(tmp_path, content)

@@ -1,0 +1,108 @@
+"""Real MLflow stores in temporary folders, and a server that is not there."""
+
+import logging
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from charlstm.history import EpochRow, StepRow, TextRow, table
+from charlstm.observer import Plan
+from charlstm.tracking import MODEL_TAG, Measurement, Store, TrainingRecord, TrainingTracker, attach, read_metrics
+
+pytestmark = pytest.mark.filterwarnings("default")  # MLflow's dependencies warn about each other
+
+EPOCH, STEP, TEXT = EpochRow(1, 10, 2.0, 1.9), StepRow(10, 1, 2.0, 0.1, 0.5), TextRow(1, "\n", "some text")
+PLAN = Plan(1, 10, 1000, 99, 1, "cpu", "float32")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    root = tmp_path_factory.mktemp("store")
+    return Store(f"sqlite:///{root}/mlflow.db", "tests", (root / "artifacts").as_uri())
+
+
+def record(loss: float = 1.9) -> TrainingRecord:
+    return TrainingRecord(
+        {"train.seed": 7},
+        {"corpus_sha256": "c0ffee"},
+        table([EPOCH._replace(val_nats_per_char=loss)], EpochRow._fields),
+        table([STEP], StepRow._fields),
+        table([TEXT], TextRow._fields),
+    )
+
+
+def client(store: Store):  # noqa: ANN201
+    from mlflow import MlflowClient
+
+    return MlflowClient(store.uri)
+
+
+def runs(store: Store, model: str) -> list:
+    experiment = client(store).get_experiment_by_name(store.experiment)
+    return client(store).search_runs([experiment.experiment_id], f"tags.{MODEL_TAG} = '{model}'")
+
+
+def test_a_training_fills_one_run_that_later_stages_find(store: Store) -> None:
+    tracker = TrainingTracker(store, {"train.seed": 7, "sample.seeds": "[1]"}, {"corpus_sha256": "c0ffee"})
+    tracker.on_start(PLAN)
+    tracker.on_steps(STEP, 1234.5)
+    tracker.on_epoch(EPOCH, [TEXT], 2.0)
+    tracker.finish("m0de1")
+    later = attach(store, "m0de1", record())
+    later.log_metrics([Measurement("stateful.nats_per_char", 1.7)])
+    later.log_params({"train.seed": 7, "sample.seeds": "[2]", "evaluate.window_lens": "[5]"})
+    for _ in range(2):
+        later.log_table("samples/x/samples.json", pd.DataFrame({"text": ["a", "b"]}))
+    later.close()
+
+    (run,) = runs(store, "m0de1")
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"train.seed": "7", "sample.seeds": "[1]", "evaluate.window_lens": "[5]"}
+    assert run.data.tags["changed.sample.seeds"] == "[2]"
+    assert run.data.tags["corpus_sha256"] == "c0ffee"
+    assert run.data.tags["num_processes"] == "1"
+    expected = {"val_loss": 1.9, "train_loss": 2.0, "epoch_train_loss": 2.0, "learning_rate": 0.1, "gradient_norm": 0.5}
+    expected |= {"chars_per_second": 1234.5, "train_seconds": 2.0, "train_speed": 500.0, "num_parameters": 99}
+    assert run.data.metrics == expected | {"stateful.nats_per_char": 1.7}
+    assert read_metrics(store, "m0de1") == run.data.metrics
+    assert client(store).get_metric_history(run.info.run_id, "val_loss")[0].step == 1
+    assert client(store).get_metric_history(run.info.run_id, "train_loss")[0].step == 10
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    assert (folder / "texts/epoch-001.txt").read_text() == "=== prompt '\\n'\n\nsome text\n"
+    assert len(pd.read_json(folder / "samples/x/samples.json", orient="split")) == 2
+
+
+def test_a_store_that_never_saw_the_model_gets_a_run_from_the_files(store: Store) -> None:
+    for _ in range(2):
+        attach(store, "fr0mfiles", record(1.5)).close()
+    (run,) = runs(store, "fr0mfiles")
+    assert run.data.metrics["val_loss"] == 1.5
+    assert run.data.params == {"train.seed": "7"}
+    assert run.data.tags["made_from"] == "files"
+    assert run.info.status == "FINISHED"
+
+
+def test_a_failed_training_is_not_tied_to_a_model(store: Store) -> None:
+    tracker = TrainingTracker(store, {}, {"purpose": "failing"})
+    tracker.run.close("FAILED")
+    (run,) = client(store).search_runs(["1"], "tags.purpose = 'failing'")
+    assert run.info.status == "FAILED"
+    assert MODEL_TAG not in run.data.tags
+
+
+def test_a_dead_server_costs_a_warning_and_little_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    dead, started = Store("http://127.0.0.1:9", "tests", None), time.monotonic()
+    with caplog.at_level(logging.WARNING):
+        tracker = TrainingTracker(dead, {"train.seed": 1}, {})
+        tracker.on_start(PLAN)
+        tracker.on_epoch(EPOCH, [TEXT], 1.0)
+        tracker.finish("m0de1")
+    assert time.monotonic() - started < 20
+    assert caplog.text.count("MLflow at http://127.0.0.1:9") == 1
+    assert "the files hold everything" in caplog.text
+    assert read_metrics(dead, "m0de1") == {}

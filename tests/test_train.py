@@ -1,0 +1,142 @@
+"""Training on tiny real things: it learns, repeats itself, stops when told, and refuses what cannot work."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from charlstm.errors import TrainingError, VocabularyError
+from charlstm.evaluate import windowed
+from charlstm.history import EpochRow, StepRow, TextRow
+from charlstm.model import CharLSTM
+from charlstm.observer import Plan
+from charlstm.params import Params
+from charlstm.train import Data, Result, fit, launch
+from charlstm.vocab import Vocab
+
+Fit = Callable[..., Result]
+OFF = {"train.dropout.embedding": 0.0, "train.dropout.output": 0.0, "train.state_reset_probability": 0.0}
+
+
+@pytest.fixture
+def run(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str) -> Fit:
+    """Trains on a few thousand characters with tiny parameters and overrides."""
+
+    def train(override: dict[str, Any], observers: Sequence = (), num_chars: int = 3000) -> Result:
+        loaded = params(tmp_path, override)
+        vocab = Vocab.of(text)
+        data = Data(vocab.encode(text[:num_chars]), vocab.encode(text[num_chars : num_chars + 500]), vocab)
+        return fit(data, loaded.model, loaded.train, launch(loaded.train.precision), observers)
+
+    return train
+
+
+def losses(result: Result) -> list[float]:
+    return [row.train_nats_per_char for row in result.steps]
+
+
+def test_memorises_a_short_text(tmp_path: Path, params: Callable, text: str) -> None:
+    override = OFF | {
+        "train.epochs": 60, "train.learning_rate": 0.01, "model.hidden_size": 64, "train.early_stopping_epochs": None,
+        "train.ema_decay": 0.9, "train.validation_context_len": 500, "train.weight_decay": 0.0,
+    }  # fmt: skip
+    loaded = params(tmp_path, override)
+    vocab = Vocab.of(text[:600])
+    ids = vocab.encode(text[:600])
+    result = fit(Data(ids, ids, vocab), loaded.model, loaded.train, launch("fp32"), [])
+    assert losses(result)[0] > 3
+    assert result.best.val_nats_per_char < 0.05
+
+
+@pytest.mark.parametrize("batching", ["streams", "windows"])
+def test_two_runs_are_bit_identical(run: Fit, batching: str) -> None:
+    override = {"train.batching": batching, "train.window_stride": 20, "train.precision": "bf16"}
+    first, second = run(override), run(override)
+    assert first.steps == second.steps and len(first.steps) > 20
+    assert first.texts == second.texts
+    for name, weight in first.weights.items():
+        assert torch.equal(weight, second.weights[name]), name
+    assert losses(run(override | {"train.seed": 2})) != losses(first)
+
+
+@pytest.mark.parametrize(("precision", "num_steps", "tolerance"), [("fp64", 50, 1e-9), ("fp32", 20, 1e-5)])
+def test_gates_train_to_the_same_losses_as_fused(run: Fit, precision: str, num_steps: int, tolerance: float) -> None:
+    common = {"train.precision": precision, "model.num_layers": 2, "train.dropout.between_layers": 0.2}
+    fused, gates = (
+        losses(run(common | {"model.implementation": kind, "train.epochs": 2})) for kind in ("fused", "gates")
+    )
+    assert len(fused) >= num_steps
+    assert gates[:num_steps] == pytest.approx(fused[:num_steps], rel=tolerance)
+
+
+def test_the_best_epoch_is_kept_and_early_stopping_stops(run: Fit) -> None:
+    result = run(OFF | {"train.epochs": 40, "train.learning_rate": 0.05, "train.early_stopping_epochs": 2})
+    vals = [row.val_nats_per_char for row in result.epochs]
+    assert len(vals) < 40
+    assert result.best.val_nats_per_char == min(vals)
+    assert len(vals) == result.best.epoch + 2
+
+
+def test_the_kept_weights_have_the_reported_loss(run: Fit, text: str) -> None:
+    result = run({"train.epochs": 3})
+    model = CharLSTM(result.shape, "gates")
+    model.load_state_dict(result.weights)
+    val_ids = Vocab.of(text).encode(text[3000:3500])
+    assert windowed(model, val_ids, 20).nats_per_char == pytest.approx(result.best.val_nats_per_char, rel=1e-6)
+
+
+def test_log_intervals_average_their_steps(run: Fit) -> None:
+    every, fifth = run({}), run({"train.log_every_steps": 5})
+    assert [row.step for row in fifth.steps] == [5, 10, 15, 20, 25, 30, 35, 40, 45, 47]
+    assert fifth.steps[0].train_nats_per_char == pytest.approx(sum(losses(every)[:5]) / 5)
+    assert fifth.epochs[0].train_nats_per_char == pytest.approx(every.epochs[0].train_nats_per_char)
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.calls: list[object] = []
+
+    def on_start(self, plan: Plan) -> None:
+        self.calls.append(plan)
+
+    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
+        assert chars_per_second > 0
+        self.calls.append(row)
+
+    def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
+        assert train_seconds > 0
+        self.calls += [row, *texts]
+
+
+def test_observers_see_everything_in_order(run: Fit) -> None:
+    recorder = Recorder()
+    result = run({"train.epochs": 2, "train.log_every_steps": 20}, [recorder])
+    plan, *rest = recorder.calls
+    assert plan == Plan(2, 94, 2999, sum(w.numel() for w in result.weights.values()), 1, "cpu", "float32")
+    steps, epochs, texts = result.steps, result.epochs, result.texts
+    assert rest == [*steps[:3], epochs[0], texts[0], *steps[3:], epochs[1], texts[1]]
+    assert len(texts[0].text) == 10
+
+
+def test_resets_and_dropout_change_training_and_zero_switches_them_off(run: Fit) -> None:
+    plain = losses(run(OFF))
+    for name, value in (("state_reset_probability", 0.5), ("dropout.embedding", 0.5), ("dropout.output", 0.5)):
+        assert losses(run(OFF | {f"train.{name}": value}))[1:] != plain[1:], name
+    elementwise = OFF | {"train.dropout.output": 0.5, "train.dropout.style": "elementwise"}
+    assert losses(run(elementwise)) != losses(run(elementwise | {"train.dropout.style": "locked"}))
+
+
+def test_a_loss_that_is_not_finite_stops_training(run: Fit) -> None:
+    with pytest.raises(TrainingError, match="not finite by step .* lower train.learning_rate"):
+        run({"train.learning_rate": 1e30, "train.gradient_clip_norm": None, "train.epochs": 5})
+
+
+def test_impossible_settings_are_refused_before_work(run: Fit) -> None:
+    recorder = Recorder()
+    with pytest.raises(TrainingError, match="would fit"):
+        run({"train.batch_size": 1000}, [recorder])
+    with pytest.raises(VocabularyError, match="'☃'"):
+        run({"train.text_prompts": ["☃"]}, [recorder])
+    assert recorder.calls == []

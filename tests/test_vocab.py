@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charlstm.errors import EncodedError, VocabularyError
+from charlstm.vocab import UNSEEN, Vocab, load_ids, replace_unseen, save_ids
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+@given(TEXTS)
+def test_decoding_undoes_encoding(text: str) -> None:
+    vocab = Vocab.of(text)
+    ids = vocab.encode(text)
+    assert vocab.decode(ids) == text
+    assert list(vocab.characters) == sorted(set(text))
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(1, np.uint8), (256, np.uint8), (257, np.uint16), (65537, np.uint32)])
+def test_ids_take_the_smallest_dtype(size: int, dtype: type) -> None:
+    characters = "".join(chr(code) for code in range(0x20, 0x20 + size + 3000) if not 0xD800 <= code < 0xE000)[:size]
+    vocab = Vocab.of(characters)
+    assert len(vocab) == size
+    assert vocab.encode(characters).dtype == dtype
+    assert vocab.encode(characters)[-1] == size - 1
+
+
+@given(TEXTS, TEXTS)
+def test_any_validation_text_can_be_encoded(train: str, val: str) -> None:
+    alphabet, replaced, unseen = replace_unseen(train, val)
+    assert len(Vocab.of(alphabet).encode(replaced)) == len(val)
+    assert sum(unseen.values()) == sum(character not in train for character in val)
+    assert set(alphabet) <= set(train) | {UNSEEN}
+    if not unseen:
+        assert (alphabet, replaced) == (train, val)
+
+
+def test_unknown_characters_are_named() -> None:
+    with pytest.raises(VocabularyError, match=r"of 2 characters lacks 'ß' \(U\+00DF, 2 times\)"):
+        Vocab.of("ab").encode("aßbß")
+
+
+@given(TEXTS)
+def test_files_round_trip(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    folder = tmp_path_factory.mktemp("vocab")
+    vocab = Vocab.of(text)
+    vocab.save(folder / "vocab.json")
+    assert Vocab.load(folder / "vocab.json") == vocab
+    if len(text) > 1:
+        save_ids(folder / "ids.npy", vocab.encode(text))
+        loaded = load_ids(folder / "ids.npy", len(vocab))
+        assert isinstance(loaded, np.memmap)
+        assert vocab.decode(loaded) == text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"characters": []}',
+        '{"characters": ["a", "a"]}',
+        '{"characters": ["ab"]}',
+        '{"characters": [1]}',
+        '{"characters": 3}',
+        "\x00",
+    ],
+)
+def test_damaged_vocabulary(tmp_path: Path, content: str) -> None:
+    (tmp_path / "vocab.json").write_text(content)
+    with pytest.raises(VocabularyError, match="vocab.json: expected .* damaged"):
+        Vocab.load(tmp_path / "vocab.json")
+
+
+def test_damaged_ids(tmp_path: Path) -> None:
+    path = tmp_path / "ids.npy"
+    with pytest.raises(EncodedError, match="cannot read encoded text: No such file"):
+        load_ids(path, 5)
+    path.write_bytes(b"")
+    with pytest.raises(EncodedError, match="expected a .npy array"):
+        load_ids(path, 5)
+    save_ids(path, np.arange(100, dtype=np.uint8))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(EncodedError, match="expected a .npy array"):
+        load_ids(path, 100)
+    save_ids(path, np.array([1, 2, 5], dtype=np.uint8))
+    with pytest.raises(EncodedError, match="id 5 does not fit the vocabulary of 5 characters"):
+        load_ids(path, 5)
+    np.save(path, np.zeros((2, 2)))
+    with pytest.raises(EncodedError, match=r"found float64 of shape \(2, 2\)"):
+        load_ids(path, 5)
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(EncodedError, match="expected a .npy array"):
+        load_ids(path, 5)
