@@ -61,7 +61,7 @@ def download(
             return candidate
         failures.append(failure)
     tried = "; ".join(f"{failure.source}: {failure.reason}" for failure in failures)
-    if fallback is None or not is_url or any(failure.is_wrong_hash for failure in failures):
+    if fallback is None or not is_url or any(failure.is_final for failure in failures):
         raise DownloadError(f"no source gave the corpus. Tried {tried}. Set download.source or CHARLSTM_MIRROR")
     log.warning("NO SOURCE GAVE THE CORPUS (%s). Using the fallback %s INSTEAD.", tried, fallback.requirement)
     log.warning("Results on it cannot be compared with published ones; `download.fallback: null` turns it off.")
@@ -72,7 +72,7 @@ def download(
 class _Failure(NamedTuple):
     source: str
     reason: str
-    is_wrong_hash: bool
+    is_final: bool  # something answered, or never could: no reason to take another corpus
 
 
 def _try_source(target: Path, source: str, expected_sha256: str | None, show_progress: bool) -> _Failure | None:
@@ -80,23 +80,26 @@ def _try_source(target: Path, source: str, expected_sha256: str | None, show_pro
         try:
             file = _fetch(source, Path(folder), show_progress)
         except requests.exceptions.RequestException as error:
-            return _Failure(source, _reason(error), is_wrong_hash=False)
+            return _Failure(source, _reason(error), is_final=False)
         except OSError as error:
-            return _Failure(source, error.strerror or str(error), is_wrong_hash=False)
-        except ValueError as error:  # pooch: a protocol it does not know
-            return _Failure(source, str(error), is_wrong_hash=False)
+            return _Failure(source, error.strerror or str(error), is_final=False)
+        except ValueError as error:
+            return _Failure(source, str(error), is_final=True)
         found = sha256(file)
         if expected_sha256 is None:
             log.warning("%s has no SHA-256 to hold it to; to pin these bytes, set download.sha256: %s", source, found)
         elif found != expected_sha256:
             log.warning("%s has the wrong SHA-256", source)
-            return _Failure(source, f"expected SHA-256 {expected_sha256}, found {found}", is_wrong_hash=True)
+            return _Failure(source, f"expected SHA-256 {expected_sha256}, found {found}", is_final=True)
         _copy(file, target)
     return None
 
 
 def _fetch(source: str, folder: Path, show_progress: bool) -> Path:
-    if "://" not in source or source.startswith("file://"):
+    scheme, _, _ = source.rpartition("://")
+    if scheme not in ("", "file", "http", "https"):
+        raise ValueError(f"expected a path or an http(s) URL, got the protocol {scheme}")
+    if scheme in ("", "file"):
         path = Path(source.removeprefix("file://"))
         path.open("rb").close()  # missing or unreadable: an OSError that says so
         return path

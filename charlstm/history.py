@@ -1,5 +1,6 @@
 """Tables: losses by step and epoch, generated texts; as records, pandas frames and CSV files."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -43,9 +44,15 @@ def table(rows: Sequence[NamedTuple], columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a frame; floats with all digits that tell them apart."""
+    """Write a frame; floats with all digits that tell them apart, and texts in quotes: they may hold line breaks."""
+    has_texts = len(frame.select_dtypes(exclude="number").columns) > 0
     with atomic_file(path) as temporary:
-        frame.to_csv(temporary, index=False, lineterminator="\n")
+        frame.to_csv(
+            temporary,
+            index=False,
+            lineterminator="\n",
+            quoting=csv.QUOTE_NONNUMERIC if has_texts else csv.QUOTE_MINIMAL,
+        )
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

@@ -1,15 +1,15 @@
 """Generators derived from (seed, purpose, counters): every draw can be repeated without replaying the ones before."""
 
-import zlib
+import hashlib
 
 import numpy as np
 import torch
 
 
 def derive_seed(seed: int, purpose: str, *counters: int) -> int:
-    """A 63-bit seed; independent for different purposes and counters (numpy's SeedSequence)."""
-    words = np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), *counters]).generate_state(1, np.uint64)
-    return int(words[0] >> np.uint64(1))
+    """A 63-bit seed, a hash of the arguments: other purposes or counters give unrelated ones."""
+    digest = hashlib.blake2b(repr((seed, purpose, *counters)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 def torch_generator(seed: int, purpose: str, *counters: int) -> torch.Generator:

@@ -29,6 +29,7 @@ from charlstm.loss import LossSum, summed_nats
 from charlstm.model import CharLSTM, ModelShape, initial_weights
 from charlstm.observer import Observer, Plan
 from charlstm.params import ModelParams, TrainParams
+from charlstm.precision import multiplies_bf16
 from charlstm.sample import SamplingRule, check_prompts, generate
 from charlstm.schedule import learning_rate
 from charlstm.seeds import torch_generator
@@ -58,17 +59,11 @@ class Result(NamedTuple):
 def launch(precision: str) -> Accelerator:
     """The processes and the device that the launcher decided on; `precision` is `train.precision`.
 
-    `auto` is bf16 where the hardware multiplies it natively (CUDA sm80+, CPUs with AMX or AVX512-BF16), else fp32.
+    `auto` is bf16 where the hardware multiplies it natively, else fp32.
     """
-    mixed = "bf16" if precision == "bf16" or (precision == "auto" and _multiplies_bf16()) else "no"
-    return Accelerator(mixed_precision=mixed)
-
-
-def _multiplies_bf16() -> bool:
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    mixed = "bf16" if precision == "bf16" or (precision == "auto" and multiplies_bf16()) else "no"
+    # Accelerate joins the processes of torchrun on CPUs only if it is told that there is nothing else.
+    return Accelerator(mixed_precision=mixed, cpu=not torch.accelerator.is_available())
 
 
 def fit(

@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pipeline.paths import Paths, load_paths
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
+SECONDS_TO_LET_THE_FIRST_SPEAK = 3
 
 Stage = Callable[[Params, Paths], None]
 
@@ -37,12 +39,15 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def is_first_process() -> bool:
-    """Whether this process speaks for all that a launcher started."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def _fail(message: str, code: int) -> int:
-    if is_first_process():
-        logging.getLogger("charlstm").error(" ".join(message.split("\n")))
+    """Say what is wrong, once for all processes that a launcher started.
+
+    The first process speaks at once. The others wait: if it fails too, the launcher ends them before they repeat its
+    line; if the trouble is theirs alone, they say so.
+    """
+    rank = int(os.environ.get("RANK", "0"))
+    if rank > 0:
+        time.sleep(SECONDS_TO_LET_THE_FIRST_SPEAK)
+        message = f"process {rank}: {message}"
+    logging.getLogger("charlstm").error(" ".join(message.split("\n")))
     return code

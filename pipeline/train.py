@@ -53,7 +53,7 @@ def _train_and_write(params: Params, paths: Paths, data: Data, accelerator: Any)
         if status == "FINISHED":
             tracker.finish(sha256(paths.model / WEIGHTS))
         else:
-            tracker.run.close(status)
+            tracker.abandon(status)
 
 
 def _write(paths: Paths, result: Result, vocab: Vocab) -> None:

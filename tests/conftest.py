@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from imports import ROOT
+from imports import ROOMS, ROOT
+from projects import run_stages
 from ruamel.yaml import YAML
 
 from charlstm.params import Params, load_params
@@ -16,6 +17,7 @@ from charlstm.params import Params, load_params
 TINY: dict[str, Any] = {
     "download.source": "text.txt",
     "download.sha256": None,
+    "download.fallback": None,
     "model.embedding_size": 8,
     "model.hidden_size": 16,
     "train.precision": "fp32",
@@ -35,7 +37,7 @@ TINY: dict[str, Any] = {
 }
 
 Override = dict[str, Any]
-MakeProject = Callable[..., Path]
+NUM_CHARS = 6000
 
 
 @pytest.fixture(scope="session")
@@ -58,21 +60,32 @@ def write_params(folder: Path, override: Override) -> None:
         yaml.dump(document, file)
 
 
-@pytest.fixture
-def make_project(tmp_path: Path, text: str) -> MakeProject:
-    """Makes a folder with the code, `dvc.yaml`, tiny parameters and a text; nothing has run in it."""
+def make_project(folder: Path, text: str) -> None:
+    """The code, `dvc.yaml`, tiny parameters and a text in a new folder; nothing has run in it."""
+    folder.mkdir(parents=True)
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    write_params(folder, {})
+    (folder / "text.txt").write_text(text[:NUM_CHARS], encoding="utf-8")
 
-    def make(override: Override | None = None, *, num_chars: int = 6000, name: str = "project") -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
-        for room in ("charlstm", "pipeline"):
-            shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "dvc.yaml", folder)
-        write_params(folder, override or {})
-        (folder / "text.txt").write_text(text[:num_chars], encoding="utf-8")
-        return folder
 
-    return make
+@pytest.fixture(scope="session")
+def encoded(tmp_path_factory: pytest.TempPathFactory, text: str) -> Path:
+    """A tiny project in which download, split and encode have run. Copy it before changing anything."""
+    folder = tmp_path_factory.mktemp("encoded") / "project"
+    make_project(folder, text)
+    run_stages(folder, "download", "split", "encode")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, encoded: Path) -> Path:
+    """The same after train, evaluate and sample."""
+    folder = tmp_path_factory.mktemp("trained") / "project"
+    shutil.copytree(encoded, folder)
+    run_stages(folder, "train", "evaluate", "sample")
+    return folder
 
 
 @pytest.fixture

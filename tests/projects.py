@@ -1,14 +1,17 @@
 """Running stages of a temporary project, as a user would."""
 
+import contextlib
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+
+from accelerate.state import AcceleratorState
 
 PYTHON = [sys.executable, "-m"]
 TORCHRUN_2 = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "-m"]
-BEFORE_TRAINING = ("download", "split", "encode")
 
 
 def run_stage(project: Path, stage: str, launcher: list[str] = PYTHON, **env: str) -> subprocess.CompletedProcess[str]:
@@ -19,7 +22,9 @@ def run_stage(project: Path, stage: str, launcher: list[str] = PYTHON, **env: st
     )
 
 
-def run_stages(project: Path, *stages: str, launcher: list[str] = PYTHON, **env: str) -> None:
+def run_stages(project: Path, *stages: str) -> None:
+    """In this process, which has imported everything already: quick."""
     for stage in stages:
-        done = run_stage(project, stage, launcher, **env)
-        assert done.returncode == 0, done.stderr
+        AcceleratorState._reset_state(reset_partial_state=True)
+        with contextlib.chdir(project):
+            assert import_module(f"pipeline.{stage}").main([]) == 0

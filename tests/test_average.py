@@ -12,7 +12,7 @@ def test_follows_the_recurrence_with_its_short_memory_at_first() -> None:
         average.update_parameters(model)
         decay = min(0.5, (1 + t) / (10 + t))
         expected = float(t * t) if expected is None else decay * expected + (1 - decay) * t * t
-        assert float(average.module.weight) == pytest.approx(expected)
+        assert average.module.weight.item() == pytest.approx(expected)
 
 
 def test_decay_zero_follows_the_weights() -> None:

@@ -9,30 +9,10 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from projects import BEFORE_TRAINING, run_stage, run_stages
+from projects import run_stage
 from safetensors.torch import load_file, save_file
 
 Spoil = Callable[[Path], object]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny project that has run up to and including train; copied for each test."""
-    from conftest import TINY, write_params
-    from imports import ROOT
-
-    assert TINY
-    folder = tmp_path_factory.mktemp("trained") / "project"
-    folder.mkdir()
-    shutil.copytree(ROOT / "charlstm", folder / "charlstm", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "dvc.yaml", folder)
-    write_params(folder, {})
-    (folder / "text.txt").write_text(
-        "".join(file.read_text() for file in sorted((ROOT / "charlstm").glob("*.py")))[:6000]
-    )
-    run_stages(folder, *BEFORE_TRAINING, "train")
-    return folder
 
 
 def replace(name: str, old: str, new: str) -> Spoil:
@@ -88,13 +68,13 @@ def drop_encoded_character(folder: Path) -> None:
     path.write_text(json.dumps({"characters": json.loads(path.read_text())["characters"][:-1]}))
 
 
-WRONG_HASH = "0" * 64
+WRONG_HASH = "f" * 64
 CORPUS, IDS, MODEL = "Datasets/shakespear.txt", "Datasets/encoded/train.npy", "artifacts/model"
 CASES = [
     ("download", remove("text.txt"), "text.txt: No such file or directory"),
     ("download", folder_instead("text.txt"), "text.txt: Is a directory"),
     ("download", replace("params.yaml", "  sha256: ", f"  sha256: {WRONG_HASH} #"), f"expected SHA-256 {WRONG_HASH}, found"),
-    ("download", replace("params.yaml", "source: text.txt", "source: gopher://x/y"), "gopher"),
+    ("download", replace("params.yaml", "source: text.txt", "source: gopher://x/y"), "expected a path or an http(s) URL, got the protocol gopher"),
     ("download", file_instead_of_folder("Datasets"), "Datasets"),
     ("split", remove(CORPUS), f"{CORPUS}: no such file"),
     ("split", write(CORPUS, b""), f"{CORPUS}: expected a text, found an empty file"),
@@ -108,7 +88,7 @@ CASES = [
     ("train", replace("params.yaml", "batch_size: 4", "batch_size: -4"), "train.batch_size should be greater than 0, got -4"),
     ("train", replace("params.yaml", "learning_rate: 0.004", "learning_rate: .nan"), "train.learning_rate"),
     ("train", replace("params.yaml", "context_len: 16", "context_len: 5000"), "a batch_size of 1 or a context_len of 1349 would fit"),
-    ("train", replace("params.yaml", "batching: streams", "batching: windows\n  #"), "train.batching"),
+    ("train", replace("params.yaml", "batching: streams", "batching: rivers"), "train.batching should be 'streams' or 'windows', got \"rivers\""),
     ("train", remove(IDS), f"{IDS}: cannot read encoded text: No such file"),
     ("train", cut(IDS), f"{IDS}: expected a .npy array of ids"),
     ("train", drop_encoded_character, "does not fit the vocabulary"),

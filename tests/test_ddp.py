@@ -1,13 +1,14 @@
 """Two processes (torchrun, gloo) train as one does."""
 
 import math
+import shutil
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from projects import BEFORE_TRAINING, PYTHON, TORCHRUN_2, run_stage, run_stages
+from conftest import write_params
+from projects import TORCHRUN_2, run_stage, run_stages
 
 
 def step_losses(project: Path) -> list[float]:
@@ -16,7 +17,7 @@ def step_losses(project: Path) -> list[float]:
 
 @pytest.mark.parametrize(("precision", "num_steps", "tolerance"), [("fp64", 50, 1e-9), ("fp32", 20, 1e-5)])
 def test_two_processes_have_the_losses_of_one(
-    make_project: Callable[..., Path], precision: str, num_steps: int, tolerance: float
+    encoded: Path, tmp_path: Path, precision: str, num_steps: int, tolerance: float
 ) -> None:
     override = {
         "train.precision": precision,
@@ -25,10 +26,13 @@ def test_two_processes_have_the_losses_of_one(
         "model.num_layers": 2,
         "train.dropout.between_layers": 0.2,
     }
-    one, two = (make_project(override, name=name) for name in ("one", "two"))
-    for project, launcher in ((one, PYTHON), (two, TORCHRUN_2)):
-        run_stages(project, *BEFORE_TRAINING)
-        run_stages(project, "train", launcher=launcher)
+    one, two = tmp_path / "one", tmp_path / "two"
+    for project in (one, two):
+        shutil.copytree(encoded, project)
+        write_params(project, override)
+    run_stages(one, "train")
+    done = run_stage(two, "train", TORCHRUN_2)
+    assert done.returncode == 0, done.stderr
 
     assert len(step_losses(one)) == len(step_losses(two)) >= num_steps
     relative = [abs(a - b) / b for a, b in zip(step_losses(two), step_losses(one), strict=True)]
@@ -45,9 +49,10 @@ def test_two_processes_have_the_losses_of_one(
     assert tags["num_processes"] == "2"
 
 
-def test_more_processes_than_rows_is_one_clear_line(make_project: Callable[..., Path]) -> None:
-    project = make_project({"train.batch_size": 1})
-    run_stages(project, *BEFORE_TRAINING)
+def test_more_processes_than_rows_is_one_clear_line(encoded: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(encoded, project)
+    write_params(project, {"train.batch_size": 1})
     done = run_stage(project, "train", TORCHRUN_2)
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]

@@ -116,7 +116,13 @@ def test_a_missing_text_of_ones_own_is_no_reason_to_fall_back(target: Path) -> N
         download(target, "missing.txt", None, fallback=fallback)
 
 
-def test_without_fallback_the_error_names_each_source(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_protocol_is_no_reason_to_fall_back(target: Path) -> None:
+    fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256)
+    with pytest.raises(DownloadError, match="got the protocol gopher"):
+        download(target, "gopher://127.0.0.1/text.txt", SHA256, fallback=fallback)
+
+
+def test_without_fallback_the_error_names_each_source(target: Path) -> None:
     with pytest.raises(DownloadError, match=f"Tried nowhere/text.txt: No such file.*; {NOWHERE}: .*refused"):
         download(target, NOWHERE, SHA256, mirror="nowhere")
     assert_nothing_written(target)

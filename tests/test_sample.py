@@ -15,14 +15,17 @@ LOGITS = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log()
 @pytest.fixture(scope="module")
 def model() -> CharLSTM:
     torch.manual_seed(0)
-    return CharLSTM(ModelShape(len(VOCAB), 6, 8, 3), "gates").eval()
+    model = CharLSTM(ModelShape(len(VOCAB), 6, 8, 3), "gates").eval().requires_grad_(False)
+    for weight in model.parameters():
+        weight *= 5  # a model with opinions
+    return model
 
 
 def test_stepper_equals_the_model(model: CharLSTM) -> None:
     stepper, ids = Stepper(model), torch.randint(0, len(VOCAB), (50,))
     logits_BTV, _ = model(ids[None])
     stepped = torch.stack([stepper.step(int(index)) for index in ids])
-    torch.testing.assert_close(stepped, logits_BTV[0], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(stepped, logits_BTV[0], atol=1e-5, rtol=1e-5)
 
 
 def test_a_row_is_the_same_alone_and_among_others(model: CharLSTM) -> None:

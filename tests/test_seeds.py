@@ -14,4 +14,4 @@ def test_purposes_and_counters_give_independent_and_repeatable_draws() -> None:
 
 def test_seeds_stay_what_they_are() -> None:
     """A changed derivation would change every result and go unnoticed."""
-    assert derive_seed(1, "dropout", 7) == 7246390434480129612
+    assert derive_seed(1, "dropout", 7) == 7880137346739285272

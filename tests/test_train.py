@@ -39,7 +39,7 @@ def losses(result: Result) -> list[float]:
 
 def test_memorises_a_short_text(tmp_path: Path, params: Callable, text: str) -> None:
     override = OFF | {
-        "train.epochs": 60, "train.learning_rate": 0.01, "model.hidden_size": 64, "train.early_stopping_epochs": None,
+        "train.epochs": 150, "train.learning_rate": 0.01, "model.hidden_size": 64, "train.early_stopping_epochs": None,
         "train.ema_decay": 0.9, "train.validation_context_len": 500, "train.weight_decay": 0.0,
     }  # fmt: skip
     loaded = params(tmp_path, override)

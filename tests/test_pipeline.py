@@ -1,0 +1,151 @@
+"""Stages as DVC runs them: alone with what they declare, and all together."""
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import write_params
+from imports import ROOT
+from projects import run_stage
+from ruamel.yaml import YAML
+
+DVC_YAML = (ROOT / "dvc.yaml").read_text()
+DVC = YAML(typ="safe", pure=True).load(DVC_YAML)
+PATHS = DVC["vars"][0]["paths"]
+VIEWS = {"mlflow.db", "mlartifacts"}  # what MLflow makes when nothing else is set
+
+
+def resolve(entries: list) -> list[str]:
+    """Declared paths with `${paths.x}` filled in, whether an entry has options or not."""
+    names = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+    return [re.sub(r"\$\{paths\.(\w+)\}", lambda match: PATHS[match[1]], name) for name in names]
+
+
+def files_below(folder: Path) -> set[str]:
+    return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("name", DVC["stages"])
+def test_a_stage_alone_with_its_declared_inputs_makes_its_outputs(trained: Path, tmp_path: Path, name: str) -> None:
+    stage = DVC["stages"][name]
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    inputs = ["dvc.yaml", "params.yaml", *resolve(stage["deps"])] + (["text.txt"] if name == "download" else [])
+    for path in inputs:
+        (alone / path).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (trained / path).is_dir() else shutil.copy
+        copy(trained / path, alone / path)
+    before = files_below(alone)
+
+    done = run_stage(alone, name)
+
+    assert done.returncode == 0, done.stderr
+    made = {path for path in files_below(alone) - before if Path(path).parts[0] not in VIEWS}
+    outputs = resolve([*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])])
+    assert made
+    assert {path for path in made if not any(path == out or path.startswith(f"{out}/") for out in outputs)} == set()
+    assert all((alone / out).exists() for out in outputs)
+    for path in made:  # and they are a pure function of those inputs
+        assert (alone / path).read_bytes() == (trained / path).read_bytes(), path
+
+
+def test_metrics_have_the_names_that_others_rely_on(trained: Path) -> None:
+    metrics = json.loads((trained / "artifacts/evaluate/metrics.json").read_text())
+    assert set(metrics) == {"windowed_20", "stateful"}
+    assert set(metrics["stateful"]) == {"nats_per_char", "bits_per_char", "perplexity", "num_chars"}
+    assert metrics["stateful"]["num_chars"] == 599
+    train = json.loads((trained / "artifacts/train/metrics.json").read_text())
+    assert metrics["windowed_20"]["nats_per_char"] == pytest.approx(train["val_nats_per_char"], rel=1e-6)
+
+
+def test_samples_begin_with_their_prompts(trained: Path) -> None:
+    samples = pd.read_csv(trained / "artifacts/samples/samples.csv", keep_default_na=False)
+    texts = sorted((trained / "artifacts/samples").glob("*.txt"))
+    assert [file.name for file in texts] == [
+        "00-newline-temperature-0.8-seed-1.txt",
+        "01-def-temperature-0.8-seed-1.txt",
+    ]
+    for file, (_, row) in zip(texts, samples.iterrows(), strict=True):
+        assert file.read_text() == f"{row['prompt']}{row['text']}\n"
+        assert len(row["text"]) == 10
+
+
+def test_the_three_stages_share_one_run(trained: Path) -> None:
+    with sqlite3.connect(trained / "mlflow.db") as store:
+        assert store.execute("select count(*) from runs").fetchone() == (1,)
+        metrics = {row[0] for row in store.execute("select distinct key from latest_metrics")}
+        (artifacts,) = store.execute("select artifact_uri from runs").fetchone()
+    assert {"val_loss", "train_loss", "windowed_20.nats_per_char", "stateful.bits_per_char"} <= metrics
+    files = files_below(Path(artifacts.removeprefix("file://")))
+    assert {"texts/epoch-001.txt", "texts/by-epoch.json", "evaluate/loss_curve.png"} <= files
+    assert len([file for file in files if re.fullmatch(r"samples/\w{8}/.*\.txt", file)]) == 2
+
+
+def dvc(project: Path, *arguments: str) -> str:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "GIT_AUTHOR_NAME": "t"}
+    environment |= {"GIT_COMMITTER_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_EMAIL": "t@t"}
+    environment.pop("OMP_NUM_THREADS", None)
+    program = ["git"] if arguments[0] == "git" else ["dvc"]
+    arguments = arguments[1:] if arguments[0] == "git" else arguments
+    done = subprocess.run([*program, *arguments], cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def hashes(project: Path) -> dict[str, str]:
+    lock = YAML(typ="safe", pure=True).load((project / "dvc.lock").read_text())
+    return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])}
+
+
+def stages_run(output: str) -> list[str]:
+    return re.findall(r"^Running stage '(\w+)'", output, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_dvc_runs_what_is_out_of_date_and_nothing_else(encoded: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(encoded, project, ignore=shutil.ignore_patterns("Datasets"))
+    for name in (".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, project)
+    dvc(project, "git", "init", "-q")
+    dvc(project, "init", "-q")
+    shutil.copy(ROOT / ".dvc/config", project / ".dvc")
+    assert stages_run(dvc(project, "repro")) == list(DVC["stages"])
+    dvc(project, "git", "add", "-A")
+    dvc(project, "git", "commit", "-qm", "all")
+    first = hashes(project)
+    assert len(first) == 12
+
+    assert "Data and pipelines are up to date" in dvc(project, "repro")
+    dvc(project, "repro", "--force")
+    assert hashes(project) == first
+    dvc(project, "repro", "--force", "--no-run-cache")
+    assert hashes(project) == first
+
+    write_params(project, {"sample.temperatures": [0.5]})
+    assert stages_run(dvc(project, "repro")) == ["sample"]
+    write_params(project, {"sample.temperatures": [0.5], "train.learning_rate": 0.01})
+    assert stages_run(dvc(project, "repro")) == ["train", "evaluate", "sample"]
+
+    dvc(project, "git", "commit", "-qam", "changed")
+    assert "stateful.nats_per_char" in dvc(project, "metrics", "show")
+    assert "artifacts/evaluate/metrics.json" in dvc(project, "metrics", "diff", "HEAD~1")
+    dvc(project, "exp", "run", "--temp", "-S", "train.learning_rate=0.02", "-n", "faster")
+    assert "faster" in dvc(project, "exp", "show", "--csv")
+    with sqlite3.connect(project / "mlflow.db") as store:  # the main tree's store, not the temporary one's
+        assert ("faster",) in store.execute("select value from tags where key = 'dvc_exp_name'").fetchall()
+
+    dvc(project, "remote", "add", "-d", "backup", str(tmp_path / "remote"))
+    dvc(project, "push")
+    shutil.rmtree(project / ".dvc/cache")
+    shutil.rmtree(project / "artifacts/model")
+    dvc(project, "pull")
+    assert (project / "artifacts/model/model.safetensors").exists()
+    assert "up to date" in dvc(project, "status")
