@@ -37,8 +37,13 @@ format: $(INSTALLED) ## let ruff rewrite the code
 	ruff check --fix .
 	ruff format .
 
+smoke: $(INSTALLED) ## a short real run of the whole pipeline, as a DVC experiment that is shown and removed
+	dvc exp run --temp --name smoke-test -S model.hidden_size=128 -S train.epochs=1
+	dvc metrics show smoke-test
+	dvc exp remove smoke-test
+
 ui: $(INSTALLED) ## the MLflow UI with all runs, on 127.0.0.1:$(PORT)
-	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --host 127.0.0.1 --port $(PORT)
+	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --host 127.0.0.1 --port $(PORT) --workers 1
 
 clean: ## remove the virtual environment and caches, never results
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis charlstm.egg-info

@@ -30,6 +30,7 @@ class Batches(Protocol):
 
     carries_state: bool
     steps_per_epoch: int
+    chars_per_epoch: int
     rows: slice
 
     def batch(self, epoch: int, step: int) -> Batch:
@@ -67,13 +68,12 @@ class StreamBatches:
     ) -> None:
         self.rows = rows_of(rank, world_size, batch_size)
         self._ids, self._context_len, self._seed = ids, context_len, seed
-        self._num_pairs = len(ids) - 1
+        self._num_pairs = self.chars_per_epoch = len(ids) - 1
         if self._num_pairs < batch_size * context_len:
             raise TrainingError(
                 f"the training part has {len(ids)} characters, too few for one step of train.batch_size "
                 f"{batch_size} x train.context_len {context_len} = {batch_size * context_len}; "
-                f"a batch_size of {self._num_pairs // context_len} or a context_len of "
-                f"{self._num_pairs // batch_size} would fit"
+                f"{_what_fits(self._num_pairs, batch_size, context_len)}"
             )
         starts = self._num_pairs * np.arange(batch_size + 1) // batch_size
         self._starts, self._lengths = starts[:-1], np.diff(starts)
@@ -126,6 +126,7 @@ class WindowBatches:
                 f"lower one of them or train.window_stride ({stride})"
             )
         self.steps_per_epoch = -(-len(self._starts) // batch_size)
+        self.chars_per_epoch = len(self._starts) * context_len
         self._epoch, self._order = -1, self._starts
 
     def batch(self, epoch: int, step: int) -> Batch:
@@ -147,3 +148,9 @@ class WindowBatches:
         """Scored characters of the global batch at `step`."""
         num_rows = min(self._batch_size, len(self._starts) - step * self._batch_size)
         return num_rows * self._context_len
+
+
+def _what_fits(num_pairs: int, batch_size: int, context_len: int) -> str:
+    options = {"batch_size": num_pairs // context_len, "context_len": num_pairs // batch_size}
+    fitting = [f"a {name} of {value}" for name, value in options.items() if value > 0]
+    return f"{' or '.join(fitting)} would fit" if fitting else "take a longer text, or lower both"

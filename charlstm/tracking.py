@@ -196,7 +196,8 @@ def _open(store: Store) -> tuple["MlflowClient", str]:
     experiment = client.get_experiment_by_name(store.experiment)
     if experiment is not None:
         return client, experiment.experiment_id
-    return client, client.create_experiment(store.experiment, artifact_location=store.artifact_root)
+    kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows loss curves, not language-model traces
+    return client, client.create_experiment(store.experiment, store.artifact_root, kind)
 
 
 def _create_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str]) -> str:

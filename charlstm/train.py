@@ -139,7 +139,7 @@ class _Training:
         return Plan(
             num_epochs=self.params.epochs,
             num_steps=self.num_steps,
-            chars_per_epoch=sum(self.batches.num_chars(step) for step in range(self.batches.steps_per_epoch)),
+            chars_per_epoch=self.batches.chars_per_epoch,
             num_parameters=self.model.num_parameters(),
             num_processes=self.accelerator.num_processes,
             device=str(self.accelerator.device),

@@ -1,4 +1,4 @@
-"""How many CPU threads a process may use."""
+"""How a process uses its hardware: the number of CPU threads, and GPU kernels that repeat themselves."""
 
 import os
 
@@ -18,6 +18,17 @@ def set_num_threads() -> None:
         threads = _environment_of_launcher().get("OMP_NUM_THREADS")
     if threads is None:
         torch.set_num_threads(max(1, num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def use_reproducible_kernels() -> None:
+    """On CUDA, kernels that give the same bits each time; cuDNN's LSTM needs a fixed workspace for that.
+
+    Call it before the first CUDA kernel. On a CPU the kernels in use are reproducible as they are.
+    """
+    if torch.cuda.is_available():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def num_cores() -> int:

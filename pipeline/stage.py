@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,8 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
     )
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("charlstm").setLevel(logging.INFO)
+    # A polite kill unwinds the stack like Ctrl-C does: temporary files go, the tracked run ends.
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         stage(load_params(Path("params.yaml")), load_paths(Path("dvc.yaml")))
     except CharlstmError as error:
@@ -36,6 +39,8 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
         return _fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     return 0
 
 

@@ -1,7 +1,6 @@
 """Stage train: encoded text -> model. Started by `python -m`, `accelerate launch -m` or `torchrun -m`."""
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -15,15 +14,14 @@ from charlstm.train import Data, Result, fit, launch
 from charlstm.vocab import Vocab, load_ids
 from pipeline import provenance, stage
 from pipeline.console import TrainingConsole
-from pipeline.hardware import set_num_threads
+from pipeline.hardware import set_num_threads, use_reproducible_kernels
 from pipeline.paths import Paths
-
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuDNN's LSTM is reproducible only with a fixed workspace
 
 
 def run(params: Params, paths: Paths) -> None:
     """Train on whatever processes and devices the launcher decided on."""
     set_num_threads()
+    use_reproducible_kernels()
     vocab = Vocab.load(paths.encoded / "vocab.json")
     train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
     data = Data(train_ids, val_ids, vocab)

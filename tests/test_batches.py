@@ -25,11 +25,12 @@ def scored_pairs(batches: Batches, epoch: int) -> Counter[tuple[int, int]]:
         scored = targets_BT != IGNORE
         assert int(scored.sum()) == batches.num_chars(step)
         pairs.update(zip(inputs_BT[scored].tolist(), targets_BT[scored].tolist(), strict=True))
+    assert pairs.total() == batches.chars_per_epoch
     return pairs
 
 
 @given(
-    length=st.integers(30, 400), batch_size=st.integers(1, 5), context_len=st.integers(1, 6), epoch=st.integers(1, 9)
+    length=st.integers(31, 400), batch_size=st.integers(1, 5), context_len=st.integers(1, 6), epoch=st.integers(1, 9)
 )
 def test_streams_score_every_pair_once(length: int, batch_size: int, context_len: int, epoch: int) -> None:
     batches = StreamBatches(position_ids(length), batch_size=batch_size, context_len=context_len, seed=0)
@@ -94,6 +95,8 @@ def test_too_little_text_is_refused_with_what_would_fit() -> None:
     with pytest.raises(TrainingError, match="a batch_size of 9 or a context_len of 3 would fit") as caught:
         StreamBatches(position_ids(100), batch_size=32, context_len=10, seed=0)
     assert "100 characters" in str(caught.value)
+    with pytest.raises(TrainingError, match="9 characters, .* lower both"):
+        StreamBatches(position_ids(9), batch_size=32, context_len=10, seed=0)
     StreamBatches(position_ids(100), batch_size=9, context_len=10, seed=0)
     StreamBatches(position_ids(100), batch_size=32, context_len=3, seed=0)
     with pytest.raises(TrainingError, match="90 windows of train.context_len 10, too few for a train.batch_size of 91"):

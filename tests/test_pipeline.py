@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 from conftest import write_params
 from imports import ROOT
-from projects import run_stage
+from projects import PYTHON, run_stage
 from ruamel.yaml import YAML
 
 DVC_YAML = (ROOT / "dvc.yaml").read_text()
@@ -149,3 +150,23 @@ def test_dvc_runs_what_is_out_of_date_and_nothing_else(encoded: Path, tmp_path: 
     dvc(project, "pull")
     assert (project / "artifacts/model/model.safetensors").exists()
     assert "up to date" in dvc(project, "status")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_exits_75_and_leaves_nothing(encoded: Path, tmp_path: Path, number: int) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(encoded, project)
+    write_params(project, {"train.epochs": 10_000, "train.early_stopping_epochs": None})
+    process = subprocess.Popen([*PYTHON, "pipeline.train"], cwd=project, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch 1/"):
+            break
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "ERROR: interrupted" in stderr
+    assert "Traceback" not in stderr
+    assert not (project / "artifacts").exists()
+    with sqlite3.connect(project / "mlflow.db") as store:
+        assert store.execute("select status from runs").fetchall() == [("KILLED",)]

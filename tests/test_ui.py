@@ -1,0 +1,80 @@
+"""A trained run in the MLflow UI, in a real browser."""
+
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+OPTIONS += ["--disable-background-networking", "--disable-component-update", "--window-size=1500,2200"]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, e.g. `apt-get install chromium`"),
+]
+
+
+@pytest.fixture(scope="module")
+def ui(trained: Path) -> Iterator[str]:
+    """The address of a UI on the trained project's store."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = ["--backend-store-uri", f"sqlite:///{trained}/mlflow.db", "--host", "127.0.0.1", "--port", str(port)]
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "ui", *command],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def run_id(trained: Path) -> str:
+    with sqlite3.connect(trained / "mlflow.db") as store:
+        return str(store.execute("select run_uuid from runs").fetchone()[0])
+
+
+def page(url: str, folder: Path) -> str:
+    """The page's text after its scripts have run; a screenshot is left in `folder`."""
+    assert CHROMIUM is not None
+    profile = f"--user-data-dir={folder / 'profile'}"
+    common = [CHROMIUM, *OPTIONS, profile, "--virtual-time-budget=20000"]
+    subprocess.run([*common, f"--screenshot={folder / 'page.png'}", url], capture_output=True, timeout=120)
+    done = subprocess.run([*common, "--dump-dom", url], capture_output=True, text=True, timeout=120)
+    return done.stdout
+
+
+def test_the_run_page_shows_parameters_losses_and_tags(ui: str, run_id: str, tmp_path: Path) -> None:
+    dom = page(f"{ui}/#/experiments/1/runs/{run_id}", tmp_path)
+    for text in ("train.learning_rate", "model.hidden_size", "val_loss", "stateful.nats_per_char", "model_sha256"):
+        assert text in dom, text
+
+
+def test_the_charts_and_the_generated_texts_are_there(ui: str, run_id: str, tmp_path: Path) -> None:
+    assert "gradient_norm" in page(f"{ui}/#/experiments/1/runs/{run_id}/model-metrics", tmp_path)
+    dom = page(f"{ui}/#/experiments/1/runs/{run_id}/artifacts/texts/epoch-001.txt", tmp_path)
+    for text in ("epoch-001.txt", "evaluate", "samples", "=== prompt"):
+        assert text in dom, text
+    assert "loss_curve.png" in page(f"{ui}/#/experiments/1/runs/{run_id}/artifacts/evaluate/loss_curve.png", tmp_path)
