@@ -14,13 +14,11 @@ from charlstm.params import Params
 from charlstm.sample import SamplingRule, check_prompts, generate
 from charlstm.tracking import attach
 from pipeline import provenance, stage
-from pipeline.hardware import set_num_threads
 from pipeline.paths import Paths
 
 
 def run(params: Params, paths: Paths) -> None:
     """Generate, write one file a text and one table of all, and add both to the model's MLflow run."""
-    set_num_threads()
     section = params.sample
     model, vocab, model_sha256 = load_model(paths.model, params.model.implementation)
     check_prompts(vocab, section.prompts)

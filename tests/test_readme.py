@@ -1,0 +1,90 @@
+"""The README is executable: its commands parse, its tree is the tree, its numbers are the committed ones."""
+
+import json
+import re
+import shlex
+
+import pytest
+from accelerate.commands.launch import launch_command_parser
+from dvc.cli.parser import get_main_parser
+from imports import ROOMS, ROOT
+from torch.distributed.run import get_args_parser as torchrun_parser
+
+README = (ROOT / "README.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def commands() -> list[str]:
+    """Lines of shell blocks and inline code that start with a program of ours, without comments."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"`((?:make|dvc|python -m|accelerate launch|torchrun) [^`]+)`", README)
+    found = [part.strip() for line in lines for part in line.partition(" #")[0].split("&&")]
+    return sorted({command for command in found if command and not command.startswith("source ")})
+
+
+def test_there_are_commands() -> None:
+    assert len(commands()) > 25
+
+
+@pytest.mark.parametrize("command", commands())
+def test_each_command_is_one_that_exists(command: str) -> None:
+    program, *arguments = shlex.split(command)
+    match program:
+        case "make":
+            assert re.search(rf"^{arguments[0]}:", MAKEFILE, re.MULTILINE)
+        case "dvc":
+            get_main_parser().parse_args(arguments)
+        case "python":
+            assert arguments[0] == "-m"
+            assert (ROOT / f"{arguments[1].replace('.', '/')}.py").exists()
+        case "accelerate":
+            assert arguments[0] == "launch"
+            parsed = launch_command_parser().parse_args(arguments[1:])
+            assert parsed.module
+            assert (ROOT / f"{parsed.training_script.replace('.', '/')}.py").exists()
+        case "torchrun":
+            parsed = torchrun_parser().parse_args(arguments)
+            assert parsed.module
+            assert (ROOT / f"{parsed.training_script.replace('.', '/')}.py").exists()
+        case _:
+            pytest.fail(f"what is {program}?")
+
+
+def test_the_tree_is_the_tree() -> None:
+    tree = re.search(r"^```text\n(params.yaml .*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert tree is not None
+    shown = set(re.findall(r"\b\w+\.(?:py|yaml)\b", tree[1]))
+    shown_folders = set(re.findall(r"^(\w+)/", tree[1], re.MULTILINE))
+    files = {file.name for room in ROOMS for file in (ROOT / room).glob("*.py")} - {"__init__.py"}
+    assert shown == files | {"params.yaml", "dvc.yaml"}
+    assert shown_folders == {*ROOMS, "benchmarks", "tests"}
+
+
+def test_losses_are_the_committed_ones() -> None:
+    metrics = json.loads((ROOT / "artifacts/evaluate/metrics.json").read_text())
+    rows = re.findall(r"^\| `(\w+)` \| \*\*([\d.]+)\*\* \| ([\d.]+) \|", README, re.MULTILINE)
+    assert {protocol for protocol, _, _ in rows} == set(metrics)
+    for protocol, nats, bits in rows:
+        assert nats == f"{metrics[protocol]['nats_per_char']:.4f}"
+        assert bits == f"{metrics[protocol]['bits_per_char']:.4f}"
+    train = json.loads((ROOT / "artifacts/train/metrics.json").read_text())
+    assert f"{train['num_parameters']:,} parameters, {train['num_epochs']} epochs" in README
+
+
+def test_default_values_in_the_table_are_those_of_the_file() -> None:
+    from charlstm.params import load_params
+
+    flat = load_params(ROOT / "params.yaml").flat()
+    rows = re.findall(
+        r"^\| [^|]+ \| `((?:model|train)\.\w+(?:\.\w+)?)`[^|]* \| [^|]* \| ([\d.]+)", README, re.MULTILINE
+    )
+    assert len(rows) >= 7
+    for name, default in rows:
+        assert float(default) == flat[name], name
+
+
+def test_linked_files_exist() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert len(links) >= 3
+    assert all((ROOT / link).exists() for link in links)
