@@ -41,15 +41,19 @@ def stateful(model: CharLSTM, ids: Ids) -> LossSum:
     for start in range(0, len(ids) - 1, STATEFUL_CHUNK):
         chunk_BT = _rows(ids, np.array([start]), min(STATEFUL_CHUNK + 1, len(ids) - start)).to(state.hidden.device)
         logits_BTV, state = model(chunk_BT[:, :-1], state)
-        total = _add(total, LossSum(summed_nats(logits_BTV.double(), chunk_BT[:, 1:]).item(), chunk_BT.shape[1] - 1))
+        total = _add(total, _summed(logits_BTV, chunk_BT[:, 1:]))
     return total
 
 
 def _score(model: CharLSTM, ids_BT: Tensor) -> LossSum:
     ids_BT = ids_BT.to(model.head.weight.device)
     logits_BTV, _ = model(ids_BT[:, :-1])
-    targets_BT = ids_BT[:, 1:]
-    return LossSum(summed_nats(logits_BTV.double(), targets_BT).item(), targets_BT.numel())
+    return _summed(logits_BTV, ids_BT[:, 1:])
+
+
+def _summed(logits_BTV: Tensor, targets_BT: Tensor) -> LossSum:
+    """Summed in float64, on the CPU: not every device has it."""
+    return LossSum(summed_nats(logits_BTV.to("cpu", torch.float64), targets_BT.cpu()).item(), targets_BT.numel())
 
 
 def _add(a: LossSum, b: LossSum) -> LossSum:

@@ -21,11 +21,11 @@ from torch import Tensor
 from charlstm.average import moving_average
 from charlstm.batches import Batches, StreamBatches, WindowBatches
 from charlstm.dropout import DropoutMasks, DropoutRates, draw_masks
-from charlstm.errors import TrainingError
 from charlstm.evaluate import windowed
 from charlstm.gates import LSTMState
 from charlstm.history import EpochRow, StepRow, TextRow
 from charlstm.loss import LossSum, summed_nats
+from charlstm.meter import StepMeter
 from charlstm.model import CharLSTM, ModelShape, initial_weights
 from charlstm.observer import Observer, Plan
 from charlstm.params import ModelParams, TrainParams
@@ -149,19 +149,17 @@ class _Training:
     def run_epoch(self, epoch: int, observers: Sequence[Observer]) -> float:
         """All steps of one epoch; the mean training loss on the way, in nats/char."""
         self.state = self.model.zero_state(self.num_rows)
-        total, pending = LossSum(0.0, 0), _Pending()
+        total, meter = LossSum(0.0, 0), StepMeter()
         for index in range(self.batches.steps_per_epoch):
             nats, gradient_norm, rate = self.take_step(epoch, index)
-            pending.add(nats, gradient_norm, rate, self.batches.num_chars(index))
+            meter.add(nats, gradient_norm, rate, self.batches.num_chars(index))
             if self.step % self.params.log_every_steps == 0 or index + 1 == self.batches.steps_per_epoch:
-                loss = pending.reduce(self.accelerator, self.step)
+                row, loss = meter.read(self.step, epoch, self.sum_over_processes)
                 total = LossSum(total.nats + loss.nats, total.num_chars + loss.num_chars)
-                self.rows.append(
-                    StepRow(self.step, epoch, loss.nats_per_char, pending.rates[-1], pending.mean_gradient_norm())
-                )
+                self.rows.append(row)
                 for observer in observers:
-                    observer.on_steps(self.rows[-1], loss.num_chars / pending.seconds())
-                pending = _Pending()
+                    observer.on_steps(row, loss.num_chars / meter.seconds())
+                meter = StepMeter()
         return total.nats_per_char
 
     def take_step(self, epoch: int, index: int) -> tuple[Tensor, Tensor, float]:
@@ -234,10 +232,15 @@ class _Training:
             rank=self.accelerator.process_index,
             world_size=self.accelerator.num_processes,
         )
-        nats, num_chars = self.accelerator.reduce(
-            _float64([mine.nats, mine.num_chars], self.accelerator), "sum"
-        ).tolist()
-        return LossSum(nats, int(num_chars)).nats_per_char
+        whole = self.sum_over_processes(torch.tensor([mine.nats, mine.num_chars], dtype=torch.float64))
+        return LossSum(float(whole[0]), int(whole[1])).nats_per_char
+
+    def sum_over_processes(self, mine: Tensor) -> Tensor:
+        """The sum of all processes' float64 CPU tensors; a device without float64 (MPS) is always alone."""
+        if self.accelerator.num_processes == 1:
+            return mine
+        whole: Tensor = self.accelerator.reduce(mine.to(self.accelerator.device), "sum")
+        return whole.cpu()
 
     def write_texts(self, epoch: int) -> list[TextRow]:
         """One text for each of `text_prompts`, from the averaged weights."""
@@ -253,46 +256,8 @@ class _Training:
         return {name: weight.clone() for name, weight in self.evaluated.state_dict().items()}
 
 
-class _Pending:
-    """Steps whose losses still lie on the device: read, reduced and divided together."""
-
-    def __init__(self) -> None:
-        self.nats: list[Tensor] = []
-        self.gradient_norms: list[Tensor] = []
-        self.rates: list[float] = []
-        self.num_chars = 0
-        self.started = time.perf_counter()
-
-    def add(self, nats: Tensor, gradient_norm: Tensor, rate: float, num_chars: int) -> None:
-        self.nats.append(nats)
-        self.gradient_norms.append(gradient_norm)
-        self.rates.append(rate)
-        self.num_chars += num_chars
-
-    def reduce(self, accelerator: Accelerator, step: int) -> LossSum:
-        """The sum over steps and processes; every process calls this and gets the same."""
-        total = accelerator.reduce(torch.stack(self.nats).double().sum(), "sum").item()
-        if not math.isfinite(total):
-            raise TrainingError(
-                f"the loss is not finite by step {step} (learning rate {self.rates[-1]:g}, gradient norms up to "
-                f"{max(float(norm) for norm in self.gradient_norms):g}); lower train.learning_rate, or set "
-                f"train.gradient_clip_norm or a longer train.warmup_steps"
-            )
-        return LossSum(total, self.num_chars)
-
-    def mean_gradient_norm(self) -> float:
-        return float(torch.stack(self.gradient_norms).double().mean())
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self.started
-
-
 def _fresh_model(shape: ModelShape, params: ModelParams, seed: int) -> CharLSTM:
     model = CharLSTM(shape, params.implementation)
     generator = torch_generator(seed, "initial weights")
     model.load_state_dict(initial_weights(shape, forget_gate_bias=params.forget_gate_bias, generator=generator))
     return model
-
-
-def _float64(values: list[float], accelerator: Accelerator) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64, device=accelerator.device)

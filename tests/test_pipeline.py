@@ -152,7 +152,7 @@ def test_dvc_runs_what_is_out_of_date_and_nothing_else(encoded: Path, tmp_path: 
     assert "up to date" in dvc(project, "status")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_an_interrupted_training_exits_75_and_leaves_nothing(encoded: Path, tmp_path: Path, number: int) -> None:
     project = tmp_path / "project"
     shutil.copytree(encoded, project)

@@ -10,6 +10,8 @@ from dvc.cli.parser import get_main_parser
 from imports import ROOMS, ROOT
 from torch.distributed.run import get_args_parser as torchrun_parser
 
+from charlstm.params import load_params
+
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 
@@ -24,7 +26,7 @@ def commands() -> list[str]:
 
 
 def test_there_are_commands() -> None:
-    assert len(commands()) > 25
+    assert len(commands()) >= 25
 
 
 @pytest.mark.parametrize("command", commands())
@@ -73,12 +75,9 @@ def test_losses_are_the_committed_ones() -> None:
 
 
 def test_default_values_in_the_table_are_those_of_the_file() -> None:
-    from charlstm.params import load_params
-
     flat = load_params(ROOT / "params.yaml").flat()
-    rows = re.findall(
-        r"^\| [^|]+ \| `((?:model|train)\.\w+(?:\.\w+)?)`[^|]* \| [^|]* \| ([\d.]+)", README, re.MULTILINE
-    )
+    row = re.compile(r"^\| [^|]+ \| `((?:model|train)\.\w+(?:\.\w+)?)`[^|]* \| [^|]* \| ([\d.]+)", re.MULTILINE)
+    rows = row.findall(README)
     assert len(rows) >= 7
     for name, default in rows:
         assert float(default) == flat[name], name
