@@ -38,8 +38,8 @@ format: $(INSTALLED) ## let ruff rewrite the code
 	ruff format .
 
 smoke: $(INSTALLED) ## a short real run of the whole pipeline, as a DVC experiment that is shown and removed
-	dvc exp run --temp --name smoke-test -S model.hidden_size=128 -S train.epochs=1
-	dvc metrics show smoke-test
+	dvc exp run --temp --force --name smoke-test -S model.hidden_size=128 -S train.epochs=1
+	dvc metrics diff --precision 4 HEAD smoke-test
 	dvc exp remove smoke-test
 
 ui: $(INSTALLED) ## the MLflow UI with all runs, on 127.0.0.1:$(PORT)
