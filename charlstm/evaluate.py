@@ -11,13 +11,16 @@ Shapes: B windows, T time steps.
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from charlstm.loss import LossSum, summed_nats
+from charlstm.loss import LossSum
 from charlstm.model import CharLSTM
 from charlstm.vocab import Ids
 
-WINDOWS_PER_FORWARD = 128  # bounds memory; has no influence on the result's meaning
-STATEFUL_CHUNK = 2_000  # characters per forward pass; likewise
+# What one forward pass may hold bounds memory; it has no influence on the result but rounding.
+MAX_CHARS_PER_FORWARD = 32_768
+MAX_LOGITS_PER_FORWARD = 2**24
+STATEFUL_CHUNK = 2_000  # characters
 
 
 @torch.no_grad()
@@ -27,7 +30,8 @@ def windowed(model: CharLSTM, ids: Ids, context_len: int, *, rank: int = 0, worl
     mine = starts[len(starts) * rank // world_size : len(starts) * (rank + 1) // world_size]
     is_whole = mine + context_len <= len(ids) - 1
     total = LossSum(0.0, 0)
-    for windows in _chunks(mine[is_whole], WINDOWS_PER_FORWARD):
+    num_chars = min(MAX_CHARS_PER_FORWARD, MAX_LOGITS_PER_FORWARD // model.shape.vocab_size)
+    for windows in _chunks(mine[is_whole], max(1, num_chars // context_len)):
         total = _add(total, _score(model, _rows(ids, windows, context_len + 1)))
     for start in mine[~is_whole]:
         total = _add(total, _score(model, _rows(ids, np.array([start]), len(ids) - start)))
@@ -52,8 +56,8 @@ def _score(model: CharLSTM, ids_BT: Tensor) -> LossSum:
 
 
 def _summed(logits_BTV: Tensor, targets_BT: Tensor) -> LossSum:
-    """Summed in float64, on the CPU: not every device has it."""
-    return LossSum(summed_nats(logits_BTV.to("cpu", torch.float64), targets_BT.cpu()).item(), targets_BT.numel())
+    nats_N = functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="none")
+    return LossSum(nats_N.cpu().double().sum().item(), targets_BT.numel())  # not every device has float64
 
 
 def _add(a: LossSum, b: LossSum) -> LossSum:

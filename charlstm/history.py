@@ -10,6 +10,8 @@ import pandas as pd
 from charlstm.errors import HistoryError
 from charlstm.files import atomic_file
 
+TEXT_COLUMNS = ("prompt", "text")
+
 
 class StepRow(NamedTuple):
     """One optimiser update, or the mean over `log_every_steps` of them that end with it."""
@@ -59,14 +61,17 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """Read what `write_csv` wrote.
 
     Raises:
-        HistoryError: missing, cut, or without one of `columns`.
+        HistoryError: missing, not a table, without one of `columns` or without a row, or with an empty cell.
     """
+    texts = dict.fromkeys(TEXT_COLUMNS, str)  # "007" is no number
     try:
-        frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=texts)
     except OSError as error:
         raise HistoryError(f"{path}: cannot read the table: {error.strerror}") from None
     except ValueError as error:
         raise HistoryError(f"{path}: not a CSV table ({' '.join(str(error).split())})") from None
     if missing := [column for column in columns if column not in frame.columns]:
         raise HistoryError(f"{path}: expected the columns {', '.join(columns)}; missing: {', '.join(missing)}")
+    if frame.empty or frame[list(columns)].isna().any(axis=None):
+        raise HistoryError(f"{path}: expected a value in every cell of at least one row; the file is damaged")
     return frame

@@ -47,8 +47,30 @@ class FusedLayer(nn.Module):
 
     def forward(self, x_TBI: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Hidden states (T, B, H) of all steps, and the state after the last one."""
-        hidden_TBH, (hidden_1BH, cell_1BH) = self.lstm(x_TBI, (state.hidden[None], state.cell[None]))
+        start = (state.hidden[None], state.cell[None])
+        if torch.is_autocast_enabled(x_TBI.device.type):
+            hidden_TBH, hidden_1BH, cell_1BH = self._in_autocast_dtype(x_TBI, start)
+        else:
+            hidden_TBH, (hidden_1BH, cell_1BH) = self.lstm(x_TBI, start)
         return hidden_TBH, LSTMState(hidden_1BH[0], cell_1BH[0])
+
+    def _in_autocast_dtype(self, x_TBI: Tensor, start: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Autocast runs cuDNN's LSTM in fp16 whatever dtype it was told, so the casts are made by hand."""
+        dtype = torch.get_autocast_dtype(x_TBI.device.type)
+        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        weights = [self.lstm.get_parameter(name).to(dtype) for name in names]
+        with torch.autocast(x_TBI.device.type, enabled=False):
+            return torch.lstm(
+                x_TBI.to(dtype),
+                [one.to(dtype) for one in start],
+                weights,
+                has_biases=True,
+                num_layers=1,
+                dropout=0.0,
+                train=self.training,
+                bidirectional=False,
+                batch_first=False,
+            )
 
 
 def _split_into_gates(layer: nn.Module, weights: dict[str, Tensor], prefix: str, _: Mapping[str, Any]) -> None:

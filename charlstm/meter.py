@@ -54,4 +54,4 @@ class StepMeter:
 
 
 def _float64(values: list[Tensor]) -> Tensor:
-    return torch.stack(values).to("cpu", torch.float64)
+    return torch.stack(values).cpu().double()  # in this order: not every device has float64

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,8 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from charlstm.history import EpochRow, StepRow, TextRow
-from charlstm.observer import Plan
+from charlstm.history import EpochRow, StepRow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,11 +34,12 @@ MAX_PARAMS_PER_CALL = 100
 
 
 class Store(NamedTuple):
-    """Where runs go: a tracking URI, an experiment, and where artifacts go if no server decides that."""
+    """Where runs go: a tracking URI, an experiment by name or id, and where artifacts go if no server decides that."""
 
     uri: str
     experiment: str
     artifact_root: str | None
+    experiment_id: str | None = None
 
 
 class Measurement(NamedTuple):
@@ -72,7 +73,7 @@ class Run:
         self._thread.start()
 
     def log_params(self, params: Mapping[str, str | int | float]) -> None:
-        """Record parameters; one that the run has already keeps its first value, and the new one becomes a tag."""
+        """Record parameters; one that the run has already keeps its first value, and another one becomes a tag."""
         self._jobs.put(lambda client, run_id: _log_params(client, run_id, params))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
@@ -106,63 +107,20 @@ class Run:
             log.warning("MLflow did not answer within %d s; the rest is in the files only", CLOSE_TIMEOUT_SECONDS)
 
     def _work(self, store: Store, find: Callable[["MlflowClient", str], str]) -> None:
+        has_warned = False
         try:
             client, experiment_id = _open(store)
             self.run_id = find(client, experiment_id)
-            while (job := self._jobs.get()) is not None:
-                job(client, self.run_id)
         except Exception as error:  # whatever a server, a driver or a disk can raise: the files are the record
-            log.warning("MLflow at %s: %s; the files hold everything, training goes on", store.uri, _one_line(error))
-
-
-class TrainingTracker:
-    """An observer of `train.fit` that fills a new run, opened when training starts."""
-
-    def __init__(self, store: Store, params: Mapping[str, str | int | float], tags: Mapping[str, str]) -> None:
-        self._store, self._params, self._tags = store, params, tags
-        self._run: Run | None = None
-        self._texts: list[TextRow] = []
-        self._train_seconds, self._num_chars = 0.0, 0
-
-    @property
-    def run(self) -> Run:
-        """The run; there is one from `on_start` on."""
-        assert self._run is not None
-        return self._run
-
-    def on_start(self, plan: Plan) -> None:
-        """Open the run with all parameters and tags, the size of the work, and the hardware."""
-        hardware = {"device": plan.device, "precision": plan.precision, "num_processes": str(plan.num_processes)}
-        self._plan = plan
-        self._run = Run(self._store, lambda client, where: _create_run(client, where, {**self._tags, **hardware}))
-        self.run.log_params(self._params)
-        self.run.log_metrics([Measurement("num_parameters", plan.num_parameters)])
-
-    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
-        """Record losses, learning rate, gradient norm and speed by step."""
-        speed = Measurement("chars_per_second", chars_per_second, row.step)
-        self.run.log_metrics([*_step_metrics([row]), speed])
-
-    def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
-        """Record the epoch's losses and what the model writes now."""
-        self._texts.extend(texts)
-        self._train_seconds += train_seconds
-        self._num_chars += self._plan.chars_per_epoch
-        self.run.log_metrics(_epoch_metrics([row]))
-        _log_texts(self.run, texts)
-
-    def finish(self, model_sha256: str) -> None:
-        """Tie the run to its model and end it."""
-        speed = self._num_chars / self._train_seconds
-        self.run.log_metrics([Measurement("train_seconds", self._train_seconds), Measurement("train_speed", speed)])
-        self.run.set_tags({MODEL_TAG: model_sha256})
-        self.run.log_table("texts/by-epoch.json", pd.DataFrame(self._texts))
-        self.run.close("FINISHED")
-
-    def abandon(self, status: str) -> None:
-        """End the run, if it was opened, as FAILED or KILLED: it has no model."""
-        if self._run is not None:
-            self._run.close(status)
+            _warn(store, error)
+            return
+        while (job := self._jobs.get()) is not None:
+            try:
+                job(client, self.run_id)
+            except Exception as error:  # likewise; what comes after may still go through
+                if not has_warned:
+                    _warn(store, error)
+                has_warned = True
 
 
 def attach(store: Store, model_sha256: str, record: TrainingRecord) -> Run:
@@ -183,7 +141,7 @@ def read_metrics(store: Store, model_sha256: str) -> dict[str, float]:
         run_id = _find_run(client, experiment_id, model_sha256)
         return dict(client.get_run(run_id).data.metrics) if run_id else {}
     except Exception as error:  # as in Run: the view may be gone, the files are not
-        log.warning("MLflow at %s: %s", store.uri, _one_line(error))
+        _warn(store, error)
         return {}
 
 
@@ -193,6 +151,8 @@ def _open(store: Store) -> tuple["MlflowClient", str]:
     for noisy in ("mlflow", "alembic"):  # both announce every table of a fresh database
         logging.getLogger(noisy).setLevel(logging.WARNING)
     client = MlflowClient(store.uri)
+    if store.experiment_id is not None:
+        return client, store.experiment_id
     experiment = client.get_experiment_by_name(store.experiment)
     if experiment is not None:
         return client, experiment.experiment_id
@@ -200,7 +160,8 @@ def _open(store: Store) -> tuple["MlflowClient", str]:
     return client, client.create_experiment(store.experiment, store.artifact_root, kind)
 
 
-def _create_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str]) -> str:
+def create_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str]) -> str:
+    """A new run's id; it is named after the DVC experiment, if there is one."""
     return str(client.create_run(experiment_id, tags=dict(tags), run_name=tags.get("dvc_exp_name")).info.run_id)
 
 
@@ -213,18 +174,19 @@ def _find_run(client: "MlflowClient", experiment_id: str, model_sha256: str) -> 
 
 def _create_from(client: "MlflowClient", experiment_id: str, model_sha256: str, record: TrainingRecord) -> str:
     tags = {**record.tags, MODEL_TAG: model_sha256, "made_from": "files"}
-    run_id = _create_run(client, experiment_id, tags)
+    run_id = create_run(client, experiment_id, tags)
     now = int(time.time() * 1000)
     _log_params(client, run_id, record.params)
     step_rows = [StepRow(*row) for row in record.steps[list(StepRow._fields)].itertuples(index=False)]
     epoch_rows = [EpochRow(*row) for row in record.epochs[list(EpochRow._fields)].itertuples(index=False)]
-    _log_metrics(client, run_id, [*_step_metrics(step_rows), *_epoch_metrics(epoch_rows)], now)
+    _log_metrics(client, run_id, [*step_metrics(step_rows), *epoch_metrics(epoch_rows)], now)
     _log_table(client, run_id, "texts/by-epoch.json", record.texts)
     client.set_terminated(run_id, "FINISHED")
     return run_id
 
 
-def _step_metrics(rows: Sequence[StepRow]) -> list[Measurement]:
+def step_metrics(rows: Sequence[StepRow]) -> list[Measurement]:
+    """What is shown of steps, by step."""
     return [
         Measurement(name, value, row.step)
         for row in rows
@@ -236,18 +198,13 @@ def _step_metrics(rows: Sequence[StepRow]) -> list[Measurement]:
     ]
 
 
-def _epoch_metrics(rows: Sequence[EpochRow]) -> list[Measurement]:
+def epoch_metrics(rows: Sequence[EpochRow]) -> list[Measurement]:
+    """What is shown of epochs, by epoch."""
     return [
         Measurement(name, value, row.epoch)
         for row in rows
         for name, value in (("epoch_train_loss", row.train_nats_per_char), ("val_loss", row.val_nats_per_char))
     ]
-
-
-def _log_texts(run: Run, texts: Sequence[TextRow]) -> None:
-    if texts:
-        body = "\n\n".join(f"=== prompt {row.prompt!r}\n{row.prompt}{row.text}" for row in texts)
-        run.log_text(f"texts/epoch-{texts[0].epoch:03d}.txt", body + "\n")
 
 
 def _log_metrics(client: "MlflowClient", run_id: str, values: Sequence[Measurement], timestamp_ms: int) -> None:
@@ -261,13 +218,17 @@ def _log_metrics(client: "MlflowClient", run_id: str, values: Sequence[Measureme
 def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, str | int | float]) -> None:
     from mlflow.entities import Param
 
-    known = client.get_run(run_id).data.params
+    run = client.get_run(run_id)
+    known = run.data.params
     values = {name: str(value)[:MAX_PARAM_LENGTH] for name, value in params.items()}
     new = [Param(name, value) for name, value in values.items() if name not in known]
     for start in range(0, len(new), MAX_PARAMS_PER_CALL):
         client.log_batch(run_id, params=new[start : start + MAX_PARAMS_PER_CALL])
-    changed = {f"changed.{name}": value for name, value in values.items() if known.get(name, value) != value}
-    _log_tags(client, run_id, changed)
+    for name, value in values.items():
+        if known.get(name, value) != value:
+            client.set_tag(run_id, f"changed.{name}", value)
+        elif f"changed.{name}" in run.data.tags:
+            client.delete_tag(run_id, f"changed.{name}")
 
 
 def _log_tags(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> None:
@@ -289,5 +250,8 @@ def params_sha256(params: Mapping[str, str | int | float]) -> str:
     return hashlib.sha256(json.dumps(dict(params), sort_keys=True).encode()).hexdigest()
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+def _warn(store: Store, error: Exception) -> None:
+    """One line without the user and password that a URI may hold."""
+    message = " ".join(f"MLflow at {store.uri}: {type(error).__name__}: {error}".split())
+    message = re.sub(r"://[^/@\s]+@", "://", message)
+    log.warning("%s; the files hold everything, the work goes on", message[:300])

@@ -15,12 +15,13 @@ from functools import partial
 from typing import NamedTuple, cast
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator as Accelerator  # the pipeline names the type, and only that
 from torch import Tensor
 
 from charlstm.average import moving_average
 from charlstm.batches import Batches, StreamBatches, WindowBatches
 from charlstm.dropout import DropoutMasks, DropoutRates, draw_masks
+from charlstm.errors import TrainingError
 from charlstm.evaluate import windowed
 from charlstm.gates import LSTMState
 from charlstm.history import EpochRow, StepRow, TextRow
@@ -71,7 +72,7 @@ def fit(
 ) -> Result:
     """Train until `params.epochs` or early stopping; every process calls this and gets the same result.
 
-    `observers` is empty everywhere but on process 0.
+    Observers and texts are process 0's: `observers` and the result's `texts` are empty on all others.
 
     Raises:
         TrainingError: the settings cannot train on this text, or the loss is not finite.
@@ -89,6 +90,8 @@ def fit(
         mean_loss = training.run_epoch(epoch, observers)
         train_seconds = time.perf_counter() - started
         epochs.append(EpochRow(epoch, training.step, mean_loss, training.validate()))
+        if not math.isfinite(epochs[-1].val_nats_per_char):
+            raise TrainingError(f"the validation loss is not finite after epoch {epoch}; lower train.learning_rate")
         if best is None or epochs[-1].val_nats_per_char < best.val_nats_per_char:
             best, best_weights = epochs[-1], training.weights()
         new_texts = training.write_texts(epoch) if accelerator.is_main_process else []
@@ -115,8 +118,13 @@ class _Training:
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
         )
-        self.num_rows = self.batches.rows.stop - self.batches.rows.start
         self.num_steps = params.epochs * self.batches.steps_per_epoch
+        if params.warmup_steps >= self.num_steps:
+            raise TrainingError(
+                f"train.warmup_steps is {params.warmup_steps}, but this text gives only {self.num_steps} steps in "
+                f"{params.epochs} epochs: lower it, train.batch_size or train.context_len, or raise train.epochs"
+            )
+        self.num_rows = self.batches.rows.stop - self.batches.rows.start
         self.shape = ModelShape(len(data.vocab), model.embedding_size, model.hidden_size, model.num_layers)
         self.dtype = torch.float64 if params.precision == "fp64" else torch.float32
         self.model = _fresh_model(self.shape, model, params.seed).to(accelerator.device, self.dtype)

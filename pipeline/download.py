@@ -14,7 +14,7 @@ log = logging.getLogger("charlstm")
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Fetch and verify the corpus. CHARLSTM_MIRROR: a folder or URL that is tried before a remote source."""
+    """Fetch and verify the corpus. CHARLSTM_MIRROR: a folder or URL tried before a URL with a hash."""
     section = params.download
     origin = download(
         paths.corpus,

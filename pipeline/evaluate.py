@@ -19,6 +19,7 @@ from charlstm.published import TINY_SHAKESPEARE_SHA256, beside_the_seed
 from charlstm.tracking import Measurement, attach
 from charlstm.vocab import Vocab, load_ids
 from pipeline import provenance, stage
+from pipeline.hardware import use_reproducible_kernels
 from pipeline.paths import Paths
 
 log = logging.getLogger("charlstm")
@@ -26,11 +27,12 @@ log = logging.getLogger("charlstm")
 
 def run(params: Params, paths: Paths) -> None:
     """Measure, write, and add to the model's MLflow run."""
+    use_reproducible_kernels()
     model, vocab, model_sha256 = load_model(paths.model, params.model.implementation)
     if Vocab.load(paths.encoded / "vocab.json") != vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
     ids = load_ids(paths.encoded / "val.npy", len(vocab))
-    model.to(torch.accelerator.current_accelerator() or "cpu")
+    model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     losses = {f"windowed_{length}": windowed(model, ids, length) for length in params.evaluate.window_lens}
     losses["stateful"] = stateful(model, ids)
     for protocol, loss in losses.items():

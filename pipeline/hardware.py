@@ -21,12 +21,15 @@ def set_num_threads() -> None:
 
 
 def use_reproducible_kernels() -> None:
-    """On CUDA, kernels that give the same bits each time; cuDNN's LSTM needs a fixed workspace for that.
+    """On CUDA, kernels that give the same bits each time, and fp32 that is fp32 (cuDNN's LSTM takes TF32 by default).
+
+    cuDNN's LSTM repeats itself only with a fixed workspace.
 
     Call it before the first CUDA kernel. On a CPU the kernels in use are reproducible as they are.
     """
     if torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.allow_tf32 = False
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

@@ -23,10 +23,11 @@ def store() -> Store:
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "charlstm")
+    experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        return Store(uri, experiment, artifact_root=None)
+        return Store(uri, experiment, None, experiment_id)
     root = Path(os.environ.get("DVC_ROOT", ".")).resolve()
-    return Store(f"sqlite:///{root / 'mlflow.db'}", experiment, artifact_root=(root / "mlartifacts").as_uri())
+    return Store(f"sqlite:///{root / 'mlflow.db'}", experiment, (root / "mlartifacts").as_uri(), experiment_id)
 
 
 def tags(params: Params, paths: Paths) -> dict[str, str]:

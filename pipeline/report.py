@@ -35,7 +35,7 @@ def run(params: Params, paths: Paths) -> None:
     if "train_speed" in speed:
         console.print(f"{speed['train_speed']:,.0f} characters a second, {speed['train_seconds']:.0f} s of training")
     prompt, temperature, text = _sample(paths)
-    console.print(f"\n[bold]A sample[/bold], prompt {prompt!r}, temperature {temperature}:")
+    console.print(f"\nA sample, prompt {prompt!r}, temperature {temperature}:", markup=False)
     console.print(*(prompt + text).splitlines()[:EXCERPT_LINES], sep="\n", markup=False)
     console.print(
         f"\nAll samples: {paths.samples}/   losses: dvc metrics show   curve: {paths.evaluate}/loss_curve.png   "

@@ -3,14 +3,16 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+
+import torch
 
 from charlstm.checkpoint import WEIGHTS, save_model
+from charlstm.errors import TrainingError
 from charlstm.files import sha256, write_text
 from charlstm.history import EpochRow, StepRow, TextRow, table, write_csv
 from charlstm.params import Params
-from charlstm.tracking import TrainingTracker
-from charlstm.train import Data, Result, fit, launch
+from charlstm.tracker import TrainingTracker
+from charlstm.train import Accelerator, Data, Result, fit, launch
 from charlstm.vocab import Vocab, load_ids
 from pipeline import provenance, stage
 from pipeline.console import TrainingConsole
@@ -25,19 +27,26 @@ def run(params: Params, paths: Paths) -> None:
     vocab = Vocab.load(paths.encoded / "vocab.json")
     train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
     data = Data(train_ids, val_ids, vocab)
+    tags = provenance.tags(params, paths)  # on every process: what fails here must fail before they need each other
     accelerator = launch(params.train.precision)
     try:
         if accelerator.is_main_process:
-            _train_and_write(params, paths, data, accelerator)
+            _train_and_write(params, paths, data, accelerator, tags)
         else:
             fit(data, params.model, params.train, accelerator, observers=[])
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise TrainingError(
+            "out of memory: lower train.batch_size, train.context_len or model.hidden_size, or start more processes"
+        ) from None
     finally:
         accelerator.end_training()
 
 
-def _train_and_write(params: Params, paths: Paths, data: Data, accelerator: Any) -> None:  # noqa: ANN401  # Accelerator
+def _train_and_write(params: Params, paths: Paths, data: Data, accelerator: Accelerator, tags: dict[str, str]) -> None:
     console = TrainingConsole()
-    tracker = TrainingTracker(provenance.store(), params.flat(), provenance.tags(params, paths))
+    tracker = TrainingTracker(provenance.store(), params.flat(), tags)
     status = "FAILED"
     try:
         result = fit(data, params.model, params.train, accelerator, observers=[console, tracker])

@@ -87,6 +87,11 @@ def test_the_mirror_comes_first_and_content_decides(serve: Callable, target: Pat
     assert target.read_bytes() == TEXT
 
 
+def test_a_url_may_hold_another_url(serve: Callable, target: Path) -> None:
+    url = serve([(200, TEXT)]).replace("text.txt", "archive/https://example.org/text.txt")
+    assert download(target, url, SHA256) == url
+
+
 def test_a_url_can_be_a_mirror(serve: Callable, target: Path) -> None:
     mirror = serve([(200, TEXT)]).rpartition("/")[0]
     assert download(target, NOWHERE, SHA256, mirror=mirror) == f"{mirror}/text.txt"
@@ -120,6 +125,14 @@ def test_an_unknown_protocol_is_no_reason_to_fall_back(target: Path) -> None:
     fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256)
     with pytest.raises(DownloadError, match="got the protocol gopher"):
         download(target, "gopher://127.0.0.1/text.txt", SHA256, fallback=fallback)
+
+
+def test_a_url_that_does_not_exist_is_no_reason_to_fall_back(serve: Callable, target: Path) -> None:
+    fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256)
+    with pytest.raises(DownloadError, match="404"):
+        download(target, serve([(404, b"")]), None, fallback=fallback)
+    with pytest.raises(DownloadError, match="No such file"):
+        download(target, "file:///nowhere/text.txt", None, fallback=fallback)
 
 
 def test_without_fallback_the_error_names_each_source(target: Path) -> None:

@@ -35,7 +35,7 @@ def brute_force(model: CharLSTM, ids: np.ndarray, reset_every: int | None) -> Lo
 
 @pytest.mark.parametrize("context_len", [1, 7, 100, 102, 306, 307, 1000])
 def test_windowed(model: CharLSTM, ids: np.ndarray, context_len: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "WINDOWS_PER_FORWARD", 5)
+    monkeypatch.setattr(evaluate, "MAX_CHARS_PER_FORWARD", 500)
     loss = evaluate.windowed(model, ids, context_len)
     expected = brute_force(model, ids, context_len)
     assert loss.num_chars == expected.num_chars == NUM_IDS - 1

@@ -16,7 +16,7 @@ def test_tables_keep_every_digit_and_every_newline(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     write_csv(path, table(EPOCHS, EpochRow._fields))
     assert [EpochRow(*row) for row in read_csv(path, EpochRow._fields).itertuples(index=False)] == EPOCHS
-    texts = [TextRow(1, "\n", 'a "quoted", text\n\nNA'), TextRow(2, "null", "x\ry")]
+    texts = [TextRow(1, "\n", 'a "quoted", text\n\nNA'), TextRow(2, "007", "1e5"), TextRow(3, "null", "x\ry")]
     write_csv(path, table(texts, TextRow._fields))
     assert [TextRow(*row) for row in read_csv(path, TextRow._fields).itertuples(index=False)] == texts
 
@@ -31,6 +31,13 @@ def test_damaged_tables(tmp_path: Path) -> None:
     path.write_text("epoch\n1\n")
     with pytest.raises(HistoryError, match="missing: step"):
         read_csv(path, ("epoch", "step"))
+
+
+@pytest.mark.parametrize("content", ["epoch,step\n", "epoch,step\n1,\n"])
+def test_cut_tables(tmp_path: Path, content: str) -> None:
+    (tmp_path / "table.csv").write_text(content)
+    with pytest.raises(HistoryError, match="damaged"):
+        read_csv(tmp_path / "table.csv", ("epoch", "step"))
 
 
 def test_the_seed_is_put_beside_our_epochs() -> None:

@@ -90,3 +90,13 @@ def test_initial_weights_follow_their_description() -> None:
     assert (weights["layers.1.cell.output_gate.from_input.bias"] == 0).all()
     recurrent = weights["layers.2.cell.candidate.from_hidden.weight"]
     torch.testing.assert_close(recurrent @ recurrent.T, torch.eye(SHAPE.hidden_size), atol=1e-5, rtol=0)
+
+
+def test_autocast_runs_the_fused_layer_in_the_dtype_it_names() -> None:
+    layer = FusedLayer(5, 7)
+    x_TBI, zeros_BH = torch.randn(6, 4, 5), torch.zeros(4, 7)
+    with torch.autocast("cpu", torch.bfloat16):
+        mine, last = layer(x_TBI, LSTMState(zeros_BH, zeros_BH))
+        theirs, _ = layer.lstm(x_TBI)
+    assert mine.dtype == last.cell.dtype == torch.bfloat16
+    assert torch.equal(mine, theirs)

@@ -9,7 +9,8 @@ import pytest
 
 from charlstm.history import EpochRow, StepRow, TextRow, table
 from charlstm.observer import Plan
-from charlstm.tracking import MODEL_TAG, Measurement, Store, TrainingRecord, TrainingTracker, attach, read_metrics
+from charlstm.tracker import TrainingTracker
+from charlstm.tracking import MODEL_TAG, Measurement, Store, TrainingRecord, attach, read_metrics
 
 EPOCH, STEP, TEXT = EpochRow(1, 10, 2.0, 1.9), StepRow(10, 1, 2.0, 0.1, 0.5), TextRow(1, "\n", "some text")
 PLAN = Plan(1, 10, 1000, 99, 1, "cpu", "float32")
@@ -59,6 +60,10 @@ def test_a_training_fills_one_run_that_later_stages_find(store: Store) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.params == {"train.seed": "7", "sample.seeds": "[1]", "evaluate.window_lens": "[5]"}
     assert run.data.tags["changed.sample.seeds"] == "[2]"
+    back = attach(store, "m0de1", record())
+    back.log_params({"sample.seeds": "[1]"})
+    back.close()
+    assert "changed.sample.seeds" not in runs(store, "m0de1")[0].data.tags
     assert run.data.tags["corpus_sha256"] == "c0ffee"
     assert run.data.tags["num_processes"] == "1"
     expected = {"val_loss": 1.9, "train_loss": 2.0, "epoch_train_loss": 2.0, "learning_rate": 0.1, "gradient_norm": 0.5}
@@ -90,6 +95,25 @@ def test_a_failed_training_is_not_tied_to_a_model(store: Store) -> None:
     (run,) = client(store).search_runs(["1"], "tags.purpose = 'failing'")
     assert run.info.status == "FAILED"
     assert MODEL_TAG not in run.data.tags
+
+
+def test_one_thing_that_fails_does_not_end_the_tracking(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    tracker = TrainingTracker(store, {}, {})
+    tracker.on_start(PLAN)
+    for _ in range(2):
+        tracker.run.log_file(Path("missing.png"))
+    tracker.on_epoch(EPOCH, [TEXT], 2.0)
+    tracker.finish("m0de2")
+    (run,) = runs(store, "m0de2")
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["val_loss"] == 1.9
+    assert caplog.text.count("the work goes on") == 1
+
+
+def test_passwords_stay_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    assert read_metrics(Store("postgresql://me:secret@127.0.0.1:9/x", "tests", None), "m0de1") == {}
+    assert "postgresql://127.0.0.1:9/x" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_a_dead_server_costs_a_warning_and_little_time(
