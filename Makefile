@@ -42,7 +42,7 @@ smoke: $(INSTALLED) ## a short real run of the whole pipeline, as a DVC experime
 	dvc metrics diff --precision 4 HEAD smoke-test
 	dvc exp remove smoke-test
 
-ui: $(INSTALLED) ## the MLflow UI with all runs, on 127.0.0.1:$(PORT)
+ui: $(INSTALLED) ## the MLflow UI with all runs, on 127.0.0.1, port 5000 or PORT=...
 	@case "$${MLFLOW_TRACKING_URI:-}" in http*) echo "MLFLOW_TRACKING_URI is a server: open $$MLFLOW_TRACKING_URI"; exit;; esac; \
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --host 127.0.0.1 --port $(PORT) --workers 1
 
