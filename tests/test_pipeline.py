@@ -163,7 +163,7 @@ def test_an_interrupted_training_exits_75_and_leaves_nothing(encoded: Path, tmp_
         if line.startswith("epoch 1/"):
             break
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=240)
     assert process.returncode == 75
     assert "ERROR: interrupted" in stderr
     assert "Traceback" not in stderr
