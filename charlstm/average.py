@@ -1,7 +1,5 @@
 """The moving average of the weights, which is what is validated, sampled from and kept."""
 
-import itertools
-
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -12,13 +10,13 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
 
     The memory is short at first: after t updates the decay is min(decay, (1 + t) / (10 + t)), so that the random
     initial weights are soon forgotten (as in TensorFlow's ExponentialMovingAverage). `decay=0` follows the weights.
+    t is part of the `state_dict`.
     """
-
-    counter = itertools.count(1)  # AveragedModel's own lies on the device; the first update is a copy, and not asked
 
     @torch.no_grad()
     def update(averages: list[Tensor], weights: list[Tensor], _: Tensor | int) -> None:
-        t = next(counter)
+        t = int(average.n_averaged)  # it lies on the CPU; the first update is a copy, and not asked
         torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + t) / (10 + t)))
 
-    return AveragedModel(model, multi_avg_fn=update)  # type: ignore[arg-type]  # it names tuple or list, we take lists
+    average = AveragedModel(model, multi_avg_fn=update)  # type: ignore[arg-type]  # it names tuple or list, we take lists
+    return average

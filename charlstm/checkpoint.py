@@ -1,108 +1,106 @@
-"""The model folder: `model.safetensors`, `config.json`, `vocab.json`. Whole or absent, verified when read, no pickles.
+"""Checkpoints of an unfinished training, from which it goes on as if it had never stopped.
 
-`config.json` holds the model's sizes and the SHA-256 of the two other files, so a cut, damaged or mixed-up folder is
-noticed before a weight is used.
+A checkpoint is a folder `step-N` with `state.safetensors` (tensors, and everything else as JSON in its header) and,
+written last, `COMPLETE.json` with the SHA-256 of that. The folder is written under a temporary name, synced and
+renamed. A damaged checkpoint is reported and the one before it is used. Nothing is pickled.
 """
 
+import hashlib
 import json
+import logging
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
+import safetensors.torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from charlstm.errors import ModelFolderError
 from charlstm.files import atomic_folder, sha256
-from charlstm.model import CharLSTM, Implementation, ModelShape
-from charlstm.vocab import Vocab
 
-WEIGHTS, CONFIG, VOCAB = "model.safetensors", "config.json", "vocab.json"
+log = logging.getLogger(__name__)
 
-
-class TrainedModel(NamedTuple):
-    """A model in evaluation mode, its vocabulary, and the SHA-256 of its weights file: its name everywhere."""
-
-    model: CharLSTM
-    vocab: Vocab
-    sha256: str
+STATE, COMPLETE = "state.safetensors", "COMPLETE.json"
+NUM_KEPT = 2  # the newest, and the one before in case the newest is damaged
 
 
-def save_model(folder: Path, weights: dict[str, Tensor], shape: ModelShape, vocab: Vocab) -> None:
-    """Write the folder; weights in fp32 under the gates' names (see `layers.py`)."""
-    with atomic_folder(folder) as temporary:
-        on_disk = {name: weight.detach().to("cpu", torch.float32).contiguous() for name, weight in weights.items()}
-        save_file(on_disk, temporary / WEIGHTS)
-        vocab.save(temporary / VOCAB)
-        hashes = {name: sha256(temporary / name) for name in (WEIGHTS, VOCAB)}
-        config = {**shape._asdict(), "sha256": hashes}
-        (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+class Checkpoint(NamedTuple):
+    """The state after a whole number of steps: tensors on the CPU, and everything else as JSON values."""
+
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+
+    def to_bytes(self) -> bytes:
+        """As a safetensors file."""
+        contiguous = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
+        return bytes(safetensors.torch.save(contiguous, {"facts": json.dumps(self.facts)}))
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Checkpoint":
+        """What `to_bytes` gave, read back."""
+        header_len = int.from_bytes(content[:8], "little")  # the format: length, JSON header, numbers
+        facts = json.loads(json.loads(content[8 : 8 + header_len])["__metadata__"]["facts"])
+        return cls(safetensors.torch.load(content), facts)
 
 
-def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
-    """The model in `folder`, in fp32 on the CPU.
+class CheckpointFolder:
+    """The checkpoints of one training. Process 0 writes and reads; one process at a time may use a folder.
 
-    Raises:
-        ModelFolderError: a file is missing or damaged, files of different models are mixed, or weights do not have
-            the names, shapes and dtypes that `config.json` asks for.
+    Args:
+        folder: to be named by all that decides the result, so that changed inputs never meet an old state.
+        seconds_between: the time from one checkpoint to the next.
     """
-    shape, hashes = _read_config(folder / CONFIG)
-    for name in (WEIGHTS, VOCAB):
-        _check_hash(folder / name, hashes[name])
-    vocab = Vocab.load(folder / VOCAB)
-    if len(vocab) != shape.vocab_size:
-        raise ModelFolderError(
-            f"{folder}: the vocabulary has {len(vocab)} characters, the model {shape.vocab_size}; "
-            f"{VOCAB} and {CONFIG} belong to different models"
-        )
-    try:
-        weights = load_file(folder / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise ModelFolderError(f"{folder / WEIGHTS}: not a whole safetensors file ({error})") from None
-    with torch.device("meta"):
-        model = CharLSTM(shape, implementation)
-    _check_weights(folder / WEIGHTS, weights, model.state_dict())
-    model.load_state_dict(weights, assign=True)
-    return TrainedModel(model.requires_grad_(False).eval(), vocab, hashes[WEIGHTS])
+
+    def __init__(self, folder: Path, seconds_between: float) -> None:
+        self.folder, self.seconds_between = folder, seconds_between
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def newest(self) -> Checkpoint | None:
+        """The newest whole checkpoint; None if there is none, and damaged ones are named in warnings."""
+        found = sorted(self.folder.glob("step-*"), reverse=True)
+        for path in found:
+            try:
+                return _read(path)
+            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+                reason = " ".join(str(error).split())
+                log.warning("the checkpoint %s is damaged (%s); the one before it is used", path, reason)
+        if found:
+            log.warning("no whole checkpoint in %s: training starts over", self.folder)
+        return None
+
+    def save(self, step: int, checkpoint: Checkpoint) -> None:
+        """Begin to write, off the training thread; waits for the write before.
+
+        Raises:
+            OSError: the write before failed; older checkpoints are as they were.
+        """
+        self.wait()
+        self._pending = self._writer.submit(self._write, step, checkpoint)
+
+    def wait(self) -> None:
+        """Until the last checkpoint is on disk.
+
+        Raises:
+            OSError: it could not be written; older checkpoints are as they were.
+        """
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def _write(self, step: int, checkpoint: Checkpoint) -> None:
+        content = checkpoint.to_bytes()
+        with atomic_folder(self.folder / f"step-{step:09d}") as temporary:
+            (temporary / STATE).write_bytes(content)
+            (temporary / COMPLETE).write_text(json.dumps({STATE: hashlib.sha256(content).hexdigest()}))
+        for old in sorted(self.folder.glob("step-*"), reverse=True)[NUM_KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
-def _read_config(path: Path) -> tuple[ModelShape, dict[str, str]]:
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        shape = ModelShape(**{name: config[name] for name in ModelShape._fields})
-        hashes = {name: str(config["sha256"][name]) for name in (WEIGHTS, VOCAB)}
-        if not all(type(size) is int and size > 0 for size in shape):
-            raise ValueError
-    except OSError as error:
-        raise ModelFolderError(
-            f"{path}: cannot read the model: {error.strerror}; `dvc repro train` makes one"
-        ) from None
-    except (ValueError, KeyError, TypeError):
-        raise ModelFolderError(f"{path}: expected the sizes and hashes of a model; the file is damaged") from None
-    return shape, hashes
-
-
-def _check_hash(path: Path, expected: str) -> None:
-    try:
-        found = sha256(path)
-    except OSError as error:
-        raise ModelFolderError(f"{path}: cannot read the model: {error.strerror}") from None
-    if found != expected:
-        raise ModelFolderError(
-            f"{path}: damaged, or of another model: expected SHA-256 {expected}, found {found}; "
-            f"`dvc checkout` or `dvc repro train` restores it"
-        )
-
-
-def _check_weights(path: Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    def describe(weights: dict[str, Tensor], name: str) -> str:
-        if name not in weights:
-            return "nothing"
-        return f"{str(weights[name].dtype).removeprefix('torch.')} {tuple(weights[name].shape)}"
-
-    names = sorted(found.keys() | expected.keys())
-    pairs = [(name, describe(expected, name), describe(found, name)) for name in names]
-    wrong = [f"{name}: expected {want}, found {have}" for name, want, have in pairs if want != have]
-    if wrong:
-        raise ModelFolderError(f"{path}: does not fit {CONFIG}: {'; '.join(wrong[:5])}")
+def _read(path: Path) -> Checkpoint:
+    expected = json.loads((path / COMPLETE).read_text())[STATE]
+    if sha256(path / STATE) != expected:
+        raise ValueError(f"{STATE} does not have the SHA-256 that {COMPLETE} names")
+    return Checkpoint.from_bytes((path / STATE).read_bytes())

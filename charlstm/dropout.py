@@ -26,6 +26,14 @@ class DropoutMasks(NamedTuple):
     between_layers: tuple[Tensor | None, ...]
     output: Tensor | None
 
+    def rows(self, rows: slice) -> "DropoutMasks":
+        """The same for some of the rows."""
+
+        def cut(mask: Tensor | None) -> Tensor | None:
+            return None if mask is None else mask[:, rows]
+
+        return DropoutMasks(cut(self.embedding), tuple(map(cut, self.between_layers)), cut(self.output))
+
 
 def draw_masks(
     generator: torch.Generator,

@@ -8,9 +8,12 @@
     ├── EncodedError        encoded ids that are missing or damaged
     ├── ModelFolderError    a model folder that is missing, damaged or does not fit
     ├── HistoryError        a loss history that is missing or damaged
+    ├── LockedError         work that another process is doing already
     └── TrainingError       settings that cannot train, or a loss that is not finite
+    Interrupted             no mistake: training stopped early and can go on
 
-Stages print the message and exit with 2. Anything else is a defect of ours and keeps its traceback.
+Stages print the message and exit with 2, after `Interrupted` with 75. Anything else is a defect of ours and keeps its
+traceback.
 """
 
 
@@ -46,5 +49,13 @@ class HistoryError(CharlstmError):
     """A table of losses is missing or damaged."""
 
 
+class LockedError(CharlstmError):
+    """Another living process does the same work."""
+
+
 class TrainingError(CharlstmError):
     """Training cannot start with these settings, or its loss stopped being finite."""
+
+
+class Interrupted(Exception):
+    """Training stopped before its end, and goes on from its newest checkpoint when it is started again."""

@@ -11,9 +11,8 @@ Shapes: B windows, T time steps.
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from charlstm.loss import LossSum
+from charlstm.loss import LossSum, exact_loss
 from charlstm.model import CharLSTM
 from charlstm.vocab import Ids
 
@@ -32,9 +31,9 @@ def windowed(model: CharLSTM, ids: Ids, context_len: int, *, rank: int = 0, worl
     total = LossSum(0.0, 0)
     num_chars = min(MAX_CHARS_PER_FORWARD, MAX_LOGITS_PER_FORWARD // model.shape.vocab_size)
     for windows in _chunks(mine[is_whole], max(1, num_chars // context_len)):
-        total = _add(total, _score(model, _rows(ids, windows, context_len + 1)))
+        total = total.plus(_score(model, _rows(ids, windows, context_len + 1)))
     for start in mine[~is_whole]:
-        total = _add(total, _score(model, _rows(ids, np.array([start]), len(ids) - start)))
+        total = total.plus(_score(model, _rows(ids, np.array([start]), len(ids) - start)))
     return total
 
 
@@ -45,23 +44,14 @@ def stateful(model: CharLSTM, ids: Ids) -> LossSum:
     for start in range(0, len(ids) - 1, STATEFUL_CHUNK):
         chunk_BT = _rows(ids, np.array([start]), min(STATEFUL_CHUNK + 1, len(ids) - start)).to(state.hidden.device)
         logits_BTV, state = model(chunk_BT[:, :-1], state)
-        total = _add(total, _summed(logits_BTV, chunk_BT[:, 1:]))
+        total = total.plus(exact_loss(logits_BTV, chunk_BT[:, 1:]))
     return total
 
 
 def _score(model: CharLSTM, ids_BT: Tensor) -> LossSum:
     ids_BT = ids_BT.to(model.head.weight.device)
     logits_BTV, _ = model(ids_BT[:, :-1])
-    return _summed(logits_BTV, ids_BT[:, 1:])
-
-
-def _summed(logits_BTV: Tensor, targets_BT: Tensor) -> LossSum:
-    nats_N = functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="none")
-    return LossSum(nats_N.cpu().double().sum().item(), targets_BT.numel())  # not every device has float64
-
-
-def _add(a: LossSum, b: LossSum) -> LossSum:
-    return LossSum(a.nats + b.nats, a.num_chars + b.num_chars)
+    return exact_loss(logits_BTV, ids_BT[:, 1:])
 
 
 def _chunks(values: np.ndarray, size: int) -> list[np.ndarray]:

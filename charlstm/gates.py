@@ -26,6 +26,10 @@ class LSTMState(NamedTuple):
         """The same values, cut off from the graph: where truncated back-propagation stops."""
         return LSTMState(self.hidden.detach(), self.cell.detach())
 
+    def rows(self, rows: slice) -> "LSTMState":
+        """Some rows of a stack's state, (L, B, H)."""
+        return LSTMState(self.hidden[:, rows], self.cell[:, rows])
+
 
 class ForgetGate(nn.Module):
     """f_t = σ(W_xf x_t + W_hf h_{t-1} + b_f), of shape (B, H) and in (0, 1)."""

@@ -18,6 +18,10 @@ class LossSum(NamedTuple):
     nats: float
     num_chars: int
 
+    def plus(self, other: "LossSum") -> "LossSum":
+        """The loss of both texts together."""
+        return LossSum(self.nats + other.nats, self.num_chars + other.num_chars)
+
     @property
     def nats_per_char(self) -> float:
         """Mean negative natural-log likelihood."""
@@ -39,3 +43,9 @@ def summed_nats(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
     return functional.cross_entropy(
         logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=IGNORE, reduction="sum"
     )
+
+
+def exact_loss(logits_BTV: Tensor, targets_BT: Tensor) -> LossSum:
+    """The same with its count, summed in float64 on the CPU (not every device has float64); all targets count."""
+    nats_N = functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="none")
+    return LossSum(nats_N.cpu().double().sum().item(), targets_BT.numel())

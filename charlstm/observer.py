@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from charlstm.history import EpochRow, StepRow, TextRow
+from charlstm.progress import Progress
 
 
 class Plan(NamedTuple):
@@ -21,11 +22,11 @@ class Plan(NamedTuple):
 class Observer(Protocol):
     """Watches training, for a console or a tracking server; it cannot change the result."""
 
-    def on_start(self, plan: Plan) -> None:
-        """Before the first step."""
+    def on_start(self, plan: Plan, progress: Progress) -> None:
+        """Before the first step of this start; `progress` is what earlier starts have done."""
 
     def on_steps(self, row: StepRow, chars_per_second: float) -> None:
         """After every `log_every_steps` steps, with their mean."""
 
     def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
-        """After an epoch's validation; `train_seconds` is the time spent in its steps."""
+        """After an epoch's validation; `train_seconds` is the time that its steps took."""

@@ -88,6 +88,7 @@ class TrainParams(Section):
     precision: Literal["auto", "fp32", "bf16", "fp64"]
     batching: Literal["streams", "windows"]
     batch_size: PositiveInt
+    micro_batch_size: PositiveInt | None
     context_len: PositiveInt
     window_stride: PositiveInt
     state_reset_probability: Rate
@@ -99,6 +100,7 @@ class TrainParams(Section):
     adam_beta1: Rate
     adam_beta2: Rate
     gradient_clip_norm: PositiveFloat | None
+    on_nonfinite: Literal["stop", "skip"]
     dropout: DropoutParams
     ema_decay: Rate
     early_stopping_epochs: PositiveInt | None

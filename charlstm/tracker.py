@@ -6,17 +6,30 @@ import pandas as pd
 
 from charlstm.history import EpochRow, StepRow, TextRow
 from charlstm.observer import Plan
-from charlstm.tracking import MODEL_TAG, Measurement, Run, Store, create_run, epoch_metrics, step_metrics
+from charlstm.progress import Progress
+from charlstm.tracking import (
+    MODEL_TAG,
+    TRAINING_TAG,
+    Measurement,
+    Run,
+    Store,
+    continue_run,
+    epoch_metrics,
+    step_metrics,
+)
 
 
 class TrainingTracker:
-    """An observer of `train.fit` that fills a new run, opened when training starts."""
+    """An observer of `train.fit` that fills a run: a new one, or the one that an earlier start of this training began.
 
-    def __init__(self, store: Store, params: Mapping[str, str | int | float], tags: Mapping[str, str]) -> None:
-        self._store, self._params, self._tags = store, params, tags
+    `training_id` is the same at every start of this training, and of no other.
+    """
+
+    def __init__(
+        self, store: Store, params: Mapping[str, str | int | float], tags: Mapping[str, str], training_id: str
+    ) -> None:
+        self._store, self._params, self._tags = store, params, {**tags, TRAINING_TAG: training_id}
         self._run: Run | None = None
-        self._texts: list[TextRow] = []
-        self._train_seconds, self._num_chars = 0.0, 0
 
     @property
     def run(self) -> Run:
@@ -24,11 +37,13 @@ class TrainingTracker:
         assert self._run is not None
         return self._run
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: Plan, progress: Progress) -> None:
         """Open the run with all parameters and tags, the size of the work, and the hardware."""
         hardware = {"device": plan.device, "precision": plan.precision, "num_processes": str(plan.num_processes)}
-        self._plan = plan
-        self._run = Run(self._store, lambda client, where: create_run(client, where, {**self._tags, **hardware}))
+        tags = {**self._tags, **hardware}
+        past = [*step_metrics(progress.steps), *epoch_metrics(progress.epochs)]
+        self._chars_per_epoch, self._num_epochs = plan.chars_per_epoch, len(progress.epochs)
+        self._run = Run(self._store, lambda client, where: continue_run(client, where, tags, past))
         self.run.log_params(self._params)
         self.run.log_metrics([Measurement("num_parameters", plan.num_parameters)])
 
@@ -39,22 +54,20 @@ class TrainingTracker:
 
     def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
         """Record the epoch's losses and what the model writes now."""
-        self._texts.extend(texts)
-        self._train_seconds += train_seconds
-        self._num_chars += self._plan.chars_per_epoch
+        self._num_epochs += 1
         self.run.log_metrics(epoch_metrics([row]))
         _log_texts(self.run, texts)
 
-    def finish(self, model_sha256: str) -> None:
-        """Tie the run to its model and end it."""
-        speed = self._num_chars / self._train_seconds
-        self.run.log_metrics([Measurement("train_seconds", self._train_seconds), Measurement("train_speed", speed)])
+    def finish(self, model_sha256: str, texts: Sequence[TextRow], train_seconds: float) -> None:
+        """Tie the run to its model and end it; the texts and seconds of all starts together."""
+        speed = self._chars_per_epoch * self._num_epochs / train_seconds
+        self.run.log_metrics([Measurement("train_seconds", train_seconds), Measurement("train_speed", speed)])
         self.run.set_tags({MODEL_TAG: model_sha256})
-        self.run.log_table("texts/by-epoch.json", pd.DataFrame(self._texts))
+        self.run.log_table("texts/by-epoch.json", pd.DataFrame(texts))
         self.run.close("FINISHED")
 
     def abandon(self, status: str) -> None:
-        """End the run, if it was opened, as FAILED or KILLED: it has no model."""
+        """End the run, if it was opened, as FAILED or KILLED: it has no model yet."""
         if self._run is not None:
             self._run.close(status)
 

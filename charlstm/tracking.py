@@ -6,8 +6,6 @@ stage finds the run by it, or makes one from the files when this server has none
 Everything is sent from one background thread. A server that is slow, full or dead costs a warning, never the training.
 """
 
-import hashlib
-import json
 import logging
 import queue
 import re
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MODEL_TAG = "model_sha256"
+TRAINING_TAG = "training_id"
 CLOSE_TIMEOUT_SECONDS = 60
 MAX_PARAM_LENGTH = 6_000  # MLflow's limits
 MAX_METRICS_PER_CALL = 1_000
@@ -67,7 +66,6 @@ class Run:
     """
 
     def __init__(self, store: Store, find: Callable[["MlflowClient", str], str]) -> None:
-        self.run_id: str | None = None
         self._jobs: queue.Queue[Callable[[MlflowClient, str], object] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, args=(store, find), daemon=True, name="mlflow")
         self._thread.start()
@@ -110,13 +108,13 @@ class Run:
         has_warned = False
         try:
             client, experiment_id = _open(store)
-            self.run_id = find(client, experiment_id)
+            run_id = find(client, experiment_id)
         except Exception as error:  # whatever a server, a driver or a disk can raise: the files are the record
             _warn(store, error)
             return
         while (job := self._jobs.get()) is not None:
             try:
-                job(client, self.run_id)
+                job(client, run_id)
             except Exception as error:  # likewise; what comes after may still go through
                 if not has_warned:
                     _warn(store, error)
@@ -127,7 +125,7 @@ def attach(store: Store, model_sha256: str, record: TrainingRecord) -> Run:
     """The run of the model with that hash; one made from `record` if the store has none."""
 
     def find(client: "MlflowClient", experiment_id: str) -> str:
-        return _find_run(client, experiment_id, model_sha256) or _create_from(
+        return _find_run(client, experiment_id, MODEL_TAG, model_sha256) or _create_from(
             client, experiment_id, model_sha256, record
         )
 
@@ -138,7 +136,7 @@ def read_metrics(store: Store, model_sha256: str) -> dict[str, float]:
     """The latest metrics of the model's run; empty if there is no such run or the store does not answer."""
     try:
         client, experiment_id = _open(store)
-        run_id = _find_run(client, experiment_id, model_sha256)
+        run_id = _find_run(client, experiment_id, MODEL_TAG, model_sha256)
         return dict(client.get_run(run_id).data.metrics) if run_id else {}
     except Exception as error:  # as in Run: the view may be gone, the files are not
         _warn(store, error)
@@ -160,21 +158,33 @@ def _open(store: Store) -> tuple["MlflowClient", str]:
     return client, client.create_experiment(store.experiment, store.artifact_root, kind)
 
 
-def create_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str]) -> str:
+def continue_run(
+    client: "MlflowClient", experiment_id: str, tags: Mapping[str, str], past: Sequence[Measurement]
+) -> str:
+    """The id of the run with the same `training_id`, open again; or that of a new one, with the `past`."""
+    run_id = _find_run(client, experiment_id, TRAINING_TAG, tags[TRAINING_TAG])
+    if run_id is None:
+        run_id = _create_run(client, experiment_id, tags)
+        _log_metrics(client, run_id, past, int(time.time() * 1000))
+    else:
+        client.update_run(run_id, status="RUNNING")
+        _log_tags(client, run_id, tags)
+    return run_id
+
+
+def _create_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str]) -> str:
     """A new run's id; it is named after the DVC experiment, if there is one."""
     return str(client.create_run(experiment_id, tags=dict(tags), run_name=tags.get("dvc_exp_name")).info.run_id)
 
 
-def _find_run(client: "MlflowClient", experiment_id: str, model_sha256: str) -> str | None:
-    runs = client.search_runs(
-        [experiment_id], f"tags.{MODEL_TAG} = '{model_sha256}'", max_results=1, order_by=["start_time DESC"]
-    )
+def _find_run(client: "MlflowClient", experiment_id: str, tag: str, value: str) -> str | None:
+    runs = client.search_runs([experiment_id], f"tags.{tag} = '{value}'", max_results=1, order_by=["start_time DESC"])
     return str(runs[0].info.run_id) if runs else None
 
 
 def _create_from(client: "MlflowClient", experiment_id: str, model_sha256: str, record: TrainingRecord) -> str:
     tags = {**record.tags, MODEL_TAG: model_sha256, "made_from": "files"}
-    run_id = create_run(client, experiment_id, tags)
+    run_id = _create_run(client, experiment_id, tags)
     now = int(time.time() * 1000)
     _log_params(client, run_id, record.params)
     step_rows = [StepRow(*row) for row in record.steps[list(StepRow._fields)].itertuples(index=False)]
@@ -243,11 +253,6 @@ def _log_table(client: "MlflowClient", run_id: str, path: str, frame: pd.DataFra
     folder = path.rpartition("/")[0]
     if path not in [artifact.path for artifact in client.list_artifacts(run_id, folder or None)]:
         client.log_table(run_id, frame, path)
-
-
-def params_sha256(params: Mapping[str, str | int | float]) -> str:
-    """The SHA-256 of all parameters, as a name for a recipe."""
-    return hashlib.sha256(json.dumps(dict(params), sort_keys=True).encode()).hexdigest()
 
 
 def _warn(store: Store, error: Exception) -> None:

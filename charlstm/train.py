@@ -1,39 +1,31 @@
-"""The training loop: truncated back-propagation through time over one or many processes.
+"""Training: epochs of steps, validation and texts after each, the best weights at the end, over 1..N processes.
 
-The only library module that knows Accelerate. What a step computes depends on (seed, epoch, step) alone: the global
-batch, the dropout masks and the learning rate are the same for 1 process and for N; each takes its rows of them.
-
-Gradients are sums over characters divided by a full batch's count, so each character weighs the same, also in an
-epoch's last, shorter step, and however the rows are shared out.
-Shapes: B rows of this process, T time steps, V vocabulary.
+It can stop after any step and go on from a checkpoint, to the same result bit by bit; with another number of
+processes, to the same result but for rounding.
 """
 
 import math
 import time
-from collections.abc import Sequence
-from functools import partial
-from typing import NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
-from accelerate import Accelerator as Accelerator  # the pipeline names the type, and only that
 from torch import Tensor
 
-from charlstm.average import moving_average
-from charlstm.batches import Batches, StreamBatches, WindowBatches
-from charlstm.dropout import DropoutMasks, DropoutRates, draw_masks
-from charlstm.errors import TrainingError
+from charlstm.checkpoint import Checkpoint, CheckpointFolder
+from charlstm.errors import Interrupted, TrainingError
 from charlstm.evaluate import windowed
-from charlstm.gates import LSTMState
 from charlstm.history import EpochRow, StepRow, TextRow
-from charlstm.loss import LossSum, summed_nats
+from charlstm.learner import Learner
+from charlstm.loss import LossSum
 from charlstm.meter import StepMeter
-from charlstm.model import CharLSTM, ModelShape, initial_weights
+from charlstm.model import ModelShape
 from charlstm.observer import Observer, Plan
 from charlstm.params import ModelParams, TrainParams
-from charlstm.precision import multiplies_bf16
+from charlstm.pauses import Pauses
+from charlstm.processes import Processes
+from charlstm.progress import Progress
 from charlstm.sample import SamplingRule, check_prompts, generate
-from charlstm.schedule import learning_rate
-from charlstm.seeds import torch_generator
 from charlstm.vocab import Ids, Vocab
 
 
@@ -46,7 +38,7 @@ class Data(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The best weights and the whole history."""
+    """The best weights, and the whole history."""
 
     weights: dict[str, Tensor]
     shape: ModelShape
@@ -55,217 +47,182 @@ class Result(NamedTuple):
     texts: list[TextRow]
     best: EpochRow
     num_parameters: int
-
-
-def launch(precision: str) -> Accelerator:
-    """The processes and the device that the launcher decided on; `precision` is `train.precision`.
-
-    `auto` is bf16 where the hardware multiplies it natively, else fp32.
-    """
-    mixed = "bf16" if precision == "bf16" or (precision == "auto" and multiplies_bf16()) else "no"
-    # Accelerate joins the processes of torchrun on CPUs only if it is told that there is nothing else.
-    return Accelerator(mixed_precision=mixed, cpu=not torch.accelerator.is_available())
+    train_seconds: float
 
 
 def fit(
-    data: Data, model: ModelParams, params: TrainParams, accelerator: Accelerator, observers: Sequence[Observer]
+    data: Data,
+    model: ModelParams,
+    params: TrainParams,
+    processes: Processes,
+    observers: Sequence[Observer],
+    checkpoints: CheckpointFolder | None = None,
+    is_asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Result:
     """Train until `params.epochs` or early stopping; every process calls this and gets the same result.
 
-    Observers and texts are process 0's: `observers` and the result's `texts` are empty on all others.
+    Observers and texts are process 0's: `observers` is empty on all others. With `checkpoints` (on every process),
+    training goes on from the newest one. If any process is asked to stop, all stop after the same step, with a
+    checkpoint on disk.
 
     Raises:
         TrainingError: the settings cannot train on this text, or the loss is not finite.
         VocabularyError: a prompt of `params.text_prompts` has characters that training never saw.
+        Interrupted: a process was asked to stop, or one is lost.
+        OSError: a checkpoint cannot be written; the ones before are as they were.
     """
     check_prompts(data.vocab, params.text_prompts)
-    training = _Training(data, model, params, accelerator)
-    for observer in observers:
-        observer.on_start(training.plan())
-    epochs: list[EpochRow] = []
-    texts: list[TextRow] = []
-    best, best_weights = None, training.weights()
-    for epoch in range(1, params.epochs + 1):
-        started = time.perf_counter()
-        mean_loss = training.run_epoch(epoch, observers)
-        train_seconds = time.perf_counter() - started
-        epochs.append(EpochRow(epoch, training.step, mean_loss, training.validate()))
-        if not math.isfinite(epochs[-1].val_nats_per_char):
-            raise TrainingError(f"the validation loss is not finite after epoch {epoch}; lower train.learning_rate")
-        if best is None or epochs[-1].val_nats_per_char < best.val_nats_per_char:
-            best, best_weights = epochs[-1], training.weights()
-        new_texts = training.write_texts(epoch) if accelerator.is_main_process else []
-        texts.extend(new_texts)
-        for observer in observers:
-            observer.on_epoch(epochs[-1], new_texts, train_seconds)
-        if params.early_stopping_epochs and epoch - best.epoch >= params.early_stopping_epochs:
-            break
-    assert best is not None  # params.epochs > 0
-    return Result(best_weights, training.shape, epochs, training.rows, texts, best, training.evaluated.num_parameters())
+    try:
+        learner = Learner(data.train_ids, len(data.vocab), model, params, processes)
+        training = _Training(data, params, learner, Pauses(processes, checkpoints, is_asked_to_stop))
+        return training.run(observers)
+    except RuntimeError as error:
+        if not processes.lost_contact(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise Interrupted(f"lost contact with another process ({reason})") from None
 
 
 class _Training:
-    """The state of one training run and the operations on it."""
+    """One training run, from its start or its newest checkpoint to its end."""
 
-    def __init__(self, data: Data, model: ModelParams, params: TrainParams, accelerator: Accelerator) -> None:
-        self.data, self.params, self.accelerator = data, params, accelerator
-        make = partial(WindowBatches, stride=params.window_stride) if params.batching == "windows" else StreamBatches
-        self.batches: Batches = make(
-            data.train_ids,
-            batch_size=params.batch_size,
-            context_len=params.context_len,
-            seed=params.seed,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
+    def __init__(self, data: Data, params: TrainParams, learner: Learner, pauses: Pauses) -> None:
+        self.data, self.params, self.learner, self.pauses = data, params, learner, pauses
+        self.processes = learner.processes
+        self.progress, self.meter = Progress(), StepMeter()
+        self.best_weights = self.weights()
+        self.restore()
+
+    def run(self, observers: Sequence[Observer]) -> Result:
+        for observer in observers:
+            observer.on_start(self.plan(), self.progress)
+        while not self.is_done():
+            self.run_epoch(observers)
+            self.end_epoch(observers)
+        # Whatever happens to the result from here on, training is not done twice.
+        self.pauses.save(self.progress.step, self.checkpoint)
+        now = self.progress
+        assert now.best is not None  # params.epochs > 0
+        return Result(
+            weights=self.best_weights,
+            shape=self.learner.shape,
+            epochs=now.epochs,
+            steps=now.steps,
+            texts=now.texts,
+            best=now.best,
+            num_parameters=self.learner.model.num_parameters(),
+            train_seconds=now.train_seconds,
         )
-        self.num_steps = params.epochs * self.batches.steps_per_epoch
-        if params.warmup_steps >= self.num_steps:
-            raise TrainingError(
-                f"train.warmup_steps is {params.warmup_steps}, but this text gives only {self.num_steps} steps in "
-                f"{params.epochs} epochs: lower it, train.batch_size or train.context_len, or raise train.epochs"
-            )
-        self.num_rows = self.batches.rows.stop - self.batches.rows.start
-        self.shape = ModelShape(len(data.vocab), model.embedding_size, model.hidden_size, model.num_layers)
-        self.dtype = torch.float64 if params.precision == "fp64" else torch.float32
-        self.model = _fresh_model(self.shape, model, params.seed).to(accelerator.device, self.dtype)
-        self.average = moving_average(self.model, params.ema_decay)
-        self.evaluated = cast(CharLSTM, self.average.module)
-        optimizer = torch.optim.AdamW(
-            [weight for weight in self.model.parameters() if weight.requires_grad],
-            lr=params.learning_rate,
-            betas=(params.adam_beta1, params.adam_beta2),
-            weight_decay=params.weight_decay,
-            fused=accelerator.device.type in ("cpu", "cuda"),
-        )
-        self.trained, self.optimizer = accelerator.prepare(self.model, optimizer)
-        self.step = 0
-        self.state = self.model.zero_state(self.num_rows)
-        self.rows: list[StepRow] = []
 
     def plan(self) -> Plan:
-        mixed = self.accelerator.mixed_precision
         return Plan(
             num_epochs=self.params.epochs,
-            num_steps=self.num_steps,
-            chars_per_epoch=self.batches.chars_per_epoch,
-            num_parameters=self.model.num_parameters(),
-            num_processes=self.accelerator.num_processes,
-            device=str(self.accelerator.device),
-            precision=mixed if mixed != "no" else str(self.dtype).removeprefix("torch."),
+            num_steps=self.learner.num_steps,
+            chars_per_epoch=self.learner.batches.chars_per_epoch,
+            num_parameters=self.learner.model.num_parameters(),
+            num_processes=self.processes.count,
+            device=str(self.processes.device),
+            precision="bf16" if self.processes.is_mixed else str(self.learner.dtype).removeprefix("torch."),
         )
 
-    def run_epoch(self, epoch: int, observers: Sequence[Observer]) -> float:
-        """All steps of one epoch; the mean training loss on the way, in nats/char."""
-        self.state = self.model.zero_state(self.num_rows)
-        total, meter = LossSum(0.0, 0), StepMeter()
-        for index in range(self.batches.steps_per_epoch):
-            nats, gradient_norm, rate = self.take_step(epoch, index)
-            meter.add(nats, gradient_norm, rate, self.batches.num_chars(index))
-            if self.step % self.params.log_every_steps == 0 or index + 1 == self.batches.steps_per_epoch:
-                row, loss = meter.read(self.step, epoch, self.sum_over_processes)
-                total = LossSum(total.nats + loss.nats, total.num_chars + loss.num_chars)
-                self.rows.append(row)
-                for observer in observers:
-                    observer.on_steps(row, loss.num_chars / meter.seconds())
-                meter = StepMeter()
-        return total.nats_per_char
+    def is_done(self) -> bool:
+        """Whether the last epoch is over, or early stopping says so."""
+        now, patience = self.progress, self.params.early_stopping_epochs
+        if patience and now.best is not None and len(now.epochs) - now.best.epoch >= patience:
+            return True
+        return len(now.epochs) >= self.params.epochs
 
-    def take_step(self, epoch: int, index: int) -> tuple[Tensor, Tensor, float]:
-        """One optimiser update: this process's summed loss (nats), the global gradient's norm, the learning rate."""
-        params = self.params
-        batch = self.batches.batch(epoch, index)
-        inputs_BT, targets_BT = (ids.to(self.accelerator.device, non_blocking=True) for ids in batch)
-        rate = self.set_learning_rate()
-        logits_BTV, state = self.trained(inputs_BT, self.start_state(), self.masks(inputs_BT.shape[1]))
-        nats = summed_nats(logits_BTV, targets_BT)
-        # DDP averages over processes; the sum over all, divided once, is what is wanted.
-        scale = self.accelerator.num_processes / (params.batch_size * params.context_len)
-        self.accelerator.backward(nats * scale)
-        limit = params.gradient_clip_norm if params.gradient_clip_norm is not None else math.inf
-        gradient_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.average.update_parameters(self.model)
-        self.state = state.detach()
-        self.step += 1
-        return nats.detach(), gradient_norm, rate
+    def run_epoch(self, observers: Sequence[Observer]) -> None:
+        """The steps that are left of the epoch under way."""
+        now, batches = self.progress, self.learner.batches
+        if now.index == 0:
+            self.learner.start_epoch()
+        before, started = now.epoch_seconds, time.perf_counter()
+        while now.index < batches.steps_per_epoch:
+            taken = self.learner.take_step(now.step, now.epoch, now.index)
+            if taken is not None:
+                self.meter.add(now.step + 1, taken.rate, batches.num_chars(now.index), taken.nats, taken.gradient_norm)
+            now.step, now.index = now.step + 1, now.index + 1
+            if now.step % self.params.log_every_steps == 0 or now.index == batches.steps_per_epoch:
+                self.read_meter(observers)
+            now.epoch_seconds = before + time.perf_counter() - started
+            if self.pauses.pause(now.step, self.checkpoint):
+                raise Interrupted(f"stopped as asked, after step {now.step} of {self.learner.num_steps}")
 
-    def set_learning_rate(self) -> float:
-        rate = learning_rate(
-            self.step,
-            peak=self.params.learning_rate,
-            warmup_steps=self.params.warmup_steps,
-            num_steps=self.num_steps,
-            final_fraction=self.params.final_learning_rate_fraction,
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        return rate
+    def read_meter(self, observers: Sequence[Observer]) -> None:
+        """The mean of the last steps, for the record."""
+        now = self.progress
+        if (found := self.meter.read(now.step, now.epoch, self.processes.gather)) is not None:
+            row, loss = found
+            now.loss = now.loss.plus(loss)
+            now.steps.append(row)
+            for observer in observers:
+                observer.on_steps(row, self.meter.chars_per_second())
+        self.meter = StepMeter()
 
-    def start_state(self) -> LSTMState:
-        """The carried state, with some rows set to zero so that the model also learns to start from nothing."""
-        if not self.batches.carries_state:
-            return self.model.zero_state(self.num_rows)
-        if self.params.state_reset_probability == 0:
-            return self.state
-        draws = torch.rand(self.params.batch_size, generator=self.generator("state reset"))
-        keep_B = (draws >= self.params.state_reset_probability)[self.batches.rows, None]
-        keep_B = keep_B.to(self.accelerator.device, self.dtype)
-        return LSTMState(self.state.hidden * keep_B, self.state.cell * keep_B)
-
-    def masks(self, num_steps: int) -> DropoutMasks:
-        dropout = self.params.dropout
-        return draw_masks(
-            self.generator("dropout"),
-            DropoutRates(dropout.embedding, dropout.between_layers, dropout.output),
-            num_steps=1 if dropout.style == "locked" else num_steps,
-            batch_size=self.params.batch_size,
-            rows=self.batches.rows,
-            embedding_size=self.shape.embedding_size,
-            hidden_size=self.shape.hidden_size,
-            num_layers=self.shape.num_layers,
-            dtype=self.dtype,
-            device=self.accelerator.device,
-        )
-
-    def generator(self, purpose: str) -> torch.Generator:
-        return torch_generator(self.params.seed, purpose, self.step)
+    def end_epoch(self, observers: Sequence[Observer]) -> None:
+        """Validate, keep the best weights, write texts."""
+        now = self.progress
+        row = EpochRow(now.epoch, now.step, now.loss.nats_per_char, self.validate())
+        if not math.isfinite(row.val_nats_per_char):
+            raise TrainingError(f"the validation loss is not finite after epoch {now.epoch}; lower train.learning_rate")
+        if now.best is None or row.val_nats_per_char < now.best.val_nats_per_char:
+            now.best, self.best_weights = row, self.weights()
+        texts = self.write_texts(now.epoch) if self.processes.is_first else []
+        for observer in observers:
+            observer.on_epoch(row, texts, now.epoch_seconds)
+        now.texts.extend(texts)
+        now.epochs.append(row)
+        now.train_seconds += now.epoch_seconds
+        now.index, now.loss, now.epoch_seconds = 0, LossSum(0.0, 0), 0.0
 
     def validate(self) -> float:
         """`windowed_C` of the averaged weights, over all processes, in nats/char."""
         mine = windowed(
-            self.evaluated,
+            self.learner.averaged,
             self.data.val_ids,
             self.params.validation_context_len,
-            rank=self.accelerator.process_index,
-            world_size=self.accelerator.num_processes,
+            rank=self.processes.rank,
+            world_size=self.processes.count,
         )
-        whole = self.sum_over_processes(torch.tensor([mine.nats, mine.num_chars], dtype=torch.float64))
+        whole = self.processes.sum(torch.tensor(mine, dtype=torch.float64))
         return LossSum(float(whole[0]), int(whole[1])).nats_per_char
-
-    def sum_over_processes(self, mine: Tensor) -> Tensor:
-        """The sum of all processes' float64 CPU tensors; a device without float64 (MPS) is always alone."""
-        if self.accelerator.num_processes == 1:
-            return mine
-        whole: Tensor = self.accelerator.reduce(mine.to(self.accelerator.device), "sum")
-        return whole.cpu()
 
     def write_texts(self, epoch: int) -> list[TextRow]:
         """One text for each of `text_prompts`, from the averaged weights."""
-        rule, length = SamplingRule(self.params.text_temperature), self.params.text_len
+        rule, length, seed = SamplingRule(self.params.text_temperature), self.params.text_len, self.params.seed
         texts = [
-            generate(self.evaluated, self.data.vocab, prompt, num_chars=length, rule=rule, seed=self.params.seed)
+            generate(self.learner.averaged, self.data.vocab, prompt, num_chars=length, rule=rule, seed=seed)
             for prompt in self.params.text_prompts
         ]
         return [TextRow(epoch, *pair) for pair in zip(self.params.text_prompts, texts, strict=True)]
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the averaged weights."""
-        return {name: weight.clone() for name, weight in self.evaluated.state_dict().items()}
+        return {name: weight.clone() for name, weight in self.learner.averaged.state_dict().items()}
 
+    def checkpoint(self) -> Checkpoint:
+        """The whole state; collective.
 
-def _fresh_model(shape: ModelShape, params: ModelParams, seed: int) -> CharLSTM:
-    model = CharLSTM(shape, params.implementation)
-    generator = torch_generator(seed, "initial weights")
-    model.load_state_dict(initial_weights(shape, forget_gate_bias=params.forget_gate_bias, generator=generator))
-    return model
+        Raises:
+            TrainingError: it is not worth keeping: a loss is not finite.
+        """
+        self.meter.settle(self.processes.gather)
+        best = {f"best.{name}": weight.to("cpu") for name, weight in self.best_weights.items()}
+        facts = {"progress": self.progress.as_json(), "meter": self.meter.as_json()}
+        return Checkpoint(self.learner.tensors() | best, facts)
+
+    def restore(self) -> None:
+        """Go on from the newest checkpoint that process 0 has, if there is one."""
+        folder = self.pauses.checkpoints
+        found = folder.newest() if folder is not None and self.processes.is_first else None
+        content = self.processes.send_from_first(found.to_bytes() if found is not None else b"")
+        if not content:
+            return
+        found = Checkpoint.from_bytes(content)
+        self.learner.restore(found.tensors)
+        self.progress = Progress.of_json(found.facts["progress"])
+        self.meter = StepMeter.of_json(found.facts["meter"])
+        self.best_weights = {
+            name: found.tensors[f"best.{name}"].to(self.processes.device) for name in self.best_weights
+        }

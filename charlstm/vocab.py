@@ -1,5 +1,6 @@
 """Characters <-> ids. The vocabulary is the training part's characters, sorted by code point."""
 
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import EncodedError, VocabularyError
-from charlstm.files import atomic_file, write_text
+from charlstm.files import write_bytes, write_text
 
 UNSEEN = "\N{REPLACEMENT CHARACTER}"  # stands for every character that training never saw
 MAX_CODE_POINT = 0x10FFFF
@@ -105,8 +106,9 @@ def describe(characters: Counter[str]) -> str:
 
 def save_ids(path: Path, ids: Ids) -> None:
     """Write ids as `.npy`."""
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
-        np.save(file, ids, allow_pickle=False)
+    content = io.BytesIO()  # numpy's own error for a full disk does not say so
+    np.save(content, ids, allow_pickle=False)
+    write_bytes(path, content.getvalue())
 
 
 def load_ids(path: Path, vocab_size: int) -> Ids:

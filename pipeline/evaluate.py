@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import torch
 
-from charlstm.checkpoint import load_model
 from charlstm.errors import VocabularyError
 from charlstm.evaluate import stateful, windowed
 from charlstm.files import sha256, write_text
 from charlstm.history import write_csv
 from charlstm.loss import LossSum
+from charlstm.model_folder import load_model
 from charlstm.params import Params
 from charlstm.plots import plot_losses
 from charlstm.published import TINY_SHAKESPEARE_SHA256, beside_the_seed

@@ -1,5 +1,7 @@
 """What the environment says about a run: the MLflow store, the git commit, the DVC experiment, the hashes."""
 
+import hashlib
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 from charlstm.files import sha256
 from charlstm.history import EpochRow, StepRow, TextRow, read_csv
 from charlstm.params import Params
-from charlstm.tracking import Store, TrainingRecord, params_sha256
+from charlstm.tracking import Store, TrainingRecord
 from pipeline.paths import Paths
 
 # Used where the user's environment does not say otherwise: no usage statistics, and a dead server is soon given up.
@@ -32,7 +34,7 @@ def store() -> Store:
 
 def tags(params: Params, paths: Paths) -> dict[str, str]:
     """Hashes of corpus and parameters, the git commit, and the DVC experiment if there is one."""
-    found = {"corpus_sha256": sha256(paths.corpus), "params_sha256": params_sha256(params.flat())}
+    found = {"corpus_sha256": sha256(paths.corpus), "params_sha256": _params_sha256(params)}
     if params.download.fallback and found["corpus_sha256"] == params.download.fallback.sha256:
         found["corpus"] = f"FALLBACK {params.download.fallback.requirement}"
     else:
@@ -54,6 +56,11 @@ def training_record(params: Params, paths: Paths) -> TrainingRecord:
         steps=read_csv(paths.train / "steps.csv", StepRow._fields),
         texts=read_csv(paths.train / "texts.csv", TextRow._fields),
     )
+
+
+def _params_sha256(params: Params) -> str:
+    """A name for a recipe."""
+    return hashlib.sha256(json.dumps(params.flat(), sort_keys=True).encode()).hexdigest()
 
 
 def _git(*arguments: str) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from charlstm.checkpoint import WEIGHTS
 from charlstm.errors import HistoryError
 from charlstm.files import sha256
 from charlstm.history import read_csv
+from charlstm.model_folder import WEIGHTS
 from charlstm.params import Params
 from charlstm.published import PUBLISHED, TINY_SHAKESPEARE_SHA256
 from charlstm.tracking import read_metrics

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from charlstm.checkpoint import load_model
 from charlstm.files import atomic_folder, sha256
 from charlstm.history import write_csv
+from charlstm.model_folder import load_model
 from charlstm.params import Params
 from charlstm.sample import SamplingRule, check_prompts, generate
 from charlstm.tracking import attach

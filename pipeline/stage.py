@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, Interrupted
 from charlstm.params import Params, load_params
 from pipeline.paths import Paths, load_paths
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
+EXIT_CODE_FILE = "CHARLSTM_EXIT_CODE_FILE"  # where `pipeline.launch` wants to find the code that launchers swallow
 SECONDS_TO_LET_THE_FIRST_SPEAK = 3
 
 Stage = Callable[[Params, Paths], None]
@@ -37,6 +38,8 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
+    except Interrupted as interrupted:
+        return _fail(f"interrupted: {interrupted}; the same command goes on from the last checkpoint", EXIT_INTERRUPTED)
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED)
     finally:
@@ -50,8 +53,11 @@ def _fail(message: str, code: int) -> int:
     The first process speaks at once. The others wait: if it fails too, the launcher ends them before they repeat its
     line; if the trouble is theirs alone, they say so.
     """
+    if name := os.environ.get(EXIT_CODE_FILE):
+        Path(name).write_text(str(code))
     rank = int(os.environ.get("RANK", "0"))
     if rank > 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(SECONDS_TO_LET_THE_FIRST_SPEAK)
         message = f"process {rank}: {message}"
     logging.getLogger("charlstm").error(" ".join(message.split("\n")))

@@ -2,63 +2,86 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
 
 import torch
 
-from charlstm.checkpoint import WEIGHTS, save_model
-from charlstm.errors import TrainingError
+from charlstm.checkpoint import CheckpointFolder
+from charlstm.errors import Interrupted, TrainingError
 from charlstm.files import sha256, write_text
 from charlstm.history import EpochRow, StepRow, TextRow, table, write_csv
+from charlstm.model_folder import WEIGHTS, save_model
+from charlstm.observer import Observer
 from charlstm.params import Params
+from charlstm.processes import Processes
 from charlstm.tracker import TrainingTracker
-from charlstm.train import Accelerator, Data, Result, fit, launch
+from charlstm.train import Data, Result, fit
 from charlstm.vocab import Vocab, load_ids
-from pipeline import provenance, stage
+from pipeline import provenance, stage, unfinished
 from pipeline.console import TrainingConsole
 from pipeline.hardware import set_num_threads, use_reproducible_kernels
+from pipeline.interruption import listen
 from pipeline.paths import Paths
+from pipeline.settings import seconds
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Train on whatever processes and devices the launcher decided on."""
+    """Train on whatever processes and devices the launcher decided on, from the start or from a checkpoint."""
     set_num_threads()
     use_reproducible_kernels()
     vocab = Vocab.load(paths.encoded / "vocab.json")
     train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
     data = Data(train_ids, val_ids, vocab)
     tags = provenance.tags(params, paths)  # on every process: what fails here must fail before they need each other
-    accelerator = launch(params.train.precision)
-    try:
-        if accelerator.is_main_process:
-            _train_and_write(params, paths, data, accelerator, tags)
-        else:
-            fit(data, params.model, params.train, accelerator, observers=[])
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
-        raise TrainingError(
-            "out of memory: lower train.batch_size, train.context_len or model.hidden_size, or start more processes"
-        ) from None
-    finally:
-        accelerator.end_training()
+    seconds_between = seconds("CHARLSTM_CHECKPOINT_SECONDS")
+    processes = Processes(params.train.precision, timeout_seconds=seconds("CHARLSTM_TIMEOUT_SECONDS"))
+    with listen() as interruption, closing(processes):
+
+        def train(observers: Sequence[Observer], folder: Path) -> Result:
+            checkpoints = CheckpointFolder(folder, seconds_between)
+            stop = interruption.is_asked_to_stop
+            return fit(data, params.model, params.train, processes, observers, checkpoints, stop)
+
+        try:
+            if not processes.is_first:
+                train([], Path())
+                return
+            with unfinished.begin_or_go_on(params, paths) as work:
+                _train_and_write(params, paths, vocab, tags, work, train)
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+                raise
+            raise TrainingError(
+                "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, "
+                "or start more processes"
+            ) from None
 
 
-def _train_and_write(params: Params, paths: Paths, data: Data, accelerator: Accelerator, tags: dict[str, str]) -> None:
+def _train_and_write(
+    params: Params,
+    paths: Paths,
+    vocab: Vocab,
+    tags: dict[str, str],
+    work: unfinished.Unfinished,
+    train: Callable[[Sequence[Observer], Path], Result],
+) -> None:
     console = TrainingConsole()
-    tracker = TrainingTracker(provenance.store(), params.flat(), tags)
+    tracker = TrainingTracker(provenance.store(), params.flat(), tags, work.training_id)
     status = "FAILED"
     try:
-        result = fit(data, params.model, params.train, accelerator, observers=[console, tracker])
-        _write(paths, result, data.vocab)
+        result = train([console, tracker], work.folder)
+        _write(paths, result, vocab)
+        work.finish(paths.train / "history.csv")
         status = "FINISHED"
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):
         status = "KILLED"
         raise
     finally:
         console.close()
         if status == "FINISHED":
-            tracker.finish(sha256(paths.model / WEIGHTS))
+            tracker.finish(sha256(paths.model / WEIGHTS), result.texts, result.train_seconds)
         else:
             tracker.abandon(status)
 

@@ -114,6 +114,11 @@ OUTPUTS = {
 }
 
 
+def files_of(project: Path) -> set[Path]:
+    """All that a stage could leave, but for what is neither declared nor in git: caches, the state of a training."""
+    return {file for file in project.rglob("*") if not {"__pycache__", ".charlstm"} & set(file.parts)}
+
+
 @pytest.mark.parametrize(("stage", "spoil", "expected"), CASES)
 def test_one_line_exit_2_nothing_half_written(
     trained: Path,
@@ -133,7 +138,7 @@ def test_one_line_exit_2_nothing_half_written(
     if stage == "download":
         (project / "Datasets").rename(project / "elsewhere")
     spoil(project)
-    before = {file for file in project.rglob("*") if "__pycache__" not in file.parts}
+    before = files_of(project)
 
     with caplog.at_level(logging.WARNING):
         code = import_module(f"pipeline.{stage}").main([])
@@ -143,7 +148,7 @@ def test_one_line_exit_2_nothing_half_written(
     assert len(errors) == 1
     assert expected in errors[0]
     assert "\n" not in errors[0]
-    after = {file for file in project.rglob("*") if "__pycache__" not in file.parts}
+    after = files_of(project)
     assert {file.name for file in after - before} <= {"mlflow.db", "mlartifacts"}
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from charlstm.history import EpochRow, StepRow, TextRow, table
 from charlstm.observer import Plan
+from charlstm.progress import Progress
 from charlstm.tracker import TrainingTracker
 from charlstm.tracking import MODEL_TAG, Measurement, Store, TrainingRecord, attach, read_metrics
 
@@ -44,11 +45,11 @@ def runs(store: Store, model: str) -> list:
 
 
 def test_a_training_fills_one_run_that_later_stages_find(store: Store) -> None:
-    tracker = TrainingTracker(store, {"train.seed": 7, "sample.seeds": "[1]"}, {"corpus_sha256": "c0ffee"})
-    tracker.on_start(PLAN)
+    tracker = TrainingTracker(store, {"train.seed": 7, "sample.seeds": "[1]"}, {"corpus_sha256": "c0ffee"}, "first")
+    tracker.on_start(PLAN, Progress())
     tracker.on_steps(STEP, 1234.5)
     tracker.on_epoch(EPOCH, [TEXT], 2.0)
-    tracker.finish("m0de1")
+    tracker.finish("m0de1", [TEXT], 2.0)
     later = attach(store, "m0de1", record())
     later.log_metrics([Measurement("stateful.nats_per_char", 1.7)])
     later.log_params({"train.seed": 7, "sample.seeds": "[2]", "evaluate.window_lens": "[5]"})
@@ -88,9 +89,9 @@ def test_a_store_that_never_saw_the_model_gets_a_run_from_the_files(store: Store
 
 
 def test_a_failed_training_is_not_tied_to_a_model(store: Store) -> None:
-    tracker = TrainingTracker(store, {}, {"purpose": "failing"})
+    tracker = TrainingTracker(store, {}, {"purpose": "failing"}, "second")
     tracker.abandon("FAILED")  # not even started: no run
-    tracker.on_start(PLAN)
+    tracker.on_start(PLAN, Progress())
     tracker.abandon("FAILED")
     (run,) = client(store).search_runs(["1"], "tags.purpose = 'failing'")
     assert run.info.status == "FAILED"
@@ -98,12 +99,12 @@ def test_a_failed_training_is_not_tied_to_a_model(store: Store) -> None:
 
 
 def test_one_thing_that_fails_does_not_end_the_tracking(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    tracker = TrainingTracker(store, {}, {})
-    tracker.on_start(PLAN)
+    tracker = TrainingTracker(store, {}, {}, "third")
+    tracker.on_start(PLAN, Progress())
     for _ in range(2):
         tracker.run.log_file(Path("missing.png"))
     tracker.on_epoch(EPOCH, [TEXT], 2.0)
-    tracker.finish("m0de2")
+    tracker.finish("m0de2", [TEXT], 2.0)
     (run,) = runs(store, "m0de2")
     assert run.info.status == "FINISHED"
     assert run.data.metrics["val_loss"] == 1.9
@@ -122,10 +123,10 @@ def test_a_dead_server_costs_a_warning_and_little_time(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     dead, started = Store("http://127.0.0.1:9", "tests", None), time.monotonic()
     with caplog.at_level(logging.WARNING):
-        tracker = TrainingTracker(dead, {"train.seed": 1}, {})
-        tracker.on_start(PLAN)
+        tracker = TrainingTracker(dead, {"train.seed": 1}, {}, "fourth")
+        tracker.on_start(PLAN, Progress())
         tracker.on_epoch(EPOCH, [TEXT], 1.0)
-        tracker.finish("m0de1")
+        tracker.finish("m0de1", [TEXT], 1.0)
     assert time.monotonic() - started < 20
     assert caplog.text.count("MLflow at http://127.0.0.1:9") == 1
     assert "the files hold everything" in caplog.text

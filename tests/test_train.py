@@ -13,7 +13,9 @@ from charlstm.history import EpochRow, StepRow, TextRow
 from charlstm.model import CharLSTM
 from charlstm.observer import Plan
 from charlstm.params import Params
-from charlstm.train import Data, Result, fit, launch
+from charlstm.processes import Processes
+from charlstm.progress import Progress
+from charlstm.train import Data, Result, fit
 from charlstm.vocab import Vocab
 
 Fit = Callable[..., Result]
@@ -28,7 +30,7 @@ def run(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: 
         loaded = params(tmp_path, override)
         vocab = Vocab.of(text)
         data = Data(vocab.encode(text[:num_chars]), vocab.encode(text[num_chars : num_chars + 500]), vocab)
-        return fit(data, loaded.model, loaded.train, launch(loaded.train.precision), observers)
+        return fit(data, loaded.model, loaded.train, Processes(loaded.train.precision), observers)
 
     return train
 
@@ -45,7 +47,7 @@ def test_memorises_a_short_text(tmp_path: Path, params: Callable, text: str) -> 
     loaded = params(tmp_path, override)
     vocab = Vocab.of(text[:600])
     ids = vocab.encode(text[:600])
-    result = fit(Data(ids, ids, vocab), loaded.model, loaded.train, launch("fp32"), [])
+    result = fit(Data(ids, ids, vocab), loaded.model, loaded.train, Processes("fp32"), [])
     assert losses(result)[0] > 3
     assert result.best.val_nats_per_char < 0.05
 
@@ -98,7 +100,8 @@ class Recorder:
     def __init__(self) -> None:
         self.calls: list[object] = []
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: Plan, progress: Progress) -> None:
+        assert progress == Progress()
         self.calls.append(plan)
 
     def on_steps(self, row: StepRow, chars_per_second: float) -> None:
@@ -129,7 +132,7 @@ def test_resets_and_dropout_change_training_and_zero_switches_them_off(run: Fit)
 
 
 def test_a_loss_that_is_not_finite_stops_training(run: Fit) -> None:
-    with pytest.raises(TrainingError, match="not finite by step .* lower train.learning_rate"):
+    with pytest.raises(TrainingError, match="not finite at step .* lower train.learning_rate"):
         run({"train.learning_rate": 1e30, "train.gradient_clip_norm": None, "train.epochs": 5})
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from charlstm.checkpoint import CONFIG, VOCAB, WEIGHTS, load_model, save_model
 from charlstm.errors import ModelFolderError
 from charlstm.files import sha256
 from charlstm.model import CharLSTM, ModelShape
+from charlstm.model_folder import CONFIG, VOCAB, WEIGHTS, load_model, save_model
 from charlstm.vocab import Vocab
 
 SHAPE = ModelShape(vocab_size=3, embedding_size=2, hidden_size=4, num_layers=2)

@@ -1,0 +1,251 @@
+"""What is trained, and what one step does to it: weights, their average, the optimiser, the carried state.
+
+What a step computes depends on (seed, epoch, step) alone: the global batch, the dropout masks and the learning rate
+are the same for 1 process and for N; each takes its rows of them.
+
+Gradients are sums over characters divided by a full batch's count, so each character weighs the same, also in an
+epoch's last, shorter step, and however the rows are shared out.
+Shapes: B rows of this process, T time steps, V vocabulary.
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from charlstm.average import moving_average
+from charlstm.batches import Batches, StreamBatches, WindowBatches
+from charlstm.dropout import DropoutMasks, DropoutRates, draw_masks
+from charlstm.errors import TrainingError
+from charlstm.gates import LSTMState
+from charlstm.loss import summed_nats
+from charlstm.meter import ADVICE, describe
+from charlstm.model import CharLSTM, ModelShape, initial_weights
+from charlstm.params import ModelParams, TrainParams
+from charlstm.processes import Processes
+from charlstm.schedule import learning_rate
+from charlstm.seeds import torch_generator
+from charlstm.vocab import Ids
+
+log = logging.getLogger(__name__)
+
+MAX_SKIPPED_STEPS = 10  # in a row
+
+
+class Step(NamedTuple):
+    """What a step came to: scalars that may still lie on the device."""
+
+    rate: float
+    nats: Tensor  # summed over this process's rows
+    gradient_norm: Tensor  # of the global gradient, before clipping
+
+
+class Learner:
+    """One process's part of the training."""
+
+    def __init__(
+        self, train_ids: Ids, vocab_size: int, model: ModelParams, params: TrainParams, processes: Processes
+    ) -> None:
+        self.params, self.processes = params, processes
+        make = partial(WindowBatches, stride=params.window_stride) if params.batching == "windows" else StreamBatches
+        self.batches: Batches = make(
+            train_ids,
+            batch_size=params.batch_size,
+            context_len=params.context_len,
+            seed=params.seed,
+            rank=processes.rank,
+            world_size=processes.count,
+        )
+        self.num_steps = params.epochs * self.batches.steps_per_epoch
+        if params.warmup_steps >= self.num_steps:
+            raise TrainingError(
+                f"train.warmup_steps is {params.warmup_steps}, but this text gives only {self.num_steps} steps in "
+                f"{params.epochs} epochs: lower it, train.batch_size or train.context_len, or raise train.epochs"
+            )
+        self.num_rows = self.batches.rows.stop - self.batches.rows.start
+        self.shape = ModelShape(vocab_size, model.embedding_size, model.hidden_size, model.num_layers)
+        self.dtype = torch.float64 if params.precision == "fp64" else torch.float32
+        self.model = _fresh_model(self.shape, model, params.seed).to(processes.device, self.dtype)
+        self.average = moving_average(self.model, params.ema_decay)
+        optimizer = torch.optim.AdamW(
+            [weight for weight in self.model.parameters() if weight.requires_grad],
+            lr=params.learning_rate,
+            betas=(params.adam_beta1, params.adam_beta2),
+            weight_decay=params.weight_decay,
+            fused=processes.device.type in ("cpu", "cuda"),
+        )
+        self.distributed, self.optimizer = processes.distribute(self.model, optimizer)
+        self.num_skipped = 0
+        self.start_epoch()
+        self._rehearse()
+
+    @property
+    def averaged(self) -> CharLSTM:
+        """The model with the averaged weights, which is what is evaluated and kept."""
+        return cast(CharLSTM, self.average.module)
+
+    def start_epoch(self) -> None:
+        """Forget what was read: an epoch begins with a zero state."""
+        self.state = self.model.zero_state(self.num_rows)
+
+    def take_step(self, step: int, epoch: int, index: int) -> Step | None:
+        """Optimiser update number `step`, from 0, on batch `index` of the epoch; None if it was skipped.
+
+        Raises:
+            TrainingError: too many steps in a row had to be skipped.
+        """
+        batch = self.batches.batch(epoch, index)
+        inputs_BT, targets_BT = (ids.to(self.processes.device, non_blocking=True) for ids in batch)
+        rate = self.set_learning_rate(step)
+        nats = self.add_gradients(step, inputs_BT, targets_BT)
+        limit = self.params.gradient_clip_norm if self.params.gradient_clip_norm is not None else math.inf
+        taken = Step(rate, nats, self.processes.clip_gradients(self.model, limit))
+        if is_skipped := self.params.on_nonfinite == "skip" and not math.isfinite(taken.gradient_norm):
+            self.skip(step, taken)
+        else:
+            self.num_skipped = 0
+            self.optimizer.step()
+            self.average.update_parameters(self.model)
+        self.optimizer.zero_grad()
+        return None if is_skipped else taken
+
+    def add_gradients(self, step: int, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        """Forward and backward, `micro_batch_size` rows at a time; this process's summed loss in nats."""
+        # DDP averages over processes; the sum over all, divided once, is what is wanted.
+        scale = self.processes.count / (self.params.batch_size * self.params.context_len)
+        start, masks = self.start_state(step), self.masks(step, inputs_BT.shape[1])
+        size = self.params.micro_batch_size or self.num_rows
+        losses, ends = [], []
+        for first in range(0, self.num_rows, size):
+            rows = slice(first, min(first + size, self.num_rows))
+            is_last = rows.stop == self.num_rows
+            with nullcontext() if is_last else self.processes.without_exchange(self.distributed):
+                logits_BTV, end = self.distributed(inputs_BT[rows], start.rows(rows), masks.rows(rows))
+                losses.append(summed_nats(logits_BTV, targets_BT[rows]))
+                self.processes.backward(losses[-1] * scale)
+            ends.append(end.detach())
+        self.state = LSTMState(*(torch.cat(parts, dim=1) for parts in zip(*ends, strict=True)))
+        return torch.stack(losses).detach().sum()
+
+    def skip(self, step: int, taken: Step) -> None:
+        """Leave the weights as they are and say so; every process comes here, since the gradient is everyone's."""
+        nats_N = self.processes.gather(taken.nats).tolist()
+        trouble = describe(step + 1, taken.rate, nats_N, float(taken.gradient_norm))
+        self.num_skipped += 1
+        if self.num_skipped > MAX_SKIPPED_STEPS:
+            raise TrainingError(f"{trouble}, after {MAX_SKIPPED_STEPS} skipped steps in a row; {ADVICE}")
+        if self.processes.is_first:
+            log.warning("%s; the step is skipped", trouble)
+        self.state = LSTMState(*(part.nan_to_num(0.0, 0.0, 0.0) for part in self.state))
+
+    def set_learning_rate(self, step: int) -> float:
+        """The schedule's rate, for the optimiser."""
+        rate = learning_rate(
+            step,
+            peak=self.params.learning_rate,
+            warmup_steps=self.params.warmup_steps,
+            num_steps=self.num_steps,
+            final_fraction=self.params.final_learning_rate_fraction,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def start_state(self, step: int) -> LSTMState:
+        """The carried state, with some rows set to zero so that the model also learns to start from nothing."""
+        if not self.batches.carries_state:
+            return self.model.zero_state(self.num_rows)
+        if self.params.state_reset_probability == 0:
+            return self.state
+        draws = torch.rand(self.params.batch_size, generator=self._generator("state reset", step))
+        keep_B = (draws >= self.params.state_reset_probability)[self.batches.rows, None]
+        keep_B = keep_B.to(self.processes.device, self.dtype)
+        return LSTMState(self.state.hidden * keep_B, self.state.cell * keep_B)
+
+    def masks(self, step: int, num_time_steps: int) -> DropoutMasks:
+        """This process's rows of the step's dropout masks."""
+        dropout = self.params.dropout
+        return draw_masks(
+            self._generator("dropout", step),
+            DropoutRates(dropout.embedding, dropout.between_layers, dropout.output),
+            num_steps=1 if dropout.style == "locked" else num_time_steps,
+            batch_size=self.params.batch_size,
+            rows=self.batches.rows,
+            embedding_size=self.shape.embedding_size,
+            hidden_size=self.shape.hidden_size,
+            num_layers=self.shape.num_layers,
+            dtype=self.dtype,
+            device=self.processes.device,
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a later start needs, as copies on the CPU, by name. Collective: the state's rows are everyone's."""
+        state = {name: self._gather_rows(part) for name, part in self.state._asdict().items()}
+        moments = {
+            f"{index}.{name}": value
+            for index, values in self.optimizer.state_dict()["state"].items()
+            for name, value in values.items()
+        }
+        rooms = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": moments,
+            "state": state,
+        }
+        return {
+            f"{room}.{name}": tensor.detach().to("cpu", copy=True)
+            for room, tensors in rooms.items()
+            for name, tensor in tensors.items()
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Become what `tensors()` described, with this number of processes."""
+
+        def room(name: str) -> dict[str, Tensor]:
+            return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+
+        self.model.load_state_dict(room("model"))
+        self.average.load_state_dict(room("average"))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in room("optimizer").items():
+            index, _, name = key.partition(".")
+            moments.setdefault(int(index), {})[name] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        state = (room("state")[name] for name in LSTMState._fields)
+        self.state = LSTMState(*(part[:, self.batches.rows].to(self.processes.device) for part in state))
+
+    def _gather_rows(self, mine_LBH: Tensor) -> Tensor:
+        """The rows of the whole global batch, in order."""
+        counts = [self.params.batch_size * (rank + 1) // self.processes.count for rank in range(self.processes.count)]
+        counts = [stop - start for start, stop in zip([0, *counts], counts, strict=False)]
+        padding_LBH = mine_LBH.new_zeros((mine_LBH.shape[0], max(counts) - self.num_rows, mine_LBH.shape[2]))
+        all_NLBH = self.processes.gather(torch.cat([mine_LBH, padding_LBH], dim=1))
+        return torch.cat([part[:, :count] for part, count in zip(all_NLBH, counts, strict=True)], dim=1)
+
+    def _generator(self, purpose: str, step: int) -> torch.Generator:
+        return torch_generator(self.params.seed, purpose, step)
+
+    def _rehearse(self) -> None:
+        """One pass that changes nothing, after which DDP has put the gradients in the order in which they come.
+
+        It does so after its first backward pass, and with three or more processes the order in which numbers are added
+        depends on their place. Training that starts anew must add like training that goes on.
+        """
+        if self.processes.count > 1:
+            ids_BT = torch.zeros((self.num_rows, self.params.context_len), dtype=torch.int64)
+            logits_BTV, _ = self.distributed(ids_BT.to(self.processes.device), self.state, None)
+            self.processes.backward(logits_BTV.sum() * 0.0)
+            self.optimizer.zero_grad()
+
+
+def _fresh_model(shape: ModelShape, params: ModelParams, seed: int) -> CharLSTM:
+    model = CharLSTM(shape, params.implementation)
+    generator = torch_generator(seed, "initial weights")
+    model.load_state_dict(initial_weights(shape, forget_gate_bias=params.forget_gate_bias, generator=generator))
+    return model

@@ -1,0 +1,126 @@
+"""The processes that train together: who they are, and what they say to each other.
+
+The only module that knows Accelerate. With one process nothing is sent, and every answer is the process's own.
+All methods that exchange something are collective: every process calls them, in the same order.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import cast
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import broadcast
+from torch import Tensor, nn
+
+from charlstm.precision import multiplies_bf16
+
+BUCKET_MIB = 25  # of gradients in one message: all of a model of 6.5 M weights
+
+
+class Processes:
+    """The processes and the device that the launcher decided on.
+
+    Args:
+        precision: `train.precision`; `auto` is bf16 where the hardware multiplies it natively, else fp32.
+        timeout_seconds: how long a process waits for the others before it counts them as lost.
+    """
+
+    def __init__(self, precision: str, *, timeout_seconds: float = 60.0) -> None:
+        mixed = "bf16" if precision == "bf16" or (precision == "auto" and multiplies_bf16()) else "no"
+        # Accelerate joins the processes of torchrun on CPUs only if it is told that there is nothing else.
+        self._accelerator = Accelerator(
+            mixed_precision=mixed,
+            cpu=not torch.accelerator.is_available(),
+            kwargs_handlers=[
+                InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_seconds)),
+                DistributedDataParallelKwargs(bucket_cap_mb=BUCKET_MIB, gradient_as_bucket_view=True),
+            ],
+        )
+
+    @property
+    def rank(self) -> int:
+        """This process's number, from 0."""
+        return int(self._accelerator.process_index)
+
+    @property
+    def count(self) -> int:
+        """How many processes there are."""
+        return int(self._accelerator.num_processes)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return cast(torch.device, self._accelerator.device)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether matrices are multiplied in bf16."""
+        return bool(self._accelerator.mixed_precision == "bf16")
+
+    def distribute(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """The same, but gradients are averaged over processes in `backward`, and forward runs in this precision."""
+        trained, optimizer = self._accelerator.prepare(model, optimizer)
+        return trained, optimizer
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss`."""
+        self._accelerator.backward(loss)
+
+    def without_exchange(self, model: nn.Module) -> AbstractContextManager[None]:
+        """In this context gradients add up in each process alone."""
+        return cast(AbstractContextManager[None], self._accelerator.no_sync(model))
+
+    def clip_gradients(self, model: nn.Module, limit: float) -> Tensor:
+        """Scale the gradients to a norm of at most `limit`; the norm before."""
+        return cast(Tensor, self._accelerator.clip_grad_norm_(model.parameters(), limit))
+
+    def gather(self, mine: Tensor) -> Tensor:
+        """What each process gave, stacked by rank, on the CPU; all give the same shape and dtype."""
+        if self.count == 1:
+            return mine[None].cpu()
+        all_of_them: Tensor = self._accelerator.gather(mine[None].to(self.device))
+        return all_of_them.cpu()
+
+    def sum(self, mine: Tensor) -> Tensor:
+        """The sum of all processes' tensors, on the CPU, added in the order of ranks: the same bits at every call."""
+        everyones = self.gather(mine)
+        total = everyones[0]
+        for other in everyones[1:]:
+            total = total + other
+        return total
+
+    def largest(self, mine: Sequence[float]) -> list[float]:
+        """Of each value the largest that any process gave."""
+        return cast(list[float], self.gather(torch.tensor(mine, dtype=torch.float32)).amax(0).tolist())
+
+    def send_from_first(self, payload: bytes) -> bytes:
+        """The bytes that process 0 gave; the argument of the others is not looked at."""
+        if self.count == 1:
+            return payload
+        size = broadcast(torch.tensor([len(payload)], device=self.device), from_process=0)
+        buffer = torch.zeros(int(size), dtype=torch.uint8, device=self.device)
+        if len(buffer) == 0:
+            return b""
+        if self.is_first:
+            buffer.copy_(torch.frombuffer(bytearray(payload), dtype=torch.uint8))
+        return bytes(broadcast(buffer, from_process=0).cpu().numpy().tobytes())
+
+    def wait_for_all(self) -> None:
+        """Until every process is here."""
+        self._accelerator.wait_for_everyone()
+
+    def lost_contact(self, error: RuntimeError) -> bool:
+        """Whether `error` says that another process, or the way to it, is gone."""
+        # gloo raises plain RuntimeErrors that name its source file.
+        return self.count > 1 and (isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower())
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._accelerator.end_training()

@@ -1,0 +1,86 @@
+"""Being asked to stop: by a signal, or because the launcher or DVC above this process is gone.
+
+A scheduler's early warning (SIGUSR1), SIGTERM and Ctrl-C ask politely; what runs may end its step and save. Nobody
+forwards a signal when `accelerate launch` or `dvc repro` dies of one, so each process looks whether they still live.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_UNTIL_IMPATIENT = 1.0  # Ctrl-C again after that means: now
+LAUNCHERS = {"accelerate", "accelerate.commands.launch", "dvc", "pipeline.launch", "torch.distributed.run", "torchrun"}
+
+
+class Interruption:
+    """Whether this process was asked to stop."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._asked_at = 0.0
+
+    def is_asked_to_stop(self) -> bool:
+        """True from the first request on."""
+        return self._asked.is_set()
+
+    def ask(self) -> None:
+        """Make the request."""
+        if not self._asked.is_set():
+            self._asked_at = time.monotonic()
+            self._asked.set()
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        """The first signal asks; a later Ctrl-C raises KeyboardInterrupt."""
+        if number == signal.SIGINT and self._asked.is_set():
+            if time.monotonic() - self._asked_at > SECONDS_UNTIL_IMPATIENT:
+                raise KeyboardInterrupt
+            return
+        self.ask()
+
+
+@contextmanager
+def listen() -> Iterator[Interruption]:
+    """Take signals as requests, and watch the launchers, while in the context. Call it on the main thread."""
+    interruption, is_over = Interruption(), threading.Event()
+    previous = {number: signal.signal(number, interruption.on_signal) for number in SIGNALS}
+    watcher = threading.Thread(target=_watch, args=(interruption, is_over), daemon=True, name="watch launchers")
+    watcher.start()
+    try:
+        yield interruption
+    finally:
+        is_over.set()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def is_launcher(process: psutil.Process) -> bool:
+    """Whether a process is DVC or something that starts training processes."""
+    try:
+        return any(Path(word).name in LAUNCHERS for word in process.cmdline()[:4])
+    except psutil.Error:
+        return False
+
+
+def _watch(interruption: Interruption, is_over: threading.Event) -> None:
+    above = psutil.Process().parents()
+    highest = max((index for index, one in enumerate(above) if is_launcher(one)), default=-1)
+    watched = above[: highest + 1]
+    while watched and not is_over.wait(SECONDS_BETWEEN_LOOKS):
+        if not all(map(_is_alive, watched)):
+            interruption.ask()
+            return
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

@@ -1,0 +1,101 @@
+"""Where an unfinished training lies: `.charlstm/<fingerprint>` in the project's root, ignored by git, unknown to DVC.
+
+The fingerprint is that of all inputs of the train stage that `dvc.yaml` declares (data and code) and of its parameters:
+changed inputs never meet an old state. The root is that of the main checkout, also for `dvc exp run --temp`.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from charlstm.errors import CharlstmError
+from charlstm.files import sha256, write_text
+from charlstm.lock import hold, is_held
+from charlstm.params import Params, load_yaml
+from pipeline.paths import Paths, load_deps
+
+ROOM = Path(".charlstm")
+NUM_OTHERS_KEPT = 4  # unfinished trainings of other inputs; those that were used last
+
+
+class Unfinished(NamedTuple):
+    """What is kept of a training until DVC has its model."""
+
+    folder: Path
+    training_id: str  # the same at every start of this training, and of no other
+
+    def finish(self, history: Path) -> None:
+        """Note that all outputs are written; `history` is one of them."""
+        write_text(self.folder / "finished.json", json.dumps({"history_md5": _md5(history)}) + "\n")
+
+
+@contextmanager
+def begin_or_go_on(params: Params, paths: Paths) -> Iterator[Unfinished]:
+    """The folder of the training that these inputs ask for; no other process may use it, or this checkout, meanwhile.
+
+    Raises:
+        LockedError: one does.
+    """
+    room = Path(os.environ.get("DVC_ROOT", ".")).resolve() / ROOM
+    folder = room / fingerprint(params, paths)
+    with hold(ROOM, "a training in this checkout"), hold(folder, "this training"):
+        if _is_recorded(folder / "finished.json"):  # so it is wanted anew: `dvc repro --force`
+            _clear(folder)
+        _forget_others(room, folder)
+        folder.touch()  # used last
+        yield Unfinished(folder, _training_id(folder / "training-id"))
+
+
+def fingerprint(params: Params, paths: Paths) -> str:
+    """A hash of everything that decides what training makes."""
+    inputs = {
+        "params": {"model": params.model.model_dump(mode="json"), "train": params.train.model_dump(mode="json")},
+        "files": {
+            str(file): sha256(file)
+            for dep in load_deps(Path("dvc.yaml"), "train", paths)
+            for file in ([dep] if not dep.is_dir() else sorted(each for each in dep.rglob("*") if each.is_file()))
+        },
+    }
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _is_recorded(finished: Path) -> bool:
+    """Whether DVC has the result: its `dvc.lock` names it."""
+    try:
+        expected = json.loads(finished.read_text())["history_md5"]
+        outs = load_yaml(Path("dvc.lock"))["stages"]["train"]["outs"]
+        return expected in [out["md5"] for out in outs]
+    except (CharlstmError, OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _training_id(path: Path) -> str:
+    if not path.exists():
+        write_text(path, uuid.uuid4().hex + "\n")
+    return path.read_text(errors="replace").strip()
+
+
+def _forget_others(room: Path, mine: Path) -> None:
+    others = [other for other in room.iterdir() if other.is_dir() and other != mine and not is_held(other)]
+    for old in sorted(others, key=lambda other: other.stat().st_mtime, reverse=True)[NUM_OTHERS_KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _clear(folder: Path) -> None:
+    """Remove all but the lock that is held, and its holder's number."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name not in ("lock", "holder.json"):
+            entry.unlink()
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()  # DVC's hash, no safeguard
