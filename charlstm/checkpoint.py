@@ -59,7 +59,12 @@ class CheckpointFolder:
         self._pending: Future[None] | None = None
 
     def newest(self) -> Checkpoint | None:
-        """The newest whole checkpoint; None if there is none, and damaged ones are named in warnings."""
+        """The newest whole checkpoint; None if there is none. Damaged ones are named in warnings.
+
+        What a killed process left half-written is removed.
+        """
+        for leftover in self.folder.glob(".step-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         found = sorted(self.folder.glob("step-*"), reverse=True)
         for path in found:
             try:

@@ -1,0 +1,124 @@
+"""What checkpoints cost the default recipe: blocks of steps with one and without take turns in one training.
+
+Usage: python -m benchmarks.checkpointing [--pairs 20]
+
+Needs the encoded corpus (`dvc repro encode`). A checkpoint is copied on the training thread and written by another;
+the block is long enough to hold both. The overhead is a checkpoint's cost over the time from one to the next.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from charlstm.checkpoint import Checkpoint, CheckpointFolder
+from charlstm.errors import Interrupted
+from charlstm.history import EpochRow, StepRow, TextRow
+from charlstm.observer import Plan
+from charlstm.params import load_params
+from charlstm.processes import Processes
+from charlstm.progress import Progress
+from charlstm.train import Data, fit
+from charlstm.vocab import Vocab, load_ids
+from pipeline.hardware import set_num_threads
+from pipeline.paths import load_paths
+from pipeline.settings import DEFAULT_SECONDS
+
+STEPS_PER_BLOCK = 25
+LIMIT = 0.01
+SECONDS_BETWEEN = DEFAULT_SECONDS["CHARLSTM_CHECKPOINT_SECONDS"]
+
+
+class OnRequest(CheckpointFolder):
+    """A folder that is written to when it was asked for, and that keeps the times."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, SECONDS_BETWEEN)
+        self.is_wanted = False
+        self.write_seconds: list[float] = []
+
+    @property  # type: ignore[override]
+    def seconds_between(self) -> float:
+        """No time at all, once after a request."""
+        is_wanted, self.is_wanted = self.is_wanted, False
+        return 0.0 if is_wanted else float("inf")
+
+    @seconds_between.setter
+    def seconds_between(self, value: float) -> None:
+        pass
+
+    def _write(self, step: int, checkpoint: Checkpoint) -> None:
+        started = time.perf_counter()
+        super()._write(step, checkpoint)
+        self.write_seconds.append(time.perf_counter() - started)
+
+
+class BlockTimer:
+    """An observer that wants a checkpoint in every other block and takes the blocks' times."""
+
+    def __init__(self, checkpoints: OnRequest) -> None:
+        self.checkpoints = checkpoints
+        self.seconds: dict[bool, list[float]] = {False: [], True: []}
+        self.num_blocks = 0
+
+    def on_start(self, plan: Plan, progress: Progress) -> None:
+        """The first block warms up."""
+        self._started = time.perf_counter()
+
+    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
+        """A block is over: its checkpoint was written at its beginning, or not at all."""
+        now = time.perf_counter()
+        if self.num_blocks > 0:
+            self.seconds[self.num_blocks % 2 == 0].append(now - self._started)
+        self.num_blocks += 1
+        self.checkpoints.is_wanted = self.num_blocks % 2 == 0
+        self._started = now
+
+    def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
+        """Validation is in no block."""
+        self._started = time.perf_counter()
+
+
+def main() -> int:
+    """Measure and print; the exit code is 1 if the overhead is above its limit."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=20, help="blocks with a checkpoint, and without")
+    num_blocks = 2 * parser.parse_args().pairs + 1
+    set_num_threads()
+    params, paths = load_params(Path("params.yaml")), load_paths(Path("dvc.yaml"))
+    vocab = Vocab.load(paths.encoded / "vocab.json")
+    train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
+    recipe = params.train.model_copy(update={"log_every_steps": STEPS_PER_BLOCK, "text_prompts": ()})
+    with tempfile.TemporaryDirectory(prefix="charlstm-checkpointing-", dir=".") as folder:
+        checkpoints = OnRequest(Path(folder))
+        timer = BlockTimer(checkpoints)
+        try:
+            fit(
+                Data(train_ids, val_ids, vocab),
+                params.model,
+                recipe,
+                Processes(recipe.precision),
+                [timer],
+                checkpoints,
+                lambda: timer.num_blocks >= num_blocks,
+            )
+        except Interrupted:
+            num_bytes = sum(file.stat().st_size for file in max(Path(folder).glob("step-*")).iterdir())
+    without, with_one = (statistics.median(timer.seconds[kind]) for kind in (False, True))
+    overhead = (with_one - without) / SECONDS_BETWEEN
+    Console(highlight=False, soft_wrap=True).print(
+        f"{STEPS_PER_BLOCK} steps without a checkpoint {without:.3f} s, with one {with_one:.3f} s (medians of "
+        f"{len(timer.seconds[True])}): it costs {with_one - without:.3f} s\n"
+        f"one checkpoint: {num_bytes / 1e6:.1f} MB, written in {statistics.median(checkpoints.write_seconds):.3f} s\n"
+        f"overhead with one every {SECONDS_BETWEEN:.0f} s: {100 * overhead:.2f} % (limit {100 * LIMIT:.0f} %)"
+    )
+    return int(overhead > LIMIT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

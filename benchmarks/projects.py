@@ -1,0 +1,136 @@
+"""Small whole projects in temporary folders, trained by real processes; for the benchmarks and the tests.
+
+The text is the project's own source: every checkout has it.
+"""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("charlstm", "pipeline")
+NUM_CHARS = 6000
+RESULTS = (
+    "artifacts/model/model.safetensors",
+    "artifacts/train/history.csv",
+    "artifacts/train/steps.csv",
+    "artifacts/train/texts.csv",
+    "artifacts/train/metrics.json",
+)
+PYTHON = [sys.executable, "-m"]
+Override = dict[str, Any]
+
+TINY: Override = {
+    "download.source": "text.txt",
+    "download.sha256": None,
+    "download.fallback": None,
+    "model.embedding_size": 8,
+    "model.hidden_size": 16,
+    "train.precision": "fp32",
+    "train.batch_size": 4,
+    "train.context_len": 16,
+    "train.epochs": 1,
+    "train.warmup_steps": 5,
+    "train.validation_context_len": 20,
+    "train.log_every_steps": 1,
+    "train.text_prompts": ["\n"],
+    "train.text_len": 10,
+    "evaluate.window_lens": [20],
+    "sample.prompts": ["\n", "def "],
+    "sample.temperatures": [0.8],
+    "sample.seeds": [1],
+    "sample.num_chars": 10,
+}
+
+
+def own_text() -> str:
+    """More than 100,000 characters of Python, some not ASCII."""
+    return "".join(file.read_text(encoding="utf-8") for file in sorted((ROOT / "charlstm").glob("*.py")))
+
+
+def write_params(folder: Path, override: Override) -> None:
+    """The shipped parameters, made tiny, with `override` by dotted name."""
+    yaml = YAML()
+    document = yaml.load((ROOT / "params.yaml").read_text())
+    for name, value in {**TINY, **override}.items():
+        *path, last = name.split(".")
+        section = document
+        for part in path:
+            section = section[part]
+        section[last] = value
+    with (folder / "params.yaml").open("w") as file:
+        yaml.dump(document, file)
+
+
+def make_project(folder: Path, override: Override | None = None, text: str | None = None) -> None:
+    """The code, `dvc.yaml`, tiny parameters and a text in a new folder; nothing has run in it."""
+    folder.mkdir(parents=True)
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    write_params(folder, override or {})
+    (folder / "text.txt").write_text(text or own_text()[:NUM_CHARS], encoding="utf-8")
+
+
+def make_encoded_project(folder: Path, override: Override | None = None, text: str | None = None) -> None:
+    """The same after download, split and encode."""
+    make_project(folder, override, text)
+    for stage in ("download", "split", "encode"):
+        subprocess.run([*PYTHON, f"pipeline.{stage}"], cwd=folder, check=True, capture_output=True)
+
+
+def training_command(num_processes: int, *options: str) -> list[str]:
+    """The train stage in one process, or in several below torchrun with `options`."""
+    if num_processes == 1:
+        return [*PYTHON, "pipeline.train"]
+    torchrun = [*PYTHON, "torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes), *options]
+    return [*torchrun, "-m", "pipeline.train"]
+
+
+def start(project: Path, command: list[str], log: Path, **env: str) -> subprocess.Popen[bytes]:
+    """Run `command` in the project with one thread a process; its stderr goes to `log`."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", **env}
+    with log.open("ab") as stderr:
+        return subprocess.Popen(command, cwd=project, env=environment, stdout=stderr, stderr=stderr)
+
+
+def run(project: Path, command: list[str], log: Path, **env: str) -> int:
+    """The same, to its end; the exit code."""
+    return start(project, command, log, **env).wait()
+
+
+def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The process and all below it."""
+    try:
+        parent = psutil.Process(process.pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL for all of them at once, as when the machine goes down: first none may act, then all die."""
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for one in family(process):
+            try:
+                one.send_signal(number)
+            except psutil.NoSuchProcess:
+                continue
+    process.wait()
+
+
+def results(project: Path) -> dict[str, str]:
+    """The SHA-256 of everything that training writes; "absent" for what is not there."""
+    paths = {name: project / name for name in RESULTS}
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "absent"
+        for name, path in paths.items()
+    }

@@ -1,0 +1,113 @@
+"""1, 2, 3 and 4 processes, and checkpoints of N that go on with M: are the losses those of one process?
+
+Usage: python -m benchmarks.worlds
+
+Two layers, dropout, state resets; a batch of 10 rows, which 3 and 4 processes cannot share evenly. In float64 every
+step is compared, in fp32 the first 20 steps (later ones drift apart as rounding grows) and the last validation loss.
+"""
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from rich.console import Console
+
+from benchmarks.projects import make_encoded_project, own_text, start, training_command
+
+OVERRIDE = {
+    "model.num_layers": 2,
+    "train.batch_size": 10,
+    "train.epochs": 8,
+    "train.early_stopping_epochs": None,
+    "train.dropout.between_layers": 0.2,
+    "train.dropout.output": 0.3,
+    "train.state_reset_probability": 0.1,
+}
+NUM_STEPS = 200
+NUM_FP32_STEPS = 20
+TOLERANCES = {"fp64": 1e-9, "fp32": 1e-5}  # relative, of a step's loss
+VALIDATION_TOLERANCE = 0.003  # nats/char
+
+
+class Case(NamedTuple):
+    """A training by `worlds[0]` processes; or stopped in the middle, and ended by `worlds[1]`."""
+
+    worlds: tuple[int, ...]
+    micro_batch_size: int | None = None
+
+    def __str__(self) -> str:
+        processes = " → ".join(map(str, self.worlds))
+        return processes if self.micro_batch_size is None else f"{processes}, micro-batches of {self.micro_batch_size}"
+
+
+CASES = [Case((1,)), Case((2,)), Case((3,)), Case((4,)), Case((4, 1)), Case((2, 3)), Case((1,), 3), Case((3,), 2)]
+
+
+class Losses(NamedTuple):
+    """What the table compares."""
+
+    steps: list[float]
+    validation: float
+
+
+def main() -> int:
+    """Train, compare, print a Markdown table; the exit code is 1 if a figure is outside its tolerance."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(
+        "| processes | precision | loss of step 1 | of the last | largest difference | validation | difference |"
+    )
+    console.print("|---|---|---|---|---|---|---|")
+    num_wrong = 0
+    for precision, tolerance in TOLERANCES.items():
+        expected: Losses | None = None
+        for case in CASES:
+            found = _train(case, precision)
+            expected = expected or found
+            compared = NUM_STEPS if precision == "fp64" else NUM_FP32_STEPS
+            assert len(found.steps) == len(expected.steps) >= compared
+            pairs = list(zip(found.steps, expected.steps, strict=True))[: None if precision == "fp64" else compared]
+            largest = max(abs(one - other) / other for one, other in pairs)
+            difference = abs(found.validation - expected.validation)
+            num_wrong += not (largest <= tolerance and difference <= VALIDATION_TOLERANCE)
+            console.print(
+                f"| {case} | {precision} | {found.steps[0]:.9f} | {found.steps[-1]:.9f} | {largest:.1e} "
+                f"| {found.validation:.6f} | {difference:.1e} |"
+            )
+    console.print(f"{2 * len(CASES)} trainings, {num_wrong} outside the tolerances")
+    return int(num_wrong > 0)
+
+
+def _train(case: Case, precision: str) -> Losses:
+    with tempfile.TemporaryDirectory(prefix="charlstm-worlds-") as name:
+        folder = Path(name)
+        project, log = folder / "project", folder / "log"
+        override = OVERRIDE | {"train.precision": precision, "train.micro_batch_size": case.micro_batch_size}
+        make_encoded_project(project, override, own_text()[:6000])
+        for world in case.worlds[:-1]:
+            _stop_in_the_middle(project, world, log)
+        code = start(project, training_command(case.worlds[-1]), log).wait()
+        if code != 0 or (len(case.worlds) > 1 and "going on from the checkpoint" not in log.read_text()):
+            raise SystemExit(f"{case} {precision}: exit code {code}\n{log.read_text()[-3000:]}")
+        epochs = pd.read_csv(project / "artifacts/train/history.csv")
+        steps = pd.read_csv(project / "artifacts/train/steps.csv")
+        return Losses(steps["train_nats_per_char"].tolist(), epochs["val_nats_per_char"].iloc[-1])
+
+
+def _stop_in_the_middle(project: Path, world: int, log: Path) -> None:
+    process = start(project, training_command(world), log)
+    while process.poll() is None and b"epoch 2/" not in log.read_bytes():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    process.wait()
+    if not list(project.glob(".charlstm/*/step-*")) or (project / "artifacts").exists():
+        raise SystemExit(f"{world} processes were not stopped in the middle\n{log.read_text()[-3000:]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
