@@ -1,8 +1,8 @@
 """Checkpoints of an unfinished training, from which it goes on as if it had never stopped.
 
 A checkpoint is a folder `step-N` with `state.safetensors` (tensors, and everything else as JSON in its header) and,
-written last, `COMPLETE.json` with the SHA-256 of that. The folder is written under a temporary name, synced and
-renamed. A damaged checkpoint is reported and the one before it is used. Nothing is pickled.
+written last, `COMPLETE.json` with the SHA-256 of that, the step and the training. The folder is written under a
+temporary name, synced and renamed. A damaged checkpoint is reported and the one before it is used. Nothing is pickled.
 """
 
 import hashlib
@@ -68,7 +68,7 @@ class CheckpointFolder:
         found = sorted(self.folder.glob("step-*"), reverse=True)
         for path in found:
             try:
-                return _read(path)
+                return self._read(path)
             except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
                 reason = " ".join(str(error).split())
                 log.warning("the checkpoint %s is damaged (%s); the one before it is used", path, reason)
@@ -99,13 +99,16 @@ class CheckpointFolder:
         content = checkpoint.to_bytes()
         with atomic_folder(self.folder / f"step-{step:09d}") as temporary:
             (temporary / STATE).write_bytes(content)
-            (temporary / COMPLETE).write_text(json.dumps({STATE: hashlib.sha256(content).hexdigest()}))
+            (temporary / COMPLETE).write_text(json.dumps(self._seal(step, hashlib.sha256(content).hexdigest())))
         for old in sorted(self.folder.glob("step-*"), reverse=True)[NUM_KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 
+    def _read(self, path: Path) -> Checkpoint:
+        seal = self._seal(int(path.name.removeprefix("step-")), sha256(path / STATE))
+        if json.loads((path / COMPLETE).read_text()) != seal:
+            raise ValueError(f"{STATE} is not what {COMPLETE} says")
+        return Checkpoint.from_bytes((path / STATE).read_bytes())
 
-def _read(path: Path) -> Checkpoint:
-    expected = json.loads((path / COMPLETE).read_text())[STATE]
-    if sha256(path / STATE) != expected:
-        raise ValueError(f"{STATE} does not have the SHA-256 that {COMPLETE} names")
-    return Checkpoint.from_bytes((path / STATE).read_bytes())
+    def _seal(self, step: int, state_sha256: str) -> dict[str, str | int]:
+        """What makes a checkpoint whole, and this training's."""
+        return {"training": self.folder.name, "step": step, "sha256": state_sha256}

@@ -3,6 +3,7 @@
     CharlstmError
     ├── ParamsError         params.yaml: unknown, missing or impossible values
     ├── DownloadError       no source answered, or the bytes are not the expected ones
+    ├── ChecksumError       a file that is not the one that the stage before wrote
     ├── CorpusError         a text that is missing, empty, not UTF-8 or too short
     ├── VocabularyError     a vocabulary file that is damaged, or a character it lacks
     ├── EncodedError        encoded ids that are missing or damaged
@@ -27,6 +28,10 @@ class ParamsError(CharlstmError):
 
 class DownloadError(CharlstmError):
     """No source gave the corpus, or what it gave has another SHA-256."""
+
+
+class ChecksumError(CharlstmError):
+    """A file is damaged, or belongs to another run than its checksums."""
 
 
 class CorpusError(CharlstmError):

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from charlstm.checksums import sums_of, write_sums
 from charlstm.download import FallbackSource, download
 from charlstm.params import Params
 from pipeline import stage
@@ -24,6 +25,7 @@ def run(params: Params, paths: Paths) -> None:
         fallback=FallbackSource(**section.fallback.model_dump()) if section.fallback else None,
         show_progress=sys.stderr.isatty(),
     )
+    write_sums(sums_of(paths.corpus), [paths.corpus.name])
     log.info("%s: %d bytes from %s", paths.corpus, paths.corpus.stat().st_size, origin)
 
 

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from charlstm.checksums import SUMS, verify, write_sums
 from charlstm.corpus import read_text
 from charlstm.params import Params
 from charlstm.vocab import Vocab, describe, replace_unseen, save_ids
@@ -15,6 +16,7 @@ log = logging.getLogger("charlstm")
 
 def run(params: Params, paths: Paths) -> None:
     """Number the training part's characters by code point and write both parts as ids."""
+    verify(paths.split / SUMS, ["train.txt", "val.txt"])
     train, val = read_text(paths.split / "train.txt"), read_text(paths.split / "val.txt")
     alphabet = train
     if params.encode.unseen == "replace":
@@ -27,6 +29,7 @@ def run(params: Params, paths: Paths) -> None:
     save_ids(paths.encoded / "train.npy", vocab.encode(train))
     save_ids(paths.encoded / "val.npy", vocab.encode(val))
     vocab.save(paths.encoded / "vocab.json")
+    write_sums(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"])
     log.info("%d distinct characters, ids as %s", len(vocab), vocab.dtype)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from charlstm.checksums import SUMS, verify
 from charlstm.errors import VocabularyError
 from charlstm.evaluate import stateful, windowed
 from charlstm.files import sha256, write_text
@@ -28,6 +29,7 @@ log = logging.getLogger("charlstm")
 def run(params: Params, paths: Paths) -> None:
     """Measure, write, and add to the model's MLflow run."""
     use_reproducible_kernels()
+    verify(paths.encoded / SUMS, ["val.npy", "vocab.json"])
     model, vocab, model_sha256 = load_model(paths.model, params.model.implementation)
     if Vocab.load(paths.encoded / "vocab.json") != vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")

@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from charlstm.checksums import SUMS, sums_of, verify
 from charlstm.files import sha256
 from charlstm.history import EpochRow, StepRow, TextRow, read_csv
 from charlstm.params import Params
@@ -34,6 +35,7 @@ def store() -> Store:
 
 def tags(params: Params, paths: Paths) -> dict[str, str]:
     """Hashes of corpus and parameters, the git commit, and the DVC experiment if there is one."""
+    verify(sums_of(paths.corpus), [paths.corpus.name])
     found = {"corpus_sha256": sha256(paths.corpus), "params_sha256": _params_sha256(params)}
     if params.download.fallback and found["corpus_sha256"] == params.download.fallback.sha256:
         found["corpus"] = f"FALLBACK {params.download.fallback.requirement}"
@@ -49,6 +51,7 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
 
 def training_record(params: Params, paths: Paths) -> TrainingRecord:
     """What the files say of the training, for a store that has not seen it."""
+    verify(paths.train / SUMS, ["history.csv", "steps.csv", "texts.csv"])
     return TrainingRecord(
         params=params.flat(),
         tags=tags(params, paths),

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from charlstm.checksums import SUMS, sums_of, verify, write_sums
 from charlstm.corpus import read_text, split_text
 from charlstm.files import write_text
 from charlstm.params import Params
@@ -15,9 +16,11 @@ log = logging.getLogger("charlstm")
 
 def run(params: Params, paths: Paths) -> None:
     """Cut the corpus in two, by characters and without loss."""
+    verify(sums_of(paths.corpus), [paths.corpus.name])
     train, val = split_text(read_text(paths.corpus), params.split.val_fraction)
     write_text(paths.split / "train.txt", train)
     write_text(paths.split / "val.txt", val)
+    write_sums(paths.split / SUMS, ["train.txt", "val.txt"])
     log.info("%d characters for training, %d for validation", len(train), len(val))
 
 

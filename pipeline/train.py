@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from charlstm.checkpoint import CheckpointFolder
+from charlstm.checksums import SUMS, verify, write_sums
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.files import sha256, write_text
 from charlstm.history import EpochRow, StepRow, TextRow, table, write_csv
@@ -31,6 +32,7 @@ def run(params: Params, paths: Paths) -> None:
     """Train on whatever processes and devices the launcher decided on, from the start or from a checkpoint."""
     set_num_threads()
     use_reproducible_kernels()
+    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"])
     vocab = Vocab.load(paths.encoded / "vocab.json")
     train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
     data = Data(train_ids, val_ids, vocab)
@@ -101,6 +103,7 @@ def _write(paths: Paths, result: Result, vocab: Vocab) -> None:
         "val_nats_per_char": result.best.val_nats_per_char,
     }
     write_text(paths.train / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_sums(paths.train / SUMS, ["history.csv", "steps.csv", "texts.csv"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

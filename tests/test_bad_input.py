@@ -12,7 +12,10 @@ import pytest
 from projects import run_stage
 from safetensors.torch import load_file, save_file
 
+from charlstm.checksums import sums_of, write_sums
+
 Spoil = Callable[[Path], object]
+CORPUS, IDS, MODEL = "Datasets/shakespear.txt", "Datasets/encoded/train.npy", "artifacts/model"
 
 
 def replace(name: str, old: str, new: str) -> Spoil:
@@ -26,6 +29,26 @@ def replace(name: str, old: str, new: str) -> Spoil:
 
 def write(name: str, content: bytes) -> Spoil:
     return lambda folder: (folder / name).write_bytes(content)
+
+
+def as_downloaded(content: bytes) -> Spoil:
+    """The corpus, with checksums to match: what a source gave."""
+
+    def spoil(folder: Path) -> None:
+        (folder / CORPUS).write_bytes(content)
+        write_sums(sums_of(folder / CORPUS), ["shakespear.txt"])
+
+    return spoil
+
+
+def resummed(spoil_first: Spoil) -> Spoil:
+    """Spoiled when it was encoded, not since."""
+
+    def spoil(folder: Path) -> None:
+        spoil_first(folder)
+        write_sums(folder / "Datasets/encoded/SHA256SUMS", ["train.npy", "val.npy", "vocab.json"])
+
+    return spoil
 
 
 def remove(name: str) -> Spoil:
@@ -69,7 +92,6 @@ def drop_encoded_character(folder: Path) -> None:
 
 
 WRONG_HASH = "f" * 64
-CORPUS, IDS, MODEL = "Datasets/shakespear.txt", "Datasets/encoded/train.npy", "artifacts/model"
 CASES = [
     ("download", remove("text.txt"), "text.txt: No such file or directory"),
     ("download", folder_instead("text.txt"), "text.txt: Is a directory"),
@@ -77,9 +99,11 @@ CASES = [
     ("download", replace("params.yaml", "source: text.txt", "source: gopher://x/y"), "expected a path or an http(s) URL, got the protocol gopher"),
     ("download", file_instead_of_folder("Datasets"), "Datasets"),
     ("split", remove(CORPUS), f"{CORPUS}: no such file"),
-    ("split", write(CORPUS, b""), f"{CORPUS}: expected a text, found an empty file"),
-    ("split", write(CORPUS, b"x"), "a text of 1 characters splits into 0 for training and 1 for validation"),
-    ("split", write(CORPUS, b"caf\xe9 au lait"), "byte 0xe9 at offset 3"),
+    ("split", write(CORPUS, b""), f"{CORPUS}: damaged, or of another run: shakespear.txt.sha256 expects SHA-256"),
+    ("split", remove(f"{CORPUS}.sha256"), f"{CORPUS}.sha256: cannot read the checksums: No such file"),
+    ("split", as_downloaded(b""), f"{CORPUS}: expected a text, found an empty file"),
+    ("split", as_downloaded(b"x"), "a text of 1 characters splits into 0 for training and 1 for validation"),
+    ("split", as_downloaded(b"caf\xe9 au lait"), "byte 0xe9 at offset 3"),
     ("encode", remove("Datasets/split/val.txt"), "val.txt: no such file"),
     ("train", remove("params.yaml"), "params.yaml: cannot read the parameters: No such file"),
     ("train", remove("dvc.yaml"), "dvc.yaml: cannot read the parameters: No such file"),
@@ -90,21 +114,23 @@ CASES = [
     ("train", replace("params.yaml", "context_len: 16", "context_len: 5000"), "a batch_size of 1 or a context_len of 1349 would fit"),
     ("train", replace("params.yaml", "batching: streams", "batching: rivers"), "train.batching should be 'streams' or 'windows', got \"rivers\""),
     ("train", remove(IDS), f"{IDS}: cannot read encoded text: No such file"),
-    ("train", cut(IDS), f"{IDS}: expected a .npy array of ids"),
-    ("train", drop_encoded_character, "does not fit the vocabulary"),
-    ("train", write("Datasets/encoded/vocab.json", b"{"), "vocab.json: expected"),
+    ("train", cut(IDS), f"{IDS}: damaged, or of another run"),
+    ("train", write("Datasets/encoded/SHA256SUMS", b"x\n"), "SHA256SUMS: expected a SHA-256, two spaces and a name"),
+    ("train", resummed(cut(IDS)), f"{IDS}: expected a .npy array of ids"),
+    ("train", resummed(drop_encoded_character), "does not fit the vocabulary"),
+    ("train", resummed(write("Datasets/encoded/vocab.json", b"{")), "vocab.json: expected"),
     ("evaluate", cut(f"{MODEL}/model.safetensors"), "model.safetensors: damaged, or of another model"),
     ("evaluate", other_weights, "model.safetensors: damaged, or of another model"),
     ("evaluate", bigger_vocabulary, "vocab.json: damaged, or of another model"),
     ("evaluate", cut(f"{MODEL}/config.json"), "config.json: expected the sizes and hashes"),
-    ("evaluate", write("artifacts/train/history.csv", b"epoch\n1\n"), "history.csv: expected the columns"),
+    ("evaluate", write("artifacts/train/history.csv", b"epoch\n1\n"), "history.csv: damaged, or of another run"),
     ("sample", replace("params.yaml", "- 'def '", "- 'def ☃'"), "the prompt 'def ☃' has characters that the model never saw: '☃' (U+2603, 1 times)"),
     ("sample", replace("params.yaml", "top_p: 0.98", "top_p: 0"), "sample.top_p should be greater than 0, got 0"),
     ("sample", folder_instead(f"{MODEL}/vocab.json"), "vocab.json: cannot read the model: Is a directory"),
     ("report", remove("artifacts/train/metrics.json"), "metrics.json: no results yet"),
 ]  # fmt: skip
 OUTPUTS = {
-    "download": ["Datasets/shakespear.txt"],
+    "download": ["Datasets/shakespear.txt", "Datasets/shakespear.txt.sha256"],
     "split": ["Datasets/split"],
     "encode": ["Datasets/encoded"],
     "train": ["artifacts/model", "artifacts/train"],
@@ -169,7 +195,7 @@ def test_an_unwritable_folder(trained: Path, tmp_path: Path) -> None:
 def test_a_user_sees_no_traceback(trained: Path, tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(trained, project)
-    (project / "Datasets/shakespear.txt").write_bytes(b"")
+    as_downloaded(b"")(project)
     done = run_stage(project, "split")
     assert done.returncode == 2
     assert done.stderr == "ERROR: Datasets/shakespear.txt: expected a text, found an empty file\n"

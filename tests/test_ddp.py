@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import write_params
 from projects import TORCHRUN_2, run_stage, run_stages
+
+from benchmarks.projects import write_params
 
 
 def step_losses(project: Path) -> list[float]:

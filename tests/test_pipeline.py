@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import write_params
 from imports import ROOT
 from projects import PYTHON, run_stage
 from ruamel.yaml import YAML
+
+from benchmarks.projects import write_params
 
 DVC_YAML = (ROOT / "dvc.yaml").read_text()
 DVC = YAML(typ="safe", pure=True).load(DVC_YAML)
@@ -122,7 +123,7 @@ def test_dvc_runs_what_is_out_of_date_and_nothing_else(encoded: Path, tmp_path: 
     dvc(project, "git", "add", "-A")
     dvc(project, "git", "commit", "-qm", "all")
     first = hashes(project)
-    assert len(first) == 12
+    assert len(first) == 14
 
     assert "Data and pipelines are up to date" in dvc(project, "repro")
     dvc(project, "repro", "--force")

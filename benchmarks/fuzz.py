@@ -1,0 +1,207 @@
+"""Damaged files of every kind: is the outcome always an error in one line, a recovery, or the same result?
+
+Usage: python -m benchmarks.fuzz [--count 2000] [--seed 0]
+
+A file that a stage reads is cut, gets a flipped bit, is exchanged for that of another run, overwritten with noise, or
+becomes a folder; then the stage runs. `error` is exit code 2 and one line; `recovered` and `identical` are the outputs
+of the undamaged run, with and without a warning about a checkpoint. Everything else is wrong.
+"""
+
+import argparse
+import collections
+import contextlib
+import hashlib
+import logging
+import os
+import random
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from accelerate.state import AcceleratorState
+from rich.console import Console
+
+from benchmarks.projects import kill, make_encoded_project, own_text, start, training_command
+
+OVERRIDE = {"train.epochs": 2, "train.log_every_steps": 20, "train.text_len": 5, "sample.num_chars": 5}
+CHECKPOINTS = ".charlstm/*/step-*"
+READS = {
+    "split": ["Datasets/shakespear.txt", "Datasets/shakespear.txt.sha256"],
+    "encode": ["Datasets/split/train.txt", "Datasets/split/val.txt", "Datasets/split/SHA256SUMS"],
+    "train": [
+        *(f"Datasets/encoded/{name}" for name in ("train.npy", "val.npy", "vocab.json", "SHA256SUMS")),
+        *(f"{CHECKPOINTS}/{name}" for name in ("state.safetensors", "COMPLETE.json")),
+    ],
+    "evaluate": [
+        *(f"artifacts/model/{name}" for name in ("model.safetensors", "config.json", "vocab.json")),
+        *(f"artifacts/train/{name}" for name in ("history.csv", "steps.csv", "texts.csv", "SHA256SUMS")),
+        *(f"Datasets/encoded/{name}" for name in ("val.npy", "vocab.json")),
+    ],
+    "sample": [f"artifacts/model/{name}" for name in ("model.safetensors", "config.json", "vocab.json")],
+}
+WRITES = {
+    "split": ["Datasets/split"],
+    "encode": ["Datasets/encoded"],
+    "train": ["artifacts/model", "artifacts/train"],
+    "evaluate": ["artifacts/evaluate"],
+    "sample": ["artifacts/samples"],
+}
+Damage = Callable[[Path, Path, random.Random], None]
+
+
+def cut(file: Path, other: Path, chance: random.Random) -> None:
+    """Lose the end, or everything."""
+    os.truncate(file, chance.randrange(file.stat().st_size))
+
+
+def flip(file: Path, other: Path, chance: random.Random) -> None:
+    """Flip one bit."""
+    content = bytearray(file.read_bytes())
+    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    file.write_bytes(content)
+
+
+def exchange(file: Path, other: Path, chance: random.Random) -> None:
+    """Take the file of another run."""
+    shutil.copy(other, file)
+
+
+def overwrite(file: Path, other: Path, chance: random.Random) -> None:
+    """A stretch of noise, perhaps beyond the end."""
+    content = bytearray(file.read_bytes())
+    first = chance.randrange(len(content))
+    noise = chance.randbytes(chance.randint(1, 64))
+    content[first : first + len(noise)] = noise
+    file.write_bytes(content)
+
+
+def become_folder(file: Path, other: Path, chance: random.Random) -> None:
+    """A folder in the file's place."""
+    file.unlink()
+    file.mkdir()
+
+
+DAMAGES: list[Damage] = [cut, flip, exchange, overwrite, become_folder]
+
+
+class Lines(logging.Handler):
+    """What the stage says."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        self.records.append(record)
+
+
+def main() -> int:
+    """Damage, run, judge; the exit code is 1 if an outcome is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=2000, help="number of damaged files")
+    parser.add_argument("--seed", type=int, default=0, help="of the damage")
+    arguments = parser.parse_args()
+    chance, console = random.Random(arguments.seed), Console(highlight=False, soft_wrap=True)
+    outcomes: collections.Counter[tuple[str, str]] = collections.Counter()
+    torch.set_num_threads(1)
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    logging.getLogger("charlstm").propagate = False
+    with tempfile.TemporaryDirectory(prefix="charlstm-fuzz-") as name:
+        mine, others = Path(name) / "mine", Path(name) / "others"
+        _make_run(mine, own_text()[:6000])
+        _make_run(others, own_text()[6000:12000])
+        for index in range(arguments.count):
+            stage = chance.choice(list(READS))
+            damage = chance.choice(DAMAGES)
+            file = chance.choice(sorted(path for pattern in READS[stage] for path in mine.glob(pattern)))
+            other = _counterpart(file, mine, others)
+            outcome, details = _judge(mine, stage, partial(damage, file, other, chance))
+            kind = "/".join(file.relative_to(mine).parts[-2:]) if "step-" not in str(file) else f"step-N/{file.name}"
+            outcomes[kind, outcome] += 1
+            if outcome not in ("error", "recovered", "identical"):
+                console.print(f"case {index}: {stage}, {kind}, {damage.__name__}: {outcome}\n{details}")
+    kinds = sorted({kind for kind, _ in outcomes})
+    names = sorted({"error", "recovered", "identical", "wrong result", "traceback"})
+    console.print(f"| file | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
+    for kind in kinds:
+        console.print(f"| {kind} | {' | '.join(str(outcomes[kind, name]) for name in names)} |")
+    totals = {name: sum(number for (_, outcome), number in outcomes.items() if outcome == name) for name in names}
+    console.print(
+        f"{arguments.count} damaged files: {', '.join(f'{number} {name}' for name, number in totals.items())}"
+    )
+    return int(totals["wrong result"] + totals["traceback"] > 0)
+
+
+def _make_run(project: Path, text: str) -> None:
+    """A finished run that also has the two checkpoints of the time when its training was killed."""
+    make_encoded_project(project, OVERRIDE, text)
+    log = project.with_suffix(".log")
+    process = start(project, training_command(1), log, CHARLSTM_CHECKPOINT_SECONDS="0.1")
+    while process.poll() is None and len(list(project.glob(CHECKPOINTS))) < 2:
+        pass
+    kill(process)
+    kept = project.with_suffix(".kept")
+    shutil.copytree(project / ".charlstm", kept)
+    for stage in ("train", "evaluate", "sample"):
+        if (code := _run(project, stage)) != 0:
+            raise SystemExit(f"{stage}: exit code {code}")
+    shutil.rmtree(project / ".charlstm")
+    shutil.copytree(kept, project / ".charlstm")
+    if len(list(project.glob(CHECKPOINTS))) != 2:
+        raise SystemExit("the training was not killed between its second checkpoint and its end")
+
+
+def _counterpart(file: Path, mine: Path, others: Path) -> Path:
+    if "step-" not in str(file):
+        return others / file.relative_to(mine)
+    return min(others.glob(f"{CHECKPOINTS}/{file.name}"))
+
+
+def _judge(project: Path, stage: str, damage: Callable[[], None]) -> tuple[str, str]:
+    """Run `stage` on a copy of the project with a damaged file; the outcome, and what was said."""
+    copy = project.with_suffix(".copy")
+    shutil.copytree(project, copy)
+    expected = _contents(project, stage)
+    for output in WRITES[stage]:  # as DVC does
+        shutil.rmtree(project / output)
+    lines = Lines()
+    logging.getLogger("charlstm").addHandler(lines)
+    try:
+        damage()
+        code = _run(project, stage)
+        found = _contents(project, stage)
+    except BaseException:  # whatever comes out is what a user would see
+        return "traceback", traceback.format_exc()
+    finally:
+        logging.getLogger("charlstm").removeHandler(lines)
+        shutil.rmtree(project)
+        copy.rename(project)
+    said = [record.getMessage() for record in lines.records]
+    errors = [record for record in lines.records if record.levelno >= logging.ERROR]
+    if code == 2 and len(errors) == 1 and not found:
+        return "error", ""
+    if code == 0 and not errors and found == expected:
+        return ("recovered" if any("checkpoint" in line for line in said) else "identical"), ""
+    return "wrong result", f"exit code {code}, said {said}"
+
+
+def _run(project: Path, stage: str) -> int:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with contextlib.chdir(project), Path("console.log").open("w") as quiet, contextlib.redirect_stderr(quiet):
+        return int(import_module(f"pipeline.{stage}").main([]))
+
+
+def _contents(project: Path, stage: str) -> dict[str, str]:
+    files = [file for output in WRITES[stage] for file in (project / output).rglob("*") if file.is_file()]
+    return {str(file.relative_to(project)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
