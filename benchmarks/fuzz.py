@@ -133,9 +133,8 @@ def main() -> int:
     for kind in kinds:
         console.print(f"| {kind} | {' | '.join(str(outcomes[kind, name]) for name in names)} |")
     totals = {name: sum(number for (_, outcome), number in outcomes.items() if outcome == name) for name in names}
-    console.print(
-        f"{arguments.count} damaged files: {', '.join(f'{number} {name}' for name, number in totals.items())}"
-    )
+    total = ", ".join(f"{number} {name}" for name, number in totals.items())
+    console.print(f"{arguments.count} damaged files: {total}")
     return int(totals["wrong result"] + totals["traceback"] > 0)
 
 

@@ -74,12 +74,13 @@ def _watch(interruption: Interruption, is_over: threading.Event) -> None:
     highest = max((index for index, one in enumerate(above) if is_launcher(one)), default=-1)
     watched = above[: highest + 1]
     while watched and not is_over.wait(SECONDS_BETWEEN_LOOKS):
-        if not all(map(_is_alive, watched)):
+        if not all(map(is_alive, watched)):
             interruption.ask()
             return
 
 
-def _is_alive(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process still does anything; one that its parent has not yet buried does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:

@@ -8,77 +8,88 @@ interrupted, try again) where `accelerate launch` has 1 for everything.
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
-from pipeline.interruption import SIGNALS, is_launcher
+from pipeline.interruption import SIGNALS, is_alive, is_launcher
 from pipeline.stage import EXIT_BAD_INPUT, EXIT_CODE_FILE, EXIT_INTERRUPTED
 
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_TO_SAVE = 60.0
+SECONDS_WITHOUT_WORKERS = 60.0  # torchrun can wait for a lost node for ever; a restart takes it less
 
 
-def run(command: Sequence[str]) -> int:
-    """Run `command` to its end; the exit code of the training processes below it."""
-    with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
-        code_file = Path(folder) / "exit-code"
+class Launched:
+    """A running launcher and the training processes below it."""
+
+    def __init__(self, command: Sequence[str], code_file: Path) -> None:
+        self.is_stopped = False
+        self._code_file = code_file
         for number in (signal.SIGINT, signal.SIGUSR1):  # a launcher must not die of what is meant for its processes
             signal.signal(number, signal.SIG_IGN)
+        self._launcher = psutil.Popen(command, env={**os.environ, EXIT_CODE_FILE: str(code_file)})
+        self._workers: set[psutil.Process] = set()
+        for number in SIGNALS:
+            signal.signal(number, self.stop)
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        """Ask all of them to end: torchrun does when it is told, `accelerate launch` leaves it to its processes."""
+        self.is_stopped = True
+        for process in [self._launcher, *self._look()]:
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+
+    def wait(self) -> int:
+        """Until all have ended; the exit code of the training processes."""
+        seen_at = time.monotonic()
+        while (code := self._ended()) is None:
+            if any(map(is_alive, self._look())) or not self._workers:
+                seen_at = time.monotonic()
+            elif time.monotonic() - seen_at > SECONDS_WITHOUT_WORKERS:
+                self._launcher.kill()
+        # A launcher that was killed leaves its processes; they notice, save and go.
+        psutil.wait_procs(self._workers, timeout=SECONDS_TO_SAVE)
+        if code == 0:
+            return 0
+        if self.is_stopped:
+            return EXIT_INTERRUPTED
+        if self._code_file.exists():
+            return int(self._code_file.read_text())
+        return code if code > 0 else 128 - code  # as a shell has it after a signal
+
+    def _ended(self) -> int | None:
         try:
-            launcher = subprocess.Popen(command, env={**os.environ, EXIT_CODE_FILE: str(code_file)})
+            return int(self._launcher.wait(SECONDS_BETWEEN_LOOKS))
+        except psutil.TimeoutExpired:
+            return None
+
+    def _look(self) -> set[psutil.Process]:
+        """All training processes so far; a launcher may start others for those that failed."""
+        with contextlib.suppress(psutil.Error):
+            below = self._launcher.children(recursive=True)
+            self._workers.update(one for one in below if not is_launcher(one))
+        return self._workers
+
+
+def main(command: Sequence[str]) -> int:
+    """Run `command` to its end; the exit code."""
+    if not command:
+        sys.stderr.write("usage: python -m pipeline.launch accelerate launch ... | torchrun ...\n")
+        return EXIT_BAD_INPUT
+    with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
+        try:
+            launched = Launched(command, Path(folder) / "exit-code")
         except OSError as error:
             sys.stderr.write(f"ERROR: {command[0]}: {error.strerror}\n")
             return EXIT_BAD_INPUT
-        workers: set[psutil.Process] = set()
-        is_stopped = False
-
-        def forward(number: int, frame: object) -> None:
-            nonlocal is_stopped
-            is_stopped = True
-            workers.update(_workers_below(launcher.pid))
-            _terminate(workers)
-
-        for number in SIGNALS:
-            signal.signal(number, forward)
-        while (code := _wait(launcher)) is None:
-            workers.update(_workers_below(launcher.pid))
-            if is_stopped:  # also those that were not there yet
-                _terminate(workers)
-        # A launcher that was killed leaves its processes; they notice, save and go.
-        psutil.wait_procs(workers, timeout=SECONDS_TO_SAVE)
-        if code == 0:
-            return 0
-        if is_stopped:
-            return EXIT_INTERRUPTED
-        if code_file.exists():
-            return int(code_file.read_text())
-        return code if code > 0 else 128 - code  # as a shell has it after a signal
-
-
-def _workers_below(pid: int) -> list[psutil.Process]:
-    try:
-        return [one for one in psutil.Process(pid).children(recursive=True) if not is_launcher(one)]
-    except psutil.Error:
-        return []
-
-
-def _terminate(processes: Iterable[psutil.Process]) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
-
-
-def _wait(process: subprocess.Popen[bytes]) -> int | None:
-    try:
-        return process.wait(SECONDS_BETWEEN_LOOKS)
-    except subprocess.TimeoutExpired:
-        return None
+        return launched.wait()
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

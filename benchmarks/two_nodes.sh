@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# Two machines on one: two network namespaces with their own addresses, joined by a virtual cable, on a shared folder.
+#
+# Usage: benchmarks/two_nodes.sh      (as root; needs iproute2; leaves nothing behind)
+#
+# `accelerate launch --num_machines 2` and `torchrun --nnodes 2` must train to the losses of one process; when the cable is
+# cut in the middle, both nodes must say so and end with 75, and the next start must finish with the same bytes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+A=charlstm-a B=charlstm-b
+IP_A=10.77.0.1 IP_B=10.77.0.2
+
+skip() { echo "SKIPPED: $1"; exit 0; }
+[ "$(id -u)" = 0 ] || skip "network namespaces need root"
+command -v ip > /dev/null || skip "there is no \`ip\` (Debian: iproute2)"
+ip netns add "$A" 2> /dev/null || skip "network namespaces are not allowed here"
+
+FOLDER=$(mktemp -d)
+PROJECT=$FOLDER/project
+clean() {
+    pkill -KILL -f "rdzv-id charlstm-two-nodes|main_process_ip $IP_A" || true
+    ip netns delete "$A" 2> /dev/null || true
+    ip netns delete "$B" 2> /dev/null || true
+    rm -rf "$FOLDER"
+}
+trap clean EXIT
+ip netns add "$B"
+ip link add eth-a netns "$A" type veth peer name eth-b netns "$B"
+ip -n "$A" address add $IP_A/24 dev eth-a
+ip -n "$B" address add $IP_B/24 dev eth-b
+for name in "$A eth-a" "$B eth-b"; do
+    set -- $name
+    ip -n "$1" link set lo up
+    ip -n "$1" link set "$2" up
+done
+
+export OMP_NUM_THREADS=1 MLFLOW_DISABLE_TELEMETRY=true CHARLSTM_TIMEOUT_SECONDS=10 CHARLSTM_CHECKPOINT_SECONDS=0.5
+on() { # node, rank, command...: in the project, by this node's network
+    local node=$1 interface=$2
+    shift 2
+    (cd "$PROJECT" && GLOO_SOCKET_IFNAME=$interface exec ip netns exec "$node" "$@" > "$FOLDER/log-$interface" 2>&1)
+}
+accelerate_on() { # a|b, rank
+    on "charlstm-$1" "eth-$1" accelerate launch --multi_gpu --num_machines 2 --num_processes 2 --machine_rank "$2" \
+        --main_process_ip $IP_A --main_process_port 29500 -m pipeline.train
+}
+torchrun_on() { # a|b, address, whether it is the meeting place (both share one host name here, so torchrun cannot tell)
+    on "charlstm-$1" "eth-$1" python -m pipeline.launch torchrun --nnodes 2 --nproc_per_node 1 --rdzv-backend c10d \
+        --rdzv-endpoint $IP_A:29501 --rdzv-id charlstm-two-nodes --local-addr "$2" \
+        --rdzv-conf "is_host=$3" -m pipeline.train
+}
+compare() { # expected, found, words
+    python - "$1" "$2" "$3" << 'PYTHON'
+import sys
+import pandas as pd
+expected, found = (pd.read_csv(f"{path}/train/steps.csv")["train_nats_per_char"] for path in sys.argv[1:3])
+assert len(expected) == len(found) >= 200
+largest = ((found - expected).abs() / expected).max()
+print(f"{sys.argv[3]}: {len(found)} steps, largest relative difference {largest:.1e} (limit 1e-9)")
+sys.exit(int(largest > 1e-9))
+PYTHON
+}
+fail() { echo "FAILED: $1"; tail -n 30 "$FOLDER"/log-*; exit 1; }
+
+python -c "
+from pathlib import Path
+from benchmarks.projects import make_encoded_project
+override = {'train.precision': 'fp64', 'train.epochs': 6, 'train.early_stopping_epochs': None, 'train.batch_size': 5,
+            'train.state_reset_probability': 0.1, 'train.context_len': 16}
+make_encoded_project(Path('$PROJECT'), override)
+"
+(cd "$PROJECT" && python -m pipeline.train 2> "$FOLDER/log-one" && mv artifacts "$FOLDER/one" && rm -rf .charlstm)
+
+accelerate_on a 0 & FIRST=$!
+accelerate_on b 1 || fail "accelerate launch on the second node"
+wait $FIRST || fail "accelerate launch on the first node"
+mv "$PROJECT/artifacts" "$FOLDER/accelerate"; rm -rf "$PROJECT/.charlstm"
+compare "$FOLDER/one" "$FOLDER/accelerate" "accelerate launch --num_machines 2"
+
+torchrun_on a $IP_A 1 & FIRST=$!
+torchrun_on b $IP_B 0 || fail "torchrun on the second node"
+wait $FIRST || fail "torchrun on the first node"
+mv "$PROJECT/artifacts" "$FOLDER/torchrun"; rm -rf "$PROJECT/.charlstm"
+compare "$FOLDER/one" "$FOLDER/torchrun" "torchrun --nnodes 2"
+
+rm "$FOLDER"/log-eth-?
+torchrun_on a $IP_A 1 & FIRST=$!
+torchrun_on b $IP_B 0 & SECOND=$!
+until grep -qs "epoch 2/" "$FOLDER/log-eth-a"; do sleep 0.1; kill -0 $FIRST || fail "the first node ended early"; done
+ip -n "$A" link set eth-a down
+CUT=$SECONDS
+CODES=""
+for process in $FIRST $SECOND; do CODE=0; wait $process || CODE=$?; CODES="$CODES $CODE"; done
+echo "cable cut in epoch 2: both nodes ended after $((SECONDS - CUT)) s with exit codes$CODES"
+grep -h "ERROR: " "$FOLDER"/log-eth-? | cut -c 1-160
+[ "$CODES" = " 75 75" ] || fail "expected the exit codes 75 75"
+[ ! -e "$PROJECT/artifacts" ] || fail "an output was written"
+ls -d "$PROJECT"/.charlstm/*/step-* > /dev/null || fail "there is no checkpoint"
+
+ip -n "$A" link set eth-a up
+torchrun_on a $IP_A 1 & FIRST=$!
+torchrun_on b $IP_B 0 || fail "torchrun on the second node, after the cut"
+wait $FIRST || fail "torchrun on the first node, after the cut"
+grep -h "going on from the checkpoint" "$FOLDER/log-eth-a" || fail "it did not go on from a checkpoint"
+diff -r "$FOLDER/torchrun" "$PROJECT/artifacts" || fail "other bytes than without the cut"
+echo "after the cut: the same bytes as without it"
