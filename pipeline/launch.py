@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -35,20 +35,23 @@ class Launched:
             signal.signal(number, signal.SIG_IGN)
         self._launcher = psutil.Popen(command, env={**os.environ, EXIT_CODE_FILE: str(code_file)})
         self._workers: set[psutil.Process] = set()
+        self._told: set[psutil.Process] = set()
         for number in SIGNALS:
             signal.signal(number, self.stop)
 
     def stop(self, number: int, frame: FrameType | None) -> None:
-        """Ask all of them to end: torchrun does when it is told, `accelerate launch` leaves it to its processes."""
+        """Ask the training processes to save and end; the launcher ends with them."""
         self.is_stopped = True
-        for process in [self._launcher, *self._look()]:
-            with contextlib.suppress(psutil.Error):
-                process.terminate()
+        self._told = set(self._look())
+        _terminate(self._told)
 
     def wait(self) -> int:
         """Until all have ended; the exit code of the training processes."""
         seen_at = time.monotonic()
         while (code := self._ended()) is None:
+            if self.is_stopped and self._look() > self._told:  # it starts new ones, as torchrun does with restarts left
+                _terminate([self._launcher, *self._workers - self._told])
+                self._told = set(self._workers)
             if any(map(is_alive, self._look())) or not self._workers:
                 seen_at = time.monotonic()
             elif time.monotonic() - seen_at > SECONDS_WITHOUT_WORKERS:
@@ -75,6 +78,12 @@ class Launched:
             below = self._launcher.children(recursive=True)
             self._workers.update(one for one in below if not is_launcher(one))
         return self._workers
+
+
+def _terminate(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
 
 
 def main(command: Sequence[str]) -> int:
