@@ -13,7 +13,7 @@ export CHARLSTM_MIRROR := $(abspath ../shared/datasets)
 endif
 endif
 
-.PHONY: help repro test test-all lint format smoke ui clean
+.PHONY: help repro test test-all lint format smoke torture ui clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,6 +41,12 @@ smoke: $(INSTALLED) ## a short real run of the whole pipeline, as a DVC experime
 	dvc exp run --temp --force --name smoke-test -S model.hidden_size=128 -S train.epochs=1
 	dvc metrics diff --precision 4 HEAD smoke-test
 	dvc exp remove smoke-test
+
+torture: $(INSTALLED) ## kills, signals, full disks, damaged files: short forms of what shows that nothing is lost
+	python -m pytest -m "slow or not slow" tests/test_stopping.py tests/test_bad_moments.py
+	python -m benchmarks.kills --count 5
+	python -m benchmarks.worlds --short
+	python -m benchmarks.fuzz --count 60
 
 ui: $(INSTALLED) ## the MLflow UI with all runs, on 127.0.0.1, port 5000 or PORT=...
 	@case "$${MLFLOW_TRACKING_URI:-}" in http*) echo "MLFLOW_TRACKING_URI is a server: open $$MLFLOW_TRACKING_URI"; exit;; esac; \

@@ -90,8 +90,8 @@ submit_and_wait() { # what to do once it trains, where the results go
     local seconds=0 ended=0 # a job that is being queued again looks ended for a moment
     while [ $ended -lt 5 ]; do
         case "$(scontrol show job "$JOB" | grep -o 'JobState=[A-Z]*')" in
-            # one that was queued again waits two minutes by Slurm's default; it may start at once
-            JobState=PENDING) ended=0; scontrol update JobId="$JOB" StartTime=now 2> /dev/null || true ;;
+            # one that was queued again waits two minutes by Slurm's default; here a few seconds are enough
+            JobState=PENDING) ended=0; sleep 4; scontrol update JobId="$JOB" StartTime=now 2> /dev/null || true ;;
             JobState=COMPLETED | JobState=FAILED | JobState=CANCELLED) ended=$((ended + 1)) ;;
             *) ended=0 ;;
         esac

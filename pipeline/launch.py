@@ -23,6 +23,8 @@ from pipeline.stage import EXIT_BAD_INPUT, EXIT_CODE_FILE, EXIT_INTERRUPTED
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_TO_SAVE = 60.0
 SECONDS_WITHOUT_WORKERS = 60.0  # torchrun can wait for a lost node for ever; a restart takes it less
+# Without it the processes of a restart find the addresses of those before them, and call the dead (torchrun 2.13).
+RESTARTS_WORK = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
 class Launched:
@@ -33,7 +35,8 @@ class Launched:
         self._code_file = code_file
         for number in (signal.SIGINT, signal.SIGUSR1):  # a launcher must not die of what is meant for its processes
             signal.signal(number, signal.SIG_IGN)
-        self._launcher = psutil.Popen(command, env={**os.environ, EXIT_CODE_FILE: str(code_file)})
+        environment = {**RESTARTS_WORK, **os.environ, EXIT_CODE_FILE: str(code_file)}
+        self._launcher = psutil.Popen(command, env=environment)
         self._workers: set[psutil.Process] = set()
         self._told: set[psutil.Process] = set()
         for number in SIGNALS:

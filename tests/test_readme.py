@@ -1,6 +1,7 @@
 """The README is executable: its commands parse, its tree is the tree, its numbers are the committed ones."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -51,6 +52,10 @@ def test_each_command_is_one_that_exists(command: str) -> None:
             parsed = torchrun_parser().parse_args(arguments)
             assert parsed.module
             assert (ROOT / f"{parsed.training_script.replace('.', '/')}.py").exists()
+        case "sbatch":
+            assert (ROOT / arguments[0]).exists()
+        case "benchmarks/two_nodes.sh" | "benchmarks/slurm.sh":
+            assert os.access(ROOT / program, os.X_OK)
         case _:
             pytest.fail(f"what is {program}?")
 
@@ -62,7 +67,7 @@ def test_the_tree_is_the_tree() -> None:
     shown_folders = set(re.findall(r"^(\w+)/", tree[1], re.MULTILINE))
     files = {file.name for room in ROOMS for file in (ROOT / room).glob("*.py")} - {"__init__.py"}
     assert shown == files | {"params.yaml", "dvc.yaml"}
-    assert shown_folders == {*ROOMS, "benchmarks", "tests"}
+    assert shown_folders == {*ROOMS, "benchmarks", "cluster", "tests"}
 
 
 def committed(path: str) -> dict[str, Any]:

@@ -1,0 +1,26 @@
+"""The train stage with a fault: `faulty.py RANK STEP [STEP ...]` has a loss that is no number there."""
+
+import os
+import sys
+
+from torch import Tensor
+
+from charlstm import learner
+
+rank, *steps = map(int, sys.argv[1:])
+summed_nats, num_calls = learner.summed_nats, 0
+
+
+def faulty(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
+    global num_calls
+    num_calls += 1
+    is_now = int(os.environ.get("RANK", "0")) == rank and num_calls in steps
+    return summed_nats(logits_BTV, targets_BT) * (float("nan") if is_now else 1.0)
+
+
+learner.summed_nats = faulty
+
+if __name__ == "__main__":
+    from pipeline.train import main
+
+    sys.exit(main([]))

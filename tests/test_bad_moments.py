@@ -1,0 +1,152 @@
+"""Full disks, losses that are no numbers, two trainings at once: a clear line, and nothing is lost."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from imports import ROOT
+from projects import PYTHON, run_stage
+
+from benchmarks.projects import kill, results, start, write_params
+
+pytestmark = pytest.mark.slow  # run by `make torture`, and so by CI
+FAULTY = str(ROOT / "tests/faulty.py")
+LONG = {"train.epochs": 10_000, "train.early_stopping_epochs": None}
+
+
+def errors(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line.startswith("ERROR: ")]
+
+
+def run_faulty(project: Path, num_processes: int, *arguments: int) -> subprocess.CompletedProcess[str]:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes)]
+    environment = {**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
+    environment["CHARLSTM_CHECKPOINT_SECONDS"] = "0.1"
+    return subprocess.run(
+        [*torchrun, FAULTY, *map(str, arguments)],
+        cwd=project, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def project(encoded: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    shutil.copytree(encoded, folder)
+    return folder
+
+
+def test_a_loss_that_is_no_number_on_one_process_stops_all_and_loses_nothing(project: Path, trained: Path) -> None:
+    done = run_faulty(project, 2, 1, 60)
+    assert done.returncode != 0
+    line = errors(done.stderr)[0]  # process 1 repeats it if process 0 takes long to leave MLflow
+    assert "the loss of process 1 is not finite at step 60 (learning rate 0.00" in line
+    assert "gradient norm nan); the last checkpoint stands; lower train.learning_rate" in line
+    assert not (project / "artifacts").exists()
+    assert list(project.glob(".charlstm/*/step-*"))
+
+    again = run_stage(project, "train")
+    assert again.returncode == 0
+    assert "going on from the checkpoint after step" in again.stderr
+    steps, expected = (pd.read_csv(folder / "artifacts/train/steps.csv") for folder in (project, trained))
+    assert steps["step"].equals(expected["step"])
+    assert (
+        steps["train_nats_per_char"] - expected["train_nats_per_char"]
+    ).abs().max() < 1e-4  # two processes, then one
+
+
+def test_it_can_be_skipped(project: Path) -> None:
+    write_params(project, {"train.on_nonfinite": "skip"})
+    done = run_faulty(project, 2, 1, 60, 62)
+    assert done.returncode == 0, done.stderr
+    for step in (60, 62):
+        assert f"WARNING: the loss of process 1 is not finite at step {step} " in done.stderr
+    assert done.stderr.count("the step is skipped") == 2
+    steps = pd.read_csv(project / "artifacts/train/steps.csv")["step"].tolist()
+    assert steps == [step for step in range(1, 86) if step not in (60, 62)]
+
+
+def test_skipping_has_an_end(project: Path) -> None:
+    write_params(project, {"train.on_nonfinite": "skip"})
+    done = run_faulty(project, 1, 0, *range(20, 40))
+    assert done.returncode != 0
+    (line,) = errors(done.stderr)
+    assert "at step 30 " in line and "after 10 skipped steps in a row" in line
+
+
+def test_a_second_training_is_refused_and_a_dead_one_is_no_hindrance(project: Path, tmp_path: Path) -> None:
+    write_params(project, LONG)
+    log = tmp_path / "log"
+    first = start(project, [*PYTHON, "pipeline.train"], log)
+    try:
+        while "epoch 1/" not in log.read_text():
+            assert first.poll() is None, log.read_text()
+        done = run_stage(project, "train")
+        assert done.returncode == 2
+        (line,) = errors(done.stderr)
+        assert f"a training in this checkout is under way already, in process {first.pid} on " in line
+        assert first.poll() is None
+    finally:
+        kill(first)
+    write_params(project, {})
+    assert run_stage(project, "train").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+@pytest.mark.parametrize("what", ["checkpoint", "output"])
+def test_a_full_disk_costs_nothing_but_time(project: Path, trained: Path, tmp_path: Path, what: str) -> None:
+    """A disk that is full when a checkpoint is written, or first when the outputs are."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", small], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"mounting is not allowed here: {mounted.stderr}")
+    try:
+        full = small / "filler"
+        place = project / (".charlstm" if what == "checkpoint" else "artifacts")
+        (small / place.name).mkdir()
+        place.symlink_to(small / place.name)
+        kept = project / "Datasets/encoded/train.npy"
+        before = kept.read_bytes()
+        full.write_bytes(bytes(4 * 2**20 - 4 * 4096))
+        done = run_stage(
+            project, "train", CHARLSTM_CHECKPOINT_SECONDS="0.1", MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/m"
+        )
+        assert done.returncode == 2, done.stderr
+        (line,) = errors(done.stderr)
+        assert "No space left on device" in line
+        assert str(place.name) in line
+        assert not list(project.glob("artifacts/*"))
+        assert kept.read_bytes() == before
+        full.unlink()
+        assert run_stage(project, "train").returncode == 0
+        assert results(project) == results(trained)
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_settings_that_make_no_sense(project: Path) -> None:
+    done = run_stage(project, "train", CHARLSTM_CHECKPOINT_SECONDS="often")
+    assert done.returncode == 2
+    assert errors(done.stderr) == [
+        "ERROR: CHARLSTM_CHECKPOINT_SECONDS: expected a positive number of seconds, got 'often'"
+    ]
+
+
+def test_a_lost_process_is_noticed_in_seconds(project: Path, tmp_path: Path) -> None:
+    write_params(project, LONG)
+    log = tmp_path / "log"
+    command = [*PYTHON, "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "pipeline.train"]
+    first = start(project, command, log, CHARLSTM_CHECKPOINT_SECONDS="0.2")
+    while "epoch 1/" not in log.read_text():
+        assert first.poll() is None, log.read_text()
+    workers = [one for one in psutil.Process(first.pid).children(recursive=True) if "pipeline.train" in one.cmdline()]
+    max(workers, key=lambda one: int(one.environ()["RANK"])).send_signal(signal.SIGKILL)
+    assert first.wait(timeout=30) != 0
+    assert not any(one.is_running() for one in workers)
+    assert list(project.glob(".charlstm/*/step-*"))

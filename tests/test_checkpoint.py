@@ -1,0 +1,83 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from charlstm.checkpoint import COMPLETE, STATE, Checkpoint, CheckpointFolder
+
+
+def state(step: int) -> Checkpoint:
+    return Checkpoint({"weight": torch.arange(6.0).view(2, 3).t() + step, "count": torch.tensor(step)}, {"step": step})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> CheckpointFolder:
+    """With checkpoints of the steps 10, 20 and 1000."""
+    made = CheckpointFolder(tmp_path / "training", 30)
+    for step in (10, 20, 1000):
+        made.save(step, state(step))
+    made.wait()
+    return made
+
+
+def test_what_was_saved_comes_back(folder: CheckpointFolder) -> None:
+    found = folder.newest()
+    assert found is not None
+    assert found.facts == {"step": 1000}
+    assert torch.equal(found.tensors["weight"], state(1000).tensors["weight"])
+    assert found.tensors["count"].shape == ()
+
+
+def test_two_are_kept_and_nothing_else(folder: CheckpointFolder) -> None:
+    assert sorted(path.name for path in folder.folder.iterdir()) == ["step-000000020", "step-000001000"]
+
+
+def test_nothing_saved_is_no_checkpoint(tmp_path: Path) -> None:
+    assert CheckpointFolder(tmp_path / "never", 30).newest() is None
+
+
+def test_a_damaged_one_is_reported_and_the_one_before_is_used(
+    folder: CheckpointFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder.folder / "step-000001000" / STATE
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    found = folder.newest()
+    assert found is not None and found.facts == {"step": 20}
+    assert f"{STATE} is not what {COMPLETE} says" in caplog.text
+
+    (folder.folder / "step-000000020" / COMPLETE).unlink()
+    assert folder.newest() is None
+    assert "no whole checkpoint" in caplog.text
+
+
+def test_one_of_another_training_is_not_used(folder: CheckpointFolder, caplog: pytest.LogCaptureFixture) -> None:
+    other = CheckpointFolder(folder.folder.parent / "other", 30)
+    other.save(5000, state(5000))
+    other.wait()
+    shutil.copytree(other.folder / "step-000005000", folder.folder / "step-000005000")
+    found = folder.newest()
+    assert found is not None and found.facts == {"step": 1000}
+    assert "step-000005000 is damaged" in caplog.text
+
+
+def test_what_a_killed_process_left_is_removed(folder: CheckpointFolder) -> None:
+    (folder.folder / ".step-000001001.abc.tmp").mkdir()
+    folder.newest()
+    assert not list(folder.folder.glob(".step-*"))
+
+
+def test_a_failed_write_is_reported_by_the_next_call(folder: CheckpointFolder) -> None:
+    shutil.rmtree(folder.folder)
+    folder.folder.write_text("in the way")
+    folder.save(3000, state(3000))
+    with pytest.raises(OSError, match="training"):
+        folder.wait()
+    folder.wait()  # once
+
+
+def test_it_is_a_plain_safetensors_file(folder: CheckpointFolder) -> None:
+    content = (folder.folder / "step-000001000" / STATE).read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert json.loads(header["__metadata__"]["facts"]) == {"step": 1000}

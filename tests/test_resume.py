@@ -1,0 +1,106 @@
+"""Training that stops and goes on ends in the bits of training that never stopped."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from charlstm.checkpoint import CheckpointFolder
+from charlstm.errors import Interrupted
+from charlstm.params import Params
+from charlstm.processes import Processes
+from charlstm.train import Data, Result, fit
+from charlstm.vocab import Vocab
+
+Train = Callable[..., Result]
+OVERRIDE = {
+    "model.num_layers": 2,
+    "train.epochs": 3,
+    "train.log_every_steps": 7,
+    "train.batch_size": 5,
+    "train.dropout.between_layers": 0.2,
+    "train.state_reset_probability": 0.1,
+    "train.ema_decay": 0.9,
+}
+STEPS_PER_EPOCH = 38
+
+
+class StopAfter:
+    """Is asked to stop once that many steps are done."""
+
+    def __init__(self, num_steps: int) -> None:
+        self.num_steps = num_steps
+
+    def __call__(self) -> bool:
+        self.num_steps -= 1
+        return self.num_steps <= 0
+
+
+@pytest.fixture
+def train(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str) -> Train:
+    def run(override: dict[str, Any], stop_after: int | None = None, name: str = "state") -> Result:
+        loaded = params(tmp_path, OVERRIDE | override)
+        vocab = Vocab.of(text)
+        data = Data(vocab.encode(text[:3000]), vocab.encode(text[3000:3500]), vocab)
+        stop = StopAfter(stop_after) if stop_after is not None else lambda: False
+        checkpoints = CheckpointFolder(tmp_path / name, 1000)
+        return fit(data, loaded.model, loaded.train, Processes(loaded.train.precision), [], checkpoints, stop)
+
+    return run
+
+
+def assert_same(found: Result, expected: Result) -> None:
+    assert found.steps == expected.steps and len(found.steps) > 10
+    assert found.epochs == expected.epochs
+    assert found.texts == expected.texts
+    assert found.best == expected.best
+    for name, weight in expected.weights.items():
+        assert torch.equal(found.weights[name], weight), name
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {},
+        {"train.precision": "bf16"},
+        {"train.batching": "windows", "train.window_stride": 16, "model.implementation": "gates"},
+        {"train.epochs": 20, "train.learning_rate": 0.05, "train.early_stopping_epochs": 1, "train.ema_decay": 0.0},
+    ],
+    ids=["streams", "bf16", "windows", "early stopping"],
+)
+def test_stopping_anywhere_changes_nothing(train: Train, override: dict[str, Any]) -> None:
+    expected = train(override, name="reference")
+    for num_steps in (1, 9, STEPS_PER_EPOCH - 10, 3, STEPS_PER_EPOCH):
+        with pytest.raises(Interrupted, match="stopped as asked, after step"):
+            train(override, num_steps)
+    assert_same(train(override), expected)
+
+
+@pytest.mark.parametrize("num_steps", [STEPS_PER_EPOCH - 1, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 1])
+def test_stopping_around_the_end_of_an_epoch(train: Train, num_steps: int) -> None:
+    expected = train({}, name="reference")
+    with pytest.raises(Interrupted, match=f"after step {num_steps} of {3 * STEPS_PER_EPOCH}"):
+        train({}, num_steps)
+    assert_same(train({}), expected)
+
+
+def test_finished_training_is_not_done_again(train: Train) -> None:
+    expected = train({})
+    assert_same(train({}, stop_after=0), expected)  # which would stop it at its first step
+
+
+def test_time_in_steps_adds_up_over_starts(train: Train) -> None:
+    with pytest.raises(Interrupted):
+        train({}, STEPS_PER_EPOCH + 5)
+    before = train({}).train_seconds
+    assert before > 0
+    assert train({}).train_seconds == before
+
+
+def test_micro_batches_are_no_result_knob(train: Train) -> None:
+    whole = train({"train.precision": "fp64"}, name="whole")
+    parts = train({"train.precision": "fp64", "train.micro_batch_size": 2}, name="parts")
+    for one, other in zip(parts.steps, whole.steps, strict=True):
+        assert one.train_nats_per_char == pytest.approx(other.train_nats_per_char, rel=1e-9)
