@@ -3,7 +3,8 @@
 #
 # Usage: benchmarks/two_nodes.sh      (as root; needs iproute2; leaves nothing behind)
 #
-# `accelerate launch --num_machines 2` and `torchrun --nnodes 2` must train to the losses of one process; when the cable is
+# `accelerate launch --num_machines 2`, `torchrun --nnodes 2`, and `dvc repro` on the first node with `accelerate launch` on the
+# second (both configured by `accelerate config`) must train to the losses of one process; when the cable is
 # cut in the middle, both nodes must say so and end with 75, and the next start must finish with the same bytes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -45,6 +46,22 @@ accelerate_on() { # a|b, rank
     on "charlstm-$1" "eth-$1" accelerate launch --multi_gpu --num_machines 2 --num_processes 2 --machine_rank "$2" \
         --main_process_ip $IP_A --main_process_port 29500 -m pipeline.train
 }
+configure() { # rank; what `accelerate config` writes
+    mkdir -p "$FOLDER/config-$1/accelerate"
+    cat > "$FOLDER/config-$1/accelerate/default_config.yaml" << CONFIG
+compute_environment: LOCAL_MACHINE
+distributed_type: MULTI_GPU
+num_machines: 2
+num_processes: 2
+machine_rank: $1
+main_process_ip: $IP_A
+main_process_port: 29502
+mixed_precision: 'no'
+rdzv_backend: static
+same_network: true
+use_cpu: false
+CONFIG
+}
 torchrun_on() { # a|b, address, whether it is the meeting place (both share one host name here, so torchrun cannot tell)
     on "charlstm-$1" "eth-$1" python -m pipeline.launch torchrun --nnodes 2 --nproc_per_node 1 --rdzv-backend c10d \
         --rdzv-endpoint $IP_A:29501 --rdzv-id charlstm-two-nodes --local-addr "$2" \
@@ -83,6 +100,16 @@ torchrun_on b $IP_B 0 || fail "torchrun on the second node"
 wait $FIRST || fail "torchrun on the first node"
 mv "$PROJECT/artifacts" "$FOLDER/torchrun"; rm -rf "$PROJECT/.charlstm"
 compare "$FOLDER/one" "$FOLDER/torchrun" "torchrun --nnodes 2"
+
+configure 0; configure 1
+cp .gitignore .dvcignore "$PROJECT"
+(cd "$PROJECT" && git init --quiet && dvc init --quiet && dvc repro --quiet encode)
+HF_HOME=$FOLDER/config-0 on "$A" eth-a dvc repro --single-item train & FIRST=$!
+HF_HOME=$FOLDER/config-1 on "$B" eth-b accelerate launch -m pipeline.train || fail "accelerate launch beside dvc repro"
+wait $FIRST || fail "dvc repro on the first node"
+grep -q "2 process(es)" "$FOLDER/log-eth-a" || fail "dvc repro did not train with the second node"
+mv "$PROJECT/artifacts" "$FOLDER/dvc"; rm -rf "$PROJECT/.charlstm"
+compare "$FOLDER/one" "$FOLDER/dvc" "dvc repro and accelerate launch"
 
 rm "$FOLDER"/log-eth-?
 torchrun_on a $IP_A 1 & FIRST=$!

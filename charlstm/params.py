@@ -101,6 +101,7 @@ class TrainParams(Section):
     adam_beta2: Rate
     gradient_clip_norm: PositiveFloat | None
     on_nonfinite: Literal["stop", "skip"]
+    gradient_compression: Literal["none", "bf16", "fp16"]
     dropout: DropoutParams
     ema_decay: Rate
     early_stopping_epochs: PositiveInt | None

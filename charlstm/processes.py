@@ -11,11 +11,17 @@ from typing import cast
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-from accelerate.utils import broadcast
+from accelerate.utils import DDPCommunicationHookType, broadcast
 from torch import Tensor, nn
 
 from charlstm.precision import multiplies_bf16
 
+HOOKS = {
+    "none": DDPCommunicationHookType.NO,
+    "bf16": DDPCommunicationHookType.BF16,
+    "fp16": DDPCommunicationHookType.FP16,
+    "powersgd": DDPCommunicationHookType.POWER_SGD,  # for measuring: it keeps a state that no checkpoint has
+}
 BUCKET_MIB = 25  # of gradients in one message: all of a model of 6.5 M weights
 
 
@@ -24,10 +30,11 @@ class Processes:
 
     Args:
         precision: `train.precision`; `auto` is bf16 where the hardware multiplies it natively, else fp32.
+        compression: how gradients travel, one of `HOOKS`.
         timeout_seconds: how long a process waits for the others before it counts them as lost.
     """
 
-    def __init__(self, precision: str, *, timeout_seconds: float = 60.0) -> None:
+    def __init__(self, precision: str, *, compression: str = "none", timeout_seconds: float = 60.0) -> None:
         mixed = "bf16" if precision == "bf16" or (precision == "auto" and multiplies_bf16()) else "no"
         # Accelerate joins the processes of torchrun on CPUs only if it is told that there is nothing else.
         self._accelerator = Accelerator(
@@ -35,7 +42,9 @@ class Processes:
             cpu=not torch.accelerator.is_available(),
             kwargs_handlers=[
                 InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_seconds)),
-                DistributedDataParallelKwargs(bucket_cap_mb=BUCKET_MIB, gradient_as_bucket_view=True),
+                DistributedDataParallelKwargs(
+                    bucket_cap_mb=BUCKET_MIB, gradient_as_bucket_view=True, comm_hook=HOOKS[compression]
+                ),
             ],
         )
 

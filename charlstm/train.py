@@ -4,6 +4,7 @@ It can stop after any step and go on from a checkpoint, to the same result bit b
 processes, to the same result but for rounding.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from charlstm.evaluate import windowed
 from charlstm.history import EpochRow, StepRow, TextRow
 from charlstm.learner import Learner
 from charlstm.loss import LossSum
-from charlstm.meter import StepMeter
+from charlstm.meter import ADVICE, StepMeter
 from charlstm.model import ModelShape
 from charlstm.observer import Observer, Plan
 from charlstm.params import ModelParams, TrainParams
@@ -27,6 +28,8 @@ from charlstm.processes import Processes
 from charlstm.progress import Progress
 from charlstm.sample import SamplingRule, check_prompts, generate
 from charlstm.vocab import Ids, Vocab
+
+log = logging.getLogger(__name__)
 
 
 class Data(NamedTuple):
@@ -163,6 +166,8 @@ class _Training:
     def end_epoch(self, observers: Sequence[Observer]) -> None:
         """Validate, keep the best weights, write texts."""
         now = self.progress
+        if now.loss.num_chars == 0:
+            raise TrainingError(f"every step of epoch {now.epoch} was skipped; {ADVICE}")
         row = EpochRow(now.epoch, now.step, now.loss.nats_per_char, self.validate())
         if not math.isfinite(row.val_nats_per_char):
             raise TrainingError(f"the validation loss is not finite after epoch {now.epoch}; lower train.learning_rate")
@@ -209,8 +214,12 @@ class _Training:
         """
         self.meter.settle(self.processes.gather)
         best = {f"best.{name}": weight.to("cpu") for name, weight in self.best_weights.items()}
-        facts = {"progress": self.progress.as_json(), "meter": self.meter.as_json()}
+        facts = {"progress": self.progress.as_json(), "meter": self.meter.as_json(), "made_by": self.made_by()}
         return Checkpoint(self.learner.tensors() | best, facts)
+
+    def made_by(self) -> dict[str, str]:
+        """What else decides the bits of a result; another machine may have another."""
+        return {"torch": torch.__version__, "device": self.processes.device.type, "precision": self.plan().precision}
 
     def restore(self) -> None:
         """Go on from the newest checkpoint that process 0 has, if there is one."""
@@ -220,6 +229,11 @@ class _Training:
         if not content:
             return
         found = Checkpoint.from_bytes(content)
+        if (before := found.facts["made_by"]) != self.made_by() and self.processes.is_first:
+            log.warning(
+                "the checkpoint was made by %s, training goes on with %s: the result is neither's alone",
+                *(", ".join(maker.values()) for maker in (before, self.made_by())),
+            )
         self.learner.restore(found.tensors)
         self.progress = Progress.of_json(found.facts["progress"])
         self.meter = StepMeter.of_json(found.facts["meter"])

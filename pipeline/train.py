@@ -38,7 +38,11 @@ def run(params: Params, paths: Paths) -> None:
     data = Data(train_ids, val_ids, vocab)
     tags = provenance.tags(params, paths)  # on every process: what fails here must fail before they need each other
     seconds_between = seconds("CHARLSTM_CHECKPOINT_SECONDS")
-    processes = Processes(params.train.precision, timeout_seconds=seconds("CHARLSTM_TIMEOUT_SECONDS"))
+    processes = Processes(
+        params.train.precision,
+        compression=params.train.gradient_compression,
+        timeout_seconds=seconds("CHARLSTM_TIMEOUT_SECONDS"),
+    )
     with listen() as interruption, closing(processes):
 
         def train(observers: Sequence[Observer], folder: Path) -> Result:

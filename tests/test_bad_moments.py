@@ -71,6 +71,14 @@ def test_it_can_be_skipped(project: Path) -> None:
     assert steps == [step for step in range(1, 86) if step not in (60, 62)]
 
 
+def test_an_epoch_without_a_step_is_refused(project: Path) -> None:
+    write_params(project, {"train.on_nonfinite": "skip", "train.context_len": 600, "train.warmup_steps": 0})
+    done = run_faulty(project, 1, 0, *range(1, 10))
+    assert done.returncode != 0
+    (line,) = errors(done.stderr)
+    assert "every step of epoch 1 was skipped" in line
+
+
 def test_skipping_has_an_end(project: Path) -> None:
     write_params(project, {"train.on_nonfinite": "skip"})
     done = run_faulty(project, 1, 0, *range(20, 40))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from charlstm.checkpoint import CheckpointFolder
 from charlstm.errors import Interrupted
@@ -41,6 +42,7 @@ class StopAfter:
 @pytest.fixture
 def train(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str) -> Train:
     def run(override: dict[str, Any], stop_after: int | None = None, name: str = "state") -> Result:
+        AcceleratorState._reset_state(reset_partial_state=True)  # a new start is a new process
         loaded = params(tmp_path, OVERRIDE | override)
         vocab = Vocab.of(text)
         data = Data(vocab.encode(text[:3000]), vocab.encode(text[3000:3500]), vocab)
@@ -104,3 +106,12 @@ def test_micro_batches_are_no_result_knob(train: Train) -> None:
     parts = train({"train.precision": "fp64", "train.micro_batch_size": 2}, name="parts")
     for one, other in zip(parts.steps, whole.steps, strict=True):
         assert one.train_nats_per_char == pytest.approx(other.train_nats_per_char, rel=1e-9)
+
+
+def test_another_precision_goes_on_and_says_so(train: Train, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(Interrupted):
+        train({"train.precision": "bf16"}, 20)
+    assert "neither's alone" not in caplog.text
+    result = train({"train.precision": "fp32"})
+    assert len(result.epochs) == 3
+    assert ", cpu, bf16, training goes on with" in caplog.text and "neither's alone" in caplog.text

@@ -1,0 +1,105 @@
+"""Two processes with one thread each against one with two, and the ways to send less: speed and loss.
+
+Usage: python -m benchmarks.communication
+
+Needs the encoded corpus (`dvc repro encode`) and two cores. The default recipe for its first steps, over gloo; speeds
+are of the median step. Local SGD and PowerSGD are measured and not offered: the first gives each process its own
+weights, the second keeps a state in the hook, and neither can go on from a checkpoint to the same bytes.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+from accelerate.local_sgd import LocalSGD
+from rich.console import Console
+
+from benchmarks.projects import PYTHON
+from charlstm.evaluate import windowed
+from charlstm.learner import Learner
+from charlstm.params import load_params
+from charlstm.processes import Processes
+from charlstm.vocab import Vocab, load_ids
+from pipeline.paths import load_paths
+
+NUM_STEPS = 200
+NUM_WARM_UP_STEPS = 20
+LOCAL_SGD_STEPS = 8
+VARIANTS = {
+    "1 process, 2 threads": (1, "none"),
+    "2 processes": (2, "none"),
+    "2 processes, bf16 gradients": (2, "bf16"),
+    "2 processes, fp16 gradients": (2, "fp16"),
+    "2 processes, PowerSGD": (2, "powersgd"),
+    f"2 processes, local SGD, {LOCAL_SGD_STEPS} steps": (2, "local"),
+}
+
+
+def main() -> int:
+    """Run every variant and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variant", help="used inside: be one of the processes")
+    variant = parser.parse_args().variant
+    if variant is not None:
+        _train(variant)
+        return 0
+    console = Console(highlight=False, soft_wrap=True)
+    console.print("| variant | characters a second | against one process | loss of the last 50 steps | windowed_100 |")
+    console.print("|---|---|---|---|---|")
+    first = None
+    for name, (world, kind) in VARIANTS.items():
+        torchrun = [*PYTHON, "torch.distributed.run", "--standalone", "--nproc_per_node", str(world), "-m"]
+        done = subprocess.run(
+            [*torchrun, "benchmarks.communication", "--variant", kind],
+            env={**os.environ, "OMP_NUM_THREADS": str(2 // world)},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode != 0:
+            console.print(f"| {name} | failed: {done.stderr[-500:]} |")
+            return 1
+        found = json.loads(done.stdout.splitlines()[-1])
+        first = first or found["speed"]
+        console.print(
+            f"| {name} | {found['speed']:,.0f} | {found['speed'] / first:.2f}× | {found['train']:.4f} "
+            f"| {found['val']:.4f} |"
+        )
+    return 0
+
+
+def _train(kind: str) -> None:
+    params, paths = load_params(Path("params.yaml")), load_paths(Path("dvc.yaml"))
+    vocab = Vocab.load(paths.encoded / "vocab.json")
+    train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
+    processes = Processes(params.train.precision, compression="none" if kind == "local" else kind)
+    learner = Learner(train_ids, len(vocab), params.model, params.train, processes)
+    local = LocalSGD(processes._accelerator, learner.distributed, LOCAL_SGD_STEPS) if kind == "local" else nullcontext()
+    seconds, losses = [], []
+    with local as synchronizer:
+        for step in range(NUM_STEPS):
+            started = time.perf_counter()
+            taken = learner.take_step(step, 1, step)
+            if synchronizer is not None:
+                synchronizer.step()
+            seconds.append(time.perf_counter() - started)
+            assert taken is not None
+            losses.append(float(processes.sum(taken.nats.double())) / learner.batches.num_chars(step))
+    if processes.is_first:
+        num_chars = params.train.batch_size * params.train.context_len
+        found = {
+            "speed": num_chars / statistics.median(seconds[NUM_WARM_UP_STEPS:]),
+            "train": statistics.mean(losses[-50:]),
+            "val": windowed(learner.averaged, val_ids, 100).nats_per_char,
+        }
+        sys.stdout.write(json.dumps(found) + "\n")
+    processes.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
