@@ -2,7 +2,8 @@
 
 A checkpoint is a folder `step-N` with `state.safetensors` (tensors, and everything else as JSON in its header) and,
 written last, `COMPLETE.json` with the SHA-256 of that, the step and the training. The folder is written under a
-temporary name, synced and renamed. A damaged checkpoint is reported and the one before it is used. Nothing is pickled.
+temporary name, synced and renamed. A damaged checkpoint is reported and put aside, and the one before it is used.
+Nothing is pickled.
 """
 
 import hashlib
@@ -72,6 +73,7 @@ class CheckpointFolder:
             except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
                 reason = " ".join(str(error).split())
                 log.warning("the checkpoint %s is damaged (%s); the one before it is used", path, reason)
+                _put_aside(path)
         if found:
             log.warning("no whole checkpoint in %s: training starts over", self.folder)
         return None
@@ -112,3 +114,10 @@ class CheckpointFolder:
     def _seal(self, step: int, state_sha256: str) -> dict[str, str | int]:
         """What makes a checkpoint whole, and this training's."""
         return {"training": self.folder.name, "step": step, "sha256": state_sha256}
+
+
+def _put_aside(damaged: Path) -> None:
+    """Out of the way of new checkpoints, where somebody may still look at it."""
+    aside = damaged.with_name(f"damaged-{damaged.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    damaged.rename(aside)

@@ -10,7 +10,6 @@ Shapes: B rows of this process, T time steps, V vocabulary.
 
 import logging
 import math
-from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple, cast
@@ -182,51 +181,6 @@ class Learner:
             dtype=self.dtype,
             device=self.processes.device,
         )
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All that a later start needs, as copies on the CPU, by name. Collective: the state's rows are everyone's."""
-        state = {name: self._gather_rows(part) for name, part in self.state._asdict().items()}
-        moments = {
-            f"{index}.{name}": value
-            for index, values in self.optimizer.state_dict()["state"].items()
-            for name, value in values.items()
-        }
-        rooms = {
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": moments,
-            "state": state,
-        }
-        return {
-            f"{room}.{name}": tensor.detach().to("cpu", copy=True)
-            for room, tensors in rooms.items()
-            for name, tensor in tensors.items()
-        }
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Become what `tensors()` described, with this number of processes."""
-
-        def room(name: str) -> dict[str, Tensor]:
-            return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-
-        self.model.load_state_dict(room("model"))
-        self.average.load_state_dict(room("average"))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in room("optimizer").items():
-            index, _, name = key.partition(".")
-            moments.setdefault(int(index), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        state = (room("state")[name] for name in LSTMState._fields)
-        self.state = LSTMState(*(part[:, self.batches.rows].to(self.processes.device) for part in state))
-
-    def _gather_rows(self, mine_LBH: Tensor) -> Tensor:
-        """The rows of the whole global batch, in order."""
-        counts = [self.params.batch_size * (rank + 1) // self.processes.count for rank in range(self.processes.count)]
-        counts = [stop - start for start, stop in zip([0, *counts], counts, strict=False)]
-        padding_LBH = mine_LBH.new_zeros((mine_LBH.shape[0], max(counts) - self.num_rows, mine_LBH.shape[2]))
-        all_NLBH = self.processes.gather(torch.cat([mine_LBH, padding_LBH], dim=1))
-        return torch.cat([part[:, :count] for part, count in zip(all_NLBH, counts, strict=True)], dim=1)
 
     def _generator(self, purpose: str, step: int) -> torch.Generator:
         return torch_generator(self.params.seed, purpose, step)

@@ -33,18 +33,6 @@ def hold(folder: Path, what: str) -> Iterator[None]:
         raise LockedError(f"{what} is under way already, {_describe(holder)}: wait for it, or stop it") from None
 
 
-def is_held(folder: Path) -> bool:
-    """Whether a living process holds `folder`."""
-    if not (folder / "lock").exists():
-        return False
-    lock = FileLock(folder / "lock", blocking=False)
-    try:
-        with lock:
-            return False
-    except Timeout:
-        return True
-
-
 def _describe(holder: Path) -> str:
     try:
         found = json.loads(holder.read_text())

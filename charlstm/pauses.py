@@ -25,8 +25,12 @@ class Pauses:
         self, processes: Processes, checkpoints: CheckpointFolder | None, is_asked_to_stop: Callable[[], bool]
     ) -> None:
         self.processes, self.checkpoints, self._is_asked_to_stop = processes, checkpoints, is_asked_to_stop
+        self.begin(0)
+
+    def begin(self, step: int) -> None:
+        """Training starts, or goes on, after this step; it may have taken a while to get here."""
         self._saved = self._agreed = time.monotonic()
-        self._agreed_step, self._next_step = 0, 0
+        self._agreed_step = self._next_step = step
 
     def pause(self, step: int, make_checkpoint: Callable[[], Checkpoint]) -> bool:
         """Called by every process after each step; `make_checkpoint` is collective. Whether to stop now.

@@ -4,6 +4,7 @@ The only module that knows Accelerate. With one process nothing is sent, and eve
 All methods that exchange something are collective: every process calls them, in the same order.
 """
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -11,9 +12,10 @@ from typing import cast
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-from accelerate.utils import DDPCommunicationHookType, broadcast
+from accelerate.utils import DDPCommunicationHookType, DistributedType, GradientAccumulationPlugin, broadcast
 from torch import Tensor, nn
 
+from charlstm.errors import Interrupted, TrainingError
 from charlstm.precision import multiplies_bf16
 
 HOOKS = {
@@ -32,21 +34,39 @@ class Processes:
         precision: `train.precision`; `auto` is bf16 where the hardware multiplies it natively, else fp32.
         compression: how gradients travel, one of `HOOKS`.
         timeout_seconds: how long a process waits for the others before it counts them as lost.
+
+    Raises:
+        Interrupted: the others did not come.
+        TrainingError: Accelerate is configured for something that would share out the weights, too.
     """
 
     def __init__(self, precision: str, *, compression: str = "none", timeout_seconds: float = 60.0) -> None:
         mixed = "bf16" if precision == "bf16" or (precision == "auto" and multiplies_bf16()) else "no"
-        # Accelerate joins the processes of torchrun on CPUs only if it is told that there is nothing else.
-        self._accelerator = Accelerator(
-            mixed_precision=mixed,
-            cpu=not torch.accelerator.is_available(),
-            kwargs_handlers=[
-                InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_seconds)),
-                DistributedDataParallelKwargs(
-                    bucket_cap_mb=BUCKET_MIB, gradient_as_bucket_view=True, comm_hook=HOOKS[compression]
-                ),
-            ],
-        )
+        try:
+            self._accelerator = Accelerator(
+                mixed_precision=mixed,
+                # It joins the processes of torchrun on CPUs only if it is told that there is nothing else.
+                cpu=not torch.accelerator.is_available(),
+                # Where training runs is the machine's business; what it computes is not.
+                dynamo_backend="no",
+                gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+                kwargs_handlers=[
+                    InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_seconds)),
+                    DistributedDataParallelKwargs(
+                        bucket_cap_mb=BUCKET_MIB, gradient_as_bucket_view=True, comm_hook=HOOKS[compression]
+                    ),
+                ],
+            )
+        except RuntimeError as error:
+            if not _is_of_communication(error):
+                raise
+            raise Interrupted(f"the other processes did not come ({' '.join(str(error).split())[:200]})") from None
+        kind = self._accelerator.distributed_type
+        if kind != DistributedType.NO and not kind.value.startswith("MULTI_"):
+            raise TrainingError(
+                f"Accelerate is configured for {kind.value}, which shares out weights; each process of charlstm has "
+                "them all: answer no to it in `accelerate config`"
+            )
 
     @property
     def rank(self) -> int:
@@ -67,6 +87,14 @@ class Processes:
     def device(self) -> torch.device:
         """Where this process computes."""
         return cast(torch.device, self._accelerator.device)
+
+    def describe_device(self) -> str:
+        """Its kind, as far as it decides the bits of a result."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        if self.device.type == "cpu":
+            return f"cpu {torch.backends.cpu.get_cpu_capability()}"
+        return self.device.type
 
     @property
     def is_mixed(self) -> bool:
@@ -109,6 +137,12 @@ class Processes:
         """Of each value the largest that any process gave."""
         return cast(list[float], self.gather(torch.tensor(mine, dtype=torch.float32)).amax(0).tolist())
 
+    def all_say(self, what: str) -> bool:
+        """Whether every process gave the same string."""
+        digest = hashlib.sha256(what.encode()).digest()
+        digests_ND = self.gather(torch.frombuffer(bytearray(digest), dtype=torch.uint8))
+        return bool((digests_ND == digests_ND[0]).all())
+
     def send_from_first(self, payload: bytes) -> bytes:
         """The bytes that process 0 gave; the argument of the others is not looked at."""
         if self.count == 1:
@@ -127,9 +161,13 @@ class Processes:
 
     def lost_contact(self, error: RuntimeError) -> bool:
         """Whether `error` says that another process, or the way to it, is gone."""
-        # gloo raises plain RuntimeErrors that name its source file.
-        return self.count > 1 and (isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower())
+        return self.count > 1 and _is_of_communication(error)
 
     def close(self) -> None:
         """Leave the group."""
         self._accelerator.end_training()
+
+
+def _is_of_communication(error: RuntimeError) -> bool:
+    # gloo raises plain RuntimeErrors that name its source file.
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from charlstm import snapshot
 from charlstm.checkpoint import Checkpoint, CheckpointFolder
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.evaluate import windowed
@@ -99,11 +100,13 @@ class _Training:
     def run(self, observers: Sequence[Observer]) -> Result:
         for observer in observers:
             observer.on_start(self.plan(), self.progress)
+        is_saved = self.is_done()
+        self.pauses.begin(self.progress.step)
         while not self.is_done():
             self.run_epoch(observers)
             self.end_epoch(observers)
-        # Whatever happens to the result from here on, training is not done twice.
-        self.pauses.save(self.progress.step, self.checkpoint)
+        if not is_saved:  # whatever happens to the result from here on, training is not done twice
+            self.pauses.save(self.progress.step, self.checkpoint)
         now = self.progress
         assert now.best is not None  # params.epochs > 0
         return Result(
@@ -173,7 +176,7 @@ class _Training:
             raise TrainingError(f"the validation loss is not finite after epoch {now.epoch}; lower train.learning_rate")
         if now.best is None or row.val_nats_per_char < now.best.val_nats_per_char:
             now.best, self.best_weights = row, self.weights()
-        texts = self.write_texts(now.epoch) if self.processes.is_first else []
+        texts = self.write_texts(now.epoch)  # on every process: one that waits too long takes the others for lost
         for observer in observers:
             observer.on_epoch(row, texts, now.epoch_seconds)
         now.texts.extend(texts)
@@ -214,12 +217,23 @@ class _Training:
         """
         self.meter.settle(self.processes.gather)
         best = {f"best.{name}": weight.to("cpu") for name, weight in self.best_weights.items()}
-        facts = {"progress": self.progress.as_json(), "meter": self.meter.as_json(), "made_by": self.made_by()}
-        return Checkpoint(self.learner.tensors() | best, facts)
+        facts = {
+            "progress": self.progress.as_json(),
+            "meter": self.meter.as_json(),
+            "num_skipped": self.learner.num_skipped,
+            "made_by": self.made_by(),
+        }
+        return Checkpoint(snapshot.take(self.learner) | best, facts)
 
-    def made_by(self) -> dict[str, str]:
+    def made_by(self) -> list[str]:
         """What else decides the bits of a result; another machine may have another."""
-        return {"torch": torch.__version__, "device": self.processes.device.type, "precision": self.plan().precision}
+        plan = self.plan()
+        return [
+            f"torch {torch.__version__}",
+            f"{plan.num_processes} process(es)",
+            self.processes.describe_device(),
+            plan.precision,
+        ]
 
     def restore(self) -> None:
         """Go on from the newest checkpoint that process 0 has, if there is one."""
@@ -231,10 +245,11 @@ class _Training:
         found = Checkpoint.from_bytes(content)
         if (before := found.facts["made_by"]) != self.made_by() and self.processes.is_first:
             log.warning(
-                "the checkpoint was made by %s, training goes on with %s: the result is neither's alone",
-                *(", ".join(maker.values()) for maker in (before, self.made_by())),
+                "the checkpoint was made with %s, training goes on with %s: bit for bit the result is that of neither",
+                *(", ".join(maker) for maker in (before, self.made_by())),
             )
-        self.learner.restore(found.tensors)
+        snapshot.restore(self.learner, found.tensors)
+        self.learner.num_skipped = found.facts["num_skipped"]
         self.progress = Progress.of_json(found.facts["progress"])
         self.meter = StepMeter.of_json(found.facts["meter"])
         self.best_weights = {

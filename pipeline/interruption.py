@@ -69,10 +69,15 @@ def is_launcher(process: psutil.Process) -> bool:
         return False
 
 
-def _watch(interruption: Interruption, is_over: threading.Event) -> None:
+def launchers_above() -> list[psutil.Process]:
+    """This process's parents, up to the highest that is a launcher."""
     above = psutil.Process().parents()
     highest = max((index for index, one in enumerate(above) if is_launcher(one)), default=-1)
-    watched = above[: highest + 1]
+    return above[: highest + 1]
+
+
+def _watch(interruption: Interruption, is_over: threading.Event) -> None:
+    watched = launchers_above()
     while watched and not is_over.wait(SECONDS_BETWEEN_LOOKS):
         if not all(map(is_alive, watched)):
             interruption.ask()

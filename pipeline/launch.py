@@ -17,8 +17,8 @@ from types import FrameType
 
 import psutil
 
-from pipeline.interruption import SIGNALS, is_alive, is_launcher
-from pipeline.stage import EXIT_BAD_INPUT, EXIT_CODE_FILE, EXIT_INTERRUPTED
+from pipeline.interruption import SIGNALS, is_alive, is_launcher, launchers_above
+from pipeline.stage import EXIT_BAD_INPUT, EXIT_CODES, EXIT_INTERRUPTED, code_of_all
 
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_TO_SAVE = 60.0
@@ -30,19 +30,19 @@ RESTARTS_WORK = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 class Launched:
     """A running launcher and the training processes below it."""
 
-    def __init__(self, command: Sequence[str], code_file: Path) -> None:
+    def __init__(self, command: Sequence[str], codes: Path) -> None:
         self.is_stopped = False
-        self._code_file = code_file
+        self._codes, self._above = codes, launchers_above()
         for number in (signal.SIGINT, signal.SIGUSR1):  # a launcher must not die of what is meant for its processes
             signal.signal(number, signal.SIG_IGN)
-        environment = {**RESTARTS_WORK, **os.environ, EXIT_CODE_FILE: str(code_file)}
+        environment = {**RESTARTS_WORK, **os.environ, EXIT_CODES: str(codes)}
         self._launcher = psutil.Popen(command, env=environment)
         self._workers: set[psutil.Process] = set()
         self._told: set[psutil.Process] = set()
         for number in SIGNALS:
             signal.signal(number, self.stop)
 
-    def stop(self, number: int, frame: FrameType | None) -> None:
+    def stop(self, number: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
         """Ask the training processes to save and end; the launcher ends with them."""
         self.is_stopped = True
         self._told = set(self._look())
@@ -52,6 +52,8 @@ class Launched:
         """Until all have ended; the exit code of the training processes."""
         seen_at = time.monotonic()
         while (code := self._ended()) is None:
+            if not self.is_stopped and not all(map(is_alive, self._above)):
+                self.stop()  # DVC forwards no signal when it dies of one
             if self.is_stopped and self._look() > self._told:  # it starts new ones, as torchrun does with restarts left
                 _terminate([self._launcher, *self._workers - self._told])
                 self._told = set(self._workers)
@@ -65,8 +67,8 @@ class Launched:
             return 0
         if self.is_stopped:
             return EXIT_INTERRUPTED
-        if self._code_file.exists():
-            return int(self._code_file.read_text())
+        if (found := code_of_all(self._codes)) is not None:
+            return found
         return code if code > 0 else 128 - code  # as a shell has it after a signal
 
     def _ended(self) -> int | None:
@@ -96,7 +98,7 @@ def main(command: Sequence[str]) -> int:
         return EXIT_BAD_INPUT
     with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
         try:
-            launched = Launched(command, Path(folder) / "exit-code")
+            launched = Launched(command, Path(folder))
         except OSError as error:
             sys.stderr.write(f"ERROR: {command[0]}: {error.strerror}\n")
             return EXIT_BAD_INPUT

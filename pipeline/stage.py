@@ -15,7 +15,8 @@ from pipeline.paths import Paths, load_paths
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
-EXIT_CODE_FILE = "CHARLSTM_EXIT_CODE_FILE"  # where `pipeline.launch` wants to find the code that launchers swallow
+EXIT_DEFECT = 1
+EXIT_CODES = "CHARLSTM_EXIT_CODES"  # a folder, where `pipeline.launch` finds the codes that launchers swallow
 SECONDS_TO_LET_THE_FIRST_SPEAK = 3
 
 Stage = Callable[[Params, Paths], None]
@@ -32,7 +33,7 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
     # A polite kill unwinds the stack like Ctrl-C does: temporary files go, the tracked run ends.
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        stage(load_params(Path("params.yaml")), load_paths(Path("dvc.yaml")))
+        stage(*load())
     except CharlstmError as error:
         return _fail(str(error), EXIT_BAD_INPUT)
     except OSError as error:
@@ -42,9 +43,17 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
         return _fail(f"interrupted: {interrupted}; the same command goes on from the last checkpoint", EXIT_INTERRUPTED)
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED)
+    except BaseException:
+        _leave_code(EXIT_DEFECT)
+        raise
     finally:
         signal.signal(signal.SIGTERM, previous)
     return 0
+
+
+def load() -> tuple[Params, Paths]:
+    """What the files of the current folder say now."""
+    return load_params(Path("params.yaml")), load_paths(Path("dvc.yaml"))
 
 
 def _fail(message: str, code: int) -> int:
@@ -53,8 +62,7 @@ def _fail(message: str, code: int) -> int:
     The first process speaks at once. The others wait: if it fails too, the launcher ends them before they repeat its
     line; if the trouble is theirs alone, they say so.
     """
-    if name := os.environ.get(EXIT_CODE_FILE):
-        Path(name).write_text(str(code))
+    _leave_code(code)
     rank = int(os.environ.get("RANK", "0"))
     if rank > 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -62,3 +70,26 @@ def _fail(message: str, code: int) -> int:
         message = f"process {rank}: {message}"
     logging.getLogger("charlstm").error(" ".join(message.split("\n")))
     return code
+
+
+def _leave_code(code: int) -> None:
+    """For `pipeline.launch`, as `<start>-<process>`: torchrun may start processes several times."""
+    if name := os.environ.get(EXIT_CODES):
+        start, rank = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), os.environ.get("RANK", "0")
+        (Path(name) / f"{start}-{rank}").write_text(str(code))
+
+
+def code_of_all(folder: Path) -> int | None:
+    """What the processes of the last start left in `folder`; None if they left nothing.
+
+    One that fails takes the others with it, and those say 75: what the first one says is the reason.
+    """
+    last, codes = 0, [0]
+    for file in folder.iterdir():
+        start, code = int(file.name.partition("-")[0]), file.read_text()
+        if start > last:
+            last, codes = start, [0]
+        if start == last and code:
+            codes.append(int(code))
+    reasons = [code for code in codes if code not in (0, EXIT_INTERRUPTED)]
+    return max(reasons, default=max(codes)) or None

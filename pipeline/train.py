@@ -27,6 +27,11 @@ from pipeline.interruption import listen
 from pipeline.paths import Paths
 from pipeline.settings import seconds
 
+CHANGED = (
+    "parameters, data or code were changed while training ran, and DVC would take the model for one made of the new; "
+    "nothing is lost: with the former ones back in place (git stash, ...) the same command ends at once"
+)
+
 
 def run(params: Params, paths: Paths) -> None:
     """Train on whatever processes and devices the launcher decided on, from the start or from a checkpoint."""
@@ -36,7 +41,8 @@ def run(params: Params, paths: Paths) -> None:
     vocab = Vocab.load(paths.encoded / "vocab.json")
     train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
     data = Data(train_ids, val_ids, vocab)
-    tags = provenance.tags(params, paths)  # on every process: what fails here must fail before they need each other
+    # On every process: what fails here must fail before they need each other.
+    tags, fingerprint = provenance.tags(params, paths), unfinished.fingerprint(params, paths)
     seconds_between = seconds("CHARLSTM_CHECKPOINT_SECONDS")
     processes = Processes(
         params.train.precision,
@@ -51,10 +57,11 @@ def run(params: Params, paths: Paths) -> None:
             return fit(data, params.model, params.train, processes, observers, checkpoints, stop)
 
         try:
+            _check_that_all_train_the_same(processes, fingerprint)
             if not processes.is_first:
                 train([], Path())
                 return
-            with unfinished.begin_or_go_on(params, paths) as work:
+            with unfinished.begin_or_go_on(fingerprint) as work:
                 _train_and_write(params, paths, vocab, tags, work, train)
         except RuntimeError as error:
             if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
@@ -63,6 +70,15 @@ def run(params: Params, paths: Paths) -> None:
                 "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, "
                 "or start more processes"
             ) from None
+
+
+def _check_that_all_train_the_same(processes: Processes, fingerprint: str) -> None:
+    if not processes.all_say(fingerprint):
+        raise TrainingError(
+            "the processes see different parameters, data or code: give all nodes the same commit and `dvc pull encode`"
+        )
+    if not processes.all_say(str(processes.is_mixed)):
+        raise TrainingError("not every process's hardware multiplies bf16: set train.precision to fp32 or bf16")
 
 
 def _train_and_write(
@@ -78,6 +94,8 @@ def _train_and_write(
     status = "FAILED"
     try:
         result = train([console, tracker], work.folder)
+        if unfinished.fingerprint(*stage.load()) != work.folder.name:
+            raise TrainingError(CHANGED)
         _write(paths, result, vocab)
         work.finish(paths.train / "history.csv")
         status = "FINISHED"

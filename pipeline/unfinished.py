@@ -4,24 +4,31 @@ The fingerprint is that of all inputs of the train stage that `dvc.yaml` declare
 changed inputs never meet an old state. The root is that of the main checkout, also for `dvc exp run --temp`.
 """
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, LockedError
 from charlstm.files import sha256, write_text
-from charlstm.lock import hold, is_held
+from charlstm.lock import hold
 from charlstm.params import Params, load_yaml
 from pipeline.paths import Paths, load_deps
 
+log = logging.getLogger("charlstm")
+
 ROOM = Path(".charlstm")
-NUM_OTHERS_KEPT = 4  # unfinished trainings of other inputs; those that were used last
+# Trainings of other inputs are kept while they are young or few: somebody may come back to them.
+NUM_OTHERS_KEPT = 4
+SECONDS_KEPT = 7 * 24 * 3600
 
 
 class Unfinished(NamedTuple):
@@ -36,14 +43,14 @@ class Unfinished(NamedTuple):
 
 
 @contextmanager
-def begin_or_go_on(params: Params, paths: Paths) -> Iterator[Unfinished]:
-    """The folder of the training that these inputs ask for; no other process may use it, or this checkout, meanwhile.
+def begin_or_go_on(fingerprint: str) -> Iterator[Unfinished]:
+    """The folder of the training of these inputs; no other process may use it, or this checkout, meanwhile.
 
     Raises:
         LockedError: one does.
     """
     room = Path(os.environ.get("DVC_ROOT", ".")).resolve() / ROOM
-    folder = room / fingerprint(params, paths)
+    folder = room / fingerprint
     with hold(ROOM, "a training in this checkout"), hold(folder, "this training"):
         if _is_recorded(folder / "finished.json"):  # so it is wanted anew: `dvc repro --force`
             _clear(folder)
@@ -66,11 +73,16 @@ def fingerprint(params: Params, paths: Paths) -> str:
 
 
 def _is_recorded(finished: Path) -> bool:
-    """Whether DVC has the result: its `dvc.lock` names it."""
+    """Whether DVC has the result: its `dvc.lock` names it, as made of these parameters and this code."""
     try:
         expected = json.loads(finished.read_text())["history_md5"]
-        outs = load_yaml(Path("dvc.lock"))["stages"]["train"]["outs"]
-        return expected in [out["md5"] for out in outs]
+        lock, params = load_yaml(Path("dvc.lock"))["stages"]["train"], load_yaml(Path("params.yaml"))
+        code = [dep for dep in lock["deps"] if dep["path"].endswith(".py")]
+        return (
+            expected in [out["md5"] for out in lock["outs"]]
+            and all(dep["md5"] == _md5(Path(dep["path"])) for dep in code)
+            and all(params[name] == value for name, value in lock["params"]["params.yaml"].items())
+        )
     except (CharlstmError, OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -82,9 +94,18 @@ def _training_id(path: Path) -> str:
 
 
 def _forget_others(room: Path, mine: Path) -> None:
-    others = [other for other in room.iterdir() if other.is_dir() and other != mine and not is_held(other)]
-    for old in sorted(others, key=lambda other: other.stat().st_mtime, reverse=True)[NUM_OTHERS_KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+    others = [other for other in room.iterdir() if other.is_dir() and other != mine]
+    for other in sorted(others, key=_last_used, reverse=True)[NUM_OTHERS_KEPT:]:
+        if time.time() - _last_used(other) < SECONDS_KEPT and not (other / "finished.json").exists():
+            continue
+        with contextlib.suppress(LockedError), hold(other, "that training"):
+            if not (other / "finished.json").exists():
+                log.warning("an unfinished training of other inputs, not used for a week, is removed: %s", other)
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _last_used(folder: Path) -> float:
+    return folder.stat().st_mtime
 
 
 def _clear(folder: Path) -> None:

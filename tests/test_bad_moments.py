@@ -138,6 +138,50 @@ def test_a_full_disk_costs_nothing_but_time(project: Path, trained: Path, tmp_pa
         subprocess.run(["umount", small], check=True)
 
 
+def test_processes_that_would_train_different_things_are_refused(project: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(project, other)
+    write_params(other, {"train.learning_rate": 0.001})
+    each_in_its_own = (
+        f'cd $([ "$RANK" = 0 ] && echo {project} || echo {other}); exec {sys.executable} -m pipeline.train'
+    )
+    torchrun = [*PYTHON, "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--no-python"]
+    done = subprocess.run(
+        [*PYTHON, "pipeline.launch", *torchrun, "sh", "-c", each_in_its_own],
+        cwd=project, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "the processes see different parameters, data or code" in errors(done.stderr)[0]
+    assert not (project / "artifacts").exists()
+
+
+def test_nobody_waits_for_ever_for_processes_that_do_not_come(project: Path) -> None:
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29555"}
+    done = run_stage(project, "train", CHARLSTM_TIMEOUT_SECONDS="3", **alone)
+    assert done.returncode == 75, done.stderr
+    (line,) = errors(done.stderr)
+    assert "the other processes did not come" in line
+
+
+def test_what_changes_meanwhile_is_not_taken_for_what_made_the_model(project: Path, trained: Path) -> None:
+    write_params(project, {"train.epochs": 8, "train.early_stopping_epochs": None})
+    first = start(project, [*PYTHON, "pipeline.train"], project / "log")
+    while "epoch 1/" not in (project / "log").read_text():
+        assert first.poll() is None, (project / "log").read_text()
+    write_params(project, {})
+    assert first.wait() == 2
+    (line,) = errors((project / "log").read_text())
+    assert "were changed while training ran" in line
+    assert not (project / "artifacts").exists()
+
+    assert run_stage(project, "train").returncode == 0  # the new ones start anew
+    assert results(project) == results(trained)
+    write_params(project, {"train.epochs": 8, "train.early_stopping_epochs": None})
+    again = run_stage(project, "train")
+    assert again.returncode == 0
+    assert "epoch 8/8" not in again.stderr and len(pd.read_csv(project / "artifacts/train/history.csv")) == 8
+
+
 def test_settings_that_make_no_sense(project: Path) -> None:
     done = run_stage(project, "train", CHARLSTM_CHECKPOINT_SECONDS="often")
     assert done.returncode == 2

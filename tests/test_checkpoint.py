@@ -52,6 +52,19 @@ def test_a_damaged_one_is_reported_and_the_one_before_is_used(
     assert "no whole checkpoint" in caplog.text
 
 
+def test_after_that_new_ones_are_kept(folder: CheckpointFolder) -> None:
+    for path in folder.folder.iterdir():
+        (path / COMPLETE).write_text("{}")
+    assert folder.newest() is None
+    for step in (5, 15):
+        folder.save(step, state(step))
+    folder.wait()
+    found = folder.newest()
+    assert found is not None and found.facts == {"step": 15}
+    names = sorted(path.name for path in folder.folder.iterdir())
+    assert names == ["damaged-step-000000020", "damaged-step-000001000", "step-000000005", "step-000000015"]
+
+
 def test_one_of_another_training_is_not_used(folder: CheckpointFolder, caplog: pytest.LogCaptureFixture) -> None:
     other = CheckpointFolder(folder.folder.parent / "other", 30)
     other.save(5000, state(5000))
