@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.trials import load_data
 from charlstm.checkpoint import Checkpoint, CheckpointFolder
 from charlstm.errors import Interrupted
 from charlstm.history import EpochRow, StepRow, TextRow
@@ -23,10 +24,8 @@ from charlstm.observer import Plan
 from charlstm.params import load_params
 from charlstm.processes import Processes
 from charlstm.progress import Progress
-from charlstm.train import Data, fit
-from charlstm.vocab import Vocab, load_ids
+from charlstm.train import fit
 from pipeline.hardware import set_num_threads
-from pipeline.paths import load_paths
 from pipeline.settings import DEFAULT_SECONDS
 
 STEPS_PER_BLOCK = 25
@@ -90,16 +89,14 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=20, help="blocks with a checkpoint, and without")
     num_blocks = 2 * parser.parse_args().pairs + 1
     set_num_threads()
-    params, paths = load_params(Path("params.yaml")), load_paths(Path("dvc.yaml"))
-    vocab = Vocab.load(paths.encoded / "vocab.json")
-    train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
+    params = load_params(Path("params.yaml"))
     recipe = params.train.model_copy(update={"log_every_steps": STEPS_PER_BLOCK, "text_prompts": ()})
     with tempfile.TemporaryDirectory(prefix="charlstm-checkpointing-", dir=".") as folder:
         checkpoints = OnRequest(Path(folder))
         timer = BlockTimer(checkpoints)
         try:
             fit(
-                Data(train_ids, val_ids, vocab),
+                load_data(),
                 params.model,
                 recipe,
                 Processes(recipe.precision),

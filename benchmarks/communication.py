@@ -21,12 +21,11 @@ from accelerate.local_sgd import LocalSGD
 from rich.console import Console
 
 from benchmarks.projects import PYTHON
+from benchmarks.trials import load_data
 from charlstm.evaluate import windowed
 from charlstm.learner import Learner
 from charlstm.params import load_params
 from charlstm.processes import Processes
-from charlstm.vocab import Vocab, load_ids
-from pipeline.paths import load_paths
 
 NUM_STEPS = 200
 NUM_WARM_UP_STEPS = 20
@@ -74,11 +73,9 @@ def main() -> int:
 
 
 def _train(kind: str) -> None:
-    params, paths = load_params(Path("params.yaml")), load_paths(Path("dvc.yaml"))
-    vocab = Vocab.load(paths.encoded / "vocab.json")
-    train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
+    params, data = load_params(Path("params.yaml")), load_data()
     processes = Processes(params.train.precision, compression="none" if kind == "local" else kind)
-    learner = Learner(train_ids, len(vocab), params.model, params.train, processes)
+    learner = Learner(data.train_ids, len(data.vocab), params.model, params.train, processes)
     local = LocalSGD(processes._accelerator, learner.distributed, LOCAL_SGD_STEPS) if kind == "local" else nullcontext()
     seconds, losses = [], []
     with local as synchronizer:
@@ -95,7 +92,7 @@ def _train(kind: str) -> None:
         found = {
             "speed": num_chars / statistics.median(seconds[NUM_WARM_UP_STEPS:]),
             "train": statistics.mean(losses[-50:]),
-            "val": windowed(learner.averaged, val_ids, 100).nats_per_char,
+            "val": windowed(learner.averaged, data.val_ids, 100).nats_per_char,
         }
         sys.stdout.write(json.dumps(found) + "\n")
     processes.close()

@@ -12,17 +12,23 @@ from torch import Tensor
 
 
 class DropoutRates(NamedTuple):
-    """The probability of a zero after the embedding, between LSTM layers, and before the head."""
+    """The probability of a zero by place: `recurrent_weights` are hidden to hidden, `output` is before the head."""
 
     embedding: float
+    recurrent_weights: float
     between_layers: float
     output: float
 
 
 class DropoutMasks(NamedTuple):
-    """One optional mask (1 or T, B, F) for each place; None leaves the values as they are."""
+    """One optional mask (1 or T, B, F) for each place; None leaves the values as they are.
+
+    Those of `recurrent_weights` are (4 H, H), one a layer, the gates in the order of `gates.GATES`, and the same for
+    all rows: DropConnect (Wan et al. 2013), for an LSTM in Merity et al. 2018.
+    """
 
     embedding: Tensor | None
+    recurrent_weights: tuple[Tensor | None, ...]
     between_layers: tuple[Tensor | None, ...]
     output: Tensor | None
 
@@ -32,7 +38,11 @@ class DropoutMasks(NamedTuple):
         def cut(mask: Tensor | None) -> Tensor | None:
             return None if mask is None else mask[:, rows]
 
-        return DropoutMasks(cut(self.embedding), tuple(map(cut, self.between_layers)), cut(self.output))
+        return self._replace(
+            embedding=cut(self.embedding),
+            between_layers=tuple(map(cut, self.between_layers)),
+            output=cut(self.output),
+        )
 
 
 def draw_masks(
@@ -60,8 +70,15 @@ def draw_masks(
         keep = torch.rand((num_steps, batch_size, num_features), generator=generator) >= rate
         return keep[:, rows].to(device, dtype) / (1 - rate)
 
+    def draw_weights(rate: float) -> Tensor | None:
+        if rate == 0:
+            return None
+        keep = torch.rand((4 * hidden_size, hidden_size), generator=generator) >= rate
+        return keep.to(device, dtype) / (1 - rate)
+
     return DropoutMasks(
         embedding=draw(rates.embedding, embedding_size),
+        recurrent_weights=tuple(draw_weights(rates.recurrent_weights) for _ in range(num_layers)),
         between_layers=tuple(draw(rates.between_layers, hidden_size) for _ in range(num_layers - 1)),
         output=draw(rates.output, hidden_size),
     )

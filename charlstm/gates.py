@@ -83,6 +83,9 @@ class OutputGate(nn.Module):
         return torch.sigmoid(self.from_input(x_BI) + self.from_hidden(hidden_BH))
 
 
+GATES = ("input_gate", "forget_gate", "candidate", "output_gate")  # wherever they lie side by side: nn.LSTM's order
+
+
 class LSTMCell(nn.Module):
     """One time step of one layer: (x_t, (h_{t-1}, c_{t-1})) -> (h_t, c_t)."""
 

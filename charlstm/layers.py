@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from charlstm.gates import LSTMCell, LSTMState
-
-GATES_IN_TORCH_ORDER = ("input_gate", "forget_gate", "candidate", "output_gate")  # rows of nn.LSTM's weights
+from charlstm.gates import GATES, LSTMCell, LSTMState
 
 
 class GatesLayer(nn.Module):
@@ -22,11 +21,21 @@ class GatesLayer(nn.Module):
         super().__init__()
         self.cell = LSTMCell(input_size, hidden_size)
 
-    def forward(self, x_TBI: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
-        """Hidden states (T, B, H) of all steps, and the state after the last one."""
+    def forward(
+        self, x_TBI: Tensor, state: LSTMState, recurrent_mask: Tensor | None = None
+    ) -> tuple[Tensor, LSTMState]:
+        """Hidden states (T, B, H) of all steps, and the state after the last one.
+
+        `recurrent_mask` (4 H, H) is multiplied into the hidden-to-hidden weights, the gates in the order of `GATES`.
+        """
+        dropped = {}
+        if recurrent_mask is not None:
+            names = [f"{gate}.from_hidden.weight" for gate in GATES]
+            parts = zip(names, recurrent_mask.chunk(4), strict=True)
+            dropped = {name: self.cell.get_parameter(name) * mask for name, mask in parts}
         hidden_states = []
         for x_BI in x_TBI:
-            state = self.cell(x_BI, state)
+            state = functional_call(self.cell, dropped, (x_BI, state)) if dropped else self.cell(x_BI, state)
             hidden_states.append(state.hidden)
         return torch.stack(hidden_states), state
 
@@ -45,25 +54,38 @@ class FusedLayer(nn.Module):
         self.register_state_dict_post_hook(_split_into_gates)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_join_gates)  # type: ignore[no-untyped-call]
 
-    def forward(self, x_TBI: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
-        """Hidden states (T, B, H) of all steps, and the state after the last one."""
+    def forward(
+        self, x_TBI: Tensor, state: LSTMState, recurrent_mask: Tensor | None = None
+    ) -> tuple[Tensor, LSTMState]:
+        """Hidden states (T, B, H) of all steps, and the state after the last one.
+
+        `recurrent_mask` (4 H, H) is multiplied into the hidden-to-hidden weights, the gates in the order of `GATES`.
+        """
         start = (state.hidden[None], state.cell[None])
-        if torch.is_autocast_enabled(x_TBI.device.type):
-            hidden_TBH, hidden_1BH, cell_1BH = self._in_autocast_dtype(x_TBI, start)
+        is_autocast = torch.is_autocast_enabled(x_TBI.device.type)
+        if is_autocast or recurrent_mask is not None:
+            dtype = torch.get_autocast_dtype(x_TBI.device.type) if is_autocast else x_TBI.dtype
+            hidden_TBH, hidden_1BH, cell_1BH = self._with_other_weights(x_TBI, start, recurrent_mask, dtype)
         else:
             hidden_TBH, (hidden_1BH, cell_1BH) = self.lstm(x_TBI, start)
         return hidden_TBH, LSTMState(hidden_1BH[0], cell_1BH[0])
 
-    def _in_autocast_dtype(self, x_TBI: Tensor, start: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Autocast runs cuDNN's LSTM in fp16 whatever dtype it was told, so the casts are made by hand."""
-        dtype = torch.get_autocast_dtype(x_TBI.device.type)
+    def _with_other_weights(
+        self, x_TBI: Tensor, start: tuple[Tensor, Tensor], recurrent_mask: Tensor | None, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What `nn.LSTM` calls, with weights that are masked, or in another dtype.
+
+        Autocast runs cuDNN's LSTM in fp16 whatever dtype it was told, so the casts are made by hand.
+        """
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-        weights = [self.lstm.get_parameter(name).to(dtype) for name in names]
+        weights: list[Tensor] = [self.lstm.get_parameter(name) for name in names]
+        if recurrent_mask is not None:
+            weights[1] = weights[1] * recurrent_mask
         with torch.autocast(x_TBI.device.type, enabled=False):
             return torch.lstm(
                 x_TBI.to(dtype),
                 [one.to(dtype) for one in start],
-                weights,
+                [weight.to(dtype) for weight in weights],
                 has_biases=True,
                 num_layers=1,
                 dropout=0.0,
@@ -82,7 +104,7 @@ def _split_into_gates(layer: nn.Module, weights: dict[str, Tensor], prefix: str,
         "from_hidden.weight": weights.pop(f"{prefix}lstm.weight_hh_l0"),
     }
     for name, rows in stacked.items():
-        for gate, part in zip(GATES_IN_TORCH_ORDER, rows.chunk(4), strict=True):
+        for gate, part in zip(GATES, rows.chunk(4), strict=True):
             weights[f"{prefix}cell.{gate}.{name}"] = part
 
 
@@ -90,7 +112,7 @@ def _join_gates(layer: nn.Module, weights: dict[str, Tensor], prefix: str, *_: o
     """Before `load_state_dict()`: the gates' names become nn.LSTM's stacked weights."""
 
     def stack(name: str) -> Tensor:
-        return torch.cat([weights.pop(f"{prefix}cell.{gate}.{name}") for gate in GATES_IN_TORCH_ORDER])
+        return torch.cat([weights.pop(f"{prefix}cell.{gate}.{name}") for gate in GATES])
 
     weights[f"{prefix}lstm.weight_ih_l0"] = stack("from_input.weight")
     weights[f"{prefix}lstm.weight_hh_l0"] = stack("from_hidden.weight")

@@ -25,6 +25,7 @@ from charlstm.gates import LSTMState
 from charlstm.loss import summed_nats
 from charlstm.meter import ADVICE, describe
 from charlstm.model import CharLSTM, ModelShape, initial_weights
+from charlstm.optimizers import make_optimizers
 from charlstm.params import ModelParams, TrainParams
 from charlstm.processes import Processes
 from charlstm.schedule import learning_rate
@@ -71,14 +72,17 @@ class Learner:
         self.dtype = torch.float64 if params.precision == "fp64" else torch.float32
         self.model = _fresh_model(self.shape, model, params.seed).to(processes.device, self.dtype)
         self.average = moving_average(self.model, params.ema_decay)
-        optimizer = torch.optim.AdamW(
-            [weight for weight in self.model.parameters() if weight.requires_grad],
-            lr=params.learning_rate,
+        optimizers = make_optimizers(
+            self.model,
+            has_muon=params.optimizer == "muon",
+            learning_rate=params.learning_rate,
             betas=(params.adam_beta1, params.adam_beta2),
             weight_decay=params.weight_decay,
-            fused=processes.device.type in ("cpu", "cuda"),
+            muon_learning_rate=params.muon.learning_rate,
+            muon_momentum=params.muon.momentum,
+            muon_dtype=torch.bfloat16 if processes.is_mixed else self.dtype,
         )
-        self.distributed, self.optimizer = processes.distribute(self.model, optimizer)
+        self.distributed, self.optimizers = processes.distribute(self.model, optimizers)
         self.num_skipped = 0
         self.start_epoch()
         self._rehearse()
@@ -108,9 +112,10 @@ class Learner:
             self.skip(step, taken)
         else:
             self.num_skipped = 0
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                optimizer.step()
             self.average.update_parameters(self.model)
-        self.optimizer.zero_grad()
+        self.model.zero_grad()
         return None if is_skipped else taken
 
     def add_gradients(self, step: int, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
@@ -143,17 +148,18 @@ class Learner:
         self.state = LSTMState(*(part.nan_to_num(0.0, 0.0, 0.0) for part in self.state))
 
     def set_learning_rate(self, step: int) -> float:
-        """The schedule's rate, for the optimiser."""
-        rate = learning_rate(
+        """The schedule, for all optimisers; the rate of AdamW, which is the one that is recorded."""
+        fraction = learning_rate(
             step,
-            peak=self.params.learning_rate,
+            peak=1.0,
             warmup_steps=self.params.warmup_steps,
             num_steps=self.num_steps,
             final_fraction=self.params.final_learning_rate_fraction,
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        return rate
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = fraction * group["peak"]
+        return fraction * self.params.learning_rate
 
     def start_state(self, step: int) -> LSTMState:
         """The carried state, with some rows set to zero so that the model also learns to start from nothing."""
@@ -171,7 +177,7 @@ class Learner:
         dropout = self.params.dropout
         return draw_masks(
             self._generator("dropout", step),
-            DropoutRates(dropout.embedding, dropout.between_layers, dropout.output),
+            DropoutRates(dropout.embedding, dropout.recurrent_weights, dropout.between_layers, dropout.output),
             num_steps=1 if dropout.style == "locked" else num_time_steps,
             batch_size=self.params.batch_size,
             rows=self.batches.rows,
@@ -195,7 +201,7 @@ class Learner:
             ids_BT = torch.zeros((self.num_rows, self.params.context_len), dtype=torch.int64)
             logits_BTV, _ = self.distributed(ids_BT.to(self.processes.device), self.state, None)
             self.processes.backward(logits_BTV.sum() * 0.0)
-            self.optimizer.zero_grad()
+            self.model.zero_grad()
 
 
 def _fresh_model(shape: ModelShape, params: ModelParams, seed: int) -> CharLSTM:

@@ -53,7 +53,8 @@ class CharLSTM(nn.Module):
         for index, layer in enumerate(self.layers):
             if masks and index > 0:
                 x_TBF = _mask(x_TBF, masks.between_layers[index - 1])
-            x_TBF, last_state = layer(x_TBF, LSTMState(state.hidden[index], state.cell[index]))
+            dropped = masks.recurrent_weights[index] if masks else None
+            x_TBF, last_state = layer(x_TBF, LSTMState(state.hidden[index], state.cell[index]), dropped)
             last_states.append(last_state)
         logits_TBV = self.head(_mask(x_TBF, masks.output if masks else None))
         hidden, cell = zip(*last_states, strict=True)

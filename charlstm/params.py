@@ -77,8 +77,16 @@ class DropoutParams(Section):
 
     style: Literal["locked", "elementwise"]
     embedding: Rate
+    recurrent_weights: Rate
     between_layers: Rate
     output: Rate
+
+
+class MuonParams(Section):
+    """Used where `optimizer` is muon."""
+
+    learning_rate: PositiveFloat
+    momentum: Rate
 
 
 class TrainParams(Section):
@@ -93,6 +101,8 @@ class TrainParams(Section):
     window_stride: PositiveInt
     state_reset_probability: Rate
     epochs: PositiveInt
+    optimizer: Literal["adamw", "muon"]
+    muon: MuonParams
     learning_rate: PositiveFloat
     final_learning_rate_fraction: Fraction
     warmup_steps: NonNegativeInt

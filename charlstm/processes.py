@@ -101,10 +101,12 @@ class Processes:
         """Whether matrices are multiplied in bf16."""
         return bool(self._accelerator.mixed_precision == "bf16")
 
-    def distribute(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+    def distribute(
+        self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+    ) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
         """The same, but gradients are averaged over processes in `backward`, and forward runs in this precision."""
-        trained, optimizer = self._accelerator.prepare(model, optimizer)
-        return trained, optimizer
+        trained, *prepared = self._accelerator.prepare(model, *optimizers)
+        return trained, prepared
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss`."""

@@ -16,14 +16,15 @@ from charlstm.learner import Learner
 def take(learner: Learner) -> dict[str, Tensor]:
     """All that a later start needs, as copies on the CPU. Collective: each process holds some rows of the state."""
     moments = {
-        f"{index}.{name}": value
-        for index, values in learner.optimizer.state_dict()["state"].items()
+        f"{place}.{index}.{name}": value
+        for place, optimizer in enumerate(learner.optimizers)
+        for index, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
     }
     rooms = {
         "model": learner.model.state_dict(),
         "average": learner.average.state_dict(),
-        "optimizer": moments,
+        "optimizers": moments,
         "state": {name: _gather_rows(learner, part) for name, part in learner.state._asdict().items()},
     }
     return {
@@ -41,12 +42,13 @@ def restore(learner: Learner, tensors: Mapping[str, Tensor]) -> None:
 
     learner.model.load_state_dict(room("model"))
     learner.average.load_state_dict(room("average"))
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key, value in room("optimizer").items():
-        index, _, name = key.partition(".")
-        moments.setdefault(int(index), {})[name] = value
-    groups = learner.optimizer.state_dict()["param_groups"]
-    learner.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    for place, optimizer in enumerate(learner.optimizers):
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in room(f"optimizers.{place}").items():
+            index, _, name = key.partition(".")
+            moments.setdefault(int(index), {})[name] = value
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
     state = (room("state")[name] for name in LSTMState._fields)
     learner.state = LSTMState(*(part[:, learner.batches.rows].to(learner.processes.device) for part in state))
 

@@ -5,7 +5,8 @@ from charlstm.batches import rows_of
 from charlstm.dropout import DropoutMasks, DropoutRates, draw_masks
 
 SIZES = {"batch_size": 10, "embedding_size": 40, "hidden_size": 50, "num_layers": 3}
-RATES = DropoutRates(0.1, 0.2, 0.4)
+NOTHING = DropoutMasks(None, (None, None, None), (None, None), None)
+RATES = DropoutRates(0.1, 0.3, 0.2, 0.4)
 
 
 def masks(rows: slice, num_steps: int = 1, rates: DropoutRates = RATES) -> DropoutMasks:
@@ -18,6 +19,7 @@ def test_masks_do_not_depend_on_the_number_of_processes(world_size: int) -> None
     parts = [masks(rows_of(rank, world_size, 10)) for rank in range(world_size)]
     assert torch.equal(torch.cat([part.embedding for part in parts], dim=1), whole.embedding)
     assert torch.equal(torch.cat([part.between_layers[1] for part in parts], dim=1), whole.between_layers[1])
+    assert all(torch.equal(part.recurrent_weights[2], whole.recurrent_weights[2]) for part in parts)
     assert torch.equal(torch.cat([part.output for part in parts], dim=1), whole.output)
 
 
@@ -27,7 +29,10 @@ def test_values_keep_the_mean_and_the_rate() -> None:
     assert mask.unique().tolist() == pytest.approx([0, 1 / 0.6])
     assert (mask == 0).float().mean() == pytest.approx(0.4, abs=0.01)
     assert mask.mean() == pytest.approx(1.0, abs=0.02)
+    weights = masks(slice(0, 10)).recurrent_weights[0]
+    assert weights.shape == (200, 50)
+    assert (weights == 0).float().mean() == pytest.approx(0.3, abs=0.02)
 
 
 def test_a_rate_of_zero_is_no_mask() -> None:
-    assert masks(slice(0, 10), rates=DropoutRates(0, 0, 0)) == DropoutMasks(None, (None, None), None)
+    assert masks(slice(0, 10), rates=DropoutRates(0, 0, 0, 0)) == NOTHING

@@ -7,6 +7,7 @@ from charlstm.layers import FusedLayer, GatesLayer
 from charlstm.model import CharLSTM, ModelShape, initial_weights
 
 SHAPE = ModelShape(vocab_size=11, embedding_size=5, hidden_size=7, num_layers=3)
+NO_MASKS = DropoutMasks(None, (None, None, None), (None, None), None)
 
 
 def make(implementation: str, seed: int = 0) -> CharLSTM:
@@ -20,12 +21,16 @@ def ids(num_rows: int = 4, length: int = 9) -> torch.Tensor:
     return torch.randint(0, SHAPE.vocab_size, (num_rows, length), generator=torch.Generator().manual_seed(1))
 
 
-def test_implementations_are_the_same_function_with_the_same_gradients() -> None:
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_implementations_are_the_same_function_with_the_same_gradients(is_masked: bool) -> None:
     gates, fused = make("gates"), make("fused")
+    mask = torch.rand(28, 7, generator=torch.Generator().manual_seed(2)).double().round() * 2
+    masks = NO_MASKS._replace(recurrent_weights=(None, mask, mask.flip(0))) if is_masked else None
     assert isinstance(gates.layers[0], GatesLayer) and isinstance(fused.layers[0], FusedLayer)
     results = []
     for model in (gates, fused):
-        logits_BTV, state = model(ids())
+        logits_BTV, state = model(ids(), masks=masks)
+        assert is_masked != torch.equal(logits_BTV, model(ids())[0])
         logits_BTV.logsumexp(-1).sum().backward()
         results.append((logits_BTV, *state))
         for weight in model.parameters():
@@ -73,9 +78,7 @@ def test_detached_state_stops_back_propagation() -> None:
 def test_each_mask_is_applied(place: str) -> None:
     model = make("fused")
     off = torch.zeros(1, 4, SHAPE.embedding_size if place == "embedding" else SHAPE.hidden_size).double()
-    masks = DropoutMasks(None, (None, None), None)._replace(
-        **{place: (off, None) if place == "between_layers" else off}
-    )
+    masks = NO_MASKS._replace(**{place: (off, None) if place == "between_layers" else off})
     logits_BTV, _ = model(ids(), masks=masks)
     other_BTV, _ = model((ids() + 1) % SHAPE.vocab_size, masks=masks)
     torch.testing.assert_close(logits_BTV, other_BTV)  # nothing of the input passes an all-zero mask

@@ -1,0 +1,78 @@
+"""What each means is worth: the default recipe with one thing changed, at the same number of epochs and at equal time.
+
+Usage: python -m benchmarks.ablation [--show]
+
+Needs the encoded corpus (`dvc repro encode`) and about two minutes a row. Finished trainings are kept in
+`benchmarks/records/trials.jsonl` and not repeated; `--show` prints what is there. Losses are windowed_100, which is what
+is measured after every epoch; "equal time" is where a change's curve stands at the default recipe's training time.
+"""
+
+import argparse
+import sys
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from benchmarks.trials import Trial, run
+
+DEFAULT = Trial(("recipe=quick",))
+MEANS = {
+    "Muon for the LSTM's matrices (Jordan et al. 2024)": ("AdamW for all", "train.optimizer=adamw"),
+    "momentum 0.9": ("0.95", "train.muon.momentum=0.95"),
+    "moving average of the weights": ("off", "train.ema_decay=0"),
+    "carried state, streams": ("windows of 64 from zero states", "train.batching=windows", "train.window_stride=64"),
+    "state resets 0.05": ("none", "train.state_reset_probability=0"),
+    "locked dropout (Gal & Ghahramani 2016)": ("a mask for each time step", "train.dropout.style=elementwise"),
+    "dropout on the output": ("none", "train.dropout.output=0"),
+    "dropout on the embedding": ("none", "train.dropout.embedding=0"),
+    "no dropout of recurrent weights": ("0.2 (Merity et al. 2018)", "train.dropout.recurrent_weights=0.2"),
+    "cosine to 1 %": ("constant rate", "train.final_learning_rate_fraction=1"),
+    "warm-up of 100 steps": ("none", "train.warmup_steps=0"),
+    "weight decay 0.01": ("none", "train.weight_decay=0"),
+    "forget gate bias 1 (Jozefowicz et al. 2015)": ("0", "model.forget_gate_bias=0"),
+    "gradient clipping at 1": ("none", "train.gradient_clip_norm=null"),
+    "batch of 32 rows": ("64, rates and all", "train.batch_size=64"),
+    "64 characters back in time": ("128", "train.context_len=128"),
+    "one layer": ("two, of 256", "model.num_layers=2", "model.hidden_size=256"),
+    "bf16": ("fp32", "train.precision=fp32"),
+}
+
+
+def main() -> int:
+    """Train what is missing and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--show", action="store_true", help="print what is recorded, train nothing")
+    is_shown = parser.parse_args().show
+    console = Console(highlight=False, soft_wrap=True)
+
+    def record(trial: Trial) -> pd.Series | None:
+        return trial.record() if is_shown else run(trial, console)
+
+    default = record(DEFAULT)
+    if default is None:
+        console.print("no training of the default recipe is recorded: run this without --show")
+        return 1
+    lines = [
+        "| the default has | instead | after as many epochs | at equal time | seconds |",
+        "|---|---|---|---|---|",
+        f"| (all of it) | | {default['windowed_100']:.4f} | | {default['train_seconds']:.0f} |",
+    ]
+    for means, (instead, *overrides) in MEANS.items():
+        found = record(Trial((*DEFAULT.overrides, *overrides)))
+        if found is not None:
+            lines.append(f"| {means} | {instead} | {_difference(found, default)} |")
+    console.print("\n".join(lines))
+    return 0
+
+
+def _difference(found: pd.Series, default: pd.Series) -> str:
+    at_end = found["windowed_100"] - default["windowed_100"]
+    seconds_an_epoch = found["train_seconds"] / found["epochs"]
+    times = seconds_an_epoch * np.arange(1, found["epochs"] + 1)
+    at_time = np.interp(default["train_seconds"], times, found["by_epoch"]) - default["windowed_100"]
+    return f"{at_end:+.4f} | {at_time:+.4f} | {found['train_seconds']:.0f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""Whole trainings of recipes and of changes to them, each kept as one line of `benchmarks/records/trials.jsonl`.
+
+A trial is what `dvc exp run -S ...` would train, by the same code, without the stages around it: composed from
+`conf/`, trained on the encoded corpus, measured under every protocol. An interrupted one goes on where it was.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from accelerate.state import AcceleratorState
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from benchmarks.projects import ROOT
+from charlstm.checkpoint import CheckpointFolder
+from charlstm.evaluate import stateful, windowed
+from charlstm.history import EpochRow, StepRow, TextRow
+from charlstm.model import CharLSTM
+from charlstm.observer import Plan
+from charlstm.params import Params, validate
+from charlstm.processes import Processes
+from charlstm.progress import Progress
+from charlstm.train import Data, Result, fit
+from charlstm.vocab import Vocab, load_ids
+from pipeline.hardware import set_num_threads
+from pipeline.paths import load_paths
+
+RECORDS = ROOT / "benchmarks/records/trials.jsonl"
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+WINDOW_LENS = (100, 256)
+
+
+class Trial(NamedTuple):
+    """What to train: Hydra overrides, as `-S` has them, in their order; the seed is one of its own."""
+
+    overrides: tuple[str, ...]
+    seed: int = 1
+
+    def params(self) -> Params:
+        """All parameters, but for the texts after each epoch, which cost time and change nothing."""
+        return compose_params([*self.overrides, f"train.seed={self.seed}", "train.text_prompts=[]"])
+
+    def fingerprint(self) -> str:
+        """A hash of what decides the result, so that a record does not outlive a change of its recipe."""
+        params = self.params()
+        return hashlib.sha256((params.model.model_dump_json() + params.train.model_dump_json()).encode()).hexdigest()[
+            :16
+        ]
+
+    def record(self) -> pd.Series | None:
+        """What was kept of it, if it was run."""
+        known = records()
+        found = known[known["fingerprint"] == self.fingerprint()]
+        return None if len(found) == 0 else found.iloc[-1]
+
+
+def compose_params(overrides: Sequence[str]) -> Params:
+    """The parameters that `dvc exp run -S ...` would write to `params.yaml`.
+
+    Raises:
+        ParamsError: the overrides make something impossible.
+    """
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        config = compose("config", list(overrides))
+    return validate(Params, OmegaConf.to_container(config, resolve=True), Path("conf/config.yaml"))
+
+
+def load_data() -> Data:
+    """What stage encode wrote."""
+    paths = load_paths(ROOT / "dvc.yaml")
+    vocab = Vocab.load(ROOT / paths.encoded / "vocab.json")
+    train_ids, val_ids = (load_ids(ROOT / paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
+    return Data(train_ids, val_ids, vocab)
+
+
+def run(trial: Trial, console: Console) -> pd.Series:
+    """The record of `trial`: trained and measured now, unless it was before."""
+    if (known := trial.record()) is not None:
+        return known
+    set_num_threads()
+    params, data = trial.params(), load_data()
+    watch = _Watch(console, f"{' '.join(trial.overrides)}, seed {trial.seed}")
+    folder = ROOT / ".charlstm" / f"trial-{trial.fingerprint()}"
+    AcceleratorState._reset_state(reset_partial_state=True)  # the trial before may have had another precision
+    processes = Processes(params.train.precision)
+    result = fit(
+        data, params.model, params.train, processes, [watch], CheckpointFolder(folder, SECONDS_BETWEEN_CHECKPOINTS)
+    )
+    record = {
+        "fingerprint": trial.fingerprint(),
+        "overrides": " ".join(trial.overrides),
+        "seed": trial.seed,
+        "epochs": len(result.epochs),
+        "num_parameters": result.num_parameters,
+        "train_seconds": round(result.train_seconds, 1),
+        **_losses(result, params, data),
+        "by_epoch": [row.val_nats_per_char for row in result.epochs],
+        "torch": torch.__version__,
+        "hardware": f"{processes.describe_device()}, {torch.get_num_threads()} threads",
+    }
+    RECORDS.parent.mkdir(exist_ok=True)
+    with RECORDS.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    return pd.Series(record)
+
+
+def records() -> pd.DataFrame:
+    """All that were kept, oldest first."""
+    if not RECORDS.exists():
+        return pd.DataFrame({"fingerprint": []})
+    return pd.read_json(RECORDS, lines=True)
+
+
+def _losses(result: Result, params: Params, data: Data) -> dict[str, float]:
+    model = CharLSTM(result.shape, params.model.implementation)
+    model.load_state_dict(result.weights)
+    model.eval()
+    losses = {f"windowed_{length}": windowed(model, data.val_ids, length) for length in WINDOW_LENS}
+    losses["stateful"] = stateful(model, data.val_ids)
+    return {protocol: round(loss.nats_per_char, 6) for protocol, loss in losses.items()}
+
+
+class _Watch:
+    """An observer that prints a line an epoch."""
+
+    def __init__(self, console: Console, name: str) -> None:
+        self._console, self._name = console, name
+
+    def on_start(self, plan: Plan, progress: Progress) -> None:
+        self._console.print(f"{self._name}: {plan.num_parameters:,} parameters, {plan.num_epochs} epochs")
+
+    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
+        pass
+
+    def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
+        self._console.print(
+            f"  epoch {row.epoch}: train {row.train_nats_per_char:.4f}, validation {row.val_nats_per_char:.4f}, "
+            f"{train_seconds:.0f} s"
+        )

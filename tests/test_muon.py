@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from charlstm.muon import Muon, orthogonalised
+
+
+def matrix(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+
+
+@pytest.mark.parametrize("shape", [(4, 24, 24), (4, 24, 8), (2, 8, 24)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_directions_stay_and_lengths_become_one(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    left, values, right = torch.linalg.svd(matrix(*shape), full_matrices=False)
+    assert values.max() / values.min() > 2
+    result = orthogonalised(matrix(*shape).to(dtype)).double()
+    middle = left.mT @ result @ right.mT
+    singular = middle.diagonal(dim1=1, dim2=2)
+    assert singular.min() > 0.5 and singular.max() < 1.3
+    assert (middle - torch.diag_embed(singular)).abs().max() < (1e-9 if dtype == torch.float64 else 0.05)
+
+
+def test_agrees_with_torch_on_one_gate() -> None:
+    ours, theirs = (torch.nn.Parameter(matrix(32, 16, dtype=torch.float32)) for _ in range(2))
+    options = {"momentum": 0.9, "weight_decay": 0.1}
+    optimizers = (
+        Muon([ours], 0.05, num_rows=32, dtype=torch.bfloat16, **options),
+        torch.optim.Muon([theirs], 0.05, nesterov=True, adjust_lr_fn="original", **options),
+    )
+    for step in range(5):
+        for weight, optimizer in zip((ours, theirs), optimizers, strict=True):
+            weight.grad = matrix(32, 16, dtype=torch.float32).roll(step, 0)
+            optimizer.step()
+    assert (ours - matrix(32, 16, dtype=torch.float32)).abs().max() > 0.05
+    torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)  # both multiply in bf16
+
+
+def test_stacked_gates_are_taken_one_by_one() -> None:
+    stacked = torch.nn.Parameter(matrix(12, 5))
+    gates = [torch.nn.Parameter(part.clone()) for part in stacked.detach().chunk(4)]
+    stacked.grad = matrix(12, 5).cos()
+    for gate, part in zip(gates, stacked.grad.chunk(4), strict=True):
+        gate.grad = part.clone()
+    for weights in ([stacked], gates):
+        Muon(weights, 0.1, momentum=0.5, weight_decay=0.0, num_rows=3, dtype=torch.float64).step()
+    torch.testing.assert_close(stacked, torch.cat(gates), atol=1e-12, rtol=0)
+
+
+def test_a_zero_gradient_changes_nothing() -> None:
+    assert torch.equal(orthogonalised(torch.zeros(1, 3, 3)), torch.zeros(1, 3, 3))
