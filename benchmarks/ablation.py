@@ -3,8 +3,8 @@
 Usage: python -m benchmarks.ablation [--show]
 
 Needs the encoded corpus (`dvc repro encode`) and about two minutes a row. Finished trainings are kept in
-`benchmarks/records/trials.jsonl` and not repeated; `--show` prints what is there. Losses are windowed_100, which is what
-is measured after every epoch; "equal time" is where a change's curve stands at the default recipe's training time.
+`benchmarks/records/trials.jsonl` and not repeated; `--show` prints what is there. Losses are windowed_100, which is
+measured after every epoch; "equal time" is where a change's curve stands at the default recipe's training time.
 """
 
 import argparse

@@ -27,6 +27,7 @@ OVERRIDE = {
     "train.early_stopping_epochs": None,
     "train.log_every_steps": 7,  # so that most checkpoints fall between two rows
     "train.dropout.output": 0.3,
+    "train.dropout.recurrent_weights": 0.2,
     "train.state_reset_probability": 0.05,
 }
 CHECKPOINT_SECONDS = "0.2"

@@ -26,6 +26,7 @@ OVERRIDE = {
     "train.early_stopping_epochs": None,
     "train.dropout.between_layers": 0.2,
     "train.dropout.output": 0.3,
+    "train.dropout.recurrent_weights": 0.2,
     "train.state_reset_probability": 0.1,
 }
 NUM_STEPS = 200
