@@ -19,6 +19,8 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 repro: $(INSTALLED) ## the main job: all six stages on tiny Shakespeare, then the result table
+	@test -z "$$(find conf -newer params.yaml)" || \
+		echo 'conf/ was edited after params.yaml was composed from it: `dvc exp run` composes it anew' >&2
 	dvc repro
 	@python -m pipeline.report
 

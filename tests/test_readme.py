@@ -61,13 +61,13 @@ def test_each_command_is_one_that_exists(command: str) -> None:
 
 
 def test_the_tree_is_the_tree() -> None:
-    tree = re.search(r"^```text\n(params.yaml .*?)^```", README, re.MULTILINE | re.DOTALL)
+    tree = re.search(r"^```text\n(conf/ .*?)^```", README, re.MULTILINE | re.DOTALL)
     assert tree is not None
     shown = set(re.findall(r"\b\w+\.(?:py|yaml)\b", tree[1]))
     shown_folders = set(re.findall(r"^(\w+)/", tree[1], re.MULTILINE))
     files = {file.name for room in ROOMS for file in (ROOT / room).glob("*.py")} - {"__init__.py"}
     assert shown == files | {"params.yaml", "dvc.yaml"}
-    assert shown_folders == {*ROOMS, "benchmarks", "cluster", "tests"}
+    assert shown_folders == {*ROOMS, "benchmarks", "cluster", "conf", "tests"}
 
 
 def committed(path: str) -> dict[str, Any]:

@@ -1,0 +1,197 @@
+"""How fast training steps are, against a plain loop and against the machine; and where the time of a step goes.
+
+Usage: python -m benchmarks.training
+
+Needs the encoded corpus (`dvc repro encode`). All variants of a size take turns, so that a noisy machine disturbs all
+alike; figures are medians. Every variant has AdamW and a gradient clip; ours have dropout and the moving average, too.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from accelerate.state import AcceleratorState
+from rich.console import Console
+from torch import nn
+
+from benchmarks.trials import compose_params, load_data
+from charlstm import learner as learner_module
+from charlstm.learner import Learner
+from charlstm.processes import Processes
+from pipeline.hardware import set_num_threads
+
+NUM_ROUNDS = 9
+NUM_PROFILED_STEPS = 60
+NUM_WARM_UP_STEPS = 10
+GEMM_SIZE = 2048
+
+
+class Size(NamedTuple):
+    """A model, and the batch that it is trained with."""
+
+    num_layers: int
+    hidden_size: int
+    batch_size: int
+    context_len: int
+
+    def __str__(self) -> str:
+        return f"{self.num_layers}×{self.hidden_size}, {self.batch_size} × {self.context_len}"
+
+
+SIZES = [Size(2, 256, 64, 100), Size(1, 384, 32, 64), Size(1, 512, 32, 64), Size(2, 512, 32, 100)]
+OURS = {
+    "`gates`, fp32": ("gates", "fp32"),
+    "`fused`, fp32": ("fused", "fp32"),
+    "`fused`, bf16": ("fused", "bf16"),
+}
+
+
+def main() -> int:
+    """Measure and print two Markdown tables."""
+    set_num_threads()
+    console = Console(highlight=False, soft_wrap=True)
+    peaks = {name: _gemm_peak(dtype) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
+    console.print(
+        f"products of {GEMM_SIZE}×{GEMM_SIZE} matrices, {torch.get_num_threads()} threads: "
+        + ", ".join(f"{peak:,.0f} GFLOP/s in {name}" for name, peak in peaks.items())
+    )
+    console.print("\n| size | variant | characters a second | against the plain loop | of the products' peak |")
+    console.print("|---|---|---|---|---|")
+    for size in SIZES:
+        steps: dict[str, Callable[[], Any]] = {"plain `nn.LSTM` loop, fp32": _plain_loop(size)}
+        learners = {name: _learner(size, *kind) for name, kind in OURS.items()}
+        steps |= {name: _take_steps(learner) for name, learner in learners.items()}
+        seconds = _take_turns(steps)
+        num_chars = size.batch_size * size.context_len
+        num_flops = 6 * learners["`fused`, fp32"].model.num_parameters() * num_chars
+        plain, *_ = seconds.values()
+        for name, value in seconds.items():
+            share = num_flops / value / 1e9 / peaks[name[-4:]]
+            console.print(
+                f"| {size} | {name} | {num_chars / value:,.0f} | {plain / value:.2f}× | {100 * share:.0f} % |"
+            )
+    console.print("\n| part of a step of `quick` | milliseconds | share |\n|---|---|---|")
+    parts, total = _profile(_default_learner())
+    for name, value in [*parts.items(), ("everything else", total - sum(parts.values()))]:
+        console.print(f"| {name} | {1000 * value:.2f} | {100 * value / total:.1f} % |")
+    return 0
+
+
+def _plain_loop(size: Size) -> Callable[[], None]:
+    """What somebody would write in one file."""
+    ids, vocab_size = torch.from_numpy(load_data().train_ids.astype("int64")), len(load_data().vocab)
+    embedding = nn.Embedding(vocab_size, 128)
+    lstm = nn.LSTM(128, size.hidden_size, size.num_layers, batch_first=True, dropout=0.1 * (size.num_layers > 1))
+    head = nn.Linear(size.hidden_size, vocab_size)
+    weights = [*embedding.parameters(), *lstm.parameters(), *head.parameters()]
+    optimizer = torch.optim.Adam(weights, lr=1e-3)
+
+    def step() -> None:
+        starts = torch.randint(len(ids) - size.context_len - 1, (size.batch_size, 1))
+        x_BT = ids[starts + torch.arange(size.context_len)]
+        y_BT = ids[starts + torch.arange(size.context_len) + 1]
+        optimizer.zero_grad()
+        logits_BTV = head(lstm(embedding(x_BT))[0])
+        loss = nn.functional.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten())
+        loss.backward()
+        nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        loss.item()
+
+    return step
+
+
+def _learner(size: Size, implementation: str, precision: str) -> Learner:
+    return _make(
+        f"model.implementation={implementation}",
+        f"train.precision={precision}",
+        f"model.num_layers={size.num_layers}",
+        f"model.hidden_size={size.hidden_size}",
+        f"train.batch_size={size.batch_size}",
+        f"train.context_len={size.context_len}",
+        "train.optimizer=adamw",
+    )
+
+
+def _default_learner() -> Learner:
+    return _make()
+
+
+def _make(*overrides: str) -> Learner:
+    params, data = compose_params(overrides), load_data()
+    AcceleratorState._reset_state(reset_partial_state=True)  # the one before may have had another precision
+    processes = Processes(params.train.precision)
+    return Learner(data.train_ids, len(data.vocab), params.model, params.train, processes)
+
+
+def _take_steps(learner: Learner) -> Callable[[], None]:
+    numbers = iter(range(learner.batches.steps_per_epoch))
+
+    def step() -> None:
+        number = next(numbers)
+        learner.take_step(number, 1, number)
+
+    return step
+
+
+def _take_turns(steps: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """The median seconds of a step of each; the first round warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(NUM_ROUNDS + 1):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+
+
+def _profile(learner: Learner) -> tuple[dict[str, float], float]:
+    """Mean seconds of the parts of a step, and of the whole."""
+    parts: dict[str, float] = {}
+
+    def watch(owner: Any, name: str, part: str) -> None:  # noqa: ANN401  # a module or any object
+        function = getattr(owner, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            started = time.perf_counter()
+            result = function(*args, **kwargs)
+            parts[part] = parts.get(part, 0.0) + time.perf_counter() - started
+            return result
+
+        setattr(owner, name, timed)
+
+    take = _take_steps(learner)
+    for _ in range(NUM_WARM_UP_STEPS):
+        take()
+    watch(learner.batches, "batch", "data")
+    watch(learner, "masks", "dropout masks")
+    watch(learner, "distributed", "forward")
+    watch(learner_module, "summed_nats", "loss")
+    watch(learner.processes, "backward", "backward")
+    watch(learner.processes, "clip_gradients", "clipping")
+    for optimizer, name in zip(learner.optimizers, ("AdamW", "Muon"), strict=True):
+        watch(optimizer, "step", name)
+    watch(learner.average, "update_parameters", "moving average")
+    started = time.perf_counter()
+    for _ in range(NUM_PROFILED_STEPS):
+        take()
+    total = (time.perf_counter() - started) / NUM_PROFILED_STEPS
+    return {name: value / NUM_PROFILED_STEPS for name, value in parts.items()}, total
+
+
+def _gemm_peak(dtype: torch.dtype) -> float:
+    """GFLOP/s of a large square product, the best of several."""
+    left, right = (torch.randn(GEMM_SIZE, GEMM_SIZE).to(dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(NUM_ROUNDS):
+        started = time.perf_counter()
+        left @ right
+        best = min(best, time.perf_counter() - started)
+    return 2 * GEMM_SIZE**3 / best / 1e9
+
+
+if __name__ == "__main__":
+    sys.exit(main())
