@@ -105,7 +105,7 @@ def _fetch(source: str, folder: Path, show_progress: bool) -> Path:
     if scheme not in ("", "file", "http", "https"):
         raise ValueError(f"expected a path or an http(s) URL, got the protocol {scheme}")
     if scheme in ("", "file"):
-        path = Path(source.removeprefix("file://"))
+        path = Path(source.removeprefix("file://")).expanduser()
         path.open("rb").close()  # missing or unreadable: an OSError that says so
         return path
     registry = pooch.create(

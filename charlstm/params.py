@@ -199,6 +199,8 @@ def _describe(error: Any) -> str:  # noqa: ANN401  # pydantic_core.ErrorDetails,
             return f"{name} is missing"
         case "extra_forbidden":
             return f"{name} is not a parameter"
+        case "tuple_type":
+            return f"{name} should be a list, got {json.dumps(error['input'], default=str)[:60]}"
         case _:
             message = error["msg"].replace("Input should be", "should be")
             return f"{name} {message}, got {json.dumps(error['input'], default=str)[:60]}"

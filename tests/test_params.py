@@ -42,6 +42,7 @@ def test_all_mistakes_are_told_at_once_by_name(tmp_path: Path) -> None:
     text = replaced(text, "epochs", "epochs: -1")
     text = replaced(text, "hidden_size", "hidden_size: 512.5")
     text = replaced(text, "top_p", "top_p: 1.5")
+    text = text.replace("  temperatures:\n  - 0.5\n  - 0.8\n  - 1.0\n", "  temperatures: 0.8\n")
     text = text.replace("  seeds:\n  - 1\n  - 2\n", "  seeds: [1, '2']\n")
     with pytest.raises(ParamsError) as caught:
         load(tmp_path, text)
@@ -52,6 +53,7 @@ def test_all_mistakes_are_told_at_once_by_name(tmp_path: Path) -> None:
         "train.epochs should be greater than 0, got -1",
         "model.hidden_size should be a valid integer, got 512.5",
         "sample.top_p should be less than or equal to 1, got 1.5",
+        "sample.temperatures should be a list, got 0.8",
         'sample.seeds.1 should be a valid integer, got "2"',
     ):
         assert part in message
