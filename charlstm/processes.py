@@ -37,7 +37,8 @@ class Processes:
 
     Raises:
         Interrupted: the others did not come.
-        TrainingError: Accelerate is configured for something that would share out the weights, too.
+        TrainingError: Accelerate is configured for something that would share out the weights, too, or `compression`
+            does not work on these devices.
     """
 
     def __init__(self, precision: str, *, compression: str = "none", timeout_seconds: float = 60.0) -> None:
@@ -67,6 +68,8 @@ class Processes:
                 f"Accelerate is configured for {kind.value}, which shares out weights; each process of charlstm has "
                 "them all: answer no to it in `accelerate config`"
             )
+        if compression == "bf16" and self.count > 1 and self.device.type != "cuda":
+            raise TrainingError("train.gradient_compression: bf16 needs NCCL, and so GPUs; fp16 or none work here")
 
     @property
     def rank(self) -> int:

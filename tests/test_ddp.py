@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from projects import TORCHRUN_2, run_stage, run_stages
 
 from benchmarks.projects import write_params
@@ -48,6 +49,20 @@ def test_two_processes_have_the_losses_of_one(
         assert store.execute("select count(*), min(status) from runs").fetchall() == [(1, "FINISHED")]
         tags = dict(store.execute("select key, value from tags").fetchall())
     assert tags["num_processes"] == "2"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("compression", "is_possible"), [("fp16", True), ("bf16", torch.cuda.is_available())])
+def test_gradients_may_be_compressed(encoded: Path, tmp_path: Path, compression: str, is_possible: bool) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(encoded, project)
+    write_params(project, {"train.gradient_compression": compression})
+    done = run_stage(project, "train", TORCHRUN_2)
+    if is_possible:
+        assert done.returncode == 0, done.stderr
+        assert step_losses(project)[-1] < step_losses(project)[0]
+    else:
+        assert "train.gradient_compression: bf16 needs NCCL, and so GPUs; fp16 or none work here" in done.stderr
 
 
 def test_more_processes_than_rows_is_one_clear_line(encoded: Path, tmp_path: Path) -> None:
