@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from projects import run_stage
+from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 
 from charlstm.checksums import sums_of, write_sums
@@ -23,6 +24,19 @@ def replace(name: str, old: str, new: str) -> Spoil:
         text = (folder / name).read_text()
         assert old in text
         (folder / name).write_text(text.replace(old, new))
+
+    return spoil
+
+
+def param(name: str, value: object) -> Spoil:
+    """Another value for one parameter, by dotted name."""
+
+    def spoil(folder: Path) -> None:
+        yaml, (section, key) = YAML(), name.split(".")
+        document = yaml.load(folder / "params.yaml")
+        assert key in document[section]
+        document[section][key] = value
+        yaml.dump(document, folder / "params.yaml")
 
     return spoil
 
@@ -95,8 +109,8 @@ WRONG_HASH = "f" * 64
 CASES = [
     ("download", remove("text.txt"), "text.txt: No such file or directory"),
     ("download", folder_instead("text.txt"), "text.txt: Is a directory"),
-    ("download", replace("params.yaml", "  sha256: ", f"  sha256: {WRONG_HASH} #"), f"expected SHA-256 {WRONG_HASH}, found"),
-    ("download", replace("params.yaml", "source: text.txt", "source: gopher://x/y"), "expected a path or an http(s) URL, got the protocol gopher"),
+    ("download", param("download.sha256", WRONG_HASH), f"expected SHA-256 {WRONG_HASH}, found"),
+    ("download", param("download.source", "gopher://x/y"), "expected a path or an http(s) URL, got the protocol gopher"),
     ("download", file_instead_of_folder("Datasets"), "Datasets"),
     ("split", remove(CORPUS), f"{CORPUS}: no such file"),
     ("split", write(CORPUS, b""), f"{CORPUS}: damaged, or of another run: shakespear.txt.sha256 expects SHA-256"),
@@ -108,11 +122,11 @@ CASES = [
     ("train", remove("params.yaml"), "params.yaml: cannot read the parameters: No such file"),
     ("train", remove("dvc.yaml"), "dvc.yaml: cannot read the parameters: No such file"),
     ("train", replace("params.yaml", "  epochs:", "  epoch:"), "train.epochs is missing; train.epoch is not a parameter"),
-    ("train", replace("params.yaml", "hidden_size: 16", "hidden_size: sixteen"), 'model.hidden_size should be a valid integer, got "sixteen"'),
-    ("train", replace("params.yaml", "batch_size: 4", "batch_size: -4"), "train.batch_size should be greater than 0, got -4"),
-    ("train", replace("params.yaml", "learning_rate: 0.004", "learning_rate: .nan"), "train.learning_rate"),
-    ("train", replace("params.yaml", "context_len: 16", "context_len: 5000"), "a batch_size of 1 or a context_len of 1349 would fit"),
-    ("train", replace("params.yaml", "batching: streams", "batching: rivers"), "train.batching should be 'streams' or 'windows', got \"rivers\""),
+    ("train", param("model.hidden_size", "sixteen"), 'model.hidden_size should be a valid integer, got "sixteen"'),
+    ("train", param("train.batch_size", -4), "train.batch_size should be greater than 0, got -4"),
+    ("train", param("train.learning_rate", float("nan")), "train.learning_rate should be"),
+    ("train", param("train.context_len", 5000), "a batch_size of 1 or a context_len of 1349 would fit"),
+    ("train", param("train.batching", "rivers"), "train.batching should be 'streams' or 'windows', got \"rivers\""),
     ("train", remove(IDS), f"{IDS}: cannot read encoded text: No such file"),
     ("train", cut(IDS), f"{IDS}: damaged, or of another run"),
     ("train", write("Datasets/encoded/SHA256SUMS", b"x\n"), "SHA256SUMS: expected a SHA-256, two spaces and a name"),
@@ -124,8 +138,8 @@ CASES = [
     ("evaluate", bigger_vocabulary, "vocab.json: damaged, or of another model"),
     ("evaluate", cut(f"{MODEL}/config.json"), "config.json: expected the sizes and hashes"),
     ("evaluate", write("artifacts/train/history.csv", b"epoch\n1\n"), "history.csv: damaged, or of another run"),
-    ("sample", replace("params.yaml", "- 'def '", "- 'def ☃'"), "the prompt 'def ☃' has characters that the model never saw: '☃' (U+2603, 1 times)"),
-    ("sample", replace("params.yaml", "top_p: 0.98", "top_p: 0"), "sample.top_p should be greater than 0, got 0"),
+    ("sample", param("sample.prompts", ["def ☃"]), "the prompt 'def ☃' has characters that the model never saw: '☃' (U+2603, 1 times)"),
+    ("sample", param("sample.top_p", 0), "sample.top_p should be greater than 0, got 0"),
     ("sample", folder_instead(f"{MODEL}/vocab.json"), "vocab.json: cannot read the model: Is a directory"),
     ("report", remove("artifacts/train/metrics.json"), "metrics.json: no results yet"),
 ]  # fmt: skip
