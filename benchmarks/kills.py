@@ -43,6 +43,7 @@ def main() -> int:
     arguments = parser.parse_args()
     chance, console = random.Random(arguments.seed), Console(highlight=False, soft_wrap=True)
     moments = {"starting": 0, "training": 0, "writing": 0, "finished before": 0}
+    kills_each = min(KILLS_PER_TRAINING, -(-arguments.count // len(WORLDS)))  # so that each number has its turn
     num_kills = num_trainings = num_wrong = num_torn = 0
     with tempfile.TemporaryDirectory(prefix="charlstm-kills-") as name:
         folder = Path(name)
@@ -58,7 +59,7 @@ def main() -> int:
             world = WORLDS[num_trainings % len(WORLDS)]
             project, log = folder / f"training-{num_trainings}", folder / f"log-{num_trainings}"
             shutil.copytree(template, project)
-            for _ in range(min(KILLS_PER_TRAINING, arguments.count - num_kills)):
+            for _ in range(min(kills_each, arguments.count - num_kills)):
                 moments[_start_and_kill(project, world, log, chance)] += 1
                 num_kills += 1
                 num_torn += len(list(project.glob(".charlstm/*/.step-*")))
