@@ -2,11 +2,18 @@
 
 A trial is what `dvc exp run -S ...` would train, by the same code, without the stages around it: composed from
 `conf/`, trained on the encoded corpus, measured under every protocol. An interrupted one goes on where it was.
+
+Usage: python -m benchmarks.trials OVERRIDE... [--seed 1]
+
+As a command it trains one, e.g. `python -m benchmarks.trials recipe=quick train.dropout.output=0.3`, for a search; what
+it finds goes to `benchmarks/records/search.jsonl`, the dead ends too.
 """
 
+import argparse
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,18 +30,21 @@ from charlstm.checkpoint import CheckpointFolder
 from charlstm.evaluate import stateful, windowed
 from charlstm.history import EpochRow, StepRow, TextRow
 from charlstm.model import CharLSTM
+from charlstm.model_folder import load_model, save_model
 from charlstm.observer import Plan
 from charlstm.params import Params, validate
 from charlstm.processes import Processes
 from charlstm.progress import Progress
-from charlstm.train import Data, Result, fit
-from charlstm.vocab import Vocab, load_ids
+from charlstm.train import Data, fit
+from charlstm.vocab import Ids, Vocab, load_ids
 from pipeline.hardware import set_num_threads
 from pipeline.paths import load_paths
 
 RECORDS = ROOT / "benchmarks/records/trials.jsonl"
+SEARCH_RECORDS = ROOT / "benchmarks/records/search.jsonl"
+ROOM = ROOT / "build/trials"  # checkpoints of what is under way, and the weights of what is done
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
-WINDOW_LENS = (100, 256)
+WINDOW_LENS = (64, 100, 256)
 
 
 class Trial(NamedTuple):
@@ -54,9 +64,11 @@ class Trial(NamedTuple):
             :16
         ]
 
-    def record(self) -> pd.Series | None:
+    def record(self, file: Path = RECORDS) -> pd.Series | None:
         """What was kept of it, if it was run."""
-        known = records()
+        if not file.exists():
+            return None
+        known = pd.read_json(file, lines=True, dtype={"fingerprint": str})
         found = known[known["fingerprint"] == self.fingerprint()]
         return None if len(found) == 0 else found.iloc[-1]
 
@@ -80,19 +92,22 @@ def load_data() -> Data:
     return Data(train_ids, val_ids, vocab)
 
 
-def run(trial: Trial, console: Console) -> pd.Series:
+def run(trial: Trial, console: Console, file: Path = RECORDS) -> pd.Series:
     """The record of `trial`: trained and measured now, unless it was before."""
-    if (known := trial.record()) is not None:
+    if (known := trial.record(file)) is not None:
         return known
     set_num_threads()
     params, data = trial.params(), load_data()
     watch = _Watch(console, f"{' '.join(trial.overrides)}, seed {trial.seed}")
-    folder = ROOT / ".charlstm" / f"trial-{trial.fingerprint()}"
+    folder = ROOM / trial.fingerprint()
     AcceleratorState._reset_state(reset_partial_state=True)  # the trial before may have had another precision
     processes = Processes(params.train.precision)
     result = fit(
         data, params.model, params.train, processes, [watch], CheckpointFolder(folder, SECONDS_BETWEEN_CHECKPOINTS)
     )
+    model_folder = ROOM / f"{trial.fingerprint()}-model"
+    save_model(model_folder, result.weights, result.shape, data.vocab)
+    model, _, _ = load_model(model_folder, params.model.implementation)
     record = {
         "fingerprint": trial.fingerprint(),
         "overrides": " ".join(trial.overrides),
@@ -100,32 +115,32 @@ def run(trial: Trial, console: Console) -> pd.Series:
         "epochs": len(result.epochs),
         "num_parameters": result.num_parameters,
         "train_seconds": round(result.train_seconds, 1),
-        **_losses(result, params, data),
+        **losses(model, data.val_ids),
         "by_epoch": [row.val_nats_per_char for row in result.epochs],
         "torch": torch.__version__,
         "hardware": f"{processes.describe_device()}, {torch.get_num_threads()} threads",
     }
-    RECORDS.parent.mkdir(exist_ok=True)
-    with RECORDS.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    file.parent.mkdir(exist_ok=True)
+    with file.open("a") as lines:
+        lines.write(json.dumps(record) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     return pd.Series(record)
 
 
-def records() -> pd.DataFrame:
-    """All that were kept, oldest first."""
-    if not RECORDS.exists():
-        return pd.DataFrame({"fingerprint": []})
-    return pd.read_json(RECORDS, lines=True)
+def trained_model(trial: Trial, console: Console) -> CharLSTM:
+    """The model of `trial`; it is trained again where only its record is known."""
+    folder = ROOM / f"{trial.fingerprint()}-model"
+    if not folder.exists():
+        run(trial, console, ROOM / "again.jsonl")
+    model, _, _ = load_model(folder, "fused")
+    return model
 
 
-def _losses(result: Result, params: Params, data: Data) -> dict[str, float]:
-    model = CharLSTM(result.shape, params.model.implementation)
-    model.load_state_dict(result.weights)
-    model.eval()
-    losses = {f"windowed_{length}": windowed(model, data.val_ids, length) for length in WINDOW_LENS}
-    losses["stateful"] = stateful(model, data.val_ids)
-    return {protocol: round(loss.nats_per_char, 6) for protocol, loss in losses.items()}
+def losses(model: CharLSTM, val_ids: Ids) -> dict[str, float]:
+    """Nats per character under every static protocol."""
+    found = {f"windowed_{length}": windowed(model, val_ids, length) for length in WINDOW_LENS}
+    found["stateful"] = stateful(model, val_ids)
+    return {protocol: round(loss.nats_per_char, 6) for protocol, loss in found.items()}
 
 
 class _Watch:
@@ -145,3 +160,18 @@ class _Watch:
             f"  epoch {row.epoch}: train {row.train_nats_per_char:.4f}, validation {row.val_nats_per_char:.4f}, "
             f"{train_seconds:.0f} s"
         )
+
+
+def main() -> int:
+    """Train one trial of a search and keep its record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="+", metavar="OVERRIDE", help="as `dvc exp run -S` has them")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(run(Trial(tuple(arguments.overrides), arguments.seed), console, SEARCH_RECORDS).to_dict())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,6 +3,7 @@
 import math
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -45,7 +46,7 @@ def test_two_processes_have_the_losses_of_one(
     assert math.isclose(*vals, abs_tol=0.003)
     written = [sorted(str(file.relative_to(p)) for file in (p / "artifacts").rglob("*")) for p in (one, two)]
     assert written[0] == written[1]
-    with sqlite3.connect(two / "mlflow.db") as store:
+    with closing(sqlite3.connect(two / "mlflow.db")) as store:
         assert store.execute("select count(*), min(status) from runs").fetchall() == [(1, "FINISHED")]
         tags = dict(store.execute("select key, value from tags").fetchall())
     assert tags["num_processes"] == "2"

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -80,7 +81,7 @@ def test_samples_begin_with_their_prompts(trained: Path) -> None:
 
 
 def test_the_three_stages_share_one_run(trained: Path) -> None:
-    with sqlite3.connect(trained / "mlflow.db") as store:
+    with closing(sqlite3.connect(trained / "mlflow.db")) as store:
         assert store.execute("select count(*) from runs").fetchone() == (1,)
         metrics = {row[0] for row in store.execute("select distinct key from latest_metrics")}
         (artifacts,) = store.execute("select artifact_uri from runs").fetchone()
@@ -141,7 +142,7 @@ def test_dvc_runs_what_is_out_of_date_and_nothing_else(encoded: Path, tmp_path: 
     assert "artifacts/evaluate/metrics.json" in dvc(project, "metrics", "diff", "HEAD~1")
     dvc(project, "exp", "run", "--temp", "-S", "train.learning_rate=0.02", "-n", "faster")
     assert "faster" in dvc(project, "exp", "show", "--csv")
-    with sqlite3.connect(project / "mlflow.db") as store:  # the main tree's store, not the temporary one's
+    with closing(sqlite3.connect(project / "mlflow.db")) as store:  # the main tree's store, not the temporary one's
         assert ("faster",) in store.execute("select value from tags where key = 'dvc_exp_name'").fetchall()
 
     dvc(project, "remote", "add", "-d", "backup", str(tmp_path / "remote"))
@@ -169,5 +170,5 @@ def test_an_interrupted_training_exits_75_and_leaves_nothing(encoded: Path, tmp_
     assert "ERROR: interrupted: stopped as asked, after step" in stderr
     assert "Traceback" not in stderr
     assert not (project / "artifacts").exists()
-    with sqlite3.connect(project / "mlflow.db") as store:
+    with closing(sqlite3.connect(project / "mlflow.db")) as store:
         assert store.execute("select status from runs").fetchall() == [("KILLED",)]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -42,7 +43,7 @@ def wait_for(log: Path, words: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def runs(store: Path) -> list[tuple[str, str]]:
-    with sqlite3.connect(store) as connection:
+    with closing(sqlite3.connect(store)) as connection:
         return connection.execute("select run_uuid, status from runs").fetchall()
 
 
@@ -103,7 +104,7 @@ def test_the_next_start_goes_on_in_the_same_mlflow_run(project: Path, tmp_path: 
     assert run(project, training_command(1), log) == 0
     assert re.search(r"going on from the checkpoint after step \d+ of 1020", log.read_text())
     assert runs(project / "mlflow.db") == [(run_id, "FINISHED")]
-    with sqlite3.connect(project / "mlflow.db") as store:
+    with closing(sqlite3.connect(project / "mlflow.db")) as store:
         steps = store.execute("select step, count(*) from metrics where key = 'val_loss' group by step").fetchall()
     assert steps == [(epoch, 1) for epoch in range(1, 13)]
 

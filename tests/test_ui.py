@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def ui(trained: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def run_id(trained: Path) -> str:
-    with sqlite3.connect(trained / "mlflow.db") as store:
+    with closing(sqlite3.connect(trained / "mlflow.db")) as store:
         return str(store.execute("select run_uuid from runs").fetchone()[0])
 
 

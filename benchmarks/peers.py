@@ -1,0 +1,289 @@
+"""Other people's models on this machine: the loss after so many seconds of training, beside our recipes', as a picture.
+
+Usage: python -m benchmarks.peers [PATH ...] [--seconds 60 180 600] [--show]
+
+A PATH is a checkout of karpathy/nanoGPT, spro/char-rnn.pytorch or pytorch/examples; their models are imported from
+there, and nothing of theirs is kept here. The loop around a model does what theirs does (sizes, batches, optimiser,
+schedule, clipping, all as in their README or defaults), on our encoded corpus (`dvc repro encode`), and its clock
+stands still while the loss is measured. All losses are windowed_64: the longest text that the smallest of them reads.
+What was measured is kept in `benchmarks/records/peers.jsonl`; `--show` only prints and draws it. Our own points are the
+recipes' records (`python -m benchmarks.recipes`).
+"""
+
+import argparse
+import importlib.util
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, NamedTuple, cast
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks import trials
+from benchmarks.projects import ROOT
+from charlstm.evaluate import windowed
+from charlstm.model import CharLSTM
+from charlstm.train import Data
+from pipeline.hardware import set_num_threads
+
+RECORDS = ROOT / "benchmarks/records/peers.jsonl"
+PICTURE = ROOT / "benchmarks/records/loss_against_time.png"
+CONTEXT_LEN = 64
+SEED = 1
+
+
+class Peer(NamedTuple):
+    """Somebody's model, and what their loop does with it."""
+
+    system: str
+    marker: str  # a file by which a checkout is known
+    model_file: str
+    train: Callable[[ModuleType, Data, "Clock"], Iterator["Scored"]]
+    has_schedule: bool  # whether what it does depends on the time it has, so that each time needs a run of its own
+
+
+class Clock:
+    """Seconds of training; the loops ask it how much of their time is over."""
+
+    def __init__(self, limit: float) -> None:
+        self.limit, self.seconds, self._started = limit, 0.0, time.perf_counter()
+
+    def stop(self) -> None:
+        """While something else is done."""
+        self.seconds += time.perf_counter() - self._started
+
+    def go_on(self) -> None:
+        """Training again."""
+        self._started = time.perf_counter()
+
+    def share(self) -> float:
+        """0 at the beginning, 1 at the end."""
+        return min(1.0, (self.seconds + time.perf_counter() - self._started) / self.limit)
+
+
+class Scored(nn.Module):
+    """A model as `evaluate.windowed` wants it: logits (B, T, V) of ids (B, T), from zero states."""
+
+    def __init__(self, model: nn.Module, vocab_size: int, logits_of: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model, self.logits_of = model, logits_of
+        self.shape, self.head = SimpleNamespace(vocab_size=vocab_size), SimpleNamespace(weight=torch.zeros(1))
+
+    def forward(self, ids_BT: Tensor) -> tuple[Tensor, None]:
+        """The second is where our models have their state."""
+        self.model.eval()
+        logits_BTV = self.logits_of(ids_BT)
+        self.model.train()
+        return logits_BTV, None
+
+
+def train_nanogpt(module: ModuleType, data: Data, clock: Clock) -> Iterator[Scored]:
+    """The README's setting for a CPU: 4 layers of 128, 12 random windows of 64, AdamW, cosine to a tenth."""
+    peak, num_warmup_steps = 1e-3, 100
+    config = module.GPTConfig(
+        n_layer=4, n_head=4, n_embd=128, block_size=CONTEXT_LEN, bias=False, vocab_size=len(data.vocab), dropout=0.0
+    )
+    model = module.GPT(config)
+    optimizer = model.configure_optimizers(0.1, peak, (0.9, 0.99), "cpu")
+    ids = torch.from_numpy(data.train_ids.astype("int64"))
+    scored = Scored(model, len(data.vocab), lambda ids_BT: model(ids_BT, ids_BT)[0])
+    for step in range(sys.maxsize):
+        starts = torch.randint(len(ids) - CONTEXT_LEN, (12,))
+        rows = starts[:, None] + torch.arange(CONTEXT_LEN)
+        rate = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * clock.share()))
+        for group in optimizer.param_groups:
+            group["lr"] = peak * min(rate, (step + 1) / (num_warmup_steps + 1))
+        _, loss = model(ids[rows], ids[rows + 1])
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        yield scored
+
+
+def train_char_rnn(module: ModuleType, data: Data, clock: Clock) -> Iterator[Scored]:
+    """The defaults of its command, with `--model lstm`: 2 layers of 100, 100 random windows of 200, Adam 0.01."""
+    chunk_len, batch_size = 200, 100
+    model = module.CharRNN(len(data.vocab), 100, len(data.vocab), model="lstm", n_layers=2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    ids = torch.from_numpy(data.train_ids.astype("int64"))
+
+    def logits_of(ids_BT: Tensor) -> Tensor:  # one character at a time, as in training
+        hidden, outputs = model.init_hidden(len(ids_BT)), []
+        for ids_B in ids_BT.t():
+            output, hidden = model(ids_B, hidden)
+            outputs.append(output)
+        return torch.stack(outputs, dim=1)
+
+    scored = Scored(model, len(data.vocab), logits_of)
+    while True:
+        starts = torch.randint(len(ids) - chunk_len, (batch_size,))
+        rows = starts[:, None] + torch.arange(chunk_len)
+        logits_BTV = logits_of(ids[rows])
+        model.zero_grad()
+        (functional.cross_entropy(logits_BTV.flatten(0, 1), ids[rows + 1].flatten())).mul(chunk_len).backward()
+        optimizer.step()
+        yield scored
+
+
+def train_word_language_model(module: ModuleType, data: Data, clock: Clock) -> Iterator[Scored]:
+    """The defaults of its command, fed characters: LSTM 2×200, 20 streams, 35 back in time, SGD 20, a quarter of it
+    after an epoch that was no better."""
+    batch_size, bptt, rate, best = 20, 35, 20.0, math.inf
+    model = module.RNNModel("LSTM", len(data.vocab), 200, 200, 2, 0.2, False)
+    ids = torch.from_numpy(data.train_ids.astype("int64"))
+    ids_TB = ids[: len(ids) // batch_size * batch_size].view(batch_size, -1).t().contiguous()
+
+    def logits_of(ids_BT: Tensor) -> Tensor:
+        log_probabilities, _ = model(ids_BT.t(), model.init_hidden(len(ids_BT)))
+        return cast(Tensor, log_probabilities).view(*ids_BT.t().shape, -1).transpose(0, 1)
+
+    scored = Scored(model, len(data.vocab), logits_of)
+    while True:
+        hidden = model.init_hidden(batch_size)
+        for start in range(0, len(ids_TB) - 1, bptt):
+            targets = ids_TB[start + 1 : start + 1 + bptt]
+            model.zero_grad()
+            hidden = tuple(part.detach() for part in hidden)
+            output, hidden = model(ids_TB[start : start + len(targets)], hidden)
+            functional.nll_loss(output, targets.flatten()).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+            for weight in model.parameters():
+                weight.data.add_(weight.grad, alpha=-rate)
+            yield scored
+        clock.stop()
+        loss = measure(scored, data)
+        clock.go_on()
+        rate, best = (rate, loss) if loss < best else (rate / 4, best)
+
+
+PEERS = (
+    Peer("nanoGPT, its CPU setting", "config/train_shakespeare_char.py", "model.py", train_nanogpt, True),
+    Peer("char-rnn.pytorch, LSTM 2×100", "helpers.py", "model.py", train_char_rnn, False),
+    Peer(
+        "word_language_model, LSTM 2×200",
+        "word_language_model/main.py",
+        "word_language_model/model.py",
+        train_word_language_model,
+        False,
+    ),
+)
+
+
+def main() -> int:
+    """Train the peers, keep what was measured, print a table and draw the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH")
+    parser.add_argument("--seconds", nargs="+", type=int, default=[60, 180, 600])
+    parser.add_argument("--show", action="store_true", help="print and draw what is recorded")
+    arguments = parser.parse_args()
+    peers = [(path, _recognise(parser, path)) for path in ([] if arguments.show else arguments.paths)]
+    set_num_threads()
+    console = Console(highlight=False, soft_wrap=True)
+    for path, peer in peers:
+        module = _import(path / peer.model_file)
+        budgets = [[seconds] for seconds in arguments.seconds] if peer.has_schedule else [arguments.seconds]
+        for marks in budgets:
+            _run(peer, module, trials.load_data(), sorted(marks), console)
+    found = _points()
+    if len(found) == 0:
+        parser.error("nothing is recorded yet: name a checkout, or run benchmarks.recipes")
+    console.print("| system | parameters | seconds of training | windowed_64 |\n|---|---|---|---|")
+    for row in found.itertuples():
+        console.print(f"| {row.system} | {row.num_parameters:,} | {row.seconds:.0f} | {row.windowed_64:.4f} |")
+    draw(found, PICTURE)
+    return 0
+
+
+def _recognise(parser: argparse.ArgumentParser, path: Path) -> Peer:
+    found = [peer for peer in PEERS if (path / peer.marker).exists()]
+    if not found:
+        parser.error(f"{path}: expected a checkout of karpathy/nanoGPT, spro/char-rnn.pytorch or pytorch/examples")
+    return found[0]
+
+
+def _import(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"peer_{file.parent.name}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look themselves up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def _run(peer: Peer, module: ModuleType, data: Data, marks: Sequence[int], console: Console) -> None:
+    torch.manual_seed(SEED)
+    clock, left = Clock(marks[-1]), list(marks)
+    for step, scored in enumerate(peer.train(module, data, clock), start=1):
+        if clock.share() * clock.limit < left[0]:
+            continue
+        clock.stop()
+        record = {
+            "system": peer.system,
+            "num_parameters": sum(weight.numel() for weight in scored.model.parameters()),
+            "seconds": left.pop(0),
+            "num_steps": step,
+            "windowed_64": round(measure(scored, data), 6),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }
+        console.print(record)
+        RECORDS.parent.mkdir(exist_ok=True)
+        with RECORDS.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        if not left:
+            return
+        clock.go_on()
+
+
+def measure(scored: Scored, data: Data) -> float:
+    """windowed_64, in nats/char."""
+    return windowed(cast(CharLSTM, scored), data.val_ids, CONTEXT_LEN).nats_per_char
+
+
+def _points() -> pd.DataFrame:
+    """The newest record of each system and time, and our recipes."""
+    rows: list[dict[str, Any]] = []
+    if RECORDS.exists():
+        rows += pd.read_json(RECORDS, lines=True).to_dict("records")
+    for file in sorted((ROOT / "conf/recipe").glob("*.yaml")):
+        if (kept := trials.Trial((f"recipe={file.stem}",)).record()) is not None:
+            rows.append({"system": f"charlstm, {file.stem}", "seconds": kept["train_seconds"], **kept.to_dict()})
+    found = pd.DataFrame(rows)
+    return found if len(found) == 0 else found.drop_duplicates(["system", "seconds"], keep="last")
+
+
+def draw(found: pd.DataFrame, path: Path) -> None:
+    """Loss against seconds; ours is one line through the recipes, since each is made for its own time."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    is_ours = found["system"].str.startswith("charlstm")
+    for system, rows in found[~is_ours].groupby("system"):
+        axes.plot(rows["seconds"], rows["windowed_64"], marker="o", label=str(system))
+    ours = found[is_ours].sort_values("seconds")
+    axes.plot(ours["seconds"], ours["windowed_64"], marker="o", color="black", linewidth=2, label="charlstm")
+    for row in ours.itertuples():
+        name = str(row.system).removeprefix("charlstm, ")
+        axes.annotate(name, (row.seconds, row.windowed_64), textcoords="offset points", xytext=(4, -12))
+    axes.set(
+        xscale="log",
+        xlabel="seconds of training on 2 CPU cores",
+        ylabel="validation loss, windowed_64 (nats per character)",
+    )
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
