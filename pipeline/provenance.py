@@ -43,7 +43,10 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
         found["corpus"] = params.download.source
     if commit := _git("rev-parse", "HEAD"):
         found["mlflow.source.git.commit"] = commit
-        found["git_dirty"] = "yes" if _git("status", "--porcelain", "--untracked-files=no") else "no"
+        # Results are no inputs: DVC takes them away before a stage runs, and writes its lock after one.
+        results = [f":(exclude){path}" for path in ("dvc.lock", *dict(paths).values())]
+        changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *results)
+        found["git_dirty"] = "yes" if changes else "no"
     if name := os.environ.get("DVC_EXP_NAME"):
         found["dvc_exp_name"] = name
     return found

@@ -1,0 +1,50 @@
+"""What a run says of its origin."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from charlstm.params import load_params
+from pipeline.paths import load_paths
+from pipeline.provenance import tags
+
+GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
+
+
+@pytest.fixture
+def repository(encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project in git, with a committed result."""
+    folder = tmp_path / "project"
+    shutil.copytree(encoded, folder)
+    (folder / "artifacts/train").mkdir(parents=True)
+    (folder / "artifacts/train/metrics.json").write_text("{}")
+    (folder / "dvc.lock").write_text("stages: {}\n")
+    for command in (["init"], ["add", "artifacts", "charlstm", "dvc.lock", "params.yaml"], ["commit", "-m", "all"]):
+        subprocess.run([*GIT, *command], cwd=folder, check=True, capture_output=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def found() -> dict[str, str]:
+    return tags(load_params(Path("params.yaml")), load_paths(Path("dvc.yaml")))
+
+
+def test_results_that_are_away_or_new_leave_a_commit_clean(repository: Path) -> None:
+    (repository / "artifacts/train/metrics.json").unlink()  # as DVC does before a stage
+    (repository / "dvc.lock").write_text("stages: {download: {}}\n")
+    assert found()["git_dirty"] == "no"
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "charlstm/gates.py"])
+def test_changed_parameters_or_code_do_not(repository: Path, name: str) -> None:
+    with (repository / name).open("a") as file:
+        file.write("# changed\n")
+    assert found()["git_dirty"] == "yes"
+
+
+def test_the_commit_and_the_hashes_are_those_of_the_files(repository: Path) -> None:
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    assert found()["mlflow.source.git.commit"] == commit
+    assert len(found()["params_sha256"]) == len(found()["corpus_sha256"]) == 64
