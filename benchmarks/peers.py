@@ -95,7 +95,7 @@ def train_nanogpt(module: ModuleType, data: Data, clock: Clock) -> Iterator[Scor
     model = module.GPT(config)
     optimizer = model.configure_optimizers(0.1, peak, (0.9, 0.99), "cpu")
     ids = torch.from_numpy(data.train_ids.astype("int64"))
-    scored = Scored(model, len(data.vocab), lambda ids_BT: model(ids_BT, ids_BT)[0])
+    scored = Scored(model, len(data.vocab), lambda ids_BT: model(ids_BT, ids_BT.contiguous())[0])
     for step in range(sys.maxsize):
         starts = torch.randint(len(ids) - CONTEXT_LEN, (12,))
         rows = starts[:, None] + torch.arange(CONTEXT_LEN)

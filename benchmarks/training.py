@@ -74,7 +74,7 @@ def main() -> int:
                 f"| {size} | {name} | {num_chars / value:,.0f} | {plain / value:.2f}× | {100 * share:.0f} % |"
             )
     console.print("\n| part of a step of `quick` | milliseconds | share |\n|---|---|---|")
-    parts, total = _profile(_default_learner())
+    parts, total = _profile(_make())
     for name, value in [*parts.items(), ("everything else", total - sum(parts.values()))]:
         console.print(f"| {name} | {1000 * value:.2f} | {100 * value / total:.1f} % |")
     return 0
@@ -82,7 +82,8 @@ def main() -> int:
 
 def _plain_loop(size: Size) -> Callable[[], None]:
     """What somebody would write in one file."""
-    ids, vocab_size = torch.from_numpy(load_data().train_ids.astype("int64")), len(load_data().vocab)
+    data = load_data()
+    ids, vocab_size = torch.from_numpy(data.train_ids.astype("int64")), len(data.vocab)
     embedding = nn.Embedding(vocab_size, 128)
     lstm = nn.LSTM(128, size.hidden_size, size.num_layers, batch_first=True, dropout=0.1 * (size.num_layers > 1))
     head = nn.Linear(size.hidden_size, vocab_size)
@@ -114,10 +115,6 @@ def _learner(size: Size, implementation: str, precision: str) -> Learner:
         f"train.context_len={size.context_len}",
         "train.optimizer=adamw",
     )
-
-
-def _default_learner() -> Learner:
-    return _make()
 
 
 def _make(*overrides: str) -> Learner:

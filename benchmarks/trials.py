@@ -30,7 +30,6 @@ from charlstm.checkpoint import CheckpointFolder
 from charlstm.evaluate import stateful, windowed
 from charlstm.history import EpochRow, StepRow, TextRow
 from charlstm.model import CharLSTM
-from charlstm.model_folder import load_model, save_model
 from charlstm.observer import Plan
 from charlstm.params import Params, validate
 from charlstm.processes import Processes
@@ -42,7 +41,7 @@ from pipeline.paths import load_paths
 
 RECORDS = ROOT / "benchmarks/records/trials.jsonl"
 SEARCH_RECORDS = ROOT / "benchmarks/records/search.jsonl"
-ROOM = ROOT / "build/trials"  # checkpoints of what is under way, and the weights of what is done
+ROOM = ROOT / "build/trials"  # checkpoints of what is under way
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 WINDOW_LENS = (64, 100, 256)
 
@@ -60,9 +59,8 @@ class Trial(NamedTuple):
     def fingerprint(self) -> str:
         """A hash of what decides the result, so that a record does not outlive a change of its recipe."""
         params = self.params()
-        return hashlib.sha256((params.model.model_dump_json() + params.train.model_dump_json()).encode()).hexdigest()[
-            :16
-        ]
+        decisive = params.model.model_dump_json() + params.train.model_dump_json()
+        return hashlib.sha256(decisive.encode()).hexdigest()[:16]
 
     def record(self, file: Path = RECORDS) -> pd.Series | None:
         """What was kept of it, if it was run."""
@@ -105,9 +103,8 @@ def run(trial: Trial, console: Console, file: Path = RECORDS) -> pd.Series:
     result = fit(
         data, params.model, params.train, processes, [watch], CheckpointFolder(folder, SECONDS_BETWEEN_CHECKPOINTS)
     )
-    model_folder = ROOM / f"{trial.fingerprint()}-model"
-    save_model(model_folder, result.weights, result.shape, data.vocab)
-    model, _, _ = load_model(model_folder, params.model.implementation)
+    model = CharLSTM(result.shape, params.model.implementation).eval()
+    model.load_state_dict(result.weights)
     record = {
         "fingerprint": trial.fingerprint(),
         "overrides": " ".join(trial.overrides),
@@ -125,15 +122,6 @@ def run(trial: Trial, console: Console, file: Path = RECORDS) -> pd.Series:
         lines.write(json.dumps(record) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     return pd.Series(record)
-
-
-def trained_model(trial: Trial, console: Console) -> CharLSTM:
-    """The model of `trial`; it is trained again where only its record is known."""
-    folder = ROOM / f"{trial.fingerprint()}-model"
-    if not folder.exists():
-        run(trial, console, ROOM / "again.jsonl")
-    model, _, _ = load_model(folder, "fused")
-    return model
 
 
 def losses(model: CharLSTM, val_ids: Ids) -> dict[str, float]:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from projects import run_stage
-from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 
+from benchmarks.projects import write_params
 from charlstm.checksums import sums_of, write_sums
 
 Spoil = Callable[[Path], object]
@@ -30,15 +30,7 @@ def replace(name: str, old: str, new: str) -> Spoil:
 
 def param(name: str, value: object) -> Spoil:
     """Another value for one parameter, by dotted name."""
-
-    def spoil(folder: Path) -> None:
-        yaml, (section, key) = YAML(), name.split(".")
-        document = yaml.load(folder / "params.yaml")
-        assert key in document[section]
-        document[section][key] = value
-        yaml.dump(document, folder / "params.yaml")
-
-    return spoil
+    return lambda folder: write_params(folder, {name: value})
 
 
 def write(name: str, content: bytes) -> Spoil:
