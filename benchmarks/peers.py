@@ -30,8 +30,8 @@ from torch.nn import functional
 
 from benchmarks import trials
 from benchmarks.projects import ROOT
-from charlstm.evaluate import windowed
-from charlstm.model import CharLSTM
+from charlstm.evaluate import LanguageModel, windowed
+from charlstm.gates import LSTMState
 from charlstm.train import Data
 from pipeline.hardware import set_num_threads
 
@@ -71,19 +71,23 @@ class Clock:
 
 
 class Scored(nn.Module):
-    """A model as `evaluate.windowed` wants it: logits (B, T, V) of ids (B, T), from zero states."""
+    """A model as `evaluate.windowed` wants it; its zero states are its own business."""
 
     def __init__(self, model: nn.Module, vocab_size: int, logits_of: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.model, self.logits_of = model, logits_of
-        self.shape, self.head = SimpleNamespace(vocab_size=vocab_size), SimpleNamespace(weight=torch.zeros(1))
+        self.shape = SimpleNamespace(vocab_size=vocab_size)
 
-    def forward(self, ids_BT: Tensor) -> tuple[Tensor, None]:
-        """The second is where our models have their state."""
+    def forward(self, ids_BT: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """The state is what it was: empty."""
         self.model.eval()
         logits_BTV = self.logits_of(ids_BT)
         self.model.train()
-        return logits_BTV, None
+        return logits_BTV, state
+
+    def zero_state(self, num_rows: int) -> LSTMState:
+        """An empty state, where our models have theirs."""
+        return LSTMState(torch.zeros(0), torch.zeros(0))
 
 
 def train_nanogpt(module: ModuleType, data: Data, clock: Clock) -> Iterator[Scored]:
@@ -248,7 +252,7 @@ def _run(peer: Peer, module: ModuleType, data: Data, marks: Sequence[int], conso
 
 def measure(scored: Scored, data: Data) -> float:
     """windowed_64, in nats/char."""
-    return windowed(cast(CharLSTM, scored), data.val_ids, CONTEXT_LEN).nats_per_char
+    return windowed(cast(LanguageModel, scored), data.val_ids, CONTEXT_LEN).nats_per_char
 
 
 def _points() -> pd.DataFrame:
@@ -272,9 +276,10 @@ def draw(found: pd.DataFrame, path: Path) -> None:
         axes.plot(rows["seconds"], rows["windowed_64"], marker="o", label=str(system))
     ours = found[is_ours].sort_values("seconds")
     axes.plot(ours["seconds"], ours["windowed_64"], marker="o", color="black", linewidth=2, label="charlstm")
-    for row in ours.itertuples():
+    for index, row in enumerate(ours.itertuples()):
         name = str(row.system).removeprefix("charlstm, ")
-        axes.annotate(name, (row.seconds, row.windowed_64), textcoords="offset points", xytext=(4, -12))
+        place, side = (((6, 3), "left"), ((-6, -10), "right"))[index % 2]  # neighbours do not write over each other
+        axes.annotate(name, (row.seconds, row.windowed_64), textcoords="offset points", xytext=place, ha=side)
     axes.set(
         xscale="log",
         xlabel="seconds of training on 2 CPU cores",

@@ -63,7 +63,7 @@ def main() -> int:
     for size in SIZES:
         steps: dict[str, Callable[[], Any]] = {"plain `nn.LSTM` loop, fp32": _plain_loop(size)}
         learners = {name: _learner(size, *kind) for name, kind in OURS.items()}
-        steps |= {name: _take_steps(learner) for name, learner in learners.items()}
+        steps |= {name: take_steps(learner) for name, learner in learners.items()}
         seconds = _take_turns(steps)
         num_chars = size.batch_size * size.context_len
         num_flops = 6 * learners["`fused`, fp32"].model.num_parameters() * num_chars
@@ -74,7 +74,7 @@ def main() -> int:
                 f"| {size} | {name} | {num_chars / value:,.0f} | {plain / value:.2f}× | {100 * share:.0f} % |"
             )
     console.print("\n| part of a step of `quick` | milliseconds | share |\n|---|---|---|")
-    parts, total = _profile(_make())
+    parts, total = _profile(make_learner())
     for name, value in [*parts.items(), ("everything else", total - sum(parts.values()))]:
         console.print(f"| {name} | {1000 * value:.2f} | {100 * value / total:.1f} % |")
     return 0
@@ -106,7 +106,7 @@ def _plain_loop(size: Size) -> Callable[[], None]:
 
 
 def _learner(size: Size, implementation: str, precision: str) -> Learner:
-    return _make(
+    return make_learner(
         f"model.implementation={implementation}",
         f"train.precision={precision}",
         f"model.num_layers={size.num_layers}",
@@ -117,14 +117,16 @@ def _learner(size: Size, implementation: str, precision: str) -> Learner:
     )
 
 
-def _make(*overrides: str) -> Learner:
+def make_learner(*overrides: str) -> Learner:
+    """What trains the default recipe with changes, as `dvc exp run -S` has them."""
     params, data = compose_params(overrides), load_data()
     AcceleratorState._reset_state(reset_partial_state=True)  # the one before may have had another precision
     processes = Processes(params.train.precision)
     return Learner(data.train_ids, len(data.vocab), params.model, params.train, processes)
 
 
-def _take_steps(learner: Learner) -> Callable[[], None]:
+def take_steps(learner: Learner) -> Callable[[], None]:
+    """A function that takes the next step of the first epoch."""
     numbers = iter(range(learner.batches.steps_per_epoch))
 
     def step() -> None:
@@ -160,7 +162,7 @@ def _profile(learner: Learner) -> tuple[dict[str, float], float]:
 
         setattr(owner, name, timed)
 
-    take = _take_steps(learner)
+    take = take_steps(learner)
     for _ in range(NUM_WARM_UP_STEPS):
         take()
     watch(learner.batches, "batch", "data")

@@ -24,12 +24,14 @@ from accelerate.state import AcceleratorState
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
+from torch import Tensor
 
 from benchmarks.projects import ROOT
 from charlstm.checkpoint import CheckpointFolder
-from charlstm.evaluate import stateful, windowed
+from charlstm.evaluate import LanguageModel, stateful, windowed
 from charlstm.history import EpochRow, StepRow, TextRow
-from charlstm.model import CharLSTM
+from charlstm.model import CharLSTM, ModelShape
+from charlstm.model_folder import load_model, save_model
 from charlstm.observer import Plan
 from charlstm.params import Params, validate
 from charlstm.processes import Processes
@@ -42,6 +44,7 @@ from pipeline.paths import load_paths
 RECORDS = ROOT / "benchmarks/records/trials.jsonl"
 SEARCH_RECORDS = ROOT / "benchmarks/records/search.jsonl"
 ROOM = ROOT / "build/trials"  # checkpoints of what is under way
+MODELS = ROOT / "build/models"  # of what is done
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 WINDOW_LENS = (64, 100, 256)
 
@@ -92,19 +95,27 @@ def load_data() -> Data:
 
 def run(trial: Trial, console: Console, file: Path = RECORDS) -> pd.Series:
     """The record of `trial`: trained and measured now, unless it was before."""
-    if (known := trial.record(file)) is not None:
-        return known
+    if trial.record(file) is None:
+        train(trial, console, file)
+    found = trial.record(file)
+    assert found is not None
+    return found
+
+
+def train(trial: Trial, console: Console, file: Path = RECORDS) -> CharLSTM:
+    """The model of `trial`: trained now, measured and recorded, unless it was before and its weights are still here."""
     set_num_threads()
-    params, data = trial.params(), load_data()
-    watch = _Watch(console, f"{' '.join(trial.overrides)}, seed {trial.seed}")
-    folder = ROOM / trial.fingerprint()
+    params, model_folder = trial.params(), MODELS / trial.fingerprint()
+    if model_folder.exists():
+        saved = load_model(model_folder, params.model.implementation).model
+        return _model(saved.shape, saved.state_dict(), params)
+    data, folder = load_data(), ROOM / trial.fingerprint()
     AcceleratorState._reset_state(reset_partial_state=True)  # the trial before may have had another precision
     processes = Processes(params.train.precision)
-    result = fit(
-        data, params.model, params.train, processes, [watch], CheckpointFolder(folder, SECONDS_BETWEEN_CHECKPOINTS)
-    )
-    model = CharLSTM(result.shape, params.model.implementation).eval()
-    model.load_state_dict(result.weights)
+    watch = _Watch(console, f"{' '.join(trial.overrides)}, seed {trial.seed}")
+    checkpoints = CheckpointFolder(folder, SECONDS_BETWEEN_CHECKPOINTS)
+    result = fit(data, params.model, params.train, processes, [watch], checkpoints)
+    model = _model(result.shape, result.weights, params)
     record = {
         "fingerprint": trial.fingerprint(),
         "overrides": " ".join(trial.overrides),
@@ -120,11 +131,18 @@ def run(trial: Trial, console: Console, file: Path = RECORDS) -> pd.Series:
     file.parent.mkdir(exist_ok=True)
     with file.open("a") as lines:
         lines.write(json.dumps(record) + "\n")
+    save_model(model_folder, result.weights, result.shape, data.vocab)
     shutil.rmtree(folder, ignore_errors=True)
-    return pd.Series(record)
+    return model
 
 
-def losses(model: CharLSTM, val_ids: Ids) -> dict[str, float]:
+def _model(shape: ModelShape, weights: dict[str, Tensor], params: Params) -> CharLSTM:
+    model = CharLSTM(shape, params.model.implementation).eval()
+    model.load_state_dict(weights)
+    return model
+
+
+def losses(model: LanguageModel, val_ids: Ids) -> dict[str, float]:
     """Nats per character under every static protocol."""
     found = {f"windowed_{length}": windowed(model, val_ids, length) for length in WINDOW_LENS}
     found["stateful"] = stateful(model, val_ids)

@@ -21,10 +21,12 @@ from benchmarks.projects import make_encoded_project, own_text, start, training_
 
 OVERRIDE = {
     "model.num_layers": 2,
+    "model.feed_forward_size": 24,
     "train.batch_size": 10,
     "train.epochs": 8,
     "train.early_stopping_epochs": None,
     "train.dropout.between_layers": 0.2,
+    "train.dropout.output_samples": 2,
     "train.dropout.output": 0.3,
     "train.dropout.recurrent_weights": 0.2,
     "train.state_reset_probability": 0.1,

@@ -2,7 +2,7 @@
 
 Masks are drawn for the *global* batch from an explicit generator and then cut to a process's rows, so they do not
 depend on the number of processes. Values are 0 or 1/(1-rate) ("inverted dropout", Srivastava et al. 2014).
-Shapes: T time steps, B rows, F features; a locked mask has T = 1 and serves every step.
+Shapes: T time steps, B rows, F features, S dropped copies of the output; a locked mask has T = 1 and serves every step.
 """
 
 from typing import NamedTuple
@@ -21,8 +21,10 @@ class DropoutRates(NamedTuple):
 
 
 class DropoutMasks(NamedTuple):
-    """One optional mask (1 or T, B, F) for each place; None leaves the values as they are.
+    """One optional mask (1 or T, B, F) for each place, (S, 1 or T, B, F) for `output`; None leaves values as they are.
 
+    With S > 1 the head sees S differently dropped copies of the same hidden states, and the loss is their mean
+    ("multi-sample dropout", Inoue 2019): less noise in the gradient, so that more dropout can be borne.
     Those of `recurrent_weights` are (4 H, H), one a layer, the gates in the order of `gates.GATES`, and the same for
     all rows: DropConnect (Wan et al. 2013), for an LSTM in Merity et al. 2018.
     """
@@ -36,7 +38,7 @@ class DropoutMasks(NamedTuple):
         """The same for some of the rows."""
 
         def cut(mask: Tensor | None) -> Tensor | None:
-            return None if mask is None else mask[:, rows]
+            return None if mask is None else mask[..., rows, :]
 
         return self._replace(
             embedding=cut(self.embedding),
@@ -52,6 +54,7 @@ def draw_masks(
     num_steps: int,
     batch_size: int,
     rows: slice,
+    num_output_samples: int,
     embedding_size: int,
     hidden_size: int,
     num_layers: int,
@@ -64,21 +67,16 @@ def draw_masks(
     `generator` is a CPU generator; with the same one, any division into rows gives the same global mask.
     """
 
-    def draw(rate: float, num_features: int) -> Tensor | None:
+    def draw(rate: float, *shape: int) -> Tensor | None:
         if rate == 0:
             return None
-        keep = torch.rand((num_steps, batch_size, num_features), generator=generator) >= rate
-        return keep[:, rows].to(device, dtype) / (1 - rate)
-
-    def draw_weights(rate: float) -> Tensor | None:
-        if rate == 0:
-            return None
-        keep = torch.rand((4 * hidden_size, hidden_size), generator=generator) >= rate
+        keep = torch.rand(shape, generator=generator) >= rate
         return keep.to(device, dtype) / (1 - rate)
 
+    hidden = (num_steps, batch_size, hidden_size)
     return DropoutMasks(
-        embedding=draw(rates.embedding, embedding_size),
-        recurrent_weights=tuple(draw_weights(rates.recurrent_weights) for _ in range(num_layers)),
-        between_layers=tuple(draw(rates.between_layers, hidden_size) for _ in range(num_layers - 1)),
-        output=draw(rates.output, hidden_size),
-    )
+        embedding=draw(rates.embedding, num_steps, batch_size, embedding_size),
+        recurrent_weights=tuple(draw(rates.recurrent_weights, 4 * hidden_size, hidden_size) for _ in range(num_layers)),
+        between_layers=tuple(draw(rates.between_layers, *hidden) for _ in range(num_layers - 1)),
+        output=draw(rates.output, num_output_samples, *hidden),
+    ).rows(rows)

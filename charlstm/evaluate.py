@@ -8,12 +8,15 @@ Each scores every character of a text but the first exactly once:
 Shapes: B windows, T time steps.
 """
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from charlstm.gates import LSTMState
 from charlstm.loss import LossSum, exact_loss
-from charlstm.model import CharLSTM
+from charlstm.model import ModelShape
 from charlstm.vocab import Ids
 
 # What one forward pass may hold bounds memory; it has no influence on the result but rounding.
@@ -22,8 +25,22 @@ MAX_LOGITS_PER_FORWARD = 2**24
 STATEFUL_CHUNK = 2_000  # characters
 
 
+class LanguageModel(Protocol):
+    """What is scored: `CharLSTM`, or anything else that gives logits (B, T, V) and a state."""
+
+    @property
+    def shape(self) -> ModelShape:
+        """Of which `vocab_size` is V."""
+
+    def __call__(self, ids_BT: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """Logits of the character after each of `ids_BT`, and the state after the last."""
+
+    def zero_state(self, num_rows: int) -> LSTMState:
+        """The state before anything was read, on the model's device."""
+
+
 @torch.no_grad()
-def windowed(model: CharLSTM, ids: Ids, context_len: int, *, rank: int = 0, world_size: int = 1) -> LossSum:
+def windowed(model: LanguageModel, ids: Ids, context_len: int, *, rank: int = 0, world_size: int = 1) -> LossSum:
     """`windowed_C` of the windows that process `rank` of `world_size` holds; the processes' sums make the whole."""
     starts = np.arange(0, len(ids) - 1, context_len)
     mine = starts[len(starts) * rank // world_size : len(starts) * (rank + 1) // world_size]
@@ -38,7 +55,7 @@ def windowed(model: CharLSTM, ids: Ids, context_len: int, *, rank: int = 0, worl
 
 
 @torch.no_grad()
-def stateful(model: CharLSTM, ids: Ids) -> LossSum:
+def stateful(model: LanguageModel, ids: Ids) -> LossSum:
     """`stateful`: the text read once from beginning to end."""
     total, state = LossSum(0.0, 0), model.zero_state(1)
     for start in range(0, len(ids) - 1, STATEFUL_CHUNK):
@@ -48,9 +65,10 @@ def stateful(model: CharLSTM, ids: Ids) -> LossSum:
     return total
 
 
-def _score(model: CharLSTM, ids_BT: Tensor) -> LossSum:
-    ids_BT = ids_BT.to(model.head.weight.device)
-    logits_BTV, _ = model(ids_BT[:, :-1])
+def _score(model: LanguageModel, ids_BT: Tensor) -> LossSum:
+    state = model.zero_state(len(ids_BT))
+    ids_BT = ids_BT.to(state.hidden.device)
+    logits_BTV, _ = model(ids_BT[:, :-1], state)
     return exact_loss(logits_BTV, ids_BT[:, 1:])
 
 

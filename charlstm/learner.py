@@ -68,7 +68,9 @@ class Learner:
                 f"{params.epochs} epochs: lower it, train.batch_size or train.context_len, or raise train.epochs"
             )
         self.num_rows = self.batches.rows.stop - self.batches.rows.start
-        self.shape = ModelShape(vocab_size, model.embedding_size, model.hidden_size, model.num_layers)
+        self.shape = ModelShape(
+            vocab_size, model.embedding_size, model.hidden_size, model.num_layers, model.feed_forward_size
+        )
         self.dtype = torch.float64 if params.precision == "fp64" else torch.float32
         self.model = _fresh_model(self.shape, model, params.seed).to(processes.device, self.dtype)
         self.average = moving_average(self.model, params.ema_decay)
@@ -181,6 +183,7 @@ class Learner:
             num_steps=1 if dropout.style == "locked" else num_time_steps,
             batch_size=self.params.batch_size,
             rows=self.batches.rows,
+            num_output_samples=dropout.output_samples,
             embedding_size=self.shape.embedding_size,
             hidden_size=self.shape.hidden_size,
             num_layers=self.shape.num_layers,

@@ -39,10 +39,14 @@ class LossSum(NamedTuple):
 
 
 def summed_nats(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
-    """Summed negative log-likelihood in nats, a scalar, over all targets but those that are IGNORE."""
-    return functional.cross_entropy(
-        logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=IGNORE, reduction="sum"
-    )
+    """Summed negative log-likelihood in nats, a scalar, over all targets but those that are IGNORE.
+
+    Logits may be several copies (S B, T, V) of the targets' rows, as the model gives them in training: their mean.
+    """
+    num_copies = len(logits_BTV) // len(targets_BT)
+    targets_N = targets_BT.repeat(num_copies, 1).flatten()
+    nats = functional.cross_entropy(logits_BTV.flatten(0, 1), targets_N, ignore_index=IGNORE, reduction="sum")
+    return nats / num_copies
 
 
 def exact_loss(logits_BTV: Tensor, targets_BT: Tensor) -> LossSum:

@@ -1,6 +1,7 @@
-"""The character model: embedding -> stacked LSTM layers -> linear head. It knows nothing of training or hardware.
+"""The character model: embedding -> stacked LSTM layers -> feed-forward block, if any -> linear head.
 
-Shapes: B rows, T time steps, V vocabulary, E embedding features, L layers, H hidden units.
+It knows nothing of training or hardware.
+Shapes: B rows, T time steps, V vocabulary, E embedding features, L layers, H hidden units, S copies of the output.
 """
 
 from typing import Literal, NamedTuple
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from charlstm.dropout import DropoutMasks
+from charlstm.feed_forward import FeedForward
 from charlstm.gates import LSTMState
 from charlstm.layers import FusedLayer, GatesLayer
 
@@ -17,12 +19,16 @@ LAYERS = {"gates": GatesLayer, "fused": FusedLayer}
 
 
 class ModelShape(NamedTuple):
-    """The sizes that decide which weights a model has. `implementation` is not one of them."""
+    """The sizes that decide which weights a model has. `implementation` is not one of them.
+
+    `feed_forward_size` counts the block's inner features; 0 is no block.
+    """
 
     vocab_size: int
     embedding_size: int
     hidden_size: int
     num_layers: int
+    feed_forward_size: int = 0  # models had no block once
 
 
 class CharLSTM(nn.Module):
@@ -38,6 +44,9 @@ class CharLSTM(nn.Module):
         self.embedding = nn.Embedding(shape.vocab_size, shape.embedding_size)
         input_sizes = [shape.embedding_size] + [shape.hidden_size] * (shape.num_layers - 1)
         self.layers = nn.ModuleList(LAYERS[implementation](size, shape.hidden_size) for size in input_sizes)
+        self.feed_forward = (
+            FeedForward(shape.hidden_size, shape.feed_forward_size) if shape.feed_forward_size else nn.Identity()
+        )
         self.head = nn.Linear(shape.hidden_size, shape.vocab_size)
 
     def forward(
@@ -45,7 +54,8 @@ class CharLSTM(nn.Module):
     ) -> tuple[Tensor, LSTMState]:
         """Logits (B, T, V) of the character after each of `ids_BT` (int64), and the state (L, B, H) after the last.
 
-        `state` is the state before the first character, zero when None. `masks` is dropout; None means none.
+        `state` is the state before the first character, zero when None. `masks` is dropout; None means none. With
+        masks for S copies of the output, the logits are (S B, T, V): all rows of the first copy, then of the next.
         """
         state = state or self.zero_state(ids_BT.shape[0])
         x_TBF = _mask(self.embedding(ids_BT.t()), masks.embedding if masks else None)
@@ -56,9 +66,10 @@ class CharLSTM(nn.Module):
             dropped = masks.recurrent_weights[index] if masks else None
             x_TBF, last_state = layer(x_TBF, LSTMState(state.hidden[index], state.cell[index]), dropped)
             last_states.append(last_state)
-        logits_TBV = self.head(_mask(x_TBF, masks.output if masks else None))
+        x_STBF = _mask(x_TBF[None], masks.output if masks else None)
+        logits_STBV = self.head(self.feed_forward(x_STBF))
         hidden, cell = zip(*last_states, strict=True)
-        return logits_TBV.transpose(0, 1), LSTMState(torch.stack(hidden), torch.stack(cell))
+        return logits_STBV.transpose(1, 2).flatten(0, 1), LSTMState(torch.stack(hidden), torch.stack(cell))
 
     def zero_state(self, num_rows: int) -> LSTMState:
         """The state (L, B, H) before anything was read, on the model's device and in its dtype."""
@@ -70,21 +81,24 @@ class CharLSTM(nn.Module):
         return sum(weight.numel() for weight in self.parameters() if weight.requires_grad)
 
 
-def _mask(x_TBF: Tensor, mask_TBF: Tensor | None) -> Tensor:
-    return x_TBF if mask_TBF is None else x_TBF * mask_TBF
+def _mask(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else x * mask
 
 
 def initial_weights(shape: ModelShape, *, forget_gate_bias: float, generator: torch.Generator) -> dict[str, Tensor]:
     """A fresh `state_dict` in fp32, the same for either implementation and on every device.
 
     Uniform ±1/√H as in nn.LSTM; recurrent weights orthogonal gate by gate (Saxe et al. 2014); biases 0, but the
-    forget gate's `forget_gate_bias`, 1 in Jozefowicz et al. 2015, so that a fresh cell remembers.
+    forget gate's `forget_gate_bias`, 1 in Jozefowicz et al. 2015, so that a fresh cell remembers. The feed-forward
+    block's second matrix is 0, so that a fresh model is the one without it.
     """
     weights = CharLSTM(shape, "gates").state_dict()
     bound = shape.hidden_size**-0.5
     for name, weight in weights.items():
         if name.endswith("bias"):
             nn.init.constant_(weight, forget_gate_bias if "forget_gate" in name else 0.0)
+        elif name == "feed_forward.down.weight":
+            nn.init.zeros_(weight)
         elif "from_hidden" in name:
             nn.init.orthogonal_(weight, generator=generator)
         elif name.startswith("embedding"):

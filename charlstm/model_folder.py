@@ -70,9 +70,10 @@ def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
 def _read_config(path: Path) -> tuple[ModelShape, dict[str, str]]:
     try:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        shape = ModelShape(**{name: config[name] for name in ModelShape._fields})
+        shape = ModelShape(**{name: config[name] for name in ModelShape._fields if name in config})
         hashes = {name: str(config["sha256"][name]) for name in (WEIGHTS, VOCAB)}
-        if not all(type(size) is int and size > 0 for size in shape):
+        is_count = all(type(size) is int and size >= 0 for size in shape)
+        if not is_count or 0 in shape._replace(feed_forward_size=1):
             raise ValueError
     except OSError as error:
         raise ModelFolderError(

@@ -1,4 +1,4 @@
-"""Muon: steps whose direction is an orthogonal matrix, for the matrices inside the LSTM (Jordan et al. 2024).
+"""Muon: steps whose direction is an orthogonal matrix, for the matrices between hidden features (Jordan et al. 2024).
 
 A gradient matrix is dominated by a few directions. Muon sets all its singular values to about 1, so the weights move
 equally far in every direction that the gradient names at all. `torch.optim.Muon` does the same for whole parameters;
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 # The quintic of Jordan et al. 2024: five steps bring any singular value in (0, 1] to 0.7 ... 1.2, which is enough.
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -21,25 +21,24 @@ class Muon(torch.optim.Optimizer):
     """Nesterov momentum, made orthogonal gate by gate.
 
     Args:
-        params: matrices whose rows are a whole number of gates, (G * H, I).
+        params: groups of matrices, (G * H, I), each group with its `num_rows`: H, the rows that make one matrix. A
+            gate's, where four lie stacked in one parameter.
         lr: the length of a step: the update of a gate has singular values of about `lr * sqrt(max(1, H / I))`.
         momentum: of the gradient's running mean.
         weight_decay: decoupled, times `lr`, as in AdamW.
-        num_rows: H, the rows of one gate.
         dtype: in which matrices are multiplied; bf16 is enough for the purpose.
     """
 
     def __init__(
         self,
-        params: Iterable[nn.Parameter],
+        params: Iterable[dict[str, Any]],
         lr: float,
         *,
         momentum: float,
         weight_decay: float,
-        num_rows: int,
         dtype: torch.dtype,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "num_rows": num_rows})
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self._dtype = dtype
 
     @torch.no_grad()

@@ -17,14 +17,16 @@ def make_optimizers(
     muon_momentum: float,
     muon_dtype: torch.dtype,
 ) -> list[torch.optim.Optimizer]:
-    """AdamW (Loshchilov & Hutter 2019) for all weights, or Muon for the matrices inside the LSTM layers and AdamW for
-    what is left.
+    """AdamW (Loshchilov & Hutter 2019) for all weights, or Muon for the matrices between hidden features (those of the
+    LSTM layers and of the feed-forward block) and AdamW for what is left.
 
     Each parameter group has its peak learning rate under `peak`, for the schedule.
     """
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    inner = {name: weight for name, weight in trained.items() if name.startswith("layers.") and weight.dim() == 2}
-    others = [weight for name, weight in trained.items() if not (has_muon and name in inner)]
+    gates = [weight for name, weight in trained.items() if name.startswith("layers.") and weight.dim() == 2]
+    whole = [weight for name, weight in trained.items() if name.startswith("feed_forward.")]
+    inner = {id(weight) for weight in (*gates, *whole)} if has_muon else set()
+    others = [weight for weight in trained.values() if id(weight) not in inner]
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(
             others,
@@ -36,11 +38,11 @@ def make_optimizers(
     ]
     if has_muon:
         muon = Muon(
-            inner.values(),
+            [{"params": gates, "num_rows": model.shape.hidden_size}]
+            + [{"params": [weight], "num_rows": len(weight)} for weight in whole],
             muon_learning_rate,
             momentum=muon_momentum,
             weight_decay=weight_decay,
-            num_rows=model.shape.hidden_size,
             dtype=muon_dtype,
         )
         optimizers.append(muon)

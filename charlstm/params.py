@@ -69,6 +69,7 @@ class ModelParams(Section):
     embedding_size: PositiveInt
     hidden_size: PositiveInt
     num_layers: PositiveInt
+    feed_forward_size: NonNegativeInt
     forget_gate_bias: Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -80,6 +81,7 @@ class DropoutParams(Section):
     recurrent_weights: Rate
     between_layers: Rate
     output: Rate
+    output_samples: PositiveInt
 
 
 class MuonParams(Section):

@@ -5,6 +5,7 @@ same text alone or among others.
 Shapes: V vocabulary, H hidden units, G = 4H gate rows.
 """
 
+from copy import deepcopy
 from typing import NamedTuple
 
 import torch
@@ -44,6 +45,7 @@ class Stepper:
         self._from_hidden = [_stack(weights, layer, "from_hidden.weight") for layer in range(self._num_layers)]
         self._biases = [_stack(weights, layer, "from_input.bias") for layer in range(self._num_layers)]
         self._table_VG = torch.addmm(self._biases[0], weights["embedding.weight"], self._from_input[0].t())
+        self._feed_forward = deepcopy(model.feed_forward).to("cpu", torch.float32)
         self._head, self._head_bias = weights["head.weight"], weights["head.bias"]
         self._state = [(torch.zeros(self._hidden_size), torch.zeros(self._hidden_size))] * self._num_layers
 
@@ -60,7 +62,7 @@ class Stepper:
             cell_H = forget_H * cell_H + input_H * gates_G[split:].tanh()
             self._state[layer] = (output_H * cell_H.tanh(), cell_H)
         top_H, _ = self._state[-1]
-        return torch.addmv(self._head_bias, self._head, top_H)
+        return torch.addmv(self._head_bias, self._head, self._feed_forward(top_H))
 
 
 @torch.no_grad()

@@ -27,7 +27,9 @@ def test_two_processes_have_the_losses_of_one(
         "train.batch_size": 5,  # does not divide by 2
         "train.state_reset_probability": 0.1,
         "model.num_layers": 2,
+        "model.feed_forward_size": 24,
         "train.dropout.between_layers": 0.2,
+        "train.dropout.output_samples": 2,
     }
     one, two = tmp_path / "one", tmp_path / "two"
     for project in (one, two):

@@ -4,7 +4,7 @@ import torch
 from charlstm.batches import rows_of
 from charlstm.dropout import DropoutMasks, DropoutRates, draw_masks
 
-SIZES = {"batch_size": 10, "embedding_size": 40, "hidden_size": 50, "num_layers": 3}
+SIZES = {"batch_size": 10, "num_output_samples": 2, "embedding_size": 40, "hidden_size": 50, "num_layers": 3}
 NOTHING = DropoutMasks(None, (None, None, None), (None, None), None)
 RATES = DropoutRates(0.1, 0.3, 0.2, 0.4)
 
@@ -20,12 +20,13 @@ def test_masks_do_not_depend_on_the_number_of_processes(world_size: int) -> None
     assert torch.equal(torch.cat([part.embedding for part in parts], dim=1), whole.embedding)
     assert torch.equal(torch.cat([part.between_layers[1] for part in parts], dim=1), whole.between_layers[1])
     assert all(torch.equal(part.recurrent_weights[2], whole.recurrent_weights[2]) for part in parts)
-    assert torch.equal(torch.cat([part.output for part in parts], dim=1), whole.output)
+    assert torch.equal(torch.cat([part.output for part in parts], dim=2), whole.output)
 
 
 def test_values_keep_the_mean_and_the_rate() -> None:
     mask = masks(slice(0, 10), num_steps=200).output
-    assert mask.shape == (200, 10, 50)
+    assert mask.shape == (2, 200, 10, 50)
+    assert not torch.equal(mask[0], mask[1])
     assert mask.unique().tolist() == pytest.approx([0, 1 / 0.6])
     assert (mask == 0).float().mean() == pytest.approx(0.4, abs=0.01)
     assert mask.mean() == pytest.approx(1.0, abs=0.02)

@@ -23,3 +23,6 @@ def test_sum_leaves_out_what_is_not_scored() -> None:
         if target != IGNORE
     )
     assert float(summed_nats(logits_BTV, targets_BT)) == pytest.approx(by_hand)
+    copies = (logits_BTV, torch.randn(2, 3, 5, dtype=torch.float64))
+    mean = sum(float(summed_nats(copy, targets_BT)) for copy in copies) / 2
+    assert float(summed_nats(torch.cat(copies), targets_BT)) == pytest.approx(mean)

@@ -6,7 +6,7 @@ from charlstm.gates import LSTMState
 from charlstm.layers import FusedLayer, GatesLayer
 from charlstm.model import CharLSTM, ModelShape, initial_weights
 
-SHAPE = ModelShape(vocab_size=11, embedding_size=5, hidden_size=7, num_layers=3)
+SHAPE = ModelShape(vocab_size=11, embedding_size=5, hidden_size=7, num_layers=3, feed_forward_size=6)
 NO_MASKS = DropoutMasks(None, (None, None, None), (None, None), None)
 
 
@@ -17,13 +17,19 @@ def make(implementation: str, seed: int = 0) -> CharLSTM:
     return model
 
 
+def with_opinions(model: CharLSTM) -> CharLSTM:
+    """The block's second matrix is zero in a fresh model, and would hide what the block does."""
+    model.get_parameter("feed_forward.down.weight").data.fill_(0.1)
+    return model
+
+
 def ids(num_rows: int = 4, length: int = 9) -> torch.Tensor:
     return torch.randint(0, SHAPE.vocab_size, (num_rows, length), generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("is_masked", [False, True])
 def test_implementations_are_the_same_function_with_the_same_gradients(is_masked: bool) -> None:
-    gates, fused = make("gates"), make("fused")
+    gates, fused = with_opinions(make("gates")), with_opinions(make("fused"))
     mask = torch.rand(28, 7, generator=torch.Generator().manual_seed(2)).double().round() * 2
     masks = NO_MASKS._replace(recurrent_weights=(None, mask, mask.flip(0))) if is_masked else None
     assert isinstance(gates.layers[0], GatesLayer) and isinstance(fused.layers[0], FusedLayer)
@@ -83,6 +89,26 @@ def test_each_mask_is_applied(place: str) -> None:
     other_BTV, _ = model((ids() + 1) % SHAPE.vocab_size, masks=masks)
     torch.testing.assert_close(logits_BTV, other_BTV)  # nothing of the input passes an all-zero mask
     assert not torch.allclose(logits_BTV, model(ids())[0])
+
+
+def test_copies_of_the_output_are_those_of_its_masks() -> None:
+    model = with_opinions(make("fused"))
+    copies = torch.rand(2, 1, 4, SHAPE.hidden_size, generator=torch.Generator().manual_seed(2)).double()
+    logits_NTV, state = model(ids(), masks=NO_MASKS._replace(output=copies))
+    for copy, logits_BTV in zip(copies, logits_NTV.chunk(2), strict=True):
+        alone_BTV, same_state = model(ids(), masks=NO_MASKS._replace(output=copy[None]))
+        torch.testing.assert_close(logits_BTV, alone_BTV)
+        torch.testing.assert_close(state, same_state)
+
+
+def test_a_fresh_feed_forward_block_adds_nothing_and_a_trained_one_does() -> None:
+    model = make("fused")
+    logits_BTV, _ = model(ids())
+    without = CharLSTM(SHAPE._replace(feed_forward_size=0), "fused").double()
+    without.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("feed_forward")})
+    assert model.num_parameters() - without.num_parameters() == 2 * SHAPE.hidden_size * SHAPE.feed_forward_size
+    torch.testing.assert_close(without(ids())[0], logits_BTV)
+    assert not torch.allclose(with_opinions(model)(ids())[0], logits_BTV)
 
 
 def test_initial_weights_follow_their_description() -> None:

@@ -12,7 +12,7 @@ from charlstm.model import CharLSTM, ModelShape
 from charlstm.model_folder import CONFIG, VOCAB, WEIGHTS, load_model, save_model
 from charlstm.vocab import Vocab
 
-SHAPE = ModelShape(vocab_size=3, embedding_size=2, hidden_size=4, num_layers=2)
+SHAPE = ModelShape(vocab_size=3, embedding_size=2, hidden_size=4, num_layers=2, feed_forward_size=5)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_missing_cut_or_flipped_files(folder: Path, name: str) -> None:
 
 
 def test_weights_of_another_model(folder: Path, tmp_path: Path) -> None:
-    other = ModelShape(3, 2, 5, 2)
+    other = ModelShape(3, 2, 5, 2, 5)
     save_model(tmp_path / "other", CharLSTM(other, "gates").state_dict(), other, Vocab("abc"))
     shutil.copy(tmp_path / "other" / WEIGHTS, folder / WEIGHTS)
     with pytest.raises(ModelFolderError, match="damaged, or of another model: expected SHA-256"):
@@ -81,6 +81,19 @@ def test_vocabulary_of_another_size(folder: Path) -> None:
     rehash(folder)
     with pytest.raises(ModelFolderError, match="vocabulary has 4 characters, the model 3"):
         load_model(folder, "fused")
+
+
+def test_a_model_of_the_time_before_feed_forward_blocks(tmp_path: Path) -> None:
+    shape = SHAPE._replace(feed_forward_size=0)
+    save_model(tmp_path / "model", CharLSTM(shape, "gates").state_dict(), shape, Vocab("abc"))
+    config = json.loads((tmp_path / "model" / CONFIG).read_text())
+    del config["feed_forward_size"]
+    (tmp_path / "model" / CONFIG).write_text(json.dumps(config))
+    assert load_model(tmp_path / "model", "fused").model.shape == shape
+    del config["hidden_size"]
+    (tmp_path / "model" / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(ModelFolderError, match="damaged"):
+        load_model(tmp_path / "model", "fused")
 
 
 def test_missing_extra_and_wrongly_typed_weights_are_named(folder: Path) -> None:

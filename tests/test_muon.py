@@ -24,7 +24,7 @@ def test_agrees_with_torch_on_one_gate() -> None:
     ours, theirs = (torch.nn.Parameter(matrix(32, 16, dtype=torch.float32)) for _ in range(2))
     options = {"momentum": 0.9, "weight_decay": 0.1}
     optimizers = (
-        Muon([ours], 0.05, num_rows=32, dtype=torch.bfloat16, **options),
+        Muon([{"params": [ours], "num_rows": 32}], 0.05, dtype=torch.bfloat16, **options),
         torch.optim.Muon([theirs], 0.05, nesterov=True, adjust_lr_fn="original", **options),
     )
     for step in range(5):
@@ -42,7 +42,8 @@ def test_stacked_gates_are_taken_one_by_one() -> None:
     for gate, part in zip(gates, stacked.grad.chunk(4), strict=True):
         gate.grad = part.clone()
     for weights in ([stacked], gates):
-        Muon(weights, 0.1, momentum=0.5, weight_decay=0.0, num_rows=3, dtype=torch.float64).step()
+        groups = [{"params": weights, "num_rows": 3}]
+        Muon(groups, 0.1, momentum=0.5, weight_decay=0.0, dtype=torch.float64).step()
     torch.testing.assert_close(stacked, torch.cat(gates), atol=1e-12, rtol=0)
 
 

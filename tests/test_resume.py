@@ -18,10 +18,12 @@ from charlstm.vocab import Vocab
 Train = Callable[..., Result]
 OVERRIDE = {
     "model.num_layers": 2,
+    "model.feed_forward_size": 24,
     "train.epochs": 3,
     "train.log_every_steps": 7,
     "train.batch_size": 5,
     "train.dropout.between_layers": 0.2,
+    "train.dropout.output_samples": 2,
     "train.state_reset_probability": 0.1,
     "train.ema_decay": 0.9,
 }

@@ -15,7 +15,7 @@ LOGITS = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log()
 @pytest.fixture(scope="module")
 def model() -> CharLSTM:
     torch.manual_seed(0)
-    model = CharLSTM(ModelShape(len(VOCAB), 6, 8, 3), "gates").eval().requires_grad_(False)
+    model = CharLSTM(ModelShape(len(VOCAB), 6, 8, 3, 12), "gates").eval().requires_grad_(False)
     for weight in model.parameters():
         weight *= 5  # a model with opinions
     return model

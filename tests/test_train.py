@@ -66,6 +66,7 @@ def test_two_runs_are_bit_identical(run: Fit, batching: str) -> None:
 @pytest.mark.parametrize(("precision", "num_steps", "tolerance"), [("fp64", 50, 1e-9), ("fp32", 20, 1e-5)])
 def test_gates_train_to_the_same_losses_as_fused(run: Fit, precision: str, num_steps: int, tolerance: float) -> None:
     common = {"train.precision": precision, "model.num_layers": 2, "train.dropout.between_layers": 0.2}
+    common |= {"model.feed_forward_size": 10, "train.dropout.output": 0.2, "train.dropout.output_samples": 3}
     fused, gates = (
         losses(run(common | {"model.implementation": kind, "train.epochs": 2})) for kind in ("fused", "gates")
     )

@@ -1,0 +1,53 @@
+"""A recipe's seeds together, and models that learn while they read: losses apart from the recipe table's.
+
+Usage: python -m benchmarks.ensemble NAME [--seeds 3]
+
+One model beside the mean of all models' probabilities, under the static protocols and by dynamic evaluation (Krause et
+al. 2018), whose weights follow the text that is scored. Trains what is missing; see `benchmarks.recipes`.
+"""
+
+import argparse
+import sys
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.trials import Trial, load_data, losses, train
+from charlstm.dynamic import DynamicRule, dynamic
+from charlstm.ensemble import Ensemble
+from charlstm.model import CharLSTM
+from charlstm.train import Data
+from pipeline.hardware import set_num_threads
+
+PROTOCOLS = ("windowed_100", "windowed_256", "stateful", "dynamic")
+RULE = DynamicRule()
+
+
+def main() -> int:
+    """Measure one model, all of them and their ensemble, and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", metavar="NAME", help="a recipe")
+    parser.add_argument("--seeds", type=int, default=3, help="models, trained with the seeds 1, 2, ...")
+    arguments = parser.parse_args()
+    console, data = Console(highlight=False, soft_wrap=True), load_data()
+    set_num_threads()
+    seeds = range(1, arguments.seeds + 1)
+    models = [train(Trial((f"recipe={arguments.name}",), seed), console) for seed in seeds]
+    alone = pd.DataFrame([measure(model, data) for model in track(models, "each model")])
+    cells = [f"{alone[name].mean():.4f} ± {alone[name].std():.4f}" for name in PROTOCOLS]
+    together = measure(Ensemble(models), data)
+    console.print(f"| `{arguments.name}` | {' | '.join(PROTOCOLS)} |\n|---|---|---|---|---|")
+    console.print(f"| one model, {len(models)} seeds | {' | '.join(cells)} |")
+    console.print(f"| their ensemble | {' | '.join(f'{together[name]:.4f}' for name in PROTOCOLS)} |")
+    console.print(f"dynamic: {RULE}")
+    return 0
+
+
+def measure(model: CharLSTM | Ensemble, data: Data) -> dict[str, float]:
+    """Nats per character under the static protocols, and by dynamic evaluation."""
+    return losses(model, data.val_ids) | {"dynamic": dynamic(model, data.val_ids, data.train_ids, RULE).nats_per_char}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
