@@ -18,13 +18,17 @@ from benchmarks.trials import Trial, run
 
 DEFAULT = Trial(("recipe=quick",))
 MEANS = {
-    "Muon for the LSTM's matrices (Jordan et al. 2024)": ("AdamW for all", "train.optimizer=adamw"),
+    "Muon for the matrices inside (Jordan et al. 2024)": ("AdamW for all", "train.optimizer=adamw"),
+    "a feed-forward block (Pascanu et al. 2014)": ("none", "model.feed_forward_size=0"),
+    "its size, 384": ("1536", "model.feed_forward_size=1536"),
+    "one dropped copy of the output": ("4 (Inoue 2019)", "train.dropout.output_samples=4"),
     "momentum 0.9": ("0.95", "train.muon.momentum=0.95"),
     "moving average of the weights": ("off", "train.ema_decay=0"),
     "carried state, streams": ("windows of 64 from zero states", "train.batching=windows", "train.window_stride=64"),
-    "state resets 0.05": ("none", "train.state_reset_probability=0"),
+    "state resets 0.25": ("none", "train.state_reset_probability=0"),
     "locked dropout (Gal & Ghahramani 2016)": ("a mask for each time step", "train.dropout.style=elementwise"),
     "dropout on the output": ("none", "train.dropout.output=0"),
+    "none below the feed-forward block": ("0.2", "train.dropout.between_layers=0.2"),
     "dropout on the embedding": ("none", "train.dropout.embedding=0"),
     "no dropout of recurrent weights": ("0.2 (Merity et al. 2018)", "train.dropout.recurrent_weights=0.2"),
     "cosine to 1 %": ("constant rate", "train.final_learning_rate_fraction=1"),

@@ -79,9 +79,11 @@ def _row(name: str, found: pd.DataFrame) -> str:
     goal = "" if target is None else f"{target.protocol} ≤ {target.nats_per_char}"
     if target is not None and target.seconds < float("inf"):
         goal += f" in {target.seconds:.0f} s"
-    size, seconds = found["num_parameters"].iloc[0], found["train_seconds"].median()
+    size, time = found["num_parameters"].iloc[0], f"{found['train_seconds'].median():.0f}"
+    if found["hardware"].str.contains(" 1 threads").all():
+        time += " on 1 core"
     losses = " | ".join(cell(protocol) for protocol in PROTOCOLS)
-    return f"| `{name}` | {len(found)} | {size:,} | {seconds:.0f} | {losses} | {goal} |"
+    return f"| `{name}` | {len(found)} | {size:,} | {time} | {losses} | {goal} |"
 
 
 if __name__ == "__main__":

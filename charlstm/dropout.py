@@ -12,7 +12,10 @@ from torch import Tensor
 
 
 class DropoutRates(NamedTuple):
-    """The probability of a zero by place: `recurrent_weights` are hidden to hidden, `output` is before the head."""
+    """The probability of a zero by place: `recurrent_weights` are hidden to hidden, `output` is before the head.
+
+    A feed-forward block is a layer: `between_layers` is also between it and the LSTM.
+    """
 
     embedding: float
     recurrent_weights: float
@@ -23,7 +26,7 @@ class DropoutRates(NamedTuple):
 class DropoutMasks(NamedTuple):
     """One optional mask (1 or T, B, F) for each place, (S, 1 or T, B, F) for `output`; None leaves values as they are.
 
-    With S > 1 the head sees S differently dropped copies of the same hidden states, and the loss is their mean
+    With S > 1 the head sees S differently dropped copies of the same features, and the loss is their mean
     ("multi-sample dropout", Inoue 2019): less noise in the gradient, so that more dropout can be borne.
     Those of `recurrent_weights` are (4 H, H), one a layer, the gates in the order of `gates.GATES`, and the same for
     all rows: DropConnect (Wan et al. 2013), for an LSTM in Merity et al. 2018.
@@ -58,6 +61,7 @@ def draw_masks(
     embedding_size: int,
     hidden_size: int,
     num_layers: int,
+    has_feed_forward: bool,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> DropoutMasks:
@@ -77,6 +81,6 @@ def draw_masks(
     return DropoutMasks(
         embedding=draw(rates.embedding, num_steps, batch_size, embedding_size),
         recurrent_weights=tuple(draw(rates.recurrent_weights, 4 * hidden_size, hidden_size) for _ in range(num_layers)),
-        between_layers=tuple(draw(rates.between_layers, *hidden) for _ in range(num_layers - 1)),
+        between_layers=tuple(draw(rates.between_layers, *hidden) for _ in range(num_layers - 1 + has_feed_forward)),
         output=draw(rates.output, num_output_samples, *hidden),
     ).rows(rows)

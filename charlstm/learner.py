@@ -187,6 +187,7 @@ class Learner:
             embedding_size=self.shape.embedding_size,
             hidden_size=self.shape.hidden_size,
             num_layers=self.shape.num_layers,
+            has_feed_forward=self.shape.feed_forward_size > 0,
             dtype=self.dtype,
             device=self.processes.device,
         )

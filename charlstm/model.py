@@ -66,8 +66,10 @@ class CharLSTM(nn.Module):
             dropped = masks.recurrent_weights[index] if masks else None
             x_TBF, last_state = layer(x_TBF, LSTMState(state.hidden[index], state.cell[index]), dropped)
             last_states.append(last_state)
-        x_STBF = _mask(x_TBF[None], masks.output if masks else None)
-        logits_STBV = self.head(self.feed_forward(x_STBF))
+        if masks and self.shape.feed_forward_size:
+            x_TBF = _mask(x_TBF, masks.between_layers[-1])
+        x_STBF = _mask(self.feed_forward(x_TBF)[None], masks.output if masks else None)
+        logits_STBV = self.head(x_STBF)
         hidden, cell = zip(*last_states, strict=True)
         return logits_STBV.transpose(1, 2).flatten(0, 1), LSTMState(torch.stack(hidden), torch.stack(cell))
 

@@ -7,7 +7,7 @@ from charlstm.layers import FusedLayer, GatesLayer
 from charlstm.model import CharLSTM, ModelShape, initial_weights
 
 SHAPE = ModelShape(vocab_size=11, embedding_size=5, hidden_size=7, num_layers=3, feed_forward_size=6)
-NO_MASKS = DropoutMasks(None, (None, None, None), (None, None), None)
+NO_MASKS = DropoutMasks(None, (None, None, None), (None, None, None), None)
 
 
 def make(implementation: str, seed: int = 0) -> CharLSTM:
@@ -80,11 +80,15 @@ def test_detached_state_stops_back_propagation() -> None:
     assert isinstance(state.detach(), LSTMState)
 
 
-@pytest.mark.parametrize("place", ["embedding", "between_layers", "output"])
-def test_each_mask_is_applied(place: str) -> None:
-    model = make("fused")
+@pytest.mark.parametrize("place", ["embedding", 0, 1, 2, "output"])
+def test_each_mask_is_applied(place: str | int) -> None:
+    model = with_opinions(make("fused"))
     off = torch.zeros(1, 4, SHAPE.embedding_size if place == "embedding" else SHAPE.hidden_size).double()
-    masks = NO_MASKS._replace(**{place: (off, None) if place == "between_layers" else off})
+    if isinstance(place, int):  # of the boundaries between the layers; the last one is below the feed-forward block
+        between = [off if index == place else None for index in range(3)]
+        masks = NO_MASKS._replace(between_layers=tuple(between))
+    else:
+        masks = NO_MASKS._replace(**{place: off})
     logits_BTV, _ = model(ids(), masks=masks)
     other_BTV, _ = model((ids() + 1) % SHAPE.vocab_size, masks=masks)
     torch.testing.assert_close(logits_BTV, other_BTV)  # nothing of the input passes an all-zero mask

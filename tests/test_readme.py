@@ -20,11 +20,11 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 
 
 def commands() -> list[str]:
-    """Lines of shell blocks and inline code that start with a program of ours, without comments."""
+    """Lines of shell blocks and inline code that start with a program of ours, without comments and redirections."""
     blocks = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
     lines += re.findall(r"`((?:make|dvc|python -m|accelerate launch|torchrun) [^`]+)`", README)
-    found = [part.strip() for line in lines for part in line.partition(" #")[0].split("&&")]
+    found = [part.strip() for line in lines for part in re.split(" [#>]", line)[0].split("&&")]
     return sorted({command for command in found if command and not command.startswith("source ")})
 
 

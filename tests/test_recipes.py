@@ -26,6 +26,7 @@ def test_the_seed_is_the_seed_to_the_letter() -> None:
     expected = {
         "model.hidden_size": 256,
         "model.num_layers": 2,
+        "model.feed_forward_size": 0,
         "train.batching": "windows",
         "train.window_stride": 1,
         "train.context_len": 100,
