@@ -111,6 +111,7 @@ def _learner(size: Size, implementation: str, precision: str) -> Learner:
         f"train.precision={precision}",
         f"model.num_layers={size.num_layers}",
         f"model.hidden_size={size.hidden_size}",
+        "model.feed_forward_size=0",
         f"train.batch_size={size.batch_size}",
         f"train.context_len={size.context_len}",
         "train.optimizer=adamw",

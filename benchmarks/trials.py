@@ -103,10 +103,14 @@ def run(trial: Trial, console: Console, file: Path = RECORDS) -> pd.Series:
 
 
 def train(trial: Trial, console: Console, file: Path = RECORDS) -> CharLSTM:
-    """The model of `trial`: trained now, measured and recorded, unless it was before and its weights are still here."""
+    """The model of `trial`: trained now, measured and recorded, unless it was before and its weights are still here.
+
+    A record is never replaced; where only the weights are gone (they are no part of the repository) it stays.
+    """
     set_num_threads()
     params, model_folder = trial.params(), MODELS / trial.fingerprint()
-    if model_folder.exists():
+    is_recorded = trial.record(file) is not None
+    if is_recorded and model_folder.exists():
         saved = load_model(model_folder, params.model.implementation).model
         return _model(saved.shape, saved.state_dict(), params)
     data, folder = load_data(), ROOM / trial.fingerprint()
@@ -128,15 +132,17 @@ def train(trial: Trial, console: Console, file: Path = RECORDS) -> CharLSTM:
         "torch": torch.__version__,
         "hardware": f"{processes.describe_device()}, {torch.get_num_threads()} threads",
     }
-    file.parent.mkdir(exist_ok=True)
-    with file.open("a") as lines:
-        lines.write(json.dumps(record) + "\n")
+    if not is_recorded:
+        file.parent.mkdir(exist_ok=True)
+        with file.open("a") as lines:
+            lines.write(json.dumps(record) + "\n")
     save_model(model_folder, result.weights, result.shape, data.vocab)
     shutil.rmtree(folder, ignore_errors=True)
     return model
 
 
 def _model(shape: ModelShape, weights: dict[str, Tensor], params: Params) -> CharLSTM:
+    """A model whose weights can still be moved, as those of `load_model` cannot."""
     model = CharLSTM(shape, params.model.implementation).eval()
     model.load_state_dict(weights)
     return model

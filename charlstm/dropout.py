@@ -71,16 +71,19 @@ def draw_masks(
     `generator` is a CPU generator; with the same one, any division into rows gives the same global mask.
     """
 
-    def draw(rate: float, *shape: int) -> Tensor | None:
+    def draw(rate: float, *shape: int, cut: slice = rows) -> Tensor | None:
         if rate == 0:
             return None
-        keep = torch.rand(shape, generator=generator) >= rate
+        keep = torch.rand(shape, generator=generator)[..., cut, :] >= rate
         return keep.to(device, dtype) / (1 - rate)
+
+    def draw_weights() -> Tensor | None:
+        return draw(rates.recurrent_weights, 4 * hidden_size, hidden_size, cut=slice(None))
 
     hidden = (num_steps, batch_size, hidden_size)
     return DropoutMasks(
         embedding=draw(rates.embedding, num_steps, batch_size, embedding_size),
-        recurrent_weights=tuple(draw(rates.recurrent_weights, 4 * hidden_size, hidden_size) for _ in range(num_layers)),
+        recurrent_weights=tuple(draw_weights() for _ in range(num_layers)),
         between_layers=tuple(draw(rates.between_layers, *hidden) for _ in range(num_layers - 1 + has_feed_forward)),
         output=draw(rates.output, num_output_samples, *hidden),
-    ).rows(rows)
+    )

@@ -27,8 +27,8 @@ class DynamicRule(NamedTuple):
     """How the weights follow: the RMS rule with decay there.
 
     A weight moves by `learning_rate` times its gradient over the root mean square of its gradients in training. It goes
-    back by `decay` of its way from where training left it, times that root over the mean of all weights': those that
-    are moved most are also held most.
+    back by `decay` of its way from where training left it, times that root over the mean of all weights' roots: those
+    on which the loss depends most are held most.
     """
 
     piece_len: int = 20  # characters that are scored before each step
@@ -40,17 +40,17 @@ class DynamicRule(NamedTuple):
 def dynamic(model: CharLSTM | Ensemble, ids: Ids, train_ids: Ids, rule: DynamicRule) -> LossSum:
     """The loss of one pass over `ids`, from a zero state.
 
-    Only weights that require gradients move, and all are as before when it returns. Mean squares come from the
-    beginning of `train_ids`.
+    Only weights that require gradients move (those of `load_model` do not), and all are as before when it returns. Mean
+    squares come from the beginning of `train_ids`.
     """
     reader = _Reader(model, rule.piece_len)
     start = [weight.detach().clone() for weight in reader.weights]
-    roots = _root_mean_squares(reader, train_ids, rule.num_training_pieces)
-    mean = torch.cat([root.flatten() for root in roots]).mean()
-    steps = [rule.learning_rate / (root + EPSILON) for root in roots]
-    ways_back = [(rule.decay * root / mean).clamp(max=1.0) for root in roots]
     total = LossSum(0.0, 0)
     try:
+        roots = _root_mean_squares(reader, train_ids, rule.num_training_pieces)
+        mean = torch.cat([root.flatten() for root in roots]).mean()
+        steps = [rule.learning_rate / (root + EPSILON) for root in roots]
+        ways_back = [(rule.decay * root / mean).clamp(max=1.0) for root in roots]
         for loss in reader.read(ids):
             total = total.plus(loss)
             _follow(reader.weights, start, steps, ways_back)
@@ -65,11 +65,12 @@ class _Reader:
     def __init__(self, model: CharLSTM | Ensemble, piece_len: int) -> None:
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         self._model, self._piece_len = model, piece_len
+        assert self.weights, "no weight requires gradients"
 
     def read(self, ids: Ids) -> Iterator[LossSum]:
         """The loss of each piece; the last one may be shorter."""
         state = self._model.zero_state(1)
-        text_BT = torch.from_numpy(ids.astype(np.int64))[None]
+        text_BT = torch.from_numpy(ids.astype(np.int64))[None].to(state.hidden.device)
         for start in range(0, len(ids) - 1, self._piece_len):
             targets_BT = text_BT[:, start + 1 : start + 1 + self._piece_len]
             self._model.zero_grad()

@@ -35,7 +35,7 @@ class Stepper:
     """`CharLSTM.forward` for one row and one character, many times faster than a sequence of length 1.
 
     The embedding, W_x and bias of the first layer are folded into a table with a row of gate inputs per character;
-    what is left is one matrix-vector product a layer. Works in fp32 on the CPU.
+    what is left is one matrix-vector product a layer, the feed-forward block and the head. Works in fp32 on the CPU.
     """
 
     def __init__(self, model: CharLSTM) -> None:
@@ -45,7 +45,7 @@ class Stepper:
         self._from_hidden = [_stack(weights, layer, "from_hidden.weight") for layer in range(self._num_layers)]
         self._biases = [_stack(weights, layer, "from_input.bias") for layer in range(self._num_layers)]
         self._table_VG = torch.addmm(self._biases[0], weights["embedding.weight"], self._from_input[0].t())
-        self._feed_forward = deepcopy(model.feed_forward).to("cpu", torch.float32)
+        self._feed_forward = deepcopy(model.feed_forward).to("cpu", torch.float32).requires_grad_(False)
         self._head, self._head_bias = weights["head.weight"], weights["head.bias"]
         self._state = [(torch.zeros(self._hidden_size), torch.zeros(self._hidden_size))] * self._num_layers
 

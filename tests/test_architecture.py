@@ -7,7 +7,7 @@ from imports import ROOMS, ROOT, closure, file_of, imported_names, module_names,
 from ruamel.yaml import YAML
 
 STAGES = ("download", "split", "encode", "train", "evaluate", "sample")
-PURE = ("gates", "layers", "dropout", "model", "loss", "schedule")
+PURE = ("gates", "layers", "feed_forward", "dropout", "model", "loss", "schedule")
 ONLY_IN = {
     "accelerate": {"charlstm.processes"},
     "mlflow": {"charlstm.tracking"},
