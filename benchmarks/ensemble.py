@@ -13,32 +13,30 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.recipes import PROTOCOLS, available
 from benchmarks.trials import Trial, load_data, losses, train
 from charlstm.dynamic import DynamicRule, dynamic
 from charlstm.ensemble import Ensemble
 from charlstm.model import CharLSTM
 from charlstm.train import Data
-from pipeline.hardware import set_num_threads
 
-STATIC = ("windowed_100", "windowed_256", "stateful")
 RULE = DynamicRule()
 
 
 def main() -> int:
     """Measure one model, all of them and their ensemble, and print two Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", metavar="NAME", help="a recipe")
+    parser.add_argument("name", choices=available(), metavar="NAME", help=f"of {', '.join(available())}")
     parser.add_argument("--seeds", type=int, default=3, help="models, at least 2, trained with the seeds 1, 2, ...")
     arguments = parser.parse_args()
     if arguments.seeds < 2:
         parser.error("an ensemble has at least two models")
     console, data = Console(highlight=False, soft_wrap=True), load_data()
-    set_num_threads()
     seeds = range(1, arguments.seeds + 1)
     models = [train(Trial((f"recipe={arguments.name}",), seed), console) for seed in seeds]
     alone = pd.DataFrame([measure(model, data) for model in track(models, "each model")])
     together = measure(Ensemble(models), data)
-    for title, protocols in (("static", STATIC), (f"dynamic: {RULE}", ("dynamic",))):
+    for title, protocols in (("static", PROTOCOLS), (f"dynamic: {RULE}", ("dynamic",))):
         console.print(f"\n{title}\n\n| `{arguments.name}` | {' | '.join(protocols)} |\n|---|{'---|' * len(protocols)}")
         cells = [f"{alone[name].mean():.4f} ± {alone[name].std():.4f}" for name in protocols]
         console.print(f"| one model, {len(models)} seeds | {' | '.join(cells)} |")

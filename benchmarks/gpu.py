@@ -3,8 +3,7 @@
 Usage: python -m benchmarks.gpu
 
 Needs the encoded corpus (`dvc repro encode`) and a GPU; without one, the exit code is 2. A step is the whole step of
-training with all that the default recipe has but the feed-forward block, 100 characters back in time; figures are
-medians.
+training with all that the recipe `nanogpt` has, 100 characters back in time; figures are medians.
 """
 
 import statistics
@@ -48,9 +47,9 @@ def chars_per_second(size: str, precision: str, batch_size: int) -> float:
     """Of training steps, each waited for."""
     num_layers, hidden_size = SIZES[size]
     learner = make_learner(
+        "recipe=nanogpt",
         f"model.num_layers={num_layers}",
         f"model.hidden_size={hidden_size}",
-        "model.feed_forward_size=0",
         f"train.precision={precision}",
         f"train.batch_size={batch_size}",
         f"train.context_len={CONTEXT_LEN}",

@@ -30,6 +30,7 @@ from torch.nn import functional
 
 from benchmarks import trials
 from benchmarks.projects import ROOT
+from benchmarks.recipes import available
 from charlstm.evaluate import LanguageModel, windowed
 from charlstm.gates import LSTMState
 from charlstm.train import Data
@@ -260,9 +261,9 @@ def _points() -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     if RECORDS.exists():
         rows += pd.read_json(RECORDS, lines=True).to_dict("records")
-    for file in sorted((ROOT / "conf/recipe").glob("*.yaml")):
-        if (kept := trials.Trial((f"recipe={file.stem}",)).record()) is not None:
-            name = f"{file.stem}, 1 core" if " 1 threads" in kept["hardware"] else file.stem
+    for recipe in available():
+        if (kept := trials.Trial((f"recipe={recipe}",)).record()) is not None:
+            name = f"{recipe}, 1 core" if " 1 threads" in kept["hardware"] else recipe
             rows.append({"system": f"charlstm, {name}", "seconds": kept["train_seconds"], **kept.to_dict()})
     found = pd.DataFrame(rows)
     return found if len(found) == 0 else found.drop_duplicates(["system", "seconds"], keep="last")

@@ -8,7 +8,6 @@ Needs the encoded corpus (`dvc repro encode`) and, for `best` and `seed`, hours.
 
 import argparse
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -36,19 +35,24 @@ TARGETS = {
 PROTOCOLS = ("windowed_100", "windowed_256", "stateful")
 
 
+def available() -> list[str]:
+    """The names of all recipes."""
+    return sorted(file.stem for file in (ROOT / "conf/recipe").glob("*.yaml"))
+
+
 def main() -> int:
     """Train what is missing and print a Markdown table; the exit code is 1 if a recipe misses its target."""
-    available = sorted(file.stem for file in Path(ROOT / "conf/recipe").glob("*.yaml"))
+    names = available()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(available)}; all if none is given")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; all if none is given")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each, with the seeds 1, 2, ...")
     parser.add_argument("--show", action="store_true", help="print what is recorded, train nothing")
     arguments = parser.parse_args()
-    if unknown := set(arguments.names) - set(available):
-        parser.error(f"no such recipe: {', '.join(sorted(unknown))}; there are {', '.join(available)}")
+    if unknown := set(arguments.names) - set(names):
+        parser.error(f"no such recipe: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     console = Console(highlight=False, soft_wrap=True)
     rows, num_missed = [], 0
-    for name in arguments.names or available:
+    for name in arguments.names or names:
         trials = [Trial((f"recipe={name}",), seed) for seed in range(1, arguments.seeds + 1)]
         kept = [trial.record() if arguments.show else run(trial, console) for trial in trials]
         found = pd.DataFrame([record for record in kept if record is not None])

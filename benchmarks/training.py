@@ -73,8 +73,8 @@ def main() -> int:
             console.print(
                 f"| {size} | {name} | {num_chars / value:,.0f} | {plain / value:.2f}× | {100 * share:.0f} % |"
             )
-    console.print("\n| part of a step of `quick` | milliseconds | share |\n|---|---|---|")
-    parts, total = _profile(make_learner())
+    console.print("\n| part of a step of the recipe `nanogpt` | milliseconds | share |\n|---|---|---|")
+    parts, total = _profile(make_learner("recipe=nanogpt"))
     for name, value in [*parts.items(), ("everything else", total - sum(parts.values()))]:
         console.print(f"| {name} | {1000 * value:.2f} | {100 * value / total:.1f} % |")
     return 0
@@ -107,11 +107,11 @@ def _plain_loop(size: Size) -> Callable[[], None]:
 
 def _learner(size: Size, implementation: str, precision: str) -> Learner:
     return make_learner(
+        "recipe=nanogpt",
         f"model.implementation={implementation}",
         f"train.precision={precision}",
         f"model.num_layers={size.num_layers}",
         f"model.hidden_size={size.hidden_size}",
-        "model.feed_forward_size=0",
         f"train.batch_size={size.batch_size}",
         f"train.context_len={size.context_len}",
         "train.optimizer=adamw",

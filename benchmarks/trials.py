@@ -95,25 +95,27 @@ def load_data() -> Data:
 
 def run(trial: Trial, console: Console, file: Path = RECORDS) -> pd.Series:
     """The record of `trial`: trained and measured now, unless it was before."""
-    if trial.record(file) is None:
-        train(trial, console, file)
-    found = trial.record(file)
-    assert found is not None
-    return found
+    known = trial.record(file)
+    return known if known is not None else _fit(trial, console, file)[0]
 
 
 def train(trial: Trial, console: Console, file: Path = RECORDS) -> CharLSTM:
-    """The model of `trial`: trained now, measured and recorded, unless it was before and its weights are still here.
-
-    A record is never replaced; where only the weights are gone (they are no part of the repository) it stays.
-    """
-    set_num_threads()
+    """The model of `trial`: trained now, measured and recorded, unless it was before and its weights are still here."""
     params, model_folder = trial.params(), MODELS / trial.fingerprint()
-    is_recorded = trial.record(file) is not None
-    if is_recorded and model_folder.exists():
+    if trial.record(file) is not None and model_folder.exists():
         saved = load_model(model_folder, params.model.implementation).model
         return _model(saved.shape, saved.state_dict(), params)
-    data, folder = load_data(), ROOM / trial.fingerprint()
+    return _fit(trial, console, file)[1]
+
+
+def _fit(trial: Trial, console: Console, file: Path) -> tuple[pd.Series, CharLSTM]:
+    """Train, measure, and keep both.
+
+    A record is never replaced; where only the weights were gone (they are no part of the repository) it stays.
+    """
+    set_num_threads()
+    params, data, fingerprint = trial.params(), load_data(), trial.fingerprint()
+    folder = ROOM / fingerprint
     AcceleratorState._reset_state(reset_partial_state=True)  # the trial before may have had another precision
     processes = Processes(params.train.precision)
     watch = _Watch(console, f"{' '.join(trial.overrides)}, seed {trial.seed}")
@@ -121,7 +123,7 @@ def train(trial: Trial, console: Console, file: Path = RECORDS) -> CharLSTM:
     result = fit(data, params.model, params.train, processes, [watch], checkpoints)
     model = _model(result.shape, result.weights, params)
     record = {
-        "fingerprint": trial.fingerprint(),
+        "fingerprint": fingerprint,
         "overrides": " ".join(trial.overrides),
         "seed": trial.seed,
         "epochs": len(result.epochs),
@@ -132,13 +134,13 @@ def train(trial: Trial, console: Console, file: Path = RECORDS) -> CharLSTM:
         "torch": torch.__version__,
         "hardware": f"{processes.describe_device()}, {torch.get_num_threads()} threads",
     }
-    if not is_recorded:
+    if trial.record(file) is None:
         file.parent.mkdir(exist_ok=True)
         with file.open("a") as lines:
             lines.write(json.dumps(record) + "\n")
-    save_model(model_folder, result.weights, result.shape, data.vocab)
+    save_model(MODELS / fingerprint, result.weights, result.shape, data.vocab)
     shutil.rmtree(folder, ignore_errors=True)
-    return model
+    return pd.Series(record), model
 
 
 def _model(shape: ModelShape, weights: dict[str, Tensor], params: Params) -> CharLSTM:
