@@ -3,7 +3,7 @@
 Usage: python -m benchmarks.gpu
 
 Needs the encoded corpus (`dvc repro encode`) and a GPU; without one, the exit code is 2. A step is the whole step of
-training with all that the recipe `nanogpt` has, 100 characters back in time; figures are medians.
+training an LSTM with all else that the recipe `nanogpt` has, 100 characters back in time; figures are medians.
 """
 
 import statistics
@@ -48,6 +48,7 @@ def chars_per_second(size: str, precision: str, batch_size: int) -> float:
     num_layers, hidden_size = SIZES[size]
     learner = make_learner(
         "recipe=nanogpt",
+        "model.feed_forward_size=0",
         f"model.num_layers={num_layers}",
         f"model.hidden_size={hidden_size}",
         f"train.precision={precision}",

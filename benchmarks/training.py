@@ -108,12 +108,15 @@ def _plain_loop(size: Size) -> Callable[[], None]:
 def _learner(size: Size, implementation: str, precision: str) -> Learner:
     return make_learner(
         "recipe=nanogpt",
+        "model.feed_forward_size=0",
         f"model.implementation={implementation}",
         f"train.precision={precision}",
         f"model.num_layers={size.num_layers}",
         f"model.hidden_size={size.hidden_size}",
         f"train.batch_size={size.batch_size}",
         f"train.context_len={size.context_len}",
+        "train.dropout.between_layers=0.1",
+        "train.dropout.output=0.2",
         "train.optimizer=adamw",
     )
 
