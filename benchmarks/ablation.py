@@ -25,7 +25,7 @@ MEANS = {
     "a feed-forward block (Pascanu et al. 2014)": ("none", "model.feed_forward_size=0"),
     "its size, 320": ("1536", "model.feed_forward_size=1536"),
     "momentum 0.9": ("0.95", "train.muon.momentum=0.95"),
-    "moving average of the weights": ("off", "train.ema_decay=0"),
+    "no moving average of the weights": ("decay 0.99", "train.ema_decay=0.99"),
     "carried state, streams": ("windows of 64 from zero states", "train.batching=windows", "train.window_stride=64"),
     "state resets 0.25": ("none", "train.state_reset_probability=0"),
     "no dropout on the output": ("0.15 (locked: Gal & Ghahramani 2016)", "train.dropout.output=0.15"),

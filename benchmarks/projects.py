@@ -42,6 +42,7 @@ TINY: Override = {
     "train.warmup_steps": 5,
     "train.dropout.embedding": 0.05,  # whatever the default recipe has: what is tested with randomness stays so
     "train.dropout.output": 0.15,
+    "train.ema_decay": 0.99,
     "train.validation_context_len": 20,
     "train.log_every_steps": 1,
     "train.text_prompts": ["\n"],

@@ -117,6 +117,7 @@ def _learner(size: Size, implementation: str, precision: str) -> Learner:
         f"train.context_len={size.context_len}",
         "train.dropout.between_layers=0.1",
         "train.dropout.output=0.2",
+        "train.ema_decay=0.99",
         "train.optimizer=adamw",
     )
 
