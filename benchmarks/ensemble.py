@@ -1,4 +1,4 @@
-"""A recipe's seeds together, and models that learn while they read: losses apart from the recipe table's.
+"""Ensembles of a recipe's seeds, and models that learn while they read: not to be compared with the recipe table.
 
 Usage: python -m benchmarks.ensemble NAME [--seeds 3]
 

@@ -3,7 +3,7 @@
 Usage: python -m benchmarks.gpu
 
 Needs the encoded corpus (`dvc repro encode`) and a GPU; without one, the exit code is 2. A step is the whole step of
-training an LSTM with all else that the recipe `nanogpt` has, 100 characters back in time; figures are medians.
+training an LSTM (no block) by the optimisers of the recipe `nanogpt`, 100 characters back in time; figures are medians.
 """
 
 import statistics

@@ -2,7 +2,7 @@
 
 Usage: python -m benchmarks.recipes [NAME ...] [--seeds 3] [--show]
 
-Needs the encoded corpus (`dvc repro encode`) and, for `best` and `seed`, hours. Finished trainings are kept in
+Needs the encoded corpus (`dvc repro encode`) and time: `seed` takes hours. Finished trainings are kept in
 `benchmarks/records/trials.jsonl` and not repeated; `--show` trains nothing. An interrupted training goes on.
 """
 

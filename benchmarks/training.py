@@ -3,7 +3,8 @@
 Usage: python -m benchmarks.training
 
 Needs the encoded corpus (`dvc repro encode`). All variants of a size take turns, so that a noisy machine disturbs all
-alike; figures are medians. Every variant has AdamW and a gradient clip; ours have dropout and the moving average, too.
+alike; figures are medians. Every variant has Adam or AdamW and a gradient clip; ours have dropout and the
+moving average, too.
 """
 
 import statistics
@@ -123,7 +124,7 @@ def _learner(size: Size, implementation: str, precision: str) -> Learner:
 
 
 def make_learner(*overrides: str) -> Learner:
-    """What trains the default recipe with changes, as `dvc exp run -S` has them."""
+    """What trains with these overrides, as `dvc exp run -S` has them."""
     params, data = compose_params(overrides), load_data()
     AcceleratorState._reset_state(reset_partial_state=True)  # the one before may have had another precision
     processes = Processes(params.train.precision)

@@ -1,4 +1,4 @@
-"""The moving average of the weights, which is what is validated, sampled from and kept."""
+"""The moving average of the weights, which is validated, sampled from and kept; at a decay of 0 just the weights."""
 
 import torch
 from torch import Tensor, nn

@@ -1,8 +1,9 @@
 """Muon: steps whose direction is an orthogonal matrix, for the matrices between hidden features (Jordan et al. 2024).
 
-A gradient matrix is dominated by a few directions. Muon sets all its singular values to about 1, so the weights move
-equally far in every direction that the gradient names at all. `torch.optim.Muon` does the same for whole parameters;
-here each gate's matrix is one, also where four lie stacked in one parameter, so that `gates` and `fused` train alike.
+A gradient matrix is dominated by a few directions. Muon brings all its singular values near 1, so the weights move
+about equally far in every direction that the gradient names at all. `torch.optim.Muon` does the same for whole
+parameters; here each gate's matrix is one, also where four lie stacked in one parameter, so that `gates` and `fused`
+train alike.
 Shapes: G gates, H hidden units, I input features.
 """
 
@@ -29,7 +30,7 @@ class Muon(torch.optim.Optimizer):
     Args:
         params: groups of matrices, (G * H, I), each group with its `num_rows`: H, the rows that make one matrix. A
             gate's, where four lie stacked in one parameter.
-        lr: the length of a step: the update of a gate has singular values of about `lr * sqrt(max(1, H / I))`.
+        lr: the length of a step: the update of a gate has singular values near `lr * sqrt(max(1, H / I))`.
         momentum: of the gradient's running mean.
         weight_decay: decoupled, times `lr`, as in AdamW.
         dtype: in which matrices are multiplied; bf16 is enough for the purpose.
