@@ -18,7 +18,9 @@ def test_directions_stay_and_lengths_become_one(shape: tuple[int, ...], dtype: t
     result = orthogonalised(matrix(*shape).to(dtype)).double()
     middle = left.mT @ result @ right.mT
     singular = middle.diagonal(dim1=1, dim2=2)
-    assert singular[values > SMALLEST * values.norm(dim=1, keepdim=True)].min() > 0.4 and singular.max() < 1.6
+    error = 0.515 if dtype == torch.float64 else 0.55
+    assert singular[values > SMALLEST * values.norm(dim=1, keepdim=True)].min() > 1 - error
+    assert singular.max() < 1 + error
     assert (middle - torch.diag_embed(singular)).abs().max() < (1e-9 if dtype == torch.float64 else 0.05)
 
 
@@ -40,7 +42,7 @@ def test_bf16_never_explodes(rank: int) -> None:
     """The largest singular values are where the quintics are steep."""
     matrices = matrix(400, 24, rank) @ matrix(400, rank, 24)
     result = orthogonalised(matrices.bfloat16()).double()
-    assert torch.linalg.matrix_norm(result, 2).max() < 1.8
+    assert torch.linalg.matrix_norm(result, 2).max() < 1.55
 
 
 def test_agrees_with_torch_on_one_gate(monkeypatch: pytest.MonkeyPatch) -> None:
