@@ -18,6 +18,7 @@ from rich.console import Console
 
 from benchmarks.projects import ROOT
 from benchmarks.trials import Trial, run
+from pipeline.stage import guarded
 
 RECORDS = ROOT / "benchmarks/records/ablation.jsonl"
 DEFAULT = Trial(("recipe=quick",))
@@ -84,9 +85,10 @@ def _difference(found: pd.Series, default: pd.Series) -> str:
     if found["train_seconds"] > (1 + NOISE) * default["train_seconds"]:
         seconds_an_epoch = found["train_seconds"] / found["epochs"]
         times = seconds_an_epoch * np.arange(1, found["epochs"] + 1)
-        at_time = np.interp(default["train_seconds"], times, found["by_epoch"]) - default["windowed_100"]
-    return f"{at_end:+.4f} | {at_time:+.4f} | {found['train_seconds']:.0f}"
+        at_time = np.interp(default["train_seconds"], times, found["by_epoch"], left=np.nan) - default["windowed_100"]
+    by_then = "not one epoch" if np.isnan(at_time) else f"{at_time:+.4f}"
+    return f"{at_end:+.4f} | {by_then} | {found['train_seconds']:.0f}"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -19,6 +19,7 @@ from charlstm.dynamic import DynamicRule, dynamic
 from charlstm.ensemble import Ensemble
 from charlstm.model import CharLSTM
 from charlstm.train import Data
+from pipeline.stage import guarded
 
 RULE = DynamicRule()
 
@@ -50,4 +51,4 @@ def measure(model: CharLSTM | Ensemble, data: Data) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -11,18 +11,18 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import torch
-from accelerate.state import AcceleratorState
 from rich.console import Console
 from torch import nn
 
-from benchmarks.trials import compose_params, load_data
+from benchmarks.trials import compose_params, fresh_processes, load_data
 from charlstm import learner as learner_module
 from charlstm.learner import Learner
-from charlstm.processes import Processes
 from pipeline.hardware import set_num_threads
+from pipeline.stage import guarded
 
 NUM_ROUNDS = 9
 NUM_PROFILED_STEPS = 60
@@ -126,14 +126,12 @@ def _learner(size: Size, implementation: str, precision: str) -> Learner:
 def make_learner(*overrides: str) -> Learner:
     """What trains with these overrides, as `dvc exp run -S` has them."""
     params, data = compose_params(overrides), load_data()
-    AcceleratorState._reset_state(reset_partial_state=True)  # the one before may have had another precision
-    processes = Processes(params.train.precision)
-    return Learner(data.train_ids, len(data.vocab), params.model, params.train, processes)
+    return Learner(data.train_ids, len(data.vocab), params.model, params.train, fresh_processes(params))
 
 
 def take_steps(learner: Learner) -> Callable[[], None]:
-    """A function that takes the next step of the first epoch."""
-    numbers = iter(range(learner.batches.steps_per_epoch))
+    """A function that takes the next step of the first epoch; after the last on a whole batch comes the first again."""
+    numbers = cycle(range(max(1, learner.batches.steps_per_epoch - 1)))
 
     def step() -> None:
         number = next(numbers)
@@ -199,4 +197,4 @@ def _gemm_peak(dtype: torch.dtype) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -1,7 +1,9 @@
 """Whole trainings of recipes and of changes to them, each kept as one line of `benchmarks/records/trials.jsonl`.
 
 A trial is what `dvc exp run -S ...` would train, by the same code, without the stages around it: composed from
-`conf/`, trained on the encoded corpus, measured under every protocol. An interrupted one goes on where it was.
+`conf/`, trained on the encoded corpus, measured under every protocol. An interrupted one goes on where it was, if
+neither code nor data changed meanwhile. A record holds for the data that `dvc.lock` names; its `commit` says by which
+code it was made.
 
 Usage: python -m benchmarks.trials OVERRIDE... [--seed 1]
 
@@ -10,9 +12,10 @@ it finds goes to `benchmarks/records/search.jsonl`, the dead ends too.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
-import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,24 +25,31 @@ import pandas as pd
 import torch
 from accelerate.state import AcceleratorState
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from torch import Tensor
 
 from benchmarks.projects import ROOT
 from charlstm.checkpoint import CheckpointFolder
+from charlstm.errors import ParamsError
 from charlstm.evaluate import LanguageModel, stateful, windowed
 from charlstm.history import EpochRow, StepRow, TextRow
+from charlstm.lock import hold
 from charlstm.model import CharLSTM, ModelShape
 from charlstm.model_folder import load_model, save_model
 from charlstm.observer import Plan
-from charlstm.params import Params, validate
+from charlstm.params import Params, load_yaml, validate
 from charlstm.processes import Processes
 from charlstm.progress import Progress
 from charlstm.train import Data, fit
 from charlstm.vocab import Ids, Vocab, load_ids
-from pipeline.hardware import set_num_threads
+from pipeline.hardware import set_num_threads, use_reproducible_kernels
 from pipeline.paths import load_paths
+from pipeline.stage import guarded
+from pipeline.unfinished import clear
+from pipeline.unfinished import fingerprint as fingerprint_of_inputs
 
 RECORDS = ROOT / "benchmarks/records/trials.jsonl"
 SEARCH_RECORDS = ROOT / "benchmarks/records/search.jsonl"
@@ -47,6 +57,8 @@ ROOM = ROOT / "build/trials"  # checkpoints of what is under way
 MODELS = ROOT / "build/models"  # of what is done
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 WINDOW_LENS = (64, 100, 256)
+OWN_PARAMETERS = ("train.seed=", "train.text_prompts=")  # of a trial, not of its overrides
+TOLERANCE = 1e-4  # nats/char, between a loss measured with one number of threads and another
 
 
 class Trial(NamedTuple):
@@ -56,21 +68,27 @@ class Trial(NamedTuple):
     seed: int = 1
 
     def params(self) -> Params:
-        """All parameters, but for the texts after each epoch, which cost time and change nothing."""
+        """All parameters, but for the texts after each epoch, which cost time and change nothing.
+
+        Raises:
+            ParamsError: the overrides make something impossible, or are those that a trial sets itself.
+        """
+        if own := [override for override in self.overrides if override.lstrip("+").startswith(OWN_PARAMETERS)]:
+            raise ParamsError(f"{own[0]}: a trial's seed is given apart (--seed), and it writes no texts")
         return compose_params([*self.overrides, f"train.seed={self.seed}", "train.text_prompts=[]"])
 
     def fingerprint(self) -> str:
-        """A hash of what decides the result, so that a record does not outlive a change of its recipe."""
+        """A hash of all parameters that decide the result, so that a record does not outlive a change of its recipe."""
         params = self.params()
         decisive = params.model.model_dump_json() + params.train.model_dump_json()
         return hashlib.sha256(decisive.encode()).hexdigest()[:16]
 
     def record(self, file: Path = RECORDS) -> pd.Series | None:
-        """What was kept of it, if it was run."""
+        """What was last kept of it, if it was run on this data."""
         if not file.exists():
             return None
         known = pd.read_json(file, lines=True, dtype={"fingerprint": str})
-        found = known[known["fingerprint"] == self.fingerprint()]
+        found = known[(known["fingerprint"] == self.fingerprint()) & (known["data"] == data_md5())]
         return None if len(found) == 0 else found.iloc[-1]
 
 
@@ -80,8 +98,11 @@ def compose_params(overrides: Sequence[str]) -> Params:
     Raises:
         ParamsError: the overrides make something impossible.
     """
-    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        config = compose("config", list(overrides))
+    try:
+        with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+            config = compose("config", list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ParamsError(f"conf: {' '.join(str(error).split())}") from None
     return validate(Params, OmegaConf.to_container(config, resolve=True), Path("conf/config.yaml"))
 
 
@@ -93,6 +114,28 @@ def load_data() -> Data:
     return Data(train_ids, val_ids, vocab)
 
 
+def data_md5() -> str:
+    """DVC's hash of the encoded corpus, which `dvc.lock` has also where the data itself is not.
+
+    Raises:
+        ParamsError: `dvc.lock` does not name it.
+    """
+    encoded = load_paths(ROOT / "dvc.yaml").encoded
+    try:
+        outs = load_yaml(ROOT / "dvc.lock")["stages"]["encode"]["outs"]
+        return next(str(out["md5"]) for out in outs if Path(out["path"]) == encoded)
+    except (KeyError, TypeError, StopIteration):
+        raise ParamsError("dvc.lock: it has no encoded corpus; run `dvc repro encode`") from None
+
+
+def fresh_processes(params: Params) -> Processes:
+    """This process alone, in the precision of `params`, also if another training was here before."""
+    set_num_threads()
+    use_reproducible_kernels()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Processes(params.train.precision)
+
+
 def run(trial: Trial, console: Console, file: Path = RECORDS) -> pd.Series:
     """The record of `trial`: trained and measured now, unless it was before."""
     known = trial.record(file)
@@ -101,46 +144,63 @@ def run(trial: Trial, console: Console, file: Path = RECORDS) -> pd.Series:
 
 def train(trial: Trial, console: Console, file: Path = RECORDS) -> CharLSTM:
     """The model of `trial`: trained now, measured and recorded, unless it was before and its weights are still here."""
-    params, model_folder = trial.params(), MODELS / trial.fingerprint()
-    if trial.record(file) is not None and model_folder.exists():
+    params, model_folder, known = trial.params(), _model_folder(trial), trial.record(file)
+    if known is not None and model_folder.exists():
         saved = load_model(model_folder, params.model.implementation).model
-        return _model(saved.shape, saved.state_dict(), params)
+        model = _model(saved.shape, saved.state_dict(), params)
+        if abs(stateful(model, load_data().val_ids).nats_per_char - known["stateful"]) < TOLERANCE:
+            return model
+        console.print(f"{model_folder} is not the model of the record: it is trained again")
     return _fit(trial, console, file)[1]
 
 
 def _fit(trial: Trial, console: Console, file: Path) -> tuple[pd.Series, CharLSTM]:
-    """Train, measure, and keep both.
+    """Train, measure, and keep both; of several records of a trial the last one counts.
 
-    A record is never replaced; where only the weights were gone (they are no part of the repository) it stays.
+    Raises:
+        LockedError: another process trains the same.
     """
-    set_num_threads()
-    params, data, fingerprint = trial.params(), load_data(), trial.fingerprint()
-    folder = ROOM / fingerprint
-    AcceleratorState._reset_state(reset_partial_state=True)  # the trial before may have had another precision
-    processes = Processes(params.train.precision)
-    watch = _Watch(console, f"{' '.join(trial.overrides)}, seed {trial.seed}")
-    checkpoints = CheckpointFolder(folder, SECONDS_BETWEEN_CHECKPOINTS)
-    result = fit(data, params.model, params.train, processes, [watch], checkpoints)
-    model = _model(result.shape, result.weights, params)
-    record = {
-        "fingerprint": fingerprint,
-        "overrides": " ".join(trial.overrides),
-        "seed": trial.seed,
-        "epochs": len(result.epochs),
-        "num_parameters": result.num_parameters,
-        "train_seconds": round(result.train_seconds, 1),
-        **losses(model, data.val_ids),
-        "by_epoch": [row.val_nats_per_char for row in result.epochs],
-        "torch": torch.__version__,
-        "hardware": f"{processes.describe_device()}, {torch.get_num_threads()} threads",
-    }
-    if trial.record(file) is None:
+    params, data, commit = trial.params(), load_data(), _commit()
+    with contextlib.chdir(ROOT):
+        folder = ROOM / fingerprint_of_inputs(params, load_paths(Path("dvc.yaml")))
+    with hold(folder, "this trial"):
+        processes = fresh_processes(params)
+        watch = _Watch(console, f"{' '.join(trial.overrides)}, seed {trial.seed}")
+        checkpoints = CheckpointFolder(folder, SECONDS_BETWEEN_CHECKPOINTS)
+        result = fit(data, params.model, params.train, processes, [watch], checkpoints)
+        model = _model(result.shape, result.weights, params)
+        record = {
+            "fingerprint": trial.fingerprint(),
+            "data": data_md5(),
+            "commit": commit,
+            "overrides": " ".join(trial.overrides),
+            "seed": trial.seed,
+            "epochs": len(result.epochs),
+            "num_parameters": result.num_parameters,
+            "train_seconds": round(result.train_seconds, 1),
+            **losses(model, data.val_ids),
+            "by_epoch": [row.val_nats_per_char for row in result.epochs],
+            "torch": torch.__version__,
+            "hardware": f"{processes.describe_device()}, {torch.get_num_threads()} threads",
+        }
         file.parent.mkdir(exist_ok=True)
         with file.open("a") as lines:
             lines.write(json.dumps(record) + "\n")
-    save_model(MODELS / fingerprint, result.weights, result.shape, data.vocab)
-    shutil.rmtree(folder, ignore_errors=True)
+        save_model(_model_folder(trial), result.weights, result.shape, data.vocab)
+        clear(folder)
     return pd.Series(record), model
+
+
+def _model_folder(trial: Trial) -> Path:
+    return MODELS / f"{trial.fingerprint()}-{data_md5()[:8]}"
+
+
+def _commit() -> str:
+    """The code, as git knows it, with `-dirty` if it was changed; nothing outside a repository."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
 
 
 def _model(shape: ModelShape, weights: dict[str, Tensor], params: Params) -> CharLSTM:
@@ -148,6 +208,11 @@ def _model(shape: ModelShape, weights: dict[str, Tensor], params: Params) -> Cha
     model = CharLSTM(shape, params.model.implementation).eval()
     model.load_state_dict(weights)
     return model
+
+
+def is_on_one_core(hardware: str) -> bool:
+    """Whether a record's `hardware` says that one thread did it all."""
+    return hardware.endswith(" 1 threads")
 
 
 def losses(model: LanguageModel, val_ids: Ids) -> dict[str, float]:
@@ -180,7 +245,7 @@ def main() -> int:
     """Train one trial of a search and keep its record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="+", metavar="OVERRIDE", help="as `dvc exp run -S` has them")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of the training")
     arguments = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
     console.print(run(Trial(tuple(arguments.overrides), arguments.seed), console, SEARCH_RECORDS).to_dict())
@@ -188,4 +253,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

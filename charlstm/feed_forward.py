@@ -10,7 +10,7 @@ from torch.nn import functional
 
 
 class FeedForward(nn.Module):
-    """h + W_down gelu(W_up h): hidden states (..., H) to (..., H)."""
+    """h + W_down gelu(W_up h): hidden states (..., H) to (..., H). GELU: Hendrycks & Gimpel 2016."""
 
     def __init__(self, hidden_size: int, inner_size: int) -> None:
         super().__init__()

@@ -57,11 +57,12 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
         )
 
 
-def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """Read what `write_csv` wrote.
+def read_csv(path: Path, columns: tuple[str, ...], *, may_be_empty: bool = False) -> pd.DataFrame:
+    """Read what `write_csv` wrote; `may_be_empty`: it may have no row.
 
     Raises:
-        HistoryError: missing, not a table, without one of `columns` or without a row, or with an empty cell.
+        HistoryError: missing, not a table, without one of `columns` or without a row where one is due, or with an empty
+            cell.
     """
     texts = dict.fromkeys(TEXT_COLUMNS, str)  # "007" is no number
     try:
@@ -72,6 +73,7 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         raise HistoryError(f"{path}: not a CSV table ({' '.join(str(error).split())})") from None
     if missing := [column for column in columns if column not in frame.columns]:
         raise HistoryError(f"{path}: expected the columns {', '.join(columns)}; missing: {', '.join(missing)}")
-    if frame.empty or frame[list(columns)].isna().any(axis=None):
-        raise HistoryError(f"{path}: expected a value in every cell of at least one row; the file is damaged")
+    if (frame.empty and not may_be_empty) or frame[list(columns)].isna().any(axis=None):
+        num_rows = "every row" if may_be_empty else "at least one row"
+        raise HistoryError(f"{path}: expected a value in every cell of {num_rows}; the file is damaged")
     return frame

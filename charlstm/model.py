@@ -90,9 +90,9 @@ def _mask(x: Tensor, mask: Tensor | None) -> Tensor:
 def initial_weights(shape: ModelShape, *, forget_gate_bias: float, generator: torch.Generator) -> dict[str, Tensor]:
     """A fresh `state_dict` in fp32, the same for either implementation and on every device.
 
-    Uniform ±1/√H as in nn.LSTM; recurrent weights orthogonal gate by gate (Saxe et al. 2014); biases 0, but the
-    forget gate's `forget_gate_bias`, 1 in Jozefowicz et al. 2015, so that a fresh cell remembers. The feed-forward
-    block's second matrix is 0, so that a fresh block adds nothing.
+    Uniform ±1/√H as in nn.LSTM; embeddings standard normal as in nn.Embedding; recurrent weights orthogonal gate by
+    gate (Saxe et al. 2014); biases 0, but the forget gate's `forget_gate_bias`, 1 in Jozefowicz et al. 2015, so that a
+    fresh cell remembers. The feed-forward block's second matrix is 0, so that a fresh block adds nothing.
     """
     weights = CharLSTM(shape, "gates").state_dict()
     bound = shape.hidden_size**-0.5

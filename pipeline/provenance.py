@@ -60,7 +60,7 @@ def training_record(params: Params, paths: Paths) -> TrainingRecord:
         tags=tags(params, paths),
         epochs=read_csv(paths.train / "history.csv", EpochRow._fields),
         steps=read_csv(paths.train / "steps.csv", StepRow._fields),
-        texts=read_csv(paths.train / "texts.csv", TextRow._fields),
+        texts=read_csv(paths.train / "texts.csv", TextRow._fields, may_be_empty=True),  # no `text_prompts`
     )
 
 

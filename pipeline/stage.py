@@ -28,12 +28,22 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
     argparse.ArgumentParser(prog=f"python -m pipeline.{name.rpartition('.')[2]}", description=stage.__doc__).parse_args(
         argv
     )
+
+    def work() -> int:
+        stage(*load())
+        return 0
+
+    return guarded(work)
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """What `work` returns; or one line for what a user can mend, and an exit code that says which kind it is."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("charlstm").setLevel(logging.INFO)
     # A polite kill unwinds the stack like Ctrl-C does: temporary files go, the tracked run ends.
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        stage(*load())
+        return work()
     except CharlstmError as error:
         return _fail(str(error), EXIT_BAD_INPUT)
     except OSError as error:
@@ -48,7 +58,6 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
         raise
     finally:
         signal.signal(signal.SIGTERM, previous)
-    return 0
 
 
 def load() -> tuple[Params, Paths]:

@@ -53,7 +53,7 @@ def begin_or_go_on(fingerprint: str) -> Iterator[Unfinished]:
     folder = room / fingerprint
     with hold(ROOM, "a training in this checkout"), hold(folder, "this training"):
         if _is_recorded(folder / "finished.json"):  # so it is wanted anew: `dvc repro --force`
-            _clear(folder)
+            clear(folder)
         _forget_others(room, folder)
         folder.touch()  # used last
         yield Unfinished(folder, _training_id(folder / "training-id"))
@@ -108,8 +108,8 @@ def _last_used(folder: Path) -> float:
     return folder.stat().st_mtime
 
 
-def _clear(folder: Path) -> None:
-    """Remove all but the lock that is held, and its holder's number."""
+def clear(folder: Path) -> None:
+    """Remove all of a folder but the lock that is held, and its holder's number."""
     for entry in folder.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)

@@ -40,6 +40,14 @@ def test_cut_tables(tmp_path: Path, content: str) -> None:
         read_csv(tmp_path / "table.csv", ("epoch", "step"))
 
 
+def test_a_table_without_rows_where_that_is_right(tmp_path: Path) -> None:
+    write_csv(tmp_path / "table.csv", table([], TextRow._fields))
+    found = read_csv(tmp_path / "table.csv", TextRow._fields, may_be_empty=True)
+    assert found.empty and found.columns.tolist() == ["epoch", "prompt", "text"]
+    with pytest.raises(HistoryError, match="at least one row"):
+        read_csv(tmp_path / "table.csv", TextRow._fields)
+
+
 def test_the_seed_is_put_beside_our_epochs() -> None:
     beside = beside_the_seed(table(EPOCHS, EpochRow._fields))
     assert beside["seed_val_nats_per_char"].tolist() == [1.6052, 1.5432, 1.5285, 1.5252, 1.5290]

@@ -59,6 +59,17 @@ def test_a_stage_alone_with_its_declared_inputs_makes_its_outputs(trained: Path,
         assert (alone / path).read_bytes() == (trained / path).read_bytes(), path
 
 
+def test_a_training_that_wrote_no_texts_is_evaluated_and_sampled(encoded: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(encoded, project)
+    write_params(project, {"train.text_prompts": []})
+    for name in ("train", "evaluate", "sample"):
+        done = run_stage(project, name)
+        assert done.returncode == 0, done.stderr
+        shutil.rmtree(project / "mlartifacts")  # another store each time, which is filled from the files
+        (project / "mlflow.db").unlink()
+
+
 def test_metrics_have_the_names_that_others_rely_on(trained: Path) -> None:
     metrics = json.loads((trained / "artifacts/evaluate/metrics.json").read_text())
     assert set(metrics) == {"windowed_20", "stateful"}

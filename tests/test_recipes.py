@@ -1,9 +1,13 @@
 """Every recipe is whole and valid, and the committed `params.yaml` is what DVC composes of the default one."""
 
+import subprocess
+
 import pytest
 from imports import ROOT
+from projects import PYTHON
 
-from benchmarks.trials import compose_params
+from benchmarks import trials
+from benchmarks.trials import Trial, compose_params
 from charlstm.params import load_params
 
 RECIPES = sorted(file.stem for file in (ROOT / "conf/recipe").glob("*.yaml"))
@@ -39,3 +43,27 @@ def test_the_seed_is_the_seed_to_the_letter() -> None:
         "train.epochs": 5,
     }
     assert {name: flat[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["recipe=nosuch"], "nosuch"),
+        (["train.lr=0.1"], "lr"),
+        (["train.epochs=0"], "train.epochs"),
+        (["recipe=quick", "train.seed=2"], "--seed"),
+    ],
+)
+def test_an_impossible_override_is_one_line(overrides: list[str], expected: str) -> None:
+    done = subprocess.run([*PYTHON, "benchmarks.trials", *overrides], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert expected in done.stderr
+
+
+def test_a_record_holds_for_its_parameters_and_data_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = Trial(("recipe=quick",))
+    record = trial.record()
+    assert record is not None and record["seed"] == 1
+    assert Trial(("recipe=quick", "train.epochs=3")).record() is None
+    monkeypatch.setattr(trials, "data_md5", lambda: "another text's")
+    assert trial.record() is None
