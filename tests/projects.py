@@ -10,6 +10,7 @@ from pathlib import Path
 from accelerate.state import AcceleratorState
 
 PYTHON = [sys.executable, "-m"]
+PUBLISHED_DATA = "178cd03125c518a338d3fc794f5e380f.dir"  # DVC's hash of tiny Shakespeare, encoded
 TORCHRUN_2 = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "-m"]
 

@@ -7,12 +7,16 @@ import shlex
 import subprocess
 from typing import Any
 
+import pandas as pd
 import pytest
 from accelerate.commands.launch import launch_command_parser
 from dvc.cli.parser import get_main_parser
 from imports import ROOMS, ROOT
+from projects import PUBLISHED_DATA
 from torch.distributed.run import get_args_parser as torchrun_parser
 
+from benchmarks import trials
+from benchmarks.recipes import PROTOCOLS
 from charlstm.params import load_params
 
 README = (ROOT / "README.md").read_text()
@@ -85,6 +89,22 @@ def test_losses_are_the_committed_ones() -> None:
         assert bits == f"{metrics[protocol]['bits_per_char']:.4f}"
     train = committed("artifacts/train/metrics.json")
     assert f"{train['num_parameters']:,} parameters, {train['num_epochs']} epochs" in README
+
+
+def test_the_recipes_are_what_their_records_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "data_md5", lambda: PUBLISHED_DATA)  # the checkout may be at another text
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (\d) \| ([\d,]{6,} (?:\| [^|]+){4}) \|$", README, re.MULTILINE)
+    assert {name for name, _, _ in rows} >= {"quick", "nanogpt", "small", "best"}
+    for name, num_seeds, figures in rows:
+        records = [trials.Trial((f"recipe={name}",), seed).record() for seed in range(1, int(num_seeds) + 1)]
+        found = pd.DataFrame([record for record in records if record is not None])
+        assert len(found) == int(num_seeds), name
+        size, seconds, *losses = figures.split(" | ")
+        assert size == f"{found['num_parameters'].iloc[0]:,}"
+        assert seconds.removesuffix(" on 1 core") == f"{found['train_seconds'].median():,.0f}"
+        for protocol, loss in zip(PROTOCOLS, losses, strict=True):
+            mean, deviation = found[protocol].mean(), found[protocol].std()
+            assert loss == (f"{mean:.4f} ± {deviation:.4f}" if len(found) > 1 else f"{mean:.4f}"), (name, protocol)
 
 
 def test_default_values_in_the_table_are_those_of_the_file() -> None:
