@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, cast
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
@@ -40,6 +41,7 @@ from pipeline.stage import guarded
 RECORDS = ROOT / "benchmarks/records/peers.jsonl"
 PICTURE = ROOT / "benchmarks/records/loss_against_time.png"
 CONTEXT_LEN = 64
+TICKS = (60, 180, 600, 1800, 3600, 10800)  # seconds
 SEED = 1
 
 
@@ -291,7 +293,10 @@ def draw(found: pd.DataFrame, path: Path) -> None:
         xlabel="seconds of training on 2 CPU cores",
         ylabel="validation loss, windowed_64 (nats per character)",
     )
-    axes.grid(alpha=0.3, which="both")
+    axes.set_xticks([seconds for seconds in TICKS if seconds <= found["seconds"].max()])
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120, metadata={"Software": None})
 

@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import hashlib
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +46,7 @@ from charlstm.train import Data, fit
 from charlstm.vocab import Ids, Vocab, load_ids
 from pipeline.hardware import set_num_threads, use_reproducible_kernels
 from pipeline.paths import load_paths
+from pipeline.provenance import git
 from pipeline.stage import guarded
 from pipeline.unfinished import clear
 from pipeline.unfinished import fingerprint as fingerprint_of_inputs
@@ -160,9 +160,10 @@ def _fit(trial: Trial, console: Console, file: Path) -> tuple[pd.Series, CharLST
     Raises:
         LockedError: another process trains the same.
     """
-    params, data, commit = trial.params(), load_data(), _commit()
+    params, data, model_folder = trial.params(), load_data(), _model_folder(trial)
     with contextlib.chdir(ROOT):
         folder = ROOM / fingerprint_of_inputs(params, load_paths(Path("dvc.yaml")))
+        origin = {"fingerprint": trial.fingerprint(), "data": data_md5(), "commit": _commit()}
     with hold(folder, "this trial"):
         processes = fresh_processes(params)
         watch = _Watch(console, f"{' '.join(trial.overrides)}, seed {trial.seed}")
@@ -170,9 +171,7 @@ def _fit(trial: Trial, console: Console, file: Path) -> tuple[pd.Series, CharLST
         result = fit(data, params.model, params.train, processes, [watch], checkpoints)
         model = _model(result.shape, result.weights, params)
         record = {
-            "fingerprint": trial.fingerprint(),
-            "data": data_md5(),
-            "commit": commit,
+            **origin,
             "overrides": " ".join(trial.overrides),
             "seed": trial.seed,
             "epochs": len(result.epochs),
@@ -186,7 +185,7 @@ def _fit(trial: Trial, console: Console, file: Path) -> tuple[pd.Series, CharLST
         file.parent.mkdir(exist_ok=True)
         with file.open("a") as lines:
             lines.write(json.dumps(record) + "\n")
-        save_model(_model_folder(trial), result.weights, result.shape, data.vocab)
+        save_model(model_folder, result.weights, result.shape, data.vocab)
         clear(folder)
     return pd.Series(record), model
 
@@ -196,11 +195,9 @@ def _model_folder(trial: Trial) -> Path:
 
 
 def _commit() -> str:
-    """The code, as git knows it, with `-dirty` if it was changed; nothing outside a repository."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip()
+    """The code here, as git knows it, with `-dirty` if it was changed; nothing outside a repository."""
+    changes = git("status", "--porcelain", "--", "charlstm", "pipeline", "conf")
+    return git("rev-parse", "--short", "HEAD") + ("-dirty" if changes else "")
 
 
 def _model(shape: ModelShape, weights: dict[str, Tensor], params: Params) -> CharLSTM:

@@ -41,11 +41,11 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
         found["corpus"] = f"FALLBACK {params.download.fallback.requirement}"
     else:
         found["corpus"] = params.download.source
-    if commit := _git("rev-parse", "HEAD"):
+    if commit := git("rev-parse", "HEAD"):
         found["mlflow.source.git.commit"] = commit
         # Results are no inputs: DVC takes them away before a stage runs, and writes its lock after one.
         results = [f":(exclude){path}" for path in ("dvc.lock", *dict(paths).values())]
-        changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *results)
+        changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", *results)
         found["git_dirty"] = "yes" if changes else "no"
     if name := os.environ.get("DVC_EXP_NAME"):
         found["dvc_exp_name"] = name
@@ -64,15 +64,15 @@ def training_record(params: Params, paths: Paths) -> TrainingRecord:
     )
 
 
-def _params_sha256(params: Params) -> str:
-    """A name for a recipe."""
-    return hashlib.sha256(json.dumps(params.flat(), sort_keys=True).encode()).hexdigest()
-
-
-def _git(*arguments: str) -> str:
-    """What git prints; nothing outside a repository or without git."""
+def git(*arguments: str) -> str:
+    """What git prints here; nothing outside a repository or without git."""
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _params_sha256(params: Params) -> str:
+    """A name for a recipe."""
+    return hashlib.sha256(json.dumps(params.flat(), sort_keys=True).encode()).hexdigest()

@@ -35,6 +35,12 @@ def test_a_piece_is_scored_before_the_weights_move(model: CharLSTM, train_ids: n
     assert dynamic(model, ids, train_ids, RULE).nats < 0.8 * stateful(model, ids).nats
 
 
+def test_nobody_foresees_chance(model: CharLSTM, train_ids: np.ndarray) -> None:
+    """A model that saw what it is scored on would be below the entropy of the draws."""
+    ids = np.random.default_rng(1).integers(0, 9, 2001).astype(np.uint8)
+    assert dynamic(model, ids, train_ids, RULE).nats_per_char > np.log(9) - 0.01
+
+
 def test_decay_holds_the_weights(model: CharLSTM, train_ids: np.ndarray) -> None:
     ids = np.full(201, 3, dtype=np.uint8)
     held = dynamic(model, ids, train_ids, RULE._replace(decay=1e6))  # back to the start before every step
