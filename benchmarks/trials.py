@@ -180,7 +180,7 @@ def _fit(trial: Trial, console: Console, file: Path) -> tuple[pd.Series, CharLST
             **losses(model, data.val_ids),
             "by_epoch": [row.val_nats_per_char for row in result.epochs],
             "torch": torch.__version__,
-            "hardware": f"{processes.describe_device()}, {torch.get_num_threads()} threads",
+            "hardware": processes.describe_device(),
         }
         file.parent.mkdir(exist_ok=True)
         with file.open("a") as lines:

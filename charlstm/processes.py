@@ -96,7 +96,7 @@ class Processes:
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
         if self.device.type == "cpu":
-            return f"cpu {torch.backends.cpu.get_cpu_capability()}"
+            return f"cpu {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
         return self.device.type
 
     @property

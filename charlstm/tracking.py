@@ -9,6 +9,7 @@ Everything is sent from one background thread. A server that is slow, full or de
 import logging
 import queue
 import re
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -259,4 +260,4 @@ def _warn(store: Store, error: Exception) -> None:
     """One line without the user and password that a URI may hold."""
     message = " ".join(f"MLflow at {store.uri}: {type(error).__name__}: {error}".split())
     message = re.sub(r"://[^/@\s]+@", "://", message)
-    log.warning("%s; the files hold everything, the work goes on", message[:300])
+    log.warning("%s; the files hold everything, the work goes on", textwrap.shorten(message, 300, placeholder=" ..."))

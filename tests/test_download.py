@@ -99,7 +99,7 @@ def test_a_url_can_be_a_mirror(serve: Callable, target: Path) -> None:
 
 def test_a_wrong_hash_names_both_and_never_falls_back(serve: Callable, target: Path) -> None:
     wrong = hashlib.sha256(b"other").hexdigest()
-    fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256)
+    fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256, wrong)
     with pytest.raises(DownloadError, match=f"expected SHA-256 {wrong}, found {SHA256}"):
         download(target, serve([(200, TEXT)]), wrong, fallback=fallback)
     assert_nothing_written(target)
@@ -116,23 +116,23 @@ def test_a_text_of_ones_own(target: Path, tmp_path: Path, caplog: pytest.LogCapt
 
 
 def test_a_missing_text_of_ones_own_is_no_reason_to_fall_back(target: Path) -> None:
-    fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256)
+    fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256, SHA256)
     with pytest.raises(DownloadError, match="Tried missing.txt: No such file or directory"):
-        download(target, "missing.txt", None, fallback=fallback)
+        download(target, "missing.txt", SHA256, fallback=fallback)
 
 
 def test_an_unknown_protocol_is_no_reason_to_fall_back(target: Path) -> None:
-    fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256)
+    fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256, SHA256)
     with pytest.raises(DownloadError, match="got the protocol gopher"):
         download(target, "gopher://127.0.0.1/text.txt", SHA256, fallback=fallback)
 
 
 def test_a_url_that_does_not_exist_is_no_reason_to_fall_back(serve: Callable, target: Path) -> None:
-    fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256)
+    fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256, SHA256)
     with pytest.raises(DownloadError, match="404"):
-        download(target, serve([(404, b"")]), None, fallback=fallback)
+        download(target, serve([(404, b"")]), SHA256, fallback=fallback)
     with pytest.raises(DownloadError, match="No such file"):
-        download(target, "file:///nowhere/text.txt", None, fallback=fallback)
+        download(target, "file:///nowhere/text.txt", SHA256, fallback=fallback)
 
 
 def test_without_fallback_the_error_names_each_source(target: Path) -> None:
@@ -167,6 +167,7 @@ def make_sdist(folder: Path, files: dict[str, bytes]) -> FallbackSource:
         members="texts/*_gut.txt",
         num_bytes=30,
         sha256=hashlib.sha256(joined).hexdigest(),
+        stands_in_for=SHA256,
     )
 
 
@@ -185,6 +186,22 @@ def test_the_fallback_is_used_loudly(target: Path, fallback: FallbackSource, cap
     assert "NO SOURCE GAVE THE CORPUS" in caplog.text
     assert "Using the fallback plays==1.0 INSTEAD" in caplog.text
     assert "cannot be compared" in caplog.text
+
+
+@pytest.mark.parametrize("own_sha256", [None, hashlib.sha256(b"own").hexdigest()])
+def test_no_fallback_stands_in_for_a_text_of_ones_own(
+    target: Path, fallback: FallbackSource, own_sha256: str | None
+) -> None:
+    with pytest.raises(DownloadError, match="no source gave the corpus"):
+        download(target, NOWHERE, own_sha256, fallback=fallback)
+    assert_nothing_written(target)
+
+
+def test_an_empty_text_is_refused(target: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_bytes(b"")
+    with pytest.raises(DownloadError, match=r"empty.txt: it is empty. Set download.source$"):
+        download(target, str(tmp_path / "empty.txt"), None)
+    assert_nothing_written(target)
 
 
 def test_a_fallback_with_wrong_hashes_is_refused(target: Path, fallback: FallbackSource) -> None:

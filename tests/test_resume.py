@@ -117,3 +117,12 @@ def test_another_precision_goes_on_and_says_so(train: Train, caplog: pytest.LogC
     result = train({"train.precision": "fp32"})
     assert len(result.epochs) == 3
     assert ", bf16, training goes on with torch " in caplog.text and ", float32: bit for bit" in caplog.text
+
+
+def test_another_number_of_threads_goes_on_and_says_so(train: Train, caplog: pytest.LogCaptureFixture) -> None:
+    torch.set_num_threads(1)
+    with pytest.raises(Interrupted):
+        train({}, 20)
+    torch.set_num_threads(2)
+    assert len(train({}).epochs) == 3
+    assert ", 1 threads, " in caplog.text and ", 2 threads, " in caplog.text
