@@ -16,16 +16,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.trials import ROOM, load_data
+from benchmarks.trials import ROOM, fresh_processes, load_data
 from charlstm.checkpoint import Checkpoint, CheckpointFolder
 from charlstm.errors import Interrupted
 from charlstm.history import EpochRow, StepRow, TextRow
 from charlstm.observer import Plan
 from charlstm.params import load_params
-from charlstm.processes import Processes
 from charlstm.progress import Progress
 from charlstm.train import fit
-from pipeline.hardware import set_num_threads
 from pipeline.settings import DEFAULT_SECONDS
 from pipeline.stage import guarded
 
@@ -92,12 +90,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20, help="blocks with a checkpoint, and without")
     num_blocks = 2 * parser.parse_args().pairs + 1  # the first one warms up
-    set_num_threads()
     params = load_params(Path("params.yaml"))
-    data = load_data()
-    steps_per_epoch = len(data.train_ids) // (params.train.batch_size * params.train.context_len)
-    num_epochs = 2 + num_blocks // max(1, steps_per_epoch // STEPS_PER_BLOCK)  # more than enough: it is stopped
-    changed = {"log_every_steps": STEPS_PER_BLOCK, "text_prompts": (), "epochs": num_epochs}
+    # An epoch has one block or more, so these are enough; training is stopped before.
+    changed = {"log_every_steps": STEPS_PER_BLOCK, "text_prompts": (), "epochs": num_blocks + 1}
     recipe = params.train.model_copy(update=changed)
     ROOM.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="checkpointing-", dir=ROOM) as folder:
@@ -105,10 +100,10 @@ def main() -> int:
         timer = BlockTimer(checkpoints)
         try:
             fit(
-                data,
+                load_data(),
                 params.model,
                 recipe,
-                Processes(recipe.precision),
+                fresh_processes(params),
                 [timer],
                 checkpoints,
                 lambda: timer.num_blocks >= num_blocks,

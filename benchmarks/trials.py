@@ -17,6 +17,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,6 +115,7 @@ def load_data() -> Data:
     return Data(train_ids, val_ids, vocab)
 
 
+@cache
 def data_md5() -> str:
     """DVC's hash of the encoded corpus, which `dvc.lock` has also where the data itself is not.
 
