@@ -175,7 +175,7 @@ def _profile(learner: Learner) -> tuple[dict[str, float], float]:
     watch(learner_module, "summed_nats", "loss")
     watch(learner.processes, "backward", "backward")
     watch(learner.processes, "clip_gradients", "clipping")
-    for optimizer, name in zip(learner.optimizers, ("AdamW", "Muon"), strict=True):
+    for optimizer, name in zip(learner.optimizers, ("AdamW", "Muon"), strict=False):
         watch(optimizer, "step", name)
     watch(learner.average, "update_parameters", "moving average")
     started = time.perf_counter()

@@ -45,7 +45,7 @@ from charlstm.processes import Processes
 from charlstm.progress import Progress
 from charlstm.train import Data, fit
 from charlstm.vocab import Ids, Vocab, load_ids
-from pipeline.hardware import set_num_threads, use_reproducible_kernels
+from pipeline.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels
 from pipeline.paths import load_paths
 from pipeline.provenance import git
 from pipeline.stage import guarded
@@ -133,6 +133,7 @@ def data_md5() -> str:
 def fresh_processes(params: Params) -> Processes:
     """This process alone, in the precision of `params`, also if another training was here before."""
     set_num_threads()
+    keep_freed_memory()
     use_reproducible_kernels()
     AcceleratorState._reset_state(reset_partial_state=True)
     return Processes(params.train.precision)

@@ -22,7 +22,7 @@ from charlstm.train import Data, Result, fit
 from charlstm.vocab import Vocab, load_ids
 from pipeline import provenance, stage, unfinished
 from pipeline.console import TrainingConsole
-from pipeline.hardware import set_num_threads, use_reproducible_kernels
+from pipeline.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels
 from pipeline.interruption import listen
 from pipeline.paths import Paths
 from pipeline.settings import seconds
@@ -36,6 +36,7 @@ CHANGED = (
 def run(params: Params, paths: Paths) -> None:
     """Train on whatever processes and devices the launcher decided on, from the start or from a checkpoint."""
     set_num_threads()
+    keep_freed_memory()
     use_reproducible_kernels()
     verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"])
     vocab = Vocab.load(paths.encoded / "vocab.json")
