@@ -4,14 +4,17 @@ Usage: python -m benchmarks.training
 
 Needs the encoded corpus (`dvc repro encode`). All variants of a size take turns, so that a noisy machine disturbs all
 alike; figures are medians. Every variant has Adam or AdamW and a gradient clip; ours have dropout and the
-moving average, too.
+moving average, too. The plain loop is there twice: in a process of its own, as somebody would run it, and in this one,
+which keeps freed memory as our trainings do (`pipeline.hardware`).
 """
 
+import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from itertools import cycle
+from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import torch
@@ -21,12 +24,13 @@ from torch import nn
 from benchmarks.trials import compose_params, fresh_processes, load_data
 from charlstm import learner as learner_module
 from charlstm.learner import Learner
-from pipeline.hardware import set_num_threads
+from pipeline.hardware import keep_freed_memory, set_num_threads
 from pipeline.stage import guarded
 
 NUM_ROUNDS = 9
 NUM_PROFILED_STEPS = 60
 NUM_WARM_UP_STEPS = 10
+SECONDS_OF_PEACE = 0.01  # before a step that is timed, until threads of the one before have stopped to spin
 GEMM_SIZE = 2048
 
 
@@ -53,6 +57,7 @@ OURS = {
 def main() -> int:
     """Measure and print two Markdown tables."""
     set_num_threads()
+    keep_freed_memory()
     console = Console(highlight=False, soft_wrap=True)
     peaks = {name: _gemm_peak(dtype) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
     console.print(
@@ -62,7 +67,10 @@ def main() -> int:
     console.print("\n| size | variant | characters a second | against the plain loop | of the products' peak |")
     console.print("|---|---|---|---|---|")
     for size in SIZES:
-        steps: dict[str, Callable[[], Any]] = {"plain `nn.LSTM` loop, fp32": _plain_loop(size)}
+        steps: dict[str, Callable[[], Any]] = {
+            "plain `nn.LSTM` loop, fp32": _plain_loop_elsewhere(size),
+            "the same, memory kept, fp32": _plain_loop(size),
+        }
         learners = {name: _learner(size, *kind) for name, kind in OURS.items()}
         steps |= {name: take_steps(learner) for name, learner in learners.items()}
         seconds = _take_turns(steps)
@@ -106,6 +114,28 @@ def _plain_loop(size: Size) -> Callable[[], None]:
     return step
 
 
+def _plain_loop_elsewhere(size: Size) -> Callable[[], None]:
+    """The same in a new process, which ends with this one."""
+    processes = multiprocessing.get_context("spawn")
+    here, there = processes.Pipe()
+    processes.Process(target=_serve_plain_loop, args=(there, size), daemon=True).start()
+
+    def step() -> None:
+        here.send(None)
+        here.recv()
+
+    return step
+
+
+def _serve_plain_loop(connection: Connection, size: Size) -> None:
+    set_num_threads()
+    step = _plain_loop(size)
+    while True:
+        connection.recv()
+        step()
+        connection.send(None)
+
+
 def _learner(size: Size, implementation: str, precision: str) -> Learner:
     return make_learner(
         "recipe=nanogpt",
@@ -145,6 +175,7 @@ def _take_turns(steps: dict[str, Callable[[], Any]]) -> dict[str, float]:
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(NUM_ROUNDS + 1):
         for name, step in steps.items():
+            time.sleep(SECONDS_OF_PEACE)
             started = time.perf_counter()
             step()
             seconds[name].append(time.perf_counter() - started)
@@ -175,7 +206,7 @@ def _profile(learner: Learner) -> tuple[dict[str, float], float]:
     watch(learner_module, "summed_nats", "loss")
     watch(learner.processes, "backward", "backward")
     watch(learner.processes, "clip_gradients", "clipping")
-    for optimizer, name in zip(learner.optimizers, ("AdamW", "Muon"), strict=False):
+    for optimizer, name in zip(learner.optimizers, ("AdamW", "Muon"), strict=True):
         watch(optimizer, "step", name)
     watch(learner.average, "update_parameters", "moving average")
     started = time.perf_counter()

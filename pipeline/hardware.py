@@ -26,14 +26,13 @@ def set_num_threads() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what a step frees for the next step, instead of giving it back to the system.
+    """Let the C library keep what a training step frees for the next one, instead of giving it back to the system.
 
-    By default glibc maps each large tensor anew, and every one of its pages (4 KiB) then costs a fault: 33,000 a step,
-    a third of its time, for 2 layers of 256 units and a batch of 64 x 100. The process stays as large as it ever was.
+    By default glibc maps large blocks anew each time, and each of their pages then costs a fault: up to a third of a
+    step (`python -m benchmarks.training`). The price is a process that stays as large as it has ever been.
     Other C libraries are left as they are.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(libc, "mallopt"):
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, -1)
 

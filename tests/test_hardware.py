@@ -1,5 +1,7 @@
 import os
+import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,31 @@ def test_threads_are_all_cores_unless_the_user_chose(
         [*launcher, "pipeline.probe"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )
     assert set(done.stdout.split()) == {expected}, done.stderr
+
+
+FAULTS_PROBE = """
+import resource
+import torch
+from pipeline.hardware import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.zeros(10_000_000)  # 40 MB, above the largest threshold at which glibc maps memory by itself
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+given_back = faults()
+keep_freed_memory()
+faults()
+print(given_back, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS_PROBE], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
+    given_back, kept = map(int, done.stdout.split())
+    assert kept < given_back / 20
