@@ -8,6 +8,7 @@ moving average, too. The plain loop is there twice: in a process of its own, as 
 which keeps freed memory as our trainings do (`pipeline.hardware`).
 """
 
+import contextlib
 import multiprocessing
 import statistics
 import sys
@@ -115,7 +116,7 @@ def _plain_loop(size: Size) -> Callable[[], None]:
 
 
 def _plain_loop_elsewhere(size: Size) -> Callable[[], None]:
-    """The same in a new process, which ends with this one."""
+    """The same in a new process, which ends with the returned function."""
     processes = multiprocessing.get_context("spawn")
     here, there = processes.Pipe()
     processes.Process(target=_serve_plain_loop, args=(there, size), daemon=True).start()
@@ -130,10 +131,11 @@ def _plain_loop_elsewhere(size: Size) -> Callable[[], None]:
 def _serve_plain_loop(connection: Connection, size: Size) -> None:
     set_num_threads()
     step = _plain_loop(size)
-    while True:
-        connection.recv()
-        step()
-        connection.send(None)
+    with contextlib.suppress(EOFError):  # the other process is done
+        while True:
+            connection.recv()
+            step()
+            connection.send(None)
 
 
 def _learner(size: Size, implementation: str, precision: str) -> Learner:

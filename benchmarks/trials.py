@@ -86,7 +86,7 @@ class Trial(NamedTuple):
 
     def record(self, file: Path = RECORDS) -> pd.Series | None:
         """What was last kept of it, if it was run on this data."""
-        if not file.exists():
+        if not file.exists() or file.stat().st_size == 0:
             return None
         known = pd.read_json(file, lines=True, dtype={"fingerprint": str})
         found = known[(known["fingerprint"] == self.fingerprint()) & (known["data"] == data_md5())]
