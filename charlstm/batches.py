@@ -1,7 +1,7 @@
 """From ids to batches, as pure functions of (seed, epoch, step), whatever the number of processes.
 
 `StreamBatches` reads the text as `batch_size` contiguous streams, left to right, state carried from step to step.
-`WindowBatches` draws windows in random order, each from a zero state.
+`WindowBatches` reads overlapping windows, in random order from zero states or sliding along the text.
 A process is given by `rank` and `world_size` as ints and holds its share of each global batch's rows.
 Shapes: B rows of this process, T time steps.
 """
@@ -98,12 +98,12 @@ class StreamBatches:
 
 
 class WindowBatches:
-    """Windows of `context_len` at every `stride` characters, each once per epoch in random order, zero state each.
+    """Windows of `context_len` at every `stride` characters, each once per epoch, in random order, zero state each.
 
+    Or sliding, as in the seed: in the order of the text, and each row goes on from the state of the row in the batch
+    before, though its window begins at another place than the one where that state was left.
     The last global batch of an epoch is filled up with rows that are not scored.
     """
-
-    carries_state = False
 
     def __init__(
         self,
@@ -113,9 +113,11 @@ class WindowBatches:
         context_len: int,
         stride: int,
         seed: int,
+        is_sliding: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        self.carries_state = is_sliding
         self.rows = rows_of(rank, world_size, batch_size)
         self._ids, self._context_len, self._seed, self._batch_size = ids, context_len, seed, batch_size
         self._starts = np.arange(0, len(ids) - context_len, stride)
@@ -130,8 +132,8 @@ class WindowBatches:
         self._epoch, self._order = -1, self._starts
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """This process's rows of the `step`-th `batch_size` windows of the epoch's random order."""
-        if epoch != self._epoch:
+        """This process's rows of the `step`-th `batch_size` windows of the epoch's order."""
+        if epoch != self._epoch and not self.carries_state:
             self._epoch, self._order = (
                 epoch,
                 numpy_generator(self._seed, "window order", epoch).permutation(self._starts),

@@ -1,9 +1,13 @@
 """The evaluation protocols, exact, so that numbers can be compared (DESIGN: natural log, fp32, summed in float64).
 
-Each scores every character of a text but the first exactly once:
+These score every character of a text but the first exactly once:
 
     windowed_C   consecutive windows of C inputs, zero state at each window's start, the last may be shorter
     stateful     one pass, zero state at the first character, carried to the last
+
+and, to compare with the seed alone, its own measure, which scores a character up to C times:
+
+    sliding_C    overlapping windows of C inputs from carried states that have read part of them before
 
 Shapes: B windows, T time steps.
 """
@@ -51,6 +55,23 @@ def windowed(model: LanguageModel, ids: Ids, context_len: int, *, rank: int = 0,
         total = total.plus(_score(model, _rows(ids, windows, context_len + 1)))
     for start in mine[~is_whole]:
         total = total.plus(_score(model, _rows(ids, np.array([start]), len(ids) - start)))
+    return total
+
+
+@torch.no_grad()
+def sliding(model: LanguageModel, ids: Ids, context_len: int, batch_size: int, rows: slice) -> LossSum:
+    """`sliding_C`: a window at every character, `batch_size` at a time, of which this process holds `rows`.
+
+    Each window goes on from the state in which the one `batch_size` characters before it ended, the first ones from
+    zero. With C = 100 and 64 rows, as in the seed, that state has read the first 36 of its characters already.
+    """
+    context_len = min(context_len, len(ids) - 1)
+    total, state = LossSum(0.0, 0), model.zero_state(rows.stop - rows.start)
+    for batch in _chunks(np.arange(len(ids) - context_len), batch_size):
+        if len(windows := batch[rows]) > 0:
+            ids_BT = _rows(ids, windows, context_len + 1).to(state.hidden.device)
+            logits_BTV, state = model(ids_BT[:, :-1], state.rows(slice(0, len(windows))))
+            total = total.plus(exact_loss(logits_BTV, ids_BT[:, 1:]))
     return total
 
 

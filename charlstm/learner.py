@@ -52,7 +52,9 @@ class Learner:
         self, train_ids: Ids, vocab_size: int, model: ModelParams, params: TrainParams, processes: Processes
     ) -> None:
         self.params, self.processes = params, processes
-        make = partial(WindowBatches, stride=params.window_stride) if params.batching == "windows" else StreamBatches
+        is_sliding = params.batching == "sliding_windows"
+        windows = partial(WindowBatches, stride=params.window_stride, is_sliding=is_sliding)
+        make = StreamBatches if params.batching == "streams" else windows
         self.batches: Batches = make(
             train_ids,
             batch_size=params.batch_size,

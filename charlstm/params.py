@@ -97,7 +97,7 @@ class TrainParams(Section):
 
     seed: NonNegativeInt
     precision: Literal["auto", "fp32", "bf16", "fp64"]
-    batching: Literal["streams", "windows"]
+    batching: Literal["streams", "windows", "sliding_windows"]
     batch_size: PositiveInt
     micro_batch_size: PositiveInt | None
     context_len: PositiveInt
@@ -118,6 +118,7 @@ class TrainParams(Section):
     dropout: DropoutParams
     ema_decay: Rate
     early_stopping_epochs: PositiveInt | None
+    validation: Literal["windowed", "sliding"]
     validation_context_len: PositiveInt
     log_every_steps: PositiveInt
     text_prompts: Annotated[tuple[Prompt, ...], Field(strict=False)]

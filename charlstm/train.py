@@ -16,7 +16,7 @@ from torch import Tensor
 from charlstm import snapshot
 from charlstm.checkpoint import Checkpoint, CheckpointFolder
 from charlstm.errors import Interrupted, TrainingError
-from charlstm.evaluate import windowed
+from charlstm.evaluate import sliding, windowed
 from charlstm.history import EpochRow, StepRow, TextRow
 from charlstm.learner import Learner
 from charlstm.loss import LossSum
@@ -185,14 +185,12 @@ class _Training:
         now.index, now.loss, now.epoch_seconds = 0, LossSum(0.0, 0), 0.0
 
     def validate(self) -> float:
-        """`windowed_C` of the averaged weights, over all processes, in nats/char."""
-        mine = windowed(
-            self.learner.averaged,
-            self.data.val_ids,
-            self.params.validation_context_len,
-            rank=self.processes.rank,
-            world_size=self.processes.count,
-        )
+        """`windowed_C` or `sliding_C` of the averaged weights, over all processes, in nats/char."""
+        model, ids, length = self.learner.averaged, self.data.val_ids, self.params.validation_context_len
+        if self.params.validation == "sliding":
+            mine = sliding(model, ids, length, self.params.batch_size, self.learner.batches.rows)
+        else:
+            mine = windowed(model, ids, length, rank=self.processes.rank, world_size=self.processes.count)
         whole = self.processes.sum(torch.tensor(mine, dtype=torch.float64))
         return LossSum(float(whole[0]), int(whole[1])).nats_per_char
 

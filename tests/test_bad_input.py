@@ -118,7 +118,7 @@ CASES = [
     ("train", param("train.batch_size", -4), "train.batch_size should be greater than 0, got -4"),
     ("train", param("train.learning_rate", float("nan")), "train.learning_rate should be"),
     ("train", param("train.context_len", 5000), "a batch_size of 1 or a context_len of 1349 would fit"),
-    ("train", param("train.batching", "rivers"), "train.batching should be 'streams' or 'windows', got \"rivers\""),
+    ("train", param("train.batching", "rivers"), "train.batching should be 'streams', 'windows' or 'sliding_windows', got \"rivers\""),
     ("train", remove(IDS), f"{IDS}: cannot read encoded text: No such file"),
     ("train", cut(IDS), f"{IDS}: damaged, or of another run"),
     ("train", write("Datasets/encoded/SHA256SUMS", b"x\n"), "SHA256SUMS: expected a SHA-256, two spaces and a name"),

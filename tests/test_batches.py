@@ -68,14 +68,22 @@ def test_windows_come_in_another_order_each_epoch_the_same_each_time() -> None:
     assert order(0, 1) != order(1, 1)
 
 
-@pytest.mark.parametrize("kind", ["streams", "windows"])
+def test_windows_may_slide_along_the_text_instead() -> None:
+    batches = WindowBatches(position_ids(300), batch_size=4, context_len=5, stride=2, seed=0, is_sliding=True)
+    starts = [int(at) for step in range(batches.steps_per_epoch) for at in batches.batch(1, step).inputs_BT[:, 0]]
+    assert starts[:148] == list(range(0, 295, 2))
+    assert batches.carries_state
+    assert scored_pairs(batches, 2) == scored_pairs(batches, 1)
+
+
+@pytest.mark.parametrize("kind", ["streams", "windows", "sliding_windows"])
 @pytest.mark.parametrize("world_size", [2, 3, 4])
 def test_processes_share_out_the_rows_of_one_global_batch(kind: str, world_size: int) -> None:
     def make(rank: int, size: int) -> Batches:
         common = {"batch_size": 10, "context_len": 7, "seed": 5, "rank": rank, "world_size": size}
         if kind == "streams":
             return StreamBatches(position_ids(500), **common)
-        return WindowBatches(position_ids(500), stride=3, **common)
+        return WindowBatches(position_ids(500), stride=3, is_sliding=kind == "sliding_windows", **common)
 
     whole, shares = make(0, 1), [make(rank, world_size) for rank in range(world_size)]
     assert whole.steps_per_epoch > 3

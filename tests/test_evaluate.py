@@ -50,9 +50,33 @@ def test_stateful(model: CharLSTM, ids: np.ndarray, chunk: int, monkeypatch: pyt
     assert loss.nats == pytest.approx(brute_force(model, ids, None).nats, rel=1e-12)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("context_len", "num_rows"), [(10, 4), (10, 40), (306, 1), (1000, 2)])
+def test_sliding(model: CharLSTM, ids: np.ndarray, context_len: int, num_rows: int) -> None:
+    text = torch.from_numpy(ids.astype(np.int64))
+    length = min(context_len, NUM_IDS - 1)
+    nats, ends = 0.0, []
+    for start in range(NUM_IDS - length):
+        state = ends[start - num_rows] if start >= num_rows else None
+        for at in range(start, start + length):
+            logits_BTV, state = model(text[None, at : at + 1], state)
+            nats -= float(logits_BTV[0, 0].log_softmax(0)[text[at + 1]])
+        ends.append(state)
+    loss = evaluate.sliding(model, ids, context_len, num_rows, slice(0, num_rows))
+    assert loss.num_chars == (NUM_IDS - length) * length
+    assert loss.nats == pytest.approx(nats, rel=1e-12)
+
+
 @pytest.mark.parametrize("world_size", [2, 3, 40])
 def test_processes_share_out_the_windows(model: CharLSTM, ids: np.ndarray, world_size: int) -> None:
     whole = evaluate.windowed(model, ids, 10)
     parts = [evaluate.windowed(model, ids, 10, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert sum(part.num_chars for part in parts) == whole.num_chars
+    assert sum(part.nats for part in parts) == pytest.approx(whole.nats, rel=1e-12)
+
+
+def test_processes_share_out_the_sliding_rows(model: CharLSTM, ids: np.ndarray) -> None:
+    whole = evaluate.sliding(model, ids, 10, 40, slice(0, 40))
+    parts = [evaluate.sliding(model, ids, 10, 40, rows) for rows in (slice(0, 13), slice(13, 39), slice(39, 40))]
     assert sum(part.num_chars for part in parts) == whole.num_chars
     assert sum(part.nats for part in parts) == pytest.approx(whole.nats, rel=1e-12)

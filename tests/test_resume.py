@@ -70,9 +70,10 @@ def assert_same(found: Result, expected: Result) -> None:
         {},
         {"train.precision": "bf16"},
         {"train.batching": "windows", "train.window_stride": 16, "model.implementation": "gates"},
+        {"train.batching": "sliding_windows", "train.window_stride": 16, "train.validation": "sliding"},
         {"train.epochs": 20, "train.learning_rate": 0.05, "train.early_stopping_epochs": 1, "train.ema_decay": 0.0},
     ],
-    ids=["streams", "bf16", "windows", "early stopping"],
+    ids=["streams", "bf16", "windows", "sliding windows", "early stopping"],
 )
 def test_stopping_anywhere_changes_nothing(train: Train, override: dict[str, Any]) -> None:
     expected = train(override, name="reference")

@@ -52,7 +52,7 @@ def test_memorises_a_short_text(tmp_path: Path, params: Callable, text: str) -> 
     assert result.best.val_nats_per_char < 0.05
 
 
-@pytest.mark.parametrize("batching", ["streams", "windows"])
+@pytest.mark.parametrize("batching", ["streams", "windows", "sliding_windows"])
 def test_two_runs_are_bit_identical(run: Fit, batching: str) -> None:
     override = {"train.batching": batching, "train.window_stride": 20, "train.precision": "bf16"}
     first, second = run(override), run(override)
