@@ -1,6 +1,6 @@
 """The recipe table: every recipe trained and measured under all three protocols, beside what others reported.
 
-The recipe `seed` has a table of its own, too: its loss after each epoch beside the seed's.
+The recipe `seed` has a table of its own, too: its loss after each epoch beside the seed's, by the seed's measure.
 
 Usage: python -m benchmarks.recipes [NAME ...] [--seeds 3] [--show]
 
@@ -108,7 +108,7 @@ def _row(name: str, found: pd.DataFrame) -> str:
 
 def _print_beside_the_seed(by_epoch: Sequence[float], console: Console) -> int:
     """A table of losses by epoch; how many are too far off."""
-    console.print("\n| windowed_100 after epoch | the seed's | recipe `seed` | difference |\n|---|---|---|---|")
+    console.print("\n| sliding_100 after epoch | the seed's | recipe `seed` | difference |\n|---|---|---|---|")
     num_missed = 0
     for epoch, (theirs, ours) in enumerate(zip_longest(SEED_VAL_NATS_PER_CHAR, by_epoch, fillvalue=nan), start=1):
         console.print(f"| {epoch} | {theirs:.4f} | {ours:.4f} | {ours - theirs:+.4f} |")

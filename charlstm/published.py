@@ -15,7 +15,8 @@ class Published(NamedTuple):
     nats_per_char: float
 
 
-# The seed: 2 x 256 LSTM, stride-1 windows of 100, Adam 1e-3, 5 epochs; training and validation loss after each.
+# The seed (https://github.com/tusharip/NLP at 07de339, LSTM/training_log.txt): 2 x 256 LSTM, stride-1 windows of 100,
+# Adam 1e-3, 5 epochs; training and validation loss after each, by its own measure (`charlstm.evaluate.sliding`).
 SEED_TRAIN_NATS_PER_CHAR = (1.6597, 1.3996, 1.3330, 1.2937, 1.2665)
 SEED_VAL_NATS_PER_CHAR = (1.6052, 1.5432, 1.5285, 1.5252, 1.5290)
 

@@ -70,6 +70,12 @@ def test_a_benchmark_ends_with_2_after_bad_input() -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
 
 
+def test_a_model_that_is_not_there_is_one_line() -> None:
+    done = subprocess.run([*PYTHON, "benchmarks.sliding", "nosuch"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "nosuch" in done.stderr
+
+
 def test_a_record_holds_for_its_parameters_and_data_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "data_md5", lambda: PUBLISHED_DATA)  # the checkout may be at another text
     trial = Trial(("recipe=quick",))
