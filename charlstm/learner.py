@@ -189,7 +189,7 @@ class Learner:
             batch_size=self.params.batch_size,
             rows=self.batches.rows,
             num_output_samples=dropout.output_samples,
-            embedding_size=self.shape.embedding_size,
+            embedding_size=self.shape.input_size,
             hidden_size=self.shape.hidden_size,
             num_layers=self.shape.num_layers,
             has_feed_forward=self.shape.feed_forward_size > 0,

@@ -21,7 +21,8 @@ LAYERS = {"gates": GatesLayer, "fused": FusedLayer}
 class ModelShape(NamedTuple):
     """The sizes that decide which weights a model has. `implementation` is not one of them.
 
-    `feed_forward_size` counts the block's inner features; 0 is no block.
+    `embedding_size` 0 is no embedding: characters are one-hot. `feed_forward_size` counts the block's inner features; 0
+    is no block.
     """
 
     vocab_size: int
@@ -29,6 +30,11 @@ class ModelShape(NamedTuple):
     hidden_size: int
     num_layers: int
     feed_forward_size: int = 0  # models had no block once
+
+    @property
+    def input_size(self) -> int:
+        """Features of a character below the first layer."""
+        return self.embedding_size or self.vocab_size
 
 
 class CharLSTM(nn.Module):
@@ -41,8 +47,10 @@ class CharLSTM(nn.Module):
     def __init__(self, shape: ModelShape, implementation: Implementation) -> None:
         super().__init__()
         self.shape = shape
-        self.embedding = nn.Embedding(shape.vocab_size, shape.embedding_size)
-        input_sizes = [shape.embedding_size] + [shape.hidden_size] * (shape.num_layers - 1)
+        self.embedding = nn.Embedding(shape.vocab_size, shape.input_size)
+        if shape.embedding_size == 0:  # one-hot: the identity, never trained
+            nn.init.eye_(self.embedding.weight).requires_grad_(False)
+        input_sizes = [shape.input_size] + [shape.hidden_size] * (shape.num_layers - 1)
         self.layers = nn.ModuleList(LAYERS[implementation](size, shape.hidden_size) for size in input_sizes)
         self.feed_forward = (
             FeedForward(shape.hidden_size, shape.feed_forward_size) if shape.feed_forward_size else nn.Identity()
@@ -104,7 +112,8 @@ def initial_weights(shape: ModelShape, *, forget_gate_bias: float, generator: to
         elif "from_hidden" in name:
             nn.init.orthogonal_(weight, generator=generator)
         elif name.startswith("embedding"):
-            nn.init.normal_(weight, generator=generator)
+            if shape.embedding_size > 0:
+                nn.init.normal_(weight, generator=generator)
         else:
             nn.init.uniform_(weight, -bound, bound, generator=generator)
     return weights

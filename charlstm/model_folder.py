@@ -73,7 +73,7 @@ def _read_config(path: Path) -> tuple[ModelShape, dict[str, str]]:
         shape = ModelShape(**{name: config[name] for name in ModelShape._fields if name in config})
         hashes = {name: str(config["sha256"][name]) for name in (WEIGHTS, VOCAB)}
         is_count = all(type(size) is int and size >= 0 for size in shape)
-        if not is_count or 0 in shape._replace(feed_forward_size=1):
+        if not is_count or 0 in shape._replace(embedding_size=1, feed_forward_size=1):
             raise ValueError
     except OSError as error:
         raise ModelFolderError(

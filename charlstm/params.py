@@ -67,7 +67,7 @@ class ModelParams(Section):
     """The model's sizes, and how its layers are computed."""
 
     implementation: Literal["gates", "fused"]
-    embedding_size: PositiveInt
+    embedding_size: NonNegativeInt
     hidden_size: PositiveInt
     num_layers: PositiveInt
     feed_forward_size: NonNegativeInt

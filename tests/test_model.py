@@ -57,6 +57,15 @@ def test_state_dict_has_one_layout_and_round_trips() -> None:
         assert torch.equal(weight, gates.state_dict()[name]), name
 
 
+def test_without_an_embedding_characters_are_one_hot() -> None:
+    shape = SHAPE._replace(embedding_size=0)
+    model = CharLSTM(shape, "gates").double()
+    model.load_state_dict(initial_weights(shape, forget_gate_bias=0.0, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(model.embedding(torch.arange(11)), torch.eye(11).double())
+    assert not model.embedding.weight.requires_grad
+    assert model.num_parameters() == sum(weight.numel() for weight in model.state_dict().values()) - 11 * 11
+
+
 def test_loading_names_what_is_missing() -> None:
     with pytest.raises(RuntimeError, match="head.bias"):
         make("fused").load_state_dict({k: v for k, v in make("gates").state_dict().items() if k != "head.bias"})

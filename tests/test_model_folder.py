@@ -39,6 +39,15 @@ def test_either_implementation_loads_it(folder: Path) -> None:
     assert not any(weight.requires_grad for weight in fused.model.parameters())
 
 
+def test_a_model_of_one_hot_characters(tmp_path: Path) -> None:
+    shape = SHAPE._replace(embedding_size=0)
+    model = CharLSTM(shape, "gates")
+    save_model(tmp_path / "model", model.state_dict(), shape, Vocab("abc"))
+    ids_BT = torch.tensor([[0, 1, 2, 1]])
+    loaded = load_model(tmp_path / "model", "fused").model
+    torch.testing.assert_close(loaded(ids_BT)[0], model(ids_BT)[0])
+
+
 def test_the_same_weights_are_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     weights = load_file(folder / WEIGHTS)
     save_model(tmp_path / "again", dict(reversed(weights.items())), SHAPE, Vocab("abc"))

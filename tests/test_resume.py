@@ -70,7 +70,12 @@ def assert_same(found: Result, expected: Result) -> None:
         {},
         {"train.precision": "bf16"},
         {"train.batching": "windows", "train.window_stride": 16, "model.implementation": "gates"},
-        {"train.batching": "sliding_windows", "train.window_stride": 16, "train.validation": "sliding"},
+        {
+            "train.batching": "sliding_windows",
+            "train.window_stride": 16,
+            "train.validation": "sliding",
+            "model.embedding_size": 0,
+        },
         {"train.epochs": 20, "train.learning_rate": 0.05, "train.early_stopping_epochs": 1, "train.ema_decay": 0.0},
     ],
     ids=["streams", "bf16", "windows", "sliding windows", "early stopping"],
