@@ -5,7 +5,7 @@ Usage: python -m benchmarks.sliding [FOLDER ...]
 The seed's published losses are means over a window of 100 at every character, 64 at a time, each going on from the
 state in which the one 64 characters before it ended (`sliding_100`; see `charlstm.evaluate.sliding`). A model folder
 is `artifacts/model`, which is the default, or one of `build/models`, where the benchmarks keep theirs. Needs the
-encoded corpus (`dvc repro encode`); a minute each.
+encoded corpus (`dvc repro encode`); two minutes each.
 """
 
 import argparse
