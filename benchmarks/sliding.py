@@ -33,8 +33,9 @@ def main() -> int:
     parser.add_argument("folders", nargs="*", metavar="FOLDER", type=Path, default=[ROOT / "artifacts/model"])
     folders = parser.parse_args().folders
     set_num_threads()
-    console, data = Console(highlight=False, soft_wrap=True), load_data()
+    console = Console(highlight=False, soft_wrap=True)
     models = [load_model(folder, "fused") for folder in folders]
+    data = load_data()
     for folder, one in zip(folders, models, strict=True):
         if one.vocab != data.vocab:
             raise VocabularyError(f"{folder}: a model of another text than the encoded one")
