@@ -215,6 +215,11 @@ class Learner:
 
 def _fresh_model(shape: ModelShape, params: ModelParams, seed: int) -> CharLSTM:
     model = CharLSTM(shape, params.implementation)
-    generator = torch_generator(seed, "initial weights")
-    model.load_state_dict(initial_weights(shape, forget_gate_bias=params.forget_gate_bias, generator=generator))
+    weights = initial_weights(
+        shape,
+        params.initialization,
+        forget_gate_bias=params.forget_gate_bias,
+        generator=torch_generator(seed, "initial weights"),
+    )
+    model.load_state_dict(weights)
     return model

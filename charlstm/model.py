@@ -15,6 +15,7 @@ from charlstm.gates import LSTMState
 from charlstm.layers import FusedLayer, GatesLayer
 
 Implementation = Literal["gates", "fused"]
+Initialization = Literal["orthogonal", "uniform"]
 LAYERS = {"gates": GatesLayer, "fused": FusedLayer}
 
 
@@ -95,25 +96,31 @@ def _mask(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask
 
 
-def initial_weights(shape: ModelShape, *, forget_gate_bias: float, generator: torch.Generator) -> dict[str, Tensor]:
+def initial_weights(
+    shape: ModelShape, initialization: Initialization, *, forget_gate_bias: float, generator: torch.Generator
+) -> dict[str, Tensor]:
     """A fresh `state_dict` in fp32, the same for either implementation and on every device.
 
-    Uniform ±1/√H as in nn.LSTM; embeddings standard normal as in nn.Embedding; recurrent weights orthogonal gate by
-    gate (Saxe et al. 2014); biases 0, but the forget gate's `forget_gate_bias`, 1 in Jozefowicz et al. 2015, so that a
-    fresh cell remembers. The feed-forward block's second matrix is 0, so that a fresh block adds nothing.
+    `orthogonal`: recurrent weights orthogonal gate by gate (Saxe et al. 2014), the others uniform ±1/√H as in nn.LSTM,
+    biases 0. `uniform`: matrices and biases uniform ±1/√(features read), as in an nn.Linear for each.
+    With both: embeddings standard normal as in nn.Embedding; the forget gate's bias has `forget_gate_bias` added, 1 in
+    Jozefowicz et al. 2015, so that a fresh cell remembers; the feed-forward block's second matrix is 0, so that a fresh
+    block adds nothing.
     """
     weights = CharLSTM(shape, "gates").state_dict()
-    bound = shape.hidden_size**-0.5
+    is_uniform = initialization == "uniform"
     for name, weight in weights.items():
-        if name.endswith("bias"):
-            nn.init.constant_(weight, forget_gate_bias if "forget_gate" in name else 0.0)
-        elif name == "feed_forward.down.weight":
-            nn.init.zeros_(weight)
-        elif "from_hidden" in name:
-            nn.init.orthogonal_(weight, generator=generator)
-        elif name.startswith("embedding"):
+        num_read = weights[name.replace(".bias", ".weight")].shape[1]
+        bound = (num_read if is_uniform else shape.hidden_size) ** -0.5
+        if name.startswith("embedding"):
             if shape.embedding_size > 0:
                 nn.init.normal_(weight, generator=generator)
+        elif name == "feed_forward.down.weight" or (name.endswith("bias") and not is_uniform):
+            nn.init.zeros_(weight)
+        elif "from_hidden" in name and not is_uniform:
+            nn.init.orthogonal_(weight, generator=generator)
         else:
             nn.init.uniform_(weight, -bound, bound, generator=generator)
+        if name.endswith("forget_gate.from_input.bias"):
+            weight += forget_gate_bias
     return weights

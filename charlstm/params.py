@@ -71,6 +71,7 @@ class ModelParams(Section):
     hidden_size: PositiveInt
     num_layers: PositiveInt
     feed_forward_size: NonNegativeInt
+    initialization: Literal["orthogonal", "uniform"]
     forget_gate_bias: Annotated[float, Field(allow_inf_nan=False)]
 
 

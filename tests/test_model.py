@@ -13,7 +13,7 @@ NO_MASKS = DropoutMasks(None, (None, None, None), (None, None, None), None)
 def make(implementation: str, seed: int = 0) -> CharLSTM:
     model = CharLSTM(SHAPE, implementation).double()
     generator = torch.Generator().manual_seed(seed)
-    model.load_state_dict(initial_weights(SHAPE, forget_gate_bias=1.0, generator=generator))
+    model.load_state_dict(initial_weights(SHAPE, "orthogonal", forget_gate_bias=1.0, generator=generator))
     return model
 
 
@@ -60,7 +60,8 @@ def test_state_dict_has_one_layout_and_round_trips() -> None:
 def test_without_an_embedding_characters_are_one_hot() -> None:
     shape = SHAPE._replace(embedding_size=0)
     model = CharLSTM(shape, "gates").double()
-    model.load_state_dict(initial_weights(shape, forget_gate_bias=0.0, generator=torch.Generator().manual_seed(0)))
+    generator = torch.Generator().manual_seed(0)
+    model.load_state_dict(initial_weights(shape, "uniform", forget_gate_bias=0.0, generator=generator))
     assert torch.equal(model.embedding(torch.arange(11)), torch.eye(11).double())
     assert not model.embedding.weight.requires_grad
     assert model.num_parameters() == sum(weight.numel() for weight in model.state_dict().values()) - 11 * 11
@@ -125,13 +126,30 @@ def test_a_fresh_feed_forward_block_adds_nothing_and_a_trained_one_does() -> Non
 
 
 def test_initial_weights_follow_their_description() -> None:
-    weights = initial_weights(SHAPE, forget_gate_bias=1.0, generator=torch.Generator().manual_seed(0))
-    again = initial_weights(SHAPE, forget_gate_bias=1.0, generator=torch.Generator().manual_seed(0))
+    weights = initial_weights(SHAPE, "orthogonal", forget_gate_bias=1.0, generator=torch.Generator().manual_seed(0))
+    again = initial_weights(SHAPE, "orthogonal", forget_gate_bias=1.0, generator=torch.Generator().manual_seed(0))
     assert all(torch.equal(weights[name], again[name]) for name in weights)
     assert (weights["layers.1.cell.forget_gate.from_input.bias"] == 1).all()
     assert (weights["layers.1.cell.output_gate.from_input.bias"] == 0).all()
     recurrent = weights["layers.2.cell.candidate.from_hidden.weight"]
     torch.testing.assert_close(recurrent @ recurrent.T, torch.eye(SHAPE.hidden_size), atol=1e-5, rtol=0)
+
+
+def test_uniform_initial_weights_are_those_of_linear_layers() -> None:
+    shape = ModelShape(vocab_size=65, embedding_size=0, hidden_size=256, num_layers=2)
+    weights = initial_weights(shape, "uniform", forget_gate_bias=3.0, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(weights["embedding.weight"], torch.eye(65))
+    for name, num_read, middle in (
+        ("layers.0.cell.output_gate.from_input.weight", 65, 0.0),
+        ("layers.0.cell.output_gate.from_input.bias", 65, 0.0),
+        ("layers.0.cell.forget_gate.from_input.bias", 65, 3.0),
+        ("layers.0.cell.candidate.from_hidden.weight", 256, 0.0),
+        ("layers.1.cell.input_gate.from_input.bias", 256, 0.0),
+        ("head.bias", 256, 0.0),
+    ):
+        bound, off = num_read**-0.5, (weights[name] - middle).abs()
+        assert 0.9 * bound < off.max() <= bound * 1.00001, name
+        assert abs(off.mean() / bound - 0.5) < 0.1, name  # uniform
 
 
 def test_autocast_runs_the_fused_layer_in_the_dtype_it_names() -> None:

@@ -30,6 +30,7 @@ def test_the_seed_is_the_seed_to_the_letter() -> None:
     flat = compose_params(["recipe=seed"]).flat()
     expected = {
         "model.embedding_size": 0,
+        "model.initialization": "uniform",
         "model.hidden_size": 256,
         "model.num_layers": 2,
         "model.feed_forward_size": 0,
