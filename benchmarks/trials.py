@@ -46,6 +46,7 @@ from charlstm.progress import Progress
 from charlstm.train import Data, fit
 from charlstm.vocab import Ids, Vocab, load_ids
 from pipeline.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels
+from pipeline.interruption import listen
 from pipeline.paths import load_paths
 from pipeline.provenance import git
 from pipeline.stage import guarded
@@ -162,16 +163,18 @@ def _fit(trial: Trial, console: Console, file: Path) -> tuple[pd.Series, CharLST
 
     Raises:
         LockedError: another process trains the same.
+        Interrupted: asked to stop; a checkpoint is written.
     """
     params, data, model_folder = trial.params(), load_data(), _model_folder(trial)
     with contextlib.chdir(ROOT):
         folder = ROOM / fingerprint_of_inputs(params, load_paths(Path("dvc.yaml")))
         origin = {"fingerprint": trial.fingerprint(), "data": data_md5(), "commit": _commit()}
-    with hold(folder, "this trial"):
+    with hold(folder, "this trial"), listen() as interruption:
         processes = fresh_processes(params)
         watch = _Watch(console, f"{' '.join(trial.overrides)}, seed {trial.seed}")
         checkpoints = CheckpointFolder(folder, SECONDS_BETWEEN_CHECKPOINTS)
-        result = fit(data, params.model, params.train, processes, [watch], checkpoints)
+        stop = interruption.is_asked_to_stop
+        result = fit(data, params.model, params.train, processes, [watch], checkpoints, stop)
         model = _model(result.shape, result.weights, params)
         record = {
             **origin,

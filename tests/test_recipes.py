@@ -1,15 +1,25 @@
 """Every recipe is whole and valid, and the committed `params.yaml` is what DVC composes of the default one."""
 
+import os
+import signal
 import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from imports import ROOT
 from projects import PUBLISHED_DATA, PYTHON
+from rich.console import Console
 
 from benchmarks import trials
 from benchmarks.trials import Trial, compose_params
-from charlstm.errors import ParamsError
+from charlstm.errors import Interrupted, ParamsError
+from charlstm.history import EpochRow, TextRow
+from charlstm.observer import Plan
 from charlstm.params import load_params
+from charlstm.progress import Progress
+from charlstm.train import Data
+from charlstm.vocab import Vocab
 
 RECIPES = sorted(file.stem for file in (ROOT / "conf/recipe").glob("*.yaml"))
 
@@ -86,3 +96,36 @@ def test_a_record_holds_for_its_parameters_and_data_only(monkeypatch: pytest.Mon
     assert Trial(("recipe=quick", "train.epochs=3")).record() is None
     monkeypatch.setattr(trials, "data_md5", lambda: "another text's")
     assert trial.record() is None
+
+
+def test_a_trial_that_is_stopped_saves_and_goes_on(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = []
+
+    class Watch(trials._Watch):
+        def on_start(self, plan: Plan, progress: Progress) -> None:
+            starts.append(progress.step)
+
+        def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
+            if len(starts) == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    vocab = Vocab.of(text)
+    data = Data(vocab.encode(text[:3000]), vocab.encode(text[3000:3500]), vocab)
+    for name, value in {
+        "_Watch": Watch,
+        "load_data": lambda: data,
+        "data_md5": lambda: "some text's",
+        "fingerprint_of_inputs": lambda *_: "folder",
+        "ROOM": tmp_path / "trials",
+        "MODELS": tmp_path / "models",
+    }.items():
+        monkeypatch.setattr(trials, name, value)
+    trial = Trial(("recipe=quick", "model.hidden_size=8", "train.context_len=16", "train.warmup_steps=0"))
+    records = tmp_path / "records.jsonl"
+    with pytest.raises(Interrupted):
+        trials.run(trial, Console(quiet=True), records)
+    assert not records.exists()
+    assert trials.run(trial, Console(quiet=True), records)["epochs"] == 2
+    assert starts == [0, 7]  # 2999 pairs in 32 streams of 94, by 16: an epoch of 6 steps, and one step more
+    assert trial.record(records) is not None
+    assert list((tmp_path / "trials").glob("*/step-*")) == []
