@@ -33,7 +33,7 @@ from torch import Tensor
 
 from benchmarks.projects import ROOT
 from charlstm.checkpoint import CheckpointFolder
-from charlstm.errors import ParamsError
+from charlstm.errors import Interrupted, ParamsError
 from charlstm.evaluate import LanguageModel, stateful, windowed
 from charlstm.history import EpochRow, StepRow, TextRow
 from charlstm.lock import hold
@@ -163,7 +163,7 @@ def _fit(trial: Trial, console: Console, file: Path) -> tuple[pd.Series, CharLST
 
     Raises:
         LockedError: another process trains the same.
-        Interrupted: asked to stop; a checkpoint is written.
+        Interrupted: asked to stop; a checkpoint is written, or at the end the record.
     """
     params, data, model_folder = trial.params(), load_data(), _model_folder(trial)
     with contextlib.chdir(ROOT):
@@ -193,6 +193,8 @@ def _fit(trial: Trial, console: Console, file: Path) -> tuple[pd.Series, CharLST
             lines.write(json.dumps(record) + "\n")
         save_model(model_folder, result.weights, result.shape, data.vocab)
         clear(folder)
+        if interruption.is_asked_to_stop():  # too late for this one, not for others that may follow
+            raise Interrupted("stopped as asked, after a training that is done and recorded")
     return pd.Series(record), model
 
 

@@ -41,6 +41,7 @@ def test_the_seed_is_the_seed_to_the_letter() -> None:
     expected = {
         "model.embedding_size": 0,
         "model.initialization": "uniform",
+        "model.forget_gate_bias": 0.0,
         "model.hidden_size": 256,
         "model.num_layers": 2,
         "model.feed_forward_size": 0,
@@ -54,9 +55,17 @@ def test_the_seed_is_the_seed_to_the_letter() -> None:
         "train.validation_context_len": 100,
         "train.optimizer": "adamw",
         "train.weight_decay": 0.0,
+        "train.adam_beta1": 0.9,
+        "train.adam_beta2": 0.999,
         "train.learning_rate": 0.001,
+        "train.warmup_steps": 0,
         "train.final_learning_rate_fraction": 1.0,
+        "train.dropout.style": "elementwise",
+        "train.dropout.embedding": 0.0,
+        "train.dropout.recurrent_weights": 0.0,
         "train.dropout.between_layers": 0.1,
+        "train.dropout.output": 0.0,
+        "train.ema_decay": 0.0,
         "train.epochs": 5,
     }
     assert {name: flat[name] for name in expected} == expected
@@ -98,15 +107,19 @@ def test_a_record_holds_for_its_parameters_and_data_only(monkeypatch: pytest.Mon
     assert trial.record() is None
 
 
-def test_a_trial_that_is_stopped_saves_and_goes_on(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    starts = []
+@pytest.mark.parametrize(("stop_after_epoch", "starts"), [(1, [0, 7]), (2, [0])])
+def test_a_trial_that_is_stopped_loses_nothing(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch, stop_after_epoch: int, starts: list[int]
+) -> None:
+    """2999 pairs in 32 streams of 94, by 16, are 6 steps an epoch: it stops after the next step, or with the record."""
+    found_starts = []
 
     class Watch(trials._Watch):
         def on_start(self, plan: Plan, progress: Progress) -> None:
-            starts.append(progress.step)
+            found_starts.append(progress.step)
 
         def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
-            if len(starts) == 1:
+            if row.epoch == stop_after_epoch and len(found_starts) == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
 
     vocab = Vocab.of(text)
@@ -124,8 +137,8 @@ def test_a_trial_that_is_stopped_saves_and_goes_on(tmp_path: Path, text: str, mo
     records = tmp_path / "records.jsonl"
     with pytest.raises(Interrupted):
         trials.run(trial, Console(quiet=True), records)
-    assert not records.exists()
+    assert records.exists() == (stop_after_epoch == 2)
     assert trials.run(trial, Console(quiet=True), records)["epochs"] == 2
-    assert starts == [0, 7]  # 2999 pairs in 32 streams of 94, by 16: an epoch of 6 steps, and one step more
+    assert found_starts == starts
     assert trial.record(records) is not None
     assert list((tmp_path / "trials").glob("*/step-*")) == []
