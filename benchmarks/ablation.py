@@ -44,6 +44,7 @@ MEANS = {
     "cosine to 1 %": ("constant rate", "train.final_learning_rate_fraction=1"),
     "warm-up of 100 steps": ("none", "train.warmup_steps=0"),
     "weight decay 0.01": ("none", "train.weight_decay=0"),
+    "orthogonal recurrent matrices (Saxe et al. 2014)": ("uniform, as nn.Linear", "model.initialization=uniform"),
     "forget gate bias 1 (Jozefowicz et al. 2015)": ("0", "model.forget_gate_bias=0"),
     "gradient clipping at 1": ("none", "train.gradient_clip_norm=null"),
     "batch of 32 rows": ("64, rates and all", "train.batch_size=64"),

@@ -1,6 +1,6 @@
 """The recipe table: every recipe trained and measured under all three protocols, beside what others reported.
 
-The recipe `seed` has a table of its own, too: its loss after each epoch beside the seed's, by the seed's measure.
+The recipe `seed` has a table of its own, too: its losses after each epoch beside the seed's, by the seed's measure.
 
 Usage: python -m benchmarks.recipes [NAME ...] [--seeds 3] [--show]
 
@@ -10,7 +10,6 @@ Needs the encoded corpus (`dvc repro encode`) and time: `seed` takes hours. Fini
 
 import argparse
 import sys
-from collections.abc import Sequence
 from itertools import zip_longest
 from math import nan
 from typing import NamedTuple
@@ -20,7 +19,7 @@ from rich.console import Console
 
 from benchmarks.projects import ROOT
 from benchmarks.trials import Trial, is_on_one_core, run
-from charlstm.published import PUBLISHED, SEED_VAL_NATS_PER_CHAR
+from charlstm.published import PUBLISHED, SEED_TRAIN_NATS_PER_CHAR, SEED_VAL_NATS_PER_CHAR
 from pipeline.stage import guarded
 
 
@@ -89,7 +88,7 @@ def main() -> int:
         cells = [f"{other.nats_per_char:.4f}" if other.protocol == protocol else "" for protocol in PROTOCOLS]
         console.print(f"| {other.system} | | | | {' | '.join(cells)} | |")
     if "seed" in (arguments.names or names) and (record := Trial(("recipe=seed",)).record()) is not None:
-        num_missed += _print_beside_the_seed(record["by_epoch"], console)
+        num_missed += _print_beside_the_seed(record, console)
     return int(num_missed > 0)
 
 
@@ -106,12 +105,20 @@ def _row(name: str, found: pd.DataFrame) -> str:
     return f"| `{name}` | {len(found)} | {size:,} | {time} | {losses} | {goal} |"
 
 
-def _print_beside_the_seed(by_epoch: Sequence[float], console: Console) -> int:
-    """A table of losses by epoch; how many are too far off."""
-    console.print("\n| sliding_100 after epoch | the seed's | recipe `seed` | difference |\n|---|---|---|---|")
+def _print_beside_the_seed(record: pd.Series, console: Console) -> int:
+    """A table of losses by epoch; in how many the validation loss is too far off."""
+    console.print(
+        "\n| after epoch | sliding_100, the seed's | recipe `seed` | difference | training, the seed's | recipe |"
+    )
+    console.print("|---|---|---|---|---|---|")
     num_missed = 0
-    for epoch, (theirs, ours) in enumerate(zip_longest(SEED_VAL_NATS_PER_CHAR, by_epoch, fillvalue=nan), start=1):
-        console.print(f"| {epoch} | {theirs:.4f} | {ours:.4f} | {ours - theirs:+.4f} |")
+    columns = (SEED_VAL_NATS_PER_CHAR, record["by_epoch"], SEED_TRAIN_NATS_PER_CHAR, record["train_by_epoch"])
+    for epoch, row in enumerate(zip_longest(*columns, fillvalue=nan), start=1):
+        theirs, ours, theirs_in_training, ours_in_training = row
+        console.print(
+            f"| {epoch} | {theirs:.4f} | {ours:.4f} | {ours - theirs:+.4f} "
+            f"| {theirs_in_training:.4f} | {ours_in_training:.4f} |"
+        )
         num_missed += not abs(ours - theirs) <= SEED_TOLERANCE  # an epoch that only one of them has is missed, too
     return num_missed
 

@@ -185,6 +185,7 @@ def _fit(trial: Trial, console: Console, file: Path) -> tuple[pd.Series, CharLST
             "train_seconds": round(result.train_seconds, 1),
             **losses(model, data.val_ids),
             "by_epoch": [row.val_nats_per_char for row in result.epochs],
+            "train_by_epoch": [row.train_nats_per_char for row in result.epochs],
             "torch": torch.__version__,
             "hardware": processes.describe_device(),
         }
