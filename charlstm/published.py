@@ -21,7 +21,7 @@ SEED_TRAIN_NATS_PER_CHAR = (1.6597, 1.3996, 1.3330, 1.2937, 1.2665)
 SEED_VAL_NATS_PER_CHAR = (1.6052, 1.5432, 1.5285, 1.5252, 1.5290)
 
 PUBLISHED = (
-    Published("windowed_100", "the seed, 2x256 LSTM, best of 5 epochs, by its own sliding_100", min(SEED_VAL_NATS_PER_CHAR)),
+    Published("windowed_100", "the seed, 2x256 LSTM, best of 5 epochs (its sliding_100)", min(SEED_VAL_NATS_PER_CHAR)),
     # nanoGPT's README; it draws random windows of 256, whose expectation is that of windowed_256
     Published("windowed_256", "nanoGPT, 10.7 M parameters, one A100, 3 min", 1.4697),
 )
