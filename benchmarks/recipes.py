@@ -10,8 +10,6 @@ Needs the encoded corpus (`dvc repro encode`) and time: `seed` takes hours. Fini
 
 import argparse
 import sys
-from itertools import zip_longest
-from math import nan
 from typing import NamedTuple
 
 import pandas as pd
@@ -19,7 +17,7 @@ from rich.console import Console
 
 from benchmarks.projects import ROOT
 from benchmarks.trials import Trial, is_on_one_core, run
-from charlstm.published import PUBLISHED, SEED_TRAIN_NATS_PER_CHAR, SEED_VAL_NATS_PER_CHAR
+from charlstm.published import PUBLISHED, beside_the_seed
 from pipeline.stage import guarded
 
 
@@ -107,20 +105,19 @@ def _row(name: str, found: pd.DataFrame) -> str:
 
 def _print_beside_the_seed(record: pd.Series, console: Console) -> int:
     """A table of losses by epoch; in how many the validation loss is too far off."""
+    ours = {"val_nats_per_char": record["by_epoch"], "train_nats_per_char": record["train_by_epoch"]}
+    table = beside_the_seed(pd.DataFrame({"epoch": range(1, record["epochs"] + 1), **ours}))
+    off = table["val_nats_per_char"] - table["seed_val_nats_per_char"]
     console.print(
         "\n| after epoch | sliding_100, the seed's | recipe `seed` | difference | training, the seed's | recipe |"
     )
     console.print("|---|---|---|---|---|---|")
-    num_missed = 0
-    columns = (SEED_VAL_NATS_PER_CHAR, record["by_epoch"], SEED_TRAIN_NATS_PER_CHAR, record["train_by_epoch"])
-    for epoch, row in enumerate(zip_longest(*columns, fillvalue=nan), start=1):
-        theirs, ours, theirs_in_training, ours_in_training = row
+    for row, difference in zip(table.itertuples(), off, strict=True):
         console.print(
-            f"| {epoch} | {theirs:.4f} | {ours:.4f} | {ours - theirs:+.4f} "
-            f"| {theirs_in_training:.4f} | {ours_in_training:.4f} |"
+            f"| {row.epoch} | {row.seed_val_nats_per_char:.4f} | {row.val_nats_per_char:.4f} | {difference:+.4f} "
+            f"| {row.seed_train_nats_per_char:.4f} | {row.train_nats_per_char:.4f} |"
         )
-        num_missed += not abs(ours - theirs) <= SEED_TOLERANCE  # an epoch that only one of them has is missed, too
-    return num_missed
+    return int((~(off.abs() <= SEED_TOLERANCE)).sum())  # an epoch that only one of them has is missed, too
 
 
 if __name__ == "__main__":

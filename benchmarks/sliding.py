@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.projects import ROOT
-from benchmarks.recipes import PROTOCOLS
 from benchmarks.trials import load_data, losses
 from charlstm.errors import VocabularyError
 from charlstm.evaluate import sliding
@@ -41,12 +40,11 @@ def main() -> int:
             raise VocabularyError(f"{folder}: a model of another text than the encoded one")
     rows = []
     for one in track(models, "measuring"):
-        found = losses(one.model, data.val_ids)
         own = sliding(one.model, data.val_ids, CONTEXT_LEN, BATCH_SIZE, slice(0, BATCH_SIZE)).nats_per_char
-        rows.append([own, *(found[protocol] for protocol in PROTOCOLS)])
-    console.print(f"| model | sliding_{CONTEXT_LEN} | {' | '.join(PROTOCOLS)} |\n|---|---|{'---|' * len(PROTOCOLS)}")
+        rows.append({f"sliding_{CONTEXT_LEN}": own, **losses(one.model, data.val_ids)})
+    console.print(f"| model | {' | '.join(rows[0])} |\n|---|{'---|' * len(rows[0])}")
     for folder, row in zip(folders, rows, strict=True):
-        console.print(f"| {folder.name} | {' | '.join(f'{loss:.4f}' for loss in row)} |")
+        console.print(f"| {folder.name} | {' | '.join(f'{loss:.4f}' for loss in row.values())} |")
     return 0
 
 
