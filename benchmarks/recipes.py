@@ -96,7 +96,7 @@ def _row(name: str, found: pd.DataFrame) -> str:
         return f"{values.mean():.4f}" + (f" ± {values.std():.4f}" if len(values) > 1 else "")
 
     goal = ", ".join(f"{target}: {'met' if target.is_met(found) else 'missed'}" for target in TARGETS.get(name, []))
-    size, time = found["num_parameters"].iloc[0], f"{found['train_seconds'].median():.0f}"
+    size, time = found["num_parameters"].iloc[0], f"{found['train_seconds'].median():,.0f}"
     if found["hardware"].map(is_on_one_core).all():
         time += " on 1 core"
     losses = " | ".join(cell(protocol) for protocol in PROTOCOLS)

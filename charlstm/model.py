@@ -105,22 +105,24 @@ def initial_weights(
     biases 0. `uniform`: matrices and biases uniform ±1/√(features read), as in an nn.Linear for each.
     With both: embeddings standard normal as in nn.Embedding; the forget gate's bias has `forget_gate_bias` added, 1 in
     Jozefowicz et al. 2015, so that a fresh cell remembers; the feed-forward block's second matrix is 0, so that a fresh
-    block adds nothing.
+    block adds nothing but its bias.
     """
     weights = CharLSTM(shape, "gates").state_dict()
-    is_uniform = initialization == "uniform"
     for name, weight in weights.items():
-        num_read = weights[name.replace(".bias", ".weight")].shape[1]
-        bound = (num_read if is_uniform else shape.hidden_size) ** -0.5
         if name.startswith("embedding"):
             if shape.embedding_size > 0:
                 nn.init.normal_(weight, generator=generator)
-        elif name == "feed_forward.down.weight" or (name.endswith("bias") and not is_uniform):
+        elif name == "feed_forward.down.weight":
             nn.init.zeros_(weight)
-        elif "from_hidden" in name and not is_uniform:
+        elif initialization == "uniform":
+            num_read = weights[name.replace(".bias", ".weight")].shape[1]
+            nn.init.uniform_(weight, -(num_read**-0.5), num_read**-0.5, generator=generator)
+        elif name.endswith("bias"):
+            nn.init.zeros_(weight)
+        elif "from_hidden" in name:
             nn.init.orthogonal_(weight, generator=generator)
         else:
-            nn.init.uniform_(weight, -bound, bound, generator=generator)
+            nn.init.uniform_(weight, -(shape.hidden_size**-0.5), shape.hidden_size**-0.5, generator=generator)
         if name.endswith("forget_gate.from_input.bias"):
             weight += forget_gate_bias
     return weights

@@ -94,7 +94,7 @@ def test_losses_are_the_committed_ones() -> None:
 def test_the_recipes_are_what_their_records_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "data_md5", lambda: PUBLISHED_DATA)  # the checkout may be at another text
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (\d) \| ([\d,]{6,} (?:\| [^|]+){4}) \|$", README, re.MULTILINE)
-    assert {name for name, _, _ in rows} >= {"quick", "nanogpt", "small", "best"}
+    assert {name for name, _, _ in rows} >= {"quick", "nanogpt", "small", "best", "seed"}
     for name, num_seeds, figures in rows:
         records = [trials.Trial((f"recipe={name}",), seed).record() for seed in range(1, int(num_seeds) + 1)]
         found = pd.DataFrame([record for record in records if record is not None])
@@ -105,6 +105,16 @@ def test_the_recipes_are_what_their_records_say(monkeypatch: pytest.MonkeyPatch)
         for protocol, loss in zip(PROTOCOLS, losses, strict=True):
             mean, deviation = found[protocol].mean(), found[protocol].std()
             assert loss == (f"{mean:.4f} ± {deviation:.4f}" if len(found) > 1 else f"{mean:.4f}"), (name, protocol)
+
+
+def test_the_epochs_of_the_recipe_seed_are_what_their_record_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "data_md5", lambda: PUBLISHED_DATA)
+    record = trials.Trial(("recipe=seed",)).record()
+    assert record is not None
+    for side, losses in (("validation", record["by_epoch"]), ("training", record["train_by_epoch"])):
+        cells = " | ".join(f"{loss:.4f}" for loss in losses)
+        ours = rf"^\| {side}, the seed's \| .+\n\| recipe `seed` \| {re.escape(cells)} \|$"
+        assert re.search(ours, README, re.MULTILINE), side
 
 
 def test_default_values_in_the_table_are_those_of_the_file() -> None:
