@@ -16,16 +16,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.trials import ROOM, fresh_processes, load_data
-from charlstm.checkpoint import Checkpoint, CheckpointFolder
+from benchmarks.trials import CHECKPOINTS, fresh_processes, load_data
 from charlstm.errors import Interrupted
-from charlstm.history import EpochRow, StepRow, TextRow
-from charlstm.observer import Plan
 from charlstm.params import load_params
-from charlstm.progress import Progress
-from charlstm.train import fit
-from pipeline.settings import DEFAULT_SECONDS
-from pipeline.stage import guarded
+from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
+from charlstm.training.history import EpochRow, StepRow, TextRow
+from charlstm.training.observer import Plan
+from charlstm.training.progress import Progress
+from charlstm.training.train import fit
+from pipeline.common.settings import DEFAULT_SECONDS
+from pipeline.common.stage import guarded
 
 STEPS_PER_BLOCK = 25
 LIMIT = 0.01
@@ -94,8 +94,8 @@ def main() -> int:
     # An epoch has one block or more, so these are enough; training is stopped before.
     changed = {"log_every_steps": STEPS_PER_BLOCK, "text_prompts": (), "epochs": num_blocks + 1}
     recipe = params.train.model_copy(update=changed)
-    ROOM.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="checkpointing-", dir=ROOM) as folder:
+    CHECKPOINTS.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="checkpointing-", dir=CHECKPOINTS) as folder:
         checkpoints = OnRequest(Path(folder))
         timer = BlockTimer(checkpoints)
         try:

@@ -21,12 +21,12 @@ import torch
 from accelerate.local_sgd import LocalSGD
 from rich.console import Console
 
-from benchmarks.projects import PYTHON
+from benchmarks.projects import torchrun
 from benchmarks.trials import load_data
-from charlstm.evaluate import windowed
-from charlstm.learner import Learner
+from charlstm.evaluation.protocols import windowed
 from charlstm.params import load_params
-from charlstm.processes import Processes
+from charlstm.training.learner import Learner
+from charlstm.training.processes import Processes
 
 NUM_STEPS = 200
 NUM_WARM_UP_STEPS = 20
@@ -54,9 +54,8 @@ def main() -> int:
     variants = VARIANTS | ({"2 processes, bf16 gradients": (2, "bf16")} if torch.cuda.is_available() else {})
     first = None
     for name, (world, kind) in variants.items():
-        torchrun = [*PYTHON, "torch.distributed.run", "--standalone", "--nproc_per_node", str(world), "-m"]
         done = subprocess.run(
-            [*torchrun, "benchmarks.communication", "--variant", kind],
+            [*torchrun(world), "-m", "benchmarks.communication", "--variant", kind],
             env={**os.environ, "OMP_NUM_THREADS": str(2 // world)},
             capture_output=True,
             text=True,
@@ -87,8 +86,8 @@ def _train(kind: str) -> None:
                 synchronizer.step()
             seconds.append(time.perf_counter() - started)
             assert taken is not None
-            losses.append(float(processes.sum(taken.nats.double())) / learner.batches.num_chars(step))
-    if processes.is_first:
+            losses.append(float(processes.all_reduce_sum(taken.nats.double())) / learner.batches.num_chars(step))
+    if processes.is_main:
         num_chars = params.train.batch_size * params.train.context_len
         found = {
             "speed": num_chars / statistics.median(seconds[NUM_WARM_UP_STEPS:]),

@@ -15,11 +15,11 @@ from rich.progress import track
 
 from benchmarks.recipes import PROTOCOLS, available
 from benchmarks.trials import Trial, load_data, losses, train
-from charlstm.dynamic import DynamicRule, dynamic
-from charlstm.ensemble import Ensemble
-from charlstm.model import CharLSTM
-from charlstm.train import Data
-from pipeline.stage import guarded
+from charlstm.evaluation.dynamic import DynamicRule, dynamic
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.ensemble import Ensemble
+from charlstm.training.train import Data
+from pipeline.common.stage import guarded
 
 RULE = DynamicRule()
 

@@ -27,7 +27,7 @@ import torch
 from accelerate.state import AcceleratorState
 from rich.console import Console
 
-from benchmarks.projects import kill, make_encoded_project, own_text, start, training_command
+from benchmarks.projects import kill, make_encoded_project, start, text, training_command
 
 OVERRIDE = {"train.epochs": 2, "train.log_every_steps": 20, "train.text_len": 5, "sample.num_chars": 5}
 CHECKPOINTS = ".charlstm/*/step-*"
@@ -115,8 +115,8 @@ def main() -> int:
     logging.getLogger("charlstm").propagate = False
     with tempfile.TemporaryDirectory(prefix="charlstm-fuzz-") as name:
         mine, others = Path(name) / "mine", Path(name) / "others"
-        _make_run(mine, own_text()[:6000])
-        _make_run(others, own_text()[6000:12000])
+        _make_run(mine, text()[:6000])
+        _make_run(others, text()[6000:12000])
         for index in range(arguments.count):
             stage = chance.choice(list(READS))
             damage = chance.choice(DAMAGES)

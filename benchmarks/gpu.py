@@ -3,7 +3,7 @@
 Usage: python -m benchmarks.gpu
 
 Needs the encoded corpus (`dvc repro encode`) and a GPU; without one, the exit code is 2. A step is the whole step of
-training an LSTM (no block) by the optimisers of the recipe `nanogpt`, 100 characters back in time; figures are medians.
+training an LSTM (no block) by the optimizers of the recipe `nanogpt`, 100 characters back in time; figures are medians.
 """
 
 import statistics
@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.training import make_learner, take_steps
-from pipeline.stage import guarded
+from pipeline.common.stage import guarded
 
 SIZES = {"2×256": (2, 256), "1×384": (1, 384), "1×1024": (1, 1024)}  # layers, units
 BATCH_SIZES = (64, 256, 1024, 2048)

@@ -3,7 +3,7 @@
 Usage: python -m benchmarks.peers [PATH ...] [--seconds 60 180 600] [--show]
 
 A PATH is a checkout of karpathy/nanoGPT, spro/char-rnn.pytorch or pytorch/examples; their models are imported from
-there, and nothing of theirs is kept here. The loop around a model does what theirs does (sizes, batches, optimiser,
+there, and nothing of theirs is kept here. The loop around a model does what theirs does (sizes, batches, optimizer,
 schedule, clipping, all as in their README or defaults), on our encoded corpus (`dvc repro encode`), and its clock
 stands still while the loss is measured. All losses are windowed_64: the longest text that the smallest of them reads.
 What was measured is kept in `benchmarks/records/peers.jsonl`; `--show` only prints and draws it. Our own points are the
@@ -32,11 +32,11 @@ from torch.nn import functional
 from benchmarks import trials
 from benchmarks.projects import ROOT
 from benchmarks.recipes import available
-from charlstm.evaluate import LanguageModel, windowed
-from charlstm.gates import LSTMState
-from charlstm.train import Data
-from pipeline.hardware import set_num_threads
-from pipeline.stage import guarded
+from charlstm.evaluation.protocols import LanguageModel, windowed
+from charlstm.model.gates import LSTMState
+from charlstm.training.train import Data
+from pipeline.common.hardware import set_num_threads
+from pipeline.common.stage import guarded
 
 RECORDS = ROOT / "benchmarks/records/peers.jsonl"
 PICTURE = ROOT / "benchmarks/records/loss_against_time.png"
@@ -194,7 +194,7 @@ def main() -> int:
     parser.add_argument("--seconds", nargs="+", type=int, default=[60, 180, 600])
     parser.add_argument("--show", action="store_true", help="print and draw what is recorded")
     arguments = parser.parse_args()
-    peers = [(path, _recognise(parser, path)) for path in ([] if arguments.show else arguments.paths)]
+    peers = [(path, _recognize(parser, path)) for path in ([] if arguments.show else arguments.paths)]
     set_num_threads()
     console = Console(highlight=False, soft_wrap=True)
     for path, peer in peers:
@@ -212,7 +212,7 @@ def main() -> int:
     return 0
 
 
-def _recognise(parser: argparse.ArgumentParser, path: Path) -> Peer:
+def _recognize(parser: argparse.ArgumentParser, path: Path) -> Peer:
     found = [peer for peer in PEERS if (path / peer.marker).exists()]
     if not found:
         parser.error(f"{path}: expected a checkout of karpathy/nanoGPT, spro/char-rnn.pytorch or pytorch/examples")
@@ -275,18 +275,18 @@ def _points() -> pd.DataFrame:
 def draw(found: pd.DataFrame, path: Path) -> None:
     """Loss against seconds; ours is one line through the recipes, since each is made for its own time.
 
-    Not so the recipe `seed`, which is made to be the seed's: a point of its own.
+    Not so the recipe `original`, which repeats the original's setting: a point of its own.
     """
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    is_ours = found["system"].str.startswith("charlstm, ") & ~found["system"].str.startswith("charlstm, seed")
+    is_ours = found["system"].str.startswith("charlstm, ") & ~found["system"].str.startswith("charlstm, original")
     for system, rows in found[~is_ours].groupby("system"):
         axes.plot(rows["seconds"], rows["windowed_64"], marker="o", label=str(system))
     ours = found[is_ours].sort_values("seconds")
     axes.plot(ours["seconds"], ours["windowed_64"], marker="o", color="black", linewidth=2, label="charlstm")
     for index, row in enumerate(ours.itertuples()):
         name = str(row.system).removeprefix("charlstm, ")
-        place, side = (((6, 3), "left"), ((-6, -10), "right"))[index % 2]  # neighbours do not write over each other
+        place, side = (((6, 3), "left"), ((-6, -10), "right"))[index % 2]  # neighbors do not write over each other
         axes.annotate(name, (row.seconds, row.windowed_64), textcoords="offset points", xytext=place, ha=side)
     axes.set(
         xscale="log",

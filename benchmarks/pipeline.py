@@ -17,10 +17,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.projects import PYTHON, ROOT, kill, make_project, start
+from benchmarks.projects import ACCELERATE, LAUNCH, ROOT, kill, make_project, start
 
 STAGES = ("download", "split", "encode", "train", "evaluate", "sample")
-LAUNCH = [*PYTHON, "pipeline.launch", "accelerate", "launch", "--quiet", "-m", "pipeline.train"]
+TRAIN = [*LAUNCH, *ACCELERATE, "-m", "pipeline.train"]
 MAX_SECONDS_TO_FIRST_STEP = 5.0
 
 
@@ -64,7 +64,7 @@ def _seconds_to_first_step(project: Path) -> float:
     log = project / "log"
     log.unlink(missing_ok=True)
     started = time.perf_counter()
-    process = start(project, LAUNCH, log)
+    process = start(project, TRAIN, log)
     while b"parameters, " not in log.read_bytes():
         if process.poll() is not None:
             raise RuntimeError(log.read_text())

@@ -1,7 +1,4 @@
-"""Small whole projects in temporary folders, trained by real processes; for the benchmarks and the tests.
-
-The text is the project's own source: every checkout has it.
-"""
+"""Small whole projects in temporary folders, trained by real processes; for the benchmarks and the tests."""
 
 import hashlib
 import os
@@ -16,7 +13,11 @@ import psutil
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("charlstm", "pipeline")
+PACKAGES = ("charlstm", "pipeline")
+TEXT = ROOT / "tests/data/text.txt"
+PYTHON = [sys.executable, "-m"]
+ACCELERATE = [*PYTHON, "accelerate.commands.launch", "--quiet"]
+LAUNCH = [*PYTHON, "pipeline.launch"]
 NUM_CHARS = 6000
 RESULTS = (
     "artifacts/model/model.safetensors",
@@ -25,7 +26,6 @@ RESULTS = (
     "artifacts/train/texts.csv",
     "artifacts/train/metrics.json",
 )
-PYTHON = [sys.executable, "-m"]
 Override = dict[str, Any]
 
 TINY: Override = {
@@ -55,9 +55,14 @@ TINY: Override = {
 }
 
 
-def own_text() -> str:
-    """More than 100,000 characters of Python, some not ASCII."""
-    return "".join(file.read_text(encoding="utf-8") for file in sorted((ROOT / "charlstm").glob("*.py")))
+def text() -> str:
+    """More than 12,000 characters, some not ASCII."""
+    return TEXT.read_text(encoding="utf-8")
+
+
+def torchrun(num_processes: int, *options: str) -> list[str]:
+    """The beginning of a command that starts processes on this machine; a module's name is to follow `-m`."""
+    return [*PYTHON, "torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes), *options]
 
 
 def write_params(folder: Path, override: Override) -> None:
@@ -74,19 +79,19 @@ def write_params(folder: Path, override: Override) -> None:
         yaml.dump(document, file)
 
 
-def make_project(folder: Path, override: Override | None = None, text: str | None = None) -> None:
+def make_project(folder: Path, override: Override | None = None, content: str | None = None) -> None:
     """The code, `dvc.yaml`, tiny parameters and a text in a new folder; nothing has run in it."""
     folder.mkdir(parents=True)
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "dvc.yaml", folder)
     write_params(folder, override or {})
-    (folder / "text.txt").write_text(text or own_text()[:NUM_CHARS], encoding="utf-8")
+    (folder / "text.txt").write_text(content or text()[:NUM_CHARS], encoding="utf-8")
 
 
-def make_encoded_project(folder: Path, override: Override | None = None, text: str | None = None) -> None:
+def make_encoded_project(folder: Path, override: Override | None = None, content: str | None = None) -> None:
     """The same after download, split and encode."""
-    make_project(folder, override, text)
+    make_project(folder, override, content)
     for stage in ("download", "split", "encode"):
         subprocess.run([*PYTHON, f"pipeline.{stage}"], cwd=folder, check=True, capture_output=True)
 
@@ -95,8 +100,7 @@ def training_command(num_processes: int, *options: str) -> list[str]:
     """The train stage in one process, or in several below torchrun with `options`."""
     if num_processes == 1:
         return [*PYTHON, "pipeline.train"]
-    torchrun = [*PYTHON, "torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes), *options]
-    return [*torchrun, "-m", "pipeline.train"]
+    return [*torchrun(num_processes, *options), "-m", "pipeline.train"]
 
 
 def start(project: Path, command: list[str], log: Path, **env: str) -> subprocess.Popen[bytes]:

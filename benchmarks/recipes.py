@@ -1,10 +1,11 @@
 """The recipe table: every recipe trained and measured under all three protocols, beside what others reported.
 
-The recipe `seed` has a table of its own, too: its losses after each epoch beside the seed's, by the seed's measure.
+The recipe `original` has a table of its own, too: its losses after each epoch beside the published ones, by the
+original's measure.
 
 Usage: python -m benchmarks.recipes [NAME ...] [--seeds 3] [--show]
 
-Needs the encoded corpus (`dvc repro encode`) and time: `seed` takes hours. Finished trainings are kept in
+Needs the encoded corpus (`dvc repro encode`) and time: `original` takes hours. Finished trainings are kept in
 `benchmarks/records/trials.jsonl` and not repeated; `--show` trains nothing. An interrupted training goes on.
 """
 
@@ -17,8 +18,8 @@ from rich.console import Console
 
 from benchmarks.projects import ROOT
 from benchmarks.trials import Trial, is_on_one_core, run
-from charlstm.published import PUBLISHED, beside_the_seed
-from pipeline.stage import guarded
+from charlstm.evaluation.published import PUBLISHED, beside_the_original
+from pipeline.common.stage import guarded
 
 
 class Target(NamedTuple):
@@ -44,7 +45,7 @@ TARGETS = {
     "small": [Target("windowed_256", 1.46)],
     "best": [Target("windowed_256", 1.45), Target("stateful", 1.43)],
 }
-SEED_TOLERANCE = 0.02  # nats/char, of each epoch's loss
+ORIGINAL_TOLERANCE = 0.02  # nats/char, of each epoch's loss
 PROTOCOLS = ("windowed_100", "windowed_256", "stateful")
 
 
@@ -85,8 +86,8 @@ def main() -> int:
     for other in PUBLISHED:
         cells = [f"{other.nats_per_char:.4f}" if other.protocol == protocol else "" for protocol in PROTOCOLS]
         console.print(f"| {other.system} | | | | {' | '.join(cells)} | |")
-    if "seed" in (arguments.names or names) and (record := Trial(("recipe=seed",)).record()) is not None:
-        num_missed += _print_beside_the_seed(record, console)
+    if "original" in (arguments.names or names) and (record := Trial(("recipe=seed",)).record()) is not None:
+        num_missed += _print_beside_the_original(record, console)
     return int(num_missed > 0)
 
 
@@ -103,21 +104,21 @@ def _row(name: str, found: pd.DataFrame) -> str:
     return f"| `{name}` | {len(found)} | {size:,} | {time} | {losses} | {goal} |"
 
 
-def _print_beside_the_seed(record: pd.Series, console: Console) -> int:
+def _print_beside_the_original(record: pd.Series, console: Console) -> int:
     """A table of losses by epoch; in how many the validation loss is too far off."""
     ours = {"val_nats_per_char": record["by_epoch"], "train_nats_per_char": record["train_by_epoch"]}
-    table = beside_the_seed(pd.DataFrame({"epoch": range(1, record["epochs"] + 1), **ours}))
-    off = table["val_nats_per_char"] - table["seed_val_nats_per_char"]
+    table = beside_the_original(pd.DataFrame({"epoch": range(1, record["epochs"] + 1), **ours}))
+    off = table["val_nats_per_char"] - table["original_val_nats_per_char"]
     console.print(
-        "\n| after epoch | sliding_100, the seed's | recipe `seed` | difference | training, the seed's | recipe |"
+        "\n| after epoch | sliding_100, published | recipe `original` | difference | training, published | recipe |"
     )
     console.print("|---|---|---|---|---|---|")
     for row, difference in zip(table.itertuples(), off, strict=True):
         console.print(
-            f"| {row.epoch} | {row.seed_val_nats_per_char:.4f} | {row.val_nats_per_char:.4f} | {difference:+.4f} "
-            f"| {row.seed_train_nats_per_char:.4f} | {row.train_nats_per_char:.4f} |"
+            f"| {row.epoch} | {row.original_val_nats_per_char:.4f} | {row.val_nats_per_char:.4f} | {difference:+.4f} "
+            f"| {row.original_train_nats_per_char:.4f} | {row.train_nats_per_char:.4f} |"
         )
-    return int((~(off.abs() <= SEED_TOLERANCE)).sum())  # an epoch that only one of them has is missed, too
+    return int((~(off.abs() <= ORIGINAL_TOLERANCE)).sum())  # an epoch that only one of them has is missed, too
 
 
 if __name__ == "__main__":

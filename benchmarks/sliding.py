@@ -1,11 +1,11 @@
-"""A model by the seed's own measure, beside the protocols.
+"""A model by the original's own measure, beside the protocols.
 
 Usage: python -m benchmarks.sliding [MODEL ...]
 
-The seed's published losses are means over a window of 100 at every character, 64 at a time, each going on from the
-state in which the one 64 characters before it ended (`sliding_100`; see `charlstm.evaluate.sliding`). A model is a
-folder, `artifacts/model` if none is given, or a recipe's name: that of seed 1, trained now if it is not here (see
-`benchmarks.recipes`). Needs the encoded corpus (`dvc repro encode`); two minutes each.
+The original's published losses are means over a window of 100 at every character, 64 at a time. Each window starts from
+the state in which the one 64 characters before it ended (`sliding_100`, `charlstm.evaluation.protocols.sliding`).
+A model is a folder, `artifacts/model` if none is given, or a recipe's name: the model of seed 1, trained now if it is
+not here (see `benchmarks.recipes`). Needs the encoded corpus (`dvc repro encode`); two minutes each.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from benchmarks.projects import ROOT
 from benchmarks.recipes import available
 from benchmarks.trials import Trial, load_data, losses, train
 from charlstm.errors import VocabularyError
-from charlstm.evaluate import sliding
-from charlstm.model_folder import load_model
-from pipeline.hardware import set_num_threads
-from pipeline.stage import guarded
+from charlstm.evaluation.protocols import sliding
+from charlstm.model.model_folder import load_model
+from pipeline.common.hardware import set_num_threads
+from pipeline.common.stage import guarded
 
-CONTEXT_LEN, BATCH_SIZE = 100, 64  # the seed's
+CONTEXT_LEN, BATCH_SIZE = 100, 64  # the original's
 
 
 def main() -> int:

@@ -114,7 +114,7 @@ submit_and_wait true alone
 echo "left alone: job $JOB trained on $(scontrol show job "$JOB" | grep -o ' NodeList=.*' | cut -d= -f2)"
 submit_and_wait preempt preempted
 RESTARTS=$(scontrol show job "$JOB" | grep -o 'Restarts=[0-9]*')
-echo "preempted: job $JOB, $RESTARTS, $(grep -o 'going on from the checkpoint after step .*' "charlstm-$JOB.log")"
+echo "preempted: job $JOB, $RESTARTS, $(grep -o 'resuming from the checkpoint of step .*' "charlstm-$JOB.log")"
 [ "$RESTARTS" = "Restarts=1" ] || fail "expected one restart"
 diff -r "$FOLDER/alone" "$FOLDER/preempted" || fail "other bytes than without the preemption"
 dvc status | grep -q "up to date" || fail "DVC does not know the result"

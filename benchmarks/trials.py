@@ -32,30 +32,30 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.projects import ROOT
-from charlstm.checkpoint import CheckpointFolder
 from charlstm.errors import Interrupted, ParamsError
-from charlstm.evaluate import LanguageModel, stateful, windowed
-from charlstm.history import EpochRow, StepRow, TextRow
-from charlstm.lock import hold
-from charlstm.model import CharLSTM, ModelShape
-from charlstm.model_folder import load_model, save_model
-from charlstm.observer import Plan
+from charlstm.evaluation.protocols import LanguageModel, stateful, windowed
+from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.model_folder import load_model, save_model
 from charlstm.params import Params, load_yaml, validate
-from charlstm.processes import Processes
-from charlstm.progress import Progress
-from charlstm.train import Data, fit
-from charlstm.vocab import Ids, Vocab, load_ids
-from pipeline.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels
-from pipeline.interruption import listen
-from pipeline.paths import load_paths
-from pipeline.provenance import git
-from pipeline.stage import guarded
-from pipeline.unfinished import clear
-from pipeline.unfinished import fingerprint as fingerprint_of_inputs
+from charlstm.storage.lock import exclusive
+from charlstm.text.vocabulary import Ids, Vocab, load_ids
+from charlstm.training.checkpoint import CheckpointFolder
+from charlstm.training.history import EpochRow, StepRow, TextRow
+from charlstm.training.observer import Plan
+from charlstm.training.processes import Processes
+from charlstm.training.progress import Progress
+from charlstm.training.train import Data, fit
+from pipeline.common.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels
+from pipeline.common.interruption import handle_signals
+from pipeline.common.paths import load_paths
+from pipeline.common.provenance import git
+from pipeline.common.stage import guarded
+from pipeline.common.unfinished import clear
+from pipeline.common.unfinished import fingerprint as fingerprint_of_inputs
 
 RECORDS = ROOT / "benchmarks/records/trials.jsonl"
 SEARCH_RECORDS = ROOT / "benchmarks/records/search.jsonl"
-ROOM = ROOT / "build/trials"  # checkpoints of what is under way
+CHECKPOINTS = ROOT / "build/trials"  # checkpoints of what is under way
 MODELS = ROOT / "build/models"  # of what is done
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 WINDOW_LENS = (64, 100, 256)
@@ -82,8 +82,8 @@ class Trial(NamedTuple):
     def fingerprint(self) -> str:
         """A hash of all parameters that decide the result, so that a record does not outlive a change of its recipe."""
         params = self.params()
-        decisive = params.model.model_dump_json() + params.train.model_dump_json()
-        return hashlib.sha256(decisive.encode()).hexdigest()[:16]
+        decisive = {"model": params.model.decisive(), "train": params.train.decisive()}
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
     def record(self, file: Path = RECORDS) -> pd.Series | None:
         """What was last kept of it, if it was run on this data."""
@@ -167,13 +167,13 @@ def _fit(trial: Trial, console: Console, file: Path) -> tuple[pd.Series, CharLST
     """
     params, data, model_folder = trial.params(), load_data(), _model_folder(trial)
     with contextlib.chdir(ROOT):
-        folder = ROOM / fingerprint_of_inputs(params, load_paths(Path("dvc.yaml")))
+        folder = CHECKPOINTS / fingerprint_of_inputs(params, load_paths(Path("dvc.yaml")))
         origin = {"fingerprint": trial.fingerprint(), "data": data_md5(), "commit": _commit()}
-    with hold(folder, "this trial"), listen() as interruption:
+    with exclusive(folder, "this trial"), handle_signals() as interruption:
         processes = fresh_processes(params)
         watch = _Watch(console, f"{' '.join(trial.overrides)}, seed {trial.seed}")
         checkpoints = CheckpointFolder(folder, SECONDS_BETWEEN_CHECKPOINTS)
-        stop = interruption.is_asked_to_stop
+        stop = interruption.should_stop
         result = fit(data, params.model, params.train, processes, [watch], checkpoints, stop)
         model = _model(result.shape, result.weights, params)
         record = {
@@ -194,7 +194,7 @@ def _fit(trial: Trial, console: Console, file: Path) -> tuple[pd.Series, CharLST
             lines.write(json.dumps(record) + "\n")
         save_model(model_folder, result.weights, result.shape, data.vocab)
         clear(folder)
-        if interruption.is_asked_to_stop():  # too late for this one, not for others that may follow
+        if interruption.should_stop():  # too late for this one, not for others that may follow
             raise Interrupted("stopped as asked, after a training that is done and recorded")
     return pd.Series(record), model
 

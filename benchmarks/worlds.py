@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pandas as pd
 from rich.console import Console
 
-from benchmarks.projects import make_encoded_project, own_text, start, training_command
+from benchmarks.projects import make_encoded_project, start, text, training_command
 
 OVERRIDE = {
     "model.num_layers": 2,
@@ -95,11 +95,11 @@ def _train(case: Case, precision: str) -> Losses:
         folder = Path(name)
         project, log = folder / "project", folder / "log"
         override = OVERRIDE | {"train.precision": precision, "train.micro_batch_size": case.micro_batch_size}
-        make_encoded_project(project, override, own_text()[:6000])
+        make_encoded_project(project, override, text()[:6000])
         for world in case.worlds[:-1]:
             _stop_in_the_middle(project, world, log)
         code = start(project, training_command(case.worlds[-1]), log).wait()
-        if code != 0 or (len(case.worlds) > 1 and "going on from the checkpoint" not in log.read_text()):
+        if code != 0 or (len(case.worlds) > 1 and "resuming from the checkpoint" not in log.read_text()):
             raise SystemExit(f"{case} {precision}: exit code {code}\n{log.read_text()[-3000:]}")
         epochs = pd.read_csv(project / "artifacts/train/history.csv")
         steps = pd.read_csv(project / "artifacts/train/steps.csv")

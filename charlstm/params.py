@@ -5,7 +5,7 @@ The file is read as YAML 1.2, as DVC does: `1e-3` is a number.
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -23,10 +23,28 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Prompt = Annotated[str, Field(min_length=1)]
 
 
+class Off(NamedTuple):
+    """Marks a parameter with the value at which it has no effect."""
+
+    value: object
+
+
 class Section(BaseModel):
     """A mapping whose keys are all required, all known, and never converted."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
+
+    def decisive(self) -> dict[str, Any]:
+        """What decides a result, for fingerprints: all values but those that are off.
+
+        So a parameter that is new, and off, leaves the fingerprints of earlier results as they are.
+        """
+        found = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if not any(isinstance(mark, Off) and mark.value == value for mark in field.metadata):
+                found[name] = value.decisive() if isinstance(value, Section) else value
+        return found
 
 
 SectionType = TypeVar("SectionType", bound=BaseModel)
@@ -70,7 +88,7 @@ class ModelParams(Section):
     embedding_size: NonNegativeInt
     hidden_size: PositiveInt
     num_layers: PositiveInt
-    feed_forward_size: NonNegativeInt
+    feed_forward_size: Annotated[NonNegativeInt, Off(0)]
     initialization: Literal["orthogonal", "uniform"]
     forget_gate_bias: Annotated[float, Field(allow_inf_nan=False)]
 
@@ -80,10 +98,10 @@ class DropoutParams(Section):
 
     style: Literal["locked", "elementwise"]
     embedding: Rate
-    recurrent_weights: Rate
+    recurrent_weights: Annotated[Rate, Off(0.0)]
     between_layers: Rate
     output: Rate
-    output_samples: PositiveInt
+    output_samples: Annotated[PositiveInt, Off(1)]
 
 
 class MuonParams(Section):
@@ -94,13 +112,13 @@ class MuonParams(Section):
 
 
 class TrainParams(Section):
-    """The recipe: batches, optimiser, regularisation, and what is shown after each epoch."""
+    """The recipe: batches, optimizer, regularization, and what is shown after each epoch."""
 
     seed: NonNegativeInt
     precision: Literal["auto", "fp32", "bf16", "fp64"]
     batching: Literal["streams", "windows", "sliding_windows"]
     batch_size: PositiveInt
-    micro_batch_size: PositiveInt | None
+    micro_batch_size: Annotated[PositiveInt | None, Off(None)]
     context_len: PositiveInt
     window_stride: PositiveInt
     state_reset_probability: Rate
@@ -115,9 +133,9 @@ class TrainParams(Section):
     adam_beta2: Rate
     gradient_clip_norm: PositiveFloat | None
     on_nonfinite: Literal["stop", "skip"]
-    gradient_compression: Literal["none", "bf16", "fp16"]
+    gradient_compression: Annotated[Literal["none", "bf16", "fp16"], Off("none")]
     dropout: DropoutParams
-    ema_decay: Rate
+    ema_decay: Annotated[Rate, Off(0.0)]
     early_stopping_epochs: PositiveInt | None
     validation: Literal["windowed", "sliding"]
     validation_context_len: PositiveInt

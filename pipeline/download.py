@@ -5,11 +5,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from charlstm.checksums import sums_of, write_sums
-from charlstm.download import FallbackSource, download
 from charlstm.params import Params
-from pipeline import stage
-from pipeline.paths import Paths
+from charlstm.storage.checksums import sums_of, write_sums
+from charlstm.text.download import FallbackSource, download
+from pipeline.common import stage
+from pipeline.common.paths import Paths
 
 log = logging.getLogger("charlstm")
 

@@ -4,12 +4,12 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from charlstm.checksums import SUMS, verify, write_sums
-from charlstm.corpus import read_text
 from charlstm.params import Params
-from charlstm.vocab import Vocab, describe, replace_unseen, save_ids
-from pipeline import stage
-from pipeline.paths import Paths
+from charlstm.storage.checksums import SUMS, verify, write_sums
+from charlstm.text.corpus import read_text
+from charlstm.text.vocabulary import Vocab, describe, replace_unseen, save_ids
+from pipeline.common import stage
+from pipeline.common.paths import Paths
 
 log = logging.getLogger("charlstm")
 

@@ -7,21 +7,22 @@ from collections.abc import Sequence
 
 import torch
 
-from charlstm.checksums import SUMS, verify
 from charlstm.errors import VocabularyError
-from charlstm.evaluate import stateful, windowed
-from charlstm.files import sha256, write_text
-from charlstm.history import write_csv
-from charlstm.loss import LossSum
-from charlstm.model_folder import load_model
+from charlstm.evaluation.protocols import stateful, windowed
+from charlstm.evaluation.published import are_comparable, beside_the_original
+from charlstm.model.loss import LossSum
+from charlstm.model.model_folder import load_model
 from charlstm.params import Params
-from charlstm.plots import plot_losses
-from charlstm.published import TINY_SHAKESPEARE_SHA256, beside_the_seed
-from charlstm.tracking import Measurement, attach
-from charlstm.vocab import Vocab, load_ids
-from pipeline import provenance, stage
-from pipeline.hardware import use_reproducible_kernels
-from pipeline.paths import Paths
+from charlstm.storage.checksums import SUMS, verify
+from charlstm.storage.files import write_text
+from charlstm.text.vocabulary import Vocab, load_ids
+from charlstm.tracking.measurements import Measurement
+from charlstm.tracking.plots import plot_losses
+from charlstm.tracking.runs import attach
+from charlstm.training.history import read_tables, write_csv
+from pipeline.common import provenance, stage
+from pipeline.common.hardware import use_reproducible_kernels
+from pipeline.common.paths import Paths
 
 log = logging.getLogger("charlstm")
 
@@ -39,16 +40,16 @@ def run(params: Params, paths: Paths) -> None:
     losses["stateful"] = stateful(model, ids)
     for protocol, loss in losses.items():
         log.info("%-13s %.4f nats/char  %.4f bits/char", protocol, loss.nats_per_char, loss.bits_per_char)
-    record = provenance.training_record(params, paths)
-    is_comparable = sha256(paths.corpus) == TINY_SHAKESPEARE_SHA256
+    tables = read_tables(paths.train, paths.model)
+    is_comparable = are_comparable(ids, vocab)
 
     metrics = {protocol: _metrics(loss) for protocol, loss in losses.items()}
     write_text(paths.evaluate / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    plot_losses(paths.evaluate / "loss_curve.png", record.steps, record.epochs, compare_with_seed=is_comparable)
-    by_epoch = beside_the_seed(record.epochs) if is_comparable else record.epochs
+    plot_losses(paths.evaluate / "loss_curve.png", tables.steps, tables.epochs, compare_with_original=is_comparable)
+    by_epoch = beside_the_original(tables.epochs) if is_comparable else tables.epochs
     write_csv(paths.evaluate / "epochs.csv", by_epoch)
 
-    tracked = attach(provenance.store(), model_sha256, record)
+    tracked = attach(provenance.store(), model_sha256, provenance.training_record(params, paths, tables))
     tracked.log_metrics(
         Measurement(f"{protocol}.{name}", value)
         for protocol, values in metrics.items()

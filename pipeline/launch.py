@@ -5,90 +5,11 @@ to stop reaches the training processes, nothing is left behind, and the exit cod
 interrupted, try again) where `accelerate launch` has 1 for everything.
 """
 
-import contextlib
-import os
-import signal
 import sys
-import tempfile
-import time
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from types import FrameType
+from collections.abc import Sequence
 
-import psutil
-
-from pipeline.interruption import SIGNALS, is_alive, is_launcher, launchers_above
-from pipeline.stage import EXIT_BAD_INPUT, EXIT_CODES, EXIT_INTERRUPTED, code_of_all
-
-SECONDS_BETWEEN_LOOKS = 2.0
-SECONDS_TO_SAVE = 60.0
-SECONDS_WITHOUT_WORKERS = 60.0  # torchrun can wait for a lost node for ever; a restart takes it less
-# Without it the processes of a restart find the addresses of those before them, and call the dead (torchrun 2.13).
-RESTARTS_WORK = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-
-
-class Launched:
-    """A running launcher and the training processes below it."""
-
-    def __init__(self, command: Sequence[str], codes: Path) -> None:
-        self.is_stopped = False
-        self._codes, self._above = codes, launchers_above()
-        for number in (signal.SIGINT, signal.SIGUSR1):  # a launcher must not die of what is meant for its processes
-            signal.signal(number, signal.SIG_IGN)
-        environment = {**RESTARTS_WORK, **os.environ, EXIT_CODES: str(codes)}
-        self._launcher = psutil.Popen(command, env=environment)
-        self._workers: set[psutil.Process] = set()
-        self._told: set[psutil.Process] = set()
-        for number in SIGNALS:
-            signal.signal(number, self.stop)
-
-    def stop(self, number: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
-        """Ask the training processes to save and end; the launcher ends with them."""
-        self.is_stopped = True
-        self._told = set(self._look())
-        _terminate(self._told)
-
-    def wait(self) -> int:
-        """Until all have ended; the exit code of the training processes."""
-        seen_at = time.monotonic()
-        while (code := self._ended()) is None:
-            if not self.is_stopped and not all(map(is_alive, self._above)):
-                self.stop()  # DVC forwards no signal when it dies of one
-            if self.is_stopped and self._look() > self._told:  # it starts new ones, as torchrun does with restarts left
-                _terminate([self._launcher, *self._workers - self._told])
-                self._told = set(self._workers)
-            if any(map(is_alive, self._look())) or not self._workers:
-                seen_at = time.monotonic()
-            elif time.monotonic() - seen_at > SECONDS_WITHOUT_WORKERS:
-                self._launcher.kill()
-        # A launcher that was killed leaves its processes; they notice, save and go.
-        psutil.wait_procs(self._workers, timeout=SECONDS_TO_SAVE)
-        if code == 0:
-            return 0
-        if self.is_stopped:
-            return EXIT_INTERRUPTED
-        if (found := code_of_all(self._codes)) is not None:
-            return found
-        return code if code > 0 else 128 - code  # as a shell has it after a signal
-
-    def _ended(self) -> int | None:
-        try:
-            return int(self._launcher.wait(SECONDS_BETWEEN_LOOKS))
-        except psutil.TimeoutExpired:
-            return None
-
-    def _look(self) -> set[psutil.Process]:
-        """All training processes so far; a launcher may start others for those that failed."""
-        with contextlib.suppress(psutil.Error):
-            below = self._launcher.children(recursive=True)
-            self._workers.update(one for one in below if not is_launcher(one))
-        return self._workers
-
-
-def _terminate(processes: Iterable[psutil.Process]) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
+from pipeline.common.launching import launch
+from pipeline.common.stage import EXIT_BAD_INPUT
 
 
 def main(command: Sequence[str]) -> int:
@@ -96,13 +17,11 @@ def main(command: Sequence[str]) -> int:
     if not command:
         sys.stderr.write("usage: python -m pipeline.launch accelerate launch ... | torchrun ...\n")
         return EXIT_BAD_INPUT
-    with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
-        try:
-            launched = Launched(command, Path(folder))
-        except OSError as error:
-            sys.stderr.write(f"ERROR: {command[0]}: {error.strerror}\n")
-            return EXIT_BAD_INPUT
-        return launched.wait()
+    try:
+        return launch(command)
+    except OSError as error:
+        sys.stderr.write(f"ERROR: {command[0]}: {error.strerror}\n")
+        return EXIT_BAD_INPUT
 
 
 if __name__ == "__main__":

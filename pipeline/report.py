@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from charlstm.errors import HistoryError
-from charlstm.files import sha256
-from charlstm.history import read_csv
-from charlstm.model_folder import WEIGHTS
+from charlstm.evaluation.published import PUBLISHED, VALIDATION_SHA256
+from charlstm.model.model_folder import WEIGHTS
 from charlstm.params import Params
-from charlstm.published import PUBLISHED, TINY_SHAKESPEARE_SHA256
-from charlstm.tracking import read_metrics
-from pipeline import provenance, stage
-from pipeline.paths import Paths
+from charlstm.storage.files import sha256
+from charlstm.tracking.runs import read_metrics
+from charlstm.training.history import read_csv
+from pipeline.common import provenance, stage
+from pipeline.common.paths import Paths
 
 EXCERPT_LINES = 8
 
@@ -25,11 +25,11 @@ EXCERPT_LINES = 8
 def run(params: Params, paths: Paths) -> None:
     """Print losses beside published ones, size, speed, a sample, and where to look next."""
     train, evaluate = _read_json(paths.train / "metrics.json"), _read_json(paths.evaluate / "metrics.json")
-    is_comparable = sha256(paths.corpus) == TINY_SHAKESPEARE_SHA256
+    is_comparable = sha256(paths.split / "val.txt") == VALIDATION_SHA256
     console = Console(highlight=False)
     console.print(_losses(evaluate, is_comparable))
     if not is_comparable:
-        console.print("Another corpus than tiny Shakespeare: published losses do not apply.")
+        console.print("Another validation text than that of the published losses: they do not apply.")
     console.print(f"{train['num_parameters']:,} parameters, best epoch {train['best_epoch']} of {train['num_epochs']}")
     speed = read_metrics(provenance.store(), sha256(paths.model / WEIGHTS))
     if "train_speed" in speed:
@@ -46,18 +46,14 @@ def run(params: Params, paths: Paths) -> None:
 
 def _losses(evaluate: dict[str, Any], is_comparable: bool) -> Table:
     table = Table(title="Loss on the validation part (nats per character; lower is better)")
-    for column in ("protocol", "this model", "bits/char", "published", "by"):
+    for column in ("protocol", "this model", "bits/char", *(("others", "who") if is_comparable else ())):
         table.add_column(column)
     published = {one.protocol: one for one in PUBLISHED} if is_comparable else {}
     for protocol, loss in evaluate.items():
-        other = published.get(protocol)
-        table.add_row(
-            protocol,
-            f"{loss['nats_per_char']:.4f}",
-            f"{loss['bits_per_char']:.4f}",
-            f"{other.nats_per_char:.4f}" if other else "",
-            other.system if other else "",
-        )
+        row = [protocol, f"{loss['nats_per_char']:.4f}", f"{loss['bits_per_char']:.4f}"]
+        if other := published.get(protocol):
+            row += [f"{other.nats_per_char:.4f}", other.system]
+        table.add_row(*row)
     return table
 
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from charlstm.files import atomic_folder, sha256
-from charlstm.history import write_csv
-from charlstm.model_folder import load_model
+from charlstm.generation.sampler import SamplingRule, check_prompts, generate
+from charlstm.model.model_folder import load_model
 from charlstm.params import Params
-from charlstm.sample import SamplingRule, check_prompts, generate
-from charlstm.tracking import attach
-from pipeline import provenance, stage
-from pipeline.paths import Paths
+from charlstm.storage.files import atomic_folder, sha256
+from charlstm.tracking.runs import attach
+from charlstm.training.history import read_tables, write_csv
+from pipeline.common import provenance, stage
+from pipeline.common.paths import Paths
 
 
 def run(params: Params, paths: Paths) -> None:
@@ -33,7 +33,8 @@ def run(params: Params, paths: Paths) -> None:
         for index, row in enumerate(rows):
             (folder / _file_name(index, row)).write_text(f"{row['prompt']}{row['text']}\n", "utf-8", newline="")
 
-    tracked = attach(provenance.store(), model_sha256, provenance.training_record(params, paths))
+    record = provenance.training_record(params, paths, read_tables(paths.train, paths.model))
+    tracked = attach(provenance.store(), model_sha256, record)
     tracked.log_params(params.flat())
     name = f"samples/{sha256(paths.samples / 'samples.csv')[:8]}"  # a new folder for every set of texts
     for file in sorted(paths.samples.glob("*.txt")):

@@ -4,12 +4,12 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from charlstm.checksums import SUMS, sums_of, verify, write_sums
-from charlstm.corpus import read_text, split_text
-from charlstm.files import write_text
 from charlstm.params import Params
-from pipeline import stage
-from pipeline.paths import Paths
+from charlstm.storage.checksums import SUMS, sums_of, verify, write_sums
+from charlstm.storage.files import write_text
+from charlstm.text.corpus import read_text, split_text
+from pipeline.common import stage
+from pipeline.common.paths import Paths
 
 log = logging.getLogger("charlstm")
 

@@ -8,24 +8,24 @@ from pathlib import Path
 
 import torch
 
-from charlstm.checkpoint import CheckpointFolder
-from charlstm.checksums import SUMS, verify, write_sums
 from charlstm.errors import Interrupted, TrainingError
-from charlstm.files import sha256, write_text
-from charlstm.history import EpochRow, StepRow, TextRow, table, write_csv
-from charlstm.model_folder import WEIGHTS, save_model
-from charlstm.observer import Observer
+from charlstm.model.model_folder import WEIGHTS, save_model
 from charlstm.params import Params
-from charlstm.processes import Processes
-from charlstm.tracker import TrainingTracker
-from charlstm.train import Data, Result, fit
-from charlstm.vocab import Vocab, load_ids
-from pipeline import provenance, stage, unfinished
-from pipeline.console import TrainingConsole
-from pipeline.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels
-from pipeline.interruption import listen
-from pipeline.paths import Paths
-from pipeline.settings import seconds
+from charlstm.storage.checksums import SUMS, verify
+from charlstm.storage.files import sha256, write_text
+from charlstm.text.vocabulary import Vocab, load_ids
+from charlstm.tracking.tracker import TrainingTracker
+from charlstm.training.checkpoint import CheckpointFolder
+from charlstm.training.history import EPOCHS, EpochRow, StepRow, Tables, TextRow, table, write_tables
+from charlstm.training.observer import Observer
+from charlstm.training.processes import Processes
+from charlstm.training.train import Data, Result, fit
+from pipeline.common import provenance, stage, unfinished
+from pipeline.common.console import TrainingConsole
+from pipeline.common.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels
+from pipeline.common.interruption import handle_signals
+from pipeline.common.paths import Paths
+from pipeline.common.settings import seconds
 
 CHANGED = (
     "parameters, data or code were changed while training ran, and DVC would take the model for one made of the new; "
@@ -50,19 +50,19 @@ def run(params: Params, paths: Paths) -> None:
         compression=params.train.gradient_compression,
         timeout_seconds=seconds("CHARLSTM_TIMEOUT_SECONDS"),
     )
-    with listen() as interruption, closing(processes):
+    with handle_signals() as interruption, closing(processes), processes.interrupted_by_lost_peers():
 
         def train(observers: Sequence[Observer], folder: Path) -> Result:
             checkpoints = CheckpointFolder(folder, seconds_between)
-            stop = interruption.is_asked_to_stop
+            stop = interruption.should_stop
             return fit(data, params.model, params.train, processes, observers, checkpoints, stop)
 
         try:
-            _check_that_all_train_the_same(processes, fingerprint)
-            if not processes.is_first:
+            _check_same_training(processes, fingerprint)
+            if not processes.is_main:
                 train([], Path())
                 return
-            with unfinished.begin_or_go_on(fingerprint) as work:
+            with unfinished.start_or_resume(fingerprint) as work:
                 _train_and_write(params, paths, vocab, tags, work, train)
         except RuntimeError as error:
             if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
@@ -73,12 +73,12 @@ def run(params: Params, paths: Paths) -> None:
             ) from None
 
 
-def _check_that_all_train_the_same(processes: Processes, fingerprint: str) -> None:
-    if not processes.all_say(fingerprint):
+def _check_same_training(processes: Processes, fingerprint: str) -> None:
+    if not processes.all_equal(fingerprint):
         raise TrainingError(
             "the processes see different parameters, data or code: give all nodes the same commit and `dvc pull encode`"
         )
-    if not processes.all_say(str(processes.is_mixed)):
+    if not processes.all_equal(str(processes.is_bf16)):
         raise TrainingError("not every process's hardware multiplies bf16: set train.precision to fp32 or bf16")
 
 
@@ -98,7 +98,7 @@ def _train_and_write(
         if unfinished.fingerprint(*stage.load()) != work.folder.name:
             raise TrainingError(CHANGED)
         _write(paths, result, vocab)
-        work.finish(paths.train / "history.csv")
+        work.finish(paths.train / EPOCHS)
         status = "FINISHED"
     except (KeyboardInterrupt, Interrupted):
         status = "KILLED"
@@ -114,9 +114,6 @@ def _train_and_write(
 def _write(paths: Paths, result: Result, vocab: Vocab) -> None:
     """All outputs, at the very end: none appears if training fails."""
     save_model(paths.model, result.weights, result.shape, vocab)
-    write_csv(paths.train / "history.csv", table(result.epochs, EpochRow._fields))
-    write_csv(paths.train / "steps.csv", table(result.steps, StepRow._fields))
-    write_csv(paths.train / "texts.csv", table(result.texts, TextRow._fields))
     metrics = {
         "best_epoch": result.best.epoch,
         "num_epochs": len(result.epochs),
@@ -126,7 +123,12 @@ def _write(paths: Paths, result: Result, vocab: Vocab) -> None:
         "val_nats_per_char": result.best.val_nats_per_char,
     }
     write_text(paths.train / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    write_sums(paths.train / SUMS, ["history.csv", "steps.csv", "texts.csv"])
+    tables = Tables(
+        table(result.epochs, EpochRow._fields),
+        table(result.steps, StepRow._fields),
+        table(result.texts, TextRow._fields),
+    )
+    write_tables(paths.train, tables, paths.model)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Fixtures: real text that every checkout has (the project's own source), and whole projects in temporary folders."""
+"""Fixtures: a text, and whole projects in temporary folders."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from projects import run_stages
+from stages import run_stages
 
-from benchmarks.projects import Override, make_project, own_text, write_params
+from benchmarks import projects
+from benchmarks.projects import Override, make_project, write_params
 from charlstm.params import Params, load_params
 
 
 @pytest.fixture(scope="session")
 def text() -> str:
-    """More than 100,000 characters of Python, some not ASCII."""
-    return own_text()
+    """More than 12,000 characters, some not ASCII."""
+    return projects.text()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import sys
 
 from torch import Tensor
 
-from charlstm import learner
+from charlstm.training import learner
 
 rank, *steps = map(int, sys.argv[1:])
 summed_nats, num_calls = learner.summed_nats, 0

@@ -3,13 +3,12 @@
 import ast
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("charlstm", "pipeline")
+from benchmarks.projects import PACKAGES, ROOT
 
 
 def module_names() -> list[str]:
     """Every module of the project, dotted."""
-    files = [file for room in ROOMS for file in sorted((ROOT / room).glob("*.py"))]
+    files = [file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
     return [name_of(file.relative_to(ROOT)) for file in files]
 
 
@@ -21,6 +20,12 @@ def file_of(module: str) -> Path:
     """The module's file, relative to the root."""
     path = Path(*module.split("."))
     return path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py")
+
+
+def packages_of(module: str) -> list[str]:
+    """The packages above a module, whose `__init__.py` runs before it."""
+    parts = module.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts))]
 
 
 def imported_names(source: str) -> set[str]:
@@ -58,5 +63,5 @@ def closure(module: str) -> set[str]:
         name = pending.pop()
         if name not in seen:
             seen.add(name)
-            pending += [*project_imports(name), name.partition(".")[0]]
+            pending += [*project_imports(name), *packages_of(name)]
     return seen

@@ -9,11 +9,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from projects import run_stage
 from safetensors.torch import load_file, save_file
+from stages import run_stage
 
 from benchmarks.projects import write_params
-from charlstm.checksums import sums_of, write_sums
+from charlstm.storage.checksums import sums_of, write_sums
 
 Spoil = Callable[[Path], object]
 CORPUS, IDS, MODEL = "Datasets/shakespear.txt", "Datasets/encoded/train.npy", "artifacts/model"

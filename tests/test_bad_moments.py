@@ -10,10 +10,9 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from imports import ROOT
-from projects import PYTHON, run_stage
+from stages import run_stage
 
-from benchmarks.projects import kill, results, start, write_params
+from benchmarks.projects import LAUNCH, PYTHON, ROOT, kill, results, start, torchrun, training_command, write_params
 
 pytestmark = pytest.mark.slow  # run by `make torture`, and so by CI
 FAULTY = str(ROOT / "tests/faulty.py")
@@ -25,11 +24,10 @@ def errors(output: str) -> list[str]:
 
 
 def run_faulty(project: Path, num_processes: int, *arguments: int) -> subprocess.CompletedProcess[str]:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes)]
     environment = {**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
     environment["CHARLSTM_CHECKPOINT_SECONDS"] = "0.1"
     return subprocess.run(
-        [*torchrun, FAULTY, *map(str, arguments)],
+        [*torchrun(num_processes), FAULTY, *map(str, arguments)],
         cwd=project, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 
@@ -52,7 +50,7 @@ def test_a_loss_that_is_no_number_on_one_process_stops_all_and_loses_nothing(pro
 
     again = run_stage(project, "train")
     assert again.returncode == 0
-    assert "going on from the checkpoint after step" in again.stderr
+    assert "resuming from the checkpoint of step" in again.stderr
     steps, expected = (pd.read_csv(folder / "artifacts/train/steps.csv") for folder in (project, trained))
     assert steps["step"].equals(expected["step"])
     assert (
@@ -145,9 +143,8 @@ def test_processes_that_would_train_different_things_are_refused(project: Path, 
     each_in_its_own = (
         f'cd $([ "$RANK" = 0 ] && echo {project} || echo {other}); exec {sys.executable} -m pipeline.train'
     )
-    torchrun = [*PYTHON, "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--no-python"]
     done = subprocess.run(
-        [*PYTHON, "pipeline.launch", *torchrun, "sh", "-c", each_in_its_own],
+        [*LAUNCH, *torchrun(2, "--no-python"), "sh", "-c", each_in_its_own],
         cwd=project, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
@@ -193,7 +190,7 @@ def test_settings_that_make_no_sense(project: Path) -> None:
 def test_a_lost_process_is_noticed_in_seconds(project: Path, tmp_path: Path) -> None:
     write_params(project, LONG)
     log = tmp_path / "log"
-    command = [*PYTHON, "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "pipeline.train"]
+    command = training_command(2)
     first = start(project, command, log, CHARLSTM_CHECKPOINT_SECONDS="0.2")
     while "epoch 1/" not in log.read_text():
         assert first.poll() is None, log.read_text()

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.batches import Batches, StreamBatches, WindowBatches, rows_of
 from charlstm.errors import TrainingError
-from charlstm.loss import IGNORE
+from charlstm.model.loss import IGNORE
+from charlstm.training.batches import Batches, StreamBatches, WindowBatches, rows_of
 
 
 def position_ids(length: int) -> np.ndarray:

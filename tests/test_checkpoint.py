@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from charlstm.checkpoint import COMPLETE, STATE, Checkpoint, CheckpointFolder
+from charlstm.training.checkpoint import COMPLETE, STATE, Checkpoint, CheckpointFolder
 
 
 def state(step: int) -> Checkpoint:
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> CheckpointFolder:
 def test_what_was_saved_comes_back(folder: CheckpointFolder) -> None:
     found = folder.newest()
     assert found is not None
-    assert found.facts == {"step": 1000}
+    assert found.metadata == {"step": 1000}
     assert torch.equal(found.tensors["weight"], state(1000).tensors["weight"])
     assert found.tensors["count"].shape == ()
 
@@ -44,7 +44,7 @@ def test_a_damaged_one_is_reported_and_the_one_before_is_used(
     path = folder.folder / "step-000001000" / STATE
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     found = folder.newest()
-    assert found is not None and found.facts == {"step": 20}
+    assert found is not None and found.metadata == {"step": 20}
     assert f"{STATE} is not what {COMPLETE} says" in caplog.text
 
     (folder.folder / "step-000000020" / COMPLETE).unlink()
@@ -60,7 +60,7 @@ def test_after_that_new_ones_are_kept(folder: CheckpointFolder) -> None:
         folder.save(step, state(step))
     folder.wait()
     found = folder.newest()
-    assert found is not None and found.facts == {"step": 15}
+    assert found is not None and found.metadata == {"step": 15}
     names = sorted(path.name for path in folder.folder.iterdir())
     assert names == ["damaged-step-000000020", "damaged-step-000001000", "step-000000005", "step-000000015"]
 
@@ -71,7 +71,7 @@ def test_one_of_another_training_is_not_used(folder: CheckpointFolder, caplog: p
     other.wait()
     shutil.copytree(other.folder / "step-000005000", folder.folder / "step-000005000")
     found = folder.newest()
-    assert found is not None and found.facts == {"step": 1000}
+    assert found is not None and found.metadata == {"step": 1000}
     assert "step-000005000 is damaged" in caplog.text
 
 
@@ -93,4 +93,4 @@ def test_a_failed_write_is_reported_by_the_next_call(folder: CheckpointFolder) -
 def test_it_is_a_plain_safetensors_file(folder: CheckpointFolder) -> None:
     content = (folder.folder / "step-000001000" / STATE).read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    assert json.loads(header["__metadata__"]["facts"]) == {"step": 1000}
+    assert json.loads(header["__metadata__"]["metadata"]) == {"step": 1000}

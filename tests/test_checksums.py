@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.checksums import SUMS, sums_of, verify, write_sums
 from charlstm.errors import ChecksumError
+from charlstm.storage.checksums import SUMS, sums_of, verify, write_sums
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.corpus import read_text, split_text
 from charlstm.errors import CorpusError
-from charlstm.files import write_text
+from charlstm.storage.files import write_text
+from charlstm.text.corpus import read_text, split_text
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))

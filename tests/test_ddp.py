@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from projects import TORCHRUN_2, run_stage, run_stages
+from stages import run_stage, run_stages
 
-from benchmarks.projects import write_params
+from benchmarks.projects import torchrun, write_params
 
 
 def step_losses(project: Path) -> list[float]:
@@ -36,7 +36,7 @@ def test_two_processes_have_the_losses_of_one(
         shutil.copytree(encoded, project)
         write_params(project, override)
     run_stages(one, "train")
-    done = run_stage(two, "train", TORCHRUN_2)
+    done = run_stage(two, "train", [*torchrun(2), "-m"])
     assert done.returncode == 0, done.stderr
 
     assert len(step_losses(one)) == len(step_losses(two)) >= num_steps
@@ -60,7 +60,7 @@ def test_gradients_may_be_compressed(encoded: Path, tmp_path: Path, compression:
     project = tmp_path / "project"
     shutil.copytree(encoded, project)
     write_params(project, {"train.gradient_compression": compression})
-    done = run_stage(project, "train", TORCHRUN_2)
+    done = run_stage(project, "train", [*torchrun(2), "-m"])
     if is_possible:
         assert done.returncode == 0, done.stderr
         assert step_losses(project)[-1] < step_losses(project)[0]
@@ -72,7 +72,7 @@ def test_more_processes_than_rows_is_one_clear_line(encoded: Path, tmp_path: Pat
     project = tmp_path / "project"
     shutil.copytree(encoded, project)
     write_params(project, {"train.batch_size": 1})
-    done = run_stage(project, "train", TORCHRUN_2)
+    done = run_stage(project, "train", [*torchrun(2), "-m"])
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
     assert len(lines) == 1

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from charlstm import download as module
-from charlstm.download import FallbackSource, download
 from charlstm.errors import DownloadError
+from charlstm.text import download as module
+from charlstm.text.download import FallbackSource, download
 
 TEXT = b"To be, or not to be"
 SHA256 = hashlib.sha256(TEXT).hexdigest()

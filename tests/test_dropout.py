@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from charlstm.batches import rows_of
-from charlstm.dropout import DropoutMasks, DropoutRates, draw_masks
+from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
+from charlstm.training.batches import rows_of
 
 SIZES = {
     "batch_size": 10,

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from charlstm.dynamic import DynamicRule, dynamic
-from charlstm.ensemble import Ensemble
-from charlstm.evaluate import stateful
-from charlstm.model import CharLSTM, ModelShape
+from charlstm.evaluation.dynamic import DynamicRule, dynamic
+from charlstm.evaluation.protocols import stateful
+from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.ensemble import Ensemble
 
 RULE = DynamicRule(piece_len=10, learning_rate=0.01, decay=0.001, num_training_pieces=5)
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from charlstm.ensemble import Ensemble
-from charlstm.evaluate import stateful, windowed
-from charlstm.model import CharLSTM, ModelShape
+from charlstm.evaluation.protocols import stateful, windowed
+from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.ensemble import Ensemble
 
 SHAPE = ModelShape(9, 4, 6, 2, 5)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from charlstm import evaluate
-from charlstm.loss import LossSum
-from charlstm.model import CharLSTM, ModelShape
+from charlstm.evaluation import protocols as evaluate
+from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.loss import LossSum
 
 NUM_IDS = 307
 

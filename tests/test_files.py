@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.files import atomic_file, atomic_folder, sha256, write_text
+from charlstm.storage.files import atomic_file, atomic_folder, sha256, write_text
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

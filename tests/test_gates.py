@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from charlstm.gates import LSTMState
-from charlstm.layers import FusedLayer, GatesLayer
+from charlstm.model.gates import LSTMState
+from charlstm.model.layers import FusedLayer, GatesLayer
 
 T, B, IN, H = 5, 3, 4, 6
 GATES = ("forget_gate", "input_gate", "candidate", "output_gate")

@@ -5,15 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from imports import ROOT
-from projects import ACCELERATE, PYTHON, TORCHRUN_2
 
-from pipeline.hardware import num_cores
+from benchmarks.projects import ACCELERATE, PYTHON, ROOT, torchrun
+from pipeline.common.hardware import num_cores
 
 ALL, HALF = str(num_cores()), str(max(1, num_cores() // 2))
 PROBE = """
 import torch
-from pipeline.hardware import set_num_threads
+from pipeline.common.hardware import set_num_threads
 set_num_threads()
 print(torch.get_num_threads())
 """
@@ -24,19 +23,18 @@ print(torch.get_num_threads())
     [
         (PYTHON, None, ALL),
         (PYTHON, "1", "1"),
-        (ACCELERATE, None, ALL),
-        (ACCELERATE, "1", "1"),
-        (TORCHRUN_2, None, HALF),
+        ([*ACCELERATE, "-m"], None, ALL),
+        ([*ACCELERATE, "-m"], "1", "1"),
+        ([*torchrun(2), "-m"], None, HALF),
     ],
 )
 def test_threads_are_all_cores_unless_the_user_chose(
     tmp_path: Path, launcher: list[str], chosen: str | None, expected: str
 ) -> None:
-    package = tmp_path / "pipeline"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "hardware.py").write_text((ROOT / "pipeline/hardware.py").read_text())
-    (package / "probe.py").write_text(PROBE)
+    package = tmp_path / "pipeline/common"
+    package.mkdir(parents=True)
+    (package / "hardware.py").write_text((ROOT / "pipeline/common/hardware.py").read_text())
+    (package.parent / "probe.py").write_text(PROBE)
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment |= {"OMP_NUM_THREADS": chosen} if chosen else {}
     done = subprocess.run(
@@ -48,7 +46,7 @@ def test_threads_are_all_cores_unless_the_user_chose(
 FAULTS_PROBE = """
 import resource
 import torch
-from pipeline.hardware import keep_freed_memory
+from pipeline.common.hardware import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 from charlstm.errors import HistoryError
-from charlstm.history import EpochRow, StepRow, TextRow, read_csv, table, write_csv
-from charlstm.plots import plot_losses
-from charlstm.published import beside_the_seed
+from charlstm.evaluation.published import beside_the_original
+from charlstm.tracking.plots import plot_losses
+from charlstm.training.history import EpochRow, StepRow, TextRow, read_csv, table, write_csv
 
 EPOCHS = [EpochRow(1, 10, 2.0, 1.9), EpochRow(2, 20, 1.5, 0.1 + 0.2)]
 STEPS = [StepRow(step, 1 + step // 11, 3 / step, 0.1, 1.0) for step in range(1, 21)]
@@ -48,9 +48,9 @@ def test_a_table_without_rows_where_that_is_right(tmp_path: Path) -> None:
         read_csv(tmp_path / "table.csv", TextRow._fields)
 
 
-def test_the_seed_is_put_beside_our_epochs() -> None:
-    beside = beside_the_seed(table(EPOCHS, EpochRow._fields))
-    assert beside["seed_val_nats_per_char"].tolist() == [1.6052, 1.5432, 1.5285, 1.5252, 1.5290]
+def test_the_original_is_put_beside_our_epochs() -> None:
+    beside = beside_the_original(table(EPOCHS, EpochRow._fields))
+    assert beside["original_val_nats_per_char"].tolist() == [1.6052, 1.5432, 1.5285, 1.5252, 1.5290]
     assert beside["val_nats_per_char"].tolist()[:2] == [1.9, 0.1 + 0.2]
     assert beside["val_nats_per_char"].isna().tolist() == [False, False, True, True, True]
 
@@ -58,7 +58,7 @@ def test_the_seed_is_put_beside_our_epochs() -> None:
 def test_the_picture_is_the_same_bytes_each_time(tmp_path: Path) -> None:
     steps, epochs = table(STEPS, StepRow._fields), table(EPOCHS, EpochRow._fields)
     for name in ("one.png", "two.png", "alone.png"):
-        plot_losses(tmp_path / name, steps, epochs, compare_with_seed=name != "alone.png")
+        plot_losses(tmp_path / name, steps, epochs, compare_with_original=name != "alone.png")
     one, two, alone = ((tmp_path / name).read_bytes() for name in ("one.png", "two.png", "alone.png"))
     assert one == two != alone
     assert one.startswith(b"\x89PNG")

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stage import code_of_all
+from pipeline.common.stage import code_of_all
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from charlstm.loss import IGNORE, LossSum, summed_nats
+from charlstm.model.loss import IGNORE, LossSum, summed_nats
 
 
 def test_units() -> None:

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from charlstm.dropout import DropoutMasks
-from charlstm.gates import LSTMState
-from charlstm.layers import FusedLayer, GatesLayer
-from charlstm.model import CharLSTM, ModelShape, initial_weights
+from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.dropout import DropoutMasks
+from charlstm.model.gates import LSTMState
+from charlstm.model.initialization import initial_weights
+from charlstm.model.layers import FusedLayer, GatesLayer
 
 SHAPE = ModelShape(vocab_size=11, embedding_size=5, hidden_size=7, num_layers=3, feed_forward_size=6)
 NO_MASKS = DropoutMasks(None, (None, None, None), (None, None, None), None)

@@ -1,11 +1,11 @@
-"""Every trained weight has exactly one optimiser, and the right one."""
+"""Every trained weight has exactly one optimizer, and the right one."""
 
 import pytest
 import torch
 
-from charlstm.model import CharLSTM, ModelShape
-from charlstm.muon import Muon
-from charlstm.optimizers import make_optimizers
+from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.optimization.muon import Muon
+from charlstm.optimization.optimizers import make_optimizers
 
 SHAPE = ModelShape(vocab_size=9, embedding_size=4, hidden_size=6, num_layers=2, feed_forward_size=10)
 

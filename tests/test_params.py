@@ -2,8 +2,8 @@ import re
 from pathlib import Path
 
 import pytest
-from imports import ROOT
 
+from benchmarks.projects import ROOT
 from charlstm.errors import ParamsError
 from charlstm.params import load_params
 

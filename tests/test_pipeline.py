@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from imports import ROOT
-from projects import PYTHON, run_stage
+from imports import file_of
 from ruamel.yaml import YAML
+from stages import run_stage
+from test_architecture import VIEWS
 
-from benchmarks.projects import write_params
+from benchmarks.projects import PACKAGES, PYTHON, ROOT, write_params
 
 DVC_YAML = (ROOT / "dvc.yaml").read_text()
 DVC = YAML(typ="safe", pure=True).load(DVC_YAML)
@@ -41,7 +42,11 @@ def test_a_stage_alone_with_its_declared_inputs_makes_its_outputs(trained: Path,
     alone = tmp_path / "alone"
     alone.mkdir()
     inputs = ["dvc.yaml", "params.yaml", *resolve(stage["deps"])] + (["text.txt"] if name == "download" else [])
+    packages = [file for package in PACKAGES for file in (trained / package).rglob("__init__.py")]
+    inputs += [str(file_of(view)) for view in VIEWS] + [str(file.relative_to(trained)) for file in packages]
     for path in inputs:
+        if (alone / path).exists():
+            continue
         (alone / path).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (trained / path).is_dir() else shutil.copy
         copy(trained / path, alone / path)

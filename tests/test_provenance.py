@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from charlstm.params import load_params
-from pipeline.paths import load_paths
-from pipeline.provenance import tags
+from pipeline.common.paths import load_paths
+from pipeline.common.provenance import tags
 
 GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
 
@@ -37,7 +37,7 @@ def test_results_that_are_away_or_new_leave_a_commit_clean(repository: Path) -> 
     assert found()["git_dirty"] == "no"
 
 
-@pytest.mark.parametrize("name", ["params.yaml", "charlstm/gates.py"])
+@pytest.mark.parametrize("name", ["params.yaml", "charlstm/model/gates.py"])
 def test_changed_parameters_or_code_do_not(repository: Path, name: str) -> None:
     with (repository / name).open("a") as file:
         file.write("# changed\n")

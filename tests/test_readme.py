@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from accelerate.commands.launch import launch_command_parser
 from dvc.cli.parser import get_main_parser
-from imports import ROOMS, ROOT
-from projects import PUBLISHED_DATA
+from stages import PUBLISHED_DATA
 from torch.distributed.run import get_args_parser as torchrun_parser
 
 from benchmarks import trials
+from benchmarks.projects import PACKAGES, ROOT
 from benchmarks.recipes import PROTOCOLS
+from charlstm.evaluation.published import ORIGINAL_TRAIN_NATS_PER_CHAR, ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.params import load_params
-from charlstm.published import SEED_TRAIN_NATS_PER_CHAR, SEED_VAL_NATS_PER_CHAR
 
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -70,9 +70,9 @@ def test_the_tree_is_the_tree() -> None:
     assert tree is not None
     shown = set(re.findall(r"\b\w+\.(?:py|yaml)\b", tree[1]))
     shown_folders = set(re.findall(r"^(\w+)/", tree[1], re.MULTILINE))
-    files = {file.name for room in ROOMS for file in (ROOT / room).glob("*.py")} - {"__init__.py"}
+    files = {file.name for package in PACKAGES for file in (ROOT / package).rglob("*.py")} - {"__init__.py"}
     assert shown == files | {"params.yaml", "dvc.yaml"}
-    assert shown_folders == {*ROOMS, "benchmarks", "cluster", "conf", "tests"}
+    assert shown_folders == {*PACKAGES, "benchmarks", "cluster", "conf", "tests"}
 
 
 def committed(path: str) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def test_losses_are_the_committed_ones() -> None:
 def test_the_recipes_are_what_their_records_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "data_md5", lambda: PUBLISHED_DATA)  # the checkout may be at another text
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (\d) \| ([\d,]{6,} (?:\| [^|]+){4}) \|$", README, re.MULTILINE)
-    assert {name for name, _, _ in rows} >= {"quick", "nanogpt", "small", "best", "seed"}
+    assert {name for name, _, _ in rows} >= {"quick", "nanogpt", "small", "best", "original"}
     for name, num_seeds, figures in rows:
         records = [trials.Trial((f"recipe={name}",), seed).record() for seed in range(1, int(num_seeds) + 1)]
         found = pd.DataFrame([record for record in records if record is not None])
@@ -108,15 +108,15 @@ def test_the_recipes_are_what_their_records_say(monkeypatch: pytest.MonkeyPatch)
             assert loss == (f"{mean:.4f} ± {deviation:.4f}" if len(found) > 1 else f"{mean:.4f}"), (name, protocol)
 
 
-def test_the_epochs_of_the_recipe_seed_are_what_their_record_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_epochs_of_the_recipe_original_are_what_their_record_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "data_md5", lambda: PUBLISHED_DATA)
-    record = trials.Trial(("recipe=seed",)).record()
+    record = trials.Trial(("recipe=original",)).record()
     assert record is not None
-    validation = ("validation", SEED_VAL_NATS_PER_CHAR, record["by_epoch"])
-    training = ("training", SEED_TRAIN_NATS_PER_CHAR, record["train_by_epoch"])
+    validation = ("validation", ORIGINAL_VAL_NATS_PER_CHAR, record["by_epoch"])
+    training = ("training", ORIGINAL_TRAIN_NATS_PER_CHAR, record["train_by_epoch"])
     for side, theirs, ours in (validation, training):
         cells = [" | ".join(f"{loss:.4f}" for loss in losses) for losses in (theirs, ours)]
-        assert f"\n| {side}, the seed's | {cells[0]} |\n| recipe `seed` | {cells[1]} |\n" in README
+        assert f"\n| {side}, published | {cells[0]} |\n| recipe `original` | {cells[1]} |\n" in README
 
 
 def test_default_values_in_the_table_are_those_of_the_file() -> None:

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from imports import ROOT
-from projects import PUBLISHED_DATA, PYTHON
 from rich.console import Console
+from stages import PUBLISHED_DATA
 
 from benchmarks import trials
+from benchmarks.projects import PYTHON, ROOT
 from benchmarks.trials import Trial, compose_params
 from charlstm.errors import Interrupted, ParamsError
-from charlstm.history import EpochRow, TextRow
-from charlstm.observer import Plan
 from charlstm.params import load_params
-from charlstm.progress import Progress
-from charlstm.train import Data
-from charlstm.vocab import Vocab
+from charlstm.text.vocabulary import Vocab
+from charlstm.training.history import EpochRow, TextRow
+from charlstm.training.observer import Plan
+from charlstm.training.progress import Progress
+from charlstm.training.train import Data
 
 RECIPES = sorted(file.stem for file in (ROOT / "conf/recipe").glob("*.yaml"))
 
@@ -36,8 +36,8 @@ def test_each_recipe_is_valid_and_differs_only_in_model_and_training(name: str) 
     assert recipe.model_copy(update=same) == default
 
 
-def test_the_seed_is_the_seed_to_the_letter() -> None:
-    flat = compose_params(["recipe=seed"]).flat()
+def test_the_recipe_original_is_the_original_to_the_letter() -> None:
+    flat = compose_params(["recipe=original"]).flat()
     expected = {
         "model.embedding_size": 0,
         "model.initialization": "uniform",
@@ -129,7 +129,7 @@ def test_a_trial_that_is_stopped_loses_nothing(
         "load_data": lambda: data,
         "data_md5": lambda: "some text's",
         "fingerprint_of_inputs": lambda *_: "folder",
-        "ROOM": tmp_path / "trials",
+        "CHECKPOINTS": tmp_path / "trials",
         "MODELS": tmp_path / "models",
     }.items():
         monkeypatch.setattr(trials, name, value)

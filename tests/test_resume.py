@@ -8,12 +8,12 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from charlstm.checkpoint import CheckpointFolder
 from charlstm.errors import Interrupted
 from charlstm.params import Params
-from charlstm.processes import Processes
-from charlstm.train import Data, Result, fit
-from charlstm.vocab import Vocab
+from charlstm.text.vocabulary import Vocab
+from charlstm.training.checkpoint import CheckpointFolder
+from charlstm.training.processes import Processes
+from charlstm.training.train import Data, Result, fit
 
 Train = Callable[..., Result]
 OVERRIDE = {
@@ -122,7 +122,7 @@ def test_another_precision_goes_on_and_says_so(train: Train, caplog: pytest.LogC
     assert "was made with" not in caplog.text
     result = train({"train.precision": "fp32"})
     assert len(result.epochs) == 3
-    assert ", bf16, training goes on with torch " in caplog.text and ", float32: bit for bit" in caplog.text
+    assert ", bf16, training resumes with torch " in caplog.text and ", float32: the result will" in caplog.text
 
 
 def test_another_number_of_threads_goes_on_and_says_so(train: Train, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from charlstm.errors import VocabularyError
-from charlstm.model import CharLSTM, ModelShape
-from charlstm.sample import SamplingRule, Stepper, draw, generate, probabilities
-from charlstm.vocab import Vocab
+from charlstm.generation.sampler import SamplingRule, Stepper, draw, generate, probabilities
+from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.text.vocabulary import Vocab
 
 VOCAB = Vocab.of("abcdefghij\n")
 LOGITS = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log()

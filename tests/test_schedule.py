@@ -1,6 +1,6 @@
 import pytest
 
-from charlstm.schedule import learning_rate
+from charlstm.optimization.schedule import learning_rate
 
 RULE = {"peak": 0.004, "warmup_steps": 10, "num_steps": 101, "final_fraction": 0.01}
 

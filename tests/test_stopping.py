@@ -14,14 +14,23 @@ from pathlib import Path
 
 import psutil
 import pytest
-from projects import PYTHON
 from ruamel.yaml import YAML
 from test_pipeline import dvc
 
-from benchmarks.projects import ROOT, family, results, run, start, training_command, write_params
+from benchmarks.projects import (
+    ACCELERATE,
+    LAUNCH,
+    PYTHON,
+    ROOT,
+    family,
+    results,
+    run,
+    start,
+    training_command,
+    write_params,
+)
 
-LAUNCH = [*PYTHON, "pipeline.launch"]
-ACCELERATE = [*LAUNCH, *PYTHON, "accelerate.commands.launch", "--quiet", "-m", "pipeline.train"]
+LAUNCHED = [*LAUNCH, *ACCELERATE, "-m", "pipeline.train"]
 TORCHRUN = [*LAUNCH, *training_command(2, "--max-restarts", "3")]
 SHORT = {"train.epochs": 12, "train.early_stopping_epochs": None, "train.log_every_steps": 7}
 MAX_CHECKPOINT_AGE_SECONDS = 10
@@ -58,10 +67,10 @@ def the_worker(process: subprocess.Popen[bytes]) -> psutil.Process:
 @pytest.mark.parametrize(
     ("command", "whom", "number"),
     [
-        (ACCELERATE, lambda process: family(process)[0], signal.SIGUSR1),
-        pytest.param(ACCELERATE, lambda process: family(process)[0], signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param(ACCELERATE, the_launcher, signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param(ACCELERATE, the_worker, signal.SIGTERM, marks=pytest.mark.slow),
+        (LAUNCHED, lambda process: family(process)[0], signal.SIGUSR1),
+        pytest.param(LAUNCHED, lambda process: family(process)[0], signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(LAUNCHED, the_launcher, signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(LAUNCHED, the_worker, signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param(TORCHRUN, lambda process: family(process)[0], signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param(TORCHRUN, the_launcher, signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param(training_command(2), the_worker, signal.SIGINT, marks=pytest.mark.slow),
@@ -102,7 +111,7 @@ def test_the_next_start_goes_on_in_the_same_mlflow_run(project: Path, tmp_path: 
     assert status == "KILLED"
 
     assert run(project, training_command(1), log) == 0
-    assert re.search(r"going on from the checkpoint after step \d+ of 1020", log.read_text())
+    assert re.search(r"resuming from the checkpoint of step \d+ of 1020", log.read_text())
     assert runs(project / "mlflow.db") == [(run_id, "FINISHED")]
     with closing(sqlite3.connect(project / "mlflow.db")) as store:
         steps = store.execute("select step, count(*) from metrics where key = 'val_loss' group by step").fetchall()
@@ -118,7 +127,7 @@ def test_a_launcher_that_cannot_start_or_fails(project: Path) -> None:
     ):
         assert subprocess.run([*LAUNCH, *command], cwd=project, capture_output=True).returncode == code
     (project / "params.yaml").write_text("nothing: here\n")
-    done = subprocess.run(ACCELERATE, cwd=project, capture_output=True, text=True)
+    done = subprocess.run(LAUNCHED, cwd=project, capture_output=True, text=True)
     assert done.returncode == 2  # accelerate's own is 1
     assert "ERROR: params.yaml: " in done.stderr
     assert "Traceback" not in done.stderr
@@ -177,11 +186,11 @@ def test_torchrun_restarts_from_the_checkpoint(project: Path, tmp_path: Path) ->
     seconds = []
     for number in range(3):
         wait_for(log, f"epoch {3 + 4 * number}/", process)
-        said = log.read_text().count("going on from the checkpoint")
+        said = log.read_text().count("resuming from the checkpoint")
         workers = [one for one in family(process) if one.cmdline()[1:] == ["-u", "-m", "pipeline.train"]]
         workers[number % len(workers)].send_signal(signal.SIGKILL)
         killed_at = time.monotonic()
-        while log.read_text().count("going on from the checkpoint") == said:
+        while log.read_text().count("resuming from the checkpoint") == said:
             assert process.poll() is None, log.read_text()
             time.sleep(0.02)
         seconds.append(time.monotonic() - killed_at)

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from charlstm.errors import TrainingError, VocabularyError
-from charlstm.evaluate import windowed
-from charlstm.history import EpochRow, StepRow, TextRow
-from charlstm.model import CharLSTM
-from charlstm.observer import Plan
+from charlstm.evaluation.protocols import windowed
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import Params
-from charlstm.processes import Processes
-from charlstm.progress import Progress
-from charlstm.train import Data, Result, fit
-from charlstm.vocab import Vocab
+from charlstm.text.vocabulary import Vocab
+from charlstm.training.history import EpochRow, StepRow, TextRow
+from charlstm.training.observer import Plan
+from charlstm.training.processes import Processes
+from charlstm.training.progress import Progress
+from charlstm.training.train import Data, Result, fit
 
 Fit = Callable[..., Result]
 OFF = {"train.dropout.embedding": 0.0, "train.dropout.output": 0.0, "train.state_reset_probability": 0.0}
@@ -39,7 +39,7 @@ def losses(result: Result) -> list[float]:
     return [row.train_nats_per_char for row in result.steps]
 
 
-def test_memorises_a_short_text(tmp_path: Path, params: Callable, text: str) -> None:
+def test_memorizes_a_short_text(tmp_path: Path, params: Callable, text: str) -> None:
     override = OFF | {
         "train.epochs": 150, "train.learning_rate": 0.01, "model.hidden_size": 64, "train.early_stopping_epochs": None,
         "train.ema_decay": 0.9, "train.validation_context_len": 500, "train.weight_decay": 0.0,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import EncodedError, VocabularyError
-from charlstm.vocab import UNSEEN, Vocab, load_ids, replace_unseen, save_ids
+from charlstm.text.vocabulary import UNSEEN, Vocab, load_ids, replace_unseen, save_ids
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 

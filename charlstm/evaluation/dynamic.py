@@ -1,0 +1,109 @@
+"""Dynamic evaluation: the weights follow the text while it is read (Krause et al. 2018).
+
+The text is scored in pieces, left to right, state carried. After a piece was scored, and only then, the weights take a
+step down its loss, so that what is typical of this text (a name, a speaker, a phrase) is expected from there on, and a
+step back towards what training had found. Such a loss is never to be compared with one of the static protocols, whose
+model does not learn from what it is tested on.
+Shapes: B rows, T time steps, V vocabulary; a text is one row.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.ensemble import Ensemble
+from charlstm.model.loss import LossSum, exact_loss, summed_nats
+from charlstm.text.vocabulary import Ids
+
+EPSILON = 1e-5  # added to what divides a gradient, so that one of zero moves nothing
+
+
+class DynamicRule(NamedTuple):
+    """How the weights follow: the RMS rule with decay there.
+
+    A weight moves by `learning_rate` times its gradient over the root mean square of its gradients in training. It goes
+    back by `decay` of its way from where training left it, times that root over the mean of all weights' roots: those
+    on which the loss depends most are held most. The values are a first choice that helped; none was searched for.
+    """
+
+    piece_len: int = 20  # characters that are scored before each step
+    learning_rate: float = 1e-4
+    decay: float = 1e-3
+    num_training_pieces: int = 1500  # from which the mean squares are taken
+
+
+def dynamic(model: CharLSTM | Ensemble, ids: Ids, train_ids: Ids, rule: DynamicRule) -> LossSum:
+    """The loss of one pass over `ids`, from a zero state.
+
+    The weights that require gradients move, at least one (those of `load_model` do not), and all are as before when it
+    returns. Mean squares come from the beginning of `train_ids`.
+    """
+    reader = _Reader(model, rule.piece_len)
+    start = [weight.detach().clone() for weight in reader.weights]
+    total = LossSum(0.0, 0)
+    try:
+        roots = _root_mean_squares(reader, train_ids, rule.num_training_pieces)
+        mean = torch.cat([root.flatten() for root in roots]).mean()
+        steps = [rule.learning_rate / (root + EPSILON) for root in roots]
+        decays = [(rule.decay * root / mean).clamp(max=1.0) for root in roots]
+        for loss in reader.read(ids):
+            total = total.plus(loss)
+            _adapt(reader.weights, start, steps, decays)
+    finally:
+        _reset(reader.weights, start)
+    return total
+
+
+class _Reader:
+    """Reads a text piece by piece and leaves each piece's gradient in the weights' `grad`."""
+
+    def __init__(self, model: CharLSTM | Ensemble, piece_len: int) -> None:
+        self.weights = [weight for weight in model.parameters() if weight.requires_grad]
+        self._model, self._piece_len = model, piece_len
+        assert self.weights, "no weight requires gradients"
+
+    def read(self, ids: Ids) -> Iterator[LossSum]:
+        """The loss of each piece; the last one may be shorter."""
+        state = self._model.zero_state(1)
+        text_BT = torch.from_numpy(ids.astype(np.int64))[None].to(state.hidden.device)
+        for start in range(0, len(ids) - 1, self._piece_len):
+            targets_BT = text_BT[:, start + 1 : start + 1 + self._piece_len]
+            self._model.zero_grad()
+            logits_BTV, end = self._model(text_BT[:, start : start + targets_BT.shape[1]], state)
+            state = end.detach()
+            torch.autograd.backward(summed_nats(logits_BTV, targets_BT) / targets_BT.numel())
+            yield exact_loss(logits_BTV.detach(), targets_BT)
+
+
+def _root_mean_squares(reader: _Reader, ids: Ids, num_pieces: int) -> list[Tensor]:
+    """Of each weight's gradients over the text's first pieces."""
+    sums, num_read = [torch.zeros_like(weight) for weight in reader.weights], 0
+    for _ in islice(reader.read(ids), num_pieces):
+        num_read += 1
+        for total, weight in zip(sums, reader.weights, strict=True):
+            total.addcmul_(_gradient(weight), _gradient(weight))
+    return [(total / num_read).sqrt() for total in sums]
+
+
+@torch.no_grad()
+def _adapt(weights: Sequence[Tensor], start: list[Tensor], steps: list[Tensor], decays: list[Tensor]) -> None:
+    """One step down the loss of the piece just read, and back."""
+    for weight, origin, step, decay in zip(weights, start, steps, decays, strict=True):
+        weight.add_(decay * (origin - weight) - step * _gradient(weight))
+
+
+@torch.no_grad()
+def _reset(weights: Sequence[Tensor], start: list[Tensor]) -> None:
+    for weight, origin in zip(weights, start, strict=True):
+        weight.copy_(origin)
+        weight.grad = None
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    assert weight.grad is not None
+    return weight.grad

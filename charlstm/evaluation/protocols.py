@@ -1,0 +1,101 @@
+"""The evaluation protocols, exact, so that numbers can be compared (DESIGN: natural log, fp32, summed in float64).
+
+These score every character of a text but the first exactly once:
+
+    windowed_C   consecutive windows of C inputs, zero state at each window's start, the last may be shorter
+    stateful     one pass, zero state at the first character, carried to the last
+
+and, to compare with the original alone, its own measure, which scores a character up to C times:
+
+    sliding_C    overlapping windows of C inputs from carried states that have read part of them before
+
+Shapes: B windows, T time steps.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charlstm.model.char_lstm import ModelShape
+from charlstm.model.gates import LSTMState
+from charlstm.model.loss import LossSum, exact_loss
+from charlstm.text.vocabulary import Ids
+
+# What one forward pass may hold bounds memory; it has no influence on the result but rounding.
+MAX_CHARS_PER_FORWARD = 32_768
+MAX_LOGITS_PER_FORWARD = 2**24
+STATEFUL_CHUNK = 2_000  # characters
+
+
+class LanguageModel(Protocol):
+    """What is scored: `CharLSTM`, or anything else that gives logits (B, T, V) and a state."""
+
+    @property
+    def shape(self) -> ModelShape:
+        """Of which `vocab_size` is V."""
+
+    def __call__(self, ids_BT: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """Logits of the character after each of `ids_BT`, and the state after the last."""
+
+    def zero_state(self, num_rows: int) -> LSTMState:
+        """The state before anything was read, on the model's device."""
+
+
+@torch.no_grad()
+def windowed(model: LanguageModel, ids: Ids, context_len: int, *, rank: int = 0, world_size: int = 1) -> LossSum:
+    """`windowed_C` of the windows that process `rank` of `world_size` holds; the processes' sums make the whole."""
+    starts = np.arange(0, len(ids) - 1, context_len)
+    mine = starts[len(starts) * rank // world_size : len(starts) * (rank + 1) // world_size]
+    is_whole = mine + context_len <= len(ids) - 1
+    total = LossSum(0.0, 0)
+    num_chars = min(MAX_CHARS_PER_FORWARD, MAX_LOGITS_PER_FORWARD // model.shape.vocab_size)
+    for windows in _chunks(mine[is_whole], max(1, num_chars // context_len)):
+        total = total.plus(_score(model, _rows(ids, windows, context_len + 1)))
+    for start in mine[~is_whole]:
+        total = total.plus(_score(model, _rows(ids, np.array([start]), len(ids) - start)))
+    return total
+
+
+@torch.no_grad()
+def sliding(model: LanguageModel, ids: Ids, context_len: int, batch_size: int, rows: slice) -> LossSum:
+    """`sliding_C`: a window at every character, `batch_size` at a time, of which this process holds `rows`.
+
+    Each window goes on from the state in which the one `batch_size` characters before it ended, the first ones from
+    zero. With C = 100 and 64 rows, as in the original, that state has read the first 36 of its characters already.
+    """
+    context_len = min(context_len, len(ids) - 1)
+    total, state = LossSum(0.0, 0), model.zero_state(rows.stop - rows.start)
+    for batch in _chunks(np.arange(len(ids) - context_len), batch_size):
+        if len(windows := batch[rows]) > 0:
+            ids_BT = _rows(ids, windows, context_len + 1).to(state.hidden.device)
+            logits_BTV, state = model(ids_BT[:, :-1], state.rows(slice(0, len(windows))))
+            total = total.plus(exact_loss(logits_BTV, ids_BT[:, 1:]))
+    return total
+
+
+@torch.no_grad()
+def stateful(model: LanguageModel, ids: Ids) -> LossSum:
+    """`stateful`: the text read once from beginning to end."""
+    total, state = LossSum(0.0, 0), model.zero_state(1)
+    for start in range(0, len(ids) - 1, STATEFUL_CHUNK):
+        chunk_BT = _rows(ids, np.array([start]), min(STATEFUL_CHUNK + 1, len(ids) - start)).to(state.hidden.device)
+        logits_BTV, state = model(chunk_BT[:, :-1], state)
+        total = total.plus(exact_loss(logits_BTV, chunk_BT[:, 1:]))
+    return total
+
+
+def _score(model: LanguageModel, ids_BT: Tensor) -> LossSum:
+    state = model.zero_state(len(ids_BT))
+    ids_BT = ids_BT.to(state.hidden.device)
+    logits_BTV, _ = model(ids_BT[:, :-1], state)
+    return exact_loss(logits_BTV, ids_BT[:, 1:])
+
+
+def _chunks(values: np.ndarray, size: int) -> list[np.ndarray]:
+    return [values[start : start + size] for start in range(0, len(values), size)]
+
+
+def _rows(ids: Ids, starts: np.ndarray, length: int) -> Tensor:
+    return torch.from_numpy(ids[starts[:, None] + np.arange(length)].astype(np.int64))

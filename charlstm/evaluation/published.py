@@ -1,0 +1,54 @@
+"""Losses that others reported on tiny Shakespeare; they say nothing about any other validation text."""
+
+import hashlib
+from typing import NamedTuple
+
+import pandas as pd
+
+from charlstm.text.vocabulary import Ids, Vocab
+
+# Tiny Shakespeare's validation part, its last 10 % of characters, as UTF-8.
+VALIDATION_NUM_CHARS = 111_540
+VALIDATION_SHA256 = "c54f3753a4e6e3c3d1759212815a7caf826e68a33021b25312984400bed40a1f"
+
+
+class Published(NamedTuple):
+    """A validation loss under one of our protocols, and who reported it."""
+
+    protocol: str
+    system: str
+    nats_per_char: float
+
+
+# The original, from which this project began (https://github.com/tusharip/NLP at 07de339, LSTM/training_log.txt):
+# 2 x 256 LSTM, stride-1 windows of 100, Adam 1e-3, 5 epochs. Training and validation loss after each epoch, measured
+# by `sliding_100` (`charlstm.evaluation.protocols.sliding`).
+ORIGINAL_TRAIN_NATS_PER_CHAR = (1.6597, 1.3996, 1.3330, 1.2937, 1.2665)
+ORIGINAL_VAL_NATS_PER_CHAR = (1.6052, 1.5432, 1.5285, 1.5252, 1.5290)
+
+PUBLISHED = (
+    # Nobody reported it under this protocol: the recipe `original` trained it again (1.5271 by sliding_100).
+    Published("windowed_100", "the original's 2x256 LSTM, trained again (it reports 1.5252 by sliding_100)", 1.5194),
+    # nanoGPT's README; it draws random windows of 256, whose expectation is that of windowed_256.
+    Published("windowed_256", "nanoGPT, 10.7 M parameters, one A100, 3 min", 1.4697),
+)
+
+
+def are_comparable(val_ids: Ids, vocab: Vocab) -> bool:
+    """Whether this is the text that published losses were measured on, to the byte."""
+    if len(val_ids) != VALIDATION_NUM_CHARS:
+        return False
+    return hashlib.sha256(vocab.decode(val_ids).encode()).hexdigest() == VALIDATION_SHA256
+
+
+def beside_the_original(history: pd.DataFrame) -> pd.DataFrame:
+    """Our losses per epoch with the original's published ones beside them (empty past its 5 epochs)."""
+    original = pd.DataFrame(
+        {
+            "epoch": range(1, len(ORIGINAL_VAL_NATS_PER_CHAR) + 1),
+            "original_train_nats_per_char": ORIGINAL_TRAIN_NATS_PER_CHAR,
+            "original_val_nats_per_char": ORIGINAL_VAL_NATS_PER_CHAR,
+        }
+    )
+    ours = history[["epoch", "train_nats_per_char", "val_nats_per_char"]]
+    return ours.merge(original, on="epoch", how="outer").sort_values("epoch")

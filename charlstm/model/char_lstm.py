@@ -1,0 +1,95 @@
+"""The character model: embedding -> stacked LSTM layers -> feed-forward block, if any -> linear head.
+
+It knows nothing of training or hardware.
+Shapes: B rows, T time steps, V vocabulary, E embedding features, L layers, H hidden units, S copies of the output.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from charlstm.model.dropout import DropoutMasks
+from charlstm.model.feed_forward import FeedForward
+from charlstm.model.gates import LSTMState
+from charlstm.model.layers import FusedLayer, GatesLayer
+
+Implementation = Literal["gates", "fused"]
+LAYERS = {"gates": GatesLayer, "fused": FusedLayer}
+
+
+class ModelShape(NamedTuple):
+    """The sizes that decide which weights a model has. `implementation` is not one of them.
+
+    `embedding_size` 0 is no embedding: characters are one-hot. `feed_forward_size` counts the block's inner features; 0
+    is no block.
+    """
+
+    vocab_size: int
+    embedding_size: int
+    hidden_size: int
+    num_layers: int
+    feed_forward_size: int = 0  # models had no block once
+
+    @property
+    def input_size(self) -> int:
+        """Features of a character below the first layer."""
+        return self.embedding_size or self.vocab_size
+
+
+class CharLSTM(nn.Module):
+    """p(next character | characters so far), as logits.
+
+    `implementation` chooses how the layers are computed (`gates`: readable, `fused`: fast); weights, names and
+    results are the same.
+    """
+
+    def __init__(self, shape: ModelShape, implementation: Implementation) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embedding = nn.Embedding(shape.vocab_size, shape.input_size)
+        if shape.embedding_size == 0:  # one-hot: the identity, never trained
+            nn.init.eye_(self.embedding.weight).requires_grad_(False)
+        input_sizes = [shape.input_size] + [shape.hidden_size] * (shape.num_layers - 1)
+        self.layers = nn.ModuleList(LAYERS[implementation](size, shape.hidden_size) for size in input_sizes)
+        self.feed_forward = (
+            FeedForward(shape.hidden_size, shape.feed_forward_size) if shape.feed_forward_size else nn.Identity()
+        )
+        self.head = nn.Linear(shape.hidden_size, shape.vocab_size)
+
+    def forward(
+        self, ids_BT: Tensor, state: LSTMState | None = None, masks: DropoutMasks | None = None
+    ) -> tuple[Tensor, LSTMState]:
+        """Logits (B, T, V) of the character after each of `ids_BT` (int64), and the state (L, B, H) after the last.
+
+        `state` is the state before the first character, zero when None. `masks` is dropout; None means none. With
+        masks for S copies of the output, the logits are (S B, T, V): all rows of the first copy, then of the next.
+        """
+        state = state or self.zero_state(ids_BT.shape[0])
+        x_TBF = _mask(self.embedding(ids_BT.t()), masks.embedding if masks else None)
+        last_states = []
+        for index, layer in enumerate(self.layers):
+            if masks and index > 0:
+                x_TBF = _mask(x_TBF, masks.between_layers[index - 1])
+            dropped = masks.recurrent_weights[index] if masks else None
+            x_TBF, last_state = layer(x_TBF, LSTMState(state.hidden[index], state.cell[index]), dropped)
+            last_states.append(last_state)
+        if masks and self.shape.feed_forward_size:
+            x_TBF = _mask(x_TBF, masks.between_layers[-1])
+        x_STBF = _mask(self.feed_forward(x_TBF)[None], masks.output if masks else None)
+        logits_STBV = self.head(x_STBF)
+        hidden, cell = zip(*last_states, strict=True)
+        return logits_STBV.transpose(1, 2).flatten(0, 1), LSTMState(torch.stack(hidden), torch.stack(cell))
+
+    def zero_state(self, num_rows: int) -> LSTMState:
+        """The state (L, B, H) before anything was read, on the model's device and in its dtype."""
+        zeros_LBH = self.head.weight.new_zeros((self.shape.num_layers, num_rows, self.shape.hidden_size))
+        return LSTMState(zeros_LBH, zeros_LBH)
+
+    def num_parameters(self) -> int:
+        """Trained numbers (nn.LSTM's unused second bias is not one)."""
+        return sum(weight.numel() for weight in self.parameters() if weight.requires_grad)
+
+
+def _mask(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else x * mask

@@ -1,0 +1,91 @@
+"""Dropout masks, drawn outside the model: randomness is an argument.
+
+Masks are drawn for the *global* batch from an explicit generator and then cut to a process's rows, so they do not
+depend on the number of processes. Values are 0 or 1/(1-rate) ("inverted dropout", Srivastava et al. 2014).
+Shapes: T time steps, B rows, F features, S dropped copies of the output; a locked mask has T = 1 and serves every step.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from charlstm.model.gates import num_stacked_rows
+
+
+class DropoutRates(NamedTuple):
+    """The probability of a zero by place: `recurrent_weights` are hidden to hidden, `output` is before the head.
+
+    A feed-forward block is a layer: `between_layers` is also between it and the LSTM.
+    """
+
+    embedding: float
+    recurrent_weights: float
+    between_layers: float
+    output: float
+
+
+class DropoutMasks(NamedTuple):
+    """One optional mask (1 or T, B, F) for each place, (S, 1 or T, B, F) for `output`; None leaves values as they are.
+
+    With S > 1 the head sees S differently dropped copies of the same features, and the loss is their mean
+    ("multi-sample dropout", Inoue 2019): less noise in the gradient, so that more dropout can be borne.
+    Those of `recurrent_weights` are (4 H, H), one a layer, the gates in the order of `gates.GATES`, and the same for
+    all rows: DropConnect (Wan et al. 2013), for an LSTM in Merity et al. 2018.
+    """
+
+    embedding: Tensor | None
+    recurrent_weights: tuple[Tensor | None, ...]
+    between_layers: tuple[Tensor | None, ...]
+    output: Tensor | None
+
+    def rows(self, rows: slice) -> "DropoutMasks":
+        """The same for some of the rows."""
+
+        def cut(mask: Tensor | None) -> Tensor | None:
+            return None if mask is None else mask[..., rows, :]
+
+        return self._replace(
+            embedding=cut(self.embedding),
+            between_layers=tuple(map(cut, self.between_layers)),
+            output=cut(self.output),
+        )
+
+
+def draw_masks(
+    generator: torch.Generator,
+    rates: DropoutRates,
+    *,
+    num_steps: int,
+    batch_size: int,
+    rows: slice,
+    num_output_samples: int,
+    embedding_size: int,
+    hidden_size: int,
+    num_layers: int,
+    has_feed_forward: bool,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> DropoutMasks:
+    """Masks for `rows` of a global batch of `batch_size`.
+
+    Locked (variational) dropout, one mask for the whole sequence, is `num_steps=1` (Gal & Ghahramani 2016).
+    `generator` is a CPU generator; with the same one, any division into rows gives the same global mask.
+    """
+
+    def draw(rate: float, *shape: int, cut: slice = rows) -> Tensor | None:
+        if rate == 0:
+            return None
+        keep = torch.rand(shape, generator=generator)[..., cut, :] >= rate
+        return keep.to(device, dtype) / (1 - rate)
+
+    def draw_weights() -> Tensor | None:
+        return draw(rates.recurrent_weights, num_stacked_rows(hidden_size), hidden_size, cut=slice(None))
+
+    hidden = (num_steps, batch_size, hidden_size)
+    return DropoutMasks(
+        embedding=draw(rates.embedding, num_steps, batch_size, embedding_size),
+        recurrent_weights=tuple(draw_weights() for _ in range(num_layers)),
+        between_layers=tuple(draw(rates.between_layers, *hidden) for _ in range(num_layers - 1 + has_feed_forward)),
+        output=draw(rates.output, num_output_samples, *hidden),
+    )

@@ -1,0 +1,147 @@
+"""Two ways to run one LSTM layer along a sequence: the gates one by one, or `nn.LSTM`. One weight layout.
+
+The layout is the gates': `state_dict()` of either layer has the same names and shapes, so either loads the other's.
+Shapes: T time steps, B rows, I input features, H hidden units.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from charlstm.model.gates import GATES, LSTMCell, LSTMState
+
+
+class StackedWeights(NamedTuple):
+    """A layer's weights, those of all gates stacked in the order of `GATES`: (4 H, I), (4 H, H) and (4 H)."""
+
+    from_input: Tensor
+    from_hidden: Tensor
+    bias: Tensor
+
+
+def gate_weight_names(part: str) -> list[str]:
+    """The names that one part (`from_input.weight`, ...) of all gates has in a layer, in the order of `GATES`."""
+    return [f"cell.{gate}.{part}" for gate in GATES]
+
+
+class GatesLayer(nn.Module):
+    """The readable layer: the cell of `gates.py`, one time step after the other."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.cell = LSTMCell(input_size, hidden_size)
+
+    def forward(
+        self, x_TBI: Tensor, state: LSTMState, recurrent_mask: Tensor | None = None
+    ) -> tuple[Tensor, LSTMState]:
+        """Hidden states (T, B, H) of all steps, and the state after the last one.
+
+        `recurrent_mask` (4 H, H) is multiplied into the hidden-to-hidden weights, gates in the order of `GATES`.
+        """
+        dropped = {}
+        if recurrent_mask is not None:
+            names = gate_weight_names("from_hidden.weight")
+            parts = zip(names, recurrent_mask.chunk(len(GATES)), strict=True)
+            dropped = {name.removeprefix("cell."): self.get_parameter(name) * mask for name, mask in parts}
+        hidden_states = []
+        for x_BI in x_TBI:
+            state = functional_call(self.cell, dropped, (x_BI, state)) if dropped else self.cell(x_BI, state)
+            hidden_states.append(state.hidden)
+        return torch.stack(hidden_states), state
+
+    def stacked_weights(self) -> StackedWeights:
+        """The weights of all gates, as copies."""
+        gates = self.cell.gates()
+        return StackedWeights(
+            torch.cat([gate.from_input.weight for gate in gates]),
+            torch.cat([gate.from_hidden.weight for gate in gates]),
+            torch.cat([gate.from_input.bias for gate in gates]),
+        )
+
+
+class FusedLayer(nn.Module):
+    """The fast layer: one `nn.LSTM`, the same function of the same weights.
+
+    `nn.LSTM` adds two biases where the equations have one. The second stays zero and is not trained: with both, an
+    optimizer with per-weight steps (Adam) would move the sum twice as fast as the gates' single bias.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(input_size, hidden_size)
+        self.lstm.get_parameter("bias_hh_l0").requires_grad_(False).zero_()
+        self.register_state_dict_post_hook(_split_into_gates)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_join_gates)  # type: ignore[no-untyped-call]
+
+    def forward(
+        self, x_TBI: Tensor, state: LSTMState, recurrent_mask: Tensor | None = None
+    ) -> tuple[Tensor, LSTMState]:
+        """Hidden states (T, B, H) of all steps, and the state after the last one.
+
+        `recurrent_mask` (4 H, H) is multiplied into the hidden-to-hidden weights, gates in the order of `GATES`.
+        """
+        start = (state.hidden[None], state.cell[None])
+        is_autocast = torch.is_autocast_enabled(x_TBI.device.type)
+        if is_autocast or recurrent_mask is not None:
+            dtype = torch.get_autocast_dtype(x_TBI.device.type) if is_autocast else x_TBI.dtype
+            hidden_TBH, hidden_1BH, cell_1BH = self._with_other_weights(x_TBI, start, recurrent_mask, dtype)
+        else:
+            hidden_TBH, (hidden_1BH, cell_1BH) = self.lstm(x_TBI, start)
+        return hidden_TBH, LSTMState(hidden_1BH[0], cell_1BH[0])
+
+    def stacked_weights(self) -> StackedWeights:
+        """The weights of all gates."""
+        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0")
+        return StackedWeights(*(self.lstm.get_parameter(name) for name in names))
+
+    def _with_other_weights(
+        self, x_TBI: Tensor, start: tuple[Tensor, Tensor], recurrent_mask: Tensor | None, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What `nn.LSTM` calls, with weights that are masked, or in another dtype.
+
+        Autocast runs cuDNN's LSTM in fp16 whatever dtype it was told, so the casts are made by hand.
+        """
+        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        weights: list[Tensor] = [self.lstm.get_parameter(name) for name in names]
+        if recurrent_mask is not None:
+            weights[1] = weights[1] * recurrent_mask
+        with torch.autocast(x_TBI.device.type, enabled=False):
+            return torch.lstm(
+                x_TBI.to(dtype),
+                [one.to(dtype) for one in start],
+                [weight.to(dtype) for weight in weights],
+                has_biases=True,
+                num_layers=1,
+                dropout=0.0,
+                train=self.training,
+                bidirectional=False,
+                batch_first=False,
+            )
+
+
+def _split_into_gates(layer: nn.Module, weights: dict[str, Tensor], prefix: str, _: Mapping[str, Any]) -> None:
+    """After `state_dict()`: nn.LSTM's stacked weights become the gates' names."""
+    del weights[f"{prefix}lstm.bias_hh_l0"]
+    stacked = {
+        "from_input.weight": weights.pop(f"{prefix}lstm.weight_ih_l0"),
+        "from_input.bias": weights.pop(f"{prefix}lstm.bias_ih_l0"),
+        "from_hidden.weight": weights.pop(f"{prefix}lstm.weight_hh_l0"),
+    }
+    for name, rows in stacked.items():
+        for gate_name, part in zip(gate_weight_names(name), rows.chunk(len(GATES)), strict=True):
+            weights[f"{prefix}{gate_name}"] = part
+
+
+def _join_gates(layer: nn.Module, weights: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Before `load_state_dict()`: the gates' names become nn.LSTM's stacked weights."""
+
+    def stack(name: str) -> Tensor:
+        return torch.cat([weights.pop(f"{prefix}{gate_name}") for gate_name in gate_weight_names(name)])
+
+    weights[f"{prefix}lstm.weight_ih_l0"] = stack("from_input.weight")
+    weights[f"{prefix}lstm.weight_hh_l0"] = stack("from_hidden.weight")
+    weights[f"{prefix}lstm.bias_ih_l0"] = stack("from_input.bias")
+    weights[f"{prefix}lstm.bias_hh_l0"] = torch.zeros_like(weights[f"{prefix}lstm.bias_ih_l0"])

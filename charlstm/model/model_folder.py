@@ -1,0 +1,111 @@
+"""The model folder: `model.safetensors`, `config.json`, `vocab.json`. Whole or absent, verified when read, no pickles.
+
+`config.json` holds the model's sizes and the SHA-256 of the two other files, so a cut, damaged or mixed-up folder is
+noticed before a weight is used.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from charlstm.errors import ModelFolderError
+from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
+from charlstm.storage.files import atomic_folder, sha256
+from charlstm.text.vocabulary import Vocab
+
+WEIGHTS, CONFIG, VOCAB = "model.safetensors", "config.json", "vocab.json"
+
+
+class TrainedModel(NamedTuple):
+    """A model in evaluation mode, its vocabulary, and the SHA-256 of its weights file: its name everywhere."""
+
+    model: CharLSTM
+    vocab: Vocab
+    sha256: str
+
+
+def save_model(folder: Path, weights: dict[str, Tensor], shape: ModelShape, vocab: Vocab) -> None:
+    """Write the folder; weights in fp32 under the gates' names (see `layers.py`)."""
+    with atomic_folder(folder) as temporary:
+        on_disk = {name: weight.detach().to("cpu", torch.float32).contiguous() for name, weight in weights.items()}
+        (temporary / WEIGHTS).write_bytes(save(on_disk))  # safetensors' own error for a full disk is no OSError
+        vocab.save(temporary / VOCAB)
+        hashes = {name: sha256(temporary / name) for name in (WEIGHTS, VOCAB)}
+        # A size that models had not always is written only where it is used: others keep their bytes.
+        sizes = {name: size for name, size in shape._asdict().items() if size != shape._field_defaults.get(name)}
+        config = {**sizes, "sha256": hashes}
+        (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
+    """The model in `folder`, in fp32 on the CPU.
+
+    Raises:
+        ModelFolderError: a file is missing or damaged, files of different models are mixed, or weights do not have
+            the names, shapes and dtypes that `config.json` asks for.
+    """
+    shape, hashes = _read_config(folder / CONFIG)
+    for name in (WEIGHTS, VOCAB):
+        _check_hash(folder / name, hashes[name])
+    vocab = Vocab.load(folder / VOCAB)
+    if len(vocab) != shape.vocab_size:
+        raise ModelFolderError(
+            f"{folder}: the vocabulary has {len(vocab)} characters, the model {shape.vocab_size}; "
+            f"{VOCAB} and {CONFIG} belong to different models"
+        )
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise ModelFolderError(f"{folder / WEIGHTS}: not a whole safetensors file ({error})") from None
+    with torch.device("meta"):
+        model = CharLSTM(shape, implementation)
+    _check_weights(folder / WEIGHTS, weights, model.state_dict())
+    model.load_state_dict(weights, assign=True)
+    return TrainedModel(model.requires_grad_(False).eval(), vocab, hashes[WEIGHTS])
+
+
+def _read_config(path: Path) -> tuple[ModelShape, dict[str, str]]:
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        shape = ModelShape(**{name: config[name] for name in ModelShape._fields if name in config})
+        hashes = {name: str(config["sha256"][name]) for name in (WEIGHTS, VOCAB)}
+        is_count = all(type(size) is int and size >= 0 for size in shape)
+        if not is_count or 0 in shape._replace(embedding_size=1, feed_forward_size=1):
+            raise ValueError
+    except OSError as error:
+        raise ModelFolderError(
+            f"{path}: cannot read the model: {error.strerror}; `dvc repro train` makes one"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise ModelFolderError(f"{path}: expected the sizes and hashes of a model; the file is damaged") from None
+    return shape, hashes
+
+
+def _check_hash(path: Path, expected: str) -> None:
+    try:
+        found = sha256(path)
+    except OSError as error:
+        raise ModelFolderError(f"{path}: cannot read the model: {error.strerror}") from None
+    if found != expected:
+        raise ModelFolderError(
+            f"{path}: damaged, or of another model: expected SHA-256 {expected}, found {found}; "
+            f"`dvc checkout` or `dvc repro train` restores it"
+        )
+
+
+def _check_weights(path: Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    def describe(weights: dict[str, Tensor], name: str) -> str:
+        if name not in weights:
+            return "nothing"
+        return f"{str(weights[name].dtype).removeprefix('torch.')} {tuple(weights[name].shape)}"
+
+    names = sorted(found.keys() | expected.keys())
+    pairs = [(name, describe(expected, name), describe(found, name)) for name in names]
+    wrong = [f"{name}: expected {want}, found {have}" for name, want, have in pairs if want != have]
+    if wrong:
+        raise ModelFolderError(f"{path}: does not fit {CONFIG}: {'; '.join(wrong[:5])}")

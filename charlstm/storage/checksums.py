@@ -1,0 +1,60 @@
+"""Checksums beside the data, in the format of `sha256sum`: what a stage wrote is what the next one reads.
+
+A file that was cut, flipped a bit on its way to another machine, or belongs to another run is refused before it can
+make a wrong number.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from charlstm.errors import ChecksumError
+from charlstm.storage.files import sha256, write_text
+
+SUMS = "SHA256SUMS"  # the checksums of a folder
+
+
+def sums_of(file: Path) -> Path:
+    """The checksum file of a single file."""
+    return file.with_name(f"{file.name}.sha256")
+
+
+def write_sums(sums: Path, names: Iterable[str]) -> None:
+    """Write the checksums of files beside `sums`; `sha256sum --check` reads them too."""
+    write_text(sums, "".join(f"{sha256(sums.parent / name)}  {name}\n" for name in names))
+
+
+def read_sums(sums: Path) -> dict[str, str]:
+    """The SHA-256 of each file that `sums` names.
+
+    Raises:
+        ChecksumError: `sums` is missing or damaged.
+    """
+    try:
+        lines = [line.split("  ", 1) for line in sums.read_text(encoding="utf-8").splitlines()]
+        return {name: digest for digest, name in lines}
+    except OSError as error:
+        raise ChecksumError(
+            f"{sums}: cannot read the checksums: {error.strerror}; `dvc repro` writes them with the data"
+        ) from None
+    except ValueError:
+        raise ChecksumError(f"{sums}: expected a SHA-256, two spaces and a name in each line: it is damaged") from None
+
+
+def verify(sums: Path, names: Iterable[str]) -> None:
+    """Compare files beside `sums` with it. A file that cannot be read is left to its reader's own message.
+
+    Raises:
+        ChecksumError: `sums` is missing or damaged, or a file is not the one that it names.
+    """
+    expected = read_sums(sums)
+    for name in names:
+        want = expected.get(name, "of no such file")
+        try:
+            found = sha256(sums.parent / name)
+        except OSError:
+            continue
+        if found != want:
+            raise ChecksumError(
+                f"{sums.parent / name}: damaged, or of another run: {sums.name} expects SHA-256 {want}, found {found}; "
+                f"`dvc repro` makes it anew"
+            )

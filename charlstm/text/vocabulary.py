@@ -1,0 +1,138 @@
+"""Characters <-> ids. The vocabulary is the training part's characters, sorted by code point."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.errors import EncodedError, VocabularyError
+from charlstm.storage.files import write_bytes, write_text
+
+UNSEEN = "\N{REPLACEMENT CHARACTER}"  # stands for every character that training never saw
+MAX_CODE_POINT = 0x10FFFF
+Ids = NDArray[np.unsignedinteger]
+
+
+class Vocab:
+    """An ordered set of characters; a character's id is its index."""
+
+    def __init__(self, characters: str) -> None:
+        self.characters = characters
+        self._code_points = _code_points(characters)
+        self.dtype = np.min_scalar_type(max(0, len(characters) - 1))
+
+    @classmethod
+    def of(cls, text: str) -> "Vocab":
+        """The characters of `text`, sorted by code point."""
+        return cls("".join(sorted(set(text))))
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocab) and self.characters == other.characters
+
+    __hash__ = None  # type: ignore[assignment]  # a set of vocabularies has no use here
+
+    def unknown(self, text: str) -> Counter[str]:
+        """The characters of `text` that this vocabulary lacks, with their counts."""
+        known = set(self.characters)
+        return Counter(character for character in text if character not in known)
+
+    def encode(self, text: str) -> Ids:
+        """Ids (N,) in the smallest unsigned dtype.
+
+        Raises:
+            VocabularyError: a character is unknown; names all of them.
+        """
+        if unknown := self.unknown(text):
+            raise VocabularyError(f"the vocabulary of {len(self)} characters lacks {describe(unknown)}")
+        id_of = np.zeros(MAX_CODE_POINT + 1, self.dtype)
+        id_of[self._code_points] = np.arange(len(self))
+        return id_of[_code_points(text)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`."""
+        return "".join(self.characters[index] for index in ids)
+
+    def save(self, path: Path) -> None:
+        """Write the characters as a JSON list: the id is the index."""
+        write_text(path, json.dumps({"characters": list(self.characters)}, ensure_ascii=True, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocab":
+        """Read what `save` wrote.
+
+        Raises:
+            VocabularyError: missing, not JSON, or not a list of distinct single characters.
+        """
+        try:
+            characters = json.loads(path.read_text(encoding="utf-8"))["characters"]
+            distinct = set(characters)
+            if not characters or len(distinct) < len(characters) or any(len(one) != 1 for one in characters):
+                raise ValueError
+            return cls("".join(characters))
+        except OSError as error:
+            raise VocabularyError(f"{path}: cannot read the vocabulary: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError):
+            raise VocabularyError(
+                f'{path}: expected {{"characters": [...]}} with distinct single characters; '
+                f"the file is damaged, `dvc repro --force encode` makes it anew"
+            ) from None
+
+
+def replace_unseen(train: str, val: str) -> tuple[str, str, Counter[str]]:
+    """The vocabulary's text, the validation text, and what was replaced.
+
+    Characters of `val` that `train` lacks become U+FFFD, which joins the vocabulary only if there are any. They
+    are scored like every other character: a model that never saw them pays for it.
+    """
+    unseen = Vocab.of(train).unknown(val)
+    if not unseen:
+        return train, val, unseen
+    return train + UNSEEN, val.translate({ord(character): UNSEEN for character in unseen}), unseen
+
+
+def describe(characters: Counter[str]) -> str:
+    """The commonest of `characters` with code points and counts, for a message."""
+    named = [f"{one!r} (U+{ord(one):04X}, {count} times)" for one, count in characters.most_common(5)]
+    rest = len(characters) - len(named)
+    return ", ".join(named) + (f" and {rest} more" if rest else "")
+
+
+def save_ids(path: Path, ids: Ids) -> None:
+    """Write ids as `.npy`."""
+    content = io.BytesIO()  # numpy's own error for a full disk does not say so
+    np.save(content, ids, allow_pickle=False)
+    write_bytes(path, content.getvalue())
+
+
+def load_ids(path: Path, vocab_size: int) -> Ids:
+    """Ids (N,) of unsigned dtype, memory-mapped.
+
+    Raises:
+        EncodedError: missing, not a `.npy` of ids, or an id that is not below `vocab_size`.
+    """
+    try:
+        ids = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise EncodedError(f"{path}: cannot read encoded text: {error.strerror or error}") from None
+    except (ValueError, EOFError):
+        raise EncodedError(f"{path}: expected a .npy array of ids, found something else or a cut file") from None
+    if not isinstance(ids, np.ndarray) or ids.ndim != 1 or ids.dtype.kind != "u" or len(ids) < 2:
+        raise EncodedError(f"{path}: expected at least 2 unsigned ids in one dimension, found {_kind(ids)}")
+    if (largest := int(ids.max())) >= vocab_size:
+        raise EncodedError(f"{path}: id {largest} does not fit the vocabulary of {vocab_size} characters")
+    return ids
+
+
+def _kind(ids: object) -> str:
+    return f"{ids.dtype} of shape {ids.shape}" if isinstance(ids, np.ndarray) else type(ids).__name__
+
+
+def _code_points(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le"), np.uint32)

@@ -1,0 +1,1 @@
+"""What shows a result and changes none: MLflow runs, plots."""

@@ -1,0 +1,158 @@
+"""From ids to batches, as pure functions of (seed, epoch, step), whatever the number of processes.
+
+`StreamBatches` reads the text as `batch_size` contiguous streams, left to right, state carried from step to step.
+`WindowBatches` reads overlapping windows, in random order from zero states or sliding along the text.
+A process is given by `rank` and `world_size` as ints and holds its share of each global batch's rows.
+Shapes: B rows of this process, T time steps.
+"""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charlstm.errors import TrainingError
+from charlstm.model.loss import IGNORE
+from charlstm.seeds import numpy_generator
+from charlstm.text.vocabulary import Ids
+
+
+class Batch(NamedTuple):
+    """Characters to read and the ones to guess, both (B, T) int64; targets may be IGNORE."""
+
+    inputs_BT: Tensor
+    targets_BT: Tensor
+
+
+class Batches(Protocol):
+    """What training needs of a batch source."""
+
+    carries_state: bool
+    steps_per_epoch: int
+    chars_per_epoch: int
+    rows: slice
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """This process's rows of one global batch; `step` counts from 0 in each epoch."""
+
+    def num_chars(self, step: int) -> int:
+        """Scored characters of the global batch at `step`."""
+
+
+def rows_of(rank: int, world_size: int, batch_size: int) -> slice:
+    """The rows of a global batch that a process holds: contiguous, sizes differ by at most one.
+
+    Raises:
+        TrainingError: there are more processes than rows.
+    """
+    if world_size > batch_size:
+        raise TrainingError(
+            f"train.batch_size is {batch_size} rows over all processes, but {world_size} processes were started; "
+            f"start at most {batch_size} or raise train.batch_size"
+        )
+    return slice(batch_size * rank // world_size, batch_size * (rank + 1) // world_size)
+
+
+class StreamBatches:
+    """`batch_size` contiguous streams. Each epoch scores each (character, next character) pair exactly once.
+
+    The pairs form a ring, turned by a random offset each epoch and cut into `batch_size` streams whose lengths
+    differ by at most one pair; the last step of an epoch is as short as what is left.
+    """
+
+    carries_state = True
+
+    def __init__(
+        self, ids: Ids, *, batch_size: int, context_len: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.rows = rows_of(rank, world_size, batch_size)
+        self._ids, self._context_len, self._seed = ids, context_len, seed
+        self._num_pairs = self.chars_per_epoch = len(ids) - 1
+        if self._num_pairs < batch_size * context_len:
+            raise TrainingError(
+                f"the training part has {len(ids)} characters, too few for one step of train.batch_size "
+                f"{batch_size} x train.context_len {context_len} = {batch_size * context_len}; "
+                f"{_what_fits(self._num_pairs, batch_size, context_len)}"
+            )
+        starts = self._num_pairs * np.arange(batch_size + 1) // batch_size
+        self._starts, self._lengths = starts[:-1], np.diff(starts)
+        self.steps_per_epoch = -(-int(self._lengths.max()) // context_len)
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """Columns [step * T, (step + 1) * T) of this process's streams."""
+        offset = numpy_generator(self._seed, "stream offset", epoch).integers(self._num_pairs)
+        columns = self._columns(step)
+        positions = (offset + self._starts[self.rows, None] + columns) % self._num_pairs
+        targets = self._ids[positions + 1].astype(np.int64)
+        targets[columns >= self._lengths[self.rows, None]] = IGNORE
+        return Batch(torch.from_numpy(self._ids[positions].astype(np.int64)), torch.from_numpy(targets))
+
+    def num_chars(self, step: int) -> int:
+        """Scored characters of all streams at `step`."""
+        return int((self._columns(step) < self._lengths[:, None]).sum())
+
+    def _columns(self, step: int) -> np.ndarray:
+        start = step * self._context_len
+        return np.arange(start, min(start + self._context_len, self._lengths.max()))
+
+
+class WindowBatches:
+    """Windows of `context_len` at every `stride` characters, each once per epoch, in random order, zero state each.
+
+    Or sliding, as in the original: in the order of the text. Each row takes up the state of the same row in the batch
+    before, though that state was left at another place in the text.
+    The last global batch of an epoch is filled up with rows that are not scored.
+    """
+
+    def __init__(
+        self,
+        ids: Ids,
+        *,
+        batch_size: int,
+        context_len: int,
+        stride: int,
+        seed: int,
+        is_sliding: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.carries_state = is_sliding
+        self.rows = rows_of(rank, world_size, batch_size)
+        self._ids, self._context_len, self._seed, self._batch_size = ids, context_len, seed, batch_size
+        self._starts = np.arange(0, len(ids) - context_len, stride)
+        if len(self._starts) < batch_size:
+            raise TrainingError(
+                f"the training part has {len(ids)} characters: {len(self._starts)} windows of train.context_len "
+                f"{context_len}, too few for a train.batch_size of {batch_size}; "
+                f"lower one of them or train.window_stride ({stride})"
+            )
+        self.steps_per_epoch = -(-len(self._starts) // batch_size)
+        self.chars_per_epoch = len(self._starts) * context_len
+        self._epoch, self._order = -1, self._starts
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """This process's rows of the `step`-th `batch_size` windows of the epoch's order."""
+        if epoch != self._epoch and not self.carries_state:
+            self._epoch, self._order = (
+                epoch,
+                numpy_generator(self._seed, "window order", epoch).permutation(self._starts),
+            )
+        order = self._order[step * self._batch_size : (step + 1) * self._batch_size]
+        starts = np.zeros(self._batch_size, order.dtype)
+        starts[: len(order)] = order
+        positions = starts[self.rows, None] + np.arange(self._context_len)
+        targets = self._ids[positions + 1].astype(np.int64)
+        targets[np.arange(self._batch_size)[self.rows] >= len(order)] = IGNORE
+        return Batch(torch.from_numpy(self._ids[positions].astype(np.int64)), torch.from_numpy(targets))
+
+    def num_chars(self, step: int) -> int:
+        """Scored characters of the global batch at `step`."""
+        num_rows = min(self._batch_size, len(self._starts) - step * self._batch_size)
+        return num_rows * self._context_len
+
+
+def _what_fits(num_pairs: int, batch_size: int, context_len: int) -> str:
+    options = {"batch_size": num_pairs // context_len, "context_len": num_pairs // batch_size}
+    fitting = [f"a {name} of {value}" for name, value in options.items() if value > 0]
+    return f"{' or '.join(fitting)} would fit" if fitting else "take a longer text, or lower both"

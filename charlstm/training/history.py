@@ -1,0 +1,118 @@
+"""Tables: losses by step and epoch, generated texts; as records, pandas frames and CSV files."""
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from charlstm.errors import HistoryError
+from charlstm.model.model_folder import WEIGHTS
+from charlstm.storage.checksums import SUMS, verify, write_sums
+from charlstm.storage.files import atomic_file
+
+EPOCHS, STEPS, TEXTS = "history.csv", "steps.csv", "texts.csv"
+TEXT_COLUMNS = ("prompt", "text")
+
+
+class StepRow(NamedTuple):
+    """One optimizer update, or the mean over `log_every_steps` of them that end with it."""
+
+    step: int
+    epoch: int
+    train_nats_per_char: float
+    learning_rate: float
+    gradient_norm: float
+
+
+class EpochRow(NamedTuple):
+    """One epoch: mean training loss on the way, validation loss at its end."""
+
+    epoch: int
+    step: int
+    train_nats_per_char: float
+    val_nats_per_char: float
+
+
+class TextRow(NamedTuple):
+    """What the model wrote after an epoch."""
+
+    epoch: int
+    prompt: str
+    text: str
+
+
+class Tables(NamedTuple):
+    """All of a training, as frames: a row an epoch, a row every few steps, a row a text."""
+
+    epochs: pd.DataFrame
+    steps: pd.DataFrame
+    texts: pd.DataFrame
+
+
+def table(rows: Sequence[NamedTuple], columns: tuple[str, ...]) -> pd.DataFrame:
+    """A frame with a row per record."""
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a frame; floats with all digits that tell them apart, and texts in quotes: they may hold line breaks."""
+    has_texts = len(frame.select_dtypes(exclude="number").columns) > 0
+    with atomic_file(path) as temporary:
+        frame.to_csv(
+            temporary,
+            index=False,
+            lineterminator="\n",
+            quoting=csv.QUOTE_NONNUMERIC if has_texts else csv.QUOTE_MINIMAL,
+        )
+
+
+def read_csv(path: Path, columns: tuple[str, ...], *, may_be_empty: bool = False) -> pd.DataFrame:
+    """Read what `write_csv` wrote; `may_be_empty`: it may have no row.
+
+    Raises:
+        HistoryError: missing, not a table, without one of `columns` or without a row where one is due, or with an empty
+            cell.
+    """
+    texts = dict.fromkeys(TEXT_COLUMNS, str)  # "007" is no number
+    try:
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=texts)
+    except OSError as error:
+        raise HistoryError(f"{path}: cannot read the table: {error.strerror}") from None
+    except ValueError as error:
+        raise HistoryError(f"{path}: not a CSV table ({' '.join(str(error).split())})") from None
+    if missing := [column for column in columns if column not in frame.columns]:
+        raise HistoryError(f"{path}: expected the columns {', '.join(columns)}; missing: {', '.join(missing)}")
+    if (frame.empty and not may_be_empty) or frame[list(columns)].isna().any(axis=None):
+        num_rows = "every row" if may_be_empty else "at least one row"
+        raise HistoryError(f"{path}: expected a value in every cell of {num_rows}; the file is damaged")
+    return frame
+
+
+def write_tables(folder: Path, tables: Tables, model: Path) -> None:
+    """Write the tables of the training that made the `model` folder, and checksums that tie them to its weights."""
+    for name, frame in zip((EPOCHS, STEPS, TEXTS), tables, strict=True):
+        write_csv(folder / name, frame)
+    write_sums(folder / SUMS, _summed(folder, model))
+
+
+def read_tables(folder: Path, model: Path) -> Tables:
+    """Read what `write_tables` wrote. The texts are only shown: where they are missing, the table is empty.
+
+    Raises:
+        ChecksumError: a table is damaged, or the model is of another training.
+        HistoryError: a table is missing.
+    """
+    verify(folder / SUMS, _summed(folder, model))
+    texts = folder / TEXTS
+    return Tables(
+        read_csv(folder / EPOCHS, EpochRow._fields),
+        read_csv(folder / STEPS, StepRow._fields),
+        read_csv(texts, TextRow._fields, may_be_empty=True) if texts.exists() else table([], TextRow._fields),
+    )
+
+
+def _summed(folder: Path, model: Path) -> list[str]:
+    return [EPOCHS, STEPS, TEXTS, os.path.relpath(model / WEIGHTS, folder)]

@@ -1,0 +1,190 @@
+"""What is trained, and what one step does to it: weights, their average, the optimizer, the carried state.
+
+What a step computes depends on (seed, epoch, step) alone: the global batch, the dropout masks and the learning rate
+are the same for 1 process and for N; each takes its rows of them.
+
+Gradients are sums over characters divided by a full batch's count, so each character weighs the same, also in an
+epoch's last, shorter step, and however the rows are shared out.
+Shapes: B rows of this process, T time steps, V vocabulary.
+"""
+
+import logging
+import math
+from contextlib import nullcontext
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from charlstm.errors import TrainingError
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
+from charlstm.model.gates import LSTMState
+from charlstm.model.loss import summed_nats
+from charlstm.optimization.average import moving_average
+from charlstm.optimization.schedule import learning_rate
+from charlstm.params import ModelParams, TrainParams
+from charlstm.seeds import torch_generator
+from charlstm.text.vocabulary import Ids
+from charlstm.training.learner_parts import batches_of, fresh_model, num_steps_of, optimizers_of, shape_of
+from charlstm.training.meter import ADVICE, describe_nonfinite
+from charlstm.training.processes import Processes
+
+log = logging.getLogger(__name__)
+
+MAX_SKIPPED_STEPS = 10  # in a row
+
+
+class Step(NamedTuple):
+    """What a step came to: scalars that may still lie on the device."""
+
+    rate: float
+    nats: Tensor  # summed over this process's rows
+    gradient_norm: Tensor  # of the global gradient, before clipping
+
+
+class Learner:
+    """One process's part of the training."""
+
+    def __init__(
+        self, train_ids: Ids, vocab_size: int, model: ModelParams, params: TrainParams, processes: Processes
+    ) -> None:
+        self.params, self.processes = params, processes
+        self.batches = batches_of(train_ids, params, rank=processes.rank, world_size=processes.world_size)
+        self.num_steps = num_steps_of(self.batches, params)
+        self.num_rows = self.batches.rows.stop - self.batches.rows.start
+        self.shape = shape_of(vocab_size, model)
+        self.dtype = torch.float64 if params.precision == "fp64" else torch.float32
+        self.model = fresh_model(self.shape, model, params.seed).to(processes.device, self.dtype)
+        self.average = moving_average(self.model, params.ema_decay)
+        optimizers = optimizers_of(self.model, params, torch.bfloat16 if processes.is_bf16 else self.dtype)
+        self.distributed, self.optimizers = processes.distribute(self.model, optimizers)
+        self.num_skipped = 0
+        self.start_epoch()
+        self._warm_up()
+
+    @property
+    def precision(self) -> str:
+        """What its matrices are multiplied in."""
+        return "bf16" if self.processes.is_bf16 else str(self.dtype).removeprefix("torch.")
+
+    @property
+    def averaged(self) -> CharLSTM:
+        """The model with the averaged weights, which is what is evaluated and kept."""
+        return cast(CharLSTM, self.average.module)
+
+    def start_epoch(self) -> None:
+        """Forget what was read: an epoch begins with a zero state."""
+        self.state = self.model.zero_state(self.num_rows)
+
+    def take_step(self, step: int, epoch: int, index: int) -> Step | None:
+        """Optimizer update number `step`, from 0, on batch `index` of the epoch; None if it was skipped.
+
+        Raises:
+            TrainingError: too many steps in a row had to be skipped.
+        """
+        batch = self.batches.batch(epoch, index)
+        inputs_BT, targets_BT = (ids.to(self.processes.device, non_blocking=True) for ids in batch)
+        rate = self.set_learning_rate(step)
+        nats = self.add_gradients(step, inputs_BT, targets_BT)
+        limit = self.params.gradient_clip_norm if self.params.gradient_clip_norm is not None else math.inf
+        taken = Step(rate, nats, self.processes.clip_gradients(self.model, limit))
+        if is_skipped := self.params.on_nonfinite == "skip" and not math.isfinite(taken.gradient_norm):
+            self.skip_step(step, taken)
+        else:
+            self.num_skipped = 0
+            for optimizer in self.optimizers:
+                optimizer.step()
+            self.average.update_parameters(self.model)
+        self.model.zero_grad()
+        return None if is_skipped else taken
+
+    def add_gradients(self, step: int, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        """Forward and backward, `micro_batch_size` rows at a time; this process's summed loss in nats."""
+        # DDP averages over processes; the sum over all, divided once, is what is wanted.
+        scale = self.processes.world_size / (self.params.batch_size * self.params.context_len)
+        start, masks = self.start_state(step), self.masks(step, inputs_BT.shape[1])
+        size = self.params.micro_batch_size or self.num_rows
+        losses, ends = [], []
+        for first in range(0, self.num_rows, size):
+            rows = slice(first, min(first + size, self.num_rows))
+            is_last = rows.stop == self.num_rows
+            with nullcontext() if is_last else self.processes.no_sync(self.distributed):
+                logits_BTV, end = self.distributed(inputs_BT[rows], start.rows(rows), masks.rows(rows))
+                losses.append(summed_nats(logits_BTV, targets_BT[rows]))
+                self.processes.backward(losses[-1] * scale)
+            ends.append(end.detach())
+        self.state = LSTMState(*(torch.cat(parts, dim=1) for parts in zip(*ends, strict=True)))
+        return torch.stack(losses).detach().sum()
+
+    def skip_step(self, step: int, taken: Step) -> None:
+        """Leave the weights as they are and say so; every process comes here, since the gradient is everyone's."""
+        nats_N = self.processes.gather(taken.nats).tolist()
+        trouble = describe_nonfinite(step + 1, taken.rate, nats_N, float(taken.gradient_norm))
+        self.num_skipped += 1
+        if self.num_skipped > MAX_SKIPPED_STEPS:
+            raise TrainingError(f"{trouble}, after {MAX_SKIPPED_STEPS} skipped steps in a row; {ADVICE}")
+        if self.processes.is_main:
+            log.warning("%s; the step is skipped", trouble)
+        self.state = LSTMState(*(part.nan_to_num(0.0, 0.0, 0.0) for part in self.state))
+
+    def set_learning_rate(self, step: int) -> float:
+        """The schedule, for all optimizers; the rate of AdamW, which is the one that is recorded."""
+        fraction = learning_rate(
+            step,
+            peak=1.0,
+            warmup_steps=self.params.warmup_steps,
+            num_steps=self.num_steps,
+            final_fraction=self.params.final_learning_rate_fraction,
+        )
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = fraction * group["peak"]
+        return fraction * self.params.learning_rate
+
+    def start_state(self, step: int) -> LSTMState:
+        """The carried state, with some rows set to zero so that the model also learns to start from nothing.
+
+        Melis et al. 2018 do so in 1 % of the steps; the windowed protocols start from nothing much more often.
+        """
+        if not self.batches.carries_state:
+            return self.model.zero_state(self.num_rows)
+        if self.params.state_reset_probability == 0:
+            return self.state
+        draws = torch.rand(self.params.batch_size, generator=self._generator("state reset", step))
+        keep_B = (draws >= self.params.state_reset_probability)[self.batches.rows, None]
+        keep_B = keep_B.to(self.processes.device, self.dtype)
+        return LSTMState(self.state.hidden * keep_B, self.state.cell * keep_B)
+
+    def masks(self, step: int, num_time_steps: int) -> DropoutMasks:
+        """This process's rows of the step's dropout masks."""
+        dropout = self.params.dropout
+        return draw_masks(
+            self._generator("dropout", step),
+            DropoutRates(dropout.embedding, dropout.recurrent_weights, dropout.between_layers, dropout.output),
+            num_steps=1 if dropout.style == "locked" else num_time_steps,
+            batch_size=self.params.batch_size,
+            rows=self.batches.rows,
+            num_output_samples=dropout.output_samples,
+            embedding_size=self.shape.input_size,
+            hidden_size=self.shape.hidden_size,
+            num_layers=self.shape.num_layers,
+            has_feed_forward=self.shape.feed_forward_size > 0,
+            dtype=self.dtype,
+            device=self.processes.device,
+        )
+
+    def _generator(self, purpose: str, step: int) -> torch.Generator:
+        return torch_generator(self.params.seed, purpose, step)
+
+    def _warm_up(self) -> None:
+        """One pass that changes nothing, after which DDP has put the gradients in the order in which they come.
+
+        It does so after its first backward pass, and with three or more processes the order in which numbers are added
+        depends on their place. Training that starts anew must add like training that goes on.
+        """
+        if self.processes.world_size > 1:
+            ids_BT = torch.zeros((self.num_rows, self.params.context_len), dtype=torch.int64)
+            logits_BTV, _ = self.distributed(ids_BT.to(self.processes.device), self.state, None)
+            self.processes.backward(logits_BTV.sum() * 0.0)
+            self.model.zero_grad()

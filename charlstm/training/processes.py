@@ -1,0 +1,187 @@
+"""The processes that train together: who they are, and what they say to each other.
+
+The only module that knows Accelerate. With one process nothing is sent, and every answer is the process's own.
+All methods that exchange something are collective: every process calls them, in the same order.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from typing import cast
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import DDPCommunicationHookType, DistributedType, GradientAccumulationPlugin, broadcast
+from torch import Tensor, nn
+
+from charlstm.errors import Interrupted, TrainingError
+from charlstm.training.precision import multiplies_bf16
+
+HOOKS = {
+    "none": DDPCommunicationHookType.NO,
+    "bf16": DDPCommunicationHookType.BF16,
+    "fp16": DDPCommunicationHookType.FP16,
+    "powersgd": DDPCommunicationHookType.POWER_SGD,  # for measuring: it keeps a state that no checkpoint has
+}
+BUCKET_MIB = 25  # of gradients in one message: all of a model of 6.5 M weights
+
+
+class Processes:
+    """The processes and the device that the launcher decided on.
+
+    Args:
+        precision: `train.precision`; `auto` is bf16 where the hardware multiplies it natively, else fp32.
+        compression: how gradients travel, one of `HOOKS`.
+        timeout_seconds: how long a process waits for the others before it counts them as lost.
+
+    Raises:
+        Interrupted: the others did not come.
+        TrainingError: Accelerate is configured for something that would share out the weights, too, or `compression`
+            does not work on these devices.
+    """
+
+    def __init__(self, precision: str, *, compression: str = "none", timeout_seconds: float = 60.0) -> None:
+        mixed = "bf16" if precision == "bf16" or (precision == "auto" and multiplies_bf16()) else "no"
+        try:
+            self._accelerator = Accelerator(
+                mixed_precision=mixed,
+                # It joins the processes of torchrun on CPUs only if it is told that there is nothing else.
+                cpu=not torch.accelerator.is_available(),
+                # Where training runs is the machine's business; what it computes is not.
+                dynamo_backend="no",
+                gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+                kwargs_handlers=[
+                    InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_seconds)),
+                    DistributedDataParallelKwargs(
+                        bucket_cap_mb=BUCKET_MIB, gradient_as_bucket_view=True, comm_hook=HOOKS[compression]
+                    ),
+                ],
+            )
+        except RuntimeError as error:
+            if not _is_of_communication(error):
+                raise
+            raise Interrupted(f"the other processes did not come ({' '.join(str(error).split())[:200]})") from None
+        kind = self._accelerator.distributed_type
+        if kind != DistributedType.NO and not kind.value.startswith("MULTI_"):
+            raise TrainingError(
+                f"Accelerate is configured for {kind.value}, which shares out weights; each process of charlstm has "
+                "them all: answer no to it in `accelerate config`"
+            )
+        if compression == "bf16" and self.world_size > 1 and self.device.type != "cuda":
+            raise TrainingError("train.gradient_compression: bf16 needs NCCL, and so GPUs; fp16 or none work here")
+
+    @property
+    def rank(self) -> int:
+        """This process's number, from 0."""
+        return int(self._accelerator.process_index)
+
+    @property
+    def world_size(self) -> int:
+        """How many processes there are."""
+        return int(self._accelerator.num_processes)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return cast(torch.device, self._accelerator.device)
+
+    def describe_device(self) -> str:
+        """Its kind, as far as it decides the bits of a result."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        if self.device.type == "cpu":
+            return f"cpu {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+        return self.device.type
+
+    @property
+    def is_bf16(self) -> bool:
+        """Whether matrices are multiplied in bf16."""
+        return bool(self._accelerator.mixed_precision == "bf16")
+
+    def distribute(
+        self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+    ) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
+        """The same, but gradients are averaged over processes in `backward`, and forward runs in this precision."""
+        trained, *prepared = self._accelerator.prepare(model, *optimizers)
+        return trained, prepared
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss`."""
+        self._accelerator.backward(loss)
+
+    def no_sync(self, model: nn.Module) -> AbstractContextManager[None]:
+        """In this context gradients add up in each process alone."""
+        return cast(AbstractContextManager[None], self._accelerator.no_sync(model))
+
+    def clip_gradients(self, model: nn.Module, limit: float) -> Tensor:
+        """Scale the gradients to a norm of at most `limit`; the norm before."""
+        return cast(Tensor, self._accelerator.clip_grad_norm_(model.parameters(), limit))
+
+    def gather(self, mine: Tensor) -> Tensor:
+        """What each process gave, stacked by rank, on the CPU; all give the same shape and dtype."""
+        if self.world_size == 1:
+            return mine[None].cpu()
+        all_of_them: Tensor = self._accelerator.gather(mine[None].to(self.device))
+        return all_of_them.cpu()
+
+    def all_reduce_sum(self, mine: Tensor) -> Tensor:
+        """The sum of all processes' tensors, on the CPU, added in the order of ranks: the same bits at every call."""
+        everyones = self.gather(mine)
+        total = everyones[0]
+        for other in everyones[1:]:
+            total = total + other
+        return total
+
+    def all_reduce_max(self, mine: Sequence[float]) -> list[float]:
+        """Of each value the largest that any process gave."""
+        return cast(list[float], self.gather(torch.tensor(mine, dtype=torch.float32)).amax(0).tolist())
+
+    def all_equal(self, what: str) -> bool:
+        """Whether every process gave the same string."""
+        digest = hashlib.sha256(what.encode()).digest()
+        digests_ND = self.gather(torch.frombuffer(bytearray(digest), dtype=torch.uint8))
+        return bool((digests_ND == digests_ND[0]).all())
+
+    def broadcast_bytes(self, payload: bytes) -> bytes:
+        """The bytes that process 0 gave; the argument of the others is not looked at."""
+        if self.world_size == 1:
+            return payload
+        size = broadcast(torch.tensor([len(payload)], device=self.device), from_process=0)
+        buffer = torch.zeros(int(size), dtype=torch.uint8, device=self.device)
+        if len(buffer) == 0:
+            return b""
+        if self.is_main:
+            buffer.copy_(torch.frombuffer(bytearray(payload), dtype=torch.uint8))
+        return bytes(broadcast(buffer, from_process=0).cpu().numpy().tobytes())
+
+    def barrier(self) -> None:
+        """Until every process is here."""
+        self._accelerator.wait_for_everyone()
+
+    @contextmanager
+    def interrupted_by_lost_peers(self) -> Iterator[None]:
+        """In this context, an error that says that another process, or the way to it, is gone is `Interrupted`.
+
+        That is how gloo reports it. Under NCCL its watchdog aborts this process instead.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.world_size == 1 or not _is_of_communication(error):
+                raise
+            raise Interrupted(f"lost contact with another process ({' '.join(str(error).split())[:200]})") from None
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._accelerator.end_training()
+
+
+def _is_of_communication(error: RuntimeError) -> bool:
+    # gloo raises plain RuntimeErrors that name its source file.
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()

@@ -1,0 +1,77 @@
+"""Between two steps: is it time for a checkpoint, does any process have to stop? The processes agree on the answers.
+
+Agreeing costs a message, so with many processes it is done about once a second, after the same step everywhere.
+"""
+
+import time
+from collections.abc import Callable
+
+from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
+from charlstm.training.processes import Processes
+
+SECONDS_BETWEEN_AGREEMENTS = 1.0
+MAX_STEPS_BETWEEN_AGREEMENTS = 100
+
+
+class StepBoundary:
+    """Saves when it is time, and says when to stop.
+
+    Args:
+        checkpoints: where process 0 saves; None on every process if nothing is to be saved.
+        should_stop: whether this process was told to end.
+    """
+
+    def __init__(
+        self, processes: Processes, checkpoints: CheckpointFolder | None, should_stop: Callable[[], bool]
+    ) -> None:
+        self.processes, self.checkpoints, self._should_stop = processes, checkpoints, should_stop
+        self.start(0)
+
+    def start(self, step: int) -> None:
+        """Training starts or resumes after this step; getting here may have taken a while."""
+        self._saved = self._agreed = time.monotonic()
+        self._agreed_step = self._next_step = step
+
+    def check(self, step: int, make_checkpoint: Callable[[], Checkpoint]) -> bool:
+        """Save if it is time; return whether to stop now, with a checkpoint on disk.
+
+        Every process calls it after each step; `make_checkpoint` is collective.
+        """
+        if step < self._next_step:
+            return False
+        is_due, must_stop = self._agree(step)
+        if must_stop:
+            self.save(step, make_checkpoint)
+        elif is_due and self.checkpoints is not None:
+            self._saved = time.monotonic()
+            checkpoint = make_checkpoint()
+            if self.processes.is_main:
+                self.checkpoints.save(step, checkpoint)
+        return must_stop
+
+    def save(self, step: int, make_checkpoint: Callable[[], Checkpoint]) -> None:
+        """Save now, and return when it is on disk."""
+        if self.checkpoints is None:
+            return
+        checkpoint = make_checkpoint()
+        if self.processes.is_main:
+            self.checkpoints.save(step, checkpoint)
+            self.checkpoints.wait()
+        self.processes.barrier()
+
+    def _agree(self, step: int) -> tuple[bool, bool]:
+        now = time.monotonic()
+        seconds_per_step = (now - self._agreed) / max(1, step - self._agreed_step)
+        is_due = self.checkpoints is not None and now - self._saved >= self.checkpoints.seconds_between
+        mine = [float(is_due), float(self._should_stop()), seconds_per_step]
+        due, stop, seconds_per_step = self.processes.all_reduce_max(mine) if self.processes.world_size > 1 else mine
+        if self.processes.world_size > 1:
+            self._next_step = step + steps_until_next(seconds_per_step)
+        self._agreed, self._agreed_step = now, step
+        return due > 0, stop > 0
+
+
+def steps_until_next(seconds_per_step: float) -> int:
+    """Steps to the next agreement: about one a second, and one after so many steps however fast they are."""
+    num_steps = SECONDS_BETWEEN_AGREEMENTS / max(seconds_per_step, 1e-9)
+    return int(min(max(1, num_steps), MAX_STEPS_BETWEEN_AGREEMENTS))

@@ -1,0 +1,206 @@
+"""Training: epochs of steps, validation and texts after each, the best weights at the end, over 1..N processes.
+
+It can stop after any step and resume from a checkpoint, to the same result bit by bit; with another number of
+processes, to the same result but for rounding.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from charlstm.errors import Interrupted, TrainingError
+from charlstm.evaluation.protocols import sliding, windowed
+from charlstm.generation.sampler import SamplingRule, check_prompts, generate
+from charlstm.model.char_lstm import ModelShape
+from charlstm.model.loss import LossSum
+from charlstm.params import ModelParams, TrainParams
+from charlstm.text.vocabulary import Ids, Vocab
+from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
+from charlstm.training.history import EpochRow, StepRow, TextRow
+from charlstm.training.learner import Learner
+from charlstm.training.meter import ADVICE, StepMeter
+from charlstm.training.observer import Observer, Plan
+from charlstm.training.processes import Processes
+from charlstm.training.progress import Progress
+from charlstm.training.resume import TrainingState, restore_newest, to_checkpoint
+from charlstm.training.step_boundary import StepBoundary
+
+
+class Data(NamedTuple):
+    """Encoded training and validation parts, and the vocabulary that decodes them."""
+
+    train_ids: Ids
+    val_ids: Ids
+    vocab: Vocab
+
+
+class Result(NamedTuple):
+    """The best weights, and the whole history."""
+
+    weights: dict[str, Tensor]
+    shape: ModelShape
+    epochs: list[EpochRow]
+    steps: list[StepRow]
+    texts: list[TextRow]
+    best: EpochRow
+    num_parameters: int
+    train_seconds: float
+
+
+def fit(
+    data: Data,
+    model: ModelParams,
+    params: TrainParams,
+    processes: Processes,
+    observers: Sequence[Observer],
+    checkpoints: CheckpointFolder | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Result:
+    """Train until `params.epochs` or early stopping; every process calls this and gets the same result.
+
+    Observers and texts are process 0's: `observers` is empty on all others. With `checkpoints` (on every process),
+    training resumes from the newest one. If any process is asked to stop, all stop after the same step, with a
+    checkpoint on disk.
+
+    Raises:
+        TrainingError: the settings cannot train on this text, or the loss is not finite.
+        VocabularyError: a prompt of `params.text_prompts` has characters that training never saw.
+        Interrupted: a process was asked to stop, or one is lost.
+        OSError: a checkpoint cannot be written; the ones before are as they were.
+    """
+    check_prompts(data.vocab, params.text_prompts)
+    with processes.interrupted_by_lost_peers():
+        learner = Learner(data.train_ids, len(data.vocab), model, params, processes)
+        training = _Training(data, params, learner, StepBoundary(processes, checkpoints, should_stop))
+        return training.run(observers)
+
+
+class _Training:
+    """One training run, from its start or its newest checkpoint to its end."""
+
+    def __init__(self, data: Data, params: TrainParams, learner: Learner, boundary: StepBoundary) -> None:
+        self.data, self.params, self.learner, self.boundary = data, params, learner, boundary
+        self.processes = learner.processes
+        self.state = restore_newest(
+            learner, boundary.checkpoints, TrainingState(Progress(), StepMeter(), self.weights())
+        )
+
+    def run(self, observers: Sequence[Observer]) -> Result:
+        for observer in observers:
+            observer.on_start(self.plan(), self.state.progress)
+        is_saved = self.is_done()
+        self.boundary.start(self.state.progress.step)
+        while not self.is_done():
+            self.run_epoch(observers)
+            self.end_epoch(observers)
+        if not is_saved:  # whatever happens to the result from here on, training is not done twice
+            self.boundary.save(self.state.progress.step, self.checkpoint)
+        now = self.state.progress
+        assert now.best is not None  # params.epochs > 0
+        return Result(
+            weights=self.state.best_weights,
+            shape=self.learner.shape,
+            epochs=now.epochs,
+            steps=now.steps,
+            texts=now.texts,
+            best=now.best,
+            num_parameters=self.learner.model.num_parameters(),
+            train_seconds=now.train_seconds,
+        )
+
+    def plan(self) -> Plan:
+        return Plan(
+            num_epochs=self.params.epochs,
+            num_steps=self.learner.num_steps,
+            chars_per_epoch=self.learner.batches.chars_per_epoch,
+            num_parameters=self.learner.model.num_parameters(),
+            num_processes=self.processes.world_size,
+            device=str(self.processes.device),
+            precision=self.learner.precision,
+        )
+
+    def is_done(self) -> bool:
+        """Whether the last epoch is over, or early stopping says so."""
+        now, patience = self.state.progress, self.params.early_stopping_epochs
+        if patience and now.best is not None and len(now.epochs) - now.best.epoch >= patience:
+            return True
+        return len(now.epochs) >= self.params.epochs
+
+    def run_epoch(self, observers: Sequence[Observer]) -> None:
+        """The steps that are left of the epoch under way."""
+        now, batches = self.state.progress, self.learner.batches
+        if now.step_in_epoch == 0:
+            self.learner.start_epoch()
+        self.state.meter.start_clock()
+        before, started = now.epoch_seconds, time.perf_counter()
+        while now.step_in_epoch < batches.steps_per_epoch:
+            taken = self.learner.take_step(now.step, now.epoch, now.step_in_epoch)
+            if taken is not None:
+                num_chars = batches.num_chars(now.step_in_epoch)
+                self.state.meter.add(now.step + 1, taken.rate, num_chars, taken.nats, taken.gradient_norm)
+            now.step, now.step_in_epoch = now.step + 1, now.step_in_epoch + 1
+            if now.step % self.params.log_every_steps == 0 or now.step_in_epoch == batches.steps_per_epoch:
+                self.read_meter(observers)
+            now.epoch_seconds = before + time.perf_counter() - started
+            if self.boundary.check(now.step, self.checkpoint):
+                raise Interrupted(f"stopped as asked, after step {now.step} of {self.learner.num_steps}")
+
+    def read_meter(self, observers: Sequence[Observer]) -> None:
+        """The mean of the last steps, for the record."""
+        now = self.state.progress
+        if (found := self.state.meter.read(now.step, now.epoch, self.processes.gather)) is not None:
+            row, loss = found
+            now.loss = now.loss.plus(loss)
+            now.steps.append(row)
+            for observer in observers:
+                observer.on_steps(row, self.state.meter.chars_per_second())
+        self.state.meter = StepMeter()
+
+    def end_epoch(self, observers: Sequence[Observer]) -> None:
+        """Validate, keep the best weights, write texts."""
+        now = self.state.progress
+        if now.loss.num_chars == 0:
+            raise TrainingError(f"every step of epoch {now.epoch} was skipped; {ADVICE}")
+        row = EpochRow(now.epoch, now.step, now.loss.nats_per_char, self.validate())
+        if not math.isfinite(row.val_nats_per_char):
+            raise TrainingError(f"the validation loss is not finite after epoch {now.epoch}; lower train.learning_rate")
+        if now.best is None or row.val_nats_per_char < now.best.val_nats_per_char:
+            now.best, self.state.best_weights = row, self.weights()
+        texts = self.write_texts(now.epoch)  # on every process: one that waits too long takes the others for lost
+        for observer in observers:
+            observer.on_epoch(row, texts, now.epoch_seconds)
+        now.texts.extend(texts)
+        now.epochs.append(row)
+        now.train_seconds += now.epoch_seconds
+        now.step_in_epoch, now.loss, now.epoch_seconds = 0, LossSum(0.0, 0), 0.0
+
+    def validate(self) -> float:
+        """`windowed_C` or `sliding_C` of the averaged weights, over all processes, in nats/char."""
+        model, ids, length = self.learner.averaged, self.data.val_ids, self.params.validation_context_len
+        if self.params.validation == "sliding":
+            mine = sliding(model, ids, length, self.params.batch_size, self.learner.batches.rows)
+        else:
+            mine = windowed(model, ids, length, rank=self.processes.rank, world_size=self.processes.world_size)
+        whole = self.processes.all_reduce_sum(torch.tensor(mine, dtype=torch.float64))
+        return LossSum(float(whole[0]), int(whole[1])).nats_per_char
+
+    def write_texts(self, epoch: int) -> list[TextRow]:
+        """One text for each of `text_prompts`, from the averaged weights."""
+        rule, length, seed = SamplingRule(self.params.text_temperature), self.params.text_len, self.params.seed
+        texts = [
+            generate(self.learner.averaged, self.data.vocab, prompt, num_chars=length, rule=rule, seed=seed)
+            for prompt in self.params.text_prompts
+        ]
+        return [TextRow(epoch, *pair) for pair in zip(self.params.text_prompts, texts, strict=True)]
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the averaged weights."""
+        return {name: weight.clone() for name, weight in self.learner.averaged.state_dict().items()}
+
+    def checkpoint(self) -> Checkpoint:
+        """The whole state; collective."""
+        return to_checkpoint(self.learner, self.state)

@@ -1,0 +1,1 @@
+"""What the stages share: paths, errors, launching, provenance, console."""

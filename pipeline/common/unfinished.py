@@ -1,0 +1,122 @@
+"""Where an unfinished training lies: `.charlstm/<fingerprint>` in the project's root, ignored by git, unknown to DVC.
+
+The fingerprint is that of all inputs of the train stage that `dvc.yaml` declares (data and code) and of its parameters:
+changed inputs never meet an old state. The root is that of the main checkout, also for `dvc exp run --temp`.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from charlstm.errors import CharlstmError, LockedError
+from charlstm.params import Params, load_yaml
+from charlstm.storage.files import sha256, write_text
+from charlstm.storage.lock import exclusive
+from pipeline.common.paths import Paths, load_deps
+
+log = logging.getLogger("charlstm")
+
+STATE_FOLDER = Path(".charlstm")
+# Trainings of other inputs are kept while they are young or few: somebody may come back to them.
+NUM_OTHERS_KEPT = 4
+SECONDS_KEPT = 7 * 24 * 3600
+
+
+class Unfinished(NamedTuple):
+    """What is kept of a training until DVC has its model."""
+
+    folder: Path
+    training_id: str  # the same at every start of this training, and of no other
+
+    def finish(self, history: Path) -> None:
+        """Note that all outputs are written; `history` is one of them."""
+        write_text(self.folder / "finished.json", json.dumps({"history_md5": _md5(history)}) + "\n")
+
+
+@contextmanager
+def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
+    """The folder of the training of these inputs; no other process may use it, or this checkout, meanwhile.
+
+    Raises:
+        LockedError: one does.
+    """
+    root = Path(os.environ.get("DVC_ROOT", ".")).resolve() / STATE_FOLDER
+    folder = root / fingerprint
+    with exclusive(STATE_FOLDER, "a training in this checkout"), exclusive(folder, "this training"):
+        if _is_recorded(folder / "finished.json"):  # so it is wanted anew: `dvc repro --force`
+            clear(folder)
+        _remove_others(root, folder)
+        folder.touch()  # used last
+        yield Unfinished(folder, _training_id(folder / "training-id"))
+
+
+def fingerprint(params: Params, paths: Paths) -> str:
+    """A hash of everything that decides what training makes."""
+    inputs = {
+        "params": {"model": params.model.decisive(), "train": params.train.decisive()},
+        "files": {
+            str(file): sha256(file)
+            for dep in load_deps(Path("dvc.yaml"), "train", paths)
+            for file in ([dep] if not dep.is_dir() else sorted(each for each in dep.rglob("*") if each.is_file()))
+        },
+    }
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _is_recorded(finished: Path) -> bool:
+    """Whether DVC has the result: its `dvc.lock` names it, as made of these parameters and this code."""
+    try:
+        expected = json.loads(finished.read_text())["history_md5"]
+        lock, params = load_yaml(Path("dvc.lock"))["stages"]["train"], load_yaml(Path("params.yaml"))
+        code = [dep for dep in lock["deps"] if dep["path"].endswith(".py")]
+        return (
+            expected in [out["md5"] for out in lock["outs"]]
+            and all(dep["md5"] == _md5(Path(dep["path"])) for dep in code)
+            and all(params[name] == value for name, value in lock["params"]["params.yaml"].items())
+        )
+    except (CharlstmError, OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _training_id(path: Path) -> str:
+    if not path.exists():
+        write_text(path, uuid.uuid4().hex + "\n")
+    return path.read_text(errors="replace").strip()
+
+
+def _remove_others(root: Path, mine: Path) -> None:
+    others = [other for other in root.iterdir() if other.is_dir() and other != mine]
+    for other in sorted(others, key=_last_used, reverse=True)[NUM_OTHERS_KEPT:]:
+        if time.time() - _last_used(other) < SECONDS_KEPT and not (other / "finished.json").exists():
+            continue
+        with contextlib.suppress(LockedError), exclusive(other, "that training"):
+            if not (other / "finished.json").exists():
+                log.warning("an unfinished training of other inputs, not used for a week, is removed: %s", other)
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _last_used(folder: Path) -> float:
+    return folder.stat().st_mtime
+
+
+def clear(folder: Path) -> None:
+    """Remove all of a folder but the lock that is held, and its holder's number."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name not in ("lock", "holder.json"):
+            entry.unlink()
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()  # DVC's hash, no safeguard

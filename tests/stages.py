@@ -1,0 +1,30 @@
+"""Running stages of a temporary project, as a user would."""
+
+import contextlib
+import os
+import subprocess
+from importlib import import_module
+from pathlib import Path
+
+from accelerate.state import AcceleratorState
+
+from benchmarks.projects import PYTHON
+
+PUBLISHED_DATA = "178cd03125c518a338d3fc794f5e380f.dir"  # DVC's hash of tiny Shakespeare, encoded
+
+
+def run_stage(project: Path, stage: str, launcher: list[str] = PYTHON, **env: str) -> subprocess.CompletedProcess[str]:
+    """In processes of its own; `launcher` is all of the command before the module's name."""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **env}
+    environment.pop("OMP_NUM_THREADS", None)
+    return subprocess.run(
+        [*launcher, f"pipeline.{stage}"], cwd=project, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def run_stages(project: Path, *stages: str) -> None:
+    """In this process, which has imported everything already: quick."""
+    for stage in stages:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        with contextlib.chdir(project):
+            assert import_module(f"pipeline.{stage}").main([]) == 0
