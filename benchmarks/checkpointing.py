@@ -40,7 +40,7 @@ class OnRequest(CheckpointFolder):
         self.is_wanted = False
         self.write_seconds: list[float] = []
 
-    @property  # type: ignore[override]
+    @property
     def seconds_between(self) -> float:
         """No time at all, once after a request."""
         is_wanted, self.is_wanted = self.is_wanted, False

@@ -138,7 +138,8 @@ def train_char_rnn(module: ModuleType, data: Data, clock: Clock) -> Iterator[Sco
         rows = starts[:, None] + torch.arange(chunk_len)
         logits_BTV = logits_of(ids[rows])
         model.zero_grad()
-        (functional.cross_entropy(logits_BTV.flatten(0, 1), ids[rows + 1].flatten())).mul(chunk_len).backward()
+        loss = functional.cross_entropy(logits_BTV.flatten(0, 1), ids[rows + 1].flatten())
+        torch.autograd.backward(loss * chunk_len)
         optimizer.step()
         yield scored
 
@@ -163,7 +164,7 @@ def train_word_language_model(module: ModuleType, data: Data, clock: Clock) -> I
             model.zero_grad()
             hidden = tuple(part.detach() for part in hidden)
             output, hidden = model(ids_TB[start : start + len(targets)], hidden)
-            functional.nll_loss(output, targets.flatten()).backward()
+            torch.autograd.backward(functional.nll_loss(output, targets.flatten()))
             nn.utils.clip_grad_norm_(model.parameters(), 0.25)
             for weight in model.parameters():
                 weight.data.add_(weight.grad, alpha=-rate)
@@ -261,7 +262,7 @@ def measure(scored: Scored, data: Data) -> float:
 
 def _points() -> pd.DataFrame:
     """The newest record of each system and time, and our recipes."""
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[Any, Any]] = []
     if RECORDS.exists():
         rows += pd.read_json(RECORDS, lines=True).to_dict("records")
     for recipe in available():

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -40,7 +41,7 @@ def main() -> int:
     report("`python` alone", lambda: _seconds([sys.executable, "-c", "pass"], ROOT))
     for stage in STAGES:
         command = [sys.executable, "-c", f"import pipeline.{stage}"]
-        report(f"import of `pipeline.{stage}`", lambda command=command: _seconds(command, ROOT))
+        report(f"import of `pipeline.{stage}`", partial(_seconds, command, ROOT))
     with tempfile.TemporaryDirectory(prefix="charlstm-pipeline-") as name:
         project = Path(name) / "project"
         make_project(project)

@@ -107,7 +107,7 @@ def _plain_loop(size: Size) -> Callable[[], None]:
         optimizer.zero_grad()
         logits_BTV = head(lstm(embedding(x_BT))[0])
         loss = nn.functional.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten())
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         loss.item()

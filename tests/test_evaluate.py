@@ -6,6 +6,7 @@ import torch
 
 from charlstm.evaluation import protocols as evaluate
 from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum
 
 NUM_IDS = 307
@@ -55,7 +56,8 @@ def test_stateful(model: CharLSTM, ids: np.ndarray, chunk: int, monkeypatch: pyt
 def test_sliding(model: CharLSTM, ids: np.ndarray, context_len: int, num_rows: int) -> None:
     text = torch.from_numpy(ids.astype(np.int64))
     length = min(context_len, NUM_IDS - 1)
-    nats, ends = 0.0, []
+    nats: float = 0.0
+    ends: list[LSTMState] = []
     for start in range(NUM_IDS - length):
         state = ends[start - num_rows] if start >= num_rows else None
         for at in range(start, start + length):

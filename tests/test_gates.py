@@ -9,14 +9,17 @@ from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer, GatesLayer
 
 T, B, IN, H = 5, 3, 4, 6
+Arrays = dict[str, np.ndarray]
 GATES = ("forget_gate", "input_gate", "candidate", "output_gate")
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
+    return np.asarray(1 / (1 + np.exp(-x)))
 
 
-def numpy_layer(w: dict[str, np.ndarray], x: np.ndarray, h: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, dict]:
+def numpy_layer(
+    w: dict[str, np.ndarray], x: np.ndarray, h: np.ndarray, c: np.ndarray
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Hidden states, and the gradient of their sum with respect to every weight, by back-propagation through time."""
     steps, outputs = [], []
     for x_t in x:
@@ -56,6 +59,7 @@ def gradients(layer: torch.nn.Module) -> dict[str, Tensor]:
     """Gradients under the gates' names, whichever the layer."""
     for weight in layer.parameters():
         if weight.requires_grad:
+            assert weight.grad is not None
             weight.data = weight.grad
     return layer.state_dict()
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
 from charlstm.model.dropout import DropoutMasks
 from charlstm.model.gates import LSTMState
 from charlstm.model.initialization import initial_weights
@@ -11,7 +11,7 @@ SHAPE = ModelShape(vocab_size=11, embedding_size=5, hidden_size=7, num_layers=3,
 NO_MASKS = DropoutMasks(None, (None, None, None), (None, None, None), None)
 
 
-def make(implementation: str, seed: int = 0) -> CharLSTM:
+def make(implementation: Implementation, seed: int = 0) -> CharLSTM:
     model = CharLSTM(SHAPE, implementation).double()
     generator = torch.Generator().manual_seed(seed)
     model.load_state_dict(initial_weights(SHAPE, "orthogonal", forget_gate_bias=1.0, generator=generator))
@@ -42,6 +42,7 @@ def test_implementations_are_the_same_function_with_the_same_gradients(is_masked
         results.append((logits_BTV, *state))
         for weight in model.parameters():
             if weight.requires_grad:
+                assert weight.grad is not None
                 weight.data = weight.grad
     for mine, theirs in zip(*results, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
@@ -74,7 +75,7 @@ def test_loading_names_what_is_missing() -> None:
 
 
 @pytest.mark.parametrize("implementation", ["gates", "fused"])
-def test_carrying_the_state_equals_reading_at_once(implementation: str) -> None:
+def test_carrying_the_state_equals_reading_at_once(implementation: Implementation) -> None:
     model = make(implementation)
     whole, last = model(ids())
     first, state = model(ids()[:, :4])
@@ -99,7 +100,7 @@ def test_each_mask_is_applied(place: str | int) -> None:
         between = [off if index == place else None for index in range(3)]
         masks = NO_MASKS._replace(between_layers=tuple(between))
     else:
-        masks = NO_MASKS._replace(**{place: off})
+        masks = NO_MASKS._replace(embedding=off) if place == "embedding" else NO_MASKS._replace(output=off)
     logits_BTV, _ = model(ids(), masks=masks)
     other_BTV, _ = model((ids() + 1) % SHAPE.vocab_size, masks=masks)
     torch.testing.assert_close(logits_BTV, other_BTV)  # nothing of the input passes an all-zero mask

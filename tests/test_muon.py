@@ -48,10 +48,9 @@ def test_bf16_never_explodes(rank: int) -> None:
 def test_agrees_with_torch_on_one_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(muon, "QUINTICS", ((3.4445, -4.7750, 2.0315),) * 5)  # torch's, from Jordan et al. 2024
     ours, theirs = (torch.nn.Parameter(matrix(32, 16, dtype=torch.float32)) for _ in range(2))
-    options = {"momentum": 0.9, "weight_decay": 0.1}
     optimizers = (
-        Muon([{"params": [ours], "num_rows": 32}], 0.05, dtype=torch.bfloat16, **options),
-        torch.optim.Muon([theirs], 0.05, nesterov=True, adjust_lr_fn="original", **options),
+        Muon([{"params": [ours], "num_rows": 32}], 0.05, dtype=torch.bfloat16, momentum=0.9, weight_decay=0.1),
+        torch.optim.Muon([theirs], 0.05, nesterov=True, adjust_lr_fn="original", momentum=0.9, weight_decay=0.1),
     )
     for step in range(5):
         for weight, optimizer in zip((ours, theirs), optimizers, strict=True):
@@ -70,7 +69,7 @@ def test_stacked_gates_are_taken_one_by_one() -> None:
     for weights in ([stacked], gates):
         groups = [{"params": weights, "num_rows": 3}]
         Muon(groups, 0.1, momentum=0.5, weight_decay=0.0, dtype=torch.float64).step()
-    torch.testing.assert_close(stacked, torch.cat(gates), atol=1e-12, rtol=0)
+    torch.testing.assert_close(stacked, torch.cat([*gates]), atol=1e-12, rtol=0)
 
 
 def test_a_zero_gradient_changes_nothing() -> None:

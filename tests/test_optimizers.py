@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
 from charlstm.optimization.muon import Muon
 from charlstm.optimization.optimizers import make_optimizers
 
@@ -12,7 +12,7 @@ SHAPE = ModelShape(vocab_size=9, embedding_size=4, hidden_size=6, num_layers=2, 
 
 @pytest.mark.parametrize("implementation", ["gates", "fused"])
 @pytest.mark.parametrize("has_muon", [False, True])
-def test_each_weight_is_moved_once(implementation: str, has_muon: bool) -> None:
+def test_each_weight_is_moved_once(implementation: Implementation, has_muon: bool) -> None:
     model = CharLSTM(SHAPE, implementation)
     optimizers = make_optimizers(
         model, has_muon=has_muon, learning_rate=0.01, betas=(0.9, 0.99), weight_decay=0.1, muon_learning_rate=0.02,

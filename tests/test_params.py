@@ -5,12 +5,12 @@ import pytest
 
 from benchmarks.projects import ROOT
 from charlstm.errors import ParamsError
-from charlstm.params import load_params
+from charlstm.params import Params, load_params
 
 SHIPPED = (ROOT / "params.yaml").read_text()
 
 
-def load(tmp_path: Path, content: str) -> object:
+def load(tmp_path: Path, content: str) -> Params:
     (tmp_path / "params.yaml").write_text(content)
     return load_params(tmp_path / "params.yaml")
 

@@ -26,7 +26,7 @@ PATHS = DVC["vars"][0]["paths"]
 UNDECLARED = {"mlflow.db", "mlartifacts", ".charlstm"}  # views, and the state of an unfinished training
 
 
-def resolve(entries: list) -> list[str]:
+def resolve(entries: list[str | dict[str, object]]) -> list[str]:
     """Declared paths with `${paths.x}` filled in, whether an entry has options or not."""
     names = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
     return [re.sub(r"\$\{paths\.(\w+)\}", lambda match: PATHS[match[1]], name) for name in names]

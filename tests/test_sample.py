@@ -17,7 +17,7 @@ def model() -> CharLSTM:
     torch.manual_seed(0)
     model = CharLSTM(ModelShape(len(VOCAB), 6, 8, 3, 12), "gates").eval().requires_grad_(False)
     for weight in model.parameters():
-        weight *= 5  # a model with opinions
+        weight.mul_(5)  # a model with opinions
     return model
 
 

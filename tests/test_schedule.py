@@ -2,11 +2,11 @@ import pytest
 
 from charlstm.optimization.schedule import learning_rate
 
-RULE = {"peak": 0.004, "warmup_steps": 10, "num_steps": 101, "final_fraction": 0.01}
-
 
 def test_warms_up_peaks_and_decays_to_the_final_fraction() -> None:
-    rates = [learning_rate(step, **RULE) for step in range(101)]
+    rates = [
+        learning_rate(step, peak=0.004, warmup_steps=10, num_steps=101, final_fraction=0.01) for step in range(101)
+    ]
     assert rates[0] == pytest.approx(0.0004)
     assert max(rates) == rates[9] == rates[10] == pytest.approx(0.004)
     assert rates[55] == pytest.approx(0.004 * (0.01 + 0.99 / 2))

@@ -13,7 +13,7 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import Params
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.history import EpochRow, StepRow, TextRow
-from charlstm.training.observer import Plan
+from charlstm.training.observer import Observer, Plan
 from charlstm.training.processes import Processes
 from charlstm.training.progress import Progress
 from charlstm.training.train import Data, Result, fit
@@ -26,7 +26,7 @@ OFF = {"train.dropout.embedding": 0.0, "train.dropout.output": 0.0, "train.state
 def run(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str) -> Fit:
     """Trains on a few thousand characters with tiny parameters and overrides."""
 
-    def train(override: dict[str, Any], observers: Sequence = (), num_chars: int = 3000) -> Result:
+    def train(override: dict[str, Any], observers: Sequence[Observer] = (), num_chars: int = 3000) -> Result:
         loaded = params(tmp_path, override)
         vocab = Vocab.of(text)
         data = Data(vocab.encode(text[:num_chars]), vocab.encode(text[num_chars : num_chars + 500]), vocab)
@@ -39,7 +39,7 @@ def losses(result: Result) -> list[float]:
     return [row.train_nats_per_char for row in result.steps]
 
 
-def test_memorizes_a_short_text(tmp_path: Path, params: Callable, text: str) -> None:
+def test_memorizes_a_short_text(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str) -> None:
     override = OFF | {
         "train.epochs": 150, "train.learning_rate": 0.01, "model.hidden_size": 64, "train.early_stopping_epochs": None,
         "train.ema_decay": 0.9, "train.validation_context_len": 500, "train.weight_decay": 0.0,
