@@ -1,4 +1,4 @@
-"""What each means is worth: the default recipe with one thing changed, at the same number of epochs and at equal time.
+"""What each technique is worth: the default recipe with one thing changed, after as many epochs and at equal time.
 
 Usage: python -m benchmarks.ablation [--show]
 
@@ -23,7 +23,7 @@ from pipeline.common.stage import guarded
 RECORDS = ROOT / "benchmarks/records/ablation.jsonl"
 DEFAULT = Trial(("recipe=quick",))
 NOISE = 0.15  # by which seconds differ on the same machine
-MEANS = {
+TECHNIQUES = {
     "Muon for the matrices inside (Jordan et al. 2024)": ("AdamW for all", "train.optimizer=adamw"),
     "a feed-forward block (Pascanu et al. 2014)": ("none", "model.feed_forward_size=0"),
     "its size, 320": ("1536", "model.feed_forward_size=1536"),
@@ -73,10 +73,10 @@ def main() -> int:
         "|---|---|---|---|---|",
         f"| (all of it) | | {default['windowed_100']:.4f} | | {default['train_seconds']:.0f} |",
     ]
-    for means, (instead, *overrides) in MEANS.items():
+    for technique, (instead, *overrides) in TECHNIQUES.items():
         found = record(Trial((*DEFAULT.overrides, *overrides)))
         if found is not None:
-            lines.append(f"| {means} | {instead} | {_difference(found, default)} |")
+            lines.append(f"| {technique} | {instead} | {_difference(found, default)} |")
     console.print("\n".join(lines))
     return 0
 

@@ -4,7 +4,7 @@ Usage: python -m benchmarks.communication
 
 Needs the encoded corpus (`dvc repro encode`) and two cores. The default recipe for its first steps, over gloo; speeds
 are of the median step. Local SGD and PowerSGD are measured and not offered: the first gives each process its own
-weights, the second keeps a state in the hook, and neither can go on from a checkpoint to the same bytes.
+weights, the second keeps a state in the hook, and neither can resume from a checkpoint to the same bytes.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""SIGKILL at random moments: does every training that goes on afterwards end in the bytes of one that was left alone?
+"""SIGKILL at random moments: does every resumed training end in the bytes of one that was not disturbed?
 
 Usage: python -m benchmarks.kills [--count 100] [--seed 0]
 
@@ -36,7 +36,7 @@ MAX_TRAINING_SECONDS = 2.0
 
 
 def main() -> int:
-    """Kill, go on, compare; the exit code is 1 if a byte differs."""
+    """Kill, resume, compare; the exit code is 1 if a byte differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100, help="number of kills")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")

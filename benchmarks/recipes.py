@@ -6,7 +6,7 @@ original's measure.
 Usage: python -m benchmarks.recipes [NAME ...] [--seeds 3] [--show]
 
 Needs the encoded corpus (`dvc repro encode`) and time: `original` takes hours. Finished trainings are kept in
-`benchmarks/records/trials.jsonl` and not repeated; `--show` trains nothing. An interrupted training goes on.
+`benchmarks/records/trials.jsonl` and not repeated; `--show` trains nothing. An interrupted training resumes.
 """
 
 import argparse

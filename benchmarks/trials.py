@@ -1,7 +1,7 @@
 """Whole trainings of recipes and of changes to them, each kept as one line of `benchmarks/records/trials.jsonl`.
 
 A trial is what `dvc exp run -S ...` would train, by the same code, without the stages around it: composed from
-`conf/`, trained on the encoded corpus, measured under every protocol. An interrupted one goes on where it was, if
+`conf/`, trained on the encoded corpus, measured under every protocol. An interrupted one resumes where it was, if
 neither code nor data changed meanwhile. A record holds for the data that `dvc.lock` names; its `commit` says by which
 code it was made.
 
@@ -55,7 +55,7 @@ from pipeline.common.unfinished import fingerprint as fingerprint_of_inputs
 
 RECORDS = ROOT / "benchmarks/records/trials.jsonl"
 SEARCH_RECORDS = ROOT / "benchmarks/records/search.jsonl"
-CHECKPOINTS = ROOT / "build/trials"  # checkpoints of what is under way
+CHECKPOINTS = ROOT / "build/trials"  # of unfinished trials
 MODELS = ROOT / "build/models"  # of what is done
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 WINDOW_LENS = (64, 100, 256)

@@ -1,4 +1,4 @@
-"""1, 2, 3 and 4 processes, and checkpoints of N that go on with M: are the losses those of one process?
+"""1, 2, 3 and 4 processes, and checkpoints of N that resume on M: are the losses those of one process?
 
 Usage: python -m benchmarks.worlds [--short]
 

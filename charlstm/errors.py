@@ -1,4 +1,4 @@
-"""Errors that a user can mend, each told in one line.
+"""Errors that a user can fix, each reported in one line.
 
     CharlstmError
     ├── ParamsError         params.yaml: unknown, missing or impossible values
@@ -11,7 +11,7 @@
     ├── HistoryError        a loss history that is missing or damaged
     ├── LockedError         work that another process is doing already
     └── TrainingError       settings that cannot train, or a loss that is not finite
-    Interrupted             no mistake: training stopped early and can go on
+    Interrupted             no mistake: training stopped early and can resume
 
 Stages print the message and exit with 2, after `Interrupted` with 75. Anything else is a defect of ours and keeps its
 traceback.
@@ -19,7 +19,7 @@ traceback.
 
 
 class CharlstmError(Exception):
-    """Base of all errors that name what was expected, what came, where, and what to do."""
+    """Base of all errors that name what was expected, what was found, where, and what to do."""
 
 
 class ParamsError(CharlstmError):
@@ -63,4 +63,4 @@ class TrainingError(CharlstmError):
 
 
 class Interrupted(Exception):
-    """Training stopped before its end, and goes on from its newest checkpoint when it is started again."""
+    """Training stopped before its end. Started again, it resumes from its newest checkpoint."""

@@ -1,11 +1,12 @@
 import re
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 
 from benchmarks.projects import ROOT
 from charlstm.errors import ParamsError
-from charlstm.params import Params, load_params
+from charlstm.params import ModelParams, Off, Params, load_params
 
 SHIPPED = (ROOT / "params.yaml").read_text()
 
@@ -72,3 +73,25 @@ def test_all_mistakes_are_told_at_once_by_name(tmp_path: Path) -> None:
 def test_not_a_parameter_file(tmp_path: Path, content: str, expected: str) -> None:
     with pytest.raises(ParamsError, match=expected):
         load(tmp_path, content)
+
+
+def test_a_parameter_that_is_off_is_in_no_fingerprint() -> None:
+    """So that one that is added, and off, leaves what was made before as it is."""
+    params = load_params(ROOT / "params.yaml")
+    without, with_block = (params.model.model_copy(update={"feed_forward_size": size}).decisive() for size in (0, 320))
+    assert "feed_forward_size" not in without
+    assert with_block == {**without, "feed_forward_size": 320}
+
+    class Later(ModelParams):
+        num_experts: Annotated[int, Off(1)]
+
+    later = Later(**params.model.model_dump(), num_experts=1)
+    assert later.decisive() == params.model.decisive()
+    assert later.model_copy(update={"num_experts": 2}).decisive() != params.model.decisive()
+
+
+def test_what_decides_a_section_within_a_section_counts() -> None:
+    train = load_params(ROOT / "params.yaml").train
+    changed = train.model_copy(update={"muon": train.muon.model_copy(update={"momentum": 0.5})})
+    assert changed.decisive()["muon"] == {"learning_rate": 0.03, "momentum": 0.5}
+    assert "output_samples" not in train.decisive()["dropout"]

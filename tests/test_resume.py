@@ -1,4 +1,4 @@
-"""Training that stops and goes on ends in the bits of training that never stopped."""
+"""Training that stops and resumes ends in the bits of training that never stopped."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -116,7 +116,7 @@ def test_micro_batches_are_no_result_knob(train: Train) -> None:
         assert one.train_nats_per_char == pytest.approx(other.train_nats_per_char, rel=1e-9)
 
 
-def test_another_precision_goes_on_and_says_so(train: Train, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_precision_resumes_with_a_warning(train: Train, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(Interrupted):
         train({"train.precision": "bf16"}, 20)
     assert "was made with" not in caplog.text
@@ -125,7 +125,7 @@ def test_another_precision_goes_on_and_says_so(train: Train, caplog: pytest.LogC
     assert ", bf16, training resumes with torch " in caplog.text and ", float32: the result will" in caplog.text
 
 
-def test_another_number_of_threads_goes_on_and_says_so(train: Train, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_number_of_threads_resumes_with_a_warning(train: Train, caplog: pytest.LogCaptureFixture) -> None:
     torch.set_num_threads(1)
     with pytest.raises(Interrupted):
         train({}, 20)

@@ -1,5 +1,6 @@
 """Training on tiny real things: it learns, repeats itself, stops when told, and refuses what cannot work."""
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,27 @@ def test_observers_see_everything_in_order(run: Fit) -> None:
     steps, epochs, texts = result.steps, result.epochs, result.texts
     assert rest == [*steps[:3], epochs[0], texts[0], *steps[3:], epochs[1], texts[1]]
     assert len(texts[0].text) == 10
+
+
+class Slow(Recorder):
+    """Takes its time after each epoch, as validation and texts do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.speeds: list[float] = []
+
+    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
+        self.speeds.append(chars_per_second)
+
+    def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
+        time.sleep(2)
+
+
+def test_the_speed_is_that_of_steps_alone(run: Fit) -> None:
+    slow = Slow()
+    run({"train.epochs": 3, "train.log_every_steps": 47}, [slow])
+    assert len(slow.speeds) == 3
+    assert min(slow.speeds[1:]) > max(slow.speeds) / 3  # 47 steps take 0.1 s, the pause 2 s
 
 
 def test_resets_and_dropout_change_training_and_zero_switches_them_off(run: Fit) -> None:

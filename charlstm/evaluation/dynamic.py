@@ -1,9 +1,9 @@
 """Dynamic evaluation: the weights follow the text while it is read (Krause et al. 2018).
 
-The text is scored in pieces, left to right, state carried. After a piece was scored, and only then, the weights take a
-step down its loss, so that what is typical of this text (a name, a speaker, a phrase) is expected from there on, and a
-step back towards what training had found. Such a loss is never to be compared with one of the static protocols, whose
-model does not learn from what it is tested on.
+The text is scored in pieces, left to right, with the state carried. Only after a piece is scored do the weights take a
+step down its loss. From there on the model expects what is typical of this text: a name, a speaker, a phrase. Each step
+also decays the weights towards those that training found. Never compare such a loss with a static protocol's, whose
+model does not learn from the text that it is tested on.
 Shapes: B rows, T time steps, V vocabulary; a text is one row.
 """
 
@@ -24,11 +24,12 @@ EPSILON = 1e-5  # added to what divides a gradient, so that one of zero moves no
 
 
 class DynamicRule(NamedTuple):
-    """How the weights follow: the RMS rule with decay there.
+    """How the weights adapt: the RMS rule with decay of Krause et al. 2018.
 
-    A weight moves by `learning_rate` times its gradient over the root mean square of its gradients in training. It goes
-    back by `decay` of its way from where training left it, times that root over the mean of all weights' roots: those
-    on which the loss depends most are held most. The values are a first choice that helped; none was searched for.
+    A weight moves by `learning_rate` times its gradient, divided by the root mean square (RMS) of its gradients in
+    training. It decays towards its trained value at a rate of `decay` times its RMS over the mean RMS of all weights:
+    the weights that matter most to the loss are pulled back most. The values are a first choice that helped; none was
+    searched for.
     """
 
     piece_len: int = 20  # characters that are scored before each step
@@ -40,8 +41,8 @@ class DynamicRule(NamedTuple):
 def dynamic(model: CharLSTM | Ensemble, ids: Ids, train_ids: Ids, rule: DynamicRule) -> LossSum:
     """The loss of one pass over `ids`, from a zero state.
 
-    The weights that require gradients move, at least one (those of `load_model` do not), and all are as before when it
-    returns. Mean squares come from the beginning of `train_ids`.
+    Weights that require gradients adapt; there must be one (`load_model` gives none). All weights are as before when
+    it returns. Mean squares come from the beginning of `train_ids`.
     """
     reader = _Reader(model, rule.piece_len)
     start = [weight.detach().clone() for weight in reader.weights]
@@ -92,7 +93,7 @@ def _root_mean_squares(reader: _Reader, ids: Ids, num_pieces: int) -> list[Tenso
 
 @torch.no_grad()
 def _adapt(weights: Sequence[Tensor], start: list[Tensor], steps: list[Tensor], decays: list[Tensor]) -> None:
-    """One step down the loss of the piece just read, and back."""
+    """One step down the loss of the piece just read, and one of decay."""
     for weight, origin, step, decay in zip(weights, start, steps, decays, strict=True):
         weight.add_(decay * (origin - weight) - step * _gradient(weight))
 

@@ -1,11 +1,11 @@
-"""The evaluation protocols, exact, so that numbers can be compared (DESIGN: natural log, fp32, summed in float64).
+"""The evaluation protocols, exact, so that losses can be compared: natural log, fp32, summed in float64.
 
-These score every character of a text but the first exactly once:
+These score each character of a text exactly once, except the first:
 
     windowed_C   consecutive windows of C inputs, zero state at each window's start, the last may be shorter
     stateful     one pass, zero state at the first character, carried to the last
 
-and, to compare with the original alone, its own measure, which scores a character up to C times:
+This one serves only to compare with the original, which reports it. It scores a character up to C times:
 
     sliding_C    overlapping windows of C inputs from carried states that have read part of them before
 
@@ -62,8 +62,8 @@ def windowed(model: LanguageModel, ids: Ids, context_len: int, *, rank: int = 0,
 def sliding(model: LanguageModel, ids: Ids, context_len: int, batch_size: int, rows: slice) -> LossSum:
     """`sliding_C`: a window at every character, `batch_size` at a time, of which this process holds `rows`.
 
-    Each window goes on from the state in which the one `batch_size` characters before it ended, the first ones from
-    zero. With C = 100 and 64 rows, as in the original, that state has read the first 36 of its characters already.
+    Each window starts from the state in which the window `batch_size` characters before it ended, the first ones from
+    zero. With C = 100 and 64 rows, as in the original, that state has already read the window's first 36 characters.
     """
     context_len = min(context_len, len(ids) - 1)
     total, state = LossSum(0.0, 0), model.zero_state(rows.stop - rows.start)

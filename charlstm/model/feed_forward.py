@@ -1,6 +1,6 @@
 """A feed-forward block between the LSTM and the head: the "deep output" of Pascanu et al. 2014, as a residual.
 
-The state of an LSTM has two tasks: to remember, and to say what comes next. The block takes over part of the second.
+An LSTM's state has two tasks: to remember, and to predict the next character. The block takes over part of the second.
 Shapes: H hidden units, F inner features.
 """
 

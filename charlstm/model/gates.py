@@ -23,7 +23,7 @@ class LSTMState(NamedTuple):
     cell: Tensor
 
     def detach(self) -> "LSTMState":
-        """The same values, cut off from the graph: where truncated back-propagation stops."""
+        """The same values without a graph: truncated back-propagation stops here."""
         return LSTMState(self.hidden.detach(), self.cell.detach())
 
     def rows(self, rows: slice) -> "LSTMState":

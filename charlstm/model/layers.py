@@ -1,4 +1,4 @@
-"""Two ways to run one LSTM layer along a sequence: the gates one by one, or `nn.LSTM`. One weight layout.
+"""Two implementations of one LSTM layer along a sequence, gate by gate or `nn.LSTM`, with one weight layout.
 
 The layout is the gates': `state_dict()` of either layer has the same names and shapes, so either loads the other's.
 Shapes: T time steps, B rows, I input features, H hidden units.

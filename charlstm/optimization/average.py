@@ -1,4 +1,4 @@
-"""The moving average of the weights, which is validated, sampled from and kept; at a decay of 0 just the weights."""
+"""The moving average of the weights, which is validated, sampled from and kept. At a decay of 0 it is the weights."""
 
 import copy
 from collections.abc import Mapping
@@ -15,20 +15,20 @@ class Average(Protocol):
     module: nn.Module
 
     def update_parameters(self, model: nn.Module, /) -> None:
-        """Take account of `model`'s weights after one more step."""
+        """Include `model`'s weights after one more step."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What it must remember."""
+        """What a checkpoint must keep of it."""
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], /) -> object:
-        """Remember that instead."""
+        """Restore what `state_dict` gave."""
 
 
 def moving_average(model: nn.Module, decay: float) -> Average:
     """An exponential moving average of `model`'s weights; call `update_parameters(model)` after every step.
 
-    The memory is short at first: after t updates the decay is min(decay, (1 + t) / (10 + t)), so that the random
-    initial weights are soon forgotten (as in TensorFlow's ExponentialMovingAverage). t is part of the `state_dict`.
+    The decay is smaller at first, so that the random initial weights are soon forgotten: after t updates it is
+    min(decay, (1 + t) / (10 + t)), as in TensorFlow's ExponentialMovingAverage. t is part of the `state_dict`.
     `decay=0` is the weights themselves, without a copy.
     """
     if decay == 0:
@@ -44,9 +44,9 @@ def moving_average(model: nn.Module, decay: float) -> Average:
 
 
 class _NoAverage:
-    """A twin of a model that has the same tensors as weights: nothing to update, nothing to remember.
+    """A copy of a model that shares its weights' tensors, so there is nothing to update or to keep.
 
-    Not the model itself, whose `forward` Accelerate wraps in autocast: validation is in full precision.
+    It is not the model itself: Accelerate wraps that one's `forward` in autocast, and validation is in full precision.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """Muon: steps whose direction is an orthogonal matrix, for the matrices between hidden features (Jordan et al. 2024).
 
-A gradient matrix is dominated by a few directions. Muon brings all its singular values near 1, so the weights move
-about equally far in every direction that the gradient names at all. `torch.optim.Muon` does the same for whole
+A gradient matrix is dominated by a few directions. Muon brings all its singular values near 1, so that the weights
+move about equally far in every direction that the gradient has at all. `torch.optim.Muon` does the same for whole
 parameters; here each gate's matrix is one, also where four lie stacked in one parameter, so that `gates` and `fused`
 train alike.
 Shapes: G gates, H hidden units, I input features.

@@ -98,7 +98,7 @@ class StreamBatches:
 
 
 class WindowBatches:
-    """Windows of `context_len` at every `stride` characters, each once per epoch, in random order, zero state each.
+    """Windows of `context_len` at every `stride` characters, each once an epoch, in random order, from a zero state.
 
     Or sliding, as in the original: in the order of the text. Each row takes up the state of the same row in the batch
     before, though that state was left at another place in the text.

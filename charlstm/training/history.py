@@ -28,7 +28,7 @@ class StepRow(NamedTuple):
 
 
 class EpochRow(NamedTuple):
-    """One epoch: mean training loss on the way, validation loss at its end."""
+    """One epoch: the mean training loss of its steps, the validation loss at its end."""
 
     epoch: int
     step: int
@@ -37,7 +37,7 @@ class EpochRow(NamedTuple):
 
 
 class TextRow(NamedTuple):
-    """What the model wrote after an epoch."""
+    """A text that the model generated after an epoch."""
 
     epoch: int
     prompt: str
@@ -58,7 +58,7 @@ def table(rows: Sequence[NamedTuple], columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a frame; floats with all digits that tell them apart, and texts in quotes: they may hold line breaks."""
+    """Write a frame: floats with all their digits, texts in quotes because they may have line breaks."""
     has_texts = len(frame.select_dtypes(exclude="number").columns) > 0
     with atomic_file(path) as temporary:
         frame.to_csv(
@@ -76,7 +76,7 @@ def read_csv(path: Path, columns: tuple[str, ...], *, may_be_empty: bool = False
         HistoryError: missing, not a table, without one of `columns` or without a row where one is due, or with an empty
             cell.
     """
-    texts = dict.fromkeys(TEXT_COLUMNS, str)  # "007" is no number
+    texts = dict.fromkeys(TEXT_COLUMNS, str)  # "007" is a text
     try:
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=texts)
     except OSError as error:

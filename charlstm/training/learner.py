@@ -1,10 +1,10 @@
-"""What is trained, and what one step does to it: weights, their average, the optimizer, the carried state.
+"""What is trained, and what one step does to it: weights, their average, the optimizers, the carried state.
 
-What a step computes depends on (seed, epoch, step) alone: the global batch, the dropout masks and the learning rate
-are the same for 1 process and for N; each takes its rows of them.
+What a step computes depends on (seed, epoch, step) alone. The global batch, the dropout masks and the learning rate are
+the same for 1 process and for N; each process takes its rows of them.
 
-Gradients are sums over characters divided by a full batch's count, so each character weighs the same, also in an
-epoch's last, shorter step, and however the rows are shared out.
+A gradient is a sum over characters, divided by the count of a full batch. So each character weighs the same, also in
+the shorter last step of an epoch, and however rows are shared out.
 Shapes: B rows of this process, T time steps, V vocabulary.
 """
 
@@ -36,7 +36,7 @@ MAX_SKIPPED_STEPS = 10  # in a row
 
 
 class Step(NamedTuple):
-    """What a step came to: scalars that may still lie on the device."""
+    """The results of a step: scalars that may still lie on the device."""
 
     rate: float
     nats: Tensor  # summed over this process's rows
@@ -74,7 +74,7 @@ class Learner:
         return cast(CharLSTM, self.average.module)
 
     def start_epoch(self) -> None:
-        """Forget what was read: an epoch begins with a zero state."""
+        """Reset the carried state to zero, as each epoch begins."""
         self.state = self.model.zero_state(self.num_rows)
 
     def take_step(self, step: int, epoch: int, index: int) -> Step | None:
@@ -101,7 +101,7 @@ class Learner:
 
     def add_gradients(self, step: int, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """Forward and backward, `micro_batch_size` rows at a time; this process's summed loss in nats."""
-        # DDP averages over processes; the sum over all, divided once, is what is wanted.
+        # DDP averages over processes, but the loss is a sum over all of them that is divided once.
         scale = self.processes.world_size / (self.params.batch_size * self.params.context_len)
         start, masks = self.start_state(step), self.masks(step, inputs_BT.shape[1])
         size = self.params.micro_batch_size or self.num_rows
@@ -118,7 +118,7 @@ class Learner:
         return torch.stack(losses).detach().sum()
 
     def skip_step(self, step: int, taken: Step) -> None:
-        """Leave the weights as they are and say so; every process comes here, since the gradient is everyone's."""
+        """Leave the weights as they are, with a warning. The gradient is global, so every process skips."""
         nats_N = self.processes.gather(taken.nats).tolist()
         trouble = describe_nonfinite(step + 1, taken.rate, nats_N, float(taken.gradient_norm))
         self.num_skipped += 1
@@ -129,7 +129,7 @@ class Learner:
         self.state = LSTMState(*(part.nan_to_num(0.0, 0.0, 0.0) for part in self.state))
 
     def set_learning_rate(self, step: int) -> float:
-        """The schedule, for all optimizers; the rate of AdamW, which is the one that is recorded."""
+        """Follow the schedule in all optimizers; return AdamW's rate, which is recorded."""
         fraction = learning_rate(
             step,
             peak=1.0,
@@ -143,9 +143,9 @@ class Learner:
         return fraction * self.params.learning_rate
 
     def start_state(self, step: int) -> LSTMState:
-        """The carried state, with some rows set to zero so that the model also learns to start from nothing.
+        """The carried state, with some rows reset to zero so that the model also learns to start without context.
 
-        Melis et al. 2018 do so in 1 % of the steps; the windowed protocols start from nothing much more often.
+        Melis et al. 2018 reset in 1 % of the steps; the windowed protocols start without context far more often.
         """
         if not self.batches.carries_state:
             return self.model.zero_state(self.num_rows)
@@ -178,10 +178,10 @@ class Learner:
         return torch_generator(self.params.seed, purpose, step)
 
     def _warm_up(self) -> None:
-        """One pass that changes nothing, after which DDP has put the gradients in the order in which they come.
+        """One pass that changes nothing, after which DDP has its final order of gradients.
 
-        It does so after its first backward pass, and with three or more processes the order in which numbers are added
-        depends on their place. Training that starts anew must add like training that goes on.
+        DDP sorts them after its first backward pass. With three or more processes the order decides which numbers are
+        added first. A resumed training must add in the same order as one that was never interrupted.
         """
         if self.processes.world_size > 1:
             ids_BT = torch.zeros((self.num_rows, self.params.context_len), dtype=torch.int64)

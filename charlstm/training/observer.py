@@ -1,4 +1,4 @@
-"""What can be watched of a training run; the loop calls observers on process 0, and none elsewhere."""
+"""What can be watched of a training. The loop calls observers on process 0 only."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol

@@ -11,11 +11,11 @@ from charlstm.training.history import EpochRow, StepRow, TextRow
 
 @dataclass
 class Progress:
-    """After `step` optimizer updates, `step_in_epoch` of them in the epoch under way."""
+    """After `step` optimizer updates, `step_in_epoch` of them in the current epoch."""
 
     step: int = 0
     step_in_epoch: int = 0
-    loss: LossSum = field(default_factory=lambda: LossSum(0.0, 0))  # of the epoch under way
+    loss: LossSum = field(default_factory=lambda: LossSum(0.0, 0))  # of the current epoch
     epoch_seconds: float = 0.0
     train_seconds: float = 0.0  # in steps, of all epochs so far
     steps: list[StepRow] = field(default_factory=list)
@@ -25,7 +25,7 @@ class Progress:
 
     @property
     def epoch(self) -> int:
-        """The epoch under way, from 1."""
+        """The current epoch, from 1."""
         return len(self.epochs) + 1
 
     def to_json(self) -> str:

@@ -1,6 +1,6 @@
-"""Between two steps: is it time for a checkpoint, does any process have to stop? The processes agree on the answers.
+"""Between two steps: is a checkpoint due, must any process stop? All processes agree on the answers.
 
-Agreeing costs a message, so with many processes it is done about once a second, after the same step everywhere.
+Agreeing costs a message. With several processes it happens about once a second, after the same step everywhere.
 """
 
 import time
@@ -14,7 +14,7 @@ MAX_STEPS_BETWEEN_AGREEMENTS = 100
 
 
 class StepBoundary:
-    """Saves when it is time, and says when to stop.
+    """Saves when a checkpoint is due, and tells when to stop.
 
     Args:
         checkpoints: where process 0 saves; None on every process if nothing is to be saved.

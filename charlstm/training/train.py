@@ -97,7 +97,7 @@ class _Training:
         while not self.is_done():
             self.run_epoch(observers)
             self.end_epoch(observers)
-        if not is_saved:  # whatever happens to the result from here on, training is not done twice
+        if not is_saved:  # if writing the outputs fails, training is not repeated
             self.boundary.save(self.state.progress.step, self.checkpoint)
         now = self.state.progress
         assert now.best is not None  # params.epochs > 0
@@ -124,14 +124,14 @@ class _Training:
         )
 
     def is_done(self) -> bool:
-        """Whether the last epoch is over, or early stopping says so."""
+        """Whether the last epoch is over, or early stopping applies."""
         now, patience = self.state.progress, self.params.early_stopping_epochs
         if patience and now.best is not None and len(now.epochs) - now.best.epoch >= patience:
             return True
         return len(now.epochs) >= self.params.epochs
 
     def run_epoch(self, observers: Sequence[Observer]) -> None:
-        """The steps that are left of the epoch under way."""
+        """The remaining steps of the current epoch."""
         now, batches = self.state.progress, self.learner.batches
         if now.step_in_epoch == 0:
             self.learner.start_epoch()
@@ -150,7 +150,7 @@ class _Training:
                 raise Interrupted(f"stopped as asked, after step {now.step} of {self.learner.num_steps}")
 
     def read_meter(self, observers: Sequence[Observer]) -> None:
-        """The mean of the last steps, for the record."""
+        """Record the mean of the last steps."""
         now = self.state.progress
         if (found := self.state.meter.read(now.step, now.epoch, self.processes.gather)) is not None:
             row, loss = found
@@ -170,7 +170,7 @@ class _Training:
             raise TrainingError(f"the validation loss is not finite after epoch {now.epoch}; lower train.learning_rate")
         if now.best is None or row.val_nats_per_char < now.best.val_nats_per_char:
             now.best, self.state.best_weights = row, self.weights()
-        texts = self.write_texts(now.epoch)  # on every process: one that waits too long takes the others for lost
+        texts = self.write_texts(now.epoch)  # on every process, so that none waits long enough to time out
         for observer in observers:
             observer.on_epoch(row, texts, now.epoch_seconds)
         now.texts.extend(texts)

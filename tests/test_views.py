@@ -1,0 +1,119 @@
+"""Views show results and decide no byte of them: so a changed one leaves models up to date and trainings resumable."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from imports import file_of
+from stages import run_stage
+from test_architecture import VIEWS
+from test_pipeline import dvc
+from test_stopping import wait_for
+
+from benchmarks.projects import ROOT, results, start, training_command, write_params
+
+CONSOLE = """
+class TrainingConsole:
+    def on_start(self, *_: object) -> None: ...
+    def on_steps(self, *_: object) -> None: ...
+    def on_epoch(self, *_: object) -> None: ...
+    def close(self) -> None: ...
+"""
+TRACKER = """
+class TrainingTracker:
+    def __init__(self, *_: object) -> None: ...
+    def on_start(self, *_: object) -> None: ...
+    def on_steps(self, *_: object) -> None: ...
+    def on_epoch(self, *_: object) -> None: ...
+    def finish(self, *_: object) -> None: ...
+    def abandon(self, *_: object) -> None: ...
+"""
+SEND_NOTHING = "\n    def _work(self, *_: object) -> None: ..."  # the body of the thread that talks to MLflow
+
+
+@pytest.fixture
+def project(encoded: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    shutil.copytree(encoded, folder)
+    return folder
+
+
+def outputs(project: Path) -> dict[str, bytes]:
+    files = [file for file in (project / "artifacts").rglob("*") if file.is_file()]
+    return {str(file.relative_to(project)): file.read_bytes() for file in files}
+
+
+def edit(project: Path, file: Path) -> None:
+    with (project / file).open("a") as code:
+        code.write("# another comment\n")
+
+
+@pytest.mark.parametrize("has_observers", [True, False])
+def test_without_tracker_console_and_observers_the_bytes_are_the_same(
+    project: Path, trained: Path, has_observers: bool
+) -> None:
+    (project / "pipeline/common/console.py").write_text(CONSOLE)
+    (project / "charlstm/tracking/tracker.py").write_text(TRACKER)
+    runs = project / "charlstm/tracking/runs.py"
+    source, count = re.subn(r"\n    def _work\(.*?(?=\n\n\n)", SEND_NOTHING, runs.read_text(), flags=re.DOTALL)
+    assert count == 1
+    runs.write_text(source)
+    if not has_observers:
+        train = project / "pipeline/train.py"
+        assert "train([console, tracker]" in train.read_text()
+        train.write_text(train.read_text().replace("train([console, tracker]", "train([]"))
+    for stage in ("train", "evaluate", "sample"):
+        done = run_stage(project, stage)
+        assert done.returncode == 0, done.stderr
+    assert not (project / "mlflow.db").exists() and "epoch 1/" not in done.stderr
+    assert outputs(project) == outputs(trained) and len(outputs(project)) > 10
+
+
+def test_dvc_takes_a_changed_view_for_no_change(trained: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(trained, project)
+    for name in (".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, project)
+    dvc(project, "git", "init", "-q")
+    dvc(project, "init", "-q")
+    dvc(project, "commit", "--force")
+    assert "up to date" in dvc(project, "status")
+    for view in VIEWS:
+        edit(project, file_of(view))
+    assert "up to date" in dvc(project, "status")
+    edit(project, Path("charlstm/optimization/muon.py"))
+    assert dvc(project, "status").splitlines()[0] == "train:"
+
+
+def stop_after_an_epoch(project: Path, log: Path) -> None:
+    write_params(project, {"train.epochs": 12, "train.early_stopping_epochs": None})
+    process = start(project, training_command(1), log)
+    wait_for(log, "epoch 1/", process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 75
+
+
+@pytest.mark.parametrize(
+    ("file", "is_resumed"),
+    [
+        ("pipeline/common/console.py", True),
+        ("charlstm/tracking/runs.py", True),
+        ("pipeline/common/provenance.py", True),
+        ("charlstm/model/gates.py", False),
+    ],
+)
+def test_an_unfinished_training_resumes_after_a_change_of_a_view(
+    project: Path, tmp_path: Path, file: str, is_resumed: bool
+) -> None:
+    log = tmp_path / "log"
+    stop_after_an_epoch(project, log)
+    edit(project, Path(file))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(training_command(1), cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ("resuming from the checkpoint of step" in done.stderr) == is_resumed
+    assert "absent" not in results(project).values()
