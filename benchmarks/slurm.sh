@@ -3,9 +3,9 @@
 #
 # Usage: benchmarks/slurm.sh      (needs slurmctld, slurmd, sbatch and munged; Debian: slurm-wlm, munge)
 #
-# Starts munged, slurmctld and two slurmd of its own on unprivileged ports, submits cluster/charlstm.sbatch, sends it
-# SIGTERM in the middle, waits until Slurm has queued it again and it has finished, compares with a training that was
-# left alone, and stops everything.
+# Starts munged, slurmctld and two slurmd of its own on unprivileged ports. Submits cluster/charlstm.sbatch, sends it SIGTERM
+# in the middle, and waits until Slurm has queued it again and it has finished. Compares the result with that of an
+# undisturbed training, and stops everything.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -69,7 +69,7 @@ for _ in $(seq 60); do [ "$(sinfo --noheader --states=idle --format=%D 2> /dev/n
 sinfo
 
 export OMP_NUM_THREADS=1 MLFLOW_DISABLE_TELEMETRY=true DVC_NO_ANALYTICS=true CHARLSTM_CHECKPOINT_SECONDS=1
-export CHARLSTM_HEAD=127.0.0.1 # the nodes' names are Slurm's alone here
+export CHARLSTM_HEAD=127.0.0.1 # only Slurm knows the nodes' names here
 python -c "
 from pathlib import Path
 from benchmarks.projects import make_project
@@ -111,7 +111,7 @@ preempt() {
 }
 
 submit_and_wait true alone
-echo "left alone: job $JOB trained on $(scontrol show job "$JOB" | grep -o ' NodeList=.*' | cut -d= -f2)"
+echo "undisturbed: job $JOB trained on $(scontrol show job "$JOB" | grep -o ' NodeList=.*' | cut -d= -f2)"
 submit_and_wait preempt preempted
 RESTARTS=$(scontrol show job "$JOB" | grep -o 'Restarts=[0-9]*')
 echo "preempted: job $JOB, $RESTARTS, $(grep -o 'resuming from the checkpoint of step .*' "charlstm-$JOB.log")"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Two machines on one: two network namespaces with their own addresses, joined by a virtual cable, on a shared folder.
+# Two nodes on one machine: two network namespaces with their own addresses, a virtual cable and a shared folder.
 #
 # Usage: benchmarks/two_nodes.sh      (as root; needs iproute2; leaves nothing behind)
 #
-# `accelerate launch --num_machines 2`, `torchrun --nnodes 2`, and `dvc repro` on the first node with `accelerate launch` on the
-# second (both configured by `accelerate config`) must train to the losses of one process; when the cable is
-# cut in the middle, both nodes must say so and end with 75, and the next start must finish with the same bytes.
+# Tried: `accelerate launch --num_machines 2`, `torchrun --nnodes 2`, and `dvc repro` on the first node with `accelerate launch`
+# on the second (both configured by `accelerate config`). Each must train to the losses of one process. When the cable is
+# cut in the middle, both nodes must say so and end with 75. The next start must finish with the same bytes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

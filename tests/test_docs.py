@@ -1,0 +1,314 @@
+"""Documents are executable: commands parse, links lead somewhere, the plan is the tree, numbers are those on record."""
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import shlex
+import subprocess
+import textwrap
+import unicodedata
+from typing import Any
+
+import pandas as pd
+import pytest
+from accelerate.commands.launch import launch_command_parser
+from dvc.cli import DvcParserError
+from dvc.cli.parser import get_main_parser
+from stages import PUBLISHED_DATA
+from test_architecture import FLOORS
+from torch.distributed.run import get_args_parser as torchrun_parser
+
+from benchmarks import trials
+from benchmarks.projects import PACKAGES, ROOT
+from benchmarks.recipes import PROTOCOLS
+from benchmarks.trials import compose_params
+from charlstm.errors import ParamsError
+from charlstm.evaluation.published import ORIGINAL_TRAIN_NATS_PER_CHAR, ORIGINAL_VAL_NATS_PER_CHAR
+from charlstm.params import load_params
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = {file.relative_to(ROOT).as_posix(): file.read_text() for file in DOCUMENTS}
+README = PAGES["README.md"]
+MAKEFILE = (ROOT / "Makefile").read_text()
+MAX_README_LINES = 150
+SCRIPTS = ("benchmarks/two_nodes.sh", "benchmarks/slurm.sh", ".ci/run")
+OTHERS = ("source .venv/bin/activate", "git checkout HEAD .", "git pull")  # commands of programs that are not ours
+BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+PROGRAMS = r"make|dvc|python -m|accelerate launch|torchrun|sbatch|git|source"
+INLINE = re.compile(rf"`((?:\w+=\S+ )*(?:{PROGRAMS}) [^`]+)`")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return [textwrap.dedent(body) for found, body in BLOCK.findall(page) if found == language]
+
+
+def prose(page: str) -> str:
+    """A page without its blocks of code."""
+    return BLOCK.sub("", page)
+
+
+def commands_of(page: str) -> set[str]:
+    """Lines of shell blocks and inline code that start with a program, without comments and redirections."""
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    lines += INLINE.findall(prose(page))
+    found = [part.strip() for line in lines for part in re.split(" +[#>]", line)[0].split("&&")]
+    return {command for command in found if command}
+
+
+COMMANDS = sorted(set().union(*map(commands_of, PAGES.values())))
+
+
+def problem(command: str) -> str:
+    """What is wrong with a command; nothing if its program would take it."""
+    if command in OTHERS:
+        return ""
+    words = shlex.split(command)
+    while re.fullmatch(r"[A-Z_]+=\S+", words[0]):
+        words.pop(0)
+    program, *arguments = words
+    try:
+        match program:
+            case "make":
+                target = arguments[0]
+                return "" if re.search(rf"^{re.escape(target)}:", MAKEFILE, re.MULTILINE) else f"no target {target}"
+            case "dvc":
+                get_main_parser().parse_args(arguments)
+                return problem_of_overrides(arguments)
+            case "python":
+                return problem_of_module(arguments)
+            case "accelerate":
+                if arguments[0] != "launch":
+                    return f"what is accelerate {arguments[0]}?"
+                parsed = launch_command_parser().parse_args(arguments[1:])
+            case "torchrun":
+                parsed = torchrun_parser().parse_args(arguments)
+            case "sbatch":
+                return "" if (ROOT / arguments[-1]).exists() else f"no {arguments[-1]}"
+            case _:
+                return "" if program in SCRIPTS and os.access(ROOT / program, os.X_OK) else f"what is {program}?"
+    except (SystemExit, DvcParserError) as error:
+        return f"not understood: {error!r}"
+    if not parsed.module:
+        return "without -m"
+    return problem_of_module(["-m", parsed.training_script])
+
+
+def problem_of_module(arguments: list[str]) -> str:
+    """Of `python -m MODULE ...`, whose options must be named in the source of a module of ours."""
+    if arguments[0] != "-m":
+        return "without -m"
+    module, options = arguments[1], arguments[2:]
+    if module.split(".")[0] not in (*PACKAGES, "benchmarks"):
+        return "" if importlib.util.find_spec(module) else f"no module {module}"
+    file = ROOT / f"{module.replace('.', '/')}.py"
+    if not file.exists():
+        return f"no {file.name}"
+    if module == "pipeline.launch":
+        return problem(shlex.join(options)) if options else ""
+    unknown = [option for option in options if option.startswith("--") and f'"{option}"' not in file.read_text()]
+    if module == "benchmarks.trials":
+        return problem_of_overrides([word for option in options for word in ("-S", option) if "=" in option])
+    return f"no option {unknown[0]}" if unknown else ""
+
+
+def problem_of_overrides(arguments: list[str]) -> str:
+    """Of what follows each `-S`: does it compose? Of a list to sweep over, the first value."""
+    changes = [value for flag, value in zip(arguments, arguments[1:], strict=False) if flag == "-S"]
+    changes = [change if "[" in change else change.split(",")[0] for change in changes]
+    try:
+        compose_params(changes)
+    except ParamsError as error:
+        return str(error)
+    return ""
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 60
+    for name, page in PAGES.items():
+        assert commands_of(page), name
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_is_one_that_exists(command: str) -> None:
+    assert problem(command) == ""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "make everything",
+        "dvc reproduce",
+        "dvc exp run -S recipe=none",
+        "dvc exp run -S train.learning_rates=1",
+        "python -m pipeline.nothing",
+        "python -m benchmarks.kills --counts 3",
+        "python -m benchmarks.trials recipe=none",
+        "python -m pipeline.launch torchrun --nprocs 2 -m pipeline.train",
+        "python -m pipeline.launch torchrun --nproc_per_node 2 pipeline/train.py",
+        "accelerate launch -m pipeline.training",
+        "sbatch cluster/nothing.sbatch",
+        "benchmarks/three_nodes.sh",
+        "git push",
+    ],
+)
+def test_a_command_that_does_not_exist_is_noticed(command: str) -> None:
+    assert problem(command) != ""
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_starts_with_commands(name: str) -> None:
+    """README tells first what it is for."""
+    first = BLOCK.search(PAGES[name])
+    assert first is not None and first[1] == "sh"
+    assert "\n## " not in PAGES[name][: first.start()]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= MAX_README_LINES
+
+
+def test_python_blocks_compile() -> None:
+    found = [block for page in PAGES.values() for block in blocks(page, "python")]
+    assert len(found) >= 1
+    for block in found:
+        ast.parse(block)
+
+
+def slugs(page: str) -> set[str]:
+    """The anchors that GitHub gives a page's headings; a repeated one gets a number."""
+    found: dict[str, int] = {}
+    anchors = set()
+    for heading in re.findall(r"^#{1,6} +(.+?) *$", prose(page), re.MULTILINE):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").lower()
+        kept = "".join(char for char in text if char in " -_" or unicodedata.category(char)[0] in "LNM")
+        slug = kept.replace(" ", "-")
+        anchors.add(f"{slug}-{found[slug]}" if slug in found else slug)
+        found[slug] = found.get(slug, 0) + 1
+    return anchors
+
+
+def links_of(page: str) -> list[str]:
+    """Where links and pictures lead, but for the web."""
+    found: list[str] = re.findall(r"\]\(([^)\s]+)\)", prose(page))
+    return [link for link in found if "://" not in link]
+
+
+def dead_links(name: str, page: str) -> list[str]:
+    dead = []
+    for link in links_of(page):
+        path, _, anchor = link.partition("#")
+        target = (ROOT / name).parent / path if path else ROOT / name
+        is_here = target.exists() and target.resolve().is_relative_to(ROOT.resolve())
+        if not is_here or (anchor and anchor not in slugs(target.read_text() if path else page)):
+            dead.append(link)
+    return dead
+
+
+def test_slugs_are_those_of_github() -> None:
+    page = "# How fast: `a.b`?\n## The *C++* [way](x.md)\n## How fast: `a.b`?\n```sh\n# no heading\n```\n"
+    assert slugs(page) == {"how-fast-ab", "the-c-way", "how-fast-ab-1"}
+
+
+def test_links_lead_somewhere() -> None:
+    assert sum(len(links_of(page)) for page in PAGES.values()) >= 40
+    assert {name: dead for name, page in PAGES.items() if (dead := dead_links(name, page))} == {}
+
+
+@pytest.mark.parametrize("link", ["nothing.md", "lstm.md#nothing", "#nothing", "../../outside.md"])
+def test_a_dead_link_is_noticed(link: str) -> None:
+    assert dead_links("docs/data.md", f"# Data\n[here]({link}) [and](#data)") == [link]
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    linked = {(ROOT / link.partition("#")[0]).resolve() for link in links_of(README)}
+    assert {file.resolve() for file in DOCUMENTS[1:]} <= linked
+
+
+def plan() -> dict[str, str]:
+    """The paths of the plan in docs/design.md, with their descriptions; a folder ends with a slash."""
+    (tree,) = (block for block in blocks(PAGES["docs/design.md"], "text") if block.startswith("conf/"))
+    found, above = {}, [""]
+    for line in tree.splitlines():
+        indent, name, description = re.fullmatch(r"( *)(\S+) *(.*)", line).groups()  # type: ignore[union-attr]
+        depth = len(indent) // 2
+        above[depth + 1 :] = [f"{above[depth]}{name}"]
+        found[above[depth + 1]] = description
+    return found
+
+
+def test_the_plan_is_the_tree() -> None:
+    shown = set(plan())
+    files = {file for package in PACKAGES for file in (ROOT / package).rglob("*.py") if file.name != "__init__.py"}
+    folders = {file.parent for file in files}
+    expected = {file.relative_to(ROOT).as_posix() for file in files} | {"params.yaml", "dvc.yaml"}
+    expected |= {f"{folder.relative_to(ROOT).as_posix()}/" for folder in folders}
+    top = {"benchmarks/", "cluster/", "conf/", "docs/", "tests/", "Datasets/", "artifacts/"}
+    assert len(expected) > 60
+    assert shown == expected | top
+    assert all((ROOT / path).exists() for path in top)
+
+
+def test_the_floors_of_the_plan_are_those_of_the_imports() -> None:
+    found = {
+        path.removeprefix("charlstm/").removesuffix("/").removesuffix(".py"): int(description[0])
+        for path, description in plan().items()
+        if re.match(r"\d  ", description)
+    }
+    assert found == {name: number for number, names in enumerate(FLOORS, 1) for name in names}
+
+
+def committed(path: str) -> dict[str, Any]:
+    """What git has: the working tree's results may be another text's, or gone for the length of a training."""
+    done = subprocess.run(["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout))
+
+
+def test_losses_are_the_committed_ones() -> None:
+    metrics = committed("artifacts/evaluate/metrics.json")
+    rows = re.findall(r"^\| `(\w+)` \| \*\*([\d.]+)\*\* \| ([\d.]+) \|", README, re.MULTILINE)
+    assert {protocol for protocol, _, _ in rows} == set(metrics)
+    for protocol, nats, bits in rows:
+        assert nats == f"{metrics[protocol]['nats_per_char']:.4f}"
+        assert bits == f"{metrics[protocol]['bits_per_char']:.4f}"
+    train = committed("artifacts/train/metrics.json")
+    assert f"{train['num_parameters']:,} parameters, {train['num_epochs']} epochs" in README
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/recipes.md"])
+def test_the_recipes_are_what_their_records_say(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "data_md5", lambda: PUBLISHED_DATA)  # the checkout may be at another text
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (\d) \| ([\d,]{6,} (?:\| [^|]+){4}) \|$", PAGES[name], re.MULTILINE)
+    assert {recipe for recipe, _, _ in rows} == {file.stem for file in (ROOT / "conf/recipe").glob("*.yaml")}
+    for recipe, num_seeds, figures in rows:
+        records = [trials.Trial((f"recipe={recipe}",), seed).record() for seed in range(1, int(num_seeds) + 1)]
+        found = pd.DataFrame([record for record in records if record is not None])
+        assert len(found) == int(num_seeds), recipe
+        size, seconds, *losses = figures.split(" | ")
+        assert size == f"{found['num_parameters'].iloc[0]:,}"
+        assert seconds == f"{found['train_seconds'].median():,.0f}"
+        for protocol, loss in zip(PROTOCOLS, losses, strict=True):
+            mean, deviation = found[protocol].mean(), found[protocol].std()
+            assert loss == (f"{mean:.4f} ± {deviation:.4f}" if len(found) > 1 else f"{mean:.4f}"), (recipe, protocol)
+
+
+def test_the_epochs_of_the_recipe_original_are_what_their_record_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "data_md5", lambda: PUBLISHED_DATA)
+    record = trials.Trial(("recipe=original",)).record()
+    assert record is not None
+    validation = ("validation", ORIGINAL_VAL_NATS_PER_CHAR, record["by_epoch"])
+    training = ("training", ORIGINAL_TRAIN_NATS_PER_CHAR, record["train_by_epoch"])
+    for side, theirs, ours in (validation, training):
+        cells = [" | ".join(f"{loss:.4f}" for loss in losses) for losses in (theirs, ours)]
+        rows = f"\n| {side}, published | {cells[0]} |\n| recipe `original` | {cells[1]} |\n"
+        assert rows in PAGES["docs/recipes.md"]
+
+
+def test_default_values_in_the_table_are_those_of_the_file() -> None:
+    flat = load_params(ROOT / "params.yaml").flat()
+    row = re.compile(r"^\| [^|]+ \| `((?:model|train)\.\w+(?:\.\w+)?)`[^|]* \| [^|]* \| ([\d.]+)", re.MULTILINE)
+    rows = row.findall(PAGES["docs/lstm.md"])
+    assert len(rows) >= 7
+    for name, default in rows:
+        assert float(default) == flat[name], name
