@@ -1,1 +1,1 @@
-"""charlstm: character-level LSTM training, from bytes to samples. Start at `dvc.yaml`, then `model.py`."""
+"""charlstm: character-level LSTM training, from bytes to samples. Start at `dvc.yaml`, then `model/char_lstm.py`."""
