@@ -56,7 +56,7 @@ def download(
     Raises:
         DownloadError: nothing gave the expected bytes; names each source tried and what was wrong with it.
     """
-    is_url = "://" in source and not source.startswith("file://")
+    is_url = local_path(source) is None
     candidates = [source]
     if mirror and is_url and expected_sha256:
         candidates.insert(0, f"{mirror.rstrip('/')}/{target.name}")
@@ -76,6 +76,13 @@ def download(
     log.warning("DVC keeps it from now on: once a source answers, `dvc repro --force download` takes the real one.")
     _write_fallback(target, fallback, tried)
     return fallback.requirement
+
+
+def local_path(source: str) -> Path | None:
+    """The file that `source` names; None where it is the URL of a server."""
+    if "://" in source and not source.startswith("file://"):
+        return None
+    return Path(source.removeprefix("file://")).expanduser()
 
 
 class _Failure(NamedTuple):
@@ -113,8 +120,7 @@ def _fetch(source: str, folder: Path, show_progress: bool) -> Path:
     scheme = urlsplit(source).scheme if "://" in source else ""
     if scheme not in ("", "file", "http", "https"):
         raise ValueError(f"expected a path or an http(s) URL, got the protocol {scheme}")
-    if scheme in ("", "file"):
-        path = Path(source.removeprefix("file://")).expanduser()
+    if (path := local_path(source)) is not None:
         path.open("rb").close()  # missing or unreadable: an OSError that says so
         return path
     registry = pooch.create(
