@@ -11,6 +11,7 @@ from charlstm.errors import ChecksumError, DownloadError
 from charlstm.params import DownloadParams, Params
 from charlstm.storage.checksums import read_sums, sums_of, write_sums
 from charlstm.storage.files import sha256
+from charlstm.storage.urls import without_credentials
 from charlstm.text.download import FallbackSource, download, local_path
 from pipeline.common import stage
 from pipeline.common.paths import Paths
@@ -35,7 +36,7 @@ def run(params: Params, paths: Paths) -> None:
         show_progress=sys.stderr.isatty(),
     )
     write_sums(sums_of(paths.corpus), [paths.corpus.name])
-    log.info("%s: %d bytes from %s", paths.corpus, paths.corpus.stat().st_size, origin)
+    log.info("%s: %d bytes from %s", paths.corpus, paths.corpus.stat().st_size, without_credentials(origin))
 
 
 def _check_source(source: str, paths: Paths) -> None:
@@ -47,7 +48,7 @@ def _check_source(source: str, paths: Paths) -> None:
         # As written and as resolved: either may be a symbolic link, to a cache or to another disk.
         if path.absolute().is_relative_to(output.absolute()) or path.resolve().is_relative_to(output.resolve()):
             raise DownloadError(
-                f"download.source: expected a file outside of what the pipeline writes, got {source}, which is in the "
+                f"download.source: expected a file outside of what the pipeline writes, got {path}, which is in the "
                 f"output {output} and would be overwritten: move it elsewhere and name that place"
             )
 
