@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from charlstm.errors import ParamsError
+from charlstm.storage.urls import without_credentials
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -225,10 +226,14 @@ def _describe(error: Any) -> str:  # noqa: ANN401  # pydantic_core.ErrorDetails,
         case "too_short":
             return f"{name} should have at least {error['ctx']['min_length']} value(s)"
         case "tuple_type":
-            return f"{name} should be a list, got {json.dumps(error['input'], default=str)[:60]}"
+            return f"{name} should be a list, got {_shown(error['input'])}"
         case _:
             message = error["msg"].replace("Input should be", "should be")
-            return f"{name} {message}, got {json.dumps(error['input'], default=str)[:60]}"
+            return f"{name} {message}, got {_shown(error['input'])}"
+
+
+def _shown(value: object) -> str:
+    return without_credentials(json.dumps(value, default=str))[:60]
 
 
 def _flatten(prefix: str, value: object) -> list[tuple[str, str | int | float]]:

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from charlstm.errors import HistoryError
-from charlstm.evaluation.published import PUBLISHED, VALIDATION_SHA256
+from charlstm.evaluation.published import PUBLISHED, are_comparable
 from charlstm.model.model_folder import WEIGHTS
 from charlstm.params import Params
 from charlstm.storage.files import sha256
+from charlstm.text.vocabulary import Vocab, load_ids
 from charlstm.tracking.runs import read_metrics
 from charlstm.training.history import read_csv
 from pipeline.common import provenance, stage
@@ -25,7 +26,8 @@ EXCERPT_LINES = 8
 def run(params: Params, paths: Paths) -> None:
     """Print losses beside published ones, size, speed, a sample, and where to look next."""
     train, evaluate = _read_json(paths.train / "metrics.json"), _read_json(paths.evaluate / "metrics.json")
-    is_comparable = sha256(paths.split / "val.txt") == VALIDATION_SHA256
+    vocab = Vocab.load(paths.encoded / "vocab.json")
+    is_comparable = are_comparable(load_ids(paths.encoded / "val.npy", len(vocab)), vocab)  # as `evaluate` has it
     console = Console(highlight=False)
     console.print(_losses(evaluate, is_comparable))
     if not is_comparable:
@@ -46,9 +48,9 @@ def run(params: Params, paths: Paths) -> None:
 
 def _losses(evaluate: dict[str, Any], is_comparable: bool) -> Table:
     table = Table(title="Loss on the validation part (nats per character; lower is better)")
-    for column in ("protocol", "this model", "bits/char", *(("others", "who") if is_comparable else ())):
+    published = {one.protocol: one for one in PUBLISHED if is_comparable and one.protocol in evaluate}
+    for column in ("protocol", "this model", "bits/char", *(("others", "who") if published else ())):
         table.add_column(column)
-    published = {one.protocol: one for one in PUBLISHED} if is_comparable else {}
     for protocol, loss in evaluate.items():
         row = [protocol, f"{loss['nats_per_char']:.4f}", f"{loss['bits_per_char']:.4f}"]
         if other := published.get(protocol):

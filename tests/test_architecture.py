@@ -15,8 +15,8 @@ STAGES = ("download", "split", "encode", "train", "evaluate", "sample")
 # The library's floors, from the ground up. A file imports from its own folder and from the floors below, never up.
 FLOORS = (
     ("errors", "seeds"),
-    ("storage", "params"),
-    ("text",),
+    ("storage",),
+    ("text", "params"),
     ("model",),
     ("evaluation", "optimization", "generation"),
     ("training",),
@@ -28,6 +28,7 @@ VIEWS = {
     "charlstm.errors",
     "charlstm.params",
     "charlstm.storage.lock",
+    "charlstm.storage.urls",
     "charlstm.tracking.client",
     "charlstm.tracking.measurements",
     "charlstm.tracking.runs",

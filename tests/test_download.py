@@ -3,6 +3,7 @@
 import hashlib
 import io
 import logging
+import re
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -10,18 +11,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from stages import run_stage
 
+from benchmarks.projects import make_project
 from charlstm.errors import DownloadError
 from charlstm.text import download as module
 from charlstm.text.download import FallbackSource, download
 
 TEXT = b"To be, or not to be"
 SHA256 = hashlib.sha256(TEXT).hexdigest()
+Serve = Callable[[list[tuple[int, bytes]]], str]
 NOWHERE = "http://127.0.0.1:9/text.txt"  # the discard port: nothing listens
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[list[tuple[int, bytes]]], str]]:
+def serve() -> Iterator[Serve]:
     """Starts a server that gives one (status, body) after the other, the last one for ever."""
     servers = []
 
@@ -62,21 +66,21 @@ def assert_nothing_written(target: Path) -> None:
     assert not target.parent.exists() or list(target.parent.iterdir()) == []
 
 
-def test_a_url(serve: Callable, target: Path) -> None:
+def test_a_url(serve: Serve, target: Path) -> None:
     url = serve([(200, TEXT)])
     assert download(target, url, SHA256) == url
     assert target.read_bytes() == TEXT
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_a_server_that_fails_at_first_is_asked_again(serve: Callable, target: Path) -> None:
+def test_a_server_that_fails_at_first_is_asked_again(serve: Serve, target: Path) -> None:
     answers = [(500, b""), (503, b""), (200, TEXT)]
     download(target, serve(answers), SHA256)
     assert target.read_bytes() == TEXT
     assert len(answers) == 1
 
 
-def test_the_mirror_comes_first_and_content_decides(serve: Callable, target: Path, tmp_path: Path) -> None:
+def test_the_mirror_comes_first_and_content_decides(serve: Serve, target: Path, tmp_path: Path) -> None:
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     (mirror / "text.txt").write_bytes(TEXT)
@@ -87,17 +91,40 @@ def test_the_mirror_comes_first_and_content_decides(serve: Callable, target: Pat
     assert target.read_bytes() == TEXT
 
 
-def test_a_url_may_hold_another_url(serve: Callable, target: Path) -> None:
+def test_a_url_may_hold_another_url(serve: Serve, target: Path) -> None:
     url = serve([(200, TEXT)]).replace("text.txt", "archive/https://example.org/text.txt")
     assert download(target, url, SHA256) == url
 
 
-def test_a_url_can_be_a_mirror(serve: Callable, target: Path) -> None:
+def test_a_url_can_be_a_mirror(serve: Serve, target: Path) -> None:
     mirror = serve([(200, TEXT)]).rpartition("/")[0]
     assert download(target, NOWHERE, SHA256, mirror=mirror) == f"{mirror}/text.txt"
 
 
-def test_a_wrong_hash_names_both_and_never_falls_back(serve: Callable, target: Path) -> None:
+@pytest.mark.parametrize("userinfo", ["alice:hunter2@", "alice:s3c@hunter2@", "hunter2:hunter2/hunter2@", "hunter2@"])
+def test_passwords_stay_out_of_errors(target: Path, userinfo: str, caplog: pytest.LogCaptureFixture) -> None:
+    mirror, source = f"http://{userinfo}127.0.0.1:9/m", f"http://{userinfo}127.0.0.1:9/text.txt?token=hunter2"
+    with pytest.raises(DownloadError) as caught:
+        download(target, source, SHA256, mirror=mirror)
+    assert "Tried http://127.0.0.1:9/m/text.txt: " in str(caught.value)
+    assert "; http://127.0.0.1:9/text.txt?token=***: " in str(caught.value)
+    assert "hunter2" not in f"{caught.value}{caplog.text}"
+
+
+def test_passwords_stay_out_of_what_the_stage_says(serve: Serve, tmp_path: Path) -> None:
+    """Of a mirror with the wrong text and of a source with the right one: all lines, pooch's too."""
+    mirror = serve([(200, b"another text")]).rpartition("/")[0].replace("//", "//alice:s3c@hunter2@")
+    source = serve([(200, TEXT)]).replace("//", "//alice:hunter2@") + "?token=hunter2"
+    make_project(tmp_path / "project", {"download.source": source, "download.sha256": SHA256})
+    done = run_stage(tmp_path / "project", "download", CHARLSTM_MIRROR=mirror)
+    assert done.returncode == 0, done.stderr
+    assert "Downloading file 'corpus' from 'http://127.0.0.1:" in done.stderr
+    assert "has the wrong SHA-256" in done.stderr
+    assert re.search(r"19 bytes from http://127.0.0.1:\d+/text.txt\?token=\*\*\*\n", done.stderr)
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_a_wrong_hash_names_both_and_never_falls_back(serve: Serve, target: Path) -> None:
     wrong = hashlib.sha256(b"other").hexdigest()
     fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256, wrong)
     with pytest.raises(DownloadError, match=f"expected SHA-256 {wrong}, found {SHA256}"):
@@ -127,7 +154,7 @@ def test_an_unknown_protocol_is_no_reason_to_fall_back(target: Path) -> None:
         download(target, "gopher://127.0.0.1/text.txt", SHA256, fallback=fallback)
 
 
-def test_a_url_that_does_not_exist_is_no_reason_to_fall_back(serve: Callable, target: Path) -> None:
+def test_a_url_that_does_not_exist_is_no_reason_to_fall_back(serve: Serve, target: Path) -> None:
     fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256, SHA256)
     with pytest.raises(DownloadError, match="404"):
         download(target, serve([(404, b"")]), SHA256, fallback=fallback)

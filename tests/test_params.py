@@ -68,6 +68,7 @@ def test_all_mistakes_are_told_at_once_by_name(tmp_path: Path) -> None:
         ("[1, 2]", "the file should be a valid dictionary"),
         ("a: [", "not valid YAML"),
         ("a: 1\na: 2", "not valid YAML.*duplicate key"),
+        ("download: https://me:hunter2@host/text.txt", 'download should be .* got "https://host/text.txt"'),
     ],
 )
 def test_not_a_parameter_file(tmp_path: Path, content: str, expected: str) -> None:

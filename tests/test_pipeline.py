@@ -107,13 +107,17 @@ def test_the_three_stages_share_one_run(trained: Path) -> None:
     assert len([file for file in files if re.fullmatch(r"samples/\w{8}/.*\.txt", file)]) == 2
 
 
-def dvc(project: Path, *arguments: str) -> str:
+def run_dvc(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "GIT_AUTHOR_NAME": "t"}
     environment |= {"GIT_COMMITTER_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_EMAIL": "t@t"}
     environment.pop("OMP_NUM_THREADS", None)
     program = ["git"] if arguments[0] == "git" else ["dvc"]
     arguments = arguments[1:] if arguments[0] == "git" else arguments
-    done = subprocess.run([*program, *arguments], cwd=project, env=environment, capture_output=True, text=True)
+    return subprocess.run([*program, *arguments], cwd=project, env=environment, capture_output=True, text=True)
+
+
+def dvc(project: Path, *arguments: str) -> str:
+    done = run_dvc(project, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

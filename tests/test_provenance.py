@@ -1,14 +1,16 @@
 """What a run says of its origin."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from benchmarks.projects import write_params
 from charlstm.params import load_params
 from pipeline.common.paths import load_paths
-from pipeline.common.provenance import tags
+from pipeline.common.provenance import MLFLOW_DEFAULTS, store, tags
 
 GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
 
@@ -48,3 +50,21 @@ def test_the_commit_and_the_hashes_are_those_of_the_files(repository: Path) -> N
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     assert found()["mlflow.source.git.commit"] == commit
     assert len(found()["params_sha256"]) == len(found()["corpus_sha256"]) == 64
+
+
+def test_the_source_is_named_without_its_password(repository: Path) -> None:
+    write_params(repository, {"download.source": "https://me:hunter2@host/text.txt?token=hunter2"})
+    assert found()["corpus"] == "https://host/text.txt?token=***"
+    assert "hunter2" not in str(found())
+
+
+def test_mlflow_is_kept_from_printing_the_password_of_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*MLFLOW_DEFAULTS, "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"):
+        monkeypatch.setenv(name, "")  # so that it is as before after the test
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert store().uri == "http://127.0.0.1:9"
+    assert "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT" not in os.environ
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:9")
+    store()
+    assert os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] == "true"

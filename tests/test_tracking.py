@@ -113,10 +113,30 @@ def test_one_thing_that_fails_does_not_end_the_tracking(store: Store, caplog: py
     assert caplog.text.count("the work goes on") == 1
 
 
-def test_passwords_stay_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    assert read_metrics(Store("postgresql://me:secret@127.0.0.1:9/x", "tests", None), "m0de1") == {}
-    assert "postgresql://127.0.0.1:9/x" in caplog.text
-    assert "secret" not in caplog.text
+@pytest.mark.parametrize("secret", ["me:hunter2@", "me:s3c@hunter2@", "hunter2:hunter2/hunter2@", "hunter2@"])
+@pytest.mark.parametrize("kind", ["http", "postgresql", "mysql", "unknown"])
+def test_passwords_stay_out_of_the_log(
+    secret: str, kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    assert read_metrics(Store(f"{kind}://{secret}127.0.0.1:9/x?token=hunter2", "tests", None), "m0de1") == {}
+    assert f"MLflow at {kind}://127.0.0.1:9/x?token=***" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_passwords_stay_out_of_parameters_and_tags(store: Store) -> None:
+    url = "https://me:hunter2@host/text.txt?X-Amz-Signature=hunter2"
+    secret = record()._replace(params={"download.source": url}, tags={"corpus": url})
+    attach(store, "s3cret", secret).close()
+    later = attach(store, "s3cret", secret)
+    later.set_tags({"again": url})
+    later.log_params({"download.source": f"{url}&page=2"})
+    later.close()
+    (run,) = runs(store, "s3cret")
+    shown = "https://host/text.txt?X-Amz-Signature=***"
+    assert run.data.params["download.source"] == run.data.tags["corpus"] == run.data.tags["again"] == shown
+    assert run.data.tags["changed.download.source"] == f"{shown}&page=2"
+    assert "hunter2" not in f"{run.data.params}{run.data.tags}"
 
 
 def test_a_dead_server_costs_a_warning_and_little_time(

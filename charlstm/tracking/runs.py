@@ -8,7 +8,6 @@ Everything is sent from one background thread. A server that is slow, full or de
 
 import logging
 import queue
-import re
 import textwrap
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
+from charlstm.storage.urls import without_credentials
 from charlstm.tracking import client as calls
 from charlstm.tracking.client import Store
 from charlstm.tracking.measurements import Measurement, epoch_metrics, step_metrics
@@ -153,7 +153,7 @@ def _create_from(client: "MlflowClient", experiment_id: str, model_sha256: str, 
 
 
 def _warn(store: Store, error: Exception) -> None:
-    """One line without the user and password that a URI may hold."""
-    message = " ".join(f"MLflow at {store.uri}: {type(error).__name__}: {error}".split())
-    message = re.sub(r"://[^/@\s]+@", "://", message)
+    """One line without what a URI may hold of secrets."""
+    reason = without_credentials(f"{type(error).__name__}: {error}", store.uri)
+    message = " ".join(f"MLflow at {without_credentials(store.uri)}: {reason}".split())
     log.warning("%s; the files hold everything, the work goes on", textwrap.shorten(message, 300, placeholder=" ..."))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from charlstm.params import Params
 from charlstm.storage.checksums import read_sums, sums_of
+from charlstm.storage.urls import without_credentials
 from charlstm.tracking.client import Store
 from charlstm.tracking.runs import TrainingRecord
 from charlstm.training.history import Tables
@@ -28,6 +29,8 @@ def store() -> Store:
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "charlstm")
     experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        if without_credentials(uri) != uri:  # MLflow prints the address of a run that ends
+            os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         return Store(uri, experiment, None, experiment_id)
     root = Path(os.environ.get("DVC_ROOT", ".")).resolve()
     return Store(f"sqlite:///{root / 'mlflow.db'}", experiment, (root / "mlartifacts").as_uri(), experiment_id)
@@ -40,7 +43,7 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
     if params.download.fallback and found["corpus_sha256"] == params.download.fallback.sha256:
         found["corpus"] = f"FALLBACK {params.download.fallback.requirement}"
     else:
-        found["corpus"] = params.download.source
+        found["corpus"] = without_credentials(params.download.source)
     if commit := git("rev-parse", "HEAD"):
         found["mlflow.source.git.commit"] = commit
         # Results are no inputs: DVC takes them away before a stage runs, and writes its lock after one.

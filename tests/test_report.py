@@ -1,0 +1,97 @@
+"""What `make repro` ends with, on a trained project; published losses only beside the text they were measured on."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from stages import run_stages
+
+from benchmarks.projects import write_params
+from charlstm.evaluation import published
+from charlstm.evaluation.published import PUBLISHED
+from charlstm.text.vocabulary import Vocab, load_ids
+from pipeline import report
+
+DO_NOT_APPLY = "Another validation text than that of the published losses: they do not apply.\n"
+PUBLISHED_100 = next(one for one in PUBLISHED if one.protocol == "windowed_100")
+
+
+@pytest.fixture
+def project(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "project"
+    shutil.copytree(trained, folder)
+    monkeypatch.setenv("COLUMNS", "150")
+    return folder
+
+
+def publish(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if published losses had been measured on this project's validation part."""
+    vocab = Vocab.load(project / "Datasets/encoded/vocab.json")
+    val = vocab.decode(load_ids(project / "Datasets/encoded/val.npy", len(vocab)))  # some characters are U+FFFD in it
+    monkeypatch.setattr(published, "VALIDATION_NUM_CHARS", len(val))
+    monkeypatch.setattr(published, "VALIDATION_SHA256", hashlib.sha256(val.encode()).hexdigest())
+
+
+def reported(project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(project)
+    capsys.readouterr()
+    assert report.main([]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_text_without_published_losses(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = reported(project, capsys, monkeypatch)
+    metrics = pd.read_json(project / "artifacts/evaluate/metrics.json")
+    for protocol in ("windowed_20", "stateful"):
+        assert f"│ {protocol} " in said
+        assert f"│ {metrics[protocol]['nats_per_char']:.4f}     │ {metrics[protocol]['bits_per_char']:.4f}" in said
+    assert "others" not in said and "who" not in said and "nanoGPT" not in said
+    assert DO_NOT_APPLY in said
+    assert "parameters, best epoch 1 of 1\n" in said
+    assert " characters a second, " in said
+    assert "A sample, prompt 'def ', temperature 0.8:\ndef " in said
+    assert "All samples: artifacts/samples/" in said
+    assert list(pd.read_csv(project / "artifacts/evaluate/epochs.csv").columns)[-1] == "val_nats_per_char"
+
+
+def test_the_published_text_under_a_published_protocol(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = (project / "artifacts/evaluate/loss_curve.png").read_bytes()
+    publish(project, monkeypatch)
+    write_params(project, {"evaluate.window_lens": [100]})
+    run_stages(project, "evaluate")
+    said = reported(project, capsys, monkeypatch)
+    (line,) = [line for line in said.splitlines() if "windowed_100" in line]
+    assert f"{PUBLISHED_100.nats_per_char:.4f}" in line and PUBLISHED_100.system in line
+    assert "others" in said and "who" in said
+    assert DO_NOT_APPLY not in said
+    epochs = pd.read_csv(project / "artifacts/evaluate/epochs.csv")
+    assert epochs["original_val_nats_per_char"][0] == published.ORIGINAL_VAL_NATS_PER_CHAR[0]
+    assert (project / "artifacts/evaluate/loss_curve.png").read_bytes() != without
+
+
+def test_columns_with_nothing_in_them_stay_away(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(project, monkeypatch)  # under `windowed_20`, which nobody published
+    said = reported(project, capsys, monkeypatch)
+    assert "windowed_20" in said
+    assert "others" not in said and "who" not in said
+    assert DO_NOT_APPLY not in said
+
+
+def test_another_part_of_the_published_corpus(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(project, monkeypatch)
+    write_params(project, {"split.val_fraction": 0.2, "evaluate.window_lens": [100]})
+    run_stages(project, "split", "encode", "train", "evaluate", "sample")
+    said = reported(project, capsys, monkeypatch)
+    assert DO_NOT_APPLY in said
+    assert "windowed_100" in said and f"{PUBLISHED_100.nats_per_char:.4f}" not in said and "others" not in said
+    assert "original_val_nats_per_char" not in pd.read_csv(project / "artifacts/evaluate/epochs.csv").columns

@@ -1,0 +1,76 @@
+"""No part of a user, a password or a token survives; what holds none is shown as it is."""
+
+import logging
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charlstm.storage.urls import hide_credentials, without_credentials
+
+# Whatever a URL can be typed with, encoded or not: anything but spaces, which end it in a text.
+SECRETS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1).filter(
+    lambda text: not text.isspace()
+)
+USERS = SECRETS.map(lambda text: text.translate(dict.fromkeys(map(ord, ":/?#"), "x")))
+SCHEMES = st.sampled_from(["http", "https", "postgresql+psycopg", "mysql", "ftp", "s3"])
+NAMES = st.sampled_from(
+    ["token", "access_token", "X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token", "Signature", "sig", "key"]
+    + ["AWSAccessKeyId", "apikey", "api_key", "password", "PWD", "client_secret", "auth", "X-Goog-Signature", "code"]
+)
+WORDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_.~%", min_size=1)
+BEFORE, AFTER = "tried ", " (Caused by: refused); and more"
+
+
+@given(SCHEMES, USERS, SECRETS)
+def test_user_and_password_never_survive(scheme: str, user: str, password: str) -> None:
+    shown = without_credentials(f"{BEFORE}{scheme}://{user}:{password}@host:80/path{AFTER}")
+    kept = f"{scheme}://***" if "?" in password or "#" in password else f"{scheme}://host:80/path"
+    assert shown == f"{BEFORE}{kept}{AFTER}"
+    encoded = f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@host:80/path"
+    assert without_credentials(encoded) == f"{scheme}://host:80/path"
+
+
+@given(SCHEMES, USERS)
+def test_a_token_for_a_user_never_survives(scheme: str, token: str) -> None:
+    assert without_credentials(f"{scheme}://{token}@host/path") == f"{scheme}://host/path"
+
+
+@given(SCHEMES, NAMES, SECRETS, st.sampled_from("?&#"), WORDS)
+def test_a_secret_parameter_never_survives(scheme: str, name: str, token: str, mark: str, other: str) -> None:
+    url = f"{scheme}://host/path?x={quote(other)}{mark}{name}={quote(token, safe='')}&page=2"
+    assert without_credentials(url) == f"{scheme}://host/path?x={quote(other)}{mark}{name}=***&page=2"
+    raw = token.replace("&", "x")
+    assert without_credentials(f"{BEFORE}/path?{name}={raw}{AFTER}") == f"{BEFORE}/path?{name}=***{AFTER}"
+    with_port = without_credentials(f"{scheme}://host:80/path?{name}={raw}")
+    assert with_port in (f"{scheme}://***", f"{scheme}://host:80/path?{name}=***")
+
+
+@given(SCHEMES, WORDS, st.lists(WORDS), st.dictionaries(st.sampled_from(["raw", "dl", "version", "author"]), WORDS))
+def test_what_has_no_secret_is_shown_as_it_is(scheme: str, host: str, path: list[str], query: dict[str, str]) -> None:
+    url = f"{scheme}://{host}/{'/'.join(path)}?" + "&".join(f"{name}={value}" for name, value in query.items())
+    for text in (url, f"{BEFORE}{url}{AFTER}", f"{scheme}://{host}:8080/{'/'.join(path)}"):
+        assert without_credentials(text) == text
+    assert without_credentials(f"{scheme}://{host}/package@1.2/text.txt") == f"{scheme}://{host}/package@1.2/text.txt"
+
+
+@given(st.text())
+def test_it_takes_any_text_and_is_done_at_once(text: str) -> None:
+    once = without_credentials(text)
+    assert without_credentials(once) == once
+    if "//" not in text and "=" not in text:
+        assert once == text
+
+
+def test_a_piece_of_a_password_in_a_message_about_the_url() -> None:
+    message = "Failed to parse: 'alice:hunter' is not a valid host; no host ret@mirror, for alice"
+    shown = without_credentials(message, "http://alice:hunter/2@ret@mirror/text.txt")
+    assert shown == "Failed to parse: '***' is not a valid host; no host ***@mirror, for alice"
+
+
+def test_a_library_that_logs_a_url(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("a library")
+    logger.addFilter(hide_credentials)
+    logger.warning("retrying %s, %d times", "http://alice:hunter2@host/", 3)
+    assert caplog.messages == ["retrying http://host/, 3 times"]
