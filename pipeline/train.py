@@ -16,7 +16,7 @@ from charlstm.storage.files import sha256, write_text
 from charlstm.text.vocabulary import Vocab, load_ids
 from charlstm.tracking.tracker import TrainingTracker
 from charlstm.training.checkpoint import CheckpointFolder
-from charlstm.training.history import EPOCHS, EpochRow, StepRow, Tables, TextRow, table, write_tables
+from charlstm.training.history import EpochRow, StepRow, Tables, TextRow, table, write_tables
 from charlstm.training.observer import Observer
 from charlstm.training.processes import Processes
 from charlstm.training.train import Data, Result, fit
@@ -98,7 +98,7 @@ def _train_and_write(
         if unfinished.fingerprint(*stage.load()) != work.folder.name:
             raise TrainingError(CHANGED)
         _write(paths, result, vocab)
-        work.finish(paths.train / EPOCHS)
+        work.finish(paths.train / SUMS, paths)
         status = "FINISHED"
     except (KeyboardInterrupt, Interrupted):
         status = "KILLED"

@@ -2,6 +2,17 @@
 
 The fingerprint is that of all inputs of the train stage that `dvc.yaml` declares (data and code) and of its parameters:
 changed inputs never meet an old state. The root is that of the main checkout, also for `dvc exp run --temp`.
+
+What a finished training leaves is the last checkpoint and a note of its outcome. DVC records the outputs only after the
+stage has ended. Two cases look alike from here, since DVC removes the outputs before it runs a stage:
+
+- Killed in between, or the inputs were edited while it trained: there is no record, and the work must not be lost. The
+  same inputs restore the last checkpoint and write the outputs again.
+- Recorded, and wanted anew (`dvc repro --force`): the state is cleared, and training starts from its first step.
+
+What tells them apart is a record of this outcome anywhere in DVC: `dvc.lock` alone is not enough, since the next
+training's record replaces it there, but the run cache keeps all. (A forced training of inputs that were recorded
+before, killed in between, is taken for recorded. It trains again, which is what was asked for.)
 """
 
 import contextlib
@@ -17,15 +28,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from charlstm.errors import CharlstmError, LockedError
-from charlstm.params import Params, load_yaml
+from charlstm.errors import LockedError
+from charlstm.params import Params
 from charlstm.storage.files import sha256, write_text
 from charlstm.storage.lock import exclusive
+from pipeline.common.dvc_record import Outcome, is_recorded, outcome
 from pipeline.common.paths import Paths, load_deps
 
 log = logging.getLogger("charlstm")
 
-STATE_FOLDER = Path(".charlstm")
+STATE_FOLDER, FINISHED = Path(".charlstm"), "finished.json"
 # Trainings of other inputs are kept while they are young or few: somebody may come back to them.
 NUM_OTHERS_KEPT = 4
 SECONDS_KEPT = 7 * 24 * 3600
@@ -37,9 +49,10 @@ class Unfinished(NamedTuple):
     folder: Path
     training_id: str  # the same at every start of this training, and of no other
 
-    def finish(self, history: Path) -> None:
-        """Note that all outputs are written; `history` is one of them."""
-        write_text(self.folder / "finished.json", json.dumps({"history_md5": _md5(history)}) + "\n")
+    def finish(self, sums: Path, paths: Paths) -> None:
+        """Note that all outputs are written; `sums` is the one that has the hashes of the weights and the tables."""
+        made = outcome(sums, load_deps(Path("dvc.yaml"), "train", paths))
+        write_text(self.folder / FINISHED, made.to_json() + "\n")
 
 
 @contextmanager
@@ -52,7 +65,7 @@ def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
     root = Path(os.environ.get("DVC_ROOT", ".")).resolve() / STATE_FOLDER
     folder = root / fingerprint
     with exclusive(STATE_FOLDER, "a training in this checkout"), exclusive(folder, "this training"):
-        if _is_recorded(folder / "finished.json"):  # so it is wanted anew: `dvc repro --force`
+        if _is_done(folder / FINISHED):  # so it is wanted anew: `dvc repro --force`
             clear(folder)
         _remove_others(root, folder)
         folder.touch()  # used last
@@ -72,18 +85,11 @@ def fingerprint(params: Params, paths: Paths) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _is_recorded(finished: Path) -> bool:
-    """Whether DVC has the result: its `dvc.lock` names it, as made of these parameters and this code."""
+def _is_done(finished: Path) -> bool:
+    """Whether the training finished and DVC has recorded it."""
     try:
-        expected = json.loads(finished.read_text())["history_md5"]
-        lock, params = load_yaml(Path("dvc.lock"))["stages"]["train"], load_yaml(Path("params.yaml"))
-        code = [dep for dep in lock["deps"] if dep["path"].endswith(".py")]
-        return (
-            expected in [out["md5"] for out in lock["outs"]]
-            and all(dep["md5"] == _md5(Path(dep["path"])) for dep in code)
-            and all(params[name] == value for name, value in lock["params"]["params.yaml"].items())
-        )
-    except (CharlstmError, OSError, ValueError, KeyError, TypeError):
+        return is_recorded(Outcome.from_json(finished.read_text()))
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -96,10 +102,10 @@ def _training_id(path: Path) -> str:
 def _remove_others(root: Path, mine: Path) -> None:
     others = [other for other in root.iterdir() if other.is_dir() and other != mine]
     for other in sorted(others, key=_last_used, reverse=True)[NUM_OTHERS_KEPT:]:
-        if time.time() - _last_used(other) < SECONDS_KEPT and not (other / "finished.json").exists():
+        if time.time() - _last_used(other) < SECONDS_KEPT and not (other / FINISHED).exists():
             continue
         with contextlib.suppress(LockedError), exclusive(other, "that training"):
-            if not (other / "finished.json").exists():
+            if not (other / FINISHED).exists():
                 log.warning("an unfinished training of other inputs, not used for a week, is removed: %s", other)
             shutil.rmtree(other, ignore_errors=True)
 
@@ -115,8 +121,3 @@ def clear(folder: Path) -> None:
             shutil.rmtree(entry)
         elif entry.name not in ("lock", "holder.json"):
             entry.unlink()
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()  # DVC's hash, no safeguard
