@@ -154,7 +154,7 @@ def test_dvc_runs_what_is_out_of_date_and_nothing_else(encoded: Path, tmp_path: 
 
     write_params(project, {"sample.temperatures": [0.5]})
     assert stages_run(dvc(project, "repro")) == ["sample"]
-    write_params(project, {"sample.temperatures": [0.5], "train.learning_rate": 0.01})
+    write_params(project, {"sample.temperatures": [0.5], "train.learning_rate": 0.005})
     assert stages_run(dvc(project, "repro")) == ["train", "evaluate", "sample"]
 
     dvc(project, "git", "commit", "-qam", "changed")
