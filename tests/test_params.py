@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.projects import ROOT
+from benchmarks.projects import ROOT, write_params
 from charlstm.errors import ParamsError
 from charlstm.params import load_params
 
@@ -73,3 +73,15 @@ def test_all_mistakes_are_told_at_once_by_name(tmp_path: Path) -> None:
 def test_not_a_parameter_file(tmp_path: Path, content: str, expected: str) -> None:
     with pytest.raises(ParamsError, match=expected):
         load(tmp_path, content)
+
+
+@pytest.mark.parametrize("value", [1e-39, 0.0009])
+def test_a_temperature_is_0_or_not_too_small(tmp_path: Path, value: float) -> None:
+    for name in ("train.text_temperature", "sample.temperatures"):
+        write_params(tmp_path, {name: [0.5, value] if name.endswith("s") else value})
+        where = rf"{name}(\.1)? should be 0 or at least 0.001, got {value}"
+        with pytest.raises(ParamsError, match=where):
+            load_params(tmp_path / "params.yaml")
+    for allowed in (0, 0.001, 2.0):
+        write_params(tmp_path, {"train.text_temperature": allowed, "sample.temperatures": [allowed]})
+        assert load_params(tmp_path / "params.yaml").sample.temperatures == (allowed,)
