@@ -77,7 +77,7 @@ class FallbackParams(Section):
 class DownloadParams(Section):
     """Where the corpus comes from and which bytes it must be."""
 
-    source: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
     sha256: Sha256 | None
     fallback: FallbackParams | None
 

@@ -91,6 +91,14 @@ def folder_instead(name: str) -> Spoil:
     return spoil
 
 
+def fifo_instead(name: str) -> Spoil:
+    def spoil(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return spoil
+
+
 def file_instead_of_folder(name: str) -> Spoil:
     def spoil(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -143,6 +151,10 @@ def drop_encoded_character(folder: Path) -> None:
 WRONG_HASH = "f" * 64
 CASES = [
     ("download", remove("text.txt"), "text.txt: No such file or directory"),
+    ("download", fifo_instead("text.txt"), "text.txt: expected a file, found a FIFO; copy what it gives into a file"),
+    ("download", param("download.source", "/dev/zero"), "/dev/zero: expected a file, found a device"),
+    ("download", param("download.source", "a\0b"), "download.source String should match pattern"),
+    ("download", param("download.source", "file:///no%20where"), "file:///no%20where: No such file"),
     ("download", folder_instead("text.txt"), "text.txt: Is a directory"),
     ("download", param("download.sha256", WRONG_HASH), f"expected SHA-256 {WRONG_HASH}, found"),
     ("download", param("download.source", "gopher://x/y"), "expected a path or an http(s) URL, got the protocol gopher"),
