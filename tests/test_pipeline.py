@@ -140,6 +140,7 @@ def test_dvc_runs_what_is_out_of_date_and_nothing_else(encoded: Path, tmp_path: 
     dvc(project, "git", "init", "-q")
     dvc(project, "init", "-q")
     shutil.copy(ROOT / ".dvc/config", project / ".dvc")
+    dvc(project, "config", "hydra.enabled", "false")  # tiny parameters, not those that conf/ composes
     assert stages_run(dvc(project, "repro")) == list(DVC["stages"])
     dvc(project, "git", "add", "-A")
     dvc(project, "git", "commit", "-qm", "all")
