@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -21,7 +22,18 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or a decay that 1 would make useless
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+# Below it, the likeliest character is drawn in practice, which 0 says, and logits over it leave the range of fp32.
+MIN_TEMPERATURE = 0.001
 Prompt = Annotated[str, Field(min_length=1)]
+
+
+def _is_temperature(value: float) -> float:
+    if 0 < value < MIN_TEMPERATURE:
+        raise PydanticCustomError("temperature", "Input should be 0 or at least {least}", {"least": MIN_TEMPERATURE})
+    return value
+
+
+Temperature = Annotated[NonNegativeFloat, AfterValidator(_is_temperature)]
 
 
 class Off(NamedTuple):
@@ -65,7 +77,7 @@ class FallbackParams(Section):
 class DownloadParams(Section):
     """Where the corpus comes from and which bytes it must be."""
 
-    source: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
     sha256: Sha256 | None
     fallback: FallbackParams | None
 
@@ -143,7 +155,7 @@ class TrainParams(Section):
     log_every_steps: PositiveInt
     text_prompts: Annotated[tuple[Prompt, ...], Field(strict=False)]
     text_len: PositiveInt
-    text_temperature: NonNegativeFloat
+    text_temperature: Temperature
 
 
 class EvaluateParams(Section):
@@ -156,7 +168,7 @@ class SampleParams(Section):
     """Prompts x temperatures x seeds, and how the next character is drawn."""
 
     prompts: Annotated[tuple[Prompt, ...], Field(strict=False, min_length=1)]
-    temperatures: Annotated[tuple[NonNegativeFloat, ...], Field(strict=False, min_length=1)]
+    temperatures: Annotated[tuple[Temperature, ...], Field(strict=False, min_length=1)]
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(strict=False, min_length=1)]
     num_chars: PositiveInt
     top_k: PositiveInt | None

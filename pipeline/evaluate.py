@@ -2,12 +2,13 @@
 
 import json
 import logging
+import math
 import sys
 from collections.abc import Sequence
 
 import torch
 
-from charlstm.errors import VocabularyError
+from charlstm.errors import ModelFolderError, VocabularyError
 from charlstm.evaluation.protocols import stateful, windowed
 from charlstm.evaluation.published import are_comparable, beside_the_original
 from charlstm.model.loss import LossSum
@@ -39,12 +40,17 @@ def run(params: Params, paths: Paths) -> None:
     losses = {f"windowed_{length}": windowed(model, ids, length) for length in params.evaluate.window_lens}
     losses["stateful"] = stateful(model, ids)
     for protocol, loss in losses.items():
+        if not math.isfinite(loss.perplexity):  # JSON has no infinity
+            raise ModelFolderError(
+                f"{paths.model}: expected a model that was trained, found a loss of {loss.nats_per_char:.4g} nats/char "
+                f"under {protocol}, whose perplexity is not finite; train it anew with a lower train.learning_rate"
+            )
         log.info("%-13s %.4f nats/char  %.4f bits/char", protocol, loss.nats_per_char, loss.bits_per_char)
     tables = read_tables(paths.train, paths.model)
     is_comparable = are_comparable(ids, vocab)
 
     metrics = {protocol: _metrics(loss) for protocol, loss in losses.items()}
-    write_text(paths.evaluate / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_text(paths.evaluate / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     plot_losses(paths.evaluate / "loss_curve.png", tables.steps, tables.epochs, compare_with_original=is_comparable)
     by_epoch = beside_the_original(tables.epochs) if is_comparable else tables.epochs
     write_csv(paths.evaluate / "epochs.csv", by_epoch)

@@ -18,6 +18,7 @@ from charlstm.text.vocabulary import Vocab, load_ids
 from charlstm.tracking.runs import read_metrics
 from charlstm.training.history import read_csv
 from pipeline.common import provenance, stage
+from pipeline.common.console import printable
 from pipeline.common.paths import Paths
 
 EXCERPT_LINES = 8
@@ -37,8 +38,9 @@ def run(params: Params, paths: Paths) -> None:
     if "train_speed" in speed:
         console.print(f"{speed['train_speed']:,.0f} characters a second, {speed['train_seconds']:.0f} s of training")
     prompt, temperature, text = _sample(paths)
-    console.print(f"\nA sample, prompt {prompt!r}, temperature {temperature}:", markup=False)
-    console.print(*(prompt + text).splitlines()[:EXCERPT_LINES], sep="\n", markup=False)
+    title = printable(f"A sample, prompt {prompt!r}, temperature {temperature}:", console.encoding)
+    excerpt = printable(prompt + text, console.encoding).split("\n")[:EXCERPT_LINES]
+    console.print("", title, *excerpt, sep="\n", markup=False, soft_wrap=True)
     console.print(
         f"\nAll samples: {paths.samples}/   losses: dvc metrics show   curve: {paths.evaluate}/loss_curve.png   "
         "runs: make ui",

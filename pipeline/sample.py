@@ -3,6 +3,7 @@
 import itertools
 import re
 import sys
+import unicodedata
 from collections.abc import Sequence
 
 import pandas as pd
@@ -45,8 +46,26 @@ def run(params: Params, paths: Paths) -> None:
 
 def _file_name(index: int, row: dict[str, object]) -> str:
     """E.g. `02-romeo-temperature-0.8-seed-1.txt`: in the table's order, readable in a list."""
-    words = re.sub(r"\W+", "-", str(row["prompt"]).lower()).strip("-")[:20] or "newline"
-    return f"{index:02d}-{words}-temperature-{row['temperature']}-seed-{row['seed']}.txt"
+    return f"{index:02d}-{_words(str(row['prompt']))}-temperature-{row['temperature']}-seed-{row['seed']}.txt"
+
+
+def _words(prompt: str) -> str:
+    """A prompt as part of a file name, in ASCII, which every system can write.
+
+    Letters lose their accents, those of other alphabets become code points, and the rest does where it is all there is.
+    """
+    plain = "".join(one for one in unicodedata.normalize("NFKD", prompt.lower()) if not unicodedata.combining(one))
+    spelled = "".join(one if one.isascii() else _code_point(one) if one.isalnum() else "-" for one in plain)
+    rest = "".join(_code_point(one) for one in prompt if not one.isascii())
+    return _joined(spelled) or _joined(rest) or "newline"
+
+
+def _joined(words: str) -> str:
+    return re.sub(r"\W+", "-", words).strip("-")[:20]
+
+
+def _code_point(character: str) -> str:
+    return f"-u{ord(character):x}-"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

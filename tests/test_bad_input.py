@@ -9,11 +9,13 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from stages import run_stage
 
-from benchmarks.projects import write_params
-from charlstm.storage.checksums import sums_of, write_sums
+from benchmarks.projects import Override, write_params
+from charlstm.storage.checksums import read_sums, sums_of, write_sums
+from charlstm.storage.files import sha256
 
 Spoil = Callable[[Path], object]
 CORPUS, IDS, MODEL = "Datasets/shakespear.txt", "Datasets/encoded/train.npy", "artifacts/model"
@@ -31,6 +33,10 @@ def replace(name: str, old: str, new: str) -> Spoil:
 def param(name: str, value: object) -> Spoil:
     """Another value for one parameter, by dotted name."""
     return lambda folder: write_params(folder, {name: value})
+
+
+def several(values: Override) -> Spoil:
+    return lambda folder: write_params(folder, values)
 
 
 def write(name: str, content: bytes) -> Spoil:
@@ -85,6 +91,14 @@ def folder_instead(name: str) -> Spoil:
     return spoil
 
 
+def fifo_instead(name: str) -> Spoil:
+    def spoil(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return spoil
+
+
 def file_instead_of_folder(name: str) -> Spoil:
     def spoil(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -97,6 +111,31 @@ def file_instead_of_folder(name: str) -> Spoil:
 def other_weights(folder: Path) -> None:
     path = folder / "artifacts/model/model.safetensors"
     save_file({name: weight + 1 for name, weight in load_file(path).items()}, path)
+
+
+def loud_weights(folder: Path) -> None:
+    """Finite, but far from any model: each loss is a number, and its perplexity is none."""
+    path = folder / "artifacts/model/model.safetensors"
+    weights = load_file(path)
+    weights["head.bias"] = torch.linspace(0, 1e6, len(weights["head.bias"]))
+    save_file(weights, path)
+    rehash_model(folder)
+
+
+def nan_weights(folder: Path) -> None:
+    path = folder / "artifacts/model/model.safetensors"
+    save_file({name: weight * float("nan") for name, weight in load_file(path).items()}, path)
+    rehash_model(folder)
+
+
+def rehash_model(folder: Path) -> None:
+    """Written like that, not damaged since."""
+    path = folder / "artifacts/model/config.json"
+    config = json.loads(path.read_text())
+    config["sha256"] = {name: sha256(path.with_name(name)) for name in config["sha256"]}
+    path.write_text(json.dumps(config))
+    sums = folder / "artifacts/train/SHA256SUMS"
+    write_sums(sums, read_sums(sums))
 
 
 def bigger_vocabulary(folder: Path) -> None:
@@ -112,6 +151,10 @@ def drop_encoded_character(folder: Path) -> None:
 WRONG_HASH = "f" * 64
 CASES = [
     ("download", remove("text.txt"), "text.txt: No such file or directory"),
+    ("download", fifo_instead("text.txt"), "text.txt: expected a file, found a FIFO; copy what it gives into a file"),
+    ("download", param("download.source", "/dev/zero"), "/dev/zero: expected a file, found a device"),
+    ("download", param("download.source", "a\0b"), "download.source String should match pattern"),
+    ("download", param("download.source", "file:///no%20where"), "file:///no%20where: No such file"),
     ("download", folder_instead("text.txt"), "text.txt: Is a directory"),
     ("download", param("download.sha256", WRONG_HASH), f"expected SHA-256 {WRONG_HASH}, found"),
     ("download", param("download.source", "gopher://x/y"), "expected a path or an http(s) URL, got the protocol gopher"),
@@ -144,10 +187,15 @@ CASES = [
     ("train", resummed(write("Datasets/encoded/vocab.json", b"{")), "vocab.json: expected"),
     ("evaluate", cut(f"{MODEL}/model.safetensors"), "model.safetensors: damaged, or of another model"),
     ("evaluate", other_weights, "model.safetensors: damaged, or of another model"),
+    ("evaluate", loud_weights, "artifacts/model: expected a model that was trained, found a loss of"),
+    ("evaluate", nan_weights, "expected finite weights, found NaN or infinity in"),
     ("evaluate", bigger_vocabulary, "vocab.json: damaged, or of another model"),
     ("evaluate", cut(f"{MODEL}/config.json"), "config.json: expected the sizes and hashes"),
     ("evaluate", write("artifacts/train/history.csv", b"epoch\n1\n"), "history.csv: damaged, or of another run"),
     ("sample", param("sample.prompts", ["def ☃"]), "the prompt 'def ☃' has characters that the model never saw: '☃' (U+2603, 1 times)"),
+    ("sample", param("sample.temperatures", [1e-39]), "sample.temperatures.0 should be 0 or at least 0.001, got 1e-39"),
+    ("train", param("train.text_temperature", 1e-39), "train.text_temperature should be 0 or at least 0.001, got 1e-39"),
+    ("train", several({"train.learning_rate": 300, "train.final_learning_rate_fraction": 1.0, "train.ema_decay": 0.0, "model.feed_forward_size": 0}), "nats/char after epoch 1, its perplexity is not finite; lower train.learning_rate"),
     ("sample", param("sample.top_p", 0), "sample.top_p should be greater than 0, got 0"),
     ("sample", folder_instead(f"{MODEL}/vocab.json"), "vocab.json: cannot read the model: Is a directory"),
     ("report", remove("artifacts/train/metrics.json"), "metrics.json: no results yet"),

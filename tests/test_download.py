@@ -3,7 +3,9 @@
 import hashlib
 import io
 import logging
+import os
 import re
+import socket
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ from stages import run_stage
 from benchmarks.projects import make_project
 from charlstm.errors import DownloadError
 from charlstm.text import download as module
-from charlstm.text.download import FallbackSource, download
+from charlstm.text.download import FallbackSource, download, local_path
 
 TEXT = b"To be, or not to be"
 SHA256 = hashlib.sha256(TEXT).hexdigest()
@@ -140,6 +142,29 @@ def test_a_text_of_ones_own(target: Path, tmp_path: Path, caplog: pytest.LogCapt
     assert f"set download.sha256: {SHA256}" in caplog.text
     assert target.read_bytes() == TEXT == own.read_bytes()
     download(target, own.as_uri(), SHA256)
+
+
+@pytest.mark.parametrize("name", ["a b.txt", "50 %.txt", "a%20b.txt", "é?#.txt"])
+def test_a_file_url_is_decoded(target: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(TEXT)
+    url = (tmp_path / name).as_uri()
+    assert "%" in url
+    for source in (url, url.replace("file://", "FILE://localhost")):
+        assert download(target, source, SHA256) == source
+        assert target.read_bytes() == TEXT
+    assert local_path(url) == local_path(str(tmp_path / name)) == tmp_path / name
+    assert local_path("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
+
+
+def test_what_is_no_file_is_refused_before_it_is_opened(target: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        for name, kind in [(tmp_path / "fifo", "FIFO"), (tmp_path / "socket", "socket"), ("/dev/zero", "device")]:
+            for source in (str(name), f"file://{name}"):
+                with pytest.raises(DownloadError, match=f"expected a file, found a {kind}; copy"):
+                    download(target, source, None)
+    assert_nothing_written(target)
 
 
 def test_a_missing_text_of_ones_own_is_no_reason_to_fall_back(target: Path) -> None:

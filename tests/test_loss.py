@@ -13,6 +13,11 @@ def test_units() -> None:
     assert loss.perplexity == pytest.approx(4)
 
 
+def test_a_perplexity_beyond_all_numbers_is_infinite() -> None:
+    assert LossSum(709.7, 1).perplexity < math.inf
+    assert LossSum(709.8, 1).perplexity == LossSum(9e19, 1).perplexity == math.inf
+
+
 def test_sum_leaves_out_what_is_not_scored() -> None:
     logits_BTV = torch.randn(2, 3, 5, dtype=torch.float64)
     targets_BT = torch.tensor([[0, 1, IGNORE], [IGNORE, 4, 2]])

@@ -125,3 +125,13 @@ def test_a_safetensors_file_that_is_none(folder: Path) -> None:
     rehash(folder)
     with pytest.raises(ModelFolderError, match="not a whole safetensors file"):
         load_model(folder, "gates")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_named(folder: Path, bad: float) -> None:
+    weights = load_file(folder / WEIGHTS)
+    weights["head.weight"][1, 2] = bad
+    save_file(weights, folder / WEIGHTS)
+    rehash(folder)
+    with pytest.raises(ModelFolderError, match="expected finite weights, found NaN or infinity in head.weight; train"):
+        load_model(folder, "gates")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import pytest
 
-from benchmarks.projects import ROOT
+from benchmarks.projects import ROOT, write_params
 from charlstm.errors import ParamsError
 from charlstm.params import ModelParams, Off, Params, load_params
 
@@ -96,3 +96,15 @@ def test_what_decides_a_section_within_a_section_counts() -> None:
     changed = train.model_copy(update={"muon": train.muon.model_copy(update={"momentum": 0.5})})
     assert changed.decisive()["muon"] == {"learning_rate": 0.03, "momentum": 0.5}
     assert "output_samples" not in train.decisive()["dropout"]
+
+
+@pytest.mark.parametrize("value", [1e-39, 0.0009])
+def test_a_temperature_is_0_or_not_too_small(tmp_path: Path, value: float) -> None:
+    for name in ("train.text_temperature", "sample.temperatures"):
+        write_params(tmp_path, {name: [0.5, value] if name.endswith("s") else value})
+        where = rf"{name}(\.1)? should be 0 or at least 0.001, got {value}"
+        with pytest.raises(ParamsError, match=where):
+            load_params(tmp_path / "params.yaml")
+    for allowed in (0, 0.001, 2.0):
+        write_params(tmp_path, {"train.text_temperature": allowed, "sample.temperatures": [allowed]})
+        assert load_params(tmp_path / "params.yaml").sample.temperatures == (allowed,)

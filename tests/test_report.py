@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from stages import run_stages
+from stages import run_stage, run_stages
 
 from benchmarks.projects import write_params
 from charlstm.evaluation import published
 from charlstm.evaluation.published import PUBLISHED
 from charlstm.text.vocabulary import Vocab, load_ids
+from charlstm.training.history import read_csv, write_csv
 from pipeline import report
 
 DO_NOT_APPLY = "Another validation text than that of the published losses: they do not apply.\n"
@@ -95,3 +96,24 @@ def test_another_part_of_the_published_corpus(
     assert DO_NOT_APPLY in said
     assert "windowed_100" in said and f"{PUBLISHED_100.nats_per_char:.4f}" not in said and "others" not in said
     assert "original_val_nats_per_char" not in pd.read_csv(project / "artifacts/evaluate/epochs.csv").columns
+
+
+def test_a_sample_cannot_command_the_terminal(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = project / "artifacts/samples/samples.csv"
+    samples = read_csv(table, ("prompt", "temperature", "text"))
+    write_csv(table, samples.assign(text="a\x1b[2J\x07b\tc\r\nd"))
+    said = reported(project, capsys, monkeypatch)
+    assert "\ndef a\\x1b[2J\\x07b" in said
+    assert "\nd\n" in said
+    assert "\x1b" not in said and "\r" not in said
+
+
+def test_a_terminal_that_has_ascii_only(project: Path) -> None:
+    table = project / "artifacts/samples/samples.csv"
+    samples = read_csv(table, ("prompt", "temperature", "text"))
+    write_csv(table, samples.assign(text="é😀"))
+    done = run_stage(project, "report", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert done.returncode == 0, done.stderr
+    assert "\ndef \\xe9\\U0001f600\n" in done.stdout

@@ -2,10 +2,13 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from charlstm.errors import VocabularyError
 from charlstm.generation.sampler import SamplingRule, Stepper, draw, generate, probabilities
 from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.params import MIN_TEMPERATURE
 from charlstm.text.vocabulary import Vocab
 
 VOCAB = Vocab.of("abcdefghij\n")
@@ -54,6 +57,23 @@ def test_temperature_top_k_and_nucleus() -> None:
     assert probabilities(LOGITS, SamplingRule(1.0, top_k=99)).sum() == pytest.approx(1)
     shuffled = LOGITS[[3, 0, 4, 1, 2]]
     assert probabilities(shuffled, SamplingRule(1.0, top_k=2)).tolist() == pytest.approx([0, 5 / 7, 0, 2 / 7, 0])
+
+
+@pytest.mark.parametrize("temperature", [MIN_TEMPERATURE, 1e-39, 1e-310])
+@pytest.mark.parametrize("scale", [1.0, 1e4, 1e37])
+def test_a_temperature_near_zero_takes_the_likeliest(temperature: float, scale: float) -> None:
+    expected = torch.eye(5)[0]
+    assert torch.equal(probabilities(LOGITS * scale, SamplingRule(temperature, top_p=0.9)), expected)
+    tie = torch.tensor([scale, -scale, scale])
+    assert probabilities(tie, SamplingRule(temperature)).tolist() == [0.5, 0, 0.5]
+
+
+@given(st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=70), st.floats(0.01, 1e6))
+def test_other_temperatures_are_a_plain_softmax(logits: list[float], temperature: float) -> None:
+    logits_V = torch.tensor(logits)
+    plain_V, order_V = torch.softmax(logits_V / temperature, dim=0).sort(descending=True, stable=True)
+    plain_V = torch.zeros_like(logits_V).scatter(0, order_V, plain_V / plain_V.sum())
+    assert torch.equal(probabilities(logits_V, SamplingRule(temperature, top_p=1.0 + 1e-6)), plain_V)  # to the bit
 
 
 def test_draws_follow_the_distribution() -> None:

@@ -168,3 +168,13 @@ def test_impossible_settings_are_refused_before_work(run: Fit) -> None:
     with pytest.raises(VocabularyError, match="'☃'"):
         run({"train.text_prompts": ["☃"]}, [recorder])
     assert recorder.calls == []
+
+
+def test_a_model_worse_than_guessing_is_warned_of(run: Fit, caplog: pytest.LogCaptureFixture) -> None:
+    override = {"train.optimizer": "adamw", "train.final_learning_rate_fraction": 1.0, "model.feed_forward_size": 0}
+    run(override)
+    assert caplog.messages == []
+    result = run(override | {"train.learning_rate": 10, "train.ema_decay": 0.0})
+    assert result.best.val_nats_per_char > 10
+    (warning,) = caplog.messages
+    assert "is above that of a uniform guess" in warning and "lower train.learning_rate" in warning

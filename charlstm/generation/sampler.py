@@ -106,7 +106,10 @@ def draw(logits_V: Tensor, rule: SamplingRule, generator: torch.Generator) -> in
 
 def probabilities(logits_V: Tensor, rule: SamplingRule) -> Tensor:
     """The distribution (V,) that `rule` makes of the logits; `rule.temperature` is above 0."""
-    sorted_V, order_V = torch.softmax(logits_V / rule.temperature, dim=0).sort(descending=True, stable=True)
+    scaled_V = logits_V / rule.temperature
+    if not scaled_V.isfinite().all():  # too cold for fp32; what counts is the distance from the likeliest
+        scaled_V = ((logits_V - logits_V.max()).double() / rule.temperature).to(logits_V.dtype)
+    sorted_V, order_V = torch.softmax(scaled_V, dim=0).sort(descending=True, stable=True)
     if rule.top_k is not None:
         sorted_V[rule.top_k :] = 0
     mass_before_V = sorted_V.cumsum(0) - sorted_V

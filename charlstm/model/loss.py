@@ -34,8 +34,11 @@ class LossSum(NamedTuple):
 
     @property
     def perplexity(self) -> float:
-        """exp(nats/char): the size of a uniform alphabet that would be as hard to guess."""
-        return math.exp(self.nats_per_char)
+        """exp(nats/char): the size of a uniform alphabet that would be as hard to guess; inf above 709 nats/char."""
+        try:
+            return math.exp(self.nats_per_char)
+        except OverflowError:
+            return math.inf
 
 
 def summed_nats(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:

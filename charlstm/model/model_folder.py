@@ -46,8 +46,8 @@ def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
     """The model in `folder`, in fp32 on the CPU.
 
     Raises:
-        ModelFolderError: a file is missing or damaged, files of different models are mixed, or weights do not have
-            the names, shapes and dtypes that `config.json` asks for.
+        ModelFolderError: a file is missing or damaged, files of different models are mixed, weights do not have the
+            names, shapes and dtypes that `config.json` asks for, or they are not finite.
     """
     shape, hashes = _read_config(folder / CONFIG)
     for name in (WEIGHTS, VOCAB):
@@ -65,6 +65,7 @@ def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
     with torch.device("meta"):
         model = CharLSTM(shape, implementation)
     _check_weights(folder / WEIGHTS, weights, model.state_dict())
+    _check_finite(folder / WEIGHTS, weights)
     model.load_state_dict(weights, assign=True)
     return TrainedModel(model.requires_grad_(False).eval(), vocab, hashes[WEIGHTS])
 
@@ -109,3 +110,11 @@ def _check_weights(path: Path, found: dict[str, Tensor], expected: dict[str, Ten
     wrong = [f"{name}: expected {want}, found {have}" for name, want, have in pairs if want != have]
     if wrong:
         raise ModelFolderError(f"{path}: does not fit {CONFIG}: {'; '.join(wrong[:5])}")
+
+
+def _check_finite(path: Path, weights: dict[str, Tensor]) -> None:
+    if wrong := [name for name, weight in weights.items() if not weight.isfinite().all()]:
+        raise ModelFolderError(
+            f"{path}: expected finite weights, found NaN or infinity in {', '.join(sorted(wrong)[:5])}; "
+            f"train it anew with a lower train.learning_rate"
+        )

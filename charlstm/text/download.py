@@ -3,13 +3,14 @@
 import fnmatch
 import logging
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pooch
 import requests
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 NUM_RETRIES = 3  # after the first try; pooch waits 1, 2, 3 s between them
 TIMEOUT_SECONDS = 30
+SPECIAL_FILES = {"p": "FIFO", "s": "socket", "c": "device", "b": "device"}  # by the first letter that `ls -l` shows
 
 
 class FallbackSource(NamedTuple):
@@ -80,10 +82,20 @@ def download(
 
 
 def local_path(source: str) -> Path | None:
-    """The file that `source` names; None where it is the URL of a server."""
-    if "://" in source and not source.startswith("file://"):
+    """The file that `source` names, a path or a `file://` URL (RFC 8089); None where it is the URL of a server."""
+    scheme, mark, rest = source.partition("://")
+    if not mark:
+        return _without_tilde(source)
+    if scheme.lower() != "file":
         return None
-    return Path(source.removeprefix("file://")).expanduser()
+    return _without_tilde(unquote(rest.removeprefix("localhost") if rest.startswith("localhost/") else rest))
+
+
+def _without_tilde(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # no such user: it is a name like any other
+        return Path(name)
 
 
 class _Failure(NamedTuple):
@@ -119,11 +131,11 @@ def _try_source(target: Path, source: str, expected_sha256: str | None, show_pro
 
 
 def _fetch(source: str, folder: Path, show_progress: bool) -> Path:
-    scheme = urlsplit(source).scheme if "://" in source else ""
-    if scheme not in ("", "file", "http", "https"):
+    scheme = urlsplit(source).scheme if local_path(source) is None else ""
+    if scheme not in ("", "http", "https"):
         raise ValueError(f"expected a path or an http(s) URL, got the protocol {scheme}")
     if (path := local_path(source)) is not None:
-        path.open("rb").close()  # missing or unreadable: an OSError that says so
+        _check_is_file(path)
         return path
     for logger in (pooch.get_logger(), logging.getLogger("urllib3.connectionpool")):
         logger.addFilter(hide_credentials)
@@ -132,6 +144,18 @@ def _fetch(source: str, folder: Path, show_progress: bool) -> Path:
     )
     downloader = pooch.HTTPDownloader(progressbar=show_progress, timeout=TIMEOUT_SECONDS)
     return Path(registry.fetch("corpus", downloader=downloader))
+
+
+def _check_is_file(path: Path) -> None:
+    """Look before opening: that waits for ever on a FIFO that nobody writes to.
+
+    Raises:
+        OSError: missing, unreadable or a folder.
+        ValueError: neither a file nor a folder.
+    """
+    if kind := SPECIAL_FILES.get(stat.filemode(path.stat().st_mode)[0]):
+        raise ValueError(f"expected a file, found a {kind}; copy what it gives into a file")
+    path.open("rb").close()
 
 
 def _reason(error: Exception) -> str:

@@ -4,6 +4,7 @@ It can stop after any step and resume from a checkpoint, to the same result bit 
 processes, to the same result but for rounding.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ from charlstm.training.processes import Processes
 from charlstm.training.progress import Progress
 from charlstm.training.resume import TrainingState, restore_newest, to_checkpoint
 from charlstm.training.step_boundary import StepBoundary
+
+log = logging.getLogger(__name__)
 
 
 class Data(NamedTuple):
@@ -165,9 +168,9 @@ class _Training:
         now = self.state.progress
         if now.loss.num_chars == 0:
             raise TrainingError(f"every step of epoch {now.epoch} was skipped; {ADVICE}")
-        row = EpochRow(now.epoch, now.step, now.loss.nats_per_char, self.validate())
-        if not math.isfinite(row.val_nats_per_char):
-            raise TrainingError(f"the validation loss is not finite after epoch {now.epoch}; lower train.learning_rate")
+        validation = self.validate()
+        row = EpochRow(now.epoch, now.step, now.loss.nats_per_char, validation.nats_per_char)
+        self.check_validation(validation)
         if now.best is None or row.val_nats_per_char < now.best.val_nats_per_char:
             now.best, self.state.best_weights = row, self.weights()
         texts = self.write_texts(now.epoch)  # on every process, so that none waits long enough to time out
@@ -178,15 +181,30 @@ class _Training:
         now.train_seconds += now.epoch_seconds
         now.step_in_epoch, now.loss, now.epoch_seconds = 0, LossSum(0.0, 0), 0.0
 
-    def validate(self) -> float:
-        """`windowed_C` or `sliding_C` of the averaged weights, over all processes, in nats/char."""
+    def check_validation(self, loss: LossSum) -> None:
+        """A model whose perplexity is no number cannot be evaluated; one worse than guessing deserves a warning."""
+        epoch, uniform = self.state.progress.epoch, math.log(len(self.data.vocab))
+        if not math.isfinite(loss.perplexity):
+            raise TrainingError(
+                f"the validation loss is {loss.nats_per_char:.4g} nats/char after epoch {epoch}, its perplexity is not "
+                f"finite; lower train.learning_rate"
+            )
+        if loss.nats_per_char > uniform and self.processes.is_main:
+            log.warning(
+                "the validation loss of epoch %d, %.4g nats/char, is above that of a uniform guess, %.4g; if it stays "
+                "there, lower train.learning_rate",
+                *(epoch, loss.nats_per_char, uniform),
+            )
+
+    def validate(self) -> LossSum:
+        """`windowed_C` or `sliding_C` of the averaged weights, over all processes."""
         model, ids, length = self.learner.averaged, self.data.val_ids, self.params.validation_context_len
         if self.params.validation == "sliding":
             mine = sliding(model, ids, length, self.params.batch_size, self.learner.batches.rows)
         else:
             mine = windowed(model, ids, length, rank=self.processes.rank, world_size=self.processes.world_size)
         whole = self.processes.all_reduce_sum(torch.tensor(mine, dtype=torch.float64))
-        return LossSum(float(whole[0]), int(whole[1])).nats_per_char
+        return LossSum(float(whole[0]), int(whole[1]))
 
     def write_texts(self, epoch: int) -> list[TextRow]:
         """One text for each of `text_prompts`, from the averaged weights."""

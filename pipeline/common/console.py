@@ -1,6 +1,7 @@
 """Training on the console: a bar on a terminal, plain lines at a calm rate elsewhere."""
 
 import time
+import unicodedata
 from collections.abc import Sequence
 
 from rich import progress as rich_progress
@@ -13,6 +14,25 @@ from charlstm.training.progress import Progress
 
 SECONDS_BETWEEN_LINES = 20
 EXCERPT_LINES = 3
+
+# Marks that turn the direction of all that follows on a line.
+DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+
+
+def printable(text: str, encoding: str = "utf-8") -> str:
+    """`text` as a terminal may have it: tabs and line breaks as they are, each other control character as `\\x1b`.
+
+    A model writes what it has read, and that may be anything. What `encoding` lacks is escaped, too.
+    """
+    lines = text.replace("\r\n", "\n")
+    shown = "".join(
+        one.encode("unicode_escape").decode() if _is_control(one) and one not in "\t\n" else one for one in lines
+    )
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Zl", "Zp") or ord(character) in DIRECTIONS
 
 
 class TrainingConsole:
@@ -63,7 +83,7 @@ class TrainingConsole:
             f"val {row.val_nats_per_char:.4f} nats/char  {train_seconds:.1f} s"
         )
         for text in texts[-1:]:
-            for line in (text.prompt + text.text).splitlines()[:EXCERPT_LINES]:
+            for line in printable(text.prompt + text.text).split("\n")[:EXCERPT_LINES]:
                 self._print(f"    {line}")
 
     def close(self) -> None:
