@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-import torch
-
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.model.model_folder import WEIGHTS, save_model
 from charlstm.params import Params
@@ -17,6 +15,7 @@ from charlstm.text.vocabulary import Vocab, load_ids
 from charlstm.tracking.tracker import TrainingTracker
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.history import EpochRow, StepRow, Tables, TextRow, table, write_tables
+from charlstm.training.memory import is_out_of_memory
 from charlstm.training.observer import Observer
 from charlstm.training.processes import Processes
 from charlstm.training.train import Data, Result, fit
@@ -65,7 +64,7 @@ def run(params: Params, paths: Paths) -> None:
             with unfinished.start_or_resume(fingerprint) as work:
                 _train_and_write(params, paths, vocab, tags, work, train)
         except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             raise TrainingError(
                 "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, "

@@ -1,3 +1,7 @@
+import itertools
+import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -36,3 +40,32 @@ def test_permissions_are_the_usual_ones(tmp_path: Path) -> None:
 def test_sha256(tmp_path: Path) -> None:
     write_text(tmp_path / "abc", "abc")
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_other_threads_keep_their_umask(tmp_path: Path) -> None:
+    """What another thread creates meanwhile must not be writable by everybody."""
+    is_over = threading.Event()
+
+    def write() -> None:
+        while not is_over.is_set():
+            write_text(tmp_path / "file", "")
+            with atomic_folder(tmp_path / "folder"):
+                pass
+
+    before = os.umask(0o027)
+    try:
+        thread = threading.Thread(target=write)
+        thread.start()
+        deadline, modes = time.monotonic() + 3, set()
+        for number in itertools.takewhile(lambda _: time.monotonic() < deadline, itertools.count()):
+            path = tmp_path / f"other-{number % 10}"
+            path.unlink(missing_ok=True)
+            path.touch()
+            modes.add(oct(path.stat().st_mode & 0o777))
+    finally:
+        is_over.set()
+        thread.join()
+        os.umask(before)
+    assert modes == {"0o640"}
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750

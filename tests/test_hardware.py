@@ -69,3 +69,47 @@ def test_freed_memory_is_kept_for_the_next_step() -> None:
     )
     given_back, kept = map(int, done.stdout.split())
     assert kept < given_back / 20
+
+
+def control_group(root: Path, own: str, files: dict[str, str]) -> Path:
+    """A root folder with `/proc/self/cgroup` and files of control groups."""
+    for name, content in {
+        "proc/self/cgroup": own,
+        **{f"sys/fs/cgroup/{name}": text for name, text in files.items()},
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    return root
+
+
+def version_1(folder: str, quota: int) -> dict[str, str]:
+    return {f"{folder}/cpu.cfs_quota_us": f"{quota}\n", f"{folder}/cpu.cfs_period_us": "100000\n"}
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "quota"),
+    [
+        ("0::/\n", {"cpu.max": "100000 100000\n"}, 1),  # version 2, seen from inside the container
+        ("0::/\n", {"cpu.max": "max 100000\n"}, None),
+        ("0::/\n", {"cpu.max": "50000 100000\n"}, 1),  # half a core is one thread
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "190000 100000\n"}, 1),  # of a group above
+        ("0::/host/name\n", {"cpu.max": "100000 100000\n"}, 1),  # the host's path, which is not here
+        ("4:cpu,cpuacct:/a\n0::/\n", version_1("cpu,cpuacct/a", 100_000), 1),
+        ("4:cpu,cpuacct:/a\n0::/\n", version_1("cpu/a", 100_000), 1),
+        ("1:cpu:/\n0::/\n", version_1("cpu", -1), None),
+        ("1:cpu:/\n", version_1("cpu", 300_000), 3),
+        ("1:memory:/\n", {"memory/cpu.max": "100000 100000"}, None),
+        ("0::/\n", {"cpu.max": "damaged"}, None),
+        ("0::/\n", {}, None),
+    ],
+)  # fmt: skip
+def test_the_cpu_quota_of_a_container_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str], quota: int | None
+) -> None:
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 8)  # whatever this machine has
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    assert num_cores(control_group(tmp_path, own, files)) == (quota or 8)
+
+
+def test_without_control_groups_all_cores_count(tmp_path: Path) -> None:
+    assert num_cores(tmp_path) >= 1

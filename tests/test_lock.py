@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,24 +22,35 @@ with exclusive(Path(sys.argv[1]), "work"):
 
 
 def test_a_second_holder_is_refused_with_the_first_ones_number(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
     with (
-        exclusive(tmp_path, "a training"),
+        exclusive(folder, "a training"),
         pytest.raises(LockedError, match=f"a training is under way already, in process {os.getpid()} on "),
-        exclusive(tmp_path, "a training"),
+        exclusive(folder, "a training"),
     ):
         pass
-    with exclusive(tmp_path, "a training"):
+    with exclusive(folder, "a training"):
         pass
 
 
 def test_a_dead_holder_is_no_holder(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    folder, holder = tmp_path / "folder", tmp_path / "folder.holder.json"
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
-    with pytest.raises(LockedError, match=f"process {process.pid} "), exclusive(tmp_path, "work"):
+    with pytest.raises(LockedError, match=f"process {process.pid} "), exclusive(folder, "work"):
         pass
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert json.loads((tmp_path / "holder.json").read_text())["pid"] == process.pid  # it could not tidy up
-    with exclusive(tmp_path, "work"):
-        assert json.loads((tmp_path / "holder.json").read_text())["pid"] == os.getpid()
+    assert json.loads(holder.read_text())["pid"] == process.pid  # it could not tidy up
+    with exclusive(folder, "work"):
+        assert json.loads(holder.read_text())["pid"] == os.getpid()
+
+
+def test_a_folder_that_its_holder_removes_is_still_held(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    with exclusive(folder, "work"):
+        folder.mkdir(exist_ok=True)
+        shutil.rmtree(folder)
+        with pytest.raises(LockedError, match="work is under way already"), exclusive(folder, "work"):
+            pass

@@ -1,13 +1,19 @@
 """What is kept of a training: until DVC has recorded its outcome, and no longer."""
 
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from stages import run_stages
 from test_pipeline import dvc
 
-from benchmarks.projects import results, write_params
+from benchmarks.projects import ROOT, results, write_params
+from charlstm.storage.lock import exclusive
+from pipeline.common.unfinished import FINISHED, start_or_resume
 
 OTHER = {"train.learning_rate": 0.003}
 
@@ -70,3 +76,66 @@ def test_a_record_of_other_parameters_with_the_same_outcome_is_not_one_of_these(
     assert not train(project, capsys)
     dvc(project, "commit", "-f", "train")
     assert train(project, capsys)
+
+
+WORKER = """
+import os, sys, time
+from pathlib import Path
+from pipeline.common.unfinished import start_or_resume
+name, root = sys.argv[1], Path(os.environ["DVC_ROOT"]) / ".charlstm"
+while len(list(Path().resolve().parent.glob("*/ready"))) < 3:
+    Path("ready").touch()
+for number in range(60):
+    for old in range(8):
+        folder = root / f"old-{name}-{number}-{old}"
+        folder.mkdir(parents=True)
+        (folder / "finished.json").write_text("{}")
+        os.utime(folder, (old, old))
+    with start_or_resume(f"mine-{name}") as work:
+        assert work.folder.is_dir()
+"""
+
+
+def test_workers_that_tidy_up_at_the_same_time_do_not_trip_over_each_other(tmp_path: Path) -> None:
+    """As in `dvc exp run --queue` with several jobs: each in its own copy, the state in the main checkout."""
+    workers = []
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        environment = {**os.environ, "DVC_ROOT": str(tmp_path / "main"), "PYTHONPATH": str(ROOT)}
+        workers.append(
+            subprocess.Popen(
+                [sys.executable, "-c", WORKER, name],
+                cwd=tmp_path / name,
+                env=environment,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    said = [worker.communicate(timeout=120)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0, 0], said
+
+
+def state_folder(root: Path, name: str, age_seconds: float, *, is_finished: bool = False) -> Path:
+    folder = root / ".charlstm" / name
+    (folder / "step-000000001").mkdir(parents=True)
+    if is_finished:
+        (folder / FINISHED).write_text("{}")
+    os.utime(folder, (time.time() - age_seconds,) * 2)
+    return folder
+
+
+def test_what_is_kept_of_other_trainings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last four, whatever they are; of the rest those that are unfinished, not a week old, or in use."""
+    monkeypatch.chdir(tmp_path)
+    day = 24 * 3600
+    last = [state_folder(tmp_path, f"last-{days}", days * day, is_finished=days % 2 == 0) for days in range(1, 5)]
+    young = state_folder(tmp_path, "young", 6 * day)
+    old, held = state_folder(tmp_path, "old", 8 * day), state_folder(tmp_path, "held", 9 * day)
+    finished = state_folder(tmp_path, "finished", 5 * day, is_finished=True)
+    with exclusive(held, "another worker's training"), start_or_resume("mine") as work:
+        assert all(folder.exists() for folder in [*last, young, held, work.folder])
+        assert not old.exists() and not finished.exists()
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == f"an unfinished training of other inputs, not used for a week, is removed: {old}"

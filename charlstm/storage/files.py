@@ -7,8 +7,8 @@ import errno
 import glob
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,15 +17,12 @@ from pathlib import Path
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; on success it becomes `path`, on failure it is removed."""
-    _prepare(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _prepare(path)
+    temporary.touch(exist_ok=False)  # the kernel applies the umask; asking for it would change it for all threads
     try:
         with _naming(path):
             yield temporary
             _sync(temporary)
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
         _sync(path.parent)
     finally:
@@ -35,15 +32,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path`; on success it takes the place of `path`, on failure it is removed."""
-    _prepare(path)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    temporary = _prepare(path)
+    temporary.mkdir()
     old = temporary.with_suffix(".old")
     try:
         with _naming(path):
             yield temporary
             for file in [*temporary.iterdir(), temporary]:
                 _sync(file)
-        temporary.chmod(0o777 & ~_umask())
         if path.exists():
             path.rename(old)
         temporary.replace(path)
@@ -73,13 +69,15 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _prepare(path: Path) -> None:
+def _prepare(path: Path) -> Path:
+    """Make room for `path`; a temporary path beside it that nobody else has."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
         if leftover.suffix in (".tmp", ".old") and leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         elif leftover.suffix == ".tmp":
             leftover.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 @contextmanager
@@ -99,9 +97,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -14,16 +14,19 @@ from charlstm.storage.files import write_text
 
 
 @contextmanager
-def exclusive(folder: Path, what: str) -> Iterator[None]:
-    """Hold `folder` while in the context; `what` says for which work.
+def exclusive(path: Path, what: str) -> Iterator[None]:
+    """Hold `path`, which need not exist, while in the context; `what` says for which work.
+
+    The lock is a file beside `path`, not in it, and is never removed: whoever holds a folder may remove it, and a lock
+    removed with it would let in another holder, who locks a new file of the same name.
 
     Raises:
         LockedError: another process holds it, named by its number and machine.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    holder = folder / "holder.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = path.with_name(f"{path.name}.holder.json")
     try:
-        with FileLock(folder / "lock", blocking=False):
+        with FileLock(path.with_name(f"{path.name}.lock"), blocking=False):
             write_text(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n")
             try:
                 yield

@@ -58,6 +58,7 @@ class CheckpointFolder:
         self.folder, self.seconds_between = folder, seconds_between
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
+        self._is_damaged = False
 
     def newest(self) -> Checkpoint | None:
         """The newest whole checkpoint; None if there is none. Damaged ones are named in warnings.
@@ -70,15 +71,15 @@ class CheckpointFolder:
         for path in found:
             try:
                 return self._read(path)
-            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-                _quarantine(path, str(error))
-        if found:
+            except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+                self._quarantine(path, str(error))
+        if self._is_damaged:
             log.warning("no whole checkpoint in %s: training starts over", self.folder)
         return None
 
     def quarantine_newest(self, reason: str) -> None:
         """Put the newest checkpoint aside: it is damaged in a way that its checksum does not show."""
-        _quarantine(max(self.folder.glob("step-*")), reason)
+        self._quarantine(max(self.folder.glob("step-*")), reason)
 
     def save(self, step: int, checkpoint: Checkpoint) -> None:
         """Begin to write, off the training thread; waits for the write before.
@@ -113,15 +114,15 @@ class CheckpointFolder:
             raise ValueError(f"{STATE} is not what {COMPLETE} says")
         return Checkpoint.from_bytes((path / STATE).read_bytes())
 
+    def _quarantine(self, damaged: Path, reason: str) -> None:
+        """Out of the way of new checkpoints, where somebody may still look at it."""
+        self._is_damaged = True
+        reason = " ".join(reason.split())[:300]
+        log.warning("the checkpoint %s is damaged (%s); the one before it is taken, if any", damaged, reason)
+        aside = damaged.with_name(f"damaged-{damaged.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        damaged.rename(aside)
+
     def _manifest(self, step: int, state_sha256: str) -> dict[str, str | int]:
         """What makes a checkpoint whole, and this training's."""
         return {"training": self.folder.name, "step": step, "sha256": state_sha256}
-
-
-def _quarantine(damaged: Path, reason: str) -> None:
-    """Out of the way of new checkpoints, where somebody may still look at it."""
-    reason = " ".join(reason.split())[:300]
-    log.warning("the checkpoint %s is damaged (%s); the one before it is taken, if any", damaged, reason)
-    aside = damaged.with_name(f"damaged-{damaged.name}")
-    shutil.rmtree(aside, ignore_errors=True)
-    damaged.rename(aside)

@@ -12,7 +12,13 @@ from typing import cast
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-from accelerate.utils import DDPCommunicationHookType, DistributedType, GradientAccumulationPlugin, broadcast
+from accelerate.utils import (
+    DDPCommunicationHookType,
+    DistributedType,
+    GradientAccumulationPlugin,
+    broadcast,
+    parse_flag_from_env,
+)
 from torch import Tensor, nn
 
 from charlstm.errors import Interrupted, TrainingError
@@ -42,12 +48,13 @@ class Processes:
     """
 
     def __init__(self, precision: str, *, compression: str = "none", timeout_seconds: float = 60.0) -> None:
-        mixed = "bf16" if precision == "bf16" or (precision == "auto" and multiplies_bf16()) else "no"
+        device_type = _device_type()
+        mixed = "bf16" if precision == "bf16" or (precision == "auto" and multiplies_bf16(device_type)) else "no"
         try:
             self._accelerator = Accelerator(
                 mixed_precision=mixed,
                 # It joins the processes of torchrun on CPUs only if it is told that there is nothing else.
-                cpu=not torch.accelerator.is_available(),
+                cpu=device_type == "cpu",
                 # Where training runs is the machine's business; what it computes is not.
                 dynamo_backend="no",
                 gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
@@ -180,6 +187,14 @@ class Processes:
     def close(self) -> None:
         """Leave the group."""
         self._accelerator.end_training()
+
+
+def _device_type() -> str:
+    """The kind of device that training will run on; `accelerate launch --cpu` keeps it off a GPU that is there."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None or parse_flag_from_env("ACCELERATE_USE_CPU"):
+        return "cpu"
+    return str(accelerator.type)
 
 
 def _is_of_communication(error: RuntimeError) -> bool:

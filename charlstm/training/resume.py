@@ -11,6 +11,7 @@ from torch import Tensor
 from charlstm.training import snapshot
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
 from charlstm.training.learner import Learner
+from charlstm.training.memory import is_out_of_memory
 from charlstm.training.meter import StepMeter
 from charlstm.training.progress import Progress
 
@@ -52,6 +53,7 @@ def restore_newest(learner: Learner, folder: CheckpointFolder | None, fresh: Tra
     aside, and the one before it is tried.
     """
     processes, untouched = learner.processes, None
+    damage = (KeyError, IndexError, TypeError, ValueError, ArithmeticError, RuntimeError, SafetensorError)
     while True:
         found = folder.newest() if folder is not None and processes.is_main else None
         content = processes.broadcast_bytes(found.to_bytes() if found is not None else b"")
@@ -62,7 +64,9 @@ def restore_newest(learner: Learner, folder: CheckpointFolder | None, fresh: Tra
         try:
             checkpoint = Checkpoint.from_bytes(content)
             state = _restore(learner, checkpoint, fresh)
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        except damage as error:
+            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+                raise
             reason = f"{type(error).__name__}: {error}"
         if processes.all_reduce_max([float(bool(reason))])[0] == 0:
             _warn_if_elsewhere(learner, checkpoint)
@@ -87,20 +91,18 @@ def _restore(learner: Learner, checkpoint: Checkpoint, fresh: TrainingState) -> 
     metadata = checkpoint.metadata
     progress = Progress.from_json(json.dumps(metadata["progress"]))
     meter = StepMeter.from_json(json.dumps(metadata["meter"]))
-    _check_step(progress, learner)
-    best_weights = {}
-    for name, weight in fresh.best_weights.items():
-        best = checkpoint.tensors[f"{BEST}{name}"]
-        if best.shape != weight.shape:
-            raise ValueError(f"{BEST}{name} has shape {tuple(best.shape)}, not {tuple(weight.shape)}")
-        best_weights[name] = best.to(weight.device, weight.dtype)
-    num_skipped = int(metadata["num_skipped"])
+    _check_progress(progress, learner)
+    num_skipped, _ = int(metadata["num_skipped"]), ", ".join(metadata["environment"])
+    best = {key.removeprefix(BEST): value for key, value in checkpoint.tensors.items() if key.startswith(BEST)}
+    snapshot.check_same(best, fresh.best_weights)
     snapshot.restore(learner, checkpoint.tensors)
     learner.num_skipped = num_skipped
-    return TrainingState(progress, meter, best_weights)
+    return TrainingState(
+        progress, meter, {name: best[name].to(weight.device) for name, weight in fresh.best_weights.items()}
+    )
 
 
-def _check_step(progress: Progress, learner: Learner) -> None:
+def _check_progress(progress: Progress, learner: Learner) -> None:
     per_epoch = learner.batches.steps_per_epoch
     expected = len(progress.epochs) * per_epoch + progress.step_in_epoch
     if not (0 <= progress.step == expected <= learner.num_steps and 0 <= progress.step_in_epoch <= per_epoch):
@@ -108,6 +110,8 @@ def _check_step(progress: Progress, learner: Learner) -> None:
             f"step {progress.step} is impossible: {len(progress.epochs)} epochs of {per_epoch} steps are over, and "
             f"{progress.step_in_epoch} steps of the next"
         )
+    if (progress.best is not None) != bool(progress.epochs) or progress.best not in [None, *progress.epochs]:
+        raise ValueError("the best epoch is none of the epochs that are over")
 
 
 def _warn_if_elsewhere(learner: Learner, checkpoint: Checkpoint) -> None:

@@ -38,35 +38,63 @@ def restore(learner: Learner, tensors: Mapping[str, Tensor]) -> None:
     """Make of a fresh learner, of any number of processes, the one that `take` saw.
 
     Raises:
-        KeyError, ValueError, RuntimeError: tensors are missing or have other shapes; the learner may be half restored.
+        ValueError: names, shapes or dtypes are not those of this learner; it may be half restored.
     """
+    state_LBH = torch.empty(
+        (learner.shape.num_layers, learner.params.batch_size, learner.shape.hidden_size), dtype=learner.dtype
+    )
+    optimizers = {str(place): optimizer for place, optimizer in enumerate(learner.optimizers)}
+    model, average, state = (_section(tensors, name) for name in ("model", "average", "state"))
+    check_same(model, learner.model.state_dict())
+    check_same(average, learner.average.state_dict())
+    check_same(state, dict.fromkeys(LSTMState._fields, state_LBH))
+    if unknown := {key.split(".")[1] for key in tensors if key.startswith("optimizers.")} - set(optimizers):
+        raise ValueError(f"the state of an unknown optimizer, {min(unknown)}")
 
-    def section(name: str) -> dict[str, Tensor]:
-        return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+    learner.model.load_state_dict(model)
+    learner.average.load_state_dict(average)
+    for place, optimizer in optimizers.items():
+        _restore_optimizer(optimizer, _section(tensors, f"optimizers.{place}"))
+    mine = LSTMState(**state).rows(learner.batches.rows)
+    learner.state = LSTMState(*(part.to(learner.processes.device) for part in mine))
 
-    learner.model.load_state_dict(section("model"))
-    learner.average.load_state_dict(section("average"))
-    for place, optimizer in enumerate(learner.optimizers):
-        _restore_optimizer(optimizer, section(f"optimizers.{place}"))
-    state = LSTMState(*(section("state")[name] for name in LSTMState._fields))
-    expected = (learner.shape.num_layers, learner.params.batch_size, learner.shape.hidden_size)
-    if any(part.shape != expected for part in state):
-        raise ValueError(f"the carried state has not the shape {expected}")
-    learner.state = LSTMState(*(part.to(learner.processes.device) for part in state.rows(learner.batches.rows)))
+
+def check_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Compare names, shapes and dtypes.
+
+    Raises:
+        ValueError: one differs.
+    """
+    for name in sorted(found.keys() | expected.keys()):
+        have, want = (_describe(tensors, name) for tensors in (found, expected))
+        if have != want:
+            raise ValueError(f"{name}: expected {want}, found {have}")
+
+
+def _describe(tensors: Mapping[str, Tensor], name: str) -> str:
+    if name not in tensors:
+        return "nothing"
+    return f"{str(tensors[name].dtype).removeprefix('torch.')} {tuple(tensors[name].shape)}"
+
+
+def _section(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Torch itself compares neither names nor shapes."""
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")
         moments.setdefault(int(index), {})[name] = value
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    if moments:  # torch itself compares neither names nor shapes
-        expected_names = max((set(values) for values in moments.values()), key=len)
+    if moments:  # none before the first step
+        if set(moments) != set(range(len(weights))):
+            raise ValueError(f"the optimizer's state is of {len(moments)} weights, expected {len(weights)}")
+        names = set.union(*(set(values) for values in moments.values()))
         for place, weight in enumerate(weights):
-            values = moments[place]
-            if set(values) != expected_names or any(value.shape not in ((), weight.shape) for value in values.values()):
-                raise ValueError(f"the optimizer's state of weight {place} is incomplete or has another shape")
+            count = torch.empty((), dtype=torch.float32)  # AdamW's `step`
+            check_same(moments[place], {name: count if name == "step" else weight for name in names})
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
 

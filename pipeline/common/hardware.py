@@ -1,14 +1,21 @@
-"""How a process uses its hardware: CPU threads, memory between steps, and GPU kernels that repeat themselves."""
+"""How a process uses its hardware: CPU threads, memory between steps, and GPU kernels that repeat themselves.
 
+A container may have less of it than the machine: what the control groups (cgroups(7), versions 1 and 2) allow counts.
+"""
+
+import contextlib
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import torch
 
 # mallopt(3), malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+ROOT = Path("/")
 
 
 def set_num_threads() -> None:
@@ -51,10 +58,39 @@ def use_reproducible_kernels() -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def num_cores() -> int:
-    """Physical cores that this process may run on: two hyper-threads of a core only get in each other's way here."""
+def num_cores(root: Path = ROOT) -> int:
+    """Physical cores that this process may use: two hyper-threads of a core only get in each other's way here.
+
+    `root` has `proc` and `sys`. Of a quota of 2.5 cores, 2 count.
+    """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(allowed, psutil.cpu_count(logical=False) or allowed)
+    cores = min(allowed, psutil.cpu_count(logical=False) or allowed)
+    for folder in _control_groups("cpu", root):
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no quota
+            if (folder / "cpu.max").exists():
+                quota, period = map(int, (folder / "cpu.max").read_text().split())
+            else:
+                quota, period = (int((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+            if quota > 0 and period > 0:
+                cores = min(cores, max(1, quota // period))
+    return cores
+
+
+def _control_groups(controller: str, root: Path) -> Iterator[Path]:
+    """The folders of this process's control groups, from its own up to the highest that can be seen.
+
+    In a container the path may be the host's, of which only the top is there, under the container's own name.
+    """
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and controller not in controllers.split(","):
+                continue
+            names = [controllers, controller] if controllers else ["", "unified"]  # version 2 names no controller
+            for name in dict.fromkeys(names):
+                top = root / "sys/fs/cgroup" / name
+                own = top / path.lstrip("/")
+                yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(top) and folder.is_dir())
 
 
 def _environment_of_launcher() -> dict[str, str]:

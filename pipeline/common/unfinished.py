@@ -64,7 +64,9 @@ def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
     """
     root = Path(os.environ.get("DVC_ROOT", ".")).resolve() / STATE_FOLDER
     folder = root / fingerprint
-    with exclusive(STATE_FOLDER, "a training in this checkout"), exclusive(folder, "this training"):
+    checkout = STATE_FOLDER / "checkout"
+    with exclusive(checkout, "a training in this checkout"), exclusive(folder, "this training"):
+        folder.mkdir(parents=True, exist_ok=True)
         if _is_done(folder / FINISHED):  # so it is wanted anew: `dvc repro --force`
             clear(folder)
         _remove_others(root, folder)
@@ -100,24 +102,30 @@ def _training_id(path: Path) -> str:
 
 
 def _remove_others(root: Path, mine: Path) -> None:
-    others = [other for other in root.iterdir() if other.is_dir() and other != mine]
+    """Other workers do the same at the same time: a folder may be gone, or in use again, at any moment."""
+    others = [folder for folder in root.iterdir() if folder != mine and folder.is_dir()]
     for other in sorted(others, key=_last_used, reverse=True)[NUM_OTHERS_KEPT:]:
-        if time.time() - _last_used(other) < SECONDS_KEPT and not (other / FINISHED).exists():
-            continue
         with contextlib.suppress(LockedError), exclusive(other, "that training"):
-            if not (other / FINISHED).exists():
+            is_finished = (other / FINISHED).exists()
+            if not is_finished and time.time() - _last_used(other) < SECONDS_KEPT:
+                continue
+            if not is_finished and other.exists():
                 log.warning("an unfinished training of other inputs, not used for a week, is removed: %s", other)
             shutil.rmtree(other, ignore_errors=True)
 
 
 def _last_used(folder: Path) -> float:
-    return folder.stat().st_mtime
+    """In seconds since the epoch; 0 if it is gone."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def clear(folder: Path) -> None:
-    """Remove all of a folder but the lock that is held, and its holder's number."""
+    """Remove all of a folder."""
     for entry in folder.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
-        elif entry.name not in ("lock", "holder.json"):
+        else:
             entry.unlink()
