@@ -18,8 +18,8 @@ from charlstm.text.vocabulary import Vocab, load_ids
 from charlstm.tracking.runs import read_metrics
 from charlstm.training.history import read_csv
 from pipeline.common import provenance, stage
-from pipeline.common.console import printable
 from pipeline.common.paths import Paths
+from pipeline.common.terminal import printable
 
 EXCERPT_LINES = 8
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import subprocess
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from benchmarks.projects import PYTHON
 PUBLISHED_DATA = "178cd03125c518a338d3fc794f5e380f.dir"  # DVC's hash of tiny Shakespeare, encoded
 
 
-def run_stage(project: Path, stage: str, launcher: list[str] = PYTHON, **env: str) -> subprocess.CompletedProcess[str]:
+def run_stage(
+    project: Path, stage: str, launcher: Sequence[str] = PYTHON, **env: str
+) -> subprocess.CompletedProcess[str]:
     """In processes of its own; `launcher` is all of the command before the module's name."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **env}
     environment.pop("OMP_NUM_THREADS", None)

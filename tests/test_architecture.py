@@ -41,6 +41,7 @@ VIEWS = {
     "pipeline.common.provenance",
     "pipeline.common.settings",
     "pipeline.common.stage",
+    "pipeline.common.terminal",
     "pipeline.common.unfinished",
     "pipeline.launch",
     "pipeline.report",

@@ -1,13 +1,17 @@
 """What a model writes reaches the terminal as text, never as a command to it."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.training.history import EpochRow, TextRow
+from charlstm.training.history import EpochRow, StepRow, TextRow
 from charlstm.training.observer import Plan
 from charlstm.training.progress import Progress
-from pipeline.common.console import TrainingConsole, printable
+from pipeline.common import console
+from pipeline.common.console import TrainingConsole
+from pipeline.common.terminal import printable
 
 
 def test_control_characters_are_escaped_and_layout_stays() -> None:
@@ -26,11 +30,25 @@ def test_any_text_can_be_shown(text: str) -> None:
 
 
 def test_the_text_of_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
-    console = TrainingConsole()
-    console.on_start(Plan(1, 10, 1000, 99, 1, "cpu", "float32"), Progress())
+    watch = TrainingConsole()
+    watch.on_start(Plan(1, 10, 1000, 99, 1, "cpu", "float32"), Progress())
     capsys.readouterr()
-    console.on_epoch(EpochRow(1, 10, 2.0, 1.9), [TextRow(1, "\n", "one\x1b]0;title\x07\x0ctwo\nthree\nfour")], 2.0)
-    console.close()
+    watch.on_epoch(EpochRow(1, 10, 2.0, 1.9), [TextRow(1, "\n", "one\x1b]0;title\x07\x0ctwo\nthree\nfour")], 2.0)
+    watch.close()
     shown = capsys.readouterr().err
     assert "\n    \n    one\\x1b]0;title\\x07\\x0ctwo\n    three\n" in shown
     assert "\x1b" not in shown and "four" not in shown
+
+
+def test_the_time_left_is_that_of_steps_without_the_pauses(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """100 of 400 steps are done at 5 steps a second, and a long validation."""
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0)
+    watch = TrainingConsole()
+    watch.on_start(Plan(4, 400, 10_000, 99, 1, "cpu", "float32"), Progress(step=20))
+    watch.on_steps(StepRow(60, 1, 2.0, 0.1, 0.5), 500.0)
+    time.sleep(1)
+    watch.on_steps(StepRow(100, 1, 2.0, 0.1, 0.5), 500.0)
+    watch.close()
+    assert "step 100/400  loss 2.000  0.5 k chars/s  0:01:00 left" in capsys.readouterr().err

@@ -63,6 +63,7 @@ def test_sliding(model: CharLSTM, ids: np.ndarray, context_len: int, num_rows: i
         for at in range(start, start + length):
             logits_BTV, state = model(text[None, at : at + 1], state)
             nats -= float(logits_BTV[0, 0].log_softmax(0)[text[at + 1]])
+        assert state is not None
         ends.append(state)
     loss = evaluate.sliding(model, ids, context_len, num_rows, slice(0, num_rows))
     assert loss.num_chars == (NUM_IDS - length) * length

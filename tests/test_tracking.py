@@ -3,6 +3,7 @@
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -35,15 +36,15 @@ def record(loss: float = 1.9) -> TrainingRecord:
     )
 
 
-def client(store: Store):  # noqa: ANN201
+def client(store: Store) -> Any:  # noqa: ANN401  # MLflow's client has no annotations
     from mlflow import MlflowClient
 
     return MlflowClient(store.uri)
 
 
-def runs(store: Store, model: str) -> list:
+def runs(store: Store, model: str) -> list[Any]:
     experiment = client(store).get_experiment_by_name(store.experiment)
-    return client(store).search_runs([experiment.experiment_id], f"tags.{MODEL_TAG} = '{model}'")
+    return list(client(store).search_runs([experiment.experiment_id], f"tags.{MODEL_TAG} = '{model}'"))
 
 
 def test_a_training_fills_one_run_that_later_stages_find(store: Store) -> None:

@@ -1,38 +1,20 @@
 """Training on the console: a bar on a terminal, plain lines at a calm rate elsewhere."""
 
 import time
-import unicodedata
 from collections.abc import Sequence
+from datetime import timedelta
 
 from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn
 
 from charlstm.training.history import EpochRow, StepRow, TextRow
 from charlstm.training.observer import Plan
 from charlstm.training.progress import Progress
+from pipeline.common.terminal import printable
 
 SECONDS_BETWEEN_LINES = 20
 EXCERPT_LINES = 3
-
-# Marks that turn the direction of all that follows on a line.
-DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
-
-
-def printable(text: str, encoding: str = "utf-8") -> str:
-    """`text` as a terminal may have it: tabs and line breaks as they are, each other control character as `\\x1b`.
-
-    A model writes what it has read, and that may be anything. What `encoding` lacks is escaped, too.
-    """
-    lines = text.replace("\r\n", "\n")
-    shown = "".join(
-        one.encode("unicode_escape").decode() if _is_control(one) and one not in "\t\n" else one for one in lines
-    )
-    return shown.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Zl", "Zp") or ord(character) in DIRECTIONS
 
 
 class TrainingConsole:
@@ -44,15 +26,16 @@ class TrainingConsole:
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
             TextColumn("{task.completed:.0f}/{task.total:.0f} steps  {task.fields[status]}"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._last_line = self._started = time.monotonic()
+        self._last_line = time.monotonic()
 
     def on_start(self, plan: Plan, progress: Progress) -> None:
         """Say what is about to run."""
-        self._plan, self._first_step = plan, progress.step
+        self._plan = plan
+        self._step_time = _StepTime(progress.step, plan.num_epochs * plan.chars_per_epoch / plan.num_steps)
         self._print(
             f"{plan.num_parameters:,} parameters, {plan.num_epochs} epochs of {plan.chars_per_epoch:,} characters, "
             f"{plan.num_processes} process(es) on {plan.device}, {plan.precision}"
@@ -60,20 +43,21 @@ class TrainingConsole:
         if progress.step > 0:
             self._print(f"resuming from the checkpoint of step {progress.step} of {plan.num_steps}")
         self._task = self._bar.add_task(
-            "train", total=plan.num_steps, completed=progress.step, epoch=progress.epoch, status=""
+            "train", total=plan.num_steps, completed=progress.step, epoch=progress.epoch, status="", left=""
         )
         self._bar.start()
-        self._last_line = self._started = time.monotonic()
+        self._last_line = time.monotonic()
 
     def on_steps(self, row: StepRow, chars_per_second: float) -> None:
         """Move the bar, or print a line if the last one is old."""
-        now = time.monotonic()
+        now, plan = time.monotonic(), self._plan
+        self._step_time.add(row.step, chars_per_second)
+        left = f"{timedelta(seconds=round(self._step_time.seconds_for(plan.num_steps - row.step)))} left"
         status = f"loss {row.train_nats_per_char:.3f}  {chars_per_second / 1000:.1f} k chars/s"
-        self._bar.update(self._task, completed=row.step, epoch=row.epoch, status=status)
+        self._bar.update(self._task, completed=row.step, epoch=row.epoch, status=status, left=left)
         if not self._console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
-            left = (now - self._started) / (row.step - self._first_step) * (self._plan.num_steps - row.step)
-            self._print(f"epoch {row.epoch}  step {row.step}/{self._plan.num_steps}  {status}  {left:.0f} s left")
+            self._print(f"epoch {row.epoch}  step {row.step}/{plan.num_steps}  {status}  {left}")
 
     def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
         """Print the epoch's losses and the beginning of what the model writes now."""
@@ -92,3 +76,20 @@ class TrainingConsole:
 
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class _StepTime:
+    """How long steps take. The pauses between them, for validation and texts, do not count."""
+
+    def __init__(self, first_step: int, chars_per_step: float) -> None:
+        self._first_step = self._last_step = first_step
+        self._chars_per_step, self._seconds = chars_per_step, 0.0
+
+    def add(self, step: int, chars_per_second: float) -> None:
+        """All steps up to `step` are done, the last ones at this speed."""
+        self._seconds += (step - self._last_step) * self._chars_per_step / chars_per_second
+        self._last_step = step
+
+    def seconds_for(self, num_steps: int) -> float:
+        """How long as many steps will take."""
+        return num_steps * self._seconds / (self._last_step - self._first_step)
