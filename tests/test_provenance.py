@@ -48,3 +48,14 @@ def test_the_commit_and_the_hashes_are_those_of_the_files(repository: Path) -> N
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     assert found()["mlflow.source.git.commit"] == commit
     assert len(found()["params_sha256"]) == len(found()["corpus_sha256"]) == 64
+
+
+def test_a_git_that_fails_does_not_call_the_tree_clean(repository: Path) -> None:
+    (repository / ".git/index").write_bytes(b"damaged")
+    assert found()["git_dirty"] == "unknown"
+
+
+def test_outside_a_repository_nothing_is_said(encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(encoded, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    assert {"git_dirty", "mlflow.source.git.commit"} & found().keys() == set()

@@ -82,7 +82,11 @@ def the_worker(process: subprocess.Popen[bytes]) -> psutil.Process:
          "one-of-two-workers-int"],
 )  # fmt: skip
 def test_a_request_to_anyone_stops_all(
-    project: Path, tmp_path: Path, command: list[str], whom: Callable, number: signal.Signals
+    project: Path,
+    tmp_path: Path,
+    command: list[str],
+    whom: Callable[[subprocess.Popen[bytes]], psutil.Process],
+    number: signal.Signals,
 ) -> None:
     log = tmp_path / "log"
     process = start(project, command, log)

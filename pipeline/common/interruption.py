@@ -64,7 +64,7 @@ def handle_signals() -> Iterator[Interruption]:
 
 def without_ignored(names: Iterable[str]) -> list[signal.Signals]:
     """The signals of these names, but not an ignored SIGHUP: under `nohup` work outlives its terminal."""
-    numbers = [signal.Signals[name] for name in names]
+    numbers = [getattr(signal, name) for name in names]
     is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     return [number for number in numbers if not (number == signal.SIGHUP and is_nohup)]
 

@@ -1,6 +1,7 @@
 """What all stages share: load parameters and paths, run, and turn errors into one line and an exit code."""
 
 import argparse
+import errno
 import logging
 import os
 import signal
@@ -18,6 +19,15 @@ from pipeline.common.paths import Paths, load_paths
 SECONDS_TO_LET_THE_FIRST_SPEAK = 3
 
 UNWINDING = ("SIGTERM", "SIGHUP")
+# Linux is what is tested. macOS has all that is needed, and has not been tried.
+UNSUPPORTED = ("win32", "cygwin", "emscripten", "wasi")
+# Of the errors of the operating system those that a user can mend: files, permissions, space, limits, broken disks.
+MENDABLE = {
+    errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP,
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV,
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK,
+    errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT,
+}  # fmt: skip
 
 Stage = Callable[[Params, Paths], None]
 
@@ -37,9 +47,18 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """What `work` returns; or one line for what a user can mend, and an exit code that says which kind it is."""
+    """What `work` returns; or one line for what a user can mend, and an exit code that says which kind it is.
+
+    Anything else is a defect of ours and keeps its traceback.
+    """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("charlstm").setLevel(logging.INFO)
+    if sys.platform in UNSUPPORTED:
+        return _fail(
+            f"expected Linux or macOS, found {sys.platform}, which lacks the signals and the folder syncs that keep "
+            "results safe: run it in the Windows Subsystem for Linux (WSL), or in a container",
+            EXIT_BAD_INPUT,
+        )
     # A polite kill unwinds the stack like Ctrl-C does: temporary files go, the tracked run ends.
     previous = {number: signal.signal(number, signal.default_int_handler) for number in without_ignored(UNWINDING)}
     try:
@@ -47,6 +66,9 @@ def guarded(work: Callable[[], int]) -> int:
     except CharlstmError as error:
         return _fail(str(error), EXIT_BAD_INPUT)
     except OSError as error:
+        if error.errno not in MENDABLE:
+            leave_code(EXIT_DEFECT)
+            raise
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
     except Interrupted as interrupted:
