@@ -8,8 +8,9 @@ interrupted, try again) where `accelerate launch` has 1 for everything.
 import sys
 from collections.abc import Sequence
 
+from pipeline.common.exit_codes import EXIT_BAD_INPUT
 from pipeline.common.launching import launch
-from pipeline.common.stage import EXIT_BAD_INPUT
+from pipeline.common.stage import guarded
 
 
 def main(command: Sequence[str]) -> int:
@@ -17,11 +18,7 @@ def main(command: Sequence[str]) -> int:
     if not command:
         sys.stderr.write("usage: python -m pipeline.launch accelerate launch ... | torchrun ...\n")
         return EXIT_BAD_INPUT
-    try:
-        return launch(command)
-    except OSError as error:
-        sys.stderr.write(f"ERROR: {command[0]}: {error.strerror}\n")
-        return EXIT_BAD_INPUT
+    return guarded(lambda: launch(command))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ VIEWS = {
     "charlstm.tracking.tracker",
     "pipeline.common.console",
     "pipeline.common.dvc_record",
+    "pipeline.common.exit_codes",
     "pipeline.common.interruption",
     "pipeline.common.launching",
     "pipeline.common.paths",

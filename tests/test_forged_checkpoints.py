@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def forge(path: Path, change: Forge) -> None:
     found = Checkpoint.from_bytes((path / STATE).read_bytes())
     tensors, metadata = dict(found.tensors), dict(found.metadata)
     changed = change(tensors, metadata)
-    content = Checkpoint(tensors, changed if isinstance(changed, list) else metadata).to_bytes()
+    content = Checkpoint(tensors, cast(dict[str, Any], changed) if isinstance(changed, list) else metadata).to_bytes()
     (path / STATE).write_bytes(content)
     manifest = json.loads((path / COMPLETE).read_text())
     (path / COMPLETE).write_text(json.dumps(manifest | {"sha256": sha256(path / STATE)}))

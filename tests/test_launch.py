@@ -1,8 +1,27 @@
+"""The wrapper around launchers: exit codes, signals, and what is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
-from pipeline.common.stage import code_of_all
+from benchmarks.projects import LAUNCH, ROOT, torchrun
+from pipeline.common.exit_codes import code_of_all
+
+GUARDED = """
+import sys, time
+from pipeline.common.stage import guarded
+def work():
+    print("working", flush=True)
+    time.sleep(float(sys.argv[1]))
+    return 0
+sys.exit(guarded(work))
+"""
 
 
 @pytest.mark.parametrize(
@@ -21,3 +40,70 @@ def test_the_reason_is_found_among_the_codes(tmp_path: Path, left: dict[str, str
     for name, text in left.items():
         (tmp_path / name).write_text(text)
     assert code_of_all(tmp_path) == code
+
+
+def test_torchrun_leaves_nothing_in_the_temporary_folder() -> None:
+    command = [*LAUNCH, *torchrun(2, "--no-python"), "sh", "-c", "touch $TMPDIR/of-a-process-$RANK"]
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own have long names
+        environment = {**os.environ, "TMPDIR": folder}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert list(Path(folder).iterdir()) == []
+
+
+def test_a_long_name_of_the_temporary_folder_stays_as_it_is(tmp_path: Path) -> None:
+    """Sockets in it would have too long an address below it."""
+    folder = tmp_path / ("x" * 60)
+    folder.mkdir()
+    done = subprocess.run(
+        [*LAUNCH, "sh", "-c", "echo $TMPDIR"],
+        cwd=ROOT, env={**os.environ, "TMPDIR": str(folder)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout == f"{folder}\n"
+
+
+def test_signals_may_come_while_processes_come_and_go(tmp_path: Path) -> None:
+    """The handler looks for processes as the main thread does."""
+    many = "trap '' TERM; touch started; for number in $(seq 300); do sleep 0.3 & sleep 0.01; done; wait"
+    process = subprocess.Popen(
+        [*LAUNCH, "sh", "-c", many],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(tmp_path / "started")
+    deadline = time.monotonic() + 2
+    while process.poll() is None and time.monotonic() < deadline:
+        process.send_signal(signal.SIGUSR1)
+        time.sleep(0.003)
+    said = process.communicate(timeout=60)[1]
+    assert "Traceback" not in said, said
+    assert process.returncode in (0, 75)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stage_ends_politely(number: signal.Signals) -> None:
+    with guarded_work(60) as process:
+        process.send_signal(number)
+        assert process.communicate(timeout=30)[1] == "ERROR: interrupted\n"
+        assert process.returncode == 75
+
+
+def test_under_nohup_a_stage_outlives_its_terminal() -> None:
+    with guarded_work(1, "nohup") as process:
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=30) == 0
+
+
+def guarded_work(seconds: float, *before: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [*before, sys.executable, "-c", GUARDED, str(seconds)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == "working\n"
+    return process
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -68,3 +68,14 @@ def test_mlflow_is_kept_from_printing_the_password_of_its_server(monkeypatch: py
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:9")
     store()
     assert os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] == "true"
+
+
+def test_a_git_that_fails_does_not_call_the_tree_clean(repository: Path) -> None:
+    (repository / ".git/index").write_bytes(b"damaged")
+    assert found()["git_dirty"] == "unknown"
+
+
+def test_outside_a_repository_nothing_is_said(encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(encoded, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    assert {"git_dirty", "mlflow.source.git.commit"} & found().keys() == set()

@@ -68,6 +68,8 @@ def the_worker(process: subprocess.Popen[bytes]) -> psutil.Process:
     ("command", "whom", "number"),
     [
         (LAUNCHED, lambda process: family(process)[0], signal.SIGUSR1),
+        (training_command(1), the_worker, signal.SIGHUP),
+        pytest.param(LAUNCHED, lambda process: family(process)[0], signal.SIGHUP, marks=pytest.mark.slow),
         pytest.param(LAUNCHED, lambda process: family(process)[0], signal.SIGINT, marks=pytest.mark.slow),
         pytest.param(LAUNCHED, the_launcher, signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param(LAUNCHED, the_worker, signal.SIGTERM, marks=pytest.mark.slow),
@@ -75,11 +77,16 @@ def the_worker(process: subprocess.Popen[bytes]) -> psutil.Process:
         pytest.param(TORCHRUN, the_launcher, signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param(training_command(2), the_worker, signal.SIGINT, marks=pytest.mark.slow),
     ],
-    ids=["wrapper-usr1", "wrapper-int", "accelerate-term", "worker-term", "elastic-wrapper-term", "elastic-agent-term",
+    ids=["wrapper-usr1", "worker-hup", "wrapper-hup", "wrapper-int", "accelerate-term",
+         "worker-term", "elastic-wrapper-term", "elastic-agent-term",
          "one-of-two-workers-int"],
 )  # fmt: skip
 def test_a_request_to_anyone_stops_all(
-    project: Path, tmp_path: Path, command: list[str], whom: Callable, number: signal.Signals
+    project: Path,
+    tmp_path: Path,
+    command: list[str],
+    whom: Callable[[subprocess.Popen[bytes]], psutil.Process],
+    number: signal.Signals,
 ) -> None:
     log = tmp_path / "log"
     process = start(project, command, log)
@@ -98,6 +105,17 @@ def test_a_request_to_anyone_stops_all(
     assert not [one for one in everyone if one.is_running()]
     assert [status for _, status in runs(project / "mlflow.db")] == ["KILLED"]
     assert not (project / "artifacts").exists()
+
+
+@pytest.mark.slow
+def test_under_nohup_training_outlives_its_terminal(project: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    process = start(project, ["nohup", *LAUNCHED], log)
+    wait_for(log, "epoch 2/", process)
+    for one in family(process):
+        one.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=120) == 0, log.read_text()
+    assert (project / "artifacts/model").exists()
 
 
 @pytest.mark.slow

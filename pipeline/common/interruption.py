@@ -1,20 +1,21 @@
 """Being asked to stop: by a signal, or because the launcher or DVC above this process is gone.
 
-A scheduler's early warning (SIGUSR1), SIGTERM and Ctrl-C ask politely; what runs may end its step and save. Nobody
-forwards a signal when `accelerate launch` or `dvc repro` dies of one, so each process looks whether they still live.
+A scheduler's early warning (SIGUSR1), SIGTERM, Ctrl-C and a dropped terminal (SIGHUP) ask politely; what runs may end
+its step and save. Nobody forwards a signal when `accelerate launch` or `dvc repro` dies of one, so each process looks
+whether they still live.
 """
 
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 import psutil
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_UNTIL_IMPATIENT = 1.0  # Ctrl-C again after that means: now
 LAUNCHERS = {"accelerate", "accelerate.commands.launch", "dvc", "pipeline.launch", "torch.distributed.run", "torchrun"}
@@ -50,7 +51,7 @@ class Interruption:
 def handle_signals() -> Iterator[Interruption]:
     """Take signals as requests, and watch the launchers, while in the context. Call it on the main thread."""
     interruption, is_over = Interruption(), threading.Event()
-    previous = {number: signal.signal(number, interruption.on_signal) for number in SIGNALS}
+    previous = {number: signal.signal(number, interruption.on_signal) for number in without_ignored(SIGNALS)}
     watcher = threading.Thread(target=_watch, args=(interruption, is_over), daemon=True, name="watch launchers")
     watcher.start()
     try:
@@ -59,6 +60,13 @@ def handle_signals() -> Iterator[Interruption]:
         is_over.set()
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def without_ignored(names: Iterable[str]) -> list[signal.Signals]:
+    """The signals of these names, but not an ignored SIGHUP: under `nohup` work outlives its terminal."""
+    numbers = [getattr(signal, name) for name in names]
+    is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [number for number in numbers if not (number == signal.SIGHUP and is_nohup)]
 
 
 def is_launcher(process: psutil.Process) -> bool:

@@ -11,12 +11,14 @@ from types import FrameType
 
 import psutil
 
-from pipeline.common.interruption import SIGNALS, is_alive, is_launcher, launchers_above
-from pipeline.common.stage import EXIT_CODES, EXIT_INTERRUPTED, code_of_all
+from pipeline.common.exit_codes import EXIT_CODES, EXIT_INTERRUPTED, code_of_all
+from pipeline.common.interruption import SIGNALS, is_alive, is_launcher, launchers_above, without_ignored
 
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_TO_SAVE = 60.0
 SECONDS_WITHOUT_WORKERS = 60.0  # torchrun can wait for a lost node for ever; a restart takes it less
+MAX_LEN_OF_SOCKET_ADDRESS = 103  # macOS, unix(4); Linux has 107
+LEN_OF_SOCKET_NAME = 32  # of multiprocessing: /pymp-12345678/listener-12345678
 # Without it the processes of a restart find the addresses of those before them, and call the dead (torchrun 2.13).
 RESTARTS_WORK = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
@@ -24,17 +26,20 @@ RESTARTS_WORK = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 class Launched:
     """A running launcher and the training processes below it."""
 
-    def __init__(self, command: Sequence[str], codes: Path) -> None:
+    def __init__(self, command: Sequence[str], folder: Path) -> None:
         self.is_stopped = False
-        self._codes, self._above = codes, launchers_above()
-        for number in (signal.SIGINT, signal.SIGUSR1):  # a launcher must not die of what is meant for its processes
-            signal.signal(number, signal.SIG_IGN)
-        environment = {**RESTARTS_WORK, **os.environ, EXIT_CODES: str(codes)}
-        self._launcher = psutil.Popen(command, env=environment)
+        self._codes, self._above = folder / "codes", launchers_above()
+        self._codes.mkdir()
         # Sets are replaced, never grown: the signal handler may run while the main thread reads one.
         self._workers: frozenset[psutil.Process] = frozenset()
         self._signalled: frozenset[psutil.Process] = frozenset()
-        for number in SIGNALS:
+        signals = without_ignored(SIGNALS)
+        for number in signals:
+            if number != signal.SIGTERM:  # a launcher must not die of what is meant for its processes
+                signal.signal(number, signal.SIG_IGN)
+        environment = {**RESTARTS_WORK, **os.environ, EXIT_CODES: str(self._codes), **_temporary_folder(folder)}
+        self._launcher = psutil.Popen(command, env=environment)
+        for number in signals:
             signal.signal(number, self.stop)
 
     def stop(self, number: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
@@ -49,11 +54,9 @@ class Launched:
         while (code := self._ended()) is None:
             if not self.is_stopped and not all(map(is_alive, self._above)):
                 self.stop()  # DVC forwards no signal when it dies of one
-            if (
-                self.is_stopped and self._find_workers() > self._signalled
-            ):  # torchrun with restarts left starts new ones
-                _terminate([self._launcher, *self._workers - self._signalled])
-                self._signalled = self._workers
+            if self.is_stopped and (new := self._find_workers() - self._signalled):  # torchrun started others for them
+                _terminate([self._launcher, *new])
+                self._signalled |= new
             if any(map(is_alive, self._find_workers())) or not self._workers:
                 seen_at = time.monotonic()
             elif time.monotonic() - seen_at > SECONDS_WITHOUT_WORKERS:
@@ -82,6 +85,18 @@ class Launched:
         return self._workers
 
 
+def _temporary_folder(folder: Path) -> dict[str, str]:
+    """For what launchers leave behind (torchrun: `torchelastic_*`): a folder that goes when they have ended.
+
+    Not if it would make the addresses of sockets in it too long.
+    """
+    own = folder / "t"
+    if len(str(own)) + LEN_OF_SOCKET_NAME > MAX_LEN_OF_SOCKET_ADDRESS:
+        return {}
+    own.mkdir()
+    return {"TMPDIR": str(own)}
+
+
 def _terminate(processes: Iterable[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.Error):
@@ -94,5 +109,5 @@ def launch(command: Sequence[str]) -> int:
     Raises:
         OSError: it cannot be started.
     """
-    with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
+    with tempfile.TemporaryDirectory(prefix="charlstm-", ignore_cleanup_errors=True) as folder:
         return Launched(command, Path(folder)).wait()

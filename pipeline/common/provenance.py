@@ -49,7 +49,7 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
         # Results are no inputs: DVC takes them away before a stage runs, and writes its lock after one.
         results = [f":(exclude){path}" for path in ("dvc.lock", *dict(paths).values())]
         changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", *results)
-        found["git_dirty"] = "yes" if changes else "no"
+        found["git_dirty"] = "unknown" if changes is None else "yes" if changes else "no"
     if name := os.environ.get("DVC_EXP_NAME"):
         found["dvc_exp_name"] = name
     return found
@@ -60,13 +60,13 @@ def training_record(params: Params, paths: Paths, tables: Tables) -> TrainingRec
     return TrainingRecord(params.flat(), tags(params, paths), tables.epochs, tables.steps, tables.texts)
 
 
-def git(*arguments: str) -> str:
-    """What git prints here; nothing outside a repository or without git."""
+def git(*arguments: str) -> str | None:
+    """What git prints here; None if it fails, as outside a repository or without git."""
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _params_sha256(params: Params) -> str:

@@ -1,6 +1,7 @@
 """What all stages share: load parameters and paths, run, and turn errors into one line and an exit code."""
 
 import argparse
+import errno
 import logging
 import os
 import signal
@@ -11,13 +12,22 @@ from pathlib import Path
 
 from charlstm.errors import CharlstmError, Interrupted
 from charlstm.params import Params, load_params
+from pipeline.common.exit_codes import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED, leave_code
+from pipeline.common.interruption import without_ignored
 from pipeline.common.paths import Paths, load_paths
 
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
-EXIT_DEFECT = 1
-EXIT_CODES = "CHARLSTM_EXIT_CODES"  # a folder, where `pipeline.launch` finds the codes that launchers swallow
 SECONDS_TO_LET_THE_FIRST_SPEAK = 3
+
+UNWINDING = ("SIGTERM", "SIGHUP")
+# Linux is what is tested. macOS has all that is needed, and has not been tried.
+UNSUPPORTED = ("win32", "cygwin", "emscripten", "wasi")
+# Of the errors of the operating system those that a user can mend: files, permissions, space, limits, broken disks.
+MENDABLE = {
+    errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP,
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV,
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK,
+    errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT,
+}  # fmt: skip
 
 Stage = Callable[[Params, Paths], None]
 
@@ -37,16 +47,28 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """What `work` returns; or one line for what a user can mend, and an exit code that says which kind it is."""
+    """What `work` returns; or one line for what a user can mend, and an exit code that says which kind it is.
+
+    Anything else is a defect of ours and keeps its traceback.
+    """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("charlstm").setLevel(logging.INFO)
+    if sys.platform in UNSUPPORTED:
+        return _fail(
+            f"expected Linux or macOS, found {sys.platform}, which lacks the signals and the folder syncs that keep "
+            "results safe: run it in the Windows Subsystem for Linux (WSL), or in a container",
+            EXIT_BAD_INPUT,
+        )
     # A polite kill unwinds the stack like Ctrl-C does: temporary files go, the tracked run ends.
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    previous = {number: signal.signal(number, signal.default_int_handler) for number in without_ignored(UNWINDING)}
     try:
         return work()
     except CharlstmError as error:
         return _fail(str(error), EXIT_BAD_INPUT)
     except OSError as error:
+        if error.errno not in MENDABLE:
+            leave_code(EXIT_DEFECT)
+            raise
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
     except Interrupted as interrupted:
@@ -54,10 +76,11 @@ def guarded(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED)
     except BaseException:
-        _leave_code(EXIT_DEFECT)
+        leave_code(EXIT_DEFECT)
         raise
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def load() -> tuple[Params, Paths]:
@@ -71,7 +94,7 @@ def _fail(message: str, code: int) -> int:
     The first process speaks at once. The others wait: if it fails too, the launcher ends them before they repeat its
     line; if the trouble is theirs alone, they say so.
     """
-    _leave_code(code)
+    leave_code(code)
     rank = int(os.environ.get("RANK", "0"))
     if rank > 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -79,26 +102,3 @@ def _fail(message: str, code: int) -> int:
         message = f"process {rank}: {message}"
     logging.getLogger("charlstm").error(" ".join(message.split("\n")))
     return code
-
-
-def _leave_code(code: int) -> None:
-    """For `pipeline.launch`, as `<start>-<process>`: torchrun may start processes several times."""
-    if name := os.environ.get(EXIT_CODES):
-        start, rank = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), os.environ.get("RANK", "0")
-        (Path(name) / f"{start}-{rank}").write_text(str(code))
-
-
-def code_of_all(folder: Path) -> int | None:
-    """What the processes of the last start left in `folder`; None if they left nothing.
-
-    One that fails takes the others with it, and those say 75: what the first one says is the reason.
-    """
-    last, codes = 0, [0]
-    for file in folder.iterdir():
-        start, code = int(file.name.partition("-")[0]), file.read_text()
-        if start > last:
-            last, codes = start, [0]
-        if start == last and code:
-            codes.append(int(code))
-    reasons = [code for code in codes if code not in (0, EXIT_INTERRUPTED)]
-    return max(reasons, default=max(codes)) or None

@@ -1,0 +1,94 @@
+"""Which errors are a user's to mend, and which systems are supported."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks.projects import ROOT
+from pipeline.common.stage import guarded
+
+
+def raising(error: OSError) -> Callable[[], int]:
+    def work() -> int:
+        raise error
+
+    return work
+
+
+def read_a_closed_file() -> int:
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    os.close(descriptor)
+    return len(os.read(descriptor, 1))
+
+
+def seek_in_a_pipe() -> int:
+    reading, writing = os.pipe()
+    try:
+        return os.lseek(reading, 0, os.SEEK_SET)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@pytest.mark.parametrize("work", [read_a_closed_file, seek_in_a_pipe])
+def test_a_defect_keeps_its_traceback_and_exits_with_1(
+    work: Callable[[], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHARLSTM_EXIT_CODES", str(tmp_path))
+    with pytest.raises(OSError, match="Bad file descriptor|Illegal seek"):
+        guarded(work)
+    assert (tmp_path / "0-0").read_text() == "1"
+
+
+def test_an_error_without_a_number_is_a_defect() -> None:
+    with pytest.raises(OSError, match="something else"):
+        guarded(raising(OSError("something else")))
+
+
+@pytest.mark.parametrize(
+    ("work", "line"),
+    [
+        (lambda: len(Path("no-such-file").read_text()), "no-such-file: No such file or directory"),
+        (lambda: len(Path("/").read_text()), "/: Is a directory"),
+        (lambda: len(Path("/dev/null/x").read_text()), "/dev/null/x: Not a directory"),
+        (lambda: len(Path("x" * 300).read_text()), "File name too long"),
+        (raising(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "model")), "model: No space left on device"),
+        (raising(OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "model")), "model: Disk quota exceeded"),
+        (raising(PermissionError(errno.EACCES, os.strerror(errno.EACCES), "x")), "x: Permission denied"),
+        (raising(OSError(errno.EROFS, os.strerror(errno.EROFS), "x")), "x: Read-only file system"),
+        (raising(OSError(errno.EMFILE, os.strerror(errno.EMFILE))), "Too many open files"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(work: Callable[[], int], line: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert guarded(work) == 2
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert line in said
+
+
+WINDOWS = """
+import signal, sys
+import pipeline.evaluate, pipeline.train  # what these import themselves asks for the platform, too
+for name in [name for name in sys.modules if name.startswith("pipeline")]:
+    del sys.modules[name]
+for name in ("SIGUSR1", "SIGHUP"):
+    delattr(signal, name)
+sys.platform = "win32"
+from importlib import import_module
+sys.exit(import_module(sys.argv[1]).main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("arguments", [["pipeline.train"], ["pipeline.split"], ["pipeline.launch", "echo", "started"]])
+def test_windows_is_refused_in_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WINDOWS, *arguments],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("ERROR: expected Linux or macOS, found win32") and done.stderr.count("\n") == 1
+    assert done.stdout == ""
