@@ -204,9 +204,12 @@ def _model_folder(trial: Trial) -> Path:
 
 
 def _commit() -> str:
-    """The code here, as git knows it, with `-dirty` if it was changed; nothing outside a repository."""
-    changes = git("status", "--porcelain", "--", "charlstm", "pipeline", "conf")
-    return git("rev-parse", "--short", "HEAD") + ("-dirty" if changes else "")
+    """The code here, as git knows it, with `-dirty` if it is changed or cannot be told; nothing outside a repository."""
+    commit, changes = (
+        git("rev-parse", "--short", "HEAD"),
+        git("status", "--porcelain", "--", "charlstm", "pipeline", "conf"),
+    )
+    return "" if commit is None else commit + ("" if changes == "" else "-dirty")
 
 
 def _model(shape: ModelShape, weights: dict[str, Tensor], params: Params) -> CharLSTM:
