@@ -204,7 +204,7 @@ def _model_folder(trial: Trial) -> Path:
 
 
 def _commit() -> str:
-    """The code here, as git knows it, with `-dirty` if it is changed or cannot be told; nothing outside a repository."""
+    """The code here, as git knows it; `-dirty` where it is changed or cannot be told; nothing outside a repository."""
     commit, changes = (
         git("rev-parse", "--short", "HEAD"),
         git("status", "--porcelain", "--", "charlstm", "pipeline", "conf"),
