@@ -9,22 +9,28 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from charlstm.errors import ParamsError
+from charlstm.storage.documents import read_yaml
 from charlstm.storage.urls import without_credentials
 
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Bounds are generous: what is beyond them is a slip of the keyboard, and would fill the memory or never end.
+PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
+PositiveFloat = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Features = Annotated[int, Field(gt=0, le=65_536)]  # of a character, a hidden state, ...
+FeaturesOrNone = Annotated[int, Field(ge=0, le=65_536)]  # 0: what has them is left out
+Rows = Annotated[int, Field(gt=0, le=1_000_000)]  # of a batch
+Length = Annotated[int, Field(gt=0, le=10_000_000)]  # characters
 Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or a decay that 1 would make useless
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 # Below it, the likeliest character is drawn in practice, which 0 says, and logits over it leave the range of fp32.
 MIN_TEMPERATURE = 0.001
-Prompt = Annotated[str, Field(min_length=1)]
+Prompt = Annotated[str, Field(min_length=1, max_length=100_000)]  # characters
+AFewValues = Field(strict=False, max_length=1_000)
 
 
 def _is_temperature(value: float) -> float:
@@ -69,7 +75,7 @@ class FallbackParams(Section):
     requirement: str
     requirement_sha256: Sha256
     members: str
-    num_bytes: PositiveInt
+    num_bytes: Annotated[int, Field(gt=0, le=10**12)]
     sha256: Sha256
     stands_in_for: Sha256
 
@@ -98,12 +104,12 @@ class ModelParams(Section):
     """The model's sizes, and how its layers are computed."""
 
     implementation: Literal["gates", "fused"]
-    embedding_size: NonNegativeInt
-    hidden_size: PositiveInt
-    num_layers: PositiveInt
-    feed_forward_size: Annotated[NonNegativeInt, Off(0)]
+    embedding_size: FeaturesOrNone
+    hidden_size: Features
+    num_layers: Annotated[int, Field(gt=0, le=100)]
+    feed_forward_size: Annotated[FeaturesOrNone, Off(0)]
     initialization: Literal["orthogonal", "uniform"]
-    forget_gate_bias: Annotated[float, Field(allow_inf_nan=False)]
+    forget_gate_bias: Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
 
 
 class DropoutParams(Section):
@@ -114,7 +120,7 @@ class DropoutParams(Section):
     recurrent_weights: Annotated[Rate, Off(0.0)]
     between_layers: Rate
     output: Rate
-    output_samples: Annotated[PositiveInt, Off(1)]
+    output_samples: Annotated[int, Field(gt=0, le=100), Off(1)]
 
 
 class MuonParams(Section):
@@ -127,15 +133,15 @@ class MuonParams(Section):
 class TrainParams(Section):
     """The recipe: batches, optimizer, regularization, and what is shown after each epoch."""
 
-    seed: NonNegativeInt
+    seed: Seed
     precision: Literal["auto", "fp32", "bf16", "fp64"]
     batching: Literal["streams", "windows", "sliding_windows"]
-    batch_size: PositiveInt
-    micro_batch_size: Annotated[PositiveInt | None, Off(None)]
-    context_len: PositiveInt
-    window_stride: PositiveInt
+    batch_size: Rows
+    micro_batch_size: Annotated[Rows | None, Off(None)]
+    context_len: Length
+    window_stride: Length
     state_reset_probability: Rate
-    epochs: PositiveInt
+    epochs: Annotated[int, Field(gt=0, le=1_000_000)]
     optimizer: Literal["adamw", "muon"]
     muon: MuonParams
     learning_rate: PositiveFloat
@@ -151,26 +157,26 @@ class TrainParams(Section):
     ema_decay: Annotated[Rate, Off(0.0)]
     early_stopping_epochs: PositiveInt | None
     validation: Literal["windowed", "sliding"]
-    validation_context_len: PositiveInt
+    validation_context_len: Length
     log_every_steps: PositiveInt
-    text_prompts: Annotated[tuple[Prompt, ...], Field(strict=False)]
-    text_len: PositiveInt
+    text_prompts: Annotated[tuple[Prompt, ...], AFewValues]
+    text_len: Length
     text_temperature: Temperature
 
 
 class EvaluateParams(Section):
     """The windowed protocols to measure, beside the stateful one."""
 
-    window_lens: Annotated[tuple[PositiveInt, ...], Field(strict=False)]
+    window_lens: Annotated[tuple[Length, ...], AFewValues]
 
 
 class SampleParams(Section):
     """Prompts x temperatures x seeds, and how the next character is drawn."""
 
-    prompts: Annotated[tuple[Prompt, ...], Field(strict=False, min_length=1)]
-    temperatures: Annotated[tuple[Temperature, ...], Field(strict=False, min_length=1)]
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(strict=False, min_length=1)]
-    num_chars: PositiveInt
+    prompts: Annotated[tuple[Prompt, ...], Field(min_length=1), AFewValues]
+    temperatures: Annotated[tuple[Temperature, ...], Field(min_length=1), AFewValues]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AFewValues]
+    num_chars: Length
     top_k: PositiveInt | None
     top_p: Annotated[float, Field(gt=0, le=1)]
 
@@ -207,13 +213,11 @@ def load_yaml(path: Path) -> Any:  # noqa: ANN401  # a YAML document can be anyt
         ParamsError: missing, unreadable, or not YAML.
     """
     try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return read_yaml(path)
     except OSError as error:
         raise ParamsError(f"{path}: cannot read the parameters: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ParamsError(f"{path}: expected UTF-8") from None
-    except YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
+    except ValueError as error:
+        raise ParamsError(f"{path}: {error}") from None
 
 
 def validate(kind: type[SectionType], document: object, path: Path) -> SectionType:
@@ -237,15 +241,16 @@ def _describe(error: Any) -> str:  # noqa: ANN401  # pydantic_core.ErrorDetails,
             return f"{name} is not a parameter"
         case "too_short":
             return f"{name} should have at least {error['ctx']['min_length']} value(s)"
-        case "tuple_type":
-            return f"{name} should be a list, got {_shown(error['input'])}"
         case _:
-            message = error["msg"].replace("Input should be", "should be")
+            message = error["msg"].replace("Input should be", "should be").replace("a valid tuple", "a list")
             return f"{name} {message}, got {_shown(error['input'])}"
 
 
 def _shown(value: object) -> str:
-    return without_credentials(json.dumps(value, default=str))[:60]
+    try:
+        return without_credentials(json.dumps(value, default=str))[:60]
+    except (TypeError, ValueError):  # a number of thousands of digits, a key that JSON has not
+        return f"a {type(value).__name__}"
 
 
 def _flatten(prefix: str, value: object) -> list[tuple[str, str | int | float]]:

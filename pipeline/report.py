@@ -1,6 +1,5 @@
 """Not a stage: the result table that `make repro` ends with, read from the files and the model's MLflow run."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from charlstm.errors import HistoryError
 from charlstm.evaluation.published import PUBLISHED, are_comparable
 from charlstm.model.model_folder import WEIGHTS
 from charlstm.params import Params
+from charlstm.storage.documents import read_json
 from charlstm.storage.files import sha256
 from charlstm.text.vocabulary import Vocab, load_ids
 from charlstm.tracking.runs import read_metrics
@@ -72,8 +72,8 @@ def _sample(paths: Paths) -> tuple[str, float, str]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return dict(read_json(path))
+    except (OSError, ValueError, TypeError):
         raise HistoryError(f"{path}: no results yet, or a damaged file; run `dvc repro`") from None
 
 

@@ -23,10 +23,11 @@ FLOORS = (
     ("tracking",),
 )
 # What decides no byte of any output, though stages import it: what shows results, where things lie, who may run.
-# `params` only checks values, and DVC tracks the values themselves; `errors` is what a user is told.
+# `params` and `documents` only refuse, and DVC tracks values and files themselves; `errors` is what a user is told.
 VIEWS = {
     "charlstm.errors",
     "charlstm.params",
+    "charlstm.storage.documents",
     "charlstm.storage.lock",
     "charlstm.storage.urls",
     "charlstm.tracking.client",

@@ -148,6 +148,10 @@ def drop_encoded_character(folder: Path) -> None:
     path.write_text(json.dumps({"characters": json.loads(path.read_text())["characters"][:-1]}))
 
 
+DEEP = b"[" * 100_000
+BOMB = b"a: &a [x, x, x, x, x]\n" + b"".join(
+    b"%c: &%c [%s]\n" % (n, n, b", ".join([b"*%c" % (n - 1)] * 9)) for n in b"bcdefghij"
+)
 WRONG_HASH = "f" * 64
 CASES = [
     ("download", remove("text.txt"), "text.txt: No such file or directory"),
@@ -172,6 +176,17 @@ CASES = [
     ("split", as_downloaded(b"caf\xe9 au lait"), "byte 0xe9 at offset 3"),
     ("encode", remove("Datasets/split/val.txt"), "val.txt: no such file"),
     ("train", remove("params.yaml"), "params.yaml: cannot read the parameters: No such file"),
+    ("train", write("params.yaml", BOMB), "params.yaml: not valid YAML: found more than 20,000 values, aliases written out"),
+    ("train", write("params.yaml", DEEP), "params.yaml: not valid YAML: found values nested more than 50 deep"),
+    ("train", write("dvc.yaml", BOMB), "dvc.yaml: not valid YAML: found more than 20,000 values"),
+    ("train", replace("params.yaml", "  epochs: 1", "  epochs: " + "1" * 5000), "params.yaml: not valid YAML: a value that cannot be read"),
+    ("train", param("model.num_layers", 1_000_000), "model.num_layers should be less than or equal to 100, got 1000000"),
+    ("train", resummed(write("Datasets/encoded/vocab.json", DEEP)), "vocab.json: expected"),
+    ("evaluate", write(f"{MODEL}/config.json", DEEP), "config.json: expected the sizes and hashes"),
+    ("evaluate", replace(f"{MODEL}/config.json", '"num_layers": 1', '"num_layers": 100000000'), "does not fit config.json: 100000000 layers in"),
+    ("evaluate", replace(f"{MODEL}/config.json", '"hidden_size": 16', '"hidden_size": 16000000000'), "does not fit config.json: "),
+    ("report", write("artifacts/evaluate/metrics.json", DEEP), "metrics.json: no results yet, or a damaged file"),
+    ("report", write("artifacts/evaluate/metrics.json", b"[1]"), "metrics.json: no results yet, or a damaged file"),
     ("train", remove("dvc.yaml"), "dvc.yaml: cannot read the parameters: No such file"),
     ("train", replace("params.yaml", "  epochs:", "  epoch:"), "train.epochs is missing; train.epoch is not a parameter"),
     ("train", param("model.hidden_size", "sixteen"), 'model.hidden_size should be a valid integer, got "sixteen"'),

@@ -10,8 +10,6 @@ from stages import run_stage, run_stages
 from benchmarks.projects import make_project
 from pipeline.sample import _file_name
 
-ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-
 
 @pytest.mark.parametrize(
     ("prompt", "words"),
@@ -48,7 +46,7 @@ def test_the_stage_in_an_ascii_locale(tmp_path: Path) -> None:
     prompts = ["é", "😀", "😁", "\n"]
     make_project(project, {"sample.prompts": prompts}, "é😀 and 😁\n" * 300)
     run_stages(project, "download", "split", "encode", "train")
-    done = run_stage(project, "sample", **ASCII_LOCALE)
+    done = run_stage(project, "sample", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert done.returncode == 0, done.stderr
     texts = sorted((project / "artifacts/samples").glob("*.txt"))
     assert [file.name.split("-")[1] for file in texts] == ["e", "u1f600", "u1f601", "newline"]

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from charlstm.errors import ModelFolderError
-from charlstm.model.char_lstm import CharLSTM, ModelShape
-from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS, load_model, save_model
+from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
+from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS, load_model, save_model, weight_shapes
 from charlstm.storage.files import sha256
 from charlstm.text.vocabulary import Vocab
 
@@ -134,4 +134,53 @@ def test_weights_that_are_not_finite_are_named(folder: Path, bad: float) -> None
     save_file(weights, folder / WEIGHTS)
     rehash(folder)
     with pytest.raises(ModelFolderError, match="expected finite weights, found NaN or infinity in head.weight; train"):
+        load_model(folder, "gates")
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        SHAPE,
+        SHAPE._replace(embedding_size=0),
+        SHAPE._replace(feed_forward_size=0, num_layers=3),
+        ModelShape(7, 6, 5, 1, 4),
+    ],
+)
+@pytest.mark.parametrize("implementation", ["gates", "fused"])
+def test_the_shapes_of_weights_are_known_without_a_model(shape: ModelShape, implementation: Implementation) -> None:
+    weights = CharLSTM(shape, implementation).state_dict()
+    assert weight_shapes(shape) == {name: tuple(weight.shape) for name, weight in weights.items()}
+
+
+def num_digits(number: int) -> str:
+    return f"{len(str(number))} digits"
+
+
+@pytest.mark.parametrize("name", ["embedding_size", "hidden_size", "num_layers", "feed_forward_size"])
+@pytest.mark.parametrize("size", [7, 10**7, 10**18, 10**4000], ids=num_digits)
+def test_sizes_that_nobody_trained_build_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: int
+) -> None:
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps(config | {name: size}))
+    monkeypatch.setattr("charlstm.model.model_folder.CharLSTM", None)  # whoever built one would fail
+    with pytest.raises(ModelFolderError, match=f"does not fit {CONFIG}|{CONFIG}: expected the sizes") as caught:
+        load_model(folder, "gates")
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("[" * 100_000, id="deep"),
+        pytest.param('{"vocab_size": ' + "9" * 5000 + "}", id="5,000 digits"),
+        "[]",
+        "3",
+        "null",
+        "NaN",
+    ],
+)
+def test_a_config_that_is_none(folder: Path, content: str) -> None:
+    (folder / CONFIG).write_text(content)
+    with pytest.raises(ModelFolderError, match="config.json: expected the sizes and hashes of a model; the file is"):
         load_model(folder, "gates")

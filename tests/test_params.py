@@ -108,3 +108,47 @@ def test_a_temperature_is_0_or_not_too_small(tmp_path: Path, value: float) -> No
     for allowed in (0, 0.001, 2.0):
         write_params(tmp_path, {"train.text_temperature": allowed, "sample.temperatures": [allowed]})
         assert load_params(tmp_path / "params.yaml").sample.temperatures == (allowed,)
+
+
+TOO_LARGE = {
+    "model.num_layers": 1_000_000,
+    "model.hidden_size": 1_000_000,
+    "model.embedding_size": 1_000_000,
+    "model.feed_forward_size": 1_000_000,
+    "model.forget_gate_bias": 1e39,
+    "train.seed": 2**63,
+    "train.batch_size": 10**8,
+    "train.micro_batch_size": 10**8,
+    "train.context_len": 10**9,
+    "train.window_stride": 10**30,
+    "train.validation_context_len": 10**9,
+    "train.epochs": 10**9,
+    "train.warmup_steps": 10**30,
+    "train.early_stopping_epochs": 10**30,
+    "train.log_every_steps": 10**30,
+    "train.text_len": 10**9,
+    "train.text_prompts": ["x" * 200_000],
+    "train.learning_rate": 1e300,
+    "train.weight_decay": 1e300,
+    "train.gradient_clip_norm": 1e300,
+    "train.dropout.output_samples": 10**6,
+    "evaluate.window_lens": [10**9],
+    "sample.num_chars": 10**9,
+    "sample.prompts": ["x"] * 2000,
+    "sample.temperatures": [1e300],
+    "sample.seeds": [10**4000],
+    "sample.top_k": 10**30,
+}
+
+
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_sizes_have_bounds(tmp_path: Path, name: str) -> None:
+    write_params(tmp_path, {name: TOO_LARGE[name]})
+    with pytest.raises(ParamsError, match=rf"params.yaml: {name}(\.\d)? .*(less than|at most)") as caught:
+        load_params(tmp_path / "params.yaml")
+    assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
+
+
+def test_a_number_too_long_to_be_shown(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="train.seed should be less than .*, got a int$"):
+        load(tmp_path, replaced(SHIPPED, "seed", f"seed: 0x{'f' * 5000}"))

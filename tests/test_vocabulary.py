@@ -67,6 +67,11 @@ def test_files_round_trip(tmp_path_factory: pytest.TempPathFactory, text: str) -
         '{"characters": ["ab"]}',
         '{"characters": [1]}',
         '{"characters": 3}',
+        '{"characters": "abc"}',
+        '{"characters": ["\\ud800"]}',
+        '{"characters": [["a"]]}',
+        pytest.param("[" * 100_000, id="deep"),
+        pytest.param('{"characters": [' + "9" * 5000 + "]}", id="5,000 digits"),
         "\x00",
     ],
 )

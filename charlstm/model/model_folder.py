@@ -5,16 +5,20 @@ noticed before a weight is used.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from charlstm.errors import ModelFolderError
 from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
+from charlstm.model.gates import GATES
+from charlstm.model.layers import gate_weight_names
+from charlstm.storage.documents import read_json
 from charlstm.storage.files import atomic_folder, sha256
 from charlstm.text.vocabulary import Vocab
 
@@ -58,24 +62,21 @@ def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
             f"{folder}: the vocabulary has {len(vocab)} characters, the model {shape.vocab_size}; "
             f"{VOCAB} and {CONFIG} belong to different models"
         )
-    try:
-        weights = load_file(folder / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise ModelFolderError(f"{folder / WEIGHTS}: not a whole safetensors file ({error})") from None
+    _check_header(folder / WEIGHTS, shape)
+    weights = load_file(folder / WEIGHTS)
+    _check_finite(folder / WEIGHTS, weights)
     with torch.device("meta"):
         model = CharLSTM(shape, implementation)
-    _check_weights(folder / WEIGHTS, weights, model.state_dict())
-    _check_finite(folder / WEIGHTS, weights)
     model.load_state_dict(weights, assign=True)
     return TrainedModel(model.requires_grad_(False).eval(), vocab, hashes[WEIGHTS])
 
 
 def _read_config(path: Path) -> tuple[ModelShape, dict[str, str]]:
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
         shape = ModelShape(**{name: config[name] for name in ModelShape._fields if name in config})
         hashes = {name: str(config["sha256"][name]) for name in (WEIGHTS, VOCAB)}
-        is_count = all(type(size) is int and size >= 0 for size in shape)
+        is_count = all(type(size) is int and 0 <= size < 2**63 for size in shape)
         if not is_count or 0 in shape._replace(embedding_size=1, feed_forward_size=1):
             raise ValueError
     except OSError as error:
@@ -99,17 +100,48 @@ def _check_hash(path: Path, expected: str) -> None:
         )
 
 
-def _check_weights(path: Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    def describe(weights: dict[str, Tensor], name: str) -> str:
-        if name not in weights:
-            return "nothing"
-        return f"{str(weights[name].dtype).removeprefix('torch.')} {tuple(weights[name].shape)}"
+def weight_shapes(shape: ModelShape) -> dict[str, tuple[int, ...]]:
+    """The names and shapes that the weights of a `CharLSTM` have on disk, without building one."""
+    hidden, gates = shape.hidden_size, len(GATES)
+    found: dict[str, tuple[int, ...]] = {"embedding.weight": (shape.vocab_size, shape.input_size)}
+    for layer in range(shape.num_layers):
+        input_size = hidden if layer else shape.input_size
+        for part, size in {
+            "from_input.weight": (hidden, input_size),
+            "from_input.bias": (hidden,),
+            "from_hidden.weight": (hidden, hidden),
+        }.items():
+            found |= dict(
+                zip((f"layers.{layer}.{name}" for name in gate_weight_names(part)), [size] * gates, strict=True)
+            )
+    if shape.feed_forward_size:
+        found["feed_forward.up.weight"] = (shape.feed_forward_size, hidden)
+        found["feed_forward.down.weight"] = (hidden, shape.feed_forward_size)
+    return found | {"head.weight": (shape.vocab_size, hidden), "head.bias": (shape.vocab_size,)}
 
-    names = sorted(found.keys() | expected.keys())
-    pairs = [(name, describe(expected, name), describe(found, name)) for name in names]
-    wrong = [f"{name}: expected {want}, found {have}" for name, want, have in pairs if want != have]
+
+def _check_header(path: Path, shape: ModelShape) -> None:
+    """Before a module is built or a weight is read: sizes that nobody trained may not take memory or time."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+            found = {name: _describe(one.get_dtype(), one.get_shape()) for name, one in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise ModelFolderError(f"{path}: not a whole safetensors file ({error})") from None
+    if shape.num_layers > len(found):
+        raise ModelFolderError(f"{path}: does not fit {CONFIG}: {shape.num_layers} layers in {len(found)} weights")
+    expected = {name: _describe("F32", size) for name, size in weight_shapes(shape).items()}
+    pairs = [(name, expected.get(name), found.get(name)) for name in sorted(found.keys() | expected.keys())]
+    wrong = [
+        f"{name}: expected {want or 'nothing'}, found {have or 'nothing'}" for name, want, have in pairs if want != have
+    ]
     if wrong:
         raise ModelFolderError(f"{path}: does not fit {CONFIG}: {'; '.join(wrong[:5])}")
+
+
+def _describe(dtype: str, shape: Sequence[int]) -> str:
+    known = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16"}
+    return f"{known.get(dtype, dtype)} {tuple(shape)}"
 
 
 def _check_finite(path: Path, weights: dict[str, Tensor]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from charlstm.errors import LockedError
+from charlstm.storage.documents import read_json
 from charlstm.storage.files import write_text
 
 
@@ -38,7 +39,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
 
 def _describe(holder: Path) -> str:
     try:
-        found = json.loads(holder.read_text())
+        found = read_json(holder)
         return f"in process {found['pid']} on {found['host']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "in a process that has not yet left its number"

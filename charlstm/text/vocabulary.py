@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import EncodedError, VocabularyError
+from charlstm.storage.documents import read_json
 from charlstm.storage.files import write_bytes, write_text
 
 UNSEEN = "\N{REPLACEMENT CHARACTER}"  # stands for every character that training never saw
@@ -71,9 +72,14 @@ class Vocab:
             VocabularyError: missing, not JSON, or not a list of distinct single characters.
         """
         try:
-            characters = json.loads(path.read_text(encoding="utf-8"))["characters"]
+            characters = read_json(path)["characters"]
             distinct = set(characters)
-            if not characters or len(distinct) < len(characters) or any(len(one) != 1 for one in characters):
+            if (
+                not isinstance(characters, list)
+                or not characters
+                or len(distinct) < len(characters)
+                or any(len(one) != 1 for one in characters)
+            ):
                 raise ValueError
             return cls("".join(characters))
         except OSError as error:

@@ -1,0 +1,92 @@
+"""No YAML and no JSON that anybody may have written hangs, floods the memory or ends in a traceback."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from benchmarks.projects import ROOT
+from charlstm.errors import ParamsError
+from charlstm.params import load_params, load_yaml
+from charlstm.storage.documents import MAX_YAML_BYTES, read_json, read_yaml
+
+LETTERS = "abcdefghij"
+LIST_BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip(LETTERS, LETTERS[1:], strict=False)
+)
+MERGE_BOMB = "a: &a {k0: x}\n" + "".join(
+    f"{name}: &{name} {{<<: [{', '.join([f'*{before}'] * 9)}], k{name}: x}}\n"
+    for before, name in zip(LETTERS, LETTERS[1:], strict=False)
+)
+TOO_MUCH = "found more than 20,000 values, aliases written out"
+TOO_DEEP = "found values nested more than 50 deep"
+YAML_CASES = {
+    "list bomb": (LIST_BOMB, TOO_MUCH),
+    "merge bomb": (MERGE_BOMB, TOO_MUCH),
+    "many values": (f"[{'1, ' * 160_000}]", TOO_MUCH),
+    "itself": ("a: &a [*a]", "found an alias of what it is part of"),
+    "undefined alias": ("a: *b", "undefined alias"),
+    "deep flow": ("[" * 100_000, TOO_DEEP),
+    "deep block": ("- " * 100_000, TOO_DEEP),
+    "deep mapping": ("{a: " * 100_000, TOO_DEEP),
+    "5,000 digits": (f"a: {'9' * 5000}", "a value that cannot be read: Exceeds the limit"),
+    "no date": ("a: 2001-99-99", "a value that cannot be read: month must be in 1..12"),
+    "too many bytes": ("#" * (MAX_YAML_BYTES + 1), "expected at most 500,000 bytes"),
+    "no UTF-8": ("\udcff", "expected UTF-8"),
+}
+JSON_CASES = {
+    "deep list": ("[" * 100_000, "nested too deeply"),
+    "deep mapping": ('{"a":' * 100_000, "nested too deeply"),
+    "5,000 digits": ("9" * 5000, "Exceeds the limit"),
+    "NaN": ("NaN", "NaN is not JSON"),
+    "no UTF-8": ("\udcff", "expected UTF-8"),
+}
+
+
+def write(path: Path, content: str) -> Path:
+    path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    return path
+
+
+@pytest.mark.parametrize("name", YAML_CASES)
+def test_yaml_that_asks_for_too_much(tmp_path: Path, name: str) -> None:
+    content, reason = YAML_CASES[name]
+    path, started = write(tmp_path / "params.yaml", content), time.process_time()
+    with pytest.raises(ParamsError, match=reason) as caught:
+        load_params(path)
+    assert time.process_time() - started < 2
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_aliases_in_measure_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.yaml", "a: &a [1, 2]\nb: *a\nc: {<<: &m {x: 1}, y: *a}\nd: *m")
+    assert read_yaml(path) == {"a": [1, 2], "b": [1, 2], "c": {"x": 1, "y": [1, 2]}, "d": {"x": 1}}
+    lock = ROOT / "dvc.lock"
+    assert load_yaml(lock) == YAML(typ="safe", pure=True).load(lock.read_text())
+
+
+@given(st.text(alphabet="[]{}&*a!<>:?-|'\"#%@`,. \n\t0x19é"))
+def test_any_text_is_read_or_refused_in_one_line(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = write(tmp_path_factory.getbasetemp() / "any.yaml", text)
+    try:
+        read_yaml(path)
+    except ValueError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("name", JSON_CASES)
+def test_json_that_asks_for_too_much(tmp_path: Path, name: str) -> None:
+    content, reason = JSON_CASES[name]
+    with pytest.raises(ValueError, match=reason):
+        read_json(write(tmp_path / "a.json", content))
+
+
+def test_a_file_that_would_fill_the_memory(tmp_path: Path) -> None:
+    path = write(tmp_path / "vocab.json", "")
+    os.truncate(path, 2**40)  # as long as it says, and empty
+    with pytest.raises(ValueError, match="expected at most 100,000,000 bytes"):
+        read_json(path)
