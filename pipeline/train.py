@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import torch
+
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.model.model_folder import WEIGHTS, save_model
 from charlstm.params import Params
@@ -13,16 +15,19 @@ from charlstm.storage.checksums import SUMS, verify
 from charlstm.storage.files import sha256, write_text
 from charlstm.text.vocabulary import Vocab, load_ids
 from charlstm.tracking.tracker import TrainingTracker
+from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.history import EpochRow, StepRow, Tables, TextRow, table, write_tables
-from charlstm.training.memory import is_out_of_memory
-from charlstm.training.observer import Observer
+from charlstm.training.learner_parts import shape_of
+from charlstm.training.memory import check_memory, is_out_of_memory, memory_needs
+from charlstm.training.observer import Observer, Plan
 from charlstm.training.processes import Processes
+from charlstm.training.progress import Progress
 from charlstm.training.train import Data, Result, fit
 from pipeline.common import provenance, stage, unfinished
 from pipeline.common.console import TrainingConsole
-from pipeline.common.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels
-from pipeline.common.interruption import handle_signals
+from pipeline.common.hardware import available_memory, keep_freed_memory, set_num_threads, use_reproducible_kernels
+from pipeline.common.interruption import Interruption, handle_signals
 from pipeline.common.paths import Paths
 from pipeline.common.settings import seconds
 
@@ -37,19 +42,16 @@ def run(params: Params, paths: Paths) -> None:
     set_num_threads()
     keep_freed_memory()
     use_reproducible_kernels()
-    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"])
-    vocab = Vocab.load(paths.encoded / "vocab.json")
-    train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
-    data = Data(train_ids, val_ids, vocab)
+    data = _load(paths)
     # On every process: what fails here must fail before they need each other.
     tags, fingerprint = provenance.tags(params, paths), unfinished.fingerprint(params, paths)
     seconds_between = seconds("CHARLSTM_CHECKPOINT_SECONDS")
-    processes = Processes(
-        params.train.precision,
-        compression=params.train.gradient_compression,
-        timeout_seconds=seconds("CHARLSTM_TIMEOUT_SECONDS"),
-    )
-    with handle_signals() as interruption, closing(processes), processes.interrupted_by_lost_peers():
+    with (
+        handle_signals() as interruption,
+        closing(_processes(params)) as processes,
+        processes.interrupted_by_lost_peers(),
+    ):
+        _check_memory(params, len(data.vocab), processes)
 
         def train(observers: Sequence[Observer], folder: Path) -> Result:
             checkpoints = CheckpointFolder(folder, seconds_between)
@@ -62,14 +64,63 @@ def run(params: Params, paths: Paths) -> None:
                 train([], Path())
                 return
             with unfinished.start_or_resume(fingerprint) as work:
-                _train_and_write(params, paths, vocab, tags, work, train)
-        except RuntimeError as error:
+                _train_and_write(params, paths, data.vocab, tags, work, interruption, train)
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             raise TrainingError(
                 "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, "
                 "or start more processes"
             ) from None
+
+
+class _StepsBegin:
+    """An observer: when the first step is near, training asks for itself whether to stop, and finishes its step."""
+
+    def __init__(self, interruption: Interruption) -> None:
+        self._interruption = interruption
+
+    def on_start(self, plan: Plan, progress: Progress) -> None:
+        self._interruption.should_stop()
+
+    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
+        pass
+
+    def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
+        pass
+
+
+def _load(paths: Paths) -> Data:
+    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"])
+    vocab = Vocab.load(paths.encoded / "vocab.json")
+    train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
+    return Data(train_ids, val_ids, vocab)
+
+
+def _processes(params: Params) -> Processes:
+    return Processes(
+        params.train.precision,
+        compression=params.train.gradient_compression,
+        timeout_seconds=seconds("CHARLSTM_TIMEOUT_SECONDS"),
+    )
+
+
+def _check_memory(params: Params, vocab_size: int, processes: Processes) -> None:
+    """Before anything is built, on every process: what another has taken would be missing."""
+    shape, train = shape_of(vocab_size, params.model), params.train
+    rows = rows_of(processes.rank, processes.world_size, train.batch_size)
+    needs = memory_needs(
+        shape,
+        has_muon=train.optimizer == "muon",
+        has_moving_average=train.ema_decay > 0,
+        bytes_per_number=8 if train.precision == "fp64" else 4,
+        num_rows=min(train.micro_batch_size or train.batch_size, rows.stop - rows.start),
+        context_len=train.context_len,
+        num_output_samples=train.dropout.output_samples,
+    )
+    host = torch.device("cpu")
+    is_host = processes.device.type == "cpu"
+    check_memory(shape, needs, available_memory(processes.device), None if is_host else available_memory(host))
 
 
 def _check_same_training(processes: Processes, fingerprint: str) -> None:
@@ -87,13 +138,14 @@ def _train_and_write(
     vocab: Vocab,
     tags: dict[str, str],
     work: unfinished.Unfinished,
+    interruption: Interruption,
     train: Callable[[Sequence[Observer], Path], Result],
 ) -> None:
     console = TrainingConsole()
     tracker = TrainingTracker(provenance.store(), params.flat(), tags, work.training_id)
     status = "FAILED"
     try:
-        result = train([console, tracker], work.folder)
+        result = train([_StepsBegin(interruption), console, tracker], work.folder)
         if unfinished.fingerprint(*stage.load()) != work.folder.name:
             raise TrainingError(CHANGED)
         _write(paths, result, vocab)

@@ -175,7 +175,8 @@ class Processes:
     def interrupted_by_lost_peers(self) -> Iterator[None]:
         """In this context, an error that says that another process, or the way to it, is gone is `Interrupted`.
 
-        That is how gloo reports it. Under NCCL its watchdog aborts this process instead.
+        That is how gloo reports it, and gloo is what was tried. Under NCCL nobody has lost a process yet: by torch's
+        documentation its watchdog ends this process instead.
         """
         try:
             yield

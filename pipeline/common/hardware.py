@@ -16,6 +16,11 @@ import torch
 # mallopt(3), malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 ROOT = Path("/")
+# Of a control group, by version: its limit, its use, and how much of that is files, which give way.
+MEMORY_FILES = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: ("memory.max", "memory.current", "inactive_file"),
+}
 
 
 def set_num_threads() -> None:
@@ -74,6 +79,25 @@ def num_cores(root: Path = ROOT) -> int:
             if quota > 0 and period > 0:
                 cores = min(cores, max(1, quota // period))
     return cores
+
+
+def available_memory(device: torch.device, root: Path = ROOT) -> int:
+    """Bytes that this process may still take on `device`; on the host a share of what its processes have together.
+
+    Swap space counts, and a container's limit. `root` has `proc` and `sys`.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    available = psutil.virtual_memory().available + psutil.swap_memory().free
+    for folder in _control_groups("memory", root):
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no limit
+            is_new = (folder / "memory.max").exists()
+            limit_name, usage_name, cache_name = MEMORY_FILES[2 if is_new else 1]
+            limit, usage = (int((folder / name).read_text()) for name in (limit_name, usage_name))
+            rows = (line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            cache = next((int(row[1]) for row in rows if row[0] == cache_name), 0)
+            available = min(available, max(0, limit - (usage - cache)))
+    return available // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _control_groups(controller: str, root: Path) -> Iterator[Path]:

@@ -5,6 +5,9 @@ its step and save. Nobody forwards a signal when `accelerate launch` or `dvc rep
 whether they still live.
 """
 
+import logging
+import os
+import select
 import signal
 import threading
 import time
@@ -15,28 +18,43 @@ from types import FrameType
 
 import psutil
 
+from pipeline.common.exit_codes import EXIT_INTERRUPTED, leave_code
+
+log = logging.getLogger("charlstm")
+
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_UNTIL_IMPATIENT = 1.0  # Ctrl-C again after that means: now
+SECONDS_TO_UNWIND = 4.0
 LAUNCHERS = {"accelerate", "accelerate.commands.launch", "dvc", "pipeline.launch", "torch.distributed.run", "torchrun"}
 
 
 class Interruption:
-    """Whether this process was asked to stop."""
+    """Whether this process was asked to stop.
+
+    Until the work asks for the first time, it has no steps to finish (a model is built, a checkpoint read), which may
+    take minutes: the first request then raises KeyboardInterrupt on the main thread.
+    """
 
     def __init__(self) -> None:
         self._requested = threading.Event()
         self._requested_at = 0.0
+        self._is_polled = False
 
     def should_stop(self) -> bool:
         """True from the first request on."""
+        self._is_polled = True
         return self._requested.is_set()
 
     def request(self) -> None:
-        """Make the request."""
-        if not self._requested.is_set():
+        """Make the request, from any thread."""
+        if not self._is_polled and threading.current_thread() is not threading.main_thread():
+            os.kill(os.getpid(), signal.SIGTERM)  # only signals reach the main thread
+        elif not self._requested.is_set():
             self._requested_at = time.monotonic()
             self._requested.set()
+            if not self._is_polled:
+                raise KeyboardInterrupt
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """The first signal asks; a later Ctrl-C raises KeyboardInterrupt."""
@@ -46,20 +64,38 @@ class Interruption:
             return
         self.request()
 
+    def end_if_stuck(self) -> None:
+        """End the process at once if it has not begun its steps: there is nothing to save.
+
+        Python's handlers wait for the end of a call into torch, which can take minutes for one large matrix.
+        """
+        if not self._is_polled:
+            log.error("interrupted")
+            leave_code(EXIT_INTERRUPTED)
+            os._exit(EXIT_INTERRUPTED)
+
 
 @contextmanager
 def handle_signals() -> Iterator[Interruption]:
     """Take signals as requests, and watch the launchers, while in the context. Call it on the main thread."""
     interruption, is_over = Interruption(), threading.Event()
-    previous = {number: signal.signal(number, interruption.on_signal) for number in without_ignored(SIGNALS)}
-    watcher = threading.Thread(target=_watch, args=(interruption, is_over), daemon=True, name="watch launchers")
+    signals = without_ignored(SIGNALS)
+    woken, wake = os.pipe()  # what the system writes a signal's number into, whatever the main thread does
+    os.set_blocking(wake, False)
+    watcher = threading.Thread(
+        target=_watch, args=(interruption, is_over, woken, set(signals)), daemon=True, name="watch launchers"
+    )
+    previous = {number: signal.signal(number, interruption.on_signal) for number in signals}
+    previous_wake = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     watcher.start()
     try:
         yield interruption
     finally:
         is_over.set()
+        signal.set_wakeup_fd(previous_wake)
         for number, handler in previous.items():
             signal.signal(number, handler)
+        os.close(wake)
 
 
 def without_ignored(names: Iterable[str]) -> list[signal.Signals]:
@@ -84,12 +120,16 @@ def launchers_above() -> list[psutil.Process]:
     return above[: highest + 1]
 
 
-def _watch(interruption: Interruption, is_over: threading.Event) -> None:
+def _watch(interruption: Interruption, is_over: threading.Event, woken: int, signals: set[signal.Signals]) -> None:
     watched = launchers_above()
-    while watched and not is_over.wait(SECONDS_BETWEEN_LOOKS):
+    while not is_over.is_set():
         if not all(map(is_alive, watched)):
+            watched = []
             interruption.request()
-            return
+        is_ready, _, _ = select.select([woken], [], [], SECONDS_BETWEEN_LOOKS)
+        if is_ready and signals & set(os.read(woken, 100)) and not is_over.wait(SECONDS_TO_UNWIND):
+            interruption.end_if_stuck()
+    os.close(woken)
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -1,0 +1,49 @@
+"""A process that is gone before the first step is noticed like one that goes later: exit code 75, one line."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.projects import PYTHON
+
+DIES_FIRST = """
+import os
+from pipeline import train
+train._check_same_training = lambda *_: os._exit(1)
+train.main([])
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def test_a_process_that_is_lost_before_training_starts_is_an_interruption(encoded: Path, tmp_path: Path) -> None:
+    """Started by hand, so that no launcher ends the one that is left. This is gloo: NCCL has not been tried."""
+    project = tmp_path / "project"
+    shutil.copytree(encoded, project)
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+    shared["CHARLSTM_TIMEOUT_SECONDS"] = "20"
+    commands = {"0": [*PYTHON, "pipeline.train"], "1": [sys.executable, "-c", DIES_FIRST]}
+    first, second = (
+        subprocess.Popen(
+            command,
+            cwd=project,
+            env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, command in commands.items()
+    )
+    said = first.communicate(timeout=90)[1]
+    second.communicate(timeout=90)
+    assert second.returncode == 1
+    assert first.returncode == 75, said
+    (line,) = [line for line in said.splitlines() if line.startswith("ERROR: ")]
+    assert line.startswith("ERROR: interrupted: lost contact with another process (")
+    assert "Traceback" not in said

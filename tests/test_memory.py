@@ -1,0 +1,222 @@
+"""Memory is estimated before anything is built, and what cannot fit is refused in one line."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from stages import run_stage
+from test_hardware import control_group
+
+from benchmarks.projects import PYTHON, start, write_params
+from charlstm.errors import TrainingError
+from charlstm.model.char_lstm import ModelShape
+from charlstm.params import Params
+from charlstm.text.vocabulary import Vocab
+from charlstm.training.learner import Learner
+from charlstm.training.memory import MemoryNeeds, check_memory, memory_needs
+from charlstm.training.processes import Processes
+from pipeline.common.hardware import available_memory
+
+GIB = 2**30
+
+
+def needs_of(shape: ModelShape) -> MemoryNeeds:
+    """With AdamW and a moving average, in fp32."""
+    return memory_needs(
+        shape,
+        has_muon=False,
+        has_moving_average=True,
+        bytes_per_number=4,
+        num_rows=32,
+        context_len=64,
+        num_output_samples=1,
+    )
+
+
+def num_bytes(tensors: list[torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"train.optimizer": "adamw"},
+        {"train.optimizer": "muon", "train.ema_decay": 0.0},
+        {"train.optimizer": "muon", "model.num_layers": 3, "model.feed_forward_size": 0},
+        {"train.optimizer": "adamw", "model.embedding_size": 0, "train.precision": "fp64"},
+    ],
+)
+def test_the_estimate_is_what_a_learner_has_after_a_step(
+    tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str, override: dict[str, Any]
+) -> None:
+    loaded = params(tmp_path, {"model.implementation": "gates", **override})
+    model, train, vocab = loaded.model, loaded.train, Vocab.of(text)
+    learner = Learner(vocab.encode(text[:3000]), len(vocab), model, train, Processes(train.precision))
+    learner.take_step(0, 1, 0)
+    needs = memory_needs(
+        learner.shape,
+        has_muon=train.optimizer == "muon",
+        has_moving_average=train.ema_decay > 0,
+        bytes_per_number=8 if train.precision == "fp64" else 4,
+        num_rows=learner.num_rows,
+        context_len=train.context_len,
+        num_output_samples=train.dropout.output_samples,
+    )
+    weights = list(learner.model.parameters())
+    assert needs.weights == num_bytes(weights)
+    assert needs.gradients == num_bytes([weight for weight in weights if weight.requires_grad])
+    moments = [
+        moment
+        for optimizer in learner.optimizers
+        for values in optimizer.state_dict()["state"].values()
+        for name, moment in values.items()
+        if name != "step"
+    ]
+    assert needs.optimizer == num_bytes(moments)
+    best, average = needs.weights, num_bytes(list(learner.averaged.parameters())) if train.ema_decay > 0 else 0
+    assert needs.averages == best + average
+
+
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [
+        (ModelShape(65, 128, 40_000, 1, 320), "model.hidden_size"),
+        (ModelShape(65, 128, 20_000, 4, 320), "model.hidden_size or model.num_layers"),
+        (ModelShape(65, 10_000_000, 320, 1, 320), "model.embedding_size"),
+        (ModelShape(65, 128, 320, 1, 20_000_000), "model.feed_forward_size"),
+        (ModelShape(65, 128, 1, 1_000_000, 0), "model.num_layers"),
+    ],
+)
+def test_the_parameter_that_makes_it_large_is_named(shape: ModelShape, name: str) -> None:
+    with pytest.raises(TrainingError, match=f"16.0 GiB are available to each process: lower {name}$"):
+        check_memory(shape, needs_of(shape), 16 * GIB)
+
+
+def test_what_fits_is_not_refused_whatever_its_activations_need() -> None:
+    shape = ModelShape(65, 128, 4096, 1, 320)
+    needs = needs_of(shape)._replace(activations=10**15)
+    check_memory(shape, needs, needs.on_device + needs.objects)
+    with pytest.raises(TrainingError, match="lower model.hidden_size"):
+        check_memory(shape, needs, needs.on_device + needs.objects - 1)
+
+
+def test_beside_a_gpu_the_objects_of_layers_must_fit_on_the_host() -> None:
+    shape = ModelShape(65, 128, 1, 1_000_000, 0)
+    check_memory(shape, needs_of(shape), 2 * GIB, 64 * GIB)
+    with pytest.raises(TrainingError, match="8.0 GiB are available .* lower model.num_layers"):
+        check_memory(shape, needs_of(shape), 2 * GIB, 8 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("own", "files"),
+    [
+        (
+            "0::/job\n",
+            {
+                "job/memory.max": "max",
+                "job/memory.current": "0",
+                "memory.max": "3000000",
+                "memory.current": "1500000",
+                "memory.stat": "anon 5\ninactive_file 500000\n",
+            },
+        ),
+        (
+            "3:memory:/job\n",
+            {
+                "memory/job/memory.limit_in_bytes": "3000000",
+                "memory/job/memory.usage_in_bytes": "1500000",
+                "memory/job/memory.stat": "inactive_file 1\ntotal_inactive_file 500000\n",
+            },
+        ),
+    ],
+    ids=["version 2", "version 1"],
+)
+def test_the_memory_limit_of_a_container_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str]
+) -> None:
+    root, host = control_group(tmp_path, own, files), torch.device("cpu")
+    assert available_memory(host, root) == 2_000_000
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert available_memory(host, root) == 500_000
+
+
+def test_without_a_limit_it_is_what_the_machine_has(tmp_path: Path) -> None:
+    root = control_group(tmp_path, "0::/\n", {"memory.max": "max", "memory.current": "5"})
+    assert available_memory(torch.device("cpu"), root) > 2**26
+
+
+@pytest.fixture
+def project(encoded: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    shutil.copytree(encoded, folder)
+    return folder
+
+
+def test_a_model_that_cannot_fit_is_refused_before_it_is_built(project: Path) -> None:
+    write_params(project, {"model.hidden_size": 20_000, "model.num_layers": 64})
+    done = run_stage(project, "train")
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("ERROR: the model does not fit into memory: it needs at least ")
+    assert line.endswith("available to each process: lower model.hidden_size or model.num_layers")
+    assert not list(project.glob(".charlstm/*/"))
+
+
+OUT_OF_MEMORY = """
+import resource, sys
+import psutil
+from pipeline import train
+limit = psutil.Process().memory_info().vms + int(sys.argv[1]) * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+sys.exit(train.main([]))
+"""
+
+
+def test_a_step_that_gets_no_memory_is_one_line(project: Path) -> None:
+    """The weights fit; 4,000 windows of 300 characters, each with a number for each of 90 characters, do not."""
+    write_params(project, {"train.batching": "windows", "train.batch_size": 4000, "train.context_len": 300,
+                           "train.window_stride": 1, "train.warmup_steps": 0})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", OUT_OF_MEMORY, "700"],
+        cwd=project, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+    assert line.startswith("ERROR: out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size")
+    assert "Traceback" not in done.stderr
+    assert not (project / "artifacts").exists()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "seconds"),
+    [
+        ({"model.num_layers": 8000, "model.hidden_size": 1}, 1),  # many small calls into torch
+        pytest.param({"model.hidden_size": 6000}, 4, marks=pytest.mark.slow),  # in the first of a few that take long
+    ],
+    ids=["many layers", "large matrices"],
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_a_signal_while_the_model_is_built_ends_it_in_seconds(
+    project: Path, tmp_path: Path, sizes: dict[str, int], seconds: float, number: signal.Signals
+) -> None:
+    write_params(project, sizes)
+    process = start(project, [*PYTHON, "pipeline.train"], tmp_path / "log")
+    while not list(project.glob(".charlstm/*/training-id")):  # the last thing before the model
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.05)
+    time.sleep(seconds)
+    process.send_signal(number)
+    try:
+        assert process.wait(timeout=10) == 75
+    finally:
+        process.kill()
+        process.wait()
+    assert (tmp_path / "log").read_text() == "ERROR: interrupted\n"
