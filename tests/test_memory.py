@@ -41,7 +41,7 @@ def needs_of(shape: ModelShape) -> MemoryNeeds:
     )
 
 
-def num_bytes(tensors: list[torch.Tensor]) -> int:
+def num_bytes(tensors: Sequence[torch.Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
