@@ -17,8 +17,8 @@ from charlstm.storage.urls import without_credentials
 # Bounds are generous: what is beyond them is a slip of the keyboard, and would fill the memory or never end.
 PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
-PositiveFloat = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0, le=1e38, allow_inf_nan=False)]  # what fp32 holds
+NonNegativeFloat = Annotated[float, Field(ge=0, le=1e38, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Features = Annotated[int, Field(gt=0, le=65_536)]  # of a character, a hidden state, ...
 FeaturesOrNone = Annotated[int, Field(ge=0, le=65_536)]  # 0: what has them is left out
