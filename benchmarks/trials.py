@@ -36,8 +36,9 @@ from charlstm.errors import Interrupted, ParamsError
 from charlstm.evaluation.protocols import LanguageModel, stateful, windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.model_folder import load_model, save_model
-from charlstm.params import Params, load_yaml, validate
+from charlstm.params import Params
 from charlstm.storage.lock import exclusive
+from charlstm.storage.yaml_files import load_yaml, validate
 from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.history import EpochRow, StepRow, TextRow

@@ -5,14 +5,12 @@ The file is read as YAML 1.2, as DVC does: `1e-3` is a number.
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from charlstm.errors import ParamsError
-from charlstm.storage.documents import read_yaml
-from charlstm.storage.urls import without_credentials
+from charlstm.storage.yaml_files import load_yaml, validate
 
 # Bounds are generous: what is beyond them is a slip of the keyboard, and would fill the memory or never end.
 PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
@@ -64,9 +62,6 @@ class Section(BaseModel):
             if not any(isinstance(mark, Off) and mark.value == value for mark in field.metadata):
                 found[name] = value.decisive() if isinstance(value, Section) else value
         return found
-
-
-SectionType = TypeVar("SectionType", bound=BaseModel)
 
 
 class FallbackParams(Section):
@@ -204,53 +199,6 @@ def load_params(path: Path) -> Params:
         ParamsError: missing, not YAML, or any number of wrong values, all named in one line.
     """
     return validate(Params, load_yaml(path), path)
-
-
-def load_yaml(path: Path) -> Any:  # noqa: ANN401  # a YAML document can be anything; `validate` narrows it
-    """The document in `path`, read as YAML 1.2.
-
-    Raises:
-        ParamsError: missing, unreadable, or not YAML.
-    """
-    try:
-        return read_yaml(path)
-    except OSError as error:
-        raise ParamsError(f"{path}: cannot read the parameters: {error.strerror}") from None
-    except ValueError as error:
-        raise ParamsError(f"{path}: {error}") from None
-
-
-def validate(kind: type[SectionType], document: object, path: Path) -> SectionType:
-    """`document` as a `kind`.
-
-    Raises:
-        ParamsError: names every wrong value of `path` by its dotted name.
-    """
-    try:
-        return kind.model_validate(document)
-    except ValidationError as error:
-        raise ParamsError(f"{path}: " + "; ".join(_describe(one) for one in error.errors())) from None
-
-
-def _describe(error: Any) -> str:  # noqa: ANN401  # pydantic_core.ErrorDetails, a TypedDict
-    name = ".".join(str(part) for part in error["loc"]) or "the file"
-    match error["type"]:
-        case "missing":
-            return f"{name} is missing"
-        case "extra_forbidden":
-            return f"{name} is not a parameter"
-        case "too_short":
-            return f"{name} should have at least {error['ctx']['min_length']} value(s)"
-        case _:
-            message = error["msg"].replace("Input should be", "should be").replace("a valid tuple", "a list")
-            return f"{name} {message}, got {_shown(error['input'])}"
-
-
-def _shown(value: object) -> str:
-    try:
-        return without_credentials(json.dumps(value, default=str))[:60]
-    except (TypeError, ValueError):  # a number of thousands of digits, a key that JSON has not
-        return f"a {type(value).__name__}"
 
 
 def _flatten(prefix: str, value: object) -> list[tuple[str, str | int | float]]:

@@ -30,6 +30,7 @@ VIEWS = {
     "charlstm.storage.documents",
     "charlstm.storage.lock",
     "charlstm.storage.urls",
+    "charlstm.storage.yaml_files",
     "charlstm.tracking.client",
     "charlstm.tracking.measurements",
     "charlstm.tracking.runs",

@@ -11,8 +11,9 @@ from ruamel.yaml import YAML
 
 from benchmarks.projects import ROOT
 from charlstm.errors import ParamsError
-from charlstm.params import load_params, load_yaml
+from charlstm.params import load_params
 from charlstm.storage.documents import MAX_YAML_BYTES, read_json, read_yaml
+from charlstm.storage.yaml_files import load_yaml
 
 LETTERS = "abcdefghij"
 LIST_BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from charlstm.errors import CharlstmError
-from charlstm.params import load_yaml
+from charlstm.storage.yaml_files import load_yaml
 
 STAGE = "train"
 SECONDS_TO_ANSWER = 60

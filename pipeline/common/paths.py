@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from charlstm.errors import ParamsError
-from charlstm.params import load_yaml, validate
+from charlstm.storage.yaml_files import load_yaml, validate
 
 
 class Paths(BaseModel):
