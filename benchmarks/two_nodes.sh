@@ -129,6 +129,6 @@ ip -n "$A" link set eth-a up
 torchrun_on a $IP_A 1 & FIRST=$!
 torchrun_on b $IP_B 0 || fail "torchrun on the second node, after the cut"
 wait $FIRST || fail "torchrun on the first node, after the cut"
-grep -h "resuming from the checkpoint" "$FOLDER/log-eth-a" || fail "it did not go on from a checkpoint"
+grep -h "resuming from the checkpoint" "$FOLDER/log-eth-a" || fail "it did not resume from a checkpoint"
 diff -r "$FOLDER/torchrun" "$PROJECT/artifacts" || fail "other bytes than without the cut"
 echo "after the cut: the same bytes as without it"

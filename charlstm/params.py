@@ -25,7 +25,7 @@ Length = Annotated[int, Field(gt=0, le=10_000_000)]  # characters
 Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or a decay that 1 would make useless
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-# Below it, the likeliest character is drawn in practice, which 0 says, and logits over it leave the range of fp32.
+# Below it, sampling is in effect greedy, which 0 says, and the divided logits leave the range of fp32.
 MIN_TEMPERATURE = 0.001
 Prompt = Annotated[str, Field(min_length=1, max_length=100_000)]  # characters
 AFewValues = Field(strict=False, max_length=1_000)

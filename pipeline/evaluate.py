@@ -43,7 +43,7 @@ def run(params: Params, paths: Paths) -> None:
         if not math.isfinite(loss.perplexity):  # JSON has no infinity
             raise ModelFolderError(
                 f"{paths.model}: expected a model that was trained, found a loss of {loss.nats_per_char:.4g} nats/char "
-                f"under {protocol}, whose perplexity is not finite; train it anew with a lower train.learning_rate"
+                f"under {protocol}, whose perplexity is not finite; train again with a lower train.learning_rate"
             )
         log.info("%-13s %.4f nats/char  %.4f bits/char", protocol, loss.nats_per_char, loss.bits_per_char)
     tables = read_tables(paths.train, paths.model)

@@ -1,4 +1,4 @@
-"""Which errors are a user's to mend, and which systems are supported."""
+"""Which errors a user can fix, and which systems are supported."""
 
 import errno
 import os

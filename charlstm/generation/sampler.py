@@ -22,8 +22,9 @@ from charlstm.text.vocabulary import Vocab, describe
 class SamplingRule(NamedTuple):
     """How the next character is drawn.
 
-    `temperature` divides the logits, 0 takes the likeliest; `top_k` keeps the k likeliest characters; `top_p` keeps
-    the smallest set of likeliest characters with at least that much probability (nucleus, Holtzman et al. 2020).
+    `temperature` divides the logits; 0 takes the most likely character. `top_k` keeps the k most likely characters.
+    `top_p` keeps the smallest set of most likely characters that together have at least this probability (nucleus
+    sampling, Holtzman et al. 2020).
     """
 
     temperature: float
@@ -107,7 +108,7 @@ def draw(logits_V: Tensor, rule: SamplingRule, generator: torch.Generator) -> in
 def probabilities(logits_V: Tensor, rule: SamplingRule) -> Tensor:
     """The distribution (V,) that `rule` makes of the logits; `rule.temperature` is above 0."""
     scaled_V = logits_V / rule.temperature
-    if not scaled_V.isfinite().all():  # too cold for fp32; what counts is the distance from the likeliest
+    if not scaled_V.isfinite().all():  # beyond fp32; only the distance from the largest logit matters
         scaled_V = ((logits_V - logits_V.max()).double() / rule.temperature).to(logits_V.dtype)
     sorted_V, order_V = torch.softmax(scaled_V, dim=0).sort(descending=True, stable=True)
     if rule.top_k is not None:

@@ -148,5 +148,5 @@ def _check_finite(path: Path, weights: dict[str, Tensor]) -> None:
     if wrong := [name for name, weight in weights.items() if not weight.isfinite().all()]:
         raise ModelFolderError(
             f"{path}: expected finite weights, found NaN or infinity in {', '.join(sorted(wrong)[:5])}; "
-            f"train it anew with a lower train.learning_rate"
+            f"train again with a lower train.learning_rate"
         )

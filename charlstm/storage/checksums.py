@@ -56,5 +56,5 @@ def verify(sums: Path, names: Iterable[str]) -> None:
         if found != want:
             raise ChecksumError(
                 f"{sums.parent / name}: damaged, or of another run: {sums.name} expects SHA-256 {want}, found {found}; "
-                f"`dvc repro` makes it anew"
+                f"`dvc repro` rewrites it"
             )

@@ -87,7 +87,7 @@ class Vocab:
         except (ValueError, KeyError, TypeError):
             raise VocabularyError(
                 f'{path}: expected {{"characters": [...]}} with distinct single characters; '
-                f"the file is damaged, `dvc repro --force encode` makes it anew"
+                f"the file is damaged, `dvc repro --force encode` rewrites it"
             ) from None
 
 

@@ -36,8 +36,8 @@ def open_store(store: Store) -> tuple["MlflowClient", str]:
 
     for noisy in ("mlflow", "alembic"):  # both announce every table of a fresh database
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    for speaker in (logging.getLogger("urllib3.connectionpool"), *logging.getLogger("mlflow").handlers):
-        speaker.addFilter(hide_credentials)
+    for source in (logging.getLogger("urllib3.connectionpool"), *logging.getLogger("mlflow").handlers):
+        source.addFilter(hide_credentials)
     client = MlflowClient(store.uri)
     if store.experiment_id is not None:
         return client, store.experiment_id

@@ -34,7 +34,7 @@ CLOSE_TIMEOUT_SECONDS = 60
 
 
 class TrainingRecord(NamedTuple):
-    """What is known of a finished training from its files: enough to make its run anew."""
+    """What is known of a finished training from its files: enough to rebuild its run."""
 
     params: Mapping[str, str | int | float]
     tags: Mapping[str, str]
@@ -156,4 +156,6 @@ def _warn(store: Store, error: Exception) -> None:
     """One line without what a URI may hold of secrets."""
     reason = without_credentials(f"{type(error).__name__}: {error}", store.uri)
     message = " ".join(f"MLflow at {without_credentials(store.uri)}: {reason}".split())
-    log.warning("%s; the files hold everything, the work goes on", textwrap.shorten(message, 300, placeholder=" ..."))
+    log.warning(
+        "%s; the files have everything, and training continues", textwrap.shorten(message, 300, placeholder=" ...")
+    )

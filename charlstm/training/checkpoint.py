@@ -1,4 +1,4 @@
-"""Checkpoints of an unfinished training, from which it goes on as if it had never stopped.
+"""Checkpoints of an unfinished training, from which it resumes as if it had never stopped.
 
 A checkpoint is a folder `step-N` with `state.safetensors` (tensors, and everything else as JSON in its header) and,
 written last, `COMPLETE.json` with the SHA-256 of that, the step and the training. The folder is written under a
@@ -115,7 +115,7 @@ class CheckpointFolder:
         return Checkpoint.from_bytes((path / STATE).read_bytes())
 
     def _quarantine(self, damaged: Path, reason: str) -> None:
-        """Out of the way of new checkpoints, where somebody may still look at it."""
+        """Move it out of the way of new checkpoints, but keep it for inspection."""
         self._is_damaged = True
         reason = " ".join(reason.split())[:300]
         log.warning("the checkpoint %s is damaged (%s); the one before it is taken, if any", damaged, reason)

@@ -1,4 +1,4 @@
-"""The processes that train together: who they are, and what they say to each other.
+"""The processes that train together: their ranks, and the collective calls between them.
 
 The only module that knows Accelerate. With one process nothing is sent, and every answer is the process's own.
 All methods that exchange something are collective: every process calls them, in the same order.
@@ -90,7 +90,7 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this is the process that writes files and logs."""
         return self.rank == 0
 
     @property

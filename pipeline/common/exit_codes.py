@@ -6,7 +6,7 @@ from pathlib import Path
 EXIT_DEFECT = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
-EXIT_CODES = "CHARLSTM_EXIT_CODES"  # a folder, where `pipeline.launch` finds the codes that launchers swallow
+EXIT_CODES = "CHARLSTM_EXIT_CODES"  # a folder in which `pipeline.launch` finds the exit codes that launchers hide
 
 
 def leave_code(code: int) -> None:
@@ -19,7 +19,7 @@ def leave_code(code: int) -> None:
 def code_of_all(folder: Path) -> int | None:
     """What the processes of the last start left in `folder`; None if they left nothing.
 
-    One that fails takes the others with it, and those say 75: what the first one says is the reason.
+    When one fails, the others stop with 75. So any other code is the reason.
     """
     last, codes = 0, [0]
     for file in folder.iterdir():

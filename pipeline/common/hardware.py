@@ -40,7 +40,7 @@ def set_num_threads() -> None:
 def keep_freed_memory() -> None:
     """Let the C library keep what a training step frees for the next one, instead of giving it back to the system.
 
-    By default glibc maps large blocks anew each time, and each of their pages then costs a fault: up to a quarter of a
+    By default glibc maps large blocks again each time, and each of their pages then costs a fault: up to a quarter of a
     step (`python -m benchmarks.training`). The price is a process that stays as large as it has ever been.
     Other C libraries are left as they are.
     """

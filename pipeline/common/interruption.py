@@ -1,6 +1,6 @@
 """Being asked to stop: by a signal, or because the launcher or DVC above this process is gone.
 
-A scheduler's early warning (SIGUSR1), SIGTERM, Ctrl-C and a dropped terminal (SIGHUP) ask politely; what runs may end
+A scheduler's early warning (SIGUSR1), SIGTERM, Ctrl-C and a dropped terminal (SIGHUP) ask to stop; what runs may end
 its step and save. Nobody forwards a signal when `accelerate launch` or `dvc repro` dies of one, so each process looks
 whether they still live.
 """
@@ -24,7 +24,7 @@ log = logging.getLogger("charlstm")
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 SECONDS_BETWEEN_LOOKS = 1.0
-SECONDS_UNTIL_IMPATIENT = 1.0  # Ctrl-C again after that means: now
+SECONDS_BEFORE_SECOND_CTRL_C = 1.0  # a Ctrl-C after that ends at once
 SECONDS_TO_UNWIND = 4.0
 LAUNCHERS = {"accelerate", "accelerate.commands.launch", "dvc", "pipeline.launch", "torch.distributed.run", "torchrun"}
 
@@ -59,7 +59,7 @@ class Interruption:
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """The first signal asks; a later Ctrl-C raises KeyboardInterrupt."""
         if number == signal.SIGINT and self._requested.is_set():
-            if time.monotonic() - self._requested_at > SECONDS_UNTIL_IMPATIENT:
+            if time.monotonic() - self._requested_at > SECONDS_BEFORE_SECOND_CTRL_C:
                 raise KeyboardInterrupt
             return
         self.request()
@@ -133,7 +133,7 @@ def _watch(interruption: Interruption, is_over: threading.Event, woken: int, sig
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether a process still does anything; one that its parent has not yet buried does not."""
+    """Whether a process still does anything; a zombie does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:

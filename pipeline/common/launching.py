@@ -19,7 +19,7 @@ SECONDS_TO_SAVE = 60.0
 SECONDS_WITHOUT_WORKERS = 60.0  # torchrun can wait for a lost node for ever; a restart takes it less
 MAX_LEN_OF_SOCKET_ADDRESS = 103  # macOS, unix(4); Linux has 107
 LEN_OF_SOCKET_NAME = 32  # of multiprocessing: /pymp-12345678/listener-12345678
-# Without it the processes of a restart find the addresses of those before them, and call the dead (torchrun 2.13).
+# Without it, restarted processes find the addresses of those before them, and connect to nothing (torchrun 2.13).
 RESTARTS_WORK = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 

@@ -16,13 +16,13 @@ from pipeline.common.exit_codes import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRU
 from pipeline.common.interruption import without_ignored
 from pipeline.common.paths import Paths, load_paths
 
-SECONDS_TO_LET_THE_FIRST_SPEAK = 3
+SECONDS_TO_LET_THE_FIRST_REPORT = 3
 
 UNWINDING = ("SIGTERM", "SIGHUP")
 # Linux is what is tested. macOS has all that is needed, and has not been tried.
 UNSUPPORTED = ("win32", "cygwin", "emscripten", "wasi")
-# Of the errors of the operating system those that a user can mend: files, permissions, space, limits, broken disks.
-MENDABLE = {
+# Errors of the operating system that a user can fix: files, permissions, space, limits, broken disks.
+USER_ERRORS = {
     errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP,
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV,
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK,
@@ -47,7 +47,7 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """What `work` returns; or one line for what a user can mend, and an exit code that says which kind it is.
+    """What `work` returns; or one line for what a user can fix, and an exit code that tells the kind.
 
     Anything else is a defect of ours and keeps its traceback.
     """
@@ -66,13 +66,13 @@ def guarded(work: Callable[[], int]) -> int:
     except CharlstmError as error:
         return _fail(str(error), EXIT_BAD_INPUT)
     except OSError as error:
-        if error.errno not in MENDABLE:
+        if error.errno not in USER_ERRORS:
             leave_code(EXIT_DEFECT)
             raise
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
     except Interrupted as interrupted:
-        return _fail(f"interrupted: {interrupted}; the same command goes on from the last checkpoint", EXIT_INTERRUPTED)
+        return _fail(f"interrupted: {interrupted}; the same command resumes from the last checkpoint", EXIT_INTERRUPTED)
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED)
     except BaseException:
@@ -91,14 +91,14 @@ def load() -> tuple[Params, Paths]:
 def _fail(message: str, code: int) -> int:
     """Say what is wrong, once for all processes that a launcher started.
 
-    The first process speaks at once. The others wait: if it fails too, the launcher ends them before they repeat its
-    line; if the trouble is theirs alone, they say so.
+    The first process reports at once. The others wait: if it fails too, the launcher ends them before they repeat its
+    line. If the problem is theirs alone, they report it.
     """
     leave_code(code)
     rank = int(os.environ.get("RANK", "0"))
     if rank > 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(SECONDS_TO_LET_THE_FIRST_SPEAK)
+        time.sleep(SECONDS_TO_LET_THE_FIRST_REPORT)
         message = f"process {rank}: {message}"
     logging.getLogger("charlstm").error(" ".join(message.split("\n")))
     return code

@@ -8,7 +8,7 @@ stage has ended. Two cases look alike from here, since DVC removes the outputs b
 
 - Killed in between, or the inputs were edited while it trained: there is no record, and the work must not be lost. The
   same inputs restore the last checkpoint and write the outputs again.
-- Recorded, and wanted anew (`dvc repro --force`): the state is cleared, and training starts from its first step.
+- Recorded, and wanted again (`dvc repro --force`): the state is cleared, and training starts from its first step.
 
 What tells them apart is a record of this outcome anywhere in DVC: `dvc.lock` alone is not enough, since the next
 training's record replaces it there, but the run cache keeps all. (A forced training of inputs that were recorded
@@ -38,7 +38,7 @@ from pipeline.common.paths import Paths, load_deps
 log = logging.getLogger("charlstm")
 
 STATE_FOLDER, FINISHED = Path(".charlstm"), "finished.json"
-# Trainings of other inputs are kept while they are young or few: somebody may come back to them.
+# Trainings of other inputs are kept while they are recent or few: a user may return to them.
 NUM_OTHERS_KEPT = 4
 SECONDS_KEPT = 7 * 24 * 3600
 
@@ -67,7 +67,7 @@ def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
     checkout = STATE_FOLDER / "checkout"
     with exclusive(checkout, "a training in this checkout"), exclusive(folder, "this training"):
         folder.mkdir(parents=True, exist_ok=True)
-        if _is_done(folder / FINISHED):  # so it is wanted anew: `dvc repro --force`
+        if _is_done(folder / FINISHED):  # so it is wanted again: `dvc repro --force`
             clear(folder)
         _remove_others(root, folder)
         folder.touch()  # used last
