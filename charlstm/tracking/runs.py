@@ -157,5 +157,5 @@ def _warn(store: Store, error: Exception) -> None:
     reason = without_credentials(f"{type(error).__name__}: {error}", store.uri)
     message = " ".join(f"MLflow at {without_credentials(store.uri)}: {reason}".split())
     log.warning(
-        "%s; the files have everything, and training continues", textwrap.shorten(message, 300, placeholder=" ...")
+        "%s; nothing is lost: the files have everything", textwrap.shorten(message, 300, placeholder=" ...")
     )
