@@ -35,6 +35,7 @@ def run(params: Params, paths: Paths) -> None:
     model, vocab, model_sha256 = load_model(paths.model, params.model.implementation)
     if Vocab.load(paths.encoded / "vocab.json") != vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
+    tables = read_tables(paths.train, paths.model)
     ids = load_ids(paths.encoded / "val.npy", len(vocab))
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     losses = {f"windowed_{length}": windowed(model, ids, length) for length in params.evaluate.window_lens}
@@ -46,7 +47,6 @@ def run(params: Params, paths: Paths) -> None:
                 f"under {protocol}, whose perplexity is not finite; train again with a lower train.learning_rate"
             )
         log.info("%-13s %.4f nats/char  %.4f bits/char", protocol, loss.nats_per_char, loss.bits_per_char)
-    tables = read_tables(paths.train, paths.model)
     is_comparable = are_comparable(ids, vocab)
 
     metrics = {protocol: _metrics(loss) for protocol, loss in losses.items()}
