@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-import torch
-
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.model.model_folder import WEIGHTS, save_model
 from charlstm.params import Params
@@ -118,9 +116,7 @@ def _check_memory(params: Params, vocab_size: int, processes: Processes) -> None
         context_len=train.context_len,
         num_output_samples=train.dropout.output_samples,
     )
-    host = torch.device("cpu")
-    is_host = processes.device.type == "cpu"
-    check_memory(shape, needs, available_memory(processes.device), None if is_host else available_memory(host))
+    check_memory(shape, needs, available_memory(processes.device))
 
 
 def _check_same_training(processes: Processes, fingerprint: str) -> None:

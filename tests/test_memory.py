@@ -92,7 +92,6 @@ def test_the_estimate_is_what_a_learner_has_after_a_step(
         (ModelShape(65, 128, 20_000, 4, 320), "model.hidden_size or model.num_layers"),
         (ModelShape(65, 10_000_000, 320, 1, 320), "model.embedding_size"),
         (ModelShape(65, 128, 320, 1, 20_000_000), "model.feed_forward_size"),
-        (ModelShape(65, 128, 1, 1_000_000, 0), "model.num_layers"),
     ],
 )
 def test_the_parameter_that_makes_it_large_is_named(shape: ModelShape, name: str) -> None:
@@ -103,16 +102,9 @@ def test_the_parameter_that_makes_it_large_is_named(shape: ModelShape, name: str
 def test_what_fits_is_not_refused_whatever_its_activations_need() -> None:
     shape = ModelShape(65, 128, 4096, 1, 320)
     needs = needs_of(shape)._replace(activations=10**15)
-    check_memory(shape, needs, needs.on_device + needs.objects)
+    check_memory(shape, needs, needs.without_activations)
     with pytest.raises(TrainingError, match="lower model.hidden_size"):
-        check_memory(shape, needs, needs.on_device + needs.objects - 1)
-
-
-def test_beside_a_gpu_the_objects_of_layers_must_fit_on_the_host() -> None:
-    shape = ModelShape(65, 128, 1, 1_000_000, 0)
-    check_memory(shape, needs_of(shape), 2 * GIB, 64 * GIB)
-    with pytest.raises(TrainingError, match="8.0 GiB are available .* lower model.num_layers"):
-        check_memory(shape, needs_of(shape), 2 * GIB, 8 * GIB)
+        check_memory(shape, needs, needs.without_activations - 1)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +190,7 @@ def test_a_step_that_gets_no_memory_is_one_line(project: Path) -> None:
 @pytest.mark.parametrize(
     ("sizes", "seconds"),
     [
-        ({"model.num_layers": 8000, "model.hidden_size": 1}, 1),  # many small calls into torch
+        ({"model.num_layers": 100, "model.hidden_size": 384}, 1),  # many calls into torch
         pytest.param({"model.hidden_size": 6000}, 4, marks=pytest.mark.slow),  # in the first of a few that take long
     ],
     ids=["many layers", "large matrices"],

@@ -156,6 +156,4 @@ def _warn(store: Store, error: Exception) -> None:
     """One line without what a URI may hold of secrets."""
     reason = without_credentials(f"{type(error).__name__}: {error}", store.uri)
     message = " ".join(f"MLflow at {without_credentials(store.uri)}: {reason}".split())
-    log.warning(
-        "%s; nothing is lost: the files have everything", textwrap.shorten(message, 300, placeholder=" ...")
-    )
+    log.warning("%s; nothing is lost: the files have everything", textwrap.shorten(message, 300, placeholder=" ..."))

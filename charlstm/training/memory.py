@@ -19,24 +19,19 @@ import torch
 from charlstm.errors import TrainingError
 from charlstm.model.char_lstm import ModelShape
 
-# Python's and torch's own objects for a layer of a fresh model, whatever its size. Measured: 34,500 (torch 2.13, 10,000
-# layers of one unit, gate by gate, which is how the first weights of every model are drawn).
-BYTES_OF_OBJECTS_PER_LAYER = 30_000
-
 
 class MemoryNeeds(NamedTuple):
-    """What one process needs, in bytes. `objects` are on the host, wherever the others are."""
+    """What one process needs, in bytes."""
 
     weights: int
     gradients: int
     optimizer: int
     averages: int
     activations: int
-    objects: int
 
     @property
-    def on_device(self) -> int:
-        """What every step needs beside its activations."""
+    def without_activations(self) -> int:
+        """What is needed at every moment: a lower bound."""
         return self.weights + self.gradients + self.optimizer + self.averages
 
 
@@ -64,30 +59,22 @@ def memory_needs(
         optimizer=bytes_per_number * (2 * trained - matrices),
         averages=bytes_per_number * numbers * (2 if has_moving_average else 1),
         activations=bytes_per_number * per_char * num_rows * context_len,
-        objects=layers * BYTES_OF_OBJECTS_PER_LAYER,
     )
 
 
-def check_memory(shape: ModelShape, needs: MemoryNeeds, available: int, host_available: int | None = None) -> None:
-    """Refuse what plainly cannot fit; activations do not count, since they are an estimate.
-
-    `available` is on the device that trains; `host_available` is None if that is the host.
+def check_memory(shape: ModelShape, needs: MemoryNeeds, available: int) -> None:
+    """Refuse what plainly cannot fit into the `available` bytes. Activations do not count, since they are an estimate.
 
     Raises:
         TrainingError: it names the parameter that makes the model so large.
     """
-    on_device = needs.on_device + (needs.objects if host_available is None else 0)
-    if on_device > available:
-        needed, left = on_device, available
-    elif host_available is not None and needs.objects > host_available:
-        needed, left = needs.objects, host_available
-    else:
+    if needs.without_activations <= available:
         return
     raise TrainingError(
-        f"the model does not fit into memory: it needs at least {_gib(needed)} (weights {_gib(needs.weights)}, "
-        f"gradients {_gib(needs.gradients)}, optimizer {_gib(needs.optimizer)}, averages {_gib(needs.averages)}, "
-        f"objects of the layers {_gib(needs.objects)}) and about {_gib(needs.activations)} for a step; {_gib(left)} "
-        f"are available to each process: lower {_largest_part(shape, needs)}"
+        f"the model does not fit into memory: it needs at least {_gib(needs.without_activations)} (weights "
+        f"{_gib(needs.weights)}, gradients {_gib(needs.gradients)}, optimizer {_gib(needs.optimizer)}, averages "
+        f"{_gib(needs.averages)}) and about {_gib(needs.activations)} for a step; {_gib(available)} are available to "
+        f"each process: lower {_largest_part(shape)}"
     )
 
 
@@ -102,15 +89,13 @@ def _sizes(shape: ModelShape) -> tuple[int, int, int, int, int, int]:
     return shape.vocab_size, shape.input_size, shape.hidden_size, shape.num_layers, shape.feed_forward_size, head
 
 
-def _largest_part(shape: ModelShape, needs: MemoryNeeds) -> str:
+def _largest_part(shape: ModelShape) -> str:
     vocab, inputs, hidden, layers, inner, head = _sizes(shape)
     parts = {
         "model.embedding_size": inputs * (vocab + 4 * hidden),
         "model.hidden_size": layers * 8 * hidden * hidden + head,
         "model.feed_forward_size": 2 * hidden * inner,
     }
-    if needs.objects > needs.on_device:
-        return "model.num_layers"
     largest = max(parts, key=lambda name: parts[name])
     return "model.hidden_size or model.num_layers" if largest == "model.hidden_size" and layers > 1 else largest
 
