@@ -45,7 +45,7 @@ smoke: $(INSTALLED) ## run the whole pipeline briefly, as a DVC experiment that 
 	dvc exp remove smoke-test
 
 torture: $(INSTALLED) ## test with kills, signals, full disks and damaged files, briefly
-	python -m pytest -m "slow or not slow" tests/test_stopping.py tests/test_bad_moments.py
+	python -m pytest -m slow tests/test_stopping.py tests/test_bad_moments.py
 	python -m benchmarks.kills --count 5
 	python -m benchmarks.worlds --short
 	python -m benchmarks.fuzz --count 60

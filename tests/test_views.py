@@ -52,21 +52,17 @@ def edit(project: Path, file: Path) -> None:
         code.write("# another comment\n")
 
 
-@pytest.mark.parametrize("has_observers", [True, False])
-def test_without_tracker_console_and_observers_the_bytes_are_the_same(
-    project: Path, trained: Path, has_observers: bool
-) -> None:
+def test_without_tracker_console_and_observers_the_bytes_are_the_same(project: Path, trained: Path) -> None:
     (project / "pipeline/common/console.py").write_text(CONSOLE)
     (project / "charlstm/tracking/tracker.py").write_text(TRACKER)
     runs = project / "charlstm/tracking/runs.py"
     source, count = re.subn(r"\n    def _work\(.*?(?=\n\n\n)", SEND_NOTHING, runs.read_text(), flags=re.DOTALL)
     assert count == 1
     runs.write_text(source)
-    if not has_observers:
-        train = project / "pipeline/train.py"
-        source, count = re.subn(r"train\(\[.*tracker\]", "train([]", train.read_text())
-        assert count == 1
-        train.write_text(source)
+    train = project / "pipeline/train.py"
+    source, count = re.subn(r"train\(\[.*tracker\]", "train([]", train.read_text())
+    assert count == 1
+    train.write_text(source)
     for stage in ("train", "evaluate", "sample"):
         done = run_stage(project, stage)
         assert done.returncode == 0, done.stderr
@@ -91,7 +87,7 @@ def test_dvc_takes_a_changed_view_for_no_change(trained: Path, tmp_path: Path) -
 
 
 def test_an_unfinished_training_resumes_after_a_change_of_a_view(project: Path, tmp_path: Path) -> None:
-    write_params(project, {"train.epochs": 4, "train.early_stopping_epochs": None})
+    write_params(project, {"train.epochs": 3, "train.early_stopping_epochs": None})
     log = tmp_path / "log"
     process = start(project, training_command(1), log)
     wait_for(log, "epoch 1/", process)
