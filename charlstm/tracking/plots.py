@@ -18,7 +18,7 @@ def plot_losses(path: Path, steps: pd.DataFrame, epochs: pd.DataFrame, *, compar
     axes.plot(epochs["epoch"], epochs["val_nats_per_char"], "o-", color="tab:orange", label="validation")
     if compare_with_original:
         published = range(1, len(ORIGINAL_VAL_NATS_PER_CHAR) + 1)
-        label = "validation, the original's published 2×256\n(its epochs read the text 100 times)"
+        label = "validation, the original's published 2×256\n(sliding_100; its epochs read the text 100 times)"
         axes.plot(published, ORIGINAL_VAL_NATS_PER_CHAR, "s--", color="tab:gray", label=label)
     lowest = min(steps["train_nats_per_char"].min(), epochs["val_nats_per_char"].min())
     axes.set(xlabel="epoch", ylabel="loss (nats per character)", ylim=(lowest - 0.1, lowest + 1.0))
