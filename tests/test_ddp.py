@@ -18,7 +18,10 @@ def step_losses(project: Path) -> list[float]:
     return pd.read_csv(project / "artifacts/train/steps.csv")["train_nats_per_char"].tolist()
 
 
-@pytest.mark.parametrize(("precision", "num_steps", "tolerance"), [("fp64", 50, 1e-9), ("fp32", 20, 1e-5)])
+@pytest.mark.parametrize(
+    ("precision", "num_steps", "tolerance"),
+    [("fp64", 50, 1e-9), pytest.param("fp32", 20, 1e-5, marks=pytest.mark.slow)],  # `benchmarks.worlds` has fp32, too
+)
 def test_two_processes_have_the_losses_of_one(
     encoded: Path, tmp_path: Path, precision: str, num_steps: int, tolerance: float
 ) -> None:

@@ -152,6 +152,7 @@ def test_what_is_not_forged_is_restored(state: tuple[Path, Result], caplog: pyte
     assert caplog.text == ""
 
 
+@pytest.mark.slow
 def test_two_processes_agree_on_it(encoded: Path, tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(encoded, project)

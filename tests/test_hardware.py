@@ -11,10 +11,11 @@ from pipeline.common.hardware import num_cores
 
 ALL, HALF = str(num_cores()), str(max(1, num_cores() // 2))
 PROBE = """
+import sys
 import torch
 from pipeline.common.hardware import set_num_threads
 set_num_threads()
-print(torch.get_num_threads())
+sys.stdout.write(f"{torch.get_num_threads()}\\n")  # in one piece: another process writes, too
 """
 
 

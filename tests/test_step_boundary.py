@@ -9,6 +9,7 @@ from benchmarks.projects import ROOT, torchrun
 from charlstm.training.step_boundary import MAX_STEPS_BETWEEN_AGREEMENTS, steps_until_next
 
 PROBE = """
+import sys
 import time
 from charlstm.training.processes import Processes
 from charlstm.training.step_boundary import StepBoundary
@@ -20,7 +21,7 @@ boundary.start(first_step)
 for step in range(first_step + 1, first_step + 13):
     time.sleep(0.25)
     assert not boundary.check(step, None)
-print(len(asked), flush=True)
+sys.stdout.write(f"{len(asked)}\\n")  # in one piece: another process writes, too
 processes.close()
 """
 

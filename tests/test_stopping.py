@@ -195,7 +195,7 @@ def test_sigterm_during_dvc_repro(encoded: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_torchrun_restarts_from_the_checkpoint(project: Path, tmp_path: Path) -> None:
     """A worker is killed three times at some step; the same bytes come out."""
-    write_params(project, SHORT | {"train.epochs": 20})
+    write_params(project, SHORT | {"train.epochs": 13})
     reference, log = tmp_path / "reference", tmp_path / "log"
     shutil.copytree(project, reference)
     assert run(reference, training_command(2), log) == 0
