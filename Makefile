@@ -46,9 +46,9 @@ smoke: $(INSTALLED) ## run the whole pipeline briefly, as a DVC experiment that 
 
 torture: $(INSTALLED) ## test with kills, signals, full disks and damaged files, briefly
 	python -m pytest -m slow tests/test_stopping.py tests/test_bad_moments.py
-	python -m benchmarks.kills --count 5
+	python -m benchmarks.kills --count 4
 	python -m benchmarks.worlds --short
-	python -m benchmarks.fuzz --count 60
+	python -m benchmarks.fuzz --count 50
 
 ui: $(INSTALLED) ## open MLflow's page of all runs on 127.0.0.1, port 5000 or PORT=...
 	@case "$${MLFLOW_TRACKING_URI:-}" in http*) echo "MLFLOW_TRACKING_URI is a server: open $$MLFLOW_TRACKING_URI"; exit;; esac; \

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from ruamel.yaml import YAML
 from stages import run_stage, run_stages
 from test_architecture import VIEWS
 
-from benchmarks.projects import PACKAGES, PYTHON, ROOT, write_params
+from benchmarks.projects import PACKAGES, ROOT, write_params
 
 DVC_YAML = (ROOT / "dvc.yaml").read_text()
 DVC = YAML(typ="safe", pure=True).load(DVC_YAML)
@@ -184,23 +183,3 @@ def test_dvc_runs_what_is_out_of_date_and_nothing_else(encoded: Path, tmp_path: 
     dvc(project, "pull")
     assert (project / "artifacts/model/model.safetensors").exists()
     assert "up to date" in dvc(project, "status")
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_an_interrupted_training_exits_75_and_leaves_nothing(encoded: Path, tmp_path: Path, number: int) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(encoded, project)
-    write_params(project, {"train.epochs": 10_000, "train.early_stopping_epochs": None})
-    process = subprocess.Popen([*PYTHON, "pipeline.train"], cwd=project, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("epoch 1/"):
-            break
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=240)
-    assert process.returncode == 75
-    assert "ERROR: interrupted: stopped as asked, after step" in stderr
-    assert "Traceback" not in stderr
-    assert not (project / "artifacts").exists()
-    with closing(sqlite3.connect(project / "mlflow.db")) as store:
-        assert store.execute("select status from runs").fetchall() == [("KILLED",)]
