@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from charlstm.errors import ModelFolderError
-from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
-from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS, load_model, save_model, weight_shapes
+from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape, weight_shapes
+from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS, load_model, save_model
 from charlstm.storage.files import sha256
 from charlstm.text.vocabulary import Vocab
 

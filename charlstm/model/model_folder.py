@@ -15,9 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from charlstm.errors import ModelFolderError
-from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
-from charlstm.model.gates import GATES
-from charlstm.model.layers import gate_weight_names
+from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape, weight_shapes
 from charlstm.storage.documents import read_json
 from charlstm.storage.files import atomic_folder, sha256
 from charlstm.text.vocabulary import Vocab
@@ -98,26 +96,6 @@ def _check_hash(path: Path, expected: str) -> None:
             f"{path}: damaged, or of another model: expected SHA-256 {expected}, found {found}; "
             f"`dvc checkout` or `dvc repro train` restores it"
         )
-
-
-def weight_shapes(shape: ModelShape) -> dict[str, tuple[int, ...]]:
-    """The names and shapes that the weights of a `CharLSTM` have on disk, without building one."""
-    hidden, gates = shape.hidden_size, len(GATES)
-    found: dict[str, tuple[int, ...]] = {"embedding.weight": (shape.vocab_size, shape.input_size)}
-    for layer in range(shape.num_layers):
-        input_size = hidden if layer else shape.input_size
-        for part, size in {
-            "from_input.weight": (hidden, input_size),
-            "from_input.bias": (hidden,),
-            "from_hidden.weight": (hidden, hidden),
-        }.items():
-            found |= dict(
-                zip((f"layers.{layer}.{name}" for name in gate_weight_names(part)), [size] * gates, strict=True)
-            )
-    if shape.feed_forward_size:
-        found["feed_forward.up.weight"] = (shape.feed_forward_size, hidden)
-        found["feed_forward.down.weight"] = (hidden, shape.feed_forward_size)
-    return found | {"head.weight": (shape.vocab_size, hidden), "head.bias": (shape.vocab_size,)}
 
 
 def _check_header(path: Path, shape: ModelShape) -> None:
