@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from charlstm.model.dropout import DropoutMasks
 from charlstm.model.feed_forward import FeedForward
-from charlstm.model.gates import GATES, LSTMState
+from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer, GatesLayer, gate_weight_names
 
 Implementation = Literal["gates", "fused"]
@@ -97,7 +97,7 @@ def _mask(x: Tensor, mask: Tensor | None) -> Tensor:
 
 def weight_shapes(shape: ModelShape) -> dict[str, tuple[int, ...]]:
     """The names and shapes that the weights of a `CharLSTM` have on disk, without building one."""
-    hidden, gates = shape.hidden_size, len(GATES)
+    hidden = shape.hidden_size
     found: dict[str, tuple[int, ...]] = {"embedding.weight": (shape.vocab_size, shape.input_size)}
     for layer in range(shape.num_layers):
         input_size = hidden if layer else shape.input_size
@@ -106,9 +106,7 @@ def weight_shapes(shape: ModelShape) -> dict[str, tuple[int, ...]]:
             "from_input.bias": (hidden,),
             "from_hidden.weight": (hidden, hidden),
         }.items():
-            found |= dict(
-                zip((f"layers.{layer}.{name}" for name in gate_weight_names(part)), [size] * gates, strict=True)
-            )
+            found |= dict.fromkeys((f"layers.{layer}.{name}" for name in gate_weight_names(part)), size)
     if shape.feed_forward_size:
         found["feed_forward.up.weight"] = (shape.feed_forward_size, hidden)
         found["feed_forward.down.weight"] = (hidden, shape.feed_forward_size)
