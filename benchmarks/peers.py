@@ -19,29 +19,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
-import pandas as pd
 import torch
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks import trials
-from benchmarks.projects import ROOT
-from benchmarks.recipes import available
+from benchmarks.peers_picture import PICTURE, RECORDS, draw, points
 from charlstm.evaluation.protocols import LanguageModel, windowed
 from charlstm.model.gates import LSTMState
 from charlstm.training.train import Data
 from pipeline.common.hardware import set_num_threads
 from pipeline.common.stage import guarded
 
-RECORDS = ROOT / "benchmarks/records/peers.jsonl"
-PICTURE = ROOT / "benchmarks/records/loss_against_time.png"
 CONTEXT_LEN = 64
-TICKS = (60, 180, 600, 1800, 3600, 10800)  # seconds
 SEED = 1
 
 
@@ -203,7 +196,7 @@ def main() -> int:
         budgets = [[seconds] for seconds in arguments.seconds] if peer.has_schedule else [arguments.seconds]
         for marks in budgets:
             _run(peer, module, trials.load_data(), sorted(marks), console)
-    found = _points()
+    found = points()
     if len(found) == 0:
         parser.error("nothing is recorded yet: name a checkout, or run benchmarks.recipes")
     console.print("| system | parameters | seconds of training | windowed_64 |\n|---|---|---|---|")
@@ -258,48 +251,6 @@ def _run(peer: Peer, module: ModuleType, data: Data, marks: Sequence[int], conso
 def measure(scored: Scored, data: Data) -> float:
     """windowed_64, in nats/char."""
     return windowed(cast(LanguageModel, scored), data.val_ids, CONTEXT_LEN).nats_per_char
-
-
-def _points() -> pd.DataFrame:
-    """The newest record of each system and time, and our recipes."""
-    rows: list[dict[Any, Any]] = []
-    if RECORDS.exists():
-        rows += pd.read_json(RECORDS, lines=True).to_dict("records")
-    for recipe in available():
-        if (kept := trials.Trial((f"recipe={recipe}",)).record()) is not None:
-            name = f"{recipe}, 1 core" if trials.is_on_one_core(kept["hardware"]) else recipe
-            rows.append({"system": f"charlstm, {name}", "seconds": kept["train_seconds"], **kept.to_dict()})
-    found = pd.DataFrame(rows)
-    return found if len(found) == 0 else found.drop_duplicates(["system", "seconds"], keep="last")
-
-
-def draw(found: pd.DataFrame, path: Path) -> None:
-    """Loss against seconds; ours is one line through the recipes, since each is made for its own time.
-
-    Not so the recipe `original`, which repeats the original's setting: a point of its own.
-    """
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
-    is_ours = found["system"].str.startswith("charlstm, ") & ~found["system"].str.startswith("charlstm, original")
-    for system, rows in found[~is_ours].groupby("system"):
-        axes.plot(rows["seconds"], rows["windowed_64"], marker="o", label=str(system))
-    ours = found[is_ours].sort_values("seconds")
-    axes.plot(ours["seconds"], ours["windowed_64"], marker="o", color="black", linewidth=2, label="charlstm")
-    for index, row in enumerate(ours.itertuples()):
-        name = str(row.system).removeprefix("charlstm, ")
-        place, side = (((6, 3), "left"), ((-6, -10), "right"))[index % 2]  # neighbors do not write over each other
-        axes.annotate(name, (row.seconds, row.windowed_64), textcoords="offset points", xytext=place, ha=side)
-    axes.set(
-        xscale="log",
-        xlabel="seconds of training on 2 CPU cores",
-        ylabel="validation loss, windowed_64 (nats per character)",
-    )
-    axes.set_xticks([seconds for seconds in TICKS if seconds <= found["seconds"].max()])
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
 if __name__ == "__main__":

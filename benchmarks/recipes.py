@@ -17,7 +17,7 @@ import pandas as pd
 from rich.console import Console
 
 from benchmarks.projects import ROOT
-from benchmarks.trials import Trial, is_on_one_core, run
+from benchmarks.trials import Trial, run
 from charlstm.evaluation.published import PUBLISHED, beside_the_original
 from pipeline.common.stage import guarded
 
@@ -98,8 +98,6 @@ def _row(name: str, found: pd.DataFrame) -> str:
 
     goal = ", ".join(f"{target}: {'met' if target.is_met(found) else 'missed'}" for target in TARGETS.get(name, []))
     size, time = found["num_parameters"].iloc[0], f"{found['train_seconds'].median():,.0f}"
-    if found["hardware"].map(is_on_one_core).all():
-        time += " on 1 core"
     losses = " | ".join(cell(protocol) for protocol in PROTOCOLS)
     return f"| `{name}` | {len(found)} | {size:,} | {time} | {losses} | {goal} |"
 

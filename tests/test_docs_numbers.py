@@ -1,0 +1,72 @@
+"""Numbers in the documents are those of the records, the committed metrics and the parameters."""
+
+import json
+import re
+import subprocess
+from typing import Any
+
+import pandas as pd
+import pytest
+from stages import PUBLISHED_DATA
+from test_docs import PAGES, README
+
+from benchmarks import trials
+from benchmarks.projects import ROOT
+from benchmarks.recipes import PROTOCOLS
+from charlstm.evaluation.published import ORIGINAL_TRAIN_NATS_PER_CHAR, ORIGINAL_VAL_NATS_PER_CHAR
+from charlstm.params import load_params
+
+
+def committed(path: str) -> dict[str, Any]:
+    """What git has: the working tree's results may be another text's, or gone for the length of a training."""
+    done = subprocess.run(["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout))
+
+
+def test_losses_are_the_committed_ones() -> None:
+    metrics = committed("artifacts/evaluate/metrics.json")
+    rows = re.findall(r"^\| `(\w+)` \| \*\*([\d.]+)\*\* \| ([\d.]+) \|", README, re.MULTILINE)
+    assert {protocol for protocol, _, _ in rows} == set(metrics)
+    for protocol, nats, bits in rows:
+        assert nats == f"{metrics[protocol]['nats_per_char']:.4f}"
+        assert bits == f"{metrics[protocol]['bits_per_char']:.4f}"
+    train = committed("artifacts/train/metrics.json")
+    assert f"{train['num_parameters']:,} parameters, {train['num_epochs']} epochs" in README
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/recipes.md"])
+def test_the_recipes_are_what_their_records_say(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "data_md5", lambda: PUBLISHED_DATA)  # the checkout may be at another text
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (\d) \| ([\d,]{6,} (?:\| [^|]+){4}) \|$", PAGES[name], re.MULTILINE)
+    assert {recipe for recipe, _, _ in rows} == {file.stem for file in (ROOT / "conf/recipe").glob("*.yaml")}
+    for recipe, num_seeds, figures in rows:
+        records = [trials.Trial((f"recipe={recipe}",), seed).record() for seed in range(1, int(num_seeds) + 1)]
+        found = pd.DataFrame([record for record in records if record is not None])
+        assert len(found) == int(num_seeds), recipe
+        size, seconds, *losses = figures.split(" | ")
+        assert size == f"{found['num_parameters'].iloc[0]:,}"
+        assert seconds == f"{found['train_seconds'].median():,.0f}"
+        for protocol, loss in zip(PROTOCOLS, losses, strict=True):
+            mean, deviation = found[protocol].mean(), found[protocol].std()
+            assert loss == (f"{mean:.4f} ± {deviation:.4f}" if len(found) > 1 else f"{mean:.4f}"), (recipe, protocol)
+
+
+def test_the_epochs_of_the_recipe_original_are_what_their_record_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "data_md5", lambda: PUBLISHED_DATA)
+    record = trials.Trial(("recipe=original",)).record()
+    assert record is not None
+    validation = ("validation", ORIGINAL_VAL_NATS_PER_CHAR, record["by_epoch"])
+    training = ("training", ORIGINAL_TRAIN_NATS_PER_CHAR, record["train_by_epoch"])
+    for side, theirs, ours in (validation, training):
+        cells = [" | ".join(f"{loss:.4f}" for loss in losses) for losses in (theirs, ours)]
+        rows = f"\n| {side}, published | {cells[0]} |\n| recipe `original` | {cells[1]} |\n"
+        assert rows in PAGES["docs/recipes.md"]
+
+
+def test_default_values_in_the_table_are_those_of_the_file() -> None:
+    flat = load_params(ROOT / "params.yaml").flat()
+    row = re.compile(r"^\| [^|]+ \| `((?:model|train)\.\w+(?:\.\w+)?)`[^|]* \| [^|]* \| ([\d.]+)", re.MULTILINE)
+    rows = row.findall(PAGES["docs/lstm.md"])
+    assert len(rows) >= 7
+    for name, default in rows:
+        assert float(default) == flat[name], name
