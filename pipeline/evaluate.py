@@ -24,6 +24,7 @@ from charlstm.training.history import read_tables, write_csv
 from pipeline.common import provenance, stage
 from pipeline.common.hardware import use_reproducible_kernels
 from pipeline.common.paths import Paths
+from pipeline.common.sending import outbox
 
 log = logging.getLogger("charlstm")
 
@@ -55,9 +56,9 @@ def run(params: Params, paths: Paths) -> None:
     by_epoch = beside_the_original(tables.epochs) if is_comparable else tables.epochs
     write_csv(paths.evaluate / "epochs.csv", by_epoch)
 
-    tracked = attach(provenance.store(), model_sha256, provenance.training_record(params, paths, tables))
+    tracked = attach(outbox(), model_sha256, provenance.training_record(params, paths, tables))
     tracked.log_metrics(
-        Measurement(f"{protocol}.{name}", value)
+        Measurement(f"{protocol}/{name}", value)
         for protocol, values in metrics.items()
         for name, value in values.items()
     )

@@ -17,9 +17,10 @@ from charlstm.storage.files import sha256
 from charlstm.text.vocabulary import Vocab, load_ids
 from charlstm.tracking.runs import read_metrics
 from charlstm.training.history import read_csv
-from pipeline.common import provenance, stage
+from pipeline.common import stage
 from pipeline.common.paths import Paths
 from pipeline.common.terminal import printable
+from pipeline.common.tracking_store import store
 
 EXCERPT_LINES = 8
 
@@ -34,9 +35,9 @@ def run(params: Params, paths: Paths) -> None:
     if not is_comparable:
         console.print("Another validation text than that of the published losses: they do not apply.")
     console.print(f"{train['num_parameters']:,} parameters, best epoch {train['best_epoch']} of {train['num_epochs']}")
-    speed = read_metrics(provenance.store(), sha256(paths.model / WEIGHTS))
-    if "train_speed" in speed:
-        console.print(f"{speed['train_speed']:,.0f} characters a second, {speed['train_seconds']:.0f} s of training")
+    speed = read_metrics(store(), sha256(paths.model / WEIGHTS))
+    if "train/speed" in speed:
+        console.print(f"{speed['train/speed']:,.0f} characters a second, {speed['train/seconds']:.0f} s of training")
     prompt, temperature, text = _sample(paths)
     title = printable(f"A sample, prompt {prompt!r}, temperature {temperature}:", console.encoding)
     excerpt = printable(prompt + text, console.encoding).split("\n")[:EXCERPT_LINES]

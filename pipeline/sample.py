@@ -11,11 +11,12 @@ import pandas as pd
 from charlstm.generation.sampler import SamplingRule, check_prompts, generate
 from charlstm.model.model_folder import load_model
 from charlstm.params import Params
-from charlstm.storage.files import atomic_folder, sha256
+from charlstm.storage.files import atomic_folder
 from charlstm.tracking.runs import attach
 from charlstm.training.history import read_tables, write_csv
 from pipeline.common import provenance, stage
 from pipeline.common.paths import Paths
+from pipeline.common.sending import outbox
 
 
 def run(params: Params, paths: Paths) -> None:
@@ -35,13 +36,17 @@ def run(params: Params, paths: Paths) -> None:
             (folder / _file_name(index, row)).write_text(f"{row['prompt']}{row['text']}\n", "utf-8", newline="")
 
     record = provenance.training_record(params, paths, read_tables(paths.train, paths.model))
-    tracked = attach(provenance.store(), model_sha256, record)
+    tracked = attach(outbox(), model_sha256, record)
     tracked.log_params(params.flat())
-    name = f"samples/{sha256(paths.samples / 'samples.csv')[:8]}"  # a new folder for every set of texts
-    for file in sorted(paths.samples.glob("*.txt")):
-        tracked.log_file(file, name)
-    tracked.log_table(f"{name}/samples.json", samples)
+    tracked.log_text("samples/all.txt", _all(rows))
+    tracked.log_table("samples/table.json", samples)
     tracked.close()
+
+
+def _all(rows: list[dict[str, object]]) -> str:
+    """All texts as one, to read from top to bottom."""
+    titles = [f"=== prompt {row['prompt']!r}, temperature {row['temperature']}, seed {row['seed']}" for row in rows]
+    return "\n".join(f"{title}\n{row['prompt']}{row['text']}\n" for title, row in zip(titles, rows, strict=True))
 
 
 def _file_name(index: int, row: dict[str, object]) -> str:

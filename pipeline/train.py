@@ -12,6 +12,7 @@ from charlstm.params import Params
 from charlstm.storage.checksums import SUMS, verify
 from charlstm.storage.files import sha256, write_text
 from charlstm.text.vocabulary import Vocab, load_ids
+from charlstm.tracking.runs import FINGERPRINT_TAG
 from charlstm.tracking.tracker import TrainingTracker
 from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint import CheckpointFolder
@@ -27,6 +28,7 @@ from pipeline.common.console import TrainingConsole
 from pipeline.common.hardware import available_memory, keep_freed_memory, set_num_threads, use_reproducible_kernels
 from pipeline.common.interruption import Interruption, handle_signals
 from pipeline.common.paths import Paths
+from pipeline.common.sending import node_metrics, outbox
 from pipeline.common.settings import seconds
 
 CHANGED = (
@@ -59,7 +61,8 @@ def run(params: Params, paths: Paths) -> None:
         try:
             _check_same_training(processes, fingerprint)
             if not processes.is_main:
-                train([], Path())
+                with node_metrics(fingerprint):
+                    train([], Path())
                 return
             with unfinished.start_or_resume(fingerprint) as work:
                 _train_and_write(params, paths, data.vocab, tags, work, interruption, train)
@@ -138,8 +141,8 @@ def _train_and_write(
     train: Callable[[Sequence[Observer], Path], Result],
 ) -> None:
     console = TrainingConsole()
-    tracker = TrainingTracker(provenance.store(), params.flat(), tags, work.training_id)
-    status = "FAILED"
+    tracker = TrainingTracker(outbox(), params.flat(), {**tags, FINGERPRINT_TAG: work.folder.name}, work.training_id)
+    status, reason = "FAILED", ""
     try:
         result = train([_StepsBegin(interruption), console, tracker], work.folder)
         if unfinished.fingerprint(*stage.load()) != work.folder.name:
@@ -147,15 +150,18 @@ def _train_and_write(
         _write(paths, result, vocab)
         work.finish(paths.train / SUMS, paths)
         status = "FINISHED"
-    except (KeyboardInterrupt, Interrupted):
-        status = "KILLED"
+    except (KeyboardInterrupt, Interrupted) as error:
+        status, reason = "KILLED", str(error) or "interrupted"
+        raise
+    except BaseException as error:
+        reason = f"{type(error).__name__}: {error}"
         raise
     finally:
         console.close()
         if status == "FINISHED":
             tracker.finish(sha256(paths.model / WEIGHTS), result.texts, result.train_seconds)
         else:
-            tracker.abandon(status)
+            tracker.abandon(status, reason)
 
 
 def _write(paths: Paths, result: Result, vocab: Vocab) -> None:

@@ -1,5 +1,6 @@
-"""Real MLflow stores in temporary folders, and a server that is not there."""
+"""Runs in real MLflow stores in temporary folders, and with a server that is not there."""
 
+import json
 import logging
 import time
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from outboxes import outbox
 
 from charlstm.tracking.client import Store
 from charlstm.tracking.measurements import Measurement
@@ -18,6 +20,15 @@ from charlstm.training.progress import Progress
 
 EPOCH, STEP, TEXT = EpochRow(1, 10, 2.0, 1.9), StepRow(10, 1, 2.0, 0.1, 0.5), TextRow(1, "\n", "some text")
 PLAN = Plan(1, 10, 1000, 99, 1, "cpu", "float32")
+PARAMS: dict[str, str | int | float] = {
+    "train.seed": 7,
+    "train.optimizer": "muon",
+    "train.muon.learning_rate": 0.3,
+    "train.learning_rate": 0.1,
+    "train.batch_size": 4,
+    "train.context_len": 26,
+}
+COMMIT_MS = 1_700_000_000_000
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +39,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def record(loss: float = 1.9) -> TrainingRecord:
     return TrainingRecord(
-        {"train.seed": 7},
+        PARAMS,
         {"corpus_sha256": "c0ffee"},
         table([EPOCH._replace(val_nats_per_char=loss)], EpochRow._fields),
         table([STEP], StepRow._fields),
         table([TEXT], TextRow._fields),
+        COMMIT_MS,
     )
 
 
@@ -47,71 +59,88 @@ def runs(store: Store, model: str) -> list[Any]:
     return list(client(store).search_runs([experiment.experiment_id], f"tags.{MODEL_TAG} = '{model}'"))
 
 
-def test_a_training_fills_one_run_that_later_stages_find(store: Store) -> None:
-    tracker = TrainingTracker(store, {"train.seed": 7, "sample.seeds": "[1]"}, {"corpus_sha256": "c0ffee"}, "first")
+def test_a_training_fills_one_run_that_later_stages_find(store: Store, tmp_path: Path) -> None:
+    params = {**PARAMS, "sample.seeds": "[1]"}
+    tracker = TrainingTracker(outbox(tmp_path, store), params, {"corpus_sha256": "c0ffee"}, "first")
     tracker.on_start(PLAN, Progress())
     tracker.on_steps(STEP, 1234.5)
     tracker.on_epoch(EPOCH, [TEXT], 2.0)
     tracker.finish("m0de1", [TEXT], 2.0)
-    later = attach(store, "m0de1", record())
-    later.log_metrics([Measurement("stateful.nats_per_char", 1.7)])
+    later = attach(outbox(tmp_path, store), "m0de1", record())
+    later.log_metrics([Measurement("stateful/nats_per_char", 1.7)])
     later.log_params({"train.seed": 7, "sample.seeds": "[2]", "evaluate.window_lens": "[5]"})
-    for _ in range(2):
-        later.log_table("samples/x/samples.json", pd.DataFrame({"text": ["a", "b"]}))
+    later.log_table("samples/table.json", pd.DataFrame({"text": ["old"]}))
+    later.log_table("samples/table.json", pd.DataFrame({"text": ["a", "b"]}))
     later.close()
 
     (run,) = runs(store, "m0de1")
+    assert list(tmp_path.glob("*/events.jsonl")) == []  # all is sent
     assert run.info.status == "FINISHED"
-    assert run.data.params == {"train.seed": "7", "sample.seeds": "[1]", "evaluate.window_lens": "[5]"}
+    numbers = {name: str(value) for name, value in PARAMS.items()}
+    assert run.data.params == numbers | {"sample.seeds": "[1]", "evaluate.window_lens": "[5]"}
     assert run.data.tags["changed.sample.seeds"] == "[2]"
-    back = attach(store, "m0de1", record())
+    back = attach(outbox(tmp_path, store), "m0de1", record())
     back.log_params({"sample.seeds": "[1]"})
     back.close()
     assert "changed.sample.seeds" not in runs(store, "m0de1")[0].data.tags
     assert run.data.tags["corpus_sha256"] == "c0ffee"
     assert run.data.tags["num_processes"] == "1"
-    expected = {"val_loss": 1.9, "train_loss": 2.0, "epoch_train_loss": 2.0, "learning_rate": 0.1, "gradient_norm": 0.5}
-    expected |= {"chars_per_second": 1234.5, "train_seconds": 2.0, "train_speed": 500.0, "num_parameters": 99}
-    assert run.data.metrics == expected | {"stateful.nats_per_char": 1.7}
+    assert "made_from" not in run.data.tags
+    expected: dict[str, object] = {
+        "train/nats_per_char": 2.0,
+        "train/gradient_norm": 0.5,
+        "train/epoch_nats_per_char": 2.0,
+    }
+    expected |= {"validation/nats_per_char": 1.9, "validation/epoch": 1, "train/chars_seen": 1000}
+    expected |= {"learning_rate/adamw": 0.1, "learning_rate/muon": pytest.approx(0.3), "model/num_parameters": 99}
+    expected |= {"train/chars_per_second": 1234.5, "train/seconds": 2.0, "train/speed": 500.0}
+    assert run.data.metrics == expected | {"stateful/nats_per_char": 1.7}
     assert read_metrics(store, "m0de1") == run.data.metrics
-    assert client(store).get_metric_history(run.info.run_id, "val_loss")[0].step == 1
-    assert client(store).get_metric_history(run.info.run_id, "train_loss")[0].step == 10
+    assert client(store).get_metric_history(run.info.run_id, "validation/nats_per_char")[0].step == 10
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
     assert (folder / "texts/epoch-001.txt").read_text() == "=== prompt '\\n'\n\nsome text\n"
-    assert len(pd.read_json(folder / "samples/x/samples.json", orient="split")) == 2
+    assert list(pd.read_json(folder / "samples/table.json", orient="split")["text"]) == ["a", "b"]
+    tables = [one["path"] for one in json.loads(run.data.tags["mlflow.loggedArtifacts"])]
+    assert tables == ["texts/by-epoch.json", "samples/table.json"]
 
 
-def test_a_store_that_never_saw_the_model_gets_a_run_from_the_files(store: Store) -> None:
+def test_a_store_that_never_saw_the_model_gets_a_run_from_the_files(store: Store, tmp_path: Path) -> None:
     for _ in range(2):
-        attach(store, "fr0mfiles", record(1.5)).close()
+        attach(outbox(tmp_path, store), "fr0mfiles", record(1.5)).close()
     (run,) = runs(store, "fr0mfiles")
-    assert run.data.metrics["val_loss"] == 1.5
-    assert run.data.params == {"train.seed": "7"}
+    assert run.data.metrics["validation/nats_per_char"] == 1.5
+    assert run.data.params["train.seed"] == "7"
     assert run.data.tags["made_from"] == "files"
     assert run.info.status == "FINISHED"
+    (point,) = client(store).get_metric_history(run.info.run_id, "train/nats_per_char")
+    assert (run.info.start_time, point.timestamp, run.info.end_time) == (COMMIT_MS, *2 * [COMMIT_MS + 10_000])
 
 
-def test_a_failed_training_is_not_tied_to_a_model(store: Store) -> None:
-    tracker = TrainingTracker(store, {}, {"purpose": "failing"}, "second")
-    tracker.abandon("FAILED")  # not even started: no run
+def test_a_failed_training_is_not_tied_to_a_model(store: Store, tmp_path: Path) -> None:
+    tracker = TrainingTracker(outbox(tmp_path, store), PARAMS, {"purpose": "failing"}, "second")
+    tracker.abandon("FAILED", "no reason")  # not even started: no run
     tracker.on_start(PLAN, Progress())
-    tracker.abandon("FAILED")
+    tracker.abandon("FAILED", "the loss is not finite at step 3")
     (run,) = client(store).search_runs(["1"], "tags.purpose = 'failing'")
     assert run.info.status == "FAILED"
+    assert run.data.tags["ended"] == "the loss is not finite at step 3"
     assert MODEL_TAG not in run.data.tags
 
 
-def test_one_thing_that_fails_does_not_end_the_tracking(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    tracker = TrainingTracker(store, {}, {}, "third")
+def test_one_thing_that_fails_does_not_end_the_tracking(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = TrainingTracker(outbox(tmp_path, store), PARAMS, {}, "third")
     tracker.on_start(PLAN, Progress())
-    for _ in range(2):
-        tracker.run.log_file(Path("missing.png"))
+    tracker.run.log_file(Path("missing.png"))
+    tracker.run.log_metrics([Measurement("no name that MLflow takes: \x00", 1.0)])
     tracker.on_epoch(EPOCH, [TEXT], 2.0)
     tracker.finish("m0de2", [TEXT], 2.0)
     (run,) = runs(store, "m0de2")
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["val_loss"] == 1.9
-    assert caplog.text.count("nothing is lost: the files") == 1
+    assert run.data.metrics["validation/nats_per_char"] == 1.9
+    assert "missing.png is not sent" in caplog.text
+    assert "MLflow refuses an event (metrics)" in caplog.text
 
 
 @pytest.mark.parametrize("secret", ["me:hunter2@", "me:s3c@hunter2@", "hunter2:hunter2/hunter2@", "hunter2@"])
@@ -125,11 +154,11 @@ def test_passwords_stay_out_of_the_log(
     assert "hunter2" not in caplog.text
 
 
-def test_passwords_stay_out_of_parameters_and_tags(store: Store) -> None:
+def test_passwords_stay_out_of_parameters_and_tags(store: Store, tmp_path: Path) -> None:
     url = "https://me:hunter2@host/text.txt?X-Amz-Signature=hunter2"
-    secret = record()._replace(params={"download.source": url}, tags={"corpus": url})
-    attach(store, "s3cret", secret).close()
-    later = attach(store, "s3cret", secret)
+    secret = record()._replace(params={**PARAMS, "download.source": url}, tags={"corpus": url})
+    attach(outbox(tmp_path, store), "s3cret", secret).close()
+    later = attach(outbox(tmp_path, store), "s3cret", secret)
     later.set_tags({"again": url})
     later.log_params({"download.source": f"{url}&page=2"})
     later.close()
@@ -141,16 +170,17 @@ def test_passwords_stay_out_of_parameters_and_tags(store: Store) -> None:
 
 
 def test_a_dead_server_costs_a_warning_and_little_time(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     dead, started = Store("http://127.0.0.1:9", "tests", None), time.monotonic()
     with caplog.at_level(logging.WARNING):
-        tracker = TrainingTracker(dead, {"train.seed": 1}, {}, "fourth")
+        tracker = TrainingTracker(outbox(tmp_path, dead), PARAMS, {}, "fourth")
         tracker.on_start(PLAN, Progress())
         tracker.on_epoch(EPOCH, [TEXT], 1.0)
         tracker.finish("m0de1", [TEXT], 1.0)
     assert time.monotonic() - started < 20
     assert caplog.text.count("MLflow at http://127.0.0.1:9") == 1
-    assert "the files have everything" in caplog.text
+    assert "nothing is lost: what is missing is sent later" in caplog.text
+    assert (tmp_path / "fourth/events.jsonl").exists()
     assert read_metrics(dead, "m0de1") == {}

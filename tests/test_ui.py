@@ -72,12 +72,18 @@ def assert_page_shows(url: str, texts: list[str], folder: Path) -> None:
 
 
 def test_the_run_page_shows_parameters_losses_and_tags(ui: str, run_id: str, tmp_path: Path) -> None:
-    texts = ["train.learning_rate", "model.hidden_size", "val_loss", "stateful.nats_per_char", "model_sha256"]
+    texts = [
+        "train.learning_rate",
+        "model.hidden_size",
+        "validation/nats_per_char",
+        "stateful/nats_per_char",
+        "model_sha256",
+    ]
     assert_page_shows(f"{ui}/#/experiments/1/runs/{run_id}", texts, tmp_path)
 
 
 def test_the_charts_are_there(ui: str, run_id: str, tmp_path: Path) -> None:
-    assert_page_shows(f"{ui}/#/experiments/1/runs/{run_id}/model-metrics", ["gradient_norm"], tmp_path)
+    assert_page_shows(f"{ui}/#/experiments/1/runs/{run_id}/model-metrics", ["train/gradient_norm"], tmp_path)
 
 
 def test_the_generated_texts_and_the_loss_curve_are_there(ui: str, run_id: str, tmp_path: Path) -> None:

@@ -1,24 +1,28 @@
-"""Single calls to MLflow: open a store, find and create runs, write parameters, metrics, tags and tables.
+"""Single calls to MLflow: open a store, find and create runs, write parameters, metrics, tags and artifacts.
 
-The only module that imports MLflow, and only when a call is made. No parameter and no tag that leaves it shows the
-password of a URL.
+With `registry` and the served model, all that imports MLflow, and only when a call is made. Each call may be repeated:
+what is there already stays as it is. No parameter and no tag that leaves here shows the password of a URL.
 """
 
+import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import pandas as pd
-
 from charlstm.storage.urls import hide_credentials, without_credentials
-from charlstm.tracking.measurements import Measurement
+from charlstm.tracking.moved import follow_artifacts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 MAX_PARAM_LENGTH = 6_000  # MLflow's limits
+MAX_TAG_LENGTH = 8_000
 MAX_METRICS_PER_CALL = 1_000
 MAX_PARAMS_PER_CALL = 100
+TABLES_TAG = "mlflow.loggedArtifacts"  # the UI lays tables of this list side by side
+
+Point = tuple[str, float, int, int]  # name, value, step, milliseconds since the epoch
 
 
 class Store(NamedTuple):
@@ -29,10 +33,15 @@ class Store(NamedTuple):
     artifact_root: str | None
     experiment_id: str | None = None
 
+    def __str__(self) -> str:
+        """Without what a URI may hold of secrets."""
+        return f"{without_credentials(self.uri)} experiment {self.experiment_id or self.experiment}"
+
 
 def open_store(store: Store) -> tuple["MlflowClient", str]:
     """A client, and the id of the experiment, which is made if the store has none."""
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
     for noisy in ("mlflow", "alembic"):  # both announce every table of a fresh database
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -42,63 +51,97 @@ def open_store(store: Store) -> tuple["MlflowClient", str]:
     if store.experiment_id is not None:
         return client, store.experiment_id
     experiment = client.get_experiment_by_name(store.experiment)
-    if experiment is not None:
-        return client, experiment.experiment_id
-    kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows loss curves, not language-model traces
-    return client, client.create_experiment(store.experiment, store.artifact_root, kind)
+    if experiment is None:
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows loss curves, not model traces
+        try:
+            return client, client.create_experiment(store.experiment, store.artifact_root, kind)
+        except MlflowException:  # another process made it in between
+            experiment = client.get_experiment_by_name(store.experiment)
+            if experiment is None:
+                raise
+    if store.artifact_root is not None:
+        follow_artifacts(store.uri, experiment.artifact_location, store.artifact_root)
+    return client, str(experiment.experiment_id)
 
 
-def create_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str]) -> str:
-    """A new run's id; it is named after the DVC experiment, if there is one."""
-    shown = _shown(tags)
-    return str(client.create_run(experiment_id, tags=shown, run_name=shown.get("dvc_exp_name")).info.run_id)
-
-
-def find_run(client: "MlflowClient", experiment_id: str, tag: str, value: str) -> str | None:
-    """The id of the newest run with that tag; None if there is none."""
-    runs = client.search_runs([experiment_id], f"tags.{tag} = '{value}'", max_results=1, order_by=["start_time DESC"])
+def find_run(
+    client: "MlflowClient", experiment_id: str, tag: str, value: str, *, is_running: bool = False
+) -> str | None:
+    """The id of the newest run with that tag; None if there is none. `is_running`: only of those that run."""
+    wanted = f"tags.{tag} = '{value}'" + (" AND attributes.status = 'RUNNING'" if is_running else "")
+    runs = client.search_runs([experiment_id], wanted, max_results=1, order_by=["start_time DESC"])
     return str(runs[0].info.run_id) if runs else None
 
 
-def log_metrics(client: "MlflowClient", run_id: str, values: Sequence[Measurement], timestamp_ms: int) -> None:
-    """Record values, all of one time."""
+def create_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str], start_ms: int) -> str:
+    """A new run's id."""
+    return str(client.create_run(experiment_id, start_time=start_ms, tags=_shown(tags)).info.run_id)
+
+
+def log_points(client: "MlflowClient", run_id: str, points: Sequence[Point]) -> None:
+    """Record values of metrics. The same point again is no second one: MLflow's key is all four parts."""
     from mlflow.entities import Metric
 
-    metrics = [Metric(one.name, one.value, timestamp_ms, one.step) for one in values]
+    metrics = [Metric(name, value, time_ms, step) for name, value, step, time_ms in points]
     for start in range(0, len(metrics), MAX_METRICS_PER_CALL):
-        client.log_batch(run_id, metrics=metrics[start : start + MAX_METRICS_PER_CALL])
+        client.log_batch(run_id, metrics=metrics[start : start + MAX_METRICS_PER_CALL], synchronous=True)
 
 
 def log_params(client: "MlflowClient", run_id: str, params: Mapping[str, str | int | float]) -> None:
     """Record parameters. MLflow's are immutable: another value than the run has becomes a tag `changed.NAME`."""
-    from mlflow.entities import Param
+    from mlflow.entities import Param, RunTag
 
     run = client.get_run(run_id)
-    known = run.data.params
+    known, tags = run.data.params, run.data.tags
     values = {name: value[:MAX_PARAM_LENGTH] for name, value in _shown(params).items()}
     new = [Param(name, value) for name, value in values.items() if name not in known]
     for start in range(0, len(new), MAX_PARAMS_PER_CALL):
-        client.log_batch(run_id, params=new[start : start + MAX_PARAMS_PER_CALL])
+        client.log_batch(run_id, params=new[start : start + MAX_PARAMS_PER_CALL], synchronous=True)
+    changed = [RunTag(f"changed.{name}", value) for name, value in values.items() if known.get(name, value) != value]
+    if changed:
+        client.log_batch(run_id, tags=changed, synchronous=True)
     for name, value in values.items():
-        if known.get(name, value) != value:
-            client.set_tag(run_id, f"changed.{name}", value)
-        elif f"changed.{name}" in run.data.tags:
+        if known.get(name, value) == value and f"changed.{name}" in tags:
             client.delete_tag(run_id, f"changed.{name}")
 
 
 def log_tags(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> None:
-    """Set tags, replacing older values."""
+    """Set tags, replacing older values. `mlflow.runName` names the run."""
     from mlflow.entities import RunTag
 
     if tags:
-        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in _shown(tags).items()])
+        shown = [RunTag(name, value[:MAX_TAG_LENGTH]) for name, value in _shown(tags).items()]
+        client.log_batch(run_id, tags=shown, synchronous=True)
 
 
-def log_table(client: "MlflowClient", run_id: str, path: str, frame: pd.DataFrame) -> None:
-    """MLflow appends to a table that exists; a run that is written again must not grow."""
-    folder = path.rpartition("/")[0]
-    if path not in [artifact.path for artifact in client.list_artifacts(run_id, folder or None)]:
-        client.log_table(run_id, frame, path)
+def log_artifacts(client: "MlflowClient", run_id: str, files: Iterable[Path], folder: str | None) -> None:
+    """Store files in `folder` of the run, replacing older ones.
+
+    Raises:
+        OSError: one is not there afterwards; a server may answer "OK" to anything.
+    """
+    for file in files:
+        client.log_artifact(run_id, str(file), folder)
+        path, size = "/".join(filter(None, [folder, file.name])), file.stat().st_size
+        stored = {one.path: one.file_size for one in client.list_artifacts(run_id, folder)}
+        if stored.get(path, -1) not in (size, None):
+            raise OSError(f"the artifact {path} has {stored.get(path, 'no')} bytes of {size} after its upload")
+
+
+def mark_as_table(client: "MlflowClient", run_id: str, path: str) -> None:
+    """Let the UI lay `path`, a table as pandas writes it (`orient="split"`), beside those of other runs."""
+    tables = json.loads(client.get_run(run_id).data.tags.get(TABLES_TAG, "[]"))
+    entry = {"path": path, "type": "table"}
+    if entry not in tables:
+        client.set_tag(run_id, TABLES_TAG, json.dumps([*tables, entry]), synchronous=True)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the store has understood and will never accept this: another try would fail as well."""
+    from mlflow.exceptions import MlflowException
+
+    refusals = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
+    return isinstance(error, MlflowException) and error.error_code in refusals
 
 
 def _shown(values: Mapping[str, str | int | float]) -> dict[str, str]:

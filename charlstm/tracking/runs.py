@@ -1,119 +1,136 @@
-"""MLflow runs: a view of what the files already say.
+"""MLflow runs, as those who track see them: they write events to a spool and go on.
 
 The tie between a model and its run is content: a run carries the SHA-256 of the model's weights as a tag, and a later
-stage finds the run by it, or makes one from the files when this server has none.
-
-Everything is sent from one background thread. A server that is slow, full or dead costs a warning, never the training.
+stage finds the run by it, or makes one from the files when the server has none.
 """
 
 import logging
-import queue
-import textwrap
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import pandas as pd
 
-from charlstm.storage.urls import without_credentials
 from charlstm.tracking import client as calls
 from charlstm.tracking.client import Store
 from charlstm.tracking.measurements import Measurement, epoch_metrics, step_metrics
+from charlstm.tracking.sender import describe
+from charlstm.tracking.spool import Spool, now_ms
 from charlstm.training.history import EpochRow, StepRow
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 log = logging.getLogger(__name__)
 
 MODEL_TAG = "model_sha256"
 TRAINING_TAG = "training_id"
-CLOSE_TIMEOUT_SECONDS = 60
+FINGERPRINT_TAG = "fingerprint"
+TEXTS_TABLE = "texts/by-epoch.json"
+MS_PER_REBUILT_STEP = 1_000
+
+
+class Sender(Protocol):
+    """What feeds a run from its spool meanwhile."""
+
+    def close(self) -> None:
+        """The spool is complete: send the rest, within reason."""
+
+
+class Outbox(NamedTuple):
+    """Where spools lie, and what starts a sender for one."""
+
+    root: Path
+    start_sender: Callable[[Path], Sender]
 
 
 class TrainingRecord(NamedTuple):
-    """What is known of a finished training from its files: enough to rebuild its run."""
+    """What is known of a finished training from its files: enough to rebuild its run.
+
+    Files have no times. `time_ms` stands for all of them, and is the same wherever the run is rebuilt.
+    """
 
     params: Mapping[str, str | int | float]
     tags: Mapping[str, str]
     epochs: pd.DataFrame
     steps: pd.DataFrame
     texts: pd.DataFrame
+    time_ms: int
 
 
 class Run:
-    """One MLflow run, written in the background, in order.
+    """One MLflow run, written to a spool and sent in the background, in order."""
 
-    `find` is called with the client in the background thread and returns the id of the run to write to.
-    """
-
-    def __init__(self, store: Store, find: Callable[["MlflowClient", str], str]) -> None:
-        self._jobs: queue.Queue[Callable[[MlflowClient, str], object] | None] = queue.Queue()
-        self._thread = threading.Thread(target=self._work, args=(store, find), daemon=True, name="mlflow")
-        self._thread.start()
+    def __init__(self, spool: Spool, start_sender: Callable[[Path], Sender]) -> None:
+        self.spool = spool
+        self._sender = start_sender(spool.folder)
 
     def log_params(self, params: Mapping[str, str | int | float]) -> None:
         """Record parameters; one that the run has already keeps its first value, and another one becomes a tag."""
-        self._jobs.put(lambda client, run_id: calls.log_params(client, run_id, params))
+        self.spool.append("params", values=dict(params))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, replacing older values."""
-        self._jobs.put(lambda client, run_id: calls.log_tags(client, run_id, tags))
+        self.spool.append("tags", values=dict(tags))
 
-    def log_metrics(self, measurements: Iterable[Measurement]) -> None:
-        """Record metric values."""
-        values, now = list(measurements), int(time.time() * 1000)
-        self._jobs.put(lambda client, run_id: calls.log_metrics(client, run_id, values, now))
+    def log_metrics(self, measurements: Iterable[Measurement], time_ms: int | None = None) -> None:
+        """Record metric values, of now or of `time_ms`."""
+        time_ms = now_ms() if time_ms is None else time_ms
+        self.spool.append("metrics", points=[[*one, time_ms] for one in measurements])
 
     def log_text(self, path: str, text: str) -> None:
-        """Store `text` as the artifact `path`."""
-        self._jobs.put(lambda client, run_id: client.log_text(run_id, text, path))
+        """Store `text` as the artifact `path`, replacing an older one."""
+        folder, _, name = path.rpartition("/")
+        self._log(self.spool.keep_text(name, text), folder)
 
     def log_file(self, file: Path, folder: str | None = None) -> None:
-        """Store a file as an artifact, in `folder` of the run."""
-        self._jobs.put(lambda client, run_id: client.log_artifact(run_id, str(file), folder))
+        """Store a file as an artifact, in `folder` of the run, replacing an older one."""
+        self._log(self.spool.keep(file), folder)
 
     def log_table(self, path: str, frame: pd.DataFrame) -> None:
-        """Store a table as the artifact `path`, a `.json`; one that is there already is left alone."""
-        self._jobs.put(lambda client, run_id: calls.log_table(client, run_id, path, frame))
+        """Store a table as the artifact `path`, a `.json`, which the UI can lay beside that of other runs."""
+        folder, _, name = path.rpartition("/")
+        self._log(self.spool.keep_text(name, frame.to_json(orient="split", index=False)), folder, is_table=True)
 
-    def close(self, status: str | None = None) -> None:
-        """Wait until all is sent, and end the run with `status` (FINISHED, FAILED, KILLED) if given."""
+    def close(self, status: str | None = None, reason: str = "") -> None:
+        """Send the rest; end the run with `status` (FINISHED, FAILED, KILLED), if given. The tag `ended` says why."""
         if status is not None:
-            self._jobs.put(lambda client, run_id: client.set_terminated(run_id, status))
-        self._jobs.put(None)
-        self._thread.join(CLOSE_TIMEOUT_SECONDS)
-        if self._thread.is_alive():
-            log.warning("MLflow did not answer within %d s; the rest is in the files only", CLOSE_TIMEOUT_SECONDS)
+            self.set_tags({"ended": reason or "normally"})
+            self.spool.append("end", status=status)
+        self.spool.close()
+        self._sender.close()
 
-    def _work(self, store: Store, find: Callable[["MlflowClient", str], str]) -> None:
-        has_warned = False
-        try:
-            client, experiment_id = calls.open_store(store)
-            run_id = find(client, experiment_id)
-        except Exception as error:  # whatever a server, a driver or a disk can raise: the files are the record
-            _warn(store, error)
-            return
-        while (job := self._jobs.get()) is not None:
-            try:
-                job(client, run_id)
-            except Exception as error:  # likewise; what comes after may still go through
-                if not has_warned:
-                    _warn(store, error)
-                has_warned = True
+    def _log(self, files: str | None, folder: str | None, *, is_table: bool = False) -> None:
+        if files is not None:
+            self.spool.append("artifacts", files=files, folder=folder or None, is_table=is_table)
 
 
-def attach(store: Store, model_sha256: str, record: TrainingRecord) -> Run:
+def attach(outbox: Outbox, model_sha256: str, record: TrainingRecord) -> Run:
     """The run of the model with that hash; one made from `record` if the store has none."""
+    spool = Spool(outbox.root / f"{model_sha256[:16]}-{secrets.token_hex(4)}")
+    spool.start(MODEL_TAG, model_sha256, {**record.tags, "made_from": "files"}, time_ms=record.time_ms)
+    _write_record(spool, record)
+    return Run(spool, outbox.start_sender)
 
-    def find(client: "MlflowClient", experiment_id: str) -> str:
-        return calls.find_run(client, experiment_id, MODEL_TAG, model_sha256) or _create_from(
-            client, experiment_id, model_sha256, record
-        )
 
-    return Run(store, find)
+def attach_node(outbox: Outbox, fingerprint: str, node: str) -> Run:
+    """The run that process 0 makes of the training with that fingerprint, for what another machine has to say."""
+    spool = Spool(outbox.root / f"{fingerprint}-{node}-{secrets.token_hex(4)}")
+    spool.start(FINGERPRINT_TAG, fingerprint, {}, is_found_only=True, node=node)
+    return Run(spool, outbox.start_sender)
+
+
+def _write_record(spool: Spool, record: TrainingRecord) -> None:
+    """All that a run rebuilt from files has; for a run that the store has already, none of it is sent."""
+    steps = [StepRow(*row) for row in record.steps[list(StepRow._fields)].itertuples(index=False)]
+    epochs = [EpochRow(*row) for row in record.epochs[list(EpochRow._fields)].itertuples(index=False)]
+    measurements = [*step_metrics(steps, record.params), *epoch_metrics(epochs)]
+    times = [record.time_ms + one.step * MS_PER_REBUILT_STEP for one in measurements]
+    points = [[*one, time_ms] for one, time_ms in zip(measurements, times, strict=True)]
+    spool.append("params", values=dict(record.params), if_new=True)
+    spool.append("metrics", points=points, if_new=True)
+    folder, _, name = TEXTS_TABLE.rpartition("/")
+    files = spool.keep_text(name, record.texts.to_json(orient="split", index=False))
+    spool.append("artifacts", files=files, folder=folder, is_table=True, if_new=True)
+    spool.append("end", status="FINISHED", time_ms=max(times, default=record.time_ms), if_new=True)
 
 
 def read_metrics(store: Store, model_sha256: str) -> dict[str, float]:
@@ -122,38 +139,6 @@ def read_metrics(store: Store, model_sha256: str) -> dict[str, float]:
         client, experiment_id = calls.open_store(store)
         run_id = calls.find_run(client, experiment_id, MODEL_TAG, model_sha256)
         return dict(client.get_run(run_id).data.metrics) if run_id else {}
-    except Exception as error:  # as in Run: the view may be gone, the files are not
-        _warn(store, error)
+    except Exception as error:  # the view may be gone, the files are not
+        log.warning("%s; the files have everything", describe(error, store))
         return {}
-
-
-def resume_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str], past: Sequence[Measurement]) -> str:
-    """The id of the run with the same `training_id`, open again; or that of a new one, with the `past`."""
-    run_id = calls.find_run(client, experiment_id, TRAINING_TAG, tags[TRAINING_TAG])
-    if run_id is None:
-        run_id = calls.create_run(client, experiment_id, tags)
-        calls.log_metrics(client, run_id, past, int(time.time() * 1000))
-    else:
-        client.update_run(run_id, status="RUNNING")
-        calls.log_tags(client, run_id, tags)
-    return run_id
-
-
-def _create_from(client: "MlflowClient", experiment_id: str, model_sha256: str, record: TrainingRecord) -> str:
-    tags = {**record.tags, MODEL_TAG: model_sha256, "made_from": "files"}
-    run_id = calls.create_run(client, experiment_id, tags)
-    now = int(time.time() * 1000)
-    calls.log_params(client, run_id, record.params)
-    step_rows = [StepRow(*row) for row in record.steps[list(StepRow._fields)].itertuples(index=False)]
-    epoch_rows = [EpochRow(*row) for row in record.epochs[list(EpochRow._fields)].itertuples(index=False)]
-    calls.log_metrics(client, run_id, [*step_metrics(step_rows), *epoch_metrics(epoch_rows)], now)
-    calls.log_table(client, run_id, "texts/by-epoch.json", record.texts)
-    client.set_terminated(run_id, "FINISHED")
-    return run_id
-
-
-def _warn(store: Store, error: Exception) -> None:
-    """One line without what a URI may hold of secrets."""
-    reason = without_credentials(f"{type(error).__name__}: {error}", store.uri)
-    message = " ".join(f"MLflow at {without_credentials(store.uri)}: {reason}".split())
-    log.warning("%s; nothing is lost: the files have everything", textwrap.shorten(message, 300, placeholder=" ..."))

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from charlstm.tracking.client import Store
 from charlstm.tracking.measurements import Measurement, epoch_metrics, step_metrics
-from charlstm.tracking.runs import MODEL_TAG, TRAINING_TAG, Run, resume_run
+from charlstm.tracking.runs import MODEL_TAG, TEXTS_TABLE, TRAINING_TAG, Outbox, Run
+from charlstm.tracking.spool import Spool, last_steps
 from charlstm.training.history import EpochRow, StepRow, TextRow
 from charlstm.training.observer import Plan
 from charlstm.training.progress import Progress
@@ -19,9 +19,9 @@ class TrainingTracker:
     """
 
     def __init__(
-        self, store: Store, params: Mapping[str, str | int | float], tags: Mapping[str, str], training_id: str
+        self, outbox: Outbox, params: Mapping[str, str | int | float], tags: Mapping[str, str], training_id: str
     ) -> None:
-        self._store, self._params, self._tags = store, params, {**tags, TRAINING_TAG: training_id}
+        self._outbox, self._params, self._tags, self._training_id = outbox, params, tags, training_id
         self._run: Run | None = None
 
     @property
@@ -32,37 +32,52 @@ class TrainingTracker:
 
     def on_start(self, plan: Plan, progress: Progress) -> None:
         """Open the run with all parameters and tags, the size of the work, and the hardware."""
+        self._plan, self._num_epochs = plan, len(progress.epochs)
+        spool = Spool(self._outbox.root / self._training_id)
+        self._written = last_steps(spool.folder)
         hardware = {"device": plan.device, "precision": plan.precision, "num_processes": str(plan.num_processes)}
         tags = {**self._tags, **hardware}
-        past = [*step_metrics(progress.steps), *epoch_metrics(progress.epochs)]
-        self._chars_per_epoch, self._num_epochs = plan.chars_per_epoch, len(progress.epochs)
-        self._run = Run(self._store, lambda client, where: resume_run(client, where, tags, past))
+        spool.start(TRAINING_TAG, self._training_id, tags, is_open=True, node="")
+        self._run = Run(spool, self._outbox.start_sender)
         self.run.log_params(self._params)
-        self.run.log_metrics([Measurement("num_parameters", plan.num_parameters)])
+        self._log_new([Measurement("model/num_parameters", plan.num_parameters)])
+        # What a checkpoint has and no event: another machine made it, or the spool is gone.
+        self._log_new([*step_metrics(progress.steps, self._params), *epoch_metrics(progress.epochs)])
 
     def on_steps(self, row: StepRow, chars_per_second: float) -> None:
-        """Record losses, learning rate, gradient norm and speed by step."""
-        speed = Measurement("chars_per_second", chars_per_second, row.step)
-        self.run.log_metrics([*step_metrics([row]), speed])
+        """Record losses, learning rates, gradient norm, speed and characters seen, by step."""
+        more = {"train/chars_per_second": chars_per_second, "train/chars_seen": self._chars_seen(row)}
+        self._log_new([*step_metrics([row], self._params), *(Measurement(*one, row.step) for one in more.items())])
 
     def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
         """Record the epoch's losses and what the model writes now."""
         self._num_epochs += 1
-        self.run.log_metrics(epoch_metrics([row]))
+        self._log_new(epoch_metrics([row]))
         _log_texts(self.run, texts)
 
     def finish(self, model_sha256: str, texts: Sequence[TextRow], train_seconds: float) -> None:
         """Tie the run to its model and end it; the texts and seconds of all starts together."""
-        speed = self._chars_per_epoch * self._num_epochs / train_seconds
-        self.run.log_metrics([Measurement("train_seconds", train_seconds), Measurement("train_speed", speed)])
+        speed = self._plan.chars_per_epoch * self._num_epochs / train_seconds
+        self.run.log_metrics([Measurement("train/seconds", train_seconds), Measurement("train/speed", speed)])
         self.run.set_tags({MODEL_TAG: model_sha256})
-        self.run.log_table("texts/by-epoch.json", pd.DataFrame(texts))
+        self.run.log_table(TEXTS_TABLE, pd.DataFrame(texts, columns=list(TextRow._fields)))
         self.run.close("FINISHED")
 
-    def abandon(self, status: str) -> None:
+    def abandon(self, status: str, reason: str) -> None:
         """End the run, if it was opened, as FAILED or KILLED: it has no model yet."""
         if self._run is not None:
-            self._run.close(status)
+            self._run.close(status, reason)
+
+    def _log_new(self, measurements: Sequence[Measurement]) -> None:
+        """But for what an earlier start has written: after a kill, some steps are taken again, to the same values."""
+        self.run.log_metrics([one for one in measurements if one.step > self._written.get(one.name, -1)])
+
+    def _chars_seen(self, row: StepRow) -> int:
+        """In training, repetitions counted; the last step of an epoch may be a short one."""
+        chars_per_epoch, done = self._plan.chars_per_epoch, row.epoch - 1
+        steps = row.step - done * (self._plan.num_steps // self._plan.num_epochs)
+        chars_per_step = int(self._params["train.batch_size"]) * int(self._params["train.context_len"])
+        return done * chars_per_epoch + min(steps * chars_per_step, chars_per_epoch)
 
 
 def _log_texts(run: Run, texts: Sequence[TextRow]) -> None:

@@ -27,6 +27,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BEFORE_SECOND_CTRL_C = 1.0  # a Ctrl-C after that ends at once
 SECONDS_TO_UNWIND = 4.0
 LAUNCHERS = {"accelerate", "accelerate.commands.launch", "dvc", "pipeline.launch", "torch.distributed.run", "torchrun"}
+SENDER = "pipeline.send"
 
 
 class Interruption:
@@ -109,6 +110,14 @@ def is_launcher(process: psutil.Process) -> bool:
     """Whether a process is DVC or something that starts training processes."""
     try:
         return any(Path(word).name in LAUNCHERS for word in process.cmdline()[:4])
+    except psutil.Error:
+        return False
+
+
+def is_sender(process: psutil.Process) -> bool:
+    """Whether a process feeds MLflow: it ends by itself when the stage that started it has ended."""
+    try:
+        return SENDER in process.cmdline()
     except psutil.Error:
         return False
 

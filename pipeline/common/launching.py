@@ -12,7 +12,7 @@ from types import FrameType
 import psutil
 
 from pipeline.common.exit_codes import EXIT_CODES, EXIT_INTERRUPTED, code_of_all
-from pipeline.common.interruption import SIGNALS, is_alive, is_launcher, launchers_above, without_ignored
+from pipeline.common.interruption import SIGNALS, is_alive, is_launcher, is_sender, launchers_above, without_ignored
 
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_TO_SAVE = 60.0
@@ -81,7 +81,7 @@ class Launched:
         """All training processes so far; a launcher may start others for those that failed."""
         with contextlib.suppress(psutil.Error):
             below = self._launcher.children(recursive=True)
-            self._workers |= {one for one in below if not is_launcher(one)}
+            self._workers |= {one for one in below if not is_launcher(one) and not is_sender(one)}
         return self._workers
 
 

@@ -1,39 +1,16 @@
-"""What the environment says about a run: the MLflow store, the git commit, the DVC experiment, the hashes."""
+"""What the environment says about a run: the git commit, the DVC experiment, the hashes."""
 
 import hashlib
 import json
 import os
 import subprocess
-from pathlib import Path
 
 from charlstm.params import Params
 from charlstm.storage.checksums import read_sums, sums_of
 from charlstm.storage.urls import without_credentials
-from charlstm.tracking.client import Store
 from charlstm.tracking.runs import TrainingRecord
 from charlstm.training.history import Tables
 from pipeline.common.paths import Paths
-
-# Used where the user's environment does not say otherwise: no usage statistics, and a dead server is soon given up.
-MLFLOW_DEFAULTS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-}
-
-
-def store() -> Store:
-    """MLflow's standard variables, else a database in the project's root: the main one also in `dvc exp run --temp`."""
-    for name, value in MLFLOW_DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "charlstm")
-    experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
-    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        if without_credentials(uri) != uri:  # MLflow prints the address of a run that ends
-            os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-        return Store(uri, experiment, None, experiment_id)
-    root = Path(os.environ.get("DVC_ROOT", ".")).resolve()
-    return Store(f"sqlite:///{root / 'mlflow.db'}", experiment, (root / "mlartifacts").as_uri(), experiment_id)
 
 
 def tags(params: Params, paths: Paths) -> dict[str, str]:
@@ -57,7 +34,8 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
 
 def training_record(params: Params, paths: Paths, tables: Tables) -> TrainingRecord:
     """What the files say of the training, for a store that has not seen it."""
-    return TrainingRecord(params.flat(), tags(params, paths), tables.epochs, tables.steps, tables.texts)
+    time_ms = 1000 * int(git("log", "-1", "--format=%ct") or 0)  # of the commit: the same on every machine
+    return TrainingRecord(params.flat(), tags(params, paths), tables.epochs, tables.steps, tables.texts, time_ms)
 
 
 def git(*arguments: str) -> str | None:

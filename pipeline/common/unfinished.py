@@ -19,7 +19,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 import uuid
@@ -34,10 +33,11 @@ from charlstm.storage.files import sha256, write_text
 from charlstm.storage.lock import exclusive
 from pipeline.common.dvc_record import Outcome, is_recorded, outcome
 from pipeline.common.paths import Paths, load_deps
+from pipeline.common.tracking_store import STATE_FOLDER, project_root, spool_root
 
 log = logging.getLogger("charlstm")
 
-STATE_FOLDER, FINISHED = Path(".charlstm"), "finished.json"
+FINISHED = "finished.json"
 # Trainings of other inputs are kept while they are recent or few: a user may return to them.
 NUM_OTHERS_KEPT = 4
 SECONDS_KEPT = 7 * 24 * 3600
@@ -62,7 +62,7 @@ def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
     Raises:
         LockedError: one does.
     """
-    root = Path(os.environ.get("DVC_ROOT", ".")).resolve() / STATE_FOLDER
+    root = project_root() / STATE_FOLDER
     folder = root / fingerprint
     checkout = STATE_FOLDER / "checkout"
     with exclusive(checkout, "a training in this checkout"), exclusive(folder, "this training"):
@@ -103,7 +103,7 @@ def _training_id(path: Path) -> str:
 
 def _remove_others(root: Path, mine: Path) -> None:
     """Other workers do the same at the same time: a folder may be gone, or in use again, at any moment."""
-    others = [folder for folder in root.iterdir() if folder != mine and folder.is_dir()]
+    others = [folder for folder in root.iterdir() if folder.is_dir() and folder not in (mine, spool_root())]
     for other in sorted(others, key=_last_used, reverse=True)[NUM_OTHERS_KEPT:]:
         with contextlib.suppress(LockedError), exclusive(other, "that training"):
             is_finished = (other / FINISHED).exists()

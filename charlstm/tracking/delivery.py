@@ -1,0 +1,157 @@
+"""Sends the events of a spool to an MLflow run: in order, each once, and a repeated one changes nothing.
+
+What is sent is noted in `sent.json` after each call. A sender that dies in between sends the last call's events again,
+with the times that the spool has, and MLflow then keeps one of the two.
+"""
+
+import itertools
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from charlstm.storage.files import write_text
+from charlstm.tracking import client as calls
+from charlstm.tracking.client import Store
+from charlstm.tracking.spool import EVENTS, FILES, SENT, SYSTEM, Event, Line, read_lines
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+MAX_EVENTS_PER_CALL = 200
+
+
+@dataclass
+class Sent:
+    """How far a spool was sent, to which store. `error`: why the last try failed; empty if it did not."""
+
+    store: str
+    run_id: str = ""
+    is_new: bool = False  # made by this spool
+    events: int = 0  # bytes of `events.jsonl`
+    system: int = 0  # bytes of `system.jsonl`
+    error: str = ""
+
+
+_SENT = TypeAdapter(Sent)
+
+
+def read_sent(folder: Path) -> Sent | None:
+    """What is noted in a spool's folder; None if nothing is."""
+    try:
+        return _SENT.validate_json((folder / SENT).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def is_complete(folder: Path, store: Store) -> bool:
+    """Whether this store has all of the spool."""
+    sent = read_sent(folder)
+    sizes = [(folder / name).stat().st_size if (folder / name).exists() else 0 for name in (EVENTS, SYSTEM)]
+    return sent is not None and sent.store == str(store) and [sent.events, sent.system] == sizes
+
+
+class Delivery:
+    """Sends one spool to one store; only one process at a time may do that."""
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self._folder, self._store = folder, store
+        noted = read_sent(folder)
+        self.sent = noted if noted is not None and noted.store == str(store) else Sent(str(store))
+        self._client: MlflowClient | None = None
+        self._experiment_id = ""
+
+    def send(self) -> None:
+        """Send all whole events that are there.
+
+        Raises:
+            Exception: whatever a server, a driver or a disk can raise. Call it again: it goes on where it stopped.
+        """
+        for file, offset in ((EVENTS, "events"), (SYSTEM, "system")):
+            if file == SYSTEM and not self.sent.run_id:
+                return
+            for event, end in _merged(read_lines(self._folder / file, getattr(self.sent, offset))):
+                self._send_or_skip(event)
+                setattr(self.sent, offset, end)
+                self.note()
+
+    def note(self, error: str = "") -> None:
+        """Keep what was sent, and what went wrong."""
+        self.sent.error = error
+        write_text(self._folder / SENT, _SENT.dump_json(self.sent).decode() + "\n")
+
+    def _send_or_skip(self, event: Event) -> None:
+        """What the store refuses for good is skipped with a warning; what comes after may still go through."""
+        if self._client is None:
+            self._client, self._experiment_id = calls.open_store(self._store)
+        try:
+            self._send(self._client, event)
+        except Exception as error:
+            if not calls.is_refusal(error) or not self.sent.run_id:
+                raise
+            if len(event.get("points", ())) > 1:  # one of them may be refused, and not the others
+                for point in event["points"]:
+                    self._send_or_skip({**event, "points": [point]})
+                return
+            log.warning("MLflow refuses an event (%s): %s", event["kind"], " ".join(str(error).split())[:300])
+
+    def _send(self, client: "MlflowClient", event: Event) -> None:
+        kind, run_id = event["kind"], self.sent.run_id
+        if event.get("if_new") and not self.sent.is_new:
+            return
+        match kind:
+            case "start":
+                self._find_or_create(client, event)
+            case "metrics":
+                calls.log_points(client, run_id, event["points"])
+            case "params":
+                calls.log_params(client, run_id, event["values"])
+            case "tags":
+                calls.log_tags(client, run_id, event["values"])
+            case "artifacts":
+                self._send_artifacts(client, event)
+            case "end":
+                client.set_terminated(run_id, event["status"], event["time_ms"])
+            case "damaged":
+                log.warning("a damaged line of %s is skipped", self._folder / EVENTS)
+
+    def _find_or_create(self, client: "MlflowClient", event: Event) -> None:
+        tag, tags = event["tag"], event["tags"]
+        run_id = calls.find_run(client, self._experiment_id, tag, event["value"], is_running=event["is_found_only"])
+        if run_id is None and event["is_found_only"]:
+            raise LookupError(f"no running run has the tag {tag} {event['value']} yet")
+        if run_id is None:
+            run_id = calls.create_run(client, self._experiment_id, tags | {tag: event["value"]}, event["time_ms"])
+            self.sent.is_new = True
+        elif event["is_open"]:
+            client.update_run(run_id, status="RUNNING")
+            calls.log_tags(client, run_id, tags)
+        self.sent.run_id = run_id
+
+    def _send_artifacts(self, client: "MlflowClient", event: Event) -> None:
+        files = sorted((self._folder / FILES / event["files"]).iterdir())
+        calls.log_artifacts(client, self.sent.run_id, files, event["folder"])
+        if event.get("is_table"):
+            for file in files:
+                calls.mark_as_table(client, self.sent.run_id, "/".join(filter(None, [event["folder"], file.name])))
+
+
+def _merged(lines: Iterable[Line]) -> Iterator[Line]:
+    """The same events, but those of metrics that follow each other are one."""
+    for (is_metrics, _, _), group in itertools.groupby(enumerate(lines), _kind_of_call):
+        pairs = [line for _, line in group]
+        if is_metrics:
+            points = [point for line in pairs for point in line.event["points"]]
+            yield Line({**pairs[0].event, "points": points}, pairs[-1].end)
+        else:
+            yield from pairs
+
+
+def _kind_of_call(numbered: tuple[int, Line]) -> tuple[bool, bool, int]:
+    number, (event, _) = numbered
+    return event["kind"] == "metrics", bool(event.get("if_new")), number // MAX_EVENTS_PER_CALL

@@ -1,0 +1,181 @@
+"""Feeds MLflow from spools: one spool while its writer works (`follow`), or all that wait (`send_waiting`).
+
+A server that is down, slow or wrong costs nothing but time here, and is tried again. The status of a run is made true:
+a training whose process is gone without a word is ended as KILLED.
+"""
+
+import logging
+import shutil
+import textwrap
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
+
+from charlstm.errors import LockedError
+from charlstm.storage.urls import without_credentials
+from charlstm.tracking.client import Store
+from charlstm.tracking.delivery import Delivery, is_complete
+from charlstm.tracking.spool import EVENTS, SENDER_LOCK, Spool, read_lines, status_of
+from charlstm.tracking.system_metrics import SystemSampler
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 1.0
+MAX_SECONDS_BETWEEN_TRIES = 30.0
+LAST_TRIES, SECONDS_BETWEEN_LAST_TRIES = 3, 1.0
+SECONDS_FOR_DATABASE = 60.0
+SECONDS_KEPT = 7 * 24 * 3600  # of a training that may be resumed
+GONE = "the process was gone without a word: killed, out of memory, or the machine went down"
+
+
+class Outcome(NamedTuple):
+    """What became of a spool; `error` is empty if all of it was sent."""
+
+    folder: Path
+    error: str
+
+
+def follow(folder: Path, store: Store, is_writer_gone: Callable[[float], bool]) -> bool:
+    """Send the spool's events as they come, until its writer is gone; whether all of them were sent.
+
+    First comes what others have left: a run that this spool adds to may be among it.
+
+    Args:
+        is_writer_gone: waits at most so many seconds for the writer to close the spool or to die.
+    """
+    try:
+        with FileLock(folder / SENDER_LOCK, blocking=False):
+            return _follow(folder, store, is_writer_gone)
+    except Timeout:
+        return False
+
+
+def _follow(folder: Path, store: Store, is_writer_gone: Callable[[float], bool]) -> bool:
+    delivery, samples = Delivery(folder, store), _Samples(folder)
+    pause, tries_left, has_sent_others, has_warned = 0.0, LAST_TRIES, False, False
+    while True:
+        if is_gone := is_writer_gone(pause):
+            _end_if_dead(folder)
+        if not has_sent_others:
+            has_sent_others = not any(one.error for one in send_waiting(folder.parent, store, but=folder))
+        samples.take()
+        error = _try(delivery, folder.parent, store)
+        if not error:
+            pause = SECONDS_BETWEEN_LOOKS
+            if is_gone:
+                _remove_if_done(folder, store)
+                return True
+            continue
+        if not has_warned:
+            log.warning("%s; nothing is lost: what is missing is sent later, or by `charlstm sync`", error)
+            has_warned = True
+        pause = min(max(pause, SECONDS_BETWEEN_LOOKS) * 2, MAX_SECONDS_BETWEEN_TRIES)
+        if is_gone:
+            tries_left -= 1
+            if tries_left == 0:
+                return False
+            pause = SECONDS_BETWEEN_LAST_TRIES
+
+
+class _Samples:
+    """Of the machine's load, while a training runs; without them if it cannot be asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._sampler: SystemSampler | None = None
+        self._is_wanted = True
+
+    def take(self) -> None:
+        """Write a sample if one is due."""
+        if not self._is_wanted:
+            return
+        try:
+            if self._sampler is None:
+                start = next((event for event, _ in read_lines(self._folder / EVENTS)), None)
+                self._is_wanted = start is None or start["node"] is not None
+                if start is None or not self._is_wanted:
+                    return
+                self._sampler = SystemSampler(self._folder, start["node"])
+            self._sampler.sample_if_due()
+        except Exception as error:  # a driver or a disk may fail in any way, and training goes on
+            log.warning("no more system metrics: %s", error)
+            self._is_wanted = False
+
+
+def send_waiting(root: Path, store: Store, but: Path | None = None) -> list[Outcome]:
+    """Send all spools that nobody writes to or sends, oldest first; end the runs of processes that are gone."""
+    outcomes = []
+    for folder in sorted((one for one in root.iterdir() if (one / EVENTS).exists() and one != but), key=_age):
+        try:
+            with FileLock(folder / SENDER_LOCK, blocking=False):
+                if not _end_if_dead(folder):
+                    continue
+                error = "" if is_complete(folder, store) else _try(Delivery(folder, store), root, store)
+                outcomes.append(Outcome(folder, error))
+                if not error:
+                    _remove_if_done(folder, store)
+        except (Timeout, FileNotFoundError):  # another process sends it, or has just sent it
+            continue
+    return outcomes
+
+
+def _try(delivery: Delivery, root: Path, store: Store) -> str:
+    """Send; what went wrong, in one line."""
+    try:
+        with _database_lock(root, store):
+            delivery.send()
+    except Exception as error:  # whatever a server, a driver or a disk can raise
+        message = describe(error, store)
+        delivery.note(message)
+        return message
+    if delivery.sent.error:
+        delivery.note()
+    return ""
+
+
+def describe(error: Exception, store: Store) -> str:
+    """One line without what a URI may hold of secrets."""
+    reason = without_credentials(f"{type(error).__name__}: {error}", store.uri)
+    message = " ".join(f"MLflow at {without_credentials(store.uri)}: {reason}".split())
+    return textwrap.shorten(message, 300, placeholder=" ...")
+
+
+def _database_lock(root: Path, store: Store) -> AbstractContextManager[object]:
+    """SQLite has one writer at a time: several senders take turns, and none waits in the database until it gives up."""
+    if not store.uri.startswith("sqlite"):
+        return nullcontext()
+    return FileLock(root / "database.lock", timeout=SECONDS_FOR_DATABASE)
+
+
+def _end_if_dead(folder: Path) -> bool:
+    """End the run as KILLED if its training says nothing of an end; False if it is alive."""
+    last_written = int((folder / EVENTS).stat().st_mtime * 1000) if (folder / EVENTS).exists() else 0
+    try:
+        spool = Spool(folder)
+    except LockedError:
+        return False
+    if status_of(folder) == "RUNNING":
+        spool.append("tags", values={"ended": GONE})
+        spool.append("end", status="KILLED", time_ms=last_written)
+    spool.close()
+    return True
+
+
+def _remove_if_done(folder: Path, store: Store) -> None:
+    """A training that did not finish may be resumed; then its spool knows what was sent."""
+    if not is_complete(folder, store):
+        return
+    if status_of(folder) in ("", "FINISHED") or time.time() - _age(folder) > SECONDS_KEPT:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _age(folder: Path) -> float:
+    """When it was written last, in seconds since the epoch; 0 if it is gone."""
+    try:
+        return (folder / EVENTS).stat().st_mtime
+    except OSError:
+        return 0.0

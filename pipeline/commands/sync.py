@@ -1,0 +1,26 @@
+"""`charlstm sync`: send to MLflow what still waits, and end the runs whose processes are gone."""
+
+from pipeline.common.exit_codes import EXIT_BAD_INPUT
+
+
+def sync() -> int:
+    """Send to MLflow what a server has missed.
+
+    Trainings that are under way send by themselves. A run whose process is gone without a word is ended as KILLED.
+    """
+    from rich.console import Console
+
+    from charlstm.tracking.sender import send_waiting
+    from pipeline.common.tracking_store import spool_root, store
+
+    console = Console(highlight=False, soft_wrap=True)
+    root = spool_root()
+    outcomes = send_waiting(root, store()) if root.is_dir() else []
+    failed = [one for one in outcomes if one.error]
+    if not outcomes:
+        console.print("nothing waits: MLflow has all that was tracked here")
+    else:
+        console.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs sent")
+    for reason in sorted({one.error for one in failed}):
+        console.print(f"still waiting: {reason}", markup=False)
+    return EXIT_BAD_INPUT if failed else 0

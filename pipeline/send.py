@@ -1,0 +1,32 @@
+"""Not a stage: the process that feeds MLflow from one spool while a stage works. See `pipeline.common.sending`."""
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from charlstm.tracking.sender import follow
+from pipeline.common.exit_codes import EXIT_BAD_INPUT
+from pipeline.common.stage import guarded
+from pipeline.common.tracking_store import store
+
+LOW_PRIORITY = 10  # training comes first; at 19, a busy machine would leave it nothing
+
+
+def main(argv: Sequence[str]) -> int:
+    """Send the spool `argv[0]` until standard input ends: the stage closes it, and the system if the stage dies."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the end of the stage is the end of this process
+        signal.signal(number, signal.SIG_IGN)
+    os.nice(LOW_PRIORITY)
+    return guarded(lambda: 0 if follow(Path(argv[0]), store(), _has_ended) else EXIT_BAD_INPUT)
+
+
+def _has_ended(seconds: float) -> bool:
+    is_ready, _, _ = select.select([sys.stdin], [], [], seconds)
+    return bool(is_ready)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,236 @@
+"""What the sender makes of dead writers, repeated events, damaged spools and servers that do the wrong thing."""
+
+import contextlib
+import logging
+import shutil
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from outboxes import outbox
+
+from charlstm.errors import LockedError
+from charlstm.tracking.client import Store, open_store
+from charlstm.tracking.delivery import Delivery, is_complete, read_sent
+from charlstm.tracking.measurements import Measurement
+from charlstm.tracking.runs import Run
+from charlstm.tracking.sender import follow, send_waiting
+from charlstm.tracking.spool import EVENTS, SENT, Spool, read_lines, status_of
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    root = tmp_path_factory.mktemp("store")
+    return Store(f"sqlite:///{root}/mlflow.db", "tests", (root / "artifacts").as_uri())
+
+
+def run_of(store: Store, training: str) -> Any:  # noqa: ANN401  # MLflow's entities have no annotations
+    client, experiment_id = open_store(store)
+    (run,) = client.search_runs([experiment_id], f"tags.training_id = '{training}'")
+    return run
+
+
+def points_of(store: Store, training: str, metric: str = "loss") -> list[int]:
+    client, _ = open_store(store)
+    return sorted(one.step for one in client.get_metric_history(run_of(store, training).info.run_id, metric))
+
+
+def write(folder: Path, training: str, num_points: int, *, first: int = 0) -> Spool:
+    """A training that writes so many points and says nothing of an end."""
+    spool = Spool(folder)
+    spool.start("training_id", training, {}, is_open=True)
+    for step in range(first, first + num_points):
+        spool.append("metrics", points=[["loss", 1 / (step + 1), step, 1_700_000_000_000 + step]])
+    return spool
+
+
+def test_a_replay_adds_nothing(store: Store, tmp_path: Path) -> None:
+    spool = write(tmp_path / "replay", "replay", 20)
+    spool.append("end", status="FINISHED")
+    spool.close()
+    for _ in range(3):
+        Delivery(spool.folder, store).send()
+        (spool.folder / SENT).unlink()  # a sender that died before it could note anything
+    assert points_of(store, "replay") == list(range(20))
+    assert run_of(store, "replay").info.status == "FINISHED"
+
+
+def test_a_sender_goes_on_where_another_died(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("charlstm.tracking.delivery.MAX_EVENTS_PER_CALL", 3)
+    spool = write(tmp_path / "died", "died", 20)
+    spool.close()
+    whole = Delivery.note
+    num_notes = 0
+
+    def dying(self: Delivery, error: str = "") -> None:
+        nonlocal num_notes
+        num_notes += 1
+        if num_notes % 2 == 0:
+            raise KeyboardInterrupt
+        whole(self, error)
+
+    monkeypatch.setattr(Delivery, "note", dying)
+    num_deaths = 0
+    for _ in range(40):
+        try:
+            Delivery(spool.folder, store).send()
+            break
+        except KeyboardInterrupt:
+            num_deaths += 1
+    assert num_deaths > 3
+    assert points_of(store, "died") == list(range(20))
+
+
+def test_a_writer_that_dies_leaves_a_run_that_is_killed(store: Store, tmp_path: Path) -> None:
+    write(tmp_path / "dead", "dead", 3).close()  # as the system closes the files of a killed process
+    (outcome,) = send_waiting(tmp_path, store)
+    assert outcome.error == ""
+    run = run_of(store, "dead")
+    assert run.info.status == "KILLED" and "gone without a word" in run.data.tags["ended"]
+    assert (tmp_path / "dead").exists()  # it may be resumed
+
+    spool = write(tmp_path / "dead", "dead", 2, first=3)
+    assert follow(spool.folder, store, lambda seconds: len(points_of(store, "dead")) == 5 and close(spool))
+    assert run_of(store, "dead").info.status == "KILLED"
+
+
+def close(spool: Spool) -> bool:
+    spool.close()
+    return True
+
+
+def test_a_living_writer_is_left_alone(store: Store, tmp_path: Path) -> None:
+    spool = write(tmp_path / "alive", "alive", 3)
+    assert send_waiting(tmp_path, store) == []
+    with pytest.raises(LockedError, match="another process is writing to this spool"):
+        Spool(tmp_path / "alive")
+    spool.close()
+
+
+def test_a_line_that_was_cut_off_is_written_anew(store: Store, tmp_path: Path) -> None:
+    write(tmp_path / "cut", "cut", 3).close()
+    events = tmp_path / "cut" / EVENTS
+    events.write_bytes(events.read_bytes()[:-10] + b"\n\x00\x00\x00 no event\n" + b'{"kind":"metr')
+    assert [line.event["kind"] for line in read_lines(events)] == ["start", "metrics", "metrics", *2 * ["damaged"]]
+    spool = write(tmp_path / "cut", "cut", 1, first=2)
+    spool.append("end", status="FINISHED")
+    spool.close()
+    assert status_of(tmp_path / "cut") == "FINISHED"
+    assert send_waiting(tmp_path, store)[0].error == ""
+    assert points_of(store, "cut") == [0, 1, 2]
+
+
+def test_a_full_disk_ends_the_tracking_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spool = write(tmp_path / "full", "full", 3)
+    shutil.rmtree(spool.folder / "files")
+    (spool.folder / "files").write_text("no folder")
+    run = Run(spool, outbox(tmp_path, Store("sqlite:////nowhere/x.db", "tests", None)).start_sender)
+    for _ in range(3):
+        run.log_text("a/text.txt", "some text")
+        run.log_metrics([Measurement("loss", 1.0)])
+    assert caplog.text.count("tracking ends here") == 1
+    spool.close()
+
+
+def test_async_logging_loses_nothing(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
+    spool = write(tmp_path / "async", "async", 50)
+    spool.close()
+    Delivery(spool.folder, store).send()
+    assert points_of(store, "async") == list(range(50))
+
+
+class Wrong(BaseHTTPRequestHandler):
+    """A server that is none of MLflow's."""
+
+    mode = "html"
+
+    def do_GET(self) -> None:
+        if self.mode == "hang":
+            time.sleep(5)
+        body = b"<html>welcome to the hotel network</html>"
+        self.send_response(500 if self.mode == "500" else 200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with contextlib.suppress(BrokenPipeError):  # a client that waits no longer
+            self.wfile.write(body)
+
+    do_POST = do_PUT = do_PATCH = do_GET
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def wrong() -> Iterator[Callable[[str], str]]:
+    """Starts such a server; its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Wrong)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def start(mode: str) -> str:
+        Wrong.mode = mode
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+    yield start
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("mode", ["html", "500", "hang", "nobody"])
+def test_a_wrong_server_costs_one_warning_and_the_rest_comes_later(
+    mode: str,
+    wrong: Callable[[str], str],
+    store: Store,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setattr("charlstm.tracking.sender.SECONDS_BETWEEN_LAST_TRIES", 0.0)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}" if mode == "nobody" else wrong(mode)
+        server = Store(address, "tests", None)
+        spool = write(tmp_path / mode, f"wrong-{mode}", 5)
+        spool.append("end", status="FINISHED")
+        spool.close()
+        with caplog.at_level(logging.WARNING):
+            assert not follow(spool.folder, server, lambda seconds: True)
+    assert caplog.text.count("nothing is lost: what is missing is sent later") == 1
+    sent = read_sent(spool.folder)
+    assert sent is not None and address in sent.error and not is_complete(spool.folder, server)
+    assert [one.error for one in send_waiting(tmp_path, store)] == [""]  # another store, or the same when it is back
+    assert points_of(store, f"wrong-{mode}") == list(range(5))
+    assert not spool.folder.exists()
+
+
+def test_a_checkout_that_moved_writes_to_its_own_artifacts(tmp_path: Path) -> None:
+    former, copy = tmp_path / "former", tmp_path / "copy"
+    former.mkdir()
+
+    def track(root: Path, name: str) -> Run:
+        store = Store(f"sqlite:///{root}/mlflow.db", "tests", (root / "mlartifacts").as_uri())
+        spool = Spool(root / "spools" / name)
+        spool.start("training_id", name, {}, is_open=True)
+        run = Run(spool, outbox(root / "spools", store).start_sender)
+        run.log_text("texts/one.txt", name)
+        run.close("FINISHED")
+        return run
+
+    track(former, "first")
+    shutil.copytree(former, copy)
+    track(copy, "second")
+    assert len(list(former.rglob("one.txt"))) == 1
+    assert sorted(file.read_text() for file in copy.rglob("one.txt")) == ["first", "second"]
+    with closing(sqlite3.connect(copy / "mlflow.db")) as database:
+        places = [row[0] for row in database.execute("select artifact_uri from runs")]
+    assert len(places) == 2 and all(place.startswith((copy / "mlartifacts").as_uri()) for place in places)

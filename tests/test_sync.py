@@ -1,0 +1,34 @@
+"""`charlstm sync` after a training whose server was not there."""
+
+import shutil
+import sqlite3
+from contextlib import chdir, closing
+from pathlib import Path
+
+import pytest
+from stages import run_stages
+
+from pipeline.commands.sync import sync
+
+
+def test_what_a_server_has_missed_is_sent_later(
+    encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(encoded, project)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    run_stages(project, "train")
+    assert capfd.readouterr().err.count("nothing is lost: what is missing is sent later") == 1
+    with chdir(project):
+        assert sync() == 2
+        assert capfd.readouterr().out.startswith("0 of 1 runs sent\nstill waiting: MLflow at http://127.0.0.1:9: ")
+        monkeypatch.delenv("MLFLOW_TRACKING_URI")
+        assert sync() == 0
+        assert capfd.readouterr().out == "1 of 1 runs sent\n"
+        assert sync() == 0
+        assert capfd.readouterr().out.startswith("nothing waits")
+    with closing(sqlite3.connect(project / "mlflow.db")) as store:
+        assert store.execute("select status from runs").fetchall() == [("FINISHED",)]
+        (num_points,) = store.execute("select count(*) from metrics where key = 'train/nats_per_char'").fetchone()
+    assert num_points == len((project / "artifacts/train/steps.csv").read_text().splitlines()) - 1
