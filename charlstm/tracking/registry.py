@@ -5,7 +5,7 @@ A loss is lower only under the same protocol on the same bytes of validation tex
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from charlstm.storage.urls import without_credentials
@@ -63,38 +63,44 @@ def find_version(client: "MlflowClient", model_sha256: str) -> "ModelVersion | N
 
 
 def promote(client: "MlflowClient", version: str) -> None:
-    """Give the alias to the best version that is comparable with the champion.
+    """Give the alias to `version` if it is better than the champion, or if there is none.
 
-    Without a champion, `version` is the first. Looks again after each move: where two processes move the alias at
-    once, the later one finds the better version in the list, since a version is there before its process promotes.
+    Then looks again, as long as a version that is better by the same protocol has it not: where two processes move
+    the alias at once, the later one finds the version of the other, which was there before it was promoted.
     """
+    holder, candidates = _candidates(client)
+    champion, challenger = candidates.get(holder), candidates.get(version)
+    if challenger is None or (champion is not None and not is_better(challenger.tags, champion.tags)):
+        return
+    protocol = common_protocol(challenger.tags, (champion or challenger).tags)
     for _ in range(NUM_CHECKS):
-        holder = str(client.get_registered_model(NAME).aliases.get(CHAMPION))
-        found = client.search_model_versions(f"name = '{NAME}'")
-        candidates = {str(one.version): one for one in sorted(found, key=_number) if one.tags.get(CHAMPION) != "no"}
-        first = candidates.get(holder) or candidates.get(version)
-        if first is None or (best := str(best_of(first, candidates.values()).version)) == holder:
-            break
-        client.set_registered_model_alias(NAME, CHAMPION, best)
-
-
-def best_of(champion: "ModelVersion", versions: Iterable["ModelVersion"]) -> "ModelVersion":
-    """The best of `versions`, from `champion` on; each step goes to a lower loss."""
-    best = champion
-    for one in versions:
-        if is_better(one.tags, best.tags):
-            best = one
-    return best
+        text = challenger.tags.get(VALIDATION_TAG)
+        rivals = [one for one in candidates.values() if one.tags.get(VALIDATION_TAG) == text]
+        best = min(rivals, key=lambda one: _losses(one.tags).get(protocol, math.inf), default=None)
+        if best is None or str(best.version) == holder:
+            return
+        client.set_registered_model_alias(NAME, CHAMPION, str(best.version))
+        holder, candidates = _candidates(client)
 
 
 def is_better(challenger: Mapping[str, str], champion: Mapping[str, str]) -> bool:
     """By the tags of two versions: is the challenger's loss lower, by the same protocol on the same text?"""
-    if challenger.get(VALIDATION_TAG) != champion.get(VALIDATION_TAG):
-        return False
-    ours, theirs = _losses(challenger), _losses(champion)
-    common = [*(one for one in PROTOCOLS if one in ours), *sorted(ours)]
-    protocol = next((one for one in common if one in theirs), None)
-    return protocol is not None and ours[protocol] < theirs[protocol]
+    protocol = common_protocol(challenger, champion)
+    is_same_text = challenger.get(VALIDATION_TAG) == champion.get(VALIDATION_TAG)
+    return is_same_text and protocol != "" and _losses(challenger)[protocol] < _losses(champion)[protocol]
+
+
+def common_protocol(one: Mapping[str, str], other: Mapping[str, str]) -> str:
+    """The protocol that compares two versions, by their tags; empty if there is none."""
+    common = _losses(one).keys() & _losses(other).keys()
+    return next((protocol for protocol in [*PROTOCOLS, *sorted(common)] if protocol in common), "")
+
+
+def _candidates(client: "MlflowClient") -> tuple[str, dict[str, "ModelVersion"]]:
+    """The number of the version that has the alias, if any, and all that may have it, by number, oldest first."""
+    holder = client.get_registered_model(NAME).aliases.get(CHAMPION, "")
+    found = sorted(client.search_model_versions(f"name = '{NAME}'"), key=_number)
+    return str(holder), {str(one.version): one for one in found if one.tags.get(CHAMPION) != "no"}
 
 
 def _losses(tags: Mapping[str, str]) -> dict[str, float]:

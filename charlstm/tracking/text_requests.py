@@ -4,7 +4,6 @@ Each mistake is one line that says in which row it is, what was expected and wha
 """
 
 import math
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import NamedTuple
@@ -95,4 +94,5 @@ def _number(where: str, value: object, rule: Rule) -> int | float:
 
 
 def _short(value: object) -> str:
-    return textwrap.shorten(repr(value), 60, placeholder=" ...") if len(repr(value)) > 60 else repr(value)
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:60]} ..."
