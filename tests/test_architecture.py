@@ -32,8 +32,12 @@ VIEWS = {
     "charlstm.storage.urls",
     "charlstm.storage.yaml_files",
     "charlstm.tracking.client",
+    "charlstm.tracking.logged_model",
     "charlstm.tracking.measurements",
+    "charlstm.tracking.registry",
     "charlstm.tracking.runs",
+    "charlstm.tracking.served_model",
+    "charlstm.tracking.text_requests",
     "charlstm.tracking.tracker",
     "pipeline.common.console",
     "pipeline.common.dvc_record",
@@ -51,7 +55,7 @@ VIEWS = {
 }
 ONLY_IN = {
     "accelerate": {"charlstm.training.processes"},
-    "mlflow": {"charlstm.tracking.client"},
+    "mlflow": {f"charlstm.tracking.{name}" for name in ("client", "logged_model", "registry", "served_model")},
     "dvc": set[str](),
     "matplotlib": {"charlstm.tracking.plots"},
 }
