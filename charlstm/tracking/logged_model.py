@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
 NAME = "charlstm"  # of logged models and of the registered one
-MODEL_TAG, RUN_TAG = "model_sha256", "run_id"
+MODEL_TAG = "model_sha256"
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")  # what loading and predicting import
 MAX_DIGEST_LENGTH = 36  # MLflow's limit
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -63,8 +63,7 @@ def log_model(
 
     model = find_model(client, experiment_id, run_id, model_sha256)
     if model is None:
-        shown = {name: without_credentials(value) for name, value in tags.items()}
-        shown |= {MODEL_TAG: model_sha256, RUN_TAG: run_id}
+        shown = {name: without_credentials(value) for name, value in tags.items()} | {MODEL_TAG: model_sha256}
         model = client.create_logged_model(experiment_id, NAME, run_id, shown, model_type="character LSTM")
     model_id = str(model.model_id)
     if not _is_ready(model):
@@ -80,7 +79,7 @@ def log_model(
 
 def find_model(client: "MlflowClient", experiment_id: str, run_id: str, model_sha256: str) -> "LoggedModel | None":
     """The logged model of the run with these weights, rather a finished one; None if there is none."""
-    query = f"tags.{MODEL_TAG} = '{model_sha256}' AND tags.{RUN_TAG} = '{run_id}'"
+    query = f"tags.{MODEL_TAG} = '{model_sha256}' AND source_run_id = '{run_id}'"
     return min(client.search_logged_models([experiment_id], query), key=lambda one: not _is_ready(one), default=None)
 
 
