@@ -10,6 +10,7 @@
     ├── ModelFolderError    a model folder that is missing, damaged or does not fit
     ├── HistoryError        a loss history that is missing or damaged
     ├── LockedError         work that another process is doing already
+    ├── TextRequestError    a request for text that cannot be answered
     └── TrainingError       settings that cannot train, or a loss that is not finite
     Interrupted             no mistake: training stopped early and can resume
 
@@ -56,6 +57,10 @@ class HistoryError(CharlstmError):
 
 class LockedError(CharlstmError):
     """Another living process does the same work."""
+
+
+class TextRequestError(CharlstmError):
+    """A row asks for a text that cannot be written: a key, a value or a character is wrong."""
 
 
 class TrainingError(CharlstmError):

@@ -38,6 +38,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory, encoded: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def blank_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database without runs, to be copied: making one takes seconds."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("blank") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
 def params() -> Callable[[Path, Override], Params]:
     """Loads tiny parameters with overrides."""

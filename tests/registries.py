@@ -1,0 +1,61 @@
+"""Models in a real MLflow store, and a client that dies."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from charlstm.tracking import logged_model, registry
+
+LOSSES = {"windowed_20": 3.5, "stateful": 3.6}
+METRICS = ("windowed_20/nats_per_char", "stateful/nats_per_char")
+
+
+def new_run(client: Any, experiment_id: str) -> str:  # noqa: ANN401  # MLflow's client has no annotations
+    """A run with two losses."""
+    from mlflow.entities import Metric
+
+    run_id = str(client.create_run(experiment_id).info.run_id)
+    values = [Metric(f"{protocol}/nats_per_char", loss, 1_700_000_000_000, 0) for protocol, loss in LOSSES.items()]
+    client.log_batch(run_id, metrics=values, synchronous=True)
+    return run_id
+
+
+def sha256_of(folder: Path) -> str:
+    """The model's name."""
+    return str(json.loads((folder / "config.json").read_text())["sha256"]["model.safetensors"])
+
+
+def whole_chain(client: Any, experiment_id: str, run_id: str, folder: Path, sha256: str) -> tuple[str, str]:  # noqa: ANN401
+    """All that is sent of a finished model; the ids of the logged model and of the version."""
+    corpus = logged_model.log_corpus(client, run_id, source="https://me:hunter2@host/text.txt", sha256="ab" * 32)
+    model_id = logged_model.log_model(client, experiment_id, run_id, folder, sha256, {"corpus_sha256": "ab" * 32})
+    logged_model.link_metrics(client, run_id, model_id, [*METRICS, "unknown"], corpus)
+    tags = {"corpus": "https://me:hunter2@host/text.txt"}
+    version = registry.register(
+        client, model_id, run_id=run_id, model_sha256=sha256, losses=LOSSES, validation_sha256="cd" * 32, tags=tags
+    )
+    return model_id, version
+
+
+class Died(Exception):
+    """What a client of `Dying` raises."""
+
+
+class Dying:
+    """A real client that raises after its call number `last`: done in the store, and the process never knew."""
+
+    def __init__(self, client: Any, last: int) -> None:  # noqa: ANN401
+        self._client, self._left = client, last
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+            if self._left == 0:
+                raise Died
+            self._left -= 1
+            result = getattr(self._client, name)(*arguments, **named)
+            if self._left == 0:
+                raise Died
+            return result
+
+        return call

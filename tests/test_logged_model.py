@@ -1,0 +1,140 @@
+"""A trained model in real MLflow stores: linked to its run, losses and corpus, once however often it is sent."""
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from imports import closure, file_of
+from registries import LOSSES, METRICS, Died, Dying, new_run, sha256_of, whole_chain
+
+from benchmarks.projects import ROOT
+from charlstm.tracking.logged_model import CODE, log_corpus, requirements
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory, blank_store: Path) -> Any:  # noqa: ANN401  # it has no annotations
+    from mlflow import MlflowClient
+
+    return MlflowClient(f"sqlite:///{shutil.copy(blank_store, tmp_path_factory.mktemp('store'))}")
+
+
+@pytest.fixture
+def experiment_id(client: Any, tmp_path: Path) -> str:  # noqa: ANN401
+    return str(client.create_experiment(tmp_path.name, (tmp_path / "artifacts").as_uri()))
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")  # it must not change anything
+
+
+def assert_all_is_there_once(client: Any, experiment_id: str, run_id: str, sha256: str) -> None:  # noqa: ANN401
+    (model,) = client.search_logged_models([experiment_id])
+    (one,) = client.search_model_versions(f"name = 'charlstm' AND tags.model_sha256 = '{sha256}'")
+    run = client.get_run(run_id)
+    (corpus,) = run.inputs.dataset_inputs
+    assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+    assert (model.status, model.source_run_id, model.name) == ("READY", run_id, "charlstm")
+    assert model.tags["model_sha256"] == sha256
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "charlstm", "version": one.version}]
+    linked = sorted((metric.key, metric.value, metric.dataset_name) for metric in model.metrics)
+    assert linked == sorted((f"{name}/nats_per_char", loss, "corpus") for name, loss in LOSSES.items())
+    assert [len(client.get_metric_history(run_id, name)) for name in METRICS] == [1, 1]
+    assert (one.run_id, one.source) == (run_id, model.artifact_location)
+    assert (one.tags["validation_sha256"], one.tags["stateful/nats_per_char"]) == ("cd" * 32, "3.6")
+    assert "| windowed_20 | 3.5000 |" in one.description
+    assert one.tags["corpus"] == "https://host/text.txt"
+    assert (corpus.dataset.digest, json.loads(corpus.dataset.source)) == (
+        ("ab" * 32)[:36],
+        {"url": "https://host/text.txt"},
+    )
+    assert {tag.key: tag.value for tag in corpus.tags} == {"mlflow.data.context": "training", "sha256": "ab" * 32}
+
+
+def test_a_chain_that_died_after_any_of_its_calls_is_finished_by_the_next(
+    client: Any,  # noqa: ANN401
+    tmp_path: Path,
+    trained: Path,
+) -> None:
+    deaths = 0
+    while True:
+        store = str(client.create_experiment(f"dying-{deaths}", (tmp_path / f"{deaths}").as_uri()))
+        run_id, folder, sha256 = new_run(client, store), trained / "artifacts/model", f"{deaths:064x}"
+        try:
+            whole_chain(Dying(client, deaths + 1), store, run_id, folder, sha256)
+            break
+        except Died:
+            deaths += 1
+        for _ in range(2):
+            whole_chain(client, store, run_id, folder, sha256)
+        assert_all_is_there_once(client, store, run_id, sha256)
+    assert deaths > 10
+
+
+def test_what_is_stored_is_code_weights_and_exact_versions(
+    client: Any,  # noqa: ANN401
+    experiment_id: str,
+    trained: Path,
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "a folder #1 with 100 %"
+    folder.symlink_to(trained / "artifacts/model")
+    model_id, _ = whole_chain(client, experiment_id, new_run(client, experiment_id), folder, sha256_of(folder))
+    root = Path(client.get_logged_model(model_id).artifact_location.removeprefix("file://"))
+    files = {str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()}
+    assert {"MLmodel", "served_model.py", "requirements.txt", "artifacts/model/model.safetensors"} <= files
+    assert not [name for name in files if name.endswith((".pkl", ".pyc", ".pickle"))]
+    for name in ("model.safetensors", "config.json", "vocab.json"):
+        assert (root / "artifacts/model" / name).read_bytes() == (folder / name).read_bytes()
+    found = (root / "requirements.txt").read_text().split()
+    assert found == requirements()
+    assert f"torch=={version('torch').partition('+')[0]}" in found
+    assert all("==" in line and "+" not in line for line in found)
+
+
+def test_the_code_that_is_stored_is_what_prediction_imports() -> None:
+    needed = {str(file_of(module)) for module in closure("charlstm.tracking.served_model")}
+    stored = [f"charlstm/{name}" for name in (*CODE, "tracking/served_model.py")]
+    assert len(needed) > 15
+    assert [file for file in needed if not any(file == name or file.startswith(f"{name}/") for name in stored)] == []
+
+
+def test_a_process_that_sends_does_not_import_torch(trained: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom charlstm.tracking import logged_model, registry\n"
+        "logged_model.save_pyfunc(Path(sys.argv[1]), Path(sys.argv[2]), 'm-1', 'r-1')\n"
+        "assert 'torch' not in sys.modules"
+    )
+    command = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "model"), str(trained / "artifacts/model")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "model/MLmodel").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("https://me:hunter2@host/t.txt?token=hunter2", ("http", {"url": "https://host/t.txt?token=***"})),
+        ("../texts/mine.txt", ("local", {"uri": "../texts/mine.txt"})),
+    ],
+)
+def test_mlflow_reads_the_source_of_a_corpus_back(
+    client: Any,  # noqa: ANN401
+    experiment_id: str,
+    source: str,
+    shown: tuple[str, dict[str, str]],
+) -> None:
+    from mlflow.data import get_source
+
+    run_id = new_run(client, experiment_id)
+    for _ in range(2):
+        log_corpus(client, run_id, source=source, sha256="12" * 32)
+    (found,) = client.get_run(run_id).inputs.dataset_inputs
+    assert (found.dataset.source_type, json.loads(found.dataset.source)) == shown
+    assert get_source(found).to_dict() == shown[1]

@@ -1,0 +1,78 @@
+"""Rows that ask for texts: what is read, and the text of each error."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from charlstm.errors import TextRequestError
+from charlstm.text.vocabulary import Vocab
+from charlstm.tracking.text_requests import MAX_ROWS, TextRequest, parse_requests
+
+VOCAB = Vocab.of("abc\n")
+KNOWN = "known are prompt, num_chars, temperature, top_k, top_p, seed"
+
+
+def test_a_row_gets_the_defaults_of_what_it_does_not_say() -> None:
+    rows: list[dict[str, object]] = [
+        {"prompt": "ab"},
+        {"prompt": "\n", "num_chars": None, "top_k": None, "seed": None, "temperature": None},
+    ]
+    assert parse_requests(rows, VOCAB) == [TextRequest("ab"), TextRequest("\n")]
+
+
+def test_every_key_is_read_and_whole_floats_are_counts() -> None:
+    row = {"prompt": "a", "num_chars": 40.0, "temperature": 0, "top_k": np.int64(3), "top_p": 0.9, "seed": 2**63 - 1}
+    (request,) = parse_requests([row], VOCAB)
+    assert request == TextRequest("a", 40, 0.0, 3, 0.9, 2**63 - 1)
+    assert [type(value) for value in request] == [str, int, float, int, float, int]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": "a", "temprature": 1}, f"unknown key 'temprature'; {KNOWN}"),
+        ({"prompt": "a", "x" * 999: 1}, "unknown key 'xxx"),
+        ({"num_chars": 4}, 'no prompt; expected e.g. {"prompt": "ROMEO:", "num_chars": 40}'),
+        ({"prompt": None}, "no prompt"),
+        ({"prompt": ""}, "prompt: expected at least one character, e.g. a newline"),
+        ({"prompt": 5}, "prompt: expected a text, got 5"),
+        ({"prompt": ["a"]}, "prompt: expected a text, got ['a']"),
+        ({"prompt": float("nan")}, "prompt: expected a text, got nan"),
+        ({"prompt": "aЖ\ud800"}, "prompt: the model never saw the characters 'Ж' (U+0416, 1 times), '\\ud800' (U+D800"),
+        ({"prompt": "a", "num_chars": 0}, "num_chars: expected a whole number from 1 to 100,000, got 0"),
+        ({"prompt": "a", "num_chars": 100_001}, "num_chars: expected a whole number from 1 to 100,000, got 100001"),
+        ({"prompt": "a", "num_chars": 1.5}, "num_chars: expected a whole number from 1 to 100,000, got 1.5"),
+        ({"prompt": "a", "num_chars": True}, "num_chars: expected a whole number from 1 to 100,000, got True"),
+        ({"prompt": "a", "num_chars": "4"}, "num_chars: expected a whole number from 1 to 100,000, got '4'"),
+        ({"prompt": "a", "num_chars": float("nan")}, "num_chars: expected a whole number from 1 to 100,000, got nan"),
+        ({"prompt": "a", "num_chars": float("inf")}, "num_chars: expected a whole number from 1 to 100,000, got inf"),
+        ({"prompt": "a", "temperature": -1}, "temperature: expected a number of at least 0, got -1"),
+        ({"prompt": "a", "temperature": float("inf")}, "temperature: expected a number of at least 0, got inf"),
+        ({"prompt": "a", "temperature": [1]}, "temperature: expected a number of at least 0, got [1]"),
+        ({"prompt": "a", "temperature": "x" * 999}, "temperature: expected a number of at least 0, got "),
+        ({"prompt": "a", "top_k": 0}, "top_k: expected a whole number of at least 1, got 0"),
+        ({"prompt": "a", "top_k": 2**63}, "top_k: expected a whole number of at least 1, got 9223372036854775808"),
+        ({"prompt": "a", "top_p": 0}, "top_p: expected a number above 0 and at most 1, got 0"),
+        ({"prompt": "a", "top_p": 1.1}, "top_p: expected a number above 0 and at most 1, got 1.1"),
+        ({"prompt": "a", "top_p": np.bool_(True)}, "top_p: expected a number above 0 and at most 1, got np.True_"),
+        ({"prompt": "a", "seed": -1}, "seed: expected a whole number of at least 0, below 2**63, got -1"),
+        (
+            {"prompt": "a" * 100_000},
+            "expected at most 100,000 characters in all rows together, prompts included, got 10",
+        ),
+    ],
+)
+def test_a_mistake_is_one_short_line(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(TextRequestError) as caught:
+        parse_requests([{"prompt": "b"}, row], VOCAB)
+    line = str(caught.value)
+    assert line.removeprefix("row 2: ").startswith(message)
+    assert len(line.splitlines()) == 1
+    assert len(line) < 200
+
+
+@pytest.mark.parametrize("num_rows", [0, MAX_ROWS + 1])
+def test_the_number_of_rows_is_bounded(num_rows: int) -> None:
+    with pytest.raises(TextRequestError, match=f"expected 1 to {MAX_ROWS} rows, got {num_rows}"):
+        parse_requests([{"prompt": "a"}] * num_rows, VOCAB)
