@@ -23,6 +23,7 @@ from pipeline.common.sending import SenderProcess
 
 NUM_STEPS = 300  # of each training; the first block warms up
 STEPS_PER_BLOCK = 10
+TAGS = {"corpus": "tiny Shakespeare", "corpus_sha256": "0" * 64}
 LIMITS = {"store": 1.01, "hanging server": 1.02}
 
 
@@ -85,7 +86,7 @@ def _train(spools: Path, uri: str | None) -> list[float]:
     tracker = None
     if uri is not None:
         os.environ["MLFLOW_TRACKING_URI"] = uri  # for the sender
-        tracker = TrainingTracker(Outbox(spools, SenderProcess), params.flat(), {}, "cost")
+        tracker = TrainingTracker(Outbox(spools, SenderProcess), params.flat(), TAGS, "cost")
         observers = [tracker, timer]
 
     def is_over() -> bool:

@@ -10,7 +10,7 @@ import torch
 
 from charlstm.errors import ModelFolderError, VocabularyError
 from charlstm.evaluation.protocols import stateful, windowed
-from charlstm.evaluation.published import are_comparable, beside_the_original
+from charlstm.evaluation.published import are_comparable, beside_the_original, text_sha256
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import load_model
 from charlstm.params import Params
@@ -56,15 +56,19 @@ def run(params: Params, paths: Paths) -> None:
     by_epoch = beside_the_original(tables.epochs) if is_comparable else tables.epochs
     write_csv(paths.evaluate / "epochs.csv", by_epoch)
 
-    tracked = attach(outbox(), model_sha256, provenance.training_record(params, paths, tables))
-    tracked.log_metrics(
+    record = provenance.training_record(params, paths, tables)
+    tracked = attach(outbox(), model_sha256, record)
+    measurements = [
         Measurement(f"{protocol}/{name}", value)
         for protocol, values in metrics.items()
         for name, value in values.items()
-    )
+    ]
+    tracked.log_metrics(measurements, only_changed=True)
     tracked.log_params(params.flat())
     tracked.log_file(paths.evaluate / "loss_curve.png", "evaluate")
     tracked.log_file(paths.evaluate / "epochs.csv", "evaluate")
+    by_protocol = {protocol: loss.nats_per_char for protocol, loss in losses.items()}
+    tracked.log_model(paths.model, model_sha256, by_protocol, text_sha256(ids, vocab), record.tags)
     tracked.close()
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from charlstm.tracking.sender import follow
+from charlstm.tracking.sender import SECONDS_BETWEEN_SAMPLES, follow
 from pipeline.common.exit_codes import EXIT_BAD_INPUT
 from pipeline.common.stage import guarded
 from pipeline.common.tracking_store import store
@@ -20,7 +20,13 @@ def main(argv: Sequence[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the end of the stage is the end of this process
         signal.signal(number, signal.SIG_IGN)
     os.nice(LOW_PRIORITY)
-    return guarded(lambda: 0 if follow(Path(argv[0]), store(), _has_ended) else EXIT_BAD_INPUT)
+    return guarded(lambda: _send(Path(argv[0])))
+
+
+def _send(spool: Path) -> int:
+    interval = os.environ.get("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL")
+    is_sent = follow(spool, store(), _has_ended, float(interval) if interval else SECONDS_BETWEEN_SAMPLES)
+    return 0 if is_sent else EXIT_BAD_INPUT
 
 
 def _has_ended(seconds: float) -> bool:

@@ -28,6 +28,7 @@ PARAMS: dict[str, str | int | float] = {
     "train.batch_size": 4,
     "train.context_len": 26,
 }
+CORPUS = {"corpus": "text.txt", "corpus_sha256": "c0ffee"}
 COMMIT_MS = 1_700_000_000_000
 
 
@@ -40,7 +41,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def record(loss: float = 1.9) -> TrainingRecord:
     return TrainingRecord(
         PARAMS,
-        {"corpus_sha256": "c0ffee"},
+        CORPUS,
         table([EPOCH._replace(val_nats_per_char=loss)], EpochRow._fields),
         table([STEP], StepRow._fields),
         table([TEXT], TextRow._fields),
@@ -61,7 +62,7 @@ def runs(store: Store, model: str) -> list[Any]:
 
 def test_a_training_fills_one_run_that_later_stages_find(store: Store, tmp_path: Path) -> None:
     params = {**PARAMS, "sample.seeds": "[1]"}
-    tracker = TrainingTracker(outbox(tmp_path, store), params, {"corpus_sha256": "c0ffee"}, "first")
+    tracker = TrainingTracker(outbox(tmp_path, store), params, CORPUS, "first")
     tracker.on_start(PLAN, Progress())
     tracker.on_steps(STEP, 1234.5)
     tracker.on_epoch(EPOCH, [TEXT], 2.0)
@@ -117,7 +118,7 @@ def test_a_store_that_never_saw_the_model_gets_a_run_from_the_files(store: Store
 
 
 def test_a_failed_training_is_not_tied_to_a_model(store: Store, tmp_path: Path) -> None:
-    tracker = TrainingTracker(outbox(tmp_path, store), PARAMS, {"purpose": "failing"}, "second")
+    tracker = TrainingTracker(outbox(tmp_path, store), PARAMS, CORPUS | {"purpose": "failing"}, "second")
     tracker.abandon("FAILED", "no reason")  # not even started: no run
     tracker.on_start(PLAN, Progress())
     tracker.abandon("FAILED", "the loss is not finite at step 3")
@@ -130,7 +131,7 @@ def test_a_failed_training_is_not_tied_to_a_model(store: Store, tmp_path: Path) 
 def test_one_thing_that_fails_does_not_end_the_tracking(
     store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tracker = TrainingTracker(outbox(tmp_path, store), PARAMS, {}, "third")
+    tracker = TrainingTracker(outbox(tmp_path, store), PARAMS, CORPUS, "third")
     tracker.on_start(PLAN, Progress())
     tracker.run.log_file(Path("missing.png"))
     tracker.run.log_metrics([Measurement("no name that MLflow takes: \x00", 1.0)])
@@ -156,7 +157,7 @@ def test_passwords_stay_out_of_the_log(
 
 def test_passwords_stay_out_of_parameters_and_tags(store: Store, tmp_path: Path) -> None:
     url = "https://me:hunter2@host/text.txt?X-Amz-Signature=hunter2"
-    secret = record()._replace(params={**PARAMS, "download.source": url}, tags={"corpus": url})
+    secret = record()._replace(params={**PARAMS, "download.source": url}, tags=CORPUS | {"corpus": url})
     attach(outbox(tmp_path, store), "s3cret", secret).close()
     later = attach(outbox(tmp_path, store), "s3cret", secret)
     later.set_tags({"again": url})
@@ -175,7 +176,7 @@ def test_a_dead_server_costs_a_warning_and_little_time(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     dead, started = Store("http://127.0.0.1:9", "tests", None), time.monotonic()
     with caplog.at_level(logging.WARNING):
-        tracker = TrainingTracker(outbox(tmp_path, dead), PARAMS, {}, "fourth")
+        tracker = TrainingTracker(outbox(tmp_path, dead), PARAMS, CORPUS, "fourth")
         tracker.on_start(PLAN, Progress())
         tracker.on_epoch(EPOCH, [TEXT], 1.0)
         tracker.finish("m0de1", [TEXT], 1.0)

@@ -10,6 +10,7 @@ from charlstm.text.vocabulary import Ids, Vocab
 # Tiny Shakespeare's validation part, its last 10 % of characters, as UTF-8.
 VALIDATION_NUM_CHARS = 111_540
 VALIDATION_SHA256 = "c54f3753a4e6e3c3d1759212815a7caf826e68a33021b25312984400bed40a1f"
+CHARS_AT_ONCE = 1_000_000
 
 
 class Published(NamedTuple):
@@ -36,9 +37,15 @@ PUBLISHED = (
 
 def are_comparable(val_ids: Ids, vocab: Vocab) -> bool:
     """Whether this is the text that published losses were measured on, to the byte."""
-    if len(val_ids) != VALIDATION_NUM_CHARS:
-        return False
-    return hashlib.sha256(vocab.decode(val_ids).encode()).hexdigest() == VALIDATION_SHA256
+    return len(val_ids) == VALIDATION_NUM_CHARS and text_sha256(val_ids, vocab) == VALIDATION_SHA256
+
+
+def text_sha256(ids: Ids, vocab: Vocab) -> str:
+    """The SHA-256 of the text that the ids stand for, as UTF-8."""
+    digest = hashlib.sha256()
+    for start in range(0, len(ids), CHARS_AT_ONCE):
+        digest.update(vocab.decode(ids[start : start + CHARS_AT_ONCE]).encode())
+    return digest.hexdigest()
 
 
 def beside_the_original(history: pd.DataFrame) -> pd.DataFrame:

@@ -20,6 +20,7 @@ MAX_PARAM_LENGTH = 6_000  # MLflow's limits
 MAX_TAG_LENGTH = 8_000
 MAX_METRICS_PER_CALL = 1_000
 MAX_PARAMS_PER_CALL = 100
+SWEEP_TAG = "sweep_of"  # of the parent; the value is a commit
 TABLES_TAG = "mlflow.loggedArtifacts"  # the UI lays tables of this list side by side
 
 Point = tuple[str, float, int, int]  # name, value, step, milliseconds since the epoch
@@ -78,10 +79,28 @@ def create_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, st
     return str(client.create_run(experiment_id, start_time=start_ms, tags=_shown(tags)).info.run_id)
 
 
-def log_points(client: "MlflowClient", run_id: str, points: Sequence[Point]) -> None:
-    """Record values of metrics. The same point again is no second one: MLflow's key is all four parts."""
+def find_or_create_sweep(client: "MlflowClient", experiment_id: str, baseline: str, start_ms: int) -> str:
+    """The id of the run above all experiments of DVC that began from the commit `baseline` outside of the workspace."""
+    wanted, oldest_first = f"tags.{SWEEP_TAG} = '{baseline}'", ["start_time ASC", "attributes.run_id ASC"]
+    if not client.search_runs([experiment_id], wanted, max_results=1):
+        tags = {SWEEP_TAG: baseline, "mlflow.runName": f"sweep from {baseline[:8]}"}
+        tags["mlflow.note.content"] = f"DVC experiments that began from the commit {baseline}. See `charlstm sweep`."
+        made = create_run(client, experiment_id, tags, start_ms)
+        client.set_terminated(made, "FINISHED", start_ms)
+    (oldest,) = client.search_runs([experiment_id], wanted, max_results=1, order_by=oldest_first)
+    return str(oldest.info.run_id)  # if another process made one at the same moment, both take the same
+
+
+def log_points(client: "MlflowClient", run_id: str, points: Sequence[Point], *, only_changed: bool = False) -> None:
+    """Record values of metrics. The same point again is no second one: MLflow's key is all four parts.
+
+    `only_changed`: leave out what the run has as its latest value already.
+    """
     from mlflow.entities import Metric
 
+    if only_changed:
+        known = client.get_run(run_id).data.metrics
+        points = [point for point in points if known.get(point[0]) != point[1]]
     metrics = [Metric(name, value, time_ms, step) for name, value, step, time_ms in points]
     for start in range(0, len(metrics), MAX_METRICS_PER_CALL):
         client.log_batch(run_id, metrics=metrics[start : start + MAX_METRICS_PER_CALL], synchronous=True)

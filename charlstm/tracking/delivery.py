@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from charlstm.storage.files import write_text
 from charlstm.tracking import client as calls
+from charlstm.tracking import logged_model, registry
 from charlstm.tracking.client import Store
 from charlstm.tracking.spool import EVENTS, FILES, SENT, SYSTEM, Event, Line, read_lines
 
@@ -60,7 +61,7 @@ class Delivery:
     """Sends one spool to one store; only one process at a time may do that."""
 
     def __init__(self, folder: Path, store: Store) -> None:
-        self._folder, self._store = folder, store
+        self.folder, self.store = folder, store
         noted = read_sent(folder)
         self.sent = noted if noted is not None and noted.store == str(store) else Sent(str(store))
         self._client: MlflowClient | None = None
@@ -75,7 +76,7 @@ class Delivery:
         for file, offset in ((EVENTS, "events"), (SYSTEM, "system")):
             if file == SYSTEM and not self.sent.run_id:
                 return
-            for event, end in _merged(read_lines(self._folder / file, getattr(self.sent, offset))):
+            for event, end in _merged(read_lines(self.folder / file, getattr(self.sent, offset))):
                 self._send_or_skip(event)
                 setattr(self.sent, offset, end)
                 self.note()
@@ -83,12 +84,12 @@ class Delivery:
     def note(self, error: str = "") -> None:
         """Keep what was sent, and what went wrong."""
         self.sent.error = error
-        write_text(self._folder / SENT, _SENT.dump_json(self.sent).decode() + "\n")
+        write_text(self.folder / SENT, _SENT.dump_json(self.sent).decode() + "\n")
 
     def _send_or_skip(self, event: Event) -> None:
         """What the store refuses for good is skipped with a warning; what comes after may still go through."""
         if self._client is None:
-            self._client, self._experiment_id = calls.open_store(self._store)
+            self._client, self._experiment_id = calls.open_store(self.store)
         try:
             self._send(self._client, event)
         except Exception as error:
@@ -108,20 +109,27 @@ class Delivery:
             case "start":
                 self._find_or_create(client, event)
             case "metrics":
-                calls.log_points(client, run_id, event["points"])
+                calls.log_points(client, run_id, event["points"], only_changed=event.get("only_changed", False))
             case "params":
                 calls.log_params(client, run_id, event["values"])
             case "tags":
                 calls.log_tags(client, run_id, event["values"])
             case "artifacts":
                 self._send_artifacts(client, event)
+            case "corpus":
+                logged_model.log_corpus(client, run_id, source=event["source"], sha256=event["sha256"])
+            case "model":
+                self._send_model(client, event)
             case "end":
                 client.set_terminated(run_id, event["status"], event["time_ms"])
             case "damaged":
-                log.warning("a damaged line of %s is skipped", self._folder / EVENTS)
+                log.warning("a damaged line of %s is skipped", self.folder / EVENTS)
 
     def _find_or_create(self, client: "MlflowClient", event: Event) -> None:
         tag, tags = event["tag"], event["tags"]
+        if baseline := tags.get("sweep"):
+            parent = calls.find_or_create_sweep(client, self._experiment_id, baseline, event["time_ms"])
+            tags = tags | {"mlflow.parentRunId": parent}
         run_id = calls.find_run(client, self._experiment_id, tag, event["value"], is_running=event["is_found_only"])
         if run_id is None and event["is_found_only"]:
             raise LookupError(f"no running run has the tag {tag} {event['value']} yet")
@@ -134,11 +142,24 @@ class Delivery:
         self.sent.run_id = run_id
 
     def _send_artifacts(self, client: "MlflowClient", event: Event) -> None:
-        files = sorted((self._folder / FILES / event["files"]).iterdir())
+        files = sorted((self.folder / FILES / event["files"]).iterdir())
         calls.log_artifacts(client, self.sent.run_id, files, event["folder"])
         if event.get("is_table"):
             for file in files:
                 calls.mark_as_table(client, self.sent.run_id, "/".join(filter(None, [event["folder"], file.name])))
+
+    def _send_model(self, client: "MlflowClient", event: Event) -> None:
+        """Log and register the model, with its losses and what it was trained and measured on."""
+        run_id, sha256, tags = self.sent.run_id, event["model_sha256"], event["tags"]
+        corpus = logged_model.log_corpus(client, run_id, source=tags["corpus"], sha256=tags["corpus_sha256"])
+        folder = self.folder / FILES / event["files"]
+        model_id = logged_model.log_model(client, self._experiment_id, run_id, folder, sha256, tags)
+        names = [f"{protocol}{registry.LOSS_SUFFIX}" for protocol in event["losses"]]
+        logged_model.link_metrics(client, run_id, model_id, names, corpus)
+        registry.register(
+            client, model_id, run_id=run_id, model_sha256=sha256, losses=event["losses"],
+            validation_sha256=event["validation_sha256"], tags=tags,
+        )  # fmt: skip
 
 
 def _merged(lines: Iterable[Line]) -> Iterator[Line]:
@@ -154,4 +175,5 @@ def _merged(lines: Iterable[Line]) -> Iterator[Line]:
 
 def _kind_of_call(numbered: tuple[int, Line]) -> tuple[bool, bool, int]:
     number, (event, _) = numbered
-    return event["kind"] == "metrics", bool(event.get("if_new")), number // MAX_EVENTS_PER_CALL
+    is_plain = not event.get("if_new") and not event.get("only_changed")
+    return event["kind"] == "metrics" and is_plain, is_plain, number // MAX_EVENTS_PER_CALL

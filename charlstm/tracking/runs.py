@@ -71,10 +71,33 @@ class Run:
         """Set tags, replacing older values."""
         self.spool.append("tags", values=dict(tags))
 
-    def log_metrics(self, measurements: Iterable[Measurement], time_ms: int | None = None) -> None:
-        """Record metric values, of now or of `time_ms`."""
-        time_ms = now_ms() if time_ms is None else time_ms
-        self.spool.append("metrics", points=[[*one, time_ms] for one in measurements])
+    def log_metrics(self, measurements: Iterable[Measurement], *, only_changed: bool = False) -> None:
+        """Record metric values of now. `only_changed`: but for those that the run has as its latest already."""
+        time_ms = now_ms()
+        self.spool.append("metrics", points=[[*one, time_ms] for one in measurements], only_changed=only_changed)
+
+    def log_corpus(self, tags: Mapping[str, str]) -> None:
+        """Make the corpus of these tags a dataset input of the run."""
+        self.spool.append("corpus", source=tags["corpus"], sha256=tags["corpus_sha256"])
+
+    def log_model(
+        self,
+        folder: Path,
+        model_sha256: str,
+        losses: Mapping[str, float],
+        validation_sha256: str,
+        tags: Mapping[str, str],
+    ) -> None:
+        """Log and register the model folder; `losses` by protocol, in nats/char, on a text with that SHA-256.
+
+        `tags` name its corpus, at least.
+        """
+        files = self.spool.keep(*sorted(folder.iterdir()))
+        if files is not None:
+            self.spool.append(
+                "model", files=files, model_sha256=model_sha256, losses=dict(losses),
+                validation_sha256=validation_sha256, tags=dict(tags),
+            )  # fmt: skip
 
     def log_text(self, path: str, text: str) -> None:
         """Store `text` as the artifact `path`, replacing an older one."""

@@ -25,6 +25,7 @@ from charlstm.tracking.system_metrics import SystemSampler
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_SAMPLES = 10.0  # of how busy the machine is, as MLflow has it
 MAX_SECONDS_BETWEEN_TRIES = 30.0
 LAST_TRIES, SECONDS_BETWEEN_LAST_TRIES = 3, 1.0
 SECONDS_FOR_DATABASE = 60.0
@@ -39,7 +40,12 @@ class Outcome(NamedTuple):
     error: str
 
 
-def follow(folder: Path, store: Store, is_writer_gone: Callable[[float], bool]) -> bool:
+def follow(
+    folder: Path,
+    store: Store,
+    is_writer_gone: Callable[[float], bool],
+    seconds_between_samples: float = SECONDS_BETWEEN_SAMPLES,
+) -> bool:
     """Send the spool's events as they come, until its writer is gone; whether all of them were sent.
 
     First comes what others have left: a run that this spool adds to may be among it.
@@ -49,13 +55,13 @@ def follow(folder: Path, store: Store, is_writer_gone: Callable[[float], bool]) 
     """
     try:
         with FileLock(folder / SENDER_LOCK, blocking=False):
-            return _follow(folder, store, is_writer_gone)
+            return _follow(Delivery(folder, store), _Samples(folder, seconds_between_samples), is_writer_gone)
     except Timeout:
         return False
 
 
-def _follow(folder: Path, store: Store, is_writer_gone: Callable[[float], bool]) -> bool:
-    delivery, samples = Delivery(folder, store), _Samples(folder)
+def _follow(delivery: Delivery, samples: "_Samples", is_writer_gone: Callable[[float], bool]) -> bool:
+    folder, store = delivery.folder, delivery.store
     pause, tries_left, has_sent_others, has_warned = 0.0, LAST_TRIES, False, False
     while True:
         if is_gone := is_writer_gone(pause):
@@ -63,7 +69,7 @@ def _follow(folder: Path, store: Store, is_writer_gone: Callable[[float], bool])
         if not has_sent_others:
             has_sent_others = not any(one.error for one in send_waiting(folder.parent, store, but=folder))
         samples.take()
-        error = _try(delivery, folder.parent, store)
+        error = _try(delivery)
         if not error:
             pause = SECONDS_BETWEEN_LOOKS
             if is_gone:
@@ -84,8 +90,8 @@ def _follow(folder: Path, store: Store, is_writer_gone: Callable[[float], bool])
 class _Samples:
     """Of the machine's load, while a training runs; without them if it cannot be asked."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, seconds_between: float) -> None:
+        self._folder, self._seconds_between = folder, seconds_between
         self._sampler: SystemSampler | None = None
         self._is_wanted = True
 
@@ -99,7 +105,7 @@ class _Samples:
                 self._is_wanted = start is None or start["node"] is not None
                 if start is None or not self._is_wanted:
                     return
-                self._sampler = SystemSampler(self._folder, start["node"])
+                self._sampler = SystemSampler(self._folder, start["node"], self._seconds_between)
             self._sampler.sample_if_due()
         except Exception as error:  # a driver or a disk may fail in any way, and training goes on
             log.warning("no more system metrics: %s", error)
@@ -114,7 +120,7 @@ def send_waiting(root: Path, store: Store, but: Path | None = None) -> list[Outc
             with FileLock(folder / SENDER_LOCK, blocking=False):
                 if not _end_if_dead(folder):
                     continue
-                error = "" if is_complete(folder, store) else _try(Delivery(folder, store), root, store)
+                error = "" if is_complete(folder, store) else _try(Delivery(folder, store))
                 outcomes.append(Outcome(folder, error))
                 if not error:
                     _remove_if_done(folder, store)
@@ -123,13 +129,13 @@ def send_waiting(root: Path, store: Store, but: Path | None = None) -> list[Outc
     return outcomes
 
 
-def _try(delivery: Delivery, root: Path, store: Store) -> str:
+def _try(delivery: Delivery) -> str:
     """Send; what went wrong, in one line."""
     try:
-        with _database_lock(root, store):
+        with _database_lock(delivery.folder.parent, delivery.store):
             delivery.send()
     except Exception as error:  # whatever a server, a driver or a disk can raise
-        message = describe(error, store)
+        message = describe(error, delivery.store)
         delivery.note(message)
         return message
     if delivery.sent.error:

@@ -76,11 +76,14 @@ class Spool:
             self._give_up(error)
 
     def keep(self, *files: Path) -> str | None:
-        """Copy files as they are now; the name of a folder in `files/` that has them, or None if one cannot be read."""
+        """Keep files as they are now; the name of a folder in `files/` that has them, or None if one cannot be read.
+
+        They are linked where the system can do that, so they must not be changed in place (`atomic_file` does not).
+        """
         try:
             folder = self._new_folder()
             for file in files:
-                shutil.copyfile(file, folder / file.name)
+                _link_or_copy(file.resolve(), folder / file.name)
         except OSError as error:
             log.warning("tracking: %s is not sent: %s", ", ".join(map(str, files)), error.strerror)
             return None
@@ -162,6 +165,13 @@ def status_of(folder: Path) -> str:
         elif event["kind"] == "end" and not event.get("if_new"):
             status = event["status"]
     return status
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another disk, or a system without links
+        shutil.copyfile(source, target)
 
 
 def append_line(file: Path, event: Event) -> None:

@@ -9,17 +9,15 @@ from pathlib import Path
 
 from charlstm.tracking.spool import SYSTEM, append_line, now_ms, read_lines
 
-SECONDS_BETWEEN_SAMPLES = 10.0  # as MLflow has it
-
 
 class SystemSampler:
     """Writes a sample to a spool's `system.jsonl` when one is due, as metrics `system/...`, numbered from 0.
 
     Args:
-        node: comes before the names of metrics where there are several machines.
+        node: comes before the names of metrics where there are several machines; empty for one.
     """
 
-    def __init__(self, spool: Path, node: str = "") -> None:
+    def __init__(self, spool: Path, node: str, seconds_between: float) -> None:
         from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
         from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
         from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
@@ -29,6 +27,7 @@ class SystemSampler:
         with contextlib.suppress(ImportError, RuntimeError):  # no GPU, or no library that can ask it
             self._monitors.append(GPUMonitor())
         self._file, self._prefix = spool / SYSTEM, f"system/{node}/" if node else "system/"
+        self._seconds_between = seconds_between
         self._number = sum(1 for _ in read_lines(self._file))
         self._last_at = time.monotonic()
         for monitor in self._monitors:  # the first use of the processor is measured from here
@@ -42,7 +41,7 @@ class SystemSampler:
             OSError: the disk takes no more.
         """
         now = time.monotonic()
-        if now - self._last_at < SECONDS_BETWEEN_SAMPLES:
+        if now - self._last_at < self._seconds_between:
             return
         self._last_at, time_ms = now, now_ms()
         points = []

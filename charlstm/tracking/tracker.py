@@ -40,6 +40,7 @@ class TrainingTracker:
         spool.start(TRAINING_TAG, self._training_id, tags, is_open=True, node="")
         self._run = Run(spool, self._outbox.start_sender)
         self.run.log_params(self._params)
+        self.run.log_corpus(self._tags)
         self._log_new([Measurement("model/num_parameters", plan.num_parameters)])
         # What a checkpoint has and no event: another machine made it, or the spool is gone.
         self._log_new([*step_metrics(progress.steps, self._params), *epoch_metrics(progress.epochs)])

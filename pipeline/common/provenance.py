@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import subprocess
+from pathlib import Path
 
 from charlstm.params import Params
 from charlstm.storage.checksums import read_sums, sums_of
@@ -11,6 +12,7 @@ from charlstm.storage.urls import without_credentials
 from charlstm.tracking.runs import TrainingRecord
 from charlstm.training.history import Tables
 from pipeline.common.paths import Paths
+from pipeline.common.tracking_store import project_root
 
 
 def tags(params: Params, paths: Paths) -> dict[str, str]:
@@ -29,6 +31,8 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
         found["git_dirty"] = "unknown" if changes is None else "yes" if changes else "no"
     if name := os.environ.get("DVC_EXP_NAME"):
         found["dvc_exp_name"] = name
+        if project_root() != Path.cwd().resolve():  # from a queue, or with --temp: one of several, maybe
+            found["sweep"] = os.environ.get("DVC_EXP_BASELINE_REV", "")
     return found
 
 
