@@ -1,0 +1,1 @@
+"""What can be asked beside the stages: a module a command."""
