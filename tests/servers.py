@@ -70,17 +70,10 @@ def postgres(programs: Path, *databases: str) -> Iterator[str]:
         for path in (folder, folder / "password"):
             if user is not None:
                 shutil.chown(path, user)
-        initdb: list[str | Path] = [
-            programs / "initdb",
-            "-D",
-            folder / "data",
-            "-U",
-            "mlflow",
-            "--pwfile",
-            folder / "password",
-        ]
-        options = ["--auth=scram-sha-256", "--no-locale", "--encoding=UTF8", "--no-sync"]
-        subprocess.run([*initdb, *options], user=user, cwd=folder, check=True, capture_output=True)
+        initdb: list[str | Path] = [programs / "initdb", "-D", folder / "data", "-U", "mlflow"]
+        initdb += ["--pwfile", folder / "password", "--auth=scram-sha-256"]
+        initdb += ["--no-locale", "--encoding=UTF8", "--no-sync"]
+        subprocess.run(initdb, user=user, cwd=folder, check=True, capture_output=True)
         settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", f"port={port}"]
         command: list[str | Path] = [programs / "postgres", "-D", folder / "data"]
         command += [part for one in settings for part in ("-c", one)]
