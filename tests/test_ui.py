@@ -21,7 +21,7 @@ from charlstm.tracking.measurements import Measurement
 from charlstm.tracking.runs import TrainingRecord, attach
 from charlstm.tracking.shared_view import page, share_view
 from charlstm.training.history import EpochRow, StepRow, TextRow, table
-from pipeline.common.description import Known, Sample, describe, run_name
+from pipeline.common.description import Known, Sample, page_tags
 from pipeline.common.recipe import Recipe
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -71,7 +71,7 @@ def by_hand(store: Store, folder: Path) -> tuple[str, str]:
     for seed in (1, 2):
         record = TrainingRecord({"train.seed": seed}, {}, epochs, steps, table([], TextRow._fields))
         run = attach(store, f"m0del{seed}", record)
-        run.set_tags({"mlflow.runName": run_name(known(seed)), "mlflow.note.content": describe(known(seed))})
+        run.set_tags(page_tags(known(seed)))
         losses = known(seed).losses.items()
         run.log_metrics([Measurement(f"{protocol}/nats_per_char", loss) for protocol, loss in losses])
         texts = [(f"ROMEO: · temperature 0.8 · seed {one}", f"text {one} of run {seed}: {HOSTILE}") for one in (1, 2)]
@@ -133,6 +133,16 @@ def test_an_html_artifact_opens_in_place_with_its_scripts(site: Site, tmp_path: 
     picture = imread(tmp_path / "page.png")[..., :3]
     is_magenta = (np.abs(picture - np.array([1.0, 0.0, 1.0])) < 0.02).all(axis=-1)
     assert is_magenta.mean() > 0.1
+
+
+def test_the_review_page_of_a_trained_run(site: Site, trained: Path, tmp_path: Path) -> None:
+    if not any(trained.glob("mlartifacts/*/artifacts/review/review.html")):
+        pytest.skip("the sample stage logs no review/review.html")
+    url = f"{site.url}/#/experiments/1/runs/{site.trained_run}/artifacts/review/review.html"
+    dom = assert_page_shows(url, ["review.html", "<iframe"], tmp_path)
+    assert 'sandbox="allow-scripts"' in dom
+    pane = imread(tmp_path / "page.png")[400:1500, 620:1740, :3]
+    assert (pane.min(axis=-1) < 0.5).mean() > 0.01  # there is text in it
 
 
 def test_a_trained_run_shows_parameters_losses_and_tags(site: Site, tmp_path: Path) -> None:

@@ -42,6 +42,11 @@ class Known(NamedTuple):
     sample: Sample | None = None
 
 
+def page_tags(known: Known) -> dict[str, str]:
+    """The tags that MLflow shows as a run's name and description."""
+    return {"mlflow.runName": run_name(known), "mlflow.note.content": describe(known)}
+
+
 def run_name(known: Known) -> str:
     """E.g. `quick 0.81M seed 1 · 1.4727`, after the DVC experiment's name if there is one.
 
