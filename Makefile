@@ -51,8 +51,7 @@ torture: $(INSTALLED) ## test with kills, signals, full disks and damaged files,
 	python -m benchmarks.fuzz --count 50
 
 ui: $(INSTALLED) ## open MLflow's page of all runs on 127.0.0.1, port 5000 or PORT=...
-	@case "$${MLFLOW_TRACKING_URI:-}" in http*) echo "MLFLOW_TRACKING_URI is a server: open $$MLFLOW_TRACKING_URI"; exit;; esac; \
-	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --host 127.0.0.1 --port $(PORT) --workers 1
+	@python -m pipeline.commands.ui --port $(PORT)
 
 clean: ## remove the virtual environment and caches, but no results
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis charlstm.egg-info

@@ -9,6 +9,7 @@
     ├── EncodedError        encoded ids that are missing or damaged
     ├── ModelFolderError    a model folder that is missing, damaged or does not fit
     ├── HistoryError        a loss history that is missing or damaged
+    ├── TrackingError      an MLflow store that does not answer, or has nothing to show
     ├── LockedError         work that another process is doing already
     ├── TextRequestError    a request for text that cannot be answered
     └── TrainingError       settings that cannot train, or a loss that is not finite
@@ -53,6 +54,10 @@ class ModelFolderError(CharlstmError):
 
 class HistoryError(CharlstmError):
     """A table of losses is missing or damaged."""
+
+
+class TrackingError(CharlstmError):
+    """An MLflow store does not answer, is damaged, or has no run; or its page cannot be opened."""
 
 
 class LockedError(CharlstmError):

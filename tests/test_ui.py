@@ -1,22 +1,34 @@
-"""A trained run in the MLflow UI, in a real browser."""
+"""Runs in the MLflow UI, in a real browser: the table, a run's page, its artifacts, two runs side by side."""
 
-import os
 import shutil
-import socket
 import sqlite3
 import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.image import imread
+from outboxes import outbox
+from servers import mlflow_server
+
+from charlstm.evaluation.published import PUBLISHED
+from charlstm.tracking.client import Store, open_store
+from charlstm.tracking.measurements import Measurement
+from charlstm.tracking.runs import TrainingRecord, attach
+from charlstm.tracking.shared_view import page, share_view
+from charlstm.training.history import EpochRow, StepRow, TextRow, table
+from pipeline.common.description import Known, Sample, page_tags
+from pipeline.common.recipe import Recipe
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-OPTIONS += ["--disable-background-networking", "--disable-component-update", "--window-size=1500,2200"]
+OPTIONS += ["--disable-background-networking", "--disable-component-update", "--window-size=2400,1600"]
+HOSTILE = "<script>document.title='bad'</script> ``` \u202e\u2028 | </pre><img src=x onerror=alert(1)>"
+REVIEW = "<!doctype html><title>Review</title><script>document.documentElement.style.background = '#ff00ff'</script>"
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,70 +36,125 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def ui(trained: Path) -> Iterator[str]:
-    """The address of a UI on the trained project's store."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = ["--backend-store-uri", f"sqlite:///{trained}/mlflow.db", "--host", "127.0.0.1", "--port", str(port)]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "ui", *command],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(120):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(30)
+class Site(NamedTuple):
+    """Where the UI is, the trained project's run, and the experiment and first run that `by_hand` has made."""
+
+    url: str
+    trained_run: str
+    experiment: str
+    run: str
 
 
 @pytest.fixture(scope="module")
-def run_id(trained: Path) -> str:
-    with closing(sqlite3.connect(trained / "mlflow.db")) as store:
-        return str(store.execute("select run_uuid from runs").fetchone()[0])
+def site(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One server for all pages."""
+    folder = tmp_path_factory.mktemp("ui")
+    shutil.copy(trained / "mlflow.db", folder)
+    uri = f"sqlite:///{folder}/mlflow.db"
+    with closing(sqlite3.connect(folder / "mlflow.db")) as store:
+        trained_run = str(store.execute("select run_uuid from runs").fetchone()[0])
+    experiment, run = by_hand(Store(uri, "by hand", (folder / "mlartifacts").as_uri()), folder)
+    with mlflow_server(uri, folder / "server.log") as url:
+        yield Site(url, trained_run, experiment, run)
 
 
-def assert_page_shows(url: str, texts: list[str], folder: Path) -> None:
-    """The page's DOM after its scripts have run, tried with more and more time; a screenshot is left in `folder`."""
+def known(seed: int) -> Known:
+    losses = {"windowed_100": 1.4 + seed / 100, "stateful": 1.3}
+    sample = Sample("ROMEO:", 0.8, 1, HOSTILE)
+    return Known(Recipe("quick", {}), seed, {"corpus": "text.txt"}, 812_345, 1.5, losses, True, "ab" * 32, sample)
+
+
+def by_hand(store: Store, folder: Path) -> tuple[str, str]:
+    """Two runs in an experiment of their own, with all that a run may have; the experiment's id and the first run's."""
+    (folder / "review.html").write_text(REVIEW)
+    epochs, steps = table([EpochRow(1, 10, 2.0, 1.9)], EpochRow._fields), table([], StepRow._fields)
+    for seed in (1, 2):
+        record = TrainingRecord({"train.seed": seed}, {}, epochs, steps, table([], TextRow._fields), 1_700_000_000_000)
+        run = attach(outbox(folder / "spools", store), f"m0del{seed}", record)
+        run.set_tags(page_tags(known(seed)))
+        losses = known(seed).losses.items()
+        run.log_metrics([Measurement(f"{protocol}/nats_per_char", loss) for protocol, loss in losses])
+        texts = [(f"ROMEO: · temperature 0.8 · seed {one}", f"text {one} of run {seed}: {HOSTILE}") for one in (1, 2)]
+        run.log_table("samples/table.json", pd.DataFrame(texts, columns=["sample", "output"]))
+        run.log_file(folder / "review.html", "review")
+        run.close()
+    client, experiment_id = open_store(store)
+    assert share_view(client, experiment_id)
+    (first,) = client.search_runs([experiment_id], "tags.model_sha256 = 'm0del1'")
+    return experiment_id, str(first.info.run_id)
+
+
+def open_page(url: str, folder: Path, budget_ms: int) -> str:
+    """The page's DOM after its scripts have run; a screenshot is left in `folder`."""
     assert CHROMIUM is not None
+    common = [CHROMIUM, *OPTIONS, f"--user-data-dir={folder / 'profile'}", f"--virtual-time-budget={budget_ms}"]
+    dom = subprocess.run([*common, "--dump-dom", url], capture_output=True, text=True, timeout=180).stdout
+    subprocess.run([*common, f"--screenshot={folder / 'page.png'}", url], capture_output=True, timeout=180)
+    return dom
+
+
+def assert_page_shows(url: str, texts: list[str], folder: Path) -> str:
+    """Tried with more and more time; the DOM."""
     missing = texts
     for budget_ms in (20_000, 60_000, 180_000):
-        common = [CHROMIUM, *OPTIONS, f"--user-data-dir={folder / 'profile'}", f"--virtual-time-budget={budget_ms}"]
-        subprocess.run([*common, f"--screenshot={folder / 'page.png'}", url], capture_output=True, timeout=180)
-        dom = subprocess.run([*common, "--dump-dom", url], capture_output=True, text=True, timeout=180).stdout
+        dom = open_page(url, folder, budget_ms)
         missing = [text for text in texts if text not in dom]
         if not missing:
-            return
+            return dom
     pytest.fail(f"{url} does not show {missing}")
 
 
-def test_the_run_page_shows_parameters_losses_and_tags(ui: str, run_id: str, tmp_path: Path) -> None:
-    texts = [
-        "train.learning_rate",
-        "model.hidden_size",
-        "validation/nats_per_char",
-        "stateful/nats_per_char",
-        "model_sha256",
-    ]
-    assert_page_shows(f"{ui}/#/experiments/1/runs/{run_id}", texts, tmp_path)
+def test_the_table_shows_names_and_losses(site: Site, tmp_path: Path) -> None:
+    texts = ["quick 0.81M seed 1 · 1.4100", "quick 0.81M seed 2 · 1.4200", "windowed_100/nats_per_char", "train.seed"]
+    dom = assert_page_shows(page(site.url, site.experiment), [*texts, "Model training"], tmp_path)
+    assert "Evaluation runs" not in dom  # which is in the view for language models
 
 
-def test_the_charts_are_there(ui: str, run_id: str, tmp_path: Path) -> None:
-    assert_page_shows(f"{ui}/#/experiments/1/runs/{run_id}/model-metrics", ["train/gradient_norm"], tmp_path)
+def test_the_run_page_shows_its_description(site: Site, tmp_path: Path) -> None:
+    texts = ["<strong>1.4100</strong>", f"{PUBLISHED[0].nats_per_char:.4f}", "charlstm review"]
+    shown = "&lt;script&gt;document.title='bad'&lt;/script&gt; ``` \\u202e\\u2028 | &lt;/pre&gt;&lt;img src=x"
+    url = f"{site.url}/#/experiments/{site.experiment}/runs/{site.run}"
+    dom = assert_page_shows(url, [*texts, shown], tmp_path)
+    assert "<img src=x" not in dom and "<title>bad" not in dom
 
 
-def test_the_generated_texts_and_the_loss_curve_are_there(ui: str, run_id: str, tmp_path: Path) -> None:
-    artifacts = f"{ui}/#/experiments/1/runs/{run_id}/artifacts"
+def test_two_runs_side_by_side_without_a_click(site: Site, tmp_path: Path) -> None:
+    texts = ["text 1 of run 1", "text 1 of run 2", "quick 0.81M seed 1 · 1.4100", "ROMEO: · temperature 0.8 · seed 2"]
+    dom = assert_page_shows(f"{page(site.url, site.experiment)}&compareRunsMode=ARTIFACT", texts, tmp_path)
+    assert "&lt;script&gt;document.title" in dom and "<img src=x" not in dom
+
+
+def test_an_html_artifact_opens_in_place_with_its_scripts(site: Site, tmp_path: Path) -> None:
+    url = f"{site.url}/#/experiments/{site.experiment}/runs/{site.run}/artifacts/review/review.html"
+    dom = assert_page_shows(url, ["review.html", "<iframe"], tmp_path)
+    assert 'sandbox="allow-scripts"' in dom
+    picture = imread(tmp_path / "page.png")[..., :3]
+    is_magenta = (np.abs(picture - np.array([1.0, 0.0, 1.0])) < 0.02).all(axis=-1)
+    assert is_magenta.mean() > 0.1
+
+
+def test_the_review_page_of_a_trained_run(site: Site, trained: Path, tmp_path: Path) -> None:
+    if not any(trained.glob("mlartifacts/*/artifacts/review/review.html")):
+        pytest.skip("the sample stage logs no review/review.html")
+    url = f"{site.url}/#/experiments/1/runs/{site.trained_run}/artifacts/review/review.html"
+    dom = assert_page_shows(url, ["review.html", "<iframe"], tmp_path)
+    assert 'sandbox="allow-scripts"' in dom
+    pane = imread(tmp_path / "page.png")[400:1500, 620:1740, :3]
+    assert (pane.min(axis=-1) < 0.5).mean() > 0.01  # there is text in it
+
+
+def test_a_trained_run_shows_parameters_losses_and_tags(site: Site, tmp_path: Path) -> None:
+    texts = ["train.learning_rate", "model.hidden_size", "val_loss", "stateful.nats_per_char", "model_sha256"]
+    assert_page_shows(f"{site.url}/#/experiments/1/runs/{site.trained_run}", texts, tmp_path)
+
+
+def test_the_charts_of_a_trained_run(site: Site, tmp_path: Path) -> None:
+    url = f"{site.url}/#/experiments/1/runs/{site.trained_run}/model-metrics"
+    assert_page_shows(url, ["gradient_norm"], tmp_path)
+
+
+def test_the_generated_texts_and_the_loss_curve_of_a_trained_run(site: Site, tmp_path: Path) -> None:
+    artifacts = f"{site.url}/#/experiments/1/runs/{site.trained_run}/artifacts"
     texts = ["epoch-001.txt", "evaluate", "samples", "=== prompt"]
     assert_page_shows(f"{artifacts}/texts/epoch-001.txt", texts, tmp_path)
     assert_page_shows(f"{artifacts}/evaluate/loss_curve.png", ["loss_curve.png"], tmp_path)

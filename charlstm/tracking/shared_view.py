@@ -1,0 +1,59 @@
+"""A view of an experiment that MLflow's UI opens by its address: which columns, which x axis.
+
+MLflow keeps a shared view as JSON in a tag of the experiment. The format is undocumented: it was read from the UI of
+MLflow 3.17. If another version cannot read it, the page opens with MLflow's own columns.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+NAME = "charlstm"
+TAG = f"mlflow.sharedViewState.{NAME}"
+NUM_RUNS = 50  # the newest decide the columns
+MAX_PARAMETERS = 8
+RUN_NAME = "attributes.`Run Name`"
+
+
+def share_view(client: "MlflowClient", experiment_id: str) -> bool:
+    """Fit the shared view to the experiment's runs; whether there are any."""
+    runs = client.search_runs([experiment_id], max_results=NUM_RUNS)
+    if runs:
+        state = view_state([run.data.metrics for run in runs], [run.data.params for run in runs])
+        client.set_experiment_tag(experiment_id, TAG, json.dumps(state))
+    return bool(runs)
+
+
+def page(server: str, experiment_id: str, *, is_shared: bool = True) -> str:
+    """The address of the experiment's runs. Without `workflowType`, MLflow opens its view for language models."""
+    query = {"workflowType": "machine_learning", **({"viewStateShareKey": NAME} if is_shared else {})}
+    return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?{urlencode(query)}"
+
+
+def view_state(metrics: Sequence[Mapping[str, float]], params: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """Columns for losses by protocol and for parameters that differ; curves over `chars_seen` if it is there.
+
+    `metrics` and `params` have a mapping for each run.
+    """
+    names = sorted({name for run in metrics for name in run})
+    losses = [f"metrics.`{name}`" for name in names if name.endswith("nats_per_char")]
+    differing = [f"params.`{name}`" for name in _differing(params)[:MAX_PARAMETERS]]
+    columns = [*losses, *differing]
+    widths = {RUN_NAME: 320, **dict.fromkeys(losses, 190)}
+    state = {"selectedColumns": columns, "columnOrder": [RUN_NAME, *columns], "columnWidths": widths}
+    if chars_seen := [name for name in names if name.rpartition("/")[2] == "chars_seen"]:
+        state["globalLineChartConfig"] = {
+            "xAxisKey": "metric",
+            "selectedXAxisMetricKey": chars_seen[0],
+            "lineSmoothness": 0,
+        }
+    return state
+
+
+def _differing(params: Sequence[Mapping[str, str]]) -> list[str]:
+    names = {name: None for run in params for name in run}
+    return [name for name in names if len({run.get(name) for run in params}) > 1]

@@ -1,0 +1,108 @@
+"""What a run's page says, also of texts and names that want to be more than text."""
+
+import html
+import re
+
+import pytest
+
+from charlstm.evaluation.published import PUBLISHED
+from pipeline.common.description import Known, Sample, describe, run_name
+from pipeline.common.recipe import Recipe
+
+TAGS = {
+    "corpus": "text.txt",
+    "corpus_sha256": "c0ffee" * 10,
+    "mlflow.source.git.commit": "ad46d7e" * 5,
+    "git_dirty": "no",
+}
+QUICK = Recipe("quick", {})
+LOSSES = {"windowed_100": 1.47266, "windowed_256": 1.4, "stateful": 1.3}
+TRAINED = Known(QUICK, 1, TAGS, 812_345, 1.4721, model_sha256="ab" * 32)
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "```\n# out of the fence\n````\n~~~\n",
+    "<pre><code>\n</code></pre>\n</pre><img src=x onerror=alert(1)>",
+    "| a | b |\n|---|---|\n[link](javascript:alert(1)) ![](x)",
+    "\u2028\u202e\x1b[2J\x00\r\n&lt;b&gt; &amp; 'quotes' \"too\"",
+    "\n" * 100 + "x" * 10_000,
+]
+
+
+def test_names_tell_runs_apart() -> None:
+    assert run_name(Known(QUICK, 1, TAGS)) == "quick seed 1"
+    assert run_name(TRAINED) == "quick 0.81M seed 1 · 1.4721"
+    assert run_name(TRAINED._replace(losses=LOSSES)) == "quick 0.81M seed 1 · 1.4727"
+    named = TRAINED._replace(tags={**TAGS, "dvc_exp_name": "puffy-daks"}, recipe=Recipe("best", {"train.epochs": 3}))
+    assert run_name(named) == "puffy-daks · best (epochs=3) 0.81M seed 1 · 1.4721"
+    sizes = [run_name(TRAINED._replace(num_parameters=size)).split()[1] for size in (99, 4_321, 123_456, 10_700_000)]
+    assert sizes == ["99", "4.32K", "0.12M", "10.70M"]
+
+
+def test_a_description_says_what_is_known_so_far() -> None:
+    assert describe(Known(QUICK, 1, TAGS)).startswith("Training has not ended yet.\n")
+    assert describe(TRAINED).startswith("**1.4721** nats/char in validation, at the best epoch. Not evaluated yet.\n")
+    evaluated = describe(TRAINED._replace(losses=LOSSES))
+    assert evaluated.startswith("| protocol | nats/char |\n| --- | --- |\n| windowed_100 | **1.4727** |\n")
+    assert "A sample" not in evaluated
+    sampled = describe(TRAINED._replace(losses=LOSSES, sample=Sample("ROMEO:", 0.8, 2, "\nWhat's this?\n")))
+    assert "A sample, prompt `'ROMEO:'`, temperature 0.8, seed 2:\n\n<pre>ROMEO:\nWhat's this?\n</pre>" in sampled
+    for line in (
+        "- Recipe: `quick`, seed 1",
+        "- Parameters: 812,345",
+        "- Corpus: `text.txt`, SHA-256 `c0ffeec0ffee`",
+        "- Commit: `ad46d7ead46d`",
+        f"- Model: SHA-256 `{'ab' * 32}`",
+        "charlstm review abababababab ...",
+    ):
+        assert f"\n{line}" in sampled or f"<pre>{line}" in sampled, line
+
+
+def test_published_losses_stand_beside_the_same_text_only() -> None:
+    one = PUBLISHED[0]
+    known = TRAINED._replace(losses=LOSSES)
+    assert one.system not in describe(known) and "published" not in describe(known)
+    row = f"| {one.protocol} | **{LOSSES[one.protocol]:.4f}** | {one.nats_per_char:.4f} | {one.system} |"
+    described = describe(known._replace(is_comparable=True))
+    assert row in described.splitlines()
+    assert "| stateful | **1.3000** |  |  |" in described.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("dirty", "said"), [("no", ""), ("yes", ", with uncommitted"), ("unknown", ", perhaps with unc")]
+)
+def test_a_commit_that_is_not_all_of_the_code_says_so(dirty: str, said: str) -> None:
+    assert f"- Commit: `ad46d7ead46d`{said}" in describe(TRAINED._replace(tags={**TAGS, "git_dirty": dirty}))
+
+
+def test_outside_of_git() -> None:
+    assert "- Commit: not in a git repository" in describe(TRAINED._replace(tags={}))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_sample_is_text(text: str) -> None:
+    described = describe(TRAINED._replace(sample=Sample("", 0.8, 1, text)))
+    without = describe(TRAINED)
+    blocks = re.findall(r"<pre>(.*?)</pre>", described, flags=re.DOTALL)
+    assert len(blocks) == 2 == described.count("<pre>") == described.count("</pre>")
+    assert not re.search(r"[<>`~]", blocks[0])
+    assert html.unescape(blocks[0])[:20] in repr(text) or html.unescape(blocks[0])[:20] in text
+    outside = re.sub(r"<pre>.*?</pre>", "", described, flags=re.DOTALL)
+    assert "script" not in outside and "onerror" not in outside
+    assert len(described) < 4000 + len(without)  # MLflow's limit of a tag is 8,000 characters
+    assert not re.search(r"[\x00\x1b\u2028\u202e]", described)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_names_and_sources_stay_within_their_line(text: str) -> None:
+    tags = {**TAGS, "corpus": text, "dvc_exp_name": text}
+    described = describe(TRAINED._replace(tags=tags))
+    assert len(described.splitlines()) == len(describe(TRAINED).splitlines()) + 1
+    (line,) = [line for line in described.splitlines() if line.startswith("- Corpus: ")]
+    assert line.count("`") == 4
+    name = run_name(TRAINED._replace(tags=tags))
+    assert len(name.splitlines()) == 1 and len(name) <= 120
+
+
+def test_no_password_is_in_a_description() -> None:
+    tags = {**TAGS, "corpus": "https://me:hunter2@host/text.txt?token=hunter2"}
+    assert "hunter2" not in describe(TRAINED._replace(tags=tags))

@@ -1,0 +1,140 @@
+"""The pipeline against a server as teams have it: MLflow on PostgreSQL, artifacts over HTTP, a password a user."""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import requests
+from servers import DATABASE_PASSWORD, mlflow_server, postgres, postgres_programs
+from stages import run_stages
+
+from benchmarks.projects import results
+from charlstm.model.model_folder import WEIGHTS
+from charlstm.storage.files import sha256
+
+PROGRAMS = postgres_programs()
+USER, PASSWORD, ADMIN_PASSWORD = "trainer", "hunter2-hunter2", "only-for-the-admin"  # noqa: S105
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(PROGRAMS is None, reason="needs PostgreSQL, e.g. `apt-get install postgresql`"),
+]
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("server") / "artifacts"
+
+
+@pytest.fixture(scope="module")
+def server(artifacts: Path) -> Iterator[str]:
+    """Its address; it knows the user."""
+    assert PROGRAMS is not None
+    config = artifacts.parent / "auth.ini"
+    with postgres(PROGRAMS, "runs", "users") as databases:
+        config.write_text(
+            f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = {databases}/users\n"
+            "admin_username = admin\n"
+            "auth_cache_ttl_seconds = 60\n"  # else each request hashes the password anew
+            "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        )
+        env = {
+            "MLFLOW_AUTH_CONFIG_PATH": str(config),
+            "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN_PASSWORD,
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": "anything",
+        }
+        options = ["--app-name", "basic-auth", "--serve-artifacts", "--artifacts-destination", str(artifacts)]
+        with mlflow_server(f"{databases}/runs", artifacts.parent / "server.log", *options, env=env) as url:
+            user = {"username": USER, "password": PASSWORD}
+            requests.post(
+                f"{url}/api/2.0/mlflow/users/create", json=user, auth=("admin", ADMIN_PASSWORD), timeout=30
+            ).raise_for_status()
+            yield url
+
+
+@pytest.fixture(scope="module")
+def project(encoded: Path, artifacts: Path) -> Path:
+    """A tiny project after encode, in which the first test runs the rest."""
+    return Path(shutil.copytree(encoded, artifacts.parent / "project"))
+
+
+@pytest.fixture(autouse=True)
+def user(isolated: None, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs go to the server."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+
+
+def only_run(server: str) -> tuple[Any, Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(server)
+    (run,) = client.search_runs([client.get_experiment_by_name("charlstm").experiment_id])
+    return client, run
+
+
+def assert_all_points(project: Path, client: Any, run: Any) -> None:  # noqa: ANN401  # MLflow has no annotations
+    """Each column of the tables is the whole history of a metric."""
+    histories = [
+        [(one.step, one.value) for one in client.get_metric_history(run.info.run_id, name)] for name in run.data.metrics
+    ]
+    steps, epochs = (pd.read_csv(project / f"artifacts/train/{name}.csv") for name in ("steps", "history"))
+    assert len(steps) > 10
+    for frame, by, columns in (
+        (steps, "step", ["train_nats_per_char", "gradient_norm"]),
+        (epochs, "epoch", ["train_nats_per_char", "val_nats_per_char"]),
+    ):
+        for column in columns:
+            assert sorted(zip(frame[by], frame[column], strict=True)) in map(sorted, histories), column
+
+
+def test_the_whole_pipeline_ends_up_in_one_run(
+    project: Path,
+    server: str,
+    artifacts: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        run_stages(project, "train", "evaluate", "sample")
+    assert "MLflow" not in caplog.text
+    assert not (project / "mlflow.db").exists() and not (project / "mlartifacts").exists()
+
+    client, run = only_run(server)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["model_sha256"] == sha256(project / "artifacts/model" / WEIGHTS)
+    assert run.data.params["train.epochs"] == "1"
+    assert_all_points(project, client, run)
+
+    assert run.info.artifact_uri.startswith("mlflow-artifacts:")
+    path = run.info.artifact_uri.split("mlflow-artifacts:", 1)[1].lstrip("/")
+    table = f"{server}/api/2.0/mlflow-artifacts/artifacts/{path}/evaluate/epochs.csv"
+    answer = requests.get(table, auth=(USER, PASSWORD), timeout=30)
+    assert answer.content == (project / "artifacts/evaluate/epochs.csv").read_bytes()
+    assert requests.get(table, timeout=30).status_code == 401
+    stored = [file for file in artifacts.rglob("*") if file.is_file()]
+    assert len(stored) >= 4
+
+    out, err = capfd.readouterr()
+    files = [file.read_bytes().decode(errors="replace") for file in stored]
+    everything = [str(run.to_dictionary()), caplog.text, out, err, *files]
+    for secret in (PASSWORD, ADMIN_PASSWORD, DATABASE_PASSWORD):
+        assert not any(secret in one for one in everything)
+
+
+def test_a_wrong_password_costs_one_warning(
+    encoded: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "absent" not in results(project).values(), "the test above trains"
+    other = Path(shutil.copytree(encoded, tmp_path / "project"))
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "not-the-password")
+    with caplog.at_level(logging.WARNING):
+        run_stages(other, "train")
+    assert results(other) == results(project)
+    assert len([line for line in caplog.text.splitlines() if "MLflow" in line]) == 1
+    assert "not-the-password" not in caplog.text

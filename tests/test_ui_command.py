@@ -1,0 +1,101 @@
+"""`make ui`: one line in each case, and nothing left behind."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+from servers import free_port
+
+from benchmarks.projects import PYTHON
+from charlstm.storage.urls import without_credentials
+from pipeline.commands import ui
+
+VIEW = "#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=charlstm"
+
+
+def error_of(caplog: pytest.LogCaptureFixture, port: int) -> str:
+    caplog.clear()
+    assert ui.main(["--port", str(port)]) == 2
+    (record,) = [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+    message = record.getMessage()
+    assert len(message.splitlines()) == 1
+    return message
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_without_a_run(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert error_of(caplog, free_port()) == f"{project}/mlflow.db: no run yet; `make repro` makes the first"
+    assert list(project.iterdir()) == []
+
+
+def test_a_damaged_store(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (project / "mlflow.db").write_text("no database" * 100)
+    assert f"expected an MLflow store at sqlite:///{project}/mlflow.db, got " in error_of(caplog, free_port())
+
+
+def test_a_port_that_is_taken_names_a_free_one(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        message = error_of(caplog, port)
+    assert message.startswith(f"port {port} is taken: make ui PORT=")
+    assert int(message.rpartition("=")[2]) != port
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "x", "-1", ""])
+def test_a_port_that_is_none(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leave:
+        ui.main([f"--port={port}"])
+    assert leave.value.code == 2
+    assert f"expected a port from 1 to 65535, got {port!r}" in capsys.readouterr().err
+
+
+def test_a_server_that_does_not_answer(
+    project: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    uri = f"http://me:hunter2@127.0.0.1:{free_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    message = error_of(caplog, 5000)
+    assert message.startswith(f"expected an MLflow store at {without_credentials(uri)}, got ")
+    assert "hunter2" not in message
+
+
+@pytest.mark.slow
+def test_it_serves_until_ctrl_c(trained: Path, tmp_path: Path) -> None:
+    project, port = tmp_path / "project", free_port()
+    shutil.copytree(trained, project)
+    command = [*PYTHON, "pipeline.commands.ui", "--port", str(port)]
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    shown = subprocess.Popen(
+        command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert shown.stdout is not None
+    assert shown.stdout.readline() == f"http://127.0.0.1:{port}/{VIEW}\n"
+    urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30).close()
+    servers = psutil.Process(shown.pid).children(recursive=True)
+    assert servers
+    elsewhere = {**environment, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+    other = subprocess.run([*command[:-2]], cwd=project, env=elsewhere, capture_output=True, text=True)
+    assert (other.returncode, other.stdout, other.stderr) == (0, f"http://127.0.0.1:{port}/{VIEW}\n", "")
+
+    shown.send_signal(signal.SIGINT)
+    assert shown.communicate(timeout=60) == ("", "")
+    assert shown.returncode == 0
+    deadline = time.monotonic() + 10
+    while any(server.is_running() for server in servers):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
