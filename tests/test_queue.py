@@ -16,21 +16,25 @@ NUM_TRAININGS, NUM_WORKERS = 6, 4
 LOSS = "stateful/nats_per_char"
 
 
-@pytest.mark.slow
-def test_four_workers_lose_no_point(encoded: Path, tmp_path: Path) -> None:
-    project = tmp_path / "project"
+def prepare(encoded: Path, project: Path) -> None:
     shutil.copytree(encoded, project, ignore=shutil.ignore_patterns("Datasets"))
     write_params(project, {"train.epochs": 3})
     for name in (".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, project)
     dvc(project, "git", "init", "-q")
     dvc(project, "init", "-q")
+
+
+@pytest.mark.slow
+def test_four_workers_lose_no_point(encoded: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    prepare(encoded, project)
     dvc(project, "repro", "encode")
     dvc(project, "git", "add", "-A")
     dvc(project, "git", "commit", "-qm", "encoded")
     seeds = ",".join(map(str, range(NUM_TRAININGS)))
     dvc(project, "exp", "run", "--queue", "-S", f"train.seed={seeds}")
-    dvc(project, "queue", "start", "-j", str(NUM_WORKERS))
+    dvc(project, "queue", "start", "-j", str(NUM_WORKERS), OMP_NUM_THREADS="1")
     deadline = time.monotonic() + 540
     while (status := dvc(project, "queue", "status")).count("Success") < NUM_TRAININGS:
         assert "Failed" not in status and time.monotonic() < deadline, status
