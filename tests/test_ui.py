@@ -61,7 +61,7 @@ def site(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
 def known(seed: int) -> Known:
     losses = {"windowed_100": 1.4 + seed / 100, "stateful": 1.3}
     sample = Sample("ROMEO:", 0.8, 1, HOSTILE)
-    return Known(Recipe("quick", {}), seed, {"corpus": "text.txt"}, 812_345, 1.5, losses, True, "ab" * 32, sample)
+    return Known(Recipe("quick", {}), seed, {"corpus": "text.txt"}, 812_345, 1.5, losses, PUBLISHED, "ab" * 32, sample)
 
 
 def by_hand(store: Store, folder: Path) -> tuple[str, str]:
