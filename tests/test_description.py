@@ -62,7 +62,7 @@ def test_published_losses_stand_beside_the_same_text_only() -> None:
     known = TRAINED._replace(losses=LOSSES)
     assert one.system not in describe(known) and "published" not in describe(known)
     row = f"| {one.protocol} | **{LOSSES[one.protocol]:.4f}** | {one.nats_per_char:.4f} | {one.system} |"
-    described = describe(known._replace(is_comparable=True))
+    described = describe(known._replace(published=PUBLISHED))
     assert row in described.splitlines()
     assert "| stateful | **1.3000** |  |  |" in described.splitlines()
 

@@ -29,5 +29,5 @@ def test_curves_are_over_the_characters_seen() -> None:
 
 def test_the_address_is_that_of_the_right_view() -> None:
     address = "http://host/mlflow/#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=charlstm"
-    assert page("http://host/mlflow/", "7") == address
+    assert page("http://host/mlflow/", "7", is_shared=True) == address
     assert page("http://host", "7", is_shared=False) == "http://host/#/experiments/7/runs?workflowType=machine_learning"

@@ -15,9 +15,11 @@ from stages import run_stages
 from benchmarks.projects import results
 from charlstm.model.model_folder import WEIGHTS
 from charlstm.storage.files import sha256
+from charlstm.tracking.shared_view import page
+from pipeline.commands import ui
 
 PROGRAMS = postgres_programs()
-USER, PASSWORD, ADMIN_PASSWORD = "trainer", "hunter2-hunter2", "only-for-the-admin"  # noqa: S105
+USER, READER, PASSWORD, ADMIN_PASSWORD = "trainer", "reader", "hunter2-hunter2", "only-for-the-admin"
 
 pytestmark = [
     pytest.mark.slow,
@@ -49,11 +51,14 @@ def server(artifacts: Path) -> Iterator[str]:
         }
         options = ["--app-name", "basic-auth", "--serve-artifacts", "--artifacts-destination", str(artifacts)]
         with mlflow_server(f"{databases}/runs", artifacts.parent / "server.log", *options, env=env) as url:
-            user = {"username": USER, "password": PASSWORD}
-            requests.post(
-                f"{url}/api/2.0/mlflow/users/create", json=user, auth=("admin", ADMIN_PASSWORD), timeout=30
-            ).raise_for_status()
+            for name in (USER, READER):
+                as_admin(url, "2.0/mlflow/users/create", {"username": name, "password": PASSWORD})
             yield url
+
+
+def as_admin(url: str, what: str, body: dict[str, str]) -> None:
+    where = f"{url}/api/{what}"
+    requests.post(where, json=body, auth=("admin", ADMIN_PASSWORD), timeout=30).raise_for_status()
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +143,18 @@ def test_a_wrong_password_costs_one_warning(
     assert results(other) == results(project)
     assert len([line for line in caplog.text.splitlines() if "MLflow" in line]) == 1
     assert "not-the-password" not in caplog.text
+
+
+def test_make_ui_prints_the_address_also_for_one_who_may_only_read(
+    project: Path, server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    _, run = only_run(server)
+    experiment = run.info.experiment_id
+    assert ui.main([]) == 0
+    assert capsys.readouterr().out == page(server, experiment, is_shared=True) + "\n"
+    reads = {"username": READER, "resource_type": "experiment", "resource_id": experiment, "permission": "READ"}
+    as_admin(server, "3.0/mlflow/users/permissions/grant", reads)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", READER)
+    assert ui.main([]) == 0
+    assert capsys.readouterr().out == page(server, experiment, is_shared=False) + "\n"

@@ -61,7 +61,7 @@ def site(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
 def known(seed: int) -> Known:
     losses = {"windowed_100": 1.4 + seed / 100, "stateful": 1.3}
     sample = Sample("ROMEO:", 0.8, 1, HOSTILE)
-    return Known(Recipe("quick", {}), seed, {"corpus": "text.txt"}, 812_345, 1.5, losses, True, "ab" * 32, sample)
+    return Known(Recipe("quick", {}), seed, {"corpus": "text.txt"}, 812_345, 1.5, losses, PUBLISHED, "ab" * 32, sample)
 
 
 def by_hand(store: Store, folder: Path) -> tuple[str, str]:
@@ -79,7 +79,7 @@ def by_hand(store: Store, folder: Path) -> tuple[str, str]:
         run.log_file(folder / "review.html", "review")
         run.close()
     client, experiment_id = open_store(store)
-    assert share_view(client, experiment_id)
+    assert share_view(client, experiment_id).is_shared
     (first,) = client.search_runs([experiment_id], "tags.model_sha256 = 'm0del1'")
     return experiment_id, str(first.info.run_id)
 
@@ -106,7 +106,7 @@ def assert_page_shows(url: str, texts: list[str], folder: Path) -> str:
 
 def test_the_table_shows_names_and_losses(site: Site, tmp_path: Path) -> None:
     texts = ["quick 0.81M seed 1 · 1.4100", "quick 0.81M seed 2 · 1.4200", "windowed_100/nats_per_char", "train.seed"]
-    dom = assert_page_shows(page(site.url, site.experiment), [*texts, "Model training"], tmp_path)
+    dom = assert_page_shows(page(site.url, site.experiment, is_shared=True), [*texts, "Model training"], tmp_path)
     assert "Evaluation runs" not in dom  # which is in the view for language models
 
 
@@ -120,7 +120,9 @@ def test_the_run_page_shows_its_description(site: Site, tmp_path: Path) -> None:
 
 def test_two_runs_side_by_side_without_a_click(site: Site, tmp_path: Path) -> None:
     texts = ["text 1 of run 1", "text 1 of run 2", "quick 0.81M seed 1 · 1.4100", "ROMEO: · temperature 0.8 · seed 2"]
-    dom = assert_page_shows(f"{page(site.url, site.experiment)}&compareRunsMode=ARTIFACT", texts, tmp_path)
+    dom = assert_page_shows(
+        f"{page(site.url, site.experiment, is_shared=True)}&compareRunsMode=ARTIFACT", texts, tmp_path
+    )
     assert "&lt;script&gt;document.title" in dom and "<img src=x" not in dom
 
 

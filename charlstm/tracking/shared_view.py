@@ -6,7 +6,7 @@ MLflow 3.17. If another version cannot read it, the page opens with MLflow's own
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 if TYPE_CHECKING:
@@ -19,16 +19,27 @@ MAX_PARAMETERS = 8
 RUN_NAME = "attributes.`Run Name`"
 
 
-def share_view(client: "MlflowClient", experiment_id: str) -> bool:
-    """Fit the shared view to the experiment's runs; whether there are any."""
+class Shared(NamedTuple):
+    """What became of sharing a view: whether the experiment has runs, and whether this user may change its tags."""
+
+    has_runs: bool
+    is_shared: bool
+
+
+def share_view(client: "MlflowClient", experiment_id: str) -> Shared:
+    """Fit the shared view to the experiment's runs."""
     runs = client.search_runs([experiment_id], max_results=NUM_RUNS)
-    if runs:
-        state = view_state([run.data.metrics for run in runs], [run.data.params for run in runs])
+    if not runs:
+        return Shared(has_runs=False, is_shared=False)
+    state = view_state([run.data.metrics for run in runs], [run.data.params for run in runs])
+    try:
         client.set_experiment_tag(experiment_id, TAG, json.dumps(state))
-    return bool(runs)
+    except Exception:  # a user who may only read, a database that is mounted read-only: the page opens all the same
+        return Shared(has_runs=True, is_shared=False)
+    return Shared(has_runs=True, is_shared=True)
 
 
-def page(server: str, experiment_id: str, *, is_shared: bool = True) -> str:
+def page(server: str, experiment_id: str, *, is_shared: bool) -> str:
     """The address of the experiment's runs. Without `workflowType`, MLflow opens its view for language models."""
     query = {"workflowType": "machine_learning", **({"viewStateShareKey": NAME} if is_shared else {})}
     return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?{urlencode(query)}"

@@ -47,19 +47,19 @@ def _show(where: Store, port: int) -> None:
     is_server = urlsplit(where.uri).scheme in ("http", "https")
     if not is_server:
         _check_port(port)
-    experiment_id = _find_runs(where)
+    experiment_id, is_shared = _find_runs(where)
     if is_server:
-        _say(page(without_credentials(where.uri), experiment_id))
+        _say(page(without_credentials(where.uri), experiment_id, is_shared=is_shared))
         return
     with tempfile.TemporaryFile() as output, _server(where.uri, port, output) as server:
         if _answers(server, port):
-            _say(page(f"http://{HOST}:{port}", experiment_id))
+            _say(page(f"http://{HOST}:{port}", experiment_id, is_shared=is_shared))
             server.wait()
         raise TrackingError(f"MLflow's server ended: {_last_line(output, where.uri)}")
 
 
-def _find_runs(store: Store) -> str:
-    """The experiment's id.
+def _find_runs(store: Store) -> tuple[str, bool]:
+    """The experiment's id, and whether it has our view.
 
     Raises:
         TrackingError: the store does not answer, is damaged, or has no run.
@@ -71,14 +71,14 @@ def _find_runs(store: Store) -> str:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it announces every try
     try:
         client, experiment_id = open_store(store)
-        has_runs = share_view(client, experiment_id)
+        has_runs, is_shared = share_view(client, experiment_id)
     except Exception as error:  # whatever a server, a driver or a damaged file can raise
         reason = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()), store.uri)
         shown = textwrap.shorten(reason, 300, placeholder=" ...")
         raise TrackingError(f"expected an MLflow store at {where}, got {shown}") from None
     if not has_runs:
         raise TrackingError(f"{where}: experiment {store.experiment} has no run yet; `make repro` makes the first")
-    return experiment_id
+    return experiment_id, is_shared
 
 
 def _check_port(port: int) -> None:

@@ -1,13 +1,15 @@
 """What a run's page in MLflow says: the run's name, and its description in Markdown."""
 
 import html
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from charlstm.evaluation.published import PUBLISHED
 from charlstm.storage.urls import without_credentials
 from pipeline.common.recipe import Recipe
 from pipeline.common.terminal import printable
+
+if TYPE_CHECKING:  # no stage is to depend on published losses because it describes its run
+    from charlstm.evaluation.published import Published
 
 MAX_SAMPLE_LINES = 16
 MAX_SAMPLE_CHARS = 800
@@ -27,8 +29,8 @@ class Sample(NamedTuple):
 class Known(NamedTuple):
     """What is known of a run so far. Stages that come later know more.
 
-    `tags` are those of `provenance.tags`. `losses` are nats/char by protocol. `is_comparable` says that they are of the
-    text that published losses were measured on. `val_nats_per_char` is the training's own, of its best epoch.
+    `tags` are those of `provenance.tags`. `losses` are nats/char by protocol. `published` are losses that others
+    reported for the same validation text, to the byte. `val_nats_per_char` is the training's own, of its best epoch.
     """
 
     recipe: Recipe
@@ -37,7 +39,7 @@ class Known(NamedTuple):
     num_parameters: int | None = None
     val_nats_per_char: float | None = None
     losses: Mapping[str, float] = {}
-    is_comparable: bool = False
+    published: Sequence["Published"] = ()
     model_sha256: str | None = None
     sample: Sample | None = None
 
@@ -81,7 +83,7 @@ def _losses(known: Known) -> str:
         if known.val_nats_per_char is None:
             return "Training has not ended yet."
         return f"**{known.val_nats_per_char:.4f}** nats/char in validation, at the best epoch. Not evaluated yet."
-    published = [one for one in PUBLISHED if known.is_comparable and one.protocol in known.losses]
+    published = [one for one in known.published if one.protocol in known.losses]
     columns = ["protocol", "nats/char", *(["published", "by"] if published else [])]
     lines = [_row(columns), _row(["---"] * len(columns))]
     for protocol, loss in known.losses.items():
