@@ -2,10 +2,10 @@
 
 Usage: python -m benchmarks.copied [--megabytes 1 10 100]
 
-The training text is a Markov chain over 65 characters, as varied as English (about 2 bits a character), so that short
-windows recur as they do in real text. The texts are 36 of 500 characters, as many as the default recipe's samples and their
-held-out counterparts, from the same chain, half of each copied. Memory is what numpy and Python hold at the peak, without the
-training text itself.
+The training text is a Markov chain over 65 characters, with 2 bits of news in each, about as much as in English. The
+texts are 36 of 500 characters from the same chain, half of each copied. That is as many as the default recipe's
+samples and twice their held-out counterparts. Memory is what numpy and Python hold at the peak, without the training
+text itself.
 """
 
 import argparse

@@ -9,6 +9,7 @@
     ├── EncodedError        encoded ids that are missing or damaged
     ├── ModelFolderError    a model folder that is missing, damaged or does not fit
     ├── HistoryError        a loss history that is missing or damaged
+    ├── ReviewError         a review of a model that is missing or damaged, or too many to compare
     ├── LockedError         work that another process is doing already
     └── TrainingError       settings that cannot train, or a loss that is not finite
     Interrupted             no mistake: training stopped early and can resume
@@ -52,6 +53,10 @@ class ModelFolderError(CharlstmError):
 
 class HistoryError(CharlstmError):
     """A table of losses is missing or damaged."""
+
+
+class ReviewError(CharlstmError):
+    """A `review.json` is missing or damaged, or there are too many to compare, or too few."""
 
 
 class LockedError(CharlstmError):

@@ -1,17 +1,23 @@
-"""Stage sample: model -> generated texts, for prompts x temperatures x seeds."""
+"""Stage sample: model -> generated texts, for prompts x temperatures x seeds, and the page that reviews them."""
 
 import itertools
-import re
 import sys
-import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
+from charlstm.errors import VocabularyError
 from charlstm.generation.sampler import SamplingRule, check_prompts, generate
-from charlstm.model.model_folder import load_model
-from charlstm.params import Params
+from charlstm.model.model_folder import TrainedModel, load_model
+from charlstm.params import Params, SampleParams
+from charlstm.storage.checksums import SUMS, read_sums, sums_of, verify
 from charlstm.storage.files import atomic_folder, sha256
+from charlstm.text.vocabulary import Vocab, load_ids
+from charlstm.tracking.review.collect import Encoded, Generated, review_of
+from charlstm.tracking.review.document import DOCUMENT, PAGE, read_losses, write_document
+from charlstm.tracking.review.file_names import file_name
+from charlstm.tracking.review.page import write_page
 from charlstm.tracking.runs import attach
 from charlstm.training.history import read_tables, write_csv
 from pipeline.common import provenance, stage
@@ -19,53 +25,61 @@ from pipeline.common.paths import Paths
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Generate, write one file a text and one table of all, and add both to the model's MLflow run."""
-    section = params.sample
-    model, vocab, model_sha256 = load_model(paths.model, params.model.implementation)
-    check_prompts(vocab, section.prompts)
-    rows = []
-    for prompt, temperature, seed in itertools.product(section.prompts, section.temperatures, section.seeds):
-        rule = SamplingRule(temperature, section.top_k, section.top_p)
-        text = generate(model, vocab, prompt, num_chars=section.num_chars, rule=rule, seed=seed)
-        rows.append({"prompt": prompt, **rule._asdict(), "seed": seed, "text": text})
-    samples = pd.DataFrame(rows)
+    """Generate; write one file a text, one table of all, and their review; add them to the model's MLflow run."""
+    parameters = _by_section(params)
+    trained = load_model(paths.model, parameters["model"]["implementation"])
+    check_prompts(trained.vocab, params.sample.prompts)
+    encoded, tables = _read_encoded(paths, trained.vocab), read_tables(paths.train, paths.model)
+    losses = read_losses(paths.evaluate / "metrics.json")
+    corpus = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
+    texts = _generate(params.sample, trained)
+    samples = pd.DataFrame(texts)
+    review = review_of(trained, encoded, tables, losses, texts, parameters=parameters, corpus_sha256=corpus)
     with atomic_folder(paths.samples) as folder:
         write_csv(folder / "samples.csv", samples)
-        for index, row in enumerate(rows):
-            (folder / _file_name(index, row)).write_text(f"{row['prompt']}{row['text']}\n", "utf-8", newline="")
+        for index, row in enumerate(texts):
+            (folder / file_name(index, row)).write_text(f"{row.prompt}{row.text}\n", "utf-8", newline="")
+        write_document(folder / DOCUMENT, review)
+        write_page(folder / PAGE, review)
 
-    record = provenance.training_record(params, paths, read_tables(paths.train, paths.model))
-    tracked = attach(provenance.store(), model_sha256, record)
+    tracked = attach(provenance.store(), trained.sha256, provenance.training_record(params, paths, tables))
     tracked.log_params(params.flat())
     name = f"samples/{sha256(paths.samples / 'samples.csv')[:8]}"  # a new folder for every set of texts
     for file in sorted(paths.samples.glob("*.txt")):
         tracked.log_file(file, name)
     tracked.log_table(f"{name}/samples.json", samples)
+    for file_of_review in (PAGE, DOCUMENT):
+        tracked.log_file(paths.samples / file_of_review, "review")
     tracked.close()
 
 
-def _file_name(index: int, row: dict[str, object]) -> str:
-    """E.g. `02-romeo-temperature-0.8-seed-1.txt`: in the table's order, readable in a list."""
-    return f"{index:02d}-{_words(str(row['prompt']))}-temperature-{row['temperature']}-seed-{row['seed']}.txt"
+def _by_section(params: Params) -> dict[str, dict[str, Any]]:
+    """What the review shows: all but where the corpus came from, whose hash says which it is."""
+    sections = {
+        "split": params.split,
+        "encode": params.encode,
+        "model": params.model,
+        "train": params.train,
+        "evaluate": params.evaluate,
+        "sample": params.sample,
+    }
+    return {name: section.model_dump(mode="json") for name, section in sections.items()}
 
 
-def _words(prompt: str) -> str:
-    """A prompt as part of a file name, in ASCII, which every system can write.
-
-    Letters lose their accents, those of other alphabets become code points, and the rest does where it is all there is.
-    """
-    plain = "".join(one for one in unicodedata.normalize("NFKD", prompt.lower()) if not unicodedata.combining(one))
-    spelled = "".join(one if one.isascii() else _code_point(one) if one.isalnum() else "-" for one in plain)
-    rest = "".join(_code_point(one) for one in prompt if not one.isascii())
-    return _joined(spelled) or _joined(rest) or "newline"
+def _read_encoded(paths: Paths, vocab: Vocab) -> Encoded:
+    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"])
+    if Vocab.load(paths.encoded / "vocab.json") != vocab:
+        raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
+    return Encoded(*(load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy")))
 
 
-def _joined(words: str) -> str:
-    return re.sub(r"\W+", "-", words).strip("-")[:20]
-
-
-def _code_point(character: str) -> str:
-    return f"-u{ord(character):x}-"
+def _generate(section: SampleParams, trained: TrainedModel) -> list[Generated]:
+    texts = []
+    for prompt, temperature, seed in itertools.product(section.prompts, section.temperatures, section.seeds):
+        rule = SamplingRule(temperature, section.top_k, section.top_p)
+        text = generate(trained.model, trained.vocab, prompt, num_chars=section.num_chars, rule=rule, seed=seed)
+        texts.append(Generated(prompt, *rule, seed, text))
+    return texts
 
 
 def main(argv: Sequence[str] | None = None) -> int:

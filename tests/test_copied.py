@@ -65,7 +65,11 @@ def test_a_collision_of_hashes_is_no_copy(monkeypatch: pytest.MonkeyPatch) -> No
     train, text = ids("abcdefghijkl abcdefghijlk"), ids("lkjihgfedcba")
     monkeypatch.setattr(copied, "MULTIPLIERS", (1, *copied.MULTIPLIERS))
     assert copied_spans(train, [text]) == [[]]
-    assert copied_spans(train, [ids("abcdefghijlk"), ids("abcdefghijkl"), text]) == [[Span(0, 12, 13)], [Span(0, 12, 0)], []]
+    assert copied_spans(train, [ids("abcdefghijlk"), ids("abcdefghijkl"), text]) == [
+        [Span(0, 12, 13)],
+        [Span(0, 12, 0)],
+        [],
+    ]
 
 
 def test_spans_that_overlap_count_once() -> None:

@@ -1,11 +1,11 @@
 """Which spans of a generated text stand in the training text, character for character, and where they stand first.
 
-One pass over the training ids, a chunk at a time: memory does not grow with the training text, time grows with its length.
-Every window of MIN_SPAN ids of the chunk is hashed and looked up among the hashes of the texts' windows. Hits are compared
-id by id and get a number: the name of that window. A longer window is a pair of names of shorter ones (Karp, Miller and
-Rosenberg 1972), so that whether a text's window of any length is in the chunk takes one comparison of pairs. The longest
-window at each place of a text is then found by galloping and bisection, for all places at once. So texts that repeat
-themselves ("aaaa...") cost no more than a small multiple of others.
+One pass over the training ids, a chunk at a time: memory does not grow with the training text, and time grows with
+its length. Every window of MIN_SPAN ids of the chunk is hashed and looked up among the hashes of the texts' windows.
+Hits are compared id by id and get a number, the name of that window. A longer window is a pair of names of shorter
+ones (Karp, Miller and Rosenberg 1972), so whether a text's window of any length is in the chunk takes one comparison
+of pairs. The longest window at each place of a text is then found by galloping and bisection, for all places at once.
+So texts that repeat themselves ("aaaa...") cost no more than a small multiple of others.
 
 Shapes: N ids of all texts one after another, P places of a chunk.
 """
@@ -21,12 +21,12 @@ from charlstm.text.vocabulary import Ids
 MIN_SPAN = 12  # characters; shorter ones are everywhere, and say nothing
 CHUNK = 2**18  # ids of the training text at a time
 FILTER_BITS = 20  # a table of 2^20 bits holds which hashes may be a text's
-MULTIPLIERS = tuple(0x9E3779B97F4A7C15 * odd % 2**64 for odd in (1, 3, 5, 7, 9, 11, 13, 15))  # odd numbers: no bit is lost
+MULTIPLIERS = tuple(0x9E3779B97F4A7C15 * odd % 2**64 for odd in range(1, 16, 2))  # odd: a product loses no bit
 Ints = NDArray[np.int64]
 
 
 class Span(NamedTuple):
-    """`length` ids of a text from `start` on, which are those of the training text from `train_start` on, and there first."""
+    """`length` ids of a text from `start` on that the training text has, too, first at `train_start`."""
 
     start: int
     length: int
@@ -79,7 +79,7 @@ def _join(texts: Sequence[Ids]) -> Texts:
 
 
 class _Windows:
-    """The names of the texts' windows, by length: the same number for the same ids, from 1; 0 where a text ends before."""
+    """The names of the texts' windows by length: one number from 1 for the same ids; 0 where a text ends before."""
 
     def __init__(self, texts: Texts, min_len: int) -> None:
         self.texts, self.min_len = texts, min_len
@@ -182,8 +182,8 @@ class _Chunk:
 def _lengthen(windows: _Windows, chunk: _Chunk, start: int, lengths: Ints, places: Ints) -> None:
     """Raise `lengths` (N,), the longest known window at each place of the texts, by what this chunk has.
 
-    `places` (N,) is where the longest begins in the training text. Places that cannot matter any more are left as they are:
-    those whose longest possible window is part of one that is known at an earlier place.
+    `places` (N,) is where the longest begins in the training text. Places that cannot matter any more are left as they
+    are: those whose longest possible window is part of one that is known at an earlier place.
     """
     tops, steps = windows.texts.remaining.copy(), np.zeros_like(lengths)
     while len(open_ := _open(windows.texts, lengths, tops, windows.min_len)) > 0:
@@ -205,9 +205,9 @@ def _open(texts: Texts, lengths: Ints, tops: Ints, min_len: int) -> Ints:
 
 
 def _tries(lengths: Ints, tops: Ints, steps: Ints, min_len: int) -> Ints:
-    """The next length to try at each place, above what is known: a little more, then twice as much, then by bisection."""
+    """The next length to try at each place: a little more than is known, then twice as much, then by bisection."""
     low = np.maximum(lengths + 1, min_len)
-    reach = np.minimum(np.where(lengths < min_len, low, lengths + 2**np.minimum(steps, 40)), tops)
+    reach = np.minimum(np.where(lengths < min_len, low, lengths + 2 ** np.minimum(steps, 40)), tops)
     return _roundest(low, reach)
 
 
@@ -215,7 +215,8 @@ def _roundest(low: Ints, high: Ints) -> Ints:
     """A number from `low` to `high` that many places share: the one with the most zeros at its end, in binary."""
     differing = (low - 1) ^ high
     power = 2 ** np.floor(np.log2(differing)).astype(np.int64)
-    return high // power * power
+    found: Ints = high // power * power
+    return found
 
 
 def _hashes(ids: NDArray[np.uint64], length: int, multiplier: int) -> NDArray[np.uint64]:
@@ -235,10 +236,9 @@ def _hashes(ids: NDArray[np.uint64], length: int, multiplier: int) -> NDArray[np
 def _maximal(lengths: Ints, places: Ints, first: int, size: int) -> list[Span]:
     """The spans of the text that begins at `first` which are part of no other."""
     spans, end = [], 0
-    for start in np.flatnonzero(lengths[first : first + size]):
+    for start in np.flatnonzero(lengths[first : first + size]).tolist():
         length = int(lengths[first + start])
         if start + length > end:
-            spans.append(Span(int(start), length, int(places[first + start])))
+            spans.append(Span(start, length, int(places[first + start])))
             end = start + length
     return spans
-

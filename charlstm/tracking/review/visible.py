@@ -1,0 +1,46 @@
+"""Any text as HTML that shows it and obeys none of it: no tag, no control character, no change of direction.
+
+Control characters, marks of direction, and what Unicode has not assigned are shown as symbols or code points. They
+could hide text otherwise, or rearrange the page around them.
+"""
+
+import unicodedata
+
+from markupsafe import Markup, escape
+
+SHOWN = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"  # layout, and parts of emoji and of words
+HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+CONTROL_PICTURES = 0x2400  # Unicode's symbols for the control characters below 0x20, in their order
+ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+RETURN = "\N{RETURN SYMBOL}"
+
+
+def visible(text: str) -> Markup:
+    """`text` as HTML; line breaks stay line breaks, for an element that keeps them."""
+    names = {ord(one): f'<span class="control">{symbol(one)}</span>' for one in set(text) if is_hidden(one)}
+    return Markup(str(escape(text)).translate(names))
+
+
+def visible_prompt(text: str) -> Markup:
+    """The same with its line breaks to be seen: a prompt is often nothing else."""
+    return Markup(str(visible(text)).replace("\n", f'<span class="control">{RETURN}</span>\n'))
+
+
+def one_line(text: str, most: int = 60) -> str:
+    """`text` as plain text in one line, cut to `most` characters; to be escaped."""
+    cut = text if len(text) <= most else text[:most] + ELLIPSIS
+    plain = "".join(f"[{symbol(one)}]" if is_hidden(one) else one for one in cut)
+    return plain.replace("\n", RETURN).replace("\t", "\N{SYMBOL FOR HORIZONTAL TABULATION}")
+
+
+def is_hidden(character: str) -> bool:
+    """Whether a browser would show nothing, or another order of what is around it."""
+    return character not in SHOWN and unicodedata.category(character) in HIDDEN_CATEGORIES
+
+
+def symbol(character: str) -> str:
+    """E.g. the symbol for NUL, or `U+202E`."""
+    code_point = ord(character)
+    if code_point < ord(" "):
+        return chr(CONTROL_PICTURES + code_point)
+    return f"U+{code_point:04X}"

@@ -1,0 +1,1 @@
+"""The commands of the `charlstm` command line that are no stages."""
