@@ -8,9 +8,11 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from charlstm.evaluation.copied import Span, copied_spans, covered
 from charlstm.evaluation.passages import Passage, text_losses
@@ -97,8 +99,12 @@ def known_words(words: set[str], train: Ids, vocab: Vocab) -> set[str]:
 
 def text_of(ids: Ids, vocab: Vocab) -> str:
     """`Vocab.decode`, fast enough for a whole training text."""
-    code_points = np.array([ord(one) for one in vocab.characters], "<u4")
-    return code_points[ids].tobytes().decode("utf-32-le", "surrogatepass")
+    return _code_points(vocab.characters)[ids].tobytes().decode("utf-32-le", "surrogatepass")
+
+
+@lru_cache(maxsize=2)
+def _code_points(characters: str) -> NDArray[np.uint32]:
+    return np.array([ord(one) for one in characters], "<u4")
 
 
 def _training_words(train: Ids, vocab: Vocab) -> Iterator[set[str]]:

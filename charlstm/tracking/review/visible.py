@@ -1,6 +1,6 @@
 """Any text as HTML that shows it and obeys none of it: no tag, no control character, no change of direction.
 
-Control characters, marks of direction, and what Unicode has not assigned are shown as symbols or code points. They
+Control characters, marks of direction, and what Unicode has not assigned are shown as code points. They
 could hide text otherwise, or rearrange the page around them.
 """
 
@@ -10,9 +10,8 @@ from markupsafe import Markup, escape
 
 SHOWN = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"  # layout, and parts of emoji and of words
 HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-CONTROL_PICTURES = 0x2400  # Unicode's symbols for the control characters below 0x20, in their order
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
-RETURN = "\N{RETURN SYMBOL}"
+RETURN, TAB = "\N{RETURN SYMBOL}", "\N{RIGHTWARDS ARROW TO BAR}"
 
 
 def visible(text: str) -> Markup:
@@ -30,7 +29,7 @@ def one_line(text: str, most: int = 60) -> str:
     """`text` as plain text in one line, cut to `most` characters; to be escaped."""
     cut = text if len(text) <= most else text[:most] + ELLIPSIS
     plain = "".join(f"[{symbol(one)}]" if is_hidden(one) else one for one in cut)
-    return plain.replace("\n", RETURN).replace("\t", "\N{SYMBOL FOR HORIZONTAL TABULATION}")
+    return plain.replace("\n", RETURN).replace("\t", TAB)
 
 
 def is_hidden(character: str) -> bool:
@@ -39,8 +38,5 @@ def is_hidden(character: str) -> bool:
 
 
 def symbol(character: str) -> str:
-    """E.g. the symbol for NUL, or `U+202E`."""
-    code_point = ord(character)
-    if code_point < ord(" "):
-        return chr(CONTROL_PICTURES + code_point)
-    return f"U+{code_point:04X}"
+    """E.g. `U+202E`; few fonts have the symbols for control characters."""
+    return f"U+{ord(character):04X}"
