@@ -22,6 +22,7 @@ MIN_SPAN = 12  # characters; shorter ones are everywhere, and say nothing
 CHUNK = 2**18  # ids of the training text at a time
 FILTER_BITS = 20  # a table of 2^20 bits holds which hashes may be a text's
 MULTIPLIERS = tuple(0x9E3779B97F4A7C15 * odd % 2**64 for odd in range(1, 16, 2))  # odd: a product loses no bit
+STRIDES = (64, 1)  # first a few places of a text, which tell much of the places between them
 Ints = NDArray[np.int64]
 
 
@@ -54,7 +55,7 @@ def copied_spans(train: Ids, texts: Sequence[Ids], min_len: int = MIN_SPAN) -> l
         size = max(CHUNK, longest)
         for start in range(0, len(train) - min_len + 1, size):
             chunk = np.asarray(train[start : start + size + longest - 1])
-            _lengthen(windows, windows.names_in(chunk, size), start, lengths, places)
+            _lengthen(windows, windows.names_in(chunk), start, lengths, places)
     return [_maximal(lengths, places, first, len(text)) for first, text in zip(joined.firsts, texts, strict=True)]
 
 
@@ -107,8 +108,8 @@ class _Windows:
             same &= ids[places + offset] == self.texts.ids[examples + offset]
         return same
 
-    def names_in(self, chunk: Ids, size: int) -> "_Chunk":
-        """The names of the windows that begin at the first `size` places of a chunk."""
+    def names_in(self, chunk: Ids) -> "_Chunk":
+        """The names of the chunk's windows."""
         ids = chunk.astype(np.uint64)
         hashes = _hashes(ids, self.min_len, self.multiplier)
         places = np.flatnonzero(self.filter[hashes >> np.uint64(64 - FILTER_BITS)])
@@ -118,7 +119,7 @@ class _Windows:
         is_text = self._same(ids, places, names)
         found = np.zeros(len(chunk), np.int64)
         found[places[is_text]] = names[is_text] + 1
-        return _Chunk(self, found, size)
+        return _Chunk(self, found)
 
     def level(self, index: int) -> Ints:
         """The names (N,) of the texts' windows of min_len 2^index ids."""
@@ -139,8 +140,8 @@ class _Windows:
 class _Chunk:
     """The names of a chunk's windows; 0 where no text has such a window."""
 
-    def __init__(self, windows: _Windows, names: Ints, size: int) -> None:
-        self._windows, self._size = windows, size
+    def __init__(self, windows: _Windows, names: Ints) -> None:
+        self._windows = windows
         self._levels = [(names, np.flatnonzero(names))]
 
     def find(self, places: Ints, length: int) -> Ints:
@@ -148,7 +149,6 @@ class _Chunk:
         index = (length // self._windows.min_len).bit_length() - 1
         distance = length - self._windows.min_len * 2**index
         names, here = self._level(index)
-        here = here[: np.searchsorted(here, self._size)]
         here = here[here + distance < len(names)]
         wanted = self._windows.keys(self._windows.level(index), places, distance)
         distinct, which = np.unique(wanted, return_inverse=True)
@@ -186,22 +186,27 @@ def _lengthen(windows: _Windows, chunk: _Chunk, start: int, lengths: Ints, place
     are: those whose longest possible window is part of one that is known at an earlier place.
     """
     tops, steps = windows.texts.remaining.copy(), np.zeros_like(lengths)
-    while len(open_ := _open(windows.texts, lengths, tops, windows.min_len)) > 0:
-        tries = _tries(lengths[open_], tops[open_], steps[open_], windows.min_len)
-        for length in np.unique(tries):
-            asked = open_[tries == length]
-            firsts = chunk.find(asked, int(length))
-            hit, missed = asked[firsts >= 0], asked[firsts < 0]
-            lengths[hit], places[hit] = length, firsts[firsts >= 0] + start
-            steps[hit] += 1
-            tops[missed] = length - 1
+    for stride in STRIDES:
+        while len(open_ := _open(lengths, tops, windows.min_len, stride)) > 0:
+            tries = _tries(lengths[open_], tops[open_], steps[open_], windows.min_len)
+            for length in np.unique(tries):
+                asked = open_[tries == length]
+                firsts = chunk.find(asked, int(length))
+                hit, missed = asked[firsts >= 0], asked[firsts < 0]
+                lengths[hit], places[hit] = length, firsts[firsts >= 0] + start
+                steps[hit] += 1
+                tops[missed] = length - 1
 
 
-def _open(texts: Texts, lengths: Ints, tops: Ints, min_len: int) -> Ints:
-    """Where a longer window than the known one is possible, and would be part of no other that is known."""
+def _open(lengths: Ints, tops: Ints, min_len: int, stride: int) -> Ints:
+    """Of every `stride`-th place, where a longer window than the known one is possible, and part of no other known one.
+
+    A window never ends after the longest possible one of a later place: that lowers `tops` first.
+    """
     here = np.arange(len(lengths))
+    tops[:] = np.minimum.accumulate((here + tops)[::-1])[::-1] - here
     known_end = np.maximum.accumulate(np.where(lengths > 0, here + lengths, 0))
-    return np.flatnonzero((tops >= min_len) & (tops > lengths) & (here + tops > known_end))
+    return np.flatnonzero((tops >= min_len) & (tops > lengths) & (here + tops > known_end) & (here % stride == 0))
 
 
 def _tries(lengths: Ints, tops: Ints, steps: Ints, min_len: int) -> Ints:
