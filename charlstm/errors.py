@@ -9,7 +9,8 @@
     ├── EncodedError        encoded ids that are missing or damaged
     ├── ModelFolderError    a model folder that is missing, damaged or does not fit
     ├── HistoryError        a loss history that is missing or damaged
-    ├── TrackingError      an MLflow store that does not answer, or has nothing to show
+    ├── TrackingError       an MLflow store that does not answer, or has nothing to show
+    ├── ReviewError         a review of a model that is missing or damaged, or too many to compare
     ├── LockedError         work that another process is doing already
     ├── TextRequestError    a request for text that cannot be answered
     └── TrainingError       settings that cannot train, or a loss that is not finite
@@ -58,6 +59,10 @@ class HistoryError(CharlstmError):
 
 class TrackingError(CharlstmError):
     """An MLflow store does not answer, is damaged, or has no run; or its page cannot be opened."""
+
+
+class ReviewError(CharlstmError):
+    """A `review.json` is missing or damaged, or there are too many to compare, or too few."""
 
 
 class LockedError(CharlstmError):

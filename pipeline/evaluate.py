@@ -4,24 +4,26 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
 from charlstm.errors import ModelFolderError, VocabularyError
 from charlstm.evaluation.protocols import stateful, windowed
-from charlstm.evaluation.published import are_comparable, beside_the_original, text_sha256
+from charlstm.evaluation.published import PUBLISHED, are_comparable, beside_the_original, text_sha256
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import load_model
 from charlstm.params import Params
 from charlstm.storage.checksums import SUMS, verify
 from charlstm.storage.files import write_text
-from charlstm.text.vocabulary import Vocab, load_ids
+from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.tracking.measurements import Measurement
 from charlstm.tracking.plots import plot_losses
 from charlstm.tracking.runs import attach
 from charlstm.training.history import read_tables, write_csv
 from pipeline.common import provenance, stage
+from pipeline.common.description import known_of, page_tags
 from pipeline.common.hardware import use_reproducible_kernels
 from pipeline.common.paths import Paths
 from pipeline.common.sending import outbox
@@ -33,22 +35,13 @@ def run(params: Params, paths: Paths) -> None:
     """Measure, write, and add to the model's MLflow run."""
     use_reproducible_kernels()
     verify(paths.encoded / SUMS, ["val.npy", "vocab.json"])
-    model, vocab, model_sha256 = load_model(paths.model, params.model.implementation)
-    if Vocab.load(paths.encoded / "vocab.json") != vocab:
+    trained = load_model(paths.model, params.model.implementation)
+    if Vocab.load(paths.encoded / "vocab.json") != trained.vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
     tables = read_tables(paths.train, paths.model)
-    ids = load_ids(paths.encoded / "val.npy", len(vocab))
-    model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
-    losses = {f"windowed_{length}": windowed(model, ids, length) for length in params.evaluate.window_lens}
-    losses["stateful"] = stateful(model, ids)
-    for protocol, loss in losses.items():
-        if not math.isfinite(loss.perplexity):  # JSON has no infinity
-            raise ModelFolderError(
-                f"{paths.model}: expected a model that was trained, found a loss of {loss.nats_per_char:.4g} nats/char "
-                f"under {protocol}, whose perplexity is not finite; train again with a lower train.learning_rate"
-            )
-        log.info("%-13s %.4f nats/char  %.4f bits/char", protocol, loss.nats_per_char, loss.bits_per_char)
-    is_comparable = are_comparable(ids, vocab)
+    ids = load_ids(paths.encoded / "val.npy", len(trained.vocab))
+    losses = _measure(trained.model, ids, params.evaluate.window_lens, paths)
+    is_comparable = are_comparable(ids, trained.vocab)
 
     metrics = {protocol: _metrics(loss) for protocol, loss in losses.items()}
     write_text(paths.evaluate / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
@@ -57,19 +50,39 @@ def run(params: Params, paths: Paths) -> None:
     write_csv(paths.evaluate / "epochs.csv", by_epoch)
 
     record = provenance.training_record(params, paths, tables)
-    tracked = attach(outbox(), model_sha256, record)
-    measurements = [
-        Measurement(f"{protocol}/{name}", value)
-        for protocol, values in metrics.items()
-        for name, value in values.items()
-    ]
-    tracked.log_metrics(measurements, only_changed=True)
+    tracked = attach(outbox(), trained.sha256, record)
+    tracked.log_metrics(
+        (Measurement(f"{protocol}/{name}", one) for protocol, found in metrics.items() for name, one in found.items()),
+        only_changed=True,
+    )
     tracked.log_params(params.flat())
-    tracked.log_file(paths.evaluate / "loss_curve.png", "evaluate")
-    tracked.log_file(paths.evaluate / "epochs.csv", "evaluate")
-    by_protocol = {protocol: loss.nats_per_char for protocol, loss in losses.items()}
-    tracked.log_model(paths.model, model_sha256, by_protocol, text_sha256(ids, vocab), record.tags)
+    for name in ("loss_curve.png", "epochs.csv"):
+        tracked.log_file(paths.evaluate / name, "evaluate")
+    known = known_of(
+        params,
+        record.tags,
+        num_parameters=trained.model.num_parameters(),
+        losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
+        published=PUBLISHED if is_comparable else (),
+        model_sha256=trained.sha256,
+    )
+    tracked.set_tags(page_tags(known))
+    tracked.log_model(paths.model, trained.sha256, known.losses, text_sha256(ids, trained.vocab), record.tags)
     tracked.close()
+
+
+def _measure(model: CharLSTM, ids: Ids, window_lens: Iterable[int], paths: Paths) -> dict[str, LossSum]:
+    model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+    losses = {f"windowed_{length}": windowed(model, ids, length) for length in window_lens}
+    losses["stateful"] = stateful(model, ids)
+    for protocol, loss in losses.items():
+        if not math.isfinite(loss.perplexity):  # JSON has no infinity
+            raise ModelFolderError(
+                f"{paths.model}: expected a model that was trained, found a loss of {loss.nats_per_char:.4g} nats/char "
+                f"under {protocol}, whose perplexity is not finite; train again with a lower train.learning_rate"
+            )
+        log.info("%-13s %.4f nats/char  %.4f bits/char", protocol, loss.nats_per_char, loss.bits_per_char)
+    return losses
 
 
 def _metrics(loss: LossSum) -> dict[str, float]:

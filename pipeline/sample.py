@@ -1,76 +1,98 @@
-"""Stage sample: model -> generated texts, for prompts x temperatures x seeds."""
+"""Stage sample: model -> generated texts, for prompts x temperatures x seeds, and the page that reviews them."""
 
 import itertools
-import re
 import sys
-import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
+from charlstm.errors import VocabularyError
+from charlstm.evaluation.published import PUBLISHED, are_comparable
 from charlstm.generation.sampler import SamplingRule, check_prompts, generate
-from charlstm.model.model_folder import load_model
-from charlstm.params import Params
+from charlstm.model.model_folder import TrainedModel, load_model
+from charlstm.params import Params, SampleParams
+from charlstm.storage.checksums import SUMS, read_sums, sums_of, verify
 from charlstm.storage.files import atomic_folder
+from charlstm.text.vocabulary import Vocab, load_ids
+from charlstm.tracking.review.collect import Encoded, Generated, review_of
+from charlstm.tracking.review.document import DOCUMENT, PAGE, read_losses, write_document
+from charlstm.tracking.review.file_names import file_name
+from charlstm.tracking.review.page import write_page
 from charlstm.tracking.runs import attach
 from charlstm.training.history import read_tables, write_csv
 from pipeline.common import provenance, stage
+from pipeline.common.description import Sample, known_of, page_tags
 from pipeline.common.paths import Paths
+from pipeline.common.run_texts import side_by_side, text_of_all
 from pipeline.common.sending import outbox
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Generate, write one file a text and one table of all, and add both to the model's MLflow run."""
-    section = params.sample
-    model, vocab, model_sha256 = load_model(paths.model, params.model.implementation)
-    check_prompts(vocab, section.prompts)
-    rows = []
-    for prompt, temperature, seed in itertools.product(section.prompts, section.temperatures, section.seeds):
-        rule = SamplingRule(temperature, section.top_k, section.top_p)
-        text = generate(model, vocab, prompt, num_chars=section.num_chars, rule=rule, seed=seed)
-        rows.append({"prompt": prompt, **rule._asdict(), "seed": seed, "text": text})
-    samples = pd.DataFrame(rows)
+    """Generate; write one file a text, one table of all, and their review; add them to the model's MLflow run."""
+    parameters = _by_section(params)
+    trained = load_model(paths.model, parameters["model"]["implementation"])
+    check_prompts(trained.vocab, params.sample.prompts)
+    encoded, tables = _read_encoded(paths, trained.vocab), read_tables(paths.train, paths.model)
+    losses = read_losses(paths.evaluate / "metrics.json")
+    corpus = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
+    texts = _generate(params.sample, trained)
+    samples = pd.DataFrame(texts)
+    review = review_of(trained, encoded, tables, losses, texts, parameters=parameters, corpus_sha256=corpus)
     with atomic_folder(paths.samples) as folder:
         write_csv(folder / "samples.csv", samples)
-        for index, row in enumerate(rows):
-            (folder / _file_name(index, row)).write_text(f"{row['prompt']}{row['text']}\n", "utf-8", newline="")
+        for index, row in enumerate(texts):
+            (folder / file_name(index, row)).write_text(f"{row.prompt}{row.text}\n", "utf-8", newline="")
+        write_document(folder / DOCUMENT, review)
+        write_page(folder / PAGE, review)
 
-    record = provenance.training_record(params, paths, read_tables(paths.train, paths.model))
-    tracked = attach(outbox(), model_sha256, record)
+    record = provenance.training_record(params, paths, tables)
+    tracked = attach(outbox(), trained.sha256, record)
     tracked.log_params(params.flat())
-    tracked.log_text("samples/all.txt", _all(rows))
-    tracked.log_table("samples/table.json", samples)
+    tracked.log_text("samples/all.txt", text_of_all(texts))
+    tracked.log_table("samples/table.json", side_by_side(texts))
+    for file in (PAGE, DOCUMENT):
+        tracked.log_file(paths.samples / file, "review")
+    known = known_of(
+        params,
+        record.tags,
+        num_parameters=trained.model.num_parameters(),
+        losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
+        published=PUBLISHED if are_comparable(encoded.val, trained.vocab) else (),
+        model_sha256=trained.sha256,
+        sample=Sample(*texts[-1][:2], texts[-1].seed, texts[-1].text),
+    )
+    tracked.set_tags(page_tags(known))
     tracked.close()
 
 
-def _all(rows: list[dict[str, object]]) -> str:
-    """All texts as one, to read from top to bottom."""
-    titles = [f"=== prompt {row['prompt']!r}, temperature {row['temperature']}, seed {row['seed']}" for row in rows]
-    return "\n".join(f"{title}\n{row['prompt']}{row['text']}\n" for title, row in zip(titles, rows, strict=True))
+def _by_section(params: Params) -> dict[str, dict[str, Any]]:
+    """What the review shows: all but where the corpus came from, whose hash says which it is."""
+    sections = {
+        "split": params.split,
+        "encode": params.encode,
+        "model": params.model,
+        "train": params.train,
+        "evaluate": params.evaluate,
+        "sample": params.sample,
+    }
+    return {name: section.model_dump(mode="json") for name, section in sections.items()}
 
 
-def _file_name(index: int, row: dict[str, object]) -> str:
-    """E.g. `02-romeo-temperature-0.8-seed-1.txt`: in the table's order, readable in a list."""
-    return f"{index:02d}-{_words(str(row['prompt']))}-temperature-{row['temperature']}-seed-{row['seed']}.txt"
+def _read_encoded(paths: Paths, vocab: Vocab) -> Encoded:
+    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"])
+    if Vocab.load(paths.encoded / "vocab.json") != vocab:
+        raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
+    return Encoded(*(load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy")))
 
 
-def _words(prompt: str) -> str:
-    """A prompt as part of a file name, in ASCII, which every system can write.
-
-    Letters lose their accents, those of other alphabets become code points, and the rest does where it is all there is.
-    """
-    plain = "".join(one for one in unicodedata.normalize("NFKD", prompt.lower()) if not unicodedata.combining(one))
-    spelled = "".join(one if one.isascii() else _code_point(one) if one.isalnum() else "-" for one in plain)
-    rest = "".join(_code_point(one) for one in prompt if not one.isascii())
-    return _joined(spelled) or _joined(rest) or "newline"
-
-
-def _joined(words: str) -> str:
-    return re.sub(r"\W+", "-", words).strip("-")[:20]
-
-
-def _code_point(character: str) -> str:
-    return f"-u{ord(character):x}-"
+def _generate(section: SampleParams, trained: TrainedModel) -> list[Generated]:
+    texts = []
+    for prompt, temperature, seed in itertools.product(section.prompts, section.temperatures, section.seeds):
+        rule = SamplingRule(temperature, section.top_k, section.top_p)
+        text = generate(trained.model, trained.vocab, prompt, num_chars=section.num_chars, rule=rule, seed=seed)
+        texts.append(Generated(prompt, *rule, seed, text))
+    return texts
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -25,6 +25,7 @@ from charlstm.training.progress import Progress
 from charlstm.training.train import Data, Result, fit
 from pipeline.common import provenance, stage, unfinished
 from pipeline.common.console import TrainingConsole
+from pipeline.common.description import known_of, page_tags
 from pipeline.common.hardware import available_memory, keep_freed_memory, set_num_threads, use_reproducible_kernels
 from pipeline.common.interruption import Interruption, handle_signals
 from pipeline.common.paths import Paths
@@ -141,7 +142,8 @@ def _train_and_write(
     train: Callable[[Sequence[Observer], Path], Result],
 ) -> None:
     console = TrainingConsole()
-    tracker = TrainingTracker(outbox(), params.flat(), {**tags, FINGERPRINT_TAG: work.folder.name}, work.training_id)
+    shown = {**tags, **page_tags(known_of(params, tags)), FINGERPRINT_TAG: work.folder.name}
+    tracker = TrainingTracker(outbox(), params.flat(), shown, work.training_id)
     status, reason = "FAILED", ""
     try:
         result = train([_StepsBegin(interruption), console, tracker], work.folder)
@@ -159,6 +161,10 @@ def _train_and_write(
     finally:
         console.close()
         if status == "FINISHED":
+            known = known_of(
+                params, tags, num_parameters=result.num_parameters, val_nats_per_char=result.best.val_nats_per_char
+            )
+            tracker.run.set_tags(page_tags(known))
             tracker.finish(sha256(paths.model / WEIGHTS), result.texts, result.train_seconds)
         else:
             tracker.abandon(status, reason)

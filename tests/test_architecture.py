@@ -32,6 +32,7 @@ VIEWS = {
     "charlstm.storage.urls",
     "charlstm.storage.yaml_files",
     "charlstm.tracking.client",
+    "charlstm.tracking.comparison.page",
     "charlstm.tracking.delivery",
     "charlstm.tracking.logged_model",
     "charlstm.tracking.measurements",
@@ -45,6 +46,7 @@ VIEWS = {
     "charlstm.tracking.system_metrics",
     "charlstm.tracking.text_requests",
     "charlstm.tracking.tracker",
+    "pipeline.commands.review",
     "pipeline.commands.sync",
     "pipeline.commands.ui",
     "pipeline.common.console",
@@ -56,6 +58,7 @@ VIEWS = {
     "pipeline.common.paths",
     "pipeline.common.provenance",
     "pipeline.common.recipe",
+    "pipeline.common.run_texts",
     "pipeline.common.sending",
     "pipeline.common.settings",
     "pipeline.common.stage",
@@ -81,7 +84,7 @@ TORCH_ALONE_MAY_IMPORT = {"charlstm", "collections", "math", "torch", "typing"}
 KNOW_PARAMS = {"charlstm.training.train", "charlstm.training.learner", "charlstm.training.learner_parts"}
 MAX_FILE_LINES = 260
 MAX_FUNCTION_LINES = 45
-MAX_DEPS = 15
+MAX_DEPS = 18
 
 
 def floor_of(module: str) -> int:
@@ -156,7 +159,7 @@ def test_every_module_of_the_library_has_a_floor() -> None:
 
 def test_packages_say_what_they_are_for_and_do_nothing() -> None:
     packages = [file for package in PACKAGES for file in (ROOT / package).rglob("__init__.py")]
-    assert len(packages) == 12
+    assert len(packages) == 14
     for file in packages:
         (only,) = ast.parse(file.read_text()).body
         assert isinstance(only, ast.Expr) and ast.get_docstring(ast.parse(file.read_text())), file

@@ -97,6 +97,11 @@ CASES = [
     ("train", several({"train.learning_rate": 300, "train.final_learning_rate_fraction": 1.0, "train.ema_decay": 0.0, "model.feed_forward_size": 0}), "nats/char after epoch 1, its perplexity is not finite; lower train.learning_rate"),
     ("sample", param("sample.top_p", 0), "sample.top_p should be greater than 0, got 0"),
     ("sample", folder_instead(f"{MODEL}/vocab.json"), "vocab.json: cannot read the model: Is a directory"),
+    ("sample", remove(IDS), f"{IDS}: cannot read encoded text: No such file"),
+    ("sample", resummed(drop_encoded_character), "artifacts/model and Datasets/encoded have different vocabularies; run `dvc repro`"),
+    ("sample", remove("artifacts/evaluate/metrics.json"), "metrics.json: cannot read the losses: No such file or directory; `dvc repro evaluate` writes them"),
+    ("sample", write("artifacts/evaluate/metrics.json", DEEP), "metrics.json: expected losses by protocol, found something else (nested too deeply)"),
+    ("sample", write("artifacts/evaluate/metrics.json", b'{"stateful": {}}'), "(stateful.nats_per_char: Field required)"),
     ("report", remove("artifacts/train/metrics.json"), "metrics.json: no results yet"),
 ]  # fmt: skip
 OUTPUTS = {

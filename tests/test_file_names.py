@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 from stages import run_stage, run_stages
 
 from benchmarks.projects import make_project
-from pipeline.sample import _file_name
+from charlstm.tracking.review.collect import Generated
+from charlstm.tracking.review.file_names import file_name
+
+
+def of_prompt(prompt: str) -> Generated:
+    return Generated(prompt, 0.8, None, 1.0, 1, "")
 
 
 @pytest.mark.parametrize(
@@ -30,13 +35,12 @@ from pipeline.sample import _file_name
     ],
 )
 def test_words_of_a_prompt(prompt: str, words: str) -> None:
-    row: dict[str, object] = {"prompt": prompt, "temperature": 0.8, "seed": 1}
-    assert _file_name(7, row) == f"07-{words}-temperature-0.8-seed-1.txt"
+    assert file_name(7, of_prompt(prompt)) == f"07-{words}-temperature-0.8-seed-1.txt"
 
 
 @given(st.text(min_size=1))
 def test_names_are_ascii_and_short(prompt: str) -> None:
-    name = _file_name(0, {"prompt": prompt, "temperature": 0.8, "seed": 1})
+    name = file_name(0, of_prompt(prompt))
     assert name.isascii() and "/" not in name and len(name) < 60
     assert name.isprintable()
 
@@ -45,7 +49,7 @@ def test_the_stage_in_an_ascii_locale(tmp_path: Path) -> None:
     project = tmp_path / "project"
     prompts = ["é", "😀", "😁", "\n"]
     make_project(project, {"sample.prompts": prompts}, "é😀 and 😁\n" * 300)
-    run_stages(project, "download", "split", "encode", "train")
+    run_stages(project, "download", "split", "encode", "train", "evaluate")
     done = run_stage(project, "sample", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert done.returncode == 0, done.stderr
     texts = sorted((project / "artifacts/samples").glob("*.txt"))

@@ -18,6 +18,7 @@ from stages import run_stage, run_stages
 from test_architecture import VIEWS
 
 from benchmarks.projects import PACKAGES, ROOT, write_params
+from charlstm.tracking.review.document import read_review
 
 DVC_YAML = (ROOT / "dvc.yaml").read_text()
 DVC = YAML(typ="safe", pure=True).load(DVC_YAML)
@@ -95,6 +96,20 @@ def test_samples_begin_with_their_prompts(trained: Path) -> None:
         assert len(row["text"]) == 10
 
 
+def test_the_review_is_of_the_files_beside_it(trained: Path) -> None:
+    found = read_review(trained / "artifacts/samples/review.json")
+    samples = pd.read_csv(trained / "artifacts/samples/samples.csv", keep_default_na=False)
+    losses = json.loads((trained / "artifacts/evaluate/metrics.json").read_text())
+    train = json.loads((trained / "artifacts/train/metrics.json").read_text())
+    assert [one.text for one in found.samples] == samples["text"].tolist()
+    assert {name: loss.model_dump() for name, loss in found.losses.items()} == losses
+    assert (found.num_parameters, found.best_epoch) == (train["num_parameters"], train["best_epoch"])
+    assert found.parameters["model.hidden_size"] == 16 and "download.source" not in found.parameters
+    assert [row.temperature for row in found.figures] == [0.8, None] and found.published == []
+    page = (trained / "artifacts/samples/review.html").read_text("utf-8")
+    assert str(trained) not in page and all(f"{loss['nats_per_char']:.4f}" in page for loss in losses.values())
+
+
 def test_the_three_stages_share_one_run(trained: Path) -> None:
     with closing(sqlite3.connect(trained / "mlflow.db")) as store:
         assert store.execute("select count(*) from runs").fetchone() == (1,)
@@ -108,7 +123,7 @@ def test_the_three_stages_share_one_run(trained: Path) -> None:
     } <= metrics
     files = files_below(Path(artifacts.removeprefix("file://")))
     assert {"texts/epoch-001.txt", "texts/by-epoch.json", "evaluate/loss_curve.png"} <= files
-    assert {"samples/table.json", "samples/all.txt"} <= files
+    assert {"samples/table.json", "samples/all.txt", "review/review.html", "review/review.json"} <= files
 
 
 def run_dvc(project: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -102,7 +102,7 @@ def test_a_training_fills_one_run_that_later_stages_find(store: Store, tmp_path:
     assert (folder / "texts/epoch-001.txt").read_text() == "=== prompt '\\n'\n\nsome text\n"
     assert list(pd.read_json(folder / "samples/table.json", orient="split")["text"]) == ["a", "b"]
     tables = [one["path"] for one in json.loads(run.data.tags["mlflow.loggedArtifacts"])]
-    assert tables == ["texts/by-epoch.json", "samples/table.json"]
+    assert tables == ["samples/table.json", "texts/by-epoch.json"]
 
 
 def test_a_store_that_never_saw_the_model_gets_a_run_from_the_files(store: Store, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ It knows nothing of training or hardware.
 Shapes: B rows, T time steps, V vocabulary, E embedding features, L layers, H hidden units, S copies of the output.
 """
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -87,8 +88,9 @@ class CharLSTM(nn.Module):
         return LSTMState(zeros_LBH, zeros_LBH)
 
     def num_parameters(self) -> int:
-        """Trained numbers (nn.LSTM's unused second bias is not one)."""
-        return sum(weight.numel() for weight in self.parameters() if weight.requires_grad)
+        """Trained numbers (a one-hot embedding is not, nor nn.LSTM's unused second bias)."""
+        sizes = {name: math.prod(size) for name, size in weight_shapes(self.shape).items()}
+        return sum(sizes.values()) - (sizes["embedding.weight"] if self.shape.embedding_size == 0 else 0)
 
 
 def _mask(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -7,6 +7,7 @@ what is there already stays as it is. No parameter and no tag that leaves here s
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -148,11 +149,15 @@ def log_artifacts(client: "MlflowClient", run_id: str, files: Iterable[Path], fo
 
 
 def mark_as_table(client: "MlflowClient", run_id: str, path: str) -> None:
-    """Let the UI lay `path`, a table as pandas writes it (`orient="split"`), beside those of other runs."""
+    """Let the UI lay `path`, a table as pandas writes it (`orient="split"`), beside those of other runs.
+
+    It shows the first of the list first: by name, so that samples come before texts.
+    """
     tables = json.loads(client.get_run(run_id).data.tags.get(TABLES_TAG, "[]"))
     entry = {"path": path, "type": "table"}
     if entry not in tables:
-        client.set_tag(run_id, TABLES_TAG, json.dumps([*tables, entry]), synchronous=True)
+        listed = sorted([*tables, entry], key=itemgetter("path"))
+        client.set_tag(run_id, TABLES_TAG, json.dumps(listed), synchronous=True)
 
 
 def is_refusal(error: Exception) -> bool:

@@ -1,12 +1,32 @@
-"""Pictures of losses, as PNG files."""
+"""Pictures of losses, as PNG files, and as SVG inside a page."""
 
+import io
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
+import matplotlib
+import matplotlib.style
 import pandas as pd
 from matplotlib.figure import Figure
 
 from charlstm.evaluation.published import ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.storage.files import atomic_file
+
+# Ten colors that can be told apart on white and on black.
+COLORS = (
+    "#3b82c4", "#d9822b", "#3f9c6b", "#c2504c", "#8a6fc0", "#96704f", "#cf6aa8", "#7d8590", "#a8a030", "#2fa3ad",
+)  # fmt: skip
+INK = "#010203"  # stands for the color of the page's text, whatever it is
+
+
+class LossCurve(NamedTuple):
+    """Points (epoch, nats/char) of one model."""
+
+    training: Sequence[tuple[float, float]]
+    validation: Sequence[tuple[float, float]]
 
 
 def plot_losses(path: Path, steps: pd.DataFrame, epochs: pd.DataFrame, *, compare_with_original: bool) -> None:
@@ -26,3 +46,43 @@ def plot_losses(path: Path, steps: pd.DataFrame, epochs: pd.DataFrame, *, compar
     axes.legend()
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png", metadata={"Software": None})
+
+
+def losses_svg(curves: Sequence[LossCurve]) -> str:
+    """An `<svg>` element with the loss curves of at most ten models, each in its color of COLORS, training fainter.
+
+    It takes over the page's text color, has no legend and no text but numbers and the names of the axes.
+    """
+    with matplotlib.style.context("default", after_reset=True), _svg_options():
+        figure = Figure(figsize=(8, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        for color, curve in zip(COLORS, curves, strict=False):
+            axes.plot(*_columns(curve.training), color=color, lw=1, alpha=0.5)
+            axes.plot(*_columns(curve.validation), color=color, marker="o", ms=4)
+        lows = [y for curve in curves for points in curve for _, y in points]
+        if lows:
+            axes.set_ylim(min(lows) - 0.05, min(lows) + 1.0)
+        axes.set_xlabel("epoch", color=INK)
+        axes.set_ylabel("nats per character", color=INK)
+        axes.tick_params(colors=INK)
+        axes.grid(color=INK, alpha=0.12)
+        axes.spines[:].set_color(INK)
+        axes.spines[["top", "right"]].set_visible(False)
+        written = io.StringIO()
+        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _inside_a_page(written.getvalue())
+
+
+def _svg_options() -> AbstractContextManager[None]:
+    """The same bytes each time, and the fonts of the page."""
+    return matplotlib.rc_context({"svg.hashsalt": "charlstm", "svg.fonttype": "none"})
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _inside_a_page(svg: str) -> str:
+    """Without what belongs to a file of its own, or would change the page around it."""
+    foreign = r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->"
+    return re.sub(foreign, "", svg[svg.index("<svg") :], flags=re.DOTALL).replace(INK, "currentColor")

@@ -2,10 +2,12 @@
 
 import html
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from charlstm.params import Params
 from charlstm.storage.urls import without_credentials
-from pipeline.common.recipe import Recipe
+from pipeline.common.recipe import Recipe, recipe_of
 from pipeline.common.terminal import printable
 
 if TYPE_CHECKING:  # no stage is to depend on published losses because it describes its run
@@ -42,6 +44,11 @@ class Known(NamedTuple):
     published: Sequence["Published"] = ()
     model_sha256: str | None = None
     sample: Sample | None = None
+
+
+def known_of(params: Params, tags: Mapping[str, str], **more: Any) -> Known:  # noqa: ANN401  # the fields of Known
+    """With the recipe and the seed of `params`; `more` is all else that is known."""
+    return Known(recipe_of(params, Path("conf")), params.train.seed, tags, **more)
 
 
 def page_tags(known: Known) -> dict[str, str]:

@@ -25,6 +25,7 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
         found["corpus"] = without_credentials(params.download.source)
     if commit := git("rev-parse", "HEAD"):
         found["mlflow.source.git.commit"] = commit
+        found |= {"mlflow.source.name": "dvc.yaml", "mlflow.source.type": "LOCAL"}  # without, the UI hides the commit
         # Results are no inputs: DVC takes them away before a stage runs, and writes its lock after one.
         results = [f":(exclude){path}" for path in ("dvc.lock", *dict(paths).values())]
         changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", *results)

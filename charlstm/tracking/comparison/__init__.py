@@ -1,0 +1,1 @@
+"""The same for several models, side by side."""

@@ -1,0 +1,182 @@
+"""From a model, its texts and its tables to the document that the review page shows."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from charlstm.evaluation.copied import Span
+from charlstm.evaluation.passages import Passage, held_out
+from charlstm.evaluation.published import PUBLISHED, are_comparable
+from charlstm.evaluation.text_statistics import MIN_COPIED, Measured, figures, measure, text_of
+from charlstm.model.model_folder import TrainedModel
+from charlstm.text.vocabulary import Ids, Vocab
+from charlstm.tracking.review.document import (
+    Copy,
+    Curves,
+    Loss,
+    Point,
+    Published,
+    ReviewDocument,
+    Sample,
+    TextFigures,
+    Value,
+)
+from charlstm.tracking.review.places import places_of
+from charlstm.training.history import Tables
+
+MAX_POINTS = 500  # of a curve
+MAX_SAMPLES, MAX_CHARS = 200, 400_000  # what a document holds of the texts; figures are of all
+MAX_VALUE_LEN = 1_000  # characters of a parameter
+CONTEXT_LEN = 60  # characters of the training text on each side of a copy
+
+
+class Generated(NamedTuple):
+    """A text, and what it was drawn with: a row of `samples.csv`."""
+
+    prompt: str
+    temperature: float
+    top_k: int | None
+    top_p: float
+    seed: int
+    text: str
+
+
+class Encoded(NamedTuple):
+    """The encoded text of a model."""
+
+    train: Ids
+    val: Ids
+
+
+def review_of(
+    trained: TrainedModel,
+    encoded: Encoded,
+    tables: Tables,
+    losses: Mapping[str, Loss],
+    generated: Sequence[Generated],
+    *,
+    parameters: Mapping[str, Mapping[str, Any]],
+    corpus_sha256: str,
+) -> ReviewDocument:
+    """Measure the texts, and put together what a review shows.
+
+    Args:
+        parameters: by section, as `params.yaml` has them.
+    """
+    vocab, shape = trained.vocab, trained.model.shape
+    passages = [Passage(vocab.encode(one.prompt), vocab.encode(one.text)) for one in generated]
+    alike = [one for one, row in zip(passages, generated, strict=True) if row.temperature == generated[0].temperature]
+    measured = measure([*passages, *held_out(encoded.val, alike)], encoded.train, vocab, trained.model)
+    ours, theirs = measured[: len(passages)], measured[len(passages) :]
+    is_comparable = are_comparable(encoded.val, vocab)
+    return ReviewDocument(
+        schema_version=1,
+        model_sha256=trained.sha256,
+        corpus_sha256=corpus_sha256,
+        validation_sha256=hashlib.sha256(text_of(encoded.val, vocab).encode("utf-8", "surrogatepass")).hexdigest(),
+        num_layers=shape.num_layers,
+        hidden_size=shape.hidden_size,
+        num_parameters=trained.model.num_parameters(),
+        vocab_size=len(vocab),
+        num_train_chars=len(encoded.train),
+        num_val_chars=len(encoded.val),
+        num_epochs=len(tables.epochs),
+        best_epoch=int(tables.epochs["epoch"].iloc[tables.epochs["val_nats_per_char"].argmin()]),
+        parameters=flat(parameters),
+        losses=dict(losses),
+        published=[Published(**one._asdict()) for one in PUBLISHED if is_comparable and one.protocol in losses],
+        curves=_curves(tables),
+        figures=[*_by_temperature(generated, ours), _figures(None, theirs)],
+        samples=_samples(generated, ours, encoded.train, vocab),
+        num_samples=len(generated),
+    )
+
+
+def flat(sections: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
+    """Nested parameters by dotted name; lists as JSON."""
+    found: dict[str, Value] = {}
+    for name, value in sections.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        elif value is None or isinstance(value, bool | int | float):
+            found[f"{prefix}{name}"] = value
+        else:
+            found[f"{prefix}{name}"] = _short(
+                value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            )
+    return found
+
+
+def thinned(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:
+    """At most `most` points: means of as many neighbors as that takes. Points that are not finite are left out."""
+    finite = np.array([point for point in points if np.isfinite(point).all()], float).reshape(-1, 2)
+    size = -(-len(finite) // most)
+    means = [finite[start : start + size].mean(0) for start in range(0, len(finite), max(1, size))]
+    return [(round(float(x), 4), round(float(y), 5)) for x, y in means]
+
+
+def _short(text: str) -> str:
+    if len(text) <= MAX_VALUE_LEN:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{text[:MAX_VALUE_LEN]}... ({len(text):,} characters, SHA-256 {digest}...)"
+
+
+def _curves(tables: Tables) -> Curves:
+    steps_per_epoch = tables.epochs["step"].iloc[0]
+
+    def points(x: pd.Series, y: pd.Series) -> list[Point]:
+        return thinned(list(zip(x.astype(float), y.astype(float), strict=True)))
+
+    return Curves(
+        training=points(tables.steps["step"] / steps_per_epoch, tables.steps["train_nats_per_char"]),
+        validation=points(tables.epochs["epoch"], tables.epochs["val_nats_per_char"]),
+    )
+
+
+def _by_temperature(generated: Sequence[Generated], measured: Sequence[Measured]) -> list[TextFigures]:
+    groups = defaultdict(list)
+    for row, one in zip(generated, measured, strict=True):
+        groups[row.temperature].append(one)
+    return [_figures(temperature, some) for temperature, some in groups.items()]
+
+
+def _figures(temperature: float | None, measured: Sequence[Measured]) -> TextFigures:
+    return TextFigures(temperature=temperature, **figures(measured)._asdict())
+
+
+def _samples(generated: Sequence[Generated], measured: Sequence[Measured], train: Ids, vocab: Vocab) -> list[Sample]:
+    kept = list(zip(generated, measured, strict=True))[:MAX_SAMPLES]
+    size = MAX_CHARS // max(1, len(kept))
+    shown = [[span for span in one.spans if _is_shown(span, size)] for _, one in kept]
+    places = places_of({span.train_start for spans in shown for span in spans}, train, vocab)
+    return [
+        Sample(
+            **{**one._asdict(), "text": one.text[:size]},
+            num_chars=len(one.text),
+            nats_per_char=figures([counted]).nats_per_char,
+            copies=[_copy(span, train, vocab, *places[span.train_start]) for span in spans],
+        )
+        for (one, counted), spans in zip(kept, shown, strict=True)
+    ]
+
+
+def _is_shown(span: Span, size: int) -> bool:
+    return span.length >= MIN_COPIED and span.start + span.length <= size
+
+
+def _copy(span: Span, train: Ids, vocab: Vocab, line: int, column: int) -> Copy:
+    start, end = span.train_start, span.train_start + span.length
+    return Copy(
+        start=span.start,
+        length=span.length,
+        line=line,
+        column=column,
+        before=text_of(train[max(0, start - CONTEXT_LEN) : start], vocab),
+        after=text_of(train[end : end + CONTEXT_LEN], vocab),
+    )

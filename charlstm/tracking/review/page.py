@@ -1,0 +1,118 @@
+"""`review.html`: a review document as one file that needs no network, for any browser, with scripts or without."""
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from charlstm.evaluation.text_statistics import MIN_COPIED
+from charlstm.storage.files import write_text
+from charlstm.tracking.plots import COLORS, LossCurve, losses_svg
+from charlstm.tracking.review.document import Copy, ReviewDocument, Sample
+from charlstm.tracking.review.explained import FIGURES, shown_number
+from charlstm.tracking.review.visible import one_line, visible, visible_prompt
+
+MAX_PAGE_BYTES = 2_000_000
+MAX_PROMPT = 300  # characters of it beside a text
+PACKAGE = "charlstm.tracking.review"
+
+
+class Piece(NamedTuple):
+    """A stretch of a text, copied or not; `number` counts the copies of the page, from 1."""
+
+    text: str
+    copy: Copy | None
+    number: int
+
+
+class Shown(NamedTuple):
+    """A sample as the page has it: the end of its prompt, and its text in pieces, `num_cut` characters left out."""
+
+    sample: Sample
+    prompt: str
+    pieces: list[Piece]
+    num_cut: int
+
+
+def write_page(path: Path, document: ReviewDocument) -> None:
+    """Write the page: at most MAX_PAGE_BYTES, and it says what was cut for that."""
+    write_text(path, page_of(document))
+
+
+def page_of(document: ReviewDocument) -> str:
+    """The page as text."""
+
+    def render(limit: int) -> str:
+        samples = list(shown_samples(document.samples, limit))
+        return template("review.html").render(document=document, picture=picture_of([document]), samples=samples)
+
+    return fitted([document], render)
+
+
+def picture_of(documents: Sequence[ReviewDocument]) -> Markup:
+    """Their loss curves over one another, as SVG."""
+    return Markup(losses_svg([LossCurve(one.curves.training, one.curves.validation) for one in documents]))
+
+
+def fitted(documents: Sequence[ReviewDocument], render: Callable[[int], str]) -> str:
+    """The first page that is small enough, of those that `render` makes with ever fewer characters of each text."""
+    limit = max((len(one.text) for document in documents for one in document.samples), default=0)
+    while len((page := render(limit)).encode()) > MAX_PAGE_BYTES and limit > 0:
+        limit //= 2
+    return page
+
+
+def shown_samples(samples: Sequence[Sample], limit: int, first_number: int = 1) -> Iterator[Shown]:
+    """The samples with at most `limit` characters of each; their copies are numbered on."""
+    number = first_number
+    for sample in samples:
+        pieces = list(_pieces(sample, limit, number))
+        number += sum(piece.copy is not None for piece in pieces)
+        prompt = sample.prompt[max(0, len(sample.prompt) - min(MAX_PROMPT, limit)) :]
+        yield Shown(sample, prompt, pieces, sample.num_chars - min(limit, len(sample.text)))
+
+
+def _pieces(sample: Sample, limit: int, number: int) -> Iterator[Piece]:
+    """Where copies overlap, the later one is marked from the end of the earlier one on."""
+    done = 0
+    for copy in sample.copies:
+        start, end = max(copy.start, done), copy.start + copy.length
+        if start >= end or end > limit:
+            continue
+        if start > done:
+            yield Piece(sample.text[done:start], None, 0)
+        yield Piece(sample.text[start:end], copy, number)
+        done, number = end, number + 1
+    if done < min(limit, len(sample.text)):
+        yield Piece(sample.text[done:limit], None, 0)
+
+
+def template(name: str, *packages: str) -> Template:
+    """A template of this package or of `packages`."""
+    return _environment(packages).get_template(name)
+
+
+@cache
+def _environment(packages: tuple[str, ...]) -> Environment:
+    """Templates that escape whatever they are given; with what every page needs."""
+    loader = ChoiceLoader([PackageLoader(package) for package in (PACKAGE, *packages)])
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    style, script = (Markup(loader.get_source(made, name)[0]) for name in ("style.css", "script.js"))
+    made.globals |= {
+        "style": style,
+        "script": script,
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "figures": FIGURES,
+        "colors": COLORS,
+        "min_copied": MIN_COPIED,
+        "visible": visible,
+        "visible_prompt": visible_prompt,
+        "one_line": one_line,
+        "shown_number": shown_number,
+    }
+    return made

@@ -1,0 +1,19 @@
+"""A page in a real browser, without a window."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+OPTIONS += ["--disable-background-networking", "--disable-component-update", "--window-size=1300,2000"]
+
+
+def dom_of(page: Path) -> str:
+    """The document of a local file after its scripts have run; a screenshot is left beside it."""
+    assert CHROMIUM is not None
+    common = [CHROMIUM, *OPTIONS, f"--user-data-dir={page.parent / 'profile'}", "--virtual-time-budget=2000"]
+    picture = f"--screenshot={page.with_suffix('.png')}"
+    subprocess.run([*common, picture, page.as_uri()], capture_output=True, timeout=180, check=True)
+    done = subprocess.run([*common, "--dump-dom", page.as_uri()], capture_output=True, timeout=180, check=True)
+    return done.stdout.decode("utf-8")

@@ -1,0 +1,46 @@
+"""Review documents for tests: small, complete, and hostile."""
+
+from typing import Any
+
+from charlstm.tracking.review.document import Copy, Curves, Loss, ReviewDocument, Sample, TextFigures
+
+HOSTILE = (
+    "<script>document.title = 'it ran'</script>"
+    "<img src=https://example.org/x.png onerror=\"document.title='it ran'\">"
+    "\"'`]]>--><!--</pre></style></title>{{ 7 * 7 }}{% raw %}&lt;"
+    "\u2028\u2029\u202egnirts\u202c\u2066\u0000\u0007\x1b[2J\r\n"
+    "\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627 \ufeff\U000e0041\u0301\u0301 end"
+)
+
+
+def sample(text: str, prompt: str = "\n", **changes: object) -> Sample:
+    """A sample without copies, unless told otherwise."""
+    fields = {
+        "prompt": prompt, "temperature": 0.8, "top_k": None, "top_p": 0.98, "seed": 1, "text": text,
+        "num_chars": len(text), "nats_per_char": 1.25, "copies": [],
+    }  # fmt: skip
+    return Sample.model_validate({**fields, **changes})
+
+
+def copy(start: int, length: int, **changes: object) -> Copy:
+    """A copied span that stands in line 3, column 4."""
+    fields = {"start": start, "length": length, "line": 3, "column": 4, "before": "<before>", "after": "<after>"}
+    return Copy.model_validate({**fields, **changes})
+
+
+def review(samples: list[Sample], **changes: object) -> ReviewDocument:
+    """A model of one layer with those samples."""
+    figures: dict[str, Any] = {
+        "num_texts": 1, "num_chars": 10, "known_words": 0.5, "distinct_bigrams": None, "longest_copied": 12,
+        "copied": 0.0, "nats_per_char": 1.25,
+    }  # fmt: skip
+    found = ReviewDocument(
+        schema_version=1, model_sha256="a" * 64, corpus_sha256="b" * 64, validation_sha256="c" * 64,
+        num_layers=1, hidden_size=16, num_parameters=1234, vocab_size=65, num_train_chars=5000, num_val_chars=500,
+        num_epochs=2, best_epoch=1, parameters={"train.seed": 1, "model.hidden_size": 16, "sample.top_k": None},
+        losses={"stateful": Loss(nats_per_char=1.5, bits_per_char=2.164, perplexity=4.48, num_chars=499)},
+        published=[], curves=Curves(training=[(0.5, 2.0), (1.0, 1.6)], validation=[(1, 1.5), (2, 1.55)]),
+        figures=[TextFigures(temperature=temperature, **figures) for temperature in (0.8, None)],
+        samples=samples, num_samples=len(samples),
+    )  # fmt: skip
+    return found.model_copy(update=changes)

@@ -1,0 +1,81 @@
+"""What a review is made of, from texts that are hardly there to more than a page can hold."""
+
+import math
+
+import pytest
+import torch
+
+from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.model_folder import TrainedModel
+from charlstm.text.vocabulary import Vocab
+from charlstm.tracking.review import collect
+from charlstm.tracking.review.collect import Encoded, Generated, review_of
+from charlstm.tracking.review.document import Loss, ReviewDocument
+from charlstm.tracking.review.page import page_of
+from charlstm.training.history import EpochRow, StepRow, Tables, TextRow, table
+
+VOCAB = Vocab.of("abcdefgh \n")
+TABLES = Tables(
+    table([EpochRow(1, 10, 2.0, 2.5), EpochRow(2, 20, 1.5, 2.25), EpochRow(3, 30, 1.0, 2.75)], EpochRow._fields),
+    table([StepRow(5, 1, math.nan, 0.1, 1.0), StepRow(10, 1, 2.0, 0.1, 1.0)], StepRow._fields),
+    table([], TextRow._fields),
+)
+LOSSES = {"stateful": Loss(nats_per_char=2.5, bits_per_char=3.6, perplexity=12.2, num_chars=99)}
+TRAIN = "a bad cab\nfed a beg head a decade had faded\nabc"
+
+
+@pytest.fixture(scope="module")
+def trained() -> TrainedModel:
+    torch.manual_seed(0)
+    model = CharLSTM(ModelShape(len(VOCAB), 4, 8, 2, 0), "fused").eval().requires_grad_(False)
+    for weight in model.parameters():
+        weight.mul_(9)  # worse than chance
+    return TrainedModel(model, VOCAB, "0" * 64)
+
+
+def generated(text: str, prompt: str = "\n", temperature: float = 0.8, seed: int = 1) -> Generated:
+    return Generated(prompt, temperature, None, 1.0, seed, text)
+
+
+def collected(
+    trained: TrainedModel, texts: list[Generated], train: str = TRAIN, val: str = "had a bad cab"
+) -> ReviewDocument:
+    encoded = Encoded(VOCAB.encode(train), VOCAB.encode(val))
+    return review_of(trained, encoded, TABLES, LOSSES, texts, parameters={"a": {"b": 1}}, corpus_sha256="1" * 64)
+
+
+def test_a_copy_is_marked_where_it_stands(trained: TrainedModel) -> None:
+    (sample,) = collected(trained, [generated("ha head a decade had faded ab")]).samples
+    (copy,) = sample.copies
+    copied = " head a decade had faded"
+    assert sample.text[copy.start : copy.start + copy.length] == copied
+    assert (copy.start, copy.line, copy.column) == (2, 2, 10)
+    assert copy.before + copied + copy.after == TRAIN
+
+
+def test_figures_are_by_temperature_and_of_held_out_text(trained: TrainedModel) -> None:
+    texts = [generated("abc def", temperature=one, seed=seed) for one in (0.5, 1.0, 0.5) for seed in (1, 2)]
+    found = collected(trained, texts)
+    assert [(row.temperature, row.num_texts) for row in found.figures] == [(0.5, 4), (1.0, 2), (None, 4)]
+    assert found.num_samples == 6 and found.best_epoch == 2 and found.published == []
+    assert found.curves.training == [(1.0, 2.0)] and len(found.curves.validation) == 3
+    nats = found.samples[0].nats_per_char
+    assert nats is not None and nats > math.log(len(VOCAB))
+
+
+@pytest.mark.parametrize("text", ["", "a", " ", "\n\n"])
+@pytest.mark.parametrize(("train", "val"), [(TRAIN, "ab"), ("ab", "ba"), (TRAIN, TRAIN * 9)])
+def test_texts_that_are_hardly_there(trained: TrainedModel, text: str, train: str, val: str) -> None:
+    found = collected(trained, [generated(text, "a" * 40)], train, val)
+    assert found.figures[0].known_words is None and found.figures[0].longest_copied == 0
+    assert "</html>" in page_of(found)
+
+
+def test_more_than_a_document_holds_is_cut_and_counted(trained: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collect, "MAX_SAMPLES", 3)
+    monkeypatch.setattr(collect, "MAX_CHARS", 90)
+    texts = [generated("bad cafe " * 20 + TRAIN[-30:], seed=seed) for seed in range(5)]
+    found = collected(trained, texts)
+    assert [(len(one.text), one.num_chars, one.copies) for one in found.samples] == [(30, 210, [])] * 3
+    assert found.num_samples == 5 and found.figures[0].num_texts == 5 and found.figures[0].longest_copied >= 30
+    assert "the first 3 of 5 texts" in page_of(found)

@@ -1,0 +1,95 @@
+"""Several models side by side: what differs on top, the best loss marked, texts that were drawn alike in one row."""
+
+from pathlib import Path
+
+import pytest
+from reviews import HOSTILE, copy, review, sample
+
+from charlstm.errors import ReviewError
+from charlstm.tracking.comparison.page import (
+    MAX_RUNS,
+    comparison_of,
+    differing,
+    groups_of,
+    loss_rows,
+    published_losses,
+    temperatures_of,
+)
+from charlstm.tracking.review.document import Loss, Published, write_document
+from charlstm.tracking.review.page import MAX_PAGE_BYTES
+from pipeline.commands.review import find_review, labels_of
+from pipeline.commands.review import review as command
+
+
+def losses(nats_per_char: float) -> dict[str, Loss]:
+    return {"stateful": Loss(nats_per_char=nats_per_char, bits_per_char=1, perplexity=2, num_chars=9)}
+
+
+def test_parameters_that_differ() -> None:
+    rows = differing([{"a": 1, "b": True, "c": None}, {"a": 1, "b": 1, "c": None, "d": "x"}])
+    assert [(row.name, row.cells) for row in rows] == [("b", [True, 1]), ("d", ["", "x"])]
+    assert differing([{"a": 1}]) == []
+
+
+def test_the_lowest_loss_is_the_best_where_losses_can_be_compared() -> None:
+    documents = [review([], losses=losses(loss)) for loss in (1.5, 1.4, 1.4)]
+    (row,) = loss_rows(documents)
+    assert row.cells == [1.5, 1.4, 1.4] and row.best == {1, 2}
+    other = review([], losses=losses(1.0), validation_sha256="other")
+    assert loss_rows([*documents, other])[0].best == frozenset()
+    assert "cannot be compared" in comparison_of([("a", documents[0]), ("b", other)])
+    assert [row.cells for row in loss_rows([documents[0], review([], losses={})])] == [[1.5, None]]
+
+
+def test_published_losses_only_where_all_were_measured_on_that_text() -> None:
+    comparable = review([], published=[Published(protocol="stateful", system="x", nats_per_char=1.25)])
+    assert published_losses([comparable, comparable]) == {"stateful": 1.25}
+    assert published_losses([comparable, review([])]) == {}
+
+
+def test_texts_that_were_drawn_alike_are_one_row() -> None:
+    first = review([sample("a" * 30, "p", copies=[copy(0, 25)]), sample("b", "q")])
+    second = review([sample("c", "q"), sample("d" * 30, "p", seed=2, copies=[copy(0, 25)])])
+    rows = groups_of([first, second], 100)
+    found = [(row.prompt, row.seed, [one and one.sample.text[0] for one in row.texts]) for row in rows]
+    assert found == [("p", 1, ["a", None]), ("q", 1, ["b", "c"]), ("p", 2, [None, "d"])]
+    numbers = [piece.number for row in rows for one in row.texts if one for piece in one.pieces if piece.copy]
+    assert numbers == [1, 2]
+    assert temperatures_of([first, second]) == [0.8, None]
+
+
+def test_ten_runs_are_a_page_and_eleven_an_error() -> None:
+    one = review([sample("x" * 200_000)])
+    page = comparison_of([(f"run {number}", one) for number in range(MAX_RUNS)])
+    assert "run 9" in page and len(page.encode()) <= MAX_PAGE_BYTES and "left out here" in page
+    for count in (0, 11):
+        with pytest.raises(ReviewError, match=f"found {count or 'none'}"):
+            comparison_of([("x", one)] * count)
+
+
+def test_labels_and_texts_are_text_and_the_bytes_the_same() -> None:
+    labeled = [(HOSTILE, review([sample(HOSTILE, HOSTILE)])), ("$\\frac{", review([]))]
+    page = comparison_of(labeled)
+    assert page == comparison_of(labeled)
+    assert page.count("<script") == 1 and "<img" not in page and "\u202e" not in page and "\0" not in page
+
+
+def test_the_command_takes_projects_folders_and_files(tmp_path: Path) -> None:
+    projects = [tmp_path / "first", tmp_path / "second", tmp_path / "other" / "second"]
+    for project in projects:
+        write_document(project / "artifacts/samples/review.json", review([sample(project.name)]))
+        (project / "dvc.yaml").write_text((Path(__file__).parent.parent / "dvc.yaml").read_text())
+    sources = [projects[0], projects[1] / "artifacts/samples", projects[2] / "artifacts/samples/review.json"]
+    files = [find_review(source) for source in sources]
+    assert files == [project / "artifacts/samples/review.json" for project in projects]
+    assert labels_of(files) == ["first", "second (1)", "second (2)"]
+    command([str(source) for source in sources], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "3 models side by side" in page and "second (2)" in page and str(tmp_path) not in page
+
+
+def test_a_source_that_has_none_is_named(tmp_path: Path) -> None:
+    for source in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(ReviewError, match="expected a project, a folder of samples or a review.json, found none"):
+            command([str(source)], tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()

@@ -1,0 +1,109 @@
+"""Copied spans are those that a naive search finds, in time and memory that repetition and length do not blow up."""
+
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charlstm.evaluation import copied
+from charlstm.evaluation.copied import Span, copied_spans, covered
+from charlstm.text.vocabulary import Ids
+
+
+def ids(text: str, dtype: type = np.uint8) -> Ids:
+    return np.array([ord(one) for one in text], dtype)
+
+
+def naive(train: str, text: str, min_len: int) -> list[Span]:
+    spans, end = [], 0
+    for start in range(len(text)):
+        length = 0
+        while start + length < len(text) and text[start : start + length + 1] in train:
+            length += 1
+        if length >= min_len and start + length > end:
+            spans.append(Span(start, length, train.index(text[start : start + length])))
+            end = start + length
+    return spans
+
+
+few = st.text("ab", max_size=60)
+pieces = st.lists(st.sampled_from(["a", "ab", "abc", "aaaaaaaa", "abcabcabc", "xyz", "\n"]), max_size=12).map("".join)
+
+
+@given(few | pieces, st.lists(few | pieces, max_size=3), st.integers(1, 13), st.sampled_from([3, 16, 1000]))
+def test_they_are_those_of_a_naive_search(train: str, texts: list[str], min_len: int, chunk: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copied, "CHUNK", chunk)
+        found = copied_spans(ids(train), [ids(text) for text in texts], min_len)
+    assert found == [naive(train, text, min_len) for text in texts]
+
+
+@given(st.data())
+def test_copies_of_a_longer_text_are_found_across_chunks(data: st.DataObject) -> None:
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    train = "".join(random.choice(list("abcdefgh"), 600))
+    cuts = st.tuples(st.integers(0, 599), st.integers(0, 90))
+    text = "z".join(train[start : start + length] for start, length in data.draw(st.lists(cuts, max_size=5)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copied, "CHUNK", data.draw(st.sampled_from([50, 128, 599])))
+        assert copied_spans(ids(train), [ids(text)]) == [naive(train, text, copied.MIN_SPAN)]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
+def test_any_dtype_of_ids(dtype: type) -> None:
+    train = ids("in the beginning was the word, and so on", dtype)
+    (spans,) = copied_spans(train, [ids("and in the beginning, beginning was the word?", dtype)])
+    assert spans == [Span(4, 16, 0), Span(21, 23, 6)]
+    assert covered(spans, 12) == 39 and covered(spans, 20) == 23
+
+
+def test_a_collision_of_hashes_is_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a multiplier of 1 the hash is the sum of the ids: anagrams collide."""
+    train, text = ids("abcdefghijkl abcdefghijlk"), ids("lkjihgfedcba")
+    monkeypatch.setattr(copied, "MULTIPLIERS", (1, *copied.MULTIPLIERS))
+    assert copied_spans(train, [text]) == [[]]
+    assert copied_spans(train, [ids("abcdefghijlk"), ids("abcdefghijkl"), text]) == [
+        [Span(0, 12, 13)],
+        [Span(0, 12, 0)],
+        [],
+    ]
+
+
+def test_texts_that_almost_repeat_themselves() -> None:
+    """Long copies of many lengths, in overlapping chunks."""
+    random = np.random.default_rng(0)
+    train, *texts = ("".join(random.choice(["a", "b"], size, p=[0.97, 0.03])) for size in (3000, 300, 200))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copied, "CHUNK", 500)
+        found = copied_spans(ids(train), [ids(text) for text in texts])
+    assert found == [naive(train, text, copied.MIN_SPAN) for text in texts]
+    assert sum(map(len, found)) > 20
+
+
+def test_spans_that_overlap_count_once() -> None:
+    assert covered([Span(0, 10, 5), Span(8, 10, 50), Span(30, 4, 0)], 10) == 18
+    assert covered([], 10) == 0
+
+
+def test_a_text_that_repeats_itself_takes_no_longer_than_others_by_much() -> None:
+    train = np.zeros(1_000_000, np.uint8)
+    texts = [np.zeros(length, np.uint8) for length in (500, 500, 5_000, 3)]
+    started = time.perf_counter()
+    assert copied_spans(train, texts) == [[Span(0, len(text), 0)] if len(text) >= 12 else [] for text in texts]
+    assert time.perf_counter() - started < 20
+
+
+def test_memory_does_not_grow_with_the_training_text() -> None:
+    random = np.random.default_rng(0)
+    peaks = []
+    for size in (1_000_000, 4_000_000):
+        train = random.integers(0, 20, size, np.uint8)
+        tracemalloc.start()
+        (spans,) = copied_spans(train, [train[-500:]])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert spans == [Span(0, 500, size - 500)]
+    assert peaks[1] < 1.1 * peaks[0]

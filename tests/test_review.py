@@ -1,0 +1,184 @@
+"""The review page shows any text as text, is the same each time, and never too large; its document is checked."""
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reviews import HOSTILE, copy, review, sample
+
+from charlstm.errors import HistoryError, ReviewError
+from charlstm.text.vocabulary import Vocab
+from charlstm.tracking.review import collect, places
+from charlstm.tracking.review.collect import flat, thinned
+from charlstm.tracking.review.document import ReviewDocument, read_losses, read_review, write_document
+from charlstm.tracking.review.page import MAX_PAGE_BYTES, page_of, write_page
+from charlstm.tracking.review.places import places_of
+from charlstm.tracking.review.visible import SHOWN, is_hidden, one_line, symbol, visible
+
+HOSTILE_REVIEW = review(
+    [sample(HOSTILE, HOSTILE, copies=[copy(0, 40, before=HOSTILE, after=HOSTILE)])],
+    parameters={HOSTILE: HOSTILE},
+    losses={HOSTILE: review([]).losses["stateful"]},
+)
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags, attributes, and text by the element that it is in."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        (self.scripts if self.tags and self.cdata_elem == "script" else self.texts).append(data)
+
+
+def test_a_hostile_text_is_text() -> None:
+    plain, hostile = Page(page_of(review([sample("x", "y", copies=[])]))), Page(page_of(HOSTILE_REVIEW))
+    assert {tag for tag, _ in hostile.tags} - {tag for tag, _ in plain.tags} <= {"mark", "input"}
+    assert hostile.scripts == plain.scripts and len(plain.scripts) == 1
+    attributes = [(name, value or "") for _, attributes in hostile.tags for name, value in attributes.items()]
+    assert not [name for name, _ in attributes if name.startswith("on")]
+    links = [value for name, value in attributes if name in ("href", "src", "xlink:href", "action")]
+    assert len(links) > 5 and all(link.startswith("#") for link in links)
+    assert not [one for one in set(page_of(HOSTILE_REVIEW)) if is_hidden(one)]
+    text = "".join(hostile.texts)
+    assert "<script>document.title = 'it ran'</script>" in text and "{{ 7 * 7 }}{% raw %}&lt;" in text
+    assert "U+202EgnirtsU+202C" in text and "U+0000U+0007U+001B[2JU+000D" in text
+
+
+@given(st.text())
+def test_any_text_is_shown_whole_and_nothing_of_it_is_obeyed(text: str) -> None:
+    parsed = Page(str(visible(text)))
+    assert {tag for tag, _ in parsed.tags} <= {"span"}
+    back = "".join(parsed.texts)
+    assert back == "".join(symbol(one) if is_hidden(one) else one for one in text)
+    assert "\n" not in one_line(text) and not any(map(is_hidden, one_line(text)))
+
+
+def test_what_could_rearrange_a_page_is_hidden() -> None:
+    directions = [chr(code) for code in range(0x110000) if unicodedata.bidirectional(chr(code)) in BIDI_CONTROLS]
+    assert len(directions) >= 9 and all(map(is_hidden, directions))
+    assert all(is_hidden(one) for one in "\0\x1b\r\x7f\x85\u200e\u200f\u2028\ufeff\ue000") and not is_hidden("é")
+    assert not any(map(is_hidden, SHOWN))
+
+
+BIDI_CONTROLS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+
+
+def test_the_page_needs_no_network_and_forbids_it() -> None:
+    page = page_of(HOSTILE_REVIEW)
+    (policy,) = [tag["content"] or "" for name, tag in Page(page).tags if tag.get("http-equiv")]
+    assert policy.startswith("default-src 'none'; ") and "unsafe-inline'; script-src 'sha256-" in policy
+    assert not re.search(r"url\((?!#)|@import|fetch\(|XMLHttp", page)
+
+
+def test_copies_lead_to_their_place_and_back() -> None:
+    text = "0123456789" * 6
+    overlapping = [copy(0, 25), copy(20, 20, line=1234), copy(22, 18, column=9), copy(50, 10)]
+    page = Page(page_of(review([sample(text, copies=overlapping)])))
+    links = [tag["href"] or "" for name, tag in page.tags if name == "a" and "-" in (tag.get("href") or "")]
+    ids = {tag["id"] for _, tag in page.tags if tag.get("id")}
+    assert len(links) == 6 and all(link[1:] in ids for link in links)  # the third is within the second
+    joined = " ".join(page.texts)
+    assert "line 1,234, column 4" in joined and "<before>" in joined and "<after>" in joined
+    assert "".join(page.texts).count(text) == 1
+
+
+def test_the_same_document_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_page(tmp_path / f"{name}.html", HOSTILE_REVIEW)
+        write_document(tmp_path / f"{name}.json", HOSTILE_REVIEW)
+    for kind in ("html", "json"):
+        assert (tmp_path / f"one.{kind}").read_bytes() == (tmp_path / f"two.{kind}").read_bytes()
+    assert read_review(tmp_path / "one.json") == HOSTILE_REVIEW
+    again = read_review(tmp_path / "one.json")
+    assert page_of(again) == (tmp_path / "one.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("text", ["a" * 400_000, "\u202e" * 60_000, "&" * 400_000])
+def test_a_page_is_never_too_large_and_says_what_is_cut(text: str) -> None:
+    page = page_of(review([sample(text[:200_000], num_chars=9_000_000), sample(text[200_000:], text)]))
+    assert len(page.encode()) <= MAX_PAGE_BYTES
+    assert "more characters are left out here" in page
+
+
+def test_a_page_of_little_is_a_page() -> None:
+    empty = review([], losses={}, curves={"training": [], "validation": []}, figures=review([]).figures[1:])
+    page = page_of(ReviewDocument.model_validate(empty.model_dump(warnings=False)))
+    assert "None of 20 characters or more." in page and "held-out text" in page
+    assert "\N{EN DASH} nats/char" in page_of(review([sample("", "", nats_per_char=None), sample("x")]))
+
+
+Edit = Callable[[dict[str, object]], object]
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (lambda one: one.pop("samples"), "samples: Field required"),
+        (lambda one: one.update(schema_version=2), "schema_version: Input should be 1"),
+        (lambda one: one.update(new=1), "new: Extra inputs are not permitted"),
+        (lambda one: one.update(losses={"x": 1}), "losses.x: Input should be"),
+    ],
+)
+def test_a_document_of_another_kind_is_refused_in_one_line(tmp_path: Path, edit: Edit, expected: str) -> None:
+    document = review([sample("x")]).model_dump(mode="json")
+    edit(document)
+    (tmp_path / "review.json").write_text(json.dumps(document))
+    with pytest.raises(ReviewError, match=re.escape(expected)) as raised:
+        read_review(tmp_path / "review.json")
+    assert "\n" not in str(raised.value) and "dvc repro --force sample" in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"[]", b"\xff", b'{"stateful": {"nats_per_char": NaN}}', b'{"a": 1}'])
+def test_damaged_files_are_refused_in_one_line(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "file.json"
+    if content is not None:
+        file.write_bytes(content)
+    for read, error in ((read_review, ReviewError), (read_losses, HistoryError)):
+        with pytest.raises(error, match=r"file\.json: .*`dvc repro ") as raised:
+            read(file)
+        assert "\n" not in str(raised.value)
+
+
+@given(st.text("ab\n", max_size=80), st.integers(1, 20))
+def test_places_are_lines_and_columns(text: str, chunk: int) -> None:
+    vocab = Vocab.of("ab\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(places, "CHUNK", chunk)
+        found = places_of(range(len(text)), vocab.encode(text), vocab)
+    before = [text[:offset].split("\n") for offset in range(len(text))]
+    assert found == {offset: (len(lines), len(lines[-1]) + 1) for offset, lines in enumerate(before)}
+
+
+def test_a_text_without_newlines_is_one_line() -> None:
+    assert places_of([3], Vocab.of("ab").encode("abab"), Vocab.of("ab")) == {3: (1, 4)}
+
+
+def test_curves_are_thinned_to_means() -> None:
+    points = [(float(x), float(x % 2)) for x in range(1001)]
+    found = thinned(points)
+    assert len(found) == 334 and found[0] == (1.0, 0.33333)
+    assert thinned(points[:500]) == points[:500]
+    assert thinned([(1.0, np.nan), (2.0, np.inf)]) == [] == thinned([])
+
+
+def test_parameters_are_flat_and_long_ones_are_told_apart() -> None:
+    long = ["x" * 2000, "y"]
+    found = flat({"a": {"b": {"c": 1, "d": None}, "e": [1, "ü"]}, "f": True, "g": long, "h": [*long, "z"]})
+    assert (found["a.b.c"], found["a.b.d"], found["a.e"], found["f"]) == (1, None, '[1, "ü"]', True)
+    assert found["g"] != found["h"] and len(str(found["g"])) < collect.MAX_VALUE_LEN + 100

@@ -1,0 +1,95 @@
+"""The review pages in Chromium: a hostile text is shown, none of it runs, and nothing is asked of any network."""
+
+import http.server
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import CHROMIUM, dom_of
+from reviews import HOSTILE, copy, review, sample
+
+from charlstm.tracking.comparison.page import comparison_of
+from charlstm.tracking.review.document import ReviewDocument
+from charlstm.tracking.review.page import page_of
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, e.g. `apt-get install chromium`"),
+]
+
+
+class Listener(http.server.BaseHTTPRequestHandler):
+    """Counts requests."""
+
+    asked: list[str] = []  # noqa: RUF012  # emptied by the fixture
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_error(404)
+
+    def log_message(self, format: str, *arguments: object) -> None: ...
+
+
+@pytest.fixture
+def listener() -> Iterator[str]:
+    """The address of a server that notes in `Listener.asked` what it was asked for."""
+    Listener.asked.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def hostile_text(address: str) -> str:
+    return f'{asking(address)}<meta http-equiv="refresh" content="0;url={address}/meta">{HOSTILE}'
+
+
+def asking(address: str) -> str:
+    calls = f'<img src="{address}/img"><script src="{address}/script"></script><iframe src="{address}/frame"></iframe>'
+    return f'{calls}<link rel="stylesheet" href="{address}/style"><script>document.title = "it ran"</script>'
+
+
+def pages(address: str) -> dict[str, str]:
+    """The page of one model and that of three, with a hostile text wherever a text can be."""
+    text = hostile_text(address)
+    one = review([sample(text, text, copies=[copy(0, 60, before=text, after=text)]), sample("plain", "\n")])
+    one = one.model_copy(update={"parameters": {text: text}, "losses": {text: review([]).losses["stateful"]}})
+    two: ReviewDocument = one.model_copy(update={"parameters": {text: 2}})
+    return {"review": page_of(one), "comparison": comparison_of([(text, one), ("b", two), ("c", review([]))])}
+
+
+@pytest.mark.parametrize("name", ["review", "comparison"])
+def test_a_hostile_text_is_shown_as_text(tmp_path: Path, listener: str, name: str) -> None:
+    file = tmp_path / "page.html"
+    file.write_text(pages(listener)[name], encoding="utf-8")
+    dom = dom_of(file)
+    assert Listener.asked == []
+    assert "it ran" not in re.findall(r"<title>(.*?)</title>", dom)[0]
+    assert "&lt;script&gt;document.title = 'it ran'&lt;/script&gt;" in dom
+    assert dom.count("<script") == 1 and "<iframe" not in dom and "<img" not in dom
+    for symbol in ("U+2028", "U+202E", "U+0000", "U+FEFF"):
+        assert f'<span class="control">{symbol}</span>' in dom
+    assert "</html>" in dom.strip()[-10:]
+    assert '<form class="filters">' in dom and "2 of 2</output>" in dom  # our own script runs
+
+
+def test_what_would_slip_through_is_stopped_by_the_policy(tmp_path: Path, listener: str) -> None:
+    """The policy of the page's head is a second wall. Without it the same text runs and asks."""
+    page, file = page_of(review([sample("x")])).replace("</main>", f"{asking(listener)}</main>"), tmp_path / "page.html"
+    file.write_text(page, encoding="utf-8")
+    assert "<title>it ran" not in dom_of(file)
+    assert Listener.asked == []
+    file.write_text(re.sub(r"<meta http-equiv=.Content-Security.*?>", "", page), encoding="utf-8")
+    assert "<title>it ran" in dom_of(file)
+    assert {"/img", "/script", "/frame", "/style"} <= set(Listener.asked)
+
+
+def test_without_scripts_all_is_there(tmp_path: Path) -> None:
+    page = page_of(review([sample("0123456789" * 4, copies=[copy(0, 30)])]))
+    file = tmp_path / "page.html"
+    file.write_text(re.sub(r"<script>.*</script>", "", page, flags=re.DOTALL), encoding="utf-8")
+    dom = dom_of(file)
+    assert '<form class="filters" hidden' in dom
+    assert 'href="#copy-1"' in dom and 'id="copy-1"' in dom

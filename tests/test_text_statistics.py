@@ -1,0 +1,117 @@
+"""Figures about texts are those of a plain count, and a text's loss is that of reading it character by character."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charlstm.evaluation import passages, text_statistics
+from charlstm.evaluation.copied import Span
+from charlstm.evaluation.passages import Passage, held_out, text_losses
+from charlstm.evaluation.text_statistics import Measured, figures, known_words, measure, text_of, words_of
+from charlstm.generation.sampler import Stepper
+from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.loss import LossSum
+from charlstm.text.vocabulary import Vocab
+
+VOCAB = Vocab.of("abcdefghij \nÉé")
+
+
+@pytest.fixture(scope="module")
+def model() -> CharLSTM:
+    torch.manual_seed(0)
+    return CharLSTM(ModelShape(len(VOCAB), 6, 8, 2, 0), "gates").eval().requires_grad_(False)
+
+
+def passage(prompt: str, text: str) -> Passage:
+    return Passage(VOCAB.encode(prompt), VOCAB.encode(text))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "words"),
+    [
+        ("\n", "The end, the END is near", ["the", "end", "the", "end", "is"]),  # the last may be cut
+        ("To b", "e or not.", ["or", "not"]),  # the first was begun by the prompt
+        ("To be", " or not.", ["or", "not"]),
+        ("x", "", []),
+        ("x", "y", []),
+        (" ", "straße, Ünïcode_1 日本 ", ["strasse", "ünïcode_1", "日本"]),
+    ],
+)
+def test_words_are_whole_and_without_case(prompt: str, text: str, words: list[str]) -> None:
+    assert words_of(prompt, text) == words
+
+
+@given(st.text("abé \n", max_size=60), st.sets(st.text("abé", min_size=1, max_size=5)), st.integers(1, 9))
+def test_known_words_are_those_of_the_whole_text(text: str, words: set[str], chunk: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_statistics, "CHUNK", chunk)
+        patch.setattr(text_statistics, "MAX_WORD_LEN", 4)
+        found = known_words(words, VOCAB.encode(text), VOCAB)
+    assert found == {word for word in words if len(word) <= 4 and word in text.split()}
+
+
+@given(st.text("abcdefghij \nÉé"))
+def test_text_of_is_what_the_vocabulary_decodes(text: str) -> None:
+    assert text_of(VOCAB.encode(text), VOCAB) == text
+
+
+def test_a_loss_is_that_of_reading_on_after_the_prompt(model: CharLSTM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passages, "STATEFUL_CHUNK", 3)
+    monkeypatch.setattr(passages, "MAX_ROWS", 2)
+    cases = [
+        passage("ab", "cdefg"),
+        passage("b", "a"),
+        passage("ba", "gabcd"),
+        passage("bé", "fffff"),
+        passage("a", ""),
+    ]
+    losses = text_losses(model, cases)
+    assert [loss.num_chars for loss in losses] == [5, 1, 5, 5, 0]
+    for loss, (prompt, text) in zip(losses, cases, strict=True):
+        stepper, nats = Stepper(model), 0.0
+        for index in prompt:
+            logits_V = stepper.step(int(index))
+        for index in text:
+            nats -= float(logits_V.log_softmax(0)[int(index)])
+            logits_V = stepper.step(int(index))
+        assert loss.nats == pytest.approx(nats, rel=1e-5)
+
+
+def test_held_out_passages_are_as_long_and_lie_evenly() -> None:
+    val = np.arange(100, dtype=np.uint8)
+    found = held_out(val, [passage("a", "b" * 9), passage("aa", "b" * 8), passage("a", "b" * 9), passage("a", "b" * 9)])
+    assert [(len(one.prompt), len(one.text)) for one in found] == [(1, 9), (2, 8), (1, 9), (1, 9)]
+    assert [int(one.prompt[0]) for one in found] == [11, 33, 56, 78]
+    assert np.concatenate(found[1]).tolist() == list(range(33, 43))
+
+
+@pytest.mark.parametrize(("num_before", "num_chars"), [(1, 50), (50, 1), (50, 50), (2, 0)])
+def test_a_validation_part_that_is_too_short_gives_what_it_has(num_before: int, num_chars: int) -> None:
+    (one,) = held_out(np.arange(5, dtype=np.uint8), [passage("a" * num_before, "b" * num_chars)])
+    assert len(one.prompt) >= 1 and len(one.prompt) + len(one.text) == min(5, num_before + num_chars)
+
+
+def test_figures_add_up_before_they_divide() -> None:
+    first = Measured(["a", "b", "a", "b"], 3, [Span(0, 25, 7), Span(20, 12, 0)], LossSum(80.0, 50))
+    second = Measured(["a", "b"], 0, [], LossSum(20.0, 50))
+    both = figures([first, second])
+    assert both.num_texts == 2 and both.num_chars == 100 and both.longest_copied == 25
+    assert (both.known_words, both.distinct_bigrams, both.copied, both.nats_per_char) == (0.5, 0.75, 0.25, 1.0)
+
+
+def test_nothing_to_count_is_no_number() -> None:
+    for measured in ([], [Measured([], 0, [], LossSum(0.0, 0))]):
+        assert figures(measured)[1:] == (0, None, None, 0, None, None)
+    assert figures([Measured([], 0, [], LossSum(math.inf, 3))]).nats_per_char is None
+
+
+def test_a_whole_measurement(model: CharLSTM) -> None:
+    train = VOCAB.encode("a bad cafe had a big bee\nhe did beg a cab a bad jade")
+    found = figures(measure([passage("\n", "he did beg a cab fed "), passage("a", "")], train, VOCAB, model))
+    assert found.known_words == round(5 / 6, 4)
+    assert found.longest_copied == len("he did beg a cab ") and found.copied == 0.0
+    assert found.distinct_bigrams == 1.0 and found.nats_per_char is not None
