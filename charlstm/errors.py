@@ -10,6 +10,8 @@
     ├── ModelFolderError    a model folder that is missing, damaged or does not fit
     ├── HistoryError        a loss history that is missing or damaged
     ├── LockedError         work that another process is doing already
+    ├── LineageError        a run, revision, file or text that leads nowhere
+    ├── TrackingError       a tracking store that is missing or does not answer
     └── TrainingError       settings that cannot train, or a loss that is not finite
     Interrupted             no mistake: training stopped early and can resume
 
@@ -56,6 +58,14 @@ class HistoryError(CharlstmError):
 
 class LockedError(CharlstmError):
     """Another living process does the same work."""
+
+
+class LineageError(CharlstmError):
+    """What is asked for is known to neither MLflow, git nor DVC, or its record is not enough to make it again."""
+
+
+class TrackingError(CharlstmError):
+    """The tracking store is missing, or does not answer."""
 
 
 class TrainingError(CharlstmError):

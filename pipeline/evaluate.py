@@ -22,6 +22,7 @@ from charlstm.tracking.plots import plot_losses
 from charlstm.tracking.runs import attach
 from charlstm.training.history import read_tables, write_csv
 from pipeline.common import provenance, stage
+from pipeline.common.environment import environment
 from pipeline.common.hardware import use_reproducible_kernels
 from pipeline.common.paths import Paths
 
@@ -55,7 +56,8 @@ def run(params: Params, paths: Paths) -> None:
     by_epoch = beside_the_original(tables.epochs) if is_comparable else tables.epochs
     write_csv(paths.evaluate / "epochs.csv", by_epoch)
 
-    tracked = attach(provenance.store(), model_sha256, provenance.training_record(params, paths, tables))
+    record = provenance.training_record(params, paths, tables)
+    tracked = attach(provenance.store(), model_sha256, record)
     tracked.log_metrics(
         Measurement(f"{protocol}.{name}", value)
         for protocol, values in metrics.items()
@@ -64,6 +66,7 @@ def run(params: Params, paths: Paths) -> None:
     tracked.log_params(params.flat())
     tracked.log_file(paths.evaluate / "loss_curve.png", "evaluate")
     tracked.log_file(paths.evaluate / "epochs.csv", "evaluate")
+    provenance.log_lineage(tracked, "evaluate", paths, {**record.tags, **environment()})
     tracked.close()
 
 

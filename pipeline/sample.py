@@ -15,6 +15,7 @@ from charlstm.storage.files import atomic_folder, sha256
 from charlstm.tracking.runs import attach
 from charlstm.training.history import read_tables, write_csv
 from pipeline.common import provenance, stage
+from pipeline.common.environment import environment
 from pipeline.common.paths import Paths
 
 
@@ -41,6 +42,7 @@ def run(params: Params, paths: Paths) -> None:
     for file in sorted(paths.samples.glob("*.txt")):
         tracked.log_file(file, name)
     tracked.log_table(f"{name}/samples.json", samples)
+    provenance.log_lineage(tracked, "sample", paths, {**record.tags, **environment()})
     tracked.close()
 
 

@@ -42,7 +42,7 @@ def run(params: Params, paths: Paths) -> None:
     use_reproducible_kernels()
     data = _load(paths)
     # On every process: what fails here must fail before they need each other.
-    tags, fingerprint = provenance.tags(params, paths), unfinished.fingerprint(params, paths)
+    tags, fingerprint = provenance.training_tags(params, paths), unfinished.fingerprint(params, paths)
     seconds_between = seconds("CHARLSTM_CHECKPOINT_SECONDS")
     with (
         handle_signals() as interruption,
@@ -153,6 +153,7 @@ def _train_and_write(
     finally:
         console.close()
         if status == "FINISHED":
+            provenance.log_lineage(tracker.run, "train", paths, tags)
             tracker.finish(sha256(paths.model / WEIGHTS), result.texts, result.train_seconds)
         else:
             tracker.abandon(status)
