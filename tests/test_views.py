@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 from imports import file_of
-from stages import run_stage
+from stages import dvc, run_stage
 from test_architecture import VIEWS
-from test_pipeline import dvc
 from test_stopping import wait_for
 
 from benchmarks.projects import ROOT, results, run, start, training_command, write_params
@@ -24,7 +23,11 @@ class TrainingConsole:
     def close(self) -> None: ...
 """
 TRACKER = """
+class NoRun:
+    def log_text(self, *_: object) -> None: ...
+    def set_tags(self, *_: object) -> None: ...
 class TrainingTracker:
+    run = NoRun()
     def __init__(self, *_: object) -> None: ...
     def on_start(self, *_: object) -> None: ...
     def on_steps(self, *_: object) -> None: ...

@@ -25,14 +25,13 @@ def sha256_of(paths: Paths, stage: str) -> dict[str, str]:
 
 
 def md5_of(paths: Paths, stage: str) -> dict[str, str]:
-    """What DVC calls the same files in `dvc.lock`: an MD5 for a file, or one for a whole folder (`... .dir`)."""
-    found = {}
+    """What DVC calls the same files: an MD5 for each, and one (`... .dir`) for each folder that is an output."""
+    found: dict[str, str] = {}
     for name in SEEN_BY[stage]:
         path = getattr(paths, name)
+        found |= {str(file): md5(file) for file in _files(path)}
         if path.is_dir() and name not in FILE_BY_FILE:
             found[str(path)] = folder_md5(path)
-        else:
-            found |= {str(file): md5(file) for file in _files(path)}
     return found
 
 
@@ -60,6 +59,7 @@ def folder_md5(folder: Path) -> str:
 
 def _files(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        yield from (file for file in sorted(path.rglob("*")) if file.is_file())
+        files = (file for file in sorted(path.rglob("*")) if file.is_file())
+        yield from (file for file in files if not file.name.startswith("."))  # DVC's .gitignore
     else:
         yield from (file for file in (path, sums_of(path)) if file.is_file())

@@ -1,5 +1,6 @@
 """What a training runs on, as tags: the versions of libraries that decide bits, and the hardware."""
 
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -7,9 +8,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from pipeline.common.hardware import num_cores
-
-LIBRARIES = ("torch", "accelerate", "numpy", "safetensors", "pandas", "dvc", "mlflow")
+LIBRARIES = ("torch", "accelerate", "numpy", "pandas", "matplotlib", "safetensors", "dvc", "mlflow")
 GIB = 2**30
 
 
@@ -19,7 +18,7 @@ def environment() -> dict[str, str]:
     found |= {
         "hardware.processor": _processor(),
         "hardware.instructions": torch.backends.cpu.get_cpu_capability(),
-        "hardware.cores": str(num_cores()),
+        "hardware.cores": str(psutil.cpu_count(logical=False) or os.cpu_count() or 1),
         "hardware.threads": str(torch.get_num_threads()),
         "hardware.memory_gib": f"{psutil.virtual_memory().total / GIB:.1f}",
     }

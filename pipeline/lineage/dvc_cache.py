@@ -7,16 +7,16 @@ from functools import cache
 from pathlib import Path, PurePath
 
 from charlstm.storage.checksums import SUMS
+from charlstm.storage.files import sha256
 from pipeline.common.dvc_record import cache_folder
 
 FOLDER = ".dir"  # the end of a folder's hash
 MAX_SUMS_BYTES = 1_000_000
-_FOLDER_OF = cache(cache_folder)
 
 
 def cached(md5: str) -> Path | None:
     """The file with that hash; None if it is not on this machine."""
-    file = _FOLDER_OF() / "files/md5" / md5[:2] / md5[2:]
+    file = _files(Path.cwd()) / md5[:2] / md5[2:]
     return file if len(md5) > 2 and file.is_file() else None
 
 
@@ -28,7 +28,7 @@ def files_of(folder_md5: str) -> dict[str, str]:
 
 def folders_with(md5: str) -> list[str]:
     """The hashes of all folders that have a file with that hash."""
-    lists = (_FOLDER_OF() / "files/md5").glob(f"??/*{FOLDER}")
+    lists = _files(Path.cwd()).glob(f"??/*{FOLDER}")
     return [f"{file.parent.name}{file.name}" for file in lists if md5 in _listed(file).values()]
 
 
@@ -42,8 +42,8 @@ def with_files(outputs: Mapping[str, str]) -> dict[str, str]:
 
 
 def known_sums(files: Mapping[str, str]) -> dict[str, str]:
-    """The SHA-256 of all files that the checksum files among `files` (path -> MD5) name, by path."""
-    found = {}
+    """The SHA-256 of `files` (path -> MD5), by path: of those that lie here, or that a checksum file here names."""
+    found = {path: sha256(file) for path, md5 in files.items() if md5[-4:] != FOLDER and (file := cached(md5))}
     for path, md5 in files.items():
         if PurePath(path).name == SUMS or path.endswith(".sha256"):
             for name, digest in _sums(cached(md5)):
@@ -63,3 +63,9 @@ def _listed(file: Path) -> dict[str, str]:
         return {entry["relpath"]: entry["md5"] for entry in json.loads(file.read_text())}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+@cache
+def _files(project: Path) -> Path:
+    """DVC is asked once for each folder that it is asked from."""
+    return project / cache_folder() / "files/md5"

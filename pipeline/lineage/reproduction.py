@@ -70,9 +70,7 @@ def read_record(run: TrackedRun, reader: Reader) -> Record:
         raise LineageError(f"run {run.run_id}: expected a finished training, found one that is {run.status}: no model")
     records = read_records(reader, run)
     if not records or records[0].params is None:
-        raise LineageError(
-            f"run {run.run_id}: expected its record in the artifacts lineage/, found none: it is too old"
-        )
+        raise LineageError(f"run {run.run_id}: expected its record in the artifacts lineage/, found none: too old")
     first = records[0]
     if first.commit is None:
         raise LineageError(f"run {run.run_id}: expected a commit, found none: it was trained outside a git repository")
@@ -119,10 +117,14 @@ def _with_secrets(recorded: str) -> str:
 
 def _run_all(record: Record, rerun: Rerun, folder: Path, paths: Paths) -> str | None:
     """Run the stages; the first that failed, or None. Training on other data would only cost time."""
-    if rerun.prepare() != 0:
+
+    def is_as_recorded() -> bool:
+        rows = compare(record.files, folder, paths)
+        return first_difference([row for row in rows if row.link in BEFORE_TRAINING]) is None
+
+    if rerun.prepare(is_as_recorded) != 0:
         return "encode, or one before it,"
-    before = [row for row in compare(record.files, folder, paths) if row.link in BEFORE_TRAINING]
-    if first_difference(before):
+    if not is_as_recorded():
         return None
     if rerun.train() != 0:
         return "train"

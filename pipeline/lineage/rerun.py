@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from charlstm.storage.documents import parse_yaml
@@ -19,15 +19,18 @@ from pipeline.common.unfinished import STATE_FOLDER
 FIRST = ("download", "split", "encode")
 PYTHON = [sys.executable, "-m"]
 # Of the surroundings: whose store, whose experiment, whose process group and whose repository this is.
-PRIVATE = ("MLFLOW_", "DVC_ROOT", "DVC_EXP", "DVC_STAGE", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-PRIVATE += (
-    "MASTER_",
-    "TORCHELASTIC_",
-    "ACCELERATE_",
-    "OMP_NUM_THREADS",
-    "GIT_",
-    "PYTHONSAFEPATH",
-    "CHARLSTM_EXIT_CODES",
+PRIVATE = (
+    *(
+        "MLFLOW_",
+        "DVC_ROOT",
+        "DVC_EXP",
+        "DVC_STAGE",
+        "GIT_",
+        "CHARLSTM_EXIT_CODES",
+        "PYTHONSAFEPATH",
+        "OMP_NUM_THREADS",
+    ),
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "ACCELERATE_"),
 )
 SECONDS_TO_STOP = 30
 
@@ -41,15 +44,16 @@ class Rerun:
     def __init__(self, folder: Path, tags: Mapping[str, str]) -> None:
         self._folder, self._tags = folder, tags
 
-    def prepare(self) -> int:
+    def prepare(self, is_as_recorded: Callable[[], bool]) -> int:
         """Restore or make corpus, split and ids; the exit code of what failed, or 0."""
         _link_source(self._folder)
         if (self._folder / ".dvc").is_dir() and (self._folder / "dvc.lock").is_file():
             local = Path(".dvc/config.local")
             if local.is_file():
                 shutil.copy(local, self._folder / local)
-            cache = [*PYTHON, "dvc", "cache", "dir", "--local", str(cache_folder().resolve())]
-            if self._run(cache) == 0 and self._run([*PYTHON, "dvc", "repro", "--quiet", FIRST[-1]]) == 0:
+            self._dvc("cache", "dir", "--local", str(cache_folder().resolve()))
+            self._dvc("pull", *FIRST)  # from the cache, else from the remote, if there is one
+            if is_as_recorded():
                 return 0
         return next((code for stage in FIRST if (code := self._run([*PYTHON, f"pipeline.{stage}"]))), 0)
 
@@ -71,11 +75,16 @@ class Rerun:
         """Run `evaluate` or `sample`; the exit code."""
         return self._run([*PYTHON, f"pipeline.{stage}"])
 
-    def _run(self, command: Sequence[str], extra: Mapping[str, str] | None = None) -> int:
+    def _dvc(self, *arguments: str) -> None:
+        """What it cannot do is done without it."""
+        self._run([*PYTHON, "dvc", *arguments, "--quiet"], stderr=subprocess.DEVNULL)
+
+    def _run(self, command: Sequence[str], extra: Mapping[str, str] | None = None, stderr: int | None = None) -> int:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE)}
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
         environment = {**kept, "PATH": path, "DVC_NO_ANALYTICS": "true", **(extra or {})}
-        with subprocess.Popen(command, cwd=self._folder, env=environment, stdout=sys.stderr.fileno()) as process:
+        stdout = stderr or sys.__stderr__  # the table alone goes to stdout
+        with subprocess.Popen(command, cwd=self._folder, env=environment, stdout=stdout, stderr=stderr) as process:
             try:
                 code = process.wait()
             except BaseException:

@@ -44,7 +44,6 @@ def describe(commit: str) -> Revision:
     return Revision(commit, experiment, baseline, refs.split(), subject)
 
 
-@cache
 def experiments() -> dict[str, tuple[str, str]]:
     """The commit of each DVC experiment -> its name, and its baseline."""
     found = {}
@@ -55,12 +54,12 @@ def experiments() -> dict[str, tuple[str, str]]:
     return found
 
 
-@cache
 def lock_at(commit: str) -> Lock | None:
     """The `dvc.lock` of a commit; None if it has none that can be read."""
     return parse_lock(git("show", f"{commit}:{LOCK}"))
 
 
+@cache
 def parse_lock(text: str | None) -> Lock | None:
     """A `dvc.lock` from its text; None if it is none."""
     try:
