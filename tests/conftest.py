@@ -49,11 +49,11 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, encoded: Path) -> Path:
     for name in (".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder)
     dvc(folder, "git", "init", "-q", "-b", "main")
-    dvc(folder, "git", "add", "-A")
-    dvc(folder, "git", "commit", "-qm", "code")
     dvc(folder, "init", "-q")
+    dvc(folder, "git", "add", "--", ".", ":(exclude)Datasets")  # DVC's
+    dvc(folder, "git", "commit", "-qm", "code")
     run_stages(folder, "train", "evaluate", "sample")
-    dvc(folder, "commit", "--force", "-q")
+    dvc(folder, "commit", "--force")
     dvc(folder, "git", "add", "-A")
     dvc(folder, "git", "commit", "-qm", "results")
     dvc(folder, "git", "branch", "results")

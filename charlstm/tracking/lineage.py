@@ -102,7 +102,9 @@ class Reader:
         named = Path(unquote(parts.path))
         if named.is_dir() or self._store.artifact_root is None:
             return named
-        return Path(unquote(urlsplit(self._store.artifact_root).path), *named.parts[-3:])  # experiment/run/artifacts
+        root = Path(unquote(urlsplit(self._store.artifact_root).path))
+        below = named.as_posix().rpartition(f"/{root.name}/")[2]
+        return root / below.lstrip("/")
 
     def _list(self, run: TrackedRun, folder: str | None) -> list[Any]:
         with self._naming():

@@ -37,11 +37,11 @@ def trace(
     experiment, library versions and hardware. The tie is content: it holds for copies, after `dvc pull`, and for any
     MLflow server that has the run.
     """
+    if (name is None) == (text is None):
+        raise LineageError("trace: expected either a RUN, FILE or REV, or --text TEXT; see `charlstm trace --help`")
     from pipeline.common.terminal import printable
     from pipeline.lineage import tracing
 
-    if (name is None) == (text is None):
-        raise LineageError("trace: expected either a RUN, FILE or REV, or --text TEXT; see `charlstm trace --help`")
     document = tracing.trace_document(name, kind.value if kind else None, text)
     for note in document["notes"]:
         typer.echo(f"note: {note}", err=True)
