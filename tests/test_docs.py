@@ -14,10 +14,13 @@ from dvc.cli import DvcParserError
 from dvc.cli.parser import get_main_parser
 from test_architecture import FLOORS
 from torch.distributed.run import get_args_parser as torchrun_parser
+from typer.exceptions import TyperException
+from typer.main import get_command
 
 from benchmarks.projects import PACKAGES, ROOT
 from benchmarks.trials import compose_params
 from charlstm.errors import ParamsError
+from pipeline import cli
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = {file.relative_to(ROOT).as_posix(): file.read_text() for file in DOCUMENTS}
@@ -27,7 +30,7 @@ MAX_README_LINES = 150
 SCRIPTS = ("benchmarks/two_nodes.sh", "benchmarks/slurm.sh", ".ci/run")
 OTHERS = ("source .venv/bin/activate", "git checkout HEAD .", "git pull")  # commands of programs that are not ours
 BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-PROGRAMS = r"make|dvc|python -m|accelerate launch|torchrun|sbatch|git|source"
+PROGRAMS = r"make|charlstm|dvc|python -m|accelerate launch|torchrun|sbatch|git|source"
 INLINE = re.compile(rf"`((?:\w+=\S+ )*(?:{PROGRAMS}) [^`]+)`")
 
 
@@ -67,6 +70,8 @@ def problem(command: str) -> str:
             case "dvc":
                 get_main_parser().parse_args(arguments)
                 return problem_of_overrides(arguments)
+            case "charlstm":
+                return problem_of_charlstm(arguments)
             case "python":
                 return problem_of_module(arguments)
             case "accelerate":
@@ -84,6 +89,18 @@ def problem(command: str) -> str:
     if not parsed.module:
         return "without -m"
     return problem_of_module(["-m", parsed.training_script])
+
+
+def problem_of_charlstm(arguments: list[str]) -> str:
+    """Its own parser is asked, with commands that do nothing."""
+    group = get_command(cli.app)
+    for command in group.commands.values():  # type: ignore[attr-defined]  # a group
+        command.callback = lambda **_: 0
+    try:
+        group.main(arguments, standalone_mode=False)
+    except TyperException as error:
+        return error.format_message()
+    return ""
 
 
 def problem_of_module(arguments: list[str]) -> str:
@@ -130,6 +147,10 @@ def test_each_command_is_one_that_exists(command: str) -> None:
     "command",
     [
         "make everything",
+        "charlstm nothing",
+        "charlstm trace a b",
+        "charlstm trace --as nothing HEAD",
+        "charlstm reproduce",
         "dvc reproduce",
         "dvc exp run -S recipe=none",
         "dvc exp run -S train.learning_rates=1",

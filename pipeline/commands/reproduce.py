@@ -1,5 +1,6 @@
 """`charlstm reproduce`: can this be made again, to the byte?"""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -18,10 +19,11 @@ def reproduce(
 
     Exit code: 0 if all are identical, 1 if not, 2 if the run cannot be made again at all.
     """
+    from pipeline.common.terminal import printable
     from pipeline.lineage.reproduction import reproduce as reproduce_run
     from pipeline.lineage.tracing import open_reader
 
     lines, code = reproduce_run(run, open_reader())
     for line in lines:
-        typer.echo(line)
+        typer.echo(printable(line, sys.stdout.encoding))
     return code

@@ -8,7 +8,8 @@ The document is what `charlstm trace --json` prints. Its names stay; new ones ma
     params         all, by dotted name
     losses         the latest metrics
     code           commit, is_here, dirty ("yes", "no", "unknown", null), changes (the artifact, or null)
-    dvc            experiment, baseline, train_md5, revisions (commit, experiment, baseline, names, subject)
+    dvc            experiment, experiment_is_here (whether git has it), baseline, train_md5,
+                   revisions (commit, experiment, baseline, names, subject)
     versions, hardware   of the training; empty if no file says them
     stages         of each stage with a record: commit and versions, where they differ from the training's
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from charlstm.storage.checksums import SUMS
+from charlstm.storage.urls import without_credentials
 from charlstm.tracking.lineage import Reader, TrackedRun
 from charlstm.tracking.runs import MODEL_TAG
 from pipeline.common.chain import LINKS, link_of
@@ -60,6 +62,7 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
         "code": _code(run, records),
         "dvc": {
             "experiment": run.tags.get(EXPERIMENT),
+            "experiment_is_here": run.tags.get(EXPERIMENT) in [name for name, _ in revisions.experiments().values()],
             "baseline": run.tags.get(BASELINE),
             "train_md5": train_md5,
             "revisions": [revisions.describe(one)._asdict() for one in commits],
@@ -86,6 +89,7 @@ def of_commit(commit: str, paths: Paths, found_by: str) -> Trace | None:
         "code": {"commit": commit, "is_here": True, "dirty": None, "changes": None},
         "dvc": {
             "experiment": revision.experiment,
+            "experiment_is_here": revision.experiment is not None,
             "baseline": revision.baseline,
             "train_md5": train_md5,
             "revisions": [revision._asdict()],
@@ -120,7 +124,8 @@ def flat(params: Mapping[str, Any], above: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             found |= flat(value, f"{above}{name}.")
         else:
-            found[f"{above}{name}"] = value if isinstance(value, str) else json.dumps(value)
+            shown = value if isinstance(value, str) else json.dumps(value)
+            found[f"{above}{name}"] = without_credentials(shown)  # a lock has the URL as it was written
     return found
 
 
