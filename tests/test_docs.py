@@ -10,17 +10,15 @@ import unicodedata
 
 import pytest
 from accelerate.commands.launch import launch_command_parser
+from documented import problem_of_charlstm
 from dvc.cli import DvcParserError
 from dvc.cli.parser import get_main_parser
 from test_architecture import FLOORS
 from torch.distributed.run import get_args_parser as torchrun_parser
-from typer.exceptions import TyperException
-from typer.main import get_command
 
 from benchmarks.projects import PACKAGES, ROOT
 from benchmarks.trials import compose_params
 from charlstm.errors import ParamsError
-from pipeline import cli
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = {file.relative_to(ROOT).as_posix(): file.read_text() for file in DOCUMENTS}
@@ -89,18 +87,6 @@ def problem(command: str) -> str:
     if not parsed.module:
         return "without -m"
     return problem_of_module(["-m", parsed.training_script])
-
-
-def problem_of_charlstm(arguments: list[str]) -> str:
-    """Its own parser is asked, with commands that do nothing."""
-    group = get_command(cli.app)
-    for command in group.commands.values():  # type: ignore[attr-defined]  # a group
-        command.callback = lambda **_: 0
-    try:
-        group.main(arguments, standalone_mode=False)
-    except TyperException as error:
-        return error.format_message()
-    return ""
 
 
 def problem_of_module(arguments: list[str]) -> str:

@@ -31,10 +31,8 @@ def _in_full(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:
     yield from (_line("in git", revision) for revision in _revisions(trace["dvc"]))
     if trace["dvc"]["experiment"]:
         baseline = trace["dvc"]["baseline"] or "unknown"
-        here = (
-            "" if trace["dvc"]["experiment_is_here"] else " (not in git here: it failed, was removed, or is elsewhere)"
-        )
-        yield _line("experiment", f"{trace['dvc']['experiment']}{here}, on the baseline {baseline}")
+        gone = "" if trace["dvc"]["experiment_is_here"] else " (not in git here: failed, removed, or elsewhere)"
+        yield _line("experiment", f"{trace['dvc']['experiment']}{gone}, on the baseline {baseline}")
     yield _line("parameters", _params(trace["params"], here))
     yield _line("losses", _losses(trace["losses"]))
     yield _line("versions", ", ".join(f"{name} {value}" for name, value in trace["versions"].items()) or "not recorded")
