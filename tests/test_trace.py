@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 from ruamel.yaml import YAML
 from stages import dvc
 
@@ -132,7 +133,7 @@ def test_the_chain_has_every_hash_and_they_are_those_of_the_files_and_of_dvc(her
 
 def test_a_trace_has_all_that_is_documented(here: Path, trace: Trace) -> None:
     document = trace("HEAD")
-    assert set(document) == {"query", "traces", "places", "notes"}
+    assert set(document) == {"query", "traces", "more", "places", "notes"}
     found = only(document)
     names = "found_by run chain params losses code dvc versions hardware stages"
     assert set(found) == set(names.split())
@@ -172,6 +173,19 @@ def test_the_lines_say_the_same(here: Path, trace: Trace, capsys: pytest.Capture
         found["hardware"]["processor"],
     ):
         assert word in output
+
+
+def test_of_many_trainings_the_newest_are_shown_in_full(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    client = MlflowClient("sqlite:///mlflow.db")
+    corpus = hashlib.sha256(Path("Datasets/shakespear.txt").read_bytes()).hexdigest()
+    for number in range(5):
+        client.create_run("1", tags={"corpus_sha256": corpus}, run_name=f"failed-{number}")
+    assert cli.main(["trace", "Datasets/shakespear.txt"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[2] for line in lines if line.startswith("run ")] == ["failed-4", "failed-3", "failed-2"]
+    assert len(lines[lines.index("and 3 more; `charlstm trace` with one of these shows it in full:") :]) == 4
+    assert cli.main(["trace", "failed-1"]) == 0
+    assert "no commit recorded" in (output := capsys.readouterr().out) and "model      not recorded" in output
 
 
 def test_without_mlflow_git_and_dvc_still_know(copy: Path, trace: Trace, caplog: pytest.LogCaptureFixture) -> None:

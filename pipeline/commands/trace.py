@@ -42,7 +42,8 @@ def trace(
     from pipeline.common.terminal import printable
     from pipeline.lineage import tracing
 
-    document = tracing.trace_document(name, kind.value if kind else None, text)
+    in_full = None if as_json else tracing.MAX_IN_FULL
+    document = tracing.trace_document(name, kind.value if kind else None, text, in_full)
     for note in document["notes"]:
         typer.echo(f"note: {note}", err=True)
     if as_json:

@@ -1,31 +1,30 @@
 """A trace as lines of text: one fact a line, so that they can be searched."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.lineage.traces import Trace
 
 WIDTH = 11
-MAX_IN_FULL = 3  # beyond, a line a training
 NOTHING = "-"
 
 
-def lines_of(traces: list[Trace], here: Mapping[str, str]) -> Iterator[str]:
-    """All traces, the first ones in full. `here`: the parameters of this checkout, to name those that differ."""
-    for index, trace in enumerate(traces[:MAX_IN_FULL]):
+def lines_of(traces: Sequence[Trace], more: Sequence[str], here: Mapping[str, str]) -> Iterator[str]:
+    """All traces, and the names of `more`. `here`: the parameters of this checkout, to name those that differ."""
+    for index, trace in enumerate(traces):
         yield from [""] * (index > 0)
         yield from _in_full(trace, here)
-    if rest := traces[MAX_IN_FULL:]:
+    if more:
         yield ""
-        yield f"and {len(rest)} more; `charlstm trace` with one of these shows it in full:"
-        yield from (f"  {_name(trace)}" for trace in rest)
+        yield f"and {len(more)} more; `charlstm trace` with one of these shows it in full:"
+        yield from (f"  {name}" for name in more)
 
 
 def _in_full(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:
     yield _line("run", _name(trace) if trace["run"] else "none in MLflow; this is what git and DVC know")
     yield _line("found by", trace["found_by"])
     if trace["run"] and trace["run"]["made_from"] == "files":
-        yield _line("", "rebuilt from files: where and at which commit it was trained is not recorded")
+        yield _line("", "rebuilt from files by a later stage, whose commit this is: no file says where it was trained")
     yield _line("code", _code(trace["code"]))
     yield from (_line("", change) for change in _changes(trace["code"]))
     yield from (_line("in git", revision) for revision in _revisions(trace["dvc"]))

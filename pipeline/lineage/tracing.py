@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,19 @@ from charlstm.tracking.lineage import Reader
 from pipeline.common import provenance
 from pipeline.common.paths import Paths, load_paths
 from pipeline.lineage import texts
-from pipeline.lineage.search import find, traces_of
+from pipeline.lineage.search import Found, find, traces_of
 from pipeline.lineage.show import lines_of
 
 log = logging.getLogger("charlstm")
 
 
-def trace_document(name: str | None, kind: str | None, text: str | None) -> dict[str, Any]:
-    """All that is known of `name`, or of who wrote `text`: `query`, `traces`, `places`, `notes`.
+MAX_IN_FULL = 3  # for eyes; beyond, a line a training
+
+
+def trace_document(name: str | None, kind: str | None, text: str | None, max_in_full: int | None) -> dict[str, Any]:
+    """All that is known of `name`, or of who wrote `text`: `query`, `traces`, `more`, `places`, `notes`.
+
+    `more` has the names of what is beyond `max_in_full` trainings.
 
     Raises:
         LineageError: nothing is.
@@ -31,13 +37,13 @@ def trace_document(name: str | None, kind: str | None, text: str | None) -> dict
         reader = None
         notes.append(f"{error}; this is what git and DVC know")
     if text is not None:
-        return _of_text(text, reader, paths, notes)
+        return _of_text(text, reader, paths, notes, max_in_full)
     assert name is not None
     if reader is None and kind == "run":
         raise LineageError(f"{name}: cannot look for runs: {notes[0]}")
     found_kind, found = find(name, kind, reader, paths)
-    traces = traces_of(found, reader, paths)
-    return {"query": {"kind": found_kind, "value": name}, "traces": traces, "places": [], "notes": notes}
+    traces, more = traces_of(found[:max_in_full], reader, paths), _names(found, max_in_full)
+    return {"query": {"kind": found_kind, "value": name}, "traces": traces, "more": more, "places": [], "notes": notes}
 
 
 def open_reader() -> Reader:
@@ -52,7 +58,7 @@ def open_reader() -> Reader:
 
 def print_lines(document: dict[str, Any]) -> list[str]:
     """A document as lines."""
-    lines = list(lines_of(document["traces"], params_here()))
+    lines = list(lines_of(document["traces"], document["more"], params_here()))
     for place in document["places"]:
         part = f", {place['part']} part" if place["part"] else ""
         lines.append(f"the text stands in {place['file']}, line {place['line']}{part}")
@@ -74,7 +80,9 @@ def params_here() -> dict[str, str]:
         return {}
 
 
-def _of_text(text: str, reader: Reader | None, paths: Paths, notes: list[str]) -> dict[str, Any]:
+def _of_text(
+    text: str, reader: Reader | None, paths: Paths, notes: list[str], max_in_full: int | None
+) -> dict[str, Any]:
     texts.check_length(text)
     places = texts.places_in_corpus(text, paths)
     found = texts.find_text(text, reader) if reader else []
@@ -88,5 +96,11 @@ def _of_text(text: str, reader: Reader | None, paths: Paths, notes: list[str]) -
             break
     if not found and not places and not notes:
         raise LineageError(f"--text: no run wrote {text[:40]!r}, and it stands nowhere in {paths.corpus}")
-    traces = traces_of(found, reader, paths)
-    return {"query": {"kind": "text", "value": text}, "traces": traces, "places": places, "notes": notes}
+    traces, more = traces_of(found[:max_in_full], reader, paths), _names(found, max_in_full)
+    return {"query": {"kind": "text", "value": text}, "traces": traces, "more": more, "places": places, "notes": notes}
+
+
+def _names(found: Sequence[Found], max_in_full: int | None) -> list[str]:
+    """Of what is not shown in full."""
+    rest = found[len(found) if max_in_full is None else max_in_full :]
+    return [f"{one.run.run_id}  {one.run.name}  {one.run.status}" if one.run else str(one.commit) for one in rest]
