@@ -46,10 +46,10 @@ from charlstm.training.observer import Plan
 from charlstm.training.processes import Processes
 from charlstm.training.progress import Progress
 from charlstm.training.train import Data, fit
+from pipeline.common.git import git
 from pipeline.common.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels
 from pipeline.common.interruption import handle_signals
 from pipeline.common.paths import load_paths
-from pipeline.common.provenance import git
 from pipeline.common.stage import guarded
 from pipeline.common.unfinished import clear
 from pipeline.common.unfinished import fingerprint as fingerprint_of_inputs

@@ -13,6 +13,7 @@
     ├── ReviewError         a review of a model that is missing or damaged, or too many to compare
     ├── LockedError         work that another process is doing already
     ├── TextRequestError    a request for text that cannot be answered
+    ├── LineageError        a run, revision, file or text that leads nowhere
     └── TrainingError       settings that cannot train, or a loss that is not finite
     Interrupted             no mistake: training stopped early and can resume
 
@@ -71,6 +72,10 @@ class LockedError(CharlstmError):
 
 class TextRequestError(CharlstmError):
     """A row asks for a text that cannot be written: a key, a value or a character is wrong."""
+
+
+class LineageError(CharlstmError):
+    """What is asked for is known to neither MLflow, git nor DVC, or its record is not enough to make it again."""
 
 
 class TrainingError(CharlstmError):

@@ -24,6 +24,7 @@ from charlstm.tracking.runs import attach
 from charlstm.training.history import read_tables, write_csv
 from pipeline.common import provenance, stage
 from pipeline.common.description import known_of, page_tags
+from pipeline.common.environment import environment
 from pipeline.common.hardware import use_reproducible_kernels
 from pipeline.common.paths import Paths
 from pipeline.common.sending import outbox
@@ -68,6 +69,7 @@ def run(params: Params, paths: Paths) -> None:
     )
     tracked.set_tags(page_tags(known))
     tracked.log_model(paths.model, trained.sha256, known.losses, text_sha256(ids, trained.vocab), record.tags)
+    provenance.log_lineage(tracked, "evaluate", paths, {**record.tags, **environment()})
     tracked.close()
 
 

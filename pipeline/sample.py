@@ -23,6 +23,7 @@ from charlstm.tracking.runs import attach
 from charlstm.training.history import read_tables, write_csv
 from pipeline.common import provenance, stage
 from pipeline.common.description import Sample, known_of, page_tags
+from pipeline.common.environment import environment
 from pipeline.common.paths import Paths
 from pipeline.common.run_texts import side_by_side, text_of_all
 from pipeline.common.sending import outbox
@@ -63,6 +64,7 @@ def run(params: Params, paths: Paths) -> None:
         sample=Sample(*texts[-1][:2], texts[-1].seed, texts[-1].text),
     )
     tracked.set_tags(page_tags(known))
+    provenance.log_lineage(tracked, "sample", paths, {**record.tags, **environment()})
     tracked.close()
 
 

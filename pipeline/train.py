@@ -45,7 +45,7 @@ def run(params: Params, paths: Paths) -> None:
     use_reproducible_kernels()
     data = _load(paths)
     # On every process: what fails here must fail before they need each other.
-    tags, fingerprint = provenance.tags(params, paths), unfinished.fingerprint(params, paths)
+    tags, fingerprint = provenance.training_tags(params, paths), unfinished.fingerprint(params, paths)
     seconds_between = seconds("CHARLSTM_CHECKPOINT_SECONDS")
     with (
         handle_signals() as interruption,
@@ -165,6 +165,7 @@ def _train_and_write(
                 params, tags, num_parameters=result.num_parameters, val_nats_per_char=result.best.val_nats_per_char
             )
             tracker.run.set_tags(page_tags(known))
+            provenance.log_lineage(tracker.run, "train", paths, tags)
             tracker.finish(sha256(paths.model / WEIGHTS), result.texts, result.train_seconds)
         else:
             tracker.abandon(status, reason)

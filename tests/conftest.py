@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from stages import run_stages
+from stages import dvc, run_stages
 
 from benchmarks import projects
-from benchmarks.projects import Override, make_project, write_params
+from benchmarks.projects import ROOT, Override, make_project, write_params
 from charlstm.params import Params, load_params
 
 
@@ -48,6 +48,30 @@ def blank_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory, encoded: Path) -> Path:
+    """A project in git and DVC, trained from its first commit, with the results in its second. Copy it before changes.
+
+    It has one run. The branch `results` and the DVC experiment `an-experiment` stand at the second commit.
+    """
+    folder = tmp_path_factory.mktemp("recorded") / "project"
+    shutil.copytree(encoded, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, folder)
+    dvc(folder, "git", "init", "-q", "-b", "main")
+    dvc(folder, "init", "-q")
+    dvc(folder, "git", "add", "--", ".", ":(exclude)Datasets")  # DVC's
+    dvc(folder, "git", "commit", "-qm", "code")
+    run_stages(folder, "train", "evaluate", "sample")
+    dvc(folder, "commit", "--force")
+    dvc(folder, "git", "add", "-A")
+    dvc(folder, "git", "commit", "-qm", "results")
+    dvc(folder, "git", "branch", "results")
+    baseline = dvc(folder, "git", "rev-parse", "HEAD~1").strip()
+    dvc(folder, "git", "update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/an-experiment", "HEAD")
+    return folder
+
+
 @pytest.fixture
 def params() -> Callable[[Path, Override], Params]:
     """Loads tiny parameters with overrides."""
@@ -62,7 +86,8 @@ def params() -> Callable[[Path, Override], Params]:
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No user's environment, no state of Accelerate from the test before, torch as reproducible as a fresh process."""
-    for name in ("CHARLSTM_MIRROR", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "DVC_EXP_NAME"):
+    of_a_run = ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
+    for name in ("CHARLSTM_MIRROR", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", *of_a_run):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("DVC_NO_ANALYTICS", "true")

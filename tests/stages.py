@@ -3,6 +3,7 @@
 import contextlib
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -31,3 +32,26 @@ def run_stages(project: Path, *stages: str) -> None:
         AcceleratorState._reset_state(reset_partial_state=True)
         with contextlib.chdir(project):
             assert import_module(f"pipeline.{stage}").main([]) == 0
+
+
+def run_dvc(project: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `dvc`, or `git` if that is the first word; `env` is added to the environment."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "GIT_AUTHOR_NAME": "t"}
+    environment |= {"GIT_COMMITTER_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_EMAIL": "t@t"}
+    environment.pop("OMP_NUM_THREADS", None)
+    environment |= env
+    program = ["git"] if arguments[0] == "git" else ["dvc"]
+    arguments = arguments[1:] if arguments[0] == "git" else arguments
+    return subprocess.run([*program, *arguments], cwd=project, env=environment, capture_output=True, text=True)
+
+
+def dvc_done(project: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """The same, where it has to succeed."""
+    done = run_dvc(project, *arguments, **env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def dvc(project: Path, *arguments: str, **env: str) -> str:
+    """What it prints."""
+    return dvc_done(project, *arguments, **env).stdout

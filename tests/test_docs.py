@@ -11,6 +11,7 @@ import unicodedata
 
 import pytest
 from accelerate.commands.launch import launch_command_parser
+from documented import problem_of_charlstm
 from dvc.cli import DvcParserError
 from dvc.cli.parser import get_main_parser
 from test_architecture import FLOORS
@@ -28,7 +29,7 @@ MAX_README_LINES = 150
 SCRIPTS = ("benchmarks/two_nodes.sh", "benchmarks/slurm.sh", ".ci/run")
 OTHERS = ("source .venv/bin/activate", "git checkout HEAD .", "git pull")  # commands of programs that are not ours
 BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-PROGRAMS = r"make|dvc|python -m|accelerate launch|torchrun|sbatch|git|source"
+PROGRAMS = r"make|charlstm|dvc|python -m|accelerate launch|torchrun|sbatch|git|source"
 INLINE = re.compile(rf"`((?:\w+=\S+ )*(?:{PROGRAMS}) [^`]+)`")
 
 
@@ -68,6 +69,8 @@ def problem(command: str) -> str:
             case "dvc":
                 get_main_parser().parse_args(arguments)
                 return problem_of_overrides(arguments)
+            case "charlstm":
+                return problem_of_charlstm(arguments)
             case "python":
                 return problem_of_module(arguments)
             case "accelerate":
@@ -133,6 +136,10 @@ def test_each_command_is_one_that_exists(command: str) -> None:
     "command",
     [
         "make everything",
+        "charlstm nothing",
+        "charlstm trace a b",
+        "charlstm trace --as nothing HEAD",
+        "charlstm reproduce",
         "dvc reproduce",
         "dvc exp run -S recipe=none",
         "dvc exp run -S train.learning_rates=1",

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_pipeline import dvc, run_dvc
+from stages import dvc, run_dvc
 
 from benchmarks.projects import ROOT, make_project, write_params
 

@@ -1,12 +1,9 @@
 """Stages as DVC runs them: alone with what they declare, and all together."""
 
 import json
-import os
 import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +11,7 @@ import pandas as pd
 import pytest
 from imports import file_of
 from ruamel.yaml import YAML
-from stages import run_stage, run_stages
+from stages import dvc, dvc_done, run_stage, run_stages
 from test_architecture import VIEWS
 
 from benchmarks.projects import PACKAGES, ROOT, write_params
@@ -124,29 +121,6 @@ def test_the_three_stages_share_one_run(trained: Path) -> None:
     files = files_below(Path(artifacts.removeprefix("file://")))
     assert {"texts/epoch-001.txt", "texts/by-epoch.json", "evaluate/loss_curve.png"} <= files
     assert {"samples/table.json", "samples/all.txt", "review/review.html", "review/review.json"} <= files
-
-
-def run_dvc(project: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run `dvc`, or `git` if that is the first word; `env` is added to the environment."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "GIT_AUTHOR_NAME": "t"}
-    environment |= {"GIT_COMMITTER_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_EMAIL": "t@t"}
-    environment.pop("OMP_NUM_THREADS", None)
-    environment |= env
-    program = ["git"] if arguments[0] == "git" else ["dvc"]
-    arguments = arguments[1:] if arguments[0] == "git" else arguments
-    return subprocess.run([*program, *arguments], cwd=project, env=environment, capture_output=True, text=True)
-
-
-def dvc_done(project: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """The same, where it has to succeed."""
-    done = run_dvc(project, *arguments, **env)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
-def dvc(project: Path, *arguments: str, **env: str) -> str:
-    """What it prints."""
-    return dvc_done(project, *arguments, **env).stdout
 
 
 def hashes(project: Path) -> dict[str, str]:

@@ -24,7 +24,8 @@ def repository(encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (folder / "artifacts/train").mkdir(parents=True)
     (folder / "artifacts/train/metrics.json").write_text("{}")
     (folder / "dvc.lock").write_text("stages: {}\n")
-    for command in (["init"], ["add", "artifacts", "charlstm", "dvc.lock", "params.yaml"], ["commit", "-m", "all"]):
+    known = ["artifacts", "charlstm", "pipeline", "dvc.lock", "params.yaml"]
+    for command in (["init"], ["add", *known], ["commit", "-m", "all"]):
         subprocess.run([*GIT, *command], cwd=folder, check=True, capture_output=True)
     monkeypatch.chdir(folder)
     return folder

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from test_pipeline import dvc
+from stages import dvc
 
 from benchmarks.projects import ROOT, write_params
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from ruamel.yaml import YAML
-from test_pipeline import dvc
+from stages import dvc
 
 from benchmarks.projects import (
     ACCELERATE,

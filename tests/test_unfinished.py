@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from stages import run_stages
-from test_pipeline import dvc
+from stages import dvc, run_stages
 
 from benchmarks.projects import ROOT, results, write_params
 from charlstm.storage.lock import exclusive

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 from imports import file_of
-from stages import run_stage
+from stages import dvc, run_stage
 from test_architecture import VIEWS
-from test_pipeline import dvc
 from test_stopping import wait_for
 
 from benchmarks.projects import ROOT, results, run, start, training_command, write_params

@@ -22,9 +22,19 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401  # a document can be anything;
         OSError: it cannot be read.
         ValueError: not YAML, or too much of it; the message says what is wrong, in one line.
     """
+    return parse_yaml(_read(path, MAX_YAML_BYTES))
+
+
+def parse_yaml(text: str) -> Any:  # noqa: ANN401  # likewise
+    """The document in `text`, likewise.
+
+    Raises:
+        ValueError: not YAML, or too much of it.
+    """
     yaml = YAML(typ="safe", pure=True)
     yaml.Composer = _BoundedComposer  # type: ignore[assignment]  # declared as the class that it is at first
-    text = _read(path, MAX_YAML_BYTES)
+    if len(text) > MAX_YAML_BYTES:
+        raise ValueError(f"expected at most {MAX_YAML_BYTES:,} bytes")
     try:
         return yaml.load(text)
     except YAMLError as error:

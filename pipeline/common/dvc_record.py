@@ -5,7 +5,6 @@ that was ever made, of all commits, experiments and working copies that share th
 parameters, and an MD5 for each dependency and output.
 """
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 from charlstm.errors import CharlstmError
 from charlstm.storage.yaml_files import load_yaml
+from pipeline.common.chain import md5
 
 STAGE = "train"
 SECONDS_TO_ANSWER = 60
@@ -45,21 +45,21 @@ class Outcome(NamedTuple):
 def outcome(output: Path, dependencies: list[Path]) -> Outcome:
     """Of the training that just wrote `output`, from the parameters and files of the current folder."""
     params = load_yaml(Path("params.yaml"))
-    files = {str(path): _md5(path) for path in dependencies if path.is_file()}
-    return Outcome(_md5(output), {name: params[name] for name in ("model", "train")}, files)
+    files = {str(path): md5(path) for path in dependencies if path.is_file()}
+    return Outcome(md5(output), {name: params[name] for name in ("model", "train")}, files)
 
 
 def is_recorded(made: Outcome) -> bool:
     """Whether `dvc.lock` or the run cache has a record of it: these outputs, made of these parameters and files."""
-    return any(_is_of(record, made) for record in _records(made.output_md5))
+    return any(_is_of(record, made) for record in records(made.output_md5))
 
 
-def _records(words: str) -> Iterator[Any]:
-    """Those that contain `words`."""
+def records(words: str) -> Iterator[Any]:
+    """Records of the train stage that contain `words`, e.g. an MD5; documents as they are."""
     if (lock := Path("dvc.lock")).exists() and words in lock.read_text(errors="replace"):
         document = _load(lock)
         yield document.get("stages", {}).get(STAGE) if isinstance(document, dict) else None
-    for file in _run_cache().glob("*/*/*"):
+    for file in (cache_folder() / "runs").glob("*/*/*"):
         if words in file.read_text(errors="replace"):
             yield _load(file)
 
@@ -83,16 +83,11 @@ def _is_of(record: Any, made: Outcome) -> bool:  # noqa: ANN401  # a YAML docume
         return False
 
 
-def _run_cache() -> Path:
-    """DVC's own answer, since a team's cache may lie anywhere; it is asked only about a training that is finished."""
+def cache_folder() -> Path:
+    """DVC's own answer, since a team's cache may lie anywhere; it takes a second."""
     command = [sys.executable, "-m", "dvc", "cache", "dir"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER)
     except (OSError, subprocess.TimeoutExpired):
-        return Path(".dvc/cache/runs")
-    return Path(done.stdout.strip() or ".dvc/cache") / "runs"
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()  # DVC's hash, no safeguard
+        return Path(".dvc/cache")
+    return Path(done.stdout.strip() or ".dvc/cache")

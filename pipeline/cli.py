@@ -1,0 +1,48 @@
+"""The command line `charlstm`: what it has, in groups. The commands themselves are in `pipeline/commands/`.
+
+A new command is a module there and a line here. Importing one must be quick: it imports what it does when it runs.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.exceptions import TyperException
+
+from charlstm.errors import CharlstmError
+from pipeline.commands.reproduce import reproduce
+from pipeline.commands.trace import trace
+from pipeline.common.stage import guarded
+
+LINEAGE = "Lineage: which bytes came from which"
+INTERRUPTED = 130  # typer's code for Ctrl-C
+
+app = typer.Typer(
+    help="Trace, repeat and review trainings. Stages run by `dvc repro`, in the project's root as these do.",
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+app.callback()(lambda: None)
+app.command(rich_help_panel=LINEAGE)(trace)
+app.command(rich_help_panel=LINEAGE)(reproduce)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code. What a user can fix is one line, and 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _run(arguments or ["--help"]))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        code = app(arguments, prog_name="charlstm", standalone_mode=False)
+    except TyperException as error:
+        raise CharlstmError(f"{error.format_message()} See `charlstm --help`") from None
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    return int(code or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""The chain from the corpus to the samples: which files belong to it, and what SHA-256 and DVC call them."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from charlstm.storage.checksums import sums_of
+from charlstm.storage.files import sha256
+from pipeline.common.paths import Paths
+
+LINKS = ("corpus", "split", "encoded", "model", "losses", "samples")
+# What a stage's record vouches for: its inputs and its outputs, not what lies around from another training.
+SEEN_BY = {
+    "train": ("corpus", "split", "encoded", "model", "train"),
+    "evaluate": ("corpus", "encoded", "model", "train", "evaluate"),
+    "sample": ("corpus", "model", "train", "samples"),
+}
+FILE_BY_FILE = ("train", "evaluate")  # DVC knows these folders by their files, the others as a whole
+
+
+def sha256_of(paths: Paths, stage: str) -> dict[str, str]:
+    """The SHA-256 of each file that `stage` vouches for and that exists, by path."""
+    return {str(file): sha256(file) for name in SEEN_BY[stage] for file in _files(getattr(paths, name))}
+
+
+def md5_of(paths: Paths, stage: str) -> dict[str, str]:
+    """What DVC calls the same files: an MD5 for each, and one (`... .dir`) for each folder that is an output."""
+    found: dict[str, str] = {}
+    for name in SEEN_BY[stage]:
+        path = getattr(paths, name)
+        found |= {str(file): md5(file) for file in _files(path)}
+        if path.is_dir() and name not in FILE_BY_FILE:
+            found[str(path)] = folder_md5(path)
+    return found
+
+
+def link_of(path: str, paths: Paths) -> str | None:
+    """The link of the chain that a file belongs to; None for none."""
+    for name, where in paths:
+        is_sums = name == "corpus" and path == str(sums_of(where))
+        if is_sums or Path(path).is_relative_to(where):
+            return "losses" if name in FILE_BY_FILE else str(name)
+    return None
+
+
+def md5(path: Path) -> str:
+    """The MD5 of a file: DVC's hash, no safeguard."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def folder_md5(folder: Path) -> str:
+    """DVC's name for a folder: the MD5 of the JSON list of its files (`dvc_data.hashfile.tree.Tree.as_bytes`)."""
+    files = {file.relative_to(folder).as_posix(): md5(file) for file in _files(folder)}
+    entries = [{"md5": digest, "relpath": path} for path, digest in sorted(files.items())]
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        files = (file for file in sorted(path.rglob("*")) if file.is_file())
+        yield from (file for file in files if not file.name.startswith("."))  # DVC's .gitignore
+    else:
+        yield from (file for file in (path, sums_of(path)) if file.is_file())

@@ -1,0 +1,71 @@
+"""What lies in DVC's cache on this machine: files by their MD5, and lists of the files of folders."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path, PurePath
+
+from charlstm.storage.checksums import SUMS
+from charlstm.storage.files import sha256
+from pipeline.common.dvc_record import cache_folder
+
+FOLDER = ".dir"  # the end of a folder's hash
+MAX_SUMS_BYTES = 1_000_000
+
+
+def cached(md5: str) -> Path | None:
+    """The file with that hash; None if it is not on this machine."""
+    file = _files(Path.cwd()) / md5[:2] / md5[2:]
+    return file if len(md5) > 2 and file.is_file() else None
+
+
+def files_of(folder_md5: str) -> dict[str, str]:
+    """The files of a folder, path below it -> MD5; empty if its list is not here."""
+    file = cached(folder_md5)
+    return _listed(file) if file else {}
+
+
+def folders_with(md5: str) -> list[str]:
+    """The hashes of all folders that have a file with that hash."""
+    lists = _files(Path.cwd()).glob(f"??/*{FOLDER}")
+    return [f"{file.parent.name}{file.name}" for file in lists if md5 in _listed(file).values()]
+
+
+def with_files(outputs: Mapping[str, str]) -> dict[str, str]:
+    """`outputs` of a `dvc.lock`, path -> MD5, and all files of its folders."""
+    found = dict(outputs)
+    for path, md5 in outputs.items():
+        if md5.endswith(FOLDER):
+            found |= {f"{path}/{name}": digest for name, digest in files_of(md5).items()}
+    return found
+
+
+def known_sums(files: Mapping[str, str]) -> dict[str, str]:
+    """The SHA-256 of `files` (path -> MD5), by path: of those that lie here, or that a checksum file here names."""
+    found = {path: sha256(file) for path, md5 in files.items() if md5[-4:] != FOLDER and (file := cached(md5))}
+    for path, md5 in files.items():
+        if PurePath(path).name == SUMS or path.endswith(".sha256"):
+            for name, digest in _sums(cached(md5)):
+                found[os.path.normpath(PurePath(path).parent / name)] = digest
+    return found
+
+
+def _sums(file: Path | None) -> Iterator[tuple[str, str]]:
+    if file is not None and file.stat().st_size <= MAX_SUMS_BYTES:
+        for line in file.read_text(errors="replace").splitlines():
+            digest, _, name = line.partition("  ")
+            yield name, digest
+
+
+def _listed(file: Path) -> dict[str, str]:
+    try:
+        return {entry["relpath"]: entry["md5"] for entry in json.loads(file.read_text())}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+@cache
+def _files(project: Path) -> Path:
+    """DVC is asked once for each folder that it is asked from."""
+    return project / cache_folder() / "files/md5"

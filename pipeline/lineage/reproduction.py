@@ -1,0 +1,154 @@
+"""What `charlstm reproduce` does: take a run's record, make everything again, compare."""
+
+import logging
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+
+from ruamel.yaml import YAML
+
+from charlstm.errors import LineageError
+from charlstm.storage.documents import parse_yaml
+from charlstm.storage.files import sha256
+from charlstm.storage.urls import without_credentials
+from charlstm.tracking.lineage import Reader, TrackedRun
+from charlstm.tracking.runs import MODEL_TAG
+from pipeline.common.changes import is_whole
+from pipeline.common.environment import environment
+from pipeline.common.git import git
+from pipeline.common.paths import Paths, load_paths
+from pipeline.lineage.records import StageRecord, read_records
+from pipeline.lineage.rerun import Rerun, source_file
+from pipeline.lineage.search import find_runs
+from pipeline.lineage.verdict import Row, compare, first_difference, likely_cause, lines_of
+from pipeline.lineage.worktree import worktree
+
+log = logging.getLogger("charlstm")
+
+BEFORE_TRAINING = ("corpus", "split", "encoded")
+EXIT_DIFFERENT = 1
+
+
+class Record(NamedTuple):
+    """What a run says of how it was made."""
+
+    run: TrackedRun
+    commit: str
+    changes: str | None
+    params: str
+    lock: str | None
+    files: dict[str, str]  # path -> SHA-256
+    stages: list[str]  # after train
+
+
+def reproduce(name: str, reader: Reader) -> tuple[list[str], int]:
+    """The lines to print, and the exit code: 0 if every file is identical.
+
+    Raises:
+        LineageError: no such run, or its record is not enough, or its commit is not here.
+        TrackingError: the store does not answer.
+    """
+    record = read_record(_only_run(name, reader), reader)
+    log.info("run %s %s: commit %s%s", record.run.run_id, record.run.name, record.commit, _and_changes(record))
+    with worktree(record.commit, record.changes) as folder:
+        (folder / "params.yaml").write_text(record.params, encoding="utf-8")
+        if record.lock is not None:
+            (folder / "dvc.lock").write_text(record.lock, encoding="utf-8")
+        paths = load_paths(folder / "dvc.yaml")
+        failed = _run_all(record, Rerun(folder, record.run.tags), folder, paths)
+        return _conclusion(record, compare(record.files, folder, paths), failed)
+
+
+def read_record(run: TrackedRun, reader: Reader) -> Record:
+    """The record of `run`, checked for what can be checked before anything is run.
+
+    Raises:
+        LineageError: it is not enough.
+    """
+    if MODEL_TAG not in run.tags:
+        raise LineageError(f"run {run.run_id}: expected a finished training, found one that is {run.status}: no model")
+    records = read_records(reader, run)
+    if not records or records[0].params is None:
+        raise LineageError(f"run {run.run_id}: expected its record in the artifacts lineage/, found none: too old")
+    first = records[0]
+    if first.commit is None:
+        raise LineageError(f"run {run.run_id}: expected a commit, found none: it was trained outside a git repository")
+    if git("cat-file", "-e", f"{first.commit}^{{commit}}") is None:
+        raise LineageError(f"run {run.run_id}: commit {first.commit} is not in this repository: git fetch, or go there")
+    if first.changes and not is_whole(first.changes):
+        note = first.changes.partition("\n")[0]
+        raise LineageError(f"run {run.run_id}: expected all that was changed in its commit; changes.diff says {note}")
+    files: dict[str, str] = {}
+    for one in reversed(records):
+        files |= one.files
+    later = [one.stage for one in records if one.stage != "train"]
+    return Record(run, first.commit, first.changes, _params(records), first.lock, files, later)
+
+
+def _only_run(name: str, reader: Reader) -> TrackedRun:
+    runs = find_runs(name, reader)
+    finished = [run for run in runs if MODEL_TAG in run.tags] or runs
+    if len(finished) != 1:
+        found = f"{len(finished)}: {', '.join(run.run_id for run in finished[:5])}" if finished else "none"
+        raise LineageError(f"{name}: expected the id or the name of one run, found {found}")
+    return finished[0]
+
+
+def _params(records: Sequence[StageRecord]) -> str:
+    """The parameters of training, with the sections of the later stages as these had them."""
+    base = records[0].params or ""
+    if all(one.params == base for one in records):
+        return _with_secrets(base)
+    document = parse_yaml(base)
+    for one in records[1:]:
+        document[one.stage] = parse_yaml(one.params or base)[one.stage]
+    text = StringIO()
+    YAML(typ="safe", pure=True).dump(document, text)
+    return _with_secrets(text.getvalue())
+
+
+def _with_secrets(recorded: str) -> str:
+    """This checkout's own text, where it is the same but for the passwords that no record has."""
+    here = Path("params.yaml")
+    text = here.read_text(encoding="utf-8") if here.is_file() else ""
+    return text if without_credentials(text) == recorded else recorded
+
+
+def _run_all(record: Record, rerun: Rerun, folder: Path, paths: Paths) -> str | None:
+    """Run the stages; the first that failed, or None. Training on other data would only cost time."""
+
+    def is_as_recorded() -> bool:
+        rows = compare(record.files, folder, paths)
+        return first_difference([row for row in rows if row.link in BEFORE_TRAINING]) is None
+
+    if rerun.prepare(is_as_recorded) != 0:
+        return "encode, or one before it,"
+    if not is_as_recorded():
+        return None
+    if rerun.train() != 0:
+        return "train"
+    return next((stage for stage in record.stages if rerun.after(stage) != 0), None)
+
+
+def _conclusion(record: Record, rows: Sequence[Row], failed: str | None) -> tuple[list[str], int]:
+    lines, first, source = lines_of(rows), first_difference(rows), source_file(record.params)
+    corpus = next((row.recorded for row in rows if row.link == "corpus"), None)
+    if source and corpus and not (source.is_file() and sha256(source) == corpus):
+        lines.append(f"note: the source {source} has other bytes today, or is gone")
+    if first is None:
+        return [*lines, f"identical: all {len(rows)} files, from the corpus to the {rows[-1].link}"], 0
+    cause = likely_cause(first, record.run.tags, environment() | _same_threads(record), source)
+    if failed:
+        lines.append(f"stage {failed} failed, see above")
+    return [*lines, f"different: first in {first.link}, {first.path}; likely cause: {cause}"], EXIT_DIFFERENT
+
+
+def _same_threads(record: Record) -> dict[str, str]:
+    """Training ran on as many as the record says, whatever this process has."""
+    name = "hardware.threads"
+    return {name: record.run.tags[name]} if name in record.run.tags else {}
+
+
+def _and_changes(record: Record) -> str:
+    return " and what was changed in it" if record.changes else ""

@@ -1,0 +1,115 @@
+"""Runs the stages again in a folder of their own: what comes before training from DVC's cache or anew, the rest anew.
+
+A model that DVC restores would prove nothing, so training, evaluation and sampling run without DVC.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from charlstm.storage.documents import parse_yaml
+from charlstm.text.download import local_path
+from pipeline.common.dvc_record import cache_folder
+from pipeline.common.exit_codes import EXIT_INTERRUPTED
+from pipeline.common.tracking_store import STATE_FOLDER
+
+FIRST = ("download", "split", "encode")
+PYTHON = [sys.executable, "-m"]
+# Of the surroundings: whose store, whose experiment, whose process group and whose repository this is.
+PRIVATE = (
+    *(
+        "MLFLOW_",
+        "DVC_ROOT",
+        "DVC_EXP",
+        "DVC_STAGE",
+        "GIT_",
+        "CHARLSTM_EXIT_CODES",
+        "PYTHONSAFEPATH",
+        "OMP_NUM_THREADS",
+    ),
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "ACCELERATE_"),
+)
+SECONDS_TO_STOP = 30
+
+
+class Rerun:
+    """The stages of one training in `folder`, which has its code, parameters and `dvc.lock`.
+
+    `tags` of the run say on how many threads and processes and on which device it was trained.
+    """
+
+    def __init__(self, folder: Path, tags: Mapping[str, str]) -> None:
+        self._folder, self._tags = folder, tags
+
+    def prepare(self, is_as_recorded: Callable[[], bool]) -> int:
+        """Restore or make corpus, split and ids; the exit code of what failed, or 0."""
+        _link_source(self._folder)
+        if (self._folder / ".dvc").is_dir() and (self._folder / "dvc.lock").is_file():
+            local = Path(".dvc/config.local")
+            if local.is_file():
+                shutil.copy(local, self._folder / local)
+            self._dvc("cache", "dir", "--local", str(cache_folder().resolve()))
+            self._dvc("pull", *FIRST)  # from the cache, else from the remote, if there is one
+            if is_as_recorded():
+                return 0
+        return next((code for stage in FIRST if (code := self._run([*PYTHON, f"pipeline.{stage}"]))), 0)
+
+    def train(self) -> int:
+        """Really train, from the first step; the exit code."""
+        shutil.rmtree(self._folder / STATE_FOLDER, ignore_errors=True)
+        num_processes = int(self._tags.get("num_processes", "1"))
+        launcher = ["accelerate.commands.launch", "--quiet", "-m"]
+        if num_processes > 1:
+            launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes), "-m"]
+        environment = {}
+        if threads := self._tags.get("hardware.threads"):
+            environment["OMP_NUM_THREADS"] = threads
+        if self._tags.get("device", "").startswith("cpu"):
+            environment["ACCELERATE_USE_CPU"] = "true"
+        return self._run([*PYTHON, "pipeline.launch", *PYTHON, *launcher, "pipeline.train"], environment)
+
+    def after(self, stage: str) -> int:
+        """Run `evaluate` or `sample`; the exit code."""
+        return self._run([*PYTHON, f"pipeline.{stage}"])
+
+    def _dvc(self, *arguments: str) -> None:
+        """What it cannot do is done without it."""
+        self._run([*PYTHON, "dvc", *arguments, "--quiet"], stderr=subprocess.DEVNULL)
+
+    def _run(self, command: Sequence[str], extra: Mapping[str, str] | None = None, stderr: int | None = None) -> int:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE)}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
+        environment = {**kept, "PATH": path, "DVC_NO_ANALYTICS": "true", **(extra or {})}
+        stdout = stderr or sys.__stderr__  # the table alone goes to stdout
+        with subprocess.Popen(command, cwd=self._folder, env=environment, stdout=stdout, stderr=stderr) as process:
+            try:
+                code = process.wait()
+            except BaseException:
+                process.terminate()
+                try:
+                    process.wait(SECONDS_TO_STOP)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                raise
+        if code == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt
+        return code
+
+
+def source_file(params: str) -> Path | None:
+    """The file of this machine that the corpus is a copy of; None if it comes from elsewhere."""
+    try:
+        return local_path(str(parse_yaml(params)["download"]["source"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _link_source(folder: Path) -> None:
+    """A source beside the project, which git need not know, is found from the folder too."""
+    source = source_file((folder / "params.yaml").read_text(encoding="utf-8"))
+    if source and not source.is_absolute() and source.exists() and not (folder / source).exists():
+        (folder / source).parent.mkdir(parents=True, exist_ok=True)
+        (folder / source).symlink_to(source.resolve())

@@ -1,0 +1,78 @@
+"""What git knows: commits, branches, tags and DVC experiments, and what `dvc.lock` says in each."""
+
+import re
+from functools import cache
+from typing import Any, NamedTuple
+
+from charlstm.storage.documents import parse_yaml
+from pipeline.common.git import git
+
+LOCK = "./dvc.lock"  # below the current folder, also where that is not the repository's root
+EXPERIMENT_REF = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
+
+
+class Revision(NamedTuple):
+    """A commit, and what it is called."""
+
+    commit: str
+    experiment: str | None  # the DVC experiment that it is
+    baseline: str | None  # the commit that the experiment was made from
+    names: list[str]  # branches and tags that stand at it
+    subject: str
+
+
+class Lock(NamedTuple):
+    """A `dvc.lock`: outputs by path, with their MD5, and the parameters of all stages."""
+
+    outputs: dict[str, str]
+    params: dict[str, Any]
+
+
+def find_commit(name: str) -> str | None:
+    """The commit of a hash, a branch, a tag or a DVC experiment; None if there is none."""
+    for commit, (experiment, _) in experiments().items():
+        if experiment == name:
+            return commit
+    return git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}") or None
+
+
+def describe(commit: str) -> Revision:
+    """What is known of a commit of this repository."""
+    experiment, baseline = experiments().get(commit, (None, None))
+    refs = git("for-each-ref", "--points-at", commit, "--format=%(refname:short)", "refs/heads", "refs/tags") or ""
+    subject = git("log", "-1", "--format=%s", commit) or ""
+    return Revision(commit, experiment, baseline, refs.split(), subject)
+
+
+def experiments() -> dict[str, tuple[str, str]]:
+    """The commit of each DVC experiment -> its name, and its baseline."""
+    found = {}
+    for line in (git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps") or "").splitlines():
+        commit, _, ref = line.partition(" ")
+        if match := EXPERIMENT_REF.fullmatch(ref):
+            found[commit] = (match[3], match[1] + match[2])
+    return found
+
+
+def lock_at(commit: str) -> Lock | None:
+    """The `dvc.lock` of a commit; None if it has none that can be read."""
+    return parse_lock(git("show", f"{commit}:{LOCK}"))
+
+
+@cache
+def parse_lock(text: str | None) -> Lock | None:
+    """A `dvc.lock` from its text; None if it is none."""
+    try:
+        stages = parse_yaml(text or "")["stages"].values()
+        outputs = {str(out["path"]): str(out["md5"]) for stage in stages for out in stage.get("outs", [])}
+        params = [values for stage in stages for values in (stage.get("params") or {}).values()]
+        return Lock(outputs, {name: value for section in params for name, value in section.items()})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def commits_with(md5: str) -> list[str]:
+    """The commits, of all branches and experiments, that brought an output with that hash into `dvc.lock`."""
+    commits = (git("log", "--all", "--format=%H", f"-S{md5}", "--", LOCK) or "").splitlines()
+    # A search for changes also finds the commits that removed it.
+    return [commit for commit in commits if (lock := lock_at(commit)) and md5 in lock.outputs.values()]

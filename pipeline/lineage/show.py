@@ -1,0 +1,105 @@
+"""A trace as lines of text: one fact a line, so that they can be searched."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pipeline.lineage.traces import Trace
+
+WIDTH = 11
+NOTHING = "-"
+
+
+def lines_of(traces: Sequence[Trace], more: Sequence[str], here: Mapping[str, str]) -> Iterator[str]:
+    """All traces, and the names of `more`. `here`: the parameters of this checkout, to name those that differ."""
+    for index, trace in enumerate(traces):
+        yield from [""] * (index > 0)
+        yield from _in_full(trace, here)
+    if more:
+        yield ""
+        yield f"and {len(more)} more; `charlstm trace` with one of these shows it in full:"
+        yield from (f"  {name}" for name in more)
+
+
+def _in_full(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:
+    yield _line("run", _name(trace) if trace["run"] else "none in MLflow; this is what git and DVC know")
+    yield _line("found by", trace["found_by"])
+    if trace["run"] and trace["run"]["made_from"] == "files":
+        yield _line("", "rebuilt from files by a later stage, whose commit this is: no file says where it was trained")
+    yield _line("code", _code(trace["code"]))
+    yield from (_line("", change) for change in _changes(trace["code"]))
+    yield from (_line("in git", revision) for revision in _revisions(trace["dvc"]))
+    if trace["dvc"]["experiment"]:
+        baseline = trace["dvc"]["baseline"] or "unknown"
+        gone = "" if trace["dvc"]["experiment_is_here"] else " (not in git here: failed, removed, or elsewhere)"
+        yield _line("experiment", f"{trace['dvc']['experiment']}{gone}, on the baseline {baseline}")
+    yield _line("parameters", _params(trace["params"], here))
+    yield _line("losses", _losses(trace["losses"]))
+    yield _line("versions", ", ".join(f"{name} {value}" for name, value in trace["versions"].items()) or "not recorded")
+    yield _line("hardware", ", ".join(f"{name} {value}" for name, value in trace["hardware"].items()) or "not recorded")
+    for stage, other in trace["stages"].items():
+        if other:
+            yield _line(stage, "ran elsewhere: " + ", ".join(f"{name} {value}" for name, value in other.items()))
+    yield f"{'chain':{WIDTH}}{'SHA-256':64}  {'MD5 (DVC)':36}  file"
+    yield from _chain(trace["chain"])
+
+
+def _chain(chain: list[dict[str, Any]]) -> Iterator[str]:
+    for link in chain:
+        if link["dvc_folder_md5"]:
+            yield _file(link["link"], None, link["dvc_folder_md5"], "(the folder)")
+        for row in link["files"]:
+            yield _file(link["link"], row["sha256"], row["dvc_md5"], row["path"])
+        if not link["files"] and not link["dvc_folder_md5"]:
+            yield _line(link["link"], "not recorded")
+
+
+def _file(link: str, sha256: str | None, md5: str | None, path: str) -> str:
+    return f"{link:{WIDTH}}{sha256 or NOTHING:64}  {md5 or NOTHING:36}  {path}"
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:{WIDTH}}{text}".rstrip()
+
+
+def _name(trace: Trace) -> str:
+    if trace["run"] is None:
+        return str(trace["code"]["commit"])
+    run = trace["run"]
+    return f"{run['id']}  {run['name']}  {run['status']}"
+
+
+def _code(code: Mapping[str, Any]) -> str:
+    if code["commit"] is None:
+        return "no commit recorded: trained outside a git repository"
+    words = {"yes": ", changed", "no": ", unchanged", "unknown": ", git could not say whether changed"}
+    here = "" if code["is_here"] else " (not in this repository: git fetch)"
+    return f"commit {code['commit']}{words.get(code['dirty'], '')}{here}"
+
+
+def _changes(code: Mapping[str, Any]) -> list[str]:
+    if code["changes"]:
+        return [f"the commit never had this text: what was changed is the run's artifact {code['changes']}"]
+    return ["the commit never had this text, and what was changed is not recorded"] if code["dirty"] == "yes" else []
+
+
+def _revisions(dvc: Mapping[str, Any]) -> Iterator[str]:
+    for one in dvc["revisions"]:
+        names = ([f"experiment {one['experiment']}"] if one["experiment"] else []) + one["names"]
+        baseline = f" on {one['baseline']}" if one["baseline"] else ""
+        named = f" ({', '.join(names)}{baseline})" if names else ""
+        yield f"dvc.lock of {one['commit']}{named} names these outputs: {one['subject']}"
+
+
+def _params(params: Mapping[str, str], here: Mapping[str, str]) -> str:
+    if not params:
+        return "not recorded"
+    other = [
+        f"{name} {value!r} (here {here[name]!r})" for name, value in params.items() if here.get(name, value) != value
+    ]
+    other += [f"{name} {value} (not here)" for name, value in params.items() if name not in here] if here else []
+    return f"{len(params)}; " + (f"other than here: {', '.join(other)}" if other else "as in params.yaml here")
+
+
+def _losses(losses: Mapping[str, float]) -> str:
+    shown = {name: value for name, value in losses.items() if name.endswith(("nats_per_char", "val_loss"))}
+    return ", ".join(f"{name} {value:.4f}" for name, value in shown.items()) or "not recorded"

@@ -1,0 +1,79 @@
+"""The command line as such: its table of contents, and how it fails."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.projects import ROOT
+from pipeline import cli
+
+COMMANDS = ("trace", "reproduce")
+MAX_SECONDS = 0.5
+
+
+def charlstm(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline.cli", *arguments]
+    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], []])
+def test_the_help_is_a_table_of_contents(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for command in COMMANDS:
+        (line,) = [line for line in lines if line.strip("│ ").startswith(f"{command} ")]
+        assert line.rstrip("│ ").endswith("."), "more than a line"
+    assert any("Lineage" in line for line in lines)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, "--help"]) == 0
+    assert f"charlstm {command}" in capsys.readouterr().out
+
+
+def test_the_help_takes_no_time_and_none_of_what_commands_need() -> None:
+    heavy = {"torch", "mlflow", "pandas", "accelerate", "matplotlib", "dvc"}
+    code = f"import sys, pipeline.cli; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+    seconds = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert charlstm("--help").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)  # others may use the cores
+    assert min(seconds) < MAX_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "No such command 'nothing'."),
+        (["--nothing"], "No such option: --nothing"),
+        (["trace", "--nothing"], "No such option: --nothing"),
+        (["trace", "a", "b"], "Got unexpected extra argument"),
+        (["trace", "a", "--as", "b"], "'b' is not one of 'run', 'file', 'rev'"),
+        (["trace"], "expected either a RUN, FILE or REV, or --text TEXT"),
+        (["trace", "a", "--text", "some text"], "expected either a RUN, FILE or REV, or --text TEXT"),
+        (["reproduce"], "Missing argument 'RUN'"),
+    ],
+)
+def test_wrong_usage_is_one_line(arguments: list[str], message: str) -> None:
+    done = charlstm(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("ERROR: ") and message in line
+
+
+def test_outside_of_a_project_it_says_where_to_go(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "pipeline.cli", "trace", "main"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("ERROR: dvc.yaml: ") and len(done.stderr.splitlines()) == 1

@@ -1,0 +1,163 @@
+"""A run made again from its record, and compared."""
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from stages import dvc, run_stages
+
+from benchmarks.projects import write_params
+from pipeline import cli
+from pipeline.common.paths import Paths
+from pipeline.lineage.verdict import Row, compare, first_difference, likely_cause
+from pipeline.lineage.worktree import worktree
+
+PATHS = Paths.model_validate(
+    {name: f"x/{name}" for name in ("corpus", "split", "encoded", "model", "train", "evaluate", "samples")}
+)
+HARDWARE = {"hardware.processor": "A", "hardware.threads": "2", "versions.torch": "1", "hardware.cores": "8"}
+
+
+@pytest.fixture
+def copy(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "project"
+    shutil.copytree(recorded, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def the_run(project: Path) -> str:
+    with closing(sqlite3.connect(project / "mlflow.db")) as store:
+        ((run_id,),) = store.execute("select run_uuid from runs").fetchall()
+    return str(run_id)
+
+
+def change(project: Path, statement: str) -> None:
+    with closing(sqlite3.connect(project / "mlflow.db")) as store:
+        assert store.execute(statement).rowcount > 0
+        store.commit()
+
+
+def charlstm(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline.cli", *arguments]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=300)
+
+
+def test_files_are_compared_in_the_order_of_the_chain(tmp_path: Path) -> None:
+    files = {"x/samples/a": "1", "x/model/m": "2", "x/corpus": "3", "x/evaluate/e": "4", "elsewhere": "5"}
+    rows = compare(files, tmp_path, PATHS)
+    assert [row.path for row in rows] == ["x/corpus", "x/model/m", "x/evaluate/e", "x/samples/a"]
+    assert {row.result for row in rows} == {"missing"}
+    assert first_difference(rows) == rows[0]
+
+
+@pytest.mark.parametrize(
+    ("link", "here", "cause"),
+    [
+        ("corpus", {}, "the corpus no longer has these bytes: text.txt was edited or replaced since"),
+        ("model", {"hardware.processor": "B"}, "processor A (here B)"),
+        ("model", {"versions.torch": "2", "hardware.threads": "4"}, "torch 1 (here 2), threads 2 (here 4)"),
+        ("model", {"hardware.cores": "2"}, "are the same: kernels that do not repeat themselves"),
+        ("split", {}, "the code before training is another"),
+    ],
+)
+def test_the_likely_cause_is_what_differs(link: str, here: dict[str, str], cause: str) -> None:
+    row = Row(link, "x", "1", "2")
+    assert cause in likely_cause(row, HARDWARE, HARDWARE | here, Path("text.txt"))
+    assert "does not say on what it was trained" in likely_cause(row._replace(link="model"), {}, HARDWARE, None)
+
+
+def test_a_worktree_is_gone_afterwards_also_after_ctrl_c(copy: Path) -> None:
+    diff = "--- a/text.txt\n+++ b/text.txt\n@@ -0,0 +1 @@\n+changed\n"
+    (copy / "text.txt").write_text("mine, uncommitted")
+    with worktree("HEAD", None) as folder:
+        assert (folder / "dvc.yaml").exists() and not (folder / "artifacts/model").exists()
+        assert (folder / "text.txt").read_text() != "mine, uncommitted"
+    assert not folder.exists()
+    with pytest.raises(KeyboardInterrupt), worktree("HEAD", None) as folder:
+        raise KeyboardInterrupt
+    assert not folder.exists()
+    with pytest.raises(Exception, match="expected the recorded changes to apply"), worktree("HEAD", diff):
+        pass
+    assert len(dvc(copy, "git", "worktree", "list").splitlines()) == 1
+    assert (copy / "text.txt").read_text() == "mine, uncommitted"
+
+
+def test_what_cannot_be_made_again_is_one_line(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(run: str) -> str:
+        caplog.clear()
+        assert cli.main(["reproduce", run]) == 2
+        (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+        return line
+
+    run_id = the_run(copy)
+    folder = copy / "mlartifacts" / run_id / "artifacts/lineage"
+    change(copy, f"update runs set artifact_uri = '{folder.parent.as_uri()}'")
+    assert "nothing: expected the id or the name of one run, found none" in fail("nothing")
+    (folder / "train/changes.diff").write_text("# charlstm: cut after 5 bytes\n")
+    assert "changes.diff says # charlstm: cut after 5 bytes" in fail(run_id)
+    origin = (folder / "train/origin.json").read_text()
+    commit = dvc(copy, "git", "rev-parse", "HEAD~1").strip()
+    (folder / "train/origin.json").write_text(origin.replace(commit, "c0ffee" * 6 + "c0ff"))
+    assert "is not in this repository: git fetch" in fail(run_id[:8])
+    (folder / "train/origin.json").write_text("{}")
+    assert "trained outside a git repository" in fail(run_id)
+    shutil.rmtree(folder)
+    assert "expected its record in the artifacts lineage/, found none" in fail(run_id)
+    change(copy, "update tags set key = 'other' where key = 'model_sha256'")
+    assert "expected a finished training, found one that is FINISHED: no model" in fail(run_id)
+    (copy / "mlflow.db").unlink()
+    assert "there is no such MLflow database" in fail(run_id)
+
+
+@pytest.mark.slow
+def test_a_run_is_made_again_to_the_byte_and_nobody_tracks_it(copy: Path) -> None:
+    (copy / "text.txt").write_text("edited since, but DVC has the corpus")
+    done = charlstm(copy, "reproduce", the_run(copy))
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1].startswith("identical: all ") and len(lines) > 20
+    assert all(line.startswith(("identical", "note")) for line in lines)
+    assert "note: the source text.txt has other bytes today" in done.stdout
+    assert "epoch 1/1" in done.stderr  # it really trained
+    the_run(copy)  # still the only one
+    assert len(dvc(copy, "git", "worktree", "list").splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_of_an_edited_corpus_it_says_so(copy: Path, tmp_path: Path) -> None:
+    """And nothing is trained, which would only cost time. DVC did not run these stages, so its cache has no copy."""
+    (copy / "mlflow.db").unlink()
+    mine = tmp_path / "mine.txt"
+    mine.write_text((copy / "text.txt").read_text())
+    write_params(copy, {"download.source": str(mine), "train.seed": 2})
+    with (copy / ".dvc/config").open("a") as file:
+        file.write(f"[cache]\n    dir = {tmp_path / 'empty'}\n")
+    run_stages(copy, "download", "split", "encode", "train")
+    mine.write_text(mine.read_text().replace("e", "E"))
+    done = charlstm(copy, "reproduce", the_run(copy))
+    assert done.returncode == 1, done.stdout + done.stderr
+    cause = f"the corpus no longer has these bytes: {mine} was edited or replaced since"
+    verdict = f"different: first in corpus, Datasets/shakespear.txt; likely cause: {cause}"
+    assert done.stdout.splitlines()[-1] == verdict
+    assert "epoch 1/1" not in done.stderr
+
+
+@pytest.mark.slow
+def test_an_uncommitted_run_is_made_again_with_its_changes(copy: Path) -> None:
+    """Also with a file that git does not know: without it, the changed stage could not start."""
+    (copy / "mlflow.db").unlink()
+    train = copy / "pipeline/train.py"
+    train.write_text(train.read_text().replace("import json\n", "import json\nimport pipeline.brand_new\n"))
+    (copy / "pipeline/brand_new.py").write_text('"""New."""\n')
+    shutil.rmtree(copy / ".charlstm", ignore_errors=True)
+    run_stages(copy, "train")
+    run_id = the_run(copy)
+    shown = charlstm(copy, "trace", run_id)
+    assert "what was changed is the run's artifact lineage/train/changes.diff" in shown.stdout
+    done = charlstm(copy, "reproduce", run_id)
+    assert done.returncode == 0, done.stdout + done.stderr
