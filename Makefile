@@ -51,7 +51,7 @@ torture: $(INSTALLED) ## test with kills, signals, full disks and damaged files,
 	python -m benchmarks.fuzz --count 50
 
 ui: $(INSTALLED) ## open MLflow's page of all runs on 127.0.0.1, port 5000 or PORT=...
-	@python -m pipeline.commands.ui --port $(PORT)
+	@python -m pipeline.cli ui --port $(PORT)
 
 clean: ## remove the virtual environment and caches, but no results
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis charlstm.egg-info

@@ -11,10 +11,16 @@ from typer.exceptions import TyperException
 
 from charlstm.errors import CharlstmError
 from pipeline.commands.reproduce import reproduce
+from pipeline.commands.review import review
+from pipeline.commands.sweep import sweep
+from pipeline.commands.sync import sync
 from pipeline.commands.trace import trace
+from pipeline.commands.ui import ui
 from pipeline.common.stage import guarded
 
+REVIEW = "Review: which model do I keep, and why"
 LINEAGE = "Lineage: which bytes came from which"
+TRACKING = "Tracking: what MLflow has"
 INTERRUPTED = 130  # typer's code for Ctrl-C
 
 app = typer.Typer(
@@ -24,8 +30,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.callback()(lambda: None)
+app.command(rich_help_panel=REVIEW)(ui)
+app.command(rich_help_panel=REVIEW)(review)
+app.command(rich_help_panel=REVIEW)(sweep)
 app.command(rich_help_panel=LINEAGE)(trace)
 app.command(rich_help_panel=LINEAGE)(reproduce)
+app.command(rich_help_panel=TRACKING)(sync)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -50,6 +50,7 @@ VIEWS = {
     "pipeline.cli",
     "pipeline.commands.reproduce",
     "pipeline.commands.review",
+    "pipeline.commands.sweep",
     "pipeline.commands.sync",
     "pipeline.commands.trace",
     "pipeline.commands.ui",
@@ -87,6 +88,9 @@ VIEWS = {
     "pipeline.lineage.verdict",
     "pipeline.lineage.worktree",
     "pipeline.report",
+    "pipeline.review.comparing",
+    "pipeline.review.runs_page",
+    "pipeline.review.sweeps",
     "pipeline.send",
 }
 ONLY_IN = {
@@ -180,7 +184,7 @@ def test_every_module_of_the_library_has_a_floor() -> None:
 
 def test_packages_say_what_they_are_for_and_do_nothing() -> None:
     packages = [file for package in PACKAGES for file in (ROOT / package).rglob("__init__.py")]
-    assert len(packages) == 15
+    assert len(packages) == 16
     for file in packages:
         (only,) = ast.parse(file.read_text()).body
         assert isinstance(only, ast.Expr) and ast.get_docstring(ast.parse(file.read_text())), file

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from reviews import HOSTILE, copy, review, sample
 
-from charlstm.errors import ReviewError
+from charlstm.errors import LineageError, ReviewError
 from charlstm.tracking.comparison.page import (
     MAX_RUNS,
     comparison_of,
@@ -15,10 +15,9 @@ from charlstm.tracking.comparison.page import (
     published_losses,
     temperatures_of,
 )
-from charlstm.tracking.review.document import Loss, Published, write_document
+from charlstm.tracking.review.document import Loss, Published, read_review, write_document
 from charlstm.tracking.review.page import MAX_PAGE_BYTES
-from pipeline.commands.review import find_review, labels_of
-from pipeline.commands.review import review as command
+from pipeline.review.comparing import find_review, write_review
 
 
 def losses(nats_per_char: float) -> dict[str, Loss]:
@@ -82,14 +81,32 @@ def test_the_command_takes_projects_folders_and_files(tmp_path: Path) -> None:
     sources = [projects[0], projects[1] / "artifacts/samples", projects[2] / "artifacts/samples/review.json"]
     files = [find_review(source) for source in sources]
     assert files == [project / "artifacts/samples/review.json" for project in projects]
-    assert labels_of(files) == ["first", "second (1)", "second (2)"]
-    command([str(source) for source in sources], tmp_path / "page.html")
+    write_review([str(source) for source in sources], tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text("utf-8")
-    assert "3 models side by side" in page and "second (2)" in page and str(tmp_path) not in page
+    assert (
+        "3 models side by side" in page
+        and "first" in page
+        and "second (1)" in page
+        and "second (2)" in page
+        and str(tmp_path) not in page
+    )
 
 
-def test_a_source_that_has_none_is_named(tmp_path: Path) -> None:
-    for source in (tmp_path, tmp_path / "nothing"):
-        with pytest.raises(ReviewError, match="expected a project, a folder of samples or a review.json, found none"):
-            command([str(source)], tmp_path / "page.html")
+def test_a_source_that_has_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ReviewError, match="expected a project, a folder of samples or a review.json, found none"):
+        write_review([str(tmp_path)], tmp_path / "page.html")
+    with pytest.raises(ReviewError, match="nothing: there is no such file or folder, and runs cannot be looked up"):
+        write_review(["nothing"], tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
+
+
+def test_runs_and_revisions_are_found(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(recorded)
+    document = read_review(Path("artifacts/samples/review.json"))
+    for name in ("an-experiment", "HEAD", document.model_sha256[:12]):
+        write_review([name, "artifacts/samples"], tmp_path / "page.html")
+        page = (tmp_path / "page.html").read_text("utf-8")
+        assert "2 models side by side" in page and page.count(document.model_sha256[:12]) >= 2
+    with pytest.raises(LineageError, match="nothing: expected a run, a file or a revision, found none of that name"):
+        write_review(["nothing"], tmp_path / "page.html")

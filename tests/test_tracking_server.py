@@ -16,7 +16,7 @@ from benchmarks.projects import results
 from charlstm.model.model_folder import WEIGHTS
 from charlstm.storage.files import sha256
 from charlstm.tracking.shared_view import page
-from pipeline.commands import ui
+from pipeline import cli
 
 PROGRAMS = postgres_programs()
 USER, READER, PASSWORD, ADMIN_PASSWORD = "trainer", "reader", "hunter2-hunter2", "only-for-the-admin"
@@ -151,10 +151,10 @@ def test_make_ui_prints_the_address_also_for_one_who_may_only_read(
     monkeypatch.chdir(project)
     _, run = only_run(server)
     experiment = run.info.experiment_id
-    assert ui.main([]) == 0
+    assert cli.main(["ui"]) == 0
     assert capsys.readouterr().out == page(server, experiment, is_shared=True) + "\n"
     reads = {"username": READER, "resource_type": "experiment", "resource_id": experiment, "permission": "READ"}
     as_admin(server, "3.0/mlflow/users/permissions/grant", reads)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", READER)
-    assert ui.main([]) == 0
+    assert cli.main(["ui"]) == 0
     assert capsys.readouterr().out == page(server, experiment, is_shared=False) + "\n"

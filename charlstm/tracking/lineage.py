@@ -65,6 +65,10 @@ class Reader:
         """Runs with that tag, the newest first; `value` is a hash or the like, without quotes."""
         return list(self._search(f"tags.`{tag}` = '{value}'"))
 
+    def by_tag_prefix(self, tag: str, prefix: str) -> list[TrackedRun]:
+        """Runs whose tag begins with `prefix`, of hexadecimal digits; the newest first."""
+        return list(self._search(f"tags.`{tag}` LIKE '{prefix}%'"))
+
     def all(self) -> Iterator[TrackedRun]:
         """Every run, the newest first."""
         yield from self._search("")

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from charlstm.storage.files import atomic_file
 COLORS = (
     "#3b82c4", "#d9822b", "#3f9c6b", "#c2504c", "#8a6fc0", "#96704f", "#cf6aa8", "#7d8590", "#a8a030", "#2fa3ad",
 )  # fmt: skip
+MAX_PANELS = 9
 INK = "#010203"  # stands for the color of the page's text, whatever it is
 
 
@@ -46,6 +47,34 @@ def plot_losses(path: Path, steps: pd.DataFrame, epochs: pd.DataFrame, *, compar
     axes.legend()
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png", metadata={"Software": None})
+
+
+def plot_sweep(path: Path, values: Mapping[str, Sequence[str]], losses: Sequence[float], label: str) -> None:
+    """The loss over each parameter of a sweep, as a PNG: a panel a parameter, at most `MAX_PANELS`; a point a training.
+
+    Numbers lie on an axis, a logarithmic one where they span a factor of ten; other values stand side by side.
+    """
+    shown = list(values.items())[:MAX_PANELS] or [("(the same parameters)", ["" for _ in losses])]
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(1.5 + 3.5 * columns, 3.2 * rows), layout="constrained")
+    for number, (name, texts) in enumerate(shown, 1):
+        axes = figure.add_subplot(rows, columns, number)
+        numbers = _numbers(texts)
+        axes.scatter(texts if numbers is None else numbers, losses, color=COLORS[0], alpha=0.8)
+        if numbers is not None and min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
+            axes.set_xscale("log")
+        axes.set(xlabel=name, ylabel=label if number % columns == 1 or columns == 1 else "")
+        axes.grid(alpha=0.3)
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png", metadata={"Software": None})
+
+
+def _numbers(texts: Sequence[str]) -> list[float] | None:
+    try:
+        return [float(text) for text in texts]
+    except ValueError:
+        return None
 
 
 def losses_svg(curves: Sequence[LossCurve]) -> str:

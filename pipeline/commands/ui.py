@@ -1,179 +1,19 @@
-"""`make ui`: MLflow's page of all runs, opened in the right view."""
+"""`charlstm ui`: MLflow's page of all runs."""
 
-import argparse
-import logging
-import os
-import socket
-import subprocess
-import sys
-import tempfile
-import textwrap
-import time
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import IO
-from urllib.parse import urlsplit
+from contextlib import suppress
+from typing import Annotated
 
-import psutil
-
-from charlstm.errors import TrackingError
-from charlstm.storage.urls import without_credentials
-from charlstm.tracking.client import Store, open_store
-from charlstm.tracking.shared_view import page, share_view
-from pipeline.common import stage
-from pipeline.common.tracking_store import store
-
-HOST = "127.0.0.1"
-MAX_PORT = 65_535
-START_TIMEOUT_SECONDS = 120
-STOP_TIMEOUT_SECONDS = 2
-SQLITE = "sqlite:///"
+import typer
 
 
-def ui(port: int) -> int:
-    """Show the runs until Ctrl-C. If they are on a server already, print its address. The exit code."""
+def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page is.")] = 5000) -> int:
+    """Open MLflow's page of all runs, in the right view.
 
-    def work() -> int:
-        with suppress(KeyboardInterrupt):
-            _show(store(), port)
-        return 0
-
-    return stage.guarded(work)
-
-
-def _show(where: Store, port: int) -> None:
-    is_server = urlsplit(where.uri).scheme in ("http", "https")
-    if not is_server:
-        _check_port(port)
-    experiment_id, is_shared = _find_runs(where)
-    if is_server:
-        _say(page(without_credentials(where.uri), experiment_id, is_shared=is_shared))
-        return
-    with tempfile.TemporaryFile() as output, _server(where.uri, port, output) as server:
-        if _answers(server, port):
-            _say(page(f"http://{HOST}:{port}", experiment_id, is_shared=is_shared))
-            server.wait()
-        raise TrackingError(f"MLflow's server ended: {_last_line(output, where.uri)}")
-
-
-def _find_runs(store: Store) -> tuple[str, bool]:
-    """The experiment's id, and whether it has our view.
-
-    Raises:
-        TrackingError: the store does not answer, is damaged, or has no run.
+    It prints the address, and ends with Ctrl-C. Of runs that are on a server it prints the server's address, and ends.
     """
-    where = without_credentials(store.uri)
-    file = Path(store.uri.removeprefix(SQLITE))
-    if store.uri.startswith(SQLITE) and not file.exists():
-        raise TrackingError(f"{file}: no run yet; `make repro` makes the first")
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it announces every try
-    try:
-        client, experiment_id = open_store(store)
-        has_runs, is_shared = share_view(client, experiment_id)
-    except Exception as error:  # whatever a server, a driver or a damaged file can raise
-        reason = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()), store.uri)
-        shown = textwrap.shorten(reason, 300, placeholder=" ...")
-        raise TrackingError(f"expected an MLflow store at {where}, got {shown}") from None
-    if not has_runs:
-        raise TrackingError(f"{where}: experiment {store.experiment} has no run yet; `make repro` makes the first")
-    return experiment_id, is_shared
+    from pipeline.common.tracking_store import store
+    from pipeline.review.runs_page import show
 
-
-def _check_port(port: int) -> None:
-    if _is_free(port):
-        return
-    free = next((other for other in range(port + 1, MAX_PORT + 1) if _is_free(other)), None) or _any_free()
-    raise TrackingError(f"port {port} is taken: make ui PORT={free}")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: not held up by what has ended
-        try:
-            probe.bind((HOST, port))
-        except OSError:  # taken, or not for this user
-            return False
-    return True
-
-
-def _any_free() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def _server(uri: str, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A server on that store. At the end nothing of it is left running."""
-    # Not on the command line, where others could read the password of a database.
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    server = subprocess.Popen(  # in a session of its own: Ctrl-C comes to us alone
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-    )
-    try:
-        yield server
-    finally:
-        _stop(server)
-
-
-def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
-    """Wait until it answers; False if it ends before.
-
-    Raises:
-        TrackingError: it does neither.
-    """
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            return False
-        with suppress(OSError), urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=5):
-            return True
-        time.sleep(0.1)
-    raise TrackingError(f"MLflow's server did not answer on port {port} within {START_TIMEOUT_SECONDS} s")
-
-
-def _last_line(output: IO[bytes], uri: str) -> str:
-    output.seek(0)
-    lines = [line for line in output.read().decode(errors="replace").splitlines() if line.strip()]
-    return without_credentials(textwrap.shorten(" ".join(lines[-1:]), 300, placeholder=" ..."), uri)
-
-
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    """End the server and all that it started."""
-    processes = []
-    with suppress(psutil.NoSuchProcess):
-        processes = [*psutil.Process(server.pid).children(recursive=True), psutil.Process(server.pid)]
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    _, alive = psutil.wait_procs(processes, STOP_TIMEOUT_SECONDS)
-    for process in alive:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    server.wait()
-
-
-def _say(address: str) -> None:
-    sys.stdout.write(f"{address}\n")
-    sys.stdout.flush()
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_PORT:
-        raise argparse.ArgumentTypeError(f"expected a port from 1 to {MAX_PORT}, got {text!r}")
-    return int(text)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the options and run; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.commands.ui", description=__doc__)
-    parser.add_argument("--port", type=_port, default=5000, help="1 to 65535 (default: 5000)")
-    return ui(parser.parse_args(argv).port)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    with suppress(KeyboardInterrupt):
+        show(store(), port)
+    return 0

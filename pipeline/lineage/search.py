@@ -24,6 +24,7 @@ from pipeline.lineage.traces import WEIGHTS, Trace, of_commit, of_run, train_md5
 
 KINDS = ("run", "file", "rev")
 MIN_ID_PREFIX, ID_LENGTH = 8, 32
+MIN_HASH_PREFIX, HASH_LENGTH = 12, 64
 MAX_FILES = 2000
 NUM_THREADS = 8  # a server answers several at once
 
@@ -60,7 +61,7 @@ def find(name: str, kind: str | None, reader: Reader | None, paths: Paths) -> tu
 
 
 def find_runs(name: str, reader: Reader) -> list[TrackedRun]:
-    """The run with that id, or whose id alone begins so; else all runs of that name.
+    """The run with that id, or whose id alone begins so; else runs of the model with that hash; else of that name.
 
     Raises:
         LineageError: several ids begin so.
@@ -69,6 +70,9 @@ def find_runs(name: str, reader: Reader) -> list[TrackedRun]:
         if len(runs) > 1:
             ids = ", ".join(run.run_id for run in runs[:5])
             raise LineageError(f"{name}: expected the beginning of one run's id, found {len(runs)}: {ids}")
+        return runs
+    is_hash = re.fullmatch(rf"[0-9a-f]{{{MIN_HASH_PREFIX},{HASH_LENGTH}}}", name)
+    if is_hash and (runs := reader.by_tag_prefix(MODEL_TAG, name)):
         return runs
     return reader.by_name(name)
 

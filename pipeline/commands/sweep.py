@@ -1,0 +1,23 @@
+"""`charlstm sweep`: the experiments of a queue as one table and one picture."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def sweep(
+    revision: Annotated[
+        str, typer.Argument(metavar="[REV]", help="The commit that the experiments began from.")
+    ] = "HEAD",
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture.")] = Path("sweep.png"),
+) -> int:
+    """Show a sweep of `dvc exp run --queue`: a table and a picture.
+
+    The table has the parameters that differ and all losses, the best first. The picture has the loss over each of the
+    parameters. Both are of all experiments that began from one commit outside of the workspace.
+    """
+    from pipeline.review.sweeps import show_sweep
+
+    show_sweep(revision, output)
+    return 0
