@@ -107,6 +107,6 @@ def test_runs_and_revisions_are_found(recorded: Path, tmp_path: Path, monkeypatc
     for name in ("an-experiment", "HEAD", document.model_sha256[:12]):
         write_review([name, "artifacts/samples"], tmp_path / "page.html")
         page = (tmp_path / "page.html").read_text("utf-8")
-        assert "2 models side by side" in page and page.count(document.model_sha256[:12]) >= 2
+        assert "2 models side by side" in page and "own parameters" in page
     with pytest.raises(LineageError, match="nothing: expected a run, a file or a revision, found none of that name"):
         write_review(["nothing"], tmp_path / "page.html")

@@ -12,7 +12,7 @@ import pytest
 from imports import file_of
 from ruamel.yaml import YAML
 from stages import dvc, dvc_done, run_stage, run_stages
-from test_architecture import VIEWS
+from views import VIEWS
 
 from benchmarks.projects import PACKAGES, ROOT, write_params
 from charlstm.tracking.review.document import read_review

@@ -118,7 +118,9 @@ def test_a_store_that_never_saw_the_model_gets_a_run_from_the_files(store: Store
 
 
 def test_a_failed_training_is_not_tied_to_a_model(store: Store, tmp_path: Path) -> None:
-    tracker = TrainingTracker(outbox(tmp_path, store), PARAMS, CORPUS | {"purpose": "failing"}, "second")
+    tracker = TrainingTracker(
+        outbox(tmp_path, store), PARAMS, CORPUS | {"purpose": "failing", "dvc_exp_name": "ugly-name"}, "second"
+    )
     tracker.abandon("FAILED", "no reason")  # not even started: no run
     tracker.on_start(PLAN, Progress())
     tracker.abandon("FAILED", "the loss is not finite at step 3")
@@ -126,6 +128,7 @@ def test_a_failed_training_is_not_tied_to_a_model(store: Store, tmp_path: Path) 
     assert run.info.status == "FAILED"
     assert run.data.tags["ended"] == "the loss is not finite at step 3"
     assert MODEL_TAG not in run.data.tags
+    assert run.data.tags["dvc_exp_name"] == "ugly-name (not recorded: FAILED)"
 
 
 def test_one_thing_that_fails_does_not_end_the_tracking(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from imports import file_of
 from stages import dvc, run_stage
-from test_architecture import VIEWS
 from test_stopping import wait_for
+from views import VIEWS
 
 from benchmarks.projects import ROOT, results, run, start, training_command, write_params
 from pipeline.common import unfinished

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 MODEL_TAG = "model_sha256"
 TRAINING_TAG = "training_id"
 FINGERPRINT_TAG = "fingerprint"
+EXPERIMENT_TAG = "dvc_exp_name"
 TEXTS_TABLE = "texts/by-epoch.json"
 MS_PER_REBUILT_STEP = 1_000
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from charlstm.tracking.measurements import Measurement, epoch_metrics, step_metrics
-from charlstm.tracking.runs import MODEL_TAG, TEXTS_TABLE, TRAINING_TAG, Outbox, Run
+from charlstm.tracking.runs import EXPERIMENT_TAG, MODEL_TAG, TEXTS_TABLE, TRAINING_TAG, Outbox, Run
 from charlstm.tracking.spool import Spool, last_steps
 from charlstm.training.history import EpochRow, StepRow, TextRow
 from charlstm.training.observer import Plan
@@ -65,9 +65,12 @@ class TrainingTracker:
         self.run.close("FINISHED")
 
     def abandon(self, status: str, reason: str) -> None:
-        """End the run, if it was opened, as FAILED or KILLED: it has no model yet."""
-        if self._run is not None:
-            self._run.close(status, reason)
+        """End the run, if it was opened, as FAILED or KILLED: it has no model yet, and DVC has no experiment of it."""
+        if self._run is None:
+            return
+        if name := self._tags.get(EXPERIMENT_TAG):
+            self._run.set_tags({EXPERIMENT_TAG: f"{name} (not recorded: {status})"})
+        self._run.close(status, reason)
 
     def _log_new(self, measurements: Sequence[Measurement]) -> None:
         """But for what an earlier start has written: after a kill, some steps are taken again, to the same values."""

@@ -18,9 +18,10 @@ def review(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("review.html"),
 ) -> int:
-    """Put models side by side in one page: losses, curves, figures, texts.
+    """Put models side by side in one page.
 
-    It opens in any browser, also offline. Parameters that differ are on top.
+    It has their losses, curves, figures and texts, with the parameters that differ on top. It opens in any browser,
+    also offline.
     """
     from pipeline.review.comparing import write_review
 

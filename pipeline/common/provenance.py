@@ -21,7 +21,7 @@ from pathlib import Path
 from charlstm.params import Params
 from charlstm.storage.checksums import SUMS, read_sums, sums_of
 from charlstm.storage.urls import without_credentials
-from charlstm.tracking.runs import Run, TrainingRecord
+from charlstm.tracking.runs import EXPERIMENT_TAG, Run, TrainingRecord
 from charlstm.training.history import Tables
 from pipeline.common.chain import md5, md5_of, sha256_of
 from pipeline.common.changes import changes, untracked
@@ -34,7 +34,7 @@ log = logging.getLogger("charlstm")
 
 LINEAGE = "lineage"  # the folder of artifacts
 COMMIT, DIRTY, TRAIN_MD5 = "mlflow.source.git.commit", "git_dirty", "dvc_train_md5"
-EXPERIMENT, BASELINE = "dvc_exp_name", "dvc_exp_baseline"
+EXPERIMENT, BASELINE = EXPERIMENT_TAG, "dvc_exp_baseline"
 
 
 def tags(params: Params, paths: Paths) -> dict[str, str]:
