@@ -1,6 +1,6 @@
 """A tracking server that dies or hangs: what is lost, and what tracking costs.
 
-Usage: python -m benchmarks.tracking [--count 20] [--seed 0] [--rounds 5]
+Usage: python -m benchmarks.tracking [--count 20] [--seed 0] [--rounds 3]
 
 First, so many small trainings send to an MLflow server that is killed at a random moment. In every other training it
 comes back while training goes on. Each must end in the same bytes, and after `charlstm sync` its run must be complete.
@@ -26,7 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=20, help="number of trainings whose server is killed")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--rounds", type=int, default=5, help="trainings of each kind whose time is taken; 0: none")
+    parser.add_argument("--rounds", type=int, default=3, help="trainings of each kind whose time is taken; 0: none")
     arguments = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="charlstm-tracking-") as name:

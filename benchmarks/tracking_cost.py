@@ -21,7 +21,7 @@ from charlstm.training.progress import Progress
 from charlstm.training.train import fit
 from pipeline.common.sending import SenderProcess
 
-NUM_STEPS = 300  # of each training; the first block warms up
+NUM_STEPS = 900  # of each training, most of the default recipe; the first block warms up
 STEPS_PER_BLOCK = 10
 TAGS = {"corpus": "tiny Shakespeare", "corpus_sha256": "0" * 64}
 LIMITS = {"store": 1.01, "hanging server": 1.02}

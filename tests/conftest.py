@@ -21,10 +21,14 @@ def text() -> str:
 
 
 @pytest.fixture(scope="session")
-def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny project in which download, split and encode have run. Copy it before changing anything."""
+def encoded(tmp_path_factory: pytest.TempPathFactory, blank_store: Path) -> Path:
+    """A tiny project in which download, split and encode have run. Copy it before changing anything.
+
+    It has an MLflow database without runs already: making one takes as long as the tiniest training.
+    """
     folder = tmp_path_factory.mktemp("encoded") / "project"
     make_project(folder)
+    shutil.copy(blank_store, folder)
     run_stages(folder, "download", "split", "encode")
     return folder
 

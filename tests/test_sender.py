@@ -139,6 +139,15 @@ def test_a_full_disk_ends_the_tracking_with_one_warning(tmp_path: Path, caplog: 
     spool.close()
 
 
+def test_a_folder_that_cannot_be_written_ends_the_tracking(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "spools").write_text("no folder")
+    run = Run(Spool(tmp_path / "spools/one"), outbox(tmp_path, Store("sqlite:////no/x.db", "tests", None)).start_sender)
+    run.log_metrics([Measurement("loss", 1.0)])
+    run.log_text("a/text.txt", "some text")
+    run.close("FINISHED")
+    assert caplog.text.count("tracking ends here") == 1 == len(caplog.records)
+
+
 def test_async_logging_loses_nothing(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
     spool = write(tmp_path / "async", "async", 50)
@@ -205,7 +214,7 @@ def test_a_wrong_server_costs_one_warning_and_the_rest_comes_later(
         spool.close()
         with caplog.at_level(logging.WARNING):
             assert not follow(spool.folder, server, lambda seconds: True)
-    assert caplog.text.count("nothing is lost: what is missing is sent later") == 1
+    assert caplog.text.count("nothing is lost: what is missing is sent later") == 1 == len(caplog.records)
     sent = read_sent(spool.folder)
     assert sent is not None and address in sent.error and not is_complete(spool.folder, server)
     assert [one.error for one in send_waiting(tmp_path, store)] == [""]  # another store, or the same when it is back

@@ -62,6 +62,7 @@ def edit(project: Path, file: Path) -> None:
 
 
 def test_without_tracker_console_and_observers_the_bytes_are_the_same(project: Path, trained: Path) -> None:
+    (project / "mlflow.db").unlink()
     (project / "pipeline/common/console.py").write_text(CONSOLE)
     (project / "charlstm/tracking/tracker.py").write_text(TRACKER)
     runs = project / "charlstm/tracking/runs.py"

@@ -47,6 +47,7 @@ def open_store(store: Store) -> tuple["MlflowClient", str]:
 
     for noisy in ("mlflow", "alembic"):  # both announce every table of a fresh database
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it announces every try
     for source in (logging.getLogger("urllib3.connectionpool"), *logging.getLogger("mlflow").handlers):
         source.addFilter(hide_credentials)
     client = MlflowClient(store.uri)

@@ -37,10 +37,10 @@ class Sender(Protocol):
 
 
 class Outbox(NamedTuple):
-    """Where spools lie, and what starts a sender for one."""
+    """Where spools lie, and what starts a sender for one (None if it cannot)."""
 
     root: Path
-    start_sender: Callable[[Path], Sender]
+    start_sender: Callable[[Path], Sender | None]
 
 
 class TrainingRecord(NamedTuple):
@@ -60,9 +60,9 @@ class TrainingRecord(NamedTuple):
 class Run:
     """One MLflow run, written to a spool and sent in the background, in order."""
 
-    def __init__(self, spool: Spool, start_sender: Callable[[Path], Sender]) -> None:
+    def __init__(self, spool: Spool, start_sender: Callable[[Path], Sender | None]) -> None:
         self.spool = spool
-        self._sender = start_sender(spool.folder)
+        self._sender = None if spool.is_broken else start_sender(spool.folder)
 
     def log_params(self, params: Mapping[str, str | int | float]) -> None:
         """Record parameters; one that the run has already keeps its first value, and another one becomes a tag."""
@@ -120,7 +120,8 @@ class Run:
             self.set_tags({"ended": reason or "normally"})
             self.spool.append("end", status=status)
         self.spool.close()
-        self._sender.close()
+        if self._sender is not None:
+            self._sender.close()
 
     def _log(self, files: str | None, folder: str | None, *, is_table: bool = False) -> None:
         if files is not None:

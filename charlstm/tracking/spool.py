@@ -99,6 +99,11 @@ class Spool:
             return None
         return folder.name
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing is written any more."""
+        return self._is_broken
+
     def close(self) -> None:
         """Let others have it."""
         if not self._is_broken:

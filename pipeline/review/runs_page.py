@@ -1,6 +1,5 @@
 """MLflow's page of all runs, opened in the right view."""
 
-import logging
 import os
 import socket
 import subprocess
@@ -59,7 +58,6 @@ def _find_runs(store: Store) -> tuple[str, bool]:
     file = Path(store.uri.removeprefix(SQLITE))
     if store.uri.startswith(SQLITE) and not file.exists():
         raise TrackingError(f"{file}: no run yet; `make repro` makes the first")
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it announces every try
     try:
         client, experiment_id = open_store(store)
         has_runs, is_shared = share_view(client, experiment_id)
