@@ -1,5 +1,6 @@
 """Not a stage: the process that feeds MLflow from one spool while a stage works. See `pipeline.common.sending`."""
 
+import logging
 import os
 import select
 import signal
@@ -11,6 +12,8 @@ from charlstm.tracking.sender import SECONDS_BETWEEN_SAMPLES, follow
 from pipeline.common.exit_codes import EXIT_BAD_INPUT
 from pipeline.common.stage import guarded
 from pipeline.common.tracking_store import store
+
+log = logging.getLogger("charlstm")
 
 LOW_PRIORITY = 10  # training comes first; at 19, a busy machine would leave it nothing
 
@@ -25,7 +28,11 @@ def main(argv: Sequence[str]) -> int:
 
 def _send(spool: Path) -> int:
     interval = os.environ.get("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL")
-    is_sent = follow(spool, store(), _has_ended, float(interval) if interval else SECONDS_BETWEEN_SAMPLES)
+    try:
+        is_sent = follow(spool, store(), _has_ended, float(interval) if interval else SECONDS_BETWEEN_SAMPLES)
+    except OSError as error:  # a full disk, a folder that was removed
+        log.warning("MLflow gets nothing for now: %s; `charlstm sync` sends what is in the spool", error)
+        return EXIT_BAD_INPUT
     return 0 if is_sent else EXIT_BAD_INPUT
 
 

@@ -4,6 +4,7 @@ What is sent is noted in `sent.json` after each call. A sender that dies in betw
 with the times that the spool has, and MLflow then keeps one of the two.
 """
 
+import contextlib
 import itertools
 import logging
 from collections.abc import Iterable, Iterator
@@ -82,9 +83,10 @@ class Delivery:
                 self.note()
 
     def note(self, error: str = "") -> None:
-        """Keep what was sent, and what went wrong."""
+        """Keep what was sent, and what went wrong. On a full disk it is not kept, and may be sent twice: no harm."""
         self.sent.error = error
-        write_text(self.folder / SENT, _SENT.dump_json(self.sent).decode() + "\n")
+        with contextlib.suppress(OSError):
+            write_text(self.folder / SENT, _SENT.dump_json(self.sent).decode() + "\n")
 
     def _send_or_skip(self, event: Event) -> None:
         """What the store refuses for good is skipped with a warning; what comes after may still go through."""
