@@ -47,7 +47,8 @@ def project(recorded: Path, blank_store: Path, tmp_path: Path, monkeypatch: pyte
 def test_the_best_is_first_and_only_what_differs_is_shown(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = read_sweep("HEAD")
     assert found.protocol == "stateful" and found.varied == ["train.learning_rate"]
-    assert [found.loss(run) for run in found.runs] == sorted(LOSSES.values())
+    assert found.losses("stateful") == sorted(LOSSES.values())
+    assert [name for name, _ in found.runs] == ["number-1", "number-0", "number-2"]
     show_sweep("HEAD", project / "sweep.png")
     lines = capsys.readouterr().out.splitlines()
     (best,) = [line for line in lines if "1.4900" in line]
@@ -57,7 +58,7 @@ def test_the_best_is_first_and_only_what_differs_is_shown(project: Path, capsys:
 
 
 def test_a_commit_without_a_sweep_is_named(project: Path) -> None:
-    for revision, message in (("HEAD~1", "found 0 of them with a loss"), ("nothing", "expected a commit")):
+    for revision, message in (("HEAD~1", "found 0 of them in MLflow"), ("nothing", "expected a commit")):
         with pytest.raises(LineageError, match=message):
             show_sweep(revision, project / "sweep.png")
     assert not (project / "sweep.png").exists()
