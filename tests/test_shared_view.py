@@ -2,7 +2,12 @@
 
 from charlstm.tracking.shared_view import page, view_state
 
-LOSSES = {"windowed_100/nats_per_char": 1.5, "windowed_100/bits_per_char": 2.1, "stateful/nats_per_char": 1.4}
+LOSSES = {
+    "train/nats_per_char": 1.3,
+    "windowed_100/nats_per_char": 1.5,
+    "windowed_100/bits_per_char": 2.1,
+    "stateful/nats_per_char": 1.4,
+}
 
 
 def test_columns_are_losses_and_what_differs() -> None:
@@ -13,6 +18,7 @@ def test_columns_are_losses_and_what_differs() -> None:
     assert state["columnOrder"] == ["attributes.`Run Name`", *losses, "params.`train.seed`"]
     assert set(state["columnWidths"]) == {"attributes.`Run Name`", *losses}
     assert "globalLineChartConfig" not in state
+    assert (state["orderByKey"], state["orderByAsc"]) == (losses[0], True)  # the best first
 
 
 def test_a_parameter_that_only_some_runs_have_differs() -> None:

@@ -31,7 +31,8 @@ def share_view(client: "MlflowClient", experiment_id: str) -> Shared:
     runs = client.search_runs([experiment_id], max_results=NUM_RUNS)
     if not runs:
         return Shared(has_runs=False, is_shared=False)
-    state = view_state([run.data.metrics for run in runs], [run.data.params for run in runs])
+    trainings = [run for run in runs if run.data.params]  # and no parents of sweeps
+    state = view_state([run.data.metrics for run in trainings], [run.data.params for run in trainings])
     try:
         client.set_experiment_tag(experiment_id, TAG, json.dumps(state))
     except Exception:  # a user who may only read, a database that is mounted read-only: the page opens all the same
@@ -48,14 +49,20 @@ def page(server: str, experiment_id: str, *, is_shared: bool) -> str:
 def view_state(metrics: Sequence[Mapping[str, float]], params: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """Columns for losses by protocol and for parameters that differ; curves over `chars_seen` if it is there.
 
+    Sorted by a loss, the best first: then those of a sweep stand beside all others, and not folded away below a parent.
+
     `metrics` and `params` have a mapping for each run.
     """
     names = sorted({name for run in metrics for name in run})
-    losses = [f"metrics.`{name}`" for name in names if name.endswith("nats_per_char")]
+    measured = [name for name in names if name.endswith("nats_per_char")]
+    by_protocol = [name for name in measured if not name.startswith(("train/", "validation/"))]
+    losses = [f"metrics.`{name}`" for name in by_protocol or measured]
     differing = [f"params.`{name}`" for name in _differing(params)[:MAX_PARAMETERS]]
     columns = [*losses, *differing]
     widths = {RUN_NAME: 320, **dict.fromkeys(losses, 190)}
-    state = {"selectedColumns": columns, "columnOrder": [RUN_NAME, *columns], "columnWidths": widths}
+    state: dict[str, Any] = {"selectedColumns": columns, "columnOrder": [RUN_NAME, *columns], "columnWidths": widths}
+    if losses:
+        state |= {"orderByKey": losses[0], "orderByAsc": True}
     if chars_seen := [name for name in names if name.rpartition("/")[2] == "chars_seen"]:
         state["globalLineChartConfig"] = {
             "xAxisKey": "metric",
