@@ -5,11 +5,12 @@ A new command is a module there and a line here. Importing one must be quick: it
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 from typer.exceptions import TyperException
 
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, ParamsError
 from pipeline.commands.reproduce import reproduce
 from pipeline.commands.review import review
 from pipeline.commands.sweep import sweep
@@ -21,6 +22,7 @@ from pipeline.common.stage import guarded
 REVIEW = "Review: which model do I keep, and why"
 LINEAGE = "Lineage: which bytes came from which"
 TRACKING = "Tracking: what MLflow has"
+NEED_PROJECT = ("ui", "sweep", "trace", "reproduce", "sync")
 INTERRUPTED = 130  # typer's code for Ctrl-C
 
 app = typer.Typer(
@@ -45,10 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    needs_project = arguments[0] in NEED_PROJECT and "--help" not in arguments
+    if needs_project and not Path("dvc.yaml").is_file():
+        raise ParamsError(f"{Path.cwd()}: there is no dvc.yaml here; run charlstm in the project's root")
     try:
         code = app(arguments, prog_name="charlstm", standalone_mode=False)
     except TyperException as error:
-        raise CharlstmError(f"{error.format_message()} See `charlstm --help`") from None
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "charlstm"
+        raise CharlstmError(f"{error.format_message().rstrip('.')}. See `{path} --help`") from None
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     return int(code or 0)

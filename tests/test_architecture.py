@@ -26,7 +26,7 @@ FLOORS = (
 ONLY_IN = {
     "accelerate": {"charlstm.training.processes"},
     "mlflow": {
-        *("charlstm.tracking.client", "charlstm.tracking.lineage", "charlstm.tracking.system_metrics"),
+        *("charlstm.tracking.client", "charlstm.tracking.system_metrics"),
         *("charlstm.tracking.logged_model", "charlstm.tracking.registry", "charlstm.tracking.served_model"),
     },
     "dvc": set[str](),

@@ -13,7 +13,7 @@ LOSSES = {
 def test_columns_are_losses_and_what_differs() -> None:
     params = [{"train.seed": "1", "train.epochs": "2"}, {"train.seed": "2", "train.epochs": "2"}]
     state = view_state([LOSSES, {}], params)
-    losses = ["metrics.`stateful/nats_per_char`", "metrics.`windowed_100/nats_per_char`"]
+    losses = ["metrics.`windowed_100/nats_per_char`", "metrics.`stateful/nats_per_char`"]
     assert state["selectedColumns"] == [*losses, "params.`train.seed`"]
     assert state["columnOrder"] == ["attributes.`Run Name`", *losses, "params.`train.seed`"]
     assert set(state["columnWidths"]) == {"attributes.`Run Name`", *losses}

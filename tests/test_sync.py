@@ -28,7 +28,7 @@ def test_what_a_server_has_missed_is_sent_later(
         assert sync() == 0
         assert capfd.readouterr().out == "1 of 1 runs sent\n"
         assert sync() == 0
-        assert capfd.readouterr().out.startswith("nothing waits")
+        assert capfd.readouterr().out == "nothing waits to be sent\n"
     with closing(sqlite3.connect(project / "mlflow.db")) as store:
         assert store.execute("select status from runs").fetchall() == [("FINISHED",)]
         (num_points,) = store.execute("select count(*) from metrics where key = 'train/nats_per_char'").fetchone()

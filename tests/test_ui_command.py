@@ -31,13 +31,14 @@ def error_of(caplog: pytest.LogCaptureFixture, port: int) -> str:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "dvc.yaml").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_without_a_run(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert error_of(caplog, free_port()) == f"{project}/mlflow.db: no run yet; `make repro` makes the first"
-    assert list(project.iterdir()) == []
+    assert [one.name for one in project.iterdir()] == ["dvc.yaml"]
 
 
 def test_a_damaged_store(project: Path, caplog: pytest.LogCaptureFixture) -> None:

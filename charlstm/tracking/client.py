@@ -22,6 +22,14 @@ MAX_TAG_LENGTH = 8_000
 MAX_METRICS_PER_CALL = 1_000
 MAX_PARAMS_PER_CALL = 100
 SWEEP_TAG = "sweep_of"  # of the parent; the value is a commit
+COMMON_REASONS = {
+    "Connection refused": "it refuses the connection: is the server up?",
+    "Read timed out": "it does not answer in time",
+    "ConnectTimeout": "it does not answer in time",
+    "Failed to resolve": "there is no such host",
+    "Name or service not known": "there is no such host",
+    "database is locked": "the database is locked by another process",
+}
 TABLES_TAG = "mlflow.loggedArtifacts"  # the UI lays tables of this list side by side
 
 Point = tuple[str, float, int, int]  # name, value, step, milliseconds since the epoch
@@ -42,15 +50,9 @@ class Store(NamedTuple):
 
 def open_store(store: Store) -> tuple["MlflowClient", str]:
     """A client, and the id of the experiment, which is made if the store has none."""
-    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    for noisy in ("mlflow", "alembic"):  # both announce every table of a fresh database
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it announces every try
-    for source in (logging.getLogger("urllib3.connectionpool"), *logging.getLogger("mlflow").handlers):
-        source.addFilter(hide_credentials)
-    client = MlflowClient(store.uri)
+    client = connect(store)
     if store.experiment_id is not None:
         return client, store.experiment_id
     experiment = client.get_experiment_by_name(store.experiment)
@@ -65,6 +67,27 @@ def open_store(store: Store) -> tuple["MlflowClient", str]:
     if store.artifact_root is not None:
         follow_artifacts(store.uri, experiment.artifact_location, store.artifact_root)
     return client, str(experiment.experiment_id)
+
+
+def connect(store: Store) -> "MlflowClient":
+    """A client that says little of its own, and no password."""
+    from mlflow import MlflowClient
+
+    for noisy in ("mlflow", "alembic"):  # both announce every table of a fresh database
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it announces every try
+    for source in (logging.getLogger("urllib3.connectionpool"), *logging.getLogger("mlflow").handlers):
+        source.addFilter(hide_credentials)
+    return MlflowClient(store.uri)
+
+
+def reason_of(error: Exception, store: Store) -> str:
+    """What went wrong, in a few words where it is a common thing; without what a URI may hold of secrets."""
+    text = f"{type(error).__name__}: {error}"
+    for words, reason in COMMON_REASONS.items():
+        if words in text:
+            return reason
+    return " ".join(without_credentials(text, store.uri).split())
 
 
 def find_run(

@@ -4,7 +4,6 @@ Artifacts on a disk are opened where they lie, also in a checkout that was moved
 names the old folder, and the file is below the store's own.
 """
 
-import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +13,10 @@ from urllib.parse import unquote, urlsplit
 
 from charlstm.errors import TrackingError
 from charlstm.storage.urls import without_credentials
-from charlstm.tracking.client import Store
+from charlstm.tracking.client import Store, connect, reason_of
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    pass
 
 SQLITE = "sqlite:///"
 RUNS_PER_PAGE = 1000
@@ -47,7 +46,7 @@ class Reader:
             raise TrackingError(f"{store.uri.removeprefix(SQLITE)}: there is no such MLflow database: no run was made")
         self._store = store
         with self._naming():
-            self._client = _client(store)
+            self._client = connect(store)
             self._experiments = [one.experiment_id for one in self._client.search_experiments()]
 
     def by_id(self, prefix: str) -> list[TrackedRun]:
@@ -137,17 +136,8 @@ class Reader:
         try:
             yield
         except Exception as error:
-            reason = without_credentials(f"{type(error).__name__}: {error}", self._store.uri)
             where = without_credentials(self._store.uri)
-            raise TrackingError(f"MLflow at {where}: {' '.join(reason.split())[:200]}") from None
-
-
-def _client(store: Store) -> "MlflowClient":
-    from mlflow import MlflowClient
-
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    return MlflowClient(store.uri)
+            raise TrackingError(f"MLflow at {where}: {reason_of(error, self._store)[:300]}") from None
 
 
 def _tracked(run: Any) -> TrackedRun:  # noqa: ANN401  # mlflow.entities.Run

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from charlstm.errors import LockedError
 from charlstm.storage.urls import without_credentials
-from charlstm.tracking.client import Store
+from charlstm.tracking.client import Store, reason_of
 from charlstm.tracking.delivery import Delivery, is_complete
 from charlstm.tracking.spool import EVENTS, SENDER_LOCK, Spool, read_lines, status_of
 from charlstm.tracking.system_metrics import SystemSampler
@@ -145,8 +145,7 @@ def _try(delivery: Delivery) -> str:
 
 def describe(error: Exception, store: Store) -> str:
     """One line without what a URI may hold of secrets."""
-    reason = without_credentials(f"{type(error).__name__}: {error}", store.uri)
-    message = " ".join(f"MLflow at {without_credentials(store.uri)}: {reason}".split())
+    message = f"MLflow at {without_credentials(store.uri)}: {reason_of(error, store)}"
     return textwrap.shorten(message, 300, placeholder=" ...")
 
 

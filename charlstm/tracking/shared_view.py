@@ -56,7 +56,7 @@ def view_state(metrics: Sequence[Mapping[str, float]], params: Sequence[Mapping[
     names = sorted({name for run in metrics for name in run})
     measured = [name for name in names if name.endswith("nats_per_char")]
     by_protocol = [name for name in measured if not name.startswith(("train/", "validation/"))]
-    losses = [f"metrics.`{name}`" for name in by_protocol or measured]
+    losses = [f"metrics.`{name}`" for name in sorted(by_protocol or measured, key=_windowed_first)]
     differing = [f"params.`{name}`" for name in _differing(params)[:MAX_PARAMETERS]]
     columns = [*losses, *differing]
     widths = {RUN_NAME: 320, **dict.fromkeys(losses, 190)}
@@ -70,6 +70,11 @@ def view_state(metrics: Sequence[Mapping[str, float]], params: Sequence[Mapping[
             "lineSmoothness": 0,
         }
     return state
+
+
+def _windowed_first(name: str) -> tuple[bool, str]:
+    """Losses that others publish are of windows."""
+    return not name.startswith("windowed"), name
 
 
 def _differing(params: Sequence[Mapping[str, str]]) -> list[str]:

@@ -16,7 +16,7 @@ def review(
             show_default=False,
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("review.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The page.")] = Path("review.html"),
 ) -> int:
     """Put models side by side in one page.
 

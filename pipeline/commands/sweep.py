@@ -8,9 +8,9 @@ import typer
 
 def sweep(
     revision: Annotated[
-        str, typer.Argument(metavar="[REV]", help="The commit that the experiments began from.")
+        str, typer.Argument(metavar="REV", help="The commit that the experiments began from.")
     ] = "HEAD",
-    output: Annotated[Path, typer.Option("--output", "-o", help="The picture.")] = Path("sweep.png"),
+    output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The picture.")] = Path("sweep.png"),
 ) -> int:
     """Show a sweep of `dvc exp run --queue`: a table and a picture.
 

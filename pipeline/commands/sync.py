@@ -18,7 +18,7 @@ def sync() -> int:
     outcomes = send_waiting(root, store()) if root.is_dir() else []
     failed = [one for one in outcomes if one.error]
     if not outcomes:
-        console.print("nothing waits: MLflow has all that was tracked here")
+        console.print("nothing waits to be sent")
     else:
         console.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs sent")
     for reason in sorted({one.error for one in failed}):

@@ -21,7 +21,7 @@ def trace(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RUN|FILE|REV]",
+            metavar="RUN|FILE|REV",
             help="A run (its id, the first 8 digits of it or more, its name, or its model's hash); a file or folder, "
             "also one that was moved here; or a commit, branch, tag or DVC experiment. Tried in this order.",
             show_default=False,

@@ -16,7 +16,7 @@ from charlstm.tracking.lineage import Reader, TrackedRun
 from charlstm.tracking.runs import MODEL_TAG
 from pipeline.common.chain import folder_md5, md5
 from pipeline.common.paths import Paths
-from pipeline.common.provenance import COMMIT, TRAIN_MD5
+from pipeline.common.provenance import COMMIT, EXPERIMENT, TRAIN_MD5
 from pipeline.lineage import revisions
 from pipeline.lineage.dvc_cache import folders_with
 from pipeline.lineage.records import read_files
@@ -61,7 +61,8 @@ def find(name: str, kind: str | None, reader: Reader | None, paths: Paths) -> tu
 
 
 def find_runs(name: str, reader: Reader) -> list[TrackedRun]:
-    """The run with that id, or whose id alone begins so; else runs of the model with that hash; else of that name.
+    """The run with that id, or whose id alone begins so; else runs of the model with that hash; else of that name,
+    or of the DVC experiment.
 
     Raises:
         LineageError: several ids begin so.
@@ -74,7 +75,8 @@ def find_runs(name: str, reader: Reader) -> list[TrackedRun]:
     is_hash = re.fullmatch(rf"[0-9a-f]{{{MIN_HASH_PREFIX},{HASH_LENGTH}}}", name)
     if is_hash and (runs := reader.by_tag_prefix(MODEL_TAG, name)):
         return runs
-    return reader.by_name(name)
+    is_plain = re.fullmatch(r"[\w-]+", name)
+    return reader.by_name(name) or (reader.by_tag(EXPERIMENT, name) if is_plain else [])
 
 
 def traces_of(found: Sequence[Found], reader: Reader | None, paths: Paths) -> list[Trace]:

@@ -29,6 +29,8 @@ def trace_document(name: str | None, kind: str | None, text: str | None, max_in_
     Raises:
         LineageError: nothing is.
     """
+    if text is not None:
+        texts.check_length(text)
     paths, notes = load_paths(Path("dvc.yaml")), []
     try:
         reader = open_reader()

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from charlstm.errors import ReviewError, TrackingError
-from charlstm.tracking.comparison.page import write_comparison
+from charlstm.tracking.comparison.page import check_number, write_comparison
 from charlstm.tracking.review.document import DOCUMENT, ReviewDocument, read_review
 from pipeline.common.paths import load_paths
 from pipeline.lineage.search import find
@@ -23,6 +23,7 @@ def write_review(models: Sequence[str], output: Path) -> None:
         ReviewError: one is none of these or damaged, or there are none, or too many for one page.
         LineageError: nothing has that name.
     """
+    check_number(len(models))
     write_comparison(output, _numbered([one for model in models for one in _documents_of(model)]))
 
 
@@ -56,6 +57,8 @@ def _documents_of(model: str) -> list[Labelled]:
 
 def _of_runs(model: str) -> list[Labelled]:
     """Of the newest run that has one, of those that the name stands for."""
+    if not Path("dvc.yaml").is_file():
+        raise ReviewError(f"{model}: there is no such file or folder; runs and revisions need the project's root")
     try:
         reader = open_reader()
     except TrackingError as error:

@@ -18,7 +18,7 @@ import psutil
 
 from charlstm.errors import TrackingError
 from charlstm.storage.urls import without_credentials
-from charlstm.tracking.client import Store, open_store
+from charlstm.tracking.client import Store, open_store, reason_of
 from charlstm.tracking.shared_view import page, share_view
 
 HOST = "127.0.0.1"
@@ -62,8 +62,7 @@ def _find_runs(store: Store) -> tuple[str, bool]:
         client, experiment_id = open_store(store)
         has_runs, is_shared = share_view(client, experiment_id)
     except Exception as error:  # whatever a server, a driver or a damaged file can raise
-        reason = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()), store.uri)
-        shown = textwrap.shorten(reason, 300, placeholder=" ...")
+        shown = textwrap.shorten(reason_of(error, store), 300, placeholder=" ...")
         raise TrackingError(f"expected an MLflow store at {where}, got {shown}") from None
     if not has_runs:
         raise TrackingError(f"{where}: experiment {store.experiment} has no run yet; `make repro` makes the first")

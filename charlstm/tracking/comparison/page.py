@@ -40,14 +40,19 @@ def write_comparison(path: Path, labeled: Sequence[Labeled]) -> None:
     write_text(path, comparison_of(labeled))
 
 
-def comparison_of(labeled: Sequence[Labeled]) -> str:
-    """The page as text."""
-    if not 1 <= len(labeled) <= MAX_RUNS:
+def check_number(count: int) -> None:
+    """Raise `ReviewError` if that many models are too many for a page, or none."""
+    if not 1 <= count <= MAX_RUNS:
         raise ReviewError(
-            f"expected 1 to {MAX_RUNS} models to review side by side, found {len(labeled)}; name fewer of them"
-            if labeled
+            f"expected 1 to {MAX_RUNS} models to review side by side, found {count}; name fewer of them"
+            if count
             else "expected at least one model to review, found none"
         )
+
+
+def comparison_of(labeled: Sequence[Labeled]) -> str:
+    """The page as text."""
+    check_number(len(labeled))
     labels, documents = [label for label, _ in labeled], [document for _, document in labeled]
     values = {
         "labels": labels,
