@@ -192,7 +192,7 @@ def test_a_lost_process_is_noticed_in_seconds(project: Path, tmp_path: Path) -> 
     log = tmp_path / "log"
     command = training_command(2)
     first = start(project, command, log, CHARLSTM_CHECKPOINT_SECONDS="0.2")
-    while "epoch 1/" not in log.read_text():
+    while "epoch 1/" not in log.read_text() or not list(project.glob(".charlstm/*/step-*")):
         assert first.poll() is None, log.read_text()
     workers = [one for one in psutil.Process(first.pid).children(recursive=True) if "pipeline.train" in one.cmdline()]
     max(workers, key=lambda one: int(one.environ()["RANK"])).send_signal(signal.SIGKILL)
