@@ -52,7 +52,7 @@ def test_experiments_in_a_temporary_folder_and_from_a_queue(project: Path, tmp_p
     models = set()
     for name, (param, value) in changed.items():
         (found,) = trace(project, name, "--as", "rev")
-        assert found["run"]["name"] == found["dvc"]["experiment"] == name
+        assert found["run"]["name"].startswith(f"{name} · ") and found["dvc"]["experiment"] == name
         assert found["dvc"]["baseline"] == found["code"]["commit"] == baseline
         assert found["params"][param] == value
         (revision,) = found["dvc"]["revisions"]
@@ -64,7 +64,7 @@ def test_experiments_in_a_temporary_folder_and_from_a_queue(project: Path, tmp_p
     write_params(project, {"train.learning_rate": 0.02})
     assert "epoch" not in dvc(project, "repro")
     (restored,) = trace(project, "artifacts/model")
-    assert restored["run"]["name"] == "faster"
+    assert restored["run"]["name"].startswith("faster · ")
 
     # Somebody else pulls it, with another server: the run is made from files, and leads to the same revision.
     dvc(project, "git", "commit", "-qam", "faster")
