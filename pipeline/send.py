@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from charlstm.tracking.sender import SECONDS_BETWEEN_SAMPLES, follow
+from charlstm.tracking.sender import follow
 from pipeline.common.exit_codes import EXIT_BAD_INPUT
+from pipeline.common.settings import seconds
 from pipeline.common.stage import guarded
 from pipeline.common.tracking_store import store
 
@@ -27,9 +28,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _send(spool: Path) -> int:
-    interval = os.environ.get("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL")
     try:
-        is_sent = follow(spool, store(), _has_ended, float(interval) if interval else SECONDS_BETWEEN_SAMPLES)
+        is_sent = follow(spool, store(), _has_ended, seconds("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"))
     except OSError as error:  # a full disk, a folder that was removed
         log.warning("MLflow gets nothing for now: %s; `charlstm sync` sends what is in the spool", error)
         return EXIT_BAD_INPUT

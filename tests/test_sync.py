@@ -33,3 +33,12 @@ def test_what_a_server_has_missed_is_sent_later(
         assert store.execute("select status from runs").fetchall() == [("FINISHED",)]
         (num_points,) = store.execute("select count(*) from metrics where key = 'train/nats_per_char'").fetchone()
     assert num_points == len((project / "artifacts/train/steps.csv").read_text().splitlines()) - 1
+
+
+def test_a_wrong_patience_is_said_before_the_work_and_not_after(encoded: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(encoded, project)
+    done = run_stage(project, "train", CHARLSTM_TRACKING_SECONDS="soon")
+    assert done.returncode == 2
+    assert "CHARLSTM_TRACKING_SECONDS: expected a positive number of seconds, got 'soon'" in done.stderr
+    assert "epoch 1/" not in done.stderr and not (project / "artifacts").exists()

@@ -14,6 +14,7 @@ import pandas as pd
 
 from charlstm.tracking import client as calls
 from charlstm.tracking.client import Store
+from charlstm.tracking.logged_model import MODEL_TAG as MODEL_TAG  # for those who look for runs, too
 from charlstm.tracking.measurements import Measurement, epoch_metrics, step_metrics
 from charlstm.tracking.sender import describe
 from charlstm.tracking.spool import Spool, now_ms
@@ -21,7 +22,6 @@ from charlstm.training.history import EpochRow, StepRow
 
 log = logging.getLogger(__name__)
 
-MODEL_TAG = "model_sha256"
 TRAINING_TAG = "training_id"
 FINGERPRINT_TAG = "fingerprint"
 EXPERIMENT_TAG = "dvc_exp_name"

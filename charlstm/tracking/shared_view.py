@@ -57,7 +57,7 @@ def view_state(metrics: Sequence[Mapping[str, float]], params: Sequence[Mapping[
     measured = [name for name in names if name.endswith("nats_per_char")]
     by_protocol = [name for name in measured if not name.startswith(("train/", "validation/"))]
     losses = [f"metrics.`{name}`" for name in sorted(by_protocol or measured, key=_windowed_first)]
-    differing = [f"params.`{name}`" for name in _differing(params)[:MAX_PARAMETERS]]
+    differing = [f"params.`{name}`" for name in differing_params(params)[:MAX_PARAMETERS]]
     columns = [*losses, *differing]
     widths = {RUN_NAME: 320, **dict.fromkeys(losses, 190)}
     state: dict[str, Any] = {"selectedColumns": columns, "columnOrder": [RUN_NAME, *columns], "columnWidths": widths}
@@ -77,6 +77,7 @@ def _windowed_first(name: str) -> tuple[bool, str]:
     return not name.startswith("windowed"), name
 
 
-def _differing(params: Sequence[Mapping[str, str]]) -> list[str]:
+def differing_params(params: Sequence[Mapping[str, str]]) -> list[str]:
+    """The names of parameters that are not the same in all runs; `params` has a mapping for each run."""
     names = {name: None for run in params for name in run}
     return [name for name in names if len({run.get(name) for run in params}) > 1]

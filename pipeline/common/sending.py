@@ -32,6 +32,7 @@ class SenderProcess:
 
     def __init__(self, spool: Path) -> None:
         self._spool = spool
+        self._patience = seconds("CHARLSTM_TRACKING_SECONDS")  # a wrong value ends the stage before its work, not after
         self._process = psutil.Popen(
             [*COMMAND, str(spool)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
         )
@@ -40,9 +41,8 @@ class SenderProcess:
         """Let it send the rest. If it only waits, for a server that says nothing, leave the rest to the next stage."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        patience = seconds("CHARLSTM_TRACKING_SECONDS")
         before, since = self._progress(), time.monotonic()
-        while self._process.poll() is None and time.monotonic() - since < patience:
+        while self._process.poll() is None and time.monotonic() - since < self._patience:
             time.sleep(SECONDS_BETWEEN_LOOKS)
             if (now := self._progress()) != before:
                 before, since = now, time.monotonic()
@@ -52,7 +52,7 @@ class SenderProcess:
             if sent is None or not sent.error:  # else it has said so itself
                 log.warning(
                     "MLflow did not answer within %g s; nothing is lost: what is missing is sent later, or by "
-                    "`charlstm sync`", patience,
+                    "`charlstm sync`", self._patience,
                 )  # fmt: skip
         self._process.wait()
 

@@ -7,6 +7,7 @@ from charlstm.errors import ParamsError
 DEFAULT_SECONDS = {
     "CHARLSTM_CHECKPOINT_SECONDS": 30.0,  # from one checkpoint to the next
     "CHARLSTM_TIMEOUT_SECONDS": 60.0,  # a process that says nothing for so long is lost
+    "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": 10.0,  # MLflow's own name and default
     "CHARLSTM_TRACKING_SECONDS": 20.0,  # at the end of a stage, without any sign of MLflow
 }
 

@@ -24,7 +24,7 @@ def write_review(models: Sequence[str], output: Path) -> None:
         LineageError: nothing has that name.
     """
     check_number(len(models))
-    write_comparison(output, _numbered([one for model in models for one in _documents_of(model)]))
+    write_comparison(output, _numbered([_document_of(model) for model in models]))
 
 
 def find_review(source: Path) -> Path | None:
@@ -42,7 +42,7 @@ def label_of(file: Path) -> str:
     return project.name or str(file)
 
 
-def _documents_of(model: str) -> list[Labelled]:
+def _document_of(model: str) -> Labelled:
     path = Path(model)
     if path.exists():
         file = find_review(path)
@@ -51,11 +51,11 @@ def _documents_of(model: str) -> list[Labelled]:
                 f"{path}: expected a project, a folder of samples or a {DOCUMENT}, found none; "
                 "`dvc repro sample` makes one"
             )
-        return [(label_of(file), read_review(file))]
-    return _of_runs(model)
+        return label_of(file), read_review(file)
+    return _of_run(model)
 
 
-def _of_runs(model: str) -> list[Labelled]:
+def _of_run(model: str) -> Labelled:
     """Of the newest run that has one, of those that the name stands for."""
     if not Path("dvc.yaml").is_file():
         raise ReviewError(f"{model}: there is no such file or folder; runs and revisions need the project's root")
@@ -67,7 +67,7 @@ def _of_runs(model: str) -> list[Labelled]:
     for run in [one.run for one in found if one.run]:
         text = reader.text(run, ARTIFACT)
         if text is not None:
-            return [(run.name, _parsed(text, run.run_id))]
+            return run.name, _parsed(text, run.run_id)
     raise ReviewError(f"{model}: expected a run with {ARTIFACT}, found none; `dvc repro sample` adds one to its run")
 
 

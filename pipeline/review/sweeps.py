@@ -12,6 +12,7 @@ from charlstm.tracking.client import SWEEP_TAG
 from charlstm.tracking.lineage import Reader, TrackedRun
 from charlstm.tracking.plots import plot_sweep
 from charlstm.tracking.registry import LOSS_SUFFIX, PROTOCOLS
+from charlstm.tracking.shared_view import differing_params
 from pipeline.common.paths import load_paths
 from pipeline.common.provenance import EXPERIMENT, TRAIN_MD5
 from pipeline.lineage.revisions import experiments, find_commit, lock_at
@@ -106,9 +107,8 @@ def common_protocol(runs: Sequence[TrackedRun]) -> str:
 
 
 def varied(runs: Sequence[TrackedRun]) -> list[str]:
-    """The parameters that are not the same in all runs."""
-    names = dict.fromkeys(name for run in runs for name in run.params if not name.startswith(NOT_VARIED))
-    return [name for name in names if len({run.params.get(name) for run in runs}) > 1]
+    """The parameters that are not the same in all runs, of those that decide a loss."""
+    return [name for name in differing_params([run.params for run in runs]) if not name.startswith(NOT_VARIED)]
 
 
 def _protocols(run: TrackedRun) -> set[str]:
