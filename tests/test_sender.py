@@ -88,6 +88,21 @@ def test_a_sender_goes_on_where_another_died(store: Store, tmp_path: Path, monke
     assert points_of(store, "died") == list(range(20))
 
 
+def test_a_store_that_lost_the_run_gets_all_of_it_again(tmp_path: Path, blank_store: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    store = Store(f"sqlite:///{database}", "tests", (tmp_path / "artifacts").as_uri())
+    shutil.copy(blank_store, database)
+    spool = write(tmp_path / "spools" / "lost", "lost", 5)
+    Delivery(spool.folder, store).send()
+    shutil.copy(blank_store, database)  # a server that came back without its data
+    spool.append("metrics", points=[["loss", 0.1, 5, 1_700_000_000_005]])
+    spool.append("end", status="FINISHED")
+    spool.close()
+    follow(spool.folder, store, lambda seconds: True)
+    assert points_of(store, "lost") == list(range(6))
+    assert run_of(store, "lost").info.status == "FINISHED"
+
+
 def test_a_writer_that_dies_leaves_a_run_that_is_killed(store: Store, tmp_path: Path) -> None:
     write(tmp_path / "dead", "dead", 3).close()  # as the system closes the files of a killed process
     (outcome,) = send_waiting(tmp_path, store)

@@ -192,5 +192,16 @@ def is_refusal(error: Exception) -> bool:
     return isinstance(error, MlflowException) and error.error_code in refusals
 
 
+def is_gone(client: "MlflowClient", run_id: str) -> bool:
+    """Whether the store has no such run any more, not even a deleted one: its database was lost or replaced."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_run(run_id)
+    except MlflowException as error:
+        return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST")
+    return False
+
+
 def _shown(values: Mapping[str, str | int | float]) -> dict[str, str]:
     return {name: without_credentials(str(value)) for name, value in values.items()}

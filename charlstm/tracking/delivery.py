@@ -97,6 +97,9 @@ class Delivery:
         except Exception as error:
             if not calls.is_refusal(error) or not self.sent.run_id:
                 raise
+            if calls.is_gone(self._client, self.sent.run_id):
+                self.sent = Sent(str(self.store))  # the spool has all of it: begin anew
+                raise
             if len(event.get("points", ())) > 1:  # one of them may be refused, and not the others
                 for point in event["points"]:
                     self._send_or_skip({**event, "points": [point]})
