@@ -93,7 +93,7 @@ def _generate(section: SampleParams, trained: TrainedModel) -> list[Generated]:
     for prompt, temperature, seed in itertools.product(section.prompts, section.temperatures, section.seeds):
         rule = SamplingRule(temperature, section.top_k, section.top_p)
         text = generate(trained.model, trained.vocab, prompt, num_chars=section.num_chars, rule=rule, seed=seed)
-        texts.append(Generated(prompt, *rule, seed, text))
+        texts.append(Generated(prompt, *rule[:3], seed, text))
     return texts
 
 

@@ -5,6 +5,7 @@ same text alone or among others.
 Shapes: V vocabulary, H hidden units, G = 4H gate rows.
 """
 
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import NamedTuple, cast
 
@@ -12,24 +13,12 @@ import torch
 from torch import Tensor
 
 from charlstm.errors import VocabularyError
+from charlstm.generation.rule import SamplingRule as SamplingRule
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.model.gates import GATES
+from charlstm.model.gates import GATES, LSTMState
 from charlstm.model.layers import FusedLayer, GatesLayer
 from charlstm.seeds import torch_generator
 from charlstm.text.vocabulary import Vocab, describe
-
-
-class SamplingRule(NamedTuple):
-    """How the next character is drawn.
-
-    `temperature` divides the logits; 0 takes the most likely character. `top_k` keeps the k most likely characters.
-    `top_p` keeps the smallest set of most likely characters that together have at least this probability (nucleus
-    sampling, Holtzman et al. 2020).
-    """
-
-    temperature: float
-    top_k: int | None = None
-    top_p: float = 1.0
 
 
 class Stepper:
@@ -47,6 +36,17 @@ class Stepper:
         self._feed_forward, self._head = copy.feed_forward, copy.head
         zeros_H = torch.zeros(model.shape.hidden_size)
         self._state = [(zeros_H, zeros_H)] * model.shape.num_layers
+
+    @property
+    def state(self) -> LSTMState:
+        """What was read so far, (L, 1, H)."""
+        hidden, cell = zip(*self._state, strict=True)
+        return LSTMState(torch.stack(hidden)[:, None], torch.stack(cell)[:, None])
+
+    def start_from(self, state: LSTMState) -> Tensor:
+        """Have read what `state` has; the logits (V,) of the next character."""
+        self._state = list(zip(state.hidden[:, 0], state.cell[:, 0], strict=True))
+        return torch.addmv(self._head.bias, self._head.weight, self._feed_forward(self._state[-1][0]))
 
     def step(self, index: int) -> Tensor:
         """Read the character with id `index`; the logits (V,) of the next one."""
@@ -98,6 +98,81 @@ def check_prompts(vocab: Vocab, prompts: list[str] | tuple[str, ...]) -> None:
             )
 
 
+class Request(NamedTuple):
+    """One text that is asked for."""
+
+    prompt: str
+    num_chars: int
+    rule: SamplingRule
+    seed: int
+    index: int = 0  # type: ignore[assignment]
+    stop: tuple[str, ...] = ()
+    state: LSTMState | None = None
+
+
+class Generated(NamedTuple):
+    """A text, and the state after all that was read and drawn."""
+
+    text: str
+    state: LSTMState
+
+
+class Stream:
+    """Characters as they are drawn."""
+
+    def __init__(self, sampler: "Sampler", request: Request) -> None:
+        self._stepper = Stepper(sampler.model)
+        self._characters = self._draw(sampler.vocab, request)
+
+    def __iter__(self) -> Iterator[str]:
+        return self._characters
+
+    @property
+    def state(self) -> LSTMState:
+        """What was read so far."""
+        return self._stepper.state
+
+    @torch.no_grad()
+    def _draw(self, vocab: Vocab, request: Request) -> Iterator[str]:
+        counters = (request.index,) if request.index else ()
+        generator = torch_generator(request.seed, "sample", *counters)
+        if request.state is not None:
+            logits_V = self._stepper.start_from(request.state)
+        for index in vocab.encode(request.prompt):
+            logits_V = self._stepper.step(int(index))
+        held = ""
+        for _ in range(request.num_chars):
+            drawn = draw(logits_V, request.rule, generator)
+            logits_V = self._stepper.step(drawn)
+            held += vocab.characters[drawn]
+            if any(held.endswith(one) for one in request.stop):
+                yield from held[: min(held.find(one) for one in request.stop if one in held)]
+                return
+            keep = max((n for one in request.stop for n in range(len(one)) if held.endswith(one[:n])), default=0)
+            yield from held[: len(held) - keep]
+            held = held[len(held) - keep :]
+        yield from held
+
+
+class Sampler:
+    """Writes texts."""
+
+    def __init__(self, model: CharLSTM, vocab: Vocab) -> None:
+        self.model, self.vocab = model, vocab
+
+    def generate(self, requests: Sequence[Request]) -> list[Generated]:
+        """A text for each request."""
+        found = []
+        for request in requests:
+            stream = self.stream(request)
+            found.append(Generated("".join(stream), stream.state))
+        return found
+
+    def stream(self, request: Request) -> Stream:
+        """The characters of one text."""
+        return Stream(self, request)
+
+
 def draw(logits_V: Tensor, rule: SamplingRule, generator: torch.Generator) -> int:
     """The id of one character."""
     if rule.temperature == 0:
@@ -115,4 +190,5 @@ def probabilities(logits_V: Tensor, rule: SamplingRule) -> Tensor:
         sorted_V[rule.top_k :] = 0
     mass_before_V = sorted_V.cumsum(0) - sorted_V
     sorted_V[mass_before_V >= rule.top_p * sorted_V.sum()] = 0
+    sorted_V[sorted_V < rule.min_p * sorted_V[0]] = 0
     return torch.zeros_like(logits_V).scatter(0, order_V, sorted_V / sorted_V.sum())

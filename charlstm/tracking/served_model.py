@@ -31,6 +31,7 @@ class Row(BaseModel):
     temperature: SkipValidation[float | None] = None
     top_k: SkipValidation[int | None] = None
     top_p: SkipValidation[float | None] = None
+    min_p: SkipValidation[float | None] = None
     seed: SkipValidation[int | None] = None
 
 
@@ -73,7 +74,7 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # likewise
     def _generate(self, request: TextRequest) -> str:
         from charlstm.generation.sampler import SamplingRule, generate
 
-        rule = SamplingRule(request.temperature, request.top_k, request.top_p)
+        rule = SamplingRule(request.temperature, request.top_k, request.top_p, request.min_p)
         return generate(
             self.model, self.vocab, request.prompt, num_chars=request.num_chars, rule=rule, seed=request.seed
         )
