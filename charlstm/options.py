@@ -112,7 +112,7 @@ def unknown_rule(value: object) -> Unknown:
     for rule in get_args(Unknown):
         if value == rule:
             return rule  # type: ignore[no-any-return]
-    raise TextRequestError(f"unknown: expected {' or '.join(get_args(Unknown))}, got {short(value)}")
+    raise TextRequestError(f"unknown: expected error, nearest or skip, got {short(value)}")
 
 
 def short(value: object) -> str:

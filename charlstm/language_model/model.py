@@ -22,7 +22,7 @@ from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel
 from charlstm.options import DEFAULTS, Sampling, Unknown, checked_sampling, short, unknown_rule, whole
-from charlstm.text.folding import fold
+from charlstm.text.folding import fold, with_sign
 from charlstm.text.vocabulary import Ids, describe
 
 PROMPT = "\n"  # a text begins as a line does
@@ -156,6 +156,9 @@ class Model:
     def score(self, text: str, *, unknown: Unknown = "error", state: State | None = None) -> Score:
         """What `text` costs, character by character; the text is read from its beginning, or on from `state`.
 
+        Characters that the model never saw are read as the evaluate stage reads them: as U+FFFD, if that is in the
+        vocabulary. Where it is not, `unknown` says what becomes of them.
+
         Raises:
             CharlstmError: there is no character to score, one that the model never saw, or the state is another
                 model's.
@@ -163,7 +166,7 @@ class Model:
         text, before = self._readable("text", text, unknown), self._lstm_state(state)
         if len(text) < (2 if before is None else 1):
             raise TextRequestError("text: expected at least two characters, of which the second is scored")
-        ids = self._vocab.encode(text)
+        ids = self._encode(text)
         nats_N, before_last = char_losses(self._model, ids, before or self._model.zero_state(1))
         first = math.nan
         if before is not None:
@@ -182,7 +185,7 @@ class Model:
         text, before = self._readable("text", text, unknown), self._lstm_state(state)
         if not text:
             raise TextRequestError("text: expected at least one character")
-        return self._keep(self._read(self._vocab.encode(text), before or self._model.zero_state(1)))
+        return self._keep(self._read(self._encode(text), before or self._model.zero_state(1)))
 
     @cached_property
     def _sampler(self) -> Sampler:
@@ -208,10 +211,16 @@ class Model:
         """`text` of characters that the model knows."""
         if not isinstance(text, str):
             raise TextRequestError(f"{name}: expected a text, got {short(text)}")
+        rule = unknown_rule(unknown)
+        if name == "text" and rule == "error" and not self._vocab.unknown(with_sign(text, self._vocab)):
+            return text
         try:
-            return fold(text, self._vocab, unknown_rule(unknown)).text
+            return fold(text, self._vocab, rule).text
         except VocabularyError as error:
             raise TextRequestError(f"{name}: {error}") from None
+
+    def _encode(self, text: str) -> Ids:
+        return self._vocab.encode(with_sign(text, self._vocab))
 
     def _lstm_state(self, state: object) -> LSTMState | None:
         if state is None:

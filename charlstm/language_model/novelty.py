@@ -2,8 +2,9 @@
 
 Lines are added up: each has an excess, its nats beyond what as many characters of the whole text cost on average plus
 `MARGIN`. A passage is a run of neighboring lines that cannot be made longer or shorter without losing excess (the
-maximal scoring subsequences of Ruzzo & Tompa 1999). Passages are ranked by how unlikely such a mean is in so long a
-piece of this text: excess over the mean, in standard errors. So a foreign paragraph comes before a strange name.
+maximal scoring subsequences of Ruzzo & Tompa 1999). Passages are ranked by how unusual such a mean is for so long a
+piece of this text: its distance from the text's mean, in standard deviations of means of such pieces. So a foreign
+paragraph comes before a strange name.
 
 Shapes: N characters, U pieces.
 """
@@ -14,7 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-MARGIN = 0.5  # nats a character above the text's mean; lines of one kind seldom differ by more
+# Both in nats a character. Tried on paragraphs of French, German, Latin, code and modern prose in Shakespeare.
+MARGIN = 0.3  # above the text's mean: what belongs to a passage
+BETWEEN = 0.04  # how far means of long passages differ, besides what their length explains
 MAX_PIECE = 100  # characters: a longer line is cut into such pieces, at a space where there is one
 MIN_CHARS = 8  # what is shorter says too little
 
@@ -45,8 +48,8 @@ def surprising(text: str, char_nats: NDArray[np.float64]) -> list[Passage]:
     for first, end in maximal_runs((sums_U - (mean + MARGIN) * counts_U).tolist()):
         num_chars, nats = int(counts_U[first:end].sum()), float(sums_U[first:end].sum())
         if num_chars >= MIN_CHARS:
-            errors = (nats - mean * num_chars) / (spread * math.sqrt(num_chars))
-            found.append((errors, _passage(text, bounds[first][0], bounds[end - 1][1], nats / num_chars)))
+            distance = (nats / num_chars - mean) / math.hypot(spread / math.sqrt(num_chars), BETWEEN)
+            found.append((distance, _passage(text, bounds[first][0], bounds[end - 1][1], nats / num_chars)))
     return [passage for _, passage in sorted(found, key=lambda one: -one[0])]
 
 

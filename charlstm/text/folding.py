@@ -57,6 +57,13 @@ def fold(text: str, vocab: Vocab, unknown: Unknown) -> Folded:
     return _exchanged(text, {one: near or "" for one, near in nearest.items()})
 
 
+def with_sign(text: str, vocab: Vocab) -> str:
+    """`text` with U+FFFD for each unknown character, as validation text is encoded, if the vocabulary has that sign."""
+    if UNSEEN not in vocab.characters:
+        return text
+    return text.translate({ord(one): UNSEEN for one in vocab.unknown(text)})
+
+
 def _exchanged(text: str, new: dict[str, str]) -> Folded:
     replaced = Counter((one, new[one]) for one in text if one in new)
     return Folded("".join(new.get(one, one) for one in text), replaced)

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SCHEMES = ("models:/", "runs:/")
-FOLDER = "artifacts/model"  # below a logged model, as `served_model.py` has it
+FOLDER = "artifacts"  # of a logged model; the model folder is the one in there, under the name it was sent with
+WEIGHTS = "model.safetensors"  # as `charlstm.model.model_folder` has it, which takes torch to import
 SQLITE = "sqlite:///"
 
 
@@ -50,7 +51,10 @@ def download_model(address: str, target: Path, store: Store) -> Path:
         raise
     except Exception as error:  # whatever a server, a driver or a disk can raise
         raise TrackingError(f"{address}: no model from MLflow at {where}: {reason_of(error, store)[:300]}") from None
-    return Path(found)
+    folders = [file.parent for file in Path(found).glob(f"*/{WEIGHTS}")]
+    if len(folders) != 1:
+        raise TrackingError(f"{address}: expected a model of charlstm, found {len(folders)} files {WEIGHTS} in it")
+    return folders[0]
 
 
 def _follow(client: "MlflowClient", store: Store) -> None:

@@ -30,7 +30,7 @@ def generate(
     prompt: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PROMPT]",
+            metavar="PROMPT",
             help="What the text follows. Without, standard input if it is no terminal, else a newline.",
             show_default=False,
         ),

@@ -10,7 +10,7 @@ from pipeline.commands.generate import MODEL
 def info(
     model: Annotated[
         str,
-        typer.Argument(metavar="[MODEL]", help="A model folder, or `models:/NAME@ALIAS` or `runs:/RUN` of MLflow."),
+        typer.Argument(metavar="MODEL", help="A model folder, or `models:/NAME@ALIAS` or `runs:/RUN` of MLflow."),
     ] = MODEL,
     model_option: Annotated[str | None, typer.Option("--model", metavar="MODEL", hidden=True)] = None,
     is_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,

@@ -20,10 +20,10 @@ def score(
     is_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     model: ModelOption = MODEL,
 ) -> int:
-    """Score a text: nats and bits per character, and the lines that surprise the model most.
+    """Score a text, and find its most surprising lines.
 
-    The text is read once from its beginning to its end. The first character is not scored. A terminal shows the text
-    colored by surprise.
+    The score is in nats and bits per character. The text is read once, from its beginning to its end, and its first
+    character is not scored. A terminal shows the text colored by surprise.
     """
     from pipeline.use.texts import STDIN, has_stdin, read_file
 

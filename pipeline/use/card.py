@@ -32,6 +32,7 @@ from pipeline.use.models import open_model
 from pipeline.use.output import to_the_end_of_a_pipe
 
 LOSS = "/nats_per_char"  # ends the name of a loss among a run's metrics
+WHILE_TRAINING = ("train/", "validation/")  # losses of other weights than the last
 RECORDS = ("corpus", "corpus_sha256", "commit", "losses", "params", "recorded_in")
 NOT_A_RECORD = (CharlstmError, OSError, KeyError, TypeError, AttributeError)  # missing, or of another form
 
@@ -62,13 +63,15 @@ def card_of(where: str) -> dict[str, Any]:
 def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
     """A card for eyes."""
     block = f", feed-forward block of {card['feed_forward_size']}" if card["feed_forward_size"] else ""
+    characters = card["characters"]
+    shown_characters = repr(characters[:80]) + (" ..." if len(characters) > 80 else "")
     losses = [f"{name} {loss:.4f}" for name, loss in (card["losses"] or {}).items()]
     shown = {
         "model": card["model"],
         "SHA-256": card["model_sha256"],
         "size": f"{card['num_parameters']:,} parameters: {card['num_layers']} x {card['hidden_size']} LSTM units, "
         f"embedding of {card['embedding_size'] or 'none'}{block}",
-        "vocabulary": f"{card['vocab_size']} characters: {card['characters'][:80]!r}",
+        "vocabulary": f"{card['vocab_size']} characters: {shown_characters}",
         "corpus": card["corpus"],
         "its SHA-256": card["corpus_sha256"],
         "commit": card["commit"],
@@ -148,7 +151,11 @@ def _of_run(sha256: str) -> dict[str, Any]:
         "corpus": run.tags.get("corpus"),
         "corpus_sha256": run.tags.get("corpus_sha256"),
         "commit": run.tags.get(COMMIT),
-        "losses": {name.removesuffix(LOSS): loss for name, loss in run.metrics.items() if name.endswith(LOSS)},
+        "losses": {
+            name.removesuffix(LOSS): loss
+            for name, loss in run.metrics.items()
+            if name.endswith(LOSS) and not name.startswith(WHILE_TRAINING)
+        },
         "params": dict(sorted(run.params.items())),
         "recorded_in": f"run {run.run_id}",
     }

@@ -23,11 +23,15 @@ def open_model(where: str) -> Model:
 
 
 def readable(model: Model, name: str, text: str, unknown: Unknown) -> str:
-    """`text` of characters that the model knows; what was exchanged is told on standard error.
+    """`text` with its unknown characters exchanged; by which, is told on standard error.
+
+    With the rule `error` it stays as it is: the model says what is wrong.
 
     Raises:
-        TextRequestError: it has others, and `unknown` does not say what becomes of them.
+        TextRequestError: a character has no near one.
     """
+    if unknown == "error":
+        return text
     try:
         folded = fold(text, Vocab(model.info["characters"]), unknown)
     except VocabularyError as error:

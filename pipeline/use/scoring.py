@@ -40,7 +40,7 @@ def show_score(where: str, text: str, unknown: Unknown, num_passages: int, *, is
         elif sys.stdout.isatty():
             _show_colored(score, passages)
         else:
-            typer.echo("\n".join(_table(score, passages)).encode())
+            typer.echo("\n".join(_figures(score) + _table(passages)).encode())
 
 
 def _json(score: Score, passages: list[Passage], model_sha256: str) -> str:
@@ -64,9 +64,9 @@ def _figures(score: Score) -> list[str]:
     ]
 
 
-def _table(score: Score, passages: list[Passage]) -> list[str]:
+def _table(passages: list[Passage]) -> list[str]:
     rows = [f"{_lines_of(one):<13}{one.nats_per_char:<11.2f}{_excerpt(one.text)}" for one in passages]
-    return _figures(score) + (["", "lines        nats/char  most surprising first", *rows] if rows else [])
+    return ["", "lines        nats/char  most surprising first", *rows] if rows else []
 
 
 def _show_colored(score: Score, passages: list[Passage]) -> None:
@@ -74,11 +74,18 @@ def _show_colored(score: Score, passages: list[Passage]) -> None:
     console.print(_legend())
     if len(score.text) <= WHOLE_TEXT:
         console.print(_colored(score, 0, len(score.text)))
-    for passage in passages:
-        console.print(Text(f"\nlines {_lines_of(passage)}: {passage.nats_per_char:.2f} nats/char", style="bold"))
-        end = min(passage.end, passage.start + MAX_SHOWN)
-        console.print(_colored(score, passage.start, end), end=" ...\n" if end < passage.end else "\n")
-    console.print("\n" + "\n".join(_figures(score)), markup=False)
+        console.print("\n".join(_table(passages)), markup=False)
+    else:
+        for passage in passages:
+            _show_passage(console, score, passage)
+    console.print("\n".join(["", *_figures(score)]), markup=False)
+
+
+def _show_passage(console: Console, score: Score, passage: Passage) -> None:
+    lines = f"{'line' if passage.first_line == passage.last_line else 'lines'} {_lines_of(passage)}"
+    console.print(Text(f"\n{lines}: {passage.nats_per_char:.2f} nats/char", style="bold"))
+    end = min(passage.end, passage.start + MAX_SHOWN)
+    console.print(_colored(score, passage.start, end), end=" ...\n" if end < passage.end else "\n")
 
 
 def _legend() -> Text:
