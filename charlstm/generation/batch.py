@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from charlstm.generation.drawing import Rules
@@ -53,7 +52,8 @@ class Batch:
         self._num_written = 0
         self._active = list(range(len(requests)))
         self.state = _states_after_prompts(stepper, vocab, requests)
-        self._rules, self._keys_R = self._rules_and_keys()
+        self._keys_R = np.array([key_of(one.seed, one.prompt, one.number) for one in requests], np.uint64)
+        self._rules = Rules.of([one.rule for one in requests], len(vocab))
         self._finish([row for row in self._active if requests[row].num_chars == 0])
 
     def is_done(self) -> bool:
@@ -84,13 +84,8 @@ class Batch:
         kept = [position for position, row in enumerate(self._active) if row not in self.done]
         if len(kept) < len(self._active):
             self._active = [self._active[position] for position in kept]
-            self.state = self.state.rows(torch.tensor(kept).long())
-            self._rules, self._keys_R = self._rules_and_keys()
-
-    def _rules_and_keys(self) -> tuple[Rules, NDArray[np.uint64]]:
-        requests = [self._requests[row] for row in self._active]
-        keys_R = np.array([key_of(one.seed, one.prompt, one.number) for one in requests], np.uint64)
-        return Rules.of([one.rule for one in requests], len(self._vocab)), keys_R
+            self.state, self._keys_R = self.state.rows(torch.tensor(kept).long()), self._keys_R[kept]
+            self._rules = Rules.of([self._requests[row].rule for row in self._active], len(self._vocab))
 
 
 def _row(state: QuantizedState, row: int) -> QuantizedState:
