@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from charlstm.errors import TextRequestError, VocabularyError
 from charlstm.evaluation.protocols import char_losses
+from charlstm.generation.batch import Request
 from charlstm.generation.rule import SamplingRule
-from charlstm.generation.sampler import Request, Sampler
+from charlstm.generation.sampler import Sampler
 from charlstm.language_model.score import Score
 from charlstm.language_model.state import State
 from charlstm.model.gates import LSTMState
@@ -125,8 +126,8 @@ class Model:
             (one,) = self._sampler.generate([request])
             self._keep(one.state)
             return one.text
-        indices = range(whole("num_texts", num_texts))
-        return [one.text for one in self._sampler.generate([request._replace(index=index) for index in indices])]
+        numbers = range(whole("num_texts", num_texts))
+        return [one.text for one in self._sampler.generate([request._replace(number=number) for number in numbers])]
 
     def stream(
         self,

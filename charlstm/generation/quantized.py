@@ -1,0 +1,115 @@
+"""A model in 8-bit integers, whose results are the same to the bit on any machine, in any batch, in any language.
+
+A sum of floats depends on the order in which a processor adds: on the batch, the threads and the library. A sum of
+integers does not. So weights and activations are rounded to 8 bits before each product. What follows a product uses
+only operations that every machine rounds alike (IEEE 754's +, -, * and /, one at a time, in float32), and tables of
+functions. `stepper.py` computes with it in torch, `compiled.py` in machine code, the review page in JavaScript.
+
+    weights of row n             q_n = round(W_n / s_n), from -127 to 127, with s_n = max|W_n| / 127
+    hidden state h in (-1, 1)    a = round(127 h)
+    other activations x          a = round(127 / m * x), with m = max|x| over the features of a row and step
+    a product                    W_n x ~ s_n / 127 * m * sum_k q_nk a_k; the sum is exact
+    a function of g              TABLE[round(256 g) + 4096]
+
+Here round(x) is floor(x + 1/2). Per-row scales: Wu et al. 2020 (arXiv 2004.09602).
+Shapes: V vocabulary, E embedding features, H hidden units, G = 4H gate rows, N rows and K columns of a matrix.
+"""
+
+import math
+from typing import Final, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.layers import FusedLayer, GatesLayer
+
+Float = NDArray[np.float32]
+STEPS_PER_UNIT: Final = 256  # of a table's argument
+TABLE_LEN: Final = 8192  # for arguments from -16 to 16
+MIDDLE: Final = TABLE_LEN / 2 + 0.5  # the index of 0, and 1/2 for rounding
+LEVELS: Final = 127  # of a weight or an activation, on either side of 0
+
+
+class Matrix(NamedTuple):
+    """A weight matrix: `values_NK` int8, and `scale_N` float32, which turns a row's integer sum into what is used."""
+
+    values_NK: NDArray[np.int8]
+    scale_N: Float
+
+
+class Layer(NamedTuple):
+    """An LSTM layer, its gates stacked as input, forget, output, candidate: those of one function together.
+
+    `matrix` is (G, H) in the first layer and (G, 2H) above, columns of the input first; its scale leads to indices of
+    `GATES`. `base_VG` is added to them: a row for each character in the first layer, one row above.
+    """
+
+    matrix: Matrix
+    base_VG: Float
+
+
+class QuantizedModel(NamedTuple):
+    """All layers, the two matrices of the feed-forward block (or None), the head and its bias (V)."""
+
+    layers: list[Layer]
+    up: Matrix | None
+    down: Matrix | None
+    head: Matrix
+    bias_V: Float
+    hidden_size: int
+
+
+def quantize(model: CharLSTM) -> QuantizedModel:
+    """Round a model's weights. The same weights give the same integers everywhere."""
+    weights = {name: weight.detach().cpu().float().numpy() for name, weight in model.state_dict().items()}
+    layers: list[Layer] = []
+    for layer in model.layers:
+        stacked = cast(GatesLayer | FusedLayer, layer).stacked_weights()
+        from_input, from_hidden, bias = (_in_order(weight) for weight in stacked)
+        base_VG = bias[None].astype(np.float64)
+        if not layers:
+            base_VG = base_VG + _product(weights["embedding.weight"], from_input)
+        columns = [from_hidden] if not layers else [from_input, from_hidden]
+        matrix = _rounded(np.concatenate(columns, 1), STEPS_PER_UNIT / LEVELS)
+        middle_G = np.repeat([MIDDLE, MIDDLE + TABLE_LEN], [3 * model.shape.hidden_size, model.shape.hidden_size])
+        layers.append(Layer(matrix, (base_VG * STEPS_PER_UNIT + middle_G).astype(np.float32)))
+    up = down = None
+    if model.shape.feed_forward_size:
+        up = _rounded(weights["feed_forward.up.weight"], STEPS_PER_UNIT / LEVELS)
+        down = _rounded(weights["feed_forward.down.weight"], 1 / LEVELS)
+    head = _rounded(weights["head.weight"], 1 / LEVELS)
+    return QuantizedModel(layers, up, down, head, weights["head.bias"].copy(), model.shape.hidden_size)
+
+
+def _in_order(weight_GK: Tensor) -> Float:
+    input_gate, forget_gate, candidate, output_gate = np.split(weight_GK.detach().cpu().float().numpy(), 4)
+    return np.concatenate([input_gate, forget_gate, output_gate, candidate])
+
+
+def _rounded(weight_NK: Float, factor: float) -> Matrix:
+    """Eight bits; the scale is a row's step times `factor`."""
+    largest_N = np.abs(weight_NK).max(1)
+    step_N = np.where(largest_N > 0, largest_N / np.float32(LEVELS), np.float32(1))
+    values_NK = np.floor(weight_NK / step_N[:, None] + np.float32(0.5)).clip(-LEVELS, LEVELS)
+    return Matrix(values_NK.astype(np.int8), step_N * np.float32(factor))
+
+
+def _product(rows_VE: Float, weight_GE: Float) -> NDArray[np.float64]:
+    """`rows @ weight.T`, added in one fixed order: libraries choose theirs by the machine."""
+    total_VG = np.zeros((len(rows_VE), len(weight_GE)))
+    for row_V, row_G in zip(rows_VE.T.astype(np.float64), weight_GE.T.astype(np.float64), strict=True):
+        total_VG += row_V[:, None] * row_G
+    return total_VG
+
+
+def _table(values: NDArray[np.float64]) -> Float:
+    """Rounded to 15 binary places, so that the last bit of a mathematical library decides nothing."""
+    return (np.floor(values * 2**15 + 0.5) / 2**15).astype(np.float32)
+
+
+ARGUMENTS: Final = (np.arange(TABLE_LEN) - TABLE_LEN // 2) / STEPS_PER_UNIT
+TANH: Final = _table(np.tanh(ARGUMENTS))
+GATES: Final = np.concatenate([_table(1 / (1 + np.exp(-ARGUMENTS))), TANH])  # sigmoid, and tanh for the candidate
+GELU: Final = _table(np.array([x * 0.5 * (1 + math.erf(x / math.sqrt(2))) for x in ARGUMENTS]))
