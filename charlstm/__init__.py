@@ -5,7 +5,7 @@ To use a trained model:
     import charlstm
 
     model = charlstm.load("artifacts/model")
-    print(model.generate("ROMEO:", num_chars=200))
+    text = model.generate("ROMEO:", num_chars=200)
 
 These names are the public interface, and nothing else is. They are loaded on first use: `import charlstm` alone costs
 nothing.

@@ -24,42 +24,46 @@ UnknownOption = Annotated[
         "`skip`.",
     ),
 ]
+Prompt = Annotated[
+    str | None,
+    typer.Argument(
+        help="What the text follows. Without, standard input if it is no terminal, else a newline.", show_default=False
+    ),
+]
+PromptFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A file with the prompt; `-` is standard input.", show_default=False)
+]
+NumChars = Annotated[int, typer.Option("--num-chars", "-n", help="Characters of a text.")]
+Temperature = Annotated[
+    float, typer.Option(help="Divides the logits: lower is safer, 0 always takes the likeliest character.")
+]
+TopK = Annotated[int | None, typer.Option(help="Only the K likeliest characters.", show_default=False)]
+TopP = Annotated[float, typer.Option(help="Only the likeliest characters that have this probability together.")]
+MinP = Annotated[
+    float, typer.Option(help="Only characters with at least this share of the likeliest one's probability.")
+]
+Seed = Annotated[int | None, typer.Option(help="The same seed, the same text. Without, a fresh one each time.")]
+NumTexts = Annotated[int, typer.Option(help="Several texts, with a line `---` between them.")]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="End before this text. May be given several times.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="A JSON object a line: prompt, text, seed, options.")]
 
 
 def generate(
-    prompt: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="PROMPT",
-            help="What the text follows. Without, standard input if it is no terminal, else a newline.",
-            show_default=False,
-        ),
-    ] = None,
-    prompt_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A file with the prompt; `-` is standard input.", show_default=False),
-    ] = None,
-    num_chars: Annotated[int, typer.Option("--num-chars", "-n", help="Characters of a text.")] = DEFAULTS.num_chars,
-    temperature: Annotated[
-        float, typer.Option(help="Divides the logits: lower is safer, 0 always takes the likeliest character.")
-    ] = DEFAULTS.temperature,
-    top_k: Annotated[int | None, typer.Option(help="Only the K likeliest characters.", show_default=False)] = None,
-    top_p: Annotated[
-        float, typer.Option(help="Only the likeliest characters that have this probability together.")
-    ] = DEFAULTS.top_p,
-    min_p: Annotated[
-        float, typer.Option(help="Only characters with at least this share of the likeliest one's probability.")
-    ] = DEFAULTS.min_p,
-    seed: Annotated[
-        int | None, typer.Option(help="The same seed, the same text. Without, another one each time.")
-    ] = None,
-    num_texts: Annotated[int, typer.Option(help="Several texts, with a line `---` between them.")] = 1,
-    stop: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TEXT", help="End before this text. May be given several times.", show_default=False),
-    ] = None,
+    prompt: Prompt = None,
+    prompt_file: PromptFile = None,
+    num_chars: NumChars = DEFAULTS.num_chars,
+    temperature: Temperature = DEFAULTS.temperature,
+    top_k: TopK = DEFAULTS.top_k,
+    top_p: TopP = DEFAULTS.top_p,
+    min_p: MinP = DEFAULTS.min_p,
+    seed: Seed = None,
+    num_texts: NumTexts = 1,
+    stop: Stop = None,
     unknown: UnknownOption = "error",
-    is_json: Annotated[bool, typer.Option("--json", help="A JSON object a line: prompt, text, seed, options.")] = False,
+    is_json: Json = False,
     model: ModelOption = MODEL,
 ) -> int:
     """Write text with a trained model.
@@ -79,8 +83,7 @@ def generate(
     rule, text = unknown_rule(unknown), _prompt(prompt, prompt_file)
     from pipeline.use.writing import Job, write  # torch takes a second: mistakes are told before
 
-    job = Job(text, options, num_texts, rule, is_json, seed is None)
-    write(model, job)
+    write(model, Job(text, options, num_texts, rule, is_json, seed is None))
     return 0
 
 
