@@ -1,5 +1,6 @@
 """A model folder by its address in MLflow: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `models:/ID`, `runs:/RUN`."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,10 +44,8 @@ def download_model(address: str, target: Path, store: Store) -> Path:
 
         client = connect(store)
         _follow(client, store)
-        source = _logged_model_of(client, address) if address.startswith("runs:/") else address
-        found = download_artifacts(
-            artifact_uri=f"{source}/{FOLDER}", dst_path=str(target), tracking_uri=store.uri, registry_uri=store.uri
-        )
+        source = _location(client, address)
+        found = download_artifacts(artifact_uri=f"{source}/{FOLDER}", dst_path=str(target), tracking_uri=store.uri)
     except TrackingError:
         raise
     except Exception as error:  # whatever a server, a driver or a disk can raise
@@ -64,11 +63,24 @@ def _follow(client: "MlflowClient", store: Store) -> None:
         follow_artifacts(store.uri, experiment.artifact_location, store.artifact_root)
 
 
-def _logged_model_of(client: "MlflowClient", address: str) -> str:
-    """The address of the model that a run has logged."""
-    run_id = address.removeprefix("runs:/").strip("/")
+def _location(client: "MlflowClient", address: str) -> str:
+    """Where the files of the logged model are. Of `models:/...`, MLflow itself would ask its global store."""
+    scheme, _, name = address.partition(":/")
+    if scheme == "runs":
+        return _location(client, f"models:/{_logged_model_of(client, name.strip('/'), address)}")
+    if match := re.fullmatch(r"([^@/]+)(?:@([^@/]+)|/(\d+))", name):
+        model, alias, number = match.groups()
+        version = client.get_model_version_by_alias(model, alias) if alias else client.get_model_version(model, number)
+        return str(version.source)
+    if not re.fullmatch(r"m-\w+", name):
+        raise TrackingError(f"{address}: expected models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID or runs:/ID")
+    return str(client.get_logged_model(name).artifact_location)
+
+
+def _logged_model_of(client: "MlflowClient", run_id: str, address: str) -> str:
+    """The id of the model that a run has logged."""
     outputs = client.get_run(run_id).outputs
-    models = [one.model_id for one in (outputs.model_outputs if outputs else [])]
+    models = [str(one.model_id) for one in (outputs.model_outputs if outputs else [])]
     if not models:
         raise TrackingError(f"{address}: the run has logged no model; evaluate logs one (`dvc repro evaluate`)")
-    return f"models:/{models[-1]}"
+    return models[-1]
