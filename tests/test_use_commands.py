@@ -27,21 +27,27 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", 
 
 
 @pytest.fixture
-def run(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> "Run":
-    return Run(capfdbinary, monkeypatch)
+def run(
+    capfdbinary: pytest.CaptureFixture[bytes], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> "Run":
+    return Run(capfdbinary, caplog, monkeypatch)
 
 
 class Run:
-    """Runs a command in this process: exit code, standard output, standard error."""
+    """Runs a command in this process: exit code, standard output, standard error with what is logged."""
 
-    def __init__(self, capture: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-        self._capture, self._monkeypatch = capture, monkeypatch
+    def __init__(
+        self, capture: pytest.CaptureFixture[bytes], log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self._capture, self._log, self._monkeypatch = capture, log, monkeypatch
 
     def __call__(self, *arguments: str | Path, stdin: bytes = b"") -> tuple[int, str, str]:
         self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         code = cli.main([str(one) for one in arguments])
         found = self._capture.readouterr()
-        return code, found.out.decode(), found.err.decode()
+        logged = "".join(f"{record.levelname}: {record.getMessage()}\n" for record in self._log.records)
+        self._log.clear()
+        return code, found.out.decode(), found.err.decode() + logged
 
 
 def test_the_text_alone_is_on_standard_output(run: Run, learned: Path) -> None:
@@ -222,7 +228,7 @@ def test_a_terminal_shows_the_prompt_dimmed_then_the_text_and_the_seed(learned: 
     assert match[2].replace("\r\n", "\n") == expected
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_stream_leaves_the_terminal_in_order(learned: Path, number: signal.Signals) -> None:
     terminal = Terminal(["generate", PROMPT, "-n", "100000000", "--model", learned])
     terminal.read(until=300)
@@ -233,8 +239,9 @@ def test_an_interrupted_stream_leaves_the_terminal_in_order(learned: Path, numbe
     assert terminal.shown.count("\x1b[") == 2  # dimmed, and not
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_surprise_in_colors_unless_told_otherwise(learned: Path, tmp_path: Path, text: str) -> None:
-    (tmp_path / "text.txt").write_text(text[:400] + "\x1b]0;title\x07" if "\x1b" in text else text[:400])
+    (tmp_path / "text.txt").write_text(text[:400])
     colored, plain = (
         Terminal(["score", tmp_path / "text.txt", "--model", learned], **env) for env in ({}, {"NO_COLOR": "1"})
     )
@@ -245,7 +252,7 @@ def test_a_terminal_shows_surprise_in_colors_unless_told_otherwise(learned: Path
         assert text[:400].rstrip() in bare and bare.startswith("nats of a character:  less than 1  1 or more ")
 
 
-@pytest.mark.parametrize("count", ["200", "300000"])
+@pytest.mark.parametrize("count", [pytest.param("200", marks=pytest.mark.slow), "300000"])
 def test_a_pipe_that_nobody_reads_any_more_ends_it_without_a_word(learned: Path, count: str) -> None:
     command = [*CLI, "generate", PROMPT, "-n", count, "--seed", "1", "--model", str(learned)]
     line = charlstm.load(learned).generate(PROMPT, num_chars=200, seed=1).partition("\n")[0]
@@ -257,6 +264,7 @@ def test_a_pipe_that_nobody_reads_any_more_ends_it_without_a_word(learned: Path,
     assert (process.returncode in (0, 141), err) == (True, b"")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(learned: Path) -> None:
     with Path("/dev/full").open("w") as full:
         command = [*CLI, "generate", PROMPT, "--model", str(learned)]
@@ -264,6 +272,7 @@ def test_a_full_disk_is_one_line(learned: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "ERROR: No space left on device\n")
 
 
+@pytest.mark.slow
 def test_it_needs_no_project_and_little_time(learned: Path, tmp_path: Path) -> None:
     """Beyond the import of torch, which is most of it."""
     seconds: dict[str, float] = {}

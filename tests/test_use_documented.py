@@ -23,6 +23,7 @@ def project(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("documented") / "project"
     for name in ("artifacts", "Datasets"):
         shutil.copytree(trained / name, folder / name)
+    (folder / "prompt.txt").write_text("ROMEO:\n")
     return folder
 
 
