@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from commands import Run
 from learning import learn
 from stages import dvc, run_stages
 
@@ -92,6 +93,13 @@ def params() -> Callable[[Path, Override], Params]:
         return load_params(folder / "params.yaml")
 
     return load
+
+
+@pytest.fixture
+def run(
+    capfdbinary: pytest.CaptureFixture[bytes], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Run:
+    return Run(capfdbinary, caplog, monkeypatch)
 
 
 @pytest.fixture(autouse=True)
