@@ -65,13 +65,21 @@ def test_a_foreign_paragraph_is_found_first(reader: charlstm.Model, language: st
 
 
 def test_passages_have_lines_and_places() -> None:
-    text = "aaaaaaaaaa\nbbbbbbbbbb\n\ncccccccccc\naaaaaaaaaa\n"
-    nats = np.array([{"a": 1.0, "b": 4.0, "c": 3.0, "\n": 1.0}[one] for one in text])
+    text = "aaaaaaaaaa\nbbbbbbbbbb\n\ncccccccccc\n" + "aaaaaaaaaa\n" * 9
+    nats = np.array([{"a": 1.0, "b": 4.0, "c": 4.0, "\n": 1.0}[one] for one in text])
     nats[0] = np.nan
     (passage,) = surprising(text, nats)
     assert (passage.first_line, passage.last_line, passage.start, passage.end) == (2, 4, 11, 33)
     assert passage.text == text[passage.start : passage.end] == "bbbbbbbbbb\n\ncccccccccc"
     assert passage.nats_per_char > 3
+
+
+def test_what_is_very_strange_stands_apart_from_what_is_a_little_strange() -> None:
+    text = "aaaaaaaaaa\n" * 20 + "bbbbbbbbbb\n" * 2 + "cccccccccc\n" * 2 + "aaaaaaaaaa\n" * 20
+    nats = np.array([{"a": 1.0, "b": 2.0, "c": 5.0, "\n": 1.0}[one] for one in text])
+    assert [set(passage.text) for passage in surprising(text, nats)][0] == {"c", "\n"}
+    nats = np.array([{"a": 1.0, "b": 1.9, "c": 2.0, "\n": 1.0}[one] for one in text])
+    assert [set(passage.text) for passage in surprising(text, nats)] == [{"b", "c", "\n"}]
 
 
 def test_a_text_without_lines_is_cut_into_pieces() -> None:

@@ -1,11 +1,13 @@
-"""Which passages of a text did a model foresee worst? Where a text is not like the others, it is foretold badly.
+"""Which passages of a text did a model foresee worst? Where a text is not like the rest, it is foretold badly.
 
-Lines are added up: each has an excess, its nats beyond what as many characters of the whole text cost on average plus
-`MARGIN`. A passage is a run of neighboring lines that cannot be made longer or shorter without losing excess (the
-maximal scoring subsequences of Ruzzo & Tompa 1999). Passages are ranked by how unusual such a mean is for so long a
-piece of this text: its distance from the text's mean, in standard deviations of means of such pieces. So a foreign
-paragraph comes before a strange name.
+Each line has an excess: its nats beyond what as many characters cost at the text's mean plus a margin. A passage is a
+run of neighboring lines that cannot be made longer or shorter without losing excess (the maximal scoring subsequences
+of Ruzzo & Tompa 1999). A small margin finds what is mildly strange as a whole. A large one keeps what is very strange
+apart from its mildly strange neighbors. So both are tried, and of passages that overlap the more unusual one stays.
+Passages are ranked by how unusual such a mean is for so long a piece of this text: its distance from the text's mean,
+in standard deviations of means of such pieces. So a foreign paragraph comes before a strange name.
 
+`python -m benchmarks.novelty` plants foreign paragraphs and counts how often they come first.
 Shapes: N characters, U pieces.
 """
 
@@ -15,9 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# Both in nats a character. Tried on paragraphs of French, German, Latin, code and modern prose in Shakespeare.
-MARGIN = 0.3  # above the text's mean: what belongs to a passage
-BETWEEN = 0.04  # how far means of long passages differ, besides what their length explains
+MARGINS = (0.3, 1.0)  # nats a character
+BETWEEN = 0.04  # nats a character: how far means of long passages differ, besides what their length explains
 MAX_PIECE = 100  # characters: a longer line is cut into such pieces, at a space where there is one
 MIN_CHARS = 8  # what is shorter says too little
 
@@ -34,23 +35,29 @@ class Passage(NamedTuple):
 
 
 def surprising(text: str, char_nats: NDArray[np.float64]) -> list[Passage]:
-    """All passages with a positive excess, the most surprising first.
+    """All passages with a positive excess, the most surprising first; none overlaps another.
 
     `char_nats` (N,): the nats of each character; NaN is left out.
     """
-    bounds = _pieces(text)
-    is_scored = np.isfinite(char_nats)
-    nats_N = np.where(is_scored, char_nats, 0.0)
-    sums_U = np.array([nats_N[start:end].sum() for start, end in bounds])
-    counts_U = np.array([is_scored[start:end].sum() for start, end in bounds])
-    mean, spread = float(char_nats[is_scored].mean()), float(char_nats[is_scored].std()) or 1.0
+    bounds, is_scored = _pieces(text), np.isfinite(char_nats)
+    starts_U = np.array([start for start, _ in bounds])
+    sums_U = np.add.reduceat(np.where(is_scored, char_nats, 0.0), starts_U)
+    counts_U = np.add.reduceat(is_scored.astype(np.int64), starts_U)
+    mean, spread = float(char_nats[is_scored].mean()), float(char_nats[is_scored].std())
     found = []
-    for first, end in maximal_runs((sums_U - (mean + MARGIN) * counts_U).tolist()):
-        num_chars, nats = int(counts_U[first:end].sum()), float(sums_U[first:end].sum())
-        if num_chars >= MIN_CHARS:
-            distance = (nats / num_chars - mean) / math.hypot(spread / math.sqrt(num_chars), BETWEEN)
-            found.append((distance, _passage(text, bounds[first][0], bounds[end - 1][1], nats / num_chars)))
-    return [passage for _, passage in sorted(found, key=lambda one: -one[0])]
+    for margin in MARGINS:
+        for first, end in maximal_runs((sums_U - (mean + margin) * counts_U).tolist()):
+            num_chars = int(counts_U[first:end].sum())
+            if num_chars >= MIN_CHARS:
+                passage_mean = float(sums_U[first:end].sum()) / num_chars
+                distance = (passage_mean - mean) / math.hypot(spread / math.sqrt(num_chars), BETWEEN)
+                found.append((distance, first, end, passage_mean))
+    is_taken_U, passages = np.zeros(len(bounds), bool), []
+    for _, first, end, passage_mean in sorted(found, key=lambda one: one[0], reverse=True):
+        if not is_taken_U[first:end].any():
+            is_taken_U[first:end] = True
+            passages.append(_passage(text, bounds[first][0], bounds[end - 1][1], passage_mean))
+    return passages
 
 
 def maximal_runs(scores: list[float]) -> list[tuple[int, int]]:
