@@ -49,10 +49,11 @@ def export(
     try:
         _export(model or _model_of_project(), output, int8, check)
     except ModuleNotFoundError as error:
-        if error.name not in EXTRA:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRA:
             raise
         raise ExportError(
-            f'{error.name} is not installed; in the project, `pip install ".[onnx]"` installs what export needs'
+            f'{package} is not installed; in the project, `pip install ".[onnx]"` installs what export needs'
         ) from None
     return 0
 
