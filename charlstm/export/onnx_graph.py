@@ -71,7 +71,7 @@ class _Graph:
 
     def add(self, operator: str, inputs: Sequence[str], *outputs: str, **attributes: int | Sequence[int]) -> str:
         """Add a node, named after its first output; that name."""
-        self.nodes.append(helper.make_node(operator, inputs, outputs, outputs[0], **attributes))  # type: ignore[arg-type]  # its own options
+        self.nodes.append(helper.make_node(operator, inputs, outputs, outputs[0], **attributes))  # type: ignore[arg-type]  # it has options of other types, too
         return outputs[0]
 
 
@@ -117,7 +117,7 @@ def _add_layer(
     ]
     hidden_size = stacked.from_hidden.shape[1]
     x = graph.add("LSTM", [x, *inputs, "", *start], f"{name}.directions", *end, hidden_size=hidden_size)
-    return graph.add("Squeeze", [x, graph.constant(f"{name}.axis", np.array([1]))], name)  # from (T, 1, B, H)
+    return graph.add("Squeeze", [x, graph.constant(f"{name}.axis", np.array([1], np.int64))], name)  # from (T, 1, B, H)
 
 
 def _in_onnx_order(stacked: Tensor) -> Tensor:
