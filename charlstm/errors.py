@@ -14,6 +14,7 @@
     ├── LockedError         work that another process is doing already
     ├── TextRequestError    a request for text that cannot be answered
     ├── LineageError        a run, revision, file or text that leads nowhere
+    ├── ExportError         a model that cannot be written as another kind of file
     └── TrainingError       settings that cannot train, or a loss that is not finite
     Interrupted             no mistake: training stopped early and can resume
 
@@ -76,6 +77,10 @@ class TextRequestError(CharlstmError):
 
 class LineageError(CharlstmError):
     """What is asked for is known to neither MLflow, git nor DVC, or its record is not enough to make it again."""
+
+
+class ExportError(CharlstmError):
+    """A model cannot be written as another kind of file: a package or a folder is missing, or the file is not exact."""
 
 
 class TrainingError(CharlstmError):

@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from charlstm.errors import CharlstmError, ParamsError
+from pipeline.commands.export import export
 from pipeline.commands.reproduce import reproduce
 from pipeline.commands.review import review
 from pipeline.commands.sweep import sweep
@@ -22,6 +23,7 @@ from pipeline.common.stage import guarded
 REVIEW = "Review: which model do I keep, and why"
 LINEAGE = "Lineage: which bytes came from which"
 TRACKING = "Tracking: what MLflow has"
+USE = "Use: a trained model"
 NEED_PROJECT = ("ui", "sweep", "trace", "reproduce", "sync")
 INTERRUPTED = 130  # typer's code for Ctrl-C
 
@@ -38,6 +40,7 @@ app.command(rich_help_panel=REVIEW)(sweep)
 app.command(rich_help_panel=LINEAGE)(trace)
 app.command(rich_help_panel=LINEAGE)(reproduce)
 app.command(rich_help_panel=TRACKING)(sync)
+app.command(rich_help_panel=USE)(export)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

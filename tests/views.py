@@ -4,6 +4,10 @@
 # `params` and `documents` only refuse, and DVC tracks values and files themselves; `errors` is what a user is told.
 VIEWS = {
     "charlstm.errors",
+    "charlstm.export.cost",
+    "charlstm.export.int8",
+    "charlstm.export.onnx_graph",
+    "charlstm.export.onnx_runtime",
     "charlstm.params",
     "charlstm.storage.documents",
     "charlstm.storage.lock",
@@ -26,6 +30,7 @@ VIEWS = {
     "charlstm.tracking.text_requests",
     "charlstm.tracking.tracker",
     "pipeline.cli",
+    "pipeline.commands.export",
     "pipeline.commands.reproduce",
     "pipeline.commands.review",
     "pipeline.commands.sweep",
