@@ -15,6 +15,7 @@
     ├── TextRequestError    a request for text that cannot be answered
     ├── StateError          a saved state that is missing, damaged or of another model
     ├── LineageError        a run, revision, file or text that leads nowhere
+    ├── ExportError         a model that cannot be written as another kind of file
     └── TrainingError       settings that cannot train, or a loss that is not finite
     Interrupted             no mistake: training stopped early and can resume
 
@@ -81,6 +82,10 @@ class StateError(CharlstmError):
 
 class LineageError(CharlstmError):
     """What is asked for is known to neither MLflow, git nor DVC, or its record is not enough to make it again."""
+
+
+class ExportError(CharlstmError):
+    """A model cannot be written as another kind of file: a package or a folder is missing, or the file is not exact."""
 
 
 class TrainingError(CharlstmError):

@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from charlstm.errors import CharlstmError, ParamsError
+from pipeline.commands.export import export
 from pipeline.commands.generate import generate
 from pipeline.commands.info import info
 from pipeline.commands.reproduce import reproduce
@@ -31,8 +32,8 @@ NEED_PROJECT = ("ui", "sweep", "trace", "reproduce", "sync")
 INTERRUPTED = 130  # typer's code for Ctrl-C
 
 app = typer.Typer(
-    help="Use, review, trace and repeat trained models. Stages run by `dvc repro`. All but generate, score, info and "
-    "review run in the project's root.",
+    help="Use, review, trace and repeat trained models. Stages run by `dvc repro`, in the project's root as most of "
+    "these do. Those that use a model need no project.",
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -41,6 +42,7 @@ app.callback()(lambda: None)
 app.command(rich_help_panel=USE)(generate)
 app.command(rich_help_panel=USE)(score)
 app.command(rich_help_panel=USE)(info)
+app.command(rich_help_panel=USE)(export)
 app.command(rich_help_panel=REVIEW)(ui)
 app.command(rich_help_panel=REVIEW)(review)
 app.command(rich_help_panel=REVIEW)(sweep)

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.projects import ROOT
 from pipeline import cli
 
-COMMANDS = ("generate", "score", "info", "ui", "review", "sweep", "trace", "reproduce", "sync")
+COMMANDS = ("generate", "score", "info", "export", "ui", "review", "sweep", "trace", "reproduce", "sync")
 MAX_SECONDS = 0.5
 
 
@@ -38,7 +38,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 
 
 def test_the_help_takes_no_time_and_none_of_what_commands_need() -> None:
-    heavy = {"torch", "mlflow", "pandas", "accelerate", "matplotlib", "dvc"}
+    heavy = {"torch", "mlflow", "pandas", "accelerate", "matplotlib", "dvc", "onnx", "onnxruntime"}
     code = f"import sys, pipeline.cli; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
     seconds = []

@@ -27,7 +27,7 @@ README = PAGES["README.md"]
 MAKEFILE = (ROOT / "Makefile").read_text()
 MAX_README_LINES = 150
 SCRIPTS = ("benchmarks/two_nodes.sh", "benchmarks/slurm.sh", ".ci/run")
-OTHERS = ("source .venv/bin/activate", "git checkout HEAD .", "git pull")  # commands of programs that are not ours
+OTHERS = ("source .venv/bin/activate", "git checkout HEAD .", "git pull", 'pip install ".[onnx]"')  # programs not ours
 BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 PROGRAMS = r"make|charlstm|dvc|python -m|accelerate launch|torchrun|sbatch|git|source"
 INLINE = re.compile(rf"`((?:\w+=\S+ )*(?:{PROGRAMS}) [^`]+)`")

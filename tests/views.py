@@ -4,6 +4,10 @@
 # `params` and `documents` only refuse, and DVC tracks values and files themselves; `errors` is what a user is told.
 VIEWS = {
     "charlstm.errors",
+    "charlstm.export.cost",
+    "charlstm.export.int8",
+    "charlstm.export.onnx_graph",
+    "charlstm.export.onnx_runtime",
     "charlstm.language_model.loading",
     "charlstm.language_model.model",
     "charlstm.language_model.novelty",
@@ -34,6 +38,7 @@ VIEWS = {
     "charlstm.tracking.text_requests",
     "charlstm.tracking.tracker",
     "pipeline.cli",
+    "pipeline.commands.export",
     "pipeline.commands.generate",
     "pipeline.commands.info",
     "pipeline.commands.reproduce",

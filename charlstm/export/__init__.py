@@ -1,0 +1,1 @@
+"""Ways out of a trained model: other formats, and what they cost."""

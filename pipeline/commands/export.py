@@ -1,0 +1,121 @@
+"""`charlstm export`: a trained model as a file for other runtimes."""
+
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from charlstm.errors import CorpusError, ExportError, VocabularyError
+
+if TYPE_CHECKING:
+    from charlstm.model.model_folder import TrainedModel
+    from charlstm.text.vocabulary import Ids, Vocab
+
+TOLERANCE = 1e-4  # of logits in fp32, between torch and onnxruntime
+EXACT = "onnxruntime"
+EXTRA = ("onnx", "onnxruntime")
+
+
+class Format(Enum):
+    """What a model can become."""
+
+    ONNX = "onnx"
+
+
+def export(
+    kind: Annotated[Format, typer.Argument(metavar="FORMAT", help="The kind of file: `onnx`.", show_default=False)],
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A trained model. By default the project's.", show_default=False),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The file.")] = Path("model.onnx"),
+    int8: Annotated[bool, typer.Option("--int8", help="Weights of a byte each: smaller, faster, less exact.")] = False,
+    check: Annotated[
+        Path | None, typer.Option(metavar="TEXT_FILE", help="A text on which the file is first compared with torch.")
+    ] = None,
+) -> int:
+    """Write a trained model as an ONNX file.
+
+    The file takes ids and a state, and gives logits and the next state, for any number of rows and characters. The
+    vocabulary is in its metadata.
+
+    With `--check`, losses on the text, the largest difference of logits from torch's, and speeds are printed. If the
+    logits in fp32 differ by more than 1e-4, nothing is written.
+    """
+    if not output.parent.is_dir():
+        raise ExportError(f"{output}: there is no folder {output.parent}; make it first, or choose another --output")
+    try:
+        _export(model or _model_of_project(), output, int8, check)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRA:
+            raise
+        raise ExportError(
+            f'{package} is not installed; in the project, `pip install ".[onnx]"` installs what export needs'
+        ) from None
+    return 0
+
+
+def _export(folder: Path, output: Path, is_int8: bool, check: Path | None) -> None:
+    from charlstm.export.onnx_graph import onnx_bytes
+    from charlstm.model.model_folder import load_model
+    from charlstm.storage.files import write_bytes
+
+    trained = load_model(folder, "fused")
+    ids = _read(check, trained.vocab) if check else None
+    files = {EXACT: onnx_bytes(trained)}
+    if is_int8:
+        from charlstm.export.int8 import int8_bytes
+
+        files["int8"] = int8_bytes(files[EXACT])
+    if ids is not None:
+        _compare(trained, files, ids)
+    write_bytes(output, list(files.values())[-1])
+    beside = f" in int8, {len(files[EXACT]):,} in fp32" if is_int8 else " in fp32"
+    typer.echo(f"{output}: {output.stat().st_size:,} bytes{beside}")
+
+
+def _compare(trained: "TrainedModel", files: Mapping[str, bytes], ids: "Ids") -> None:
+    """A line for each way to run the model."""
+    import torch
+
+    from charlstm.export.cost import Cost, measure
+
+    torch.set_num_threads(1)  # as onnxruntime has
+    costs: list[Cost] = []
+    for cost in measure(trained, files, ids):
+        costs.append(cost)
+        loss, speed = cost.loss.nats_per_char, f"{cost.chars_per_second:,.0f} characters a second"
+        more = round(loss - costs[0].loss.nats_per_char, 4) + 0.0  # without the sign of -0.0
+        beside = f" ({more:+.4f}), logits differ by up to {cost.largest_difference:.1e}" if len(costs) > 1 else ""
+        typer.echo(f"{cost.name}: {loss:.4f} nats/char{beside}, {speed}")
+        if cost.name == EXACT and not cost.largest_difference <= TOLERANCE:
+            raise ExportError(
+                f"expected logits within {TOLERANCE} of torch's, found a difference of {cost.largest_difference:.1e}; "
+                f"nothing is written. It would be without --check"
+            )
+
+
+def _read(path: Path, vocab: "Vocab") -> "Ids":
+    from charlstm.text.corpus import read_text
+
+    text = read_text(path)
+    if len(text) < 2:
+        raise CorpusError(f"{path}: expected at least 2 characters, one to read and one to guess, found 1")
+    try:
+        return vocab.encode(text)
+    except VocabularyError as error:
+        raise VocabularyError(f"{path}: {error}") from None
+
+
+def _model_of_project() -> Path:
+    from pipeline.common.paths import load_paths
+
+    project = Path("dvc.yaml")
+    if not project.is_file():
+        raise ExportError(
+            f"{Path.cwd()}: there is no dvc.yaml here; name a model by --model, or go to the project's root"
+        )
+    return load_paths(project).model

@@ -1,0 +1,140 @@
+import json
+from itertools import product
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from charlstm.evaluation.protocols import stateful
+from charlstm.export import onnx_graph
+from charlstm.export.cost import measure
+from charlstm.export.int8 import int8_bytes
+from charlstm.export.onnx_graph import onnx_bytes
+from charlstm.export.onnx_runtime import OnnxModel, OnnxStepper
+from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
+from charlstm.model.gates import GATES
+from charlstm.model.model_folder import TrainedModel
+from charlstm.text.vocabulary import Vocab
+
+VOCAB = Vocab.of("\n 'abcdefgh\N{LATIN SMALL LETTER E WITH ACUTE}\N{GRINNING FACE}\"\\")
+SMALL = [ModelShape(len(VOCAB), *sizes) for sizes in product((0, 5), (7,), (1, 3), (0, 6))]
+DEFAULT = ModelShape(len(VOCAB), 128, 320, 1, 320)
+TOLERANCE = 1e-4
+
+
+def make(shape: ModelShape, implementation: Implementation = "fused", factor: float = 3.0) -> TrainedModel:
+    torch.manual_seed(0)
+    model = CharLSTM(shape, implementation).eval().requires_grad_(False)
+    for name, weight in model.named_parameters():
+        if not name.endswith("bias_hh_l0") and not (shape.embedding_size == 0 and name.startswith("embedding")):
+            weight.mul_(factor)  # a model with opinions
+    return TrainedModel(model, VOCAB, "0" * 64)
+
+
+def random_ids(num_rows: int, num_chars: int) -> torch.Tensor:
+    return torch.randint(0, len(VOCAB), (num_rows, num_chars), generator=torch.Generator().manual_seed(1))
+
+
+def largest_difference(trained: TrainedModel, file: bytes, ids_BT: torch.Tensor, chunk: int) -> float:
+    """Of logits and states, when `file` reads `chunk` characters at a time, and torch all at once."""
+    exported = OnnxModel(file, trained.model.shape)
+    expected_BTV, expected_end = trained.model(ids_BT)
+    state, logits = exported.zero_state(len(ids_BT)), []
+    for part_BT in torch.split(ids_BT, chunk, dim=1):
+        logits_BTV, state = exported(part_BT.contiguous(), state)
+        logits.append(logits_BTV)
+    pairs = [(torch.cat(logits, dim=1), expected_BTV), *zip(state, expected_end, strict=True)]
+    return max(float((mine - theirs).abs().max()) for mine, theirs in pairs)
+
+
+@pytest.mark.parametrize("shape", SMALL, ids=lambda shape: "-".join(map(str, shape)))
+@pytest.mark.parametrize("num_rows", [1, 3])
+@pytest.mark.parametrize("chunk", [1, 50])
+def test_logits_and_states_are_those_of_torch(shape: ModelShape, num_rows: int, chunk: int) -> None:
+    trained, ids_BT = make(shape), random_ids(num_rows, 120)
+    assert trained.model(ids_BT)[0].std() > 0.5
+    assert largest_difference(trained, onnx_bytes(trained), ids_BT, chunk) < 1e-5
+
+
+@pytest.mark.parametrize(("num_rows", "chunk"), [(1, 1), (3, 50)])
+def test_the_default_model_stays_exact_over_a_thousand_characters(num_rows: int, chunk: int) -> None:
+    trained = make(DEFAULT, factor=1.5)
+    assert largest_difference(trained, onnx_bytes(trained), random_ids(num_rows, 1000), chunk) < TOLERANCE
+
+
+def test_another_order_of_gates_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_graph, "ONNX_GATES", GATES)
+    trained = make(SMALL[-1])
+    assert largest_difference(trained, onnx_bytes(trained), random_ids(1, 20), 20) > 0.1
+
+
+def test_the_same_model_gives_the_same_bytes() -> None:
+    gates, fused = make(SMALL[-1], "gates"), make(SMALL[-1], "fused")
+    fused.model.load_state_dict(gates.model.state_dict())
+    file = onnx_bytes(gates)
+    assert file == onnx_bytes(fused)
+    assert int8_bytes(file) == int8_bytes(onnx_bytes(fused)) != file
+
+
+@pytest.mark.parametrize("is_int8", [False, True])
+def test_the_file_says_what_it_takes_and_gives_and_knows_its_vocabulary(is_int8: bool) -> None:
+    trained = make(SMALL[-1])
+    file = int8_bytes(onnx_bytes(trained)) if is_int8 else onnx_bytes(trained)
+    model = onnx.load_model_from_string(file)
+
+    def sizes(values: list[onnx.ValueInfoProto]) -> dict[str, list[int | str]]:
+        dims = {one.name: one.type.tensor_type.shape.dim for one in values}
+        return {name: [dim.dim_param or dim.dim_value for dim in shape] for name, shape in dims.items()}
+
+    state = [3, "batch", 7]
+    assert sizes([*model.graph.input]) == {"ids": ["batch", "time"], "hidden": state, "cell": state}
+    assert sizes([*model.graph.output]) == {
+        "logits": ["batch", "time", len(VOCAB)],
+        "hidden_out": state,
+        "cell_out": state,
+    }
+    metadata = {one.key: one.value for one in model.metadata_props}
+    assert "".join(json.loads(metadata.pop("vocabulary"))) == VOCAB.characters
+    assert metadata == {"model_sha256": "0" * 64, "schema": "1"}
+    assert (model.producer_name, model.ir_version) == ("charlstm", 9)
+
+
+@pytest.mark.parametrize("shape", [SMALL[0], SMALL[-1]])
+def test_in_int8_a_model_has_no_matrix_of_floats(shape: ModelShape) -> None:
+    model = onnx.load_model_from_string(int8_bytes(onnx_bytes(make(shape))))
+    found = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
+    matrices = {name: array for name, array in found.items() if name.endswith("quantized")}
+    assert len(matrices) == 2 * shape.num_layers + 1 + (shape.embedding_size > 0) + 2 * (shape.feed_forward_size > 0)
+    assert all(array.dtype.itemsize == 1 for array in matrices.values())
+    rest = {name for name, array in found.items() if array.dtype == np.float32 and array.ndim > 1}
+    assert all(name.endswith(("bias", "scale")) for name in rest)
+
+
+def test_int8_is_small_and_costs_little() -> None:
+    trained, ids = make(DEFAULT, factor=1.5), random_ids(1, 1500)[0].numpy().astype(np.uint8)
+    file = onnx_bytes(trained)
+    files = {"onnxruntime": file, "int8": int8_bytes(file)}
+    assert len(files["int8"]) < 0.27 * len(file)
+    torch_, exact, rounded = measure(trained, files, ids)
+    assert (torch_.name, exact.name, rounded.name) == ("torch", "onnxruntime", "int8")
+    assert torch_.loss == stateful(trained.model, ids)
+    assert torch_.largest_difference == 0 < exact.largest_difference < TOLERANCE < rounded.largest_difference < 1
+    assert exact.loss.nats_per_char == pytest.approx(torch_.loss.nats_per_char, abs=1e-6)
+    assert 1e-6 < abs(rounded.loss.nats_per_char - torch_.loss.nats_per_char) < 0.01
+    assert min(torch_.chars_per_second, exact.chars_per_second, rounded.chars_per_second) > 100
+
+
+def test_a_block_that_does_nothing_yet_survives_int8() -> None:
+    """In a fresh model, the block's second matrix is zero, and so is the scale of its rows."""
+    trained = make(SMALL[-1])
+    trained.model.get_parameter("feed_forward.down.weight").zero_()
+    file = int8_bytes(onnx_bytes(trained))
+    assert largest_difference(trained, file, random_ids(2, 30), 30) < 0.5
+
+
+def test_stepping_is_reading() -> None:
+    trained, ids = make(SMALL[-1]), random_ids(1, 40)
+    stepper = OnnxStepper(OnnxModel(onnx_bytes(trained), trained.model.shape))
+    logits = torch.stack([stepper.step(int(index)) for index in ids[0]])
+    torch.testing.assert_close(logits, trained.model(ids)[0][0], rtol=0, atol=1e-5)

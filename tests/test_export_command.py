@@ -1,0 +1,172 @@
+"""`charlstm export onnx` from outside: what it prints and writes, what it refuses, and the page about it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from test_docs import PAGES, blocks
+from test_export import SMALL, VOCAB, make
+
+from benchmarks.projects import ROOT, write_params
+from charlstm.evaluation.protocols import stateful
+from charlstm.model.char_lstm import ModelShape
+from charlstm.model.model_folder import load_model, save_model
+from pipeline import cli
+
+TEXT = "bad cafe\n'a faded decade'\n" * 20
+SHAPE = SMALL[-1]
+
+
+def save(folder: Path, shape: ModelShape = SHAPE, factor: float = 3.0) -> Path:
+    save_model(folder, make(shape, factor=factor).model.state_dict(), shape, VOCAB)
+    return folder
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a model and a text, and no project."""
+    save(tmp_path / "model")
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def export(*arguments: str) -> int:
+    return cli.main(["export", "onnx", *arguments])
+
+
+def test_it_compares_and_writes_in_any_folder(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export("--model", "model", "--int8", "--check", "text.txt") == 0
+    *costs, size = capsys.readouterr().out.splitlines()
+    trained = load_model(workplace / "model", "fused")
+    loss = stateful(trained.model, trained.vocab.encode(TEXT)).nats_per_char
+    speed = r"[\d,]+ characters a second"
+    assert re.fullmatch(rf"torch: {loss:.4f} nats/char, {speed}", costs[0])
+    beside = r"nats/char \([+-]0\.\d{4}\), logits differ by up to"
+    assert re.fullmatch(rf"onnxruntime: {loss:.4f} {beside} \d\.\de-0[678], {speed}", costs[1])
+    assert re.fullmatch(rf"int8: \d\.\d{{4}} {beside} \d\.\de-0[123], {speed}", costs[2])
+    assert "(+0.0000)" in costs[1] and len(costs) == 3
+    num_bytes = (workplace / "model.onnx").stat().st_size
+    assert re.fullmatch(rf"model\.onnx: {num_bytes:,} bytes in int8, [\d,]+ in fp32", size)
+    assert sorted(file.name for file in workplace.iterdir()) == ["model", "model.onnx", "text.txt"]
+    metadata = onnxruntime.InferenceSession("model.onnx").get_modelmeta().custom_metadata_map
+    assert metadata["model_sha256"] == trained.sha256
+
+
+def test_in_a_project_it_finds_the_model(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_params(workplace, {})
+    (workplace / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+    save(workplace / "artifacts/model")
+    assert export("-o", "own.onnx") == 0
+    assert capsys.readouterr().out == f"own.onnx: {(workplace / 'own.onnx').stat().st_size:,} bytes in fp32\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--model nowhere", "nowhere/config.json: cannot read the model: No such file or directory"),
+        ("", "there is no dvc.yaml here; name a model by --model, or go to the project's root"),
+        (
+            "--model model --output no/model.onnx",
+            "no/model.onnx: there is no folder no; make it first, or choose another",
+        ),
+        ("--model model --output text.txt/model.onnx", "text.txt/model.onnx: there is no folder text.txt"),
+        ("--model model --output model", "'model' is a directory"),
+        ("--model model --output /proc/model.onnx", "No such file or directory"),
+        ("--model model --check nowhere.txt", "nowhere.txt: no such file; expected a UTF-8 text"),
+        ("--model model --check model", "model: expected a UTF-8 text, found a folder"),
+        (
+            "--model model --check one.txt",
+            "one.txt: expected at least 2 characters, one to read and one to guess, found 1",
+        ),
+        ("--model model --check other.txt", "other.txt: the vocabulary of 15 characters lacks 'z' (U+007A, 2 times)"),
+        ("--model loud --check text.txt", "expected logits within 0.0001 of torch's, found a difference of"),
+    ],
+)
+def test_what_it_cannot_do_is_one_line(
+    workplace: Path, arguments: str, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (workplace / "one.txt").write_text("a")
+    (workplace / "other.txt").write_text("a jazz")
+    if "loud" in arguments:
+        save(workplace / "loud", factor=3000.0)
+    before = sorted(workplace.rglob("*"))
+    assert export(*arguments.split()) == 2
+    (record,) = caplog.records
+    assert message in record.getMessage() and "\n" not in record.getMessage()
+    assert sorted(workplace.rglob("*")) == before
+
+
+def test_another_format_is_refused(workplace: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert cli.main(["export", "tflite", "--model", "model"]) == 2
+    assert "'tflite' is not" in caplog.text
+    assert cli.main(["export"]) == 2
+    assert "Missing argument 'FORMAT'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("package", "option", "code"),
+    [
+        ("onnx", "--int8", 2),
+        ("onnxruntime", "--int8", 2),
+        ("onnxruntime", "--check=text.txt", 2),
+        ("onnxruntime", "", 0),
+    ],
+)
+def test_without_the_extra_it_says_what_to_install(
+    workplace: Path,
+    package: str,
+    option: str,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The plain export needs onnx alone."""
+    for module in [*sys.modules]:
+        if module.startswith((f"{package}.", "charlstm.export.")):
+            monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert export("--model=model", *filter(None, [option])) == code
+    install = f'{package} is not installed; in the project, `pip install ".[onnx]"` installs what export needs'
+    assert caplog.messages == ([install] if code else [])
+    assert (workplace / "model.onnx").exists() == (code == 0)
+
+
+def test_the_page_s_example_samples_without_torch(workplace: Path) -> None:
+    """It draws what torch's probabilities give with the same generator."""
+    assert export("--model", "model") == 0
+    (example,) = blocks(PAGES["docs/export.md"], "python")
+    program = f"import sys\nsys.modules['torch'] = None\n{example}"
+    environment = {**os.environ, "PYTHONPATH": "", "PYTHONUTF8": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    model, text, generator = load_model(workplace / "model", "fused").model, "\n", np.random.default_rng(1)
+    for _ in range(300):
+        logits_BTV, _ = model(torch.from_numpy(VOCAB.encode(text).astype(np.int64))[None])
+        drawn = generator.choice(len(VOCAB), p=torch.softmax(logits_BTV[0, -1].double() / 0.8, 0).numpy())
+        text += VOCAB.characters[drawn]
+    assert done.stdout == f"{text}\n" and len(set(text)) > 10
+
+
+def test_the_page_s_table_is_the_file(workplace: Path) -> None:
+    assert export("--model", "model") == 0
+    session = onnxruntime.InferenceSession("model.onnx")
+    values = [*session.get_inputs(), *session.get_outputs()]
+    names = [
+        name
+        for row in re.findall(r"^\| (`.*?) \|", PAGES["docs/export.md"], re.M)
+        for name in re.findall(r"`(\w+)`", row)
+    ]
+    assert names == [value.name for value in values]
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["vocabulary"]) == list(VOCAB.characters)
+    assert all(f"`{key}`" in PAGES["docs/export.md"] for key in metadata)
