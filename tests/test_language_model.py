@@ -172,9 +172,9 @@ def test_a_wrong_argument_is_one_line(model: charlstm.Model, arguments: dict[str
             model.stream(**arguments)  # at once, not at its first character
 
 
-@pytest.mark.parametrize("short", ["", "a"])
-def test_there_must_be_something_to_score(model: charlstm.Model, short: str) -> None:
-    with pytest.raises(TextRequestError, match="text: expected at least two characters"):
+@pytest.mark.parametrize(("short", "least"), [("", "one character"), ("a", "two characters")])
+def test_there_must_be_something_to_score(model: charlstm.Model, short: str, least: str) -> None:
+    with pytest.raises(TextRequestError, match=f"text: expected at least {least}"):
         model.score(short)
 
 

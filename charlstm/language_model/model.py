@@ -24,7 +24,7 @@ from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel
 from charlstm.options import DEFAULTS, Sampling, Unknown, checked_sampling, short, unknown_rule, whole
 from charlstm.text.folding import fold, with_sign
-from charlstm.text.vocabulary import Ids, describe
+from charlstm.text.vocabulary import UNSEEN, Ids, describe
 
 PROMPT = "\n"  # a text begins as a line does
 
@@ -164,8 +164,8 @@ class Model:
             CharlstmError: there is no character to score, one that the model never saw, or the state is another
                 model's.
         """
-        text, before = self._readable("text", text, unknown), self._lstm_state(state)
-        if len(text) < (2 if before is None else 1):
+        text, before = self._scorable(text, unknown), self._lstm_state(state)
+        if len(text) < 2 and before is None:
             raise TextRequestError("text: expected at least two characters, of which the second is scored")
         ids = self._encode(text)
         nats_N, before_last = char_losses(self._model, ids, before or self._model.zero_state(1))
@@ -183,9 +183,7 @@ class Model:
         Raises:
             CharlstmError: as `score` does.
         """
-        text, before = self._readable("text", text, unknown), self._lstm_state(state)
-        if not text:
-            raise TextRequestError("text: expected at least one character")
+        text, before = self._scorable(text, unknown), self._lstm_state(state)
         return self._keep(self._read(self._encode(text), before or self._model.zero_state(1)))
 
     @cached_property
@@ -210,15 +208,21 @@ class Model:
 
     def _readable(self, name: str, text: object, unknown: object) -> str:
         """`text` of characters that the model knows."""
+        rule = unknown_rule(unknown)
         if not isinstance(text, str):
             raise TextRequestError(f"{name}: expected a text, got {short(text)}")
-        rule = unknown_rule(unknown)
-        if name == "text" and rule == "error" and not self._vocab.unknown(with_sign(text, self._vocab)):
-            return text
         try:
             return fold(text, self._vocab, rule).text
         except VocabularyError as error:
             raise TextRequestError(f"{name}: {error}") from None
+
+    def _scorable(self, text: str, unknown: Unknown) -> str:
+        """`text` of characters that the model knows, or has a sign for."""
+        has_sign = isinstance(text, str) and UNSEEN in self._vocab.characters
+        found = text if has_sign and unknown == "error" else self._readable("text", text, unknown)
+        if not found:
+            raise TextRequestError("text: expected at least one character")
+        return found
 
     def _encode(self, text: str) -> Ids:
         return self._vocab.encode(with_sign(text, self._vocab))

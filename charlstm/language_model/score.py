@@ -3,16 +3,13 @@
 Shapes: N characters.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.language_model.novelty import Passage, surprising
 from charlstm.model.loss import LossSum
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class Score:
@@ -28,7 +25,7 @@ class Score:
     def __repr__(self) -> str:
         return f"<charlstm.Score of {self.num_chars:,} characters: {self.nats_per_char:.4f} nats/char>"
 
-    def __iter__(self) -> "Iterator[tuple[str, float]]":
+    def __iter__(self) -> Iterator[tuple[str, float]]:
         """Each character with its nats."""
         return zip(self.text, self.char_nats.tolist(), strict=True)
 
