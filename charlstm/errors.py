@@ -13,6 +13,7 @@
     ├── ReviewError         a review of a model that is missing or damaged, or too many to compare
     ├── LockedError         work that another process is doing already
     ├── TextRequestError    a request for text that cannot be answered
+    ├── StateError          a saved state that is missing, damaged or of another model
     ├── LineageError        a run, revision, file or text that leads nowhere
     ├── ExportError         a model that cannot be written as another kind of file
     └── TrainingError       settings that cannot train, or a loss that is not finite
@@ -72,7 +73,11 @@ class LockedError(CharlstmError):
 
 
 class TextRequestError(CharlstmError):
-    """A row asks for a text that cannot be written: a key, a value or a character is wrong."""
+    """A text is asked for that cannot be written or scored: a key, a value or a character is wrong."""
+
+
+class StateError(CharlstmError):
+    """A saved state is missing, damaged, or of another model than the one it is given to."""
 
 
 class LineageError(CharlstmError):

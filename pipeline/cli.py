@@ -12,35 +12,43 @@ from typer.exceptions import TyperException
 
 from charlstm.errors import CharlstmError, ParamsError
 from pipeline.commands.export import export
+from pipeline.commands.generate import generate
+from pipeline.commands.info import info
 from pipeline.commands.reproduce import reproduce
 from pipeline.commands.review import review
+from pipeline.commands.score import score
 from pipeline.commands.sweep import sweep
 from pipeline.commands.sync import sync
 from pipeline.commands.trace import trace
 from pipeline.commands.ui import ui
 from pipeline.common.stage import guarded
 
+USE = "Use: a trained model"
 REVIEW = "Review: which model do I keep, and why"
 LINEAGE = "Lineage: which bytes came from which"
 TRACKING = "Tracking: what MLflow has"
-USE = "Use: a trained model"
+USING = ("generate", "score", "info", "export")
 NEED_PROJECT = ("ui", "sweep", "trace", "reproduce", "sync")
 INTERRUPTED = 130  # typer's code for Ctrl-C
 
 app = typer.Typer(
-    help="Trace, repeat and review trainings. Stages run by `dvc repro`, in the project's root as these do.",
+    help="Use, review, trace and repeat trained models. Stages run by `dvc repro`. All but generate, score, info and "
+    "review run in the project's root.",
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
 app.callback()(lambda: None)
+app.command(rich_help_panel=USE)(generate)
+app.command(rich_help_panel=USE)(score)
+app.command(rich_help_panel=USE)(info)
+app.command(rich_help_panel=USE)(export)
 app.command(rich_help_panel=REVIEW)(ui)
 app.command(rich_help_panel=REVIEW)(review)
 app.command(rich_help_panel=REVIEW)(sweep)
 app.command(rich_help_panel=LINEAGE)(trace)
 app.command(rich_help_panel=LINEAGE)(reproduce)
 app.command(rich_help_panel=TRACKING)(sync)
-app.command(rich_help_panel=USE)(export)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +67,7 @@ def _run(arguments: list[str]) -> int:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "charlstm"
         raise CharlstmError(f"{error.format_message().rstrip('.')}. See `{path} --help`") from None
-    if code == INTERRUPTED:
+    if code == INTERRUPTED and arguments[0] not in USING:  # of those, nothing can resume
         raise KeyboardInterrupt
     return int(code or 0)
 

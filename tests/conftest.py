@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from commands import Run
+from learning import learn
 from stages import dvc, run_stages
 
 from benchmarks import projects
@@ -40,6 +42,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory, encoded: Path) -> Path:
     shutil.copytree(encoded, folder)
     run_stages(folder, "train", "evaluate", "sample")
     return folder
+
+
+@pytest.fixture(scope="session")
+def learned(tmp_path_factory: pytest.TempPathFactory, text: str) -> Path:
+    """The folder of a model that has learned from `text` for a few seconds; it knows all of its characters."""
+    return learn(text, tmp_path_factory.mktemp("learned") / "model")
 
 
 @pytest.fixture(scope="session")
@@ -85,6 +93,13 @@ def params() -> Callable[[Path, Override], Params]:
         return load_params(folder / "params.yaml")
 
     return load
+
+
+@pytest.fixture
+def run(
+    capfdbinary: pytest.CaptureFixture[bytes], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Run:
+    return Run(capfdbinary, caplog, monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -16,17 +16,18 @@ STAGES = ("download", "split", "encode", "train", "evaluate", "sample")
 # The library's floors, from the ground up. A file imports from its own folder and from the floors below, never up.
 FLOORS = (
     ("errors", "seeds"),
-    ("storage",),
+    ("storage", "options"),
     ("text", "params"),
     ("model",),
     ("evaluation", "optimization", "generation"),
     ("training", "export"),
     ("tracking",),
+    ("language_model",),
 )
 ONLY_IN = {
     "accelerate": {"charlstm.training.processes"},
     "mlflow": {
-        *("charlstm.tracking.client", "charlstm.tracking.system_metrics"),
+        *("charlstm.tracking.client", "charlstm.tracking.downloads", "charlstm.tracking.system_metrics"),
         *("charlstm.tracking.logged_model", "charlstm.tracking.registry", "charlstm.tracking.served_model"),
     },
     "dvc": set[str](),
@@ -91,6 +92,8 @@ def test_imports_keep_the_rules(module: str) -> None:
         ("charlstm.model.gates", "from charlstm.training import batches"),
         ("charlstm.evaluation.protocols", "from charlstm.generation.sampler import generate"),
         ("charlstm.training.train", "from charlstm.tracking.runs import Run"),
+        ("charlstm.tracking.runs", "from charlstm.language_model.model import Model"),
+        ("charlstm.language_model.loading", "import mlflow"),
         ("charlstm.errors", "def f():\n    import charlstm.seeds, charlstm.params"),
         ("charlstm.model.char_lstm", "from charlstm.params import ModelParams"),
         ("charlstm.model.char_lstm", "import os"),
@@ -119,8 +122,8 @@ def test_every_module_of_the_library_has_a_floor() -> None:
 
 def test_packages_say_what_they_are_for_and_do_nothing() -> None:
     packages = [file for package in PACKAGES for file in (ROOT / package).rglob("__init__.py")]
-    assert len(packages) == 17
-    for file in packages:
+    assert len(packages) == 19
+    for file in set(packages) - {ROOT / "charlstm/__init__.py"}:  # it has the public names: see test_public_names
         (only,) = ast.parse(file.read_text()).body
         assert isinstance(only, ast.Expr) and ast.get_docstring(ast.parse(file.read_text())), file
 

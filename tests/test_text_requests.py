@@ -10,7 +10,7 @@ from charlstm.text.vocabulary import Vocab
 from charlstm.tracking.text_requests import MAX_ROWS, TextRequest, parse_requests
 
 VOCAB = Vocab.of("abc\n")
-KNOWN = "known are prompt, num_chars, temperature, top_k, top_p, seed"
+KNOWN = "known are prompt, num_chars, temperature, top_k, top_p, min_p, seed"
 
 
 def test_a_row_gets_the_defaults_of_what_it_does_not_say() -> None:
@@ -22,10 +22,18 @@ def test_a_row_gets_the_defaults_of_what_it_does_not_say() -> None:
 
 
 def test_every_key_is_read_and_whole_floats_are_counts() -> None:
-    row = {"prompt": "a", "num_chars": 40.0, "temperature": 0, "top_k": np.int64(3), "top_p": 0.9, "seed": 2**63 - 1}
+    row = {
+        "prompt": "a",
+        "num_chars": 40.0,
+        "temperature": 0,
+        "top_k": np.int64(3),
+        "top_p": 0.9,
+        "min_p": 0,
+        "seed": 2**63 - 1,
+    }
     (request,) = parse_requests([row], VOCAB)
-    assert request == TextRequest("a", 40, 0.0, 3, 0.9, 2**63 - 1)
-    assert [type(value) for value in request] == [str, int, float, int, float, int]
+    assert request == TextRequest("a", 40, 0.0, 3, 0.9, 0.0, 2**63 - 1)
+    assert [type(value) for value in request] == [str, int, float, int, float, float, int]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +64,7 @@ def test_every_key_is_read_and_whole_floats_are_counts() -> None:
         ({"prompt": "a", "top_p": 0}, "top_p: expected a number above 0 and at most 1, got 0"),
         ({"prompt": "a", "top_p": 1.1}, "top_p: expected a number above 0 and at most 1, got 1.1"),
         ({"prompt": "a", "top_p": np.bool_(True)}, "top_p: expected a number above 0 and at most 1, got np.True_"),
+        ({"prompt": "a", "min_p": 1.5}, "min_p: expected a number from 0 to 1, got 1.5"),
         ({"prompt": "a", "seed": -1}, "seed: expected a whole number of at least 0, below 2**63, got -1"),
         (
             {"prompt": "a" * 100_000},

@@ -12,11 +12,14 @@ This one serves only to compare with the original, which reports it. It scores a
 Shapes: B windows, T time steps.
 """
 
+import math
 from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from charlstm.model.char_lstm import ModelShape
 from charlstm.model.gates import LSTMState
@@ -75,15 +78,25 @@ def sliding(model: LanguageModel, ids: Ids, context_len: int, batch_size: int, r
     return total
 
 
-@torch.no_grad()
 def stateful(model: LanguageModel, ids: Ids) -> LossSum:
     """`stateful`: the text read once from beginning to end."""
-    total, state = LossSum(0.0, 0), model.zero_state(1)
+    nats_N, _ = char_losses(model, ids, model.zero_state(1))
+    return LossSum(math.fsum(nats_N), len(nats_N))
+
+
+@torch.no_grad()
+def char_losses(model: LanguageModel, ids: Ids, state: LSTMState) -> tuple[NDArray[np.float64], LSTMState]:
+    """Nats of each character but the first, (N - 1,), and the state after all but the last, which is not read.
+
+    `state` (L, 1, H) is the state before the first. The exact sum (`math.fsum`) of all nats is `stateful`.
+    """
+    parts = [np.zeros(0)]
     for start in range(0, len(ids) - 1, STATEFUL_CHUNK):
         chunk_BT = _rows(ids, np.array([start]), min(STATEFUL_CHUNK + 1, len(ids) - start)).to(state.hidden.device)
         logits_BTV, state = model(chunk_BT[:, :-1], state)
-        total = total.plus(exact_loss(logits_BTV, chunk_BT[:, 1:]))
-    return total
+        nats_T = functional.cross_entropy(logits_BTV[0], chunk_BT[0, 1:], reduction="none")
+        parts.append(nats_T.cpu().double().numpy())
+    return np.concatenate(parts), state
 
 
 def _score(model: LanguageModel, ids_BT: Tensor) -> LossSum:

@@ -82,6 +82,11 @@ class CharLSTM(nn.Module):
         hidden, cell = zip(*last_states, strict=True)
         return logits_STBV.transpose(1, 2).flatten(0, 1), LSTMState(torch.stack(hidden), torch.stack(cell))
 
+    def logits_after(self, state: LSTMState) -> Tensor:
+        """Logits (B, V) of the character after all that `state` (L, B, H) has read; dropout is not for this."""
+        logits_BV: Tensor = self.head(self.feed_forward(state.hidden[-1]))
+        return logits_BV
+
     def zero_state(self, num_rows: int) -> LSTMState:
         """The state (L, B, H) before anything was read, on the model's device and in its dtype."""
         zeros_LBH = self.head.weight.new_zeros((self.shape.num_layers, num_rows, self.shape.hidden_size))

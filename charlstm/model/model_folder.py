@@ -63,7 +63,7 @@ def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
     _check_header(folder / WEIGHTS, shape)
     weights = load_file(folder / WEIGHTS)
     _check_finite(folder / WEIGHTS, weights)
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):  # on the device "meta", torch imports its compiler, which takes a second
         model = CharLSTM(shape, implementation)
     model.load_state_dict(weights, assign=True)
     return TrainedModel(model.requires_grad_(False).eval(), vocab, hashes[WEIGHTS])

@@ -17,17 +17,25 @@ def read_text(path: Path) -> str:
         raise CorpusError(f"{path}: no such file; expected a UTF-8 text (`dvc repro` makes it)") from None
     except IsADirectoryError:
         raise CorpusError(f"{path}: expected a UTF-8 text, found a folder") from None
+    if not (text := decode(content, path)):
+        raise CorpusError(f"{path}: expected a text, found an empty file")
+    return text
+
+
+def decode(content: bytes, where: object) -> str:
+    """UTF-8 as a text, newlines and all as they are.
+
+    Raises:
+        CorpusError: something else; `where` begins the message.
+    """
     try:
-        text = content.decode("utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         bad = content[error.start]
         raise CorpusError(
-            f"{path}: expected UTF-8, found byte 0x{bad:02x} at offset {error.start}; "
+            f"{where}: expected UTF-8, found byte 0x{bad:02x} at offset {error.start}; "
             f"convert it first, e.g. `iconv -f latin1 -t utf-8`"
         ) from None
-    if not text:
-        raise CorpusError(f"{path}: expected a text, found an empty file")
-    return text
 
 
 def split_text(text: str, val_fraction: float) -> tuple[str, str]:

@@ -35,6 +35,7 @@ class Row(BaseModel):
     temperature: SkipValidation[float | None] = None
     top_k: SkipValidation[int | None] = None
     top_p: SkipValidation[float | None] = None
+    min_p: SkipValidation[float | None] = None
     seed: SkipValidation[int | None] = None
 
 
@@ -81,7 +82,8 @@ def _for_sampler(row: TextRequest) -> "Request":
     from charlstm.generation.batch import Request
     from charlstm.generation.rule import SamplingRule
 
-    return Request(row.prompt, row.num_chars, SamplingRule(row.temperature, row.top_k, row.top_p), row.seed)
+    rule = SamplingRule(row.temperature, row.top_k, row.top_p, row.min_p)
+    return Request(row.prompt, row.num_chars, rule, row.seed)
 
 
 set_model(ServedModel())

@@ -3,45 +3,28 @@
 Each mistake is one line that says in which row it is, what was expected and what came.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral, Real
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from charlstm.errors import TextRequestError
+from charlstm.options import DEFAULTS, RULES, Rule, checked_number, short
 from charlstm.text.vocabulary import Vocab, describe
 
 MAX_ROWS = 100
 MAX_CHARS = 100_000  # of all rows together, prompts included: about 10-20 s on a CPU
-MAX_INTEGER = 2**63 - 1  # torch's
+NUM_CHARS = Rule(f"a whole number from 1 to {MAX_CHARS:,}", True, lambda value: 1 <= value <= MAX_CHARS)
 
 
 class TextRequest(NamedTuple):
-    """A row with its defaults, which are those of the quick recipe's samples. Only `prompt` is required."""
+    """A row with its defaults. Only `prompt` is required."""
 
     prompt: str
-    num_chars: int = 200
-    temperature: float = 0.8
-    top_k: int | None = None
-    top_p: float = 1.0
-    seed: int = 0
-
-
-class Rule(NamedTuple):
-    """What a key may hold."""
-
-    expected: str
-    is_whole: bool
-    is_allowed: Callable[[float], bool]
-
-
-RULES = {
-    "num_chars": Rule(f"a whole number from 1 to {MAX_CHARS:,}", True, lambda value: 1 <= value <= MAX_CHARS),
-    "temperature": Rule("a number of at least 0", False, lambda value: 0 <= value < math.inf),
-    "top_k": Rule("a whole number of at least 1", True, lambda value: 1 <= value <= MAX_INTEGER),
-    "top_p": Rule("a number above 0 and at most 1", False, lambda value: 0 < value <= 1),
-    "seed": Rule("a whole number of at least 0, below 2**63", True, lambda value: 0 <= value <= MAX_INTEGER),
-}
+    num_chars: int = DEFAULTS.num_chars
+    temperature: float = DEFAULTS.temperature
+    top_k: int | None = DEFAULTS.top_k
+    top_p: float = DEFAULTS.top_p
+    min_p: float = DEFAULTS.min_p
+    seed: int = DEFAULTS.seed
 
 
 def parse_requests(rows: Sequence[Mapping[str, object]], vocab: Vocab) -> list[TextRequest]:
@@ -65,10 +48,11 @@ def parse_requests(rows: Sequence[Mapping[str, object]], vocab: Vocab) -> list[T
 def _parse(where: str, row: Mapping[str, object], vocab: Vocab) -> TextRequest:
     for key in row:
         if key not in TextRequest._fields:
-            raise TextRequestError(f"{where}: unknown key {_short(key)}; known are {', '.join(TextRequest._fields)}")
+            raise TextRequestError(f"{where}: unknown key {short(key)}; known are {', '.join(TextRequest._fields)}")
     given = {key: value for key, value in row.items() if value is not None}
     prompt = _prompt(where, given.pop("prompt", None), vocab)
-    numbers = {key: _number(f"{where}: {key}", value, RULES[key]) for key, value in given.items()}
+    rules = {**RULES, "num_chars": NUM_CHARS}
+    numbers = {key: checked_number(f"{where}: {key}", value, rules[key]) for key, value in given.items()}
     return TextRequest(prompt, **numbers)  # type: ignore[arg-type]  # whole where the rule says so
 
 
@@ -76,23 +60,9 @@ def _prompt(where: str, value: object, vocab: Vocab) -> str:
     if value is None:
         raise TextRequestError(f'{where}: no prompt; expected e.g. {{"prompt": "ROMEO:", "num_chars": 40}}')
     if not isinstance(value, str):
-        raise TextRequestError(f"{where}: prompt: expected a text, got {_short(value)}")
+        raise TextRequestError(f"{where}: prompt: expected a text, got {short(value)}")
     if not value:
         raise TextRequestError(f"{where}: prompt: expected at least one character, e.g. a newline")
     if unknown := vocab.unknown(value):
         raise TextRequestError(f"{where}: prompt: the model never saw the characters {describe(unknown)}")
     return value
-
-
-def _number(where: str, value: object, rule: Rule) -> int | float:
-    """A table turns whole numbers beside an empty cell into floats, and JSON has one kind of number: 40.0 is 40."""
-    is_number = isinstance(value, Integral | Real) and not isinstance(value, bool)
-    is_fit = is_number and rule.is_allowed(value) and (not rule.is_whole or value == int(value))  # type: ignore
-    if not is_fit:
-        raise TextRequestError(f"{where}: expected {rule.expected}, got {_short(value)}")
-    return int(value) if rule.is_whole else float(value)  # type: ignore
-
-
-def _short(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:60]} ..."

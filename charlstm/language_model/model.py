@@ -1,0 +1,242 @@
+"""A trained model with what one does with it: write texts, score texts, read on from a state.
+
+Shapes: N characters, L layers, H hidden units, V vocabulary.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from charlstm.errors import TextRequestError, VocabularyError
+from charlstm.evaluation.protocols import char_losses
+from charlstm.generation.batch import Request
+from charlstm.generation.rule import SamplingRule
+from charlstm.generation.sampler import Sampler
+from charlstm.language_model.score import Score
+from charlstm.language_model.state import State
+from charlstm.model.gates import LSTMState
+from charlstm.model.loss import LossSum
+from charlstm.model.model_folder import TrainedModel
+from charlstm.options import DEFAULTS, Sampling, Unknown, checked_sampling, short, unknown_rule, whole
+from charlstm.text.folding import fold, with_sign
+from charlstm.text.vocabulary import Ids, describe
+
+PROMPT = "\n"  # a text begins as a line does
+
+
+class Model:
+    """A trained character model. `charlstm.load` makes one.
+
+    Every option has the same name in the shell: `charlstm generate --help` and `charlstm score --help`.
+    """
+
+    def __init__(self, trained: TrainedModel) -> None:
+        self._model, self._vocab, self._sha256 = trained
+        self._state: State | None = None
+
+    def __repr__(self) -> str:
+        sizes = f"{self._model.num_parameters():,} parameters, {len(self._vocab)} characters"
+        return f"<charlstm.Model: {sizes}, SHA-256 {self._sha256[:8]}>"
+
+    @property
+    def state(self) -> State | None:
+        """What was read last, by `generate` of one text, `stream`, `score` or `read`; None before any of them."""
+        return self._state
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Sizes, number of parameters, vocabulary, and the SHA-256 of the weights, which is the model's name."""
+        return {
+            "model_sha256": self._sha256,
+            "num_parameters": self._model.num_parameters(),
+            **self._model.shape._asdict(),
+            "characters": self._vocab.characters,
+        }
+
+    @overload
+    def generate(
+        self,
+        prompt: str = ...,
+        *,
+        num_chars: int = ...,
+        temperature: float = ...,
+        top_k: int | None = ...,
+        top_p: float = ...,
+        min_p: float = ...,
+        seed: int = ...,
+        num_texts: None = ...,
+        stop: str | Sequence[str] = ...,
+        unknown: Unknown = ...,
+        state: State | None = ...,
+    ) -> str: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: str = ...,
+        *,
+        num_chars: int = ...,
+        temperature: float = ...,
+        top_k: int | None = ...,
+        top_p: float = ...,
+        min_p: float = ...,
+        seed: int = ...,
+        num_texts: int,
+        stop: str | Sequence[str] = ...,
+        unknown: Unknown = ...,
+        state: State | None = ...,
+    ) -> list[str]: ...
+
+    def generate(
+        self,
+        prompt: str = PROMPT,
+        *,
+        num_chars: int = DEFAULTS.num_chars,
+        temperature: float = DEFAULTS.temperature,
+        top_k: int | None = DEFAULTS.top_k,
+        top_p: float = DEFAULTS.top_p,
+        min_p: float = DEFAULTS.min_p,
+        seed: int = DEFAULTS.seed,
+        num_texts: int | None = None,
+        stop: str | Sequence[str] = DEFAULTS.stop,
+        unknown: Unknown = "error",
+        state: State | None = None,
+    ) -> str | list[str]:
+        """A text that follows `prompt`, which is not repeated; with `num_texts` a list of as many different ones.
+
+        The same arguments give the same text, and one text is the first of several. It has `num_chars` characters, or
+        fewer if it comes to one of `stop`, before which it ends. `temperature` divides the logits (0: always the
+        likeliest character). `top_k`, `top_p` and `min_p` leave out unlikely characters. `unknown` says what becomes
+        of characters of the prompt that the model never saw: `error`, `nearest` or `skip`. With a `state`, the model
+        goes on from what it has read, and the prompt may be empty.
+
+        Raises:
+            CharlstmError: an argument is wrong; one line says which, and what was expected.
+        """
+        options = checked_sampling(
+            num_chars=num_chars, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed, stop=stop
+        )
+        request = self._request(prompt, options, unknown, state)
+        if num_texts is None:
+            (one,) = self._sampler.generate([request])
+            self._keep(one.state)
+            return one.text
+        numbers = range(whole("num_texts", num_texts))
+        return [one.text for one in self._sampler.generate([request._replace(number=number) for number in numbers])]
+
+    def stream(
+        self,
+        prompt: str = PROMPT,
+        *,
+        num_chars: int = DEFAULTS.num_chars,
+        temperature: float = DEFAULTS.temperature,
+        top_k: int | None = DEFAULTS.top_k,
+        top_p: float = DEFAULTS.top_p,
+        min_p: float = DEFAULTS.min_p,
+        seed: int = DEFAULTS.seed,
+        stop: str | Sequence[str] = DEFAULTS.stop,
+        unknown: Unknown = "error",
+        state: State | None = None,
+    ) -> Iterator[str]:
+        """The characters of the same text as `generate` gives, as they are drawn.
+
+        Raises:
+            CharlstmError: at once, as `generate` does.
+        """
+        options = checked_sampling(
+            num_chars=num_chars, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed, stop=stop
+        )
+        return self._stream(self._request(prompt, options, unknown, state))
+
+    @torch.no_grad()
+    def score(self, text: str, *, unknown: Unknown = "error", state: State | None = None) -> Score:
+        """What `text` costs, character by character; the text is read from its beginning, or on from `state`.
+
+        Characters that the model never saw are read as the evaluate stage reads them: as U+FFFD, if that is in the
+        vocabulary. Where it is not, `unknown` says what becomes of them.
+
+        Raises:
+            CharlstmError: there is no character to score, one that the model never saw, or the state is another
+                model's.
+        """
+        text, before = self._readable("text", text, unknown), self._lstm_state(state)
+        if len(text) < (2 if before is None else 1):
+            raise TextRequestError("text: expected at least two characters, of which the second is scored")
+        ids = self._encode(text)
+        nats_N, before_last = char_losses(self._model, ids, before or self._model.zero_state(1))
+        first = math.nan
+        if before is not None:
+            target = torch.tensor([int(ids[0])])
+            first = float(functional.cross_entropy(self._model.logits_after(before), target))
+        self._keep(self._read(ids[-1:], before_last))
+        scored = nats_N if before is None else np.concatenate([[first], nats_N])
+        return Score(text, np.concatenate([[first], nats_N]), LossSum(math.fsum(scored), len(scored)))
+
+    def read(self, text: str, *, unknown: Unknown = "error", state: State | None = None) -> State:
+        """The state after `text`, read from its beginning, or on from `state`.
+
+        Raises:
+            CharlstmError: as `score` does.
+        """
+        text, before = self._readable("text", text, unknown), self._lstm_state(state)
+        if not text:
+            raise TextRequestError("text: expected at least one character")
+        return self._keep(self._read(self._encode(text), before or self._model.zero_state(1)))
+
+    @cached_property
+    def _sampler(self) -> Sampler:
+        return Sampler(self._model, self._vocab)
+
+    def _request(self, prompt: str, options: Sampling, unknown: Unknown, state: State | None) -> Request:
+        prompt = self._readable("prompt", prompt, unknown)
+        if not prompt and state is None:
+            raise TextRequestError("prompt: expected at least one character, e.g. a newline")
+        for one in options.stop:
+            if never := self._vocab.unknown(one):
+                raise TextRequestError(f"stop: the model never writes the characters {describe(never)}")
+        rule = SamplingRule(options.temperature, options.top_k, options.top_p, options.min_p)
+        state_of_model = self._lstm_state(state)
+        return Request(prompt, options.num_chars, rule, options.seed, 0, options.stop, state_of_model)
+
+    def _stream(self, request: Request) -> Iterator[str]:
+        stream = self._sampler.stream(request)
+        yield from stream
+        self._keep(stream.state)
+
+    def _readable(self, name: str, text: object, unknown: object) -> str:
+        """`text` of characters that the model knows."""
+        if not isinstance(text, str):
+            raise TextRequestError(f"{name}: expected a text, got {short(text)}")
+        rule = unknown_rule(unknown)
+        if name == "text" and rule == "error" and not self._vocab.unknown(with_sign(text, self._vocab)):
+            return text
+        try:
+            return fold(text, self._vocab, rule).text
+        except VocabularyError as error:
+            raise TextRequestError(f"{name}: {error}") from None
+
+    def _encode(self, text: str) -> Ids:
+        return self._vocab.encode(with_sign(text, self._vocab))
+
+    def _lstm_state(self, state: object) -> LSTMState | None:
+        if state is None:
+            return None
+        if not isinstance(state, State):
+            raise TextRequestError(f"state: expected a charlstm.State, got {short(state)}")
+        return state.of(self._sha256, self._model.shape)
+
+    @torch.no_grad()
+    def _read(self, ids: Ids, state: LSTMState) -> LSTMState:
+        """The state after all of `ids`."""
+        _, before_last = char_losses(self._model, ids, state)
+        _, after = self._model(torch.tensor([[int(ids[-1])]]), before_last)
+        return after  # type: ignore[no-any-return]  # a module's call has no type
+
+    def _keep(self, state: LSTMState) -> State:
+        self._state = State(state, self._sha256)
+        return self._state

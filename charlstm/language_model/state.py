@@ -1,0 +1,95 @@
+"""What a model has read, kept: in memory, or in a file of safetensors that names its model.
+
+Shapes: L layers, H hidden units.
+"""
+
+from os import PathLike
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from charlstm.errors import StateError
+from charlstm.model.char_lstm import ModelShape
+from charlstm.model.gates import LSTMState
+from charlstm.storage.files import write_bytes
+
+MODEL = "model_sha256"  # the key of the file's metadata
+
+
+class State:
+    """Hidden and cell state of a model after a text: all that it knows of it. `model_sha256` names the model."""
+
+    def __init__(self, lstm: LSTMState, model_sha256: str) -> None:
+        self.lstm, self.model_sha256 = lstm, model_sha256
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, State)
+            and self.model_sha256 == other.model_sha256
+            and torch.equal(self.lstm.hidden, other.lstm.hidden)
+            and torch.equal(self.lstm.cell, other.lstm.cell)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # tensors can change
+
+    def __repr__(self) -> str:
+        layers, _, hidden = self.lstm.hidden.shape
+        return f"<charlstm.State of {layers} x {hidden} units, model {self.model_sha256[:8]}>"
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the file, whole or not at all."""
+        tensors = {name: one.contiguous() for name, one in self.lstm._asdict().items()}
+        write_bytes(Path(path), save(tensors, {MODEL: self.model_sha256}))
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> "State":
+        """Read what `save` wrote.
+
+        Raises:
+            StateError: the file is missing, damaged, or something else.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+        except (SafetensorError, OSError, ValueError) as error:
+            reason = " ".join(str(error).split()) if isinstance(error, SafetensorError) else _reason(error)
+            raise StateError(f"{path}: expected a saved state, cannot read it: {reason}") from None
+        state = _checked(found)
+        if state is None or MODEL not in metadata:
+            raise StateError(f"{path}: expected a saved state of a model, found another file of safetensors")
+        return cls(state, metadata[MODEL])
+
+    def of(self, model_sha256: str, shape: ModelShape) -> LSTMState:
+        """The tensors, for that model.
+
+        Raises:
+            StateError: they are another model's.
+        """
+        if self.model_sha256 != model_sha256:
+            raise StateError(
+                f"state: expected one of the model {model_sha256[:12]}, got one of {self.model_sha256[:12]}; "
+                "read the text with this model"
+            )
+        expected = (shape.num_layers, 1, shape.hidden_size)
+        if tuple(self.lstm.hidden.shape) != expected:
+            raise StateError(f"state: expected the shape {expected}, got {tuple(self.lstm.hidden.shape)}")
+        return self.lstm
+
+
+def _checked(found: dict[str, torch.Tensor]) -> LSTMState | None:
+    """The state; None if these tensors are none: layers x 1 x units, fp32, finite."""
+    if set(found) != set(LSTMState._fields):
+        return None
+    state = LSTMState(**found)
+    is_state = all(
+        one.dtype == torch.float32 and one.ndim == 3 and one.shape[1] == 1 and bool(one.isfinite().all())
+        for one in state
+    )
+    return state if is_state and state.hidden.shape == state.cell.shape else None
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,0 +1,1 @@
+"""What generate, score and info do with a trained model."""

@@ -1,0 +1,41 @@
+"""The model that a command is told, and text in its characters."""
+
+import typer
+
+from charlstm.errors import TextRequestError, VocabularyError
+from charlstm.language_model.loading import load, load_from_store
+from charlstm.language_model.model import Model
+from charlstm.options import Unknown
+from charlstm.text.folding import fold
+from charlstm.text.vocabulary import Vocab
+from charlstm.tracking.downloads import is_address
+from pipeline.common.tracking_store import store
+from pipeline.use.texts import note_of
+
+
+def open_model(where: str) -> Model:
+    """The model in a folder, or at an address of MLflow, of the store that runs of this checkout go to.
+
+    Raises:
+        CharlstmError: there is none.
+    """
+    return load_from_store(where, store()) if is_address(where) else load(where)
+
+
+def readable(model: Model, name: str, text: str, unknown: Unknown) -> str:
+    """`text` with its unknown characters exchanged; by which, is told on standard error.
+
+    With the rule `error` it stays as it is: the model says what is wrong.
+
+    Raises:
+        TextRequestError: a character has no near one.
+    """
+    if unknown == "error":
+        return text
+    try:
+        folded = fold(text, Vocab(model.info["characters"]), unknown)
+    except VocabularyError as error:
+        raise TextRequestError(f"{name}: {error}") from None
+    if folded.replaced:
+        typer.echo(note_of(folded.replaced), err=True)
+    return folded.text

@@ -1,0 +1,33 @@
+"""A model that has learned something, in seconds and without a pipeline."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.initialization import initial_weights
+from charlstm.model.loss import summed_nats
+from charlstm.model.model_folder import save_model
+from charlstm.text.vocabulary import Vocab
+
+ROWS, CONTEXT = 16, 50
+
+
+def learn(text: str, folder: Path, steps: int = 120) -> Path:
+    """Train on `text`, write the model folder."""
+    vocab, generator = Vocab.of(text), torch.Generator().manual_seed(0)
+    shape = ModelShape(len(vocab), 16, 64, 1, 32)
+    model = CharLSTM(shape, "fused")
+    model.load_state_dict(initial_weights(shape, "orthogonal", forget_gate_bias=1.0, generator=generator))
+    ids = torch.from_numpy(vocab.encode(text).astype(np.int64))
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    for _ in range(steps):
+        starts = torch.randint(0, len(ids) - CONTEXT, (ROWS, 1), generator=generator)
+        ids_BT = ids[starts + torch.arange(CONTEXT + 1)]
+        logits_BTV, _ = model(ids_BT[:, :-1])
+        optimizer.zero_grad()
+        torch.autograd.backward(summed_nats(logits_BTV, ids_BT[:, 1:]) / (ROWS * CONTEXT))
+        optimizer.step()
+    save_model(folder, model.state_dict(), shape, vocab)
+    return folder

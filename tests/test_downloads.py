@@ -1,0 +1,106 @@
+"""Models by their addresses in a real MLflow store."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from registries import new_run, sha256_of, whole_chain
+from servers import mlflow_server
+
+import charlstm
+from charlstm.errors import TrackingError
+
+Logged = tuple[str, dict[str, str], str]
+
+
+@pytest.fixture(scope="module")
+def logged(learned: Path, blank_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Logged:
+    """The store, addresses of the model in it, and the id of a run without a model."""
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("logged")
+    uri = f"sqlite:///{shutil.copy(blank_store, folder)}"
+    client = MlflowClient(uri)
+    experiment_id = str(client.create_experiment("tests", (folder / "artifacts").as_uri()))
+    run_id, empty = new_run(client, experiment_id), new_run(client, experiment_id)
+    sent = shutil.copytree(learned, folder / "0003")  # as the spool names it
+    model_id, version = whole_chain(client, experiment_id, run_id, sent, sha256_of(learned))
+    shutil.rmtree(sent)
+    addresses = {
+        "alias": "models:/charlstm@champion",
+        "version": f"models:/charlstm/{version}",
+        "logged model": f"models:/{model_id}",
+        "run": f"runs:/{run_id}",
+    }
+    return uri, addresses, empty
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
+@pytest.mark.parametrize("kind", ["alias", "version", "logged model", "run"])
+def test_each_address_leads_to_the_model(logged: Logged, learned: Path, kind: str) -> None:
+    uri, addresses, _ = logged
+    model, expected = charlstm.load(addresses[kind], tracking_uri=uri), charlstm.load(learned)
+    assert model.info == expected.info
+    assert model.generate("The ", num_chars=20) == expected.generate("The ", num_chars=20)
+
+
+def test_without_a_name_it_is_the_store_that_mlflow_uses(
+    logged: Logged, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    uri, addresses, _ = logged
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert charlstm.load(addresses["alias"]).info["hidden_size"] == 64
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TrackingError, match=rf"models:/charlstm@champion: there is no MLflow database .*{tmp_path}"):
+        charlstm.load(addresses["alias"])
+    assert list(tmp_path.iterdir()) == []
+    shutil.copy(uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
+    assert charlstm.load(addresses["alias"]).info["hidden_size"] == 64
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["models:/charlstm@nobody", "models:/charlstm/77", "models:/other/1", "models:/m-0", "runs:/0", "runs:/"],
+)
+def test_what_is_not_there_is_one_line(logged: Logged, address: str) -> None:
+    with pytest.raises(TrackingError) as caught:
+        charlstm.load(address, tracking_uri=logged[0])
+    assert str(caught.value).startswith(f"{address}: no model from MLflow at sqlite:///")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["models:/", "models:/charlstm", "models:/charlstm/latest", "models:/a/b/c"])
+def test_another_address_is_one_line(logged: Logged, address: str) -> None:
+    with pytest.raises(TrackingError, match=f"{address}: expected models:/NAME@ALIAS, models:/NAME/VERSION"):
+        charlstm.load(address, tracking_uri=logged[0])
+
+
+@pytest.mark.slow
+def test_a_server_gives_its_artifacts(learned: Path, blank_store: Path, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    backend = f"sqlite:///{shutil.copy(blank_store, tmp_path)}"
+    with mlflow_server(backend, tmp_path / "log", "--artifacts-destination", str(tmp_path / "files")) as url:
+        client = MlflowClient(url)
+        experiment_id = str(client.create_experiment("tests"))
+        run_id = new_run(client, experiment_id)
+        whole_chain(client, experiment_id, run_id, learned, sha256_of(learned))
+        for address in ("models:/charlstm@champion", f"runs:/{run_id}"):
+            assert charlstm.load(address, tracking_uri=url).info["model_sha256"] == sha256_of(learned)
+
+
+def test_a_run_without_a_model_is_said_to_have_none(logged: Logged) -> None:
+    with pytest.raises(TrackingError, match=r"runs:/\w+: the run has logged no model"):
+        charlstm.load(f"runs:/{logged[2]}", tracking_uri=logged[0])
+
+
+def test_no_password_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(TrackingError) as caught:
+        charlstm.load("models:/charlstm@champion", tracking_uri="http://me:hunter2@127.0.0.1:1")
+    assert "hunter2" not in str(caught.value) and "refuses the connection" in str(caught.value)

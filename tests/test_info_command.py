@@ -1,0 +1,40 @@
+"""`charlstm info`: what the records of this very model say, and nothing else."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from commands import Run
+
+
+def test_info_is_what_the_records_of_this_very_model_say(run: Run, trained: Path, tmp_path: Path) -> None:
+    folder = trained / "artifacts/model"
+    card = json.loads(run("info", folder, "--json")[1])
+    metrics = json.loads((trained / "artifacts/evaluate/metrics.json").read_text())
+    assert card["losses"] == {name: loss["nats_per_char"] for name, loss in metrics.items()}
+    assert card["corpus_sha256"] == (trained / "Datasets/shakespear.txt.sha256").read_text().split()[0]
+    assert card["recorded_in"] == "artifacts/samples/review.json"
+    assert card["commit"] is None
+    alone = shutil.copytree(folder, tmp_path / "alone")
+    found = json.loads(run("info", "--model", alone, "--json")[1])
+    assert found["model_sha256"] == card["model_sha256"] and found["losses"] is found["params"] is None
+    shown = run("info", alone)[1]
+    assert re.search(r"^corpus +unknown$", shown, re.MULTILINE) and "no record found that names this model" in shown
+
+
+def test_info_reads_dvc_lock_and_git(run: Run, recorded: Path, tmp_path: Path, learned: Path) -> None:
+    project = shutil.copytree(recorded, tmp_path / "project")
+    shutil.rmtree(project / "artifacts/samples")
+    card = json.loads(run("info", project / "artifacts/model", "--json")[1])
+    results = subprocess.run(["git", "rev-parse", "results"], cwd=project, capture_output=True, text=True)
+    assert card["commit"] == results.stdout.strip()
+    assert (card["corpus"], card["recorded_in"]) == ("text.txt", "dvc.lock")
+    assert set(card["losses"]) == {"windowed_20", "stateful"}
+    assert card["params"]["model.hidden_size"] == "16"
+    (project / "artifacts/evaluate/metrics.json").write_text("{}")  # no longer what the lock names
+    assert json.loads(run("info", project / "artifacts/model", "--json")[1])["losses"] is None
+    shutil.rmtree(project / "artifacts/model")
+    shutil.copytree(learned, project / "artifacts/model")
+    assert json.loads(run("info", project / "artifacts/model", "--json")[1])["recorded_in"] is None

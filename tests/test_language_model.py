@@ -1,0 +1,186 @@
+"""The public model: texts, scores, states, and what it says to wrong arguments."""
+
+import itertools
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import charlstm
+from charlstm.errors import TextRequestError
+from charlstm.evaluation.protocols import stateful
+from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.model_folder import load_model, save_model
+from charlstm.text.vocabulary import UNSEEN, Vocab
+
+PROMPT = "The model "
+
+
+@pytest.fixture(scope="module")
+def model(learned: Path) -> charlstm.Model:
+    return charlstm.load(learned)
+
+
+def test_the_same_arguments_give_the_same_text_alone_among_others_and_as_a_stream(model: charlstm.Model) -> None:
+    one = model.generate(PROMPT, num_chars=60, seed=5)
+    assert len(one) == 60
+    assert "".join(model.stream(PROMPT, num_chars=60, seed=5)) == one
+    several = model.generate(PROMPT, num_chars=60, seed=5, num_texts=3)
+    assert several[0] == one
+    assert len(set(several)) == 3
+    assert model.generate(PROMPT, num_chars=60, seed=6) != one
+    assert model.generate(PROMPT, num_chars=60, temperature=0) == model.generate(PROMPT, num_chars=60, top_k=1, seed=9)
+    options: list[dict[str, Any]] = [{"top_p": 0.3}, {"min_p": 0.5}, {"temperature": 2.0}, {"top_k": 2}]
+    assert all(model.generate(PROMPT, num_chars=60, seed=5, **option) != one for option in options)
+
+
+@pytest.mark.parametrize("stop", ["e", ["zzz", "th"], ("\n", "e ")])
+def test_a_text_ends_before_a_stop_text(model: charlstm.Model, stop: str | list[str]) -> None:
+    whole = model.generate(PROMPT, num_chars=300)
+    stops = [stop] if isinstance(stop, str) else stop
+    end = min(whole.index(one) for one in stops if one in whole)
+    assert model.generate(PROMPT, num_chars=300, stop=stop) == whole[:end]
+    assert list(model.stream(PROMPT, num_chars=300, stop=stop)) == list(whole[:end])
+
+
+def test_a_score_is_what_a_loop_over_characters_finds(model: charlstm.Model, learned: Path, text: str) -> None:
+    piece, (net, vocab, _) = text[:150], load_model(learned, "gates")
+    state, nats = None, []
+    with torch.no_grad():
+        for character, target in itertools.pairwise(vocab.encode(piece).astype(int)):
+            logits_BTV, state = net(torch.tensor([[character]]), state)
+            nats.append(-float(logits_BTV[0, 0].double().log_softmax(0)[target]))
+    score = model.score(piece)
+    assert score.text == piece and score.num_chars == len(piece) - 1
+    assert math.isnan(score.char_nats[0])
+    np.testing.assert_allclose(score.char_nats[1:], nats, atol=1e-5)
+    assert score.nats == pytest.approx(sum(nats), rel=1e-6)
+    assert score.nats_per_char == score.nats / score.num_chars
+    assert score.bits_per_char == pytest.approx(score.nats_per_char / math.log(2))
+    assert score.perplexity == pytest.approx(math.exp(score.nats_per_char))
+    assert [character for character, _ in score] == list(piece)
+
+
+def test_a_score_is_the_protocol_stateful_to_the_bit(model: charlstm.Model, learned: Path, text: str) -> None:
+    trained = load_model(learned, "fused")
+    assert model.score(text).nats == stateful(trained.model, trained.vocab.encode(text)).nats
+
+
+def test_shuffled_text_is_far_worse(model: charlstm.Model, text: str) -> None:
+    shuffled = "".join(random.Random(0).sample(text, len(text)))
+    assert model.score(shuffled).nats_per_char > model.score(text).nats_per_char + 1
+
+
+def test_a_text_in_two_parts_costs_what_it_costs_in_one(model: charlstm.Model, text: str) -> None:
+    first, second = text[:700], text[700:1000]
+    whole = model.score(first + second)
+    after_whole = model.state
+    begun = model.score(first)
+    rest = model.score(second, state=model.state)
+    assert not math.isnan(rest.char_nats[0])
+    assert begun.num_chars + rest.num_chars == whole.num_chars
+    np.testing.assert_allclose(np.concatenate([begun.char_nats, rest.char_nats])[1:], whole.char_nats[1:], atol=1e-4)
+    assert after_whole is not None and model.state is not None
+    torch.testing.assert_close(model.state.lstm, after_whole.lstm, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(model.read(second, state=model.read(first)).lstm, after_whole.lstm, atol=1e-4, rtol=1e-4)
+
+
+def test_a_text_goes_on_from_a_saved_state_as_if_it_had_never_stopped(model: charlstm.Model, tmp_path: Path) -> None:
+    first = model.generate(PROMPT, num_chars=50, temperature=0)
+    assert model.state is not None
+    model.state.save(tmp_path / "state.safetensors")
+    state = charlstm.State.load(tmp_path / "state.safetensors")
+    assert state == model.state
+    second = model.generate("", num_chars=50, temperature=0, state=state)
+    assert first + second == model.generate(PROMPT, num_chars=100, temperature=0)
+    assert "".join(model.stream("", num_chars=50, temperature=0, state=state)) == second
+    assert model.state is not None and state != model.state
+
+
+def test_the_state_is_that_of_the_last_text(model: charlstm.Model, learned: Path) -> None:
+    fresh = charlstm.load(learned)
+    assert fresh.state is None
+    read = fresh.read("abc")
+    assert fresh.state is read
+    stream = fresh.stream("a", num_chars=5)
+    next(stream)
+    assert fresh.state is read
+    list(stream)
+    assert fresh.state is not None and fresh.state != read
+    before = fresh.state
+    fresh.generate("a", num_chars=5, num_texts=2)
+    assert fresh.state is before
+    fresh.score("abc")
+    torch.testing.assert_close(fresh.state.lstm, read.lstm)
+
+
+def test_unknown_characters_are_an_error_or_exchanged(model: charlstm.Model) -> None:
+    with pytest.raises(TextRequestError, match="prompt: the model never saw the characters 'é'"):
+        model.generate("modél")
+    plain = model.generate("model's ", num_chars=30)
+    assert model.generate("modél\N{RIGHT SINGLE QUOTATION MARK}s ", num_chars=30, unknown="nearest") == plain
+    assert model.generate("moЖdel's ", num_chars=30, unknown="skip") == plain
+    assert model.score("modél", unknown="nearest").text == "model"
+    with pytest.raises(TextRequestError, match="text: the model knows no characters near to 'Ж'"):
+        model.score("moЖdel", unknown="nearest")
+
+
+def test_unseen_characters_are_scored_as_evaluate_scores_them(tmp_path: Path) -> None:
+    vocab, shape = Vocab.of(f"ab{UNSEEN}"), ModelShape(3, 4, 5, 1)
+    torch.manual_seed(0)
+    save_model(tmp_path / "model", CharLSTM(shape, "gates").state_dict(), shape, vocab)
+    model = charlstm.load(tmp_path / "model")
+    assert model.score("aЖb").nats == model.score(f"a{UNSEEN}b").nats
+    assert model.score("aЖb").text == "aЖb"
+    assert model.read("aЖ") == model.read(f"a{UNSEEN}")
+    with pytest.raises(TextRequestError, match="prompt: the model never saw"):
+        model.generate("aЖ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_chars": 0}, "num_chars: expected a whole number of at least 1, got 0"),
+        ({"num_chars": "5"}, "num_chars: expected a whole number of at least 1, got '5'"),
+        ({"num_texts": 1.5}, "num_texts: expected a whole number of at least 1, got 1.5"),
+        ({"temperature": -1}, "temperature: expected a number of at least 0, got -1"),
+        ({"temperature": None}, "temperature: expected a number of at least 0, got None"),
+        ({"top_k": 0}, "top_k: expected a whole number of at least 1, got 0"),
+        ({"top_p": 0.0}, "top_p: expected a number above 0 and at most 1, got 0.0"),
+        ({"min_p": 2}, "min_p: expected a number from 0 to 1, got 2"),
+        ({"seed": -1}, "seed: expected a whole number of at least 0, below 2**63, got -1"),
+        ({"stop": ""}, "stop: expected a text of at least one character, or several, got ''"),
+        ({"stop": ["a", 5]}, "stop: expected a text of at least one character, or several, got 5"),
+        ({"stop": None}, "stop: expected a text of at least one character, or several, got None"),
+        ({"stop": "Ж"}, "stop: the model never writes the characters 'Ж'"),
+        ({"unknown": "guess"}, "unknown: expected error, nearest or skip, got 'guess'"),
+        ({"state": "here"}, "state: expected a charlstm.State, got 'here'"),
+        ({"prompt": ""}, "prompt: expected at least one character, e.g. a newline"),
+        ({"prompt": b"a"}, "prompt: expected a text, got b'a'"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(model: charlstm.Model, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(charlstm.CharlstmError) as caught:
+        model.generate(**arguments)
+    assert str(caught.value).startswith(message)
+    if "num_texts" not in arguments:
+        with pytest.raises(charlstm.CharlstmError, match=message[:9]):
+            model.stream(**arguments)  # at once, not at its first character
+
+
+@pytest.mark.parametrize("short", ["", "a"])
+def test_there_must_be_something_to_score(model: charlstm.Model, short: str) -> None:
+    with pytest.raises(TextRequestError, match="text: expected at least two characters"):
+        model.score(short)
+
+
+def test_a_model_says_what_it_is(model: charlstm.Model, learned: Path) -> None:
+    trained = load_model(learned, "fused")
+    assert model.info["model_sha256"] == trained.sha256
+    assert model.info["num_parameters"] == trained.model.num_parameters()
+    assert (model.info["hidden_size"], model.info["characters"]) == (64, trained.vocab.characters)
+    assert trained.sha256[:8] in repr(model)

@@ -1,0 +1,65 @@
+"""Saved states: whole, of their model, or refused with one line."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import charlstm
+from charlstm.errors import StateError
+from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.gates import LSTMState
+from charlstm.model.model_folder import save_model
+from charlstm.text.vocabulary import Vocab
+
+
+def make(folder: Path, seed: int, hidden_size: int = 6) -> charlstm.Model:
+    torch.manual_seed(seed)
+    shape = ModelShape(3, 4, hidden_size, 2)
+    save_model(folder, CharLSTM(shape, "gates").state_dict(), shape, Vocab.of("abc"))
+    return charlstm.load(folder)
+
+
+def test_a_saved_state_comes_back_as_it_was(tmp_path: Path) -> None:
+    model = make(tmp_path / "model", 0)
+    state = model.read("abcab")
+    for path in (tmp_path / "one", str(tmp_path / "two")):
+        state.save(path)
+        assert charlstm.State.load(path) == state
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model", "one", "two"]
+    assert state != model.read("abc")
+
+
+@pytest.mark.parametrize("hidden_size", [6, 7])
+def test_a_state_of_another_model_is_refused(tmp_path: Path, hidden_size: int) -> None:
+    state = make(tmp_path / "one", 0).read("abc")
+    other = make(tmp_path / "two", 1, hidden_size)
+    for use in (other.generate, other.stream, other.score, other.read):
+        with pytest.raises(StateError, match=r"state: expected one of the model \w{12}, got one of \w{12}; read the"):
+            use("abc", state=state)
+    forged = charlstm.State(LSTMState(torch.zeros(2, 1, 5), torch.zeros(2, 1, 5)), other.info["model_sha256"])
+    with pytest.raises(StateError, match="state: expected the shape"):
+        other.read("abc", state=forged)
+
+
+def test_what_is_no_state_is_one_line(tmp_path: Path) -> None:
+    make(tmp_path / "model", 0).read("abc").save(tmp_path / "state")
+    content = (tmp_path / "state").read_bytes()
+    (tmp_path / "cut").write_bytes(content[:-5])
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "text").write_text("not a state at all, but a text")
+    good = {"hidden": torch.zeros(2, 1, 6), "cell": torch.zeros(2, 1, 6)}
+    save_file(good, tmp_path / "nobody")
+    named = {"model_sha256": "0" * 64}
+    save_file({**good, "cell": torch.full((2, 1, 6), float("nan"))}, tmp_path / "nan", named)
+    save_file({**good, "cell": torch.zeros(2, 1, 5)}, tmp_path / "shapes", named)
+    save_file({**good, "cell": torch.zeros(2, 1, 6, dtype=torch.float64)}, tmp_path / "dtype", named)
+    save_file({**good, "more": torch.zeros(1)}, tmp_path / "more", named)
+    names = [file.name for file in tmp_path.iterdir() if file.name not in ("model", "state")]
+    assert len(names) == 8
+    for name in [*names, "missing", "model"]:
+        with pytest.raises(StateError) as caught:
+            charlstm.State.load(tmp_path / name)
+        assert str(caught.value).startswith(f"{tmp_path / name}: expected a saved state")
+        assert "\n" not in str(caught.value)

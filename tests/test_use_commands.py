@@ -1,0 +1,118 @@
+"""`charlstm generate` and `score`: what they print, and one line for each mistake."""
+
+import json
+from pathlib import Path
+
+import pytest
+from commands import Run
+
+import charlstm
+
+PROMPT = "The model "
+
+
+def test_the_text_alone_is_on_standard_output(run: Run, learned: Path) -> None:
+    model = charlstm.load(learned)
+    options = ["--num-chars", "80", "--temperature", "0.9", "--top-p", "0.98", "--seed", "5", "--model", str(learned)]
+    expected = model.generate(PROMPT, num_chars=80, temperature=0.9, top_p=0.98, seed=5, num_texts=3)
+    assert run("generate", PROMPT, *options) == (0, f"{expected[0]}\n", "")
+    assert run("generate", PROMPT, *options, "--num-texts", "3") == (0, "\n---\n".join(expected) + "\n", "")
+
+
+def test_a_prompt_is_an_argument_a_file_or_standard_input(run: Run, learned: Path, tmp_path: Path) -> None:
+    rest = ["-n", "30", "--seed", "1", "--model", str(learned)]
+    expected = run("generate", PROMPT, *rest)
+    (tmp_path / "prompt.txt").write_text(f"{PROMPT}\n")
+    assert run("generate", "--prompt-file", tmp_path / "prompt.txt", *rest) == expected
+    assert run("generate", *rest, stdin=PROMPT.encode()) == expected
+    assert run("generate", *rest, stdin=f"{PROMPT}\r\n".encode()) == expected
+    assert run("generate", "--prompt-file", "-", *rest, stdin=PROMPT.encode()) == expected
+    assert run("generate", *rest) == run("generate", "\n", *rest) != expected
+
+
+def test_json_has_all_that_makes_the_text_again(run: Run, learned: Path) -> None:
+    code, out, _ = run("generate", PROMPT, "--num-texts", "2", "--stop", "a b", "--json", "--model", learned)
+    rows = [json.loads(line) for line in out.splitlines()]
+    model = charlstm.load(learned)
+    assert code == 0 and [row.pop("index") for row in rows] == [0, 1]
+    assert {row.pop("model_sha256") for row in rows} == {model.info["model_sha256"]}
+    texts = [row.pop("text") for row in rows]
+    assert rows[0] == rows[1]
+    assert model.generate(**rows[0], num_texts=2) == texts
+    _, again, _ = run("generate", PROMPT, "--json", "--model", learned)
+    assert json.loads(again)["seed"] != rows[0]["seed"]
+
+
+def test_what_was_exchanged_is_told_on_standard_error(run: Run, learned: Path) -> None:
+    rest = ["-n", "20", "--seed", "1", "--model", str(learned)]
+    assert run("generate", "modél", *rest)[0] == 2
+    code, out, err = run("generate", "modél", "--unknown", "nearest", *rest)
+    assert (code, out) == run("generate", "model", *rest)[:2]
+    assert err == "note: characters that the model never saw were exchanged: 'é' -> 'e' (1)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "-n", "x"], "Invalid value for '--num-chars' / '-n'"),
+        (["generate", "-n", "0"], "num_chars: expected a whole number of at least 1, got 0"),
+        (["generate", "--temperature", "warm"], "Invalid value for '--temperature'"),
+        (["generate", "--temperature", "nan"], "temperature: expected a number of at least 0, got nan"),
+        (["generate", "--top-k", "0"], "top_k: expected a whole number of at least 1, got 0"),
+        (["generate", "--top-p", "1.1"], "top_p: expected a number above 0 and at most 1, got 1.1"),
+        (["generate", "--min-p", "-1"], "min_p: expected a number from 0 to 1, got -1"),
+        (["generate", "--seed", "-1"], "seed: expected a whole number of at least 0, below 2**63, got -1"),
+        (["generate", "--num-texts", "0"], "num_texts: expected a whole number of at least 1, got 0"),
+        (["generate", "--stop", ""], "stop: expected a text of at least one character"),
+        (["generate", "--stop", "Ж"], "stop: the model never writes the characters 'Ж'"),
+        (["generate", "--unknown", "guess"], "unknown: expected error, nearest or skip, got 'guess'"),
+        (["generate", ""], "prompt: expected at least one character, e.g. a newline"),
+        (["generate", "Ж"], "prompt: the model never saw the characters 'Ж'"),
+        (["generate", "\udcff"], "prompt: expected UTF-8"),
+        (["generate", "a", "--prompt-file", "b"], "expected either a PROMPT or --prompt-file FILE, got both"),
+        (["generate", "--prompt-file", "nowhere"], "nowhere: No such file or directory"),
+        (["generate", "a", "b"], "Got unexpected extra argument"),
+        (["score", "nowhere"], "nowhere: No such file or directory"),
+        (["score", "/"], "/: Is a directory"),
+        (["score", "-"], "expected a text to score, found an empty one"),
+        (["score", "--lines", "-1"], "Invalid value for '--lines'"),
+        (["score", "--unknown", "guess"], "unknown: expected error, nearest or skip, got 'guess'"),
+        (["info", "nowhere"], "nowhere/config.json: cannot read the model"),
+    ],
+)
+def test_bad_input_is_one_line(run: Run, learned: Path, arguments: list[str], message: str) -> None:
+    model = [] if arguments[0] == "info" else ["--model", str(learned)]
+    code, out, err = run(*arguments, *model)
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith("ERROR: ") and message in line
+
+
+@pytest.mark.parametrize("command", ["generate", "score", "info"])
+def test_a_missing_model_is_one_line(run: Run, command: str) -> None:
+    code, _, err = run(command, "--model", "no/where", stdin=b"abc")
+    assert code == 2 and err.startswith("ERROR: no/where/config.json: cannot read the model") and err.count("\n") == 1
+
+
+def test_a_score_is_the_loss_that_evaluate_found(run: Run, trained: Path) -> None:
+    text, model = trained / "Datasets/split/val.txt", trained / "artifacts/model"
+    code, out, _ = run("score", text, "--json", "--model", model)
+    found = json.loads(out)
+    measured = json.loads((trained / "artifacts/evaluate/metrics.json").read_text())["stateful"]
+    assert code == 0 and found["num_chars"] == measured["num_chars"]
+    for name in ("nats_per_char", "bits_per_char", "perplexity"):
+        assert found[name] == pytest.approx(measured[name], abs=1e-6)
+    _, table, _ = run("score", text, "--model", model)
+    assert f"nats/char   {measured['nats_per_char']:.4f}\n" in table
+    assert run("score", "--json", "--model", model, stdin=text.read_bytes())[1] == out
+
+
+def test_the_most_surprising_lines_come_with_their_numbers(run: Run, learned: Path, text: str) -> None:
+    code, out, _ = run("score", "--lines", "3", "--model", learned, stdin=text.encode())
+    rows = out[out.index("most surprising first\n") :].splitlines()[1:]
+    expected = charlstm.load(learned).score(text).most_surprising(3)
+    assert code == 0 and len(rows) == 3
+    for row, passage in zip(rows, expected, strict=True):
+        lines, nats, _ = row.split(maxsplit=2)
+        assert lines.partition("-")[0] == str(passage.first_line) and nats == f"{passage.nats_per_char:.2f}"
+    assert "surprising" not in run("score", "--lines", "0", "--model", learned, stdin=text.encode())[1]

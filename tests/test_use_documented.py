@@ -1,0 +1,47 @@
+"""The examples of README and docs/generate.md run as they stand, on a tiny trained model."""
+
+import contextlib
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from test_docs import PAGES, blocks, commands_of
+
+from pipeline import cli
+
+WITH_EXAMPLES = ("README.md", "docs/generate.md")
+USING = re.compile(r"charlstm (generate|score|info)\b")
+SCRIPTS = [(name, block) for name in WITH_EXAMPLES for block in blocks(PAGES[name], "python")]
+COMMANDS = sorted({command for name in WITH_EXAMPLES for command in commands_of(PAGES[name]) if USING.match(command)})
+
+
+@pytest.fixture(scope="module")
+def project(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files that examples name, and no pipeline."""
+    folder = tmp_path_factory.mktemp("documented") / "project"
+    for name in ("artifacts", "Datasets"):
+        shutil.copytree(trained / name, folder / name)
+    (folder / "prompt.txt").write_text("ROMEO:\n")
+    return folder
+
+
+@pytest.mark.parametrize(("page", "script"), SCRIPTS)
+def test_python_examples_run(page: str, script: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.chdir(project):
+        exec(compile(script, page, "exec"), {})  # noqa: S102  # our own documents
+    assert "print(" not in script or capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if " FILE" not in one and "[" not in one])
+def test_shell_examples_run(command: str, project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with contextlib.chdir(project):
+        assert cli.main(shlex.split(command)[1:]) == 0
+    found = capfd.readouterr()
+    assert found.out and not found.err
+
+
+def test_there_are_examples() -> None:
+    assert {name for name, _ in SCRIPTS} == set(WITH_EXAMPLES)
+    assert {USING.match(command)[1] for command in COMMANDS} == {"generate", "score", "info"}  # type: ignore[index]

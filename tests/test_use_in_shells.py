@@ -1,0 +1,123 @@
+"""`charlstm generate` and `score` in processes of their own: on terminals, in pipes, on full disks, interrupted."""
+
+import os
+import pty
+import re
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import charlstm
+from benchmarks.projects import ROOT
+
+CLI = [sys.executable, "-m", "pipeline.cli"]
+PROMPT = "The model "
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, arguments: Sequence[str | Path], **env: str) -> None:
+        self._end, other = pty.openpty()
+        environment = {**ENVIRONMENT, **env}
+        command = [*CLI, *map(str, arguments)]
+        self.process = subprocess.Popen(
+            command, stdin=other, stdout=other, stderr=other, env=environment, start_new_session=True
+        )
+        os.close(other)
+        self.shown = ""
+
+    def read(self, until: int = sys.maxsize, seconds: float = 60) -> str:
+        """All that was shown, when it is `until` characters long or the command has ended."""
+        deadline = time.monotonic() + seconds
+        while len(self.shown) < until and time.monotonic() < deadline:
+            try:
+                if select.select([self._end], [], [], 0.1)[0]:
+                    self.shown += os.read(self._end, 65536).decode()
+            except OSError:  # the other end is closed
+                break
+        return self.shown
+
+    def end(self) -> int:
+        """The exit code."""
+        self.read()
+        os.close(self._end)
+        return self.process.wait(timeout=60)
+
+
+def test_a_terminal_shows_the_prompt_dimmed_then_the_text_and_the_seed(learned: Path) -> None:
+    terminal = Terminal(["generate", PROMPT, "-n", "60", "--model", learned])
+    assert terminal.end() == 0
+    match = re.fullmatch(r"\x1b\[2m(.*)\x1b\[0m(.*)\r\nagain: --seed (\d+)\r\n", terminal.shown, re.DOTALL)
+    assert match is not None and match[1] == PROMPT
+    expected = charlstm.load(learned).generate(PROMPT, num_chars=60, seed=int(match[3]))
+    assert match[2].replace("\r\n", "\n") == expected
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_an_interrupted_stream_leaves_the_terminal_in_order(learned: Path, number: signal.Signals) -> None:
+    terminal = Terminal(["generate", PROMPT, "-n", "100000000", "--model", learned])
+    terminal.read(until=300)
+    terminal.process.send_signal(number)
+    assert terminal.end() == 130
+    assert re.search(r"\r\nagain: --seed \d+\r\n$", terminal.shown)
+    assert "Traceback" not in terminal.shown and "ERROR" not in terminal.shown
+    assert terminal.shown.count("\x1b[") == 2  # dimmed, and not
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_surprise_in_colors_unless_told_otherwise(learned: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "text.txt").write_text(text[:400])
+    colored, plain = (
+        Terminal(["score", tmp_path / "text.txt", "--model", learned], **env) for env in ({}, {"NO_COLOR": "1"})
+    )
+    assert colored.end() == plain.end() == 0
+    assert "\x1b[33m" in colored.shown and "\x1b[3" not in plain.shown
+    for shown in (colored.shown, plain.shown):
+        bare = re.sub(r"\x1b\[[\d;]*m", "", shown).replace("\r\n", "\n")
+        assert text[:400].rstrip() in bare and bare.startswith("nats of a character:  less than 1  1 or more ")
+
+
+@pytest.mark.parametrize("count", [pytest.param("200", marks=pytest.mark.slow), "300000"])
+def test_a_pipe_that_nobody_reads_any_more_ends_it_without_a_word(learned: Path, count: str) -> None:
+    command = [*CLI, "generate", PROMPT, "-n", count, "--seed", "1", "--model", str(learned)]
+    line = charlstm.load(learned).generate(PROMPT, num_chars=200, seed=1).partition("\n")[0]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().decode() == f"{line}\n"
+        process.stdout.close()
+        err = process.stderr.read()
+    assert (process.returncode in (0, 141), err) == (True, b"")
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line(learned: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [*CLI, "generate", PROMPT, "--model", str(learned)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True)
+    assert (done.returncode, done.stderr) == (2, "ERROR: No space left on device\n")
+
+
+@pytest.mark.slow
+def test_it_needs_no_project_and_little_time(learned: Path, tmp_path: Path) -> None:
+    """Beyond the import of torch, which is most of it."""
+    seconds: dict[str, float] = {}
+    text = [*CLI, "generate", PROMPT, "--model", str(learned)]
+    commands = {"torch": [sys.executable, "-c", "import torch"], "text": text}
+    for name, command in [*commands.items()] * 2:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, stdin=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == 0
+        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime  # others may use the cores
+        seconds[name] = min(spent, seconds.get(name, spent))
+    assert seconds["text"] < seconds["torch"] + 1
+    assert list(tmp_path.iterdir()) == []
