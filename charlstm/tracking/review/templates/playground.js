@@ -1,0 +1,256 @@
+// A character-level LSTM that reads and writes, in plain JavaScript. It computes what charlstm/generation/ computes
+// (quantized.py, stepper.py, drawing.py, random_numbers.py), to the bit, so this page writes what the command writes.
+//
+//     input, forget and output gate    i, f, o = sigmoid(W x + U h + b), each with its own W, U and b
+//     candidate                        g = tanh(W x + U h + b)
+//     cell state                       c <- f * c + i * g
+//     hidden state                     h <- o * tanh(c)
+//
+// x is the character, or the hidden state of the layer below. Weights and hidden states are whole numbers from -127 to
+// 127. Sums of whole numbers are exact. What follows a sum is rounded to float32 after each operation, by Math.fround
+// or by being put into a Float32Array. Functions are tables, rounded to 15 binary places.
+"use strict";
+
+const STEPS_PER_UNIT = 256; // of a table's argument
+const TABLE_LENGTH = 8192; // for arguments from -16 to 16
+const MIDDLE = TABLE_LENGTH / 2 + 0.5; // the index of 0, and 1/2 for rounding
+const LEVELS = 127; // of a weight or an activation, on either side of 0
+const TINY = 2 ** -126; // the smallest normal float32
+
+const float32 = Math.fround;
+const indexOf = (steps) => Math.min(Math.max(steps, 0), TABLE_LENGTH - 1) | 0;
+
+// ---------------------------------------------------------------------------------------------- functions as tables
+
+const tableOf = (f, places = 2 ** 15) =>
+  Float32Array.from({ length: TABLE_LENGTH }, (_, n) => {
+    const x = (n - TABLE_LENGTH / 2) / STEPS_PER_UNIT;
+    return Math.floor(f(x) * places + 0.5) / places;
+  });
+
+// The error function, for GELU: a series of positive terms (Abramowitz & Stegun 1964, 7.1.6).
+function erf(x) {
+  if (x < 0) return -erf(-x);
+  if (x > 6) return 1;
+  let term = x;
+  let sum = x;
+  for (let n = 1; term > sum * 1e-17; n++) {
+    term *= (2 * x * x) / (2 * n + 1);
+    sum += term;
+  }
+  return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
+}
+
+const SIGMOID = tableOf((x) => 1 / (1 + Math.exp(-x)));
+const TANH = tableOf(Math.tanh);
+const TANH_LEVELS = TANH.map((y) => y * LEVELS);
+const GELU = tableOf((x) => 0.5 * x * (1 + erf(x / Math.SQRT2)));
+
+// ---------------------------------------------------------------------------------------------- matrices
+
+function bytesOf(base64) {
+  const characters = atob(base64);
+  const bytes = new Uint8Array(characters.length);
+  for (let n = 0; n < bytes.length; n++) bytes[n] = characters.charCodeAt(n);
+  return bytes.buffer;
+}
+
+// Rows of 8-bit weights. The scale of a row turns its sum into what is used.
+class Matrix {
+  constructor({ weights, scale }) {
+    this.weights = new Int8Array(bytesOf(weights));
+    this.scale = new Float32Array(bytesOf(scale));
+    this.sums = new Int32Array(this.scale.length);
+  }
+
+  // The sums of weights * vector, exact; four rows at a time, so that an activation is fetched once for all four.
+  multiply(vector) {
+    const { weights, sums } = this;
+    const size = vector.length;
+    let row = 0;
+    for (; row + 4 <= sums.length; row += 4) {
+      let first = row * size;
+      let [a, b, c, d] = [0, 0, 0, 0];
+      for (let k = 0; k < size; k++, first++) {
+        const x = vector[k];
+        a = (a + Math.imul(weights[first], x)) | 0;
+        b = (b + Math.imul(weights[first + size], x)) | 0;
+        c = (c + Math.imul(weights[first + 2 * size], x)) | 0;
+        d = (d + Math.imul(weights[first + 3 * size], x)) | 0;
+      }
+      sums[row] = a;
+      sums[row + 1] = b;
+      sums[row + 2] = c;
+      sums[row + 3] = d;
+    }
+    for (; row < sums.length; row++) {
+      sums[row] = 0;
+      for (let k = 0; k < size; k++) sums[row] += weights[row * size + k] * vector[k];
+    }
+    return sums;
+  }
+
+  // The product as numbers, as whole numbers have no scale yet; `largest` is that of the vector, see `eightBits`.
+  times(vector, largest = 1) {
+    const { scale } = this;
+    const sums = this.multiply(vector);
+    return Float32Array.from(sums, (sum, row) => float32(sum) * float32(scale[row] * largest));
+  }
+}
+
+// A vector in 8 bits, and its largest magnitude, of which they are 127ths.
+function eightBits(vector) {
+  let largest = TINY;
+  for (const x of vector) largest = Math.max(largest, Math.abs(x));
+  const factor = float32(LEVELS / largest);
+  return [Int8Array.from(vector, (x) => rounded(float32(x * factor))), largest];
+}
+
+const rounded = (x) => Math.floor(float32(x + 0.5));
+
+// ---------------------------------------------------------------------------------------------- the model
+
+class Layer {
+  constructor({ matrix, base, unit }) {
+    this.matrix = new Matrix(matrix);
+    this.base = new Int16Array(bytesOf(base)); // what a character adds, with the bias; above the first layer, the bias
+    this.unit = unit; // of `base`
+  }
+
+  // One step. `input` is all that the matrix sees. Hidden and cell state are replaced by the next ones.
+  read(input, id, hidden, cell) {
+    const { base, unit, matrix } = this;
+    const sums = matrix.multiply(input);
+    const size = hidden.length;
+    const offset = id * 4 * size;
+    const index = (row, middle) => {
+      const fixed = float32(base[offset + row] * unit + middle);
+      return float32(float32(float32(sums[row]) * matrix.scale[row]) + fixed);
+    };
+    for (let n = 0; n < size; n++) {
+      const input = SIGMOID[indexOf(index(n, MIDDLE))];
+      const forget = SIGMOID[indexOf(index(n + size, MIDDLE))];
+      const output = SIGMOID[indexOf(index(n + 2 * size, MIDDLE))];
+      const candidate = TANH[indexOf(index(n + 3 * size, MIDDLE + TABLE_LENGTH) - TABLE_LENGTH)];
+      cell[n] = float32(forget * cell[n]) + float32(input * candidate);
+      hidden[n] = rounded(float32(output * TANH_LEVELS[indexOf(float32(float32(cell[n] * STEPS_PER_UNIT) + MIDDLE))]));
+    }
+  }
+}
+
+class Model {
+  constructor({ characters, hidden_size, layers, up, down, head, bias }) {
+    this.characters = characters.map((point) => String.fromCodePoint(point));
+    this.ids = new Map(this.characters.map((character, id) => [character, id]));
+    this.hiddenSize = hidden_size;
+    this.layers = layers.map((layer) => new Layer(layer));
+    this.up = up && new Matrix(up);
+    this.down = down && new Matrix(down);
+    this.head = new Matrix(head);
+    this.bias = new Float32Array(bytesOf(bias));
+  }
+
+  // The state before anything was read.
+  zeroState() {
+    return this.layers.map(() => ({ hidden: new Int8Array(this.hiddenSize), cell: new Float32Array(this.hiddenSize) }));
+  }
+
+  // Read a character; `state` becomes the next state.
+  read(state, id) {
+    for (let n = 0; n < this.layers.length; n++) {
+      const { hidden, cell } = state[n];
+      if (n === 0) {
+        this.layers[0].read(hidden, id, hidden, cell);
+      } else {
+        const both = new Int8Array(2 * this.hiddenSize);
+        both.set(state[n - 1].hidden);
+        both.set(hidden, this.hiddenSize);
+        this.layers[n].read(both, 0, hidden, cell);
+      }
+    }
+  }
+
+  // A logit for each character that may come next, from the hidden state of the last layer: through the feed-forward
+  // block h + down(gelu(up(h))), where the model has one, and the head.
+  logits(hidden) {
+    const logits = this.up ? this.afterBlock(hidden) : this.head.times(hidden);
+    return logits.map((logit, id) => logit + this.bias[id]);
+  }
+
+  afterBlock(hidden) {
+    const [inner, largestInner] = eightBits(this.up.times(hidden).map((steps) => GELU[indexOf(float32(steps + MIDDLE))]));
+    const added = this.down.times(inner, largestInner);
+    const [outer, largest] = eightBits(added.map((x, n) => float32(hidden[n] * float32(1 / LEVELS)) + x));
+    return this.head.times(outer, largest);
+  }
+}
+
+// ---------------------------------------------------------------------------------------------- drawing
+
+// Powers of 2 from tables: of whole exponents, and of fractions in 1/4096, rounded to 30 binary places.
+const FRACTION_BITS = 12;
+const LOWEST = -1000; // binary logarithm of the smallest probability, relative to the largest
+const PER_NAT = Math.LOG2E * 2 ** FRACTION_BITS;
+const MAX_FACTOR = 1e300;
+const FRACTIONS = Float64Array.from({ length: 2 ** FRACTION_BITS }, (_, n) =>
+  Math.floor(2 ** (n / 2 ** FRACTION_BITS) * 2 ** 30 + 0.5) / 2 ** 30);
+const POWERS = Float64Array.from({ length: 1 - LOWEST }, (_, n) => 2 ** (n + LOWEST));
+
+// Probabilities relative to the largest, e^((logit - largest) / temperature), and 0 for what the rule excludes:
+// `minP` keeps what has this share of the largest probability, `topK` the k likeliest, `topP` the fewest likeliest that
+// have this share of what is left together.
+function relativeProbabilities(logits, { temperature, topK, topP, minP }) {
+  const largest = logits.reduce((a, b) => Math.max(a, b));
+  const factor = Math.min(PER_NAT / temperature, MAX_FACTOR);
+  const probable = Float64Array.from(logits, (logit) => {
+    const steps = Math.max((logit - largest) * factor + (0.5 - LOWEST * 2 ** FRACTION_BITS), 0) | 0;
+    return FRACTIONS[steps & (2 ** FRACTION_BITS - 1)] * POWERS[steps >> FRACTION_BITS];
+  });
+  const keepFrom = (smallest) => probable.forEach((p, id) => p >= smallest || (probable[id] = 0));
+  const descending = () => probable.slice().sort().reverse();
+  if (minP > 0) keepFrom(minP);
+  if (topK && topK < probable.length) keepFrom(descending()[topK - 1]);
+  if (topP < 1) {
+    const sorted = descending();
+    const total = sorted.reduce((sum, p) => sum + p, 0);
+    let [sum, count] = [0, 0];
+    for (const p of sorted) {
+      sum += p;
+      count += sum - p < topP * total ? 1 : 0;
+    }
+    keepFrom(sorted[count - 1]);
+  }
+  return probable;
+}
+
+// The id that a number in [0, 1) chooses. At temperature 0 it is the likeliest.
+function draw(logits, rule, uniform) {
+  if (rule.temperature === 0) return logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
+  const probable = relativeProbabilities(logits, rule);
+  const target = uniform * probable.reduce((sum, p) => sum + p, 0);
+  let sum = 0;
+  return probable.findIndex((p) => (sum += p) > target);
+}
+
+// ---------------------------------------------------------------------------------------------- random numbers
+
+// SplitMix64 (Steele, Lea & Flood 2014). A number is a function of the seed, the prompt and the position in the text.
+const bits64 = (x) => BigInt.asUintN(64, x);
+const STEP = 0x9e3779b97f4a7c15n; // 2^64 divided by the golden ratio
+
+function mixed(bits) {
+  bits = bits64(bits64(bits ^ (bits >> 30n)) * 0xbf58476d1ce4e5b9n);
+  bits = bits64((bits ^ (bits >> 27n)) * 0x94d049bb133111ebn);
+  return bits ^ (bits >> 31n);
+}
+
+// 64 bits that begin the numbers of one text; `index` counts the texts of one prompt and seed.
+function keyOf(seed, prompt, index = 0) {
+  const points = Array.from(prompt, (character) => character.codePointAt(0));
+  return [index, ...points].reduce((key, value) => mixed(bits64((key ^ BigInt(value)) + STEP)), bits64(BigInt(seed)));
+}
+
+// The number in [0, 1) at a position, from 0: 53 bits.
+function uniformAt(key, position) {
+  return Number(mixed(bits64(key + BigInt(position + 1) * STEP)) >> 11n) * 2 ** -53;
+}
