@@ -9,7 +9,9 @@ import pandas as pd
 
 from charlstm.errors import VocabularyError
 from charlstm.evaluation.published import PUBLISHED, are_comparable
-from charlstm.generation.sampler import SamplingRule, check_prompts, generate
+from charlstm.generation.batch import Request
+from charlstm.generation.rule import SamplingRule
+from charlstm.generation.sampler import Sampler, check_prompts
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params, SampleParams
 from charlstm.storage.checksums import SUMS, read_sums, sums_of, verify
@@ -89,12 +91,16 @@ def _read_encoded(paths: Paths, vocab: Vocab) -> Encoded:
 
 
 def _generate(section: SampleParams, trained: TrainedModel) -> list[Generated]:
-    texts = []
-    for prompt, temperature, seed in itertools.product(section.prompts, section.temperatures, section.seeds):
-        rule = SamplingRule(temperature, section.top_k, section.top_p)
-        text = generate(trained.model, trained.vocab, prompt, num_chars=section.num_chars, rule=rule, seed=seed)
-        texts.append(Generated(prompt, *rule, seed, text))
-    return texts
+    asked = itertools.product(section.prompts, section.temperatures, section.seeds)
+    requests = [
+        Request(prompt, section.num_chars, SamplingRule(temperature, section.top_k, section.top_p), seed)
+        for prompt, temperature, seed in asked
+    ]
+    texts = Sampler(trained.model, trained.vocab).generate(requests)
+    return [
+        Generated(one.prompt, one.rule.temperature, one.rule.top_k, one.rule.top_p, one.seed, written.text)
+        for one, written in zip(requests, texts, strict=True)
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -74,7 +74,7 @@ class QuantizedModel(NamedTuple):
 def quantize(model: CharLSTM) -> QuantizedModel:
     """Round a model's weights. The same weights give the same integers everywhere."""
     weights = {name: weight.detach().cpu().float().numpy() for name, weight in model.state_dict().items()}
-    layers = []
+    layers: list[Layer] = []
     for layer in model.layers:
         stacked = cast(GatesLayer | FusedLayer, layer).stacked_weights()
         from_input, from_hidden, bias = (_in_order(weight) for weight in stacked)

@@ -14,10 +14,10 @@ STEP: Final = 0x9E3779B97F4A7C15  # 2^64 divided by the golden ratio
 FACTORS: Final = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
-def key_of(seed: int, prompt: str, index: int) -> int:
-    """64 bits that begin the numbers of one text; `index` counts the texts of one prompt and seed."""
+def key_of(seed: int, prompt: str, number: int) -> int:
+    """64 bits that begin the numbers of one text; `number` counts the texts of one prompt and seed."""
     key = seed & MASK
-    for value in (index, *map(ord, prompt)):
+    for value in (number, *map(ord, prompt)):
         key = _mixed(key ^ value)
     return key
 
@@ -28,7 +28,9 @@ def uniforms(keys_R: NDArray[np.uint64], start: int, count: int) -> NDArray[np.f
     bits = keys_R[:, None] + positions * np.uint64(STEP)
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(FACTORS[0])
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(FACTORS[1])
-    return ((bits ^ (bits >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
+    bits = (bits ^ (bits >> np.uint64(31))) >> np.uint64(11)
+    numbers: NDArray[np.float64] = bits.astype(np.float64) * 2.0**-53
+    return numbers
 
 
 def _mixed(bits: int) -> int:

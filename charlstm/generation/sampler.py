@@ -1,88 +1,116 @@
-"""Generating text, one character at a time, with an explicit generator.
+"""Writing texts, many at once, each as it would be alone.
 
-A row is generated alone, from its own seed, by the same arithmetic whatever else is asked for: the same row gives the
-same text alone or among others.
-Shapes: V vocabulary, H hidden units, G = 4H gate rows.
+A text is a function of the model, its prompt, its rule, its seed and its number, on every machine and in every batch.
 """
 
-from copy import deepcopy
-from typing import NamedTuple, cast
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
 
 import torch
-from torch import Tensor
 
 from charlstm.errors import VocabularyError
+from charlstm.generation.batch import Batch, Generated, Request
+from charlstm.generation.quantized import quantize
+from charlstm.generation.stepper import Stepper
+from charlstm.generation.stops import num_pending
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.model.gates import GATES
-from charlstm.model.layers import FusedLayer, GatesLayer
-from charlstm.seeds import torch_generator
+from charlstm.model.gates import LSTMState
 from charlstm.text.vocabulary import Vocab, describe
 
-
-class SamplingRule(NamedTuple):
-    """How the next character is drawn.
-
-    `temperature` divides the logits; 0 takes the most likely character. `top_k` keeps the k most likely characters.
-    `top_p` keeps the smallest set of most likely characters that together have at least this probability (nucleus
-    sampling, Holtzman et al. 2020).
-    """
-
-    temperature: float
-    top_k: int | None = None
-    top_p: float = 1.0
+MAX_ROWS: Final = 256  # at once; what more of them need does not fit a processor's cache
+MIN_ROWS_PER_THREAD: Final = 16  # with fewer, threads wait for each other
+CHUNK: Final = 32  # characters between two looks for stop strings
+STREAM_CHUNK: Final = 4
 
 
-class Stepper:
-    """`CharLSTM.forward` for one row and one character, many times faster than a sequence of length 1.
+class Sampler:
+    """Writes texts with the weights that `model` has now."""
 
-    The embedding, W_x and bias of the first layer are folded into a table with a row of gate inputs per character;
-    what is left is one matrix-vector product a layer, the feed-forward block and the head. Works in fp32 on the CPU.
-    """
+    def __init__(self, model: CharLSTM, vocab: Vocab) -> None:
+        self._vocab, self._stepper = vocab, Stepper(quantize(model))
 
-    def __init__(self, model: CharLSTM) -> None:
-        copy = deepcopy(model).to("cpu", torch.float32).requires_grad_(False)
-        self._layers = [cast(GatesLayer | FusedLayer, layer).stacked_weights() for layer in copy.layers]
-        first = self._layers[0]
-        self._table_VG = torch.addmm(first.bias, copy.embedding.weight, first.from_input.t())
-        self._feed_forward, self._head = copy.feed_forward, copy.head
-        zeros_H = torch.zeros(model.shape.hidden_size)
-        self._state = [(zeros_H, zeros_H)] * model.shape.num_layers
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[Request]) -> list[Generated]:
+        """A text for each request.
 
-    def step(self, index: int) -> Tensor:
-        """Read the character with id `index`; the logits (V,) of the next one."""
-        from_input_G = self._table_VG[index]
-        for layer, (hidden_H, cell_H) in enumerate(self._state):
-            if layer > 0:
-                below_H, _ = self._state[layer - 1]
-                from_input_G = torch.addmv(self._layers[layer].bias, self._layers[layer].from_input, below_H)
-            gates_G = torch.addmv(from_input_G, self._layers[layer].from_hidden, hidden_H)
-            input_H, forget_H, candidate_H, output_H = gates_G.chunk(len(GATES))
-            cell_H = forget_H.sigmoid() * cell_H + input_H.sigmoid() * candidate_H.tanh()
-            self._state[layer] = (output_H.sigmoid() * cell_H.tanh(), cell_H)
-        top_H, _ = self._state[-1]
-        return torch.addmv(self._head.bias, self._head.weight, self._feed_forward(top_H))
+        Raises:
+            VocabularyError: a prompt is empty without a state, or has characters that the vocabulary lacks.
+        """
+        check_requests(self._vocab, requests)
+        by_length = sorted(range(len(requests)), key=lambda number: requests[number].num_chars)
+        found: dict[int, Generated] = {}
+        for start in range(0, len(requests), MAX_ROWS):  # texts of like length together
+            numbers = by_length[start : start + MAX_ROWS]
+            with few_threads(len(numbers)):
+                batch = Batch(self._stepper, self._vocab, [requests[number] for number in numbers])
+                while not batch.is_done():
+                    batch.advance(CHUNK)
+            found |= {number: batch.done[row] for row, number in enumerate(numbers)}
+        return [found[number] for number in range(len(requests))]
+
+    def stream(self, request: Request) -> "Stream":
+        """The same text as from `generate`, a character at a time.
+
+        Raises:
+            VocabularyError: as there, at once.
+        """
+        check_requests(self._vocab, [request])
+        return Stream(self._stepper, self._vocab, request)
 
 
-@torch.no_grad()
-def generate(model: CharLSTM, vocab: Vocab, prompt: str, *, num_chars: int, rule: SamplingRule, seed: int) -> str:
-    """`num_chars` characters that follow `prompt`; the prompt is not repeated.
+class Stream(Iterator[str]):
+    """The characters of one text, as they are drawn. What may become a stop string is held back until it is clear."""
+
+    def __init__(self, stepper: Stepper, vocab: Vocab, request: Request) -> None:
+        with torch.inference_mode(), few_threads(1):
+            self._batch, self._stop = Batch(stepper, vocab, [request]), request.stop
+        self._num_given = 0
+
+    def __next__(self) -> str:
+        while self._num_given >= self._num_ready():
+            if self._batch.is_done():
+                raise StopIteration
+            with torch.inference_mode(), few_threads(1):
+                self._batch.advance(STREAM_CHUNK)
+        self._num_given += 1
+        return self._text()[self._num_given - 1]
+
+    @property
+    def state(self) -> LSTMState:
+        """The state (L, 1, H) after all that was drawn: a few characters more than were given, until the end."""
+        done = self._batch.done.get(0)
+        return done.state if done else self._batch.state.dequantized()
+
+    def _text(self) -> str:
+        return self._batch.done[0].text if self._batch.is_done() else self._batch.texts[0]
+
+    def _num_ready(self) -> int:
+        text = self._text()
+        return len(text) - (0 if self._batch.is_done() else num_pending(text, self._stop))
+
+
+@contextmanager
+def few_threads(num_rows: int) -> Iterator[None]:
+    """No more of torch's threads than help with `num_rows` rows. Texts do not depend on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, num_rows // MIN_ROWS_PER_THREAD)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def check_requests(vocab: Vocab, requests: Sequence[Request]) -> None:
+    """Nothing, if all prompts can be read.
 
     Raises:
-        VocabularyError: the prompt is empty or has characters that the vocabulary lacks.
+        VocabularyError: a prompt is empty without a state, or has characters that the vocabulary lacks.
     """
-    check_prompts(vocab, [prompt])
-    generator = torch_generator(seed, "sample")
-    stepper = Stepper(model)
-    for index in vocab.encode(prompt):
-        logits_V = stepper.step(int(index))
-    ids = []
-    for _ in range(num_chars):
-        ids.append(draw(logits_V, rule, generator))
-        logits_V = stepper.step(ids[-1])
-    return vocab.decode(ids)
+    check_prompts(vocab, [one.prompt for one in requests if one.prompt or one.state is None])
 
 
-def check_prompts(vocab: Vocab, prompts: list[str] | tuple[str, ...]) -> None:
+def check_prompts(vocab: Vocab, prompts: Sequence[str]) -> None:
     """Nothing, if all of `prompts` can be read.
 
     Raises:
@@ -96,23 +124,3 @@ def check_prompts(vocab: Vocab, prompts: list[str] | tuple[str, ...]) -> None:
                 f"the prompt {prompt!r} has characters that the model never saw: {describe(unknown)}; "
                 f"it knows {vocab.characters[:200]!r}"
             )
-
-
-def draw(logits_V: Tensor, rule: SamplingRule, generator: torch.Generator) -> int:
-    """The id of one character."""
-    if rule.temperature == 0:
-        return int(logits_V.argmax())
-    return int(torch.multinomial(probabilities(logits_V, rule), 1, generator=generator))
-
-
-def probabilities(logits_V: Tensor, rule: SamplingRule) -> Tensor:
-    """The distribution (V,) that `rule` makes of the logits; `rule.temperature` is above 0."""
-    scaled_V = logits_V / rule.temperature
-    if not scaled_V.isfinite().all():  # beyond fp32; only the distance from the largest logit matters
-        scaled_V = ((logits_V - logits_V.max()).double() / rule.temperature).to(logits_V.dtype)
-    sorted_V, order_V = torch.softmax(scaled_V, dim=0).sort(descending=True, stable=True)
-    if rule.top_k is not None:
-        sorted_V[rule.top_k :] = 0
-    mass_before_V = sorted_V.cumsum(0) - sorted_V
-    sorted_V[mass_before_V >= rule.top_p * sorted_V.sum()] = 0
-    return torch.zeros_like(logits_V).scatter(0, order_V, sorted_V / sorted_V.sum())

@@ -1,43 +1,60 @@
-"""A quantized model read one character at a time, for many rows at once, in torch.
+"""A quantized model at work, for many rows at once, in torch: reading characters, and writing them.
 
 Products of integers are exact, so what a row gives does not depend on the other rows (see `quantized.py`).
-Shapes: R rows, V vocabulary, H hidden units, G = 4H gate rows, F inner features, K columns and N rows of a matrix.
+Shapes: L layers, R rows, T characters, V vocabulary, H hidden units, G = 4H gate rows, F inner features of the block.
 """
 
-from functools import cache
 from typing import Final, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from charlstm.generation.quantized import GATES, GELU, LEVELS, MIDDLE, STEPS_PER_UNIT, TABLE_LEN, TANH
-from charlstm.generation.quantized import Matrix, QuantizedModel
+from charlstm.generation.drawing import Rules, draw
+from charlstm.generation.exact_product import Columns
+from charlstm.generation.quantized import (
+    GATES,
+    GELU,
+    LEVELS,
+    MIDDLE,
+    STEPS_PER_UNIT,
+    TABLE_LEN,
+    TANH,
+    QuantizedModel,
+)
+from charlstm.generation.random_numbers import uniforms
+from charlstm.model.gates import LSTMState
 
-MAX_EXACT_COLUMNS: Final = 2**24 // LEVELS**2  # float32 has all whole numbers up to 2^24
+TINY: Final = torch.finfo(torch.float32).tiny
 
 
-class LayerState(NamedTuple):
-    """A layer's hidden state (R, H), int8 in steps of 1/127, and its cell state (R, H), float32."""
+class QuantizedState(NamedTuple):
+    """Hidden states (L, R, H), int8 in steps of 1/127, and cell states (L, R, H), float32."""
 
     hidden: Tensor
     cell: Tensor
 
-
-class Columns(NamedTuple):
-    """A matrix for products from the left: (K, N) int8, and its scale (N)."""
-
-    values_KN: Tensor
-    scale_N: Tensor
-
     @classmethod
-    def of(cls, matrix: Matrix) -> "Columns":
-        """The same, transposed."""
-        return cls(torch.from_numpy(matrix.values_NK).t(), torch.from_numpy(matrix.scale_N))
+    def of(cls, state: LSTMState) -> "QuantizedState":
+        """Rounded. What `dequantized` gives comes back as it was."""
+        return cls(_rounded(state.hidden * LEVELS), state.cell.clone())
+
+    def dequantized(self) -> LSTMState:
+        """As the model has them, in float32."""
+        return LSTMState(self.hidden * (1 / LEVELS), self.cell.clone())
+
+    def first(self, num_rows: int) -> "QuantizedState":
+        """The first rows."""
+        return QuantizedState(self.hidden[:, :num_rows], self.cell[:, :num_rows])
+
+    def rows(self, rows: Tensor) -> "QuantizedState":
+        """Some rows, by their indices; a row may come several times."""
+        return QuantizedState(self.hidden.index_select(1, rows), self.cell.index_select(1, rows))
 
 
 class Stepper:
-    """Reads a character in each row, and gives the logits of the next ones."""
+    """Reads and writes in all rows at once, a character at a time."""
 
     def __init__(self, model: QuantizedModel) -> None:
         self._layers = [(Columns.of(layer.matrix), torch.from_numpy(layer.base_VG)) for layer in model.layers]
@@ -47,46 +64,67 @@ class Stepper:
         self._tanh_levels = torch.from_numpy(TANH * np.float32(LEVELS))  # exact: 22 bits
         self._hidden_size = model.hidden_size
 
-    def zero_state(self, num_rows: int) -> list[LayerState]:
-        """The state of every layer before anything was read."""
-        zeros_RH = torch.zeros(num_rows, self._hidden_size)
-        return [LayerState(zeros_RH.to(torch.int8), zeros_RH) for _ in self._layers]
+    def zero_state(self, num_rows: int) -> QuantizedState:
+        """The state before anything was read."""
+        zeros_LRH = torch.zeros(len(self._layers), num_rows, self._hidden_size)
+        return QuantizedState(zeros_LRH.to(torch.int8), zeros_LRH)
 
-    def step(self, ids_R: Tensor, states: list[LayerState]) -> tuple[Tensor, list[LayerState]]:
-        """Logits (R, V) of the character after `ids_R` (int64), and the states of all layers after reading it."""
-        after: list[LayerState] = []
-        for (columns, base_VG), state in zip(self._layers, states, strict=True):
-            inputs_RK = torch.cat([after[-1].hidden, state.hidden], 1) if after else state.hidden
-            steps_RG = exact_product(inputs_RK, columns.values_KN) * columns.scale_N
-            steps_RG += base_VG if after else base_VG.index_select(0, ids_R)
-            after.append(self._gated(steps_RG, state.cell))
-        return self._logits(after[-1].hidden), after
+    def read(self, ids_RT: Tensor, state: QuantizedState) -> QuantizedState:
+        """The state after reading `ids_RT` (int64)."""
+        for ids_R in ids_RT.t():
+            state = self._read_one(ids_R, state)
+        return state
 
-    def _gated(self, steps_RG: Tensor, cell_RH: Tensor) -> LayerState:
+    def write(
+        self, state: QuantizedState, rules: Rules, keys_R: NDArray[np.uint64], start: int, count: int
+    ) -> tuple[Tensor, QuantizedState]:
+        """The next `count` characters of each row, as ids (R, count), and the state after reading them, too.
+
+        `keys_R` and `start`, the number of characters that were written before, choose the random numbers.
+        """
+        uniforms_RT = torch.from_numpy(uniforms(keys_R, start, count))
+        written = []
+        for uniforms_R in uniforms_RT.t():
+            written.append(draw(self.logits(state), rules, uniforms_R))
+            state = self._read_one(written[-1], state)
+        return torch.stack(written, 1), state
+
+    def logits(self, state: QuantizedState) -> Tensor:
+        """Of the character after what was read: (R, V), float32."""
+        hidden_RH = state.hidden[-1]
+        if self._block is None:
+            return self._head.times(hidden_RH).add_(self._bias_V)
+        up, down = self._block
+        steps_RF = up.times(hidden_RH).add_(MIDDLE).clamp_(0, TABLE_LEN - 1)
+        inner_RF, largest_R1 = _eight_bits(_look_up(self._gelu, steps_RF))
+        added_RH = down.times(inner_RF, largest_R1)
+        outer_RH, largest_R1 = _eight_bits((hidden_RH * (1 / LEVELS)).add_(added_RH))
+        return self._head.times(outer_RH, largest_R1).add_(self._bias_V)
+
+    def _read_one(self, ids_R: Tensor, state: QuantizedState) -> QuantizedState:
+        hidden: list[Tensor] = []
+        cells: list[Tensor] = []
+        for number, (columns, base_VG) in enumerate(self._layers):
+            before_RH = state.hidden[number]
+            steps_RG = columns.times(torch.cat([hidden[-1], before_RH], 1) if hidden else before_RH)
+            steps_RG += base_VG if hidden else base_VG.index_select(0, ids_R)
+            hidden_RH, cell_RH = self._gated(steps_RG, state.cell[number])
+            hidden.append(hidden_RH)
+            cells.append(cell_RH)
+        return QuantizedState(torch.stack(hidden), torch.stack(cells))
+
+    def _gated(self, steps_RG: Tensor, cell_RH: Tensor) -> tuple[Tensor, Tensor]:
         num_sigmoids = 3 * self._hidden_size
         steps_RG[:, :num_sigmoids].clamp_(0, TABLE_LEN - 1)
         steps_RG[:, num_sigmoids:].clamp_(TABLE_LEN, 2 * TABLE_LEN - 1)
         input_RH, forget_RH, output_RH, candidate_RH = _look_up(self._gates, steps_RG).chunk(4, 1)
         cell_RH = (forget_RH * cell_RH).add_(input_RH * candidate_RH)  # two roundings; `addcmul` may have one
         steps_RH = (cell_RH * STEPS_PER_UNIT).add_(MIDDLE).clamp_(0, TABLE_LEN - 1)
-        levels_RH = output_RH * _look_up(self._tanh_levels, steps_RH)
-        return LayerState(_rounded(levels_RH), cell_RH)
-
-    def _logits(self, hidden_RH: Tensor) -> Tensor:
-        """Through the feed-forward block, if there is one, and the head."""
-        if self._block is None:
-            return exact_product(hidden_RH, self._head.values_KN) * self._head.scale_N + self._bias_V
-        up, down = self._block
-        steps_RF = (exact_product(hidden_RH, up.values_KN) * up.scale_N).add_(MIDDLE).clamp_(0, TABLE_LEN - 1)
-        inner_RF, largest_R1 = _eight_bits(_look_up(self._gelu, steps_RF))
-        added_RH = exact_product(inner_RF, down.values_KN) * (down.scale_N * largest_R1)
-        outer_RH, largest_R1 = _eight_bits((hidden_RH * (1 / LEVELS)).add_(added_RH))
-        logits_RV = exact_product(outer_RH, self._head.values_KN) * (self._head.scale_N * largest_R1)
-        return logits_RV.add_(self._bias_V)
+        return _rounded(output_RH * _look_up(self._tanh_levels, steps_RH)), cell_RH
 
 
 def _look_up(table: Tensor, steps: Tensor) -> Tensor:
-    """The entries at the whole parts of `steps`, which are in range and above 0."""
+    """The entries at the whole parts of `steps`, which are in range."""
     return table.index_select(0, steps.to(torch.int32).view(-1)).view(steps.shape)
 
 
@@ -96,31 +134,5 @@ def _rounded(levels: Tensor) -> Tensor:
 
 def _eight_bits(activations_RK: Tensor) -> tuple[Tensor, Tensor]:
     """Rounded to 8 bits, and the largest magnitude of each row (R, 1)."""
-    largest_R1 = activations_RK.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny)
+    largest_R1 = activations_RK.abs().amax(1, keepdim=True).clamp_(min=TINY)
     return _rounded(activations_RK * torch.div(torch.tensor(float(LEVELS)), largest_R1)), largest_R1
-
-
-def exact_product(rows_RK: Tensor, columns_KN: Tensor) -> Tensor:
-    """The product of int8 matrices, exact: int32, or float32 with whole numbers."""
-    return _integer_product(rows_RK, columns_KN) if _has_integer_product() else _float_product(rows_RK, columns_KN)
-
-
-def _integer_product(rows_RK: Tensor, columns_KN: Tensor) -> Tensor:
-    return torch._int_mm(rows_RK, columns_KN)
-
-
-def _float_product(rows_RK: Tensor, columns_KN: Tensor) -> Tensor:
-    """Of floats that hold whole numbers: exact in any order as long as no sum needs more than 24 bits."""
-    pieces = zip(rows_RK.split(MAX_EXACT_COLUMNS, 1), columns_KN.split(MAX_EXACT_COLUMNS, 0), strict=True)
-    products = [(rows.float() @ columns.float()).to(torch.int32) for rows, columns in pieces]
-    return torch.stack(products).sum(0, dtype=torch.int32)
-
-
-@cache
-def _has_integer_product() -> bool:
-    """Whether `torch._int_mm` works here and is exact: it saturates on old processors that add in 16 bits."""
-    extremes = torch.tensor([[LEVELS, -LEVELS, LEVELS, LEVELS]], dtype=torch.int8).repeat(33, 64)
-    try:
-        return torch.equal(_integer_product(extremes, extremes[:32].t()), _float_product(extremes, extremes[:32].t()))
-    except (AttributeError, RuntimeError):
-        return False

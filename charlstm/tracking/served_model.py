@@ -4,6 +4,7 @@ MLflow also runs it in the process that logs a model, which has no use for torch
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
@@ -13,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, SkipValidation
 
 from charlstm.errors import TextRequestError
 from charlstm.tracking.text_requests import TextRequest, parse_requests
+
+if TYPE_CHECKING:
+    from charlstm.generation.batch import Request
 
 ARTIFACT = "model"  # the model folder's name among the artifacts
 
@@ -53,9 +57,11 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # likewise
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the model folder."""
+        from charlstm.generation.sampler import Sampler
         from charlstm.model.model_folder import load_model
 
-        self.model, self.vocab, _ = load_model(Path(context.artifacts[ARTIFACT]), "fused")
+        model, self.vocab, _ = load_model(Path(context.artifacts[ARTIFACT]), "fused")
+        self.sampler = Sampler(model, self.vocab)
 
     def predict(self, model_input: list[Row]) -> list[str]:
         """A text for each row. The prompt is not repeated.
@@ -68,15 +74,14 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # likewise
             requests = parse_requests(rows, self.vocab)
         except TextRequestError as error:
             raise BadRequest(str(error), INVALID_PARAMETER_VALUE) from None
-        return [self._generate(request) for request in requests]
+        return [one.text for one in self.sampler.generate(list(map(_for_sampler, requests)))]
 
-    def _generate(self, request: TextRequest) -> str:
-        from charlstm.generation.sampler import SamplingRule, generate
 
-        rule = SamplingRule(request.temperature, request.top_k, request.top_p)
-        return generate(
-            self.model, self.vocab, request.prompt, num_chars=request.num_chars, rule=rule, seed=request.seed
-        )
+def _for_sampler(row: TextRequest) -> "Request":
+    from charlstm.generation.batch import Request
+    from charlstm.generation.rule import SamplingRule
+
+    return Request(row.prompt, row.num_chars, SamplingRule(row.temperature, row.top_k, row.top_p), row.seed)
 
 
 set_model(ServedModel())

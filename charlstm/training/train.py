@@ -15,7 +15,9 @@ from torch import Tensor
 
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.evaluation.protocols import sliding, windowed
-from charlstm.generation.sampler import SamplingRule, check_prompts, generate
+from charlstm.generation.batch import Request
+from charlstm.generation.rule import SamplingRule
+from charlstm.generation.sampler import Sampler, check_prompts
 from charlstm.model.char_lstm import ModelShape
 from charlstm.model.loss import LossSum
 from charlstm.params import ModelParams, TrainParams
@@ -209,11 +211,9 @@ class _Training:
     def write_texts(self, epoch: int) -> list[TextRow]:
         """One text for each of `text_prompts`, from the averaged weights."""
         rule, length, seed = SamplingRule(self.params.text_temperature), self.params.text_len, self.params.seed
-        texts = [
-            generate(self.learner.averaged, self.data.vocab, prompt, num_chars=length, rule=rule, seed=seed)
-            for prompt in self.params.text_prompts
-        ]
-        return [TextRow(epoch, *pair) for pair in zip(self.params.text_prompts, texts, strict=True)]
+        requests = [Request(prompt, length, rule, seed) for prompt in self.params.text_prompts]
+        texts = Sampler(self.learner.averaged, self.data.vocab).generate(requests)
+        return [TextRow(epoch, one.prompt, text.text) for one, text in zip(requests, texts, strict=True)]
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the averaged weights."""

@@ -1,0 +1,124 @@
+"""Texts in progress: the rows of a batch, which begin together and end one by one.
+
+Shapes: L layers, R rows, T characters, H hidden units.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from charlstm.generation.drawing import Rules
+from charlstm.generation.random_numbers import key_of
+from charlstm.generation.rule import SamplingRule
+from charlstm.generation.stepper import QuantizedState, Stepper
+from charlstm.generation.stops import cut_at_stop
+from charlstm.model.gates import LSTMState
+from charlstm.text.vocabulary import Vocab
+
+
+class Request(NamedTuple):
+    """A text to write: `num_chars` characters that follow `prompt`, or fewer, up to the first of the `stop` strings.
+
+    `number` counts the texts of one prompt and seed. `state` (L, 1, H) is what was read before the prompt; the prompt
+    may be empty then.
+    """
+
+    prompt: str
+    num_chars: int
+    rule: SamplingRule
+    seed: int
+    number: int = 0
+    stop: tuple[str, ...] = ()
+    state: LSTMState | None = None
+
+
+class Generated(NamedTuple):
+    """A text without its prompt, and the state (L, 1, H) after all that was read and drawn, a stop string included."""
+
+    text: str
+    state: LSTMState
+
+
+class Batch:
+    """Rows that are written together; their texts so far are in `texts`, those that are done in `done`, by row."""
+
+    def __init__(self, stepper: Stepper, vocab: Vocab, requests: Sequence[Request]) -> None:
+        self._stepper, self._vocab, self._requests = stepper, vocab, requests
+        self.texts = [""] * len(requests)
+        self.done: dict[int, Generated] = {}
+        self._num_written = 0
+        self._active = list(range(len(requests)))
+        self.state = _states_after_prompts(stepper, vocab, requests)
+        self._rules, self._keys_R = self._rules_and_keys()
+        self._finish([row for row in self._active if requests[row].num_chars == 0])
+
+    def is_done(self) -> bool:
+        """Whether all texts are."""
+        return not self._active
+
+    def advance(self, most: int) -> None:
+        """Write up to `most` characters in each row that is not done."""
+        count = min(most, *(self._requests[row].num_chars - self._num_written for row in self._active))
+        before = self.state
+        ids_RT, self.state = self._stepper.write(before, self._rules, self._keys_R, self._num_written, count)
+        ends = []
+        for position, row in enumerate(self._active):
+            request, start = self._requests[row], self._num_written
+            self.texts[row] += self._vocab.decode(ids_RT[position].tolist())
+            if span := cut_at_stop(self.texts[row], start, request.stop):
+                read = self._stepper.read(ids_RT[position, None, : span[1] - start], _row(before, position))
+                self.done[row] = Generated(self.texts[row][: span[0]], read.dequantized())
+            elif start + count == request.num_chars:
+                ends.append(row)
+        self._num_written += count
+        self._finish(ends)
+
+    def _finish(self, rows: Sequence[int]) -> None:
+        """Note the texts of `rows` as they are, and go on with those that are not done."""
+        for row in rows:
+            self.done[row] = Generated(self.texts[row], _row(self.state, self._active.index(row)).dequantized())
+        kept = [position for position, row in enumerate(self._active) if row not in self.done]
+        if len(kept) < len(self._active):
+            self._active = [self._active[position] for position in kept]
+            self.state = self.state.rows(torch.tensor(kept).long())
+            self._rules, self._keys_R = self._rules_and_keys()
+
+    def _rules_and_keys(self) -> tuple[Rules, NDArray[np.uint64]]:
+        requests = [self._requests[row] for row in self._active]
+        keys_R = np.array([key_of(one.seed, one.prompt, one.number) for one in requests], np.uint64)
+        return Rules.of([one.rule for one in requests], len(self._vocab)), keys_R
+
+
+def _row(state: QuantizedState, row: int) -> QuantizedState:
+    return state.rows(torch.tensor([row]))
+
+
+def _states_after_prompts(stepper: Stepper, vocab: Vocab, requests: Sequence[Request]) -> QuantizedState:
+    """(L, R, H). Prompts that several requests share are read once, and all of them together."""
+    sources = {(one.prompt, id(one.state)): one for one in requests}
+    unique = sorted(sources.values(), key=lambda one: len(one.prompt), reverse=True)
+    state = _stacked([_state_before(stepper, one) for one in unique])
+    begin = 0
+    for end in sorted({len(one.prompt) for one in unique}):
+        active = [one for one in unique if len(one.prompt) >= end]  # the first rows
+        ids_RT = torch.stack([_ids(vocab, one.prompt[begin:end]) for one in active])
+        after, rest = stepper.read(ids_RT, state.first(len(active))), state.rows(torch.arange(len(active), len(unique)))
+        state, begin = _stacked([after, rest]), end
+    places = {(one.prompt, id(one.state)): place for place, one in enumerate(unique)}
+    return state.rows(torch.tensor([places[one.prompt, id(one.state)] for one in requests]))
+
+
+def _state_before(stepper: Stepper, request: Request) -> QuantizedState:
+    return stepper.zero_state(1) if request.state is None else QuantizedState.of(request.state)
+
+
+def _stacked(states: Sequence[QuantizedState]) -> QuantizedState:
+    return QuantizedState(*(torch.cat(parts, 1) for parts in zip(*states, strict=True)))
+
+
+def _ids(vocab: Vocab, text: str) -> Tensor:
+    return torch.from_numpy(vocab.encode(text).astype(np.int64))
