@@ -244,10 +244,10 @@ function mixed(bits) {
   return bits ^ (bits >> 31n);
 }
 
-// 64 bits that begin the numbers of one text; `index` counts the texts of one prompt and seed.
-function keyOf(seed, prompt, index = 0) {
+// 64 bits that begin the numbers of one text; `number` counts the texts of one prompt and seed.
+function keyOf(seed, prompt, number = 0) {
   const points = Array.from(prompt, (character) => character.codePointAt(0));
-  return [index, ...points].reduce((key, value) => mixed(bits64((key ^ BigInt(value)) + STEP)), bits64(BigInt(seed)));
+  return [number, ...points].reduce((key, value) => mixed(bits64((key ^ BigInt(value)) + STEP)), bits64(BigInt(seed)));
 }
 
 // The number in [0, 1) at a position, from 0: 53 bits.

@@ -21,7 +21,7 @@
   const codePoint = (one) => `U+${one.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
   const NAMES = new Map([["\n", "\u21b5"], ["\t", "\u21e5"], [" ", "\u2423"]]);
   const nameOf = (one) => NAMES.get(one) ?? (HIDDEN.test(one) || /\p{M}/u.test(one) ? codePoint(one) : one);
-  const percent = (share) => (share === 0 ? "\u2013" : share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`);
+  const percent = (share) => (share === 0 ? "\u2013" : share < 0.001 ? "< 0.1%" : `${(100 * share).toFixed(1)}%`);
   const counted = (count, digits = 0) =>
     count.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
@@ -226,7 +226,7 @@
       where.textContent = `${name} is the first character. The model had read nothing before it.`;
       return;
     }
-    where.textContent = `${name} had ${percent(entry.chance)}, a surprise of ${counted(-Math.log(entry.chance), 2)} nats`;
+    where.textContent = `${name} had ${percent(entry.chance)}: a surprise of ${counted(-Math.log(entry.chance), 2)} nats`;
     panel.querySelector("tbody").replaceChildren(...rowsOf(entry));
     panel.querySelector(".rule").textContent = entry.rule ? "drawn from" : "";
   }
@@ -271,12 +271,14 @@
     event.preventDefault();
     choose(move(chosen ?? 0), true);
   });
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    start();
+  // No submit event: a frame in a sandbox has none.
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("keydown", (event) => {
+    const isWrite = event.key === "Enter" && (event.target.type === "number" || event.ctrlKey || event.metaKey);
+    if (isWrite) start();
   });
   field("prompt").addEventListener("input", check);
-  field("prompt").addEventListener("keydown", (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && start());
+  field("write").addEventListener("click", start);
   field("stop").addEventListener("click", () => (run.wanted = run.entries.length));
   field("continue").addEventListener("click", resume);
   field("colors").addEventListener("input", () => text.classList.toggle("plain", !field("colors").checked));
