@@ -16,7 +16,7 @@ from charlstm.storage.files import write_text
 from charlstm.tracking.plots import COLORS, LossCurve, losses_svg
 from charlstm.tracking.review.document import Copy, ReviewDocument, Sample
 from charlstm.tracking.review.explained import FIGURES, shown_number
-from charlstm.tracking.review.playground import MAX_BYTES, Playground
+from charlstm.tracking.review.playground import MAX_BYTES, Playground, start_of
 from charlstm.tracking.review.visible import one_line, visible, visible_prompt
 
 MAX_PAGE_BYTES = 2_000_000
@@ -48,7 +48,7 @@ def write_page(path: Path, document: ReviewDocument, playground: Playground | No
 
 def page_of(document: ReviewDocument, playground: Playground | None = None) -> str:
     """The page as text."""
-    fixed = {"document": document, "picture": picture_of([document]), "playground": playground}
+    fixed = {"document": document, "picture": picture_of([document]), "playground": playground, "start": start_of(document.samples)}
 
     def render(limit: int) -> str:
         return template("review.html").render(samples=list(shown_samples(document.samples, limit)), **fixed)

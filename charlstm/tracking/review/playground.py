@@ -5,7 +5,7 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from charlstm.generation.quantized import Layer, Matrix, QuantizedModel
 from charlstm.text.vocabulary import Vocab
+from charlstm.tracking.review.document import Sample
 
 MAX_BYTES = 8_000_000  # of a model on a page
 
@@ -22,6 +23,24 @@ class Playground(NamedTuple):
 
     model: Markup | None
     num_bytes: int
+
+
+class Start(NamedTuple):
+    """What the form has at first."""
+
+    prompt: str = "\n"
+    temperature: float = 0.8
+    top_k: int | None = None
+    top_p: float = 1.0
+    seed: int = 1
+
+
+def start_of(samples: Sequence[Sample]) -> Start:
+    """The settings of a sample of the page: best one whose prompt can be seen, and of a middle temperature."""
+    if not samples:
+        return Start()
+    best = min(samples, key=lambda one: (not one.prompt.strip(), abs(one.temperature - Start().temperature)))
+    return Start(best.prompt, best.temperature, best.top_k, best.top_p, best.seed)
 
 
 def playground_of(model: QuantizedModel, vocab: Vocab) -> Playground:
