@@ -1,18 +1,20 @@
-import math
+"""A text does not depend on what is written beside it, nor on how."""
+
+import random
+from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from charlstm.errors import VocabularyError
-from charlstm.generation.sampler import SamplingRule, Stepper, draw, generate, probabilities
+from charlstm.generation.batch import Generated, Request
+from charlstm.generation.rule import SamplingRule
+from charlstm.generation.sampler import Sampler
 from charlstm.model.char_lstm import CharLSTM, ModelShape
-from charlstm.params import MIN_TEMPERATURE
 from charlstm.text.vocabulary import Vocab
 
 VOCAB = Vocab.of("abcdefghij\n")
-LOGITS = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log()
+RULE = SamplingRule(0.8, None, 0.9)
 
 
 @pytest.fixture(scope="module")
@@ -24,68 +26,137 @@ def model() -> CharLSTM:
     return model
 
 
-def test_stepper_equals_the_model(model: CharLSTM) -> None:
-    stepper, ids = Stepper(model), torch.randint(0, len(VOCAB), (50,))
-    logits_BTV, _ = model(ids[None])
-    stepped = torch.stack([stepper.step(int(index)) for index in ids])
-    torch.testing.assert_close(stepped, logits_BTV[0], atol=1e-5, rtol=1e-5)
+@pytest.fixture(scope="module")
+def sampler(model: CharLSTM) -> Sampler:
+    return Sampler(model, VOCAB)
 
 
-def test_a_row_is_the_same_alone_and_among_others(model: CharLSTM) -> None:
-    def text(prompt: str, temperature: float, seed: int) -> str:
-        return generate(model, VOCAB, prompt, num_chars=40, rule=SamplingRule(temperature, None, 0.9), seed=seed)
-
-    rows = [("a", 0.8, 1), ("abc", 1.0, 1), ("abc", 1.0, 2), ("\n", 2.0, 1)]
-    together = [text(*row) for row in rows]
-    assert [text(*row) for row in reversed(rows)] == together[::-1]
-    assert len(set(together)) == 4
-    assert all(len(one) == 40 for one in together)
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
-def test_temperature_zero_takes_the_likeliest(model: CharLSTM) -> None:
-    logits_BTV, _ = model(torch.from_numpy(VOCAB.encode("ab").astype("int64"))[None])
-    text = generate(model, VOCAB, "ab", num_chars=1, rule=SamplingRule(0), seed=1)
-    assert text == VOCAB.characters[int(logits_BTV[0, -1].argmax())]
+def request(number: int, **changes: object) -> Request:
+    """One of many that differ in everything."""
+    rules = [RULE, SamplingRule(1.0), SamplingRule(0), SamplingRule(1.2, 3, 0.7, 0.05), SamplingRule(2.0, min_p=0.2)]
+    prompt = ["a", "abc", "\n", "jihgfedcba"][number % 4]
+    request = Request(prompt, 20 + number % 13, rules[number % 5], number // 3, number % 3)
+    return request._replace(**changes)  # type: ignore[arg-type]
 
 
-def test_temperature_top_k_and_nucleus() -> None:
-    torch.testing.assert_close(probabilities(LOGITS, SamplingRule(1.0)), LOGITS.exp())
-    torch.testing.assert_close(probabilities(LOGITS, SamplingRule(0.5)), (LOGITS * 2).softmax(0))
-    assert probabilities(LOGITS, SamplingRule(1.0, top_k=2)).tolist() == pytest.approx([5 / 7, 2 / 7, 0, 0, 0])
-    assert probabilities(LOGITS, SamplingRule(1.0, top_p=0.6)).tolist() == pytest.approx([5 / 7, 2 / 7, 0, 0, 0])
-    assert probabilities(LOGITS, SamplingRule(1.0, top_p=0.01)).tolist() == pytest.approx([1, 0, 0, 0, 0])
-    assert probabilities(LOGITS, SamplingRule(1.0, top_k=99)).sum() == pytest.approx(1)
-    shuffled = LOGITS[[3, 0, 4, 1, 2]]
-    assert probabilities(shuffled, SamplingRule(1.0, top_k=2)).tolist() == pytest.approx([0, 5 / 7, 0, 2 / 7, 0])
+def texts(found: list[Generated]) -> list[str]:
+    return [one.text for one in found]
 
 
-@pytest.mark.parametrize("temperature", [MIN_TEMPERATURE, 1e-39, 1e-310])
-@pytest.mark.parametrize("scale", [1.0, 1e4, 1e37])
-def test_a_temperature_near_zero_takes_the_likeliest(temperature: float, scale: float) -> None:
-    expected = torch.eye(5)[0]
-    assert torch.equal(probabilities(LOGITS * scale, SamplingRule(temperature, top_p=0.9)), expected)
-    tie = torch.tensor([scale, -scale, scale])
-    assert probabilities(tie, SamplingRule(temperature)).tolist() == [0.5, 0, 0.5]
+@pytest.mark.parametrize("num_rows", [1, 2, 18, 256, 300])
+def test_a_text_is_the_same_in_any_batch(sampler: Sampler, num_rows: int) -> None:
+    """With its state, to the bit; alone, and among others in another order."""
+    requests = [request(number) for number in range(num_rows)]
+    together = sampler.generate(requests)
+    order = random.Random(0).sample(range(num_rows), num_rows)
+    shuffled = sampler.generate([requests[number] for number in order])
+    assert [together[number].text for number in order] == texts(shuffled)
+    for number in range(0, num_rows, 1 + num_rows // 20):
+        (alone,) = sampler.generate([requests[number]])
+        assert together[number].text == alone.text
+        assert torch.equal(together[number].state.hidden, alone.state.hidden)
+        assert torch.equal(together[number].state.cell, alone.state.cell)
+    assert len(set(texts(together))) > num_rows // 2
+    assert [len(one.text) for one in together] == [one.num_chars for one in requests]
 
 
-@given(st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=70), st.floats(0.01, 1e6))
-def test_other_temperatures_are_a_plain_softmax(logits: list[float], temperature: float) -> None:
-    logits_V = torch.tensor(logits)
-    plain_V, order_V = torch.softmax(logits_V / temperature, dim=0).sort(descending=True, stable=True)
-    plain_V = torch.zeros_like(logits_V).scatter(0, order_V, plain_V / plain_V.sum())
-    assert torch.equal(probabilities(logits_V, SamplingRule(temperature, top_p=1.0 + 1e-6)), plain_V)  # to the bit
+def test_a_text_does_not_depend_on_threads(sampler: Sampler) -> None:
+    requests = [request(number) for number in range(64)]
+    found = sampler.generate(requests)
+    torch.set_num_threads(1)
+    assert texts(sampler.generate(requests)) == texts(found)
 
 
-def test_draws_follow_the_distribution() -> None:
-    generator, num_draws = torch.Generator().manual_seed(0), 4000
-    draws = torch.tensor([draw(LOGITS, SamplingRule(1.0), generator) for _ in range(num_draws)])
-    for index, probability in enumerate(LOGITS.exp().tolist()):
-        spread = math.sqrt(probability * (1 - probability) / num_draws)
-        assert (draws == index).float().mean().item() == pytest.approx(probability, abs=4 * spread)
+def test_seed_prompt_and_number_choose_a_text(sampler: Sampler) -> None:
+    one = Request("a", 40, SamplingRule(1.0), 1)
+    different = [one, one._replace(seed=2), one._replace(number=1), one._replace(prompt="b"), one._replace(prompt="aa")]
+    assert len(set(texts(sampler.generate(different)))) == len(different)
+    assert texts(sampler.generate([one, one])) == texts(sampler.generate([one])) * 2
 
 
-def test_unknown_prompt_characters_are_named(model: CharLSTM) -> None:
+def test_prompts_of_one_seed_share_no_random_numbers(sampler: Sampler) -> None:
+    """At a temperature where the model hardly matters, texts of two prompts agree by chance alone."""
+    wild = SamplingRule(1e6)
+    first, second = texts(sampler.generate([Request(prompt, 2000, wild, 1) for prompt in "ab"]))
+    agreement = sum(one == two for one, two in zip(first, second, strict=True)) / len(first)
+    assert agreement == pytest.approx(1 / len(VOCAB), abs=0.03)
+
+
+def test_temperature_zero_takes_the_likeliest(model: CharLSTM, sampler: Sampler) -> None:
+    ids = torch.from_numpy(VOCAB.encode("ab").astype("int64"))
+    (found,) = sampler.generate([Request("ab", 5, SamplingRule(0), 1)])
+    for character in found.text:
+        logits_BTV, _ = model(ids[None])
+        assert character == VOCAB.characters[int(logits_BTV[0, -1].argmax())]
+        ids = torch.cat([ids, torch.from_numpy(VOCAB.encode(character).astype("int64"))])
+
+
+def test_a_state_goes_on_where_it_stopped(sampler: Sampler) -> None:
+    (whole,) = sampler.generate([Request("abc", 30, SamplingRule(0), 1)])
+    (first,) = sampler.generate([Request("abc", 12, SamplingRule(0), 1)])
+    (rest,) = sampler.generate([Request("", 18, SamplingRule(0), 1, state=first.state)])
+    assert first.text + rest.text == whole.text
+    assert torch.equal(rest.state.cell, whole.state.cell)
+    (read,) = sampler.generate([Request("abc" + first.text, 18, SamplingRule(0), 1)])
+    assert read.text == rest.text
+
+
+def test_a_text_of_no_characters_has_the_state_after_its_prompt(sampler: Sampler) -> None:
+    (nothing,) = sampler.generate([Request("abc", 0, RULE, 1)])
+    assert nothing.text == ""
+    (after,) = sampler.generate([Request("", 5, SamplingRule(0), 1, state=nothing.state)])
+    assert after.text == sampler.generate([Request("abc", 5, SamplingRule(0), 1)])[0].text
+    assert sampler.generate([]) == []
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_stop_string_ends_a_text(sampler: Sampler, length: int) -> None:
+    """Wherever it stands, across chunks or not; the state is the one after it."""
+    requests = [request(number, num_chars=100) for number in range(15)]
+    stopped, ends, cut = [], [], []
+    for one, full in zip(requests, texts(sampler.generate(requests)), strict=True):
+        for at in (0, 1, 29, 30, 31, 32, 33, 63, 64, 97):
+            stop = full[at : at + length]
+            ends.append(full[: full.index(stop)])
+            stopped.append(one._replace(stop=("zz", stop)))
+            cut.append(one._replace(num_chars=len(ends[-1]) + length))
+    found, same = sampler.generate(stopped), sampler.generate(cut)
+    assert texts(found) == ends
+    assert all(torch.equal(one.state.cell, two.state.cell) for one, two in zip(found, same, strict=True))
+    assert len({len(end) for end in ends}) > 10
+
+
+def test_a_stream_gives_the_same_text(sampler: Sampler) -> None:
+    for number in range(12):
+        one = request(number, num_chars=70)
+        (full,) = sampler.generate([one])
+        stream = sampler.stream(one)
+        assert "".join(stream) == full.text
+        assert torch.equal(stream.state.cell, full.state.cell)
+        stop = (full.text[40:42], full.text[50:55])
+        (stopped,) = sampler.generate([one._replace(stop=stop)])
+        assert "".join(sampler.stream(one._replace(stop=stop))) == stopped.text
+
+
+def test_a_stream_holds_back_what_may_become_a_stop_string(sampler: Sampler) -> None:
+    one = request(0, num_chars=60)
+    full = sampler.generate([one])[0].text
+    stop = full[30:34] + "zz"  # never comes
+    assert "".join(sampler.stream(one._replace(stop=(stop,)))) == full
+
+
+def test_unknown_prompt_characters_are_named(sampler: Sampler) -> None:
     with pytest.raises(VocabularyError, match=r"'xaéx' has .*'x' \(U\+0078, 2 times\), 'é' \(U\+00E9, 1 times\)"):
-        generate(model, VOCAB, "xaéx", num_chars=1, rule=SamplingRule(1.0), seed=0)
+        sampler.generate([Request("xaéx", 1, RULE, 0)])
     with pytest.raises(VocabularyError, match="empty"):
-        generate(model, VOCAB, "", num_chars=1, rule=SamplingRule(1.0), seed=0)
+        sampler.generate([Request("a", 1, RULE, 0), Request("", 1, RULE, 0)])
+    with pytest.raises(VocabularyError, match="empty"):
+        sampler.stream(Request("", 1, RULE, 0))

@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 from registries import new_run, sha256_of, whole_chain
 
-from charlstm.generation.sampler import SamplingRule, generate
+from charlstm.generation.batch import Request
+from charlstm.generation.rule import SamplingRule
+from charlstm.generation.sampler import Sampler
 from charlstm.model.model_folder import load_model
 
 ROW = {"prompt": "def ", "num_chars": 40, "temperature": 0.5, "top_k": 20, "top_p": 0.9, "seed": 3}
@@ -57,7 +59,7 @@ def expected(folder: Path, row: dict[str, Any]) -> str:
     model, vocab, _ = load_model(folder, "gates")
     rule = SamplingRule(row.get("temperature", 0.8), row.get("top_k"), row.get("top_p", 1.0))
     num_chars, seed = row.get("num_chars", 200), row.get("seed", 0)
-    return generate(model, vocab, row["prompt"], num_chars=num_chars, rule=rule, seed=seed)
+    return Sampler(model, vocab).generate([Request(row["prompt"], num_chars, rule, seed)])[0].text
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -12,7 +12,6 @@ from charlstm.evaluation import passages, text_statistics
 from charlstm.evaluation.copied import Span
 from charlstm.evaluation.passages import Passage, held_out, text_losses
 from charlstm.evaluation.text_statistics import Measured, figures, known_words, measure, text_of, words_of
-from charlstm.generation.sampler import Stepper
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.loss import LossSum
 from charlstm.text.vocabulary import Vocab
@@ -72,12 +71,12 @@ def test_a_loss_is_that_of_reading_on_after_the_prompt(model: CharLSTM, monkeypa
     losses = text_losses(model, cases)
     assert [loss.num_chars for loss in losses] == [5, 1, 5, 5, 0]
     for loss, (prompt, text) in zip(losses, cases, strict=True):
-        stepper, nats = Stepper(model), 0.0
+        state, nats = model.zero_state(1), 0.0
         for index in prompt:
-            logits_V = stepper.step(int(index))
+            logits_BTV, state = model(torch.tensor([[int(index)]]), state)
         for index in text:
-            nats -= float(logits_V.log_softmax(0)[int(index)])
-            logits_V = stepper.step(int(index))
+            nats -= float(logits_BTV[0, 0].log_softmax(0)[int(index)])
+            logits_BTV, state = model(torch.tensor([[int(index)]]), state)
         assert loss.nats == pytest.approx(nats, rel=1e-5)
 
 

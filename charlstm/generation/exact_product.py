@@ -3,7 +3,6 @@
 Shapes: R rows, K columns and N rows of a matrix.
 """
 
-from functools import cache
 from typing import Final, NamedTuple
 
 import torch
@@ -24,7 +23,8 @@ class Columns(NamedTuple):
     def of(cls, matrix: Matrix) -> "Columns":
         """The same, transposed."""
         values_KN = torch.from_numpy(matrix.values_NK).t()
-        return cls(values_KN if has_integer_product() else values_KN.float(), torch.from_numpy(matrix.scale_N))
+        is_exact = has_exact_integer_product(values_KN)
+        return cls(values_KN if is_exact else values_KN.float(), torch.from_numpy(matrix.scale_N))
 
     def times(self, rows_RK: Tensor, factor_R1: Tensor | None = None) -> Tensor:
         """The product with `rows_RK` (int8), times the scale, times a factor for each row: (R, N), float32."""
@@ -45,11 +45,16 @@ def float_product(rows_RK: Tensor, columns_KN: Tensor) -> Tensor:
     return torch.stack(products).sum(0, dtype=torch.int32)
 
 
-@cache
-def has_integer_product() -> bool:
-    """Whether torch has that product here, and it is exact: older processors add in 16 bits, which saturates."""
-    extremes = torch.tensor([[1, 1], [-1, -1], [1, -1]], dtype=torch.int8).mul(LEVELS).repeat(16, 128)
+def has_exact_integer_product(values_KN: Tensor) -> bool:
+    """Whether torch multiplies by this matrix exactly here: tried with the largest values, in one row and in several.
+
+    Older processors add in 16 bits, which saturates, and torch 2.13 is wrong for a matrix of one column (K = 1).
+    """
+    num_columns = len(values_KN)
+    extremes = torch.tensor([1, -1], dtype=torch.int8).mul(LEVELS).repeat(num_columns)[:num_columns]
+    signs_RK = torch.stack([extremes, extremes.abs(), *(values_KN[:, :30].t().sign() * LEVELS)])
+    exact_RN = float_product(signs_RK, values_KN)
     try:
-        return torch.equal(integer_product(extremes, extremes.t()), float_product(extremes, extremes.t()))
+        return all(torch.equal(integer_product(signs_RK[:rows], values_KN), exact_RN[:rows]) for rows in (1, 32))
     except (AttributeError, RuntimeError):
         return False

@@ -1,0 +1,120 @@
+"""The model in 8-bit integers: close to the model, and the same whatever computes it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charlstm.generation import exact_product
+from charlstm.generation.exact_product import Columns, float_product
+from charlstm.generation.quantized import ARGUMENTS, GATES, GELU, TABLE_LEN, TANH, Matrix, quantize
+from charlstm.generation.stepper import QuantizedState, Stepper
+from charlstm.model.char_lstm import CharLSTM, ModelShape
+
+SHAPES = [ModelShape(11, 6, 24, 1, 0), ModelShape(11, 6, 24, 3, 40), ModelShape(11, 0, 33, 2, 0)]
+
+
+def model_of(shape: ModelShape, implementation: str = "gates") -> CharLSTM:
+    torch.manual_seed(1)
+    model = CharLSTM(shape, implementation).eval().requires_grad_(False)  # type: ignore[arg-type]
+    for weight in model.parameters():
+        if weight.ndim > 1:
+            weight.mul_(2)
+    return model
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("implementation", ["gates", "fused"])
+def test_it_is_close_to_the_model(shape: ModelShape, implementation: str) -> None:
+    model = model_of(shape, implementation)
+    stepper, ids_RT = Stepper(quantize(model)), torch.randint(0, 11, (3, 200))
+    logits_RTV, state = model(ids_RT)
+    read = stepper.read(ids_RT, stepper.zero_state(3))
+    found, exact = stepper.logits(read).log_softmax(1), logits_RTV[:, -1].log_softmax(1)
+    assert (found - exact).abs().max() < 0.05 < exact.std()
+    assert (read.dequantized().cell - state.cell).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_both_layers_have_the_same_integers(shape: ModelShape) -> None:
+    gates = model_of(shape, "gates")
+    fused = CharLSTM(shape, "fused").eval()
+    fused.load_state_dict(gates.state_dict())
+    for one, two in zip(quantize(gates).layers, quantize(fused).layers, strict=True):
+        np.testing.assert_array_equal(one.matrix.values_NK, two.matrix.values_NK)
+        np.testing.assert_array_equal(one.base_VG, two.base_VG)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_floats_give_what_integers_give(shape: ModelShape, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a processor without products of integers."""
+    quantized, ids_RT = quantize(model_of(shape)), torch.randint(0, 11, (5, 60))
+    stepper = Stepper(quantized)
+    read = stepper.read(ids_RT, stepper.zero_state(5))
+    monkeypatch.setattr(exact_product, "has_exact_integer_product", lambda values_KN: False)
+    other = Stepper(quantized)
+    again = other.read(ids_RT, other.zero_state(5))
+    assert torch.equal(read.hidden, again.hidden) and torch.equal(read.cell, again.cell)
+    assert torch.equal(stepper.logits(read), other.logits(again))
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 2500), st.integers(0, 2**31))
+def test_products_are_exact(num_columns: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rows, matrix = random.integers(-127, 128, (3, num_columns)), random.integers(-127, 128, (7, num_columns))
+    exact = (rows @ matrix.T).tolist()
+    columns = Columns.of(Matrix(matrix.astype(np.int8), np.ones(7, np.float32)))
+    assert columns.times(torch.from_numpy(rows).to(torch.int8)).tolist() == exact
+    extreme = torch.full((1, num_columns), 127, dtype=torch.int8)
+    assert float_product(extreme, extreme.t()).item() == 127**2 * num_columns
+
+
+def test_a_product_that_saturates_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def saturating(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        products = rows.int()[:, None] * columns.int().t()[None]
+        return (products[..., ::2] + products[..., 1::2]).clamp(-(2**14), 2**14 - 1).sum(2)
+
+    monkeypatch.setattr(exact_product, "integer_product", saturating)
+    matrix = torch.randint(-127, 128, (40, 64), dtype=torch.int8, generator=torch.Generator().manual_seed(0))
+    assert not exact_product.has_exact_integer_product(matrix.t())
+
+
+def test_rounding_is_to_the_nearest_of_127_levels() -> None:
+    model = model_of(SHAPES[1])
+    head = quantize(model).head
+    restored = head.values_NK * (head.scale_N * 127)[:, None]
+    largest = model.head.weight.abs().amax(1, keepdim=True).numpy()
+    assert (np.abs(restored - model.head.weight.numpy()) <= largest / 254 * 1.001).all()
+    assert np.abs(head.values_NK.astype(int)).max(1).tolist() == [127] * 11
+
+
+def test_a_row_of_zeros_stays_zero() -> None:
+    model = model_of(SHAPES[1])
+    model.head.weight[3] = 0
+    model.get_parameter("feed_forward.up.weight").zero_()  # so that all inner features are zero
+    stepper = Stepper(quantize(model))
+    read = stepper.read(torch.randint(0, 11, (2, 9)), stepper.zero_state(2))
+    logits_RV = stepper.logits(read)
+    assert logits_RV.isfinite().all()
+    assert logits_RV[:, 3].tolist() == [model.head.bias[3].item()] * 2
+
+
+def test_a_state_comes_back_as_it_was() -> None:
+    levels = torch.arange(-127, 128, dtype=torch.int8)[None, None]
+    state = QuantizedState(levels, torch.randn(1, 1, 255))
+    again = QuantizedState.of(state.dequantized())
+    assert torch.equal(again.hidden, levels) and torch.equal(again.cell, state.cell)
+
+
+def test_no_library_decides_the_tables() -> None:
+    """Entries are far from where rounding turns, so the last bits of exp, tanh and erf do not matter."""
+    for j in range(TABLE_LEN):
+        x = float(ARGUMENTS[j])
+        exact = [(GATES[j], 1 / (1 + math.exp(-x))), (TANH[j], math.tanh(x)), (GELU[j], x * math.erfc(-x / 2**0.5) / 2)]
+        for value, true in exact:
+            assert abs(float(value) - true) < 2**-16 - 1e-13
+    assert GATES[TABLE_LEN:].tolist() == TANH.tolist()
