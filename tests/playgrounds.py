@@ -24,6 +24,8 @@ SHAKESPEARE = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 # Surrogate pairs in UTF-16, what combines, turns, hides, or ends an element.
 ODD = "".join(sorted(set(f"{HOSTILE}\U0001f600\U00020000\u0301\u0307\u200d\u202e\n\t ab'\"\\`<&")))
 
+Json = Any
+
 
 class Case(NamedTuple):
     """A model with weights that drive gates to their ends, and its vocabulary."""
@@ -63,7 +65,7 @@ def page_with(one: Case, script: str = "", prompt: str = "a") -> str:
     )
 
 
-def found_by(page: str, folder: Path, milliseconds: int | None = 2000) -> Any:
+def found_by(page: str, folder: Path, milliseconds: int | None = 2000) -> Json:
     """What the page's script gave to `found(...)`, see FOUND."""
     file = folder / "page.html"
     file.write_text(page, encoding="utf-8", newline="")
@@ -76,7 +78,8 @@ def found_by(page: str, folder: Path, milliseconds: int | None = 2000) -> Any:
 FOUND = """
 function found(value) {
   const made = document.createElement("pre");
-  const json = JSON.stringify(value).replace(/[\\u0080-\\uffff]/g, (one) => "\\\\u" + one.charCodeAt(0).toString(16).padStart(4, "0"));
+  const escaped = (one) => "\\\\u" + one.charCodeAt(0).toString(16).padStart(4, "0");
+  const json = JSON.stringify(value).replace(/[\\u0080-\\uffff]/g, escaped);
   made.id = "found";
   made.textContent = btoa(json);
   document.body.append(made);

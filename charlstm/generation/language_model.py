@@ -26,7 +26,7 @@ class QuantizedLanguageModel:
     def __call__(self, ids_BT: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Logits (B, T, V) of the character after each of `ids_BT`, and the state after the last."""
         now, logits = QuantizedState.of(state), []
-        for ids_B1 in ids_BT.split(1, 1):
-            now = self._stepper.read(ids_B1, now)
+        for ids_B in ids_BT.t():
+            now = self._stepper.read(ids_B[:, None], now)
             logits.append(self._stepper.logits(now))
         return torch.stack(logits, 1), now.dequantized()

@@ -45,7 +45,7 @@ class Layer(NamedTuple):
 
     `matrix` is (G, H) in the first layer and (G, 2H) above, columns of the input first; its scale leads to indices of
     `GATES`. `base_VG` is added to them: a row for each character in the first layer, one row above. It is kept as
-    `fixed_VG`, int16, in units of `unit`, a power of 2: a page has it in half the bytes, and multiplies without rounding.
+    `fixed_VG`, int16, in units of `unit`, a power of 2: a page has it in half the bytes, and no product is rounded.
     """
 
     matrix: Matrix
@@ -57,7 +57,8 @@ class Layer(NamedTuple):
         """What is added to a product, with the index of 0 of the gate's table in it."""
         size = self.fixed_VG.shape[1] // 4
         middle_G = np.repeat([MIDDLE, MIDDLE + TABLE_LEN], [3 * size, size])
-        return (self.fixed_VG * self.unit + middle_G).astype(np.float32)
+        base_VG: Float = (self.fixed_VG * self.unit + middle_G).astype(np.float32)
+        return base_VG
 
 
 class QuantizedModel(NamedTuple):

@@ -137,9 +137,7 @@ def _short(text: str) -> str:
 def _eight_bits(model: CharLSTM, val: Ids) -> EightBits:
     scored = val[: MAX_SCORED + 1]
     rounded, exact = (windowed(one, scored, 256) for one in (QuantizedLanguageModel(model), model))
-    nats, exact_nats = (
-        one.nats_per_char if math.isfinite(one.nats_per_char) else None for one in (rounded, exact)
-    )
+    nats, exact_nats = (one.nats_per_char if math.isfinite(one.nats_per_char) else None for one in (rounded, exact))
     return EightBits(nats_per_char=nats, exact_nats_per_char=exact_nats, num_chars=exact.num_chars)
 
 

@@ -48,7 +48,12 @@ def write_page(path: Path, document: ReviewDocument, playground: Playground | No
 
 def page_of(document: ReviewDocument, playground: Playground | None = None) -> str:
     """The page as text."""
-    fixed = {"document": document, "picture": picture_of([document]), "playground": playground, "start": start_of(document.samples)}
+    fixed = {
+        "document": document,
+        "picture": picture_of([document]),
+        "playground": playground,
+        "start": start_of(document.samples),
+    }
 
     def render(limit: int) -> str:
         return template("review.html").render(samples=list(shown_samples(document.samples, limit)), **fixed)
@@ -61,9 +66,7 @@ def picture_of(documents: Sequence[ReviewDocument]) -> Markup:
     return Markup(losses_svg([LossCurve(one.curves.training, one.curves.validation) for one in documents]))
 
 
-def fitted(
-    documents: Sequence[ReviewDocument], render: Callable[[int], str], max_bytes: int = MAX_PAGE_BYTES
-) -> str:
+def fitted(documents: Sequence[ReviewDocument], render: Callable[[int], str], max_bytes: int = MAX_PAGE_BYTES) -> str:
     """The first page that is small enough, of those that `render` makes with ever fewer characters of each text."""
     limit = max((len(one.text) for document in documents for one in document.samples), default=0)
     while len((page := render(limit)).encode()) > max_bytes and limit > 0:

@@ -47,7 +47,7 @@ def playground_of(model: QuantizedModel, vocab: Vocab) -> Playground:
     """The model with its vocabulary as JSON."""
     matrices = [*(layer.matrix for layer in model.layers), model.head]
     matrices += [matrix for matrix in (model.up, model.down) if matrix]
-    arrays = [array for matrix in matrices for array in matrix]
+    arrays: list[np.ndarray] = [array for matrix in matrices for array in matrix]
     arrays += [*(layer.fixed_VG for layer in model.layers), model.bias_V]
     num_bytes = sum(_base64_len(array) for array in arrays)
     if num_bytes > MAX_BYTES:
