@@ -133,6 +133,7 @@ const set = (name, value) => {
   controls.namedItem(name).dispatchEvent(new Event("input", { bubbles: true }));
 };
 const click = (name) => controls.namedItem(name).click();
+const spans = () => [...document.querySelectorAll("#playground .written span")];
 const isDone = () => find(".status").textContent !== "" && controls.namedItem("stop").disabled;
 const whenDone = (next) => setTimeout(() => (isDone() ? next() : whenDone(next)), 20);
 const press = (key) => find(".written").dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
@@ -155,11 +156,11 @@ def test_the_form_writes_continues_and_says_by_which_command(tmp_path: Path) -> 
         const [text, command] = [find(".written").textContent, find(".command").textContent];
         press("End"); press("ArrowLeft");
         const rows = [...document.querySelectorAll("#playground tbody tr")].map((row) => row.textContent);
-        const cursor = [...find(".written").children].findIndex((one) => one.classList.contains("cursor"));
+        const cursor = spans().findIndex((one) => one.classList.contains("cursor"));
         set("temperature", "0.2");
         click("continue");
         whenDone(() => found({{ text, command, rows, cursor, came: document.querySelectorAll(".came").length,
-          mixed: !find(".mixed").hidden, length: find(".written").children.length }}));
+          mixed: !find(".mixed").hidden, length: spans().length }}));
       }});
     }});
     """
@@ -197,9 +198,8 @@ def test_a_hostile_vocabulary_is_shown_as_text_in_a_sandbox(tmp_path: Path) -> N
     click("write");
     whenDone(() => {{
       for (let n = 0; n < 40; n++) press("ArrowLeft");
-      const spans = [...find(".written").children];
-      parent.postMessage({{ spans: spans.map((one) => [one.className, one.textContent]), origin: self.origin,
-        elements: find(".written").querySelectorAll("*").length, panel: find(".where").textContent }}, "*");
+      parent.postMessage({{ spans: spans().map((one) => [one.className, one.textContent]), origin: self.origin,
+        tags: [...new Set([...find(".written").querySelectorAll("*")].map((one) => one.tagName))] }}, "*");
     }});
     """
     (tmp_path / "inner.html").write_text(page_with(one, script(body)), encoding="utf-8", newline="")
@@ -209,7 +209,7 @@ def test_a_hostile_vocabulary_is_shown_as_text_in_a_sandbox(tmp_path: Path) -> N
     assert got["origin"] == "null"
     prompt = one.vocab.characters.replace("\r", "\n")  # as a text field has it
     text = written(one, prompt, 200, SamplingRule(2.0, top_p=0.98), 1)
-    assert len(got["spans"]) == got["elements"] == len(text) == len(prompt) + 200
+    assert len(got["spans"]) == len(text) == len(prompt) + 200 and sorted(got["tags"]) == ["DIV", "SPAN"]
     for character, (kind, shown) in zip(text, got["spans"], strict=True):
         assert shown == (f"U+{ord(character):04X}" if "control" in kind else character)
     kinds = dict(zip(text, (kind for kind, _ in got["spans"]), strict=True))

@@ -90,7 +90,7 @@ class Matrix {
     return sums;
   }
 
-  // The product as numbers, as whole numbers have no scale yet; `largest` is that of the vector, see `eightBits`.
+  // The product as numbers. `largest` is the vector's, see `eightBits`; that of a hidden state is 1.
   times(vector, largest = 1) {
     const { scale } = this;
     const sums = this.multiply(vector);
@@ -178,7 +178,8 @@ class Model {
   }
 
   afterBlock(hidden) {
-    const [inner, largestInner] = eightBits(this.up.times(hidden).map((steps) => GELU[indexOf(float32(steps + MIDDLE))]));
+    const steps = this.up.times(hidden);
+    const [inner, largestInner] = eightBits(steps.map((one) => GELU[indexOf(float32(one + MIDDLE))]));
     const added = this.down.times(inner, largestInner);
     const [outer, largest] = eightBits(added.map((x, n) => float32(hidden[n] * float32(1 / LEVELS)) + x));
     return this.head.times(outer, largest);
@@ -195,6 +196,8 @@ const MAX_FACTOR = 1e300;
 const FRACTIONS = Float64Array.from({ length: 2 ** FRACTION_BITS }, (_, n) =>
   Math.floor(2 ** (n / 2 ** FRACTION_BITS) * 2 ** 30 + 0.5) / 2 ** 30);
 const POWERS = Float64Array.from({ length: 1 - LOWEST }, (_, n) => 2 ** (n + LOWEST));
+
+const likeliest = (logits) => logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
 
 // Probabilities relative to the largest, e^((logit - largest) / temperature), and 0 for what the rule excludes:
 // `minP` keeps what has this share of the largest probability, `topK` the k likeliest, `topP` the fewest likeliest that
@@ -223,9 +226,25 @@ function relativeProbabilities(logits, { temperature, topK, topP, minP }) {
   return probable;
 }
 
+// The distribution that a rule makes of the logits.
+function drawnFrom(logits, rule) {
+  if (rule.temperature === 0) return logits.map((_, id) => (id === likeliest(logits) ? 1 : 0));
+  const probable = relativeProbabilities(logits, rule);
+  const total = probable.reduce((sum, p) => sum + p, 0);
+  return probable.map((p) => p / total);
+}
+
+// The model's own distribution: softmax. It is only shown, not drawn from, so its last bits may be any.
+function probabilitiesOf(logits) {
+  const largest = logits.reduce((a, b) => Math.max(a, b));
+  const powers = Float64Array.from(logits, (logit) => Math.exp(logit - largest));
+  const total = powers.reduce((sum, p) => sum + p, 0);
+  return powers.map((p) => p / total);
+}
+
 // The id that a number in [0, 1) chooses. At temperature 0 it is the likeliest.
 function draw(logits, rule, uniform) {
-  if (rule.temperature === 0) return logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
+  if (rule.temperature === 0) return likeliest(logits);
   const probable = relativeProbabilities(logits, rule);
   const target = uniform * probable.reduce((sum, p) => sum + p, 0);
   let sum = 0;

@@ -1,290 +1,206 @@
-// The playground: a form, a text that is written while one watches, and what the model expected at a character of it.
-// The model is in playground.js. Texts only ever become text nodes.
+// The playground: a form, a text that is written while one watches, and what the model expected at each character.
+// The model is in playground.js; how things are shown, in playground_text.js.
 "use strict";
 (() => {
-  const section = document.getElementById("playground");
-  if (!section || !section.querySelector(".play")) return;
-  const find = (selector) => section.querySelector(selector);
-  const [form, text, panel, problem, status] = [".play", ".written", ".panel", ".problem", ".status"].map(find);
+  const find = (selector) => document.querySelector(`#playground ${selector}`);
+  const form = find(".play");
   const field = (name) => form.elements.namedItem(name);
   const MAX_TEXT = 20_000; // characters that are kept
-  const SLICE_MILLISECONDS = 14; // of work between two looks at the user's events
+  const SLICE_MILLISECONDS = 10; // of work between two looks at the user's events
   const SLICE_CHARACTERS = 200; // the same for a clock that stands still
-  const NUM_BARS = 10;
-  const CHANCES = [0.5, 0.2, 0.05, 0.01]; // between the classes of surprise, as in the legend
+  const SMALLEST_TEMPERATURE = 0.001; // but 0
 
   const model = new Model(JSON.parse(document.getElementById("playground-model").textContent));
+  const text = new ShownText(find(".written"));
 
-  // -------------------------------------------------------------------------------------------- what is shown how
+  // Messages to itself: browsers delay timers, by up to a second in a frame.
+  const { port1: slices, port2: nextSlice } = new MessageChannel();
 
-  const HIDDEN = /^(?![\n\t\u200c\u200d])[\p{C}\p{Zl}\p{Zp}]$/u; // as in visible.py
-  const codePoint = (one) => `U+${one.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
-  const NAMES = new Map([["\n", "\u21b5"], ["\t", "\u21e5"], [" ", "\u2423"]]);
-  const nameOf = (one) => NAMES.get(one) ?? (HIDDEN.test(one) || /\p{M}/u.test(one) ? codePoint(one) : one);
-  const percent = (share) => (share === 0 ? "\u2013" : share < 0.001 ? "< 0.1%" : `${(100 * share).toFixed(1)}%`);
-  const counted = (count, digits = 0) =>
-    count.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-
-  function element(tag, className = "", content = "") {
-    const made = document.createElement(tag);
-    made.className = className;
-    made.textContent = content;
-    return made;
-  }
+  // The text as it is: `entries` has a record for each character; `rule` is the one of the last characters.
+  let run = null;
+  // The characters that the panel may be about: the one under the mouse goes before the one that was chosen.
+  let [chosen, hovered] = [null, null];
 
   // ------------------------------------------------------------------------------------------------- the settings
 
-  const optional = (name, absent) => (field(name).value === "" ? absent : Number(field(name).value));
+  const numberIn = (name, absent) => (field(name).value === "" ? absent : Number(field(name).value));
   const ruleOf = () => ({
-    temperature: Number(field("temperature").value),
-    topP: Number(field("top-p").value),
-    topK: optional("top-k", null),
-    minP: optional("min-p", 0),
+    temperature: numberIn("temperature"),
+    topK: numberIn("top-k", null),
+    topP: numberIn("top-p"),
+    minP: numberIn("min-p", 0),
   });
 
-  // What is wrong with the prompt, or "".
-  function promptProblem() {
-    const unknown = [...new Set(field("prompt").value)].filter((one) => !model.ids.has(one));
-    const named = unknown.slice(0, 8).map((one) => (nameOf(one) === codePoint(one) ? nameOf(one) : `${nameOf(one)} (${codePoint(one)})`));
-    const rest = unknown.length > named.length ? ` and ${unknown.length - named.length} more` : "";
-    if (unknown.length > 0) return `The model has never seen: ${named.join(", ")}${rest}. It cannot read the prompt.`;
-    return field("prompt").value === "" ? "The prompt is empty. Give at least one character, for example a line break." : "";
+  // What is wrong with the form beyond what the browser says by itself, or "".
+  function problemOf() {
+    const unknown = [...new Set(field("prompt").value)].filter((character) => !model.ids.has(character));
+    const named = unknown.slice(0, 8).map(longNameOf).join(", ");
+    const rest = unknown.length > 8 ? ` and ${unknown.length - 8} more` : "";
+    const temperature = numberIn("temperature", 0);
+    if (unknown.length > 0) return `The model has never seen: ${named}${rest}. It cannot read the prompt.`;
+    if (field("prompt").value === "") return "The prompt is empty. Give at least one character, such as a line break.";
+    if (0 < temperature && temperature < SMALLEST_TEMPERATURE)
+      return `The temperature is 0, for the likeliest character, or at least ${SMALLEST_TEMPERATURE}.`;
+    return "";
   }
 
-  function check() {
-    problem.textContent = promptProblem();
-    field("write").disabled = problem.textContent !== "";
-  }
-
-  // As bash reads it.
-  function quoted(string) {
-    if (/^[\w.,:%+=@/-]+$/.test(string)) return string;
-    if (/^[\x20-\x7e]*$/.test(string)) return `'${string.replaceAll("'", "'\\''")}'`;
-    const escaped = (one) => {
-      const plain = { "\n": "\\n", "\t": "\\t", "'": "\\'", "\\": "\\\\" }[one];
-      return plain ?? (HIDDEN.test(one) ? `\\U${one.codePointAt(0).toString(16).padStart(8, "0")}` : one);
-    };
-    return `$'${Array.from(string, escaped).join("")}'`;
-  }
-
-  function commandOf({ prompt, seed, rule, entries }) {
-    const options = [`--prompt ${quoted(prompt)}`, `--num-chars ${entries.length - Array.from(prompt).length}`];
-    options.push(`--temperature ${rule.temperature}`, `--top-p ${rule.topP}`, `--seed ${seed}`);
-    if (rule.topK) options.push(`--top-k ${rule.topK}`);
-    if (rule.minP) options.push(`--min-p ${rule.minP}`);
-    return `charlstm generate ${options.join(" ")}`;
+  function isFine() {
+    const problem = problemOf();
+    if (find(".problem").textContent !== problem) find(".problem").textContent = problem;
+    field("write").disabled = problem !== "";
+    return problem === "";
   }
 
   // -------------------------------------------------------------------------------------------------- the writing
 
-  // A text: its characters so far, each with what predicted it. `rule` is that of its last characters.
-  let run = null;
-
   function start() {
-    check();
-    if (problem.textContent !== "" || !form.reportValidity()) return;
-    if (run) run.wanted = 0;
+    if (!isFine() || !form.reportValidity()) return;
     const prompt = field("prompt").value;
-    const seed = BigInt(Number(field("seed").value));
-    const ids = Array.from(prompt, (one) => model.ids.get(one));
-    run = { prompt, seed, key: keyOf(seed, prompt), state: model.zeroState(), ids, entries: [], rule: ruleOf(), isMixed: false, nats: 0 };
-    text.replaceChildren();
-    text.scrollTop = 0;
+    const seed = numberIn("seed");
+    run = {
+      prompt,
+      seed,
+      key: keyOf(seed, prompt),
+      promptIds: Array.from(prompt, (character) => model.ids.get(character)),
+      state: model.zeroState(),
+      entries: [],
+      nats: 0, // of the drawn characters
+      rule: ruleOf(),
+      isMixed: false, // whether characters were drawn by other rules before
+    };
+    text.clear();
     point(null, null);
-    write(run, ids.length + Number(field("length").value));
+    find(".result").hidden = false;
+    write(run, run.promptIds.length + numberIn("length"));
   }
 
   function resume() {
-    if (!run || !form.reportValidity()) return;
+    if (!isFine() || !form.reportValidity()) return;
     const rule = ruleOf();
     run.isMixed ||= JSON.stringify(rule) !== JSON.stringify(run.rule);
     run.rule = rule;
-    write(run, run.entries.length + Number(field("length").value));
+    write(run, run.entries.length + numberIn("length"));
   }
 
-  // Write until `wanted` characters are there, a slice of time after the other.
+  // Write until `wanted` characters are there, one slice of time after the other.
   function write(current, wanted) {
+    const [begun, numBefore] = [performance.now(), current.entries.length];
     current.wanted = Math.min(wanted, MAX_TEXT);
-    const [begun, before] = [performance.now(), current.entries.length];
-    const slice = () => {
-      const [sliceBegun, sliceBefore] = [performance.now(), current.entries.length];
-      const isLow = text.scrollHeight - text.scrollTop - text.clientHeight < 40;
-      const fresh = document.createDocumentFragment();
-      while (current.entries.length < current.wanted) {
-        fresh.append(spanOf(next(current)));
-        const count = current.entries.length - sliceBefore;
-        if (count >= SLICE_CHARACTERS || performance.now() - sliceBegun > SLICE_MILLISECONDS) break;
-      }
-      if (current !== run) return;
-      text.append(fresh);
-      if (isLow) text.scrollTop = text.scrollHeight;
+    const writeSlice = () => {
+      if (current !== run) return; // another text was begun
+      const isAtEnd = text.isAtEnd();
+      const sliceEnd = performance.now() + SLICE_MILLISECONDS;
+      const most = Math.min(current.wanted, current.entries.length + SLICE_CHARACTERS);
+      while (current.entries.length < most && performance.now() < sliceEnd) addCharacter(current);
+      if (isAtEnd) text.scrollToEnd();
       const isDone = current.entries.length >= current.wanted;
-      showStatus(current, (1000 * (current.entries.length - before)) / (performance.now() - begun), isDone);
-      if (!isDone) setTimeout(slice);
+      showStatus(current, (1000 * (current.entries.length - numBefore)) / (performance.now() - begun), isDone);
+      if (!isDone) nextSlice.postMessage(null);
     };
-    find(".result").hidden = false;
-    slice();
+    slices.onmessage = writeSlice;
+    writeSlice();
   }
 
-  // The next character: of the prompt, or drawn. The hidden state is kept: the distribution is made of it again.
-  function next(current) {
-    const { entries, ids, state } = current;
-    const number = entries.length;
-    const hidden = number > 0 ? state[state.length - 1].hidden.slice() : null;
+  // The next character, of the prompt or drawn. The hidden state before it is kept: it tells what was expected.
+  function addCharacter(current) {
+    const number = current.entries.length;
+    const hidden = number > 0 ? current.state.at(-1).hidden.slice() : null;
     const logits = hidden && model.logits(hidden);
-    const isPrompt = number < ids.length;
-    const id = isPrompt ? ids[number] : draw(logits, current.rule, uniformAt(current.key, number - ids.length));
-    const chance = hidden ? chances(logits)[id] : null;
-    if (!isPrompt) current.nats -= Math.log(chance);
-    model.read(state, id);
-    const entry = { id, hidden, chance, rule: isPrompt ? null : current.rule, number };
-    entries.push(entry);
-    return entry;
-  }
-
-  // The model's own distribution.
-  function chances(logits) {
-    const largest = logits.reduce((a, b) => Math.max(a, b));
-    const exponentials = Float64Array.from(logits, (logit) => Math.exp(logit - largest));
-    const total = exponentials.reduce((a, b) => a + b);
-    return exponentials.map((one) => one / total);
-  }
-
-  function spanOf({ id, chance, rule }) {
-    const one = model.characters[id];
-    const surprise = chance === null ? 0 : CHANCES.filter((limit) => chance < limit).length;
-    const kind = one === "\n" ? " newline" : HIDDEN.test(one) ? " control" : "";
-    return element("span", `s${surprise}${kind}${rule ? "" : " prompt"}`, HIDDEN.test(one) ? codePoint(one) : one);
+    const isPrompt = number < current.promptIds.length;
+    const id = isPrompt
+      ? current.promptIds[number]
+      : draw(logits, current.rule, uniformAt(current.key, number - current.promptIds.length));
+    const probability = hidden && probabilitiesOf(logits)[id];
+    if (!isPrompt) current.nats -= Math.log(probability);
+    current.entries.push({ id, hidden, probability, rule: isPrompt ? null : current.rule });
+    text.append(model.characters[id], probability, isPrompt);
+    model.read(current.state, id);
   }
 
   function showStatus(current, perSecond, isDone) {
-    const drawn = current.entries.length - current.ids.length;
-    const parts = [`${counted(Math.max(0, drawn))} characters`];
-    if (drawn > 0) parts.push(`${counted(current.nats / drawn, 3)} nats each`);
-    if (Number.isFinite(perSecond)) parts.push(`${counted(perSecond)} a second`);
+    const numDrawn = Math.max(0, current.entries.length - current.promptIds.length);
+    const parts = [`${fixed(numDrawn, 0)} characters`];
+    if (numDrawn > 0) parts.push(`${fixed(current.nats / numDrawn, 3)} nats each`);
+    if (Number.isFinite(perSecond)) parts.push(`${fixed(perSecond, 0)} a second`);
     if (current.entries.length >= MAX_TEXT) parts.push("this page keeps no more");
-    status.textContent = parts.join(" \u00b7 ");
+    find(".status").textContent = parts.join(" \u00b7 ");
     field("stop").disabled = isDone;
     field("continue").disabled = !isDone || current.entries.length >= MAX_TEXT;
-    find(".command").hidden = !isDone || drawn <= 0;
+    find(".command").hidden = !isDone || numDrawn === 0;
     find(".same").hidden = current.isMixed;
     find(".mixed").hidden = !current.isMixed;
-    find(".command code").textContent = commandOf(current);
+    find(".command code").textContent = commandOf({ ...current, numDrawn });
   }
 
   // --------------------------------------------------------------------------------------------------- the cursor
 
-  // The character that the panel is about: the one under the mouse, else the chosen one.
-  let [chosen, hovered] = [null, null];
-
   function point(newChosen, newHovered) {
-    const shownBefore = hovered ?? chosen;
-    text.children[chosen]?.classList.remove("cursor");
+    const before = hovered ?? chosen;
+    text.spans[chosen]?.classList.remove("cursor");
     [chosen, hovered] = [newChosen, newHovered];
-    text.children[chosen]?.classList.add("cursor");
-    const shown = hovered ?? chosen;
-    if (shown !== shownBefore) showPanel(shown);
+    text.spans[chosen]?.classList.add("cursor");
+    if ((hovered ?? chosen) !== before) showPanel(run.entries[hovered ?? chosen]);
   }
 
-  function choose(number, isKey) {
-    point(Math.max(0, Math.min(number, text.children.length - 1)), null);
-    if (isKey) text.children[chosen]?.scrollIntoView({ block: "nearest", behavior: "instant" });
-  }
-
-  // The character above or below: in the next line that way, the one that is nearest.
-  function inNextLine(number, direction) {
-    const from = text.children[number].getBoundingClientRect();
-    let [best, bestDistance, line] = [number, Infinity, null];
-    for (let n = number + direction; text.children[n]; n += direction) {
-      const { left, top, height } = text.children[n].getBoundingClientRect();
-      if (Math.abs(top - from.top) < height / 2) continue;
-      line ??= top;
-      if (Math.abs(top - line) > height / 2) break;
-      if (Math.abs(left - from.left) < bestDistance) [best, bestDistance] = [n, Math.abs(left - from.left)];
-    }
-    return best;
-  }
-
-  const KEYS = {
-    ArrowLeft: (number) => number - 1,
-    ArrowRight: (number) => number + 1,
-    ArrowUp: (number) => inNextLine(number, -1),
-    ArrowDown: (number) => inNextLine(number, 1),
-    Home: () => 0,
-    End: () => text.children.length - 1,
-  };
-
-  function showPanel(number) {
-    const entry = number === null ? null : run.entries[number];
-    find(".hint").hidden = entry !== null;
-    panel.querySelector("table").hidden = !entry?.hidden;
-    const where = panel.querySelector(".where");
+  function showPanel(entry) {
+    const [where, table] = [find(".where"), find(".panel table")];
+    find(".hint").hidden = Boolean(entry);
     where.hidden = !entry;
+    table.hidden = !entry?.hidden;
     if (!entry) return;
     const name = nameOf(model.characters[entry.id]);
     if (!entry.hidden) {
       where.textContent = `${name} is the first character. The model had read nothing before it.`;
       return;
     }
-    where.textContent = `${name} had ${percent(entry.chance)}: a surprise of ${counted(-Math.log(entry.chance), 2)} nats`;
-    panel.querySelector("tbody").replaceChildren(...rowsOf(entry));
-    panel.querySelector(".rule").textContent = entry.rule ? "drawn from" : "";
+    const [logits, nats] = [model.logits(entry.hidden), -Math.log(entry.probability)];
+    where.textContent = `${name} had ${percent(entry.probability)}: a surprise of ${fixed(nats, 2)} nats`;
+    table.querySelector(".rule").textContent = entry.rule ? "drawn from" : "";
+    const drawn = entry.rule && drawnFrom(logits, entry.rule);
+    table.tBodies[0].replaceChildren(...barsOf(model.characters, entry.id, probabilitiesOf(logits), drawn));
   }
 
-  // The likeliest characters and the one that came, with the model's chances and those that it was drawn from.
-  function rowsOf({ id, hidden, rule }) {
-    const logits = model.logits(hidden);
-    const own = chances(logits);
-    const drawn = rule && drawnFrom(logits, rule);
-    const order = Array.from(own.keys()).sort((a, b) => own[b] - own[a]);
-    const shown = order.slice(0, NUM_BARS);
-    if (!shown.includes(id)) shown.push(id);
-    return shown.map((one) => {
-      const row = element("tr", one === id ? "came" : "");
-      const bar = element("td", "bar");
-      bar.append(element("span"));
-      bar.firstChild.style.width = `${100 * own[one]}%`;
-      const name = element("th", "", nameOf(model.characters[one]));
-      if (one === id) name.append(element("span", "unseen", ", which came"));
-      row.append(name, bar, element("td", "", percent(own[one])), element("td", "rule", drawn ? percent(drawn[one]) : ""));
-      return row;
-    });
-  }
+  const MOVES = {
+    ArrowLeft: (number) => number - 1,
+    ArrowRight: (number) => number + 1,
+    ArrowUp: (number) => text.inNextLine(number, -1),
+    ArrowDown: (number) => text.inNextLine(number, 1),
+    Home: () => 0,
+    End: () => text.spans.length - 1,
+  };
 
-  function drawnFrom(logits, rule) {
-    if (rule.temperature === 0) return logits.map((_, id) => (id === draw(logits, rule, 0) ? 1 : 0));
-    const probable = relativeProbabilities(logits, rule);
-    const total = probable.reduce((a, b) => a + b);
-    return probable.map((one) => one / total);
+  function moveTo(number) {
+    point(Math.max(0, Math.min(number, text.spans.length - 1)), null);
+    text.spans[chosen].scrollIntoView({ block: "nearest", behavior: "instant" });
   }
 
   // --------------------------------------------------------------------------------------------------- the events
 
-  const numberOf = (target) => (target.parentElement === text ? Array.prototype.indexOf.call(text.children, target) : null);
-  text.addEventListener("click", (event) => numberOf(event.target) !== null && choose(numberOf(event.target), false));
-  text.addEventListener("pointerover", (event) => event.pointerType === "mouse" && point(chosen, numberOf(event.target)));
-  text.addEventListener("pointerleave", () => point(chosen, null));
-  text.addEventListener("focus", () => chosen === null && text.children.length > 0 && text.matches(":focus-visible") && choose(0, true));
-  text.addEventListener("keydown", (event) => {
-    const move = KEYS[event.key];
-    if (!move || event.ctrlKey || event.metaKey || event.altKey || text.children.length === 0) return;
+  text.element.addEventListener("click", ({ target }) => {
+    if (text.numbers.has(target)) point(text.numbers.get(target), null);
+  });
+  text.element.addEventListener("pointerover", ({ target, pointerType }) => {
+    if (pointerType === "mouse") point(chosen, text.numbers.get(target) ?? null);
+  });
+  text.element.addEventListener("pointerleave", () => point(chosen, null));
+  text.element.addEventListener("keydown", (event) => {
+    if (!MOVES[event.key] || event.ctrlKey || event.metaKey || event.altKey || text.spans.length === 0) return;
     event.preventDefault();
-    choose(move(chosen ?? 0), true);
+    moveTo(chosen === null && event.key.startsWith("Arrow") ? 0 : MOVES[event.key](chosen ?? 0));
   });
-  // No submit event: a frame in a sandbox has none.
+  // In the sandbox of MLflow's page a form has no submit event.
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("keydown", (event) => {
-    const isWrite = event.key === "Enter" && (event.target.type === "number" || event.ctrlKey || event.metaKey);
-    if (isWrite) start();
+  form.addEventListener("keydown", ({ key, target, ctrlKey, metaKey }) => {
+    if (key === "Enter" && (target.type === "number" || ctrlKey || metaKey)) start();
   });
-  field("prompt").addEventListener("input", check);
+  form.addEventListener("input", isFine);
   field("write").addEventListener("click", start);
   field("stop").addEventListener("click", () => (run.wanted = run.entries.length));
   field("continue").addEventListener("click", resume);
-  field("colors").addEventListener("input", () => text.classList.toggle("plain", !field("colors").checked));
+  field("colors").addEventListener("input", ({ target }) => text.element.classList.toggle("plain", !target.checked));
 
   field("prompt").value = JSON.parse(field("prompt").dataset.start);
   find(".no-scripts").hidden = true;
   form.hidden = false;
-  check();
+  isFine();
 })();
