@@ -167,7 +167,7 @@ def test_the_form_writes_continues_and_says_by_which_command(tmp_path: Path) -> 
     one = CASES["default"]
     got = found_by(page_with(one, script(body), prompt="R"), tmp_path, milliseconds=20_000)
     assert got["text"] == written(one, "ROMEO:\nO'", 600, SamplingRule(0.7, top_p=0.9), 42)
-    command = r"charlstm generate --prompt $'ROMEO:\nO\'' --num-chars 600 --temperature 0.7 --top-p 0.9 --seed 42"
+    command = r"charlstm generate $'ROMEO:\nO\'' --num-chars 600 --temperature 0.7 --top-p 0.9 --seed 42"
     assert command in got["command"]
     assert got["cursor"] == 607 and 10 <= len(got["rows"]) <= 11 and got["came"] == 1
     assert got["mixed"] and got["length"] == 909

@@ -106,9 +106,12 @@ function quoted(string) {
 }
 
 function commandOf({ prompt, numDrawn, seed, rule }) {
-  const options = [`--prompt ${quoted(prompt)}`, `--num-chars ${numDrawn}`, `--temperature ${rule.temperature}`];
+  const options = [`--num-chars ${numDrawn}`, `--temperature ${rule.temperature}`];
   if (rule.topK) options.push(`--top-k ${rule.topK}`);
   options.push(`--top-p ${rule.topP}`);
   if (rule.minP) options.push(`--min-p ${rule.minP}`);
-  return `charlstm generate ${options.join(" ")} --seed ${seed}`;
+  options.push(`--seed ${seed}`);
+  const argument = quoted(prompt);
+  const words = prompt.startsWith("-") ? [...options, "--", argument] : [argument, ...options];
+  return `charlstm generate ${words.join(" ")}`;
 }

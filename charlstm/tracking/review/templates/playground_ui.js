@@ -126,7 +126,7 @@
     find(".status").textContent = parts.join(" \u00b7 ");
     field("stop").disabled = isDone;
     field("continue").disabled = !isDone || current.entries.length >= MAX_TEXT;
-    find(".command").hidden = !isDone || numDrawn === 0;
+    find(".command").hidden = !isDone || numDrawn === 0 || current.prompt.includes("\0"); // no argument may have that
     find(".same").hidden = current.isMixed;
     find(".mixed").hidden = !current.isMixed;
     find(".command code").textContent = commandOf({ ...current, numDrawn });
