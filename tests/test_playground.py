@@ -107,7 +107,7 @@ def test_only_our_scripts_may_run_and_only_as_they_are() -> None:
     (policy,) = re.findall(r"script-src ([^;]*);", page)
     scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     hashes = [base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts]
-    assert len(scripts) == 3 and policy.split() == [f"'sha256-{one}'" for one in hashes]
+    assert len(scripts) == 4 and policy.split() == [f"'sha256-{one}'" for one in hashes]
 
 
 def test_a_model_that_is_too_large_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +118,27 @@ def test_a_model_that_is_too_large_is_left_out(monkeypatch: pytest.MonkeyPatch) 
     page = page_of(review([sample("x")]), made)
     assert made.model is None and 500 < made.num_bytes < size
     assert "which is too large for a page" in page and page.count("<script") == 1 and "playground-model" not in page
+
+
+@pytest.mark.parametrize(
+    ("loss", "sentence"),
+    [
+        ({}, "8-bit weights cost 0.0100 nats a character: 1.50000 becomes 1.51000 on all 499 characters"),
+        ({"nats_per_char": 1.49999}, "cost less than 0.0001 nats a character: 1.50000 becomes 1.49999 on all 499"),
+        ({"num_chars": 400}, "on the first 400 characters of the validation part (<code>windowed_256</code>)."),
+        ({"nats_per_char": None}, "The model has no finite loss."),
+    ],
+)
+def test_the_page_says_what_eight_bits_cost(loss: dict[str, float | None], sentence: str) -> None:
+    plain = review([sample("x")])
+    document = plain.model_copy(update={"eight_bits": plain.eight_bits.model_copy(update=loss)})
+    assert sentence in page_of(document, playground_of(quantize(SMALL.model), SMALL.vocab))
+
+
+def test_without_scripts_a_sentence_says_so() -> None:
+    page = page_of(review([sample("x")]), playground_of(quantize(SMALL.model), SMALL.vocab))
+    assert '<p class="no-scripts">' in page and '<form class="play" hidden' in page
+    assert '<div class="result" hidden>' in page
 
 
 def test_pages_without_a_model_have_no_playground() -> None:
