@@ -113,27 +113,29 @@ const rounded = (x) => Math.floor(float32(x + 0.5));
 class Layer {
   constructor({ matrix, base, unit }) {
     this.matrix = new Matrix(matrix);
-    this.base = new Int16Array(bytesOf(base)); // what a character adds, with the bias; above the first layer, the bias
-    this.unit = unit; // of `base`
+    this.base = new Int16Array(bytesOf(base)); // W x + b of each character; above the first layer, b
+    this.unit = unit; // of `base`, in steps of a table
   }
 
-  // One step. `input` is all that the matrix sees. Hidden and cell state are replaced by the next ones.
-  read(input, id, hidden, cell) {
+  // One time step. `vector` is all that the matrix sees: the hidden state of the step before, and above the first layer
+  // the one of the layer below. Hidden and cell state become those of this step.
+  read(vector, id, hidden, cell) {
     const { base, unit, matrix } = this;
-    const sums = matrix.multiply(input);
+    const sums = matrix.multiply(vector);
     const size = hidden.length;
-    const offset = id * 4 * size;
+    const first = id * 4 * size;
+    // What goes into a gate, W x + U h + b, as an index of its table. Rows are in the order i, f, o, g.
     const index = (row, middle) => {
-      const fixed = float32(base[offset + row] * unit + middle);
-      return float32(float32(float32(sums[row]) * matrix.scale[row]) + fixed);
+      const fromHidden = float32(float32(sums[row]) * matrix.scale[row]);
+      return float32(fromHidden + float32(base[first + row] * unit + middle));
     };
     for (let n = 0; n < size; n++) {
-      const input = SIGMOID[indexOf(index(n, MIDDLE))];
-      const forget = SIGMOID[indexOf(index(n + size, MIDDLE))];
-      const output = SIGMOID[indexOf(index(n + 2 * size, MIDDLE))];
-      const candidate = TANH[indexOf(index(n + 3 * size, MIDDLE + TABLE_LENGTH) - TABLE_LENGTH)];
-      cell[n] = float32(forget * cell[n]) + float32(input * candidate);
-      hidden[n] = rounded(float32(output * TANH_LEVELS[indexOf(float32(float32(cell[n] * STEPS_PER_UNIT) + MIDDLE))]));
+      const i = SIGMOID[indexOf(index(n, MIDDLE))];
+      const f = SIGMOID[indexOf(index(n + size, MIDDLE))];
+      const o = SIGMOID[indexOf(index(n + 2 * size, MIDDLE))];
+      const g = TANH[indexOf(index(n + 3 * size, MIDDLE + TABLE_LENGTH) - TABLE_LENGTH)]; // of a table behind SIGMOID
+      cell[n] = float32(f * cell[n]) + float32(i * g);
+      hidden[n] = rounded(float32(o * TANH_LEVELS[indexOf(float32(cell[n] * STEPS_PER_UNIT + MIDDLE))]));
     }
   }
 }
@@ -165,7 +167,7 @@ class Model {
         const both = new Int8Array(2 * this.hiddenSize);
         both.set(state[n - 1].hidden);
         both.set(hidden, this.hiddenSize);
-        this.layers[n].read(both, 0, hidden, cell);
+        this.layers[n].read(both, 0, hidden, cell); // one row of `base` for all characters
       }
     }
   }
