@@ -105,6 +105,7 @@ function quoted(string) {
   return `$'${Array.from(string, escaped).join("")}'`;
 }
 
+// The words of the command that writes the same text.
 function commandOf({ prompt, numDrawn, seed, rule }) {
   const options = [`--num-chars ${numDrawn}`, `--temperature ${rule.temperature}`];
   if (rule.topK) options.push(`--top-k ${rule.topK}`);
@@ -112,6 +113,5 @@ function commandOf({ prompt, numDrawn, seed, rule }) {
   if (rule.minP) options.push(`--min-p ${rule.minP}`);
   options.push(`--seed ${seed}`);
   const argument = quoted(prompt);
-  const words = prompt.startsWith("-") ? [...options, "--", argument] : [argument, ...options];
-  return `charlstm generate ${words.join(" ")}`;
+  return ["charlstm generate", ...(prompt.startsWith("-") ? [...options, "--", argument] : [argument, ...options])];
 }

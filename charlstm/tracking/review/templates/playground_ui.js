@@ -129,7 +129,8 @@
     find(".command").hidden = !isDone || numDrawn === 0 || current.prompt.includes("\0"); // no argument may have that
     find(".same").hidden = current.isMixed;
     find(".mixed").hidden = !current.isMixed;
-    find(".command code").textContent = commandOf({ ...current, numDrawn });
+    const words = commandOf({ ...current, numDrawn }).map((word) => elementOf("span", "", word));
+    find(".command code").replaceChildren(...words.flatMap((word) => [word, " "]).slice(0, -1));
   }
 
   // --------------------------------------------------------------------------------------------------- the cursor
