@@ -1,5 +1,5 @@
 // The playground: a form, a text that is written while one watches, and what the model expected at each character.
-// The model is in playground.js; how things are shown, in playground_text.js.
+// The model is in playground.js, its drawing in playground_draw.js; how things are shown, in playground_text.js.
 "use strict";
 (() => {
   const find = (selector) => document.querySelector(`#playground ${selector}`);
