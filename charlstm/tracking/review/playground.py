@@ -1,6 +1,6 @@
 """A model as the review page has it, to be tried out there: 8-bit integers, in base64.
 
-`templates/playground.js` reads it. With `playground_draw.js` it computes the same as `charlstm/generation/`, to the bit.
+`templates/playground.js` reads it, and with `playground_draw.js` computes what `charlstm/generation/` does, to the bit.
 """
 
 import base64
