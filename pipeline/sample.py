@@ -10,6 +10,7 @@ import pandas as pd
 from charlstm.errors import VocabularyError
 from charlstm.evaluation.published import PUBLISHED, are_comparable
 from charlstm.generation.batch import Request
+from charlstm.generation.quantized import quantize
 from charlstm.generation.rule import SamplingRule
 from charlstm.generation.sampler import Sampler, check_prompts
 from charlstm.model.model_folder import TrainedModel, load_model
@@ -21,6 +22,7 @@ from charlstm.tracking.review.collect import Encoded, Generated, review_of
 from charlstm.tracking.review.document import DOCUMENT, PAGE, read_losses, write_document
 from charlstm.tracking.review.file_names import file_name
 from charlstm.tracking.review.page import write_page
+from charlstm.tracking.review.playground import playground_of
 from charlstm.tracking.runs import attach
 from charlstm.training.history import read_tables, write_csv
 from pipeline.common import provenance, stage
@@ -47,7 +49,7 @@ def run(params: Params, paths: Paths) -> None:
         for index, row in enumerate(texts):
             (folder / file_name(index, row)).write_text(f"{row.prompt}{row.text}\n", "utf-8", newline="")
         write_document(folder / DOCUMENT, review)
-        write_page(folder / PAGE, review)
+        write_page(folder / PAGE, review, playground_of(quantize(trained.model), trained.vocab))
 
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(), trained.sha256, record)

@@ -130,7 +130,7 @@ Edit = Callable[[dict[str, object]], object]
     ("edit", "expected"),
     [
         (lambda one: one.pop("samples"), "samples: Field required"),
-        (lambda one: one.update(schema_version=2), "schema_version: Input should be 1"),
+        (lambda one: one.update(schema_version=1), "schema_version: Input should be 2"),
         (lambda one: one.update(new=1), "new: Extra inputs are not permitted"),
         (lambda one: one.update(losses={"x": 1}), "losses.x: Input should be"),
     ],
