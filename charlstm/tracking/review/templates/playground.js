@@ -15,7 +15,7 @@ const STEPS_PER_UNIT = 256; // of a table's argument
 const TABLE_LENGTH = 8192; // for arguments from -16 to 16
 const MIDDLE = TABLE_LENGTH / 2 + 0.5; // the index of 0, and 1/2 for rounding
 const LEVELS = 127; // of a weight or an activation, on either side of 0
-const TINY = 2 ** -126; // the smallest normal float32
+const TINY = Math.fround(1e-30); // so that 127 / largest is finite
 
 const float32 = Math.fround;
 const indexOf = (steps) => Math.min(Math.max(steps, 0), TABLE_LENGTH - 1) | 0;
