@@ -1,0 +1,79 @@
+"""How strongly cells go with labels: rank correlations, which ask for no unit and no shape of the relation.
+
+For a yes-or-no label it is 2 AUC - 1 (the rank-biserial correlation, Cureton 1956): how much oftener the cell is higher
+where the label holds than lower. For a number it is Spearman's. Both are from -1 to 1, and 0 where nothing is related.
+Shapes: U cells, K labels, N characters.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.interpretation.labels import Label
+
+Floats = NDArray[np.float64]
+NUM_HALF_FLOATS = 2**16  # different values of float16
+MIN_VARYING = 20  # characters at which a label is not what it is mostly
+
+
+def varies(label: Label) -> bool:
+    """Whether a label has enough of a second value for anything to be said of it."""
+    _, counts = np.unique(label.values_N, return_counts=True)
+    return len(label.values_N) - int(counts.max()) >= MIN_VARYING
+
+
+def effects(cells_UN: NDArray[np.float16], labels: Sequence[Label]) -> Floats:
+    """The effects (U, K) of labels that vary."""
+    weights_KN = np.stack([_weights(label) for label in labels])
+    return np.stack([weights_KN @ ranks_of(cell_N) for cell_N in cells_UN])
+
+
+def best_cells(effects_UK: Floats) -> NDArray[np.intp]:
+    """The cell with the largest effect on each label, in either direction."""
+    cells_K: NDArray[np.intp] = np.abs(effects_UK).argmax(0)
+    return cells_K
+
+
+def shifted_effects(cell_N: NDArray[np.float16], label: Label) -> Floats:
+    """The effects (N) of one cell with the label shifted by 0, 1, ... characters, round from the end to the start."""
+    spectrum = np.fft.rfft(ranks_of(cell_N)) * np.conj(np.fft.rfft(_weights(label)))
+    return np.fft.irfft(spectrum, len(cell_N))
+
+
+def ranks_of(cell_N: NDArray[np.float16]) -> Floats:
+    """Ranks of cell states, mean 0 and length 1; equal states share a rank. All 0 for a cell that never moves."""
+    bits_N = (cell_N + np.float16(0)).view(np.uint16)  # + 0: -0 becomes 0
+    ordered_N = np.where(bits_N >= NUM_HALF_FLOATS // 2, NUM_HALF_FLOATS - 1 - bits_N, bits_N + NUM_HALF_FLOATS // 2)
+    return _unit(_mid_ranks(ordered_N, NUM_HALF_FLOATS))
+
+
+def ranks_of_label(label: Label) -> Floats:
+    """Ranks (N) of a label's values, mean 0 and length 1; equal values share a rank."""
+    _, codes_N = np.unique(label.values_N, return_inverse=True)
+    return _unit(_mid_ranks(codes_N, int(codes_N.max()) + 1))
+
+
+def _weights(label: Label) -> Floats:
+    """What ranks (N) of length 1 are multiplied with to give the effect."""
+    if not label.is_yes_or_no:
+        return ranks_of_label(label)
+    num_chars = len(label.values_N)
+    share = label.values_N.mean()
+    per_char_N = np.where(label.values_N, 1 / share, -1 / (1 - share)) / num_chars
+    length_of_untied_ranks = (num_chars * (num_chars**2 - 1) / 12) ** 0.5
+    weights_N: Floats = per_char_N * (2 / num_chars * length_of_untied_ranks)
+    return weights_N
+
+
+def _mid_ranks(codes_N: NDArray[np.integer], num_codes: int) -> Floats:
+    counts = np.bincount(codes_N, minlength=num_codes)
+    ranks_N: Floats = (np.cumsum(counts) - counts / 2)[codes_N]
+    return ranks_N
+
+
+def _unit(values_N: Floats) -> Floats:
+    centered_N = values_N - values_N.mean()
+    length = float(np.linalg.norm(centered_N))
+    unit_N: Floats = centered_N / (length or 1.0)
+    return unit_N
