@@ -10,6 +10,7 @@ import pandas as pd
 from charlstm.errors import VocabularyError
 from charlstm.evaluation.published import PUBLISHED, are_comparable
 from charlstm.generation.sampler import SamplingRule, check_prompts, generate
+from charlstm.interpretation.document import CELLS, read_cells
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params, SampleParams
 from charlstm.storage.checksums import SUMS, read_sums, sums_of, verify
@@ -35,7 +36,7 @@ def run(params: Params, paths: Paths) -> None:
     trained = load_model(paths.model, parameters["model"]["implementation"])
     check_prompts(trained.vocab, params.sample.prompts)
     encoded, tables = _read_encoded(paths, trained.vocab), read_tables(paths.train, paths.model)
-    losses = read_losses(paths.evaluate / "metrics.json")
+    losses, cells = read_losses(paths.evaluate / "metrics.json"), read_cells(paths.evaluate / CELLS)
     corpus = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
     texts = _generate(params.sample, trained)
     samples = pd.DataFrame(texts)
@@ -45,7 +46,7 @@ def run(params: Params, paths: Paths) -> None:
         for index, row in enumerate(texts):
             (folder / file_name(index, row)).write_text(f"{row.prompt}{row.text}\n", "utf-8", newline="")
         write_document(folder / DOCUMENT, review)
-        write_page(folder / PAGE, review)
+        write_page(folder / PAGE, review, cells)
 
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(), trained.sha256, record)

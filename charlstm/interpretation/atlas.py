@@ -4,6 +4,8 @@ After Karpathy, Johnson & Li (2015), "Visualizing and Understanding Recurrent Ne
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -11,9 +13,9 @@ import torch
 from charlstm.interpretation.clamping import nats_lost
 from charlstm.interpretation.document import CellsDocument
 from charlstm.interpretation.effects import Floats
-from charlstm.interpretation.halves import MIN_CHARS, ROW_LEN, WARM_UP, halves_of
+from charlstm.interpretation.halves import MIN_CHARS, ROW_LEN, WARM_UP, Halves, halves_of
 from charlstm.interpretation.held import held_texts
-from charlstm.interpretation.labels import labels_of
+from charlstm.interpretation.labels import Label, labels_of
 from charlstm.interpretation.recording import record
 from charlstm.interpretation.reported import Effects, Subject, reported, tracked
 from charlstm.interpretation.tracking_cells import Search, Tracking, varying
@@ -23,7 +25,7 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.text.vocabulary import Ids, Vocab
 
 MAX_CLAMPED_CHARS = 5_000  # on which clamped cells are scored
-SCREENED_CHARS, SCREENED_WARM_UP = 240, 60  # on which all cells are clamped, to choose those to report
+SCREENED_CHARS, SCREENED_WARM_UP = 180, 40  # on which all cells are clamped, to choose those to report
 MAX_SCREENED_MULTIPLICATIONS = 2**37  # a large model has more cells than can be tried
 NUM_CANDIDATES, NUM_FOR_LOSS = 8, 4  # cells that lose most by the screening; of them, those reported
 PROMPT_LEN = 200  # characters
@@ -41,11 +43,29 @@ def atlas_of(model: CharLSTM, vocab: Vocab, ids: Ids) -> CellsDocument:
     labels = varying(labels_of(ids, vocab), halves)
     if not labels:
         return _nothing(model, "no label varies enough in both halves of the text")
+    with _one_thread():
+        return _found(model, vocab, halves, labels)
+
+
+def _found(model: CharLSTM, vocab: Vocab, halves: Halves, labels: list[Label]) -> CellsDocument:
     network = readable(model)
     rows_BT = torch.cat([halves.rows(half, halves.num_chars, ROW_LEN) for half in (0, 1)])
     subject = Subject(network, vocab, halves, labels, record(network, rows_BT))
     untrained_MK = untrained_effects(model.shape, halves, labels, network.head.weight.device)
     return _document(subject, Search(subject.recording.cells_UN, halves, labels, untrained_MK))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Many small products follow one another: threads would wait for each other most of the time, and where they have to
+    share a core with other programs, for minutes. And so the numbers are the same however many there are.
+    """
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def _nothing(model: CharLSTM, reason: str) -> CellsDocument:
@@ -115,7 +135,8 @@ def _screened(subject: Subject) -> list[int]:
 
 def _effects(subject: Subject, cells: list[int], lost_CN: list[Floats]) -> tuple[str, str, list[Effects]]:
     """The prompt, the text that no cell is held in, and what each cell does."""
-    prompt = subject.halves.part(0)[-PROMPT_LEN:]
+    before = subject.halves.part(0)
+    prompt = before[: 1 + max(subject.line_ends(before), default=len(before))][-PROMPT_LEN:]
     clamps = subject.held_clamps(cells)
     plain, *texts = held_texts(subject.model, subject.vocab, prompt, clamps)
     size = len(cells)

@@ -15,6 +15,7 @@ from charlstm.errors import InterpretationError
 from charlstm.storage.documents import read_json
 from charlstm.storage.files import write_text
 
+CELLS, CELLS_TABLE = "cells.json", "cells.csv"
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

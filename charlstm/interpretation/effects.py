@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from charlstm.interpretation.labels import Label
 
 Floats = NDArray[np.float64]
-NUM_HALF_FLOATS = 2**16  # different values of float16
+NUM_STATES = 2**14  # that are told apart between the lowest and the highest of a cell
 MIN_VARYING = 20  # characters at which a label is not what it is mostly
 
 
@@ -42,10 +42,11 @@ def shifted_effects(cell_N: NDArray[np.float16], label: Label) -> Floats:
 
 
 def ranks_of(cell_N: NDArray[np.float16]) -> Floats:
-    """Ranks of cell states, mean 0 and length 1; equal states share a rank. All 0 for a cell that never moves."""
-    bits_N = (cell_N + np.float16(0)).view(np.uint16)  # + 0: -0 becomes 0
-    ordered_N = np.where(bits_N >= NUM_HALF_FLOATS // 2, NUM_HALF_FLOATS - 1 - bits_N, bits_N + NUM_HALF_FLOATS // 2)
-    return _unit(_mid_ranks(ordered_N, NUM_HALF_FLOATS))
+    """Ranks of cell states, mean 0 and length 1; nearly equal ones share a rank. All 0 for a cell that never moves."""
+    states_N = cell_N.astype(np.float32)
+    low, high = states_N.min(), states_N.max()
+    scale = (NUM_STATES - 1) / max(high - low, np.finfo(np.float32).tiny)
+    return _unit(_mid_ranks(((states_N - low) * scale).astype(np.int64), NUM_STATES))
 
 
 def ranks_of_label(label: Label) -> Floats:

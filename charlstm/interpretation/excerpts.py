@@ -25,14 +25,14 @@ class Place(NamedTuple):
     activation: float
 
 
-def excerpt_start(label: Label, is_newline_N: NDArray[np.bool_]) -> int:
+def excerpt_start(label: Label, line_ends: NDArray[np.intp]) -> int:
     """Where an excerpt begins that shows a label's values: the choice knows nothing of any cell.
 
     It is the first line whose EXCERPT_LEN characters have at least half of the variance of the most varied excerpt's.
     """
     ranks_N = ranks_of_label(label)
     sums, squares = (np.concatenate(([0.0], np.cumsum(ranks_N**power))) for power in (1, 2))
-    starts = np.flatnonzero(is_newline_N[: len(ranks_N) - EXCERPT_LEN]) + 1
+    starts = line_ends[line_ends < len(ranks_N) - EXCERPT_LEN] + 1
     starts = starts if len(starts) else np.arange(0, len(ranks_N) - EXCERPT_LEN + 1, EXCERPT_LEN // 4)
     means, mean_squares = ((one[starts + EXCERPT_LEN] - one[starts]) / EXCERPT_LEN for one in (sums, squares))
     variances = mean_squares - means**2

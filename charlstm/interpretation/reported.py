@@ -47,6 +47,10 @@ class Subject(NamedTuple):
         ends = {cell: np.quantile(self.recording.cells_UN[cell].astype(np.float64), HELD_QUANTILES) for cell in cells}
         return [self.clamp(cell, float(ends[cell][end])) for end in (0, 1) for cell in cells]
 
+    def line_ends(self, part: Ids) -> NDArray[np.intp]:
+        """The indices of its line breaks."""
+        return np.flatnonzero(part == self.vocab.characters.find("\n"))
+
     def half(self, cell: int, half: int) -> NDArray[np.float16]:
         """The states of a cell on one half."""
         states_N: NDArray[np.float16] = self.recording.cells_UN[cell].reshape(2, -1)[half]
@@ -86,8 +90,7 @@ def reported(subject: Subject, pairs: list[Tracking], effects: Effects, *, is_fo
     """All of one cell; `pairs` are its labels, the clearest first."""
     cell, part = pairs[0].cell, subject.halves.part(1)
     (label,) = subject.halves.labels([_label(subject, pairs[0])], 1)
-    newline = subject.vocab.characters.find("\n")
-    start = excerpt_start(label, part == newline)
+    start = excerpt_start(label, subject.line_ends(part))
     shown = slice(start, start + EXCERPT_LEN)
     cell_N = subject.half(cell, 1)
     first = tracked(subject, pairs[0])

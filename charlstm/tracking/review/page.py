@@ -11,8 +11,10 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Te
 from markupsafe import Markup
 
 from charlstm.evaluation.text_statistics import MIN_COPIED
+from charlstm.interpretation.document import CellsDocument
 from charlstm.storage.files import write_text
 from charlstm.tracking.plots import COLORS, LossCurve, losses_svg
+from charlstm.tracking.review.cells import DARKEST, runs_of
 from charlstm.tracking.review.document import Copy, ReviewDocument, Sample
 from charlstm.tracking.review.explained import FIGURES, shown_number
 from charlstm.tracking.review.visible import one_line, visible, visible_prompt
@@ -39,17 +41,19 @@ class Shown(NamedTuple):
     num_cut: int
 
 
-def write_page(path: Path, document: ReviewDocument) -> None:
+def write_page(path: Path, document: ReviewDocument, cells: CellsDocument) -> None:
     """Write the page: at most MAX_PAGE_BYTES, and it says what was cut for that."""
-    write_text(path, page_of(document))
+    write_text(path, page_of(document, cells))
 
 
-def page_of(document: ReviewDocument) -> str:
-    """The page as text."""
+def page_of(document: ReviewDocument, cells: CellsDocument | None = None) -> str:
+    """The page as text; without `cells`, without its section on single cells."""
 
     def render(limit: int) -> str:
         samples = list(shown_samples(document.samples, limit))
-        return template("review.html").render(document=document, picture=picture_of([document]), samples=samples)
+        return template("review.html").render(
+            document=document, picture=picture_of([document]), samples=samples, cells=cells
+        )
 
     return fitted([document], render)
 
@@ -110,6 +114,8 @@ def _environment(packages: tuple[str, ...]) -> Environment:
         "figures": FIGURES,
         "colors": COLORS,
         "min_copied": MIN_COPIED,
+        "darkest": DARKEST,
+        "runs_of": runs_of,
         "visible": visible,
         "visible_prompt": visible_prompt,
         "one_line": one_line,
