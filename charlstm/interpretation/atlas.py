@@ -57,8 +57,8 @@ def _found(model: CharLSTM, vocab: Vocab, halves: Halves, labels: list[Label]) -
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Many small products follow one another: threads would mostly wait for each other, and for minutes where they share
-    their cores with other programs. One alone also gives the same numbers on any number of cores.
+    """Many small products follow one another: threads would mostly wait for each other, for minutes where they share
+    cores with other programs. One alone also gives the same numbers on any number of cores.
     """
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -77,7 +77,8 @@ class Cell(Part):
     """What it is the best cell for, confirmed; otherwise the label that it goes with most. The clearest is first."""
     reported_for: Literal["label", "loss"]
     half_life: Number | None
-    """Characters until half of the cell state is gone, by the mean of ln f; None: it does not decay measurably."""
+    """Characters until half of the cell state has faded, by the mean of ln f, f being the forget gate where it is not
+    below 0.1, which is a reset; None: it does not fade measurably, or there is nothing but resets."""
     input_gate: Gate
     forget_gate: Gate
     output_gate: Gate

@@ -14,13 +14,12 @@ from charlstm.interpretation.labels import Label
 
 Floats = NDArray[np.float64]
 NUM_STATES = 2**14  # that are told apart between the lowest and the highest of a cell
-MIN_VARYING = 20  # characters at which a label is not what it is mostly
+MIN_FALLS = 5  # from yes to no, or to a smaller number
 
 
 def varies(label: Label) -> bool:
-    """Whether a label has enough of a second value for anything to be said of it."""
-    _, counts = np.unique(label.values_N, return_counts=True)
-    return len(label.values_N) - int(counts.max()) >= MIN_VARYING
+    """Whether a label falls often enough for anything to be said of it."""
+    return int((np.diff(label.values_N.astype(np.int64)) < 0).sum()) >= MIN_FALLS
 
 
 def effects(cells_UN: NDArray[np.float16], labels: Sequence[Label]) -> Floats:
@@ -45,7 +44,7 @@ def ranks_of(cell_N: NDArray[np.float16]) -> Floats:
     """Ranks of cell states, mean 0 and length 1; nearly equal ones share a rank. All 0 for a cell that never moves."""
     states_N = cell_N.astype(np.float32)
     low, high = states_N.min(), states_N.max()
-    scale = (NUM_STATES - 1) / max(high - low, np.finfo(np.float32).tiny)
+    scale = (NUM_STATES - 1) / ((high - low) or 1)
     return _unit(_mid_ranks(((states_N - low) * scale).astype(np.int64), NUM_STATES))
 
 

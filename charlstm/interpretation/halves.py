@@ -49,8 +49,8 @@ class Halves(NamedTuple):
 
 
 def halves_of(ids: Ids, model: CharLSTM) -> Halves | None:
-    """As much of the text as there is time and memory for; None where that is too little to find anything."""
+    """As much of the text as there is time and memory for; None where the text is too short to find anything."""
     num_cells = model.shape.num_layers * model.shape.hidden_size
     most = min(2 * MAX_HALF, MAX_CELL_STATES // num_cells, MAX_MULTIPLICATIONS // model.num_parameters())
-    num_chars = min(len(ids) - WARM_UP - 1, most) // 2 // ROW_LEN * ROW_LEN
+    num_chars = min(len(ids) - WARM_UP - 1, max(most, 2 * MIN_HALF)) // 2 // ROW_LEN * ROW_LEN
     return Halves(ids, num_chars) if num_chars >= MIN_HALF else None

@@ -17,6 +17,7 @@ from charlstm.text.vocabulary import Ids, Vocab
 
 Flags = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
+Property = Callable[[Callable[[str], bool]], Flags]  # where a text has characters that are so
 STOPS = ".!?\N{HORIZONTAL ELLIPSIS}\N{IDEOGRAPHIC FULL STOP}\N{FULLWIDTH EXCLAMATION MARK}\N{FULLWIDTH QUESTION MARK}"
 STOPS += "\N{DEVANAGARI DANDA}\N{ARABIC QUESTION MARK}\N{ARABIC FULL STOP}"
 
@@ -49,7 +50,7 @@ def labels_of(ids_N: Ids, vocab: Vocab) -> list[Label]:
     is_speaker_line = _on_lines_that_end_with(at(lambda one: one == ":"), is_newline)
     return [
         Label("inside quotes", "within quotation marks", _inside_quotes(at, is_blank_line)),
-        Label("inside brackets", "within (, [ or {", _inside_brackets(at, is_blank_line)),
+        Label("inside brackets", "within (, [ or {", _inside(at, ("Ps",), ("Pe",), is_blank_line)),
         Label("line position", "characters since the line began", line_position),
         Label("lines since a blank line", "counted from 0", _count_since(is_newline, is_blank_line)),
         Label("speaker line", "on a line that ends with a colon", is_speaker_line),
@@ -97,29 +98,24 @@ def _reset(sums_N: Numbers, starts_N: Flags) -> Numbers:
     return sums_N - np.where(last_N >= 0, sums_N[last_N], 0)
 
 
-def _inside_quotes(at: Callable[[Callable[[str], bool]], Flags], is_blank_line: Flags) -> Flags:
+def _inside_quotes(at: Property, is_blank_line: Flags) -> Flags:
     """A blank line ends all quotes, so that a forgotten mark does not turn the rest of a text inside out."""
-    is_straight = at(lambda one: one == '"')
-    is_in_straight: Flags = _count_since(is_straight, is_blank_line) % 2 == 1
-    is_in_paired: Flags = _depth(at, ("Pi",), ("Pf",), is_blank_line) > 0
-    return is_in_straight | is_in_paired
+    is_in_straight: Flags = _count_since(at(lambda one: one == '"'), is_blank_line) % 2 == 1
+    return is_in_straight | _inside(at, ("Pi",), ("Pf",), is_blank_line)
 
 
-def _inside_brackets(at: Callable[[Callable[[str], bool]], Flags], is_blank_line: Flags) -> Flags:
-    is_inside: Flags = _depth(at, ("Ps",), ("Pe",), is_blank_line) > 0
-    return is_inside
+def _inside(at: Property, opening: tuple[str, ...], closing: tuple[str, ...], starts_N: Flags) -> Flags:
+    """Whether more was opened than closed since the last of `starts_N`, by Unicode's categories.
 
-
-def _depth(
-    at: Callable[[Callable[[str], bool]], Flags], opening: tuple[str, ...], closing: tuple[str, ...], starts_N: Flags
-) -> Numbers:
-    """Marks of Unicode's `opening` categories less those of its `closing` ones, from 0 at each of `starts_N`.
-
-    The right single quote is an apostrophe far more often than it closes anything, so it and its twin do not count.
+    What closes nothing counts for nothing. The right single quote is an apostrophe far more often than it closes
+    anything, so it and its twin do not count.
     """
-    opened = at(lambda one: unicodedata.category(one) in opening and one not in "\N{LEFT SINGLE QUOTATION MARK}")
-    closed = at(lambda one: unicodedata.category(one) in closing and one not in "\N{RIGHT SINGLE QUOTATION MARK}")
-    return _reset(np.cumsum(opened.astype(np.int64) - closed), starts_N)
+    opened = at(lambda one: unicodedata.category(one) in opening and one != "\N{LEFT SINGLE QUOTATION MARK}")
+    closed = at(lambda one: unicodedata.category(one) in closing and one != "\N{RIGHT SINGLE QUOTATION MARK}")
+    grounds_N = np.cumsum(starts_N) * -(len(starts_N) + 1)  # a part's, deeper than any depth of the part before
+    depths_N = _reset(np.cumsum(opened.astype(np.int64) - closed), starts_N) + grounds_N
+    is_inside: Flags = depths_N > np.minimum.accumulate(np.minimum(depths_N, grounds_N))
+    return is_inside
 
 
 def _on_lines_that_end_with(is_end: Flags, is_newline: Flags) -> Flags:
@@ -137,7 +133,7 @@ def _capitals_so_far(is_upper: Flags, is_word: Flags) -> Flags:
     return (length >= 2) & (_since(is_other) >= length)
 
 
-def _indentation(at: Callable[[Callable[[str], bool]], Flags], is_newline: Flags) -> Numbers:
+def _indentation(at: Property, is_newline: Flags) -> Numbers:
     """Spaces and tabs at the beginning of the line; from its first other character on they stay what they were."""
     is_blank = at(lambda one: one in " \t")
     is_leading = is_blank & (_count_since(~is_blank & ~is_newline, is_newline) == 0)

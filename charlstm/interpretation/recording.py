@@ -18,7 +18,6 @@ from charlstm.model.gates import LSTMState
 
 LOW, HIGH = 0.1, 0.9  # a gate beyond them is saturated (Karpathy, Johnson & Li 2015)
 RECORDED_GATES = ("input_gate", "forget_gate", "output_gate")
-SMALLEST_GATE = 1e-30  # of which there is a logarithm in fp32
 
 
 class Recording(NamedTuple):
@@ -27,7 +26,7 @@ class Recording(NamedTuple):
     cells_UN: NDArray[np.float16]
     """Cell states c_t, a row a cell."""
     log_forget_U: NDArray[np.float64]
-    """Mean of ln f_t."""
+    """Mean of ln f_t, f_t being the forget gate, over the steps at which it is not below LOW, which is a reset."""
     low_GU: NDArray[np.float64]
     """Share of the time that a gate is below LOW, gates in the order of `RECORDED_GATES`."""
     high_GU: NDArray[np.float64]
@@ -74,7 +73,7 @@ class _Recorder:
                 self._low_GLH[gate, layer] += (gate_BH < LOW).sum(0)
                 self._high_GLH[gate, layer] += (gate_BH > HIGH).sum(0)
                 if is_forget:
-                    self._log_forget_LH[layer] += gate_BH.clamp_min(SMALLEST_GATE).log().sum(0)
+                    self._log_forget_LH[layer] += torch.where(gate_BH < LOW, 1.0, gate_BH).log().sum(0)
 
         return count
 
@@ -91,4 +90,7 @@ class _Recorder:
         def mean(sums: Tensor) -> NDArray[np.float64]:
             return sums.flatten(-2).cpu().double().numpy() / self._num_recorded
 
-        return Recording(self.cells(), mean(self._log_forget_LH), mean(self._low_GLH), mean(self._high_GLH))
+        low_GU = mean(self._low_GLH)
+        share_kept_U = np.maximum(1 - low_GU[RECORDED_GATES.index("forget_gate")], 1 / self._num_recorded)
+        log_forget_U = mean(self._log_forget_LH) / share_kept_U
+        return Recording(self.cells(), log_forget_U, low_GU, mean(self._high_GLH))
