@@ -54,12 +54,12 @@ def cells(text: str, excerpt: str = "one\ntwo", **changes: object) -> CellsDocum
         "effect_again": 0.8, "effect_untrained": 0.3, "p_shifted": 0.001, "p_untrained": 0.05, "is_confirmed": True,
     }  # fmt: skip
     gate = {"below_low": 0.25, "above_high": 0.5}
-    context = {"before": text, "character": text[:1], "after": text, "activation": -0.5}
+    context = {"before": text, "character": text[:1], "after": text, "state": -0.5}
     cell = {
         "layer": 1, "unit": 7, "tracked": [tested], "reported_for": "label", "half_life": 12.5, "input_gate": gate,
         "forget_gate": gate, "output_gate": gate, "nats_lost": 0.0123, "nats_lost_error": 0.001,
         "nats_lost_where": 0.02, "nats_lost_elsewhere": None, "excerpt": excerpt,
-        "activations": [round(200 * at / len(excerpt)) - 100 for at in range(len(excerpt))],
+        "levels": [round(200 * at / len(excerpt)) - 100 for at in range(len(excerpt))],
         "highest": [context], "lowest": [context], "held_high": text, "high": 1.5, "held_low": text, "low": -1.5,
     }  # fmt: skip
     other = {**tested, "label": "another label", "unit": 8, "is_confirmed": False, "p_shifted": 0.5}

@@ -59,7 +59,7 @@ def test_what_a_planted_cell_does(planted: tuple[CellsDocument, Vocab]) -> None:
     line_position = {one.name: one for one in labels_of(vocab.encode(cell.excerpt), vocab)}[LABEL].values_N
     is_start = line_position == 1  # whatever line the excerpt began in
     assert sum(is_start) > 3
-    activations = np.array(cell.activations)
+    activations = np.array(cell.levels)
     assert (np.diff(activations)[~is_start[1:] & (line_position[1:] > 0)] >= 0).all()
     assert activations[line_position == 0].max() < activations[is_start].min() + 3
     assert [one.character for one in cell.lowest] == ["\n"] * len(cell.lowest)

@@ -102,7 +102,7 @@ def test_extremes_are_apart_and_in_order() -> None:
     cell = np.sin(np.arange(5_000) / 40).astype(np.float16)
     for highest, sign in ((True, 1), (False, -1)):
         places = extremes(cell, highest=highest)
-        assert len(places) == 4 and all(sign * one.activation > 0.75 for one in places)
+        assert len(places) == 4 and all(sign * one.state > 0.75 for one in places)
         at = sorted(one.at for one in places)
         assert min(np.diff(at)) >= APART
 

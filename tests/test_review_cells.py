@@ -25,7 +25,7 @@ def test_runs_are_the_excerpt_in_order() -> None:
     runs = runs_of(cell)
     assert "".join(run.text for run in runs) == cell.excerpt
     assert [run.step for run in runs] == list(range(-DARKEST, DARKEST + 1))  # neighbors of one color are one run
-    flat = cell.model_copy(update={"activations": [0] * len(cell.excerpt)})
+    flat = cell.model_copy(update={"levels": [0] * len(cell.excerpt)})
     assert runs_of(flat) == [(cell.excerpt, 0)]
 
 

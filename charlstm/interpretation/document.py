@@ -63,7 +63,7 @@ class Context(Part):
     before: str
     character: str
     after: str
-    activation: Number
+    state: Number
 
 
 class Cell(Part):
@@ -91,8 +91,8 @@ class Cell(Part):
     nats_lost_elsewhere: Number | None
     """... and where not."""
     excerpt: str
-    activations: list[Level]
-    """At each character of the excerpt: 0 is the median, 100 the farther of the 1st and the 99th percentile."""
+    levels: list[Level]
+    """The cell state at each character of the excerpt: 0 is its median, 100 the farther of its 1st and 99th percentile."""
     highest: list[Context]
     lowest: list[Context]
     held_high: str

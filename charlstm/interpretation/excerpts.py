@@ -1,6 +1,6 @@
-"""A text beside what a cell did in it: an excerpt with its activations, and the places where they are extreme.
+"""A text beside what a cell did in it: an excerpt with the cell's states, and the places where they are extreme.
 
-An activation is tanh(c), what the output gate lets out. Shapes: N characters.
+States are c, not tanh(c): a counter may count on where tanh has long been 1. Shapes: N characters.
 """
 
 from typing import NamedTuple
@@ -15,14 +15,14 @@ EXCERPT_LEN = 1_000  # characters
 NUM_CONTEXTS = 4  # at either end
 BEFORE, AFTER = 48, 12  # characters of a context
 APART = 200  # characters between two contexts, at least
-FULL = 100  # the level of a strong activation
+FULL = 100  # the level of an extreme state
 
 
 class Place(NamedTuple):
-    """A character, by its number from 0, and the activation there."""
+    """A character, by its number from 0, and the cell state there."""
 
     at: int
-    activation: float
+    state: float
 
 
 def excerpt_start(label: Label, line_ends: NDArray[np.intp]) -> int:
@@ -40,23 +40,23 @@ def excerpt_start(label: Label, line_ends: NDArray[np.intp]) -> int:
 
 
 def levels(cell_N: NDArray[np.float16], shown: slice) -> list[int]:
-    """Activations of some characters as whole numbers: 0 is the median of all, ±FULL or beyond is FULL.
+    """Cell states at some characters as whole numbers: 0 is the median of all, ±FULL or beyond is FULL.
 
     FULL is as far from the median as the farther one of the 1st and the 99th percentile.
     """
-    activations_N = np.tanh(cell_N.astype(np.float32))
-    low, median, high = np.quantile(activations_N, (0.01, 0.5, 0.99))
+    states_N = cell_N.astype(np.float32)
+    low, median, high = np.quantile(states_N, (0.01, 0.5, 0.99))
     scale = max(high - median, median - low, np.finfo(np.float32).tiny)
-    return [int(one) for one in np.rint((activations_N[shown] - median) / scale * FULL).clip(-FULL, FULL)]
+    return [int(one) for one in np.rint((states_N[shown] - median) / scale * FULL).clip(-FULL, FULL)]
 
 
 def extremes(cell_N: NDArray[np.float16], *, highest: bool) -> list[Place]:
-    """The NUM_CONTEXTS places with the highest or lowest activation, that one first; at least APART from each other."""
+    """The NUM_CONTEXTS places with the highest or lowest states, the utmost first; at least APART from each other."""
     order = np.argsort(-cell_N if highest else cell_N, kind="stable")
     found: list[Place] = []
     for index in order:
         if all(abs(int(index) - one.at) >= APART for one in found):
-            found.append(Place(int(index), float(np.tanh(np.float32(cell_N[index])))))
+            found.append(Place(int(index), float(cell_N[index])))
         if len(found) == NUM_CONTEXTS:
             break
     return found

@@ -109,7 +109,7 @@ def reported(subject: Subject, pairs: list[Tracking], effects: Effects, *, is_fo
         nats_lost_where=where,
         nats_lost_elsewhere=elsewhere,
         excerpt=_text(subject, part[shown]),
-        activations=levels(cell_N, shown),
+        levels=levels(cell_N, shown),
         highest=[_context(subject, part, place) for place in extremes(cell_N, highest=True)],
         lowest=[_context(subject, part, place) for place in extremes(cell_N, highest=False)],
         held_high=effects.held_high,
@@ -153,7 +153,7 @@ def _context(subject: Subject, part: Ids, place: Place) -> Context:
         before=_text(subject, part[max(0, at - BEFORE) : at]),
         character=_text(subject, part[at : at + 1]),
         after=_text(subject, part[at + 1 : at + 1 + AFTER]),
-        activation=rounded(place.activation),
+        state=rounded(place.state),
     )
 
 

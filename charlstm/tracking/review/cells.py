@@ -18,7 +18,7 @@ class Run(NamedTuple):
 
 def runs_of(cell: Cell) -> list[Run]:
     """The excerpt of a cell, from beginning to end."""
-    steps = [round(level / STEP) for level in cell.activations]
+    steps = [round(level / STEP) for level in cell.levels]
     pairs = zip(cell.excerpt, steps, strict=True)
     groups = itertools.groupby(pairs, key=lambda pair: pair[1])
     return [Run("".join(character for character, _ in group), step) for step, group in groups]
