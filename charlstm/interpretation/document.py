@@ -92,7 +92,7 @@ class Cell(Part):
     """... and where not."""
     excerpt: str
     levels: list[Level]
-    """The cell state at each character of the excerpt: 0 is its median, 100 the farther of its 1st and 99th percentile."""
+    """The cell state at each of its characters: 0 is the median, 100 the farther of the 1st and the 99th percentile."""
     highest: list[Context]
     lowest: list[Context]
     held_high: str
