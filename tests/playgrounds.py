@@ -58,7 +58,7 @@ def odd_case() -> Case:
 
 def page_with(one: Case, script: str = "", prompt: str = "a") -> str:
     """The page with `script` behind its own ones, which its policy lets run; nothing else of the policy changes."""
-    text = page_of(review([sample("x", prompt)]), playground_of(quantize(one.model), one.vocab))
+    text = page_of(review([sample("x", prompt)]), playground=playground_of(quantize(one.model), one.vocab))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return text.replace("script-src ", f"script-src 'sha256-{digest}' ").replace(
         "</body>", f"<script>{script}</script></body>"

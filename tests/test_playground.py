@@ -79,23 +79,25 @@ def test_tables_are_far_from_where_rounding_would_decide() -> None:
 def test_a_page_of_the_default_model_is_small_and_the_same_again() -> None:
     one = default_case()
     made = playground_of(quantize(one.model), one.vocab)
-    page = page_of(review([sample("x", "a")]), made)
+    page = page_of(review([sample("x", "a")]), playground=made)
     assert made.model is not None and made.num_bytes == len(made.model) <= MAX_DEFAULT_BYTES
     assert len(page.encode()) <= MAX_PAGE_BYTES
-    assert page == page_of(review([sample("x", "a")]), playground_of(quantize(default_case().model), one.vocab))
+    assert page == page_of(
+        review([sample("x", "a")]), playground=playground_of(quantize(default_case().model), one.vocab)
+    )
 
 
 def test_texts_are_not_cut_for_the_model() -> None:
     one = default_case()
     samples = [sample("x" * 600_000), sample("y" * 600_000)]
     made = playground_of(quantize(one.model), one.vocab)
-    assert "x" * 600_000 in page_of(review(samples), made)
-    assert len(page_of(review([*samples, *samples]), made).encode()) <= MAX_PAGE_BYTES + made.num_bytes
+    assert "x" * 600_000 in page_of(review(samples), playground=made)
+    assert len(page_of(review([*samples, *samples]), playground=made).encode()) <= MAX_PAGE_BYTES + made.num_bytes
 
 
 def test_what_a_hostile_vocabulary_has_is_nowhere_in_the_page() -> None:
     one = odd_case()
-    page = page_of(review([sample("x", ODD)]), playground_of(quantize(one.model), one.vocab))
+    page = page_of(review([sample("x", ODD)]), playground=playground_of(quantize(one.model), one.vocab))
     assert not [one for one in set(page) if is_hidden(one)]
     (data,) = re.findall(r'<script type="application/json" id="playground-model">(.*?)</script>', page)
     assert data.isascii() and "<" not in data
@@ -103,7 +105,7 @@ def test_what_a_hostile_vocabulary_has_is_nowhere_in_the_page() -> None:
 
 
 def test_only_our_scripts_may_run_and_only_as_they_are() -> None:
-    page = page_of(review([sample("x")]), playground_of(quantize(SMALL.model), SMALL.vocab))
+    page = page_of(review([sample("x")]), playground=playground_of(quantize(SMALL.model), SMALL.vocab))
     (policy,) = re.findall(r"script-src ([^;]*);", page)
     scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     hashes = [base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts]
@@ -115,7 +117,7 @@ def test_a_model_that_is_too_large_is_left_out(monkeypatch: pytest.MonkeyPatch) 
     size = playground_of(model, SMALL.vocab).num_bytes
     monkeypatch.setattr(playground, "MAX_BYTES", 500)
     made = playground_of(model, SMALL.vocab)
-    page = page_of(review([sample("x")]), made)
+    page = page_of(review([sample("x")]), playground=made)
     assert made.model is None and 500 < made.num_bytes < size
     assert "which is too large for a page" in page and page.count("<script") == 1 and "playground-model" not in page
 
@@ -132,11 +134,11 @@ def test_a_model_that_is_too_large_is_left_out(monkeypatch: pytest.MonkeyPatch) 
 def test_the_page_says_what_eight_bits_cost(loss: dict[str, float | None], sentence: str) -> None:
     plain = review([sample("x")])
     document = plain.model_copy(update={"eight_bits": plain.eight_bits.model_copy(update=loss)})
-    assert sentence in page_of(document, playground_of(quantize(SMALL.model), SMALL.vocab))
+    assert sentence in page_of(document, playground=playground_of(quantize(SMALL.model), SMALL.vocab))
 
 
 def test_without_scripts_a_sentence_says_so() -> None:
-    page = page_of(review([sample("x")]), playground_of(quantize(SMALL.model), SMALL.vocab))
+    page = page_of(review([sample("x")]), playground=playground_of(quantize(SMALL.model), SMALL.vocab))
     assert '<p class="no-scripts">' in page and '<form class="play" hidden' in page
     assert '<div class="result" hidden>' in page
 
@@ -150,7 +152,7 @@ def test_the_form_begins_with_a_sample_that_can_be_seen() -> None:
     samples = [sample("x", "\n"), sample("x", "a", temperature=0.5), sample("x", "b", temperature=0.9, seed=5)]
     assert start_of(samples) == Start("b", 0.9, None, 0.98, 5)
     assert start_of(samples[:1]) == Start("\n", 0.8, None, 0.98, 1)
-    page = page_of(review([]), playground_of(quantize(SMALL.model), SMALL.vocab))
+    page = page_of(review([]), playground=playground_of(quantize(SMALL.model), SMALL.vocab))
     assert start_of([]) == Start() and 'data-start="&#34;\\n&#34;"' in page
 
 

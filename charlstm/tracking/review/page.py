@@ -12,8 +12,10 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Te
 from markupsafe import Markup
 
 from charlstm.evaluation.text_statistics import MIN_COPIED
+from charlstm.interpretation.document import CellsDocument
 from charlstm.storage.files import write_text
 from charlstm.tracking.plots import COLORS, LossCurve, losses_svg
+from charlstm.tracking.review.cells import DARKEST, runs_of
 from charlstm.tracking.review.document import Copy, ReviewDocument, Sample
 from charlstm.tracking.review.explained import FIGURES, shown_number
 from charlstm.tracking.review.playground import MAX_BYTES, Playground, start_of
@@ -41,18 +43,23 @@ class Shown(NamedTuple):
     num_cut: int
 
 
-def write_page(path: Path, document: ReviewDocument, playground: Playground | None = None) -> None:
+def write_page(
+    path: Path, document: ReviewDocument, *, playground: Playground | None = None, cells: CellsDocument | None = None
+) -> None:
     """Write the page: at most MAX_PAGE_BYTES and the model of the playground. It says what was cut for that."""
-    write_text(path, page_of(document, playground))
+    write_text(path, page_of(document, playground=playground, cells=cells))
 
 
-def page_of(document: ReviewDocument, playground: Playground | None = None) -> str:
-    """The page as text."""
+def page_of(
+    document: ReviewDocument, *, playground: Playground | None = None, cells: CellsDocument | None = None
+) -> str:
+    """The page as text; without `playground` or `cells`, without their sections."""
     fixed = {
         "document": document,
         "picture": picture_of([document]),
         "playground": playground,
         "start": start_of(document.samples),
+        "cells": cells,
     }
 
     def render(limit: int) -> str:
@@ -121,6 +128,8 @@ def _environment(packages: tuple[str, ...]) -> Environment:
         "figures": FIGURES,
         "colors": COLORS,
         "min_copied": MIN_COPIED,
+        "darkest": DARKEST,
+        "runs_of": runs_of,
         "visible": visible,
         "visible_prompt": visible_prompt,
         "one_line": one_line,
