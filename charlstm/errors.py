@@ -9,6 +9,7 @@
     ├── EncodedError        encoded ids that are missing or damaged
     ├── ModelFolderError    a model folder that is missing, damaged or does not fit
     ├── HistoryError        a loss history that is missing or damaged
+    ├── InterpretationError what cells track: a file of it that is missing or damaged
     ├── TrackingError       an MLflow store that does not answer, or has nothing to show
     ├── ReviewError         a review of a model that is missing or damaged, or too many to compare
     ├── LockedError         work that another process is doing already
@@ -58,6 +59,10 @@ class ModelFolderError(CharlstmError):
 
 class HistoryError(CharlstmError):
     """A table of losses is missing or damaged."""
+
+
+class InterpretationError(CharlstmError):
+    """A `cells.json` is missing or damaged."""
 
 
 class TrackingError(CharlstmError):

@@ -27,13 +27,13 @@ USE = "Use: a trained model"
 REVIEW = "Review: which model do I keep, and why"
 LINEAGE = "Lineage: which bytes came from which"
 TRACKING = "Tracking: what MLflow has"
-USING = ("generate", "score", "info")
+USING = ("generate", "score", "info", "export")
 NEED_PROJECT = ("ui", "sweep", "trace", "reproduce", "sync")
 INTERRUPTED = 130  # typer's code for Ctrl-C
 
 app = typer.Typer(
-    help="Use, review, trace and repeat trained models. Stages run by `dvc repro`, in the project's root as most of "
-    "these do. Those that use a model need no project.",
+    help="Use, review, trace and repeat trained models. Stages run by `dvc repro`. All but generate, score, info and "
+    "review run in the project's root.",
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,

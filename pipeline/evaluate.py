@@ -1,4 +1,4 @@
-"""Stage evaluate: model + encoded text -> losses under every protocol, the loss curve, a comparison by epoch."""
+"""Stage evaluate: model + encoded text -> losses under every protocol, the loss curve, what single cells track."""
 
 import json
 import logging
@@ -11,9 +11,11 @@ import torch
 from charlstm.errors import ModelFolderError, VocabularyError
 from charlstm.evaluation.protocols import stateful, windowed
 from charlstm.evaluation.published import PUBLISHED, are_comparable, beside_the_original, text_sha256
+from charlstm.interpretation.atlas import atlas_of
+from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table, write_cells
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.loss import LossSum
-from charlstm.model.model_folder import load_model
+from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params
 from charlstm.storage.checksums import SUMS, verify
 from charlstm.storage.files import write_text
@@ -50,6 +52,8 @@ def run(params: Params, paths: Paths) -> None:
     by_epoch = beside_the_original(tables.epochs) if is_comparable else tables.epochs
     write_csv(paths.evaluate / "epochs.csv", by_epoch)
 
+    _find_cells(trained, ids, paths)
+
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(), trained.sha256, record)
     tracked.log_metrics(
@@ -57,7 +61,7 @@ def run(params: Params, paths: Paths) -> None:
         only_changed=True,
     )
     tracked.log_params(params.flat())
-    for name in ("loss_curve.png", "epochs.csv"):
+    for name in ("loss_curve.png", "epochs.csv", CELLS, CELLS_TABLE):
         tracked.log_file(paths.evaluate / name, "evaluate")
     known = known_of(
         params,
@@ -85,6 +89,17 @@ def _measure(model: CharLSTM, ids: Ids, window_lens: Iterable[int], paths: Paths
             )
         log.info("%-13s %.4f nats/char  %.4f bits/char", protocol, loss.nats_per_char, loss.bits_per_char)
     return losses
+
+
+def _find_cells(trained: TrainedModel, ids: Ids, paths: Paths) -> None:
+    cells = atlas_of(trained.model, trained.vocab, ids)
+    write_cells(paths.evaluate / CELLS, cells)
+    write_csv(paths.evaluate / CELLS_TABLE, cells_table(cells))
+    if cells.reason:
+        log.info("single cells were not looked at: %s", cells.reason)
+    else:
+        num_confirmed = sum(one.is_confirmed for one in cells.tested)
+        log.info("single cells track %d of %d labels of the text", num_confirmed, len(cells.tested))
 
 
 def _metrics(loss: LossSum) -> dict[str, float]:

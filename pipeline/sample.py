@@ -10,8 +10,10 @@ import pandas as pd
 from charlstm.errors import VocabularyError
 from charlstm.evaluation.published import PUBLISHED, are_comparable
 from charlstm.generation.batch import Request
+from charlstm.generation.quantized import quantize
 from charlstm.generation.rule import SamplingRule
 from charlstm.generation.sampler import Sampler, check_prompts
+from charlstm.interpretation.document import CELLS, read_cells
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params, SampleParams
 from charlstm.storage.checksums import SUMS, read_sums, sums_of, verify
@@ -21,6 +23,7 @@ from charlstm.tracking.review.collect import Encoded, Generated, review_of
 from charlstm.tracking.review.document import DOCUMENT, PAGE, read_losses, write_document
 from charlstm.tracking.review.file_names import file_name
 from charlstm.tracking.review.page import write_page
+from charlstm.tracking.review.playground import playground_of
 from charlstm.tracking.runs import attach
 from charlstm.training.history import read_tables, write_csv
 from pipeline.common import provenance, stage
@@ -37,7 +40,7 @@ def run(params: Params, paths: Paths) -> None:
     trained = load_model(paths.model, parameters["model"]["implementation"])
     check_prompts(trained.vocab, params.sample.prompts)
     encoded, tables = _read_encoded(paths, trained.vocab), read_tables(paths.train, paths.model)
-    losses = read_losses(paths.evaluate / "metrics.json")
+    losses, cells = read_losses(paths.evaluate / "metrics.json"), read_cells(paths.evaluate / CELLS)
     corpus = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
     texts = _generate(params.sample, trained)
     samples = pd.DataFrame(texts)
@@ -47,7 +50,8 @@ def run(params: Params, paths: Paths) -> None:
         for index, row in enumerate(texts):
             (folder / file_name(index, row)).write_text(f"{row.prompt}{row.text}\n", "utf-8", newline="")
         write_document(folder / DOCUMENT, review)
-        write_page(folder / PAGE, review)
+        playground = playground_of(quantize(trained.model), trained.vocab)
+        write_page(folder / PAGE, review, playground=playground, cells=cells)
 
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(), trained.sha256, record)

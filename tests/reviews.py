@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from charlstm.tracking.review.document import Copy, Curves, Loss, ReviewDocument, Sample, TextFigures
+from charlstm.interpretation.document import CellsDocument
+from charlstm.tracking.review.document import Copy, Curves, EightBits, Loss, ReviewDocument, Sample, TextFigures
 
 HOSTILE = (
     "<script>document.title = 'it ran'</script>"
@@ -35,12 +36,37 @@ def review(samples: list[Sample], **changes: object) -> ReviewDocument:
         "copied": 0.0, "nats_per_char": 1.25,
     }  # fmt: skip
     found = ReviewDocument(
-        schema_version=1, model_sha256="a" * 64, corpus_sha256="b" * 64, validation_sha256="c" * 64,
+        schema_version=2, model_sha256="a" * 64, corpus_sha256="b" * 64, validation_sha256="c" * 64,
         num_layers=1, hidden_size=16, num_parameters=1234, vocab_size=65, num_train_chars=5000, num_val_chars=500,
         num_epochs=2, best_epoch=1, parameters={"train.seed": 1, "model.hidden_size": 16, "sample.top_k": None},
         losses={"stateful": Loss(nats_per_char=1.5, bits_per_char=2.164, perplexity=4.48, num_chars=499)},
+        eight_bits=EightBits(nats_per_char=1.51, exact_nats_per_char=1.5, num_chars=499),
         published=[], curves=Curves(training=[(0.5, 2.0), (1.0, 1.6)], validation=[(1, 1.5), (2, 1.55)]),
         figures=[TextFigures(temperature=temperature, **figures) for temperature in (0.8, None)],
         samples=samples, num_samples=len(samples),
     )  # fmt: skip
+    return found.model_copy(update=changes)
+
+
+def cells(text: str, excerpt: str = "one\ntwo", **changes: object) -> CellsDocument:
+    """A document with one confirmed cell and one that loses most; `text` is wherever a text can be."""
+    tested = {
+        "label": text, "meaning": text, "is_yes_or_no": False, "layer": 1, "unit": 7, "effect_found": 0.9,
+        "effect_again": 0.8, "effect_untrained": 0.3, "p_shifted": 0.001, "p_untrained": 0.05, "is_confirmed": True,
+    }  # fmt: skip
+    gate = {"below_low": 0.25, "above_high": 0.5}
+    context = {"before": text, "character": text[:1], "after": text, "state": -0.5}
+    cell = {
+        "layer": 1, "unit": 7, "tracked": [tested], "reported_for": "label", "half_life": 12.5, "input_gate": gate,
+        "forget_gate": gate, "output_gate": gate, "nats_lost": 0.0123, "nats_lost_error": 0.001,
+        "nats_lost_where": 0.02, "nats_lost_elsewhere": None, "excerpt": excerpt,
+        "levels": [round(200 * at / len(excerpt)) - 100 for at in range(len(excerpt))],
+        "highest": [context], "lowest": [context], "held_high": text, "high": 1.5, "held_low": text, "low": -1.5,
+    }  # fmt: skip
+    other = {**tested, "label": "another label", "unit": 8, "is_confirmed": False, "p_shifted": 0.5}
+    for_loss = {**cell, "unit": 8, "tracked": [other], "reported_for": "loss", "half_life": None}
+    found = CellsDocument.model_validate({
+        "schema_version": 1, "reason": None, "num_cells": 16, "num_chars": 2000, "num_untrained": 19,
+        "num_clamped_chars": 1000, "tested": [tested, other], "cells": [cell, for_loss], "prompt": text, "plain": text,
+    })  # fmt: skip
     return found.model_copy(update=changes)

@@ -20,7 +20,7 @@ FLOORS = (
     ("text", "params"),
     ("model",),
     ("evaluation", "optimization", "generation"),
-    ("training", "export"),
+    ("training", "export", "interpretation"),
     ("tracking",),
     ("language_model",),
 )
@@ -42,7 +42,7 @@ TORCH_ALONE_MAY_IMPORT = {"charlstm", "collections", "math", "torch", "typing"}
 KNOW_PARAMS = {"charlstm.training.train", "charlstm.training.learner", "charlstm.training.learner_parts"}
 MAX_FILE_LINES = 260
 MAX_FUNCTION_LINES = 45
-MAX_DEPS = 18
+MAX_DEPS = 20
 
 
 def floor_of(module: str) -> int:
@@ -122,7 +122,7 @@ def test_every_module_of_the_library_has_a_floor() -> None:
 
 def test_packages_say_what_they_are_for_and_do_nothing() -> None:
     packages = [file for package in PACKAGES for file in (ROOT / package).rglob("__init__.py")]
-    assert len(packages) == 19
+    assert len(packages) == 20
     for file in set(packages) - {ROOT / "charlstm/__init__.py"}:  # it has the public names: see test_public_names
         (only,) = ast.parse(file.read_text()).body
         assert isinstance(only, ast.Expr) and ast.get_docstring(ast.parse(file.read_text())), file

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from charlstm.evaluation.protocols import windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.model_folder import TrainedModel
 from charlstm.text.vocabulary import Vocab
@@ -61,6 +62,19 @@ def test_figures_are_by_temperature_and_of_held_out_text(trained: TrainedModel) 
     assert found.curves.training == [(1.0, 2.0)] and len(found.curves.validation) == 3
     nats = found.samples[0].nats_per_char
     assert nats is not None and nats > math.log(len(VOCAB))
+
+
+def test_what_eight_bits_cost_is_measured_on_a_beginning(
+    trained: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    val = "had a bad cab " * 50
+    whole = collected(trained, [generated("abc")], val=val).eight_bits
+    assert whole.num_chars == len(val) - 1
+    assert whole.exact_nats_per_char == pytest.approx(windowed(trained.model, VOCAB.encode(val), 256).nats_per_char)
+    assert whole.nats_per_char is not None and whole.nats_per_char != whole.exact_nats_per_char
+    assert whole.nats_per_char == pytest.approx(whole.exact_nats_per_char, abs=0.1)
+    monkeypatch.setattr(collect, "MAX_SCORED", 300)
+    assert collected(trained, [generated("abc")], val=val).eight_bits.num_chars == 300
 
 
 @pytest.mark.parametrize("text", ["", "a", " ", "\n\n"])

@@ -146,7 +146,7 @@ def test_dvc_runs_what_is_out_of_date_and_nothing_else(encoded: Path, tmp_path: 
     dvc(project, "git", "add", "-A")
     dvc(project, "git", "commit", "-qm", "all")
     first = hashes(project)
-    assert len(first) == 14
+    assert len(first) == 16
 
     assert "Data and pipelines are up to date" in dvc(project, "repro")
     for options in (["--force"], ["--force", "--no-run-cache"]):

@@ -88,7 +88,8 @@ def _kept(probable_RV: Tensor, rules: Rules) -> Tensor:
         sorted_RV *= sorted_RV >= smallest_R1
     if rules.top_p is not None:
         sums_RV = sorted_RV.cumsum(1)
-        num_kept_R1 = (sums_RV - sorted_RV < rules.top_p * sums_RV[:, -1:]).sum(1, keepdim=True)
+        is_kept_RV = (sums_RV - sorted_RV < rules.top_p * sums_RV[:, -1:]) | (rules.top_p >= 1)
+        num_kept_R1 = is_kept_RV.sum(1, keepdim=True)
         probable_RV *= probable_RV >= sorted_RV.gather(1, num_kept_R1 - 1)
     return probable_RV
 

@@ -29,6 +29,7 @@ Float = NDArray[np.float32]
 STEPS_PER_UNIT: Final = 256  # of a table's argument
 TABLE_LEN: Final = 8192  # for arguments from -16 to 16
 MIDDLE: Final = TABLE_LEN / 2 + 0.5  # the index of 0, and 1/2 for rounding
+FINEST: Final = 2.0**-8  # of a step; float32 adds such parts to an index without rounding
 LEVELS: Final = 127  # of a weight or an activation, on either side of 0
 
 
@@ -43,11 +44,21 @@ class Layer(NamedTuple):
     """An LSTM layer, its gates stacked as input, forget, output, candidate: those of one function together.
 
     `matrix` is (G, H) in the first layer and (G, 2H) above, columns of the input first; its scale leads to indices of
-    `GATES`. `base_VG` is added to them: a row for each character in the first layer, one row above.
+    `GATES`. `base_VG` is added to them: a row for each character in the first layer, one row above. It is kept as
+    `fixed_VG`, int16, in units of `unit`, a power of 2: a page has it in half the bytes, and no product is rounded.
     """
 
     matrix: Matrix
-    base_VG: Float
+    fixed_VG: NDArray[np.int16]
+    unit: float
+
+    @property
+    def base_VG(self) -> Float:
+        """What is added to a product, with the index of 0 of the gate's table in it."""
+        size = self.fixed_VG.shape[1] // 4
+        middle_G = np.repeat([MIDDLE, MIDDLE + TABLE_LEN], [3 * size, size])
+        base_VG: Float = (self.fixed_VG * self.unit + middle_G).astype(np.float32)
+        return base_VG
 
 
 class QuantizedModel(NamedTuple):
@@ -73,8 +84,7 @@ def quantize(model: CharLSTM) -> QuantizedModel:
             base_VG = base_VG + _product(weights["embedding.weight"], from_input)
         columns = [from_hidden] if not layers else [from_input, from_hidden]
         matrix = _rounded(np.concatenate(columns, 1), STEPS_PER_UNIT / LEVELS)
-        middle_G = np.repeat([MIDDLE, MIDDLE + TABLE_LEN], [3 * model.shape.hidden_size, model.shape.hidden_size])
-        layers.append(Layer(matrix, (base_VG * STEPS_PER_UNIT + middle_G).astype(np.float32)))
+        layers.append(Layer(matrix, *_fixed_point(base_VG * STEPS_PER_UNIT)))
     up = down = None
     if model.shape.feed_forward_size:
         up = _rounded(weights["feed_forward.up.weight"], STEPS_PER_UNIT / LEVELS)
@@ -94,6 +104,13 @@ def _rounded(weight_NK: Float, factor: float) -> Matrix:
     step_N = np.where(largest_N > 0, largest_N / np.float32(LEVELS), np.float32(1))
     values_NK = np.floor(weight_NK / step_N[:, None] + np.float32(0.5)).clip(-LEVELS, LEVELS)
     return Matrix(values_NK.astype(np.int8), step_N * np.float32(factor))
+
+
+def _fixed_point(steps_VG: NDArray[np.float64]) -> tuple[NDArray[np.int16], float]:
+    """16 bits, in units that are as small as the largest value allows, but not below `FINEST`."""
+    unit = max(2.0 ** (math.frexp(float(np.abs(steps_VG).max()))[1] - 15), FINEST)
+    fixed_VG = np.floor(steps_VG / unit + 0.5).clip(-(2**15) + 1, 2**15 - 1)
+    return fixed_VG.astype(np.int16), unit
 
 
 def _product(rows_VE: Float, weight_GE: Float) -> NDArray[np.float64]:

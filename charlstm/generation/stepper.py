@@ -26,7 +26,7 @@ from charlstm.generation.quantized import (
 from charlstm.generation.random_numbers import uniforms
 from charlstm.model.gates import LSTMState
 
-TINY: Final = torch.finfo(torch.float32).tiny
+TINY: Final = 1e-30  # instead of a largest activation of 0, so that 127 / m is finite
 
 
 class QuantizedState(NamedTuple):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,13 +12,17 @@ import pandas as pd
 
 from charlstm.evaluation.copied import Span
 from charlstm.evaluation.passages import Passage, held_out
+from charlstm.evaluation.protocols import windowed
 from charlstm.evaluation.published import PUBLISHED, are_comparable
 from charlstm.evaluation.text_statistics import MIN_COPIED, Measured, figures, measure, text_of
+from charlstm.generation.language_model import QuantizedLanguageModel
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import TrainedModel
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.tracking.review.document import (
     Copy,
     Curves,
+    EightBits,
     Loss,
     Point,
     Published,
@@ -32,6 +37,7 @@ from charlstm.training.history import Tables
 MAX_POINTS = 500  # of a curve
 MAX_SAMPLES, MAX_CHARS = 200, 400_000  # what a document holds of the texts; figures are of all
 MAX_VALUE_LEN = 1_000  # characters of a parameter
+MAX_SCORED = 2**15  # characters that tell what 8 bits cost
 CONTEXT_LEN = 60  # characters of the training text on each side of a copy
 
 
@@ -75,7 +81,7 @@ def review_of(
     ours, theirs = measured[: len(passages)], measured[len(passages) :]
     is_comparable = are_comparable(encoded.val, vocab)
     return ReviewDocument(
-        schema_version=1,
+        schema_version=2,
         model_sha256=trained.sha256,
         corpus_sha256=corpus_sha256,
         validation_sha256=hashlib.sha256(text_of(encoded.val, vocab).encode("utf-8", "surrogatepass")).hexdigest(),
@@ -89,6 +95,7 @@ def review_of(
         best_epoch=int(tables.epochs["epoch"].iloc[tables.epochs["val_nats_per_char"].argmin()]),
         parameters=flat(parameters),
         losses=dict(losses),
+        eight_bits=_eight_bits(trained.model, encoded.val),
         published=[Published(**one._asdict()) for one in PUBLISHED if is_comparable and one.protocol in losses],
         curves=_curves(tables),
         figures=[*_by_temperature(generated, ours), _figures(None, theirs)],
@@ -125,6 +132,13 @@ def _short(text: str) -> str:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return f"{text[:MAX_VALUE_LEN]}... ({len(text):,} characters, SHA-256 {digest}...)"
+
+
+def _eight_bits(model: CharLSTM, val: Ids) -> EightBits:
+    scored = val[: MAX_SCORED + 1]
+    rounded, exact = (windowed(one, scored, 256) for one in (QuantizedLanguageModel(model), model))
+    nats, exact_nats = (one.nats_per_char if math.isfinite(one.nats_per_char) else None for one in (rounded, exact))
+    return EightBits(nats_per_char=nats, exact_nats_per_char=exact_nats, num_chars=exact.num_chars)
 
 
 def _curves(tables: Tables) -> Curves:

@@ -38,6 +38,16 @@ class Loss(Part):
     num_chars: Count
 
 
+class EightBits(Part):
+    """What the model loses by its weights' rounding to 8 bits, in which texts are written: `windowed_256` with and
+    without, on the first `num_chars` characters of the validation part. None where a loss is not finite."""
+
+    nats_per_char: Number | None
+    exact_nats_per_char: Number | None
+    """In float32."""
+    num_chars: Count
+
+
 class Published(Part):
     """A loss that others report, under a protocol, on the same validation bytes."""
 
@@ -98,7 +108,7 @@ class Sample(Part):
 class ReviewDocument(Part):
     """All of one model."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     model_sha256: str
     corpus_sha256: str
     validation_sha256: str
@@ -114,6 +124,7 @@ class ReviewDocument(Part):
     parameters: dict[str, Value]
     """By dotted name; lists as JSON, and what is very long is cut and has its hash."""
     losses: dict[str, Loss]
+    eight_bits: EightBits
     published: list[Published]
     curves: Curves
     figures: list[TextFigures]
@@ -140,7 +151,7 @@ def read_review(path: Path) -> ReviewDocument:
         raise ReviewError(f"{path}: cannot read the review: {error.strerror}; `dvc repro sample` writes it") from None
     except ValueError as error:
         raise ReviewError(
-            f"{path}: expected the review of a model, schema 1, found something else ({error}); "
+            f"{path}: expected the review of a model, schema 2, found something else ({error}); "
             "`dvc repro --force sample` rewrites it"
         ) from None
 

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -11,10 +12,13 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Te
 from markupsafe import Markup
 
 from charlstm.evaluation.text_statistics import MIN_COPIED
+from charlstm.interpretation.document import CellsDocument
 from charlstm.storage.files import write_text
 from charlstm.tracking.plots import COLORS, LossCurve, losses_svg
+from charlstm.tracking.review.cells import DARKEST, runs_of
 from charlstm.tracking.review.document import Copy, ReviewDocument, Sample
 from charlstm.tracking.review.explained import FIGURES, shown_number
+from charlstm.tracking.review.playground import MAX_BYTES, Playground, start_of
 from charlstm.tracking.review.visible import one_line, visible, visible_prompt
 
 MAX_PAGE_BYTES = 2_000_000
@@ -39,19 +43,29 @@ class Shown(NamedTuple):
     num_cut: int
 
 
-def write_page(path: Path, document: ReviewDocument) -> None:
-    """Write the page: at most MAX_PAGE_BYTES, and it says what was cut for that."""
-    write_text(path, page_of(document))
+def write_page(
+    path: Path, document: ReviewDocument, *, playground: Playground | None = None, cells: CellsDocument | None = None
+) -> None:
+    """Write the page: at most MAX_PAGE_BYTES and the model of the playground. It says what was cut for that."""
+    write_text(path, page_of(document, playground=playground, cells=cells))
 
 
-def page_of(document: ReviewDocument) -> str:
-    """The page as text."""
+def page_of(
+    document: ReviewDocument, *, playground: Playground | None = None, cells: CellsDocument | None = None
+) -> str:
+    """The page as text; without `playground` or `cells`, without their sections."""
+    fixed = {
+        "document": document,
+        "picture": picture_of([document]),
+        "playground": playground,
+        "start": start_of(document.samples),
+        "cells": cells,
+    }
 
     def render(limit: int) -> str:
-        samples = list(shown_samples(document.samples, limit))
-        return template("review.html").render(document=document, picture=picture_of([document]), samples=samples)
+        return template("review.html").render(samples=list(shown_samples(document.samples, limit)), **fixed)
 
-    return fitted([document], render)
+    return fitted([document], render, MAX_PAGE_BYTES + len(playground.model or "" if playground else ""))
 
 
 def picture_of(documents: Sequence[ReviewDocument]) -> Markup:
@@ -59,10 +73,10 @@ def picture_of(documents: Sequence[ReviewDocument]) -> Markup:
     return Markup(losses_svg([LossCurve(one.curves.training, one.curves.validation) for one in documents]))
 
 
-def fitted(documents: Sequence[ReviewDocument], render: Callable[[int], str]) -> str:
+def fitted(documents: Sequence[ReviewDocument], render: Callable[[int], str], max_bytes: int = MAX_PAGE_BYTES) -> str:
     """The first page that is small enough, of those that `render` makes with ever fewer characters of each text."""
     limit = max((len(one.text) for document in documents for one in document.samples), default=0)
-    while len((page := render(limit)).encode()) > MAX_PAGE_BYTES and limit > 0:
+    while len((page := render(limit)).encode()) > max_bytes and limit > 0:
         limit //= 2
     return page
 
@@ -102,14 +116,20 @@ def _environment(packages: tuple[str, ...]) -> Environment:
     """Templates that escape whatever they are given; with what every page needs."""
     loader = ChoiceLoader([PackageLoader(package) for package in (PACKAGE, *packages)])
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    style, script = (Markup(loader.get_source(made, name)[0]) for name in ("style.css", "script.js"))
+
+    def source(name: str) -> Markup:
+        return Markup(loader.get_source(made, name)[0])
+
     made.globals |= {
-        "style": style,
-        "script": script,
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "source": source,
+        "hash_of": lambda name: base64.b64encode(hashlib.sha256(source(name).encode()).digest()).decode(),
+        "json_of": json.dumps,
+        "max_model_bytes": MAX_BYTES,
         "figures": FIGURES,
         "colors": COLORS,
         "min_copied": MIN_COPIED,
+        "darkest": DARKEST,
+        "runs_of": runs_of,
         "visible": visible,
         "visible_prompt": visible_prompt,
         "one_line": one_line,

@@ -1,0 +1,165 @@
+"""`cells.json` and `cells.csv`: what single cells of a model track, for the review page and for programs.
+
+It has no times, hosts or paths. Numbers have four significant digits. Other fields are a new `schema_version`.
+"""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from charlstm.errors import InterpretationError
+from charlstm.storage.documents import read_json
+from charlstm.storage.files import write_text
+
+CELLS, CELLS_TABLE = "cells.json", "cells.csv"
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Effect = Annotated[float, Field(ge=-1.01, le=1.01)]
+Level = Annotated[int, Field(ge=-100, le=100)]
+
+
+class Part(BaseModel):
+    """A piece of the document: all its fields are required, and no others are known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Tracked(Part):
+    """A cell and the label that it goes with, tested."""
+
+    label: str
+    meaning: str
+    is_yes_or_no: bool
+    layer: Count
+    """From 1, at the bottom."""
+    unit: Count
+    """From 0."""
+    effect_found: Effect
+    """On the first half, from -1 to 1."""
+    effect_again: Effect
+    """On the second half."""
+    effect_untrained: Effect
+    """The mean of the best cells of untrained models."""
+    p_shifted: Share
+    p_untrained: Share
+    is_confirmed: bool
+
+
+class Gate(Part):
+    """Shares of the time."""
+
+    below_low: Share
+    above_high: Share
+
+
+class Context(Part):
+    """A character at which the cell was very high or low, and what stands around it."""
+
+    before: str
+    character: str
+    after: str
+    state: Number
+
+
+class Cell(Part):
+    """All of one reported cell."""
+
+    layer: Count
+    """From 1, at the bottom."""
+    unit: Count
+    """From 0."""
+    tracked: list[Tracked]
+    """What it is the best cell for, confirmed; otherwise the label that it goes with most. The clearest is first."""
+    reported_for: Literal["label", "loss"]
+    half_life: Number | None
+    """Characters until half of the cell state has faded, by the mean of ln f, f being the forget gate where it is not
+    below 0.1, which is a reset; None: it does not fade measurably, or there is nothing but resets."""
+    input_gate: Gate
+    forget_gate: Gate
+    output_gate: Gate
+    nats_lost: Number
+    """Per character, when the cell is clamped to its mean."""
+    nats_lost_error: Number
+    """Standard error of that, from row to row."""
+    nats_lost_where: Number | None
+    """Where the first label holds, or is above its median ..."""
+    nats_lost_elsewhere: Number | None
+    """... and where not."""
+    excerpt: str
+    levels: list[Level]
+    """The cell state at each of its characters: 0 is the median, 100 the farther of the 1st and the 99th percentile."""
+    highest: list[Context]
+    lowest: list[Context]
+    held_high: str
+    high: Number
+    """The cell state that it was held at."""
+    held_low: str
+    low: Number
+
+
+class CellsDocument(Part):
+    """What was found in one model."""
+
+    schema_version: Literal[1]
+    reason: str | None
+    """Why there is nothing; None if there is something."""
+    num_cells: Count
+    num_chars: Count
+    """Of each half."""
+    num_untrained: Count
+    num_clamped_chars: Count
+    tested: list[Tracked]
+    """The best cell for each label, confirmed or not."""
+    cells: list[Cell]
+    prompt: str
+    """What the held texts follow ..."""
+    plain: str
+    """... and the text with nothing held."""
+
+
+def write_cells(path: Path, document: CellsDocument) -> None:
+    """Write `cells.json`, compact."""
+    content = json.dumps(document.model_dump(mode="json"), allow_nan=False, separators=(",", ":"))
+    write_text(path, content + "\n")
+
+
+def read_cells(path: Path) -> CellsDocument:
+    """Read and check `cells.json`.
+
+    Raises:
+        InterpretationError: it is missing, no JSON, of another schema or damaged.
+    """
+    try:
+        return CellsDocument.model_validate(read_json(path))
+    except OSError as error:
+        raise InterpretationError(
+            f"{path}: cannot read what cells track: {error.strerror}; `dvc repro evaluate` writes it"
+        ) from None
+    except ValueError as error:
+        found = error.errors()[0] if isinstance(error, ValidationError) else None
+        where = f"{'.'.join(map(str, found['loc']))[:100]}: {found['msg']}" if found else error
+        raise InterpretationError(
+            f"{path}: expected what cells track, schema 1, found something else ({where}); "
+            "`dvc repro --force evaluate` rewrites it"
+        ) from None
+
+
+def cells_table(document: CellsDocument) -> pd.DataFrame:
+    """A row for each tested pair of label and cell, then for each other reported cell; what is not known is empty."""
+    known = {(one.layer, one.unit): one for one in document.cells}
+    pairs = [*document.tested, *(one.tracked[0] for one in document.cells if one.reported_for == "loss")]
+    rows = [{**one.model_dump(exclude={"meaning"}), **_measures(known.get((one.layer, one.unit)))} for one in pairs]
+    return pd.DataFrame(rows, columns=[*(name for name in Tracked.model_fields if name != "meaning"), *_measures(None)])
+
+
+def _measures(cell: Cell | None) -> dict[str, float | None]:
+    content = cell.model_dump() if cell else {}
+    found = {"half_life": content.get("half_life")}
+    for gate, end in itertools.product(("input_gate", "forget_gate", "output_gate"), Gate.model_fields):
+        found[f"{gate}_{end}"] = content.get(gate, {}).get(end)
+    return found | {name: content.get(name) for name in Cell.model_fields if name.startswith("nats_lost")}

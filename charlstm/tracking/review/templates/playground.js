@@ -1,0 +1,189 @@
+// A character-level LSTM that reads and writes, in plain JavaScript. It computes what charlstm/generation/ computes
+// (quantized.py, stepper.py), to the bit; playground_draw.js draws from its logits.
+//
+//     input, forget and output gate    i, f, o = sigmoid(W x + U h + b), each with its own W, U and b
+//     candidate                        g = tanh(W x + U h + b)
+//     cell state                       c <- f * c + i * g
+//     hidden state                     h <- o * tanh(c)
+//
+// x is the character, or the hidden state of the layer below. Weights and hidden states are whole numbers from -127 to
+// 127. Sums of whole numbers are exact. What follows a sum is rounded to float32 after each operation, by Math.fround
+// or by being put into a Float32Array. Functions are tables, rounded to 15 binary places.
+"use strict";
+
+const STEPS_PER_UNIT = 256; // of a table's argument
+const TABLE_LENGTH = 8192; // for arguments from -16 to 16
+const MIDDLE = TABLE_LENGTH / 2 + 0.5; // the index of 0, and 1/2 for rounding
+const LEVELS = 127; // of a weight or an activation, on either side of 0
+const TINY = Math.fround(1e-30); // so that 127 / largest is finite
+
+const float32 = Math.fround;
+const indexOf = (steps) => Math.min(Math.max(steps, 0), TABLE_LENGTH - 1) | 0;
+
+// ---------------------------------------------------------------------------------------------- functions as tables
+
+const tableOf = (f, places = 2 ** 15) =>
+  Float32Array.from({ length: TABLE_LENGTH }, (_, n) => {
+    const x = (n - TABLE_LENGTH / 2) / STEPS_PER_UNIT;
+    return Math.floor(f(x) * places + 0.5) / places;
+  });
+
+// The error function, for GELU: a series of positive terms (Abramowitz & Stegun 1964, 7.1.6).
+function erf(x) {
+  if (x < 0) return -erf(-x);
+  if (x > 6) return 1;
+  let term = x;
+  let sum = x;
+  for (let n = 1; term > sum * 1e-17; n++) {
+    term *= (2 * x * x) / (2 * n + 1);
+    sum += term;
+  }
+  return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
+}
+
+const SIGMOID = tableOf((x) => 1 / (1 + Math.exp(-x)));
+const TANH = tableOf(Math.tanh);
+const TANH_LEVELS = TANH.map((y) => y * LEVELS);
+const GELU = tableOf((x) => 0.5 * x * (1 + erf(x / Math.SQRT2)));
+
+// ---------------------------------------------------------------------------------------------- matrices
+
+function bytesOf(base64) {
+  const characters = atob(base64);
+  const bytes = new Uint8Array(characters.length);
+  for (let n = 0; n < bytes.length; n++) bytes[n] = characters.charCodeAt(n);
+  return bytes.buffer;
+}
+
+// Rows of 8-bit weights. The scale of a row turns its sum into what is used.
+class Matrix {
+  constructor({ weights, scale }) {
+    this.weights = new Int8Array(bytesOf(weights));
+    this.scale = new Float32Array(bytesOf(scale));
+    this.sums = new Int32Array(this.scale.length);
+  }
+
+  // The sums of weights * vector, exact; four rows at a time, so that an activation is fetched once for all four.
+  multiply(vector) {
+    const { weights, sums } = this;
+    const size = vector.length;
+    let row = 0;
+    for (; row + 4 <= sums.length; row += 4) {
+      let first = row * size;
+      let [a, b, c, d] = [0, 0, 0, 0];
+      for (let k = 0; k < size; k++, first++) {
+        const x = vector[k];
+        a = (a + Math.imul(weights[first], x)) | 0;
+        b = (b + Math.imul(weights[first + size], x)) | 0;
+        c = (c + Math.imul(weights[first + 2 * size], x)) | 0;
+        d = (d + Math.imul(weights[first + 3 * size], x)) | 0;
+      }
+      sums[row] = a;
+      sums[row + 1] = b;
+      sums[row + 2] = c;
+      sums[row + 3] = d;
+    }
+    for (; row < sums.length; row++) {
+      sums[row] = 0;
+      for (let k = 0; k < size; k++) sums[row] += weights[row * size + k] * vector[k];
+    }
+    return sums;
+  }
+
+  // The product as numbers. `largest` is the vector's, see `eightBits`; that of a hidden state is 1.
+  times(vector, largest = 1) {
+    const { scale } = this;
+    const sums = this.multiply(vector);
+    return Float32Array.from(sums, (sum, row) => float32(sum) * float32(scale[row] * largest));
+  }
+}
+
+// A vector in 8 bits, and its largest magnitude, of which they are 127ths.
+function eightBits(vector) {
+  let largest = TINY;
+  for (const x of vector) largest = Math.max(largest, Math.abs(x));
+  const factor = float32(LEVELS / largest);
+  return [Int8Array.from(vector, (x) => rounded(float32(x * factor))), largest];
+}
+
+const rounded = (x) => Math.floor(float32(x + 0.5));
+
+// ---------------------------------------------------------------------------------------------- the model
+
+class Layer {
+  constructor({ matrix, base, unit }) {
+    this.matrix = new Matrix(matrix);
+    this.base = new Int16Array(bytesOf(base)); // W x + b of each character; above the first layer, b
+    this.unit = unit; // of `base`, in steps of a table
+  }
+
+  // One time step. `vector` is all that the matrix sees: the hidden state of the step before, and above the first layer
+  // the one of the layer below. Hidden and cell state become those of this step.
+  read(vector, id, hidden, cell) {
+    const { base, unit, matrix } = this;
+    const sums = matrix.multiply(vector);
+    const size = hidden.length;
+    const first = id * 4 * size;
+    // What goes into a gate, W x + U h + b, as an index of its table. Rows are in the order i, f, o, g.
+    const index = (row, middle) => {
+      const fromHidden = float32(float32(sums[row]) * matrix.scale[row]);
+      return float32(fromHidden + float32(base[first + row] * unit + middle));
+    };
+    for (let n = 0; n < size; n++) {
+      const i = SIGMOID[indexOf(index(n, MIDDLE))];
+      const f = SIGMOID[indexOf(index(n + size, MIDDLE))];
+      const o = SIGMOID[indexOf(index(n + 2 * size, MIDDLE))];
+      const g = TANH[indexOf(index(n + 3 * size, MIDDLE + TABLE_LENGTH) - TABLE_LENGTH)]; // of a table behind SIGMOID
+      cell[n] = float32(f * cell[n]) + float32(i * g);
+      hidden[n] = rounded(float32(o * TANH_LEVELS[indexOf(float32(cell[n] * STEPS_PER_UNIT + MIDDLE))]));
+    }
+  }
+}
+
+class Model {
+  constructor({ characters, hidden_size, layers, up, down, head, bias }) {
+    this.characters = characters.map((point) => String.fromCodePoint(point));
+    this.ids = new Map(this.characters.map((character, id) => [character, id]));
+    this.hiddenSize = hidden_size;
+    this.layers = layers.map((layer) => new Layer(layer));
+    this.up = up && new Matrix(up);
+    this.down = down && new Matrix(down);
+    this.head = new Matrix(head);
+    this.bias = new Float32Array(bytesOf(bias));
+  }
+
+  // The state before anything was read.
+  zeroState() {
+    return this.layers.map(() => ({ hidden: new Int8Array(this.hiddenSize), cell: new Float32Array(this.hiddenSize) }));
+  }
+
+  // Read a character; `state` becomes the next state.
+  read(state, id) {
+    for (let n = 0; n < this.layers.length; n++) {
+      const { hidden, cell } = state[n];
+      if (n === 0) {
+        this.layers[0].read(hidden, id, hidden, cell);
+      } else {
+        const both = new Int8Array(2 * this.hiddenSize);
+        both.set(state[n - 1].hidden);
+        both.set(hidden, this.hiddenSize);
+        this.layers[n].read(both, 0, hidden, cell); // one row of `base` for all characters
+      }
+    }
+  }
+
+  // A logit for each character that may come next, from the hidden state of the last layer: through the feed-forward
+  // block h + down(gelu(up(h))), where the model has one, and the head.
+  logits(hidden) {
+    const logits = this.up ? this.afterBlock(hidden) : this.head.times(hidden);
+    return logits.map((logit, id) => logit + this.bias[id]);
+  }
+
+  afterBlock(hidden) {
+    const steps = this.up.times(hidden);
+    const [inner, largestInner] = eightBits(steps.map((one) => GELU[indexOf(float32(one + MIDDLE))]));
+    const added = this.down.times(inner, largestInner);
+    const [outer, largest] = eightBits(added.map((x, n) => float32(hidden[n] * float32(1 / LEVELS)) + x));
+    return this.head.times(outer, largest);
+  }
+}

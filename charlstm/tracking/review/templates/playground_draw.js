@@ -1,0 +1,89 @@
+// A character from logits, and the random numbers for it, in plain JavaScript: what charlstm/generation/ computes
+// (drawing.py, random_numbers.py), to the bit. So this page writes what the command writes.
+"use strict";
+
+// Powers of 2 from tables: of whole exponents, and of fractions in 1/4096, rounded to 30 binary places.
+const FRACTION_BITS = 12;
+const LOWEST = -1000; // binary logarithm of the smallest probability, relative to the largest
+const PER_NAT = Math.LOG2E * 2 ** FRACTION_BITS;
+const MAX_FACTOR = 1e300;
+const FRACTIONS = Float64Array.from({ length: 2 ** FRACTION_BITS }, (_, n) =>
+  Math.floor(2 ** (n / 2 ** FRACTION_BITS) * 2 ** 30 + 0.5) / 2 ** 30);
+const POWERS = Float64Array.from({ length: 1 - LOWEST }, (_, n) => 2 ** (n + LOWEST));
+
+const likeliest = (logits) => logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
+
+// Probabilities relative to the largest, e^((logit - largest) / temperature), and 0 for what the rule excludes:
+// `minP` keeps what has this share of the largest probability, `topK` the k likeliest, `topP` the fewest likeliest that
+// have this share of what is left together.
+function relativeProbabilities(logits, { temperature, topK, topP, minP }) {
+  const largest = logits.reduce((a, b) => Math.max(a, b));
+  const factor = Math.min(PER_NAT / temperature, MAX_FACTOR);
+  const probable = Float64Array.from(logits, (logit) => {
+    const steps = Math.max((logit - largest) * factor + (0.5 - LOWEST * 2 ** FRACTION_BITS), 0) | 0;
+    return FRACTIONS[steps & (2 ** FRACTION_BITS - 1)] * POWERS[steps >> FRACTION_BITS];
+  });
+  const keepFrom = (smallest) => probable.forEach((p, id) => p >= smallest || (probable[id] = 0));
+  const descending = () => probable.slice().sort().reverse();
+  if (minP > 0) keepFrom(minP);
+  if (topK && topK < probable.length) keepFrom(descending()[topK - 1]);
+  if (topP < 1) {
+    const sorted = descending();
+    const total = sorted.reduce((sum, p) => sum + p, 0);
+    let [sum, count] = [0, 0];
+    for (const p of sorted) {
+      sum += p;
+      count += sum - p < topP * total ? 1 : 0;
+    }
+    keepFrom(sorted[count - 1]);
+  }
+  return probable;
+}
+
+// The distribution that a rule makes of the logits.
+function drawnFrom(logits, rule) {
+  if (rule.temperature === 0) return logits.map((_, id) => (id === likeliest(logits) ? 1 : 0));
+  const probable = relativeProbabilities(logits, rule);
+  const total = probable.reduce((sum, p) => sum + p, 0);
+  return probable.map((p) => p / total);
+}
+
+// The model's own distribution: softmax. It is only shown, not drawn from, so its last bits may be any.
+function probabilitiesOf(logits) {
+  const largest = logits.reduce((a, b) => Math.max(a, b));
+  const powers = Float64Array.from(logits, (logit) => Math.exp(logit - largest));
+  const total = powers.reduce((sum, p) => sum + p, 0);
+  return powers.map((p) => p / total);
+}
+
+// The id that a number in [0, 1) chooses. At temperature 0 it is the likeliest.
+function draw(logits, rule, uniform) {
+  if (rule.temperature === 0) return likeliest(logits);
+  const probable = relativeProbabilities(logits, rule);
+  const target = uniform * probable.reduce((sum, p) => sum + p, 0);
+  let sum = 0;
+  return probable.findIndex((p) => (sum += p) > target);
+}
+
+// ---------------------------------------------------------------------------------------------- random numbers
+
+// SplitMix64 (Steele, Lea & Flood 2014). A number is a function of the seed, the prompt and the position in the text.
+const bits64 = (x) => BigInt.asUintN(64, x);
+const STEP = 0x9e3779b97f4a7c15n; // 2^64 divided by the golden ratio
+
+function mixed(bits) {
+  bits = bits64(bits64(bits ^ (bits >> 30n)) * 0xbf58476d1ce4e5b9n);
+  bits = bits64((bits ^ (bits >> 27n)) * 0x94d049bb133111ebn);
+  return bits ^ (bits >> 31n);
+}
+
+// 64 bits that begin the numbers of one text; `number` counts the texts of one prompt and seed.
+function keyOf(seed, prompt, number = 0) {
+  const points = Array.from(prompt, (character) => character.codePointAt(0));
+  return [number, ...points].reduce((key, value) => mixed(bits64((key ^ BigInt(value)) + STEP)), bits64(BigInt(seed)));
+}
+
+// The number in [0, 1) at a position, from 0: 53 bits.
+function uniformAt(key, position) {
+  return Number(mixed(bits64(key + BigInt(position + 1) * STEP)) >> 11n) * 2 ** -53;
+}

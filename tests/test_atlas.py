@@ -1,0 +1,161 @@
+"""A planted cell is found first and confirmed; random models show no more than chance allows."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cells import HIDDEN, LAYERS, PLANTED, STEP, plant_line_counter, random_model
+
+from charlstm.errors import InterpretationError
+from charlstm.interpretation import halves as halves_module
+from charlstm.interpretation import untrained
+from charlstm.interpretation.atlas import atlas_of
+from charlstm.interpretation.document import CellsDocument, cells_table, read_cells, write_cells
+from charlstm.interpretation.halves import MIN_CHARS, Halves, halves_of
+from charlstm.interpretation.labels import labels_of
+from charlstm.interpretation.tracking_cells import SIGNIFICANT, varying
+from charlstm.interpretation.untrained import NUM_UNTRAINED, effects_by_label, p_beyond_untrained
+from charlstm.text.vocabulary import Vocab
+
+LABEL = "line position"
+
+
+@pytest.fixture(scope="module")
+def short_comparison() -> Iterator[pytest.MonkeyPatch]:
+    """Models are compared on less text, which is quicker."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(untrained, "MAX_CHARS", 1_000)
+        patch.setattr(untrained, "ROW_LEN", 100)
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def planted(text: str, short_comparison: pytest.MonkeyPatch) -> tuple[CellsDocument, Vocab]:
+    vocab = Vocab.of(text)
+    model = random_model(vocab, seed=1)
+    plant_line_counter(model, vocab)
+    return atlas_of(model, vocab, vocab.encode(text)), vocab
+
+
+def test_a_planted_cell_is_found_first_and_confirmed(planted: tuple[CellsDocument, Vocab]) -> None:
+    document, _ = planted
+    found = {one.label: one for one in document.tested}
+    assert (found[LABEL].layer, found[LABEL].unit) == (1, PLANTED)
+    assert found[LABEL].is_confirmed
+    assert found[LABEL].effect_found > 0.999 and found[LABEL].effect_again > 0.999
+    first = document.cells[0]
+    assert (first.layer, first.unit, first.reported_for) == (1, PLANTED, "label")
+    assert LABEL in [one.label for one in first.tracked]
+
+
+def test_what_a_planted_cell_does(planted: tuple[CellsDocument, Vocab]) -> None:
+    document, vocab = planted
+    cell = document.cells[0]
+    assert cell.half_life is None or cell.half_life > 1e5  # its forget gate is open, but for resets
+    assert cell.forget_gate.above_high == pytest.approx(1 - cell.forget_gate.below_low, abs=1e-3)
+    line_position = {one.name: one for one in labels_of(vocab.encode(cell.excerpt), vocab)}[LABEL].values_N
+    is_start = line_position == 1  # whatever line the excerpt began in
+    assert sum(is_start) > 3
+    activations = np.array(cell.levels)
+    assert (np.diff(activations)[~is_start[1:] & (line_position[1:] > 0)] >= 0).all()
+    assert activations[line_position == 0].max() < activations[is_start].min() + 3
+    assert [one.character for one in cell.lowest] == ["\n"] * len(cell.lowest)
+    assert cell.high > STEP * 50 and cell.low == 0
+    assert len(cell.held_high) == len(cell.held_low) == len(document.plain) == 240
+    assert len({cell.held_high, cell.held_low, document.plain}) == 3
+
+
+@pytest.mark.parametrize(
+    ("num_models", "num_chars"), [(50, 500), pytest.param(300, 2_000, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_random_models_pass_as_often_as_claimed(
+    text: str, short_comparison: pytest.MonkeyPatch, num_models: int, num_chars: int
+) -> None:
+    """A random model among 19 others is beyond them, with any of the labels, in 5 % of cases at most."""
+    vocab = Vocab.of(text)
+    halves = Halves(vocab.encode(text), num_chars)
+    labels = varying(labels_of(halves.ids, vocab), halves)
+    assert len(labels) > 5
+    effects_MK = np.stack(
+        [effects_by_label(random_model(vocab, seed, num_layers=1), halves, labels) for seed in range(num_models)]
+    )
+    generator, num_draws, num_passed = np.random.default_rng(1), 1_000, 0
+    for _ in range(num_draws):
+        ours_K, *theirs = effects_MK[generator.permutation(num_models)[: 1 + NUM_UNTRAINED]]
+        p_K = p_beyond_untrained(ours_K, np.arange(len(labels)), np.stack(theirs))
+        num_passed += bool((p_K <= SIGNIFICANT).any())
+    assert 0.01 < num_passed / num_draws < 0.065
+
+
+def test_a_random_model_has_no_confirmed_cell(text: str, short_comparison: pytest.MonkeyPatch) -> None:
+    """Though its cells go with what it reads: the first test alone is passed by several."""
+    vocab = Vocab.of(text)
+    document = atlas_of(random_model(vocab, seed=3), vocab, vocab.encode(text))
+    assert [one for one in document.tested if one.is_confirmed] == []
+    assert len([one for one in document.tested if one.p_shifted <= SIGNIFICANT]) >= 3
+    assert [one.reported_for for one in document.cells] == ["loss"] * 4
+
+
+def test_what_is_too_little_is_left_out_with_a_reason(text: str) -> None:
+    vocab = Vocab.of(text)
+    short = atlas_of(random_model(vocab, 1), vocab, vocab.encode(text[: MIN_CHARS - 1]))
+    assert short.reason == f"the text has {MIN_CHARS - 1:,} characters, and 4,201 are the least"
+    same = atlas_of(random_model(vocab, 1), vocab, vocab.encode("\n" * MIN_CHARS))
+    assert same.reason == "no label varies enough in both halves of the text"
+    for document in (short, same):
+        assert not document.cells and not document.tested and len(cells_table(document)) == 0
+
+
+def test_files_are_the_same_each_time_and_checked(
+    planted: tuple[CellsDocument, Vocab], text: str, tmp_path: Path
+) -> None:
+    document, vocab = planted
+    model = random_model(vocab, seed=1)
+    plant_line_counter(model, vocab)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        again = atlas_of(model, vocab, vocab.encode(text))
+        assert torch.get_num_threads() == threads + 1
+    finally:
+        torch.set_num_threads(threads)
+    for name, one in (("one", document), ("two", again)):
+        write_cells(tmp_path / name, one)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert read_cells(tmp_path / "one") == document
+    content = json.loads((tmp_path / "one").read_text())
+    for damaged, expected in (
+        (b"{", "expected what cells track, schema 1"),
+        (json.dumps({**content, "cells": [1]}).encode(), r"cells\.0: Input should be"),
+        (json.dumps({**content, "schema_version": 2}).encode(), "schema_version: Input should be 1"),
+    ):
+        (tmp_path / "one").write_bytes(damaged)
+        with pytest.raises(InterpretationError, match=expected) as raised:
+            read_cells(tmp_path / "one")
+        assert "\n" not in str(raised.value)
+    with pytest.raises(InterpretationError, match="cannot read what cells track: No such file"):
+        read_cells(tmp_path / "none")
+
+
+def test_the_table_has_a_row_for_each_pair(planted: tuple[CellsDocument, Vocab]) -> None:
+    document, _ = planted
+    table = cells_table(document)
+    num_for_loss = len([one for one in document.cells if one.reported_for == "loss"])
+    assert len(table) == len(document.tested) + num_for_loss
+    row = table[table["label"] == LABEL].iloc[0]
+    assert (row["unit"], row["is_confirmed"]) == (PLANTED, True)
+    assert row["nats_lost"] == document.cells[0].nats_lost
+    assert row["forget_gate_above_high"] == document.cells[0].forget_gate.above_high
+
+
+def test_a_large_model_reads_less(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    vocab = Vocab.of(text)
+    ids, model = vocab.encode(text), random_model(vocab, 1)
+    assert halves_of(ids, model) == Halves(ids, 7_000)
+    monkeypatch.setattr(halves_module, "MAX_CELL_STATES", LAYERS * HIDDEN * 5_000)
+    assert halves_of(ids, model) == Halves(ids, 2_000)
+    monkeypatch.setattr(halves_module, "MAX_MULTIPLICATIONS", 3_000 * model.num_parameters())
+    assert halves_of(ids, model) == Halves(ids, 2_000)  # too few are worse than late

@@ -1,0 +1,165 @@
+"""The model as the page has it: all of it, in few bytes, harmless, and with tables that no browser can get wrong."""
+
+import base64
+import hashlib
+import json
+import math
+import re
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from playgrounds import ODD, Case, case, default_case, logits_of, odd_case
+from reviews import review, sample
+
+from charlstm.evaluation import protocols
+from charlstm.generation.language_model import QuantizedLanguageModel
+from charlstm.generation.quantized import ARGUMENTS, FINEST, STEPS_PER_UNIT, quantize
+from charlstm.model.char_lstm import ModelShape
+from charlstm.model.layers import FusedLayer
+from charlstm.model.loss import exact_loss
+from charlstm.tracking.comparison.page import comparison_of
+from charlstm.tracking.review import playground
+from charlstm.tracking.review.page import MAX_PAGE_BYTES, page_of
+from charlstm.tracking.review.playground import Start, playground_of, start_of
+from charlstm.tracking.review.visible import is_hidden
+
+MAX_DEFAULT_BYTES = 1_500_000
+SMALL = case(ModelShape(7, 5, 10, 2, 13), "abcdefg")
+
+
+def array(text: str, dtype: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text, validate=True), dtype)
+
+
+def assert_holds(found: dict[str, str], matrix: tuple[np.ndarray, np.ndarray] | None) -> None:
+    assert matrix is not None
+    assert array(found["weights"], "i1").tobytes() == matrix[0].tobytes()
+    assert array(found["scale"], "<f4").tobytes() == matrix[1].tobytes()
+
+
+def test_the_page_has_the_whole_model() -> None:
+    model = quantize(SMALL.model)
+    found = json.loads(playground_of(model, SMALL.vocab).model or "")
+    assert found["characters"] == [ord(one) for one in "abcdefg"] and found["hidden_size"] == 10
+    for layer, ours in zip(model.layers, found["layers"], strict=True):
+        assert_holds(ours["matrix"], layer.matrix)
+        base_VG = array(ours["base"], "<i2").reshape(layer.fixed_VG.shape)
+        assert ours["unit"] == layer.unit and np.array_equal(base_VG, layer.fixed_VG)
+    for name in ("up", "down", "head"):
+        assert_holds(found[name], getattr(model, name))
+    assert array(found["bias"], "<f4").tobytes() == model.bias_V.tobytes()
+
+
+@pytest.mark.parametrize("factor", [0, 1e-4, 1, 10, 1e4])
+def test_sixteen_bits_lose_nothing_that_the_tables_would_tell_apart(factor: float) -> None:
+    one = case(ModelShape(7, 5, 10, 1, 0), "abcdefg", factor)
+    (layer,) = quantize(one.model).layers
+    weights = cast(FusedLayer, one.model.layers[0]).stacked_weights()
+    exact_VG = one.model.embedding.weight.double() @ weights.from_input.double().t() + weights.bias.double()
+    i, f, g, o = exact_VG.mul(STEPS_PER_UNIT).numpy().reshape(7, 4, 10).transpose(1, 0, 2)
+    error = np.abs(layer.fixed_VG * layer.unit - np.concatenate([i, f, o, g], 1)).max()
+    assert math.frexp(layer.unit)[0] == 0.5 and error <= layer.unit / 2
+    largest = exact_VG.abs().max().item() * STEPS_PER_UNIT
+    assert layer.unit == FINEST if largest <= 127 else largest < 2**15 * layer.unit <= 2 * largest
+
+
+def test_tables_are_far_from_where_rounding_would_decide() -> None:
+    """A browser's e^x may differ from ours in the last of its 53 bits. That changes no entry."""
+    sigmoid = 1 / (1 + np.exp(-ARGUMENTS))
+    gelu = np.array([x * 0.5 * (1 + math.erf(x / math.sqrt(2))) for x in ARGUMENTS])
+    powers = np.exp2(np.arange(4096) / 4096)
+    for values, places in ((sigmoid, 15), (np.tanh(ARGUMENTS), 15), (gelu, 15), (powers, 30)):
+        scaled = values * 2**places + 0.5
+        distance = np.abs(scaled - np.round(scaled))
+        assert distance.min() > 1e-5
+
+
+def test_a_page_of_the_default_model_is_small_and_the_same_again() -> None:
+    one = default_case()
+    made = playground_of(quantize(one.model), one.vocab)
+    page = page_of(review([sample("x", "a")]), playground=made)
+    assert made.model is not None and made.num_bytes == len(made.model) <= MAX_DEFAULT_BYTES
+    assert len(page.encode()) <= MAX_PAGE_BYTES
+    assert page == page_of(
+        review([sample("x", "a")]), playground=playground_of(quantize(default_case().model), one.vocab)
+    )
+
+
+def test_texts_are_not_cut_for_the_model() -> None:
+    one = default_case()
+    samples = [sample("x" * 600_000), sample("y" * 600_000)]
+    made = playground_of(quantize(one.model), one.vocab)
+    assert "x" * 600_000 in page_of(review(samples), playground=made)
+    assert len(page_of(review([*samples, *samples]), playground=made).encode()) <= MAX_PAGE_BYTES + made.num_bytes
+
+
+def test_what_a_hostile_vocabulary_has_is_nowhere_in_the_page() -> None:
+    one = odd_case()
+    page = page_of(review([sample("x", ODD)]), playground=playground_of(quantize(one.model), one.vocab))
+    assert not [one for one in set(page) if is_hidden(one)]
+    (data,) = re.findall(r'<script type="application/json" id="playground-model">(.*?)</script>', page)
+    assert data.isascii() and "<" not in data
+    assert "".join(map(chr, json.loads(data)["characters"])) == ODD
+
+
+def test_only_our_scripts_may_run_and_only_as_they_are() -> None:
+    page = page_of(review([sample("x")]), playground=playground_of(quantize(SMALL.model), SMALL.vocab))
+    (policy,) = re.findall(r"script-src ([^;]*);", page)
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    hashes = [base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts]
+    assert len(scripts) == 5 and policy.split() == [f"'sha256-{one}'" for one in hashes]
+
+
+def test_a_model_that_is_too_large_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = quantize(SMALL.model)
+    size = playground_of(model, SMALL.vocab).num_bytes
+    monkeypatch.setattr(playground, "MAX_BYTES", 500)
+    made = playground_of(model, SMALL.vocab)
+    page = page_of(review([sample("x")]), playground=made)
+    assert made.model is None and 500 < made.num_bytes < size
+    assert "which is too large for a page" in page and page.count("<script") == 1 and "playground-model" not in page
+
+
+@pytest.mark.parametrize(
+    ("loss", "sentence"),
+    [
+        ({}, "8-bit weights cost 0.0100 nats a character: 1.50000 becomes 1.51000 on all 499 characters"),
+        ({"nats_per_char": 1.49999}, "cost less than 0.0001 nats a character: 1.50000 becomes 1.49999 on all 499"),
+        ({"num_chars": 400}, "on the first 400 characters of the validation part (<code>windowed_256</code>)."),
+        ({"nats_per_char": None}, "The model has no finite loss."),
+    ],
+)
+def test_the_page_says_what_eight_bits_cost(loss: dict[str, float | None], sentence: str) -> None:
+    plain = review([sample("x")])
+    document = plain.model_copy(update={"eight_bits": plain.eight_bits.model_copy(update=loss)})
+    assert sentence in page_of(document, playground=playground_of(quantize(SMALL.model), SMALL.vocab))
+
+
+def test_without_scripts_a_sentence_says_so() -> None:
+    page = page_of(review([sample("x")]), playground=playground_of(quantize(SMALL.model), SMALL.vocab))
+    assert '<p class="no-scripts">' in page and '<form class="play" hidden' in page
+    assert '<div class="result" hidden>' in page
+
+
+def test_pages_without_a_model_have_no_playground() -> None:
+    for page in (page_of(review([sample("x")])), comparison_of([("a", review([sample("x")]))])):
+        assert "layground" not in page and page.count("<script") == 1 and page.count("'sha256-") == 1
+
+
+def test_the_form_begins_with_a_sample_that_can_be_seen() -> None:
+    samples = [sample("x", "\n"), sample("x", "a", temperature=0.5), sample("x", "b", temperature=0.9, seed=5)]
+    assert start_of(samples) == Start("b", 0.9, None, 0.98, 5)
+    assert start_of(samples[:1]) == Start("\n", 0.8, None, 0.98, 1)
+    page = page_of(review([]), playground=playground_of(quantize(SMALL.model), SMALL.vocab))
+    assert start_of([]) == Start() and 'data-start="&#34;\\n&#34;"' in page
+
+
+@pytest.mark.parametrize("one", [SMALL, odd_case()])
+def test_a_quantized_model_is_scored_like_any_other(one: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocols, "STATEFUL_CHUNK", 15)
+    ids = np.random.default_rng(3).integers(0, len(one.vocab), 41)
+    logits_1TV, targets_1T = torch.from_numpy(logits_of(one, ids[:-1]))[None], torch.from_numpy(ids[1:])[None]
+    found = protocols.stateful(QuantizedLanguageModel(one.model), ids.astype(np.uint16))
+    assert found.num_chars == 40 and found.nats == pytest.approx(exact_loss(logits_1TV, targets_1T).nats, rel=1e-6)

@@ -1,0 +1,217 @@
+"""The playground in Chromium: the page computes what torch computes and writes what Python writes, to the bit."""
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import CHROMIUM
+from playgrounds import FOUND, Case, case, default_case, found_by, logits_of, odd_case, page_with
+
+from charlstm.generation.batch import Request
+from charlstm.generation.drawing import FRACTIONS
+from charlstm.generation.quantized import GATES, GELU
+from charlstm.generation.rule import SamplingRule
+from charlstm.generation.sampler import Sampler
+from charlstm.model.char_lstm import ModelShape
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, e.g. `apt-get install chromium`"),
+]
+
+CASES = {
+    "default": default_case(),
+    "odd": odd_case(),
+    "block": case(ModelShape(7, 5, 10, 2, 13), "abcdefg"),
+    "saturated": case(ModelShape(7, 5, 16, 1, 9), "abcdefg", factor=200),
+    "zero": case(ModelShape(7, 5, 16, 2, 9), "abcdefg", factor=0),
+}
+MODEL = 'const model = new Model(JSON.parse(document.getElementById("playground-model").textContent));\n'
+LOGITS = """
+const all = new Float32Array(ids.length * model.bias.length);
+const state = model.zeroState();
+ids.forEach((id, n) => {
+  model.read(state, id);
+  all.set(model.logits(state.at(-1).hidden), n * model.bias.length);
+});
+const bytes = Array.from(new Uint8Array(all.buffer), (one) => String.fromCharCode(one));
+found(btoa(bytes.join("")));
+"""
+WRITE = """
+found(requests.map(({ prompt, length, rule, seed, number }) => {
+  const state = model.zeroState();
+  for (const one of prompt) model.read(state, model.ids.get(one));
+  let text = "";
+  for (let n = 0; n < length; n++) {
+    const id = draw(model.logits(state.at(-1).hidden), rule, uniformAt(keyOf(seed, prompt, number), n));
+    text += model.characters[id];
+    model.read(state, id);
+  }
+  return text;
+}));
+"""
+RULES = [
+    SamplingRule(0.8, top_p=0.98),
+    SamplingRule(1.0),
+    SamplingRule(0),
+    SamplingRule(0.001, top_p=0.5),
+    SamplingRule(1000, top_k=3, top_p=0.9),
+    SamplingRule(1.3, top_k=5, min_p=0.05),
+    SamplingRule(0.5, top_k=10_000, top_p=0.3, min_p=0.2),
+]
+
+
+def script(body: str, **values: object) -> str:
+    """`body` with constants before it, in a scope of its own: the playground's names stay its own."""
+    constants = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items())
+    return f"{FOUND}{{\n{MODEL}{constants}{body}}}\n"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_thousand_logits_are_those_of_torch(tmp_path: Path, name: str) -> None:
+    one = CASES[name]
+    ids = np.random.default_rng(1).integers(0, len(one.vocab), 1000)
+    bits = base64.b64decode(found_by(page_with(one, script(LOGITS, ids=ids.tolist())), tmp_path))
+    ours, theirs = np.frombuffer(bits, "<f4").reshape(1000, -1), logits_of(one, ids)
+    assert np.abs(ours - theirs).max() == 0
+    assert name == "zero" or len(np.unique(ours)) > 1000
+
+
+def test_tables_are_those_of_python(tmp_path: Path) -> None:
+    body = "found([[...SIGMOID, ...TANH], [...GELU], [...FRACTIONS]]);"
+    gates, gelu, fractions = found_by(page_with(CASES["block"], script(body)), tmp_path)
+    assert gates == GATES.tolist() and gelu == GELU.tolist() and fractions == FRACTIONS.tolist()
+
+
+@pytest.mark.parametrize("name", ["default", "odd", "zero"])
+def test_texts_are_those_of_python(tmp_path: Path, name: str) -> None:
+    one = CASES[name]
+    every = one.vocab.characters
+    prompts = [every[0], every[-1], every[:: max(1, len(every) // 20)]]
+    requests = [
+        Request(prompt, 200 if name == "default" else 60, rule, seed, number)
+        for rule in RULES
+        for prompt, seed, number in zip(prompts, [1, 2**53 - 1, 0], [0, 1, 2], strict=True)
+    ]
+    asked = [
+        {
+            "prompt": request.prompt,
+            "length": request.num_chars,
+            "seed": request.seed,
+            "number": request.number,
+            "rule": dict(zip(["temperature", "topK", "topP", "minP"], request.rule, strict=True)),
+        }
+        for request in requests
+    ]
+    texts = found_by(page_with(one, script(WRITE, requests=asked)), tmp_path)
+    assert texts == [written.text for written in Sampler(one.model, one.vocab).generate(requests)]
+    assert len(set(texts)) > (3 if name == "zero" else len(RULES))
+
+
+def test_the_default_model_writes_fast(tmp_path: Path) -> None:
+    body = """
+    const rule = { temperature: 0.8, topK: null, topP: 0.98, minP: 0 };
+    found([1, 2, 3].map(() => {
+      const begun = performance.now();
+      const state = model.zeroState();
+      model.read(state, 0);
+      for (let n = 0; n < 1000; n++) model.read(state, draw(model.logits(state[0].hidden), rule, uniformAt(1n, n)));
+      return 1e6 / (performance.now() - begun);
+    }));
+    """
+    per_second = found_by(page_with(CASES["default"], script(body)), tmp_path, milliseconds=None)
+    assert max(per_second) >= 300, per_second
+
+
+CLICK = """
+const find = (selector) => document.querySelector(`#playground ${selector}`);
+const controls = find(".play").elements;
+const set = (name, value) => {
+  controls.namedItem(name).value = value;
+  controls.namedItem(name).dispatchEvent(new Event("input", { bubbles: true }));
+};
+const click = (name) => controls.namedItem(name).click();
+const spans = () => [...document.querySelectorAll("#playground .written span")];
+const isDone = () => find(".status").textContent !== "" && controls.namedItem("stop").disabled;
+const whenDone = (next) => setTimeout(() => (isDone() ? next() : whenDone(next)), 20);
+const press = (key) => find(".written").dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+"""
+
+
+def written(one: Case, prompt: str, num_chars: int, rule: SamplingRule, seed: int) -> str:
+    (text,) = Sampler(one.model, one.vocab).generate([Request(prompt, num_chars, rule, seed)])
+    return prompt + text.text
+
+
+def test_the_form_writes_continues_and_says_by_which_command(tmp_path: Path) -> None:
+    body = f"""{CLICK}
+    set("prompt", "ROMEO:\\nO'"); set("temperature", "0.7"); set("top-p", "0.9");
+    set("seed", "42"); set("length", "300");
+    click("write");
+    whenDone(() => {{
+      click("continue");
+      whenDone(() => {{
+        const [text, command] = [find(".written").textContent, find(".command").textContent];
+        press("End"); press("ArrowLeft");
+        const rows = [...document.querySelectorAll("#playground tbody tr")].map((row) => row.textContent);
+        const cursor = spans().findIndex((one) => one.classList.contains("cursor"));
+        set("temperature", "0.2");
+        click("continue");
+        whenDone(() => found({{ text, command, rows, cursor, came: document.querySelectorAll(".came").length,
+          mixed: !find(".mixed").hidden, length: spans().length }}));
+      }});
+    }});
+    """
+    one = CASES["default"]
+    got = found_by(page_with(one, script(body), prompt="R"), tmp_path, milliseconds=20_000)
+    assert got["text"] == written(one, "ROMEO:\nO'", 600, SamplingRule(0.7, top_p=0.9), 42)
+    command = r"charlstm generate $'ROMEO:\nO\'' --num-chars 600 --temperature 0.7 --top-p 0.9 --seed 42"
+    assert command in got["command"]
+    assert got["cursor"] == 607 and 10 <= len(got["rows"]) <= 11 and got["came"] == 1
+    assert got["mixed"] and got["length"] == 909
+
+
+def test_an_unknown_character_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+    body = f"""{CLICK}
+    const problems = ["a\\u00e9\\u{{1f600}}\\u202e", "", "ok"].map((prompt) => {{
+      set("prompt", prompt);
+      return [find(".problem").textContent, controls.namedItem("write").disabled];
+    }});
+    set("prompt", "\\u00e9");
+    click("write");
+    found([...problems, find(".written").textContent]);
+    """
+    (unknown, is_off), (empty, _), (problem, is_still_off), text = found_by(
+        page_with(CASES["default"], script(body)), tmp_path
+    )
+    assert unknown.startswith("The model has never seen: \u00e9 (U+00E9), \U0001f600 (U+1F600), U+202E.") and is_off
+    assert empty.startswith("The prompt is empty.") and problem == "" and not is_still_off and text == ""
+
+
+def test_a_hostile_vocabulary_is_shown_as_text_in_a_sandbox(tmp_path: Path) -> None:
+    """As in MLflow's artifact view: scripts may run, and nothing else. All characters are in the prompt."""
+    one = CASES["odd"]
+    body = f"""{CLICK}
+    set("prompt", {json.dumps(one.vocab.characters)}); set("length", "200"); set("temperature", "2");
+    click("write");
+    whenDone(() => {{
+      for (let n = 0; n < 40; n++) press("ArrowLeft");
+      parent.postMessage({{ spans: spans().map((one) => [one.className, one.textContent]), origin: self.origin,
+        tags: [...new Set([...find(".written").querySelectorAll("*")].map((one) => one.tagName))] }}, "*");
+    }});
+    """
+    (tmp_path / "inner.html").write_text(page_with(one, script(body)), encoding="utf-8", newline="")
+    listen = f"<script>{FOUND}addEventListener('message', (event) => found(event.data));</script>"
+    frame = '<iframe sandbox="allow-scripts" src="inner.html" width="900" height="900"></iframe>'
+    got = found_by(f"<!doctype html><body>{listen}{frame}</body>", tmp_path, milliseconds=20_000)
+    assert got["origin"] == "null"
+    prompt = one.vocab.characters.replace("\r", "\n")  # as a text field has it
+    text = written(one, prompt, 200, SamplingRule(2.0, top_p=0.98), 1)
+    assert len(got["spans"]) == len(text) == len(prompt) + 200 and sorted(got["tags"]) == ["DIV", "SPAN"]
+    for character, (kind, shown) in zip(text, got["spans"], strict=True):
+        assert shown == (f"U+{ord(character):04X}" if "control" in kind else character)
+    kinds = dict(zip(text, (kind for kind, _ in got["spans"]), strict=True))
+    assert all("control" in kinds[one] for one in "\u202e\u2028\u0007\ufeff" if one in kinds)
+    assert "newline" in kinds["\n"] and "control" not in kinds["\u0301"] + kinds["\u200d"]
