@@ -27,7 +27,7 @@ class Launched:
     """A running launcher and the training processes below it."""
 
     def __init__(self, command: Sequence[str], folder: Path) -> None:
-        self.is_stopped = False
+        self.is_stopped = self._is_asking = False
         self._codes, self._above = folder / "codes", launchers_above()
         self._codes.mkdir()
         # Sets are replaced, never grown: the signal handler may run while the main thread reads one.
@@ -45,8 +45,14 @@ class Launched:
     def stop(self, number: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
         """Ask the training processes to save and end; the launcher ends with them."""
         self.is_stopped = True
-        self._signalled = self._find_workers()
-        _terminate(self._signalled)
+        if self._is_asking:  # a signal came while one was handled: many of them would nest without end
+            return
+        self._is_asking = True
+        try:
+            self._signalled = self._find_workers()
+            _terminate(self._signalled)
+        finally:
+            self._is_asking = False
 
     def wait(self) -> int:
         """Until all have ended; the exit code of the training processes."""
