@@ -134,3 +134,10 @@ def test_uniforms_are_those_of_splitmix64() -> None:
     ]
     numbers = uniforms(np.array([1234567], np.uint64), 0, 5)[0]
     assert numbers.tolist() == [(bits >> 11) * 2.0**-53 for bits in expected]
+
+
+def test_a_row_without_top_p_keeps_all_beside_one_with_it() -> None:
+    """Even what is too small to change a sum."""
+    rules = Rules.of([SamplingRule(1.0), SamplingRule(1.0, top_p=0.5)], 2)
+    found_RV = relative_probabilities(torch.tensor([[0.0, -90.0]] * 2), rules)
+    assert found_RV[0, 1] > 0 == found_RV[1, 1]

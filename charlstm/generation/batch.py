@@ -43,13 +43,16 @@ class Generated(NamedTuple):
 
 
 class Batch:
-    """Rows that are written together; their texts so far are in `texts`, those that are done in `done`, by row."""
+    """Rows that are written together; their texts so far are in `texts`, those that are done in `done`, by row.
+
+    The texts that are not done have `num_written` characters.
+    """
 
     def __init__(self, stepper: Stepper, vocab: Vocab, requests: Sequence[Request]) -> None:
         self._stepper, self._vocab, self._requests = stepper, vocab, requests
         self.texts = [""] * len(requests)
         self.done: dict[int, Generated] = {}
-        self._num_written = 0
+        self.num_written = 0
         self._active = list(range(len(requests)))
         self.state = _states_after_prompts(stepper, vocab, requests)
         self._keys_R = np.array([key_of(one.seed, one.prompt, one.number) for one in requests], np.uint64)
@@ -62,19 +65,19 @@ class Batch:
 
     def advance(self, most: int) -> None:
         """Write up to `most` characters in each row that is not done."""
-        count = min(most, *(self._requests[row].num_chars - self._num_written for row in self._active))
+        count = min(most, *(self._requests[row].num_chars - self.num_written for row in self._active))
         before = self.state
-        ids_RT, self.state = self._stepper.write(before, self._rules, self._keys_R, self._num_written, count)
+        ids_RT, self.state = self._stepper.write(before, self._rules, self._keys_R, self.num_written, count)
         ends = []
         for position, row in enumerate(self._active):
-            request, start = self._requests[row], self._num_written
+            request, start = self._requests[row], self.num_written
             self.texts[row] += self._vocab.decode(ids_RT[position].tolist())
             if span := cut_at_stop(self.texts[row], start, request.stop):
                 read = self._stepper.read(ids_RT[position, None, : span[1] - start], _row(before, position))
                 self.done[row] = Generated(self.texts[row][: span[0]], read.dequantized())
             elif start + count == request.num_chars:
                 ends.append(row)
-        self._num_written += count
+        self.num_written += count
         self._finish(ends)
 
     def _finish(self, rows: Sequence[int]) -> None:

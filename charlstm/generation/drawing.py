@@ -44,7 +44,9 @@ class Rules(NamedTuple):
             _column([factor_of(rule.temperature) for rule in rules]),
             _column([rule.min_p for rule in rules]) if any(rule.min_p > 0 for rule in rules) else None,
             _column(kept).long() if min(kept, default=vocab_size) < vocab_size else None,
-            _column([rule.top_p for rule in rules]) if any(rule.top_p < 1 for rule in rules) else None,
+            _column([rule.top_p if rule.top_p < 1 else math.inf for rule in rules])
+            if any(rule.top_p < 1 for rule in rules)
+            else None,
             _column(greedy).bool() if any(greedy) else None,
         )
 

@@ -11,6 +11,7 @@ import torch
 
 from charlstm.errors import VocabularyError
 from charlstm.generation.batch import Batch, Generated, Request
+from charlstm.generation.engines import Engines
 from charlstm.generation.quantized import quantize
 from charlstm.generation.stepper import Stepper
 from charlstm.generation.stops import num_pending
@@ -20,7 +21,11 @@ from charlstm.text.vocabulary import Vocab, describe
 
 MAX_ROWS: Final = 256  # at once; what more of them need does not fit a processor's cache
 MIN_ROWS_PER_THREAD: Final = 16  # with fewer, threads wait for each other
-CHUNK: Final = 32  # characters between two looks for stop strings
+CHUNK: Final = 32  # characters between two looks for stop strings, at first
+CHUNK_SHARE: Final = (
+    1 / 8
+)  # of what is written: more later, so that looking costs little, and little is written in vain
+MAX_CHUNK: Final = 2**16  # in all rows, so that it can be interrupted
 STREAM_CHUNK: Final = 4
 
 
@@ -28,7 +33,7 @@ class Sampler:
     """Writes texts with the weights that `model` has now."""
 
     def __init__(self, model: CharLSTM, vocab: Vocab) -> None:
-        self._vocab, self._stepper = vocab, Stepper(quantize(model))
+        self._vocab, self._engines = vocab, Engines(quantize(model))
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request]) -> list[Generated]:
@@ -38,14 +43,16 @@ class Sampler:
             VocabularyError: a prompt is empty without a state, or has characters that the vocabulary lacks.
         """
         check_requests(self._vocab, requests)
+        stepper = self._engines.best(min(MAX_ROWS, len(requests)), sum(one.num_chars for one in requests))
         by_length = sorted(range(len(requests)), key=lambda number: requests[number].num_chars)
         found: dict[int, Generated] = {}
         for start in range(0, len(requests), MAX_ROWS):  # texts of like length together
             numbers = by_length[start : start + MAX_ROWS]
             with few_threads(len(numbers)):
-                batch = Batch(self._stepper, self._vocab, [requests[number] for number in numbers])
+                batch = Batch(stepper, self._vocab, [requests[number] for number in numbers])
                 while not batch.is_done():
-                    batch.advance(CHUNK)
+                    growing = int(min(batch.num_written * CHUNK_SHARE, MAX_CHUNK / len(numbers)))
+                    batch.advance(max(CHUNK, growing))
             found |= {number: batch.done[row] for row, number in enumerate(numbers)}
         return [found[number] for number in range(len(requests))]
 
@@ -56,7 +63,7 @@ class Sampler:
             VocabularyError: as there, at once.
         """
         check_requests(self._vocab, [request])
-        return Stream(self._stepper, self._vocab, request)
+        return Stream(self._engines.best(1, request.num_chars), self._vocab, request)
 
 
 class Stream(Iterator[str]):

@@ -1,0 +1,133 @@
+"""What `generation/drawing.py` computes for one row, in machine code. Shapes: R rows, V vocabulary."""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.generation.compiled.machine_code import inlined, part
+from charlstm.generation.drawing import FRACTION_BITS, FRACTIONS, LOWEST, POWERS
+
+Float = NDArray[np.float32]
+Double = NDArray[np.float64]
+
+FRACTION_MASK: Final = 2**FRACTION_BITS - 1
+FIRST_STEP: Final = 0.5 - LOWEST * 2**FRACTION_BITS
+MAX_RANKED: Final = 256
+GAPS: Final = np.array([1750, 701, 301, 132, 57, 23, 10, 4, 1])  # of Shell's sort (Ciura 2001)
+
+
+class Rules(NamedTuple):
+    """As in `drawing.py`, for all rows: what asks for nothing is 0, V or infinity."""
+
+    factor_R: Double
+    min_p_R: Double
+    top_k_R: NDArray[np.int64]
+    top_p_R: Double
+    is_greedy_R: NDArray[np.bool_]
+
+
+class Work(NamedTuple):
+    """Tables (as globals, they would take longer to compile), and memory that is written over at each character."""
+
+    fractions: Double
+    powers: Double
+    probable_V: Double
+    sorted_V: Double
+
+    @classmethod
+    def of(cls, vocab_size: int) -> "Work":
+        """For one row after the other."""
+        return cls(FRACTIONS, POWERS, np.zeros(vocab_size), np.zeros(vocab_size))
+
+
+@part
+def draw(logits_V: Float, rules: Rules, row: int, uniform: float, work: Work) -> int:
+    """The id of one character, by the rule of `row`."""
+    likeliest = 0
+    for index in range(len(logits_V)):
+        if logits_V[index] > logits_V[likeliest]:
+            likeliest = index
+    if rules.is_greedy_R[row]:
+        return likeliest
+    relative_probabilities(logits_V, logits_V[likeliest], rules, row, work)
+    total = 0.0
+    for index in range(len(logits_V)):
+        total += work.probable_V[index]
+    bound, sum_so_far, drawn = uniform * total, 0.0, 0
+    for index in range(len(logits_V)):
+        sum_so_far += work.probable_V[index]
+        drawn += sum_so_far <= bound
+    return drawn
+
+
+@inlined
+def relative_probabilities(logits_V: Float, largest: float, rules: Rules, row: int, work: Work) -> None:
+    """In `probable_V`: 2^x from tables, and zeros instead of what the rule excludes."""
+    probable_V, vocab_size = work.probable_V, len(logits_V)
+    for index in range(vocab_size):
+        below = np.float64(logits_V[index]) - np.float64(largest)
+        steps = below * rules.factor_R[row] + FIRST_STEP
+        step = np.int32(steps if steps > 0 else 0.0)
+        probable = work.fractions[step & FRACTION_MASK] * work.powers[step >> FRACTION_BITS]
+        probable_V[index] = probable if probable >= rules.min_p_R[row] else 0.0
+    if rules.top_k_R[row] < vocab_size or rules.top_p_R[row] < 1:
+        smallest = smallest_kept(probable_V, rules.top_k_R[row], rules.top_p_R[row], work.sorted_V)
+        for index in range(vocab_size):
+            if probable_V[index] < smallest:
+                probable_V[index] = 0.0
+
+
+@inlined
+def smallest_kept(probable_V: Double, top_k: int, top_p: float, sorted_V: Double) -> float:
+    """The smallest value that top-k and then top-p keep."""
+    sort_descending(probable_V, sorted_V)
+    smallest: float = sorted_V[top_k - 1]
+    total, num_kept = 0.0, 0
+    for value in sorted_V:
+        total += value if value >= smallest else 0.0
+    sum_so_far = 0.0
+    for value in sorted_V:
+        kept = value if value >= smallest else 0.0
+        sum_so_far += kept
+        num_kept += sum_so_far - kept < top_p * total
+    last: float = sorted_V[num_kept - 1]
+    return last if last > smallest else smallest
+
+
+@inlined
+def sort_descending(values_V: Double, sorted_V: Double) -> None:
+    """Values that are not negative, the largest first."""
+    if len(values_V) <= MAX_RANKED:
+        sort_by_rank(values_V, sorted_V)
+    else:
+        sort_by_gaps(values_V, sorted_V)
+
+
+@part
+def sort_by_rank(values_V: Double, sorted_V: Double) -> None:
+    """Put each after all that are larger. V^2 comparisons, but many at a time."""
+    for place in range(len(values_V)):
+        sorted_V[place] = -1.0
+    for index in range(len(values_V)):
+        value, rank = values_V[index], 0
+        for other in range(len(values_V)):
+            rank += 1 if values_V[other] > value else 0
+        sorted_V[rank] = value
+    for place in range(1, len(sorted_V)):  # equal values have one rank, and leave those after it free
+        if sorted_V[place] < 0:
+            sorted_V[place] = sorted_V[place - 1]
+
+
+@part
+def sort_by_gaps(values_V: Double, sorted_V: Double) -> None:
+    """Shell's sort."""
+    for index in range(len(values_V)):
+        sorted_V[index] = values_V[index]
+    for gap in GAPS:
+        for place in range(gap, len(sorted_V)):
+            value, left = sorted_V[place], place - gap
+            while left >= 0 and sorted_V[left] < value:
+                sorted_V[left + gap] = sorted_V[left]
+                left -= gap
+            sorted_V[left + gap] = value

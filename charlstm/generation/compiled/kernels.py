@@ -1,0 +1,222 @@
+"""What `generation/stepper.py` computes, to the bit, in machine code: one call for many characters of some rows.
+
+The equations are in `quantized.py`. Constants are of float32, as numba would go on in float64 otherwise.
+
+Shapes: L layers, R rows, T characters, V vocabulary, H hidden units, G = 4H gate rows, F inner features of the block,
+P the largest number of rows of a matrix and Q of columns, both rounded up to whole blocks.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.generation.compiled import drawing
+from charlstm.generation.compiled.drawing import draw
+from charlstm.generation.compiled.machine_code import entry, inlined, part
+from charlstm.generation.compiled.products import SIGN, Matrices, multiply
+from charlstm.generation.quantized import GATES, GELU, LEVELS, MIDDLE, STEPS_PER_UNIT, TABLE_LEN, TANH, QuantizedModel
+
+Int8 = NDArray[np.int8]
+Float = NDArray[np.float32]
+Double = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+ZERO: Final = np.float32(0)
+HALF: Final = np.float32(0.5)
+LAST_STEP: Final = np.float32(TABLE_LEN - 1)
+BITS_OF_TINY: Final = np.finfo(np.float32).tiny.view(np.int32)
+WITHOUT_SIGN: Final = np.int32(2**31 - 1)
+ONE_LEVEL: Final = np.float32(1 / LEVELS)
+NUM_LEVELS: Final = np.float32(LEVELS)
+UNIT: Final = np.float32(STEPS_PER_UNIT)
+FIRST_OF_TANH: Final = np.float32(TABLE_LEN)
+CENTER: Final = np.float32(MIDDLE)
+
+
+class Tables(NamedTuple):
+    """Of functions; as globals, they would become part of the code, which takes longer to compile."""
+
+    gates: Float
+    tanh_levels: Float
+    gelu: Float
+
+
+TABLES: Final = Tables(GATES, TANH * np.float32(LEVELS), GELU)
+
+
+class Model(NamedTuple):
+    """The matrices of the layers from the bottom, then up and down where there is a block (F > 0), then the head.
+
+    `first_VG` is added in the first layer, a row for each character, `upper_LG` in each layer above.
+    """
+
+    tables: Tables
+    matrices: Matrices
+    first_VG: Float
+    upper_LG: Float
+    bias_V: Float
+    num_inner: int
+
+    @classmethod
+    def of(cls, model: QuantizedModel) -> "Model":
+        """The same numbers."""
+        blocks = [model.up, model.down] if model.up and model.down else []
+        upper = [layer.base_VG for layer in model.layers[1:]]
+        first_VG = model.layers[0].base_VG
+        return cls(
+            TABLES,
+            Matrices.of([*(layer.matrix for layer in model.layers), *blocks, model.head]),
+            first_VG,
+            np.concatenate([np.zeros((0, first_VG.shape[1]), np.float32), *upper]),
+            model.bias_V,
+            len(blocks[0].scale_N) if blocks else 0,
+        )
+
+
+class Work(NamedTuple):
+    """Memory that is written over at each character, for the rows of a tile."""
+
+    inputs_RQ: Int8
+    ones_R: Float
+    factors_R: Float
+    sums_RP: NDArray[np.int32]
+    products_RP: Float
+    values_P: Float
+    bits_P: NDArray[np.int32]
+    steps_P: NDArray[np.uint32]
+    drawing: drawing.Work
+
+    @classmethod
+    def of(cls, model: Model, num_rows: int) -> "Work":
+        """For so many rows."""
+        sizes = np.diff(model.matrices.row_fences)
+        values_P = np.zeros(sizes.max(), np.float32)
+        widths = np.diff(model.matrices.value_fences) // sizes
+        return cls(
+            np.zeros((num_rows, widths.max()), np.int8),
+            np.ones(num_rows, np.float32),
+            np.ones(num_rows, np.float32),
+            np.zeros((num_rows, sizes.max()), np.int32),
+            np.zeros((num_rows, sizes.max()), np.float32),
+            values_P,
+            values_P.view(np.int32),
+            np.zeros(sizes.max(), np.uint32),
+            drawing.Work.of(len(model.bias_V)),
+        )
+
+
+@part
+def look_up(table: Float, values_K: Float, first: np.float32, steps_P: NDArray[np.uint32]) -> None:
+    """Entries of a table instead of their places, which are kept within `TABLE_LEN` from `first` on."""
+    last = first + LAST_STEP
+    for index in range(len(values_K)):
+        step = values_K[index] if values_K[index] > first else first  # also if it is not a number
+        steps_P[index] = np.uint32(step if step < last else last)
+    for index in range(len(values_K)):  # apart, as processors do the loop above for many at once
+        values_K[index] = table[steps_P[index]]
+
+
+@part
+def load(inputs_Q: Int8, start: int, activations_K: Int8) -> None:
+    """Put activations where `multiply` reads them, from `start` on."""
+    for column in range(len(activations_K)):
+        inputs_Q[start + column] = activations_K[column] ^ SIGN
+
+
+@part
+def load_eight_bits(inputs_Q: Int8, work: Work, size: int) -> np.float32:
+    """The same for the first of `values_P`, rounded to 8 bits; the factor that undoes it: their largest magnitude."""
+    largest_bits = BITS_OF_TINY
+    for column in range(size):  # positive floats have the order of their bits, and integers are compared faster
+        bits = work.bits_P[column] & WITHOUT_SIGN
+        largest_bits = bits if bits > largest_bits else largest_bits
+    largest = np.int32(largest_bits).view(np.float32)
+    per_unit = NUM_LEVELS / largest
+    for column in range(size):
+        inputs_Q[column] = np.int8(np.floor(work.values_P[column] * per_unit + HALF)) ^ SIGN
+    return largest
+
+
+@inlined
+def read_one(model: Model, ids_RT: Ids, position: int, hidden_RLH: Int8, cell_RLH: Float, work: Work) -> None:
+    """Read one character in each row."""
+    num_rows, num_layers, hidden_size = hidden_RLH.shape
+    for layer in range(num_layers):
+        for row in range(num_rows):
+            if layer > 0:
+                load(work.inputs_RQ[row], 0, hidden_RLH[row, layer - 1])
+            load(work.inputs_RQ[row], hidden_size if layer > 0 else 0, hidden_RLH[row, layer])
+        multiply(model.matrices, layer, work.inputs_RQ, work.ones_R, work.sums_RP, work.products_RP)
+        for row in range(num_rows):
+            base_G = model.upper_LG[layer - 1] if layer > 0 else model.first_VG[ids_RT[row, position]]
+            steps_G = work.products_RP[row, : 4 * hidden_size]
+            gate(model.tables, steps_G, base_G, hidden_RLH[row, layer], cell_RLH[row, layer], work)
+
+
+@part
+def gate(tables: Tables, steps_G: Float, base_G: Float, hidden_H: Int8, cell_H: Float, work: Work) -> None:
+    """One layer and row: c = f c + i g, h = o tanh(c)."""
+    size = len(hidden_H)
+    for index in range(4 * size):
+        steps_G[index] += base_G[index]
+    look_up(tables.gates, steps_G[: 3 * size], ZERO, work.steps_P)
+    look_up(tables.gates, steps_G[3 * size :], FIRST_OF_TANH, work.steps_P)
+    input_H, forget_H, output_H, candidate_H = steps_G[:size], steps_G[size:], steps_G[2 * size :], steps_G[3 * size :]
+    for unit in range(size):
+        cell_H[unit] = forget_H[unit] * cell_H[unit] + input_H[unit] * candidate_H[unit]
+        work.values_P[unit] = cell_H[unit] * UNIT + CENTER
+    look_up(tables.tanh_levels, work.values_P[:size], ZERO, work.steps_P)
+    for unit in range(size):
+        hidden_H[unit] = np.int8(np.floor(output_H[unit] * work.values_P[unit] + HALF))
+
+
+@inlined
+def logits(model: Model, hidden_RLH: Int8, work: Work) -> None:
+    """Of the next character, without the bias, in `products_RP`: W_head (h + W_down gelu(W_up h))."""
+    num_rows, num_layers, hidden_size = hidden_RLH.shape
+    matrices, head = model.matrices, len(model.matrices.row_fences) - 2
+    for row in range(num_rows):
+        load(work.inputs_RQ[row], 0, hidden_RLH[row, -1])
+    factors_R = work.ones_R
+    if model.num_inner > 0:
+        multiply(matrices, head - 2, work.inputs_RQ, work.ones_R, work.sums_RP, work.products_RP)
+        factors_R = work.factors_R
+        for row in range(num_rows):
+            for inner in range(model.num_inner):
+                work.values_P[inner] = work.products_RP[row, inner] + CENTER
+            look_up(model.tables.gelu, work.values_P[: model.num_inner], ZERO, work.steps_P)
+            factors_R[row] = load_eight_bits(work.inputs_RQ[row], work, model.num_inner)
+        multiply(matrices, head - 1, work.inputs_RQ, factors_R, work.sums_RP, work.products_RP)
+        for row in range(num_rows):
+            for unit in range(hidden_size):
+                value = np.float32(hidden_RLH[row, -1, unit]) * ONE_LEVEL
+                work.values_P[unit] = value + work.products_RP[row, unit]
+            factors_R[row] = load_eight_bits(work.inputs_RQ[row], work, hidden_size)
+    multiply(matrices, head, work.inputs_RQ, factors_R, work.sums_RP, work.products_RP)
+
+
+@entry
+def advance(
+    model: Model,
+    rules: drawing.Rules,
+    uniforms_RT: Double,
+    ids_RT: Ids,
+    num_given: int,
+    hidden_RLH: Int8,
+    cell_RLH: Float,
+    work: Work,
+) -> None:
+    """Read the first `num_given` of `ids_RT`; draw the others, and read them, too. The states change in place."""
+    num_rows, num_chars = ids_RT.shape
+    vocab_size = len(model.bias_V)
+    for position in range(num_chars):
+        if position >= num_given:
+            logits(model, hidden_RLH, work)
+            for row in range(num_rows):
+                logits_V = work.products_RP[row, :vocab_size]
+                for index in range(vocab_size):
+                    logits_V[index] += model.bias_V[index]
+                uniform = uniforms_RT[row, position - num_given]
+                ids_RT[row, position] = draw(logits_V, rules, row, uniform, work.drawing)
+        read_one(model, ids_RT, position, hidden_RLH, cell_RLH, work)
