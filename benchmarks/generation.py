@@ -39,11 +39,11 @@ from charlstm.text.vocabulary import Vocab
 from pipeline.common.hardware import set_num_threads
 from pipeline.common.stage import guarded
 
-NUM_ROUNDS = 5
+NUM_ROUNDS = 3
 ROW_COUNTS = (1, 18, 256, 2048)
 SECONDS_PER_TURN = 0.25
 MOST_CHARS = 20_000  # of a row
-FEW_CHARS = 20
+FEW_CHARS = 8
 DEFAULT_SHAPE = ModelShape(65, 128, 320, 1, 320)
 CONTEXT_LEN = 100
 RULE = SamplingRule(1.0)

@@ -125,16 +125,21 @@ def load(inputs_Q: Int8, start: int, activations_K: Int8) -> None:
 
 
 @part
-def load_eight_bits(inputs_Q: Int8, work: Work, size: int) -> np.float32:
-    """The same for the first of `values_P`, rounded to 8 bits; the factor that undoes it: their largest magnitude."""
+def load_eight_bits(inputs_Q: Int8, values_K: Float, bits_K: NDArray[np.int32]) -> np.float32:
+    """The same for float32, rounded to 8 bits; their largest magnitude, the factor that undoes it.
+
+    `bits_K` is the memory of `values_K` as integers.
+    """
     largest_bits = BITS_OF_TINY
-    for column in range(size):  # positive floats have the order of their bits, and integers are compared faster
-        bits = work.bits_P[column] & WITHOUT_SIGN
+    for column in range(
+        len(values_K)
+    ):  # positive floats have the order of their bits, and integers are compared faster
+        bits = bits_K[column] & WITHOUT_SIGN
         largest_bits = bits if bits > largest_bits else largest_bits
     largest = np.int32(largest_bits).view(np.float32)
     per_unit = NUM_LEVELS / largest
-    for column in range(size):
-        inputs_Q[column] = np.int8(np.floor(work.values_P[column] * per_unit + HALF)) ^ SIGN
+    for column in range(len(values_K)):
+        inputs_Q[column] = np.int8(np.floor(values_K[column] * per_unit + HALF)) ^ SIGN
     return largest
 
 
@@ -154,7 +159,7 @@ def read_one(model: Model, ids_RT: Ids, position: int, hidden_RLH: Int8, cell_RL
             gate(model.tables, steps_G, base_G, hidden_RLH[row, layer], cell_RLH[row, layer], work)
 
 
-@part
+@inlined
 def gate(tables: Tables, steps_G: Float, base_G: Float, hidden_H: Int8, cell_H: Float, work: Work) -> None:
     """One layer and row: c = f c + i g, h = o tanh(c)."""
     size = len(hidden_H)
@@ -186,13 +191,13 @@ def logits(model: Model, hidden_RLH: Int8, work: Work) -> None:
             for inner in range(model.num_inner):
                 work.values_P[inner] = work.products_RP[row, inner] + CENTER
             look_up(model.tables.gelu, work.values_P[: model.num_inner], ZERO, work.steps_P)
-            factors_R[row] = load_eight_bits(work.inputs_RQ[row], work, model.num_inner)
+            factors_R[row] = load_eight_bits(work.inputs_RQ[row], work.values_P[: model.num_inner], work.bits_P)
         multiply(matrices, head - 1, work.inputs_RQ, factors_R, work.sums_RP, work.products_RP)
         for row in range(num_rows):
             for unit in range(hidden_size):
                 value = np.float32(hidden_RLH[row, -1, unit]) * ONE_LEVEL
                 work.values_P[unit] = value + work.products_RP[row, unit]
-            factors_R[row] = load_eight_bits(work.inputs_RQ[row], work, hidden_size)
+            factors_R[row] = load_eight_bits(work.inputs_RQ[row], work.values_P[:hidden_size], work.bits_P)
     multiply(matrices, head, work.inputs_RQ, factors_R, work.sums_RP, work.products_RP)
 
 
