@@ -24,8 +24,10 @@ repro: $(INSTALLED) ## run all six stages on tiny Shakespeare and print the resu
 	dvc repro
 	@python -m pipeline.report
 
+# Two processes, so that none waits for the other's subprocesses. Threads sleep while they wait: those of one process would
+# otherwise keep the cores from the other's.
 test: $(INSTALLED) ## run the fast tests
-	python -m pytest
+	OMP_WAIT_POLICY=passive python -m pytest -n 2 --dist loadfile
 
 test-all: $(INSTALLED) ## run all tests, also the slow ones (whole pipelines, a browser)
 	python -m pytest -m "slow or not slow"

@@ -160,7 +160,7 @@ def test_without_numba_torch_writes(monkeypatch: pytest.MonkeyPatch, caplog: pyt
     for name in [name for name in sys.modules if name.startswith("charlstm.generation.compiled")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "numba", None)
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, engines.__name__):
         assert type(Engines(quantized(SHAPES[0])).best(1, 10**6)) is Stepper
     (record,) = [record for record in caplog.records if record.name == engines.__name__]
     assert record.levelno == logging.DEBUG and "ModuleNotFoundError" in record.message
@@ -169,7 +169,7 @@ def test_without_numba_torch_writes(monkeypatch: pytest.MonkeyPatch, caplog: pyt
 def test_wrong_machine_code_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     assert compiled_stepper(quantized(SHAPES[0])) is not None
     monkeypatch.setattr(drawing, "FRACTIONS", FRACTIONS[::-1].copy())
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, engines.__name__):
         assert compiled_stepper(quantized(SHAPES[0])) is None
     assert "gives other texts" in caplog.text
 

@@ -21,12 +21,14 @@ from charlstm.text.vocabulary import Vocab, describe
 
 MAX_ROWS: Final = 256  # at once; what more of them need does not fit a processor's cache
 MIN_ROWS_PER_THREAD: Final = 16  # with fewer, threads wait for each other
-CHUNK: Final = 32  # characters between two looks for stop strings, at first
-CHUNK_SHARE: Final = (
-    1 / 8
-)  # of what is written: more later, so that looking costs little, and little is written in vain
-MAX_CHUNK: Final = 2**16  # in all rows, so that it can be interrupted
-STREAM_CHUNK: Final = 4
+# Characters that are written before stop strings are looked for, or an interruption is noticed: more as a text grows,
+# so that looking costs little, and little is written in vain.
+CHUNK: Final = 32  # at first ...
+CHUNK_SHARE: Final = 1 / 8  # ... and of what is written
+MAX_CHUNK: Final = 2**16  # in all rows
+STREAM_CHUNK: Final = 4  # the same of a stream
+STREAM_SHARE: Final = 1 / 16
+MAX_STREAM_CHUNK: Final = 256
 
 
 class Sampler:
@@ -79,7 +81,8 @@ class Stream(Iterator[str]):
             if self._batch.is_done():
                 raise StopIteration
             with torch.inference_mode(), few_threads(1):
-                self._batch.advance(STREAM_CHUNK)
+                growing = int(min(self._num_given * STREAM_SHARE, MAX_STREAM_CHUNK))
+                self._batch.advance(max(STREAM_CHUNK, growing))
         self._num_given += 1
         return self._text()[self._num_given - 1]
 
