@@ -20,7 +20,6 @@ from typing import cast
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from benchmarks.samplers import Write, char_rnn, former_loop, on_few_threads, plain_lstm
 from benchmarks.trials import load_data
@@ -28,12 +27,11 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation.protocols import LanguageModel, windowed
 from charlstm.generation import engines
 from charlstm.generation.batch import Request
-from charlstm.generation.quantized import QuantizedModel, quantize
+from charlstm.generation.language_model import QuantizedLanguageModel
+from charlstm.generation.quantized import quantize
 from charlstm.generation.rule import SamplingRule
 from charlstm.generation.sampler import Sampler
-from charlstm.generation.stepper import QuantizedState, Stepper
 from charlstm.model.char_lstm import CharLSTM, ModelShape
-from charlstm.model.gates import LSTMState
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.text.vocabulary import Vocab
 from pipeline.common.hardware import set_num_threads
@@ -174,25 +172,6 @@ def _print_equality(trained: TrainedModel, console: Console) -> None:
     console.print(f"texts of both engines, and of 1, 2, 18 and 256 rows: {'equal' if is_equal else 'DIFFERENT'}")
 
 
-class _Quantized:
-    """The model in 8 bits, as a protocol wants it."""
-
-    def __init__(self, model: QuantizedModel, shape: ModelShape) -> None:
-        self.shape, self._stepper = shape, Stepper(model)
-
-    def __call__(self, ids_BT: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
-        """Logits (B, T, V), character by character."""
-        quantized, logits = QuantizedState.of(state), []
-        for ids_B in ids_BT.t():
-            quantized = self._stepper.read(ids_B[:, None], quantized)
-            logits.append(self._stepper.logits(quantized))
-        return torch.stack(logits, 1), quantized.dequantized()
-
-    def zero_state(self, num_rows: int) -> LSTMState:
-        """Zeros."""
-        return self._stepper.zero_state(num_rows).dequantized()
-
-
 def _print_loss(trained: TrainedModel, has_learned: bool, console: Console) -> None:
     """On the validation text, of the model as it is and in 8 bits."""
     try:
@@ -203,7 +182,7 @@ def _print_loss(trained: TrainedModel, has_learned: bool, console: Console) -> N
         reason = reason if data is None else "there is no trained model of the encoded corpus"
         console.print(f"the loss in 8 bits was not measured: {reason}")
         return
-    in_8_bits = _Quantized(quantize(trained.model), trained.model.shape)
+    in_8_bits = QuantizedLanguageModel(trained.model)
     losses = [
         windowed(model, data.val_ids, CONTEXT_LEN).nats_per_char
         for model in (trained.model, cast(LanguageModel, in_8_bits))
