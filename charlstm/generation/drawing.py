@@ -26,7 +26,8 @@ POWERS: Final = np.ldexp(1.0, np.arange(LOWEST, 1))
 class Rules(NamedTuple):
     """The rules of all rows, as columns (R, 1); None where no row asks for it.
 
-    `factor` turns differences of logits into steps of the table; it is 0 where the likeliest character is taken.
+    `factor` turns differences of logits into steps of the table; it is 0 where the likeliest character is taken. A
+    `top_p` of 1 is infinite, so that rounding drops nothing.
     """
 
     factor: Tensor
@@ -90,8 +91,7 @@ def _kept(probable_RV: Tensor, rules: Rules) -> Tensor:
         sorted_RV *= sorted_RV >= smallest_R1
     if rules.top_p is not None:
         sums_RV = sorted_RV.cumsum(1)
-        is_kept_RV = (sums_RV - sorted_RV < rules.top_p * sums_RV[:, -1:]) | (rules.top_p >= 1)
-        num_kept_R1 = is_kept_RV.sum(1, keepdim=True)
+        num_kept_R1 = (sums_RV - sorted_RV < rules.top_p * sums_RV[:, -1:]).sum(1, keepdim=True)
         probable_RV *= probable_RV >= sorted_RV.gather(1, num_kept_R1 - 1)
     return probable_RV
 

@@ -16,6 +16,7 @@ from charlstm.generation.compiled.drawing import draw
 from charlstm.generation.compiled.machine_code import entry, inlined, part
 from charlstm.generation.compiled.products import SIGN, Matrices, multiply
 from charlstm.generation.quantized import GATES, GELU, LEVELS, MIDDLE, STEPS_PER_UNIT, TABLE_LEN, TANH, QuantizedModel
+from charlstm.generation.stepper import TINY
 
 Int8 = NDArray[np.int8]
 Float = NDArray[np.float32]
@@ -25,7 +26,7 @@ Ids = NDArray[np.int64]
 ZERO: Final = np.float32(0)
 HALF: Final = np.float32(0.5)
 LAST_STEP: Final = np.float32(TABLE_LEN - 1)
-BITS_OF_TINY: Final = np.finfo(np.float32).tiny.view(np.int32)
+BITS_OF_TINY: Final = np.float32(TINY).view(np.int32)
 WITHOUT_SIGN: Final = np.int32(2**31 - 1)
 ONE_LEVEL: Final = np.float32(1 / LEVELS)
 NUM_LEVELS: Final = np.float32(LEVELS)
@@ -131,9 +132,7 @@ def load_eight_bits(inputs_Q: Int8, values_K: Float, bits_K: NDArray[np.int32]) 
     `bits_K` is the memory of `values_K` as integers.
     """
     largest_bits = BITS_OF_TINY
-    for column in range(
-        len(values_K)
-    ):  # positive floats have the order of their bits, and integers are compared faster
+    for column in range(len(values_K)):  # positive floats have the order of their bits, and integers compare faster
         bits = bits_K[column] & WITHOUT_SIGN
         largest_bits = bits if bits > largest_bits else largest_bits
     largest = np.int32(largest_bits).view(np.float32)
