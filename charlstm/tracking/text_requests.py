@@ -11,7 +11,7 @@ from charlstm.options import DEFAULTS, RULES, Rule, checked_number, short
 from charlstm.text.vocabulary import Vocab, describe
 
 MAX_ROWS = 100
-MAX_CHARS = 100_000  # of all rows together, prompts included: about 10-20 s on a CPU
+MAX_CHARS = 100_000  # of all rows together, prompts included: at most about 20 s on a CPU
 NUM_CHARS = Rule(f"a whole number from 1 to {MAX_CHARS:,}", True, lambda value: 1 <= value <= MAX_CHARS)
 
 
