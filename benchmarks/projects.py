@@ -30,6 +30,7 @@ Override = dict[str, Any]
 
 TINY: Override = {
     "download.source": "text.txt",
+    "download.watch": "text.txt",
     "download.sha256": None,
     "download.fallback": None,
     "model.embedding_size": 8,

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WrapValidator
 from pydantic_core import PydanticCustomError
 
 from charlstm.storage.yaml_files import load_yaml, validate
@@ -29,6 +29,7 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 MIN_TEMPERATURE = 0.001
 Prompt = Annotated[str, Field(min_length=1, max_length=100_000)]  # characters
 AFewValues = Field(strict=False, max_length=1_000)
+AUTO: Literal["auto"] = "auto"  # prompts: beginnings of lines of the validation part
 
 
 def _is_temperature(value: float) -> float:
@@ -38,6 +39,21 @@ def _is_temperature(value: float) -> float:
 
 
 Temperature = Annotated[NonNegativeFloat, AfterValidator(_is_temperature)]
+
+
+def _or_auto(value: object, check: object) -> object:
+    """Without this, a mistake in a list would also be reported as another value than auto."""
+    return AUTO if value == AUTO else _PROMPTS.validate_python(value)
+
+
+_PROMPTS = TypeAdapter(Annotated[tuple[Prompt, ...], Field(strict=False, max_length=1_000)])
+Prompts = Annotated[tuple[Prompt, ...] | Literal["auto"], WrapValidator(_or_auto)]
+
+
+def _is_not_empty(prompts: tuple[str, ...] | str) -> tuple[str, ...] | str:
+    if not prompts:
+        raise PydanticCustomError("too_short", "too short", {"min_length": 1})
+    return prompts
 
 
 class Off(NamedTuple):
@@ -60,8 +76,14 @@ class Section(BaseModel):
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             if not any(isinstance(mark, Off) and mark.value == value for mark in field.metadata):
-                found[name] = value.decisive() if isinstance(value, Section) else value
+                found[name] = _decisive(value)
         return found
+
+
+def _decisive(value: object) -> object:
+    if isinstance(value, tuple):
+        return tuple(_decisive(one) for one in value)
+    return value.decisive() if isinstance(value, Section) else value
 
 
 class FallbackParams(Section):
@@ -78,8 +100,13 @@ class FallbackParams(Section):
 class DownloadParams(Section):
     """Where the corpus comes from and which bytes it must be."""
 
+    name: Annotated[str, Field(pattern=r"^\w[\w.+-]{0,63}$")]
     source: Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
+    watch: Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
     sha256: Sha256 | None
+    encoding: Annotated[str, Field(min_length=1, max_length=100)]
+    newlines: Literal["keep", "lf"]
+    separator: Annotated[str, Field(max_length=1_000)]
     fallback: FallbackParams | None
 
 
@@ -87,11 +114,15 @@ class SplitParams(Section):
     """How much of the text is held out."""
 
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    test_fraction: Rate
+    document_separator: Annotated[str, Field(min_length=1, max_length=1_000)] | None
 
 
 class EncodeParams(Section):
-    """What happens to characters that only the validation part has."""
+    """What has an id, and what happens to characters that have none."""
 
+    unit: Literal["character", "byte"]
+    min_count: PositiveInt
     unseen: Literal["replace", "error"]
 
 
@@ -153,22 +184,40 @@ class TrainParams(Section):
     early_stopping_epochs: PositiveInt | None
     validation: Literal["windowed", "sliding"]
     validation_context_len: Length
+    validation_chars: Annotated[Length | None, Off(None)]
     log_every_steps: PositiveInt
-    text_prompts: Annotated[tuple[Prompt, ...], AFewValues]
+    text_prompts: Prompts
     text_len: Length
     text_temperature: Temperature
 
 
+class PublishedLoss(Section):
+    """A validation loss under one of our protocols, and who reported it."""
+
+    protocol: Annotated[str, Field(min_length=1, max_length=100)]
+    system: Annotated[str, Field(min_length=1, max_length=1_000)]
+    nats_per_char: PositiveFloat
+
+
+class PublishedParams(Section):
+    """What others reported for one validation text."""
+
+    validation_sha256: Sha256
+    losses: Annotated[tuple[PublishedLoss, ...], AFewValues]
+
+
 class EvaluateParams(Section):
-    """The windowed protocols to measure, beside the stateful one."""
+    """The windowed protocols to measure, beside the stateful one, on how much, and what stands beside them."""
 
     window_lens: Annotated[tuple[Length, ...], AFewValues]
+    max_chars: Annotated[Length | None, Off(None)]
+    published: PublishedParams | None
 
 
 class SampleParams(Section):
     """Prompts x temperatures x seeds, and how the next character is drawn."""
 
-    prompts: Annotated[tuple[Prompt, ...], Field(min_length=1), AFewValues]
+    prompts: Annotated[Prompts, AfterValidator(_is_not_empty)]
     temperatures: Annotated[tuple[Temperature, ...], Field(min_length=1), AFewValues]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AFewValues]
     num_chars: Length

@@ -1,10 +1,12 @@
 """Several models side by side: what differs on top, the best loss marked, texts that were drawn alike in one row."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from reviews import HOSTILE, copy, review, sample
 
+from benchmarks.projects import ROOT
 from charlstm.errors import LineageError, ReviewError
 from charlstm.tracking.comparison.page import (
     MAX_RUNS,
@@ -77,7 +79,8 @@ def test_the_command_takes_projects_folders_and_files(tmp_path: Path) -> None:
     projects = [tmp_path / "first", tmp_path / "second", tmp_path / "other" / "second"]
     for project in projects:
         write_document(project / "artifacts/samples/review.json", review([sample(project.name)]))
-        (project / "dvc.yaml").write_text((Path(__file__).parent.parent / "dvc.yaml").read_text())
+        for name in ("dvc.yaml", "params.yaml"):
+            shutil.copy(ROOT / name, project)
     sources = [projects[0], projects[1] / "artifacts/samples", projects[2] / "artifacts/samples/review.json"]
     files = [find_review(source) for source in sources]
     assert files == [project / "artifacts/samples/review.json" for project in projects]

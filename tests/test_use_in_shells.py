@@ -1,5 +1,6 @@
 """`charlstm generate` and `score` in processes of their own: on terminals, in pipes, on full disks, interrupted."""
 
+import codecs
 import os
 import pty
 import re
@@ -33,7 +34,7 @@ class Terminal:
             command, stdin=other, stdout=other, stderr=other, env=environment, start_new_session=True
         )
         os.close(other)
-        self.shown = ""
+        self.shown, self._decoder = "", codecs.getincrementaldecoder("utf-8")()  # a read may end within a character
 
     def read(self, until: int = sys.maxsize, seconds: float = 60) -> str:
         """All that was shown, when it is `until` characters long or the command has ended."""
@@ -41,7 +42,7 @@ class Terminal:
         while len(self.shown) < until and time.monotonic() < deadline:
             try:
                 if select.select([self._end], [], [], 0.1)[0]:
-                    self.shown += os.read(self._end, 65536).decode()
+                    self.shown += self._decoder.decode(os.read(self._end, 65536))
             except OSError:  # the other end is closed
                 break
         return self.shown

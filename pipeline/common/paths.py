@@ -2,11 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from charlstm.errors import ParamsError
 from charlstm.storage.yaml_files import load_yaml, validate
+
+EXTENSION = ".txt"
 
 
 class Paths(BaseModel):
@@ -24,16 +27,16 @@ class Paths(BaseModel):
 
 
 def load_paths(path: Path) -> Paths:
-    """The `paths` that `dvc.yaml` declares.
+    """The `paths` that `dvc.yaml` declares. The corpus is named by the `params.yaml` beside it.
 
     Raises:
-        ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`.
+        ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`; or there is no `download.name`.
     """
     document = load_yaml(path)
     variables = document.get("vars") if isinstance(document, dict) else None
     for entry in variables or []:
-        if isinstance(entry, dict) and "paths" in entry:
-            return validate(Paths, entry["paths"], path)
+        if isinstance(entry, dict) and isinstance(entry.get("paths"), dict):
+            return validate(Paths, _with_corpus(entry["paths"], path.with_name("params.yaml")), path)
     raise ParamsError(f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root")
 
 
@@ -43,9 +46,21 @@ def load_deps(path: Path, stage: str, paths: Paths) -> list[Path]:
     Raises:
         ParamsError: `path` is missing, or has no such stage with a list of `deps`.
     """
-    known = {name: str(value) for name, value in paths}
+    known = {f"paths.{name}": str(value) for name, value in paths}
+    known |= {"paths.corpora": str(paths.corpus.parent), "download.name": paths.corpus.name.removesuffix(EXTENSION)}
     try:
         entries = load_yaml(path)["stages"][stage]["deps"]
-        return [Path(re.sub(r"\$\{paths\.(\w+)\}", lambda match: known[match[1]], entry)) for entry in entries]
+        return [Path(re.sub(r"\$\{([\w.]+)\}", lambda match: known[match[1]], entry)) for entry in entries]
     except (KeyError, TypeError):
         raise ParamsError(f"{path}: expected a list of paths under stages.{stage}.deps") from None
+
+
+def _with_corpus(declared: dict[str, Any], params: Path) -> dict[str, Any]:
+    """`corpora` is the folder of the corpora. Commits of old have the path of the only one, as `corpus`."""
+    if "corpora" not in declared:
+        return declared
+    others = {name: value for name, value in declared.items() if name != "corpora"}
+    try:
+        return {**others, "corpus": f"{declared['corpora']}/{load_yaml(params)['download']['name']}{EXTENSION}"}
+    except (KeyError, TypeError):
+        raise ParamsError(f"{params}: download.name is missing") from None
