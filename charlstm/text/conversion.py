@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -41,7 +42,14 @@ def write_corpus(
         if form.newlines == "lf":
             pieces = _with_line_feeds(pieces)
         checked = check if form.keeps_bytes else lambda _: check(source.hexdigest())
-        return write_pieces(target, _not_empty(pieces, files, form), advance, checked)
+        is_new = not target.parent.exists()
+        try:
+            return write_pieces(target, _not_empty(pieces, files, form), advance, checked)
+        except BaseException:
+            if is_new:
+                with suppress(OSError):
+                    target.parent.rmdir()
+            raise
 
 
 def source_sha256(files: Sequence[Path], separator: str) -> str:
