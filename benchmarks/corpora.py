@@ -1,12 +1,12 @@
-"""Recipes as they are on real texts, beside n-grams and compressors: does what was chosen on tiny Shakespeare hold elsewhere?
+"""Recipes as they are on real texts, beside n-grams and compressors: do the choices of tiny Shakespeare hold elsewhere?
 
 Usage: python -m benchmarks.corpora TEXT... [--recipe quick] [--recipe nanogpt] [--speed] [--show]
 
-A TEXT is a UTF-8 file; its name is that of the corpus. Its first 80 % train, the next 10 % validate, the last 10 % test.
-Nothing is chosen by the test part. A model reads it once, at the end, by the protocol `stateful`, and what it scores is kept
-in `benchmarks/records/corpora.jsonl`: the same text, recipe and code are not scored again. A killed training resumes where it
-was. `benchmarks/records/corpora.yaml` says where the texts come from. `--speed` measures how fast training steps are, which
-means something only on a quiet machine. `--show` prints the table of what is recorded.
+A TEXT is a UTF-8 file; its name is that of the corpus. Its first 80 % train, the next 10 % validate, the last 10 %
+test. Nothing is chosen by the test part. A model reads it once, at the end, by the protocol `stateful`. The score is
+kept in `benchmarks/records/corpora.jsonl`: the same text, recipe and code are not scored again. A killed training
+resumes where it was. `benchmarks/records/corpora.yaml` says where the texts come from. `--speed` measures how fast
+training steps are, which means something only on a quiet machine. `--show` prints the table of what is recorded.
 """
 
 import argparse

@@ -17,7 +17,8 @@ from rich.console import Console
 
 from benchmarks.projects import ROOT
 from benchmarks.training import take_steps
-from benchmarks.trials import Trial, Watch, commit, fresh_processes, model_of
+from benchmarks.trials import Trial, commit, fresh_processes, model_of
+from benchmarks.watch import Watch
 from charlstm.evaluation.baselines import measure_baselines
 from charlstm.evaluation.protocols import stateful, windowed
 from charlstm.params import Params
@@ -170,7 +171,7 @@ def _fit(held_out: HeldOut, key: str, console: Console) -> dict[str, Any]:
 def _baselines(held_out: HeldOut) -> dict[str, float]:
     """On the test part, by what the model has seen: training alone."""
     train, _, test = held_out.parts
-    return {one.name: round(one.bits_per_char, 6) for one in measure_baselines(train, test)}
+    return measure_baselines(train, test).bits_per_char
 
 
 def measure_speed(held_out: HeldOut, console: Console) -> None:

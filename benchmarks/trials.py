@@ -32,6 +32,7 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.projects import ROOT
+from benchmarks.watch import Watch
 from charlstm.errors import Interrupted, ParamsError
 from charlstm.evaluation.protocols import LanguageModel, stateful, windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
@@ -41,10 +42,7 @@ from charlstm.storage.lock import exclusive
 from charlstm.storage.yaml_files import load_yaml, validate
 from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.training.checkpoint import CheckpointFolder
-from charlstm.training.history import EpochRow, StepRow, TextRow
-from charlstm.training.observer import Plan
 from charlstm.training.processes import Processes
-from charlstm.training.progress import Progress
 from charlstm.training.train import Data, fit
 from pipeline.common.git import git
 from pipeline.common.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels
@@ -223,25 +221,6 @@ def losses(model: LanguageModel, val_ids: Ids) -> dict[str, float]:
     found = {f"windowed_{length}": windowed(model, val_ids, length) for length in WINDOW_LENS}
     found["stateful"] = stateful(model, val_ids)
     return {protocol: round(loss.nats_per_char, 6) for protocol, loss in found.items()}
-
-
-class Watch:
-    """An observer that prints a line an epoch."""
-
-    def __init__(self, console: Console, name: str) -> None:
-        self._console, self._name = console, name
-
-    def on_start(self, plan: Plan, progress: Progress) -> None:
-        self._console.print(f"{self._name}: {plan.num_parameters:,} parameters, {plan.num_epochs} epochs")
-
-    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
-        pass
-
-    def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
-        self._console.print(
-            f"  epoch {row.epoch}: train {row.train_nats_per_char:.4f}, validation {row.val_nats_per_char:.4f}, "
-            f"{train_seconds:.0f} s"
-        )
 
 
 def main() -> int:

@@ -4,13 +4,11 @@ import lzma
 
 import zstandard
 
-MAX_TRAINING_BYTES = 64_000_000  # bounds time and memory: the last ones, which are nearest to what is compressed
 LEVEL = {"xz": 6, "zstd": 19}  # beyond them, more time finds no shorter form: the windows are as large as the texts
 
 
 def xz_bits(train: bytes, text: bytes) -> int:
     """Bits by which the LZMA2 stream of xz grows when `text` follows the training text."""
-    train = train[-MAX_TRAINING_BYTES:]
     window = max(4096, len(train) + len(text))
     filters = [{"id": lzma.FILTER_LZMA2, "preset": LEVEL["xz"], "dict_size": window}]
     before, after = (len(lzma.compress(one, lzma.FORMAT_RAW, filters=filters)) for one in (train, train + text))
@@ -19,7 +17,6 @@ def xz_bits(train: bytes, text: bytes) -> int:
 
 def zstd_bits(train: bytes, text: bytes) -> int:
     """Bits of `text` in zstd's format (RFC 8878), with the training text as a dictionary of raw content."""
-    train = train[-MAX_TRAINING_BYTES:]
     num_bytes = len(train) + len(text)
     parameters = zstandard.ZstdCompressionParameters.from_level(
         LEVEL["zstd"], source_size=num_bytes, window_log=max(zstandard.WINDOWLOG_MIN, num_bytes.bit_length())

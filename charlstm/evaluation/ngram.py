@@ -1,22 +1,25 @@
 """Character n-grams of orders 1 to 6: a yardstick for a text that nobody has published a loss for.
 
-Interpolated modified Kneser-Ney smoothing (Chen & Goodman 1998, "An Empirical Study of Smoothing Techniques for Language
-Modeling", Harvard TR-10-98, section 3, after Kneser & Ney 1995). For a character w after the context h of k - 1 characters,
+Interpolated modified Kneser-Ney smoothing (Chen & Goodman 1998, "An Empirical Study of Smoothing Techniques for
+Language Modeling", Harvard TR-10-98, section 3, after Kneser & Ney 1995). For a character w after the context h of
+k - 1 characters,
 
     p_k(w | h) = (c(hw) - D(c(hw))) / c(h)  +  Σ_w' D(c(hw')) / c(h) · p_{k-1}(w | h without its first character)
 
-- c at the highest order is how often the k-gram occurs. Below it, c is the number of distinct characters before it. c(h) is
-  the sum of c(hw) over w.
-- D(0) is 0. D(1), D(2) and D(3+) come from n1 to n4, the numbers of k-grams with these counts: Y = n1 / (n1 + 2 n2) and
-  D(c) = c - (c + 1) Y n_{c+1} / n_c.
-- Below order 1 is the uniform distribution over the vocabulary. After a context that training never saw, p_k is p_{k-1}.
+- c at the highest order is how often the k-gram occurs. Below it, c is the number of distinct characters before it.
+  c(h) is the sum of c(hw) over w.
+- D(0) is 0. D(1), D(2) and D(3+) come from n1 to n4, the numbers of k-grams with these counts: Y = n1 / (n1 + 2 n2)
+  and D(c) = c - (c + 1) Y n_{c+1} / n_c.
+- Below order 1 is the uniform distribution over the vocabulary. After a context that training never saw, p_k is
+  p_{k-1}.
 
-So the probabilities of all characters after a context sum to 1. Contexts are ranked, and the number of a k-gram is the rank of
-its context times V plus its last character. That fits 64 bits for any alphabet.
+So the probabilities of all characters after a context sum to 1. Contexts are ranked, and the number of a k-gram is the
+rank of its context times V plus its last character. That fits 64 bits for any alphabet.
 
 Shapes: N characters, G distinct k-grams, H their distinct contexts, K orders.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +28,7 @@ from numpy.typing import NDArray
 from charlstm.text.vocabulary import Ids
 
 MAX_ORDER = 6
-MAX_TRAINING_CHARS = 20_000_000  # bounds time and memory: the last ones, which are nearest to what is scored
+CHARS_AT_ONCE = 1_000_000  # bounds memory
 FALLBACK_DISCOUNT = 0.5  # where too few k-grams have small counts to estimate one
 
 Ints = NDArray[np.int64]
@@ -58,12 +61,12 @@ class _Order(NamedTuple):
 
 
 class NGramModel:
-    """Models of orders 1 to `max_order` of a text: of its last `MAX_TRAINING_CHARS` characters, if it has more."""
+    """Models of orders 1 to `max_order` of a text; some 100 bytes of memory for each of its characters."""
 
     def __init__(self, train_ids: Ids, vocab_size: int, max_order: int = MAX_ORDER) -> None:
         self._vocab_size = vocab_size
         self._orders: list[_Order] = []
-        ids_N = train_ids[-MAX_TRAINING_CHARS:].astype(np.int64)
+        ids_N = train_ids.astype(np.int64)
         empty = np.zeros(1, np.int64)
         grams = _Grams(empty, empty, empty, np.zeros(len(ids_N) + 1, np.int64))  # k = 0
         num_contexts = 0
@@ -72,6 +75,16 @@ class NGramModel:
             if k > 1:  # what precedes a k-gram is known from the longer ones
                 self._orders.append(_order(grams, longer, num_contexts, vocab_size))
             num_contexts, grams = len(grams.numbers_G), longer
+
+    def nats(self, ids: Ids) -> list[float]:
+        """The nats of all characters of a text but the first, by order."""
+        sums_K: list[list[float]] = [[] for _ in self._orders]
+        for start in range(1, len(ids), CHARS_AT_ONCE):
+            before = max(0, start - len(self._orders))  # as much as the highest order looks back
+            nats_KN = self.char_nats(ids[before : start + CHARS_AT_ONCE])[:, start - before :]
+            for sums, nats_N in zip(sums_K, nats_KN, strict=True):
+                sums.append(math.fsum(nats_N))
+        return [math.fsum(sums) for sums in sums_K]
 
     def char_nats(self, ids: Ids) -> Floats:
         """Nats of each character of a text (K, N), a row for each order.
@@ -124,7 +137,7 @@ def _estimate(counts_G: Ints, contexts_G: Ints, num_contexts: int) -> _Estimates
 
 
 def discounts(counts_G: Ints) -> Floats:
-    """D of a count of 0, 1, 2 and 3 or more, each at least 0 and at most the count (Chen & Goodman 1998, equation 26)."""
+    """D of a count of 0, 1, 2 and 3 or more, each at least 0 and at most the count (Chen & Goodman 1998, eq. 26)."""
     n = np.bincount(counts_G[counts_G <= 4], minlength=5).astype(float)
     if not n[1:5].all():
         return np.array([0.0, *[FALLBACK_DISCOUNT] * 3])
