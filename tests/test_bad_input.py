@@ -79,7 +79,7 @@ CASES = [
     ("train", param("train.context_len", 5000), "a batch_size of 1 or a context_len of 1349 would fit"),
     ("train", param("split.document_separator", "\0"), "split.document_separator: '\\x00' stands nowhere in the training part: the vocabulary lacks"),
     ("train", param("split.document_separator", "\n" * 99), "split.document_separator: '\\n"),
-    ("train", param("split.document_separator", ""), "split.document_separator should have at least 1 character"),
+    ("train", param("split.document_separator", ""), "split.document_separator String should have at least 1 character"),
     ("evaluate", param("split.document_separator", "\0"), "split.document_separator: '\\x00' stands nowhere"),
     ("train", param("train.batching", "rivers"), "train.batching should be 'streams', 'windows' or 'sliding_windows', got \"rivers\""),
     ("train", remove(IDS), f"{IDS}: cannot read encoded text: No such file"),
