@@ -84,9 +84,9 @@ def test_processes_share_out_the_rows_of_one_global_batch(kind: str, world_size:
     whole, shares = make(kind, ids), [make(kind, ids, rank=rank, world_size=world_size) for rank in range(world_size)]
     assert whole.steps_per_epoch > 3
     for step in range(whole.steps_per_epoch):
-        for field in range(2):
-            parts = [share.batch(2, step)[field] for share in shares]
-            assert torch.equal(torch.cat(parts), whole.batch(2, step)[field])
+        parts = [share.batch(2, step) for share in shares]
+        assert torch.equal(torch.cat([part.inputs_BT for part in parts]), whole.batch(2, step).inputs_BT)
+        assert torch.equal(torch.cat([part.targets_BT for part in parts]), whole.batch(2, step).targets_BT)
 
 
 def make(kind: str, ids: np.ndarray, **more: Any) -> Batches:  # noqa: ANN401  # the keywords of both

@@ -43,7 +43,7 @@ def read_with_resets(
     ends = (*resets.times, x.shape[time_dim])
     sizes = [end - start for start, end in zip((0, *resets.times), ends, strict=True)]
     outputs = []
-    for piece, is_reset_B1 in zip(x.split(sizes, time_dim), (None, *resets.is_reset_NB1), strict=True):
+    for piece, is_reset_B1 in zip(torch.split(x, sizes, time_dim), (None, *resets.is_reset_NB1), strict=True):
         if is_reset_B1 is not None:
             state = LSTMState(state.hidden.masked_fill(is_reset_B1, 0), state.cell.masked_fill(is_reset_B1, 0))
         if piece.shape[time_dim] > 0:  # the first piece is empty where a row begins with a document
