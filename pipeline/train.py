@@ -12,7 +12,7 @@ from charlstm.model.model_folder import WEIGHTS, save_model
 from charlstm.params import Params
 from charlstm.storage.checksums import SUMS, verify
 from charlstm.storage.files import sha256, write_text
-from charlstm.text.documents import MAX_SEARCHED, check_occurs, separator_ids
+from charlstm.text.documents import doubt_of, separator_ids
 from charlstm.text.vocabulary import Vocab, load_ids
 from charlstm.tracking.runs import FINGERPRINT_TAG
 from charlstm.tracking.tracker import TrainingTracker
@@ -129,13 +129,10 @@ def _check_memory(params: Params, vocab_size: int, processes: Processes) -> None
 
 
 def _check_separator(separator: str | None, data: Data, processes: Processes) -> None:
-    if separator is None or data.separator is None or check_occurs(separator, data.separator, data.train_ids):
-        return
-    if processes.is_main:
-        log.warning(
-            "split.document_separator: %r does not occur in the first %d characters of the training part",
-            *(separator[:50], MAX_SEARCHED),
-        )
+    if separator is not None and data.separator is not None:
+        doubt = doubt_of(separator, data.separator, data.train_ids)
+        if doubt and processes.is_main:
+            log.warning("%s", doubt)
 
 
 def _check_same_training(processes: Processes, fingerprint: str) -> None:

@@ -39,8 +39,8 @@ def separator_ids(separator: str | None, vocab: Vocab) -> Ids | None:
     return vocab.encode(separator)
 
 
-def check_occurs(separator: str, ids: Ids, train_ids: Ids) -> bool:
-    """Whether `separator`, whose ids are `ids`, was found; a text is searched up to `MAX_SEARCHED` characters.
+def doubt_of(separator: str, ids: Ids, train_ids: Ids) -> str | None:
+    """A warning if `separator`, whose ids are `ids`, is not in the first `MAX_SEARCHED` characters of a longer text.
 
     Raises:
         VocabularyError: it is not in the training part, and that was searched to its end.
@@ -48,9 +48,12 @@ def check_occurs(separator: str, ids: Ids, train_ids: Ids) -> bool:
     num_searched = min(len(train_ids), MAX_SEARCHED)
     for start in range(0, num_searched, CHUNK):
         if document_starts(train_ids, np.arange(start, min(start + CHUNK, num_searched)), ids).any():
-            return True
+            return None
     if num_searched < len(train_ids):
-        return False
+        return (
+            f"split.document_separator: {separator[:50]!r} does not occur in the first {num_searched:,} characters of "
+            f"the training part; if it occurs nowhere, it has no effect"
+        )
     raise VocabularyError(f"{_nowhere(separator)}; {ADVICE}")
 
 
