@@ -19,6 +19,7 @@ from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params
 from charlstm.storage.checksums import SUMS, verify
 from charlstm.storage.files import write_text
+from charlstm.text.documents import separator_ids
 from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.tracking.measurements import Measurement
 from charlstm.tracking.plots import plot_losses
@@ -43,7 +44,8 @@ def run(params: Params, paths: Paths) -> None:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
     tables = read_tables(paths.train, paths.model)
     ids = load_ids(paths.encoded / "val.npy", len(trained.vocab))
-    losses = _measure(trained.model, ids, params.evaluate.window_lens, paths)
+    separator = separator_ids(params.split.document_separator, trained.vocab)
+    losses = _measure(trained.model, ids, params.evaluate.window_lens, paths, separator)
     is_comparable = are_comparable(ids, trained.vocab)
 
     metrics = {protocol: _metrics(loss) for protocol, loss in losses.items()}
@@ -77,10 +79,12 @@ def run(params: Params, paths: Paths) -> None:
     tracked.close()
 
 
-def _measure(model: CharLSTM, ids: Ids, window_lens: Iterable[int], paths: Paths) -> dict[str, LossSum]:
+def _measure(
+    model: CharLSTM, ids: Ids, window_lens: Iterable[int], paths: Paths, separator: Ids | None
+) -> dict[str, LossSum]:
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
-    losses = {f"windowed_{length}": windowed(model, ids, length) for length in window_lens}
-    losses["stateful"] = stateful(model, ids)
+    losses = {f"windowed_{length}": windowed(model, ids, length, separator=separator) for length in window_lens}
+    losses["stateful"] = stateful(model, ids, separator=separator)
     for protocol, loss in losses.items():
         if not math.isfinite(loss.perplexity):  # JSON has no infinity
             raise ModelFolderError(
