@@ -24,8 +24,9 @@ from charlstm.evaluation.protocols import stateful, windowed
 from charlstm.params import Params
 from charlstm.storage.files import sha256
 from charlstm.storage.lock import exclusive
-from charlstm.text.corpus import read_text
-from charlstm.text.vocabulary import Ids, Vocab, replace_unseen
+from charlstm.storage.pieces import read_pieces
+from charlstm.text.corpus import Corpus, read_text
+from charlstm.text.vocabulary import UNSEEN, Ids, Vocab
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.learner import Learner
 from charlstm.training.train import Data, fit
@@ -38,7 +39,7 @@ RECORDS = ROOT / "benchmarks/records/corpora.jsonl"
 SPEEDS = ROOT / "benchmarks/records/corpora_speed.jsonl"
 CHECKPOINTS = ROOT / "build/corpora"
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
-TRAIN_FRACTION, VAL_FRACTION = 0.8, 0.1  # the rest is the test part
+VAL_FRACTION, TEST_FRACTION = 0.1, 0.1
 NUM_WARM_UP_STEPS, NUM_TIMED_STEPS = 10, 50
 
 
@@ -58,9 +59,11 @@ class HeldOut:
     @cached_property
     def parts(self) -> tuple[str, str, str]:
         """For training, validation and test; characters that training never sees are U+FFFD in the others."""
-        cut, end = int(len(self.text) * TRAIN_FRACTION), int(len(self.text) * (TRAIN_FRACTION + VAL_FRACTION))
-        _, others, _ = replace_unseen(self.text[:cut], self.text[cut:])
-        return self.text[:cut], others[: end - cut], others[end - cut :]
+        found = Corpus(self._file, read_pieces(self._file)).parts(VAL_FRACTION, TEST_FRACTION, None)
+        content = self.text.encode()
+        train, val, test = (content[part.start : part.end].decode() for part in found.values())
+        unseen = dict.fromkeys(map(ord, set(val + test) - set(train)), UNSEEN)
+        return train, val.translate(unseen), test.translate(unseen)
 
     @cached_property
     def vocab(self) -> Vocab:

@@ -20,6 +20,7 @@ from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params
 from charlstm.storage.checksums import SUMS, verify
 from charlstm.storage.files import write_text
+from charlstm.text.documents import separator_ids
 from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.tracking.measurements import Measurement
 from charlstm.tracking.plots import plot_losses
@@ -44,7 +45,8 @@ def run(params: Params, paths: Paths) -> None:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
     tables = read_tables(paths.train, paths.model)
     ids = load_ids(paths.encoded / "val.npy", len(trained.vocab))
-    losses = _measure(trained.model, ids, params.evaluate.window_lens, paths)
+    separator = separator_ids(params.split.document_separator, trained.vocab)
+    losses = _measure(trained.model, ids, params.evaluate.window_lens, paths, separator)
     is_the_originals_text = is_the_originals(ids, trained.vocab)
 
     metrics = {protocol: _metrics(loss) for protocol, loss in losses.items()}
@@ -60,17 +62,7 @@ def run(params: Params, paths: Paths) -> None:
 
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(), trained.sha256, record)
-    tracked.log_metrics(
-        [
-            *(
-                Measurement(f"{protocol}/{name}", one)
-                for protocol, found in metrics.items()
-                for name, one in found.items()
-            ),
-            *(Measurement(f"baseline/{name}", bits) for name, bits in baselines.bits_per_char.items()),
-        ],
-        only_changed=True,
-    )
+    tracked.log_metrics(_measurements(metrics, baselines), only_changed=True)
     tracked.log_params(params.flat())
     for name in ("loss_curve.png", "epochs.csv", BASELINES, CELLS, CELLS_TABLE):
         tracked.log_file(paths.evaluate / name, "evaluate")
@@ -88,10 +80,12 @@ def run(params: Params, paths: Paths) -> None:
     tracked.close()
 
 
-def _measure(model: CharLSTM, ids: Ids, window_lens: Iterable[int], paths: Paths) -> dict[str, LossSum]:
+def _measure(
+    model: CharLSTM, ids: Ids, window_lens: Iterable[int], paths: Paths, separator: Ids | None
+) -> dict[str, LossSum]:
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
-    losses = {f"windowed_{length}": windowed(model, ids, length) for length in window_lens}
-    losses["stateful"] = stateful(model, ids)
+    losses = {f"windowed_{length}": windowed(model, ids, length, separator=separator) for length in window_lens}
+    losses["stateful"] = stateful(model, ids, separator=separator)
     for protocol, loss in losses.items():
         if not math.isfinite(loss.perplexity):  # JSON has no infinity
             raise ModelFolderError(
@@ -130,6 +124,12 @@ def _find_cells(trained: TrainedModel, ids: Ids, paths: Paths) -> None:
     else:
         num_confirmed = sum(one.is_confirmed for one in cells.tested)
         log.info("single cells track %d of %d labels of the text", num_confirmed, len(cells.tested))
+
+
+def _measurements(metrics: dict[str, dict[str, float]], baselines: Baselines) -> Iterable[Measurement]:
+    for protocol, found in metrics.items():
+        yield from (Measurement(f"{protocol}/{name}", one) for name, one in found.items())
+    yield from (Measurement(f"baseline/{name}", bits) for name, bits in baselines.bits_per_char.items())
 
 
 def _metrics(loss: LossSum) -> dict[str, float]:

@@ -132,7 +132,7 @@ def _estimate(counts_G: Ints, contexts_G: Ints, num_contexts: int) -> _Estimates
     return _Estimates(
         counts_G - discount_G,
         np.bincount(contexts_G, counts_G, num_contexts).astype(np.int64),
-        np.bincount(contexts_G, discount_G, num_contexts),
+        np.bincount(contexts_G, discount_G, num_contexts).astype(float),
     )
 
 
