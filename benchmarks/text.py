@@ -43,7 +43,7 @@ KINDS = {
 }
 STAGES = ("download", "split", "encode")
 NUM_BLOCKS = 8  # different ones of which a text consists, in random order
-BLOCK_CHARS = 1_000_000
+BLOCK_CHARS = 100_000
 SAMPLE_BYTES = 64_000_000
 GB, MB = 1e9, 1e6
 
