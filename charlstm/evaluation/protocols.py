@@ -13,6 +13,7 @@ Shapes: B windows, T time steps.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -24,7 +25,7 @@ from torch.nn import functional
 from charlstm.model.char_lstm import ModelShape
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum, exact_loss
-from charlstm.text.vocabulary import Ids
+from charlstm.text.vocabulary import Ids, check_fit
 
 # What one forward pass may hold bounds memory; it has no influence on the result but rounding.
 MAX_CHARS_PER_FORWARD = 32_768
@@ -49,15 +50,15 @@ class LanguageModel(Protocol):
 @torch.no_grad()
 def windowed(model: LanguageModel, ids: Ids, context_len: int, *, rank: int = 0, world_size: int = 1) -> LossSum:
     """`windowed_C` of the windows that process `rank` of `world_size` holds; the processes' sums make the whole."""
-    starts = np.arange(0, len(ids) - 1, context_len)
-    mine = starts[len(starts) * rank // world_size : len(starts) * (rank + 1) // world_size]
-    is_whole = mine + context_len <= len(ids) - 1
+    num_windows, num_whole = -(-(len(ids) - 1) // context_len), (len(ids) - 1) // context_len
+    first, end = num_windows * rank // world_size, num_windows * (rank + 1) // world_size
     total = LossSum(0.0, 0)
     num_chars = min(MAX_CHARS_PER_FORWARD, MAX_LOGITS_PER_FORWARD // model.shape.vocab_size)
-    for windows in _chunks(mine[is_whole], max(1, num_chars // context_len)):
-        total = total.plus(_score(model, _rows(ids, windows, context_len + 1)))
-    for start in mine[~is_whole]:
-        total = total.plus(_score(model, _rows(ids, np.array([start]), len(ids) - start)))
+    for windows in _chunks(range(first, min(end, num_whole)), max(1, num_chars // context_len)):
+        total = total.plus(_score(model, _rows(model, ids, windows * context_len, context_len + 1)))
+    if end > max(first, num_whole):
+        start = num_whole * context_len
+        total = total.plus(_score(model, _rows(model, ids, np.array([start]), len(ids) - start)))
     return total
 
 
@@ -70,9 +71,9 @@ def sliding(model: LanguageModel, ids: Ids, context_len: int, batch_size: int, r
     """
     context_len = min(context_len, len(ids) - 1)
     total, state = LossSum(0.0, 0), model.zero_state(rows.stop - rows.start)
-    for batch in _chunks(np.arange(len(ids) - context_len), batch_size):
+    for batch in _chunks(range(len(ids) - context_len), batch_size):
         if len(windows := batch[rows]) > 0:
-            ids_BT = _rows(ids, windows, context_len + 1).to(state.hidden.device)
+            ids_BT = _rows(model, ids, windows, context_len + 1).to(state.hidden.device)
             logits_BTV, state = model(ids_BT[:, :-1], state.rows(slice(0, len(windows))))
             total = total.plus(exact_loss(logits_BTV, ids_BT[:, 1:]))
     return total
@@ -80,23 +81,34 @@ def sliding(model: LanguageModel, ids: Ids, context_len: int, batch_size: int, r
 
 def stateful(model: LanguageModel, ids: Ids) -> LossSum:
     """`stateful`: the text read once from beginning to end."""
-    nats_N, _ = char_losses(model, ids, model.zero_state(1))
-    return LossSum(math.fsum(nats_N), len(nats_N))
+    parts = _losses_by_chunk(model, ids, model.zero_state(1))
+    # fsum is exact, so it does not matter to it that the numbers come in chunks.
+    return LossSum(math.fsum(nats for nats_T, _ in parts for nats in nats_T.tolist()), len(ids) - 1)
 
 
-@torch.no_grad()
 def char_losses(model: LanguageModel, ids: Ids, state: LSTMState) -> tuple[NDArray[np.float64], LSTMState]:
     """Nats of each character but the first, (N - 1,), and the state after all but the last, which is not read.
 
     `state` (L, 1, H) is the state before the first. The exact sum (`math.fsum`) of all nats is `stateful`.
     """
     parts = [np.zeros(0)]
-    for start in range(0, len(ids) - 1, STATEFUL_CHUNK):
-        chunk_BT = _rows(ids, np.array([start]), min(STATEFUL_CHUNK + 1, len(ids) - start)).to(state.hidden.device)
-        logits_BTV, state = model(chunk_BT[:, :-1], state)
-        nats_T = functional.cross_entropy(logits_BTV[0], chunk_BT[0, 1:], reduction="none")
-        parts.append(nats_T.cpu().double().numpy())
+    for nats_T, after in _losses_by_chunk(model, ids, state):
+        parts.append(nats_T)
+        state = after
     return np.concatenate(parts), state
+
+
+def _losses_by_chunk(
+    model: LanguageModel, ids: Ids, state: LSTMState
+) -> Iterator[tuple[NDArray[np.float64], LSTMState]]:
+    """The same, STATEFUL_CHUNK characters at a time: memory does not grow with the text."""
+    for start in range(0, len(ids) - 1, STATEFUL_CHUNK):
+        with torch.no_grad():  # not around `yield`: it would hold for whoever asks for the next
+            chunk_BT = _rows(model, ids, np.array([start]), min(STATEFUL_CHUNK + 1, len(ids) - start))
+            chunk_BT = chunk_BT.to(state.hidden.device)
+            logits_BTV, state = model(chunk_BT[:, :-1], state)
+            nats_T = functional.cross_entropy(logits_BTV[0], chunk_BT[0, 1:], reduction="none")
+        yield nats_T.cpu().double().numpy(), state
 
 
 def _score(model: LanguageModel, ids_BT: Tensor) -> LossSum:
@@ -106,9 +118,12 @@ def _score(model: LanguageModel, ids_BT: Tensor) -> LossSum:
     return exact_loss(logits_BTV, ids_BT[:, 1:])
 
 
-def _chunks(values: np.ndarray, size: int) -> list[np.ndarray]:
-    return [values[start : start + size] for start in range(0, len(values), size)]
+def _chunks(whole: range, size: int) -> Iterator[np.ndarray]:
+    for start in range(whole.start, whole.stop, size):
+        yield np.arange(start, min(start + size, whole.stop))
 
 
-def _rows(ids: Ids, starts: np.ndarray, length: int) -> Tensor:
-    return torch.from_numpy(ids[starts[:, None] + np.arange(length)].astype(np.int64))
+def _rows(model: LanguageModel, ids: Ids, starts: np.ndarray, length: int) -> Tensor:
+    rows_BT = ids[starts[:, None] + np.arange(length)]
+    check_fit(rows_BT, model.shape.vocab_size)
+    return torch.from_numpy(rows_BT.astype(np.int64))

@@ -25,7 +25,7 @@ from charlstm.optimization.average import moving_average
 from charlstm.optimization.schedule import learning_rate
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
-from charlstm.text.vocabulary import Ids
+from charlstm.text.vocabulary import Ids, check_fit
 from charlstm.training.learner_parts import batches_of, fresh_model, num_steps_of, optimizers_of, shape_of
 from charlstm.training.meter import ADVICE, describe_nonfinite
 from charlstm.training.processes import Processes
@@ -82,8 +82,11 @@ class Learner:
 
         Raises:
             TrainingError: too many steps in a row had to be skipped.
+            EncodedError: an id of the batch stands for no character.
         """
         batch = self.batches.batch(epoch, index)
+        for ids_BT in batch:
+            check_fit(ids_BT.numpy(), self.shape.vocab_size)
         inputs_BT, targets_BT = (ids.to(self.processes.device, non_blocking=True) for ids in batch)
         rate = self.set_learning_rate(step)
         nats = self.add_gradients(step, inputs_BT, targets_BT)
