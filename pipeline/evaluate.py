@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from charlstm.errors import ModelFolderError, VocabularyError
+from charlstm.evaluation.protocol_names import TEST_PREFIX
 from charlstm.evaluation.protocols import stateful, windowed
 from charlstm.evaluation.published import PUBLISHED, are_comparable, beside_the_original, text_sha256
 from charlstm.interpretation.atlas import atlas_of
@@ -17,13 +18,13 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params
-from charlstm.storage.checksums import SUMS, verify
+from charlstm.storage.checksums import SUMS, read_sums, verify
 from charlstm.storage.files import write_text
 from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.tracking.measurements import Measurement
 from charlstm.tracking.plots import plot_losses
 from charlstm.tracking.runs import attach
-from charlstm.training.history import read_tables, write_csv
+from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.common import provenance, stage
 from pipeline.common.description import known_of, page_tags
 from pipeline.common.environment import environment
@@ -33,27 +34,50 @@ from pipeline.common.sending import outbox
 
 log = logging.getLogger("charlstm")
 
+VAL_IDS, TEST_IDS = "val.npy", "test.npy"  # encode writes the latter where split.test_fraction is not 0
+
 
 def run(params: Params, paths: Paths) -> None:
     """Measure, write, and add to the model's MLflow run."""
     use_reproducible_kernels()
-    verify(paths.encoded / SUMS, ["val.npy", "vocab.json"])
+    parts = [VAL_IDS, *([TEST_IDS] if TEST_IDS in read_sums(paths.encoded / SUMS) else [])]
+    verify(paths.encoded / SUMS, [*parts, "vocab.json"])
     trained = load_model(paths.model, params.model.implementation)
     if Vocab.load(paths.encoded / "vocab.json") != trained.vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
     tables = read_tables(paths.train, paths.model)
-    ids = load_ids(paths.encoded / "val.npy", len(trained.vocab))
+    val, *test = (load_ids(paths.encoded / name, len(trained.vocab)) for name in parts)
+    ids = _beginning(val, params.evaluate.max_chars, "validation")
     losses = _measure(trained.model, ids, params.evaluate.window_lens, paths)
     is_comparable = are_comparable(ids, trained.vocab)
+    _find_cells(trained, val, paths)
+    for test_ids in test:
+        log.info("the test part, which no choice has seen:")
+        test_ids = _beginning(test_ids, params.evaluate.max_chars, "test")
+        losses |= _measure(trained.model, test_ids, params.evaluate.window_lens, paths, TEST_PREFIX)
 
     metrics = {protocol: _metrics(loss) for protocol, loss in losses.items()}
     write_text(paths.evaluate / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-    plot_losses(paths.evaluate / "loss_curve.png", tables.steps, tables.epochs, compare_with_original=is_comparable)
-    by_epoch = beside_the_original(tables.epochs) if is_comparable else tables.epochs
+    # Of the epochs: training may have validated on a part of this text.
+    are_epochs_comparable = is_comparable and len(val) <= (params.train.validation_chars or len(val))
+    plot = paths.evaluate / "loss_curve.png"
+    plot_losses(plot, tables.steps, tables.epochs, compare_with_original=are_epochs_comparable)
+    by_epoch = beside_the_original(tables.epochs) if are_epochs_comparable else tables.epochs
     write_csv(paths.evaluate / "epochs.csv", by_epoch)
+    _track(params, paths, tables, trained, metrics, text_sha256(ids, trained.vocab), is_comparable=is_comparable)
 
-    _find_cells(trained, ids, paths)
 
+def _track(
+    params: Params,
+    paths: Paths,
+    tables: Tables,
+    trained: TrainedModel,
+    metrics: dict[str, dict[str, float]],
+    validation_sha256: str,
+    *,
+    is_comparable: bool,
+) -> None:
+    """Add all of it to the model's run."""
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(), trained.sha256, record)
     tracked.log_metrics(
@@ -63,24 +87,40 @@ def run(params: Params, paths: Paths) -> None:
     tracked.log_params(params.flat())
     for name in ("loss_curve.png", "epochs.csv", CELLS, CELLS_TABLE):
         tracked.log_file(paths.evaluate / name, "evaluate")
+    losses = {protocol: loss["nats_per_char"] for protocol, loss in metrics.items()}
     known = known_of(
         params,
         record.tags,
         num_parameters=trained.model.num_parameters(),
-        losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
+        losses=losses,
         published=PUBLISHED if is_comparable else (),
         model_sha256=trained.sha256,
     )
     tracked.set_tags(page_tags(known))
-    tracked.log_model(paths.model, trained.sha256, known.losses, text_sha256(ids, trained.vocab), record.tags)
+    # The registry chooses by what it is given, so the test part's losses are not among it.
+    of_validation = {protocol: loss for protocol, loss in losses.items() if not protocol.startswith(TEST_PREFIX)}
+    tracked.log_model(paths.model, trained.sha256, of_validation, validation_sha256, record.tags)
     provenance.log_lineage(tracked, "evaluate", paths, {**record.tags, **environment()})
     tracked.close()
 
 
-def _measure(model: CharLSTM, ids: Ids, window_lens: Iterable[int], paths: Paths) -> dict[str, LossSum]:
+def _beginning(ids: Ids, max_chars: int | None, part: str) -> Ids:
+    """What is measured of a part."""
+    if max_chars is None or len(ids) <= max_chars:
+        return ids
+    log.info(
+        "the first %s of %s characters of the %s part are measured (evaluate.max_chars)",
+        *(f"{max_chars:,}", f"{len(ids):,}", part),
+    )
+    return ids[:max_chars]
+
+
+def _measure(
+    model: CharLSTM, ids: Ids, window_lens: Iterable[int], paths: Paths, prefix: str = ""
+) -> dict[str, LossSum]:
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
-    losses = {f"windowed_{length}": windowed(model, ids, length) for length in window_lens}
-    losses["stateful"] = stateful(model, ids)
+    losses = {f"{prefix}windowed_{length}": windowed(model, ids, length) for length in window_lens}
+    losses[f"{prefix}stateful"] = stateful(model, ids)
     for protocol, loss in losses.items():
         if not math.isfinite(loss.perplexity):  # JSON has no infinity
             raise ModelFolderError(

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from charlstm.errors import HistoryError
-from charlstm.evaluation.published import PUBLISHED, are_comparable
+from charlstm.evaluation.published import are_comparable, published_beside
 from charlstm.model.model_folder import WEIGHTS
 from charlstm.params import Params
 from charlstm.storage.documents import read_json
@@ -50,8 +50,12 @@ def run(params: Params, paths: Paths) -> None:
 
 
 def _losses(evaluate: dict[str, Any], is_comparable: bool) -> Table:
-    table = Table(title="Loss on the validation part (nats per character; lower is better)")
-    published = {one.protocol: one for one in PUBLISHED if is_comparable and one.protocol in evaluate}
+    parts = (
+        "the validation part, and at last on the test part," if "test_stateful" in evaluate else "the validation part"
+    )
+    table = Table(title=f"Loss on {parts} (nats per character; lower is better)")
+    counts = {protocol: loss["num_chars"] for protocol, loss in evaluate.items()}
+    published = {one.protocol: one for one in published_beside(counts)} if is_comparable else {}
     for column in ("protocol", "this model", "bits/char", *(("others", "who") if published else ())):
         table.add_column(column)
     for protocol, loss in evaluate.items():

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from charlstm.errors import VocabularyError
-from charlstm.evaluation.published import PUBLISHED, are_comparable
+from charlstm.evaluation.published import are_comparable, published_beside
 from charlstm.generation.batch import Request
 from charlstm.generation.quantized import quantize
 from charlstm.generation.rule import SamplingRule
@@ -60,12 +60,13 @@ def run(params: Params, paths: Paths) -> None:
     tracked.log_table("samples/table.json", side_by_side(texts))
     for file in (PAGE, DOCUMENT):
         tracked.log_file(paths.samples / file, "review")
+    counts = {protocol: loss.num_chars for protocol, loss in losses.items()}
     known = known_of(
         params,
         record.tags,
         num_parameters=trained.model.num_parameters(),
         losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
-        published=PUBLISHED if are_comparable(encoded.val, trained.vocab) else (),
+        published=published_beside(counts) if are_comparable(encoded.val, trained.vocab) else (),
         model_sha256=trained.sha256,
         sample=Sample(*texts[-1][:2], texts[-1].seed, texts[-1].text),
     )

@@ -196,7 +196,7 @@ def test_views_are_modules() -> None:
 def test_a_stage_depends_on_the_parameters_it_reads(stage: str) -> None:
     """All but `params.flat()`, which only goes to MLflow."""
     source = (ROOT / f"pipeline/{stage}.py").read_text()
-    read = set(re.findall(r"\bparams\.((?!flat)\w+(?:\.implementation)?)", source))
+    read = set(re.findall(r"\bparams\.((?!flat)\w+(?:\.implementation|\.validation_chars)?)", source))
     assert read == set(DVC["stages"][stage]["params"])
 
 

@@ -1,10 +1,12 @@
 """Losses that others reported on tiny Shakespeare; they say nothing about any other validation text."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
 
+from charlstm.evaluation.text_statistics import text_of
 from charlstm.text.vocabulary import Ids, Vocab
 
 # Tiny Shakespeare's validation part, its last 10 % of characters, as UTF-8.
@@ -40,11 +42,16 @@ def are_comparable(val_ids: Ids, vocab: Vocab) -> bool:
     return len(val_ids) == VALIDATION_NUM_CHARS and text_sha256(val_ids, vocab) == VALIDATION_SHA256
 
 
+def published_beside(num_chars: Mapping[str, int]) -> list[Published]:
+    """What others reported under the protocols that scored all of that text; `num_chars` is by protocol."""
+    return [one for one in PUBLISHED if num_chars.get(one.protocol) == VALIDATION_NUM_CHARS - 1]
+
+
 def text_sha256(ids: Ids, vocab: Vocab) -> str:
     """The SHA-256 of the text that the ids stand for, as UTF-8."""
     digest = hashlib.sha256()
     for start in range(0, len(ids), CHARS_AT_ONCE):
-        digest.update(vocab.decode(ids[start : start + CHARS_AT_ONCE]).encode())
+        digest.update(text_of(ids[start : start + CHARS_AT_ONCE], vocab).encode())
     return digest.hexdigest()
 
 

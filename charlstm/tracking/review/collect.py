@@ -13,7 +13,7 @@ import pandas as pd
 from charlstm.evaluation.copied import Span
 from charlstm.evaluation.passages import Passage, held_out
 from charlstm.evaluation.protocols import windowed
-from charlstm.evaluation.published import PUBLISHED, are_comparable
+from charlstm.evaluation.published import are_comparable, published_beside, text_sha256
 from charlstm.evaluation.text_statistics import MIN_COPIED, Measured, figures, measure, text_of
 from charlstm.generation.language_model import QuantizedLanguageModel
 from charlstm.model.char_lstm import CharLSTM
@@ -80,11 +80,12 @@ def review_of(
     measured = measure([*passages, *held_out(encoded.val, alike)], encoded.train, vocab, trained.model)
     ours, theirs = measured[: len(passages)], measured[len(passages) :]
     is_comparable = are_comparable(encoded.val, vocab)
+    counts = {protocol: loss.num_chars for protocol, loss in losses.items()}
     return ReviewDocument(
         schema_version=2,
         model_sha256=trained.sha256,
         corpus_sha256=corpus_sha256,
-        validation_sha256=hashlib.sha256(text_of(encoded.val, vocab).encode("utf-8", "surrogatepass")).hexdigest(),
+        validation_sha256=text_sha256(encoded.val, vocab),
         num_layers=shape.num_layers,
         hidden_size=shape.hidden_size,
         num_parameters=trained.model.num_parameters(),
@@ -96,7 +97,7 @@ def review_of(
         parameters=flat(parameters),
         losses=dict(losses),
         eight_bits=_eight_bits(trained.model, encoded.val),
-        published=[Published(**one._asdict()) for one in PUBLISHED if is_comparable and one.protocol in losses],
+        published=[Published(**one._asdict()) for one in published_beside(counts)] if is_comparable else [],
         curves=_curves(tables),
         figures=[*_by_temperature(generated, ours), _figures(None, theirs)],
         samples=_samples(generated, ours, encoded.train, vocab),
