@@ -8,7 +8,7 @@ from charlstm.params import Params
 from charlstm.storage.checksums import SUMS, verify, write_sums
 from charlstm.text.corpus import read_text
 from charlstm.text.vocabulary import Vocab, describe, replace_unseen, save_ids
-from pipeline.common import stage
+from pipeline.common import known_hashes, stage
 from pipeline.common.paths import Paths
 
 log = logging.getLogger("charlstm")
@@ -16,7 +16,7 @@ log = logging.getLogger("charlstm")
 
 def run(params: Params, paths: Paths) -> None:
     """Number the training part's characters by code point and write both parts as ids."""
-    verify(paths.split / SUMS, ["train.txt", "val.txt"])
+    verify(paths.split / SUMS, ["train.txt", "val.txt"], known_hashes.sha256)
     train, val = read_text(paths.split / "train.txt"), read_text(paths.split / "val.txt")
     alphabet = train
     if params.encode.unseen == "replace":
@@ -29,7 +29,7 @@ def run(params: Params, paths: Paths) -> None:
     save_ids(paths.encoded / "train.npy", vocab.encode(train))
     save_ids(paths.encoded / "val.npy", vocab.encode(val))
     vocab.save(paths.encoded / "vocab.json")
-    write_sums(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"])
+    write_sums(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"], known_hashes.sha256)
     log.info("%d distinct characters, ids as %s", len(vocab), vocab.dtype)
 
 

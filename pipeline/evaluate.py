@@ -25,7 +25,7 @@ from charlstm.tracking.measurements import Measurement
 from charlstm.tracking.plots import plot_losses
 from charlstm.tracking.runs import attach
 from charlstm.training.history import Tables, read_tables, write_csv
-from pipeline.common import provenance, stage
+from pipeline.common import known_hashes, provenance, stage
 from pipeline.common.description import known_of, page_tags
 from pipeline.common.environment import environment
 from pipeline.common.hardware import use_reproducible_kernels
@@ -41,7 +41,7 @@ def run(params: Params, paths: Paths) -> None:
     """Measure, write, and add to the model's MLflow run."""
     use_reproducible_kernels()
     parts = [VAL_IDS, *([TEST_IDS] if TEST_IDS in read_sums(paths.encoded / SUMS) else [])]
-    verify(paths.encoded / SUMS, [*parts, "vocab.json"])
+    verify(paths.encoded / SUMS, [*parts, "vocab.json"], known_hashes.sha256)
     trained = load_model(paths.model, params.model.implementation)
     if Vocab.load(paths.encoded / "vocab.json") != trained.vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")

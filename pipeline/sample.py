@@ -26,7 +26,7 @@ from charlstm.tracking.review.page import write_page
 from charlstm.tracking.review.playground import playground_of
 from charlstm.tracking.runs import attach
 from charlstm.training.history import read_tables, write_csv
-from pipeline.common import provenance, stage
+from pipeline.common import known_hashes, provenance, stage
 from pipeline.common.description import Sample, known_of, page_tags
 from pipeline.common.environment import environment
 from pipeline.common.paths import Paths
@@ -89,7 +89,7 @@ def _by_section(params: Params) -> dict[str, dict[str, Any]]:
 
 
 def _read_encoded(paths: Paths, vocab: Vocab) -> Encoded:
-    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"])
+    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"], known_hashes.sha256)
     if Vocab.load(paths.encoded / "vocab.json") != vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
     return Encoded(*(load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy")))
