@@ -10,9 +10,11 @@ import torch
 
 from charlstm.errors import EncodedError, TrainingError, VocabularyError
 from charlstm.evaluation.protocols import windowed
+from charlstm.model import loss
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import Params
 from charlstm.text.vocabulary import Ids, Vocab
+from charlstm.training import learner
 from charlstm.training.history import EpochRow, StepRow, TextRow
 from charlstm.training.observer import Observer, Plan
 from charlstm.training.processes import Processes
@@ -110,6 +112,23 @@ def test_ids_that_stand_for_no_character_are_noticed_when_they_are_read(
     ids[2900] = len(vocab)
     with pytest.raises(EncodedError, match=f"id {len(vocab)} does not fit the vocabulary"):
         fit(Data(ids, ids[:100], vocab), loaded.model, loaded.train, Processes("fp32"), [])
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp64", 1e-11), ("bf16", 1e-2)])
+def test_a_large_alphabet_trains_to_the_same_losses(
+    run: Fit, precision: str, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its logits are too many for one piece. Micro-batches and copies of the output are in it, too."""
+    override = {
+        "train.precision": precision, "train.micro_batch_size": 3,
+        "train.dropout.output": 0.2, "train.dropout.output_samples": 2,
+    }  # fmt: skip
+    whole = losses(run(override))
+    monkeypatch.setattr(learner, "MAX_LOGITS", 3000)
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 1000)
+    pieces = losses(run(override))
+    assert pieces == pytest.approx(whole, rel=tolerance) and len(whole) > 20
+    assert pieces != whole
 
 
 def test_the_best_epoch_is_kept_and_early_stopping_stops(run: Fit) -> None:

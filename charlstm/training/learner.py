@@ -20,7 +20,7 @@ from charlstm.errors import TrainingError
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
-from charlstm.model.loss import summed_nats
+from charlstm.model.loss import MAX_LOGITS, summed_nats
 from charlstm.optimization.average import moving_average
 from charlstm.optimization.schedule import learning_rate
 from charlstm.params import ModelParams, TrainParams
@@ -113,12 +113,24 @@ class Learner:
             rows = slice(first, min(first + size, self.num_rows))
             is_last = rows.stop == self.num_rows
             with nullcontext() if is_last else self.processes.no_sync(self.distributed):
-                logits_BTV, end = self.distributed(inputs_BT[rows], start.rows(rows), masks.rows(rows))
-                losses.append(summed_nats(logits_BTV, targets_BT[rows]))
+                nats, end = self.read(inputs_BT[rows], start.rows(rows), masks.rows(rows), targets_BT[rows])
+                losses.append(nats)
                 self.processes.backward(losses[-1] * scale)
             ends.append(end.detach())
         self.state = LSTMState(*(torch.cat(parts, dim=1) for parts in zip(*ends, strict=True)))
         return torch.stack(losses).detach().sum()
+
+    def read(
+        self, inputs_BT: Tensor, state: LSTMState, masks: DropoutMasks | None, targets_BT: Tensor
+    ) -> tuple[Tensor, LSTMState]:
+        """The summed nats of `targets_BT`, and the state after the last; in bounded memory, however many characters
+        there are to choose from."""
+        num_copies = 1 if masks is None or masks.output is None else len(masks.output)
+        if num_copies * targets_BT.numel() * self.shape.vocab_size > MAX_LOGITS:
+            nats, end = self.distributed(inputs_BT, state, masks, targets_BT)
+            return nats, end
+        logits_BTV, end = self.distributed(inputs_BT, state, masks)
+        return summed_nats(logits_BTV, targets_BT), end
 
     def skip_step(self, step: int, taken: Step) -> None:
         """Leave the weights as they are, with a warning. The gradient is global, so every process skips."""
@@ -188,6 +200,7 @@ class Learner:
         """
         if self.processes.world_size > 1:
             ids_BT = torch.zeros((self.num_rows, self.params.context_len), dtype=torch.int64)
-            logits_BTV, _ = self.distributed(ids_BT.to(self.processes.device), self.state, None)
-            self.processes.backward(logits_BTV.sum() * 0.0)
+            ids_BT = ids_BT.to(self.processes.device)
+            nats, _ = self.read(ids_BT, self.state, None, ids_BT)
+            self.processes.backward(nats * 0.0)
             self.model.zero_grad()
