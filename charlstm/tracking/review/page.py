@@ -11,7 +11,7 @@ from typing import NamedTuple
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from charlstm.evaluation.text_statistics import MIN_COPIED
+from charlstm.evaluation.text_statistics import MAX_SEARCHED, MIN_COPIED
 from charlstm.interpretation.document import CellsDocument
 from charlstm.storage.files import write_text
 from charlstm.tracking.plots import COLORS, LossCurve, losses_svg
@@ -128,6 +128,7 @@ def _environment(packages: tuple[str, ...]) -> Environment:
         "figures": FIGURES,
         "colors": COLORS,
         "min_copied": MIN_COPIED,
+        "max_searched": MAX_SEARCHED,
         "darkest": DARKEST,
         "runs_of": runs_of,
         "visible": visible,
