@@ -20,6 +20,7 @@ from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params
 from charlstm.storage.checksums import SUMS, read_sums, verify
 from charlstm.storage.files import write_text
+from charlstm.text.documents import separator_ids
 from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.tracking.measurements import Measurement
 from charlstm.tracking.plots import plot_losses
@@ -47,14 +48,15 @@ def run(params: Params, paths: Paths) -> None:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
     tables = read_tables(paths.train, paths.model)
     val, *test = (load_ids(paths.encoded / name, len(trained.vocab)) for name in parts)
+    separator = separator_ids(params.split.document_separator, trained.vocab)
     ids = _beginning(val, params.evaluate.max_chars, "validation")
-    losses = _measure(trained.model, ids, params.evaluate.window_lens, paths)
+    losses = _measure(trained.model, ids, params.evaluate.window_lens, paths, separator)
     is_comparable = are_comparable(ids, trained.vocab)
     _find_cells(trained, val, paths)
     for test_ids in test:
         log.info("the test part, which no choice has seen:")
         test_ids = _beginning(test_ids, params.evaluate.max_chars, "test")
-        losses |= _measure(trained.model, test_ids, params.evaluate.window_lens, paths, TEST_PREFIX)
+        losses |= _measure(trained.model, test_ids, params.evaluate.window_lens, paths, separator, TEST_PREFIX)
 
     metrics = {protocol: _metrics(loss) for protocol, loss in losses.items()}
     write_text(paths.evaluate / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
@@ -116,11 +118,12 @@ def _beginning(ids: Ids, max_chars: int | None, part: str) -> Ids:
 
 
 def _measure(
-    model: CharLSTM, ids: Ids, window_lens: Iterable[int], paths: Paths, prefix: str = ""
+    model: CharLSTM, ids: Ids, window_lens: Iterable[int], paths: Paths, separator: Ids | None, prefix: str = ""
 ) -> dict[str, LossSum]:
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
-    losses = {f"{prefix}windowed_{length}": windowed(model, ids, length) for length in window_lens}
-    losses[f"{prefix}stateful"] = stateful(model, ids)
+    windows = {length: windowed(model, ids, length, separator=separator) for length in window_lens}
+    losses = {f"{prefix}windowed_{length}": loss for length, loss in windows.items()}
+    losses[f"{prefix}stateful"] = stateful(model, ids, separator=separator)
     for protocol, loss in losses.items():
         if not math.isfinite(loss.perplexity):  # JSON has no infinity
             raise ModelFolderError(

@@ -175,7 +175,7 @@ def loss_and_gradients(
     """The summed nats, the state at the end and all gradients."""
     model.zero_grad()
     if in_pieces:
-        nats, end = model(ids(), None, masks, targets_BT)
+        nats, end = model(ids(), None, masks, targets_BT=targets_BT)
     else:
         logits_BTV, end = model(ids(), None, masks)
         nats = summed_nats(logits_BTV, targets_BT)
@@ -209,7 +209,7 @@ def test_a_head_in_pieces_multiplies_in_bf16_as_the_whole_one_does(monkeypatch: 
     monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 30)
     model, targets_BT = with_opinions(make("fused")).float(), ids().roll(1, 1)
     with torch.autocast("cpu", torch.bfloat16):
-        nats, _ = model(ids(), None, None, targets_BT)
+        nats, _ = model(ids(), targets_BT=targets_BT)
         logits_BTV, _ = model(ids())
     assert logits_BTV.dtype == torch.bfloat16 and nats.dtype == torch.float32
     torch.testing.assert_close(nats, summed_nats(logits_BTV.float(), targets_BT), rtol=1e-5, atol=0)
@@ -242,7 +242,7 @@ def test_a_head_in_pieces_never_has_all_logits(monkeypatch: pytest.MonkeyPatch) 
     sizes = []
     for in_pieces in (False, True):
         with Largest() as largest:
-            nats, _ = model(ids_BT, None, None, ids_BT) if in_pieces else model(ids_BT)
+            nats, _ = model(ids_BT, targets_BT=ids_BT) if in_pieces else model(ids_BT)
             torch.autograd.backward(nats.sum())
         sizes.append(largest.numel)
     assert sizes == [8 * 20 * 1000, 3000]

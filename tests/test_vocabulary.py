@@ -9,7 +9,7 @@ from charlstm.errors import EncodedError, VocabularyError
 from charlstm.evaluation.protocols import windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.text import vocabulary
-from charlstm.text.vocabulary import UNSEEN, Vocab, check_fit, load_ids, replace_unseen, save_ids
+from charlstm.text.vocabulary import Vocab, check_fit, load_ids, save_ids
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
@@ -29,16 +29,6 @@ def test_ids_take_the_smallest_dtype(size: int, dtype: type) -> None:
     assert len(vocab) == size
     assert vocab.encode(characters).dtype == dtype
     assert vocab.encode(characters)[-1] == size - 1
-
-
-@given(TEXTS, TEXTS)
-def test_any_validation_text_can_be_encoded(train: str, val: str) -> None:
-    alphabet, replaced, unseen = replace_unseen(train, val)
-    assert len(Vocab.of(alphabet).encode(replaced)) == len(val)
-    assert sum(unseen.values()) == sum(character not in train for character in val)
-    assert set(alphabet) <= set(train) | {UNSEEN}
-    if not unseen:
-        assert (alphabet, replaced) == (train, val)
 
 
 def test_unknown_characters_are_named() -> None:

@@ -60,6 +60,7 @@ VIEWS = {
     "pipeline.common.known_hashes",
     "pipeline.common.launching",
     "pipeline.common.paths",
+    "pipeline.common.progress",
     "pipeline.common.provenance",
     "pipeline.common.recipe",
     "pipeline.common.run_texts",

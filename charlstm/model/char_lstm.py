@@ -5,6 +5,7 @@ Shapes: B rows, T time steps, V vocabulary, E embedding features, L layers, H hi
 """
 
 import math
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from charlstm.model.feed_forward import FeedForward
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer, GatesLayer, gate_weight_names
 from charlstm.model.loss import summed_nats_in_pieces
+from charlstm.model.resets import Resets, read_with_resets
 
 Implementation = Literal["gates", "fused"]
 LAYERS = {"gates": GatesLayer, "fused": FusedLayer}
@@ -64,12 +66,14 @@ class CharLSTM(nn.Module):
         ids_BT: Tensor,
         state: LSTMState | None = None,
         masks: DropoutMasks | None = None,
+        resets: Resets | None = None,
         targets_BT: Tensor | None = None,
     ) -> tuple[Tensor, LSTMState]:
         """Logits (B, T, V) of the character after each of `ids_BT` (int64), and the state (L, B, H) after the last.
 
         `state` is the state before the first character, zero when None. `masks` is dropout; None means none. With
         masks for S copies of the output, the logits are (S B, T, V): all rows of the first copy, then of the next.
+        `resets` is where rows begin a document, and read it from a zero state.
 
         With targets, the summed nats of them (`loss.summed_nats`) take the place of the logits, of which only a piece
         is there at any time. The head belongs to this call then, too: DDP wants all weights to be used within it.
@@ -81,7 +85,10 @@ class CharLSTM(nn.Module):
             if masks and index > 0:
                 x_TBF = _mask(x_TBF, masks.between_layers[index - 1])
             dropped = masks.recurrent_weights[index] if masks else None
-            x_TBF, last_state = layer(x_TBF, LSTMState(state.hidden[index], state.cell[index]), dropped)
+            start = LSTMState(state.hidden[index], state.cell[index])
+            x_TBF, last_state = read_with_resets(
+                partial(layer, recurrent_mask=dropped), x_TBF, start, resets, time_dim=0
+            )
             last_states.append(last_state)
         if masks and self.shape.feed_forward_size:
             x_TBF = _mask(x_TBF, masks.between_layers[-1])

@@ -21,11 +21,13 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import MAX_LOGITS, summed_nats
+from charlstm.model.resets import Resets
 from charlstm.optimization.average import moving_average
 from charlstm.optimization.schedule import learning_rate
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
 from charlstm.text.vocabulary import Ids, check_fit
+from charlstm.training.batches import Batch
 from charlstm.training.learner_parts import batches_of, fresh_model, num_steps_of, optimizers_of, shape_of
 from charlstm.training.meter import ADVICE, describe_nonfinite
 from charlstm.training.processes import Processes
@@ -47,10 +49,18 @@ class Learner:
     """One process's part of the training."""
 
     def __init__(
-        self, train_ids: Ids, vocab_size: int, model: ModelParams, params: TrainParams, processes: Processes
+        self,
+        train_ids: Ids,
+        vocab_size: int,
+        model: ModelParams,
+        params: TrainParams,
+        processes: Processes,
+        separator: Ids | None = None,
     ) -> None:
         self.params, self.processes = params, processes
-        self.batches = batches_of(train_ids, params, rank=processes.rank, world_size=processes.world_size)
+        self.batches = batches_of(
+            train_ids, params, rank=processes.rank, world_size=processes.world_size, separator=separator
+        )
         self.num_steps = num_steps_of(self.batches, params)
         self.num_rows = self.batches.rows.stop - self.batches.rows.start
         self.shape = shape_of(vocab_size, model)
@@ -85,11 +95,10 @@ class Learner:
             EncodedError: an id of the batch stands for no character.
         """
         batch = self.batches.batch(epoch, index)
-        for ids_BT in batch:
+        for ids_BT in (batch.inputs_BT, batch.targets_BT):
             check_fit(ids_BT.numpy(), self.shape.vocab_size)
-        inputs_BT, targets_BT = (ids.to(self.processes.device, non_blocking=True) for ids in batch)
         rate = self.set_learning_rate(step)
-        nats = self.add_gradients(step, inputs_BT, targets_BT)
+        nats = self.add_gradients(step, batch)
         limit = self.params.gradient_clip_norm if self.params.gradient_clip_norm is not None else math.inf
         taken = Step(rate, nats, self.processes.clip_gradients(self.model, limit))
         if is_skipped := self.params.on_nonfinite == "skip" and not math.isfinite(taken.gradient_norm):
@@ -102,8 +111,10 @@ class Learner:
         self.model.zero_grad()
         return None if is_skipped else taken
 
-    def add_gradients(self, step: int, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    def add_gradients(self, step: int, batch: Batch) -> Tensor:
         """Forward and backward, `micro_batch_size` rows at a time; this process's summed loss in nats."""
+        device, starts_BT = self.processes.device, batch.starts_BT
+        inputs_BT, targets_BT = (ids.to(device, non_blocking=True) for ids in (batch.inputs_BT, batch.targets_BT))
         # DDP averages over processes, but the loss is a sum over all of them that is divided once.
         scale = self.processes.world_size / (self.params.batch_size * self.params.context_len)
         start, masks = self.start_state(step), self.masks(step, inputs_BT.shape[1])
@@ -113,7 +124,8 @@ class Learner:
             rows = slice(first, min(first + size, self.num_rows))
             is_last = rows.stop == self.num_rows
             with nullcontext() if is_last else self.processes.no_sync(self.distributed):
-                nats, end = self.read(inputs_BT[rows], start.rows(rows), masks.rows(rows), targets_BT[rows])
+                resets = Resets.of(None if starts_BT is None else starts_BT[rows], device)
+                nats, end = self.read(inputs_BT[rows], start.rows(rows), masks.rows(rows), resets, targets_BT[rows])
                 losses.append(nats)
                 self.processes.backward(losses[-1] * scale)
             ends.append(end.detach())
@@ -121,15 +133,20 @@ class Learner:
         return torch.stack(losses).detach().sum()
 
     def read(
-        self, inputs_BT: Tensor, state: LSTMState, masks: DropoutMasks | None, targets_BT: Tensor
+        self,
+        inputs_BT: Tensor,
+        state: LSTMState,
+        masks: DropoutMasks | None,
+        resets: Resets | None,
+        targets_BT: Tensor,
     ) -> tuple[Tensor, LSTMState]:
         """The summed nats of `targets_BT`, and the state after the last; in bounded memory, however many characters
         there are to choose from."""
         num_copies = 1 if masks is None or masks.output is None else len(masks.output)
         if num_copies * targets_BT.numel() * self.shape.vocab_size > MAX_LOGITS:
-            nats, end = self.distributed(inputs_BT, state, masks, targets_BT)
+            nats, end = self.distributed(inputs_BT, state, masks, resets, targets_BT)
             return nats, end
-        logits_BTV, end = self.distributed(inputs_BT, state, masks)
+        logits_BTV, end = self.distributed(inputs_BT, state, masks, resets)
         return summed_nats(logits_BTV, targets_BT), end
 
     def skip_step(self, step: int, taken: Step) -> None:
@@ -201,6 +218,6 @@ class Learner:
         if self.processes.world_size > 1:
             ids_BT = torch.zeros((self.num_rows, self.params.context_len), dtype=torch.int64)
             ids_BT = ids_BT.to(self.processes.device)
-            nats, _ = self.read(ids_BT, self.state, None, ids_BT)
+            nats, _ = self.read(ids_BT, self.state, None, None, ids_BT)
             self.processes.backward(nats * 0.0)
             self.model.zero_grad()

@@ -36,11 +36,12 @@ log = logging.getLogger(__name__)
 
 
 class Data(NamedTuple):
-    """Encoded training and validation parts, and the vocabulary that decodes them."""
+    """Encoded training and validation parts, the vocabulary that decodes them, the ids that begin each document."""
 
     train_ids: Ids
     val_ids: Ids
     vocab: Vocab
+    separator: Ids | None = None
 
 
 class Result(NamedTuple):
@@ -84,7 +85,7 @@ def fit(
             *(f"{limit:,}", f"{len(data.val_ids):,}"),
         )
     with processes.interrupted_by_lost_peers():
-        learner = Learner(data.train_ids, len(data.vocab), model, params, processes)
+        learner = Learner(data.train_ids, len(data.vocab), model, params, processes, data.separator)
         training = _Training(data, params, learner, StepBoundary(processes, checkpoints, should_stop))
         return training.run(observers)
 
@@ -205,12 +206,14 @@ class _Training:
 
     def validate(self) -> LossSum:
         """`windowed_C` or `sliding_C` of the averaged weights, over all processes, of `validation_chars` characters."""
-        model, length = self.learner.averaged, self.params.validation_context_len
+        model, length, separator = self.learner.averaged, self.params.validation_context_len, self.data.separator
         ids = self.data.val_ids[: self.params.validation_chars]
         if self.params.validation == "sliding":
-            mine = sliding(model, ids, length, self.params.batch_size, self.learner.batches.rows)
+            rows, batch_size = self.learner.batches.rows, self.params.batch_size
+            mine = sliding(model, ids, length, batch_size, rows, separator=separator)
         else:
-            mine = windowed(model, ids, length, rank=self.processes.rank, world_size=self.processes.world_size)
+            process = {"rank": self.processes.rank, "world_size": self.processes.world_size}
+            mine = windowed(model, ids, length, **process, separator=separator)
         whole = self.processes.all_reduce_sum(torch.tensor(mine, dtype=torch.float64))
         return LossSum(float(whole[0]), int(whole[1]))
 
