@@ -15,7 +15,7 @@ from charlstm.storage.files import write_bytes, write_text
 
 UNSEEN = "\N{REPLACEMENT CHARACTER}"  # stands for every character that training never saw
 MAX_CODE_POINT = 0x10FFFF
-CHECKED_AT_ONCE = 2**24  # ids; more are checked as they are read, so that loading takes no time
+CHECKED_AT_ONCE = 2**22  # ids; more are checked as they are read, so that loading takes no time
 Ids = NDArray[np.unsignedinteger]
 
 
