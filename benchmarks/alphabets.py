@@ -4,7 +4,8 @@ Usage: python -m benchmarks.alphabets [--sizes 65 5000 10000]
 
 Random ids whose frequencies fall as those of Chinese characters do, about (Zipf). Each row is a process of its own.
 Where a step has more logits than `MAX_LOGITS` (`charlstm/model/loss.py`), its head works in pieces. Such a size is
-measured once more with the head as a whole. Memory is RSS at its peak, beyond what the process held before there was a model.
+measured once more with the head as a whole. Memory is RSS at its peak, beyond what the process held before there was
+a model.
 """
 
 import argparse
