@@ -3,25 +3,26 @@
 import itertools
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from charlstm.errors import VocabularyError
-from charlstm.evaluation.baselines import BASELINES, read_baselines
+from charlstm.evaluation.baselines import BASELINES, Baselines, read_baselines
 from charlstm.evaluation.published import published_for
 from charlstm.generation.batch import Request
 from charlstm.generation.quantized import quantize
 from charlstm.generation.rule import SamplingRule
 from charlstm.generation.sampler import Sampler, check_prompts
-from charlstm.interpretation.document import CELLS, read_cells
+from charlstm.interpretation.document import CELLS, CellsDocument, read_cells
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params, SampleParams
 from charlstm.storage.checksums import SUMS, read_sums, sums_of, verify
 from charlstm.storage.files import atomic_folder
 from charlstm.text.vocabulary import Vocab, load_ids
 from charlstm.tracking.review.collect import Encoded, Generated, review_of
-from charlstm.tracking.review.document import DOCUMENT, PAGE, read_losses, write_document
+from charlstm.tracking.review.document import DOCUMENT, PAGE, ReviewDocument, read_losses, write_document
 from charlstm.tracking.review.file_names import file_name
 from charlstm.tracking.review.page import write_page
 from charlstm.tracking.review.playground import playground_of
@@ -45,7 +46,6 @@ def run(params: Params, paths: Paths) -> None:
     baselines = read_baselines(paths.evaluate / BASELINES)
     corpus = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
     texts = _generate(params.sample, trained)
-    samples = pd.DataFrame(texts)
     published = published_for(encoded.val, trained.vocab, parameters["evaluate"]["published"])
     review = review_of(
         trained,
@@ -57,13 +57,7 @@ def run(params: Params, paths: Paths) -> None:
         parameters=parameters,
         corpus_sha256=corpus,
     )
-    with atomic_folder(paths.samples) as folder:
-        write_csv(folder / "samples.csv", samples)
-        for index, row in enumerate(texts):
-            (folder / file_name(index, row)).write_text(f"{row.prompt}{row.text}\n", "utf-8", newline="")
-        write_document(folder / DOCUMENT, review)
-        playground = playground_of(quantize(trained.model), trained.vocab)
-        write_page(folder / PAGE, review, playground=playground, cells=cells, baselines=baselines)
+    _write(paths.samples, texts, review, trained, cells, baselines)
 
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(), trained.sha256, record)
@@ -84,6 +78,23 @@ def run(params: Params, paths: Paths) -> None:
     tracked.set_tags(page_tags(known))
     provenance.log_lineage(tracked, "sample", paths, {**record.tags, **environment()})
     tracked.close()
+
+
+def _write(
+    samples: Path,
+    texts: list[Generated],
+    review: ReviewDocument,
+    trained: TrainedModel,
+    cells: CellsDocument,
+    baselines: Baselines,
+) -> None:
+    with atomic_folder(samples) as folder:
+        write_csv(folder / "samples.csv", pd.DataFrame(texts))
+        for index, row in enumerate(texts):
+            (folder / file_name(index, row)).write_text(f"{row.prompt}{row.text}\n", "utf-8", newline="")
+        write_document(folder / DOCUMENT, review)
+        playground = playground_of(quantize(trained.model), trained.vocab)
+        write_page(folder / PAGE, review, playground=playground, cells=cells, baselines=baselines)
 
 
 def _by_section(params: Params) -> dict[str, dict[str, Any]]:
