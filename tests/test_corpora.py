@@ -70,6 +70,10 @@ def test_scripts(text: str, script: str) -> None:
     assert script_of(text) == script
 
 
+def test_the_documents_have_the_table() -> None:
+    assert f"\n{corpora.table()}\n" in (ROOT / "docs/benchmarks.md").read_text()
+
+
 def test_every_text_of_the_records_says_where_it_comes_from() -> None:
     sources = read_yaml(ROOT / "benchmarks/records/corpora.yaml")
     records = [json.loads(line) for line in (ROOT / "benchmarks/records/corpora.jsonl").read_text().splitlines()]
