@@ -13,13 +13,13 @@ from charlstm.evaluation.protocols import stateful, windowed
 from charlstm.evaluation.published import PUBLISHED, are_comparable, beside_the_original, text_sha256
 from charlstm.interpretation.atlas import atlas_of
 from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table, write_cells
-from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params
 from charlstm.storage.checksums import SUMS, verify
 from charlstm.storage.files import write_text
-from charlstm.text.vocabulary import Ids, Vocab, load_ids
+from charlstm.text.byte_vocabulary import load_vocab
+from charlstm.text.vocabulary import Ids, load_ids
 from charlstm.tracking.measurements import Measurement
 from charlstm.tracking.plots import plot_losses
 from charlstm.tracking.runs import attach
@@ -39,11 +39,11 @@ def run(params: Params, paths: Paths) -> None:
     use_reproducible_kernels()
     verify(paths.encoded / SUMS, ["val.npy", "vocab.json"])
     trained = load_model(paths.model, params.model.implementation)
-    if Vocab.load(paths.encoded / "vocab.json") != trained.vocab:
+    if load_vocab(paths.encoded / "vocab.json") != trained.vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
     tables = read_tables(paths.train, paths.model)
     ids = load_ids(paths.encoded / "val.npy", len(trained.vocab))
-    losses = _measure(trained.model, ids, params.evaluate.window_lens, paths)
+    losses = _measure(trained, ids, params.evaluate.window_lens, paths)
     is_comparable = are_comparable(ids, trained.vocab)
 
     metrics = {protocol: _metrics(loss) for protocol, loss in losses.items()}
@@ -77,10 +77,11 @@ def run(params: Params, paths: Paths) -> None:
     tracked.close()
 
 
-def _measure(model: CharLSTM, ids: Ids, window_lens: Iterable[int], paths: Paths) -> dict[str, LossSum]:
+def _measure(trained: TrainedModel, ids: Ids, window_lens: Iterable[int], paths: Paths) -> dict[str, LossSum]:
+    model, unit = trained.model, trained.vocab.unit
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
-    losses = {f"windowed_{length}": windowed(model, ids, length) for length in window_lens}
-    losses["stateful"] = stateful(model, ids)
+    losses = {f"windowed_{length}": windowed(model, ids, length, unit=unit) for length in window_lens}
+    losses["stateful"] = stateful(model, ids, unit=unit)
     for protocol, loss in losses.items():
         if not math.isfinite(loss.perplexity):  # JSON has no infinity
             raise ModelFolderError(

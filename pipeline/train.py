@@ -11,6 +11,7 @@ from charlstm.model.model_folder import WEIGHTS, save_model
 from charlstm.params import Params
 from charlstm.storage.checksums import SUMS, verify
 from charlstm.storage.files import sha256, write_text
+from charlstm.text.byte_vocabulary import load_vocab
 from charlstm.text.vocabulary import Vocab, load_ids
 from charlstm.tracking.runs import FINGERPRINT_TAG
 from charlstm.tracking.tracker import TrainingTracker
@@ -94,7 +95,7 @@ class _StepsBegin:
 
 def _load(paths: Paths) -> Data:
     verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"])
-    vocab = Vocab.load(paths.encoded / "vocab.json")
+    vocab = load_vocab(paths.encoded / "vocab.json")
     train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
     return Data(train_ids, val_ids, vocab)
 

@@ -9,6 +9,8 @@ This one serves only to compare with the original, which reports it. It scores a
 
     sliding_C    overlapping windows of C inputs from carried states that have read part of them before
 
+Of a model of bytes, C counts bytes, and a loss is still one per character: the sum of the nats of all its bytes.
+
 Shapes: B windows, T time steps.
 """
 
@@ -24,6 +26,7 @@ from torch.nn import functional
 from charlstm.model.char_lstm import ModelShape
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum, exact_loss
+from charlstm.text.units import Unit, end_of_first, num_chars_of
 from charlstm.text.vocabulary import Ids
 
 # What one forward pass may hold bounds memory; it has no influence on the result but rounding.
@@ -47,46 +50,52 @@ class LanguageModel(Protocol):
 
 
 @torch.no_grad()
-def windowed(model: LanguageModel, ids: Ids, context_len: int, *, rank: int = 0, world_size: int = 1) -> LossSum:
+def windowed(
+    model: LanguageModel, ids: Ids, context_len: int, *, unit: Unit = "character", rank: int = 0, world_size: int = 1
+) -> LossSum:
     """`windowed_C` of the windows that process `rank` of `world_size` holds; the processes' sums make the whole."""
-    starts = np.arange(0, len(ids) - 1, context_len)
+    starts = np.arange(end_of_first(ids, unit), len(ids) - 1, context_len)
     mine = starts[len(starts) * rank // world_size : len(starts) * (rank + 1) // world_size]
     is_whole = mine + context_len <= len(ids) - 1
     total = LossSum(0.0, 0)
     num_chars = min(MAX_CHARS_PER_FORWARD, MAX_LOGITS_PER_FORWARD // model.shape.vocab_size)
     for windows in _chunks(mine[is_whole], max(1, num_chars // context_len)):
-        total = total.plus(_score(model, _rows(ids, windows, context_len + 1)))
+        total = total.plus(_score(model, _rows(ids, windows, context_len + 1), unit))
     for start in mine[~is_whole]:
-        total = total.plus(_score(model, _rows(ids, np.array([start]), len(ids) - start)))
+        total = total.plus(_score(model, _rows(ids, np.array([start]), len(ids) - start), unit))
     return total
 
 
 @torch.no_grad()
-def sliding(model: LanguageModel, ids: Ids, context_len: int, batch_size: int, rows: slice) -> LossSum:
+def sliding(
+    model: LanguageModel, ids: Ids, context_len: int, batch_size: int, rows: slice, *, unit: Unit = "character"
+) -> LossSum:
     """`sliding_C`: a window at every character, `batch_size` at a time, of which this process holds `rows`.
 
     Each window starts from the state in which the window `batch_size` characters before it ended, the first ones from
     zero. With C = 100 and 64 rows, as in the original, that state has already read the window's first 36 characters.
     """
+    ids = ids[end_of_first(ids, unit) :]
     context_len = min(context_len, len(ids) - 1)
     total, state = LossSum(0.0, 0), model.zero_state(rows.stop - rows.start)
     for batch in _chunks(np.arange(len(ids) - context_len), batch_size):
         if len(windows := batch[rows]) > 0:
             ids_BT = _rows(ids, windows, context_len + 1).to(state.hidden.device)
             logits_BTV, state = model(ids_BT[:, :-1], state.rows(slice(0, len(windows))))
-            total = total.plus(exact_loss(logits_BTV, ids_BT[:, 1:]))
+            total = total.plus(exact_loss(logits_BTV, ids_BT[:, 1:], unit))
     return total
 
 
-def stateful(model: LanguageModel, ids: Ids) -> LossSum:
+def stateful(model: LanguageModel, ids: Ids, *, unit: Unit = "character") -> LossSum:
     """`stateful`: the text read once from beginning to end."""
     nats_N, _ = char_losses(model, ids, model.zero_state(1))
-    return LossSum(math.fsum(nats_N), len(nats_N))
+    first = end_of_first(ids, unit)
+    return LossSum(math.fsum(nats_N[first:]), num_chars_of(ids[first + 1 :], unit))
 
 
 @torch.no_grad()
 def char_losses(model: LanguageModel, ids: Ids, state: LSTMState) -> tuple[NDArray[np.float64], LSTMState]:
-    """Nats of each character but the first, (N - 1,), and the state after all but the last, which is not read.
+    """Nats of each id but the first, (N - 1,), and the state after all but the last, which is not read.
 
     `state` (L, 1, H) is the state before the first. The exact sum (`math.fsum`) of all nats is `stateful`.
     """
@@ -99,11 +108,11 @@ def char_losses(model: LanguageModel, ids: Ids, state: LSTMState) -> tuple[NDArr
     return np.concatenate(parts), state
 
 
-def _score(model: LanguageModel, ids_BT: Tensor) -> LossSum:
+def _score(model: LanguageModel, ids_BT: Tensor, unit: Unit) -> LossSum:
     state = model.zero_state(len(ids_BT))
     ids_BT = ids_BT.to(state.hidden.device)
     logits_BTV, _ = model(ids_BT[:, :-1], state)
-    return exact_loss(logits_BTV, ids_BT[:, 1:])
+    return exact_loss(logits_BTV, ids_BT[:, 1:], unit)
 
 
 def _chunks(values: np.ndarray, size: int) -> list[np.ndarray]:

@@ -44,7 +44,7 @@ def text_sha256(ids: Ids, vocab: Vocab) -> str:
     """The SHA-256 of the text that the ids stand for, as UTF-8."""
     digest = hashlib.sha256()
     for start in range(0, len(ids), CHARS_AT_ONCE):
-        digest.update(vocab.decode(ids[start : start + CHARS_AT_ONCE]).encode())
+        digest.update(vocab.utf8_of(ids[start : start + CHARS_AT_ONCE]))
     return digest.hexdigest()
 
 

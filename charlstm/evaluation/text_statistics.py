@@ -53,15 +53,27 @@ class Figures(NamedTuple):
     """The loss of the model that is asked, after each text's prompt."""
 
 
-def measure(passages: Sequence[Passage], train: Ids, vocab: Vocab, model: LanguageModel) -> list[Measured]:
-    """Count in each passage's text; one pass over the training ids for words, and one for copied spans."""
+def measure(
+    passages: Sequence[Passage], train: Ids, vocab: Vocab, model: LanguageModel, model_vocab: Vocab | None = None
+) -> list[Measured]:
+    """Count in each passage's text; one pass over the training ids for words, and one for copied spans.
+
+    All ids are of `vocab`. A model that has another is given the texts in that, `model_vocab`.
+    """
     words = [words_of(text_of(one.prompt, vocab), text_of(one.text, vocab)) for one in passages]
     known = known_words(set(itertools.chain.from_iterable(words)), train, vocab)
     spans = copied_spans(train, [one.text for one in passages])
+    losses = _losses(passages, vocab, model, model_vocab or vocab)
     return [
         Measured(of_text, sum(word in known for word in of_text), copies, loss)
-        for of_text, copies, loss in zip(words, spans, text_losses(model, passages), strict=True)
+        for of_text, copies, loss in zip(words, spans, losses, strict=True)
     ]
+
+
+def _losses(passages: Sequence[Passage], vocab: Vocab, model: LanguageModel, model_vocab: Vocab) -> list[LossSum]:
+    if model_vocab is not vocab:
+        passages = [Passage(*(model_vocab.encode(text_of(part, vocab)) for part in one)) for one in passages]
+    return text_losses(model, passages, model_vocab.unit)
 
 
 def figures(measured: Sequence[Measured]) -> Figures:

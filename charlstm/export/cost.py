@@ -53,7 +53,7 @@ def measure(trained: TrainedModel, files: Mapping[str, bytes], ids: Ids) -> Iter
         logits_NV["torch"] = trained.model(torch.from_numpy(beginning)[None])[0][0]
     for name, model in models.items():
         difference = (logits_NV[name] - logits_NV["torch"]).abs().max().item()
-        yield Cost(name, stateful(model, ids), difference, len(beginning) / min(seconds[name]))
+        yield Cost(name, stateful(model, ids, unit=trained.vocab.unit), difference, len(beginning) / min(seconds[name]))
 
 
 def _read(model: OnnxModel, ids_N: NDArray[np.int64]) -> Tensor:

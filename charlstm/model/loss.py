@@ -9,6 +9,8 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn import functional
 
+from charlstm.text.units import Unit, begins_character
+
 IGNORE = -100  # a target that is not scored
 
 
@@ -52,7 +54,11 @@ def summed_nats(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
     return nats / num_copies
 
 
-def exact_loss(logits_BTV: Tensor, targets_BT: Tensor) -> LossSum:
-    """The same with its count, summed in float64 on the CPU (not every device has float64); all targets count."""
+def exact_loss(logits_BTV: Tensor, targets_BT: Tensor, unit: Unit = "character") -> LossSum:
+    """The same with its count, summed in float64 on the CPU (not every device has float64); all targets count.
+
+    Where targets are bytes, the nats of all of them are shared out over the characters that begin among them.
+    """
     nats_N = functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="none")
-    return LossSum(nats_N.cpu().double().sum().item(), targets_BT.numel())
+    num_chars = targets_BT.numel() if unit == "character" else int(begins_character(targets_BT, unit).sum())
+    return LossSum(nats_N.cpu().double().sum().item(), num_chars)

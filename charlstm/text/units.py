@@ -34,7 +34,7 @@ def end_of_first(ids: NDArray[np.generic], unit: Unit) -> int:
     return int(begins.argmax()) if begins.any() else max(0, len(begins))
 
 
-def whole_characters(ids: NDArray[np.generic], unit: Unit) -> NDArray[np.generic]:
+def whole_characters(ids: NDArray[np.unsignedinteger], unit: Unit) -> NDArray[np.unsignedinteger]:
     """`ids`, the beginning of a text, without a last character that may be cut."""
     if unit == "character":
         return ids

@@ -15,6 +15,7 @@ from torch import Tensor
 from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE
 from charlstm.seeds import numpy_generator
+from charlstm.text.units import Unit, num_chars_of
 from charlstm.text.vocabulary import Ids
 
 
@@ -30,14 +31,19 @@ class Batches(Protocol):
 
     carries_state: bool
     steps_per_epoch: int
-    chars_per_epoch: int
+    ids_per_epoch: int
     rows: slice
+    unit: Unit
 
     def batch(self, epoch: int, step: int) -> Batch:
         """This process's rows of one global batch; `step` counts from 0 in each epoch."""
 
-    def num_chars(self, step: int) -> int:
-        """Scored characters of the global batch at `step`."""
+    def num_chars(self, epoch: int, step: int) -> int:
+        """Scored characters of the global batch at `step`: the ids that are guessed, or those that begin one."""
+
+    @property
+    def chars_per_epoch(self) -> int:
+        """The same of all steps. Where ids are bytes, they are all read for it."""
 
 
 def rows_of(rank: int, world_size: int, batch_size: int) -> slice:
@@ -64,14 +70,22 @@ class StreamBatches:
     carries_state = True
 
     def __init__(
-        self, ids: Ids, *, batch_size: int, context_len: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        ids: Ids,
+        *,
+        batch_size: int,
+        context_len: int,
+        seed: int,
+        unit: Unit = "character",
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.rows = rows_of(rank, world_size, batch_size)
-        self._ids, self._context_len, self._seed = ids, context_len, seed
-        self._num_pairs = self.chars_per_epoch = len(ids) - 1
+        self._ids, self._context_len, self._seed, self.unit = ids, context_len, seed, unit
+        self._num_pairs = self.ids_per_epoch = len(ids) - 1
         if self._num_pairs < batch_size * context_len:
             raise TrainingError(
-                f"the training part has {len(ids)} characters, too few for one step of train.batch_size "
+                f"the training part has {len(ids)} {unit}s, too few for one step of train.batch_size "
                 f"{batch_size} x train.context_len {context_len} = {batch_size * context_len}; "
                 f"{_what_fits(self._num_pairs, batch_size, context_len)}"
             )
@@ -81,16 +95,28 @@ class StreamBatches:
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Columns [step * T, (step + 1) * T) of this process's streams."""
-        offset = numpy_generator(self._seed, "stream offset", epoch).integers(self._num_pairs)
-        columns = self._columns(step)
-        positions = (offset + self._starts[self.rows, None] + columns) % self._num_pairs
+        columns, positions = self._columns(step), self._positions(epoch, step, self.rows)
         targets = self._ids[positions + 1].astype(np.int64)
         targets[columns >= self._lengths[self.rows, None]] = IGNORE
         return Batch(torch.from_numpy(self._ids[positions].astype(np.int64)), torch.from_numpy(targets))
 
-    def num_chars(self, step: int) -> int:
+    def num_chars(self, epoch: int, step: int) -> int:
         """Scored characters of all streams at `step`."""
-        return int((self._columns(step) < self._lengths[:, None]).sum())
+        is_scored = self._columns(step) < self._lengths[:, None]
+        if self.unit == "character":
+            return int(is_scored.sum())
+        positions = self._positions(epoch, step, slice(None))
+        return num_chars_of(self._ids[positions[is_scored] + 1], self.unit)
+
+    @property
+    def chars_per_epoch(self) -> int:
+        """All but the first."""
+        return num_chars_of(self._ids[1:], self.unit)
+
+    def _positions(self, epoch: int, step: int, rows: slice) -> np.ndarray:
+        offset = numpy_generator(self._seed, "stream offset", epoch).integers(self._num_pairs)
+        positions: np.ndarray = (offset + self._starts[rows, None] + self._columns(step)) % self._num_pairs
+        return positions
 
     def _columns(self, step: int) -> np.ndarray:
         start = step * self._context_len
@@ -114,31 +140,28 @@ class WindowBatches:
         stride: int,
         seed: int,
         is_sliding: bool = False,
+        unit: Unit = "character",
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self.carries_state = is_sliding
         self.rows = rows_of(rank, world_size, batch_size)
         self._ids, self._context_len, self._seed, self._batch_size = ids, context_len, seed, batch_size
+        self.unit = unit
         self._starts = np.arange(0, len(ids) - context_len, stride)
         if len(self._starts) < batch_size:
             raise TrainingError(
-                f"the training part has {len(ids)} characters: {len(self._starts)} windows of train.context_len "
+                f"the training part has {len(ids)} {unit}s: {len(self._starts)} windows of train.context_len "
                 f"{context_len}, too few for a train.batch_size of {batch_size}; "
                 f"lower one of them or train.window_stride ({stride})"
             )
         self.steps_per_epoch = -(-len(self._starts) // batch_size)
-        self.chars_per_epoch = len(self._starts) * context_len
+        self.ids_per_epoch = len(self._starts) * context_len
         self._epoch, self._order = -1, self._starts
 
     def batch(self, epoch: int, step: int) -> Batch:
         """This process's rows of the `step`-th `batch_size` windows of the epoch's order."""
-        if epoch != self._epoch and not self.carries_state:
-            self._epoch, self._order = (
-                epoch,
-                numpy_generator(self._seed, "window order", epoch).permutation(self._starts),
-            )
-        order = self._order[step * self._batch_size : (step + 1) * self._batch_size]
+        order = self._starts_at(epoch, step)
         starts = np.zeros(self._batch_size, order.dtype)
         starts[: len(order)] = order
         positions = starts[self.rows, None] + np.arange(self._context_len)
@@ -146,10 +169,32 @@ class WindowBatches:
         targets[np.arange(self._batch_size)[self.rows] >= len(order)] = IGNORE
         return Batch(torch.from_numpy(self._ids[positions].astype(np.int64)), torch.from_numpy(targets))
 
-    def num_chars(self, step: int) -> int:
+    def num_chars(self, epoch: int, step: int) -> int:
         """Scored characters of the global batch at `step`."""
-        num_rows = min(self._batch_size, len(self._starts) - step * self._batch_size)
-        return num_rows * self._context_len
+        if self.unit == "character":
+            num_rows = min(self._batch_size, len(self._starts) - step * self._batch_size)
+            return num_rows * self._context_len
+        return self._num_chars_after(self._starts_at(epoch, step))
+
+    @property
+    def chars_per_epoch(self) -> int:
+        """Of all windows."""
+        if self.unit == "character":
+            return self.ids_per_epoch
+        pieces = range(0, len(self._starts), self._batch_size)
+        return sum(self._num_chars_after(self._starts[first : first + self._batch_size]) for first in pieces)
+
+    def _num_chars_after(self, starts: np.ndarray) -> int:
+        positions = starts[:, None] + np.arange(1, self._context_len + 1)
+        return num_chars_of(self._ids[positions].ravel(), self.unit)
+
+    def _starts_at(self, epoch: int, step: int) -> np.ndarray:
+        if epoch != self._epoch and not self.carries_state:
+            self._epoch, self._order = (
+                epoch,
+                numpy_generator(self._seed, "window order", epoch).permutation(self._starts),
+            )
+        return self._order[step * self._batch_size : (step + 1) * self._batch_size]
 
 
 def _what_fits(num_pairs: int, batch_size: int, context_len: int) -> str:

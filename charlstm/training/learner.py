@@ -4,7 +4,7 @@ What a step computes depends on (seed, epoch, step) alone. The global batch, the
 the same for 1 process and for N; each process takes its rows of them.
 
 A gradient is a sum over characters, divided by the count of a full batch. So each character weighs the same, also in
-the shorter last step of an epoch, and however rows are shared out.
+the shorter last step of an epoch, and however rows are shared out. Of a model of bytes, each byte does.
 Shapes: B rows of this process, T time steps, V vocabulary.
 """
 
@@ -25,6 +25,7 @@ from charlstm.optimization.average import moving_average
 from charlstm.optimization.schedule import learning_rate
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
+from charlstm.text.units import Unit
 from charlstm.text.vocabulary import Ids
 from charlstm.training.learner_parts import batches_of, fresh_model, num_steps_of, optimizers_of, shape_of
 from charlstm.training.meter import ADVICE, describe_nonfinite
@@ -47,10 +48,17 @@ class Learner:
     """One process's part of the training."""
 
     def __init__(
-        self, train_ids: Ids, vocab_size: int, model: ModelParams, params: TrainParams, processes: Processes
+        self,
+        train_ids: Ids,
+        vocab_size: int,
+        model: ModelParams,
+        params: TrainParams,
+        processes: Processes,
+        unit: Unit = "character",
     ) -> None:
         self.params, self.processes = params, processes
-        self.batches = batches_of(train_ids, params, rank=processes.rank, world_size=processes.world_size)
+        process = {"rank": processes.rank, "world_size": processes.world_size}
+        self.batches = batches_of(train_ids, params, **process, unit=unit)
         self.num_steps = num_steps_of(self.batches, params)
         self.num_rows = self.batches.rows.stop - self.batches.rows.start
         self.shape = shape_of(vocab_size, model)

@@ -8,11 +8,14 @@ from charlstm.model.initialization import initial_weights
 from charlstm.optimization.optimizers import make_optimizers
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
+from charlstm.text.units import Unit
 from charlstm.text.vocabulary import Ids
 from charlstm.training.batches import Batches, StreamBatches, WindowBatches
 
 
-def batches_of(ids: Ids, params: TrainParams, *, rank: int, world_size: int) -> Batches:
+def batches_of(
+    ids: Ids, params: TrainParams, *, rank: int, world_size: int, unit: Unit = "character"
+) -> Batches:
     """The batch source that `params.batching` names, for one process.
 
     Raises:
@@ -21,9 +24,11 @@ def batches_of(ids: Ids, params: TrainParams, *, rank: int, world_size: int) -> 
     sizes = {"batch_size": params.batch_size, "context_len": params.context_len, "seed": params.seed}
     process = {"rank": rank, "world_size": world_size}
     if params.batching == "streams":
-        return StreamBatches(ids, **sizes, **process)
+        return StreamBatches(ids, **sizes, **process, unit=unit)
     is_sliding = params.batching == "sliding_windows"
-    return WindowBatches(ids, **sizes, **process, stride=params.window_stride, is_sliding=is_sliding)
+    return WindowBatches(
+        ids, **sizes, **process, stride=params.window_stride, is_sliding=is_sliding, unit=unit
+    )
 
 
 def num_steps_of(batches: Batches, params: TrainParams) -> int:

@@ -21,6 +21,7 @@ from charlstm.generation.sampler import Sampler, check_prompts
 from charlstm.model.char_lstm import ModelShape
 from charlstm.model.loss import LossSum
 from charlstm.params import ModelParams, TrainParams
+from charlstm.text.units import num_chars_of
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
 from charlstm.training.history import EpochRow, StepRow, TextRow
@@ -79,7 +80,7 @@ def fit(
     """
     check_prompts(data.vocab, params.text_prompts)
     with processes.interrupted_by_lost_peers():
-        learner = Learner(data.train_ids, len(data.vocab), model, params, processes)
+        learner = Learner(data.train_ids, len(data.vocab), model, params, processes, data.vocab.unit)
         training = _Training(data, params, learner, StepBoundary(processes, checkpoints, should_stop))
         return training.run(observers)
 
@@ -126,6 +127,7 @@ class _Training:
             num_processes=self.processes.world_size,
             device=str(self.processes.device),
             precision=self.learner.precision,
+            bytes_per_epoch=self.learner.batches.ids_per_epoch if self.data.vocab.unit == "byte" else None,
         )
 
     def is_done(self) -> bool:
@@ -145,7 +147,7 @@ class _Training:
         while now.step_in_epoch < batches.steps_per_epoch:
             taken = self.learner.take_step(now.step, now.epoch, now.step_in_epoch)
             if taken is not None:
-                num_chars = batches.num_chars(now.step_in_epoch)
+                num_chars = batches.num_chars(now.epoch, now.step_in_epoch)
                 self.state.meter.add(now.step + 1, taken.rate, num_chars, taken.nats, taken.gradient_norm)
             now.step, now.step_in_epoch = now.step + 1, now.step_in_epoch + 1
             if now.step % self.params.log_every_steps == 0 or now.step_in_epoch == batches.steps_per_epoch:
@@ -160,9 +162,10 @@ class _Training:
         if (found := self.state.meter.read(now.step, now.epoch, self.processes.gather)) is not None:
             row, loss = found
             now.loss = now.loss.plus(loss)
-            now.steps.append(row)
-            for observer in observers:
-                observer.on_steps(row, self.state.meter.chars_per_second())
+            if row is not None:
+                now.steps.append(row)
+                for observer in observers:
+                    observer.on_steps(row, self.state.meter.chars_per_second())
         self.state.meter = StepMeter()
 
     def end_epoch(self, observers: Sequence[Observer]) -> None:
@@ -185,7 +188,7 @@ class _Training:
 
     def check_validation(self, loss: LossSum) -> None:
         """A model whose perplexity is no number cannot be evaluated; one worse than guessing deserves a warning."""
-        epoch, uniform = self.state.progress.epoch, math.log(len(self.data.vocab))
+        epoch, uniform = self.state.progress.epoch, self.uniform_nats_per_char()
         if not math.isfinite(loss.perplexity):
             raise TrainingError(
                 f"the validation loss is {loss.nats_per_char:.4g} nats/char after epoch {epoch}, its perplexity is not "
@@ -198,13 +201,19 @@ class _Training:
                 *(epoch, loss.nats_per_char, uniform),
             )
 
+    def uniform_nats_per_char(self) -> float:
+        """The loss of a model that takes all ids for equally likely."""
+        ids, unit = self.data.val_ids, self.data.vocab.unit
+        return math.log(len(self.data.vocab)) * (len(ids) / num_chars_of(ids, unit))
+
     def validate(self) -> LossSum:
         """`windowed_C` or `sliding_C` of the averaged weights, over all processes."""
         model, ids, length = self.learner.averaged, self.data.val_ids, self.params.validation_context_len
+        unit, rank, world_size = self.data.vocab.unit, self.processes.rank, self.processes.world_size
         if self.params.validation == "sliding":
-            mine = sliding(model, ids, length, self.params.batch_size, self.learner.batches.rows)
+            mine = sliding(model, ids, length, self.params.batch_size, self.learner.batches.rows, unit=unit)
         else:
-            mine = windowed(model, ids, length, rank=self.processes.rank, world_size=self.processes.world_size)
+            mine = windowed(model, ids, length, unit=unit, rank=rank, world_size=world_size)
         whole = self.processes.all_reduce_sum(torch.tensor(mine, dtype=torch.float64))
         return LossSum(float(whole[0]), int(whole[1]))
 

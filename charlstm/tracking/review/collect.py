@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from charlstm.evaluation.copied import Span
+from charlstm.evaluation.in_characters import in_characters
 from charlstm.evaluation.passages import Passage, held_out
 from charlstm.evaluation.protocols import windowed
 from charlstm.evaluation.published import PUBLISHED, are_comparable
@@ -18,6 +19,7 @@ from charlstm.evaluation.text_statistics import MIN_COPIED, Measured, figures, m
 from charlstm.generation.language_model import QuantizedLanguageModel
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import TrainedModel
+from charlstm.text.units import Unit, whole_characters
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.tracking.review.document import (
     Copy,
@@ -74,32 +76,35 @@ def review_of(
     Args:
         parameters: by section, as `params.yaml` has them.
     """
-    vocab, shape = trained.vocab, trained.model.shape
+    shape = trained.model.shape
+    vocab, (train, val) = in_characters(
+        trained.vocab, (part for one in generated for part in (one.prompt, one.text)), encoded.train, encoded.val
+    )
     passages = [Passage(vocab.encode(one.prompt), vocab.encode(one.text)) for one in generated]
     alike = [one for one, row in zip(passages, generated, strict=True) if row.temperature == generated[0].temperature]
-    measured = measure([*passages, *held_out(encoded.val, alike)], encoded.train, vocab, trained.model)
+    measured = measure([*passages, *held_out(val, alike)], train, vocab, trained.model, trained.vocab)
     ours, theirs = measured[: len(passages)], measured[len(passages) :]
-    is_comparable = are_comparable(encoded.val, vocab)
+    is_comparable = are_comparable(encoded.val, trained.vocab)
     return ReviewDocument(
         schema_version=2,
         model_sha256=trained.sha256,
         corpus_sha256=corpus_sha256,
-        validation_sha256=hashlib.sha256(text_of(encoded.val, vocab).encode("utf-8", "surrogatepass")).hexdigest(),
+        validation_sha256=hashlib.sha256(text_of(val, vocab).encode("utf-8", "surrogatepass")).hexdigest(),
         num_layers=shape.num_layers,
         hidden_size=shape.hidden_size,
         num_parameters=trained.model.num_parameters(),
-        vocab_size=len(vocab),
-        num_train_chars=len(encoded.train),
-        num_val_chars=len(encoded.val),
+        vocab_size=len(trained.vocab),
+        num_train_chars=len(train),
+        num_val_chars=len(val),
         num_epochs=len(tables.epochs),
         best_epoch=int(tables.epochs["epoch"].iloc[tables.epochs["val_nats_per_char"].argmin()]),
         parameters=flat(parameters),
         losses=dict(losses),
-        eight_bits=_eight_bits(trained.model, encoded.val),
+        eight_bits=_eight_bits(trained.model, encoded.val, trained.vocab.unit),
         published=[Published(**one._asdict()) for one in PUBLISHED if is_comparable and one.protocol in losses],
         curves=_curves(tables),
         figures=[*_by_temperature(generated, ours), _figures(None, theirs)],
-        samples=_samples(generated, ours, encoded.train, vocab),
+        samples=_samples(generated, ours, train, vocab),
         num_samples=len(generated),
     )
 
@@ -134,9 +139,9 @@ def _short(text: str) -> str:
     return f"{text[:MAX_VALUE_LEN]}... ({len(text):,} characters, SHA-256 {digest}...)"
 
 
-def _eight_bits(model: CharLSTM, val: Ids) -> EightBits:
-    scored = val[: MAX_SCORED + 1]
-    rounded, exact = (windowed(one, scored, 256) for one in (QuantizedLanguageModel(model), model))
+def _eight_bits(model: CharLSTM, val: Ids, unit: Unit) -> EightBits:
+    scored = whole_characters(val[: MAX_SCORED + 1], unit)
+    rounded, exact = (windowed(one, scored, 256, unit=unit) for one in (QuantizedLanguageModel(model), model))
     nats, exact_nats = (one.nats_per_char if math.isfinite(one.nats_per_char) else None for one in (rounded, exact))
     return EightBits(nats_per_char=nats, exact_nats_per_char=exact_nats, num_chars=exact.num_chars)
 
