@@ -2,36 +2,96 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from charlstm.params import Params
-from charlstm.storage.checksums import SUMS, verify, write_sums
+from charlstm.params import EncodeParams, Params
+from charlstm.storage.checksums import SUMS, read_sums, write_digests
+from charlstm.storage.files import sha256
+from charlstm.storage.pieces import read_pieces
+from charlstm.storage.verified import verified
+from charlstm.text.alphabet import Alphabet, choose_alphabet
 from charlstm.text.byte_vocabulary import ByteVocab
-from charlstm.text.corpus import read_text
-from charlstm.text.vocabulary import Vocab, describe, replace_unseen, save_ids
+from charlstm.text.corpus import PARTS
+from charlstm.text.counting import Counts, count_characters
+from charlstm.text.ids import ByteNumbering, Numbering, write_ids
+from charlstm.text.reading import Characters, read_characters
+from charlstm.text.vocabulary import Vocab, describe
 from pipeline.common import stage
 from pipeline.common.paths import Paths
+from pipeline.common.progress import progress
 
 log = logging.getLogger("charlstm")
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Number the training part's characters by code point and write both parts as ids."""
-    verify(paths.split / SUMS, ["train.txt", "val.txt"])
-    train, val = read_text(paths.split / "train.txt"), read_text(paths.split / "val.txt")
-    alphabet = train
-    if params.encode.unseen == "replace" and params.encode.unit == "character":
-        alphabet, val, unseen = replace_unseen(train, val)
-        if unseen:
-            log.warning(
-                "characters that training never sees became U+FFFD in the validation part: %s", describe(unseen)
-            )
-    vocab = ByteVocab() if params.encode.unit == "byte" else Vocab.of(alphabet)
-    save_ids(paths.encoded / "train.npy", vocab.encode(train))
-    save_ids(paths.encoded / "val.npy", vocab.encode(val))
+    """Write all parts as ids: of the training part's characters, by code point, or of the bytes of UTF-8."""
+    known = read_sums(paths.split / SUMS)
+    names = [name for name in PARTS if name != "test" or f"{name}.txt" in known]
+    encode = _encode_bytes if params.encode.unit == "byte" else _encode_characters
+    vocab, digests = encode(params.encode, paths, names)
+    for name in PARTS.keys() - set(names):  # of a run with other parameters
+        (paths.encoded / f"{name}.npy").unlink(missing_ok=True)
     vocab.save(paths.encoded / "vocab.json")
-    write_sums(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"])
+    write_digests(paths.encoded / SUMS, {**digests, "vocab.json": sha256(paths.encoded / "vocab.json")})
     log.info("%d distinct %ss, ids as %s", len(vocab), vocab.unit, vocab.dtype)
+
+
+def _encode_characters(section: EncodeParams, paths: Paths, names: Sequence[str]) -> tuple[Vocab, dict[str, str]]:
+    """Number the training part's characters by code point; the digests of the files."""
+    counts = {name: _count(paths.split, name) for name in names}
+    others = {name: counts[name] for name in names[1:]}
+    may_replace = section.unseen == "replace"
+    alphabet = choose_alphabet(counts["train"], others, min_count=section.min_count, may_replace=may_replace)
+    _warn(alphabet, section.min_count)
+    numbering = Numbering(alphabet.vocab)
+    return alphabet.vocab, {f"{name}.npy": _write(paths, name, numbering, counts[name]) for name in names}
+
+
+def _encode_bytes(section: EncodeParams, paths: Paths, names: Sequence[str]) -> tuple[Vocab, dict[str, str]]:
+    """The text itself, read once; the digests of the files."""
+    digests = {}
+    for name in names:
+        path = paths.split / f"{name}.txt"
+        size = path.stat().st_size if path.is_file() else 0
+        with progress(f"write {name}.npy", size) as advance:
+            pieces = _verified(paths.split, path)
+            digests[f"{name}.npy"] = write_ids(paths.encoded / f"{name}.npy", pieces, ByteNumbering(), size, advance)
+    return ByteVocab(), digests
+
+
+def _verified(split: Path, path: Path) -> Iterator[Characters]:
+    """All characters; the checksum is compared before the last step of what reads them."""
+    with verified(split / SUMS, path.name) as pieces:
+        yield from read_characters(pieces, path)
+
+
+def _count(split: Path, name: str) -> Counts:
+    path = split / f"{name}.txt"
+    with (
+        progress(f"count {path.name}", path.stat().st_size if path.is_file() else 0) as advance,
+        verified(split / SUMS, path.name, advance) as pieces,
+    ):
+        return count_characters(read_characters(pieces, path))
+
+
+def _write(paths: Paths, name: str, numbering: Numbering, counts: Counts) -> str:
+    path, num_ids = paths.split / f"{name}.txt", int(counts.sum())
+    with progress(f"write {name}.npy", num_ids * numbering.dtype.itemsize) as advance:
+        pieces = read_characters(read_pieces(path), path)
+        return write_ids(paths.encoded / f"{name}.npy", pieces, numbering, num_ids, advance)
+
+
+def _warn(alphabet: Alphabet, min_count: int) -> None:
+    if alphabet.rare:
+        log.warning(
+            "characters with fewer than %d occurrences in training became U+FFFD: %d of them, %d times there: %s",
+            min_count, len(alphabet.rare), alphabet.rare.total(), describe(alphabet.rare),
+        )  # fmt: skip
+    for name, unseen in alphabet.unseen.items():
+        if unseen:
+            part = {"val": "validation"}.get(name, name)
+            log.warning("characters that training never sees became U+FFFD in the %s part: %s", part, describe(unseen))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,6 +19,7 @@ from charlstm.params import Params
 from charlstm.storage.checksums import SUMS, verify
 from charlstm.storage.files import write_text
 from charlstm.text.byte_vocabulary import load_vocab
+from charlstm.text.documents import separator_ids
 from charlstm.text.vocabulary import Ids, load_ids
 from charlstm.tracking.measurements import Measurement
 from charlstm.tracking.plots import plot_losses
@@ -43,7 +44,8 @@ def run(params: Params, paths: Paths) -> None:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
     tables = read_tables(paths.train, paths.model)
     ids = load_ids(paths.encoded / "val.npy", len(trained.vocab))
-    losses = _measure(trained, ids, params.evaluate.window_lens, paths)
+    separator = separator_ids(params.split.document_separator, trained.vocab)
+    losses = _measure(trained, ids, params.evaluate.window_lens, paths, separator)
     is_comparable = are_comparable(ids, trained.vocab)
 
     metrics = {protocol: _metrics(loss) for protocol, loss in losses.items()}
@@ -77,11 +79,14 @@ def run(params: Params, paths: Paths) -> None:
     tracked.close()
 
 
-def _measure(trained: TrainedModel, ids: Ids, window_lens: Iterable[int], paths: Paths) -> dict[str, LossSum]:
+def _measure(
+    trained: TrainedModel, ids: Ids, window_lens: Iterable[int], paths: Paths, separator: Ids | None
+) -> dict[str, LossSum]:
     model, unit = trained.model, trained.vocab.unit
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
-    losses = {f"windowed_{length}": windowed(model, ids, length, unit=unit) for length in window_lens}
-    losses["stateful"] = stateful(model, ids, unit=unit)
+    lengths = {f"windowed_{length}": length for length in window_lens}
+    losses = {name: windowed(model, ids, size, unit=unit, separator=separator) for name, size in lengths.items()}
+    losses["stateful"] = stateful(model, ids, unit=unit, separator=separator)
     for protocol, loss in losses.items():
         if not math.isfinite(loss.perplexity):  # JSON has no infinity
             raise ModelFolderError(

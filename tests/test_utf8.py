@@ -108,7 +108,9 @@ def test_machine_code_writes_the_same_bytes(model: CharLSTM, num_rows: int, num_
     one, two = Stepper(quantized), CompiledStepper(quantized, num_threads)
     rules = Rules.of([RULES[index] for index in chance.integers(len(RULES), size=num_rows)], 256)
     keys_R = chance.integers(2**63, size=num_rows).astype(np.uint64)
-    beginnings = [[b"", b"\xe0", b"\xf0\x90", b"\xf4", b"\xed", b"\xc3"][at] for at in chance.integers(6, size=num_rows)]
+    beginnings = [
+        [b"", b"\xe0", b"\xf0\x90", b"\xf4", b"\xed", b"\xc3"][at] for at in chance.integers(6, size=num_rows)
+    ]
     before = one.read(torch.from_numpy(chance.integers(256, size=(num_rows, 3))), one.zero_state(num_rows))
     (ids, after), (same_ids, same_after) = (
         stepper.write(before, rules, keys_R, 5, 17, states_after(beginnings)) for stepper in (one, two)
@@ -141,7 +143,9 @@ def test_the_state_is_that_after_the_text_also_where_it_was_stopped(model: CharL
     stop = first.text[25:27]
     end = first.text.index(stop) + 2
     (stopped,) = sampler.generate([whole._replace(stop=(stop,))])
-    assert stopped.text == first.text[: end - 2] and "".join(sampler.stream(whole._replace(stop=(stop,)))) == stopped.text
+    assert (
+        stopped.text == first.text[: end - 2] and "".join(sampler.stream(whole._replace(stop=(stop,)))) == stopped.text
+    )
     for found, read in ((first, first.text), (stopped, first.text[:end])):
         greedy = Request("雪" + read, 9, SamplingRule(0), 0)
         texts = [one.text for one in sampler.generate([greedy, greedy._replace(prompt="", state=found.state)])]

@@ -1,4 +1,4 @@
-"""Which byte may follow in UTF-8, so that a text of bytes always decodes: no surrogate, no overlong form, none too high.
+"""Which byte may follow in UTF-8, so that texts of bytes always decode: no surrogates, no overlong forms.
 
 An automaton over the well-formed byte sequences of the Unicode Standard (table 3-7). Its states say what is due:
 nothing; 1, 2 or 3 continuation bytes; or a second byte after E0, ED, F0 or F4, which have narrower ranges.

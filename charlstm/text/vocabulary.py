@@ -114,27 +114,17 @@ class Vocab:
 class Decoder:
     """Turns ids that come in pieces into text."""
 
-    waiting: bytes = b""
-    """The first bytes of a character that is not complete. Characters always are."""
-
     def __init__(self, vocab: Vocab) -> None:
         self._vocab = vocab
+
+    @property
+    def waiting(self) -> bytes:
+        """The first bytes of a character that is not complete. Characters always are."""
+        return b""
 
     def decode(self, ids: list[int]) -> str:
         """The characters that `ids` complete."""
         return self._vocab.decode(ids)
-
-
-def replace_unseen(train: str, val: str) -> tuple[str, str, Counter[str]]:
-    """The vocabulary's text, the validation text, and what was replaced.
-
-    Characters of `val` that `train` lacks become U+FFFD, which joins the vocabulary only if there are any. They
-    are scored like every other character: a model that never saw them pays for it.
-    """
-    unseen = Vocab.of(train).unknown(val)
-    if not unseen:
-        return train, val, unseen
-    return train + UNSEEN, val.translate({ord(character): UNSEEN for character in unseen}), unseen
 
 
 def describe(characters: Counter[str]) -> str:

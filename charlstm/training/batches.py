@@ -2,6 +2,7 @@
 
 `StreamBatches` reads the text as `batch_size` contiguous streams, left to right, state carried from step to step.
 `WindowBatches` reads overlapping windows, in random order from zero states or sliding along the text.
+Where documents begin is known from a `separator`, the ids with which each of them begins; None is one long text.
 A process is given by `rank` and `world_size` as ints and holds its share of each global batch's rows.
 Shapes: B rows of this process, T time steps.
 """
@@ -15,15 +16,20 @@ from torch import Tensor
 from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE
 from charlstm.seeds import numpy_generator
+from charlstm.text.documents import document_starts
 from charlstm.text.units import Unit, num_chars_of
 from charlstm.text.vocabulary import Ids
 
 
 class Batch(NamedTuple):
-    """Characters to read and the ones to guess, both (B, T) int64; targets may be IGNORE."""
+    """Characters to read and the ones to guess, both (B, T) int64; targets may be IGNORE.
+
+    `starts_BT`, bool, is which of the characters to read begin a document; None where no separator is known.
+    """
 
     inputs_BT: Tensor
     targets_BT: Tensor
+    starts_BT: Tensor | None = None
 
 
 class Batches(Protocol):
@@ -79,10 +85,12 @@ class StreamBatches:
         unit: Unit = "character",
         rank: int = 0,
         world_size: int = 1,
+        separator: Ids | None = None,
     ) -> None:
         self.rows = rows_of(rank, world_size, batch_size)
-        self._ids, self._context_len, self._seed, self.unit = ids, context_len, seed, unit
-        self._num_pairs = self.ids_per_epoch = len(ids) - 1
+        self._ids, self._context_len, self._seed, self._separator = ids, context_len, seed, separator
+        self.unit, self._num_pairs = unit, len(ids) - 1
+        self.ids_per_epoch = self._num_pairs
         if self._num_pairs < batch_size * context_len:
             raise TrainingError(
                 f"the training part has {len(ids)} {unit}s, too few for one step of train.batch_size "
@@ -95,10 +103,8 @@ class StreamBatches:
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Columns [step * T, (step + 1) * T) of this process's streams."""
-        columns, positions = self._columns(step), self._positions(epoch, step, self.rows)
-        targets = self._ids[positions + 1].astype(np.int64)
-        targets[columns >= self._lengths[self.rows, None]] = IGNORE
-        return Batch(torch.from_numpy(self._ids[positions].astype(np.int64)), torch.from_numpy(targets))
+        is_scored = self._columns(step) < self._lengths[self.rows, None]
+        return _read(self._ids, self._positions(epoch, step, self.rows), self._separator, is_scored=is_scored)
 
     def num_chars(self, epoch: int, step: int) -> int:
         """Scored characters of all streams at `step`."""
@@ -143,11 +149,12 @@ class WindowBatches:
         unit: Unit = "character",
         rank: int = 0,
         world_size: int = 1,
+        separator: Ids | None = None,
     ) -> None:
         self.carries_state = is_sliding
         self.rows = rows_of(rank, world_size, batch_size)
         self._ids, self._context_len, self._seed, self._batch_size = ids, context_len, seed, batch_size
-        self.unit = unit
+        self.unit, self._separator = unit, separator
         self._starts = np.arange(0, len(ids) - context_len, stride)
         if len(self._starts) < batch_size:
             raise TrainingError(
@@ -165,9 +172,8 @@ class WindowBatches:
         starts = np.zeros(self._batch_size, order.dtype)
         starts[: len(order)] = order
         positions = starts[self.rows, None] + np.arange(self._context_len)
-        targets = self._ids[positions + 1].astype(np.int64)
-        targets[np.arange(self._batch_size)[self.rows] >= len(order)] = IGNORE
-        return Batch(torch.from_numpy(self._ids[positions].astype(np.int64)), torch.from_numpy(targets))
+        is_scored = np.arange(self._batch_size)[self.rows, None] < len(order)
+        return _read(self._ids, positions, self._separator, is_scored=is_scored)
 
     def num_chars(self, epoch: int, step: int) -> int:
         """Scored characters of the global batch at `step`."""
@@ -195,6 +201,12 @@ class WindowBatches:
                 numpy_generator(self._seed, "window order", epoch).permutation(self._starts),
             )
         return self._order[step * self._batch_size : (step + 1) * self._batch_size]
+
+
+def _read(ids: Ids, positions: np.ndarray, separator: Ids | None, *, is_scored: np.ndarray) -> Batch:
+    targets = np.where(is_scored, ids[positions + 1].astype(np.int64), IGNORE)
+    starts = None if separator is None else torch.from_numpy(document_starts(ids, positions, separator))
+    return Batch(torch.from_numpy(ids[positions].astype(np.int64)), torch.from_numpy(targets), starts)
 
 
 def _what_fits(num_pairs: int, batch_size: int, context_len: int) -> str:

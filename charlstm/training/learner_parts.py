@@ -14,9 +14,15 @@ from charlstm.training.batches import Batches, StreamBatches, WindowBatches
 
 
 def batches_of(
-    ids: Ids, params: TrainParams, *, rank: int, world_size: int, unit: Unit = "character"
+    ids: Ids,
+    params: TrainParams,
+    *,
+    rank: int,
+    world_size: int,
+    unit: Unit = "character",
+    separator: Ids | None = None,
 ) -> Batches:
-    """The batch source that `params.batching` names, for one process.
+    """The batch source that `params.batching` names, for one process; each document begins with `separator`.
 
     Raises:
         TrainingError: the text is too short, or there are more processes than rows.
@@ -24,11 +30,10 @@ def batches_of(
     sizes = {"batch_size": params.batch_size, "context_len": params.context_len, "seed": params.seed}
     process = {"rank": rank, "world_size": world_size}
     if params.batching == "streams":
-        return StreamBatches(ids, **sizes, **process, unit=unit)
+        return StreamBatches(ids, **sizes, **process, unit=unit, separator=separator)
     is_sliding = params.batching == "sliding_windows"
-    return WindowBatches(
-        ids, **sizes, **process, stride=params.window_stride, is_sliding=is_sliding, unit=unit
-    )
+    stride = params.window_stride
+    return WindowBatches(ids, **sizes, **process, unit=unit, separator=separator, stride=stride, is_sliding=is_sliding)
 
 
 def num_steps_of(batches: Batches, params: TrainParams) -> int:

@@ -37,11 +37,12 @@ log = logging.getLogger(__name__)
 
 
 class Data(NamedTuple):
-    """Encoded training and validation parts, and the vocabulary that decodes them."""
+    """Encoded training and validation parts, the vocabulary that decodes them, the ids that begin each document."""
 
     train_ids: Ids
     val_ids: Ids
     vocab: Vocab
+    separator: Ids | None = None
 
 
 class Result(NamedTuple):
@@ -80,7 +81,8 @@ def fit(
     """
     check_prompts(data.vocab, params.text_prompts)
     with processes.interrupted_by_lost_peers():
-        learner = Learner(data.train_ids, len(data.vocab), model, params, processes, data.vocab.unit)
+        ids, vocab = data.train_ids, data.vocab
+        learner = Learner(ids, len(vocab), model, params, processes, vocab.unit, data.separator)
         training = _Training(data, params, learner, StepBoundary(processes, checkpoints, should_stop))
         return training.run(observers)
 
@@ -209,11 +211,13 @@ class _Training:
     def validate(self) -> LossSum:
         """`windowed_C` or `sliding_C` of the averaged weights, over all processes."""
         model, ids, length = self.learner.averaged, self.data.val_ids, self.params.validation_context_len
-        unit, rank, world_size = self.data.vocab.unit, self.processes.rank, self.processes.world_size
+        unit, separator = self.data.vocab.unit, self.data.separator
         if self.params.validation == "sliding":
-            mine = sliding(model, ids, length, self.params.batch_size, self.learner.batches.rows, unit=unit)
+            rows, batch_size = self.learner.batches.rows, self.params.batch_size
+            mine = sliding(model, ids, length, batch_size, rows, unit=unit, separator=separator)
         else:
-            mine = windowed(model, ids, length, unit=unit, rank=rank, world_size=world_size)
+            process = {"rank": self.processes.rank, "world_size": self.processes.world_size}
+            mine = windowed(model, ids, length, **process, unit=unit, separator=separator)
         whole = self.processes.all_reduce_sum(torch.tensor(mine, dtype=torch.float64))
         return LossSum(float(whole[0]), int(whole[1]))
 

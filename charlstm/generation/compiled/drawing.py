@@ -74,9 +74,7 @@ def draw(logits_V: Float, rules: Rules, row: int, uniform: float, work: Work) ->
 
 
 @inlined
-def draw_utf8(
-    logits_V: Float, rules: Rules, row: int, uniform: float, utf8_R: NDArray[np.int64], work: Work
-) -> int:
+def draw_utf8(logits_V: Float, rules: Rules, row: int, uniform: float, utf8_R: NDArray[np.int64], work: Work) -> int:
     """The same of the bytes alone that keep the text of `row` valid UTF-8; its state in `utf8_R` changes.
 
     They are drawn from as if there were no others: zeros would change no sum.
