@@ -28,7 +28,8 @@ def in_characters(vocab: Vocab, texts: Iterable[str], *parts: Ids) -> tuple[Voca
         for piece in _pieces(part):
             alphabet |= set(piece)
     found = Vocab("".join(sorted(alphabet)))
-    return found, [np.concatenate([found.encode(piece) for piece in _pieces(part)]) for part in parts]
+    empty = found.encode("")
+    return found, [np.concatenate([empty, *map(found.encode, _pieces(part))]) for part in parts]
 
 
 def _pieces(ids: Ids) -> Iterator[str]:
