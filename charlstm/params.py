@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, WrapValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WrapValidator
 from pydantic_core import PydanticCustomError
 
 from charlstm.storage.yaml_files import load_yaml, validate
@@ -54,12 +54,6 @@ def _is_not_empty(prompts: tuple[str, ...] | str) -> tuple[str, ...] | str:
     if not prompts:
         raise PydanticCustomError("too_short", "too short", {"min_length": 1})
     return prompts
-
-
-def _fits_unit(min_count: int, info: ValidationInfo) -> int:
-    if min_count > 1 and info.data.get("unit") == "byte":
-        raise PydanticCustomError("min_count", "Input should be 1 where encode.unit is byte: no byte is rare")
-    return min_count
 
 
 class Off(NamedTuple):
@@ -128,7 +122,7 @@ class EncodeParams(Section):
     """What has an id, and what happens to characters that have none."""
 
     unit: Literal["character", "byte"]
-    min_count: Annotated[PositiveInt, AfterValidator(_fits_unit)]
+    min_count: PositiveInt
     unseen: Literal["replace", "error"]
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from charlstm.errors import ParamsError
 from charlstm.params import EncodeParams, Params
 from charlstm.storage.checksums import SUMS, read_sums, write_digests
 from charlstm.storage.files import sha256
@@ -49,7 +50,16 @@ def _encode_characters(section: EncodeParams, paths: Paths, names: Sequence[str]
 
 
 def _encode_bytes(section: EncodeParams, paths: Paths, names: Sequence[str]) -> tuple[Vocab, dict[str, str]]:
-    """The text itself, read once; the digests of the files."""
+    """The text itself, read once; the digests of the files.
+
+    Raises:
+        ParamsError: `encode.min_count` asks for what bytes cannot be.
+    """
+    if section.min_count > 1:
+        raise ParamsError(
+            f"encode.min_count: expected 1 where encode.unit is byte, got {section.min_count}: no byte is too rare; "
+            f"set it to 1"
+        )
     digests = {}
     for name in names:
         path = paths.split / f"{name}.txt"

@@ -24,6 +24,8 @@ from charlstm.params import Params
 from charlstm.text.byte_vocabulary import ByteVocab, load_vocab
 from charlstm.text.folding import fold
 from charlstm.text.vocabulary import Vocab, load_ids
+from pipeline.common.paths import Paths
+from pipeline.encode import _encode_bytes
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 VOCAB = ByteVocab()
@@ -60,9 +62,10 @@ def test_a_file_says_which_vocabulary_it_is(tmp_path: Path) -> None:
             load_vocab(tmp_path / "vocab.json")
 
 
-def test_no_byte_is_rare(params: Callable[[Path, Override], Params], tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"encode\.min_count should be 1 where encode\.unit is byte"):
-        params(tmp_path, {"encode.unit": "byte", "encode.min_count": 2})
+def test_no_byte_is_too_rare(params: Callable[[Path, Override], Params], tmp_path: Path) -> None:
+    section = params(tmp_path, {"encode.unit": "byte", "encode.min_count": 2})
+    with pytest.raises(ParamsError, match=r"encode\.min_count: expected 1 where encode\.unit is byte, got 2"):
+        _encode_bytes(section.encode, Paths.model_construct(), [])
 
 
 def test_all_stages_and_commands_work_on_bytes(tmp_path: Path, blank_store: Path, run: Run) -> None:
@@ -107,7 +110,6 @@ def test_all_stages_and_commands_work_on_bytes(tmp_path: Path, blank_store: Path
     with pytest.raises(TextRequestError, match="stop: the model never writes"):
         model.generate(stop="\udcff")
 
-    code, out, _ = run("info", "--model", str(project / "artifacts/model"))
-    assert code == 0 and "256 bytes of UTF-8: any character" in out
-    code, out, _ = run("generate", "雪", "-n", "7", "--seed", "1", "--model", str(project / "artifacts/model"))
-    assert code == 0 and len(out.removesuffix("\n")) == 7
+    options = ("--model", str(project / "artifacts/model"))
+    assert "256 bytes of UTF-8: any character" in run("info", *options)[1]
+    assert len(run("generate", "雪", "-n", "7", "--seed", "1", *options)[1].removesuffix("\n")) == 7

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from charlstm.evaluation.passages import Passage, text_losses
 from charlstm.evaluation.protocols import char_losses, sliding, stateful, windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
-from charlstm.text.units import begins_character, end_of_first, num_chars_of, whole_characters
+from charlstm.text.units import begins_character, end_of_first, from_whole_character, num_chars_of, whole_characters
 from charlstm.training.batches import Batches, StreamBatches, WindowBatches
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
@@ -36,6 +36,12 @@ def test_characters_are_counted_by_their_first_bytes(text: str) -> None:
     for end in range(1, len(ids) + 1):
         whole = whole_characters(ids[:end], "byte").tobytes().decode()
         assert text.startswith(whole) and 0 <= end - len(whole.encode()) < 4
+    for start in range(len(ids)):
+        rest = ids[start:]
+        if len(text.encode()) - start >= len(text[-1].encode()):  # it has at least the last character
+            whole = from_whole_character(rest, "byte").tobytes().decode()
+            assert text.endswith(whole) and 0 <= len(rest) - len(whole.encode()) < 4
+    assert from_whole_character(ids, "character").tobytes() == ids.tobytes()
     assert (num_chars_of(ids, "character"), end_of_first(ids, "character")) == (len(ids), 0)
     assert whole_characters(ids, "character") is ids
 

@@ -43,6 +43,12 @@ def whole_characters(ids: NDArray[np.unsignedinteger], unit: Unit) -> NDArray[np
     return ids if len(ids) - last == _num_bytes(int(ids[last])) else ids[:last]
 
 
+def from_whole_character(ids: NDArray[np.unsignedinteger], unit: Unit) -> NDArray[np.unsignedinteger]:
+    """`ids`, the end of a text, without a first character that may be cut."""
+    begins = begins_character(np.asarray(ids[:4]), unit)
+    return ids[int(begins.argmax()) :] if begins.any() else ids
+
+
 def _num_bytes(first: int) -> int:
     """Of the character that a byte begins."""
     return 1 + (first >= 0xC0) + (first >= 0xE0) + (first >= 0xF0)

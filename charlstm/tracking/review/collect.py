@@ -14,7 +14,7 @@ from charlstm.evaluation.copied import Span
 from charlstm.evaluation.in_characters import in_characters
 from charlstm.evaluation.passages import Passage, held_out
 from charlstm.evaluation.protocols import windowed
-from charlstm.evaluation.published import PUBLISHED, are_comparable
+from charlstm.evaluation.published import Published as PublishedLoss
 from charlstm.evaluation.text_statistics import MIN_COPIED, Measured, figures, measure, text_of
 from charlstm.generation.language_model import QuantizedLanguageModel
 from charlstm.model.char_lstm import CharLSTM
@@ -68,23 +68,22 @@ def review_of(
     losses: Mapping[str, Loss],
     generated: Sequence[Generated],
     *,
+    published: Sequence[PublishedLoss],
     parameters: Mapping[str, Mapping[str, Any]],
     corpus_sha256: str,
 ) -> ReviewDocument:
     """Measure the texts, and put together what a review shows.
 
     Args:
+        published: what others reported for this validation text.
         parameters: by section, as `params.yaml` has them.
     """
     shape = trained.model.shape
-    vocab, (train, val) = in_characters(
-        trained.vocab, (part for one in generated for part in (one.prompt, one.text)), encoded.train, encoded.val
-    )
+    vocab, (train, val) = in_characters(trained.vocab, [one.prompt + one.text for one in generated], *encoded)
     passages = [Passage(vocab.encode(one.prompt), vocab.encode(one.text)) for one in generated]
     alike = [one for one, row in zip(passages, generated, strict=True) if row.temperature == generated[0].temperature]
     measured = measure([*passages, *held_out(val, alike)], train, vocab, trained.model, trained.vocab)
     ours, theirs = measured[: len(passages)], measured[len(passages) :]
-    is_comparable = are_comparable(encoded.val, trained.vocab)
     return ReviewDocument(
         schema_version=2,
         model_sha256=trained.sha256,
@@ -101,7 +100,7 @@ def review_of(
         parameters=flat(parameters),
         losses=dict(losses),
         eight_bits=_eight_bits(trained.model, encoded.val, trained.vocab.unit),
-        published=[Published(**one._asdict()) for one in PUBLISHED if is_comparable and one.protocol in losses],
+        published=[Published(**one._asdict()) for one in published if one.protocol in losses],
         curves=_curves(tables),
         figures=[*_by_temperature(generated, ours), _figures(None, theirs)],
         samples=_samples(generated, ours, train, vocab),
