@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.common.exit_codes import EXIT_BAD_INPUT
+from pipeline.common.former import with_former
 from pipeline.common.launching import launch
 from pipeline.common.stage import guarded
 
@@ -18,7 +19,7 @@ def main(command: Sequence[str]) -> int:
     if not command:
         sys.stderr.write("usage: python -m pipeline.launch accelerate launch ... | torchrun ...\n")
         return EXIT_BAD_INPUT
-    return guarded(lambda: launch(command))
+    return with_former(lambda: guarded(lambda: launch(command)))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from charlstm.storage.files import sha256, write_text
 from charlstm.storage.lock import exclusive
 from pipeline.common.dvc_record import Outcome, is_recorded, outcome
 from pipeline.common.paths import Paths, load_deps
-from pipeline.common.tracking_store import STATE_FOLDER, project_root, spool_root
+from pipeline.common.tracking_store import STATE_FOLDER, kept_root, project_root, spool_root
 
 log = logging.getLogger("charlstm")
 
@@ -103,7 +103,8 @@ def _training_id(path: Path) -> str:
 
 def _remove_others(root: Path, mine: Path) -> None:
     """Other workers do the same at the same time: a folder may be gone, or in use again, at any moment."""
-    others = [folder for folder in root.iterdir() if folder.is_dir() and folder not in (mine, spool_root())]
+    not_others = (mine, spool_root(), kept_root())
+    others = [folder for folder in root.iterdir() if folder.is_dir() and folder not in not_others]
     for other in sorted(others, key=_last_used, reverse=True)[NUM_OTHERS_KEPT:]:
         with contextlib.suppress(LockedError), exclusive(other, "that training"):
             is_finished = (other / FINISHED).exists()
