@@ -25,8 +25,8 @@ def run(params: Params, paths: Paths) -> None:
     A file that no download wrote is never overwritten: it may be the only copy of somebody's text.
     """
     section = params.download
-    _check_source(section.source, paths)
-    _check_replaceable(paths.corpus, section)
+    check_source(section.source, paths)
+    check_replaceable(paths.corpus, section)
     origin = download(
         paths.corpus,
         section.source,
@@ -39,8 +39,12 @@ def run(params: Params, paths: Paths) -> None:
     log.info("%s: %d bytes from %s", paths.corpus, paths.corpus.stat().st_size, without_credentials(origin))
 
 
-def _check_source(source: str, paths: Paths) -> None:
-    """No stage may overwrite or delete what this one reads."""
+def check_source(source: str, paths: Paths) -> None:
+    """No stage may overwrite or delete what this one reads.
+
+    Raises:
+        DownloadError: `source` is in an output.
+    """
     path = local_path(source)
     if path is None:
         return
@@ -53,8 +57,12 @@ def _check_source(source: str, paths: Paths) -> None:
             )
 
 
-def _check_replaceable(corpus: Path, section: DownloadParams) -> None:
-    """What lies where the corpus goes is a corpus that this stage wrote, or one with the bytes that it would write."""
+def check_replaceable(corpus: Path, section: DownloadParams) -> None:
+    """What lies where the corpus goes is a corpus that this stage wrote, or one with the bytes that it would write.
+
+    Raises:
+        DownloadError: it is another file.
+    """
     if not corpus.exists():
         return
     replaceable = {section.sha256, section.fallback.sha256 if section.fallback else None}

@@ -38,6 +38,7 @@ VIEWS = {
     "charlstm.tracking.text_requests",
     "charlstm.tracking.tracker",
     "pipeline.cli",
+    "pipeline.commands.doctor",
     "pipeline.commands.export",
     "pipeline.commands.generate",
     "pipeline.commands.info",
@@ -60,6 +61,7 @@ VIEWS = {
     "pipeline.common.git",
     "pipeline.common.interruption",
     "pipeline.common.launching",
+    "pipeline.common.memory_needed",
     "pipeline.common.paths",
     "pipeline.common.provenance",
     "pipeline.common.recipe",
@@ -70,6 +72,22 @@ VIEWS = {
     "pipeline.common.terminal",
     "pipeline.common.tracking_store",
     "pipeline.common.unfinished",
+    *(
+        f"pipeline.doctor.{name}"
+        for name in (
+            "cores",
+            "examination",
+            "finding",
+            "gpu",
+            "length",
+            "parameters",
+            "prompts",
+            "room",
+            "source",
+            "state",
+        )
+    ),
+    *(f"pipeline.doctor.{name}" for name in ("text_there", "tracker", "versions")),
     "pipeline.launch",
     "pipeline.lineage.records",
     "pipeline.lineage.reproduction",

@@ -16,6 +16,7 @@ from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE
 from charlstm.seeds import numpy_generator
 from charlstm.text.vocabulary import Ids
+from charlstm.training.epoch_length import num_windows, stream_steps
 
 
 class Batch(NamedTuple):
@@ -69,15 +70,9 @@ class StreamBatches:
         self.rows = rows_of(rank, world_size, batch_size)
         self._ids, self._context_len, self._seed = ids, context_len, seed
         self._num_pairs = self.chars_per_epoch = len(ids) - 1
-        if self._num_pairs < batch_size * context_len:
-            raise TrainingError(
-                f"the training part has {len(ids)} characters, too few for one step of train.batch_size "
-                f"{batch_size} x train.context_len {context_len} = {batch_size * context_len}; "
-                f"{_what_fits(self._num_pairs, batch_size, context_len)}"
-            )
+        self.steps_per_epoch = stream_steps(len(ids), batch_size, context_len)
         starts = self._num_pairs * np.arange(batch_size + 1) // batch_size
         self._starts, self._lengths = starts[:-1], np.diff(starts)
-        self.steps_per_epoch = -(-int(self._lengths.max()) // context_len)
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Columns [step * T, (step + 1) * T) of this process's streams."""
@@ -121,12 +116,7 @@ class WindowBatches:
         self.rows = rows_of(rank, world_size, batch_size)
         self._ids, self._context_len, self._seed, self._batch_size = ids, context_len, seed, batch_size
         self._starts = np.arange(0, len(ids) - context_len, stride)
-        if len(self._starts) < batch_size:
-            raise TrainingError(
-                f"the training part has {len(ids)} characters: {len(self._starts)} windows of train.context_len "
-                f"{context_len}, too few for a train.batch_size of {batch_size}; "
-                f"lower one of them or train.window_stride ({stride})"
-            )
+        num_windows(len(ids), batch_size, context_len, stride)  # or it refuses
         self.steps_per_epoch = -(-len(self._starts) // batch_size)
         self.chars_per_epoch = len(self._starts) * context_len
         self._epoch, self._order = -1, self._starts
@@ -150,9 +140,3 @@ class WindowBatches:
         """Scored characters of the global batch at `step`."""
         num_rows = min(self._batch_size, len(self._starts) - step * self._batch_size)
         return num_rows * self._context_len
-
-
-def _what_fits(num_pairs: int, batch_size: int, context_len: int) -> str:
-    options = {"batch_size": num_pairs // context_len, "context_len": num_pairs // batch_size}
-    fitting = [f"a {name} of {value}" for name, value in options.items() if value > 0]
-    return f"{' or '.join(fitting)} would fit" if fitting else "take a longer text, or lower both"

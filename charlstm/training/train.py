@@ -16,8 +16,9 @@ from torch import Tensor
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.evaluation.protocols import sliding, windowed
 from charlstm.generation.batch import Request
+from charlstm.generation.prompts import check_prompts
 from charlstm.generation.rule import SamplingRule
-from charlstm.generation.sampler import Sampler, check_prompts
+from charlstm.generation.sampler import Sampler
 from charlstm.model.char_lstm import ModelShape
 from charlstm.model.loss import LossSum
 from charlstm.params import ModelParams, TrainParams
@@ -77,7 +78,7 @@ def fit(
         Interrupted: a process was asked to stop, or one is lost.
         OSError: a checkpoint cannot be written; the ones before are as they were.
     """
-    check_prompts(data.vocab, params.text_prompts)
+    check_prompts(data.vocab, params.text_prompts, "train.text_prompts")
     with processes.interrupted_by_lost_peers():
         learner = Learner(data.train_ids, len(data.vocab), model, params, processes)
         training = _Training(data, params, learner, StepBoundary(processes, checkpoints, should_stop))

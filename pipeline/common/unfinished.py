@@ -38,6 +38,7 @@ from pipeline.common.tracking_store import STATE_FOLDER, kept_root, project_root
 log = logging.getLogger("charlstm")
 
 FINISHED = "finished.json"
+CHECKOUT = STATE_FOLDER / "checkout"  # locked by the training in this checkout
 # Trainings of other inputs are kept while they are recent or few: a user may return to them.
 NUM_OTHERS_KEPT = 4
 SECONDS_KEPT = 7 * 24 * 3600
@@ -64,8 +65,7 @@ def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
     """
     root = project_root() / STATE_FOLDER
     folder = root / fingerprint
-    checkout = STATE_FOLDER / "checkout"
-    with exclusive(checkout, "a training in this checkout"), exclusive(folder, "this training"):
+    with exclusive(CHECKOUT, "a training in this checkout"), exclusive(folder, "this training"):
         folder.mkdir(parents=True, exist_ok=True)
         if _is_done(folder / FINISHED):  # so it is wanted again: `dvc repro --force`
             clear(folder)
