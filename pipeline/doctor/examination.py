@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from charlstm.errors import CharlstmError
 from charlstm.params import Params, load_params
@@ -16,27 +17,38 @@ from pipeline.doctor import cores, length, parameters, prompts, room, state
 from pipeline.doctor.finding import Finding, error, readable
 from pipeline.doctor.text_there import STAGES, Encoded, is_of_these_parameters, read_encoded, source_bytes
 
-SUBJECTS = "parameters, source, text, prompts, memory, disk, tracker, cores, versions, GPU, folders"
+SUBJECTS = ("parameters", "source", "text", "memory", "disk", "tracker", "cores", "versions", "GPU", "folders")
+PROMPTS_LATER = "; prompts are checked once the text is encoded, before training"
 
 
-def examine() -> list[Finding]:
+class Examination(NamedTuple):
+    """What was found, what was looked at, and what could not be yet."""
+
+    findings: list[Finding]
+    subjects: tuple[str, ...]
+    later: str
+
+
+def examine() -> Examination:
     """All that can be found out before `dvc repro`, errors first."""
     from pipeline.doctor import gpu, source, tracker, versions
 
+    encoded = None
     with ThreadPoolExecutor() as beside:
         cache, tracked = beside.submit(cache_folder), beside.submit(lambda: list(readable(tracker.check())))
         found = [*readable(cores.check()), *readable(versions.check())]  # cores first: what follows keeps one busy
         params, paths, faults = _read()
         found += faults
         if params is not None and paths is not None:
-            is_encoded = is_of_these_parameters(*STAGES)
-            encoded = read_encoded(paths) if is_encoded else None
+            encoded = read_encoded(paths) if is_of_these_parameters(*STAGES) else None
             found += readable(source.check(params, paths))
             found += _of_parameters(params, encoded, source_bytes(params, paths))
         found += chain(readable(state.check()), readable(state.check_settings()), readable(gpu.check()))
         found += readable(state.check_cache(cache.result()))
         found += tracked.result()
-    return sorted(found, key=lambda one: not one.is_error)
+    findings = sorted(found, key=lambda one: not one.is_error)
+    subjects, later = (SUBJECTS, PROMPTS_LATER) if encoded is None else ((*SUBJECTS, "prompts"), "")
+    return Examination(findings, subjects, later)
 
 
 def examine_training() -> list[Finding]:
