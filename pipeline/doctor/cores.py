@@ -49,16 +49,18 @@ def thread_faults(value: str | None, allowed: int) -> Iterator[Finding]:
 
 
 def beside(busy: list[Busy], allowed: int, threads: int) -> Iterator[Finding]:
-    """What to say of `busy` processes on a machine where `allowed` cores may be used by `threads` threads."""
+    """What to say of `busy` processes on a machine where `allowed` cores may be used by `threads` threads.
+
+    A single thread waits for no other.
+    """
     cores = sum(one.cores for one in busy)
-    if cores < MIN_BUSY or cores + threads <= allowed:
+    if threads == 1 or cores < MIN_BUSY or cores + threads <= allowed:
         return
     named = ", ".join(f"{one.name}, process {one.pid}: {one.cores:.1f}" for one in busy[:3])
     free = max(1, allowed - math.ceil(cores))
-    alternative = f", or OMP_NUM_THREADS={free}" if free < threads else ""
     yield warning(
         f"cores: {cores:.1f} of {allowed} are busy ({named}); a training with {threads} threads beside them is many "
-        f"times slower: end them, or set OMP_WAIT_POLICY=passive{alternative}"
+        f"times slower: end them, or set OMP_WAIT_POLICY=passive or OMP_NUM_THREADS={free}"
     )
 
 

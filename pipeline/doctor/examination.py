@@ -3,7 +3,7 @@
 Checks look and change nothing. What takes long (DVC's answer, a server) runs beside the others.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -29,13 +29,13 @@ class Examination(NamedTuple):
     later: str
 
 
-def examine() -> Examination:
-    """All that can be found out before `dvc repro`, errors first."""
+def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
+    """All that can be found out before `dvc repro`, errors first. `find_cache` has the folder of DVC's cache."""
     from pipeline.doctor import gpu, source, tracker, versions
 
     encoded = None
     with ThreadPoolExecutor() as beside:
-        cache, tracked = beside.submit(cache_folder), beside.submit(lambda: list(readable(tracker.check())))
+        cache, tracked = beside.submit(find_cache), beside.submit(lambda: list(readable(tracker.check())))
         found = [*readable(cores.check()), *readable(versions.check())]  # cores first: what follows keeps one busy
         params, paths, faults = _read()
         found += faults
@@ -52,10 +52,13 @@ def examine() -> Examination:
 
 
 def examine_training() -> list[Finding]:
-    """What decides whether a training can start now, on encoded text that DVC has just looked at."""
+    """What decides whether a training can start now, on encoded text that DVC has just looked at.
+
+    A mistake that only a later stage would notice is one of them: it is cheaper to mend now.
+    """
     params, paths, found = _read()
     if params is not None and paths is not None:
-        found += _of_parameters(params, read_encoded(paths), None)
+        found += (one for one in _of_parameters(params, read_encoded(paths), None) if one.is_error)
     found += chain(readable(state.check_settings()), readable(cores.check()))
     return sorted(found, key=lambda one: not one.is_error)
 

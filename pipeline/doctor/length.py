@@ -15,8 +15,7 @@ def check(params: Params, encoded: Encoded | None, num_bytes: int | None) -> Ite
     """Of the encoded text exactly; else of at most a character a byte, so nothing is refused that might do."""
     if encoded is not None:
         num_train, about = encoded.num_train, ""
-    elif num_bytes is not None:
-        held_out = params.split.val_fraction + params.split.test_fraction
+    elif num_bytes and (held_out := params.split.val_fraction + params.split.test_fraction) < 1:
         num_train, about = int(num_bytes * (1 - held_out)), f"the text has {num_bytes} bytes: "
         if min(num_train, num_bytes - num_train) < MIN_PART:
             yield error(
