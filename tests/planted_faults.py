@@ -133,7 +133,7 @@ FAULTS = {
         plant=lambda: newer("conf/config.yaml"),
     ),
     "cache": Fault(
-        "ERROR: DVC's cache: .dvc/cache: expected a folder, found something else in its place: …/.dvc/cache; move it away",
+        "ERROR: DVC's cache: ….dvc/cache: expected a folder, found something else in its place: …/.dvc/cache; move it away",
         plant=a_file_for_the_cache,
     ),
     "state": Fault(
