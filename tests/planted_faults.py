@@ -41,6 +41,11 @@ def a_file_for_the_cache() -> None:
     write(".dvc/cache")
 
 
+def a_file_for_the_state() -> None:
+    shutil.rmtree(".charlstm")
+    write(".charlstm")
+
+
 class Fault(NamedTuple):
     """What is wrong, and the line that says so; `…` stands for what differs from machine to machine."""
 
@@ -139,7 +144,7 @@ FAULTS = {
     "state": Fault(
         "ERROR: the state of unfinished trainings: …/.charlstm: expected a folder, found something else in its place: "
         "…/.charlstm; move it away",
-        plant=lambda: (shutil.rmtree(".charlstm"), write(".charlstm"))[1],
+        plant=a_file_for_the_state,
     ),
 }
 # Of a text that is yet to come, or that exclude another: each alone.
@@ -148,17 +153,17 @@ ALONE = {
         "ERROR: download.source: nowhere.txt: no such file or folder, seen from …", {"download.source": "nowhere.txt"}
     ),
     "empty": Fault(
-        "ERROR: download.source: empty.txt: expected a text, found an empty file",
+        "ERROR: download.source: empty.txt: expected a text, found no byte in it",
         {"download.source": "empty.txt", "download.watch": "empty.txt"},
         plant=lambda: write("empty.txt"),
     ),
     "folder": Fault(
-        "ERROR: download.source: texts: expected texts, found a folder without files",
+        "ERROR: download.source: texts: expected texts (*.txt, *.text, *.md), found a folder without any",
         {"download.source": "texts", "download.watch": "texts"},
         plant=lambda: Path("texts").mkdir(),
     ),
     "fifo": Fault(
-        "ERROR: download.source: pipe: expected a file, found a FIFO; copy what it gives into a file",
+        "ERROR: download.source: pipe: expected a file or a folder, found a FIFO; copy what it gives into a file",
         {"download.source": "pipe", "download.watch": "pipe"},
         plant=lambda: os.mkfifo("pipe"),
     ),
@@ -176,7 +181,7 @@ ALONE = {
         {"download.sha256": "0" * 64},
     ),
     "encoding": Fault(
-        "ERROR: download.encoding: Python knows no encoding 'cp9999'; e.g. utf-8, utf-16, cp1251, latin1",
+        "ERROR: download.encoding: expected a text encoding as Python names it, e.g. utf-8, cp1251, gb18030 or utf-16, got 'cp9999'",
         {"download.encoding": "cp9999"},
     ),
     "unwatched": Fault(
@@ -190,7 +195,7 @@ ALONE = {
         plant=lambda: write("Datasets/mine.txt", "the only copy"),
     ),
     "separator": Fault(
-        "WARNING: split.document_separator: '<|end|>' is nowhere in Datasets/shakespear.txt: all of it is one document",
+        "ERROR: split.document_separator: '<|end|>' stands nowhere in Datasets/shakespear.txt; give the text with which each document begins, or null",
         {"split.document_separator": "<|end|>"},
     ),
     "fractions": Fault(

@@ -63,6 +63,7 @@ VIEWS = {
     "pipeline.common.launching",
     "pipeline.common.memory_needed",
     "pipeline.common.paths",
+    "pipeline.common.progress",
     "pipeline.common.provenance",
     "pipeline.common.recipe",
     "pipeline.common.run_texts",

@@ -1,15 +1,15 @@
 """The text's source: whether it is there, is what it should be, and is watched."""
 
-import codecs
 import mmap
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from charlstm.params import DownloadParams, Params
-from charlstm.storage.files import sha256
 from charlstm.storage.urls import without_credentials
-from charlstm.text.download import SPECIAL_FILES, local_path
+from charlstm.text.conversion import Form, source_sha256
+from charlstm.text.documents import ADVICE
+from charlstm.text.encodings import check_encoding
+from charlstm.text.source_files import files_of, local_path
 from pipeline.common.paths import Paths
 from pipeline.doctor.finding import Finding, error, errors_of, warning
 from pipeline.doctor.text_there import is_of_these_parameters
@@ -23,7 +23,8 @@ MAX_SEARCHED_BYTES = 1_000_000_000
 def check(params: Params, paths: Paths) -> Iterator[Finding]:
     """Of `download` and of what `split` looks for in the text."""
     section = params.download
-    yield from _encoding(section.encoding)
+    yield from errors_of(lambda: check_encoding(section.encoding))
+    form = Form(section.encoding, section.newlines, section.separator)
     yield from _watch(section)
     is_there = paths.corpus.is_file() and is_of_these_parameters("download")  # then the source is not asked
     source = local_path(section.source)
@@ -33,17 +34,10 @@ def check(params: Params, paths: Paths) -> Iterator[Finding]:
         yield from _local(source, section)
     yield from errors_of(lambda: check_source(section.source, paths))
     if not paths.corpus.exists() or paths.corpus.stat().st_size <= MAX_HASHED_BYTES:
-        yield from errors_of(lambda: check_replaceable(paths.corpus, section))
-    text = paths.corpus if is_there else source
+        yield from errors_of(lambda: check_replaceable(paths.corpus, section, form))
+    text = paths.corpus if is_there else source if form.keeps_bytes else None
     if text is not None and text.is_file():
         yield from _separator(text, params.split.document_separator)
-
-
-def _encoding(name: str) -> Iterator[Finding]:
-    try:
-        codecs.lookup(name)
-    except (LookupError, ValueError):
-        yield error(f"download.encoding: Python knows no encoding {name!r}; e.g. utf-8, utf-16, cp1251, latin1")
 
 
 def _watch(section: DownloadParams) -> Iterator[Finding]:
@@ -60,24 +54,24 @@ def _watch(section: DownloadParams) -> Iterator[Finding]:
 
 
 def _local(source: Path, section: DownloadParams) -> Iterator[Finding]:
-    if not source.exists():
+    try:
+        files = files_of(source)
+    except FileNotFoundError:
         yield error(f"download.source: {source}: no such file or folder, seen from {Path.cwd()}")
-    elif not os.access(source, os.R_OK):
-        yield error(f"download.source: {source}: no permission to read it")
-    elif source.is_dir():
-        if not any(file.is_file() for file in source.rglob("*")):
-            yield error(f"download.source: {source}: expected texts, found a folder without files")
-    elif not source.is_file():
-        kinds = {"FIFO": source.is_fifo(), "socket": source.is_socket()}
-        kind = next((name for name, is_one in kinds.items() if is_one), SPECIAL_FILES["c"])
-        yield error(f"download.source: {source}: expected a file, found a {kind}; copy what it gives into a file")
-    elif source.stat().st_size == 0:
-        yield error(f"download.source: {source}: expected a text, found an empty file")
-    elif section.sha256 and source.stat().st_size <= MAX_HASHED_BYTES and (found := sha256(source)) != section.sha256:
-        yield error(
-            f"download.sha256: expected {section.sha256}, but {source} has {found}: "
-            f"set it to that, or to null to accept any bytes"
-        )
+        return
+    except (OSError, ValueError) as failure:
+        yield error(f"download.source: {source}: {getattr(failure, 'strerror', None) or failure}")
+        return
+    num_bytes = sum(file.stat().st_size for file in files)
+    if num_bytes == 0:
+        yield error(f"download.source: {source}: expected a text, found no byte in it")
+    elif section.sha256 and num_bytes <= MAX_HASHED_BYTES:
+        found = source_sha256(files, section.separator)
+        if found != section.sha256:
+            yield error(
+                f"download.sha256: expected {section.sha256}, but {source} has {found}: "
+                f"set it to that, or to null to accept any bytes"
+            )
 
 
 def _separator(text: Path, separator: str | None) -> Iterator[Finding]:
@@ -86,4 +80,4 @@ def _separator(text: Path, separator: str | None) -> Iterator[Finding]:
     with text.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         is_there = content.find(separator.encode("utf-8", "replace")) >= 0
     if not is_there:
-        yield warning(f"split.document_separator: {separator!r} is nowhere in {text}: all of it is one document")
+        yield error(f"split.document_separator: {separator[:50]!r} stands nowhere in {text}; {ADVICE}")

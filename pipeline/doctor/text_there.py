@@ -7,7 +7,7 @@ import numpy as np
 
 from charlstm.params import Params
 from charlstm.storage.yaml_files import load_yaml
-from charlstm.text.download import local_path
+from charlstm.text.source_files import files_of, local_path
 from charlstm.text.vocabulary import Vocab
 from pipeline.common.paths import Paths
 
@@ -47,8 +47,10 @@ def source_bytes(params: Params, paths: Paths) -> int | None:
     if path is None or not path.exists():
         is_there = paths.corpus.is_file() and is_of_these_parameters("download")
         return paths.corpus.stat().st_size if is_there else None
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    try:
+        return sum(file.stat().st_size for file in files_of(path))
+    except (OSError, ValueError):  # `source` says so
+        return None
 
 
 def _params(lock: Any, stage: str) -> Any:  # noqa: ANN401  # a YAML document
