@@ -60,6 +60,7 @@ VIEWS = {
     "pipeline.common.former",
     "pipeline.common.git",
     "pipeline.common.interruption",
+    "pipeline.common.known_hashes",
     "pipeline.common.launching",
     "pipeline.common.memory_needed",
     "pipeline.common.paths",

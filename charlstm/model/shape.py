@@ -2,6 +2,10 @@
 
 from typing import NamedTuple
 
+# Numbers. A step with more logits than MAX_LOGITS computes them in pieces, and again in its backward pass: a fifth to a
+# third more time for the head, and memory that grows neither with the alphabet nor with the batch.
+MAX_LOGITS, LOGITS_AT_ONCE = 2**24, 2**22
+
 
 class ModelShape(NamedTuple):
     """The sizes that decide which weights a model has. `implementation` is not one of them.

@@ -14,10 +14,11 @@ from pathlib import Path
 from charlstm.errors import CharlstmError
 from charlstm.storage.files import atomic_file, atomic_folder, write_bytes
 from charlstm.storage.yaml_files import load_yaml
-from pipeline.common.chain import folder_md5, md5, md5_of_bytes
+from pipeline.common.chain import folder_md5, md5_of_bytes
 from pipeline.common.dvc_cache import FOLDER, cached, files_of
 from pipeline.common.exit_codes import EXIT_CODES, EXIT_DEFECT
 from pipeline.common.git import content_at_head
+from pipeline.common.known_hashes import md5
 from pipeline.common.paths import load_outs, load_paths
 from pipeline.common.tracking_store import kept_root
 
