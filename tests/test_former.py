@@ -154,8 +154,8 @@ def test_a_mistake_in_parameters_loses_nothing(project: Path, name: str) -> None
     done = run_dvc(project, "repro")
 
     assert done.returncode != 0
-    (said,) = errors(done)
-    assert line in said and outputs(project) == before
+    said = [one for one in errors(done) if "disk: " not in one]  # where it is too small for such a model, too
+    assert len(said) == 1 and line in said[0] and outputs(project) == before
     status = json.loads(dvc(project, "status", "--json"))
     changed = [set(one) for entry in status[stage] for one in entry.values() if isinstance(one, dict)]
     assert set(status) <= {"train", "evaluate", "sample"} and changed == [{"params.yaml"}], status
