@@ -19,8 +19,7 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 repro: $(INSTALLED) ## run all six stages on tiny Shakespeare and print the result
-	@test -z "$$(find conf -newer params.yaml)" || \
-		echo 'conf/ is newer than params.yaml: `dvc exp run` composes params.yaml anew' >&2
+	@python -m pipeline.cli doctor
 	dvc repro
 	@python -m pipeline.report
 

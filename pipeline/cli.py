@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from charlstm.errors import CharlstmError, ParamsError
+from pipeline.commands.doctor import doctor
 from pipeline.commands.export import export
 from pipeline.commands.generate import generate
 from pipeline.commands.info import info
@@ -23,12 +24,13 @@ from pipeline.commands.trace import trace
 from pipeline.commands.ui import ui
 from pipeline.common.stage import guarded
 
+START = "Start: before a training"
 USE = "Use: a trained model"
 REVIEW = "Review: which model do I keep, and why"
 LINEAGE = "Lineage: which bytes came from which"
 TRACKING = "Tracking: what MLflow has"
 USING = ("generate", "score", "info", "export")
-NEED_PROJECT = ("ui", "sweep", "trace", "reproduce", "sync")
+NEED_PROJECT = ("doctor", "ui", "sweep", "trace", "reproduce", "sync")
 INTERRUPTED = 130  # typer's code for Ctrl-C
 
 app = typer.Typer(
@@ -39,6 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.callback()(lambda: None)
+app.command(rich_help_panel=START)(doctor)
 app.command(rich_help_panel=USE)(generate)
 app.command(rich_help_panel=USE)(score)
 app.command(rich_help_panel=USE)(info)

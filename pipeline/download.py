@@ -31,8 +31,8 @@ def run(params: Params, paths: Paths) -> None:
     """
     section = params.download
     form = Form(check_encoding(section.encoding), section.newlines, section.separator)
-    _check_source(section.source, paths)
-    _check_replaceable(paths.corpus, section, form)
+    check_source(section.source, paths)
+    check_replaceable(paths.corpus, section, form)
     done = download(
         paths.corpus,
         section.source,
@@ -47,8 +47,12 @@ def run(params: Params, paths: Paths) -> None:
     log.info("%s: %d bytes from %s", paths.corpus, paths.corpus.stat().st_size, without_credentials(done.origin))
 
 
-def _check_source(source: str, paths: Paths) -> None:
-    """No stage may overwrite or delete what this one reads, nor may it read what a stage writes."""
+def check_source(source: str, paths: Paths) -> None:
+    """No stage may overwrite or delete what this one reads, nor may it read what a stage writes.
+
+    Raises:
+        DownloadError: one of both would be.
+    """
     path = local_path(source)
     if path is None:
         return
@@ -66,8 +70,12 @@ def _check_source(source: str, paths: Paths) -> None:
             )
 
 
-def _check_replaceable(corpus: Path, section: DownloadParams, form: Form) -> None:
-    """What lies where the corpus goes is a corpus that this stage wrote, or one with the bytes that it would write."""
+def check_replaceable(corpus: Path, section: DownloadParams, form: Form) -> None:
+    """What lies where the corpus goes is a corpus that this stage wrote, or one with the bytes that it would write.
+
+    Raises:
+        DownloadError: it is another file.
+    """
     if not corpus.exists():
         return
     replaceable = {section.sha256, section.fallback.sha256 if section.fallback else None} if form.keeps_bytes else set()

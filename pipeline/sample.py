@@ -11,9 +11,10 @@ from charlstm.errors import VocabularyError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
 from charlstm.evaluation.published import Published, published_for
 from charlstm.generation.batch import Request
+from charlstm.generation.prompts import check_prompts
 from charlstm.generation.quantized import quantize
 from charlstm.generation.rule import SamplingRule
-from charlstm.generation.sampler import Sampler, check_prompts
+from charlstm.generation.sampler import Sampler
 from charlstm.interpretation.document import CELLS, read_cells
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params, SampleParams
@@ -40,7 +41,7 @@ def run(params: Params, paths: Paths) -> None:
     """Generate; write one file a text, one table of all, and their review; add them to the model's MLflow run."""
     parameters = _by_section(params)
     trained = load_model(paths.model, parameters["model"]["implementation"])
-    check_prompts(trained.vocab, params.sample.prompts)
+    check_prompts(trained.vocab, params.sample.prompts, "sample.prompts")
     encoded, tables = _read_encoded(paths, trained.vocab), read_tables(paths.train, paths.model)
     losses, cells = read_losses(paths.evaluate / "metrics.json"), read_cells(paths.evaluate / CELLS)
     baselines = read_baselines(paths.evaluate / BASELINES)

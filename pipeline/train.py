@@ -21,7 +21,7 @@ from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.history import EpochRow, StepRow, Tables, TextRow, table, write_tables
 from charlstm.training.learner_parts import shape_of
-from charlstm.training.memory import check_memory, is_out_of_memory, memory_needs
+from charlstm.training.memory import check_memory, is_out_of_memory
 from charlstm.training.observer import Observer, Plan
 from charlstm.training.processes import Processes
 from charlstm.training.progress import Progress
@@ -31,6 +31,7 @@ from pipeline.common.console import TrainingConsole
 from pipeline.common.description import known_of, page_tags
 from pipeline.common.hardware import available_memory, keep_freed_memory, set_num_threads, use_reproducible_kernels
 from pipeline.common.interruption import Interruption, handle_signals
+from pipeline.common.memory_needed import memory_needed
 from pipeline.common.paths import Paths
 from pipeline.common.sending import node_metrics, outbox
 from pipeline.common.settings import seconds
@@ -115,17 +116,9 @@ def _processes(params: Params) -> Processes:
 
 def _check_memory(params: Params, vocab_size: int, processes: Processes) -> None:
     """Before anything is built, on every process: what another has taken would be missing."""
-    shape, train = shape_of(vocab_size, params.model), params.train
-    rows = rows_of(processes.rank, processes.world_size, train.batch_size)
-    needs = memory_needs(
-        shape,
-        has_muon=train.optimizer == "muon",
-        has_moving_average=train.ema_decay > 0,
-        bytes_per_number=8 if train.precision == "fp64" else 4,
-        num_rows=min(train.micro_batch_size or train.batch_size, rows.stop - rows.start),
-        context_len=train.context_len,
-        num_output_samples=train.dropout.output_samples,
-    )
+    shape = shape_of(vocab_size, params.model)
+    rows = rows_of(processes.rank, processes.world_size, params.train.batch_size)
+    needs = memory_needed(shape, params.train, rows.stop - rows.start)
     check_memory(shape, needs, available_memory(processes.device))
 
 

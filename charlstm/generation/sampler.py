@@ -9,15 +9,15 @@ from typing import Final
 
 import torch
 
-from charlstm.errors import VocabularyError
 from charlstm.generation.batch import Batch, Generated, Request
 from charlstm.generation.engines import Engines
+from charlstm.generation.prompts import check_prompts
 from charlstm.generation.quantized import quantize
 from charlstm.generation.stepper import Stepper
 from charlstm.generation.stops import num_pending
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
-from charlstm.text.vocabulary import Vocab, describe
+from charlstm.text.vocabulary import Vocab
 
 MAX_ROWS: Final = 256  # at once; what more of them need does not fit a processor's cache
 MIN_ROWS_PER_THREAD: Final = 16  # with fewer, threads wait for each other
@@ -118,19 +118,3 @@ def check_requests(vocab: Vocab, requests: Sequence[Request]) -> None:
         VocabularyError: a prompt is empty without a state, or has characters that the vocabulary lacks.
     """
     check_prompts(vocab, [one.prompt for one in requests if one.prompt or one.state is None])
-
-
-def check_prompts(vocab: Vocab, prompts: Sequence[str]) -> None:
-    """Nothing, if all of `prompts` can be read.
-
-    Raises:
-        VocabularyError: a prompt is empty or has characters that the vocabulary lacks.
-    """
-    for prompt in prompts:
-        if not prompt:
-            raise VocabularyError("a prompt is empty; give at least one character, e.g. a newline")
-        if unknown := vocab.unknown(prompt):
-            raise VocabularyError(
-                f"the prompt {prompt!r} has characters that the model never saw: {describe(unknown)}; "
-                f"it knows {vocab.known()}"
-            )

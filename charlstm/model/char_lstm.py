@@ -6,7 +6,7 @@ Shapes: B rows, T time steps, V vocabulary, E embedding features, L layers, H hi
 
 import math
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,28 +17,10 @@ from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer, GatesLayer, gate_weight_names
 from charlstm.model.loss import summed_nats_in_pieces
 from charlstm.model.resets import Resets, read_with_resets
+from charlstm.model.shape import ModelShape as ModelShape
 
 Implementation = Literal["gates", "fused"]
 LAYERS = {"gates": GatesLayer, "fused": FusedLayer}
-
-
-class ModelShape(NamedTuple):
-    """The sizes that decide which weights a model has. `implementation` is not one of them.
-
-    `embedding_size` 0 is no embedding: characters are one-hot. `feed_forward_size` counts the block's inner features; 0
-    is no block.
-    """
-
-    vocab_size: int
-    embedding_size: int
-    hidden_size: int
-    num_layers: int
-    feed_forward_size: int = 0  # models had no block once
-
-    @property
-    def input_size(self) -> int:
-        """Features of a character below the first layer."""
-        return self.embedding_size or self.vocab_size
 
 
 class CharLSTM(nn.Module):

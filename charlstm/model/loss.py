@@ -12,12 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from charlstm.model.shape import LOGITS_AT_ONCE as LOGITS_AT_ONCE
+from charlstm.model.shape import MAX_LOGITS as MAX_LOGITS
 from charlstm.text.units import Unit, begins_character
 
 IGNORE = -100  # a target that is not scored
-# Numbers. A step with more logits than MAX_LOGITS computes them in pieces, and again in its backward pass: a fifth to a
-# third more time for the head, and memory that grows neither with the alphabet nor with the batch.
-MAX_LOGITS, LOGITS_AT_ONCE = 2**24, 2**22
 
 
 class LossSum(NamedTuple):

@@ -37,6 +37,21 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         raise LockedError(f"{what} is under way already, {_describe(holder)}: wait for it, or stop it") from None
 
 
+def holder_of(path: Path) -> str | None:
+    """Who holds `path`, in words; None for nobody.
+
+    Only where a holder has left its name and may be dead is the lock tried, for no longer than that takes.
+    """
+    holder = path.with_name(f"{path.name}.holder.json")
+    if not holder.exists():
+        return None
+    try:
+        with FileLock(path.with_name(f"{path.name}.lock"), blocking=False):
+            return None
+    except Timeout:
+        return _describe(holder)
+
+
 def _describe(holder: Path) -> str:
     try:
         found = read_json(holder)

@@ -39,6 +39,15 @@ def validate(kind: type[Kind], document: object, path: Path) -> Kind:
         raise ParamsError(f"{path}: " + "; ".join(_describe(one) for one in error.errors())) from None
 
 
+def faults_of(kind: type[BaseModel], document: object) -> list[str]:
+    """What `validate` would say of each wrong value, by its dotted name."""
+    try:
+        kind.model_validate(document)
+    except ValidationError as error:
+        return [_describe(one) for one in error.errors()]
+    return []
+
+
 def _describe(error: Any) -> str:  # noqa: ANN401  # pydantic_core.ErrorDetails, a TypedDict
     name = ".".join(str(part) for part in error["loc"]) or "the file"
     match error["type"]:

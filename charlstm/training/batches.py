@@ -20,6 +20,7 @@ from charlstm.seeds import numpy_generator
 from charlstm.text.documents import document_starts
 from charlstm.text.units import Unit, num_chars_of
 from charlstm.text.vocabulary import Ids
+from charlstm.training.epoch_length import num_windows, stream_steps
 from charlstm.training.permutation import Permutation
 
 
@@ -93,15 +94,9 @@ class StreamBatches:
         self._ids, self._context_len, self._seed, self._separator = ids, context_len, seed, separator
         self.unit, self._num_pairs = unit, len(ids) - 1
         self.ids_per_epoch = self._num_pairs
-        if self._num_pairs < batch_size * context_len:
-            raise TrainingError(
-                f"the training part has {len(ids)} {unit}s, too few for one step of train.batch_size "
-                f"{batch_size} x train.context_len {context_len} = {batch_size * context_len}; "
-                f"{_what_fits(self._num_pairs, batch_size, context_len)}"
-            )
+        self.steps_per_epoch = stream_steps(len(ids), batch_size, context_len, unit)
         starts = self._num_pairs * np.arange(batch_size + 1) // batch_size
         self._starts, self._lengths = starts[:-1], np.diff(starts)
-        self.steps_per_epoch = -(-int(self._lengths.max()) // context_len)
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Columns [step * T, (step + 1) * T) of this process's streams."""
@@ -157,13 +152,7 @@ class WindowBatches:
         self.rows = rows_of(rank, world_size, batch_size)
         self._ids, self._context_len, self._seed, self._batch_size = ids, context_len, seed, batch_size
         self.unit, self._separator = unit, separator
-        self._stride, self._num_windows = stride, len(range(0, len(ids) - context_len, stride))
-        if self._num_windows < batch_size:
-            raise TrainingError(
-                f"the training part has {len(ids)} {unit}s: {self._num_windows} windows of train.context_len "
-                f"{context_len}, too few for a train.batch_size of {batch_size}; "
-                f"lower one of them or train.window_stride ({stride})"
-            )
+        self._stride, self._num_windows = stride, num_windows(len(ids), batch_size, context_len, stride, unit)
         self.steps_per_epoch = -(-self._num_windows // batch_size)
         self.ids_per_epoch = self._num_windows * context_len
 
@@ -210,9 +199,3 @@ def _read(ids: Ids, positions: np.ndarray, separator: Ids | None, *, is_scored: 
     targets = np.where(is_scored, ids[positions + 1].astype(np.int64), IGNORE)
     starts = None if separator is None else torch.from_numpy(document_starts(ids, positions, separator))
     return Batch(torch.from_numpy(ids[positions].astype(np.int64)), torch.from_numpy(targets), starts)
-
-
-def _what_fits(num_pairs: int, batch_size: int, context_len: int) -> str:
-    options = {"batch_size": num_pairs // context_len, "context_len": num_pairs // batch_size}
-    fitting = [f"a {name} of {value}" for name, value in options.items() if value > 0]
-    return f"{' or '.join(fitting)} would fit" if fitting else "take a longer text, or lower both"

@@ -2,7 +2,6 @@
 
 import torch
 
-from charlstm.errors import TrainingError
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.initialization import initial_weights
 from charlstm.optimization.optimizers import make_optimizers
@@ -11,6 +10,7 @@ from charlstm.seeds import torch_generator
 from charlstm.text.units import Unit
 from charlstm.text.vocabulary import Ids
 from charlstm.training.batches import Batches, StreamBatches, WindowBatches
+from charlstm.training.epoch_length import check_warmup
 
 
 def batches_of(
@@ -43,11 +43,7 @@ def num_steps_of(batches: Batches, params: TrainParams) -> int:
         TrainingError: they are fewer than the schedule needs.
     """
     num_steps = params.epochs * batches.steps_per_epoch
-    if params.warmup_steps >= num_steps:
-        raise TrainingError(
-            f"train.warmup_steps is {params.warmup_steps}, but this text gives only {num_steps} steps in "
-            f"{params.epochs} epochs: lower it, train.batch_size or train.context_len, or raise train.epochs"
-        )
+    check_warmup(params.warmup_steps, num_steps, params.epochs)
     return num_steps
 
 

@@ -15,11 +15,8 @@ checkpoints.
 
 from typing import NamedTuple
 
-import torch
-
 from charlstm.errors import TrainingError
-from charlstm.model.char_lstm import ModelShape
-from charlstm.model.loss import LOGITS_AT_ONCE, MAX_LOGITS
+from charlstm.model.shape import LOGITS_AT_ONCE, MAX_LOGITS, ModelShape
 
 
 class MemoryNeeds(NamedTuple):
@@ -84,6 +81,8 @@ def check_memory(shape: ModelShape, needs: MemoryNeeds, available: int) -> None:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether it was raised for want of memory. On a CPU torch has a plain RuntimeError for it."""
+    import torch  # here, so that the launcher can estimate without its second of imports
+
     words = ("allocate memory", "bad_alloc")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 

@@ -16,8 +16,9 @@ from torch import Tensor
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.evaluation.protocols import sliding, windowed
 from charlstm.generation.batch import Request
+from charlstm.generation.prompts import check_prompts
 from charlstm.generation.rule import SamplingRule
-from charlstm.generation.sampler import Sampler, check_prompts
+from charlstm.generation.sampler import Sampler
 from charlstm.model.char_lstm import ModelShape
 from charlstm.model.loss import LossSum
 from charlstm.params import ModelParams, TrainParams
@@ -79,7 +80,7 @@ def fit(
         Interrupted: a process was asked to stop, or one is lost.
         OSError: a checkpoint cannot be written; the ones before are as they were.
     """
-    check_prompts(data.vocab, params.text_prompts)
+    check_prompts(data.vocab, params.text_prompts, "train.text_prompts")
     if processes.is_main and (limit := params.validation_chars or len(data.val_ids)) < len(data.val_ids):
         log.info(
             "validation after each epoch reads the first %s of %s characters (train.validation_chars)",

@@ -44,11 +44,16 @@ def link_of(path: str, paths: Paths) -> str | None:
     return None
 
 
+def md5_of_bytes(content: bytes) -> str:
+    """The same of bytes."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
 def folder_md5(folder: Path) -> str:
     """DVC's name for a folder: the MD5 of the JSON list of its files (`dvc_data.hashfile.tree.Tree.as_bytes`)."""
     files = {file.relative_to(folder).as_posix(): md5(file) for file in _files(folder)}
     entries = [{"md5": digest, "relpath": path} for path, digest in sorted(files.items())]
-    return hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+    return md5_of_bytes(json.dumps(entries, sort_keys=True).encode()) + ".dir"
 
 
 def _files(path: Path) -> Iterator[Path]:

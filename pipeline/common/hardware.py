@@ -1,5 +1,6 @@
 """How a process uses its hardware: CPU threads, memory between steps, and GPU kernels that repeat themselves.
 
+torch is imported when it is needed, since the launcher asks for cores and memory alone and imports no torch.
 A container may have less of it than the machine: what the control groups (cgroups(7), versions 1 and 2) allow counts.
 """
 
@@ -9,9 +10,12 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 # mallopt(3), malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -34,6 +38,8 @@ def set_num_threads() -> None:
     if is_launched and threads == "1":
         threads = _environment_of_launcher().get("OMP_NUM_THREADS")
     if threads is None:
+        import torch
+
         torch.set_num_threads(max(1, num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
@@ -56,6 +62,8 @@ def use_reproducible_kernels() -> None:
 
     Call it before the first CUDA kernel. On a CPU the kernels in use are reproducible as they are.
     """
+    import torch
+
     if torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.allow_tf32 = False
@@ -81,13 +89,20 @@ def num_cores(root: Path = ROOT) -> int:
     return cores
 
 
-def available_memory(device: torch.device, root: Path = ROOT) -> int:
-    """Bytes that this process may still take on `device`; on the host a share of what its processes have together.
-
-    Swap space counts, and a container's limit. `root` has `proc` and `sys`.
-    """
+def available_memory(device: "torch.device", root: Path = ROOT) -> int:
+    """Bytes that this process may still take on `device`; on the host a share of what its processes have together."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.mem_get_info(device)[0]
+    return host_memory(root) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def host_memory(root: Path = ROOT) -> int:
+    """Bytes that processes may still take on this machine. Swap space counts, and a container's limit.
+
+    `root` has `proc` and `sys`.
+    """
     available = psutil.virtual_memory().available + psutil.swap_memory().free
     for folder in _control_groups("memory", root):
         with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no limit
@@ -97,7 +112,7 @@ def available_memory(device: torch.device, root: Path = ROOT) -> int:
             rows = (line.split() for line in (folder / "memory.stat").read_text().splitlines())
             cache = next((int(row[1]) for row in rows if row[0] == cache_name), 0)
             available = min(available, max(0, limit - (usage - cache)))
-    return available // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return available
 
 
 def _control_groups(controller: str, root: Path) -> Iterator[Path]:

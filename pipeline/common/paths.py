@@ -1,6 +1,7 @@
 """Where the stages' files are: the `paths` and the `deps` of `dvc.yaml`, the only place that names them."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,37 @@ def load_deps(path: Path, stage: str, paths: Paths) -> list[Path]:
     Raises:
         ParamsError: `path` is missing, or has no such stage with a list of `deps`.
     """
-    known = {f"paths.{name}": str(value) for name, value in paths}
-    known |= {"paths.corpora": str(paths.corpus.parent), "download.name": paths.corpus.name.removesuffix(EXTENSION)}
     try:
-        entries = load_yaml(path)["stages"][stage]["deps"]
-        return [Path(re.sub(r"\$\{([\w.]+)\}", lambda match: known[match[1]], entry)) for entry in entries]
+        return _resolved(load_yaml(path)["stages"][stage]["deps"], paths)
     except (KeyError, TypeError):
         raise ParamsError(f"{path}: expected a list of paths under stages.{stage}.deps") from None
+
+
+def load_outs(path: Path, stage: str, paths: Paths, *, is_cached: bool) -> list[Path]:
+    """The outputs of `stage` that `dvc.yaml` declares, metrics and plots among them, in DVC's cache or not.
+
+    Raises:
+        ParamsError: `path` is missing, or its outputs are no lists of paths.
+    """
+    try:
+        declared = load_yaml(path)["stages"][stage]
+        entries = [entry for kind in ("outs", "metrics", "plots") for entry in declared.get(kind, [])]
+        mappings = [{entry: {}} if isinstance(entry, str) else entry for entry in entries]
+        named = [(name, options.get("cache", True)) for mapping in mappings for name, options in mapping.items()]
+        return _resolved([name for name, is_one_cached in named if is_one_cached is is_cached], paths)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ParamsError(f"{path}: expected lists of paths as the outputs of stages.{stage}") from None
+
+
+def _resolved(entries: Iterable[str], paths: Paths) -> list[Path]:
+    """With `${...}` filled in.
+
+    Raises:
+        KeyError: by what nobody knows.
+    """
+    known = {f"paths.{name}": str(value) for name, value in paths}
+    known |= {"paths.corpora": str(paths.corpus.parent), "download.name": paths.corpus.name.removesuffix(EXTENSION)}
+    return [Path(re.sub(r"\$\{([\w.]+)\}", lambda match: known[match[1]], entry)) for entry in entries]
 
 
 def _with_corpus(declared: dict[str, Any], params: Path) -> dict[str, Any]:

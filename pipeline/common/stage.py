@@ -13,6 +13,7 @@ from pathlib import Path
 from charlstm.errors import CharlstmError, Interrupted
 from charlstm.params import Params, load_params
 from pipeline.common.exit_codes import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED, leave_code
+from pipeline.common.former import with_former
 from pipeline.common.interruption import without_ignored
 from pipeline.common.paths import Paths, load_paths
 
@@ -43,7 +44,7 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
         stage(*load())
         return 0
 
-    return guarded(work)
+    return with_former(lambda: guarded(work))
 
 
 def guarded(work: Callable[[], int]) -> int:

@@ -26,6 +26,11 @@ def spool_root() -> Path:
     return project_root() / STATE_FOLDER / "tracking"
 
 
+def kept_root() -> Path:
+    """The folder of the copies of outputs that are in no cache, see `former.py`."""
+    return project_root() / STATE_FOLDER / "former"
+
+
 def store() -> Store:
     """MLflow's standard variables, else a database in the project's root."""
     for name, value in MLFLOW_DEFAULTS.items():

@@ -34,11 +34,12 @@ from charlstm.storage.lock import exclusive
 from pipeline.common.dvc_record import Outcome, is_recorded, outcome
 from pipeline.common.known_hashes import sha256
 from pipeline.common.paths import Paths, load_deps
-from pipeline.common.tracking_store import STATE_FOLDER, project_root, spool_root
+from pipeline.common.tracking_store import STATE_FOLDER, kept_root, project_root, spool_root
 
 log = logging.getLogger("charlstm")
 
 FINISHED = "finished.json"
+CHECKOUT = STATE_FOLDER / "checkout"  # locked by the training in this checkout
 # Trainings of other inputs are kept while they are recent or few: a user may return to them.
 NUM_OTHERS_KEPT = 4
 SECONDS_KEPT = 7 * 24 * 3600
@@ -65,8 +66,7 @@ def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
     """
     root = project_root() / STATE_FOLDER
     folder = root / fingerprint
-    checkout = STATE_FOLDER / "checkout"
-    with exclusive(checkout, "a training in this checkout"), exclusive(folder, "this training"):
+    with exclusive(CHECKOUT, "a training in this checkout"), exclusive(folder, "this training"):
         folder.mkdir(parents=True, exist_ok=True)
         if _is_done(folder / FINISHED):  # so it is wanted again: `dvc repro --force`
             clear(folder)
@@ -107,7 +107,8 @@ def _training_id(path: Path) -> str:
 
 def _remove_others(root: Path, mine: Path) -> None:
     """Other workers do the same at the same time: a folder may be gone, or in use again, at any moment."""
-    others = [folder for folder in root.iterdir() if folder.is_dir() and folder not in (mine, spool_root())]
+    not_others = (mine, spool_root(), kept_root())
+    others = [folder for folder in root.iterdir() if folder.is_dir() and folder not in not_others]
     for other in sorted(others, key=_last_used, reverse=True)[NUM_OTHERS_KEPT:]:
         with contextlib.suppress(LockedError), exclusive(other, "that training"):
             is_finished = (other / FINISHED).exists()

@@ -15,11 +15,11 @@ from charlstm.storage.files import sha256
 from charlstm.tracking.lineage import Reader, TrackedRun
 from charlstm.tracking.runs import MODEL_TAG
 from pipeline.common.chain import folder_md5
+from pipeline.common.dvc_cache import folders_with
 from pipeline.common.known_hashes import md5
 from pipeline.common.paths import Paths
 from pipeline.common.provenance import COMMIT, EXPERIMENT, TRAIN_MD5
 from pipeline.lineage import revisions
-from pipeline.lineage.dvc_cache import folders_with
 from pipeline.lineage.records import read_files
 from pipeline.lineage.traces import WEIGHTS, Trace, of_commit, of_run, train_md5_of
 

@@ -24,11 +24,11 @@ from charlstm.storage.urls import without_credentials
 from charlstm.tracking.lineage import Reader, TrackedRun
 from charlstm.tracking.runs import MODEL_TAG
 from pipeline.common.chain import LINKS, link_of
+from pipeline.common.dvc_cache import known_sums, with_files
 from pipeline.common.git import git
 from pipeline.common.paths import Paths
 from pipeline.common.provenance import BASELINE, COMMIT, DIRTY, EXPERIMENT, LINEAGE, TRAIN_MD5
 from pipeline.lineage import revisions
-from pipeline.lineage.dvc_cache import known_sums, with_files
 from pipeline.lineage.records import StageRecord, read_records
 
 Trace = dict[str, Any]

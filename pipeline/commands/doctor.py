@@ -1,0 +1,28 @@
+"""`charlstm doctor`: will this run?"""
+
+import sys
+
+import typer
+
+from pipeline.common.exit_codes import EXIT_BAD_INPUT
+
+
+def doctor() -> int:
+    """Check everything that can be checked before a training.
+
+    Parameters, text, prompts, memory, disk, tracker, busy cores, versions, folders: each fault is a line that says
+    where it is and what to do. Nothing is changed. `make repro` runs it first, and the train stage runs what concerns
+    training.
+
+    Exit code: 0, also with warnings; 2 if there is an error.
+    """
+    from pipeline.common.terminal import printable
+    from pipeline.doctor.examination import examine
+
+    found = examine()
+    for finding in found.findings:
+        line = f"{'ERROR' if finding.is_error else 'WARNING'}: {' '.join(finding.text.split())}"
+        typer.echo(printable(line, sys.stderr.encoding), err=True)
+    if not found.findings:
+        typer.echo(f"nothing is wrong with {', '.join(found.subjects)}{found.later}")
+    return EXIT_BAD_INPUT if any(finding.is_error for finding in found.findings) else 0

@@ -1,0 +1,109 @@
+"""Cores that are busy already: the threads of a training wait for each other at every step, so for the slowest.
+
+With OpenMP's default they wait by spinning, which keeps the other process, and so the slowest thread, from its core.
+"""
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import psutil
+
+from pipeline.common.hardware import num_cores
+from pipeline.doctor.finding import Finding, warning
+
+SECONDS = 0.3
+MIN_BUSY = 0.5  # cores; less is the noise of any machine
+MIN_NAMED = 0.1
+
+
+class Busy(NamedTuple):
+    """A process and the cores that it keeps busy."""
+
+    cores: float
+    name: str
+    pid: int
+
+
+def check() -> Iterator[Finding]:
+    """The threads that training will have, beside what else runs now."""
+    yield from thread_faults(os.environ.get("OMP_NUM_THREADS"), _allowed())
+    if os.environ.get("OMP_WAIT_POLICY", "").lower() != "passive":
+        yield from beside(busy_processes(), _allowed(), _num_threads())
+
+
+def thread_faults(value: str | None, allowed: int) -> Iterator[Finding]:
+    """`value` is that of OMP_NUM_THREADS."""
+    if value is None:
+        return
+    if not value.isdecimal() or int(value) == 0:
+        yield warning(f"OMP_NUM_THREADS: expected a number of threads, got {value!r}")
+    elif int(value) > allowed:
+        yield warning(
+            f"OMP_NUM_THREADS: {value} threads on {allowed} cores wait for each other, and training is many times "
+            f"slower: set at most {allowed}"
+        )
+
+
+def beside(busy: list[Busy], allowed: int, threads: int) -> Iterator[Finding]:
+    """What to say of `busy` processes on a machine where `allowed` cores may be used by `threads` threads.
+
+    A single thread waits for no other.
+    """
+    cores = sum(one.cores for one in busy)
+    if threads == 1 or cores < MIN_BUSY or cores + threads <= allowed:
+        return
+    named = ", ".join(f"{one.name}, process {one.pid}: {one.cores:.1f}" for one in busy[:3])
+    free = max(1, allowed - math.ceil(cores))
+    yield warning(
+        f"cores: {cores:.1f} of {allowed} are busy ({named}); a training with {threads} threads beside them is many "
+        f"times slower: end them, or set OMP_WAIT_POLICY=passive or OMP_NUM_THREADS={free}"
+    )
+
+
+def busy_processes(seconds: float = SECONDS) -> list[Busy]:
+    """Other processes that work now, the busiest first; those above and below this one belong to it."""
+    before, since = _times(), time.monotonic()
+    time.sleep(seconds)
+    after, elapsed = _times(), time.monotonic() - since
+    me = psutil.Process()
+    own = {me, *me.parents(), *me.children(recursive=True)}
+    found = [
+        Busy((used - before[one]) / elapsed, _name(one), one.pid)
+        for one, used in after.items()
+        if one in before and one not in own
+    ]
+    return sorted((one for one in found if one.cores >= MIN_NAMED), reverse=True)
+
+
+def _times() -> dict[psutil.Process, float]:
+    """Seconds of processor time that each process has used."""
+    found = {}
+    for one in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            used = one.cpu_times()
+            found[one] = used.user + used.system
+    return found
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return "ended since"
+
+
+def _allowed() -> int:
+    """Hyper-threads that this process may use; with a container's quota, its cores."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = num_cores()
+    has_quota = cores < min(affinity, psutil.cpu_count(logical=False) or affinity)
+    return cores if has_quota else affinity
+
+
+def _num_threads() -> int:
+    value = os.environ.get("OMP_NUM_THREADS", "")
+    return int(value) if value.isdecimal() and int(value) > 0 else num_cores()

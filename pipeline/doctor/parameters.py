@@ -1,0 +1,62 @@
+"""Parameters and paths: `params.yaml` against its schema, each wrong value a line, and values that have no effect."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from charlstm.params import Params
+from charlstm.storage.yaml_files import faults_of, load_yaml
+from pipeline.doctor.finding import Finding, error, warning
+
+PARAMS, CONF = Path("params.yaml"), Path("conf")
+PROTOCOL = re.compile(r"(windowed|sliding)_(\d+)|stateful")
+
+
+def schema_faults() -> list[Finding]:
+    """Each wrong value.
+
+    Raises:
+        ParamsError: there is no such file, or it is not YAML.
+    """
+    return [error(f"{PARAMS}: {fault}") for fault in faults_of(Params, load_yaml(PARAMS))]
+
+
+def older_than_conf() -> Iterator[Finding]:
+    """`dvc repro` takes params.yaml as it is."""
+    newest = max((file.stat().st_mtime for file in CONF.rglob("*.yaml")), default=0.0)
+    if newest > PARAMS.stat().st_mtime:
+        yield warning(f"{CONF}/ is newer than {PARAMS}: `dvc exp run` composes {PARAMS} anew, `dvc repro` does not")
+
+
+def check(params: Params) -> Iterator[Finding]:
+    """What the schema allows, and still is a mistake."""
+    split = params.split
+    if split.val_fraction + split.test_fraction >= 1:
+        yield error(
+            f"{PARAMS}: split.val_fraction {split.val_fraction:g} and split.test_fraction {split.test_fraction:g} "
+            f"leave nothing to train on: lower them"
+        )
+    yield from _published(params)
+    if 0 in params.sample.temperatures and len(params.sample.seeds) > 1:
+        yield warning(
+            f"{PARAMS}: sample.temperatures has 0, at which nothing is drawn: "
+            f"the {len(params.sample.seeds)} of sample.seeds give the same text"
+        )
+    for name, values in (("sample.seeds", params.sample.seeds), ("evaluate.window_lens", params.evaluate.window_lens)):
+        if len(set(values)) < len(values):
+            yield warning(f"{PARAMS}: {name} has a value twice, which makes the same twice: {list(values)}")
+    if (params.train.micro_batch_size or 0) > params.train.batch_size:
+        yield warning(
+            f"{PARAMS}: train.micro_batch_size {params.train.micro_batch_size} is more than "
+            f"train.batch_size {params.train.batch_size} and has no effect"
+        )
+
+
+def _published(params: Params) -> Iterator[Finding]:
+    for index, loss in enumerate(params.evaluate.published.losses if params.evaluate.published else ()):
+        name = f"{PARAMS}: evaluate.published.losses[{index}].protocol"
+        match = PROTOCOL.fullmatch(loss.protocol)
+        if match is None:
+            yield error(f"{name}: expected windowed_N, sliding_N or stateful, got {loss.protocol!r}")
+        elif match[1] == "windowed" and int(match[2]) not in params.evaluate.window_lens:
+            yield warning(f"{name}: {loss.protocol} is not measured: add {match[2]} to evaluate.window_lens")

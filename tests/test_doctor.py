@@ -1,0 +1,157 @@
+"""Planted faults: each yields its line and no other, and all together yield all lines."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import Run
+from planted_faults import ALONE, FAULTS, REQUIRED, Fault, write
+
+from benchmarks.projects import LAUNCH, ROOT, write_params
+from charlstm.storage.lock import exclusive, holder_of
+from pipeline.common.unfinished import CHECKOUT
+from pipeline.doctor import gpu
+from pipeline.doctor.examination import examine, examine_training
+
+
+@pytest.fixture
+def project(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "project"
+    shutil.copytree(recorded, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # whatever else runs on this machine
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    plant([Fault("")], monkeypatch)
+    return folder
+
+
+def plant(faults: list[Fault], monkeypatch: pytest.MonkeyPatch) -> None:
+    # No figures of others, which tiny parameters do not measure.
+    write_params(Path(), {"evaluate.published.losses": []} | {k: v for one in faults for k, v in one.params.items()})
+    for fault in faults:
+        fault.plant()
+        for name, value in fault.env.items():
+            monkeypatch.setenv(name, value)
+
+
+def lines() -> list[str]:
+    found = examine(lambda: Path(".dvc/cache")).findings
+    return [f"{'ERROR' if one.is_error else 'WARNING'}: {one.text}" for one in found]
+
+
+def is_it(line: str, expected: str) -> bool:
+    return re.fullmatch(re.escape(expected).replace("…", ".*"), line, re.DOTALL) is not None
+
+
+def test_nothing_is_wrong(project: Path, run: Run) -> None:
+    assert lines() == []
+    code, out, err = run("doctor")
+    assert (code, err) == (0, "")
+    subjects = "parameters, source, text, memory, disk, tracker, cores, versions, GPU, folders, prompts"
+    assert out == f"nothing is wrong with {subjects}\n"
+
+
+@pytest.mark.parametrize("name", [*FAULTS, *ALONE])
+def test_a_fault_is_a_line(project: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = {**FAULTS, **ALONE}[name]
+    plant([fault], monkeypatch)
+    found = lines()
+    expected = [fault.line, fault.also] if fault.also else [fault.line]
+    assert len(found) == len(expected) and all(map(is_it, found, expected)), found
+
+
+def test_all_faults_are_all_lines_errors_first(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = [fault for name, fault in FAULTS.items() if name not in ("package", "version")]
+    both = Fault("", plant=lambda: write("pyproject.toml", REQUIRED))
+    plant([*faults, both], monkeypatch)
+    code, out, err = run("doctor")
+    found = err.splitlines()
+    expected = [line for fault in FAULTS.values() for line in (fault.line, fault.also) if line]
+    assert (code, out, len(found)) == (2, "", len(expected)) and len(FAULTS) >= 15
+    for one in expected:
+        assert sum(is_it(line, one) for line in found) == 1, one
+    kinds = [line.partition(":")[0] for line in found]
+    assert kinds == sorted(kinds)
+
+
+def test_each_wrong_parameter_is_a_line(project: Path) -> None:
+    write_params(project, {"train.epochs": "two", "model.hidden_size": -1, "sample.prompts": []})
+    assert lines() == [
+        "ERROR: params.yaml: model.hidden_size should be greater than 0, got -1",
+        'ERROR: params.yaml: train.epochs should be a valid integer, got "two"',
+        "ERROR: params.yaml: sample.prompts should have at least 1 value(s)",
+    ]
+    assert [one.text for one in examine_training()] == [line.partition(": ")[2] for line in lines()]
+
+
+def test_another_training_in_this_checkout(project: Path) -> None:
+    assert holder_of(CHECKOUT) is None
+    with exclusive(CHECKOUT, "a training"):
+        (line,) = lines()
+    said = f"ERROR: a training in this checkout is under way already, in process {os.getpid()} on …: wait for it, or …"
+    assert is_it(line, said)
+    assert lines() == []
+    write(f"{CHECKOUT}.holder.json", f'{{"pid": {os.getpid()}, "host": "here"}}')  # left by one that was killed
+    assert lines() == []
+
+
+def test_prompts_without_ids_are_checked_later(project: Path, run: Run) -> None:
+    write_params(project, {"sample.prompts": ["☃"], "split.val_fraction": 0.2, "evaluate.published.losses": []})
+    code, out, _ = run("doctor")
+    assert code == 0 and out.endswith("; prompts are checked once the text is encoded, before training\n")
+
+
+def test_nothing_is_changed(project: Path) -> None:
+    def state() -> dict[Path, tuple[int, int]]:
+        return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in project.rglob("*") if path.is_file()}
+
+    before = state()
+    assert lines() == [] and state() == before
+
+
+def test_a_server_that_says_nothing_is_given_up_soon(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Port 9 of a network that is for documentation alone (RFC 5737) never answers."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@192.0.2.1:9")
+    started = time.monotonic()
+    (line,) = lines()
+    assert time.monotonic() - started < 4 and "secret" not in line
+    assert line.startswith("WARNING: tracker: http://192.0.2.1:9: ")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert lines() == []
+
+
+def test_a_gpu_that_this_torch_cannot_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this torch can use one")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert list(gpu.check(tmp_path)) == []
+    (tmp_path / "nvidia0").touch()
+    (finding,) = gpu.check(tmp_path)
+    assert finding.text.startswith(f"gpu: a GPU is here, but torch {torch.__version__} ") and not finding.is_error
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert list(gpu.check(tmp_path)) == []
+
+
+def test_the_launcher_asks_first_and_quickly(project: Path) -> None:
+    write_params(project, {"train.text_prompts": ["☃", "ж"], "train.context_len": 10_000})
+    done = subprocess.run(
+        [*LAUNCH, sys.executable, "-c", "raise SystemExit('started')", "-m", "pipeline.train"],
+        cwd=project, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    said = done.stderr.splitlines()
+    assert done.returncode == 2 and len(said) == 3 and all(line.startswith("ERROR: ") for line in said), done.stderr
+
+
+def test_the_launcher_imports_no_torch() -> None:
+    heavy = {"torch", "mlflow", "pandas", "accelerate", "dvc"}
+    code = f"import sys, pipeline.launch; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

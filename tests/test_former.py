@@ -1,0 +1,194 @@
+"""A stage that fails leaves what it had made before: DVC has taken it away, and it is put back, byte by byte."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from stages import dvc, run_dvc
+from test_stopping import wait_for
+
+from benchmarks.projects import ROOT, Override, start, write_params
+from pipeline.common import former
+from pipeline.common.known_hashes import md5
+from pipeline.common.paths import load_outs, load_paths
+
+UNCACHED = ["artifacts/train/metrics.json", "artifacts/train/history.csv", "artifacts/train/steps.csv"]
+
+
+@pytest.fixture
+def project(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "project"
+    shutil.copytree(recorded, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def outputs(project: Path) -> dict[str, bytes]:
+    files = [file for name in ("Datasets", "artifacts") for file in (project / name).rglob("*") if file.is_file()]
+    return {str(file.relative_to(project)): file.read_bytes() for file in files}
+
+
+def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """DVC's own lines begin with `ERROR: failed to reproduce`."""
+    lines = [line for line in (done.stderr + done.stdout).splitlines() if line.startswith("ERROR: ")]
+    return [line for line in lines if not line.startswith("ERROR: failed to reproduce")]
+
+
+def remove(project: Path, stage: str) -> None:
+    """As DVC does before it runs a stage."""
+    paths = load_paths(Path("dvc.yaml"))
+    for is_cached in (True, False):
+        for path in load_outs(Path("dvc.yaml"), stage, paths, is_cached=is_cached):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def test_the_outputs_without_a_cache_are_those_of_dvc_yaml() -> None:
+    paths = load_paths(ROOT / "dvc.yaml")
+    assert [str(path) for path in load_outs(ROOT / "dvc.yaml", "train", paths, is_cached=False)] == UNCACHED
+    assert load_outs(ROOT / "dvc.yaml", "encode", paths, is_cached=False) == []
+    assert paths.model in load_outs(ROOT / "dvc.yaml", "train", paths, is_cached=True)
+    assert load_outs(ROOT / "dvc.yaml", "download", paths, is_cached=True)[0] == paths.corpus
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate", "sample", "encode"])
+def test_a_stage_that_fails_has_its_outputs_back(
+    project: Path, stage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(former.DVC_STAGE, stage)
+    before = outputs(project)
+    remove(project, stage)
+    assert outputs(project) != before
+    assert former.with_former(lambda: 2) == 2
+    assert outputs(project) == before
+    assert f"the former outputs of {stage} are back in place: " in caplog.text
+
+
+def test_metrics_that_no_commit_has_are_kept(
+    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(former.DVC_STAGE, "train")
+    metrics = Path("artifacts/train/metrics.json")
+    metrics.write_text('{"another": 1}\n')
+    lock = Path("dvc.lock").read_text()
+    Path("dvc.lock").write_text(lock.replace(md5_in(lock, str(metrics)), md5(metrics)))
+    assert former.with_former(lambda: 0) == 0
+    before = outputs(project)
+    remove(project, "train")
+    assert former.with_former(lambda: 75) == 75
+    assert outputs(project) == before
+
+    shutil.rmtree(".charlstm/former")
+    remove(project, "train")
+    assert former.with_former(lambda: 2) == 2
+    assert outputs(project) == {name: content for name, content in before.items() if name != str(metrics)}
+    assert f"neither DVC's cache nor git has what train had made before: {metrics}" in caplog.text
+
+
+def md5_in(lock: str, path: str) -> str:
+    return lock.partition(f"- path: {path}")[2].partition("md5: ")[2][:32]
+
+
+def test_only_so_many_copies_are_kept(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(former.DVC_STAGE, "train")
+    monkeypatch.setattr(former, "MAX_KEPT", 3)
+    for number in range(3):
+        Path("artifacts/train/metrics.json").write_text(json.dumps({"number": number}))
+        assert former.with_former(lambda: 0) == 0
+    assert {file.name for file in Path(".charlstm/former").iterdir()} == {md5(Path(path)) for path in UNCACHED}
+
+
+def test_what_a_stage_has_written_is_not_replaced(
+    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(former.DVC_STAGE, "train")
+    remove(project, "train")
+    Path("artifacts/train/metrics.json").write_text("{}")
+    before = outputs(project)
+    assert former.with_former(lambda: 2) == 2
+    assert outputs(project) == before
+    assert "stay away, since it has begun to write: artifacts/train/metrics.json" in caplog.text
+
+
+def test_a_defect_puts_them_back_too_and_without_dvc_nothing_is_done(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect() -> int:
+        raise RuntimeError("a defect")
+
+    before = outputs(project)
+    remove(project, "sample")
+    gone = outputs(project)
+    assert former.with_former(lambda: 2) == 2  # DVC did not run it
+    monkeypatch.setenv(former.DVC_STAGE, "sample")
+    monkeypatch.setenv("CHARLSTM_EXIT_CODES", "/tmp")  # one of several processes
+    assert former.with_former(lambda: 2) == 2 and outputs(project) == gone
+    monkeypatch.delenv("CHARLSTM_EXIT_CODES")
+    with pytest.raises(RuntimeError, match="a defect"):
+        former.with_former(defect)
+    assert outputs(project) == before
+
+
+CASES: dict[str, tuple[Override, str, str]] = {
+    "epochs": ({"train.epochs": "two"}, "train.epochs should be a valid integer", "train"),
+    "text_prompts": ({"train.text_prompts": ["☃"]}, "train.text_prompts[0]: ", "train"),
+    "prompts": ({"sample.prompts": ["\n", "☃"], "train.seed": 2}, "sample.prompts[1]: ", "train"),
+    "hidden_size": ({"model.hidden_size": 65_536}, "the model does not fit into memory", "train"),
+    "prompts alone": ({"sample.prompts": ["def ", "☃"]}, "sample.prompts[1]: ", "sample"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_a_mistake_in_parameters_loses_nothing(project: Path, name: str) -> None:
+    override, line, stage = CASES[name]
+    dvc(project, "config", "hydra.enabled", "false")
+    dvc(project, "repro")  # the record is complete: nothing is out of date
+    before, params = outputs(project), Path("params.yaml").read_text()
+    write_params(project, override)
+
+    done = run_dvc(project, "repro")
+
+    assert done.returncode != 0
+    said = [one for one in errors(done) if "disk: " not in one]  # where it is too small for such a model, too
+    assert len(said) == 1 and line in said[0] and outputs(project) == before
+    status = json.loads(dvc(project, "status", "--json"))
+    changed = [set(one) for entry in status[stage] for one in entry.values() if isinstance(one, dict)]
+    assert set(status) <= {"train", "evaluate", "sample"} and changed == [{"params.yaml"}], status
+    Path("params.yaml").write_text(params)
+    assert "up to date" in dvc(project, "status") and "Running stage" not in dvc(project, "repro")
+
+
+@pytest.mark.slow
+def test_an_experiment_with_a_mistake_loses_nothing(project: Path) -> None:
+    dvc(project, "config", "hydra.enabled", "false")
+    dvc(project, "repro")
+    before = outputs(project)
+    done = run_dvc(project, "exp", "run", "-S", "train.epochs=two")
+    assert done.returncode != 0 and len(errors(done)) == 1, done.stderr
+    assert outputs(project) == before
+    assert "epochs: two" in Path("params.yaml").read_text()  # as DVC leaves it
+    dvc(project, "git", "checkout", "params.yaml")
+    assert "up to date" in dvc(project, "status")
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_has_the_former_model_back_and_is_resumed(project: Path, tmp_path: Path) -> None:
+    dvc(project, "config", "hydra.enabled", "false")
+    dvc(project, "repro")
+    before = outputs(project)
+    write_params(project, {"train.epochs": 4, "train.early_stopping_epochs": None})
+    log = tmp_path / "log"
+    process = start(project, ["dvc", "repro", "train"], log, PATH=os.environ["PATH"])
+    wait_for(log, "epoch 1/", process)
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=120)
+    deadline = time.monotonic() + 60  # DVC is gone, and the launcher saves and puts them back
+    while "are back in place" not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert outputs(project) == before
+    assert "resuming from the checkpoint of step" in run_dvc(project, "repro", "train").stderr
