@@ -18,7 +18,8 @@ from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params, SampleParams
 from charlstm.storage.checksums import SUMS, read_sums, sums_of, verify
 from charlstm.storage.files import atomic_folder
-from charlstm.text.vocabulary import Vocab, load_ids
+from charlstm.text.prompts import resolve_prompts
+from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.tracking.review.collect import Encoded, Generated, review_of
 from charlstm.tracking.review.document import DOCUMENT, PAGE, read_losses, write_document
 from charlstm.tracking.review.file_names import file_name
@@ -36,13 +37,15 @@ from pipeline.common.sending import outbox
 
 def run(params: Params, paths: Paths) -> None:
     """Generate; write one file a text, one table of all, and their review; add them to the model's MLflow run."""
-    parameters = _by_section(params)
-    trained = load_model(paths.model, parameters["model"]["implementation"])
-    check_prompts(trained.vocab, params.sample.prompts)
+    shape = params.model
+    trained = load_model(paths.model, shape.implementation)
     encoded, tables = _read_encoded(paths, trained.vocab), read_tables(paths.train, paths.model)
+    prompts = resolve_prompts(params.sample.prompts, encoded.val, trained.vocab)
+    check_prompts(trained.vocab, prompts)
+    parameters = _by_section(params, encoded.val, trained.vocab)
     losses, cells = read_losses(paths.evaluate / "metrics.json"), read_cells(paths.evaluate / CELLS)
     corpus = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
-    texts = _generate(params.sample, trained)
+    texts = _generate(params.sample, prompts, trained)
     samples = pd.DataFrame(texts)
     review = review_of(trained, encoded, tables, losses, texts, parameters=parameters, corpus_sha256=corpus)
     with atomic_folder(paths.samples) as folder:
@@ -74,8 +77,8 @@ def run(params: Params, paths: Paths) -> None:
     tracked.close()
 
 
-def _by_section(params: Params) -> dict[str, dict[str, Any]]:
-    """What the review shows: all but where the corpus came from, whose hash says which it is."""
+def _by_section(params: Params, val_ids: Ids, vocab: Vocab) -> dict[str, dict[str, Any]]:
+    """What the review shows: all but where the corpus came from, whose hash says which it is; prompts as they were."""
     sections = {
         "split": params.split,
         "encode": params.encode,
@@ -84,7 +87,10 @@ def _by_section(params: Params) -> dict[str, dict[str, Any]]:
         "evaluate": params.evaluate,
         "sample": params.sample,
     }
-    return {name: section.model_dump(mode="json") for name, section in sections.items()}
+    shown = {name: section.model_dump(mode="json") for name, section in sections.items()}
+    shown["train"]["text_prompts"] = list(resolve_prompts(params.train.text_prompts, val_ids, vocab))
+    shown["sample"]["prompts"] = list(resolve_prompts(params.sample.prompts, val_ids, vocab))
+    return shown
 
 
 def _read_encoded(paths: Paths, vocab: Vocab) -> Encoded:
@@ -94,8 +100,8 @@ def _read_encoded(paths: Paths, vocab: Vocab) -> Encoded:
     return Encoded(*(load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy")))
 
 
-def _generate(section: SampleParams, trained: TrainedModel) -> list[Generated]:
-    asked = itertools.product(section.prompts, section.temperatures, section.seeds)
+def _generate(section: SampleParams, prompts: Sequence[str], trained: TrainedModel) -> list[Generated]:
+    asked = itertools.product(prompts, section.temperatures, section.seeds)
     requests = [
         Request(prompt, section.num_chars, SamplingRule(temperature, section.top_k, section.top_p), seed)
         for prompt, temperature, seed in asked
