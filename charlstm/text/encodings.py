@@ -1,0 +1,112 @@
+"""In which encoding a text may be, where it is not UTF-8: guesses, each with what the text would read like."""
+
+import codecs
+from pathlib import Path
+from typing import NamedTuple
+
+import charset_normalizer
+
+from charlstm.errors import CorpusError
+from charlstm.storage.pieces import read_pieces
+from charlstm.text.reading import BadByteError, line_of
+
+SAMPLE_BYTES = 16_384  # from a bad byte on
+MAX_GUESSES = 3
+PREVIEW_CHARS = 40
+MAX_BYTES_OF_A_CHARACTER = 4
+# Longest first: the mark of UTF-32 begins with that of UTF-16.
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+NOT_IN_PIECES = ("idna", "punycode", "undefined")  # Python's codecs for names of hosts, and the one that always fails
+
+
+class Guess(NamedTuple):
+    """An encoding as Python names it, and the beginning of the text in it, on one line."""
+
+    name: str
+    preview: str
+
+
+def guess_encodings(sample: bytes, shown: bytes | None = None) -> list[Guess]:
+    """Encodings in which `sample` reads like a text, the likeliest first, at most `MAX_GUESSES`; none: it is no text.
+
+    A byte order mark decides, then UTF-8 if the sample is that (its last character may be cut).
+    The previews are of `shown`, a line of the same file, or of the sample's beginning.
+    """
+    shown = sample if shown is None else shown
+    for mark, name in MARKS.items():
+        if sample.startswith(mark) and _decodes(sample, name):
+            return [Guess(name, _preview(sample, name))]
+    if _decodes(sample, "utf-8"):
+        return [Guess("utf-8", _preview(shown, "utf-8"))]
+    cuts = (sample[: len(sample) - num_cut] for num_cut in range(MAX_BYTES_OF_A_CHARACTER))
+    found = next(filter(None, map(_likely, cuts)), [])
+    by_preview = {_preview(shown, name): name for name in reversed(found)}  # of those that read alike, the likeliest
+    return [Guess(name, _preview(shown, name)) for name in found if name in by_preview.values()][:MAX_GUESSES]
+
+
+def check_encoding(name: str) -> str:
+    """Python's own name of a text encoding.
+
+    Raises:
+        CorpusError: there is none of this name, or none that can be read in pieces.
+    """
+    try:
+        found = codecs.lookup(name).name
+        if found in NOT_IN_PIECES:
+            raise LookupError
+        "".encode(found)
+        b"0".decode(found, "replace")  # refuses codecs that make no text, like hex
+    except (LookupError, ValueError):
+        raise CorpusError(
+            f"download.encoding: expected a text encoding as Python names it, e.g. utf-8, cp1251, gb18030 or utf-16, "
+            f"got {name!r}"
+        ) from None
+    return found
+
+
+def explain(error: BadByteError, path: Path) -> str:
+    """One line for a user: which byte of the file is bad, where, and what to set."""
+    where = f"{path}: {error} (line {line_of(path, error.offset)})"
+    start = max(0, error.offset - SAMPLE_BYTES // 2)
+    around = b"".join(read_pieces(path, start, error.offset + SAMPLE_BYTES))
+    if _is_mostly_utf8(around):
+        return f"{where}, in a text that is UTF-8 otherwise: it is damaged there, or two encodings are mixed; mend it"
+    # All before the bad byte is UTF-8, so mostly ASCII: its line begins with a whole character in any encoding.
+    sample = around[around.rfind(b"\n", 0, error.offset - start) + 1 :]
+    guesses = guess_encodings(sample, sample.partition(b"\n")[0])
+    if not guesses:
+        return f"{where}; no encoding is known in which it reads like a text: is it one? If so, set download.encoding"
+    read = ", or ".join(f"{one.name}, which reads {one.preview!r}" for one in guesses)
+    return f"{where}. It may be {read}. If that is right, set download.encoding: {guesses[0].name}"
+
+
+def _is_mostly_utf8(sample: bytes) -> bool:
+    """Whether it has characters of several bytes, and hardly a byte that belongs to none."""
+    text = sample.decode("utf-8", "replace")
+    num_bad = text.count("\ufffd")
+    num_good = sum(character > "\x7f" for character in text) - num_bad
+    return num_good > 10 * num_bad
+
+
+def _likely(sample: bytes) -> list[str]:
+    """The likeliest encoding first; none if the sample's end is not the end of a character."""
+    return [match.encoding for match in charset_normalizer.from_bytes(sample, enable_fallback=False)]
+
+
+def _decodes(sample: bytes, name: str) -> bool:
+    try:
+        codecs.getincrementaldecoder(name)().decode(sample)
+    except UnicodeError:
+        return False
+    return True
+
+
+def _preview(sample: bytes, name: str) -> str:
+    text = " ".join(sample[: 8 * PREVIEW_CHARS].decode(name, "replace").split())
+    return text[:PREVIEW_CHARS].rstrip("\ufffd")

@@ -1,0 +1,72 @@
+"""UTF-8 in pieces as characters. Pieces of ASCII stay bytes, which is many times faster; others are decoded."""
+
+import codecs
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from charlstm.errors import CorpusError
+from charlstm.storage.pieces import read_pieces
+
+Characters = bytes | str  # bytes where all are ASCII; the length is the number of characters in both
+
+
+class BadByteError(ValueError):
+    """A byte that does not belong to a text in `encoding`; `offset` counts from 0."""
+
+    def __init__(self, encoding: str, byte: int, offset: int) -> None:
+        super().__init__(f"expected {encoding}, found byte 0x{byte:02x} at offset {offset}")
+        self.offset = offset
+
+
+class Utf8Reader:
+    """Turns pieces of UTF-8, cut anywhere, into whole characters."""
+
+    def __init__(self) -> None:
+        self._rest = b""  # the beginning of a character whose end is in the next piece
+        self.num_bytes = 0  # of the characters so far
+
+    def read(self, piece: bytes) -> Characters:
+        """The characters that end in `piece`.
+
+        Raises:
+            BadByteError: it is not UTF-8.
+        """
+        if not self._rest and piece.isascii():
+            self.num_bytes += len(piece)
+            return piece
+        return self._decode(self._rest + piece, is_end=False)
+
+    def end(self) -> None:
+        """Raise `BadByteError` if the text ends in the middle of a character."""
+        self._decode(self._rest, is_end=True)
+
+    def _decode(self, content: bytes, is_end: bool) -> str:
+        try:
+            text, num_used = codecs.utf_8_decode(content, "strict", is_end)
+        except UnicodeDecodeError as error:
+            raise BadByteError("UTF-8", content[error.start], self.num_bytes + error.start) from None
+        self._rest = content[num_used:]
+        self.num_bytes += num_used
+        return text
+
+
+def read_characters(pieces: Iterable[bytes], path: Path) -> Iterator[Characters]:
+    """All characters of UTF-8 in pieces of `path`; none of the results is empty.
+
+    Raises:
+        CorpusError: it is not UTF-8; names the byte, its offset and its line.
+    """
+    reader = Utf8Reader()
+    try:
+        for piece in pieces:
+            if characters := reader.read(piece):
+                yield characters
+        reader.end()
+    except BadByteError as error:
+        line = line_of(path, error.offset)
+        raise CorpusError(f"{path}: {error} (line {line}); `dvc repro --force download` checks the source") from None
+
+
+def line_of(path: Path, offset: int) -> int:
+    """The line, from 1, of the byte at `offset`."""
+    return 1 + sum(piece.count(b"\n") for piece in read_pieces(path, 0, offset))
