@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.text.reading import Characters
 from charlstm.text.vocabulary import MAX_CODE_POINT
 
 MAX_REMEMBERED = 16_000_000  # characters, from the beginning, whose lines are compared with each other
@@ -63,21 +64,22 @@ class Inspection:
         self._last = -1  # code point before the next piece
         self._lines, self._rest, self._num_remembered = Counter[str](), "", 0
 
-    def add(self, piece: str) -> None:
+    def add(self, piece: Characters) -> None:
         """Count the next piece of the text."""
         if not piece:
             return
-        points_N = np.frombuffer(piece.encode("utf-32-le"), np.uint32)
+        points_N = _code_points(piece)
         counts = np.bincount(points_N)
         self._counts[: len(counts)] += counts
         self._num_chars += len(piece)
         self._add_lines(points_N)
         if self._num_remembered < MAX_REMEMBERED:
-            *lines, self._rest = (self._rest + piece).split("\n")
+            text = piece if isinstance(piece, str) else piece.decode("ascii")
+            *lines, self._rest = (self._rest + text).split("\n")
             self._lines.update(line for line in lines if len(line) >= MIN_LINE_LEN)
             self._num_remembered += len(piece)
 
-    def _add_lines(self, points_N: NDArray[np.uint32]) -> None:
+    def _add_lines(self, points_N: NDArray[np.unsignedinteger]) -> None:
         ends = np.flatnonzero(points_N == LINE_FEED)
         self._num_crlf += int((points_N[ends[ends > 0] - 1] == CARRIAGE_RETURN).sum())
         self._num_crlf += int(self._last == CARRIAGE_RETURN and points_N[0] == LINE_FEED)
@@ -103,6 +105,12 @@ class Inspection:
         commonest = max(often, key=often.__getitem__)
         share = sum((len(line) + 1) * count for line, count in often.items()) / self._num_remembered
         return Repeated(share, commonest, often[commonest])
+
+
+def _code_points(piece: Characters) -> NDArray[np.unsignedinteger]:
+    if isinstance(piece, bytes):
+        return np.frombuffer(piece, np.uint8)
+    return np.frombuffer(piece.encode("utf-32-le"), np.uint32)
 
 
 def _script(character: str) -> str:
