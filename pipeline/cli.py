@@ -34,8 +34,8 @@ NEED_PROJECT = ("new", "ui", "sweep", "trace", "reproduce", "sync")
 INTERRUPTED = 130  # typer's code for Ctrl-C
 
 app = typer.Typer(
-    help="Start from a text; use, review, trace and repeat trained models. Stages run by `dvc repro`. All but generate, "
-    "score, info and review run in the project's root.",
+    help="Start from a text; use, review, trace and repeat trained models. Stages run by `dvc repro`. "
+    "All but generate, score, info and review run in the project's root.",
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from charlstm.errors import ParamsError
 from charlstm.params import Params
@@ -13,25 +14,19 @@ HEADER = """\
 """
 
 
-def compose(conf: Path, overrides: Sequence[str] = ()) -> str:
-    """The text of `params.yaml` that `dvc exp run -S ...` would write, with a header.
+class Composed(NamedTuple):
+    """The text of `params.yaml`, with a header, and the parameters in it."""
+
+    text: str
+    params: Params
+
+
+def compose(conf: Path, overrides: Sequence[str] = ()) -> Composed:
+    """What `dvc exp run -S ...` would write.
 
     Raises:
         ParamsError: `conf` has a mistake, or the overrides make something impossible.
     """
-    return HEADER + _composed(conf, overrides)[0]
-
-
-def compose_params(conf: Path, overrides: Sequence[str] = ()) -> Params:
-    """The same as parameters, checked.
-
-    Raises:
-        ParamsError: as above, or a value is wrong.
-    """
-    return validate(Params, _composed(conf, overrides)[1], conf / "config.yaml")
-
-
-def _composed(conf: Path, overrides: Sequence[str]) -> tuple[str, object]:
     from hydra import compose as compose_config
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -43,6 +38,13 @@ def _composed(conf: Path, overrides: Sequence[str]) -> tuple[str, object]:
         with initialize_config_dir(str(conf.absolute()), version_base=None):
             config = compose_config("config", list(overrides))
         OmegaConf.resolve(config)
-        return OmegaConf.to_yaml(config), OmegaConf.to_container(config, throw_on_missing=True)
+        values = OmegaConf.to_container(config, throw_on_missing=True)
+        text = OmegaConf.to_yaml(config)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ParamsError(f"{conf}: {' '.join(str(error).split())}") from None
+    return Composed(HEADER + text, validate(Params, values, conf / "config.yaml"))
+
+
+def compose_params(conf: Path, overrides: Sequence[str] = ()) -> Params:
+    """The parameters alone."""
+    return compose(conf, overrides).params

@@ -101,8 +101,8 @@ def _composed(files: dict[Path, str], corpus: str, recipe: str) -> tuple[Params,
     """The parameters, and `files` with those that select and hold them."""
     config = CONF / "config.yaml"
     all_files = {**files, config: select(config.read_text(encoding="utf-8"), corpus, recipe)}
-    params, text = compose_with(all_files)
-    return params, {**all_files, PARAMS: text}
+    composed = compose_with(all_files)
+    return composed.params, {**all_files, PARAMS: composed.text}
 
 
 def _look(source: Source) -> tuple[Look, str | None]:

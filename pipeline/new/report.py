@@ -35,11 +35,12 @@ def _joined(new: New) -> str:
 
 
 def _duration(new: New) -> str:
-    cores, is_bf16 = num_cores(), multiplies_bf16("cpu")
-    seconds = new.proposal.seconds(cores, is_bf16)
+    cores = num_cores()
+    duration = _rounded(new.proposal.seconds(cores, multiplies_bf16("cpu")))
+    where = "1 core" if cores == 1 else f"{cores} cores"
     return (
-        f"about {_rounded(seconds)} of training on {cores} free core(s) here, by the speeds in docs/recipes.md; "
-        f"a GPU or more processes: docs/distributed.md"
+        f"about {duration} of training on {where}, by the speeds in docs/recipes.md, if nothing else runs; "
+        f"a GPU is faster, more processes, too: docs/distributed.md"
     )
 
 

@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from charlstm.params import Params
 from charlstm.storage.files import atomic_folder, write_text
-from pipeline.common.composing import compose, compose_params
+from pipeline.common.composing import Composed, compose
 
 CONF, PARAMS = Path("conf"), Path("params.yaml")
 
 
-def compose_with(files: Mapping[Path, str]) -> tuple[Params, str]:
-    """The parameters, and the text of `params.yaml`, that `conf/` would give with `files` in it.
+def compose_with(files: Mapping[Path, str]) -> Composed:
+    """What `conf/` would give with `files` in it.
 
     Raises:
         ParamsError: it would have a mistake.
@@ -24,7 +23,7 @@ def compose_with(files: Mapping[Path, str]) -> tuple[Params, str]:
         shutil.copytree(CONF, conf)
         for path, text in files.items():
             write_text(Path(folder) / path, text)
-        return compose_params(conf), compose(conf)
+        return compose(conf)
 
 
 def write_all(files: Mapping[Path, str], links: Path | None = None, targets: Sequence[Path] = ()) -> None:
