@@ -9,12 +9,17 @@ from pathlib import Path
 
 from charlstm.errors import ChecksumError, DownloadError
 from charlstm.params import DownloadParams, Params
-from charlstm.storage.checksums import read_sums, sums_of, write_sums
+from charlstm.storage.checksums import read_sums, sums_of, write_digests
 from charlstm.storage.files import sha256
 from charlstm.storage.urls import without_credentials
-from charlstm.text.download import FallbackSource, download, local_path
+from charlstm.text.conversion import Form
+from charlstm.text.download import download
+from charlstm.text.encodings import check_encoding
+from charlstm.text.fallback import FallbackSource
+from charlstm.text.source_files import local_path
 from pipeline.common import stage
 from pipeline.common.paths import Paths
+from pipeline.common.progress import progress
 
 log = logging.getLogger("charlstm")
 
@@ -25,22 +30,25 @@ def run(params: Params, paths: Paths) -> None:
     A file that no download wrote is never overwritten: it may be the only copy of somebody's text.
     """
     section = params.download
+    form = Form(check_encoding(section.encoding), section.newlines, section.separator)
     _check_source(section.source, paths)
-    _check_replaceable(paths.corpus, section)
-    origin = download(
+    _check_replaceable(paths.corpus, section, form)
+    done = download(
         paths.corpus,
         section.source,
         section.sha256,
+        form=form,
         mirror=os.environ.get("CHARLSTM_MIRROR"),
         fallback=FallbackSource(**section.fallback.model_dump()) if section.fallback else None,
         show_progress=sys.stderr.isatty(),
+        progress=progress,
     )
-    write_sums(sums_of(paths.corpus), [paths.corpus.name])
-    log.info("%s: %d bytes from %s", paths.corpus, paths.corpus.stat().st_size, without_credentials(origin))
+    write_digests(sums_of(paths.corpus), {paths.corpus.name: done.sha256})
+    log.info("%s: %d bytes from %s", paths.corpus, paths.corpus.stat().st_size, without_credentials(done.origin))
 
 
 def _check_source(source: str, paths: Paths) -> None:
-    """No stage may overwrite or delete what this one reads."""
+    """No stage may overwrite or delete what this one reads, nor may it read what a stage writes."""
     path = local_path(source)
     if path is None:
         return
@@ -51,13 +59,18 @@ def _check_source(source: str, paths: Paths) -> None:
                 f"download.source: expected a file outside of what the pipeline writes, got {path}, which is in the "
                 f"output {output} and would be overwritten: move it elsewhere and name that place"
             )
+        if output.absolute().is_relative_to(path.absolute()) or output.resolve().is_relative_to(path.resolve()):
+            raise DownloadError(
+                f"download.source: expected a folder of texts alone, got {path}, which has the output {output}: "
+                f"move the texts to a folder of their own and name that"
+            )
 
 
-def _check_replaceable(corpus: Path, section: DownloadParams) -> None:
+def _check_replaceable(corpus: Path, section: DownloadParams, form: Form) -> None:
     """What lies where the corpus goes is a corpus that this stage wrote, or one with the bytes that it would write."""
     if not corpus.exists():
         return
-    replaceable = {section.sha256, section.fallback.sha256 if section.fallback else None}
+    replaceable = {section.sha256, section.fallback.sha256 if section.fallback else None} if form.keeps_bytes else set()
     sums = sums_of(corpus)
     with contextlib.suppress(ChecksumError):  # without checksums, nothing vouches for the file
         replaceable.add(read_sums(sums).get(corpus.name))

@@ -3,34 +3,71 @@
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from charlstm.params import Params
-from charlstm.storage.checksums import SUMS, verify, write_sums
-from charlstm.text.corpus import read_text
-from charlstm.text.vocabulary import Vocab, describe, replace_unseen, save_ids
+from charlstm.storage.checksums import SUMS, read_sums, write_digests
+from charlstm.storage.files import sha256
+from charlstm.storage.pieces import read_pieces
+from charlstm.storage.verified import verified
+from charlstm.text.alphabet import Alphabet, choose_alphabet
+from charlstm.text.corpus import PARTS
+from charlstm.text.counting import Counts, count_characters
+from charlstm.text.ids import Numbering, write_ids
+from charlstm.text.reading import read_characters
+from charlstm.text.vocabulary import describe
 from pipeline.common import stage
 from pipeline.common.paths import Paths
+from pipeline.common.progress import progress
 
 log = logging.getLogger("charlstm")
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Number the training part's characters by code point and write both parts as ids."""
-    verify(paths.split / SUMS, ["train.txt", "val.txt"])
-    train, val = read_text(paths.split / "train.txt"), read_text(paths.split / "val.txt")
-    alphabet = train
-    if params.encode.unseen == "replace":
-        alphabet, val, unseen = replace_unseen(train, val)
+    """Number the training part's characters by code point and write all parts as ids."""
+    section = params.encode
+    known = read_sums(paths.split / SUMS)
+    names = [name for name in PARTS if name != "test" or f"{name}.txt" in known]
+    counts = {name: _count(paths.split, name) for name in names}
+    others = {name: counts[name] for name in names[1:]}
+    may_replace = section.unseen == "replace"
+    alphabet = choose_alphabet(counts["train"], others, min_count=section.min_count, may_replace=may_replace)
+    _warn(alphabet, section.min_count)
+    numbering = Numbering(alphabet.vocab)
+    digests = {f"{name}.npy": _write(paths, name, numbering, counts[name]) for name in names}
+    for name in PARTS.keys() - counts.keys():  # of a run with other parameters
+        (paths.encoded / f"{name}.npy").unlink(missing_ok=True)
+    alphabet.vocab.save(paths.encoded / "vocab.json")
+    write_digests(paths.encoded / SUMS, {**digests, "vocab.json": sha256(paths.encoded / "vocab.json")})
+    log.info("%d distinct characters, ids as %s", len(alphabet.vocab), numbering.dtype)
+
+
+def _count(split: Path, name: str) -> Counts:
+    path = split / f"{name}.txt"
+    with (
+        progress(f"count {path.name}", path.stat().st_size if path.is_file() else 0) as advance,
+        verified(split / SUMS, path.name, advance) as pieces,
+    ):
+        return count_characters(read_characters(pieces, path))
+
+
+def _write(paths: Paths, name: str, numbering: Numbering, counts: Counts) -> str:
+    path, num_ids = paths.split / f"{name}.txt", int(counts.sum())
+    with progress(f"write {name}.npy", num_ids * numbering.dtype.itemsize) as advance:
+        pieces = read_characters(read_pieces(path), path)
+        return write_ids(paths.encoded / f"{name}.npy", pieces, numbering, num_ids, advance)
+
+
+def _warn(alphabet: Alphabet, min_count: int) -> None:
+    if alphabet.rare:
+        log.warning(
+            "characters with fewer than %d occurrences in training became U+FFFD: %d of them, %d times there: %s",
+            min_count, len(alphabet.rare), alphabet.rare.total(), describe(alphabet.rare),
+        )  # fmt: skip
+    for name, unseen in alphabet.unseen.items():
         if unseen:
-            log.warning(
-                "characters that training never sees became U+FFFD in the validation part: %s", describe(unseen)
-            )
-    vocab = Vocab.of(alphabet)
-    save_ids(paths.encoded / "train.npy", vocab.encode(train))
-    save_ids(paths.encoded / "val.npy", vocab.encode(val))
-    vocab.save(paths.encoded / "vocab.json")
-    write_sums(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"])
-    log.info("%d distinct characters, ids as %s", len(vocab), vocab.dtype)
+            part = {"val": "validation"}.get(name, name)
+            log.warning("characters that training never sees became U+FFFD in the %s part: %s", part, describe(unseen))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

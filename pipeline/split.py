@@ -1,27 +1,41 @@
-"""Stage split: corpus -> contiguous training and validation parts."""
+"""Stage split: corpus -> contiguous training, validation and, if wanted, test parts."""
 
 import logging
 import sys
 from collections.abc import Sequence
 
 from charlstm.params import Params
-from charlstm.storage.checksums import SUMS, sums_of, verify, write_sums
-from charlstm.storage.files import write_text
-from charlstm.text.corpus import read_text, split_text
+from charlstm.storage.checksums import SUMS, sums_of, write_digests
+from charlstm.storage.pieces import read_pieces, write_pieces
+from charlstm.storage.verified import verified
+from charlstm.text.corpus import PARTS, Corpus
 from pipeline.common import stage
 from pipeline.common.paths import Paths
+from pipeline.common.progress import progress
 
 log = logging.getLogger("charlstm")
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Cut the corpus in two, by characters and without loss."""
-    verify(sums_of(paths.corpus), [paths.corpus.name])
-    train, val = split_text(read_text(paths.corpus), params.split.val_fraction)
-    write_text(paths.split / "train.txt", train)
-    write_text(paths.split / "val.txt", val)
-    write_sums(paths.split / SUMS, ["train.txt", "val.txt"])
-    log.info("%d characters for training, %d for validation", len(train), len(val))
+    """Cut the corpus, by characters and without loss."""
+    section, source = params.split, paths.corpus
+    num_bytes = source.stat().st_size if source.is_file() else 0
+    with progress("count", num_bytes) as advance, verified(sums_of(source), source.name, advance) as pieces:
+        corpus = Corpus(source, pieces)
+    parts = corpus.parts(section.val_fraction, section.test_fraction, section.document_separator)
+    with progress("write", num_bytes) as advance:
+        digests = {
+            f"{name}.txt": write_pieces(paths.split / f"{name}.txt", read_pieces(source, part.start, part.end), advance)
+            for name, part in parts.items()
+        }
+    for name in PARTS.keys() - parts.keys():  # of a run with other parameters
+        (paths.split / f"{name}.txt").unlink(missing_ok=True)
+    write_digests(paths.split / SUMS, digests)
+    for name, part in parts.items():
+        if part.num_moved:
+            log.info("the part %s begins %d characters later, where a document does", PARTS[name], part.num_moved)
+    sizes = [f"{part.num_chars} {PARTS[name]}" for name, part in parts.items()]
+    log.info("%s", ", ".join([sizes[0].replace(" ", " characters ", 1), *sizes[1:]]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,12 +1,14 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+import reference
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlstm.errors import CorpusError
+from charlstm.storage import pieces
 from charlstm.storage.files import write_text
-from charlstm.text.corpus import read_text, split_text
+from charlstm.text.corpus import Corpus, read_text
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
@@ -27,18 +29,66 @@ def test_bad_bytes_are_located(tmp_path: Path) -> None:
         read_text(tmp_path / "text.txt")
 
 
-@given(st.text(min_size=40), st.floats(0.1, 0.9))
-def test_split_is_contiguous_and_lossless(text: str, val_fraction: float) -> None:
-    train, val = split_text(text, val_fraction)
-    assert train + val == text
-    assert len(val) == pytest.approx(len(text) * val_fraction, abs=1)
+def corpus_of(path: Path, content: str, piece_bytes: int, *options: float | str | None) -> dict[str, tuple[bytes, int]]:
+    """The bytes and the number of characters of each part."""
+    path.write_bytes(content.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
+        parts = Corpus(path, pieces.read_pieces(path)).parts(*options)  # type: ignore[arg-type]
+        return {
+            name: (b"".join(pieces.read_pieces(path, part.start, part.end)), part.num_chars)
+            for name, part in parts.items()
+        }
 
 
-def test_tiny_shakespeare_splits_as_published() -> None:
-    train, val = split_text("x" * 1_115_394, 0.1)
-    assert (len(train), len(val)) == (1_003_854, 111_540)
+@settings(deadline=None)
+@given(
+    st.text(st.sampled_from("ab\né€😀"), min_size=1, max_size=60),
+    st.floats(0.05, 0.9),
+    st.just(0.0) | st.floats(0.01, 0.9),
+    st.none() | st.sampled_from(["\n", "ab", "€", "aa", "😀\n"]),
+    st.integers(1, 20),
+)
+def test_parts_are_those_of_the_whole_text(
+    tmp_path_factory: pytest.TempPathFactory,
+    text: str,
+    val_fraction: float,
+    test_fraction: float,
+    separator: str | None,
+    piece_bytes: int,
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "text.txt"
+    expected = reference.split(text, val_fraction, test_fraction, separator)
+    assert "".join(expected.values()) == text
+    if min(map(len, expected.values())) < 2:
+        with pytest.raises(CorpusError, match="each needs at least 2: take a longer text or"):
+            corpus_of(path, text, piece_bytes, val_fraction, test_fraction, separator)
+    else:
+        found = corpus_of(path, text, piece_bytes, val_fraction, test_fraction, separator)
+        assert found == {name: (part.encode(), len(part)) for name, part in expected.items()}
 
 
-def test_too_short_a_text() -> None:
-    with pytest.raises(CorpusError, match="9 for training and 1 for validation"):
-        split_text("0123456789", 0.1)
+def test_tiny_shakespeare_splits_as_published(tmp_path: Path) -> None:
+    parts = corpus_of(tmp_path / "text.txt", "x" * 1_115_394, 1 << 20, 0.1, 0.0, None)
+    assert [num_chars for _, num_chars in parts.values()] == [1_003_854, 111_540]
+
+
+def test_parts_begin_with_a_document(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"# {number}\nwords\n" for number in range(10)))  # of 10 characters each
+    parts = Corpus(path, pieces.read_pieces(path)).parts(0.17, 0.13, "# ")
+    assert [part.start for part in parts.values()] == [0, 70, 90]
+    assert [part.num_moved for part in parts.values()] == [0, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("fractions", "message"),
+    [
+        ((0.1, 0.0), "10 characters splits into 9 for training and 1 for validation; .* another split.val_fraction"),
+        ((0.3, 0.1), "splits into 6 for training, 3 for validation and 1 for the test; .* or other fractions"),
+        ((0.5, 0.6), "splits into 0 for training, 4 for validation and 6 for the test"),
+    ],
+)
+def test_too_short_a_text(tmp_path: Path, fractions: tuple[float, float], message: str) -> None:
+    with pytest.raises(CorpusError, match=message):
+        corpus_of(tmp_path / "text.txt", "0123456789", 100, *fractions, None)

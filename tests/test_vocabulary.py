@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import EncodedError, VocabularyError
-from charlstm.text.vocabulary import UNSEEN, Vocab, load_ids, replace_unseen, save_ids
+from charlstm.text.vocabulary import Vocab, load_ids, save_ids
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
@@ -26,16 +26,6 @@ def test_ids_take_the_smallest_dtype(size: int, dtype: type) -> None:
     assert len(vocab) == size
     assert vocab.encode(characters).dtype == dtype
     assert vocab.encode(characters)[-1] == size - 1
-
-
-@given(TEXTS, TEXTS)
-def test_any_validation_text_can_be_encoded(train: str, val: str) -> None:
-    alphabet, replaced, unseen = replace_unseen(train, val)
-    assert len(Vocab.of(alphabet).encode(replaced)) == len(val)
-    assert sum(unseen.values()) == sum(character not in train for character in val)
-    assert set(alphabet) <= set(train) | {UNSEEN}
-    if not unseen:
-        assert (alphabet, replaced) == (train, val)
 
 
 def test_unknown_characters_are_named() -> None:

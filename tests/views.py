@@ -59,6 +59,7 @@ VIEWS = {
     "pipeline.common.interruption",
     "pipeline.common.launching",
     "pipeline.common.paths",
+    "pipeline.common.progress",
     "pipeline.common.provenance",
     "pipeline.common.recipe",
     "pipeline.common.run_texts",

@@ -4,7 +4,7 @@ A file that was cut, flipped a bit on its way to another machine, or belongs to 
 make a wrong number.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from charlstm.errors import ChecksumError
@@ -20,7 +20,12 @@ def sums_of(file: Path) -> Path:
 
 def write_sums(sums: Path, names: Iterable[str]) -> None:
     """Write the checksums of files beside `sums`; `sha256sum --check` reads them too."""
-    write_text(sums, "".join(f"{sha256(sums.parent / name)}  {name}\n" for name in names))
+    write_digests(sums, {name: sha256(sums.parent / name) for name in names})
+
+
+def write_digests(sums: Path, digests: Mapping[str, str]) -> None:
+    """The same of files whose SHA-256 is known, by name."""
+    write_text(sums, "".join(f"{digest}  {name}\n" for name, digest in digests.items()))
 
 
 def read_sums(sums: Path) -> dict[str, str]:
@@ -48,13 +53,17 @@ def verify(sums: Path, names: Iterable[str]) -> None:
     """
     expected = read_sums(sums)
     for name in names:
-        want = expected.get(name, "of no such file")
         try:
             found = sha256(sums.parent / name)
         except OSError:
             continue
-        if found != want:
-            raise ChecksumError(
-                f"{sums.parent / name}: damaged, or of another run: {sums.name} expects SHA-256 {want}, found {found}; "
-                f"`dvc repro` rewrites it"
-            )
+        check_digest(sums, name, expected, found)
+
+
+def check_digest(sums: Path, name: str, expected: Mapping[str, str], found: str) -> None:
+    """Raise `ChecksumError` if a file beside `sums`, which reads as `expected`, has another SHA-256."""
+    if found != (want := expected.get(name, "of no such file")):
+        raise ChecksumError(
+            f"{sums.parent / name}: damaged, or of another run: {sums.name} expects SHA-256 {want}, found {found}; "
+            f"`dvc repro` rewrites it"
+        )

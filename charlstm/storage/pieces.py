@@ -44,17 +44,40 @@ def read_pieces(path: Path, start: int = 0, end: int | None = None) -> Iterator[
     """The bytes of a file from `start` to before `end`, in order; cuts fall anywhere."""
     with path.open("rb", buffering=0) as file:
         file.seek(start)
-        while piece := file.read(PIECE_BYTES if end is None else min(PIECE_BYTES, end - start)):
+        while piece := file.read(PIECE_BYTES if end is None else min(PIECE_BYTES, max(0, end - start))):
             start += len(piece)
             yield piece
 
 
-def write_pieces(path: Path, pieces: Iterable[bytes | memoryview], advance: Advance | None = None) -> str:
-    """Write a file, whole or not at all; its SHA-256. What `pieces` raises leaves nothing behind."""
+def write_pieces(
+    path: Path,
+    pieces: Iterable[bytes | memoryview],
+    advance: Advance | None = None,
+    check: Callable[[str], object] | None = None,
+) -> str:
+    """Write a file, whole or not at all; its SHA-256.
+
+    `check` is called with it before the file takes its place. What it or `pieces` raises leaves nothing behind.
+    """
     with atomic_file(path) as temporary, digest() as found, temporary.open("wb") as file:
         for piece in pieces:
             found.update(piece)
             file.write(piece)
             if advance:
                 advance(len(piece))
+        if check:
+            check(found.hexdigest())
         return found.hexdigest()
+
+
+def find_all(path: Path, sought: bytes, start: int = 0) -> Iterator[int]:
+    """Each place from `start` on where `sought` begins in a file, in bytes from the file's beginning."""
+    before = b""  # the end of the piece before, one byte too short to hold all of `sought`
+    for piece in read_pieces(path, start):
+        content = before + piece
+        place = content.find(sought)
+        while place >= 0:
+            yield start - len(before) + place
+            place = content.find(sought, place + 1)
+        start += len(piece)
+        before = content[max(0, len(content) - len(sought) + 1) :]

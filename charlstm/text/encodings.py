@@ -72,18 +72,41 @@ def check_encoding(name: str) -> str:
 
 def explain(error: BadByteError, path: Path) -> str:
     """One line for a user: which byte of the file is bad, where, and what to set."""
-    where = f"{path}: {error} (line {line_of(path, error.offset)})"
     start = max(0, error.offset - SAMPLE_BYTES // 2)
     around = b"".join(read_pieces(path, start, error.offset + SAMPLE_BYTES))
+    if _is_mostly_utf8(around) and not error.encoding.lower().startswith("utf-8"):
+        advice = "the text around it is UTF-8: set download.encoding: utf-8"
+    else:
+        advice = _advice(around, error.offset - start, "set download.encoding: {}")
+    return f"{path}: {error} (line {line_of(path, error.offset)}); {advice}"
+
+
+def decode(content: bytes, where: object) -> str:
+    """UTF-8 as a text, newlines and all as they are.
+
+    Raises:
+        CorpusError: something else; `where` begins the message.
+    """
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        bad = BadByteError("UTF-8", content[error.start], error.start)
+        line = 1 + content.count(b"\n", 0, error.start)
+        advice = _advice(content[: error.start + SAMPLE_BYTES], error.start, "convert it, e.g. `iconv -f {} -t utf-8`")
+        raise CorpusError(f"{where}: {bad} (line {line}); {advice}") from None
+
+
+def _advice(around: bytes, place: int, what_to_do: str) -> str:
+    """For the bad byte at `place`; `what_to_do` has room for an encoding's name."""
     if _is_mostly_utf8(around):
-        return f"{where}, in a text that is UTF-8 otherwise: it is damaged there, or two encodings are mixed; mend it"
+        return "the text around it is UTF-8, so it is damaged there, or two encodings are mixed: mend that line"
     # All before the bad byte is UTF-8, so mostly ASCII: its line begins with a whole character in any encoding.
-    sample = around[around.rfind(b"\n", 0, error.offset - start) + 1 :]
+    sample = around[around.rfind(b"\n", 0, place) + 1 :]
     guesses = guess_encodings(sample, sample.partition(b"\n")[0])
     if not guesses:
-        return f"{where}; no encoding is known in which it reads like a text: is it one? If so, set download.encoding"
+        return f"it reads like a text in no known encoding; if it is one, {what_to_do.format('...')}"
     read = ", or ".join(f"{one.name}, which reads {one.preview!r}" for one in guesses)
-    return f"{where}. It may be {read}. If that is right, set download.encoding: {guesses[0].name}"
+    return f"it may be {read}; if that is right, {what_to_do.format(guesses[0].name)}"
 
 
 def _is_mostly_utf8(sample: bytes) -> bool:

@@ -15,7 +15,7 @@ class BadByteError(ValueError):
 
     def __init__(self, encoding: str, byte: int, offset: int) -> None:
         super().__init__(f"expected {encoding}, found byte 0x{byte:02x} at offset {offset}")
-        self.offset = offset
+        self.encoding, self.offset = encoding, offset
 
 
 class Utf8Reader:
@@ -50,21 +50,27 @@ class Utf8Reader:
         return text
 
 
-def read_characters(pieces: Iterable[bytes], path: Path) -> Iterator[Characters]:
-    """All characters of UTF-8 in pieces of `path`; none of the results is empty.
+def read_characters(pieces: Iterable[bytes], path: Path, reader: Utf8Reader | None = None) -> Iterator[Characters]:
+    """All characters of UTF-8 in pieces of `path`; none of the results is empty. `reader` knows how far they reach.
 
     Raises:
-        CorpusError: it is not UTF-8; names the byte, its offset and its line.
+        CorpusError: it is missing, empty or not UTF-8 (with the byte, its offset and its line).
     """
-    reader = Utf8Reader()
+    reader = reader or Utf8Reader()
     try:
         for piece in pieces:
             if characters := reader.read(piece):
                 yield characters
         reader.end()
+    except FileNotFoundError:
+        raise CorpusError(f"{path}: no such file; expected a UTF-8 text (`dvc repro` makes it)") from None
+    except IsADirectoryError:
+        raise CorpusError(f"{path}: expected a UTF-8 text, found a folder") from None
     except BadByteError as error:
         line = line_of(path, error.offset)
-        raise CorpusError(f"{path}: {error} (line {line}); `dvc repro --force download` checks the source") from None
+        raise CorpusError(f"{path}: {error} (line {line}); `dvc repro --force download` makes it anew") from None
+    if not reader.num_bytes:
+        raise CorpusError(f"{path}: expected a text, found an empty file")
 
 
 def line_of(path: Path, offset: int) -> int:

@@ -91,18 +91,6 @@ class Vocab:
             ) from None
 
 
-def replace_unseen(train: str, val: str) -> tuple[str, str, Counter[str]]:
-    """The vocabulary's text, the validation text, and what was replaced.
-
-    Characters of `val` that `train` lacks become U+FFFD, which joins the vocabulary only if there are any. They
-    are scored like every other character: a model that never saw them pays for it.
-    """
-    unseen = Vocab.of(train).unknown(val)
-    if not unseen:
-        return train, val, unseen
-    return train + UNSEEN, val.translate({ord(character): UNSEEN for character in unseen}), unseen
-
-
 def describe(characters: Counter[str]) -> str:
     """The commonest of `characters` with code points and counts, for a message."""
     named = [f"{one!r} (U+{ord(one):04X}, {count} times)" for one, count in characters.most_common(5)]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from charlstm.storage.documents import parse_yaml
-from charlstm.text.download import local_path
+from charlstm.text.source_files import local_path
 from pipeline.common.dvc_record import cache_folder
 from pipeline.common.exit_codes import EXIT_INTERRUPTED
 from pipeline.common.tracking_store import STATE_FOLDER

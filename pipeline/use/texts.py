@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from charlstm.errors import CorpusError
-from charlstm.text.corpus import decode
+from charlstm.text.encodings import decode
 from pipeline.common.terminal import printable
 
 STDIN = Path("-")

@@ -1,0 +1,19 @@
+"""A bar for what takes long, on a terminal."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from charlstm.storage.pieces import Advance
+
+DELAY_SECONDS = 2  # what is done by then needs no bar
+
+
+@contextmanager
+def progress(what: str, num_bytes: int) -> Iterator[Advance]:
+    """Yields what is to be told of bytes that are done."""
+    with tqdm(
+        desc=what, total=num_bytes, unit="B", unit_scale=True, delay=DELAY_SECONDS, disable=None, leave=False
+    ) as bar:
+        yield bar.update

@@ -1,0 +1,85 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charlstm.errors import CorpusError
+from charlstm.storage import pieces
+from charlstm.text.conversion import Form, source_sha256, write_corpus
+
+TEXTS = st.text(st.sampled_from("ab\r\n\té"), min_size=1, max_size=30)
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "latin1", "cp1252", "gb18030", "shift_jis", "utf-7"]
+
+
+def convert(folder: Path, contents: list[bytes], form: Form) -> bytes:
+    """The corpus of files with these contents; the hash of the source is checked."""
+    files = []
+    for index, content in enumerate(contents):
+        files.append(folder / f"{index}.txt")
+        files[-1].write_bytes(content)
+    seen: list[str] = []
+    found = write_corpus(folder / "corpus", files, form, seen.append)
+    joined = form.separator.encode().join(contents)
+    assert seen == [hashlib.sha256(joined).hexdigest()] == [source_sha256(files, form.separator)]
+    corpus = (folder / "corpus").read_bytes()
+    assert found == hashlib.sha256(corpus).hexdigest()
+    return corpus
+
+
+@settings(deadline=None)
+@given(
+    st.lists(TEXTS, min_size=1, max_size=3),
+    st.sampled_from(ENCODINGS),
+    st.sampled_from(["keep", "lf"]),
+    st.sampled_from(["", "\n", "\r\n--é--\r"]),
+    st.integers(1, 9),
+)
+def test_the_corpus_is_the_decoded_files_joined(
+    tmp_path_factory: pytest.TempPathFactory,
+    texts: list[str],
+    encoding: str,
+    newlines: str,
+    separator: str,
+    piece_bytes: int,
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    contents = [text.replace("é", "e" if encoding == "shift_jis" else "é").encode(encoding) for text in texts]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
+        found = convert(folder, contents, Form(encoding, newlines, separator))
+    assert found == reference.corpus(contents, encoding, newlines, separator)
+
+
+def test_a_byte_order_mark_is_a_character_unless_it_is_named(tmp_path: Path) -> None:
+    assert convert(tmp_path, [b"\xef\xbb\xbfa\r\n"], Form()) == b"\xef\xbb\xbfa\r\n"
+    assert convert(tmp_path, [b"\xef\xbb\xbfa\r\n"], Form("utf-8-sig")) == b"a\r\n"
+
+
+@pytest.mark.parametrize(
+    ("contents", "form", "message"),
+    [
+        (
+            [b"fine", b"x\nna\xefve et gar\xe7on\n"],
+            Form(),
+            r"1.txt: expected UTF-8, found byte 0xef at offset 4 \(line 2\)",
+        ),
+        ([b"abc\xe2\x82"], Form(), r"0.txt: expected UTF-8, found byte 0xe2 at offset 3 \(line 1\)"),
+        ([b"ab\n\x98"], Form("cp1251"), r"expected cp1251, found byte 0x98 at offset 3 \(line 2\)"),
+        (["Иван\n".encode() * 9], Form("cp1251"), "the text around it is UTF-8: set download.encoding: utf-8"),
+        ([b"ab\x81"], Form("gb18030"), "expected gb18030, found byte 0x81 at offset 2"),
+        ([b"abcd"], Form("utf-16"), "BOM; if it has no byte order mark, name utf-16-le or utf-16-be"),
+        ([b"\\ud800"], Form("unicode-escape"), "surrogates not allowed"),
+        ([b"\xff\xfe"], Form("utf-16"), "0.txt: expected a text, found no character in utf-16"),
+    ],
+)
+@pytest.mark.parametrize("piece_bytes", [1, 3, 100])
+def test_what_is_not_in_the_encoding_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contents: list[bytes], form: Form, message: str, piece_bytes: int
+) -> None:
+    monkeypatch.setattr(pieces, "PIECE_BYTES", piece_bytes)
+    with pytest.raises(CorpusError, match=message):
+        convert(tmp_path, contents, form)
+    assert {file.name for file in tmp_path.iterdir()} == {f"{index}.txt" for index in range(len(contents))}

@@ -1,0 +1,118 @@
+"""The stage, on texts with characters of one to four bytes and pieces cut anywhere, against the same in memory."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stages import run_stages
+
+from benchmarks.projects import make_project, write_params
+from charlstm.errors import EncodedError, VocabularyError
+from charlstm.params import Params, load_params
+from charlstm.storage import pieces
+from charlstm.text.alphabet import choose_alphabet
+from charlstm.text.counting import count_characters
+from charlstm.text.ids import Numbering, write_ids
+from charlstm.text.vocabulary import Vocab
+from pipeline import encode
+from pipeline.common.paths import Paths, load_paths
+
+Project = tuple[Params, Paths]
+MIXED = st.text(st.sampled_from("ab\n\x00\x7f\x80é€\ufffd\U0001f600\U0010ffff"), min_size=2, max_size=40)
+MANY = "".join(chr(code) for code in range(0x400, 0x600))  # more than fit into 8 bits
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("encode") / "project"
+    make_project(folder)
+    paths = load_paths(folder / "dvc.yaml")
+    return load_params(folder / "params.yaml"), Paths(**{name: folder / path for name, path in paths})
+
+
+def encoded(project: Project, parts: dict[str, str], **options: object) -> dict[str, bytes]:
+    """All that the stage writes for these parts."""
+    params, paths = project
+    paths.split.mkdir(parents=True, exist_ok=True)
+    for name, content in reference.with_sums({f"{name}.txt": part.encode() for name, part in parts.items()}).items():
+        (paths.split / name).write_bytes(content)
+    encode.run(params.model_copy(update={"encode": params.encode.model_copy(update=options)}), paths)
+    return reference.contents(paths.encoded)
+
+
+@settings(deadline=None, max_examples=60)
+@given(MIXED | MIXED.map(lambda text: text + MANY), MIXED, st.none() | MIXED, st.integers(1, 3), st.integers(1, 9))
+def test_the_files_are_those_of_the_whole_text(
+    project: Project, train: str, val: str, test: str | None, min_count: int, piece_bytes: int
+) -> None:
+    parts = {"train": train, "val": val, **({"test": test} if test else {})}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
+        if max(map(train.count, train)) < min_count and "\ufffd" not in train:
+            with pytest.raises(VocabularyError, match="encode.min_count: every character"):
+                encoded(project, parts, min_count=min_count)
+        else:
+            found = encoded(project, parts, min_count=min_count)
+            assert found == reference.encode(parts, min_count)
+
+
+@given(st.lists(MIXED | st.binary(max_size=9).map(lambda content: bytes(one & 127 for one in content))))
+def test_characters_are_counted(texts: list[str | bytes]) -> None:
+    counts = count_characters(texts)
+    joined = "".join(one if isinstance(one, str) else one.decode() for one in texts)
+    assert counts.sum() == len(joined)
+    assert all(counts[ord(one)] == joined.count(one) for one in set(joined))
+
+
+def test_what_is_replaced_is_told(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        encoded(project, {"train": "aaabbbcc", "val": "aéé", "test": "acß"}, min_count=3)
+    assert [record.getMessage() for record in caplog.records] == [
+        "characters with fewer than 3 occurrences in training became U+FFFD: 1 of them, 2 times there: "
+        "'c' (U+0063, 2 times)",
+        "characters that training never sees became U+FFFD in the validation part: 'é' (U+00E9, 2 times)",
+        "characters that training never sees became U+FFFD in the test part: 'ß' (U+00DF, 1 times)",
+        "3 distinct characters, ids as uint8",
+    ]
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_unseen_characters_can_be_an_error_before_anything_is_written(project: Project, part: str) -> None:
+    parts = {"train": "aabbc", "val": "abab", "test": "abab"}
+    before = encoded(project, parts)
+    with pytest.raises(VocabularyError, match=r"of 3 characters lacks 'é' \(U\+00E9, 2 times\)"):
+        encoded(project, {**parts, part: "éaéc"}, unseen="error")
+    assert reference.contents(project[1].encoded) == before
+    assert (
+        len(encoded(project, {**parts, part: "cabc"}, unseen="error", min_count=2)["test.npy"]) == 128 + 4
+    )  # rare: seen
+
+
+def test_a_text_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
+    with pytest.raises(EncodedError, match="expected 3 characters, found 2: the text changed meanwhile"):
+        write_ids(tmp_path / "ids.npy", [b"a", "b"], Numbering(Vocab("ab")), 3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_replacing_nothing_is_added() -> None:
+    train, val = count_characters(["abé"]), count_characters([b"ba"])
+    alphabet = choose_alphabet(train, {"val": val}, min_count=1, may_replace=False)
+    assert alphabet.vocab == Vocab("abé")
+    assert not alphabet.rare | alphabet.unseen["val"]
+
+
+def test_a_test_part_comes_and_goes(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    make_project(project, {"split.test_fraction": 0.2})
+    run_stages(project, "download", "split", "encode")
+    ids = {name: np.load(project / f"Datasets/encoded/{name}.npy") for name in ("train", "val", "test")}
+    assert {name: len(found) for name, found in ids.items()} == {"train": 4200, "val": 600, "test": 1200}
+    write_params(project, {})
+    run_stages(project, "split", "encode")
+    for folder in ("split", "encoded"):
+        files = sorted(file.name for file in (project / "Datasets" / folder).iterdir())
+        assert "SHA256SUMS" in files and not {"test.txt", "test.npy"} & set(files)

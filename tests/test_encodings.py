@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pytest
+
+from charlstm.errors import CorpusError
+from charlstm.text.encodings import Guess, check_encoding, decode, explain, guess_encodings
+from charlstm.text.reading import BadByteError, Utf8Reader
+
+RUSSIAN = (
+    "Все счастливые семьи похожи друг на друга,\nкаждая несчастливая семья несчастлива по-своему.\n"
+    "Всё смешалось в доме Облонских.\n"
+)
+CHINESE = "话说天下大势,分久必合,合久必分。周末七国分争,并入于秦。\n"
+JAPANESE = "吾輩は猫である。名前はまだ無い。\nどこで生れたかとんと見当がつかぬ。\n"
+
+
+def explained(folder: Path, content: bytes) -> str:
+    """What is said of a file with a bad byte."""
+    (folder / "text").write_bytes(content)
+    reader = Utf8Reader()
+    with pytest.raises(BadByteError) as caught:
+        reader.read(content)
+        reader.end()
+    return explain(caught.value, folder / "text")
+
+
+@pytest.mark.parametrize("num_times", [1, 1000])
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [(RUSSIAN, "cp1251"), (RUSSIAN, "koi8_r"), (RUSSIAN, "utf-16"), (CHINESE, "gb18030"), (JAPANESE, "cp932")],
+)
+def test_the_likeliest_encoding_comes_first_with_a_preview(
+    tmp_path: Path, text: str, name: str, num_times: int
+) -> None:
+    content = ("in ASCII\n" if name != "utf-16" else "").encode() + (text * num_times).encode(name)
+    message = explained(tmp_path, content)
+    assert f"it may be {name}, which reads '{text.splitlines()[0][:40]}'" in message
+    assert message.endswith(f"if that is right, set download.encoding: {name}")
+    assert ("offset 0 (line 1)" if name == "utf-16" else "at offset 9 (line 2)") in message
+
+
+def test_a_text_in_one_line_far_into_a_large_file(tmp_path: Path) -> None:
+    message = explained(tmp_path, b"plain words. " * 10_000 + RUSSIAN.replace("\n", " ").encode("cp1251") * 1000)
+    assert "offset 130000 (line 1); it may be cp1251, which reads" in message
+
+
+def test_a_damaged_utf8_text_is_no_other_encoding(tmp_path: Path) -> None:
+    message = explained(tmp_path, RUSSIAN.encode() + b"\xd0" + RUSSIAN.encode())
+    assert message.endswith(
+        "(line 4); the text around it is UTF-8, so it is damaged there, or two encodings are mixed: mend that line"
+    )
+    assert "it is damaged there" in explained(tmp_path, RUSSIAN.encode()[:-1] + b"\xd0")
+
+
+def test_noise_is_like_no_text(tmp_path: Path) -> None:
+    noise = bytes(range(0x80, 0x100)) * 10 + bytes(range(0x20))
+    assert "like a text in no known encoding" in explained(tmp_path, noise)
+
+
+def test_guesses_of_samples() -> None:
+    assert guess_encodings(RUSSIAN.encode()[:-2]) == [Guess("utf-8", RUSSIAN[:40])]
+    assert guess_encodings("\ufeffabc".encode()) == [Guess("utf-8-sig", "abc")]
+    assert guess_encodings("\ufeffabc".encode("utf-16-be")) == [Guess("utf-16", "abc")]
+    assert guess_encodings("abc".encode("utf-32")) == [Guess("utf-32", "abc")]
+    assert guess_encodings(b"") == [Guess("utf-8", "")]
+    with pytest.raises(
+        CorpusError, match=r"^standard input: .* offset 0 \(line 1\); it may be .*`iconv -f cp1251 -t utf-8`$"
+    ):
+        decode(RUSSIAN.encode("cp1251"), "standard input")
+    assert decode(b"a\r\n\xc3\xa9", "a file") == "a\r\né"
+
+
+@pytest.mark.parametrize(("name", "found"), [("UTF8", "utf-8"), ("windows-1251", "cp1251"), ("latin1", "iso8859-1")])
+def test_names_of_encodings(name: str, found: str) -> None:
+    assert check_encoding(name) == found
+
+
+@pytest.mark.parametrize("name", ["klingon", "hex", "rot13", "idna", "punycode", "undefined", "a\0b", "é", "", "zlib"])
+def test_names_of_none(name: str) -> None:
+    with pytest.raises(
+        CorpusError, match="^download.encoding: expected a text encoding as Python names it, e.g. utf-8"
+    ):
+        check_encoding(name)

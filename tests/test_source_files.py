@@ -1,0 +1,68 @@
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from charlstm.errors import DownloadError
+from charlstm.text.download import download
+from charlstm.text.source_files import files_of, local_path
+
+TEXT = b"To be, or not to be"
+
+
+def names(folder: Path) -> list[str]:
+    return [str(file.relative_to(folder)) for file in files_of(folder)]
+
+
+def fill(folder: Path, *paths: str, content: bytes = TEXT) -> None:
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+
+
+def test_a_folder_gives_its_texts_in_name_order(tmp_path: Path) -> None:
+    fill(
+        tmp_path, "b/2.txt", "b/10.TXT", "a.md", "c.text", "b.txt", "notes.pdf", ".hidden.txt", ".git/x.txt", "b/.y.txt"
+    )
+    os.mkfifo(tmp_path / "fifo.txt")
+    assert names(tmp_path) == ["a.md", "b/10.TXT", "b/2.txt", "b.txt", "c.text"]
+
+
+def test_without_the_usual_names_whatever_holds_no_zero_byte_is_a_text(tmp_path: Path) -> None:
+    fill(tmp_path, "Genesis", "Exodus", "poem.html")
+    fill(tmp_path, "picture", content=b"\x89PNG\0")
+    assert names(tmp_path) == ["Exodus", "Genesis", "poem.html"]
+
+
+def test_a_folder_without_texts(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(
+        DownloadError, match="folder: expected texts .*, found a folder without any. Set download.source"
+    ):
+        download(tmp_path / "target", str(tmp_path / "folder"), None)
+    with pytest.raises(OSError, match="No such file"):
+        files_of(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("name", ["a b.txt", "50 %.txt", "a%20b.txt", "é?#.txt"])
+def test_a_file_url_is_decoded(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(TEXT)
+    url = (tmp_path / name).as_uri()
+    assert "%" in url
+    for source in (url, url.replace("file://", "FILE://localhost")):
+        assert download(tmp_path / "target", source, None).origin == source
+        assert (tmp_path / "target").read_bytes() == TEXT
+    assert local_path(url) == local_path(str(tmp_path / name)) == tmp_path / name
+    assert local_path("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
+
+
+def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        for name, kind in [(tmp_path / "fifo", "FIFO"), (tmp_path / "socket", "socket"), ("/dev/zero", "device")]:
+            for source in (str(name), f"file://{name}"):
+                with pytest.raises(DownloadError, match=f"expected a file or a folder, found a {kind}; copy"):
+                    download(tmp_path / "target", source, None)
+    assert not (tmp_path / "target").exists()
