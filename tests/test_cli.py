@@ -11,7 +11,7 @@ import pytest
 from benchmarks.projects import ROOT
 from pipeline import cli
 
-COMMANDS = ("generate", "score", "info", "export", "ui", "review", "sweep", "trace", "reproduce", "sync")
+COMMANDS = ("new", "generate", "score", "info", "export", "ui", "review", "sweep", "trace", "reproduce", "sync")
 MAX_SECONDS = 0.5
 
 

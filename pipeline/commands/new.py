@@ -20,6 +20,9 @@ def new(
     name: Annotated[
         str | None, typer.Option(help="The corpus's name. By default, made of the file's.", show_default=False)
     ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of the files, e.g. `cp1251`. By default, what they must be.", show_default=False)
+    ] = None,
     is_documents: Annotated[
         bool, typer.Option("--documents", help="Each file is a document: the model's state begins anew with it.")
     ] = False,
@@ -40,7 +43,7 @@ def new(
         recipe = switch(texts[0])
         typer.echo(f"corpus {texts[0]}, recipe {recipe}: conf/config.yaml and params.yaml are written")
     else:
-        found = plan(texts, name, is_documents, is_forced)
+        found = plan(texts, name, encoding, is_documents, is_forced)
         for line in report(found):
             typer.echo(line)
         found.write()

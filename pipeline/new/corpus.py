@@ -1,5 +1,6 @@
 """From TEXT to a project that is set up for it; or back to a corpus that is there."""
 
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import NamedTuple
 from charlstm.errors import CorpusError, ParamsError
 from charlstm.params import Params
 from charlstm.storage.files import sha256
-from charlstm.text.download import download
+from charlstm.text.download import fetch
 from charlstm.text.inspection import Findings
 from pipeline.common.paths import load_paths
 from pipeline.new.conf_files import QUICK, corpus_file, is_ours, recipe_file, select, source_of
@@ -41,7 +42,7 @@ class New(NamedTuple):
         write_all(self.files, self.links, self.source.files)
 
 
-def plan(texts: Sequence[str], name: str | None, is_documents: bool, is_forced: bool) -> New:
+def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_documents: bool, is_forced: bool) -> New:
     """Look at the text and compose the parameters for it. Nothing is written.
 
     Raises:
@@ -49,7 +50,7 @@ def plan(texts: Sequence[str], name: str | None, is_documents: bool, is_forced: 
     """
     outputs = load_paths(Path("dvc.yaml")).corpus.parent
     source = find_source(texts, outputs)
-    look, digest = _look(source)
+    look, digest = _look(source, encoding)
     if look.findings.num_chars < MIN_CHARS:
         raise CorpusError(
             f"{source.shown}: expected at least {MIN_CHARS} characters, found {look.findings.num_chars}: "
@@ -105,14 +106,16 @@ def _composed(files: dict[Path, str], corpus: str, recipe: str) -> tuple[Params,
     return composed.params, {**all_files, PARAMS: composed.text}
 
 
-def _look(source: Source) -> tuple[Look, str | None]:
+def _look(source: Source, encoding: str | None) -> tuple[Look, str | None]:
     """What the text is; and the SHA-256 of what a URL gave, to hold it to."""
     if source.url is None:
-        return look_at(source.files, SEPARATOR), None
+        return look_at(source.files, SEPARATOR, encoding), None
     with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
-        file = Path(folder) / "text"
-        download(file, source.url, None)
-        return look_at([file], SEPARATOR), sha256(file)
+        file = fetch(source.url, Path(folder), show_progress=sys.stderr.isatty())
+        try:
+            return look_at([file], SEPARATOR, encoding), sha256(file)
+        except CorpusError as error:  # a temporary file's name says nothing
+            raise CorpusError(str(error).replace(str(file), source.shown)) from None
 
 
 def _where(source: Source, links: Path | None) -> str:

@@ -1,26 +1,25 @@
 """Reads the whole text once: its encoding, and what it is made of."""
 
 import codecs
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import charset_normalizer
-from tqdm import tqdm
 
 from charlstm.errors import CorpusError
-from charlstm.storage.pieces import read_pieces
-from charlstm.text.encodings import MARKS, SAMPLE_BYTES, explain
+from charlstm.storage.pieces import Advance, read_pieces
+from charlstm.text.encodings import MARKS, SAMPLE_BYTES, check_encoding, explain
 from charlstm.text.inspection import Findings, Inspection
 from charlstm.text.reading import BadByteError, Characters, Utf8Reader
+from pipeline.common.progress import progress
 
 BOM = "\N{BYTE ORDER MARK}"
 PREVIEW_CHARS = 60
-MIN_DISTANCE = 0.05  # in charset-normalizer's measure of a mess, from 0 to 1, between the first guess and the second
-MAX_MESS = 0.05
+# In charset-normalizer's measures from 0 to 1: `chaos`, a mess, and `coherence`, letters as often as in a language.
+MAX_CHAOS = 0.05
+LESS_CHAOS, MORE_COHERENCE = 0.05, 0.08  # than any other reading, for a guess to be taken
 MANY_NULS = 0.2  # of the bytes: UTF-16 or UTF-32, if it is a text
-BYTES_OF_A_BAR = 200_000_000  # from that size on, the reading is shown
 
 
 class Look(NamedTuple):
@@ -28,37 +27,31 @@ class Look(NamedTuple):
 
     encoding: str  # as Python names it
     is_guessed: bool
-    num_bytes: int
     findings: Findings
     preview: str  # of the beginning, on one line
 
 
-def look_at(files: Sequence[Path], separator: str) -> Look:
-    """Read the files, as they will be when `separator` joins them.
+def look_at(files: Sequence[Path], separator: str, encoding: str | None = None) -> Look:
+    """Read the files, as they will be when `separator` joins them, in `encoding`, or in one that they must be in.
 
     Raises:
         CorpusError: a file is no text in an encoding that is known for sure, or files differ in it, or all are empty.
         OSError: a file cannot be read.
     """
-    encoding, is_guessed = _encoding_of_all(files)
+    name, is_guessed = (check_encoding(encoding), False) if encoding else _encoding_of_all(files)
     inspection, preview = Inspection(), ""
-    num_bytes = sum(file.stat().st_size for file in files)
-    with tqdm(total=num_bytes, unit="B", unit_scale=True, leave=False, disable=_is_short(num_bytes)) as bar:
+    with progress("look", sum(file.stat().st_size for file in files)) as advance:
         for number, file in enumerate(files):
             if number:
                 inspection.add(separator)
-            for piece in _characters(file, encoding, bar):
+            for piece in _characters(file, name, advance):
                 inspection.add(piece)
                 if len(preview) < PREVIEW_CHARS:
                     preview += piece[: 8 * PREVIEW_CHARS].decode() if isinstance(piece, bytes) else piece
     findings = inspection.findings()
     if findings.num_chars == 0:
         raise CorpusError(f"{files[0]}: expected a text, found an empty file")
-    return Look(encoding, is_guessed, num_bytes, findings, " ".join(preview[: 8 * PREVIEW_CHARS].split()))
-
-
-def _is_short(num_bytes: int) -> bool:
-    return num_bytes < BYTES_OF_A_BAR or not sys.stderr.isatty()
+    return Look(name, is_guessed, findings, " ".join(preview[: 8 * PREVIEW_CHARS].split()))
 
 
 def _encoding_of_all(files: Sequence[Path]) -> tuple[str, bool]:
@@ -109,34 +102,44 @@ def _confident(file: Path, error: BadByteError) -> str:
     around = b"".join(read_pieces(file, start, error.offset + SAMPLE_BYTES))
     sample = around[around.rfind(b"\n", 0, error.offset - start) + 1 :]
     for cut in range(4):  # the sample may end in the middle of a character
-        found = list(charset_normalizer.from_bytes(sample[: len(sample) - cut], enable_fallback=False))
-        if (
-            found
-            and found[0].chaos <= MAX_MESS
-            and (len(found) == 1 or found[1].chaos >= found[0].chaos + MIN_DISTANCE)
-        ):
-            return found[0].encoding
-    raise CorpusError(explain(error, file))
+        if found := list(charset_normalizer.from_bytes(sample[: len(sample) - cut], enable_fallback=False)):
+            best, *others = found
+            if best.chaos <= MAX_CHAOS and all(_is_far(best, one) for one in others if str(one) != str(best)):
+                return best.encoding
+            break
+    raise CorpusError(f"{explain(error, file)}; `charlstm new` takes it as --encoding")
 
 
-def _characters(file: Path, encoding: str, bar: "tqdm[None]") -> Iterator[Characters]:
+def _is_far(best: charset_normalizer.CharsetMatch, other: charset_normalizer.CharsetMatch) -> bool:
+    return other.chaos - best.chaos >= LESS_CHAOS or best.coherence - other.coherence >= MORE_COHERENCE
+
+
+def _characters(file: Path, encoding: str, advance: Advance) -> Iterator[Characters]:
     if encoding in ("utf-8", "utf-8-sig"):
-        reader, is_first = Utf8Reader(), True
-        for piece in read_pieces(file):
-            bar.update(len(piece))
-            read = reader.read(piece)
-            yield read.removeprefix(BOM) if is_first and isinstance(read, str) else read
-            is_first = False
+        yield from _utf8(file, advance)
         return
     decoder, num_bytes = codecs.getincrementaldecoder(encoding)(), 0
     try:
         for piece in read_pieces(file):
-            bar.update(len(piece))
             yield decoder.decode(piece)
             num_bytes += len(piece)
+            advance(len(piece))
         yield decoder.decode(b"", final=True)
-    except UnicodeDecodeError as error:
+    except UnicodeError:
         raise CorpusError(
-            f"{file}: it begins like {encoding}, but is no {encoding} near byte {num_bytes + error.start}: it is "
-            f"damaged, or two encodings are mixed, or it is no text; convert it to UTF-8 first"
+            f"{file}: some of it reads like {encoding}, but not what is near byte {num_bytes}: it is damaged, "
+            f"or two encodings are mixed, or it is no text; convert it to UTF-8 first"
         ) from None
+
+
+def _utf8(file: Path, advance: Advance) -> Iterator[Characters]:
+    reader, is_first = Utf8Reader(), True
+    try:
+        for piece in read_pieces(file):
+            read = reader.read(piece)
+            yield read.removeprefix(BOM) if is_first and isinstance(read, str) else read
+            is_first = False
+            advance(len(piece))
+        reader.end()
+    except BadByteError as error:
+        raise CorpusError(explain(error, file)) from None

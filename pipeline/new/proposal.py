@@ -17,6 +17,7 @@ MAX_WARMUP_STEPS = 100
 SIZES = ((32, 64), (16, 64), (16, 32), (8, 32), (4, 32), (4, 16), (2, 16), (1, 16))  # batch_size, context_len
 MAX_ALPHABET = 3_000  # characters; of more, rare ones become U+FFFD
 MAX_MIN_COUNT = 5
+MAX_REPLACED = 0.01  # of the text
 HUGE = 100_000_000  # characters; the validation of more takes long
 # Training speed, in weights x characters a second a core: from the recipes' table in docs/recipes.md (Zen 4 with bf16).
 WEIGHTS_PER_SECOND = 1.45e10
@@ -118,11 +119,15 @@ def _num_steps(num_train: int, epochs: int, batch_size: int, context_len: int) -
 
 
 def _for_alphabet(counts: Sequence[int]) -> dict[str, object]:
-    """Rare characters become U+FFFD until at most 3,000 are left, or all that is rare is gone."""
-    if len(counts) <= MAX_ALPHABET:
-        return {}
-    fitting = (least for least in range(2, MAX_MIN_COUNT) if sum(count >= least for count in counts) <= MAX_ALPHABET)
-    return {"encode.min_count": next(fitting, MAX_MIN_COUNT)}
+    """Rare characters become U+FFFD until at most 3,000 are left, as long as that is hardly ever."""
+    num_left, found = len(counts), dict[str, object]()
+    for least in range(2, MAX_MIN_COUNT + 1):
+        kept = [count for count in counts if count >= least]
+        if num_left <= MAX_ALPHABET or sum(counts) - sum(kept) > MAX_REPLACED * sum(counts):
+            break
+        if len(kept) < num_left:
+            num_left, found = len(kept), {"encode.min_count": least}
+    return found
 
 
 def _for_huge(num_chars: int) -> dict[str, object]:

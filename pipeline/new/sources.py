@@ -2,7 +2,6 @@
 
 import os
 import re
-import stat
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import NamedTuple
 
 from charlstm.errors import DownloadError
 from charlstm.storage.urls import without_credentials
-from charlstm.text.download import SPECIAL_FILES, local_path
+from charlstm.text.source_files import files_of, local_path
 
 NOTHING = "conf/corpus/nothing"  # what a URL watches
 MAX_NAME = 40  # characters
@@ -45,9 +44,10 @@ def find_source(texts: Sequence[str], outputs: Path) -> Source:
         return _url(texts)
     files: list[Path] = []
     for path in (path for path in paths if path is not None):
-        files += _files_of(path.absolute())
-    for file in files:
-        _check_outside(file, outputs)
+        found = _files_of(path.absolute())
+        for file in (path.absolute(), *found):
+            _check_outside(file, outputs)
+        files += found
     first = Path(os.path.abspath(paths[0] or ""))  # noqa: PTH100  # without `..`, and links as they are
     if len(texts) > 1:
         return Source(f"{len(files)} files", first.stem, files, None, None)
@@ -78,21 +78,10 @@ def _url(texts: Sequence[str]) -> Source:
 
 
 def _files_of(path: Path) -> list[Path]:
-    """The file; or the files below the folder, in the order of their paths, without hidden ones.
-
-    Looked at before opening: that waits for ever on a FIFO that nobody writes to.
-    """
-    kind = stat.filemode(path.stat().st_mode)[0]
-    if kind in SPECIAL_FILES:
-        raise DownloadError(f"{path}: expected a file, found a {SPECIAL_FILES[kind]}; copy what it gives into a file")
-    if kind != "d":
-        path.open("rb").close()
-        return [path]
-    names = sorted(one for one in path.rglob("*") if not any(part[0] == "." for part in one.relative_to(path).parts))
-    files = [file for one in names if not one.is_dir() for file in _files_of(one)]
-    if not files:
-        raise DownloadError(f"{path}: expected a folder with texts, found no file in it")
-    return files
+    try:
+        return files_of(path)
+    except ValueError as error:
+        raise DownloadError(f"{path}: {error}") from None
 
 
 def _check_outside(file: Path, outputs: Path) -> None:
@@ -100,6 +89,11 @@ def _check_outside(file: Path, outputs: Path) -> None:
         raise DownloadError(
             f"{file}: expected a text outside of {outputs}, which the pipeline writes and would overwrite: "
             f"move it elsewhere and name that place"
+        )
+    if outputs.absolute().is_relative_to(file) or outputs.resolve().is_relative_to(file.resolve()):
+        raise DownloadError(
+            f"{file}: expected a folder of texts alone, found one that has {outputs}, which the pipeline writes: "
+            f"move the texts to a folder of their own and name that"
         )
 
 
