@@ -48,3 +48,12 @@ def test_characters_by_category() -> None:
     found = inspect("a\x00\x00\x07\ue000")
     assert found.of_category("Cc") == {"\x00": 2, "\x07": 1} and found.of_category("Co") == {"\ue000": 1}
     assert isinstance(found.repeated, Repeated | None)
+
+
+def test_line_ends_that_become_line_feeds() -> None:
+    found = inspect("a line of the text, long\r\n" * 20 + "b\rc\n").with_line_feeds()
+    assert found == inspect("a line of the text, long\n" * 20 + "b\rc\n")._replace(
+        num_crlf=20, repeated=found.repeated, longest_line=24
+    )
+    assert found.repeated is not None and found.repeated.commonest == "a line of the text, long"
+    assert inspect("a\rb\n").with_line_feeds() == inspect("a\rb\n")

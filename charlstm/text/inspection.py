@@ -33,12 +33,22 @@ class Findings(NamedTuple):
     num_lines: int
     longest_line: int  # characters
     num_crlf: int  # CR LF pairs
+    num_lone_cr: int  # CR without a LF after it
     repeated: Repeated | None
 
-    @property
-    def num_lone_cr(self) -> int:
-        """CR without a LF after it."""
-        return self.counts["\r"] - self.num_crlf
+    def with_line_feeds(self) -> "Findings":
+        """What they are when each CR LF has become LF; how many CR LF there were stays known."""
+        if not self.num_crlf:
+            return self
+        counts = self.counts - Counter({"\r": self.num_crlf})
+        again = self.repeated and self.repeated._replace(commonest=self.repeated.commonest.removesuffix("\r"))
+        is_all = self.num_crlf >= self.num_lines - 1  # else the longest line may end with LF alone
+        return self._replace(
+            num_chars=self.num_chars - self.num_crlf,
+            counts=counts,
+            longest_line=self.longest_line - is_all,
+            repeated=again,
+        )
 
     def scripts(self) -> list[tuple[str, float]]:
         """Each script and its share of all characters, the largest first.
@@ -94,9 +104,15 @@ class Inspection:
     def findings(self) -> Findings:
         """What was counted so far."""
         counts = Counter({chr(point): int(self._counts[point]) for point in np.flatnonzero(self._counts)})
-        num_lines = self._num_line_feeds + (self._open > 0)
-        longest = max(self._longest, self._open)
-        return Findings(self._num_chars, counts, num_lines, longest, self._num_crlf, self._repeated())
+        return Findings(
+            num_chars=self._num_chars,
+            counts=counts,
+            num_lines=self._num_line_feeds + (self._open > 0),
+            longest_line=max(self._longest, self._open),
+            num_crlf=self._num_crlf,
+            num_lone_cr=counts["\r"] - self._num_crlf,
+            repeated=self._repeated(),
+        )
 
     def _repeated(self) -> Repeated | None:
         often = {line: count for line, count in self._lines.items() if count >= MIN_REPEATS}

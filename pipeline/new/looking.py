@@ -27,7 +27,7 @@ class Look(NamedTuple):
 
     encoding: str  # as Python names it
     is_guessed: bool
-    findings: Findings
+    findings: Findings  # with LF for each CR LF, as the corpus will have it
     preview: str  # of the beginning, on one line
 
 
@@ -48,7 +48,7 @@ def look_at(files: Sequence[Path], separator: str, encoding: str | None = None) 
                 inspection.add(piece)
                 if len(preview) < PREVIEW_CHARS:
                     preview += piece[: 8 * PREVIEW_CHARS].decode() if isinstance(piece, bytes) else piece
-    findings = inspection.findings()
+    findings = inspection.findings().with_line_feeds()
     if findings.num_chars == 0:
         raise CorpusError(f"{files[0]}: expected a text, found an empty file")
     return Look(name, is_guessed, findings, " ".join(preview[: 8 * PREVIEW_CHARS].split()))
