@@ -2,8 +2,9 @@
 
 Usage: python -m benchmarks.worlds [--short]
 
-Two layers, dropout, state resets; a batch of 10 rows, which 3 and 4 processes cannot share evenly. In float64 every
-step is compared, in fp32 the first 20 steps (later ones drift apart as rounding grows) and the last validation loss.
+Two layers, dropout, state resets, documents; a batch of 10 rows, which 3 and 4 processes cannot share evenly. In
+float64 every step is compared, in fp32 the first 20 steps (later ones drift apart as rounding grows) and the last
+validation loss.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from rich.console import Console
 from benchmarks.projects import make_encoded_project, start, text, training_command
 
 OVERRIDE = {
+    "split.document_separator": "\n\n",
     "model.num_layers": 2,
     "model.feed_forward_size": 24,
     "train.batch_size": 10,

@@ -115,7 +115,7 @@ class SplitParams(Section):
 
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     test_fraction: Rate
-    document_separator: Annotated[str, Field(min_length=1, max_length=1_000)] | None
+    document_separator: Annotated[Annotated[str, Field(min_length=1, max_length=1_000)] | None, Off(None)]
 
 
 class EncodeParams(Section):

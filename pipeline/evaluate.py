@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from charlstm.errors import ModelFolderError, VocabularyError
+from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines, write_baselines
 from charlstm.evaluation.protocols import stateful, windowed
-from charlstm.evaluation.published import PUBLISHED, are_comparable, beside_the_original, text_sha256
+from charlstm.evaluation.published import beside_the_original, is_the_originals, published_for, text_sha256
 from charlstm.interpretation.atlas import atlas_of
 from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table, write_cells
 from charlstm.model.char_lstm import CharLSTM
@@ -19,6 +20,7 @@ from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params
 from charlstm.storage.checksums import SUMS, verify
 from charlstm.storage.files import write_text
+from charlstm.text.documents import separator_ids
 from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.tracking.measurements import Measurement
 from charlstm.tracking.plots import plot_losses
@@ -37,38 +39,39 @@ log = logging.getLogger("charlstm")
 def run(params: Params, paths: Paths) -> None:
     """Measure, write, and add to the model's MLflow run."""
     use_reproducible_kernels()
-    verify(paths.encoded / SUMS, ["val.npy", "vocab.json"])
+    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"])
     trained = load_model(paths.model, params.model.implementation)
     if Vocab.load(paths.encoded / "vocab.json") != trained.vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
     tables = read_tables(paths.train, paths.model)
     ids = load_ids(paths.encoded / "val.npy", len(trained.vocab))
-    losses = _measure(trained.model, ids, params.evaluate.window_lens, paths)
-    is_comparable = are_comparable(ids, trained.vocab)
+    separator = separator_ids(params.split.document_separator, trained.vocab)
+    losses = _measure(trained.model, ids, params.evaluate.window_lens, paths, separator)
+    is_the_originals_text = is_the_originals(ids, trained.vocab)
 
     metrics = {protocol: _metrics(loss) for protocol, loss in losses.items()}
     write_text(paths.evaluate / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-    plot_losses(paths.evaluate / "loss_curve.png", tables.steps, tables.epochs, compare_with_original=is_comparable)
-    by_epoch = beside_the_original(tables.epochs) if is_comparable else tables.epochs
+    plot_losses(
+        paths.evaluate / "loss_curve.png", tables.steps, tables.epochs, compare_with_original=is_the_originals_text
+    )
+    by_epoch = beside_the_original(tables.epochs) if is_the_originals_text else tables.epochs
     write_csv(paths.evaluate / "epochs.csv", by_epoch)
 
+    baselines = _compare(losses["stateful"], ids, trained.vocab, paths)
     _find_cells(trained, ids, paths)
 
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(), trained.sha256, record)
-    tracked.log_metrics(
-        (Measurement(f"{protocol}/{name}", one) for protocol, found in metrics.items() for name, one in found.items()),
-        only_changed=True,
-    )
+    tracked.log_metrics(_measurements(metrics, baselines), only_changed=True)
     tracked.log_params(params.flat())
-    for name in ("loss_curve.png", "epochs.csv", CELLS, CELLS_TABLE):
+    for name in ("loss_curve.png", "epochs.csv", BASELINES, CELLS, CELLS_TABLE):
         tracked.log_file(paths.evaluate / name, "evaluate")
     known = known_of(
         params,
         record.tags,
         num_parameters=trained.model.num_parameters(),
         losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
-        published=PUBLISHED if is_comparable else (),
+        published=published_for(ids, trained.vocab, params.evaluate.model_dump(mode="json")["published"]),
         model_sha256=trained.sha256,
     )
     tracked.set_tags(page_tags(known))
@@ -77,10 +80,12 @@ def run(params: Params, paths: Paths) -> None:
     tracked.close()
 
 
-def _measure(model: CharLSTM, ids: Ids, window_lens: Iterable[int], paths: Paths) -> dict[str, LossSum]:
+def _measure(
+    model: CharLSTM, ids: Ids, window_lens: Iterable[int], paths: Paths, separator: Ids | None
+) -> dict[str, LossSum]:
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
-    losses = {f"windowed_{length}": windowed(model, ids, length) for length in window_lens}
-    losses["stateful"] = stateful(model, ids)
+    losses = {f"windowed_{length}": windowed(model, ids, length, separator=separator) for length in window_lens}
+    losses["stateful"] = stateful(model, ids, separator=separator)
     for protocol, loss in losses.items():
         if not math.isfinite(loss.perplexity):  # JSON has no infinity
             raise ModelFolderError(
@@ -89,6 +94,25 @@ def _measure(model: CharLSTM, ids: Ids, window_lens: Iterable[int], paths: Paths
             )
         log.info("%-13s %.4f nats/char  %.4f bits/char", protocol, loss.nats_per_char, loss.bits_per_char)
     return losses
+
+
+def _compare(loss: LossSum, ids: Ids, vocab: Vocab, paths: Paths) -> Baselines:
+    """N-grams and compressors on the same text, and a warning if one of them is better than the model."""
+    train_ids = load_ids(paths.encoded / "train.npy", len(vocab))[-MAX_CHARS:]
+    baselines = measure_baselines(vocab.decode(train_ids), vocab.decode(ids))
+    write_baselines(paths.evaluate / BASELINES, baselines)
+    bits, ours = baselines.bits_per_char, loss.bits_per_char
+    shown = ", ".join(f"{name} {bits[name]:.4f}" for name in (baselines.best_ngram, *baselines.compressors))
+    log.info("%-13s %.4f bits/char, beside %s", "the model", ours, shown)
+    if better := baselines.better_than(ours):
+        log.warning(
+            "%s predicts this text better than the model, with %.4f against %.4f bits/char: train longer "
+            "(train.epochs), or take a smaller model for a small text",
+            better,
+            bits[better],
+            ours,
+        )
+    return baselines
 
 
 def _find_cells(trained: TrainedModel, ids: Ids, paths: Paths) -> None:
@@ -100,6 +124,12 @@ def _find_cells(trained: TrainedModel, ids: Ids, paths: Paths) -> None:
     else:
         num_confirmed = sum(one.is_confirmed for one in cells.tested)
         log.info("single cells track %d of %d labels of the text", num_confirmed, len(cells.tested))
+
+
+def _measurements(metrics: dict[str, dict[str, float]], baselines: Baselines) -> Iterable[Measurement]:
+    for protocol, found in metrics.items():
+        yield from (Measurement(f"{protocol}/{name}", one) for name, one in found.items())
+    yield from (Measurement(f"baseline/{name}", bits) for name, bits in baselines.bits_per_char.items())
 
 
 def _metrics(loss: LossSum) -> dict[str, float]:

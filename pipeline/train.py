@@ -1,6 +1,7 @@
 """Stage train: encoded text -> model. Started by `python -m`, `accelerate launch -m` or `torchrun -m`."""
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -11,6 +12,7 @@ from charlstm.model.model_folder import WEIGHTS, save_model
 from charlstm.params import Params
 from charlstm.storage.checksums import SUMS, verify
 from charlstm.storage.files import sha256, write_text
+from charlstm.text.documents import doubt_of, separator_ids
 from charlstm.text.vocabulary import Vocab, load_ids
 from charlstm.tracking.runs import FINGERPRINT_TAG
 from charlstm.tracking.tracker import TrainingTracker
@@ -32,6 +34,8 @@ from pipeline.common.paths import Paths
 from pipeline.common.sending import node_metrics, outbox
 from pipeline.common.settings import seconds
 
+log = logging.getLogger("charlstm")
+
 CHANGED = (
     "parameters, data or code were changed while training ran, and DVC would take the model for one made of the new; "
     "nothing is lost: with the former ones back in place (git stash, ...) the same command ends at once"
@@ -43,7 +47,7 @@ def run(params: Params, paths: Paths) -> None:
     set_num_threads()
     keep_freed_memory()
     use_reproducible_kernels()
-    data = _load(paths)
+    data = _load(params, paths)
     # On every process: what fails here must fail before they need each other.
     tags, fingerprint = provenance.training_tags(params, paths), unfinished.fingerprint(params, paths)
     seconds_between = seconds("CHARLSTM_CHECKPOINT_SECONDS")
@@ -53,6 +57,7 @@ def run(params: Params, paths: Paths) -> None:
         processes.interrupted_by_lost_peers(),
     ):
         _check_memory(params, len(data.vocab), processes)
+        _check_separator(params.split.document_separator, data, processes)
 
         def train(observers: Sequence[Observer], folder: Path) -> Result:
             checkpoints = CheckpointFolder(folder, seconds_between)
@@ -92,11 +97,11 @@ class _StepsBegin:
         pass
 
 
-def _load(paths: Paths) -> Data:
+def _load(params: Params, paths: Paths) -> Data:
     verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"])
     vocab = Vocab.load(paths.encoded / "vocab.json")
     train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
-    return Data(train_ids, val_ids, vocab)
+    return Data(train_ids, val_ids, vocab, separator_ids(params.split.document_separator, vocab))
 
 
 def _processes(params: Params) -> Processes:
@@ -121,6 +126,13 @@ def _check_memory(params: Params, vocab_size: int, processes: Processes) -> None
         num_output_samples=train.dropout.output_samples,
     )
     check_memory(shape, needs, available_memory(processes.device))
+
+
+def _check_separator(separator: str | None, data: Data, processes: Processes) -> None:
+    if separator is not None and data.separator is not None:
+        doubt = doubt_of(separator, data.separator, data.train_ids)
+        if doubt and processes.is_main:
+            log.warning("%s", doubt)
 
 
 def _check_same_training(processes: Processes, fingerprint: str) -> None:

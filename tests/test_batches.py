@@ -1,6 +1,7 @@
 """Every character once, the same global batches for any number of processes."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def position_ids(length: int) -> np.ndarray:
 def scored_pairs(batches: Batches, epoch: int) -> Counter[tuple[int, int]]:
     pairs: Counter[tuple[int, int]] = Counter()
     for step in range(batches.steps_per_epoch):
-        inputs_BT, targets_BT = batches.batch(epoch, step)
+        inputs_BT, targets_BT, _ = batches.batch(epoch, step)
         scored = targets_BT != IGNORE
         assert int(scored.sum()) == batches.num_chars(step)
         pairs.update(zip(inputs_BT[scored].tolist(), targets_BT[scored].tolist(), strict=True))
@@ -79,18 +80,43 @@ def test_windows_may_slide_along_the_text_instead() -> None:
 @pytest.mark.parametrize("kind", ["streams", "windows", "sliding_windows"])
 @pytest.mark.parametrize("world_size", [2, 3, 4])
 def test_processes_share_out_the_rows_of_one_global_batch(kind: str, world_size: int) -> None:
-    def make(rank: int, size: int) -> Batches:
-        common = {"batch_size": 10, "context_len": 7, "seed": 5, "rank": rank, "world_size": size}
-        if kind == "streams":
-            return StreamBatches(position_ids(500), **common)
-        return WindowBatches(position_ids(500), stride=3, is_sliding=kind == "sliding_windows", **common)
-
-    whole, shares = make(0, 1), [make(rank, world_size) for rank in range(world_size)]
+    ids = position_ids(500)
+    whole, shares = make(kind, ids), [make(kind, ids, rank=rank, world_size=world_size) for rank in range(world_size)]
     assert whole.steps_per_epoch > 3
     for step in range(whole.steps_per_epoch):
-        for field in range(2):
-            parts = [share.batch(2, step)[field] for share in shares]
-            assert torch.equal(torch.cat(parts), whole.batch(2, step)[field])
+        parts = [share.batch(2, step) for share in shares]
+        assert torch.equal(torch.cat([part.inputs_BT for part in parts]), whole.batch(2, step).inputs_BT)
+        assert torch.equal(torch.cat([part.targets_BT for part in parts]), whole.batch(2, step).targets_BT)
+
+
+def make(kind: str, ids: np.ndarray, **more: Any) -> Batches:  # noqa: ANN401  # the keywords of both
+    common = {"batch_size": 10, "context_len": 7, "seed": 5, **more}
+    if kind == "streams":
+        return StreamBatches(ids, **common)
+    return WindowBatches(ids, stride=3, is_sliding=kind == "sliding_windows", **common)
+
+
+@pytest.mark.parametrize("kind", ["streams", "windows", "sliding_windows"])
+def test_batches_say_which_characters_begin_a_document(kind: str) -> None:
+    ids, separator = position_ids(500) % 11, np.array([3, 4], np.uint16)
+    assert make(kind, ids).batch(1, 0).starts_BT is None
+    whole = make(kind, ids, separator=separator)
+    shares = [make(kind, ids, separator=separator, rank=rank, world_size=3) for rank in range(3)]
+    for step in range(whole.steps_per_epoch):
+        inputs_BT, _, starts_BT = whole.batch(2, step)
+        assert starts_BT is not None and torch.equal(starts_BT, inputs_BT == 3)
+        parts = [share.batch(2, step).starts_BT for share in shares]
+        assert torch.equal(torch.cat([part for part in parts if part is not None]), starts_BT)
+
+
+def test_a_separator_that_the_end_of_the_text_cuts_begins_no_document() -> None:
+    """The pairs form a ring, the characters do not."""
+    ids, separator = position_ids(501) % 11, np.array([4, 5, 0], np.uint16)  # it ends with 4 5, and begins with 0
+    for epoch in range(3):
+        batches = StreamBatches(ids, batch_size=5, context_len=7, seed=0, separator=separator)
+        for step in range(batches.steps_per_epoch):
+            starts_BT = batches.batch(epoch, step).starts_BT
+            assert starts_BT is not None and not starts_BT.any()
 
 
 def test_rows_are_contiguous_and_even() -> None:

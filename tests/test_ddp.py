@@ -19,13 +19,18 @@ def step_losses(project: Path) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("precision", "num_steps", "tolerance"),
-    [("fp64", 50, 1e-9), pytest.param("fp32", 20, 1e-5, marks=pytest.mark.slow)],  # `benchmarks.worlds` has fp32, too
+    ("precision", "separator", "num_steps", "tolerance"),
+    [
+        ("fp64", "\n", 50, 1e-9),
+        pytest.param("fp64", None, 50, 1e-9, marks=pytest.mark.slow),
+        pytest.param("fp32", None, 20, 1e-5, marks=pytest.mark.slow),  # `benchmarks.worlds` has it, too
+    ],
 )
 def test_two_processes_have_the_losses_of_one(
-    encoded: Path, tmp_path: Path, precision: str, num_steps: int, tolerance: float
+    encoded: Path, tmp_path: Path, precision: str, separator: str | None, num_steps: int, tolerance: float
 ) -> None:
     override = {
+        "split.document_separator": separator,
         "train.precision": precision,
         "train.batch_size": 5,  # does not divide by 2
         "train.state_reset_probability": 0.1,

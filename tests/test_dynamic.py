@@ -28,6 +28,13 @@ def test_without_steps_it_is_stateful(model: CharLSTM, train_ids: np.ndarray) ->
     assert loss.nats == pytest.approx(stateful(model, ids).nats)
 
 
+def test_without_steps_documents_are_those_of_stateful(model: CharLSTM, train_ids: np.ndarray) -> None:
+    ids, separator = train_ids[::-1].copy(), np.array([3], np.uint8)
+    loss = dynamic(model, ids, train_ids, RULE._replace(learning_rate=0.0), separator=separator)
+    assert loss.nats == pytest.approx(stateful(model, ids, separator=separator).nats)
+    assert loss.nats != pytest.approx(stateful(model, ids).nats, rel=1e-6)
+
+
 def test_a_piece_is_scored_before_the_weights_move(model: CharLSTM, train_ids: np.ndarray) -> None:
     ids = np.full(201, 3, dtype=np.uint8)
     first_piece = dynamic(model, ids[:11], train_ids, RULE)

@@ -27,7 +27,12 @@ def test_it_says_the_mean_of_the_probabilities(models: list[CharLSTM]) -> None:
 
 def test_it_is_evaluated_like_a_model(models: list[CharLSTM]) -> None:
     ids = torch.randint(0, 9, (300,), dtype=torch.uint8).numpy()
-    for protocol in (stateful, lambda model, ids: windowed(model, ids, 20)):
+    separator = ids[100:101]
+    for protocol in (
+        stateful,
+        lambda model, ids: windowed(model, ids, 20),
+        lambda model, ids: stateful(model, ids, separator=separator),
+    ):
         alone = [protocol(model, ids).nats for model in models]
         assert protocol(Ensemble(models[:1]), ids).nats == pytest.approx(alone[0])
         assert protocol(Ensemble(models), ids).nats < sum(alone) / 3  # Jensen's inequality

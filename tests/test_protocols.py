@@ -1,5 +1,7 @@
 """The protocols against a loop that scores one character at a time."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -23,11 +25,17 @@ def ids() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 9, NUM_IDS).astype(np.uint8)
 
 
+def begins(ids: np.ndarray, at: int, separator: np.ndarray | None) -> bool:
+    return separator is not None and ids[at : at + len(separator)].tolist() == separator.tolist()
+
+
 @torch.no_grad()
-def brute_force(model: CharLSTM, ids: np.ndarray, reset_every: int | None) -> LossSum:
+def brute_force(
+    model: CharLSTM, ids: np.ndarray, reset_every: int | None, separator: np.ndarray | None = None
+) -> LossSum:
     nats, state = 0.0, None
     for at in range(len(ids) - 1):
-        if reset_every and at % reset_every == 0:
+        if (reset_every and at % reset_every == 0) or begins(ids, at, separator):
             state = None
         logits_BTV, state = model(torch.tensor([[int(ids[at])]]), state)
         nats -= float(logits_BTV[0, 0].log_softmax(0)[int(ids[at + 1])])
@@ -51,9 +59,36 @@ def test_stateful(model: CharLSTM, ids: np.ndarray, chunk: int, monkeypatch: pyt
     assert loss.nats == pytest.approx(brute_force(model, ids, None).nats, rel=1e-12)
 
 
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("context_len", [7, 100, 1000])
+def test_windows_are_reset_at_documents(model: CharLSTM, ids: np.ndarray, context_len: int, size: int) -> None:
+    separator = ids[200 : 200 + size]
+    loss = evaluate.windowed(model, ids, context_len, separator=separator)
+    assert loss.num_chars == NUM_IDS - 1
+    assert loss.nats == pytest.approx(brute_force(model, ids, context_len, separator).nats, rel=1e-12)
+    assert loss.nats != pytest.approx(evaluate.windowed(model, ids, context_len).nats, rel=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [1, 50, 5000])
+def test_stateful_with_documents_is_the_sum_over_them(
+    model: CharLSTM, ids: np.ndarray, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is read alone, and the first character of the next one is guessed from it."""
+    monkeypatch.setattr(evaluate, "STATEFUL_CHUNK", chunk)
+    edges = sorted({0, NUM_IDS - 1, *np.flatnonzero(ids == 3)})
+    assert len(edges) > 20
+    alone = [evaluate.stateful(model, ids[first : last + 1]) for first, last in pairwise(edges)]
+    loss = evaluate.stateful(model, ids, separator=np.array([3], np.uint8))
+    assert loss.num_chars == sum(one.num_chars for one in alone) == NUM_IDS - 1
+    assert loss.nats == pytest.approx(sum(one.nats for one in alone), rel=1e-12)
+
+
 @torch.no_grad()
+@pytest.mark.parametrize("separator", [None, np.array([3], np.uint8)], ids=["one text", "documents"])
 @pytest.mark.parametrize(("context_len", "num_rows"), [(10, 4), (10, 40), (306, 1), (1000, 2)])
-def test_sliding(model: CharLSTM, ids: np.ndarray, context_len: int, num_rows: int) -> None:
+def test_sliding(
+    model: CharLSTM, ids: np.ndarray, context_len: int, num_rows: int, separator: np.ndarray | None
+) -> None:
     text = torch.from_numpy(ids.astype(np.int64))
     length = min(context_len, NUM_IDS - 1)
     nats: float = 0.0
@@ -61,11 +96,13 @@ def test_sliding(model: CharLSTM, ids: np.ndarray, context_len: int, num_rows: i
     for start in range(NUM_IDS - length):
         state = ends[start - num_rows] if start >= num_rows else None
         for at in range(start, start + length):
+            if begins(ids, at, separator):
+                state = None
             logits_BTV, state = model(text[None, at : at + 1], state)
             nats -= float(logits_BTV[0, 0].log_softmax(0)[text[at + 1]])
         assert state is not None
         ends.append(state)
-    loss = evaluate.sliding(model, ids, context_len, num_rows, slice(0, num_rows))
+    loss = evaluate.sliding(model, ids, context_len, num_rows, slice(0, num_rows), separator=separator)
     assert loss.num_chars == (NUM_IDS - length) * length
     assert loss.nats == pytest.approx(nats, rel=1e-12)
 

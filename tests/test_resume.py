@@ -10,6 +10,7 @@ from accelerate.state import AcceleratorState
 
 from charlstm.errors import Interrupted
 from charlstm.params import Params
+from charlstm.text.documents import separator_ids
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.processes import Processes
@@ -47,7 +48,8 @@ def train(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text
         AcceleratorState._reset_state(reset_partial_state=True)  # a new start is a new process
         loaded = params(tmp_path, OVERRIDE | override)
         vocab = Vocab.of(text)
-        data = Data(vocab.encode(text[:3000]), vocab.encode(text[3000:3500]), vocab)
+        separator = separator_ids(loaded.split.document_separator, vocab)
+        data = Data(vocab.encode(text[:3000]), vocab.encode(text[3000:3500]), vocab, separator)
         stop = StopAfter(stop_after) if stop_after is not None else lambda: False
         checkpoints = CheckpointFolder(tmp_path / name, 1000)
         return fit(data, loaded.model, loaded.train, Processes(loaded.train.precision), [], checkpoints, stop)
@@ -69,6 +71,7 @@ def assert_same(found: Result, expected: Result) -> None:
     [
         {},
         {"train.precision": "bf16"},
+        {"split.document_separator": "\n"},
         {"train.batching": "windows", "train.window_stride": 16, "model.implementation": "gates"},
         {
             "train.batching": "sliding_windows",
@@ -78,7 +81,7 @@ def assert_same(found: Result, expected: Result) -> None:
         },
         {"train.epochs": 20, "train.learning_rate": 0.05, "train.early_stopping_epochs": 1, "train.ema_decay": 0.0},
     ],
-    ids=["streams", "bf16", "windows", "sliding windows", "early stopping"],
+    ids=["streams", "bf16", "documents", "windows", "sliding windows", "early stopping"],
 )
 def test_stopping_anywhere_changes_nothing(train: Train, override: dict[str, Any]) -> None:
     expected = train(override, name="reference")

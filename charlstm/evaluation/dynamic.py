@@ -13,11 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.ensemble import Ensemble
 from charlstm.model.loss import LossSum, exact_loss, summed_nats
+from charlstm.model.resets import Resets, read_with_resets
+from charlstm.text.documents import document_starts
 from charlstm.text.vocabulary import Ids
 
 EPSILON = 1e-5  # added to what divides a gradient, so that one of zero moves nothing
@@ -38,13 +41,15 @@ class DynamicRule(NamedTuple):
     num_training_pieces: int = 1500  # from which the mean squares are taken
 
 
-def dynamic(model: CharLSTM | Ensemble, ids: Ids, train_ids: Ids, rule: DynamicRule) -> LossSum:
-    """The loss of one pass over `ids`, from a zero state.
+def dynamic(
+    model: CharLSTM | Ensemble, ids: Ids, train_ids: Ids, rule: DynamicRule, *, separator: Ids | None = None
+) -> LossSum:
+    """The loss of one pass over `ids`, from a zero state, and again from one before each `separator`.
 
     Weights that require gradients adapt; there must be one (`load_model` gives none). All weights are as before when
     it returns. Mean squares come from the beginning of `train_ids`.
     """
-    reader = _Reader(model, rule.piece_len)
+    reader = _Reader(model, rule.piece_len, separator)
     start = [weight.detach().clone() for weight in reader.weights]
     total = LossSum(0.0, 0)
     try:
@@ -63,9 +68,9 @@ def dynamic(model: CharLSTM | Ensemble, ids: Ids, train_ids: Ids, rule: DynamicR
 class _Reader:
     """Reads a text piece by piece and leaves each piece's gradient in the weights' `grad`."""
 
-    def __init__(self, model: CharLSTM | Ensemble, piece_len: int) -> None:
+    def __init__(self, model: CharLSTM | Ensemble, piece_len: int, separator: Ids | None) -> None:
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
-        self._model, self._piece_len = model, piece_len
+        self._model, self._piece_len, self._separator = model, piece_len, separator
         assert self.weights, "no weight requires gradients"
 
     def read(self, ids: Ids) -> Iterator[LossSum]:
@@ -75,10 +80,18 @@ class _Reader:
         for start in range(0, len(ids) - 1, self._piece_len):
             targets_BT = text_BT[:, start + 1 : start + 1 + self._piece_len]
             self._model.zero_grad()
-            logits_BTV, end = self._model(text_BT[:, start : start + targets_BT.shape[1]], state)
+            inputs_BT = text_BT[:, start : start + targets_BT.shape[1]]
+            resets = self._resets(ids, np.arange(start, start + targets_BT.shape[1]))
+            logits_BTV, end = read_with_resets(self._model, inputs_BT, state, resets, time_dim=1)
             state = end.detach()
             torch.autograd.backward(summed_nats(logits_BTV, targets_BT) / targets_BT.numel())
             yield exact_loss(logits_BTV.detach(), targets_BT)
+
+    def _resets(self, ids: Ids, positions: NDArray[np.integer]) -> Resets | None:
+        if self._separator is None:
+            return None
+        starts_BT = torch.from_numpy(document_starts(ids, positions[None], self._separator))
+        return Resets.of(starts_BT, self.weights[0].device)
 
 
 def _root_mean_squares(reader: _Reader, ids: Ids, num_pieces: int) -> list[Tensor]:

@@ -9,11 +9,14 @@ This one serves only to compare with the original, which reports it. It scores a
 
     sliding_C    overlapping windows of C inputs from carried states that have read part of them before
 
+With a `separator`, the ids with which each document begins, all of them are in a zero state before each document too.
+Its first character is guessed from the document before, and every character still counts as often.
+
 Shapes: B windows, T time steps.
 """
 
 import math
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +27,8 @@ from torch.nn import functional
 from charlstm.model.char_lstm import ModelShape
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum, exact_loss
+from charlstm.model.resets import Resets, read_with_resets
+from charlstm.text.documents import document_starts
 from charlstm.text.vocabulary import Ids
 
 # What one forward pass may hold bounds memory; it has no influence on the result but rounding.
@@ -47,7 +52,15 @@ class LanguageModel(Protocol):
 
 
 @torch.no_grad()
-def windowed(model: LanguageModel, ids: Ids, context_len: int, *, rank: int = 0, world_size: int = 1) -> LossSum:
+def windowed(
+    model: LanguageModel,
+    ids: Ids,
+    context_len: int,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    separator: Ids | None = None,
+) -> LossSum:
     """`windowed_C` of the windows that process `rank` of `world_size` holds; the processes' sums make the whole."""
     starts = np.arange(0, len(ids) - 1, context_len)
     mine = starts[len(starts) * rank // world_size : len(starts) * (rank + 1) // world_size]
@@ -55,14 +68,16 @@ def windowed(model: LanguageModel, ids: Ids, context_len: int, *, rank: int = 0,
     total = LossSum(0.0, 0)
     num_chars = min(MAX_CHARS_PER_FORWARD, MAX_LOGITS_PER_FORWARD // model.shape.vocab_size)
     for windows in _chunks(mine[is_whole], max(1, num_chars // context_len)):
-        total = total.plus(_score(model, _rows(ids, windows, context_len + 1)))
+        total = total.plus(_score(model, _rows(ids, windows, context_len, separator)))
     for start in mine[~is_whole]:
-        total = total.plus(_score(model, _rows(ids, np.array([start]), len(ids) - start)))
+        total = total.plus(_score(model, _rows(ids, np.array([start]), len(ids) - 1 - start, separator)))
     return total
 
 
 @torch.no_grad()
-def sliding(model: LanguageModel, ids: Ids, context_len: int, batch_size: int, rows: slice) -> LossSum:
+def sliding(
+    model: LanguageModel, ids: Ids, context_len: int, batch_size: int, rows: slice, *, separator: Ids | None = None
+) -> LossSum:
     """`sliding_C`: a window at every character, `batch_size` at a time, of which this process holds `rows`.
 
     Each window starts from the state in which the window `batch_size` characters before it ended, the first ones from
@@ -72,43 +87,60 @@ def sliding(model: LanguageModel, ids: Ids, context_len: int, batch_size: int, r
     total, state = LossSum(0.0, 0), model.zero_state(rows.stop - rows.start)
     for batch in _chunks(np.arange(len(ids) - context_len), batch_size):
         if len(windows := batch[rows]) > 0:
-            ids_BT = _rows(ids, windows, context_len + 1).to(state.hidden.device)
-            logits_BTV, state = model(ids_BT[:, :-1], state.rows(slice(0, len(windows))))
-            total = total.plus(exact_loss(logits_BTV, ids_BT[:, 1:]))
+            passage = _rows(ids, windows, context_len, separator)
+            logits_BTV, state = _logits(model, passage, state.rows(slice(0, len(windows))))
+            total = total.plus(exact_loss(logits_BTV, passage.targets_BT.to(logits_BTV.device)))
     return total
 
 
-def stateful(model: LanguageModel, ids: Ids) -> LossSum:
+def stateful(model: LanguageModel, ids: Ids, *, separator: Ids | None = None) -> LossSum:
     """`stateful`: the text read once from beginning to end."""
-    nats_N, _ = char_losses(model, ids, model.zero_state(1))
+    nats_N, _ = char_losses(model, ids, model.zero_state(1), separator=separator)
     return LossSum(math.fsum(nats_N), len(nats_N))
 
 
 @torch.no_grad()
-def char_losses(model: LanguageModel, ids: Ids, state: LSTMState) -> tuple[NDArray[np.float64], LSTMState]:
+def char_losses(
+    model: LanguageModel, ids: Ids, state: LSTMState, *, separator: Ids | None = None
+) -> tuple[NDArray[np.float64], LSTMState]:
     """Nats of each character but the first, (N - 1,), and the state after all but the last, which is not read.
 
     `state` (L, 1, H) is the state before the first. The exact sum (`math.fsum`) of all nats is `stateful`.
     """
     parts = [np.zeros(0)]
     for start in range(0, len(ids) - 1, STATEFUL_CHUNK):
-        chunk_BT = _rows(ids, np.array([start]), min(STATEFUL_CHUNK + 1, len(ids) - start)).to(state.hidden.device)
-        logits_BTV, state = model(chunk_BT[:, :-1], state)
-        nats_T = functional.cross_entropy(logits_BTV[0], chunk_BT[0, 1:], reduction="none")
+        chunk = _rows(ids, np.array([start]), min(STATEFUL_CHUNK, len(ids) - 1 - start), separator)
+        logits_BTV, state = _logits(model, chunk, state)
+        nats_T = functional.cross_entropy(logits_BTV[0], chunk.targets_BT[0].to(logits_BTV.device), reduction="none")
         parts.append(nats_T.cpu().double().numpy())
     return np.concatenate(parts), state
 
 
-def _score(model: LanguageModel, ids_BT: Tensor) -> LossSum:
-    state = model.zero_state(len(ids_BT))
-    ids_BT = ids_BT.to(state.hidden.device)
-    logits_BTV, _ = model(ids_BT[:, :-1], state)
-    return exact_loss(logits_BTV, ids_BT[:, 1:])
+class _Rows(NamedTuple):
+    """Characters to read, the next ones, and which of those to read begin a document; all (B, T), on the CPU."""
+
+    inputs_BT: Tensor
+    targets_BT: Tensor
+    starts_BT: Tensor | None
+
+
+def _score(model: LanguageModel, rows: _Rows) -> LossSum:
+    logits_BTV, _ = _logits(model, rows, model.zero_state(len(rows.inputs_BT)))
+    return exact_loss(logits_BTV, rows.targets_BT.to(logits_BTV.device))
+
+
+def _logits(model: LanguageModel, rows: _Rows, state: LSTMState) -> tuple[Tensor, LSTMState]:
+    device = state.hidden.device
+    resets = Resets.of(rows.starts_BT, device)
+    return read_with_resets(model, rows.inputs_BT.to(device), state, resets, time_dim=1)
 
 
 def _chunks(values: np.ndarray, size: int) -> list[np.ndarray]:
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 
-def _rows(ids: Ids, starts: np.ndarray, length: int) -> Tensor:
-    return torch.from_numpy(ids[starts[:, None] + np.arange(length)].astype(np.int64))
+def _rows(ids: Ids, starts: np.ndarray, num_steps: int, separator: Ids | None) -> _Rows:
+    positions = starts[:, None] + np.arange(num_steps)
+    inputs, targets = (torch.from_numpy(ids[at].astype(np.int64)) for at in (positions, positions + 1))
+    begins = None if separator is None else torch.from_numpy(document_starts(ids, positions, separator))
+    return _Rows(inputs, targets, begins)

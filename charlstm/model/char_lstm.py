@@ -5,6 +5,7 @@ Shapes: B rows, T time steps, V vocabulary, E embedding features, L layers, H hi
 """
 
 import math
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from charlstm.model.dropout import DropoutMasks
 from charlstm.model.feed_forward import FeedForward
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer, GatesLayer, gate_weight_names
+from charlstm.model.resets import Resets, read_with_resets
 
 Implementation = Literal["gates", "fused"]
 LAYERS = {"gates": GatesLayer, "fused": FusedLayer}
@@ -59,12 +61,17 @@ class CharLSTM(nn.Module):
         self.head = nn.Linear(shape.hidden_size, shape.vocab_size)
 
     def forward(
-        self, ids_BT: Tensor, state: LSTMState | None = None, masks: DropoutMasks | None = None
+        self,
+        ids_BT: Tensor,
+        state: LSTMState | None = None,
+        masks: DropoutMasks | None = None,
+        resets: Resets | None = None,
     ) -> tuple[Tensor, LSTMState]:
         """Logits (B, T, V) of the character after each of `ids_BT` (int64), and the state (L, B, H) after the last.
 
         `state` is the state before the first character, zero when None. `masks` is dropout; None means none. With
         masks for S copies of the output, the logits are (S B, T, V): all rows of the first copy, then of the next.
+        `resets` is where rows begin a document, and read it from a zero state.
         """
         state = state or self.zero_state(ids_BT.shape[0])
         x_TBF = _mask(self.embedding(ids_BT.t()), masks.embedding if masks else None)
@@ -73,7 +80,10 @@ class CharLSTM(nn.Module):
             if masks and index > 0:
                 x_TBF = _mask(x_TBF, masks.between_layers[index - 1])
             dropped = masks.recurrent_weights[index] if masks else None
-            x_TBF, last_state = layer(x_TBF, LSTMState(state.hidden[index], state.cell[index]), dropped)
+            start = LSTMState(state.hidden[index], state.cell[index])
+            x_TBF, last_state = read_with_resets(
+                partial(layer, recurrent_mask=dropped), x_TBF, start, resets, time_dim=0
+            )
             last_states.append(last_state)
         if masks and self.shape.feed_forward_size:
             x_TBF = _mask(x_TBF, masks.between_layers[-1])

@@ -2,6 +2,7 @@
 
 `StreamBatches` reads the text as `batch_size` contiguous streams, left to right, state carried from step to step.
 `WindowBatches` reads overlapping windows, in random order from zero states or sliding along the text.
+Where documents begin is known from a `separator`, the ids with which each of them begins; None is one long text.
 A process is given by `rank` and `world_size` as ints and holds its share of each global batch's rows.
 Shapes: B rows of this process, T time steps.
 """
@@ -15,14 +16,19 @@ from torch import Tensor
 from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE
 from charlstm.seeds import numpy_generator
+from charlstm.text.documents import document_starts
 from charlstm.text.vocabulary import Ids
 
 
 class Batch(NamedTuple):
-    """Characters to read and the ones to guess, both (B, T) int64; targets may be IGNORE."""
+    """Characters to read and the ones to guess, both (B, T) int64; targets may be IGNORE.
+
+    `starts_BT`, bool, is which of the characters to read begin a document; None where no separator is known.
+    """
 
     inputs_BT: Tensor
     targets_BT: Tensor
+    starts_BT: Tensor | None = None
 
 
 class Batches(Protocol):
@@ -64,10 +70,18 @@ class StreamBatches:
     carries_state = True
 
     def __init__(
-        self, ids: Ids, *, batch_size: int, context_len: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        ids: Ids,
+        *,
+        batch_size: int,
+        context_len: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        separator: Ids | None = None,
     ) -> None:
         self.rows = rows_of(rank, world_size, batch_size)
-        self._ids, self._context_len, self._seed = ids, context_len, seed
+        self._ids, self._context_len, self._seed, self._separator = ids, context_len, seed, separator
         self._num_pairs = self.chars_per_epoch = len(ids) - 1
         if self._num_pairs < batch_size * context_len:
             raise TrainingError(
@@ -84,9 +98,7 @@ class StreamBatches:
         offset = numpy_generator(self._seed, "stream offset", epoch).integers(self._num_pairs)
         columns = self._columns(step)
         positions = (offset + self._starts[self.rows, None] + columns) % self._num_pairs
-        targets = self._ids[positions + 1].astype(np.int64)
-        targets[columns >= self._lengths[self.rows, None]] = IGNORE
-        return Batch(torch.from_numpy(self._ids[positions].astype(np.int64)), torch.from_numpy(targets))
+        return _read(self._ids, positions, self._separator, is_scored=columns < self._lengths[self.rows, None])
 
     def num_chars(self, step: int) -> int:
         """Scored characters of all streams at `step`."""
@@ -116,10 +128,12 @@ class WindowBatches:
         is_sliding: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        separator: Ids | None = None,
     ) -> None:
         self.carries_state = is_sliding
         self.rows = rows_of(rank, world_size, batch_size)
         self._ids, self._context_len, self._seed, self._batch_size = ids, context_len, seed, batch_size
+        self._separator = separator
         self._starts = np.arange(0, len(ids) - context_len, stride)
         if len(self._starts) < batch_size:
             raise TrainingError(
@@ -142,14 +156,19 @@ class WindowBatches:
         starts = np.zeros(self._batch_size, order.dtype)
         starts[: len(order)] = order
         positions = starts[self.rows, None] + np.arange(self._context_len)
-        targets = self._ids[positions + 1].astype(np.int64)
-        targets[np.arange(self._batch_size)[self.rows] >= len(order)] = IGNORE
-        return Batch(torch.from_numpy(self._ids[positions].astype(np.int64)), torch.from_numpy(targets))
+        is_scored = np.arange(self._batch_size)[self.rows, None] < len(order)
+        return _read(self._ids, positions, self._separator, is_scored=is_scored)
 
     def num_chars(self, step: int) -> int:
         """Scored characters of the global batch at `step`."""
         num_rows = min(self._batch_size, len(self._starts) - step * self._batch_size)
         return num_rows * self._context_len
+
+
+def _read(ids: Ids, positions: np.ndarray, separator: Ids | None, *, is_scored: np.ndarray) -> Batch:
+    targets = np.where(is_scored, ids[positions + 1].astype(np.int64), IGNORE)
+    starts = None if separator is None else torch.from_numpy(document_starts(ids, positions, separator))
+    return Batch(torch.from_numpy(ids[positions].astype(np.int64)), torch.from_numpy(targets), starts)
 
 
 def _what_fits(num_pairs: int, batch_size: int, context_len: int) -> str:

@@ -21,11 +21,13 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import summed_nats
+from charlstm.model.resets import Resets
 from charlstm.optimization.average import moving_average
 from charlstm.optimization.schedule import learning_rate
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
 from charlstm.text.vocabulary import Ids
+from charlstm.training.batches import Batch
 from charlstm.training.learner_parts import batches_of, fresh_model, num_steps_of, optimizers_of, shape_of
 from charlstm.training.meter import ADVICE, describe_nonfinite
 from charlstm.training.processes import Processes
@@ -47,10 +49,18 @@ class Learner:
     """One process's part of the training."""
 
     def __init__(
-        self, train_ids: Ids, vocab_size: int, model: ModelParams, params: TrainParams, processes: Processes
+        self,
+        train_ids: Ids,
+        vocab_size: int,
+        model: ModelParams,
+        params: TrainParams,
+        processes: Processes,
+        separator: Ids | None = None,
     ) -> None:
         self.params, self.processes = params, processes
-        self.batches = batches_of(train_ids, params, rank=processes.rank, world_size=processes.world_size)
+        self.batches = batches_of(
+            train_ids, params, rank=processes.rank, world_size=processes.world_size, separator=separator
+        )
         self.num_steps = num_steps_of(self.batches, params)
         self.num_rows = self.batches.rows.stop - self.batches.rows.start
         self.shape = shape_of(vocab_size, model)
@@ -84,9 +94,8 @@ class Learner:
             TrainingError: too many steps in a row had to be skipped.
         """
         batch = self.batches.batch(epoch, index)
-        inputs_BT, targets_BT = (ids.to(self.processes.device, non_blocking=True) for ids in batch)
         rate = self.set_learning_rate(step)
-        nats = self.add_gradients(step, inputs_BT, targets_BT)
+        nats = self.add_gradients(step, batch)
         limit = self.params.gradient_clip_norm if self.params.gradient_clip_norm is not None else math.inf
         taken = Step(rate, nats, self.processes.clip_gradients(self.model, limit))
         if is_skipped := self.params.on_nonfinite == "skip" and not math.isfinite(taken.gradient_norm):
@@ -99,8 +108,10 @@ class Learner:
         self.model.zero_grad()
         return None if is_skipped else taken
 
-    def add_gradients(self, step: int, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    def add_gradients(self, step: int, batch: Batch) -> Tensor:
         """Forward and backward, `micro_batch_size` rows at a time; this process's summed loss in nats."""
+        device, starts_BT = self.processes.device, batch.starts_BT
+        inputs_BT, targets_BT = (ids.to(device, non_blocking=True) for ids in (batch.inputs_BT, batch.targets_BT))
         # DDP averages over processes, but the loss is a sum over all of them that is divided once.
         scale = self.processes.world_size / (self.params.batch_size * self.params.context_len)
         start, masks = self.start_state(step), self.masks(step, inputs_BT.shape[1])
@@ -110,7 +121,8 @@ class Learner:
             rows = slice(first, min(first + size, self.num_rows))
             is_last = rows.stop == self.num_rows
             with nullcontext() if is_last else self.processes.no_sync(self.distributed):
-                logits_BTV, end = self.distributed(inputs_BT[rows], start.rows(rows), masks.rows(rows))
+                resets = Resets.of(None if starts_BT is None else starts_BT[rows], device)
+                logits_BTV, end = self.distributed(inputs_BT[rows], start.rows(rows), masks.rows(rows), resets)
                 losses.append(summed_nats(logits_BTV, targets_BT[rows]))
                 self.processes.backward(losses[-1] * scale)
             ends.append(end.detach())

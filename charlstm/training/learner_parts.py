@@ -12,8 +12,8 @@ from charlstm.text.vocabulary import Ids
 from charlstm.training.batches import Batches, StreamBatches, WindowBatches
 
 
-def batches_of(ids: Ids, params: TrainParams, *, rank: int, world_size: int) -> Batches:
-    """The batch source that `params.batching` names, for one process.
+def batches_of(ids: Ids, params: TrainParams, *, rank: int, world_size: int, separator: Ids | None = None) -> Batches:
+    """The batch source that `params.batching` names, for one process; each document begins with `separator`.
 
     Raises:
         TrainingError: the text is too short, or there are more processes than rows.
@@ -21,9 +21,11 @@ def batches_of(ids: Ids, params: TrainParams, *, rank: int, world_size: int) -> 
     sizes = {"batch_size": params.batch_size, "context_len": params.context_len, "seed": params.seed}
     process = {"rank": rank, "world_size": world_size}
     if params.batching == "streams":
-        return StreamBatches(ids, **sizes, **process)
+        return StreamBatches(ids, **sizes, **process, separator=separator)
     is_sliding = params.batching == "sliding_windows"
-    return WindowBatches(ids, **sizes, **process, stride=params.window_stride, is_sliding=is_sliding)
+    return WindowBatches(
+        ids, **sizes, **process, separator=separator, stride=params.window_stride, is_sliding=is_sliding
+    )
 
 
 def num_steps_of(batches: Batches, params: TrainParams) -> int:

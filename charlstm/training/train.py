@@ -37,11 +37,12 @@ log = logging.getLogger(__name__)
 
 
 class Data(NamedTuple):
-    """Encoded training and validation parts, and the vocabulary that decodes them."""
+    """Encoded training and validation parts, the vocabulary that decodes them, the ids that begin each document."""
 
     train_ids: Ids
     val_ids: Ids
     vocab: Vocab
+    separator: Ids | None = None
 
 
 class Result(NamedTuple):
@@ -81,7 +82,7 @@ def fit(
     prompts = resolve_prompts(params.text_prompts, data.val_ids, data.vocab)
     check_prompts(data.vocab, prompts)
     with processes.interrupted_by_lost_peers():
-        learner = Learner(data.train_ids, len(data.vocab), model, params, processes)
+        learner = Learner(data.train_ids, len(data.vocab), model, params, processes, data.separator)
         boundary = StepBoundary(processes, checkpoints, should_stop)
         training = _Training(data, params, prompts, learner, boundary)
         return training.run(observers)
@@ -205,11 +206,14 @@ class _Training:
 
     def validate(self) -> LossSum:
         """`windowed_C` or `sliding_C` of the averaged weights, over all processes."""
-        model, ids, length = self.learner.averaged, self.data.val_ids, self.params.validation_context_len
+        model, ids, separator = self.learner.averaged, self.data.val_ids, self.data.separator
+        length = self.params.validation_context_len
         if self.params.validation == "sliding":
-            mine = sliding(model, ids, length, self.params.batch_size, self.learner.batches.rows)
+            rows, batch_size = self.learner.batches.rows, self.params.batch_size
+            mine = sliding(model, ids, length, batch_size, rows, separator=separator)
         else:
-            mine = windowed(model, ids, length, rank=self.processes.rank, world_size=self.processes.world_size)
+            process = {"rank": self.processes.rank, "world_size": self.processes.world_size}
+            mine = windowed(model, ids, length, **process, separator=separator)
         whole = self.processes.all_reduce_sum(torch.tensor(mine, dtype=torch.float64))
         return LossSum(float(whole[0]), int(whole[1]))
 

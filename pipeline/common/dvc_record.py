@@ -24,7 +24,7 @@ class Outcome(NamedTuple):
     """A training as its record would have it: `output_md5` is that of a file that names all outputs by their hashes."""
 
     output_md5: str
-    params: dict[str, Any]  # section -> values, as in params.yaml
+    params: dict[str, Any]  # as in params.yaml, by the names that dvc.yaml gives them
     files: dict[str, str]  # dependency that is a file -> MD5
 
     def to_json(self) -> str:
@@ -45,8 +45,10 @@ class Outcome(NamedTuple):
 def outcome(output: Path, dependencies: list[Path]) -> Outcome:
     """Of the training that just wrote `output`, from the parameters and files of the current folder."""
     params = load_yaml(Path("params.yaml"))
+    read = {name: params[name] for name in ("model", "train")}
+    read["split.document_separator"] = params["split"]["document_separator"]
     files = {str(path): md5(path) for path in dependencies if path.is_file()}
-    return Outcome(md5(output), {name: params[name] for name in ("model", "train")}, files)
+    return Outcome(md5(output), read, files)
 
 
 def is_recorded(made: Outcome) -> bool:

@@ -76,8 +76,11 @@ def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
 
 def fingerprint(params: Params, paths: Paths) -> str:
     """A hash of everything that decides what training makes."""
+    decisive: dict[str, object] = {"model": params.model.decisive(), "train": params.train.decisive()}
+    if params.split.document_separator is not None:
+        decisive["split.document_separator"] = params.split.document_separator
     inputs = {
-        "params": {"model": params.model.decisive(), "train": params.train.decisive()},
+        "params": decisive,
         "files": {
             str(file): sha256(file)
             for dep in load_deps(Path("dvc.yaml"), "train", paths)

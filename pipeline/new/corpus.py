@@ -20,6 +20,7 @@ from pipeline.new.sources import NOTHING, Source, find_source, name_of
 from pipeline.new.writing import CONF, PARAMS, compose_with, link_name, write_all
 
 SOURCES = "sources"  # below the folder of the corpora: links to files
+MAX_FIRST_DOCUMENT = 0.8  # of the bytes: the training part has 0.9 of the characters
 SEPARATOR = "\n"  # between files that are one text
 DOCUMENT_SEPARATORS = ("\f", "\x1e", "\x1d", "\x1c")  # control characters that Unicode and ASCII have for such ends
 
@@ -156,6 +157,12 @@ def _check_replaceable(path: Path, is_forced: bool) -> None:
 def _document_separator(source: Source, findings: Findings) -> str:
     if len(source.files) < 2:
         raise CorpusError(f"--documents: expected several files, each a document, got {source.shown}")
+    sizes = [file.stat().st_size for file in source.files]
+    if sizes[0] > MAX_FIRST_DOCUMENT * sum(sizes):
+        raise CorpusError(
+            f"--documents: {source.files[0]} is nearly the whole text, so no document begins in the training part: "
+            f"put it last, or leave --documents away"
+        )
     free = [one for one in DOCUMENT_SEPARATORS if not findings.counts[one]]
     if not free:
         raise CorpusError(f"--documents: {source.shown} has every separator that could be used: take one of them out")

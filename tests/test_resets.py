@@ -1,0 +1,119 @@
+"""A batch with documents in it against a loop that reads them one by one."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
+from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
+from charlstm.model.gates import LSTMState
+from charlstm.model.resets import Resets
+
+NUM_ROWS, NUM_STEPS, NUM_COPIES = 3, 12, 2
+SHAPE = ModelShape(vocab_size=9, embedding_size=4, hidden_size=6, num_layers=2, feed_forward_size=5)
+STARTS = torch.zeros(NUM_ROWS, NUM_STEPS, dtype=torch.bool)
+STARTS[0, [0, 5, 6]] = STARTS[1, [5, 11]] = True  # and none in the last row
+
+
+def make(implementation: Implementation) -> CharLSTM:
+    torch.manual_seed(0)
+    return CharLSTM(SHAPE, implementation).double()
+
+
+def ids() -> Tensor:
+    return torch.randint(0, 9, (NUM_ROWS, NUM_STEPS), generator=torch.Generator().manual_seed(1))
+
+
+def some_state() -> LSTMState:
+    torch.manual_seed(2)
+    return LSTMState(*torch.randn(2, SHAPE.num_layers, NUM_ROWS, SHAPE.hidden_size).double().tanh())
+
+
+def masks(num_steps: int) -> DropoutMasks:
+    return draw_masks(
+        torch.Generator().manual_seed(3),
+        DropoutRates(0.3, 0.3, 0.3, 0.3),
+        num_steps=num_steps,
+        batch_size=NUM_ROWS,
+        rows=slice(None),
+        num_output_samples=NUM_COPIES,
+        embedding_size=SHAPE.embedding_size,
+        hidden_size=SHAPE.hidden_size,
+        num_layers=SHAPE.num_layers,
+        has_feed_forward=True,
+        dtype=torch.float64,
+    )
+
+
+def at_times(masks: DropoutMasks, times: slice) -> DropoutMasks:
+    """Of masks drawn for every time step."""
+
+    def cut(mask: Tensor | None) -> Tensor:
+        assert mask is not None
+        return mask[..., times, :, :]
+
+    return masks._replace(
+        embedding=cut(masks.embedding),
+        between_layers=tuple(map(cut, masks.between_layers)),
+        output=cut(masks.output),
+    )
+
+
+def one_by_one(model: CharLSTM, state: LSTMState, drawn: DropoutMasks | None, is_locked: bool) -> Tensor:
+    """The logits of each row, document by document."""
+    rows = []
+    for row in range(NUM_ROWS):
+        here, logits = slice(row, row + 1), []
+        at: LSTMState | None = state.rows(here)
+        edges = sorted({0, NUM_STEPS, *STARTS[row].nonzero()[:, 0].tolist()})
+        for first, last in pairwise(edges):
+            if STARTS[row, first]:
+                at = None
+            mine = drawn.rows(here) if drawn else None
+            if mine and not is_locked:
+                mine = at_times(mine, slice(first, last))
+            logits.append(model(ids()[here, first:last], at, mine)[0])
+        rows.append(torch.cat(logits, dim=1))
+    return torch.stack(rows, dim=1).flatten(0, 1)  # rows of the first copy, then of the next
+
+
+@pytest.mark.parametrize("implementation", ["gates", "fused"])
+@pytest.mark.parametrize("dropout", ["none", "locked", "elementwise"])
+def test_documents_are_read_from_a_zero_state_with_the_same_gradients(
+    implementation: Implementation, dropout: str
+) -> None:
+    drawn = None if dropout == "none" else masks(1 if dropout == "locked" else NUM_STEPS)
+    whole, alone = make(implementation), make(implementation)
+    logits_BTV, _ = whole(ids(), some_state(), drawn, Resets.of(STARTS, torch.device("cpu")))
+    expected_BTV = one_by_one(alone, some_state(), drawn, dropout == "locked")
+    torch.testing.assert_close(logits_BTV, expected_BTV, rtol=0, atol=1e-12)
+    assert not torch.allclose(logits_BTV, whole(ids(), some_state(), drawn)[0], atol=1e-3)
+    for logits in (logits_BTV, expected_BTV):
+        torch.autograd.backward(logits.logsumexp(-1).square().sum())
+    for (name, mine), theirs in zip(whole.named_parameters(), alone.parameters(), strict=True):
+        if mine.requires_grad:
+            assert mine.grad is not None and theirs.grad is not None
+            torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-9, atol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize("implementation", ["gates", "fused"])
+def test_the_state_after_the_last_character_is_that_of_its_document(implementation: Implementation) -> None:
+    model = make(implementation)
+    _, end = model(ids(), some_state(), resets=Resets.of(STARTS, torch.device("cpu")))
+    torch.testing.assert_close(end.rows(slice(0, 1)), model(ids()[:1, 6:])[1])
+    torch.testing.assert_close(end.rows(slice(1, 2)), model(ids()[1:2, 11:])[1])
+    torch.testing.assert_close(end.rows(slice(2, 3)), model(ids()[2:], some_state().rows(slice(2, 3)))[1])
+
+
+def test_without_a_document_nothing_is_cut() -> None:
+    assert Resets.of(None, torch.device("cpu")) is None
+    assert Resets.of(torch.zeros(3, 4, dtype=torch.bool), torch.device("cpu")) is None
+
+
+def test_a_state_that_is_no_number_is_gone_in_the_next_document() -> None:
+    state = some_state()
+    state.cell[:, 0] = torch.nan
+    logits_BTV, _ = make("fused")(ids(), state, resets=Resets.of(STARTS, torch.device("cpu")))
+    assert logits_BTV.isfinite().all()

@@ -1,0 +1,91 @@
+"""Where documents begin, against a search by hand."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stages import run_stages
+
+from benchmarks.projects import write_params
+from charlstm.errors import VocabularyError
+from charlstm.evaluation.protocols import stateful, windowed
+from charlstm.model.model_folder import load_model
+from charlstm.text import documents
+from charlstm.text.documents import document_starts, doubt_of, separator_ids
+from charlstm.text.vocabulary import Vocab, load_ids
+
+VOCAB = Vocab("\nabc")
+
+
+@given(
+    text=st.text("ab", min_size=1, max_size=60),
+    separator=st.text("ab", min_size=1, max_size=4),
+    seed=st.integers(0, 100),
+)
+def test_every_occurrence_begins_a_document_overlapping_ones_too(text: str, separator: str, seed: int) -> None:
+    ids = VOCAB.encode(text)
+    positions = np.random.default_rng(seed).integers(0, len(text), (3, 7))  # in any order, some twice
+    found = document_starts(ids, positions, VOCAB.encode(separator))
+    assert found.tolist() == [[text[at:].startswith(separator) for at in row] for row in positions]
+
+
+def test_a_separator_has_ids_or_one_clear_line() -> None:
+    assert separator_ids(None, VOCAB) is None
+    found = separator_ids("\na", VOCAB)
+    assert found is not None and found.tolist() == [0, 1]
+    with pytest.raises(VocabularyError) as caught:
+        separator_ids("\n\x00", VOCAB)
+    assert str(caught.value) == (
+        "split.document_separator: '\\n\\x00' stands nowhere in the training part: the vocabulary lacks '\\x00' "
+        "(U+0000, 1 times); give the text with which each document begins, or null"
+    )
+
+
+def test_a_separator_that_never_occurs_is_refused_in_a_text_that_was_searched_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(documents, "CHUNK", 7)
+    train_ids, separator = VOCAB.encode("ab" * 10 + "cab"), VOCAB.encode("bc")
+    assert doubt_of("ab", VOCAB.encode("ab"), train_ids) is None
+    assert doubt_of("bc", separator, train_ids) is None  # its place is a chunk's end
+    with pytest.raises(VocabularyError, match="^split.document_separator: 'ca' stands nowhere in the training part; "):
+        doubt_of("ca", VOCAB.encode("ca"), train_ids[:-2])
+    monkeypatch.setattr(documents, "MAX_SEARCHED", 19)
+    doubt = doubt_of("bc", separator, train_ids)
+    assert doubt is not None and doubt.startswith("split.document_separator: 'bc' does not occur in the first 19 char")
+
+
+def test_the_stages_read_documents_of_the_parameter(
+    encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And warn where the beginning of a text, which is all that is searched, has none."""
+    project = tmp_path / "project"
+    shutil.copytree(encoded, project)
+    write_params(project, {"split.document_separator": "\n", "evaluate.window_lens": [20]})
+    monkeypatch.setattr(documents, "MAX_SEARCHED", 5)
+    with caplog.at_level(logging.WARNING, "charlstm"):
+        run_stages(project, "train", "evaluate")
+    warned = [line for line in caplog.messages if line.startswith("split.document_separator: ")]
+    assert len(warned) == 1 and "'\\n' does not occur in the first 5 characters of the training part" in warned[0]
+
+    trained = load_model(project / "artifacts/model", "fused")
+    val_ids = load_ids(project / "Datasets/encoded/val.npy", len(trained.vocab))
+    separator = trained.vocab.encode("\n")
+    found = json.loads((project / "artifacts/evaluate/metrics.json").read_text())
+    for name, loss, without in (
+        ("stateful", stateful(trained.model, val_ids, separator=separator), stateful(trained.model, val_ids)),
+        (
+            "windowed_20",
+            windowed(trained.model, val_ids, 20, separator=separator),
+            windowed(trained.model, val_ids, 20),
+        ),
+    ):
+        assert found[name]["nats_per_char"] == pytest.approx(loss.nats_per_char, rel=1e-6)
+        assert found[name]["nats_per_char"] != pytest.approx(without.nats_per_char, rel=1e-4)
+    validation = json.loads((project / "artifacts/train/metrics.json").read_text())["val_nats_per_char"]
+    assert validation == pytest.approx(found["windowed_20"]["nats_per_char"], rel=1e-6)
