@@ -50,16 +50,8 @@ def run(params: Params, paths: Paths) -> None:
     texts = _generate(params.sample, prompts, trained)
     samples = pd.DataFrame(texts)
     published = published_for(encoded.val, trained.vocab, parameters["evaluate"]["published"])
-    review = review_of(
-        trained,
-        encoded,
-        tables,
-        losses,
-        texts,
-        published=published,
-        parameters=parameters,
-        corpus_sha256=corpus,
-    )
+    shown = {"parameters": parameters, "corpus_sha256": corpus, "published": published}
+    review = review_of(trained, encoded, tables, losses, texts, **shown)
     with atomic_folder(paths.samples) as folder:
         write_csv(folder / "samples.csv", samples)
         for index, row in enumerate(texts):

@@ -32,7 +32,7 @@ def compose(conf: Path, overrides: Sequence[str] = ()) -> Composed:
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
+    from yaml import YAMLError  # type: ignore[import-untyped]  # of PyYAML, which Hydra reads with
 
     try:
         with initialize_config_dir(str(conf.absolute()), version_base=None):

@@ -5,7 +5,7 @@ A smaller text is read more often, by a smaller model with dropout. A larger one
 """
 
 from collections.abc import Mapping, Sequence
-from math import ceil
+from math import ceil, sqrt
 from typing import NamedTuple
 
 TRAIN_FRACTION = 0.9
@@ -73,7 +73,7 @@ class Proposal(NamedTuple):
     def seconds(self, num_cores: int, is_bf16: bool) -> float:
         """Of training, roughly, on the cores of a machine like that of the recipes' table."""
         speed = WEIGHTS_PER_SECOND * num_cores / (1 if is_bf16 else SLOWER_IN_FP32)
-        speed *= min(1.0, (self.batch_size / SMALL_BATCH) ** 0.5)
+        speed *= min(1.0, sqrt(self.batch_size / SMALL_BATCH))
         return self.chars_seen * self.num_weights / speed
 
 
@@ -84,7 +84,7 @@ def propose(num_chars: int, counts: Sequence[int]) -> Proposal:
     width = next(width for width in WIDTHS if num_train <= width.up_to)
     batch_size, context_len = _sizes(num_train, epochs)
     num_steps = _num_steps(num_train, epochs, batch_size, context_len)
-    values = {
+    values: dict[str, object] = {
         "model.embedding_size": width.embedding_size,
         "model.hidden_size": width.hidden_size,
         "model.num_layers": width.num_layers,
