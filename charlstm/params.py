@@ -22,6 +22,7 @@ Features = Annotated[int, Field(gt=0, le=65_536)]  # of a character, a hidden st
 FeaturesOrNone = Annotated[int, Field(ge=0, le=65_536)]  # 0: what has them is left out
 Rows = Annotated[int, Field(gt=0, le=1_000_000)]  # of a batch
 Length = Annotated[int, Field(gt=0, le=10_000_000)]  # characters
+ScoredLength = Annotated[int, Field(ge=2, le=10_000_000)]  # characters; the first of a text is not scored
 Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or a decay that 1 would make useless
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -184,7 +185,7 @@ class TrainParams(Section):
     early_stopping_epochs: PositiveInt | None
     validation: Literal["windowed", "sliding"]
     validation_context_len: Length
-    validation_chars: Annotated[Length | None, Off(None)]
+    validation_chars: Annotated[ScoredLength | None, Off(None)]
     log_every_steps: PositiveInt
     text_prompts: Prompts
     text_len: Length
@@ -210,7 +211,7 @@ class EvaluateParams(Section):
     """The windowed protocols to measure, beside the stateful one, on how much, and what stands beside them."""
 
     window_lens: Annotated[tuple[Length, ...], AFewValues]
-    max_chars: Annotated[Length | None, Off(None)]
+    max_chars: Annotated[ScoredLength | None, Off(None)]
     published: PublishedParams | None
 
 

@@ -16,7 +16,7 @@ from charlstm.text.counting import Counts, count_characters
 from charlstm.text.ids import Numbering, write_ids
 from charlstm.text.reading import read_characters
 from charlstm.text.vocabulary import describe
-from pipeline.common import stage
+from pipeline.common import known_hashes, stage
 from pipeline.common.paths import Paths
 from pipeline.common.progress import progress
 
@@ -55,7 +55,9 @@ def _write(paths: Paths, name: str, numbering: Numbering, counts: Counts) -> str
     path, num_ids = paths.split / f"{name}.txt", int(counts.sum())
     with progress(f"write {name}.npy", num_ids * numbering.dtype.itemsize) as advance:
         pieces = read_characters(read_pieces(path), path)
-        return write_ids(paths.encoded / f"{name}.npy", pieces, numbering, num_ids, advance)
+        digest = write_ids(paths.encoded / f"{name}.npy", pieces, numbering, num_ids, advance)
+    known_hashes.remember(paths.encoded / f"{name}.npy", sha256=digest)  # so that no stage reads a huge one for it
+    return digest
 
 
 def _warn(alphabet: Alphabet, min_count: int) -> None:

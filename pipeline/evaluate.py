@@ -10,23 +10,25 @@ import torch
 
 from charlstm.errors import ModelFolderError, VocabularyError
 from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines, write_baselines
+from charlstm.evaluation.protocol_names import TEST_PREFIX
 from charlstm.evaluation.protocols import stateful, windowed
 from charlstm.evaluation.published import beside_the_original, is_the_originals, published_for, text_sha256
+from charlstm.evaluation.text_statistics import text_of
 from charlstm.interpretation.atlas import atlas_of
 from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table, write_cells
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params
-from charlstm.storage.checksums import SUMS, verify
+from charlstm.storage.checksums import SUMS, read_sums, verify
 from charlstm.storage.files import write_text
 from charlstm.text.documents import separator_ids
 from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.tracking.measurements import Measurement
 from charlstm.tracking.plots import plot_losses
 from charlstm.tracking.runs import attach
-from charlstm.training.history import read_tables, write_csv
-from pipeline.common import provenance, stage
+from charlstm.training.history import Tables, read_tables, write_csv
+from pipeline.common import known_hashes, provenance, stage
 from pipeline.common.description import known_of, page_tags
 from pipeline.common.environment import environment
 from pipeline.common.hardware import use_reproducible_kernels
@@ -35,57 +37,91 @@ from pipeline.common.sending import outbox
 
 log = logging.getLogger("charlstm")
 
+VAL_IDS, TEST_IDS = "val.npy", "test.npy"  # encode writes the latter where split.test_fraction is not 0
+
 
 def run(params: Params, paths: Paths) -> None:
     """Measure, write, and add to the model's MLflow run."""
     use_reproducible_kernels()
-    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"])
+    parts = [VAL_IDS, *([TEST_IDS] if TEST_IDS in read_sums(paths.encoded / SUMS) else [])]
+    verify(paths.encoded / SUMS, ["train.npy", *parts, "vocab.json"], known_hashes.sha256)
     trained = load_model(paths.model, params.model.implementation)
     if Vocab.load(paths.encoded / "vocab.json") != trained.vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
     tables = read_tables(paths.train, paths.model)
-    ids = load_ids(paths.encoded / "val.npy", len(trained.vocab))
+    val, *test = (load_ids(paths.encoded / name, len(trained.vocab)) for name in parts)
     separator = separator_ids(params.split.document_separator, trained.vocab)
+    ids = _beginning(val, params.evaluate.max_chars, "validation")
     losses = _measure(trained.model, ids, params.evaluate.window_lens, paths, separator)
-    is_the_originals_text = is_the_originals(ids, trained.vocab)
+    baselines = _compare(losses["stateful"], ids, trained.vocab, paths)
+    _find_cells(trained, val, paths)
+    for test_ids in test:
+        log.info("the test part, which no choice has seen:")
+        test_ids = _beginning(test_ids, params.evaluate.max_chars, "test")
+        losses |= _measure(trained.model, test_ids, params.evaluate.window_lens, paths, separator, TEST_PREFIX)
 
     metrics = {protocol: _metrics(loss) for protocol, loss in losses.items()}
     write_text(paths.evaluate / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-    plot_losses(
-        paths.evaluate / "loss_curve.png", tables.steps, tables.epochs, compare_with_original=is_the_originals_text
-    )
-    by_epoch = beside_the_original(tables.epochs) if is_the_originals_text else tables.epochs
+    # Of the epochs: training may have validated on a part of this text.
+    is_all = len(val) <= (params.train.validation_chars or len(val))
+    has_original = is_all and is_the_originals(ids, trained.vocab)
+    plot_losses(paths.evaluate / "loss_curve.png", tables.steps, tables.epochs, compare_with_original=has_original)
+    by_epoch = beside_the_original(tables.epochs) if has_original else tables.epochs
     write_csv(paths.evaluate / "epochs.csv", by_epoch)
+    _track(params, paths, tables, trained, ids, metrics, baselines)
 
-    baselines = _compare(losses["stateful"], ids, trained.vocab, paths)
-    _find_cells(trained, ids, paths)
 
+def _track(
+    params: Params,
+    paths: Paths,
+    tables: Tables,
+    trained: TrainedModel,
+    ids: Ids,
+    metrics: dict[str, dict[str, float]],
+    baselines: Baselines,
+) -> None:
+    """Add all of it to the model's run."""
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(), trained.sha256, record)
     tracked.log_metrics(_measurements(metrics, baselines), only_changed=True)
     tracked.log_params(params.flat())
     for name in ("loss_curve.png", "epochs.csv", BASELINES, CELLS, CELLS_TABLE):
         tracked.log_file(paths.evaluate / name, "evaluate")
+    losses = {protocol: loss["nats_per_char"] for protocol, loss in metrics.items()}
     known = known_of(
         params,
         record.tags,
         num_parameters=trained.model.num_parameters(),
-        losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
+        losses=losses,
         published=published_for(ids, trained.vocab, params.evaluate.model_dump(mode="json")["published"]),
         model_sha256=trained.sha256,
     )
     tracked.set_tags(page_tags(known))
-    tracked.log_model(paths.model, trained.sha256, known.losses, text_sha256(ids, trained.vocab), record.tags)
+    # The registry chooses by what it is given, so the test part's losses are not among it.
+    of_validation = {protocol: loss for protocol, loss in losses.items() if not protocol.startswith(TEST_PREFIX)}
+    tracked.log_model(paths.model, trained.sha256, of_validation, text_sha256(ids, trained.vocab), record.tags)
     provenance.log_lineage(tracked, "evaluate", paths, {**record.tags, **environment()})
     tracked.close()
 
 
+def _beginning(ids: Ids, max_chars: int | None, part: str) -> Ids:
+    """What is measured of a part."""
+    if max_chars is None or len(ids) <= max_chars:
+        return ids
+    log.info(
+        "the first %s of %s characters of the %s part are measured (evaluate.max_chars)",
+        *(f"{max_chars:,}", f"{len(ids):,}", part),
+    )
+    return ids[:max_chars]
+
+
 def _measure(
-    model: CharLSTM, ids: Ids, window_lens: Iterable[int], paths: Paths, separator: Ids | None
+    model: CharLSTM, ids: Ids, window_lens: Iterable[int], paths: Paths, separator: Ids | None, prefix: str = ""
 ) -> dict[str, LossSum]:
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
-    losses = {f"windowed_{length}": windowed(model, ids, length, separator=separator) for length in window_lens}
-    losses["stateful"] = stateful(model, ids, separator=separator)
+    windows = {length: windowed(model, ids, length, separator=separator) for length in window_lens}
+    losses = {f"{prefix}windowed_{length}": loss for length, loss in windows.items()}
+    losses[f"{prefix}stateful"] = stateful(model, ids, separator=separator)
     for protocol, loss in losses.items():
         if not math.isfinite(loss.perplexity):  # JSON has no infinity
             raise ModelFolderError(
@@ -99,7 +135,7 @@ def _measure(
 def _compare(loss: LossSum, ids: Ids, vocab: Vocab, paths: Paths) -> Baselines:
     """N-grams and compressors on the same text, and a warning if one of them is better than the model."""
     train_ids = load_ids(paths.encoded / "train.npy", len(vocab))[-MAX_CHARS:]
-    baselines = measure_baselines(vocab.decode(train_ids), vocab.decode(ids))
+    baselines = measure_baselines(text_of(train_ids, vocab), text_of(ids, vocab))
     write_baselines(paths.evaluate / BASELINES, baselines)
     bits, ours = baselines.bits_per_char, loss.bits_per_char
     shown = ", ".join(f"{name} {bits[name]:.4f}" for name in (baselines.best_ngram, *baselines.compressors))

@@ -31,7 +31,8 @@ def run(params: Params, paths: Paths) -> None:
     train, evaluate = _read_json(paths.train / "metrics.json"), _read_json(paths.evaluate / "metrics.json")
     vocab = Vocab.load(paths.encoded / "vocab.json")
     reported = params.evaluate.model_dump(mode="json")["published"]
-    published = published_for(load_ids(paths.encoded / "val.npy", len(vocab)), vocab, reported)
+    val_ids = load_ids(paths.encoded / "val.npy", len(vocab))[: params.evaluate.max_chars]
+    published = published_for(val_ids, vocab, reported)
     console = Console(highlight=False)
     console.print(_losses(evaluate, published))
     console.print(_beside(read_baselines(paths.evaluate / BASELINES), evaluate["stateful"]["bits_per_char"]))
@@ -55,7 +56,10 @@ def run(params: Params, paths: Paths) -> None:
 
 
 def _losses(evaluate: dict[str, Any], reported: Sequence[Published]) -> Table:
-    table = Table(title="Loss on the validation part (nats per character; lower is better)")
+    parts = (
+        "the validation part, and at last on the test part," if "test_stateful" in evaluate else "the validation part"
+    )
+    table = Table(title=f"Loss on {parts} (nats per character; lower is better)")
     published = {one.protocol: one for one in reported if one.protocol in evaluate}
     for column in ("protocol", "this model", "bits/char", *(("others", "who") if published else ())):
         table.add_column(column)

@@ -2,14 +2,14 @@
 
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from charlstm.errors import VocabularyError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
-from charlstm.evaluation.published import published_for
+from charlstm.evaluation.published import Published, published_for
 from charlstm.generation.batch import Request
 from charlstm.generation.quantized import quantize
 from charlstm.generation.rule import SamplingRule
@@ -22,13 +22,13 @@ from charlstm.storage.files import atomic_folder
 from charlstm.text.prompts import resolve_prompts
 from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.tracking.review.collect import Encoded, Generated, review_of
-from charlstm.tracking.review.document import DOCUMENT, PAGE, read_losses, write_document
+from charlstm.tracking.review.document import DOCUMENT, PAGE, Loss, read_losses, write_document
 from charlstm.tracking.review.file_names import file_name
 from charlstm.tracking.review.page import write_page
 from charlstm.tracking.review.playground import playground_of
 from charlstm.tracking.runs import attach
-from charlstm.training.history import read_tables, write_csv
-from pipeline.common import provenance, stage
+from charlstm.training.history import Tables, read_tables, write_csv
+from pipeline.common import known_hashes, provenance, stage
 from pipeline.common.description import Sample, known_of, page_tags
 from pipeline.common.environment import environment
 from pipeline.common.paths import Paths
@@ -49,9 +49,11 @@ def run(params: Params, paths: Paths) -> None:
     corpus = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
     texts = _generate(params.sample, prompts, trained)
     samples = pd.DataFrame(texts)
-    published = published_for(encoded.val, trained.vocab, parameters["evaluate"]["published"])
-    shown = {"parameters": parameters, "corpus_sha256": corpus, "published": published}
-    review = review_of(trained, encoded, tables, losses, texts, **shown)
+    measured = encoded.val[: params.evaluate.max_chars]
+    published = published_for(measured, trained.vocab, parameters["evaluate"]["published"])
+    review = review_of(
+        trained, encoded, tables, losses, texts, published=published, parameters=parameters, corpus_sha256=corpus
+    )
     with atomic_folder(paths.samples) as folder:
         write_csv(folder / "samples.csv", samples)
         for index, row in enumerate(texts):
@@ -59,7 +61,19 @@ def run(params: Params, paths: Paths) -> None:
         write_document(folder / DOCUMENT, review)
         playground = playground_of(quantize(trained.model), trained.vocab)
         write_page(folder / PAGE, review, playground=playground, cells=cells, baselines=baselines)
+    _track(params, paths, tables, trained, texts, losses, published)
 
+
+def _track(
+    params: Params,
+    paths: Paths,
+    tables: Tables,
+    trained: TrainedModel,
+    texts: Sequence[Generated],
+    losses: Mapping[str, Loss],
+    published: Sequence[Published],
+) -> None:
+    """Add the texts and their review to the model's run."""
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(), trained.sha256, record)
     tracked.log_params(params.flat())
@@ -98,7 +112,7 @@ def _by_section(params: Params, val_ids: Ids, vocab: Vocab) -> dict[str, dict[st
 
 
 def _read_encoded(paths: Paths, vocab: Vocab) -> Encoded:
-    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"])
+    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"], known_hashes.sha256)
     if Vocab.load(paths.encoded / "vocab.json") != vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
     return Encoded(*(load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy")))

@@ -25,7 +25,7 @@ from charlstm.training.observer import Observer, Plan
 from charlstm.training.processes import Processes
 from charlstm.training.progress import Progress
 from charlstm.training.train import Data, Result, fit
-from pipeline.common import provenance, stage, unfinished
+from pipeline.common import known_hashes, provenance, stage, unfinished
 from pipeline.common.console import TrainingConsole
 from pipeline.common.description import known_of, page_tags
 from pipeline.common.hardware import available_memory, keep_freed_memory, set_num_threads, use_reproducible_kernels
@@ -98,7 +98,7 @@ class _StepsBegin:
 
 
 def _load(params: Params, paths: Paths) -> Data:
-    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"])
+    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"], known_hashes.sha256)
     vocab = Vocab.load(paths.encoded / "vocab.json")
     train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
     return Data(train_ids, val_ids, vocab, separator_ids(params.split.document_separator, vocab))

@@ -1,11 +1,16 @@
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from charlstm.model import loss
 from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
 from charlstm.model.dropout import DropoutMasks
 from charlstm.model.gates import LSTMState
 from charlstm.model.initialization import initial_weights
 from charlstm.model.layers import FusedLayer, GatesLayer
+from charlstm.model.loss import IGNORE, summed_nats
 
 SHAPE = ModelShape(vocab_size=11, embedding_size=5, hidden_size=7, num_layers=3, feed_forward_size=6)
 NO_MASKS = DropoutMasks(None, (None, None, None), (None, None, None), None)
@@ -162,3 +167,82 @@ def test_autocast_runs_the_fused_layer_in_the_dtype_it_names() -> None:
         theirs, _ = layer.lstm(x_TBI)
     assert mine.dtype == last.cell.dtype == torch.bfloat16
     assert torch.equal(mine, theirs)
+
+
+def loss_and_gradients(
+    model: CharLSTM, targets_BT: torch.Tensor, masks: DropoutMasks | None, *, in_pieces: bool
+) -> list[torch.Tensor]:
+    """The summed nats, the state at the end and all gradients."""
+    model.zero_grad()
+    if in_pieces:
+        nats, end = model(ids(), None, masks, targets_BT=targets_BT)
+    else:
+        logits_BTV, end = model(ids(), None, masks)
+        nats = summed_nats(logits_BTV, targets_BT)
+    torch.autograd.backward(nats * 0.1 + end.cell.sum())
+    return [
+        nats.detach(),
+        *(part.detach() for part in end),
+        *(w.grad for w in model.parameters() if w.grad is not None),
+    ]
+
+
+@pytest.mark.parametrize("num_copies", [None, 1, 3])
+@pytest.mark.parametrize("implementation", ["gates", "fused"])
+@pytest.mark.parametrize("at_once", [11, 50, 10**6])  # logits: those of one character, of four, of all
+def test_a_head_in_pieces_has_the_same_loss_and_gradients(
+    implementation: Implementation, num_copies: int | None, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", at_once)
+    model, targets_BT = with_opinions(make(implementation)), ids().roll(1, 1)
+    targets_BT[1, 3:] = IGNORE
+    masks = None
+    if num_copies:
+        generator = torch.Generator().manual_seed(3)
+        masks = NO_MASKS._replace(output=torch.rand((num_copies, 1, 4, 7), generator=generator).double().round() * 2)
+    plain, pieces = (loss_and_gradients(model, targets_BT, masks, in_pieces=one) for one in (False, True))
+    assert len(plain) == len(pieces) > 10
+    torch.testing.assert_close(pieces, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_a_head_in_pieces_multiplies_in_bf16_as_the_whole_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 30)
+    model, targets_BT = with_opinions(make("fused")).float(), ids().roll(1, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        nats, _ = model(ids(), targets_BT=targets_BT)
+        logits_BTV, _ = model(ids())
+    assert logits_BTV.dtype == torch.bfloat16 and nats.dtype == torch.float32
+    torch.testing.assert_close(nats, summed_nats(logits_BTV.float(), targets_BT), rtol=1e-5, atol=0)
+    torch.autograd.backward(nats)
+    found = model.head.weight.grad
+    model.zero_grad()
+    torch.autograd.backward(summed_nats(logits_BTV.float(), targets_BT))
+    torch.testing.assert_close(found, model.head.weight.grad, rtol=0.02, atol=0.05)
+
+
+class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
+    """The size of the largest tensor that any operation makes."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
+        self.numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        found = func(*args, **(kwargs or {}))
+        for one in found if isinstance(found, tuple | list) else (found,):
+            if isinstance(one, torch.Tensor):
+                self.numel = max(self.numel, one.numel())
+        return found
+
+
+def test_a_head_in_pieces_never_has_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither on the way forward nor back, where they are made again."""
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 3000)
+    model, ids_BT = CharLSTM(ModelShape(1000, 2, 2, 1), "gates"), torch.zeros((8, 20), dtype=torch.int64)
+    sizes = []
+    for in_pieces in (False, True):
+        with Largest() as largest:
+            nats, _ = model(ids_BT, targets_BT=ids_BT) if in_pieces else model(ids_BT)
+            torch.autograd.backward(nats.sum())
+        sizes.append(largest.numel)
+    assert sizes == [8 * 20 * 1000, 3000]

@@ -9,6 +9,7 @@ from charlstm.evaluation.protocols import windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.model_folder import TrainedModel
 from charlstm.text.vocabulary import Vocab
+from charlstm.tracking.comparison.page import comparison_of
 from charlstm.tracking.review import collect
 from charlstm.tracking.review.collect import Encoded, Generated, review_of
 from charlstm.tracking.review.document import Loss, ReviewDocument
@@ -54,6 +55,13 @@ def test_a_copy_is_marked_where_it_stands(trained: TrainedModel) -> None:
     assert sample.text[copy.start : copy.start + copy.length] == copied
     assert (copy.start, copy.line, copy.column) == (2, 2, 10)
     assert copy.before + copied + copy.after == TRAIN
+
+
+def test_the_page_says_that_a_huge_training_text_was_searched_in_part(trained: TrainedModel) -> None:
+    found, words = collected(trained, [generated("abc def")]), "looked for in the first 200,000,000 characters"
+    assert words not in page_of(found) + comparison_of([("a", found), ("b", found)])
+    huge = found.model_copy(update={"num_train_chars": 200_000_001})
+    assert words in page_of(huge) and words in comparison_of([("a", found), ("b", huge)])
 
 
 def test_figures_are_by_temperature_and_of_held_out_text(trained: TrainedModel) -> None:

@@ -1,8 +1,10 @@
 """Two processes (torchrun, gloo) train as one does."""
 
 import math
+import os
 import shutil
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -60,6 +62,32 @@ def test_two_processes_have_the_losses_of_one(
         assert store.execute("select count(*), min(status) from runs").fetchall() == [(1, "FINISHED")]
         tags = dict(store.execute("select key, value from tags").fetchall())
     assert tags["num_processes"] == "2"
+
+
+IN_PIECES = """
+import sys
+from charlstm.model import loss
+from charlstm.training import learner
+learner.MAX_LOGITS, loss.LOGITS_AT_ONCE = 100, 300
+from pipeline import train
+sys.exit(train.main([]))
+"""
+
+
+def test_two_processes_with_a_head_in_pieces_have_the_losses_of_one(encoded: Path, tmp_path: Path) -> None:
+    """The weights of the head are used several times, within the call that DDP watches."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    for project in (one, two):
+        shutil.copytree(encoded, project)
+        write_params(project, {"train.precision": "fp64", "train.batch_size": 5, "train.micro_batch_size": 2})
+    run_stages(one, "train")
+    (two / "in_pieces.py").write_text(IN_PIECES)
+    environment = {**os.environ, "PYTHONPATH": str(two), "OMP_NUM_THREADS": "1"}
+    command = [*torchrun(2), "in_pieces.py"]
+    done = subprocess.run(command, cwd=two, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert step_losses(two) == pytest.approx(step_losses(one), rel=1e-9) and len(step_losses(one)) > 50
+    assert step_losses(two) != step_losses(one)
 
 
 @pytest.mark.slow

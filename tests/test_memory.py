@@ -99,6 +99,12 @@ def test_the_parameter_that_makes_it_large_is_named(shape: ModelShape, name: str
         check_memory(shape, needs_of(shape), 16 * GIB)
 
 
+def test_the_logits_of_a_large_alphabet_count_in_pieces() -> None:
+    """Beyond what is computed at once, a larger alphabet adds its weights alone."""
+    small, large, larger = (needs_of(ModelShape(vocab, 128, 320, 1, 320)).activations for vocab in (65, 9_000, 30_000))
+    assert small < large == larger < small + 2 * 4 * 2**22
+
+
 def test_what_fits_is_not_refused_whatever_its_activations_need() -> None:
     shape = ModelShape(65, 128, 4096, 1, 320)
     needs = needs_of(shape)._replace(activations=10**15)

@@ -1,5 +1,6 @@
 """The protocols against a loop that scores one character at a time."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from charlstm.evaluation import protocols as evaluate
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.gates import LSTMState
-from charlstm.model.loss import LossSum
+from charlstm.model.loss import LossSum, exact_loss
 
 NUM_IDS = 307
 
@@ -57,6 +58,40 @@ def test_stateful(model: CharLSTM, ids: np.ndarray, chunk: int, monkeypatch: pyt
     loss = evaluate.stateful(model, ids)
     assert loss.num_chars == NUM_IDS - 1
     assert loss.nats == pytest.approx(brute_force(model, ids, None).nats, rel=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [50, 306])
+def test_stateful_is_the_exact_sum_of_all_losses(
+    model: CharLSTM, ids: np.ndarray, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit, though it never has more than a chunk of them."""
+    monkeypatch.setattr(evaluate, "STATEFUL_CHUNK", chunk)
+    nats_N, _ = evaluate.char_losses(model, ids, model.zero_state(1))
+    assert evaluate.stateful(model, ids) == LossSum(math.fsum(nats_N), len(nats_N))
+    assert torch.is_grad_enabled()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("world_size", [1, 3])
+@pytest.mark.parametrize("context_len", [7, 102, 1000])
+def test_windowed_has_the_bits_of_a_table_of_all_windows(
+    model: CharLSTM, ids: np.ndarray, context_len: int, world_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it was computed before texts were too large for such a table."""
+    monkeypatch.setattr(evaluate, "MAX_CHARS_PER_FORWARD", 50)
+    size = max(1, 50 // context_len)
+    for rank in range(world_size):
+        starts = np.arange(0, len(ids) - 1, context_len)
+        mine = starts[len(starts) * rank // world_size : len(starts) * (rank + 1) // world_size]
+        whole = mine[mine + context_len <= len(ids) - 1]
+        rows = [whole[at : at + size] for at in range(0, len(whole), size)]
+        texts = [ids[some[:, None] + np.arange(context_len + 1)] for some in rows]
+        texts += [ids[None, start:] for start in mine[len(whole) :]]
+        expected = LossSum(0.0, 0)
+        for text_BT in (torch.from_numpy(text.astype(np.int64)) for text in texts):
+            logits_BTV, _ = model(text_BT[:, :-1], model.zero_state(len(text_BT)))
+            expected = expected.plus(exact_loss(logits_BTV, text_BT[:, 1:]))
+        assert evaluate.windowed(model, ids, context_len, rank=rank, world_size=world_size) == expected
 
 
 @pytest.mark.parametrize("size", [1, 2])

@@ -53,6 +53,16 @@ def test_known_words_are_those_of_the_whole_text(text: str, words: set[str], chu
     assert found == {word for word in words if len(word) <= 4 and word in text.split()}
 
 
+def test_of_a_huge_training_text_a_beginning_is_searched(model: CharLSTM, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = VOCAB.encode("a bad cab had a big bag\n" + "jig fig dig jab" * 3)
+    texts = [passage("\n", "a bad cab had a big bag"), passage("\n", "jig fig dig jab jig")]
+    whole = measure(texts, train, VOCAB, model)
+    assert [one.num_known for one in whole] == [6, 4] and all(one.spans for one in whole)
+    monkeypatch.setattr(text_statistics, "MAX_SEARCHED", 24)
+    cut = measure(texts, train, VOCAB, model)
+    assert cut[0] == whole[0] and cut[1].num_known == 0 and cut[1].spans == []
+
+
 @given(st.text("abcdefghij \nÉé"))
 def test_text_of_is_what_the_vocabulary_decodes(text: str) -> None:
     assert text_of(VOCAB.encode(text), VOCAB) == text

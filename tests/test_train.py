@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from charlstm.errors import TrainingError, VocabularyError
+from charlstm.errors import EncodedError, TrainingError, VocabularyError
 from charlstm.evaluation.protocols import windowed
+from charlstm.model import loss
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import Params
-from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary import Ids, Vocab
+from charlstm.training import learner
 from charlstm.training.history import EpochRow, StepRow, TextRow
 from charlstm.training.observer import Observer, Plan
 from charlstm.training.processes import Processes
@@ -73,6 +75,60 @@ def test_gates_train_to_the_same_losses_as_fused(run: Fit, precision: str, num_s
     )
     assert len(fused) >= num_steps
     assert gates[:num_steps] == pytest.approx(fused[:num_steps], rel=tolerance)
+
+
+@pytest.mark.parametrize("validation", ["windowed", "sliding"])
+def test_validation_may_read_a_beginning(
+    tmp_path: Path,
+    params: Callable[[Path, dict[str, Any]], Params],
+    text: str,
+    caplog: pytest.LogCaptureFixture,
+    validation: str,
+) -> None:
+    vocab, kind = Vocab.of(text), {"train.validation": validation}
+    train_ids, val_ids = vocab.encode(text[:3000]), vocab.encode(text[3000:3500])
+
+    def val_losses(ids: Ids, override: dict[str, Any]) -> list[float]:
+        loaded = params(tmp_path, kind | override)
+        result = fit(Data(train_ids, ids, vocab), loaded.model, loaded.train, Processes("fp32"), [])
+        return [row.val_nats_per_char for row in result.epochs]
+
+    with caplog.at_level("INFO", "charlstm"):
+        whole = val_losses(val_ids, {})
+        assert val_losses(val_ids, {"train.validation_chars": 500}) == whole
+        assert "validation after each epoch" not in caplog.text
+        cut = val_losses(val_ids, {"train.validation_chars": 123})
+    assert cut == val_losses(val_ids[:123], {}) != whole
+    (record,) = [one for one in caplog.records if "validation after each epoch" in one.getMessage()]
+    assert record.getMessage().endswith("the first 123 of 500 characters (train.validation_chars)")
+    assert record.levelname == "INFO"
+
+
+def test_ids_that_stand_for_no_character_are_noticed_when_they_are_read(
+    tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str
+) -> None:
+    loaded, vocab = params(tmp_path, {}), Vocab.of(text)
+    ids = vocab.encode(text[:3000])
+    ids[2900] = len(vocab)
+    with pytest.raises(EncodedError, match=f"id {len(vocab)} does not fit the vocabulary"):
+        fit(Data(ids, ids[:100], vocab), loaded.model, loaded.train, Processes("fp32"), [])
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp64", 1e-11), ("bf16", 1e-2)])
+def test_a_large_alphabet_trains_to_the_same_losses(
+    run: Fit, precision: str, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its logits are too many for one piece. Micro-batches and copies of the output are in it, too."""
+    override = {
+        "train.precision": precision, "train.micro_batch_size": 3,
+        "train.dropout.output": 0.2, "train.dropout.output_samples": 2,
+    }  # fmt: skip
+    whole = losses(run(override))
+    monkeypatch.setattr(learner, "MAX_LOGITS", 3000)
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 1000)
+    pieces = losses(run(override))
+    assert pieces == pytest.approx(whole, rel=tolerance) and len(whole) > 20
+    assert pieces != whole
 
 
 def test_the_best_epoch_is_kept_and_early_stopping_stops(run: Fit) -> None:

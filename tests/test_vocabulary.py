@@ -6,7 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import EncodedError, VocabularyError
-from charlstm.text.vocabulary import Vocab, load_ids, save_ids
+from charlstm.evaluation.protocols import windowed
+from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.text import vocabulary
+from charlstm.text.vocabulary import Vocab, check_fit, load_ids, save_ids
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
@@ -85,9 +88,26 @@ def test_damaged_ids(tmp_path: Path) -> None:
     save_ids(path, np.array([1, 2, 5], dtype=np.uint8))
     with pytest.raises(EncodedError, match="id 5 does not fit the vocabulary of 5 characters"):
         load_ids(path, 5)
+    assert len(load_ids(path, 6)) == 3
     np.save(path, np.zeros((2, 2)))
     with pytest.raises(EncodedError, match=r"found float64 of shape \(2, 2\)"):
         load_ids(path, 5)
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(EncodedError, match="expected a .npy array"):
         load_ids(path, 5)
+
+
+def test_ids_far_from_the_beginning_are_checked_where_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading reads no more than a beginning, whatever the size of the file."""
+    monkeypatch.setattr(vocabulary, "CHECKED_AT_ONCE", 50)
+    ids = np.zeros(200, np.uint8)
+    ids[150] = 5
+    save_ids(tmp_path / "ids.npy", ids)
+    loaded = load_ids(tmp_path / "ids.npy", 5)
+    check_fit(loaded[:150], 5)
+    with pytest.raises(EncodedError, match="^id 5 does not fit the vocabulary of 5 characters"):
+        check_fit(loaded[100:], 5)
+    with pytest.raises(EncodedError, match="id 5 does not fit"):
+        windowed(CharLSTM(ModelShape(5, 4, 8, 1), "fused"), loaded, 20)

@@ -57,6 +57,7 @@ VIEWS = {
     "pipeline.common.exit_codes",
     "pipeline.common.git",
     "pipeline.common.interruption",
+    "pipeline.common.known_hashes",
     "pipeline.common.launching",
     "pipeline.common.paths",
     "pipeline.common.progress",

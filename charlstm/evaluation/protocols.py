@@ -16,6 +16,7 @@ Shapes: B windows, T time steps.
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -29,7 +30,7 @@ from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum, exact_loss
 from charlstm.model.resets import Resets, read_with_resets
 from charlstm.text.documents import document_starts
-from charlstm.text.vocabulary import Ids
+from charlstm.text.vocabulary import Ids, check_fit
 
 # What one forward pass may hold bounds memory; it has no influence on the result but rounding.
 MAX_CHARS_PER_FORWARD = 32_768
@@ -62,14 +63,14 @@ def windowed(
     separator: Ids | None = None,
 ) -> LossSum:
     """`windowed_C` of the windows that process `rank` of `world_size` holds; the processes' sums make the whole."""
-    starts = np.arange(0, len(ids) - 1, context_len)
-    mine = starts[len(starts) * rank // world_size : len(starts) * (rank + 1) // world_size]
-    is_whole = mine + context_len <= len(ids) - 1
+    num_windows, num_whole = -(-(len(ids) - 1) // context_len), (len(ids) - 1) // context_len
+    first, end = num_windows * rank // world_size, num_windows * (rank + 1) // world_size
     total = LossSum(0.0, 0)
     num_chars = min(MAX_CHARS_PER_FORWARD, MAX_LOGITS_PER_FORWARD // model.shape.vocab_size)
-    for windows in _chunks(mine[is_whole], max(1, num_chars // context_len)):
-        total = total.plus(_score(model, _rows(ids, windows, context_len, separator)))
-    for start in mine[~is_whole]:
+    for windows in _chunks(range(first, min(end, num_whole)), max(1, num_chars // context_len)):
+        total = total.plus(_score(model, _rows(ids, windows * context_len, context_len, separator)))
+    if end > max(first, num_whole):
+        start = num_whole * context_len
         total = total.plus(_score(model, _rows(ids, np.array([start]), len(ids) - 1 - start, separator)))
     return total
 
@@ -85,7 +86,7 @@ def sliding(
     """
     context_len = min(context_len, len(ids) - 1)
     total, state = LossSum(0.0, 0), model.zero_state(rows.stop - rows.start)
-    for batch in _chunks(np.arange(len(ids) - context_len), batch_size):
+    for batch in _chunks(range(len(ids) - context_len), batch_size):
         if len(windows := batch[rows]) > 0:
             passage = _rows(ids, windows, context_len, separator)
             logits_BTV, state = _logits(model, passage, state.rows(slice(0, len(windows))))
@@ -95,11 +96,11 @@ def sliding(
 
 def stateful(model: LanguageModel, ids: Ids, *, separator: Ids | None = None) -> LossSum:
     """`stateful`: the text read once from beginning to end."""
-    nats_N, _ = char_losses(model, ids, model.zero_state(1), separator=separator)
-    return LossSum(math.fsum(nats_N), len(nats_N))
+    parts = _losses_by_chunk(model, ids, model.zero_state(1), separator)
+    # fsum is exact, so it does not matter to it that the numbers come in chunks.
+    return LossSum(math.fsum(nats for nats_T, _ in parts for nats in nats_T.tolist()), len(ids) - 1)
 
 
-@torch.no_grad()
 def char_losses(
     model: LanguageModel, ids: Ids, state: LSTMState, *, separator: Ids | None = None
 ) -> tuple[NDArray[np.float64], LSTMState]:
@@ -108,12 +109,23 @@ def char_losses(
     `state` (L, 1, H) is the state before the first. The exact sum (`math.fsum`) of all nats is `stateful`.
     """
     parts = [np.zeros(0)]
-    for start in range(0, len(ids) - 1, STATEFUL_CHUNK):
-        chunk = _rows(ids, np.array([start]), min(STATEFUL_CHUNK, len(ids) - 1 - start), separator)
-        logits_BTV, state = _logits(model, chunk, state)
-        nats_T = functional.cross_entropy(logits_BTV[0], chunk.targets_BT[0].to(logits_BTV.device), reduction="none")
-        parts.append(nats_T.cpu().double().numpy())
+    for nats_T, after in _losses_by_chunk(model, ids, state, separator):
+        parts.append(nats_T)
+        state = after
     return np.concatenate(parts), state
+
+
+def _losses_by_chunk(
+    model: LanguageModel, ids: Ids, state: LSTMState, separator: Ids | None
+) -> Iterator[tuple[NDArray[np.float64], LSTMState]]:
+    """The same, STATEFUL_CHUNK characters at a time: memory does not grow with the text."""
+    for start in range(0, len(ids) - 1, STATEFUL_CHUNK):
+        with torch.no_grad():  # not around `yield`: it would hold for whoever asks for the next
+            chunk = _rows(ids, np.array([start]), min(STATEFUL_CHUNK, len(ids) - 1 - start), separator)
+            logits_BTV, state = _logits(model, chunk, state)
+            targets_T = chunk.targets_BT[0].to(logits_BTV.device)
+            nats_T = functional.cross_entropy(logits_BTV[0], targets_T, reduction="none")
+        yield nats_T.cpu().double().numpy(), state
 
 
 class _Rows(NamedTuple):
@@ -130,13 +142,16 @@ def _score(model: LanguageModel, rows: _Rows) -> LossSum:
 
 
 def _logits(model: LanguageModel, rows: _Rows, state: LSTMState) -> tuple[Tensor, LSTMState]:
+    for ids_BT in (rows.inputs_BT, rows.targets_BT):
+        check_fit(ids_BT.numpy(), model.shape.vocab_size)
     device = state.hidden.device
     resets = Resets.of(rows.starts_BT, device)
     return read_with_resets(model, rows.inputs_BT.to(device), state, resets, time_dim=1)
 
 
-def _chunks(values: np.ndarray, size: int) -> list[np.ndarray]:
-    return [values[start : start + size] for start in range(0, len(values), size)]
+def _chunks(whole: range, size: int) -> Iterator[np.ndarray]:
+    for start in range(whole.start, whole.stop, size):
+        yield np.arange(start, min(start + size, whole.stop))
 
 
 def _rows(ids: Ids, starts: np.ndarray, num_steps: int, separator: Ids | None) -> _Rows:

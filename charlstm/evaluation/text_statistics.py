@@ -23,6 +23,7 @@ from charlstm.text.vocabulary import Ids, Vocab
 MIN_COPIED = 20  # characters; a shorter span, e.g. a name and how a speech begins, is no copy
 MAX_WORD_LEN = 1_000  # characters; a longer word is taken for unknown
 CHUNK = 1_000_000  # characters of the training text at a time
+MAX_SEARCHED = 200_000_000  # characters of the training text, for copies and words: half a minute on one core
 WORD = re.compile(r"\w+")
 
 
@@ -54,7 +55,11 @@ class Figures(NamedTuple):
 
 
 def measure(passages: Sequence[Passage], train: Ids, vocab: Vocab, model: LanguageModel) -> list[Measured]:
-    """Count in each passage's text; one pass over the training ids for words, and one for copied spans."""
+    """Count in each passage's text; one pass over the training ids for words, and one for copied spans.
+
+    Of a huge training text, only the first MAX_SEARCHED ids are searched.
+    """
+    train = train[:MAX_SEARCHED]
     words = [words_of(text_of(one.prompt, vocab), text_of(one.text, vocab)) for one in passages]
     known = known_words(set(itertools.chain.from_iterable(words)), train, vocab)
     spans = copied_spans(train, [one.text for one in passages])

@@ -40,7 +40,7 @@ def atlas_of(model: CharLSTM, vocab: Vocab, ids: Ids) -> CellsDocument:
     halves = halves_of(ids, model)
     if halves is None:
         return _nothing(model, f"the text has {len(ids):,} characters, and {MIN_CHARS:,} are the least")
-    labels = varying(labels_of(ids, vocab), halves)
+    labels = varying(labels_of(halves.ids, vocab), halves)
     if not labels:
         return _nothing(model, "no label varies enough in both halves of the text")
     with _one_thread():

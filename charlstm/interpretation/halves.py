@@ -13,6 +13,7 @@ from charlstm.text.vocabulary import Ids
 WARM_UP = 200  # characters that a row reads first: its state is then that of a reader in the middle of a text
 ROW_LEN = 1_000  # characters; halves are multiples of it
 MIN_HALF, MAX_HALF = 2_000, 50_000  # characters
+LOOK_AHEAD = 100_000  # characters after the halves that are kept: some labels depend on how the last line goes on
 MIN_CHARS = WARM_UP + 2 * MIN_HALF + 1
 MAX_CELL_STATES = 2**26  # of both halves, two bytes each
 MAX_MULTIPLICATIONS = 2**38  # of a pass over both halves: a large model reads less, so as to be done in time
@@ -53,4 +54,5 @@ def halves_of(ids: Ids, model: CharLSTM) -> Halves | None:
     num_cells = model.shape.num_layers * model.shape.hidden_size
     most = min(2 * MAX_HALF, MAX_CELL_STATES // num_cells, MAX_MULTIPLICATIONS // model.num_parameters())
     num_chars = min(len(ids) - WARM_UP - 1, max(most, 2 * MIN_HALF)) // 2 // ROW_LEN * ROW_LEN
-    return Halves(ids, num_chars) if num_chars >= MIN_HALF else None
+    kept = ids[: WARM_UP + 2 * num_chars + 1 + LOOK_AHEAD]  # a label has a number for each of them
+    return Halves(kept, num_chars) if num_chars >= MIN_HALF else None

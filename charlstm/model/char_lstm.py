@@ -15,6 +15,7 @@ from charlstm.model.dropout import DropoutMasks
 from charlstm.model.feed_forward import FeedForward
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer, GatesLayer, gate_weight_names
+from charlstm.model.loss import summed_nats_in_pieces
 from charlstm.model.resets import Resets, read_with_resets
 
 Implementation = Literal["gates", "fused"]
@@ -66,12 +67,16 @@ class CharLSTM(nn.Module):
         state: LSTMState | None = None,
         masks: DropoutMasks | None = None,
         resets: Resets | None = None,
+        targets_BT: Tensor | None = None,
     ) -> tuple[Tensor, LSTMState]:
         """Logits (B, T, V) of the character after each of `ids_BT` (int64), and the state (L, B, H) after the last.
 
         `state` is the state before the first character, zero when None. `masks` is dropout; None means none. With
         masks for S copies of the output, the logits are (S B, T, V): all rows of the first copy, then of the next.
         `resets` is where rows begin a document, and read it from a zero state.
+
+        With targets, the summed nats of them (`loss.summed_nats`) take the place of the logits, of which only a piece
+        is there at any time. The head belongs to this call then, too: DDP wants all weights to be used within it.
         """
         state = state or self.zero_state(ids_BT.shape[0])
         x_TBF = _mask(self.embedding(ids_BT.t()), masks.embedding if masks else None)
@@ -88,9 +93,15 @@ class CharLSTM(nn.Module):
         if masks and self.shape.feed_forward_size:
             x_TBF = _mask(x_TBF, masks.between_layers[-1])
         x_STBF = _mask(self.feed_forward(x_TBF)[None], masks.output if masks else None)
-        logits_STBV = self.head(x_STBF)
         hidden, cell = zip(*last_states, strict=True)
-        return logits_STBV.transpose(1, 2).flatten(0, 1), LSTMState(torch.stack(hidden), torch.stack(cell))
+        end = LSTMState(torch.stack(hidden), torch.stack(cell))
+        if targets_BT is not None:
+            num_copies = len(x_STBF)
+            targets_N = targets_BT.t().flatten().repeat(num_copies)
+            nats = summed_nats_in_pieces(self.head, x_STBF.flatten(0, 2), targets_N, self.shape.vocab_size)
+            return nats / num_copies, end
+        logits_STBV = self.head(x_STBF)
+        return logits_STBV.transpose(1, 2).flatten(0, 1), end
 
     def logits_after(self, state: LSTMState) -> Tensor:
         """Logits (B, V) of the character after all that `state` (L, B, H) has read; dropout is not for this."""

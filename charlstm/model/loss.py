@@ -4,12 +4,18 @@ Sums add up over rows, steps and processes; means of unequal parts do not.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 IGNORE = -100  # a target that is not scored
+# Numbers. A step with more logits than MAX_LOGITS computes them in pieces, and again in its backward pass: a fifth to a
+# third more time for the head, and memory that grows neither with the alphabet nor with the batch.
+MAX_LOGITS, LOGITS_AT_ONCE = 2**24, 2**22
 
 
 class LossSum(NamedTuple):
@@ -50,6 +56,29 @@ def summed_nats(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
     targets_N = targets_BT.repeat(num_copies, 1).flatten()
     nats = functional.cross_entropy(logits_BTV.flatten(0, 1), targets_N, ignore_index=IGNORE, reduction="sum")
     return nats / num_copies
+
+
+def summed_nats_in_pieces(
+    head: Callable[[Tensor], Tensor], features_NH: Tensor, targets_N: Tensor, vocab_size: int
+) -> Tensor:
+    """The same of logits that `head` makes of features, without ever having more than LOGITS_AT_ONCE of them.
+
+    None is kept for the backward pass, which calls `head` again (gradient checkpointing, Chen et al. 2016).
+    """
+
+    def nats_of(piece_NH: Tensor, piece_N: Tensor) -> Tensor:
+        logits_NV = head(piece_NH)
+        if logits_NV.dtype in (torch.bfloat16, torch.float16):
+            logits_NV = logits_NV.float()  # as Accelerate does with what a model returns
+        return functional.cross_entropy(logits_NV, piece_N, ignore_index=IGNORE, reduction="sum")
+
+    size = max(1, LOGITS_AT_ONCE // vocab_size)
+    pieces = [slice(start, start + size) for start in range(0, len(targets_N), size)]
+    nats = [
+        checkpoint(nats_of, features_NH[piece], targets_N[piece], use_reentrant=False, preserve_rng_state=False)
+        for piece in pieces
+    ]
+    return torch.stack(nats).sum()
 
 
 def exact_loss(logits_BTV: Tensor, targets_BT: Tensor) -> LossSum:

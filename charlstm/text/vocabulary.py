@@ -15,6 +15,7 @@ from charlstm.storage.files import write_bytes, write_text
 
 UNSEEN = "\N{REPLACEMENT CHARACTER}"  # stands for every character that training never saw
 MAX_CODE_POINT = 0x10FFFF
+CHECKED_AT_ONCE = 2**22  # ids; more are checked as they are read, so that loading takes no time
 Ids = NDArray[np.unsignedinteger]
 
 
@@ -106,7 +107,8 @@ def save_ids(path: Path, ids: Ids) -> None:
 
 
 def load_ids(path: Path, vocab_size: int) -> Ids:
-    """Ids (N,) of unsigned dtype, memory-mapped.
+    """Ids (N,) of unsigned dtype, memory-mapped: none is read but the first CHECKED_AT_ONCE, which are compared with
+    `vocab_size`. Whoever reads the others checks what they read (`check_fit`).
 
     Raises:
         EncodedError: missing, not a `.npy` of ids, or an id that is not below `vocab_size`.
@@ -119,9 +121,21 @@ def load_ids(path: Path, vocab_size: int) -> Ids:
         raise EncodedError(f"{path}: expected a .npy array of ids, found something else or a cut file") from None
     if not isinstance(ids, np.ndarray) or ids.ndim != 1 or ids.dtype.kind != "u" or len(ids) < 2:
         raise EncodedError(f"{path}: expected at least 2 unsigned ids in one dimension, found {_kind(ids)}")
-    if (largest := int(ids.max())) >= vocab_size:
-        raise EncodedError(f"{path}: id {largest} does not fit the vocabulary of {vocab_size} characters")
+    try:
+        check_fit(ids[:CHECKED_AT_ONCE], vocab_size)
+    except EncodedError as error:
+        raise EncodedError(f"{path}: {error}") from None
     return ids
+
+
+def check_fit(ids: NDArray[np.integer], vocab_size: int) -> None:
+    """Refuse ids that stand for no character.
+
+    Raises:
+        EncodedError: an id is not below `vocab_size`.
+    """
+    if (largest := int(ids.max(initial=0))) >= vocab_size:
+        raise EncodedError(f"id {largest} does not fit the vocabulary of {vocab_size} characters")
 
 
 def _kind(ids: object) -> str:

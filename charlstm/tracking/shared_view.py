@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
+from charlstm.evaluation.protocol_names import TEST_PREFIX
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -55,7 +57,7 @@ def view_state(metrics: Sequence[Mapping[str, float]], params: Sequence[Mapping[
     """
     names = sorted({name for run in metrics for name in run})
     measured = [name for name in names if name.endswith("nats_per_char")]
-    by_protocol = [name for name in measured if not name.startswith(("train/", "validation/"))]
+    by_protocol = [name for name in measured if not name.startswith(("train/", "validation/", TEST_PREFIX))]
     losses = [f"metrics.`{name}`" for name in sorted(by_protocol or measured, key=_windowed_first)]
     differing = [f"params.`{name}`" for name in differing_params(params)[:MAX_PARAMETERS]]
     columns = [*losses, *differing]

@@ -2,6 +2,7 @@
 
 `StreamBatches` reads the text as `batch_size` contiguous streams, left to right, state carried from step to step.
 `WindowBatches` reads overlapping windows, in random order from zero states or sliding along the text.
+Memory does not grow with the text: its ids are read where they lie, and no table of windows is made.
 Where documents begin is known from a `separator`, the ids with which each of them begins; None is one long text.
 A process is given by `rank` and `world_size` as ints and holds its share of each global batch's rows.
 Shapes: B rows of this process, T time steps.
@@ -18,6 +19,7 @@ from charlstm.model.loss import IGNORE
 from charlstm.seeds import numpy_generator
 from charlstm.text.documents import document_starts
 from charlstm.text.vocabulary import Ids
+from charlstm.training.permutation import Permutation
 
 
 class Batch(NamedTuple):
@@ -134,34 +136,32 @@ class WindowBatches:
         self.rows = rows_of(rank, world_size, batch_size)
         self._ids, self._context_len, self._seed, self._batch_size = ids, context_len, seed, batch_size
         self._separator = separator
-        self._starts = np.arange(0, len(ids) - context_len, stride)
-        if len(self._starts) < batch_size:
+        self._stride, self._num_windows = stride, len(range(0, len(ids) - context_len, stride))
+        if self._num_windows < batch_size:
             raise TrainingError(
-                f"the training part has {len(ids)} characters: {len(self._starts)} windows of train.context_len "
+                f"the training part has {len(ids)} characters: {self._num_windows} windows of train.context_len "
                 f"{context_len}, too few for a train.batch_size of {batch_size}; "
                 f"lower one of them or train.window_stride ({stride})"
             )
-        self.steps_per_epoch = -(-len(self._starts) // batch_size)
-        self.chars_per_epoch = len(self._starts) * context_len
-        self._epoch, self._order = -1, self._starts
+        self.steps_per_epoch = -(-self._num_windows // batch_size)
+        self.chars_per_epoch = self._num_windows * context_len
 
     def batch(self, epoch: int, step: int) -> Batch:
         """This process's rows of the `step`-th `batch_size` windows of the epoch's order."""
-        if epoch != self._epoch and not self.carries_state:
-            self._epoch, self._order = (
-                epoch,
-                numpy_generator(self._seed, "window order", epoch).permutation(self._starts),
-            )
-        order = self._order[step * self._batch_size : (step + 1) * self._batch_size]
-        starts = np.zeros(self._batch_size, order.dtype)
-        starts[: len(order)] = order
+        first = step * self._batch_size
+        windows = np.arange(first, min(first + self._batch_size, self._num_windows))
+        if not self.carries_state:
+            generator = numpy_generator(self._seed, "window order", epoch)
+            windows = Permutation(self._num_windows, generator).numbers_at(windows)
+        starts = np.zeros(self._batch_size, np.int64)
+        starts[: len(windows)] = windows * self._stride
         positions = starts[self.rows, None] + np.arange(self._context_len)
-        is_scored = np.arange(self._batch_size)[self.rows, None] < len(order)
+        is_scored = np.arange(self._batch_size)[self.rows, None] < len(windows)
         return _read(self._ids, positions, self._separator, is_scored=is_scored)
 
     def num_chars(self, step: int) -> int:
         """Scored characters of the global batch at `step`."""
-        num_rows = min(self._batch_size, len(self._starts) - step * self._batch_size)
+        num_rows = min(self._batch_size, self._num_windows - step * self._batch_size)
         return num_rows * self._context_len
 
 

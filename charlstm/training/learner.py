@@ -20,13 +20,13 @@ from charlstm.errors import TrainingError
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
-from charlstm.model.loss import summed_nats
+from charlstm.model.loss import MAX_LOGITS, summed_nats
 from charlstm.model.resets import Resets
 from charlstm.optimization.average import moving_average
 from charlstm.optimization.schedule import learning_rate
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
-from charlstm.text.vocabulary import Ids
+from charlstm.text.vocabulary import Ids, check_fit
 from charlstm.training.batches import Batch
 from charlstm.training.learner_parts import batches_of, fresh_model, num_steps_of, optimizers_of, shape_of
 from charlstm.training.meter import ADVICE, describe_nonfinite
@@ -92,8 +92,11 @@ class Learner:
 
         Raises:
             TrainingError: too many steps in a row had to be skipped.
+            EncodedError: an id of the batch stands for no character.
         """
         batch = self.batches.batch(epoch, index)
+        for ids_BT in (batch.inputs_BT, batch.targets_BT):
+            check_fit(ids_BT.numpy(), self.shape.vocab_size)
         rate = self.set_learning_rate(step)
         nats = self.add_gradients(step, batch)
         limit = self.params.gradient_clip_norm if self.params.gradient_clip_norm is not None else math.inf
@@ -122,12 +125,29 @@ class Learner:
             is_last = rows.stop == self.num_rows
             with nullcontext() if is_last else self.processes.no_sync(self.distributed):
                 resets = Resets.of(None if starts_BT is None else starts_BT[rows], device)
-                logits_BTV, end = self.distributed(inputs_BT[rows], start.rows(rows), masks.rows(rows), resets)
-                losses.append(summed_nats(logits_BTV, targets_BT[rows]))
+                nats, end = self.read(inputs_BT[rows], start.rows(rows), masks.rows(rows), resets, targets_BT[rows])
+                losses.append(nats)
                 self.processes.backward(losses[-1] * scale)
             ends.append(end.detach())
         self.state = LSTMState(*(torch.cat(parts, dim=1) for parts in zip(*ends, strict=True)))
         return torch.stack(losses).detach().sum()
+
+    def read(
+        self,
+        inputs_BT: Tensor,
+        state: LSTMState,
+        masks: DropoutMasks | None,
+        resets: Resets | None,
+        targets_BT: Tensor,
+    ) -> tuple[Tensor, LSTMState]:
+        """The summed nats of `targets_BT`, and the state after the last; in bounded memory, however many characters
+        there are to choose from."""
+        num_copies = 1 if masks is None or masks.output is None else len(masks.output)
+        if num_copies * targets_BT.numel() * self.shape.vocab_size > MAX_LOGITS:
+            nats, end = self.distributed(inputs_BT, state, masks, resets, targets_BT)
+            return nats, end
+        logits_BTV, end = self.distributed(inputs_BT, state, masks, resets)
+        return summed_nats(logits_BTV, targets_BT), end
 
     def skip_step(self, step: int, taken: Step) -> None:
         """Leave the weights as they are, with a warning. The gradient is global, so every process skips."""
@@ -197,6 +217,7 @@ class Learner:
         """
         if self.processes.world_size > 1:
             ids_BT = torch.zeros((self.num_rows, self.params.context_len), dtype=torch.int64)
-            logits_BTV, _ = self.distributed(ids_BT.to(self.processes.device), self.state, None)
-            self.processes.backward(logits_BTV.sum() * 0.0)
+            ids_BT = ids_BT.to(self.processes.device)
+            nats, _ = self.read(ids_BT, self.state, None, None, ids_BT)
+            self.processes.backward(nats * 0.0)
             self.model.zero_grad()

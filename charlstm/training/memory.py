@@ -6,7 +6,8 @@ In numbers, for V characters in the vocabulary, E input features, L layers of H 
     gradients     as many as weights that are trained: all but a one-hot input's V V
     optimizer     two moments for each (AdamW), one for the matrices that Muon moves
     averages      the best weights so far, and the moving average if there is one
-    activations   of each of B T characters, what the backward pass needs: E + L (4 + 2) H + 2 F + S (H + 2 V), about
+    activations   of each of B T characters, what the backward pass needs: E + L (4 + 2) H + 2 F + S (H + 2 V), about;
+                  where that is more than MAX_LOGITS logits, they come in pieces (`model/loss.py`)
 
 A number has 8 bytes in fp64 and 4 otherwise. All but the activations is a lower bound: weights are also copied into
 checkpoints.
@@ -18,6 +19,7 @@ import torch
 
 from charlstm.errors import TrainingError
 from charlstm.model.char_lstm import ModelShape
+from charlstm.model.loss import LOGITS_AT_ONCE, MAX_LOGITS
 
 
 class MemoryNeeds(NamedTuple):
@@ -52,13 +54,15 @@ def memory_needs(
     numbers = embedding + gate_matrices + layers * 4 * hidden + 2 * hidden * inner + head
     trained = numbers - (embedding if shape.embedding_size == 0 else 0)
     matrices = gate_matrices + 2 * hidden * inner if has_muon else 0
-    per_char = inputs + layers * 6 * hidden + 2 * inner + num_output_samples * (hidden + 2 * vocab)
+    per_char, num_chars = inputs + layers * 6 * hidden + 2 * inner + num_output_samples * hidden, num_rows * context_len
+    num_logits = num_output_samples * vocab * num_chars
+    at_once = num_logits if num_logits <= MAX_LOGITS else LOGITS_AT_ONCE
     return MemoryNeeds(
         weights=bytes_per_number * numbers,
         gradients=bytes_per_number * trained,
         optimizer=bytes_per_number * (2 * trained - matrices),
         averages=bytes_per_number * numbers * (2 if has_moving_average else 1),
-        activations=bytes_per_number * per_char * num_rows * context_len,
+        activations=bytes_per_number * (per_char * num_chars + 2 * at_once),
     )
 
 

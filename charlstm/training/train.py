@@ -81,6 +81,11 @@ def fit(
     """
     prompts = resolve_prompts(params.text_prompts, data.val_ids, data.vocab)
     check_prompts(data.vocab, prompts)
+    if processes.is_main and (limit := params.validation_chars or len(data.val_ids)) < len(data.val_ids):
+        log.info(
+            "validation after each epoch reads the first %s of %s characters (train.validation_chars)",
+            *(f"{limit:,}", f"{len(data.val_ids):,}"),
+        )
     with processes.interrupted_by_lost_peers():
         learner = Learner(data.train_ids, len(data.vocab), model, params, processes, data.separator)
         boundary = StepBoundary(processes, checkpoints, should_stop)
@@ -205,9 +210,9 @@ class _Training:
             )
 
     def validate(self) -> LossSum:
-        """`windowed_C` or `sliding_C` of the averaged weights, over all processes."""
-        model, ids, separator = self.learner.averaged, self.data.val_ids, self.data.separator
-        length = self.params.validation_context_len
+        """`windowed_C` or `sliding_C` of the averaged weights, over all processes, of `validation_chars` characters."""
+        model, length, separator = self.learner.averaged, self.params.validation_context_len, self.data.separator
+        ids = self.data.val_ids[: self.params.validation_chars]
         if self.params.validation == "sliding":
             rows, batch_size = self.learner.batches.rows, self.params.batch_size
             mine = sliding(model, ids, length, batch_size, rows, separator=separator)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from charlstm.storage.checksums import sums_of
-from charlstm.storage.files import sha256
+from pipeline.common.known_hashes import md5, sha256
 from pipeline.common.paths import Paths
 
 LINKS = ("corpus", "split", "encoded", "model", "losses", "samples")
@@ -42,12 +42,6 @@ def link_of(path: str, paths: Paths) -> str | None:
         if is_sums or Path(path).is_relative_to(where):
             return "losses" if name in FILE_BY_FILE else str(name)
     return None
-
-
-def md5(path: Path) -> str:
-    """The MD5 of a file: DVC's hash, no safeguard."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def folder_md5(folder: Path) -> str:

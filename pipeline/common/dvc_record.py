@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from charlstm.errors import CharlstmError
 from charlstm.storage.yaml_files import load_yaml
-from pipeline.common.chain import md5
+from pipeline.common.known_hashes import md5
 
 STAGE = "train"
 SECONDS_TO_ANSWER = 60

@@ -23,10 +23,11 @@ from charlstm.storage.checksums import SUMS, read_sums, sums_of
 from charlstm.storage.urls import without_credentials
 from charlstm.tracking.runs import EXPERIMENT_TAG, Run, TrainingRecord
 from charlstm.training.history import Tables
-from pipeline.common.chain import md5, md5_of, sha256_of
+from pipeline.common.chain import md5_of, sha256_of
 from pipeline.common.changes import changes, untracked
 from pipeline.common.environment import environment
 from pipeline.common.git import git
+from pipeline.common.known_hashes import md5
 from pipeline.common.paths import Paths
 from pipeline.common.tracking_store import project_root
 

@@ -29,9 +29,10 @@ from typing import NamedTuple
 
 from charlstm.errors import LockedError
 from charlstm.params import Params
-from charlstm.storage.files import sha256, write_text
+from charlstm.storage.files import write_text
 from charlstm.storage.lock import exclusive
 from pipeline.common.dvc_record import Outcome, is_recorded, outcome
+from pipeline.common.known_hashes import sha256
 from pipeline.common.paths import Paths, load_deps
 from pipeline.common.tracking_store import STATE_FOLDER, project_root, spool_root
 

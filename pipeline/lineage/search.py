@@ -14,7 +14,8 @@ from charlstm.errors import LineageError
 from charlstm.storage.files import sha256
 from charlstm.tracking.lineage import Reader, TrackedRun
 from charlstm.tracking.runs import MODEL_TAG
-from pipeline.common.chain import folder_md5, md5
+from pipeline.common.chain import folder_md5
+from pipeline.common.known_hashes import md5
 from pipeline.common.paths import Paths
 from pipeline.common.provenance import COMMIT, EXPERIMENT, TRAIN_MD5
 from pipeline.lineage import revisions

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from charlstm.errors import LineageError
+from charlstm.evaluation.protocol_names import TEST_PREFIX
 from charlstm.tracking.client import SWEEP_TAG
 from charlstm.tracking.lineage import Reader, TrackedRun
 from charlstm.tracking.plots import plot_sweep
@@ -19,7 +20,7 @@ from pipeline.lineage.revisions import experiments, find_commit, lock_at
 from pipeline.lineage.traces import train_md5_of
 from pipeline.lineage.tracing import open_reader
 
-TRAINING = ("train/", "validation/")
+NOT_COMPARED = ("train/", "validation/", TEST_PREFIX)
 NOT_VARIED = ("download.", "sample.")  # decide no loss
 
 
@@ -112,6 +113,6 @@ def varied(runs: Sequence[TrackedRun]) -> list[str]:
 
 
 def _protocols(run: TrackedRun) -> set[str]:
-    """Of whole evaluations: not the losses of the training itself."""
-    names = [name for name in run.metrics if name.endswith(LOSS_SUFFIX) and not name.startswith(TRAINING)]
+    """Of whole evaluations of the validation part: not the losses of the training itself, nor of the test part."""
+    names = [name for name in run.metrics if name.endswith(LOSS_SUFFIX) and not name.startswith(NOT_COMPARED)]
     return {name.removesuffix(LOSS_SUFFIX) for name in names}

@@ -21,7 +21,8 @@ from charlstm.tracking.downloads import is_address
 from charlstm.tracking.lineage import Reader
 from charlstm.tracking.review.document import DOCUMENT, read_losses, read_review
 from charlstm.tracking.runs import MODEL_TAG
-from pipeline.common.chain import folder_md5, md5
+from pipeline.common.chain import folder_md5
+from pipeline.common.known_hashes import md5
 from pipeline.common.paths import Paths, load_paths
 from pipeline.common.provenance import COMMIT
 from pipeline.common.terminal import printable

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import ReviewError
+from charlstm.evaluation.protocol_names import TEST_PREFIX
 from charlstm.storage.files import write_text
 from charlstm.tracking.review.document import ReviewDocument, TextFigures, Value
 from charlstm.tracking.review.page import Shown, fitted, picture_of, shown_samples, template
@@ -78,14 +79,17 @@ def differing(columns: Sequence[dict[str, Value]]) -> list[Row]:
 
 
 def loss_rows(documents: Sequence[ReviewDocument]) -> list[Row]:
-    """Nats per character by protocol. None is the best where the models were not measured on the same text."""
+    """Nats per character by protocol. None is the best where the models were not measured on the same text, nor
+    on the test part: it is not there to choose by."""
     protocols = dict.fromkeys(protocol for one in documents for protocol in one.losses)
     is_one_text = len({one.validation_sha256 for one in documents}) == 1
     rows = []
     for protocol in protocols:
         found = [one.losses[protocol].nats_per_char if protocol in one.losses else None for one in documents]
         lowest = min(loss for loss in found if loss is not None)
-        best = [column for column, loss in enumerate(found) if loss == lowest and is_one_text and len(documents) > 1]
+        counts = {one.losses[protocol].num_chars for one in documents if protocol in one.losses}
+        is_fair = is_one_text and len(counts) == 1 and len(documents) > 1 and not protocol.startswith(TEST_PREFIX)
+        best = [column for column, loss in enumerate(found) if loss == lowest and is_fair]
         rows.append(Row(protocol, list(found), frozenset(best)))
     return rows
 

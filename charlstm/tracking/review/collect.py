@@ -14,6 +14,7 @@ from charlstm.evaluation.copied import Span
 from charlstm.evaluation.passages import Passage, held_out
 from charlstm.evaluation.protocols import windowed
 from charlstm.evaluation.published import Published as PublishedLoss
+from charlstm.evaluation.published import text_sha256
 from charlstm.evaluation.text_statistics import MIN_COPIED, Measured, figures, measure, text_of
 from charlstm.generation.language_model import QuantizedLanguageModel
 from charlstm.model.char_lstm import CharLSTM
@@ -85,7 +86,7 @@ def review_of(
         schema_version=2,
         model_sha256=trained.sha256,
         corpus_sha256=corpus_sha256,
-        validation_sha256=hashlib.sha256(text_of(encoded.val, vocab).encode("utf-8", "surrogatepass")).hexdigest(),
+        validation_sha256=text_sha256(encoded.val, vocab),
         num_layers=shape.num_layers,
         hidden_size=shape.hidden_size,
         num_parameters=trained.model.num_parameters(),

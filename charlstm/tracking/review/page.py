@@ -12,7 +12,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Te
 from markupsafe import Markup
 
 from charlstm.evaluation.baselines import Baselines
-from charlstm.evaluation.text_statistics import MIN_COPIED
+from charlstm.evaluation.text_statistics import MAX_SEARCHED, MIN_COPIED
 from charlstm.interpretation.document import CellsDocument
 from charlstm.storage.files import write_text
 from charlstm.tracking.plots import COLORS, LossCurve, losses_svg
@@ -139,6 +139,7 @@ def _environment(packages: tuple[str, ...]) -> Environment:
         "figures": FIGURES,
         "colors": COLORS,
         "min_copied": MIN_COPIED,
+        "max_searched": MAX_SEARCHED,
         "darkest": DARKEST,
         "runs_of": runs_of,
         "visible": visible,

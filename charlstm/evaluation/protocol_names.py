@@ -1,0 +1,3 @@
+"""What the name of a protocol says, for those who only read losses and need no torch."""
+
+TEST_PREFIX = "test_"  # of the test part, which no choice may see: what compares models leaves it out

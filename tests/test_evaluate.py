@@ -1,0 +1,116 @@
+"""How much of the held-out parts is measured, and that the test part stands apart."""
+
+import json
+import logging
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stages import run_stages
+
+from benchmarks.projects import write_params
+from charlstm.evaluation.protocols import stateful, windowed
+from charlstm.evaluation.published import text_sha256
+from charlstm.model.model_folder import load_model
+from charlstm.storage.checksums import SUMS, write_sums
+from charlstm.text.vocabulary import load_ids, save_ids
+from charlstm.tracking.review.document import read_review
+from pipeline import report
+
+ENCODED, NAMES = "Datasets/encoded", ["train.npy", "val.npy", "test.npy", "vocab.json"]
+
+
+@pytest.fixture
+def project(trained: Path, tmp_path: Path) -> Path:
+    """Trained; its test part is the training part's beginning."""
+    folder = tmp_path / "project"
+    shutil.copytree(trained, folder)
+    save_ids(folder / ENCODED / "test.npy", np.load(folder / ENCODED / "train.npy")[:700])
+    write_sums(folder / ENCODED / SUMS, NAMES)
+    return folder
+
+
+def measured(project: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((project / "artifacts/evaluate/metrics.json").read_text())
+    return found
+
+
+def rows(project: Path, query: str) -> dict[str, Any]:
+    with closing(sqlite3.connect(project / "mlflow.db")) as store:
+        return dict(store.execute(query).fetchall())
+
+
+def test_the_test_part_is_scored_apart_after_all_else(
+    project: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = measured(project)
+    with caplog.at_level(logging.INFO, "charlstm"):
+        run_stages(project, "evaluate")
+    found = measured(project)
+    assert list(found) == ["windowed_20", "stateful", "test_windowed_20", "test_stateful"]
+    assert {name: found[name] for name in before} == before
+    trained = load_model(project / "artifacts/model", "fused")
+    ids = load_ids(project / ENCODED / "test.npy", len(trained.vocab))
+    assert found["test_stateful"]["nats_per_char"] == stateful(trained.model, ids).nats_per_char
+    assert found["test_windowed_20"]["nats_per_char"] == windowed(trained.model, ids, 20).nats_per_char
+    assert found["test_stateful"]["num_chars"] == 699
+    said = [record.getMessage() for record in caplog.records]
+    assert said.index("the test part, which no choice has seen:") > max(
+        index for index, line in enumerate(said) if "single cells" in line
+    )
+
+    run_stages(project, "sample")
+    review = read_review(project / "artifacts/samples/review.json")
+    assert review.losses["test_stateful"].num_chars == 699
+    monkeypatch.chdir(project)
+    capsys.readouterr()
+    assert report.main([]) == 0
+    assert "test_stateful" in (shown := capsys.readouterr().out) and "at last on the test part" in " ".join(
+        shown.split()
+    )
+
+
+def test_the_run_has_the_test_losses_and_the_registry_has_not(project: Path) -> None:
+    run_stages(project, "evaluate")
+    metrics = rows(project, "select key, value from latest_metrics")
+    assert metrics["test_stateful/nats_per_char"] == measured(project)["test_stateful"]["nats_per_char"]
+    name = rows(project, "select key, value from tags")["mlflow.runName"]
+    assert name.endswith(f"{measured(project)['windowed_20']['nats_per_char']:.4f}")
+    tags = rows(project, "select key, value from model_version_tags")
+    assert "windowed_20/nats_per_char" in tags
+    assert not [one for one in tags if one.startswith("test_")]
+
+
+def test_a_test_part_that_is_damaged_is_refused(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (project / ENCODED / "test.npy").write_bytes(b"")
+    with pytest.raises(AssertionError):
+        run_stages(project, "evaluate")
+    assert "test.npy: damaged, or of another run" in caplog.text
+
+
+def test_a_beginning_may_be_measured_and_the_counts_say_so(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_params(project, {"evaluate.max_chars": 301})
+    with caplog.at_level(logging.INFO, "charlstm"):
+        run_stages(project, "evaluate")
+    assert {name: loss["num_chars"] for name, loss in measured(project).items()} == dict.fromkeys(
+        measured(project), 300
+    )
+    assert "the first 301 of 600 characters of the validation part are measured (evaluate.max_chars)" in caplog.text
+    assert "the first 301 of 700 characters of the test part are measured" in caplog.text
+    trained = load_model(project / "artifacts/model", "fused")
+    val = load_ids(project / ENCODED / "val.npy", len(trained.vocab))
+    assert measured(project)["stateful"]["nats_per_char"] == stateful(trained.model, val[:301]).nats_per_char
+    tags = rows(project, "select key, value from model_version_tags")
+    assert tags["validation_sha256"] == text_sha256(val[:301], trained.vocab)  # never compared with losses of all of it
+
+
+def test_more_than_there_is_is_all(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = measured(project)
+    write_params(project, {"evaluate.max_chars": 600, "train.validation_chars": 600})
+    run_stages(project, "evaluate")
+    assert {name: measured(project)[name] for name in before} == before
+    assert "of the validation part are measured" not in caplog.text
