@@ -17,8 +17,9 @@ import pandas as pd
 from rich.console import Console
 
 from benchmarks.projects import ROOT
-from benchmarks.trials import Trial, compose_params, run
+from benchmarks.trials import CONF, Trial, run
 from charlstm.evaluation.published import beside_the_original
+from pipeline.common.composing import compose_params
 from pipeline.common.stage import guarded
 
 
@@ -83,7 +84,7 @@ def main() -> int:
     console.print("|---|---|---|---|---|---|---|---|")
     for row in rows:
         console.print(row)
-    published = compose_params([]).evaluate.published
+    published = compose_params(CONF).evaluate.published
     for other in () if published is None else published.losses:
         cells = [f"{other.nats_per_char:.4f}" if other.protocol == protocol else "" for protocol in PROTOCOLS]
         console.print(f"| {other.system} | | | | {' | '.join(cells)} | |")

@@ -22,9 +22,10 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from benchmarks.trials import compose_params, fresh_processes, load_data
+from benchmarks.trials import CONF, fresh_processes, load_data
 from charlstm.training import learner as learner_module
 from charlstm.training.learner import Learner
+from pipeline.common.composing import compose_params
 from pipeline.common.hardware import keep_freed_memory, set_num_threads
 from pipeline.common.stage import guarded
 
@@ -157,7 +158,7 @@ def _learner(size: Size, implementation: str, precision: str) -> Learner:
 
 def make_learner(*overrides: str) -> Learner:
     """What trains with these overrides, as `dvc exp run -S` has them."""
-    params, data = compose_params(overrides), load_data()
+    params, data = compose_params(CONF, overrides), load_data()
     return Learner(data.train_ids, len(data.vocab), params.model, params.train, fresh_processes(params))
 
 

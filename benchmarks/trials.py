@@ -16,7 +16,6 @@ import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -24,10 +23,6 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 from accelerate.state import AcceleratorState
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from torch import Tensor
 
@@ -39,11 +34,12 @@ from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.model_folder import load_model, save_model
 from charlstm.params import Params
 from charlstm.storage.lock import exclusive
-from charlstm.storage.yaml_files import load_yaml, validate
+from charlstm.storage.yaml_files import load_yaml
 from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.processes import Processes
 from charlstm.training.train import Data, fit
+from pipeline.common.composing import compose_params
 from pipeline.common.git import git
 from pipeline.common.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels
 from pipeline.common.interruption import handle_signals
@@ -52,6 +48,7 @@ from pipeline.common.stage import guarded
 from pipeline.common.unfinished import clear
 from pipeline.common.unfinished import fingerprint as fingerprint_of_inputs
 
+CONF = ROOT / "conf"
 RECORDS = ROOT / "benchmarks/records/trials.jsonl"
 SEARCH_RECORDS = ROOT / "benchmarks/records/search.jsonl"
 CHECKPOINTS = ROOT / "build/trials"  # of unfinished trials
@@ -76,7 +73,7 @@ class Trial(NamedTuple):
         """
         if own := [override for override in self.overrides if override.lstrip("+").startswith(OWN_PARAMETERS)]:
             raise ParamsError(f"{own[0]}: a trial's seed is given apart (--seed), and it writes no texts")
-        return compose_params([*self.overrides, f"train.seed={self.seed}", "train.text_prompts=[]"])
+        return compose_params(CONF, [*self.overrides, f"train.seed={self.seed}", "train.text_prompts=[]"])
 
     def fingerprint(self) -> str:
         """A hash of all parameters that decide the result, so that a record does not outlive a change of its recipe."""
@@ -91,20 +88,6 @@ class Trial(NamedTuple):
         known = pd.read_json(file, lines=True, dtype={"fingerprint": str})
         found = known[(known["fingerprint"] == self.fingerprint()) & (known["data"] == data_md5())]
         return None if len(found) == 0 else found.iloc[-1]
-
-
-def compose_params(overrides: Sequence[str]) -> Params:
-    """The parameters that `dvc exp run -S ...` would write to `params.yaml`.
-
-    Raises:
-        ParamsError: the overrides make something impossible.
-    """
-    try:
-        with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-            config = compose("config", list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ParamsError(f"conf: {' '.join(str(error).split())}") from None
-    return validate(Params, OmegaConf.to_container(config, resolve=True), Path("conf/config.yaml"))
 
 
 def load_data() -> Data:

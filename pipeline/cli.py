@@ -15,6 +15,7 @@ from pipeline.commands.doctor import doctor
 from pipeline.commands.export import export
 from pipeline.commands.generate import generate
 from pipeline.commands.info import info
+from pipeline.commands.new import new
 from pipeline.commands.reproduce import reproduce
 from pipeline.commands.review import review
 from pipeline.commands.score import score
@@ -24,23 +25,24 @@ from pipeline.commands.trace import trace
 from pipeline.commands.ui import ui
 from pipeline.common.stage import guarded
 
-START = "Start: before a training"
+START = "Start: a text of your own"
 USE = "Use: a trained model"
 REVIEW = "Review: which model do I keep, and why"
 LINEAGE = "Lineage: which bytes came from which"
 TRACKING = "Tracking: what MLflow has"
 USING = ("generate", "score", "info", "export")
-NEED_PROJECT = ("doctor", "ui", "sweep", "trace", "reproduce", "sync")
+NEED_PROJECT = ("new", "doctor", "ui", "sweep", "trace", "reproduce", "sync")
 INTERRUPTED = 130  # typer's code for Ctrl-C
 
 app = typer.Typer(
-    help="Use, review, trace and repeat trained models. Stages run by `dvc repro`. All but generate, score, info and "
-    "review run in the project's root.",
+    help="Start from a text; use, review, trace and repeat trained models. Stages run by `dvc repro`. "
+    "All but generate, score, info and review run in the project's root.",
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
 app.callback()(lambda: None)
+app.command(rich_help_panel=START)(new)
 app.command(rich_help_panel=START)(doctor)
 app.command(rich_help_panel=USE)(generate)
 app.command(rich_help_panel=USE)(score)

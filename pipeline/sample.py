@@ -18,10 +18,11 @@ from charlstm.generation.sampler import Sampler
 from charlstm.interpretation.document import CELLS, read_cells
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params, SampleParams
-from charlstm.storage.checksums import SUMS, read_sums, sums_of, verify
+from charlstm.storage.checksums import SUMS, verify
 from charlstm.storage.files import atomic_folder
 from charlstm.text.byte_vocabulary import load_vocab
-from charlstm.text.vocabulary import Vocab, load_ids
+from charlstm.text.prompts import resolve_prompts
+from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.tracking.review.collect import Encoded, Generated, review_of
 from charlstm.tracking.review.document import DOCUMENT, PAGE, Loss, read_losses, write_document
 from charlstm.tracking.review.file_names import file_name
@@ -39,13 +40,15 @@ from pipeline.common.sending import outbox
 
 def run(params: Params, paths: Paths) -> None:
     """Generate; write one file a text, one table of all, and their review; add them to the model's MLflow run."""
-    parameters = _by_section(params)
-    trained = load_model(paths.model, parameters["model"]["implementation"])
-    check_prompts(trained.vocab, params.sample.prompts, "sample.prompts")
+    shape = params.model
+    trained = load_model(paths.model, shape.implementation)
     encoded, tables = _read_encoded(paths, trained.vocab), read_tables(paths.train, paths.model)
+    prompts = resolve_prompts(params.sample.prompts, encoded.val, trained.vocab)
+    check_prompts(trained.vocab, prompts, "sample.prompts")
+    parameters = _by_section(params, encoded.val, trained.vocab)
     losses, cells = read_losses(paths.evaluate / "metrics.json"), read_cells(paths.evaluate / CELLS)
     baselines = read_baselines(paths.evaluate / BASELINES)
-    texts = _generate(params.sample, trained)
+    texts = _generate(params.sample, prompts, trained)
     samples = pd.DataFrame(texts)
     measured = encoded.val[: params.evaluate.max_chars]
     published = published_for(measured, trained.vocab, parameters["evaluate"]["published"])
@@ -100,8 +103,8 @@ def _track(
     tracked.close()
 
 
-def _by_section(params: Params) -> dict[str, dict[str, Any]]:
-    """What the review shows: all but where the corpus came from, whose hash says which it is."""
+def _by_section(params: Params, val_ids: Ids, vocab: Vocab) -> dict[str, dict[str, Any]]:
+    """What the review shows: all but where the corpus came from, whose hash says which it is; prompts as they were."""
     sections = {
         "split": params.split,
         "encode": params.encode,
@@ -110,7 +113,10 @@ def _by_section(params: Params) -> dict[str, dict[str, Any]]:
         "evaluate": params.evaluate,
         "sample": params.sample,
     }
-    return {name: section.model_dump(mode="json") for name, section in sections.items()}
+    shown = {name: section.model_dump(mode="json") for name, section in sections.items()}
+    shown["train"]["text_prompts"] = list(resolve_prompts(params.train.text_prompts, val_ids, vocab))
+    shown["sample"]["prompts"] = list(resolve_prompts(params.sample.prompts, val_ids, vocab))
+    return shown
 
 
 def _read_encoded(paths: Paths, vocab: Vocab) -> Encoded:
@@ -120,8 +126,8 @@ def _read_encoded(paths: Paths, vocab: Vocab) -> Encoded:
     return Encoded(*(load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy")))
 
 
-def _generate(section: SampleParams, trained: TrainedModel) -> list[Generated]:
-    asked = itertools.product(section.prompts, section.temperatures, section.seeds)
+def _generate(section: SampleParams, prompts: Sequence[str], trained: TrainedModel) -> list[Generated]:
+    asked = itertools.product(prompts, section.temperatures, section.seeds)
     requests = [
         Request(prompt, section.num_chars, SamplingRule(temperature, section.top_k, section.top_p), seed)
         for prompt, temperature, seed in asked

@@ -11,7 +11,9 @@ import pytest
 from benchmarks.projects import ROOT
 from pipeline import cli
 
-COMMANDS = ("doctor", "generate", "score", "info", "export", "ui", "review", "sweep", "trace", "reproduce", "sync")
+COMMANDS = (
+    *("new", "doctor", "generate", "score", "info", "export", "ui", "review", "sweep", "trace", "reproduce", "sync"),
+)
 MAX_SECONDS = 0.5
 
 

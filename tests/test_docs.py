@@ -18,8 +18,8 @@ from test_architecture import FLOORS
 from torch.distributed.run import get_args_parser as torchrun_parser
 
 from benchmarks.projects import PACKAGES, ROOT
-from benchmarks.trials import compose_params
 from charlstm.errors import ParamsError
+from pipeline.common.composing import compose_params
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = {file.relative_to(ROOT).as_posix(): file.read_text() for file in DOCUMENTS}
@@ -115,7 +115,7 @@ def problem_of_overrides(arguments: list[str]) -> str:
     changes = [value for flag, value in zip(arguments, arguments[1:], strict=False) if flag == "-S"]
     changes = [change if "[" in change else change.split(",")[0] for change in changes]
     try:
-        compose_params(changes)
+        compose_params(ROOT / "conf", changes)
     except ParamsError as error:
         return str(error)
     return ""

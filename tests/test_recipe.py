@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.projects import ROOT, write_params
-from benchmarks.trials import compose_params
 from charlstm.params import load_params
+from pipeline.common.composing import compose_params
 from pipeline.common.recipe import Recipe, recipe_of
 
 CONF = ROOT / "conf"
@@ -16,7 +16,7 @@ RECIPES = sorted(file.stem for file in (CONF / "recipe").glob("*.yaml"))
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_each_shipped_recipe_is_recognized(name: str) -> None:
-    assert recipe_of(compose_params([f"recipe={name}"]), CONF) == Recipe(name, {})
+    assert recipe_of(compose_params(ROOT / "conf", [f"recipe={name}"]), CONF) == Recipe(name, {})
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_each_shipped_recipe_is_recognized(name: str) -> None:
     ],
 )
 def test_what_differs_is_named(overrides: list[str], label: str, full: str | None) -> None:
-    recipe = recipe_of(compose_params(overrides), CONF)
+    recipe = recipe_of(compose_params(ROOT / "conf", overrides), CONF)
     assert recipe.label == label
     assert full is None or recipe.full == full
 
@@ -50,4 +50,4 @@ DAMAGED = [b"", b"[1]", b"a: [", b"\xff", b"defaults: [quick]", b"defaults: [mis
 def test_a_damaged_recipe_fails_nothing(content: bytes, tmp_path: Path) -> None:
     shutil.copytree(CONF, tmp_path / "conf")
     (tmp_path / "conf/recipe/quick.yaml").write_bytes(content)
-    assert recipe_of(compose_params([]), tmp_path / "conf").name != "quick"
+    assert recipe_of(compose_params(ROOT / "conf", []), tmp_path / "conf").name != "quick"

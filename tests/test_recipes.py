@@ -12,7 +12,7 @@ from stages import PUBLISHED_DATA
 
 from benchmarks import trials, watch
 from benchmarks.projects import PYTHON, ROOT
-from benchmarks.trials import Trial, compose_params
+from benchmarks.trials import Trial
 from charlstm.errors import Interrupted, ParamsError
 from charlstm.params import load_params
 from charlstm.text.vocabulary import Vocab
@@ -20,24 +20,25 @@ from charlstm.training.history import EpochRow, TextRow
 from charlstm.training.observer import Plan
 from charlstm.training.progress import Progress
 from charlstm.training.train import Data
+from pipeline.common.composing import compose_params
 
 RECIPES = sorted(file.stem for file in (ROOT / "conf/recipe").glob("*.yaml"))
 
 
 def test_the_default_is_what_is_committed() -> None:
-    assert compose_params([]) == load_params(ROOT / "params.yaml")
+    assert compose_params(ROOT / "conf", []) == load_params(ROOT / "params.yaml")
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_each_recipe_is_valid_and_differs_only_in_model_and_training(name: str) -> None:
-    default, recipe = compose_params([]), compose_params([f"recipe={name}"])
+    default, recipe = compose_params(ROOT / "conf", []), compose_params(ROOT / "conf", [f"recipe={name}"])
     assert (recipe == default) == (name == "quick")
     same = {"model": default.model, "train": default.train}
     assert recipe.model_copy(update=same) == default
 
 
 def test_the_recipe_original_is_the_original_to_the_letter() -> None:
-    flat = compose_params(["recipe=original"]).flat()
+    flat = compose_params(ROOT / "conf", ["recipe=original"]).flat()
     expected = {
         "model.embedding_size": 0,
         "model.initialization": "uniform",

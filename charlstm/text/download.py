@@ -79,6 +79,18 @@ def download(
     return Downloaded(fallback.requirement, write_fallback(target, fallback, form, tried))
 
 
+def fetch(url: str, folder: Path, show_progress: bool) -> Path:
+    """A file in `folder` with what the URL gives, whatever that is.
+
+    Raises:
+        DownloadError: it gives nothing.
+    """
+    found = _files_or_failure(url, folder, show_progress)
+    if isinstance(found, _Failure):
+        raise DownloadError(f"{found.source}: expected a text, got none: {without_credentials(found.reason, url)}")
+    return found[0]
+
+
 class _Failure(NamedTuple):
     source: str  # as it may be shown
     reason: str
@@ -94,17 +106,9 @@ def _try_source(
 ) -> Downloaded | _Failure:
     shown = without_credentials(source)
     with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
-        try:
-            files = _fetch(source, Path(folder), show_progress)
-        except (requests.exceptions.InvalidURL, requests.exceptions.HTTPError) as error:
-            is_absent = error.response is None or error.response.status_code in (404, 410)
-            return _Failure(shown, _reason(error), is_final=is_absent)
-        except requests.exceptions.RequestException as error:
-            return _Failure(shown, _reason(error), is_final=False)
-        except OSError as error:
-            return _Failure(shown, error.strerror or str(error), is_final=False)
-        except ValueError as error:
-            return _Failure(shown, str(error), is_final=True)
+        files = _files_or_failure(source, Path(folder), show_progress)
+        if isinstance(files, _Failure):
+            return files
         num_bytes = sum(file.stat().st_size for file in files)
         if num_bytes == 0:
             return _Failure(shown, "it is empty", is_final=True)
@@ -114,6 +118,21 @@ def _try_source(
         except _WrongHashError as error:
             log.warning("%s has the wrong SHA-256", shown)
             return _Failure(shown, str(error), is_final=True)
+
+
+def _files_or_failure(source: str, folder: Path, show_progress: bool) -> list[Path] | _Failure:
+    shown = without_credentials(source)
+    try:
+        return _fetch(source, folder, show_progress)
+    except (requests.exceptions.InvalidURL, requests.exceptions.HTTPError) as error:
+        is_absent = error.response is None or error.response.status_code in (404, 410)
+        return _Failure(shown, _reason(error), is_final=is_absent)
+    except requests.exceptions.RequestException as error:
+        return _Failure(shown, _reason(error), is_final=False)
+    except OSError as error:
+        return _Failure(shown, error.strerror or str(error), is_final=False)
+    except ValueError as error:
+        return _Failure(shown, str(error), is_final=True)
 
 
 def _write(

@@ -22,6 +22,7 @@ from charlstm.generation.sampler import Sampler
 from charlstm.model.char_lstm import ModelShape
 from charlstm.model.loss import LossSum
 from charlstm.params import ModelParams, TrainParams
+from charlstm.text.prompts import resolve_prompts
 from charlstm.text.units import num_chars_of, whole_characters
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
@@ -76,11 +77,12 @@ def fit(
 
     Raises:
         TrainingError: the settings cannot train on this text, or the loss is not finite.
-        VocabularyError: a prompt of `params.text_prompts` has characters that training never saw.
+        VocabularyError: a prompt of `params.text_prompts` has characters that training never saw; `auto` has none.
         Interrupted: a process was asked to stop, or one is lost.
         OSError: a checkpoint cannot be written; the ones before are as they were.
     """
-    check_prompts(data.vocab, params.text_prompts, "train.text_prompts")
+    prompts = resolve_prompts(params.text_prompts, data.val_ids, data.vocab)
+    check_prompts(data.vocab, prompts, "train.text_prompts")
     if processes.is_main and (limit := params.validation_chars or len(data.val_ids)) < len(data.val_ids):
         log.info(
             "validation after each epoch reads the first %s of %s characters (train.validation_chars)",
@@ -89,15 +91,18 @@ def fit(
     with processes.interrupted_by_lost_peers():
         ids, vocab = data.train_ids, data.vocab
         learner = Learner(ids, len(vocab), model, params, processes, vocab.unit, data.separator)
-        training = _Training(data, params, learner, StepBoundary(processes, checkpoints, should_stop))
+        boundary = StepBoundary(processes, checkpoints, should_stop)
+        training = _Training(data, params, prompts, learner, boundary)
         return training.run(observers)
 
 
 class _Training:
     """One training run, from its start or its newest checkpoint to its end."""
 
-    def __init__(self, data: Data, params: TrainParams, learner: Learner, boundary: StepBoundary) -> None:
-        self.data, self.params, self.learner, self.boundary = data, params, learner, boundary
+    def __init__(
+        self, data: Data, params: TrainParams, prompts: Sequence[str], learner: Learner, boundary: StepBoundary
+    ) -> None:
+        self.data, self.params, self.prompts, self.learner, self.boundary = data, params, prompts, learner, boundary
         self.processes = learner.processes
         self.state = restore_newest(
             learner, boundary.checkpoints, TrainingState(Progress(), StepMeter(), self.weights())
@@ -232,9 +237,9 @@ class _Training:
         return LossSum(float(whole[0]), int(whole[1]))
 
     def write_texts(self, epoch: int) -> list[TextRow]:
-        """One text for each of `text_prompts`, from the averaged weights."""
+        """One text for each prompt, from the averaged weights."""
         rule, length, seed = SamplingRule(self.params.text_temperature), self.params.text_len, self.params.seed
-        requests = [Request(prompt, length, rule, seed) for prompt in self.params.text_prompts]
+        requests = [Request(prompt, length, rule, seed) for prompt in self.prompts]
         texts = Sampler(self.learner.averaged, self.data.vocab).generate(requests)
         return [TextRow(epoch, one.prompt, text.text) for one, text in zip(requests, texts, strict=True)]
 

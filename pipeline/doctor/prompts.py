@@ -18,4 +18,5 @@ def check(params: Params, encoded: Encoded | None) -> Iterator[Finding]:
             yield from (error(fault) for fault in faults_of(encoded.vocab, prompts, name))
     top_k = params.sample.top_k or 0
     if top_k > len(encoded.vocab):
-        yield warning(f"sample.top_k: {top_k} has no effect: the vocabulary has {len(encoded.vocab)} {encoded.vocab.unit}s")
+        size = f"{len(encoded.vocab)} {encoded.vocab.unit}s"
+        yield warning(f"sample.top_k: {top_k} has no effect: the vocabulary has {size}")

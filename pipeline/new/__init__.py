@@ -1,0 +1,1 @@
+"""What `charlstm new` does: look at a text, propose a recipe, write the configuration."""

@@ -1,0 +1,175 @@
+"""From TEXT to a project that is set up for it; or back to a corpus that is there."""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from charlstm.errors import CorpusError, ParamsError
+from charlstm.params import Params
+from charlstm.storage.files import sha256
+from charlstm.text.download import fetch
+from charlstm.text.inspection import Findings
+from pipeline.common.paths import load_paths
+from pipeline.new.conf_files import QUICK, corpus_file, is_ours, recipe_file, select, source_of
+from pipeline.new.looking import Look, look_at
+from pipeline.new.oddities import newlines_for
+from pipeline.new.proposal import MIN_CHARS, Proposal, propose
+from pipeline.new.sources import NOTHING, Source, find_source, name_of
+from pipeline.new.writing import CONF, PARAMS, compose_with, link_name, write_all
+
+SOURCES = "sources"  # below the folder of the corpora: links to files
+MAX_FIRST_DOCUMENT = 0.8  # of the bytes: the training part has 0.9 of the characters
+SEPARATOR = "\n"  # between files that are one text
+DOCUMENT_SEPARATORS = ("\f", "\x1e", "\x1d", "\x1c")  # control characters that Unicode and ASCII have for such ends
+
+
+class New(NamedTuple):
+    """What is to be written for a text, and all that can be said of it."""
+
+    name: str
+    recipe: str
+    source: Source
+    look: Look
+    proposal: Proposal
+    params: Params
+    files: dict[Path, str]
+    links: Path | None
+    separator: str | None  # of documents
+
+    def write(self) -> None:
+        """All of it, or nothing."""
+        write_all(self.files, self.links, self.source.files)
+
+
+def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_documents: bool, is_forced: bool) -> New:
+    """Look at the text and compose the parameters for it. Nothing is written.
+
+    Raises:
+        CharlstmError: it is no text, or too short; or a file of `conf/` would be lost.
+    """
+    outputs = load_paths(Path("dvc.yaml")).corpus.parent
+    source = find_source(texts, outputs)
+    look, digest = _look(source, encoding)
+    if look.findings.num_chars < MIN_CHARS:
+        raise CorpusError(
+            f"{source.shown}: expected at least {MIN_CHARS} characters, found {look.findings.num_chars}: "
+            f"a model learns nothing from so few"
+        )
+    if len(look.findings.counts) < 2:
+        raise CorpusError(f"{source.shown}: expected a text, found {next(iter(look.findings.counts))!r} over and over")
+    name = _free_name(source, name, outputs)
+    separator = _document_separator(source, look.findings) if is_documents else None
+    links = outputs.absolute() / SOURCES / name if source.needs_links else None
+    where = _where(source, links)
+    given = {
+        "name": name,
+        "source": where,
+        "watch": NOTHING if source.url else where,
+        "sha256": digest,
+        "encoding": look.encoding,
+        "newlines": newlines_for(look.findings),
+        "separator": separator or SEPARATOR,
+        "fallback": None,
+    }
+    proposal = propose(look.findings.num_chars, list(look.findings.counts.values()))
+    documents = {"split.document_separator": separator} if separator else {}
+    files = {CONF / f"corpus/{name}.yaml": corpus_file(_about(source, look), given, documents | proposal.corpus)}
+    recipe = QUICK
+    if proposal.recipe:
+        recipe = name
+        about = f"Proposed for {name}, by its size.\n" + "\n".join(proposal.reasons)
+        files[CONF / f"recipe/{name}.yaml"] = recipe_file(about, proposal.recipe)
+    for path in files:
+        _check_replaceable(path, is_forced)
+    params, files = _composed(files, name, recipe)
+    return New(name, recipe, source, look, proposal, params, files, links, separator)
+
+
+def switch(name: str) -> str:
+    """Take up a corpus of `conf/corpus/` again, with the recipe of its name or the default; that recipe's name."""
+    recipe = name if (CONF / f"recipe/{name}.yaml").is_file() else QUICK
+    write_all(_composed({}, name, recipe)[1])
+    return recipe
+
+
+def known_corpora() -> list[str]:
+    """The names in `conf/corpus/`."""
+    return sorted(path.stem for path in (CONF / "corpus").glob("*.yaml"))
+
+
+def _composed(files: dict[Path, str], corpus: str, recipe: str) -> tuple[Params, dict[Path, str]]:
+    """The parameters, and `files` with those that select and hold them."""
+    config = CONF / "config.yaml"
+    all_files = {**files, config: select(config.read_text(encoding="utf-8"), corpus, recipe)}
+    composed = compose_with(all_files)
+    return composed.params, {**all_files, PARAMS: composed.text}
+
+
+def _look(source: Source, encoding: str | None) -> tuple[Look, str | None]:
+    """What the text is; and the SHA-256 of what a URL gave, to hold it to."""
+    if source.url is None:
+        return look_at(source.files, SEPARATOR, encoding), None
+    with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
+        file = fetch(source.url, Path(folder), show_progress=sys.stderr.isatty())
+        try:
+            return look_at([file], SEPARATOR, encoding), sha256(file)
+        except CorpusError as error:  # a temporary file's name says nothing
+            raise CorpusError(str(error).replace(str(file), source.shown)) from None
+
+
+def _where(source: Source, links: Path | None) -> str:
+    if source.url:
+        return source.url
+    if links:
+        return str(links if len(source.files) > 1 else links / link_name(1, source.files[0]))
+    return str(source.folder or source.files[0])
+
+
+def _free_name(source: Source, name: str | None, outputs: Path) -> str:
+    """The name that is told; or one of the text's own, that no other corpus has."""
+    if name is not None:
+        if name_of(name) != name:
+            raise ParamsError(
+                f"--name: expected small letters, digits, - and _, got {name!r}; {name_of(name)} would do"
+            )
+        return name
+    wanted, number = name_of(source.stem), 1
+    while True:
+        free = wanted if number == 1 else f"{wanted}-{number}"
+        path = CONF / f"corpus/{free}.yaml"
+        links = outputs.absolute() / SOURCES / free
+        is_free = not path.exists() and not (outputs / f"{free}.txt").exists()
+        if is_free or (path.exists() and source_of(path) == _where(source, links if source.needs_links else None)):
+            return free
+        number += 1
+
+
+def _check_replaceable(path: Path, is_forced: bool) -> None:
+    if path.exists() and not is_forced and not is_ours(path):
+        raise ParamsError(
+            f"{path}: it was edited, or written by somebody else, and stays as it is: take another --name, "
+            f"or --force to write over it"
+        )
+
+
+def _document_separator(source: Source, findings: Findings) -> str:
+    if len(source.files) < 2:
+        raise CorpusError(f"--documents: expected several files, each a document, got {source.shown}")
+    sizes = [file.stat().st_size for file in source.files]
+    if sizes[0] > MAX_FIRST_DOCUMENT * sum(sizes):
+        raise CorpusError(
+            f"--documents: {source.files[0]} is nearly the whole text, so no document begins in the training part: "
+            f"put it last, or leave --documents away"
+        )
+    free = [one for one in DOCUMENT_SEPARATORS if not findings.counts[one]]
+    if not free:
+        raise CorpusError(f"--documents: {source.shown} has every separator that could be used: take one of them out")
+    return free[0]
+
+
+def _about(source: Source, look: Look) -> str:
+    found = look.findings
+    shown = source.shown if source.shown.isprintable() else ascii(source.shown)
+    return f"{shown}: {found.num_chars:,} characters, {len(found.counts):,} distinct ones."

@@ -1,0 +1,145 @@
+"""Reads the whole text once: its encoding, and what it is made of."""
+
+import codecs
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import charset_normalizer
+
+from charlstm.errors import CorpusError
+from charlstm.storage.pieces import Advance, read_pieces
+from charlstm.text.encodings import MARKS, SAMPLE_BYTES, check_encoding, explain
+from charlstm.text.inspection import Findings, Inspection
+from charlstm.text.reading import BadByteError, Characters, Utf8Reader
+from pipeline.common.progress import progress
+
+BOM = "\N{BYTE ORDER MARK}"
+PREVIEW_CHARS = 60
+# In charset-normalizer's measures from 0 to 1: `chaos`, a mess, and `coherence`, letters as often as in a language.
+MAX_CHAOS = 0.05
+LESS_CHAOS, MORE_COHERENCE = 0.05, 0.08  # than any other reading, for a guess to be taken
+MANY_NULS = 0.2  # of the bytes: UTF-16 or UTF-32, if it is a text
+
+
+class Look(NamedTuple):
+    """What the files are: one encoding for all of them, and what their characters are."""
+
+    encoding: str  # as Python names it
+    is_guessed: bool
+    findings: Findings  # with LF for each CR LF, as the corpus will have it
+    preview: str  # of the beginning, on one line
+
+
+def look_at(files: Sequence[Path], separator: str, encoding: str | None = None) -> Look:
+    """Read the files, as they will be when `separator` joins them, in `encoding`, or in one that they must be in.
+
+    Raises:
+        CorpusError: a file is no text in an encoding that is known for sure, or files differ in it, or all are empty.
+        OSError: a file cannot be read.
+    """
+    name, is_guessed = (check_encoding(encoding), False) if encoding else _encoding_of_all(files)
+    inspection, preview = Inspection(), ""
+    with progress("look", sum(file.stat().st_size for file in files)) as advance:
+        for number, file in enumerate(files):
+            if number:
+                inspection.add(separator)
+            for piece in _characters(file, name, advance):
+                inspection.add(piece)
+                if len(preview) < PREVIEW_CHARS:
+                    preview += piece[: 8 * PREVIEW_CHARS].decode() if isinstance(piece, bytes) else piece
+    findings = inspection.findings().with_line_feeds()
+    if findings.num_chars == 0:
+        raise CorpusError(f"{files[0]}: expected a text, found an empty file")
+    return Look(name, is_guessed, findings, " ".join(preview[: 8 * PREVIEW_CHARS].split()))
+
+
+def _encoding_of_all(files: Sequence[Path]) -> tuple[str, bool]:
+    found = {file: _encoding_of(file) for file in files if file.stat().st_size}
+    names = {name for name, _ in found.values()}
+    if names <= {"utf-8", "utf-8-sig"}:  # which also reads what has no mark
+        return ("utf-8-sig" if "utf-8-sig" in names else "utf-8"), False
+    if len(names) > 1:
+        examples = ", ".join(
+            f"{next(str(file) for file, one in found.items() if one[0] == name)}: {name}" for name in sorted(names)
+        )
+        raise CorpusError(f"expected files in one encoding, found several ({examples}): convert them first")
+    return next(iter(found.values()))
+
+
+def _encoding_of(file: Path) -> tuple[str, bool]:
+    """Its encoding, and whether that is a guess."""
+    head = next(read_pieces(file, 0, SAMPLE_BYTES))
+    for mark, name in MARKS.items():
+        if head.startswith(mark):
+            return name, False
+    if head.count(0) >= MANY_NULS * len(head) and (wide := _wide(head)):
+        return wide, True
+    try:
+        reader = Utf8Reader()
+        for piece in read_pieces(file):
+            reader.read(piece)
+        reader.end()
+    except BadByteError as error:
+        return _confident(file, error), True
+    return "utf-8", False
+
+
+def _wide(head: bytes) -> str | None:
+    """UTF-16 or UTF-32 without a mark, if the beginning reads like a text in it."""
+    whole = head[: len(head) // 4 * 4]
+    guesses = [match.encoding for match in charset_normalizer.from_bytes(whole, enable_fallback=False)]
+    return next((name.replace("_", "-") for name in guesses if name.startswith(("utf_16", "utf_32"))), None)
+
+
+def _confident(file: Path, error: BadByteError) -> str:
+    """The encoding in which the bytes from the first bad one's line on are far more like a text than in any other.
+
+    Raises:
+        CorpusError: there is none; names the candidates.
+    """
+    start = max(0, error.offset - SAMPLE_BYTES // 2)
+    around = b"".join(read_pieces(file, start, error.offset + SAMPLE_BYTES))
+    sample = around[around.rfind(b"\n", 0, error.offset - start) + 1 :]
+    for cut in range(4):  # the sample may end in the middle of a character
+        if found := list(charset_normalizer.from_bytes(sample[: len(sample) - cut], enable_fallback=False)):
+            best, *others = found
+            if best.chaos <= MAX_CHAOS and all(_is_far(best, one) for one in others if str(one) != str(best)):
+                return best.encoding
+            break
+    raise CorpusError(f"{explain(error, file)}; `charlstm new` takes it as --encoding")
+
+
+def _is_far(best: charset_normalizer.CharsetMatch, other: charset_normalizer.CharsetMatch) -> bool:
+    return other.chaos - best.chaos >= LESS_CHAOS or best.coherence - other.coherence >= MORE_COHERENCE
+
+
+def _characters(file: Path, encoding: str, advance: Advance) -> Iterator[Characters]:
+    if encoding in ("utf-8", "utf-8-sig"):
+        yield from _utf8(file, advance)
+        return
+    decoder, num_bytes = codecs.getincrementaldecoder(encoding)(), 0
+    try:
+        for piece in read_pieces(file):
+            yield decoder.decode(piece)
+            num_bytes += len(piece)
+            advance(len(piece))
+        yield decoder.decode(b"", final=True)
+    except UnicodeError:
+        raise CorpusError(
+            f"{file}: some of it reads like {encoding}, but not what is near byte {num_bytes}: it is damaged, "
+            f"or two encodings are mixed, or it is no text; convert it to UTF-8 first"
+        ) from None
+
+
+def _utf8(file: Path, advance: Advance) -> Iterator[Characters]:
+    reader, is_first = Utf8Reader(), True
+    try:
+        for piece in read_pieces(file):
+            read = reader.read(piece)
+            yield read.removeprefix(BOM) if is_first and isinstance(read, str) else read
+            is_first = False
+            advance(len(piece))
+        reader.end()
+    except BadByteError as error:
+        raise CorpusError(explain(error, file)) from None

@@ -1,0 +1,165 @@
+"""Which recipe fits a text: a rule of its size and its alphabet alone.
+
+What it aims at is the recipe `quick` on tiny Shakespeare: 1 million training characters, read twice, in 980 steps.
+A smaller text is read more often, by a smaller model with dropout. A larger one is read once, by a larger model.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import ceil, sqrt
+from typing import NamedTuple
+
+TRAIN_FRACTION = 0.9
+MIN_CHARS = 500  # a model learns next to nothing from fewer
+CHARS_SEEN = 2_000_000  # in training
+MAX_EPOCHS = 60
+NUM_STEPS = 900
+MAX_WARMUP_STEPS = 100
+SIZES = ((32, 64), (16, 64), (16, 32), (8, 32), (4, 32), (4, 16), (2, 16), (1, 16))  # batch_size, context_len
+MAX_ALPHABET = 3_000  # characters; of more, rare ones become U+FFFD
+MAX_MIN_COUNT = 5
+MAX_REPLACED = 0.01  # of the text
+HUGE = 100_000_000  # characters; the validation of more takes long
+# Training speed, in weights x characters a second a core: from the recipes' table in docs/recipes.md (Zen 4 with bf16).
+WEIGHTS_PER_SECOND = 1.45e10
+SLOWER_IN_FP32 = 2.2
+SMALL_BATCH = 32  # rows; with fewer, a core is less busy
+
+
+class Width(NamedTuple):
+    """Of the model, for up to so many training characters, and the dropout that goes with it."""
+
+    up_to: float
+    embedding_size: int
+    hidden_size: int
+    num_layers: int
+    dropout: float  # of the output and before the block; a third of it for the embedding
+
+
+WIDTHS = (
+    Width(20_000, 32, 96, 1, 0.3),
+    Width(100_000, 64, 192, 1, 0.3),
+    Width(300_000, 128, 256, 1, 0.2),
+    Width(800_000, 128, 320, 1, 0.1),
+    Width(3_000_000, 128, 320, 1, 0.0),  # the recipe `quick`
+    Width(30_000_000, 128, 256, 2, 0.0),  # the recipe `nanogpt`
+    Width(float("inf"), 128, 512, 1, 0.0),
+)
+QUICK: Mapping[str, object] = {
+    "model.embedding_size": 128,
+    "model.hidden_size": 320,
+    "model.num_layers": 1,
+    "model.feed_forward_size": 320,
+    "train.batch_size": 32,
+    "train.context_len": 64,
+    "train.epochs": 2,
+    "train.warmup_steps": 100,
+    "train.early_stopping_epochs": 3,
+    "train.dropout.embedding": 0.0,
+    "train.dropout.between_layers": 0.0,
+    "train.dropout.output": 0.0,
+}
+
+
+class Proposal(NamedTuple):
+    """What differs from the recipe `quick` and from what all recipes share, and why."""
+
+    recipe: dict[str, object]  # by dotted name
+    corpus: dict[str, object]
+    reasons: list[str]
+    num_weights: int  # that each character is multiplied with
+    chars_seen: int
+    batch_size: int
+
+    def seconds(self, num_cores: int, is_bf16: bool) -> float:
+        """Of training, roughly, on the cores of a machine like that of the recipes' table."""
+        speed = WEIGHTS_PER_SECOND * num_cores / (1 if is_bf16 else SLOWER_IN_FP32)
+        speed *= min(1.0, sqrt(self.batch_size / SMALL_BATCH))
+        return self.chars_seen * self.num_weights / speed
+
+
+def propose(num_chars: int, counts: Sequence[int]) -> Proposal:
+    """A recipe for a text of `num_chars` characters, of which each distinct one is there `counts` times."""
+    num_train = int(num_chars * TRAIN_FRACTION)
+    epochs = min(MAX_EPOCHS, max(1, ceil(CHARS_SEEN / num_train)))
+    width = next(width for width in WIDTHS if num_train <= width.up_to)
+    batch_size, context_len = _sizes(num_train, epochs)
+    num_steps = _num_steps(num_train, epochs, batch_size, context_len)
+    values: dict[str, object] = {
+        "model.embedding_size": width.embedding_size,
+        "model.hidden_size": width.hidden_size,
+        "model.num_layers": width.num_layers,
+        "model.feed_forward_size": 320 if width.num_layers > 1 else width.hidden_size,
+        "train.batch_size": batch_size,
+        "train.context_len": context_len,
+        "train.epochs": epochs,
+        "train.warmup_steps": min(MAX_WARMUP_STEPS, num_steps // 8),
+        "train.early_stopping_epochs": max(3, epochs // 6),
+        "train.dropout.embedding": round(width.dropout / 3, 2),
+        "train.dropout.between_layers": width.dropout,
+        "train.dropout.output": width.dropout,
+    }
+    corpus = _for_alphabet(counts) | _for_huge(num_chars)
+    vocab_size = sum(count >= int(str(corpus.get("encode.min_count", 1))) for count in counts)
+    recipe = {name: value for name, value in values.items() if value != QUICK[name]}
+    reasons = [_why_size(num_train, epochs, width), *_why_steps(batch_size, context_len, num_steps)]
+    reasons += _why_corpus(corpus, len(counts), vocab_size)
+    return Proposal(recipe, corpus, reasons, _num_weights(values, vocab_size), epochs * num_train, batch_size)
+
+
+def _sizes(num_train: int, epochs: int) -> tuple[int, int]:
+    """The largest batch that leaves enough steps; the smallest where none does."""
+    fitting = [one for one in SIZES if one[0] * one[1] < num_train]
+    enough = (one for one in fitting if _num_steps(num_train, epochs, *one) >= NUM_STEPS)
+    return next(enough, (fitting or SIZES)[-1])
+
+
+def _num_steps(num_train: int, epochs: int, batch_size: int, context_len: int) -> int:
+    """As streams have it: each character but the last is read once an epoch."""
+    return epochs * ceil(ceil((num_train - 1) / batch_size) / context_len)
+
+
+def _for_alphabet(counts: Sequence[int]) -> dict[str, object]:
+    """Rare characters become U+FFFD until at most 3,000 are left, as long as that is hardly ever."""
+    num_left, found = len(counts), dict[str, object]()
+    for least in range(2, MAX_MIN_COUNT + 1):
+        kept = [count for count in counts if count >= least]
+        if num_left <= MAX_ALPHABET or sum(counts) - sum(kept) > MAX_REPLACED * sum(counts):
+            break
+        if len(kept) < num_left:
+            num_left, found = len(kept), {"encode.min_count": least}
+    return found
+
+
+def _for_huge(num_chars: int) -> dict[str, object]:
+    return {"train.validation_chars": 1_000_000, "evaluate.max_chars": 10_000_000} if num_chars > HUGE else {}
+
+
+def _num_weights(values: Mapping[str, object], vocab_size: int) -> int:
+    embedding, hidden, layers, block = (int(str(values[name])) for name in list(values)[:4])
+    lstm = 4 * hidden * (embedding + hidden) + (layers - 1) * 8 * hidden * hidden
+    return lstm + 2 * hidden * block + hidden * vocab_size
+
+
+def _why_size(num_train: int, epochs: int, width: Width) -> str:
+    size = f"{width.hidden_size} units" + (f" in each of {width.num_layers} layers" if width.num_layers > 1 else "")
+    dropout = f", dropout of {width.dropout}" if width.dropout else ""
+    again = "read once" if epochs == 1 else f"read {epochs} times"
+    return f"{size}{dropout}: {num_train:,} characters to train on, {again}"
+
+
+def _why_steps(batch_size: int, context_len: int, num_steps: int) -> list[str]:
+    if (batch_size, context_len) == SIZES[0]:
+        return []
+    return [f"{batch_size} rows of {context_len} characters a step: so there are {num_steps:,} steps"]
+
+
+def _why_corpus(corpus: Mapping[str, object], num_distinct: int, vocab_size: int) -> list[str]:
+    reasons = []
+    if least := corpus.get("encode.min_count"):
+        reasons.append(
+            f"encode.min_count {least}: of {num_distinct:,} characters, {vocab_size:,} are kept, rarer ones become "
+            f"U+FFFD (encode.unit: byte keeps all)"
+        )
+    if "evaluate.max_chars" in corpus:
+        reasons.append("validation after each epoch on 1,000,000 characters, evaluation on 10,000,000")
+    return reasons

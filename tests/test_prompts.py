@@ -1,0 +1,100 @@
+"""Prompts that are taken from the text."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stages import run_stages
+
+from benchmarks.projects import write_params
+from charlstm.text.prompts import JOINER, MAX_LEN, resolve_prompts
+from charlstm.text.vocabulary import UNSEEN, Vocab, load_ids
+
+RUSSIAN = "Все счастливые семьи похожи\nдруг на друга, каждая\nнесчастливая семья\nнесчастлива по-своему.\nВсё"
+
+
+def auto(val: str, train: str | None = None) -> tuple[str, ...]:
+    vocab, val = encoded_as(val if train is None else train, val)
+    return resolve_prompts("auto", vocab.encode(val), vocab)
+
+
+def encoded_as(train: str, val: str) -> tuple[Vocab, str]:
+    """The vocabulary, and the validation part with U+FFFD for what training never saw."""
+    val = "".join(one if one in train else UNSEEN for one in val)
+    return Vocab.of(train + val), val
+
+
+@pytest.mark.parametrize(
+    ("val", "prompts"),
+    [
+        (RUSSIAN, ("\n", "друг на", "несчастливая", "несчастлива")),
+        ("rest\nAs it was\nTo be, or not\nBut soft", ("\n", "As it was", "To be, or", "But soft")),
+        ("one line of some words and no end", ("line of some", "some words", "and no end")),
+        (
+            "一" * 5 + "二三四五六七八九十百千萬" * 2,
+            ("一一一一一二三四五六七八", "九十百千萬二三四五六七八", "九十百千萬"),
+        ),
+        ("a" * 50, ("a" * 12, "aa")),
+        ("\n" * 9, ("\n",)),
+        ("x", ("x",)),
+        ("ab\r\ncd\r\nef\r\ngh\r\n", ("\n", "cd", "ef", "gh")),
+        ("rest\n  indented line\n}\n\tand more of it\nlast", ("\n", "indented", "and more of", "last")),
+    ],
+)
+def test_prompts_of_a_text(val: str, prompts: tuple[str, ...]) -> None:
+    assert auto(val) == prompts
+
+
+def test_prompts_that_are_given_stay_as_they_are() -> None:
+    vocab = Vocab.of("ab")
+    assert resolve_prompts(("☃",), vocab.encode("ab"), vocab) == ("☃",)
+    assert resolve_prompts((), vocab.encode("ab"), vocab) == ()
+
+
+def test_no_prompt_has_a_sign_for_characters_that_training_never_saw() -> None:
+    assert auto("a\nb☃b\nbab\naab\nbba", train="ab\n") == ("\n", "bab", "aab", "bba")
+    assert auto("☃☃☃", train="ab") == ("a",)
+
+
+def test_prompts_are_spread_over_the_beginning_of_the_part() -> None:
+    lines = [f"line{index:05}" for index in range(90_000)]
+    assert auto("\n".join(lines)) == ("\n", "line00001", "line03334", "line06667")
+
+
+@pytest.mark.parametrize(
+    "sign", ["\U0001f469\u200d\U0001f469\u200d\U0001f467", "\U0001f44d\U0001f3fd", "e\u0301\u0323"]
+)
+def test_no_visible_sign_is_torn(sign: str) -> None:
+    _, *prompts = auto("x\n" + "".join(f"{'bcdfghijklm'[:index]}{sign * 9}\n" for index in range(2, 12)))
+    assert len(prompts) == 3
+    for prompt in prompts:
+        assert prompt.replace(sign, "").isascii() and len(prompt) > MAX_LEN - len(sign)
+
+
+@given(st.text(st.sampled_from("ab \n\r\t☃é\u0301" + JOINER + UNSEEN), min_size=1), st.text(min_size=1))
+def test_every_text_has_prompts_that_its_vocabulary_knows(val: str, train: str) -> None:
+    vocab, val = encoded_as(train, val)
+    prompts = resolve_prompts("auto", vocab.encode(val), vocab)
+    assert len(prompts) >= 1 and len(set(prompts)) == len(prompts)
+    for prompt in prompts:
+        assert 1 <= len(prompt) <= MAX_LEN and not vocab.unknown(prompt)
+
+
+def test_stages_take_them_and_the_review_names_them(encoded: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(encoded, project)
+    write_params(project, {"train.text_prompts": "auto", "sample.prompts": "auto"})
+    run_stages(project, "train", "evaluate", "sample")
+    vocab = Vocab.load(project / "Datasets/encoded/vocab.json")
+    expected = resolve_prompts("auto", load_ids(project / "Datasets/encoded/val.npy", len(vocab)), vocab)
+    assert len(expected) == 4
+    shown = json.loads((project / "artifacts/samples/review.json").read_text())["parameters"]
+    for name in ("train.text_prompts", "sample.prompts"):
+        assert json.loads(shown[name]) == list(expected)
+    for table in ("train/texts.csv", "samples/samples.csv"):
+        rows = pd.read_csv(project / "artifacts" / table, keep_default_na=False)
+        assert tuple(rows["prompt"]) == expected

@@ -1,0 +1,73 @@
+"""Which recipe is proposed for which text."""
+
+import pytest
+
+from benchmarks.projects import ROOT
+from pipeline.common.composing import compose_params
+from pipeline.new.proposal import MIN_CHARS, QUICK, propose
+
+SIZES = (500, 1_000, 3_000, 20_000, 50_000, 110_000, 300_000, 700_000, 2_000_000, 10_000_000, 10**8, 10**10)
+
+
+@pytest.mark.parametrize(
+    ("num_chars", "recipe"),
+    [
+        (3_000, {"model.hidden_size": 96, "train.batch_size": 4, "train.context_len": 32, "train.epochs": 60}),
+        (50_000, {"model.hidden_size": 192, "train.epochs": 45, "train.dropout.output": 0.3}),
+        (300_000, {"model.hidden_size": 256, "train.epochs": 8, "train.dropout.output": 0.2}),
+        (700_000, {"train.epochs": 4, "train.dropout.output": 0.1}),
+        (1_115_394, {}),  # tiny Shakespeare: the default recipe as it is
+        (3_200_000, {"train.epochs": 1}),
+        (10_000_000, {"train.epochs": 1, "model.hidden_size": 256, "model.num_layers": 2}),
+        (10**8, {"train.epochs": 1, "model.hidden_size": 512, "model.feed_forward_size": 512}),
+    ],
+)
+def test_what_is_proposed(num_chars: int, recipe: dict[str, object]) -> None:
+    found = propose(num_chars, [num_chars // 65] * 65).recipe
+    assert recipe.items() <= found.items()
+    assert (found == {}) == (recipe == {})
+
+
+@pytest.mark.parametrize("num_chars", SIZES)
+def test_every_proposal_trains(num_chars: int) -> None:
+    """As `StreamBatches` and the schedule ask for; and it says why."""
+    found = propose(num_chars, [num_chars // 65] * 65)
+    values = {**QUICK, **found.recipe}
+    batch_size, context_len, epochs, warmup = (
+        int(str(values[f"train.{name}"])) for name in ("batch_size", "context_len", "epochs", "warmup_steps")
+    )
+    num_train = int(0.9 * num_chars)
+    assert batch_size * context_len <= num_train - 1
+    assert warmup < epochs * (num_train - 1) // (batch_size * context_len)
+    assert found.chars_seen == epochs * num_train and (found.chars_seen >= 2_000_000 or epochs == 60)
+    assert found.reasons[0] and found.seconds(2, True) < found.seconds(2, False) < found.seconds(1, False)
+
+
+def test_larger_texts_take_longer_and_need_no_smaller_models() -> None:
+    found = [propose(size, [1]) for size in SIZES]
+    weights = [one.num_weights for one in found]
+    assert len(found) > 10 and weights == sorted(weights)
+    assert SIZES[0] == MIN_CHARS
+
+
+def test_rare_characters_of_a_large_alphabet_are_given_up_where_they_are_few() -> None:
+    assert propose(10**6, [1] * 1500 + [2] * 1500 + [1000] * 2500).corpus == {"encode.min_count": 3}
+    assert propose(10**6, [3] * 5000).corpus == {}
+    assert propose(10**6, [1] * 3000).corpus == {}
+
+
+def test_a_huge_text_is_validated_on_a_part() -> None:
+    assert propose(10**9, [10**7] * 100).corpus == {
+        "train.validation_chars": 1_000_000,
+        "evaluate.max_chars": 10_000_000,
+    }
+
+
+def test_what_it_changes_is_measured_against_the_shipped_recipe() -> None:
+    flat = compose_params(ROOT / "conf", ["recipe=quick"]).flat()
+    assert {name: flat[name] for name in QUICK} == QUICK
+
+
+def test_the_time_is_that_of_the_recipes_table() -> None:
+    """54 seconds for `quick` on 2 cores: see docs/recipes.md."""
+    assert propose(1_115_394, [1] * 65).seconds(2, True) == pytest.approx(54, rel=0.1)
