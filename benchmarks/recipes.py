@@ -17,8 +17,8 @@ import pandas as pd
 from rich.console import Console
 
 from benchmarks.projects import ROOT
-from benchmarks.trials import Trial, run
-from charlstm.evaluation.published import PUBLISHED, beside_the_original
+from benchmarks.trials import Trial, compose_params, run
+from charlstm.evaluation.published import beside_the_original
 from pipeline.common.stage import guarded
 
 
@@ -83,7 +83,8 @@ def main() -> int:
     console.print("|---|---|---|---|---|---|---|---|")
     for row in rows:
         console.print(row)
-    for other in PUBLISHED:
+    published = compose_params([]).evaluate.published
+    for other in () if published is None else published.losses:
         cells = [f"{other.nats_per_char:.4f}" if other.protocol == protocol else "" for protocol in PROTOCOLS]
         console.print(f"| {other.system} | | | | {' | '.join(cells)} | |")
     if "original" in (arguments.names or names) and (record := Trial(("recipe=original",)).record()) is not None:

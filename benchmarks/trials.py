@@ -32,6 +32,7 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.projects import ROOT
+from benchmarks.watch import Watch
 from charlstm.errors import Interrupted, ParamsError
 from charlstm.evaluation.protocols import LanguageModel, stateful, windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
@@ -41,10 +42,7 @@ from charlstm.storage.lock import exclusive
 from charlstm.storage.yaml_files import load_yaml, validate
 from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.training.checkpoint import CheckpointFolder
-from charlstm.training.history import EpochRow, StepRow, TextRow
-from charlstm.training.observer import Plan
 from charlstm.training.processes import Processes
-from charlstm.training.progress import Progress
 from charlstm.training.train import Data, fit
 from pipeline.common.git import git
 from pipeline.common.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels
@@ -152,7 +150,7 @@ def train(trial: Trial, console: Console, file: Path = RECORDS) -> CharLSTM:
     params, model_folder, known = trial.params(), _model_folder(trial), trial.record(file)
     if known is not None and model_folder.exists():
         saved = load_model(model_folder, params.model.implementation).model
-        model = _model(saved.shape, saved.state_dict(), params)
+        model = model_of(saved.shape, saved.state_dict(), params)
         if abs(stateful(model, load_data().val_ids).nats_per_char - known["stateful"]) < TOLERANCE:
             return model
         console.print(f"{model_folder} is not the model of the record: it is trained again")
@@ -169,14 +167,14 @@ def _fit(trial: Trial, console: Console, file: Path) -> tuple[pd.Series, CharLST
     params, data, model_folder = trial.params(), load_data(), _model_folder(trial)
     with contextlib.chdir(ROOT):
         folder = CHECKPOINTS / fingerprint_of_inputs(params, load_paths(Path("dvc.yaml")))
-        origin = {"fingerprint": trial.fingerprint(), "data": data_md5(), "commit": _commit()}
+        origin = {"fingerprint": trial.fingerprint(), "data": data_md5(), "commit": commit()}
     with exclusive(folder, "this trial"), handle_signals() as interruption:
         processes = fresh_processes(params)
-        watch = _Watch(console, f"{' '.join(trial.overrides)}, seed {trial.seed}")
+        watch = Watch(console, f"{' '.join(trial.overrides)}, seed {trial.seed}")
         checkpoints = CheckpointFolder(folder, SECONDS_BETWEEN_CHECKPOINTS)
         stop = interruption.should_stop
         result = fit(data, params.model, params.train, processes, [watch], checkpoints, stop)
-        model = _model(result.shape, result.weights, params)
+        model = model_of(result.shape, result.weights, params)
         record = {
             **origin,
             "overrides": " ".join(trial.overrides),
@@ -204,14 +202,14 @@ def _model_folder(trial: Trial) -> Path:
     return MODELS / f"{trial.fingerprint()}-{data_md5()[:8]}"
 
 
-def _commit() -> str:
+def commit() -> str:
     """The code here, as git knows it; `-dirty` where it is changed or cannot be told; nothing outside a repository."""
     commit = git("rev-parse", "--short", "HEAD")
     changes = git("status", "--porcelain", "--", "charlstm", "pipeline", "conf")
     return "" if commit is None else commit + ("" if changes == "" else "-dirty")
 
 
-def _model(shape: ModelShape, weights: dict[str, Tensor], params: Params) -> CharLSTM:
+def model_of(shape: ModelShape, weights: dict[str, Tensor], params: Params) -> CharLSTM:
     """A model whose weights can still be moved, as those of `load_model` cannot."""
     model = CharLSTM(shape, params.model.implementation).eval()
     model.load_state_dict(weights)
@@ -223,25 +221,6 @@ def losses(model: LanguageModel, val_ids: Ids) -> dict[str, float]:
     found = {f"windowed_{length}": windowed(model, val_ids, length) for length in WINDOW_LENS}
     found["stateful"] = stateful(model, val_ids)
     return {protocol: round(loss.nats_per_char, 6) for protocol, loss in found.items()}
-
-
-class _Watch:
-    """An observer that prints a line an epoch."""
-
-    def __init__(self, console: Console, name: str) -> None:
-        self._console, self._name = console, name
-
-    def on_start(self, plan: Plan, progress: Progress) -> None:
-        self._console.print(f"{self._name}: {plan.num_parameters:,} parameters, {plan.num_epochs} epochs")
-
-    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
-        pass
-
-    def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
-        self._console.print(
-            f"  epoch {row.epoch}: train {row.train_nats_per_char:.4f}, validation {row.val_nats_per_char:.4f}, "
-            f"{train_seconds:.0f} s"
-        )
 
 
 def main() -> int:

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from charlstm.errors import ModelFolderError, VocabularyError
+from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines, write_baselines
 from charlstm.evaluation.protocol_names import TEST_PREFIX
 from charlstm.evaluation.protocols import stateful, windowed
-from charlstm.evaluation.published import PUBLISHED, are_comparable, beside_the_original, text_sha256
+from charlstm.evaluation.published import beside_the_original, is_the_originals, published_for, text_sha256
 from charlstm.interpretation.atlas import atlas_of
 from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table, write_cells
 from charlstm.model.char_lstm import CharLSTM
@@ -42,7 +43,7 @@ def run(params: Params, paths: Paths) -> None:
     """Measure, write, and add to the model's MLflow run."""
     use_reproducible_kernels()
     parts = [VAL_IDS, *([TEST_IDS] if TEST_IDS in read_sums(paths.encoded / SUMS) else [])]
-    verify(paths.encoded / SUMS, [*parts, "vocab.json"], known_hashes.sha256)
+    verify(paths.encoded / SUMS, ["train.npy", *parts, "vocab.json"], known_hashes.sha256)
     trained = load_model(paths.model, params.model.implementation)
     if Vocab.load(paths.encoded / "vocab.json") != trained.vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
@@ -51,7 +52,7 @@ def run(params: Params, paths: Paths) -> None:
     separator = separator_ids(params.split.document_separator, trained.vocab)
     ids = _beginning(val, params.evaluate.max_chars, "validation")
     losses = _measure(trained.model, ids, params.evaluate.window_lens, paths, separator)
-    is_comparable = are_comparable(ids, trained.vocab)
+    baselines = _compare(losses["stateful"], ids, trained.vocab, paths)
     _find_cells(trained, val, paths)
     for test_ids in test:
         log.info("the test part, which no choice has seen:")
@@ -61,12 +62,11 @@ def run(params: Params, paths: Paths) -> None:
     metrics = {protocol: _metrics(loss) for protocol, loss in losses.items()}
     write_text(paths.evaluate / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     # Of the epochs: training may have validated on a part of this text.
-    are_epochs_comparable = is_comparable and len(val) <= (params.train.validation_chars or len(val))
-    plot = paths.evaluate / "loss_curve.png"
-    plot_losses(plot, tables.steps, tables.epochs, compare_with_original=are_epochs_comparable)
-    by_epoch = beside_the_original(tables.epochs) if are_epochs_comparable else tables.epochs
+    is_like_original = is_the_originals(val[: params.train.validation_chars], trained.vocab)
+    plot_losses(paths.evaluate / "loss_curve.png", tables.steps, tables.epochs, compare_with_original=is_like_original)
+    by_epoch = beside_the_original(tables.epochs) if is_like_original else tables.epochs
     write_csv(paths.evaluate / "epochs.csv", by_epoch)
-    _track(params, paths, tables, trained, metrics, text_sha256(ids, trained.vocab), is_comparable=is_comparable)
+    _track(params, paths, tables, trained, ids, metrics, baselines)
 
 
 def _track(
@@ -74,20 +74,16 @@ def _track(
     paths: Paths,
     tables: Tables,
     trained: TrainedModel,
+    ids: Ids,
     metrics: dict[str, dict[str, float]],
-    validation_sha256: str,
-    *,
-    is_comparable: bool,
+    baselines: Baselines,
 ) -> None:
-    """Add all of it to the model's run."""
+    """Add all of it to the model's run; `ids` are what was measured of the validation part."""
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(), trained.sha256, record)
-    tracked.log_metrics(
-        (Measurement(f"{protocol}/{name}", one) for protocol, found in metrics.items() for name, one in found.items()),
-        only_changed=True,
-    )
+    tracked.log_metrics(_measurements(metrics, baselines), only_changed=True)
     tracked.log_params(params.flat())
-    for name in ("loss_curve.png", "epochs.csv", CELLS, CELLS_TABLE):
+    for name in ("loss_curve.png", "epochs.csv", BASELINES, CELLS, CELLS_TABLE):
         tracked.log_file(paths.evaluate / name, "evaluate")
     losses = {protocol: loss["nats_per_char"] for protocol, loss in metrics.items()}
     known = known_of(
@@ -95,13 +91,13 @@ def _track(
         record.tags,
         num_parameters=trained.model.num_parameters(),
         losses=losses,
-        published=PUBLISHED if is_comparable else (),
+        published=published_for(ids, trained.vocab, params.evaluate.model_dump(mode="json")["published"]),
         model_sha256=trained.sha256,
     )
     tracked.set_tags(page_tags(known))
     # The registry chooses by what it is given, so the test part's losses are not among it.
     of_validation = {protocol: loss for protocol, loss in losses.items() if not protocol.startswith(TEST_PREFIX)}
-    tracked.log_model(paths.model, trained.sha256, of_validation, validation_sha256, record.tags)
+    tracked.log_model(paths.model, trained.sha256, of_validation, text_sha256(ids, trained.vocab), record.tags)
     provenance.log_lineage(tracked, "evaluate", paths, {**record.tags, **environment()})
     tracked.close()
 
@@ -134,6 +130,25 @@ def _measure(
     return losses
 
 
+def _compare(loss: LossSum, ids: Ids, vocab: Vocab, paths: Paths) -> Baselines:
+    """N-grams and compressors on the same text, and a warning if one of them is better than the model."""
+    train_ids = load_ids(paths.encoded / "train.npy", len(vocab))[-MAX_CHARS:]
+    baselines = measure_baselines(vocab.decode(train_ids), vocab.decode(ids[:MAX_CHARS]))
+    write_baselines(paths.evaluate / BASELINES, baselines)
+    bits, ours = baselines.bits_per_char, loss.bits_per_char
+    shown = ", ".join(f"{name} {bits[name]:.4f}" for name in (baselines.best_ngram, *baselines.compressors))
+    log.info("%-13s %.4f bits/char, beside %s", "the model", ours, shown)
+    if better := baselines.better_than(ours):
+        log.warning(
+            "%s predicts this text better than the model, with %.4f against %.4f bits/char: train longer "
+            "(train.epochs), or take a smaller model for a small text",
+            better,
+            bits[better],
+            ours,
+        )
+    return baselines
+
+
 def _find_cells(trained: TrainedModel, ids: Ids, paths: Paths) -> None:
     cells = atlas_of(trained.model, trained.vocab, ids)
     write_cells(paths.evaluate / CELLS, cells)
@@ -143,6 +158,12 @@ def _find_cells(trained: TrainedModel, ids: Ids, paths: Paths) -> None:
     else:
         num_confirmed = sum(one.is_confirmed for one in cells.tested)
         log.info("single cells track %d of %d labels of the text", num_confirmed, len(cells.tested))
+
+
+def _measurements(metrics: dict[str, dict[str, float]], baselines: Baselines) -> Iterable[Measurement]:
+    for protocol, found in metrics.items():
+        yield from (Measurement(f"{protocol}/{name}", one) for name, one in found.items())
+    yield from (Measurement(f"baseline/{name}", bits) for name, bits in baselines.bits_per_char.items())
 
 
 def _metrics(loss: LossSum) -> dict[str, float]:

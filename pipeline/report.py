@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from charlstm.errors import HistoryError
-from charlstm.evaluation.published import are_comparable, published_beside
+from charlstm.evaluation.baselines import BASELINES, Baselines, read_baselines
+from charlstm.evaluation.protocol_names import num_measured
+from charlstm.evaluation.published import Published, published_for
 from charlstm.model.model_folder import WEIGHTS
 from charlstm.params import Params
 from charlstm.storage.documents import read_json
@@ -29,10 +31,16 @@ def run(params: Params, paths: Paths) -> None:
     """Print losses beside published ones, size, speed, a sample, and where to look next."""
     train, evaluate = _read_json(paths.train / "metrics.json"), _read_json(paths.evaluate / "metrics.json")
     vocab = Vocab.load(paths.encoded / "vocab.json")
-    is_comparable = are_comparable(load_ids(paths.encoded / "val.npy", len(vocab)), vocab)  # as `evaluate` has it
+    reported = params.evaluate.model_dump(mode="json")["published"]
+    counts = {protocol: loss["num_chars"] for protocol, loss in evaluate.items()}
+    measured = load_ids(paths.encoded / "val.npy", len(vocab))[: num_measured(counts)]
+    published = published_for(measured, vocab, reported)
     console = Console(highlight=False)
-    console.print(_losses(evaluate, is_comparable))
-    if not is_comparable:
+    console.print(_losses(evaluate, published))
+    console.print(_beside(read_baselines(paths.evaluate / BASELINES), evaluate["stateful"]["bits_per_char"]))
+    if reported is None:
+        console.print("No published losses are known for this text.")
+    elif not published:
         console.print("Another validation text than that of the published losses: they do not apply.")
     console.print(f"{train['num_parameters']:,} parameters, best epoch {train['best_epoch']} of {train['num_epochs']}")
     speed = read_metrics(store(), sha256(paths.model / WEIGHTS))
@@ -49,13 +57,12 @@ def run(params: Params, paths: Paths) -> None:
     )
 
 
-def _losses(evaluate: dict[str, Any], is_comparable: bool) -> Table:
+def _losses(evaluate: dict[str, Any], reported: Sequence[Published]) -> Table:
     parts = (
         "the validation part, and at last on the test part," if "test_stateful" in evaluate else "the validation part"
     )
     table = Table(title=f"Loss on {parts} (nats per character; lower is better)")
-    counts = {protocol: loss["num_chars"] for protocol, loss in evaluate.items()}
-    published = {one.protocol: one for one in published_beside(counts)} if is_comparable else {}
+    published = {one.protocol: one for one in reported if one.protocol in evaluate}
     for column in ("protocol", "this model", "bits/char", *(("others", "who") if published else ())):
         table.add_column(column)
     for protocol, loss in evaluate.items():
@@ -64,6 +71,15 @@ def _losses(evaluate: dict[str, Any], is_comparable: bool) -> Table:
             row += [f"{other.nats_per_char:.4f}", other.system]
         table.add_row(*row)
     return table
+
+
+def _beside(baselines: Baselines, bits_per_char: float) -> str:
+    """A line that says what the model's loss is worth."""
+    bits = baselines.bits_per_char
+    names = (baselines.best_ngram, *baselines.compressors)
+    others = ", ".join(f"{name} {bits[name]:.4f}" for name in names)
+    verdict = "" if baselines.better_than(bits_per_char) is None else ": the model is worse than that, train longer"
+    return f"Without a network: {others} bits/char, by the same training text{verdict}."
 
 
 def _sample(paths: Paths) -> tuple[str, float, str]:

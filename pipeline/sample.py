@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 
 from charlstm.errors import VocabularyError
-from charlstm.evaluation.published import are_comparable, published_beside
+from charlstm.evaluation.baselines import BASELINES, read_baselines
+from charlstm.evaluation.protocol_names import num_measured
+from charlstm.evaluation.published import published_for
 from charlstm.generation.batch import Request
 from charlstm.generation.quantized import quantize
 from charlstm.generation.rule import SamplingRule
@@ -41,17 +43,23 @@ def run(params: Params, paths: Paths) -> None:
     check_prompts(trained.vocab, params.sample.prompts)
     encoded, tables = _read_encoded(paths, trained.vocab), read_tables(paths.train, paths.model)
     losses, cells = read_losses(paths.evaluate / "metrics.json"), read_cells(paths.evaluate / CELLS)
+    baselines = read_baselines(paths.evaluate / BASELINES)
     corpus = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
     texts = _generate(params.sample, trained)
     samples = pd.DataFrame(texts)
-    review = review_of(trained, encoded, tables, losses, texts, parameters=parameters, corpus_sha256=corpus)
+    counts = {protocol: loss.num_chars for protocol, loss in losses.items()}
+    measured = encoded.val[: num_measured(counts)]
+    published = published_for(measured, trained.vocab, parameters["evaluate"]["published"])
+    review = review_of(
+        trained, encoded, tables, losses, texts, published=published, parameters=parameters, corpus_sha256=corpus
+    )
     with atomic_folder(paths.samples) as folder:
         write_csv(folder / "samples.csv", samples)
         for index, row in enumerate(texts):
             (folder / file_name(index, row)).write_text(f"{row.prompt}{row.text}\n", "utf-8", newline="")
         write_document(folder / DOCUMENT, review)
         playground = playground_of(quantize(trained.model), trained.vocab)
-        write_page(folder / PAGE, review, playground=playground, cells=cells)
+        write_page(folder / PAGE, review, playground=playground, cells=cells, baselines=baselines)
 
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(), trained.sha256, record)
@@ -60,13 +68,12 @@ def run(params: Params, paths: Paths) -> None:
     tracked.log_table("samples/table.json", side_by_side(texts))
     for file in (PAGE, DOCUMENT):
         tracked.log_file(paths.samples / file, "review")
-    counts = {protocol: loss.num_chars for protocol, loss in losses.items()}
     known = known_of(
         params,
         record.tags,
         num_parameters=trained.model.num_parameters(),
         losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
-        published=published_beside(counts) if are_comparable(encoded.val, trained.vocab) else (),
+        published=published,
         model_sha256=trained.sha256,
         sample=Sample(*texts[-1][:2], texts[-1].seed, texts[-1].text),
     )

@@ -83,7 +83,7 @@ CASES = [
     ("train", param("train.batch_size", -4), "train.batch_size should be greater than 0, got -4"),
     ("train", param("train.learning_rate", float("nan")), "train.learning_rate should be"),
     ("train", param("train.context_len", 5000), "a batch_size of 1 or a context_len of 1349 would fit"),
-    ("train", param("split.document_separator", "\0"), "split.document_separator: '\\x00' stands nowhere in the training part: the vocabulary lacks"),
+    ("train", param("split.document_separator", "\0"), "split.document_separator: '\\x00' stands nowhere in the encoded training part: the vocabulary lacks"),
     ("train", param("split.document_separator", "\n" * 99), "split.document_separator: '\\n"),
     ("train", param("split.document_separator", ""), "split.document_separator String should have at least 1 character"),
     ("evaluate", param("split.document_separator", "\0"), "split.document_separator: '\\x00' stands nowhere"),

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from stages import PUBLISHED_DATA
 
-from benchmarks import trials
+from benchmarks import trials, watch
 from benchmarks.projects import PYTHON, ROOT
 from benchmarks.trials import Trial, compose_params
 from charlstm.errors import Interrupted, ParamsError
@@ -114,7 +114,7 @@ def test_a_trial_that_is_stopped_loses_nothing(
     """2999 pairs in 32 streams of 94, by 16, are 6 steps an epoch: it stops after the next step, or with the record."""
     found_starts = []
 
-    class Watch(trials._Watch):
+    class Watch(watch.Watch):
         def on_start(self, plan: Plan, progress: Progress) -> None:
             found_starts.append(progress.step)
 
@@ -125,7 +125,7 @@ def test_a_trial_that_is_stopped_loses_nothing(
     vocab = Vocab.of(text)
     data = Data(vocab.encode(text[:3000]), vocab.encode(text[3000:3500]), vocab)
     for name, value in {
-        "_Watch": Watch,
+        "Watch": Watch,
         "load_data": lambda: data,
         "data_md5": lambda: "some text's",
         "fingerprint_of_inputs": lambda *_: "folder",

@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 from stages import run_stage, run_stages
 
-from benchmarks.projects import write_params
+from benchmarks.projects import Override, write_params
 from charlstm.evaluation import published
-from charlstm.evaluation.published import PUBLISHED
+from charlstm.evaluation.baselines import read_baselines, write_baselines
 from charlstm.text.vocabulary import Vocab, load_ids
 from charlstm.training.history import read_csv, write_csv
 from pipeline import report
 
 DO_NOT_APPLY = "Another validation text than that of the published losses: they do not apply.\n"
-PUBLISHED_100 = next(one for one in PUBLISHED if one.protocol == "windowed_100")
+PUBLISHED_100 = {"protocol": "windowed_100", "system": "somebody's LSTM", "nats_per_char": 1.5194}
 
 
 @pytest.fixture
@@ -27,12 +27,14 @@ def project(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return folder
 
 
-def publish(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def publish(project: Path, monkeypatch: pytest.MonkeyPatch, others: Override) -> None:
     """As if published losses had been measured on this project's validation part."""
     vocab = Vocab.load(project / "Datasets/encoded/vocab.json")
     val = vocab.decode(load_ids(project / "Datasets/encoded/val.npy", len(vocab)))  # some characters are U+FFFD in it
-    monkeypatch.setattr(published, "VALIDATION_NUM_CHARS", len(val))
-    monkeypatch.setattr(published, "VALIDATION_SHA256", hashlib.sha256(val.encode()).hexdigest())
+    sha256 = hashlib.sha256(val.encode()).hexdigest()
+    monkeypatch.setattr(published, "ORIGINAL_VAL_NUM_CHARS", len(val))
+    monkeypatch.setattr(published, "ORIGINAL_VAL_SHA256", sha256)
+    write_params(project, {"evaluate.published": {"validation_sha256": sha256, "losses": [PUBLISHED_100]}, **others})
 
 
 def reported(project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
@@ -59,16 +61,37 @@ def test_a_text_without_published_losses(
     assert list(pd.read_csv(project / "artifacts/evaluate/epochs.csv").columns)[-1] == "val_nats_per_char"
 
 
+def test_no_text_has_published_losses_where_none_are_named(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_params(project, {"evaluate.published": None})
+    said = reported(project, capsys, monkeypatch)
+    assert "No published losses are known for this text.\n" in said and DO_NOT_APPLY not in said
+
+
+def test_what_the_loss_is_worth(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = read_baselines(project / "artifacts/evaluate/baselines.json")
+    bits = found.bits_per_char
+    said = " ".join(reported(project, capsys, monkeypatch).split())
+    assert f"Without a network: {found.best_ngram} {bits[found.best_ngram]:.4f}, xz {bits['xz']:.4f}, zstd" in said
+    assert "by the same training text: the model is worse than that, train longer." in said  # it is tiny
+    better = found.model_copy(update={"ngrams": {"1-gram": 99.0}, "compressors": {"xz": 99.0, "zstd": 99.0}})
+    write_baselines(project / "artifacts/evaluate/baselines.json", better)
+    said = " ".join(reported(project, capsys, monkeypatch).split())
+    assert "1-gram 99.0000, xz 99.0000, zstd 99.0000 bits/char, by the same training text." in said
+
+
 def test_the_published_text_under_a_published_protocol(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without = (project / "artifacts/evaluate/loss_curve.png").read_bytes()
-    publish(project, monkeypatch)
-    write_params(project, {"evaluate.window_lens": [100]})
+    publish(project, monkeypatch, {"evaluate.window_lens": [100]})
     run_stages(project, "evaluate")
     said = reported(project, capsys, monkeypatch)
     (line,) = [line for line in said.splitlines() if "windowed_100" in line]
-    assert f"{PUBLISHED_100.nats_per_char:.4f}" in line and PUBLISHED_100.system in line
+    assert "1.5194" in line and "somebody's LSTM" in line
     assert "others" in said and "who" in said
     assert DO_NOT_APPLY not in said
     epochs = pd.read_csv(project / "artifacts/evaluate/epochs.csv")
@@ -79,7 +102,7 @@ def test_the_published_text_under_a_published_protocol(
 def test_columns_with_nothing_in_them_stay_away(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(project, monkeypatch)  # under `windowed_20`, which nobody published
+    publish(project, monkeypatch, {})  # under `windowed_20`, which nobody published
     said = reported(project, capsys, monkeypatch)
     assert "windowed_20" in said
     assert "others" not in said and "who" not in said
@@ -89,12 +112,11 @@ def test_columns_with_nothing_in_them_stay_away(
 def test_another_part_of_the_published_corpus(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(project, monkeypatch)
-    write_params(project, {"split.val_fraction": 0.2, "evaluate.window_lens": [100]})
+    publish(project, monkeypatch, {"split.val_fraction": 0.2, "evaluate.window_lens": [100]})
     run_stages(project, "split", "encode", "train", "evaluate", "sample")
     said = reported(project, capsys, monkeypatch)
     assert DO_NOT_APPLY in said
-    assert "windowed_100" in said and f"{PUBLISHED_100.nats_per_char:.4f}" not in said and "others" not in said
+    assert "windowed_100" in said and "1.5194" not in said and "others" not in said
     assert "original_val_nats_per_char" not in pd.read_csv(project / "artifacts/evaluate/epochs.csv").columns
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from reviews import HOSTILE, cells, copy, review, sample
 
 from charlstm.errors import HistoryError, ReviewError
+from charlstm.evaluation.baselines import measure_baselines
 from charlstm.text.vocabulary import Vocab
 from charlstm.tracking.review import collect, places
 from charlstm.tracking.review.collect import flat, thinned
@@ -182,3 +183,13 @@ def test_parameters_are_flat_and_long_ones_are_told_apart() -> None:
     found = flat({"a": {"b": {"c": 1, "d": None}, "e": [1, "ü"]}, "f": True, "g": long, "h": [*long, "z"]})
     assert (found["a.b.c"], found["a.b.d"], found["a.e"], found["f"]) == (1, None, '[1, "ü"]', True)
     assert found["g"] != found["h"] and len(str(found["g"])) < collect.MAX_VALUE_LEN + 100
+
+
+def test_baselines_stand_beside_the_stateful_loss() -> None:
+    document, found = review([]), measure_baselines("abcabc" * 9, "abcbca" * 9)
+    page = page_of(document, baselines=found)
+    for name, bits in found.bits_per_char.items():
+        assert f"<th>{name}</th>" in page and f"<td>{bits:.4f}</td>" in page, name
+    assert "This one is not below" in page
+    assert f"{found.num_training_chars} characters of the training part" in page
+    assert "Without a network" not in page_of(document)

@@ -41,8 +41,8 @@ def test_a_separator_has_ids_or_one_clear_line() -> None:
     with pytest.raises(VocabularyError) as caught:
         separator_ids("\n\x00", VOCAB)
     assert str(caught.value) == (
-        "split.document_separator: '\\n\\x00' stands nowhere in the training part: the vocabulary lacks '\\x00' "
-        "(U+0000, 1 times); give the text with which each document begins, or null"
+        "split.document_separator: '\\n\\x00' stands nowhere in the encoded training part: the vocabulary lacks "
+        "'\\x00' (U+0000, 1 times); give the text with which each document begins, or null"
     )
 
 
@@ -53,7 +53,9 @@ def test_a_separator_that_never_occurs_is_refused_in_a_text_that_was_searched_to
     train_ids, separator = VOCAB.encode("ab" * 10 + "cab"), VOCAB.encode("bc")
     assert doubt_of("ab", VOCAB.encode("ab"), train_ids) is None
     assert doubt_of("bc", separator, train_ids) is None  # its place is a chunk's end
-    with pytest.raises(VocabularyError, match="^split.document_separator: 'ca' stands nowhere in the training part; "):
+    with pytest.raises(
+        VocabularyError, match="^split.document_separator: 'ca' stands nowhere in the encoded training part; "
+    ):
         doubt_of("ca", VOCAB.encode("ca"), train_ids[:-2])
     monkeypatch.setattr(documents, "MAX_SEARCHED", 19)
     doubt = doubt_of("bc", separator, train_ids)

@@ -1,17 +1,14 @@
-"""Losses that others reported on tiny Shakespeare; they say nothing about any other validation text."""
+"""Losses that others reported for one validation text; they say nothing about any other."""
 
 import hashlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from charlstm.evaluation.text_statistics import text_of
 from charlstm.text.vocabulary import Ids, Vocab
 
-# Tiny Shakespeare's validation part, its last 10 % of characters, as UTF-8.
-VALIDATION_NUM_CHARS = 111_540
-VALIDATION_SHA256 = "c54f3753a4e6e3c3d1759212815a7caf826e68a33021b25312984400bed40a1f"
 CHARS_AT_ONCE = 1_000_000
 
 
@@ -25,26 +22,27 @@ class Published(NamedTuple):
 
 # The original, from which this project began (https://github.com/tusharip/NLP at 07de339, LSTM/training_log.txt):
 # 2 x 256 LSTM, stride-1 windows of 100, Adam 1e-3, 5 epochs. Training and validation loss after each epoch, measured
-# by `sliding_100` (`charlstm.evaluation.protocols.sliding`).
+# by `sliding_100` (`charlstm.evaluation.protocols.sliding`), on the last 10 % of tiny Shakespeare's characters.
+ORIGINAL_VAL_NUM_CHARS = 111_540
+ORIGINAL_VAL_SHA256 = "c54f3753a4e6e3c3d1759212815a7caf826e68a33021b25312984400bed40a1f"  # as UTF-8
 ORIGINAL_TRAIN_NATS_PER_CHAR = (1.6597, 1.3996, 1.3330, 1.2937, 1.2665)
 ORIGINAL_VAL_NATS_PER_CHAR = (1.6052, 1.5432, 1.5285, 1.5252, 1.5290)
 
-PUBLISHED = (
-    # Nobody reported it under this protocol: the recipe `original` trained it again (1.5271 by sliding_100).
-    Published("windowed_100", "the original's 2x256 LSTM, trained again (it reports 1.5252 by sliding_100)", 1.5194),
-    # nanoGPT's README; it draws random windows of 256, whose expectation is that of windowed_256.
-    Published("windowed_256", "nanoGPT, 10.7 M parameters, one A100, 3 min", 1.4697),
-)
+
+def published_for(val_ids: Ids, vocab: Vocab, reported: Mapping[str, Any] | None) -> tuple[Published, ...]:
+    """The reported losses if this is the text that they were measured on, to the byte; else none.
+
+    Args:
+        reported: `evaluate.published` of the parameters, as plain data; None: nothing was reported.
+    """
+    if reported is None or text_sha256(val_ids, vocab) != reported["validation_sha256"]:
+        return ()
+    return tuple(Published(**one) for one in reported["losses"])
 
 
-def are_comparable(val_ids: Ids, vocab: Vocab) -> bool:
-    """Whether this is the text that published losses were measured on, to the byte."""
-    return len(val_ids) == VALIDATION_NUM_CHARS and text_sha256(val_ids, vocab) == VALIDATION_SHA256
-
-
-def published_beside(num_chars: Mapping[str, int]) -> list[Published]:
-    """What others reported under the protocols that scored all of that text; `num_chars` is by protocol."""
-    return [one for one in PUBLISHED if num_chars.get(one.protocol) == VALIDATION_NUM_CHARS - 1]
+def is_the_originals(val_ids: Ids, vocab: Vocab) -> bool:
+    """Whether this is the text that the original measured its losses on, to the byte."""
+    return len(val_ids) == ORIGINAL_VAL_NUM_CHARS and text_sha256(val_ids, vocab) == ORIGINAL_VAL_SHA256
 
 
 def text_sha256(ids: Ids, vocab: Vocab) -> str:

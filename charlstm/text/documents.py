@@ -61,4 +61,4 @@ ADVICE = "give the text with which each document begins, or null"
 
 
 def _nowhere(separator: str) -> str:
-    return f"split.document_separator: {separator[:50]!r} stands nowhere in the training part"
+    return f"split.document_separator: {separator[:50]!r} stands nowhere in the encoded training part"

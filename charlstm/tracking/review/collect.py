@@ -12,8 +12,10 @@ import pandas as pd
 
 from charlstm.evaluation.copied import Span
 from charlstm.evaluation.passages import Passage, held_out
+from charlstm.evaluation.protocol_names import num_measured
 from charlstm.evaluation.protocols import windowed
-from charlstm.evaluation.published import are_comparable, published_beside, text_sha256
+from charlstm.evaluation.published import Published as PublishedLoss
+from charlstm.evaluation.published import text_sha256
 from charlstm.evaluation.text_statistics import MIN_COPIED, Measured, figures, measure, text_of
 from charlstm.generation.language_model import QuantizedLanguageModel
 from charlstm.model.char_lstm import CharLSTM
@@ -66,12 +68,14 @@ def review_of(
     losses: Mapping[str, Loss],
     generated: Sequence[Generated],
     *,
+    published: Sequence[PublishedLoss],
     parameters: Mapping[str, Mapping[str, Any]],
     corpus_sha256: str,
 ) -> ReviewDocument:
     """Measure the texts, and put together what a review shows.
 
     Args:
+        published: what others reported for this validation text.
         parameters: by section, as `params.yaml` has them.
     """
     vocab, shape = trained.vocab, trained.model.shape
@@ -79,13 +83,12 @@ def review_of(
     alike = [one for one, row in zip(passages, generated, strict=True) if row.temperature == generated[0].temperature]
     measured = measure([*passages, *held_out(encoded.val, alike)], encoded.train, vocab, trained.model)
     ours, theirs = measured[: len(passages)], measured[len(passages) :]
-    is_comparable = are_comparable(encoded.val, vocab)
     counts = {protocol: loss.num_chars for protocol, loss in losses.items()}
     return ReviewDocument(
         schema_version=2,
         model_sha256=trained.sha256,
         corpus_sha256=corpus_sha256,
-        validation_sha256=text_sha256(encoded.val, vocab),
+        validation_sha256=text_sha256(encoded.val[: num_measured(counts)], vocab),
         num_layers=shape.num_layers,
         hidden_size=shape.hidden_size,
         num_parameters=trained.model.num_parameters(),
@@ -97,7 +100,7 @@ def review_of(
         parameters=flat(parameters),
         losses=dict(losses),
         eight_bits=_eight_bits(trained.model, encoded.val),
-        published=[Published(**one._asdict()) for one in published_beside(counts)] if is_comparable else [],
+        published=[Published(**one._asdict()) for one in published if one.protocol in losses],
         curves=_curves(tables),
         figures=[*_by_temperature(generated, ours), _figures(None, theirs)],
         samples=_samples(generated, ours, encoded.train, vocab),

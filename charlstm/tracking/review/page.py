@@ -11,6 +11,7 @@ from typing import NamedTuple
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from charlstm.evaluation.baselines import Baselines
 from charlstm.evaluation.text_statistics import MAX_SEARCHED, MIN_COPIED
 from charlstm.interpretation.document import CellsDocument
 from charlstm.storage.files import write_text
@@ -44,22 +45,32 @@ class Shown(NamedTuple):
 
 
 def write_page(
-    path: Path, document: ReviewDocument, *, playground: Playground | None = None, cells: CellsDocument | None = None
+    path: Path,
+    document: ReviewDocument,
+    *,
+    playground: Playground | None = None,
+    cells: CellsDocument | None = None,
+    baselines: Baselines | None = None,
 ) -> None:
     """Write the page: at most MAX_PAGE_BYTES and the model of the playground. It says what was cut for that."""
-    write_text(path, page_of(document, playground=playground, cells=cells))
+    write_text(path, page_of(document, playground=playground, cells=cells, baselines=baselines))
 
 
 def page_of(
-    document: ReviewDocument, *, playground: Playground | None = None, cells: CellsDocument | None = None
+    document: ReviewDocument,
+    *,
+    playground: Playground | None = None,
+    cells: CellsDocument | None = None,
+    baselines: Baselines | None = None,
 ) -> str:
-    """The page as text; without `playground` or `cells`, without their sections."""
+    """The page as text; without `playground`, `cells` or `baselines`, without what shows them."""
     fixed = {
         "document": document,
         "picture": picture_of([document]),
         "playground": playground,
         "start": start_of(document.samples),
         "cells": cells,
+        "baselines": baselines,
     }
 
     def render(limit: int) -> str:

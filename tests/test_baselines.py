@@ -1,0 +1,61 @@
+"""Baselines as a document, and what they say of a model."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from charlstm.errors import HistoryError
+from charlstm.evaluation import baselines as module
+from charlstm.evaluation.baselines import measure_baselines, read_baselines, write_baselines
+from charlstm.evaluation.ngram import NGramModel
+from charlstm.text.vocabulary import Vocab
+
+TRAIN = "the cat sat on the mat, the dog sat on the log. Η γάτα κάθισε 😀. " * 20
+TEXT = "the cat sat on the log, and the dog 😀 too.\n"
+
+
+def test_the_figures_are_means_over_the_characters_scored() -> None:
+    found = measure_baselines(TRAIN, TEXT)
+    vocab = Vocab.of(TRAIN + TEXT)
+    nats_KN = NGramModel(vocab.encode(TRAIN), len(vocab)).char_nats(vocab.encode(TEXT))
+    assert found.num_chars == len(TEXT) - 1 and found.num_training_chars == len(TRAIN)
+    assert list(found.bits_per_char) == [*(f"{order}-gram" for order in range(1, 7)), "xz", "zstd"]
+    assert np.allclose(list(found.ngrams.values()), nats_KN[:, 1:].mean(1) / math.log(2), atol=1e-6)
+    assert found.ngrams["6-gram"] < found.ngrams["1-gram"]
+    assert found.best_ngram == min(found.ngrams, key=lambda name: found.ngrams[name])
+
+
+def test_who_beats_a_model() -> None:
+    found = measure_baselines(TRAIN, TEXT)
+    best = min(found.bits_per_char.values())
+    assert found.better_than(best) is None
+    assert found.better_than(best + 1e-4) == min(found.bits_per_char, key=lambda name: found.bits_per_char[name])
+
+
+def test_long_texts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_CHARS", 100)
+    found = measure_baselines(TRAIN, TRAIN)
+    assert (found.num_training_chars, found.num_chars) == (100, 99)
+    assert found == measure_baselines(TRAIN[-100:], TRAIN[:100])
+
+
+def test_written_and_read_again(tmp_path: Path) -> None:
+    found, path = measure_baselines(TRAIN, TEXT), tmp_path / "baselines.json"
+    write_baselines(path, found)
+    assert read_baselines(path) == found
+
+
+def test_a_damaged_or_missing_document(tmp_path: Path) -> None:
+    path = tmp_path / "baselines.json"
+    with pytest.raises(
+        HistoryError, match="cannot read the baselines: No such file or directory; `dvc repro evaluate`"
+    ):
+        read_baselines(path)
+    for content in ("{", "[]", '{"schema_version": 2}'):
+        path.write_text(content)
+        with pytest.raises(
+            HistoryError, match="expected baselines in bits a character, schema 1, found something else"
+        ):
+            read_baselines(path)

@@ -1,0 +1,80 @@
+"""The table of real texts: parts as the pipeline makes them, test scores that are kept, and where the texts come from."""
+
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks import corpora, held_out
+from benchmarks.held_out import HeldOut, append, measure, script_of
+from benchmarks.projects import ROOT
+from charlstm.storage.documents import read_yaml
+
+TEXT = "".join(f"{number} и {number * number} да.\n" for number in range(400)) + "Ж" + "да " * 20 + "€"
+
+
+@pytest.fixture
+def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HeldOut:
+    file = tmp_path / "some.txt"
+    file.write_text(TEXT, encoding="utf-8", newline="")
+    monkeypatch.setattr(held_out, "RECORDS", tmp_path / "records.jsonl")
+    monkeypatch.setattr(corpora, "RECORDS", tmp_path / "records.jsonl")
+    monkeypatch.setattr(corpora, "SPEEDS", tmp_path / "speeds.jsonl")
+    return HeldOut(file, "quick")
+
+
+def test_the_parts_are_tenths_and_what_training_lacks_is_replaced(one: HeldOut) -> None:
+    train, val, test = one.parts
+    assert (train, len(val)) == (TEXT[: int(len(TEXT) * 0.8)], int(len(TEXT) * 0.9) - int(len(TEXT) * 0.8))
+    assert train + val + test == TEXT.replace("Ж", "\ufffd").replace("€", "\ufffd")
+    assert [one.vocab.decode(ids) for ids in one.encoded] == [train, val, test]
+
+
+def test_a_score_of_the_test_part_is_kept(one: HeldOut) -> None:
+    """It would fail to train: the text gives fewer steps than the recipe warms up."""
+    origin = one.origin()
+    append(held_out.RECORDS, origin | {"code": "other code", "test_nats_per_char": 9.0})
+    append(held_out.RECORDS, origin | {"test_nats_per_char": 1.5})
+    shown = io.StringIO()
+    before = held_out.RECORDS.read_bytes()
+    assert measure(one, Console(file=shown))["test_nats_per_char"] == 1.5
+    assert "some, quick: recorded, not scored again" in shown.getvalue()
+    assert held_out.RECORDS.read_bytes() == before
+
+
+def test_the_table_has_the_last_record_of_each(one: HeldOut) -> None:
+    assert corpora.table() == "nothing is recorded yet"
+    bits = {"5-gram": 2.25, "6-gram": 2.5, "xz": 3.0, "zstd": 3.5}
+    record = one.origin() | {
+        "script": "Cyrillic", "num_bytes": 2_000_000, "num_chars": 1_100_000, "alphabet": 90, "epochs": 2,
+        "train_seconds": 61.0, "test_nats_per_char": 1.25, "test_bits_per_char": 1.8034, "test_baselines": bits,
+    }  # fmt: skip
+    append(held_out.RECORDS, record | {"test_nats_per_char": 9.0})
+    append(held_out.RECORDS, record)
+    append(corpora.SPEEDS, one.origin() | {"chars_per_second": 30_000})
+    *_, row = corpora.table().splitlines()
+    assert len(corpora.table().splitlines()) == 3
+    cells = "some | Cyrillic | 2.0 | 1,100,000 | 90 | `quick` | 2 | 61 | 30,000 | 1.2500 | 1.8034"
+    assert row == f"| {cells} | 2.2500 (5-gram) | 3.0000 | 3.5000 |"
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [("Text, 1!", "Latin"), ("Да yes нет", "Cyrillic"), ("天地玄黄 a", "Han"), ("שלום", "Hebrew"), ("12", "none")],
+)
+def test_scripts(text: str, script: str) -> None:
+    assert script_of(text) == script
+
+
+def test_every_text_of_the_records_says_where_it_comes_from() -> None:
+    sources = read_yaml(ROOT / "benchmarks/records/corpora.yaml")
+    records = [json.loads(line) for line in (ROOT / "benchmarks/records/corpora.jsonl").read_text().splitlines()]
+    assert len(records) > 0
+    for record in records:
+        assert record["sha256"] == sources[record["corpus"]]["sha256"], record["corpus"]
+    for name, source in sources.items():
+        assert set(source) == {"what", "source", "license", "made", "sha256"}, name
+        assert re.fullmatch("[0-9a-f]{64}", source["sha256"])
