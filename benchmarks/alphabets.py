@@ -2,10 +2,10 @@
 
 Usage: python -m benchmarks.alphabets [--sizes 65 5000 10000]
 
-Random ids, whose frequencies fall about as those of Chinese characters do (Zipf). Each row is a process of its own.
-Where a step has more logits than `MAX_LOGITS` (`charlstm/model/loss.py`), its head works in pieces; such a size is
-measured once more with the head as a whole. Memory is RSS at its peak, beyond what the process held before there was a
-model.
+Random ids whose frequencies fall as those of Chinese characters do, about (Zipf). Each row is a process of its own.
+Where a step has more logits than `MAX_LOGITS` (`charlstm/model/loss.py`), its head works in pieces. Such a size is
+measured once more with the head as a whole. Memory is RSS at its peak, beyond what the process held before there was
+a model.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def _measure(vocab_size: int, is_whole: bool) -> tuple[float, float]:
     set_num_threads()
     keep_freed_memory()
     if is_whole:
-        setattr(learner_module, "MAX_LOGITS", sys.maxsize)  # noqa: B010  # mypy: it is another module's
+        setattr(learner_module, "MAX_LOGITS", sys.maxsize)  # noqa: B010  # it is the learner's own name for it
     params, ids = compose_params([]), _ids(vocab_size)
     before = _peak_rss()
     learner = Learner(ids, vocab_size, params.model, params.train, fresh_processes(params))

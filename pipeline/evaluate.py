@@ -13,6 +13,7 @@ from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measu
 from charlstm.evaluation.protocol_names import TEST_PREFIX
 from charlstm.evaluation.protocols import stateful, windowed
 from charlstm.evaluation.published import beside_the_original, is_the_originals, published_for, text_sha256
+from charlstm.evaluation.text_statistics import text_of
 from charlstm.interpretation.atlas import atlas_of
 from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table, write_cells
 from charlstm.model.char_lstm import CharLSTM
@@ -62,9 +63,10 @@ def run(params: Params, paths: Paths) -> None:
     metrics = {protocol: _metrics(loss) for protocol, loss in losses.items()}
     write_text(paths.evaluate / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     # Of the epochs: training may have validated on a part of this text.
-    is_like_original = is_the_originals(val[: params.train.validation_chars], trained.vocab)
-    plot_losses(paths.evaluate / "loss_curve.png", tables.steps, tables.epochs, compare_with_original=is_like_original)
-    by_epoch = beside_the_original(tables.epochs) if is_like_original else tables.epochs
+    is_all = len(val) <= (params.train.validation_chars or len(val))
+    has_original = is_all and is_the_originals(ids, trained.vocab)
+    plot_losses(paths.evaluate / "loss_curve.png", tables.steps, tables.epochs, compare_with_original=has_original)
+    by_epoch = beside_the_original(tables.epochs) if has_original else tables.epochs
     write_csv(paths.evaluate / "epochs.csv", by_epoch)
     _track(params, paths, tables, trained, ids, metrics, baselines)
 
@@ -78,7 +80,7 @@ def _track(
     metrics: dict[str, dict[str, float]],
     baselines: Baselines,
 ) -> None:
-    """Add all of it to the model's run; `ids` are what was measured of the validation part."""
+    """Add all of it to the model's run."""
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(), trained.sha256, record)
     tracked.log_metrics(_measurements(metrics, baselines), only_changed=True)
@@ -133,7 +135,7 @@ def _measure(
 def _compare(loss: LossSum, ids: Ids, vocab: Vocab, paths: Paths) -> Baselines:
     """N-grams and compressors on the same text, and a warning if one of them is better than the model."""
     train_ids = load_ids(paths.encoded / "train.npy", len(vocab))[-MAX_CHARS:]
-    baselines = measure_baselines(vocab.decode(train_ids), vocab.decode(ids[:MAX_CHARS]))
+    baselines = measure_baselines(text_of(train_ids, vocab), text_of(ids[:MAX_CHARS], vocab))
     write_baselines(paths.evaluate / BASELINES, baselines)
     bits, ours = baselines.bits_per_char, loss.bits_per_char
     shown = ", ".join(f"{name} {bits[name]:.4f}" for name in (baselines.best_ngram, *baselines.compressors))

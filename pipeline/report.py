@@ -10,7 +10,6 @@ from rich.table import Table
 
 from charlstm.errors import HistoryError
 from charlstm.evaluation.baselines import BASELINES, Baselines, read_baselines
-from charlstm.evaluation.protocol_names import num_measured
 from charlstm.evaluation.published import Published, published_for
 from charlstm.model.model_folder import WEIGHTS
 from charlstm.params import Params
@@ -32,9 +31,8 @@ def run(params: Params, paths: Paths) -> None:
     train, evaluate = _read_json(paths.train / "metrics.json"), _read_json(paths.evaluate / "metrics.json")
     vocab = Vocab.load(paths.encoded / "vocab.json")
     reported = params.evaluate.model_dump(mode="json")["published"]
-    counts = {protocol: loss["num_chars"] for protocol, loss in evaluate.items()}
-    measured = load_ids(paths.encoded / "val.npy", len(vocab))[: num_measured(counts)]
-    published = published_for(measured, vocab, reported)
+    val_ids = load_ids(paths.encoded / "val.npy", len(vocab))[: params.evaluate.max_chars]
+    published = published_for(val_ids, vocab, reported)
     console = Console(highlight=False)
     console.print(_losses(evaluate, published))
     console.print(_beside(read_baselines(paths.evaluate / BASELINES), evaluate["stateful"]["bits_per_char"]))

@@ -2,15 +2,14 @@
 
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from charlstm.errors import VocabularyError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
-from charlstm.evaluation.protocol_names import num_measured
-from charlstm.evaluation.published import published_for
+from charlstm.evaluation.published import Published, published_for
 from charlstm.generation.batch import Request
 from charlstm.generation.quantized import quantize
 from charlstm.generation.rule import SamplingRule
@@ -22,12 +21,12 @@ from charlstm.storage.checksums import SUMS, read_sums, sums_of, verify
 from charlstm.storage.files import atomic_folder
 from charlstm.text.vocabulary import Vocab, load_ids
 from charlstm.tracking.review.collect import Encoded, Generated, review_of
-from charlstm.tracking.review.document import DOCUMENT, PAGE, read_losses, write_document
+from charlstm.tracking.review.document import DOCUMENT, PAGE, Loss, read_losses, write_document
 from charlstm.tracking.review.file_names import file_name
 from charlstm.tracking.review.page import write_page
 from charlstm.tracking.review.playground import playground_of
 from charlstm.tracking.runs import attach
-from charlstm.training.history import read_tables, write_csv
+from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.common import known_hashes, provenance, stage
 from pipeline.common.description import Sample, known_of, page_tags
 from pipeline.common.environment import environment
@@ -44,14 +43,19 @@ def run(params: Params, paths: Paths) -> None:
     encoded, tables = _read_encoded(paths, trained.vocab), read_tables(paths.train, paths.model)
     losses, cells = read_losses(paths.evaluate / "metrics.json"), read_cells(paths.evaluate / CELLS)
     baselines = read_baselines(paths.evaluate / BASELINES)
-    corpus = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
     texts = _generate(params.sample, trained)
     samples = pd.DataFrame(texts)
-    counts = {protocol: loss.num_chars for protocol, loss in losses.items()}
-    measured = encoded.val[: num_measured(counts)]
+    measured = encoded.val[: params.evaluate.max_chars]
     published = published_for(measured, trained.vocab, parameters["evaluate"]["published"])
     review = review_of(
-        trained, encoded, tables, losses, texts, published=published, parameters=parameters, corpus_sha256=corpus
+        trained,
+        encoded,
+        tables,
+        losses,
+        texts,
+        published=published,
+        parameters=parameters,
+        corpus_sha256=read_sums(sums_of(paths.corpus)).get(paths.corpus.name, ""),
     )
     with atomic_folder(paths.samples) as folder:
         write_csv(folder / "samples.csv", samples)
@@ -60,7 +64,19 @@ def run(params: Params, paths: Paths) -> None:
         write_document(folder / DOCUMENT, review)
         playground = playground_of(quantize(trained.model), trained.vocab)
         write_page(folder / PAGE, review, playground=playground, cells=cells, baselines=baselines)
+    _track(params, paths, tables, trained, texts, losses, published)
 
+
+def _track(
+    params: Params,
+    paths: Paths,
+    tables: Tables,
+    trained: TrainedModel,
+    texts: Sequence[Generated],
+    losses: Mapping[str, Loss],
+    published: Sequence[Published],
+) -> None:
+    """Add the texts and their review to the model's run."""
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(), trained.sha256, record)
     tracked.log_params(params.flat())

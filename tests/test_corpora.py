@@ -1,4 +1,4 @@
-"""The table of real texts: parts as the pipeline makes them, test scores that are kept, and where the texts come from."""
+"""The table of real texts: parts as the pipeline makes them, test scores that are kept, and where texts come from."""
 
 import io
 import json
@@ -22,6 +22,7 @@ def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HeldOut:
     file.write_text(TEXT, encoding="utf-8", newline="")
     monkeypatch.setattr(held_out, "RECORDS", tmp_path / "records.jsonl")
     monkeypatch.setattr(corpora, "RECORDS", tmp_path / "records.jsonl")
+    monkeypatch.setattr(held_out, "SPEEDS", tmp_path / "speeds.jsonl")
     monkeypatch.setattr(corpora, "SPEEDS", tmp_path / "speeds.jsonl")
     return HeldOut(file, "quick")
 
@@ -54,7 +55,7 @@ def test_the_table_has_the_last_record_of_each(one: HeldOut) -> None:
     }  # fmt: skip
     append(held_out.RECORDS, record | {"test_nats_per_char": 9.0})
     append(held_out.RECORDS, record)
-    append(corpora.SPEEDS, one.origin() | {"chars_per_second": 30_000})
+    append(held_out.SPEEDS, one.origin() | {"chars_per_second": 30_000})
     *_, row = corpora.table().splitlines()
     assert len(corpora.table().splitlines()) == 3
     cells = "some | Cyrillic | 2.0 | 1,100,000 | 90 | `quick` | 2 | 61 | 30,000 | 1.2500 | 1.8034"

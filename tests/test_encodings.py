@@ -35,7 +35,7 @@ def test_the_likeliest_encoding_comes_first_with_a_preview(
     content = ("in ASCII\n" if name != "utf-16" else "").encode() + (text * num_times).encode(name)
     message = explained(tmp_path, content)
     assert f"it may be {name}, which reads '{text.splitlines()[0][:40]}'" in message
-    assert message.endswith(f"if that is right, set download.encoding: {name}")
+    assert message.endswith(f"set download.encoding: {name}")
     assert ("offset 0 (line 1)" if name == "utf-16" else "at offset 9 (line 2)") in message
 
 

@@ -54,8 +54,25 @@ def test_a_corpus_that_was_downloaded_is_replaced(project: Path) -> None:
     assert (project / CORPUS).read_text() == first
     assert "up to date" in dvc(project, "repro", "download")
     (project / "text.txt").write_text(first + "corrected")
-    dvc(project, "repro", "--force", "download")
+    dvc(project, "repro", "split")  # DVC notices it, since `download.watch` names the file
     assert (project / CORPUS).read_text() == first + "corrected"
+    assert (project / "Datasets/split/val.txt").read_text().endswith("corrected")
     shutil.rmtree(project / "Datasets")
     dvc(project, "checkout", "download")
     assert (project / CORPUS).read_text() == first + "corrected"
+
+
+def test_a_folder_is_watched_and_a_bad_byte_is_no_dead_end(project: Path) -> None:
+    (project / "texts/more").mkdir(parents=True)
+    (project / "texts/b.txt").write_text("second " * 20)
+    (project / "texts/more/a.md").write_bytes("Вот третий текст, он лежит глубже других. ".encode("cp1251") * 20)
+    write_params(project, {"download.source": "texts", "download.watch": "texts", "download.separator": "\n--\n"})
+    assert_refused(project, "texts/more/a.md: expected UTF-8, found byte 0xc2 at offset 0 (line 1); it may be cp1251")
+    assert not (project / "Datasets").exists()
+    (project / "texts/more/a.md").write_text("третий " * 20)  # mended in place: no parameter changes
+    dvc(project, "repro", "encode")
+    assert (project / CORPUS).read_text() == "second " * 20 + "\n--\n" + "третий " * 20
+    (project / "texts/a.txt").write_text("first")
+    dvc(project, "repro", "encode")
+    assert (project / CORPUS).read_text().startswith("first\n--\nsecond")
+    assert "up to date" in dvc(project, "repro", "encode")

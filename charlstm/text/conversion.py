@@ -4,6 +4,7 @@ import codecs
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,13 +39,11 @@ def write_corpus(
         CorpusError: a file is not in the encoding, or there is no text in it.
     """
     with digest() as source:
-        pieces = _joined(files, form, None if form.keeps_bytes else source)
-        if form.newlines == "lf":
-            pieces = _with_line_feeds(pieces)
+        pieces = _corpus(files, form, None if form.keeps_bytes else source)
         checked = check if form.keeps_bytes else lambda _: check(source.hexdigest())
         is_new = not target.parent.exists()
         try:
-            return write_pieces(target, _not_empty(pieces, files, form), advance, checked)
+            return write_pieces(target, pieces, advance, checked)
         except BaseException:
             if is_new:
                 with suppress(OSError):
@@ -52,15 +51,33 @@ def write_corpus(
             raise
 
 
+def corpus_sha256(files: Sequence[Path], form: Form) -> str:
+    """The SHA-256 of the corpus that `write_corpus` would write.
+
+    Raises:
+        CorpusError: it would write none.
+    """
+    return _sha256(_corpus(files, form, None))
+
+
 def source_sha256(files: Sequence[Path], separator: str) -> str:
     """The SHA-256 of a source's bytes, whatever they are."""
+    between = separator.encode()
+    return _sha256(
+        piece for index, file in enumerate(files) for piece in chain([between] if index else [], read_pieces(file))
+    )
+
+
+def _sha256(pieces: Iterable[bytes]) -> str:
     found = sha256()
-    for index, file in enumerate(files):
-        if index:
-            found.update(separator.encode())
-        for piece in read_pieces(file):
-            found.update(piece)
+    for piece in pieces:
+        found.update(piece)
     return found.hexdigest()
+
+
+def _corpus(files: Sequence[Path], form: Form, source: Digest | None) -> Iterator[bytes]:
+    pieces = _joined(files, form, source)
+    return _not_empty(_with_line_feeds(pieces) if form.newlines == "lf" else pieces, files, form)
 
 
 def _joined(files: Sequence[Path], form: Form, source: Digest | None) -> Iterator[bytes]:

@@ -106,7 +106,8 @@ def _advice(around: bytes, place: int, what_to_do: str) -> str:
     if not guesses:
         return f"it reads like a text in no known encoding; if it is one, {what_to_do.format('...')}"
     read = ", or ".join(f"{one.name}, which reads {one.preview!r}" for one in guesses)
-    return f"it may be {read}; if that is right, {what_to_do.format(guesses[0].name)}"
+    condition = "if that is right," if len(guesses) == 1 else "take the one that reads right, e.g."
+    return f"it may be {read}; {condition} {what_to_do.format(guesses[0].name)}"
 
 
 def _is_mostly_utf8(sample: bytes) -> bool:

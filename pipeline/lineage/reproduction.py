@@ -10,7 +10,6 @@ from ruamel.yaml import YAML
 
 from charlstm.errors import LineageError
 from charlstm.storage.documents import parse_yaml
-from charlstm.storage.files import sha256
 from charlstm.storage.urls import without_credentials
 from charlstm.tracking.lineage import Reader, TrackedRun
 from charlstm.tracking.runs import MODEL_TAG
@@ -19,7 +18,7 @@ from pipeline.common.environment import environment
 from pipeline.common.git import git
 from pipeline.common.paths import Paths, load_paths
 from pipeline.lineage.records import StageRecord, read_records
-from pipeline.lineage.rerun import Rerun, source_file
+from pipeline.lineage.rerun import Rerun, corpus_today, source_of
 from pipeline.lineage.search import find_runs
 from pipeline.lineage.verdict import Row, compare, first_difference, likely_cause, lines_of
 from pipeline.lineage.worktree import worktree
@@ -132,9 +131,9 @@ def _run_all(record: Record, rerun: Rerun, folder: Path, paths: Paths) -> str | 
 
 
 def _conclusion(record: Record, rows: Sequence[Row], failed: str | None) -> tuple[list[str], int]:
-    lines, first, source = lines_of(rows), first_difference(rows), source_file(record.params)
+    lines, first, source = lines_of(rows), first_difference(rows), source_of(record.params)
     corpus = next((row.recorded for row in rows if row.link == "corpus"), None)
-    if source and corpus and not (source.is_file() and sha256(source) == corpus):
+    if source and corpus and corpus_today(record.params) != corpus:
         lines.append(f"note: the source {source} has other bytes today, or is gone")
     if first is None:
         return [*lines, f"identical: all {len(rows)} files, from the corpus to the {rows[-1].link}"], 0

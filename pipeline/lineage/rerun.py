@@ -10,8 +10,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from charlstm.errors import CorpusError
 from charlstm.storage.documents import parse_yaml
-from charlstm.text.source_files import local_path
+from charlstm.text.conversion import Form, corpus_sha256
+from charlstm.text.encodings import check_encoding
+from charlstm.text.source_files import files_of, local_path
 from pipeline.common.dvc_record import cache_folder
 from pipeline.common.exit_codes import EXIT_INTERRUPTED
 from pipeline.common.tracking_store import STATE_FOLDER
@@ -99,17 +102,34 @@ class Rerun:
         return code
 
 
-def source_file(params: str) -> Path | None:
-    """The file of this machine that the corpus is a copy of; None if it comes from elsewhere."""
+def source_of(params: str) -> Path | None:
+    """The file or folder of this machine that the corpus is made of; None if it comes from elsewhere."""
+    return _local(params, "source")
+
+
+def corpus_today(params: str) -> str | None:
+    """The SHA-256 of the corpus that this source gives today; None if it is gone, or gives none."""
     try:
-        return local_path(str(parse_yaml(params)["download"]["source"]))
+        section = parse_yaml(params)["download"]
+        # Parameters of old have no encoding: the corpus had the bytes of the source.
+        options = section.get("newlines", "keep"), section.get("separator", "\n")
+        form = Form(check_encoding(section.get("encoding", "utf-8")), *options)
+        return corpus_sha256(files_of(source_of(params) or Path()), form)
+    except (CorpusError, OSError, ValueError):
+        return None
+
+
+def _local(params: str, name: str) -> Path | None:
+    try:
+        return local_path(str(parse_yaml(params)["download"][name]))
     except (ValueError, KeyError, TypeError):
         return None
 
 
 def _link_source(folder: Path) -> None:
-    """A source beside the project, which git need not know, is found from the folder too."""
-    source = source_file((folder / "params.yaml").read_text(encoding="utf-8"))
-    if source and not source.is_absolute() and source.exists() and not (folder / source).exists():
-        (folder / source).parent.mkdir(parents=True, exist_ok=True)
-        (folder / source).symlink_to(source.resolve())
+    """A source beside the project, which git need not know, is found from the folder too; so is what is watched."""
+    params = (folder / "params.yaml").read_text(encoding="utf-8")
+    for path in (_local(params, "source"), _local(params, "watch")):
+        if path and not path.is_absolute() and path.exists() and not (folder / path).exists():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).symlink_to(path.resolve())

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
 from charlstm.errors import LineageError
+from charlstm.storage.pieces import find_all, read_pieces
 from charlstm.tracking.lineage import Reader, TrackedRun
 from pipeline.common.paths import Paths
 from pipeline.common.provenance import LINEAGE
@@ -15,6 +17,7 @@ from pipeline.lineage.search import NUM_THREADS, Found
 MIN_CHARS = 8
 MAX_BYTES = 5_000_000  # of an artifact that is searched
 MAX_PLACES = 5
+PARTS = {"training": "train", "validation": "val", "test": "test"}
 Place = dict[str, Any]
 
 
@@ -47,21 +50,30 @@ def check_length(text: str) -> None:
 def places_in_corpus(text: str, paths: Paths) -> list[Place]:
     """Where `text` stands in this checkout's corpus, at most `MAX_PLACES` times: file, line from 1, part.
 
-    `part` is "training", "validation" (or what follows the training part), or null without the split.
+    `part` is "training", "validation" or "test", that of the last character, or null without the split.
+    The corpus is read in pieces: it may be larger than the memory.
     """
+    sought, found = text.encode("utf-8", "surrogatepass"), list[Place]()
+    line, counted = 1, 0  # the line of the byte at `counted`
     try:
-        corpus = paths.corpus.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        for start in islice(find_all(paths.corpus, sought), MAX_PLACES):
+            line += sum(piece.count(b"\n") for piece in read_pieces(paths.corpus, counted, start))
+            counted = start
+            part = _part_of(start + len(sought), paths)
+            found.append({"file": str(paths.corpus), "line": line, "part": part})
+    except OSError:
         return []
-    train = paths.split / "train.txt"
-    num_train = len(train.read_text(encoding="utf-8", errors="replace")) if train.is_file() else None
-    found: list[Place] = []
-    start = corpus.find(text)
-    while start >= 0 and len(found) < MAX_PLACES:
-        part = None if num_train is None else "training" if start + len(text) <= num_train else "validation"
-        found.append({"file": str(paths.corpus), "line": corpus.count("\n", 0, start) + 1, "part": part})
-        start = corpus.find(text, start + 1)
     return found
+
+
+def _part_of(end: int, paths: Paths) -> str | None:
+    """The part that has the byte before `end`."""
+    files = {name: paths.split / f"{part}.txt" for name, part in PARTS.items()}
+    present = {name: file.stat().st_size for name, file in files.items() if file.is_file()}
+    if "training" not in present:
+        return None
+    ends = dict(zip(present, accumulate(present.values()), strict=True))
+    return next((name for name, end_of_part in ends.items() if end <= end_of_part), "validation")
 
 
 def files_with(text: str, paths: Paths) -> Iterator[Path]:
