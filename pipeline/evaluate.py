@@ -142,7 +142,7 @@ def _compare(loss: LossSum, ids: Ids, vocab: Vocab, paths: Paths) -> Baselines:
     """N-grams and compressors on the same text, and a warning if one of them is better than the model."""
     train_ids = load_ids(paths.encoded / "train.npy", len(vocab))[-MAX_CHARS:]
     train_text = vocab.decode(from_whole_character(train_ids, vocab.unit))
-    baselines = measure_baselines(train_text, vocab.decode(ids))
+    baselines = measure_baselines(train_text, vocab.decode(whole_characters(ids[:MAX_CHARS], vocab.unit)))
     write_baselines(paths.evaluate / BASELINES, baselines)
     bits, ours = baselines.bits_per_char, loss.bits_per_char
     shown = ", ".join(f"{name} {bits[name]:.4f}" for name in (baselines.best_ngram, *baselines.compressors))

@@ -18,7 +18,7 @@ from charlstm.generation.sampler import Sampler
 from charlstm.interpretation.document import CELLS, read_cells
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params, SampleParams
-from charlstm.storage.checksums import SUMS, verify
+from charlstm.storage.checksums import SUMS, read_sums, sums_of, verify
 from charlstm.storage.files import atomic_folder
 from charlstm.text.byte_vocabulary import load_vocab
 from charlstm.text.prompts import resolve_prompts
