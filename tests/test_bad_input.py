@@ -111,6 +111,7 @@ CASES = [
     ("sample", resummed(drop_encoded_character), "artifacts/model and Datasets/encoded have different vocabularies; run `dvc repro`"),
     ("sample", remove("artifacts/evaluate/cells.json"), "cells.json: cannot read what cells track: No such file or directory; `dvc repro evaluate` writes it"),
     ("sample", write("artifacts/evaluate/cells.json", DEEP), "cells.json: expected what cells track, schema 1, found something else (nested too deeply)"),
+    ("sample", remove("artifacts/evaluate/baselines.json"), "baselines.json: cannot read the baselines: No such file or directory; `dvc repro evaluate` writes them"),
     ("sample", remove("artifacts/evaluate/metrics.json"), "metrics.json: cannot read the losses: No such file or directory; `dvc repro evaluate` writes them"),
     ("sample", write("artifacts/evaluate/metrics.json", DEEP), "metrics.json: expected losses by protocol, found something else (nested too deeply)"),
     ("sample", write("artifacts/evaluate/metrics.json", b'{"stateful": {}}'), "(stateful.nats_per_char: Field required)"),
