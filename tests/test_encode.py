@@ -60,6 +60,7 @@ def test_the_files_are_those_of_the_whole_text(
             assert found == reference.encode(parts, min_count)
 
 
+@settings(deadline=None)  # a busy disk is no failure
 @given(st.lists(MIXED | st.binary(max_size=9).map(lambda content: bytes(one & 127 for one in content))))
 def test_characters_are_counted(texts: list[str | bytes]) -> None:
     counts = count_characters(texts)
