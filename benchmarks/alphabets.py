@@ -58,7 +58,7 @@ def _measure(vocab_size: int, is_whole: bool) -> tuple[float, float]:
     for step in range(1, NUM_STEPS + 1):
         learner.take_step(step, 1, step)
     seconds = time.perf_counter() - started
-    num_chars = sum(learner.batches.num_chars(step) for step in range(1, NUM_STEPS + 1))
+    num_chars = sum(learner.batches.num_chars(1, step) for step in range(1, NUM_STEPS + 1))
     return num_chars / seconds, (_peak_rss() - before) / 1e6
 
 

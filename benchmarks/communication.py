@@ -86,7 +86,7 @@ def _train(kind: str) -> None:
                 synchronizer.step()
             seconds.append(time.perf_counter() - started)
             assert taken is not None
-            losses.append(float(processes.all_reduce_sum(taken.nats.double())) / learner.batches.num_chars(step))
+            losses.append(float(processes.all_reduce_sum(taken.nats.double())) / learner.batches.num_chars(1, step))
     if processes.is_main:
         num_chars = params.train.batch_size * params.train.context_len
         found = {

@@ -2,20 +2,22 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from charlstm.params import Params
+from charlstm.errors import ParamsError
+from charlstm.params import EncodeParams, Params
 from charlstm.storage.checksums import SUMS, read_sums, write_digests
 from charlstm.storage.files import sha256
 from charlstm.storage.pieces import read_pieces
 from charlstm.storage.verified import verified
 from charlstm.text.alphabet import Alphabet, choose_alphabet
+from charlstm.text.byte_vocabulary import ByteVocab
 from charlstm.text.corpus import PARTS
 from charlstm.text.counting import Counts, count_characters
-from charlstm.text.ids import Numbering, write_ids
-from charlstm.text.reading import read_characters
-from charlstm.text.vocabulary import describe
+from charlstm.text.ids import ByteNumbering, Numbering, write_ids
+from charlstm.text.reading import Characters, read_characters
+from charlstm.text.vocabulary import Vocab, describe
 from pipeline.common import known_hashes, stage
 from pipeline.common.paths import Paths
 from pipeline.common.progress import progress
@@ -24,22 +26,54 @@ log = logging.getLogger("charlstm")
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Number the training part's characters by code point and write all parts as ids."""
-    section = params.encode
+    """Write all parts as ids: of the training part's characters, by code point, or of the bytes of UTF-8."""
     known = read_sums(paths.split / SUMS)
     names = [name for name in PARTS if name != "test" or f"{name}.txt" in known]
+    encode = _encode_bytes if params.encode.unit == "byte" else _encode_characters
+    vocab, digests = encode(params.encode, paths, names)
+    for name in PARTS.keys() - set(names):  # of a run with other parameters
+        (paths.encoded / f"{name}.npy").unlink(missing_ok=True)
+    vocab.save(paths.encoded / "vocab.json")
+    write_digests(paths.encoded / SUMS, {**digests, "vocab.json": sha256(paths.encoded / "vocab.json")})
+    log.info("%d distinct %ss, ids as %s", len(vocab), vocab.unit, vocab.dtype)
+
+
+def _encode_characters(section: EncodeParams, paths: Paths, names: Sequence[str]) -> tuple[Vocab, dict[str, str]]:
+    """Number the training part's characters by code point; the digests of the files."""
     counts = {name: _count(paths.split, name) for name in names}
     others = {name: counts[name] for name in names[1:]}
     may_replace = section.unseen == "replace"
     alphabet = choose_alphabet(counts["train"], others, min_count=section.min_count, may_replace=may_replace)
     _warn(alphabet, section.min_count)
     numbering = Numbering(alphabet.vocab)
-    digests = {f"{name}.npy": _write(paths, name, numbering, counts[name]) for name in names}
-    for name in PARTS.keys() - counts.keys():  # of a run with other parameters
-        (paths.encoded / f"{name}.npy").unlink(missing_ok=True)
-    alphabet.vocab.save(paths.encoded / "vocab.json")
-    write_digests(paths.encoded / SUMS, {**digests, "vocab.json": sha256(paths.encoded / "vocab.json")})
-    log.info("%d distinct characters, ids as %s", len(alphabet.vocab), numbering.dtype)
+    return alphabet.vocab, {f"{name}.npy": _write(paths, name, numbering, counts[name]) for name in names}
+
+
+def _encode_bytes(section: EncodeParams, paths: Paths, names: Sequence[str]) -> tuple[Vocab, dict[str, str]]:
+    """The text itself, read once; the digests of the files.
+
+    Raises:
+        ParamsError: `encode.min_count` asks for what bytes cannot be.
+    """
+    if section.min_count > 1:
+        raise ParamsError(
+            f"encode.min_count: expected 1 where encode.unit is byte, got {section.min_count}: no byte is too rare; "
+            f"set it to 1"
+        )
+    digests = {}
+    for name in names:
+        path = paths.split / f"{name}.txt"
+        size = path.stat().st_size if path.is_file() else 0
+        with progress(f"write {name}.npy", size) as advance:
+            pieces = _verified(paths.split, path)
+            digests[f"{name}.npy"] = write_ids(paths.encoded / f"{name}.npy", pieces, ByteNumbering(), size, advance)
+    return ByteVocab(), digests
+
+
+def _verified(split: Path, path: Path) -> Iterator[Characters]:
+    """All characters; the checksum is compared before the last step of what reads them."""
+    with verified(split / SUMS, path.name) as pieces:
+        yield from read_characters(pieces, path)
 
 
 def _count(split: Path, name: str) -> Counts:

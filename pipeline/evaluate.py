@@ -13,16 +13,16 @@ from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measu
 from charlstm.evaluation.protocol_names import TEST_PREFIX
 from charlstm.evaluation.protocols import stateful, windowed
 from charlstm.evaluation.published import beside_the_original, is_the_originals, published_for, text_sha256
-from charlstm.evaluation.text_statistics import text_of
 from charlstm.interpretation.atlas import atlas_of
 from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table, write_cells
-from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params
 from charlstm.storage.checksums import SUMS, read_sums, verify
 from charlstm.storage.files import write_text
+from charlstm.text.byte_vocabulary import load_vocab
 from charlstm.text.documents import separator_ids
+from charlstm.text.units import Unit, from_whole_character, whole_characters
 from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.tracking.measurements import Measurement
 from charlstm.tracking.plots import plot_losses
@@ -46,19 +46,19 @@ def run(params: Params, paths: Paths) -> None:
     parts = [VAL_IDS, *([TEST_IDS] if TEST_IDS in read_sums(paths.encoded / SUMS) else [])]
     verify(paths.encoded / SUMS, ["train.npy", *parts, "vocab.json"], known_hashes.sha256)
     trained = load_model(paths.model, params.model.implementation)
-    if Vocab.load(paths.encoded / "vocab.json") != trained.vocab:
+    if load_vocab(paths.encoded / "vocab.json") != trained.vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
     tables = read_tables(paths.train, paths.model)
     val, *test = (load_ids(paths.encoded / name, len(trained.vocab)) for name in parts)
     separator = separator_ids(params.split.document_separator, trained.vocab)
-    ids = _beginning(val, params.evaluate.max_chars, "validation")
-    losses = _measure(trained.model, ids, params.evaluate.window_lens, paths, separator)
+    ids = _beginning(val, params.evaluate.max_chars, trained.vocab.unit, "validation")
+    losses = _measure(trained, ids, params.evaluate.window_lens, paths, separator)
     baselines = _compare(losses["stateful"], ids, trained.vocab, paths)
     _find_cells(trained, val, paths)
     for test_ids in test:
         log.info("the test part, which no choice has seen:")
-        test_ids = _beginning(test_ids, params.evaluate.max_chars, "test")
-        losses |= _measure(trained.model, test_ids, params.evaluate.window_lens, paths, separator, TEST_PREFIX)
+        test_ids = _beginning(test_ids, params.evaluate.max_chars, trained.vocab.unit, "test")
+        losses |= _measure(trained, test_ids, params.evaluate.window_lens, paths, separator, TEST_PREFIX)
 
     metrics = {protocol: _metrics(loss) for protocol, loss in losses.items()}
     write_text(paths.evaluate / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
@@ -104,7 +104,7 @@ def _track(
     tracked.close()
 
 
-def _beginning(ids: Ids, max_chars: int | None, part: str) -> Ids:
+def _beginning(ids: Ids, max_chars: int | None, unit: Unit, part: str) -> Ids:
     """What is measured of a part."""
     if max_chars is None or len(ids) <= max_chars:
         return ids
@@ -112,16 +112,22 @@ def _beginning(ids: Ids, max_chars: int | None, part: str) -> Ids:
         "the first %s of %s characters of the %s part are measured (evaluate.max_chars)",
         *(f"{max_chars:,}", f"{len(ids):,}", part),
     )
-    return ids[:max_chars]
+    return whole_characters(ids[:max_chars], unit)
 
 
 def _measure(
-    model: CharLSTM, ids: Ids, window_lens: Iterable[int], paths: Paths, separator: Ids | None, prefix: str = ""
+    trained: TrainedModel,
+    ids: Ids,
+    window_lens: Iterable[int],
+    paths: Paths,
+    separator: Ids | None,
+    prefix: str = "",
 ) -> dict[str, LossSum]:
+    model, unit = trained.model, trained.vocab.unit
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
-    windows = {length: windowed(model, ids, length, separator=separator) for length in window_lens}
-    losses = {f"{prefix}windowed_{length}": loss for length, loss in windows.items()}
-    losses[f"{prefix}stateful"] = stateful(model, ids, separator=separator)
+    lengths = {f"{prefix}windowed_{length}": length for length in window_lens}
+    losses = {name: windowed(model, ids, size, unit=unit, separator=separator) for name, size in lengths.items()}
+    losses[f"{prefix}stateful"] = stateful(model, ids, unit=unit, separator=separator)
     for protocol, loss in losses.items():
         if not math.isfinite(loss.perplexity):  # JSON has no infinity
             raise ModelFolderError(
@@ -135,7 +141,8 @@ def _measure(
 def _compare(loss: LossSum, ids: Ids, vocab: Vocab, paths: Paths) -> Baselines:
     """N-grams and compressors on the same text, and a warning if one of them is better than the model."""
     train_ids = load_ids(paths.encoded / "train.npy", len(vocab))[-MAX_CHARS:]
-    baselines = measure_baselines(text_of(train_ids, vocab), text_of(ids, vocab))
+    train_text = vocab.decode(from_whole_character(train_ids, vocab.unit))
+    baselines = measure_baselines(train_text, vocab.decode(ids))
     write_baselines(paths.evaluate / BASELINES, baselines)
     bits, ours = baselines.bits_per_char, loss.bits_per_char
     shown = ", ".join(f"{name} {bits[name]:.4f}" for name in (baselines.best_ngram, *baselines.compressors))

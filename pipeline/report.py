@@ -15,7 +15,8 @@ from charlstm.model.model_folder import WEIGHTS
 from charlstm.params import Params
 from charlstm.storage.documents import read_json
 from charlstm.storage.files import sha256
-from charlstm.text.vocabulary import Vocab, load_ids
+from charlstm.text.byte_vocabulary import load_vocab
+from charlstm.text.vocabulary import load_ids
 from charlstm.tracking.runs import read_metrics
 from charlstm.training.history import read_csv
 from pipeline.common import stage
@@ -29,7 +30,7 @@ EXCERPT_LINES = 8
 def run(params: Params, paths: Paths) -> None:
     """Print losses beside published ones, size, speed, a sample, and where to look next."""
     train, evaluate = _read_json(paths.train / "metrics.json"), _read_json(paths.evaluate / "metrics.json")
-    vocab = Vocab.load(paths.encoded / "vocab.json")
+    vocab = load_vocab(paths.encoded / "vocab.json")
     reported = params.evaluate.model_dump(mode="json")["published"]
     val_ids = load_ids(paths.encoded / "val.npy", len(vocab))[: params.evaluate.max_chars]
     published = published_for(val_ids, vocab, reported)

@@ -19,6 +19,7 @@ from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params, SampleParams
 from charlstm.storage.checksums import SUMS, read_sums, sums_of, verify
 from charlstm.storage.files import atomic_folder
+from charlstm.text.byte_vocabulary import load_vocab
 from charlstm.text.vocabulary import Vocab, load_ids
 from charlstm.tracking.review.collect import Encoded, Generated, review_of
 from charlstm.tracking.review.document import DOCUMENT, PAGE, Loss, read_losses, write_document
@@ -113,7 +114,7 @@ def _by_section(params: Params) -> dict[str, dict[str, Any]]:
 
 def _read_encoded(paths: Paths, vocab: Vocab) -> Encoded:
     verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"], known_hashes.sha256)
-    if Vocab.load(paths.encoded / "vocab.json") != vocab:
+    if load_vocab(paths.encoded / "vocab.json") != vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
     return Encoded(*(load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy")))
 

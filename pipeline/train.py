@@ -12,6 +12,7 @@ from charlstm.model.model_folder import WEIGHTS, save_model
 from charlstm.params import Params
 from charlstm.storage.checksums import SUMS, verify
 from charlstm.storage.files import sha256, write_text
+from charlstm.text.byte_vocabulary import load_vocab
 from charlstm.text.documents import doubt_of, separator_ids
 from charlstm.text.vocabulary import Vocab, load_ids
 from charlstm.tracking.runs import FINGERPRINT_TAG
@@ -99,7 +100,7 @@ class _StepsBegin:
 
 def _load(params: Params, paths: Paths) -> Data:
     verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"], known_hashes.sha256)
-    vocab = Vocab.load(paths.encoded / "vocab.json")
+    vocab = load_vocab(paths.encoded / "vocab.json")
     train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
     return Data(train_ids, val_ids, vocab, separator_ids(params.split.document_separator, vocab))
 

@@ -24,7 +24,7 @@ def scored_pairs(batches: Batches, epoch: int) -> Counter[tuple[int, int]]:
     for step in range(batches.steps_per_epoch):
         inputs_BT, targets_BT, _ = batches.batch(epoch, step)
         scored = targets_BT != IGNORE
-        assert int(scored.sum()) == batches.num_chars(step)
+        assert int(scored.sum()) == batches.num_chars(epoch, step)
         pairs.update(zip(inputs_BT[scored].tolist(), targets_BT[scored].tolist(), strict=True))
     assert pairs.total() == batches.chars_per_epoch
     return pairs

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from charlstm.evaluation import passages, text_statistics
 from charlstm.evaluation.copied import Span
 from charlstm.evaluation.passages import Passage, held_out, text_losses
-from charlstm.evaluation.text_statistics import Measured, figures, known_words, measure, text_of, words_of
+from charlstm.evaluation.text_statistics import Measured, figures, known_words, measure, words_of
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.loss import LossSum
 from charlstm.text.vocabulary import Vocab
@@ -65,7 +65,7 @@ def test_of_a_huge_training_text_a_beginning_is_searched(model: CharLSTM, monkey
 
 @given(st.text("abcdefghij \nÉé"))
 def test_text_of_is_what_the_vocabulary_decodes(text: str) -> None:
-    assert text_of(VOCAB.encode(text), VOCAB) == text
+    assert VOCAB.decode(VOCAB.encode(text)) == text
 
 
 def test_a_loss_is_that_of_reading_on_after_the_prompt(model: CharLSTM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from charlstm.evaluation.protocols import MAX_LOGITS_PER_FORWARD, STATEFUL_CHUNK, LanguageModel
 from charlstm.model.loss import IGNORE, LossSum
+from charlstm.text.units import Unit, num_chars_of
 from charlstm.text.vocabulary import Ids
 
 MAX_ROWS = 64
@@ -38,7 +39,7 @@ def held_out(val: Ids, like: Sequence[Passage]) -> list[Passage]:
 
 
 @torch.no_grad()
-def text_losses(model: LanguageModel, passages: Sequence[Passage]) -> list[LossSum]:
+def text_losses(model: LanguageModel, passages: Sequence[Passage], unit: Unit = "character") -> list[LossSum]:
     """The loss of each text, character by character after its prompt, which is read from a zero state, unscored."""
     losses = [LossSum(0.0, 0)] * len(passages)
     groups = defaultdict(list)
@@ -49,7 +50,7 @@ def text_losses(model: LanguageModel, passages: Sequence[Passage]) -> list[LossS
             rows = members[start : start + MAX_ROWS]
             ids_BT = torch.from_numpy(np.stack([np.concatenate(passages[row]) for row in rows]).astype(np.int64))
             for row, nats in zip(rows, _nats(model, ids_BT, num_before).tolist(), strict=True):
-                losses[row] = LossSum(nats, len(passages[row].text))
+                losses[row] = LossSum(nats, num_chars_of(passages[row].text, unit))
     return losses
 
 

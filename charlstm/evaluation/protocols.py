@@ -9,6 +9,8 @@ This one serves only to compare with the original, which reports it. It scores a
 
     sliding_C    overlapping windows of C inputs from carried states that have read part of them before
 
+Of a model of bytes, C counts bytes, and a loss is still one per character: the sum of the nats of all its bytes.
+
 With a `separator`, the ids with which each document begins, all of them are in a zero state before each document too.
 Its first character is guessed from the document before, and every character still counts as often.
 
@@ -17,6 +19,7 @@ Shapes: B windows, T time steps.
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -30,6 +33,7 @@ from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum, exact_loss
 from charlstm.model.resets import Resets, read_with_resets
 from charlstm.text.documents import document_starts
+from charlstm.text.units import Unit, end_of_first, num_chars_of
 from charlstm.text.vocabulary import Ids, check_fit
 
 # What one forward pass may hold bounds memory; it has no influence on the result but rounding.
@@ -58,53 +62,66 @@ def windowed(
     ids: Ids,
     context_len: int,
     *,
+    unit: Unit = "character",
     rank: int = 0,
     world_size: int = 1,
     separator: Ids | None = None,
 ) -> LossSum:
     """`windowed_C` of the windows that process `rank` of `world_size` holds; the processes' sums make the whole."""
-    num_windows, num_whole = -(-(len(ids) - 1) // context_len), (len(ids) - 1) // context_len
+    before = end_of_first(ids, unit)
+    num_targets = len(ids) - 1 - before
+    num_windows, num_whole = -(-num_targets // context_len), num_targets // context_len
     first, end = num_windows * rank // world_size, num_windows * (rank + 1) // world_size
     total = LossSum(0.0, 0)
     num_chars = min(MAX_CHARS_PER_FORWARD, MAX_LOGITS_PER_FORWARD // model.shape.vocab_size)
     for windows in _chunks(range(first, min(end, num_whole)), max(1, num_chars // context_len)):
-        total = total.plus(_score(model, _rows(ids, windows * context_len, context_len, separator)))
+        total = total.plus(_score(model, _rows(ids, before + windows * context_len, context_len, separator), unit))
     if end > max(first, num_whole):
-        start = num_whole * context_len
-        total = total.plus(_score(model, _rows(ids, np.array([start]), len(ids) - 1 - start, separator)))
+        start = before + num_whole * context_len
+        total = total.plus(_score(model, _rows(ids, np.array([start]), len(ids) - 1 - start, separator), unit))
     return total
 
 
 @torch.no_grad()
 def sliding(
-    model: LanguageModel, ids: Ids, context_len: int, batch_size: int, rows: slice, *, separator: Ids | None = None
+    model: LanguageModel,
+    ids: Ids,
+    context_len: int,
+    batch_size: int,
+    rows: slice,
+    *,
+    unit: Unit = "character",
+    separator: Ids | None = None,
 ) -> LossSum:
     """`sliding_C`: a window at every character, `batch_size` at a time, of which this process holds `rows`.
 
     Each window starts from the state in which the window `batch_size` characters before it ended, the first ones from
     zero. With C = 100 and 64 rows, as in the original, that state has already read the window's first 36 characters.
     """
+    ids = ids[end_of_first(ids, unit) :]
     context_len = min(context_len, len(ids) - 1)
     total, state = LossSum(0.0, 0), model.zero_state(rows.stop - rows.start)
     for batch in _chunks(range(len(ids) - context_len), batch_size):
         if len(windows := batch[rows]) > 0:
             passage = _rows(ids, windows, context_len, separator)
             logits_BTV, state = _logits(model, passage, state.rows(slice(0, len(windows))))
-            total = total.plus(exact_loss(logits_BTV, passage.targets_BT.to(logits_BTV.device)))
+            total = total.plus(exact_loss(logits_BTV, passage.targets_BT.to(logits_BTV.device), unit))
     return total
 
 
-def stateful(model: LanguageModel, ids: Ids, *, separator: Ids | None = None) -> LossSum:
+def stateful(model: LanguageModel, ids: Ids, *, unit: Unit = "character", separator: Ids | None = None) -> LossSum:
     """`stateful`: the text read once from beginning to end."""
     parts = _losses_by_chunk(model, ids, model.zero_state(1), separator)
+    first = end_of_first(ids, unit)
+    nats = (nats for nats_T, _ in parts for nats in nats_T.tolist())
     # fsum is exact, so it does not matter to it that the numbers come in chunks.
-    return LossSum(math.fsum(nats for nats_T, _ in parts for nats in nats_T.tolist()), len(ids) - 1)
+    return LossSum(math.fsum(islice(nats, first, None)), num_chars_of(ids[first + 1 :], unit))
 
 
 def char_losses(
     model: LanguageModel, ids: Ids, state: LSTMState, *, separator: Ids | None = None
 ) -> tuple[NDArray[np.float64], LSTMState]:
-    """Nats of each character but the first, (N - 1,), and the state after all but the last, which is not read.
+    """Nats of each id but the first, (N - 1,), and the state after all but the last, which is not read.
 
     `state` (L, 1, H) is the state before the first. The exact sum (`math.fsum`) of all nats is `stateful`.
     """
@@ -136,9 +153,9 @@ class _Rows(NamedTuple):
     starts_BT: Tensor | None
 
 
-def _score(model: LanguageModel, rows: _Rows) -> LossSum:
+def _score(model: LanguageModel, rows: _Rows, unit: Unit) -> LossSum:
     logits_BTV, _ = _logits(model, rows, model.zero_state(len(rows.inputs_BT)))
-    return exact_loss(logits_BTV, rows.targets_BT.to(logits_BTV.device))
+    return exact_loss(logits_BTV, rows.targets_BT.to(logits_BTV.device), unit)
 
 
 def _logits(model: LanguageModel, rows: _Rows, state: LSTMState) -> tuple[Tensor, LSTMState]:

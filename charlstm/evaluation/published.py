@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from charlstm.evaluation.text_statistics import text_of
 from charlstm.text.vocabulary import Ids, Vocab
 
 CHARS_AT_ONCE = 1_000_000
@@ -49,7 +48,7 @@ def text_sha256(ids: Ids, vocab: Vocab) -> str:
     """The SHA-256 of the text that the ids stand for, as UTF-8."""
     digest = hashlib.sha256()
     for start in range(0, len(ids), CHARS_AT_ONCE):
-        digest.update(text_of(ids[start : start + CHARS_AT_ONCE], vocab).encode())
+        digest.update(vocab.utf8_of(ids[start : start + CHARS_AT_ONCE]))
     return digest.hexdigest()
 
 

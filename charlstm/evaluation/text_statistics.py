@@ -8,11 +8,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from charlstm.evaluation.copied import Span, copied_spans, covered
 from charlstm.evaluation.passages import Passage, text_losses
@@ -54,19 +50,29 @@ class Figures(NamedTuple):
     """The loss of the model that is asked, after each text's prompt."""
 
 
-def measure(passages: Sequence[Passage], train: Ids, vocab: Vocab, model: LanguageModel) -> list[Measured]:
+def measure(
+    passages: Sequence[Passage], train: Ids, vocab: Vocab, model: LanguageModel, model_vocab: Vocab | None = None
+) -> list[Measured]:
     """Count in each passage's text; one pass over the training ids for words, and one for copied spans.
 
-    Of a huge training text, only the first MAX_SEARCHED ids are searched.
+    Of a huge training text, only the first MAX_SEARCHED ids are searched. All ids are of `vocab`. A model that has
+    another is given the texts in that, `model_vocab`.
     """
     train = train[:MAX_SEARCHED]
-    words = [words_of(text_of(one.prompt, vocab), text_of(one.text, vocab)) for one in passages]
+    words = [words_of(vocab.decode(one.prompt), vocab.decode(one.text)) for one in passages]
     known = known_words(set(itertools.chain.from_iterable(words)), train, vocab)
     spans = copied_spans(train, [one.text for one in passages])
+    losses = _losses(passages, vocab, model, model_vocab or vocab)
     return [
         Measured(of_text, sum(word in known for word in of_text), copies, loss)
-        for of_text, copies, loss in zip(words, spans, text_losses(model, passages), strict=True)
+        for of_text, copies, loss in zip(words, spans, losses, strict=True)
     ]
+
+
+def _losses(passages: Sequence[Passage], vocab: Vocab, model: LanguageModel, model_vocab: Vocab) -> list[LossSum]:
+    if model_vocab is not vocab:
+        passages = [Passage(*(model_vocab.encode(vocab.decode(part)) for part in one)) for one in passages]
+    return text_losses(model, passages, model_vocab.unit)
 
 
 def figures(measured: Sequence[Measured]) -> Figures:
@@ -102,21 +108,11 @@ def known_words(words: set[str], train: Ids, vocab: Vocab) -> set[str]:
     return asked - missing
 
 
-def text_of(ids: Ids, vocab: Vocab) -> str:
-    """`Vocab.decode`, fast enough for a whole training text."""
-    return _code_points(vocab.characters)[ids].tobytes().decode("utf-32-le", "surrogatepass")
-
-
-@lru_cache(maxsize=2)
-def _code_points(characters: str) -> NDArray[np.uint32]:
-    return np.array([ord(one) for one in characters], "<u4")
-
-
 def _training_words(train: Ids, vocab: Vocab) -> Iterator[set[str]]:
     """The words of each piece of the training text; what may go on in the next piece waits for it."""
     rest = ""
     for start in range(0, len(train), CHUNK):
-        piece = rest + text_of(train[start : start + CHUNK], vocab)
+        piece = rest + vocab.decode(train[start : start + CHUNK])
         cut = _last_word_start(piece) if start + CHUNK < len(train) else len(piece)
         yield {word.casefold() for word in WORD.findall(piece[:cut])}
         rest = piece[cut:][-MAX_WORD_LEN - 1 :]  # of a word that is too long, enough to tell

@@ -19,6 +19,7 @@ from charlstm.generation.quantized import quantize
 from charlstm.generation.stepper import Stepper
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel
+from charlstm.text.units import num_chars_of
 from charlstm.text.vocabulary import Ids
 
 MAX_STEPS = 1_000  # characters that are read one at a time
@@ -53,7 +54,9 @@ def measure(trained: TrainedModel, files: Mapping[str, bytes], ids: Ids) -> Iter
         logits_NV["torch"] = trained.model(torch.from_numpy(beginning)[None])[0][0]
     for name, model in models.items():
         difference = (logits_NV[name] - logits_NV["torch"]).abs().max().item()
-        yield Cost(name, stateful(model, ids), difference, len(beginning) / min(seconds[name]))
+        num_chars = num_chars_of(beginning, trained.vocab.unit)
+        loss = stateful(model, ids, unit=trained.vocab.unit)
+        yield Cost(name, loss, difference, num_chars / min(seconds[name]))
 
 
 def _read(model: OnnxModel, ids_N: NDArray[np.int64]) -> Tensor:

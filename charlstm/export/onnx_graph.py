@@ -21,6 +21,7 @@ from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.gates import GATES
 from charlstm.model.layers import FusedLayer, GatesLayer
 from charlstm.model.model_folder import TrainedModel
+from charlstm.text.vocabulary import Vocab
 
 OPSET = 20  # the first with Gelu; onnxruntime has it since 1.17 (January 2024)
 IR_VERSION = 9  # of the same time; the newest, which is the default, is refused by older runtimes
@@ -34,7 +35,8 @@ def onnx_bytes(trained: TrainedModel) -> bytes:
 
     Inputs are `ids` (B, T) in int64, `hidden` and `cell` (L, B, H), which are zero before the first character. Outputs
     are `logits` (B, T, V), `hidden_out` and `cell_out` (L, B, H). B and T are free. The metadata has `vocabulary`, a
-    JSON list in which a character's index is its id, `model_sha256`, the model's name everywhere, and `schema`.
+    JSON list in which a character's index is its id, `model_sha256`, the model's name everywhere, and `schema`. A model
+    of bytes has `unit`, "byte", and no `vocabulary`: an id is a byte of the text as UTF-8.
     """
     shape, graph = trained.model.shape, _Graph()
     _add_model(graph, trained.model)
@@ -50,10 +52,13 @@ def onnx_bytes(trained: TrainedModel) -> bytes:
         ir_version=IR_VERSION,
         producer_name="charlstm",
     )
-    vocabulary = json.dumps(list(trained.vocab.characters))
-    helper.set_model_props(model, {"model_sha256": trained.sha256, "schema": SCHEMA, "vocabulary": vocabulary})
+    helper.set_model_props(model, {"model_sha256": trained.sha256, "schema": SCHEMA, **_ids_of(trained.vocab)})
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _ids_of(vocab: Vocab) -> dict[str, str]:
+    return {"unit": "byte"} if vocab.unit == "byte" else {"vocabulary": json.dumps(list(vocab.characters))}
 
 
 class _Graph:

@@ -15,6 +15,7 @@ from charlstm.generation.random_numbers import key_of
 from charlstm.generation.rule import SamplingRule
 from charlstm.generation.stepper import QuantizedState, Stepper
 from charlstm.generation.stops import cut_at_stop
+from charlstm.generation.utf8 import states_after
 from charlstm.model.gates import LSTMState
 from charlstm.text.vocabulary import Vocab
 
@@ -45,12 +46,13 @@ class Generated(NamedTuple):
 class Batch:
     """Rows that are written together; their texts so far are in `texts`, those that are done in `done`, by row.
 
-    The texts that are not done have `num_written` characters.
+    The texts that are not done have `num_written` ids, of characters or of bytes. A text of bytes has its whole
+    characters in `texts`, and the first bytes of the next one in its decoder.
     """
 
     def __init__(self, stepper: Stepper, vocab: Vocab, requests: Sequence[Request]) -> None:
         self._stepper, self._vocab, self._requests = stepper, vocab, requests
-        self.texts = [""] * len(requests)
+        self.texts, self._decoders = [""] * len(requests), [vocab.decoder() for _ in requests]
         self.done: dict[int, Generated] = {}
         self.num_written = 0
         self._active = list(range(len(requests)))
@@ -64,18 +66,23 @@ class Batch:
         return not self._active
 
     def advance(self, most: int) -> None:
-        """Write up to `most` characters in each row that is not done."""
-        count = min(most, *(self._requests[row].num_chars - self.num_written for row in self._active))
-        before = self.state
-        ids_RT, self.state = self._stepper.write(before, self._rules, self._keys_R, self.num_written, count)
+        """Write up to `most` ids in each row that is not done."""
+        active = self._active
+        # A character has at least one id, so no row gets more characters than it asked for.
+        count = min(most, *(self._requests[row].num_chars - len(self.texts[row]) for row in active))
+        before, utf8_R = self.state, None
+        if self._vocab.unit == "byte":
+            utf8_R = states_after([self._decoders[row].waiting for row in active])
+        ids_RT, self.state = self._stepper.write(before, self._rules, self._keys_R, self.num_written, count, utf8_R)
         ends = []
-        for position, row in enumerate(self._active):
-            request, start = self._requests[row], self.num_written
-            self.texts[row] += self._vocab.decode(ids_RT[position].tolist())
+        for position, row in enumerate(active):
+            request, start = self._requests[row], len(self.texts[row])
+            self.texts[row] += self._decoders[row].decode(ids_RT[position].tolist())
             if span := cut_at_stop(self.texts[row], start, request.stop):
-                read = self._stepper.read(ids_RT[position, None, : span[1] - start], _row(before, position))
+                num_read = self._vocab.num_ids(self.texts[row][: span[1]]) - self.num_written
+                read = self._stepper.read(ids_RT[position, None, :num_read], _row(before, position))
                 self.done[row] = Generated(self.texts[row][: span[0]], read.dequantized())
-            elif start + count == request.num_chars:
+            elif len(self.texts[row]) == request.num_chars:
                 ends.append(row)
         self.num_written += count
         self._finish(ends)
@@ -98,12 +105,13 @@ def _row(state: QuantizedState, row: int) -> QuantizedState:
 def _states_after_prompts(stepper: Stepper, vocab: Vocab, requests: Sequence[Request]) -> QuantizedState:
     """(L, R, H). Prompts that several requests share are read once, and all of them together."""
     sources = {(one.prompt, id(one.state)): one for one in requests}
-    unique = sorted(sources.values(), key=lambda one: len(one.prompt), reverse=True)
+    unique = sorted(sources.values(), key=lambda one: vocab.num_ids(one.prompt), reverse=True)
+    ids = [_ids(vocab, one.prompt) for one in unique]
     state = _stacked([_state_before(stepper, one) for one in unique])
     begin = 0
-    for end in sorted({len(one.prompt) for one in unique}):
-        active = [one for one in unique if len(one.prompt) >= end]  # the first rows
-        ids_RT = torch.stack([_ids(vocab, one.prompt[begin:end]) for one in active])
+    for end in sorted({len(one) for one in ids}):
+        active = [one for one in ids if len(one) >= end]  # the first rows
+        ids_RT = torch.stack([one[begin:end] for one in active])
         after, rest = stepper.read(ids_RT, state.first(len(active))), state.rows(torch.arange(len(active), len(unique)))
         state, begin = _stacked([after, rest]), end
     places = {(one.prompt, id(one.state)): place for place, one in enumerate(unique)}

@@ -61,20 +61,32 @@ def _column(values: Sequence[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)[:, None]
 
 
-def draw(logits_RV: Tensor, rules: Rules, uniforms_R: Tensor) -> Tensor:
-    """Ids (R,) of one character a row; `uniforms_R` are float64 in [0, 1)."""
-    sums_RV = relative_probabilities(logits_RV, rules).cumsum(1)
+def draw(logits_RV: Tensor, rules: Rules, uniforms_R: Tensor, allowed_RV: Tensor | None = None) -> Tensor:
+    """Ids (R,) of one character a row; `uniforms_R` are float64 in [0, 1).
+
+    With `allowed_RV` (bool) all others are as if the vocabulary did not have them.
+    """
+    if allowed_RV is not None:
+        logits_RV = logits_RV.masked_fill(~allowed_RV, -math.inf)
+    sums_RV = relative_probabilities(logits_RV, rules, allowed_RV).cumsum(1)
     ids_R = (sums_RV <= uniforms_R[:, None] * sums_RV[:, -1:]).sum(1)
     return ids_R if rules.is_greedy is None else torch.where(rules.is_greedy[:, 0], logits_RV.argmax(1), ids_R)
 
 
-def relative_probabilities(logits_RV: Tensor, rules: Rules) -> Tensor:
-    """The distributions (R, V) that the rules make of the logits, in float64, up to a factor a row."""
+def relative_probabilities(logits_RV: Tensor, rules: Rules, allowed_RV: Tensor | None = None) -> Tensor:
+    """The distributions (R, V) that the rules make of the logits, in float64, up to a factor a row.
+
+    Logits that are not allowed are -inf.
+    """
     below_RV = logits_RV.double()
     below_RV -= below_RV.amax(1, keepdim=True)
+    if allowed_RV is not None:
+        below_RV.masked_fill_(~allowed_RV, 0)  # -inf times 0, the factor of a greedy row, is no number
     steps_RV = (below_RV * rules.factor).add_(0.5 - LOWEST * 2**FRACTION_BITS).clamp_(min=0).to(torch.int32)
     wholes_RV, fractions_RV = steps_RV >> FRACTION_BITS, steps_RV & (2**FRACTION_BITS - 1)
     probable_RV = _look_up(_FRACTIONS, fractions_RV).mul_(_look_up(_POWERS, wholes_RV))
+    if allowed_RV is not None:
+        probable_RV *= allowed_RV
     return _kept(probable_RV, rules)
 
 

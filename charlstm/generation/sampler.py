@@ -132,5 +132,5 @@ def check_prompts(vocab: Vocab, prompts: Sequence[str]) -> None:
         if unknown := vocab.unknown(prompt):
             raise VocabularyError(
                 f"the prompt {prompt!r} has characters that the model never saw: {describe(unknown)}; "
-                f"it knows {vocab.characters[:200]!r}"
+                f"it knows {vocab.known()}"
             )

@@ -24,6 +24,7 @@ from charlstm.generation.quantized import (
     QuantizedModel,
 )
 from charlstm.generation.random_numbers import uniforms
+from charlstm.generation.utf8 import ALLOWED, NEXT
 from charlstm.model.gates import LSTMState
 
 TINY: Final = 1e-30  # instead of a largest activation of 0, so that 127 / m is finite
@@ -76,17 +77,26 @@ class Stepper:
         return state
 
     def write(
-        self, state: QuantizedState, rules: Rules, keys_R: NDArray[np.uint64], start: int, count: int
+        self,
+        state: QuantizedState,
+        rules: Rules,
+        keys_R: NDArray[np.uint64],
+        start: int,
+        count: int,
+        utf8_R: NDArray[np.int64] | None = None,
     ) -> tuple[Tensor, QuantizedState]:
-        """The next `count` characters of each row, as ids (R, count), and the state after reading them, too.
+        """The next `count` ids of each row, (R, count), and the state after reading them, too.
 
-        `keys_R` and `start`, the number of characters that were written before, choose the random numbers.
+        `keys_R` and `start`, the number of ids that were written before, choose the random numbers. With `utf8_R`, the
+        states of `utf8.py` after what was read, ids are bytes that stay valid UTF-8.
         """
         uniforms_RT = torch.from_numpy(uniforms(keys_R, start, count))
-        written = []
+        written, utf8 = [], None if utf8_R is None else torch.from_numpy(utf8_R)
         for uniforms_R in uniforms_RT.t():
-            written.append(draw(self.logits(state), rules, uniforms_R))
+            allowed_RV = None if utf8 is None else _ALLOWED.index_select(0, utf8)
+            written.append(draw(self.logits(state), rules, uniforms_R, allowed_RV))
             state = self._read_one(written[-1], state)
+            utf8 = None if utf8 is None else _NEXT[utf8, written[-1]]
         return torch.stack(written, 1), state
 
     def logits(self, state: QuantizedState) -> Tensor:
@@ -136,3 +146,7 @@ def _eight_bits(activations_RK: Tensor) -> tuple[Tensor, Tensor]:
     """Rounded to 8 bits, and the largest magnitude of each row (R, 1)."""
     largest_R1 = activations_RK.abs().amax(1, keepdim=True).clamp_(min=TINY)
     return _rounded(activations_RK * torch.div(torch.tensor(float(LEVELS)), largest_R1)), largest_R1
+
+
+_ALLOWED: Final = torch.from_numpy(ALLOWED)
+_NEXT: Final = torch.from_numpy(NEXT)

@@ -37,6 +37,8 @@ def atlas_of(model: CharLSTM, vocab: Vocab, ids: Ids) -> CellsDocument:
     Two halves of at most 50,000 characters are read, less if the model is large. A text that is too short, or in which
     no label varies, gives a document without cells, and with the reason.
     """
+    if vocab.unit == "byte":
+        return _nothing(model, "labels are of characters, and this is a model of bytes")
     halves = halves_of(ids, model)
     if halves is None:
         return _nothing(model, f"the text has {len(ids):,} characters, and {MIN_CHARS:,} are the least")

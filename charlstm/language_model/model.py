@@ -24,6 +24,7 @@ from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel
 from charlstm.options import DEFAULTS, Sampling, Unknown, checked_sampling, short, unknown_rule, whole
 from charlstm.text.folding import fold, with_sign
+from charlstm.text.units import begins_character, end_of_first, num_chars_of
 from charlstm.text.vocabulary import UNSEEN, Ids, describe
 
 PROMPT = "\n"  # a text begins as a line does
@@ -40,7 +41,7 @@ class Model:
         self._state: State | None = None
 
     def __repr__(self) -> str:
-        sizes = f"{self._model.num_parameters():,} parameters, {len(self._vocab)} characters"
+        sizes = f"{self._model.num_parameters():,} parameters, {len(self._vocab)} {self._vocab.unit}s"
         return f"<charlstm.Model: {sizes}, SHA-256 {self._sha256[:8]}>"
 
     @property
@@ -50,12 +51,16 @@ class Model:
 
     @property
     def info(self) -> dict[str, Any]:
-        """Sizes, number of parameters, vocabulary, and the SHA-256 of the weights, which is the model's name."""
+        """Sizes, number of parameters, vocabulary, and the SHA-256 of the weights, which is the model's name.
+
+        `unit` is `character` or `byte`. A model of bytes knows all characters: `characters` is None.
+        """
         return {
             "model_sha256": self._sha256,
             "num_parameters": self._model.num_parameters(),
             **self._model.shape._asdict(),
-            "characters": self._vocab.characters,
+            "unit": self._vocab.unit,
+            "characters": self._vocab.characters or None,
         }
 
     @overload
@@ -174,8 +179,10 @@ class Model:
             target = torch.tensor([int(ids[0])])
             first = float(functional.cross_entropy(self._model.logits_after(before), target))
         self._keep(self._read(ids[-1:], before_last))
-        scored = nats_N if before is None else np.concatenate([[first], nats_N])
-        return Score(text, np.concatenate([[first], nats_N]), LossSum(math.fsum(scored), len(scored)))
+        nats_N, unit = np.concatenate([[first], nats_N]), self._vocab.unit
+        start = end_of_first(ids, unit) + 1 if before is None else 0
+        total = LossSum(math.fsum(nats_N[start:]), num_chars_of(ids[start:], unit))
+        return Score(text, np.add.reduceat(nats_N, np.flatnonzero(begins_character(ids, unit))), total)
 
     def read(self, text: str, *, unknown: Unknown = "error", state: State | None = None) -> State:
         """The state after `text`, read from its beginning, or on from `state`.
@@ -218,7 +225,7 @@ class Model:
 
     def _scorable(self, text: str, unknown: Unknown) -> str:
         """`text` of characters that the model knows, or has a sign for."""
-        has_sign = isinstance(text, str) and UNSEEN in self._vocab.characters
+        has_sign = isinstance(text, str) and not self._vocab.unknown(UNSEEN)
         found = text if has_sign and unknown == "error" else self._readable("text", text, unknown)
         if not found:
             raise TextRequestError("text: expected at least one character")

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from charlstm.text.units import Unit, begins_character
+
 IGNORE = -100  # a target that is not scored
 # Numbers. A step with more logits than MAX_LOGITS computes them in pieces, and again in its backward pass: a fifth to a
 # third more time for the head, and memory that grows neither with the alphabet nor with the batch.
@@ -81,7 +83,11 @@ def summed_nats_in_pieces(
     return torch.stack(nats).sum()
 
 
-def exact_loss(logits_BTV: Tensor, targets_BT: Tensor) -> LossSum:
-    """The same with its count, summed in float64 on the CPU (not every device has float64); all targets count."""
+def exact_loss(logits_BTV: Tensor, targets_BT: Tensor, unit: Unit = "character") -> LossSum:
+    """The same with its count, summed in float64 on the CPU (not every device has float64); all targets count.
+
+    Where targets are bytes, the nats of all of them are shared out over the characters that begin among them.
+    """
     nats_N = functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="none")
-    return LossSum(nats_N.cpu().double().sum().item(), targets_BT.numel())
+    num_chars = targets_BT.numel() if unit == "character" else int(begins_character(targets_BT, unit).sum())
+    return LossSum(nats_N.cpu().double().sum().item(), num_chars)

@@ -18,6 +18,7 @@ from charlstm.errors import ModelFolderError
 from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape, weight_shapes
 from charlstm.storage.documents import read_json
 from charlstm.storage.files import atomic_folder, sha256
+from charlstm.text.byte_vocabulary import load_vocab
 from charlstm.text.vocabulary import Vocab
 
 WEIGHTS, CONFIG, VOCAB = "model.safetensors", "config.json", "vocab.json"
@@ -54,7 +55,7 @@ def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
     shape, hashes = _read_config(folder / CONFIG)
     for name in (WEIGHTS, VOCAB):
         _check_hash(folder / name, hashes[name])
-    vocab = Vocab.load(folder / VOCAB)
+    vocab = load_vocab(folder / VOCAB)
     if len(vocab) != shape.vocab_size:
         raise ModelFolderError(
             f"{folder}: the vocabulary has {len(vocab)} characters, the model {shape.vocab_size}; "

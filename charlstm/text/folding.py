@@ -59,7 +59,7 @@ def fold(text: str, vocab: Vocab, unknown: Unknown) -> Folded:
 
 def with_sign(text: str, vocab: Vocab) -> str:
     """`text` with U+FFFD for each unknown character, as validation text is encoded, if the vocabulary has that sign."""
-    if UNSEEN not in vocab.characters:
+    if vocab.unknown(UNSEEN):
         return text
     return text.translate({ord(one): UNSEEN for one in vocab.unknown(text)})
 
@@ -71,8 +71,7 @@ def _exchanged(text: str, new: dict[str, str]) -> Folded:
 
 def _nearest(character: str, vocab: Vocab) -> str | None:
     """The first candidate of which the vocabulary has every character; None if there is none."""
-    known = set(vocab.characters)
-    return next((one for one in _candidates(character) if known.issuperset(one)), None)
+    return next((one for one in _candidates(character) if not vocab.unknown(one)), None)
 
 
 def _candidates(character: str) -> Iterator[str]:

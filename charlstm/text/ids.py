@@ -34,8 +34,22 @@ class Numbering:
         return np.take(self._id_of[:NUM_ASCII], np.frombuffer(piece, np.uint8), mode="clip")
 
 
+class ByteNumbering:
+    """The bytes of characters as UTF-8: their ids where `encode.unit` is byte."""
+
+    dtype = np.dtype(np.uint8)
+
+    def ids(self, piece: Characters) -> Ids:
+        """The bytes (N,)."""
+        return np.frombuffer(piece.encode() if isinstance(piece, str) else piece, np.uint8)
+
+
 def write_ids(
-    path: Path, pieces: Iterable[Characters], numbering: Numbering, num_ids: int, advance: Advance | None = None
+    path: Path,
+    pieces: Iterable[Characters],
+    numbering: Numbering | ByteNumbering,
+    num_ids: int,
+    advance: Advance | None = None,
 ) -> str:
     """Write the ids of all characters of `pieces`, of which there are `num_ids`; the file's SHA-256.
 
@@ -45,7 +59,9 @@ def write_ids(
     return write_pieces(path, _npy(path, pieces, numbering, num_ids), advance)
 
 
-def _npy(path: Path, pieces: Iterable[Characters], numbering: Numbering, num_ids: int) -> Iterator[bytes | memoryview]:
+def _npy(
+    path: Path, pieces: Iterable[Characters], numbering: Numbering | ByteNumbering, num_ids: int
+) -> Iterator[bytes | memoryview]:
     header = io.BytesIO()
     description = {"descr": numbering.dtype.str, "fortran_order": False, "shape": (num_ids,)}
     np.lib.format.write_array_header_1_0(header, description)

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from charlstm.errors import EncodedError, VocabularyError
 from charlstm.storage.documents import read_json
 from charlstm.storage.files import write_bytes, write_text
+from charlstm.text.units import Unit
 
 UNSEEN = "\N{REPLACEMENT CHARACTER}"  # stands for every character that training never saw
 MAX_CODE_POINT = 0x10FFFF
@@ -20,7 +22,9 @@ Ids = NDArray[np.unsignedinteger]
 
 
 class Vocab:
-    """An ordered set of characters; a character's id is its index."""
+    """An ordered set of characters; a character's id is its index. `ByteVocab` takes its place for bytes."""
+
+    unit: ClassVar[Unit] = "character"
 
     def __init__(self, characters: str) -> None:
         self.characters = characters
@@ -36,7 +40,7 @@ class Vocab:
         return len(self.characters)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocab) and self.characters == other.characters
+        return isinstance(other, Vocab) and (self.unit, self.characters) == (other.unit, other.characters)
 
     __hash__ = None  # type: ignore[assignment]  # a set of vocabularies has no use here
 
@@ -58,8 +62,26 @@ class Vocab:
         return id_of[_code_points(text)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`."""
+        """The text of `ids`; of an array, fast enough for a whole training text."""
+        if isinstance(ids, np.ndarray):
+            return self._code_points[ids].tobytes().decode("utf-32-le", "surrogatepass")
         return "".join(self.characters[index] for index in ids)
+
+    def decoder(self) -> "Decoder":
+        """For ids that come in pieces."""
+        return Decoder(self)
+
+    def utf8_of(self, ids: Iterable[int]) -> bytes:
+        """The text of `ids` as UTF-8; a piece of a text may begin and end anywhere."""
+        return self.decode(ids).encode()
+
+    def num_ids(self, text: str) -> int:
+        """The number of ids of `text`."""
+        return len(text)
+
+    def known(self) -> str:
+        """What it knows, for a message."""
+        return repr(self.characters[:200])
 
     def save(self, path: Path) -> None:
         """Write the characters as a JSON list: the id is the index."""
@@ -90,6 +112,22 @@ class Vocab:
                 f'{path}: expected {{"characters": [...]}} with distinct single characters; '
                 f"the file is damaged, `dvc repro --force encode` rewrites it"
             ) from None
+
+
+class Decoder:
+    """Turns ids that come in pieces into text."""
+
+    def __init__(self, vocab: Vocab) -> None:
+        self._vocab = vocab
+
+    @property
+    def waiting(self) -> bytes:
+        """The first bytes of a character that is not complete. Characters always are."""
+        return b""
+
+    def decode(self, ids: list[int]) -> str:
+        """The characters that `ids` complete."""
+        return self._vocab.decode(ids)
 
 
 def describe(characters: Counter[str]) -> str:

@@ -47,7 +47,8 @@ class TrainingTracker:
 
     def on_steps(self, row: StepRow, chars_per_second: float) -> None:
         """Record losses, learning rates, gradient norm, speed and characters seen, by step."""
-        more = {"train/chars_per_second": chars_per_second, "train/chars_seen": self._chars_seen(row)}
+        seen = "train/chars_seen" if self._plan.bytes_per_epoch is None else "train/bytes_seen"
+        more = {"train/chars_per_second": chars_per_second, seen: self._ids_seen(row)}
         self._log_new([*step_metrics([row], self._params), *(Measurement(*one, row.step) for one in more.items())])
 
     def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
@@ -76,12 +77,12 @@ class TrainingTracker:
         """But for what an earlier start has written: after a kill, some steps are taken again, to the same values."""
         self.run.log_metrics([one for one in measurements if one.step > self._written.get(one.name, -1)])
 
-    def _chars_seen(self, row: StepRow) -> int:
-        """In training, repetitions counted; the last step of an epoch may be a short one."""
-        chars_per_epoch, done = self._plan.chars_per_epoch, row.epoch - 1
+    def _ids_seen(self, row: StepRow) -> int:
+        """Characters or bytes, in training, repetitions counted; the last step of an epoch may be a short one."""
+        ids_per_epoch, done = self._plan.bytes_per_epoch or self._plan.chars_per_epoch, row.epoch - 1
         steps = row.step - done * (self._plan.num_steps // self._plan.num_epochs)
-        chars_per_step = int(self._params["train.batch_size"]) * int(self._params["train.context_len"])
-        return done * chars_per_epoch + min(steps * chars_per_step, chars_per_epoch)
+        ids_per_step = int(self._params["train.batch_size"]) * int(self._params["train.context_len"])
+        return done * ids_per_epoch + min(steps * ids_per_step, ids_per_epoch)
 
 
 def _log_texts(run: Run, texts: Sequence[TextRow]) -> None:

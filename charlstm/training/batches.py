@@ -18,6 +18,7 @@ from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE
 from charlstm.seeds import numpy_generator
 from charlstm.text.documents import document_starts
+from charlstm.text.units import Unit, num_chars_of
 from charlstm.text.vocabulary import Ids
 from charlstm.training.permutation import Permutation
 
@@ -38,14 +39,19 @@ class Batches(Protocol):
 
     carries_state: bool
     steps_per_epoch: int
-    chars_per_epoch: int
+    ids_per_epoch: int
     rows: slice
+    unit: Unit
 
     def batch(self, epoch: int, step: int) -> Batch:
         """This process's rows of one global batch; `step` counts from 0 in each epoch."""
 
-    def num_chars(self, step: int) -> int:
-        """Scored characters of the global batch at `step`."""
+    def num_chars(self, epoch: int, step: int) -> int:
+        """Scored characters of the global batch at `step`: the ids that are guessed, or those that begin one."""
+
+    @property
+    def chars_per_epoch(self) -> int:
+        """The same of all steps. Where ids are bytes, they are all read for it."""
 
 
 def rows_of(rank: int, world_size: int, batch_size: int) -> slice:
@@ -78,16 +84,18 @@ class StreamBatches:
         batch_size: int,
         context_len: int,
         seed: int,
+        unit: Unit = "character",
         rank: int = 0,
         world_size: int = 1,
         separator: Ids | None = None,
     ) -> None:
         self.rows = rows_of(rank, world_size, batch_size)
         self._ids, self._context_len, self._seed, self._separator = ids, context_len, seed, separator
-        self._num_pairs = self.chars_per_epoch = len(ids) - 1
+        self.unit, self._num_pairs = unit, len(ids) - 1
+        self.ids_per_epoch = self._num_pairs
         if self._num_pairs < batch_size * context_len:
             raise TrainingError(
-                f"the training part has {len(ids)} characters, too few for one step of train.batch_size "
+                f"the training part has {len(ids)} {unit}s, too few for one step of train.batch_size "
                 f"{batch_size} x train.context_len {context_len} = {batch_size * context_len}; "
                 f"{_what_fits(self._num_pairs, batch_size, context_len)}"
             )
@@ -97,14 +105,26 @@ class StreamBatches:
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Columns [step * T, (step + 1) * T) of this process's streams."""
-        offset = numpy_generator(self._seed, "stream offset", epoch).integers(self._num_pairs)
-        columns = self._columns(step)
-        positions = (offset + self._starts[self.rows, None] + columns) % self._num_pairs
-        return _read(self._ids, positions, self._separator, is_scored=columns < self._lengths[self.rows, None])
+        is_scored = self._columns(step) < self._lengths[self.rows, None]
+        return _read(self._ids, self._positions(epoch, step, self.rows), self._separator, is_scored=is_scored)
 
-    def num_chars(self, step: int) -> int:
+    def num_chars(self, epoch: int, step: int) -> int:
         """Scored characters of all streams at `step`."""
-        return int((self._columns(step) < self._lengths[:, None]).sum())
+        is_scored = self._columns(step) < self._lengths[:, None]
+        if self.unit == "character":
+            return int(is_scored.sum())
+        positions = self._positions(epoch, step, slice(None))
+        return num_chars_of(self._ids[positions[is_scored] + 1], self.unit)
+
+    @property
+    def chars_per_epoch(self) -> int:
+        """All but the first."""
+        return num_chars_of(self._ids[1:], self.unit)
+
+    def _positions(self, epoch: int, step: int, rows: slice) -> np.ndarray:
+        offset = numpy_generator(self._seed, "stream offset", epoch).integers(self._num_pairs)
+        positions: np.ndarray = (offset + self._starts[rows, None] + self._columns(step)) % self._num_pairs
+        return positions
 
     def _columns(self, step: int) -> np.ndarray:
         start = step * self._context_len
@@ -128,6 +148,7 @@ class WindowBatches:
         stride: int,
         seed: int,
         is_sliding: bool = False,
+        unit: Unit = "character",
         rank: int = 0,
         world_size: int = 1,
         separator: Ids | None = None,
@@ -135,34 +156,54 @@ class WindowBatches:
         self.carries_state = is_sliding
         self.rows = rows_of(rank, world_size, batch_size)
         self._ids, self._context_len, self._seed, self._batch_size = ids, context_len, seed, batch_size
-        self._separator = separator
+        self.unit, self._separator = unit, separator
         self._stride, self._num_windows = stride, len(range(0, len(ids) - context_len, stride))
         if self._num_windows < batch_size:
             raise TrainingError(
-                f"the training part has {len(ids)} characters: {self._num_windows} windows of train.context_len "
+                f"the training part has {len(ids)} {unit}s: {self._num_windows} windows of train.context_len "
                 f"{context_len}, too few for a train.batch_size of {batch_size}; "
                 f"lower one of them or train.window_stride ({stride})"
             )
         self.steps_per_epoch = -(-self._num_windows // batch_size)
-        self.chars_per_epoch = self._num_windows * context_len
+        self.ids_per_epoch = self._num_windows * context_len
 
     def batch(self, epoch: int, step: int) -> Batch:
         """This process's rows of the `step`-th `batch_size` windows of the epoch's order."""
-        first = step * self._batch_size
-        windows = np.arange(first, min(first + self._batch_size, self._num_windows))
+        order = self._starts_at(epoch, step)
+        starts = np.zeros(self._batch_size, np.int64)
+        starts[: len(order)] = order
+        positions = starts[self.rows, None] + np.arange(self._context_len)
+        is_scored = np.arange(self._batch_size)[self.rows, None] < len(order)
+        return _read(self._ids, positions, self._separator, is_scored=is_scored)
+
+    def num_chars(self, epoch: int, step: int) -> int:
+        """Scored characters of the global batch at `step`."""
+        if self.unit == "character":
+            return min(self._batch_size, self._num_windows - step * self._batch_size) * self._context_len
+        return self._num_chars_after(self._starts_at(epoch, step))
+
+    @property
+    def chars_per_epoch(self) -> int:
+        """Of all windows."""
+        if self.unit == "character":
+            return self.ids_per_epoch
+        firsts = range(0, self._num_windows, self._batch_size)
+        return sum(self._num_chars_after(self._windows_from(first) * self._stride) for first in firsts)
+
+    def _num_chars_after(self, starts: np.ndarray) -> int:
+        positions = starts[:, None] + np.arange(1, self._context_len + 1)
+        return num_chars_of(self._ids[positions].ravel(), self.unit)
+
+    def _starts_at(self, epoch: int, step: int) -> np.ndarray:
+        windows = self._windows_from(step * self._batch_size)
         if not self.carries_state:
             generator = numpy_generator(self._seed, "window order", epoch)
             windows = Permutation(self._num_windows, generator).numbers_at(windows)
-        starts = np.zeros(self._batch_size, np.int64)
-        starts[: len(windows)] = windows * self._stride
-        positions = starts[self.rows, None] + np.arange(self._context_len)
-        is_scored = np.arange(self._batch_size)[self.rows, None] < len(windows)
-        return _read(self._ids, positions, self._separator, is_scored=is_scored)
+        starts: np.ndarray = windows * self._stride
+        return starts
 
-    def num_chars(self, step: int) -> int:
-        """Scored characters of the global batch at `step`."""
-        num_rows = min(self._batch_size, self._num_windows - step * self._batch_size)
-        return num_rows * self._context_len
+    def _windows_from(self, first: int) -> np.ndarray:
+        return np.arange(first, min(first + self._batch_size, self._num_windows))
 
 
 def _read(ids: Ids, positions: np.ndarray, separator: Ids | None, *, is_scored: np.ndarray) -> Batch:

@@ -4,7 +4,7 @@ What a step computes depends on (seed, epoch, step) alone. The global batch, the
 the same for 1 process and for N; each process takes its rows of them.
 
 A gradient is a sum over characters, divided by the count of a full batch. So each character weighs the same, also in
-the shorter last step of an epoch, and however rows are shared out.
+the shorter last step of an epoch, and however rows are shared out. Of a model of bytes, each byte does.
 Shapes: B rows of this process, T time steps, V vocabulary.
 """
 
@@ -26,6 +26,7 @@ from charlstm.optimization.average import moving_average
 from charlstm.optimization.schedule import learning_rate
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
+from charlstm.text.units import Unit
 from charlstm.text.vocabulary import Ids, check_fit
 from charlstm.training.batches import Batch
 from charlstm.training.learner_parts import batches_of, fresh_model, num_steps_of, optimizers_of, shape_of
@@ -55,12 +56,12 @@ class Learner:
         model: ModelParams,
         params: TrainParams,
         processes: Processes,
+        unit: Unit = "character",
         separator: Ids | None = None,
     ) -> None:
         self.params, self.processes = params, processes
-        self.batches = batches_of(
-            train_ids, params, rank=processes.rank, world_size=processes.world_size, separator=separator
-        )
+        process = {"rank": processes.rank, "world_size": processes.world_size}
+        self.batches = batches_of(train_ids, params, **process, unit=unit, separator=separator)
         self.num_steps = num_steps_of(self.batches, params)
         self.num_rows = self.batches.rows.stop - self.batches.rows.start
         self.shape = shape_of(vocab_size, model)

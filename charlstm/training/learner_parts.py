@@ -8,11 +8,20 @@ from charlstm.model.initialization import initial_weights
 from charlstm.optimization.optimizers import make_optimizers
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
+from charlstm.text.units import Unit
 from charlstm.text.vocabulary import Ids
 from charlstm.training.batches import Batches, StreamBatches, WindowBatches
 
 
-def batches_of(ids: Ids, params: TrainParams, *, rank: int, world_size: int, separator: Ids | None = None) -> Batches:
+def batches_of(
+    ids: Ids,
+    params: TrainParams,
+    *,
+    rank: int,
+    world_size: int,
+    unit: Unit = "character",
+    separator: Ids | None = None,
+) -> Batches:
     """The batch source that `params.batching` names, for one process; each document begins with `separator`.
 
     Raises:
@@ -21,11 +30,10 @@ def batches_of(ids: Ids, params: TrainParams, *, rank: int, world_size: int, sep
     sizes = {"batch_size": params.batch_size, "context_len": params.context_len, "seed": params.seed}
     process = {"rank": rank, "world_size": world_size}
     if params.batching == "streams":
-        return StreamBatches(ids, **sizes, **process, separator=separator)
+        return StreamBatches(ids, **sizes, **process, unit=unit, separator=separator)
     is_sliding = params.batching == "sliding_windows"
-    return WindowBatches(
-        ids, **sizes, **process, separator=separator, stride=params.window_stride, is_sliding=is_sliding
-    )
+    stride = params.window_stride
+    return WindowBatches(ids, **sizes, **process, unit=unit, separator=separator, stride=stride, is_sliding=is_sliding)
 
 
 def num_steps_of(batches: Batches, params: TrainParams) -> int:

@@ -73,10 +73,10 @@ class StepMeter:
             self._known.rate = rate
         self._pending.clear()
 
-    def read(self, step: int, epoch: int, gather: Gather) -> tuple[StepRow, LossSum] | None:
+    def read(self, step: int, epoch: int, gather: Gather) -> tuple[StepRow | None, LossSum] | None:
         """The mean of the steps, which end with `step`, and the sum it was made of; None if no step was counted.
 
-        The same on every process.
+        The same on every process. There is a sum and no mean if bytes were guessed, but none that begins a character.
 
         Raises:
             TrainingError: as `flush`.
@@ -86,6 +86,8 @@ class StepMeter:
         if not known.nats:
             return None
         loss = LossSum(sum(known.nats), known.num_chars)
+        if loss.num_chars == 0:
+            return None, loss
         norm = sum(known.gradient_norms) / len(known.gradient_norms)
         return StepRow(step, epoch, loss.nats_per_char, known.rate, norm), loss
 

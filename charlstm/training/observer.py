@@ -17,6 +17,8 @@ class Plan(NamedTuple):
     num_processes: int
     device: str
     precision: str
+    bytes_per_epoch: int | None = None
+    """Of a model of bytes."""
 
 
 class Observer(Protocol):

@@ -21,6 +21,7 @@ from charlstm.generation.sampler import Sampler, check_prompts
 from charlstm.model.char_lstm import ModelShape
 from charlstm.model.loss import LossSum
 from charlstm.params import ModelParams, TrainParams
+from charlstm.text.units import num_chars_of, whole_characters
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
 from charlstm.training.history import EpochRow, StepRow, TextRow
@@ -85,7 +86,8 @@ def fit(
             *(f"{limit:,}", f"{len(data.val_ids):,}"),
         )
     with processes.interrupted_by_lost_peers():
-        learner = Learner(data.train_ids, len(data.vocab), model, params, processes, data.separator)
+        ids, vocab = data.train_ids, data.vocab
+        learner = Learner(ids, len(vocab), model, params, processes, vocab.unit, data.separator)
         training = _Training(data, params, learner, StepBoundary(processes, checkpoints, should_stop))
         return training.run(observers)
 
@@ -132,6 +134,7 @@ class _Training:
             num_processes=self.processes.world_size,
             device=str(self.processes.device),
             precision=self.learner.precision,
+            bytes_per_epoch=self.learner.batches.ids_per_epoch if self.data.vocab.unit == "byte" else None,
         )
 
     def is_done(self) -> bool:
@@ -151,7 +154,7 @@ class _Training:
         while now.step_in_epoch < batches.steps_per_epoch:
             taken = self.learner.take_step(now.step, now.epoch, now.step_in_epoch)
             if taken is not None:
-                num_chars = batches.num_chars(now.step_in_epoch)
+                num_chars = batches.num_chars(now.epoch, now.step_in_epoch)
                 self.state.meter.add(now.step + 1, taken.rate, num_chars, taken.nats, taken.gradient_norm)
             now.step, now.step_in_epoch = now.step + 1, now.step_in_epoch + 1
             if now.step % self.params.log_every_steps == 0 or now.step_in_epoch == batches.steps_per_epoch:
@@ -166,9 +169,10 @@ class _Training:
         if (found := self.state.meter.read(now.step, now.epoch, self.processes.gather)) is not None:
             row, loss = found
             now.loss = now.loss.plus(loss)
-            now.steps.append(row)
-            for observer in observers:
-                observer.on_steps(row, self.state.meter.chars_per_second())
+            if row is not None:
+                now.steps.append(row)
+                for observer in observers:
+                    observer.on_steps(row, self.state.meter.chars_per_second())
         self.state.meter = StepMeter()
 
     def end_epoch(self, observers: Sequence[Observer]) -> None:
@@ -191,7 +195,7 @@ class _Training:
 
     def check_validation(self, loss: LossSum) -> None:
         """A model whose perplexity is no number cannot be evaluated; one worse than guessing deserves a warning."""
-        epoch, uniform = self.state.progress.epoch, math.log(len(self.data.vocab))
+        epoch, uniform = self.state.progress.epoch, self.uniform_nats_per_char()
         if not math.isfinite(loss.perplexity):
             raise TrainingError(
                 f"the validation loss is {loss.nats_per_char:.4g} nats/char after epoch {epoch}, its perplexity is not "
@@ -204,16 +208,25 @@ class _Training:
                 *(epoch, loss.nats_per_char, uniform),
             )
 
+    def uniform_nats_per_char(self) -> float:
+        """The loss of a model that takes all ids for equally likely."""
+        ids, unit = self.validation_ids(), self.data.vocab.unit
+        return math.log(len(self.data.vocab)) * (len(ids) / num_chars_of(ids, unit))
+
+    def validation_ids(self) -> Ids:
+        """What is read after each epoch."""
+        return whole_characters(self.data.val_ids[: self.params.validation_chars], self.data.vocab.unit)
+
     def validate(self) -> LossSum:
         """`windowed_C` or `sliding_C` of the averaged weights, over all processes, of `validation_chars` characters."""
-        model, length, separator = self.learner.averaged, self.params.validation_context_len, self.data.separator
-        ids = self.data.val_ids[: self.params.validation_chars]
+        model, length = self.learner.averaged, self.params.validation_context_len
+        ids, unit, separator = self.validation_ids(), self.data.vocab.unit, self.data.separator
         if self.params.validation == "sliding":
             rows, batch_size = self.learner.batches.rows, self.params.batch_size
-            mine = sliding(model, ids, length, batch_size, rows, separator=separator)
+            mine = sliding(model, ids, length, batch_size, rows, unit=unit, separator=separator)
         else:
             process = {"rank": self.processes.rank, "world_size": self.processes.world_size}
-            mine = windowed(model, ids, length, **process, separator=separator)
+            mine = windowed(model, ids, length, **process, unit=unit, separator=separator)
         whole = self.processes.all_reduce_sum(torch.tensor(mine, dtype=torch.float64))
         return LossSum(float(whole[0]), int(whole[1]))
 

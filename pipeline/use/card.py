@@ -64,15 +64,13 @@ def card_of(where: str) -> dict[str, Any]:
 def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
     """A card for eyes."""
     block = f", feed-forward block of {card['feed_forward_size']}" if card["feed_forward_size"] else ""
-    characters = card["characters"]
-    shown_characters = repr(characters[:80]) + (" ..." if len(characters) > 80 else "")
     losses = [f"{name} {loss:.4f}" for name, loss in (card["losses"] or {}).items()]
     shown = {
         "model": card["model"],
         "SHA-256": card["model_sha256"],
         "size": f"{card['num_parameters']:,} parameters: {card['num_layers']} x {card['hidden_size']} LSTM units, "
         f"embedding of {card['embedding_size'] or 'none'}{block}",
-        "vocabulary": f"{card['vocab_size']} characters: {shown_characters}",
+        "vocabulary": _vocabulary(card),
         "corpus": card["corpus"],
         "its SHA-256": card["corpus_sha256"],
         "commit": card["commit"],
@@ -81,6 +79,12 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
     }
     for name, value in shown.items():
         yield f"{name:<13}{'unknown' if value is None else value}"
+
+
+def _vocabulary(card: Mapping[str, Any]) -> str:
+    if (characters := card["characters"]) is None:
+        return f"{card['vocab_size']} bytes of UTF-8: any character"
+    return f"{card['vocab_size']} characters: {characters[:80]!r}" + (" ..." if len(characters) > 80 else "")
 
 
 def _of_folder(folder: Path, sha256: str) -> dict[str, Any]:

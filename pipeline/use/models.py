@@ -6,6 +6,7 @@ from charlstm.errors import TextRequestError, VocabularyError
 from charlstm.language_model.loading import load, load_from_store
 from charlstm.language_model.model import Model
 from charlstm.options import Unknown
+from charlstm.text.byte_vocabulary import ByteVocab
 from charlstm.text.folding import fold
 from charlstm.text.vocabulary import Vocab
 from charlstm.tracking.downloads import is_address
@@ -33,7 +34,8 @@ def readable(model: Model, name: str, text: str, unknown: Unknown) -> str:
     if unknown == "error":
         return text
     try:
-        folded = fold(text, Vocab(model.info["characters"]), unknown)
+        characters = model.info["characters"]
+        folded = fold(text, ByteVocab() if characters is None else Vocab(characters), unknown)
     except VocabularyError as error:
         raise TextRequestError(f"{name}: {error}") from None
     if folded.replaced:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from charlstm.generation.compiled.machine_code import inlined, part
 from charlstm.generation.drawing import FRACTION_BITS, FRACTIONS, LOWEST, POWERS
+from charlstm.generation.utf8 import NEXT
 
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]
@@ -32,13 +33,24 @@ class Work(NamedTuple):
 
     fractions: Double
     powers: Double
+    next_SV: NDArray[np.int64]
     probable_V: Double
     sorted_V: Double
+    allowed_V: Float
+    allowed_ids_V: NDArray[np.int64]
 
     @classmethod
     def of(cls, vocab_size: int) -> "Work":
         """For one row after the other."""
-        return cls(FRACTIONS, POWERS, np.zeros(vocab_size), np.zeros(vocab_size))
+        return cls(
+            FRACTIONS,
+            POWERS,
+            NEXT,
+            np.zeros(vocab_size),
+            np.zeros(vocab_size),
+            np.zeros(vocab_size, np.float32),
+            np.zeros(vocab_size, np.int64),
+        )
 
 
 @part
@@ -62,17 +74,35 @@ def draw(logits_V: Float, rules: Rules, row: int, uniform: float, work: Work) ->
 
 
 @inlined
+def draw_utf8(logits_V: Float, rules: Rules, row: int, uniform: float, utf8_R: NDArray[np.int64], work: Work) -> int:
+    """The same of the bytes alone that keep the text of `row` valid UTF-8; its state in `utf8_R` changes.
+
+    They are drawn from as if there were no others: zeros would change no sum.
+    """
+    state, num_allowed = utf8_R[row], 0
+    for index in range(len(logits_V)):
+        if work.next_SV[state, index] >= 0:
+            work.allowed_V[num_allowed] = logits_V[index]
+            work.allowed_ids_V[num_allowed] = index
+            num_allowed += 1
+    drawn: int = work.allowed_ids_V[draw(work.allowed_V[:num_allowed], rules, row, uniform, work)]
+    utf8_R[row] = work.next_SV[state, drawn]
+    return drawn
+
+
+@inlined
 def relative_probabilities(logits_V: Float, largest: float, rules: Rules, row: int, work: Work) -> None:
     """In `probable_V`: 2^x from tables, and zeros instead of what the rule excludes."""
-    probable_V, vocab_size = work.probable_V, len(logits_V)
+    vocab_size = len(logits_V)
+    probable_V, top_k = work.probable_V[:vocab_size], min(rules.top_k_R[row], vocab_size)
     for index in range(vocab_size):
         below = np.float64(logits_V[index]) - np.float64(largest)
         steps = below * rules.factor_R[row] + FIRST_STEP
         step = np.int32(steps if steps > 0 else 0.0)
         probable = work.fractions[step & FRACTION_MASK] * work.powers[step >> FRACTION_BITS]
         probable_V[index] = probable if probable >= rules.min_p_R[row] else 0.0
-    if rules.top_k_R[row] < vocab_size or rules.top_p_R[row] < 1:
-        smallest = smallest_kept(probable_V, rules.top_k_R[row], rules.top_p_R[row], work.sorted_V)
+    if top_k < vocab_size or rules.top_p_R[row] < 1:
+        smallest = smallest_kept(probable_V, top_k, rules.top_p_R[row], work.sorted_V[:vocab_size])
         for index in range(vocab_size):
             if probable_V[index] < smallest:
                 probable_V[index] = 0.0

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.generation.compiled import drawing
-from charlstm.generation.compiled.drawing import draw
+from charlstm.generation.compiled.drawing import draw, draw_utf8
 from charlstm.generation.compiled.machine_code import entry, inlined, part
 from charlstm.generation.compiled.products import SIGN, Matrices, multiply
 from charlstm.generation.quantized import GATES, GELU, LEVELS, MIDDLE, STEPS_PER_UNIT, TABLE_LEN, TANH, QuantizedModel
@@ -209,9 +209,13 @@ def advance(
     num_given: int,
     hidden_RLH: Int8,
     cell_RLH: Float,
+    utf8_R: Ids,
     work: Work,
 ) -> None:
-    """Read the first `num_given` of `ids_RT`; draw the others, and read them, too. The states change in place."""
+    """Read the first `num_given` of `ids_RT`; draw the others, and read them, too. The states change in place.
+
+    Those of `utf8_R` are states of `utf8.py`, below 0 where ids are no bytes of UTF-8.
+    """
     num_rows, num_chars = ids_RT.shape
     vocab_size = len(model.bias_V)
     for position in range(num_chars):
@@ -222,5 +226,8 @@ def advance(
                 for index in range(vocab_size):
                     logits_V[index] += model.bias_V[index]
                 uniform = uniforms_RT[row, position - num_given]
-                ids_RT[row, position] = draw(logits_V, rules, row, uniform, work.drawing)
+                if utf8_R[row] >= 0:
+                    ids_RT[row, position] = draw_utf8(logits_V, rules, row, uniform, utf8_R, work.drawing)
+                else:
+                    ids_RT[row, position] = draw(logits_V, rules, row, uniform, work.drawing)
         read_one(model, ids_RT, position, hidden_RLH, cell_RLH, work)

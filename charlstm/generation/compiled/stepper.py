@@ -45,17 +45,29 @@ class CompiledStepper(Stepper):
         return self._advance(state, given_RT, _no_rules(len(given_RT)), np.zeros((len(given_RT), 0)))[1]
 
     def write(
-        self, state: QuantizedState, rules: Rules, keys_R: NDArray[np.uint64], start: int, count: int
+        self,
+        state: QuantizedState,
+        rules: Rules,
+        keys_R: NDArray[np.uint64],
+        start: int,
+        count: int,
+        utf8_R: NDArray[np.int64] | None = None,
     ) -> tuple[Tensor, QuantizedState]:
-        """As there: the next `count` characters of each row, as ids (R, count), and the state after reading them."""
+        """As there: the next `count` ids of each row, (R, count), and the state after reading them."""
         nothing_R0 = np.zeros((len(keys_R), 0), np.int64)
-        return self._advance(state, nothing_R0, rules, uniforms(keys_R, start, count))
+        return self._advance(state, nothing_R0, rules, uniforms(keys_R, start, count), utf8_R)
 
     def _advance(
-        self, state: QuantizedState, given_RT: NDArray[np.int64], rules: Rules, uniforms_RT: NDArray[np.float64]
+        self,
+        state: QuantizedState,
+        given_RT: NDArray[np.int64],
+        rules: Rules,
+        uniforms_RT: NDArray[np.float64],
+        utf8_R: NDArray[np.int64] | None = None,
     ) -> tuple[Tensor, QuantizedState]:
-        """Read what is given, then write a character for each of `uniforms_RT`."""
+        """Read what is given, then write an id for each of `uniforms_RT`."""
         num_rows = len(given_RT)
+        utf8_R = np.full(num_rows, -1) if utf8_R is None else utf8_R.copy()
         hidden_RLH, cell_RLH = (part.transpose(0, 1).numpy().copy("C") for part in state)
         ids_RT = np.concatenate([given_RT, np.zeros(uniforms_RT.shape, np.int64)], 1)
         columns = _columns(rules, num_rows, len(self._model.bias_V))
@@ -69,6 +81,7 @@ class CompiledStepper(Stepper):
                 given_RT.shape[1],
                 hidden_RLH[rows],
                 cell_RLH[rows],
+                utf8_R[rows],
                 kernels.Work.of(self._model, len(ids_RT[rows])),
             )
 

@@ -11,14 +11,16 @@ import numpy as np
 import pandas as pd
 
 from charlstm.evaluation.copied import Span
+from charlstm.evaluation.in_characters import in_characters
 from charlstm.evaluation.passages import Passage, held_out
 from charlstm.evaluation.protocols import windowed
 from charlstm.evaluation.published import Published as PublishedLoss
 from charlstm.evaluation.published import text_sha256
-from charlstm.evaluation.text_statistics import MIN_COPIED, Measured, figures, measure, text_of
+from charlstm.evaluation.text_statistics import MIN_COPIED, Measured, figures, measure
 from charlstm.generation.language_model import QuantizedLanguageModel
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import TrainedModel
+from charlstm.text.units import Unit, whole_characters
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.tracking.review.document import (
     Copy,
@@ -77,31 +79,32 @@ def review_of(
         published: what others reported for this validation text.
         parameters: by section, as `params.yaml` has them.
     """
-    vocab, shape = trained.vocab, trained.model.shape
+    shape = trained.model.shape
+    vocab, (train, val) = in_characters(trained.vocab, [one.prompt + one.text for one in generated], *encoded)
     passages = [Passage(vocab.encode(one.prompt), vocab.encode(one.text)) for one in generated]
     alike = [one for one, row in zip(passages, generated, strict=True) if row.temperature == generated[0].temperature]
-    measured = measure([*passages, *held_out(encoded.val, alike)], encoded.train, vocab, trained.model)
+    measured = measure([*passages, *held_out(val, alike)], train, vocab, trained.model, trained.vocab)
     ours, theirs = measured[: len(passages)], measured[len(passages) :]
     return ReviewDocument(
         schema_version=2,
         model_sha256=trained.sha256,
         corpus_sha256=corpus_sha256,
-        validation_sha256=text_sha256(encoded.val, vocab),
+        validation_sha256=text_sha256(encoded.val, trained.vocab),
         num_layers=shape.num_layers,
         hidden_size=shape.hidden_size,
         num_parameters=trained.model.num_parameters(),
-        vocab_size=len(vocab),
-        num_train_chars=len(encoded.train),
-        num_val_chars=len(encoded.val),
+        vocab_size=len(trained.vocab),
+        num_train_chars=len(train),
+        num_val_chars=len(val),
         num_epochs=len(tables.epochs),
         best_epoch=int(tables.epochs["epoch"].iloc[tables.epochs["val_nats_per_char"].argmin()]),
         parameters=flat(parameters),
         losses=dict(losses),
-        eight_bits=_eight_bits(trained.model, encoded.val),
+        eight_bits=_eight_bits(trained.model, encoded.val, trained.vocab.unit),
         published=[Published(**one._asdict()) for one in published if one.protocol in losses],
         curves=_curves(tables),
         figures=[*_by_temperature(generated, ours), _figures(None, theirs)],
-        samples=_samples(generated, ours, encoded.train, vocab),
+        samples=_samples(generated, ours, train, vocab),
         num_samples=len(generated),
     )
 
@@ -136,9 +139,9 @@ def _short(text: str) -> str:
     return f"{text[:MAX_VALUE_LEN]}... ({len(text):,} characters, SHA-256 {digest}...)"
 
 
-def _eight_bits(model: CharLSTM, val: Ids) -> EightBits:
-    scored = val[: MAX_SCORED + 1]
-    rounded, exact = (windowed(one, scored, 256) for one in (QuantizedLanguageModel(model), model))
+def _eight_bits(model: CharLSTM, val: Ids, unit: Unit) -> EightBits:
+    scored = whole_characters(val[: MAX_SCORED + 1], unit)
+    rounded, exact = (windowed(one, scored, 256, unit=unit) for one in (QuantizedLanguageModel(model), model))
     nats, exact_nats = (one.nats_per_char if math.isfinite(one.nats_per_char) else None for one in (rounded, exact))
     return EightBits(nats_per_char=nats, exact_nats_per_char=exact_nats, num_chars=exact.num_chars)
 
@@ -193,6 +196,6 @@ def _copy(span: Span, train: Ids, vocab: Vocab, line: int, column: int) -> Copy:
         length=span.length,
         line=line,
         column=column,
-        before=text_of(train[max(0, start - CONTEXT_LEN) : start], vocab),
-        after=text_of(train[end : end + CONTEXT_LEN], vocab),
+        before=vocab.decode(train[max(0, start - CONTEXT_LEN) : start]),
+        after=vocab.decode(train[end : end + CONTEXT_LEN]),
     )

@@ -19,7 +19,7 @@ from charlstm.tracking.plots import COLORS, LossCurve, losses_svg
 from charlstm.tracking.review.cells import DARKEST, runs_of
 from charlstm.tracking.review.document import Copy, ReviewDocument, Sample
 from charlstm.tracking.review.explained import FIGURES, shown_number
-from charlstm.tracking.review.playground import MAX_BYTES, Playground, start_of
+from charlstm.tracking.review.playground import Playground, start_of
 from charlstm.tracking.review.visible import one_line, visible, visible_prompt
 
 MAX_PAGE_BYTES = 2_000_000
@@ -135,7 +135,6 @@ def _environment(packages: tuple[str, ...]) -> Environment:
         "source": source,
         "hash_of": lambda name: base64.b64encode(hashlib.sha256(source(name).encode()).digest()).decode(),
         "json_of": json.dumps,
-        "max_model_bytes": MAX_BYTES,
         "figures": FIGURES,
         "colors": COLORS,
         "min_copied": MIN_COPIED,

@@ -19,10 +19,11 @@ MAX_BYTES = 8_000_000  # of a model on a page
 
 
 class Playground(NamedTuple):
-    """A model as ASCII that no HTML parser takes for more than text. None where it is larger than MAX_BYTES."""
+    """A model as ASCII that no HTML parser takes for more than text; None where there is a `reason` to leave it out."""
 
     model: Markup | None
     num_bytes: int
+    reason: str = ""
 
 
 class Start(NamedTuple):
@@ -50,8 +51,10 @@ def playground_of(model: QuantizedModel, vocab: Vocab) -> Playground:
     arrays: list[np.ndarray] = [array for matrix in matrices for array in matrix]
     arrays += [*(layer.fixed_VG for layer in model.layers), model.bias_V]
     num_bytes = sum(_base64_len(array) for array in arrays)
+    if vocab.unit == "byte":
+        return Playground(None, num_bytes, "The playground is for models of characters, and this is one of bytes.")
     if num_bytes > MAX_BYTES:
-        return Playground(None, num_bytes)
+        return Playground(None, num_bytes, _too_large(num_bytes))
     fields = {
         "characters": [ord(one) for one in vocab.characters],
         "hidden_size": model.hidden_size,
@@ -63,6 +66,11 @@ def playground_of(model: QuantizedModel, vocab: Vocab) -> Playground:
     }
     text = as_json(fields)
     return Playground(text, len(text))
+
+
+def _too_large(num_bytes: int) -> str:
+    size, most = f"{num_bytes / 1e6:.1f} MB", f"{MAX_BYTES / 1e6:.0f} MB"
+    return f"This model takes {size}, which is too large for a page (at most {most})."
 
 
 def as_json(fields: Mapping[str, Any]) -> Markup:

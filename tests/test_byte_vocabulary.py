@@ -1,0 +1,115 @@
+"""Text as bytes: there and back, in files, and through all stages and commands."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from commands import Run
+from hypothesis import given
+from hypothesis import strategies as st
+from stages import run_stages
+
+import charlstm
+from benchmarks.projects import Override, make_project
+from charlstm.errors import ParamsError, TextRequestError, VocabularyError
+from charlstm.evaluation.protocols import stateful
+from charlstm.evaluation.published import text_sha256
+from charlstm.model.model_folder import load_model
+from charlstm.params import Params
+from charlstm.text.byte_vocabulary import ByteVocab, load_vocab
+from charlstm.text.folding import fold
+from charlstm.text.vocabulary import Vocab, load_ids
+from pipeline.common.paths import Paths
+from pipeline.encode import _encode_bytes
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+VOCAB = ByteVocab()
+CORPUS = "雪が降る。\U0001f600 café\r\n山水の道、\U0001f469\u200d\U0001f467。\n" * 120
+
+
+@given(TEXTS, st.integers(1, 5))
+def test_decoding_undoes_encoding_in_pieces_too(text: str, size: int) -> None:
+    ids, decoder = VOCAB.encode(text), VOCAB.decoder()
+    assert VOCAB.decode(ids) == VOCAB.decode(ids.tolist()) == text
+    assert "".join(decoder.decode(ids[at : at + size].tolist()) for at in range(0, len(ids), size)) == text
+    assert ids.tobytes() == text.encode() and VOCAB.num_ids(text) == len(ids)
+    assert text_sha256(ids, VOCAB) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_only_what_is_no_character_is_unknown() -> None:
+    assert not VOCAB.unknown("".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)])))
+    assert VOCAB.unknown("a\udcffb\udcff") == {"\udcff": 2}
+    with pytest.raises(VocabularyError, match=r"UTF-8 lacks '\\udcff' \(U\+DCFF, 2 times\)"):
+        VOCAB.encode("a\udcffb\udcff")
+    with pytest.raises(VocabularyError, match="expected UTF-8, found unexpected end of data at byte 1"):
+        VOCAB.decode(VOCAB.encode("a雪")[:3])
+    assert fold("a\ud800", VOCAB, "nearest").text == "a\ufffd" and fold("a\ud800", VOCAB, "skip").text == "a"
+
+
+def test_a_file_says_which_vocabulary_it_is(tmp_path: Path) -> None:
+    for vocab in (VOCAB, Vocab.of("abc")):
+        vocab.save(tmp_path / "vocab.json")
+        assert load_vocab(tmp_path / "vocab.json") == vocab != (Vocab.of("abc") if vocab is VOCAB else VOCAB)
+    assert "unit" not in json.loads((tmp_path / "vocab.json").read_text())  # as it always was
+    for content in ("{}", "[]", '{"unit": "word"}', "{"):
+        (tmp_path / "vocab.json").write_text(content)
+        with pytest.raises(VocabularyError, match="the file is damaged"):
+            load_vocab(tmp_path / "vocab.json")
+
+
+def test_no_byte_is_too_rare(params: Callable[[Path, Override], Params], tmp_path: Path) -> None:
+    section = params(tmp_path, {"encode.unit": "byte", "encode.min_count": 2})
+    with pytest.raises(ParamsError, match=r"encode\.min_count: expected 1 where encode\.unit is byte, got 2"):
+        _encode_bytes(section.encode, Paths.model_construct(), [])
+
+
+def test_all_stages_and_commands_work_on_bytes(tmp_path: Path, blank_store: Path, run: Run) -> None:
+    project = tmp_path / "project"
+    prompts = {"train.text_prompts": ["雪"], "sample.prompts": ["雪", "\n"], "train.epochs": 2, "train.text_len": 5}
+    make_project(project, {"encode.unit": "byte", **prompts, "sample.num_chars": 30}, CORPUS)
+    (project / "mlflow.db").write_bytes(blank_store.read_bytes())
+    run_stages(project, "download", "split", "encode", "train", "evaluate", "sample")
+
+    train, val = ((project / f"Datasets/split/{name}.txt").read_bytes() for name in ("train", "val"))
+    trained = load_model(project / "artifacts/model", "fused")
+    val_ids = load_ids(project / "Datasets/encoded/val.npy", len(trained.vocab))
+    assert load_ids(project / "Datasets/encoded/train.npy", 256).tobytes() == train and val_ids.tobytes() == val
+    metrics = json.loads((project / "artifacts/evaluate/metrics.json").read_text())
+    num_chars = len(val.decode()) - 1
+    assert [one["num_chars"] for one in metrics.values()] == [num_chars] * 2
+    best = json.loads((project / "artifacts/train/metrics.json").read_text())
+    assert metrics["windowed_20"]["nats_per_char"] == pytest.approx(best["val_nats_per_char"], rel=1e-6)
+    bytes_per_char = len(val) / len(val.decode())
+    history = pd.read_csv(project / "artifacts/train/history.csv")
+    assert math.log(256) < history["train_nats_per_char"][0] < math.log(256) * bytes_per_char
+
+    review = json.loads((project / "artifacts/samples/review.json").read_text())
+    assert (review["num_train_chars"], review["num_val_chars"]) == (len(train.decode()), num_chars + 1)
+    assert review["validation_sha256"] == hashlib.sha256(val).hexdigest()
+    assert [len(one["text"]) for one in review["samples"]] == [30, 30]
+    held_out = review["figures"][-1]
+    assert held_out["num_chars"] == 60 and held_out["longest_copied"] > 20  # the corpus repeats itself
+    page = (project / "artifacts/samples/review.html").read_text()
+    assert "The playground is for models of characters" in page and "this is a model of bytes" in page
+
+    model = charlstm.load(project / "artifacts/model")
+    score = model.score(val.decode())
+    assert score.nats == stateful(trained.model, val_ids, unit="byte").nats and score.num_chars == num_chars
+    assert len(score.char_nats) == len(score.text) and math.isnan(score.char_nats[0])
+    assert np.nansum(score.char_nats) == pytest.approx(score.nats)
+    before = model.read(val.decode()[:50])
+    rest = model.score(val.decode()[50:], state=before)
+    np.testing.assert_allclose(rest.char_nats, score.char_nats[50:], atol=1e-5)
+    assert len(model.generate("\U0001f600", num_chars=9, seed=1)) == 9
+    assert model.score("a\udcff").text == "a\udcff" and model.info["characters"] is None
+    with pytest.raises(TextRequestError, match="stop: the model never writes"):
+        model.generate(stop="\udcff")
+
+    options = ("--model", str(project / "artifacts/model"))
+    assert "256 bytes of UTF-8: any character" in run("info", *options)[1]
+    assert len(run("generate", "雪", "-n", "7", "--seed", "1", *options)[1].removesuffix("\n")) == 7

@@ -1,0 +1,32 @@
+"""Bytes as characters, for what counts in those."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charlstm.evaluation import in_characters as module
+from charlstm.evaluation.in_characters import in_characters
+from charlstm.text.byte_vocabulary import ByteVocab
+from charlstm.text.vocabulary import Vocab
+
+TEXTS = st.lists(st.text("aé雪\U0001f600\n", max_size=30), min_size=1, max_size=3)
+
+
+@settings(max_examples=60)
+@given(TEXTS, st.integers(1, 6))
+def test_bytes_become_the_ids_of_their_characters(texts: list[str], size: int) -> None:
+    vocab = ByteVocab()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CHUNK", size)
+        found, parts = in_characters(vocab, ["é雪"], *(vocab.encode(text) for text in texts))
+    assert [found.decode(part) for part in parts] == texts
+    assert found == Vocab.of("é雪" + "".join(texts))
+    assert all(part.dtype == found.dtype for part in parts)
+
+
+def test_characters_stay_as_they_are() -> None:
+    vocab = Vocab.of("ab")
+    ids = vocab.encode("abba")
+    found, (same,) = in_characters(vocab, ["unknown"], ids)
+    assert found is vocab and same is ids and same.dtype == np.uint8

@@ -1,0 +1,163 @@
+"""Texts of bytes always decode, are what they are in any batch and by any engine, and count in characters."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charlstm.generation.batch import Request
+from charlstm.generation.compiled.stepper import CompiledStepper
+from charlstm.generation.drawing import Rules, draw
+from charlstm.generation.quantized import quantize
+from charlstm.generation.rule import SamplingRule
+from charlstm.generation.sampler import Sampler
+from charlstm.generation.stepper import Stepper
+from charlstm.generation.utf8 import ALLOWED, NEXT, START, states_after
+from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.text.byte_vocabulary import ByteVocab
+
+VOCAB = ByteVocab()
+RULES = [
+    SamplingRule(1.0),
+    SamplingRule(0),
+    SamplingRule(0.7, top_k=3),
+    SamplingRule(1.0, top_k=100),  # more than are allowed within a character
+    SamplingRule(0.9, top_p=0.8),
+    SamplingRule(1.2, min_p=0.05),
+    SamplingRule(0.8, 200, 0.9, 0.01),
+    SamplingRule(1e300),  # all are alike
+    SamplingRule(1e-300),
+]
+PROMPTS = ["a", "雪\n", "\U0001f600é", "prompt of more"]
+
+
+@pytest.fixture(scope="module")
+def model() -> CharLSTM:
+    torch.manual_seed(0)
+    model = CharLSTM(ModelShape(256, 6, 16, 2, 12), "gates").eval().requires_grad_(False)
+    for weight in model.parameters():
+        weight.mul_(2)
+    return model
+
+
+def request(number: int) -> Request:
+    """One of many that differ in everything."""
+    return Request(PROMPTS[number % 4], number % 37, RULES[number % len(RULES)], number // 3, number % 3)
+
+
+@given(st.integers(0, 2**32), st.integers(0, 60))
+def test_a_walk_through_what_is_allowed_decodes(seed: int, num_bytes: int) -> None:
+    chance, content, state = random.Random(seed), bytearray(), START
+    while len(content) < num_bytes or state != START:
+        content.append(chance.choice(np.flatnonzero(ALLOWED[state]).tolist()))
+        state = int(NEXT[state, content[-1]])
+        assert states_after([bytes(content)]) == [state]
+    content.decode("utf-8")  # as strict as Python is
+
+
+def test_every_character_is_allowed_and_nothing_else() -> None:
+    """All 1,112,064; and of all sequences of two bytes, those that begin some text, as Python's own decoder has it."""
+    codes = [*range(0xD800), *range(0xE000, 0x110000)]
+    states = np.full(len(codes), START)
+    content = "".join(map(chr, codes)).encode()
+    starts = np.flatnonzero((np.frombuffer(content, np.uint8) & 0xC0) != 0x80)
+    lengths = np.diff([*starts, len(content)])
+    for position in range(4):
+        has = lengths > position
+        states[has] = NEXT[states[has], np.frombuffer(content, np.uint8)[starts[has] + position]]
+        assert (states >= 0).all()
+    assert (states == START).all()
+
+    rests = [b"", b"\x80", b"\x80\x80", b"\x80\x80\x80", b"\xa0\x80", b"\x90\x80\x80"]  # one of them completes any
+    for pair in (bytes([first, second]) for first in range(256) for second in range(256)):
+        state = NEXT[START, pair[0]]
+        assert (state >= 0 and NEXT[state, pair[1]] >= 0) == any(_decodes(pair + rest) for rest in rests), pair
+
+
+def _decodes(content: bytes) -> bool:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rules_act_on_what_is_allowed_alone(rule: SamplingRule) -> None:
+    """As if the vocabulary had nothing else, to the bit; also where what is left out has the largest logits."""
+    random_, total = np.random.default_rng(0), 0
+    for state in range(len(ALLOWED)):
+        allowed = np.flatnonzero(ALLOWED[state])
+        logits_RV = torch.from_numpy(random_.normal(size=(50, 256), scale=4).astype(np.float32))
+        logits_RV[:, ~ALLOWED[state]] += 20
+        uniforms_R = torch.from_numpy(np.concatenate([[0.0, 1 - 2**-53], random_.random(48)]))
+        masked = draw(logits_RV, Rules.of([rule] * 50, 256), uniforms_R, torch.from_numpy(ALLOWED[[state] * 50]))
+        alone = draw(logits_RV[:, allowed], Rules.of([rule] * 50, len(allowed)), uniforms_R)
+        assert masked.tolist() == allowed[alone].tolist()
+        total += len(alone)
+    assert total == 400
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 2), st.integers(0, 2**32))
+def test_machine_code_writes_the_same_bytes(model: CharLSTM, num_rows: int, num_threads: int, seed: int) -> None:
+    quantized, chance = quantize(model), np.random.default_rng(seed)
+    one, two = Stepper(quantized), CompiledStepper(quantized, num_threads)
+    rules = Rules.of([RULES[index] for index in chance.integers(len(RULES), size=num_rows)], 256)
+    keys_R = chance.integers(2**63, size=num_rows).astype(np.uint64)
+    beginnings = [
+        [b"", b"\xe0", b"\xf0\x90", b"\xf4", b"\xed", b"\xc3"][at] for at in chance.integers(6, size=num_rows)
+    ]
+    before = one.read(torch.from_numpy(chance.integers(256, size=(num_rows, 3))), one.zero_state(num_rows))
+    (ids, after), (same_ids, same_after) = (
+        stepper.write(before, rules, keys_R, 5, 17, states_after(beginnings)) for stepper in (one, two)
+    )
+    assert ids.tolist() == same_ids.tolist()
+    assert all(torch.equal(*pair) for pair in zip(after, same_after, strict=True))
+    for beginning, row in zip(beginnings, ids.tolist(), strict=True):
+        VOCAB.decoder().decode([*beginning, *row])
+
+
+@pytest.mark.parametrize("num_rows", [1, 40, 300])
+def test_a_text_of_bytes_is_the_same_in_any_batch_and_has_its_characters(model: CharLSTM, num_rows: int) -> None:
+    sampler, requests = Sampler(model, VOCAB), [request(number) for number in range(num_rows)]
+    order = random.Random(0).sample(range(num_rows), num_rows)
+    together, shuffled = sampler.generate(requests), sampler.generate([requests[number] for number in order])
+    assert [together[number].text for number in order] == [one.text for one in shuffled]
+    for number, found in list(enumerate(together))[:40]:
+        (alone,) = sampler.generate([requests[number]])
+        assert alone.text == found.text and len(found.text) == requests[number].num_chars
+        assert torch.equal(alone.state.hidden, found.state.hidden) and torch.equal(alone.state.cell, found.state.cell)
+        assert "".join(sampler.stream(requests[number])) == found.text
+    assert any(len(one.text.encode()) > 2 * len(one.text) for one in together) or num_rows == 1
+
+
+def test_the_state_is_that_after_the_text_also_where_it_was_stopped(model: CharLSTM) -> None:
+    """So that what follows is read by a text that goes on, and by one that reads the first as its prompt, alike."""
+    sampler = Sampler(model, VOCAB)
+    whole = Request("雪", 60, SamplingRule(1.0), 3)
+    (first,) = sampler.generate([whole])
+    stop = first.text[25:27]
+    end = first.text.index(stop) + 2
+    (stopped,) = sampler.generate([whole._replace(stop=(stop,))])
+    assert (
+        stopped.text == first.text[: end - 2] and "".join(sampler.stream(whole._replace(stop=(stop,)))) == stopped.text
+    )
+    for found, read in ((first, first.text), (stopped, first.text[:end])):
+        greedy = Request("雪" + read, 9, SamplingRule(0), 0)
+        texts = [one.text for one in sampler.generate([greedy, greedy._replace(prompt="", state=found.state)])]
+        assert texts[0] == texts[1]
+
+
+@pytest.mark.slow
+def test_a_million_characters_of_an_untrained_model_decode() -> None:
+    torch.manual_seed(1)
+    model = CharLSTM(ModelShape(256, 16, 32, 1, 0), "fused").eval().requires_grad_(False)
+    texts = Sampler(model, VOCAB).generate([Request("\n", 10_000, SamplingRule(1.0), seed) for seed in range(100)])
+    content = "".join(one.text for one in texts)
+    assert len(content) == 1_000_000 and content.encode().decode("utf-8") == content
+    lengths = {len(one.encode()) for one in set(content)}
+    assert lengths == {1, 2, 3, 4}
