@@ -150,7 +150,7 @@ def _compare(loss: LossSum, ids: Ids, vocab: Vocab, paths: Paths) -> Baselines:
     if better := baselines.better_than(ours):
         log.warning(
             "%s predicts this text better than the model, with %.4f against %.4f bits/char: train longer "
-            "(train.epochs), or take a smaller model for a small text",
+            "(train.epochs), a small text with more dropout, as in the recipe small",
             better,
             bits[better],
             ours,
