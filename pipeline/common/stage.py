@@ -9,13 +9,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from charlstm.errors import CharlstmError, Interrupted
-from charlstm.params import Params, load_params
 from pipeline.common.exit_codes import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED, leave_code
 from pipeline.common.former import with_former
 from pipeline.common.interruption import without_ignored
 from pipeline.common.paths import Paths, load_paths
+
+if TYPE_CHECKING:  # commands that need no parameters start without their schema
+    from charlstm.params import Params
 
 SECONDS_TO_LET_THE_FIRST_REPORT = 3
 
@@ -30,7 +33,7 @@ USER_ERRORS = {
     errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT,
 }  # fmt: skip
 
-Stage = Callable[[Params, Paths], None]
+Stage = Callable[["Params", Paths], None]
 
 
 def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
@@ -84,8 +87,10 @@ def guarded(work: Callable[[], int]) -> int:
             signal.signal(number, handler)
 
 
-def load() -> tuple[Params, Paths]:
+def load() -> tuple["Params", Paths]:
     """What the files of the current folder say now."""
+    from charlstm.params import load_params
+
     return load_params(Path("params.yaml")), load_paths(Path("dvc.yaml"))
 
 

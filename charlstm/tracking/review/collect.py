@@ -86,12 +86,11 @@ def review_of(
     alike = [one for one, row in zip(passages, generated, strict=True) if row.temperature == generated[0].temperature]
     measured = measure([*passages, *held_out(val, alike)], train, vocab, trained.model, trained.vocab)
     ours, theirs = measured[: len(passages)], measured[len(passages) :]
-    counts = {protocol: loss.num_chars for protocol, loss in losses.items()}
     return ReviewDocument(
         schema_version=2,
         model_sha256=trained.sha256,
         corpus_sha256=corpus_sha256,
-        validation_sha256=text_sha256(val[: num_measured(counts)], vocab),
+        validation_sha256=text_sha256(val[: num_measured(losses)], vocab),
         num_layers=shape.num_layers,
         hidden_size=shape.hidden_size,
         num_parameters=trained.model.num_parameters(),
