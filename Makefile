@@ -49,7 +49,7 @@ torture: $(INSTALLED) ## test with kills, signals, full disks and damaged files,
 	python -m pytest -m slow tests/test_stopping.py tests/test_bad_moments.py -k "not (wrapper or worker-term)"
 	python -m benchmarks.kills --count 2
 	python -m benchmarks.worlds --short
-	python -m benchmarks.fuzz --count 30
+	python -m benchmarks.fuzz --count 15
 
 ui: $(INSTALLED) ## open MLflow's page of all runs on 127.0.0.1, port 5000 or PORT=...
 	@python -m pipeline.cli ui --port $(PORT)

@@ -74,6 +74,7 @@ sys.exit(train.main([]))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_with_a_head_in_pieces_have_the_losses_of_one(encoded: Path, tmp_path: Path) -> None:
     """The weights of the head are used several times, within the call that DDP watches."""
     one, two = tmp_path / "one", tmp_path / "two"

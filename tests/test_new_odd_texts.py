@@ -79,6 +79,9 @@ BAD = {
 }
 
 
+POOCH = ("Downloading file", "Failed to download")  # what it says of its tries
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project in which nothing has run; the current folder."""
@@ -98,7 +101,7 @@ def assert_refused(run: Run, project: Path, error: str, *arguments: str | Path) 
     before = files_of(project)
     code, out, log = run("new", *arguments)
     assert (code, out) == (2, "")
-    (line,) = (line for line in log.splitlines() if not line.startswith("Downloading file"))
+    (line,) = (line for line in log.splitlines() if not line.startswith(POOCH))
     assert line.startswith("ERROR: ") and error in line
     assert files_of(project) == before
 

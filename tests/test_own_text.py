@@ -62,6 +62,7 @@ def test_a_corpus_that_was_downloaded_is_replaced(project: Path) -> None:
     assert (project / CORPUS).read_text() == first + "corrected"
 
 
+@pytest.mark.slow
 def test_a_folder_is_watched_and_a_bad_byte_is_no_dead_end(project: Path) -> None:
     (project / "texts/more").mkdir(parents=True)
     (project / "texts/b.txt").write_text("second " * 20)
