@@ -1,7 +1,9 @@
 """Which recipe fits a text: a rule of its size and its alphabet alone.
 
 What it aims at is the recipe `quick` on tiny Shakespeare: 1 million training characters, read twice, in 980 steps.
-A smaller text is read more often, by a smaller model with dropout. A larger one is read once, by a larger model.
+A smaller text is read more often, by a smaller model with dropout. A much larger one is read once, by a larger model.
+The table of real corpora in docs/benchmarks.md says the rest: once is not enough for a few megabytes, and a text whose
+characters are rare, as Chinese ones, is known by heart before it is learned, so it needs dropout.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +13,9 @@ from typing import NamedTuple
 TRAIN_FRACTION = 0.9
 MIN_CHARS = 500  # a model learns next to nothing from fewer
 CHARS_SEEN = 2_000_000  # in training
+READ_TWICE = 5_000_000  # training characters, at most, that are read twice at least
+RARE = 3_000  # occurrences: where a character has fewer on average, all are rare
+RARE_DROPOUT, RARE_EPOCHS = 0.2, 4  # what it takes then, at least
 MAX_EPOCHS = 60
 NUM_STEPS = 900
 MAX_WARMUP_STEPS = 100
@@ -80,8 +85,12 @@ class Proposal(NamedTuple):
 def propose(num_chars: int, counts: Sequence[int]) -> Proposal:
     """A recipe for a text of `num_chars` characters, of which each distinct one is there `counts` times."""
     num_train = int(num_chars * TRAIN_FRACTION)
-    epochs = min(MAX_EPOCHS, max(1, ceil(CHARS_SEEN / num_train)))
+    are_rare = num_train < RARE * len(counts)
     width = next(width for width in WIDTHS if num_train <= width.up_to)
+    least = 1 if num_train > READ_TWICE else RARE_EPOCHS if are_rare else 2
+    epochs = min(MAX_EPOCHS, max(least, ceil(CHARS_SEEN / num_train)))
+    if are_rare:
+        width = width._replace(dropout=max(RARE_DROPOUT, width.dropout))
     batch_size, context_len = _sizes(num_train, epochs)
     num_steps = _num_steps(num_train, epochs, batch_size, context_len)
     values: dict[str, object] = {
