@@ -98,3 +98,9 @@ def test_discounts_are_those_of_the_paper() -> None:
     y = 40 / (40 + 2 * 12)
     assert np.allclose(discounts(counts), [0, 1 - 2 * y * 12 / 40, 2 - 3 * y * 6 / 12, 3 - 4 * y * 3 / 6])
     assert discounts(np.array([1, 1, 2])).tolist() == [0, 0.5, 0.5, 0.5]
+
+
+def test_what_training_lacks_is_never_impossible() -> None:
+    """Where many k-grams occur three times and few twice, the estimate for two is negative."""
+    counts = np.array([1] * 8 + [2] + [3] * 10 + [4])
+    assert (discounts(counts)[1:] >= ngram.MIN_DISCOUNT).all()

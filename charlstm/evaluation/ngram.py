@@ -30,6 +30,7 @@ from charlstm.text.vocabulary import Ids
 MAX_ORDER = 6
 CHARS_AT_ONCE = 1_000_000  # bounds memory
 FALLBACK_DISCOUNT = 0.5  # where too few k-grams have small counts to estimate one
+MIN_DISCOUNT = 0.05  # without any, what training has not after a context would be impossible
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -137,12 +138,15 @@ def _estimate(counts_G: Ints, contexts_G: Ints, num_contexts: int) -> _Estimates
 
 
 def discounts(counts_G: Ints) -> Floats:
-    """D of a count of 0, 1, 2 and 3 or more, each at least 0 and at most the count (Chen & Goodman 1998, eq. 26)."""
+    """D of a count of 0, 1, 2 and 3 or more, at least MIN_DISCOUNT and at most the count.
+
+    After Chen & Goodman (1998, eq. 26), whose estimates are below 0 where a small text repeats itself.
+    """
     n = np.bincount(counts_G[counts_G <= 4], minlength=5).astype(float)
     if not n[1:5].all():
         return np.array([0.0, *[FALLBACK_DISCOUNT] * 3])
     y = n[1] / (n[1] + 2 * n[2])
-    return np.array([0.0, *(min(max(0.0, c - (c + 1) * y * n[c + 1] / n[c]), c) for c in (1, 2, 3))])
+    return np.array([0.0, *(min(max(MIN_DISCOUNT, c - (c + 1) * y * n[c + 1] / n[c]), c) for c in (1, 2, 3))])
 
 
 def _find(numbers_G: Ints, contexts_N: Ints, ids_N: Ints, vocab_size: int) -> Ints:
