@@ -32,7 +32,11 @@ def run(params: Params, paths: Paths) -> None:
     section = params.download
     form = Form(check_encoding(section.encoding), section.newlines, section.separator)
     check_source(section.source, paths)
-    check_replaceable(paths.corpus, section, form)
+    there = check_replaceable(paths.corpus, section, form)
+    if there == section.sha256 and form.keeps_bytes and local_path(section.source) is None:
+        write_digests(sums_of(paths.corpus), {paths.corpus.name: there})
+        log.info("%s is there already, with the expected SHA-256", paths.corpus)
+        return
     done = download(
         paths.corpus,
         section.source,
@@ -56,6 +60,10 @@ def check_source(source: str, paths: Paths) -> None:
     path = local_path(source)
     if path is None:
         return
+    try:
+        path.resolve()
+    except (OSError, RuntimeError):  # Python 3.13 has the former
+        raise DownloadError(f"download.source: {path} is a loop of symbolic links") from None
     for output in (sums_of(paths.corpus), *dict(paths).values()):
         # As written and as resolved: either may be a symbolic link, to a cache or to another disk.
         if path.absolute().is_relative_to(output.absolute()) or path.resolve().is_relative_to(output.resolve()):
@@ -70,23 +78,27 @@ def check_source(source: str, paths: Paths) -> None:
             )
 
 
-def check_replaceable(corpus: Path, section: DownloadParams, form: Form) -> None:
+def check_replaceable(corpus: Path, section: DownloadParams, form: Form) -> str:
     """What lies where the corpus goes is a corpus that this stage wrote, or one with the bytes that it would write.
+
+    Returns its SHA-256; nothing, if nothing is there.
 
     Raises:
         DownloadError: it is another file.
     """
     if not corpus.exists():
-        return
+        return ""
     replaceable = {section.sha256, section.fallback.sha256 if section.fallback else None} if form.keeps_bytes else set()
     sums = sums_of(corpus)
     with contextlib.suppress(ChecksumError):  # without checksums, nothing vouches for the file
         replaceable.add(read_sums(sums).get(corpus.name))
-    if not corpus.is_file() or sha256(corpus) not in replaceable:
+    found = sha256(corpus) if corpus.is_file() else ""
+    if found not in replaceable:
         raise DownloadError(
             f"{corpus}: expected no file, or the one that {sums.name} names, found another, which is left as it is: "
             f"move it elsewhere, and if it is the text to train on, name that place as download.source"
         )
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -124,6 +124,21 @@ def test_passwords_stay_out_of_what_the_stage_says(serve: Serve, tmp_path: Path)
     assert "hunter2" not in done.stdout + done.stderr
 
 
+def test_a_corpus_that_is_there_is_not_fetched_again(tmp_path: Path) -> None:
+    """Offline, after another text: the file has another name, so it is still there."""
+    project = tmp_path / "project"
+    make_project(project, {"download.source": NOWHERE, "download.sha256": SHA256})
+    corpus = project / "Datasets/shakespear.txt"
+    corpus.parent.mkdir()
+    corpus.write_bytes(TEXT)
+    done = run_stage(project, "download")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "INFO: Datasets/shakespear.txt is there already, with the expected SHA-256\n"
+    assert (project / "Datasets/shakespear.txt.sha256").read_text() == f"{SHA256}  shakespear.txt\n"
+    corpus.write_bytes(b"a fallback, or damaged")
+    assert run_stage(project, "download").returncode == 2
+
+
 def test_a_wrong_hash_names_both_and_never_falls_back(serve: Serve, target: Path) -> None:
     wrong = hashlib.sha256(b"other").hexdigest()
     fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256, wrong)
