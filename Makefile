@@ -46,10 +46,10 @@ smoke: $(INSTALLED) ## run the whole pipeline briefly, as a DVC experiment that 
 	dvc exp remove smoke-test
 
 torture: $(INSTALLED) ## test with kills, signals, full disks and damaged files, briefly
-	python -m pytest -m slow tests/test_stopping.py tests/test_bad_moments.py -k "not (wrapper or worker-term)"
+	python -m pytest -m slow tests/test_stopping.py tests/test_bad_moments.py -k "not (wrapper or worker-term or skip)"
 	python -m benchmarks.kills --count 2
 	python -m benchmarks.worlds --short
-	python -m benchmarks.fuzz --count 15
+	python -m benchmarks.fuzz --count 10
 
 ui: $(INSTALLED) ## open MLflow's page of all runs on 127.0.0.1, port 5000 or PORT=...
 	@python -m pipeline.cli ui --port $(PORT)
