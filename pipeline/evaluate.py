@@ -64,11 +64,12 @@ def run(params: Params, paths: Paths) -> None:
     write_text(paths.evaluate / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     # Of the epochs: training may have validated on a part of this text.
     is_all = len(val) <= (params.train.validation_chars or len(val))
-    has_original = is_all and is_the_originals(ids, trained.vocab)
+    validation_sha256 = text_sha256(ids, trained.vocab)
+    has_original = is_all and is_the_originals(validation_sha256)
     plot_losses(paths.evaluate / "loss_curve.png", tables.steps, tables.epochs, compare_with_original=has_original)
     by_epoch = beside_the_original(tables.epochs) if has_original else tables.epochs
     write_csv(paths.evaluate / "epochs.csv", by_epoch)
-    _track(params, paths, tables, trained, ids, metrics, baselines)
+    _track(params, paths, tables, trained, validation_sha256, metrics, baselines)
 
 
 def _track(
@@ -76,7 +77,7 @@ def _track(
     paths: Paths,
     tables: Tables,
     trained: TrainedModel,
-    ids: Ids,
+    validation_sha256: str,
     metrics: dict[str, dict[str, float]],
     baselines: Baselines,
 ) -> None:
@@ -93,13 +94,13 @@ def _track(
         record.tags,
         num_parameters=trained.model.num_parameters(),
         losses=losses,
-        published=published_for(ids, trained.vocab, params.evaluate.model_dump(mode="json")["published"]),
+        published=published_for(validation_sha256, params.evaluate.model_dump(mode="json")["published"]),
         model_sha256=trained.sha256,
     )
     tracked.set_tags(page_tags(known))
     # The registry chooses by what it is given, so the test part's losses are not among it.
     of_validation = {protocol: loss for protocol, loss in losses.items() if not protocol.startswith(TEST_PREFIX)}
-    tracked.log_model(paths.model, trained.sha256, of_validation, text_sha256(ids, trained.vocab), record.tags)
+    tracked.log_model(paths.model, trained.sha256, of_validation, validation_sha256, record.tags)
     provenance.log_lineage(tracked, "evaluate", paths, {**record.tags, **environment()})
     tracked.close()
 

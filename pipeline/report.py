@@ -10,12 +10,13 @@ from rich.table import Table
 
 from charlstm.errors import HistoryError
 from charlstm.evaluation.baselines import BASELINES, Baselines, read_baselines
-from charlstm.evaluation.published import Published, published_for
+from charlstm.evaluation.published import Published, published_for, text_sha256
 from charlstm.model.model_folder import WEIGHTS
 from charlstm.params import Params
 from charlstm.storage.documents import read_json
 from charlstm.storage.files import sha256
 from charlstm.text.byte_vocabulary import load_vocab
+from charlstm.text.units import whole_characters
 from charlstm.text.vocabulary import load_ids
 from charlstm.tracking.runs import read_metrics
 from charlstm.training.history import read_csv
@@ -33,7 +34,7 @@ def run(params: Params, paths: Paths) -> None:
     vocab = load_vocab(paths.encoded / "vocab.json")
     reported = params.evaluate.model_dump(mode="json")["published"]
     val_ids = load_ids(paths.encoded / "val.npy", len(vocab))[: params.evaluate.max_chars]
-    published = published_for(val_ids, vocab, reported)
+    published = published_for(text_sha256(whole_characters(val_ids, vocab.unit), vocab), reported)
     console = Console(highlight=False)
     console.print(_losses(evaluate, published))
     console.print(_beside(read_baselines(paths.evaluate / BASELINES), evaluate["stateful"]["bits_per_char"]))

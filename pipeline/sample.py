@@ -9,7 +9,7 @@ import pandas as pd
 
 from charlstm.errors import VocabularyError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
-from charlstm.evaluation.published import Published, published_for
+from charlstm.evaluation.published import Published, published_for, text_sha256
 from charlstm.generation.batch import Request
 from charlstm.generation.prompts import check_prompts
 from charlstm.generation.quantized import quantize
@@ -22,6 +22,7 @@ from charlstm.storage.checksums import SUMS, read_sums, sums_of, verify
 from charlstm.storage.files import atomic_folder
 from charlstm.text.byte_vocabulary import load_vocab
 from charlstm.text.prompts import resolve_prompts
+from charlstm.text.units import whole_characters
 from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.tracking.review.collect import Encoded, Generated, review_of
 from charlstm.tracking.review.document import DOCUMENT, PAGE, Loss, read_losses, write_document
@@ -50,8 +51,9 @@ def run(params: Params, paths: Paths) -> None:
     baselines = read_baselines(paths.evaluate / BASELINES)
     texts = _generate(params.sample, prompts, trained)
     samples = pd.DataFrame(texts)
-    measured = encoded.val[: params.evaluate.max_chars]
-    published = published_for(measured, trained.vocab, parameters["evaluate"]["published"])
+    measured = whole_characters(encoded.val[: params.evaluate.max_chars], trained.vocab.unit)
+    validation_sha256 = text_sha256(measured, trained.vocab)
+    published = published_for(validation_sha256, parameters["evaluate"]["published"])
     review = review_of(
         trained,
         encoded,
@@ -61,6 +63,7 @@ def run(params: Params, paths: Paths) -> None:
         published=published,
         parameters=parameters,
         corpus_sha256=read_sums(sums_of(paths.corpus)).get(paths.corpus.name, ""),
+        validation_sha256=validation_sha256,
     )
     with atomic_folder(paths.samples) as folder:
         write_csv(folder / "samples.csv", samples)

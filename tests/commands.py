@@ -4,6 +4,7 @@ import io
 import sys
 from pathlib import Path
 
+import pooch
 import pytest
 
 from pipeline import cli
@@ -19,6 +20,8 @@ class Run:
 
     def __call__(self, *arguments: str | Path, stdin: bytes = b"") -> tuple[int, str, str]:
         self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        for handler in pooch.get_logger().handlers:  # its stream is the one that there was when pooch was imported
+            self._monkeypatch.setattr(handler, "stream", sys.stderr)
         code = cli.main([str(one) for one in arguments])
         found = self._capture.readouterr()
         logged = "".join(f"{record.levelname}: {record.getMessage()}\n" for record in self._log.records)

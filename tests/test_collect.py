@@ -43,9 +43,8 @@ def collected(
     trained: TrainedModel, texts: list[Generated], train: str = TRAIN, val: str = "had a bad cab"
 ) -> ReviewDocument:
     encoded = Encoded(VOCAB.encode(train), VOCAB.encode(val))
-    return review_of(
-        trained, encoded, TABLES, LOSSES, texts, published=[], parameters={"a": {"b": 1}}, corpus_sha256="1" * 64
-    )
+    hashes = {"corpus_sha256": "1" * 64, "validation_sha256": "2" * 64}
+    return review_of(trained, encoded, TABLES, LOSSES, texts, published=[], parameters={"a": {"b": 1}}, **hashes)
 
 
 def test_a_copy_is_marked_where_it_stands(trained: TrainedModel) -> None:

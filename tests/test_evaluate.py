@@ -16,7 +16,7 @@ from benchmarks.projects import write_params
 from charlstm.evaluation.protocols import stateful, windowed
 from charlstm.model.model_folder import load_model
 from charlstm.storage.checksums import SUMS, write_sums
-from charlstm.text.vocabulary import load_ids, save_ids
+from charlstm.text.vocabulary import load_ids
 from charlstm.tracking.review.document import read_review
 from pipeline import report
 
@@ -28,7 +28,7 @@ def project(trained: Path, tmp_path: Path) -> Path:
     """Trained; its test part is the training part's beginning."""
     folder = tmp_path / "project"
     shutil.copytree(trained, folder)
-    save_ids(folder / ENCODED / "test.npy", np.load(folder / ENCODED / "train.npy")[:700])
+    np.save(folder / ENCODED / "test.npy", np.load(folder / ENCODED / "train.npy")[:700])
     write_sums(folder / ENCODED / SUMS, NAMES)
     return folder
 

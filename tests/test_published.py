@@ -2,11 +2,19 @@
 
 import hashlib
 
-from charlstm.evaluation.published import Published, is_the_originals, published_for
+from benchmarks.projects import ROOT
+from charlstm.evaluation.published import Published, is_the_originals, published_for, text_sha256
+from charlstm.params import load_params
 from charlstm.text.vocabulary import Vocab
 
 TEXT = "to be, or not to be. Ωmega"
 VOCAB = Vocab.of(TEXT)
+
+
+def sha256_of(text: str) -> str:
+    return text_sha256(VOCAB.encode(text), VOCAB)
+
+
 REPORTED = {
     "validation_sha256": hashlib.sha256(TEXT.encode()).hexdigest(),
     "losses": [{"protocol": "stateful", "system": "a model", "nats_per_char": 1.25}],
@@ -14,10 +22,12 @@ REPORTED = {
 
 
 def test_only_beside_the_same_text() -> None:
-    assert published_for(VOCAB.encode(TEXT), VOCAB, REPORTED) == (Published("stateful", "a model", 1.25),)
-    assert published_for(VOCAB.encode(TEXT[:-1]), VOCAB, REPORTED) == ()
-    assert published_for(VOCAB.encode(TEXT), VOCAB, None) == ()
+    assert published_for(sha256_of(TEXT), REPORTED) == (Published("stateful", "a model", 1.25),)
+    assert published_for(sha256_of(TEXT[:-1]), REPORTED) == ()
+    assert published_for(sha256_of(TEXT), None) == ()
 
 
-def test_the_originals_curve_is_of_its_own_text() -> None:
-    assert not is_the_originals(VOCAB.encode(TEXT), VOCAB)
+def test_the_originals_curve_is_of_the_text_that_its_losses_are_reported_for() -> None:
+    published = load_params(ROOT / "params.yaml").evaluate.published
+    assert published is not None and is_the_originals(published.validation_sha256)
+    assert not is_the_originals(sha256_of(TEXT))

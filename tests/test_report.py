@@ -32,7 +32,6 @@ def publish(project: Path, monkeypatch: pytest.MonkeyPatch, others: Override) ->
     vocab = Vocab.load(project / "Datasets/encoded/vocab.json")
     val = vocab.decode(load_ids(project / "Datasets/encoded/val.npy", len(vocab)))  # some characters are U+FFFD in it
     sha256 = hashlib.sha256(val.encode()).hexdigest()
-    monkeypatch.setattr(published, "ORIGINAL_VAL_NUM_CHARS", len(val))
     monkeypatch.setattr(published, "ORIGINAL_VAL_SHA256", sha256)
     write_params(project, {"evaluate.published": {"validation_sha256": sha256, "losses": [PUBLISHED_100]}, **others})
 

@@ -9,7 +9,7 @@ from charlstm.errors import EncodedError, VocabularyError
 from charlstm.evaluation.protocols import windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.text import vocabulary
-from charlstm.text.vocabulary import Vocab, check_fit, load_ids, save_ids
+from charlstm.text.vocabulary import Vocab, check_fit, load_ids
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
@@ -43,7 +43,7 @@ def test_files_round_trip(tmp_path_factory: pytest.TempPathFactory, text: str) -
     vocab.save(folder / "vocab.json")
     assert Vocab.load(folder / "vocab.json") == vocab
     if len(text) > 1:
-        save_ids(folder / "ids.npy", vocab.encode(text))
+        np.save(folder / "ids.npy", vocab.encode(text))
         loaded = load_ids(folder / "ids.npy", len(vocab))
         assert isinstance(loaded, np.memmap)
         assert vocab.decode(loaded) == text
@@ -81,11 +81,11 @@ def test_damaged_ids(tmp_path: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(EncodedError, match="expected a .npy array"):
         load_ids(path, 5)
-    save_ids(path, np.arange(100, dtype=np.uint8))
+    np.save(path, np.arange(100, dtype=np.uint8))
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(EncodedError, match="expected a .npy array"):
         load_ids(path, 100)
-    save_ids(path, np.array([1, 2, 5], dtype=np.uint8))
+    np.save(path, np.array([1, 2, 5], dtype=np.uint8))
     with pytest.raises(EncodedError, match="id 5 does not fit the vocabulary of 5 characters"):
         load_ids(path, 5)
     assert len(load_ids(path, 6)) == 3
@@ -104,7 +104,7 @@ def test_ids_far_from_the_beginning_are_checked_where_they_are_read(
     monkeypatch.setattr(vocabulary, "CHECKED_AT_ONCE", 50)
     ids = np.zeros(200, np.uint8)
     ids[150] = 5
-    save_ids(tmp_path / "ids.npy", ids)
+    np.save(tmp_path / "ids.npy", ids)
     loaded = load_ids(tmp_path / "ids.npy", 5)
     check_fit(loaded[:150], 5)
     with pytest.raises(EncodedError, match="^id 5 does not fit the vocabulary of 5 characters"):

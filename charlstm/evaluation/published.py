@@ -22,26 +22,26 @@ class Published(NamedTuple):
 # The original, from which this project began (https://github.com/tusharip/NLP at 07de339, LSTM/training_log.txt):
 # 2 x 256 LSTM, stride-1 windows of 100, Adam 1e-3, 5 epochs. Training and validation loss after each epoch, measured
 # by `sliding_100` (`charlstm.evaluation.protocols.sliding`), on the last 10 % of tiny Shakespeare's characters.
-ORIGINAL_VAL_NUM_CHARS = 111_540
 ORIGINAL_VAL_SHA256 = "c54f3753a4e6e3c3d1759212815a7caf826e68a33021b25312984400bed40a1f"  # as UTF-8
 ORIGINAL_TRAIN_NATS_PER_CHAR = (1.6597, 1.3996, 1.3330, 1.2937, 1.2665)
 ORIGINAL_VAL_NATS_PER_CHAR = (1.6052, 1.5432, 1.5285, 1.5252, 1.5290)
 
 
-def published_for(val_ids: Ids, vocab: Vocab, reported: Mapping[str, Any] | None) -> tuple[Published, ...]:
+def published_for(validation_sha256: str, reported: Mapping[str, Any] | None) -> tuple[Published, ...]:
     """The reported losses if this is the text that they were measured on, to the byte; else none.
 
     Args:
+        validation_sha256: of what was measured, as UTF-8 (`text_sha256`).
         reported: `evaluate.published` of the parameters, as plain data; None: nothing was reported.
     """
-    if reported is None or text_sha256(val_ids, vocab) != reported["validation_sha256"]:
+    if reported is None or validation_sha256 != reported["validation_sha256"]:
         return ()
     return tuple(Published(**one) for one in reported["losses"])
 
 
-def is_the_originals(val_ids: Ids, vocab: Vocab) -> bool:
+def is_the_originals(validation_sha256: str) -> bool:
     """Whether this is the text that the original measured its losses on, to the byte."""
-    return len(val_ids) == ORIGINAL_VAL_NUM_CHARS and text_sha256(val_ids, vocab) == ORIGINAL_VAL_SHA256
+    return validation_sha256 == ORIGINAL_VAL_SHA256
 
 
 def text_sha256(ids: Ids, vocab: Vocab) -> str:

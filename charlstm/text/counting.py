@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.text.reading import Characters
+from charlstm.text.vocabulary import NUM_CODE_POINTS, code_points
 
-NUM_CODE_POINTS = 0x110000
 Counts = NDArray[np.int64]  # (NUM_CODE_POINTS,)
 
 
@@ -29,11 +29,6 @@ def count_characters(pieces: Iterable[Characters]) -> Counts:
     by_byte = pairs.reshape(256, 256)
     counts[:256] += by_byte.sum(axis=0) + by_byte.sum(axis=1)
     return counts
-
-
-def code_points(text: str) -> NDArray[np.uint32]:
-    """The code point of each character (N,)."""
-    return np.frombuffer(text.encode("utf-32-le"), np.uint32)
 
 
 def named(counts: Counts, which: NDArray[np.bool_]) -> Counter[str]:

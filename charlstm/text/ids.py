@@ -8,9 +8,8 @@ import numpy as np
 
 from charlstm.errors import EncodedError
 from charlstm.storage.pieces import Advance, write_pieces
-from charlstm.text.counting import NUM_CODE_POINTS, code_points
 from charlstm.text.reading import Characters
-from charlstm.text.vocabulary import UNSEEN, Ids, Vocab
+from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, Ids, Vocab, code_points
 
 NUM_ASCII = 128
 

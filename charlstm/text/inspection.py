@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.text.reading import Characters
-from charlstm.text.vocabulary import MAX_CODE_POINT
+from charlstm.text.vocabulary import NUM_CODE_POINTS, code_points
 
 MAX_REMEMBERED = 16_000_000  # characters, from the beginning, whose lines are compared with each other
 MIN_LINE_LEN = 20  # characters: shorter lines are alike in any text
@@ -69,7 +69,7 @@ class Inspection:
     """Counts a text that comes in pieces. Its memory is bounded, however long the text and its lines are."""
 
     def __init__(self) -> None:
-        self._counts = np.zeros(MAX_CODE_POINT + 1, np.int64)
+        self._counts = np.zeros(NUM_CODE_POINTS, np.int64)
         self._num_chars = self._num_line_feeds = self._num_crlf = self._longest = self._open = 0
         self._last = -1  # code point before the next piece
         self._lines, self._rest, self._num_remembered = Counter[str](), "", 0
@@ -78,7 +78,7 @@ class Inspection:
         """Count the next piece of the text."""
         if not piece:
             return
-        points_N = _code_points(piece)
+        points_N = np.frombuffer(piece, np.uint8) if isinstance(piece, bytes) else code_points(piece)
         counts = np.bincount(points_N)
         self._counts[: len(counts)] += counts
         self._num_chars += len(piece)
@@ -121,12 +121,6 @@ class Inspection:
         commonest = max(often, key=often.__getitem__)
         share = sum((len(line) + 1) * count for line, count in often.items()) / self._num_remembered
         return Repeated(share, commonest, often[commonest])
-
-
-def _code_points(piece: Characters) -> NDArray[np.unsignedinteger]:
-    if isinstance(piece, bytes):
-        return np.frombuffer(piece, np.uint8)
-    return np.frombuffer(piece.encode("utf-32-le"), np.uint32)
 
 
 def _script(character: str) -> str:

@@ -1,6 +1,5 @@
 """Characters <-> ids. The vocabulary is the training part's characters, sorted by code point."""
 
-import io
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -12,11 +11,11 @@ from numpy.typing import NDArray
 
 from charlstm.errors import EncodedError, VocabularyError
 from charlstm.storage.documents import read_json
-from charlstm.storage.files import write_bytes, write_text
+from charlstm.storage.files import write_text
 from charlstm.text.units import Unit
 
 UNSEEN = "\N{REPLACEMENT CHARACTER}"  # stands for every character that training never saw
-MAX_CODE_POINT = 0x10FFFF
+NUM_CODE_POINTS = 0x110000
 CHECKED_AT_ONCE = 2**22  # ids; more are checked as they are read, so that loading takes no time
 Ids = NDArray[np.unsignedinteger]
 
@@ -28,7 +27,7 @@ class Vocab:
 
     def __init__(self, characters: str) -> None:
         self.characters = characters
-        self._code_points = _code_points(characters)
+        self._code_points = code_points(characters)
         self.dtype = np.min_scalar_type(max(0, len(characters) - 1))
 
     @classmethod
@@ -57,9 +56,9 @@ class Vocab:
         """
         if unknown := self.unknown(text):
             raise VocabularyError(f"the vocabulary of {len(self)} characters lacks {describe(unknown)}")
-        id_of = np.zeros(MAX_CODE_POINT + 1, self.dtype)
+        id_of = np.zeros(NUM_CODE_POINTS, self.dtype)
         id_of[self._code_points] = np.arange(len(self))
-        return id_of[_code_points(text)]
+        return id_of[code_points(text)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; of an array, fast enough for a whole training text."""
@@ -137,13 +136,6 @@ def describe(characters: Counter[str]) -> str:
     return ", ".join(named) + (f" and {rest} more" if rest else "")
 
 
-def save_ids(path: Path, ids: Ids) -> None:
-    """Write ids as `.npy`."""
-    content = io.BytesIO()  # numpy's own error for a full disk does not say so
-    np.save(content, ids, allow_pickle=False)
-    write_bytes(path, content.getvalue())
-
-
 def load_ids(path: Path, vocab_size: int) -> Ids:
     """Ids (N,) of unsigned dtype, memory-mapped: none is read but the first CHECKED_AT_ONCE, which are compared with
     `vocab_size`. Whoever reads the others checks what they read (`check_fit`).
@@ -180,5 +172,6 @@ def _kind(ids: object) -> str:
     return f"{ids.dtype} of shape {ids.shape}" if isinstance(ids, np.ndarray) else type(ids).__name__
 
 
-def _code_points(text: str) -> NDArray[np.uint32]:
+def code_points(text: str) -> NDArray[np.uint32]:
+    """The code point of each character (N,)."""
     return np.frombuffer(text.encode("utf-32-le"), np.uint32)

@@ -8,15 +8,17 @@ from charlstm.text.units import Unit
 Batching = Literal["streams", "windows", "sliding_windows"]
 
 
-def steps_per_epoch(num_ids: int, batching: Batching, *, batch_size: int, context_len: int, window_stride: int) -> int:
-    """Optimizer updates in an epoch over `num_ids` characters.
+def steps_per_epoch(
+    num_ids: int, batching: Batching, *, batch_size: int, context_len: int, window_stride: int, unit: Unit
+) -> int:
+    """Optimizer updates in an epoch over `num_ids` characters, or bytes.
 
     Raises:
         TrainingError: there are too few characters for a single one.
     """
     if batching == "streams":
-        return stream_steps(num_ids, batch_size, context_len)
-    return -(-num_windows(num_ids, batch_size, context_len, window_stride) // batch_size)
+        return stream_steps(num_ids, batch_size, context_len, unit)
+    return -(-num_windows(num_ids, batch_size, context_len, window_stride, unit) // batch_size)
 
 
 def stream_steps(num_ids: int, batch_size: int, context_len: int, unit: Unit = "character") -> int:

@@ -11,6 +11,7 @@ from charlstm.errors import ParamsError
 from charlstm.storage.yaml_files import load_yaml, validate
 
 EXTENSION = ".txt"
+NOTHING = "conf/corpus/nothing"  # what a URL watches
 
 
 class Paths(BaseModel):

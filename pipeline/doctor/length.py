@@ -33,6 +33,7 @@ def check(params: Params, encoded: Encoded | None, num_bytes: int | None) -> Ite
             batch_size=train.batch_size,
             context_len=train.context_len,
             window_stride=train.window_stride,
+            unit=params.encode.unit,
         )
         check_warmup(train.warmup_steps, train.epochs * steps, train.epochs)
     except CharlstmError as refusal:

@@ -10,12 +10,11 @@ from charlstm.text.conversion import Form, source_sha256
 from charlstm.text.documents import ADVICE
 from charlstm.text.encodings import check_encoding
 from charlstm.text.source_files import files_of, local_path
-from pipeline.common.paths import Paths
+from pipeline.common.paths import NOTHING, Paths
 from pipeline.doctor.finding import Finding, error, errors_of, warning
 from pipeline.doctor.text_there import is_of_these_parameters
 from pipeline.download import check_replaceable, check_source
 
-NOTHING = "conf/corpus/nothing"
 MAX_HASHED_BYTES = 100_000_000  # a fifth of a second
 MAX_SEARCHED_BYTES = 1_000_000_000
 

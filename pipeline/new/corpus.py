@@ -11,12 +11,12 @@ from charlstm.params import Params
 from charlstm.storage.files import sha256
 from charlstm.text.download import fetch
 from charlstm.text.inspection import Findings
-from pipeline.common.paths import load_paths
+from pipeline.common.paths import NOTHING, load_paths
 from pipeline.new.conf_files import QUICK, corpus_file, is_ours, recipe_file, select, source_of
 from pipeline.new.looking import Look, look_at
 from pipeline.new.oddities import newlines_for
 from pipeline.new.proposal import MIN_CHARS, Proposal, propose
-from pipeline.new.sources import NOTHING, Source, find_source, name_of
+from pipeline.new.sources import Source, find_source, name_of
 from pipeline.new.writing import CONF, PARAMS, compose_with, link_name, write_all
 
 SOURCES = "sources"  # below the folder of the corpora: links to files

@@ -24,7 +24,7 @@ def summary(look: Look) -> list[str]:
     guessed = f" (a guess; it begins: {look.preview[:PREVIEW_CHARS]!r})" if look.is_guessed else ""
     scripts = [(name, share) for name, share in found.scripts() if share >= MIN_SHARE][:NUM_SCRIPTS]
     return [
-        f"{found.num_chars:,} characters in {lines}, the longest of {found.longest_line:,}; {look.encoding}{guessed}",
+        f"{found.num_chars:,} characters in {lines}, the longest has {found.longest_line:,}; {look.encoding}{guessed}",
         f"{len(found.counts):,} distinct characters: " + ", ".join(f"{name} {share:.1%}" for name, share in scripts),
     ]
 
@@ -70,8 +70,8 @@ def _lines(found: Findings) -> Iterator[str]:
     repeated = found.repeated
     if repeated and repeated.share >= REPEATED_SHARE:
         yield (
-            f"lines over and over are {repeated.share:.1%} of the text, as {_short(repeated.commonest)} "
-            f"{repeated.num_times:,} times; if that is boilerplate, leave it out first"
+            f"repeated lines are {repeated.share:.1%} of the text, e.g. {_short(repeated.commonest)} "
+            f"{repeated.num_times:,} times; if that is boilerplate, take it out first"
         )
 
 

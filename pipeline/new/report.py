@@ -40,7 +40,7 @@ def _duration(new: New) -> str:
     where = "1 core" if cores == 1 else f"{cores} cores"
     return (
         f"about {duration} of training on {where}, by the speeds in docs/recipes.md, if nothing else runs; "
-        f"a GPU is faster, more processes, too: docs/distributed.md"
+        f"a GPU or more processes are faster: see docs/distributed.md"
     )
 
 

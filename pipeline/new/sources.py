@@ -11,7 +11,6 @@ from charlstm.errors import DownloadError
 from charlstm.storage.urls import without_credentials
 from charlstm.text.source_files import files_of, local_path
 
-NOTHING = "conf/corpus/nothing"  # what a URL watches
 MAX_NAME = 40  # characters
 # Words that YAML does not read as texts.
 YAML_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n", "none"}

@@ -13,10 +13,8 @@ import pandas as pd
 from charlstm.evaluation.copied import Span
 from charlstm.evaluation.in_characters import in_characters
 from charlstm.evaluation.passages import Passage, held_out
-from charlstm.evaluation.protocol_names import num_measured
 from charlstm.evaluation.protocols import windowed
 from charlstm.evaluation.published import Published as PublishedLoss
-from charlstm.evaluation.published import text_sha256
 from charlstm.evaluation.text_statistics import MIN_COPIED, Measured, figures, measure
 from charlstm.generation.language_model import QuantizedLanguageModel
 from charlstm.model.char_lstm import CharLSTM
@@ -73,14 +71,14 @@ def review_of(
     published: Sequence[PublishedLoss],
     parameters: Mapping[str, Mapping[str, Any]],
     corpus_sha256: str,
+    validation_sha256: str,
 ) -> ReviewDocument:
     """Measure the texts, and put together what a review shows.
 
     Args:
-        published: what others reported for this validation text.
+        published: what others reported for the validation text that was measured, whose hash is given.
         parameters: by section, as `params.yaml` has them.
     """
-    shape = trained.model.shape
     vocab, (train, val) = in_characters(trained.vocab, [one.prompt + one.text for one in generated], *encoded)
     passages = [Passage(vocab.encode(one.prompt), vocab.encode(one.text)) for one in generated]
     alike = [one for one, row in zip(passages, generated, strict=True) if row.temperature == generated[0].temperature]
@@ -90,9 +88,9 @@ def review_of(
         schema_version=2,
         model_sha256=trained.sha256,
         corpus_sha256=corpus_sha256,
-        validation_sha256=text_sha256(val[: num_measured(losses)], vocab),
-        num_layers=shape.num_layers,
-        hidden_size=shape.hidden_size,
+        validation_sha256=validation_sha256,
+        num_layers=trained.model.shape.num_layers,
+        hidden_size=trained.model.shape.hidden_size,
         num_parameters=trained.model.num_parameters(),
         vocab_size=len(trained.vocab),
         num_train_chars=len(train),
