@@ -28,6 +28,8 @@ OVERRIDE = {
     "train.log_every_steps": 7,  # so that most checkpoints fall between two rows
     "train.dropout.output": 0.3,
     "train.dropout.recurrent_weights": 0.2,
+    "train.distillation.rows": 2,
+    "train.distillation.text": "soft_text",
     "train.state_reset_probability": 0.05,
 }
 CHECKPOINT_SECONDS = "0.2"

@@ -9,8 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 from ruamel.yaml import YAML
+
+from charlstm.storage.checksums import SUMS, write_sums
+from charlstm.text.byte_vocabulary import load_vocab
+from charlstm.text.soft_text import CODES, IDS, TEACHERS, to_codes
+from pipeline.common.paths import NOTHING, load_paths
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("charlstm", "pipeline")
@@ -86,15 +92,32 @@ def make_project(folder: Path, override: Override | None = None, content: str | 
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "dvc.yaml", folder)
+    (folder / NOTHING).parent.mkdir(parents=True)
+    shutil.copy(ROOT / NOTHING, folder / NOTHING)
     write_params(folder, override or {})
     (folder / "text.txt").write_text(content or text()[:NUM_CHARS], encoding="utf-8")
 
 
 def make_encoded_project(folder: Path, override: Override | None = None, content: str | None = None) -> None:
-    """The same after download, split and encode."""
+    """The same after download, split and encode, and after teachers wrote something, if a student learns from it."""
     make_project(folder, override, content)
     for stage in ("download", "split", "encode"):
         subprocess.run([*PYTHON, f"pipeline.{stage}"], cwd=folder, check=True, capture_output=True)
+    if soft_text := (override or {}).get("train.distillation.text"):
+        vocab_size = len(load_vocab(folder / load_paths(folder / "dvc.yaml").encoded / "vocab.json"))
+        for part in (1, 2):
+            write_soft_text(folder / soft_text / str(part), vocab_size, seed=part)
+
+
+def write_soft_text(folder: Path, vocab_size: int, seed: int, num_chars: int = 1500) -> None:
+    """A part of a text in the form of teachers; these here know nothing."""
+    generator = np.random.default_rng(seed)
+    distributions_NV = generator.dirichlet(np.full(vocab_size, 0.1), num_chars)
+    folder.mkdir(parents=True)
+    np.save(folder / IDS, generator.integers(vocab_size, size=num_chars).astype(np.uint8))
+    np.save(folder / CODES, to_codes(np.log(np.maximum(distributions_NV, 1e-9)).astype(np.float32)))
+    (folder / TEACHERS).write_text("[]\n")
+    write_sums(folder / SUMS, [IDS, CODES, TEACHERS])
 
 
 def training_command(num_processes: int, *options: str) -> list[str]:

@@ -35,6 +35,7 @@ from charlstm.model.model_folder import load_model, save_model
 from charlstm.params import Params
 from charlstm.storage.lock import exclusive
 from charlstm.storage.yaml_files import load_yaml
+from charlstm.text.soft_text import load_soft_text
 from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.processes import Processes
@@ -81,12 +82,31 @@ class Trial(NamedTuple):
         decisive = {"model": params.model.decisive(), "train": params.train.decisive()}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
+    def data_md5(self) -> str:
+        """DVC's hashes of what it learns from: the encoded corpus, and what teachers wrote if it is a student.
+
+        Raises:
+            ParamsError: a `dvc.lock` does not name it.
+        """
+        return data_md5() if self.params().train.distillation.rows == 0 else f"{data_md5()}+{soft_text_md5()}"
+
+    def data(self) -> Data:
+        """What stage encode wrote, and teachers if it is a student.
+
+        Raises:
+            EncodedError: it is not there.
+        """
+        data, distillation = load_data(), self.params().train.distillation
+        if distillation.rows == 0:
+            return data
+        return data._replace(soft_text=load_soft_text(ROOT / distillation.text, len(data.vocab)))
+
     def record(self, file: Path = RECORDS) -> pd.Series | None:
         """What was last kept of it, if it was run on this data."""
         if not file.exists() or file.stat().st_size == 0:
             return None
         known = pd.read_json(file, lines=True, dtype={"fingerprint": str})
-        found = known[(known["fingerprint"] == self.fingerprint()) & (known["data"] == data_md5())]
+        found = known[(known["fingerprint"] == self.fingerprint()) & (known["data"] == self.data_md5())]
         return None if len(found) == 0 else found.iloc[-1]
 
 
@@ -111,6 +131,22 @@ def data_md5() -> str:
         return next(str(out["md5"]) for out in outs if Path(out["path"]) == encoded)
     except (KeyError, TypeError, StopIteration):
         raise ParamsError("dvc.lock: it has no encoded corpus; run `dvc repro encode`") from None
+
+
+def soft_text_md5() -> str:
+    """A hash of DVC's hashes of all parts that teachers wrote.
+
+    Raises:
+        ParamsError: `distillation/dvc.lock` does not name them.
+    """
+    try:
+        stages = load_yaml(ROOT / "distillation/dvc.lock")["stages"]
+        hashes = [str(stage["outs"][0]["md5"]) for name, stage in sorted(stages.items()) if name.startswith("text@")]
+        return hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
+    except (KeyError, TypeError, IndexError):
+        raise ParamsError(
+            "distillation/dvc.lock: it has no text of teachers; run `dvc repro distillation/dvc.yaml`"
+        ) from None
 
 
 def fresh_processes(params: Params) -> Processes:
@@ -147,10 +183,10 @@ def _fit(trial: Trial, console: Console, file: Path) -> tuple[pd.Series, CharLST
         LockedError: another process trains the same.
         Interrupted: asked to stop; a checkpoint is written, or at the end the record.
     """
-    params, data, model_folder = trial.params(), load_data(), _model_folder(trial)
+    params, data, model_folder = trial.params(), trial.data(), _model_folder(trial)
     with contextlib.chdir(ROOT):
         folder = CHECKPOINTS / fingerprint_of_inputs(params, load_paths(Path("dvc.yaml")))
-        origin = {"fingerprint": trial.fingerprint(), "data": data_md5(), "commit": commit()}
+        origin = {"fingerprint": trial.fingerprint(), "data": trial.data_md5(), "commit": commit()}
     with exclusive(folder, "this trial"), handle_signals() as interruption:
         processes = fresh_processes(params)
         watch = Watch(console, f"{' '.join(trial.overrides)}, seed {trial.seed}")

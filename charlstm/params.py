@@ -5,11 +5,12 @@ The file is read as YAML 1.2, as DVC does: `1e-3` is a number.
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WrapValidator
+from pydantic import AfterValidator, Field, TypeAdapter, WrapValidator, model_validator
 from pydantic_core import PydanticCustomError
 
+from charlstm.sections import Off, Section
 from charlstm.storage.yaml_files import load_yaml, validate
 
 # Bounds are generous: what is beyond them is a slip of the keyboard, and would fill the memory or never end.
@@ -55,36 +56,6 @@ def _is_not_empty(prompts: tuple[str, ...] | str) -> tuple[str, ...] | str:
     if not prompts:
         raise PydanticCustomError("too_short", "too short", {"min_length": 1})
     return prompts
-
-
-class Off(NamedTuple):
-    """Marks a parameter with the value at which it has no effect."""
-
-    value: object
-
-
-class Section(BaseModel):
-    """A mapping whose keys are all required, all known, and never converted."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
-
-    def decisive(self) -> dict[str, Any]:
-        """What decides a result, for fingerprints: all values but those that are off.
-
-        So a parameter that is new, and off, leaves the fingerprints of earlier results as they are.
-        """
-        found = {}
-        for name, field in type(self).model_fields.items():
-            value = getattr(self, name)
-            if not any(isinstance(mark, Off) and mark.value == value for mark in field.metadata):
-                found[name] = _decisive(value)
-        return found
-
-
-def _decisive(value: object) -> object:
-    if isinstance(value, tuple):
-        return tuple(_decisive(one) for one in value)
-    return value.decisive() if isinstance(value, Section) else value
 
 
 class FallbackParams(Section):
@@ -157,6 +128,17 @@ class MuonParams(Section):
     momentum: Rate
 
 
+class DistillationParams(Section):
+    """How much a student learns from what teachers wrote, and where that is."""
+
+    rows: Annotated[int, Field(ge=0, le=1_000_000), Off(0)]
+    text: Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
+
+    def decisive(self) -> dict[str, Any]:
+        """Without rows, where the text is decides nothing."""
+        return super().decisive() if self.rows else {}
+
+
 class TrainParams(Section):
     """The recipe: batches, optimizer, regularization, and what is shown after each epoch."""
 
@@ -181,6 +163,7 @@ class TrainParams(Section):
     on_nonfinite: Literal["stop", "skip"]
     gradient_compression: Annotated[Literal["none", "bf16", "fp16"], Off("none")]
     dropout: DropoutParams
+    distillation: DistillationParams
     ema_decay: Annotated[Rate, Off(0.0)]
     early_stopping_epochs: PositiveInt | None
     validation: Literal["windowed", "sliding"]
@@ -190,6 +173,18 @@ class TrainParams(Section):
     text_prompts: Prompts
     text_len: Length
     text_temperature: Temperature
+
+    @model_validator(mode="after")
+    def _has_rows_for_both_texts(self) -> Self:
+        if self.distillation.rows >= self.batch_size:
+            raise PydanticCustomError(
+                "relation",
+                "distillation.rows should be less than batch_size {batch_size}: the others read the corpus",
+                {"batch_size": self.batch_size},
+            )
+        if self.distillation.rows and self.batching != "streams":
+            raise PydanticCustomError("relation", "batching should be streams where distillation.rows is not 0")
+        return self
 
 
 class PublishedLoss(Section):

@@ -14,6 +14,7 @@ from charlstm.storage.checksums import SUMS, verify
 from charlstm.storage.files import sha256, write_text
 from charlstm.text.byte_vocabulary import load_vocab
 from charlstm.text.documents import doubt_of, separator_ids
+from charlstm.text.soft_text import load_soft_text
 from charlstm.text.vocabulary import Vocab, load_ids
 from charlstm.tracking.runs import FINGERPRINT_TAG
 from charlstm.tracking.tracker import TrainingTracker
@@ -38,14 +39,18 @@ from pipeline.common.settings import seconds
 
 log = logging.getLogger("charlstm")
 
+Load = Callable[[], tuple[Params, Paths]]
 CHANGED = (
     "parameters, data or code were changed while training ran, and DVC would take the model for one made of the new; "
     "nothing is lost: with the former ones back in place (git stash, ...) the same command ends at once"
 )
 
 
-def run(params: Params, paths: Paths) -> None:
-    """Train on whatever processes and devices the launcher decided on, from the start or from a checkpoint."""
+def run(params: Params, paths: Paths, load: Load = stage.load) -> None:
+    """Train on whatever processes and devices the launcher decided on, from the start or from a checkpoint.
+
+    `load` gives the same parameters and paths again, if the files that say them have not changed.
+    """
     set_num_threads()
     keep_freed_memory()
     use_reproducible_kernels()
@@ -73,7 +78,7 @@ def run(params: Params, paths: Paths) -> None:
                     train([], Path())
                 return
             with unfinished.start_or_resume(fingerprint) as work:
-                _train_and_write(params, paths, data.vocab, tags, work, interruption, train)
+                _train_and_write(params, paths, data.vocab, tags, work, interruption, train, load)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -103,7 +108,9 @@ def _load(params: Params, paths: Paths) -> Data:
     verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"], known_hashes.sha256)
     vocab = load_vocab(paths.encoded / "vocab.json")
     train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
-    return Data(train_ids, val_ids, vocab, separator_ids(params.split.document_separator, vocab))
+    separator, taught = separator_ids(params.split.document_separator, vocab), params.train.distillation
+    soft_text = load_soft_text(Path(taught.text), len(vocab), known_hashes.sha256) if taught.rows else None
+    return Data(train_ids, val_ids, vocab, separator, soft_text)
 
 
 def _processes(params: Params) -> Processes:
@@ -146,6 +153,7 @@ def _train_and_write(
     work: unfinished.Unfinished,
     interruption: Interruption,
     train: Callable[[Sequence[Observer], Path], Result],
+    load: Load,
 ) -> None:
     console = TrainingConsole()
     shown = {**tags, **page_tags(known_of(params, tags)), FINGERPRINT_TAG: work.folder.name}
@@ -153,7 +161,7 @@ def _train_and_write(
     status, reason = "FAILED", ""
     try:
         result = train([_StepsBegin(interruption), console, tracker], work.folder)
-        if unfinished.fingerprint(*stage.load()) != work.folder.name:
+        if unfinished.fingerprint(*load()) != work.folder.name:
             raise TrainingError(CHANGED)
         _write(paths, result, vocab)
         work.finish(paths.train / SUMS, paths)

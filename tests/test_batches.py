@@ -22,7 +22,7 @@ def position_ids(length: int) -> np.ndarray:
 def scored_pairs(batches: Batches, epoch: int) -> Counter[tuple[int, int]]:
     pairs: Counter[tuple[int, int]] = Counter()
     for step in range(batches.steps_per_epoch):
-        inputs_BT, targets_BT, _ = batches.batch(epoch, step)
+        inputs_BT, targets_BT, *_ = batches.batch(epoch, step)
         scored = targets_BT != IGNORE
         assert int(scored.sum()) == batches.num_chars(epoch, step)
         pairs.update(zip(inputs_BT[scored].tolist(), targets_BT[scored].tolist(), strict=True))
@@ -103,7 +103,7 @@ def test_batches_say_which_characters_begin_a_document(kind: str) -> None:
     whole = make(kind, ids, separator=separator)
     shares = [make(kind, ids, separator=separator, rank=rank, world_size=3) for rank in range(3)]
     for step in range(whole.steps_per_epoch):
-        inputs_BT, _, starts_BT = whole.batch(2, step)
+        inputs_BT, _, starts_BT, _ = whole.batch(2, step)
         assert starts_BT is not None and torch.equal(starts_BT, inputs_BT == 3)
         parts = [share.batch(2, step).starts_BT for share in shares]
         assert torch.equal(torch.cat([part for part in parts if part is not None]), starts_BT)

@@ -6,7 +6,8 @@ import pytest
 
 from benchmarks.projects import ROOT, write_params
 from charlstm.errors import ParamsError
-from charlstm.params import ModelParams, Off, Params, load_params
+from charlstm.params import ModelParams, Params, load_params
+from charlstm.sections import Off
 
 SHIPPED = (ROOT / "params.yaml").read_text()
 

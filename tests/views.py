@@ -1,7 +1,8 @@
 """The modules that are views."""
 
 # What decides no byte of any output, though stages import it: what shows results, where things lie, who may run.
-# `params` and `documents` only refuse, and DVC tracks values and files themselves; `errors` is what a user is told.
+# `params`, `sections` and `documents` only refuse, and DVC tracks values and files themselves; `errors` is what a user
+# is told.
 VIEWS = {
     "charlstm.errors",
     "charlstm.export.cost",
@@ -15,6 +16,7 @@ VIEWS = {
     "charlstm.language_model.state",
     "charlstm.options",
     "charlstm.params",
+    "charlstm.sections",
     "charlstm.storage.documents",
     "charlstm.storage.lock",
     "charlstm.storage.urls",

@@ -51,6 +51,20 @@ class DropoutMasks(NamedTuple):
             output=cut(self.output),
         )
 
+    def before(self, end: int) -> "DropoutMasks":
+        """The same for the rows before `end`; what the others have is left as it is, but for recurrent weights."""
+
+        def fill(mask: Tensor | None) -> Tensor | None:
+            return (
+                None if mask is None else mask.index_fill(-2, torch.arange(end, mask.shape[-2], device=mask.device), 1)
+            )
+
+        return self._replace(
+            embedding=fill(self.embedding),
+            between_layers=tuple(map(fill, self.between_layers)),
+            output=fill(self.output),
+        )
+
 
 def draw_masks(
     generator: torch.Generator,

@@ -57,6 +57,8 @@ def _describe(error: Any) -> str:  # noqa: ANN401  # pydantic_core.ErrorDetails,
             return f"{name} is not a parameter"
         case "too_short":
             return f"{name} should have at least {error['ctx']['min_length']} value(s)"
+        case "relation":  # of ours: between parameters of one section
+            return f"{name}.{error['msg']}"
         case _:
             message = error["msg"].replace("Input should be", "should be").replace("a valid tuple", "a list")
             return f"{name} {message}, got {_shown(error['input'])}"

@@ -28,11 +28,14 @@ class Batch(NamedTuple):
     """Characters to read and the ones to guess, both (B, T) int64; targets may be IGNORE.
 
     `starts_BT`, bool, is which of the characters to read begin a document; None where no separator is known.
+    `codes_BTV`, uint8, are the distributions (`text/soft_text.py`) that the last rows are to learn, whose targets are
+    IGNORE; None where there are no such rows.
     """
 
     inputs_BT: Tensor
     targets_BT: Tensor
     starts_BT: Tensor | None = None
+    codes_BTV: Tensor | None = None
 
 
 class Batches(Protocol):
@@ -100,26 +103,31 @@ class StreamBatches:
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Columns [step * T, (step + 1) * T) of this process's streams."""
-        is_scored = self._columns(step) < self._lengths[self.rows, None]
-        return _read(self._ids, self._positions(epoch, step, self.rows), self._separator, is_scored=is_scored)
+        return self.batch_of(self.rows, epoch, step)
+
+    def batch_of(self, rows: slice, epoch: int, step: int) -> Batch:
+        """The same of some streams of the global batch."""
+        is_scored = self._columns(step) < self._lengths[rows, None]
+        return _read(self._ids, self.positions(epoch, step, rows), self._separator, is_scored=is_scored)
+
+    def positions(self, epoch: int, step: int, rows: slice) -> np.ndarray:
+        """Where in the text the characters (B, T) are that `rows` read."""
+        offset = numpy_generator(self._seed, "stream offset", epoch).integers(self._num_pairs)
+        positions: np.ndarray = (offset + self._starts[rows, None] + self._columns(step)) % self._num_pairs
+        return positions
 
     def num_chars(self, epoch: int, step: int) -> int:
         """Scored characters of all streams at `step`."""
         is_scored = self._columns(step) < self._lengths[:, None]
         if self.unit == "character":
             return int(is_scored.sum())
-        positions = self._positions(epoch, step, slice(None))
+        positions = self.positions(epoch, step, slice(None))
         return num_chars_of(self._ids[positions[is_scored] + 1], self.unit)
 
     @property
     def chars_per_epoch(self) -> int:
         """All but the first."""
         return num_chars_of(self._ids[1:], self.unit)
-
-    def _positions(self, epoch: int, step: int, rows: slice) -> np.ndarray:
-        offset = numpy_generator(self._seed, "stream offset", epoch).integers(self._num_pairs)
-        positions: np.ndarray = (offset + self._starts[rows, None] + self._columns(step)) % self._num_pairs
-        return positions
 
     def _columns(self, step: int) -> np.ndarray:
         start = step * self._context_len

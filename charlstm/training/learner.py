@@ -20,12 +20,13 @@ from charlstm.errors import TrainingError
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
-from charlstm.model.loss import MAX_LOGITS, summed_nats
+from charlstm.model.loss import MAX_LOGITS, soft_nats, summed_nats
 from charlstm.model.resets import Resets
 from charlstm.optimization.average import moving_average
 from charlstm.optimization.schedule import learning_rate
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
+from charlstm.text.soft_text import PROBABILITIES, SoftText
 from charlstm.text.units import Unit
 from charlstm.text.vocabulary import Ids, check_fit
 from charlstm.training.batches import Batch
@@ -58,10 +59,11 @@ class Learner:
         processes: Processes,
         unit: Unit = "character",
         separator: Ids | None = None,
+        soft_text: SoftText | None = None,
     ) -> None:
         self.params, self.processes = params, processes
         process = {"rank": processes.rank, "world_size": processes.world_size}
-        self.batches = batches_of(train_ids, params, **process, unit=unit, separator=separator)
+        self.batches = batches_of(train_ids, params, **process, unit=unit, separator=separator, soft_text=soft_text)
         self.num_steps = num_steps_of(self.batches, params)
         self.num_rows = self.batches.rows.stop - self.batches.rows.start
         self.shape = shape_of(vocab_size, model)
@@ -70,6 +72,7 @@ class Learner:
         self.average = moving_average(self.model, params.ema_decay)
         optimizers = optimizers_of(self.model, params, torch.bfloat16 if processes.is_bf16 else self.dtype)
         self.distributed, self.optimizers = processes.distribute(self.model, optimizers)
+        self.probabilities = torch.from_numpy(PROBABILITIES).to(processes.device)
         self.num_skipped = 0
         self.start_epoch()
         self._warm_up()
@@ -126,12 +129,29 @@ class Learner:
             is_last = rows.stop == self.num_rows
             with nullcontext() if is_last else self.processes.no_sync(self.distributed):
                 resets = Resets.of(None if starts_BT is None else starts_BT[rows], device)
-                nats, end = self.read(inputs_BT[rows], start.rows(rows), masks.rows(rows), resets, targets_BT[rows])
-                losses.append(nats)
-                self.processes.backward(losses[-1] * scale)
+                part = (inputs_BT[rows], start.rows(rows), masks.rows(rows), resets)
+                if batch.codes_BTV is None:
+                    nats, end = self.read(*part, targets_BT[rows])
+                    self.processes.backward(nats * scale)
+                else:
+                    logits_BTV, end = self.distributed(*part)
+                    nats = summed_nats(logits_BTV, targets_BT[rows])
+                    taught = self.taught_nats(logits_BTV, batch.codes_BTV, rows)
+                    self.processes.backward((nats + taught) * scale)
+                losses.append(nats.detach())
             ends.append(end.detach())
         self.state = LSTMState(*(torch.cat(parts, dim=1) for parts in zip(*ends, strict=True)))
-        return torch.stack(losses).detach().sum()
+        return torch.stack(losses).sum()
+
+    def taught_nats(self, logits_BTV: Tensor, codes_BTV: Tensor, rows: slice) -> Tensor:
+        """The summed cross-entropy to the teachers' distributions, of those of `rows` that have one."""
+        num_hard = self.num_rows - len(codes_BTV)
+        codes_BTV = codes_BTV[max(0, rows.start - num_hard) : max(0, rows.stop - num_hard)]
+        probabilities_BTV = self.probabilities[codes_BTV.to(self.processes.device).long()]
+        probabilities_BTV = probabilities_BTV / probabilities_BTV.sum(2, keepdim=True)
+        size = rows.stop - rows.start
+        soft_SBTV = logits_BTV.view(-1, size, *logits_BTV.shape[1:])[:, size - len(codes_BTV) :]
+        return soft_nats(soft_SBTV.flatten(0, 1), probabilities_BTV)
 
     def read(
         self,
@@ -192,7 +212,7 @@ class Learner:
     def masks(self, step: int, num_time_steps: int) -> DropoutMasks:
         """This process's rows of the step's dropout masks."""
         dropout = self.params.dropout
-        return draw_masks(
+        masks = draw_masks(
             self._generator("dropout", step),
             DropoutRates(dropout.embedding, dropout.recurrent_weights, dropout.between_layers, dropout.output),
             num_steps=1 if dropout.style == "locked" else num_time_steps,
@@ -206,6 +226,11 @@ class Learner:
             dtype=self.dtype,
             device=self.processes.device,
         )
+        if not self.params.distillation.rows:
+            return masks
+        # Nobody knows by heart what teachers make up, so their rows drop nothing.
+        num_hard = self.params.batch_size - self.params.distillation.rows
+        return masks.before(max(0, num_hard - self.batches.rows.start))
 
     def _generator(self, purpose: str, step: int) -> torch.Generator:
         return torch_generator(self.params.seed, purpose, step)

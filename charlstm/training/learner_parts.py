@@ -7,9 +7,11 @@ from charlstm.model.initialization import initial_weights
 from charlstm.optimization.optimizers import make_optimizers
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
+from charlstm.text.soft_text import SoftText
 from charlstm.text.units import Unit
 from charlstm.text.vocabulary import Ids
 from charlstm.training.batches import Batches, StreamBatches, WindowBatches
+from charlstm.training.distillation import DistillationBatches
 from charlstm.training.epoch_length import check_warmup
 
 
@@ -21,6 +23,7 @@ def batches_of(
     world_size: int,
     unit: Unit = "character",
     separator: Ids | None = None,
+    soft_text: SoftText | None = None,
 ) -> Batches:
     """The batch source that `params.batching` names, for one process; each document begins with `separator`.
 
@@ -29,6 +32,9 @@ def batches_of(
     """
     sizes = {"batch_size": params.batch_size, "context_len": params.context_len, "seed": params.seed}
     process = {"rank": rank, "world_size": world_size}
+    if soft_text is not None:
+        num_soft_rows = params.distillation.rows
+        return DistillationBatches(ids, soft_text, num_soft_rows, **sizes, **process, unit=unit, separator=separator)
     if params.batching == "streams":
         return StreamBatches(ids, **sizes, **process, unit=unit, separator=separator)
     is_sliding = params.batching == "sliding_windows"

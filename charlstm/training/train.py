@@ -23,6 +23,7 @@ from charlstm.model.char_lstm import ModelShape
 from charlstm.model.loss import LossSum
 from charlstm.params import ModelParams, TrainParams
 from charlstm.text.prompts import resolve_prompts
+from charlstm.text.soft_text import SoftText
 from charlstm.text.units import num_chars_of, whole_characters
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
@@ -45,6 +46,7 @@ class Data(NamedTuple):
     val_ids: Ids
     vocab: Vocab
     separator: Ids | None = None
+    soft_text: SoftText | None = None
 
 
 class Result(NamedTuple):
@@ -90,7 +92,7 @@ def fit(
         )
     with processes.interrupted_by_lost_peers():
         ids, vocab = data.train_ids, data.vocab
-        learner = Learner(ids, len(vocab), model, params, processes, vocab.unit, data.separator)
+        learner = Learner(ids, len(vocab), model, params, processes, vocab.unit, data.separator, data.soft_text)
         boundary = StepBoundary(processes, checkpoints, should_stop)
         training = _Training(data, params, prompts, learner, boundary)
         return training.run(observers)

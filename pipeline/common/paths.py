@@ -1,5 +1,9 @@
-"""Where the stages' files are: the `paths` and the `deps` of `dvc.yaml`, the only place that names them."""
+"""Where the stages' files are: the `paths` and the `deps` of `dvc.yaml`, the only place that names them.
 
+Two texts are named by `params.yaml`: the corpus, and what teachers wrote.
+"""
+
+import contextlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +15,7 @@ from charlstm.errors import ParamsError
 from charlstm.storage.yaml_files import load_yaml, validate
 
 EXTENSION = ".txt"
-NOTHING = "conf/corpus/nothing"  # what a URL watches
+NOTHING = "conf/corpus/nothing"  # what a URL watches, and what a model without teachers learns from
 
 
 class Paths(BaseModel):
@@ -26,6 +30,7 @@ class Paths(BaseModel):
     train: Path
     evaluate: Path
     samples: Path
+    soft_text: Path = Path(NOTHING)  # what teachers wrote
 
 
 def load_paths(path: Path) -> Paths:
@@ -38,7 +43,7 @@ def load_paths(path: Path) -> Paths:
     variables = document.get("vars") if isinstance(document, dict) else None
     for entry in variables or []:
         if isinstance(entry, dict) and isinstance(entry.get("paths"), dict):
-            return validate(Paths, _with_corpus(entry["paths"], path.with_name("params.yaml")), path)
+            return validate(Paths, _with_texts(entry["paths"], path.with_name("params.yaml")), path)
     raise ParamsError(f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root")
 
 
@@ -78,15 +83,19 @@ def _resolved(entries: Iterable[str], paths: Paths) -> list[Path]:
     """
     known = {f"paths.{name}": str(value) for name, value in paths}
     known |= {"paths.corpora": str(paths.corpus.parent), "download.name": paths.corpus.name.removesuffix(EXTENSION)}
+    known |= {"train.distillation.text": str(paths.soft_text)}
     return [Path(re.sub(r"\$\{([\w.]+)\}", lambda match: known[match[1]], entry)) for entry in entries]
 
 
-def _with_corpus(declared: dict[str, Any], params: Path) -> dict[str, Any]:
+def _with_texts(declared: dict[str, Any], params: Path) -> dict[str, Any]:
     """`corpora` is the folder of the corpora. Commits of old have the path of the only one, as `corpus`."""
     if "corpora" not in declared:
         return declared
-    others = {name: value for name, value in declared.items() if name != "corpora"}
+    document, others = load_yaml(params), {name: value for name, value in declared.items() if name != "corpora"}
     try:
-        return {**others, "corpus": f"{declared['corpora']}/{load_yaml(params)['download']['name']}{EXTENSION}"}
+        found = {**others, "corpus": f"{declared['corpora']}/{document['download']['name']}{EXTENSION}"}
     except (KeyError, TypeError):
         raise ParamsError(f"{params}: download.name is missing") from None
+    with contextlib.suppress(KeyError, TypeError):  # commits of old have no teachers
+        found["soft_text"] = document["train"]["distillation"]["text"]
+    return found

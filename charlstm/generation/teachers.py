@@ -1,0 +1,70 @@
+"""Texts that an ensemble of models writes, with the distribution of each character, for a student to learn from.
+
+A text that teachers know by heart teaches nothing that its characters do not; one that they make up as they go does
+("data-free" distillation; for texts Kim & Rush 2016). Weights are in 8 bits, as the sampler has them, and a text is the
+same on every machine. Shapes: M models, R rows, T characters, V vocabulary, L layers, H hidden units.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from charlstm.generation.drawing import Rules, draw
+from charlstm.generation.quantized import quantize
+from charlstm.generation.random_numbers import key_of, uniforms
+from charlstm.generation.rule import SamplingRule
+from charlstm.generation.stepper import QuantizedState, Stepper
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.text.soft_text import to_codes
+
+CHUNK = 64  # characters of each row that are handed over at once
+
+
+class Taught(NamedTuple):
+    """The next characters of each row: ids (R, T), and the codes (R, T, V), uint8, of what they were drawn from."""
+
+    ids_RT: NDArray[np.int64]
+    codes_RTV: NDArray[np.uint8]
+
+
+class Teachers:
+    """Models of one vocabulary; the mean of their probabilities is the distribution that they teach."""
+
+    def __init__(self, models: Sequence[CharLSTM]) -> None:
+        self._steppers = [Stepper(quantize(model)) for model in models]
+        self._vocab_size = models[0].shape.vocab_size
+
+    @torch.inference_mode()
+    def write(
+        self, prompts_RT: Tensor, num_chars: int, rule: SamplingRule, seed: int, first: int = 0
+    ) -> Iterator["Taught"]:
+        """Continue each prompt (int64, equally long) by `num_chars` characters, in pieces of a few: ids (R, T), codes
+        (R, T, V). `first` is the number of the first row among all texts of this seed.
+
+        The distributions are those of temperature 1, whatever `rule` draws by.
+        """
+        rows = range(first, first + len(prompts_RT))
+        keys_R = np.array([key_of(seed, "", row) for row in rows], np.uint64)
+        rules = Rules.of([rule] * len(rows), self._vocab_size)
+        states = [one.read(prompts_RT, one.zero_state(len(rows))) for one in self._steppers]
+        for start in range(0, num_chars, CHUNK):
+            count = min(CHUNK, num_chars - start)
+            uniforms_RT = torch.from_numpy(uniforms(keys_R, start, count))
+            ids_RT = np.empty((len(rows), count), np.int64)
+            codes_RTV = np.empty((len(rows), count, self._vocab_size), np.uint8)
+            for step, uniforms_R in enumerate(uniforms_RT.t()):
+                logs_RV = self._log_probabilities(states)
+                ids_R = draw(logs_RV, rules, uniforms_R)
+                ids_RT[:, step], codes_RTV[:, step] = ids_R.numpy(), to_codes(logs_RV.numpy())
+                states = [one.read(ids_R[:, None], state) for one, state in zip(self._steppers, states, strict=True)]
+            yield Taught(ids_RT, codes_RTV)
+
+    def _log_probabilities(self, states: Sequence[QuantizedState]) -> Tensor:
+        """(R, V), float32, of the mean of all models' probabilities."""
+        pairs = zip(self._steppers, states, strict=True)
+        logits_MRV = torch.stack([stepper.logits(state) for stepper, state in pairs])
+        return logits_MRV.softmax(2).mean(0).log()

@@ -1,0 +1,78 @@
+"""A text with the distribution of each of its characters: what teachers write for a student to learn from.
+
+Where a corpus says which character came, a distribution says how likely each one was ("soft targets", Hinton et al.
+2015). It is kept as one byte for each character of the alphabet: its negative log-probability in steps of 1/16 nat, up
+to 15.9 nats. A code is off by at most 1/32 nat, as often up as down.
+A folder of such texts has one folder for each part. Shapes: N characters, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.errors import EncodedError
+from charlstm.storage.checksums import SUMS, HashOf, verify
+from charlstm.storage.documents import read_json
+from charlstm.storage.files import sha256
+from charlstm.text.vocabulary import Ids, load_ids
+
+STEPS_PER_NAT: Final = 16
+IDS, CODES, TEACHERS = "ids.npy", "distributions.npy", "teachers.json"
+PROBABILITIES: Final = np.exp(-np.arange(256) / STEPS_PER_NAT).astype(np.float32)  # of each code, up to a factor
+
+
+class SoftText:
+    """Parts on the disk, one after the other. `ids` (N) are of all of them."""
+
+    def __init__(self, ids: Sequence[Ids], codes: Sequence[NDArray[np.uint8]]) -> None:
+        self.ids: Ids = np.concatenate(ids)
+        self._codes, self._ends = codes, np.cumsum([len(part) for part in ids])
+
+    def codes_at(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The codes (..., V), uint8, of the distributions from which the characters at `positions` were drawn."""
+        found = np.empty((*positions.shape, self._codes[0].shape[1]), np.uint8)
+        parts = np.searchsorted(self._ends, positions, side="right")
+        for number in np.unique(parts):
+            is_there = parts == number
+            codes_NV = self._codes[number]
+            found[is_there] = codes_NV[positions[is_there] - (self._ends[number] - len(codes_NV))]
+        return found
+
+
+def to_codes(log_probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The nearest codes of natural logarithms of probabilities, of any shape; -inf has the largest."""
+    codes: NDArray[np.uint8] = np.minimum(np.rint(log_probabilities * -STEPS_PER_NAT), 255).astype(np.uint8)
+    return codes
+
+
+def load_soft_text(folder: Path, vocab_size: int, sha256_of: HashOf = sha256) -> SoftText:
+    """All parts in `folder`, by name; they are read where they lie.
+
+    Raises:
+        EncodedError: there is none, one is damaged or of another alphabet, or they are of different teachers.
+        ChecksumError: a file is not the one that was written.
+    """
+    parts = sorted(sums.parent for sums in folder.glob(f"*/{SUMS}"))
+    if not parts:
+        raise EncodedError(f"{folder}: expected the parts of a text that teachers wrote; `dvc repro` makes them")
+    for part in parts:
+        verify(part / SUMS, [IDS, CODES, TEACHERS], sha256_of)
+    if any(read_json(part / TEACHERS) != read_json(parts[0] / TEACHERS) for part in parts):
+        raise EncodedError(f"{folder}: its parts are of different teachers; remove those that are out of date")
+    ids = [load_ids(part / IDS, vocab_size) for part in parts]
+    return SoftText(
+        ids, [_load_codes(part / CODES, (len(one), vocab_size)) for part, one in zip(parts, ids, strict=True)]
+    )
+
+
+def _load_codes(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    try:
+        codes_NV: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise EncodedError(f"{path}: cannot read distributions: {error}") from None
+    if codes_NV.dtype != np.uint8 or codes_NV.shape != shape:
+        raise EncodedError(f"{path}: expected uint8 {shape}, found {codes_NV.dtype} {codes_NV.shape}")
+    return codes_NV

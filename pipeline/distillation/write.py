@@ -1,0 +1,107 @@
+"""Stage text: one part of the text that teachers write, with the distribution of each of its characters."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+
+from charlstm.errors import ParamsError, VocabularyError
+from charlstm.generation.rule import SamplingRule
+from charlstm.generation.teachers import Teachers
+from charlstm.model.model_folder import TrainedModel, load_model
+from charlstm.seeds import derive_seed, numpy_generator
+from charlstm.storage.checksums import SUMS, verify, write_sums
+from charlstm.storage.files import atomic_folder, write_text
+from charlstm.text.byte_vocabulary import load_vocab
+from charlstm.text.soft_text import CODES, IDS, TEACHERS
+from charlstm.text.vocabulary import Ids, Vocab, load_ids
+from pipeline.common import known_hashes, stage
+from pipeline.common.hardware import keep_freed_memory, set_num_threads
+from pipeline.common.progress import progress
+from pipeline.distillation.params import MODEL, WritingParams, load_teaching
+
+MAX_ROWS = 128  # that are written at once; what more of them need does not fit a processor's cache
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage; its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.distillation.write", description=__doc__)
+    parser.add_argument("part", type=int)
+    part = parser.parse_args(argv).part
+
+    def work() -> int:
+        run(part)
+        return 0
+
+    return stage.guarded(work)
+
+
+def run(part: int) -> None:
+    """Write part number `part`, which has texts of its own, whatever other parts there are."""
+    set_num_threads()
+    keep_freed_memory()
+    (_, paths), (params, own) = stage.load(), load_teaching()
+    verify(paths.encoded / SUMS, ["train.npy", "vocab.json"], known_hashes.sha256)
+    vocab = load_vocab(paths.encoded / "vocab.json")
+    train_ids = load_ids(paths.encoded / "train.npy", len(vocab))
+    trained = _load_teachers(own.teachers, params.teachers.seeds, vocab)
+    with atomic_folder(own.text / str(part)) as folder:
+        _write(folder, trained, train_ids, vocab, params.writing, part)
+        hashes = json.dumps([one.sha256 for one in trained], indent=2)
+        write_text(folder / TEACHERS, hashes + "\n")
+        write_sums(folder / SUMS, [IDS, CODES, TEACHERS])
+
+
+def _load_teachers(folder: Path, seeds: Sequence[int], vocab: Vocab) -> list[TrainedModel]:
+    trained = [load_model(folder / str(seed) / MODEL, "fused") for seed in seeds]
+    if any(one.vocab != vocab for one in trained):
+        raise VocabularyError(f"{folder}: a teacher has another vocabulary than the encoded text; run `dvc repro`")
+    return trained
+
+
+def _write(
+    folder: Path,
+    trained: Sequence[TrainedModel],
+    train_ids: Ids,
+    vocab: Vocab,
+    params: WritingParams,
+    part: int,
+) -> None:
+    """Rows come one after the other, `row_chars` each. Many are written at once, a few characters at a time."""
+    num_rows = -(-params.num_chars // params.row_chars)
+    prompts = _prompts(train_ids, num_rows, params.prompt_chars, part)
+    shape = (num_rows, params.row_chars)
+    ids_RT = np.empty(shape, vocab.dtype)
+    codes = open_memmap(folder / CODES, mode="w+", dtype=np.uint8, shape=(num_rows * params.row_chars, len(vocab)))
+    codes_RTV = codes.reshape(*shape, len(vocab))
+    teachers, rule = Teachers([one.model for one in trained]), SamplingRule(params.temperature)
+    with progress(f"part {part}", ids_RT.size) as advance:
+        for first in range(0, num_rows, MAX_ROWS):
+            rows, end = slice(first, min(first + MAX_ROWS, num_rows)), 0
+            seed = derive_seed(part, "teachers' text") >> 1
+            for piece in teachers.write(prompts[rows], params.row_chars, rule, seed, first):
+                begin, end = end, end + piece.ids_RT.shape[1]
+                ids_RT[rows, begin:end], codes_RTV[rows, begin:end] = piece
+                advance(piece.ids_RT.size)
+    codes.flush()
+    np.save(folder / IDS, ids_RT.reshape(-1), allow_pickle=False)
+
+
+def _prompts(train_ids: Ids, num_rows: int, num_chars: int, part: int) -> torch.Tensor:
+    """Pieces of the training part (R, T), int64, from anywhere in it."""
+    if num_chars >= len(train_ids):
+        raise ParamsError(
+            f"writing.prompt_chars: expected less than the {len(train_ids)} characters of the training part, "
+            f"got {num_chars}"
+        )
+    starts = numpy_generator(part, "teachers' prompts").integers(len(train_ids) - num_chars, size=num_rows)
+    return torch.from_numpy(np.stack([train_ids[start : start + num_chars] for start in starts]).astype(np.int64))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Rows of a corpus and rows of what teachers wrote, in one global batch."""
+
+import numpy as np
+import pytest
+import torch
+
+from charlstm.model.loss import IGNORE, soft_nats, summed_nats
+from charlstm.text.soft_text import SoftText
+from charlstm.training.batches import StreamBatches
+from charlstm.training.distillation import DistillationBatches
+
+V = 11
+
+
+def soft_text(num_chars: int) -> SoftText:
+    """Distributions that say where they are: the code of the first character is the position."""
+    codes_NV = np.zeros((num_chars, V), np.uint8)
+    codes_NV[:, 0] = np.arange(num_chars)
+    return SoftText([(np.arange(num_chars) % V).astype(np.uint8)], [codes_NV])
+
+
+def batches(num_soft: int = 200, rank: int = 0, world_size: int = 1) -> DistillationBatches:
+    ids = (np.arange(100) % V).astype(np.uint8)
+    return DistillationBatches(
+        ids, soft_text(num_soft), 4, batch_size=7, context_len=5, seed=3, rank=rank, world_size=world_size
+    )
+
+
+def test_the_first_rows_are_those_of_a_smaller_batch_of_the_corpus() -> None:
+    ids = (np.arange(100) % V).astype(np.uint8)
+    alone = StreamBatches(ids, batch_size=3, context_len=5, seed=3)
+    mixed = batches()
+    assert mixed.steps_per_epoch == alone.steps_per_epoch == 7
+    assert mixed.chars_per_epoch == alone.chars_per_epoch
+    for epoch in (1, 2):
+        for step in range(7):
+            found, expected = mixed.batch(epoch, step), alone.batch(epoch, step)
+            assert torch.equal(found.inputs_BT[:3], expected.inputs_BT)
+            assert torch.equal(found.targets_BT[:3], expected.targets_BT)
+            assert (found.targets_BT[3:] == IGNORE).all()
+            assert mixed.num_chars(epoch, step) == alone.num_chars(epoch, step)
+
+
+@pytest.mark.parametrize("num_soft", [21, 22, 73, 250])
+@pytest.mark.parametrize("epoch", [1, 2, 19])
+def test_each_soft_row_has_the_distribution_of_the_character_after_it(num_soft: int, epoch: int) -> None:
+    mixed = batches(num_soft)
+    for step in range(7):
+        batch = mixed.batch(epoch, step)
+        assert batch.codes_BTV is not None
+        assert batch.codes_BTV.shape[:2] == batch.inputs_BT[3:].shape
+        after_BT = batch.codes_BTV[..., 0].long()  # the position of the character to guess
+        assert torch.equal((after_BT - 1) % V, batch.inputs_BT[3:])
+
+
+def test_the_teachers_text_is_read_on_over_the_ends_of_epochs() -> None:
+    mixed, seen = batches(), list[torch.Tensor]()
+    for step in range(10):  # a pass has 9 whole steps of 4 rows of 5
+        batch = mixed.batch(1 + step // 7, step % 7)
+        assert batch.codes_BTV is not None
+        seen.append(batch.codes_BTV[..., 0])
+    firsts = [codes[0, 0].item() for codes in seen]
+    assert len(set(firsts)) == len(firsts)
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 7])
+def test_processes_share_out_the_rows(world_size: int) -> None:
+    whole = batches().batch(2, 3)
+    parts = [batches(rank=rank, world_size=world_size).batch(2, 3) for rank in range(world_size)]
+    assert whole.codes_BTV is not None
+    assert torch.equal(torch.cat([part.inputs_BT for part in parts]), whole.inputs_BT)
+    assert torch.equal(torch.cat([part.targets_BT for part in parts]), whole.targets_BT)
+    assert torch.equal(torch.cat([part.codes_BTV for part in parts if part.codes_BTV is not None]), whole.codes_BTV)
+
+
+def test_the_loss_of_a_certain_distribution_is_that_of_its_character() -> None:
+    logits_BTV, targets_BT = torch.randn(6, 4, V), torch.randint(V, (3, 4))  # two copies
+    certain_BTV = torch.nn.functional.one_hot(targets_BT, V).float()
+    torch.testing.assert_close(soft_nats(logits_BTV, certain_BTV), summed_nats(logits_BTV, targets_BT))
+    assert soft_nats(logits_BTV[:0], certain_BTV[:0]) == 0

@@ -1,0 +1,66 @@
+"""Distributions as bytes, in parts on the disk."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from charlstm.errors import ChecksumError, EncodedError
+from charlstm.storage.checksums import SUMS, write_sums
+from charlstm.text.soft_text import CODES, IDS, PROBABILITIES, TEACHERS, SoftText, load_soft_text, to_codes
+
+V = 7
+
+
+def write_part(folder: Path, num_chars: int, seed: int, teachers: str = "a") -> None:
+    generator = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    np.save(folder / IDS, generator.integers(V, size=num_chars).astype(np.uint8))
+    np.save(folder / CODES, generator.integers(256, size=(num_chars, V)).astype(np.uint8))
+    (folder / TEACHERS).write_text(json.dumps([teachers]))
+    write_sums(folder / SUMS, [IDS, CODES, TEACHERS])
+
+
+def test_a_code_is_within_a_thirty_second_of_a_nat() -> None:
+    logs = np.log(np.random.default_rng(0).dirichlet(np.full(V, 0.3), size=500)).astype(np.float32)
+    logs = np.maximum(logs, -15.9)
+    found = np.log(PROBABILITIES[to_codes(logs)])
+    assert np.abs(found - logs).max() <= 1 / 32 + 1e-5
+    assert abs((found - logs).mean()) < 2e-3  # as often up as down
+    assert to_codes(np.array([0.0, -np.inf, -99.0], np.float32)).tolist() == [0, 255, 255]
+
+
+def test_parts_are_one_text(tmp_path: Path) -> None:
+    for name, (num_chars, seed) in {"1": (20, 1), "2": (30, 2), "10": (10, 3)}.items():
+        write_part(tmp_path / name, num_chars, seed)
+    text = load_soft_text(tmp_path, V)
+    order = ["1", "10", "2"]
+    ids = np.concatenate([np.load(tmp_path / name / IDS) for name in order])
+    codes_NV = np.concatenate([np.load(tmp_path / name / CODES) for name in order])
+    assert np.array_equal(text.ids, ids)
+    positions = np.random.default_rng(0).integers(60, size=(4, 9))
+    assert np.array_equal(text.codes_at(positions), codes_NV[positions])
+    assert text.codes_at(positions[:0]).shape == (0, 9, V)
+
+
+def test_what_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EncodedError, match="dvc repro"):
+        load_soft_text(tmp_path, V)
+    write_part(tmp_path / "1", 20, 1)
+    with pytest.raises(EncodedError, match=r"expected uint8 \(20, 8\), found uint8 \(20, 7\)"):
+        load_soft_text(tmp_path, V + 1)
+    write_part(tmp_path / "2", 20, 2, teachers="b")
+    with pytest.raises(EncodedError, match="different teachers"):
+        load_soft_text(tmp_path, V)
+    content = bytearray((tmp_path / "1" / CODES).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "1" / CODES).write_bytes(content)
+    with pytest.raises(ChecksumError, match="damaged"):
+        load_soft_text(tmp_path, V)
+
+
+def test_a_text_can_lie_in_memory() -> None:
+    codes_NV = np.arange(5 * V, dtype=np.uint8).reshape(5, V)
+    text = SoftText([np.zeros(5, np.uint8)], [codes_NV])
+    assert np.array_equal(text.codes_at(np.array([4, 0])), codes_NV[[4, 0]])

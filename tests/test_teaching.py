@@ -1,0 +1,153 @@
+"""Teachers, what they write, and a student: the stages of `distillation/`, as `dvc repro` runs them."""
+
+import contextlib
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from accelerate.state import AcceleratorState
+from outboxes import DirectSender
+from ruamel.yaml import YAML
+from stages import run_stages
+
+from benchmarks.projects import ROOT, TINY, write_params
+from charlstm.model.model_folder import load_model
+from charlstm.text.soft_text import CODES, load_soft_text
+from charlstm.text.vocabulary import Vocab
+from pipeline.common import sending
+from pipeline.common.tracking_store import store
+from pipeline.distillation import recipe, teacher, write
+
+TEXT = "artifacts/distillation/text"
+SEEDS = (3, 5)
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory, encoded: Path) -> Path:
+    """A tiny project in which two teachers have written two parts."""
+    project = tmp_path_factory.mktemp("taught") / "project"
+    shutil.copytree(encoded, project)
+    shutil.copytree(ROOT / "conf", project / "conf", dirs_exist_ok=True)
+    shutil.copytree(ROOT / "distillation", project / "distillation")
+    _write_yaml(project / "conf/recipe/teacher.yaml", _tiny_recipe())
+    _write_yaml(project / "distillation/params.yaml", chain_params())
+    call(project, lambda: recipe.main())
+    for seed in SEEDS:
+        call(project, lambda seed=seed: teacher.main([str(seed)]))
+    for part in (1, 2):
+        call(project, lambda part=part: write.main([str(part)]))
+    return project
+
+
+def chain_params(recipe: str = "teacher", prompt_chars: int = 20) -> dict[str, object]:
+    writing = {"parts": [1, 2], "num_chars": 900, "row_chars": 300, "prompt_chars": prompt_chars, "temperature": 1.0}
+    return {"teachers": {"recipe": recipe, "seeds": list(SEEDS)}, "writing": writing}
+
+
+def _tiny_recipe() -> dict[str, object]:
+    sections: dict[str, dict[str, object]] = {"model": {}, "train": {"dropout": {}}}
+    for name, value in TINY.items():
+        section, *path = name.split(".")
+        if section in sections and len(path) == 1:
+            sections[section][path[0]] = value
+    sections["train"]["epochs"] = 4
+    return {"defaults": ["quick", "_self_"], **sections}
+
+
+def _write_yaml(path: Path, document: object) -> None:
+    header = "# @package _global_\n" if "conf" in path.parts else ""
+    with path.open("w") as file:
+        file.write(header)
+        YAML().dump(document, file)
+
+
+def call(project: Path, stage: Callable[[], int], expected: int = 0) -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with contextlib.chdir(project), patch.object(sending, "SenderProcess", lambda spool: DirectSender(spool, store())):
+        assert stage() == expected
+
+
+def test_teachers_are_trained_with_their_seeds_and_tracked(taught: Path) -> None:
+    folder = taught / "artifacts/distillation/teachers"
+    hashes = [load_model(folder / str(seed) / "model", "fused").sha256 for seed in SEEDS]
+    assert len(set(hashes)) == 2
+    assert all((folder / str(seed) / "training/history.csv").exists() for seed in SEEDS)
+    with closing(sqlite3.connect(taught / "mlflow.db")) as database:
+        seeds = database.execute("select value from params where key = 'train.seed'").fetchall()
+        statuses = database.execute("select status from runs").fetchall()
+    assert sorted(seeds) == [("3",), ("5",)]
+    assert statuses == [("FINISHED",)] * 2
+
+
+def test_parts_have_texts_of_their_own_and_the_same_at_each_start(taught: Path, tmp_path: Path) -> None:
+    vocab = Vocab.load(taught / "Datasets/encoded/vocab.json")
+    text = load_soft_text(taught / TEXT, len(vocab))
+    assert len(text.ids) == 1800
+    assert not np.array_equal(text.ids[:900], text.ids[900:])
+    before = {path: path.read_bytes() for path in sorted((taught / TEXT / "2").iterdir())}
+    assert {path.name for path in before} == {"ids.npy", CODES, "teachers.json", "SHA256SUMS"}
+    call(taught, lambda: write.main(["2"]))
+    assert {path: path.read_bytes() for path in sorted((taught / TEXT / "2").iterdir())} == before
+
+
+def test_a_student_learns_from_them(taught: Path, tmp_path: Path) -> None:
+    """With the same row of the corpus at each step, it is the better for what they wrote."""
+    losses = {}
+    for name, text in {"alone": "conf/corpus/nothing", "student": TEXT}.items():
+        project = tmp_path / name
+        shutil.copytree(taught, project)
+        rows = 0 if name == "alone" else 12
+        override = {"train.distillation.rows": rows, "train.distillation.text": text, "train.batch_size": 1 + rows}
+        write_params(project, {**override, "train.context_len": 40})
+        run_stages(project, "train", "evaluate", "sample")
+        losses[name] = json.loads((project / "artifacts/evaluate/metrics.json").read_text())["stateful"][
+            "nats_per_char"
+        ]
+    assert losses["student"] < losses["alone"] - 0.05
+
+
+@pytest.mark.parametrize(
+    ("document", "stage", "expected"),
+    [
+        (chain_params(recipe="nosuch"), lambda: recipe.main(), "nosuch"),
+        (
+            {"teachers": {"recipe": "teacher", "seeds": []}},
+            lambda: recipe.main(),
+            "teachers.seeds should have at least 1",
+        ),
+        (chain_params(prompt_chars=10**6), lambda: write.main(["1"]), "writing.prompt_chars: expected less than"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    taught: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    document: dict[str, object],
+    stage: Callable[[], int],
+    expected: str,
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(taught, project)
+    _write_yaml(project / "distillation/params.yaml", document)
+    call(project, stage, expected=2)
+    assert expected in caplog.text and len(caplog.records) == 1
+
+
+def test_a_student_without_its_text_is_told_how_to_get_it(
+    taught: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(taught, project)
+    shutil.rmtree(project / TEXT)
+    (project / TEXT).mkdir()
+    write_params(project, {"train.distillation.rows": 2, "train.distillation.text": TEXT})
+    from pipeline import train
+
+    call(project, lambda: train.main([]), expected=2)
+    assert "expected the parts of a text that teachers wrote; `dvc repro` makes them" in caplog.text
