@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -20,6 +21,7 @@ from benchmarks.projects import ROOT, TINY, write_params
 from charlstm.model.model_folder import load_model
 from charlstm.text.soft_text import CODES, load_soft_text
 from charlstm.text.vocabulary import Vocab
+from pipeline import train
 from pipeline.common import sending
 from pipeline.common.tracking_store import store
 from pipeline.distillation import recipe, teacher, write
@@ -37,11 +39,11 @@ def taught(tmp_path_factory: pytest.TempPathFactory, encoded: Path) -> Path:
     shutil.copytree(ROOT / "distillation", project / "distillation")
     _write_yaml(project / "conf/recipe/teacher.yaml", _tiny_recipe())
     _write_yaml(project / "distillation/params.yaml", chain_params())
-    call(project, lambda: recipe.main())
+    call(project, recipe.main)
     for seed in SEEDS:
-        call(project, lambda seed=seed: teacher.main([str(seed)]))
+        call(project, partial(teacher.main, [str(seed)]))
     for part in (1, 2):
-        call(project, lambda part=part: write.main([str(part)]))
+        call(project, partial(write.main, [str(part)]))
     return project
 
 
@@ -92,7 +94,7 @@ def test_parts_have_texts_of_their_own_and_the_same_at_each_start(taught: Path, 
     assert not np.array_equal(text.ids[:900], text.ids[900:])
     before = {path: path.read_bytes() for path in sorted((taught / TEXT / "2").iterdir())}
     assert {path.name for path in before} == {"ids.npy", CODES, "teachers.json", "SHA256SUMS"}
-    call(taught, lambda: write.main(["2"]))
+    call(taught, partial(write.main, ["2"]))
     assert {path: path.read_bytes() for path in sorted((taught / TEXT / "2").iterdir())} == before
 
 
@@ -115,13 +117,13 @@ def test_a_student_learns_from_them(taught: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "stage", "expected"),
     [
-        (chain_params(recipe="nosuch"), lambda: recipe.main(), "nosuch"),
+        (chain_params(recipe="nosuch"), recipe.main, "nosuch"),
         (
             {"teachers": {"recipe": "teacher", "seeds": []}},
             lambda: recipe.main(),
             "teachers.seeds should have at least 1",
         ),
-        (chain_params(prompt_chars=10**6), lambda: write.main(["1"]), "writing.prompt_chars: expected less than"),
+        (chain_params(prompt_chars=10**6), partial(write.main, ["1"]), "writing.prompt_chars: expected less than"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -147,7 +149,5 @@ def test_a_student_without_its_text_is_told_how_to_get_it(
     shutil.rmtree(project / TEXT)
     (project / TEXT).mkdir()
     write_params(project, {"train.distillation.rows": 2, "train.distillation.text": TEXT})
-    from pipeline import train
-
-    call(project, lambda: train.main([]), expected=2)
+    call(project, partial(train.main, []), expected=2)
     assert "expected the parts of a text that teachers wrote; `dvc repro` makes them" in caplog.text
