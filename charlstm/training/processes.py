@@ -132,10 +132,11 @@ class Processes:
 
     def gather(self, mine: Tensor) -> Tensor:
         """What each process gave, stacked by rank, on the CPU; all give the same shape and dtype."""
-        if self.world_size == 1:
-            return mine[None].cpu()
-        all_of_them: Tensor = self._accelerator.gather(mine[None].to(self.device))
-        return all_of_them.cpu()
+        return mine[None].cpu() if self.world_size == 1 else self.all_gather(mine.to(self.device)).cpu()
+
+    def all_gather(self, mine: Tensor, /) -> Tensor:
+        """The same for what lies on the device, where the result lies, too."""
+        return mine[None] if self.world_size == 1 else cast(Tensor, self._accelerator.gather(mine[None]))
 
     def all_reduce_sum(self, mine: Tensor) -> Tensor:
         """The sum of all processes' tensors, on the CPU, added in the order of ranks: the same bits at every call."""
