@@ -136,7 +136,11 @@ class Processes:
 
     def all_gather(self, mine: Tensor, /) -> Tensor:
         """The same for what lies on the device, where the result lies, too."""
-        return mine[None] if self.world_size == 1 else cast(Tensor, self._accelerator.gather(mine[None]))
+        if self.world_size == 1:
+            return mine[None]
+        everyones = mine.new_empty((self.world_size, *mine.shape))
+        torch.distributed.all_gather(list(everyones), mine.contiguous())  # Accelerate's `gather` copies them once more
+        return everyones
 
     def all_reduce_sum(self, mine: Tensor) -> Tensor:
         """The sum of all processes' tensors, on the CPU, added in the order of ranks: the same bits at every call."""
