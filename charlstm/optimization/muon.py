@@ -8,10 +8,12 @@ Shapes: G gates, H hidden units, I input features.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from charlstm.optimization.sharing import Alone, Peers, make_together
 
 # Odd quintics a x + b x^3 + c x^5, one a step, that together bring every singular value from SMALLEST to 1 as near to 1
 # as three of them can, within 0.515 (Amsel et al. 2025, Polar Express, algorithm 1); smaller ones grow a hundredfold.
@@ -27,6 +29,9 @@ QUINTICS = (
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, made orthogonal gate by gate.
 
+    Every process keeps the momentum of all matrices, which is cheap. The products are shared out: each process makes
+    some of the updates, and receives all.
+
     Args:
         params: groups of matrices, (G * H, I), each group with its `num_rows`: H, the rows that make one matrix. A
             gate's, where four lie stacked in one parameter.
@@ -34,6 +39,7 @@ class Muon(torch.optim.Optimizer):
         momentum: of the gradient's running mean.
         weight_decay: decoupled, times `lr`, as in AdamW.
         dtype: in which matrices are multiplied; bf16 is enough for the purpose.
+        peers: who has the same weights and gradients; each of them calls `step`, or none.
     """
 
     def __init__(
@@ -44,38 +50,76 @@ class Muon(torch.optim.Optimizer):
         momentum: float,
         weight_decay: float,
         dtype: torch.dtype,
+        peers: Peers = Alone(),  # noqa: B008  # it cannot change
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self._dtype = dtype
+        self._dtype, self._peers = dtype, peers
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One update of every matrix that has a gradient."""
         assert closure is None
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    self._update(weight, weight.grad, group)
+        matrices = [
+            matrix
+            for group in self.param_groups
+            for weight in group["params"]
+            if weight.grad is not None
+            for matrix in self._matrices(weight, weight.grad, group)
+        ]
+        updates = make_together(
+            lambda index: orthogonalize(matrices[index].direction_HI().to(self._dtype)),
+            [matrix.weight_HI for matrix in matrices],
+            [num_flops(*matrix.weight_HI.shape) for matrix in matrices],
+            self._dtype,
+            self._peers,
+        )
+        for matrix, update_HI in zip(matrices, updates, strict=True):
+            matrix.move(update_HI)
 
-    def _update(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+    def _matrices(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> "list[_Matrix]":
         state = self.state[weight]
         if "mean" not in state:
             state["mean"] = torch.zeros_like(gradient)
         mean = state["mean"].lerp_(gradient, 1 - group["momentum"])
-        direction = gradient.lerp(mean, group["momentum"])
-        num_rows, num_columns = group["num_rows"], weight.shape[1]
-        update_GHI = orthogonalize(direction.view(-1, num_rows, num_columns).to(self._dtype)).to(weight.dtype)
-        weight.mul_(1 - group["lr"] * group["weight_decay"])
-        length = group["lr"] * max(1, num_rows / num_columns) ** 0.5
-        weight.add_(update_GHI.reshape(weight.shape), alpha=-length)
+        weights, gradients, means = (x.unflatten(0, (-1, group["num_rows"])) for x in (weight, gradient, mean))
+        return [_Matrix(*parts, group) for parts in zip(weights, gradients, means, strict=True)]
 
 
-def orthogonalize(matrices_GHI: Tensor) -> Tensor:
-    """The same singular vectors with singular values near 1, by matrix products alone; a zero matrix stays zero."""
-    is_tall = matrices_GHI.shape[1] > matrices_GHI.shape[2]
-    x = matrices_GHI.mT if is_tall else matrices_GHI
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+class _Matrix(NamedTuple):
+    """One gate's part of a parameter, or the whole of it."""
+
+    weight_HI: Tensor
+    gradient_HI: Tensor
+    mean_HI: Tensor
+    group: dict[str, Any]
+
+    def direction_HI(self) -> Tensor:
+        """Nesterov's momentum."""
+        return self.gradient_HI.lerp(self.mean_HI, self.group["momentum"])
+
+    def move(self, update_HI: Tensor) -> None:
+        """Shrink the weight, and subtract the update."""
+        num_rows, num_columns = self.weight_HI.shape
+        self.weight_HI.mul_(1 - self.group["lr"] * self.group["weight_decay"])
+        self.weight_HI.add_(update_HI, alpha=-self.group["lr"] * max(1, num_rows / num_columns) ** 0.5)
+
+
+def orthogonalize(matrix_HI: Tensor) -> Tensor:
+    """The same singular vectors with singular values near 1, by matrix products alone; a zero matrix stays zero.
+
+    One matrix at a time: a batch's products may have other bits than those of its matrices, and a process's batch would
+    depend on how many processes there are. It is also no slower on CPUs.
+    """
+    is_tall = matrix_HI.shape[0] > matrix_HI.shape[1]
+    x = matrix_HI.mT if is_tall else matrix_HI
+    x = x / (x.norm() + 1e-7)
     for a, b, c in QUINTICS:
         squared = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(squared, squared, squared, beta=b, alpha=c), x, beta=a)
+        x = torch.addmm(x, torch.addmm(squared, squared, squared, beta=b, alpha=c), x, beta=a)
     return x.mT if is_tall else x
+
+
+def num_flops(num_rows: int, num_columns: int) -> int:
+    """Of the products that make one matrix orthogonal."""
+    small, large = sorted((num_rows, num_columns))
+    return len(QUINTICS) * 2 * small * small * (2 * large + small)

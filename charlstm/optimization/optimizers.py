@@ -4,6 +4,7 @@ import torch
 
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.optimization.muon import Muon
+from charlstm.optimization.sharing import Alone, Peers
 
 
 def make_optimizers(
@@ -16,9 +17,10 @@ def make_optimizers(
     muon_learning_rate: float,
     muon_momentum: float,
     muon_dtype: torch.dtype,
+    peers: Peers = Alone(),  # noqa: B008  # it cannot change
 ) -> list[torch.optim.Optimizer]:
     """AdamW (Loshchilov & Hutter 2019) for all weights, or Muon for the matrices between hidden features (those of the
-    LSTM layers and of the feed-forward block) and AdamW for what is left.
+    LSTM layers and of the feed-forward block) and AdamW for what is left. `peers` share Muon's products out.
 
     Each parameter group has its peak learning rate under `peak`, for the schedule.
     """
@@ -27,15 +29,9 @@ def make_optimizers(
     whole = list(model.feed_forward.parameters())
     inner = {id(weight) for weight in (*gates, *whole)} if has_muon else set()
     others = [weight for weight in trained if id(weight) not in inner]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(
-            others,
-            learning_rate,
-            betas,
-            weight_decay=weight_decay,
-            fused=others[0].device.type in ("cpu", "cuda"),
-        )
-    ]
+    is_fused = others[0].device.type in ("cpu", "cuda")
+    adamw = torch.optim.AdamW(others, learning_rate, betas, weight_decay=weight_decay, fused=is_fused)
+    optimizers: list[torch.optim.Optimizer] = [adamw]
     if has_muon:
         muon = Muon(
             [{"params": gates, "num_rows": model.shape.hidden_size}]
@@ -44,6 +40,7 @@ def make_optimizers(
             momentum=muon_momentum,
             weight_decay=weight_decay,
             dtype=muon_dtype,
+            peers=peers,
         )
         optimizers.append(muon)
     for optimizer in optimizers:

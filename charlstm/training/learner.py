@@ -70,7 +70,7 @@ class Learner:
         self.dtype = torch.float64 if params.precision == "fp64" else torch.float32
         self.model = fresh_model(self.shape, model, params.seed).to(processes.device, self.dtype)
         self.average = moving_average(self.model, params.ema_decay)
-        optimizers = optimizers_of(self.model, params, torch.bfloat16 if processes.is_bf16 else self.dtype)
+        optimizers = optimizers_of(self.model, params, processes)
         self.distributed, self.optimizers = processes.distribute(self.model, optimizers)
         self.probabilities = torch.from_numpy(PROBABILITIES).to(processes.device)
         self.num_skipped = 0

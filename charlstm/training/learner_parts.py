@@ -13,6 +13,7 @@ from charlstm.text.vocabulary import Ids
 from charlstm.training.batches import Batches, StreamBatches, WindowBatches
 from charlstm.training.distillation import DistillationBatches
 from charlstm.training.epoch_length import check_warmup
+from charlstm.training.processes import Processes
 
 
 def batches_of(
@@ -73,8 +74,8 @@ def fresh_model(shape: ModelShape, params: ModelParams, seed: int) -> CharLSTM:
     return model
 
 
-def optimizers_of(model: CharLSTM, params: TrainParams, muon_dtype: torch.dtype) -> list[torch.optim.Optimizer]:
-    """One optimizer for each group of weights; `muon_dtype` is what Muon multiplies in."""
+def optimizers_of(model: CharLSTM, params: TrainParams, processes: Processes) -> list[torch.optim.Optimizer]:
+    """One optimizer for each group of weights, whose work the processes share."""
     return make_optimizers(
         model,
         has_muon=params.optimizer == "muon",
@@ -83,5 +84,6 @@ def optimizers_of(model: CharLSTM, params: TrainParams, muon_dtype: torch.dtype)
         weight_decay=params.weight_decay,
         muon_learning_rate=params.muon.learning_rate,
         muon_momentum=params.muon.momentum,
-        muon_dtype=muon_dtype,
+        muon_dtype=torch.bfloat16 if processes.is_bf16 else model.head.weight.dtype,
+        peers=processes,
     )

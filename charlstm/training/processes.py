@@ -132,10 +132,15 @@ class Processes:
 
     def gather(self, mine: Tensor) -> Tensor:
         """What each process gave, stacked by rank, on the CPU; all give the same shape and dtype."""
+        return mine[None].cpu() if self.world_size == 1 else self.all_gather(mine.to(self.device)).cpu()
+
+    def all_gather(self, mine: Tensor, /) -> Tensor:
+        """The same for what lies on the device, where the result lies, too."""
         if self.world_size == 1:
-            return mine[None].cpu()
-        all_of_them: Tensor = self._accelerator.gather(mine[None].to(self.device))
-        return all_of_them.cpu()
+            return mine[None]
+        everyones = mine.new_empty((self.world_size, *mine.shape))
+        torch.distributed.all_gather(list(everyones), mine.contiguous())  # Accelerate's `gather` copies them once more
+        return everyones
 
     def all_reduce_sum(self, mine: Tensor) -> Tensor:
         """The sum of all processes' tensors, on the CPU, added in the order of ranks: the same bits at every call."""
