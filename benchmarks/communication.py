@@ -3,9 +3,9 @@
 Usage: python -m benchmarks.communication
 
 Needs the encoded corpus (`dvc repro encode`) and two cores. The default recipe for its first steps, over gloo; speeds
-are of the median step, and so is the time of the processors, all threads of one process together: it also holds on a
-busy machine. Local SGD and PowerSGD are measured and not offered: the first gives each process its own
-weights, the second keeps a state in the hook, and neither can resume from a checkpoint to the same bytes.
+are of the median step. So is the time of the processors, of all threads together, which holds on a busy machine, too.
+Local SGD and PowerSGD are measured and not offered: the first gives each process its own weights, the second keeps a
+state in the hook, and neither can resume from a checkpoint to the same bytes.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from accelerate.local_sgd import LocalSGD
@@ -25,6 +26,7 @@ from rich.console import Console
 from benchmarks.projects import torchrun
 from benchmarks.trials import load_data
 from charlstm.evaluation.protocols import windowed
+from charlstm.optimization.sharing import Alone
 from charlstm.params import load_params
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
@@ -79,6 +81,9 @@ def _train(kind: str) -> None:
     params, data = load_params(Path("params.yaml")), load_data()
     processes = Processes(params.train.precision, compression="none" if kind == "local" else kind)
     learner = Learner(data.train_ids, len(data.vocab), params.model, params.train, processes)
+    if kind == "local":  # each has gradients of its own, and so makes all updates for itself
+        for optimizer in learner.optimizers:
+            cast(Any, optimizer).optimizer._peers = Alone()
     local = LocalSGD(processes._accelerator, learner.distributed, LOCAL_SGD_STEPS) if kind == "local" else nullcontext()
     seconds, processor, losses = [], [], []
     with local as synchronizer:

@@ -95,7 +95,7 @@ def main() -> int:
 
 
 def _train(case: Case, precision: str) -> Losses:
-    with tempfile.TemporaryDirectory(prefix="charlstm-worlds-") as name:
+    with tempfile.TemporaryDirectory(prefix="charlstm-worlds-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         project, log = folder / "project", folder / "log"
         override = OVERRIDE | {"train.precision": precision, "train.micro_batch_size": case.micro_batch_size}
