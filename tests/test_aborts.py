@@ -18,7 +18,17 @@ import psutil
 import pytest
 from stages import SHORT
 
-from benchmarks.projects import ACCELERATE, LAUNCH, PYTHON, results, run, start, training_command, write_params
+from benchmarks.projects import (
+    ACCELERATE,
+    LAUNCH,
+    PYTHON,
+    results,
+    run,
+    start,
+    training_command,
+    training_processes,
+    write_params,
+)
 
 pytestmark = pytest.mark.slow  # one of them is run by `make torture`, and so by CI
 ABORT, KILL = signal.SIGABRT, signal.SIGKILL
@@ -34,12 +44,6 @@ def project(encoded: Path, tmp_path: Path) -> Path:
     shutil.copytree(encoded, folder)
     write_params(folder, SHORT)
     return folder
-
-
-def workers_of(*launched: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    below = [one for process in launched for one in psutil.Process(process.pid).children(recursive=True)]
-    workers = [one for one in below if one.cmdline()[1:] in (["-u", "-m", "pipeline.train"], ["-m", "pipeline.train"])]
-    return sorted(workers, key=lambda one: int(one.environ().get("RANK", "0")))
 
 
 def end_at_once(workers: Sequence[psutil.Process], signals: Sequence[signal.Signals]) -> None:
@@ -97,7 +101,7 @@ def test_what_lost_a_process_ends_with_75_and_resumes_to_the_same_bytes(
     log = tmp_path / "log"
     process = start(project, TWO, log, CHARLSTM_CHECKPOINT_SECONDS="0.3" if is_saved else "1000")
     wait_until(process, log, "epoch 1/", project if is_saved else None)
-    workers = workers_of(process)
+    workers = training_processes(process)
     end_at_once(workers, signals)
     assert process.wait(timeout=SECONDS) == 75, log.read_text()
     assert not any(one.is_running() for one in workers)
@@ -121,7 +125,7 @@ def test_one_process_alone_has_no_other_to_lose(
     log = tmp_path / "log"
     process = start(project, ALONE, log, CHARLSTM_CHECKPOINT_SECONDS="0.3")
     wait_until(process, log, "epoch 1/", project)
-    end_at_once(workers_of(process), [number])
+    end_at_once(training_processes(process), [number])
     assert process.wait(timeout=SECONDS) == code, log.read_text()
     assert ("process 0 of 1\nFatal Python error: Aborted" in log.read_text()) == (number == ABORT)
     assert status_when_known(project)[1] == "KILLED"
@@ -134,6 +138,6 @@ def test_both_nodes_say_the_same(project: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     nodes = [start(project, [*LAUNCH, *node], log, CHARLSTM_CHECKPOINT_SECONDS="0.3") for _ in range(2)]
     wait_until(nodes[0], log, "epoch 1/", project)
-    end_at_once(workers_of(*nodes), [ABORT, KILL])
+    end_at_once(training_processes(*nodes), [ABORT, KILL])
     assert [one.wait(timeout=SECONDS) for one in nodes] == [75, 75], log.read_text()
     assert log.read_text().count("the same command resumes from the last checkpoint, if any") == 2

@@ -48,7 +48,7 @@ def undisturbed(encoded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_a_loss_that_is_no_number_on_one_process_stops_all_and_loses_nothing(
-    project: Path, undisturbed: Path, caplog: pytest.LogCaptureFixture
+    project: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = run_faulty(project, 2, 1, 60)
     assert done.returncode != 0
@@ -59,7 +59,7 @@ def test_a_loss_that_is_no_number_on_one_process_stops_all_and_loses_nothing(
     assert list(project.glob(".charlstm/*/step-*"))
 
     run_stages(project, "train")
-    assert "resuming from the checkpoint of step" in caplog.text
+    assert "resuming from the checkpoint of step" in capsys.readouterr().err
     steps, expected = (pd.read_csv(folder / "artifacts/train/steps.csv") for folder in (project, undisturbed))
     assert steps["step"].equals(expected["step"])
     assert (
@@ -164,7 +164,7 @@ def test_processes_that_would_train_different_things_are_refused(project: Path, 
 
 def test_nobody_waits_for_ever_for_processes_that_do_not_come(project: Path) -> None:
     alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29555"}
-    done = run_stage(project, "train", CHARLSTM_TIMEOUT_SECONDS="1", **alone)
+    done = run_stage(project, "train", CHARLSTM_TIMEOUT_SECONDS="2", **alone)
     assert done.returncode == 75, done.stderr
     (line,) = errors(done.stderr)
     assert "the other processes did not come" in line

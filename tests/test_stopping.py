@@ -27,6 +27,7 @@ from benchmarks.projects import (
     run,
     start,
     training_command,
+    training_processes,
     write_params,
 )
 from pipeline.common.interruption import is_sender
@@ -207,7 +208,7 @@ def test_torchrun_restarts_from_the_checkpoint(project: Path, trained_by_two: Pa
     for number in range(3):
         wait_for(log, f"epoch {1 + number}/", process)
         said = log.read_text().count("resuming from the checkpoint")
-        workers = [one for one in family(process) if one.cmdline()[1:] == ["-u", "-m", "pipeline.train"]]
+        workers = training_processes(process)
         workers[number % len(workers)].send_signal(signal.SIGKILL)
         killed_at = time.monotonic()
         while log.read_text().count("resuming from the checkpoint") == said:
