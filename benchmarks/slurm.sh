@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# A real Slurm cluster of two nodes on this machine: does the shipped job survive a preemption with the same bytes?
+# A real Slurm cluster of two nodes on this machine: does the shipped job survive a preemption, and the abrupt end of its
+# training processes, with the same bytes?
 #
 # Usage: benchmarks/slurm.sh      (needs slurmctld, slurmd, sbatch and munged; Debian: slurm-wlm, munge)
 #
 # Starts munged, slurmctld and two slurmd of its own on unprivileged ports. Submits cluster/charlstm.sbatch, sends it SIGTERM
 # in the middle, and waits until Slurm has queued it again and it has finished. Compares the result with that of an
-# undisturbed training, and stops everything.
+# undisturbed training. The same when one training process is killed and the other aborted (SIGABRT), as NCCL's watchdog
+# would do it. Stops everything.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -110,12 +112,33 @@ preempt() {
     echo "SIGTERM in epoch 3: saved and queued again after $((SECONDS - STARTED)) s"
 }
 
+abort() { # one process is killed; the other, aborted at the same moment, has no time to notice
+    local found=() pid
+    for pid in $(pgrep -f -- '-u -m pipeline\.train$'); do
+        [ "$(readlink "/proc/$pid/cwd")" != "$PROJECT" ] || found+=("$pid")
+    done
+    [ ${#found[@]} = 2 ] || fail "expected 2 training processes, found ${#found[@]}"
+    kill -STOP "${found[@]}"
+    kill -KILL "${found[0]}"
+    kill -ABRT "${found[1]}"
+    kill -CONT "${found[1]}"
+    STARTED=$SECONDS
+    until [ "$(squeue --noheader --job "$JOB" --format=%T)" != RUNNING ]; do sleep 0.2; done
+    echo "SIGKILL and SIGABRT in epoch 3: queued again after $((SECONDS - STARTED)) s"
+}
+check() { # that the job which was disturbed in this way was restarted once, with the same bytes
+    local restarts
+    restarts=$(scontrol show job "$JOB" | grep -o 'Restarts=[0-9]*')
+    echo "$1: job $JOB, $restarts, $(grep -o 'resuming from the checkpoint of step .*' "charlstm-$JOB.log")"
+    [ "$restarts" = "Restarts=1" ] || fail "expected one restart"
+    diff -r "$FOLDER/alone" "$FOLDER/$1" || fail "other bytes than without it"
+    dvc status | grep -q "up to date" || fail "DVC does not know the result"
+    echo "the same bytes; $(dvc status)"
+}
+
 submit_and_wait true alone
 echo "undisturbed: job $JOB trained on $(scontrol show job "$JOB" | grep -o ' NodeList=.*' | cut -d= -f2)"
 submit_and_wait preempt preempted
-RESTARTS=$(scontrol show job "$JOB" | grep -o 'Restarts=[0-9]*')
-echo "preempted: job $JOB, $RESTARTS, $(grep -o 'resuming from the checkpoint of step .*' "charlstm-$JOB.log")"
-[ "$RESTARTS" = "Restarts=1" ] || fail "expected one restart"
-diff -r "$FOLDER/alone" "$FOLDER/preempted" || fail "other bytes than without the preemption"
-dvc status | grep -q "up to date" || fail "DVC does not know the result"
-echo "the same bytes; $(dvc status)"
+check preempted
+submit_and_wait abort aborted
+check aborted

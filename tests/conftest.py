@@ -9,10 +9,10 @@ import torch
 from accelerate.state import AcceleratorState
 from commands import Run
 from learning import learn
-from stages import dvc, run_stages
+from stages import SHORT, dvc, run_stages
 
 from benchmarks import projects
-from benchmarks.projects import ROOT, Override, make_project, write_params
+from benchmarks.projects import ROOT, Override, make_project, training_command, write_params
 from charlstm.params import Params, load_params
 
 
@@ -41,6 +41,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory, encoded: Path) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "project"
     shutil.copytree(encoded, folder)
     run_stages(folder, "train", "evaluate", "sample")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_by_two(tmp_path_factory: pytest.TempPathFactory, encoded: Path) -> Path:
+    """Trained with the parameters `SHORT` by two processes that nobody disturbs; for slow tests."""
+    folder = tmp_path_factory.mktemp("trained-by-two") / "project"
+    shutil.copytree(encoded, folder)
+    write_params(folder, SHORT)
+    assert projects.run(folder, training_command(2), folder / "log") == 0, (folder / "log").read_text()
     return folder
 
 

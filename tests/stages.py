@@ -12,11 +12,13 @@ from unittest.mock import patch
 from accelerate.state import AcceleratorState
 from outboxes import DirectSender
 
-from benchmarks.projects import PYTHON
+from benchmarks.projects import PYTHON, Override
 from pipeline.common import sending
 from pipeline.common.tracking_store import store
 
 PUBLISHED_DATA = "178cd03125c518a338d3fc794f5e380f.dir"  # DVC's hash of tiny Shakespeare, encoded
+
+SHORT: Override = {"train.epochs": 6, "train.early_stopping_epochs": None, "train.log_every_steps": 7}
 
 
 def run_stage(
@@ -33,9 +35,14 @@ def run_stage(
 def run_stages(project: Path, *stages: str) -> None:
     """In this process, which has imported everything already: quick. It feeds MLflow, too, when a stage has ended."""
     for stage in stages:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        with contextlib.chdir(project), patch.object(sending, "SenderProcess", _sender_here):
-            assert import_module(f"pipeline.{stage}").main([]) == 0
+        assert run_here(project, stage) == 0
+
+
+def run_here(project: Path, stage: str) -> int:
+    """One of them; its exit code."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with contextlib.chdir(project), patch.object(sending, "SenderProcess", _sender_here):
+        return int(import_module(f"pipeline.{stage}").main([]))
 
 
 def _sender_here(spool: Path) -> DirectSender:

@@ -54,6 +54,7 @@ VIEWS = {
     "pipeline.common.chain",
     "pipeline.common.changes",
     "pipeline.common.console",
+    "pipeline.common.crashes",
     "pipeline.common.description",
     "pipeline.common.dvc_cache",
     "pipeline.common.dvc_record",

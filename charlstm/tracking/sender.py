@@ -30,7 +30,7 @@ MAX_SECONDS_BETWEEN_TRIES = 30.0
 LAST_TRIES, SECONDS_BETWEEN_LAST_TRIES = 3, 1.0
 SECONDS_FOR_DATABASE = 60.0
 SECONDS_KEPT = 7 * 24 * 3600  # of a training that may be resumed
-GONE = "the process was gone without a word: killed, out of memory, or the machine went down"
+GONE = "the process was gone without a word: killed, aborted, out of memory, or the machine went down"
 
 
 class Outcome(NamedTuple):

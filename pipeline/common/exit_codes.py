@@ -1,4 +1,9 @@
-"""Exit codes, and how they reach `pipeline.launch` past launchers, which have 1 for everything."""
+"""Exit codes, and how they reach `pipeline.launch` past launchers, which have 1 for everything.
+
+A process that dies of a signal leaves no code. What it left when it began says so: `GONE`. That is an interruption
+(the out-of-memory killer, a machine that goes down, NCCL's watchdog, which aborts what has lost another process),
+unless it left the trace of a crash, see `crashes.py`.
+"""
 
 import os
 from pathlib import Path
@@ -7,26 +12,48 @@ EXIT_DEFECT = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
 EXIT_CODES = "CHARLSTM_EXIT_CODES"  # a folder in which `pipeline.launch` finds the exit codes that launchers hide
+GONE = "gone"
 
 
-def leave_code(code: int) -> None:
-    """For `pipeline.launch`, as `<start>-<process>`: torchrun may start processes several times."""
+def leave_code(code: int | str) -> None:
+    """For `pipeline.launch`. A process leaves `GONE` when it begins, and its code when it ends."""
+    if (file := left_file()) is not None:
+        file.write_text(str(code))
+
+
+def left_file() -> Path | None:
+    """The file of this process, `<start>-<process>`: torchrun may start processes several times."""
     if name := os.environ.get(EXIT_CODES):
         start, rank = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), os.environ.get("RANK", "0")
-        (Path(name) / f"{start}-{rank}").write_text(str(code))
+        return Path(name) / f"{start}-{rank}"
+    return None
 
 
 def code_of_all(folder: Path) -> int | None:
     """What the processes of the last start left in `folder`; None if they left nothing.
 
-    When one fails, the others stop with 75. So any other code is the reason.
+    When one fails or is gone, the others stop with 75. So any other code is the reason.
     """
-    last, codes = 0, [0]
-    for file in folder.iterdir():
-        start, code = int(file.name.partition("-")[0]), file.read_text()
-        if start > last:
-            last, codes = start, [0]
-        if start == last and code:
-            codes.append(int(code))
+    left = _left_by_rank(folder)
+    codes = [EXIT_INTERRUPTED if text == GONE else int(text) for text in left.values()]
     reasons = [code for code in codes if code not in (0, EXIT_INTERRUPTED)]
-    return max(reasons, default=max(codes)) or None
+    return max(reasons, default=max(codes, default=0)) or None
+
+
+def processes_gone(folder: Path) -> str:
+    """Which processes of the last start died without a word, for a message; empty if none did."""
+    ranks = [str(rank) for rank, text in _left_by_rank(folder).items() if text == GONE]
+    if not ranks:
+        return ""
+    which = f"process {ranks[0]} is" if len(ranks) == 1 else f"processes {', '.join(ranks)} are"
+    return f"{which} gone: killed, out of memory, or aborted"
+
+
+def _left_by_rank(folder: Path) -> dict[int, str]:
+    """What each process of the last start left, but for one that was killed while it wrote."""
+    named = []
+    for file in [file for file in folder.iterdir() if not file.suffix]:
+        start, rank = map(int, file.name.split("-"))
+        named.append((start, rank, file.read_text()))
+    last = max((start for start, _, _ in named), default=0)
+    return {rank: text for start, rank, text in sorted(named) if start == last and text}

@@ -1,6 +1,7 @@
 """Watches a launcher (`accelerate launch`, `torchrun`), so that no signal and no exit code is lost on its way."""
 
 import contextlib
+import logging
 import os
 import signal
 import tempfile
@@ -11,8 +12,11 @@ from types import FrameType
 
 import psutil
 
-from pipeline.common.exit_codes import EXIT_CODES, EXIT_INTERRUPTED, code_of_all
+from pipeline.common.crashes import judge
+from pipeline.common.exit_codes import EXIT_CODES, EXIT_INTERRUPTED, code_of_all, processes_gone
 from pipeline.common.interruption import SIGNALS, is_alive, is_launcher, is_sender, launchers_above, without_ignored
+
+log = logging.getLogger("charlstm")
 
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_TO_SAVE = 60.0
@@ -69,11 +73,15 @@ class Launched:
                 self._launcher.kill()
         # A launcher that was killed leaves its processes; they notice, save and go.
         psutil.wait_procs(self._workers, timeout=SECONDS_TO_SAVE)
+        for trace in judge(self._codes):
+            log.error("a training process died of a signal:\n%s", trace)
         if code == 0:
             return 0
         if self.is_stopped:
             return EXIT_INTERRUPTED
         if (found := code_of_all(self._codes)) is not None:
+            if found == EXIT_INTERRUPTED and (gone := processes_gone(self._codes)):
+                log.error("interrupted: %s; the same command resumes from the last checkpoint, if any", gone)
             return found
         return code if code > 0 else 128 - code  # as a shell has it after a signal
 

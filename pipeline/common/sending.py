@@ -17,6 +17,7 @@ import psutil
 
 from charlstm.tracking.delivery import Sent, read_sent
 from charlstm.tracking.runs import Outbox, attach_node
+from pipeline.common.exit_codes import EXIT_CODES
 from pipeline.common.interruption import SENDER
 from pipeline.common.settings import seconds
 from pipeline.common.tracking_store import spool_root
@@ -33,9 +34,11 @@ class SenderProcess:
     def __init__(self, spool: Path) -> None:
         self._spool = spool
         self._patience = seconds("CHARLSTM_TRACKING_SECONDS")  # a wrong value ends the stage before its work, not after
+        environment = {name: value for name, value in os.environ.items() if name != EXIT_CODES}  # the stage's own
         self._process = psutil.Popen(
-            [*COMMAND, str(spool)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
-        )
+            [*COMMAND, str(spool)],
+            env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Let it send the rest. If it only waits, for a server that says nothing, leave the rest to the next stage."""

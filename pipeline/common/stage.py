@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charlstm.errors import CharlstmError, Interrupted
-from pipeline.common.exit_codes import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED, leave_code
+from pipeline.common.crashes import leave_traces
+from pipeline.common.exit_codes import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED, GONE, leave_code
 from pipeline.common.former import with_former
 from pipeline.common.interruption import without_ignored
 from pipeline.common.paths import Paths, load_paths
@@ -43,8 +44,12 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
         argv
     )
 
+    leave_code(GONE)
+    leave_traces()
+
     def work() -> int:
         stage(*load())
+        leave_code(0)
         return 0
 
     return with_former(lambda: guarded(work))

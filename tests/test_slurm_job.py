@@ -1,0 +1,50 @@
+"""When the Slurm job is queued again. Slurm's commands are stand-ins; `benchmarks/slurm.sh` has a real cluster."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks.projects import ROOT
+
+STAND_INS = {
+    "dvc": '[ "$1" != status ]',  # the train stage is out of date
+    "srun": 'mkdir -p .charlstm/x/$NEWEST; exit "$SAYS"',
+    "scontrol": 'echo "$@" >> said',
+    "sleep": "",
+}
+
+
+@pytest.mark.parametrize(
+    ("code", "newest", "is_queued"),
+    [
+        (75, "step-000000020", True),
+        (134, "step-000000020", True),  # the launcher was aborted: 128 + SIGABRT
+        (137, "step-000000020", True),
+        (75, "step-000000010", False),  # it would do so again, forever
+        (134, "step-000000010", False),
+        (1, "step-000000020", False),
+        (2, "step-000000020", False),
+        (139, "step-000000020", False),  # SIGSEGV
+    ],
+)
+def test_an_interrupted_job_is_queued_again_if_it_got_on(
+    tmp_path: Path, code: int, newest: str, is_queued: bool
+) -> None:
+    (tmp_path / ".charlstm/x/step-000000010").mkdir(parents=True)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, body in STAND_INS.items():
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+    job = {"SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "CHARLSTM_HEAD": "one", "SAYS": str(code), "NEWEST": newest}
+    done = subprocess.run(
+        ["bash", ROOT / "cluster/charlstm.sbatch"],
+        cwd=tmp_path, env={**os.environ, **job, "PATH": f"{programs}:{os.environ['PATH']}"},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    said = (tmp_path / "said").read_text() if is_queued else ""
+    assert said == ("requeue 7\n" if is_queued else "")
+    assert (tmp_path / "said").exists() == is_queued
