@@ -186,7 +186,7 @@ class Learner:
             return self.state
         draws = torch.rand(self.params.batch_size, generator=self._generator("state reset", step))
         keep_B = (draws >= self.params.state_reset_probability)[self.batches.rows, None]
-        keep_B = keep_B.to(self.processes.device, self.dtype)
+        keep_B = keep_B.to(self.processes.device, non_blocking=True).to(self.dtype)
         return LSTMState(self.state.hidden * keep_B, self.state.cell * keep_B)
 
     def masks(self, step: int, num_time_steps: int) -> DropoutMasks:
