@@ -91,7 +91,7 @@ def draw_masks(
         if rate == 0:
             return None
         keep = torch.rand(shape, generator=generator)[..., cut, :] >= rate
-        return keep.to(device, dtype) / (1 - rate)
+        return keep.to(device, non_blocking=True).to(dtype) / (1 - rate)
 
     def draw_weights() -> Tensor | None:
         return draw(rates.recurrent_weights, num_stacked_rows(hidden_size), hidden_size, cut=slice(None))

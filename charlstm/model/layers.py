@@ -83,11 +83,14 @@ class FusedLayer(nn.Module):
 
         `recurrent_mask` (4 H, H) is multiplied into the hidden-to-hidden weights, gates in the order of `GATES`.
         """
-        start = (state.hidden[None], state.cell[None])
-        is_autocast = torch.is_autocast_enabled(x_TBI.device.type)
-        if is_autocast or recurrent_mask is not None:
-            dtype = torch.get_autocast_dtype(x_TBI.device.type) if is_autocast else x_TBI.dtype
-            hidden_TBH, hidden_1BH, cell_1BH = self._with_other_weights(x_TBI, start, recurrent_mask, dtype)
+        start, device_type = (state.hidden[None], state.cell[None]), x_TBI.device.type
+        if _is_autocast(device_type):
+            dtype = torch.get_autocast_dtype(device_type)
+            # Autocast runs cuDNN's LSTM in fp16 whatever dtype it was told, so the casts are made by hand.
+            with torch.autocast(device_type, enabled=False):
+                hidden_TBH, hidden_1BH, cell_1BH = self._with_other_weights(x_TBI, start, recurrent_mask, dtype)
+        elif recurrent_mask is not None:
+            hidden_TBH, hidden_1BH, cell_1BH = self._with_other_weights(x_TBI, start, recurrent_mask, x_TBI.dtype)
         else:
             hidden_TBH, (hidden_1BH, cell_1BH) = self.lstm(x_TBI, start)
         return hidden_TBH, LSTMState(hidden_1BH[0], cell_1BH[0])
@@ -100,26 +103,27 @@ class FusedLayer(nn.Module):
     def _with_other_weights(
         self, x_TBI: Tensor, start: tuple[Tensor, Tensor], recurrent_mask: Tensor | None, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What `nn.LSTM` calls, with weights that are masked, or in another dtype.
-
-        Autocast runs cuDNN's LSTM in fp16 whatever dtype it was told, so the casts are made by hand.
-        """
+        """What `nn.LSTM` calls, with weights that are masked, or in another dtype."""
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         weights: list[Tensor] = [self.lstm.get_parameter(name) for name in names]
         if recurrent_mask is not None:
             weights[1] = weights[1] * recurrent_mask
-        with torch.autocast(x_TBI.device.type, enabled=False):
-            return torch.lstm(
-                x_TBI.to(dtype),
-                [one.to(dtype) for one in start],
-                [weight.to(dtype) for weight in weights],
-                has_biases=True,
-                num_layers=1,
-                dropout=0.0,
-                train=self.training,
-                bidirectional=False,
-                batch_first=False,
-            )
+        return torch.lstm(
+            x_TBI.to(dtype),
+            [one.to(dtype) for one in start],
+            [weight.to(dtype) for weight in weights],
+            has_biases=True,
+            num_layers=1,
+            dropout=0.0,
+            train=self.training,
+            bidirectional=False,
+            batch_first=False,
+        )
+
+
+def _is_autocast(device_type: str) -> bool:
+    """Whether autocast is on; not every kind of device knows it."""
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 
 def _split_into_gates(layer: nn.Module, weights: dict[str, Tensor], prefix: str, _: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ class Resets(NamedTuple):
         if starts_BT is None or not starts_BT.any():
             return None
         times = starts_BT.any(dim=0).nonzero()[:, 0]
-        return cls(tuple(times.tolist()), starts_BT[:, times].t()[..., None].to(device))
+        return cls(tuple(times.tolist()), starts_BT[:, times].t()[..., None].to(device, non_blocking=True))
 
 
 def read_with_resets(

@@ -31,16 +31,25 @@ def moving_average(model: nn.Module, decay: float) -> Average:
     min(decay, (1 + t) / (10 + t)), as in TensorFlow's ExponentialMovingAverage. t is part of the `state_dict`.
     `decay=0` is the weights themselves, without a copy.
     """
-    if decay == 0:
-        return _NoAverage(model)
+    return _NoAverage(model) if decay == 0 else _MovingAverage(model, decay)
+
+
+class _MovingAverage(AveragedModel):
+    """Torch's own `update_parameters` sends t to the device at every step, and waits there until it has arrived."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model)
+        self._decay = decay
 
     @torch.no_grad()
-    def update(averages: list[Tensor], weights: list[Tensor], _: Tensor | int) -> None:
-        t = int(average.n_averaged)  # it lies on the CPU; the first update is a copy, and not asked
-        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + t) / (10 + t)))
-
-    average = AveragedModel(model, multi_avg_fn=update)  # type: ignore[arg-type]  # it names tuple or list, we take lists
-    return average
+    def update_parameters(self, model: nn.Module) -> None:
+        averages, weights = ([weight.detach() for weight in one.parameters()] for one in (self.module, model))
+        t = int(self.n_averaged)  # it lies on the CPU
+        if t == 0:
+            torch._foreach_copy_(averages, weights)
+        else:
+            torch._foreach_lerp_(averages, weights, 1 - min(self._decay, (1 + t) / (10 + t)))
+        self.n_averaged += 1
 
 
 class _NoAverage:

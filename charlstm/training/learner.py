@@ -147,7 +147,7 @@ class Learner:
         """The summed cross-entropy to the teachers' distributions, of those of `rows` that have one."""
         num_hard = self.num_rows - len(codes_BTV)
         codes_BTV = codes_BTV[max(0, rows.start - num_hard) : max(0, rows.stop - num_hard)]
-        probabilities_BTV = self.probabilities[codes_BTV.to(self.processes.device).long()]
+        probabilities_BTV = self.probabilities[codes_BTV.to(self.processes.device, non_blocking=True).long()]
         probabilities_BTV = probabilities_BTV / probabilities_BTV.sum(2, keepdim=True)
         size = rows.stop - rows.start
         soft_SBTV = logits_BTV.view(-1, size, *logits_BTV.shape[1:])[:, size - len(codes_BTV) :]
@@ -206,7 +206,7 @@ class Learner:
             return self.state
         draws = torch.rand(self.params.batch_size, generator=self._generator("state reset", step))
         keep_B = (draws >= self.params.state_reset_probability)[self.batches.rows, None]
-        keep_B = keep_B.to(self.processes.device, self.dtype)
+        keep_B = keep_B.to(self.processes.device, non_blocking=True).to(self.dtype)
         return LSTMState(self.state.hidden * keep_B, self.state.cell * keep_B)
 
     def masks(self, step: int, num_time_steps: int) -> DropoutMasks:
