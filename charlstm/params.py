@@ -7,55 +7,31 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, TypeAdapter, WrapValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from charlstm.sections import Off, Section
+from charlstm.sections import (
+    AFewValues,
+    Features,
+    FeaturesOrNone,
+    Fraction,
+    Length,
+    NonNegativeFloat,
+    NonNegativeInt,
+    Off,
+    PositiveFloat,
+    PositiveInt,
+    Prompts,
+    Rate,
+    Rows,
+    ScoredLength,
+    Section,
+    Seed,
+    Sha256,
+    Temperature,
+    is_not_empty,
+)
 from charlstm.storage.yaml_files import load_yaml, validate
-
-# Bounds are generous: what is beyond them is a slip of the keyboard, and would fill the memory or never end.
-PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
-NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
-PositiveFloat = Annotated[float, Field(gt=0, le=1e38, allow_inf_nan=False)]  # what fp32 holds
-NonNegativeFloat = Annotated[float, Field(ge=0, le=1e38, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Features = Annotated[int, Field(gt=0, le=65_536)]  # of a character, a hidden state, ...
-FeaturesOrNone = Annotated[int, Field(ge=0, le=65_536)]  # 0: what has them is left out
-Rows = Annotated[int, Field(gt=0, le=1_000_000)]  # of a batch
-Length = Annotated[int, Field(gt=0, le=10_000_000)]  # characters
-ScoredLength = Annotated[int, Field(ge=2, le=10_000_000)]  # characters; the first of a text is not scored
-Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or a decay that 1 would make useless
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-# Below it, sampling is in effect greedy, which 0 says, and the divided logits leave the range of fp32.
-MIN_TEMPERATURE = 0.001
-Prompt = Annotated[str, Field(min_length=1, max_length=100_000)]  # characters
-AFewValues = Field(strict=False, max_length=1_000)
-AUTO: Literal["auto"] = "auto"  # prompts: beginnings of lines of the validation part
-
-
-def _is_temperature(value: float) -> float:
-    if 0 < value < MIN_TEMPERATURE:
-        raise PydanticCustomError("temperature", "Input should be 0 or at least {least}", {"least": MIN_TEMPERATURE})
-    return value
-
-
-Temperature = Annotated[NonNegativeFloat, AfterValidator(_is_temperature)]
-
-
-def _or_auto(value: object, check: object) -> object:
-    """Without this, a mistake in a list would also be reported as another value than auto."""
-    return AUTO if value == AUTO else _PROMPTS.validate_python(value)
-
-
-_PROMPTS = TypeAdapter(Annotated[tuple[Prompt, ...], Field(strict=False, max_length=1_000)])
-Prompts = Annotated[tuple[Prompt, ...] | Literal["auto"], WrapValidator(_or_auto)]
-
-
-def _is_not_empty(prompts: tuple[str, ...] | str) -> tuple[str, ...] | str:
-    if not prompts:
-        raise PydanticCustomError("too_short", "too short", {"min_length": 1})
-    return prompts
 
 
 class FallbackParams(Section):
@@ -187,6 +163,18 @@ class TrainParams(Section):
         return self
 
 
+class TeachersParams(Section):
+    """The models that write what a student learns from, and how much they write: `distillation/dvc.yaml`."""
+
+    recipes: Annotated[tuple[Annotated[str, Field(pattern=r"^\w[\w-]*$")], ...], AFewValues]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AFewValues]
+    parts: Annotated[tuple[NonNegativeInt, ...], Field(strict=False, max_length=10_000)]
+    part_chars: PositiveInt
+    row_chars: Length
+    prompt_chars: Length
+    temperature: Temperature
+
+
 class PublishedLoss(Section):
     """A validation loss under one of our protocols, and who reported it."""
 
@@ -213,7 +201,7 @@ class EvaluateParams(Section):
 class SampleParams(Section):
     """Prompts x temperatures x seeds, and how the next character is drawn."""
 
-    prompts: Annotated[Prompts, AfterValidator(_is_not_empty)]
+    prompts: Annotated[Prompts, AfterValidator(is_not_empty)]
     temperatures: Annotated[tuple[Temperature, ...], Field(min_length=1), AFewValues]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AFewValues]
     num_chars: Length
@@ -229,6 +217,7 @@ class Params(Section):
     encode: EncodeParams
     model: ModelParams
     train: TrainParams
+    teachers: TeachersParams
     evaluate: EvaluateParams
     sample: SampleParams
 

@@ -1,8 +1,58 @@
-"""Sections of parameters: frozen, strict, and known by what decides a result."""
+"""What parameters are made of: sections, frozen and strict, and values with bounds."""
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WrapValidator
+from pydantic_core import PydanticCustomError
+
+# Bounds are generous: what is beyond them is a slip of the keyboard, and would fill the memory or never end.
+PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
+PositiveFloat = Annotated[float, Field(gt=0, le=1e38, allow_inf_nan=False)]  # what fp32 holds
+NonNegativeFloat = Annotated[float, Field(ge=0, le=1e38, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Features = Annotated[int, Field(gt=0, le=65_536)]  # of a character, a hidden state, ...
+FeaturesOrNone = Annotated[int, Field(ge=0, le=65_536)]  # 0: what has them is left out
+Rows = Annotated[int, Field(gt=0, le=1_000_000)]  # of a batch
+Length = Annotated[int, Field(gt=0, le=10_000_000)]  # characters
+ScoredLength = Annotated[int, Field(ge=2, le=10_000_000)]  # characters; the first of a text is not scored
+Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or a decay that 1 would make useless
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+# Below it, sampling is in effect greedy, which 0 says, and the divided logits leave the range of fp32.
+MIN_TEMPERATURE = 0.001
+Prompt = Annotated[str, Field(min_length=1, max_length=100_000)]  # characters
+AFewValues = Field(strict=False, max_length=1_000)
+AUTO: Literal["auto"] = "auto"  # prompts: beginnings of lines of the validation part
+
+
+def _is_temperature(value: float) -> float:
+    if 0 < value < MIN_TEMPERATURE:
+        raise PydanticCustomError("temperature", "Input should be 0 or at least {least}", {"least": MIN_TEMPERATURE})
+    return value
+
+
+Temperature = Annotated[NonNegativeFloat, AfterValidator(_is_temperature)]
+
+
+def _or_auto(value: object, check: object) -> object:
+    """Without this, a mistake in a list would also be reported as another value than auto."""
+    return AUTO if value == AUTO else _PROMPTS.validate_python(value)
+
+
+_PROMPTS = TypeAdapter(Annotated[tuple[Prompt, ...], Field(strict=False, max_length=1_000)])
+Prompts = Annotated[tuple[Prompt, ...] | Literal["auto"], WrapValidator(_or_auto)]
+
+
+def is_not_empty(prompts: tuple[str, ...] | str) -> tuple[str, ...] | str:
+    """A validator.
+
+    Raises:
+        PydanticCustomError: there is none.
+    """
+    if not prompts:
+        raise PydanticCustomError("too_short", "too short", {"min_length": 1})
+    return prompts
 
 
 class Off(NamedTuple):

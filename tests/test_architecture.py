@@ -162,8 +162,8 @@ def test_files_and_functions_are_short() -> None:
 DVC = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())
 TEACHING = YAML(typ="safe", pure=True).load((ROOT / "distillation/dvc.yaml").read_text())["stages"]
 DECLARED_DEPS = {stage: DVC["stages"][stage]["deps"] for stage in STAGES} | {
-    "distillation.recipe": TEACHING["recipe"]["deps"],
-    "distillation.teacher": TEACHING["teacher"]["do"]["deps"],
+    "distillation.recipe": TEACHING["recipe"]["do"]["deps"],
+    "distillation.teacher": TEACHING["teacher"]["deps"],
     "distillation.write": TEACHING["text"]["do"]["deps"],
 }
 

@@ -245,7 +245,7 @@ def test_the_plan_is_the_tree() -> None:
     folders = {file.parent for file in files}
     expected = {file.relative_to(ROOT).as_posix() for file in files} | {"params.yaml", "dvc.yaml"}
     expected |= {f"{folder.relative_to(ROOT).as_posix()}/" for folder in folders}
-    top = {"benchmarks/", "cluster/", "conf/", "docs/", "tests/", "Datasets/", "artifacts/"}
+    top = {"benchmarks/", "cluster/", "conf/", "docs/", "tests/", "Datasets/", "artifacts/", "distillation/"}
     assert len(expected) > 60
     assert shown == expected | top
     assert all((ROOT / path).exists() for path in top)

@@ -12,7 +12,7 @@ from charlstm.generation import drawing
 from charlstm.generation.drawing import Rules, draw, probabilities, relative_probabilities
 from charlstm.generation.random_numbers import key_of, uniforms
 from charlstm.generation.rule import SamplingRule
-from charlstm.params import MIN_TEMPERATURE
+from charlstm.sections import MIN_TEMPERATURE
 
 LOGITS = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log()
 CLOSE = 2e-4  # the table's precision

@@ -45,7 +45,7 @@ def test_all_mistakes_are_told_at_once_by_name(tmp_path: Path) -> None:
     text = replaced(text, "hidden_size", "hidden_size: 512.5")
     text = replaced(text, "top_p", "top_p: 1.5")
     text = text.replace("  temperatures:\n  - 0.5\n  - 0.8\n  - 1.0\n", "  temperatures: 0.8\n")
-    text = text.replace("  seeds:\n  - 1\n  - 2\n", "  seeds: [1, '2']\n")
+    text = text.replace("  seeds:\n  - 1\n  - 2\n  num", "  seeds: [1, '2']\n  num")
     with pytest.raises(ParamsError) as caught:
         load(tmp_path, text)
     message = str(caught.value)

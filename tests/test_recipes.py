@@ -30,10 +30,10 @@ def test_the_default_is_what_is_committed() -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_each_recipe_is_valid_and_differs_only_in_model_and_training(name: str) -> None:
+def test_each_recipe_is_valid_and_differs_only_in_model_training_and_teachers(name: str) -> None:
     default, recipe = compose_params(ROOT / "conf", []), compose_params(ROOT / "conf", [f"recipe={name}"])
     assert (recipe == default) == (name == "quick")
-    same = {"model": default.model, "train": default.train}
+    same = {"model": default.model, "train": default.train, "teachers": default.teachers}
     assert recipe.model_copy(update=same) == default
 
 

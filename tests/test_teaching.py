@@ -28,6 +28,14 @@ from pipeline.distillation import recipe, teacher, write
 
 TEXT = "artifacts/distillation/text"
 SEEDS = (3, 5)
+TEACHERS = {
+    "teachers.recipes": ["tiny"],
+    "teachers.seeds": list(SEEDS),
+    "teachers.parts": [1, 2],
+    "teachers.part_chars": 900,
+    "teachers.row_chars": 300,
+    "teachers.prompt_chars": 20,
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +45,16 @@ def taught(tmp_path_factory: pytest.TempPathFactory, encoded: Path) -> Path:
     shutil.copytree(encoded, project)
     shutil.copytree(ROOT / "conf", project / "conf", dirs_exist_ok=True)
     shutil.copytree(ROOT / "distillation", project / "distillation")
-    _write_yaml(project / "conf/recipe/teacher.yaml", _tiny_recipe())
-    _write_yaml(project / "distillation/params.yaml", chain_params())
-    call(project, recipe.main)
+    with (project / "conf/recipe/tiny.yaml").open("w") as file:
+        file.write("# @package _global_\n")
+        YAML().dump(_tiny_recipe(), file)
+    write_params(project, TEACHERS)
+    call(project, partial(recipe.main, ["tiny"]))
     for seed in SEEDS:
-        call(project, partial(teacher.main, [str(seed)]))
+        call(project, partial(teacher.main, ["tiny", str(seed)]))
     for part in (1, 2):
         call(project, partial(write.main, [str(part)]))
     return project
-
-
-def chain_params(recipe: str = "teacher", prompt_chars: int = 20) -> dict[str, object]:
-    writing = {"parts": [1, 2], "num_chars": 900, "row_chars": 300, "prompt_chars": prompt_chars, "temperature": 1.0}
-    return {"teachers": {"recipe": recipe, "seeds": list(SEEDS)}, "writing": writing}
 
 
 def _tiny_recipe() -> dict[str, object]:
@@ -62,13 +67,6 @@ def _tiny_recipe() -> dict[str, object]:
     return {"defaults": ["quick", "_self_"], **sections}
 
 
-def _write_yaml(path: Path, document: object) -> None:
-    header = "# @package _global_\n" if "conf" in path.parts else ""
-    with path.open("w") as file:
-        file.write(header)
-        YAML().dump(document, file)
-
-
 def call(project: Path, stage: Callable[[], int], expected: int = 0) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
     with contextlib.chdir(project), patch.object(sending, "SenderProcess", lambda spool: DirectSender(spool, store())):
@@ -77,9 +75,9 @@ def call(project: Path, stage: Callable[[], int], expected: int = 0) -> None:
 
 def test_teachers_are_trained_with_their_seeds_and_tracked(taught: Path) -> None:
     folder = taught / "artifacts/distillation/teachers"
-    hashes = [load_model(folder / str(seed) / "model", "fused").sha256 for seed in SEEDS]
+    hashes = [load_model(folder / f"tiny-{seed}" / "model", "fused").sha256 for seed in SEEDS]
     assert len(set(hashes)) == 2
-    assert all((folder / str(seed) / "training/history.csv").exists() for seed in SEEDS)
+    assert all((folder / f"tiny-{seed}" / "training/history.csv").exists() for seed in SEEDS)
     with closing(sqlite3.connect(taught / "mlflow.db")) as database:
         seeds = database.execute("select value from params where key = 'train.seed'").fetchall()
         statuses = database.execute("select status from runs").fetchall()
@@ -106,7 +104,7 @@ def test_a_student_learns_from_them(taught: Path, tmp_path: Path) -> None:
         shutil.copytree(taught, project)
         rows = 0 if name == "alone" else 12
         override = {"train.distillation.rows": rows, "train.distillation.text": text, "train.batch_size": 1 + rows}
-        write_params(project, {**override, "train.context_len": 40})
+        write_params(project, TEACHERS | override | {"train.context_len": 40})
         run_stages(project, "train", "evaluate", "sample")
         losses[name] = json.loads((project / "artifacts/evaluate/metrics.json").read_text())["stateful"][
             "nats_per_char"
@@ -115,28 +113,29 @@ def test_a_student_learns_from_them(taught: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "stage", "expected"),
+    ("override", "stage", "expected"),
     [
-        (chain_params(recipe="nosuch"), recipe.main, "nosuch"),
-        (
-            {"teachers": {"recipe": "teacher", "seeds": []}},
-            lambda: recipe.main(),
-            "teachers.seeds should have at least 1",
-        ),
-        (chain_params(prompt_chars=10**6), partial(write.main, ["1"]), "writing.prompt_chars: expected less than"),
+        ({}, partial(recipe.main, ["nosuch"]), "nosuch"),
+        ({}, partial(teacher.main, ["nosuch", "1"]), "nosuch.json"),
+        ({}, partial(teacher.main, ["student", "1"]), "student needs teachers itself"),
+        ({"teachers.recipes": []}, partial(write.main, ["1"]), "there are no teachers to write"),
+        ({"teachers.seeds": [99]}, partial(write.main, ["1"]), "tiny-99"),
+        ({"teachers.prompt_chars": 10**6}, partial(write.main, ["1"]), "teachers.prompt_chars: expected less than"),
     ],
 )
 def test_a_mistake_is_one_line(
     taught: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-    document: dict[str, object],
+    override: dict[str, object],
     stage: Callable[[], int],
     expected: str,
 ) -> None:
     project = tmp_path / "project"
     shutil.copytree(taught, project)
-    _write_yaml(project / "distillation/params.yaml", document)
+    write_params(project, TEACHERS | override)
+    if "student" in expected:
+        call(project, partial(recipe.main, ["student"]))
     call(project, stage, expected=2)
     assert expected in caplog.text and len(caplog.records) == 1
 

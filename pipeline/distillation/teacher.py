@@ -1,4 +1,4 @@
-"""Stage teacher: one of the models of an ensemble, trained as stage train trains, with a seed of its own.
+"""Stage teacher: one of the models that write for a student, trained as stage train trains, with a seed of its own.
 
 Started as stage train is. It has an MLflow run of its own, and resumes when it was interrupted.
 """
@@ -8,43 +8,49 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from charlstm.errors import ParamsError
 from charlstm.params import ModelParams, Params, TrainParams
 from charlstm.storage.yaml_files import load_yaml, validate
 from pipeline import train
 from pipeline.common import stage
 from pipeline.common.paths import NOTHING, Paths
-from pipeline.distillation.params import MODEL, TRAINING, load_teaching
+from pipeline.distillation.paths import MODEL, TRAINING, load_teaching_paths
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage; its exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.distillation.teacher", description=__doc__)
+    parser.add_argument("recipe", help="what stage recipe wrote")
     parser.add_argument("seed", type=int)
-    seed = parser.parse_args(argv).seed
+    arguments = parser.parse_args(argv)
+
+    def load() -> tuple[Params, Paths]:
+        return _as_teacher(*stage.load(), arguments.recipe, arguments.seed)
 
     def work() -> int:
-        train.run(*load(seed), lambda: load(seed))
+        train.run(*load(), load)
         return 0
 
     return stage.guarded(work)
 
 
-def load(seed: int) -> tuple[Params, Paths]:
+def _as_teacher(params: Params, paths: Paths, name: str, seed: int) -> tuple[Params, Paths]:
     """The project's parameters and paths with those of a teacher in their place.
 
     Raises:
-        ParamsError: a file is missing or has a mistake.
+        ParamsError: the recipe is missing or has a mistake, or its models are students themselves.
     """
-    (params, paths), (_, own) = stage.load(), load_teaching()
-    document = load_yaml(own.recipe)
-    recipe = {
-        "model": validate(ModelParams, document["model"], own.recipe),
-        "train": validate(TrainParams, document["train"], own.recipe).model_copy(update={"seed": seed}),
-    }
-    folder = own.teachers / str(seed)
-    return params.model_copy(update=recipe), paths.model_copy(
-        update={"model": folder / MODEL, "train": folder / TRAINING, "soft_text": Path(NOTHING)}
-    )
+    own = load_teaching_paths()
+    file, folder = own.recipe(name), own.teacher(name, seed)
+    document = load_yaml(file)
+    model = validate(ModelParams, document["model"], file)
+    training = validate(TrainParams, document["train"], file).model_copy(update={"seed": seed})
+    if training.distillation.rows:
+        raise ParamsError(
+            f"teachers.recipes: {name} needs teachers itself: name a recipe that learns from the text alone"
+        )
+    places = {"model": folder / MODEL, "train": folder / TRAINING, "soft_text": Path(NOTHING)}
+    return params.model_copy(update={"model": model, "train": training}), paths.model_copy(update=places)
 
 
 if __name__ == "__main__":

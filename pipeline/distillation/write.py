@@ -14,6 +14,7 @@ from charlstm.errors import ParamsError, VocabularyError
 from charlstm.generation.rule import SamplingRule
 from charlstm.generation.teachers import Teachers
 from charlstm.model.model_folder import TrainedModel, load_model
+from charlstm.params import TeachersParams
 from charlstm.seeds import derive_seed, numpy_generator
 from charlstm.storage.checksums import SUMS, verify, write_sums
 from charlstm.storage.files import atomic_folder, write_text
@@ -23,7 +24,7 @@ from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from pipeline.common import known_hashes, stage
 from pipeline.common.hardware import keep_freed_memory, set_num_threads
 from pipeline.common.progress import progress
-from pipeline.distillation.params import MODEL, WritingParams, load_teaching
+from pipeline.distillation.paths import MODEL, TeachingPaths, load_teaching_paths
 
 MAX_ROWS = 128  # that are written at once; what more of them need does not fit a processor's cache
 
@@ -45,22 +46,25 @@ def run(part: int) -> None:
     """Write part number `part`, which has texts of its own, whatever other parts there are."""
     set_num_threads()
     keep_freed_memory()
-    (_, paths), (params, own) = stage.load(), load_teaching()
+    (params, paths), own = stage.load(), load_teaching_paths()
     verify(paths.encoded / SUMS, ["train.npy", "vocab.json"], known_hashes.sha256)
     vocab = load_vocab(paths.encoded / "vocab.json")
     train_ids = load_ids(paths.encoded / "train.npy", len(vocab))
-    trained = _load_teachers(own.teachers, params.teachers.seeds, vocab)
+    trained = _load_teachers(own, params.teachers, vocab)
     with atomic_folder(own.text / str(part)) as folder:
-        _write(folder, trained, train_ids, vocab, params.writing, part)
+        _write(folder, trained, train_ids, vocab, params.teachers, part)
         hashes = json.dumps([one.sha256 for one in trained], indent=2)
         write_text(folder / TEACHERS, hashes + "\n")
         write_sums(folder / SUMS, [IDS, CODES, TEACHERS])
 
 
-def _load_teachers(folder: Path, seeds: Sequence[int], vocab: Vocab) -> list[TrainedModel]:
-    trained = [load_model(folder / str(seed) / MODEL, "fused") for seed in seeds]
+def _load_teachers(paths: TeachingPaths, params: TeachersParams, vocab: Vocab) -> list[TrainedModel]:
+    folders = [paths.teacher(recipe, seed) for recipe in params.recipes for seed in params.seeds]
+    if not folders:
+        raise ParamsError("teachers.recipes: there are no teachers to write; name a recipe, as the recipe student does")
+    trained = [load_model(folder / MODEL, "fused") for folder in folders]
     if any(one.vocab != vocab for one in trained):
-        raise VocabularyError(f"{folder}: a teacher has another vocabulary than the encoded text; run `dvc repro`")
+        raise VocabularyError(f"{paths.teachers}: a teacher has another vocabulary than the text; run `dvc repro`")
     return trained
 
 
@@ -69,11 +73,11 @@ def _write(
     trained: Sequence[TrainedModel],
     train_ids: Ids,
     vocab: Vocab,
-    params: WritingParams,
+    params: TeachersParams,
     part: int,
 ) -> None:
     """Rows come one after the other, `row_chars` each. Many are written at once, a few characters at a time."""
-    num_rows = -(-params.num_chars // params.row_chars)
+    num_rows = -(-params.part_chars // params.row_chars)
     prompts = _prompts(train_ids, num_rows, params.prompt_chars, part)
     shape = (num_rows, params.row_chars)
     ids_RT = np.empty(shape, vocab.dtype)
@@ -96,7 +100,7 @@ def _prompts(train_ids: Ids, num_rows: int, num_chars: int, part: int) -> torch.
     """Pieces of the training part (R, T), int64, from anywhere in it."""
     if num_chars >= len(train_ids):
         raise ParamsError(
-            f"writing.prompt_chars: expected less than the {len(train_ids)} characters of the training part, "
+            f"teachers.prompt_chars: expected less than the {len(train_ids)} characters of the training part, "
             f"got {num_chars}"
         )
     starts = numpy_generator(part, "teachers' prompts").integers(len(train_ids) - num_chars, size=num_rows)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from charlstm.generation.prompts import faults_of
-from charlstm.params import AUTO, Params
+from charlstm.params import Params
+from charlstm.sections import AUTO
 from pipeline.doctor.finding import Finding, error, warning
 from pipeline.doctor.text_there import Encoded
 
