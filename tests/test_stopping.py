@@ -97,7 +97,7 @@ def test_a_request_to_anyone_stops_all(
     everyone = family(process)
     whom(process).send_signal(number)
     asked_at = time.time()
-    code = process.wait(timeout=60)
+    code = process.wait(timeout=120)
 
     assert code == 75 or "pipeline.launch" not in command, log.read_text()
     assert code != 0
@@ -180,7 +180,7 @@ def test_sigterm_during_dvc_repro(encoded: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     asked_at = time.time()
     assert process.wait(timeout=30) != 0
-    _, alive = psutil.wait_procs(everyone, timeout=30)
+    _, alive = psutil.wait_procs(everyone, timeout=60)
     stopped_seconds = time.time() - asked_at
 
     assert alive == []
