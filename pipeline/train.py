@@ -29,7 +29,13 @@ from charlstm.training.train import Data, Result, fit
 from pipeline.common import known_hashes, provenance, stage, unfinished
 from pipeline.common.console import TrainingConsole
 from pipeline.common.description import known_of, page_tags
-from pipeline.common.hardware import available_memory, keep_freed_memory, set_num_threads, use_reproducible_kernels
+from pipeline.common.hardware import (
+    available_memory,
+    keep_freed_memory,
+    set_num_threads,
+    use_reproducible_kernels,
+    work_of,
+)
 from pipeline.common.interruption import Interruption, handle_signals
 from pipeline.common.memory_needed import memory_needed
 from pipeline.common.paths import Paths
@@ -46,7 +52,7 @@ CHANGED = (
 
 def run(params: Params, paths: Paths) -> None:
     """Train on whatever processes and devices the launcher decided on, from the start or from a checkpoint."""
-    set_num_threads()
+    set_num_threads(work_of(params))
     keep_freed_memory()
     use_reproducible_kernels()
     data = _load(params, paths)
