@@ -42,7 +42,7 @@ from charlstm.training.processes import Processes
 from charlstm.training.train import Data, fit
 from pipeline.common.composing import compose_params
 from pipeline.common.git import git
-from pipeline.common.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels
+from pipeline.common.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels, work_of
 from pipeline.common.interruption import handle_signals
 from pipeline.common.paths import load_paths
 from pipeline.common.stage import guarded
@@ -151,7 +151,7 @@ def soft_text_md5() -> str:
 
 def fresh_processes(params: Params) -> Processes:
     """This process alone, in the precision of `params`, also if another training was here before."""
-    set_num_threads()
+    set_num_threads(work_of(params))
     keep_freed_memory()
     use_reproducible_kernels()
     AcceleratorState._reset_state(reset_partial_state=True)

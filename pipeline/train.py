@@ -30,7 +30,13 @@ from charlstm.training.train import Data, Result, fit
 from pipeline.common import known_hashes, provenance, stage, unfinished
 from pipeline.common.console import TrainingConsole
 from pipeline.common.description import known_of, page_tags
-from pipeline.common.hardware import available_memory, keep_freed_memory, set_num_threads, use_reproducible_kernels
+from pipeline.common.hardware import (
+    available_memory,
+    keep_freed_memory,
+    set_num_threads,
+    use_reproducible_kernels,
+    work_of,
+)
 from pipeline.common.interruption import Interruption, handle_signals
 from pipeline.common.memory_needed import memory_needed
 from pipeline.common.paths import Paths
@@ -51,7 +57,7 @@ def run(params: Params, paths: Paths, load: Load = stage.load) -> None:
 
     `load` gives the same parameters and paths again, if the files that say them have not changed.
     """
-    set_num_threads()
+    set_num_threads(work_of(params))
     keep_freed_memory()
     use_reproducible_kernels()
     data = _load(params, paths)

@@ -4,10 +4,13 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
+import pytest
 
+from charlstm.params import Params
 from pipeline.doctor import cores
 from pipeline.doctor.cores import Busy
 
@@ -45,3 +48,22 @@ def test_what_is_said_of_busy_cores() -> None:
         not list(cores.beside(busy, 4, 2)) and not list(cores.beside(busy, 2, 1)) and not list(cores.beside([], 4, 4))
     )
     assert not list(cores.beside(busy[1:], 4, 4))
+
+
+def test_threads_are_counted_as_the_training_will_have_them(
+    tmp_path: Path, params: Callable[[Path, dict[str, int]], Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small training has one thread, which waits for no other."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setattr(cores, "num_cores", lambda: 2)
+    monkeypatch.setattr(cores, "_allowed", lambda: 2)
+    monkeypatch.setattr(cores, "busy_processes", lambda: [Busy(1.0, "python3", 11)])
+    large = params(tmp_path, {"train.batch_size": 32, "model.hidden_size": 320})
+    small = params(tmp_path, {"train.batch_size": 32, "model.hidden_size": 32})
+    (finding,) = cores.check(large)
+    assert "a training with 2 threads beside them" in finding.text and "OMP_NUM_THREADS=1" in finding.text
+    assert [one.text for one in cores.check(None)] == [finding.text]
+    assert list(cores.check(small)) == []
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert len(list(cores.check(small))) == 1

@@ -1,13 +1,19 @@
 import os
 import platform
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.projects import ACCELERATE, PYTHON, ROOT, torchrun
-from pipeline.common.hardware import num_cores
+from charlstm.params import Params
+from pipeline.common.composing import compose_params
+from pipeline.common.hardware import WORK_PER_THREAD, num_cores, num_threads, set_num_threads, work_of
 
 ALL, HALF = str(num_cores()), str(max(1, num_cores() // 2))
 PROBE = """
@@ -42,6 +48,64 @@ def test_threads_are_all_cores_unless_the_user_chose(
         [*launcher, "pipeline.probe"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )
     assert set(done.stdout.split()) == {expected}, done.stderr
+
+
+SIZES = {"train.batch_size": 32, "model.hidden_size": 320}  # of the default recipe
+
+
+@pytest.fixture
+def work(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params]) -> Callable[[dict[str, Any]], int]:
+    return lambda override: work_of(params(tmp_path, SIZES | override))
+
+
+@pytest.mark.parametrize(
+    ("override", "of_2", "of_8", "of_128"),
+    [
+        ({}, 2, 8, 12),
+        ({"model.hidden_size": 512}, 2, 8, 32),  # the recipe `best`
+        ({"model.hidden_size": 256, "model.num_layers": 2}, 2, 8, 8),  # layers take turns
+        ({"train.micro_batch_size": 8}, 2, 3, 3),
+        ({"train.micro_batch_size": 64}, 2, 8, 12),
+        ({"train.batch_size": 4, "model.hidden_size": 16}, 1, 1, 1),  # of the tests
+        ({"train.batch_size": 64, "model.hidden_size": 64}, 1, 1, 1),
+        ({"train.batch_size": 100_000, "model.hidden_size": 65_536}, 2, 8, 128),
+    ],
+)
+def test_threads_follow_from_sizes(
+    work: Callable[[dict[str, Any]], int], override: dict[str, Any], of_2: int, of_8: int, of_128: int
+) -> None:
+    assert [num_threads(work(override), cores) for cores in (1, 2, 8, 128)] == [1, of_2, of_8, of_128]
+
+
+def test_the_document_has_the_threads_of_all_recipes() -> None:
+    document = (ROOT / "docs/distributed.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in document.splitlines() if line.startswith("| `")]
+    found = {name: cells[1:] for cells in rows for name in re.findall(r"`(\w+)`", cells[0])}
+    recipes = [file.stem for file in (ROOT / "conf/recipe").glob("*.yaml")]
+    assert len(recipes) >= 5
+    for recipe in recipes:
+        work = work_of(compose_params(ROOT / "conf", [f"recipe={recipe}"]))
+        assert found[recipe] == [f"{work:,}", str(num_threads(work, 10_000))], recipe
+    assert f"{WORK_PER_THREAD:,} of rows × units²" in " ".join(document.split())
+
+
+def test_processes_that_share_rows_unevenly_take_the_same_number_of_threads(
+    work: Callable[[dict[str, Any]], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert work({}) == 11 * 320**2
+
+
+def test_a_small_training_leaves_cores_alone_unless_the_user_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.common.hardware.num_cores", lambda: 2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    torch.set_num_threads(2)
+    set_num_threads(4 * 16**2)
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    set_num_threads(4 * 16**2)
+    assert torch.get_num_threads() == 2
 
 
 FAULTS_PROBE = """

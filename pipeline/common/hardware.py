@@ -17,8 +17,12 @@ import psutil
 if TYPE_CHECKING:
     import torch
 
+    from charlstm.params import Params
+
 # mallopt(3), malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+# Rows × units² at a time step, below which one more thread costs more than it saves (`python -m benchmarks.threads`).
+WORK_PER_THREAD = 2**18
 ROOT = Path("/")
 # Of a control group, by version: its limit, its use, and how much of that is files, which give way.
 MEMORY_FILES = {
@@ -27,8 +31,8 @@ MEMORY_FILES = {
 }
 
 
-def set_num_threads() -> None:
-    """Share the cores out among this machine's processes, unless the user chose.
+def set_num_threads(work: int | None = None) -> None:
+    """Share the cores out among this machine's processes, as many of them as `work` can use, unless the user chose.
 
     `accelerate launch` and `torchrun` set OMP_NUM_THREADS=1 where it is unset, which leaves all cores but one idle.
     A choice is a value above 1, or any value in the environment that the launcher itself was given.
@@ -40,7 +44,22 @@ def set_num_threads() -> None:
     if threads is None:
         import torch
 
-        torch.set_num_threads(max(1, num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        cores = max(1, num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        torch.set_num_threads(cores if work is None else num_threads(work, cores))
+
+
+def num_threads(work: int, cores: int) -> int:
+    """How many of `cores` a training uses: by its sizes alone, so that the same machine gives the same bits."""
+    return max(1, min(cores, work // WORK_PER_THREAD))
+
+
+def work_of(params: "Params") -> int:
+    """The size of the product that threads share at each time step: the rows that a process computes at once × units².
+
+    The same for all processes, also where they share the rows unevenly.
+    """
+    rows = -(-params.train.batch_size // int(os.environ.get("WORLD_SIZE", "1")))
+    return int(min(rows, params.train.micro_batch_size or rows) * params.model.hidden_size**2)
 
 
 def keep_freed_memory() -> None:

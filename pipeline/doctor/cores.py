@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import psutil
 
-from pipeline.common.hardware import num_cores
+from charlstm.params import Params
+from pipeline.common.hardware import num_cores, num_threads, work_of
 from pipeline.doctor.finding import Finding, warning
 
 SECONDS = 0.3
@@ -28,11 +29,11 @@ class Busy(NamedTuple):
     pid: int
 
 
-def check() -> Iterator[Finding]:
-    """The threads that training will have, beside what else runs now."""
+def check(params: Params | None) -> Iterator[Finding]:
+    """The threads that a training of `params` will have, beside what else runs now."""
     yield from thread_faults(os.environ.get("OMP_NUM_THREADS"), _allowed())
     if os.environ.get("OMP_WAIT_POLICY", "").lower() != "passive":
-        yield from beside(busy_processes(), _allowed(), _num_threads())
+        yield from beside(busy_processes(), _allowed(), _num_threads(params))
 
 
 def thread_faults(value: str | None, allowed: int) -> Iterator[Finding]:
@@ -104,6 +105,8 @@ def _allowed() -> int:
     return cores if has_quota else affinity
 
 
-def _num_threads() -> int:
+def _num_threads(params: Params | None) -> int:
     value = os.environ.get("OMP_NUM_THREADS", "")
-    return int(value) if value.isdecimal() and int(value) > 0 else num_cores()
+    if value.isdecimal() and int(value) > 0:
+        return int(value)
+    return num_cores() if params is None else num_threads(work_of(params), num_cores())

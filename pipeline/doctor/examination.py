@@ -36,9 +36,9 @@ def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
     encoded = None
     with ThreadPoolExecutor() as beside:
         cache, tracked = beside.submit(find_cache), beside.submit(lambda: list(readable(tracker.check())))
-        found = [*readable(cores.check()), *readable(versions.check())]  # cores first: what follows keeps one busy
-        params, paths, faults = _read()
-        found += faults
+        params, paths, found = _read()
+        found += readable(cores.check(params))  # early: what follows keeps one busy
+        found += readable(versions.check())
         if params is not None and paths is not None:
             encoded = read_encoded(paths) if is_of_these_parameters(*STAGES) else None
             found += readable(source.check(params, paths))
@@ -59,7 +59,7 @@ def examine_training() -> list[Finding]:
     params, paths, found = _read()
     if params is not None and paths is not None:
         found += (one for one in _of_parameters(params, read_encoded(paths), None) if one.is_error)
-    found += chain(readable(state.check_settings()), readable(cores.check()))
+    found += chain(readable(state.check_settings()), readable(cores.check(params)))
     return sorted(found, key=lambda one: not one.is_error)
 
 
