@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 from accelerate.state import AcceleratorState
 from outboxes import DirectSender
 from ruamel.yaml import YAML
-from stages import run_stages
+from stages import dvc, run_stages
 
 from benchmarks.projects import ROOT, TINY, write_params
 from charlstm.model.model_folder import load_model
@@ -150,3 +151,23 @@ def test_a_student_without_its_text_is_told_how_to_get_it(
     write_params(project, {"train.distillation.rows": 2, "train.distillation.text": TEXT})
     call(project, partial(train.main, []), expected=2)
     assert "expected the parts of a text that teachers wrote; `dvc repro` makes them" in caplog.text
+
+
+@pytest.mark.slow
+def test_dvc_makes_the_teachers_and_their_text_before_the_student(taught: Path, tmp_path: Path) -> None:
+    """And knows nothing of them where the recipe has none."""
+    project = tmp_path / "project"
+    shutil.copytree(taught, project, ignore=shutil.ignore_patterns("artifacts"))
+    student = {"train.distillation.rows": 2, "train.distillation.text": TEXT}
+    write_params(project, TEACHERS | student)
+    dvc(project, "git", "init", "-q")
+    dvc(project, "init", "-q")
+    dvc(project, "config", "core.analytics", "false")
+    printed = dvc(project, "repro")
+    stages = re.findall(r"Running stage '(?:distillation/dvc.yaml:)?([^']*)'", printed)
+    assert sorted(stages[-8:-3]) == ["recipe@tiny", "teacher@tiny-3", "teacher@tiny-5", "text@1", "text@2"]
+    assert stages[-3:] == ["train", "evaluate", "sample"]
+    assert "up to date" in dvc(project, "status")
+    write_params(project, {})
+    assert "distillation" not in dvc(project, "status")
+    assert "distillation" not in dvc(project, "repro")
