@@ -43,16 +43,20 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
     argparse.ArgumentParser(prog=f"python -m pipeline.{name.rpartition('.')[2]}", description=stage.__doc__).parse_args(
         argv
     )
+    return run_work(lambda: stage(*load()))
 
+
+def run_work(work: Callable[[], None]) -> int:
+    """Run `work`, all that a stage does; its exit code, which a launcher is told as well."""
     leave_code(GONE)
     leave_traces()
 
-    def work() -> int:
-        stage(*load())
+    def to_its_end() -> int:
+        work()
         leave_code(0)
         return 0
 
-    return with_former(lambda: guarded(work))
+    return with_former(lambda: guarded(to_its_end))
 
 
 def guarded(work: Callable[[], int]) -> int:

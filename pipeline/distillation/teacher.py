@@ -27,11 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def load() -> tuple[Params, Paths]:
         return _as_teacher(*stage.load(), arguments.recipe, arguments.seed)
 
-    def work() -> int:
-        train.run(*load(), load)
-        return 0
-
-    return stage.guarded(work)
+    return stage.run_work(lambda: train.run(*load(), load))
 
 
 def _as_teacher(params: Params, paths: Paths, name: str, seed: int) -> tuple[Params, Paths]:

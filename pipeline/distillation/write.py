@@ -35,11 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("part", type=int)
     part = parser.parse_args(argv).part
 
-    def work() -> int:
-        run(part)
-        return 0
-
-    return stage.guarded(work)
+    return stage.run_work(lambda: run(part))
 
 
 def run(part: int) -> None:
