@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+# Bytecode is half of an installation, and most modules are never imported. So it is left to the first import, unless Python may
+# not write it then.
+NO_COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 PORT ?= 5000
@@ -60,7 +63,9 @@ clean: ## remove the virtual environment and caches, but no results
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "charlstm needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 2; }
-	@echo 'Installing into $(VENV), once. This takes a minute or two.'
+	@echo 'Installing into $(VENV), once. This takes about a minute.'
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(VENV)/bin/python -m pip install --quiet 'pip>=25' || \
+		echo 'No newer pip can be had: the installation takes longer.' >&2
+	@$(VENV)/bin/python -m pip install -qq $(NO_COMPILE) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
