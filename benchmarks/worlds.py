@@ -31,6 +31,7 @@ OVERRIDE = {
     "train.dropout.output_samples": 2,
     "train.dropout.output": 0.3,
     "train.dropout.recurrent_weights": 0.2,
+    "train.muon.every_steps": 2,
     "train.distillation.rows": 4,
     "train.distillation.text": "soft_text",
     "train.state_reset_probability": 0.1,

@@ -102,6 +102,7 @@ class MuonParams(Section):
 
     learning_rate: PositiveFloat
     momentum: Rate
+    every_steps: Annotated[PositiveInt, Off(1)]
 
 
 class DistillationParams(Section):

@@ -74,3 +74,21 @@ def test_stacked_gates_are_taken_one_by_one() -> None:
 
 def test_a_zero_gradient_changes_nothing() -> None:
     assert torch.equal(orthogonalize(torch.zeros(3, 3)), torch.zeros(3, 3))
+
+
+def test_it_moves_only_when_it_is_due_and_remembers_every_gradient() -> None:
+    def moved(is_due: list[bool]) -> torch.Tensor:
+        weight = torch.nn.Parameter(torch.zeros(8, 8, dtype=torch.float64))
+        optimizer = Muon(
+            [{"params": [weight], "num_rows": 8}], 0.05, dtype=torch.float64, momentum=0.9, weight_decay=0.0
+        )
+        for step, due in enumerate(is_due):
+            optimizer.param_groups[0]["is_due"] = due
+            before, weight.grad = weight.detach().clone(), matrix(8, 8).roll(step, 0)
+            optimizer.step()
+            assert torch.equal(before, weight) != due
+        return weight.detach()
+
+    direction = matrix(8, 8).roll(1, 0).lerp(0.1 * (0.9 * matrix(8, 8) + matrix(8, 8).roll(1, 0)), 0.9)
+    torch.testing.assert_close(moved([False, True]), -0.05 * orthogonalize(direction))
+    assert not torch.equal(moved([True, False]), moved([True, True]))

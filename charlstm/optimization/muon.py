@@ -40,6 +40,8 @@ class Muon(torch.optim.Optimizer):
         weight_decay: decoupled, times `lr`, as in AdamW.
         dtype: in which matrices are multiplied; bf16 is enough for the purpose.
         peers: who has the same weights and gradients; each of them calls `step`, or none.
+
+    A step at which the groups' `is_due` is false takes the gradient into the mean, and moves nothing.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Muon(torch.optim.Optimizer):
         dtype: torch.dtype,
         peers: Peers = Alone(),  # noqa: B008  # it cannot change
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "is_due": True})
         self._dtype, self._peers = dtype, peers
 
     @torch.no_grad()
@@ -65,7 +67,10 @@ class Muon(torch.optim.Optimizer):
             for weight in group["params"]
             if weight.grad is not None
             for matrix in self._matrices(weight, weight.grad, group)
+            if group["is_due"]
         ]
+        if not matrices:
+            return
         updates = make_together(
             lambda index: orthogonalize(matrices[index].direction_HI().to(self._dtype)),
             [matrix.weight_HI for matrix in matrices],
