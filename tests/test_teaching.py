@@ -110,6 +110,10 @@ def test_a_student_learns_from_them(taught: Path, tmp_path: Path) -> None:
         losses[name] = json.loads((project / "artifacts/evaluate/metrics.json").read_text())["stateful"][
             "nats_per_char"
         ]
+        files = "".join(file.read_text() for file in project.glob("mlartifacts/**/lineage/train/files.json"))
+        assert (f"{TEXT}/2/ids.npy" in files) == (
+            name == "student"
+        )  # the record of a student names what it learned from
     assert losses["student"] < losses["alone"] - 0.05
 
 

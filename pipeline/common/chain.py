@@ -7,12 +7,13 @@ from pathlib import Path
 
 from charlstm.storage.checksums import sums_of
 from pipeline.common.known_hashes import md5, sha256
-from pipeline.common.paths import Paths
+from pipeline.common.paths import NOTHING, Paths
 
-LINKS = ("corpus", "split", "encoded", "model", "losses", "samples")
+LINKS = ("corpus", "split", "encoded", "soft_text", "model", "losses", "samples")
+OPTIONAL = "soft_text"  # what teachers wrote: only students have it
 # What a stage's record vouches for: its inputs and its outputs, not what lies around from another training.
 SEEN_BY = {
-    "train": ("corpus", "split", "encoded", "model", "train"),
+    "train": ("corpus", "split", "encoded", "soft_text", "model", "train"),
     "evaluate": ("corpus", "encoded", "model", "train", "evaluate"),
     "sample": ("corpus", "model", "train", "samples"),
 }
@@ -21,13 +22,13 @@ FILE_BY_FILE = ("train", "evaluate")  # DVC knows these folders by their files, 
 
 def sha256_of(paths: Paths, stage: str) -> dict[str, str]:
     """The SHA-256 of each file that `stage` vouches for and that exists, by path."""
-    return {str(file): sha256(file) for name in SEEN_BY[stage] for file in _files(getattr(paths, name))}
+    return {str(file): sha256(file) for name in _seen_by(stage, paths) for file in _files(getattr(paths, name))}
 
 
 def md5_of(paths: Paths, stage: str) -> dict[str, str]:
     """What DVC calls the same files: an MD5 for each, and one (`... .dir`) for each folder that is an output."""
     found: dict[str, str] = {}
-    for name in SEEN_BY[stage]:
+    for name in _seen_by(stage, paths):
         path = getattr(paths, name)
         found |= {str(file): md5(file) for file in _files(path)}
         if path.is_dir() and name not in FILE_BY_FILE:
@@ -54,6 +55,10 @@ def folder_md5(folder: Path) -> str:
     files = {file.relative_to(folder).as_posix(): md5(file) for file in _files(folder)}
     entries = [{"md5": digest, "relpath": path} for path, digest in sorted(files.items())]
     return md5_of_bytes(json.dumps(entries, sort_keys=True).encode()) + ".dir"
+
+
+def _seen_by(stage: str, paths: Paths) -> Iterator[str]:
+    return (name for name in SEEN_BY[stage] if name != OPTIONAL or str(paths.soft_text) != NOTHING)
 
 
 def _files(path: Path) -> Iterator[Path]:

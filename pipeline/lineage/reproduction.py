@@ -16,7 +16,7 @@ from charlstm.tracking.runs import MODEL_TAG
 from pipeline.common.changes import is_whole
 from pipeline.common.environment import environment
 from pipeline.common.git import git
-from pipeline.common.paths import Paths, load_paths
+from pipeline.common.paths import NOTHING, Paths, load_paths
 from pipeline.lineage.records import StageRecord, read_records
 from pipeline.lineage.rerun import Rerun, corpus_today, source_of
 from pipeline.lineage.search import find_runs
@@ -25,7 +25,7 @@ from pipeline.lineage.worktree import worktree
 
 log = logging.getLogger("charlstm")
 
-BEFORE_TRAINING = ("corpus", "split", "encoded")
+BEFORE_TRAINING = ("corpus", "split", "encoded", "soft_text")
 EXIT_DIFFERENT = 1
 
 
@@ -121,8 +121,8 @@ def _run_all(record: Record, rerun: Rerun, folder: Path, paths: Paths) -> str | 
         rows = compare(record.files, folder, paths)
         return first_difference([row for row in rows if row.link in BEFORE_TRAINING]) is None
 
-    if rerun.prepare(is_as_recorded) != 0:
-        return "encode, or one before it,"
+    if rerun.prepare(is_as_recorded, is_student=str(paths.soft_text) != NOTHING) != 0:
+        return "encode, or one before it or of its teachers,"
     if not is_as_recorded():
         return None
     if rerun.train() != 0:

@@ -20,6 +20,7 @@ from pipeline.common.exit_codes import EXIT_INTERRUPTED
 from pipeline.common.tracking_store import STATE_FOLDER
 
 FIRST = ("download", "split", "encode")
+TEACHERS = "distillation/dvc.yaml"
 PYTHON = [sys.executable, "-m"]
 # Of the surroundings: whose store, whose experiment, whose process group and whose repository this is.
 PRIVATE = (
@@ -47,8 +48,8 @@ class Rerun:
     def __init__(self, folder: Path, tags: Mapping[str, str]) -> None:
         self._folder, self._tags = folder, tags
 
-    def prepare(self, is_as_recorded: Callable[[], bool]) -> int:
-        """Restore or make corpus, split and ids; the exit code of what failed, or 0."""
+    def prepare(self, is_as_recorded: Callable[[], bool], *, is_student: bool = False) -> int:
+        """Restore or make corpus, split, ids, and what teachers wrote; the exit code of what failed, or 0."""
         _link_source(self._folder)
         if (self._folder / ".dvc").is_dir() and (self._folder / "dvc.lock").is_file():
             local = Path(".dvc/config.local")
@@ -56,6 +57,8 @@ class Rerun:
                 shutil.copy(local, self._folder / local)
             self._dvc("cache", "dir", "--local", str(cache_folder().resolve()))
             self._dvc("pull", *FIRST)  # from the cache, else from the remote, if there is one
+            if is_student and (code := self._run([*PYTHON, "dvc", "repro", TEACHERS])):  # likewise, else trained again
+                return code
             if is_as_recorded():
                 return 0
         return next((code for stage in FIRST if (code := self._run([*PYTHON, f"pipeline.{stage}"]))), 0)

@@ -23,7 +23,7 @@ from charlstm.storage.checksums import SUMS
 from charlstm.storage.urls import without_credentials
 from charlstm.tracking.lineage import Reader, TrackedRun
 from charlstm.tracking.runs import MODEL_TAG
-from pipeline.common.chain import LINKS, link_of
+from pipeline.common.chain import LINKS, OPTIONAL, link_of
 from pipeline.common.dvc_cache import known_sums, with_files
 from pipeline.common.git import git
 from pipeline.common.paths import Paths
@@ -110,6 +110,8 @@ def chain(files: Mapping[str, str], outputs: Mapping[str, str], paths: Paths) ->
     links = []
     for link in LINKS:
         names = sorted(path for path in {**files, **outputs} if link_of(path, paths) == link)
+        if link == OPTIONAL and not names:
+            continue
         folder = next((outputs[path] for path in names if outputs.get(path, "").endswith(".dir")), None)
         known = [path for path in names if not outputs.get(path, "").endswith(".dir")]
         rows = [{"path": path, "sha256": files.get(path), "dvc_md5": outputs.get(path)} for path in known]

@@ -61,7 +61,7 @@ def likely_cause(first: Row, recorded: Mapping[str, str], here: Mapping[str, str
     ]
     if other:
         return ", ".join(other)
-    if first.link in ("corpus", "split", "encoded"):
+    if first.link in ("corpus", "split", "encoded", "soft_text"):
         return "processor and versions are the same: the code before training is another than the record says"
     return (
         "processor, threads and versions are the same: kernels that do not repeat themselves (GPU, several processes), "
