@@ -36,7 +36,7 @@ def edit(project: Path) -> None:
     with (project / "charlstm/model/gates.py").open("a") as file:
         file.write("# changed: é\n")
     (project / NEW).write_text("NUMBER = 1\n")
-    (project / "conf").mkdir()
+    (project / "conf").mkdir(exist_ok=True)
     (project / "conf/binary.bin").write_bytes(bytes(range(256)))
     (project / "notes.txt").write_text("no code, so no one's business\n")
 

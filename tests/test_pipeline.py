@@ -16,11 +16,12 @@ from views import VIEWS
 
 from benchmarks.projects import PACKAGES, ROOT, write_params
 from charlstm.tracking.review.document import read_review
+from pipeline.common.paths import NOTHING
 
 DVC_YAML = (ROOT / "dvc.yaml").read_text()
 DVC = YAML(typ="safe", pure=True).load(DVC_YAML)
 VALUES = {f"paths.{name}": path for name, path in DVC["vars"][0]["paths"].items()}
-VALUES |= {"download.name": "shakespear", "download.watch": "text.txt"}
+VALUES |= {"download.name": "shakespear", "download.watch": "text.txt", "train.distillation.text": NOTHING}
 UNDECLARED = {"mlflow.db", "mlartifacts", ".charlstm"}  # views, and the state of an unfinished training
 
 

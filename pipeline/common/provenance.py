@@ -104,7 +104,7 @@ def lineage_artifacts(stage: str, paths: Paths, origin: dict[str, str]) -> dict[
 
 def _results(paths: Paths) -> list[str]:
     """Results are no inputs: DVC takes them away before a stage runs, and writes its lock after one."""
-    return ["dvc.lock", *(str(path) for _, path in paths)]
+    return ["dvc.lock", "distillation/dvc.lock", *(str(path) for _, path in paths)]
 
 
 def _train_md5(paths: Paths) -> dict[str, str]:
