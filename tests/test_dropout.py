@@ -66,3 +66,12 @@ def test_some_rows_may_drop_nothing() -> None:
         assert torch.equal(mask[..., :4, :], before[..., :4, :]) and (mask[..., 4:, :] == 1).all()
         assert not (before[..., 4:, :] == 1).all()
     assert found.recurrent_weights == whole.recurrent_weights
+
+
+@pytest.mark.parametrize("end", [10, 11])
+def test_no_row_may_drop_nothing(end: int) -> None:
+    """Of a process that holds rows of the corpus alone."""
+    whole = masks(slice(0, 10))
+    assert all(
+        one is before for one, before in zip(whole.before(end), whole, strict=True) if isinstance(one, torch.Tensor)
+    )

@@ -52,12 +52,12 @@ class DropoutMasks(NamedTuple):
         )
 
     def before(self, end: int) -> "DropoutMasks":
-        """The same for the rows before `end`; what the others have is left as it is, but for recurrent weights."""
+        """The same for the rows before `end`; the others drop nothing, but for recurrent weights, which all share."""
 
         def fill(mask: Tensor | None) -> Tensor | None:
-            return (
-                None if mask is None else mask.index_fill(-2, torch.arange(end, mask.shape[-2], device=mask.device), 1)
-            )
+            if mask is None or end >= mask.shape[-2]:
+                return mask
+            return mask.index_fill(-2, torch.arange(end, mask.shape[-2], device=mask.device), 1)
 
         return self._replace(
             embedding=fill(self.embedding),
