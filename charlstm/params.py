@@ -108,7 +108,7 @@ class MuonParams(Section):
 class DistillationParams(Section):
     """How much a student learns from what teachers wrote, and where that is."""
 
-    rows: Annotated[int, Field(ge=0, le=1_000_000), Off(0)]
+    rows: Annotated[int, Field(ge=0, le=1_000_000)]
     text: Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
 
     def decisive(self) -> dict[str, Any]:
@@ -150,6 +150,11 @@ class TrainParams(Section):
     text_prompts: Prompts
     text_len: Length
     text_temperature: Temperature
+
+    @property
+    def corpus_rows(self) -> int:
+        """Rows of the global batch that read the corpus; the others read what teachers wrote."""
+        return self.batch_size - self.distillation.rows
 
     @model_validator(mode="after")
     def _has_rows_for_both_texts(self) -> Self:

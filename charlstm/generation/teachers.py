@@ -41,7 +41,7 @@ class Teachers:
     @torch.inference_mode()
     def write(
         self, prompts_RT: Tensor, num_chars: int, rule: SamplingRule, seed: int, first: int = 0
-    ) -> Iterator["Taught"]:
+    ) -> Iterator[Taught]:
         """Continue each prompt (int64, equally long) by `num_chars` characters, in pieces of a few: ids (R, T), codes
         (R, T, V). `first` is the number of the first row among all texts of this seed.
 

@@ -108,7 +108,7 @@ class StreamBatches:
     def batch_of(self, rows: slice, epoch: int, step: int) -> Batch:
         """The same of some streams of the global batch."""
         is_scored = self._columns(step) < self._lengths[rows, None]
-        return _read(self._ids, self.positions(epoch, step, rows), self._separator, is_scored=is_scored)
+        return read_batch(self._ids, self.positions(epoch, step, rows), self._separator, is_scored=is_scored)
 
     def positions(self, epoch: int, step: int, rows: slice) -> np.ndarray:
         """Where in the text the characters (B, T) are that `rows` read."""
@@ -171,7 +171,7 @@ class WindowBatches:
         starts[: len(order)] = order
         positions = starts[self.rows, None] + np.arange(self._context_len)
         is_scored = np.arange(self._batch_size)[self.rows, None] < len(order)
-        return _read(self._ids, positions, self._separator, is_scored=is_scored)
+        return read_batch(self._ids, positions, self._separator, is_scored=is_scored)
 
     def num_chars(self, epoch: int, step: int) -> int:
         """Scored characters of the global batch at `step`."""
@@ -203,7 +203,8 @@ class WindowBatches:
         return np.arange(first, min(first + self._batch_size, self._num_windows))
 
 
-def _read(ids: Ids, positions: np.ndarray, separator: Ids | None, *, is_scored: np.ndarray) -> Batch:
+def read_batch(ids: Ids, positions: np.ndarray, separator: Ids | None, *, is_scored: np.ndarray) -> Batch:
+    """The characters at `positions` (B, T), and those after them as targets where `is_scored`."""
     targets = np.where(is_scored, ids[positions + 1].astype(np.int64), IGNORE)
     starts = None if separator is None else torch.from_numpy(document_starts(ids, positions, separator))
     return Batch(torch.from_numpy(ids[positions].astype(np.int64)), torch.from_numpy(targets), starts)

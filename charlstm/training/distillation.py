@@ -5,13 +5,13 @@ are streams of the teachers' text, which they read on and on, however many epoch
 Shapes: B rows of this process, T time steps, V vocabulary.
 """
 
+import numpy as np
 import torch
 
-from charlstm.model.loss import IGNORE
 from charlstm.text.soft_text import SoftText
 from charlstm.text.units import Unit
 from charlstm.text.vocabulary import Ids
-from charlstm.training.batches import Batch, StreamBatches, rows_of
+from charlstm.training.batches import Batch, StreamBatches, read_batch, rows_of
 
 
 class DistillationBatches:
@@ -41,7 +41,7 @@ class DistillationBatches:
         num_hard_rows = batch_size - num_soft_rows
         self.rows = rows_of(rank, world_size, batch_size)
         self._hard, self._soft = streams(ids, num_hard_rows), streams(soft_text.ids, num_soft_rows)
-        self._soft_text = soft_text
+        self._soft_text, self._separator = soft_text, separator
         self._steps_per_pass = (len(soft_text.ids) - 1) // num_soft_rows // context_len  # whole ones
         self._hard_rows = _part(self.rows, 0, num_hard_rows)
         self._soft_rows = _part(self.rows, num_hard_rows, batch_size)
@@ -53,16 +53,16 @@ class DistillationBatches:
         hard = self._hard.batch_of(self._hard_rows, epoch, step)
         length = hard.inputs_BT.shape[1]
         passes, soft_step = divmod((epoch - 1) * self.steps_per_epoch + step, self._steps_per_pass)
-        soft = self._soft.batch_of(self._soft_rows, passes, soft_step)
-        positions = self._soft.positions(passes, soft_step, self._soft_rows)
-        inputs_BT, starts_BT = soft.inputs_BT[:, :length], None
+        positions = self._soft.positions(passes, soft_step, self._soft_rows)[:, :length]
+        soft = read_batch(self._soft_text.ids, positions, self._separator, is_scored=np.zeros_like(positions, bool))
+        starts_BT = None
         if hard.starts_BT is not None and soft.starts_BT is not None:
-            starts_BT = torch.cat([hard.starts_BT, soft.starts_BT[:, :length]])
+            starts_BT = torch.cat([hard.starts_BT, soft.starts_BT])
         return Batch(
-            torch.cat([hard.inputs_BT, inputs_BT]),
-            torch.cat([hard.targets_BT, torch.full_like(inputs_BT, IGNORE)]),
+            torch.cat([hard.inputs_BT, soft.inputs_BT]),
+            torch.cat([hard.targets_BT, soft.targets_BT]),
             starts_BT,
-            torch.from_numpy(self._soft_text.codes_at(positions[:, :length] + 1)),
+            torch.from_numpy(self._soft_text.codes_at(positions + 1)),
         )
 
     def num_chars(self, epoch: int, step: int) -> int:

@@ -230,8 +230,7 @@ class Learner:
         if not self.params.distillation.rows:
             return masks
         # Nobody knows by heart what teachers make up, so their rows drop nothing.
-        num_hard = self.params.batch_size - self.params.distillation.rows
-        return masks.before(max(0, num_hard - self.batches.rows.start))
+        return masks.before(max(0, self.params.corpus_rows - self.batches.rows.start))
 
     def _generator(self, purpose: str, step: int) -> torch.Generator:
         return torch_generator(self.params.seed, purpose, step)

@@ -30,7 +30,7 @@ def check(params: Params, encoded: Encoded | None, num_bytes: int | None) -> Ite
         steps = steps_per_epoch(
             num_train,
             train.batching,
-            batch_size=train.batch_size,
+            batch_size=train.corpus_rows,
             context_len=train.context_len,
             window_stride=train.window_stride,
             unit=params.encode.unit,
