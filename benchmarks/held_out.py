@@ -4,8 +4,6 @@ import contextlib
 import hashlib
 import json
 import math
-import statistics
-import time
 import unicodedata
 from collections import Counter
 from functools import cached_property
@@ -16,40 +14,43 @@ import torch
 from rich.console import Console
 
 from benchmarks.projects import ROOT
-from benchmarks.training import take_steps
 from benchmarks.trials import Trial, commit, fresh_processes, model_of
 from benchmarks.watch import Watch
 from charlstm.evaluation.baselines import measure_baselines
 from charlstm.evaluation.protocols import stateful, windowed
+from charlstm.model.ensemble import Ensemble
+from charlstm.model.model_folder import TrainedModel, load_model, save_model
 from charlstm.params import Params
 from charlstm.storage.files import sha256
 from charlstm.storage.lock import exclusive
 from charlstm.storage.pieces import read_pieces
 from charlstm.text.corpus import Corpus, read_text
+from charlstm.text.soft_text import SoftText, load_soft_text
 from charlstm.text.vocabulary import UNSEEN, Ids, Vocab
 from charlstm.training.checkpoint import CheckpointFolder
-from charlstm.training.learner import Learner
 from charlstm.training.train import Data, fit
 from pipeline.common.environment import environment
 from pipeline.common.interruption import handle_signals
 from pipeline.common.paths import load_deps, load_paths
 from pipeline.common.unfinished import clear
+from pipeline.distillation.write import write_part
 
 RECORDS = ROOT / "benchmarks/records/corpora.jsonl"
-SPEEDS = ROOT / "benchmarks/records/corpora_speed.jsonl"
-CHECKPOINTS = ROOT / "build/corpora"
+CHECKPOINTS = ROOT / "build/corpora"  # of unfinished trainings
+MODELS = ROOT / "build/corpora-models"  # of what is done, and the texts that they wrote as teachers
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
+FIRST_SEED = 1
 VAL_FRACTION, TEST_FRACTION = 0.1, 0.1
-NUM_WARM_UP_STEPS, NUM_TIMED_STEPS = 10, 50
 
 
 class HeldOut:
-    """A text, its parts and a recipe as it is."""
+    """A text, its parts and a recipe as it is, but for its number of epochs if one is given."""
 
-    def __init__(self, file: Path, recipe: str) -> None:
+    def __init__(self, file: Path, recipe: str, epochs: int | None = None, seed: int = FIRST_SEED) -> None:
         self.corpus, self.recipe = file.stem, recipe
-        self.trial = Trial((f"recipe={recipe}",))
-        self._file = file
+        length = () if epochs is None else (f"train.epochs={epochs}",)
+        self.trial = Trial((f"recipe={recipe}", *length), seed)
+        self._file, self._epochs = file, epochs
 
     @cached_property
     def text(self) -> str:
@@ -78,13 +79,25 @@ class HeldOut:
 
     def origin(self) -> dict[str, str]:
         """What a record is the record of: the text, all parameters and the code that trains."""
-        return {
+        origin = {
             "corpus": self.corpus,
             "recipe": self.recipe,
             "sha256": hashlib.sha256(self.text.encode()).hexdigest(),
             "fingerprint": self.trial.fingerprint(),
             "code": code_hash(),
         }
+        if self.trial.seed != FIRST_SEED:
+            origin["seed"] = str(self.trial.seed)
+        if self.teachers:
+            section = self.params().teachers.model_dump(mode="json")
+            origin["teachers"] = _hash([section, [one.origin() for one in self.teachers]])
+        return origin
+
+    @cached_property
+    def teachers(self) -> "list[HeldOut]":
+        """Who write what it learns from, if it is a student: they learn from the same training part, as long."""
+        section = self.params().teachers
+        return [HeldOut(self._file, name, self._epochs, seed) for name in section.recipes for seed in section.seeds]
 
     def params(self) -> Params:
         """Those of the recipe, as they are."""
@@ -114,13 +127,25 @@ def script_of(text: str) -> str:
 
 def measure(held_out: HeldOut, console: Console) -> dict[str, Any]:
     """The record of `held_out`: trained and scored now, unless it was before."""
-    origin = held_out.origin()
-    if (known := _known(origin)) is not None:
+    if (known := _known(held_out.origin())) is not None:
         console.print(f"{held_out.corpus}, {held_out.recipe}: recorded, not scored again")
         return known
-    record = origin | _fit(held_out, hashlib.sha256(json.dumps(origin).encode()).hexdigest()[:16], console)
-    append(RECORDS, record)
-    return record
+    return _fit(held_out, console)
+
+
+def trained(held_out: HeldOut, console: Console) -> TrainedModel:
+    """Its model: trained and scored now, unless it was before and is still here."""
+    if not _model_folder(held_out).exists():
+        _fit(held_out, console)
+    return load_model(_model_folder(held_out), "fused")
+
+
+def _model_folder(held_out: HeldOut) -> Path:
+    return MODELS / _hash(held_out.origin())
+
+
+def _hash(facts: object) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 def _known(origin: dict[str, str]) -> dict[str, Any] | None:
@@ -136,18 +161,20 @@ def append(file: Path, record: dict[str, Any]) -> None:
         lines.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def _fit(held_out: HeldOut, key: str, console: Console) -> dict[str, Any]:
+def _fit(held_out: HeldOut, console: Console) -> dict[str, Any]:
+    """Train, score the test part, and keep both. Of several records of one training the last counts."""
     params, (train_ids, val_ids, test_ids) = held_out.params(), held_out.encoded
-    folder = CHECKPOINTS / key
+    teachers = [trained(one, console) for one in held_out.teachers]
+    data = Data(train_ids, val_ids, held_out.vocab, soft_text=_soft_text(held_out, teachers))
+    folder = CHECKPOINTS / _hash(held_out.origin())
     with exclusive(folder, "this training"), handle_signals() as interruption:
         processes = fresh_processes(params)
         checkpoints = CheckpointFolder(folder, SECONDS_BETWEEN_CHECKPOINTS)
-        watch = Watch(console, f"{held_out.corpus}, {held_out.recipe}")
-        data = Data(train_ids, val_ids, held_out.vocab)
+        watch = Watch(console, f"{held_out.corpus}, {held_out.recipe}, seed {held_out.trial.seed}")
         result = fit(data, params.model, params.train, processes, [watch], checkpoints, interruption.should_stop)
         model = model_of(result.shape, result.weights, params)
         test_nats_per_char = stateful(model, test_ids).nats_per_char
-        record = {
+        record = held_out.origin() | {
             "commit": commit(),
             "script": script_of(held_out.text),
             "num_bytes": len(held_out.text.encode()),
@@ -167,37 +194,32 @@ def _fit(held_out: HeldOut, key: str, console: Console) -> dict[str, Any]:
             "hardware": processes.describe_device(),
             "processor": environment()["hardware.processor"],
         }
+        if teachers:
+            models = [one.model for one in teachers]
+            alone = [stateful(one, test_ids).nats_per_char for one in models]
+            together = stateful(Ensemble(models), test_ids).nats_per_char
+            record["teachers_test_nats_per_char"] = [round(score, 6) for score in alone]
+            record["ensemble_test_nats_per_char"] = round(together, 6)
+        append(RECORDS, record)
+        save_model(_model_folder(held_out), result.weights, result.shape, held_out.vocab)
         clear(folder)
     return record
+
+
+def _soft_text(held_out: HeldOut, teachers: list[TrainedModel]) -> SoftText | None:
+    """What they write about the training part, as stage `text` does; what is here already is not written again."""
+    if not teachers:
+        return None
+    params, vocab = held_out.params().teachers, held_out.vocab
+    facts = [params.model_dump(mode="json"), [one.sha256 for one in teachers]]
+    folder = MODELS / f"text-{_hash(facts)}"
+    for part in params.parts:
+        if not (folder / str(part)).exists():
+            write_part(folder / str(part), teachers, held_out.encoded[0], vocab, params, part)
+    return load_soft_text(folder, len(vocab))
 
 
 def _baselines(held_out: HeldOut) -> dict[str, float]:
     """On the test part, by what the model has seen: training alone."""
     train, _, test = held_out.parts
     return measure_baselines(train, test).bits_per_char
-
-
-def measure_speed(held_out: HeldOut, console: Console) -> None:
-    """Characters a second of single training steps, and keep it."""
-    params, (train_ids, _, _) = held_out.params(), held_out.encoded
-    processes = fresh_processes(params)
-    step = take_steps(Learner(train_ids, len(held_out.vocab), params.model, params.train, processes))
-    seconds = []
-    for _ in range(NUM_WARM_UP_STEPS + NUM_TIMED_STEPS):
-        started = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - started)
-    chars_per_second = (
-        params.train.batch_size * params.train.context_len / statistics.median(seconds[NUM_WARM_UP_STEPS:])
-    )
-    console.print(f"{held_out.corpus}, {held_out.recipe}: {chars_per_second:,.0f} characters a second")
-    append(
-        SPEEDS,
-        held_out.origin()
-        | {
-            "commit": commit(),
-            "chars_per_second": round(chars_per_second),
-            "hardware": processes.describe_device(),
-            "processor": environment()["hardware.processor"],
-        },
-    )

@@ -7,7 +7,7 @@ there, and nothing of theirs is kept here. The loop around a model does what the
 schedule, clipping, all as in their README or defaults), on our encoded corpus (`dvc repro encode`), and its clock
 stands still while the loss is measured. All losses are windowed_64: the longest text that the smallest of them reads.
 What was measured is kept in `benchmarks/records/peers.jsonl`; `--show` only prints and draws it. Our own points are the
-recipes' records (`python -m benchmarks.recipes`).
+recipes' records (`python -m benchmarks.recipes`); the time of a recipe with teachers has their trainings in it.
 """
 
 import argparse

@@ -44,8 +44,8 @@ TARGETS = {
     "quick": [Target("windowed_100", 1.5252, 30), Target("windowed_100", 1.5194, 35)],
     "nanogpt": [Target("windowed_256", 1.4697, 45)],
     "small": [Target("windowed_256", 1.405)],
-    "best": [Target("windowed_256", 1.41)],
-    "student": [Target("windowed_256", 1.390), Target("stateful", 1.375)],
+    "teacher": [Target("windowed_256", 1.41)],
+    "best": [Target("windowed_256", 1.390), Target("stateful", 1.375)],
 }
 ORIGINAL_TOLERANCE = 0.02  # nats/char, of each epoch's loss
 PROTOCOLS = ("windowed_100", "windowed_256", "stateful")

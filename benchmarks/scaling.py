@@ -29,7 +29,7 @@ from pipeline.common.stage import guarded
 
 VOCAB_SIZE = 65  # tiny Shakespeare
 LARGE = tuple(f"model.{name}" for name in ("num_layers=2", "hidden_size=1856", "feed_forward_size=1856"))
-MODELS = {"`quick`": ("recipe=quick",), "`best`": ("recipe=best",), "2×1,856": ("recipe=best", *LARGE)}
+MODELS = {"`quick`": ("recipe=quick",), "`best`": ("recipe=best",), "2×1,856": ("recipe=teacher", *LARGE)}
 NUMS_OF_GPUS = (2, 8, 64)
 WORTH_IT = 0.8  # of N times the speed
 MAX_ROWS = 2**24

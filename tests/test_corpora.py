@@ -3,12 +3,13 @@
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from benchmarks import corpora, held_out
+from benchmarks import corpora, held_out, trials
 from benchmarks.held_out import HeldOut, append, measure, script_of
 from benchmarks.projects import ROOT
 from charlstm.storage.documents import read_yaml
@@ -22,7 +23,6 @@ def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HeldOut:
     file.write_text(TEXT, encoding="utf-8", newline="")
     monkeypatch.setattr(held_out, "RECORDS", tmp_path / "records.jsonl")
     monkeypatch.setattr(corpora, "RECORDS", tmp_path / "records.jsonl")
-    monkeypatch.setattr(held_out, "SPEEDS", tmp_path / "speeds.jsonl")
     monkeypatch.setattr(corpora, "SPEEDS", tmp_path / "speeds.jsonl")
     return HeldOut(file, "quick")
 
@@ -55,11 +55,53 @@ def test_the_table_has_the_last_record_of_each(one: HeldOut) -> None:
     }  # fmt: skip
     append(held_out.RECORDS, record | {"test_nats_per_char": 9.0})
     append(held_out.RECORDS, record)
-    append(held_out.SPEEDS, one.origin() | {"chars_per_second": 30_000})
+    append(corpora.SPEEDS, one.origin() | {"chars_per_second": 30_000})
     *_, row = corpora.table().splitlines()
     assert len(corpora.table().splitlines()) == 3
     cells = "some | Cyrillic | 2.0 | 1,100,000 | 90 | `quick` | 2 | 61 | 30,000 | 1.2500 | 1.8034"
     assert row == f"| {cells} | 2.2500 (5-gram) | 3.0000 | 3.5000 |"
+
+
+TINY = """\
+# @package _global_
+defaults: [quick, _self_]
+model: {hidden_size: 16, feed_forward_size: 0, embedding_size: 8}
+train: {batch_size: 4, context_len: 32, warmup_steps: 2, epochs: 1}
+"""
+TAUGHT = """\
+# @package _global_
+defaults: [tiny, _self_]
+train: {batch_size: 8, distillation: {rows: 4, text: artifacts/distillation/text}}
+teachers: {recipes: [tiny], seeds: [1, 2], parts: [1], part_chars: 2000, row_chars: 500, prompt_chars: 20}
+"""
+
+
+def test_teachers_of_a_student_learn_from_the_same_part(
+    one: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trials.CONF, tmp_path / "conf")
+    monkeypatch.setattr(trials, "CONF", tmp_path / "conf")
+    monkeypatch.setattr(held_out, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(held_out, "MODELS", tmp_path / "models")
+    for name, recipe in {"tiny": TINY, "taught": TAUGHT}.items():
+        (tmp_path / f"conf/recipe/{name}.yaml").write_text(recipe)
+    console, file = Console(file=io.StringIO()), tmp_path / "some.txt"
+    alone = measure(HeldOut(file, "tiny", epochs=2), console)
+    assert alone["epochs"] == 2
+    student = measure(HeldOut(file, "taught", epochs=2), console)
+    records = [json.loads(line) for line in held_out.RECORDS.read_text().splitlines()]
+    assert [(record["recipe"], record.get("seed")) for record in records] == [
+        ("tiny", None),
+        ("tiny", "2"),
+        ("taught", None),
+    ]
+    assert student["teachers_test_nats_per_char"][0] == alone["test_nats_per_char"]
+    assert student["ensemble_test_nats_per_char"] < max(student["teachers_test_nats_per_char"])
+    shown = corpora.table_of_students().splitlines()
+    assert len(shown) == 4 and shown[-1].startswith("| some, `taught` | 2 |")
+    assert len(corpora.table().splitlines()) == 4  # the teacher of the second seed has no row
+    assert measure(HeldOut(file, "taught", epochs=2), console) == student
+    assert HeldOut(file, "taught", epochs=1).origin() != HeldOut(file, "taught", epochs=2).origin()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from numpy.lib.format import open_memmap
 from charlstm.errors import ParamsError, VocabularyError
 from charlstm.generation.rule import SamplingRule
 from charlstm.generation.teachers import Teachers
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import TeachersParams
 from charlstm.seeds import derive_seed, numpy_generator
@@ -47,8 +48,20 @@ def run(part: int) -> None:
     vocab = load_vocab(paths.encoded / "vocab.json")
     train_ids = load_ids(paths.encoded / "train.npy", len(vocab))
     trained = _load_teachers(own, params.teachers, vocab)
-    with atomic_folder(own.text / str(part)) as folder:
-        _write(folder, trained, train_ids, vocab, params.teachers, part)
+    write_part(own.text / str(part), trained, train_ids, vocab, params.teachers, part)
+
+
+def write_part(
+    path: Path,
+    trained: Sequence[TrainedModel],
+    train_ids: Ids,
+    vocab: Vocab,
+    params: TeachersParams,
+    part: int,
+) -> None:
+    """Write part number `part` into the folder `path`, whole or not at all."""
+    with atomic_folder(path) as folder:
+        _write(folder, [one.model for one in trained], train_ids, vocab, params, part)
         hashes = json.dumps([one.sha256 for one in trained], indent=2)
         write_text(folder / TEACHERS, hashes + "\n")
         write_sums(folder / SUMS, [IDS, CODES, TEACHERS])
@@ -57,7 +70,7 @@ def run(part: int) -> None:
 def _load_teachers(paths: TeachingPaths, params: TeachersParams, vocab: Vocab) -> list[TrainedModel]:
     folders = [paths.teacher(recipe, seed) for recipe in params.recipes for seed in params.seeds]
     if not folders:
-        raise ParamsError("teachers.recipes: there are no teachers to write; name a recipe, as the recipe student does")
+        raise ParamsError("teachers.recipes: there are no teachers to write; name a recipe, as the recipe best does")
     trained = [load_model(folder / MODEL, "fused") for folder in folders]
     if any(one.vocab != vocab for one in trained):
         raise VocabularyError(f"{paths.teachers}: a teacher has another vocabulary than the text; run `dvc repro`")
@@ -66,7 +79,7 @@ def _load_teachers(paths: TeachingPaths, params: TeachersParams, vocab: Vocab) -
 
 def _write(
     folder: Path,
-    trained: Sequence[TrainedModel],
+    models: Sequence[CharLSTM],
     train_ids: Ids,
     vocab: Vocab,
     params: TeachersParams,
@@ -79,7 +92,7 @@ def _write(
     ids_RT = np.empty(shape, vocab.dtype)
     codes = open_memmap(folder / CODES, mode="w+", dtype=np.uint8, shape=(num_rows * params.row_chars, len(vocab)))
     codes_RTV = codes.reshape(*shape, len(vocab))
-    teachers, rule = Teachers([one.model for one in trained]), SamplingRule(params.temperature)
+    teachers, rule = Teachers(models), SamplingRule(params.temperature)
     with progress(f"part {part}", ids_RT.size) as advance:
         for first in range(0, num_rows, MAX_ROWS):
             rows, end = slice(first, min(first + MAX_ROWS, num_rows)), 0
