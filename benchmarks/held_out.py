@@ -134,7 +134,7 @@ def measure(held_out: HeldOut, console: Console) -> dict[str, Any]:
 
 
 def trained(held_out: HeldOut, console: Console) -> TrainedModel:
-    """Its model: trained and scored now, unless it was before and is still here."""
+    """Its model: trained and scored now, unless it is still here."""
     if not _model_folder(held_out).exists():
         _fit(held_out, console)
     return load_model(_model_folder(held_out), "fused")
@@ -165,6 +165,7 @@ def _fit(held_out: HeldOut, console: Console) -> dict[str, Any]:
     """Train, score the test part, and keep both. Of several records of one training the last counts."""
     params, (train_ids, val_ids, test_ids) = held_out.params(), held_out.encoded
     teachers = [trained(one, console) for one in held_out.teachers]
+    scores = [measure(one, console)["test_nats_per_char"] for one in held_out.teachers]
     data = Data(train_ids, val_ids, held_out.vocab, soft_text=_soft_text(held_out, teachers))
     folder = CHECKPOINTS / _hash(held_out.origin())
     with exclusive(folder, "this training"), handle_signals() as interruption:
@@ -195,10 +196,8 @@ def _fit(held_out: HeldOut, console: Console) -> dict[str, Any]:
             "processor": environment()["hardware.processor"],
         }
         if teachers:
-            models = [one.model for one in teachers]
-            alone = [stateful(one, test_ids).nats_per_char for one in models]
-            together = stateful(Ensemble(models), test_ids).nats_per_char
-            record["teachers_test_nats_per_char"] = [round(score, 6) for score in alone]
+            together = stateful(Ensemble([one.model for one in teachers]), test_ids).nats_per_char
+            record["teachers_test_nats_per_char"] = scores
             record["ensemble_test_nats_per_char"] = round(together, 6)
         append(RECORDS, record)
         save_model(_model_folder(held_out), result.weights, result.shape, held_out.vocab)

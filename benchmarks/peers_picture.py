@@ -1,5 +1,6 @@
 """The picture of `benchmarks.peers`: loss against time, our recipes and other projects."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,12 @@ def points() -> pd.DataFrame:
 
 
 def _seconds(recipe: str) -> float:
-    """Of its training, and of those of its teachers if it has some; not of what they write."""
+    """Of its training, and of those of its teachers if it has some, not of what they write; NaN if one is unknown."""
     own = trials.Trial((f"recipe={recipe}",))
     teachers = own.params().teachers
     others = [trials.Trial((f"recipe={name}",), seed) for name in teachers.recipes for seed in teachers.seeds]
-    return float(sum(done["train_seconds"] for one in (own, *others) if (done := one.record()) is not None))
+    records = [one.record() for one in (own, *others)]
+    return sum(math.nan if record is None else float(record["train_seconds"]) for record in records)
 
 
 def draw(found: pd.DataFrame, path: Path) -> None:

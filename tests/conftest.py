@@ -9,10 +9,10 @@ import torch
 from accelerate.state import AcceleratorState
 from commands import Run
 from learning import learn
-from stages import SHORT, dvc, run_stages
+from stages import SHORT, dvc, run_stages, start_dvc
 
 from benchmarks import projects
-from benchmarks.projects import ROOT, Override, make_project, training_command, write_params
+from benchmarks.projects import Override, make_project, training_command, write_params
 from charlstm.params import Params, load_params
 
 
@@ -78,10 +78,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, encoded: Path) -> Path:
     """
     folder = tmp_path_factory.mktemp("recorded") / "project"
     shutil.copytree(encoded, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in (".dvcignore", ".gitignore"):
-        shutil.copy(ROOT / name, folder)
-    dvc(folder, "git", "init", "-q", "-b", "main")
-    dvc(folder, "init", "-q")
+    start_dvc(folder)
     dvc(folder, "git", "add", "--", ".", ":(exclude)Datasets")  # DVC's
     dvc(folder, "git", "commit", "-qm", "code")
     run_stages(folder, "train", "evaluate", "sample")

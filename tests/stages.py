@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from unittest.mock import patch
 from accelerate.state import AcceleratorState
 from outboxes import DirectSender
 
-from benchmarks.projects import PYTHON, Override
+from benchmarks.projects import PYTHON, ROOT, Override
 from pipeline.common import sending
 from pipeline.common.tracking_store import store
 
@@ -58,6 +59,14 @@ def run_dvc(project: Path, *arguments: str, **env: str) -> subprocess.CompletedP
     program = ["git"] if arguments[0] == "git" else ["dvc"]
     arguments = arguments[1:] if arguments[0] == "git" else arguments
     return subprocess.run([*program, *arguments], cwd=project, env=environment, capture_output=True, text=True)
+
+
+def start_dvc(project: Path) -> None:
+    """Put it under git and DVC, with what the repository tells both of them to ignore."""
+    for name in (".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, project)
+    dvc(project, "git", "init", "-q", "-b", "main")
+    dvc(project, "init", "-q")
 
 
 def dvc_done(project: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:

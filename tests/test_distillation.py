@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.projects import ROOT
+from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE, soft_nats, summed_nats
 from charlstm.text.soft_text import SoftText
 from charlstm.training.batches import StreamBatches
 from charlstm.training.distillation import DistillationBatches
+from charlstm.training.learner_parts import batches_of
+from pipeline.common.composing import compose_params
 
 V = 11
 
@@ -51,6 +55,12 @@ def test_each_soft_row_has_the_distribution_of_the_character_after_it(num_soft: 
         assert batch.codes_BTV.shape[:2] == batch.inputs_BT[3:].shape
         after_BT = batch.codes_BTV[..., 0].long()  # the position of the character to guess
         assert torch.equal((after_BT - 1) % V, batch.inputs_BT[3:])
+
+
+def test_a_student_does_not_train_without_the_text() -> None:
+    params = compose_params(ROOT / "conf", ["recipe=best"]).train
+    with pytest.raises(TrainingError, match="distillation.rows is 64, but there is no text that teachers wrote"):
+        batches_of(np.zeros(10_000, np.uint8), params, rank=0, world_size=1)
 
 
 def test_the_teachers_text_is_read_on_over_the_ends_of_epochs() -> None:

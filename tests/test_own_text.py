@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from stages import dvc, run_dvc
+from stages import dvc, run_dvc, start_dvc
 
 from benchmarks.projects import ROOT, make_project, write_params
 
@@ -17,8 +17,7 @@ def project(tmp_path: Path) -> Path:
     """A project under git and DVC in which nothing has run."""
     folder = tmp_path / "project"
     make_project(folder)
-    dvc(folder, "git", "init", "-q")
-    dvc(folder, "init", "-q")
+    start_dvc(folder)
     shutil.copy(ROOT / ".dvc/config", folder / ".dvc")
     return folder
 

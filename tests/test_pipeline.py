@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from imports import file_of
 from ruamel.yaml import YAML
-from stages import dvc, dvc_done, run_stage, run_stages
+from stages import dvc, dvc_done, run_stage, run_stages, start_dvc
 from views import VIEWS
 
 from benchmarks.projects import PACKAGES, ROOT, write_params
@@ -138,10 +138,7 @@ def stages_run(output: str) -> list[str]:
 def test_dvc_runs_what_is_out_of_date_and_nothing_else(encoded: Path, tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(encoded, project, ignore=shutil.ignore_patterns("Datasets"))
-    for name in (".dvcignore", ".gitignore"):
-        shutil.copy(ROOT / name, project)
-    dvc(project, "git", "init", "-q")
-    dvc(project, "init", "-q")
+    start_dvc(project)
     shutil.copy(ROOT / ".dvc/config", project / ".dvc")
     dvc(project, "config", "hydra.enabled", "false")  # the shipped recipes would take the place of tiny parameters
     assert stages_run(dvc(project, "repro")) == list(DVC["stages"])

@@ -8,9 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from stages import dvc
+from stages import dvc, start_dvc
 
-from benchmarks.projects import ROOT, write_params
+from benchmarks.projects import write_params
 
 NUM_TRAININGS, NUM_WORKERS = 6, 4
 LOSS = "stateful/nats_per_char"
@@ -19,10 +19,7 @@ LOSS = "stateful/nats_per_char"
 def prepare(encoded: Path, project: Path) -> None:
     shutil.copytree(encoded, project, ignore=shutil.ignore_patterns("Datasets"))
     write_params(project, {"train.epochs": 3})
-    for name in (".dvcignore", ".gitignore"):
-        shutil.copy(ROOT / name, project)
-    dvc(project, "git", "init", "-q")
-    dvc(project, "init", "-q")
+    start_dvc(project)
 
 
 @pytest.mark.slow

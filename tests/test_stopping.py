@@ -15,13 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 from ruamel.yaml import YAML
-from stages import SHORT, dvc, run_stages
+from stages import SHORT, dvc, run_stages, start_dvc
 
 from benchmarks.projects import (
     ACCELERATE,
     LAUNCH,
     PYTHON,
-    ROOT,
     family,
     results,
     run,
@@ -163,10 +162,7 @@ def test_sigterm_during_dvc_repro(encoded: Path, tmp_path: Path) -> None:
     project, reference, log = tmp_path / "project", tmp_path / "reference", tmp_path / "log"
     shutil.copytree(encoded, project)
     write_params(project, LONGER)
-    for name in (".dvcignore", ".gitignore"):
-        shutil.copy(ROOT / name, project)
-    dvc(project, "git", "init", "-q")
-    dvc(project, "init", "-q")
+    start_dvc(project)
     dvc(project, "commit", "--force", "download", "split", "encode")
     shutil.copytree(project, reference)
     run_stages(reference, "train")

@@ -16,7 +16,7 @@ import pytest
 from accelerate.state import AcceleratorState
 from outboxes import DirectSender
 from ruamel.yaml import YAML
-from stages import dvc, run_stages
+from stages import dvc, run_stages, start_dvc
 
 from benchmarks.projects import ROOT, TINY, write_params
 from charlstm.model.model_folder import load_model
@@ -164,8 +164,7 @@ def test_dvc_makes_the_teachers_and_their_text_before_the_student(taught: Path, 
     shutil.copytree(taught, project, ignore=shutil.ignore_patterns("artifacts"))
     student = {"train.distillation.rows": 2, "train.distillation.text": TEXT}
     write_params(project, TEACHERS | student)
-    dvc(project, "git", "init", "-q")
-    dvc(project, "init", "-q")
+    start_dvc(project)
     dvc(project, "config", "core.analytics", "false")
     printed = dvc(project, "repro")
     stages = re.findall(r"Running stage '(?:distillation/dvc.yaml:)?([^']*)'", printed)

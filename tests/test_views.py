@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from imports import file_of
-from stages import dvc, run_stage
+from stages import dvc, run_stage, start_dvc
 from test_stopping import wait_for
 from views import VIEWS
 
-from benchmarks.projects import ROOT, results, run, start, training_command, write_params
+from benchmarks.projects import results, run, start, training_command, write_params
 from pipeline.common import unfinished
 from pipeline.common.stage import load
 
@@ -83,10 +83,7 @@ def test_without_tracker_console_and_observers_the_bytes_are_the_same(project: P
 def test_dvc_takes_a_changed_view_for_no_change(trained: Path, tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(trained, project)
-    for name in (".dvcignore", ".gitignore"):
-        shutil.copy(ROOT / name, project)
-    dvc(project, "git", "init", "-q")
-    dvc(project, "init", "-q")
+    start_dvc(project)
     dvc(project, "commit", "--force")
     assert "up to date" in dvc(project, "status")
     for view in VIEWS:

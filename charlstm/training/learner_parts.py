@@ -2,6 +2,7 @@
 
 import torch
 
+from charlstm.errors import TrainingError
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.initialization import initial_weights
 from charlstm.optimization.optimizers import make_optimizers
@@ -29,12 +30,13 @@ def batches_of(
     """The batch source that `params.batching` names, for one process; each document begins with `separator`.
 
     Raises:
-        TrainingError: the text is too short, or there are more processes than rows.
+        TrainingError: the text is too short, there are more processes than rows, or a student has no text of teachers.
     """
     sizes = {"batch_size": params.batch_size, "context_len": params.context_len, "seed": params.seed}
     process = {"rank": rank, "world_size": world_size}
-    if soft_text is not None:
-        num_soft_rows = params.distillation.rows
+    if num_soft_rows := params.distillation.rows:
+        if soft_text is None:
+            raise TrainingError(f"distillation.rows is {num_soft_rows}, but there is no text that teachers wrote")
         return DistillationBatches(ids, soft_text, num_soft_rows, **sizes, **process, unit=unit, separator=separator)
     if params.batching == "streams":
         return StreamBatches(ids, **sizes, **process, unit=unit, separator=separator)
