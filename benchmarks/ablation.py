@@ -28,6 +28,13 @@ TECHNIQUES = {
     "a feed-forward block (Pascanu et al. 2014)": ("none", "model.feed_forward_size=0"),
     "its size, 320": ("1536", "model.feed_forward_size=1536"),
     "momentum 0.9": ("0.95", "train.muon.momentum=0.95"),
+    "Muon at every step, rate 0.03": (
+        "every other, rate 0.06",
+        "train.muon.every_steps=2",
+        "train.muon.learning_rate=0.06",
+    ),
+    "an embedding of 128": ("64", "model.embedding_size=64"),
+    "AdamW's rate 0.01": ("0.015", "train.learning_rate=0.015"),
     "no moving average of the weights": ("decay 0.99", "train.ema_decay=0.99"),
     "carried state, streams": ("windows of 64 from zero states", "train.batching=windows", "train.window_stride=64"),
     "state resets 0.25": ("none", "train.state_reset_probability=0"),

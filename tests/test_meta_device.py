@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from charlstm.model import char_lstm, loss
 from charlstm.params import Params
+from charlstm.text.soft_text import SoftText
 from charlstm.text.vocabulary import Vocab
 from charlstm.training import learner as learner_module
 from charlstm.training.learner import Learner
@@ -82,7 +83,9 @@ def on_meta(tmp_path: Path, params: Callable[[Path, Mapping[str, Any]], Params],
         assert processes.device == META
         ids = vocab.encode(text[:3000])
         separator = vocab.encode(" ") if "split.document_separator" in override else None
-        return Learner(ids, len(vocab), loaded.model, loaded.train, processes, separator=separator)
+        codes_NV = np.zeros((len(ids), len(vocab)), np.uint8)
+        soft_text = SoftText([ids], [codes_NV]) if loaded.train.distillation.rows else None
+        return Learner(ids, len(vocab), loaded.model, loaded.train, processes, separator=separator, soft_text=soft_text)
 
     return make
 
@@ -111,6 +114,8 @@ def take_steps(learner: Learner, num_steps: int = 2) -> None:
         {"train.batching": "sliding_windows"},
         {"split.document_separator": " "},
         DROPOUT | {"split.document_separator": " ", "train.micro_batch_size": 2},
+        {"train.distillation.rows": 2},
+        DROPOUT | {"train.distillation.rows": 2, "train.micro_batch_size": 3},
     ],
     ids=str,
 )
