@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from disks import BYTES, needs_root, small_disk
 from stages import SHORT, run_here, run_stage, run_stages
 
 from benchmarks.projects import LAUNCH, PYTHON, ROOT, kill, results, start, torchrun, write_params
@@ -113,23 +114,18 @@ def test_a_second_training_is_refused_and_a_dead_one_is_no_hindrance(
     run_stages(project, "train")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+@needs_root
 @pytest.mark.parametrize("what", ["checkpoint", "output"])
 def test_a_full_disk_costs_nothing_but_time(project: Path, undisturbed: Path, tmp_path: Path, what: str) -> None:
     """A disk that is full when a checkpoint is written, or first when the outputs are."""
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", small], capture_output=True, text=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"mounting is not allowed here: {mounted.stderr}")
-    try:
+    with small_disk(tmp_path / "small") as small:
         full = small / "filler"
         place = project / (".charlstm" if what == "checkpoint" else "artifacts")
         (small / place.name).mkdir()
         place.symlink_to(small / place.name)
         kept = project / "Datasets/encoded/train.npy"
         before = kept.read_bytes()
-        full.write_bytes(bytes(4 * 2**20 - 4 * 4096))
+        full.write_bytes(bytes(BYTES - 4 * 4096))
         done = run_stage(
             project, "train", CHARLSTM_CHECKPOINT_SECONDS="0.1", MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/m"
         )
@@ -142,8 +138,6 @@ def test_a_full_disk_costs_nothing_but_time(project: Path, undisturbed: Path, tm
         full.unlink()
         run_stages(project, "train")
         assert results(project) == results(undisturbed)
-    finally:
-        subprocess.run(["umount", small], check=True)
 
 
 def test_processes_that_would_train_different_things_are_refused(project: Path, tmp_path: Path) -> None:

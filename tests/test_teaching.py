@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -14,11 +15,12 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from accelerate.state import AcceleratorState
+from disks import BYTES, needs_root, small_disk
 from outboxes import DirectSender
 from ruamel.yaml import YAML
 from stages import dvc, run_stages, start_dvc
 
-from benchmarks.projects import ROOT, TINY, write_params
+from benchmarks.projects import PYTHON, ROOT, TINY, write_params
 from charlstm.model.model_folder import load_model
 from charlstm.text.soft_text import CODES, load_soft_text
 from charlstm.text.vocabulary import Vocab
@@ -143,6 +145,22 @@ def test_a_mistake_is_one_line(
         call(project, partial(recipe.main, ["best"]))
     call(project, stage, expected=2)
     assert expected in caplog.text and len(caplog.records) == 1
+
+
+@needs_root
+def test_a_full_disk_ends_the_writing_in_one_line(taught: Path, tmp_path: Path) -> None:
+    """At once, and what was written before is still there."""
+    project = tmp_path / "project"
+    shutil.copytree(taught, project)
+    write_params(project, TEACHERS | {"teachers.part_chars": BYTES})
+    with small_disk(tmp_path / "small") as small:
+        shutil.move(project / TEXT, small / "text")
+        (project / TEXT).symlink_to(small / "text")
+        before = {path: path.read_bytes() for path in small.rglob("*.*")}
+        command = [*PYTHON, "pipeline.distillation.write", "1"]
+        done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stderr) == (2, f"ERROR: {TEXT}/1: No space left on device\n")
+        assert {path: path.read_bytes() for path in small.rglob("*.*")} == before
 
 
 def test_a_student_without_its_text_is_told_how_to_get_it(

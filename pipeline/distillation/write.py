@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,7 +92,7 @@ def _write(
     prompts = _prompts(train_ids, num_rows, params.prompt_chars, part)
     shape = (num_rows, params.row_chars)
     ids_RT = np.empty(shape, vocab.dtype)
-    codes = open_memmap(folder / CODES, mode="w+", dtype=np.uint8, shape=(num_rows * params.row_chars, len(vocab)))
+    codes = _empty_file(folder / CODES, (num_rows * params.row_chars, len(vocab)))
     codes_RTV = codes.reshape(*shape, len(vocab))
     teachers, rule = Teachers(models), SamplingRule(params.temperature)
     with progress(f"part {part}", ids_RT.size) as advance:
@@ -103,6 +105,15 @@ def _write(
                 advance(piece.ids_RT.size)
     codes.flush()
     np.save(folder / IDS, ids_RT.reshape(-1), allow_pickle=False)
+
+
+def _empty_file(path: Path, shape: tuple[int, int]) -> "np.memmap[Any, np.dtype[np.uint8]]":
+    """An array on the disk, with room for all of it: a full disk would end the process as soon as it writes there."""
+    array = open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _prompts(train_ids: Ids, num_rows: int, num_chars: int, part: int) -> torch.Tensor:
