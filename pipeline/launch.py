@@ -17,7 +17,7 @@ from pipeline.doctor.examination import examine_training
 
 log = logging.getLogger("charlstm")
 
-TRAINING = "pipeline.train"
+TRAININGS = {"pipeline.train", "pipeline.distillation.teacher"}
 
 
 def main(command: Sequence[str]) -> int:
@@ -30,7 +30,7 @@ def main(command: Sequence[str]) -> int:
 
 def _launch(command: Sequence[str]) -> int:
     """What would stop the training is said before its processes start: they take seconds, and each would say it."""
-    if TRAINING in command:
+    if not TRAININGS.isdisjoint(command):
         findings = examine_training()
         for finding in findings:
             log.log(logging.ERROR if finding.is_error else logging.WARNING, " ".join(finding.text.split("\n")))

@@ -141,10 +141,11 @@ def test_a_gpu_that_this_torch_cannot_use(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(gpu.check(tmp_path)) == []
 
 
-def test_the_launcher_asks_first_and_quickly(project: Path) -> None:
+@pytest.mark.parametrize("training", ["pipeline.train", "pipeline.distillation.teacher"])
+def test_the_launcher_asks_first_and_quickly(project: Path, training: str) -> None:
     write_params(project, {"train.text_prompts": ["☃", "ж"], "train.context_len": 10_000})
     done = subprocess.run(
-        [*LAUNCH, sys.executable, "-c", "raise SystemExit('started')", "-m", "pipeline.train"],
+        [*LAUNCH, sys.executable, "-c", "raise SystemExit('started')", "-m", training],
         cwd=project, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     said = done.stderr.splitlines()
