@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ruamel.yaml import YAML
 from charlstm.storage.checksums import SUMS, write_sums
 from charlstm.text.byte_vocabulary import load_vocab
 from charlstm.text.soft_text import CODES, IDS, TEACHERS, to_codes
+from pipeline.common.composing import compose
 from pipeline.common.paths import NOTHING, load_paths
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,7 +78,7 @@ def torchrun(num_processes: int, *options: str) -> list[str]:
 def write_params(folder: Path, override: Override) -> None:
     """The shipped parameters, made tiny, with `override` by dotted name."""
     yaml = YAML()
-    document = yaml.load((ROOT / "params.yaml").read_text())
+    document = yaml.load(shipped_params())
     for name, value in {**TINY, **override}.items():
         *path, last = name.split(".")
         section = document
@@ -85,6 +87,12 @@ def write_params(folder: Path, override: Override) -> None:
         section[last] = value
     with (folder / "params.yaml").open("w") as file:
         yaml.dump(document, file)
+
+
+@cache
+def shipped_params() -> str:
+    """What `params.yaml` is in a fresh clone; here it may have another recipe or text."""
+    return compose(ROOT / "conf", ["recipe=quick", "corpus=tiny-shakespeare"]).text
 
 
 def make_project(folder: Path, override: Override | None = None, content: str | None = None) -> None:

@@ -79,3 +79,8 @@ def dvc_done(project: Path, *arguments: str, **env: str) -> subprocess.Completed
 def dvc(project: Path, *arguments: str, **env: str) -> str:
     """What it prints."""
     return dvc_done(project, *arguments, **env).stdout
+
+
+def committed_text(path: str) -> str:
+    """What git has of a file of the project: the working tree may be at another text or recipe."""
+    return subprocess.run(["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -2,25 +2,23 @@
 
 import json
 import re
-import subprocess
 from typing import Any
 
 import pandas as pd
 import pytest
-from stages import PUBLISHED_DATA
+from stages import PUBLISHED_DATA, committed_text
 from test_docs import PAGES, README
 
 from benchmarks import trials
 from benchmarks.projects import ROOT
 from benchmarks.recipes import PROTOCOLS
 from charlstm.evaluation.published import ORIGINAL_TRAIN_NATS_PER_CHAR, ORIGINAL_VAL_NATS_PER_CHAR
-from charlstm.params import load_params
+from pipeline.common.composing import compose_params
 
 
 def committed(path: str) -> dict[str, Any]:
     """What git has: the working tree's results may be another text's, or gone for the length of a training."""
-    done = subprocess.run(["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return dict(json.loads(done.stdout))
+    return dict(json.loads(committed_text(path)))
 
 
 def test_losses_are_the_committed_ones() -> None:
@@ -64,7 +62,7 @@ def test_the_epochs_of_the_recipe_original_are_what_their_record_says(monkeypatc
 
 
 def test_default_values_in_the_table_are_those_of_the_file() -> None:
-    flat = load_params(ROOT / "params.yaml").flat()
+    flat = compose_params(ROOT / "conf", ["recipe=quick"]).flat()
     row = re.compile(r"^\| [^|]+ \| `((?:model|train)\.\w+(?:\.\w+)?)`[^|]* \| [^|]* \| ([\d.]+)", re.MULTILINE)
     rows = row.findall(PAGES["docs/lstm.md"])
     assert len(rows) >= 7

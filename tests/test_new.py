@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from commands import Run
 
-from benchmarks.projects import ROOT
+from benchmarks.projects import ROOT, shipped_params
 from charlstm.errors import ParamsError
 from charlstm.params import load_params
 from pipeline.common.composing import compose
@@ -48,7 +48,7 @@ def test_back_to_tiny_shakespeare_and_back_again(run: Run, project: Path) -> Non
     assert run("new", "Pride.txt")[0] == 0
     mine = (project / "params.yaml").read_text()
     assert run("new", "tiny-shakespeare")[0] == 0
-    assert (project / "params.yaml").read_text() == before == (ROOT / "params.yaml").read_text()
+    assert (project / "params.yaml").read_text() == before == shipped_params()
     assert (project / "conf/config.yaml").read_text() == SHIPPED
     assert run("new", "pride")[0] == 0
     assert (project / "params.yaml").read_text() == mine

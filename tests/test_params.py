@@ -8,6 +8,7 @@ from benchmarks.projects import ROOT, write_params
 from charlstm.errors import ParamsError
 from charlstm.params import ModelParams, Params, load_params
 from charlstm.sections import Off
+from pipeline.common.composing import compose_params
 
 SHIPPED = (ROOT / "params.yaml").read_text()
 
@@ -93,7 +94,7 @@ def test_a_parameter_that_is_off_is_in_no_fingerprint() -> None:
 
 
 def test_what_decides_a_section_within_a_section_counts() -> None:
-    train = load_params(ROOT / "params.yaml").train
+    train = compose_params(ROOT / "conf", ["recipe=quick"]).train
     changed = train.model_copy(update={"muon": train.muon.model_copy(update={"momentum": 0.5})})
     assert changed.decisive()["muon"] == {"learning_rate": 0.03, "momentum": 0.5}
     assert "output_samples" not in train.decisive()["dropout"]

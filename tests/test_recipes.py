@@ -8,25 +8,24 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from stages import PUBLISHED_DATA
+from stages import PUBLISHED_DATA, committed_text
 
 from benchmarks import trials, watch
 from benchmarks.projects import PYTHON, ROOT
 from benchmarks.trials import Trial
 from charlstm.errors import Interrupted, ParamsError
-from charlstm.params import load_params
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.history import EpochRow, TextRow
 from charlstm.training.observer import Plan
 from charlstm.training.progress import Progress
 from charlstm.training.train import Data
-from pipeline.common.composing import compose_params
+from pipeline.common.composing import compose, compose_params
 
 RECIPES = sorted(file.stem for file in (ROOT / "conf/recipe").glob("*.yaml"))
 
 
 def test_the_default_is_what_is_committed() -> None:
-    assert compose_params(ROOT / "conf", []) == load_params(ROOT / "params.yaml")
+    assert compose(ROOT / "conf", []).text == committed_text("params.yaml")
 
 
 @pytest.mark.parametrize("name", RECIPES)
