@@ -23,8 +23,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project in which nothing has run, the current folder, with a text."""
     folder = tmp_path / "project"
     shutil.copytree(ROOT / "conf", folder / "conf")
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, folder)
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    (folder / "params.yaml").write_text(shipped_params())
     (folder / "Pride.txt").write_text(TEXT)
     monkeypatch.chdir(folder)
     return folder
