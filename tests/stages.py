@@ -81,6 +81,11 @@ def dvc(project: Path, *arguments: str, **env: str) -> str:
     return dvc_done(project, *arguments, **env).stdout
 
 
+def checkpoints(project: Path) -> list[Path]:
+    """Those that are whole, of all trainings in the project."""
+    return list(project.glob(".charlstm/*/step-*/COMPLETE.json"))
+
+
 def committed_text(path: str) -> str:
     """What git has of a file of the project: the working tree may be at another text or recipe."""
     return subprocess.run(["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True, check=True).stdout

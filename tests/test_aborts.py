@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from stages import SHORT
+from stages import SHORT, checkpoints
 
 from benchmarks.projects import (
     ACCELERATE,
@@ -63,10 +63,6 @@ def wait_until(process: subprocess.Popen[bytes], log: Path, words: str, project:
     while words not in log.read_text() or (project is not None and not checkpoints(project)):
         assert process.poll() is None and time.monotonic() < deadline, log.read_text()
         time.sleep(0.02)
-
-
-def checkpoints(project: Path) -> list[Path]:
-    return list(project.glob(".charlstm/*/step-*/COMPLETE.json"))
 
 
 def free_port() -> int:

@@ -4,13 +4,13 @@ from typing import Annotated
 
 import pytest
 
-from benchmarks.projects import ROOT, write_params
+from benchmarks.projects import ROOT, shipped_params, write_params
 from charlstm.errors import ParamsError
 from charlstm.params import ModelParams, Params, load_params
 from charlstm.sections import Off
 from pipeline.common.composing import compose_params
 
-SHIPPED = (ROOT / "params.yaml").read_text()
+SHIPPED = shipped_params()
 
 
 def load(tmp_path: Path, content: str) -> Params:
