@@ -11,9 +11,9 @@ DELAY_SECONDS = 2  # what is done by then needs no bar
 
 
 @contextmanager
-def progress(what: str, num_bytes: int) -> Iterator[Advance]:
-    """Yields what is to be told of bytes that are done."""
+def progress(what: str, total: int, unit: str = "B") -> Iterator[Advance]:
+    """Yields what is to be told of bytes, or of another unit, that are done."""
     with tqdm(
-        desc=what, total=num_bytes, unit="B", unit_scale=True, delay=DELAY_SECONDS, disable=None, leave=False
+        desc=what, total=total, unit=unit, unit_scale=True, delay=DELAY_SECONDS, disable=None, leave=False
     ) as bar:
         yield bar.update

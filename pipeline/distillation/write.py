@@ -95,7 +95,7 @@ def _write(
     codes = _empty_file(folder / CODES, (num_rows * params.row_chars, len(vocab)))
     codes_RTV = codes.reshape(*shape, len(vocab))
     teachers, rule = Teachers(models), SamplingRule(params.temperature)
-    with progress(f"part {part}", ids_RT.size) as advance:
+    with progress(f"part {part}", ids_RT.size, " chars") as advance:
         for first in range(0, num_rows, MAX_ROWS):
             rows, end = slice(first, min(first + MAX_ROWS, num_rows)), 0
             seed = derive_seed(part, "teachers' text") >> 1
