@@ -24,11 +24,11 @@ from accelerate.local_sgd import LocalSGD
 from rich.console import Console
 
 from benchmarks.projects import torchrun
+from benchmarks.training import learner_of
 from benchmarks.trials import load_data
 from charlstm.evaluation.protocols import windowed
 from charlstm.optimization.sharing import Alone
 from charlstm.params import load_params
-from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
 
 NUM_STEPS = 200
@@ -80,7 +80,7 @@ def main() -> int:
 def _train(kind: str) -> None:
     params, data = load_params(Path("params.yaml")), load_data()
     processes = Processes(params.train.precision, compression="none" if kind == "local" else kind)
-    learner = Learner(data.train_ids, len(data.vocab), params.model, params.train, processes)
+    learner = learner_of(params, data.train_ids, len(data.vocab), processes)
     if kind == "local":  # each has gradients of its own, and so makes all updates for itself
         for optimizer in learner.optimizers:
             cast(Any, optimizer).optimizer._peers = Alone()

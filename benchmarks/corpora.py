@@ -22,9 +22,8 @@ from rich.console import Console
 
 from benchmarks.held_out import RECORDS, HeldOut, append, measure
 from benchmarks.projects import ROOT
-from benchmarks.training import take_steps
+from benchmarks.training import learner_of, take_steps
 from benchmarks.trials import commit, fresh_processes
-from charlstm.training.learner import Learner
 from pipeline.common.environment import environment
 from pipeline.common.stage import guarded
 
@@ -60,7 +59,7 @@ def measure_speed(held_out: HeldOut, console: Console) -> None:
     """Characters a second of single training steps, and keep it."""
     params, (train_ids, _, _) = held_out.params(), held_out.encoded
     processes = fresh_processes(params)
-    step = take_steps(Learner(train_ids, len(held_out.vocab), params.model, params.train, processes))
+    step = take_steps(learner_of(params, train_ids, len(held_out.vocab), processes))
     seconds = []
     for _ in range(NUM_WARM_UP_STEPS + NUM_TIMED_STEPS):
         started = time.perf_counter()

@@ -215,7 +215,7 @@ def _soft_text(held_out: HeldOut, teachers: list[TrainedModel]) -> SoftText | No
     for part in params.parts:
         if not (folder / str(part)).exists():
             write_part(folder / str(part), teachers, held_out.encoded[0], vocab, params, part)
-    return load_soft_text(folder, len(vocab))
+    return load_soft_text(folder, len(vocab), params.parts)
 
 
 def _baselines(held_out: HeldOut) -> dict[str, float]:

@@ -18,10 +18,10 @@ from rich.console import Console
 
 from benchmarks.projects import PYTHON, torchrun
 from benchmarks.scaling import PASSES, Machine, seconds, work_of
+from benchmarks.training import learner_of
 from benchmarks.trials import load_data
 from charlstm.optimization.muon import num_flops, orthogonalize
 from charlstm.params import Params, load_params
-from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
 from pipeline.common.hardware import keep_freed_memory
 
@@ -79,7 +79,7 @@ def _measure(part: str, launcher: list[str], threads: int) -> dict[str, float]:
 def _steps_of(params: Params, processes: Processes) -> dict[str, float]:
     """Of one process: whole steps, their gradients, Muon's products, and what is left."""
     data = load_data()
-    learner = Learner(data.train_ids, len(data.vocab), params.model, params.train, processes)
+    learner = learner_of(params, data.train_ids, len(data.vocab), processes)
     spent: list[float] = []
     whole_gradients = learner.add_gradients
 

@@ -18,13 +18,18 @@ from itertools import cycle
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import nn
 
 from benchmarks.trials import CONF, fresh_processes, load_data
+from charlstm.params import Params
+from charlstm.text.soft_text import SoftText
+from charlstm.text.vocabulary import Ids
 from charlstm.training import learner as learner_module
 from charlstm.training.learner import Learner
+from charlstm.training.processes import Processes
 from pipeline.common.composing import compose_params
 from pipeline.common.hardware import keep_freed_memory, set_num_threads
 from pipeline.common.stage import guarded
@@ -32,6 +37,7 @@ from pipeline.common.stage import guarded
 NUM_ROUNDS = 9
 NUM_PROFILED_STEPS = 60
 NUM_WARM_UP_STEPS = 10
+NUM_TAUGHT_STEPS = 8  # until a student's text begins anew
 SECONDS_OF_PEACE = 0.01  # before a step that is timed, until threads of the one before have stopped to spin
 GEMM_SIZE = 2048
 
@@ -159,7 +165,17 @@ def _learner(size: Size, implementation: str, precision: str) -> Learner:
 def make_learner(*overrides: str) -> Learner:
     """What trains with these overrides, as `dvc exp run -S` has them."""
     params, data = compose_params(CONF, overrides), load_data()
-    return Learner(data.train_ids, len(data.vocab), params.model, params.train, fresh_processes(params))
+    return learner_of(params, data.train_ids, len(data.vocab), fresh_processes(params))
+
+
+def learner_of(params: Params, ids: Ids, vocab_size: int, processes: Processes) -> Learner:
+    """What trains with `params`. A student gets distributions at random: what teachers say changes no time."""
+    soft_text, num_rows = None, params.train.distillation.rows
+    if num_rows:
+        taught_ids = ids[: NUM_TAUGHT_STEPS * num_rows * params.train.context_len + 1]
+        codes_NV = np.random.default_rng(0).integers(256, size=(len(taught_ids), vocab_size), dtype=np.uint8)
+        soft_text = SoftText([taught_ids], [codes_NV])
+    return Learner(ids, vocab_size, params.model, params.train, processes, soft_text=soft_text)
 
 
 def take_steps(learner: Learner) -> Callable[[], None]:

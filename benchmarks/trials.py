@@ -96,10 +96,11 @@ class Trial(NamedTuple):
         Raises:
             EncodedError: it is not there.
         """
-        data, distillation = load_data(), self.params().train.distillation
-        if distillation.rows == 0:
+        data, params = load_data(), self.params()
+        taught = params.train.distillation
+        if taught.rows == 0:
             return data
-        return data._replace(soft_text=load_soft_text(ROOT / distillation.text, len(data.vocab)))
+        return data._replace(soft_text=load_soft_text(ROOT / taught.text, len(data.vocab), params.teachers.parts))
 
     def record(self, file: Path = RECORDS) -> pd.Series | None:
         """What was last kept of it, if it was run on this data."""

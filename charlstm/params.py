@@ -180,6 +180,15 @@ class TeachersParams(Section):
     prompt_chars: Length
     temperature: Temperature
 
+    @property
+    def chars_of_part(self) -> int:
+        """Characters of each part: rows are whole."""
+        return -(-self.part_chars // self.row_chars) * self.row_chars
+
+    def decisive(self) -> dict[str, Any]:
+        """Where there are no teachers, nothing decides what they write."""
+        return super().decisive() if self.recipes else {}
+
 
 class PublishedLoss(Section):
     """A validation loss under one of our protocols, and who reported it."""

@@ -115,7 +115,9 @@ def _load(params: Params, paths: Paths) -> Data:
     vocab = load_vocab(paths.encoded / "vocab.json")
     train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
     separator, taught = separator_ids(params.split.document_separator, vocab), params.train.distillation
-    soft_text = load_soft_text(Path(taught.text), len(vocab), known_hashes.sha256) if taught.rows else None
+    soft_text = None
+    if taught.rows:
+        soft_text = load_soft_text(Path(taught.text), len(vocab), params.teachers.parts, known_hashes.sha256)
     return Data(train_ids, val_ids, vocab, separator, soft_text)
 
 
@@ -145,7 +147,8 @@ def _check_separator(separator: str | None, data: Data, processes: Processes) ->
 def _check_same_training(processes: Processes, fingerprint: str) -> None:
     if not processes.all_equal(fingerprint):
         raise TrainingError(
-            "the processes see different parameters, data or code: give all nodes the same commit and `dvc pull encode`"
+            "the processes see different parameters, data or code: give all nodes the same commit and "
+            "`dvc pull encode` (for a student also `dvc pull distillation/dvc.yaml`)"
         )
     if not processes.all_equal(str(processes.is_bf16)):
         raise TrainingError("not every process's hardware multiplies bf16: set train.precision to fp32 or bf16")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.projects import ROOT, Override
+from benchmarks.projects import Override
 
 REQUIRED = """[project]
 requires-python = ">=3.11"
@@ -28,10 +28,6 @@ def huge() -> None:
     """A terabyte of nothing."""
     with Path("huge.txt").open("wb") as file:
         file.truncate(10**15 if shutil.disk_usage(".").free > 10**12 else 10**12)
-
-
-def can_have_teachers() -> None:
-    shutil.copytree(ROOT / "distillation", "distillation")
 
 
 def newer(path: str) -> None:
@@ -226,11 +222,6 @@ ALONE = {
         DISK,
         {"download.source": "huge.txt", "download.watch": "huge.txt"},
         plant=huge,
-    ),
-    "teachers' text": Fault(
-        DISK.replace("… for checkpoints", "… for what teachers write and its cache, … for checkpoints"),
-        {"teachers.recipes": ["quick"], "teachers.parts": list(range(10_000)), "teachers.part_chars": 10**9},
-        plant=can_have_teachers,
     ),
     "damaged store": Fault(
         "WARNING: tracker: sqlite:///…/mlflow.db: the database cannot be read (file is not a database): move it away, and "

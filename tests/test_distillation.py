@@ -8,9 +8,12 @@ from benchmarks.projects import ROOT
 from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE, soft_nats, summed_nats
 from charlstm.text.soft_text import SoftText
+from charlstm.training import memory
 from charlstm.training.batches import StreamBatches
 from charlstm.training.distillation import DistillationBatches
+from charlstm.training.learner import Learner
 from charlstm.training.learner_parts import batches_of
+from charlstm.training.processes import Processes
 from pipeline.common.composing import compose_params
 
 V = 11
@@ -61,6 +64,37 @@ def test_a_student_does_not_train_without_the_text() -> None:
     params = compose_params(ROOT / "conf", ["recipe=best"]).train
     with pytest.raises(TrainingError, match="distillation.rows is 64, but there is no text that teachers wrote"):
         batches_of(np.zeros(10_000, np.uint8), params, rank=0, world_size=1)
+
+
+def test_a_text_of_teachers_that_is_too_short_for_a_step_is_named() -> None:
+    with pytest.raises(TrainingError, match="the teachers' text has 20 characters, too few for one step"):
+        batches(20)
+
+
+def test_a_student_of_a_large_alphabet_takes_fewer_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same gradients. Rows of both texts may be among them."""
+    (one, nats, gradient), (several, *others), (whole, *more) = (
+        _rows_and_gradient(num_rows, monkeypatch) for num_rows in (1, 3, 7)
+    )
+    assert (one, several, whole) == ([1] * 7, [3, 3, 1], [7])
+    for other_nats, other_gradient in (others, more):
+        torch.testing.assert_close(other_nats, nats, rtol=1e-12, atol=0)
+        torch.testing.assert_close(other_gradient, gradient, rtol=1e-9, atol=1e-12)
+
+
+def _rows_and_gradient(at_once: int, monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], torch.Tensor, torch.Tensor]:
+    """Of a student's first step, where so many rows have as many logits as are allowed."""
+    params = compose_params(ROOT / "conf", ["recipe=best", "model.hidden_size=16", "train.precision=fp64"])
+    train = params.train.model_copy(update={"batch_size": 7, "context_len": 6, "warmup_steps": 1})
+    train = train.model_copy(update={"distillation": params.train.distillation.model_copy(update={"rows": 4})})
+    ids = (np.arange(400) ** 2 % V).astype(np.uint8)
+    monkeypatch.setattr(memory, "MAX_LOGITS", at_once * train.dropout.output_samples * train.context_len * V)
+    learner = Learner(ids, V, params.model, train, Processes("fp64"), soft_text=soft_text(200))
+    num_rows: list[int] = []
+    learner.model.register_forward_pre_hook(lambda _, given: num_rows.append(len(given[0])))
+    nats = learner.add_gradients(0, learner.batches.batch(1, 0))
+    gradients = [weight.grad.flatten() for weight in learner.model.parameters() if weight.grad is not None]
+    return num_rows, nats, torch.cat(gradients)
 
 
 def test_the_teachers_text_is_read_on_over_the_ends_of_epochs() -> None:

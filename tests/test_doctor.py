@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from commands import Run
 from planted_faults import ALONE, FAULTS, REQUIRED, Fault, write
+from planted_faults_of_teachers import OF_TEACHERS
 
 from benchmarks.projects import LAUNCH, ROOT, write_params
 from charlstm.storage.lock import exclusive, holder_of
@@ -57,9 +58,9 @@ def test_nothing_is_wrong(project: Path, run: Run) -> None:
     assert out == f"nothing is wrong with {subjects}\n"
 
 
-@pytest.mark.parametrize("name", [*FAULTS, *ALONE])
+@pytest.mark.parametrize("name", [*FAULTS, *ALONE, *OF_TEACHERS])
 def test_a_fault_is_a_line(project: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    fault = {**FAULTS, **ALONE}[name]
+    fault = {**FAULTS, **ALONE, **OF_TEACHERS}[name]
     plant([fault], monkeypatch)
     found = lines()
     expected = [fault.line, fault.also] if fault.also else [fault.line]

@@ -72,6 +72,10 @@ def test_some_rows_may_drop_nothing() -> None:
 def test_no_row_may_drop_nothing(end: int) -> None:
     """Of a process that holds rows of the corpus alone."""
     whole = masks(slice(0, 10))
-    assert all(
-        one is before for one, before in zip(whole.before(end), whole, strict=True) if isinstance(one, torch.Tensor)
-    )
+    before = whole.before(end)
+    for one, other in zip(
+        (before.embedding, *before.between_layers, before.output),
+        (whole.embedding, *whole.between_layers, whole.output),
+        strict=True,
+    ):
+        assert one is other and one is not None

@@ -6,7 +6,7 @@ from pipeline.doctor.length import check
 
 
 def test_only_the_rows_of_the_corpus_decide_how_long_an_epoch_is() -> None:
-    """30,000 bytes are 13 steps of 32 rows an epoch, and would be 4 of 96: fewer than the warm-up in 10 epochs."""
+    """27,000 characters are 14 steps of 32 rows an epoch, and would be 5 of 96: fewer than the warm-up in 10 epochs."""
     student = compose_params(ROOT / "conf", ["recipe=best"])
     assert list(check(student, None, 30_000)) == []
     (refusal,) = check(student, None, 20_000)

@@ -104,6 +104,22 @@ def test_no_password_gets_into_it(copy: Path) -> None:
     assert not changes.is_whole(found["lineage/train/changes.diff"])
 
 
+def test_results_of_an_earlier_training_are_no_change_for_a_teacher(copy: Path) -> None:
+    """Its own results lie elsewhere."""
+    params, paths = load_params(Path("params.yaml")), load_paths(Path("dvc.yaml"))
+    teachers = paths.model_copy(update={"model": Path("teachers/1/model"), "train": Path("teachers/1/training")})
+    for one in (paths, teachers):
+        assert provenance.tags(params, one)["git_dirty"] == "no"
+    with Path("artifacts/train/history.csv").open("a") as file:
+        file.write("9,9\n")
+    for one in (paths, teachers):
+        assert provenance.tags(params, one)["git_dirty"] == "no"
+    with Path("dvc.yaml").open("a") as file:
+        file.write("# changed\n")
+    for one in (paths, teachers):
+        assert provenance.tags(params, one)["git_dirty"] == "yes"
+
+
 def test_what_cannot_be_read_costs_a_warning(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
     params, paths = load_params(Path("params.yaml")), load_paths(Path("dvc.yaml"))
     tags = provenance.tags(params, paths)

@@ -98,6 +98,11 @@ def test_what_cannot_be_made_again_is_one_line(copy: Path, caplog: pytest.LogCap
     folder = copy / "mlartifacts" / run_id / "artifacts/lineage"
     change(copy, f"update runs set artifact_uri = '{folder.parent.as_uri()}'")
     assert "nothing: expected the id or the name of one run, found none" in fail("nothing")
+    files = folder / "train/files.json"
+    for stage in ("evaluate", "sample"):
+        shutil.rmtree(folder / stage)
+    files.write_text(files.read_text().replace("artifacts/model/", "artifacts/distillation/teachers/quick-1/model/"))
+    assert "expected a model of the train stage, found none in its record: a teacher" in fail(run_id)
     (folder / "train/changes.diff").write_text("# charlstm: cut after 5 bytes\n")
     assert "changes.diff says # charlstm: cut after 5 bytes" in fail(run_id)
     origin = (folder / "train/origin.json").read_text()

@@ -60,6 +60,17 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
         load_soft_text(tmp_path, V)
 
 
+def test_it_has_the_parts_that_parameters_name_or_none(tmp_path: Path) -> None:
+    """What lies there of former parameters, or is not there yet, must not change what a student learns from."""
+    for number in (1, 2):
+        write_part(tmp_path / str(number), 20, number)
+    assert len(load_soft_text(tmp_path, V, (2, 1)).ids) == 40
+    with pytest.raises(EncodedError, match=r"part 3 of teachers.parts is missing; `dvc repro` makes it"):
+        load_soft_text(tmp_path, V, (1, 2, 3))
+    with pytest.raises(EncodedError, match=r"part 2 is not in teachers.parts; remove it, or add it there"):
+        load_soft_text(tmp_path, V, (1,))
+
+
 def test_a_text_can_lie_in_memory() -> None:
     codes_NV = np.arange(5 * V, dtype=np.uint8).reshape(5, V)
     text = SoftText([np.zeros(5, np.uint8)], [codes_NV])

@@ -26,6 +26,7 @@ from charlstm.text.soft_text import CODES, load_soft_text
 from charlstm.text.vocabulary import Vocab
 from pipeline import train
 from pipeline.common import sending
+from pipeline.common.composing import compose_params
 from pipeline.common.tracking_store import store
 from pipeline.distillation import recipe, teacher, write
 
@@ -86,6 +87,13 @@ def test_teachers_are_trained_with_their_seeds_and_tracked(taught: Path) -> None
         statuses = database.execute("select status from runs").fetchall()
     assert sorted(seeds) == [("3",), ("5",)]
     assert statuses == [("FINISHED",)] * 2
+
+
+def test_teachers_write_of_any_corpus(taught: Path) -> None:
+    """The prompts of `conf/` are for its own corpus: another may lack their characters."""
+    sections = json.loads((taught / "artifacts/distillation/recipes/tiny.json").read_text())
+    assert sections["train"]["text_prompts"] == "auto"
+    assert compose_params(taught / "conf", []).train.text_prompts != "auto"
 
 
 def test_parts_have_texts_of_their_own_and_the_same_at_each_start(taught: Path, tmp_path: Path) -> None:

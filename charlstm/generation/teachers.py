@@ -1,8 +1,9 @@
 """Texts that an ensemble of models writes, with the distribution of each character, for a student to learn from.
 
 A text that teachers know by heart teaches nothing that its characters do not; one that they make up as they go does
-("data-free" distillation; for texts Kim & Rush 2016). Weights are in 8 bits, as the sampler has them, and a text is the
-same on every machine. Shapes: M models, R rows, T characters, V vocabulary, L layers, H hidden units.
+("data-free" distillation; for texts Kim & Rush 2016). Weights are in 8 bits, as the sampler has them. The mean of
+probabilities is in float32, whose exponential one kind of processor rounds otherwise than another: unlike a model's own
+texts, these are the same on the same kind alone. Shapes: M models, R rows, T characters, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence

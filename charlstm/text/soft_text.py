@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import EncodedError
+from charlstm.errors import EncodedError, ParamsError, TrainingError
 from charlstm.storage.checksums import SUMS, HashOf, verify
 from charlstm.storage.documents import read_json
 from charlstm.storage.files import sha256
@@ -48,16 +48,25 @@ def to_codes(log_probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
     return codes
 
 
-def load_soft_text(folder: Path, vocab_size: int, sha256_of: HashOf = sha256) -> SoftText:
-    """All parts in `folder`, by name; they are read where they lie.
+def load_soft_text(folder: Path, vocab_size: int, numbers: Sequence[int] = (), sha256_of: HashOf = sha256) -> SoftText:
+    """All parts in `folder`, by name. Distributions are read where they lie.
+
+    `numbers` are the parts that must be there, and no others, so that a student learns from what its parameters say; if
+    there are none, any will do.
 
     Raises:
-        EncodedError: there is none, one is damaged or of another alphabet, or they are of different teachers.
+        EncodedError: there is none, or not those; one is damaged or of another alphabet; or they are of different
+            teachers.
         ChecksumError: a file is not the one that was written.
     """
     parts = sorted(sums.parent for sums in folder.glob(f"*/{SUMS}"))
     if not parts:
         raise EncodedError(f"{folder}: expected the parts of a text that teachers wrote; `dvc repro` makes them")
+    found, expected = {part.name for part in parts}, {str(number) for number in numbers} or None
+    if expected and (missing := sorted(expected - found)):
+        raise EncodedError(f"{folder}: part {', '.join(missing)} of teachers.parts is missing; `dvc repro` makes it")
+    if expected and (foreign := sorted(found - expected)):
+        raise EncodedError(f"{folder}: part {', '.join(foreign)} is not in teachers.parts; remove it, or add it there")
     for part in parts:
         verify(part / SUMS, [IDS, CODES, TEACHERS], sha256_of)
     if any(read_json(part / TEACHERS) != read_json(parts[0] / TEACHERS) for part in parts):
@@ -66,6 +75,33 @@ def load_soft_text(folder: Path, vocab_size: int, sha256_of: HashOf = sha256) ->
     return SoftText(
         ids, [_load_codes(part / CODES, (len(one), vocab_size)) for part, one in zip(parts, ids, strict=True)]
     )
+
+
+def check_soft_text(num_ids: int, num_soft_rows: int, context_len: int) -> None:
+    """Nothing, if that much of the teachers' text is enough for a step.
+
+    Raises:
+        TrainingError: it is not.
+    """
+    if num_ids - 1 < num_soft_rows * context_len:
+        raise TrainingError(
+            f"the teachers' text has {num_ids} characters, too few for one step of train.distillation.rows "
+            f"{num_soft_rows} x train.context_len {context_len} = {num_soft_rows * context_len}: raise "
+            "teachers.part_chars"
+        )
+
+
+def check_prompts(prompt_chars: int, num_train: int) -> None:
+    """Nothing, if a training part of `num_train` characters has pieces that teachers can read before they write.
+
+    Raises:
+        ParamsError: it has not.
+    """
+    if prompt_chars >= num_train:
+        raise ParamsError(
+            f"teachers.prompt_chars: expected less than the {num_train} characters of the training part, "
+            f"got {prompt_chars}"
+        )
 
 
 def _load_codes(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:

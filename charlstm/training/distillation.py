@@ -8,14 +8,18 @@ Shapes: B rows of this process, T time steps, V vocabulary.
 import numpy as np
 import torch
 
-from charlstm.text.soft_text import SoftText
+from charlstm.text.soft_text import SoftText, check_soft_text
 from charlstm.text.units import Unit
 from charlstm.text.vocabulary import Ids
 from charlstm.training.batches import Batch, StreamBatches, read_batch, rows_of
 
 
 class DistillationBatches:
-    """As `StreamBatches`, of both."""
+    """As `StreamBatches`, of both.
+
+    Raises:
+        TrainingError: one of the texts is too short for a step, or there are more processes than rows.
+    """
 
     carries_state = True
 
@@ -38,6 +42,7 @@ class DistillationBatches:
                 ids, batch_size=num_rows, context_len=context_len, seed=seed, unit=unit, separator=separator
             )
 
+        check_soft_text(len(soft_text.ids), num_soft_rows, context_len)
         num_hard_rows = batch_size - num_soft_rows
         self.rows = rows_of(rank, world_size, batch_size)
         self._hard, self._soft = streams(ids, num_hard_rows), streams(soft_text.ids, num_soft_rows)

@@ -31,6 +31,7 @@ from charlstm.text.units import Unit
 from charlstm.text.vocabulary import Ids, check_fit
 from charlstm.training.batches import Batch
 from charlstm.training.learner_parts import batches_of, fresh_model, num_steps_of, optimizers_of, shape_of
+from charlstm.training.memory import student_rows
 from charlstm.training.meter import ADVICE, describe_nonfinite
 from charlstm.training.processes import Processes
 
@@ -116,13 +117,16 @@ class Learner:
         return None if is_skipped else taken
 
     def add_gradients(self, step: int, batch: Batch) -> Tensor:
-        """Forward and backward, `micro_batch_size` rows at a time; this process's summed loss in nats."""
+        """Forward and backward, some rows at a time; this process's summed loss in nats."""
         device, starts_BT = self.processes.device, batch.starts_BT
         inputs_BT, targets_BT = (ids.to(device, non_blocking=True) for ids in (batch.inputs_BT, batch.targets_BT))
         # DDP averages over processes, but the loss is a sum over all of them that is divided once.
         scale = self.processes.world_size / (self.params.batch_size * self.params.context_len)
         start, masks = self.start_state(step), self.masks(step, inputs_BT.shape[1])
         size = self.params.micro_batch_size or self.num_rows
+        if batch.codes_BTV is not None:
+            samples = self.params.dropout.output_samples
+            size = student_rows(size, self.shape.vocab_size, self.params.context_len, samples)
         losses, ends = [], []
         for first in range(0, self.num_rows, size):
             rows = slice(first, min(first + size, self.num_rows))

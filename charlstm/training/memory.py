@@ -7,7 +7,8 @@ In numbers, for V characters in the vocabulary, E input features, L layers of H 
     optimizer     two moments for each (AdamW), one for the matrices that Muon moves
     averages      the best weights so far, and the moving average if there is one
     activations   of each of B T characters, what the backward pass needs: E + L (4 + 2) H + 2 F + S (H + 2 V), about;
-                  where that is more than MAX_LOGITS logits, they come in pieces (`model/loss.py`)
+                  where that is more than MAX_LOGITS logits, they come in pieces (`model/loss.py`), and a student takes
+                  fewer rows at once
 
 A number has 8 bytes in fp64 and 4 otherwise. All but the activations is a lower bound: weights are also copied into
 checkpoints.
@@ -61,6 +62,14 @@ def memory_needs(
         averages=bytes_per_number * numbers * (2 if has_moving_average else 1),
         activations=bytes_per_number * (per_char * num_chars + 2 * at_once),
     )
+
+
+def student_rows(num_rows: int, vocab_size: int, context_len: int, num_output_samples: int) -> int:
+    """How many of `num_rows` a student computes at once: they have no more than MAX_LOGITS logits, or are a single one.
+
+    It needs all logits of a row together, to compare them with distributions.
+    """
+    return max(1, min(num_rows, MAX_LOGITS // (num_output_samples * context_len * vocab_size)))
 
 
 def check_memory(shape: ModelShape, needs: MemoryNeeds, available: int) -> None:

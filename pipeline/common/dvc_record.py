@@ -47,6 +47,7 @@ def outcome(output: Path, dependencies: list[Path]) -> Outcome:
     params = load_yaml(Path("params.yaml"))
     read = {name: params[name] for name in ("model", "train")}
     read["split.document_separator"] = params["split"]["document_separator"]
+    read["teachers.parts"] = params["teachers"]["parts"]
     files = {str(path): md5(path) for path in dependencies if path.is_file()}
     return Outcome(md5(output), read, files)
 

@@ -5,6 +5,7 @@ A process that dies of a signal leaves no code. What it left when it began says 
 unless it left the trace of a crash, see `crashes.py`.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -16,9 +17,13 @@ GONE = "gone"
 
 
 def leave_code(code: int | str) -> None:
-    """For `pipeline.launch`. A process leaves `GONE` when it begins, and its code when it ends."""
+    """For `pipeline.launch`. A process leaves `GONE` when it begins, and its code when it ends.
+
+    A full disk must not make a failure of a training that has ended well.
+    """
     if (file := left_file()) is not None:
-        file.write_text(str(code))
+        with contextlib.suppress(OSError):
+            file.write_text(str(code))
 
 
 def left_file() -> Path | None:

@@ -28,7 +28,7 @@ from pipeline.common.changes import changes, untracked
 from pipeline.common.environment import environment
 from pipeline.common.git import git
 from pipeline.common.known_hashes import md5
-from pipeline.common.paths import Paths
+from pipeline.common.paths import NOTHING, Paths, load_paths
 from pipeline.common.tracking_store import project_root
 
 log = logging.getLogger("charlstm")
@@ -103,8 +103,12 @@ def lineage_artifacts(stage: str, paths: Paths, origin: dict[str, str]) -> dict[
 
 
 def _results(paths: Paths) -> list[str]:
-    """Results are no inputs: DVC takes them away before a stage runs, and writes its lock after one."""
-    return ["dvc.lock", "distillation/dvc.lock", *(str(path) for _, path in paths)]
+    """Results are no inputs: DVC takes them away before a stage runs, and writes its lock after one.
+
+    Those of the project count where `paths` are a teacher's.
+    """
+    places = {str(path) for one in (paths, load_paths(Path("dvc.yaml"))) for _, path in one}
+    return ["dvc.lock", "distillation/dvc.lock", *sorted(places - {NOTHING})]
 
 
 def _train_md5(paths: Paths) -> dict[str, str]:

@@ -13,6 +13,8 @@ stage has ended. Two cases look alike from here, since DVC removes the outputs b
 What tells them apart is a record of this outcome anywhere in DVC: `dvc.lock` alone is not enough, since the next
 training's record replaces it there, but the run cache keeps all. (A forced training of inputs that were recorded
 before, killed in between, is taken for recorded. It trains again, which is what was asked for.)
+
+A teacher has no such record, since DVC knows it as one folder: forced, it always restores its last checkpoint.
 """
 
 import contextlib

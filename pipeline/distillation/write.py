@@ -22,7 +22,7 @@ from charlstm.seeds import derive_seed, numpy_generator
 from charlstm.storage.checksums import SUMS, verify, write_sums
 from charlstm.storage.files import atomic_folder, write_text
 from charlstm.text.byte_vocabulary import load_vocab
-from charlstm.text.soft_text import CODES, IDS, TEACHERS
+from charlstm.text.soft_text import CODES, IDS, TEACHERS, check_prompts
 from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from pipeline.common import known_hashes, stage
 from pipeline.common.hardware import keep_freed_memory, set_num_threads
@@ -88,12 +88,13 @@ def _write(
     part: int,
 ) -> None:
     """Rows come one after the other, `row_chars` each. Many are written at once, a few characters at a time."""
-    num_rows = -(-params.part_chars // params.row_chars)
+    num_rows = params.chars_of_part // params.row_chars
+    check_prompts(params.prompt_chars, len(train_ids))
     prompts = _prompts(train_ids, num_rows, params.prompt_chars, part)
     shape = (num_rows, params.row_chars)
-    ids_RT = np.empty(shape, vocab.dtype)
-    codes = _empty_file(folder / CODES, (num_rows * params.row_chars, len(vocab)))
-    codes_RTV = codes.reshape(*shape, len(vocab))
+    ids = _empty_file(folder / IDS, vocab.dtype, (params.chars_of_part,))
+    codes = _empty_file(folder / CODES, np.dtype(np.uint8), (params.chars_of_part, len(vocab)))
+    ids_RT, codes_RTV = ids.reshape(shape), codes.reshape(*shape, len(vocab))
     teachers, rule = Teachers(models), SamplingRule(params.temperature)
     with progress(f"part {part}", ids_RT.size, " chars") as advance:
         for first in range(0, num_rows, MAX_ROWS):
@@ -103,13 +104,13 @@ def _write(
                 begin, end = end, end + piece.ids_RT.shape[1]
                 ids_RT[rows, begin:end], codes_RTV[rows, begin:end] = piece
                 advance(piece.ids_RT.size)
+    ids.flush()
     codes.flush()
-    np.save(folder / IDS, ids_RT.reshape(-1), allow_pickle=False)
 
 
-def _empty_file(path: Path, shape: tuple[int, int]) -> "np.memmap[Any, np.dtype[np.uint8]]":
+def _empty_file(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[Any]]":
     """An array on the disk, with room for all of it: a full disk would end the process as soon as it writes there."""
-    array = open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):  # not on macOS
         with path.open("rb+") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
@@ -118,11 +119,6 @@ def _empty_file(path: Path, shape: tuple[int, int]) -> "np.memmap[Any, np.dtype[
 
 def _prompts(train_ids: Ids, num_rows: int, num_chars: int, part: int) -> torch.Tensor:
     """Pieces of the training part (R, T), int64, from anywhere in it."""
-    if num_chars >= len(train_ids):
-        raise ParamsError(
-            f"teachers.prompt_chars: expected less than the {len(train_ids)} characters of the training part, "
-            f"got {num_chars}"
-        )
     starts = numpy_generator(part, "teachers' prompts").integers(len(train_ids) - num_chars, size=num_rows)
     return torch.from_numpy(np.stack([train_ids[start : start + num_chars] for start in starts]).astype(np.int64))
 

@@ -1,11 +1,12 @@
-"""Whether the text is long enough for a batch, a validation part and the warm-up."""
+"""Whether the texts are long enough: for a batch, a validation part and the warm-up, and for what teachers read."""
 
 from collections.abc import Iterator
 
 from charlstm.errors import CharlstmError
 from charlstm.params import Params
+from charlstm.text.soft_text import check_prompts, check_soft_text
 from charlstm.training.epoch_length import check_warmup, steps_per_epoch
-from pipeline.doctor.finding import Finding, error
+from pipeline.doctor.finding import Finding, error, errors_of
 from pipeline.doctor.text_there import Encoded
 
 MIN_PART = 2  # characters: one to read, one to guess
@@ -37,4 +38,17 @@ def check(params: Params, encoded: Encoded | None, num_bytes: int | None) -> Ite
         )
         check_warmup(train.warmup_steps, train.epochs * steps, train.epochs)
     except CharlstmError as refusal:
-        yield error(f"{about}{refusal}")
+        taught = train.distillation.rows
+        yield error(f"{about}{refusal}{f' (not counting the {taught} of train.distillation.rows)' if taught else ''}")
+    yield from _teaching(params, num_train)
+
+
+def _teaching(params: Params, num_train: int) -> Iterator[Finding]:
+    """What would be noticed after the teachers' training, since only their text and its reader need it."""
+    teachers, train = params.teachers, params.train
+    if not teachers.recipes:
+        return
+    yield from errors_of(lambda: check_prompts(teachers.prompt_chars, num_train))
+    if train.distillation.rows and teachers.parts:
+        num_chars = len(teachers.parts) * teachers.chars_of_part
+        yield from errors_of(lambda: check_soft_text(num_chars, train.distillation.rows, train.context_len))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from charlstm.params import Params
 from charlstm.storage.yaml_files import faults_of, load_yaml
+from pipeline.common.paths import NOTHING
 from pipeline.doctor.finding import Finding, error, warning
 
 PARAMS, CONF = Path("params.yaml"), Path("conf")
@@ -37,6 +38,7 @@ def check(params: Params) -> Iterator[Finding]:
             f"leave nothing to train on: lower them"
         )
     yield from _published(params)
+    yield from _teaching(params)
     if 0 in params.sample.temperatures and len(params.sample.seeds) > 1:
         yield warning(
             f"{PARAMS}: sample.temperatures has 0, at which nothing is drawn: "
@@ -50,6 +52,22 @@ def check(params: Params) -> Iterator[Finding]:
             f"{PARAMS}: train.micro_batch_size {params.train.micro_batch_size} is more than "
             f"train.batch_size {params.train.batch_size} and has no effect"
         )
+
+
+def _teaching(params: Params) -> Iterator[Finding]:
+    rows, text = params.train.distillation.rows, params.train.distillation.text
+    if rows and text == NOTHING:
+        yield error(
+            f"{PARAMS}: train.distillation.rows is {rows}, but there is no text for them: set train.distillation.text "
+            "and teachers, as the recipe best does"
+        )
+    elif not rows and text != NOTHING:
+        yield error(
+            f"{PARAMS}: train.distillation.rows is 0, so nothing learns from {text}: set train.distillation.text to "
+            f"{NOTHING} and teachers.recipes to []"
+        )
+    elif not rows and params.teachers.recipes:
+        yield warning(f"{PARAMS}: teachers.recipes has no effect on a model whose train.distillation.rows is 0")
 
 
 def _published(params: Params) -> Iterator[Finding]:

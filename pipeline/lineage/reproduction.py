@@ -13,6 +13,7 @@ from charlstm.storage.documents import parse_yaml
 from charlstm.storage.urls import without_credentials
 from charlstm.tracking.lineage import Reader, TrackedRun
 from charlstm.tracking.runs import MODEL_TAG
+from pipeline.common.chain import link_of
 from pipeline.common.changes import is_whole
 from pipeline.common.environment import environment
 from pipeline.common.git import git
@@ -55,6 +56,11 @@ def reproduce(name: str, reader: Reader) -> tuple[list[str], int]:
         if record.lock is not None:
             (folder / "dvc.lock").write_text(record.lock, encoding="utf-8")
         paths = load_paths(folder / "dvc.yaml")
+        if not any(link_of(path, paths) == "model" for path in record.files):
+            raise LineageError(
+                f"run {record.run.run_id}: expected a model of the train stage, found none in its record: "
+                "a teacher is not made again alone"
+            )
         failed = _run_all(record, Rerun(folder, record.run.tags), folder, paths)
         return _conclusion(record, compare(record.files, folder, paths), failed)
 

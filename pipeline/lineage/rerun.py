@@ -57,8 +57,10 @@ class Rerun:
                 shutil.copy(local, self._folder / local)
             self._dvc("cache", "dir", "--local", str(cache_folder().resolve()))
             self._dvc("pull", *FIRST)  # from the cache, else from the remote, if there is one
-            if is_student and (code := self._run([*PYTHON, "dvc", "repro", TEACHERS])):  # likewise, else trained again
-                return code
+            if is_student:
+                self._dvc("pull", TEACHERS)
+                if code := self._run([*PYTHON, "dvc", "repro", TEACHERS]):  # trains what is in neither
+                    return code
             if is_as_recorded():
                 return 0
         return next((code for stage in FIRST if (code := self._run([*PYTHON, f"pipeline.{stage}"]))), 0)

@@ -1,0 +1,50 @@
+"""Mistakes with teachers and students, each with the line that says so. Each is planted alone."""
+
+import shutil
+
+from planted_faults import DISK, Fault
+
+from benchmarks.projects import ROOT
+
+STUDENT = {"train.distillation.rows": 3, "train.distillation.text": "soft", "teachers.recipes": ["quick"]}
+
+
+def can_have_teachers() -> None:
+    shutil.copytree(ROOT / "distillation", "distillation")
+
+
+OF_TEACHERS = {
+    "rows of no text": Fault(
+        "ERROR: params.yaml: train.distillation.rows is 2, but there is no text for them: set train.distillation.text "
+        "and teachers, as the recipe best does",
+        {"train.distillation.rows": 2},
+    ),
+    "text of no rows": Fault(
+        "ERROR: params.yaml: train.distillation.rows is 0, so nothing learns from soft: set train.distillation.text to "
+        "conf/corpus/nothing and teachers.recipes to []",
+        {"train.distillation.text": "soft"},
+    ),
+    "teachers of nobody": Fault(
+        "WARNING: params.yaml: teachers.recipes has no effect on a model whose train.distillation.rows is 0",
+        {"teachers.recipes": ["quick"]},
+    ),
+    "teachers write little": Fault(
+        "ERROR: the teachers' text has 10 characters, too few for one step of train.distillation.rows 3 x "
+        "train.context_len … = …: raise teachers.part_chars",
+        STUDENT | {"teachers.parts": [1], "teachers.part_chars": 5, "teachers.row_chars": 10},
+    ),
+    "teachers read much": Fault(
+        "ERROR: teachers.prompt_chars: expected less than the 5400 characters of the training part, got 5400",
+        STUDENT | {"teachers.parts": [], "teachers.prompt_chars": 5400},
+    ),
+    "too short for a student": Fault(
+        "ERROR: the training part has 5400 characters, too few for one step of train.batch_size 1 x train.context_len "
+        "10000 = 10000; a context_len of 5399 would fit (not counting the 3 of train.distillation.rows)",
+        STUDENT | {"train.context_len": 10_000},
+    ),
+    "teachers' text": Fault(
+        DISK.replace("… for checkpoints", "… for what teachers write and its cache, … for checkpoints"),
+        STUDENT | {"teachers.parts": list(range(10_000)), "teachers.part_chars": 10**9},
+        plant=can_have_teachers,
+    ),
+}
