@@ -1,9 +1,10 @@
 """Two processes with one thread each against one with two, and the ways to send less: speed and loss.
 
-Usage: python -m benchmarks.communication
+Usage: python -m benchmarks.communication [--rounds 5]
 
-Needs the encoded corpus (`dvc repro encode`) and two cores. The default recipe for its first steps, over gloo; speeds
-are of the median step. So is the time of the processors, of all threads together, which holds on a busy machine, too.
+Needs the encoded corpus (`dvc repro encode`) and two cores. The default recipe for its first steps, over gloo. Variants
+take turns, since a machine's speed changes: a ratio is to one process of the same round, and all figures are medians of
+the rounds. In each, speed and processor time (of all threads together) are those of the median step.
 Local SGD and PowerSGD are measured and not offered: the first gives each process its own weights, the second keeps a
 state in the hook, and neither can resume from a checkpoint to the same bytes.
 """
@@ -46,35 +47,53 @@ VARIANTS = {
 def main() -> int:
     """Run every variant and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--variant", help="used inside: be one of the processes")
-    variant = parser.parse_args().variant
-    if variant is not None:
-        _train(variant)
+    arguments = parser.parse_args()
+    if arguments.variant is not None:
+        _train(arguments.variant)
         return 0
     console = Console(highlight=False, soft_wrap=True)
-    console.print(
+    variants = VARIANTS | ({"2 processes, bf16 gradients": (2, "bf16")} if torch.cuda.is_available() else {})
+    rounds = []
+    for number in range(1, arguments.rounds + 1):
+        rounds.append({name: _run(*variant) for name, variant in variants.items()})
+        first = next(iter(rounds[-1].values()))["speed"]
+        ratios = ", ".join(f"{found['speed'] / first:.2f}" for found in rounds[-1].values())
+        console.print(f"round {number}: {first:,.0f} characters a second of one process; ratios {ratios}", style="dim")
+    console.print(_table(rounds))
+    return 0
+
+
+def _run(world: int, kind: str) -> dict[str, float]:
+    """What one variant measures of itself. The losses are the same in each round."""
+    done = subprocess.run(
+        [*torchrun(world), "-m", "benchmarks.communication", "--variant", kind],
+        env={**os.environ, "OMP_NUM_THREADS": str(2 // world)},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{world} x {kind}: {done.stderr[-500:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found | {"processor": world * found["processor"]}
+
+
+def _table(rounds: list[dict[str, dict[str, float]]]) -> str:
+    """Markdown."""
+    lines = [
         "| variant | characters a second | against one process | processor time of a step, all processes "
         "| loss of the last 50 steps | windowed_100 |\n|---|---|---|---|---|---|"
-    )
-    variants = VARIANTS | ({"2 processes, bf16 gradients": (2, "bf16")} if torch.cuda.is_available() else {})
-    first = None
-    for name, (world, kind) in variants.items():
-        done = subprocess.run(
-            [*torchrun(world), "-m", "benchmarks.communication", "--variant", kind],
-            env={**os.environ, "OMP_NUM_THREADS": str(2 // world)},
-            capture_output=True,
-            text=True,
+    ]
+    for name in rounds[0]:
+        found = [one[name] for one in rounds]
+        ratios = [one[name]["speed"] / next(iter(one.values()))["speed"] for one in rounds]
+        speed, processor = (statistics.median(one[key] for one in found) for key in ("speed", "processor"))
+        lines.append(
+            f"| {name} | {speed:,.0f} | {statistics.median(ratios):.2f}× ({min(ratios):.2f} to {max(ratios):.2f}) "
+            f"| {1000 * processor:.1f} ms | {found[0]['train']:.4f} | {found[0]['val']:.4f} |"
         )
-        if done.returncode != 0:
-            console.print(f"| {name} | failed: {done.stderr[-500:]} |")
-            return 1
-        found = json.loads(done.stdout.splitlines()[-1])
-        first = first or found["speed"]
-        console.print(
-            f"| {name} | {found['speed']:,.0f} | {found['speed'] / first:.2f}× "
-            f"| {1000 * world * found['processor']:.1f} ms | {found['train']:.4f} | {found['val']:.4f} |"
-        )
-    return 0
+    return "\n".join(lines)
 
 
 def _train(kind: str) -> None:
