@@ -58,9 +58,8 @@ def main() -> int:
     rounds = []
     for number in range(1, arguments.rounds + 1):
         rounds.append({name: _run(*variant) for name, variant in variants.items()})
-        first = next(iter(rounds[-1].values()))["speed"]
-        ratios = ", ".join(f"{found['speed'] / first:.2f}" for found in rounds[-1].values())
-        console.print(f"round {number}: {first:,.0f} characters a second of one process; ratios {ratios}", style="dim")
+        ratios = ", ".join(f"{ratio:.2f}" for ratio in _ratios(rounds[-1]).values())
+        console.print(f"round {number}: {ratios} times as fast as one process", style="dim")
     console.print(_table(rounds))
     return 0
 
@@ -79,6 +78,12 @@ def _run(world: int, kind: str) -> dict[str, float]:
     return found | {"processor": world * found["processor"]}
 
 
+def _ratios(found: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Speeds of a round against its first variant."""
+    first = next(iter(found.values()))["speed"]
+    return {name: one["speed"] / first for name, one in found.items()}
+
+
 def _table(rounds: list[dict[str, dict[str, float]]]) -> str:
     """Markdown."""
     lines = [
@@ -87,7 +92,7 @@ def _table(rounds: list[dict[str, dict[str, float]]]) -> str:
     ]
     for name in rounds[0]:
         found = [one[name] for one in rounds]
-        ratios = [one[name]["speed"] / next(iter(one.values()))["speed"] for one in rounds]
+        ratios = [_ratios(one)[name] for one in rounds]
         speed, processor = (statistics.median(one[key] for one in found) for key in ("speed", "processor"))
         lines.append(
             f"| {name} | {speed:,.0f} | {statistics.median(ratios):.2f}× ({min(ratios):.2f} to {max(ratios):.2f}) "

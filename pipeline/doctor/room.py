@@ -52,7 +52,7 @@ def _teachers_bytes(params: Params, encoded: Encoded | None) -> int:
         return 0
     text = load_teaching_paths().text
     num_parts = sum(not (text / str(part)).exists() for part in teachers.parts)
-    return num_parts * teachers.part_chars * (_vocab_size(encoded) + 1)
+    return num_parts * teachers.chars_of_part * (_vocab_size(encoded) + 1)
 
 
 def _needs(params: Params, encoded: Encoded | None) -> tuple[ModelShape, MemoryNeeds]:
