@@ -17,13 +17,14 @@ import time
 import numpy as np
 from rich.console import Console
 
-from benchmarks.trials import CONF, fresh_processes
+from benchmarks.projects import ROOT
+from benchmarks.trials import fresh_processes
 from charlstm.model.loss import MAX_LOGITS
 from charlstm.text.vocabulary import Ids
 from charlstm.training import learner as learner_module
 from charlstm.training.learner import Learner
-from pipeline.common.composing import compose_params
 from pipeline.common.hardware import keep_freed_memory, set_num_threads
+from pipeline.common.presets import compose
 from pipeline.common.stage import guarded
 
 NUM_CHARS, NUM_STEPS = 1_000_000, 10
@@ -34,7 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[65, 5_000, 10_000], help="of the alphabet")
     sizes, console = parser.parse_args().sizes, Console(highlight=False, soft_wrap=True)
-    train = compose_params(CONF).train
+    train = compose(ROOT).train
     console.print("| alphabet | head | characters a second | peak memory, MB |\n|---:|---|---:|---:|")
     for size in sizes:
         is_large = size * train.batch_size * train.context_len > MAX_LOGITS
@@ -51,7 +52,7 @@ def _measure(vocab_size: int, is_whole: bool) -> tuple[float, float]:
     keep_freed_memory()
     if is_whole:
         setattr(learner_module, "MAX_LOGITS", sys.maxsize)  # noqa: B010  # it is the learner's own name for it
-    params, ids = compose_params(CONF), _ids(vocab_size)
+    params, ids = compose(ROOT), _ids(vocab_size)
     before = _peak_rss()
     learner = Learner(ids, vocab_size, params.model, params.train, fresh_processes(params))
     learner.take_step(0, 1, 0)  # warms up

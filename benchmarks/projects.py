@@ -18,8 +18,9 @@ from ruamel.yaml import YAML
 from charlstm.storage.checksums import SUMS, write_sums
 from charlstm.text.byte_vocabulary import load_vocab
 from charlstm.text.soft_text import CODES, IDS, TEACHERS, to_codes
-from pipeline.common.composing import compose
+from pipeline.common.params_file import with_values
 from pipeline.common.paths import NOTHING, load_paths
+from pipeline.common.presets import CORPORA, RECIPES, load
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("charlstm", "pipeline")
@@ -92,7 +93,8 @@ def write_params(folder: Path, override: Override) -> None:
 @cache
 def shipped_params() -> str:
     """What `params.yaml` is in a fresh clone; here it may have another recipe or text."""
-    return compose(ROOT / "conf", ["recipe=quick", "corpus=tiny-shakespeare"]).text
+    values = {**load(RECIPES, RECIPES.root, ROOT).values, **load(CORPORA, CORPORA.root, ROOT).values}
+    return with_values((ROOT / "params.yaml").read_text(encoding="utf-8"), values)
 
 
 def make_project(folder: Path, override: Override | None = None, content: str | None = None) -> None:

@@ -17,9 +17,9 @@ import pandas as pd
 from rich.console import Console
 
 from benchmarks.projects import ROOT
-from benchmarks.trials import CONF, Trial, run
+from benchmarks.trials import Trial, run
 from charlstm.evaluation.published import beside_the_original
-from pipeline.common.composing import compose_params
+from pipeline.common.presets import compose
 from pipeline.common.stage import guarded
 
 
@@ -85,7 +85,7 @@ def main() -> int:
     console.print("|---|---|---|---|---|---|---|---|")
     for row in rows:
         console.print(row)
-    published = compose_params(CONF).evaluate.published
+    published = compose(ROOT).evaluate.published
     for other in () if published is None else published.losses:
         cells = [f"{other.nats_per_char:.4f}" if other.protocol == protocol else "" for protocol in PROTOCOLS]
         console.print(f"| {other.system} | | | | {' | '.join(cells)} | |")

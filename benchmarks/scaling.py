@@ -18,13 +18,13 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from benchmarks.trials import CONF
+from benchmarks.projects import ROOT
 from charlstm.model.char_lstm import weight_shapes
 from charlstm.optimization.muon import num_flops
 from charlstm.optimization.sharing import shares
 from charlstm.params import Params
 from charlstm.training.learner_parts import shape_of
-from pipeline.common.composing import compose_params
+from pipeline.common.presets import compose
 from pipeline.common.stage import guarded
 
 VOCAB_SIZE = 65  # tiny Shakespeare
@@ -158,7 +158,7 @@ def main() -> int:
         f"| batch worth it ({WORTH_IT:.0%}) | speed-up there |\n|---|---|---|---|---|---|---|---|---|---|"
     )
     for name, overrides in MODELS.items():
-        work = work_of(compose_params(CONF, overrides))
+        work = work_of(compose(ROOT, overrides))
         for num_gpus in NUMS_OF_GPUS:
             console.print(f"| {name} | {work.num_weights:,} | {num_gpus} | {_row(work, machine, num_gpus)} |")
     return 0

@@ -23,15 +23,16 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from benchmarks.trials import CONF, fresh_processes, load_data
+from benchmarks.projects import ROOT
+from benchmarks.trials import fresh_processes, load_data
 from charlstm.params import Params
 from charlstm.text.soft_text import SoftText
 from charlstm.text.vocabulary import Ids
 from charlstm.training import learner as learner_module
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
-from pipeline.common.composing import compose_params
 from pipeline.common.hardware import keep_freed_memory, set_num_threads
+from pipeline.common.presets import compose
 from pipeline.common.stage import guarded
 
 NUM_ROUNDS = 9
@@ -164,7 +165,7 @@ def _learner(size: Size, implementation: str, precision: str) -> Learner:
 
 def make_learner(*overrides: str) -> Learner:
     """What trains with these overrides, as `dvc exp run -S` has them."""
-    params, data = compose_params(CONF, overrides), load_data()
+    params, data = compose(ROOT, overrides), load_data()
     return learner_of(params, data.train_ids, len(data.vocab), fresh_processes(params))
 
 

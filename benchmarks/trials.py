@@ -40,16 +40,16 @@ from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.processes import Processes
 from charlstm.training.train import Data, fit
-from pipeline.common.composing import compose_params
 from pipeline.common.git import git
 from pipeline.common.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels, work_of
 from pipeline.common.interruption import handle_signals
 from pipeline.common.paths import load_paths
+from pipeline.common.presets import compose
 from pipeline.common.stage import guarded
 from pipeline.common.unfinished import clear
 from pipeline.common.unfinished import fingerprint as fingerprint_of_inputs
 
-CONF = ROOT / "conf"
+PROJECT = ROOT  # whose params.yaml and conf/ trials are made of
 RECORDS = ROOT / "benchmarks/records/trials.jsonl"
 SEARCH_RECORDS = ROOT / "benchmarks/records/search.jsonl"
 CHECKPOINTS = ROOT / "build/trials"  # of unfinished trials
@@ -74,7 +74,7 @@ class Trial(NamedTuple):
         """
         if own := [override for override in self.overrides if override.lstrip("+").startswith(OWN_PARAMETERS)]:
             raise ParamsError(f"{own[0]}: a trial's seed is given apart (--seed), and it writes no texts")
-        return compose_params(CONF, [*self.overrides, f"train.seed={self.seed}", "train.text_prompts=[]"])
+        return compose(PROJECT, [*self.overrides, f"train.seed={self.seed}", "train.text_prompts=[]"])
 
     def fingerprint(self) -> str:
         """A hash of all parameters that decide the result, so that a record does not outlive a change of its recipe."""

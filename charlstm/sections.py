@@ -1,5 +1,6 @@
 """What parameters are made of: sections, frozen and strict, and values with bounds."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WrapValidator
@@ -65,6 +66,26 @@ class Section(BaseModel):
     """A mapping whose keys are all required, all known, and never converted."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def names(cls) -> Iterator[str]:
+        """The dotted names of all parameters. A section that may be left out as a whole is one parameter."""
+        for name, field in cls.model_fields.items():
+            kind = field.annotation
+            if isinstance(kind, type) and issubclass(kind, Section):
+                yield from (f"{name}.{inner}" for inner in kind.names())
+            else:
+                yield name
+
+    def values(self) -> dict[str, Any]:
+        """The values of `names()`, as JSON has them."""
+        document, values = self.model_dump(mode="json"), {}
+        for name in self.names():
+            value: Any = document
+            for part in name.split("."):
+                value = value[part]
+            values[name] = value
+        return values
 
     def decisive(self) -> dict[str, Any]:
         """What decides a result, for fingerprints: all values but those that are off.

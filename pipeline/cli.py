@@ -16,6 +16,7 @@ from pipeline.commands.export import export
 from pipeline.commands.generate import generate
 from pipeline.commands.info import info
 from pipeline.commands.new import new
+from pipeline.commands.recipe import corpus, recipe
 from pipeline.commands.reproduce import reproduce
 from pipeline.commands.review import review
 from pipeline.commands.score import score
@@ -31,7 +32,7 @@ REVIEW = "Review: which model do I keep, and why"
 LINEAGE = "Lineage: which bytes came from which"
 TRACKING = "Tracking: what MLflow has"
 USING = ("generate", "score", "info", "export")
-NEED_PROJECT = ("new", "doctor", "ui", "sweep", "trace", "reproduce", "sync")
+NEED_PROJECT = ("new", "recipe", "corpus", "doctor", "ui", "sweep", "trace", "reproduce", "sync")
 INTERRUPTED = 130  # typer's code for Ctrl-C
 
 app = typer.Typer(
@@ -43,6 +44,8 @@ app = typer.Typer(
 )
 app.callback()(lambda: None)
 app.command(rich_help_panel=START)(new)
+app.command(rich_help_panel=START)(recipe)
+app.command(rich_help_panel=START)(corpus)
 app.command(rich_help_panel=START)(doctor)
 app.command(rich_help_panel=USE)(generate)
 app.command(rich_help_panel=USE)(score)

@@ -30,12 +30,6 @@ def huge() -> None:
         file.truncate(10**15 if shutil.disk_usage(".").free > 10**12 else 10**12)
 
 
-def newer(path: str) -> None:
-    """Than anything."""
-    write(path)
-    os.utime(path, (4e9, 4e9))
-
-
 def a_file_for_the_cache() -> None:
     shutil.rmtree(".dvc/cache")
     write(".dvc/cache")
@@ -132,10 +126,6 @@ FAULTS = {
         "WARNING: versions: expected psutil<2,>=1, found …: `pip install --constraint constraints.txt --editable .` "
         "installs what is needed",
         plant=lambda: write("pyproject.toml", re.sub("\"no-such.*'3'\", ", "", REQUIRED, count=1)),
-    ),
-    "conf": Fault(
-        "WARNING: conf/ is newer than params.yaml: `dvc exp run` composes params.yaml anew, `dvc repro` does not",
-        plant=lambda: newer("conf/config.yaml"),
     ),
     "cache": Fault(
         "ERROR: DVC's cache: ….dvc/cache: expected a folder, found something else in its place: …/.dvc/cache; move it away",

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from benchmarks import corpora, held_out, trials
 from benchmarks.held_out import HeldOut, append, measure, script_of
-from benchmarks.projects import ROOT
+from benchmarks.projects import ROOT, shipped_params
 from charlstm.storage.documents import read_yaml
 
 TEXT = "".join(f"{number} и {number * number} да.\n" for number in range(400)) + "Ж" + "да " * 20 + "€"
@@ -63,14 +63,12 @@ def test_the_table_has_the_last_record_of_each(one: HeldOut) -> None:
 
 
 TINY = """\
-# @package _global_
-defaults: [quick, _self_]
+builds_on: quick
 model: {hidden_size: 16, feed_forward_size: 0, embedding_size: 8}
 train: {batch_size: 4, context_len: 32, warmup_steps: 2, epochs: 1}
 """
 TAUGHT = """\
-# @package _global_
-defaults: [tiny, _self_]
+builds_on: tiny
 train: {batch_size: 8, distillation: {rows: 4, text: artifacts/distillation/text}}
 teachers: {recipes: [tiny], seeds: [1, 2], parts: [1], part_chars: 2000, row_chars: 500, prompt_chars: 20}
 """
@@ -79,8 +77,9 @@ teachers: {recipes: [tiny], seeds: [1, 2], parts: [1], part_chars: 2000, row_cha
 def test_teachers_of_a_student_learn_from_the_same_part(
     one: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(trials.CONF, tmp_path / "conf")
-    monkeypatch.setattr(trials, "CONF", tmp_path / "conf")
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    (tmp_path / "params.yaml").write_text(shipped_params())
+    monkeypatch.setattr(trials, "PROJECT", tmp_path)
     monkeypatch.setattr(held_out, "CHECKPOINTS", tmp_path / "checkpoints")
     monkeypatch.setattr(held_out, "MODELS", tmp_path / "models")
     for name, recipe in {"tiny": TINY, "taught": TAUGHT}.items():

@@ -7,7 +7,7 @@ import pytest
 
 from charlstm.evaluation.published import Published
 from pipeline.common.description import Known, Sample, describe, run_name
-from pipeline.common.recipe import Recipe
+from pipeline.common.presets import Recipe
 
 TAGS = {
     "corpus": "text.txt",
@@ -29,12 +29,14 @@ HOSTILE = [
 
 
 def test_names_tell_runs_apart() -> None:
-    assert run_name(Known(QUICK, 1, TAGS)) == "quick seed 1"
-    assert run_name(TRAINED) == "quick 0.81M seed 1 · 1.4721"
-    assert run_name(TRAINED._replace(losses=LOSSES)) == "quick 0.81M seed 1 · 1.4727"
+    assert run_name(Known(QUICK, 1, TAGS)) == "quick · seed 1"
+    assert run_name(TRAINED) == "quick · 0.81M · seed 1 · 1.4721"
+    assert run_name(TRAINED._replace(losses=LOSSES)) == "quick · 0.81M · seed 1 · 1.4727"
     named = TRAINED._replace(tags={**TAGS, "dvc_exp_name": "puffy-daks"}, recipe=Recipe("best", {"train.epochs": 3}))
-    assert run_name(named) == "puffy-daks · best (epochs=3) 0.81M seed 1 · 1.4721"
-    sizes = [run_name(TRAINED._replace(num_parameters=size)).split()[1] for size in (99, 4_321, 123_456, 10_700_000)]
+    assert run_name(named) == "puffy-daks · best · epochs 3 · 0.81M · seed 1 · 1.4721"
+    sizes = [
+        run_name(TRAINED._replace(num_parameters=size)).split(" · ")[1] for size in (99, 4_321, 123_456, 10_700_000)
+    ]
     assert sizes == ["99", "4.32K", "0.12M", "10.70M"]
 
 

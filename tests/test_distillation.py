@@ -14,7 +14,7 @@ from charlstm.training.distillation import DistillationBatches
 from charlstm.training.learner import Learner
 from charlstm.training.learner_parts import batches_of
 from charlstm.training.processes import Processes
-from pipeline.common.composing import compose_params
+from pipeline.common.presets import compose
 
 V = 11
 
@@ -61,7 +61,7 @@ def test_each_soft_row_has_the_distribution_of_the_character_after_it(num_soft: 
 
 
 def test_a_student_does_not_train_without_the_text() -> None:
-    params = compose_params(ROOT / "conf", ["recipe=best"]).train
+    params = compose(ROOT, ["recipe=best"]).train
     with pytest.raises(TrainingError, match="distillation.rows is 64, but there is no text that teachers wrote"):
         batches_of(np.zeros(10_000, np.uint8), params, rank=0, world_size=1)
 
@@ -84,7 +84,7 @@ def test_a_student_of_a_large_alphabet_takes_fewer_rows_at_once(monkeypatch: pyt
 
 def _rows_and_gradient(at_once: int, monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], torch.Tensor, torch.Tensor]:
     """Of a student's first step, where so many rows have as many logits as are allowed."""
-    params = compose_params(ROOT / "conf", ["recipe=best", "model.hidden_size=16", "train.precision=fp64"])
+    params = compose(ROOT, ["recipe=best", "model.hidden_size=16", "train.precision=fp64"])
     train = params.train.model_copy(update={"batch_size": 7, "context_len": 6, "warmup_steps": 1})
     train = train.model_copy(update={"distillation": params.train.distillation.model_copy(update={"rows": 4})})
     ids = (np.arange(400) ** 2 % V).astype(np.uint8)

@@ -19,7 +19,7 @@ from torch.distributed.run import get_args_parser as torchrun_parser
 
 from benchmarks.projects import PACKAGES, ROOT
 from charlstm.errors import ParamsError
-from pipeline.common.composing import compose_params
+from pipeline.common.presets import compose
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = {file.relative_to(ROOT).as_posix(): file.read_text() for file in DOCUMENTS}
@@ -68,7 +68,8 @@ def problem(command: str) -> str:
                 return "" if re.search(rf"^{re.escape(target)}:", MAKEFILE, re.MULTILINE) else f"no target {target}"
             case "dvc":
                 get_main_parser().parse_args(arguments)
-                return problem_of_overrides(arguments)
+                presets = [word for word in arguments if word.startswith(("recipe=", "corpus="))]
+                return f"DVC knows no {presets[0]}" if presets else problem_of_overrides(arguments)
             case "charlstm":
                 return problem_of_charlstm(arguments)
             case "python":
@@ -115,7 +116,7 @@ def problem_of_overrides(arguments: list[str]) -> str:
     changes = [value for flag, value in zip(arguments, arguments[1:], strict=False) if flag == "-S"]
     changes = [change if "[" in change else change.split(",")[0] for change in changes]
     try:
-        compose_params(ROOT / "conf", changes)
+        compose(ROOT, changes)
     except ParamsError as error:
         return str(error)
     return ""
@@ -141,7 +142,7 @@ def test_each_command_is_one_that_exists(command: str) -> None:
         "charlstm trace --as nothing HEAD",
         "charlstm reproduce",
         "dvc reproduce",
-        "dvc exp run -S recipe=none",
+        "dvc exp run -S recipe=quick",
         "dvc exp run -S train.learning_rates=1",
         "python -m pipeline.nothing",
         "python -m benchmarks.kills --counts 3",
@@ -229,7 +230,7 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 def plan() -> dict[str, str]:
     """The paths of the plan in docs/design.md, with their descriptions; a folder ends with a slash."""
-    (tree,) = (block for block in blocks(PAGES["docs/design.md"], "text") if block.startswith("conf/"))
+    (tree,) = (block for block in blocks(PAGES["docs/design.md"], "text") if block.startswith("params.yaml"))
     found, above = {}, [""]
     for line in tree.splitlines():
         indent, name, description = re.fullmatch(r"( *)(\S+) *(.*)", line).groups()  # type: ignore[union-attr]

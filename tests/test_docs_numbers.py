@@ -13,7 +13,7 @@ from benchmarks import trials
 from benchmarks.projects import ROOT
 from benchmarks.recipes import PROTOCOLS
 from charlstm.evaluation.published import ORIGINAL_TRAIN_NATS_PER_CHAR, ORIGINAL_VAL_NATS_PER_CHAR
-from pipeline.common.composing import compose_params
+from pipeline.common.presets import compose
 
 
 def committed(path: str) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def test_the_epochs_of_the_recipe_original_are_what_their_record_says(monkeypatc
 
 
 def test_default_values_in_the_table_are_those_of_the_file() -> None:
-    flat = compose_params(ROOT / "conf", ["recipe=quick"]).flat()
+    flat = compose(ROOT, ["recipe=quick"]).flat()
     row = re.compile(r"^\| [^|]+ \| `((?:model|train)\.\w+(?:\.\w+)?)`[^|]* \| [^|]* \| ([\d.]+)", re.MULTILINE)
     rows = row.findall(PAGES["docs/lstm.md"])
     assert len(rows) >= 7

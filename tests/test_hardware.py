@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.projects import ACCELERATE, PYTHON, ROOT, torchrun
 from charlstm.params import Params
-from pipeline.common.composing import compose_params
 from pipeline.common.hardware import WORK_PER_THREAD, num_cores, num_threads, set_num_threads, work_of
+from pipeline.common.presets import compose
 
 ALL, HALF = str(num_cores()), str(max(1, num_cores() // 2))
 PROBE = """
@@ -84,7 +84,7 @@ def test_the_document_has_the_threads_of_all_recipes() -> None:
     recipes = [file.stem for file in (ROOT / "conf/recipe").glob("*.yaml")]
     assert len(recipes) >= 5
     for recipe in recipes:
-        work = work_of(compose_params(ROOT / "conf", [f"recipe={recipe}"]))
+        work = work_of(compose(ROOT, [f"recipe={recipe}"]))
         assert found[recipe] == [f"{work:,}", str(num_threads(work, 10_000))], recipe
     assert f"{WORK_PER_THREAD:,} of rows × units²" in " ".join(document.split())
 

@@ -7,15 +7,15 @@ import pytest
 from commands import Run
 
 from benchmarks.projects import ROOT, shipped_params
-from charlstm.errors import ParamsError
 from charlstm.params import load_params
-from pipeline.common.composing import compose
-from pipeline.new.conf_files import is_ours, select
+from charlstm.storage.lock import exclusive
+from pipeline.common.presets import CORPORA, Recipe, nearest, recipe_of
+from pipeline.common.unfinished import CHECKOUT
+from pipeline.new.conf_files import is_ours
 from pipeline.new.sources import name_of
 from pipeline.new.writing import write_all
 
 TEXT = "It is a truth universally acknowledged.\n" * 50
-SHIPPED = (ROOT / "conf/config.yaml").read_text()
 
 
 @pytest.fixture
@@ -30,17 +30,15 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_parameters_are_what_dvc_would_compose(run: Run, project: Path) -> None:
+def test_the_parameters_are_those_of_the_text_and_its_size(run: Run, project: Path) -> None:
     code, out, _ = run("new", "Pride.txt")
     assert code == 0 and out.splitlines()[-1] == "next: dvc repro"
-    assert (project / "params.yaml").read_text() == compose(project / "conf").text
     params = load_params(project / "params.yaml")
     assert params.download.name == "pride"
     assert params.download.source == params.download.watch == str(project / "Pride.txt")
     assert params.train.text_prompts == params.sample.prompts == "auto"
-    assert (project / "conf/config.yaml").read_text() == SHIPPED.replace("tiny-shakespeare", "pride").replace(
-        "recipe: quick", "recipe: pride"
-    )
+    assert recipe_of(params) == Recipe("pride", {})
+    assert nearest(CORPORA, params.values()) == Recipe("pride", {})
 
 
 def test_back_to_tiny_shakespeare_and_back_again(run: Run, project: Path) -> None:
@@ -49,7 +47,6 @@ def test_back_to_tiny_shakespeare_and_back_again(run: Run, project: Path) -> Non
     mine = (project / "params.yaml").read_text()
     assert run("new", "tiny-shakespeare")[0] == 0
     assert (project / "params.yaml").read_text() == before == shipped_params()
-    assert (project / "conf/config.yaml").read_text() == SHIPPED
     assert run("new", "pride")[0] == 0
     assert (project / "params.yaml").read_text() == mine
 
@@ -57,11 +54,23 @@ def test_back_to_tiny_shakespeare_and_back_again(run: Run, project: Path) -> Non
 def test_the_same_text_keeps_its_name_and_another_gets_one_of_its_own(run: Run, project: Path) -> None:
     (project / "other").mkdir()
     (project / "other/pride.txt").write_text(TEXT)
-    for text, name in (("Pride.txt", "pride"), ("Pride.txt", "pride"), ("other/pride.txt", "pride-2")):
+    (project / "best.txt").write_text(TEXT)
+    (project / "link").symlink_to(".")
+    cases = {
+        "Pride.txt": "pride",
+        "link/../project/Pride.txt": "pride",
+        "other/pride.txt": "pride-2",
+        "best.txt": "best-2",
+    }
+    for text, name in cases.items():
         assert run("new", text)[0] == 0
         assert load_params(project / "params.yaml").download.name == name
     assert run("new", "Pride.txt", "--name", "austen")[0] == 0
     assert load_params(project / "params.yaml").download.name == "austen"
+
+
+def tree(project: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("file", ["corpus/pride.yaml", "recipe/pride.yaml"])
@@ -69,14 +78,60 @@ def test_an_edited_file_is_not_written_over(run: Run, project: Path, file: str) 
     assert run("new", "Pride.txt")[0] == 0
     path = project / "conf" / file
     path.write_text(path.read_text().replace("60", "50") + "# mine\n")
-    before = {one: one.read_bytes() for one in project.rglob("*") if one.is_file()}
+    before = tree(project)
     code, _, log = run("new", "Pride.txt")
     assert code == 2 and f"conf/{file}: it was edited" in log and "--force" in log
-    assert {one: one.read_bytes() for one in project.rglob("*") if one.is_file()} == before
+    assert tree(project) == before
     assert run("new", "Pride.txt", "--force")[0] == 0
     assert is_ours(path)
-    code, _, log = run("new", "Pride.txt", "--name", "warpeace")
-    assert code == 2 and "conf/corpus/warpeace.yaml: it was edited, or written by somebody else" in log
+
+
+@pytest.mark.parametrize("name", ["warpeace", "quick", "tiny-shakespeare"])
+def test_a_file_that_the_project_came_with_is_never_written_over(run: Run, project: Path, name: str) -> None:
+    before = tree(project)
+    code, _, log = run("new", "Pride.txt", "--name", name, "--force")
+    assert code == 2 and f"/{name}.yaml: it was not written by `charlstm new`" in log
+    assert tree(project) == before
+
+
+@pytest.mark.parametrize(
+    ("edit", "lost", "command"),
+    [
+        (("hidden_size: 320", "hidden_size: 128"), "quick with hidden_size 128", "recipe"),
+        (("test_fraction: 0.0", "test_fraction: 0.2"), "tiny-shakespeare with split.test_fraction 0.2", "corpus"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [["Pride.txt"], ["tiny-shakespeare"]])
+def test_a_choice_in_the_parameters_is_not_lost(
+    run: Run, project: Path, edit: tuple[str, str], lost: str, command: str, arguments: list[str]
+) -> None:
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace(*edit))
+    before = tree(project)
+    code, _, log = run("new", *arguments)
+    assert code == 2 and lost in log and f"`charlstm {command} save NAME`" in log
+    assert tree(project) == before
+    assert run(command, "save", "mine")[0] == 0
+    assert run("new", *arguments)[0] == 0
+    path.write_text(before[path].decode())
+    (project / f"conf/{command}/mine.yaml").unlink()
+    assert run("new", *arguments, "--force")[0] == 0
+
+
+def test_what_no_preset_decides_stays(run: Run, project: Path) -> None:
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("  seed: 1\n", "  seed: 7  # mine\n"))
+    assert run("new", "Pride.txt")[0] == 0
+    assert "  seed: 7  # mine\n" in path.read_text()
+
+
+@pytest.mark.parametrize("command", [["new", "Pride.txt"], ["new", "tiny-shakespeare"], ["recipe", "best"]])
+def test_nothing_is_changed_while_a_training_is_under_way(run: Run, project: Path, command: list[str]) -> None:
+    before = tree(project)
+    with exclusive(CHECKOUT, "a training in this checkout"):
+        code, _, log = run(*command)
+    assert code == 2 and "a training in this checkout is under way" in log
+    assert {path: content for path, content in tree(project).items() if ".charlstm" not in path.parts} == before
 
 
 def test_all_files_are_written_or_none(project: Path) -> None:
@@ -105,15 +160,17 @@ def test_a_name_is_one_that_yaml_reads_as_a_text(stem: str, name: str) -> None:
 
 
 def test_mistakes_are_told_in_a_line(run: Run, project: Path) -> None:
-    (project / "conf/config.yaml").write_text(SHIPPED.replace("  - corpus: tiny-shakespeare\n", ""))
+    (project / "artifacts").mkdir()
+    (project / "artifacts/text.txt").write_text(TEXT)
     for arguments, error in (
-        (["Pride.txt"], "expected one line `- corpus: NAME`"),
         (["Pride.txt", "--name", "A b"], "--name: expected small letters, digits, - and _, got 'A b'; a-b would do"),
         (["Pride.txt", "--documents"], "expected several files"),
         (["Pride.txt", "--encoding", "cp0"], "expected a text encoding"),
         (["nothing"], "No such file"),
+        (["artifacts"], "expected a text outside of artifacts, which the project writes"),
+        (["artifacts/text.txt"], "expected a text outside of artifacts"),
+        (["conf"], "expected a text outside of conf"),
+        (["."], "expected a folder of texts alone"),
     ):
         code, out, log = run("new", *arguments)
         assert (code, out) == (2, "") and error in log and len(log.splitlines()) == 1
-    with pytest.raises(ParamsError, match="found 2"):
-        select(SHIPPED.replace("recipe: quick", "recipe: quick\n  - recipe: quick"), "a", "b")

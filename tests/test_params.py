@@ -8,7 +8,8 @@ from benchmarks.projects import ROOT, shipped_params, write_params
 from charlstm.errors import ParamsError
 from charlstm.params import ModelParams, Params, load_params
 from charlstm.sections import Off
-from pipeline.common.composing import compose_params
+from pipeline.common.params_file import with_values
+from pipeline.common.presets import compose
 
 SHIPPED = shipped_params()
 
@@ -45,14 +46,13 @@ def test_all_mistakes_are_told_at_once_by_name(tmp_path: Path) -> None:
     text = replaced(text, "epochs", "epochs: -1")
     text = replaced(text, "hidden_size", "hidden_size: 512.5")
     text = replaced(text, "top_p", "top_p: 1.5")
-    text = text.replace("  temperatures:\n  - 0.5\n  - 0.8\n  - 1.0\n", "  temperatures: 0.8\n")
-    text = text.replace("  seeds:\n  - 1\n  - 2\n  num", "  seeds: [1, '2']\n  num")
+    text = with_values(text, {"sample.temperatures": 0.8, "sample.seeds": [1, "2"]})
     with pytest.raises(ParamsError) as caught:
         load(tmp_path, text)
     message = str(caught.value)
     for part in (
         "train.batch_size is missing",
-        "train.batch_sise is not a parameter",
+        "train.batch_sise is not a parameter, did you mean train.batch_size?",
         "train.epochs should be greater than 0, got -1",
         "model.hidden_size should be a valid integer, got 512.5",
         "sample.top_p should be less than or equal to 1, got 1.5",
@@ -70,7 +70,10 @@ def test_all_mistakes_are_told_at_once_by_name(tmp_path: Path) -> None:
         ("[1, 2]", "the file should be a valid dictionary"),
         ("a: [", "not valid YAML"),
         ("a: 1\na: 2", "not valid YAML.*duplicate key"),
-        ("download: https://me:hunter2@host/text.txt", 'download should be .* got "https://host/text.txt"'),
+        (
+            "download: https://me:hunter2@host/text.txt",
+            'download is a section, got "https://host/text.txt": set download.name',
+        ),
     ],
 )
 def test_not_a_parameter_file(tmp_path: Path, content: str, expected: str) -> None:
@@ -94,7 +97,7 @@ def test_a_parameter_that_is_off_is_in_no_fingerprint() -> None:
 
 
 def test_what_decides_a_section_within_a_section_counts() -> None:
-    train = compose_params(ROOT / "conf", ["recipe=quick"]).train
+    train = compose(ROOT, ["recipe=quick"]).train
     changed = train.model_copy(update={"muon": train.muon.model_copy(update={"momentum": 0.5})})
     assert changed.decisive()["muon"] == {"learning_rate": 0.03, "momentum": 0.5}
     assert "output_samples" not in train.decisive()["dropout"]

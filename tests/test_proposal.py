@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.projects import ROOT
-from pipeline.common.composing import compose_params
+from pipeline.common.presets import compose
 from pipeline.new.proposal import MIN_CHARS, QUICK, propose
 
 SIZES = (500, 1_000, 3_000, 20_000, 50_000, 110_000, 300_000, 700_000, 2_000_000, 10_000_000, 10**8, 10**10)
@@ -69,7 +69,7 @@ def test_a_huge_text_is_validated_on_a_part() -> None:
 
 
 def test_what_it_changes_is_measured_against_the_shipped_recipe() -> None:
-    flat = compose_params(ROOT / "conf", ["recipe=quick"]).flat()
+    flat = compose(ROOT, ["recipe=quick"]).flat()
     assert {name: flat[name] for name in QUICK} == QUICK
 
 

@@ -1,4 +1,4 @@
-"""Every recipe is whole and valid, and the committed `params.yaml` is what DVC composes of the default one."""
+"""Every recipe is whole and valid, and trials are made of them."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from stages import PUBLISHED_DATA, committed_text
+from stages import PUBLISHED_DATA
 
 from benchmarks import trials, watch
 from benchmarks.projects import PYTHON, ROOT
@@ -19,25 +19,21 @@ from charlstm.training.history import EpochRow, TextRow
 from charlstm.training.observer import Plan
 from charlstm.training.progress import Progress
 from charlstm.training.train import Data
-from pipeline.common.composing import compose, compose_params
+from pipeline.common.presets import compose
 
 RECIPES = sorted(file.stem for file in (ROOT / "conf/recipe").glob("*.yaml"))
 
 
-def test_the_default_is_what_is_committed() -> None:
-    assert compose(ROOT / "conf", []).text == committed_text("params.yaml")
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_each_recipe_is_valid_and_differs_only_in_model_training_and_teachers(name: str) -> None:
-    default, recipe = compose_params(ROOT / "conf", []), compose_params(ROOT / "conf", [f"recipe={name}"])
+    default, recipe = compose(ROOT, []), compose(ROOT, [f"recipe={name}"])
     assert (recipe == default) == (name == "quick")
     same = {"model": default.model, "train": default.train, "teachers": default.teachers}
     assert recipe.model_copy(update=same) == default
 
 
 def test_the_recipe_original_is_the_original_to_the_letter() -> None:
-    flat = compose_params(ROOT / "conf", ["recipe=original"]).flat()
+    flat = compose(ROOT, ["recipe=original"]).flat()
     expected = {
         "model.embedding_size": 0,
         "model.initialization": "uniform",

@@ -8,12 +8,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import scaling
+from benchmarks.projects import ROOT
 from benchmarks.scaling import MODELS, Machine, Work, bytes_of_updates, rows_worth_it, seconds, speed_up, work_of
-from benchmarks.trials import CONF
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.optimization.muon import num_flops, orthogonalize
 from charlstm.training.learner_parts import shape_of
-from pipeline.common.composing import compose_params
+from pipeline.common.presets import compose
 
 MACHINE = Machine(
     flops=1e9, muon_flops=2e9, memory=1e9, time_step=0.0, kernel=0.0, latency=0.0, link=1e6, far_link=1e5, per_node=4
@@ -30,13 +30,13 @@ WORK = Work(
 
 
 def test_work_is_that_of_the_model() -> None:
-    params = compose_params(CONF, MODELS["`quick`"])
+    params = compose(ROOT, MODELS["`quick`"])
     work = work_of(params)
     model = CharLSTM(shape_of(scaling.VOCAB_SIZE, params.model), "fused")
     assert work.num_weights == model.num_parameters() == 808_705
     assert sorted(work.matrices) == [(320, 128)] * 4 + [(320, 320)] * 6
     assert work.flops_per_char == 6 * (4 * 320 * 128 + 6 * 320 * 320 + 65 * 320)
-    assert 45e6 < work_of(compose_params(CONF, MODELS["2×1,856"])).num_weights < 55e6
+    assert 45e6 < work_of(compose(ROOT, MODELS["2×1,856"])).num_weights < 55e6
 
 
 @pytest.mark.parametrize("size", [(12, 12), (12, 20), (20, 12)])

@@ -26,7 +26,7 @@ from charlstm.text.soft_text import CODES, load_soft_text
 from charlstm.text.vocabulary import Vocab
 from pipeline import train
 from pipeline.common import sending
-from pipeline.common.composing import compose_params
+from pipeline.common.presets import RECIPES, compose, load
 from pipeline.common.tracking_store import store
 from pipeline.distillation import recipe, teacher, write
 
@@ -50,7 +50,6 @@ def taught(tmp_path_factory: pytest.TempPathFactory, encoded: Path) -> Path:
     shutil.copytree(ROOT / "conf", project / "conf", dirs_exist_ok=True)
     shutil.copytree(ROOT / "distillation", project / "distillation")
     with (project / "conf/recipe/tiny.yaml").open("w") as file:
-        file.write("# @package _global_\n")
         YAML().dump(_tiny_recipe(), file)
     write_params(project, TEACHERS)
     call(project, partial(recipe.main, ["tiny"]))
@@ -63,12 +62,13 @@ def taught(tmp_path_factory: pytest.TempPathFactory, encoded: Path) -> Path:
 
 def _tiny_recipe() -> dict[str, object]:
     sections: dict[str, dict[str, object]] = {"model": {}, "train": {"dropout": {}}}
+    decided = load(RECIPES, RECIPES.root, ROOT).values
     for name, value in TINY.items():
         section, *path = name.split(".")
-        if section in sections and len(path) == 1:
+        if name in decided and section in sections and len(path) == 1:
             sections[section][path[0]] = value
     sections["train"]["epochs"] = 4
-    return {"defaults": ["quick", "_self_"], **sections}
+    return {"builds_on": "quick", **sections}
 
 
 def call(project: Path, stage: Callable[[], int], expected: int = 0) -> None:
@@ -93,7 +93,7 @@ def test_teachers_write_of_any_corpus(taught: Path) -> None:
     """The prompts of `conf/` are for its own corpus: another may lack their characters."""
     sections = json.loads((taught / "artifacts/distillation/recipes/tiny.json").read_text())
     assert sections["train"]["text_prompts"] == "auto"
-    assert compose_params(taught / "conf", []).train.text_prompts != "auto"
+    assert compose(ROOT).train.text_prompts != "auto"
 
 
 def test_parts_have_texts_of_their_own_and_the_same_at_each_start(taught: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from charlstm.tracking.runs import TrainingRecord, attach
 from charlstm.tracking.shared_view import page, share_view
 from charlstm.training.history import EpochRow, StepRow, TextRow, table
 from pipeline.common.description import Known, Sample, page_tags
-from pipeline.common.recipe import Recipe
+from pipeline.common.presets import Recipe
 
 OTHER = Published("windowed_100", "somebody's LSTM", 1.5194)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -106,7 +106,12 @@ def assert_page_shows(url: str, texts: list[str], folder: Path) -> str:
 
 
 def test_the_table_shows_names_and_losses(site: Site, tmp_path: Path) -> None:
-    texts = ["quick 0.81M seed 1 · 1.4100", "quick 0.81M seed 2 · 1.4200", "windowed_100/nats_per_char", "train.seed"]
+    texts = [
+        "quick · 0.81M · seed 1 · 1.4100",
+        "quick · 0.81M · seed 2 · 1.4200",
+        "windowed_100/nats_per_char",
+        "train.seed",
+    ]
     dom = assert_page_shows(page(site.url, site.experiment, is_shared=True), [*texts, "Model training"], tmp_path)
     assert "Evaluation runs" not in dom  # which is in the view for language models
 
@@ -120,7 +125,12 @@ def test_the_run_page_shows_its_description(site: Site, tmp_path: Path) -> None:
 
 
 def test_two_runs_side_by_side_without_a_click(site: Site, tmp_path: Path) -> None:
-    texts = ["text 1 of run 1", "text 1 of run 2", "quick 0.81M seed 1 · 1.4100", "ROMEO: · temperature 0.8 · seed 2"]
+    texts = [
+        "text 1 of run 1",
+        "text 1 of run 2",
+        "quick · 0.81M · seed 1 · 1.4100",
+        "ROMEO: · temperature 0.8 · seed 2",
+    ]
     dom = assert_page_shows(
         f"{page(site.url, site.experiment, is_shared=True)}&compareRunsMode=ARTIFACT", texts, tmp_path
     )

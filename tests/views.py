@@ -66,10 +66,11 @@ VIEWS = {
     "pipeline.common.known_hashes",
     "pipeline.common.launching",
     "pipeline.common.memory_needed",
+    "pipeline.common.params_file",
     "pipeline.common.paths",
+    "pipeline.common.presets",
     "pipeline.common.progress",
     "pipeline.common.provenance",
-    "pipeline.common.recipe",
     "pipeline.common.run_texts",
     "pipeline.common.sending",
     "pipeline.common.settings",
@@ -114,3 +115,6 @@ VIEWS = {
     "pipeline.use.texts",
     "pipeline.use.writing",
 }
+
+# What is a view for all stages but one. Presets name runs. They decide how teachers are trained, too.
+DECISIVE_FOR = {"distillation.recipe": {"pipeline.common.params_file", "pipeline.common.presets"}}

@@ -1,6 +1,8 @@
 """From a YAML file to a validated object, or to one line that names each mistake in it."""
 
 import json
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,7 +38,7 @@ def validate(kind: type[Kind], document: object, path: Path) -> Kind:
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        raise ParamsError(f"{path}: " + "; ".join(_describe(one) for one in error.errors())) from None
+        raise ParamsError(f"{path}: " + "; ".join(_describe(one, kind) for one in error.errors())) from None
 
 
 def faults_of(kind: type[BaseModel], document: object) -> list[str]:
@@ -44,17 +46,25 @@ def faults_of(kind: type[BaseModel], document: object) -> list[str]:
     try:
         kind.model_validate(document)
     except ValidationError as error:
-        return [_describe(one) for one in error.errors()]
+        return [_describe(one, kind) for one in error.errors()]
     return []
 
 
-def _describe(error: Any) -> str:  # noqa: ANN401  # pydantic_core.ErrorDetails, a TypedDict
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """`, did you mean NAME?` if one of `names` is near, else nothing."""
+    near = get_close_matches(name, list(names), n=1)
+    return f", did you mean {near[0]}?" if near else ""
+
+
+def _describe(error: Any, kind: type[BaseModel]) -> str:  # noqa: ANN401  # pydantic_core.ErrorDetails, a TypedDict
     name = ".".join(str(part) for part in error["loc"]) or "the file"
     match error["type"]:
         case "missing":
             return f"{name} is missing"
         case "extra_forbidden":
-            return f"{name} is not a parameter"
+            return f"{name} is not a parameter{did_you_mean(name, _names(kind))}"
+        case "model_type" if inner := [one for one in _names(kind) if one.startswith(f"{name}.")]:
+            return f"{name} is a section, got {_shown(error['input'])}: set {', '.join(inner)}"
         case "too_short":
             return f"{name} should have at least {error['ctx']['min_length']} value(s)"
         case "relation":  # of ours: between parameters of one section
@@ -62,6 +72,14 @@ def _describe(error: Any) -> str:  # noqa: ANN401  # pydantic_core.ErrorDetails,
         case _:
             message = error["msg"].replace("Input should be", "should be").replace("a valid tuple", "a list")
             return f"{name} {message}, got {_shown(error['input'])}"
+
+
+def _names(kind: type[BaseModel], above: str = "") -> Iterator[str]:
+    """The dotted names of all fields of `kind`, of sections and of what is in them."""
+    for name, field in kind.model_fields.items():
+        yield f"{above}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _names(field.annotation, f"{above}{name}.")
 
 
 def _shown(value: object) -> str:

@@ -11,7 +11,8 @@ def doctor() -> int:
     """Check everything that can be checked before a training.
 
     Parameters, text, prompts, memory, disk, tracker, busy cores, versions, folders: each fault is a line that says
-    where it is and what to do. Nothing is changed. `make repro` runs it first, and the train stage runs what concerns
+    where it is and what to do. The first line says which corpus and recipe `params.yaml` has, and what differs from
+    them. Nothing is changed. `make repro` runs it first, and the train stage runs what concerns
     training.
 
     Exit code: 0, also with warnings; 2 if there is an error.
@@ -20,6 +21,8 @@ def doctor() -> int:
     from pipeline.doctor.examination import examine
 
     found = examine()
+    if found.parameters:
+        typer.echo(f"params.yaml: {found.parameters}")
     for finding in found.findings:
         line = f"{'ERROR' if finding.is_error else 'WARNING'}: {' '.join(finding.text.split())}"
         typer.echo(printable(line, sys.stderr.encoding), err=True)

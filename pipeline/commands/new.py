@@ -26,7 +26,9 @@ def new(
     is_documents: Annotated[
         bool, typer.Option("--documents", help="Each file is a document: the model's state begins anew with it.")
     ] = False,
-    is_forced: Annotated[bool, typer.Option("--force", help="Write over files of `conf/` that were edited.")] = False,
+    is_forced: Annotated[
+        bool, typer.Option("--force", help="Give up changes in `params.yaml` and in files that it wrote.")
+    ] = False,
     is_run: Annotated[bool, typer.Option("--run", help="And run `dvc repro`: train, measure, write samples.")] = False,
 ) -> int:
     """Set the project up for a text of your own.
@@ -36,12 +38,13 @@ def new(
 
     `charlstm new tiny-shakespeare` goes back to the text that the project came with.
     """
-    from pipeline.new.corpus import known_corpora, plan, switch
+    from pipeline.common.presets import CORPORA, names
+    from pipeline.new.corpus import plan, switch
     from pipeline.new.report import closing, report
 
-    if len(texts) == 1 and texts[0] in known_corpora() and not Path(texts[0]).exists():
-        recipe = switch(texts[0])
-        typer.echo(f"corpus {texts[0]}, recipe {recipe}: conf/config.yaml and params.yaml are written")
+    if len(texts) == 1 and texts[0] in names(CORPORA) and not Path(texts[0]).exists():
+        recipe = switch(texts[0], is_forced)
+        typer.echo(f"params.yaml: corpus {texts[0]}, recipe {recipe}")
     else:
         found = plan(texts, name, encoding, is_documents, is_forced)
         for line in report(found):

@@ -2,12 +2,11 @@
 
 import html
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charlstm.params import Params
 from charlstm.storage.urls import without_credentials
-from pipeline.common.recipe import Recipe, recipe_of
+from pipeline.common.presets import Recipe, recipe_of
 from pipeline.common.terminal import printable
 
 if TYPE_CHECKING:  # no stage is to depend on published losses because it describes its run
@@ -48,7 +47,7 @@ class Known(NamedTuple):
 
 def known_of(params: Params, tags: Mapping[str, str], **more: Any) -> Known:  # noqa: ANN401  # the fields of Known
     """With the recipe and the seed of `params`; `more` is all else that is known."""
-    return Known(recipe_of(params, Path("conf")), params.train.seed, tags, **more)
+    return Known(recipe_of(params), params.train.seed, tags, **more)
 
 
 def page_tags(known: Known) -> dict[str, str]:
@@ -57,14 +56,13 @@ def page_tags(known: Known) -> dict[str, str]:
 
 
 def run_name(known: Known) -> str:
-    """E.g. `quick 0.81M seed 1 · 1.4727`, after the DVC experiment's name if there is one.
+    """E.g. `quick · 0.81M · seed 1 · 1.4727`, after the DVC experiment's name if there is one.
 
     The loss is that of the first protocol, else the training's own; there is none while it trains.
     """
     size = [] if known.num_parameters is None else [_size(known.num_parameters)]
-    what = " ".join([known.recipe.label, *size, f"seed {known.seed}"])
-    loss = _loss(known)
-    parts = [known.tags.get("dvc_exp_name"), what, None if loss is None else f"{loss:.4f}"]
+    loss = [] if (value := _loss(known)) is None else [f"{value:.4f}"]
+    parts = [known.tags.get("dvc_exp_name"), known.recipe.label, *size, f"seed {known.seed}", *loss]
     return _one_line(" · ".join(part for part in parts if part), MAX_NAME_CHARS)
 
 

@@ -1,19 +1,23 @@
-"""Stage recipe: the parameters of the teachers' training, composed from `conf/` and without its comments.
+"""Stage recipe: the parameters of the teachers' training, without their comments.
 
-Its prompts are for the corpus of `conf/`, and the project may have another: teachers take beginnings of lines.
+They are those of `params.yaml` with the teachers' recipe in it. Prompts are beginnings of lines, which any corpus has.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from charlstm.params import Params
 from charlstm.sections import AUTO
 from charlstm.storage.files import write_text
-from pipeline.common.composing import compose_params
+from charlstm.storage.yaml_files import load_yaml, validate
+from pipeline.common.params_file import PARAMS, replaced
+from pipeline.common.presets import RECIPES, load
 from pipeline.common.stage import guarded
 from pipeline.distillation.paths import load_teaching_paths
+
+SEED = 1  # each teacher has its own; this one only keeps the file the same for all of them
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,10 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = parser.parse_args(argv).recipe
 
     def work() -> int:
-        overrides = [f"recipe={name}", f"train.text_prompts={AUTO}"]
-        composed, paths = compose_params(Path("conf"), overrides), load_teaching_paths()
-        sections = {"model": composed.model.model_dump(mode="json"), "train": composed.train.model_dump(mode="json")}
-        write_text(paths.recipe(name), json.dumps(sections, indent=2) + "\n")
+        values = {**load(RECIPES, name).values, "train.text_prompts": AUTO, "train.seed": SEED}
+        params = validate(Params, replaced(load_yaml(PARAMS), values), PARAMS)
+        sections = {"model": params.model.model_dump(mode="json"), "train": params.train.model_dump(mode="json")}
+        write_text(load_teaching_paths().recipe(name), json.dumps(sections, indent=2) + "\n")
         return 0
 
     return guarded(work)

@@ -12,7 +12,9 @@ from typing import NamedTuple
 from charlstm.errors import CharlstmError
 from charlstm.params import Params, load_params
 from pipeline.common.dvc_record import cache_folder
+from pipeline.common.params_file import PARAMS
 from pipeline.common.paths import Paths, load_paths
+from pipeline.common.presets import in_words
 from pipeline.doctor import cores, length, parameters, prompts, room, state
 from pipeline.doctor.finding import Finding, error, readable
 from pipeline.doctor.text_there import STAGES, Encoded, is_of_these_parameters, read_encoded, source_bytes
@@ -22,8 +24,9 @@ PROMPTS_LATER = "; prompts are checked once the text is encoded, before training
 
 
 class Examination(NamedTuple):
-    """What was found, what was looked at, and what could not be yet."""
+    """Which parameters these are, what was found, what was looked at, and what could not be yet."""
 
+    parameters: str  # `corpus tiny-shakespeare, recipe quick · epochs 3`; empty where they cannot be read
     findings: list[Finding]
     subjects: tuple[str, ...]
     later: str
@@ -48,7 +51,7 @@ def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
         found += tracked.result()
     findings = sorted(found, key=lambda one: not one.is_error)
     subjects, later = (SUBJECTS, PROMPTS_LATER) if encoded is None else ((*SUBJECTS, "prompts"), "")
-    return Examination(findings, subjects, later)
+    return Examination(in_words(params.values()) if params else "", findings, subjects, later)
 
 
 def examine_training() -> list[Finding]:
@@ -81,8 +84,7 @@ def _read() -> tuple[Params | None, Paths | None, list[Finding]]:
     try:
         found += parameters.schema_faults()
         if not found:
-            params = load_params(parameters.PARAMS)
-            found += parameters.older_than_conf()
+            params = load_params(PARAMS)
         paths = load_paths(Path("dvc.yaml"))
     except CharlstmError as refusal:
         if str(refusal) not in [one.text for one in found]:

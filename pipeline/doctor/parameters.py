@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from charlstm.params import Params
 from charlstm.storage.yaml_files import faults_of, load_yaml
+from pipeline.common.params_file import PARAMS
 from pipeline.common.paths import NOTHING
 from pipeline.doctor.finding import Finding, error, warning
 
-PARAMS, CONF = Path("params.yaml"), Path("conf")
 PROTOCOL = re.compile(r"(windowed|sliding)_(\d+)|stateful")
 
 
@@ -20,13 +19,6 @@ def schema_faults() -> list[Finding]:
         ParamsError: there is no such file, or it is not YAML.
     """
     return [error(f"{PARAMS}: {fault}") for fault in faults_of(Params, load_yaml(PARAMS))]
-
-
-def older_than_conf() -> Iterator[Finding]:
-    """`dvc repro` takes params.yaml as it is."""
-    newest = max((file.stat().st_mtime for file in CONF.rglob("*.yaml")), default=0.0)
-    if newest > PARAMS.stat().st_mtime:
-        yield warning(f"{CONF}/ is newer than {PARAMS}: `dvc exp run` composes {PARAMS} anew, `dvc repro` does not")
 
 
 def check(params: Params) -> Iterator[Finding]:

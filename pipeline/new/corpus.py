@@ -1,23 +1,38 @@
 """From TEXT to a project that is set up for it; or back to a corpus that is there."""
 
+import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import CorpusError, ParamsError
 from charlstm.params import Params
+from charlstm.sections import AUTO
 from charlstm.storage.files import sha256
 from charlstm.text.download import fetch
 from charlstm.text.inspection import Findings
+from pipeline.common.params_file import PARAMS
 from pipeline.common.paths import NOTHING, load_paths
-from pipeline.new.conf_files import QUICK, corpus_file, is_ours, recipe_file, select, source_of
+from pipeline.common.presets import (
+    CONF,
+    CORPORA,
+    RECIPES,
+    Kind,
+    check_kept,
+    check_no_training,
+    load,
+    names,
+    params_with,
+    path_of,
+)
+from pipeline.new.conf_files import corpus_file, is_ours, recipe_file, was_ours
 from pipeline.new.looking import Look, look_at
 from pipeline.new.oddities import newlines_for
 from pipeline.new.proposal import MIN_CHARS, Proposal, propose
 from pipeline.new.sources import Source, find_source, name_of
-from pipeline.new.writing import CONF, PARAMS, compose_with, link_name, write_all
+from pipeline.new.writing import link_name, write_all
 
 SOURCES = "sources"  # below the folder of the corpora: links to files
 MAX_FIRST_DOCUMENT = 0.8  # of the bytes: the training part has 0.9 of the characters
@@ -44,13 +59,15 @@ class New(NamedTuple):
 
 
 def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_documents: bool, is_forced: bool) -> New:
-    """Look at the text and compose the parameters for it. Nothing is written.
+    """Look at the text and make the parameters for it. Nothing is written.
 
     Raises:
-        CharlstmError: it is no text, or too short; or a file of `conf/` would be lost.
+        CharlstmError: it is no text, or too short; or a choice would be lost, in `params.yaml` or in a file of `conf/`.
     """
-    outputs = load_paths(Path("dvc.yaml")).corpus.parent
-    source = find_source(texts, outputs)
+    check_no_training()
+    paths = load_paths(Path("dvc.yaml"))
+    outputs = paths.corpus.parent
+    source = find_source(texts, {outputs, *(Path(path.parts[0]) for _, path in paths), CONF})
     look, digest = _look(source, encoding)
     if look.findings.num_chars < MIN_CHARS:
         raise CorpusError(
@@ -63,48 +80,53 @@ def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_docume
     separator = _document_separator(source, look.findings) if is_documents else None
     links = outputs.absolute() / SOURCES / name if source.needs_links else None
     where = _where(source, links)
-    given = {
-        "name": name,
-        "source": where,
-        "watch": NOTHING if source.url else where,
-        "sha256": digest,
-        "encoding": look.encoding,
-        "newlines": newlines_for(look.findings),
-        "separator": separator or SEPARATOR,
-        "fallback": None,
-    }
     proposal = propose(look.findings.num_chars, list(look.findings.counts.values()))
-    documents = {"split.document_separator": separator} if separator else {}
-    files = {CONF / f"corpus/{name}.yaml": corpus_file(_about(source, look), given, documents | proposal.corpus)}
-    recipe = QUICK
+    corpus: dict[str, object] = {
+        "download.name": name,
+        "download.source": where,
+        "download.watch": NOTHING if source.url else where,
+        "download.sha256": digest,
+        "download.encoding": look.encoding,
+        "download.newlines": newlines_for(look.findings),
+        "download.separator": separator or SEPARATOR,
+        "download.fallback": None,
+        "split.document_separator": separator,
+        "train.text_prompts": AUTO,
+        "evaluate.published": None,
+        "sample.prompts": AUTO,
+        **proposal.corpus,
+    }
+    files = {path_of(CORPORA, name): corpus_file(_about(source, look), corpus)}
+    recipe = RECIPES.root
     if proposal.recipe:
         recipe = name
         about = f"Proposed for {name}, by its size.\n" + "\n".join(proposal.reasons)
-        files[CONF / f"recipe/{name}.yaml"] = recipe_file(about, proposal.recipe)
+        files[path_of(RECIPES, name)] = recipe_file(about, proposal.recipe)
     for path in files:
         _check_replaceable(path, is_forced)
-    params, files = _composed(files, name, recipe)
-    return New(name, recipe, source, look, proposal, params, files, links, separator)
+    values = {
+        CORPORA: {**load(CORPORA, CORPORA.root).values, **corpus},
+        RECIPES: {**load(RECIPES, RECIPES.root).values, **proposal.recipe},
+    }
+    text, params = _params(values, is_forced)
+    return New(name, recipe, source, look, proposal, params, {**files, PARAMS: text}, links, separator)
 
 
-def switch(name: str) -> str:
+def switch(name: str, is_forced: bool) -> str:
     """Take up a corpus of `conf/corpus/` again, with the recipe of its name or the default; that recipe's name."""
-    recipe = name if (CONF / f"recipe/{name}.yaml").is_file() else QUICK
-    write_all(_composed({}, name, recipe)[1])
+    check_no_training()
+    recipe = name if name in names(RECIPES) else RECIPES.root
+    text, _ = _params({CORPORA: load(CORPORA, name).values, RECIPES: load(RECIPES, recipe).values}, is_forced)
+    write_all({PARAMS: text})
     return recipe
 
 
-def known_corpora() -> list[str]:
-    """The names in `conf/corpus/`."""
-    return sorted(path.stem for path in (CONF / "corpus").glob("*.yaml"))
-
-
-def _composed(files: dict[Path, str], corpus: str, recipe: str) -> tuple[Params, dict[Path, str]]:
-    """The parameters, and `files` with those that select and hold them."""
-    config = CONF / "config.yaml"
-    all_files = {**files, config: select(config.read_text(encoding="utf-8"), corpus, recipe)}
-    composed = compose_with(all_files)
-    return composed.params, {**all_files, PARAMS: composed.text}
+def _params(presets: Mapping[Kind, Mapping[str, object]], is_forced: bool) -> tuple[str, Params]:
+    """`params.yaml` with both presets in it."""
+    if not is_forced:
+        for kind, values in presets.items():
+            check_kept(kind, values)
+    return params_with({name: value for values in presets.values() for name, value in values.items()})
 
 
 def _look(source: Source, encoding: str | None) -> tuple[Look, str | None]:
@@ -138,19 +160,31 @@ def _free_name(source: Source, name: str | None, outputs: Path) -> str:
     wanted, number = name_of(source.stem), 1
     while True:
         free = wanted if number == 1 else f"{wanted}-{number}"
-        path = CONF / f"corpus/{free}.yaml"
         links = outputs.absolute() / SOURCES / free
-        is_free = not path.exists() and not (outputs / f"{free}.txt").exists()
-        if is_free or (path.exists() and source_of(path) == _where(source, links if source.needs_links else None)):
+        taken = (path_of(CORPORA, free), path_of(RECIPES, free), outputs / f"{free}.txt")
+        is_free = not any(os.path.lexists(one) for one in taken)
+        if is_free or (free in names(CORPORA) and _is_source_of(free, source, links)):
             return free
         number += 1
 
 
+def _is_source_of(name: str, source: Source, links: Path) -> bool:
+    """Whether a corpus is of the same text, however that is spelled."""
+    values = load(CORPORA, name).values
+    known, where = str(values["download.source"]), _where(source, links if source.needs_links else None)
+    if source.url or "://" in known:
+        return known == where
+    return Path(known).expanduser().resolve() == Path(where).resolve()
+
+
 def _check_replaceable(path: Path, is_forced: bool) -> None:
-    if path.exists() and not is_forced and not is_ours(path):
+    if not os.path.lexists(path):
+        return
+    if not path.is_file() or not was_ours(path):
+        raise ParamsError(f"{path}: it was not written by `charlstm new`, and stays as it is: take another --name")
+    if not is_forced and not is_ours(path):
         raise ParamsError(
-            f"{path}: it was edited, or written by somebody else, and stays as it is: take another --name, "
-            f"or --force to write over it"
+            f"{path}: it was edited, and stays as it is: take another --name, or --force to write over it"
         )
 
 

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,11 +31,11 @@ class Source(NamedTuple):
         return self.url is None and self.folder is None and (len(self.files) > 1 or not _is_plain(self.files[0]))
 
 
-def find_source(texts: Sequence[str], outputs: Path) -> Source:
-    """The source that the arguments name. `outputs` is the folder that the pipeline writes texts to.
+def find_source(texts: Sequence[str], own: Collection[Path]) -> Source:
+    """The source that the arguments name. `own` are the project's folders that commands and stages write.
 
     Raises:
-        DownloadError: it is no file, several URLs, or in `outputs`.
+        DownloadError: it is no file, several URLs, or in one of `own`.
         OSError: missing, unreadable, or a loop of links.
     """
     paths = [local_path(text) for text in texts]
@@ -45,7 +45,8 @@ def find_source(texts: Sequence[str], outputs: Path) -> Source:
     for path in (path for path in paths if path is not None):
         found = _files_of(path.absolute())
         for file in (path.absolute(), *found):
-            _check_outside(file, outputs)
+            for folder in own:
+                _check_outside(file, folder)
         files += found
     first = Path(os.path.abspath(paths[0] or ""))  # noqa: PTH100  # without `..`, and links as they are
     if len(texts) > 1:
@@ -83,15 +84,15 @@ def _files_of(path: Path) -> list[Path]:
         raise DownloadError(f"{path}: {error}") from None
 
 
-def _check_outside(file: Path, outputs: Path) -> None:
-    if file.is_relative_to(outputs.absolute()) or file.resolve().is_relative_to(outputs.resolve()):
+def _check_outside(file: Path, own: Path) -> None:
+    if file.is_relative_to(own.absolute()) or file.resolve().is_relative_to(own.resolve()):
         raise DownloadError(
-            f"{file}: expected a text outside of {outputs}, which the pipeline writes and would overwrite: "
+            f"{file}: expected a text outside of {own}, which the project writes and would overwrite: "
             f"move it elsewhere and name that place"
         )
-    if outputs.absolute().is_relative_to(file) or outputs.resolve().is_relative_to(file.resolve()):
+    if own.absolute().is_relative_to(file) or own.resolve().is_relative_to(file.resolve()):
         raise DownloadError(
-            f"{file}: expected a folder of texts alone, found one that has {outputs}, which the pipeline writes: "
+            f"{file}: expected a folder of texts alone, found one that has {own}, which the project writes: "
             f"move the texts to a folder of their own and name that"
         )
 
