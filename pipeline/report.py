@@ -1,4 +1,4 @@
-"""Not a stage: the result table that `make repro` ends with, read from the files and the model's MLflow run."""
+"""Not a stage: the result that `make repro` and `charlstm new --run` end with, from the files and the model's MLflow run."""
 
 import sys
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from charlstm.tracking.runs import read_metrics
 from charlstm.training.history import read_csv
 from pipeline.common import stage
 from pipeline.common.paths import Paths
+from pipeline.common.presets import in_words
 from pipeline.common.terminal import printable
 from pipeline.common.tracking_store import store
 
@@ -36,6 +37,7 @@ def run(params: Params, paths: Paths) -> None:
     val_ids = load_ids(paths.encoded / "val.npy", len(vocab))[: params.evaluate.max_chars]
     published = published_for(text_sha256(whole_characters(val_ids, vocab.unit), vocab), reported)
     console = Console(highlight=False)
+    console.print(f"params.yaml: {in_words(params.values())}", soft_wrap=True)
     console.print(_losses(evaluate, published))
     console.print(_beside(read_baselines(paths.evaluate / BASELINES), evaluate["stateful"]["bits_per_char"]))
     if reported is None:
@@ -51,8 +53,8 @@ def run(params: Params, paths: Paths) -> None:
     excerpt = printable(prompt + text, console.encoding).split("\n")[:EXCERPT_LINES]
     console.print("", title, *excerpt, sep="\n", markup=False, soft_wrap=True)
     console.print(
-        f"\nAll samples: {paths.samples}/   losses: dvc metrics show   curve: {paths.evaluate}/loss_curve.png   "
-        "runs: make ui",
+        f"\nRead first: {paths.samples}/review.html, in a browser   all samples: {paths.samples}/   "
+        f"losses: dvc metrics show   curve: {paths.evaluate}/loss_curve.png   runs: make ui",
         soft_wrap=True,
     )
 

@@ -56,7 +56,7 @@ def test_a_text_without_published_losses(
     assert "parameters, best epoch 1 of 1\n" in said
     assert " characters a second, " in said
     assert "A sample, prompt 'def ', temperature 0.8:\ndef " in said
-    assert "All samples: artifacts/samples/" in said
+    assert "Read first: artifacts/samples/review.html" in said
     assert list(pd.read_csv(project / "artifacts/evaluate/epochs.csv").columns)[-1] == "val_nats_per_char"
 
 

@@ -29,7 +29,9 @@ def new(
     is_forced: Annotated[
         bool, typer.Option("--force", help="Give up changes in `params.yaml` and in files that it wrote.")
     ] = False,
-    is_run: Annotated[bool, typer.Option("--run", help="And run `dvc repro`: train, measure, write samples.")] = False,
+    is_run: Annotated[
+        bool, typer.Option("--run", help="And run `dvc repro`: train, measure, write samples. Show the result.")
+    ] = False,
 ) -> int:
     """Set the project up for a text of your own.
 
@@ -54,4 +56,5 @@ def new(
     if not is_run:
         typer.echo("next: dvc repro")
         return 0
-    return subprocess.run([sys.executable, "-m", "dvc", "repro"], check=False).returncode
+    code = subprocess.run([sys.executable, "-m", "dvc", "repro"], check=False).returncode
+    return code or subprocess.run([sys.executable, "-m", "pipeline.report"], check=False).returncode

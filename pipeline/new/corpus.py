@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from charlstm.errors import CorpusError, ParamsError
+from charlstm.errors import CorpusError, DownloadError, ParamsError
 from charlstm.params import Params
 from charlstm.sections import AUTO
 from charlstm.storage.files import sha256
+from charlstm.storage.yaml_files import did_you_mean
 from charlstm.text.download import fetch
 from charlstm.text.inspection import Findings
 from pipeline.common.params_file import PARAMS
@@ -67,7 +68,15 @@ def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_docume
     check_no_training()
     paths = load_paths(Path("dvc.yaml"))
     outputs = paths.corpus.parent
-    source = find_source(texts, {outputs, *(Path(path.parts[0]) for _, path in paths), CONF})
+    try:
+        source = find_source(texts, {outputs, *(Path(path.parts[0]) for _, path in paths), CONF})
+    except FileNotFoundError as error:
+        corpora = names(CORPORA)
+        near = did_you_mean(texts[0], corpora) if len(texts) == 1 else ""
+        raise DownloadError(
+            f"{error.filename}: there is no such file, and no corpus of that name{near}; "
+            f"corpora are {', '.join(corpora)}"
+        ) from None
     look, digest = _look(source, encoding)
     if look.findings.num_chars < MIN_CHARS:
         raise CorpusError(
