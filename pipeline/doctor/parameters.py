@@ -4,21 +4,36 @@ import re
 from collections.abc import Iterator
 
 from charlstm.params import Params
+from charlstm.storage.documents import parse_yaml
 from charlstm.storage.yaml_files import faults_of, load_yaml
+from pipeline.common.git import content_at_head
 from pipeline.common.params_file import PARAMS
 from pipeline.common.paths import NOTHING
+from pipeline.common.presets import shown
 from pipeline.doctor.finding import Finding, error, warning
 
 PROTOCOL = re.compile(r"(windowed|sliding)_(\d+)|stateful")
 
 
 def schema_faults() -> list[Finding]:
-    """Each wrong value.
+    """Each wrong value, with the one of the last commit: what `dvc exp run -S` wrote stays there when it has failed.
 
     Raises:
         ParamsError: there is no such file, or it is not YAML.
     """
-    return [error(f"{PARAMS}: {fault}") for fault in faults_of(Params, load_yaml(PARAMS))]
+    faults = faults_of(Params, load_yaml(PARAMS))
+    return [error(f"{PARAMS}: {fault}{_in_last_commit(fault)}") for fault in faults]
+
+
+def _in_last_commit(fault: str) -> str:
+    """`; the last commit has 1`, of the parameter with which the description of a fault begins; empty for none."""
+    try:
+        value = parse_yaml((content_at_head(PARAMS) or b"").decode())
+        for part in fault.partition(" ")[0].split("."):
+            value = value[part]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return "" if isinstance(value, dict) else f"; the last commit has {shown(value)}"
 
 
 def check(params: Params) -> Iterator[Finding]:
