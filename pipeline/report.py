@@ -1,4 +1,4 @@
-"""Not a stage: the result that `make repro` and `charlstm new --run` end with, from files and the model's MLflow run."""
+"""Not a stage: the result that `make repro` and `charlstm new --run` end with, from files and from the MLflow run."""
 
 import sys
 from collections.abc import Sequence
