@@ -26,6 +26,7 @@ from multiprocessing.connection import Connection
 import torch
 from rich.console import Console
 
+import pipeline
 from benchmarks.training import SECONDS_OF_PEACE, make_learner, take_steps
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer
@@ -35,18 +36,16 @@ from pipeline.common.stage import guarded
 
 ROWS, UNITS = (4, 16, 32, 64), (32, 64, 128, 256, 320, 512)
 INPUTS, TIME_STEPS, READINGS = 128, 8, 30
-WAYS: dict[str, dict[str, str]] = {
-    "libgomp's default": {},
-    "`OMP_WAIT_POLICY=passive`": {"OMP_WAIT_POLICY": "passive"},
-    "`GOMP_SPINCOUNT=100`": {"GOMP_SPINCOUNT": "100"},
-    "`GOMP_SPINCOUNT=300`": {"GOMP_SPINCOUNT": "300"},
-    "`GOMP_SPINCOUNT=1000`": {"GOMP_SPINCOUNT": "1000"},
-    "`GOMP_SPINCOUNT=3000`": {"GOMP_SPINCOUNT": "3000"},
-    "`GOMP_SPINCOUNT=10000`": {"GOMP_SPINCOUNT": "10000"},
-    "`GOMP_SPINCOUNT=30000`": {"GOMP_SPINCOUNT": "30000"},
-    "one thread": {"OMP_NUM_THREADS": "1"},
-}
+RECIPES = ("quick", "nanogpt", "teacher")
+NUM_BUSY = (0, 1, 2, 4)  # other processes that always work
+MOST_IDLE = 1.03  # of the best way's time
+MOST_BUSY = 1.5  # of the time that a fair share of the cores gives: C / (C + k) of C cores beside k processes
+SPIN_COUNTS = (0, 100, 300, 1_000, 3_000, 10_000, 300_000)  # the last is libgomp's default
+WAYS = {f"`GOMP_SPINCOUNT={count}`": {"GOMP_SPINCOUNT": str(count)} for count in SPIN_COUNTS}
+WAYS |= {"one thread": {"OMP_NUM_THREADS": "1"}}
+SET = f"`GOMP_SPINCOUNT={pipeline.SPIN_COUNT}`"
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
+ROUNDS = 3
 MIN_ROUNDS = 5
 BUSY = [sys.executable, "-c", "while True: pass"]
 
@@ -115,31 +114,42 @@ def reading(rows: int, units: int) -> Callable[[], None]:
 
 
 def compare_waiting(console: Console, seconds: float) -> None:
-    """Steps of the default recipe, by how threads wait."""
-    console.print("\n| | machine as it is | beside one more busy process |\n|---|---|---|")
+    """Steps of recipes by how threads wait, beside more and more busy processes; and whether what is set is good."""
+    cores, found = num_cores(), dict[tuple[str, str, int], float]()
     with contextlib.ExitStack() as stack:
-        trainers = {name: stack.enter_context(trainer(variables)) for name, variables in WAYS.items()}
-        before = take_turns(trainers, seconds)
-        stack.enter_context(busy_process())
-        beside = take_turns(trainers, seconds)
-    for name in WAYS:
-        console.print(f"| {name} | {1000 * before[name]:.0f} ms | {1000 * beside[name]:.0f} ms |")
+        trainers = {way: stack.enter_context(trainer(variables)) for way, variables in WAYS.items()}
+        for num_busy in NUM_BUSY:
+            while_busy = stack.enter_context(contextlib.ExitStack())
+            for _ in range(num_busy):
+                while_busy.enter_context(busy_process())
+            found |= {(recipe, way, num_busy): step for (recipe, way), step in take_turns(trainers, seconds).items()}
+            while_busy.close()
+    for recipe in RECIPES:
+        best = min(found[recipe, way, 0] for way in WAYS)
+        goals = [MOST_IDLE * best] + [MOST_BUSY * best * max(1, (cores + count) / cores) for count in NUM_BUSY[1:]]
+        console.print(f"\n| `{recipe}`, ms a step | {' | '.join(f'{count} busy' for count in NUM_BUSY)} |")
+        console.print(f"|{'---|' * (1 + len(NUM_BUSY))}")
+        for way in WAYS:
+            times = [found[recipe, way, count] for count in NUM_BUSY]
+            console.print(f"| {way} | {' | '.join(f'{1000 * one:.1f}' for one in times)} |")
+        console.print(f"| goal | {' | '.join(f'{1000 * goal:.1f}' for goal in goals)} |")
+        shares = [found[recipe, SET, count] / goal for count, goal in zip(NUM_BUSY, goals, strict=True)]
+        console.print(f"\n{SET} is set; of the goals it takes {', '.join(f'{share:.2f}' for share in shares)}")
 
 
-def take_turns(trainers: dict[str, Connection], seconds: float) -> dict[str, float]:
-    """The median seconds of a step of each; `seconds` for each of them."""
-    found: dict[str, list[float]] = {name: [] for name in trainers}
-    started = time.monotonic()
-    while time.monotonic() - started < seconds * len(trainers) or len(found[next(iter(found))]) < MIN_ROUNDS:
-        for name, connection in trainers.items():
-            connection.send(None)
-            found[name] += connection.recv()
-    return {name: statistics.median(values) for name, values in found.items()}
+def take_turns(trainers: dict[str, Connection], seconds: float) -> dict[tuple[str, str], float]:
+    """The median seconds of a step by recipe and way; about `seconds` for each of them, in several rounds."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for _ in range(ROUNDS):
+        for recipe, (way, connection) in product(RECIPES, trainers.items()):
+            connection.send((recipe, seconds / ROUNDS))
+            found.setdefault((recipe, way), []).extend(connection.recv())
+    return {key: statistics.median(values) for key, values in found.items()}
 
 
 @contextlib.contextmanager
 def trainer(variables: dict[str, str]) -> Iterator[Connection]:
-    """A process with these variables that takes a few steps when it is asked to, and says how long each took."""
+    """A process with these variables that takes steps of a recipe for some seconds, and says how long each took."""
     kept = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
     os.environ.update(variables)
     here, there = multiprocessing.Pipe()
@@ -160,16 +170,18 @@ def trainer(variables: dict[str, str]) -> Iterator[Connection]:
 def _train(connection: Connection) -> None:
     keep_freed_memory()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", num_cores())))
-    step = take_steps(make_learner())
-    step()
+    steps = {recipe: take_steps(make_learner(f"recipe={recipe}")) for recipe in RECIPES}
+    for step in steps.values():
+        step()
     connection.send(None)
     while True:
-        connection.recv()
-        step()
-        found = []
-        for _ in range(5):
+        recipe, seconds = connection.recv()
+        time.sleep(SECONDS_OF_PEACE)  # until the threads of the others have stopped to spin
+        steps[recipe]()
+        found, started = list[float](), time.perf_counter()
+        while not found or time.perf_counter() - started < seconds:
             begun = time.perf_counter()
-            step()
+            steps[recipe]()
             found.append(time.perf_counter() - begun)
         connection.send(found)
 

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from charlstm.params import Params
+from pipeline import SPIN_COUNT
 from pipeline.doctor import cores
 from pipeline.doctor.cores import Busy
 
@@ -41,9 +42,14 @@ def test_what_is_said_of_busy_cores() -> None:
     (finding,) = cores.beside(busy, 4, 4)
     assert finding.text == (
         "cores: 1.2 of 4 are busy (python3, process 11: 0.9, make, process 12: 0.3); a training with 4 threads beside "
-        "them is many times slower: end them, or set OMP_WAIT_POLICY=passive or OMP_NUM_THREADS=2"
+        "them takes 1.3 times as long or a little more: end them to have all cores"
     )
     assert not finding.is_error
+    (finding,) = cores.beside(busy, 4, 4, spins=True)
+    assert finding.text.endswith(
+        "beside them is many times slower, as its threads spin while they wait: end them, or unset OMP_WAIT_POLICY and "
+        "GOMP_SPINCOUNT"
+    )
     assert (
         not list(cores.beside(busy, 4, 2)) and not list(cores.beside(busy, 2, 1)) and not list(cores.beside([], 4, 4))
     )
@@ -56,14 +62,40 @@ def test_threads_are_counted_as_the_training_will_have_them(
     """A small training has one thread, which waits for no other."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", str(SPIN_COUNT))
     monkeypatch.setattr(cores, "num_cores", lambda: 2)
     monkeypatch.setattr(cores, "_allowed", lambda: 2)
     monkeypatch.setattr(cores, "busy_processes", lambda: [Busy(1.0, "python3", 11)])
     large = params(tmp_path, {"train.batch_size": 32, "model.hidden_size": 320})
     small = params(tmp_path, {"train.batch_size": 32, "model.hidden_size": 32})
     (finding,) = cores.check(large)
-    assert "a training with 2 threads beside them" in finding.text and "OMP_NUM_THREADS=1" in finding.text
+    assert "a training with 2 threads beside them takes 1.5 times as long" in finding.text
     assert [one.text for one in cores.check(None)] == [finding.text]
     assert list(cores.check(small)) == []
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert len(list(cores.check(small))) == 1
+
+
+@pytest.mark.parametrize(
+    ("chosen", "spins"),
+    [
+        ({"GOMP_SPINCOUNT": str(SPIN_COUNT)}, False),
+        ({"GOMP_SPINCOUNT": "300000"}, True),
+        ({"GOMP_SPINCOUNT": "infinity"}, True),
+        ({"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "active"}, False),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, True),
+    ],
+)
+def test_threads_that_spin_as_the_user_wants_are_many_times_slower(
+    chosen: dict[str, str], spins: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in cores.SPINNING:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(cores, "_allowed", lambda: 2)
+    monkeypatch.setattr(cores, "busy_processes", lambda: [Busy(1.0, "python3", 11)])
+    monkeypatch.setattr(cores, "num_cores", lambda: 2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    (finding,) = cores.check(None)
+    assert ("many times slower" in finding.text) == spins

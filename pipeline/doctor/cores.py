@@ -1,10 +1,10 @@
 """Cores that are busy already: the threads of a training wait for each other at every step, so for the slowest.
 
-With OpenMP's default they wait by spinning, which keeps the other process, and so the slowest thread, from its core.
+Threads that sleep soon while they wait (see `pipeline/__init__.py`) get their share of the cores. Where the user lets
+them spin, they keep the other process, and so the slowest thread, from its core.
 """
 
 import contextlib
-import math
 import os
 import time
 from collections.abc import Iterator
@@ -13,12 +13,15 @@ from typing import NamedTuple
 import psutil
 
 from charlstm.params import Params
+from pipeline import SPIN_COUNT
 from pipeline.common.hardware import num_cores, num_threads, work_of
 from pipeline.doctor.finding import Finding, warning
 
 SECONDS = 0.3
 MIN_BUSY = 0.5  # cores; less is the noise of any machine
 MIN_NAMED = 0.1
+MOST_SPINS = 10 * SPIN_COUNT
+SPINNING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 class Busy(NamedTuple):
@@ -33,7 +36,7 @@ def check(params: Params | None) -> Iterator[Finding]:
     """The threads that a training of `params` will have, beside what else runs now."""
     yield from thread_faults(os.environ.get("OMP_NUM_THREADS"), _allowed())
     if os.environ.get("OMP_WAIT_POLICY", "").lower() != "passive":
-        yield from beside(busy_processes(), _allowed(), _num_threads(params))
+        yield from beside(busy_processes(), _allowed(), _num_threads(params), spins=_spin_long())
 
 
 def thread_faults(value: str | None, allowed: int) -> Iterator[Finding]:
@@ -49,19 +52,20 @@ def thread_faults(value: str | None, allowed: int) -> Iterator[Finding]:
         )
 
 
-def beside(busy: list[Busy], allowed: int, threads: int) -> Iterator[Finding]:
+def beside(busy: list[Busy], allowed: int, threads: int, *, spins: bool = False) -> Iterator[Finding]:
     """What to say of `busy` processes on a machine where `allowed` cores may be used by `threads` threads.
 
-    A single thread waits for no other.
+    A single thread waits for no other. `spins`: threads spin for long while they wait.
     """
     cores = sum(one.cores for one in busy)
     if threads == 1 or cores < MIN_BUSY or cores + threads <= allowed:
         return
     named = ", ".join(f"{one.name}, process {one.pid}: {one.cores:.1f}" for one in busy[:3])
-    free = max(1, allowed - math.ceil(cores))
+    cost = f"takes {(cores + threads) / allowed:.1f} times as long or a little more: end them to have all cores"
+    if spins:
+        cost = "is many times slower, as its threads spin while they wait: end them, or unset " + " and ".join(SPINNING)
     yield warning(
-        f"cores: {cores:.1f} of {allowed} are busy ({named}); a training with {threads} threads beside them is many "
-        f"times slower: end them, or set OMP_WAIT_POLICY=passive or OMP_NUM_THREADS={free}"
+        f"cores: {cores:.1f} of {allowed} are busy ({named}); a training with {threads} threads beside them {cost}"
     )
 
 
@@ -95,6 +99,13 @@ def _name(process: psutil.Process) -> str:
         return process.name()
     except psutil.Error:
         return "ended since"
+
+
+def _spin_long() -> bool:
+    """Whether the user wants threads to spin much longer than they do by default."""
+    count = os.environ.get("GOMP_SPINCOUNT", "")
+    is_long = not count.isdecimal() or int(count) > MOST_SPINS
+    return is_long if count else os.environ.get("OMP_WAIT_POLICY", "").lower() == "active"
 
 
 def _allowed() -> int:
