@@ -2,37 +2,42 @@
 
 Usage: python -m benchmarks.generation [--model artifacts/model] [--char-rnn PATH]
 
-PATH is a checkout of spro/char-rnn.pytorch, whose own sampler is measured then. Where there is no model, one of the
-default's shape that has learned nothing takes its place: it is as fast. All that is compared takes turns, so that a
-noisy machine disturbs all alike; figures are medians. All draw at temperature 1; ours are whole calls of the sampler.
-All have as many threads as our sampler takes: one with up to 31 texts, and the compiled engine one for each text.
+The first table is what a user has: `charlstm.load(...).generate(...)` in new processes, with the engine that the
+library chooses, after one process has compiled it into an empty cache. PATH is a checkout of spro/char-rnn.pytorch,
+whose own sampler is measured then. Where there is no model, one of the default's shape that has learned nothing takes
+its place: it is as fast. All that is compared takes turns, so that a noisy machine disturbs all alike; figures are
+medians. All draw at temperature 1; ours are whole calls of the sampler. All have as many threads as our sampler takes:
+one with up to 31 texts, and the compiled engine one for each text.
 """
 
 import argparse
-import contextlib
-import multiprocessing
+import json
+import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
 import torch
 from rich.console import Console
 
+from benchmarks.projects import ROOT
 from benchmarks.samplers import Write, char_rnn, former_loop, on_few_threads, plain_lstm
 from benchmarks.trials import load_data
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.protocols import LanguageModel, windowed
-from charlstm.generation import engines
 from charlstm.generation.batch import Request
+from charlstm.generation.engines import compiled_stepper
 from charlstm.generation.language_model import QuantizedLanguageModel
 from charlstm.generation.quantized import quantize
 from charlstm.generation.rule import SamplingRule
 from charlstm.generation.sampler import Sampler
+from charlstm.generation.stepper import Stepper
 from charlstm.model.char_lstm import CharLSTM, ModelShape
-from charlstm.model.model_folder import TrainedModel, load_model
+from charlstm.model.model_folder import TrainedModel, load_model, save_model
 from charlstm.text.vocabulary import Vocab
 from pipeline.common.hardware import set_num_threads
 from pipeline.common.stage import guarded
@@ -45,6 +50,33 @@ FEW_CHARS = 8
 DEFAULT_SHAPE = ModelShape(65, 128, 320, 1, 320)
 CONTEXT_LEN = 100
 RULE = SamplingRule(1.0)
+USES = {  # characters, and the goal
+    "3,000 characters, with all that is loaded for them": (3000, ""),
+    "3,000 characters more": (3000, "30,000 a second"),
+    "18 texts of 500 characters, as in stage sample": (18 * 500, ""),
+    "256 texts of 500 characters": (256 * 500, "200,000 a second"),
+    "a prompt of 1 MB": (10**6, "20 s"),
+}
+USER = """
+import json, sys, time
+import charlstm
+
+model = charlstm.load(sys.argv[1])
+calls = [
+    ("3,000 characters, with all that is loaded for them", dict(num_chars=3000)),
+    ("compile", dict(num_chars=20_000)),
+    ("3,000 characters more", dict(num_chars=3000)),
+    ("18 texts of 500 characters, as in stage sample", dict(num_chars=500, num_texts=18)),
+    ("256 texts of 500 characters", dict(num_chars=500, num_texts=256)),
+    ("a prompt of 1 MB", dict(num_chars=1, prompt="\\n" * 10**6)),
+]
+found = {}
+for name, options in calls:
+    started = time.perf_counter()
+    model.generate(**options)
+    found[name] = time.perf_counter() - started
+print(json.dumps(found))
+"""
 
 
 def main() -> int:
@@ -57,6 +89,7 @@ def main() -> int:
     console = Console(highlight=False, soft_wrap=True)
     trained, has_learned = _model(arguments.model)
     console.print(f"{trained.model.shape}; at most {torch.get_num_threads()} threads")
+    _print_as_users_have_it(arguments.model, trained, console)
     console.print("\n| texts at once | by | characters a second | against `nn.LSTM` |\n|---|---|---|---|")
     for num_rows in ROW_COUNTS:
         rates = _take_turns(_ways(trained, num_rows, arguments.char_rnn), num_rows)
@@ -64,8 +97,6 @@ def main() -> int:
             console.print(f"| {num_rows:,} | {name} | {rate:,.0f} | {rate / rates['`nn.LSTM`']:.1f}× |")
     if arguments.char_rnn is None:
         console.print("spro/char-rnn.pytorch was not measured: name a checkout (--char-rnn PATH)")
-    _print_sample_stage(trained, console)
-    _print_compile_time(trained, console)
     _print_equality(trained, console)
     _print_loss(trained, has_learned, console)
     return 0
@@ -84,10 +115,10 @@ def _ways(trained: TrainedModel, num_rows: int, char_rnn_path: Path | None) -> d
     """Names and functions; those that write one text after the other are there for one text only."""
     ways = {
         "`nn.LSTM`": on_few_threads(plain_lstm(trained.model.shape)),
-        "charlstm, torch": _ours(trained, compile_seconds=float("inf")),
+        "charlstm, torch": _ours(trained, Stepper(quantize(trained.model))),
     }
-    if engines.compiled_stepper(quantize(trained.model)):
-        ways["charlstm, compiled"] = _ours(trained, compile_seconds=0)
+    if compiled := compiled_stepper(quantize(trained.model)):
+        ways["charlstm, compiled"] = _ours(trained, compiled)
     if num_rows == 1:
         ways["one row, fp32, `addmv`"] = on_few_threads(former_loop(trained.model))
         if char_rnn_path:
@@ -95,24 +126,20 @@ def _ways(trained: TrainedModel, num_rows: int, char_rnn_path: Path | None) -> d
     return ways
 
 
-@contextlib.contextmanager
-def _compiling_costs(seconds: float) -> Iterator[None]:
-    """What the choice of an engine goes by; infinite seconds are torch's, and none the compiled one's."""
-    before, engines.COMPILE_SECONDS = engines.COMPILE_SECONDS, seconds  # type: ignore[misc]
-    try:
-        yield
-    finally:
-        engines.COMPILE_SECONDS = before  # type: ignore[misc]
-
-
-def _ours(trained: TrainedModel, compile_seconds: float) -> Write:
-    sampler = Sampler(trained.model, trained.vocab)
+def _ours(trained: TrainedModel, stepper: Stepper) -> Write:
+    sampler = _sampler_with(trained, stepper)
 
     def write(num_rows: int, num_chars: int) -> None:
-        with _compiling_costs(compile_seconds):
-            sampler.generate([Request("\n", num_chars, RULE, 1, number) for number in range(num_rows)])
+        sampler.generate([Request("\n", num_chars, RULE, 1, number) for number in range(num_rows)])
 
     return write
+
+
+def _sampler_with(trained: TrainedModel, stepper: Stepper) -> Sampler:
+    """One that does not choose its engine."""
+    sampler = Sampler(trained.model, trained.vocab)
+    sampler._engines.best = lambda num_rows, num_chars: stepper  # type: ignore[method-assign]
+    return sampler
 
 
 def _take_turns(ways: dict[str, Write], num_rows: int) -> dict[str, float]:
@@ -134,29 +161,27 @@ def _seconds(write: Write, num_rows: int, num_chars: int) -> float:
     return time.perf_counter() - started
 
 
-def _print_sample_stage(trained: TrainedModel, console: Console) -> None:
-    """As the stage has them by default: 18 texts of 500 characters."""
-    write = _ours(trained, engines.COMPILE_SECONDS)
-    seconds = statistics.median(_seconds(write, 18, 500) for _ in range(NUM_ROUNDS))
-    console.print(f"\n18 texts of 500 characters, as in stage sample: {seconds:.2f} s")
+def _print_as_users_have_it(folder: Path, trained: TrainedModel, console: Console) -> None:
+    """Through the public interface, in new processes."""
+    with tempfile.TemporaryDirectory() as cache:
+        if not folder.exists():
+            folder = Path(cache) / "model"
+            save_model(folder, trained.model.state_dict(), trained.model.shape, trained.vocab)
+        first, *later = [_process(folder, cache) for _ in range(1 + NUM_ROUNDS)]
+    console.print(f"compiled once for this machine, in {first['compile']:.1f} s")
+    console.print("\n| in a new process | seconds | characters a second | goal |\n|---|---|---|---|")
+    for name, (num_chars, goal) in USES.items():
+        seconds = statistics.median(figures[name] for figures in later)
+        console.print(f"| {name} | {seconds:.2f} | {num_chars / seconds:,.0f} | {goal} |")
 
 
-def _print_compile_time(trained: TrainedModel, console: Console) -> None:
-    """In new processes."""
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        found = [pool.apply(_compile_seconds, (trained.model.shape,)) for _ in range(3)]
-    if (seconds := statistics.median(found)) > 0:
-        console.print(f"import of numba and compiling, once a process: {seconds:.1f} s")
-    else:
-        console.print("numba is not installed (`pip install charlstm[fast]`), so nothing was compiled")
-
-
-def _compile_seconds(shape: ModelShape) -> float:
-    """0 without numba."""
-    model = quantize(CharLSTM(shape, "fused"))
-    started = time.perf_counter()
-    stepper = engines.compiled_stepper(model)
-    return time.perf_counter() - started if stepper else 0.0
+def _process(folder: Path, cache: str) -> dict[str, float]:
+    """Seconds of each use in a process that has this folder for caches."""
+    environment = {**os.environ, "XDG_CACHE_HOME": cache, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", USER, str(folder)], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return {str(name): float(value) for name, value in json.loads(done.stdout).items()}
 
 
 def _print_equality(trained: TrainedModel, console: Console) -> None:
@@ -164,9 +189,10 @@ def _print_equality(trained: TrainedModel, console: Console) -> None:
     rules = [RULE, SamplingRule(0), SamplingRule(0.8, top_p=0.9), SamplingRule(1.2, 20, min_p=0.01)]
     requests = [Request("\n", 200, rules[number % 4], 1, number) for number in range(256)]
     found = []
-    for compile_seconds in (float("inf"), 0):
-        sampler = Sampler(trained.model, trained.vocab)
-        with _compiling_costs(compile_seconds):
+    model = quantize(trained.model)
+    for stepper in (Stepper(model), compiled_stepper(model)):
+        if stepper:
+            sampler = _sampler_with(trained, stepper)
             found += [sampler.generate(requests[:num_rows]) for num_rows in (256, 18, 2, 1)]
     is_equal = all(one.text == two.text for texts in found for one, two in zip(texts, found[0], strict=False))
     console.print(f"texts of both engines, and of 1, 2, 18 and 256 rows: {'equal' if is_equal else 'DIFFERENT'}")

@@ -11,6 +11,7 @@ from charlstm.errors import VocabularyError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
 from charlstm.evaluation.published import Published, published_for, text_sha256
 from charlstm.generation.batch import Request
+from charlstm.generation.engines import compiled_stepper
 from charlstm.generation.prompts import check_prompts
 from charlstm.generation.quantized import quantize
 from charlstm.generation.rule import SamplingRule
@@ -49,6 +50,7 @@ def run(params: Params, paths: Paths) -> None:
     parameters = _by_section(params, encoded.val, trained.vocab)
     losses, cells = read_losses(paths.evaluate / "metrics.json"), read_cells(paths.evaluate / CELLS)
     baselines = read_baselines(paths.evaluate / BASELINES)
+    compiled_stepper(quantize(trained.model))  # once for a machine: later texts are written from the first character
     texts = _generate(params.sample, prompts, trained)
     samples = pd.DataFrame(texts)
     measured = whole_characters(encoded.val[: params.evaluate.max_chars], trained.vocab.unit)

@@ -5,19 +5,23 @@ import os
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
 import torch
+from compiled_code import machine_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.projects import ROOT
 from charlstm.generation import engines
 from charlstm.generation.batch import Request
-from charlstm.generation.compiled import drawing, products
-from charlstm.generation.compiled.stepper import CompiledStepper
-from charlstm.generation.compiled.vnni import GROUP
+from charlstm.generation.compiled import drawing, layout, object_code, products
+from charlstm.generation.compiled.layout import GROUP
+from charlstm.generation.compiled.object_code import TARGET, Function, keep, kept
+from charlstm.generation.compiled.stepper import CompiledStepper, compile_for
 from charlstm.generation.drawing import FRACTIONS, Rules
 from charlstm.generation.engines import Engines, compiled_stepper
 from charlstm.generation.quantized import QuantizedModel, quantize
@@ -25,6 +29,7 @@ from charlstm.generation.rule import SamplingRule
 from charlstm.generation.sampler import Sampler
 from charlstm.generation.stepper import Stepper
 from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.model_folder import save_model
 from charlstm.text.vocabulary import Vocab
 
 SHAPES = [
@@ -64,6 +69,14 @@ def quantized(shape: ModelShape) -> QuantizedModel:
     return quantize(model_of(shape))
 
 
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As on a new machine. Nothing of it is left in this process."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(object_code, "_functions", [])
+    return tmp_path / "cache/charlstm"
+
+
 @settings(max_examples=120, deadline=None)
 @given(
     st.sampled_from(SHAPES),
@@ -77,7 +90,7 @@ def test_it_reads_and_writes_as_torch_does(
 ) -> None:
     """Ids, and states to the bit."""
     model, random, num_rows = quantized(shape), np.random.default_rng(seed), len(rules)
-    one, two = Stepper(model), CompiledStepper(model, num_threads)
+    one, two = Stepper(model), CompiledStepper(model, num_threads, machine_code())
     ids_RT = torch.from_numpy(random.integers(0, shape.vocab_size, (num_rows, num_read)))
     keys_R = random.integers(0, 2**63, num_rows).astype(np.uint64)
     columns = Rules.of(rules, shape.vocab_size)
@@ -98,8 +111,10 @@ def test_its_texts_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
         Request("ab"[: 1 + number % 2], 150, RULES[number % len(RULES)], number, stop=("ab", "jj\n")[: number % 3])
         for number in range(40)
     ]
-    expected = Sampler(model, VOCAB).generate(requests)
-    monkeypatch.setattr(engines, "COMPILE_SECONDS", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "compiled_stepper", lambda model: None)
+        expected = Sampler(model, VOCAB).generate(requests)
+    machine_code()
     monkeypatch.setattr(CompiledStepper, "most_rows", 40)
     assert isinstance(Engines(quantize(model)).best(40, 1), CompiledStepper)
     sampler = Sampler(model, VOCAB)
@@ -113,7 +128,7 @@ def test_its_texts_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("num_columns", [1, 4, 33, 320, 1030])
 @pytest.mark.parametrize("add", [products.add_by_loop, products.add_by_vnni])
 def test_products_are_exact(add: object, num_columns: int) -> None:
-    if add is products.add_by_vnni and not products.HAS_VNNI:
+    if add is products.add_by_vnni and not TARGET.has_vnni:
         pytest.skip("this processor has no VNNI")
     random = np.random.default_rng(num_columns)
     values, rows = random.integers(-127, 128, (64, num_columns)), random.integers(-127, 128, (11, num_columns))
@@ -122,7 +137,7 @@ def test_products_are_exact(add: object, num_columns: int) -> None:
     laid_out, inputs, surplus_N = padded, np.ones((11, padded.shape[1]), np.int8), np.zeros(64, np.int64)
     inputs[:, :num_columns] = rows
     if add is products.add_by_vnni:
-        laid_out, surplus_N = products.in_blocks(padded), 128 * values.sum(1)
+        laid_out, surplus_N = layout.in_blocks(padded), 128 * values.sum(1)
         inputs[:, :num_columns] ^= np.int8(-128)
     sums = np.zeros((11, 64), np.int32)
 
@@ -148,46 +163,141 @@ def test_values_are_sorted(sort: object, size: int) -> None:
     np.testing.assert_array_equal(found, np.sort(values)[::-1])
 
 
-def test_a_few_characters_are_not_worth_compiling() -> None:
+def test_a_few_characters_are_not_worth_compiling(empty_cache: Path) -> None:
     few = Engines(quantized(SHAPES[0]))
-    assert type(few.best(1, 20_000)) is type(few.best(18, 18 * 500)) is type(few.best(256, 10**6)) is Stepper
-    assert type(few.best(1, 50_000)) is CompiledStepper
+    assert type(few.best(1, 9_000)) is type(few.best(18, 18 * 500)) is type(few.best(256, 4 * 10**5)) is Stepper
+    assert not empty_cache.exists()
+    assert type(few.best(1, 20_000)) is CompiledStepper
     assert type(few.best(1, 1)) is CompiledStepper  # as it is there now
     assert type(few.best(0, 0)) is CompiledStepper
+    assert type(Engines(quantized(SHAPES[1])).best(1, 1)) is CompiledStepper
 
 
-def test_without_numba_torch_writes(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+WRITE = """
+import sys
+import charlstm
+model = charlstm.load(sys.argv[1])
+text = model.generate("\\n", num_chars=int(sys.argv[2]))
+print(f"numba: {'numba' in sys.modules}")
+print(type(model._sampler._engines.best(1, 1)).__name__)
+print(text, end="")
+"""
+
+
+def test_it_is_compiled_once_for_a_machine(tmp_path: Path) -> None:
+    """Two processes at once begin without a file, and a third one reads what they wrote: it does not import numba."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    model, vocab = model_of(SHAPES[0]), Vocab.of("".join(map(chr, range(33, 97))) + "\n")
+    save_model(tmp_path / "model", model.state_dict(), model.shape, vocab)
+
+    def start(num_chars: int) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", WRITE, str(tmp_path / "model"), str(num_chars)]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+    first = [start(20_000), start(20_000)]
+    texts = [process.communicate(timeout=300)[0] for process in first]
+    assert [process.returncode for process in first] == [0, 0]
+    assert texts[0] == texts[1] and texts[0].startswith("numba: True\n")
+    (file,) = (tmp_path / "charlstm").iterdir()
+    written = file.read_bytes()
+    later = start(300).communicate(timeout=300)[0]
+    assert later.startswith("numba: False\nCompiledStepper\n")
+    assert texts[0].partition("Stepper\n")[2].startswith(later.partition("Stepper\n")[2])
+    assert file.read_bytes() == written
+
+
+def test_a_damaged_file_is_compiled_again(empty_cache: Path) -> None:
+    code = compile_for(quantized(SHAPES[0]))
+    keep(code, Function(code))
+    (file,) = empty_cache.iterdir()
+    whole = file.read_bytes()
+    for damaged in (b"", whole[:40], whole[:-1], whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:]):
+        file.write_bytes(damaged)
+        object_code._functions.clear()
+        assert kept() is None
+    keep(code, Function(code))
+    object_code._functions.clear()
+    assert kept() is not None and file.read_bytes() == whole
+
+
+def test_without_a_folder_of_its_own_it_is_compiled_for_the_process(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty_cache.parent.write_text("no folder")
+    code = compile_for(quantized(SHAPES[0]))
+    keep(code, function := Function(code))
+    assert kept() is function and empty_cache.parent.read_text() == "no folder"
+    monkeypatch.setattr(object_code, "user_cache_path", lambda name: Path("~/.cache") / name)  # without a home folder
+    object_code._functions.clear()
+    assert kept() is None
+    keep(code, function)
+    assert kept() is function and not Path("~").exists()
+
+
+def test_changed_source_has_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in object_code.SOURCE.rglob("*.py"):
+        copy = tmp_path / file.relative_to(object_code.SOURCE)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    monkeypatch.setattr(object_code, "SOURCE", tmp_path)
+    assert object_code._key.__wrapped__() == object_code._key()
+    for name in ("compiled/products.py", "compiled/drawing.py", "quantized.py"):
+        before = object_code._key.__wrapped__()
+        (tmp_path / name).write_text((tmp_path / name).read_text() + "\n")
+        assert object_code._key.__wrapped__() != before
+
+
+def test_arguments_of_other_types_are_refused() -> None:
+    """Machine code would read and write beside them."""
+    with pytest.raises(TypeError, match="expected f1f1f1b1"):
+        machine_code()(np.zeros(3))
+
+
+def test_without_numba_torch_writes(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in [name for name in sys.modules if name.startswith("charlstm.generation.compiled")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "numba", None)
-    with caplog.at_level(logging.DEBUG, engines.__name__):
-        assert type(Engines(quantized(SHAPES[0])).best(1, 10**6)) is Stepper
-    (record,) = [record for record in caplog.records if record.name == engines.__name__]
-    assert record.levelno == logging.DEBUG and "ModuleNotFoundError" in record.message
+    for missing in ("numba", "llvmlite"):
+        monkeypatch.setitem(sys.modules, missing, None)
+        caplog.clear()
+        with caplog.at_level(logging.DEBUG, engines.__name__):
+            assert type(Engines(quantized(SHAPES[0])).best(1, 10**6)) is Stepper
+        records = [record for record in caplog.records if record.name == engines.__name__]
+        assert {record.levelno for record in records} == {logging.DEBUG} and "ModuleNotFoundError" in caplog.text
 
 
-def test_wrong_machine_code_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    assert compiled_stepper(quantized(SHAPES[0])) is not None
-    monkeypatch.setattr(drawing, "FRACTIONS", FRACTIONS[::-1].copy())
+def test_wrong_machine_code_is_not_used(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(layout, "FRACTIONS", FRACTIONS[::-1].copy())
     with caplog.at_level(logging.DEBUG, engines.__name__):
         assert compiled_stepper(quantized(SHAPES[0])) is None
-    assert "gives other texts" in caplog.text
+    assert "gives other texts" in caplog.text and not empty_cache.exists()
 
 
 def test_ids_that_do_not_exist_are_refused() -> None:
-    stepper = CompiledStepper(quantized(SHAPES[0]), 1)
+    stepper = CompiledStepper(quantized(SHAPES[0]), 1, machine_code())
     for index in (-1, 65):
         with pytest.raises(IndexError, match="below 65"):
             stepper.read(torch.tensor([[3, index]]), stepper.zero_state(1))
 
 
+GENERIC = """
+import sys
+from llvmlite import binding
+binding.get_host_cpu_name, binding.get_host_cpu_features = lambda: "generic", binding.FeatureMap
+import pytest
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.slow
 def test_older_processors_write_the_same() -> None:
     """All of this file again, for a processor of which nothing is known."""
-    if os.environ.get("NUMBA_CPU_NAME") == "generic":
-        assert not products.HAS_VNNI
+    if TARGET.name == "generic":
+        assert not TARGET.has_vnni
         return
-    command = [sys.executable, "-m", "pytest", __file__, "-m", "", "-p", "no:cacheprovider"]
-    environment = os.environ | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-c", GENERIC, __file__, "-m", "", "-p", "no:cacheprovider"]
+    run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout

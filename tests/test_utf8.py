@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from compiled_code import machine_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -105,7 +106,7 @@ def test_rules_act_on_what_is_allowed_alone(rule: SamplingRule) -> None:
 @given(st.integers(1, 12), st.integers(1, 2), st.integers(0, 2**32))
 def test_machine_code_writes_the_same_bytes(model: CharLSTM, num_rows: int, num_threads: int, seed: int) -> None:
     quantized, chance = quantize(model), np.random.default_rng(seed)
-    one, two = Stepper(quantized), CompiledStepper(quantized, num_threads)
+    one, two = Stepper(quantized), CompiledStepper(quantized, num_threads, machine_code())
     rules = Rules.of([RULES[index] for index in chance.integers(len(RULES), size=num_rows)], 256)
     keys_R = chance.integers(2**63, size=num_rows).astype(np.uint64)
     beginnings = [

@@ -3,7 +3,7 @@
 A sum of floats depends on the order in which a processor adds: on the batch, the threads and the library. A sum of
 integers does not. So weights and activations are rounded to 8 bits before each product. What follows a product uses
 only operations that every machine rounds alike (IEEE 754's +, -, * and /, one at a time, in float32), and tables of
-functions. `stepper.py` computes with it in torch, `compiled.py` in machine code, the review page in JavaScript.
+functions. `stepper.py` computes with it in torch, `compiled/` in machine code, the review page in JavaScript.
 
     weights of row n             q_n = round(W_n / s_n), from -127 to 127, with s_n = max|W_n| / 127
     hidden state h in (-1, 1)    a = round(127 h)

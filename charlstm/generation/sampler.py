@@ -45,7 +45,8 @@ class Sampler:
             VocabularyError: a prompt is empty without a state, or has characters that the vocabulary lacks.
         """
         check_requests(self._vocab, requests)
-        stepper = self._engines.best(min(MAX_ROWS, len(requests)), sum(one.num_chars for one in requests))
+        num_chars = sum(len(one.prompt) + one.num_chars for one in requests)
+        stepper = self._engines.best(min(MAX_ROWS, len(requests)), num_chars)
         by_length = sorted(range(len(requests)), key=lambda number: requests[number].num_chars)
         found: dict[int, Generated] = {}
         for start in range(0, len(requests), MAX_ROWS):  # texts of like length together
@@ -65,7 +66,7 @@ class Sampler:
             VocabularyError: as there, at once.
         """
         check_requests(self._vocab, [request])
-        return Stream(self._engines.best(1, request.num_chars), self._vocab, request)
+        return Stream(self._engines.best(1, len(request.prompt) + request.num_chars), self._vocab, request)
 
 
 class Stream(Iterator[str]):

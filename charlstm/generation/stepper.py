@@ -4,6 +4,7 @@ Products of integers are exact, so what a row gives does not depend on the other
 Shapes: L layers, R rows, T characters, V vocabulary, H hidden units, G = 4H gate rows, F inner features of the block.
 """
 
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -54,20 +55,41 @@ class QuantizedState(NamedTuple):
         return QuantizedState(self.hidden.index_select(1, rows), self.cell.index_select(1, rows))
 
 
+class Weights(NamedTuple):
+    """A quantized model's, ready for torch: a matrix and what is added for each layer, the block, the head."""
+
+    layers: list[tuple[Columns, Tensor]]
+    block: tuple[Columns, Columns] | None
+    head: Columns
+    bias_V: Tensor
+
+    @classmethod
+    def of(cls, model: QuantizedModel) -> "Weights":
+        """The same numbers."""
+        return cls(
+            [(Columns.of(layer.matrix), torch.from_numpy(layer.base_VG)) for layer in model.layers],
+            (Columns.of(model.up), Columns.of(model.down)) if model.up and model.down else None,
+            Columns.of(model.head),
+            torch.from_numpy(model.bias_V),
+        )
+
+
 class Stepper:
     """Reads and writes in all rows at once, a character at a time."""
 
     def __init__(self, model: QuantizedModel) -> None:
-        self._layers = [(Columns.of(layer.matrix), torch.from_numpy(layer.base_VG)) for layer in model.layers]
-        self._block = (Columns.of(model.up), Columns.of(model.down)) if model.up and model.down else None
-        self._head, self._bias_V = Columns.of(model.head), torch.from_numpy(model.bias_V)
+        self._model, self._hidden_size = model, model.hidden_size
         self._gates, self._gelu = torch.from_numpy(GATES), torch.from_numpy(GELU)
         self._tanh_levels = torch.from_numpy(TANH * np.float32(LEVELS))  # exact: 22 bits
-        self._hidden_size = model.hidden_size
+
+    @cached_property
+    def _weights(self) -> Weights:
+        """Made when they are needed first: trying how torch multiplies takes longer than a text in machine code."""
+        return Weights.of(self._model)
 
     def zero_state(self, num_rows: int) -> QuantizedState:
         """The state before anything was read."""
-        zeros_LRH = torch.zeros(len(self._layers), num_rows, self._hidden_size)
+        zeros_LRH = torch.zeros(len(self._model.layers), num_rows, self._hidden_size)
         return QuantizedState(zeros_LRH.to(torch.int8), zeros_LRH)
 
     def read(self, ids_RT: Tensor, state: QuantizedState) -> QuantizedState:
@@ -101,20 +123,20 @@ class Stepper:
 
     def logits(self, state: QuantizedState) -> Tensor:
         """Of the character after what was read: (R, V), float32."""
-        hidden_RH = state.hidden[-1]
-        if self._block is None:
-            return self._head.times(hidden_RH).add_(self._bias_V)
-        up, down = self._block
+        hidden_RH, (_, block, head, bias_V) = state.hidden[-1], self._weights
+        if block is None:
+            return head.times(hidden_RH).add_(bias_V)
+        up, down = block
         steps_RF = up.times(hidden_RH).add_(MIDDLE).clamp_(0, TABLE_LEN - 1)
         inner_RF, largest_R1 = _eight_bits(_look_up(self._gelu, steps_RF))
         added_RH = down.times(inner_RF, largest_R1)
         outer_RH, largest_R1 = _eight_bits((hidden_RH * (1 / LEVELS)).add_(added_RH))
-        return self._head.times(outer_RH, largest_R1).add_(self._bias_V)
+        return head.times(outer_RH, largest_R1).add_(bias_V)
 
     def _read_one(self, ids_R: Tensor, state: QuantizedState) -> QuantizedState:
         hidden: list[Tensor] = []
         cells: list[Tensor] = []
-        for number, (columns, base_VG) in enumerate(self._layers):
+        for number, (columns, base_VG) in enumerate(self._weights.layers):
             before_RH = state.hidden[number]
             steps_RG = columns.times(torch.cat([hidden[-1], before_RH], 1) if hidden else before_RH)
             steps_RG += base_VG if hidden else base_VG.index_select(0, ids_R)

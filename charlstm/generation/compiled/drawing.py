@@ -1,16 +1,12 @@
 """What `generation/drawing.py` computes for one row, in machine code. Shapes: R rows, V vocabulary."""
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from charlstm.generation.compiled.layout import Double, DrawingWork, Float, Ids, Rules
 from charlstm.generation.compiled.machine_code import inlined, part
-from charlstm.generation.drawing import FRACTION_BITS, FRACTIONS, LOWEST, POWERS
-from charlstm.generation.utf8 import NEXT
-
-Float = NDArray[np.float32]
-Double = NDArray[np.float64]
+from charlstm.generation.drawing import FRACTION_BITS, LOWEST
 
 FRACTION_MASK: Final = 2**FRACTION_BITS - 1
 FIRST_STEP: Final = 0.5 - LOWEST * 2**FRACTION_BITS
@@ -18,43 +14,8 @@ MAX_RANKED: Final = 256
 GAPS: Final = np.array([1750, 701, 301, 132, 57, 23, 10, 4, 1])  # of Shell's sort (Ciura 2001)
 
 
-class Rules(NamedTuple):
-    """As in `drawing.py`, for all rows: what asks for nothing is 0, V or infinity."""
-
-    factor_R: Double
-    min_p_R: Double
-    top_k_R: NDArray[np.int64]
-    top_p_R: Double
-    is_greedy_R: NDArray[np.bool_]
-
-
-class Work(NamedTuple):
-    """Tables (as globals, they would take longer to compile), and memory that is written over at each character."""
-
-    fractions: Double
-    powers: Double
-    next_SV: NDArray[np.int64]
-    probable_V: Double
-    sorted_V: Double
-    allowed_V: Float
-    allowed_ids_V: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, vocab_size: int) -> "Work":
-        """For one row after the other."""
-        return cls(
-            FRACTIONS,
-            POWERS,
-            NEXT,
-            np.zeros(vocab_size),
-            np.zeros(vocab_size),
-            np.zeros(vocab_size, np.float32),
-            np.zeros(vocab_size, np.int64),
-        )
-
-
 @part
-def draw(logits_V: Float, rules: Rules, row: int, uniform: float, work: Work) -> int:
+def draw(logits_V: Float, rules: Rules, row: int, uniform: float, work: DrawingWork) -> int:
     """The id of one character, by the rule of `row`."""
     likeliest = 0
     for index in range(len(logits_V)):
@@ -74,7 +35,7 @@ def draw(logits_V: Float, rules: Rules, row: int, uniform: float, work: Work) ->
 
 
 @inlined
-def draw_utf8(logits_V: Float, rules: Rules, row: int, uniform: float, utf8_R: NDArray[np.int64], work: Work) -> int:
+def draw_utf8(logits_V: Float, rules: Rules, row: int, uniform: float, utf8_R: Ids, work: DrawingWork) -> int:
     """The same of the bytes alone that keep the text of `row` valid UTF-8; its state in `utf8_R` changes.
 
     They are drawn from as if there were no others: zeros would change no sum.
@@ -91,7 +52,7 @@ def draw_utf8(logits_V: Float, rules: Rules, row: int, uniform: float, utf8_R: N
 
 
 @inlined
-def relative_probabilities(logits_V: Float, largest: float, rules: Rules, row: int, work: Work) -> None:
+def relative_probabilities(logits_V: Float, largest: float, rules: Rules, row: int, work: DrawingWork) -> None:
     """In `probable_V`: 2^x from tables, and zeros instead of what the rule excludes."""
     vocab_size = len(logits_V)
     probable_V, top_k = work.probable_V[:vocab_size], min(rules.top_k_R[row], vocab_size)

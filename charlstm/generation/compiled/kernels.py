@@ -6,22 +6,17 @@ Shapes: L layers, R rows, T characters, V vocabulary, H hidden units, G = 4H gat
 P the largest number of rows of a matrix and Q of columns, both rounded up to whole blocks.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.generation.compiled import drawing
 from charlstm.generation.compiled.drawing import draw, draw_utf8
-from charlstm.generation.compiled.machine_code import entry, inlined, part
-from charlstm.generation.compiled.products import SIGN, Matrices, multiply
-from charlstm.generation.quantized import GATES, GELU, LEVELS, MIDDLE, STEPS_PER_UNIT, TABLE_LEN, TANH, QuantizedModel
+from charlstm.generation.compiled.layout import SIGN, Double, Float, Ids, Int8, Model, Rules, Tables, Work
+from charlstm.generation.compiled.machine_code import inlined, part
+from charlstm.generation.compiled.products import multiply
+from charlstm.generation.quantized import LEVELS, MIDDLE, STEPS_PER_UNIT, TABLE_LEN
 from charlstm.generation.stepper import TINY
-
-Int8 = NDArray[np.int8]
-Float = NDArray[np.float32]
-Double = NDArray[np.float64]
-Ids = NDArray[np.int64]
 
 ZERO: Final = np.float32(0)
 HALF: Final = np.float32(0.5)
@@ -33,78 +28,6 @@ NUM_LEVELS: Final = np.float32(LEVELS)
 UNIT: Final = np.float32(STEPS_PER_UNIT)
 FIRST_OF_TANH: Final = np.float32(TABLE_LEN)
 CENTER: Final = np.float32(MIDDLE)
-
-
-class Tables(NamedTuple):
-    """Of functions; as globals, they would become part of the code, which takes longer to compile."""
-
-    gates: Float
-    tanh_levels: Float
-    gelu: Float
-
-
-TABLES: Final = Tables(GATES, TANH * np.float32(LEVELS), GELU)
-
-
-class Model(NamedTuple):
-    """The matrices of the layers from the bottom, then up and down where there is a block (F > 0), then the head.
-
-    `first_VG` is added in the first layer, a row for each character, `upper_LG` in each layer above.
-    """
-
-    tables: Tables
-    matrices: Matrices
-    first_VG: Float
-    upper_LG: Float
-    bias_V: Float
-    num_inner: int
-
-    @classmethod
-    def of(cls, model: QuantizedModel) -> "Model":
-        """The same numbers."""
-        blocks = [model.up, model.down] if model.up and model.down else []
-        upper = [layer.base_VG for layer in model.layers[1:]]
-        first_VG = model.layers[0].base_VG
-        return cls(
-            TABLES,
-            Matrices.of([*(layer.matrix for layer in model.layers), *blocks, model.head]),
-            first_VG,
-            np.concatenate([np.zeros((0, first_VG.shape[1]), np.float32), *upper]),
-            model.bias_V,
-            len(blocks[0].scale_N) if blocks else 0,
-        )
-
-
-class Work(NamedTuple):
-    """Memory that is written over at each character, for the rows of a tile."""
-
-    inputs_RQ: Int8
-    ones_R: Float
-    factors_R: Float
-    sums_RP: NDArray[np.int32]
-    products_RP: Float
-    values_P: Float
-    bits_P: NDArray[np.int32]
-    steps_P: NDArray[np.uint32]
-    drawing: drawing.Work
-
-    @classmethod
-    def of(cls, model: Model, num_rows: int) -> "Work":
-        """For so many rows."""
-        sizes = np.diff(model.matrices.row_fences)
-        values_P = np.zeros(sizes.max(), np.float32)
-        widths = np.diff(model.matrices.value_fences) // sizes
-        return cls(
-            np.zeros((num_rows, widths.max()), np.int8),
-            np.ones(num_rows, np.float32),
-            np.ones(num_rows, np.float32),
-            np.zeros((num_rows, sizes.max()), np.int32),
-            np.zeros((num_rows, sizes.max()), np.float32),
-            values_P,
-            values_P.view(np.int32),
-            np.zeros(sizes.max(), np.uint32),
-            drawing.Work.of(len(model.bias_V)),
-        )
 
 
 @part
@@ -200,10 +123,10 @@ def logits(model: Model, hidden_RLH: Int8, work: Work) -> None:
     multiply(matrices, head, work.inputs_RQ, factors_R, work.sums_RP, work.products_RP)
 
 
-@entry
+@part
 def advance(
     model: Model,
-    rules: drawing.Rules,
+    rules: Rules,
     uniforms_RT: Double,
     ids_RT: Ids,
     num_given: int,

@@ -5,62 +5,17 @@ row's weights, is subtracted in the end. Both ways give the same integers.
 Shapes: R rows, K columns and N rows of a matrix; P and Q are N and K rounded up to whole blocks.
 """
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.generation.compiled.layout import BLOCK, GROUP, Matrices
 from charlstm.generation.compiled.machine_code import part
-from charlstm.generation.compiled.vnni import BLOCK, GROUP, has_vnni, multiply_block
-from charlstm.generation.quantized import Matrix
+from charlstm.generation.compiled.object_code import TARGET
+from charlstm.generation.compiled.vnni import multiply_block
 
 TILE: Final = 4  # rows at once: a weight is loaded once for all of them
-
-
-HAS_VNNI: Final = has_vnni()
-SIGN: Final = -128 if HAS_VNNI else 0  # the bit that makes a + 128 of a
-
-
-class Matrices(NamedTuple):
-    """All matrices of a model, end to end, each padded with zeros to whole blocks.
-
-    Matrix m has `values` and rows (of `scales` and `surpluses`) from fence m to fence m + 1.
-    """
-
-    values: NDArray[np.int8]
-    scales: NDArray[np.float32]
-    surpluses: NDArray[np.int32]
-    value_fences: NDArray[np.int64]
-    row_fences: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, matrices: Sequence[Matrix]) -> "Matrices":
-        """The same integers, in the order in which they are read here."""
-        padded = [_padded(matrix.values_NK) for matrix in matrices]
-        return cls(
-            np.concatenate([(in_blocks(values_PQ) if HAS_VNNI else values_PQ).ravel() for values_PQ in padded]),
-            np.concatenate([np.resize(matrix.scale_N, round_up(len(matrix.scale_N), BLOCK)) for matrix in matrices]),
-            np.concatenate([values_PQ.sum(1, dtype=np.int32) * -SIGN for values_PQ in padded]),
-            np.array([0, *(values_PQ.size for values_PQ in padded)]).cumsum(),
-            np.array([0, *map(len, padded)]).cumsum(),
-        )
-
-
-def round_up(size: int, step: int) -> int:
-    """To a multiple of `step`."""
-    return -(-size // step) * step
-
-
-def _padded(values_NK: NDArray[np.int8]) -> NDArray[np.int8]:
-    num_rows, num_columns = values_NK.shape
-    return np.pad(values_NK, ((0, -num_rows % BLOCK), (0, -num_columns % GROUP)))
-
-
-def in_blocks(values_PQ: NDArray[np.int8]) -> NDArray[np.int8]:
-    """For the instruction: block after block of rows, in each group after group of columns, in each row after row."""
-    num_rows, num_columns = values_PQ.shape
-    return values_PQ.reshape(num_rows // BLOCK, BLOCK, num_columns // GROUP, GROUP).swapaxes(1, 2)
 
 
 @part
@@ -96,7 +51,7 @@ def add_by_vnni(
                 row += 1
 
 
-add_products = add_by_vnni if HAS_VNNI else add_by_loop
+add_products = add_by_vnni if TARGET.has_vnni else add_by_loop
 
 
 @part

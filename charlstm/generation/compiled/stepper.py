@@ -1,20 +1,19 @@
-"""A quantized model at work in machine code. The first call in a process compiles for a few seconds.
+"""A quantized model at work in machine code, which is compiled once for a machine.
 
 Shapes: L layers, R rows, T characters, V vocabulary, H hidden units.
 """
 
 import sys
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charlstm.generation.compiled import drawing, kernels
-from charlstm.generation.compiled.products import HAS_VNNI
+from charlstm.generation.compiled import layout
+from charlstm.generation.compiled.object_code import TARGET, Function, ObjectCode
 from charlstm.generation.drawing import Rules
 from charlstm.generation.quantized import QuantizedModel
 from charlstm.generation.random_numbers import uniforms
@@ -22,7 +21,10 @@ from charlstm.generation.rule import SamplingRule
 from charlstm.generation.stepper import QuantizedState, Stepper
 
 MAX_ROWS_PER_CALL: Final = 8  # what more of them need does not fit a processor's inner caches
-MOST_ROWS: Final = sys.maxsize if HAS_VNNI else 24  # at which it is faster than torch, whose products are faster then
+MAX_CHARS_PER_CALL: Final = 2**16  # of a row that is read: nobody can interrupt machine code
+MOST_ROWS: Final = (
+    sys.maxsize if TARGET.has_vnni else 24
+)  # at which it is faster than torch, whose products are faster then
 
 
 class CompiledStepper(Stepper):
@@ -33,16 +35,20 @@ class CompiledStepper(Stepper):
 
     most_rows = MOST_ROWS
 
-    def __init__(self, model: QuantizedModel, num_threads: int) -> None:
+    def __init__(self, model: QuantizedModel, num_threads: int, function: Function) -> None:
         super().__init__(model)
-        self._model, self._num_threads = kernels.Model.of(model), num_threads
+        self._arrays, self._num_threads, self._function = layout.Model.of(model), num_threads, function
 
     def read(self, ids_RT: Tensor, state: QuantizedState) -> QuantizedState:
         """The state after reading `ids_RT` (int64)."""
         given_RT = ids_RT.numpy()
-        if ((given_RT < 0) | (given_RT >= len(self._model.bias_V))).any():
-            raise IndexError(f"ids must be below {len(self._model.bias_V)}")  # machine code does not look
-        return self._advance(state, given_RT, _no_rules(len(given_RT)), np.zeros((len(given_RT), 0)))[1]
+        if ((given_RT < 0) | (given_RT >= len(self._arrays.bias_V))).any():
+            raise IndexError(f"ids must be below {len(self._arrays.bias_V)}")  # machine code does not look
+        nothing = np.zeros((len(given_RT), 0))
+        for begin in range(0, given_RT.shape[1], MAX_CHARS_PER_CALL):
+            part_RT = given_RT[:, begin : begin + MAX_CHARS_PER_CALL]
+            state = self._advance(state, part_RT, _no_rules(len(given_RT)), nothing)[1]
+        return state
 
     def write(
         self,
@@ -68,21 +74,15 @@ class CompiledStepper(Stepper):
         """Read what is given, then write an id for each of `uniforms_RT`."""
         num_rows = len(given_RT)
         utf8_R = np.full(num_rows, -1) if utf8_R is None else utf8_R.copy()
-        hidden_RLH, cell_RLH = (part.transpose(0, 1).numpy().copy("C") for part in state)
+        hidden_RLH, cell_RLH = _copied(state)
         ids_RT = np.concatenate([given_RT, np.zeros(uniforms_RT.shape, np.int64)], 1)
-        columns = _columns(rules, num_rows, len(self._model.bias_V))
+        rules_R = _columns(rules, num_rows, len(self._arrays.bias_V))
 
         def advance_rows(rows: slice) -> None:
-            kernels.advance(
-                self._model,
-                drawing.Rules._make(column_R[rows] for column_R in columns),
-                uniforms_RT[rows],
-                ids_RT[rows],
-                given_RT.shape[1],
-                hidden_RLH[rows],
-                cell_RLH[rows],
-                utf8_R[rows],
-                kernels.Work.of(self._model, len(ids_RT[rows])),
+            own_rules = layout.Rules._make(column_R[rows] for column_R in rules_R)
+            own_state = hidden_RLH[rows], cell_RLH[rows], utf8_R[rows]
+            self._function(
+                *_arguments(self._arrays, own_rules, uniforms_RT[rows], ids_RT[rows], given_RT.shape[1], *own_state)
             )
 
         size = min(MAX_ROWS_PER_CALL, -(-num_rows // self._num_threads))
@@ -96,12 +96,45 @@ class CompiledStepper(Stepper):
         return torch.from_numpy(ids_RT), QuantizedState(hidden_LRH, cell_LRH)
 
 
+def compile_for(model: QuantizedModel) -> ObjectCode:
+    """Machine code for all models, this one being the example. It takes seconds.
+
+    Raises:
+        ImportError: numba is missing.
+    """
+    from charlstm.generation.compiled.kernels import advance  # numba takes half a second
+    from charlstm.generation.compiled.machine_code import compiled
+
+    arrays, nothing = layout.Model.of(model), np.zeros((1, 0))
+    rules, state = _columns(_no_rules(1), 1, len(arrays.bias_V)), _copied(Stepper(model).zero_state(1))
+    return compiled(advance, *_arguments(arrays, rules, nothing, nothing.astype(np.int64), 0, *state, np.full(1, -1)))
+
+
+def _arguments(
+    arrays: layout.Model,
+    rules: layout.Rules,
+    uniforms_RT: NDArray[np.float64],
+    ids_RT: NDArray[np.int64],
+    num_given: int,
+    *state: NDArray[np.generic],
+) -> tuple[Any, ...]:
+    """Those of `kernels.advance`."""
+    return arrays, rules, uniforms_RT, ids_RT, num_given, *state, layout.Work.of(arrays, len(ids_RT))
+
+
+def _copied(state: QuantizedState) -> list[NDArray[np.generic]]:
+    """(R, L, H): memory that may be written over."""
+    return [part.transpose(0, 1).numpy().copy("C") for part in state]
+
+
 def _no_rules(num_rows: int) -> Rules:
     return Rules.of([SamplingRule(1.0)] * num_rows, 1)
 
 
-def _columns(rules: Rules, num_rows: int, vocab_size: int) -> Sequence[NDArray[np.generic]]:
-    """Those of `drawing.Rules`, with what asks for nothing instead of None."""
+def _columns(rules: Rules, num_rows: int, vocab_size: int) -> layout.Rules:
+    """What asks for nothing instead of None."""
     missing = (0.0, 0.0, vocab_size, np.inf, False)
     columns = zip(rules, missing, strict=True)
-    return [np.full(num_rows, nothing) if column is None else column[:, 0].numpy() for column, nothing in columns]
+    return layout.Rules._make(
+        np.full(num_rows, nothing) if column is None else column[:, 0].numpy().copy() for column, nothing in columns
+    )

@@ -7,19 +7,10 @@ loop in Python becomes it, so this builds the loop in LLVM's language, once for 
 from typing import Any, Final
 
 from llvmlite import ir
-from numba.core import cgutils, registry, types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-LANES: Final = 8  # sums in a register
-NUM_REGISTERS: Final = 4  # of sums, for each row: enough that no sum waits for the one before
-BLOCK: Final = LANES * NUM_REGISTERS  # rows of a matrix at once
-GROUP: Final = 4  # columns at once
-
-
-def has_vnni() -> bool:
-    """Whether the processor that numba compiles for has the instruction, for registers of 256 bits."""
-    features = set(registry.cpu_target.target_context.codegen().magic_tuple()[2].split(","))
-    return "+avxvnni" in features or {"+avx512vnni", "+avx512vl"} <= features
+from charlstm.generation.compiled.layout import BLOCK, GROUP, LANES, NUM_REGISTERS
 
 
 def _multiply_block(typing_context: Any, num_rows: Any, weights: Any, num_groups: Any, inputs: Any, sums: Any) -> Any:
