@@ -1,14 +1,15 @@
 """How many threads a time step of the LSTM can use, and how threads should wait for each other.
 
-Usage: python -m benchmarks.threads [--seconds 20] [--only sizes|waiting]
+Usage: python -m benchmarks.threads [--seconds 3] [--only sizes|waiting]
 
 The first table has a layer of the LSTM in many sizes, forward and backward, with one thread and with all cores, in
 turns. It shows the fastest of many short readings, since whatever else runs on the machine only slows one. The constant
 WORK_PER_THREAD (`pipeline.common.hardware`) is taken from it.
 
-The second has whole training steps of the default recipe, on the machine as it is and beside a process that is always
-busy. It needs the encoded corpus (`dvc repro encode`). Each way to wait is a process of its own, since OpenMP reads its
-variables once. They take turns; figures are medians.
+The others have whole training steps of recipes, on the machine as it is and beside processes that are always busy. They
+need the encoded corpus (`dvc repro encode`). Each way to wait is a process of its own, since OpenMP reads its variables
+once. They take turns; figures are medians. What is set (`pipeline/__init__.py`) should be as fast as the best way on an
+idle machine, and take at most 1.5 times as long as a fair share of the cores would beside busy processes.
 """
 
 import argparse
@@ -40,7 +41,7 @@ RECIPES = ("quick", "nanogpt", "teacher")
 NUM_BUSY = (0, 1, 2, 4)  # other processes that always work
 MOST_IDLE = 1.03  # of the best way's time
 MOST_BUSY = 1.5  # of the time that a fair share of the cores gives: C / (C + k) of C cores beside k processes
-SPIN_COUNTS = (0, 100, 300, 1_000, 3_000, 10_000, 300_000)  # the last is libgomp's default
+SPIN_COUNTS = (0, 300, 1_000, 3_000, 10_000, 300_000)  # the last is libgomp's default
 WAYS = {f"`GOMP_SPINCOUNT={count}`": {"GOMP_SPINCOUNT": str(count)} for count in SPIN_COUNTS}
 WAYS |= {"one thread": {"OMP_NUM_THREADS": "1"}}
 SET = f"`GOMP_SPINCOUNT={pipeline.SPIN_COUNT}`"
@@ -53,7 +54,7 @@ BUSY = [sys.executable, "-c", "while True: pass"]
 def main() -> int:
     """Measure and print two Markdown tables."""
     parser = argparse.ArgumentParser(description="How many threads a step can use, and how they should wait.")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of measuring, for each row of the tables")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of measuring, for each row of the tables")
     parser.add_argument("--only", choices=("sizes", "waiting"))
     arguments = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
@@ -62,7 +63,8 @@ def main() -> int:
     if arguments.only != "waiting":
         compare_sizes(console, arguments.seconds)
     if arguments.only != "sizes":
-        compare_waiting(console, arguments.seconds)
+        for recipe in RECIPES:
+            compare_waiting(console, recipe, arguments.seconds)
     return 0
 
 
@@ -113,75 +115,75 @@ def reading(rows: int, units: int) -> Callable[[], None]:
     return read
 
 
-def compare_waiting(console: Console, seconds: float) -> None:
-    """Steps of recipes by how threads wait, beside more and more busy processes; and whether what is set is good."""
-    cores, found = num_cores(), dict[tuple[str, str, int], float]()
-    with contextlib.ExitStack() as stack:
-        trainers = {way: stack.enter_context(trainer(variables)) for way, variables in WAYS.items()}
-        for num_busy in NUM_BUSY:
-            while_busy = stack.enter_context(contextlib.ExitStack())
-            for _ in range(num_busy):
-                while_busy.enter_context(busy_process())
-            found |= {(recipe, way, num_busy): step for (recipe, way), step in take_turns(trainers, seconds).items()}
-            while_busy.close()
-    for recipe in RECIPES:
-        best = min(found[recipe, way, 0] for way in WAYS)
-        goals = [MOST_IDLE * best] + [MOST_BUSY * best * max(1, (cores + count) / cores) for count in NUM_BUSY[1:]]
-        console.print(f"\n| `{recipe}`, ms a step | {' | '.join(f'{count} busy' for count in NUM_BUSY)} |")
-        console.print(f"|{'---|' * (1 + len(NUM_BUSY))}")
-        for way in WAYS:
-            times = [found[recipe, way, count] for count in NUM_BUSY]
-            console.print(f"| {way} | {' | '.join(f'{1000 * one:.1f}' for one in times)} |")
-        console.print(f"| goal | {' | '.join(f'{1000 * goal:.1f}' for goal in goals)} |")
-        shares = [found[recipe, SET, count] / goal for count, goal in zip(NUM_BUSY, goals, strict=True)]
-        console.print(f"\n{SET} is set; of the goals it takes {', '.join(f'{share:.2f}' for share in shares)}")
+def compare_waiting(console: Console, recipe: str, seconds: float) -> None:
+    """Steps of a recipe by how threads wait, beside more and more busy processes; and whether what is set is good."""
+    cores, found = num_cores(), {}
+    console.print(f"\n| `{recipe}`, ms a step | {' | '.join(f'{count} busy' for count in NUM_BUSY)} |")
+    console.print(f"|{'---|' * (1 + len(NUM_BUSY))}")
+    with trainers(recipe) as connections:
+        for count in NUM_BUSY:
+            with contextlib.ExitStack() as stack:
+                for _ in range(count):
+                    stack.enter_context(busy_process())
+                found[count] = take_turns(connections, seconds)
+    for way in WAYS:
+        console.print(f"| {way} | {' | '.join(f'{1000 * found[count][way]:.1f}' for count in NUM_BUSY)} |")
+    best = min(found[0].values())
+    goals = {count: MOST_BUSY * best * (cores + count) / cores if count else MOST_IDLE * best for count in NUM_BUSY}
+    console.print(f"| goal | {' | '.join(f'{1000 * goal:.1f}' for goal in goals.values())} |")
+    shares = [found[count][SET] / goal for count, goal in goals.items()]
+    console.print(f"\n{SET} is what is set; of the goals it takes {', '.join(f'{share:.2f}' for share in shares)}")
 
 
-def take_turns(trainers: dict[str, Connection], seconds: float) -> dict[tuple[str, str], float]:
-    """The median seconds of a step by recipe and way; about `seconds` for each of them, in several rounds."""
-    found: dict[tuple[str, str], list[float]] = {}
+def take_turns(connections: dict[str, Connection], seconds: float) -> dict[str, float]:
+    """The median seconds of a step of each; about `seconds` for each of them, in several rounds."""
+    found: dict[str, list[float]] = {way: [] for way in connections}
     for _ in range(ROUNDS):
-        for recipe, (way, connection) in product(RECIPES, trainers.items()):
-            connection.send((recipe, seconds / ROUNDS))
-            found.setdefault((recipe, way), []).extend(connection.recv())
-    return {key: statistics.median(values) for key, values in found.items()}
+        for way, connection in connections.items():
+            connection.send(seconds / ROUNDS)
+            found[way] += connection.recv()
+    return {way: statistics.median(values) for way, values in found.items()}
 
 
 @contextlib.contextmanager
-def trainer(variables: dict[str, str]) -> Iterator[Connection]:
-    """A process with these variables that takes steps of a recipe for some seconds, and says how long each took."""
+def trainers(recipe: str) -> Iterator[dict[str, Connection]]:
+    """For each way a process that takes steps for so many seconds as it is told, and says how long each took."""
     kept = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
-    os.environ.update(variables)
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_train, args=(there,), daemon=True)
-    process.start()
-    there.close()  # so that its end is seen
-    for name in variables:
-        del os.environ[name]
+    connections, processes = {}, []
+    for way, variables in WAYS.items():
+        os.environ.update(variables)
+        connections[way], there = multiprocessing.Pipe()
+        process = multiprocessing.get_context("spawn").Process(target=_train, args=(there, recipe), daemon=True)
+        process.start()
+        processes.append(process)
+        there.close()  # so that its end is seen
+        for name in variables:
+            del os.environ[name]
     os.environ.update(kept)
-    here.recv()
+    for connection in connections.values():
+        connection.recv()
     try:
-        yield here
+        yield connections
     finally:
-        process.terminate()
-        process.join()
+        for process in processes:
+            process.terminate()
+            process.join()
 
 
-def _train(connection: Connection) -> None:
+def _train(connection: Connection, recipe: str) -> None:
     keep_freed_memory()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", num_cores())))
-    steps = {recipe: take_steps(make_learner(f"recipe={recipe}")) for recipe in RECIPES}
-    for step in steps.values():
-        step()
+    step = take_steps(make_learner(f"recipe={recipe}"))
+    step()
     connection.send(None)
     while True:
-        recipe, seconds = connection.recv()
+        seconds = connection.recv()
         time.sleep(SECONDS_OF_PEACE)  # until the threads of the others have stopped to spin
-        steps[recipe]()
+        step()
         found, started = list[float](), time.perf_counter()
         while not found or time.perf_counter() - started < seconds:
             begun = time.perf_counter()
-            steps[recipe]()
+            step()
             found.append(time.perf_counter() - begun)
         connection.send(found)
 
