@@ -18,19 +18,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from charlstm.errors import CharlstmError
     from charlstm.language_model.loading import load
-    from charlstm.language_model.model import Model
+    from charlstm.language_model.model import Model, Text
     from charlstm.language_model.score import Score
     from charlstm.language_model.state import State
 
     __version__: str
 
-__all__ = ["CharlstmError", "Model", "Score", "State", "__version__", "load"]
+__all__ = ["CharlstmError", "Model", "Score", "State", "Text", "__version__", "load"]
 
 _HOMES = {
     "CharlstmError": "charlstm.errors",
     "Model": "charlstm.language_model.model",
     "Score": "charlstm.language_model.score",
     "State": "charlstm.language_model.state",
+    "Text": "charlstm.language_model.model",
     "load": "charlstm.language_model.loading",
 }
 

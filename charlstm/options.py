@@ -44,13 +44,22 @@ class Sampling(NamedTuple):
     min_p: float = 0.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    keep_stop: bool = False
 
 
 DEFAULTS = Sampling()
 
 
 def checked_sampling(
-    *, num_chars: object, temperature: object, top_k: object, top_p: object, min_p: object, seed: object, stop: object
+    *,
+    num_chars: object,
+    temperature: object,
+    top_k: object,
+    top_p: object,
+    min_p: object,
+    seed: object,
+    stop: object,
+    keep_stop: object,
 ) -> Sampling:
     """The options of a text, checked.
 
@@ -65,6 +74,7 @@ def checked_sampling(
         checked_number("min_p", min_p, RULES["min_p"]),
         whole("seed", seed),
         stop_texts(stop),
+        yes_or_no("keep_stop", keep_stop),
     )
 
 
@@ -90,16 +100,27 @@ def checked_number(where: str, value: object, rule: Rule) -> int | float:
     return int(value) if rule.is_whole else float(value)  # type: ignore
 
 
-def stop_texts(value: object) -> tuple[str, ...]:
+def yes_or_no(where: str, value: object) -> bool:
+    """The value of a switch.
+
+    Raises:
+        TextRequestError: it is neither true nor false; `where` begins the message.
+    """
+    if not isinstance(value, bool):
+        raise TextRequestError(f"{where}: expected true or false, got {short(value)}")
+    return value
+
+
+def stop_texts(value: object, where: str = "stop") -> tuple[str, ...]:
     """One stop text or several, as a tuple.
 
     Raises:
-        TextRequestError: one is empty, or no text.
+        TextRequestError: one is empty, or no text; `where` begins the message.
     """
     texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Sequence) else (value,)
     for one in texts:
         if not isinstance(one, str) or not one:
-            raise TextRequestError(f"stop: expected a text of at least one character, or several, got {short(one)}")
+            raise TextRequestError(f"{where}: expected a text of at least one character, or several, got {short(one)}")
     return texts
 
 

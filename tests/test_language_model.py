@@ -1,6 +1,8 @@
 """The public model: texts, scores, states, and what it says to wrong arguments."""
 
+import copy
 import itertools
+import json
 import math
 import random
 from pathlib import Path
@@ -36,6 +38,37 @@ def test_the_same_arguments_give_the_same_text_alone_among_others_and_as_a_strea
     assert model.generate(PROMPT, num_chars=60, temperature=0) == model.generate(PROMPT, num_chars=60, top_k=1, seed=9)
     options: list[dict[str, Any]] = [{"top_p": 0.3}, {"min_p": 0.5}, {"temperature": 2.0}, {"top_k": 2}]
     assert all(model.generate(PROMPT, num_chars=60, seed=5, **option) != one for option in options)
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_each_of_several_prompts_gives_what_it_gives_alone(model: charlstm.Model, kind: type) -> None:
+    prompts = kind(["The model ", "a", "The model ", "def "])
+    before = model.state
+    texts = model.generate(prompts, num_chars=40, seed=5)
+    nested = model.generate(prompts, num_chars=40, seed=5, num_texts=2)
+    assert model.state is before
+    assert texts == [model.generate(prompt, num_chars=40, seed=5) for prompt in prompts]
+    assert nested == [model.generate(prompt, num_chars=40, seed=5, num_texts=2) for prompt in prompts]
+    state = model.read("abc")
+    assert model.generate(["", "a"], num_chars=9, state=state)[0] == model.generate("", num_chars=9, state=state)
+    assert model.generate(kind([])) == []
+    with pytest.raises(TextRequestError, match=r"^prompt 2: expected a text, got 5$"):
+        model.generate(["a", 5])  # type: ignore[list-item]
+    with pytest.raises(TextRequestError, match=r"^prompt 3: the model never saw the characters 'Ж'"):
+        model.generate(["a", "b", "Ж"])
+
+
+def test_a_text_is_a_str_that_says_why_it_ended(model: charlstm.Model) -> None:
+    whole = model.generate(PROMPT, num_chars=60)
+    assert isinstance(whole, charlstm.Text) and isinstance(whole, str) and whole.reason == "length"
+    assert json.loads(json.dumps(whole)) == whole and repr(whole) == repr(str(whole))
+    stop = whole[20:24]
+    stopped = model.generate(PROMPT, num_chars=60, stop=stop)
+    kept = model.generate(PROMPT, num_chars=60, stop=stop, keep_stop=True)
+    assert (stopped.reason, kept.reason, kept) == ("stop", "stop", stopped + stop)
+    assert "".join(model.stream(PROMPT, num_chars=60, stop=stop, keep_stop=True)) == kept
+    copied = copy.deepcopy(kept)
+    assert (copied, copied.reason) == (kept, "stop")
 
 
 @pytest.mark.parametrize("stop", ["e", ["zzz", "th"], ("\n", "e ")])
@@ -157,6 +190,7 @@ def test_unseen_characters_are_scored_as_evaluate_scores_them(tmp_path: Path) ->
         ({"stop": ["a", 5]}, "stop: expected a text of at least one character, or several, got 5"),
         ({"stop": None}, "stop: expected a text of at least one character, or several, got None"),
         ({"stop": "Ж"}, "stop: the model never writes the characters 'Ж'"),
+        ({"keep_stop": "yes"}, "keep_stop: expected true or false, got 'yes'"),
         ({"unknown": "guess"}, "unknown: expected error, nearest or skip, got 'guess'"),
         ({"state": "here"}, "state: expected a charlstm.State, got 'here'"),
         ({"prompt": ""}, "prompt: expected at least one character, e.g. a newline"),

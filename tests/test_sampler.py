@@ -130,6 +130,10 @@ def test_a_stop_string_ends_a_text(sampler: Sampler, length: int) -> None:
             cut.append(one._replace(num_chars=len(ends[-1]) + length))
     found, same = sampler.generate(stopped), sampler.generate(cut)
     assert texts(found) == ends
+    assert {one.reason for one in found} == {"stop"} and {one.reason for one in same} == {"length"}
+    kept = sampler.generate([one._replace(keep_stop=True) for one in stopped])
+    assert texts(kept) == [end + one.stop[1] for end, one in zip(ends, stopped, strict=True)]
+    assert all(torch.equal(one.state.cell, two.state.cell) for one, two in zip(found, kept, strict=True))
     assert all(torch.equal(one.state.cell, two.state.cell) for one, two in zip(found, same, strict=True))
     assert len({len(end) for end in ends}) > 10
 
@@ -144,6 +148,8 @@ def test_a_stream_gives_the_same_text(sampler: Sampler) -> None:
         stop = (full.text[40:42], full.text[50:55])
         (stopped,) = sampler.generate([one._replace(stop=stop)])
         assert "".join(sampler.stream(one._replace(stop=stop))) == stopped.text
+        (kept,) = sampler.generate([one._replace(stop=stop, keep_stop=True)])
+        assert "".join(sampler.stream(one._replace(stop=stop, keep_stop=True))) == kept.text != stopped.text
 
 
 def test_a_stream_holds_back_what_may_become_a_stop_string(sampler: Sampler) -> None:

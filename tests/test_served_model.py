@@ -43,6 +43,7 @@ model = mlflow.pyfunc.load_model("models:/charlstm@champion")
 import charlstm
 rows, bad = json.loads(sys.argv[2]), json.loads(sys.argv[3])
 frame = pd.DataFrame([*rows, {"prompt": rows[0]["prompt"]}])
+kept = pd.DataFrame([{**rows[0], "stop": rows[1]["stop"], "keep_stop": True}] * 2)
 errors = []
 for one in [*bad, pd.DataFrame(bad[:1])]:
     try:
@@ -50,16 +51,18 @@ for one in [*bad, pd.DataFrame(bad[:1])]:
     except mlflow.exceptions.MlflowException as error:
         errors.append(f"{error.error_code} {error}")
 found = {"rows": model.predict(rows), "frame": model.predict(frame), "errors": errors, "code": charlstm.__file__}
-print(json.dumps({**found, "inputs": model.metadata.get_input_schema().to_dict()}))
+print(json.dumps({**found, "kept": model.predict(kept), "inputs": model.metadata.get_input_schema().to_dict()}))
 """
 
 
-def expected(folder: Path, row: dict[str, Any]) -> str:
-    """The library's own text."""
+def expected(folder: Path, row: dict[str, Any]) -> dict[str, str]:
+    """The library's own text, and why it ended."""
     model, vocab, _ = load_model(folder, "gates")
     rule = SamplingRule(row.get("temperature", 0.8), row.get("top_k"), row.get("top_p", 1.0))
     num_chars, seed = row.get("num_chars", 200), row.get("seed", 0)
-    return Sampler(model, vocab).generate([Request(row["prompt"], num_chars, rule, seed)])[0].text
+    request = Request(row["prompt"], num_chars, rule, seed, 0, tuple(row.get("stop", ())))
+    (found,) = Sampler(model, vocab).generate([request._replace(keep_stop=row.get("keep_stop", False))])
+    return {"text": found.text, "reason": found.reason}
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -83,14 +86,19 @@ def test_a_fresh_process_loads_the_champion_without_pickles_and_our_project(
     folder, uri = trained / "artifacts/model", f"sqlite:///{shutil.copy(blank_store, tmp_path)}"
     log(uri, folder, (tmp_path / "artifacts").as_uri())
     (tmp_path / "empty").mkdir()
-    arguments = [uri, json.dumps([ROW]), json.dumps(list(BAD_ROWS.values()))]
+    whole = expected(folder, ROW)["text"]
+    stopped = {**ROW, "stop": ["zzz", whole[20:23]]}
+    arguments = [uri, json.dumps([ROW, stopped]), json.dumps(list(BAD_ROWS.values()))]
     command = [sys.executable, "-I", "-c", LOAD_AND_ASK, *arguments]
     done = subprocess.run(command, cwd=tmp_path / "empty", env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["code"].startswith(str(tmp_path / "artifacts"))
-    assert found["rows"] == [expected(folder, ROW)]
-    assert found["frame"] == [expected(folder, ROW), expected(folder, {"prompt": "def "})]
+    assert found["rows"] == [expected(folder, ROW), expected(folder, stopped)]
+    assert [row["reason"] for row in found["rows"]] == ["length", "stop"]
+    assert found["frame"] == [*found["rows"], expected(folder, {"prompt": "def "})]
+    assert found["kept"] == [expected(folder, {**stopped, "keep_stop": True})] * 2
+    assert found["kept"][0]["text"] == found["rows"][1]["text"] + whole[20:23]
     assert len(found["errors"]) == len(BAD_ROWS) + 1
     for line, error in zip([*BAD_ROWS, next(iter(BAD_ROWS))], found["errors"], strict=True):
         assert error.startswith(f"INVALID_PARAMETER_VALUE {line}")

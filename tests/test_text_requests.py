@@ -10,7 +10,7 @@ from charlstm.text.vocabulary import Vocab
 from charlstm.tracking.text_requests import MAX_ROWS, TextRequest, parse_requests
 
 VOCAB = Vocab.of("abc\n")
-KNOWN = "known are prompt, num_chars, temperature, top_k, top_p, min_p, seed"
+KNOWN = "known are prompt, num_chars, temperature, top_k, top_p, min_p, seed, stop, keep_stop"
 
 
 def test_a_row_gets_the_defaults_of_what_it_does_not_say() -> None:
@@ -30,10 +30,13 @@ def test_every_key_is_read_and_whole_floats_are_counts() -> None:
         "top_p": 0.9,
         "min_p": 0,
         "seed": 2**63 - 1,
+        "stop": ["a", "b"],
+        "keep_stop": True,
     }
     (request,) = parse_requests([row], VOCAB)
-    assert request == TextRequest("a", 40, 0.0, 3, 0.9, 0.0, 2**63 - 1)
-    assert [type(value) for value in request] == [str, int, float, int, float, float, int]
+    assert request == TextRequest("a", 40, 0.0, 3, 0.9, 0.0, 2**63 - 1, ("a", "b"), True)
+    assert [type(value) for value in request] == [str, int, float, int, float, float, int, tuple, bool]
+    assert parse_requests([{"prompt": "a", "stop": "b"}], VOCAB)[0].stop == ("b",)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +69,10 @@ def test_every_key_is_read_and_whole_floats_are_counts() -> None:
         ({"prompt": "a", "top_p": np.bool_(True)}, "top_p: expected a number above 0 and at most 1, got np.True_"),
         ({"prompt": "a", "min_p": 1.5}, "min_p: expected a number from 0 to 1, got 1.5"),
         ({"prompt": "a", "seed": -1}, "seed: expected a whole number of at least 0, below 2**63, got -1"),
+        ({"prompt": "a", "stop": ""}, "stop: expected a text of at least one character, or several, got ''"),
+        ({"prompt": "a", "stop": 5}, "stop: expected a text of at least one character, or several, got 5"),
+        ({"prompt": "a", "stop": ["a", "Ж"]}, "stop: the model never writes the characters 'Ж'"),
+        ({"prompt": "a", "keep_stop": 1}, "keep_stop: expected true or false, got 1"),
         (
             {"prompt": "a" * 100_000},
             "expected at most 100,000 characters in all rows together, prompts included, got 10",

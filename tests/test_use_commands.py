@@ -37,10 +37,15 @@ def test_json_has_all_that_makes_the_text_again(run: Run, learned: Path) -> None
     assert code == 0 and [row.pop("index") for row in rows] == [0, 1]
     assert {row.pop("model_sha256") for row in rows} == {model.info["model_sha256"]}
     texts = [row.pop("text") for row in rows]
+    reasons = [row.pop("reason") for row in rows]
     assert rows[0] == rows[1]
-    assert model.generate(**rows[0], num_texts=2) == texts
-    _, again, _ = run("generate", PROMPT, "--json", "--model", learned)
-    assert json.loads(again)["seed"] != rows[0]["seed"]
+    again = model.generate(**rows[0], num_texts=2)
+    assert again == texts and [one.reason for one in again] == reasons
+    _, other, _ = run("generate", PROMPT, "--json", "--model", learned)
+    assert json.loads(other)["seed"] != rows[0]["seed"]
+    stop = ["--seed", "1", "--stop", " ", "--keep-stop", "--model", str(learned)]
+    assert json.loads(run("generate", PROMPT, "--json", *stop)[1])["reason"] == "stop"
+    assert run("generate", PROMPT, *stop)[1].endswith(" \n")
 
 
 def test_what_was_exchanged_is_told_on_standard_error(run: Run, learned: Path) -> None:

@@ -4,7 +4,7 @@ Shapes: L layers, R rows, T characters, H hidden units.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +19,14 @@ from charlstm.generation.utf8 import states_after
 from charlstm.model.gates import LSTMState
 from charlstm.text.vocabulary import Vocab
 
+Reason = Literal["length", "stop"]
+
 
 class Request(NamedTuple):
     """A text to write: `num_chars` characters that follow `prompt`, or fewer, up to the first of the `stop` strings.
 
-    `number` counts the texts of one prompt and seed. `state` (L, 1, H) is what was read before the prompt; the prompt
-    may be empty then.
+    With `keep_stop` the text has that string at its end. `number` counts the texts of one prompt and seed. `state`
+    (L, 1, H) is what was read before the prompt; the prompt may be empty then.
     """
 
     prompt: str
@@ -34,13 +36,18 @@ class Request(NamedTuple):
     number: int = 0
     stop: tuple[str, ...] = ()
     state: LSTMState | None = None
+    keep_stop: bool = False
 
 
 class Generated(NamedTuple):
-    """A text without its prompt, and the state (L, 1, H) after all that was read and drawn, a stop string included."""
+    """A text without its prompt, and the state (L, 1, H) after all that was read and drawn, a stop string included.
+
+    `reason` says why it ended: it has the `length` that was asked for, or came to a `stop` string.
+    """
 
     text: str
     state: LSTMState
+    reason: Reason
 
 
 class Batch:
@@ -81,7 +88,8 @@ class Batch:
             if span := cut_at_stop(self.texts[row], start, request.stop):
                 num_read = self._vocab.num_ids(self.texts[row][: span[1]]) - self.num_written
                 read = self._stepper.read(ids_RT[position, None, :num_read], _row(before, position))
-                self.done[row] = Generated(self.texts[row][: span[0]], read.dequantized())
+                end = span[1] if request.keep_stop else span[0]
+                self.done[row] = Generated(self.texts[row][:end], read.dequantized(), "stop")
             elif len(self.texts[row]) == request.num_chars:
                 ends.append(row)
         self.num_written += count
@@ -90,7 +98,8 @@ class Batch:
     def _finish(self, rows: Sequence[int]) -> None:
         """Note the texts of `rows` as they are, and go on with those that are not done."""
         for row in rows:
-            self.done[row] = Generated(self.texts[row], _row(self.state, self._active.index(row)).dequantized())
+            state = _row(self.state, self._active.index(row)).dequantized()
+            self.done[row] = Generated(self.texts[row], state, "length")
         kept = [position for position, row in enumerate(self._active) if row not in self.done]
         if len(kept) < len(self._active):
             self._active = [self._active[position] for position in kept]

@@ -74,7 +74,8 @@ class Stream(Iterator[str]):
 
     def __init__(self, stepper: Stepper, vocab: Vocab, request: Request) -> None:
         with torch.inference_mode(), few_threads(1):
-            self._batch, self._stop = Batch(stepper, vocab, [request]), request.stop
+            self._batch = Batch(stepper, vocab, [request])
+        self._stop = () if request.keep_stop else request.stop  # what is kept need not be held back
         self._num_given = 0
 
     def __next__(self) -> str:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from charlstm.errors import TextRequestError, VocabularyError
 from charlstm.evaluation.protocols import char_losses
-from charlstm.generation.batch import Request
+from charlstm.generation.batch import Reason, Request
 from charlstm.generation.rule import SamplingRule
 from charlstm.generation.sampler import Sampler
 from charlstm.language_model.score import Score
@@ -28,6 +28,26 @@ from charlstm.text.units import begins_character, end_of_first, num_chars_of
 from charlstm.text.vocabulary import UNSEEN, Ids, describe
 
 PROMPT = "\n"  # a text begins as a line does
+Prompts = list[str] | tuple[str, ...]
+
+
+class Text(str):
+    """A generated text, without its prompt: a `str`. `reason` says why it ended.
+
+    `length`: it has as many characters as were asked for. `stop`: it came to a stop text.
+    """
+
+    reason: Reason
+
+    def __new__(cls, text: str, reason: Reason) -> "Text":
+        """The text as it is."""
+        new = super().__new__(cls, text)
+        new.reason = reason
+        return new
+
+    def __getnewargs__(self) -> tuple[str, Reason]:  # type: ignore[override]  # of what pickle makes it again
+        """For copies, and for other processes."""
+        return str(self), self.reason
 
 
 class Model:
@@ -76,9 +96,10 @@ class Model:
         seed: int = ...,
         num_texts: None = ...,
         stop: str | Sequence[str] = ...,
+        keep_stop: bool = ...,
         unknown: Unknown = ...,
         state: State | None = ...,
-    ) -> str: ...
+    ) -> Text: ...
 
     @overload
     def generate(
@@ -93,13 +114,50 @@ class Model:
         seed: int = ...,
         num_texts: int,
         stop: str | Sequence[str] = ...,
+        keep_stop: bool = ...,
         unknown: Unknown = ...,
         state: State | None = ...,
-    ) -> list[str]: ...
+    ) -> list[Text]: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Prompts,
+        *,
+        num_chars: int = ...,
+        temperature: float = ...,
+        top_k: int | None = ...,
+        top_p: float = ...,
+        min_p: float = ...,
+        seed: int = ...,
+        num_texts: None = ...,
+        stop: str | Sequence[str] = ...,
+        keep_stop: bool = ...,
+        unknown: Unknown = ...,
+        state: State | None = ...,
+    ) -> list[Text]: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Prompts,
+        *,
+        num_chars: int = ...,
+        temperature: float = ...,
+        top_k: int | None = ...,
+        top_p: float = ...,
+        min_p: float = ...,
+        seed: int = ...,
+        num_texts: int,
+        stop: str | Sequence[str] = ...,
+        keep_stop: bool = ...,
+        unknown: Unknown = ...,
+        state: State | None = ...,
+    ) -> list[list[Text]]: ...
 
     def generate(
         self,
-        prompt: str = PROMPT,
+        prompt: str | Prompts = PROMPT,
         *,
         num_chars: int = DEFAULTS.num_chars,
         temperature: float = DEFAULTS.temperature,
@@ -109,30 +167,46 @@ class Model:
         seed: int = DEFAULTS.seed,
         num_texts: int | None = None,
         stop: str | Sequence[str] = DEFAULTS.stop,
+        keep_stop: bool = DEFAULTS.keep_stop,
         unknown: Unknown = "error",
         state: State | None = None,
-    ) -> str | list[str]:
+    ) -> "Text | list[Text] | list[list[Text]]":
         """A text that follows `prompt`, which is not repeated; with `num_texts` a list of as many different ones.
 
+        Of a list of prompts, a list with what each alone gives; all are written together, which is much faster.
+
         The same arguments give the same text, and one text is the first of several. It has `num_chars` characters, or
-        fewer if it comes to one of `stop`, before which it ends. `temperature` divides the logits (0: always the
-        likeliest character). `top_k`, `top_p` and `min_p` leave out unlikely characters. `unknown` says what becomes
-        of characters of the prompt that the model never saw: `error`, `nearest` or `skip`. With a `state`, the model
-        goes on from what it has read, and the prompt may be empty.
+        fewer if it comes to one of `stop`, before which it ends, or after it with `keep_stop`. `temperature` divides
+        the logits (0: always the likeliest character). `top_k`, `top_p` and `min_p` leave out unlikely characters.
+        `unknown` says what becomes of characters of the prompt that the model never saw: `error`, `nearest` or `skip`.
+        With a `state`, the model goes on from what it has read, and the prompt may be empty.
 
         Raises:
             CharlstmError: an argument is wrong; one line says which, and what was expected.
         """
         options = checked_sampling(
-            num_chars=num_chars, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed, stop=stop
+            num_chars=num_chars,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            seed=seed,
+            stop=stop,
+            keep_stop=keep_stop,
         )
-        request = self._request(prompt, options, unknown, state)
+        count = 1 if num_texts is None else whole("num_texts", num_texts)
+        if is_one := not isinstance(prompt, list | tuple):
+            prompts = {"prompt": prompt}
+        else:
+            prompts = {f"prompt {number}": one for number, one in enumerate(prompt, 1)}
+        requests = [self._request(name, one, options, unknown, state) for name, one in prompts.items()]
+        written = self._sampler.generate([one._replace(number=n) for one in requests for n in range(count)])
+        if is_one and num_texts is None:
+            self._keep(written[0].state)
+        texts = [Text(one.text, one.reason) for one in written]
         if num_texts is None:
-            (one,) = self._sampler.generate([request])
-            self._keep(one.state)
-            return one.text
-        numbers = range(whole("num_texts", num_texts))
-        return [one.text for one in self._sampler.generate([request._replace(number=number) for number in numbers])]
+            return texts[0] if is_one else texts
+        return texts if is_one else [texts[start : start + count] for start in range(0, len(texts), count)]
 
     def stream(
         self,
@@ -145,6 +219,7 @@ class Model:
         min_p: float = DEFAULTS.min_p,
         seed: int = DEFAULTS.seed,
         stop: str | Sequence[str] = DEFAULTS.stop,
+        keep_stop: bool = DEFAULTS.keep_stop,
         unknown: Unknown = "error",
         state: State | None = None,
     ) -> Iterator[str]:
@@ -154,9 +229,16 @@ class Model:
             CharlstmError: at once, as `generate` does.
         """
         options = checked_sampling(
-            num_chars=num_chars, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed, stop=stop
+            num_chars=num_chars,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            seed=seed,
+            stop=stop,
+            keep_stop=keep_stop,
         )
-        return self._stream(self._request(prompt, options, unknown, state))
+        return self._stream(self._request("prompt", prompt, options, unknown, state))
 
     @torch.no_grad()
     def score(self, text: str, *, unknown: Unknown = "error", state: State | None = None) -> Score:
@@ -197,16 +279,16 @@ class Model:
     def _sampler(self) -> Sampler:
         return Sampler(self._model, self._vocab)
 
-    def _request(self, prompt: str, options: Sampling, unknown: Unknown, state: State | None) -> Request:
-        prompt = self._readable("prompt", prompt, unknown)
+    def _request(self, name: str, prompt: str, options: Sampling, unknown: Unknown, state: State | None) -> Request:
+        prompt = self._readable(name, prompt, unknown)
         if not prompt and state is None:
-            raise TextRequestError("prompt: expected at least one character, e.g. a newline")
+            raise TextRequestError(f"{name}: expected at least one character, e.g. a newline")
         for one in options.stop:
             if never := self._vocab.unknown(one):
                 raise TextRequestError(f"stop: the model never writes the characters {describe(never)}")
         rule = SamplingRule(options.temperature, options.top_k, options.top_p, options.min_p)
-        state_of_model = self._lstm_state(state)
-        return Request(prompt, options.num_chars, rule, options.seed, 0, options.stop, state_of_model)
+        before, stop = self._lstm_state(state), options.stop
+        return Request(prompt, options.num_chars, rule, options.seed, 0, stop, before, options.keep_stop)
 
     def _stream(self, request: Request) -> Iterator[str]:
         stream = self._sampler.stream(request)

@@ -37,6 +37,8 @@ class Row(BaseModel):
     top_p: SkipValidation[float | None] = None
     min_p: SkipValidation[float | None] = None
     seed: SkipValidation[int | None] = None
+    stop: SkipValidation[list[str] | None] = None
+    keep_stop: SkipValidation[bool | None] = None
 
 
 class BadRequest(MlflowException):  # type: ignore[misc]  # MLflow has no annotations
@@ -64,8 +66,8 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # likewise
         model, self.vocab, _ = load_model(Path(context.artifacts[ARTIFACT]), "fused")
         self.sampler = Sampler(model, self.vocab)
 
-    def predict(self, model_input: list[Row]) -> list[str]:
-        """A text for each row. The prompt is not repeated.
+    def predict(self, model_input: list[Row]) -> list[dict[str, str]]:
+        """For each row its `text`, without the prompt, and the `reason` why it ended: `length` or `stop`.
 
         Raises:
             BadRequest: what `parse_requests` says.
@@ -75,7 +77,8 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # likewise
             requests = parse_requests(rows, self.vocab)
         except TextRequestError as error:
             raise BadRequest(str(error), INVALID_PARAMETER_VALUE) from None
-        return [one.text for one in self.sampler.generate(list(map(_for_sampler, requests)))]
+        written = self.sampler.generate(list(map(_for_sampler, requests)))
+        return [{"text": one.text, "reason": one.reason} for one in written]
 
 
 def _for_sampler(row: TextRequest) -> "Request":
@@ -83,7 +86,7 @@ def _for_sampler(row: TextRequest) -> "Request":
     from charlstm.generation.rule import SamplingRule
 
     rule = SamplingRule(row.temperature, row.top_k, row.top_p, row.min_p)
-    return Request(row.prompt, row.num_chars, rule, row.seed)
+    return Request(row.prompt, row.num_chars, rule, row.seed, stop=row.stop, keep_stop=row.keep_stop)
 
 
 set_model(ServedModel())

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from charlstm.errors import TextRequestError
-from charlstm.options import DEFAULTS, RULES, Rule, checked_number, short
+from charlstm.options import DEFAULTS, RULES, Rule, checked_number, short, stop_texts, yes_or_no
 from charlstm.text.vocabulary import Vocab, describe
 
 MAX_ROWS = 100
@@ -25,6 +25,8 @@ class TextRequest(NamedTuple):
     top_p: float = DEFAULTS.top_p
     min_p: float = DEFAULTS.min_p
     seed: int = DEFAULTS.seed
+    stop: tuple[str, ...] = DEFAULTS.stop
+    keep_stop: bool = DEFAULTS.keep_stop
 
 
 def parse_requests(rows: Sequence[Mapping[str, object]], vocab: Vocab) -> list[TextRequest]:
@@ -51,9 +53,13 @@ def _parse(where: str, row: Mapping[str, object], vocab: Vocab) -> TextRequest:
             raise TextRequestError(f"{where}: unknown key {short(key)}; known are {', '.join(TextRequest._fields)}")
     given = {key: value for key, value in row.items() if value is not None}
     prompt = _prompt(where, given.pop("prompt", None), vocab)
+    stop = stop_texts(given.pop("stop", DEFAULTS.stop), f"{where}: stop")
+    if never := vocab.unknown("".join(stop)):
+        raise TextRequestError(f"{where}: stop: the model never writes the characters {describe(never)}")
+    keep_stop = yes_or_no(f"{where}: keep_stop", given.pop("keep_stop", DEFAULTS.keep_stop))
     rules = {**RULES, "num_chars": NUM_CHARS}
     numbers = {key: checked_number(f"{where}: {key}", value, rules[key]) for key, value in given.items()}
-    return TextRequest(prompt, **numbers)  # type: ignore[arg-type]  # whole where the rule says so
+    return TextRequest(prompt, stop=stop, keep_stop=keep_stop, **numbers)  # type: ignore[arg-type]  # whole by rule
 
 
 def _prompt(where: str, value: object, vocab: Vocab) -> str:

@@ -48,7 +48,8 @@ Stop = Annotated[
     list[str] | None,
     typer.Option(metavar="TEXT", help="End before this text. May be given several times.", show_default=False),
 ]
-Json = Annotated[bool, typer.Option("--json", help="A JSON object a line: prompt, text, seed, options.")]
+KeepStop = Annotated[bool, typer.Option("--keep-stop", help="End after the text of --stop, not before it.")]
+Json = Annotated[bool, typer.Option("--json", help="A JSON object a line: prompt, text, why it ended, seed, options.")]
 
 
 def generate(
@@ -62,6 +63,7 @@ def generate(
     seed: Seed = None,
     num_texts: NumTexts = 1,
     stop: Stop = None,
+    keep_stop: KeepStop = False,
     unknown: UnknownOption = "error",
     is_json: Json = False,
     model: ModelOption = MODEL,
@@ -78,6 +80,7 @@ def generate(
         min_p=min_p,
         seed=secrets.randbits(SEED_BITS) if seed is None else seed,
         stop=stop or (),
+        keep_stop=keep_stop,
     )
     whole("num_texts", num_texts)
     rule, text = unknown_rule(unknown), _prompt(prompt, prompt_file)

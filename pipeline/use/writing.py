@@ -47,7 +47,7 @@ def write(where: str, job: Job) -> None:
 def _write_json(model: Model, job: Job) -> None:
     options = job.options._asdict()
     for index, text in enumerate(model.generate(job.prompt, num_texts=job.num_texts, **options)):
-        line = {"prompt": job.prompt, "text": text, "index": index, **options}
+        line = {"prompt": job.prompt, "text": text, "reason": text.reason, "index": index, **options}
         line["model_sha256"] = model.info["model_sha256"]
         typer.echo(json.dumps(line, ensure_ascii=False).encode())
 
