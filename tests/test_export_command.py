@@ -78,7 +78,7 @@ def test_in_a_project_it_finds_the_model(workplace: Path, capsys: pytest.Capture
             "no/model.onnx: there is no folder no; make it first, or choose another",
         ),
         ("--model model --output text.txt/model.onnx", "text.txt/model.onnx: there is no folder text.txt"),
-        ("--model model --output model", "'model' is a directory"),
+        ("--model model --output model", "model: is a folder; name a file by --output"),
         ("--model model --output /proc/model.onnx", "No such file or directory"),
         ("--model model --check nowhere.txt", "nowhere.txt: no such file; expected a UTF-8 text"),
         ("--model model --check model", "model: expected a UTF-8 text, found a folder"),
@@ -102,6 +102,25 @@ def test_what_it_cannot_do_is_one_line(
     (record,) = caplog.records
     assert message in record.getMessage() and "\n" not in record.getMessage()
     assert sorted(workplace.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--model nowhere", "nowhere/config.json: cannot read the model"),
+        ("--model model", "model: exists already; choose another --output"),
+        ("--model model -o copy --int8", "--int8 and --check: expected the format onnx, got folder"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_one_line(
+    workplace: Path, arguments: str, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = sorted(workplace.rglob("*"))
+    if "nowhere" in arguments:
+        arguments += " -o copy"
+    assert cli.main(["export", "folder", *arguments.split()]) == 2
+    (record,) = caplog.records
+    assert record.getMessage().startswith(message) and sorted(workplace.rglob("*")) == before
 
 
 def test_another_format_is_refused(workplace: Path, caplog: pytest.LogCaptureFixture) -> None:

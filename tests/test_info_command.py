@@ -8,6 +8,8 @@ from pathlib import Path
 
 from commands import Run
 
+from benchmarks.projects import ROOT
+
 
 def test_info_is_what_the_records_of_this_very_model_say(run: Run, trained: Path, tmp_path: Path) -> None:
     folder = trained / "artifacts/model"
@@ -22,6 +24,30 @@ def test_info_is_what_the_records_of_this_very_model_say(run: Run, trained: Path
     assert found["model_sha256"] == card["model_sha256"] and found["losses"] is found["params"] is None
     shown = run("info", alone)[1]
     assert re.search(r"^corpus +unknown$", shown, re.MULTILINE) and "no record found that names this model" in shown
+
+
+def test_a_copy_with_a_card_knows_all_of_it_anywhere(run: Run, trained: Path, tmp_path: Path, learned: Path) -> None:
+    """The model's own folder stays as it is: its bytes are DVC's."""
+    project = shutil.copytree(trained, tmp_path / "project")
+    shutil.copytree(ROOT / "conf", project / "conf", dirs_exist_ok=True)
+    before = {file.name: file.read_bytes() for file in (project / "artifacts/model").iterdir()}
+    copy = tmp_path / "elsewhere"
+    assert run("export", "folder", "--model", project / "artifacts/model", "-o", copy) == (0, f"{copy}\n", "")
+    assert {file.name: file.read_bytes() for file in (project / "artifacts/model").iterdir()} == before
+    assert {file.name: file.read_bytes() for file in copy.iterdir() if file.name != "card.json"} == before
+    known = json.loads(run("info", project / "artifacts/model", "--json")[1])
+    moved = shutil.copytree(copy, tmp_path / "moved")
+    shutil.rmtree(project)
+    found = json.loads(run("info", moved, "--json")[1])
+    names = ("model_sha256", "corpus_sha256", "recipe", "losses", "params", "commit")
+    assert {name: found[name] for name in names} == {name: known[name] for name in names}
+    assert found["losses"] and found["corpus_sha256"] and found["params"] and found["recipe"]
+    assert found["recorded_in"] == "card.json"
+    for name in before:  # of another model
+        shutil.copy(learned / name, moved)
+    assert json.loads(run("info", moved, "--json")[1])["losses"] is None
+    (copy / "card.json").write_text("{")
+    assert json.loads(run("info", copy, "--json")[1])["recorded_in"] is None
 
 
 def test_info_reads_dvc_lock_and_git(run: Run, recorded: Path, tmp_path: Path, learned: Path) -> None:

@@ -1,4 +1,4 @@
-"""`charlstm export`: a trained model as a file for other runtimes."""
+"""`charlstm export`: a trained model as a file for other runtimes, or as a folder with its card."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -22,32 +22,58 @@ class Format(Enum):
     """What a model can become."""
 
     ONNX = "onnx"
+    FOLDER = "folder"
 
 
 def export(
-    kind: Annotated[Format, typer.Argument(metavar="FORMAT", help="The kind of file: `onnx`.", show_default=False)],
+    kind: Annotated[
+        Format,
+        typer.Argument(metavar="FORMAT", help="`onnx`, or `folder`: a copy with its card.", show_default=False),
+    ],
     model: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="A trained model. By default the project's.", show_default=False),
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A model folder, or `models:/NAME@ALIAS` or `runs:/RUN` of MLflow. By default the project's.",
+            show_default=False,
+        ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The file.")] = Path("model.onnx"),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file or folder: `model.onnx` or `model`.", show_default=False),
+    ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Weights of a byte each: smaller, faster, less exact.")] = False,
     check: Annotated[
         Path | None, typer.Option(metavar="TEXT_FILE", help="A text on which the file is first compared with torch.")
     ] = None,
 ) -> int:
-    """Write a trained model as an ONNX file.
+    """Write a trained model as an ONNX file, or as a folder that knows where it comes from.
 
-    The file takes ids and a state, and gives logits and the next state, for any number of rows and characters. The
+    The folder has the model's files and `card.json`: corpus, recipe, losses and commit, which `charlstm info` shows of
+    the folder wherever it is.
+
+    The ONNX file takes ids and a state, and gives logits and the next state, for any number of rows and characters. The
     vocabulary is in its metadata.
 
     With `--check`, losses on the text, the largest difference of logits from torch's, and speeds are printed. If the
     logits in fp32 differ by more than 1e-4, nothing is written.
     """
+    output = output or Path("model.onnx" if kind is Format.ONNX else "model")
     if not output.parent.is_dir():
         raise ExportError(f"{output}: there is no folder {output.parent}; make it first, or choose another --output")
+    where = model or str(_model_of_project())
+    if kind is Format.FOLDER:
+        if int8 or check:
+            raise ExportError("--int8 and --check: expected the format onnx, got folder")
+        from pipeline.use.card import write_copy
+
+        write_copy(where, output)
+        typer.echo(output)
+        return 0
+    if output.is_dir():
+        raise ExportError(f"{output}: is a folder; name a file by --output")
     try:
-        _export(model or _model_of_project(), output, int8, check)
+        _export(where, output, int8, check)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRA:
@@ -58,12 +84,14 @@ def export(
     return 0
 
 
-def _export(folder: Path, output: Path, is_int8: bool, check: Path | None) -> None:
+def _export(where: str, output: Path, is_int8: bool, check: Path | None) -> None:
     from charlstm.export.onnx_graph import onnx_bytes
     from charlstm.model.model_folder import load_model
     from charlstm.storage.files import write_bytes
+    from pipeline.use.models import model_folder
 
-    trained = load_model(folder, "fused")
+    with model_folder(where) as folder:
+        trained = load_model(folder, "fused")
     ids = _read(check, trained.vocab) if check else None
     files = {EXACT: onnx_bytes(trained)}
     if is_int8:

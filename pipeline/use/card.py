@@ -1,40 +1,53 @@
 """`charlstm info`: what is known of a model. What no record says is None, and "unknown" on the screen.
 
 Of a folder in a project: `review.json` if it names this model's SHA-256, and `dvc.lock` if it names the folder's MD5.
-Of an address of MLflow: the newest run with a model of this SHA-256.
+Of another folder: the `card.json` in it, which `charlstm export folder` writes. Of an address of MLflow: the newest run
+with a model of this SHA-256.
+
+A card names a commit, which no input decides. So it is never in `artifacts/model`, whose bytes DVC records: only copies
+have one.
 """
 
 import contextlib
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
+from pydantic import BaseModel, ConfigDict
 
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, ExportError
+from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS
+from charlstm.params import Params, load_params
 from charlstm.storage.checksums import read_sums, sums_of
+from charlstm.storage.documents import parse_yaml, read_json
+from charlstm.storage.files import atomic_folder
 from charlstm.storage.urls import without_credentials
-from charlstm.storage.yaml_files import load_yaml
+from charlstm.storage.yaml_files import load_yaml, validate
 from charlstm.tracking.downloads import is_address
-from charlstm.tracking.lineage import Reader
+from charlstm.tracking.lineage import Reader, TrackedRun
 from charlstm.tracking.review.document import DOCUMENT, read_losses, read_review
 from charlstm.tracking.runs import MODEL_TAG
 from pipeline.common.chain import folder_md5
 from pipeline.common.known_hashes import md5
 from pipeline.common.paths import Paths, load_paths
-from pipeline.common.provenance import COMMIT
+from pipeline.common.provenance import COMMIT, LINEAGE
+from pipeline.common.recipe import recipe_of
 from pipeline.common.terminal import printable
 from pipeline.common.tracking_store import store
 from pipeline.lineage.revisions import commits_with
 from pipeline.lineage.traces import flat
-from pipeline.use.models import open_model
+from pipeline.use.models import model_folder, open_model
 from pipeline.use.output import to_the_end_of_a_pipe
 
 LOSS = "/nats_per_char"  # ends the name of a loss among a run's metrics
 WHILE_TRAINING = ("train/", "validation/")  # losses of other weights than the last
-RECORDS = ("corpus", "corpus_sha256", "commit", "losses", "params", "recorded_in")
+RECORDS = ("corpus", "corpus_sha256", "recipe", "commit", "losses", "params", "recorded_in")
+CARD = "card.json"
+CONF = Path("conf")
 NOT_A_RECORD = (CharlstmError, OSError, KeyError, TypeError, AttributeError)  # missing, or of another form
 
 
@@ -51,6 +64,36 @@ def show_card(where: str, *, is_json: bool) -> None:
         else:
             for line in lines_of(card):
                 typer.echo(printable(line, sys.stdout.encoding))
+
+
+class Card(BaseModel):
+    """`card.json`: what is known of the model beside it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model_sha256: str
+    corpus: str | None
+    corpus_sha256: str | None
+    recipe: str | None
+    commit: str | None
+    losses: dict[str, float] | None
+    params: dict[str, str] | None
+
+
+def write_copy(where: str, target: Path) -> None:
+    """Write a folder with the model and its card, whole or not at all.
+
+    Raises:
+        CharlstmError: there is no such model, or there is something at `target` already.
+    """
+    if target.exists():
+        raise ExportError(f"{target}: exists already; choose another --output")
+    with model_folder(where) as folder:
+        card = Card(**card_of(where))
+        with atomic_folder(target) as temporary:
+            for name in (WEIGHTS, CONFIG, VOCAB):
+                shutil.copyfile(folder / name, temporary / name)
+            (temporary / CARD).write_text(json.dumps(card.model_dump(), indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def card_of(where: str) -> dict[str, Any]:
@@ -73,6 +116,7 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
         "vocabulary": _vocabulary(card),
         "corpus": card["corpus"],
         "its SHA-256": card["corpus_sha256"],
+        "recipe": card["recipe"],
         "commit": card["commit"],
         "nats/char": ", ".join(losses) or None,
         "recorded in": card["recorded_in"] or "no record found that names this model",
@@ -89,16 +133,50 @@ def _vocabulary(card: Mapping[str, Any]) -> str:
 
 def _of_folder(folder: Path, sha256: str) -> dict[str, Any]:
     """What the project around the folder says of it, if it is that project's model."""
-    root = next((one for one in folder.resolve().parents if (one / "dvc.yaml").is_file()), None)
-    if root is None:
+    folder = folder.resolve()
+    root = next((one for one in folder.parents if (one / "dvc.yaml").is_file()), None)
+    if root is not None:
+        with contextlib.chdir(root), contextlib.suppress(CharlstmError):
+            paths = load_paths(Path("dvc.yaml"))
+            if paths.model.resolve() == folder:
+                reviewed, locked = _of_review(paths, sha256), _of_lock(paths)
+                names = [one.pop("recorded_in") for one in (reviewed, locked) if one]
+                found = reviewed | locked | ({"recorded_in": ", ".join(names)} if names else {})
+                return found | ({"recipe": _recipe_here(found["params"])} if found else {})
+    return _of_card(folder / CARD, sha256)
+
+
+def _of_card(file: Path, sha256: str) -> dict[str, Any]:
+    try:
+        card = Card.model_validate(read_json(file))
+    except (ValueError, OSError):
         return {}
-    with contextlib.chdir(root), contextlib.suppress(CharlstmError):
-        paths = load_paths(Path("dvc.yaml"))
-        if paths.model.resolve() == folder.resolve():
-            reviewed, locked = _of_review(paths, sha256), _of_lock(paths)
-            names = [one.pop("recorded_in") for one in (reviewed, locked) if one]
-            return reviewed | locked | ({"recorded_in": ", ".join(names)} if names else {})
-    return {}
+    return {**card.model_dump(), "recorded_in": CARD} if card.model_sha256 == sha256 else {}
+
+
+def _recipe_here(recorded: Mapping[str, str]) -> str | None:
+    """The recipe of these parameters; None if `params.yaml` says others by now."""
+    try:
+        params = load_params(Path("params.yaml"))
+    except CharlstmError:
+        return None
+    here = flat(params.model_dump(mode="json"))
+    decided = {name: value for name, value in here.items() if name.startswith(("model.", "train."))}
+    return _label(params) if all(recorded.get(name, value) == value for name, value in decided.items()) else None
+
+
+def _recipe_of_run(reader: Reader, run: TrackedRun) -> str | None:
+    """The recipe of the `params.yaml` that the run carries; None if it carries none that can be read."""
+    file = f"{LINEAGE}/train/params.yaml"
+    try:
+        return _label(validate(Params, parse_yaml(reader.text(run, file) or ""), Path(file)))
+    except (CharlstmError, ValueError):
+        return None
+
+
+def _label(params: Params) -> str | None:
+    """The recipe's name with what it changes; None where there are no recipes."""
+    return recipe_of(params, CONF).label if (CONF / "recipe").is_dir() else None
 
 
 def _of_review(paths: Paths, sha256: str) -> dict[str, Any]:
@@ -148,13 +226,15 @@ def _md5s(entries: Any) -> dict[str, str]:  # noqa: ANN401  # a part of a YAML d
 
 def _of_run(sha256: str) -> dict[str, Any]:
     """What the newest run of this model says."""
-    runs = Reader(store()).by_tag(MODEL_TAG, sha256)
+    reader = Reader(store())
+    runs = reader.by_tag(MODEL_TAG, sha256)
     if not runs:
         return {}
     run = runs[0]
     return {
         "corpus": run.tags.get("corpus"),
         "corpus_sha256": run.tags.get("corpus_sha256"),
+        "recipe": _recipe_of_run(reader, run),
         "commit": run.tags.get(COMMIT),
         "losses": {
             name.removesuffix(LOSS): loss

@@ -1,5 +1,10 @@
 """The model that a command is told, and text in its characters."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import typer
 
 from charlstm.errors import TextRequestError, VocabularyError
@@ -9,7 +14,7 @@ from charlstm.options import Unknown
 from charlstm.text.byte_vocabulary import ByteVocab
 from charlstm.text.folding import fold
 from charlstm.text.vocabulary import Vocab
-from charlstm.tracking.downloads import is_address
+from charlstm.tracking.downloads import download_model, is_address
 from pipeline.common.tracking_store import store
 from pipeline.use.texts import note_of
 
@@ -21,6 +26,17 @@ def open_model(where: str) -> Model:
         CharlstmError: there is none.
     """
     return load_from_store(where, store()) if is_address(where) else load(where)
+
+
+@contextmanager
+def model_folder(where: str) -> Iterator[Path]:
+    """The folder of the model; of one in MLflow, a temporary copy.
+
+    Raises:
+        CharlstmError: there is none.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        yield download_model(where, Path(temporary), store()) if is_address(where) else Path(where)
 
 
 def readable(model: Model, name: str, text: str, unknown: Unknown) -> str:
