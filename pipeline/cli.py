@@ -5,12 +5,11 @@ A new command is a module there and a line here. Importing one must be quick: it
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import typer
 from typer.exceptions import TyperException
 
-from charlstm.errors import CharlstmError, ParamsError
+from charlstm.errors import CharlstmError
 from pipeline.commands.doctor import doctor
 from pipeline.commands.export import export
 from pipeline.commands.generate import generate
@@ -24,6 +23,7 @@ from pipeline.commands.sweep import sweep
 from pipeline.commands.sync import sync
 from pipeline.commands.trace import trace
 from pipeline.commands.ui import ui
+from pipeline.common.project import at_root
 from pipeline.common.stage import guarded
 
 START = "Start: a text of your own"
@@ -37,7 +37,7 @@ INTERRUPTED = 130  # typer's code for Ctrl-C
 
 app = typer.Typer(
     help="Start from a text; use, review, trace and repeat trained models. Stages run by `dvc repro`. "
-    "All but generate, score, info and review run in the project's root.",
+    "All but generate, score, info, export and review need a project: they run in it, or in any folder below.",
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -67,10 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     needs_project = arguments[0] in NEED_PROJECT and "--help" not in arguments
-    if needs_project and not Path("dvc.yaml").is_file():
-        raise ParamsError(f"{Path.cwd()}: there is no dvc.yaml here; run charlstm in the project's root")
     try:
-        code = app(arguments, prog_name="charlstm", standalone_mode=False)
+        with at_root(is_needed=needs_project):
+            code = app(arguments, prog_name="charlstm", standalone_mode=False)
     except TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "charlstm"

@@ -1,12 +1,15 @@
 """The command line as such: its table of contents, and how it fails."""
 
+import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from commands import Run
 
 from benchmarks.projects import ROOT
 from pipeline import cli
@@ -79,6 +82,40 @@ def test_outside_of_a_project_it_says_where_to_go(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert (
-        "there is no dvc.yaml here; run charlstm in the project's root" in done.stderr
+        f"{tmp_path}: expected a project, found no dvc.yaml here or above" in done.stderr
         and len(done.stderr.splitlines()) == 1
     )
+
+
+@pytest.mark.parametrize("command", ["generate", "score", "info", "export onnx", "export folder"])
+def test_outside_of_a_project_the_model_is_to_be_named(
+    command: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").write_text("text")
+    code, _, err = run(*command.split(), *(["text"] if command == "score" else []))
+    message = f"ERROR: {tmp_path}: this is no project, so it has no model; name one by --model FOLDER\n"
+    assert (code, err) == (2, message)
+
+
+@pytest.mark.parametrize("folder", ["artifacts/samples", "distillation"])
+def test_commands_find_the_project_from_any_folder_in_it(
+    folder: str, run: Run, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And take paths from where the user is."""
+    project = shutil.copytree(recorded, tmp_path / "project")
+    (project / "distillation").mkdir(exist_ok=True)
+    (project / "distillation/dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.chdir(project)
+    at_root = [run("info"), run("trace", "HEAD"), run("generate", "def ", "--seed", "1")]
+    monkeypatch.chdir(project / folder)
+    assert [run("info"), run("trace", "HEAD"), run("generate", "def ", "--seed", "1")] == at_root
+    here = os.path.relpath(project, project / folder)
+    traced = run("trace", f"{here}/artifacts/model")[1]
+    assert "the file's SHA-256" in traced
+    assert json.loads(run("info", f"{here}/artifacts/model", "--json")[1])["recorded_in"]
+    Path("text.txt").write_text("def ")
+    assert run("generate", "--prompt-file", "text.txt", "--seed", "1") == at_root[2]
+    assert run("score", "text.txt")[0] == 0
+    assert run("review", f"{here}/artifacts/samples")[0] == 0 and Path("review.html").is_file()
+    assert run("export", "folder", "--output", "copy")[0] == 0 and Path("copy/card.json").is_file()

@@ -72,7 +72,7 @@ def test_in_a_project_it_finds_the_model(workplace: Path, capsys: pytest.Capture
     ("arguments", "message"),
     [
         ("--model nowhere", "nowhere/config.json: cannot read the model: No such file or directory"),
-        ("", "there is no dvc.yaml here; name a model by --model, or go to the project's root"),
+        ("", "this is no project, so it has no model; name one by --model FOLDER"),
         (
             "--model model --output no/model.onnx",
             "no/model.onnx: there is no folder no; make it first, or choose another",

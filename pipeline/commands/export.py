@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlstm.errors import CorpusError, ExportError, VocabularyError
+from pipeline.commands.generate import MODEL, ModelOption
+from pipeline.common.project import from_here
 
 if TYPE_CHECKING:
     from charlstm.model.model_folder import TrainedModel
@@ -30,24 +32,26 @@ def export(
         Format,
         typer.Argument(metavar="FORMAT", help="`onnx`, or `folder`: a copy with its card.", show_default=False),
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="A model folder, or `models:/NAME@ALIAS` or `runs:/RUN` of MLflow. By default the project's.",
-            show_default=False,
-        ),
-    ] = None,
+    model: ModelOption = MODEL,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The file or folder: `model.onnx` or `model`.", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file or folder: `model.onnx` or `model`.",
+            show_default=False,
+            callback=from_here,
+        ),
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Weights of a byte each: smaller, faster, less exact.")] = False,
     check: Annotated[
-        Path | None, typer.Option(metavar="TEXT_FILE", help="A text on which the file is first compared with torch.")
+        Path | None,
+        typer.Option(
+            metavar="TEXT_FILE", help="A text on which the file is first compared with torch.", callback=from_here
+        ),
     ] = None,
 ) -> int:
-    """Write a trained model as an ONNX file, or as a folder that knows where it comes from.
+    """Write a trained model as an ONNX file, or copy it with its card.
 
     The folder has the model's files and `card.json`: corpus, recipe, losses and commit, which `charlstm info` shows of
     the folder wherever it is.
@@ -58,22 +62,21 @@ def export(
     With `--check`, losses on the text, the largest difference of logits from torch's, and speeds are printed. If the
     logits in fp32 differ by more than 1e-4, nothing is written.
     """
-    output = output or Path("model.onnx" if kind is Format.ONNX else "model")
+    output = output or from_here(Path("model.onnx" if kind is Format.ONNX else "model"))
     if not output.parent.is_dir():
         raise ExportError(f"{output}: there is no folder {output.parent}; make it first, or choose another --output")
-    where = model or str(_model_of_project())
     if kind is Format.FOLDER:
         if int8 or check:
             raise ExportError("--int8 and --check: expected the format onnx, got folder")
         from pipeline.use.card import write_copy
 
-        write_copy(where, output)
+        write_copy(model, output)
         typer.echo(output)
         return 0
     if output.is_dir():
         raise ExportError(f"{output}: is a folder; name a file by --output")
     try:
-        _export(where, output, int8, check)
+        _export(model, output, int8, check)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRA:
@@ -136,14 +139,3 @@ def _read(path: Path, vocab: "Vocab") -> "Ids":
         return vocab.encode(text)
     except VocabularyError as error:
         raise VocabularyError(f"{path}: {error}") from None
-
-
-def _model_of_project() -> Path:
-    from pipeline.common.paths import load_paths
-
-    project = Path("dvc.yaml")
-    if not project.is_file():
-        raise ExportError(
-            f"{Path.cwd()}: there is no dvc.yaml here; name a model by --model, or go to the project's root"
-        )
-    return load_paths(project).model

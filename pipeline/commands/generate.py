@@ -8,12 +8,18 @@ import typer
 
 from charlstm.errors import TextRequestError
 from charlstm.options import DEFAULTS, checked_sampling, unknown_rule, whole
+from pipeline.common.project import from_here
 
 MODEL = "artifacts/model"
 SEED_BITS = 32  # short enough to be typed
 ModelOption = Annotated[
     str,
-    typer.Option("--model", metavar="MODEL", help="A model folder, or `models:/NAME@ALIAS` or `runs:/RUN` of MLflow."),
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="A model folder, or `models:/NAME@ALIAS` or `runs:/RUN` of MLflow.",
+        callback=from_here,
+    ),
 ]
 UnknownOption = Annotated[
     str,
@@ -31,7 +37,13 @@ Prompt = Annotated[
     ),
 ]
 PromptFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="A file with the prompt; `-` is standard input.", show_default=False)
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A file with the prompt; `-` is standard input.",
+        show_default=False,
+        callback=from_here,
+    ),
 ]
 NumChars = Annotated[int, typer.Option("--num-chars", "-n", help="Characters of a text.")]
 Temperature = Annotated[

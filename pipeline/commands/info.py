@@ -5,14 +5,21 @@ from typing import Annotated
 import typer
 
 from pipeline.commands.generate import MODEL
+from pipeline.common.project import from_here
 
 
 def info(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A model folder, or `models:/NAME@ALIAS` or `runs:/RUN` of MLflow."),
+        typer.Argument(
+            metavar="MODEL",
+            help="A model folder, or `models:/NAME@ALIAS` or `runs:/RUN` of MLflow.",
+            callback=from_here,
+        ),
     ] = MODEL,
-    model_option: Annotated[str | None, typer.Option("--model", metavar="MODEL", hidden=True)] = None,
+    model_option: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", hidden=True, callback=from_here)
+    ] = None,
     is_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> int:
     """Show the card of a model: sizes, corpus, commit, losses.

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.common.project import from_here
+
 
 def new(
     texts: Annotated[
@@ -15,6 +17,7 @@ def new(
             metavar="TEXT...",
             help="A file, several files, a folder, or an http(s) URL; or the name of a corpus in `conf/corpus/`.",
             show_default=False,
+            callback=from_here,
         ),
     ],
     name: Annotated[

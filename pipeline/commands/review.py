@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.common.project import from_here
+
 
 def review(
     models: Annotated[
@@ -14,9 +16,12 @@ def review(
             help="Runs (id, the first 8 digits of it or more, name, or their model's hash); commits, branches or DVC "
             "experiments; projects, folders of samples, or `review.json` files. One to ten.",
             show_default=False,
+            callback=from_here,
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The page.")] = Path("review.html"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", dir_okay=False, callback=from_here, help="The page.")
+    ] = Path("review.html"),
 ) -> int:
     """Put models side by side in one page.
 

@@ -8,12 +8,15 @@ import typer
 from charlstm.errors import TextRequestError
 from charlstm.options import unknown_rule
 from pipeline.commands.generate import MODEL, ModelOption, UnknownOption
+from pipeline.common.project import from_here
 
 
 def score(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", help="A UTF-8 text; `-` is standard input.", show_default=False),
+        typer.Argument(
+            metavar="FILE", help="A UTF-8 text; `-` is standard input.", show_default=False, callback=from_here
+        ),
     ] = None,
     lines: Annotated[int, typer.Option(min=0, help="How many of the most surprising passages to show.")] = 5,
     unknown: UnknownOption = "error",

@@ -5,12 +5,16 @@ from typing import Annotated
 
 import typer
 
+from pipeline.common.project import from_here
+
 
 def sweep(
     revision: Annotated[
         str, typer.Argument(metavar="REV", help="The commit that the experiments began from.")
     ] = "HEAD",
-    output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The picture.")] = Path("sweep.png"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", dir_okay=False, callback=from_here, help="The picture.")
+    ] = Path("sweep.png"),
 ) -> int:
     """Show a sweep of `dvc exp run --queue`: a table and a picture.
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from charlstm.errors import LineageError
+from pipeline.common.project import from_here
 
 
 class Kind(Enum):
@@ -25,6 +26,7 @@ def trace(
             help="A run (its id, the first 8 digits of it or more, its name, or its model's hash); a file or folder, "
             "also one that was moved here; or a commit, branch, tag or DVC experiment. Tried in this order.",
             show_default=False,
+            callback=from_here,
         ),
     ] = None,
     kind: Annotated[Kind | None, typer.Option("--as", help="Take the name for this and nothing else.")] = None,

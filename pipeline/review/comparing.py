@@ -58,7 +58,7 @@ def _document_of(model: str) -> Labelled:
 def _of_run(model: str) -> Labelled:
     """Of the newest run that has one, of those that the name stands for."""
     if not Path("dvc.yaml").is_file():
-        raise ReviewError(f"{model}: there is no such file or folder; runs and revisions need the project's root")
+        raise ReviewError(f"{model}: there is no such file or folder; runs and revisions need a project")
     try:
         reader = open_reader()
     except TrackingError as error:

@@ -34,6 +34,7 @@ from charlstm.tracking.runs import MODEL_TAG
 from pipeline.common.chain import folder_md5
 from pipeline.common.known_hashes import md5
 from pipeline.common.paths import Paths, load_paths
+from pipeline.common.project import find_root
 from pipeline.common.provenance import COMMIT, LINEAGE
 from pipeline.common.recipe import recipe_of
 from pipeline.common.terminal import printable
@@ -134,8 +135,7 @@ def _vocabulary(card: Mapping[str, Any]) -> str:
 def _of_folder(folder: Path, sha256: str) -> dict[str, Any]:
     """What the project around the folder says of it, if it is that project's model."""
     folder = folder.resolve()
-    root = next((one for one in folder.parents if (one / "dvc.yaml").is_file()), None)
-    if root is not None:
+    if (root := find_root(folder.parent)) is not None:
         with contextlib.chdir(root), contextlib.suppress(CharlstmError):
             paths = load_paths(Path("dvc.yaml"))
             if paths.model.resolve() == folder:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from charlstm.errors import TextRequestError, VocabularyError
+from charlstm.errors import ModelFolderError, TextRequestError, VocabularyError
 from charlstm.language_model.loading import load, load_from_store
 from charlstm.language_model.model import Model
 from charlstm.options import Unknown
@@ -15,6 +15,8 @@ from charlstm.text.byte_vocabulary import ByteVocab
 from charlstm.text.folding import fold
 from charlstm.text.vocabulary import Vocab
 from charlstm.tracking.downloads import download_model, is_address
+from pipeline.commands.generate import MODEL
+from pipeline.common.project import PIPELINE
 from pipeline.common.tracking_store import store
 from pipeline.use.texts import note_of
 
@@ -25,7 +27,20 @@ def open_model(where: str) -> Model:
     Raises:
         CharlstmError: there is none.
     """
-    return load_from_store(where, store()) if is_address(where) else load(where)
+    if is_address(where):
+        return load_from_store(where, store())
+    check_is_there(where)
+    return load(where)
+
+
+def check_is_there(where: str) -> None:
+    """Nothing, if there is a project or a model, or one was named.
+
+    Raises:
+        ModelFolderError: none was.
+    """
+    if where == MODEL and not Path(where).exists() and not Path(PIPELINE).is_file():
+        raise ModelFolderError(f"{Path.cwd()}: this is no project, so it has no model; name one by --model FOLDER")
 
 
 @contextmanager
@@ -36,7 +51,11 @@ def model_folder(where: str) -> Iterator[Path]:
         CharlstmError: there is none.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        yield download_model(where, Path(temporary), store()) if is_address(where) else Path(where)
+        if is_address(where):
+            yield download_model(where, Path(temporary), store())
+        else:
+            check_is_there(where)
+            yield Path(where)
 
 
 def readable(model: Model, name: str, text: str, unknown: Unknown) -> str:

@@ -1,0 +1,70 @@
+"""The project around the current folder, found as git finds a repository. Commands run in its root, wherever called.
+
+What a user types is meant where the user is: paths in arguments are taken from there (`from_here`).
+"""
+
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TypeVar
+
+from charlstm.errors import ParamsError
+
+PIPELINE, PARAMS = "dvc.yaml", "params.yaml"
+Value = TypeVar("Value", bound=Path | str | list[str] | None)
+
+# The user's folder, if it is another one than the project's root.
+_called_in: ContextVar[Path | None] = ContextVar("_called_in", default=None)
+
+
+def find_root(folder: Path) -> Path | None:
+    """The root of the project that `folder` is in; None if there is none.
+
+    Other pipelines, as that in `distillation/`, have no parameters beside them.
+    """
+    above = [one for one in (folder, *folder.parents) if (one / PIPELINE).is_file()]
+    return next((one for one in above if (one / PARAMS).is_file()), above[0] if above else None)
+
+
+@contextmanager
+def at_root(*, is_needed: bool) -> Iterator[None]:
+    """Work in the root of the project around the current folder; outside of a project, in the current folder.
+
+    Raises:
+        ParamsError: there is no project, and one is needed.
+    """
+    here = Path.cwd()
+    root = find_root(here)
+    if root is None and is_needed:
+        raise ParamsError(f"{here}: expected a project, found no {PIPELINE} here or above; go to a checkout")
+    if root is None or root == here:
+        yield
+        return
+    token = _called_in.set(here)
+    try:
+        with chdir(root):
+            yield
+    finally:
+        _called_in.reset(token)
+
+
+def from_here(value: Value) -> Value:
+    """A path that the user typed, or a name that is one if something is there. For options, as their callback."""
+    called_in = _called_in.get()
+    if called_in is None or value is None:
+        return value
+    if isinstance(value, list):
+        return [_if_there(called_in, one) for one in value]  # type: ignore[return-value]  # a list, too
+    if isinstance(value, str):
+        return _if_there(called_in, value)  # type: ignore[return-value]  # a text, too
+    return value if str(value) == "-" else called_in / value  # `-`: standard input
+
+
+def _if_there(called_in: Path, name: str) -> str:
+    """The path from the project's root; a name that is no path stays as it is, e.g. a run's."""
+    try:
+        path = (called_in / name).resolve(strict=True)
+    except (OSError, ValueError):
+        return name
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
