@@ -69,10 +69,10 @@ def run(params: Params, paths: Paths) -> None:
     plot_losses(paths.evaluate / "loss_curve.png", tables.steps, tables.epochs, compare_with_original=has_original)
     by_epoch = beside_the_original(tables.epochs) if has_original else tables.epochs
     write_csv(paths.evaluate / "epochs.csv", by_epoch)
-    _track(params, paths, tables, trained, validation_sha256, metrics, baselines)
+    track(params, paths, tables, trained, validation_sha256, metrics, baselines)
 
 
-def _track(
+def track(
     params: Params,
     paths: Paths,
     tables: Tables,
@@ -80,11 +80,14 @@ def _track(
     validation_sha256: str,
     metrics: dict[str, dict[str, float]],
     baselines: Baselines,
+    *,
+    is_here: bool = True,
 ) -> None:
-    """Add all of it to the model's run."""
+    """Add all of it to the model's run. `is_here`: it was measured on this machine, by these versions."""
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(), trained.sha256, record)
-    tracked.log_metrics(_measurements(metrics, baselines), only_changed=True)
+    size = Measurement("model/num_parameters", trained.model.num_parameters())  # for a run that is made of files
+    tracked.log_metrics([size, *_measurements(metrics, baselines)], only_changed=True)
     tracked.log_params(params.flat())
     for name in ("loss_curve.png", "epochs.csv", BASELINES, CELLS, CELLS_TABLE):
         tracked.log_file(paths.evaluate / name, "evaluate")
@@ -101,7 +104,7 @@ def _track(
     # The registry chooses by what it is given, so the test part's losses are not among it.
     of_validation = {protocol: loss for protocol, loss in losses.items() if not protocol.startswith(TEST_PREFIX)}
     tracked.log_model(paths.model, trained.sha256, of_validation, validation_sha256, record.tags)
-    provenance.log_lineage(tracked, "evaluate", paths, {**record.tags, **environment()})
+    provenance.log_lineage(tracked, "evaluate", paths, {**record.tags, **(environment() if is_here else {})})
     tracked.close()
 
 

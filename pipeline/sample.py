@@ -9,7 +9,7 @@ import pandas as pd
 
 from charlstm.errors import VocabularyError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
-from charlstm.evaluation.published import Published, published_for, text_sha256
+from charlstm.evaluation.published import published_for, text_sha256
 from charlstm.generation.batch import Request
 from charlstm.generation.engines import compiled_stepper
 from charlstm.generation.prompts import check_prompts
@@ -38,6 +38,8 @@ from pipeline.common.environment import environment
 from pipeline.common.paths import Paths
 from pipeline.common.run_texts import side_by_side, text_of_all
 from pipeline.common.sending import outbox
+
+TABLE = "samples.csv"
 
 
 def run(params: Params, paths: Paths) -> None:
@@ -68,25 +70,27 @@ def run(params: Params, paths: Paths) -> None:
         validation_sha256=validation_sha256,
     )
     with atomic_folder(paths.samples) as folder:
-        write_csv(folder / "samples.csv", samples)
+        write_csv(folder / TABLE, samples)
         for index, row in enumerate(texts):
             (folder / file_name(index, row)).write_text(f"{row.prompt}{row.text}\n", "utf-8", newline="")
         write_document(folder / DOCUMENT, review)
         playground = playground_of(quantize(trained.model), trained.vocab)
         write_page(folder / PAGE, review, playground=playground, cells=cells, baselines=baselines)
-    _track(params, paths, tables, trained, texts, losses, published)
+    track(params, paths, tables, trained, texts, losses, validation_sha256)
 
 
-def _track(
+def track(
     params: Params,
     paths: Paths,
     tables: Tables,
     trained: TrainedModel,
     texts: Sequence[Generated],
     losses: Mapping[str, Loss],
-    published: Sequence[Published],
+    validation_sha256: str,
+    *,
+    is_here: bool = True,
 ) -> None:
-    """Add the texts and their review to the model's run."""
+    """Add the texts and their review to the model's run. `is_here`: they were written here, by these versions."""
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(), trained.sha256, record)
     tracked.log_params(params.flat())
@@ -99,12 +103,12 @@ def _track(
         record.tags,
         num_parameters=trained.model.num_parameters(),
         losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
-        published=published,
+        published=published_for(validation_sha256, params.evaluate.model_dump(mode="json")["published"]),
         model_sha256=trained.sha256,
         sample=Sample(*texts[-1][:2], texts[-1].seed, texts[-1].text),
     )
     tracked.set_tags(page_tags(known))
-    provenance.log_lineage(tracked, "sample", paths, {**record.tags, **environment()})
+    provenance.log_lineage(tracked, "sample", paths, {**record.tags, **(environment() if is_here else {})})
     tracked.close()
 
 

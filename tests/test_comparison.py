@@ -100,7 +100,7 @@ def test_a_source_that_has_none_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ReviewError, match="expected a project, a folder of samples or a review.json, found none"):
         write_review([str(tmp_path)], tmp_path / "page.html")
     with pytest.raises(
-        ReviewError, match="nothing: there is no such file or folder; runs and revisions need the project"
+        ReviewError, match="nothing: there is no such file or folder; runs and revisions need a project"
     ):
         write_review(["nothing"], tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()

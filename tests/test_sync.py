@@ -22,12 +22,12 @@ def test_what_a_server_has_missed_is_sent_later(
     assert done.returncode == 0
     assert done.stderr.count("nothing is lost: what is missing is sent later") == 1
     with chdir(project):
-        assert sync() == 2
+        assert sync(is_of_files=False) == 2
         assert capfd.readouterr().out.startswith("0 of 1 runs sent\nstill waiting: MLflow at http://127.0.0.1:9: ")
         monkeypatch.delenv("MLFLOW_TRACKING_URI")
-        assert sync() == 0
+        assert sync(is_of_files=False) == 0
         assert capfd.readouterr().out == "1 of 1 runs sent\n"
-        assert sync() == 0
+        assert sync(is_of_files=False) == 0
         assert capfd.readouterr().out == "nothing waits to be sent\n"
     with closing(sqlite3.connect(project / "mlflow.db")) as store:
         assert store.execute("select status from runs").fetchall() == [("FINISHED",)]

@@ -1,13 +1,30 @@
 """`charlstm sync`: send to MLflow what still waits, and end the runs whose processes are gone."""
 
+from typing import Annotated
+
+import typer
+
 from pipeline.common.exit_codes import EXIT_BAD_INPUT
 
 
-def sync() -> int:
+def sync(
+    is_of_files: Annotated[
+        bool,
+        typer.Option("--files", help="First make the run of the model that is here from its files."),
+    ] = False,
+) -> int:
     """Send to MLflow what a server has missed.
 
     Trainings that are under way send by themselves. A run whose process is gone without a word is ended as KILLED.
+
+    With `--files`, MLflow gets the run of this checkout's model if it has none, as after `git pull` and `dvc pull`:
+    parameters, curves, losses, texts and review. Nothing is computed.
     """
+    if is_of_files:
+        from pipeline.common.stage import load
+        from pipeline.lineage.rebuilding import rebuild
+
+        rebuild(*load())
     from rich.console import Console
 
     from charlstm.tracking.sender import send_waiting

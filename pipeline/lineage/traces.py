@@ -85,7 +85,7 @@ def of_commit(commit: str, paths: Paths, found_by: str) -> Trace | None:
         "run": None,
         "chain": chain(known_sums(files), files, paths),
         "params": flat(lock.params),
-        "losses": {},
+        "losses": _losses_at(commit, paths),
         "code": {"commit": commit, "is_here": True, "dirty": None, "changes": None},
         "dvc": {
             "experiment": revision.experiment,
@@ -98,6 +98,15 @@ def of_commit(commit: str, paths: Paths, found_by: str) -> Trace | None:
         "hardware": {},
         "stages": {},
     }
+
+
+def _losses_at(commit: str, paths: Paths) -> dict[str, float]:
+    """By the names of the run's metrics: git has the file that evaluate wrote."""
+    try:
+        metrics = json.loads(git("show", f"{commit}:./{paths.evaluate / 'metrics.json'}") or "{}")
+        return {f"{protocol}/{name}": float(one) for protocol, found in metrics.items() for name, one in found.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
 
 
 def train_md5_of(lock: revisions.Lock, paths: Paths) -> str | None:

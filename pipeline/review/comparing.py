@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from charlstm.errors import ReviewError, TrackingError
+from charlstm.errors import LineageError, ReviewError, TrackingError
 from charlstm.tracking.comparison.page import check_number, write_comparison
 from charlstm.tracking.review.document import DOCUMENT, ReviewDocument, read_review
-from pipeline.common.paths import load_paths
+from pipeline.common.chain import folder_md5
+from pipeline.common.dvc_cache import cached, files_of
+from pipeline.common.paths import Paths, load_paths
+from pipeline.lineage.revisions import lock_at
 from pipeline.lineage.search import find
 from pipeline.lineage.tracing import open_reader
 
@@ -59,16 +62,40 @@ def _of_run(model: str) -> Labelled:
     """Of the newest run that has one, of those that the name stands for."""
     if not Path("dvc.yaml").is_file():
         raise ReviewError(f"{model}: there is no such file or folder; runs and revisions need a project")
+    paths, reader, unknown = load_paths(Path("dvc.yaml")), None, ""
     try:
         reader = open_reader()
     except TrackingError as error:
-        raise ReviewError(f"{model}: there is no such file or folder, and runs cannot be looked up: {error}") from None
-    _, found = find(model, None, reader, load_paths(Path("dvc.yaml")))
+        unknown = f", and runs cannot be looked up: {error}"
+    try:
+        _, found = find(model, None, reader, paths)
+    except LineageError as error:
+        if reader:
+            raise
+        raise ReviewError(f"{model}: there is no such file, folder or revision{unknown}") from error
     for run in [one.run for one in found if one.run]:
-        text = reader.text(run, ARTIFACT)
+        text = reader.text(run, ARTIFACT) if reader else None
         if text is not None:
             return run.name, _parsed(text, run.run_id)
-    raise ReviewError(f"{model}: expected a run with {ARTIFACT}, found none; `dvc repro sample` adds one to its run")
+    for commit in [one.commit for one in found if one.commit]:
+        if file := _of_commit(commit, paths):
+            return model, read_review(file)
+    raise ReviewError(
+        f"{model}: expected a run with {ARTIFACT}, or its samples on this machine, found neither; `dvc pull` brings "
+        "them, `dvc repro sample` makes them"
+    )
+
+
+def _of_commit(commit: str, paths: Paths) -> Path | None:
+    """The `review.json` that `dvc.lock` of a commit names: in DVC's cache, or here; None if it is in neither."""
+    lock = lock_at(commit)
+    samples = lock.outputs.get(str(paths.samples)) if lock else None
+    if samples is None:
+        return None
+    if file := cached(files_of(samples).get(DOCUMENT, "")):
+        return file
+    here = paths.samples / DOCUMENT
+    return here if here.is_file() and folder_md5(paths.samples) == samples else None
 
 
 def _parsed(text: str, run_id: str) -> ReviewDocument:

@@ -1,0 +1,55 @@
+"""`charlstm sync --files`, and what else works after `git pull` and `dvc pull`: a real remote and a second clone."""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from commands import Run
+from outboxes import DirectSender
+from stages import dvc
+
+from charlstm.tracking.client import Store
+from charlstm.tracking.lineage import Reader
+from pipeline.common import sending
+from pipeline.common.tracking_store import store
+
+OF_THE_MACHINE = ("system/", "train/speed", "train/seconds", "train/chars_")  # no file says them
+
+
+def test_a_colleague_who_pulls_has_the_review_the_trace_and_the_run(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    """DVC brings the files, git the losses; MLflow's run is made of them, as whole as it was, and once."""
+    project, theirs = shutil.copytree(recorded, tmp_path / "project", symlinks=True), tmp_path / "theirs"
+    dvc(project, "remote", "add", "-d", "storage", str(tmp_path / "remote"))
+    dvc(project, "git", "commit", "-qam", "where files are shared")
+    dvc(project, "push")
+    dvc(project, "git", "clone", "-q", str(project), str(theirs))
+    monkeypatch.chdir(theirs)
+    assert run("sync", "--files")[0] == 2  # nothing is there yet
+    dvc(theirs, "pull")
+    assert run("review", "HEAD") == (0, "review.html\n", "") and Path("review.html").is_file()
+    traced = json.loads(run("trace", "HEAD", "--json")[1])["traces"][0]
+    assert traced["run"] is None and set(traced["losses"]) >= {"stateful/nats_per_char", "windowed_20/nats_per_char"}
+    monkeypatch.setattr(sending, "SenderProcess", lambda spool: DirectSender(spool, store()))
+    assert run("sync", "--files")[0] == 0
+    assert run("sync", "--files")[0] == 0
+    (first,), (made,) = (list(Reader(of).all()) for of in (Store(f"sqlite:///{project}/mlflow.db", "", None), store()))
+    assert {name: one for name, one in first.metrics.items() if not name.startswith(OF_THE_MACHINE)} == {
+        name: one for name, one in made.metrics.items() if not name.startswith(OF_THE_MACHINE)
+    }
+    assert made.params == first.params and made.tags["made_from"] == "files"
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        points = database.execute("select count(*) from metrics where key = 'stateful/nats_per_char'").fetchone()
+    assert points == (1,)
+    reader = Reader(store())
+    for path in ("review/review.json", "samples/all.txt", "evaluate/cells.csv", "lineage/evaluate/files.json"):
+        assert reader.text(made, path), path
+    assert not [name for name in made.tags if name.startswith(("hardware.", "versions."))]
+    assert run("info", "models:/charlstm@champion")[0] == 0
+    Path("artifacts/evaluate/metrics.json").write_text("{}")
+    code, _, err = run("sync", "--files")
+    assert code == 2 and "artifacts/evaluate/metrics.json: not what dvc.lock names" in err
