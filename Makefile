@@ -69,4 +69,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(VENV)/bin/python -m pip install --quiet 'pip>=25' || \
 		echo 'No newer pip can be had: the installation takes longer.' >&2
 	@$(VENV)/bin/python -m pip install -qq $(NO_COMPILE) --constraint constraints.txt --editable '.[dev]'
+	@# As activation does: so `$(VENV)/bin/dvc` finds the `python` of dvc.yaml without it.
+	@echo 'import os, sys; os.environ["PATH"] = os.pathsep.join([sys.prefix + "/bin", os.environ.get("PATH", os.defpath)])' \
+		>$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/charlstm-path.pth
 	@touch $@

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -46,7 +47,7 @@ class Fault(NamedTuple):
     line: str
     params: Override = {}
     env: dict[str, str] = {}
-    plant: Callable[[], None] = lambda: None
+    plant: Callable[[], object] = lambda: None
     also: str = ""  # what cannot be separated from it
 
 
@@ -102,6 +103,10 @@ FAULTS = {
         "ERROR: download.watch: text.txt: no such file or folder, and DVC stops there: name the text's own path, or "
         "conf/corpus/nothing for a text that comes from a URL or by `dvc pull`",
         plant=lambda: remove("text.txt"),
+    ),
+    "no identity": Fault(
+        "WARNING: git: user.name not set, and `dvc exp run` fails without: `git config --global user.name ...`",
+        plant=lambda: subprocess.run(["git", "config", "--unset", "user.name"], check=True),
     ),
     "tracker": Fault(
         "WARNING: tracker: http://127.0.0.1:1: Connection refused; training does not wait for it, and `charlstm sync` "

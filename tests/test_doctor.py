@@ -29,6 +29,14 @@ def project(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # whatever else runs on this machine
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     plant([Fault("")], monkeypatch)
+    for name, value in {"GLOBAL": "/dev/null", "SYSTEM": "/dev/null"}.items():
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    for role in ("AUTHOR", "COMMITTER"):
+        for name in ("NAME", "EMAIL"):
+            monkeypatch.delenv(f"GIT_{role}_{name}", raising=False)
+    for name in ("user.name", "user.email"):
+        subprocess.run(["git", "config", name, "a@b"], check=True)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     return folder
 
 
@@ -107,6 +115,24 @@ def test_prompts_without_ids_are_checked_later(project: Path, run: Run) -> None:
     write_params(project, {"sample.prompts": ["☃"], "split.val_fraction": 0.2, "evaluate.published.losses": []})
     code, out, _ = run("doctor")
     assert code == 0 and out.endswith("; prompts are checked once the text is encoded, before training\n")
+
+
+def test_the_python_of_the_stages(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "bin").mkdir()
+    git = shutil.which("git")
+    assert git is not None
+    (project / "bin/git").symlink_to(git)
+    monkeypatch.setenv("PATH", f"{project}/bin")
+    (line,) = lines()
+    assert is_it(
+        line, "ERROR: python: expected a `python` in PATH for DVC's stages, found none: `source …activate` first"
+    )
+    write("bin/python", "#!/bin/sh\necho /usr\n")
+    Path("bin/python").chmod(0o755)
+    (line,) = lines()
+    assert is_it(line, f"WARNING: python: DVC's stages run {project}/bin/python, which is not of this environment: …")
+    write("bin/python", f"#!/bin/sh\necho {sys.prefix}\n")  # a shim, as pyenv has
+    assert lines() == []
 
 
 def test_nothing_is_changed(project: Path) -> None:

@@ -1,6 +1,7 @@
 """The wrapper around launchers: exit codes, signals, and what is left behind."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from benchmarks.projects import LAUNCH, ROOT, torchrun
 from pipeline.common.exit_codes import code_of_all
+from pipeline.launch import with_values
 
 GUARDED = """
 import sys, time
@@ -52,6 +54,39 @@ def test_torchrun_leaves_nothing_in_the_temporary_folder() -> None:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         assert list(Path(folder).iterdir()) == []
+
+
+@pytest.mark.parametrize("launcher", [["accelerate", "launch"], [sys.executable, "-m", "accelerate.commands.launch"]])
+def test_accelerate_has_nothing_to_warn_of(launcher: list[str], tmp_path: Path) -> None:
+    """It is given what it would choose, and the user's own configuration stays the user's."""
+    (tmp_path / "prints.py").write_text("import os; print(os.environ['ACCELERATE_MIXED_PRECISION'])\n")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": f"{ROOT}:{tmp_path}", "HF_HOME": str(tmp_path)}
+    command = [*LAUNCH, *launcher, "--quiet", "-m", "prints"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "no\n", "")
+
+
+def test_values_of_the_user_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    plain = ["accelerate", "launch", "--quiet", "-m", "pipeline.train"]
+    assert with_values(plain)[2:4] == ["--num_processes", "1"] and with_values(plain)[-3:] == plain[-3:]
+    for own in ([*plain[:2], "--num_processes", "2", *plain[3:]], torchrun(2, "-m", "pipeline.train"), ["true"]):
+        assert with_values(own) == own
+    (tmp_path / "accelerate").mkdir()
+    (tmp_path / "accelerate/default_config.yaml").touch()
+    assert with_values(plain) == plain
+
+
+def test_the_installation_needs_no_activation(tmp_path: Path) -> None:
+    """`.venv/bin/dvc` runs `python`, as dvc.yaml says: the Makefile's line makes it the environment's own."""
+    (line,) = re.findall(r"\t@(echo .*\\\n.*charlstm-path\.pth)", (ROOT / "Makefile").read_text())
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    script = line.replace("$$", "$").replace("$(VENV)", str(tmp_path / "venv"))
+    subprocess.run(["sh", "-c", script], check=True)
+    which = [str(tmp_path / "venv/bin/python"), "-c", "import shutil; print(shutil.which('python'))"]
+    done = subprocess.run(which, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    assert done.stdout.strip() == str(tmp_path / "venv/bin/python")
 
 
 def test_a_long_name_of_the_temporary_folder_stays_as_it_is(tmp_path: Path) -> None:
