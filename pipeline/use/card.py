@@ -34,9 +34,9 @@ from charlstm.tracking.runs import MODEL_TAG
 from pipeline.common.chain import folder_md5
 from pipeline.common.known_hashes import md5
 from pipeline.common.paths import Paths, load_paths
+from pipeline.common.presets import recipe_of
 from pipeline.common.project import find_root
 from pipeline.common.provenance import COMMIT, LINEAGE
-from pipeline.common.recipe import recipe_of
 from pipeline.common.terminal import printable
 from pipeline.common.tracking_store import store
 from pipeline.lineage.revisions import commits_with
@@ -48,7 +48,7 @@ LOSS = "/nats_per_char"  # ends the name of a loss among a run's metrics
 WHILE_TRAINING = ("train/", "validation/")  # losses of other weights than the last
 RECORDS = ("corpus", "corpus_sha256", "recipe", "commit", "losses", "params", "recorded_in")
 CARD = "card.json"
-CONF = Path("conf")
+RECIPES = Path("conf/recipe")
 NOT_A_RECORD = (CharlstmError, OSError, KeyError, TypeError, AttributeError)  # missing, or of another form
 
 
@@ -176,7 +176,7 @@ def _recipe_of_run(reader: Reader, run: TrackedRun) -> str | None:
 
 def _label(params: Params) -> str | None:
     """The recipe's name with what it changes; None where there are no recipes."""
-    return recipe_of(params, CONF).label if (CONF / "recipe").is_dir() else None
+    return recipe_of(params).label if RECIPES.is_dir() else None
 
 
 def _of_review(paths: Paths, sha256: str) -> dict[str, Any]:
