@@ -29,7 +29,7 @@ from charlstm.tracking.plots import plot_losses
 from charlstm.tracking.runs import attach
 from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.common import known_hashes, provenance, stage
-from pipeline.common.description import known_of, page_tags
+from pipeline.common.description import known_of, page_tags, remedy
 from pipeline.common.environment import environment
 from pipeline.common.hardware import use_reproducible_kernels
 from pipeline.common.paths import Paths
@@ -53,7 +53,7 @@ def run(params: Params, paths: Paths) -> None:
     separator = separator_ids(params.split.document_separator, trained.vocab)
     ids = _beginning(val, params.evaluate.max_chars, trained.vocab.unit, "validation")
     losses = _measure(trained, ids, params.evaluate.window_lens, paths, separator)
-    baselines = _compare(losses["stateful"], ids, trained.vocab, paths)
+    baselines = _compare(losses["stateful"], ids, trained.vocab, paths, tables)
     _find_cells(trained, val, paths)
     for test_ids in test:
         log.info("the test part, which no choice has seen:")
@@ -142,7 +142,7 @@ def _measure(
     return losses
 
 
-def _compare(loss: LossSum, ids: Ids, vocab: Vocab, paths: Paths) -> Baselines:
+def _compare(loss: LossSum, ids: Ids, vocab: Vocab, paths: Paths, tables: Tables) -> Baselines:
     """N-grams and compressors on the same text, and a warning if one of them is better than the model."""
     train_ids = load_ids(paths.encoded / "train.npy", len(vocab))[-MAX_CHARS:]
     train_text = vocab.decode(from_whole_character(train_ids, vocab.unit))
@@ -153,11 +153,13 @@ def _compare(loss: LossSum, ids: Ids, vocab: Vocab, paths: Paths) -> Baselines:
     log.info("%-13s %.4f bits/char, beside %s", "the model", ours, shown)
     if better := baselines.better_than(ours):
         log.warning(
-            "%s predicts this text better than the model, with %.4f against %.4f bits/char: train longer "
-            "(train.epochs), a small text with more dropout, as in the recipe small",
-            better,
-            bits[better],
-            ours,
+            "%s predicts this text better than the model, with %.4f against %.4f bits/char; %s",
+            *(
+                better,
+                bits[better],
+                ours,
+                remedy(int(tables.epochs["val_nats_per_char"].argmin()) + 1, len(tables.epochs)),
+            ),
         )
     return baselines
 

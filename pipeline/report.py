@@ -21,6 +21,7 @@ from charlstm.text.vocabulary import load_ids
 from charlstm.tracking.runs import read_metrics
 from charlstm.training.history import read_csv
 from pipeline.common import stage
+from pipeline.common.description import remedy
 from pipeline.common.paths import Paths
 from pipeline.common.presets import in_words
 from pipeline.common.terminal import printable
@@ -39,7 +40,8 @@ def run(params: Params, paths: Paths) -> None:
     console = Console(highlight=False)
     console.print(f"params.yaml: {in_words(params.values())}", soft_wrap=True)
     console.print(_losses(evaluate, published))
-    console.print(_beside(read_baselines(paths.evaluate / BASELINES), evaluate["stateful"]["bits_per_char"]))
+    baselines, helps = read_baselines(paths.evaluate / BASELINES), remedy(train["best_epoch"], train["num_epochs"])
+    console.print(_beside(baselines, evaluate["stateful"]["bits_per_char"], helps))
     if reported is None:
         console.print("No published losses are known for this text.")
     elif not published:
@@ -75,12 +77,12 @@ def _losses(evaluate: dict[str, Any], reported: Sequence[Published]) -> Table:
     return table
 
 
-def _beside(baselines: Baselines, bits_per_char: float) -> str:
-    """A line that says what the model's loss is worth."""
+def _beside(baselines: Baselines, bits_per_char: float, helps: str) -> str:
+    """A line that says what the model's loss is worth, and what helps if that is little."""
     bits = baselines.bits_per_char
     names = (baselines.best_ngram, *baselines.compressors)
     others = ", ".join(f"{name} {bits[name]:.4f}" for name in names)
-    verdict = "" if baselines.better_than(bits_per_char) is None else ": the model is worse than that, train longer"
+    verdict = "" if baselines.better_than(bits_per_char) is None else f". The model is worse than that; {helps}"
     return f"Without a network: {others} bits/char, by the same training text{verdict}."
 
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from charlstm.evaluation.published import Published
-from pipeline.common.description import Known, Sample, describe, run_name
+from pipeline.common.description import Known, Sample, describe, remedy, run_name
 from pipeline.common.presets import Recipe
 
 TAGS = {
@@ -26,6 +26,12 @@ HOSTILE = [
     "\u2028\u202e\x1b[2J\x00\r\n&lt;b&gt; &amp; 'quotes' \"too\"",
     "\n" * 100 + "x" * 10_000,
 ]
+
+
+def test_what_helps_depends_on_how_the_training_went() -> None:
+    assert remedy(2, 2) == "the loss still fell in the last epoch: train longer (train.epochs)"
+    assert remedy(3, 9).startswith("the loss rose after epoch 3 of 9: give it more dropout (train.dropout.output and ")
+    assert "train longer" not in remedy(3, 9)
 
 
 def test_names_tell_runs_apart() -> None:

@@ -72,6 +72,19 @@ def describe(known: Known) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def remedy(best_epoch: int, num_epochs: int) -> str:
+    """What lowers the loss of a training whose validation loss was lowest after `best_epoch`.
+
+    A model whose loss rose at last knows its training text by heart: it needs dropout or fewer units, not more epochs.
+    """
+    if best_epoch == num_epochs:
+        return "the loss still fell in the last epoch: train longer (train.epochs)"
+    return (
+        f"the loss rose after epoch {best_epoch} of {num_epochs}: give it more dropout (train.dropout.output and "
+        "train.dropout.between_layers, e.g. 0.3) or fewer units (model.hidden_size)"
+    )
+
+
 def _loss(known: Known) -> float | None:
     return next(iter(known.losses.values()), known.val_nats_per_char)
 
