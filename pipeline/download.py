@@ -7,17 +7,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from charlstm.errors import ChecksumError, DownloadError
+from charlstm.errors import ChecksumError, CorpusError, DownloadError
 from charlstm.params import DownloadParams, Params
 from charlstm.storage.checksums import read_sums, sums_of, write_digests
 from charlstm.storage.files import sha256
 from charlstm.storage.urls import without_credentials
-from charlstm.text.conversion import Form
+from charlstm.text.conversion import Form, corpus_sha256
 from charlstm.text.download import download
 from charlstm.text.encodings import check_encoding
 from charlstm.text.fallback import FallbackSource
-from charlstm.text.source_files import local_path
+from charlstm.text.source_files import files_of, local_path
 from pipeline.common import stage
+from pipeline.common.dvc_cache import cached
+from pipeline.common.former import recorded_outputs
+from pipeline.common.known_hashes import md5
 from pipeline.common.paths import Paths
 from pipeline.common.progress import progress
 
@@ -79,26 +82,52 @@ def check_source(source: str, paths: Paths) -> None:
 
 
 def check_replaceable(corpus: Path, section: DownloadParams, form: Form) -> str:
-    """What lies where the corpus goes is a corpus that this stage wrote, or one with the bytes that it would write.
+    """What lies where the corpus goes has the bytes that this stage would write, or DVC knows that the stage wrote it.
 
     Returns its SHA-256; nothing, if nothing is there.
 
     Raises:
-        DownloadError: it is another file.
+        DownloadError: it is another file, or beside it is one that is no checksum of ours.
     """
+    sums, named = sums_of(corpus), dict[str, str]()
+    with contextlib.suppress(ChecksumError):  # missing or damaged
+        named = read_sums(sums)
+    if set(named) - {corpus.name}:
+        raise DownloadError(
+            f"{sums}: expected no file, or the checksum of {corpus.name} alone, found those of other files, too: "
+            f"it is left as it is; move it elsewhere"
+        )
     if not corpus.exists():
         return ""
-    replaceable = {section.sha256, section.fallback.sha256 if section.fallback else None} if form.keeps_bytes else set()
-    sums = sums_of(corpus)
-    with contextlib.suppress(ChecksumError):  # without checksums, nothing vouches for the file
-        replaceable.add(read_sums(sums).get(corpus.name))
     found = sha256(corpus) if corpus.is_file() else ""
-    if found not in replaceable:
+    if not found or not (
+        _is_what_comes(found, section, form) or _is_known_to_dvc(corpus, is_named=named.get(corpus.name) == found)
+    ):
         raise DownloadError(
-            f"{corpus}: expected no file, or the one that {sums.name} names, found another, which is left as it is: "
-            f"move it elsewhere, and if it is the text to train on, name that place as download.source"
+            f"{corpus}: expected no file, or one that DVC has kept of this stage, found another, which is left as it "
+            f"is: move it elsewhere, and if it is the text to train on, name that place as download.source"
         )
     return found
+
+
+def _is_what_comes(found: str, section: DownloadParams, form: Form) -> bool:
+    """Whether the stage would write these very bytes, as far as that is known before a server is asked."""
+    if form.keeps_bytes and found in (section.sha256, section.fallback.sha256 if section.fallback else None):
+        return True
+    path = local_path(section.source)
+    try:
+        return path is not None and found == corpus_sha256(files_of(path), form)
+    except (OSError, ValueError, CorpusError):  # which the stage says itself
+        return False
+
+
+def _is_known_to_dvc(corpus: Path, *, is_named: bool) -> bool:
+    """Whether `dvc.lock` has these bytes as this output; or DVC's cache has them and a checksum beside names them.
+
+    Anybody may have a text with a file of `sha256sum` beside it. Only what DVC has a record of is not the only copy.
+    """
+    digest = md5(corpus)
+    return recorded_outputs("download").get(corpus) == digest or (is_named and cached(digest) is not None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -51,7 +51,7 @@ CASES = [
     ("download", param("download.sha256", WRONG_HASH), f"expected SHA-256 {WRONG_HASH}, found"),
     ("download", param("download.source", "gopher://x/y"), "expected a path or an http(s) URL, got the protocol gopher"),
     ("download", file_instead_of_folder("Datasets"), "Datasets"),
-    ("download", own_file(CORPUS), "shakespear.txt.sha256 names, found another, which is left as it is"),
+    ("download", own_file(CORPUS), "shakespear.txt: expected no file, or one that DVC has kept of this stage, found another, which is left as it is"),
     ("download", own_file(CORPUS, CORPUS), f"got {CORPUS}, which is in the output {CORPUS} and would be overwritten"),
     ("download", own_file("Datasets/split/own.txt", "./Datasets/split/own.txt"), "which is in the output Datasets/split"),
     ("download", own_file("artifacts/model/own.txt", "artifacts/x/../model/own.txt"), "is in the output artifacts/model"),

@@ -1,10 +1,11 @@
 """A user's own text, through real `dvc repro`: whatever the parameters say, its only copy is never lost."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-from stages import dvc, run_dvc, start_dvc
+from stages import dvc, run_dvc, run_stage, start_dvc
 
 from benchmarks.projects import ROOT, make_project, write_params
 
@@ -45,6 +46,52 @@ def test_a_file_where_the_corpus_goes_survives(project: Path, source: str, has_r
     write_params(project, {"download.source": "own.txt"})
     dvc(project, "repro", "download")
     assert (project / CORPUS).read_text() == (project / "own.txt").read_text() == OWN
+
+
+@pytest.mark.parametrize("has_run", [False, True])
+def test_a_file_of_checksums_makes_no_text_ours(project: Path, has_run: bool) -> None:
+    """`sha256sum poems.txt > poems.txt.sha256` is an ordinary thing to do, and what the stage writes looks the same."""
+    if has_run:
+        dvc(project, "repro", "download")
+    (project / "Datasets").mkdir(exist_ok=True)
+    (project / CORPUS).write_text(OWN)
+    with (project / f"{CORPUS}.sha256").open("w") as sums:
+        subprocess.run(["sha256sum", Path(CORPUS).name], cwd=project / "Datasets", stdout=sums, check=True)
+    before = (project / f"{CORPUS}.sha256").read_bytes()
+    assert_refused(project, "left as it is: move it")
+    assert (project / CORPUS).read_text() == OWN
+    assert (project / f"{CORPUS}.sha256").read_bytes() == before
+
+
+def test_a_list_of_checksums_of_other_files_is_left_as_it_is(project: Path) -> None:
+    (project / "Datasets").mkdir()
+    (project / f"{CORPUS}.sha256").write_text(f"{'0' * 64}  a.txt\n{'1' * 64}  shakespear.txt\n")
+    assert_refused(project, f"{CORPUS}.sha256: expected no file, or the checksum of shakespear.txt alone")
+    assert (project / f"{CORPUS}.sha256").read_text().startswith("000")
+
+
+def test_without_a_record_only_the_same_text_is_written_again(project: Path) -> None:
+    """As when the stage is run by hand, or DVC is killed before it notes what the stage made."""
+    assert run_stage(project, "download").returncode == 0
+    assert run_stage(project, "download").returncode == 0
+    first = (project / CORPUS).read_text()
+    (project / "text.txt").write_text(first + "corrected")
+    done = run_stage(project, "download")
+    assert done.returncode == 2 and "left as it is: move it" in done.stderr
+    assert (project / CORPUS).read_text() == first
+
+
+def test_a_corpus_of_before_the_last_one_is_replaced(project: Path) -> None:
+    """`dvc.lock` has the last one alone. Of others, DVC has kept the bytes, so nothing is lost."""
+    first = (project / "text.txt").read_text()
+    dvc(project, "repro", "download")
+    (project / "other.txt").write_text("another text, " * 50)
+    write_params(project, {"download.name": "other", "download.source": "other.txt", "download.watch": "other.txt"})
+    dvc(project, "repro", "download")
+    (project / "text.txt").write_text(first + "corrected")
+    write_params(project, {})
+    dvc(project, "repro", "download")
+    assert (project / CORPUS).read_text() == first + "corrected"
 
 
 def test_a_corpus_that_was_downloaded_is_replaced(project: Path) -> None:

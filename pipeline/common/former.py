@@ -67,7 +67,7 @@ def keep(stage: str) -> None:
 
 def put_back(stage: str) -> None:
     """Make the outputs that `dvc.lock` has for `stage` from copies, unless the stage has begun to write others."""
-    recorded = _recorded(stage)
+    recorded = recorded_outputs(stage)
     absent = {path: digest for path, digest in recorded.items() if not path.exists()}
     begun = [str(path) for path, digest in recorded.items() if path not in absent and _md5(path) != digest]
     if begun:
@@ -80,8 +80,8 @@ def put_back(stage: str) -> None:
         log.warning("neither DVC's cache nor git has what %s had made before: %s", stage, ", ".join(lost))
 
 
-def _recorded(stage: str) -> dict[Path, str]:
-    """Output -> MD5; empty if there is no record."""
+def recorded_outputs(stage: str) -> dict[Path, str]:
+    """Output -> MD5, as `dvc.lock` has them; empty if there is no record."""
     if not DVC_LOCK.exists():
         return {}
     try:
