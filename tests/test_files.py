@@ -1,12 +1,18 @@
+import contextlib
+import errno
 import itertools
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from disks import needs_root, small_disk
 
-from charlstm.storage.files import atomic_file, atomic_folder, sha256, write_text
+from charlstm.storage.files import atomic_file, atomic_folder, sha256, write_all_or_none, write_text
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -69,3 +75,120 @@ def test_other_threads_keep_their_umask(tmp_path: Path) -> None:
     assert modes == {"0o640"}
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
+
+
+def test_two_writers_of_one_file_leave_each_other_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    with atomic_file(path) as first:
+        first.write_text("first")
+        with atomic_file(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_writers_of_one_folder_leave_each_other_alone(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    with atomic_folder(path) as first:
+        write_text(first / "first", "")
+        with atomic_folder(path) as second:
+            (second / "second").touch()
+        assert [file.name for file in path.iterdir()] == ["second"]
+    assert [file.name for file in path.iterdir()] == ["first"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_many_writers_at_once(tmp_path: Path) -> None:
+    """Whatever comes last stays, whole."""
+    errors: list[BaseException] = []
+
+    def write(number: int) -> None:
+        try:
+            for _ in range(30):
+                write_text(tmp_path / "file", str(number) * 1000)
+                with atomic_folder(tmp_path / "folder") as folder:
+                    (folder / "a").write_text(str(number))
+                    (folder / "b").write_text(str(number))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder"]
+    assert len(text := (tmp_path / "file").read_text()) == 1000 and len(set(text)) == 1
+    assert (tmp_path / "folder/a").read_text() == (tmp_path / "folder/b").read_text()
+
+
+def test_what_a_killed_writer_left_goes_with_the_next(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, pathlib, signal\n"
+        "from charlstm.storage.files import atomic_file, atomic_folder\n"
+        "with atomic_file(pathlib.Path('file')), atomic_folder(pathlib.Path('folder')):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
+    assert done.returncode == -signal.SIGKILL and len(list(tmp_path.glob(".*.????????.*"))) == 3
+    write_text(tmp_path / "file", "")
+    with atomic_folder(tmp_path / "folder"):
+        pass
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_folder_that_a_killed_writer_had_moved_away_comes_back(tmp_path: Path) -> None:
+    (tmp_path / ".folder.0123abcd.old").mkdir()
+    (tmp_path / ".folder.0123abcd.old/kept").touch()
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "folder"):
+        raise RuntimeError
+    assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")] == ["folder", "folder/kept"]
+
+
+def test_names_that_only_look_like_leftovers_stay(tmp_path: Path) -> None:
+    names = [".file.tmp", ".file.mine.tmp", ".file.v2.0123abcd.tmp", ".file.v2.0123abcd.old", ".file.lock"]
+    for name in names:
+        (tmp_path / name).touch()
+    write_text(tmp_path / "file", "")
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([*names, "file"])
+
+
+def test_several_files_are_written_whole(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("before")
+    files = {tmp_path / "old": "after\r\n", tmp_path / "new/one": "1"}
+    write_all_or_none(files)
+    assert {path: path.read_bytes() for path in files} == {path: text.encode() for path, text in files.items()}
+    assert sorted(file.name for file in tmp_path.rglob("*")) == ["new", "old", "one"]
+
+
+@needs_root
+@pytest.mark.parametrize("when", ["while it is written", "while it is renamed"])
+def test_on_a_full_disk_none_of_several_files_is_changed(
+    tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        (disk / "first").write_text("own work\n" * 1000)
+        (disk / "last").write_text("more of it\n" * 1000)
+        before = {path: (path.read_bytes(), path.stat().st_ino) for path in (disk / "first", disk / "last")}
+        files = {disk / "first": "1", disk / "new": "2", disk / "last": "3"}
+        if when == "while it is written":
+            files[disk / "last"] = "3" * 10_000_000
+        else:
+            replace, calls = Path.replace, []
+
+            def fails_at_last(self: Path, target: Path) -> Path:
+                if Path(target).name == "last" and not calls:
+                    calls.append(target)
+                    with contextlib.suppress(OSError):
+                        (disk / "filler").write_bytes(b"0" * 10_000_000)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+                return replace(self, target)
+
+            monkeypatch.setattr(Path, "replace", fails_at_last)
+        with pytest.raises(OSError, match="No space left on device: .*last") as caught:
+            write_all_or_none(files)
+        assert caught.value.errno == errno.ENOSPC
+        (disk / "filler").unlink(missing_ok=True)
+        assert {path: (path.read_bytes(), path.stat().st_ino) for path in sorted(disk.iterdir())} == before

@@ -1,54 +1,81 @@
 """Files that are whole or absent: written under a temporary name, synced, then renamed. And their hashes.
 
-What a killed process left under a temporary name goes when the same file is written again.
+Writers of one path do not disturb each other: each has a temporary name of its own, which it locks while it lives. What
+a killed process left under such a name goes when the same file is written again.
 """
 
+import contextlib
 import errno
+import fcntl
 import glob
 import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+# Names beside a file: a dot, its own name, a dot, random digits, and one of these ends.
+TEMPORARY, OLD, LOCK = ".tmp", ".old", ".lock"
+NUM_RANDOM_BYTES = 4
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; on success it becomes `path`, on failure it is removed."""
-    temporary = _prepare(path)
-    temporary.touch(exist_ok=False)  # the kernel applies the umask; asking for it would change it for all threads
-    try:
+    with _temporary(path, is_folder=False) as temporary:
         with _naming(path):
             yield temporary
             _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path`; on success it takes the place of `path`, on failure it is removed."""
-    temporary = _prepare(path)
-    temporary.mkdir()
-    old = temporary.with_suffix(".old")
-    try:
+    with _temporary(path, is_folder=True) as temporary:
         with _naming(path):
             yield temporary
             for file in [*temporary.iterdir(), temporary]:
                 _sync(file)
-        if path.exists():
-            path.rename(old)
-        temporary.replace(path)
-        _sync(path.parent)
-    finally:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        for leftover in (temporary, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        with _locked(path.parent):  # two renames: another writer of `path` waits until both are done
+            old = temporary.with_suffix(OLD)
+            try:
+                if path.exists():
+                    path.rename(old)
+                temporary.replace(path)
+                _sync(path.parent)
+            finally:
+                if old.exists() and not path.exists():
+                    old.rename(path)
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def write_all_or_none(files: Mapping[Path, str]) -> None:
+    """Write several files in UTF-8, each whole; what fails leaves all of them as they were.
+
+    All that needs room on the disk is done before the first file is replaced. To undo it, files are only renamed, and
+    only those that were replaced.
+    """
+    with ExitStack() as stack:
+        temporaries = {path: stack.enter_context(_temporary(path, is_folder=False)) for path in files}
+        for path, text in files.items():
+            with _naming(path):
+                temporaries[path].write_text(text, encoding="utf-8", newline="")
+                _sync(temporaries[path])
+        folders = sorted({path.parent.resolve() for path in files})  # in an order that no two writers have crossed
+        for folder in folders:
+            stack.enter_context(_locked(folder))
+        backups = {path: _back_up(path, stack) for path in files}
+        with ExitStack() as undo:
+            for path, temporary in temporaries.items():
+                undo.callback(_restore, path, backups[path])
+                temporary.replace(path)
+            for folder in folders:
+                _sync(folder)
+            undo.pop_all()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -69,15 +96,98 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _prepare(path: Path) -> Path:
-    """Make room for `path`; a temporary path beside it that nobody else has."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        if leftover.suffix in (".tmp", ".old") and leftover.is_dir():
+@contextmanager
+def _temporary(path: Path, *, is_folder: bool) -> Iterator[Path]:
+    """An empty file or folder beside `path` that nobody else has; removed at the end, if it is still there."""
+    with _naming(path), ExitStack() as stack:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.parent):  # so that nobody takes it for a leftover before it is locked
+            _remove_leftovers(path)
+            temporary = _new_name(path)
+            if is_folder:  # it is not locked itself, since those who write a file in it lock its folder, too
+                temporary.mkdir()
+                stack.callback(shutil.rmtree, temporary, ignore_errors=True)
+            locked = _lock_of(temporary)
+            locked.touch(exist_ok=False)  # the kernel applies the umask; asking for it would change it for all threads
+            stack.callback(locked.unlink, missing_ok=True)
+            stack.enter_context(_locked(locked))
+        cleanup = stack.pop_all()
+    with cleanup:
+        yield temporary
+
+
+def _lock_of(temporary: Path) -> Path:
+    """What the writer of a temporary file or folder holds locked."""
+    return temporary.with_suffix(LOCK) if temporary.is_dir() else temporary
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what dead writers of `path` left. A folder that they had moved away comes back if it has no successor."""
+    names = f".{glob.escape(path.name)}.{'[0-9a-f]' * 2 * NUM_RANDOM_BYTES}"
+    for leftover in path.parent.glob(f"{names}{OLD}"):
+        if path.exists():
             shutil.rmtree(leftover, ignore_errors=True)
-        elif leftover.suffix == ".tmp":
-            leftover.unlink(missing_ok=True)
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        else:
+            leftover.rename(path)
+    for leftover in (*path.parent.glob(f"{names}{TEMPORARY}"), *path.parent.glob(f"{names}{LOCK}")):
+        if _is_free(_lock_of(leftover)):
+            if leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+
+def _new_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(NUM_RANDOM_BYTES)}{TEMPORARY}")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file or folder, as soon as nobody else has it; the system frees it when the process dies.
+
+    On a disk that has no locks, nothing is held, and leftovers stay.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_free(path: Path) -> bool:
+    """Whether no living process holds the lock of `path`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ELOOP)  # nothing, or a link, is never locked
+    return True
+
+
+def _back_up(path: Path, stack: ExitStack) -> Path | None:
+    """Another name of the file at `path`, until `stack` ends; None if there is no file."""
+    if not os.path.lexists(path):
+        return None
+    backup = _new_name(path)
+    stack.callback(backup.unlink, missing_ok=True)
+    try:
+        os.link(path, backup, follow_symlinks=False)
+    except OSError:  # a disk without hard links
+        with _naming(path):
+            shutil.copy2(path, backup, follow_symlinks=False)
+    return backup
+
+
+def _restore(path: Path, backup: Path | None) -> None:
+    if backup is None:
+        path.unlink(missing_ok=True)
+    else:
+        backup.replace(path)
 
 
 @contextmanager
