@@ -31,6 +31,41 @@ def test_a_saved_state_comes_back_as_it_was(tmp_path: Path) -> None:
     assert state != model.read("abc")
 
 
+def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path: Path) -> None:
+    make(tmp_path / "model", 0).read("abcab").save(tmp_path / "state")
+    content, damaged = (tmp_path / "state").read_bytes(), tmp_path / "damaged"
+    for place in range(len(content)):
+        damaged.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        with pytest.raises(StateError, match=f"{damaged}: expected a saved state"):
+            charlstm.State.load(damaged)
+    assert len(content) > 300
+
+
+def test_a_state_of_before_there_were_checksums_is_read(tmp_path: Path) -> None:
+    model = make(tmp_path / "model", 0)
+    state = model.read("abcab")
+    save_file(state.lstm._asdict(), tmp_path / "state", {"model_sha256": state.model_sha256})
+    assert charlstm.State.load(tmp_path / "state") == state
+
+
+def test_the_same_state_is_the_same_bytes(tmp_path: Path) -> None:
+    state = make(tmp_path / "model", 0).read("abcab")
+    for number in range(9):
+        state.save(tmp_path / str(number))
+    assert len({(tmp_path / str(number)).read_bytes() for number in range(9)}) == 1
+
+
+@pytest.mark.parametrize(("hidden", "cell"), [(1e30, 0.0), (-1.01, 0.0), (0.0, 1e30)])
+def test_values_that_no_lstm_reaches_are_refused(tmp_path: Path, hidden: float, cell: float) -> None:
+    model = make(tmp_path / "model", 0)
+    tensors = {"hidden": torch.full((2, 1, 6), hidden), "cell": torch.full((2, 1, 6), cell)}
+    save_file(tensors, tmp_path / "state", {"model_sha256": model.info["model_sha256"]})
+    with pytest.raises(StateError, match="values that no LSTM reaches"):
+        charlstm.State.load(tmp_path / "state")
+    with pytest.raises(StateError, match="state: expected what this model has read, got values that no LSTM reaches"):
+        model.read("abc", state=charlstm.State(LSTMState(**tensors), model.info["model_sha256"]))
+
+
 @pytest.mark.parametrize("hidden_size", [6, 7])
 def test_a_state_of_another_model_is_refused(tmp_path: Path, hidden_size: int) -> None:
     state = make(tmp_path / "one", 0).read("abc")

@@ -1,8 +1,9 @@
-"""What a model has read, kept: in memory, or in a file of safetensors that names its model.
+"""What a model has read, kept: in memory, or in a file of safetensors that names its model and has a checksum.
 
 Shapes: L layers, H hidden units.
 """
 
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from charlstm.model.gates import LSTMState
 from charlstm.storage.files import write_bytes
 
 MODEL = "model_sha256"  # the key of the file's metadata
+CHECKSUM = "sha256"  # a tensor, since safetensors writes several keys of metadata in a different order each time
+# h = o tanh(c), with a gate of at most 1. A cell gains at most 1 a step, and in fp32, adding 1 to 2**24 gives 2**24.
+MAX_HIDDEN, MAX_CELL = 1.0 + 1e-6, 2.0**24
+VALUES = "values that no LSTM reaches"
 
 
 class State:
@@ -41,11 +46,12 @@ class State:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the file, whole or not at all."""
         tensors = {name: one.contiguous() for name, one in self.lstm._asdict().items()}
-        write_bytes(Path(path), save(tensors, {MODEL: self.model_sha256}))
+        checksum = torch.frombuffer(bytearray(_digest(self.lstm, self.model_sha256)), dtype=torch.uint8)
+        write_bytes(Path(path), save({**tensors, CHECKSUM: checksum}, {MODEL: self.model_sha256}))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "State":
-        """Read what `save` wrote.
+        """Read what `save` wrote. Files of before there was a checksum are read, too.
 
         Raises:
             StateError: the file is missing, damaged, or something else.
@@ -57,10 +63,15 @@ class State:
         except (SafetensorError, OSError, ValueError) as error:
             reason = " ".join(str(error).split()) if isinstance(error, SafetensorError) else _reason(error)
             raise StateError(f"{path}: expected a saved state, cannot read it: {reason}") from None
-        state = _checked(found)
-        if state is None or MODEL not in metadata:
+        checksum = found.pop(CHECKSUM, None)
+        if set(found) != set(LSTMState._fields) or MODEL not in metadata:
             raise StateError(f"{path}: expected a saved state of a model, found another file of safetensors")
-        return cls(state, metadata[MODEL])
+        state, model_sha256 = LSTMState(**found), metadata[MODEL]
+        if not _is_state(state):
+            raise StateError(f"{path}: expected a saved state of a model, found {VALUES}")
+        if checksum is not None and bytes(checksum.flatten().tolist()) != _digest(state, model_sha256):
+            raise StateError(f"{path}: expected a saved state as it was written, found another checksum: it is damaged")
+        return cls(state, model_sha256)
 
     def of(self, model_sha256: str, shape: ModelShape) -> LSTMState:
         """The tensors, for that model.
@@ -76,19 +87,24 @@ class State:
         expected = (shape.num_layers, 1, shape.hidden_size)
         if tuple(self.lstm.hidden.shape) != expected:
             raise StateError(f"state: expected the shape {expected}, got {tuple(self.lstm.hidden.shape)}")
+        if not _is_state(self.lstm):
+            raise StateError(f"state: expected what this model has read, got {VALUES}")
         return self.lstm
 
 
-def _checked(found: dict[str, torch.Tensor]) -> LSTMState | None:
-    """The state; None if these tensors are none: layers x 1 x units, fp32, finite."""
-    if set(found) != set(LSTMState._fields):
-        return None
-    state = LSTMState(**found)
-    is_state = all(
-        one.dtype == torch.float32 and one.ndim == 3 and one.shape[1] == 1 and bool(one.isfinite().all())
-        for one in state
+def _is_state(state: LSTMState) -> bool:
+    """Whether a model can have made it: layers x 1 x units, in fp32, with values that an LSTM reaches."""
+    return state.hidden.shape == state.cell.shape and all(
+        one.dtype == torch.float32 and one.ndim == 3 and one.shape[1] == 1 and bool((one.abs() <= bound).all())
+        for one, bound in zip(state, (MAX_HIDDEN, MAX_CELL), strict=True)
     )
-    return state if is_state and state.hidden.shape == state.cell.shape else None
+
+
+def _digest(state: LSTMState, model_sha256: str) -> bytes:
+    found = sha256(model_sha256.encode())
+    for one in state:
+        found.update(one.contiguous().numpy().tobytes())
+    return found.digest()
 
 
 def _reason(error: Exception) -> str:
