@@ -28,6 +28,7 @@ from charlstm.sections import (
     Section,
     Seed,
     Sha256,
+    Source,
     Temperature,
     is_not_empty,
 )
@@ -49,8 +50,8 @@ class DownloadParams(Section):
     """Where the corpus comes from and which bytes it must be."""
 
     name: Annotated[str, Field(pattern=r"^\w[\w.+-]{0,63}$")]
-    source: Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
-    watch: Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
+    source: Source
+    watch: Source
     sha256: Sha256 | None
     encoding: Annotated[str, Field(min_length=1, max_length=100)]
     newlines: Literal["keep", "lf"]

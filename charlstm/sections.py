@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WrapValidator
 from pydantic_core import PydanticCustomError
 
+from charlstm.storage.urls import fault_of_source
+
 # Bounds are generous: what is beyond them is a slip of the keyboard, and would fill the memory or never end.
 PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
@@ -25,6 +27,16 @@ MIN_TEMPERATURE = 0.001
 Prompt = Annotated[str, Field(min_length=1, max_length=100_000)]  # characters
 AFewValues = Field(strict=False, max_length=1_000)
 AUTO: Literal["auto"] = "auto"  # prompts: beginnings of lines of the validation part
+
+
+def _is_source(value: str) -> str:
+    if fault := fault_of_source(value):
+        raise PydanticCustomError("source", "{fault}", {"fault": fault})
+    return value
+
+
+# A path or a URL.
+Source = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$"), AfterValidator(_is_source)]
 
 
 def _is_temperature(value: float) -> float:

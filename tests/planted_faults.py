@@ -166,6 +166,11 @@ ALONE = {
         "ERROR: download.source: expected a path or an http(s) URL, got the protocol ftp",
         {"download.source": "ftp://a/b"},
     ),
+    "secret in a URL": Fault(
+        "WARNING: download.source: https://a/b?token=*** seems to hold a secret, which git, DVC and MLflow keep: "
+        "download the text, and name the file",
+        {"download.source": "https://a/b?token=hunter2"},
+    ),
     "output": Fault(
         "ERROR: download.source: expected a file outside of what the pipeline writes, got Datasets/split/train.txt, which "
         "is in the output Datasets/split and would be overwritten: move it elsewhere and name that place",

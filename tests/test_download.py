@@ -6,6 +6,7 @@ import logging
 import re
 import tarfile
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +17,7 @@ from stages import run_stage
 from benchmarks.projects import make_project
 from charlstm.errors import DownloadError
 from charlstm.text import download as module
-from charlstm.text.download import download
+from charlstm.text.download import download, fetch
 from charlstm.text.fallback import FallbackSource
 
 TEXT = b"To be, or not to be"
@@ -114,7 +115,7 @@ def test_passwords_stay_out_of_errors(target: Path, userinfo: str, caplog: pytes
 def test_passwords_stay_out_of_what_the_stage_says(serve: Serve, tmp_path: Path) -> None:
     """Of a mirror with the wrong text and of a source with the right one: all lines, pooch's too."""
     mirror = serve([(200, b"another text")]).rpartition("/")[0].replace("//", "//alice:s3c@hunter2@")
-    source = serve([(200, TEXT)]).replace("//", "//alice:hunter2@") + "?token=hunter2"
+    source = serve([(200, TEXT)]) + "?token=hunter2"
     make_project(tmp_path / "project", {"download.source": source, "download.sha256": SHA256})
     done = run_stage(tmp_path / "project", "download", CHARLSTM_MIRROR=mirror)
     assert done.returncode == 0, done.stderr
@@ -122,6 +123,48 @@ def test_passwords_stay_out_of_what_the_stage_says(serve: Serve, tmp_path: Path)
     assert "has the wrong SHA-256" in done.stderr
     assert re.search(r"19 bytes from http://127.0.0.1:\d+/text.txt\?token=\*\*\*\n", done.stderr)
     assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_no_server_is_asked_with_a_password_of_the_parameters(
+    serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = [(200, TEXT), (500, b"")]
+    source = serve(answers).replace("//", "//alice:hunter2@")
+    with pytest.raises(
+        DownloadError, match=r"^http://127.0.0.1:\d+/text.txt: the address should have no user"
+    ) as caught:
+        fetch(source, tmp_path, show_progress=False)
+    make_project(tmp_path / "project", {"download.source": source})
+    done = run_stage(tmp_path / "project", "download")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "params.yaml: download.source should have no user and no password" in done.stderr
+    assert "hunter2" not in f"{caught.value}{caplog.text}{done.stderr}"
+    assert len(answers) == 2
+
+
+def test_netrc_has_the_password_for_a_server(target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the message advises."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_known = self.headers.get("Authorization") == "Basic " + b64encode(b"alice:hunter2").decode()
+            self.send_response(200 if is_known else 401)
+            self.end_headers()
+            self.wfile.write(TEXT if is_known else b"")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login alice password hunter2\n")
+    (tmp_path / "netrc").chmod(0o600)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/text.txt"
+        with pytest.raises(DownloadError, match="401"):
+            download(target, url, SHA256)
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        assert download(target, url, SHA256).sha256 == SHA256
+        server.shutdown()
 
 
 def test_a_corpus_that_is_there_is_not_fetched_again(tmp_path: Path) -> None:

@@ -131,7 +131,8 @@ def test_what_a_killed_writer_left_goes_with_the_next(tmp_path: Path) -> None:
         "with atomic_file(pathlib.Path('file')), atomic_folder(pathlib.Path('folder')):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment)
     assert done.returncode == -signal.SIGKILL and len(list(tmp_path.glob(".*.????????.*"))) == 3
     write_text(tmp_path / "file", "")
     with atomic_folder(tmp_path / "folder"):

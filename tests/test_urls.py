@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.storage.urls import hide_credentials, without_credentials
+from charlstm.storage.urls import fault_of_source, hide_credentials, without_credentials
 
 # Whatever a URL can be typed with, encoded or not: anything but spaces, which end it in a text.
 SECRETS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1).filter(
@@ -74,3 +74,35 @@ def test_a_library_that_logs_a_url(caplog: pytest.LogCaptureFixture) -> None:
     logger.addFilter(hide_credentials)
     logger.warning("retrying %s, %d times", "http://alice:hunter2@host/", 3)
     assert caplog.messages == ["retrying http://host/, 3 times"]
+
+
+@given(SCHEMES, USERS, SECRETS)
+def test_an_address_with_a_password_is_no_parameter(scheme: str, user: str, password: str) -> None:
+    encoded = f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@host:80/path"
+    assert "should have no user and no password" in str(fault_of_source(encoded))
+    assert fault_of_source(f"{scheme}://{quote(user, safe='')}@host/path") is not None
+
+
+@pytest.mark.parametrize("password", ["a@b", "a/b", "a?b", "a#b", "a:b"])
+def test_an_address_with_a_password_that_is_not_encoded_is_none_either(password: str) -> None:
+    assert fault_of_source(f"https://user:{password}@host/path") is not None
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "https://host:8080/a@b",
+        "https://host/a:b@c?d=e@f",
+        "/a/b@c",
+        "a@b.txt",
+        "file:///a/b@c:d",
+        "http://[::1]:80/a@b",
+    ],
+)
+def test_an_address_without_a_password_is_one(source: str) -> None:
+    assert fault_of_source(source) is None
+
+
+@pytest.mark.parametrize("source", ["https://host/${oc.env:HOME}", "/a/${b}.txt"])
+def test_a_reference_is_no_address(source: str) -> None:
+    assert "should be written out" in str(fault_of_source(source))

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from urllib.parse import urlsplit
 
 HIDDEN = "***"
 # After `//`: what holds a `:` or an `@` before the path, up to the last `@` (an unencoded password may hold any other
@@ -12,6 +13,27 @@ _SECRET_NAMES = (
     r"[^\s=&#;?]*|(?:[^\s=&#;?]*[-_.])?(?:key|sig|pwd|pass)|sas|hmac|otp|code"
 )
 _SECRET_VALUE = re.compile(rf"([?&#;](?:{_SECRET_NAMES})=)[^\s&]+", re.IGNORECASE)
+
+
+def fault_of_source(source: str) -> str | None:
+    """What speaks against `source`, a path or a URL, as a parameter, which others will see; None if nothing does.
+
+    A user or password counts, wherever a parser would see one. `${` counts, since what reads it as a reference puts in
+    something else, for example a variable of the environment.
+    """
+    if "${" in source:
+        return "should be written out, without ${: rename the file, or make a link to it"
+    if "://" in source and (match := _USERINFO.search(source)) and match.start() == source.index("://") + 3:
+        try:
+            has_user = "@" in urlsplit(source).netloc or urlsplit(source).port is None
+        except ValueError:  # the password has one of `/?#`, and its beginning is no port
+            has_user = True
+        if has_user:
+            return (
+                "should have no user and no password, which git, DVC and MLflow would keep: write them into ~/.netrc "
+                "(machine HOST login USER password PASSWORD), or download the text and name the file"
+            )
+    return None
 
 
 def without_credentials(text: str, *urls: str) -> str:

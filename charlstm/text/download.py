@@ -13,7 +13,7 @@ import requests
 
 from charlstm.errors import CorpusError, DownloadError
 from charlstm.storage.pieces import Advance
-from charlstm.storage.urls import hide_credentials, without_credentials
+from charlstm.storage.urls import fault_of_source, hide_credentials, without_credentials
 from charlstm.text.conversion import Form, source_sha256, write_corpus
 from charlstm.text.fallback import FallbackSource, write_fallback
 from charlstm.text.source_files import files_of, local_path
@@ -83,8 +83,10 @@ def fetch(url: str, folder: Path, show_progress: bool) -> Path:
     """A file in `folder` with what the URL gives, whatever that is.
 
     Raises:
-        DownloadError: it gives nothing.
+        DownloadError: it gives nothing; or it is no address for a parameter, and no server is asked.
     """
+    if fault := fault_of_source(url):
+        raise DownloadError(f"{without_credentials(url)}: the address {fault}")
     found = _files_or_failure(url, folder, show_progress)
     if isinstance(found, _Failure):
         raise DownloadError(f"{found.source}: expected a text, got none: {without_credentials(found.reason, url)}")

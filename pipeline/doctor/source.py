@@ -29,6 +29,11 @@ def check(params: Params, paths: Paths) -> Iterator[Finding]:
     source = local_path(section.source)
     if source is None and (scheme := section.source.partition("://")[0].lower()) not in ("http", "https"):
         yield error(f"download.source: expected a path or an http(s) URL, got the protocol {scheme}")
+    elif source is None and (shown := without_credentials(section.source)) != section.source:
+        yield warning(
+            f"download.source: {shown} seems to hold a secret, which git, DVC and MLflow keep: download the text, and "
+            f"name the file"
+        )
     elif source is not None and not is_there:
         yield from _local(source, section)
     yield from errors_of(lambda: check_source(section.source, paths))
