@@ -23,6 +23,7 @@ from pipeline.commands.sweep import sweep
 from pipeline.commands.sync import sync
 from pipeline.commands.trace import trace
 from pipeline.commands.ui import ui
+from pipeline.common import settings
 from pipeline.common.project import at_root
 from pipeline.common.stage import guarded
 
@@ -67,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     needs_project = arguments[0] in NEED_PROJECT and "--help" not in arguments
+    if arguments[0] != "doctor" and "--help" not in arguments:  # the doctor says them all
+        settings.check_all()
     try:
         with at_root(is_needed=needs_project):
             code = app(arguments, prog_name="charlstm", standalone_mode=False)

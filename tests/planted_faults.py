@@ -119,7 +119,7 @@ FAULTS = {
         env={"OMP_NUM_THREADS": "5000"},
     ),
     "setting": Fault(
-        "ERROR: CHARLSTM_CHECKPOINT_SECONDS: expected a positive number of seconds, got 'soon'",
+        "ERROR: CHARLSTM_CHECKPOINT_SECONDS: expected a number of seconds from 0.0001 to 31,536,000, got 'soon'",
         env={"CHARLSTM_CHECKPOINT_SECONDS": "soon"},
     ),
     "package": Fault(
@@ -229,7 +229,7 @@ ALONE = {
         plant=lambda: write("mlflow.db", "no database" * 1000),
     ),
     "no threads": Fault(
-        "WARNING: OMP_NUM_THREADS: expected a number of threads, got 'all'", env={"OMP_NUM_THREADS": "all"}
+        "ERROR: OMP_NUM_THREADS: expected a number of threads from 1 to 4096, got 'all'", env={"OMP_NUM_THREADS": "all"}
     ),
     "python": Fault(
         "ERROR: versions: expected Python >=9, found …",

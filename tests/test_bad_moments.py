@@ -192,5 +192,5 @@ def test_settings_that_make_no_sense(
     monkeypatch.setenv("CHARLSTM_CHECKPOINT_SECONDS", "often")
     assert run_here(project, "train") == 2
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
-        "CHARLSTM_CHECKPOINT_SECONDS: expected a positive number of seconds, got 'often'"
+        "CHARLSTM_CHECKPOINT_SECONDS: expected a number of seconds from 0.0001 to 31,536,000, got 'often'"
     ]

@@ -177,7 +177,8 @@ def test_on_a_full_disk_none_of_several_files_is_changed(
         if when == "while it is written":
             files[disk / "last"] = "3" * 10_000_000
         else:
-            replace, calls = Path.replace, []
+            replace = Path.replace
+            calls: list[Path] = []
 
             def fails_at_last(self: Path, target: Path) -> Path:
                 if Path(target).name == "last" and not calls:

@@ -40,5 +40,7 @@ def test_a_wrong_patience_is_said_before_the_work_and_not_after(encoded: Path, t
     shutil.copytree(encoded, project)
     done = run_stage(project, "train", CHARLSTM_TRACKING_SECONDS="soon")
     assert done.returncode == 2
-    assert "CHARLSTM_TRACKING_SECONDS: expected a positive number of seconds, got 'soon'" in done.stderr
+    assert (
+        "CHARLSTM_TRACKING_SECONDS: expected a number of seconds from 0.0001 to 31,536,000, got 'soon'" in done.stderr
+    )
     assert "epoch 1/" not in done.stderr and not (project / "artifacts").exists()

@@ -1,6 +1,8 @@
 """What a user may set in the environment because it has no influence on the result."""
 
 import os
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from charlstm.errors import ParamsError
 
@@ -10,19 +12,58 @@ DEFAULT_SECONDS = {
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": 10.0,  # MLflow's own name and default
     "CHARLSTM_TRACKING_SECONDS": 20.0,  # at the end of a stage, without any sign of MLflow
 }
+# Less is no time to work in; more is a slip of the keyboard, and more than the clocks of gloo and of threads can count.
+MIN_SECONDS, MAX_SECONDS = 0.0001, 365 * 24 * 3600
+THREADS, MAX_THREADS = "OMP_NUM_THREADS", 4096  # OpenMP's own name; it may have a list, which torch has no use for
 
 
 def seconds(name: str) -> float:
     """The value of the variable `name`, or its default.
 
     Raises:
-        ParamsError: it is no positive number.
+        ParamsError: it is no number in the range.
     """
     value = os.environ.get(name, "")
     try:
         number = float(value or DEFAULT_SECONDS[name])
-        if not 0 < number < float("inf"):
+        if not MIN_SECONDS <= number <= MAX_SECONDS:
             raise ValueError
     except ValueError:
-        raise ParamsError(f"{name}: expected a positive number of seconds, got {value!r}") from None
+        raise ParamsError(
+            f"{name}: expected a number of seconds from {MIN_SECONDS} to {MAX_SECONDS:,}, got {value[:60]!r}"
+        ) from None
     return number
+
+
+def threads() -> int | None:
+    """The number of threads that the user wants; None for no wish.
+
+    Raises:
+        ParamsError: it is no number in the range.
+    """
+    value = os.environ.get(THREADS)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdecimal() and len(value) < 10 and 1 <= int(value) <= MAX_THREADS):
+        raise ParamsError(f"{THREADS}: expected a number of threads from 1 to {MAX_THREADS}, got {value[:60]!r}")
+    return int(value)
+
+
+def faults() -> Iterator[ParamsError]:
+    """Each variable with a value that is none of its range."""
+    checks: list[Callable[[], object]] = [*(partial(seconds, name) for name in DEFAULT_SECONDS), threads]
+    for check in checks:
+        try:
+            check()
+        except ParamsError as fault:
+            yield fault
+
+
+def check_all() -> None:
+    """As every command does before it works.
+
+    Raises:
+        ParamsError: of the first variable with a wrong value.
+    """
+    for fault in faults():
+        raise fault

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charlstm.errors import CharlstmError, Interrupted
+from pipeline.common import settings
 from pipeline.common.crashes import leave_traces
 from pipeline.common.exit_codes import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED, GONE, leave_code
 from pipeline.common.former import with_former
@@ -52,6 +53,7 @@ def run_work(work: Callable[[], None]) -> int:
     leave_traces()
 
     def to_its_end() -> int:
+        settings.check_all()
         work()
         leave_code(0)
         return 0

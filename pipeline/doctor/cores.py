@@ -15,6 +15,7 @@ import psutil
 from charlstm.params import Params
 from pipeline import SPIN_COUNT
 from pipeline.common.hardware import num_cores, num_threads, work_of
+from pipeline.common.settings import MAX_THREADS
 from pipeline.doctor.finding import Finding, warning
 
 SECONDS = 0.3
@@ -41,11 +42,7 @@ def check(params: Params | None) -> Iterator[Finding]:
 
 def thread_faults(value: str | None, allowed: int) -> Iterator[Finding]:
     """`value` is that of OMP_NUM_THREADS."""
-    if value is None:
-        return
-    if not value.isdecimal() or int(value) == 0:
-        yield warning(f"OMP_NUM_THREADS: expected a number of threads, got {value!r}")
-    elif int(value) > allowed:
+    if value is not None and value.isdecimal() and allowed < int(value) <= MAX_THREADS:  # else: `settings` says so
         yield warning(
             f"OMP_NUM_THREADS: {value} threads on {allowed} cores wait for each other, and training is many times "
             f"slower: set at most {allowed}"

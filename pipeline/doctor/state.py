@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from charlstm.storage.lock import holder_of
-from pipeline.common.settings import DEFAULT_SECONDS, seconds
+from pipeline.common.settings import faults
 from pipeline.common.tracking_store import STATE_FOLDER, project_root
 from pipeline.common.unfinished import CHECKOUT
-from pipeline.doctor.finding import Finding, error, errors_of
+from pipeline.doctor.finding import Finding, error
 
 
 def check_settings() -> Iterator[Finding]:
     """The variables that a user may set."""
-    yield from errors_of(*(lambda name=name: seconds(name) for name in DEFAULT_SECONDS))
+    yield from (error(str(fault)) for fault in faults())
 
 
 def check() -> Iterator[Finding]:
