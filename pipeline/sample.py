@@ -40,6 +40,7 @@ from pipeline.common.run_texts import side_by_side, text_of_all
 from pipeline.common.sending import outbox
 
 TABLE = "samples.csv"
+MAX_SHOWN_TEMPERATURE = 0.8
 
 
 def run(params: Params, paths: Paths) -> None:
@@ -66,6 +67,7 @@ def run(params: Params, paths: Paths) -> None:
         texts,
         published=published,
         parameters=parameters,
+        corpus=paths.corpus.stem,  # no parameter of this stage, but in the path of an input
         corpus_sha256=read_sums(sums_of(paths.corpus)).get(paths.corpus.name, ""),
         validation_sha256=validation_sha256,
     )
@@ -105,11 +107,17 @@ def track(
         losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
         published=published_for(validation_sha256, params.evaluate.model_dump(mode="json")["published"]),
         model_sha256=trained.sha256,
-        sample=Sample(*texts[-1][:2], texts[-1].seed, texts[-1].text),
+        sample=shown_sample(texts),
     )
     tracked.set_tags(page_tags(known))
     provenance.log_lineage(tracked, "sample", paths, {**record.tags, **(environment() if is_here else {})})
     tracked.close()
+
+
+def shown_sample(texts: Sequence[Generated]) -> Sample:
+    """The text that a run's page shows: one of the highest temperature up to 0.8, above which small models misspell."""
+    shown = min(reversed(texts), key=lambda one: (max(one.temperature, MAX_SHOWN_TEMPERATURE), -one.temperature))
+    return Sample(shown.prompt, shown.temperature, shown.seed, shown.text)
 
 
 def _by_section(params: Params, val_ids: Ids, vocab: Vocab) -> dict[str, dict[str, Any]]:

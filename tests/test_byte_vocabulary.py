@@ -93,7 +93,7 @@ def test_all_stages_and_commands_work_on_bytes(tmp_path: Path, blank_store: Path
     assert review["validation_sha256"] == hashlib.sha256(val).hexdigest()
     assert [len(one["text"]) for one in review["samples"]] == [30, 30]
     held_out = review["figures"][-1]
-    assert held_out["num_chars"] == 60 and held_out["longest_copied"] > 20  # the corpus repeats itself
+    assert held_out["num_chars"] == 60 and held_out["phrases"] > 0.5  # the corpus repeats itself
     page = (project / "artifacts/samples/review.html").read_text()
     assert "The playground is for models of characters" in page and "this is a model of bytes" in page
 

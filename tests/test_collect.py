@@ -23,7 +23,7 @@ TABLES = Tables(
     table([], TextRow._fields),
 )
 LOSSES = {"stateful": Loss(nats_per_char=2.5, bits_per_char=3.6, perplexity=12.2, num_chars=99)}
-TRAIN = "a bad cab\nfed a beg head a decade had faded\nabc"
+TRAIN = "a bad cab\nfed a beg head a decade had faded a head\nabc"
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +43,26 @@ def collected(
     trained: TrainedModel, texts: list[Generated], train: str = TRAIN, val: str = "had a bad cab"
 ) -> ReviewDocument:
     encoded = Encoded(VOCAB.encode(train), VOCAB.encode(val))
-    hashes = {"corpus_sha256": "1" * 64, "validation_sha256": "2" * 64}
+    hashes = {"corpus": "some text", "corpus_sha256": "1" * 64, "validation_sha256": "2" * 64}
     return review_of(trained, encoded, TABLES, LOSSES, texts, published=[], parameters={"a": {"b": 1}}, **hashes)
 
 
 def test_a_copy_is_marked_where_it_stands(trained: TrainedModel) -> None:
-    (sample,) = collected(trained, [generated("ha head a decade had faded ab")]).samples
+    (sample,) = collected(trained, [generated("ha head a decade had faded a hea")]).samples
     (copy,) = sample.copies
-    copied = " head a decade had faded"
+    copied = " head a decade had faded a hea"
     assert sample.text[copy.start : copy.start + copy.length] == copied
-    assert (copy.start, copy.line, copy.column) == (2, 2, 10)
+    assert (copy.start, copy.num_times, copy.line, copy.column) == (2, 1, 2, 10)
     assert copy.before + copied + copy.after == TRAIN
+
+
+@pytest.mark.parametrize(("num_times", "num_marked"), [(1, 1), (2, 1), (3, 0)])
+def test_a_phrase_of_the_corpus_is_not_marked(trained: TrainedModel, num_times: int, num_marked: int) -> None:
+    phrase = "a fed cafe had a bad decade head"
+    found = collected(trained, [generated(f"gg{phrase}gg")], train=f"{phrase}\n" * num_times)
+    figures, share = found.figures[0], round(len(phrase) / (len(phrase) + 4), 4)
+    assert len(found.samples[0].copies) == num_marked and figures.longest_copied == len(phrase) * num_marked
+    assert (figures.copied, figures.phrases) == ((share, 0.0) if num_marked else (0.0, share))
 
 
 def test_the_page_says_that_a_huge_training_text_was_searched_in_part(trained: TrainedModel) -> None:
@@ -100,5 +109,5 @@ def test_more_than_a_document_holds_is_cut_and_counted(trained: TrainedModel, mo
     texts = [generated("bad cafe " * 20 + TRAIN[-30:], seed=seed) for seed in range(5)]
     found = collected(trained, texts)
     assert [(len(one.text), one.num_chars, one.copies) for one in found.samples] == [(30, 210, [])] * 3
-    assert found.num_samples == 5 and found.figures[0].num_texts == 5 and found.figures[0].longest_copied >= 30
+    assert found.num_samples == 5 and found.figures[0].num_texts == 5 and (found.figures[0].longest_copied or 0) >= 30
     assert "the first 3 of 5 texts" in page_of(found)

@@ -24,7 +24,9 @@ def naive(train: str, text: str, min_len: int) -> list[Span]:
         while start + length < len(text) and text[start : start + length + 1] in train:
             length += 1
         if length >= min_len and start + length > end:
-            spans.append(Span(start, length, train.index(text[start : start + length])))
+            piece = text[start : start + length]
+            num_times = sum(train.startswith(piece, at) for at in range(len(train)))
+            spans.append(Span(start, length, train.index(piece), num_times))
             end = start + length
     return spans
 
@@ -56,8 +58,8 @@ def test_copies_of_a_longer_text_are_found_across_chunks(data: st.DataObject) ->
 def test_any_dtype_of_ids(dtype: type) -> None:
     train = ids("in the beginning was the word, and so on", dtype)
     (spans,) = copied_spans(train, [ids("and in the beginning, beginning was the word?", dtype)])
-    assert spans == [Span(4, 16, 0), Span(21, 23, 6)]
-    assert covered(spans, 12) == 39 and covered(spans, 20) == 23
+    assert spans == [Span(4, 16, 0, 1), Span(21, 23, 6, 1)]
+    assert covered(spans) == 39 and covered(spans[1:]) == 23
 
 
 def test_a_collision_of_hashes_is_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,8 +68,8 @@ def test_a_collision_of_hashes_is_no_copy(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(copied, "MULTIPLIERS", (1, *copied.MULTIPLIERS))
     assert copied_spans(train, [text]) == [[]]
     assert copied_spans(train, [ids("abcdefghijlk"), ids("abcdefghijkl"), text]) == [
-        [Span(0, 12, 13)],
-        [Span(0, 12, 0)],
+        [Span(0, 12, 13, 1)],
+        [Span(0, 12, 0, 1)],
         [],
     ]
 
@@ -84,15 +86,16 @@ def test_texts_that_almost_repeat_themselves() -> None:
 
 
 def test_spans_that_overlap_count_once() -> None:
-    assert covered([Span(0, 10, 5), Span(8, 10, 50), Span(30, 4, 0)], 10) == 18
-    assert covered([], 10) == 0
+    assert covered([Span(0, 10, 5, 1), Span(8, 10, 50, 1), Span(30, 4, 0, 1)]) == 22
+    assert covered([]) == 0
 
 
 def test_a_text_that_repeats_itself_takes_no_longer_than_others_by_much() -> None:
     train = np.zeros(1_000_000, np.uint8)
     texts = [np.zeros(length, np.uint8) for length in (500, 500, 5_000, 3)]
     started = time.perf_counter()
-    assert copied_spans(train, texts) == [[Span(0, len(text), 0)] if len(text) >= 12 else [] for text in texts]
+    expected = [[Span(0, len(text), 0, len(train) + 1 - len(text))] if len(text) >= 12 else [] for text in texts]
+    assert copied_spans(train, texts) == expected
     assert time.perf_counter() - started < 20
 
 
@@ -105,5 +108,5 @@ def test_memory_does_not_grow_with_the_training_text() -> None:
         (spans,) = copied_spans(train, [train[-500:]])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        assert spans == [Span(0, 500, size - 500)]
+        assert spans == [Span(0, 500, size - 500, 1)]
     assert peaks[1] < 1.1 * peaks[0]

@@ -6,8 +6,10 @@ import re
 import pytest
 
 from charlstm.evaluation.published import Published
+from charlstm.tracking.review.collect import Generated
 from pipeline.common.description import Known, Sample, describe, remedy, run_name
 from pipeline.common.presets import Recipe
+from pipeline.sample import shown_sample
 
 TAGS = {
     "corpus": "text.txt",
@@ -114,3 +116,12 @@ def test_hostile_names_and_sources_stay_within_their_line(text: str) -> None:
 def test_no_password_is_in_a_description() -> None:
     tags = {**TAGS, "corpus": "https://me:hunter2@host/text.txt?token=hunter2"}
     assert "hunter2" not in describe(TRAINED._replace(tags=tags))
+
+
+@pytest.mark.parametrize(
+    ("temperatures", "expected"), [((0.5, 0.8, 1.0), 0.8), ((1.0, 0.5), 0.5), ((1.2, 0.9), 0.9), ((0.8,), 0.8)]
+)
+def test_the_sample_of_a_run_is_not_of_a_high_temperature(temperatures: tuple[float, ...], expected: float) -> None:
+    texts = [Generated(prompt, one, None, 1.0, seed, "") for prompt in "ab" for one in temperatures for seed in (1, 2)]
+    shown = shown_sample(texts)
+    assert (shown.prompt, shown.temperature, shown.seed) == ("b", expected, 2)

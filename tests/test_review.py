@@ -16,6 +16,7 @@ from reviews import HOSTILE, cells, copy, review, sample
 from charlstm.errors import HistoryError, ReviewError
 from charlstm.evaluation.baselines import measure_baselines
 from charlstm.text.vocabulary import Vocab
+from charlstm.tracking.comparison.page import comparison_of
 from charlstm.tracking.review import collect, places
 from charlstm.tracking.review.collect import flat, thinned
 from charlstm.tracking.review.document import ReviewDocument, read_losses, read_review, write_document
@@ -48,8 +49,8 @@ class Page(HTMLParser):
 
 
 def test_a_hostile_text_is_text() -> None:
-    plain, hostile = Page(page_of(review([sample("x", "y", copies=[])]))), Page(page_of(HOSTILE_REVIEW))
-    assert {tag for tag, _ in hostile.tags} - {tag for tag, _ in plain.tags} <= {"mark", "input"}
+    plain, hostile = Page(page_of(review([sample("x", "y", copies=[copy(0, 1)])]))), Page(page_of(HOSTILE_REVIEW))
+    assert {tag for tag, _ in hostile.tags} - {tag for tag, _ in plain.tags} == set()
     assert hostile.scripts == plain.scripts and len(plain.scripts) == 1
     attributes = [(name, value or "") for _, attributes in hostile.tags for name, value in attributes.items()]
     assert not [name for name, _ in attributes if name.startswith("on")]
@@ -89,13 +90,17 @@ def test_the_page_needs_no_network_and_forbids_it() -> None:
 
 def test_copies_lead_to_their_place_and_back() -> None:
     text = "0123456789" * 6
-    overlapping = [copy(0, 25), copy(20, 20, line=1234), copy(22, 18, column=9), copy(50, 10)]
+    overlapping = [copy(0, 25), copy(20, 20, line=1234, num_times=2), copy(22, 18, column=9), copy(50, 10)]
     page = Page(page_of(review([sample(text, copies=overlapping)])))
     links = [tag["href"] or "" for name, tag in page.tags if name == "a" and "-" in (tag.get("href") or "")]
     ids = {tag["id"] for _, tag in page.tags if tag.get("id")}
     assert len(links) == 6 and all(link[1:] in ids for link in links)  # the third is within the second
     joined = " ".join(page.texts)
-    assert "line 1,234, column 4" in joined and "<before>" in joined and "<after>" in joined
+    assert (
+        "20 characters, 2 times, first in line 1,234, column 4" in joined
+        and "<before>" in joined
+        and "<after>" in joined
+    )
     assert "".join(page.texts).count(text) == 1
 
 
@@ -117,11 +122,34 @@ def test_a_page_is_never_too_large_and_says_what_is_cut(text: str) -> None:
     assert "more characters are left out here" in page
 
 
+def test_the_title_says_corpus_recipe_and_seed() -> None:
+    for recipe, expected in (("quick", "quick"), (None, "LSTM 1 \N{MULTIPLICATION SIGN} 16")):
+        title = f"some text \N{MIDDLE DOT} {expected} \N{MIDDLE DOT} seed 1"
+        page = page_of(review([]), recipe=recipe)
+        assert f"<title>{title}, review</title>" in page and f"<h1><bdi>{title}</bdi></h1>" in page
+
+
 def test_a_page_of_little_is_a_page() -> None:
     empty = review([], losses={}, curves={"training": [], "validation": []}, figures=review([]).figures[1:])
     page = page_of(ReviewDocument.model_validate(empty.model_dump(warnings=False)))
-    assert "None of 20 characters or more." in page and "held-out text" in page
+    assert "None of 30 characters or more." in page and "held-out text" in page
     assert "\N{EN DASH} nats/char" in page_of(review([sample("", "", nats_per_char=None), sample("x")]))
+
+
+def test_a_document_of_the_version_before_is_read_without_what_it_counted_otherwise(tmp_path: Path) -> None:
+    document = review([sample("x" * 50, copies=[copy(0, 25)])]).model_dump(mode="json")
+    old = {**document, "schema_version": 2}
+    del old["corpus"], old["samples"][0]["copies"][0]["num_times"]
+    for row in old["figures"]:
+        del row["phrases"]
+    (tmp_path / "review.json").write_text(json.dumps(old))
+    found = read_review(tmp_path / "review.json")
+    assert found.samples[0].copies == [] and found.samples[0].text == "x" * 50
+    assert {(row.longest_copied, row.copied, row.phrases, row.known_words) for row in found.figures} == {
+        (None, None, None, 0.5)
+    }
+    assert "reviewed by an earlier version" in page_of(found) + comparison_of([("a", review([])), ("b", found)])
+    assert "reviewed by an earlier version" not in page_of(review([]))
 
 
 Edit = Callable[[dict[str, object]], object]
@@ -131,7 +159,7 @@ Edit = Callable[[dict[str, object]], object]
     ("edit", "expected"),
     [
         (lambda one: one.pop("samples"), "samples: Field required"),
-        (lambda one: one.update(schema_version=1), "schema_version: Input should be 2"),
+        (lambda one: one.update(schema_version=1), "schema_version: Input should be 2 or 3"),
         (lambda one: one.update(new=1), "new: Extra inputs are not permitted"),
         (lambda one: one.update(losses={"x": 1}), "losses.x: Input should be"),
     ],

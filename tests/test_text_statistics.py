@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from charlstm.evaluation import passages, text_statistics
 from charlstm.evaluation.copied import Span
 from charlstm.evaluation.passages import Passage, held_out, text_losses
-from charlstm.evaluation.text_statistics import Measured, figures, known_words, measure, words_of
+from charlstm.evaluation.text_statistics import Measured, figures, is_copied, known_words, measure, words_of
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.loss import LossSum
 from charlstm.text.vocabulary import Vocab
@@ -105,16 +105,24 @@ def test_a_validation_part_that_is_too_short_gives_what_it_has(num_before: int, 
 
 
 def test_figures_add_up_before_they_divide() -> None:
-    first = Measured(["a", "b", "a", "b"], 3, [Span(0, 25, 7), Span(20, 12, 0)], LossSum(80.0, 50))
+    first = Measured(["a", "b", "a", "b"], 3, [Span(0, 35, 7, 2), Span(30, 12, 0, 1)], LossSum(80.0, 50))
     second = Measured(["a", "b"], 0, [], LossSum(20.0, 50))
     both = figures([first, second])
-    assert both.num_texts == 2 and both.num_chars == 100 and both.longest_copied == 25
-    assert (both.known_words, both.distinct_bigrams, both.copied, both.nats_per_char) == (0.5, 0.75, 0.25, 1.0)
+    assert both.num_texts == 2 and both.num_chars == 100 and both.longest_copied == 35
+    assert (both.known_words, both.distinct_bigrams, both.copied, both.nats_per_char) == (0.5, 0.75, 0.35, 1.0)
+
+
+def test_what_stands_there_often_is_a_phrase_and_no_copy() -> None:
+    """A copy has 30 characters and stands in the training text once or twice, a phrase has 20 and stands there more."""
+    spans = [Span(0, 30, 7, 1), Span(40, 29, 0, 1), Span(80, 45, 0, 3), Span(110, 20, 0, 9), Span(140, 19, 0, 9)]
+    found = figures([Measured([], 0, spans, LossSum(1.0, 200))])
+    assert (found.copied, found.phrases, found.longest_copied) == (0.15, 0.25, 30)
+    assert [is_copied(one) for one in spans] == [True, False, False, False, False]
 
 
 def test_nothing_to_count_is_no_number() -> None:
     for measured in ([], [Measured([], 0, [], LossSum(0.0, 0))]):
-        assert figures(measured)[1:] == (0, None, None, 0, None, None)
+        assert figures(measured)[1:] == (0, None, None, 0, None, None, None)
     assert figures([Measured([], 0, [], LossSum(math.inf, 3))]).nats_per_char is None
 
 
@@ -122,5 +130,5 @@ def test_a_whole_measurement(model: CharLSTM) -> None:
     train = VOCAB.encode("a bad cafe had a big bee\nhe did beg a cab a bad jade")
     found = figures(measure([passage("\n", "he did beg a cab fed "), passage("a", "")], train, VOCAB, model))
     assert found.known_words == round(5 / 6, 4)
-    assert found.longest_copied == len("he did beg a cab ") and found.copied == 0.0
+    assert found.longest_copied == len("he did beg a cab ") and found.copied == found.phrases == 0.0
     assert found.distinct_bigrams == 1.0 and found.nats_per_char is not None

@@ -1,16 +1,17 @@
-"""Which spans of a generated text stand in the training text, character for character, and where they stand first.
+"""Which spans of a generated text stand in the training text, character for character, where first, and how often.
 
-One pass over the training ids, a chunk at a time: memory does not grow with the training text, and time grows with
-its length. Every window of MIN_SPAN ids of the chunk is hashed and looked up among the hashes of the texts' windows.
-Hits are compared id by id and get a number, the name of that window. A longer window is a pair of names of shorter
-ones (Karp, Miller and Rosenberg 1972), so whether a text's window of any length is in the chunk takes one comparison
-of pairs. The longest window at each place of a text is then found by galloping and bisection, for all places at once.
-So texts that repeat themselves ("aaaa...") cost no more than a small multiple of others.
+Two passes over the training ids, a chunk at a time, one to find the spans and one to count them: memory does not grow
+with the training text, and time grows with its length. Every window of MIN_SPAN ids of the chunk is hashed and looked
+up among the hashes of the texts' windows. Hits are compared id by id and get a number, the name of that window. A
+longer window is a pair of names of shorter ones (Karp, Miller and Rosenberg 1972), so whether a text's window of any
+length is in the chunk takes one comparison of pairs. The longest window at each place of a text is then found by
+galloping and bisection, for all places at once. So texts that repeat themselves ("aaaa...") cost no more than a small
+multiple of others.
 
 Shapes: N ids of all texts one after another, P places of a chunk.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,11 +28,12 @@ Ints = NDArray[np.int64]
 
 
 class Span(NamedTuple):
-    """`length` ids of a text from `start` on that the training text has, too, first at `train_start`."""
+    """`length` ids of a text from `start` on that the training text has, too: `num_times`, first at `train_start`."""
 
     start: int
     length: int
     train_start: int
+    num_times: int
 
 
 class Texts(NamedTuple):
@@ -48,24 +50,28 @@ def copied_spans(train: Ids, texts: Sequence[Ids], min_len: int = MIN_SPAN) -> l
     A span that is part of a longer one is left out; spans may overlap otherwise.
     """
     joined = _join(texts)
-    lengths, places = np.zeros_like(joined.remaining), np.zeros_like(joined.remaining)
-    longest = int(joined.remaining.max(initial=0))
-    if longest >= min_len:
+    lengths, places, num_times = np.zeros((3, len(joined.ids)), np.int64)
+    if joined.remaining.max(initial=0) >= min_len:
         windows = _Windows(joined, min_len)
-        size = max(CHUNK, longest)
-        for start in range(0, len(train) - min_len + 1, size):
-            chunk = np.asarray(train[start : start + size + longest - 1])
-            _lengthen(windows, windows.names_in(chunk), start, lengths, places)
-    return [_maximal(lengths, places, first, len(text)) for first, text in zip(joined.firsts, texts, strict=True)]
+        for chunk in _chunks(train, windows):
+            _lengthen(windows, chunk, lengths, places)
+        lengths[~_is_maximal(joined, lengths)] = 0
+        for chunk in _chunks(train, windows) if lengths.any() else ():
+            _count(chunk, lengths, num_times)
+    found = []
+    for first, size in zip(joined.firsts, map(len, texts), strict=True):
+        starts = np.flatnonzero(lengths[first : first + size])
+        columns = (starts, *(one[first + starts] for one in (lengths, places, num_times)))
+        found.append([Span(*row) for row in zip(*(one.tolist() for one in columns), strict=True)])
+    return found
 
 
-def covered(spans: Sequence[Span], min_len: int) -> int:
-    """How many ids of a text are in one of its spans of at least `min_len` ids."""
+def covered(spans: Iterable[Span]) -> int:
+    """How many ids of a text are in one of its spans, which are in order."""
     total, end = 0, 0
     for span in spans:
-        if span.length >= min_len:
-            total += max(0, span.start + span.length - max(span.start, end))
-            end = max(end, span.start + span.length)
+        total += max(0, span.start + span.length - max(span.start, end))
+        end = max(end, span.start + span.length)
     return total
 
 
@@ -108,8 +114,8 @@ class _Windows:
             same &= ids[places + offset] == self.texts.ids[examples + offset]
         return same
 
-    def names_in(self, chunk: Ids) -> "_Chunk":
-        """The names of the chunk's windows."""
+    def names_in(self, chunk: Ids) -> Ints:
+        """The names of the chunk's windows of min_len ids; 0 where no text has such a window."""
         ids = chunk.astype(np.uint64)
         hashes = _hashes(ids, self.min_len, self.multiplier)
         places = np.flatnonzero(self.filter[hashes >> np.uint64(64 - FILTER_BITS)])
@@ -119,7 +125,7 @@ class _Windows:
         is_text = self._same(ids, places, names)
         found = np.zeros(len(chunk), np.int64)
         found[places[is_text]] = names[is_text] + 1
-        return _Chunk(self, found)
+        return found
 
     def level(self, index: int) -> Ints:
         """The names (N,) of the texts' windows of min_len 2^index ids."""
@@ -138,26 +144,45 @@ class _Windows:
 
 
 class _Chunk:
-    """The names of a chunk's windows; 0 where no text has such a window."""
+    """Where the texts' windows are in a chunk of the training text.
 
-    def __init__(self, windows: _Windows, names: Ints) -> None:
-        self._windows = windows
+    A chunk is `size` ids from `start` on, with what follows them, so that each window is whole in the chunk in which
+    it begins.
+    """
+
+    def __init__(self, windows: _Windows, ids: Ids, start: int, size: int) -> None:
+        self.start = start
+        self._windows, self._size = windows, size
+        names = windows.names_in(ids)
         self._levels = [(names, np.flatnonzero(names))]
 
     def find(self, places: Ints, length: int) -> Ints:
-        """Where the texts' windows of `length` ids at `places` begin in the chunk, first; -1 for those that do not."""
+        """Where the texts' windows of `length` ids at `places` stand in the training text, first; -1 where they do
+        not stand in this chunk."""
+        which, hits, here = self._hits(places, length)
+        firsts = np.full(which.max(initial=0) + 1, -1)
+        firsts[hits[::-1]] = here[::-1] + self.start  # the last assignment stays, which is the first place
+        return firsts[which]
+
+    def count(self, places: Ints, length: int) -> Ints:
+        """How many windows like the texts' of `length` ids at `places` begin in the chunk's first `size` ids."""
+        which, hits, here = self._hits(places, length)
+        return np.bincount(hits[here < self._size], minlength=which.max(initial=0) + 1)[which]
+
+    def _hits(self, places: Ints, length: int) -> tuple[Ints, Ints, Ints]:
+        """The windows of `length` ids at `places` by number, and the numbers of those that the chunk has, with their
+        offsets in it."""
         index = (length // self._windows.min_len).bit_length() - 1
         distance = length - self._windows.min_len * 2**index
         names, here = self._level(index)
         here = here[here + distance < len(names)]
-        wanted = self._windows.keys(self._windows.level(index), places, distance)
-        distinct, which = np.unique(wanted, return_inverse=True)
+        distinct, which = np.unique(
+            self._windows.keys(self._windows.level(index), places, distance), return_inverse=True
+        )
         have = self._windows.keys(names, here, distance)
         hits = np.minimum(np.searchsorted(distinct, have), len(distinct) - 1)
         is_hit = distinct[hits] == have
-        firsts = np.full(len(distinct), -1)
-        firsts[hits[is_hit][::-1]] = here[is_hit][::-1]  # the last assignment stays, which is the first place
-        return firsts[which]
+        return which, hits[is_hit], here[is_hit]
 
     def _level(self, index: int) -> tuple[Ints, Ints]:
         """The names of windows of min_len 2^index ids at every place of the chunk, and the places that have one."""
@@ -179,7 +204,21 @@ class _Chunk:
         return self._levels[index]
 
 
-def _lengthen(windows: _Windows, chunk: _Chunk, start: int, lengths: Ints, places: Ints) -> None:
+def _chunks(train: Ids, windows: _Windows) -> Iterator[_Chunk]:
+    longest = int(windows.texts.remaining.max())
+    size = max(CHUNK, longest)
+    for start in range(0, len(train) - windows.min_len + 1, size):
+        yield _Chunk(windows, np.asarray(train[start : start + size + longest - 1]), start, size)
+
+
+def _count(chunk: _Chunk, lengths: Ints, num_times: Ints) -> None:
+    """Add to `num_times` (N,) how often the windows of `lengths` (N,), where there are any, begin in this chunk."""
+    for length in np.unique(lengths[lengths > 0]):
+        places = np.flatnonzero(lengths == length)
+        num_times[places] += chunk.count(places, int(length))
+
+
+def _lengthen(windows: _Windows, chunk: _Chunk, lengths: Ints, places: Ints) -> None:
     """Raise `lengths` (N,), the longest known window at each place of the texts, by what this chunk has.
 
     `places` (N,) is where the longest begins in the training text. Places that cannot matter any more are left as they
@@ -193,7 +232,7 @@ def _lengthen(windows: _Windows, chunk: _Chunk, start: int, lengths: Ints, place
                 asked = open_[tries == length]
                 firsts = chunk.find(asked, int(length))
                 hit, missed = asked[firsts >= 0], asked[firsts < 0]
-                lengths[hit], places[hit] = length, firsts[firsts >= 0] + start
+                lengths[hit], places[hit] = length, firsts[firsts >= 0]
                 steps[hit] += 1
                 tops[missed] = length - 1
 
@@ -238,12 +277,9 @@ def _hashes(ids: NDArray[np.uint64], length: int, multiplier: int) -> NDArray[np
         power, size = power * power % 2**64, 2 * size
 
 
-def _maximal(lengths: Ints, places: Ints, first: int, size: int) -> list[Span]:
-    """The spans of the text that begins at `first` which are part of no other."""
-    spans, end = [], 0
-    for start in np.flatnonzero(lengths[first : first + size]).tolist():
-        length = int(lengths[first + start])
-        if start + length > end:
-            spans.append(Span(start, length, int(places[first + start])))
-            end = start + length
-    return spans
+def _is_maximal(texts: Texts, lengths: Ints) -> NDArray[np.bool_]:
+    """Which of the windows at each place are part of no other that begins before them in their text."""
+    ends = np.where(lengths > 0, np.arange(len(lengths)) + lengths, 0)
+    before = np.zeros_like(ends)
+    before[1:] = np.maximum.accumulate(ends)[:-1]
+    return ends > before

@@ -15,7 +15,7 @@ from charlstm.evaluation.in_characters import in_characters
 from charlstm.evaluation.passages import Passage, held_out
 from charlstm.evaluation.protocols import windowed
 from charlstm.evaluation.published import Published as PublishedLoss
-from charlstm.evaluation.text_statistics import MIN_COPIED, Measured, figures, measure
+from charlstm.evaluation.text_statistics import Measured, figures, is_copied, measure
 from charlstm.generation.language_model import QuantizedLanguageModel
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import TrainedModel
@@ -70,6 +70,7 @@ def review_of(
     *,
     published: Sequence[PublishedLoss],
     parameters: Mapping[str, Mapping[str, Any]],
+    corpus: str,
     corpus_sha256: str,
     validation_sha256: str,
 ) -> ReviewDocument:
@@ -78,6 +79,7 @@ def review_of(
     Args:
         published: what others reported for the validation text that was measured, whose hash is given.
         parameters: by section, as `params.yaml` has them.
+        corpus: its name.
     """
     vocab, (train, val) = in_characters(trained.vocab, [one.prompt + one.text for one in generated], *encoded)
     passages = [Passage(vocab.encode(one.prompt), vocab.encode(one.text)) for one in generated]
@@ -85,8 +87,9 @@ def review_of(
     measured = measure([*passages, *held_out(val, alike)], train, vocab, trained.model, trained.vocab)
     ours, theirs = measured[: len(passages)], measured[len(passages) :]
     return ReviewDocument(
-        schema_version=2,
+        schema_version=3,
         model_sha256=trained.sha256,
+        corpus=corpus,
         corpus_sha256=corpus_sha256,
         validation_sha256=validation_sha256,
         num_layers=trained.model.shape.num_layers,
@@ -185,7 +188,7 @@ def _samples(generated: Sequence[Generated], measured: Sequence[Measured], train
 
 
 def _is_shown(span: Span, size: int) -> bool:
-    return span.length >= MIN_COPIED and span.start + span.length <= size
+    return is_copied(span) and span.start + span.length <= size
 
 
 def _copy(span: Span, train: Ids, vocab: Vocab, line: int, column: int) -> Copy:
@@ -193,6 +196,7 @@ def _copy(span: Span, train: Ids, vocab: Vocab, line: int, column: int) -> Copy:
     return Copy(
         start=span.start,
         length=span.length,
+        num_times=span.num_times,
         line=line,
         column=column,
         before=vocab.decode(train[max(0, start - CONTEXT_LEN) : start]),

@@ -1,7 +1,7 @@
 """`review.json`: all that a review page shows of one model, and what the page of several is made from.
 
 It has no times, hosts, paths or run ids: the same model, texts and parameters give the same bytes. Other fields are a
-new `schema_version`.
+new `schema_version`. Documents of version 2 are read, too, since runs have kept them.
 """
 
 import json
@@ -71,17 +71,20 @@ class TextFigures(Part):
     num_chars: Count
     known_words: Share | None
     distinct_bigrams: Share | None
-    longest_copied: Count
+    longest_copied: Count | None
     copied: Share | None
+    phrases: Share | None
     nats_per_char: Number | None
 
 
 class Copy(Part):
-    """A span of a text that the training text has, too, and where it is there first."""
+    """A span of a text that the training text has once or twice, and where it is there first."""
 
     start: Count
     """In the text, from 0."""
     length: Annotated[int, Field(gt=0)]
+    num_times: Annotated[int, Field(gt=0)]
+    """It stands in the training text."""
     line: Annotated[int, Field(gt=0)]
     """In the training text, from 1; lines end with a newline."""
     column: Annotated[int, Field(gt=0)]
@@ -108,8 +111,11 @@ class Sample(Part):
 class ReviewDocument(Part):
     """All of one model."""
 
-    schema_version: Literal[2]
+    schema_version: Literal[2, 3]
+    """2: without copied spans, which that version told by another rule, and without the name of the corpus."""
     model_sha256: str
+    corpus: str | None
+    """The name of its file."""
     corpus_sha256: str
     validation_sha256: str
     """Of the validation part as UTF-8: losses can be compared where it is the same."""
@@ -146,12 +152,12 @@ def read_review(path: Path) -> ReviewDocument:
         ReviewError: it is missing, no JSON, of another schema or damaged.
     """
     try:
-        return _validated(ReviewDocument, read_json(path))
+        return _validated(ReviewDocument, _without_old_rule(read_json(path)))
     except OSError as error:
         raise ReviewError(f"{path}: cannot read the review: {error.strerror}; `dvc repro sample` writes it") from None
     except ValueError as error:
         raise ReviewError(
-            f"{path}: expected the review of a model, schema 2, found something else ({error}); "
+            f"{path}: expected the review of a model, schema 3, found something else ({error}); "
             "`dvc repro --force sample` rewrites it"
         ) from None
 
@@ -172,6 +178,21 @@ def read_losses(path: Path) -> dict[str, Loss]:
         raise HistoryError(
             f"{path}: expected losses by protocol, found something else ({error}); `dvc repro evaluate` rewrites it"
         ) from None
+
+
+def _without_old_rule(content: Any) -> Any:  # noqa: ANN401  # a document can be anything
+    """A document of version 2 with the fields of 3, and without what another rule counted."""
+    if not isinstance(content, dict) or content.get("schema_version") != 2:
+        return content
+    unknown = {"longest_copied": None, "copied": None, "phrases": None}
+    figures, samples = _with(content.get("figures"), unknown), _with(content.get("samples"), {"copies": []})
+    return {**content, "corpus": None, "figures": figures, "samples": samples}
+
+
+def _with(rows: Any, values: dict[str, Any]) -> Any:  # noqa: ANN401  # a document can be anything
+    if not isinstance(rows, list):
+        return rows
+    return [{**row, **values} if isinstance(row, dict) else row for row in rows]
 
 
 def _validated(kind: type[Kind], content: Any) -> Kind:  # noqa: ANN401  # a document can be anything

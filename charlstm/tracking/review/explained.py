@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from charlstm.evaluation.text_statistics import MIN_COPIED
+from charlstm.evaluation.text_statistics import MIN_COPIED, MIN_PHRASE
 
 
 class Explained(NamedTuple):
@@ -31,13 +31,20 @@ FIGURES = (
         "longest_copied",
         "count",
         "Longest copied span",
-        "Characters in a row that the training text has, too. Far above held-out text: it recites.",
+        "Characters in a row that the training text has once or twice. Far above held-out text: it recites.",
     ),
     Explained(
         "copied",
         "share",
         f"Copied, {MIN_COPIED} or more",
         f"Characters in copied spans of {MIN_COPIED} or more. Far above held-out text: it recites.",
+    ),
+    Explained(
+        "phrases",
+        "share",
+        "Phrases of the corpus",
+        f"Characters in spans of {MIN_PHRASE} or more that the training text has three times or more, such as names of "
+        "speakers. They are no copies.",
     ),
     Explained(
         "nats_per_char",

@@ -48,24 +48,30 @@ def write_page(
     path: Path,
     document: ReviewDocument,
     *,
+    recipe: str | None = None,
     playground: Playground | None = None,
     cells: CellsDocument | None = None,
     baselines: Baselines | None = None,
 ) -> None:
     """Write the page: at most MAX_PAGE_BYTES and the model of the playground. It says what was cut for that."""
-    write_text(path, page_of(document, playground=playground, cells=cells, baselines=baselines))
+    write_text(path, page_of(document, recipe=recipe, playground=playground, cells=cells, baselines=baselines))
 
 
 def page_of(
     document: ReviewDocument,
     *,
+    recipe: str | None = None,
     playground: Playground | None = None,
     cells: CellsDocument | None = None,
     baselines: Baselines | None = None,
 ) -> str:
-    """The page as text; without `playground`, `cells` or `baselines`, without what shows them."""
+    """The page as text; without `playground`, `cells` or `baselines`, without what shows them.
+
+    `recipe` names the parameters in the title. Without it, the model's sizes do.
+    """
     fixed = {
         "document": document,
+        "title": title_of(document, recipe),
         "picture": picture_of([document]),
         "playground": playground,
         "start": start_of(document.samples),
@@ -77,6 +83,14 @@ def page_of(
         return template("review.html").render(samples=list(shown_samples(document.samples, limit)), **fixed)
 
     return fitted([document], render, MAX_PAGE_BYTES + len(playground.model or "" if playground else ""))
+
+
+def title_of(document: ReviewDocument, recipe: str | None) -> str:
+    """E.g. `shakespear · quick · seed 1`."""
+    seed = document.parameters.get("train.seed")
+    sizes = f"LSTM {document.num_layers} \N{MULTIPLICATION SIGN} {document.hidden_size}"
+    parts = [document.corpus, recipe or sizes, None if seed is None else f"seed {seed}"]
+    return " \N{MIDDLE DOT} ".join(part for part in parts if part)
 
 
 def picture_of(documents: Sequence[ReviewDocument]) -> Markup:
