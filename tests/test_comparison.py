@@ -8,17 +8,21 @@ from reviews import HOSTILE, copy, review, sample
 
 from benchmarks.projects import ROOT
 from charlstm.errors import LineageError, ReviewError
+from charlstm.params import load_params
 from charlstm.tracking.comparison.page import (
     MAX_RUNS,
     comparison_of,
+    differences,
     differing,
     groups_of,
     loss_rows,
     published_losses,
+    short_names,
     temperatures_of,
 )
 from charlstm.tracking.review.document import Loss, Published, read_review, write_document
 from charlstm.tracking.review.page import MAX_PAGE_BYTES
+from pipeline.common.description import known_of
 from pipeline.review.comparing import find_review, write_review
 
 
@@ -30,6 +34,55 @@ def test_parameters_that_differ() -> None:
     rows = differing([{"a": 1, "b": True, "c": None}, {"a": 1, "b": 1, "c": None, "d": "x"}])
     assert [(row.name, row.cells) for row in rows] == [("b", [True, 1]), ("d", ["", "x"])]
     assert differing([{"a": 1}]) == []
+
+
+def parameters(**values: object) -> dict[str, object]:
+    """`muon__learning_rate=1` is `train.muon.learning_rate`."""
+    return {f"train.{name.replace('__', '.')}": value for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (["model.hidden_size", "train.muon.learning_rate"], ["hidden_size", "muon"]),
+        (["train.muon.learning_rate", "train.muon.momentum"], ["muon.learning_rate", "muon.momentum"]),
+        (["train.learning_rate", "train.muon.learning_rate"], ["learning_rate", "muon"]),
+        (["train.seed", "other.seed", "train.dropout.output"], ["train.seed", "other.seed", "dropout"]),
+        (["seed"], ["seed"]),
+    ],
+)
+def test_names_of_parameters_are_short_and_clear(names: list[str], short: list[str]) -> None:
+    assert short_names(names) == short
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ([parameters(seed=1), parameters(seed=1)], ["", ""]),
+        (
+            [parameters(seed=1, muon__learning_rate=rate, text_len=rate) for rate in (0.06, 0.01)],
+            ["muon 0.06", "muon 0.01"],
+        ),
+        (
+            [parameters(a=None, b=True), parameters(a="x" * 99)],
+            ["a none, b true", f"a {'x' * 20}\N{HORIZONTAL ELLIPSIS}"],
+        ),
+        ([dict.fromkeys("abcde", value) for value in (1, 2)], ["a 1, b 1, c 1, 2 more", "a 2, b 2, c 2, 2 more"]),
+    ],
+)
+def test_a_model_is_named_by_what_differs(columns: list[dict[str, object]], expected: list[str]) -> None:
+    documents = [review([], parameters=one) for one in columns]
+    assert differences(documents, [None] * len(documents)) == expected
+
+
+def test_a_model_is_named_by_recipe_and_corpus_where_these_differ() -> None:
+    documents = [review([], parameters=dict.fromkeys("abcd", value)) for value in (1, 2)]
+    assert differences(documents, ["quick", "best"]) == ["quick", "best"]
+    documents[1] = documents[1].model_copy(update={"corpus": "other", "corpus_sha256": "0"})
+    assert differences(documents, ["quick", "quick"]) == [
+        "some text, a 1, b 1, c 1, 1 more",
+        "other, a 2, b 2, c 2, 1 more",
+    ]
 
 
 def test_the_lowest_loss_is_the_best_where_losses_can_be_compared() -> None:
@@ -109,9 +162,33 @@ def test_a_source_that_has_none_is_named(tmp_path: Path, monkeypatch: pytest.Mon
 def test_runs_and_revisions_are_found(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(recorded)
     document = read_review(Path("artifacts/samples/review.json"))
-    for name in ("an-experiment", "HEAD", document.model_sha256[:12]):
-        write_review([name, "artifacts/samples"], tmp_path / "page.html")
+    other = document.model_copy(update={"parameters": {**document.parameters, "train.muon.learning_rate": 0.06}})
+    write_document(tmp_path / "other" / "review.json", other)
+    rate = document.parameters["train.muon.learning_rate"]
+    for name, label in (
+        ("an-experiment", None),
+        ("HEAD", None),
+        (document.model_sha256[:12], document.model_sha256[:8]),
+    ):
+        write_review([name, str(tmp_path / "other")], tmp_path / "page.html")
         page = (tmp_path / "page.html").read_text("utf-8")
-        assert "2 models side by side" in page and "own parameters" in page
+        assert "2 models side by side" in page
+        assert f"<bdi>{label or name} \N{MIDDLE DOT} muon {rate}</bdi>" in page
+        assert "<bdi>other \N{MIDDLE DOT} muon 0.06</bdi>" in page
+
+
+def test_one_model_has_a_page_of_its_own(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its recipe in the title, if a run knows it."""
+    monkeypatch.chdir(recorded)
+    params = load_params(Path("params.yaml"))
+    sizes = f"LSTM {params.model.num_layers} \N{MULTIPLICATION SIGN} {params.model.hidden_size}"
+    for name, expected in (("HEAD", known_of(params, {}).recipe.label), ("artifacts/samples", sizes)):
+        write_review([name], tmp_path / "page.html")
+        page = (tmp_path / "page.html").read_text("utf-8")
+        assert f"<h1><bdi>shakespear \N{MIDDLE DOT} {expected} \N{MIDDLE DOT} seed 1</bdi></h1>" in page
+
+
+def test_a_name_of_nothing_is_named(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(recorded)
     with pytest.raises(LineageError, match="nothing: expected a run, a file or a revision, found none of that name"):
         write_review(["nothing"], tmp_path / "page.html")

@@ -1,33 +1,59 @@
 """What `charlstm review` does: find the `review.json` of each model that is named, and write one page of all."""
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple, TypeVar
 
-from charlstm.errors import LineageError, ReviewError, TrackingError
-from charlstm.tracking.comparison.page import check_number, write_comparison
+from charlstm.errors import LineageError, ParamsError, ReviewError, TrackingError
+from charlstm.params import load_params
+from charlstm.tracking.comparison.page import check_number, differences, write_comparison
+from charlstm.tracking.lineage import TrackedRun
 from charlstm.tracking.review.document import DOCUMENT, ReviewDocument, read_review
+from charlstm.tracking.review.page import write_page
 from pipeline.common.chain import folder_md5
 from pipeline.common.dvc_cache import cached, files_of
+from pipeline.common.git import git
 from pipeline.common.paths import Paths, load_paths
+from pipeline.common.presets import recipe_of
+from pipeline.common.provenance import EXPERIMENT, LINEAGE
 from pipeline.lineage.revisions import lock_at
 from pipeline.lineage.search import find
 from pipeline.lineage.tracing import open_reader
 
-ARTIFACT = f"review/{DOCUMENT}"
-Labelled = tuple[str, ReviewDocument]
+ARTIFACT, PARAMS_ARTIFACT = f"review/{DOCUMENT}", f"{LINEAGE}/sample/params.yaml"
+MAX_ID_CHARS = 8  # of an id or a hash in a label
+Content = TypeVar("Content")
+
+
+class Reviewed(NamedTuple):
+    """A model by a short name, its review, and its recipe if that is known."""
+
+    name: str
+    document: ReviewDocument
+    recipe: str | None
 
 
 def write_review(models: Sequence[str], output: Path) -> None:
-    """Write `output` from the models: projects, folders of samples, files, runs, revisions.
+    """Write `output` from the models: projects, folders of samples, files, runs, revisions. One has a page of its own.
 
     Raises:
         ReviewError: one is none of these or damaged, or there are none, or too many for one page.
         LineageError: nothing has that name.
     """
     check_number(len(models))
-    write_comparison(output, _numbered([_document_of(model) for model in models]))
+    found = [_find(model) for model in models]
+    if len(found) == 1:
+        write_page(output, found[0].document, recipe=found[0].recipe)
+        return
+    documents = [one.document for one in found]
+    differ = differences(documents, [one.recipe for one in found])
+    labels = [
+        " \N{MIDDLE DOT} ".join(filter(None, (one.name, words))) for one, words in zip(found, differ, strict=True)
+    ]
+    write_comparison(output, list(zip(_numbered(labels), documents, strict=True)))
 
 
 def find_review(source: Path) -> Path | None:
@@ -45,7 +71,7 @@ def label_of(file: Path) -> str:
     return project.name or str(file)
 
 
-def _document_of(model: str) -> Labelled:
+def _find(model: str) -> Reviewed:
     path = Path(model)
     if path.exists():
         file = find_review(path)
@@ -54,11 +80,11 @@ def _document_of(model: str) -> Labelled:
                 f"{path}: expected a project, a folder of samples or a {DOCUMENT}, found none; "
                 "`dvc repro sample` makes one"
             )
-        return label_of(file), read_review(file)
+        return Reviewed(label_of(file), read_review(file), None)
     return _of_run(model)
 
 
-def _of_run(model: str) -> Labelled:
+def _of_run(model: str) -> Reviewed:
     """Of the newest run that has one, of those that the name stands for."""
     if not Path("dvc.yaml").is_file():
         raise ReviewError(f"{model}: there is no such file or folder; runs and revisions need a project")
@@ -68,7 +94,7 @@ def _of_run(model: str) -> Labelled:
     except TrackingError as error:
         unknown = f", and runs cannot be looked up: {error}"
     try:
-        _, found = find(model, None, reader, paths)
+        kind, found = find(model, None, reader, paths)
     except LineageError as error:
         if reader:
             raise
@@ -76,10 +102,12 @@ def _of_run(model: str) -> Labelled:
     for run in [one.run for one in found if one.run]:
         text = reader.text(run, ARTIFACT) if reader else None
         if text is not None:
-            return run.name, _parsed(text, run.run_id)
+            document = _read(text, f"{run.run_id}.json", read_review)
+            params = reader.text(run, PARAMS_ARTIFACT) if reader else None
+            return Reviewed(_name(model, kind, run), document, _recipe(params))
     for commit in [one.commit for one in found if one.commit]:
         if file := _of_commit(commit, paths):
-            return model, read_review(file)
+            return Reviewed(model, read_review(file), _recipe(git("show", f"{commit}:./params.yaml")))
     raise ReviewError(
         f"{model}: expected a run with {ARTIFACT}, or its samples on this machine, found neither; `dvc pull` brings "
         "them, `dvc repro sample` makes them"
@@ -98,18 +126,32 @@ def _of_commit(commit: str, paths: Paths) -> Path | None:
     return here if here.is_file() and folder_md5(paths.samples) == samples else None
 
 
-def _parsed(text: str, run_id: str) -> ReviewDocument:
+def _name(model: str, kind: str, run: TrackedRun) -> str:
+    """What the user calls it; of a run, its experiment, and of ids and hashes only the beginning."""
+    named = run.tags.get(EXPERIMENT, model) if kind == "run" else model
+    return named[:MAX_ID_CHARS] if re.fullmatch(rf"[0-9a-f]{{{MAX_ID_CHARS},64}}", named) else named
+
+
+def _recipe(params: str | None) -> str | None:
+    """The recipe of parameters as a run or a commit has them; None if there are none, or those of another version."""
+    try:
+        return recipe_of(_read(params, "params.yaml", load_params)).label if params else None
+    except ParamsError:
+        return None
+
+
+def _read(text: str, name: str, read: Callable[[Path], Content]) -> Content:
+    """What `read` makes of a file of that name with that text."""
     with TemporaryDirectory() as folder:
-        file = Path(folder) / f"{run_id}.json"
+        file = Path(folder) / name
         file.write_text(text, encoding="utf-8")
-        return read_review(file)
+        return read(file)
 
 
-def _numbered(documents: Sequence[Labelled]) -> list[Labelled]:
-    """With a number where several have the same label."""
-    labels, seen = [label for label, _ in documents], Counter[str]()
-    numbered = []
-    for label, document in documents:
+def _numbered(labels: Sequence[str]) -> list[str]:
+    """With a number where several are the same."""
+    seen, numbered = Counter[str](), []
+    for label in labels:
         seen[label] += 1
-        numbered.append((f"{label} ({seen[label]})" if labels.count(label) > 1 else label, document))
+        numbered.append(f"{label} ({seen[label]})" if labels.count(label) > 1 else label)
     return numbered

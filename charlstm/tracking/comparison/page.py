@@ -12,6 +12,9 @@ from charlstm.tracking.review.page import Shown, fitted, picture_of, shown_sampl
 
 MAX_RUNS = 10  # colors that can be told apart, columns that can be read
 PACKAGE = "charlstm.tracking.comparison"
+MAX_NAMED = 3  # parameters in the label of a model
+MAX_VALUE_CHARS = 20  # of each
+NOT_NAMED = ("evaluate.", "sample.", "train.text_")  # are not what a model is made of
 Labeled = tuple[str, ReviewDocument]
 
 
@@ -76,6 +79,42 @@ def differing(columns: Sequence[dict[str, Value]]) -> list[Row]:
     names = dict.fromkeys(name for one in columns for name in one)
     rows = [Row(name, [one.get(name, "") for one in columns]) for name in names]
     return [row for row in rows if len({(type(cell), cell) for cell in row.cells}) > 1]
+
+
+def differences(documents: Sequence[ReviewDocument], recipes: Sequence[str | None]) -> list[str]:
+    """What each model has otherwise than the others, in a few words: `muon 0.06`; empty where nothing differs.
+
+    Where many parameters differ, their recipes are named, if all are known and not the same.
+    """
+    corpora = [one.corpus or one.corpus_sha256[:8] for one in documents]
+    parts = [[corpus] if len({one.corpus_sha256 for one in documents}) > 1 else [] for corpus in corpora]
+    rows = [row for row in differing([one.parameters for one in documents]) if not row.name.startswith(NOT_NAMED)]
+    is_of_recipes = len(rows) > MAX_NAMED and None not in recipes and len(set(recipes)) > 1
+    if is_of_recipes:
+        return [", ".join([*part, recipe or ""]) for part, recipe in zip(parts, recipes, strict=True)]
+    names = [row.name for row in rows]
+    named = list(zip(names, short_names(names), strict=True))[:MAX_NAMED]
+    for part, document in zip(parts, documents, strict=True):
+        own = document.parameters
+        part += [f"{short} {_shown(own[name])}" for name, short in named if name in own]
+        part += [f"{len(rows) - MAX_NAMED} more"] if len(rows) > MAX_NAMED else []
+    return [", ".join(part) for part in parts]
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Parameters' names, as short as they can be told apart: `hidden_size`, and `muon` for `train.muon.learning_rate`.
+
+    The section is left out. A part of a section stands for what it has, if that is one name.
+    """
+    inner = [name.partition(".")[2] or name for name in names]
+    parts = [name.partition(".")[0] for name in inner]
+    short = [part if parts.count(part) == 1 else name for part, name in zip(parts, inner, strict=True)]
+    return [one if short.count(one) == 1 else name for one, name in zip(short, names, strict=True)]
+
+
+def _shown(value: Value) -> str:
+    text = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def loss_rows(documents: Sequence[ReviewDocument]) -> list[Row]:
