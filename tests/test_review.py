@@ -220,4 +220,4 @@ def test_baselines_stand_beside_the_stateful_loss() -> None:
         assert f"<th>{name}</th>" in page and f"<td>{bits:.4f}</td>" in page, name
     assert "This one is not below" in page
     assert f"{found.num_training_chars} characters of the training part" in page
-    assert "Without a network" not in page_of(document)
+    assert "n-grams" not in page_of(document)

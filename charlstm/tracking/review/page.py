@@ -72,6 +72,7 @@ def page_of(
     fixed = {
         "document": document,
         "title": title_of(document, recipe),
+        "recipe": recipe,
         "picture": picture_of([document]),
         "playground": playground,
         "start": start_of(document.samples),
