@@ -11,8 +11,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from charlstm.errors import TrackingError
 from charlstm.storage.urls import hide_credentials, without_credentials
-from charlstm.tracking.moved import follow_artifacts
+from charlstm.tracking.sqlite_store import check_can_open, follow_artifacts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -70,7 +71,12 @@ def open_store(store: Store) -> tuple["MlflowClient", str]:
 
 
 def connect(store: Store) -> "MlflowClient":
-    """A client that says little of its own, and no password."""
+    """A client that says little of its own, and no password.
+
+    Raises:
+        TrackingError: the store is a database in a file that SQLite cannot open.
+    """
+    check_can_open(store.uri)
     from mlflow import MlflowClient
 
     for noisy in ("mlflow", "alembic"):  # both announce every table of a fresh database
@@ -83,7 +89,7 @@ def connect(store: Store) -> "MlflowClient":
 
 def reason_of(error: Exception, store: Store) -> str:
     """What went wrong, in a few words where it is a common thing; without what a URI may hold of secrets."""
-    text = f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, TrackingError) else f"{type(error).__name__}: {error}"
     for words, reason in COMMON_REASONS.items():
         if words in text:
             return reason

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from charlstm.errors import TrackingError
 from charlstm.storage.urls import without_credentials
 from charlstm.tracking.client import Store, connect, reason_of
-from charlstm.tracking.moved import follow_artifacts
+from charlstm.tracking.sqlite_store import follow_artifacts, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 SCHEMES = ("models:/", "runs:/")
 FOLDER = "artifacts"  # of a logged model; the model folder is the one in there, under the name it was sent with
 WEIGHTS = "model.safetensors"  # as `charlstm.model.model_folder` has it, which takes torch to import
-SQLITE = "sqlite:///"
 
 
 def is_address(where: str) -> bool:
@@ -37,8 +36,8 @@ def download_model(address: str, target: Path, store: Store) -> Path:
         TrackingError: the store does not answer, or has no such model.
     """
     where = without_credentials(store.uri)
-    if store.uri.startswith(SQLITE) and not Path(store.uri.removeprefix(SQLITE)).is_file():
-        raise TrackingError(f"{address}: there is no MLflow database {where.removeprefix(SQLITE)}")
+    if (database := sqlite_file(store.uri)) and not database.is_file():
+        raise TrackingError(f"{address}: there is no MLflow database {database}")
     try:
         from mlflow.artifacts import download_artifacts
 

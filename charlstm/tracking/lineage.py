@@ -8,17 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from charlstm.errors import TrackingError
 from charlstm.storage.urls import without_credentials
 from charlstm.tracking.client import Store, connect, reason_of
+from charlstm.tracking.sqlite_store import sqlite_file
 
-if TYPE_CHECKING:
-    pass
-
-SQLITE = "sqlite:///"
 RUNS_PER_PAGE = 1000
 
 
@@ -42,8 +39,8 @@ class Reader:
     """
 
     def __init__(self, store: Store) -> None:
-        if store.uri.startswith(SQLITE) and not Path(store.uri.removeprefix(SQLITE)).exists():
-            raise TrackingError(f"{store.uri.removeprefix(SQLITE)}: there is no such MLflow database: no run was made")
+        if (database := sqlite_file(store.uri)) and not database.exists():
+            raise TrackingError(f"{database}: there is no such MLflow database: no run was made")
         self._store = store
         with self._naming():
             self._client = connect(store)

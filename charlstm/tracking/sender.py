@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from charlstm.errors import LockedError
+from charlstm.errors import LockedError, TrackingError
 from charlstm.storage.urls import without_credentials
 from charlstm.tracking.client import Store, reason_of
 from charlstm.tracking.delivery import Delivery, is_complete
@@ -145,7 +145,8 @@ def _try(delivery: Delivery) -> str:
 
 def describe(error: Exception, store: Store) -> str:
     """One line without what a URI may hold of secrets."""
-    message = f"MLflow at {without_credentials(store.uri)}: {reason_of(error, store)}"
+    where = "MLflow" if isinstance(error, TrackingError) else f"MLflow at {without_credentials(store.uri)}"
+    message = f"{where}: {reason_of(error, store)}"
     return textwrap.shorten(message, 300, placeholder=" ...")
 
 

@@ -31,8 +31,8 @@ def sync(
     from pipeline.common.tracking_store import spool_root, store
 
     console = Console(highlight=False, soft_wrap=True)
-    root = spool_root()
-    outcomes = send_waiting(root, store()) if root.is_dir() else []
+    root, where = spool_root(), store()
+    outcomes = send_waiting(root, where) if root.is_dir() else []
     failed = [one for one in outcomes if one.error]
     if not outcomes:
         console.print("nothing waits to be sent")

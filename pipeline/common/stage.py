@@ -18,6 +18,7 @@ from pipeline.common.exit_codes import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRU
 from pipeline.common.former import with_former
 from pipeline.common.interruption import without_ignored
 from pipeline.common.paths import Paths, load_paths
+from pipeline.common.tracking_store import store
 
 if TYPE_CHECKING:  # commands that need no parameters start without their schema
     from charlstm.params import Params
@@ -54,6 +55,7 @@ def run_work(work: Callable[[], None]) -> int:
 
     def to_its_end() -> int:
         settings.check_all()
+        store()  # a wrong address of MLflow ends the stage before its work, not after
         work()
         leave_code(0)
         return 0

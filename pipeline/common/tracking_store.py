@@ -2,8 +2,12 @@
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from charlstm.errors import TrackingError
+from charlstm.storage.urls import without_credentials
 from charlstm.tracking.client import Store
+from charlstm.tracking.sqlite_store import sqlite_uri
 
 STATE_FOLDER = Path(".charlstm")
 # Used where the user's environment does not say otherwise: no usage statistics, and a dead server is soon given up.
@@ -32,12 +36,31 @@ def kept_root() -> Path:
 
 
 def store() -> Store:
-    """MLflow's standard variables, else a database in the project's root."""
+    """MLflow's standard variables, else a database in the project's root.
+
+    Raises:
+        TrackingError: MLFLOW_TRACKING_URI is no address.
+    """
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "charlstm")
     experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        _check_address(uri)
         return Store(uri, experiment, None, experiment_id)
     root = project_root()
-    return Store(f"sqlite:///{root / 'mlflow.db'}", experiment, (root / "mlartifacts").as_uri(), experiment_id)
+    return Store(sqlite_uri(root / "mlflow.db"), experiment, (root / "mlartifacts").as_uri(), experiment_id)
+
+
+def _check_address(uri: str) -> None:
+    """A server that is down is no mistake; an address that can never be one is said before any work."""
+    try:
+        address = urlsplit(uri)
+        if address.scheme in ("http", "https") and (not address.hostname or address.port == 0):
+            raise ValueError("it names no server")
+    except ValueError as error:
+        shown = without_credentials(str(error), uri)
+        raise TrackingError(
+            f"MLFLOW_TRACKING_URI: expected an address like http://127.0.0.1:5000 or sqlite:///mlflow.db, got "
+            f"{without_credentials(uri)!r}: {shown}"
+        ) from None

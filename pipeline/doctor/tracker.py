@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from charlstm.errors import TrackingError
 from charlstm.storage.urls import without_credentials
+from charlstm.tracking.sqlite_store import path_fault, sqlite_file
 from pipeline.common.tracking_store import store
-from pipeline.doctor.finding import Finding, warning
+from pipeline.doctor.finding import Finding, error, warning
 
 SECONDS = 2.0
 LATER = "training does not wait for it, and `charlstm sync` sends later what it missed"
@@ -19,26 +21,33 @@ PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1
 
 def check() -> Iterator[Finding]:
     """The store that the stages will use."""
-    uri = store().uri
-    scheme = urlsplit(uri).scheme.partition("+")[0].lower()
-    reason = _file_fault(uri) if scheme == "sqlite" else _server_fault(uri, scheme) if scheme in PORTS else ""
+    try:
+        uri = store().uri
+    except TrackingError as fault:
+        yield error(f"tracker: {fault}")
+        return
+    scheme, file = urlsplit(uri).scheme.partition("+")[0].lower(), sqlite_file(uri)
+    reason = _file_fault(file) if file else _server_fault(uri, scheme) if scheme in PORTS else ""
     if reason:
         yield warning(f"tracker: {without_credentials(uri)}: {reason}; {LATER}")
 
 
-def _file_fault(uri: str) -> str:
-    """Of a database in a file, of which the scheme is followed by three slashes and a path."""
-    file = Path(uri.partition(":///")[2].partition("?")[0])
+def _file_fault(file: Path) -> str:
+    """Of a database in a file."""
+    if fault := path_fault(file):
+        return fault
     if not file.exists():
         folder = next(parent for parent in file.absolute().parents if parent.exists())
         return "" if os.access(folder, os.W_OK) else f"no permission to write in {folder}"
     if not os.access(file, os.W_OK):
         return "no permission to write it"
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{file.absolute()}?mode=ro", uri=True, timeout=SECONDS)) as found:
+        with contextlib.closing(
+            sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=SECONDS)
+        ) as found:
             found.execute("select count(*) from sqlite_master").fetchone()
-    except sqlite3.Error as error:
-        return f"the database cannot be read ({error}): move it away, and the next run makes another"
+    except sqlite3.Error as fault:
+        return f"the database cannot be read ({fault}): move it away, and the next run makes another"
     return ""
 
 
@@ -51,5 +60,5 @@ def _server_fault(uri: str, scheme: str) -> str:
             return ""
     except TimeoutError:
         return f"no answer within {SECONDS:g} s"
-    except (OSError, ValueError) as error:
-        return getattr(error, "strerror", None) or str(error)
+    except (OSError, ValueError) as fault:
+        return getattr(fault, "strerror", None) or str(fault)

@@ -10,7 +10,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
@@ -20,12 +19,12 @@ from charlstm.errors import TrackingError
 from charlstm.storage.urls import without_credentials
 from charlstm.tracking.client import Store, open_store, reason_of
 from charlstm.tracking.shared_view import page, share_view
+from charlstm.tracking.sqlite_store import sqlite_file
 
 HOST = "127.0.0.1"
 MAX_PORT = 65_535
 START_TIMEOUT_SECONDS = 120
 STOP_TIMEOUT_SECONDS = 2
-SQLITE = "sqlite:///"
 
 
 def show(where: Store, port: int) -> None:
@@ -55,8 +54,7 @@ def _find_runs(store: Store) -> tuple[str, bool]:
         TrackingError: the store does not answer, is damaged, or has no run.
     """
     where = without_credentials(store.uri)
-    file = Path(store.uri.removeprefix(SQLITE))
-    if store.uri.startswith(SQLITE) and not file.exists():
+    if (file := sqlite_file(store.uri)) and not file.exists():
         raise TrackingError(f"{file}: no run yet; `make repro` makes the first")
     try:
         client, experiment_id = open_store(store)

@@ -1,0 +1,141 @@
+"""A checkout's path in the URI of its MLflow database, paths that no database can have, and addresses that are none."""
+
+import os
+import shutil
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from commands import Run as Command
+from sqlalchemy.engine import make_url
+from stages import run_stage
+
+from charlstm.errors import TrackingError
+from charlstm.tracking.client import Store, create_run, log_artifacts, open_store
+from charlstm.tracking.lineage import Reader
+from charlstm.tracking.spool import Spool
+from charlstm.tracking.sqlite_store import follow_artifacts, sqlite_file, sqlite_uri
+from pipeline.common.tracking_store import store
+from pipeline.doctor import tracker
+
+PRINTABLE = "".join(chr(code) for code in range(32, 127) if chr(code) != "/") + "é漢😀"
+
+
+@pytest.fixture
+def command(
+    capfdbinary: pytest.CaptureFixture[bytes], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    return Command(capfdbinary, caplog, monkeypatch)
+
+
+def test_each_character_leads_to_its_own_file() -> None:
+    files = [Path(f"/checkout/a{one}41b/mlflow.db") for one in [*PRINTABLE, "\n", "\t", PRINTABLE]]
+    assert len({sqlite_uri(file) for file in files}) == len(files) > 95
+    for file in files:
+        assert make_url(sqlite_uri(file)).database == str(file) == str(sqlite_file(sqlite_uri(file)))
+
+
+def test_a_plain_path_is_as_it_was() -> None:
+    assert sqlite_uri(Path("/home/me/my project/mlflow.db")) == "sqlite:////home/me/my project/mlflow.db"
+    assert sqlite_file("sqlite:///mlflow.db?timeout=5") == Path("mlflow.db")
+    assert [sqlite_file(uri) for uri in ("http://x/y", "sqlite:///:memory:", "sqlite://", "postgresql:///x")] == [
+        None
+    ] * 4
+
+
+def test_a_checkout_of_that_name_has_its_runs_and_its_neighbour_none(
+    tmp_path: Path, blank_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, moved = tmp_path / PRINTABLE, tmp_path / f"moved {PRINTABLE}"
+    project.mkdir()
+    shutil.copy(blank_store, project / "mlflow.db")
+    (project / "some.txt").write_text("some text")
+    monkeypatch.chdir(project)
+    assert list(tracker.check()) == []
+    client, experiment_id = open_store(store())
+    run_id = create_run(client, experiment_id, {"training_id": "a"}, 1)
+    log_artifacts(client, run_id, [project / "some.txt"], "texts")
+    project.rename(moved)
+    monkeypatch.chdir(moved)
+    client, _ = open_store(store())
+    assert client.get_run(run_id).info.artifact_uri.startswith((moved / "mlartifacts").as_uri())
+    reader = Reader(store())
+    (run,) = reader.by_tag("training_id", "a")
+    assert reader.text(run, "texts/some.txt") == "some text"
+    assert sorted(one.name for one in tmp_path.iterdir()) == [moved.name]
+
+
+def test_a_moved_checkout_leaves_the_paths_of_others(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        for table, columns in {
+            "runs": "artifact_uri",
+            "logged_models": "artifact_location",
+            "model_versions": "source, storage_location",
+            "experiments": "artifact_location",
+        }.items():
+            database.execute(f"create table {table} ({columns})")
+        names = ["file:///a%20b_c/1", "file:///aXX20b_c/1", "file:///a%20bXc/1", "file:///a%20b_c", "file:///a%20b_cd"]
+        database.executemany("insert into runs values (?)", [[name] for name in names])
+    follow_artifacts(sqlite_uri(tmp_path / "mlflow.db"), "file:///a%20b_c", "file:///new")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        found = [row[0] for row in database.execute("select artifact_uri from runs")]
+    assert found == ["file:///new/1", *names[1:3], "file:///new", names[4]]
+
+
+def long_folder(root: Path) -> Path:
+    folder = root
+    while len(str(folder)) < 800:
+        folder /= "x" * 90
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_a_path_that_sqlite_cannot_have_is_one_line_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    monkeypatch.chdir(long_folder(tmp_path))
+    Path("dvc.yaml").touch()
+    for name in ("one", "two"):
+        spool = Spool(Path(".charlstm/tracking") / name)
+        spool.start("training_id", name, {}, is_open=True)
+        spool.close()
+    began = time.monotonic()
+    code, shown, _ = command("sync")
+    assert code == 2 and time.monotonic() - began < 10  # MLflow alone tries for 100 s, for each spool
+    counted, reason = shown.splitlines()
+    assert counted == "0 of 2 runs sent"
+    assert "no database can be opened: SQLite takes no path of more than 504 bytes, and this has " in reason
+    assert reason.endswith("move the checkout to a shorter one, or set MLFLOW_TRACKING_URI")
+    (finding,) = tracker.check()
+    assert "SQLite takes no path" in finding.text and not finding.is_error
+
+
+def test_a_folder_that_is_none_is_one_line_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for file in (tmp_path / "file/mlflow.db", tmp_path, tmp_path / os.fsdecode(b"\xff") / "mlflow.db"):
+        with pytest.raises(TrackingError, match="no database can be opened: "):
+            open_store(Store(sqlite_uri(file), "tests", None))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://[::1", "http://:5000", "https://", "http://host:port", "http://h:99999", "http://me:hunter2@h:x"],
+)
+def test_an_address_that_is_none_is_one_line(address: str, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    for words in (["sync"], ["ui"], ["info", "models:/charlstm@champion"]):
+        code, _, errors = command(*words)
+        assert code == 2 and errors.count("\n") == 1 and "hunter2" not in errors
+        assert errors.startswith("ERROR: MLFLOW_TRACKING_URI: expected an address like http://127.0.0.1:5000 or ")
+    (finding,) = tracker.check()
+    assert finding.is_error and "MLFLOW_TRACKING_URI: expected an address" in finding.text
+
+
+def test_a_stage_says_so_before_its_work(encoded: Path, tmp_path: Path) -> None:
+    project = Path(shutil.copytree(encoded, tmp_path / "project"))
+    done = run_stage(project, "train", MLFLOW_TRACKING_URI="http://[::1")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "MLFLOW_TRACKING_URI: expected an address" in done.stderr
+    assert not (project / "artifacts").exists()
