@@ -9,9 +9,9 @@ import itertools
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from charlstm.storage.files import write_text
@@ -35,8 +35,9 @@ class Sent:
     store: str
     run_id: str = ""
     is_new: bool = False  # made by this spool
-    events: int = 0  # bytes of `events.jsonl`
-    system: int = 0  # bytes of `system.jsonl`
+    events: Annotated[int, Field(ge=0)] = 0  # bytes of `events.jsonl`
+    system: Annotated[int, Field(ge=0)] = 0  # bytes of `system.jsonl`
+    damaged: Annotated[int, Field(ge=0)] = 0  # lines of them that could not be sent, for what they say makes no sense
     error: str = ""
 
 
@@ -58,13 +59,29 @@ def is_complete(folder: Path, store: Store) -> bool:
     return sent is not None and sent.store == str(store) and [sent.events, sent.system] == sizes
 
 
+def _fits(sent: Sent, folder: Path) -> bool:
+    """Whether what is noted ends where lines of the files do; what was damaged there is sent again from its start."""
+    for name, offset in ((EVENTS, sent.events), (SYSTEM, sent.system)):
+        if offset == 0:
+            continue
+        try:
+            with (folder / name).open("rb") as lines:
+                lines.seek(offset - 1)
+                if lines.read(1) != b"\n":
+                    return False
+        except OSError:
+            return False
+    return True
+
+
 class Delivery:
     """Sends one spool to one store; only one process at a time may do that."""
 
     def __init__(self, folder: Path, store: Store) -> None:
         self.folder, self.store = folder, store
         noted = read_sent(folder)
-        self.sent = noted if noted is not None and noted.store == str(store) else Sent(str(store))
+        is_ours = noted is not None and noted.store == str(store) and _fits(noted, folder)
+        self.sent = noted if noted is not None and is_ours else Sent(str(store))
         self._client: MlflowClient | None = None
         self._experiment_id = ""
 
@@ -75,12 +92,20 @@ class Delivery:
             Exception: whatever a server, a driver or a disk can raise. Call it again: it goes on where it stopped.
         """
         for file, offset in ((EVENTS, "events"), (SYSTEM, "system")):
-            if file == SYSTEM and not self.sent.run_id:
-                return
-            for event, end in _merged(read_lines(self.folder / file, getattr(self.sent, offset))):
-                self._send_or_skip(event)
+            for event, end, num_lines in _merged(read_lines(self.folder / file, getattr(self.sent, offset))):
+                if self._is_damaged(event):
+                    self.sent.damaged += num_lines
+                else:
+                    self._send_or_skip(event)
                 setattr(self.sent, offset, end)
                 self.note()
+
+    def _is_damaged(self, event: Event) -> bool:
+        """Whether it makes no sense: it is no event, no run is named before it, or its files are not there."""
+        kind = event["kind"]
+        if kind == "damaged" or (not self.sent.run_id and kind != "start"):
+            return True
+        return kind in ("artifacts", "model") and not (self.folder / FILES / event["files"]).is_dir()
 
     def note(self, error: str = "") -> None:
         """Keep what was sent, and what went wrong. On a full disk it is not kept, and may be sent twice: no harm."""
@@ -127,8 +152,6 @@ class Delivery:
                 self._send_model(client, event)
             case "end":
                 client.set_terminated(run_id, event["status"], event["time_ms"])
-            case "damaged":
-                log.warning("a damaged line of %s is skipped", self.folder / EVENTS)
 
     def _find_or_create(self, client: "MlflowClient", event: Event) -> None:
         tag, tags = event["tag"], event["tags"]
@@ -173,12 +196,12 @@ def _merged(lines: Iterable[Line]) -> Iterator[Line]:
         pairs = [line for _, line in group]
         if is_metrics:
             points = [point for line in pairs for point in line.event["points"]]
-            yield Line({**pairs[0].event, "points": points}, pairs[-1].end)
+            yield Line({**pairs[0].event, "points": points}, pairs[-1].end, len(pairs))
         else:
             yield from pairs
 
 
 def _kind_of_call(numbered: tuple[int, Line]) -> tuple[bool, bool, int]:
-    number, (event, _) = numbered
+    number, (event, _, _) = numbered
     is_plain = not event.get("if_new") and not event.get("only_changed")
     return event["kind"] == "metrics" and is_plain, is_plain, number // MAX_EVENTS_PER_CALL

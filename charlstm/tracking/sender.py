@@ -4,12 +4,13 @@ A server that is down, slow or wrong costs nothing but time here, and is tried a
 a training whose process is gone without a word is ended as KILLED.
 """
 
+import contextlib
 import logging
+import secrets
 import shutil
 import textwrap
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from filelock import FileLock, Timeout
 from charlstm.errors import LockedError, TrackingError
 from charlstm.storage.urls import without_credentials
 from charlstm.tracking.client import Store, reason_of
-from charlstm.tracking.delivery import Delivery, is_complete
+from charlstm.tracking.delivery import Delivery, is_complete, read_sent
 from charlstm.tracking.spool import EVENTS, SENDER_LOCK, Spool, read_lines, status_of
 from charlstm.tracking.system_metrics import SystemSampler
 
@@ -30,14 +31,19 @@ MAX_SECONDS_BETWEEN_TRIES = 30.0
 LAST_TRIES, SECONDS_BETWEEN_LAST_TRIES = 3, 1.0
 SECONDS_FOR_DATABASE = 60.0
 SECONDS_KEPT = 7 * 24 * 3600  # of a training that may be resumed
+REMOVED, DAMAGED = ".removed-", "damaged"  # beside the spools
 GONE = "the process was gone without a word: killed, aborted, out of memory, or the machine went down"
 
 
 class Outcome(NamedTuple):
-    """What became of a spool; `error` is empty if all of it was sent."""
+    """What became of a spool; `error` is empty if all of it was sent that makes sense, but for `num_damaged` lines.
+
+    A spool with damaged lines is kept in `folder` when it is done with: nobody sends from there.
+    """
 
     folder: Path
     error: str
+    num_damaged: int = 0
 
 
 def follow(
@@ -101,7 +107,8 @@ class _Samples:
             return
         try:
             if self._sampler is None:
-                start = next((event for event, _ in read_lines(self._folder / EVENTS)), None)
+                events = (event for event, _, _ in read_lines(self._folder / EVENTS))
+                start = next((event for event in events if event["kind"] == "start"), None)
                 self._is_wanted = start is None or start["node"] is not None
                 if start is None or not self._is_wanted:
                     return
@@ -113,20 +120,40 @@ class _Samples:
 
 
 def send_waiting(root: Path, store: Store, but: Path | None = None) -> list[Outcome]:
-    """Send all spools that nobody writes to or sends, oldest first; end the runs of processes that are gone."""
+    """Send all spools that nobody writes to or sends, oldest first; end the runs of processes that are gone.
+
+    Whatever is wrong with one of them, the others are sent.
+    """
+    _remove_removed(root)
     outcomes = []
-    for folder in sorted((one for one in root.iterdir() if (one / EVENTS).exists() and one != but), key=_age):
+    for folder in sorted((one for one in root.iterdir() if _is_spool(one) and one != but), key=_age):
         try:
             with FileLock(folder / SENDER_LOCK, blocking=False):
-                if not _end_if_dead(folder):
-                    continue
-                error = "" if is_complete(folder, store) else _try(Delivery(folder, store))
-                outcomes.append(Outcome(folder, error))
-                if not error:
-                    _remove_if_done(folder, store)
-        except (Timeout, FileNotFoundError):  # another process sends it, or has just sent it
+                if not _is_spool(folder):
+                    _remove_lock(folder)
+                elif _end_if_dead(folder) and (outcome := _send_whole(folder, store)):
+                    outcomes.append(outcome)
+        except (Timeout, FileNotFoundError):  # another process sends it, or has just removed it
             continue
+        except OSError as error:
+            outcomes.append(Outcome(folder, f"{folder}: {error.strerror or error}"))
     return outcomes
+
+
+def _send_whole(folder: Path, store: Store) -> Outcome | None:
+    """Send what nobody writes to; None if nothing was ever written there."""
+    if not (folder / EVENTS).stat().st_size:
+        _remove(folder)
+        return None
+    if not is_complete(folder, store) and (error := _try(Delivery(folder, store))):
+        return Outcome(folder, error)
+    sent = read_sent(folder)
+    return Outcome(_remove_if_done(folder, store), "", sent.damaged if sent else 0)
+
+
+def _is_spool(folder: Path) -> bool:
+    """Whether `folder` has what is to be sent."""
+    return not folder.name.startswith(REMOVED) and (folder / EVENTS).is_file()
 
 
 def _try(delivery: Delivery) -> str:
@@ -150,10 +177,10 @@ def describe(error: Exception, store: Store) -> str:
     return textwrap.shorten(message, 300, placeholder=" ...")
 
 
-def _database_lock(root: Path, store: Store) -> AbstractContextManager[object]:
+def _database_lock(root: Path, store: Store) -> contextlib.AbstractContextManager[object]:
     """SQLite has one writer at a time: several senders take turns, and none waits in the database until it gives up."""
     if not store.uri.startswith("sqlite"):
-        return nullcontext()
+        return contextlib.nullcontext()
     return FileLock(root / "database.lock", timeout=SECONDS_FOR_DATABASE)
 
 
@@ -171,11 +198,43 @@ def _end_if_dead(folder: Path) -> bool:
     return True
 
 
-def _remove_if_done(folder: Path, store: Store) -> None:
-    """A training that did not finish may be resumed; then its spool knows what was sent."""
-    if not is_complete(folder, store):
-        return
-    if status_of(folder) in ("", "FINISHED") or time.time() - _age(folder) > SECONDS_KEPT:
+def _remove_if_done(folder: Path, store: Store) -> Path:
+    """Where the spool is now, if anywhere.
+
+    A training that did not finish may be resumed, and then its spool knows what was sent. A spool with damaged lines is
+    set aside with all that it has, for whoever wants to know what it was.
+    """
+    sent = read_sent(folder)
+    is_over = status_of(folder) in ("", "FINISHED") or time.time() - _age(folder) > SECONDS_KEPT
+    if sent is None or not is_complete(folder, store) or not is_over:
+        return folder
+    if not sent.damaged:
+        _remove(folder)
+        return folder
+    kept = folder.parent / DAMAGED / f"{folder.name}-{secrets.token_hex(4)}"
+    kept.parent.mkdir(exist_ok=True)
+    folder.rename(kept)
+    log.warning("tracking: %d damaged lines were not sent; they are kept in %s", sent.damaged, kept)
+    return kept
+
+
+def _remove(folder: Path) -> None:
+    """Under another name first: what is half removed, another process would take for a spool without its files."""
+    removed = folder.with_name(f"{REMOVED}{folder.name}-{secrets.token_hex(4)}")
+    folder.rename(removed)
+    shutil.rmtree(removed, ignore_errors=True)
+
+
+def _remove_lock(folder: Path) -> None:
+    """Of a spool that another process has just removed: `FileLock` makes the folder anew, for nothing but the lock."""
+    with contextlib.suppress(OSError):  # there is more in it: a writer has begun there
+        (folder / SENDER_LOCK).unlink()
+        folder.rmdir()
+
+
+def _remove_removed(root: Path) -> None:
+    """What a process that was killed has not removed to its end."""
+    for folder in root.glob(f"{REMOVED}*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 

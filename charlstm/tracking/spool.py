@@ -2,7 +2,8 @@
 
 A spool is a folder. `events.jsonl` has one event a line, in order, each with the time at which it happened. `files/`
 has copies of the artifacts. `sent.json` says how far a sender has come (see `delivery.py`). A line is written at once,
-and a line that a killed process has left unfinished is cut off when the spool is opened again.
+and a line that a killed process has left unfinished is cut off when the spool is opened again. Anything may have
+happened to the files since: a line that is no event, as `_EVENT` describes them, is read as one of the kind `damaged`.
 """
 
 import errno
@@ -13,9 +14,10 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from charlstm.errors import LockedError
 
@@ -25,6 +27,76 @@ EVENTS, SYSTEM, FILES, SENT = "events.jsonl", "system.jsonl", "files", "sent.jso
 WRITER_LOCK, SENDER_LOCK = "writer.lock", "sender.lock"
 
 Event = dict[str, Any]
+
+# What databases can hold, of which Python's integers know no bound.
+_Time = Annotated[int, Field(ge=0, le=2**53)]
+_Step = Annotated[int, Field(ge=-(2**53), le=2**53)]
+_Files = Annotated[str, Field(pattern=r"^\d{4,}$")]  # a name below `files/`, and no path that leads elsewhere
+
+
+class _Any(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")  # a later version may write more
+
+    time_ms: _Time
+    if_new: bool = False
+
+
+class _Start(_Any):
+    kind: Literal["start"]
+    tag: str
+    value: str
+    tags: dict[str, str]
+    is_open: bool
+    is_found_only: bool
+    node: str | None
+
+
+class _Metrics(_Any):
+    kind: Literal["metrics"]
+    points: list[tuple[str, float, _Step, _Time]]
+    only_changed: bool = False
+
+
+class _Params(_Any):
+    kind: Literal["params"]
+    values: dict[str, str | bool | int | float]
+
+
+class _Tags(_Any):
+    kind: Literal["tags"]
+    values: dict[str, str]
+
+
+class _Artifacts(_Any):
+    kind: Literal["artifacts"]
+    files: _Files
+    folder: str | None
+    is_table: bool = False
+
+
+class _Corpus(_Any):
+    kind: Literal["corpus"]
+    source: str
+    sha256: str
+
+
+class _Model(_Any):
+    kind: Literal["model"]
+    files: _Files
+    model_sha256: str
+    losses: dict[str, float]
+    validation_sha256: str
+    tags: dict[str, str]
+
+
+class _End(_Any):
+    kind: Literal["end"]
+    status: Literal["FINISHED", "FAILED", "KILLED"]
+
+
+_EVENT: TypeAdapter[Any] = TypeAdapter(
+    Annotated[_Start | _Metrics | _Params | _Tags | _Artifacts | _Corpus | _Model | _End, Field(discriminator="kind")]
+)
 
 
 class Spool:
@@ -66,7 +138,8 @@ class Spool:
         if self._is_broken:
             return
         event = {"kind": kind, "time_ms": now_ms(), **fields}
-        line = json.dumps(event, separators=(",", ":")).encode() + b"\n"
+        # Of a name that is not UTF-8, Python makes characters that no file of JSON can have: they become `?`.
+        line = json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode(errors="replace") + b"\n"
         try:
             written = os.write(self._events, line)
             if written < len(line):  # the disk was full in the middle
@@ -125,15 +198,16 @@ class Spool:
 
 
 class Line(NamedTuple):
-    """An event, and where the next one begins in its file."""
+    """An event, where the next one begins in its file, and the number of lines that it was made of."""
 
     event: Event
     end: int
+    num_lines: int = 1
 
 
 def read_lines(file: Path, offset: int = 0) -> Iterator[Line]:
-    """The whole lines from `offset` on. A damaged one, as a power failure may leave, is skipped."""
-    if not file.exists():
+    """The whole lines from `offset` on. One that is no event, as a power failure may leave, has the kind `damaged`."""
+    if not file.is_file():
         return
     with file.open("rb") as lines:
         lines.seek(offset)
@@ -142,10 +216,9 @@ def read_lines(file: Path, offset: int = 0) -> Iterator[Line]:
                 return
             offset += len(line)
             try:
+                _EVENT.validate_json(line)
                 event = json.loads(line)
-                if not isinstance(event["kind"], str) or not isinstance(event["time_ms"], int):
-                    raise TypeError
-            except (ValueError, KeyError, TypeError):
+            except (ValidationError, ValueError):
                 event = {"kind": "damaged", "time_ms": 0}
             yield Line(event, offset)
 
@@ -153,7 +226,7 @@ def read_lines(file: Path, offset: int = 0) -> Iterator[Line]:
 def last_steps(folder: Path) -> dict[str, int]:
     """The highest step of each metric in the spool: what a resumed training need not write again."""
     highest: dict[str, int] = {}
-    for event, _ in read_lines(folder / EVENTS):
+    for event, _, _ in read_lines(folder / EVENTS):
         if event["kind"] == "metrics":
             for name, _, step, _ in event["points"]:
                 highest[name] = max(step, highest.get(name, step))

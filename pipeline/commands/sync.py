@@ -33,11 +33,11 @@ def sync(
     console = Console(highlight=False, soft_wrap=True)
     root, where = spool_root(), store()
     outcomes = send_waiting(root, where) if root.is_dir() else []
-    failed = [one for one in outcomes if one.error]
+    failed = [one for one in outcomes if one.error or one.num_damaged]
     if not outcomes:
         console.print("nothing waits to be sent")
     else:
         console.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs sent")
-    for reason in sorted({one.error for one in failed}):
+    for reason in sorted({one.error for one in failed if one.error}):
         console.print(f"still waiting: {reason}", markup=False)
     return EXIT_BAD_INPUT if failed else 0
