@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 from outboxes import outbox
+from servers import mlflow_server
 
 from charlstm.errors import LockedError
-from charlstm.tracking.client import Store, open_store
+from charlstm.tracking.client import Store, create_run, open_store
 from charlstm.tracking.delivery import Delivery, is_complete, read_sent
 from charlstm.tracking.measurements import Measurement
 from charlstm.tracking.runs import Run
@@ -399,3 +400,26 @@ def test_a_name_that_is_not_utf_8_is_sent_all_the_same(store: Store, tmp_path: P
     spool.close()
     assert [one.num_damaged for one in send_waiting(tmp_path, store)] == [0]
     assert run_of(store, "odd").data.tags["corpus"] == "caf?.txt"
+
+
+@pytest.mark.slow
+def test_two_records_of_one_run_do_not_meet_on_a_server(blank_store: Path, tmp_path: Path) -> None:
+    """Evaluate ran twice for one run, and the spools of both are sent at once."""
+    backend, folder = f"sqlite:///{shutil.copy(blank_store, tmp_path)}", tmp_path / "spools"
+    options = ["--serve-artifacts", "--artifacts-destination", str(tmp_path / "artifacts")]
+    with mlflow_server(backend, tmp_path / "server.log", *options) as address:
+        store = Store(address, "tests", None)
+        create_run(*open_store(store), {"model_sha256": "abc"}, 1)
+        for number in range(4):
+            spool = Spool(folder / f"evaluate-{number}")
+            spool.start("model_sha256", "abc", {})
+            for name in range(10):
+                files = spool.keep_text(f"{name}.json", "x" * (1_000 + number))
+                spool.append("artifacts", files=files, folder="lineage/evaluate")
+            spool.close()
+            os.utime(spool.folder / EVENTS, (1_000_000 + number,) * 2)
+        with ThreadPoolExecutor(4) as pool:
+            outcomes = [one for found in pool.map(lambda _: send_waiting(folder, store), range(4)) for one in found]
+    assert [one.error for one in outcomes] == [""] * 4
+    sizes = {file.stat().st_size for file in (tmp_path / "artifacts").rglob("*.json")}
+    assert len(sizes) == 1  # all of one record, and not of two

@@ -5,12 +5,13 @@ a training whose process is gone without a word is ended as KILLED.
 """
 
 import contextlib
+import hashlib
 import logging
 import secrets
 import shutil
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BETWEEN_SAMPLES = 10.0  # of how busy the machine is, as MLflow has it
 MAX_SECONDS_BETWEEN_TRIES = 30.0
 LAST_TRIES, SECONDS_BETWEEN_LAST_TRIES = 3, 1.0
-SECONDS_FOR_DATABASE = 60.0
+SECONDS_FOR_TURN = 60.0
 SECONDS_KEPT = 7 * 24 * 3600  # of a training that may be resumed
 REMOVED, DAMAGED = ".removed-", "damaged"  # beside the spools
 GONE = "the process was gone without a word: killed, aborted, out of memory, or the machine went down"
@@ -159,7 +160,7 @@ def _is_spool(folder: Path) -> bool:
 def _try(delivery: Delivery) -> str:
     """Send; what went wrong, in one line."""
     try:
-        with _database_lock(delivery.folder.parent, delivery.store):
+        with _turn(delivery.folder, delivery.store):
             delivery.send()
     except Exception as error:  # whatever a server, a driver or a disk can raise
         message = describe(error, delivery.store)
@@ -177,11 +178,24 @@ def describe(error: Exception, store: Store) -> str:
     return textwrap.shorten(message, 300, placeholder=" ...")
 
 
-def _database_lock(root: Path, store: Store) -> contextlib.AbstractContextManager[object]:
-    """SQLite has one writer at a time: several senders take turns, and none waits in the database until it gives up."""
+@contextlib.contextmanager
+def _turn(folder: Path, store: Store) -> Iterator[None]:
+    """Senders that would be in each other's way take turns.
+
+    SQLite has one writer at a time, and none is to wait in the database until it gives up. On a server, two spools of
+    one run (evaluate ran twice) would write the same artifacts at once: one sender would find the file of the other
+    where it looks for its own, say so, and send the older one again after the newer.
+    """
+    name = "database.lock"
     if not store.uri.startswith("sqlite"):
-        return contextlib.nullcontext()
-    return FileLock(root / "database.lock", timeout=SECONDS_FOR_DATABASE)
+        start = next((line.event for line in read_lines(folder / EVENTS) if line.event["kind"] == "start"), None)
+        value = start["value"] if start else ""
+        name = f"runs-{hashlib.sha256(value.encode()).hexdigest()[0]}.lock"  # 16 files for all runs are enough
+    try:
+        with FileLock(folder.parent / name, timeout=SECONDS_FOR_TURN):
+            yield
+    except Timeout:
+        raise TrackingError(f"another process of this checkout has been sending for {SECONDS_FOR_TURN:g} s") from None
 
 
 def _end_if_dead(folder: Path) -> bool:
