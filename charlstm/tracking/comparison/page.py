@@ -7,7 +7,7 @@ from typing import NamedTuple
 from charlstm.errors import ReviewError
 from charlstm.evaluation.protocol_names import TEST_PREFIX
 from charlstm.storage.files import write_text
-from charlstm.tracking.review.document import ReviewDocument, TextFigures, Value
+from charlstm.tracking.review.document import Published, ReviewDocument, TextFigures, Value
 from charlstm.tracking.review.page import Shown, fitted, picture_of, shown_samples, template
 
 MAX_RUNS = 10  # colors that can be told apart, columns that can be read
@@ -132,11 +132,11 @@ def loss_rows(documents: Sequence[ReviewDocument]) -> list[Row]:
     return rows
 
 
-def published_losses(documents: Sequence[ReviewDocument]) -> dict[str, float]:
+def published_losses(documents: Sequence[ReviewDocument]) -> dict[str, Published]:
     """By protocol, where all models were measured on the text that it holds for."""
     if not all(one.published for one in documents):
         return {}
-    return {other.protocol: other.nats_per_char for one in documents for other in one.published}
+    return {other.protocol: other for one in documents for other in one.published}
 
 
 def temperatures_of(documents: Sequence[ReviewDocument]) -> list[float | None]:
