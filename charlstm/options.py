@@ -4,7 +4,6 @@ The Python interface, the shell and the model that MLflow serves have the same o
 torch is imported.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Literal, NamedTuple, get_args
@@ -12,6 +11,7 @@ from typing import Literal, NamedTuple, get_args
 from charlstm.errors import TextRequestError
 
 MAX_INTEGER = 2**63 - 1  # torch's
+MAX_TEMPERATURE = 1e38  # what fp32 holds, as in `sample.temperatures`
 Unknown = Literal["error", "nearest", "skip"]
 
 
@@ -26,7 +26,7 @@ class Rule(NamedTuple):
 RULES = {
     "num_chars": Rule("a whole number of at least 1", True, lambda value: 1 <= value <= MAX_INTEGER),
     "num_texts": Rule("a whole number of at least 1", True, lambda value: 1 <= value <= MAX_INTEGER),
-    "temperature": Rule("a number of at least 0", False, lambda value: 0 <= value < math.inf),
+    "temperature": Rule("a number from 0 to 1e38", False, lambda value: 0 <= value <= MAX_TEMPERATURE),
     "top_k": Rule("a whole number of at least 1", True, lambda value: 1 <= value <= MAX_INTEGER),
     "top_p": Rule("a number above 0 and at most 1", False, lambda value: 0 < value <= 1),
     "min_p": Rule("a number from 0 to 1", False, lambda value: 0 <= value <= 1),
@@ -138,5 +138,8 @@ def unknown_rule(value: object) -> Unknown:
 
 def short(value: object) -> str:
     """The value for a message."""
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number of thousands of digits"
     return shown if len(shown) <= 60 else f"{shown[:60]} ..."

@@ -28,11 +28,21 @@ from charlstm.sections import (
     Section,
     Seed,
     Sha256,
-    Source,
     Temperature,
     is_not_empty,
 )
+from charlstm.storage.urls import fault_of_source
 from charlstm.storage.yaml_files import load_yaml, validate
+
+
+def _is_source(value: str) -> str:
+    if fault := fault_of_source(value):
+        raise PydanticCustomError("source", "{fault}", {"fault": fault})
+    return value
+
+
+# A path or a URL.
+Source = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$"), AfterValidator(_is_source)]
 
 
 class FallbackParams(Section):

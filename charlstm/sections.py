@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WrapValidator
 from pydantic_core import PydanticCustomError
 
-from charlstm.storage.urls import fault_of_source
-
 # Bounds are generous: what is beyond them is a slip of the keyboard, and would fill the memory or never end.
 PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
@@ -22,21 +20,12 @@ ScoredLength = Annotated[int, Field(ge=2, le=10_000_000)]  # characters; the fir
 Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or a decay that 1 would make useless
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+MAX_LOSS = 1e6  # nats per character; training ends long before
 # Below it, sampling is in effect greedy, which 0 says, and the divided logits leave the range of fp32.
 MIN_TEMPERATURE = 0.001
 Prompt = Annotated[str, Field(min_length=1, max_length=100_000)]  # characters
 AFewValues = Field(strict=False, max_length=1_000)
 AUTO: Literal["auto"] = "auto"  # prompts: beginnings of lines of the validation part
-
-
-def _is_source(value: str) -> str:
-    if fault := fault_of_source(value):
-        raise PydanticCustomError("source", "{fault}", {"fault": fault})
-    return value
-
-
-# A path or a URL.
-Source = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$"), AfterValidator(_is_source)]
 
 
 def _is_temperature(value: float) -> float:

@@ -67,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    if sys.stdout is None:  # the next file that is opened would take its number, and what is printed would go there
+        raise CharlstmError("standard output is closed (`>&-`): leave it open, or send it to a file or to /dev/null")
     needs_project = arguments[0] in NEED_PROJECT and "--help" not in arguments
     if arguments[0] != "doctor" and "--help" not in arguments:  # the doctor says them all
         settings.check_all()

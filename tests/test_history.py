@@ -40,6 +40,13 @@ def test_cut_tables(tmp_path: Path, content: str) -> None:
         read_csv(tmp_path / "table.csv", ("epoch", "step"))
 
 
+@pytest.mark.parametrize("loss", ["1e308", "-1", "high", "inf"])
+def test_losses_that_are_none(tmp_path: Path, loss: str) -> None:
+    (tmp_path / "table.csv").write_text(f"epoch,val_nats_per_char\n1,1.5\n2,{loss}\n")
+    with pytest.raises(HistoryError, match=r"table.csv: expected val_nats_per_char from 0 to 1e\+06 in every row"):
+        read_csv(tmp_path / "table.csv", ("epoch", "val_nats_per_char"))
+
+
 def test_a_table_without_rows_where_that_is_right(tmp_path: Path) -> None:
     write_csv(tmp_path / "table.csv", table([], TextRow._fields))
     found = read_csv(tmp_path / "table.csv", TextRow._fields, may_be_empty=True)

@@ -137,6 +137,16 @@ def test_weights_that_are_not_finite_are_named(folder: Path, bad: float) -> None
         load_model(folder, "gates")
 
 
+@pytest.mark.parametrize("bad", [1e30, -3e38])
+def test_weights_out_of_any_range_are_named(folder: Path, bad: float) -> None:
+    weights = load_file(folder / WEIGHTS)
+    weights["head.weight"][1, 2] = bad
+    save_file(weights, folder / WEIGHTS)
+    rehash(folder)
+    with pytest.raises(ModelFolderError, match=r"expected weights from -1e\+09 to 1e\+09, found others in head.weight"):
+        load_model(folder, "gates")
+
+
 @pytest.mark.parametrize(
     "shape",
     [

@@ -162,6 +162,10 @@ Edit = Callable[[dict[str, object]], object]
         (lambda one: one.update(schema_version=1), "schema_version: Input should be 2 or 3"),
         (lambda one: one.update(new=1), "new: Extra inputs are not permitted"),
         (lambda one: one.update(losses={"x": 1}), "losses.x: Input should be"),
+        (
+            lambda one: one.update(curves={"training": [[1, 1e308]], "validation": []}),
+            "curves.training.0.1: Input should be less than or equal to 1000000",
+        ),
     ],
 )
 def test_a_document_of_another_kind_is_refused_in_one_line(tmp_path: Path, edit: Edit, expected: str) -> None:

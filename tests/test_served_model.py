@@ -26,7 +26,7 @@ from charlstm.model.model_folder import load_model
 ROW = {"prompt": "def ", "num_chars": 40, "temperature": 0.5, "top_k": 20, "top_p": 0.9, "seed": 3}
 BAD_ROWS = {
     "row 1: unknown key 'temprature'; known are": {"prompt": "a", "temprature": 1},
-    "row 1: temperature: expected a number of at least 0, got -1": {"prompt": "a", "temperature": -1},
+    "row 1: temperature: expected a number from 0 to 1e38, got -1": {"prompt": "a", "temperature": -1},
     "row 1: prompt: the model never saw the characters 'Ж' (U+0416": {"prompt": "Ж"},
     "row 1: no prompt; expected": {"num_chars": 3},
     "row 1: prompt: expected at least one character": {"prompt": ""},

@@ -62,7 +62,7 @@ def test_what_was_exchanged_is_told_on_standard_error(run: Run, learned: Path) -
         (["generate", "-n", "x"], "Invalid value for '--num-chars' / '-n'"),
         (["generate", "-n", "0"], "num_chars: expected a whole number of at least 1, got 0"),
         (["generate", "--temperature", "warm"], "Invalid value for '--temperature'"),
-        (["generate", "--temperature", "nan"], "temperature: expected a number of at least 0, got nan"),
+        (["generate", "--temperature", "nan"], "temperature: expected a number from 0 to 1e38, got nan"),
         (["generate", "--top-k", "0"], "top_k: expected a whole number of at least 1, got 0"),
         (["generate", "--top-p", "1.1"], "top_p: expected a number above 0 and at most 1, got 1.1"),
         (["generate", "--min-p", "-1"], "min_p: expected a number from 0 to 1, got -1"),

@@ -123,3 +123,21 @@ def test_it_needs_no_project_and_little_time(learned: Path, tmp_path: Path) -> N
         seconds[name] = min(spent, seconds.get(name, spent))
     assert seconds["text"] < seconds["torch"] + 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "line"),
+    [
+        (["info", "--model", "MODEL"], ">&-", "ERROR: standard output is closed (`>&-`): leave it open, or send it to"),
+        (["generate", "a", "--model", "MODEL"], ">&-", "ERROR: standard output is closed (`>&-`): leave it open, or"),
+        (["--help"], ">&-", "ERROR: standard output is closed (`>&-`): leave it open, or send it to"),
+        (["score", "-", "--model", "MODEL"], "<&-", "ERROR: standard input: expected a text, found it closed (`<&-`)"),
+    ],
+)
+def test_a_closed_stream_is_a_line(learned: Path, arguments: list[str], closed: str, line: str) -> None:
+    command = [str(learned) if one == "MODEL" else one for one in [*CLI, *arguments]]
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", *command], env=ENVIRONMENT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(line) and done.stderr.count("\n") == 1

@@ -22,6 +22,7 @@ from charlstm.text.byte_vocabulary import load_vocab
 from charlstm.text.vocabulary import Vocab
 
 WEIGHTS, CONFIG, VOCAB = "model.safetensors", "config.json", "vocab.json"
+MAX_WEIGHT = 1e9  # on either side of 0, far above what training makes; sums of products of two stay in fp32
 
 
 class TrainedModel(NamedTuple):
@@ -63,7 +64,7 @@ def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
         )
     _check_header(folder / WEIGHTS, shape)
     weights = load_file(folder / WEIGHTS)
-    _check_finite(folder / WEIGHTS, weights)
+    _check_range(folder / WEIGHTS, weights)
     with torch.random.fork_rng(devices=[]):  # on the device "meta", torch imports its compiler, which takes a second
         model = CharLSTM(shape, implementation)
     model.load_state_dict(weights, assign=True)
@@ -123,9 +124,14 @@ def _describe(dtype: str, shape: Sequence[int]) -> str:
     return f"{known.get(dtype, dtype)} {tuple(shape)}"
 
 
-def _check_finite(path: Path, weights: dict[str, Tensor]) -> None:
+def _check_range(path: Path, weights: dict[str, Tensor]) -> None:
     if wrong := [name for name, weight in weights.items() if not weight.isfinite().all()]:
         raise ModelFolderError(
             f"{path}: expected finite weights, found NaN or infinity in {', '.join(sorted(wrong)[:5])}; "
             f"train again with a lower train.learning_rate"
+        )
+    if wrong := [name for name, weight in weights.items() if not (weight.abs() <= MAX_WEIGHT).all()]:
+        raise ModelFolderError(
+            f"{path}: expected weights from -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}, found others in "
+            f"{', '.join(sorted(wrong)[:5])}; train again with a lower train.learning_rate"
         )

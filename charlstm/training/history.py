@@ -10,11 +10,13 @@ import pandas as pd
 
 from charlstm.errors import HistoryError
 from charlstm.model.model_folder import WEIGHTS
+from charlstm.sections import MAX_LOSS
 from charlstm.storage.checksums import SUMS, verify, write_sums
 from charlstm.storage.files import atomic_file
 
 EPOCHS, STEPS, TEXTS = "history.csv", "steps.csv", "texts.csv"
 TEXT_COLUMNS = ("prompt", "text")
+LOSS = "nats_per_char"  # the end of a column's name
 
 
 class StepRow(NamedTuple):
@@ -74,7 +76,7 @@ def read_csv(path: Path, columns: tuple[str, ...], *, may_be_empty: bool = False
 
     Raises:
         HistoryError: missing, not a table, without one of `columns` or without a row where one is due, or with an empty
-            cell.
+            cell, or with a loss that is none.
     """
     texts = dict.fromkeys(TEXT_COLUMNS, str)  # "007" is a text
     try:
@@ -88,6 +90,9 @@ def read_csv(path: Path, columns: tuple[str, ...], *, may_be_empty: bool = False
     if (frame.empty and not may_be_empty) or frame[list(columns)].isna().any(axis=None):
         num_rows = "every row" if may_be_empty else "at least one row"
         raise HistoryError(f"{path}: expected a value in every cell of {num_rows}; the file is damaged")
+    for column in (column for column in columns if column.endswith(LOSS)):
+        if not pd.to_numeric(frame[column], errors="coerce").between(0, MAX_LOSS).all():
+            raise HistoryError(f"{path}: expected {column} from 0 to {MAX_LOSS:g} in every row; the file is damaged")
     return frame
 
 

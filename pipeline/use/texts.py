@@ -20,10 +20,12 @@ def read_file(path: Path) -> str:
     """The whole text of a file, or of standard input for `-`.
 
     Raises:
-        CorpusError: it is not UTF-8.
+        CorpusError: it is not UTF-8, or standard input is closed.
         OSError: it cannot be read.
     """
     if path == STDIN:
+        if sys.stdin is None:
+            raise CorpusError("standard input: expected a text, found it closed (`<&-`)")
         return decode(sys.stdin.buffer.read(), "standard input")
     return decode(path.read_bytes(), path)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from charlstm.errors import HistoryError, ReviewError
+from charlstm.sections import MAX_LOSS
 from charlstm.storage.documents import read_json
 from charlstm.storage.files import write_text
 
@@ -18,7 +19,8 @@ DOCUMENT, PAGE = "review.json", "review.html"
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Point = tuple[Number, Number]
+Nats = Annotated[float, Field(ge=0, le=MAX_LOSS)]
+Point = tuple[Number, Nats]
 Value = str | bool | int | Number | None
 Kind = TypeVar("Kind")
 
@@ -32,7 +34,7 @@ class Part(BaseModel):
 class Loss(Part):
     """On the validation part, under one protocol."""
 
-    nats_per_char: Number
+    nats_per_char: Nats
     bits_per_char: Number
     perplexity: Number
     num_chars: Count
