@@ -67,6 +67,7 @@ def _encode_bytes(section: EncodeParams, paths: Paths, names: Sequence[str]) -> 
         with progress(f"write {name}.npy", size) as advance:
             pieces = _verified(paths.split, path)
             digests[f"{name}.npy"] = write_ids(paths.encoded / f"{name}.npy", pieces, ByteNumbering(), size, advance)
+        known_hashes.remember(paths.encoded / f"{name}.npy", sha256=digests[f"{name}.npy"])
     return ByteVocab(), digests
 
 

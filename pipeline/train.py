@@ -32,6 +32,7 @@ from pipeline.common.console import TrainingConsole
 from pipeline.common.description import known_of, page_tags
 from pipeline.common.hardware import (
     available_memory,
+    is_kept_on_cpu,
     keep_freed_memory,
     set_num_threads,
     use_reproducible_kernels,
@@ -126,6 +127,7 @@ def _processes(params: Params) -> Processes:
         params.train.precision,
         compression=params.train.gradient_compression,
         timeout_seconds=seconds("CHARLSTM_TIMEOUT_SECONDS"),
+        on_cpu=is_kept_on_cpu(),
     )
 
 

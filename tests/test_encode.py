@@ -1,5 +1,6 @@
 """The stage, on texts with characters of one to four bytes and pieces cut anywhere, against the same in memory."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from charlstm.text.counting import count_characters
 from charlstm.text.ids import Numbering, write_ids
 from charlstm.text.vocabulary import Vocab
 from pipeline import encode
+from pipeline.common import known_hashes
 from pipeline.common.paths import Paths, load_paths
 
 Project = tuple[Params, Paths]
@@ -117,3 +119,15 @@ def test_a_test_part_comes_and_goes(tmp_path: Path) -> None:
     for folder in ("split", "encoded"):
         files = sorted(file.name for file in (project / "Datasets" / folder).iterdir())
         assert "SHA256SUMS" in files and not {"test.txt", "test.npy"} & set(files)
+
+
+@pytest.mark.parametrize("unit", ["character", "byte"])
+def test_the_hashes_of_large_ids_are_remembered(tmp_path: Path, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So no stage reads a huge file once more for its hash."""
+    monkeypatch.setattr(known_hashes, "MIN_BYTES", 100)
+    project = tmp_path / "project"
+    make_project(project, {"encode.unit": unit})
+    run_stages(project, "download", "split", "encode")
+    known = json.loads((project / ".charlstm/hashes.json").read_text())
+    names = {Path(name).name for name in known}
+    assert {"train.npy", "val.npy"} <= names

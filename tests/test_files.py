@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 from disks import needs_root, small_disk
 
-from charlstm.storage.files import atomic_file, atomic_folder, sha256, write_all_or_none, write_text
+from charlstm.storage.files import (
+    SpecialFileError,
+    atomic_file,
+    atomic_folder,
+    open_regular,
+    sha256,
+    write_all_or_none,
+    write_text,
+)
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -194,3 +202,12 @@ def test_on_a_full_disk_none_of_several_files_is_changed(
         assert caught.value.errno == errno.ENOSPC
         (disk / "filler").unlink(missing_ok=True)
         assert {path: (path.read_bytes(), path.stat().st_ino) for path in sorted(disk.iterdir())} == before
+
+
+def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    for name, kind in (("pipe", "FIFO"), ("zeros", "device")):
+        for read in (open_regular, sha256):
+            with pytest.raises(SpecialFileError, match=f"expected a file, found a {kind}: '{tmp_path / name}'"):
+                read(tmp_path / name)

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -134,6 +135,18 @@ def test_weights_that_are_not_finite_are_named(folder: Path, bad: float) -> None
     save_file(weights, folder / WEIGHTS)
     rehash(folder)
     with pytest.raises(ModelFolderError, match="expected finite weights, found NaN or infinity in head.weight; train"):
+        load_model(folder, "gates")
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, CONFIG, VOCAB])
+def test_what_never_ends_is_no_file_of_a_model(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    (folder / name).symlink_to("/dev/zero")
+    with pytest.raises(ModelFolderError, match=f"{name}: cannot read the model: expected a file, found a device"):
+        load_model(folder, "gates")
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(ModelFolderError, match=f"{name}: cannot read the model: expected a file, found a FIFO"):
         load_model(folder, "gates")
 
 

@@ -5,6 +5,7 @@ import torch
 
 from charlstm.training.precision import multiplies_bf16
 from charlstm.training.processes import Processes
+from pipeline.common.hardware import is_kept_on_cpu
 
 
 @pytest.fixture
@@ -24,8 +25,9 @@ def test_training_on_the_cpu_beside_a_gpu_does_not_ask_cuda(
     beside_a_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`accelerate launch --cpu` sets this variable."""
+    assert not is_kept_on_cpu()
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    processes = Processes("auto")
+    processes = Processes("auto", on_cpu=is_kept_on_cpu())
     assert processes.device.type == "cpu"
     capabilities = torch.cpu.get_capabilities()
     assert processes.is_bf16 == bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from charlstm.errors import StateError
 from charlstm.model.char_lstm import ModelShape
 from charlstm.model.gates import LSTMState
-from charlstm.storage.files import write_bytes
+from charlstm.storage.files import open_regular, write_bytes
 
 MODEL = "model_sha256"  # the key of the file's metadata
 CHECKSUM = "sha256"  # a tensor, since safetensors writes several keys of metadata in a different order each time
@@ -57,6 +57,7 @@ class State:
             StateError: the file is missing, damaged, or something else.
         """
         try:
+            open_regular(Path(path)).close()
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from charlstm.errors import ChecksumError
-from charlstm.storage.files import sha256, write_text
+from charlstm.storage.files import SpecialFileError, open_regular, sha256, write_text
 
 SUMS = "SHA256SUMS"  # the checksums of a folder
 HashOf = Callable[[Path], str]
@@ -36,7 +36,8 @@ def read_sums(sums: Path) -> dict[str, str]:
         ChecksumError: `sums` is missing or damaged.
     """
     try:
-        lines = [line.split("  ", 1) for line in sums.read_text(encoding="utf-8").splitlines()]
+        with open_regular(sums) as file:
+            lines = [line.split("  ", 1) for line in file.read().decode("utf-8").splitlines()]
         return {name: digest for digest, name in lines}
     except OSError as error:
         raise ChecksumError(
@@ -58,6 +59,8 @@ def verify(sums: Path, names: Iterable[str], sha256_of: HashOf = sha256) -> None
     for name in names:
         try:
             found = sha256_of(sums.parent / name)
+        except SpecialFileError:  # its reader would wait for ever
+            raise
         except OSError:
             continue
         check_digest(sums, name, expected, found)
@@ -65,8 +68,13 @@ def verify(sums: Path, names: Iterable[str], sha256_of: HashOf = sha256) -> None
 
 def check_digest(sums: Path, name: str, expected: Mapping[str, str], found: str) -> None:
     """Raise `ChecksumError` if a file beside `sums`, which reads as `expected`, has another SHA-256."""
-    if found != (want := expected.get(name, "of no such file")):
+    if name not in expected:
         raise ChecksumError(
-            f"{sums.parent / name}: damaged, or of another run: {sums.name} expects SHA-256 {want}, found {found}; "
-            f"`dvc repro` rewrites it"
+            f"{sums}: expected a line with the SHA-256 of {name}, found none: it is damaged, or of another run; "
+            f"`dvc repro` writes both"
+        )
+    if found != expected[name]:
+        raise ChecksumError(
+            f"{sums.parent / name}: damaged, or of another run: {sums.name} expects SHA-256 {expected[name]}, found "
+            f"{found}; `dvc repro` rewrites it"
         )

@@ -9,6 +9,8 @@ from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent
 
+from charlstm.storage.files import open_regular
+
 # Far above what is written here: our largest YAML file has 20 kB and 2,000 values, and all of Unicode as a
 # vocabulary 20 MB.
 MAX_YAML_BYTES, MAX_JSON_BYTES = 500_000, 100_000_000
@@ -57,7 +59,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401  # likewise
 
 
 def _read(path: Path, max_bytes: int) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise ValueError(f"expected at most {max_bytes:,} bytes")

@@ -12,10 +12,13 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
+SPECIAL_FILES = {"p": "FIFO", "s": "socket", "c": "device", "b": "device"}  # by the first letter that `ls -l` shows
 # Names beside a file: a dot, its own name, a dot, random digits, and one of these ends.
 TEMPORARY, OLD, LOCK = ".tmp", ".old", ".lock"
 NUM_RANDOM_BYTES = 4
@@ -90,9 +93,25 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
+class SpecialFileError(OSError):
+    """Instead of a file there is a FIFO, which may block for ever, or a device, which may never end."""
+
+
+def open_regular(path: Path, buffering: int = -1) -> BinaryIO:
+    """Open a file to read its bytes.
+
+    Raises:
+        OSError: it is missing or unreadable, or a folder.
+        SpecialFileError: it is a FIFO, a socket or a device.
+    """
+    if kind := SPECIAL_FILES.get(stat.filemode(path.stat().st_mode)[0]):  # before opening, which may block
+        raise SpecialFileError(errno.ENODEV, f"expected a file, found a {kind}", str(path))
+    return path.open("rb", buffering)  # type: ignore[return-value]  # raw without a buffer
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

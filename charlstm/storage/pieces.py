@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from charlstm.storage.files import atomic_file
+from charlstm.storage.files import atomic_file, open_regular
 
 PIECE_BYTES = 1 << 20
 NUM_WAITING = 8  # pieces that wait for the hash at most
@@ -42,7 +42,7 @@ def digest() -> Iterator[Digest]:
 
 def read_pieces(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     """The bytes of a file from `start` to before `end`, in order; cuts fall anywhere."""
-    with path.open("rb", buffering=0) as file:
+    with open_regular(path, buffering=0) as file:
         file.seek(start)
         while piece := file.read(PIECE_BYTES if end is None else min(PIECE_BYTES, max(0, end - start))):
             start += len(piece)

@@ -104,7 +104,7 @@ def _advice(around: bytes, place: int, what_to_do: str) -> str:
     sample = around[around.rfind(b"\n", 0, place) + 1 :]
     guesses = guess_encodings(sample, sample.partition(b"\n")[0])
     if not guesses:
-        return f"it reads like a text in no known encoding; if it is one, {what_to_do.format('...')}"
+        return "it reads like a text in no known encoding: look whether it is a text at all"
     read = ", or ".join(f"{one.name}, which reads {one.preview!r}" for one in guesses)
     condition = "if that is right," if len(guesses) == 1 else "take the one that reads right, e.g."
     return f"it may be {read}; {condition} {what_to_do.format(guesses[0].name)}"

@@ -5,9 +5,10 @@ import stat
 from pathlib import Path
 from urllib.parse import unquote
 
+from charlstm.storage.files import SPECIAL_FILES
+
 TEXT_SUFFIXES = (".txt", ".text", ".md")
 NUM_LOOKED_AT = 8_000  # bytes: a zero among them means that it is no text, as git has it
-SPECIAL_FILES = {"p": "FIFO", "s": "socket", "c": "device", "b": "device"}  # by the first letter that `ls -l` shows
 
 
 def local_path(source: str) -> Path | None:

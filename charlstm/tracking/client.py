@@ -1,7 +1,7 @@
 """Single calls to MLflow: open a store, find and create runs, write parameters, metrics, tags and artifacts.
 
-With `registry` and the served model, all that imports MLflow, and only when a call is made. Each call may be repeated:
-what is there already stays as it is. No parameter and no tag that leaves here shows the password of a URL.
+MLflow is imported only when a call is made. Each call may be repeated: what is there already stays as it is. No
+parameter and no tag that leaves here shows the password of a URL.
 """
 
 import json

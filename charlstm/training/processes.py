@@ -17,7 +17,6 @@ from accelerate.utils import (
     DistributedType,
     GradientAccumulationPlugin,
     broadcast,
-    parse_flag_from_env,
 )
 from torch import Tensor, nn
 
@@ -40,6 +39,7 @@ class Processes:
         precision: `train.precision`; `auto` is bf16 where the hardware multiplies it natively, else fp32.
         compression: how gradients travel, one of `HOOKS`.
         timeout_seconds: how long a process waits for the others before it counts them as lost.
+        on_cpu: keep off a GPU that is there, as the user told the launcher.
 
     Raises:
         Interrupted: the others did not come.
@@ -47,8 +47,10 @@ class Processes:
             does not work on these devices.
     """
 
-    def __init__(self, precision: str, *, compression: str = "none", timeout_seconds: float = 60.0) -> None:
-        device_type = _device_type()
+    def __init__(
+        self, precision: str, *, compression: str = "none", timeout_seconds: float = 60.0, on_cpu: bool = False
+    ) -> None:
+        device_type = "cpu" if on_cpu else _device_type()
         mixed = "bf16" if precision == "bf16" or (precision == "auto" and multiplies_bf16(device_type)) else "no"
         try:
             self._accelerator = Accelerator(
@@ -196,11 +198,9 @@ class Processes:
 
 
 def _device_type() -> str:
-    """The kind of device that training will run on; `accelerate launch --cpu` keeps it off a GPU that is there."""
+    """The kind of device that training will run on."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    if accelerator is None or parse_flag_from_env("ACCELERATE_USE_CPU"):
-        return "cpu"
-    return str(accelerator.type)
+    return "cpu" if accelerator is None else str(accelerator.type)
 
 
 def _is_of_communication(error: RuntimeError) -> bool:

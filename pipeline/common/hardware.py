@@ -62,6 +62,11 @@ def work_of(params: "Params") -> int:
     return int(min(rows, params.train.micro_batch_size or rows) * params.model.hidden_size**2)
 
 
+def is_kept_on_cpu() -> bool:
+    """Whether `accelerate launch --cpu` keeps training off a GPU that is there; it says so in this variable."""
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "on", "t", "true", "y", "yes")
+
+
 def keep_freed_memory() -> None:
     """Let the C library keep what a training step frees for the next one, instead of giving it back to the system.
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from charlstm.storage.documents import read_json
-from charlstm.storage.files import write_text
+from charlstm.storage.files import open_regular, write_text
 from pipeline.common.tracking_store import STATE_FOLDER, project_root
 
 MIN_BYTES = 256 * 2**20
@@ -51,7 +51,7 @@ def _digest(path: Path, algorithm: str) -> str:
     identity = _identity(path)
     if identity["size"] >= MIN_BYTES and (known := _known(path, identity).get(algorithm)):
         return known
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         digest = hashlib.file_digest(file, algorithm).hexdigest()
     _remember(path, identity, {algorithm: digest})
     return digest

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from charlstm.params import Params
+from charlstm.storage.files import open_regular
 from charlstm.storage.yaml_files import load_yaml
 from charlstm.text.byte_vocabulary import load_vocab
 from charlstm.text.source_files import files_of, local_path
@@ -28,7 +29,8 @@ def read_encoded(paths: Paths) -> Encoded | None:
     """What lies there; None for nothing, or for what cannot be read, which the stages say themselves."""
     try:
         vocab = load_vocab(paths.encoded / "vocab.json")
-        sizes = [len(np.load(paths.encoded / name, mmap_mode="r")) for name in ("train.npy", "val.npy")]
+        files = [paths.encoded / name for name in ("train.npy", "val.npy")]
+        sizes = [len(np.load(file, mmap_mode="r")) for file in files if not open_regular(file).close()]
     except Exception:  # whatever numpy makes of a damaged file
         return None
     return Encoded(vocab, *sizes)
