@@ -142,6 +142,58 @@ def test_no_server_is_asked_with_a_password_of_the_parameters(
     assert len(answers) == 2
 
 
+PAGES = [
+    b"<!DOCTYPE html><html><body>404: not found</body></html>",
+    b"\xef\xbb\xbf\n<html>\n",
+    b'<?xml version="1.0"?>\n<!-- a page -->\n<!doctype HTML PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN">',
+]
+NO_PAGES = [b"<p>of a text</p>\n", b"To be <html> or not\n", b"<htmlish> is no page\n", b"<!-- " + b"a" * 9_000]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_in_place_of_a_text_is_refused_unless_its_hash_is_asked_for(
+    serve: Serve, target: Path, tmp_path: Path, page: bytes
+) -> None:
+    url, digest = serve([(200, page)]), hashlib.sha256(page).hexdigest()
+    with pytest.raises(DownloadError, match=f"looks like an HTML page, .*; if it is the text, set .*sha256: {digest}"):
+        download(target, url, None)
+    with pytest.raises(DownloadError, match="text.txt: it looks like an HTML page, .*: download it, look at it"):
+        fetch(url, tmp_path, show_progress=False)
+    with pytest.raises(DownloadError, match=f"found {digest}; it looks like an HTML page"):
+        download(target, url, SHA256)
+    assert_nothing_written(target)
+    download(target, url, digest)
+    (tmp_path / "own.html").write_bytes(page)
+    assert download(target, str(tmp_path / "own.html"), None).sha256 == digest
+
+
+@pytest.mark.parametrize("text", NO_PAGES)
+def test_a_text_about_pages_is_a_text(serve: Serve, target: Path, text: bytes) -> None:
+    download(target, serve([(200, text)]), None)
+    assert target.read_bytes() == text
+
+
+def test_a_text_that_a_server_may_have_cut_is_told(target: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The length that the server says is too small: what comes after it does not belong to the answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            text = b"To be, or not to be\n" * 100
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(text) // 2 - 5))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        download(target, f"http://127.0.0.1:{server.server_address[1]}/text.txt", None)
+        server.shutdown()
+    assert "text.txt ends within a line, after 995 bytes: look whether the server has cut it" in caplog.text
+
+
 def test_netrc_has_the_password_for_a_server(target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the message advises."""
 

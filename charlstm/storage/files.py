@@ -15,8 +15,8 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 SPECIAL_FILES = {"p": "FIFO", "s": "socket", "c": "device", "b": "device"}  # by the first letter that `ls -l` shows
 # Names beside a file: a dot, its own name, a dot, random digits, and one of these ends.
@@ -97,7 +97,7 @@ class SpecialFileError(OSError):
     """Instead of a file there is a FIFO, which may block for ever, or a device, which may never end."""
 
 
-def open_regular(path: Path, buffering: int = -1) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file to read its bytes.
 
     Raises:
@@ -106,7 +106,7 @@ def open_regular(path: Path, buffering: int = -1) -> BinaryIO:
     """
     if kind := SPECIAL_FILES.get(stat.filemode(path.stat().st_mode)[0]):  # before opening, which may block
         raise SpecialFileError(errno.ENODEV, f"expected a file, found a {kind}", str(path))
-    return path.open("rb", buffering)  # type: ignore[return-value]  # raw without a buffer
+    return path.open("rb")
 
 
 def sha256(path: Path) -> str:

@@ -42,7 +42,7 @@ def digest() -> Iterator[Digest]:
 
 def read_pieces(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     """The bytes of a file from `start` to before `end`, in order; cuts fall anywhere."""
-    with open_regular(path, buffering=0) as file:
+    with open_regular(path) as file:
         file.seek(start)
         while piece := file.read(PIECE_BYTES if end is None else min(PIECE_BYTES, max(0, end - start))):
             start += len(piece)

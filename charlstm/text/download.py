@@ -1,6 +1,8 @@
 """The corpus: from a mirror, the source or the fallback, verified, as UTF-8, then renamed into place."""
 
 import logging
+import os
+import re
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -12,6 +14,7 @@ import pooch
 import requests
 
 from charlstm.errors import CorpusError, DownloadError
+from charlstm.storage.files import open_regular
 from charlstm.storage.pieces import Advance
 from charlstm.storage.urls import fault_of_source, hide_credentials, without_credentials
 from charlstm.text.conversion import Form, source_sha256, write_corpus
@@ -22,6 +25,9 @@ log = logging.getLogger(__name__)
 
 NUM_RETRIES = 3  # after the first try; pooch waits 1, 2, 3 s between them
 TIMEOUT_SECONDS = 30
+NUM_LOOKED_AT = 4_000  # bytes
+HTML = "it looks like an HTML page, as a server may send it in place of a text"
+_HTML_BEGINNING = re.compile(rb"(?is)(\xef\xbb\xbf)?(\s|<\?xml[^>]*>|<!--.*?-->)*<(!doctype\s+html|html|head|body)\b")
 
 
 Progress = Callable[[str, int], AbstractContextManager[Advance]]  # told what is done, and how many bytes it has
@@ -90,6 +96,9 @@ def fetch(url: str, folder: Path, show_progress: bool) -> Path:
     found = _files_or_failure(url, folder, show_progress)
     if isinstance(found, _Failure):
         raise DownloadError(f"{found.source}: expected a text, got none: {without_credentials(found.reason, url)}")
+    if looks_like_html(found[0]):
+        raise DownloadError(f"{without_credentials(url)}: {HTML}: download it, look at it, and name the file")
+    _warn_if_cut(found[0], without_credentials(url))
     return found[0]
 
 
@@ -114,12 +123,37 @@ def _try_source(
         num_bytes = sum(file.stat().st_size for file in files)
         if num_bytes == 0:
             return _Failure(shown, "it is empty", is_final=True)
+        is_url = local_path(source) is None
+        is_html = is_url and looks_like_html(files[0])
+        if is_html and expected_sha256 is None:
+            found = source_sha256(files, form.separator)
+            return _Failure(shown, f"{HTML}; if it is the text, set download.sha256: {found}", is_final=True)
+        if is_url and expected_sha256 is None:
+            _warn_if_cut(files[0], shown)
         try:
             with progress("read", num_bytes) as advance:
                 return Downloaded(source, _write(target, files, shown, expected_sha256, form, advance))
         except _WrongHashError as error:
             log.warning("%s has the wrong SHA-256", shown)
-            return _Failure(shown, str(error), is_final=True)
+            return _Failure(shown, f"{error}{f'; {HTML}' if is_html else ''}", is_final=True)
+
+
+def looks_like_html(file: Path) -> bool:
+    """Whether a file begins as a page does: servers send one, and say that all is well, where there is no text."""
+    with open_regular(file) as opened:
+        beginning = opened.read(NUM_LOOKED_AT)
+    return _HTML_BEGINNING.match(beginning) is not None
+
+
+def _warn_if_cut(file: Path, shown: str) -> None:
+    """A server that says too small a length cuts a text, and nobody else can notice it."""
+    with open_regular(file) as opened:
+        opened.seek(0, os.SEEK_END)
+        num_bytes = opened.tell()
+        opened.seek(max(0, num_bytes - 1))
+        ends_within_line = opened.read() not in (b"\n", b"\r", b"\0")
+    if ends_within_line:
+        log.warning("%s ends within a line, after %d bytes: look whether the server has cut it", shown, num_bytes)
 
 
 def _files_or_failure(source: str, folder: Path, show_progress: bool) -> list[Path] | _Failure:
