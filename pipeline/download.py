@@ -117,7 +117,7 @@ def _is_what_comes(found: str, section: DownloadParams, form: Form) -> bool:
     path = local_path(section.source)
     try:
         return path is not None and found == corpus_sha256(files_of(path), form)
-    except (OSError, ValueError, CorpusError):  # which the stage says itself
+    except (OSError, LookupError, ValueError, CorpusError):  # which the stage says itself, or the doctor
         return False
 
 

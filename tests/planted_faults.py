@@ -114,9 +114,9 @@ FAULTS = {
         env={"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"},
     ),
     "threads": Fault(
-        "WARNING: OMP_NUM_THREADS: 5000 threads on … cores wait for each other, and training is many times slower: set "
+        "WARNING: OMP_NUM_THREADS: 4000 threads on … cores wait for each other, and training is many times slower: set "
         "at most …",
-        env={"OMP_NUM_THREADS": "5000"},
+        env={"OMP_NUM_THREADS": "4000"},
     ),
     "setting": Fault(
         "ERROR: CHARLSTM_CHECKPOINT_SECONDS: expected a number of seconds from 0.0001 to 31,536,000, got 'soon'",
@@ -189,8 +189,8 @@ ALONE = {
         {"download.watch": "dvc.yaml"},
     ),
     "foreign": Fault(
-        "ERROR: Datasets/mine.txt: expected no file, or the one that mine.txt.sha256 names, found another, which is left "
-        "as it is: move it elsewhere, and if it is the text to train on, name that place as download.source",
+        "ERROR: Datasets/mine.txt: expected no file, or one that DVC has kept of this stage, found another, which is "
+        "left as it is: move it elsewhere, and if it is the text to train on, name that place as download.source",
         {"download.name": "mine"},
         plant=lambda: write("Datasets/mine.txt", "the only copy"),
     ),

@@ -30,7 +30,9 @@ def read_encoded(paths: Paths) -> Encoded | None:
     try:
         vocab = load_vocab(paths.encoded / "vocab.json")
         files = [paths.encoded / name for name in ("train.npy", "val.npy")]
-        sizes = [len(np.load(file, mmap_mode="r")) for file in files if not open_regular(file).close()]
+        for file in files:
+            open_regular(file).close()  # numpy would wait for a FIFO
+        sizes = [len(np.load(file, mmap_mode="r")) for file in files]
     except Exception:  # whatever numpy makes of a damaged file
         return None
     return Encoded(vocab, *sizes)
