@@ -12,7 +12,6 @@ nothing.
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,6 +50,8 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # takes longer than all the rest here
+
     try:
         return version("charlstm")
     except PackageNotFoundError:  # a copy beside a model in MLflow: it was not installed

@@ -3,6 +3,8 @@
 A new command is a module there and a line here. Importing one must be quick: it imports what it does when it runs.
 """
 
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -84,5 +86,19 @@ def _run(arguments: list[str]) -> int:
     return int(code or 0)
 
 
+def run() -> None:
+    """The program: run a command and end.
+
+    What uses a model ends at once: Python would take torch apart for a quarter of the time that a short text takes.
+    """
+    code = main()
+    if sys.argv[1:2] and sys.argv[1] in USING:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

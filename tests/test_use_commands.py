@@ -1,12 +1,16 @@
 """`charlstm generate` and `score`: what they print, and one line for each mistake."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from commands import Run
+from compiled_code import machine_code
 
 import charlstm
+from benchmarks.projects import ROOT
 
 PROMPT = "The model "
 
@@ -121,3 +125,31 @@ def test_the_most_surprising_lines_come_with_their_numbers(run: Run, learned: Pa
         lines, nats, _ = row.split(maxsplit=2)
         assert lines.partition("-")[0] == str(passage.first_line) and nats == f"{passage.nats_per_char:.2f}"
     assert "surprising" not in run("score", "--lines", "0", "--model", learned, stdin=text.encode())[1]
+
+
+NOT_NEEDED = (
+    "accelerate",
+    "charset_normalizer",
+    "dvc",
+    "matplotlib",
+    "mlflow",
+    "numba",
+    "pandas",
+    "requests",
+    "rich.text",
+)
+IMPORTS = """
+import sys
+from pipeline import cli
+code = cli.main(sys.argv[1:])
+sys.exit(code or " ".join(sorted(sys.modules)))
+"""
+
+
+def test_a_short_text_imports_no_more_than_it_needs(learned: Path) -> None:
+    machine_code()
+    command = [sys.executable, "-c", IMPORTS, "generate", PROMPT, "-n", "20", "--model", str(learned)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    imported = set(done.stderr.split())
+    assert {"torch", "charlstm.generation.compiled.stepper"} <= imported
+    assert imported.isdisjoint(NOT_NEEDED)

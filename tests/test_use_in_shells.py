@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from compiled_code import machine_code
 
 import charlstm
 from benchmarks.projects import ROOT
@@ -91,7 +92,7 @@ def test_a_terminal_shows_surprise_in_colors_unless_told_otherwise(learned: Path
 @pytest.mark.parametrize("count", [pytest.param("200", marks=pytest.mark.slow), "300000"])
 def test_a_pipe_that_nobody_reads_any_more_ends_it_without_a_word(learned: Path, count: str) -> None:
     command = [*CLI, "generate", PROMPT, "-n", count, "--seed", "1", "--model", str(learned)]
-    line = charlstm.load(learned).generate(PROMPT, num_chars=200, seed=1).partition("\n")[0]
+    line = charlstm.load(learned).generate(PROMPT, num_chars=min(int(count), 2000), seed=1).partition("\n")[0]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
         assert process.stdout is not None and process.stderr is not None
         assert process.stdout.readline().decode() == f"{line}\n"
@@ -110,9 +111,10 @@ def test_a_full_disk_is_one_line(learned: Path) -> None:
 
 @pytest.mark.slow
 def test_it_needs_no_project_and_little_time(learned: Path, tmp_path: Path) -> None:
-    """Beyond the import of torch, which is most of it."""
+    """A quarter more than the import of torch, which is most of it, at most."""
+    machine_code()
     seconds: dict[str, float] = {}
-    text = [*CLI, "generate", PROMPT, "--model", str(learned)]
+    text = [*CLI, "generate", PROMPT, "-n", "2000", "--model", str(learned)]
     commands = {"torch": [sys.executable, "-c", "import torch"], "text": text}
     for name, command in [*commands.items()] * 2:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -121,7 +123,7 @@ def test_it_needs_no_project_and_little_time(learned: Path, tmp_path: Path) -> N
         assert done.returncode == 0
         spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime  # others may use the cores
         seconds[name] = min(spent, seconds.get(name, spent))
-    assert seconds["text"] < seconds["torch"] + 1
+    assert seconds["text"] < 1.25 * seconds["torch"]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,8 +4,6 @@ import codecs
 from pathlib import Path
 from typing import NamedTuple
 
-import charset_normalizer
-
 from charlstm.errors import CorpusError
 from charlstm.storage.pieces import read_pieces
 from charlstm.text.reading import BadByteError, line_of
@@ -120,6 +118,8 @@ def _is_mostly_utf8(sample: bytes) -> bool:
 
 def _likely(sample: bytes) -> list[str]:
     """The likeliest encoding first; none if the sample's end is not the end of a character."""
+    import charset_normalizer  # texts that are UTF-8 do without it
+
     return [match.encoding for match in charset_normalizer.from_bytes(sample, enable_fallback=False)]
 
 

@@ -1,6 +1,9 @@
 """`charlstm generate`: text from a trained model."""
 
+import gc
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -96,10 +99,22 @@ def generate(
     )
     whole("num_texts", num_texts)
     rule, text = unknown_rule(unknown), _prompt(prompt, prompt_file)
-    from pipeline.use.writing import Job, write  # torch takes a second: mistakes are told before
+    with quick_import():
+        from pipeline.use.writing import Job, write  # torch takes a second: mistakes are told before
 
     write(model, Job(text, options, num_texts, rule, is_json, seed is None))
     return 0
+
+
+@contextmanager
+def quick_import() -> Iterator[None]:
+    """An import of torch without the search for garbage: it makes a million objects, which are all there to stay."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _prompt(prompt: str | None, file: Path | None) -> str:

@@ -7,7 +7,7 @@ import typer
 
 from charlstm.errors import TextRequestError
 from charlstm.options import unknown_rule
-from pipeline.commands.generate import MODEL, ModelOption, UnknownOption
+from pipeline.commands.generate import MODEL, ModelOption, UnknownOption, quick_import
 from pipeline.common.project import from_here
 
 
@@ -34,7 +34,8 @@ def score(
     if file is None and not has_stdin():
         raise TextRequestError("expected a FILE, or a text on standard input; see `charlstm score --help`")
     text = read_file(file or STDIN)
-    from pipeline.use.scoring import show_score
+    with quick_import():
+        from pipeline.use.scoring import show_score
 
     show_score(model, text, rule, lines, is_json=is_json)
     return 0

@@ -15,13 +15,11 @@ from charlstm.errors import CharlstmError, Interrupted
 from pipeline.common import settings
 from pipeline.common.crashes import leave_traces
 from pipeline.common.exit_codes import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED, GONE, leave_code
-from pipeline.common.former import with_former
 from pipeline.common.interruption import without_ignored
-from pipeline.common.paths import Paths, load_paths
-from pipeline.common.tracking_store import store
 
-if TYPE_CHECKING:  # commands that need no parameters start without their schema
+if TYPE_CHECKING:  # commands that need no parameters start without pydantic and their schema
     from charlstm.params import Params
+    from pipeline.common.paths import Paths
 
 SECONDS_TO_LET_THE_FIRST_REPORT = 3
 
@@ -36,7 +34,7 @@ USER_ERRORS = {
     errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT,
 }  # fmt: skip
 
-Stage = Callable[["Params", Paths], None]
+Stage = Callable[["Params", "Paths"], None]
 
 
 def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
@@ -50,6 +48,9 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
 
 def run_work(work: Callable[[], None]) -> int:
     """Run `work`, all that a stage does; its exit code, which a launcher is told as well."""
+    from pipeline.common.former import with_former
+    from pipeline.common.tracking_store import store
+
     leave_code(GONE)
     leave_traces()
 
@@ -100,9 +101,10 @@ def guarded(work: Callable[[], int]) -> int:
             signal.signal(number, handler)
 
 
-def load() -> tuple["Params", Paths]:
+def load() -> tuple["Params", "Paths"]:
     """What the files of the current folder say now."""
     from charlstm.params import load_params
+    from pipeline.common.paths import load_paths
 
     return load_params(Path("params.yaml")), load_paths(Path("dvc.yaml"))
 

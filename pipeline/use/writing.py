@@ -5,8 +5,6 @@ import sys
 from typing import NamedTuple
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from charlstm.language_model.model import Model
 from charlstm.options import Sampling, Unknown
@@ -71,5 +69,8 @@ def _write_texts(model: Model, job: Job, output: Output) -> None:
 def _show_prompt(prompt: str, output: Output) -> None:
     """On a terminal only, dimmed."""
     if output.is_terminal:
+        from rich.console import Console  # text that goes elsewhere has no color
+        from rich.text import Text
+
         shown = Text(printable(prompt, sys.stdout.encoding), style="dim")
         Console(highlight=False, soft_wrap=True).print(shown, end="")
