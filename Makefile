@@ -26,8 +26,8 @@ repro: $(INSTALLED) ## run all six stages on tiny Shakespeare and print the resu
 	dvc repro
 	@python -m pipeline.report
 
-# Two processes, so that none waits for the other's subprocesses. Threads sleep while they wait: those of one process would
-# otherwise keep the cores from the other's.
+# Two processes, so that none waits for the other's subprocesses. Threads sleep at once while they wait: there are always more
+# of them than cores.
 test: $(INSTALLED) ## run the fast tests
 	OMP_WAIT_POLICY=passive python -m pytest -n 2 --dist loadfile
 

@@ -179,7 +179,6 @@ def _train(connection: Connection, recipe: str) -> None:
     while True:
         seconds = connection.recv()
         time.sleep(SECONDS_OF_PEACE)  # until the threads of the others have stopped to spin
-        step()
         found, started = list[float](), time.perf_counter()
         while not found or time.perf_counter() - started < seconds:
             begun = time.perf_counter()
