@@ -19,9 +19,10 @@ endif
 .PHONY: help repro test test-all lint format smoke torture ui clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12 \
+		| sed "s/{text}/$$(sed -n '/^download:/,/^[a-z]/s/^  name: *\([^ ]*\).*/\1/p' params.yaml)/"
 
-repro: $(INSTALLED) ## run all six stages on tiny Shakespeare and print the result
+repro: $(INSTALLED) ## run all six stages on the text that is set ({text}) and print the result
 	@python -m pipeline.cli doctor
 	dvc repro
 	@python -m pipeline.report

@@ -152,14 +152,10 @@ def _compare(loss: LossSum, ids: Ids, vocab: Vocab, paths: Paths, tables: Tables
     shown = ", ".join(f"{name} {bits[name]:.4f}" for name in (baselines.best_ngram, *baselines.compressors))
     log.info("%-13s %.4f bits/char, beside %s", "the model", ours, shown)
     if better := baselines.better_than(ours):
+        best_epoch = int(tables.epochs["val_nats_per_char"].argmin()) + 1
         log.warning(
             "%s predicts this text better than the model, with %.4f against %.4f bits/char; %s",
-            *(
-                better,
-                bits[better],
-                ours,
-                remedy(int(tables.epochs["val_nats_per_char"].argmin()) + 1, len(tables.epochs)),
-            ),
+            *(better, bits[better], ours, remedy(best_epoch, len(tables.epochs))),
         )
     return baselines
 

@@ -1,6 +1,8 @@
 """Fixtures: a text, and whole projects in temporary folders."""
 
+import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,11 @@ from stages import SHORT, dvc, run_stages, start_dvc
 from benchmarks import projects
 from benchmarks.projects import Override, make_project, training_command, write_params
 from charlstm.params import Params, load_params
+
+# Under nohup, processes would inherit that SIGHUP is ignored, and tests that send it would wait in vain. A handler is
+# not inherited, and keeps these processes as alive as before.
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN or "PYTEST_XDIST_WORKER" in os.environ:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

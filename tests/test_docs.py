@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import textwrap
 import unicodedata
+from pathlib import Path
 
 import pytest
 from accelerate.commands.launch import launch_command_parser
@@ -120,6 +122,16 @@ def problem_of_overrides(arguments: list[str]) -> str:
     except ParamsError as error:
         return str(error)
     return ""
+
+
+def test_make_help_names_the_text_that_is_set(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text(MAKEFILE)
+    (tmp_path / "params.yaml").write_text(
+        "# text\ndownload: # where from\n  name: war-and-peace # a corpus\nx:\n  name: y\n"
+    )
+    done = subprocess.run(["make", "help"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("repro ")]
+    assert line.endswith("run all six stages on the text that is set (war-and-peace) and print the result")
 
 
 def test_there_are_commands() -> None:

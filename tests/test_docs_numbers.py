@@ -10,9 +10,10 @@ from stages import PUBLISHED_DATA, committed_text
 from test_docs import PAGES, README
 
 from benchmarks import trials
-from benchmarks.projects import ROOT
+from benchmarks.projects import ROOT, shipped_params
 from benchmarks.recipes import PROTOCOLS
 from charlstm.evaluation.published import ORIGINAL_TRAIN_NATS_PER_CHAR, ORIGINAL_VAL_NATS_PER_CHAR
+from charlstm.storage.documents import parse_yaml
 from pipeline.common.presets import compose
 
 
@@ -22,6 +23,9 @@ def committed(path: str) -> dict[str, Any]:
 
 
 def test_losses_are_the_committed_ones() -> None:
+    """Of the default recipe. Who has committed an experiment has other losses, and the same README."""
+    if parse_yaml(committed_text("params.yaml")) != parse_yaml(shipped_params()):
+        pytest.skip("what is committed is not the default recipe")
     metrics = committed("artifacts/evaluate/metrics.json")
     rows = re.findall(r"^\| `(\w+)` \| \*\*([\d.]+)\*\* \| ([\d.]+) \|", README, re.MULTILINE)
     assert {protocol for protocol, _, _ in rows} == set(metrics)

@@ -4,8 +4,8 @@ import hashlib
 
 from benchmarks.projects import ROOT
 from charlstm.evaluation.published import Published, is_the_originals, published_for, text_sha256
-from charlstm.params import load_params
 from charlstm.text.vocabulary import Vocab
+from pipeline.common.presets import compose
 
 TEXT = "to be, or not to be. Ωmega"
 VOCAB = Vocab.of(TEXT)
@@ -28,6 +28,6 @@ def test_only_beside_the_same_text() -> None:
 
 
 def test_the_originals_curve_is_of_the_text_that_its_losses_are_reported_for() -> None:
-    published = load_params(ROOT / "params.yaml").evaluate.published
+    published = compose(ROOT, ["corpus=tiny-shakespeare"]).evaluate.published
     assert published is not None and is_the_originals(published.validation_sha256)
     assert not is_the_originals(sha256_of(TEXT))
