@@ -13,6 +13,8 @@ from stages import dvc, run_stages
 from benchmarks.projects import write_params
 from pipeline import cli
 from pipeline.common.paths import Paths
+from pipeline.lineage.reproduction import find_run
+from pipeline.lineage.tracing import open_reader
 from pipeline.lineage.verdict import Row, compare, first_difference, likely_cause
 from pipeline.lineage.worktree import worktree
 
@@ -87,6 +89,12 @@ def test_a_worktree_is_gone_afterwards_also_after_ctrl_c(copy: Path) -> None:
     assert (copy / "text.txt").read_text() == "mine, uncommitted"
 
 
+def test_all_that_trace_takes_names_a_run(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy)
+    names = ("HEAD", "HEAD~1", "results", "an-experiment", "artifacts/model", "artifacts/samples", the_run(copy)[:8])
+    assert {find_run(name, open_reader()).run_id for name in names} == {the_run(copy)}
+
+
 def test_what_cannot_be_made_again_is_one_line(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
     def fail(run: str) -> str:
         caplog.clear()
@@ -97,7 +105,7 @@ def test_what_cannot_be_made_again_is_one_line(copy: Path, caplog: pytest.LogCap
     run_id = the_run(copy)
     folder = copy / "mlartifacts" / run_id / "artifacts/lineage"
     change(copy, f"update runs set artifact_uri = '{folder.parent.as_uri()}'")
-    assert "nothing: expected the id or the name of one run, found none" in fail("nothing")
+    assert "nothing: expected a run, a file or a revision, found none of that name" in fail("nothing")
     files = folder / "train/files.json"
     for stage in ("evaluate", "sample"):
         shutil.rmtree(folder / stage)

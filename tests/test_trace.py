@@ -135,7 +135,7 @@ def test_a_trace_has_all_that_is_documented(here: Path, trace: Trace) -> None:
     document = trace("HEAD")
     assert set(document) == {"query", "traces", "more", "places", "notes"}
     found = only(document)
-    names = "found_by run chain params losses code dvc versions hardware stages"
+    names = "found_by run chain recipe params losses code dvc versions hardware stages"
     assert set(found) == set(names.split())
     assert found["params"]["train.seed"] == "1" and len(found["params"]) > 40
     assert "stateful" in "".join(found["losses"])
@@ -162,8 +162,14 @@ def test_a_text_leads_to_the_run_that_wrote_it_and_to_its_place_in_the_corpus(he
 def test_the_lines_say_the_same(here: Path, trace: Trace, capsys: pytest.CaptureFixture[str]) -> None:
     found = only(trace("HEAD"))
     assert cli.main(["trace", "HEAD"]) == 0
+    short = capsys.readouterr().out
+    assert "as in params.yaml here" in short and "experiment an-experiment" in short
+    assert len(short.splitlines()) <= 14 and found["hardware"]["processor"] in short
+    assert "commit " in short and short.endswith(f"again      charlstm reproduce {found['run']['id'][:8]}\n")
+    assert not [digest for digest in sha256_by_path(found).values() if digest in short]
+    assert cli.main(["trace", "HEAD", "--files"]) == 0
     output = capsys.readouterr().out
-    assert "as in params.yaml here" in output and "experiment an-experiment" in output
+    assert output.startswith(short)
     for digest in sha256_by_path(found).values():
         assert digest in output
     for word in (
@@ -185,7 +191,7 @@ def test_of_many_trainings_the_newest_are_shown_in_full(copy: Path, capsys: pyte
     assert [line.split()[2] for line in lines if line.startswith("run ")] == ["failed-4", "failed-3", "failed-2"]
     assert len(lines[lines.index("and 3 more; `charlstm trace` with one of these shows it in full:") :]) == 4
     assert cli.main(["trace", "failed-1"]) == 0
-    assert "no commit recorded" in (output := capsys.readouterr().out) and "model      not recorded" in output
+    assert "no commit recorded" in (output := capsys.readouterr().out) and "charlstm reproduce" not in output
 
 
 def test_without_mlflow_git_and_dvc_still_know(copy: Path, trace: Trace, caplog: pytest.LogCaptureFixture) -> None:

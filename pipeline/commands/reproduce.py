@@ -5,10 +5,17 @@ from typing import Annotated
 
 import typer
 
+from pipeline.common.project import from_here
+
 
 def reproduce(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A run: its id, the first 8 digits of it or more, or its name.")
+        str,
+        typer.Argument(
+            metavar="RUN|FILE|REV",
+            help="As for `charlstm trace`: a run, a file or folder, a commit, branch, tag or DVC experiment.",
+            callback=from_here,
+        ),
     ],
 ) -> int:
     """Make a run's model again and compare every byte.

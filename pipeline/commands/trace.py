@@ -31,13 +31,16 @@ def trace(
     ] = None,
     kind: Annotated[Kind | None, typer.Option("--as", help="Take the name for this and nothing else.")] = None,
     text: Annotated[str | None, typer.Option("--text", help="A piece of generated text: who wrote it?")] = None,
+    with_files: Annotated[
+        bool, typer.Option("--files", help="And the hashes of all files, all versions and hardware.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="All that is known, as one JSON object.")] = False,
 ) -> int:
     """Trace a run, revision, file or text to its bytes.
 
-    Shown are all hashes from the corpus to the samples, the parameters, the commit and what was changed in it, the DVC
-    experiment, library versions and hardware. The tie is content: it holds for copies, after `dvc pull`, and for any
-    MLflow server that has the run.
+    Shown are recipe and changes, losses, data, the commit and what was changed in it, the DVC experiment, the machine,
+    how to keep it and how to make it again. With `--files`, also all hashes from the corpus to the samples. The tie is
+    content: it holds for copies, after `dvc pull`, and for any MLflow server that has the run.
     """
     if (name is None) == (text is None):
         raise LineageError("trace: expected either a RUN, FILE or REV, or --text TEXT; see `charlstm trace --help`")
@@ -51,6 +54,6 @@ def trace(
     if as_json:
         typer.echo(tracing.as_json(document))
     else:
-        for line in tracing.print_lines(document):
+        for line in tracing.print_lines(document, with_files=with_files):
             typer.echo(printable(line, sys.stdout.encoding))
     return 0

@@ -1,11 +1,19 @@
 """What a run of MLflow carries of its origin: `lineage/<stage>/` of `pipeline.common.provenance`, read back."""
 
 import json
+from pathlib import Path
 from typing import NamedTuple
 
+from charlstm.errors import ParamsError
+from charlstm.params import Params
+from charlstm.storage.documents import parse_yaml
+from charlstm.storage.yaml_files import validate
 from charlstm.tracking.lineage import Reader, TrackedRun
 from pipeline.common.chain import SEEN_BY
+from pipeline.common.presets import recipe_of
 from pipeline.common.provenance import COMMIT, LINEAGE
+
+RECIPES = Path("conf/recipe")
 
 
 class StageRecord(NamedTuple):
@@ -43,6 +51,19 @@ def read_records(reader: Reader, run: TrackedRun) -> list[StageRecord]:
             )
             found.append(StageRecord(stage, origin, files, outputs, params, lock, changes))
     return found
+
+
+def recipe_label(params: str | None) -> str | None:
+    """The recipe of a `params.yaml` that a run or a commit has; None without one, or if it is of another version.
+
+    Recipes are those of this checkout: None where there are none.
+    """
+    if params is None or not RECIPES.is_dir():
+        return None
+    try:
+        return recipe_of(validate(Params, parse_yaml(params), Path("params.yaml"))).label
+    except (ParamsError, ValueError):
+        return None
 
 
 def read_files(reader: Reader, run: TrackedRun) -> dict[str, str]:

@@ -20,7 +20,7 @@ from pipeline.common.git import git
 from pipeline.common.paths import NOTHING, Paths, load_paths
 from pipeline.lineage.records import StageRecord, read_records
 from pipeline.lineage.rerun import Rerun, corpus_today, source_of
-from pipeline.lineage.search import find_runs
+from pipeline.lineage.search import find
 from pipeline.lineage.verdict import Row, compare, first_difference, likely_cause, lines_of
 from pipeline.lineage.worktree import worktree
 
@@ -49,7 +49,7 @@ def reproduce(name: str, reader: Reader) -> tuple[list[str], int]:
         LineageError: no such run, or its record is not enough, or its commit is not here.
         TrackingError: the store does not answer.
     """
-    record = read_record(_only_run(name, reader), reader)
+    record = read_record(find_run(name, reader), reader)
     log.info("run %s %s: commit %s%s", record.run.run_id, record.run.name, record.commit, _and_changes(record))
     with worktree(record.commit, record.changes) as folder:
         (folder / "params.yaml").write_text(record.params, encoding="utf-8")
@@ -91,12 +91,19 @@ def read_record(run: TrackedRun, reader: Reader) -> Record:
     return Record(run, first.commit, first.changes, _params(records), first.lock, files, later)
 
 
-def _only_run(name: str, reader: Reader) -> TrackedRun:
-    runs = find_runs(name, reader)
+def find_run(name: str, reader: Reader) -> TrackedRun:
+    """The run that `charlstm trace` would show; of several of one model, the newest."""
+    _, found = find(name, None, reader, load_paths(Path("dvc.yaml")))
+    of_outputs = [one for one in found if one.run and one.commit] or found  # rather than what else ran from a commit
+    runs = [one.run for one in of_outputs if one.run]
+    if not runs:
+        raise LineageError(
+            f"{name}: expected a run, found none in MLflow; `charlstm sync --files` makes that of the model here"
+        )
     finished = [run for run in runs if MODEL_TAG in run.tags] or runs
-    if len(finished) != 1:
-        found = f"{len(finished)}: {', '.join(run.run_id for run in finished[:5])}" if finished else "none"
-        raise LineageError(f"{name}: expected the id or the name of one run, found {found}")
+    if len({run.tags.get(MODEL_TAG, run.run_id) for run in finished}) != 1:
+        ids = ", ".join(run.run_id for run in finished[:5])
+        raise LineageError(f"{name}: expected one model, found {len(finished)} runs: name one: {ids}")
     return finished[0]
 
 

@@ -6,25 +6,35 @@ from typing import Any
 from pipeline.lineage.traces import Trace
 
 WIDTH = 11
+MIN_ID_PREFIX = 8  # of a run's id, to be typed
+SHOWN = ("python", "torch")  # of the versions
 NOTHING = "-"
 
 
-def lines_of(traces: Sequence[Trace], more: Sequence[str], here: Mapping[str, str]) -> Iterator[str]:
+def lines_of(
+    traces: Sequence[Trace], more: Sequence[str], here: Mapping[str, str], *, with_files: bool
+) -> Iterator[str]:
     """All traces, and the names of `more`. `here`: the parameters of this checkout, to name those that differ."""
     for index, trace in enumerate(traces):
         yield from [""] * (index > 0)
-        yield from _in_full(trace, here)
+        yield from _in_short(trace, here)
+        if with_files:
+            yield from _files(trace)
     if more:
         yield ""
         yield f"and {len(more)} more; `charlstm trace` with one of these shows it in full:"
         yield from (f"  {name}" for name in more)
 
 
-def _in_full(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:
+def _in_short(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:
     yield _line("run", _name(trace) if trace["run"] else "none in MLflow; this is what git and DVC know")
     yield _line("found by", trace["found_by"])
     if trace["run"] and trace["run"]["made_from"] == "files":
         yield _line("", "rebuilt from files by a later stage, whose commit this is: no file says where it was trained")
+    yield _line("recipe", trace["recipe"] or "not recorded")
+    yield _line("parameters", _params(trace["params"], here))
+    yield _line("losses", _losses(trace["losses"]))
+    yield _line("data", _data(trace))
     yield _line("code", _code(trace["code"]))
     yield from (_line("", change) for change in _changes(trace["code"]))
     yield from (_line("in git", revision) for revision in _revisions(trace["dvc"]))
@@ -32,15 +42,48 @@ def _in_full(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:
         baseline = trace["dvc"]["baseline"] or "unknown"
         gone = "" if trace["dvc"]["experiment_is_here"] else " (not in git here: failed, removed, or elsewhere)"
         yield _line("experiment", f"{trace['dvc']['experiment']}{gone}, on the baseline {baseline}")
-    yield _line("parameters", _params(trace["params"], here))
-    yield _line("losses", _losses(trace["losses"]))
+    yield _line("machine", _machine(trace))
+    yield _line("keep it", _keep(trace["dvc"]))
+    if trace["run"] is None:
+        yield _line("again", "charlstm sync --files, which makes its run from the files; then charlstm reproduce HEAD")
+    elif trace["run"]["status"] == "FINISHED":
+        yield _line("again", f"charlstm reproduce {trace['run']['id'][:MIN_ID_PREFIX]}")
+
+
+def _files(trace: Trace) -> Iterator[str]:
+    """Hashes, and all that is known of the environment."""
     yield _line("versions", ", ".join(f"{name} {value}" for name, value in trace["versions"].items()) or "not recorded")
     yield _line("hardware", ", ".join(f"{name} {value}" for name, value in trace["hardware"].items()) or "not recorded")
     for stage, other in trace["stages"].items():
         if other:
             yield _line(stage, "ran elsewhere: " + ", ".join(f"{name} {value}" for name, value in other.items()))
+    yield _line("DVC", f"the training's name is {trace['dvc']['train_md5'] or 'not recorded'}")
     yield f"{'chain':{WIDTH}}{'SHA-256':64}  {'MD5 (DVC)':36}  file"
     yield from _chain(trace["chain"])
+
+
+def _data(trace: Trace) -> str:
+    digest = next((row["sha256"] for link in trace["chain"][:1] for row in link["files"] if row["sha256"]), None)
+    source = trace["params"].get("download.source")
+    parts = [trace["params"].get("download.name"), source and f"from {source}", digest and f"SHA-256 {digest[:12]}"]
+    return ", ".join(part for part in parts if part) or "not recorded"
+
+
+def _machine(trace: Trace) -> str:
+    shown = [trace["hardware"].get("processor"), trace["hardware"].get("gpu")]
+    threads, versions = trace["hardware"].get("threads"), trace["versions"]
+    shown += [threads and f"{threads} threads", *(f"{name} {versions[name]}" for name in SHOWN if name in versions)]
+    return ", ".join(part for part in shown if part) or "not recorded"
+
+
+def _keep(dvc: Mapping[str, Any]) -> str:
+    """What makes it last: a commit for what is small, a push for the rest."""
+    if kept := [one for one in dvc["revisions"] if not one["experiment"] or one["names"]]:
+        return f"commit {kept[0]['commit'][:12]} has it; dvc push shares its files"
+    if dvc["experiment"] and dvc["experiment_is_here"]:
+        name = dvc["experiment"]
+        return f'dvc exp apply {name} && git commit -am "{name}" && dvc push'
+    return "no commit names its files: if it is the model that is here, git commit -a; else make it again"
 
 
 def _chain(chain: list[dict[str, Any]]) -> Iterator[str]:
@@ -101,5 +144,8 @@ def _params(params: Mapping[str, str], here: Mapping[str, str]) -> str:
 
 
 def _losses(losses: Mapping[str, float]) -> str:
+    """By protocol; of a training that was not evaluated, its own."""
     shown = {name: value for name, value in losses.items() if name.endswith(("nats_per_char", "val_loss"))}
-    return ", ".join(f"{name} {value:.4f}" for name, value in shown.items()) or "not recorded"
+    measured = {name: value for name, value in shown.items() if not name.startswith(("train/", "validation/"))}
+    pairs = (measured or shown).items()
+    return ", ".join(f"{name.removesuffix('/nats_per_char')} {value:.4f}" for name, value in pairs) or "not recorded"

@@ -5,6 +5,7 @@ The document is what `charlstm trace --json` prints. Its names stay; new ones ma
     found_by       in words, what tied it to what was asked for
     run            id, name, status, made_from ("training" or "files"); null if MLflow has none
     chain          links in order: link, files (path, sha256 or null, dvc_md5 or null), dvc_folder_md5 or null
+    recipe         its name and what was changed in it; null if no file says it
     params         all, by dotted name
     losses         the latest metrics
     code           commit, is_here, dirty ("yes", "no", "unknown", null), changes (the artifact, or null)
@@ -29,7 +30,7 @@ from pipeline.common.git import git
 from pipeline.common.paths import Paths
 from pipeline.common.provenance import BASELINE, COMMIT, DIRTY, EXPERIMENT, LINEAGE, TRAIN_MD5
 from pipeline.lineage import revisions
-from pipeline.lineage.records import StageRecord, read_records
+from pipeline.lineage.records import StageRecord, read_records, recipe_label
 
 Trace = dict[str, Any]
 WEIGHTS = "model.safetensors"  # as `charlstm.model.model_folder` has it, which takes torch to import
@@ -57,6 +58,7 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
             "made_from": run.tags.get("made_from", "training"),
         },
         "chain": chain(files, outputs, paths),
+        "recipe": recipe_label(records[0].params) if records else None,
         "params": dict(sorted(run.params.items())),
         "losses": dict(sorted(run.metrics.items())),
         "code": _code(run, records),
@@ -84,6 +86,7 @@ def of_commit(commit: str, paths: Paths, found_by: str) -> Trace | None:
         "found_by": found_by,
         "run": None,
         "chain": chain(known_sums(files), files, paths),
+        "recipe": recipe_label(git("show", f"{commit}:./params.yaml")),
         "params": flat(lock.params),
         "losses": _losses_at(commit, paths),
         "code": {"commit": commit, "is_here": True, "dirty": None, "changes": None},

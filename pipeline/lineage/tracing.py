@@ -56,9 +56,9 @@ def open_reader() -> Reader:
     return Reader(store())
 
 
-def print_lines(document: dict[str, Any]) -> list[str]:
-    """A document as lines."""
-    lines = list(lines_of(document["traces"], document["more"], params_here()))
+def print_lines(document: dict[str, Any], *, with_files: bool) -> list[str]:
+    """A document as lines; with every hash, if it is `with_files`."""
+    lines = list(lines_of(document["traces"], document["more"], params_here(), with_files=with_files))
     for place in document["places"]:
         part = f", {place['part']} part" if place["part"] else ""
         lines.append(f"the text stands in {place['file']}, line {place['line']}{part}")

@@ -7,8 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeVar
 
-from charlstm.errors import LineageError, ParamsError, ReviewError, TrackingError
-from charlstm.params import load_params
+from charlstm.errors import LineageError, ReviewError, TrackingError
 from charlstm.tracking.comparison.page import check_number, differences, write_comparison
 from charlstm.tracking.lineage import TrackedRun
 from charlstm.tracking.review.document import DOCUMENT, ReviewDocument, read_review
@@ -17,8 +16,8 @@ from pipeline.common.chain import folder_md5
 from pipeline.common.dvc_cache import cached, files_of
 from pipeline.common.git import git
 from pipeline.common.paths import Paths, load_paths
-from pipeline.common.presets import recipe_of
 from pipeline.common.provenance import EXPERIMENT, LINEAGE
+from pipeline.lineage.records import recipe_label
 from pipeline.lineage.revisions import lock_at
 from pipeline.lineage.search import find
 from pipeline.lineage.tracing import open_reader
@@ -104,10 +103,10 @@ def _of_run(model: str) -> Reviewed:
         if text is not None:
             document = _read(text, f"{run.run_id}.json", read_review)
             params = reader.text(run, PARAMS_ARTIFACT) if reader else None
-            return Reviewed(_name(model, kind, run), document, _recipe(params))
+            return Reviewed(_name(model, kind, run), document, recipe_label(params))
     for commit in [one.commit for one in found if one.commit]:
         if file := _of_commit(commit, paths):
-            return Reviewed(model, read_review(file), _recipe(git("show", f"{commit}:./params.yaml")))
+            return Reviewed(model, read_review(file), recipe_label(git("show", f"{commit}:./params.yaml")))
     raise ReviewError(
         f"{model}: expected a run with {ARTIFACT}, or its samples on this machine, found neither; `dvc pull` brings "
         "them, `dvc repro sample` makes them"
@@ -130,14 +129,6 @@ def _name(model: str, kind: str, run: TrackedRun) -> str:
     """What the user calls it; of a run, its experiment, and of ids and hashes only the beginning."""
     named = run.tags.get(EXPERIMENT, model) if kind == "run" else model
     return named[:MAX_ID_CHARS] if re.fullmatch(rf"[0-9a-f]{{{MAX_ID_CHARS},64}}", named) else named
-
-
-def _recipe(params: str | None) -> str | None:
-    """The recipe of parameters as a run or a commit has them; None if there are none, or those of another version."""
-    try:
-        return recipe_of(_read(params, "params.yaml", load_params)).label if params else None
-    except ParamsError:
-        return None
 
 
 def _read(text: str, name: str, read: Callable[[Path], Content]) -> Content:

@@ -23,10 +23,10 @@ from charlstm.errors import CharlstmError, ExportError
 from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS
 from charlstm.params import Params, load_params
 from charlstm.storage.checksums import read_sums, sums_of
-from charlstm.storage.documents import parse_yaml, read_json
+from charlstm.storage.documents import read_json
 from charlstm.storage.files import atomic_folder
 from charlstm.storage.urls import without_credentials
-from charlstm.storage.yaml_files import load_yaml, validate
+from charlstm.storage.yaml_files import load_yaml
 from charlstm.tracking.downloads import is_address
 from charlstm.tracking.lineage import Reader, TrackedRun
 from charlstm.tracking.review.document import DOCUMENT, read_losses, read_review
@@ -39,6 +39,7 @@ from pipeline.common.project import find_root
 from pipeline.common.provenance import COMMIT, LINEAGE
 from pipeline.common.terminal import printable
 from pipeline.common.tracking_store import store
+from pipeline.lineage.records import recipe_label
 from pipeline.lineage.revisions import commits_with
 from pipeline.lineage.traces import flat
 from pipeline.use.models import model_folder, open_model
@@ -167,11 +168,7 @@ def _recipe_here(recorded: Mapping[str, str]) -> str | None:
 
 def _recipe_of_run(reader: Reader, run: TrackedRun) -> str | None:
     """The recipe of the `params.yaml` that the run carries; None if it carries none that can be read."""
-    file = f"{LINEAGE}/train/params.yaml"
-    try:
-        return _label(validate(Params, parse_yaml(reader.text(run, file) or ""), Path(file)))
-    except (CharlstmError, ValueError):
-        return None
+    return recipe_label(reader.text(run, f"{LINEAGE}/train/params.yaml"))
 
 
 def _label(params: Params) -> str | None:
