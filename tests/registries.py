@@ -33,7 +33,14 @@ def whole_chain(client: Any, experiment_id: str, run_id: str, folder: Path, sha2
     logged_model.link_metrics(client, run_id, model_id, [*METRICS, "unknown"], corpus)
     tags = {"corpus": "https://me:hunter2@host/text.txt"}
     version = registry.register(
-        client, model_id, run_id=run_id, model_sha256=sha256, losses=LOSSES, validation_sha256="cd" * 32, tags=tags
+        client,
+        model_id,
+        corpus="",
+        run_id=run_id,
+        model_sha256=sha256,
+        losses=LOSSES,
+        validation_sha256="cd" * 32,
+        tags=tags,
     )
     return model_id, version
 

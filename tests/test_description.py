@@ -7,7 +7,7 @@ import pytest
 
 from charlstm.evaluation.published import Published
 from charlstm.tracking.review.collect import Generated
-from pipeline.common.description import Known, Sample, describe, remedy, run_name
+from pipeline.common.description import Known, Sample, describe, page_tags, remedy, run_name
 from pipeline.common.presets import Recipe
 from pipeline.sample import shown_sample
 
@@ -125,3 +125,8 @@ def test_the_sample_of_a_run_is_not_of_a_high_temperature(temperatures: tuple[fl
     texts = [Generated(prompt, one, None, 1.0, seed, "") for prompt in "ab" for one in temperatures for seed in (1, 2)]
     shown = shown_sample(texts)
     assert (shown.prompt, shown.temperature, shown.seed) == ("b", expected, 2)
+
+
+def test_the_recipe_is_a_tag() -> None:
+    known = Known(Recipe("quick", {"train.epochs": 2}), 1, {})
+    assert page_tags(known)["recipe"] == known.recipe.label

@@ -48,7 +48,7 @@ def assert_all_is_there_once(client: Any, experiment_id: str, run_id: str, sha25
     assert [len(client.get_metric_history(run_id, name)) for name in METRICS] == [1, 1]
     assert (one.run_id, one.source) == (run_id, model.artifact_location)
     assert (one.tags["validation_sha256"], one.tags["stateful/nats_per_char"]) == ("cd" * 32, "3.6")
-    assert "| windowed_20 | 3.5000 |" in one.description
+    assert "3.5000 (windowed_20)" in one.description
     assert one.tags["corpus"] == "https://host/text.txt"
     assert (corpus.dataset.digest, json.loads(corpus.dataset.source)) == (
         ("ab" * 32)[:36],

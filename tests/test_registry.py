@@ -26,7 +26,14 @@ def add(client: Any, name: str, losses: dict[str, float], text: str = TEXT) -> s
     model = found[0] if found else client.create_logged_model("1", "charlstm", None, {"called": name})
     run_id = str(client.create_run("1").info.run_id)
     return register(
-        client, model.model_id, run_id=run_id, model_sha256=name, losses=losses, validation_sha256=text, tags={}
+        client,
+        model.model_id,
+        corpus="",
+        run_id=run_id,
+        model_sha256=name,
+        losses=losses,
+        validation_sha256=text,
+        tags={},
     )
 
 
@@ -79,20 +86,19 @@ def test_one_protocol_that_both_have_decides(
 def test_a_model_that_is_measured_again_keeps_its_version(client: Any) -> None:  # noqa: ANN401
     assert add(client, "one", {"stateful": 1.5}) == add(client, "one", {"windowed_20": 1.6}) == "1"
     version = client.get_model_version("charlstm", "1")
-    assert "| stateful | 1.5000 |\n| windowed_20 | 1.6000 |" in version.description
+    assert version.description.startswith("1.5000 (stateful), 1.6000 (windowed_20) nats per character of the")
     add(client, "one", {"windowed_20": 1.7}, OTHER_TEXT)
     version = client.get_model_version("charlstm", "1")
     assert {name for name in version.tags if name.endswith("/nats_per_char")} == {"windowed_20/nats_per_char"}
     assert version.tags["validation_sha256"] == OTHER_TEXT
-    assert "stateful" not in version.description
-    assert "| windowed_20 | 1.7000 |" in version.description
+    assert version.description.startswith("1.7000 (windowed_20) nats per character of the")
 
 
 def test_a_version_that_a_person_excluded_is_never_champion(client: Any) -> None:  # noqa: ANN401
     add(client, "good", {"stateful": 1.5})
     add(client, "copies its text", {"stateful": 1.0})
     client.set_model_version_tag("charlstm", "2", "champion", "no")
-    promote(client, "1")
+    promote(client, "charlstm", "1")
     assert champion(client) == "1"
     add(client, "better", {"stateful": 1.4})
     assert champion(client) == "3"

@@ -81,7 +81,8 @@ def only_run(server: str) -> tuple[Any, Any]:
     from mlflow import MlflowClient
 
     client = MlflowClient(server)
-    (run,) = client.search_runs([client.get_experiment_by_name("charlstm").experiment_id])
+    (experiment,) = [one for one in client.search_experiments() if one.name.startswith("charlstm/")]
+    (run,) = client.search_runs([experiment.experiment_id])
     return client, run
 
 

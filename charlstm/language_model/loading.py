@@ -13,10 +13,10 @@ from charlstm.tracking.downloads import default_store, download_model, is_addres
 def load(where: str | PathLike[str], *, tracking_uri: str | None = None) -> Model:
     """The trained model in a folder, or at an address of MLflow.
 
-    `where` is a model folder (`artifacts/model`), or `models:/charlstm@champion`, `models:/charlstm/VERSION`,
-    `models:/MODEL_ID` or `runs:/RUN_ID`. These are asked of `tracking_uri`, or where MLflow itself looks: what
-    `mlflow.set_tracking_uri` or `MLFLOW_TRACKING_URI` says, else `mlflow.db` in the current folder. The model runs on
-    the CPU, in fp32.
+    `where` is a model folder (`artifacts/model`), or `models:/NAME@champion`, `models:/NAME/VERSION` (NAME is
+    `charlstm-CORPUS`), `models:/MODEL_ID` or `runs:/RUN_ID`. These are asked of `tracking_uri`, or where MLflow itself
+    looks: what `mlflow.set_tracking_uri` or `MLFLOW_TRACKING_URI` says, else `mlflow.db` in the current folder. The
+    model runs on the CPU, in fp32.
 
     Raises:
         CharlstmError: there is no such model, it is damaged, or the MLflow store does not answer; one line says which.

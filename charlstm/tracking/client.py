@@ -6,7 +6,7 @@ parameter and no tag that leaves here shows the password of a URL.
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,11 +17,13 @@ from charlstm.tracking.sqlite_store import check_can_open, follow_artifacts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Run
 
 MAX_PARAM_LENGTH = 6_000  # MLflow's limits
 MAX_TAG_LENGTH = 8_000
 MAX_METRICS_PER_CALL = 1_000
 MAX_PARAMS_PER_CALL = 100
+CORPUS_TAG, RECIPE_TAG = "corpus_name", "recipe"
 SWEEP_TAG = "sweep_of"  # of the parent; the value is a commit
 COMMON_REASONS = {
     "Connection refused": "it refuses the connection: is the server up?",
@@ -37,37 +39,68 @@ Point = tuple[str, float, int, int]  # name, value, step, milliseconds since the
 
 
 class Store(NamedTuple):
-    """Where runs go: a tracking URI, an experiment by name or id, and where artifacts go if no server decides that."""
+    """Where runs go: a tracking URI, an experiment by name or id, and where artifacts go if no server decides that.
+
+    `is_by_corpus`: an experiment `NAME/CORPUS` for each corpus, so that losses of different texts are in no one table.
+    """
 
     uri: str
     experiment: str
     artifact_root: str | None
     experiment_id: str | None = None
+    is_by_corpus: bool = False
+
+    def experiment_of(self, corpus: str) -> str:
+        """The name of the experiment for models of that corpus, which may be unknown (empty)."""
+        return f"{self.experiment}/{corpus}" if self.is_by_corpus and corpus else self.experiment
 
     def __str__(self) -> str:
         """Without what a URI may hold of secrets."""
         return f"{without_credentials(self.uri)} experiment {self.experiment_id or self.experiment}"
 
 
-def open_store(store: Store) -> tuple["MlflowClient", str]:
-    """A client, and the id of the experiment, which is made if the store has none."""
+def open_store(store: Store, corpus: str = "") -> tuple["MlflowClient", str]:
+    """A client, and the id of the experiment for `corpus`, which is made if the store has none."""
     from mlflow.exceptions import MlflowException
 
-    client = connect(store)
+    client, name = connect(store), store.experiment_of(corpus)
     if store.experiment_id is not None:
         return client, store.experiment_id
-    experiment = client.get_experiment_by_name(store.experiment)
-    if experiment is None:
+    if name not in (known := find_experiments(client, store)):
         kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows loss curves, not model traces
         try:
-            return client, client.create_experiment(store.experiment, store.artifact_root, kind)
+            return client, client.create_experiment(name, store.artifact_root, kind)
         except MlflowException:  # another process made it in between
-            experiment = client.get_experiment_by_name(store.experiment)
-            if experiment is None:
+            if name not in (known := find_experiments(client, store)):
                 raise
-    if store.artifact_root is not None:
-        follow_artifacts(store.uri, experiment.artifact_location, store.artifact_root)
-    return client, str(experiment.experiment_id)
+    return client, known[name]
+
+
+def find_experiments(client: "MlflowClient", store: Store) -> dict[str, str]:
+    """The experiments that the store's runs may be in, by name, and their ids; those of an older version among them.
+
+    In a checkout that was moved or copied, their artifacts are from now on those that are there.
+    """
+    if store.experiment_id is not None:
+        return {store.experiment: store.experiment_id}
+    found = [one for page in _pages(client) for one in page if _is_of(store, one.name)]
+    for one in found if store.artifact_root is not None else []:
+        follow_artifacts(store.uri, one.artifact_location, str(store.artifact_root))
+    return {one.name: str(one.experiment_id) for one in found}
+
+
+def _pages(client: "MlflowClient") -> Iterator[Iterable["Experiment"]]:
+    token = None
+    while True:
+        page = client.search_experiments(page_token=token)
+        yield page
+        token = page.token
+        if not token:
+            return
+
+
+def _is_of(store: Store, name: str) -> bool:
+    return name == store.experiment or (store.is_by_corpus and name.startswith(f"{store.experiment}/"))
 
 
 def connect(store: Store) -> "MlflowClient":
@@ -97,12 +130,13 @@ def reason_of(error: Exception, store: Store) -> str:
 
 
 def find_run(
-    client: "MlflowClient", experiment_id: str, tag: str, value: str, *, is_running: bool = False
-) -> str | None:
-    """The id of the newest run with that tag; None if there is none. `is_running`: only of those that run."""
+    client: "MlflowClient", experiments: Iterable[str], tag: str, value: str, *, is_running: bool = False
+) -> "Run | None":
+    """The newest run with that tag in experiments of these ids, if any. `is_running`: only of those that run."""
+    if not (ids := list(experiments)):
+        return None
     wanted = f"tags.{tag} = '{value}'" + (" AND attributes.status = 'RUNNING'" if is_running else "")
-    runs = client.search_runs([experiment_id], wanted, max_results=1, order_by=["start_time DESC"])
-    return str(runs[0].info.run_id) if runs else None
+    return next(iter(client.search_runs(ids, wanted, max_results=1, order_by=["start_time DESC"])), None)
 
 
 def create_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str], start_ms: int) -> str:

@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 from charlstm.storage.files import write_text
 from charlstm.tracking import client as calls
 from charlstm.tracking import logged_model, registry
-from charlstm.tracking.client import Store
+from charlstm.tracking.client import CORPUS_TAG, Store
 from charlstm.tracking.spool import EVENTS, FILES, SENT, SYSTEM, Event, Line, read_lines
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ class Delivery:
         is_ours = noted is not None and noted.store == str(store) and _fits(noted, folder)
         self.sent = noted if noted is not None and is_ours else Sent(str(store))
         self._client: MlflowClient | None = None
-        self._experiment_id = ""
+        start = next((line.event for line in read_lines(folder / EVENTS) if line.event["kind"] == "start"), None)
+        self._corpus = start["tags"].get(CORPUS_TAG, "") if start else ""
 
     def send(self) -> None:
         """Send all whole events that are there.
@@ -116,7 +117,7 @@ class Delivery:
     def _send_or_skip(self, event: Event) -> None:
         """What the store refuses for good is skipped with a warning; what comes after may still go through."""
         if self._client is None:
-            self._client, self._experiment_id = calls.open_store(self.store)
+            self._client = calls.connect(self.store)
         try:
             self._send(self._client, event)
         except Exception as error:
@@ -155,19 +156,23 @@ class Delivery:
 
     def _find_or_create(self, client: "MlflowClient", event: Event) -> None:
         tag, tags = event["tag"], event["tags"]
-        if baseline := tags.get("sweep"):
-            parent = calls.find_or_create_sweep(client, self._experiment_id, baseline, event["time_ms"])
-            tags = tags | {"mlflow.parentRunId": parent}
-        run_id = calls.find_run(client, self._experiment_id, tag, event["value"], is_running=event["is_found_only"])
-        if run_id is None and event["is_found_only"]:
+        known = calls.find_experiments(client, self.store)
+        run = calls.find_run(client, known.values(), tag, event["value"], is_running=event["is_found_only"])
+        if run is None and event["is_found_only"]:
             raise LookupError(f"no running run has the tag {tag} {event['value']} yet")
-        if run_id is None:
-            run_id = calls.create_run(client, self._experiment_id, tags | {tag: event["value"]}, event["time_ms"])
+        if run is None or event["is_open"]:
+            _, corpus_id = calls.open_store(self.store, self._corpus) if run is None else ("", run.info.experiment_id)
+            if baseline := tags.get("sweep"):
+                parent = calls.find_or_create_sweep(client, corpus_id, baseline, event["time_ms"])
+                tags = tags | {"mlflow.parentRunId": parent}
+        if run is None:
+            self.sent.run_id = calls.create_run(client, corpus_id, tags | {tag: event["value"]}, event["time_ms"])
             self.sent.is_new = True
-        elif event["is_open"]:
-            client.update_run(run_id, status="RUNNING")
-            calls.log_tags(client, run_id, tags)
-        self.sent.run_id = run_id
+            return
+        self.sent.run_id = str(run.info.run_id)
+        if event["is_open"]:
+            client.update_run(self.sent.run_id, status="RUNNING")
+            calls.log_tags(client, self.sent.run_id, tags)
 
     def _send_artifacts(self, client: "MlflowClient", event: Event) -> None:
         files = sorted((self.folder / FILES / event["files"]).iterdir())
@@ -181,11 +186,12 @@ class Delivery:
         run_id, sha256, tags = self.sent.run_id, event["model_sha256"], event["tags"]
         corpus = logged_model.log_corpus(client, run_id, source=tags["corpus"], sha256=tags["corpus_sha256"])
         folder = self.folder / FILES / event["files"]
-        model_id = logged_model.log_model(client, self._experiment_id, run_id, folder, sha256, tags)
+        experiment_id = str(client.get_run(run_id).info.experiment_id)
+        model_id = logged_model.log_model(client, experiment_id, run_id, folder, sha256, tags)
         names = [f"{protocol}{registry.LOSS_SUFFIX}" for protocol in event["losses"]]
         logged_model.link_metrics(client, run_id, model_id, names, corpus)
         registry.register(
-            client, model_id, run_id=run_id, model_sha256=sha256, losses=event["losses"],
+            client, model_id, corpus=self._corpus, run_id=run_id, model_sha256=sha256, losses=event["losses"],
             validation_sha256=event["validation_sha256"], tags=tags,
         )  # fmt: skip
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from charlstm.errors import TrackingError
 from charlstm.storage.urls import without_credentials
-from charlstm.tracking.client import Store, connect, reason_of
-from charlstm.tracking.sqlite_store import follow_artifacts, sqlite_file
+from charlstm.tracking.client import Store, connect, find_experiments, reason_of
+from charlstm.tracking.sqlite_store import sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,7 +42,8 @@ def download_model(address: str, target: Path, store: Store) -> Path:
         from mlflow.artifacts import download_artifacts
 
         client = connect(store)
-        _follow(client, store)
+        if store.artifact_root:
+            find_experiments(client, store)  # of a checkout that was moved, its own artifacts
         source = _location(client, address)
         found = download_artifacts(artifact_uri=f"{source}/{FOLDER}", dst_path=str(target), tracking_uri=store.uri)
     except TrackingError:
@@ -53,13 +54,6 @@ def download_model(address: str, target: Path, store: Store) -> Path:
     if len(folders) != 1:
         raise TrackingError(f"{address}: expected a model of charlstm, found {len(folders)} files {WEIGHTS} in it")
     return folders[0]
-
-
-def _follow(client: "MlflowClient", store: Store) -> None:
-    """Of a checkout that was moved, its own artifacts."""
-    experiment = client.get_experiment_by_name(store.experiment) if store.artifact_root else None
-    if experiment and store.artifact_root:
-        follow_artifacts(store.uri, experiment.artifact_location, store.artifact_root)
 
 
 def _location(client: "MlflowClient", address: str) -> str:

@@ -161,9 +161,9 @@ def _write_record(spool: Spool, record: TrainingRecord) -> None:
 def read_metrics(store: Store, model_sha256: str) -> dict[str, float]:
     """The latest metrics of the model's run; empty if there is no such run or the store does not answer."""
     try:
-        client, experiment_id = calls.open_store(store)
-        run_id = calls.find_run(client, experiment_id, MODEL_TAG, model_sha256)
-        return dict(client.get_run(run_id).data.metrics) if run_id else {}
+        client = calls.connect(store)
+        run = calls.find_run(client, calls.find_experiments(client, store).values(), MODEL_TAG, model_sha256)
+        return dict(run.data.metrics) if run else {}
     except Exception as error:  # the view may be gone, the files are not
         log.warning("%s; the files have everything", describe(error, store))
         return {}

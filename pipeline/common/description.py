@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charlstm.params import Params
 from charlstm.storage.urls import without_credentials
+from charlstm.tracking.client import RECIPE_TAG
 from pipeline.common.presets import Recipe, recipe_of
 from pipeline.common.terminal import printable
 
@@ -51,8 +52,9 @@ def known_of(params: Params, tags: Mapping[str, str], **more: Any) -> Known:  # 
 
 
 def page_tags(known: Known) -> dict[str, str]:
-    """The tags that MLflow shows as a run's name and description."""
-    return {"mlflow.runName": run_name(known), "mlflow.note.content": describe(known)}
+    """The tags that MLflow shows as a run's name, description and recipe."""
+    shown = {"mlflow.runName": run_name(known), "mlflow.note.content": describe(known)}
+    return shown | {RECIPE_TAG: _one_line(known.recipe.label, MAX_NAME_CHARS)}
 
 
 def run_name(known: Known) -> str:

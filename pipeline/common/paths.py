@@ -47,6 +47,14 @@ def load_paths(path: Path) -> Paths:
     raise ParamsError(f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root")
 
 
+def corpus_name() -> str:
+    """What `params.yaml` here calls the corpus; empty if it does not say."""
+    try:
+        return load_paths(Path("dvc.yaml")).corpus.name.removesuffix(EXTENSION)
+    except ParamsError:
+        return ""
+
+
 def load_deps(path: Path, stage: str, paths: Paths) -> list[Path]:
     """The files and folders that `dvc.yaml` declares as the inputs of `stage`.
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from charlstm.params import Params
 from charlstm.storage.checksums import SUMS, read_sums, sums_of
 from charlstm.storage.urls import without_credentials
+from charlstm.tracking.client import CORPUS_TAG
 from charlstm.tracking.runs import EXPERIMENT_TAG, Run, TrainingRecord
 from charlstm.training.history import Tables
 from pipeline.common.chain import md5_of, sha256_of
@@ -41,7 +42,7 @@ EXPERIMENT, BASELINE = EXPERIMENT_TAG, "dvc_exp_baseline"
 def tags(params: Params, paths: Paths) -> dict[str, str]:
     """Hashes of corpus and parameters, the git commit, and the DVC experiment if there is one."""
     corpus_sha256 = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
-    found = {"corpus_sha256": corpus_sha256, "params_sha256": _params_sha256(params)}
+    found = {CORPUS_TAG: params.download.name, "corpus_sha256": corpus_sha256, "params_sha256": _params_sha256(params)}
     if params.download.fallback and found["corpus_sha256"] == params.download.fallback.sha256:
         found["corpus"] = f"FALLBACK {params.download.fallback.requirement}"
     else:

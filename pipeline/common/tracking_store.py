@@ -36,20 +36,22 @@ def kept_root() -> Path:
 
 
 def store() -> Store:
-    """MLflow's standard variables, else a database in the project's root.
+    """MLflow's standard variables, else a database in the project's root, with an experiment for each corpus.
 
     Raises:
         TrackingError: MLFLOW_TRACKING_URI is no address.
     """
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
-    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "charlstm")
-    experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    experiment, experiment_id = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
+    is_by_corpus = experiment is None and experiment_id is None
+    experiment = experiment or "charlstm"
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         _check_address(uri)
-        return Store(uri, experiment, None, experiment_id)
+        return Store(uri, experiment, None, experiment_id, is_by_corpus)
     root = project_root()
-    return Store(sqlite_uri(root / "mlflow.db"), experiment, (root / "mlartifacts").as_uri(), experiment_id)
+    artifacts = (root / "mlartifacts").as_uri()
+    return Store(sqlite_uri(root / "mlflow.db"), experiment, artifacts, experiment_id, is_by_corpus)
 
 
 def _check_address(uri: str) -> None:

@@ -8,7 +8,7 @@ import tempfile
 import textwrap
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ import psutil
 
 from charlstm.errors import TrackingError
 from charlstm.storage.urls import without_credentials
-from charlstm.tracking.client import Store, open_store, reason_of
+from charlstm.tracking.client import Store, connect, find_experiments, reason_of
 from charlstm.tracking.shared_view import page, share_view
 from charlstm.tracking.sqlite_store import sqlite_file
 
@@ -27,8 +27,10 @@ START_TIMEOUT_SECONDS = 120
 STOP_TIMEOUT_SECONDS = 2
 
 
-def show(where: Store, port: int) -> None:
-    """Print the address of the runs' page and serve it until the process is interrupted, unless a server does.
+def show(where: Store, port: int, corpus: str) -> None:
+    """Print the address of the page of the runs of `corpus`, and of those of other corpora, a line each.
+
+    Serve them until the process is interrupted, unless a server does.
 
     Raises:
         TrackingError: the port is taken, there is no run, or the store does not answer.
@@ -36,19 +38,19 @@ def show(where: Store, port: int) -> None:
     is_server = urlsplit(where.uri).scheme in ("http", "https")
     if not is_server:
         _check_port(port)
-    experiment_id, is_shared = _find_runs(where)
+    pages = _find_runs(where, corpus)
     if is_server:
-        _say(page(without_credentials(where.uri), experiment_id, is_shared=is_shared))
+        _say(pages, without_credentials(where.uri))
         return
     with tempfile.TemporaryFile() as output, _server(where.uri, port, output) as server:
         if _answers(server, port):
-            _say(page(f"http://{HOST}:{port}", experiment_id, is_shared=is_shared))
+            _say(pages, f"http://{HOST}:{port}")
             server.wait()
         raise TrackingError(f"MLflow's server ended: {_last_line(output, where.uri)}")
 
 
-def _find_runs(store: Store) -> tuple[str, bool]:
-    """The experiment's id, and whether it has our view.
+def _find_runs(store: Store, corpus: str) -> list[tuple[str, bool]]:
+    """The ids of experiments that have runs, that of the corpus first, and whether each has our view.
 
     Raises:
         TrackingError: the store does not answer, is damaged, or has no run.
@@ -57,14 +59,16 @@ def _find_runs(store: Store) -> tuple[str, bool]:
     if (file := sqlite_file(store.uri)) and not file.exists():
         raise TrackingError(f"{file}: no run yet; `make repro` makes the first")
     try:
-        client, experiment_id = open_store(store)
-        has_runs, is_shared = share_view(client, experiment_id)
+        client, wanted = connect(store), store.experiment_of(corpus)
+        experiments = sorted(find_experiments(client, store).items(), key=lambda one: (one[0] != wanted, one[0]))
+        shared = [(experiment_id, share_view(client, experiment_id)) for _, experiment_id in experiments]
     except Exception as error:  # whatever a server, a driver or a damaged file can raise
         shown = textwrap.shorten(reason_of(error, store), 300, placeholder=" ...")
         raise TrackingError(f"expected an MLflow store at {where}, got {shown}") from None
-    if not has_runs:
+    pages = [(experiment_id, is_shared) for experiment_id, (has_runs, is_shared) in shared if has_runs]
+    if not pages:
         raise TrackingError(f"{where}: experiment {store.experiment} has no run yet; `make repro` makes the first")
-    return experiment_id, is_shared
+    return pages
 
 
 def _check_port(port: int) -> None:
@@ -143,6 +147,7 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
     server.wait()
 
 
-def _say(address: str) -> None:
-    sys.stdout.write(f"{address}\n")
+def _say(pages: Sequence[tuple[str, bool]], server: str) -> None:
+    for experiment_id, is_shared in pages:
+        sys.stdout.write(f"{page(server, experiment_id, is_shared=is_shared)}\n")
     sys.stdout.flush()

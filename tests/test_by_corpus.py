@@ -1,0 +1,120 @@
+"""An experiment and a registered model for each corpus, and stores of older versions, which had one of each."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from outboxes import outbox
+from registries import sha256_of
+
+import charlstm
+from charlstm.tracking.client import Store, connect, create_run, find_experiments, open_store
+from charlstm.tracking.lineage import Reader
+from charlstm.tracking.measurements import Measurement
+from charlstm.tracking.runs import TrainingRecord, attach, attach_node, read_metrics
+from charlstm.training.history import EpochRow, StepRow, TextRow, table
+from pipeline.common.tracking_store import store as store_here
+from pipeline.review.runs_page import _find_runs
+
+TABLES = table([], EpochRow._fields), table([], StepRow._fields), table([], TextRow._fields)
+
+
+@pytest.fixture
+def store(tmp_path: Path, blank_store: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    shutil.copy(blank_store, tmp_path / "mlflow.db")
+    artifacts = (tmp_path / "mlartifacts").as_uri()
+    return Store(f"sqlite:///{tmp_path}/mlflow.db", "charlstm", artifacts, is_by_corpus=True)
+
+
+def measure(store: Store, root: Path, model: str, corpus: str | None, loss: float, folder: Path | None = None) -> None:
+    """As evaluate does for a model; one without a corpus is as an older version has left it."""
+    tags = {"corpus": f"{corpus}.txt", "corpus_sha256": "ab" * 32} | ({"corpus_name": corpus} if corpus else {})
+    run = attach(outbox(root / "spools", store), model, TrainingRecord({}, tags, *TABLES, 0))
+    run.log_metrics([Measurement("stateful/nats_per_char", loss)])
+    if folder is not None:
+        run.log_model(folder, model, {"stateful": loss}, f"validation of {corpus}", tags)
+    run.close()
+
+
+def experiment_of(store: Store, model: str) -> str:
+    """The name of that which has the only run of the model."""
+    (run,) = Reader(store).by_tag("model_sha256", model)
+    client = connect(store)
+    return str(client.get_experiment(client.get_run(run.run_id).info.experiment_id).name)
+
+
+def test_losses_of_different_texts_are_in_different_experiments(store: Store, tmp_path: Path) -> None:
+    for model, corpus, loss in (("m0", "bible", 1.4), ("m1", "shakespeare-1.5+x", 1.5), ("m2", "bible", 1.3)):
+        measure(store, tmp_path, model, corpus, loss)
+    assert [experiment_of(store, model) for model in ("m0", "m1", "m2")] == [
+        "charlstm/bible", "charlstm/shakespeare-1.5+x", "charlstm/bible",
+    ]  # fmt: skip
+    assert set(find_experiments(connect(store), store)) == {"charlstm/bible", "charlstm/shakespeare-1.5+x"}
+    assert read_metrics(store, "m1") == {"stateful/nats_per_char": 1.5}
+    ids = find_experiments(connect(store), store)
+    pages = [experiment_id for experiment_id, _ in _find_runs(store, "shakespeare-1.5+x")]
+    assert pages == [ids["charlstm/shakespeare-1.5+x"], ids["charlstm/bible"]]
+
+
+def test_each_corpus_has_its_champion_at_its_own_address(store: Store, tmp_path: Path, learned: Path) -> None:
+    sha256 = sha256_of(learned)
+    measure(store, tmp_path, sha256, "bible", 1.4, learned)
+    client = connect(store)
+    assert client.get_model_version_by_alias("charlstm-bible", "champion").tags["stateful/nats_per_char"] == "1.4"
+    assert "models:/charlstm-bible@champion" in client.get_registered_model("charlstm-bible").description
+    measure(store, tmp_path, "m1", "shakespeare-1.5+x", 1.5, learned)
+    assert [one.name for one in client.search_registered_models()] == ["charlstm-bible", "charlstm-shakespeare-1.5+x"]
+    for address in ("models:/charlstm-bible@champion", "models:/charlstm-shakespeare-1.5+x@champion"):
+        assert charlstm.load(address, tracking_uri=store.uri).info["model_sha256"] == sha256
+    import mlflow
+    from mlflow import pyfunc
+
+    mlflow.set_tracking_uri(store.uri)
+    assert pyfunc.load_model("models:/charlstm-shakespeare-1.5+x@champion").metadata.model_id
+
+
+def test_a_run_of_an_older_version_stays_and_is_found(store: Store, tmp_path: Path, learned: Path) -> None:
+    sha256 = sha256_of(learned)
+    measure(store, tmp_path, sha256, None, 1.4, learned)
+    assert experiment_of(store, sha256) == "charlstm"
+    measure(store, tmp_path, sha256, "bible", 1.3, learned)  # evaluated again, by this version
+    assert experiment_of(store, sha256) == "charlstm"
+    assert set(find_experiments(connect(store), store)) == {"charlstm"}
+    assert read_metrics(store, sha256)["stateful/nats_per_char"] == 1.3
+    for address in ("models:/charlstm@champion", "models:/charlstm-bible@champion"):
+        assert charlstm.load(address, tracking_uri=store.uri).info["model_sha256"] == sha256
+    assert [experiment_id for experiment_id, _ in _find_runs(store, "bible")] == ["1"]
+
+
+def test_another_machine_finds_the_run_of_its_training(store: Store, tmp_path: Path) -> None:
+    client, experiment_id = open_store(store, "bible")
+    run_id = create_run(client, experiment_id, {"fingerprint": "f1"}, 1)
+    node = attach_node(outbox(tmp_path / "spools", store), "f1", "node-1")
+    node.set_tags({"node": "was here"})
+    node.close()
+    assert client.get_run(run_id).data.tags["node"] == "was here"
+
+
+@pytest.mark.parametrize("name", ["MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"])
+def test_mlflows_own_variables_win(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for one in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(one, raising=False)
+    assert store_here().experiment_of("bible") == "charlstm/bible"
+    monkeypatch.setenv(name, "7")
+    found = store_here()
+    assert (found.experiment_of("bible"), found.experiment_id) == (
+        ("7", None) if name == "MLFLOW_EXPERIMENT_NAME" else ("charlstm", "7")
+    )
+
+
+def test_a_moved_checkout_takes_the_artifacts_of_all_experiments(store: Store, tmp_path: Path) -> None:
+    measure(store, tmp_path, "m0", None, 1.4)
+    measure(store, tmp_path, "m1", "bible", 1.4)
+    moved = store._replace(artifact_root="file:///elsewhere")
+    measure(moved, tmp_path, "m2", "shakespeare", 1.5)
+    reader = Reader(moved)
+    assert len(list(reader.all())) == 3
+    assert all(run.artifact_uri.startswith("file:///elsewhere/") for run in reader.all())
+    assert reader.by_tag("model_sha256", "m2")[0].status == "FINISHED"

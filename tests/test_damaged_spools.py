@@ -1,0 +1,183 @@
+"""Spools that are damaged, that are none, and that several processes send at once."""
+
+import json
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import mlflow_server
+from test_sender import points_of, run_of, write
+
+from charlstm.tracking.client import Store, create_run, open_store
+from charlstm.tracking.sender import send_waiting
+from charlstm.tracking.spool import EVENTS, SENDER_LOCK, SENT, Spool, last_steps, status_of
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    root = tmp_path_factory.mktemp("store")
+    return Store(f"sqlite:///{root}/mlflow.db", "tests", (root / "artifacts").as_uri())
+
+
+GARBAGE = [
+    b'{"kind":"start","time_ms":1}',
+    b'{"kind":"metrics","time_ms":1}',
+    b'{"kind":"metrics","time_ms":1,"points":[["loss"]]}',
+    b'{"kind":"metrics","time_ms":1,"points":[["loss",1.0,%d,1]]}' % 10**40,
+    b'{"kind":"metrics","time_ms":1,"points":[["loss","high",1,1]]}',
+    b'{"kind":"tags","time_ms":1,"values":{"a":1}}',
+    b'{"kind":"tags","time_ms":1,"values":{"a":"\\ud800"}}',
+    b'{"kind":"params","time_ms":1,"values":["a"]}',
+    b'{"kind":"artifacts","time_ms":1,"files":"0000","folder":null}',  # it has no such files
+    b'{"kind":"artifacts","time_ms":1,"files":"../../../../etc","folder":null}',
+    b'{"kind":"model","time_ms":1,"files":"0000"}',
+    b'{"kind":"corpus","time_ms":1}',
+    b'{"kind":"end","time_ms":%d,"status":"FINISHED"}' % 10**30,
+    b'{"kind":"end","time_ms":1,"status":"DONE"}',
+    b'{"kind":"no kind","time_ms":1}',
+    b'{"kind":"end","time_ms":"now","status":"FINISHED"}',
+    b"[" * 100_000,
+    b"[]",
+    b"null",
+    b"\xff\xfe",
+    b"",
+]
+
+
+def test_damaged_lines_are_counted_and_set_aside_and_the_rest_is_sent(store: Store, tmp_path: Path) -> None:
+    spool = write(tmp_path / "damaged-lines", "damaged lines", 3)
+    for line in GARBAGE:
+        os.write(spool._events, line + b"\n")  # noqa: SLF001  # as a disk, or another version, leaves them
+    spool.append("metrics", points=[["loss", 0.5, 3, 1_700_000_000_003]])
+    spool.append("end", status="FINISHED")
+    spool.close()
+    assert last_steps(spool.folder) == {"loss": 3} and status_of(spool.folder) == "FINISHED"
+    whole = (spool.folder / EVENTS).read_bytes()
+    (outcome,) = send_waiting(tmp_path, store)
+    assert outcome.error == "" and outcome.num_damaged == len(GARBAGE)
+    assert points_of(store, "damaged lines") == [0, 1, 2, 3]
+    assert run_of(store, "damaged lines").info.status == "FINISHED"
+    assert outcome.folder.parent == tmp_path / "damaged" and (outcome.folder / EVENTS).read_bytes() == whole
+    assert send_waiting(tmp_path, store) == []
+
+
+@pytest.mark.parametrize("line", GARBAGE)
+def test_a_spool_of_garbage_is_not_sent_and_stops_no_other(line: bytes, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "a-bad").mkdir()
+    (tmp_path / "a-bad" / EVENTS).write_bytes(line + b"\n" + b'{"kind":"tags","time_ms":1,"values":{}}\n')
+    os.utime(tmp_path / "a-bad" / EVENTS, (1, 1))  # the oldest is the first
+    write(tmp_path / "b-good", f"good {GARBAGE.index(line)}", 2).close()
+    bad, good = send_waiting(tmp_path, store)
+    assert bad.num_damaged == 2 and bad.folder.parent == tmp_path / "damaged"
+    assert good == (tmp_path / "b-good", "", 0)
+    assert points_of(store, f"good {GARBAGE.index(line)}") == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "kind", ["a folder", "a pipe", "a link", "a file", "a lock that is a folder", "a lock that leads away"]
+)
+def test_what_is_no_spool_stops_no_other(kind: str, store: Store, tmp_path: Path) -> None:
+    bad = tmp_path / "a-bad"
+    if kind == "a file":
+        bad.touch()
+    else:
+        bad.mkdir()
+    if kind == "a folder":
+        (bad / EVENTS).mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(bad / EVENTS)
+    elif kind == "a link":
+        (bad / EVENTS).symlink_to("/dev/zero")
+    elif kind.startswith("a lock"):
+        (bad / EVENTS).write_bytes(b'{"kind":"tags","time_ms":1,"values":{}}\n')
+        (bad / SENDER_LOCK).symlink_to("nowhere") if "away" in kind else (bad / SENDER_LOCK).mkdir()
+    write(tmp_path / "b-good", f"beside {kind}", 2).close()
+    outcomes = send_waiting(tmp_path, store)
+    assert (tmp_path / "b-good", "", 0) in outcomes and points_of(store, f"beside {kind}") == [0, 1]
+    assert [bool(one.error) for one in outcomes if one.folder == bad] == [True] * kind.startswith("a lock")
+
+
+@pytest.mark.parametrize("noted", ["{}", "[", '{"store":1}', "beyond", "within", "negative"])
+def test_a_note_that_makes_no_sense_is_none(noted: str, store: Store, tmp_path: Path) -> None:
+    training = f"noted {noted}"
+    write(tmp_path / "noted", training, 4).close()
+    known = {"store": str(store), "run_id": "0" * 32, "is_new": True, "system": 0, "error": ""}
+    offsets = {"beyond": 10**12, "within": 20, "negative": -1}
+    text = json.dumps(known | {"events": offsets[noted]}) if noted in offsets else noted
+    (tmp_path / "noted" / SENT).write_text(text)
+    assert send_waiting(tmp_path, store) == [(tmp_path / "noted", "", 0)]
+    assert points_of(store, training) == [0, 1, 2, 3]
+
+
+def test_a_spool_in_which_nothing_was_written_goes_without_a_word(store: Store, tmp_path: Path) -> None:
+    Spool(tmp_path / "empty").close()
+    assert send_waiting(tmp_path, store) == [] and list(tmp_path.iterdir()) == []
+
+
+def test_two_at_once_leave_no_spool(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = write(tmp_path / "twice", "twice", 3)
+    spool.append("end", status="FINISHED")
+    spool.close()
+    whole, seen = shutil.rmtree, []
+
+    def removes_in_two_steps(folder: Path, **options: Any) -> None:  # noqa: ANN401
+        """A second process comes while the lock is removed already, and the folder not."""
+        (folder / SENDER_LOCK).unlink(missing_ok=True)
+        monkeypatch.setattr(shutil, "rmtree", whole)
+        seen.append(send_waiting(tmp_path, store))
+        whole(folder, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", removes_in_two_steps)
+    assert [one.error for one in send_waiting(tmp_path, store)] == [""]
+    assert seen == [[]] and [one.name for one in tmp_path.iterdir() if one.is_dir()] == []
+
+
+def test_many_at_once_send_each_spool_once(store: Store, tmp_path: Path) -> None:
+    for number in range(6):
+        spool = write(tmp_path / f"many-{number}", f"many {number}", 2)
+        spool.append("end", status="FINISHED")
+        spool.close()
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = [one for found in pool.map(lambda _: send_waiting(tmp_path, store), range(4)) for one in found]
+    assert sorted(one.folder.name for one in outcomes) == [f"many-{number}" for number in range(6)]
+    assert [one for one in tmp_path.iterdir() if one.is_dir()] == []
+    assert [points_of(store, f"many {number}") for number in range(6)] == [[0, 1]] * 6
+
+
+def test_what_a_killed_process_has_half_removed_goes(store: Store, tmp_path: Path) -> None:
+    write(tmp_path / ".removed-half-1234", "half", 2).close()
+    assert send_waiting(tmp_path, store) == [] and not (tmp_path / ".removed-half-1234").exists()
+
+
+def test_a_name_that_is_not_utf_8_is_sent_all_the_same(store: Store, tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "odd")
+    spool.start("training_id", "odd", {"corpus": os.fsdecode(b"caf\xe9.txt")}, is_open=True)
+    spool.close()
+    assert [one.num_damaged for one in send_waiting(tmp_path, store)] == [0]
+    assert run_of(store, "odd").data.tags["corpus"] == "caf?.txt"
+
+
+@pytest.mark.slow
+def test_two_records_of_one_run_do_not_meet_on_a_server(blank_store: Path, tmp_path: Path) -> None:
+    """Evaluate ran twice for one run, and the spools of both are sent at once."""
+    backend, folder = f"sqlite:///{shutil.copy(blank_store, tmp_path)}", tmp_path / "spools"
+    options = ["--serve-artifacts", "--artifacts-destination", str(tmp_path / "artifacts")]
+    with mlflow_server(backend, tmp_path / "server.log", *options) as address:
+        store = Store(address, "tests", None)
+        create_run(*open_store(store), {"model_sha256": "abc"}, 1)
+        for number in range(4):
+            spool = Spool(folder / f"evaluate-{number}")
+            spool.start("model_sha256", "abc", {})
+            for name in range(10):
+                files = spool.keep_text(f"{name}.json", "x" * (1_000 + number))
+                spool.append("artifacts", files=files, folder="lineage/evaluate")
+            spool.close()
+            os.utime(spool.folder / EVENTS, (1_000_000 + number,) * 2)
+        with ThreadPoolExecutor(4) as pool:
+            outcomes = [one for found in pool.map(lambda _: send_waiting(folder, store), range(4)) for one in found]
+    assert [one.error for one in outcomes] == [""] * 4
+    sizes = {file.stat().st_size for file in (tmp_path / "artifacts").rglob("*.json")}
+    assert len(sizes) == 1  # all of one record, and not of two
