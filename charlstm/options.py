@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, get_args
 from charlstm.errors import TextRequestError
 
 MAX_INTEGER = 2**63 - 1  # torch's
+MAX_TEXTS = 100_000  # of a call, which keeps them all, each with the state after it
 MAX_TEMPERATURE = 1e38  # what fp32 holds, as in `sample.temperatures`
 Unknown = Literal["error", "nearest", "skip"]
 
@@ -25,7 +26,7 @@ class Rule(NamedTuple):
 
 RULES = {
     "num_chars": Rule("a whole number of at least 1", True, lambda value: 1 <= value <= MAX_INTEGER),
-    "num_texts": Rule("a whole number of at least 1", True, lambda value: 1 <= value <= MAX_INTEGER),
+    "num_texts": Rule("a whole number from 1 to 100,000", True, lambda value: 1 <= value <= MAX_TEXTS),
     "temperature": Rule("a number from 0 to 1e38", False, lambda value: 0 <= value <= MAX_TEMPERATURE),
     "top_k": Rule("a whole number of at least 1", True, lambda value: 1 <= value <= MAX_INTEGER),
     "top_p": Rule("a number above 0 and at most 1", False, lambda value: 0 < value <= 1),

@@ -179,7 +179,8 @@ def test_unseen_characters_are_scored_as_evaluate_scores_them(tmp_path: Path) ->
     [
         ({"num_chars": 0}, "num_chars: expected a whole number of at least 1, got 0"),
         ({"num_chars": "5"}, "num_chars: expected a whole number of at least 1, got '5'"),
-        ({"num_texts": 1.5}, "num_texts: expected a whole number of at least 1, got 1.5"),
+        ({"num_texts": 10**9}, "num_texts: expected a whole number from 1 to 100,000, got 1000000000"),
+        ({"num_texts": 1.5}, "num_texts: expected a whole number from 1 to 100,000, got 1.5"),
         ({"temperature": -1}, "temperature: expected a number from 0 to 1e38, got -1"),
         ({"temperature": None}, "temperature: expected a number from 0 to 1e38, got None"),
         ({"temperature": 10**400}, f"temperature: expected a number from 0 to 1e38, got 1{'0' * 59} ..."),

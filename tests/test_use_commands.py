@@ -71,7 +71,7 @@ def test_what_was_exchanged_is_told_on_standard_error(run: Run, learned: Path) -
         (["generate", "--top-p", "1.1"], "top_p: expected a number above 0 and at most 1, got 1.1"),
         (["generate", "--min-p", "-1"], "min_p: expected a number from 0 to 1, got -1"),
         (["generate", "--seed", "-1"], "seed: expected a whole number of at least 0, below 2**63, got -1"),
-        (["generate", "--num-texts", "0"], "num_texts: expected a whole number of at least 1, got 0"),
+        (["generate", "--num-texts", "0"], "num_texts: expected a whole number from 1 to 100,000, got 0"),
         (["generate", "--stop", ""], "stop: expected a text of at least one character"),
         (["generate", "--stop", "Ж"], "stop: the model never writes the characters 'Ж'"),
         (["generate", "--unknown", "guess"], "unknown: expected error, nearest or skip, got 'guess'"),
