@@ -13,8 +13,6 @@ from pipeline.common.chain import SEEN_BY
 from pipeline.common.presets import recipe_of
 from pipeline.common.provenance import COMMIT, LINEAGE
 
-RECIPES = Path("conf/recipe")
-
 
 class StageRecord(NamedTuple):
     """What one stage has left."""
@@ -54,11 +52,8 @@ def read_records(reader: Reader, run: TrackedRun) -> list[StageRecord]:
 
 
 def recipe_label(params: str | None) -> str | None:
-    """The recipe of a `params.yaml` that a run or a commit has; None without one, or if it is of another version.
-
-    Recipes are those of this checkout: None where there are none.
-    """
-    if params is None or not RECIPES.is_dir():
+    """The recipe of a `params.yaml` that a run or a commit has; None without one, or if it is of another version."""
+    if params is None:
         return None
     try:
         return recipe_of(validate(Params, parse_yaml(params), Path("params.yaml"))).label

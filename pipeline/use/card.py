@@ -168,7 +168,7 @@ def _recipe_here(recorded: Mapping[str, str]) -> str | None:
 
 def _recipe_of_run(reader: Reader, run: TrackedRun) -> str | None:
     """The recipe of the `params.yaml` that the run carries; None if it carries none that can be read."""
-    return recipe_label(reader.text(run, f"{LINEAGE}/train/params.yaml"))
+    return recipe_label(reader.text(run, f"{LINEAGE}/train/params.yaml")) if RECIPES.is_dir() else None
 
 
 def _label(params: Params) -> str | None:
