@@ -26,6 +26,8 @@ from pipeline.common.progress import progress
 
 log = logging.getLogger("charlstm")
 
+MAX_SHRINKING = 8  # of a source that becomes UTF-8 with LF: UTF-32 with CR LF
+
 
 def run(params: Params, paths: Paths) -> None:
     """Fetch and verify the corpus. CHARLSTM_MIRROR: a folder or URL tried before a URL with a hash.
@@ -101,7 +103,8 @@ def check_replaceable(corpus: Path, section: DownloadParams, form: Form) -> str:
         return ""
     found = sha256(corpus) if corpus.is_file() else ""
     if not found or not (
-        _is_what_comes(found, section, form) or _is_known_to_dvc(corpus, is_named=named.get(corpus.name) == found)
+        _is_known_to_dvc(corpus, is_named=named.get(corpus.name) == found)
+        or _is_what_comes(corpus, found, section, form)
     ):
         raise DownloadError(
             f"{corpus}: expected no file, or one that DVC has kept of this stage, found another, which is left as it "
@@ -110,13 +113,20 @@ def check_replaceable(corpus: Path, section: DownloadParams, form: Form) -> str:
     return found
 
 
-def _is_what_comes(found: str, section: DownloadParams, form: Form) -> bool:
-    """Whether the stage would write these very bytes, as far as that is known before a server is asked."""
+def _is_what_comes(corpus: Path, found: str, section: DownloadParams, form: Form) -> bool:
+    """Whether the stage would write these very bytes, as far as that is known before a server is asked.
+
+    A source that is far larger cannot become them, and is not read: nobody waits for the hash of a huge text.
+    """
     if form.keeps_bytes and found in (section.sha256, section.fallback.sha256 if section.fallback else None):
         return True
     path = local_path(section.source)
     try:
-        return path is not None and found == corpus_sha256(files_of(path), form)
+        if path is None:
+            return False
+        files = files_of(path)
+        num_bytes = sum(file.stat().st_size for file in files)
+        return num_bytes <= MAX_SHRINKING * corpus.stat().st_size and found == corpus_sha256(files, form)
     except (OSError, LookupError, ValueError, CorpusError):  # which the stage says itself, or the doctor
         return False
 
