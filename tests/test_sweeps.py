@@ -1,19 +1,24 @@
-"""`charlstm sweep`: the runs of a queue, the best first."""
+"""`charlstm sweep`: the runs of a queue, the best first, and what became of the others."""
 
+import logging
 import shutil
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
 from outboxes import outbox
-from stages import dvc
+from stages import dvc, start_dvc
 
-from charlstm.errors import LineageError
+from charlstm.errors import LineageError, TrackingError
 from charlstm.tracking.client import Store
 from charlstm.tracking.measurements import Measurement
 from charlstm.tracking.runs import TrainingRecord, attach
 from charlstm.training.history import EpochRow, StepRow, TextRow, table
-from pipeline.review.sweeps import read_sweep, show_sweep
+from pipeline.review import sweeps
+from pipeline.review.sweeps import Queue, parse_queue, read_queue, read_runs, show_sweep, status_lines, sweep_of
 
 LOSSES = {"0.01": 1.52, "0.3": 1.49, "1e-4": 1.61}
 
@@ -44,13 +49,60 @@ def project(recorded: Path, blank_store: Path, tmp_path: Path, monkeypatch: pyte
     return tmp_path
 
 
+@pytest.fixture
+def queued(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project in which two more experiments wait in DVC's queue."""
+    copy = project / "copy"
+    shutil.copytree(Path.cwd(), copy, symlinks=True)
+    monkeypatch.chdir(copy)
+    dvc(copy, "exp", "run", "--queue", "--name", "more", "-S", "train.seed=7,8")
+    return copy
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project in git and DVC whose one stage does what its parameter says."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    start_dvc(folder)
+    (folder / "stage.py").write_text(
+        "import pathlib, sys, time\n"
+        "value, above = pathlib.Path('params.yaml').read_text().split()[1], pathlib.Path(sys.argv[1])\n"
+        "if value == 'held':\n"
+        "    (above / 'begun').touch()\n"
+        "    end = time.monotonic() + 120\n"
+        "    while not (above / 'released').exists() and time.monotonic() < end: time.sleep(0.05)\n"
+        "sys.exit(value == 'bad')\n"
+    )
+    stage = f"{{cmd: {sys.executable} stage.py {tmp_path}, params: [value]}}"
+    (folder / "dvc.yaml").write_text(f"stages: {{one: {stage}}}\n")
+    (folder / "params.yaml").write_text("value: none\n")
+    dvc(folder, "git", "add", "-A")
+    dvc(folder, "git", "commit", "-qm", "a stage")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def head_of(folder: Path) -> str:
+    return dvc(folder, "git", "rev-parse", "HEAD").strip()
+
+
+def wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not file.exists():
+        assert time.monotonic() < deadline, file
+        time.sleep(0.05)
+
+
 def test_the_best_is_first_and_only_what_differs_is_shown(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = read_sweep("HEAD")
+    head = head_of(Path.cwd())
+    found = sweep_of({name: run for name, run in read_runs(head).items() if name != "number-3"})
     assert found.protocol == "stateful" and found.varied == ["train.learning_rate"]
     assert found.losses("stateful") == sorted(LOSSES.values())
     assert [name for name, _ in found.runs] == ["number-1", "number-0", "number-2"]
     show_sweep("HEAD", project / "sweep.png")
     lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"from {head[:7]} (results): 3 done, 0 running, 0 waiting, 0 failed"
     (best,) = [line for line in lines if "1.4900" in line]
     assert "number-1" in best and "0.3" in best
     height, width, _ = imread(project / "sweep.png").shape
@@ -58,7 +110,122 @@ def test_the_best_is_first_and_only_what_differs_is_shown(project: Path, capsys:
 
 
 def test_a_commit_without_a_sweep_is_named(project: Path) -> None:
-    for revision, message in (("HEAD~1", "found 0 of them in MLflow"), ("nothing", "expected a commit")):
-        with pytest.raises(LineageError, match=message):
-            show_sweep(revision, project / "sweep.png")
+    with pytest.raises(LineageError, match="nothing: expected a commit"):
+        show_sweep("nothing", project / "sweep.png")
+    with pytest.raises(LineageError, match="HEAD~1: expected experiments with losses, found 1 without"):
+        show_sweep("HEAD~1", project / "sweep.png")
     assert not (project / "sweep.png").exists()
+
+
+def test_dvc_is_not_asked_where_nothing_was_queued(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not Path(".dvc/tmp/exps/celery").exists()
+    monkeypatch.setattr(sys, "executable", "/nonexistent")  # whoever asks fails
+    assert read_queue() == Queue([], has_worker=False)
+
+
+def test_what_waits_is_counted_beside_what_is_done(
+    queued: Path, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_sweep("HEAD", project / "sweep.png")
+    out = capsys.readouterr().out
+    assert ": 3 done, 0 running, 2 waiting, 0 failed\n" in out and "1.4900" in out
+    assert "no worker takes what waits: `dvc queue start` starts one\n" in out
+    tasks = sorted(read_queue().tasks)
+    head = head_of(queued)
+    assert [(one.name, one.state, one.baseline) for one in tasks] == [
+        ("more-1", "Queued", head), ("more-2", "Queued", head)
+    ]  # fmt: skip
+    running = Queue([tasks[0]._replace(state="Running"), tasks[1]._replace(state="Failed")], has_worker=True)
+    assert status_lines(head, {"one"}, running)[1:] == [
+        "running: more-1 \N{MIDDLE DOT} seed 7",
+        "failed: more-2 \N{MIDDLE DOT} seed 8 (`dvc queue logs NAME` says why)",
+    ]
+    again = Queue([tasks[1]._replace(state="Failed")], has_worker=False)
+    assert status_lines(head, {"more-2"}, again) == [
+        f"from {head[:7]} (results): 1 done, 0 running, 0 waiting, 0 failed"
+    ]
+    (lost,) = status_lines(head, set(), running._replace(tasks=running.tasks[:1], has_worker=False))[1:]
+    assert "no worker answers" in lost and "dvc queue kill" in lost
+
+
+def test_after_a_commit_it_says_where_the_former_ones_are(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = project / "copy"
+    shutil.copytree(Path.cwd(), copy, symlinks=True)
+    monkeypatch.chdir(copy)
+    head, first = head_of(copy), dvc(copy, "git", "rev-parse", "HEAD~1").strip()
+    for name in ("one", "two"):
+        commit = dvc(copy, "git", "commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", name).strip()
+        dvc(copy, "git", "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{name}", commit)
+    dvc(copy, "git", "commit", "-q", "--allow-empty", "-m", "another")
+    with pytest.raises(LineageError) as caught:
+        show_sweep("HEAD", project / "none.png")
+    assert str(caught.value).splitlines() == [
+        f"HEAD: no experiment began from {head_of(copy)[:7]} (another); others have some (newest first):",
+        f"  charlstm sweep {head[:7]}  # 2 experiments from: results",
+        f"  charlstm sweep {first[:7]}  # 1 experiment from: code",
+    ]
+    show_sweep(head[:7], project / "former.png")
+    assert (project / "former.png").exists() and not (project / "none.png").exists()
+    assert "MLflow has no loss of one, two; `charlstm sync` sends it what is here\n" in capsys.readouterr().out
+
+    shutil.rmtree(copy / ".git/refs/exps")
+    with pytest.raises(LineageError, match=r"nor from any other commit; `dvc exp run --queue -S NAME=VALUE,VALUE`"):
+        show_sweep("HEAD", project / "none.png")
+
+
+def test_without_mlflow_there_is_what_dvc_knows(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("CHARLSTM_TIMEOUT_SECONDS", "2")
+    with pytest.raises(TrackingError):
+        show_sweep("HEAD~1", project / "sweep.png")
+    assert "(code): 1 done, 0 running, 0 waiting, 0 failed\n" in capsys.readouterr().out
+    with pytest.raises(TrackingError, match=r"no experiment began from .* others have some"):
+        show_sweep("HEAD", project / "sweep.png")
+
+
+def test_a_queue_that_dvc_cannot_tell_of_costs_a_warning(
+    small: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (small / ".dvc/tmp/exps/celery").mkdir(parents=True)
+    (small / ".dvc/config").write_text("no section\n")
+    assert read_queue() == Queue([], has_worker=False)
+    monkeypatch.setattr(sweeps, "SECONDS_TO_ANSWER", 0.01)
+    assert read_queue() == Queue([], has_worker=False)
+    broken, slow = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert slow == "what runs, waits and failed is unknown: `dvc queue status`: no answer in 0.01 seconds"
+    assert "config" in broken
+
+
+def test_each_state_is_read_from_what_dvc_prints(small: Path) -> None:
+    """Names may be missing, as of experiments of older versions of DVC, and a task's commit may be gone."""
+    head = head_of(small)
+    dvc(small, "exp", "run", "--queue", "--name", "one", "-S", "value=good")
+    stash = dvc(small, "git", "rev-parse", "refs/exps/celery/stash").strip()
+    printed = "Task     Name  Created       Status\n"
+    printed += f"{stash[:7]}        Nov 27, 2026  Running\n{stash[:7]}  two   11:51 PM      Failed\n"
+    printed += f"{stash[:7]}  ok    11:51 PM      Success\n0000000  gone  11:51 PM      Queued\n"
+    queue = parse_queue(f"{printed}\nWorker status: 0 active, 1 idle\n")
+    states = [(one.name, one.state, one.revision, one.baseline) for one in queue.tasks]
+    assert states == [(stash[:7], "Running", stash, head), ("two", "Failed", stash, head)]
+    assert queue.has_worker and not parse_queue("Worker status: 0 active, 0 idle\n").has_worker
+
+
+@pytest.mark.slow
+def test_the_states_of_a_queue_that_works(small: Path, tmp_path: Path) -> None:
+    for name in ("good", "bad", "held", "last"):  # one worker takes them in this order
+        dvc(small, "exp", "run", "--queue", "--name", name, "-S", f"value={name}")
+    with ThreadPoolExecutor() as threads:
+        threads.submit(dvc, small, "queue", "start")  # its worker holds our pipe, so it returns when that has ended
+        try:
+            wait_for(tmp_path / "begun")
+            queue = read_queue()
+        finally:
+            dvc(small, "queue", "remove", "--queued")
+            (tmp_path / "released").touch()
+            dvc(small, "queue", "stop")
+    assert {one.name: one.state for one in queue.tasks} == {"bad": "Failed", "held": "Running", "last": "Queued"}
+    assert {one.baseline for one in queue.tasks} == {head_of(small)} and queue.has_worker

@@ -18,8 +18,9 @@ def sweep(
 ) -> int:
     """Show a sweep of `dvc exp run --queue`: a table and a picture.
 
-    The table has the parameters that differ and all losses, the best first. The picture has the loss over each of the
-    parameters. Both are of all experiments that began from one commit outside of the workspace.
+    The first line counts what is done, runs, waits and failed. The table has the parameters that differ and all losses,
+    the best first. The picture has the loss over each of the parameters. All are of the experiments that began from one
+    commit. If there are none, it says which other commits have some.
     """
     from pipeline.review.sweeps import show_sweep
 

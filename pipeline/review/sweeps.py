@@ -1,27 +1,46 @@
-"""What `charlstm sweep` does: the experiments of one commit, as a table and a picture."""
+"""What `charlstm sweep` does: the experiments of one commit, what became of each, as a table and a picture."""
 
-from collections.abc import Sequence
+import logging
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-from charlstm.errors import LineageError
+from charlstm.errors import LineageError, ParamsError, TrackingError
 from charlstm.evaluation.protocol_names import TEST_PREFIX
+from charlstm.params import Params
+from charlstm.storage.documents import parse_yaml
+from charlstm.storage.yaml_files import validate
 from charlstm.tracking.client import SWEEP_TAG
+from charlstm.tracking.comparison.page import MAX_NAMED, short_names
 from charlstm.tracking.lineage import Reader, TrackedRun
 from charlstm.tracking.plots import plot_sweep
 from charlstm.tracking.registry import LOSS_SUFFIX, PROTOCOLS
 from charlstm.tracking.shared_view import differing_params
+from pipeline.common.git import git
 from pipeline.common.paths import load_paths
+from pipeline.common.presets import shown
 from pipeline.common.provenance import EXPERIMENT, TRAIN_MD5
 from pipeline.lineage.revisions import experiments, find_commit, lock_at
 from pipeline.lineage.traces import train_md5_of
 from pipeline.lineage.tracing import open_reader
 
+log = logging.getLogger("charlstm")
+
 NOT_COMPARED = ("train/", "validation/", TEST_PREFIX)
 NOT_VARIED = ("download.", "sample.")  # decide no loss
+QUEUE = Path("tmp/exps/celery")  # below `.dvc`: it is there once something was queued
+SECONDS_TO_ANSWER = 30
+RUNNING, WAITING, FAILED = "Running", "Queued", "Failed"  # as `dvc queue status` says it
+TASK = re.compile(rf"([0-9a-f]{{7,40}})  +(?:(\S+)  +)?\S.*  +({RUNNING}|{WAITING}|{FAILED}) *")
+WORKERS = re.compile(r"Worker status: (\d+) active, (\d+) idle")
+MAX_COMMITS = 10
 
 
 class Sweep(NamedTuple):
@@ -36,51 +55,200 @@ class Sweep(NamedTuple):
         return [run.metrics[f"{protocol}{LOSS_SUFFIX}"] for _, run in self.runs]
 
 
+class Task(NamedTuple):
+    """An experiment of DVC's queue that runs, waits or has failed."""
+
+    name: str
+    state: str
+    revision: str  # a commit with its parameters
+    baseline: str  # the commit that it begins from
+
+
+class Queue(NamedTuple):
+    """What DVC's queue has besides what is done, and whether a worker answers."""
+
+    tasks: list[Task]
+    has_worker: bool
+
+    def named(self, state: str) -> list[Task]:
+        """The tasks in that state."""
+        return [task for task in self.tasks if task.state == state]
+
+
 def show_sweep(revision: str, output: Path) -> None:
-    """Print the sweep that began from a commit, and draw it.
+    """Print what became of the experiments that began from a commit, and those with losses as a table and a picture.
 
     Raises:
-        LineageError: there is no such commit, or no sweep began from it.
+        LineageError: there is no such commit, or no experiment began from it, or all are done and none has a loss.
         TrackingError: the store does not answer.
     """
-    found = read_sweep(revision)
-    protocols = sorted(set.intersection(*(_protocols(run) for _, run in found.runs)))
-    values = {name: [run.params.get(name, "") for _, run in found.runs] for name in found.varied}
-    table = Table(title=f"{len(found.runs)} experiments (nats per character; the best first)")
-    for column in ("experiment", *(name.partition(".")[2] for name in found.varied), *protocols):
+    commit = find_commit(revision)
+    if commit is None:
+        raise LineageError(f"{revision}: expected a commit, branch or tag, found none of that name")
+    queue, console = read_queue(), Console(highlight=False, markup=False)
+    here = queue._replace(tasks=[task for task in queue.tasks if task.baseline == commit])
+    known = {name for name, baseline in experiments().values() if baseline == commit}
+    try:
+        runs = read_runs(commit)
+    except TrackingError as error:  # what DVC knows is said all the same
+        if not (here.tasks or known):
+            raise TrackingError(f"{error}; {_none_began(revision, commit, queue)}") from error
+        console.print(*status_lines(commit, known, here), sep="\n", soft_wrap=True)
+        raise
+    if not (here.tasks or known or runs):
+        raise LineageError(_none_began(revision, commit, queue))
+    measured = {name: run for name, run in runs.items() if _protocols(run)}
+    lines = status_lines(commit, known | set(measured), here, [run.params for run in measured.values()])
+    console.print(*lines, sep="\n", soft_wrap=True)
+    if measured:
+        _show_losses(sweep_of(measured), console, output)
+    if lacking := sorted(known - set(measured)):
+        text = f"MLflow has no loss of {', '.join(lacking)}; `charlstm sync` sends it what is here"
+        console.print(text, soft_wrap=True)
+    if not (measured or here.tasks):
+        raise LineageError(
+            f"{revision}: expected experiments with losses, found {len(known | set(runs))} without: "
+            "nothing to compare, and no picture"
+        )
+
+
+def _show_losses(sweep: Sweep, console: Console, output: Path) -> None:
+    protocols = sorted(set.intersection(*(_protocols(run) for _, run in sweep.runs)))
+    values = {name: [run.params.get(name, "") for _, run in sweep.runs] for name in sweep.varied}
+    table = Table(title=f"{len(sweep.runs)} experiments (nats per character; the best first)")
+    for column in ("experiment", *short_names(sweep.varied), *protocols):
         table.add_column(column)
-    losses = [[f"{loss:.4f}" for loss in found.losses(protocol)] for protocol in protocols]
-    for row in zip([name for name, _ in found.runs], *values.values(), *losses, strict=True):
+    losses = [[f"{loss:.4f}" for loss in sweep.losses(protocol)] for protocol in protocols]
+    for row in zip([name for name, _ in sweep.runs], *values.values(), *losses, strict=True):
         table.add_row(*row)
-    console = Console(highlight=False)
     console.print(table)
-    plot_sweep(output, values, found.losses(found.protocol), f"{found.protocol} (nats per character)")
+    plot_sweep(output, values, sweep.losses(sweep.protocol), f"{sweep.protocol} (nats per character)")
     console.print(f"the loss over each parameter: {output}", soft_wrap=True)
 
 
-def read_sweep(revision: str) -> Sweep:
-    """The experiments that began from a commit, each with the run of its model.
+def status_lines(commit: str, done: set[str], queue: Queue, measured: Sequence[Mapping[str, str]] = ()) -> list[str]:
+    """How many are done, run, wait and failed, which ones run and failed, and what to do about those that do not move.
+
+    Each is named by what differs between all of them, those done (their parameters are `measured`), and the commit.
+    """
+    running, waiting, failed = (queue.named(state) for state in (RUNNING, WAITING, FAILED))
+    failed = [task for task in failed if task.name not in done]  # queued again, and done
+    num_done = len(done - {task.name for task in (*running, *waiting)})
+    counts = f"{num_done} done, {len(running)} running, {len(waiting)} waiting, {len(failed)} failed"
+    own = {task: _params_at(task.revision) for task in queue.tasks}
+    columns = [one for one in (*measured, *own.values(), _params_at(commit)) if one] if queue.tasks else []
+    varied = varied_params(columns)
+    named = list(zip(varied, short_names(varied), strict=True))[:MAX_NAMED]
+
+    def labels(tasks: Sequence[Task]) -> str:
+        words = [", ".join(f"{short} {shown(own[task][name])}" for name, short in named if own[task]) for task in tasks]
+        both = zip((task.name for task in tasks), words, strict=True)
+        return "; ".join(" \N{MIDDLE DOT} ".join(filter(None, pair)) for pair in both)
+
+    lines = [f"from {_title(commit)}: {counts}"]
+    if running:
+        lost = (
+            "" if queue.has_worker else " (no worker answers: if it was killed, `dvc queue kill NAME` says so to DVC)"
+        )
+        lines.append(f"running: {labels(running)}{lost}")
+    if failed:
+        lines.append(f"failed: {labels(failed)} (`dvc queue logs NAME` says why)")
+    if waiting and not queue.has_worker:
+        lines.append("no worker takes what waits: `dvc queue start` starts one")
+    return lines
+
+
+def read_queue() -> Queue:
+    """DVC's queue, by `dvc queue status`, which takes two seconds: it is asked only where something was queued.
+
+    Without its answer, there is a warning, and an empty queue.
+    """
+    dvc = next((folder / ".dvc" for folder in (Path.cwd(), *Path.cwd().parents) if (folder / ".dvc").is_dir()), None)
+    if dvc is None or not (dvc / QUEUE).is_dir():
+        return Queue([], has_worker=False)
+    command = [sys.executable, "-m", "dvc", "queue", "status"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS_TO_ANSWER)
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[0] if done.returncode else ""
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = str(error) if isinstance(error, OSError) else f"no answer in {SECONDS_TO_ANSWER} seconds"
+    if reason:
+        log.warning("what runs, waits and failed is unknown: `dvc queue status`: %s", reason)
+        return Queue([], has_worker=False)
+    return parse_queue(done.stdout)
+
+
+def parse_queue(status: str) -> Queue:
+    """What `dvc queue status` has printed, with each task's commit, which git knows."""
+    found = [match.groups(default="") for match in map(TASK.fullmatch, status.splitlines()) if match]
+    # A task is a stash: its first parent is the commit that it begins from.
+    hashes = [short for short, _, _ in found]
+    known = git("log", "--no-walk", "--ignore-missing", "--format=%H %P", *hashes, "--") if hashes else None
+    parents = [line.split() for line in (known or "").splitlines()]
+    tasks = []
+    for short, name, state in found:
+        for revision, *above in parents:
+            if revision.startswith(short) and above:
+                tasks.append(Task(name or short, state, revision, above[0]))
+    workers = WORKERS.search(status)
+    return Queue(tasks, has_worker=workers is not None and workers.groups() != ("0", "0"))
+
+
+def _none_began(revision: str, commit: str, queue: Queue) -> str:
+    """That a commit has no experiments, and which ones have some."""
+    names = {(baseline, name) for name, baseline in experiments().values()}
+    counts = Counter(baseline for baseline, _ in names | {(task.baseline, task.name) for task in queue.tasks})
+    none = f"{revision}: no experiment began from {_title(commit)}"
+    newest = git("log", "--no-walk", "--ignore-missing", "--format=%H", *counts, "--") if counts else None
+    if not newest:
+        return f"{none}, nor from any other commit; `dvc exp run --queue -S NAME=VALUE,VALUE` makes some"
+    lines = [f"{none}; others have some (newest first):"]
+    for one in newest.splitlines()[:MAX_COMMITS]:
+        number = f"{counts[one]} experiment{'s' if counts[one] > 1 else ''}"
+        lines.append(f"  charlstm sweep {_short(one)}  # {number} from: {_subject(one)}")
+    return "\n".join(lines)
+
+
+def _title(commit: str) -> str:
+    return f"{_short(commit)} ({_subject(commit)})"
+
+
+def _short(commit: str) -> str:
+    return git("rev-parse", "--short", commit) or commit
+
+
+def _subject(commit: str) -> str:
+    return git("log", "-1", "--format=%s", commit) or ""
+
+
+def _params_at(commit: str) -> dict[str, str]:
+    """All parameters, as MLflow has them; empty where they cannot be read, as of another version."""
+    try:
+        params = validate(Params, parse_yaml(git("show", f"{commit}:./params.yaml") or ""), Path("params.yaml"))
+    except (ParamsError, ValueError):
+        return {}
+    return {name: str(value) for name, value in params.flat().items()}
+
+
+def read_runs(commit: str) -> dict[str, TrackedRun]:
+    """The experiments that began from a commit, by name, each with the run of its model.
 
     Those that DVC has in this repository, and those below the commit's run in MLflow. The tie is content: an experiment
     that DVC restored from its run cache has the run that trained the model.
 
     Raises:
-        LineageError, TrackingError: as `show_sweep`.
+        TrackingError: the store does not answer.
     """
-    commit = find_commit(revision)
-    if commit is None:
-        raise LineageError(f"{revision}: expected a commit, branch or tag, found none of that name")
     reader = open_reader()
-    runs = {**_in_mlflow(commit, reader), **_in_dvc(commit, reader)}
-    measured = [(name, run) for name, run in runs.items() if _protocols(run)]
-    if not measured:
-        raise LineageError(
-            f"{revision}: expected a commit that experiments began from (`dvc exp run --queue`), found {len(runs)} of "
-            "them in MLflow, and none with a loss"
-        )
-    protocol = common_protocol([run for _, run in measured])
-    measured.sort(key=lambda one: one[1].metrics[f"{protocol}{LOSS_SUFFIX}"])
-    return Sweep(measured, protocol, varied([run for _, run in measured]))
+    return {**_in_mlflow(commit, reader), **_in_dvc(commit, reader)}
+
+
+def sweep_of(measured: Mapping[str, TrackedRun]) -> Sweep:
+    """Runs that all have losses, by name, in the order of the first protocol that they have in common."""
+    runs = list(measured.items())
+    protocol = common_protocol([run for _, run in runs])
+    runs.sort(key=lambda one: one[1].metrics[f"{protocol}{LOSS_SUFFIX}"])
+    return Sweep(runs, protocol, varied_params([run.params for _, run in runs]))
 
 
 def _in_mlflow(commit: str, reader: Reader) -> dict[str, TrackedRun]:
@@ -107,9 +275,9 @@ def common_protocol(runs: Sequence[TrackedRun]) -> str:
     return next(one for one in (*PROTOCOLS, *sorted(common)) if one in common)
 
 
-def varied(runs: Sequence[TrackedRun]) -> list[str]:
-    """The parameters that are not the same in all runs, of those that decide a loss."""
-    return [name for name in differing_params([run.params for run in runs]) if not name.startswith(NOT_VARIED)]
+def varied_params(params: Sequence[Mapping[str, str]]) -> list[str]:
+    """The parameters that are not the same everywhere, of those that decide a loss."""
+    return [name for name in differing_params(params) if not name.startswith(NOT_VARIED)]
 
 
 def _protocols(run: TrackedRun) -> set[str]:
