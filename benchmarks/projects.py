@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 from ruamel.yaml import YAML
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from charlstm.storage.checksums import SUMS, write_sums
 from charlstm.text.byte_vocabulary import load_vocab
@@ -85,7 +86,9 @@ def write_params(folder: Path, override: Override) -> None:
         section = document
         for part in path:
             section = section[part]
-        section[last] = value
+        # ruamel.yaml keeps the style of the value before, in which a control character cannot be written.
+        is_odd = isinstance(value, str) and not value.isprintable()
+        section[last] = DoubleQuotedScalarString(value) if is_odd else value
     with (folder / "params.yaml").open("w") as file:
         yaml.dump(document, file)
 

@@ -65,7 +65,7 @@ def test_the_help_takes_no_time_and_none_of_what_commands_need() -> None:
         (["trace", "a", "--as", "b"], "'b' is not one of 'run', 'file', 'rev'"),
         (["trace"], "expected either a RUN, FILE or REV, or --text TEXT"),
         (["trace", "a", "--text", "some text"], "expected either a RUN, FILE or REV, or --text TEXT"),
-        (["reproduce"], "Missing argument 'RUN'"),
+        (["reproduce"], "Missing argument 'RUN|FILE|REV'"),
     ],
 )
 def test_wrong_usage_is_one_line(arguments: list[str], message: str) -> None:

@@ -94,7 +94,7 @@ def test_too_large_changes_say_so(copy: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_no_password_gets_into_it(copy: Path) -> None:
-    write_params(copy, {"download.source": "https://me:hunter2@host/text.txt?token=hunter2"})
+    write_params(copy, {"download.source": "https://host/text.txt?token=hunter2"})
     with (copy / "pipeline/split.py").open("a") as file:
         file.write("URL = 'https://me:hunter2@host/'\n")
     with (copy / "dvc.lock").open("a") as file:

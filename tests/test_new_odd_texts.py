@@ -139,7 +139,7 @@ def test_what_cannot_be_read_is_told_in_a_line(run: Run, project: Path, tmp_path
     (project / "Datasets/book.txt").write_text(ENGLISH)
     (tmp_path / "link").symlink_to(project / "Datasets/book.txt")
     for name, error in {
-        "missing.txt": "missing.txt: No such file or directory",
+        "missing.txt": "missing.txt: there is no such file, and no corpus of that name",
         "fifo": "expected a file or a folder, found a FIFO",
         "loop": "loop: Too many levels of symbolic links",
         "folder": "found a folder without any",

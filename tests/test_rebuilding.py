@@ -49,7 +49,7 @@ def test_a_colleague_who_pulls_has_the_review_the_trace_and_the_run(
     for path in ("review/review.json", "samples/all.txt", "evaluate/cells.csv", "lineage/evaluate/files.json"):
         assert reader.text(made, path), path
     assert not [name for name in made.tags if name.startswith(("hardware.", "versions."))]
-    assert run("info", "models:/charlstm@champion")[0] == 0
+    assert run("info", "models:/charlstm-shakespear@champion")[0] == 0
     Path("artifacts/evaluate/metrics.json").write_text("{}")
     code, _, err = run("sync", "--files")
     assert code == 2 and "artifacts/evaluate/metrics.json: not what dvc.lock names" in err
