@@ -110,12 +110,12 @@ def _write(kind: "Kind", name: str, is_forced: bool) -> None:
 
 def _save(kind: "Kind", name: str, experiment: str | None, is_forced: bool) -> None:
     from charlstm.storage.files import write_text
-    from pipeline.common.presets import changes_in_words, load, path_of, preset_text
+    from pipeline.common.presets import changes_in_words, load, nearest, path_of, preset_text
 
     path = path_of(kind, name)
     values = _values(experiment)
     root = load(kind, kind.root)
-    base = load(kind, _base(kind, name, values))
+    base = load(kind, nearest(kind, values, without=name).name or kind.root)  # not the one that it replaces
     changes = {key: values[key] for key in root.values if values[key] != base.values[key]}
     _check_name(kind, name, is_forced)
     words = f"{base.name} with {changes_in_words(changes)}" if changes else f"the same as {base.name}"
@@ -146,13 +146,6 @@ def _values(experiment: str | None) -> dict[str, object]:
             f"{experiment!r} is no commit and no DVC experiment with a {PARAMS}: `dvc exp show` lists them"
         )
     return validate(Params, parse_yaml(text), Path(f"{experiment}:{PARAMS}")).values()
-
-
-def _base(kind: "Kind", name: str, values: dict[str, object]) -> str:
-    """The preset from which a new one differs least; not the one that it replaces."""
-    from pipeline.common.presets import nearest
-
-    return nearest(kind, values, without=name).name or kind.root
 
 
 def _check_name(kind: "Kind", name: str, is_forced: bool) -> None:

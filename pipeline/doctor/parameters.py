@@ -7,7 +7,7 @@ from charlstm.params import Params
 from charlstm.storage.documents import parse_yaml
 from charlstm.storage.yaml_files import faults_of, load_yaml
 from pipeline.common.git import content_at_head
-from pipeline.common.params_file import PARAMS
+from pipeline.common.params_file import PARAMS, value_at
 from pipeline.common.paths import NOTHING
 from pipeline.common.presets import shown
 from pipeline.doctor.finding import Finding, error, warning
@@ -28,10 +28,8 @@ def schema_faults() -> list[Finding]:
 def _in_last_commit(fault: str) -> str:
     """`; the last commit has 1`, of the parameter with which the description of a fault begins; empty for none."""
     try:
-        value = parse_yaml((content_at_head(PARAMS) or b"").decode())
-        for part in fault.partition(" ")[0].split("."):
-            value = value[part]
-    except (ValueError, KeyError, TypeError):
+        value = value_at(parse_yaml((content_at_head(PARAMS) or b"").decode()), fault.partition(" ")[0])
+    except (ValueError, LookupError):
         return ""
     return "" if isinstance(value, dict) else f"; the last commit has {shown(value)}"
 
