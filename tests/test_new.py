@@ -11,9 +11,8 @@ from charlstm.params import load_params
 from charlstm.storage.lock import exclusive
 from pipeline.common.presets import CORPORA, Recipe, nearest, recipe_of
 from pipeline.common.unfinished import CHECKOUT
-from pipeline.new.conf_files import is_ours
 from pipeline.new.sources import name_of
-from pipeline.new.writing import write_all
+from pipeline.new.writing import is_ours, write_all
 
 TEXT = "It is a truth universally acknowledged.\n" * 50
 

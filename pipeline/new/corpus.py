@@ -28,12 +28,11 @@ from pipeline.common.presets import (
     params_with,
     path_of,
 )
-from pipeline.new.conf_files import corpus_file, is_ours, recipe_file, was_ours
 from pipeline.new.looking import Look, look_at
 from pipeline.new.oddities import newlines_for
 from pipeline.new.proposal import MIN_CHARS, Proposal, propose
 from pipeline.new.sources import Source, find_source, name_of
-from pipeline.new.writing import link_name, write_all
+from pipeline.new.writing import corpus_file, is_ours, link_name, recipe_file, was_ours, write_all
 
 SOURCES = "sources"  # below the folder of the corpora: links to files
 MAX_FIRST_DOCUMENT = 0.8  # of the bytes: the training part has 0.9 of the characters
