@@ -8,8 +8,8 @@ WORK_PER_THREAD (`pipeline.common.hardware`) is taken from it.
 
 The others have whole training steps of recipes, on the machine as it is and beside processes that are always busy. They
 need the encoded corpus (`dvc repro encode`). Each way to wait is a process of its own, since OpenMP reads its variables
-once. They take turns; figures are medians. What is set (`pipeline/__init__.py`) should be as fast as the best way on an
-idle machine, and take at most 1.5 times as long as a fair share of the cores would beside busy processes.
+once. They take turns; figures are medians. What trainings do (`pipeline.common.waiting`) should be as fast as the best
+way on an idle machine, and take at most 1.5 times as long as a fair share of the cores would beside busy processes.
 """
 
 import argparse
@@ -27,13 +27,13 @@ from multiprocessing.connection import Connection
 import torch
 from rich.console import Console
 
-import pipeline
 from benchmarks.training import SECONDS_OF_PEACE, make_learner, take_steps
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer
 from charlstm.training.precision import multiplies_bf16
 from pipeline.common.hardware import WORK_PER_THREAD, keep_freed_memory, num_cores, num_threads
 from pipeline.common.stage import guarded
+from pipeline.common.waiting import OF_THE_USER, share_cores
 
 ROWS, UNITS = (4, 16, 32, 64), (32, 64, 128, 256, 320, 512)
 INPUTS, TIME_STEPS, READINGS = 128, 8, 30
@@ -41,12 +41,13 @@ RECIPES = ("quick", "nanogpt", "teacher")
 NUM_BUSY = (0, 1, 2, 4)  # other processes that always work
 MOST_IDLE = 1.03  # of the best way's time
 MOST_BUSY = 1.5  # of the time that a fair share of the cores gives: C / (C + k) of C cores beside k processes
-SPIN_COUNTS = (0, 300, 1_000, 3_000, 10_000, 300_000)  # the last is libgomp's default
+SPIN_COUNTS = (0, 1_000, 300_000)  # the last is libgomp's default
+OURS = "as it is"
 WAYS = {f"`GOMP_SPINCOUNT={count}`": {"GOMP_SPINCOUNT": str(count)} for count in SPIN_COUNTS}
-WAYS |= {"one thread": {"OMP_NUM_THREADS": "1"}}
-SET = f"`GOMP_SPINCOUNT={pipeline.SPIN_COUNT}`"
-VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
-ROUNDS = 3
+WAYS |= {"one thread": {"OMP_NUM_THREADS": "1"}, OURS: {}}
+VARIABLES = (*OF_THE_USER, "OMP_NUM_THREADS")
+ROUNDS = 6
+SECONDS_TO_SETTLE = 0.6  # until the threads of the others have stopped to spin, and ours know whether cores are free
 MIN_ROUNDS = 5
 # It ends with this process, also where that is killed.
 BUSY = [sys.executable, "-c", "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"]
@@ -132,8 +133,8 @@ def compare_waiting(console: Console, recipe: str, seconds: float) -> None:
     best = min(found[0].values())
     goals = {count: MOST_BUSY * best * (cores + count) / cores if count else MOST_IDLE * best for count in NUM_BUSY}
     console.print(f"| goal | {' | '.join(f'{1000 * goal:.1f}' for goal in goals.values())} |")
-    shares = [found[count][SET] / goal for count, goal in goals.items()]
-    console.print(f"\n{SET} is what is set; of the goals it takes {', '.join(f'{share:.2f}' for share in shares)}")
+    shares = [found[count][OURS] / goal for count, goal in goals.items()]
+    console.print(f"\nof the goals, what trainings do takes {', '.join(f'{share:.2f}' for share in shares)}")
 
 
 def take_turns(connections: dict[str, Connection], seconds: float) -> dict[str, float]:
@@ -173,18 +174,19 @@ def trainers(recipe: str) -> Iterator[dict[str, Connection]]:
 
 def _train(connection: Connection, recipe: str) -> None:
     keep_freed_memory()
+    share_cores()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", num_cores())))
     step = take_steps(make_learner(f"recipe={recipe}"))
     step()
     connection.send(None)
     while True:
         seconds = connection.recv()
-        time.sleep(SECONDS_OF_PEACE)  # until the threads of the others have stopped to spin
         found, started = list[float](), time.perf_counter()
-        while not found or time.perf_counter() - started < seconds:
+        while not found or time.perf_counter() - started < SECONDS_TO_SETTLE + seconds:
             begun = time.perf_counter()
             step()
-            found.append(time.perf_counter() - begun)
+            if begun - started > SECONDS_TO_SETTLE:
+                found.append(time.perf_counter() - begun)
         connection.send(found)
 
 

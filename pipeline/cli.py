@@ -28,6 +28,7 @@ from pipeline.commands.ui import ui
 from pipeline.common import settings
 from pipeline.common.project import at_root
 from pipeline.common.stage import guarded
+from pipeline.common.waiting import share_cores
 
 START = "Start: a text of your own"
 USE = "Use: a trained model"
@@ -74,6 +75,8 @@ def _run(arguments: list[str]) -> int:
     needs_project = arguments[0] in NEED_PROJECT and "--help" not in arguments
     if arguments[0] != "doctor" and "--help" not in arguments:  # the doctor says them all
         settings.check_all()
+    if arguments[0] in USING:
+        share_cores()
     try:
         with at_root(is_needed=needs_project):
             code = app(arguments, prog_name="charlstm", standalone_mode=False)

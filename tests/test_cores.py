@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from charlstm.params import Params
-from pipeline import SPIN_COUNT
+from pipeline.common.waiting import OF_THE_USER
 from pipeline.doctor import cores
 from pipeline.doctor.cores import Busy
 
@@ -61,8 +61,8 @@ def test_threads_are_counted_as_the_training_will_have_them(
 ) -> None:
     """A small training has one thread, which waits for no other."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    monkeypatch.setenv("GOMP_SPINCOUNT", str(SPIN_COUNT))
+    for name in OF_THE_USER:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(cores, "num_cores", lambda: 2)
     monkeypatch.setattr(cores, "_allowed", lambda: 2)
     monkeypatch.setattr(cores, "busy_processes", lambda: [Busy(1.0, "python3", 11)])
@@ -79,7 +79,8 @@ def test_threads_are_counted_as_the_training_will_have_them(
 @pytest.mark.parametrize(
     ("chosen", "spins"),
     [
-        ({"GOMP_SPINCOUNT": str(SPIN_COUNT)}, False),
+        ({}, False),
+        ({"GOMP_SPINCOUNT": "1000"}, False),
         ({"GOMP_SPINCOUNT": "300000"}, True),
         ({"GOMP_SPINCOUNT": "infinity"}, True),
         ({"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "active"}, False),
@@ -89,7 +90,7 @@ def test_threads_are_counted_as_the_training_will_have_them(
 def test_threads_that_spin_as_the_user_wants_are_many_times_slower(
     chosen: dict[str, str], spins: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in cores.SPINNING:
+    for name in OF_THE_USER:
         monkeypatch.delenv(name, raising=False)
     for name, value in chosen.items():
         monkeypatch.setenv(name, value)

@@ -78,6 +78,7 @@ VIEWS = {
     "pipeline.common.terminal",
     "pipeline.common.tracking_store",
     "pipeline.common.unfinished",
+    "pipeline.common.waiting",
     "pipeline.doctor.cores",
     "pipeline.doctor.examination",
     "pipeline.doctor.finding",

@@ -16,6 +16,7 @@ from pipeline.common import settings
 from pipeline.common.crashes import leave_traces
 from pipeline.common.exit_codes import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED, GONE, leave_code
 from pipeline.common.interruption import without_ignored
+from pipeline.common.waiting import share_cores
 
 if TYPE_CHECKING:  # commands that need no parameters start without pydantic and their schema
     from charlstm.params import Params
@@ -57,6 +58,7 @@ def run_work(work: Callable[[], None]) -> int:
     def to_its_end() -> int:
         settings.check_all()
         store()  # a wrong address of MLflow ends the stage before its work, not after
+        share_cores()
         work()
         leave_code(0)
         return 0

@@ -1,7 +1,7 @@
 """Cores that are busy already: the threads of a training wait for each other at every step, so for the slowest.
 
-Threads that sleep soon while they wait (see `pipeline/__init__.py`) get their share of the cores. Where the user lets
-them spin, they keep the other process, and so the slowest thread, from its core.
+Beside other work ours sleep while they wait (`pipeline.common.waiting`), and get their share of the cores. Where the
+user lets them spin, they keep the other process, and so the slowest thread, from its core.
 """
 
 import contextlib
@@ -13,16 +13,15 @@ from typing import NamedTuple
 import psutil
 
 from charlstm.params import Params
-from pipeline import SPIN_COUNT
 from pipeline.common.hardware import num_cores, num_threads, work_of
 from pipeline.common.settings import MAX_THREADS
+from pipeline.common.waiting import OF_THE_USER
 from pipeline.doctor.finding import Finding, warning
 
 SECONDS = 0.3
 MIN_BUSY = 0.5  # cores; less is the noise of any machine
 MIN_NAMED = 0.1
-MOST_SPINS = 10 * SPIN_COUNT
-SPINNING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+MOST_SPINS = 10_000
 
 
 class Busy(NamedTuple):
@@ -60,7 +59,9 @@ def beside(busy: list[Busy], allowed: int, threads: int, *, spins: bool = False)
     named = ", ".join(f"{one.name}, process {one.pid}: {one.cores:.1f}" for one in busy[:3])
     cost = f"takes {(cores + threads) / allowed:.1f} times as long or a little more: end them to have all cores"
     if spins:
-        cost = "is many times slower, as its threads spin while they wait: end them, or unset " + " and ".join(SPINNING)
+        cost = "is many times slower, as its threads spin while they wait: end them, or unset " + " and ".join(
+            OF_THE_USER
+        )
     yield warning(
         f"cores: {cores:.1f} of {allowed} are busy ({named}); a training with {threads} threads beside them {cost}"
     )
@@ -99,7 +100,7 @@ def _name(process: psutil.Process) -> str:
 
 
 def _spin_long() -> bool:
-    """Whether the user wants threads to spin much longer than they do by default."""
+    """Whether the user wants threads to spin for milliseconds, beside other work too."""
     count = os.environ.get("GOMP_SPINCOUNT", "")
     is_long = not count.isdecimal() or int(count) > MOST_SPINS
     return is_long if count else os.environ.get("OMP_WAIT_POLICY", "").lower() == "active"
