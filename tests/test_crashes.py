@@ -62,7 +62,10 @@ def test_a_signal_is_an_interruption_unless_the_process_is_at_fault(
             env=environment(rank, world_size) | {"CHARLSTM_EXIT_CODES": str(tmp_path)}, capture_output=True, timeout=60,
         )  # fmt: skip
         last = end.split()[-1]
-        assert done.returncode == (-getattr(signal, last) if last.startswith("SIG") else int(last)), done.stderr
+        expected = {-getattr(signal, last)} if last.startswith("SIG") else {int(last)}
+        if last == "SIGABRT":  # Python's handler walks the frames of a thread that runs, which may fault
+            expected.add(-signal.SIGSEGV)
+        assert done.returncode in expected, done.stderr
     traces = judge(tmp_path)
     assert code_of_all(tmp_path) == code
     assert processes_gone(tmp_path) == (f"{gone} gone: killed, out of memory, or aborted" if gone else "")
