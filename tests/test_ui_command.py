@@ -83,13 +83,13 @@ def test_it_serves_until_ctrl_c(trained: Path, tmp_path: Path) -> None:
         command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert shown.stdout is not None
-    assert shown.stdout.readline() == f"http://127.0.0.1:{port}/{VIEW}\n"
+    assert shown.stdout.readline() == f"charlstm/shakespear: http://127.0.0.1:{port}/{VIEW}\n"
     urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30).close()
     servers = psutil.Process(shown.pid).children(recursive=True)
     assert servers
     elsewhere = {**environment, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
     other = subprocess.run([*command[:-2]], cwd=project, env=elsewhere, capture_output=True, text=True)
-    assert (other.returncode, other.stdout, other.stderr) == (0, f"http://127.0.0.1:{port}/{VIEW}\n", "")
+    assert (other.returncode, other.stdout, other.stderr) == (0, f"charlstm/shakespear: http://127.0.0.1:{port}/{VIEW}\n", "")
 
     shown.send_signal(signal.SIGINT)
     out, err = shown.communicate(timeout=60)

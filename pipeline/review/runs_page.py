@@ -28,7 +28,7 @@ STOP_TIMEOUT_SECONDS = 2
 
 
 def show(where: Store, port: int, corpus: str) -> None:
-    """Print the address of the page of the runs of `corpus`, and of those of other corpora, a line each.
+    """Print the address of the page of the runs of `corpus`, and of those of other corpora, a line each, with its name.
 
     Serve them until the process is interrupted, unless a server does.
 
@@ -49,8 +49,8 @@ def show(where: Store, port: int, corpus: str) -> None:
         raise TrackingError(f"MLflow's server ended: {_last_line(output, where.uri)}")
 
 
-def _find_runs(store: Store, corpus: str) -> list[tuple[str, bool]]:
-    """The ids of experiments that have runs, that of the corpus first, and whether each has our view.
+def _find_runs(store: Store, corpus: str) -> list[tuple[str, str, bool]]:
+    """Names and ids of the experiments that have runs, that of the corpus first, and whether each has our view.
 
     Raises:
         TrackingError: the store does not answer, is damaged, or has no run.
@@ -61,11 +61,11 @@ def _find_runs(store: Store, corpus: str) -> list[tuple[str, bool]]:
     try:
         client, wanted = connect(store), store.experiment_of(corpus)
         experiments = sorted(find_experiments(client, store).items(), key=lambda one: (one[0] != wanted, one[0]))
-        shared = [(experiment_id, share_view(client, experiment_id)) for _, experiment_id in experiments]
+        shared = [(name, experiment_id, share_view(client, experiment_id)) for name, experiment_id in experiments]
     except Exception as error:  # whatever a server, a driver or a damaged file can raise
         shown = textwrap.shorten(reason_of(error, store), 300, placeholder=" ...")
         raise TrackingError(f"expected an MLflow store at {where}, got {shown}") from None
-    pages = [(experiment_id, is_shared) for experiment_id, (has_runs, is_shared) in shared if has_runs]
+    pages = [(name, experiment_id, is_shared) for name, experiment_id, (has_runs, is_shared) in shared if has_runs]
     if not pages:
         raise TrackingError(f"{where}: experiment {store.experiment} has no run yet; `make repro` makes the first")
     return pages
@@ -147,7 +147,7 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
     server.wait()
 
 
-def _say(pages: Sequence[tuple[str, bool]], server: str) -> None:
-    for experiment_id, is_shared in pages:
-        sys.stdout.write(f"{page(server, experiment_id, is_shared=is_shared)}\n")
+def _say(pages: Sequence[tuple[str, str, bool]], server: str) -> None:
+    for name, experiment_id, is_shared in pages:
+        sys.stdout.write(f"{name}: {page(server, experiment_id, is_shared=is_shared)}\n")
     sys.stdout.flush()

@@ -115,7 +115,8 @@ def show_sweep(revision: str, output: Path) -> None:
 def _show_losses(sweep: Sweep, console: Console, output: Path) -> None:
     protocols = sorted(set.intersection(*(_protocols(run) for _, run in sweep.runs)))
     values = {name: [run.params.get(name, "") for _, run in sweep.runs] for name in sweep.varied}
-    table = Table(title=f"{len(sweep.runs)} experiments (nats per character; the best first)")
+    number = "1 experiment" if len(sweep.runs) == 1 else f"{len(sweep.runs)} experiments"
+    table = Table(title=f"{number} (nats per character; the best first)")
     for column in ("experiment", *short_names(sweep.varied), *protocols):
         table.add_column(column)
     losses = [[f"{loss:.4f}" for loss in sweep.losses(protocol)] for protocol in protocols]
