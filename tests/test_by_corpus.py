@@ -53,8 +53,8 @@ def test_losses_of_different_texts_are_in_different_experiments(store: Store, tm
     assert set(find_experiments(connect(store), store)) == {"charlstm/bible", "charlstm/shakespeare-1.5+x"}
     assert read_metrics(store, "m1") == {"stateful/nats_per_char": 1.5}
     ids = find_experiments(connect(store), store)
-    pages = [experiment_id for experiment_id, _ in _find_runs(store, "shakespeare-1.5+x")]
-    assert pages == [ids["charlstm/shakespeare-1.5+x"], ids["charlstm/bible"]]
+    pages = [(name, experiment_id) for name, experiment_id, _ in _find_runs(store, "shakespeare-1.5+x")]
+    assert pages == [(name, ids[name]) for name in ("charlstm/shakespeare-1.5+x", "charlstm/bible")]
 
 
 def test_each_corpus_has_its_champion_at_its_own_address(store: Store, tmp_path: Path, learned: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_run_of_an_older_version_stays_and_is_found(store: Store, tmp_path: Pa
     assert read_metrics(store, sha256)["stateful/nats_per_char"] == 1.3
     for address in ("models:/charlstm@champion", "models:/charlstm-bible@champion"):
         assert charlstm.load(address, tracking_uri=store.uri).info["model_sha256"] == sha256
-    assert [experiment_id for experiment_id, _ in _find_runs(store, "bible")] == ["1"]
+    assert [experiment_id for _, experiment_id, _ in _find_runs(store, "bible")] == ["1"]
 
 
 def test_another_machine_finds_the_run_of_its_training(store: Store, tmp_path: Path) -> None:

@@ -89,7 +89,11 @@ def test_it_serves_until_ctrl_c(trained: Path, tmp_path: Path) -> None:
     assert servers
     elsewhere = {**environment, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
     other = subprocess.run([*command[:-2]], cwd=project, env=elsewhere, capture_output=True, text=True)
-    assert (other.returncode, other.stdout, other.stderr) == (0, f"charlstm/shakespear: http://127.0.0.1:{port}/{VIEW}\n", "")
+    assert (other.returncode, other.stdout, other.stderr) == (
+        0,
+        f"charlstm/shakespear: http://127.0.0.1:{port}/{VIEW}\n",
+        "",
+    )
 
     shown.send_signal(signal.SIGINT)
     out, err = shown.communicate(timeout=60)
