@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imports import closure, file_of
 from registries import LOSSES, METRICS, Died, Dying, new_run, sha256_of, whole_chain
 
 from benchmarks.projects import ROOT
 from charlstm.tracking.logged_model import CODE, log_corpus, requirements
+from pipeline.dvc.code import closure, file_of
 
 
 @pytest.fixture(scope="module")

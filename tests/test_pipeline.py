@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from imports import file_of
 from ruamel.yaml import YAML
 from stages import dvc, dvc_done, run_stage, run_stages, start_dvc
-from views import VIEWS
 
 from benchmarks.projects import PACKAGES, ROOT, write_params
 from charlstm.tracking.review.document import read_review
 from pipeline.common.paths import NOTHING
+from pipeline.dvc.code import file_of, views
 
 DVC_YAML = (ROOT / "dvc.yaml").read_text()
 DVC = YAML(typ="safe", pure=True).load(DVC_YAML)
@@ -48,7 +47,7 @@ def test_a_stage_alone_with_its_declared_inputs_makes_its_outputs(trained: Path,
     alone.mkdir()
     inputs = ["dvc.yaml", "params.yaml", *resolve(stage["deps"])]
     packages = [file for package in PACKAGES for file in (trained / package).rglob("__init__.py")]
-    inputs += [str(file_of(view)) for view in VIEWS] + [str(file.relative_to(trained)) for file in packages]
+    inputs += [str(file_of(view)) for view in views()] + [str(file.relative_to(trained)) for file in packages]
     for path in inputs:
         if (alone / path).exists():
             continue

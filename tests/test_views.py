@@ -6,14 +6,13 @@ import signal
 from pathlib import Path
 
 import pytest
-from imports import file_of
 from stages import dvc, run_stage, start_dvc
 from test_stopping import wait_for
-from views import VIEWS
 
 from benchmarks.projects import results, run, start, training_command, write_params
 from pipeline.common import unfinished
 from pipeline.common.stage import load
+from pipeline.dvc.code import file_of, views
 
 CONSOLE = """
 class TrainingConsole:
@@ -86,7 +85,7 @@ def test_dvc_takes_a_changed_view_for_no_change(trained: Path, tmp_path: Path) -
     start_dvc(project)
     dvc(project, "commit", "--force")
     assert "up to date" in dvc(project, "status")
-    for view in VIEWS:
+    for view in views():
         edit(project, file_of(view))
     assert "up to date" in dvc(project, "status")
     edit(project, Path("charlstm/optimization/muon.py"))
@@ -110,7 +109,7 @@ def test_an_unfinished_training_resumes_after_a_change_of_a_view(project: Path, 
 def test_views_are_in_no_fingerprint_and_all_that_decides_is(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     first = unfinished.fingerprint(*load())
-    for view in VIEWS:
+    for view in views():
         edit(project, file_of(view))
     assert unfinished.fingerprint(*load()) == first
     for separator in ("\n", None):  # one that is null, as all were once, is in no fingerprint either

@@ -1,0 +1,1 @@
+"""What DVC needs to know of the code, and what it has recorded."""

@@ -1,0 +1,228 @@
+"""The code that decides a stage's outputs: all that the stage imports, but for the views. `dvc.yaml` declares it.
+
+Usage: python -m pipeline.dvc.code          after a change of imports: write the dependencies into dvc.yaml
+       python -m pipeline.dvc.code --keep   after a change that changes no output: write today's hashes into dvc.lock
+
+The second is a promise, so prove it first: `dvc repro` of both commits, on one machine, gives the same hashes.
+"""
+
+import argparse
+import ast
+import hashlib
+import io
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("charlstm", "pipeline")
+FILES = ("dvc.yaml", "distillation/dvc.yaml")
+# What shows results, says where things lie or who may run: packages and modules that decide no byte of an output,
+# though stages import them. `params` and the like only refuse; DVC tracks the values themselves.
+VIEWS = (
+    "charlstm.errors",
+    "charlstm.export",
+    "charlstm.language_model",
+    "charlstm.options",
+    "charlstm.params",
+    "charlstm.sections",
+    "charlstm.storage.documents",
+    "charlstm.storage.lock",
+    "charlstm.storage.urls",
+    "charlstm.storage.yaml_files",
+    "charlstm.text.folding",
+    "charlstm.tracking",
+    "pipeline",
+)
+# And what of those packages decides something all the same: stages do, and how threads are used, which rounds.
+DECISIVE = (
+    "charlstm.tracking.plots",
+    "charlstm.tracking.review",
+    "pipeline.common.hardware",
+    "pipeline.distillation",
+    *(f"pipeline.{stage}" for stage in ("download", "split", "encode", "train", "evaluate", "sample")),
+)
+# Presets name runs. They decide how teachers are trained, too.
+DECISIVE_FOR = {"pipeline.distillation.recipe": ("pipeline.common.params_file", "pipeline.common.presets")}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write `dvc.yaml`, or `dvc.lock`."""
+    parser = argparse.ArgumentParser(description="Tell DVC which code decides the outputs of each stage.")
+    parser.add_argument("--keep", action="store_true", help="today's code makes the outputs that dvc.lock has")
+    keep = parser.parse_args(argv).keep
+    for name in FILES:
+        path = ROOT / name
+        path.write_text(with_code(path.read_text()))
+        lock = path.with_suffix(".lock")
+        if keep and lock.exists():
+            lock.write_text(with_hashes(lock.read_text(), path.read_text()))
+    return 0
+
+
+def with_code(text: str) -> str:
+    """`text`, that of a `dvc.yaml`, with the code of each stage after its data."""
+    lines: list[str] = []
+    module, indent = "", ""
+    for line in text.splitlines():
+        if module and indent and not line.startswith(f"{indent}- "):
+            lines += [f"{indent}- {file}" for file in code_of(module)]
+            module = indent = ""
+        if found := re.match(r"\s+cmd: .*\b(pipeline\.[\w.]+)", line):
+            module = found[1]
+        if found := re.match(r"(\s+)deps:", line):
+            indent = found[1] + "  "
+        if not _is_code(line.strip().removeprefix("- ")):
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def with_hashes(text: str, stages: str) -> str:
+    """`text`, that of a `dvc.lock`, with the code that `stages`, its `dvc.yaml`, declares, as it is now."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    declared = YAML(typ="safe", pure=True).load(stages)["stages"]
+    document = yaml.load(text)
+    for name, entry in document["stages"].items():
+        stage = declared[name.partition("@")[0]]
+        code = filter(_is_code, stage.get("do", stage)["deps"])
+        data = [dep for dep in entry["deps"] if not _is_code(dep["path"])]
+        entry["deps"] = sorted([*data, *map(_hashed, code)], key=lambda dep: dep["path"])
+    stream = io.StringIO()
+    yaml.dump(document, stream)
+    return stream.getvalue()
+
+
+@cache
+def code_of(module: str) -> list[str]:
+    """The files and folders that decide what `python -m module` writes, by name; a folder if all of it does.
+
+    Packages' own files have no code.
+    """
+    decisive = {name for name in closure(module) if not is_package(name) and not is_view(name, module)}
+    folders = {name.rpartition(".")[0] for name in decisive if name.count(".") > 1}
+    whole = {folder for folder in folders if _modules_below(folder) <= decisive}
+    whole -= {folder for folder in whole if any(folder.startswith(f"{other}.") for other in whole)}
+    single = {name for name in decisive if not any(name.startswith(f"{folder}.") for folder in whole)}
+    return sorted([folder.replace(".", "/") for folder in whole] + [file_of(name).as_posix() for name in single])
+
+
+def is_view(module: str, stage: str = "") -> bool:
+    """Whether `module` decides no byte of what `stage` writes; of any stage's outputs by default."""
+
+    def is_in(names: Sequence[str]) -> bool:
+        return any(f"{module}.".startswith(f"{name}.") for name in names)
+
+    return is_in(VIEWS) and not is_in(DECISIVE) and not is_in(DECISIVE_FOR.get(stage, ()))
+
+
+def views() -> list[str]:
+    """All modules that decide no byte of an output of any stage."""
+    return [name for name in module_names() if not is_package(name) and is_view(name)]
+
+
+@cache
+def module_names() -> list[str]:
+    """Every module of the project, dotted."""
+    return [name_of(file.relative_to(ROOT)) for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
+
+
+def name_of(path: Path) -> str:
+    """The dotted name of a file, relative to the root."""
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def file_of(module: str) -> Path:
+    """The module's file, relative to the root."""
+    path = Path(*module.split("."))
+    return path / "__init__.py" if is_package(module) else path.with_suffix(".py")
+
+
+def is_package(module: str) -> bool:
+    """Whether `module` is a folder."""
+    return (ROOT / Path(*module.split("."))).is_dir()
+
+
+def imported_names(source: str) -> set[str]:
+    """Dotted names that `source` imports anywhere, `from a import b` as `a.b`; not those for type checkers only."""
+    names: set[str] = set()
+    pending: list[ast.AST] = [ast.parse(source)]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            pending.extend(node.orelse)
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where a name comes from"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        pending.extend(ast.iter_child_nodes(node))
+    return names
+
+
+@cache
+def project_imports(module: str) -> set[str]:
+    """The project's modules that `module` imports itself."""
+    known, found = set(module_names()), set()
+    for name in imported_names((ROOT / file_of(module)).read_text()):
+        candidates = {name, name.rpartition(".")[0]} & known
+        found |= {max(candidates, key=len)} if candidates else set()
+    return found
+
+
+def closure(module: str) -> set[str]:
+    """All project modules that run when `module` is imported, packages included."""
+    seen: set[str] = set()
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        if name not in seen:
+            seen.add(name)
+            pending += [*project_imports(name), *_packages_of(name)]
+    return seen
+
+
+def _packages_of(module: str) -> list[str]:
+    """The packages above a module, whose `__init__.py` runs before it."""
+    parts = module.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts))]
+
+
+def _modules_below(folder: str) -> set[str]:
+    return {name for name in module_names() if name.startswith(f"{folder}.") and not is_package(name)}
+
+
+def _is_code(path: str) -> bool:
+    return path.partition("/")[0] in PACKAGES
+
+
+def _hashed(path: str) -> dict[str, Any]:
+    """As DVC writes it."""
+    if (ROOT / path).is_file():
+        content = (ROOT / path).read_bytes()
+        return {"path": path, "hash": "md5", "md5": hashlib.md5(content).hexdigest(), "size": len(content)}
+    files = list(_files_below(ROOT / path))
+    hashes = [{"md5": _hashed_file(file), "relpath": file.relative_to(ROOT / path).as_posix()} for file in files]
+    listing = json.dumps(sorted(hashes, key=lambda one: one["relpath"]), sort_keys=True)
+    size = sum(file.stat().st_size for file in files)
+    whole = f"{hashlib.md5(listing.encode()).hexdigest()}.dir"
+    return {"path": path, "hash": "md5", "md5": whole, "size": size, "nfiles": len(files)}
+
+
+def _hashed_file(file: Path) -> str:
+    return hashlib.md5(file.read_bytes()).hexdigest()
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.rglob("*")) if file.is_file() and file.suffix != ".pyc")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
