@@ -103,14 +103,17 @@ def with_hashes(text: str, stages: str) -> str:
 def code_of(module: str) -> list[str]:
     """The files and folders that decide what `python -m module` writes, by name; a folder if all of it does.
 
-    Packages' own files have no code.
+    Folders without modules beside them, such as templates, belong to them. Packages' own files have no code.
     """
     decisive = {name for name in closure(module) if not is_package(name) and not is_view(name, module)}
     folders = {name.rpartition(".")[0] for name in decisive if name.count(".") > 1}
     whole = {folder for folder in folders if _modules_below(folder) <= decisive}
     whole -= {folder for folder in whole if any(folder.startswith(f"{other}.") for other in whole)}
     single = {name for name in decisive if not any(name.startswith(f"{folder}.") for folder in whole)}
-    return sorted([folder.replace(".", "/") for folder in whole] + [file_of(name).as_posix() for name in single])
+    data = [path for name in single for path in _data_beside(file_of(name))]
+    return sorted(
+        {*(folder.replace(".", "/") for folder in whole), *(file_of(name).as_posix() for name in single), *data}
+    )
 
 
 def is_view(module: str, stage: str = "") -> bool:
@@ -197,6 +200,12 @@ def _packages_of(module: str) -> list[str]:
 
 def _modules_below(folder: str) -> set[str]:
     return {name for name in module_names() if name.startswith(f"{folder}.") and not is_package(name)}
+
+
+def _data_beside(file: Path) -> Iterator[str]:
+    for folder in (ROOT / file.parent).iterdir():
+        if folder.is_dir() and folder.name != "__pycache__" and not any(folder.glob("*.py")):
+            yield folder.relative_to(ROOT).as_posix()
 
 
 def _is_code(path: str) -> bool:
