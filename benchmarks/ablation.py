@@ -18,7 +18,7 @@ from rich.console import Console
 
 from benchmarks.projects import ROOT
 from benchmarks.trials import Trial, run
-from pipeline.common.stage import guarded
+from pipeline.stage.stage import guarded
 
 RECORDS = ROOT / "benchmarks/records/ablation.jsonl"
 DEFAULT = Trial(("recipe=quick",))

@@ -23,9 +23,9 @@ from charlstm.model.loss import MAX_LOGITS
 from charlstm.text.vocabulary import Ids
 from charlstm.training import learner as learner_module
 from charlstm.training.learner import Learner
-from pipeline.common.hardware import keep_freed_memory, set_num_threads
-from pipeline.common.presets import compose
-from pipeline.common.stage import guarded
+from pipeline.stage.hardware import keep_freed_memory, set_num_threads
+from pipeline.stage.presets import compose
+from pipeline.stage.stage import guarded
 
 NUM_CHARS, NUM_STEPS = 1_000_000, 10
 

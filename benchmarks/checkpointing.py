@@ -20,12 +20,10 @@ from benchmarks.trials import CHECKPOINTS, fresh_processes, load_data
 from charlstm.errors import Interrupted
 from charlstm.params import load_params
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
-from charlstm.training.history import EpochRow, StepRow, TextRow
-from charlstm.training.observer import Plan
-from charlstm.training.progress import Progress
-from charlstm.training.train import fit
-from pipeline.common.settings import DEFAULT_SECONDS
-from pipeline.common.stage import guarded
+from charlstm.training.history import EpochRow, Progress, StepRow, TextRow
+from charlstm.training.train import Plan, fit
+from pipeline.stage.settings import DEFAULT_SECONDS
+from pipeline.stage.stage import guarded
 
 STEPS_PER_BLOCK = 25
 LIMIT = 0.01

@@ -23,9 +23,9 @@ import numpy as np
 from rich.console import Console
 
 from charlstm.evaluation.copied import copied_spans, covered
-from charlstm.evaluation.text_statistics import MAX_TIMES
+from charlstm.evaluation.statistics import MAX_TIMES
 from charlstm.text.vocabulary import Ids
-from pipeline.common.stage import guarded
+from pipeline.stage.stage import guarded
 
 NUM_SYMBOLS, NUM_TEXTS, TEXT_LEN, NUM_CHAINS = 65, 36, 500, 1000
 LENGTHS, MAX_HELD_OUT = (20, 25, 30, 40), 400  # characters; texts

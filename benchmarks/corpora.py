@@ -24,8 +24,8 @@ from benchmarks.held_out import RECORDS, HeldOut, append, measure
 from benchmarks.projects import ROOT
 from benchmarks.training import learner_of, take_steps
 from benchmarks.trials import commit, fresh_processes
-from pipeline.common.environment import environment
-from pipeline.common.stage import guarded
+from pipeline.provenance.provenance import environment
+from pipeline.stage.stage import guarded
 
 SPEEDS = ROOT / "benchmarks/records/corpora_speed.jsonl"
 NUM_WARM_UP_STEPS, NUM_TIMED_STEPS = 10, 50

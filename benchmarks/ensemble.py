@@ -19,7 +19,7 @@ from charlstm.evaluation.dynamic import DynamicRule, dynamic
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.ensemble import Ensemble
 from charlstm.training.train import Data
-from pipeline.common.stage import guarded
+from pipeline.stage.stage import guarded
 
 RULE = DynamicRule()
 

@@ -29,18 +29,14 @@ from benchmarks.samplers import Write, char_rnn, former_loop, on_few_threads, pl
 from benchmarks.trials import load_data
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.protocols import LanguageModel, windowed
-from charlstm.generation.batch import Request
-from charlstm.generation.engines import compiled_stepper
-from charlstm.generation.language_model import QuantizedLanguageModel
-from charlstm.generation.quantized import quantize
-from charlstm.generation.rule import SamplingRule
-from charlstm.generation.sampler import Sampler
-from charlstm.generation.stepper import Stepper
+from charlstm.generation.drawing import SamplingRule
+from charlstm.generation.quantized import QuantizedLanguageModel, Stepper, quantize
+from charlstm.generation.sampler import Request, Sampler, compiled_stepper
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.model_folder import TrainedModel, load_model, save_model
 from charlstm.text.vocabulary import Vocab
-from pipeline.common.hardware import set_num_threads
-from pipeline.common.stage import guarded
+from pipeline.stage.hardware import set_num_threads
+from pipeline.stage.stage import guarded
 
 NUM_ROUNDS = 3
 ROW_COUNTS = (1, 18, 256, 2048)

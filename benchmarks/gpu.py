@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.training import make_learner, take_steps
-from pipeline.common.stage import guarded
+from pipeline.stage.stage import guarded
 
 SIZES = {"2×256": (2, 256), "1×384": (1, 384), "1×1024": (1, 1024)}  # layers, units
 BATCH_SIZES = (64, 256, 1024, 2048)

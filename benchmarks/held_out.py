@@ -18,22 +18,22 @@ from benchmarks.trials import Trial, commit, fresh_processes, model_of
 from benchmarks.watch import Watch
 from charlstm.evaluation.baselines import measure_baselines
 from charlstm.evaluation.protocols import stateful, windowed
+from charlstm.files.atomic import sha256
+from charlstm.files.lock import exclusive
+from charlstm.files.pieces import read_pieces
 from charlstm.model.ensemble import Ensemble
 from charlstm.model.model_folder import TrainedModel, load_model, save_model
 from charlstm.params import Params
-from charlstm.storage.files import sha256
-from charlstm.storage.lock import exclusive
-from charlstm.storage.pieces import read_pieces
 from charlstm.text.corpus import Corpus, read_text
 from charlstm.text.soft_text import SoftText, load_soft_text
 from charlstm.text.vocabulary import UNSEEN, Ids, Vocab
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.train import Data, fit
-from pipeline.common.environment import environment
-from pipeline.common.interruption import handle_signals
-from pipeline.common.paths import load_deps, load_paths
-from pipeline.common.unfinished import clear
 from pipeline.distillation.write import write_part
+from pipeline.dvc.paths import load_deps, load_paths
+from pipeline.dvc.unfinished import clear
+from pipeline.provenance.provenance import environment
+from pipeline.stage.interruption import handle_signals
 
 RECORDS = ROOT / "benchmarks/records/corpora.jsonl"
 CHECKPOINTS = ROOT / "build/corpora"  # of unfinished trainings

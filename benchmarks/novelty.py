@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 import charlstm
-from pipeline.common.stage import guarded
+from pipeline.stage.stage import guarded
 
 MODEL, TEXT = Path("artifacts/model"), Path("Datasets/split/val.txt")
 PIECE = 8_000  # characters

@@ -31,8 +31,8 @@ from benchmarks.peers_picture import PICTURE, RECORDS, draw, points
 from charlstm.evaluation.protocols import LanguageModel, windowed
 from charlstm.model.gates import LSTMState
 from charlstm.training.train import Data
-from pipeline.common.hardware import set_num_threads
-from pipeline.common.stage import guarded
+from pipeline.stage.hardware import set_num_threads
+from pipeline.stage.stage import guarded
 
 CONTEXT_LEN = 64
 SEED = 1

@@ -16,12 +16,12 @@ import psutil
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from charlstm.storage.checksums import SUMS, write_sums
-from charlstm.text.byte_vocabulary import load_vocab
+from charlstm.files.checksums import SUMS, write_sums
 from charlstm.text.soft_text import CODES, IDS, TEACHERS, to_codes
-from pipeline.common.params_file import with_values
-from pipeline.common.paths import NOTHING, load_paths
-from pipeline.common.presets import CORPORA, RECIPES, load
+from charlstm.text.vocabulary import load_vocab
+from pipeline.dvc.paths import NOTHING, load_paths
+from pipeline.stage.params_file import with_values
+from pipeline.stage.presets import CORPORA, RECIPES, load
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("charlstm", "pipeline")

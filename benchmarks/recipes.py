@@ -19,8 +19,8 @@ from rich.console import Console
 from benchmarks.projects import ROOT
 from benchmarks.trials import Trial, run
 from charlstm.evaluation.published import beside_the_original
-from pipeline.common.presets import compose
-from pipeline.common.stage import guarded
+from pipeline.stage.presets import compose
+from pipeline.stage.stage import guarded
 
 
 class Target(NamedTuple):

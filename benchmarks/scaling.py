@@ -20,12 +20,11 @@ from rich.console import Console
 
 from benchmarks.projects import ROOT
 from charlstm.model.char_lstm import weight_shapes
-from charlstm.optimization.muon import num_flops
-from charlstm.optimization.sharing import shares
+from charlstm.optimization.muon import num_flops, shares
 from charlstm.params import Params
-from charlstm.training.learner_parts import shape_of
-from pipeline.common.presets import compose
-from pipeline.common.stage import guarded
+from charlstm.training.learner import shape_of
+from pipeline.stage.presets import compose
+from pipeline.stage.stage import guarded
 
 VOCAB_SIZE = 65  # tiny Shakespeare
 LARGE = tuple(f"model.{name}" for name in ("num_layers=2", "hidden_size=1856", "feed_forward_size=1856"))

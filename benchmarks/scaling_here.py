@@ -23,7 +23,7 @@ from benchmarks.trials import load_data
 from charlstm.optimization.muon import num_flops, orthogonalize
 from charlstm.params import Params, load_params
 from charlstm.training.processes import Processes
-from pipeline.common.hardware import keep_freed_memory
+from pipeline.stage.hardware import keep_freed_memory
 
 NUM_STEPS, NUM_WARM_UP_STEPS = 60, 10
 

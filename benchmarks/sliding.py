@@ -21,8 +21,8 @@ from benchmarks.trials import Trial, load_data, losses, train
 from charlstm.errors import VocabularyError
 from charlstm.evaluation.protocols import sliding
 from charlstm.model.model_folder import load_model
-from pipeline.common.hardware import set_num_threads
-from pipeline.common.stage import guarded
+from pipeline.stage.hardware import set_num_threads
+from pipeline.stage.stage import guarded
 
 CONTEXT_LEN, BATCH_SIZE = 100, 64  # the original's
 

@@ -4,7 +4,7 @@ Usage: python -m benchmarks.startup [--gigabytes 2] [--folder PATH]
 
 Random ids of that size are written as encode writes them (a tenth more for validation, with checksums), the real train
 stage starts on them with the default recipe's sizes, and is stopped after its first checkpoint. First no hash is known
-of the files, so that they are read once; then all are (`pipeline/common/known_hashes.py`), as they also are right after
+of the files, so that they are read once; then all are (`pipeline/dvc/hashes.py`), as they also are right after
 encode. Then the losses of some steps from the mapped file are compared with those of the same ids in memory.
 
 RSS is what the process holds: `RssAnon` is its own; `RssFile` are pages of files that it has touched, which the system
@@ -29,13 +29,13 @@ from ruamel.yaml import YAML
 
 from benchmarks.projects import ROOT, kill, make_project, start, training_command
 from benchmarks.trials import fresh_processes
+from charlstm.files.atomic import sha256, write_text
+from charlstm.files.checksums import SUMS, sums_of, write_digests
 from charlstm.params import load_params
-from charlstm.storage.checksums import SUMS, sums_of, write_digests
-from charlstm.storage.files import sha256, write_text
 from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.training.learner import Learner
-from pipeline.common.paths import Paths, load_paths
-from pipeline.common.stage import guarded
+from pipeline.dvc.paths import Paths, load_paths
+from pipeline.stage.stage import guarded
 
 CHARACTERS = "".join(map(chr, range(32, 97)))  # 65 of them, as in tiny Shakespeare
 TINY_NUM_CHARS = 1_003_854

@@ -25,10 +25,9 @@ import psutil
 from rich.console import Console
 
 from benchmarks.projects import ROOT, make_project
-from charlstm.storage.pieces import read_pieces
-from charlstm.text.counting import count_characters
-from charlstm.text.ids import Numbering
-from charlstm.text.reading import read_characters
+from charlstm.files.pieces import read_pieces
+from charlstm.text.corpus import read_characters
+from charlstm.text.ids import Numbering, count_characters
 from charlstm.text.vocabulary import Vocab
 
 LATIN = "etaoinshrdlcumwfgypbvkjxqz    .,;:'!?-\nETAOINSHRDLCUMWFGYPBVKJXQZ0123456789"
@@ -88,7 +87,7 @@ def text_blocks(kind: str, num_bytes: int, seed: int = 1) -> Iterator[bytes]:
 def child(stage: str) -> None:
     """Run a stage in the current folder; what it took, as JSON on standard output."""
     module = import_module(f"pipeline.{stage}")
-    load = import_module("pipeline.common.stage").load
+    load = import_module("pipeline.stage.stage").load
     rss = psutil.Process().memory_info().rss
     started, cpu_started = time.perf_counter(), time.process_time()
     module.run(*load())

@@ -4,11 +4,11 @@ Usage: python -m benchmarks.threads [--seconds 3] [--only sizes|waiting]
 
 The first table has a layer of the LSTM in many sizes, forward and backward, with one thread and with all cores, in
 turns. It shows the fastest of many short readings, since whatever else runs on the machine only slows one. The constant
-WORK_PER_THREAD (`pipeline.common.hardware`) is taken from it.
+WORK_PER_THREAD (`pipeline.stage.hardware`) is taken from it.
 
 The others have whole training steps of recipes, on the machine as it is and beside processes that are always busy. They
 need the encoded corpus (`dvc repro encode`). Each way to wait is a process of its own, since OpenMP reads its variables
-once. They take turns; figures are medians. What trainings do (`pipeline.common.waiting`) should be as fast as the best
+once. They take turns; figures are medians. What trainings do (`pipeline.stage.waiting`) should be as fast as the best
 way on an idle machine, and take at most 1.5 times as long as a fair share of the cores would beside busy processes.
 """
 
@@ -30,10 +30,10 @@ from rich.console import Console
 from benchmarks.training import SECONDS_OF_PEACE, make_learner, take_steps
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer
-from charlstm.training.precision import multiplies_bf16
-from pipeline.common.hardware import WORK_PER_THREAD, keep_freed_memory, num_cores, num_threads
-from pipeline.common.stage import guarded
-from pipeline.common.waiting import OF_THE_USER, share_cores
+from charlstm.training.processes import multiplies_bf16
+from pipeline.stage.hardware import WORK_PER_THREAD, keep_freed_memory, num_cores, num_threads
+from pipeline.stage.stage import guarded
+from pipeline.stage.waiting import OF_THE_USER, share_cores
 
 ROWS, UNITS = (4, 16, 32, 64), (32, 64, 128, 256, 320, 512)
 INPUTS, TIME_STEPS, READINGS = 128, 8, 30

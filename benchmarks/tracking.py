@@ -18,7 +18,7 @@ from rich.console import Console
 
 from benchmarks.tracking_cost import measure_cost
 from benchmarks.tracking_kills import kill_servers
-from pipeline.common.stage import guarded
+from pipeline.stage.stage import guarded
 
 
 def main() -> int:

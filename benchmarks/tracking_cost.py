@@ -15,11 +15,9 @@ from charlstm.errors import Interrupted
 from charlstm.params import load_params
 from charlstm.tracking.runs import Outbox
 from charlstm.tracking.tracker import TrainingTracker
-from charlstm.training.history import EpochRow, StepRow, TextRow
-from charlstm.training.observer import Observer, Plan
-from charlstm.training.progress import Progress
-from charlstm.training.train import fit
-from pipeline.common.sending import SenderProcess
+from charlstm.training.history import EpochRow, Progress, StepRow, TextRow
+from charlstm.training.train import Observer, Plan, fit
+from pipeline.stage.sending import SenderProcess
 
 NUM_STEPS = 900  # of each training, most of the default recipe; the first block warms up
 STEPS_PER_BLOCK = 10

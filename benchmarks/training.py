@@ -5,7 +5,7 @@ Usage: python -m benchmarks.training
 Needs the encoded corpus (`dvc repro encode`). All variants of a size take turns, so that a noisy machine disturbs all
 alike; figures are medians. Every variant has Adam or AdamW and a gradient clip; ours have dropout and the
 moving average, too. The plain loop is there twice: in a process of its own, as somebody would run it, and in this one,
-which keeps freed memory as our trainings do (`pipeline.common.hardware`).
+which keeps freed memory as our trainings do (`pipeline.stage.hardware`).
 """
 
 import contextlib
@@ -31,9 +31,9 @@ from charlstm.text.vocabulary import Ids
 from charlstm.training import learner as learner_module
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
-from pipeline.common.hardware import keep_freed_memory, set_num_threads
-from pipeline.common.presets import compose
-from pipeline.common.stage import guarded
+from pipeline.stage.hardware import keep_freed_memory, set_num_threads
+from pipeline.stage.presets import compose
+from pipeline.stage.stage import guarded
 
 NUM_ROUNDS = 9
 NUM_PROFILED_STEPS = 60

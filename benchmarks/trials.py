@@ -30,24 +30,24 @@ from benchmarks.projects import ROOT
 from benchmarks.watch import Watch
 from charlstm.errors import Interrupted, ParamsError
 from charlstm.evaluation.protocols import LanguageModel, stateful, windowed
+from charlstm.files.documents import load_yaml
+from charlstm.files.lock import exclusive
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.model_folder import load_model, save_model
 from charlstm.params import Params
-from charlstm.storage.lock import exclusive
-from charlstm.storage.yaml_files import load_yaml
 from charlstm.text.soft_text import load_soft_text
 from charlstm.text.vocabulary import Ids, Vocab, load_ids
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.processes import Processes
 from charlstm.training.train import Data, fit
-from pipeline.common.git import git
-from pipeline.common.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels, work_of
-from pipeline.common.interruption import handle_signals
-from pipeline.common.paths import load_paths
-from pipeline.common.presets import compose
-from pipeline.common.stage import guarded
-from pipeline.common.unfinished import clear
-from pipeline.common.unfinished import fingerprint as fingerprint_of_inputs
+from pipeline.dvc.paths import load_paths
+from pipeline.dvc.unfinished import clear
+from pipeline.dvc.unfinished import fingerprint as fingerprint_of_inputs
+from pipeline.provenance.git import git
+from pipeline.stage.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels, work_of
+from pipeline.stage.interruption import handle_signals
+from pipeline.stage.presets import compose
+from pipeline.stage.stage import guarded
 
 PROJECT = ROOT  # whose params.yaml and conf/ trials are made of
 RECORDS = ROOT / "benchmarks/records/trials.jsonl"

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from charlstm.files.documents import load_yaml, validate
+from charlstm.files.urls import fault_of_source
 from charlstm.sections import (
     AFewValues,
     Features,
@@ -31,8 +33,6 @@ from charlstm.sections import (
     Temperature,
     is_not_empty,
 )
-from charlstm.storage.urls import fault_of_source
-from charlstm.storage.yaml_files import load_yaml, validate
 
 
 def _is_source(value: str) -> str:

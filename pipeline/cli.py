@@ -25,10 +25,10 @@ from pipeline.commands.sweep import sweep
 from pipeline.commands.sync import sync
 from pipeline.commands.trace import trace
 from pipeline.commands.ui import ui
-from pipeline.common import settings
-from pipeline.common.project import at_root
-from pipeline.common.stage import guarded
-from pipeline.common.waiting import share_cores
+from pipeline.stage import settings
+from pipeline.stage.project import at_root
+from pipeline.stage.stage import guarded
+from pipeline.stage.waiting import share_cores
 
 START = "Start: a text of your own"
 USE = "Use: a trained model"

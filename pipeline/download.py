@@ -8,21 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from charlstm.errors import ChecksumError, CorpusError, DownloadError
+from charlstm.files.atomic import sha256
+from charlstm.files.checksums import read_sums, sums_of, write_digests
+from charlstm.files.urls import without_credentials
 from charlstm.params import DownloadParams, Params
-from charlstm.storage.checksums import read_sums, sums_of, write_digests
-from charlstm.storage.files import sha256
-from charlstm.storage.urls import without_credentials
-from charlstm.text.conversion import Form, corpus_sha256
-from charlstm.text.download import download
-from charlstm.text.encodings import check_encoding
-from charlstm.text.fallback import FallbackSource
-from charlstm.text.source_files import files_of, local_path
-from pipeline.common import stage
-from pipeline.common.dvc_cache import cached
-from pipeline.common.former import recorded_outputs
-from pipeline.common.known_hashes import md5
-from pipeline.common.paths import Paths
-from pipeline.common.progress import progress
+from charlstm.text.conversion import Form, check_encoding, corpus_sha256
+from charlstm.text.download import FallbackSource, download, files_of, local_path
+from pipeline.dvc.former import recorded_outputs
+from pipeline.dvc.hashes import md5
+from pipeline.dvc.paths import Paths
+from pipeline.dvc.record import cached
+from pipeline.stage import stage
+from pipeline.stage.terminal import progress
 
 log = logging.getLogger("charlstm")
 

@@ -6,21 +6,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from charlstm.errors import ParamsError
+from charlstm.files.atomic import sha256
+from charlstm.files.checksums import SUMS, read_sums, verified, write_digests
+from charlstm.files.pieces import read_pieces
 from charlstm.params import EncodeParams, Params
-from charlstm.storage.checksums import SUMS, read_sums, write_digests
-from charlstm.storage.files import sha256
-from charlstm.storage.pieces import read_pieces
-from charlstm.storage.verified import verified
-from charlstm.text.alphabet import Alphabet, choose_alphabet
-from charlstm.text.byte_vocabulary import ByteVocab
-from charlstm.text.corpus import PARTS
-from charlstm.text.counting import Counts, count_characters
-from charlstm.text.ids import ByteNumbering, Numbering, write_ids
-from charlstm.text.reading import Characters, read_characters
-from charlstm.text.vocabulary import Vocab, describe
-from pipeline.common import known_hashes, stage
-from pipeline.common.paths import Paths
-from pipeline.common.progress import progress
+from charlstm.text.corpus import PARTS, Characters, read_characters
+from charlstm.text.ids import Alphabet, ByteNumbering, Counts, Numbering, choose_alphabet, count_characters, write_ids
+from charlstm.text.vocabulary import ByteVocab, Vocab, describe
+from pipeline.dvc import hashes
+from pipeline.dvc.paths import Paths
+from pipeline.stage import stage
+from pipeline.stage.terminal import progress
 
 log = logging.getLogger("charlstm")
 
@@ -67,7 +63,7 @@ def _encode_bytes(section: EncodeParams, paths: Paths, names: Sequence[str]) -> 
         with progress(f"write {name}.npy", size) as advance:
             pieces = _verified(paths.split, path)
             digests[f"{name}.npy"] = write_ids(paths.encoded / f"{name}.npy", pieces, ByteNumbering(), size, advance)
-        known_hashes.remember(paths.encoded / f"{name}.npy", sha256=digests[f"{name}.npy"])
+        hashes.remember(paths.encoded / f"{name}.npy", sha256=digests[f"{name}.npy"])
     return ByteVocab(), digests
 
 
@@ -91,7 +87,7 @@ def _write(paths: Paths, name: str, numbering: Numbering, counts: Counts) -> str
     with progress(f"write {name}.npy", num_ids * numbering.dtype.itemsize) as advance:
         pieces = read_characters(read_pieces(path), path)
         digest = write_ids(paths.encoded / f"{name}.npy", pieces, numbering, num_ids, advance)
-    known_hashes.remember(paths.encoded / f"{name}.npy", sha256=digest)  # so that no stage reads a huge one for it
+    hashes.remember(paths.encoded / f"{name}.npy", sha256=digest)  # so that no stage reads a huge one for it
     return digest
 
 

@@ -10,30 +10,29 @@ import torch
 
 from charlstm.errors import ModelFolderError, VocabularyError
 from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines, write_baselines
-from charlstm.evaluation.protocol_names import TEST_PREFIX
 from charlstm.evaluation.protocols import stateful, windowed
-from charlstm.evaluation.published import beside_the_original, is_the_originals, published_for, text_sha256
+from charlstm.evaluation.published import TEST_PREFIX, beside_the_original, is_the_originals, published_for, text_sha256
+from charlstm.files.atomic import write_text
+from charlstm.files.checksums import SUMS, read_sums, verify
 from charlstm.interpretation.atlas import atlas_of
 from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table, write_cells
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params
-from charlstm.storage.checksums import SUMS, read_sums, verify
-from charlstm.storage.files import write_text
-from charlstm.text.byte_vocabulary import load_vocab
+from charlstm.report.plots import plot_losses
 from charlstm.text.documents import separator_ids
 from charlstm.text.units import Unit, from_whole_character, whole_characters
-from charlstm.text.vocabulary import Ids, Vocab, load_ids
-from charlstm.tracking.measurements import Measurement
-from charlstm.tracking.plots import plot_losses
-from charlstm.tracking.runs import attach
+from charlstm.text.vocabulary import Ids, Vocab, load_ids, load_vocab
+from charlstm.tracking.runs import Measurement, attach
 from charlstm.training.history import Tables, read_tables, write_csv
-from pipeline.common import known_hashes, provenance, stage
-from pipeline.common.description import known_of, page_tags, remedy
-from pipeline.common.environment import environment
-from pipeline.common.hardware import use_reproducible_kernels
-from pipeline.common.paths import Paths
-from pipeline.common.sending import outbox
+from pipeline.dvc import hashes
+from pipeline.dvc.paths import Paths
+from pipeline.provenance import provenance
+from pipeline.provenance.description import known_of, page_tags, remedy
+from pipeline.provenance.provenance import environment
+from pipeline.stage import stage
+from pipeline.stage.hardware import use_reproducible_kernels
+from pipeline.stage.sending import outbox
 
 log = logging.getLogger("charlstm")
 
@@ -44,7 +43,7 @@ def run(params: Params, paths: Paths) -> None:
     """Measure, write, and add to the model's MLflow run."""
     use_reproducible_kernels()
     parts = [VAL_IDS, *([TEST_IDS] if TEST_IDS in read_sums(paths.encoded / SUMS) else [])]
-    verify(paths.encoded / SUMS, ["train.npy", *parts, "vocab.json"], known_hashes.sha256)
+    verify(paths.encoded / SUMS, ["train.npy", *parts, "vocab.json"], hashes.sha256)
     trained = load_model(paths.model, params.model.implementation)
     if load_vocab(paths.encoded / "vocab.json") != trained.vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")

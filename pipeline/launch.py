@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from pipeline.common.exit_codes import EXIT_BAD_INPUT
-from pipeline.common.former import with_former
-from pipeline.common.launching import launch
-from pipeline.common.stage import guarded
 from pipeline.doctor.examination import examine_training
+from pipeline.dvc.former import with_former
+from pipeline.stage.exit_codes import EXIT_BAD_INPUT
+from pipeline.stage.launching import launch
+from pipeline.stage.stage import guarded
 
 log = logging.getLogger("charlstm")
 

@@ -11,21 +11,20 @@ from rich.table import Table
 from charlstm.errors import HistoryError
 from charlstm.evaluation.baselines import BASELINES, Baselines, read_baselines
 from charlstm.evaluation.published import Published, published_for, text_sha256
+from charlstm.files.atomic import sha256
+from charlstm.files.documents import read_json
 from charlstm.model.model_folder import WEIGHTS
 from charlstm.params import Params
-from charlstm.storage.documents import read_json
-from charlstm.storage.files import sha256
-from charlstm.text.byte_vocabulary import load_vocab
 from charlstm.text.units import whole_characters
-from charlstm.text.vocabulary import load_ids
+from charlstm.text.vocabulary import load_ids, load_vocab
 from charlstm.tracking.runs import read_metrics
 from charlstm.training.history import read_csv
-from pipeline.common import stage
-from pipeline.common.description import remedy
-from pipeline.common.paths import Paths
-from pipeline.common.presets import in_words
-from pipeline.common.terminal import printable
-from pipeline.common.tracking_store import store
+from pipeline.dvc.paths import Paths
+from pipeline.provenance.description import remedy
+from pipeline.stage import stage
+from pipeline.stage.presets import in_words
+from pipeline.stage.terminal import printable
+from pipeline.stage.tracking_store import store
 
 EXCERPT_LINES = 8
 

@@ -10,34 +10,30 @@ import pandas as pd
 from charlstm.errors import VocabularyError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
 from charlstm.evaluation.published import published_for, text_sha256
-from charlstm.generation.batch import Request
-from charlstm.generation.engines import compiled_stepper
-from charlstm.generation.prompts import check_prompts
+from charlstm.files.atomic import atomic_folder
+from charlstm.files.checksums import SUMS, read_sums, sums_of, verify
+from charlstm.generation.drawing import SamplingRule
 from charlstm.generation.quantized import quantize
-from charlstm.generation.rule import SamplingRule
-from charlstm.generation.sampler import Sampler
+from charlstm.generation.sampler import Request, Sampler, compiled_stepper
 from charlstm.interpretation.document import CELLS, read_cells
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params, SampleParams
-from charlstm.storage.checksums import SUMS, read_sums, sums_of, verify
-from charlstm.storage.files import atomic_folder
-from charlstm.text.byte_vocabulary import load_vocab
-from charlstm.text.prompts import resolve_prompts
+from charlstm.report.collect import Encoded, Generated, file_name, review_of
+from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses, write_document
+from charlstm.report.page import write_page
+from charlstm.report.playground import playground_of
+from charlstm.text.prompts import check_prompts, resolve_prompts
 from charlstm.text.units import whole_characters
-from charlstm.text.vocabulary import Ids, Vocab, load_ids
-from charlstm.tracking.review.collect import Encoded, Generated, review_of
-from charlstm.tracking.review.document import DOCUMENT, PAGE, Loss, read_losses, write_document
-from charlstm.tracking.review.file_names import file_name
-from charlstm.tracking.review.page import write_page
-from charlstm.tracking.review.playground import playground_of
+from charlstm.text.vocabulary import Ids, Vocab, load_ids, load_vocab
 from charlstm.tracking.runs import attach
 from charlstm.training.history import Tables, read_tables, write_csv
-from pipeline.common import known_hashes, provenance, stage
-from pipeline.common.description import Sample, known_of, page_tags
-from pipeline.common.environment import environment
-from pipeline.common.paths import Paths
-from pipeline.common.run_texts import side_by_side, text_of_all
-from pipeline.common.sending import outbox
+from pipeline.dvc import hashes
+from pipeline.dvc.paths import Paths
+from pipeline.provenance import provenance
+from pipeline.provenance.description import Sample, known_of, page_tags, side_by_side, text_of_all
+from pipeline.provenance.provenance import environment
+from pipeline.stage import stage
+from pipeline.stage.sending import outbox
 
 TABLE = "samples.csv"
 MAX_SHOWN_TEMPERATURE = 0.8
@@ -137,7 +133,7 @@ def _by_section(params: Params, val_ids: Ids, vocab: Vocab) -> dict[str, dict[st
 
 
 def _read_encoded(paths: Paths, vocab: Vocab) -> Encoded:
-    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"], known_hashes.sha256)
+    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"], hashes.sha256)
     if load_vocab(paths.encoded / "vocab.json") != vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
     return Encoded(*(load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy")))

@@ -1,4 +1,4 @@
-"""Not a stage: the process that feeds MLflow from one spool while a stage works. See `pipeline.common.sending`."""
+"""Not a stage: the process that feeds MLflow from one spool while a stage works. See `pipeline.stage.sending`."""
 
 import logging
 import os
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from charlstm.tracking.sender import follow
-from pipeline.common.exit_codes import EXIT_BAD_INPUT
-from pipeline.common.settings import seconds
-from pipeline.common.stage import guarded
-from pipeline.common.tracking_store import store
+from pipeline.stage.exit_codes import EXIT_BAD_INPUT
+from pipeline.stage.settings import seconds
+from pipeline.stage.stage import guarded
+from pipeline.stage.tracking_store import store
 
 log = logging.getLogger("charlstm")
 

@@ -4,14 +4,13 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from charlstm.files.checksums import SUMS, sums_of, verified, write_digests
+from charlstm.files.pieces import read_pieces, write_pieces
 from charlstm.params import Params
-from charlstm.storage.checksums import SUMS, sums_of, write_digests
-from charlstm.storage.pieces import read_pieces, write_pieces
-from charlstm.storage.verified import verified
 from charlstm.text.corpus import PARTS, Corpus
-from pipeline.common import stage
-from pipeline.common.paths import Paths
-from pipeline.common.progress import progress
+from pipeline.dvc.paths import Paths
+from pipeline.stage import stage
+from pipeline.stage.terminal import progress
 
 log = logging.getLogger("charlstm")
 

@@ -8,29 +8,29 @@ from contextlib import closing
 from pathlib import Path
 
 from charlstm.errors import Interrupted, TrainingError
+from charlstm.files.atomic import sha256, write_text
+from charlstm.files.checksums import SUMS, verify
 from charlstm.model.model_folder import WEIGHTS, save_model
 from charlstm.params import Params
-from charlstm.storage.checksums import SUMS, verify
-from charlstm.storage.files import sha256, write_text
-from charlstm.text.byte_vocabulary import load_vocab
 from charlstm.text.documents import doubt_of, separator_ids
 from charlstm.text.soft_text import load_soft_text
-from charlstm.text.vocabulary import Vocab, load_ids
+from charlstm.text.vocabulary import Vocab, load_ids, load_vocab
 from charlstm.tracking.runs import FINGERPRINT_TAG
 from charlstm.tracking.tracker import TrainingTracker
 from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint import CheckpointFolder
-from charlstm.training.history import EpochRow, StepRow, Tables, TextRow, table, write_tables
-from charlstm.training.learner_parts import shape_of
+from charlstm.training.history import EpochRow, Progress, StepRow, Tables, TextRow, table, write_tables
+from charlstm.training.learner import shape_of
 from charlstm.training.memory import check_memory, is_out_of_memory
-from charlstm.training.observer import Observer, Plan
 from charlstm.training.processes import Processes
-from charlstm.training.progress import Progress
-from charlstm.training.train import Data, Result, fit
-from pipeline.common import known_hashes, provenance, stage, unfinished
-from pipeline.common.console import TrainingConsole
-from pipeline.common.description import known_of, page_tags
-from pipeline.common.hardware import (
+from charlstm.training.train import Data, Observer, Plan, Result, fit
+from pipeline.dvc import hashes, unfinished
+from pipeline.dvc.paths import Paths
+from pipeline.provenance import provenance
+from pipeline.provenance.description import known_of, page_tags
+from pipeline.stage import stage
+from pipeline.stage.console import TrainingConsole
+from pipeline.stage.hardware import (
     available_memory,
     is_kept_on_cpu,
     keep_freed_memory,
@@ -38,11 +38,10 @@ from pipeline.common.hardware import (
     use_reproducible_kernels,
     work_of,
 )
-from pipeline.common.interruption import Interruption, handle_signals
-from pipeline.common.memory_needed import memory_needed
-from pipeline.common.paths import Paths
-from pipeline.common.sending import node_metrics, outbox
-from pipeline.common.settings import seconds
+from pipeline.stage.interruption import Interruption, handle_signals
+from pipeline.stage.memory_needed import memory_needed
+from pipeline.stage.sending import node_metrics, outbox
+from pipeline.stage.settings import seconds
 
 log = logging.getLogger("charlstm")
 
@@ -112,13 +111,13 @@ class _StepsBegin:
 
 
 def _load(params: Params, paths: Paths) -> Data:
-    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"], known_hashes.sha256)
+    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"], hashes.sha256)
     vocab = load_vocab(paths.encoded / "vocab.json")
     train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
     separator, taught = separator_ids(params.split.document_separator, vocab), params.train.distillation
     soft_text = None
     if taught.rows:
-        soft_text = load_soft_text(Path(taught.text), len(vocab), params.teachers.parts, known_hashes.sha256)
+        soft_text = load_soft_text(Path(taught.text), len(vocab), params.teachers.parts, hashes.sha256)
     return Data(train_ids, val_ids, vocab, separator, soft_text)
 
 

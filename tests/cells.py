@@ -4,9 +4,8 @@ from typing import cast
 
 import torch
 
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM, ModelShape, initial_weights
 from charlstm.model.gates import LSTMCell
-from charlstm.model.initialization import initial_weights
 from charlstm.model.layers import GatesLayer
 from charlstm.seeds import torch_generator
 from charlstm.text.vocabulary import Vocab

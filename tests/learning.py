@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from charlstm.model.char_lstm import CharLSTM, ModelShape
-from charlstm.model.initialization import initial_weights
+from charlstm.model.char_lstm import CharLSTM, ModelShape, initial_weights
 from charlstm.model.loss import summed_nats
 from charlstm.model.model_folder import save_model
 from charlstm.text.vocabulary import Vocab

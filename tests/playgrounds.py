@@ -13,12 +13,11 @@ from browser import dom_of
 from numpy.typing import NDArray
 from reviews import HOSTILE, review, sample
 
-from charlstm.generation.quantized import quantize
-from charlstm.generation.stepper import Stepper
+from charlstm.generation.quantized import Stepper, quantize
 from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.report.page import page_of
+from charlstm.report.playground import playground_of
 from charlstm.text.vocabulary import Vocab
-from charlstm.tracking.review.page import page_of
-from charlstm.tracking.review.playground import playground_of
 
 SHAKESPEARE = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # Surrogate pairs in UTF-16, what combines, turns, hides, or ends an element.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from charlstm.tracking import logged_model, registry
+from charlstm.tracking import registered_model
 
 LOSSES = {"windowed_20": 3.5, "stateful": 3.6}
 METRICS = ("windowed_20/nats_per_char", "stateful/nats_per_char")
@@ -28,11 +28,11 @@ def sha256_of(folder: Path) -> str:
 
 def whole_chain(client: Any, experiment_id: str, run_id: str, folder: Path, sha256: str) -> tuple[str, str]:  # noqa: ANN401
     """All that is sent of a finished model; the ids of the logged model and of the version."""
-    corpus = logged_model.log_corpus(client, run_id, source="https://me:hunter2@host/text.txt", sha256="ab" * 32)
-    model_id = logged_model.log_model(client, experiment_id, run_id, folder, sha256, {"corpus_sha256": "ab" * 32})
-    logged_model.link_metrics(client, run_id, model_id, [*METRICS, "unknown"], corpus)
+    corpus = registered_model.log_corpus(client, run_id, source="https://me:hunter2@host/text.txt", sha256="ab" * 32)
+    model_id = registered_model.log_model(client, experiment_id, run_id, folder, sha256, {"corpus_sha256": "ab" * 32})
+    registered_model.link_metrics(client, run_id, model_id, [*METRICS, "unknown"], corpus)
     tags = {"corpus": "https://me:hunter2@host/text.txt"}
-    version = registry.register(
+    version = registered_model.register(
         client,
         model_id,
         corpus="",

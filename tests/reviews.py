@@ -3,7 +3,7 @@
 from typing import Any
 
 from charlstm.interpretation.document import CellsDocument
-from charlstm.tracking.review.document import Copy, Curves, EightBits, Loss, ReviewDocument, Sample, TextFigures
+from charlstm.report.document import Copy, Curves, EightBits, Loss, ReviewDocument, Sample, TextFigures
 
 HOSTILE = (
     "<script>document.title = 'it ran'</script>"

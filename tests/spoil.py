@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.projects import Override, write_params
-from charlstm.storage.checksums import read_sums, sums_of, write_sums
-from charlstm.storage.files import sha256
+from charlstm.files.atomic import sha256
+from charlstm.files.checksums import read_sums, sums_of, write_sums
 
 Spoil = Callable[[Path], object]
 CORPUS, IDS, MODEL = "Datasets/shakespear.txt", "Datasets/encoded/train.npy", "artifacts/model"

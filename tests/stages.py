@@ -14,8 +14,8 @@ from accelerate.state import AcceleratorState
 from outboxes import DirectSender
 
 from benchmarks.projects import PYTHON, ROOT, Override
-from pipeline.common import sending
-from pipeline.common.tracking_store import store
+from pipeline.stage import sending
+from pipeline.stage.tracking_store import store
 
 PUBLISHED_DATA = "178cd03125c518a338d3fc794f5e380f.dir"  # DVC's hash of tiny Shakespeare, encoded
 

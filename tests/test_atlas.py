@@ -10,14 +10,19 @@ import torch
 from cells import HIDDEN, LAYERS, PLANTED, STEP, plant_line_counter, random_model
 
 from charlstm.errors import InterpretationError
-from charlstm.interpretation import halves as halves_module
-from charlstm.interpretation import untrained
+from charlstm.interpretation import recording as halves_module
+from charlstm.interpretation import tracking_cells
 from charlstm.interpretation.atlas import atlas_of
 from charlstm.interpretation.document import CellsDocument, cells_table, read_cells, write_cells
-from charlstm.interpretation.halves import MIN_CHARS, Halves, halves_of
 from charlstm.interpretation.labels import labels_of
-from charlstm.interpretation.tracking_cells import SIGNIFICANT, varying
-from charlstm.interpretation.untrained import NUM_UNTRAINED, effects_by_label, p_beyond_untrained
+from charlstm.interpretation.recording import MIN_CHARS, Halves, halves_of
+from charlstm.interpretation.tracking_cells import (
+    NUM_UNTRAINED,
+    SIGNIFICANT,
+    effects_by_label,
+    p_beyond_untrained,
+    varying,
+)
 from charlstm.text.vocabulary import Vocab
 
 LABEL = "line position"
@@ -27,8 +32,8 @@ LABEL = "line position"
 def short_comparison() -> Iterator[pytest.MonkeyPatch]:
     """Models are compared on less text, which is quicker."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(untrained, "MAX_CHARS", 1_000)
-        patch.setattr(untrained, "ROW_LEN", 100)
+        patch.setattr(tracking_cells, "MAX_CHARS", 1_000)
+        patch.setattr(tracking_cells, "ROW_LEN", 100)
         yield patch
 
 

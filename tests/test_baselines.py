@@ -8,8 +8,7 @@ import pytest
 
 from charlstm.errors import HistoryError
 from charlstm.evaluation import baselines as module
-from charlstm.evaluation.baselines import measure_baselines, read_baselines, write_baselines
-from charlstm.evaluation.ngram import NGramModel
+from charlstm.evaluation.baselines import NGramModel, measure_baselines, read_baselines, write_baselines
 from charlstm.text.vocabulary import Vocab
 
 TRAIN = "the cat sat on the mat, the dog sat on the log. Η γάτα κάθισε 😀. " * 20

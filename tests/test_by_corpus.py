@@ -9,12 +9,11 @@ from registries import sha256_of
 
 import charlstm
 from charlstm.tracking.client import Store, connect, create_run, find_experiments, open_store
-from charlstm.tracking.lineage import Reader
-from charlstm.tracking.measurements import Measurement
-from charlstm.tracking.runs import TrainingRecord, attach, attach_node, read_metrics
+from charlstm.tracking.reader import Reader
+from charlstm.tracking.runs import Measurement, TrainingRecord, attach, attach_node, read_metrics
 from charlstm.training.history import EpochRow, StepRow, TextRow, table
-from pipeline.common.tracking_store import store as store_here
 from pipeline.review.runs_page import _find_runs
+from pipeline.stage.tracking_store import store as store_here
 
 TABLES = table([], EpochRow._fields), table([], StepRow._fields), table([], TextRow._fields)
 

@@ -21,10 +21,9 @@ from charlstm.evaluation.protocols import stateful
 from charlstm.evaluation.published import text_sha256
 from charlstm.model.model_folder import load_model
 from charlstm.params import Params
-from charlstm.text.byte_vocabulary import ByteVocab, load_vocab
-from charlstm.text.folding import fold
-from charlstm.text.vocabulary import Vocab, load_ids
-from pipeline.common.paths import Paths
+from charlstm.text.prompts import fold
+from charlstm.text.vocabulary import ByteVocab, Vocab, load_ids, load_vocab
+from pipeline.dvc.paths import Paths
 from pipeline.encode import _encode_bytes
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

@@ -5,10 +5,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from charlstm.model import loss
-from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
+from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape, initial_weights
 from charlstm.model.dropout import DropoutMasks
 from charlstm.model.gates import LSTMState
-from charlstm.model.initialization import initial_weights
 from charlstm.model.layers import FusedLayer, GatesLayer
 from charlstm.model.loss import IGNORE, summed_nats
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from charlstm.errors import ChecksumError
-from charlstm.storage.checksums import SUMS, sums_of, verify, write_sums
+from charlstm.files.checksums import SUMS, sums_of, verify, write_sums
 
 
 @pytest.fixture

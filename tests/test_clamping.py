@@ -6,11 +6,8 @@ import torch
 from cells import HIDDEN, LAYERS, cell_of, random_model
 from torch import Tensor
 
-from charlstm.interpretation.clamping import Clamp, nats_lost
-from charlstm.interpretation.halves import WARM_UP, Halves
-from charlstm.interpretation.held import HELD_LEN, held_texts
-from charlstm.interpretation.recording import HIGH, LOW, RECORDED_GATES, record, record_cells
-from charlstm.interpretation.watching import Held, holding, readable
+from charlstm.interpretation.clamping import HELD_LEN, Clamp, Held, held_texts, holding, nats_lost, readable
+from charlstm.interpretation.recording import HIGH, LOW, RECORDED_GATES, WARM_UP, Halves, record, record_cells
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.text.vocabulary import Ids, Vocab
 

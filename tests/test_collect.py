@@ -8,12 +8,12 @@ import torch
 from charlstm.evaluation.protocols import windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.model_folder import TrainedModel
+from charlstm.report import collect
+from charlstm.report.collect import Encoded, Generated, review_of
+from charlstm.report.comparison import comparison_of
+from charlstm.report.document import Loss, ReviewDocument
+from charlstm.report.page import page_of
 from charlstm.text.vocabulary import Vocab
-from charlstm.tracking.comparison.page import comparison_of
-from charlstm.tracking.review import collect
-from charlstm.tracking.review.collect import Encoded, Generated, review_of
-from charlstm.tracking.review.document import Loss, ReviewDocument
-from charlstm.tracking.review.page import page_of
 from charlstm.training.history import EpochRow, StepRow, Tables, TextRow, table
 
 VOCAB = Vocab.of("abcdefgh \n")

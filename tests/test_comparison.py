@@ -9,7 +9,7 @@ from reviews import HOSTILE, copy, review, sample
 from benchmarks.projects import ROOT
 from charlstm.errors import LineageError, ReviewError
 from charlstm.params import load_params
-from charlstm.tracking.comparison.page import (
+from charlstm.report.comparison import (
     MAX_RUNS,
     comparison_of,
     differences,
@@ -20,9 +20,9 @@ from charlstm.tracking.comparison.page import (
     short_names,
     temperatures_of,
 )
-from charlstm.tracking.review.document import Loss, Published, read_review, write_document
-from charlstm.tracking.review.page import MAX_PAGE_BYTES
-from pipeline.common.description import known_of
+from charlstm.report.document import Loss, Published, read_review, write_document
+from charlstm.report.page import MAX_PAGE_BYTES
+from pipeline.provenance.description import known_of
 from pipeline.review.comparing import find_review, write_review
 
 

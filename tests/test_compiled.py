@@ -16,18 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.projects import ROOT
-from charlstm.generation import engines
-from charlstm.generation.batch import Request
-from charlstm.generation.compiled import drawing, layout, object_code, products
+from charlstm.generation import sampler as sampler_module
+from charlstm.generation.compiled import drawing, kernels, layout, object_code
 from charlstm.generation.compiled.layout import GROUP
 from charlstm.generation.compiled.object_code import TARGET, Function, keep, kept
 from charlstm.generation.compiled.stepper import CompiledStepper, compile_for
-from charlstm.generation.drawing import FRACTIONS, Rules
-from charlstm.generation.engines import Engines, compiled_stepper
-from charlstm.generation.quantized import QuantizedModel, quantize
-from charlstm.generation.rule import SamplingRule
-from charlstm.generation.sampler import Sampler
-from charlstm.generation.stepper import Stepper
+from charlstm.generation.drawing import FRACTIONS, Rules, SamplingRule
+from charlstm.generation.quantized import QuantizedModel, Stepper, quantize
+from charlstm.generation.sampler import Engines, Request, Sampler, compiled_stepper
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.model_folder import save_model
 from charlstm.text.vocabulary import Vocab
@@ -112,7 +108,7 @@ def test_its_texts_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(40)
     ]
     with monkeypatch.context() as patch:
-        patch.setattr(engines, "compiled_stepper", lambda model: None)
+        patch.setattr(sampler_module, "compiled_stepper", lambda model: None)
         expected = Sampler(model, VOCAB).generate(requests)
     machine_code()
     monkeypatch.setattr(CompiledStepper, "most_rows", 40)
@@ -126,9 +122,9 @@ def test_its_texts_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("num_columns", [1, 4, 33, 320, 1030])
-@pytest.mark.parametrize("add", [products.add_by_loop, products.add_by_vnni])
+@pytest.mark.parametrize("add", [kernels.add_by_loop, kernels.add_by_vnni])
 def test_products_are_exact(add: object, num_columns: int) -> None:
-    if add is products.add_by_vnni and not TARGET.has_vnni:
+    if add is kernels.add_by_vnni and not TARGET.has_vnni:
         pytest.skip("this processor has no VNNI")
     random = np.random.default_rng(num_columns)
     values, rows = random.integers(-127, 128, (64, num_columns)), random.integers(-127, 128, (11, num_columns))
@@ -136,7 +132,7 @@ def test_products_are_exact(add: object, num_columns: int) -> None:
     padded = np.pad(values.astype(np.int8), ((0, 0), (0, -num_columns % GROUP)))
     laid_out, inputs, surplus_N = padded, np.ones((11, padded.shape[1]), np.int8), np.zeros(64, np.int64)
     inputs[:, :num_columns] = rows
-    if add is products.add_by_vnni:
+    if add is kernels.add_by_vnni:
         laid_out, surplus_N = layout.in_blocks(padded), 128 * values.sum(1)
         inputs[:, :num_columns] ^= np.int8(-128)
     sums = np.zeros((11, 64), np.int32)
@@ -241,7 +237,7 @@ def test_changed_source_has_another_file(tmp_path: Path, monkeypatch: pytest.Mon
         copy.write_bytes(file.read_bytes())
     monkeypatch.setattr(object_code, "SOURCE", tmp_path)
     assert object_code._key.__wrapped__() == object_code._key()
-    for name in ("compiled/products.py", "compiled/drawing.py", "quantized.py"):
+    for name in ("compiled/kernels.py", "compiled/drawing.py", "quantized.py"):
         before = object_code._key.__wrapped__()
         (tmp_path / name).write_text((tmp_path / name).read_text() + "\n")
         assert object_code._key.__wrapped__() != before
@@ -261,9 +257,9 @@ def test_without_numba_torch_writes(
     for missing in ("numba", "llvmlite"):
         monkeypatch.setitem(sys.modules, missing, None)
         caplog.clear()
-        with caplog.at_level(logging.DEBUG, engines.__name__):
+        with caplog.at_level(logging.DEBUG, sampler_module.__name__):
             assert type(Engines(quantized(SHAPES[0])).best(1, 10**6)) is Stepper
-        records = [record for record in caplog.records if record.name == engines.__name__]
+        records = [record for record in caplog.records if record.name == sampler_module.__name__]
         assert {record.levelno for record in records} == {logging.DEBUG} and "ModuleNotFoundError" in caplog.text
 
 
@@ -271,7 +267,7 @@ def test_wrong_machine_code_is_not_used(
     empty_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(layout, "FRACTIONS", FRACTIONS[::-1].copy())
-    with caplog.at_level(logging.DEBUG, engines.__name__):
+    with caplog.at_level(logging.DEBUG, sampler_module.__name__):
         assert compiled_stepper(quantized(SHAPES[0])) is None
     assert "gives other texts" in caplog.text and not empty_cache.exists()
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from charlstm.evaluation.compressors import xz_bits, zstd_bits
+from charlstm.evaluation.baselines import xz_bits, zstd_bits
 
 COMPRESSORS = pytest.mark.parametrize("bits_of", [xz_bits, zstd_bits])
 SEEN = random.Random(1).randbytes(20_000)

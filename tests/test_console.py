@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.training.history import EpochRow, StepRow, TextRow
-from charlstm.training.observer import Plan
-from charlstm.training.progress import Progress
-from pipeline.common import console
-from pipeline.common.console import TrainingConsole
-from pipeline.common.terminal import printable
+from charlstm.training.history import EpochRow, Progress, StepRow, TextRow
+from charlstm.training.train import Plan
+from pipeline.stage import console
+from pipeline.stage.console import TrainingConsole
+from pipeline.stage.terminal import printable
 
 
 def test_control_characters_are_escaped_and_layout_stays() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlstm.errors import CorpusError
-from charlstm.storage import pieces
+from charlstm.files import pieces
 from charlstm.text.conversion import Form, source_sha256, write_corpus
 
 TEXTS = st.text(st.sampled_from("ab\r\n\té"), min_size=1, max_size=30)

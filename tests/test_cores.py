@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from charlstm.params import Params
-from pipeline.common.waiting import OF_THE_USER
-from pipeline.doctor import cores
-from pipeline.doctor.cores import Busy
+from pipeline.doctor import machine
+from pipeline.doctor.machine import Busy
+from pipeline.stage.waiting import OF_THE_USER
 
 
 @contextlib.contextmanager
@@ -30,30 +30,32 @@ def spinning() -> Iterator[psutil.Process]:
 
 def test_busy_processes_are_found() -> None:
     with spinning() as process:
-        found = cores.busy_processes(1.0)
+        found = machine.busy_processes(1.0)
     assert process.pid in [one.pid for one in found]
-    assert process.pid not in [one.pid for one in cores.busy_processes(0.1)] and os.getpid() not in [
+    assert process.pid not in [one.pid for one in machine.busy_processes(0.1)] and os.getpid() not in [
         one.pid for one in found
     ]
 
 
 def test_what_is_said_of_busy_cores() -> None:
     busy = [Busy(0.9, "python3", 11), Busy(0.3, "make", 12)]
-    (finding,) = cores.beside(busy, 4, 4)
+    (finding,) = machine.beside(busy, 4, 4)
     assert finding.text == (
         "cores: 1.2 of 4 are busy (python3, process 11: 0.9, make, process 12: 0.3); a training with 4 threads beside "
         "them takes 1.3 times as long or a little more: end them to have all cores"
     )
     assert not finding.is_error
-    (finding,) = cores.beside(busy, 4, 4, spins=True)
+    (finding,) = machine.beside(busy, 4, 4, spins=True)
     assert finding.text.endswith(
         "beside them is many times slower, as its threads spin while they wait: end them, or unset OMP_WAIT_POLICY and "
         "GOMP_SPINCOUNT"
     )
     assert (
-        not list(cores.beside(busy, 4, 2)) and not list(cores.beside(busy, 2, 1)) and not list(cores.beside([], 4, 4))
+        not list(machine.beside(busy, 4, 2))
+        and not list(machine.beside(busy, 2, 1))
+        and not list(machine.beside([], 4, 4))
     )
-    assert not list(cores.beside(busy[1:], 4, 4))
+    assert not list(machine.beside(busy[1:], 4, 4))
 
 
 def test_threads_are_counted_as_the_training_will_have_them(
@@ -63,17 +65,17 @@ def test_threads_are_counted_as_the_training_will_have_them(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for name in OF_THE_USER:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(cores, "num_cores", lambda: 2)
-    monkeypatch.setattr(cores, "_allowed", lambda: 2)
-    monkeypatch.setattr(cores, "busy_processes", lambda: [Busy(1.0, "python3", 11)])
+    monkeypatch.setattr(machine, "num_cores", lambda: 2)
+    monkeypatch.setattr(machine, "_allowed", lambda: 2)
+    monkeypatch.setattr(machine, "busy_processes", lambda: [Busy(1.0, "python3", 11)])
     large = params(tmp_path, {"train.batch_size": 32, "model.hidden_size": 320})
     small = params(tmp_path, {"train.batch_size": 32, "model.hidden_size": 32})
-    (finding,) = cores.check(large)
+    (finding,) = machine.check_cores(large)
     assert "a training with 2 threads beside them takes 1.5 times as long" in finding.text
-    assert [one.text for one in cores.check(None)] == [finding.text]
-    assert list(cores.check(small)) == []
+    assert [one.text for one in machine.check_cores(None)] == [finding.text]
+    assert list(machine.check_cores(small)) == []
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert len(list(cores.check(small))) == 1
+    assert len(list(machine.check_cores(small))) == 1
 
 
 @pytest.mark.parametrize(
@@ -94,9 +96,9 @@ def test_threads_that_spin_as_the_user_wants_are_many_times_slower(
         monkeypatch.delenv(name, raising=False)
     for name, value in chosen.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(cores, "_allowed", lambda: 2)
-    monkeypatch.setattr(cores, "busy_processes", lambda: [Busy(1.0, "python3", 11)])
-    monkeypatch.setattr(cores, "num_cores", lambda: 2)
+    monkeypatch.setattr(machine, "_allowed", lambda: 2)
+    monkeypatch.setattr(machine, "busy_processes", lambda: [Busy(1.0, "python3", 11)])
+    monkeypatch.setattr(machine, "num_cores", lambda: 2)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    (finding,) = cores.check(None)
+    (finding,) = machine.check_cores(None)
     assert ("many times slower" in finding.text) == spins

@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks import corpora, held_out, trials
 from benchmarks.held_out import HeldOut, append, measure, script_of
 from benchmarks.projects import ROOT, shipped_params
-from charlstm.storage.documents import read_yaml
+from charlstm.files.documents import read_yaml
 
 TEXT = "".join(f"{number} и {number * number} да.\n" for number in range(400)) + "Ж" + "да " * 20 + "€"
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlstm.errors import CorpusError
-from charlstm.storage import pieces
-from charlstm.storage.files import write_text
+from charlstm.files import pieces
+from charlstm.files.atomic import write_text
 from charlstm.text.corpus import Corpus, read_text
 
 

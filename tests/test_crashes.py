@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.projects import LAUNCH, ROOT
-from pipeline.common.crashes import judge
-from pipeline.common.exit_codes import code_of_all, processes_gone
+from pipeline.stage.exit_codes import code_of_all, judge, processes_gone
 
 WORKER = """
 import os, signal, sys, threading
-from pipeline.common.crashes import leave_traces
-from pipeline.common.exit_codes import GONE, leave_code
+from pipeline.stage.exit_codes import leave_traces
+from pipeline.stage.exit_codes import GONE, leave_code
 
 leave_code(GONE)
 leave_traces()

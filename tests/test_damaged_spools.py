@@ -12,8 +12,8 @@ from servers import mlflow_server
 from test_sender import points_of, run_of, write
 
 from charlstm.tracking.client import Store, create_run, open_store
+from charlstm.tracking.outbox import EVENTS, SENDER_LOCK, SENT, Spool, last_steps, status_of
 from charlstm.tracking.sender import send_waiting
-from charlstm.tracking.spool import EVENTS, SENDER_LOCK, SENT, Spool, last_steps, status_of
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import re
 import pytest
 
 from charlstm.evaluation.published import Published
-from charlstm.tracking.review.collect import Generated
-from pipeline.common.description import Known, Sample, describe, page_tags, remedy, run_name
-from pipeline.common.presets import Recipe
+from charlstm.report.collect import Generated
+from pipeline.provenance.description import Known, Sample, describe, page_tags, remedy, run_name
 from pipeline.sample import shown_sample
+from pipeline.stage.presets import Recipe
 
 TAGS = {
     "corpus": "text.txt",

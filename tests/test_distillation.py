@@ -11,10 +11,9 @@ from charlstm.text.soft_text import SoftText
 from charlstm.training import memory
 from charlstm.training.batches import StreamBatches
 from charlstm.training.distillation import DistillationBatches
-from charlstm.training.learner import Learner
-from charlstm.training.learner_parts import batches_of
+from charlstm.training.learner import Learner, batches_of
 from charlstm.training.processes import Processes
-from pipeline.common.presets import compose
+from pipeline.stage.presets import compose
 
 V = 11
 

@@ -13,8 +13,8 @@ from benchmarks import trials
 from benchmarks.projects import ROOT, shipped_params
 from benchmarks.recipes import PROTOCOLS
 from charlstm.evaluation.published import ORIGINAL_TRAIN_NATS_PER_CHAR, ORIGINAL_VAL_NATS_PER_CHAR
-from charlstm.storage.documents import parse_yaml
-from pipeline.common.presets import compose
+from charlstm.files.documents import parse_yaml
+from pipeline.stage.presets import compose
 
 
 def committed(path: str) -> dict[str, Any]:

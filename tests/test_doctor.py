@@ -16,10 +16,10 @@ from planted_faults import ALONE, FAULTS, REQUIRED, Fault, write
 from planted_faults_of_teachers import OF_TEACHERS
 
 from benchmarks.projects import LAUNCH, ROOT, write_params
-from charlstm.storage.lock import exclusive, holder_of
-from pipeline.common.unfinished import CHECKOUT
-from pipeline.doctor import gpu
+from charlstm.files.lock import exclusive, holder_of
+from pipeline.doctor import machine
 from pipeline.doctor.examination import examine, examine_training
+from pipeline.dvc.unfinished import CHECKOUT
 
 
 @pytest.fixture
@@ -162,12 +162,12 @@ def test_a_gpu_that_this_torch_cannot_use(tmp_path: Path, monkeypatch: pytest.Mo
     if torch.cuda.is_available():
         pytest.skip("this torch can use one")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert list(gpu.check(tmp_path)) == []
+    assert list(machine.check_gpu(tmp_path)) == []
     (tmp_path / "nvidia0").touch()
-    (finding,) = gpu.check(tmp_path)
+    (finding,) = machine.check_gpu(tmp_path)
     assert finding.text.startswith(f"gpu: a GPU is here, but torch {version('torch')} ") and not finding.is_error
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert list(gpu.check(tmp_path)) == []
+    assert list(machine.check_gpu(tmp_path)) == []
 
 
 @pytest.mark.parametrize("training", ["pipeline.train", "pipeline.distillation.teacher"])

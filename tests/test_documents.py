@@ -11,9 +11,8 @@ from ruamel.yaml import YAML
 
 from benchmarks.projects import ROOT
 from charlstm.errors import ParamsError
+from charlstm.files.documents import MAX_YAML_BYTES, load_yaml, read_json, read_yaml
 from charlstm.params import load_params
-from charlstm.storage.documents import MAX_YAML_BYTES, read_json, read_yaml
-from charlstm.storage.yaml_files import load_yaml
 
 LETTERS = "abcdefghij"
 LIST_BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

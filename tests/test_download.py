@@ -17,8 +17,7 @@ from stages import run_stage
 from benchmarks.projects import make_project
 from charlstm.errors import DownloadError
 from charlstm.text import download as module
-from charlstm.text.download import download, fetch
-from charlstm.text.fallback import FallbackSource
+from charlstm.text.download import FallbackSource, download, fetch
 
 TEXT = b"To be, or not to be"
 SHA256 = hashlib.sha256(TEXT).hexdigest()

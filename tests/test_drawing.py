@@ -9,9 +9,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from charlstm.generation import drawing
-from charlstm.generation.drawing import Rules, draw, probabilities, relative_probabilities
-from charlstm.generation.random_numbers import key_of, uniforms
-from charlstm.generation.rule import SamplingRule
+from charlstm.generation.drawing import (
+    Rules,
+    SamplingRule,
+    draw,
+    key_of,
+    probabilities,
+    relative_probabilities,
+    uniforms,
+)
 from charlstm.sections import MIN_TEMPERATURE
 
 LOGITS = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log()

@@ -5,11 +5,19 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from charlstm.interpretation.effects import effects, ranks_of, shifted_effects, varies
-from charlstm.interpretation.excerpts import APART, EXCERPT_LEN, excerpt_start, extremes, levels
+from charlstm.interpretation.effects import (
+    APART,
+    EXCERPT_LEN,
+    effects,
+    excerpt_start,
+    extremes,
+    levels,
+    ranks_of,
+    shifted_effects,
+    varies,
+)
 from charlstm.interpretation.labels import Label
-from charlstm.interpretation.tracking_cells import MIN_SHIFT, SIGNIFICANT, p_beyond_shifted
-from charlstm.interpretation.untrained import p_beyond_untrained
+from charlstm.interpretation.tracking_cells import MIN_SHIFT, SIGNIFICANT, p_beyond_shifted, p_beyond_untrained
 from charlstm.seeds import numpy_generator
 
 

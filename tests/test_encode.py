@@ -13,15 +13,13 @@ from stages import run_stages
 
 from benchmarks.projects import make_project, write_params
 from charlstm.errors import EncodedError, VocabularyError
+from charlstm.files import pieces
 from charlstm.params import Params, load_params
-from charlstm.storage import pieces
-from charlstm.text.alphabet import choose_alphabet
-from charlstm.text.counting import count_characters
-from charlstm.text.ids import Numbering, write_ids
+from charlstm.text.ids import Numbering, choose_alphabet, count_characters, write_ids
 from charlstm.text.vocabulary import Vocab
 from pipeline import encode
-from pipeline.common import known_hashes
-from pipeline.common.paths import Paths, load_paths
+from pipeline.dvc import hashes
+from pipeline.dvc.paths import Paths, load_paths
 
 Project = tuple[Params, Paths]
 MIXED = st.text(st.sampled_from("ab\n\x00\x7f\x80é€\ufffd\U0001f600\U0010ffff"), min_size=2, max_size=40)
@@ -124,7 +122,7 @@ def test_a_test_part_comes_and_goes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("unit", ["character", "byte"])
 def test_the_hashes_of_large_ids_are_remembered(tmp_path: Path, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """So no stage reads a huge file once more for its hash."""
-    monkeypatch.setattr(known_hashes, "MIN_BYTES", 100)
+    monkeypatch.setattr(hashes, "MIN_BYTES", 100)
     project = tmp_path / "project"
     make_project(project, {"encode.unit": unit})
     run_stages(project, "download", "split", "encode")

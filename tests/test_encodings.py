@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from charlstm.errors import CorpusError
-from charlstm.text.encodings import Guess, check_encoding, decode, explain, guess_encodings
-from charlstm.text.reading import BadByteError, Utf8Reader
+from charlstm.text.conversion import Guess, check_encoding, decode, explain, guess_encodings
+from charlstm.text.corpus import BadByteError, Utf8Reader
 
 RUSSIAN = (
     "Все счастливые семьи похожи друг на друга,\nкаждая несчастливая семья несчастлива по-своему.\n"

@@ -14,10 +14,10 @@ from stages import run_stages
 
 from benchmarks.projects import write_params
 from charlstm.evaluation.protocols import stateful, windowed
+from charlstm.files.checksums import SUMS, write_sums
 from charlstm.model.model_folder import load_model
-from charlstm.storage.checksums import SUMS, write_sums
+from charlstm.report.document import read_review
 from charlstm.text.vocabulary import load_ids
-from charlstm.tracking.review.document import read_review
 from pipeline import report
 
 ENCODED, NAMES = "Datasets/encoded", ["train.npy", "val.npy", "test.npy", "vocab.json"]

@@ -8,10 +8,8 @@ import torch
 
 from charlstm.evaluation.protocols import stateful
 from charlstm.export import onnx_graph
-from charlstm.export.cost import measure
-from charlstm.export.int8 import int8_bytes
-from charlstm.export.onnx_graph import onnx_bytes
-from charlstm.export.onnx_runtime import OnnxModel, OnnxStepper
+from charlstm.export.onnx_graph import int8_bytes, onnx_bytes
+from charlstm.export.onnx_runtime import OnnxModel, OnnxStepper, measure
 from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
 from charlstm.model.gates import GATES
 from charlstm.model.model_folder import TrainedModel

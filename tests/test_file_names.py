@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from stages import run_stage, run_stages
 
 from benchmarks.projects import make_project
-from charlstm.tracking.review.collect import Generated
-from charlstm.tracking.review.file_names import file_name
+from charlstm.report.collect import Generated, file_name
 
 
 def of_prompt(prompt: str) -> Generated:

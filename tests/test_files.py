@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from disks import needs_root, small_disk
 
-from charlstm.storage.files import (
+from charlstm.files.atomic import (
     SpecialFileError,
     atomic_file,
     atomic_folder,
@@ -135,7 +135,7 @@ def test_many_writers_at_once(tmp_path: Path) -> None:
 def test_what_a_killed_writer_left_goes_with_the_next(tmp_path: Path) -> None:
     program = (
         "import os, sys, pathlib, signal\n"
-        "from charlstm.storage.files import atomic_file, atomic_folder\n"
+        "from charlstm.files.atomic import atomic_file, atomic_folder\n"
         "with atomic_file(pathlib.Path('file')), atomic_folder(pathlib.Path('folder')):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

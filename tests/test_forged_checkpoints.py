@@ -13,8 +13,8 @@ from stages import run_stage
 from torch import Tensor
 
 from benchmarks.projects import results, text, torchrun, write_params
+from charlstm.files.atomic import sha256
 from charlstm.params import load_params
-from charlstm.storage.files import sha256
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.checkpoint import COMPLETE, STATE, Checkpoint, CheckpointFolder
 from charlstm.training.processes import Processes

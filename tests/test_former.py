@@ -13,9 +13,9 @@ from stages import dvc, run_dvc
 from test_stopping import wait_for
 
 from benchmarks.projects import ROOT, Override, start, write_params
-from pipeline.common import former
-from pipeline.common.known_hashes import md5
-from pipeline.common.paths import load_outs, load_paths
+from pipeline.dvc import former
+from pipeline.dvc.hashes import md5
+from pipeline.dvc.paths import load_outs, load_paths
 
 UNCACHED = ["artifacts/train/metrics.json", "artifacts/train/history.csv", "artifacts/train/steps.csv"]
 

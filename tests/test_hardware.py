@@ -12,14 +12,14 @@ import torch
 
 from benchmarks.projects import ACCELERATE, PYTHON, ROOT, torchrun
 from charlstm.params import Params
-from pipeline.common.hardware import WORK_PER_THREAD, num_cores, num_threads, set_num_threads, work_of
-from pipeline.common.presets import compose
+from pipeline.stage.hardware import WORK_PER_THREAD, num_cores, num_threads, set_num_threads, work_of
+from pipeline.stage.presets import compose
 
 ALL, HALF = str(num_cores()), str(max(1, num_cores() // 2))
 PROBE = """
 import sys
 import torch
-from pipeline.common.hardware import set_num_threads
+from pipeline.stage.hardware import set_num_threads
 set_num_threads()
 sys.stdout.write(f"{torch.get_num_threads()}\\n")  # in one piece: another process writes, too
 """
@@ -40,7 +40,7 @@ def test_threads_are_all_cores_unless_the_user_chose(
 ) -> None:
     package = tmp_path / "pipeline/common"
     package.mkdir(parents=True)
-    (package / "hardware.py").write_text((ROOT / "pipeline/common/hardware.py").read_text())
+    (package / "hardware.py").write_text((ROOT / "pipeline/stage/hardware.py").read_text())
     (package.parent / "probe.py").write_text(PROBE)
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment |= {"OMP_NUM_THREADS": chosen} if chosen else {}
@@ -97,7 +97,7 @@ def test_processes_that_share_rows_unevenly_take_the_same_number_of_threads(
 
 
 def test_a_small_training_leaves_cores_alone_unless_the_user_chose(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.common.hardware.num_cores", lambda: 2)
+    monkeypatch.setattr("pipeline.stage.hardware.num_cores", lambda: 2)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     torch.set_num_threads(2)
     set_num_threads(4 * 16**2)
@@ -111,7 +111,7 @@ def test_a_small_training_leaves_cores_alone_unless_the_user_chose(monkeypatch: 
 FAULTS_PROBE = """
 import resource
 import torch
-from pipeline.common.hardware import keep_freed_memory
+from pipeline.stage.hardware import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -5,7 +5,7 @@ import pytest
 
 from charlstm.errors import HistoryError
 from charlstm.evaluation.published import beside_the_original
-from charlstm.tracking.plots import plot_losses
+from charlstm.report.plots import plot_losses
 from charlstm.training.history import EpochRow, StepRow, TextRow, read_csv, table, write_csv
 
 EPOCHS = [EpochRow(1, 10, 2.0, 1.9), EpochRow(2, 20, 1.5, 0.1 + 0.2)]

@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlstm.evaluation import in_characters as module
-from charlstm.evaluation.in_characters import in_characters
-from charlstm.text.byte_vocabulary import ByteVocab
-from charlstm.text.vocabulary import Vocab
+from charlstm.evaluation import statistics as module
+from charlstm.evaluation.statistics import in_characters
+from charlstm.text.vocabulary import ByteVocab, Vocab
 
 TEXTS = st.lists(st.text("aé雪\U0001f600\n", max_size=30), min_size=1, max_size=3)
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from charlstm.text.corpus import Characters
 from charlstm.text.inspection import Findings, Inspection, Repeated
-from charlstm.text.reading import Characters
 
 
 def inspect(*pieces: Characters) -> Findings:

@@ -12,9 +12,9 @@ import pytest
 
 from benchmarks.projects import ROOT
 from charlstm.errors import ChecksumError
-from charlstm.storage.checksums import verify, write_sums
-from pipeline.common import known_hashes
-from pipeline.common.known_hashes import md5, memory, remember, sha256
+from charlstm.files.checksums import verify, write_sums
+from pipeline.dvc import hashes
+from pipeline.dvc.hashes import md5, memory, remember, sha256
 
 WRONG = "f" * 64
 
@@ -22,7 +22,7 @@ WRONG = "f" * 64
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that counts as large."""
-    monkeypatch.setattr(known_hashes, "MIN_BYTES", 1000)
+    monkeypatch.setattr(hashes, "MIN_BYTES", 1000)
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "large.npy"
     path.write_bytes(b"x" * 1000)

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.projects import LAUNCH, ROOT, torchrun
-from pipeline.common.exit_codes import code_of_all
 from pipeline.launch import with_values
+from pipeline.stage.exit_codes import code_of_all
 
 GUARDED = """
 import sys, time
-from pipeline.common.stage import guarded
+from pipeline.stage.stage import guarded
 def work():
     print("working", flush=True)
     time.sleep(float(sys.argv[1]))

@@ -1,13 +1,13 @@
 """Whether the doctor counts the steps that a training will have."""
 
 from benchmarks.projects import ROOT
-from pipeline.common.presets import compose
-from pipeline.doctor.length import check
+from pipeline.doctor.text import check_length
+from pipeline.stage.presets import compose
 
 
 def test_only_the_rows_of_the_corpus_decide_how_long_an_epoch_is() -> None:
     """27,000 characters are 14 steps of 32 rows an epoch, and would be 5 of 96: fewer than the warm-up in 10 epochs."""
     student = compose(ROOT, ["recipe=best"])
-    assert list(check(student, None, 30_000)) == []
-    (refusal,) = check(student, None, 20_000)
+    assert list(check_length(student, None, 30_000)) == []
+    (refusal,) = check_length(student, None, 20_000)
     assert "train.warmup_steps is 100" in refusal.text

@@ -11,9 +11,9 @@ from stages import dvc
 
 from benchmarks.projects import write_params
 from charlstm.params import load_params
-from pipeline.common import changes, provenance
-from pipeline.common.chain import folder_md5
-from pipeline.common.paths import Paths, load_paths
+from pipeline.dvc.paths import Paths, load_paths
+from pipeline.provenance import git, provenance
+from pipeline.provenance.chain import folder_md5
 
 NEW = "pipeline/common/brand_new.py"
 
@@ -64,7 +64,7 @@ def test_changes_apply_to_their_commit_also_new_and_binary_files(copy: Path, tmp
     found = artifacts("train")
     assert json.loads(found["lineage/train/origin.json"])["git_dirty"] == "yes"
     diff = found["lineage/train/changes.diff"]
-    assert changes.is_whole(diff) and "notes.txt" not in diff
+    assert git.is_whole(diff) and "notes.txt" not in diff
     dvc(copy, "git", "worktree", "add", "-q", "--detach", str(tmp_path / "again"))
     subprocess.run(["git", "apply"], cwd=tmp_path / "again", input=diff.encode(), check=True)
     for name in ("charlstm/model/gates.py", NEW, "conf/binary.bin"):
@@ -76,21 +76,21 @@ def test_changes_apply_to_their_commit_also_new_and_binary_files(copy: Path, tmp
 def test_changes_are_those_to_the_commit_of_the_start_also_after_another(copy: Path) -> None:
     edit(copy)
     commit = dvc(copy, "git", "rev-parse", "HEAD").strip()
-    before = changes.changes(commit, [])
+    before = git.changes(commit, [])
     dvc(copy, "git", "add", "charlstm", "pipeline", "conf")
     dvc(copy, "git", "commit", "-qm", "committed while it trained")
-    assert changes.changes(commit, []) == before != ""
+    assert git.changes(commit, []) == before != ""
 
 
 def test_too_large_changes_say_so(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edit(copy)
-    (copy / "pipeline/large.py").write_text("#" * (changes.MAX_NEW_FILE_BYTES + 1))
-    diff = changes.changes("HEAD", [])
-    assert diff.startswith("# charlstm: not in here, too large: pipeline/large.py\n") and not changes.is_whole(diff)
+    (copy / "pipeline/large.py").write_text("#" * (git.MAX_NEW_FILE_BYTES + 1))
+    diff = git.changes("HEAD", [])
+    assert diff.startswith("# charlstm: not in here, too large: pipeline/large.py\n") and not git.is_whole(diff)
     (copy / "pipeline/large.py").unlink()
-    monkeypatch.setattr(changes, "MAX_BYTES", 100)
-    diff = changes.changes("HEAD", [])
-    assert "cut after 100 bytes" in diff and not changes.is_whole(diff) and len(diff) < 300
+    monkeypatch.setattr(git, "MAX_BYTES", 100)
+    diff = git.changes("HEAD", [])
+    assert "cut after 100 bytes" in diff and not git.is_whole(diff) and len(diff) < 300
 
 
 def test_no_password_gets_into_it(copy: Path) -> None:
@@ -101,7 +101,7 @@ def test_no_password_gets_into_it(copy: Path) -> None:
         file.write("# https://me:hunter2@host/\n")
     found = artifacts("train")
     assert "hunter2" not in str(found) and "host/text.txt?token=***" in found["lineage/train/params.yaml"]
-    assert not changes.is_whole(found["lineage/train/changes.diff"])
+    assert not git.is_whole(found["lineage/train/changes.diff"])
 
 
 def test_results_of_an_earlier_training_are_no_change_for_a_teacher(copy: Path) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from charlstm.errors import LockedError
-from charlstm.storage.lock import exclusive
+from charlstm.files.lock import exclusive
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from charlstm.storage.lock import exclusive
+from charlstm.files.lock import exclusive
 with exclusive(Path(sys.argv[1]), "work"):
     print("held", flush=True)
     time.sleep(60)

@@ -12,7 +12,7 @@ import pytest
 from registries import LOSSES, METRICS, Died, Dying, new_run, sha256_of, whole_chain
 
 from benchmarks.projects import ROOT
-from charlstm.tracking.logged_model import CODE, log_corpus, requirements
+from charlstm.tracking.registered_model import CODE, log_corpus, requirements
 from pipeline.dvc.code import closure, file_of
 
 

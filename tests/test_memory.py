@@ -23,7 +23,7 @@ from charlstm.text.vocabulary import Vocab
 from charlstm.training.learner import Learner
 from charlstm.training.memory import MemoryNeeds, check_memory, memory_needs
 from charlstm.training.processes import Processes
-from pipeline.common.hardware import available_memory
+from pipeline.stage.hardware import available_memory
 
 GIB = 2**30
 

@@ -7,12 +7,12 @@ import pytest
 from commands import Run
 
 from benchmarks.projects import ROOT, shipped_params
+from charlstm.files.lock import exclusive
 from charlstm.params import load_params
-from charlstm.storage.lock import exclusive
-from pipeline.common.presets import CORPORA, Recipe, nearest, recipe_of
-from pipeline.common.unfinished import CHECKOUT
+from pipeline.dvc.unfinished import CHECKOUT
+from pipeline.new.corpus import is_ours, write_all
 from pipeline.new.sources import name_of
-from pipeline.new.writing import is_ours, write_all
+from pipeline.stage.presets import CORPORA, Recipe, nearest, recipe_of
 
 TEXT = "It is a truth universally acknowledged.\n" * 50
 

@@ -16,7 +16,7 @@ from stages import run_stages
 from benchmarks.projects import ROOT
 from charlstm.params import load_params
 from charlstm.text.vocabulary import Vocab
-from pipeline.common.paths import load_paths
+from pipeline.dvc.paths import load_paths
 
 RUSSIAN = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему.\n" * 30
 GERMAN = "Über den Wäldern lag ein süßer Duft, und die Vögel sangen größere Lieder als gestern früh.\n" * 30

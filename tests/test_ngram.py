@@ -6,8 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from charlstm.evaluation import ngram
-from charlstm.evaluation.ngram import NGramModel, discounts
+from charlstm.evaluation import baselines
+from charlstm.evaluation.baselines import NGramModel, discounts
 
 MAX_ORDER = 4
 
@@ -31,7 +31,7 @@ class Reference:
     def discount(self, k: int, count: int) -> float:
         n = Counter(self.counts[k].values())
         if min(n[1], n[2], n[3], n[4]) == 0:
-            return ngram.FALLBACK_DISCOUNT
+            return baselines.FALLBACK_DISCOUNT
         y, c = n[1] / (n[1] + 2 * n[2]), min(count, 3)
         return min(max(0.0, c - (c + 1) * y * n[c + 1] / n[c]), c)
 
@@ -71,7 +71,7 @@ def test_probabilities_after_any_context_sum_to_one(vocab_size: int) -> None:
     for context in contexts:
         texts = [np.append(context, character) for character in range(vocab_size)]
         last_VK = np.array([model.char_nats(text)[:, -1] for text in texts])
-        assert last_VK.shape == (vocab_size, ngram.MAX_ORDER)
+        assert last_VK.shape == (vocab_size, baselines.MAX_ORDER)
         assert np.allclose(np.exp(-last_VK).sum(0), 1, rtol=1e-12)
 
 
@@ -80,7 +80,7 @@ def test_the_sum_leaves_out_the_first_character_and_does_not_depend_on_pieces(mo
     expected = [math.fsum(nats_N[1:]) for nats_N in model.char_nats(text)]
     assert model.nats(text) == expected
     for size in (1, 7, 100):
-        monkeypatch.setattr(ngram, "CHARS_AT_ONCE", size)
+        monkeypatch.setattr(baselines, "CHARS_AT_ONCE", size)
         assert np.allclose(model.nats(text), expected, rtol=1e-13)
 
 
@@ -103,4 +103,4 @@ def test_discounts_are_those_of_the_paper() -> None:
 def test_what_training_lacks_is_never_impossible() -> None:
     """Where many k-grams occur three times and few twice, the estimate for two is negative."""
     counts = np.array([1] * 8 + [2] + [3] * 10 + [4])
-    assert (discounts(counts)[1:] >= ngram.MIN_DISCOUNT).all()
+    assert (discounts(counts)[1:] >= baselines.MIN_DISCOUNT).all()

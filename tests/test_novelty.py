@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from learning import learn
 
 import charlstm
-from charlstm.language_model.novelty import MAX_PIECE, maximal_runs, surprising
+from charlstm.language_model.score import MAX_PIECE, maximal_runs, surprising
 
 FOREIGN = {
     "German": "Es war einmal ein armer Mann, der lebte mit seiner Frau\nin einem kleinen Haus am Rande des Landes.\n",

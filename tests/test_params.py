@@ -8,8 +8,8 @@ from benchmarks.projects import ROOT, shipped_params, write_params
 from charlstm.errors import ParamsError
 from charlstm.params import ModelParams, Params, load_params
 from charlstm.sections import Off
-from pipeline.common.params_file import with_values
-from pipeline.common.presets import compose
+from pipeline.stage.params_file import with_values
+from pipeline.stage.presets import compose
 
 SHIPPED = shipped_params()
 

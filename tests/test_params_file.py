@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from benchmarks.projects import ROOT, shipped_params
 from charlstm.errors import ParamsError
+from charlstm.files.documents import parse_yaml
 from charlstm.params import Params
-from charlstm.storage.documents import parse_yaml
-from pipeline.common.params_file import with_values
-from pipeline.common.presets import CORPORA, RECIPES, load, names
+from pipeline.stage.params_file import with_values
+from pipeline.stage.presets import CORPORA, RECIPES, load, names
 
 SHIPPED = shipped_params()
 VALUES = Params.model_validate(parse_yaml(SHIPPED)).values()

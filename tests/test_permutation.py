@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.training.permutation import Permutation
+from charlstm.training.batches import Permutation
 
 
 def order(size: int, seed: int) -> np.ndarray:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlstm.storage import pieces
-from charlstm.storage.pieces import find_all, read_pieces, write_pieces
+from charlstm.files import pieces
+from charlstm.files.pieces import find_all, read_pieces, write_pieces
 
 
 @settings(deadline=None)  # a busy disk is no failure

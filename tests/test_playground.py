@@ -14,16 +14,14 @@ from playgrounds import ODD, Case, case, default_case, logits_of, odd_case
 from reviews import review, sample
 
 from charlstm.evaluation import protocols
-from charlstm.generation.language_model import QuantizedLanguageModel
-from charlstm.generation.quantized import ARGUMENTS, FINEST, STEPS_PER_UNIT, quantize
+from charlstm.generation.quantized import ARGUMENTS, FINEST, STEPS_PER_UNIT, QuantizedLanguageModel, quantize
 from charlstm.model.char_lstm import ModelShape
 from charlstm.model.layers import FusedLayer
 from charlstm.model.loss import exact_loss
-from charlstm.tracking.comparison.page import comparison_of
-from charlstm.tracking.review import playground
-from charlstm.tracking.review.page import MAX_PAGE_BYTES, page_of
-from charlstm.tracking.review.playground import Start, playground_of, start_of
-from charlstm.tracking.review.visible import is_hidden
+from charlstm.report import playground
+from charlstm.report.comparison import comparison_of
+from charlstm.report.page import MAX_PAGE_BYTES, is_hidden, page_of
+from charlstm.report.playground import Start, playground_of, start_of
 
 MAX_DEFAULT_BYTES = 1_500_000
 SMALL = case(ModelShape(7, 5, 10, 2, 13), "abcdefg")

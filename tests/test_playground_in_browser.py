@@ -9,11 +9,9 @@ import pytest
 from browser import CHROMIUM
 from playgrounds import FOUND, Case, case, default_case, found_by, logits_of, odd_case, page_with
 
-from charlstm.generation.batch import Request
-from charlstm.generation.drawing import FRACTIONS
+from charlstm.generation.drawing import FRACTIONS, SamplingRule
 from charlstm.generation.quantized import GATES, GELU
-from charlstm.generation.rule import SamplingRule
-from charlstm.generation.sampler import Sampler
+from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.char_lstm import ModelShape
 
 pytestmark = [

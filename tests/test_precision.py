@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from charlstm.training.precision import multiplies_bf16
-from charlstm.training.processes import Processes
-from pipeline.common.hardware import is_kept_on_cpu
+from charlstm.training.processes import Processes, multiplies_bf16
+from pipeline.stage.hardware import is_kept_on_cpu
 
 
 @pytest.fixture

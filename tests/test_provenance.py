@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks.projects import write_params
 from charlstm.params import load_params
-from pipeline.common.paths import load_paths
-from pipeline.common.provenance import tags
-from pipeline.common.tracking_store import MLFLOW_DEFAULTS, store
+from pipeline.dvc.paths import load_paths
+from pipeline.provenance.provenance import tags
+from pipeline.stage.tracking_store import MLFLOW_DEFAULTS, store
 
 GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
 

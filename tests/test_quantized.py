@@ -8,10 +8,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlstm.generation import exact_product
-from charlstm.generation.exact_product import Columns, float_product
-from charlstm.generation.quantized import ARGUMENTS, GATES, GELU, TABLE_LEN, TANH, Matrix, quantize
-from charlstm.generation.stepper import QuantizedState, Stepper
+from charlstm.generation import quantized
+from charlstm.generation.quantized import (
+    ARGUMENTS,
+    GATES,
+    GELU,
+    TABLE_LEN,
+    TANH,
+    Columns,
+    Matrix,
+    QuantizedState,
+    Stepper,
+    float_product,
+    quantize,
+)
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 
 SHAPES = [ModelShape(11, 6, 24, 1, 0), ModelShape(11, 6, 24, 3, 40), ModelShape(11, 0, 33, 2, 0)]
@@ -54,7 +64,7 @@ def test_floats_give_what_integers_give(shape: ModelShape, monkeypatch: pytest.M
     quantized, ids_RT = quantize(model_of(shape)), torch.randint(0, 11, (5, 60))
     stepper = Stepper(quantized)
     read = stepper.read(ids_RT, stepper.zero_state(5))
-    monkeypatch.setattr(exact_product, "has_exact_integer_product", lambda values_KN: False)
+    monkeypatch.setattr(quantized, "has_exact_integer_product", lambda values_KN: False)
     other = Stepper(quantized)
     again = other.read(ids_RT, other.zero_state(5))
     assert torch.equal(read.hidden, again.hidden) and torch.equal(read.cell, again.cell)
@@ -78,9 +88,9 @@ def test_a_product_that_saturates_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
         products = rows.int()[:, None] * columns.int().t()[None]
         return (products[..., ::2] + products[..., 1::2]).clamp(-(2**14), 2**14 - 1).sum(2)
 
-    monkeypatch.setattr(exact_product, "integer_product", saturating)
+    monkeypatch.setattr(quantized, "integer_product", saturating)
     matrix = torch.randint(-127, 128, (40, 64), dtype=torch.int8, generator=torch.Generator().manual_seed(0))
-    assert not exact_product.has_exact_integer_product(matrix.t())
+    assert not quantized.has_exact_integer_product(matrix.t())
 
 
 def test_rounding_is_to_the_nearest_of_127_levels() -> None:

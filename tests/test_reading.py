@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlstm.errors import CorpusError
-from charlstm.text.reading import Utf8Reader, read_characters
+from charlstm.text.corpus import Utf8Reader, read_characters
 
 TEXTS = st.text(st.sampled_from("ab\n é€😀\U0010ffff\x00\x7f\x80"), max_size=60)
 

@@ -12,9 +12,9 @@ from outboxes import DirectSender
 from stages import dvc
 
 from charlstm.tracking.client import Store
-from charlstm.tracking.lineage import Reader
-from pipeline.common import sending
-from pipeline.common.tracking_store import store
+from charlstm.tracking.reader import Reader
+from pipeline.stage import sending
+from pipeline.stage.tracking_store import store
 
 OF_THE_MACHINE = ("system/", "train/speed", "train/seconds", "train/chars_")  # no file says them
 

@@ -9,8 +9,8 @@ from stages import dvc, run_dvc, start_dvc
 
 from benchmarks.projects import ROOT, shipped_params
 from charlstm.params import load_params
-from pipeline.common.presets import RECIPES, Recipe, load, recipe_of
-from pipeline.doctor.parameters import schema_faults
+from pipeline.doctor.checkout import schema_faults
+from pipeline.stage.presets import RECIPES, Recipe, load, recipe_of
 
 STAGES = (
     "stages:\n  train:\n    cmd: cp params.yaml trained.yaml\n    params: [model, train]\n    outs: [trained.yaml]\n"

@@ -15,11 +15,9 @@ from benchmarks.projects import PYTHON, ROOT
 from benchmarks.trials import Trial
 from charlstm.errors import Interrupted, ParamsError
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.history import EpochRow, TextRow
-from charlstm.training.observer import Plan
-from charlstm.training.progress import Progress
-from charlstm.training.train import Data
-from pipeline.common.presets import compose
+from charlstm.training.history import EpochRow, Progress, TextRow
+from charlstm.training.train import Data, Plan
+from pipeline.stage.presets import compose
 
 RECIPES = sorted(file.stem for file in (ROOT / "conf/recipe").glob("*.yaml"))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from charlstm.tracking.registry import is_better, promote, register
+from charlstm.tracking.registered_model import is_better, promote, register
 
 TEXT, OTHER_TEXT = "a" * 64, "b" * 64
 

@@ -12,11 +12,10 @@ from stages import dvc, run_stages
 
 from benchmarks.projects import write_params
 from pipeline import cli
-from pipeline.common.paths import Paths
-from pipeline.lineage.reproduction import find_run
+from pipeline.dvc.paths import Paths
+from pipeline.lineage.reproduction import Row, compare, find_run, first_difference, likely_cause
+from pipeline.lineage.revisions import worktree
 from pipeline.lineage.tracing import open_reader
-from pipeline.lineage.verdict import Row, compare, first_difference, likely_cause
-from pipeline.lineage.worktree import worktree
 
 PATHS = Paths.model_validate(
     {name: f"x/{name}" for name in ("corpus", "split", "encoded", "model", "train", "evaluate", "samples")}

@@ -7,8 +7,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from benchmarks.projects import make_project
-from charlstm.storage import pieces
-from pipeline.common.paths import Paths, load_paths
+from charlstm.files import pieces
+from pipeline.dvc.paths import Paths, load_paths
 from pipeline.lineage import rerun
 from pipeline.lineage.texts import places_in_corpus
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
 from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
-from charlstm.model.resets import Resets
+from charlstm.model.layers import Resets
 
 NUM_ROWS, NUM_STEPS, NUM_COPIES = 3, 12, 2
 SHAPE = ModelShape(vocab_size=9, embedding_size=4, hidden_size=6, num_layers=2, feed_forward_size=5)

@@ -15,14 +15,12 @@ from reviews import HOSTILE, cells, copy, review, sample
 
 from charlstm.errors import HistoryError, ReviewError
 from charlstm.evaluation.baselines import measure_baselines
+from charlstm.report import collect
+from charlstm.report.collect import flat, places_of, thinned
+from charlstm.report.comparison import comparison_of
+from charlstm.report.document import ReviewDocument, read_losses, read_review, write_document
+from charlstm.report.page import MAX_PAGE_BYTES, SHOWN, is_hidden, one_line, page_of, symbol, visible, write_page
 from charlstm.text.vocabulary import Vocab
-from charlstm.tracking.comparison.page import comparison_of
-from charlstm.tracking.review import collect, places
-from charlstm.tracking.review.collect import flat, thinned
-from charlstm.tracking.review.document import ReviewDocument, read_losses, read_review, write_document
-from charlstm.tracking.review.page import MAX_PAGE_BYTES, page_of, write_page
-from charlstm.tracking.review.places import places_of
-from charlstm.tracking.review.visible import SHOWN, is_hidden, one_line, symbol, visible
 
 HOSTILE_REVIEW = review(
     [sample(HOSTILE, HOSTILE, copies=[copy(0, 40, before=HOSTILE, after=HOSTILE)])],
@@ -192,7 +190,7 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path, content: bytes | 
 def test_places_are_lines_and_columns(text: str, chunk: int) -> None:
     vocab = Vocab.of("ab\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(places, "CHUNK", chunk)
+        patch.setattr(collect, "CHUNK", chunk)
         found = places_of(range(len(text)), vocab.encode(text), vocab)
     before = [text[:offset].split("\n") for offset in range(len(text))]
     assert found == {offset: (len(lines), len(lines[-1]) + 1) for offset, lines in enumerate(before)}

@@ -8,9 +8,7 @@ from browser import CHROMIUM, dom_of
 from reviews import HOSTILE, cells, review, sample
 from test_review import Page
 
-from charlstm.tracking.review.cells import DARKEST, runs_of
-from charlstm.tracking.review.page import page_of
-from charlstm.tracking.review.visible import is_hidden
+from charlstm.report.page import DARKEST, is_hidden, page_of, runs_of
 
 REVIEW = review([sample("x")])
 

@@ -10,9 +10,9 @@ import pytest
 from browser import CHROMIUM, dom_of
 from reviews import HOSTILE, copy, review, sample
 
-from charlstm.tracking.comparison.page import comparison_of
-from charlstm.tracking.review.document import ReviewDocument
-from charlstm.tracking.review.page import page_of
+from charlstm.report.comparison import comparison_of
+from charlstm.report.document import ReviewDocument
+from charlstm.report.page import page_of
 
 pytestmark = [
     pytest.mark.slow,

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from charlstm.errors import VocabularyError
-from charlstm.generation.batch import Generated, Request
-from charlstm.generation.rule import SamplingRule
-from charlstm.generation.sampler import Sampler
+from charlstm.generation.drawing import SamplingRule
+from charlstm.generation.sampler import Generated, Request, Sampler
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.text.vocabulary import Vocab
 

@@ -1,6 +1,6 @@
 import pytest
 
-from charlstm.optimization.schedule import learning_rate
+from charlstm.optimization.optimizers import learning_rate
 
 
 def test_warms_up_peaks_and_decays_to_the_final_fraction() -> None:

@@ -19,10 +19,9 @@ from outboxes import outbox
 from charlstm.errors import LockedError
 from charlstm.tracking.client import Store, open_store
 from charlstm.tracking.delivery import Delivery, is_complete, read_sent
-from charlstm.tracking.measurements import Measurement
-from charlstm.tracking.runs import Run
+from charlstm.tracking.outbox import EVENTS, SENT, Spool, read_lines, status_of
+from charlstm.tracking.runs import Measurement, Run
 from charlstm.tracking.sender import follow, send_waiting
-from charlstm.tracking.spool import EVENTS, SENT, Spool, read_lines, status_of
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,8 @@ from typing import Any
 import pytest
 from registries import new_run, sha256_of, whole_chain
 
-from charlstm.generation.batch import Request
-from charlstm.generation.rule import SamplingRule
-from charlstm.generation.sampler import Sampler
+from charlstm.generation.drawing import SamplingRule
+from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.model_folder import load_model
 
 ROW = {"prompt": "def ", "num_chars": 40, "temperature": 0.5, "top_k": 20, "top_p": 0.9, "seed": 3}

@@ -4,7 +4,7 @@ import pytest
 from commands import Run
 
 from charlstm.errors import ParamsError
-from pipeline.common import settings
+from pipeline.stage import settings
 
 WRONG = [
     ("CHARLSTM_TIMEOUT_SECONDS", "1e30"),

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from benchmarks.projects import torchrun, write_params
-from charlstm.optimization.muon import Muon, num_flops
-from charlstm.optimization.sharing import make_together, shares
+from charlstm.optimization.muon import Muon, make_together, num_flops, shares
 
 NUM_STEPS = 3
 SIZES = ((48, 8), (48, 12), (12, 12), (20, 12), (12, 20), (8, 8))  # of parameters; the first two have four matrices

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from charlstm.errors import ChecksumError, EncodedError
-from charlstm.storage.checksums import SUMS, write_sums
+from charlstm.files.checksums import SUMS, write_sums
 from charlstm.text.soft_text import CODES, IDS, PROBABILITIES, TEACHERS, SoftText, load_soft_text, to_codes
 
 V = 7

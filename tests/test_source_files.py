@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from charlstm.errors import DownloadError
-from charlstm.text.download import download
-from charlstm.text.source_files import files_of, local_path
+from charlstm.text.download import download, files_of, local_path
 
 TEXT = b"To be, or not to be"
 

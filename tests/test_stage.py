@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.projects import ROOT
-from pipeline.common.stage import guarded
+from pipeline.stage.stage import guarded
 
 
 def raising(error: OSError) -> Callable[[], int]:

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.projects import ROOT, torchrun
-from charlstm.training.step_boundary import MAX_STEPS_BETWEEN_AGREEMENTS, steps_until_next
+from charlstm.training.train import MAX_STEPS_BETWEEN_AGREEMENTS, steps_until_next
 
 PROBE = """
 import sys
 import time
 from charlstm.training.processes import Processes
-from charlstm.training.step_boundary import StepBoundary
+from charlstm.training.train import StepBoundary
 
 processes, asked = Processes("fp32"), []
 boundary = StepBoundary(processes, None, lambda: bool(asked.append(None)))

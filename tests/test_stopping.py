@@ -29,7 +29,7 @@ from benchmarks.projects import (
     training_processes,
     write_params,
 )
-from pipeline.common.interruption import is_sender
+from pipeline.stage.interruption import is_sender
 
 LAUNCHED = [*LAUNCH, *ACCELERATE, "-m", "pipeline.train"]
 TORCHRUN = [*LAUNCH, *training_command(2, "--max-restarts", "3")]

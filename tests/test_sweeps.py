@@ -14,8 +14,7 @@ from stages import dvc, start_dvc
 
 from charlstm.errors import LineageError, TrackingError
 from charlstm.tracking.client import Store
-from charlstm.tracking.measurements import Measurement
-from charlstm.tracking.runs import TrainingRecord, attach
+from charlstm.tracking.runs import Measurement, TrainingRecord, attach
 from charlstm.training.history import EpochRow, StepRow, TextRow, table
 from pipeline.review import sweeps
 from pipeline.review.sweeps import Queue, parse_queue, read_queue, read_runs, show_sweep, status_lines, sweep_of

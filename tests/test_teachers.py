@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from charlstm.generation.language_model import QuantizedLanguageModel
-from charlstm.generation.rule import SamplingRule
+from charlstm.generation.drawing import SamplingRule
+from charlstm.generation.quantized import QuantizedLanguageModel
 from charlstm.generation.teachers import CHUNK, Taught, Teachers
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.text.soft_text import PROBABILITIES, to_codes

@@ -25,10 +25,10 @@ from charlstm.model.model_folder import load_model
 from charlstm.text.soft_text import CODES, load_soft_text
 from charlstm.text.vocabulary import Vocab
 from pipeline import train
-from pipeline.common import sending
-from pipeline.common.presets import RECIPES, compose, load
-from pipeline.common.tracking_store import store
 from pipeline.distillation import recipe, teacher, write
+from pipeline.stage import sending
+from pipeline.stage.presets import RECIPES, compose, load
+from pipeline.stage.tracking_store import store
 
 TEXT = "artifacts/distillation/text"
 SEEDS = (3, 5)

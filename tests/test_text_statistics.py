@@ -8,10 +8,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.evaluation import passages, text_statistics
+from charlstm.evaluation import statistics
 from charlstm.evaluation.copied import Span
-from charlstm.evaluation.passages import Passage, held_out, text_losses
-from charlstm.evaluation.text_statistics import Measured, figures, is_copied, known_words, measure, words_of
+from charlstm.evaluation.statistics import (
+    Measured,
+    Passage,
+    figures,
+    held_out,
+    is_copied,
+    known_words,
+    measure,
+    text_losses,
+    words_of,
+)
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.loss import LossSum
 from charlstm.text.vocabulary import Vocab
@@ -47,8 +56,8 @@ def test_words_are_whole_and_without_case(prompt: str, text: str, words: list[st
 @given(st.text("abé \n", max_size=60), st.sets(st.text("abé", min_size=1, max_size=5)), st.integers(1, 9))
 def test_known_words_are_those_of_the_whole_text(text: str, words: set[str], chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_statistics, "CHUNK", chunk)
-        patch.setattr(text_statistics, "MAX_WORD_LEN", 4)
+        patch.setattr(statistics, "CHUNK", chunk)
+        patch.setattr(statistics, "MAX_WORD_LEN", 4)
         found = known_words(words, VOCAB.encode(text), VOCAB)
     assert found == {word for word in words if len(word) <= 4 and word in text.split()}
 
@@ -58,7 +67,7 @@ def test_of_a_huge_training_text_a_beginning_is_searched(model: CharLSTM, monkey
     texts = [passage("\n", "a bad cab had a big bag"), passage("\n", "jig fig dig jab jig")]
     whole = measure(texts, train, VOCAB, model)
     assert [one.num_known for one in whole] == [6, 4] and all(one.spans for one in whole)
-    monkeypatch.setattr(text_statistics, "MAX_SEARCHED", 24)
+    monkeypatch.setattr(statistics, "MAX_SEARCHED", 24)
     cut = measure(texts, train, VOCAB, model)
     assert cut[0] == whole[0] and cut[1].num_known == 0 and cut[1].spans == []
 
@@ -69,8 +78,8 @@ def test_text_of_is_what_the_vocabulary_decodes(text: str) -> None:
 
 
 def test_a_loss_is_that_of_reading_on_after_the_prompt(model: CharLSTM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passages, "STATEFUL_CHUNK", 3)
-    monkeypatch.setattr(passages, "MAX_ROWS", 2)
+    monkeypatch.setattr(statistics, "STATEFUL_CHUNK", 3)
+    monkeypatch.setattr(statistics, "MAX_ROWS", 2)
     cases = [
         passage("ab", "cdefg"),
         passage("b", "a"),

@@ -13,9 +13,9 @@ from servers import DATABASE_PASSWORD, mlflow_server, postgres, postgres_program
 from stages import run_stage, run_stages
 
 from benchmarks.projects import results
+from charlstm.files.atomic import sha256
 from charlstm.model.model_folder import WEIGHTS
-from charlstm.storage.files import sha256
-from charlstm.tracking.shared_view import page
+from charlstm.tracking.view import page
 from pipeline import cli
 
 PROGRAMS = postgres_programs()

@@ -17,12 +17,11 @@ from servers import mlflow_server
 
 from charlstm.evaluation.published import Published
 from charlstm.tracking.client import Store, open_store
-from charlstm.tracking.measurements import Measurement
-from charlstm.tracking.runs import TrainingRecord, attach
-from charlstm.tracking.shared_view import page, share_view
+from charlstm.tracking.runs import Measurement, TrainingRecord, attach
+from charlstm.tracking.view import page, share_view
 from charlstm.training.history import EpochRow, StepRow, TextRow, table
-from pipeline.common.description import Known, Sample, page_tags
-from pipeline.common.presets import Recipe
+from pipeline.provenance.description import Known, Sample, page_tags
+from pipeline.stage.presets import Recipe
 
 OTHER = Published("windowed_100", "somebody's LSTM", 1.5194)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

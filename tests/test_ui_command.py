@@ -14,7 +14,7 @@ import pytest
 from servers import free_port
 
 from benchmarks.projects import PYTHON
-from charlstm.storage.urls import without_credentials
+from charlstm.files.urls import without_credentials
 from pipeline import cli
 
 VIEW = "#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=charlstm"

@@ -11,8 +11,8 @@ import pytest
 from stages import dvc, run_stages
 
 from benchmarks.projects import ROOT, results, write_params
-from charlstm.storage.lock import exclusive
-from pipeline.common.unfinished import FINISHED, start_or_resume
+from charlstm.files.lock import exclusive
+from pipeline.dvc.unfinished import FINISHED, start_or_resume
 
 OTHER = {"train.learning_rate": 0.003}
 
@@ -80,7 +80,7 @@ def test_a_record_of_other_parameters_with_the_same_outcome_is_not_one_of_these(
 WORKER = """
 import os, sys, time
 from pathlib import Path
-from pipeline.common.unfinished import start_or_resume
+from pipeline.dvc.unfinished import start_or_resume
 name, root = sys.argv[1], Path(os.environ["DVC_ROOT"]) / ".charlstm"
 while len(list(Path().resolve().parent.glob("*/ready"))) < 3:
     Path("ready").touch()

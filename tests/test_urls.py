@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.storage.urls import fault_of_source, hide_credentials, without_credentials
+from charlstm.files.urls import fault_of_source, hide_credentials, without_credentials
 
 # Whatever a URL can be typed with, encoded or not: anything but spaces, which end it in a text.
 SECRETS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1).filter(

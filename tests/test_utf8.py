@@ -9,16 +9,12 @@ from compiled_code import machine_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlstm.generation.batch import Request
 from charlstm.generation.compiled.stepper import CompiledStepper
-from charlstm.generation.drawing import Rules, draw
-from charlstm.generation.quantized import quantize
-from charlstm.generation.rule import SamplingRule
-from charlstm.generation.sampler import Sampler
-from charlstm.generation.stepper import Stepper
-from charlstm.generation.utf8 import ALLOWED, NEXT, START, states_after
+from charlstm.generation.drawing import ALLOWED, NEXT, START, Rules, SamplingRule, draw, states_after
+from charlstm.generation.quantized import Stepper, quantize
+from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.char_lstm import CharLSTM, ModelShape
-from charlstm.text.byte_vocabulary import ByteVocab
+from charlstm.text.vocabulary import ByteVocab
 
 VOCAB = ByteVocab()
 RULES = [

@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 
 from charlstm.errors import ChecksumError, CorpusError
-from charlstm.storage.checksums import SUMS, write_sums
-from charlstm.storage.verified import verified
+from charlstm.files.checksums import SUMS, verified, write_sums
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from stages import dvc, run_stage, start_dvc
 from test_stopping import wait_for
 
 from benchmarks.projects import results, run, start, training_command, write_params
-from pipeline.common import unfinished
-from pipeline.common.stage import load
+from pipeline.dvc import unfinished
 from pipeline.dvc.code import file_of, views
+from pipeline.stage.stage import load
 
 CONSOLE = """
 class TrainingConsole:
@@ -62,7 +62,7 @@ def edit(project: Path, file: Path) -> None:
 
 def test_without_tracker_console_and_observers_the_bytes_are_the_same(project: Path, trained: Path) -> None:
     (project / "mlflow.db").unlink()
-    (project / "pipeline/common/console.py").write_text(CONSOLE)
+    (project / "pipeline/stage/console.py").write_text(CONSOLE)
     (project / "charlstm/tracking/tracker.py").write_text(TRACKER)
     runs = project / "charlstm/tracking/runs.py"
     assert "class Run:" in runs.read_text() and "def attach(" in runs.read_text()
@@ -99,7 +99,7 @@ def test_an_unfinished_training_resumes_after_a_change_of_a_view(project: Path, 
     wait_for(log, "epoch 1/", process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 75
-    for file in ("pipeline/common/console.py", "charlstm/tracking/runs.py", "pipeline/common/provenance.py"):
+    for file in ("pipeline/stage/console.py", "charlstm/tracking/runs.py", "pipeline/provenance/provenance.py"):
         edit(project, Path(file))
     assert run(project, training_command(1), log) == 0
     assert "resuming from the checkpoint of step" in log.read_text()
@@ -115,7 +115,7 @@ def test_views_are_in_no_fingerprint_and_all_that_decides_is(project: Path, monk
     for separator in ("\n", None):  # one that is null, as all were once, is in no fingerprint either
         write_params(project, {"split.document_separator": separator})
         assert (unfinished.fingerprint(*load()) == first) == (separator is None)
-    for file in ("charlstm/model/gates.py", "charlstm/optimization/schedule.py", "pipeline/common/hardware.py"):
+    for file in ("charlstm/model/gates.py", "charlstm/optimization/optimizers.py", "pipeline/stage/hardware.py"):
         edit(project, Path(file))
         assert unfinished.fingerprint(*load()) != first
         first = unfinished.fingerprint(*load())

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.projects import ROOT
-from pipeline.common.waiting import CALM_SECONDS, OF_THE_USER, SECONDS_BETWEEN, Throttle, run_delay, watch
+from pipeline.stage.waiting import CALM_SECONDS, OF_THE_USER, SECONDS_BETWEEN, Throttle, run_delay, watch
 
 linux = pytest.mark.skipif(sys.platform != "linux" or os.cpu_count() == 1, reason="libgomp is torch's on Linux alone")
 # Seconds of processor time that threads take while there is nothing to do, free, throttled and free again.
 SPUN = """
 import time, torch
-from pipeline.common.waiting import Throttle
+from pipeline.stage.waiting import Throttle
 
 numbers = torch.ones(1_000_000)
 torch.set_num_threads(2)
@@ -39,7 +39,7 @@ print(spun())
 """
 BESIDE_OTHERS = """
 import os, subprocess, sys, threading, time, torch
-from pipeline.common.waiting import share_cores
+from pipeline.stage.waiting import share_cores
 
 def is_throttled():
     return any(thread.name == "throttle" for thread in threading.enumerate())

@@ -4,18 +4,199 @@
 """
 
 import json
+import lzma
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from charlstm.errors import HistoryError
-from charlstm.evaluation.compressors import xz_bits, zstd_bits
-from charlstm.evaluation.ngram import NGramModel
-from charlstm.storage.documents import read_json
-from charlstm.storage.files import write_text
-from charlstm.text.vocabulary import Vocab
+from charlstm.files.atomic import write_text
+from charlstm.files.documents import read_json
+from charlstm.text.vocabulary import Ids, Vocab
+
+# Character n-grams of orders 1 to 6: a yardstick for a text that nobody has published a loss for.
+#
+# Interpolated modified Kneser-Ney smoothing (Chen & Goodman 1998, "An Empirical Study of Smoothing Techniques for
+# Language Modeling", Harvard TR-10-98, section 3, after Kneser & Ney 1995). For a character w after the context h of
+# k - 1 characters,
+#
+#     p_k(w | h) = (c(hw) - D(c(hw))) / c(h)  +  Σ_w' D(c(hw')) / c(h) · p_{k-1}(w | h without its first character)
+#
+# - c at the highest order is how often the k-gram occurs. Below it, c is the number of distinct characters before it.
+#   c(h) is the sum of c(hw) over w.
+# - D(0) is 0. D(1), D(2) and D(3+) come from n1 to n4, the numbers of k-grams with these counts: Y = n1 / (n1 + 2 n2)
+#   and D(c) = c - (c + 1) Y n_{c+1} / n_c.
+# - Below order 1 is the uniform distribution over the vocabulary. After a context that training never saw, p_k is
+#   p_{k-1}.
+#
+# So the probabilities of all characters after a context sum to 1. Contexts are ranked, and the number of a k-gram is
+# the rank of its context times V plus its last character. That fits 64 bits for any alphabet.
+#
+# Shapes: N characters, G distinct k-grams, H their distinct contexts, K orders.
+
+MAX_ORDER = 6
+CHARS_AT_ONCE = 1_000_000  # bounds memory
+FALLBACK_DISCOUNT = 0.5  # where too few k-grams have small counts to estimate one
+MIN_DISCOUNT = 0.05  # without any, what training has not after a context would be impossible
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class _Estimates(NamedTuple):
+    """p_k in parts, from one kind of count."""
+
+    discounted_G: Floats  # c(hw) - D(c(hw))
+    total_H: Ints  # c(h)
+    freed_H: Floats  # Σ D: what the discounts leave to the order below
+
+
+class _Grams(NamedTuple):
+    """The k-grams of the training text."""
+
+    numbers_G: Ints  # distinct, ascending
+    counts_G: Ints
+    some_place_G: Ints  # where each of them starts
+    ranks_N: Ints  # of the k-gram that starts at each place: its index in `numbers_G`
+
+
+class _Order(NamedTuple):
+    """How to find a k-gram, and p_k as the highest order and as a lower one."""
+
+    numbers_G: Ints
+    highest: _Estimates
+    lower: _Estimates
+
+
+class NGramModel:
+    """Models of orders 1 to `max_order` of a text; some 100 bytes of memory for each of its characters."""
+
+    def __init__(self, train_ids: Ids, vocab_size: int, max_order: int = MAX_ORDER) -> None:
+        self._vocab_size = vocab_size
+        self._orders: list[_Order] = []
+        ids_N = train_ids.astype(np.int64)
+        empty = np.zeros(1, np.int64)
+        grams = _Grams(empty, empty, empty, np.zeros(len(ids_N) + 1, np.int64))  # k = 0
+        num_contexts = 0
+        for k in range(1, min(max_order + 1, len(ids_N)) + 1):
+            longer = _grams(grams.ranks_N[: len(ids_N) - k + 1] * vocab_size + ids_N[k - 1 :])
+            if k > 1:  # what precedes a k-gram is known from the longer ones
+                self._orders.append(_order(grams, longer, num_contexts, vocab_size))
+            num_contexts, grams = len(grams.numbers_G), longer
+
+    def nats(self, ids: Ids) -> list[float]:
+        """The nats of all characters of a text but the first, by order."""
+        sums_K: list[list[float]] = [[] for _ in self._orders]
+        for start in range(1, len(ids), CHARS_AT_ONCE):
+            before = max(0, start - len(self._orders))  # as much as the highest order looks back
+            nats_KN = self.char_nats(ids[before : start + CHARS_AT_ONCE])[:, start - before :]
+            for sums, nats_N in zip(sums_K, nats_KN, strict=True):
+                sums.append(math.fsum(nats_N))
+        return [math.fsum(sums) for sums in sums_K]
+
+    def char_nats(self, ids: Ids) -> Floats:
+        """Nats of each character of a text (K, N), a row for each order.
+
+        The first characters have shorter contexts than the rest: there, a higher order is the one that fits.
+        """
+        ids_N = ids.astype(np.int64)
+        nats_KN = np.empty((len(self._orders), len(ids_N)))
+        lower_N = np.full(len(ids_N), 1 / self._vocab_size)  # p_{k-1} of the character at each place
+        ranks_N = np.zeros(len(ids_N) + 1, np.int64)  # of the (k-1)-gram that starts at each place; -1: not in training
+        for k, order in enumerate(self._orders, 1):
+            contexts_N = ranks_N[: max(0, len(ids_N) - k + 1)]
+            ranks_N = _find(order.numbers_G, contexts_N, ids_N[k - 1 :], self._vocab_size)
+            highest_N = lower_N.copy()
+            highest_N[k - 1 :] = _interpolate(order.highest, contexts_N, ranks_N, lower_N[k - 1 :])
+            lower_N[k - 1 :] = _interpolate(order.lower, contexts_N, ranks_N, lower_N[k - 1 :])
+            nats_KN[k - 1] = -np.log(highest_N)
+        return nats_KN
+
+
+def _grams(numbers_N: Ints) -> _Grams:
+    """Any place of a k-gram serves, so the sort need not be stable, which makes it several times as fast."""
+    by_number_N = np.argsort(numbers_N)
+    sorted_N = numbers_N[by_number_N]
+    is_new_N = np.concatenate([[True], sorted_N[1:] != sorted_N[:-1]])
+    starts_G = np.flatnonzero(is_new_N)
+    ranks_N = np.empty(len(numbers_N), np.int64)
+    ranks_N[by_number_N] = np.cumsum(is_new_N) - 1
+    counts_G = np.diff(starts_G, append=len(numbers_N))
+    return _Grams(sorted_N[starts_G], counts_G, by_number_N[starts_G], ranks_N)
+
+
+def _order(grams: _Grams, longer: _Grams, num_contexts: int, vocab_size: int) -> _Order:
+    num_preceding_G = np.bincount(grams.ranks_N[longer.some_place_G + 1], minlength=len(grams.numbers_G))
+    contexts_G = grams.numbers_G // vocab_size
+    return _Order(
+        grams.numbers_G,
+        _estimate(grams.counts_G, contexts_G, num_contexts),
+        _estimate(num_preceding_G, contexts_G, num_contexts),
+    )
+
+
+def _estimate(counts_G: Ints, contexts_G: Ints, num_contexts: int) -> _Estimates:
+    discount_G = discounts(counts_G)[np.minimum(counts_G, 3)]
+    return _Estimates(
+        counts_G - discount_G,
+        np.bincount(contexts_G, counts_G, num_contexts).astype(np.int64),
+        np.bincount(contexts_G, discount_G, num_contexts).astype(float),
+    )
+
+
+def discounts(counts_G: Ints) -> Floats:
+    """D of a count of 0, 1, 2 and 3 or more, at least MIN_DISCOUNT and at most the count.
+
+    After Chen & Goodman (1998, eq. 26), whose estimates are below 0 where a small text repeats itself.
+    """
+    n = np.bincount(counts_G[counts_G <= 4], minlength=5).astype(float)
+    if not n[1:5].all():
+        return np.array([0.0, *[FALLBACK_DISCOUNT] * 3])
+    y = n[1] / (n[1] + 2 * n[2])
+    return np.array([0.0, *(min(max(MIN_DISCOUNT, c - (c + 1) * y * n[c + 1] / n[c]), c) for c in (1, 2, 3))])
+
+
+def _find(numbers_G: Ints, contexts_N: Ints, ids_N: Ints, vocab_size: int) -> Ints:
+    """The ranks of k-grams, -1 for those that training has not."""
+    wanted_N = contexts_N * vocab_size + ids_N
+    ranks_N = np.minimum(np.searchsorted(numbers_G, wanted_N), len(numbers_G) - 1)
+    return np.where((contexts_N >= 0) & (numbers_G[ranks_N] == wanted_N), ranks_N, -1)
+
+
+def _interpolate(found: _Estimates, contexts_N: Ints, ranks_N: Ints, lower_N: Floats) -> Floats:
+    total_N = np.where(contexts_N >= 0, found.total_H[contexts_N], 0)
+    own_N = np.where(ranks_N >= 0, found.discounted_G[ranks_N], 0.0)
+    interpolated_N = (own_N + found.freed_H[contexts_N] * lower_N) / np.maximum(total_N, 1)
+    return np.where(total_N > 0, interpolated_N, lower_N)
+
+
+# What general compressors make of a text when they have seen the training text: xz and zstd, in bits.
+
+LEVEL = {"xz": 6, "zstd": 19}  # beyond them, more time finds no shorter form: the windows are as large as the texts
+
+
+def xz_bits(train: bytes, text: bytes) -> int:
+    """Bits by which the LZMA2 stream of xz grows when `text` follows the training text."""
+    window = max(4096, len(train) + len(text))
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": LEVEL["xz"], "dict_size": window}]
+    before, after = (len(lzma.compress(one, lzma.FORMAT_RAW, filters=filters)) for one in (train, train + text))
+    return 8 * (after - before)
+
+
+def zstd_bits(train: bytes, text: bytes) -> int:
+    """Bits of `text` in zstd's format (RFC 8878), with the training text as a dictionary of raw content."""
+    num_bytes = len(train) + len(text)
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        LEVEL["zstd"], source_size=num_bytes, window_log=max(zstandard.WINDOWLOG_MIN, num_bytes.bit_length())
+    )
+    seen = zstandard.ZstdCompressionDict(train, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    return 8 * len(zstandard.ZstdCompressor(compression_params=parameters, dict_data=seen).compress(text))
+
 
 BASELINES = "baselines.json"
 MAX_CHARS = 20_000_000  # of each text: bounds time and memory

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.ensemble import Ensemble
+from charlstm.model.layers import Resets, read_with_resets
 from charlstm.model.loss import LossSum, exact_loss, summed_nats
-from charlstm.model.resets import Resets, read_with_resets
 from charlstm.text.documents import document_starts
 from charlstm.text.vocabulary import Ids
 

@@ -30,8 +30,8 @@ from torch.nn import functional
 
 from charlstm.model.char_lstm import ModelShape
 from charlstm.model.gates import LSTMState
+from charlstm.model.layers import Resets, read_with_resets
 from charlstm.model.loss import LossSum, exact_loss
-from charlstm.model.resets import Resets, read_with_resets
 from charlstm.text.documents import document_starts
 from charlstm.text.units import Unit, end_of_first, num_chars_of
 from charlstm.text.vocabulary import Ids, check_fit

@@ -1,4 +1,4 @@
-"""Losses that others reported for one validation text; they say nothing about any other."""
+"""Losses that others reported for one validation text, by protocol; they say nothing about any other text."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,6 +7,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from charlstm.text.vocabulary import Ids, Vocab
+
+# What the names of protocols say, for those who only read losses and need no torch.
+
+TEST_PREFIX = "test_"  # of the test part, which no choice may see: what compares models leaves it out
 
 CHARS_AT_ONCE = 1_000_000
 

@@ -1,4 +1,4 @@
-"""Drawing characters from logits, for many rows at once, the same to the bit on any machine.
+"""Drawing characters from logits by a rule and counted random numbers, the same to the bit on any machine.
 
 e^x has no one way of rounding, so probabilities come from a table of 2^x in steps of 1/4096: each is within 0.01 % of
 the exact one. All sums run in the order of the vocabulary. Shapes: R rows, V vocabulary.
@@ -10,9 +10,115 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from charlstm.generation.rule import SamplingRule
+# How the next character is chosen.
+
+
+class SamplingRule(NamedTuple):
+    """How the next character is drawn: what is kept of the model's distribution, in this order.
+
+    `temperature` divides the logits; 0 takes the most likely character. `min_p` keeps what has at least this share of
+    the most likely character's probability (Nguyen et al. 2024). `top_k` keeps the k most likely characters. `top_p`
+    keeps the smallest set of most likely characters that together have at least this share of what is left (nucleus
+    sampling, Holtzman et al. 2020). Characters as likely as the last one that is kept are kept, too.
+    """
+
+    temperature: float
+    top_k: int | None = None
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+
+# Random numbers of a text: a function of its seed, its prompt and the character's position, and of nothing else.
+#
+# They are counted, not drawn one after the other from a state, so rows of a batch cannot disturb each other. The
+# numbers are those of SplitMix64 (Steele, Lea & Flood 2014), in 64-bit integers, the same on every machine and in every
+# browser.
+
+MASK: Final = 2**64 - 1
+STEP: Final = 0x9E3779B97F4A7C15  # 2^64 divided by the golden ratio
+FACTORS: Final = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+
+
+def key_of(seed: int, prompt: str, number: int) -> int:
+    """64 bits that begin the numbers of one text; `number` counts the texts of one prompt and seed."""
+    key = seed & MASK
+    for value in (number, *map(ord, prompt)):
+        key = _mixed(key ^ value)
+    return key
+
+
+def uniforms(keys_R: NDArray[np.uint64], start: int, count: int) -> NDArray[np.float64]:
+    """Numbers (R, count) in [0, 1), with 53 bits: those at positions `start`, `start + 1`, ... of each row's text."""
+    positions = np.arange(start + 1, start + count + 1, dtype=np.uint64)
+    bits = keys_R[:, None] + positions * np.uint64(STEP)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(FACTORS[0])
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(FACTORS[1])
+    bits = (bits ^ (bits >> np.uint64(31))) >> np.uint64(11)
+    numbers: NDArray[np.float64] = bits.astype(np.float64) * 2.0**-53
+    return numbers
+
+
+def _mixed(bits: int) -> int:
+    bits = (bits + STEP) & MASK
+    bits = ((bits ^ (bits >> 30)) * FACTORS[0]) & MASK
+    bits = ((bits ^ (bits >> 27)) * FACTORS[1]) & MASK
+    return bits ^ (bits >> 31)
+
+
+# Which byte may follow in UTF-8, so that texts of bytes always decode: no surrogates, no overlong forms.
+#
+# An automaton over the well-formed byte sequences of the Unicode Standard (table 3-7). Its states say what is due:
+# nothing; 1, 2 or 3 continuation bytes; or a second byte after E0, ED, F0 or F4, which have narrower ranges.
+# Shapes: R rows, S states, V bytes.
+
+NUM_BYTES: Final = 256
+START, ONE, TWO, THREE, AFTER_E0, AFTER_ED, AFTER_F0, AFTER_F4 = range(8)
+# From a state, by a byte of the range (both ends included), to a state.
+TRANSITIONS: Final = (
+    (START, 0x00, 0x7F, START),
+    (START, 0xC2, 0xDF, ONE),
+    (START, 0xE0, 0xE0, AFTER_E0),
+    (START, 0xE1, 0xEC, TWO),
+    (START, 0xED, 0xED, AFTER_ED),
+    (START, 0xEE, 0xEF, TWO),
+    (START, 0xF0, 0xF0, AFTER_F0),
+    (START, 0xF1, 0xF3, THREE),
+    (START, 0xF4, 0xF4, AFTER_F4),
+    (ONE, 0x80, 0xBF, START),
+    (TWO, 0x80, 0xBF, ONE),
+    (THREE, 0x80, 0xBF, TWO),
+    (AFTER_E0, 0xA0, 0xBF, ONE),
+    (AFTER_ED, 0x80, 0x9F, ONE),
+    (AFTER_F0, 0x90, 0xBF, TWO),
+    (AFTER_F4, 0x80, 0x8F, TWO),
+)
+
+
+def _next_states() -> NDArray[np.int64]:
+    states_SV = np.full((8, NUM_BYTES), -1)
+    for before, first, last, after in TRANSITIONS:
+        states_SV[before, first : last + 1] = after
+    return states_SV
+
+
+NEXT: Final = _next_states()  # (S, V): the state after a byte; -1 where the byte is not allowed
+ALLOWED: Final = NEXT >= 0  # (S, V)
+
+
+def states_after(beginnings: Sequence[bytes]) -> NDArray[np.int64]:
+    """The states (R,) after the first bytes of a character each, or after none."""
+    return np.array([_state_after(one) for one in beginnings], np.int64)
+
+
+def _state_after(beginning: bytes) -> int:
+    state = START
+    for byte in beginning:
+        state = int(NEXT[state, byte])
+    return state
+
 
 FRACTION_BITS: Final = 12  # of the table's argument
 LOWEST: Final = -1000  # binary logarithm of the smallest probability, relative to the largest
@@ -122,3 +228,18 @@ def _look_up(table: Tensor, indices_RV: Tensor) -> Tensor:
 
 _FRACTIONS: Final = torch.from_numpy(FRACTIONS)
 _POWERS: Final = torch.from_numpy(POWERS)
+
+
+# Strings that end a text.
+
+
+def cut_at_stop(text: str, start: int, stops: Sequence[str]) -> tuple[int, int] | None:
+    """Where the first stop string that ends after `start` begins and ends in `text`; None if there is none."""
+    found = [(text.find(stop, max(0, start - len(stop) + 1)), stop) for stop in stops]
+    return min(((at, at + len(stop)) for at, stop in found if at >= 0), default=None, key=lambda span: span[::-1])
+
+
+def num_pending(text: str, stops: Sequence[str]) -> int:
+    """The number of characters at the end of `text` that may become a stop string."""
+    lengths = (length for stop in stops for length in range(1, len(stop)) if text.endswith(stop[:length]))
+    return max(lengths, default=0)

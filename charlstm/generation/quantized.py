@@ -16,13 +16,17 @@ Shapes: V vocabulary, E embedding features, H hidden units, G = 4H gate rows, N 
 """
 
 import math
+from functools import cached_property
 from typing import Final, NamedTuple, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from charlstm.generation.drawing import ALLOWED, NEXT, Rules, draw, uniforms
 from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer, GatesLayer
 
 Float = NDArray[np.float32]
@@ -130,3 +134,233 @@ ARGUMENTS: Final = (np.arange(TABLE_LEN) - TABLE_LEN // 2) / STEPS_PER_UNIT
 TANH: Final = _table(np.tanh(ARGUMENTS))
 GATES: Final = np.concatenate([_table(1 / (1 + np.exp(-ARGUMENTS))), TANH])  # sigmoid, and tanh for the candidate
 GELU: Final = _table(np.array([x * 0.5 * (1 + math.erf(x / math.sqrt(2))) for x in ARGUMENTS]))
+
+
+# Products of 8-bit integers in torch, exact on every processor.
+#
+# Shapes: R rows, K columns and N rows of a matrix.
+
+MAX_EXACT_COLUMNS: Final = 2**24 // LEVELS**2  # float32 has all whole numbers up to 2^24
+
+
+class Columns(NamedTuple):
+    """A matrix for products from the left: (K, N), and its scale (N). int8, or float32 where torch has no product."""
+
+    values_KN: Tensor
+    scale_N: Tensor
+
+    @classmethod
+    def of(cls, matrix: Matrix) -> "Columns":
+        """The same, transposed."""
+        values_KN = torch.from_numpy(matrix.values_NK).t()
+        is_exact = has_exact_integer_product(values_KN)
+        return cls(values_KN if is_exact else values_KN.float(), torch.from_numpy(matrix.scale_N))
+
+    def times(self, rows_RK: Tensor, factor_R1: Tensor | None = None) -> Tensor:
+        """The product with `rows_RK` (int8), times the scale, times a factor for each row: (R, N), float32."""
+        scale = self.scale_N if factor_R1 is None else self.scale_N * factor_R1
+        multiply = integer_product if self.values_KN.dtype == torch.int8 else float_product
+        return multiply(rows_RK, self.values_KN) * scale
+
+
+def integer_product(rows_RK: Tensor, columns_KN: Tensor) -> Tensor:
+    """By the processor's instructions for integers: (R, N), int32."""
+    return torch._int_mm(rows_RK, columns_KN)
+
+
+def float_product(rows_RK: Tensor, columns_KN: Tensor) -> Tensor:
+    """Of floats that hold whole numbers, exact in any order as long as no sum needs more than 24 bits: int32."""
+    pieces = zip(torch.split(rows_RK, MAX_EXACT_COLUMNS, 1), torch.split(columns_KN, MAX_EXACT_COLUMNS, 0), strict=True)
+    products = [(rows.float() @ columns.float()).to(torch.int32) for rows, columns in pieces]
+    return torch.stack(products).sum(0, dtype=torch.int32)
+
+
+def has_exact_integer_product(values_KN: Tensor) -> bool:
+    """Whether torch multiplies by this matrix exactly here: tried with the largest values, in one row and in several.
+
+    Older processors add in 16 bits, which saturates, and torch 2.13 is wrong for a matrix of one column (K = 1).
+    """
+    num_columns = len(values_KN)
+    extremes = torch.tensor([1, -1], dtype=torch.int8).mul(LEVELS).repeat(num_columns)[:num_columns]
+    signs_RK = torch.stack([extremes, extremes.abs(), *(values_KN[:, :30].t().sign() * LEVELS)])
+    exact_RN = float_product(signs_RK, values_KN)
+    try:
+        return all(torch.equal(integer_product(signs_RK[:rows], values_KN), exact_RN[:rows]) for rows in (1, 32))
+    except (AttributeError, RuntimeError):
+        return False
+
+
+# A quantized model at work, for many rows at once, in torch: reading characters, and writing them.
+#
+# Products of integers are exact, so what a row gives does not depend on the other rows (see `quantized.py`).
+# Shapes: L layers, R rows, T characters, V vocabulary, H hidden units, G = 4H gate rows, F inner features of the block.
+
+TINY: Final = 1e-30  # instead of a largest activation of 0, so that 127 / m is finite
+
+
+class QuantizedState(NamedTuple):
+    """Hidden states (L, R, H), int8 in steps of 1/127, and cell states (L, R, H), float32."""
+
+    hidden: Tensor
+    cell: Tensor
+
+    @classmethod
+    def of(cls, state: LSTMState) -> "QuantizedState":
+        """Rounded. What `dequantized` gives comes back as it was."""
+        return cls(_rounded_levels(state.hidden * LEVELS), state.cell.clone())
+
+    def dequantized(self) -> LSTMState:
+        """As the model has them, in float32."""
+        return LSTMState(self.hidden * (1 / LEVELS), self.cell.clone())
+
+    def first(self, num_rows: int) -> "QuantizedState":
+        """The first rows."""
+        return QuantizedState(self.hidden[:, :num_rows], self.cell[:, :num_rows])
+
+    def rows(self, rows: Tensor) -> "QuantizedState":
+        """Some rows, by their indices; a row may come several times."""
+        return QuantizedState(self.hidden.index_select(1, rows), self.cell.index_select(1, rows))
+
+
+class Weights(NamedTuple):
+    """A quantized model's, ready for torch: a matrix and what is added for each layer, the block, the head."""
+
+    layers: list[tuple[Columns, Tensor]]
+    block: tuple[Columns, Columns] | None
+    head: Columns
+    bias_V: Tensor
+
+    @classmethod
+    def of(cls, model: QuantizedModel) -> "Weights":
+        """The same numbers."""
+        return cls(
+            [(Columns.of(layer.matrix), torch.from_numpy(layer.base_VG)) for layer in model.layers],
+            (Columns.of(model.up), Columns.of(model.down)) if model.up and model.down else None,
+            Columns.of(model.head),
+            torch.from_numpy(model.bias_V),
+        )
+
+
+class Stepper:
+    """Reads and writes in all rows at once, a character at a time."""
+
+    def __init__(self, model: QuantizedModel) -> None:
+        self._model, self._hidden_size = model, model.hidden_size
+        self._gates, self._gelu = torch.from_numpy(GATES), torch.from_numpy(GELU)
+        self._tanh_levels = torch.from_numpy(TANH * np.float32(LEVELS))  # exact: 22 bits
+
+    @cached_property
+    def _weights(self) -> Weights:
+        """Made when they are needed first: trying how torch multiplies takes longer than a text in machine code."""
+        return Weights.of(self._model)
+
+    def zero_state(self, num_rows: int) -> QuantizedState:
+        """The state before anything was read."""
+        zeros_LRH = torch.zeros(len(self._model.layers), num_rows, self._hidden_size)
+        return QuantizedState(zeros_LRH.to(torch.int8), zeros_LRH)
+
+    def read(self, ids_RT: Tensor, state: QuantizedState) -> QuantizedState:
+        """The state after reading `ids_RT` (int64)."""
+        for ids_R in ids_RT.t():
+            state = self._read_one(ids_R, state)
+        return state
+
+    def write(
+        self,
+        state: QuantizedState,
+        rules: Rules,
+        keys_R: NDArray[np.uint64],
+        start: int,
+        count: int,
+        utf8_R: NDArray[np.int64] | None = None,
+    ) -> tuple[Tensor, QuantizedState]:
+        """The next `count` ids of each row, (R, count), and the state after reading them, too.
+
+        `keys_R` and `start`, the number of ids that were written before, choose the random numbers. With `utf8_R`, the
+        states of `utf8.py` after what was read, ids are bytes that stay valid UTF-8.
+        """
+        uniforms_RT = torch.from_numpy(uniforms(keys_R, start, count))
+        written, utf8 = [], None if utf8_R is None else torch.from_numpy(utf8_R)
+        for uniforms_R in uniforms_RT.t():
+            allowed_RV = None if utf8 is None else _ALLOWED.index_select(0, utf8)
+            written.append(draw(self.logits(state), rules, uniforms_R, allowed_RV))
+            state = self._read_one(written[-1], state)
+            utf8 = None if utf8 is None else _NEXT[utf8, written[-1]]
+        return torch.stack(written, 1), state
+
+    def logits(self, state: QuantizedState) -> Tensor:
+        """Of the character after what was read: (R, V), float32."""
+        hidden_RH, (_, block, head, bias_V) = state.hidden[-1], self._weights
+        if block is None:
+            return head.times(hidden_RH).add_(bias_V)
+        up, down = block
+        steps_RF = up.times(hidden_RH).add_(MIDDLE).clamp_(0, TABLE_LEN - 1)
+        inner_RF, largest_R1 = _eight_bits(_look_up(self._gelu, steps_RF))
+        added_RH = down.times(inner_RF, largest_R1)
+        outer_RH, largest_R1 = _eight_bits((hidden_RH * (1 / LEVELS)).add_(added_RH))
+        return head.times(outer_RH, largest_R1).add_(bias_V)
+
+    def _read_one(self, ids_R: Tensor, state: QuantizedState) -> QuantizedState:
+        hidden: list[Tensor] = []
+        cells: list[Tensor] = []
+        for number, (columns, base_VG) in enumerate(self._weights.layers):
+            before_RH = state.hidden[number]
+            steps_RG = columns.times(torch.cat([hidden[-1], before_RH], 1) if hidden else before_RH)
+            steps_RG += base_VG if hidden else base_VG.index_select(0, ids_R)
+            hidden_RH, cell_RH = self._gated(steps_RG, state.cell[number])
+            hidden.append(hidden_RH)
+            cells.append(cell_RH)
+        return QuantizedState(torch.stack(hidden), torch.stack(cells))
+
+    def _gated(self, steps_RG: Tensor, cell_RH: Tensor) -> tuple[Tensor, Tensor]:
+        num_sigmoids = 3 * self._hidden_size
+        steps_RG[:, :num_sigmoids].clamp_(0, TABLE_LEN - 1)
+        steps_RG[:, num_sigmoids:].clamp_(TABLE_LEN, 2 * TABLE_LEN - 1)
+        input_RH, forget_RH, output_RH, candidate_RH = _look_up(self._gates, steps_RG).chunk(4, 1)
+        cell_RH = (forget_RH * cell_RH).add_(input_RH * candidate_RH)  # two roundings; `addcmul` may have one
+        steps_RH = (cell_RH * STEPS_PER_UNIT).add_(MIDDLE).clamp_(0, TABLE_LEN - 1)
+        return _rounded_levels(output_RH * _look_up(self._tanh_levels, steps_RH)), cell_RH
+
+
+def _look_up(table: Tensor, steps: Tensor) -> Tensor:
+    """The entries at the whole parts of `steps`, which are in range."""
+    return table.index_select(0, steps.to(torch.int32).view(-1)).view(steps.shape)
+
+
+def _rounded_levels(levels: Tensor) -> Tensor:
+    return levels.add_(0.5).floor_().to(torch.int8)
+
+
+def _eight_bits(activations_RK: Tensor) -> tuple[Tensor, Tensor]:
+    """Rounded to 8 bits, and the largest magnitude of each row (R, 1)."""
+    largest_R1 = activations_RK.abs().amax(1, keepdim=True).clamp_(min=TINY)
+    return _rounded_levels(activations_RK * torch.div(torch.tensor(float(LEVELS)), largest_R1)), largest_R1
+
+
+_ALLOWED: Final = torch.from_numpy(ALLOWED)
+_NEXT: Final = torch.from_numpy(NEXT)
+
+
+# A quantized model as the protocols ask for one, so that 8-bit weights are scored as float32 ones are.
+#
+# Shapes: L layers, B rows, T characters, V vocabulary, H hidden units.
+
+
+class QuantizedLanguageModel:
+    """`model` in 8 bits."""
+
+    def __init__(self, model: CharLSTM) -> None:
+        self.shape = model.shape
+        self._stepper = Stepper(quantize(model))
+
+    def zero_state(self, num_rows: int) -> LSTMState:
+        """The state (L, B, H) before anything was read."""
+        return self._stepper.zero_state(num_rows).dequantized()
+
+    def __call__(self, ids_BT: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """Logits (B, T, V) of the character after each of `ids_BT`, and the state after the last."""
+        now, logits = QuantizedState.of(state), []
+        for ids_B in ids_BT.t():
+            now = self._stepper.read(ids_B[:, None], now)
+            logits.append(self._stepper.logits(now))
+        return torch.stack(logits, 1), now.dequantized()

@@ -3,21 +3,219 @@
 A text is a function of the model, its prompt, its rule, its seed and its number, on every machine and in every batch.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from charlstm.generation.batch import Batch, Generated, Request
-from charlstm.generation.engines import Engines
-from charlstm.generation.prompts import check_prompts
-from charlstm.generation.quantized import quantize
-from charlstm.generation.stepper import Stepper
-from charlstm.generation.stops import num_pending
+from charlstm.generation.drawing import Rules, SamplingRule, cut_at_stop, key_of, num_pending, states_after
+from charlstm.generation.quantized import QuantizedModel, QuantizedState, Stepper, quantize
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
+from charlstm.text.prompts import check_prompts
 from charlstm.text.vocabulary import Vocab
+
+if TYPE_CHECKING:
+    from charlstm.generation.compiled.stepper import CompiledStepper
+
+
+# Texts in progress: the rows of a batch, which begin together and end one by one.
+#
+# Shapes: L layers, R rows, T characters, H hidden units.
+
+Reason = Literal["length", "stop"]
+
+
+class Request(NamedTuple):
+    """A text to write: `num_chars` characters that follow `prompt`, or fewer, up to the first of the `stop` strings.
+
+    With `keep_stop` the text has that string at its end. `number` counts the texts of one prompt and seed. `state`
+    (L, 1, H) is what was read before the prompt; the prompt may be empty then.
+    """
+
+    prompt: str
+    num_chars: int
+    rule: SamplingRule
+    seed: int
+    number: int = 0
+    stop: tuple[str, ...] = ()
+    state: LSTMState | None = None
+    keep_stop: bool = False
+
+
+class Generated(NamedTuple):
+    """A text without its prompt, and the state (L, 1, H) after all that was read and drawn, a stop string included.
+
+    `reason` says why it ended: it has the `length` that was asked for, or came to a `stop` string.
+    """
+
+    text: str
+    state: LSTMState
+    reason: Reason
+
+
+class Batch:
+    """Rows that are written together; their texts so far are in `texts`, those that are done in `done`, by row.
+
+    The texts that are not done have `num_written` ids, of characters or of bytes. A text of bytes has its whole
+    characters in `texts`, and the first bytes of the next one in its decoder.
+    """
+
+    def __init__(self, stepper: Stepper, vocab: Vocab, requests: Sequence[Request]) -> None:
+        self._stepper, self._vocab, self._requests = stepper, vocab, requests
+        self.texts, self._decoders = [""] * len(requests), [vocab.decoder() for _ in requests]
+        self.done: dict[int, Generated] = {}
+        self.num_written = 0
+        self._active = list(range(len(requests)))
+        self.state = _states_after_prompts(stepper, vocab, requests)
+        self._keys_R = np.array([key_of(one.seed, one.prompt, one.number) for one in requests], np.uint64)
+        self._rules = Rules.of([one.rule for one in requests], len(vocab))
+        self._finish([row for row in self._active if requests[row].num_chars == 0])
+
+    def is_done(self) -> bool:
+        """Whether all texts are."""
+        return not self._active
+
+    def advance(self, most: int) -> None:
+        """Write up to `most` ids in each row that is not done."""
+        active = self._active
+        # A character has at least one id, so no row gets more characters than it asked for.
+        count = min(most, *(self._requests[row].num_chars - len(self.texts[row]) for row in active))
+        before, utf8_R = self.state, None
+        if self._vocab.unit == "byte":
+            utf8_R = states_after([self._decoders[row].waiting for row in active])
+        ids_RT, self.state = self._stepper.write(before, self._rules, self._keys_R, self.num_written, count, utf8_R)
+        ends = []
+        for position, row in enumerate(active):
+            request, start = self._requests[row], len(self.texts[row])
+            self.texts[row] += self._decoders[row].decode(ids_RT[position].tolist())
+            if span := cut_at_stop(self.texts[row], start, request.stop):
+                num_read = self._vocab.num_ids(self.texts[row][: span[1]]) - self.num_written
+                read = self._stepper.read(ids_RT[position, None, :num_read], _row(before, position))
+                end = span[1] if request.keep_stop else span[0]
+                self.done[row] = Generated(self.texts[row][:end], read.dequantized(), "stop")
+            elif len(self.texts[row]) == request.num_chars:
+                ends.append(row)
+        self.num_written += count
+        self._finish(ends)
+
+    def _finish(self, rows: Sequence[int]) -> None:
+        """Note the texts of `rows` as they are, and go on with those that are not done."""
+        for row in rows:
+            state = _row(self.state, self._active.index(row)).dequantized()
+            self.done[row] = Generated(self.texts[row], state, "length")
+        kept = [position for position, row in enumerate(self._active) if row not in self.done]
+        if len(kept) < len(self._active):
+            self._active = [self._active[position] for position in kept]
+            self.state, self._keys_R = self.state.rows(torch.tensor(kept).long()), self._keys_R[kept]
+            self._rules = Rules.of([self._requests[row].rule for row in self._active], len(self._vocab))
+
+
+def _row(state: QuantizedState, row: int) -> QuantizedState:
+    return state.rows(torch.tensor([row]))
+
+
+def _states_after_prompts(stepper: Stepper, vocab: Vocab, requests: Sequence[Request]) -> QuantizedState:
+    """(L, R, H). Prompts that several requests share are read once, and all of them together."""
+    sources = {(one.prompt, id(one.state)): one for one in requests}
+    unique = sorted(sources.values(), key=lambda one: vocab.num_ids(one.prompt), reverse=True)
+    ids = [_ids(vocab, one.prompt) for one in unique]
+    state = _stacked([_state_before(stepper, one) for one in unique])
+    begin = 0
+    for end in sorted({len(one) for one in ids}):
+        active = [one for one in ids if len(one) >= end]  # the first rows
+        ids_RT = torch.stack([one[begin:end] for one in active])
+        after, rest = stepper.read(ids_RT, state.first(len(active))), state.rows(torch.arange(len(active), len(unique)))
+        state, begin = _stacked([after, rest]), end
+    places = {(one.prompt, id(one.state)): place for place, one in enumerate(unique)}
+    return state.rows(torch.tensor([places[one.prompt, id(one.state)] for one in requests]))
+
+
+def _state_before(stepper: Stepper, request: Request) -> QuantizedState:
+    return stepper.zero_state(1) if request.state is None else QuantizedState.of(request.state)
+
+
+def _stacked(states: Sequence[QuantizedState]) -> QuantizedState:
+    return QuantizedState(*(torch.cat(parts, 1) for parts in zip(*states, strict=True)))
+
+
+def _ids(vocab: Vocab, text: str) -> Tensor:
+    return torch.from_numpy(vocab.encode(text).astype(np.int64))
+
+
+# Which engine writes: torch, or machine code, where it is there or worth compiling. Texts are equal.
+# Measured with the default model on 2 cores: `python -m benchmarks.generation`.
+
+SECONDS_SAVED_PER_STEP: Final = 90e-6  # a character in each row: what torch needs to call its functions
+SECONDS_SAVED_PER_CHAR: Final = 2e-6
+# Compiling takes three or more. But it is done once for a machine, and later processes save, too.
+SECONDS_WORTH_COMPILING: Final = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Engines:
+    """Those for one model."""
+
+    def __init__(self, model: QuantizedModel) -> None:
+        self._model, self._stepper = model, Stepper(model)
+        self._compiled: CompiledStepper | None = None
+        self._has_tried = False
+
+    def best(self, num_rows: int, num_chars: int) -> Stepper:
+        """To read and write `num_chars` characters in all, `num_rows` texts at once."""
+        saved = num_chars * (SECONDS_SAVED_PER_STEP / max(num_rows, 1) + SECONDS_SAVED_PER_CHAR)
+        if not self._has_tried and (saved > SECONDS_WORTH_COMPILING or is_compiled()):
+            self._has_tried, self._compiled = True, compiled_stepper(self._model)
+        return self._compiled if self._compiled and num_rows <= self._compiled.most_rows else self._stepper
+
+
+def is_compiled() -> bool:
+    """Whether the engine in machine code is there, so that using it takes no more than a moment."""
+    with _without_it():
+        from charlstm.generation.compiled.object_code import kept
+
+        return kept() is not None
+    return False
+
+
+def compiled_stepper(model: QuantizedModel) -> "CompiledStepper | None":
+    """The engine in machine code, compiled if need be; None where numba is missing or does not work as it should."""
+    with _without_it():
+        from charlstm.generation.compiled.object_code import Function, keep, kept
+        from charlstm.generation.compiled.stepper import CompiledStepper, compile_for
+
+        if function := kept():
+            return CompiledStepper(model, torch.get_num_threads(), function)
+        stepper = CompiledStepper(model, torch.get_num_threads(), function := Function(code := compile_for(model)))
+        if _first_ids(stepper, model) == _first_ids(Stepper(model), model):
+            keep(code, function)
+            return stepper
+        log.debug("torch writes: what numba compiled gives other texts")
+    return None
+
+
+@contextmanager
+def _without_it() -> Iterator[None]:
+    """Whatever is wrong with an optional package, torch does without it."""
+    try:
+        yield
+    except Exception as error:
+        log.debug("torch writes: %s: %s", type(error).__name__, error)
+
+
+def _first_ids(stepper: Stepper, model: QuantizedModel) -> list[list[int]]:
+    """Of two texts."""
+    rules = [SamplingRule(1.0), SamplingRule(1.0, top_k=9, top_p=0.9)]
+    keys_R = np.arange(len(rules), dtype=np.uint64)
+    ids_RT, _ = stepper.write(stepper.zero_state(len(rules)), Rules.of(rules, len(model.bias_V)), keys_R, 0, 16)
+    ids: list[list[int]] = ids_RT.tolist()
+    return ids
+
 
 MAX_ROWS: Final = 256  # at once; what more of them need does not fit a processor's cache
 MIN_ROWS_PER_THREAD: Final = 16  # with fewer, threads wait for each other

@@ -14,11 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charlstm.generation.drawing import Rules, draw
-from charlstm.generation.quantized import quantize
-from charlstm.generation.random_numbers import key_of, uniforms
-from charlstm.generation.rule import SamplingRule
-from charlstm.generation.stepper import QuantizedState, Stepper
+from charlstm.generation.drawing import Rules, SamplingRule, draw, key_of, uniforms
+from charlstm.generation.quantized import QuantizedState, Stepper, quantize
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.text.soft_text import to_codes
 

@@ -12,8 +12,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from charlstm.errors import InterpretationError
-from charlstm.storage.documents import read_json
-from charlstm.storage.files import write_text
+from charlstm.files.atomic import write_text
+from charlstm.files.documents import read_json
 
 CELLS, CELLS_TABLE = "cells.json", "cells.csv"
 Number = Annotated[float, Field(allow_inf_nan=False)]

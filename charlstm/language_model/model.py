@@ -4,8 +4,11 @@ Shapes: N characters, L layers, H hidden units, V vocabulary.
 """
 
 import math
+import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -14,18 +17,19 @@ from torch.nn import functional
 
 from charlstm.errors import TextRequestError, VocabularyError
 from charlstm.evaluation.protocols import char_losses
-from charlstm.generation.batch import Reason, Request
-from charlstm.generation.rule import SamplingRule
-from charlstm.generation.sampler import Sampler
+from charlstm.generation.drawing import SamplingRule
+from charlstm.generation.sampler import Reason, Request, Sampler
 from charlstm.language_model.score import Score
 from charlstm.language_model.state import State
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum
-from charlstm.model.model_folder import TrainedModel
+from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.options import DEFAULTS, Sampling, Unknown, checked_sampling, short, unknown_rule, whole
-from charlstm.text.folding import fold, with_sign
+from charlstm.text.prompts import fold, with_sign
 from charlstm.text.units import begins_character, end_of_first, num_chars_of
 from charlstm.text.vocabulary import UNSEEN, Ids, describe
+from charlstm.tracking.client import Store
+from charlstm.tracking.registered_model import default_store, download_model, is_address
 
 PROMPT = "\n"  # a text begins as a line does
 Prompts = list[str] | tuple[str, ...]
@@ -333,3 +337,32 @@ class Model:
     def _keep(self, state: LSTMState) -> State:
         self._state = State(state, self._sha256)
         return self._state
+
+
+# From a folder or an address of MLflow to a model.
+
+
+def load(where: str | PathLike[str], *, tracking_uri: str | None = None) -> Model:
+    """The trained model in a folder, or at an address of MLflow.
+
+    `where` is a model folder (`artifacts/model`), or `models:/NAME@champion`, `models:/NAME/VERSION` (NAME is
+    `charlstm-CORPUS`), `models:/MODEL_ID` or `runs:/RUN_ID`. These are asked of `tracking_uri`, or where MLflow itself
+    looks: what `mlflow.set_tracking_uri` or `MLFLOW_TRACKING_URI` says, else `mlflow.db` in the current folder. The
+    model runs on the CPU, in fp32.
+
+    Raises:
+        CharlstmError: there is no such model, it is damaged, or the MLflow store does not answer; one line says which.
+    """
+    if not is_address(fspath(where)):
+        return Model(load_model(Path(where), "fused"))
+    return load_from_store(fspath(where), Store(tracking_uri, "", None) if tracking_uri else default_store())
+
+
+def load_from_store(address: str, store: Store) -> Model:
+    """The model at an address of MLflow.
+
+    Raises:
+        CharlstmError: as `load` says.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return Model(load_model(download_model(address, Path(folder), store), "fused"))

@@ -3,13 +3,109 @@
 Shapes: N characters.
 """
 
+import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.language_model.novelty import Passage, surprising
 from charlstm.model.loss import LossSum
+
+# Which passages of a text did a model foresee worst? Where a text is not like the rest, it is foretold badly.
+#
+# Each line has an excess: its nats beyond what as many characters cost at the text's mean plus a margin. A passage is a
+# run of neighboring lines that cannot be made longer or shorter without losing excess (the maximal scoring subsequences
+# of Ruzzo & Tompa 1999). A small margin finds what is mildly strange as a whole. A large one keeps what is very strange
+# apart from its mildly strange neighbors. So both are tried, and of passages that overlap the more unusual one stays.
+# Passages are ranked by how unusual such a mean is for so long a piece of this text: its distance from the text's mean,
+# in standard deviations of means of such pieces. So a foreign paragraph comes before a strange name.
+#
+# `python -m benchmarks.novelty` plants foreign paragraphs and counts how often they come first.
+# Shapes: N characters, U pieces.
+
+MARGINS = (0.3, 1.0)  # nats a character
+BETWEEN = 0.04  # nats a character: how far means of long passages differ, besides what their length explains
+MAX_PIECE = 100  # characters: a longer line is cut into such pieces, at a space where there is one
+MIN_CHARS = 8  # what is shorter says too little
+
+
+class Passage(NamedTuple):
+    """Neighboring lines, numbered from 1, `text[start:end]` of the whole, and the mean of their nats."""
+
+    first_line: int
+    last_line: int
+    start: int
+    end: int
+    nats_per_char: float
+    text: str
+
+
+def surprising(text: str, char_nats: NDArray[np.float64]) -> list[Passage]:
+    """All passages with a positive excess, the most surprising first; none overlaps another.
+
+    `char_nats` (N,): the nats of each character; NaN is left out.
+    """
+    bounds, is_scored = _pieces(text), np.isfinite(char_nats)
+    starts_U = np.array([start for start, _ in bounds])
+    sums_U = np.add.reduceat(np.where(is_scored, char_nats, 0.0), starts_U)
+    counts_U = np.add.reduceat(is_scored.astype(np.int64), starts_U)
+    mean, spread = float(char_nats[is_scored].mean()), float(char_nats[is_scored].std())
+    found = []
+    for margin in MARGINS:
+        for first, end in maximal_runs((sums_U - (mean + margin) * counts_U).tolist()):
+            num_chars = int(counts_U[first:end].sum())
+            if num_chars >= MIN_CHARS:
+                passage_mean = float(sums_U[first:end].sum()) / num_chars
+                distance = (passage_mean - mean) / math.hypot(spread / math.sqrt(num_chars), BETWEEN)
+                found.append((distance, first, end, passage_mean))
+    is_taken_U, passages = np.zeros(len(bounds), bool), []
+    for _, first, end, passage_mean in sorted(found, key=lambda one: one[0], reverse=True):
+        if not is_taken_U[first:end].any():
+            is_taken_U[first:end] = True
+            passages.append(_passage(text, bounds[first][0], bounds[end - 1][1], passage_mean))
+    return passages
+
+
+def maximal_runs(scores: list[float]) -> list[tuple[int, int]]:
+    """All maximal scoring runs of `scores`, as (first, end) indices, in order (Ruzzo & Tompa 1999); linear time."""
+    runs: list[tuple[int, int, float, float]] = []  # first, end, total before, total after
+    total = 0.0
+    for index, score in enumerate(scores):
+        before, total = total, total + score
+        if score <= 0:
+            continue
+        first = index
+        while True:
+            left = next((at for at in reversed(range(len(runs))) if runs[at][2] < before), None)
+            if left is None or runs[left][3] >= total:
+                runs.append((first, index + 1, before, total))
+                break
+            first, before = runs[left][0], runs[left][2]
+            del runs[left:]
+    return [(first, end) for first, end, _, _ in runs]
+
+
+def _pieces(text: str) -> list[tuple[int, int]]:
+    """Lines with their newlines, long ones cut: (start, end) of each."""
+    bounds, start = [], 0
+    while start < len(text):
+        newline = text.find("\n", start, start + MAX_PIECE)
+        end = newline + 1 if newline >= 0 else min(start + MAX_PIECE, len(text))
+        if newline < 0 and end < len(text):
+            end = text.rfind(" ", start, end) + 1 or end
+        bounds.append((start, end))
+        start = end
+    return bounds
+
+
+def _passage(text: str, start: int, end: int, nats_per_char: float) -> Passage:
+    """Without empty lines around it."""
+    inner = text[start:end]
+    start += len(inner) - len(inner.lstrip("\n"))
+    end -= len(inner) - len(inner.rstrip("\n"))
+    first = text.count("\n", 0, start) + 1
+    return Passage(first, first + text.count("\n", start, end), start, end, nats_per_char, text[start:end])
 
 
 class Score:

@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from charlstm.errors import StateError
+from charlstm.files.atomic import open_regular, write_bytes
 from charlstm.model.char_lstm import ModelShape
 from charlstm.model.gates import LSTMState
-from charlstm.storage.files import open_regular, write_bytes
 
 MODEL = "model_sha256"  # the key of the file's metadata
 CHECKSUM = "sha256"  # a tensor, since safetensors writes several keys of metadata in a different order each time

@@ -15,11 +15,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from charlstm.errors import ModelFolderError
+from charlstm.files.atomic import atomic_folder, sha256
+from charlstm.files.documents import read_json
 from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape, weight_shapes
-from charlstm.storage.documents import read_json
-from charlstm.storage.files import atomic_folder, sha256
-from charlstm.text.byte_vocabulary import load_vocab
-from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary import Vocab, load_vocab
 
 WEIGHTS, CONFIG, VOCAB = "model.safetensors", "config.json", "vocab.json"
 MAX_WEIGHT = 1e9  # on either side of 0, far above what training makes; sums of products of two stay in fp32

@@ -1,10 +1,26 @@
-"""Which weights are moved by which optimizer."""
+"""Which weights are moved by which optimizer, and at what learning rate."""
+
+import math
 
 import torch
 
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.optimization.muon import Muon
-from charlstm.optimization.sharing import Alone, Peers
+from charlstm.optimization.muon import Alone, Muon, Peers
+
+# The learning rate as a pure function of the step: nothing to save, nothing to restore.
+
+
+def learning_rate(step: int, *, peak: float, warmup_steps: int, num_steps: int, final_fraction: float) -> float:
+    """The rate of step 0, 1, ..., num_steps - 1.
+
+    Linear warm-up to `peak`, then half a cosine (Loshchilov & Hutter 2017) to `final_fraction * peak` at the last
+    step; `final_fraction=1` keeps it constant.
+    """
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, num_steps - 1 - warmup_steps)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return peak * (final_fraction + (1 - final_fraction) * cosine)
 
 
 def make_optimizers(

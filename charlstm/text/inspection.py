@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.text.reading import Characters
+from charlstm.text.corpus import Characters
 from charlstm.text.vocabulary import NUM_CODE_POINTS, code_points
 
 MAX_REMEMBERED = 16_000_000  # characters, from the beginning, whose lines are compared with each other

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import EncodedError, ParamsError, TrainingError
-from charlstm.storage.checksums import SUMS, HashOf, verify
-from charlstm.storage.documents import read_json
-from charlstm.storage.files import sha256
+from charlstm.files.atomic import sha256
+from charlstm.files.checksums import SUMS, HashOf, verify
+from charlstm.files.documents import read_json
 from charlstm.text.vocabulary import Ids, load_ids
 
 STEPS_PER_NAT: Final = 16

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from charlstm.storage.files import write_text
+from charlstm.files.atomic import write_text
 from charlstm.tracking import client as calls
-from charlstm.tracking import logged_model, registry
+from charlstm.tracking import registered_model
 from charlstm.tracking.client import CORPUS_TAG, Store
-from charlstm.tracking.spool import EVENTS, FILES, SENT, SYSTEM, Event, Line, read_lines
+from charlstm.tracking.outbox import EVENTS, FILES, SENT, SYSTEM, Event, Line, read_lines
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -148,7 +148,7 @@ class Delivery:
             case "artifacts":
                 self._send_artifacts(client, event)
             case "corpus":
-                logged_model.log_corpus(client, run_id, source=event["source"], sha256=event["sha256"])
+                registered_model.log_corpus(client, run_id, source=event["source"], sha256=event["sha256"])
             case "model":
                 self._send_model(client, event)
             case "end":
@@ -184,13 +184,13 @@ class Delivery:
     def _send_model(self, client: "MlflowClient", event: Event) -> None:
         """Log and register the model, with its losses and what it was trained and measured on."""
         run_id, sha256, tags = self.sent.run_id, event["model_sha256"], event["tags"]
-        corpus = logged_model.log_corpus(client, run_id, source=tags["corpus"], sha256=tags["corpus_sha256"])
+        corpus = registered_model.log_corpus(client, run_id, source=tags["corpus"], sha256=tags["corpus_sha256"])
         folder = self.folder / FILES / event["files"]
         experiment_id = str(client.get_run(run_id).info.experiment_id)
-        model_id = logged_model.log_model(client, experiment_id, run_id, folder, sha256, tags)
-        names = [f"{protocol}{registry.LOSS_SUFFIX}" for protocol in event["losses"]]
-        logged_model.link_metrics(client, run_id, model_id, names, corpus)
-        registry.register(
+        model_id = registered_model.log_model(client, experiment_id, run_id, folder, sha256, tags)
+        names = [f"{protocol}{registered_model.LOSS_SUFFIX}" for protocol in event["losses"]]
+        registered_model.link_metrics(client, run_id, model_id, names, corpus)
+        registered_model.register(
             client, model_id, corpus=self._corpus, run_id=run_id, model_sha256=sha256, losses=event["losses"],
             validation_sha256=event["validation_sha256"], tags=tags,
         )  # fmt: skip

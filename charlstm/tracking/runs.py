@@ -6,7 +6,7 @@ stage finds the run by it, or makes one from the files when the server has none.
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -14,11 +14,52 @@ import pandas as pd
 
 from charlstm.tracking import client as calls
 from charlstm.tracking.client import Store
-from charlstm.tracking.logged_model import MODEL_TAG as MODEL_TAG  # for those who look for runs, too
-from charlstm.tracking.measurements import Measurement, epoch_metrics, step_metrics
+from charlstm.tracking.outbox import Spool, now_ms
+from charlstm.tracking.registered_model import MODEL_TAG as MODEL_TAG  # for those who look for runs, too
 from charlstm.tracking.sender import describe
-from charlstm.tracking.spool import Spool, now_ms
 from charlstm.training.history import EpochRow, StepRow
+
+# What is shown of a training: rows of its tables as values of named metrics, in sections (`train/...`) of the UI.
+
+Params = Mapping[str, str | int | float]  # dotted names, as runs have them
+
+
+class Measurement(NamedTuple):
+    """One value of one metric."""
+
+    name: str
+    value: float
+    step: int = 0
+
+
+def step_metrics(rows: Sequence[StepRow], params: Params) -> list[Measurement]:
+    """What is shown of steps, by step. The table has AdamW's learning rate; Muon's has the same schedule."""
+    rates = {"adamw": 1.0}
+    if params.get("train.optimizer") == "muon":
+        rates["muon"] = float(params["train.muon.learning_rate"]) / float(params["train.learning_rate"])
+    return [
+        Measurement(name, value, row.step)
+        for row in rows
+        for name, value in (
+            ("train/nats_per_char", row.train_nats_per_char),
+            ("train/gradient_norm", row.gradient_norm),
+            *((f"learning_rate/{name}", row.learning_rate * factor) for name, factor in rates.items()),
+        )
+    ]
+
+
+def epoch_metrics(rows: Sequence[EpochRow]) -> list[Measurement]:
+    """What is shown of epochs, at the step that ends each: so they lie on the axis of the training loss."""
+    return [
+        Measurement(name, value, row.step)
+        for row in rows
+        for name, value in (
+            ("validation/nats_per_char", row.val_nats_per_char),
+            ("validation/epoch", row.epoch),
+            ("train/epoch_nats_per_char", row.train_nats_per_char),
+        )
+    ]
+
 
 log = logging.getLogger(__name__)
 

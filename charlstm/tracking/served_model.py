@@ -16,7 +16,7 @@ from charlstm.errors import TextRequestError
 from charlstm.tracking.text_requests import TextRequest, parse_requests
 
 if TYPE_CHECKING:
-    from charlstm.generation.batch import Request
+    from charlstm.generation.sampler import Request
 
 ARTIFACT = "model"  # the model folder's name among the artifacts
 
@@ -82,8 +82,8 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # likewise
 
 
 def _for_sampler(row: TextRequest) -> "Request":
-    from charlstm.generation.batch import Request
-    from charlstm.generation.rule import SamplingRule
+    from charlstm.generation.drawing import SamplingRule
+    from charlstm.generation.sampler import Request
 
     rule = SamplingRule(row.temperature, row.top_k, row.top_p, row.min_p)
     return Request(row.prompt, row.num_chars, rule, row.seed, stop=row.stop, keep_stop=row.keep_stop)

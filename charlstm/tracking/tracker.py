@@ -4,12 +4,20 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from charlstm.tracking.measurements import Measurement, epoch_metrics, step_metrics
-from charlstm.tracking.runs import EXPERIMENT_TAG, MODEL_TAG, TEXTS_TABLE, TRAINING_TAG, Outbox, Run
-from charlstm.tracking.spool import Spool, last_steps
-from charlstm.training.history import EpochRow, StepRow, TextRow
-from charlstm.training.observer import Plan
-from charlstm.training.progress import Progress
+from charlstm.tracking.outbox import Spool, last_steps
+from charlstm.tracking.runs import (
+    EXPERIMENT_TAG,
+    MODEL_TAG,
+    TEXTS_TABLE,
+    TRAINING_TAG,
+    Measurement,
+    Outbox,
+    Run,
+    epoch_metrics,
+    step_metrics,
+)
+from charlstm.training.history import EpochRow, Progress, StepRow, TextRow
+from charlstm.training.train import Plan
 
 
 class TrainingTracker:

@@ -19,7 +19,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from charlstm.storage.files import atomic_folder, sha256
+from charlstm.files.atomic import atomic_folder, sha256
 
 log = logging.getLogger(__name__)
 

@@ -1,18 +1,22 @@
-"""Tables: losses by step and epoch, generated texts; as records, pandas frames and CSV files."""
+"""What a training leaves: losses by step and epoch, and texts, as records, frames and CSV files; and how far it is."""
 
 import csv
 import os
 from collections.abc import Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
 
 from charlstm.errors import HistoryError
+from charlstm.files.atomic import atomic_file
+from charlstm.files.checksums import SUMS, verify, write_sums
+from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import WEIGHTS
 from charlstm.sections import MAX_LOSS
-from charlstm.storage.checksums import SUMS, verify, write_sums
-from charlstm.storage.files import atomic_file
 
 EPOCHS, STEPS, TEXTS = "history.csv", "steps.csv", "texts.csv"
 TEXT_COLUMNS = ("prompt", "text")
@@ -121,3 +125,42 @@ def read_tables(folder: Path, model: Path) -> Tables:
 
 def _summed(folder: Path, model: Path) -> list[str]:
     return [EPOCHS, STEPS, TEXTS, os.path.relpath(model / WEIGHTS, folder)]
+
+
+# How far a training has come: the numbers and tables that grow with it, as a record that JSON can hold.
+
+
+@dataclass
+class Progress:
+    """After `step` optimizer updates, `step_in_epoch` of them in the current epoch."""
+
+    step: int = 0
+    step_in_epoch: int = 0
+    loss: LossSum = field(default_factory=lambda: LossSum(0.0, 0))  # of the current epoch
+    epoch_seconds: float = 0.0
+    train_seconds: float = 0.0  # in steps, of all epochs so far
+    steps: list[StepRow] = field(default_factory=list)
+    epochs: list[EpochRow] = field(default_factory=list)
+    texts: list[TextRow] = field(default_factory=list)
+    best: EpochRow | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch, from 1."""
+        return len(self.epochs) + 1
+
+    def to_json(self) -> str:
+        """All of it; floats keep every bit."""
+        return PROGRESS.dump_json(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> "Progress":
+        """What `to_json` gave, read back.
+
+        Raises:
+            ValueError: something else.
+        """
+        return PROGRESS.validate_json(text)
+
+
+PROGRESS = TypeAdapter(Progress)

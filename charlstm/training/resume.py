@@ -2,18 +2,121 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from charlstm.training import snapshot
+from charlstm.model.gates import LSTMState
+from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
+from charlstm.training.history import Progress
 from charlstm.training.learner import Learner
 from charlstm.training.memory import is_out_of_memory
 from charlstm.training.meter import StepMeter
-from charlstm.training.progress import Progress
+
+# What a learner is after a step, as tensors by name: taken from any number of processes, given back to any other.
+#
+# Shapes: N processes, L layers, B rows of the global batch, H hidden units.
+
+
+def take(learner: Learner) -> dict[str, Tensor]:
+    """All that a later start needs, as copies on the CPU. Collective: each process holds some rows of the state."""
+    moments = {
+        f"{place}.{index}.{name}": value
+        for place, optimizer in enumerate(learner.optimizers)
+        for index, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+    }
+    sections = {
+        "model": learner.model.state_dict(),
+        "average": learner.average.state_dict(),
+        "optimizers": moments,
+        "state": {name: _gather_rows(learner, part) for name, part in learner.state._asdict().items()},
+    }
+    return {
+        f"{section}.{name}": tensor.detach().to("cpu", copy=True)
+        for section, tensors in sections.items()
+        for name, tensor in tensors.items()
+    }
+
+
+def restore(learner: Learner, tensors: Mapping[str, Tensor]) -> None:
+    """Make of a fresh learner, of any number of processes, the one that `take` saw.
+
+    Raises:
+        ValueError: names, shapes or dtypes are not those of this learner; it may be half restored.
+    """
+    state_LBH = torch.empty(
+        (learner.shape.num_layers, learner.params.batch_size, learner.shape.hidden_size), dtype=learner.dtype
+    )
+    optimizers = {str(place): optimizer for place, optimizer in enumerate(learner.optimizers)}
+    model, average, state = (_section(tensors, name) for name in ("model", "average", "state"))
+    check_same(model, learner.model.state_dict())
+    check_same(average, learner.average.state_dict())
+    check_same(state, dict.fromkeys(LSTMState._fields, state_LBH))
+    if unknown := {key.split(".")[1] for key in tensors if key.startswith("optimizers.")} - set(optimizers):
+        raise ValueError(f"the state of an unknown optimizer, {min(unknown)}")
+
+    learner.model.load_state_dict(model)
+    learner.average.load_state_dict(average)
+    for place, optimizer in optimizers.items():
+        _restore_optimizer(optimizer, _section(tensors, f"optimizers.{place}"))
+    mine = LSTMState(**state).rows(learner.batches.rows)
+    learner.state = LSTMState(*(part.to(learner.processes.device) for part in mine))
+
+
+def check_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Compare names, shapes and dtypes.
+
+    Raises:
+        ValueError: one differs.
+    """
+    for name in sorted(found.keys() | expected.keys()):
+        have, want = (_describe(tensors, name) for tensors in (found, expected))
+        if have != want:
+            raise ValueError(f"{name}: expected {want}, found {have}")
+
+
+def _describe(tensors: Mapping[str, Tensor], name: str) -> str:
+    if name not in tensors:
+        return "nothing"
+    return f"{str(tensors[name].dtype).removeprefix('torch.')} {tuple(tensors[name].shape)}"
+
+
+def _section(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Torch itself compares neither names nor shapes."""
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        moments.setdefault(int(index), {})[name] = value
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    if moments:  # none before the first step
+        if set(moments) != set(range(len(weights))):
+            raise ValueError(f"the optimizer's state is of {len(moments)} weights, expected {len(weights)}")
+        names = set.union(*(set(values) for values in moments.values()))
+        for place, weight in enumerate(weights):
+            count = torch.empty((), dtype=torch.float32)  # AdamW's `step`
+            check_same(moments[place], {name: count if name == "step" else weight for name in names})
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _gather_rows(learner: Learner, mine_LBH: Tensor) -> Tensor:
+    """The rows of the whole global batch, in order. Messages are equally long, so short shares are padded."""
+    world_size, batch_size = learner.processes.world_size, learner.params.batch_size
+    shares = [rows_of(rank, world_size, batch_size) for rank in range(world_size)]
+    counts = [share.stop - share.start for share in shares]
+    padding_LBH = mine_LBH.new_zeros((mine_LBH.shape[0], max(counts) - mine_LBH.shape[1], mine_LBH.shape[2]))
+    all_NLBH = learner.processes.gather(torch.cat([mine_LBH, padding_LBH], dim=1))
+    return torch.cat([part[:, :count] for part, count in zip(all_NLBH, counts, strict=True)], dim=1)
+
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +146,7 @@ def to_checkpoint(learner: Learner, state: TrainingState) -> Checkpoint:
         "num_skipped": learner.num_skipped,
         "environment": environment_of(learner),
     }
-    return Checkpoint(snapshot.take(learner) | best, metadata)
+    return Checkpoint(take(learner) | best, metadata)
 
 
 def restore_newest(learner: Learner, folder: CheckpointFolder | None, fresh: TrainingState) -> TrainingState:
@@ -59,7 +162,7 @@ def restore_newest(learner: Learner, folder: CheckpointFolder | None, fresh: Tra
         content = processes.broadcast_bytes(found.to_bytes() if found is not None else b"")
         if not content:
             return fresh
-        untouched = untouched or snapshot.take(learner)
+        untouched = untouched or take(learner)
         reason = ""
         try:
             checkpoint = Checkpoint.from_bytes(content)
@@ -71,7 +174,7 @@ def restore_newest(learner: Learner, folder: CheckpointFolder | None, fresh: Tra
         if processes.all_reduce_max([float(bool(reason))])[0] == 0:
             _warn_if_elsewhere(learner, checkpoint)
             return state
-        snapshot.restore(learner, untouched)
+        restore(learner, untouched)
         if folder is not None and processes.is_main:
             folder.quarantine_newest(reason or "another process cannot restore it")
 
@@ -94,8 +197,8 @@ def _restore(learner: Learner, checkpoint: Checkpoint, fresh: TrainingState) -> 
     _check_progress(progress, learner)
     num_skipped, _ = int(metadata["num_skipped"]), ", ".join(metadata["environment"])
     best = {key.removeprefix(BEST): value for key, value in checkpoint.tensors.items() if key.startswith(BEST)}
-    snapshot.check_same(best, fresh.best_weights)
-    snapshot.restore(learner, checkpoint.tensors)
+    check_same(best, fresh.best_weights)
+    restore(learner, checkpoint.tensors)
     learner.num_skipped = num_skipped
     return TrainingState(
         progress, meter, {name: best[name].to(weight.device) for name, weight in fresh.best_weights.items()}

@@ -8,33 +8,130 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.evaluation.protocols import sliding, windowed
-from charlstm.generation.batch import Request
-from charlstm.generation.prompts import check_prompts
-from charlstm.generation.rule import SamplingRule
-from charlstm.generation.sampler import Sampler
+from charlstm.generation.drawing import SamplingRule
+from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.char_lstm import ModelShape
 from charlstm.model.loss import LossSum
 from charlstm.params import ModelParams, TrainParams
-from charlstm.text.prompts import resolve_prompts
+from charlstm.text.prompts import check_prompts, resolve_prompts
 from charlstm.text.soft_text import SoftText
 from charlstm.text.units import num_chars_of, whole_characters
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
-from charlstm.training.history import EpochRow, StepRow, TextRow
+from charlstm.training.history import EpochRow, Progress, StepRow, TextRow
 from charlstm.training.learner import Learner
 from charlstm.training.meter import ADVICE, StepMeter
-from charlstm.training.observer import Observer, Plan
 from charlstm.training.processes import Processes
-from charlstm.training.progress import Progress
 from charlstm.training.resume import TrainingState, restore_newest, to_checkpoint
-from charlstm.training.step_boundary import StepBoundary
+
+# What can be watched of a training. The loop calls observers on process 0 only.
+
+
+class Plan(NamedTuple):
+    """What is about to run."""
+
+    num_epochs: int
+    num_steps: int
+    chars_per_epoch: int
+    num_parameters: int
+    num_processes: int
+    device: str
+    precision: str
+    bytes_per_epoch: int | None = None
+    """Of a model of bytes."""
+
+
+class Observer(Protocol):
+    """Watches training, for a console or a tracking server; it cannot change the result."""
+
+    def on_start(self, plan: Plan, progress: Progress) -> None:
+        """Before the first step of this start; `progress` is what earlier starts have done."""
+
+    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
+        """After every `log_every_steps` steps, with their mean."""
+
+    def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
+        """After an epoch's validation; `train_seconds` is the time that its steps took."""
+
+
+# Between two steps: is a checkpoint due, must any process stop? All processes agree on the answers.
+#
+# Agreeing costs a message. With several processes it happens about once a second, after the same step everywhere.
+
+SECONDS_BETWEEN_AGREEMENTS = 1.0
+MAX_STEPS_BETWEEN_AGREEMENTS = 100
+
+
+class StepBoundary:
+    """Saves when a checkpoint is due, and tells when to stop.
+
+    Args:
+        checkpoints: where process 0 saves; None on every process if nothing is to be saved.
+        should_stop: whether this process was told to end.
+    """
+
+    def __init__(
+        self, processes: Processes, checkpoints: CheckpointFolder | None, should_stop: Callable[[], bool]
+    ) -> None:
+        self.processes, self.checkpoints, self._should_stop = processes, checkpoints, should_stop
+        self.start(0)
+
+    def start(self, step: int) -> None:
+        """Training starts or resumes after this step; getting here may have taken a while."""
+        self._saved = self._agreed = time.monotonic()
+        self._agreed_step = self._next_step = step
+
+    def check(self, step: int, make_checkpoint: Callable[[], Checkpoint]) -> bool:
+        """Save if it is time; return whether to stop now, with a checkpoint on disk.
+
+        Every process calls it after each step; `make_checkpoint` is collective.
+        """
+        if step < self._next_step:
+            return False
+        is_due, must_stop = self._agree(step)
+        if must_stop:
+            self.save(step, make_checkpoint)
+        elif is_due and self.checkpoints is not None:
+            self._saved = time.monotonic()
+            checkpoint = make_checkpoint()
+            if self.processes.is_main:
+                self.checkpoints.save(step, checkpoint)
+        return must_stop
+
+    def save(self, step: int, make_checkpoint: Callable[[], Checkpoint]) -> None:
+        """Save now, and return when it is on disk."""
+        if self.checkpoints is None:
+            return
+        checkpoint = make_checkpoint()
+        if self.processes.is_main:
+            self.checkpoints.save(step, checkpoint)
+            self.checkpoints.wait()
+        self.processes.barrier()
+
+    def _agree(self, step: int) -> tuple[bool, bool]:
+        now = time.monotonic()
+        seconds_per_step = (now - self._agreed) / max(1, step - self._agreed_step)
+        is_due = self.checkpoints is not None and now - self._saved >= self.checkpoints.seconds_between
+        mine = [float(is_due), float(self._should_stop()), seconds_per_step]
+        due, stop, seconds_per_step = self.processes.all_reduce_max(mine) if self.processes.world_size > 1 else mine
+        if self.processes.world_size > 1:
+            self._next_step = step + steps_until_next(seconds_per_step)
+        self._agreed, self._agreed_step = now, step
+        return due > 0, stop > 0
+
+
+def steps_until_next(seconds_per_step: float) -> int:
+    """Steps to the next agreement: about one a second, and one after so many steps however fast they are."""
+    num_steps = SECONDS_BETWEEN_AGREEMENTS / max(seconds_per_step, 1e-9)
+    return int(min(max(1, num_steps), MAX_STEPS_BETWEEN_AGREEMENTS))
+
 
 log = logging.getLogger(__name__)
 

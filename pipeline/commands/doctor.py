@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from pipeline.common.exit_codes import EXIT_BAD_INPUT
+from pipeline.stage.exit_codes import EXIT_BAD_INPUT
 
 
 def doctor() -> int:
@@ -17,8 +17,8 @@ def doctor() -> int:
 
     Exit code: 0, also with warnings; 2 if there is an error.
     """
-    from pipeline.common.terminal import printable
     from pipeline.doctor.examination import examine
+    from pipeline.stage.terminal import printable
 
     found = examine()
     if found.parameters:

@@ -9,7 +9,7 @@ import typer
 
 from charlstm.errors import CorpusError, ExportError, VocabularyError
 from pipeline.commands.generate import MODEL, ModelOption
-from pipeline.common.project import from_here
+from pipeline.stage.project import from_here
 
 if TYPE_CHECKING:
     from charlstm.model.model_folder import TrainedModel
@@ -89,8 +89,8 @@ def export(
 
 def _export(where: str, output: Path, is_int8: bool, check: Path | None) -> None:
     from charlstm.export.onnx_graph import onnx_bytes
+    from charlstm.files.atomic import write_bytes
     from charlstm.model.model_folder import load_model
-    from charlstm.storage.files import write_bytes
     from pipeline.use.models import model_folder
 
     with model_folder(where) as folder:
@@ -98,7 +98,7 @@ def _export(where: str, output: Path, is_int8: bool, check: Path | None) -> None
     ids = _read(check, trained.vocab) if check else None
     files = {EXACT: onnx_bytes(trained)}
     if is_int8:
-        from charlstm.export.int8 import int8_bytes
+        from charlstm.export.onnx_graph import int8_bytes
 
         files["int8"] = int8_bytes(files[EXACT])
     if ids is not None:
@@ -112,7 +112,7 @@ def _compare(trained: "TrainedModel", files: Mapping[str, bytes], ids: "Ids") ->
     """A line for each way to run the model."""
     import torch
 
-    from charlstm.export.cost import Cost, measure
+    from charlstm.export.onnx_runtime import Cost, measure
 
     torch.set_num_threads(1)  # as onnxruntime has
     costs: list[Cost] = []

@@ -11,7 +11,7 @@ import typer
 
 from charlstm.errors import TextRequestError
 from charlstm.options import DEFAULTS, checked_sampling, unknown_rule, whole
-from pipeline.common.project import from_here
+from pipeline.stage.project import from_here
 
 MODEL = "artifacts/model"
 SEED_BITS = 32  # short enough to be typed
@@ -119,7 +119,7 @@ def quick_import() -> Iterator[None]:
 
 def _prompt(prompt: str | None, file: Path | None) -> str:
     """Of the argument, the file or standard input; a newline if there is none."""
-    from pipeline.use.texts import STDIN, argument, has_stdin, read_file, without_last_newline
+    from pipeline.use.output import STDIN, argument, has_stdin, read_file, without_last_newline
 
     if prompt is not None and file is not None:
         raise TextRequestError("expected either a PROMPT or --prompt-file FILE, got both")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.common.project import from_here
+from pipeline.stage.project import from_here
 
 
 def new(
@@ -43,9 +43,9 @@ def new(
 
     `charlstm new tiny-shakespeare` goes back to the text that the project came with.
     """
-    from pipeline.common.presets import CORPORA, names
     from pipeline.new.corpus import plan, switch
     from pipeline.new.report import closing, report
+    from pipeline.stage.presets import CORPORA, names
 
     if len(texts) == 1 and texts[0] in names(CORPORA) and not Path(texts[0]).exists():
         recipe = switch(texts[0], is_forced)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.common.presets import Kind
+    from pipeline.stage.presets import Kind
 
 SAVE = "save"
 MAX_WIDTH = 120  # columns
@@ -28,7 +28,7 @@ def recipe(words: Words = None, is_forced: Force = False) -> int:
     values that recipes decide, with all comments and all other values as they are. `charlstm recipe save NAME` makes
     `conf/recipe/NAME.yaml` of what stands there, and `charlstm recipe save NAME EXPERIMENT` of a DVC experiment.
     """
-    from pipeline.common.presets import RECIPES
+    from pipeline.stage.presets import RECIPES
 
     return _run(RECIPES, words or [], is_forced)
 
@@ -38,7 +38,7 @@ def corpus(words: Words = None, is_forced: Force = False) -> int:
 
     As `charlstm recipe` does for recipes. `charlstm new TEXT` makes a corpus, and a recipe for it, of a text of yours.
     """
-    from pipeline.common.presets import CORPORA
+    from pipeline.stage.presets import CORPORA
 
     return _run(CORPORA, words or [], is_forced)
 
@@ -63,7 +63,7 @@ def _show(kind: "Kind") -> None:
     import textwrap
 
     from charlstm.errors import ParamsError
-    from pipeline.common.presets import current_values, in_words, load, names, short, shown
+    from pipeline.stage.presets import current_values, in_words, load, names, short, shown
 
     def show(text: str, indent: str) -> None:
         width = min(MAX_WIDTH, shutil.get_terminal_size().columns)
@@ -91,9 +91,9 @@ def _show(kind: "Kind") -> None:
 
 
 def _write(kind: "Kind", name: str, is_forced: bool) -> None:
-    from charlstm.storage.files import write_text
-    from pipeline.common.params_file import PARAMS
-    from pipeline.common.presets import check_kept, check_no_training, current_values, load, params_with, shown
+    from charlstm.files.atomic import write_text
+    from pipeline.stage.params_file import PARAMS
+    from pipeline.stage.presets import check_kept, check_no_training, current_values, load, params_with, shown
 
     check_no_training()
     preset, before = load(kind, name), current_values()
@@ -109,8 +109,8 @@ def _write(kind: "Kind", name: str, is_forced: bool) -> None:
 
 
 def _save(kind: "Kind", name: str, experiment: str | None, is_forced: bool) -> None:
-    from charlstm.storage.files import write_text
-    from pipeline.common.presets import changes_in_words, load, nearest, path_of, preset_text
+    from charlstm.files.atomic import write_text
+    from pipeline.stage.presets import changes_in_words, load, nearest, path_of, preset_text
 
     path = path_of(kind, name)
     values = _values(experiment)
@@ -130,12 +130,11 @@ def _values(experiment: str | None) -> dict[str, object]:
     from pathlib import Path
 
     from charlstm.errors import ParamsError
+    from charlstm.files.documents import parse_yaml, validate
     from charlstm.params import Params, load_params
-    from charlstm.storage.documents import parse_yaml
-    from charlstm.storage.yaml_files import validate
-    from pipeline.common.git import git
-    from pipeline.common.params_file import PARAMS
     from pipeline.lineage.revisions import find_commit
+    from pipeline.provenance.git import git
+    from pipeline.stage.params_file import PARAMS
 
     if experiment is None:
         return load_params(PARAMS).values()
@@ -152,7 +151,7 @@ def _check_name(kind: "Kind", name: str, is_forced: bool) -> None:
     import re
 
     from charlstm.errors import ParamsError
-    from pipeline.common.presets import path_of
+    from pipeline.stage.presets import path_of
 
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name) or name == SAVE:
         raise ParamsError(f"expected a name of small letters, digits, - and _, got {name!r}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.common.project import from_here
+from pipeline.stage.project import from_here
 
 
 def reproduce(
@@ -26,9 +26,9 @@ def reproduce(
 
     Exit code: 0 if all are identical, 1 if not, 2 if the run cannot be made again at all.
     """
-    from pipeline.common.terminal import printable
     from pipeline.lineage.reproduction import reproduce as reproduce_run
     from pipeline.lineage.tracing import open_reader
+    from pipeline.stage.terminal import printable
 
     lines, code = reproduce_run(run, open_reader())
     for line in lines:

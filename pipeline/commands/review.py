@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.common.project import from_here
+from pipeline.stage.project import from_here
 
 
 def review(

@@ -8,7 +8,7 @@ import typer
 from charlstm.errors import TextRequestError
 from charlstm.options import unknown_rule
 from pipeline.commands.generate import MODEL, ModelOption, UnknownOption, quick_import
-from pipeline.common.project import from_here
+from pipeline.stage.project import from_here
 
 
 def score(
@@ -28,7 +28,7 @@ def score(
     The score is in nats and bits per character. The text is read once, from its beginning to its end, and its first
     character is not scored. A terminal shows the text colored by surprise.
     """
-    from pipeline.use.texts import STDIN, has_stdin, read_file
+    from pipeline.use.output import STDIN, has_stdin, read_file
 
     rule = unknown_rule(unknown)
     if file is None and not has_stdin():

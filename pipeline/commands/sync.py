@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.common.exit_codes import EXIT_BAD_INPUT
+from pipeline.stage.exit_codes import EXIT_BAD_INPUT
 
 
 def sync(
@@ -21,14 +21,14 @@ def sync(
     parameters, curves, losses, texts and review. Nothing is computed.
     """
     if is_of_files:
-        from pipeline.common.stage import load
         from pipeline.lineage.rebuilding import rebuild
+        from pipeline.stage.stage import load
 
         rebuild(*load())
     from rich.console import Console
 
     from charlstm.tracking.sender import send_waiting
-    from pipeline.common.tracking_store import spool_root, store
+    from pipeline.stage.tracking_store import spool_root, store
 
     console = Console(highlight=False, soft_wrap=True)
     root, where = spool_root(), store()

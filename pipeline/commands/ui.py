@@ -12,9 +12,9 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page 
     It prints the addresses, this checkout's corpus first, and ends with Ctrl-C. Of runs that are on a server it prints
     the server's addresses, and ends.
     """
-    from pipeline.common.paths import corpus_name
-    from pipeline.common.tracking_store import store
+    from pipeline.dvc.paths import corpus_name
     from pipeline.review.runs_page import show
+    from pipeline.stage.tracking_store import store
 
     with suppress(KeyboardInterrupt):
         show(store(), port, corpus_name())

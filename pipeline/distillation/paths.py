@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from charlstm.errors import ParamsError
-from charlstm.storage.yaml_files import load_yaml, validate
+from charlstm.files.documents import load_yaml, validate
 
 FILE = Path("distillation/dvc.yaml")
 MODEL, TRAINING = "model", "training"  # folders of a teacher

@@ -8,14 +8,14 @@ import json
 import sys
 from collections.abc import Sequence
 
+from charlstm.files.atomic import write_text
+from charlstm.files.documents import load_yaml, validate
 from charlstm.params import Params
 from charlstm.sections import AUTO
-from charlstm.storage.files import write_text
-from charlstm.storage.yaml_files import load_yaml, validate
-from pipeline.common.params_file import PARAMS, replaced
-from pipeline.common.presets import RECIPES, load
-from pipeline.common.stage import guarded
 from pipeline.distillation.paths import load_teaching_paths
+from pipeline.stage.params_file import PARAMS, replaced
+from pipeline.stage.presets import RECIPES, load
+from pipeline.stage.stage import guarded
 
 SEED = 1  # each teacher has its own; this one only keeps the file the same for all of them
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from charlstm.errors import ParamsError
+from charlstm.files.documents import load_yaml, validate
 from charlstm.params import ModelParams, Params, TrainParams
-from charlstm.storage.yaml_files import load_yaml, validate
 from pipeline import train
-from pipeline.common import stage
-from pipeline.common.paths import NOTHING, Paths
 from pipeline.distillation.paths import MODEL, TRAINING, load_teaching_paths
+from pipeline.dvc.paths import NOTHING, Paths
+from pipeline.stage import stage
 
 
 def main(argv: Sequence[str] | None = None) -> int:

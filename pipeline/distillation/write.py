@@ -13,21 +13,21 @@ import torch
 from numpy.lib.format import open_memmap
 
 from charlstm.errors import ParamsError, VocabularyError
-from charlstm.generation.rule import SamplingRule
+from charlstm.files.atomic import atomic_folder, write_text
+from charlstm.files.checksums import SUMS, verify, write_sums
+from charlstm.generation.drawing import SamplingRule
 from charlstm.generation.teachers import Teachers
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import TeachersParams
 from charlstm.seeds import derive_seed, numpy_generator
-from charlstm.storage.checksums import SUMS, verify, write_sums
-from charlstm.storage.files import atomic_folder, write_text
-from charlstm.text.byte_vocabulary import load_vocab
 from charlstm.text.soft_text import CODES, IDS, TEACHERS, check_prompts
-from charlstm.text.vocabulary import Ids, Vocab, load_ids
-from pipeline.common import known_hashes, stage
-from pipeline.common.hardware import keep_freed_memory, set_num_threads
-from pipeline.common.progress import progress
+from charlstm.text.vocabulary import Ids, Vocab, load_ids, load_vocab
 from pipeline.distillation.paths import MODEL, TeachingPaths, load_teaching_paths
+from pipeline.dvc import hashes
+from pipeline.stage import stage
+from pipeline.stage.hardware import keep_freed_memory, set_num_threads
+from pipeline.stage.terminal import progress
 
 MAX_ROWS = 128  # that are written at once; what more of them need does not fit a processor's cache
 
@@ -46,7 +46,7 @@ def run(part: int) -> None:
     set_num_threads()
     keep_freed_memory()
     (params, paths), own = stage.load(), load_teaching_paths()
-    verify(paths.encoded / SUMS, ["train.npy", "vocab.json"], known_hashes.sha256)
+    verify(paths.encoded / SUMS, ["train.npy", "vocab.json"], hashes.sha256)
     vocab = load_vocab(paths.encoded / "vocab.json")
     train_ids = load_ids(paths.encoded / "train.npy", len(vocab))
     trained = _load_teachers(own, params.teachers, vocab)

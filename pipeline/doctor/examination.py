@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from charlstm.errors import CharlstmError
 from charlstm.params import Params, load_params
-from pipeline.common.dvc_record import cache_folder
-from pipeline.common.params_file import PARAMS
-from pipeline.common.paths import Paths, load_paths
-from pipeline.common.presets import in_words
-from pipeline.doctor import cores, length, parameters, prompts, room, state
+from pipeline.doctor import checkout, machine, text
 from pipeline.doctor.finding import Finding, error, readable
-from pipeline.doctor.text_there import STAGES, Encoded, is_of_these_parameters, read_encoded, source_bytes
+from pipeline.doctor.text import STAGES, Encoded, is_of_these_parameters, read_encoded, source_bytes
+from pipeline.dvc.paths import Paths, load_paths
+from pipeline.dvc.record import cache_folder
+from pipeline.stage.params_file import PARAMS
+from pipeline.stage.presets import in_words
 
 SUBJECTS = ("parameters", "source", "text", "memory", "disk", "tracker", "cores", "versions", "GPU", "folders")
 PROMPTS_LATER = "; prompts are checked once the text is encoded, before training"
@@ -34,20 +34,22 @@ class Examination(NamedTuple):
 
 def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
     """All that can be found out before `dvc repro`, errors first. `find_cache` has the folder of DVC's cache."""
-    from pipeline.doctor import gpu, source, tracker, versions
+    from pipeline.doctor import checkout, machine, text
 
     encoded = None
     with ThreadPoolExecutor() as beside:
-        cache, tracked = beside.submit(find_cache), beside.submit(lambda: list(readable(tracker.check())))
+        cache, tracked = beside.submit(find_cache), beside.submit(lambda: list(readable(checkout.check_tracker())))
         params, paths, found = _read()
-        found += readable(cores.check(params))  # early: what follows keeps one busy
-        found += readable(versions.check())
+        found += readable(machine.check_cores(params))  # early: what follows keeps one busy
+        found += readable(machine.check_versions())
         if params is not None and paths is not None:
             encoded = read_encoded(paths) if is_of_these_parameters(*STAGES) else None
-            found += readable(source.check(params, paths))
+            found += readable(text.check_text_source(params, paths))
             found += _of_parameters(params, encoded, source_bytes(params, paths))
-        found += chain(readable(state.check()), readable(state.check_settings()), readable(gpu.check()))
-        found += readable(state.check_cache(cache.result()))
+        found += chain(
+            readable(checkout.check_folders()), readable(checkout.check_settings()), readable(machine.check_gpu())
+        )
+        found += readable(checkout.check_cache(cache.result()))
         found += tracked.result()
     findings = sorted(found, key=lambda one: not one.is_error)
     subjects, later = (SUBJECTS, PROMPTS_LATER) if encoded is None else ((*SUBJECTS, "prompts"), "")
@@ -62,17 +64,17 @@ def examine_training() -> list[Finding]:
     params, paths, found = _read()
     if params is not None and paths is not None:
         found += (one for one in _of_parameters(params, read_encoded(paths), None) if one.is_error)
-    found += chain(readable(state.check_settings()), readable(cores.check(params)))
+    found += chain(readable(checkout.check_settings()), readable(machine.check_cores(params)))
     return sorted(found, key=lambda one: not one.is_error)
 
 
 def _of_parameters(params: Params, encoded: Encoded | None, num_bytes: int | None) -> list[Finding]:
     checks: tuple[Iterator[Finding], ...] = (
-        parameters.check(params),
-        length.check(params, encoded, num_bytes),
-        prompts.check(params, encoded),
-        room.check_host_memory(params, encoded),
-        room.check_disk(params, encoded, num_bytes),
+        checkout.check_parameters(params),
+        text.check_length(params, encoded, num_bytes),
+        text.check_all_prompts(params, encoded),
+        machine.check_host_memory(params, encoded),
+        machine.check_disk(params, encoded, num_bytes),
     )
     return [finding for check in checks for finding in readable(check)]
 
@@ -82,7 +84,7 @@ def _read() -> tuple[Params | None, Paths | None, list[Finding]]:
     found: list[Finding] = []
     params, paths = None, None
     try:
-        found += parameters.schema_faults()
+        found += checkout.schema_faults()
         if not found:
             params = load_params(PARAMS)
         paths = load_paths(Path("dvc.yaml"))

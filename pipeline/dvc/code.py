@@ -32,24 +32,21 @@ VIEWS = (
     "charlstm.options",
     "charlstm.params",
     "charlstm.sections",
-    "charlstm.storage.documents",
-    "charlstm.storage.lock",
-    "charlstm.storage.urls",
-    "charlstm.storage.yaml_files",
-    "charlstm.text.folding",
+    "charlstm.files.documents",
+    "charlstm.files.lock",
+    "charlstm.files.urls",
     "charlstm.tracking",
     "pipeline",
 )
 # And what of those packages decides something all the same: stages do, and how threads are used, which rounds.
 DECISIVE = (
-    "charlstm.tracking.plots",
-    "charlstm.tracking.review",
-    "pipeline.common.hardware",
+    "charlstm.report",
+    "pipeline.stage.hardware",
     "pipeline.distillation",
     *(f"pipeline.{stage}" for stage in ("download", "split", "encode", "train", "evaluate", "sample")),
 )
 # Presets name runs. They decide how teachers are trained, too.
-DECISIVE_FOR = {"pipeline.distillation.recipe": ("pipeline.common.params_file", "pipeline.common.presets")}
+DECISIVE_FOR = {"pipeline.distillation.recipe": ("pipeline.stage.params_file", "pipeline.stage.presets")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,7 +100,8 @@ def with_hashes(text: str, stages: str) -> str:
 def code_of(module: str) -> list[str]:
     """The files and folders that decide what `python -m module` writes, by name; a folder if all of it does.
 
-    Folders without modules beside them, such as templates, belong to them. Packages' own files have no code.
+    Folders of other files, such as templates, belong to the modules beside them that name them. Packages' own files
+    have no code.
     """
     decisive = {name for name in closure(module) if not is_package(name) and not is_view(name, module)}
     folders = {name.rpartition(".")[0] for name in decisive if name.count(".") > 1}
@@ -203,8 +201,9 @@ def _modules_below(folder: str) -> set[str]:
 
 
 def _data_beside(file: Path) -> Iterator[str]:
+    source = (ROOT / file).read_text()
     for folder in (ROOT / file.parent).iterdir():
-        if folder.is_dir() and folder.name != "__pycache__" and not any(folder.glob("*.py")):
+        if folder.is_dir() and not any(folder.glob("*.py")) and re.search(rf"\b{folder.name}\b", source):
             yield folder.relative_to(ROOT).as_posix()
 
 

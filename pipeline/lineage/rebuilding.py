@@ -11,19 +11,19 @@ import pandas as pd
 from charlstm.errors import LineageError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
 from charlstm.evaluation.published import text_sha256
+from charlstm.files.documents import load_yaml
 from charlstm.model.model_folder import load_model
 from charlstm.params import Params
-from charlstm.storage.yaml_files import load_yaml
+from charlstm.report.collect import Generated
+from charlstm.report.document import read_losses
 from charlstm.text.units import whole_characters
 from charlstm.text.vocabulary import load_ids
-from charlstm.tracking.review.collect import Generated
-from charlstm.tracking.review.document import read_losses
 from charlstm.training.history import read_csv, read_tables
 from pipeline import evaluate, sample
-from pipeline.common.chain import folder_md5
-from pipeline.common.known_hashes import md5
-from pipeline.common.paths import Paths, load_outs
+from pipeline.dvc.hashes import md5
+from pipeline.dvc.paths import Paths, load_outs
 from pipeline.lineage.revisions import parse_lock
+from pipeline.provenance.chain import folder_md5
 
 LOCK = Path("dvc.lock")
 STAGES = ("train", "evaluate", "sample")

@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from charlstm.errors import CorpusError
-from charlstm.storage.documents import parse_yaml
-from charlstm.text.conversion import Form, corpus_sha256
-from charlstm.text.encodings import check_encoding
-from charlstm.text.source_files import files_of, local_path
-from pipeline.common.dvc_record import cache_folder
-from pipeline.common.exit_codes import EXIT_INTERRUPTED
-from pipeline.common.tracking_store import STATE_FOLDER
+from charlstm.files.documents import parse_yaml
+from charlstm.text.conversion import Form, check_encoding, corpus_sha256
+from charlstm.text.download import files_of, local_path
+from pipeline.dvc.record import cache_folder
+from pipeline.stage.exit_codes import EXIT_INTERRUPTED
+from pipeline.stage.tracking_store import STATE_FOLDER
 
 FIRST = ("download", "split", "encode")
 TEACHERS = "distillation/dvc.yaml"

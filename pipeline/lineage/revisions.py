@@ -1,11 +1,17 @@
 """What git knows: commits, branches, tags and DVC experiments, and what `dvc.lock` says in each."""
 
 import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from charlstm.storage.documents import parse_yaml
-from pipeline.common.git import git
+from charlstm.errors import LineageError
+from charlstm.files.documents import parse_yaml
+from pipeline.provenance.git import git
 
 LOCK = "./dvc.lock"  # below the current folder, also where that is not the repository's root
 EXPERIMENT_REF = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
@@ -76,3 +82,38 @@ def commits_with(md5: str) -> list[str]:
     commits = (git("log", "--all", "--format=%H", f"-S{md5}", "--", LOCK) or "").splitlines()
     # A search for changes also finds the commits that removed it.
     return [commit for commit in commits if (lock := lock_at(commit)) and md5 in lock.outputs.values()]
+
+
+# A commit, with what was changed in it, in a temporary folder that is gone afterwards.
+
+GIT = ("git", "-c", "core.hooksPath=/dev/null")  # DVC's hooks would check out the outputs of the commit
+
+
+@contextmanager
+def worktree(commit: str, changes: str | None) -> Iterator[Path]:
+    """The project's folder in a temporary git worktree at `commit`, with `changes` (a diff) applied.
+
+    It shares nothing with the user's working tree but the repository, and goes also when the work is interrupted.
+
+    Raises:
+        LineageError: git cannot make it, or the changes do not apply.
+    """
+    git("worktree", "prune")  # what a killed process left in git's list
+    prefix = git("rev-parse", "--show-prefix") or ""
+    with tempfile.TemporaryDirectory(prefix="charlstm-reproduce-") as parent:
+        root = Path(parent) / "project"
+        try:
+            _check([*GIT, "worktree", "add", "--quiet", "--detach", str(root), commit], f"a worktree of {commit}")
+            if changes:
+                what = "the recorded changes to apply to their commit"
+                _check([*GIT, "-C", str(root), "apply", "--whitespace=nowarn", "-"], what, changes)
+            yield root / prefix
+        finally:
+            git("worktree", "remove", "--force", str(root))
+
+
+def _check(command: list[str], expected: str, text: str | None = None) -> None:
+    done = subprocess.run(command, input=text.encode() if text else None, capture_output=True)
+    if done.returncode != 0:
+        reason = " ".join(done.stderr.decode(errors="replace").split())[:300]
+        raise LineageError(f"git: expected {expected}, got: {reason}")

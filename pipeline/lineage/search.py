@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import LineageError
-from charlstm.storage.files import sha256
-from charlstm.tracking.lineage import Reader, TrackedRun
+from charlstm.files.atomic import sha256
+from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.runs import MODEL_TAG
-from pipeline.common.chain import folder_md5
-from pipeline.common.dvc_cache import folders_with
-from pipeline.common.known_hashes import md5
-from pipeline.common.paths import Paths
-from pipeline.common.provenance import COMMIT, EXPERIMENT, TRAIN_MD5
+from pipeline.dvc.hashes import md5
+from pipeline.dvc.paths import Paths
+from pipeline.dvc.record import folders_with
 from pipeline.lineage import revisions
-from pipeline.lineage.records import read_files
-from pipeline.lineage.traces import WEIGHTS, Trace, of_commit, of_run, train_md5_of
+from pipeline.lineage.traces import WEIGHTS, Trace, of_commit, of_run, read_files, train_md5_of
+from pipeline.provenance.chain import folder_md5
+from pipeline.provenance.provenance import COMMIT, EXPERIMENT, TRAIN_MD5
 
 KINDS = ("run", "file", "rev")
 MIN_ID_PREFIX, ID_LENGTH = 8, 32

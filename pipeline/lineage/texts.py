@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from charlstm.errors import LineageError
-from charlstm.storage.pieces import find_all, read_pieces
-from charlstm.tracking.lineage import Reader, TrackedRun
-from pipeline.common.paths import Paths
-from pipeline.common.provenance import LINEAGE
+from charlstm.files.pieces import find_all, read_pieces
+from charlstm.tracking.reader import Reader, TrackedRun
+from pipeline.dvc.paths import Paths
 from pipeline.lineage.search import NUM_THREADS, Found
+from pipeline.provenance.provenance import LINEAGE
 
 MIN_CHARS = 8
 MAX_BYTES = 5_000_000  # of an artifact that is searched

@@ -18,19 +18,89 @@ The document is what `charlstm trace --json` prints. Its names stay; new ones ma
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from charlstm.storage.checksums import SUMS
-from charlstm.storage.urls import without_credentials
-from charlstm.tracking.lineage import Reader, TrackedRun
+from charlstm.errors import ParamsError
+from charlstm.files.checksums import SUMS
+from charlstm.files.documents import parse_yaml, validate
+from charlstm.files.urls import without_credentials
+from charlstm.params import Params
+from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.runs import MODEL_TAG
-from pipeline.common.chain import LINKS, OPTIONAL, link_of
-from pipeline.common.dvc_cache import known_sums, with_files
-from pipeline.common.git import git
-from pipeline.common.paths import Paths
-from pipeline.common.provenance import BASELINE, COMMIT, DIRTY, EXPERIMENT, LINEAGE, TRAIN_MD5
+from pipeline.dvc.paths import Paths
+from pipeline.dvc.record import known_sums, with_files
 from pipeline.lineage import revisions
-from pipeline.lineage.records import StageRecord, read_records, recipe_label
+from pipeline.provenance.chain import LINKS, OPTIONAL, SEEN_BY, link_of
+from pipeline.provenance.git import git
+from pipeline.provenance.provenance import BASELINE, COMMIT, DIRTY, EXPERIMENT, LINEAGE, TRAIN_MD5
+from pipeline.stage.presets import recipe_of
+
+# What a run of MLflow carries of its origin: `lineage/<stage>/` of `pipeline.provenance.provenance`, read back.
+
+
+class StageRecord(NamedTuple):
+    """What one stage has left."""
+
+    stage: str
+    origin: dict[str, str]
+    files: dict[str, str]  # path -> SHA-256
+    outputs: dict[str, str]  # path -> MD5 of DVC
+    params: str | None
+    lock: str | None
+    changes: str | None
+
+    @property
+    def commit(self) -> str | None:
+        """The commit that the stage ran at."""
+        return self.origin.get(COMMIT)
+
+
+def read_records(reader: Reader, run: TrackedRun) -> list[StageRecord]:
+    """The records of the stages that have left one, in their order; none for a run that was made before there were any.
+
+    Raises:
+        TrackingError: the store does not answer.
+    """
+    found = []
+    for stage in SEEN_BY:
+        folder = f"{LINEAGE}/{stage}"
+        origin, files, outputs = (
+            _mapping(reader.text(run, f"{folder}/{name}.json")) for name in ("origin", "files", "outputs")
+        )
+        if files:
+            params, lock, changes = (
+                reader.text(run, f"{folder}/{name}") for name in ("params.yaml", "dvc.lock", "changes.diff")
+            )
+            found.append(StageRecord(stage, origin, files, outputs, params, lock, changes))
+    return found
+
+
+def recipe_label(params: str | None) -> str | None:
+    """The recipe of a `params.yaml` that a run or a commit has; None without one, or if it is of another version."""
+    if params is None:
+        return None
+    try:
+        return recipe_of(validate(Params, parse_yaml(params), Path("params.yaml"))).label
+    except (ParamsError, ValueError):
+        return None
+
+
+def read_files(reader: Reader, run: TrackedRun) -> dict[str, str]:
+    """Only the SHA-256 of all files: quick, for a search through many runs."""
+    found: dict[str, str] = {}
+    for stage in SEEN_BY:
+        found |= _mapping(reader.text(run, f"{LINEAGE}/{stage}/files.json"))
+    return found
+
+
+def _mapping(text: str | None) -> dict[str, str]:
+    """A JSON object of strings; empty if it is none: anybody may have written it."""
+    try:
+        document = json.loads(text or "")
+    except ValueError:
+        return {}
+    return {str(name): str(value) for name, value in document.items()} if isinstance(document, dict) else {}
+
 
 Trace = dict[str, Any]
 WEIGHTS = "model.safetensors"  # as `charlstm.model.model_folder` has it, which takes torch to import

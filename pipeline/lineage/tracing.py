@@ -2,18 +2,166 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from charlstm.errors import CharlstmError, LineageError, ParamsError, TrackingError
 from charlstm.params import load_params
-from charlstm.tracking.lineage import Reader
-from pipeline.common.paths import Paths, load_paths
-from pipeline.common.tracking_store import store
+from charlstm.tracking.reader import Reader
+from pipeline.dvc.paths import Paths, load_paths
 from pipeline.lineage import texts
 from pipeline.lineage.search import Found, find, traces_of
-from pipeline.lineage.show import lines_of
+from pipeline.lineage.traces import Trace
+from pipeline.stage.tracking_store import store
+
+# A trace as lines of text: one fact a line, so that they can be searched.
+
+WIDTH = 11
+MIN_ID_PREFIX = 8  # of a run's id, to be typed
+SHOWN = ("python", "torch")  # of the versions
+NOTHING = "-"
+
+
+def lines_of(
+    traces: Sequence[Trace], more: Sequence[str], here: Mapping[str, str], *, with_files: bool
+) -> Iterator[str]:
+    """All traces, and the names of `more`. `here`: the parameters of this checkout, to name those that differ."""
+    for index, trace in enumerate(traces):
+        yield from [""] * (index > 0)
+        yield from _in_short(trace, here)
+        if with_files:
+            yield from _files(trace)
+    if more:
+        yield ""
+        yield f"and {len(more)} more; `charlstm trace` with one of these shows it in full:"
+        yield from (f"  {name}" for name in more)
+
+
+def _in_short(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:
+    yield _line("run", _name(trace) if trace["run"] else "none in MLflow; this is what git and DVC know")
+    yield _line("found by", trace["found_by"])
+    if trace["run"] and trace["run"]["made_from"] == "files":
+        yield _line("", "rebuilt from files by a later stage, whose commit this is: no file says where it was trained")
+    yield _line("recipe", trace["recipe"] or "not recorded")
+    yield _line("parameters", _params(trace["params"], here))
+    yield _line("losses", _losses(trace["losses"]))
+    yield _line("data", _data(trace))
+    yield _line("code", _code(trace["code"]))
+    yield from (_line("", change) for change in _changes(trace["code"]))
+    yield from (_line("in git", revision) for revision in _revisions(trace["dvc"]))
+    if trace["dvc"]["experiment"]:
+        baseline = trace["dvc"]["baseline"] or "unknown"
+        gone = "" if trace["dvc"]["experiment_is_here"] else " (not in git here: failed, removed, or elsewhere)"
+        yield _line("experiment", f"{trace['dvc']['experiment']}{gone}, on the baseline {baseline}")
+    yield _line("machine", _machine(trace))
+    yield _line("keep it", _keep(trace["dvc"]))
+    if trace["run"] is None:
+        yield _line("again", "charlstm sync --files, which makes its run from the files; then charlstm reproduce HEAD")
+    elif trace["run"]["status"] == "FINISHED":
+        yield _line("again", f"charlstm reproduce {trace['run']['id'][:MIN_ID_PREFIX]}")
+
+
+def _files(trace: Trace) -> Iterator[str]:
+    """Hashes, and all that is known of the environment."""
+    yield _line("versions", ", ".join(f"{name} {value}" for name, value in trace["versions"].items()) or "not recorded")
+    yield _line("hardware", ", ".join(f"{name} {value}" for name, value in trace["hardware"].items()) or "not recorded")
+    for stage, other in trace["stages"].items():
+        if other:
+            yield _line(stage, "ran elsewhere: " + ", ".join(f"{name} {value}" for name, value in other.items()))
+    yield _line("DVC", f"the training's name is {trace['dvc']['train_md5'] or 'not recorded'}")
+    yield f"{'chain':{WIDTH}}{'SHA-256':64}  {'MD5 (DVC)':36}  file"
+    yield from _chain(trace["chain"])
+
+
+def _data(trace: Trace) -> str:
+    digest = next((row["sha256"] for link in trace["chain"][:1] for row in link["files"] if row["sha256"]), None)
+    source = trace["params"].get("download.source")
+    parts = [trace["params"].get("download.name"), source and f"from {source}", digest and f"SHA-256 {digest[:12]}"]
+    return ", ".join(part for part in parts if part) or "not recorded"
+
+
+def _machine(trace: Trace) -> str:
+    shown = [trace["hardware"].get("processor"), trace["hardware"].get("gpu")]
+    threads, versions = trace["hardware"].get("threads"), trace["versions"]
+    shown += [threads and f"{threads} threads", *(f"{name} {versions[name]}" for name in SHOWN if name in versions)]
+    return ", ".join(part for part in shown if part) or "not recorded"
+
+
+def _keep(dvc: Mapping[str, Any]) -> str:
+    """What makes it last: a commit for what is small, a push for the rest."""
+    if kept := [one for one in dvc["revisions"] if not one["experiment"] or one["names"]]:
+        return f"commit {kept[0]['commit'][:12]} has it; dvc push shares its files"
+    if dvc["experiment"] and dvc["experiment_is_here"]:
+        name = dvc["experiment"]
+        return f'dvc exp apply {name} && git commit -am "{name}" && dvc push'
+    return "no commit names its files: if it is the model that is here, git commit -a; else make it again"
+
+
+def _chain(chain: list[dict[str, Any]]) -> Iterator[str]:
+    for link in chain:
+        if link["dvc_folder_md5"]:
+            yield _file(link["link"], None, link["dvc_folder_md5"], "(the folder)")
+        for row in link["files"]:
+            yield _file(link["link"], row["sha256"], row["dvc_md5"], row["path"])
+        if not link["files"] and not link["dvc_folder_md5"]:
+            yield _line(link["link"], "not recorded")
+
+
+def _file(link: str, sha256: str | None, md5: str | None, path: str) -> str:
+    return f"{link:{WIDTH}}{sha256 or NOTHING:64}  {md5 or NOTHING:36}  {path}"
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:{WIDTH}}{text}".rstrip()
+
+
+def _name(trace: Trace) -> str:
+    if trace["run"] is None:
+        return str(trace["code"]["commit"])
+    run = trace["run"]
+    return f"{run['id']}  {run['name']}  {run['status']}"
+
+
+def _code(code: Mapping[str, Any]) -> str:
+    if code["commit"] is None:
+        return "no commit recorded: trained outside a git repository"
+    words = {"yes": ", changed", "no": ", unchanged", "unknown": ", git could not say whether changed"}
+    here = "" if code["is_here"] else " (not in this repository: git fetch)"
+    return f"commit {code['commit']}{words.get(code['dirty'], '')}{here}"
+
+
+def _changes(code: Mapping[str, Any]) -> list[str]:
+    if code["changes"]:
+        return [f"the commit never had this text: what was changed is the run's artifact {code['changes']}"]
+    return ["the commit never had this text, and what was changed is not recorded"] if code["dirty"] == "yes" else []
+
+
+def _revisions(dvc: Mapping[str, Any]) -> Iterator[str]:
+    for one in dvc["revisions"]:
+        names = ([f"experiment {one['experiment']}"] if one["experiment"] else []) + one["names"]
+        baseline = f" on {one['baseline']}" if one["baseline"] else ""
+        named = f" ({', '.join(names)}{baseline})" if names else ""
+        yield f"dvc.lock of {one['commit']}{named} names these outputs: {one['subject']}"
+
+
+def _params(params: Mapping[str, str], here: Mapping[str, str]) -> str:
+    if not params:
+        return "not recorded"
+    other = [
+        f"{name} {value!r} (here {here[name]!r})" for name, value in params.items() if here.get(name, value) != value
+    ]
+    other += [f"{name} {value} (not here)" for name, value in params.items() if name not in here] if here else []
+    return f"{len(params)}; " + (f"other than here: {', '.join(other)}" if other else "as in params.yaml here")
+
+
+def _losses(losses: Mapping[str, float]) -> str:
+    """By protocol; of a training that was not evaluated, its own."""
+    shown = {name: value for name, value in losses.items() if name.endswith(("nats_per_char", "val_loss"))}
+    measured = {name: value for name, value in shown.items() if not name.startswith(("train/", "validation/"))}
+    pairs = (measured or shown).items()
+    return ", ".join(f"{name.removesuffix('/nats_per_char')} {value:.4f}" for name, value in pairs) or "not recorded"
+
 
 log = logging.getLogger("charlstm")
 

@@ -1,22 +1,27 @@
 """From TEXT to a project that is set up for it; or back to a corpus that is there."""
 
+import hashlib
 import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import CorpusError, DownloadError, ParamsError
+from charlstm.files.atomic import atomic_folder, sha256, write_all_or_none
+from charlstm.files.documents import did_you_mean
 from charlstm.params import Params
 from charlstm.sections import AUTO
-from charlstm.storage.files import sha256
-from charlstm.storage.yaml_files import did_you_mean
 from charlstm.text.download import fetch
 from charlstm.text.inspection import Findings
-from pipeline.common.params_file import PARAMS
-from pipeline.common.paths import NOTHING, load_paths
-from pipeline.common.presets import (
+from pipeline.dvc.paths import NOTHING, load_paths
+from pipeline.new.looking import Look, look_at, newlines_for
+from pipeline.new.proposal import MIN_CHARS, Proposal, propose
+from pipeline.new.sources import Source, find_source, name_of
+from pipeline.stage.params_file import PARAMS
+from pipeline.stage.presets import (
     CONF,
     CORPORA,
     RECIPES,
@@ -27,12 +32,65 @@ from pipeline.common.presets import (
     names,
     params_with,
     path_of,
+    preset_text,
 )
-from pipeline.new.looking import Look, look_at
-from pipeline.new.oddities import newlines_for
-from pipeline.new.proposal import MIN_CHARS, Proposal, propose
-from pipeline.new.sources import Source, find_source, name_of
-from pipeline.new.writing import corpus_file, is_ours, link_name, recipe_file, was_ours, write_all
+
+# The files of a new corpus: what they say, whether they may be written over; all of them are written, or none.
+
+MARK = "# Written by `charlstm new`, which writes it anew only if it is as it was: "
+MARK_DIGITS = 16
+
+
+def write_all(files: Mapping[Path, str], links: Path | None = None, targets: Sequence[Path] = ()) -> None:
+    """Write `files`, and `links`, a folder of links to `targets` in their order. What fails leaves all as it was.
+
+    The last step, a rename by which the links take their place, undoes no file if it fails.
+
+    Raises:
+        OSError: as the operating system has it.
+    """
+    for path in files:
+        if path.is_dir():
+            raise IsADirectoryError(None, "expected a file, found a folder", str(path))
+    with ExitStack() as stack:
+        if links:
+            folder = stack.enter_context(atomic_folder(links))
+            for number, target in enumerate(targets, 1):
+                (folder / link_name(number, target)).symlink_to(target)
+        write_all_or_none(files)
+
+
+def link_name(number: int, target: Path) -> str:
+    """A name that sorts by `number`, from 1, and that a parameter can hold."""
+    plain = "".join(one if one.isascii() and (one.isalnum() or one in "._-") else "_" for one in target.name)
+    return f"{number:05}-{plain[-100:]}"
+
+
+def corpus_file(about: str, values: Mapping[str, object]) -> str:
+    """`conf/corpus/NAME.yaml`; `values` by dotted name. Each line of `about` is shown."""
+    return _with_mark(preset_text(about, CORPORA.root, values))
+
+
+def recipe_file(about: str, changes: Mapping[str, object]) -> str:
+    """`conf/recipe/NAME.yaml`: the recipe quick with `changes`, by dotted name."""
+    return _with_mark(preset_text(about, RECIPES.root, changes))
+
+
+def is_ours(path: Path) -> bool:
+    """Whether `charlstm new` wrote the file, and nobody has changed it since."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    body, mark, _ = text.rpartition(MARK)
+    return bool(mark) and _with_mark(body) == text
+
+
+def was_ours(path: Path) -> bool:
+    """Whether `charlstm new` wrote the file at first; it may have been changed since."""
+    return MARK in path.read_text(encoding="utf-8", errors="replace")
+
+
+def _with_mark(body: str) -> str:
+    return f"{body}{MARK}{hashlib.sha256(body.encode()).hexdigest()[:MARK_DIGITS]}\n"
+
 
 SOURCES = "sources"  # below the folder of the corpora: links to files
 MAX_FIRST_DOCUMENT = 0.8  # of the bytes: the training part has 0.9 of the characters

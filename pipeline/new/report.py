@@ -2,11 +2,11 @@
 
 import sys
 
-from charlstm.training.precision import multiplies_bf16
-from pipeline.common.hardware import num_cores
-from pipeline.common.terminal import printable
+from charlstm.training.processes import multiplies_bf16
 from pipeline.new.corpus import New
-from pipeline.new.oddities import oddities, summary
+from pipeline.new.looking import oddities, summary
+from pipeline.stage.hardware import num_cores
+from pipeline.stage.terminal import printable
 
 MINUTE, HOUR = 60, 3600
 

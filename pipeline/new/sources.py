@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import DownloadError
-from charlstm.storage.urls import without_credentials
-from charlstm.text.source_files import files_of, local_path
+from charlstm.files.urls import without_credentials
+from charlstm.text.download import files_of, local_path
 
 MAX_NAME = 40  # characters
 # Words that YAML does not read as texts.

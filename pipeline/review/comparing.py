@@ -8,19 +8,19 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeVar
 
 from charlstm.errors import LineageError, ReviewError, TrackingError
-from charlstm.tracking.comparison.page import check_number, differences, write_comparison
-from charlstm.tracking.lineage import TrackedRun
-from charlstm.tracking.review.document import DOCUMENT, ReviewDocument, read_review
-from charlstm.tracking.review.page import write_page
-from pipeline.common.chain import folder_md5
-from pipeline.common.dvc_cache import cached, files_of
-from pipeline.common.git import git
-from pipeline.common.paths import Paths, load_paths
-from pipeline.common.provenance import EXPERIMENT, LINEAGE
-from pipeline.lineage.records import recipe_label
+from charlstm.report.comparison import check_number, differences, write_comparison
+from charlstm.report.document import DOCUMENT, ReviewDocument, read_review
+from charlstm.report.page import write_page
+from charlstm.tracking.reader import TrackedRun
+from pipeline.dvc.paths import Paths, load_paths
+from pipeline.dvc.record import cached, files_of
 from pipeline.lineage.revisions import lock_at
 from pipeline.lineage.search import find
+from pipeline.lineage.traces import recipe_label
 from pipeline.lineage.tracing import open_reader
+from pipeline.provenance.chain import folder_md5
+from pipeline.provenance.git import git
+from pipeline.provenance.provenance import EXPERIMENT, LINEAGE
 
 ARTIFACT, PARAMS_ARTIFACT = f"review/{DOCUMENT}", f"{LINEAGE}/sample/params.yaml"
 MAX_ID_CHARS = 8  # of an id or a hash in a label

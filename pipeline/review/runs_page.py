@@ -16,10 +16,9 @@ from urllib.parse import urlsplit
 import psutil
 
 from charlstm.errors import TrackingError
-from charlstm.storage.urls import without_credentials
-from charlstm.tracking.client import Store, connect, find_experiments, reason_of
-from charlstm.tracking.shared_view import page, share_view
-from charlstm.tracking.sqlite_store import sqlite_file
+from charlstm.files.urls import without_credentials
+from charlstm.tracking.client import Store, connect, find_experiments, reason_of, sqlite_file
+from charlstm.tracking.view import page, share_view
 
 HOST = "127.0.0.1"
 MAX_PORT = 65_535

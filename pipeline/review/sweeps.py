@@ -13,23 +13,22 @@ from rich.console import Console
 from rich.table import Table
 
 from charlstm.errors import LineageError, ParamsError, TrackingError
-from charlstm.evaluation.protocol_names import TEST_PREFIX
+from charlstm.evaluation.published import TEST_PREFIX
+from charlstm.files.documents import parse_yaml, validate
 from charlstm.params import Params
-from charlstm.storage.documents import parse_yaml
-from charlstm.storage.yaml_files import validate
+from charlstm.report.comparison import MAX_NAMED, short_names
+from charlstm.report.plots import plot_sweep
 from charlstm.tracking.client import SWEEP_TAG
-from charlstm.tracking.comparison.page import MAX_NAMED, short_names
-from charlstm.tracking.lineage import Reader, TrackedRun
-from charlstm.tracking.plots import plot_sweep
-from charlstm.tracking.registry import LOSS_SUFFIX, PROTOCOLS
-from charlstm.tracking.shared_view import differing_params
-from pipeline.common.git import git
-from pipeline.common.paths import load_paths
-from pipeline.common.presets import shown
-from pipeline.common.provenance import EXPERIMENT, TRAIN_MD5
+from charlstm.tracking.reader import Reader, TrackedRun
+from charlstm.tracking.registered_model import LOSS_SUFFIX, PROTOCOLS
+from charlstm.tracking.view import differing_params
+from pipeline.dvc.paths import load_paths
 from pipeline.lineage.revisions import experiments, find_commit, lock_at
 from pipeline.lineage.traces import train_md5_of
 from pipeline.lineage.tracing import open_reader
+from pipeline.provenance.git import git
+from pipeline.provenance.provenance import EXPERIMENT, TRAIN_MD5
+from pipeline.stage.presets import shown
 
 log = logging.getLogger("charlstm")
 

@@ -20,28 +20,26 @@ import typer
 from pydantic import BaseModel, ConfigDict
 
 from charlstm.errors import CharlstmError, ExportError
+from charlstm.files.atomic import atomic_folder
+from charlstm.files.checksums import read_sums, sums_of
+from charlstm.files.documents import load_yaml, read_json
+from charlstm.files.urls import without_credentials
 from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS
 from charlstm.params import Params, load_params
-from charlstm.storage.checksums import read_sums, sums_of
-from charlstm.storage.documents import read_json
-from charlstm.storage.files import atomic_folder
-from charlstm.storage.urls import without_credentials
-from charlstm.storage.yaml_files import load_yaml
-from charlstm.tracking.downloads import is_address
-from charlstm.tracking.lineage import Reader, TrackedRun
-from charlstm.tracking.review.document import DOCUMENT, read_losses, read_review
+from charlstm.report.document import DOCUMENT, read_losses, read_review
+from charlstm.tracking.reader import Reader, TrackedRun
+from charlstm.tracking.registered_model import is_address
 from charlstm.tracking.runs import MODEL_TAG
-from pipeline.common.chain import folder_md5
-from pipeline.common.known_hashes import md5
-from pipeline.common.paths import Paths, load_paths
-from pipeline.common.presets import recipe_of
-from pipeline.common.project import find_root
-from pipeline.common.provenance import COMMIT, LINEAGE
-from pipeline.common.terminal import printable
-from pipeline.common.tracking_store import store
-from pipeline.lineage.records import recipe_label
+from pipeline.dvc.hashes import md5
+from pipeline.dvc.paths import Paths, load_paths
 from pipeline.lineage.revisions import commits_with
-from pipeline.lineage.traces import flat
+from pipeline.lineage.traces import flat, recipe_label
+from pipeline.provenance.chain import folder_md5
+from pipeline.provenance.provenance import COMMIT, LINEAGE
+from pipeline.stage.presets import recipe_of
+from pipeline.stage.project import find_root
+from pipeline.stage.terminal import printable
+from pipeline.stage.tracking_store import store
 from pipeline.use.models import model_folder, open_model
 from pipeline.use.output import to_the_end_of_a_pipe
 

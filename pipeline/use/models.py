@@ -8,17 +8,15 @@ from pathlib import Path
 import typer
 
 from charlstm.errors import ModelFolderError, TextRequestError, VocabularyError
-from charlstm.language_model.loading import load, load_from_store
-from charlstm.language_model.model import Model
+from charlstm.language_model.model import Model, load, load_from_store
 from charlstm.options import Unknown
-from charlstm.text.byte_vocabulary import ByteVocab
-from charlstm.text.folding import fold
-from charlstm.text.vocabulary import Vocab
-from charlstm.tracking.downloads import download_model, is_address
+from charlstm.text.prompts import fold
+from charlstm.text.vocabulary import ByteVocab, Vocab
+from charlstm.tracking.registered_model import download_model, is_address
 from pipeline.commands.generate import MODEL
-from pipeline.common.project import PIPELINE
-from pipeline.common.tracking_store import store
-from pipeline.use.texts import note_of
+from pipeline.stage.project import PIPELINE
+from pipeline.stage.tracking_store import store
+from pipeline.use.output import note_of
 
 
 def open_model(where: str) -> Model:

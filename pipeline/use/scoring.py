@@ -9,10 +9,9 @@ from rich.console import Console
 from rich.text import Text
 
 from charlstm.errors import CorpusError
-from charlstm.language_model.novelty import Passage
-from charlstm.language_model.score import Score
+from charlstm.language_model.score import Passage, Score
 from charlstm.options import Unknown
-from pipeline.common.terminal import printable
+from pipeline.stage.terminal import printable
 from pipeline.use.models import open_model, readable
 from pipeline.use.output import to_the_end_of_a_pipe
 

@@ -6,17 +6,152 @@ Shapes: L layers, R rows, T characters, V vocabulary, H hidden units, G = 4H gat
 P the largest number of rows of a matrix and Q of columns, both rounded up to whole blocks.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from charlstm.generation.compiled.drawing import draw, draw_utf8
-from charlstm.generation.compiled.layout import SIGN, Double, Float, Ids, Int8, Model, Rules, Tables, Work
+from charlstm.generation.compiled.layout import (
+    BLOCK,
+    GROUP,
+    LANES,
+    NUM_REGISTERS,
+    SIGN,
+    Double,
+    Float,
+    Ids,
+    Int8,
+    Matrices,
+    Model,
+    Rules,
+    Tables,
+    Work,
+)
 from charlstm.generation.compiled.machine_code import inlined, part
-from charlstm.generation.compiled.products import multiply
-from charlstm.generation.quantized import LEVELS, MIDDLE, STEPS_PER_UNIT, TABLE_LEN
-from charlstm.generation.stepper import TINY
+from charlstm.generation.compiled.object_code import TARGET
+from charlstm.generation.quantized import LEVELS, MIDDLE, STEPS_PER_UNIT, TABLE_LEN, TINY
+
+# The processor's instruction for products of bytes, within code that numba compiles.
+#
+# Processors with VNNI multiply 32 pairs of bytes and add them to 8 sums of 32 bits in one instruction, `vpdpbusd`. No
+# loop in Python becomes it, so this builds the loop in LLVM's language, once for each number of rows.
+
+
+def _multiply_block(typing_context: Any, num_rows: Any, weights: Any, num_groups: Any, inputs: Any, sums: Any) -> Any:
+    """A block of a matrix, at the start of `weights`, times the first rows of `inputs`: into the first of `sums`.
+
+    The compiler keeps `totals` in registers: they are memory only by name.
+    """
+    if not isinstance(num_rows, types.IntegerLiteral):
+        return None  # numba asks again, with the number itself
+    array_types = weights, inputs, sums
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        int32, vector = ir.IntType(32), ir.VectorType(ir.IntType(32), LANES)
+        zeros, blank = ir.Constant(vector, [0] * LANES), ir.Constant(vector, ir.Undefined)
+        _, weights, num_groups, inputs, sums = arguments
+        arrays = zip(array_types, (weights, inputs, sums), strict=True)
+        weights, inputs, sums = (context.make_array(type_)(context, builder, array) for type_, array in arrays)
+        name, kind = f"llvm.x86.avx512.vpdpbusd.{32 * LANES}", ir.FunctionType(vector, [vector] * 3)
+        add_products = cgutils.get_or_insert_function(builder.module, kind, name)
+
+        def pointer(array: Any, row: int, offset: Any, type_: Any) -> Any:
+            stride = builder.extract_value(array.strides, 0)
+            place = builder.add(builder.mul(stride, stride.type(row)), offset)
+            start = builder.bitcast(array.data, ir.IntType(8).as_pointer())
+            return builder.bitcast(builder.gep(start, [place]), type_.as_pointer())
+
+        rows, registers = range(num_rows.literal_value), range(NUM_REGISTERS)
+        totals = [[cgutils.alloca_once_value(builder, zeros) for _ in registers] for _ in rows]
+        with cgutils.for_range(builder, num_groups) as loop:
+            number, size = loop.index, loop.index.type
+            starts = [builder.add(builder.mul(number, size(BLOCK * GROUP)), size(LANES * GROUP * n)) for n in registers]
+            loaded = [builder.load(pointer(weights, 0, start, vector), align=1) for start in starts]
+            for row in rows:
+                group = builder.load(pointer(inputs, row, builder.mul(number, size(GROUP)), int32), align=1)
+                in_one_lane = builder.insert_element(blank, group, int32(0))
+                in_all_lanes = builder.shuffle_vector(in_one_lane, blank, zeros)
+                for total, eight_rows in zip(totals[row], loaded, strict=True):
+                    builder.store(builder.call(add_products, [builder.load(total), in_all_lanes, eight_rows]), total)
+        for row in rows:
+            for n, total in zip(registers, totals[row], strict=True):
+                builder.store(builder.load(total), pointer(sums, row, size(LANES * 4 * n), vector), align=1)
+        return context.get_dummy_value()
+
+    return types.void(num_rows, weights, types.intp, inputs, sums), generate
+
+
+multiply_block: Final[Any] = intrinsic(_multiply_block)
+
+
+# Products of 8-bit integers in machine code, exact: by the instruction made for them, or by a plain loop.
+#
+# The instruction above wants one byte of a pair unsigned: a + 128 instead of a. The surplus, 128 times the sum of a
+# row's weights, is subtracted in the end. Both ways give the same integers.
+# Shapes: R rows, K columns and N rows of a matrix; P and Q are N and K rounded up to whole blocks.
+
+TILE: Final = 4  # rows at once: a weight is loaded once for all of them
+
+
+@part
+def add_by_loop(
+    values: NDArray[np.int8], num_rows: int, inputs_RQ: NDArray[np.int8], sums_RP: NDArray[np.int32]
+) -> None:
+    """Plainly. The compiler makes `vpmaddwd` of it, or what other processors have."""
+    values_PQ = values.reshape((num_rows, len(values) // num_rows))
+    for index in range(num_rows):
+        for row in range(len(inputs_RQ)):
+            total = np.int32(0)
+            for column in range(values_PQ.shape[1]):
+                total += np.int32(values_PQ[index, column]) * np.int32(inputs_RQ[row, column])
+            sums_RP[row, index] = total
+
+
+@part
+def add_by_vnni(
+    values: NDArray[np.int8], num_rows: int, inputs_RQ: NDArray[np.int8], sums_RP: NDArray[np.int32]
+) -> None:
+    """By the instruction: tiles of rows, then single ones."""
+    num_groups = len(values) // num_rows // GROUP
+    for block in range(num_rows // BLOCK):
+        weights = values[block * BLOCK * GROUP * num_groups :]
+        row = 0
+        while row < len(inputs_RQ):
+            inputs, sums = inputs_RQ[row:], sums_RP[row:, block * BLOCK :]
+            if len(inputs) >= TILE:
+                multiply_block(TILE, weights, num_groups, inputs, sums)
+                row += TILE
+            else:
+                multiply_block(1, weights, num_groups, inputs, sums)
+                row += 1
+
+
+add_products = add_by_vnni if TARGET.has_vnni else add_by_loop
+
+
+@part
+def multiply(
+    matrices: Matrices,
+    number: int,
+    inputs_RQ: NDArray[np.int8],
+    factors_R: NDArray[np.float32],
+    sums_RP: NDArray[np.int32],
+    products_RP: NDArray[np.float32],
+) -> None:
+    """Matrix `number` times each row, times the scale, times the row's factor. `inputs_RQ` have `SIGN` flipped."""
+    first, last = matrices.row_fences[number], matrices.row_fences[number + 1]
+    values = matrices.values[matrices.value_fences[number] : matrices.value_fences[number + 1]]
+    scales_P, surpluses_P = matrices.scales[first:last], matrices.surpluses[first:last]
+    add_products(values, len(scales_P), inputs_RQ, sums_RP)
+    for row in range(len(inputs_RQ)):
+        for index in range(len(scales_P)):
+            exact = np.float32(np.int32(sums_RP[row, index] - surpluses_P[index]))
+            products_RP[row, index] = exact * (scales_P[index] * factors_R[row])
+
 
 ZERO: Final = np.float32(0)
 HALF: Final = np.float32(0.5)

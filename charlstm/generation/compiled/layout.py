@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.generation.compiled.object_code import TARGET
-from charlstm.generation.drawing import FRACTIONS, POWERS
+from charlstm.generation.drawing import FRACTIONS, NEXT, POWERS
 from charlstm.generation.quantized import GATES, GELU, LEVELS, TANH, Matrix, QuantizedModel
-from charlstm.generation.utf8 import NEXT
 
 Int8 = NDArray[np.int8]
 Float = NDArray[np.float32]

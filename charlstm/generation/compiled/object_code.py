@@ -18,7 +18,7 @@ import numpy as np
 from llvmlite import binding
 from platformdirs import user_cache_path
 
-from charlstm.storage.files import write_bytes
+from charlstm.files.atomic import write_bytes
 
 SOURCE: Final = Path(__file__).parent.parent  # constants of these files become part of the code
 DIGEST_BYTES: Final = 32
@@ -33,7 +33,7 @@ class Target(NamedTuple):
 
     @property
     def has_vnni(self) -> bool:
-        """Whether it has the instruction `vpdpbusd` for registers of 256 bits (see `vnni.py`)."""
+        """Whether it has the instruction `vpdpbusd` for registers of 256 bits (see `kernels.py`)."""
         features = set(self.features.split(","))
         return "+avxvnni" in features or {"+avx512vnni", "+avx512vl"} <= features
 

@@ -14,11 +14,8 @@ from torch import Tensor
 
 from charlstm.generation.compiled import layout
 from charlstm.generation.compiled.object_code import TARGET, Function, ObjectCode
-from charlstm.generation.drawing import Rules
-from charlstm.generation.quantized import QuantizedModel
-from charlstm.generation.random_numbers import uniforms
-from charlstm.generation.rule import SamplingRule
-from charlstm.generation.stepper import QuantizedState, Stepper
+from charlstm.generation.drawing import Rules, SamplingRule, uniforms
+from charlstm.generation.quantized import QuantizedModel, QuantizedState, Stepper
 
 MAX_ROWS_PER_CALL: Final = 8  # what more of them need does not fit a processor's inner caches
 MAX_CHARS_PER_CALL: Final = 2**16  # of a row that is read: nobody can interrupt machine code

@@ -1,0 +1,254 @@
+"""Figures about texts after prompts, generated or held out, and what a model makes of them.
+
+Shapes: B passages of one size, T time steps, V vocabulary.
+"""
+
+import codecs
+import itertools
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from charlstm.evaluation.copied import Span, copied_spans, covered
+from charlstm.evaluation.protocols import MAX_LOGITS_PER_FORWARD, STATEFUL_CHUNK, LanguageModel
+from charlstm.model.loss import IGNORE, LossSum
+from charlstm.text.units import Unit, num_chars_of
+from charlstm.text.vocabulary import Ids, Vocab
+
+MAX_ROWS = 64
+
+
+class Passage(NamedTuple):
+    """The ids of a prompt, at least one, and of the text after it."""
+
+    prompt: Ids
+    text: Ids
+
+
+def held_out(val: Ids, like: Sequence[Passage]) -> list[Passage]:
+    """As many passages of `val`, evenly spaced, each as long as its counterpart, or as `val` where that is shorter."""
+    passages = []
+    for index, one in enumerate(like):
+        size = min(len(one.prompt) + len(one.text), len(val))
+        start = (len(val) - size) * (2 * index + 1) // (2 * len(like))
+        cut = start + min(len(one.prompt), size - 1)
+        passages.append(Passage(np.asarray(val[start:cut]), np.asarray(val[cut : start + size])))
+    return passages
+
+
+@torch.no_grad()
+def text_losses(model: LanguageModel, passages: Sequence[Passage], unit: Unit = "character") -> list[LossSum]:
+    """The loss of each text, character by character after its prompt, which is read from a zero state, unscored."""
+    losses = [LossSum(0.0, 0)] * len(passages)
+    groups = defaultdict(list)
+    for index, one in enumerate(passages):
+        groups[len(one.prompt), len(one.text)].append(index)
+    for (num_before, _), members in groups.items():
+        for start in range(0, len(members), MAX_ROWS):
+            rows = members[start : start + MAX_ROWS]
+            ids_BT = torch.from_numpy(np.stack([np.concatenate(passages[row]) for row in rows]).astype(np.int64))
+            for row, nats in zip(rows, _nats(model, ids_BT, num_before).tolist(), strict=True):
+                losses[row] = LossSum(nats, num_chars_of(passages[row].text, unit))
+    return losses
+
+
+def _nats(model: LanguageModel, ids_BT: Tensor, num_before: int) -> Tensor:
+    """Summed nats (B,), in float64, of the ids from `num_before` on."""
+    targets_BT = ids_BT[:, 1:].clone()
+    targets_BT[:, : num_before - 1] = IGNORE
+    num_rows, num_steps = targets_BT.shape
+    size = max(1, min(STATEFUL_CHUNK, MAX_LOGITS_PER_FORWARD // (num_rows * model.shape.vocab_size)))
+    state, total_B = model.zero_state(num_rows), torch.zeros(num_rows, dtype=torch.float64)
+    for start in range(0, num_steps, size):
+        part = slice(start, min(start + size, num_steps))
+        logits_BTV, state = model(ids_BT[:, part], state)
+        nats_BT = functional.cross_entropy(
+            logits_BTV.transpose(1, 2), targets_BT[:, part], ignore_index=IGNORE, reduction="none"
+        )
+        total_B += nats_BT.double().sum(1)
+    return total_B
+
+
+# A model's text as ids of characters, also where the model itself reads bytes: so that lengths and places count those.
+#
+# What is found in such a text (words, copied spans, lines and columns) is then of characters, whatever the model's
+# unit. Shapes: N ids.
+
+BYTES_AT_A_TIME = 2**24  # bytes at a time
+
+
+def in_characters(vocab: Vocab, texts: Iterable[str], *parts: Ids) -> tuple[Vocab, list[Ids]]:
+    """A vocabulary of characters for `texts` and for `parts`, which are ids of `vocab`; and the parts as its ids.
+
+    Of a vocabulary of characters, all is as it was. Of bytes, the alphabet is what the texts and parts have, and the
+    parts come to be in memory: 1 to 4 bytes a character, as the alphabet's size asks.
+    """
+    if vocab.unit == "character":
+        return vocab, list(parts)
+    alphabet = set(chain.from_iterable(texts))
+    for part in parts:
+        for piece in _pieces(part):
+            alphabet |= set(piece)
+    found = Vocab("".join(sorted(alphabet)))
+    empty = found.encode("")
+    return found, [np.concatenate([empty, *map(found.encode, _pieces(part))]) for part in parts]
+
+
+def _pieces(ids: Ids) -> Iterator[str]:
+    """The text, cut between characters.
+
+    Raises:
+        UnicodeDecodeError: the bytes are not UTF-8, which no stage writes.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(ids), BYTES_AT_A_TIME):
+        yield decoder.decode(
+            np.asarray(ids[start : start + BYTES_AT_A_TIME]).tobytes(), final=start + BYTES_AT_A_TIME >= len(ids)
+        )
+
+
+# Figures about texts, for an eye that cannot read fifty of them: words, repetition, copying, and the model's own loss.
+#
+# A word is a run of letters, digits and underscores of any script, without regard to case. Words that a text's ends may
+# have cut are left out.
+# A span that stands in the training text once or twice is a copy from 30 characters on. The last tenths of
+# Shakespeare, War and Peace and Dickens are no copies of the rest, and less than 1 % of them is in such spans. In
+# those of 20 or more it is up to 14 % (`python -m benchmarks.copied --texts`): two phrases that happen to stand side
+# by side, e.g. a name of a speaker and "I will". A model that knew its text by heart had 79 to 100 % in those of 30,
+# and little more in those of 20.
+
+MIN_COPIED, MAX_TIMES = 30, 2
+MIN_PHRASE = 20  # characters; what stands in the training text more often than MAX_TIMES is a phrase of the corpus
+MAX_WORD_LEN = 1_000  # characters; a longer word is taken for unknown
+CHARACTERS_AT_A_TIME = 1_000_000  # characters of the training text at a time
+MAX_SEARCHED = 200_000_000  # characters of the training text, for copies and words: half a minute on one core
+WORD = re.compile(r"\w+")
+
+
+class Measured(NamedTuple):
+    """What was counted in one text."""
+
+    words: list[str]
+    num_known: int
+    spans: list[Span]
+    loss: LossSum
+
+
+class Figures(NamedTuple):
+    """Of several texts together; None where there was nothing to count, or no finite number."""
+
+    num_texts: int
+    num_chars: int
+    known_words: float | None
+    """Share of words that the training text has, too."""
+    distinct_bigrams: float | None
+    """Different pairs of words in a row, as a share of all pairs (distinct-2, Li et al. 2016), counted within a text:
+    texts from one seed resemble each other, whatever their prompts. It falls with the texts' length."""
+    longest_copied: int
+    """Characters of the longest span that the training text has once or twice."""
+    copied: float | None
+    """Share of characters in such spans of MIN_COPIED characters or more."""
+    phrases: float | None
+    """Share of characters in spans of MIN_PHRASE characters or more that the training text has more often."""
+    nats_per_char: float | None
+    """The loss of the model that is asked, after each text's prompt."""
+
+
+def measure(
+    passages: Sequence[Passage], train: Ids, vocab: Vocab, model: LanguageModel, model_vocab: Vocab | None = None
+) -> list[Measured]:
+    """Count in each passage's text; one pass over the training ids for words, and two for copied spans.
+
+    Of a huge training text, only the first MAX_SEARCHED ids are searched. All ids are of `vocab`. A model that has
+    another is given the texts in that, `model_vocab`.
+    """
+    train = train[:MAX_SEARCHED]
+    words = [words_of(vocab.decode(one.prompt), vocab.decode(one.text)) for one in passages]
+    known = known_words(set(itertools.chain.from_iterable(words)), train, vocab)
+    spans = copied_spans(train, [one.text for one in passages])
+    losses = _losses(passages, vocab, model, model_vocab or vocab)
+    return [
+        Measured(of_text, sum(word in known for word in of_text), copies, loss)
+        for of_text, copies, loss in zip(words, spans, losses, strict=True)
+    ]
+
+
+def _losses(passages: Sequence[Passage], vocab: Vocab, model: LanguageModel, model_vocab: Vocab) -> list[LossSum]:
+    if model_vocab is not vocab:
+        passages = [Passage(*(model_vocab.encode(vocab.decode(part)) for part in one)) for one in passages]
+    return text_losses(model, passages, model_vocab.unit)
+
+
+def figures(measured: Sequence[Measured]) -> Figures:
+    """Of the texts together: counts are added up, then divided once."""
+    num_chars = sum(one.loss.num_chars for one in measured)
+    bigrams = [list(itertools.pairwise(one.words)) for one in measured]
+    return Figures(
+        len(measured),
+        num_chars,
+        _share(sum(one.num_known for one in measured), sum(len(one.words) for one in measured)),
+        _share(sum(len(set(pairs)) for pairs in bigrams), sum(map(len, bigrams))),
+        max((span.length for one in measured for span in one.spans if span.num_times <= MAX_TIMES), default=0),
+        _share(sum(covered(filter(is_copied, one.spans)) for one in measured), num_chars),
+        _share(sum(covered(filter(is_phrase, one.spans)) for one in measured), num_chars),
+        _share(sum(one.loss.nats for one in measured), num_chars),
+    )
+
+
+def is_copied(span: Span) -> bool:
+    """Whether a span is so long and so rare in the training text that it is copied from there."""
+    return span.length >= MIN_COPIED and span.num_times <= MAX_TIMES
+
+
+def is_phrase(span: Span) -> bool:
+    """Whether a span is a phrase of the corpus, e.g. who speaks and how speeches begin."""
+    return span.length >= MIN_PHRASE and span.num_times > MAX_TIMES
+
+
+def words_of(prompt: str, text: str) -> list[str]:
+    """The words that begin in `text`, where it follows `prompt`, and end before its end."""
+    both = prompt + text
+    found = WORD.finditer(both, max(0, _last_word_start(prompt)))
+    return [one[0].casefold() for one in found if len(prompt) <= one.start() and one.end() < len(both)]
+
+
+def known_words(words: set[str], train: Ids, vocab: Vocab) -> set[str]:
+    """Those of `words` that are in the training text; reads no further than needed, and keeps no other words."""
+    missing = {word for word in words if len(word) <= MAX_WORD_LEN}
+    asked = set(missing)
+    for found in _training_words(train, vocab):
+        missing -= found
+        if not missing:
+            break
+    return asked - missing
+
+
+def _training_words(train: Ids, vocab: Vocab) -> Iterator[set[str]]:
+    """The words of each piece of the training text; what may go on in the next piece waits for it."""
+    rest = ""
+    for start in range(0, len(train), CHARACTERS_AT_A_TIME):
+        piece = rest + vocab.decode(train[start : start + CHARACTERS_AT_A_TIME])
+        cut = _last_word_start(piece) if start + CHARACTERS_AT_A_TIME < len(train) else len(piece)
+        yield {word.casefold() for word in WORD.findall(piece[:cut])}
+        rest = piece[cut:][-MAX_WORD_LEN - 1 :]  # of a word that is too long, enough to tell
+
+
+def _last_word_start(text: str) -> int:
+    """Where the word begins that `text` ends with; the text's length if it ends with none."""
+    start = len(text)
+    while start > 0 and WORD.match(text[start - 1]):
+        start -= 1
+    return start
+
+
+def _share(part: float, whole: float) -> float | None:
+    """Rounded, so that the last bits of a sum decide nothing."""
+    return round(part / whole, 4) if whole and math.isfinite(part) else None

@@ -1,0 +1,122 @@
+"""Checksums beside the data, in the format of `sha256sum`: what a stage wrote is what the next one reads.
+
+A file that was cut, flipped a bit on its way to another machine, or belongs to another run is refused before it can
+make a wrong number.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from charlstm.errors import CharlstmError, ChecksumError
+from charlstm.files.atomic import SpecialFileError, open_regular, sha256, write_text
+from charlstm.files.pieces import Advance, Digest, digest, read_pieces
+
+SUMS = "SHA256SUMS"  # the checksums of a folder
+HashOf = Callable[[Path], str]
+
+
+def sums_of(file: Path) -> Path:
+    """The checksum file of a single file."""
+    return file.with_name(f"{file.name}.sha256")
+
+
+def write_sums(sums: Path, names: Iterable[str]) -> None:
+    """Write the checksums of files beside `sums`; `sha256sum --check` reads them too."""
+    write_digests(sums, {name: sha256(sums.parent / name) for name in names})
+
+
+def write_digests(sums: Path, digests: Mapping[str, str]) -> None:
+    """The same of files whose SHA-256 is known, by name."""
+    write_text(sums, "".join(f"{digest}  {name}\n" for name, digest in digests.items()))
+
+
+def read_sums(sums: Path) -> dict[str, str]:
+    """The SHA-256 of each file that `sums` names.
+
+    Raises:
+        ChecksumError: `sums` is missing or damaged.
+    """
+    try:
+        with open_regular(sums) as file:
+            lines = [line.split("  ", 1) for line in file.read().decode("utf-8").splitlines()]
+        return {name: digest for digest, name in lines}
+    except OSError as error:
+        raise ChecksumError(
+            f"{sums}: cannot read the checksums: {error.strerror}; `dvc repro` writes them with the data"
+        ) from None
+    except ValueError:
+        raise ChecksumError(f"{sums}: expected a SHA-256, two spaces and a name in each line: it is damaged") from None
+
+
+def verify(sums: Path, names: Iterable[str], sha256_of: HashOf = sha256) -> None:
+    """Compare files beside `sums` with it. A file that cannot be read is left to its reader's own message.
+
+    `sha256_of` may know hashes without reading the files again.
+
+    Raises:
+        ChecksumError: `sums` is missing or damaged, or a file is not the one that it names.
+    """
+    expected = read_sums(sums)
+    for name in names:
+        try:
+            found = sha256_of(sums.parent / name)
+        except SpecialFileError:  # its reader would wait for ever
+            raise
+        except OSError:
+            continue
+        check_digest(sums, name, expected, found)
+
+
+def check_digest(sums: Path, name: str, expected: Mapping[str, str], found: str) -> None:
+    """Raise `ChecksumError` if a file beside `sums`, which reads as `expected`, has another SHA-256."""
+    if name not in expected:
+        raise ChecksumError(
+            f"{sums}: expected a line with the SHA-256 of {name}, found none: it is damaged, or of another run; "
+            f"`dvc repro` writes both"
+        )
+    if found != expected[name]:
+        raise ChecksumError(
+            f"{sums.parent / name}: damaged, or of another run: {sums.name} expects SHA-256 {expected[name]}, found "
+            f"{found}; `dvc repro` rewrites it"
+        )
+
+
+# A file that is compared with its checksum while it is read, so that it is not read once more for that alone.
+
+
+@contextmanager
+def verified(sums: Path, name: str, advance: Advance | None = None) -> Iterator[Iterator[bytes]]:
+    """The pieces of a file beside `sums`. At the end, the file is known to be the one that `sums` names.
+
+    What is wrong with the bytes themselves is reported only if the checksum is right.
+
+    Raises:
+        ChecksumError: `sums` is missing or damaged, or the file is not the one that it names.
+    """
+    expected = read_sums(sums)
+    with digest() as found:
+        pieces = _hashed(sums.parent / name, found, advance)
+        try:
+            yield pieces
+        except CharlstmError:
+            if not (sums.parent / name).is_file():  # which the reader has said
+                raise
+            _finish(pieces)
+            check_digest(sums, name, expected, found.hexdigest())
+            raise
+        _finish(pieces)
+        check_digest(sums, name, expected, found.hexdigest())
+
+
+def _hashed(path: Path, found: Digest, advance: Advance | None) -> Iterator[bytes]:
+    for piece in read_pieces(path):
+        found.update(piece)
+        if advance:
+            advance(len(piece))
+        yield piece
+
+
+def _finish(pieces: Iterator[bytes]) -> None:
+    for _ in pieces:
+        pass

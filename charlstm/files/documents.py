@@ -1,0 +1,184 @@
+"""YAML and JSON documents, which anybody may have written: whatever is in them, reading ends soon, or with one line."""
+
+import json
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent
+
+from charlstm.errors import ParamsError
+from charlstm.files.atomic import open_regular
+from charlstm.files.urls import without_credentials
+
+# Far above what is written here: our largest YAML file has 20 kB and 2,000 values, and all of Unicode as a
+# vocabulary 20 MB.
+MAX_YAML_BYTES, MAX_JSON_BYTES = 500_000, 100_000_000
+MAX_VALUES, MAX_DEPTH = 20_000, 50
+
+
+def read_yaml(path: Path) -> Any:  # noqa: ANN401  # a document can be anything; who reads it looks
+    """The document in `path`, read as YAML 1.2; its aliases may not multiply it beyond bounds.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: not YAML, or too much of it; the message says what is wrong, in one line.
+    """
+    return parse_yaml(_read(path, MAX_YAML_BYTES))
+
+
+def parse_yaml(text: str) -> Any:  # noqa: ANN401  # likewise
+    """The document in `text`, likewise.
+
+    Raises:
+        ValueError: not YAML, or too much of it.
+    """
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = _BoundedComposer  # type: ignore[assignment]  # declared as the class that it is at first
+    if len(text) > MAX_YAML_BYTES:
+        raise ValueError(f"expected at most {MAX_YAML_BYTES:,} bytes")
+    try:
+        return yaml.load(text)
+    except YAMLError as error:
+        raise ValueError(f"not valid YAML: {' '.join(str(error).split())[:300]}") from None
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # of a date, a number, a tag
+        raise ValueError(f"not valid YAML: a value that cannot be read: {' '.join(str(error).split())[:100]}") from None
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401  # likewise
+    """The document in `path`, in strict JSON: no NaN, no infinity.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: not JSON, or too much or too deep.
+    """
+    try:
+        return json.loads(_read(path, MAX_JSON_BYTES), parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _read(path: Path, max_bytes: int) -> str:
+    with open_regular(path) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"expected at most {max_bytes:,} bytes")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("expected UTF-8") from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+class _BoundedComposer(Composer):
+    """Counts what it composes, an alias as all that it stands for: a few of them can stand for billions."""
+
+    def __init__(self, loader: Any) -> None:  # noqa: ANN401  # as ruamel.yaml has it
+        super().__init__(loader)
+        self._level = self._num_values = 0
+        self._sizes: dict[int, int] = {}  # by the node's id; all nodes live as long as the document
+
+    def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401  # as ruamel.yaml has it
+        """The next value, a node of YAML's."""
+        event, before = self.parser.peek_event(), self._num_values
+        self._check(self._level < MAX_DEPTH, f"values nested more than {MAX_DEPTH} deep", event)
+        self._level, self._num_values = self._level + 1, before + 1
+        node = super().compose_node(parent, index)
+        self._level -= 1
+        if isinstance(event, AliasEvent):
+            self._check(id(node) in self._sizes, "an alias of what it is part of", event)
+            self._num_values = before + self._sizes[id(node)]
+        self._sizes[id(node)] = self._num_values - before
+        self._check(self._num_values <= MAX_VALUES, f"more than {MAX_VALUES:,} values, aliases written out", event)
+        return node
+
+    def _check(self, is_met: bool, found: str, event: Any) -> None:  # noqa: ANN401  # an event of ruamel.yaml's
+        if not is_met:
+            raise MarkedYAMLError(problem=f"found {found}", problem_mark=event.start_mark)
+
+
+# From a YAML file to a validated object, or to one line that names each mistake in it.
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+def load_yaml(path: Path) -> Any:  # noqa: ANN401  # a YAML document can be anything; `validate` narrows it
+    """The document in `path`, read as YAML 1.2.
+
+    Raises:
+        ParamsError: missing, unreadable, or not YAML.
+    """
+    try:
+        return read_yaml(path)
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot read the parameters: {error.strerror}") from None
+    except ValueError as error:
+        raise ParamsError(f"{path}: {error}") from None
+
+
+def validate(kind: type[Kind], document: object, path: Path) -> Kind:
+    """`document` as a `kind`.
+
+    Raises:
+        ParamsError: names every wrong value of `path` by its dotted name.
+    """
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        raise ParamsError(f"{path}: " + "; ".join(_describe(one, kind) for one in error.errors())) from None
+
+
+def faults_of(kind: type[BaseModel], document: object) -> list[str]:
+    """What `validate` would say of each wrong value, by its dotted name."""
+    try:
+        kind.model_validate(document)
+    except ValidationError as error:
+        return [_describe(one, kind) for one in error.errors()]
+    return []
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """`, did you mean NAME?` if one of `names` is near, else nothing."""
+    near = get_close_matches(name, list(names), n=1)
+    return f", did you mean {near[0]}?" if near else ""
+
+
+def _describe(error: Any, kind: type[BaseModel]) -> str:  # noqa: ANN401  # pydantic_core.ErrorDetails, a TypedDict
+    name = ".".join(str(part) for part in error["loc"]) or "the file"
+    match error["type"]:
+        case "missing":
+            return f"{name} is missing"
+        case "extra_forbidden":
+            return f"{name} is not a parameter{did_you_mean(name, _names(kind))}"
+        case "model_type" if inner := [one for one in _names(kind) if one.startswith(f"{name}.")]:
+            return f"{name} is a section, got {_shown(error['input'])}: set {', '.join(inner)}"
+        case "too_short":
+            return f"{name} should have at least {error['ctx']['min_length']} value(s)"
+        case "relation":  # of ours: between parameters of one section
+            return f"{name}.{error['msg']}"
+        case _:
+            message = error["msg"].replace("Input should be", "should be").replace("a valid tuple", "a list")
+            return f"{name} {message}, got {_shown(error['input'])}"
+
+
+def _names(kind: type[BaseModel], above: str = "") -> Iterator[str]:
+    """The dotted names of all fields of `kind`, of sections and of what is in them."""
+    for name, field in kind.model_fields.items():
+        yield f"{above}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _names(field.annotation, f"{above}{name}.")
+
+
+def _shown(value: object) -> str:
+    try:
+        return without_credentials(json.dumps(value, default=str))[:60]
+    except (TypeError, ValueError):  # a number of thousands of digits, a key that JSON has not
+        return f"a {type(value).__name__}"

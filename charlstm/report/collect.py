@@ -1,0 +1,254 @@
+"""Offsets in a text as line and column."""
+
+import hashlib
+import json
+import math
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from charlstm.evaluation.copied import Span
+from charlstm.evaluation.protocols import windowed
+from charlstm.evaluation.published import Published as PublishedLoss
+from charlstm.evaluation.statistics import Measured, Passage, figures, held_out, in_characters, is_copied, measure
+from charlstm.generation.quantized import QuantizedLanguageModel
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.model_folder import TrainedModel
+from charlstm.report.document import (
+    Copy,
+    Curves,
+    EightBits,
+    Loss,
+    Point,
+    Published,
+    ReviewDocument,
+    Sample,
+    TextFigures,
+    Value,
+)
+from charlstm.text.units import Unit, whole_characters
+from charlstm.text.vocabulary import Ids, Vocab
+from charlstm.training.history import Tables
+
+CHUNK = 1_000_000  # ids at a time
+
+
+def places_of(offsets: Iterable[int], ids: Ids, vocab: Vocab) -> dict[int, tuple[int, int]]:
+    """Line and column of each offset, both from 1; a line ends with its newline."""
+    newline, places = vocab.characters.find("\n"), {}
+    pending, num_lines, line_start = sorted(offsets, reverse=True), 0, 0
+    for start in range(0, len(ids), CHUNK):
+        chunk = np.asarray(ids[start : start + CHUNK])
+        ends = np.flatnonzero(chunk == newline) + start if newline >= 0 else np.zeros(0, np.int64)
+        while pending and pending[-1] < start + CHUNK:
+            offset = pending.pop()
+            before = int(np.searchsorted(ends, offset))
+            begin = int(ends[before - 1]) + 1 if before else line_start
+            places[offset] = (num_lines + before + 1, offset - begin + 1)
+        if not pending:
+            break
+        num_lines += len(ends)
+        line_start = int(ends[-1]) + 1 if len(ends) else line_start
+    return places
+
+
+# From a model, its texts and its tables to the document that the review page shows.
+
+MAX_POINTS = 500  # of a curve
+MAX_SAMPLES, MAX_CHARS = 200, 400_000  # what a document holds of the texts; figures are of all
+MAX_VALUE_LEN = 1_000  # characters of a parameter
+MAX_SCORED = 2**15  # characters that tell what 8 bits cost
+CONTEXT_LEN = 60  # characters of the training text on each side of a copy
+
+
+class Generated(NamedTuple):
+    """A text, and what it was drawn with: a row of `samples.csv`."""
+
+    prompt: str
+    temperature: float
+    top_k: int | None
+    top_p: float
+    seed: int
+    text: str
+
+
+class Encoded(NamedTuple):
+    """The encoded text of a model."""
+
+    train: Ids
+    val: Ids
+
+
+def review_of(
+    trained: TrainedModel,
+    encoded: Encoded,
+    tables: Tables,
+    losses: Mapping[str, Loss],
+    generated: Sequence[Generated],
+    *,
+    published: Sequence[PublishedLoss],
+    parameters: Mapping[str, Mapping[str, Any]],
+    corpus: str,
+    corpus_sha256: str,
+    validation_sha256: str,
+) -> ReviewDocument:
+    """Measure the texts, and put together what a review shows.
+
+    Args:
+        published: what others reported for the validation text that was measured, whose hash is given.
+        parameters: by section, as `params.yaml` has them.
+        corpus: its name.
+    """
+    vocab, (train, val) = in_characters(trained.vocab, [one.prompt + one.text for one in generated], *encoded)
+    passages = [Passage(vocab.encode(one.prompt), vocab.encode(one.text)) for one in generated]
+    alike = [one for one, row in zip(passages, generated, strict=True) if row.temperature == generated[0].temperature]
+    measured = measure([*passages, *held_out(val, alike)], train, vocab, trained.model, trained.vocab)
+    ours, theirs = measured[: len(passages)], measured[len(passages) :]
+    return ReviewDocument(
+        schema_version=3,
+        model_sha256=trained.sha256,
+        corpus=corpus,
+        corpus_sha256=corpus_sha256,
+        validation_sha256=validation_sha256,
+        num_layers=trained.model.shape.num_layers,
+        hidden_size=trained.model.shape.hidden_size,
+        num_parameters=trained.model.num_parameters(),
+        vocab_size=len(trained.vocab),
+        num_train_chars=len(train),
+        num_val_chars=len(val),
+        num_epochs=len(tables.epochs),
+        best_epoch=int(tables.epochs["epoch"].iloc[tables.epochs["val_nats_per_char"].argmin()]),
+        parameters=flat(parameters),
+        losses=dict(losses),
+        eight_bits=_eight_bits(trained.model, encoded.val, trained.vocab.unit),
+        published=[Published(**one._asdict()) for one in published if one.protocol in losses],
+        curves=_curves(tables),
+        figures=[*_by_temperature(generated, ours), _figures(None, theirs)],
+        samples=_samples(generated, ours, train, vocab),
+        num_samples=len(generated),
+    )
+
+
+def flat(sections: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
+    """Nested parameters by dotted name; lists as JSON."""
+    found: dict[str, Value] = {}
+    for name, value in sections.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        elif value is None or isinstance(value, bool | int | float):
+            found[f"{prefix}{name}"] = value
+        else:
+            found[f"{prefix}{name}"] = _short(
+                value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            )
+    return found
+
+
+def thinned(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:
+    """At most `most` points: means of as many neighbors as that takes. Points that are not finite are left out."""
+    finite = np.array([point for point in points if np.isfinite(point).all()], float).reshape(-1, 2)
+    size = -(-len(finite) // most)
+    means = [finite[start : start + size].mean(0) for start in range(0, len(finite), max(1, size))]
+    return [(round(float(x), 4), round(float(y), 5)) for x, y in means]
+
+
+def _short(text: str) -> str:
+    if len(text) <= MAX_VALUE_LEN:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{text[:MAX_VALUE_LEN]}... ({len(text):,} characters, SHA-256 {digest}...)"
+
+
+def _eight_bits(model: CharLSTM, val: Ids, unit: Unit) -> EightBits:
+    scored = whole_characters(val[: MAX_SCORED + 1], unit)
+    rounded, exact = (windowed(one, scored, 256, unit=unit) for one in (QuantizedLanguageModel(model), model))
+    nats, exact_nats = (one.nats_per_char if math.isfinite(one.nats_per_char) else None for one in (rounded, exact))
+    return EightBits(nats_per_char=nats, exact_nats_per_char=exact_nats, num_chars=exact.num_chars)
+
+
+def _curves(tables: Tables) -> Curves:
+    steps_per_epoch = tables.epochs["step"].iloc[0]
+
+    def points(x: pd.Series, y: pd.Series) -> list[Point]:
+        return thinned(list(zip(x.astype(float), y.astype(float), strict=True)))
+
+    return Curves(
+        training=points(tables.steps["step"] / steps_per_epoch, tables.steps["train_nats_per_char"]),
+        validation=points(tables.epochs["epoch"], tables.epochs["val_nats_per_char"]),
+    )
+
+
+def _by_temperature(generated: Sequence[Generated], measured: Sequence[Measured]) -> list[TextFigures]:
+    groups = defaultdict(list)
+    for row, one in zip(generated, measured, strict=True):
+        groups[row.temperature].append(one)
+    return [_figures(temperature, some) for temperature, some in groups.items()]
+
+
+def _figures(temperature: float | None, measured: Sequence[Measured]) -> TextFigures:
+    return TextFigures(temperature=temperature, **figures(measured)._asdict())
+
+
+def _samples(generated: Sequence[Generated], measured: Sequence[Measured], train: Ids, vocab: Vocab) -> list[Sample]:
+    kept = list(zip(generated, measured, strict=True))[:MAX_SAMPLES]
+    size = MAX_CHARS // max(1, len(kept))
+    shown = [[span for span in one.spans if _is_shown(span, size)] for _, one in kept]
+    places = places_of({span.train_start for spans in shown for span in spans}, train, vocab)
+    return [
+        Sample(
+            **{**one._asdict(), "text": one.text[:size]},
+            num_chars=len(one.text),
+            nats_per_char=figures([counted]).nats_per_char,
+            copies=[_copy(span, train, vocab, *places[span.train_start]) for span in spans],
+        )
+        for (one, counted), spans in zip(kept, shown, strict=True)
+    ]
+
+
+def _is_shown(span: Span, size: int) -> bool:
+    return is_copied(span) and span.start + span.length <= size
+
+
+def _copy(span: Span, train: Ids, vocab: Vocab, line: int, column: int) -> Copy:
+    start, end = span.train_start, span.train_start + span.length
+    return Copy(
+        start=span.start,
+        length=span.length,
+        num_times=span.num_times,
+        line=line,
+        column=column,
+        before=vocab.decode(train[max(0, start - CONTEXT_LEN) : start]),
+        after=vocab.decode(train[end : end + CONTEXT_LEN]),
+    )
+
+
+# Names for the files of generated texts, in ASCII, which every system can write.
+
+
+def file_name(index: int, row: Generated) -> str:
+    """E.g. `02-romeo-temperature-0.8-seed-1.txt`: in the table's order, readable in a list."""
+    return f"{index:02d}-{_words(row.prompt)}-temperature-{row.temperature}-seed-{row.seed}.txt"
+
+
+def _words(prompt: str) -> str:
+    """A prompt as part of a file name, in ASCII, which every system can write.
+
+    Letters lose their accents, those of other alphabets become code points, and the rest does where it is all there is.
+    """
+    plain = "".join(one for one in unicodedata.normalize("NFKD", prompt.lower()) if not unicodedata.combining(one))
+    spelled = "".join(one if one.isascii() else _code_point(one) if one.isalnum() else "-" for one in plain)
+    rest = "".join(_code_point(one) for one in prompt if not one.isascii())
+    return _joined(spelled) or _joined(rest) or "newline"
+
+
+def _joined(words: str) -> str:
+    return re.sub(r"\W+", "-", words).strip("-")[:20]
+
+
+def _code_point(character: str) -> str:
+    return f"-u{ord(character):x}-"

@@ -1,0 +1,164 @@
+"""Several review documents as one page: what differs, and their texts side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from charlstm.errors import ReviewError
+from charlstm.evaluation.published import TEST_PREFIX
+from charlstm.files.atomic import write_text
+from charlstm.report.document import Published, ReviewDocument, TextFigures, Value
+from charlstm.report.page import Shown, fitted, picture_of, shown_samples, template
+
+MAX_RUNS = 10  # colors that can be told apart, columns that can be read
+MAX_NAMED = 3  # parameters in the label of a model
+MAX_VALUE_CHARS = 20  # of each
+NOT_NAMED = ("evaluate.", "sample.", "train.text_")  # are not what a model is made of
+Labeled = tuple[str, ReviewDocument]
+
+
+class Row(NamedTuple):
+    """A name, and what each model has there; `best` are the columns with the lowest value."""
+
+    name: str
+    cells: list[Value]
+    best: frozenset[int] = frozenset()
+
+
+class Group(NamedTuple):
+    """The texts that were drawn alike; None where a model has none."""
+
+    prompt: str
+    temperature: float
+    seed: int
+    texts: list[Shown | None]
+
+
+def write_comparison(path: Path, labeled: Sequence[Labeled]) -> None:
+    """Write the page of at most MAX_RUNS models, each with the label by which it is called there.
+
+    Raises:
+        ReviewError: there are none, or too many.
+    """
+    write_text(path, comparison_of(labeled))
+
+
+def check_number(count: int) -> None:
+    """Raise `ReviewError` if that many models are too many for a page, or none."""
+    if not 1 <= count <= MAX_RUNS:
+        raise ReviewError(
+            f"expected 1 to {MAX_RUNS} models to review side by side, found {count}; name fewer of them"
+            if count
+            else "expected at least one model to review, found none"
+        )
+
+
+def comparison_of(labeled: Sequence[Labeled]) -> str:
+    """The page as text."""
+    check_number(len(labeled))
+    labels, documents = [label for label, _ in labeled], [document for _, document in labeled]
+    values = {
+        "labels": labels,
+        "documents": documents,
+        "picture": picture_of(documents),
+        "parameters": differing([one.parameters for one in documents]),
+        "num_same": sum(1 for name in documents[0].parameters if _is_same(name, documents)),
+        "losses": loss_rows(documents),
+        "published": published_losses(documents),
+        "is_one_text": len({one.validation_sha256 for one in documents}) == 1,
+        "temperatures": temperatures_of(documents),
+        "figures_of": figures_of,
+    }
+    page = template("comparison.html")
+    return fitted(documents, lambda limit: page.render(**values, groups=groups_of(documents, limit)))
+
+
+def differing(columns: Sequence[dict[str, Value]]) -> list[Row]:
+    """The parameters that are not the same everywhere; a model that lacks one has an empty cell."""
+    names = dict.fromkeys(name for one in columns for name in one)
+    rows = [Row(name, [one.get(name, "") for one in columns]) for name in names]
+    return [row for row in rows if len({(type(cell), cell) for cell in row.cells}) > 1]
+
+
+def differences(documents: Sequence[ReviewDocument], recipes: Sequence[str | None]) -> list[str]:
+    """What each model has otherwise than the others, in a few words: `muon 0.06`; empty where nothing differs.
+
+    Where many parameters differ, their recipes are named, if all are known and not the same.
+    """
+    corpora = [one.corpus or one.corpus_sha256[:8] for one in documents]
+    parts = [[corpus] if len({one.corpus_sha256 for one in documents}) > 1 else [] for corpus in corpora]
+    rows = [row for row in differing([one.parameters for one in documents]) if not row.name.startswith(NOT_NAMED)]
+    is_of_recipes = len(rows) > MAX_NAMED and None not in recipes and len(set(recipes)) > 1
+    if is_of_recipes:
+        return [", ".join([*part, recipe or ""]) for part, recipe in zip(parts, recipes, strict=True)]
+    names = [row.name for row in rows]
+    named = list(zip(names, short_names(names), strict=True))[:MAX_NAMED]
+    for part, document in zip(parts, documents, strict=True):
+        own = document.parameters
+        part += [f"{short} {_shown(own[name])}" for name, short in named if name in own]
+        part += [f"{len(rows) - MAX_NAMED} more"] if len(rows) > MAX_NAMED else []
+    return [", ".join(part) for part in parts]
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Parameters' names, as short as they can be told apart: `hidden_size`, and `muon` for `train.muon.learning_rate`.
+
+    The section is left out. A part of a section stands for what it has, if that is one name.
+    """
+    inner = [name.partition(".")[2] or name for name in names]
+    parts = [name.partition(".")[0] for name in inner]
+    short = [part if parts.count(part) == 1 else name for part, name in zip(parts, inner, strict=True)]
+    return [one if short.count(one) == 1 else name for one, name in zip(short, names, strict=True)]
+
+
+def _shown(value: Value) -> str:
+    text = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def loss_rows(documents: Sequence[ReviewDocument]) -> list[Row]:
+    """Nats per character by protocol. None is the best where the models were not measured on the same text, nor
+    on the test part: it is not there to choose by."""
+    protocols = dict.fromkeys(protocol for one in documents for protocol in one.losses)
+    is_one_text = len({one.validation_sha256 for one in documents}) == 1
+    rows = []
+    for protocol in protocols:
+        found = [one.losses[protocol].nats_per_char if protocol in one.losses else None for one in documents]
+        lowest = min(loss for loss in found if loss is not None)
+        is_fair = is_one_text and len(documents) > 1 and not protocol.startswith(TEST_PREFIX)
+        best = [column for column, loss in enumerate(found) if loss == lowest and is_fair]
+        rows.append(Row(protocol, list(found), frozenset(best)))
+    return rows
+
+
+def published_losses(documents: Sequence[ReviewDocument]) -> dict[str, Published]:
+    """By protocol, where all models were measured on the text that it holds for."""
+    if not all(one.published for one in documents):
+        return {}
+    return {other.protocol: other for one in documents for other in one.published}
+
+
+def temperatures_of(documents: Sequence[ReviewDocument]) -> list[float | None]:
+    """All that any model has texts of, then None for held-out text."""
+    found = {row.temperature for one in documents for row in one.figures if row.temperature is not None}
+    return [*sorted(found), None]
+
+
+def figures_of(document: ReviewDocument, temperature: float | None) -> TextFigures | None:
+    """A model's figures at a temperature, if it has any."""
+    return next((row for row in document.figures if row.temperature == temperature), None)
+
+
+def groups_of(documents: Sequence[ReviewDocument], limit: int) -> list[Group]:
+    """Texts by prompt, temperature and seed, in the order in which they come up; at most `limit` characters of each."""
+    columns, number = [], 1
+    for document in documents:
+        shown = list(shown_samples(document.samples, limit, number))
+        number += sum(piece.copy is not None for one in shown for piece in one.pieces)
+        columns.append({(one.sample.prompt, one.sample.temperature, one.sample.seed): one for one in shown})
+    keys = dict.fromkeys(key for column in columns for key in column)
+    return [Group(*key, [column.get(key) for column in columns]) for key in keys]
+
+
+def _is_same(name: str, documents: Sequence[ReviewDocument]) -> bool:
+    return not differing([{name: one.parameters[name]} if name in one.parameters else {} for one in documents])

@@ -1,0 +1,289 @@
+"""Any text as HTML that shows it and obeys none of it: no tag, no control character, no change of direction.
+
+Control characters, marks of direction, and what Unicode has not assigned are shown as code points. They
+could hide text otherwise, or rearrange the page around them.
+"""
+
+import base64
+import hashlib
+import itertools
+import json
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup, escape
+
+from charlstm.evaluation.baselines import Baselines
+from charlstm.evaluation.statistics import MAX_SEARCHED, MIN_COPIED, MIN_PHRASE
+from charlstm.files.atomic import write_text
+from charlstm.interpretation.document import Cell, CellsDocument
+from charlstm.report.document import Copy, ReviewDocument, Sample
+from charlstm.report.playground import Playground, start_of
+from charlstm.report.plots import COLORS, LossCurve, losses_svg
+
+SHOWN = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"  # layout, and parts of emoji and of words
+HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+RETURN, TAB = "\N{RETURN SYMBOL}", "\N{RIGHTWARDS ARROW TO BAR}"
+
+
+def visible(text: str) -> Markup:
+    """`text` as HTML; line breaks stay line breaks, for an element that keeps them."""
+    names = {ord(one): f'<span class="control">{symbol(one)}</span>' for one in set(text) if is_hidden(one)}
+    return Markup(str(escape(text)).translate(names))
+
+
+def visible_prompt(text: str) -> Markup:
+    """The same with its line breaks to be seen: a prompt is often nothing else."""
+    return Markup(str(visible(text)).replace("\n", f'<span class="control">{RETURN}</span>\n'))
+
+
+def one_line(text: str, most: int = 60) -> str:
+    """`text` as plain text in one line, cut to `most` characters; to be escaped."""
+    cut = text if len(text) <= most else text[:most] + ELLIPSIS
+    plain = "".join(f"[{symbol(one)}]" if is_hidden(one) else one for one in cut)
+    return plain.replace("\n", RETURN).replace("\t", TAB)
+
+
+def is_hidden(character: str) -> bool:
+    """Whether a browser would show nothing, or another order of what is around it."""
+    return character not in SHOWN and unicodedata.category(character) in HIDDEN_CATEGORIES
+
+
+def symbol(character: str) -> str:
+    """E.g. `U+202E`; few fonts have the symbols for control characters."""
+    return f"U+{ord(character):04X}"
+
+
+# What the figures of a review mean, and when they are bad, a line each.
+
+
+class Explained(NamedTuple):
+    """A figure of `TextFigures` by its field, how its number is shown, and what it says."""
+
+    field: str
+    kind: str
+    title: str
+    meaning: str
+
+
+FIGURES = (
+    Explained(
+        "known_words",
+        "share",
+        "Known words",
+        "Words that the training text has, too, whatever their case. Far below held-out text: it misspells.",
+    ),
+    Explained(
+        "distinct_bigrams",
+        "share",
+        "Distinct word pairs",
+        "Different pairs of words in a row, as a share of a text's pairs. Far below held-out text: it repeats itself.",
+    ),
+    Explained(
+        "longest_copied",
+        "count",
+        "Longest copied span",
+        "Characters in a row that the training text has once or twice. Far above held-out text: it recites.",
+    ),
+    Explained(
+        "copied",
+        "share",
+        f"Copied, {MIN_COPIED} or more",
+        f"Characters in copied spans of {MIN_COPIED} or more. Far above held-out text: it recites.",
+    ),
+    Explained(
+        "phrases",
+        "share",
+        "Phrases of the corpus",
+        f"Characters in spans of {MIN_PHRASE} or more that the training text has three times or more, such as names of "
+        "speakers. They are no copies.",
+    ),
+    Explained(
+        "nats_per_char",
+        "nats",
+        "Nats per character",
+        "The model's own loss on the text. Far below held-out text: it plays safe; far above: it writes noise.",
+    ),
+)
+
+
+def shown_number(value: float | None, kind: str) -> str:
+    """A number as the page has it."""
+    if value is None:
+        return "\N{EN DASH}"
+    match kind:
+        case "share":
+            return f"{value:.1%}"
+        case "count":
+            return f"{value:,.0f}"
+        case _:
+            return f"{value:.4f}"
+
+
+# The text of an excerpt in runs of one color, by what a cell did at each character.
+
+DARKEST = 4  # steps of color on either side of none
+STEP = 25  # levels to a step
+
+
+class Run(NamedTuple):
+    """Neighboring characters of one color: `step` is from -DARKEST, lowest, to DARKEST, highest."""
+
+    text: str
+    step: int
+
+
+def runs_of(cell: Cell) -> list[Run]:
+    """The excerpt of a cell, from beginning to end."""
+    steps = [round(level / STEP) for level in cell.levels]
+    pairs = zip(cell.excerpt, steps, strict=True)
+    groups = itertools.groupby(pairs, key=lambda pair: pair[1])
+    return [Run("".join(character for character, _ in group), step) for step, group in groups]
+
+
+# `review.html`: a review document as one file that needs no network, for any browser, with scripts or without.
+
+MAX_PAGE_BYTES = 2_000_000
+MAX_PROMPT = 300  # characters of it beside a text
+
+
+class Piece(NamedTuple):
+    """A stretch of a text, copied or not; `number` counts the copies of the page, from 1."""
+
+    text: str
+    copy: Copy | None
+    number: int
+
+
+class Shown(NamedTuple):
+    """A sample as the page has it: the end of its prompt, and its text in pieces, `num_cut` characters left out."""
+
+    sample: Sample
+    prompt: str
+    pieces: list[Piece]
+    num_cut: int
+
+
+def write_page(
+    path: Path,
+    document: ReviewDocument,
+    *,
+    recipe: str | None = None,
+    playground: Playground | None = None,
+    cells: CellsDocument | None = None,
+    baselines: Baselines | None = None,
+) -> None:
+    """Write the page: at most MAX_PAGE_BYTES and the model of the playground. It says what was cut for that."""
+    write_text(path, page_of(document, recipe=recipe, playground=playground, cells=cells, baselines=baselines))
+
+
+def page_of(
+    document: ReviewDocument,
+    *,
+    recipe: str | None = None,
+    playground: Playground | None = None,
+    cells: CellsDocument | None = None,
+    baselines: Baselines | None = None,
+) -> str:
+    """The page as text; without `playground`, `cells` or `baselines`, without what shows them.
+
+    `recipe` names the parameters in the title. Without it, the model's sizes do.
+    """
+    fixed = {
+        "document": document,
+        "title": title_of(document, recipe),
+        "recipe": recipe,
+        "picture": picture_of([document]),
+        "playground": playground,
+        "start": start_of(document.samples),
+        "cells": cells,
+        "baselines": baselines,
+    }
+
+    def render(limit: int) -> str:
+        return template("review.html").render(samples=list(shown_samples(document.samples, limit)), **fixed)
+
+    return fitted([document], render, MAX_PAGE_BYTES + len(playground.model or "" if playground else ""))
+
+
+def title_of(document: ReviewDocument, recipe: str | None) -> str:
+    """E.g. `shakespear · quick · seed 1`."""
+    seed = document.parameters.get("train.seed")
+    sizes = f"LSTM {document.num_layers} \N{MULTIPLICATION SIGN} {document.hidden_size}"
+    parts = [document.corpus, recipe or sizes, None if seed is None else f"seed {seed}"]
+    return " \N{MIDDLE DOT} ".join(part for part in parts if part)
+
+
+def picture_of(documents: Sequence[ReviewDocument]) -> Markup:
+    """Their loss curves over one another, as SVG."""
+    return Markup(losses_svg([LossCurve(one.curves.training, one.curves.validation) for one in documents]))
+
+
+def fitted(documents: Sequence[ReviewDocument], render: Callable[[int], str], max_bytes: int = MAX_PAGE_BYTES) -> str:
+    """The first page that is small enough, of those that `render` makes with ever fewer characters of each text."""
+    limit = max((len(one.text) for document in documents for one in document.samples), default=0)
+    while len((page := render(limit)).encode()) > max_bytes and limit > 0:
+        limit //= 2
+    return page
+
+
+def shown_samples(samples: Sequence[Sample], limit: int, first_number: int = 1) -> Iterator[Shown]:
+    """The samples with at most `limit` characters of each; their copies are numbered on."""
+    number = first_number
+    for sample in samples:
+        pieces = list(_pieces(sample, limit, number))
+        number += sum(piece.copy is not None for piece in pieces)
+        prompt = sample.prompt[max(0, len(sample.prompt) - min(MAX_PROMPT, limit)) :]
+        yield Shown(sample, prompt, pieces, sample.num_chars - min(limit, len(sample.text)))
+
+
+def _pieces(sample: Sample, limit: int, number: int) -> Iterator[Piece]:
+    """Where copies overlap, the later one is marked from the end of the earlier one on."""
+    done = 0
+    for copy in sample.copies:
+        start, end = max(copy.start, done), copy.start + copy.length
+        if start >= end or end > limit:
+            continue
+        if start > done:
+            yield Piece(sample.text[done:start], None, 0)
+        yield Piece(sample.text[start:end], copy, number)
+        done, number = end, number + 1
+    if done < min(limit, len(sample.text)):
+        yield Piece(sample.text[done:limit], None, 0)
+
+
+def template(name: str) -> Template:
+    """A template of this package."""
+    return _environment().get_template(name)
+
+
+@cache
+def _environment() -> Environment:
+    """Templates that escape whatever they are given; with what every page needs."""
+    loader = PackageLoader("charlstm.report", "templates")
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+    def source(name: str) -> Markup:
+        return Markup(loader.get_source(made, name)[0])
+
+    made.globals |= {
+        "source": source,
+        "hash_of": lambda name: base64.b64encode(hashlib.sha256(source(name).encode()).digest()).decode(),
+        "json_of": json.dumps,
+        "figures": FIGURES,
+        "colors": COLORS,
+        "min_copied": MIN_COPIED,
+        "max_searched": MAX_SEARCHED,
+        "darkest": DARKEST,
+        "runs_of": runs_of,
+        "visible": visible,
+        "visible_prompt": visible_prompt,
+        "one_line": one_line,
+        "shown_number": shown_number,
+    }
+    return made

@@ -1,0 +1,96 @@
+"""A model as the review page has it, to be tried out there: 8-bit integers, in base64.
+
+`templates/playground.js` reads it, and with `playground_draw.js` computes what `charlstm/generation/` does, to the bit.
+"""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+
+from charlstm.generation.quantized import Layer, Matrix, QuantizedModel
+from charlstm.report.document import Sample
+from charlstm.text.vocabulary import Vocab
+
+MAX_BYTES = 8_000_000  # of a model on a page
+
+
+class Playground(NamedTuple):
+    """A model as ASCII that no HTML parser takes for more than text; None where there is a `reason` to leave it out."""
+
+    model: Markup | None
+    num_bytes: int
+    reason: str = ""
+
+
+class Start(NamedTuple):
+    """What the form has at first."""
+
+    prompt: str = "\n"
+    temperature: float = 0.8
+    top_k: int | None = None
+    top_p: float = 1.0
+    seed: int = 1
+
+
+def start_of(samples: Sequence[Sample]) -> Start:
+    """The settings of a sample of the page: best one whose prompt can be seen, and of a middle temperature."""
+    if not samples:
+        return Start()
+    best = min(samples, key=lambda one: (not one.prompt.strip(), abs(one.temperature - Start().temperature)))
+    return Start(best.prompt, best.temperature, best.top_k, best.top_p, best.seed)
+
+
+def playground_of(model: QuantizedModel, vocab: Vocab) -> Playground:
+    """The model with its vocabulary as JSON."""
+    matrices = [*(layer.matrix for layer in model.layers), model.head]
+    matrices += [matrix for matrix in (model.up, model.down) if matrix]
+    arrays: list[np.ndarray] = [array for matrix in matrices for array in matrix]
+    arrays += [*(layer.fixed_VG for layer in model.layers), model.bias_V]
+    num_bytes = sum(_base64_len(array) for array in arrays)
+    if vocab.unit == "byte":
+        return Playground(None, num_bytes, "The playground is for models of characters, and this is one of bytes.")
+    if num_bytes > MAX_BYTES:
+        return Playground(None, num_bytes, _too_large(num_bytes))
+    fields = {
+        "characters": [ord(one) for one in vocab.characters],
+        "hidden_size": model.hidden_size,
+        "layers": [_layer(layer) for layer in model.layers],
+        "up": _matrix(model.up) if model.up else None,
+        "down": _matrix(model.down) if model.down else None,
+        "head": _matrix(model.head),
+        "bias": _base64(model.bias_V),
+    }
+    text = as_json(fields)
+    return Playground(text, len(text))
+
+
+def _too_large(num_bytes: int) -> str:
+    size, most = f"{num_bytes / 1e6:.1f} MB", f"{MAX_BYTES / 1e6:.0f} MB"
+    return f"This model takes {size}, which is too large for a page (at most {most})."
+
+
+def as_json(fields: Mapping[str, Any]) -> Markup:
+    """JSON that may stand in a script element: ASCII, and no tag begins or ends in it."""
+    return Markup(json.dumps(fields, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c"))
+
+
+def _layer(layer: Layer) -> dict[str, Any]:
+    return {"matrix": _matrix(layer.matrix), "base": _base64(layer.fixed_VG), "unit": layer.unit}
+
+
+def _matrix(matrix: Matrix) -> dict[str, str]:
+    return {"weights": _base64(matrix.values_NK), "scale": _base64(matrix.scale_N)}
+
+
+def _base64(array: np.ndarray) -> str:
+    """Little-endian, row by row."""
+    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return base64.b64encode(little.tobytes()).decode("ascii")
+
+
+def _base64_len(array: np.ndarray) -> int:
+    return -(-array.nbytes // 3) * 4

@@ -1,1 +1,0 @@
-"""The same for several models, side by side."""

@@ -1,0 +1,157 @@
+"""A view of an experiment that MLflow's UI opens by its address: which columns, which x axis.
+
+MLflow keeps a shared view as JSON in a tag of the experiment. The format is undocumented: it was read from the UI of
+MLflow 3.17. If another version cannot read it, the page opens with MLflow's own columns.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlencode
+
+from charlstm.evaluation.published import TEST_PREFIX
+from charlstm.tracking.client import RECIPE_TAG
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+NAME = "charlstm"
+TAG = f"mlflow.sharedViewState.{NAME}"
+NUM_RUNS = 50  # the newest decide the columns
+MAX_PARAMETERS = 8
+NUM_PARAMETERS, SECONDS = "model/num_parameters", "train/seconds"
+NOT_VARIED = ("download.", "sample.", "evaluate.")  # decide no weight; of the first, the tag `corpus` says all
+CURVES = ("validation/nats_per_char", "train/nats_per_char")
+SECTIONS = {"": "Model metrics", "system": "System metrics"}  # as MLflow names them
+RUN_NAME = "attributes.`Run Name`"
+
+
+class Shared(NamedTuple):
+    """What became of sharing a view: whether the experiment has runs, and whether this user may change its tags."""
+
+    has_runs: bool
+    is_shared: bool
+
+
+def share_view(client: "MlflowClient", experiment_id: str) -> Shared:
+    """Fit the shared view to the experiment's runs."""
+    runs = client.search_runs([experiment_id], max_results=NUM_RUNS)
+    if not runs:
+        return Shared(has_runs=False, is_shared=False)
+    trainings = [run for run in runs if run.data.params]  # and no parents of sweeps
+    data = [run.data for run in trainings]
+    state = view_state([one.metrics for one in data], [one.params for one in data], [one.tags for one in data])
+    try:
+        client.set_experiment_tag(experiment_id, TAG, json.dumps(state))
+    except Exception:  # a user who may only read, a database that is mounted read-only: the page opens all the same
+        return Shared(has_runs=True, is_shared=False)
+    return Shared(has_runs=True, is_shared=True)
+
+
+def page(server: str, experiment_id: str, *, is_shared: bool) -> str:
+    """The address of the experiment's runs. Without `workflowType`, MLflow opens its view for language models."""
+    query = {"workflowType": "machine_learning", **({"viewStateShareKey": NAME} if is_shared else {})}
+    return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?{urlencode(query)}"
+
+
+def view_state(
+    metrics: Sequence[Mapping[str, float]],
+    params: Sequence[Mapping[str, str]],
+    tags: Sequence[Mapping[str, str]] = (),
+) -> dict[str, Any]:
+    """Columns for the recipe, losses by protocol, the cost, and parameters that differ; charts that open with the loss.
+
+    Sorted by a loss, the best first: then those of a sweep stand beside all others, and not folded away below a parent.
+
+    `metrics`, `params` and `tags` have a mapping for each run.
+    """
+    names = sorted({name for run in metrics for name in run})
+    known_params = {name for run in params for name in run}
+    measured = [name for name in names if name.endswith("nats_per_char")]
+    by_protocol = [name for name in measured if not name.startswith(("train/", "validation/", TEST_PREFIX))]
+    losses = [f"metrics.`{name}`" for name in sorted(by_protocol or measured, key=_windowed_first)]
+    cost = [f"params.`{name}`" for name in cost_params(params) if name in known_params]
+    cost += [f"metrics.`{name}`" for name in (NUM_PARAMETERS, SECONDS) if name in names]
+    recipe = [f"tags.`{RECIPE_TAG}`"] if any(RECIPE_TAG in run for run in tags) else []
+    differing = differing_params(params)
+    corpus = ["tags.`corpus`"] if any(name.startswith("download.") for name in differing) else []
+    varied = [f"params.`{name}`" for name in differing if not name.startswith(NOT_VARIED)]
+    columns = [*recipe, *losses, *cost, *corpus, *[one for one in varied if one not in cost][:MAX_PARAMETERS]]
+    widths = {RUN_NAME: 320, **dict.fromkeys(recipe, 260), **dict.fromkeys(losses, 190)}
+    state: dict[str, Any] = {"selectedColumns": columns, "columnOrder": [RUN_NAME, *columns], "columnWidths": widths}
+    if losses:
+        state |= {"orderByKey": losses[0], "orderByAsc": True}
+    if chars_seen := [name for name in names if name.rpartition("/")[2] == "chars_seen"]:
+        state["globalLineChartConfig"] = {
+            "xAxisKey": "metric",
+            "selectedXAxisMetricKey": chars_seen[0],
+            "lineSmoothness": 0,
+        }
+    return state | _charts(names)
+
+
+def cost_params(params: Sequence[Mapping[str, str]]) -> tuple[str, str]:
+    """The parameters of how long and how fast: epochs, and the learning rate that moves the LSTM's weights."""
+    is_muon = any(run.get("train.optimizer") == "muon" for run in params)
+    return "train.epochs", "train.muon.learning_rate" if is_muon else "train.learning_rate"
+
+
+def _charts(names: Sequence[str]) -> dict[str, Any]:
+    """The losses as curves in a section of their own. All that has one value a run comes below, folded.
+
+    MLflow adds the charts that are not named here, each to the section that its name begins with.
+    """
+    curves = [name for name in CURVES if name in names]
+    if not curves:
+        return {}
+    folded = sorted({SECTIONS.get(section, section) for section in (name.rpartition("/")[0] for name in names)})
+    sections = [_section("loss", is_open=True), *(_section(name, is_open=False) for name in folded)]
+    charts = [
+        {
+            "type": "LINE",
+            "uuid": f"{NAME}-{name}",
+            "metricSectionId": sections[0]["uuid"],
+            "metricKey": name,
+            "selectedMetricKeys": [name],
+            "displayName": name,
+            "deleted": False,
+            "isGenerated": False,
+            "runsCountToCompare": 10,
+            "lineSmoothness": 0,
+            "xAxisScaleType": "linear",
+            "scaleType": "linear",
+            "range": {},
+            "xAxisKey": "step",
+            "selectedXAxisMetricKey": "",
+            "yAxisKey": "metric",
+            "yAxisExpressions": [],
+            "ignoreOutliers": False,
+            "useGlobalXaxisKey": True,
+            "useGlobalLineSmoothing": True,
+        }
+        for name in curves
+    ]
+    return {"compareRunCharts": charts, "compareRunSections": sections, "isAccordionReordered": True}
+
+
+def _section(name: str, *, is_open: bool) -> dict[str, Any]:
+    uuid = f"{NAME}-section-{name}"
+    return {
+        "uuid": uuid,
+        "name": name,
+        "display": is_open,
+        "isReordered": False,
+        "deleted": False,
+        "isGenerated": False,
+    }
+
+
+def _windowed_first(name: str) -> tuple[bool, str]:
+    """Losses that others publish are of windows."""
+    return not name.startswith("windowed"), name
+
+
+def differing_params(params: Sequence[Mapping[str, str]]) -> list[str]:
+    """The names of parameters that are not the same in all runs; `params` has a mapping for each run."""
+    names = {name: None for run in params for name in run}
+    return [name for name in names if len({run.get(name) for run in params}) > 1]

@@ -1,0 +1,181 @@
+"""Checks of the checkout: parameters, each wrong value a line; the folders that a run writes; MLflow's store."""
+
+import contextlib
+import os
+import re
+import socket
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from charlstm.errors import TrackingError
+from charlstm.files.documents import faults_of, load_yaml, parse_yaml
+from charlstm.files.lock import holder_of
+from charlstm.files.urls import without_credentials
+from charlstm.params import Params
+from charlstm.tracking.client import path_fault, sqlite_file
+from pipeline.doctor.finding import Finding, error, warning
+from pipeline.dvc.paths import NOTHING
+from pipeline.dvc.unfinished import CHECKOUT
+from pipeline.provenance.git import content_at_head
+from pipeline.stage.params_file import PARAMS, value_at
+from pipeline.stage.presets import shown
+from pipeline.stage.settings import faults
+from pipeline.stage.tracking_store import STATE_FOLDER, project_root, store
+
+PROTOCOL = re.compile(r"(windowed|sliding)_(\d+)|stateful")
+
+
+def schema_faults() -> list[Finding]:
+    """Each wrong value, with the one of the last commit: what `dvc exp run -S` wrote stays there when it has failed.
+
+    Raises:
+        ParamsError: there is no such file, or it is not YAML.
+    """
+    faults = faults_of(Params, load_yaml(PARAMS))
+    return [error(f"{PARAMS}: {fault}{_in_last_commit(fault)}") for fault in faults]
+
+
+def _in_last_commit(fault: str) -> str:
+    """`; the last commit has 1`, of the parameter with which the description of a fault begins; empty for none."""
+    try:
+        value = value_at(parse_yaml((content_at_head(PARAMS) or b"").decode()), fault.partition(" ")[0])
+    except (ValueError, LookupError):
+        return ""
+    return "" if isinstance(value, dict) else f"; the last commit has {shown(value)}"
+
+
+def check_parameters(params: Params) -> Iterator[Finding]:
+    """What the schema allows, and still is a mistake."""
+    split = params.split
+    if split.val_fraction + split.test_fraction >= 1:
+        yield error(
+            f"{PARAMS}: split.val_fraction {split.val_fraction:g} and split.test_fraction {split.test_fraction:g} "
+            f"leave nothing to train on: lower them"
+        )
+    yield from _published(params)
+    yield from _teaching(params)
+    if 0 in params.sample.temperatures and len(params.sample.seeds) > 1:
+        yield warning(
+            f"{PARAMS}: sample.temperatures has 0, at which nothing is drawn: "
+            f"the {len(params.sample.seeds)} of sample.seeds give the same text"
+        )
+    for name, values in (("sample.seeds", params.sample.seeds), ("evaluate.window_lens", params.evaluate.window_lens)):
+        if len(set(values)) < len(values):
+            yield warning(f"{PARAMS}: {name} has a value twice, which makes the same twice: {list(values)}")
+    if (params.train.micro_batch_size or 0) > params.train.batch_size:
+        yield warning(
+            f"{PARAMS}: train.micro_batch_size {params.train.micro_batch_size} is more than "
+            f"train.batch_size {params.train.batch_size} and has no effect"
+        )
+
+
+def _teaching(params: Params) -> Iterator[Finding]:
+    rows, text = params.train.distillation.rows, params.train.distillation.text
+    if rows and text == NOTHING:
+        yield error(
+            f"{PARAMS}: train.distillation.rows is {rows}, but there is no text for them: set train.distillation.text "
+            "and teachers, as the recipe best does"
+        )
+    elif not rows and text != NOTHING:
+        yield error(
+            f"{PARAMS}: train.distillation.rows is 0, so nothing learns from {text}: set train.distillation.text to "
+            f"{NOTHING} and teachers.recipes to []"
+        )
+    elif not rows and params.teachers.recipes:
+        yield warning(f"{PARAMS}: teachers.recipes has no effect on a model whose train.distillation.rows is 0")
+
+
+def _published(params: Params) -> Iterator[Finding]:
+    for index, loss in enumerate(params.evaluate.published.losses if params.evaluate.published else ()):
+        name = f"{PARAMS}: evaluate.published.losses[{index}].protocol"
+        match = PROTOCOL.fullmatch(loss.protocol)
+        if match is None:
+            yield error(f"{name}: expected windowed_N, sliding_N or stateful, got {loss.protocol!r}")
+        elif match[1] == "windowed" and int(match[2]) not in params.evaluate.window_lens:
+            yield warning(f"{name}: {loss.protocol} is not measured: add {match[2]} to evaluate.window_lens")
+
+
+# The folders that a run writes: the project, DVC's cache and `.charlstm`, and who else trains here now.
+
+
+def check_settings() -> Iterator[Finding]:
+    """The variables that a user may set."""
+    yield from (error(str(fault)) for fault in faults())
+
+
+def check_folders() -> Iterator[Finding]:
+    """The project's own folders."""
+    yield from _folder("the project", Path.cwd())
+    yield from _folder("the state of unfinished trainings", project_root() / STATE_FOLDER)
+    if not any((folder / ".dvc").is_dir() for folder in (Path.cwd(), *Path.cwd().parents)):
+        yield error(f"dvc: {Path.cwd()} is in no DVC project: `git init` and `dvc init` make it one")
+    if (holder := holder_of(CHECKOUT)) is not None:
+        yield error(f"a training in this checkout is under way already, {holder}: wait for it, or stop it")
+
+
+def check_cache(folder: Path) -> Iterator[Finding]:
+    """DVC's cache, as DVC names it."""
+    yield from _folder("DVC's cache", folder)
+
+
+def _folder(what: str, folder: Path) -> Iterator[Finding]:
+    """It, or the nearest folder above it that exists, must be one that can be written."""
+    nearest = next(one for one in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(one))
+    if not nearest.is_dir():
+        yield error(f"{what}: {folder}: expected a folder, found something else in its place: {nearest}; move it away")
+    elif not os.access(nearest, os.W_OK | os.X_OK):
+        yield error(f"{what}: {folder}: no permission to write in {nearest}")
+
+
+# Whether MLflow's store can be reached. Training never waits for it, so nothing here is an error.
+
+SECONDS_TO_ANSWER = 2.0
+LATER = "training does not wait for it, and `charlstm sync` sends later what it missed"
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+def check_tracker() -> Iterator[Finding]:
+    """The store that the stages will use."""
+    try:
+        uri = store().uri
+    except TrackingError as fault:
+        yield error(f"tracker: {fault}")
+        return
+    scheme, file = urlsplit(uri).scheme.partition("+")[0].lower(), sqlite_file(uri)
+    reason = _file_fault(file) if file else _server_fault(uri, scheme) if scheme in PORTS else ""
+    if reason:
+        yield warning(f"tracker: {without_credentials(uri)}: {reason}; {LATER}")
+
+
+def _file_fault(file: Path) -> str:
+    """Of a database in a file."""
+    if fault := path_fault(file):
+        return fault
+    if not file.exists():
+        folder = next(parent for parent in file.absolute().parents if parent.exists())
+        return "" if os.access(folder, os.W_OK) else f"no permission to write in {folder}"
+    if not os.access(file, os.W_OK):
+        return "no permission to write it"
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=SECONDS_TO_ANSWER)
+        ) as found:
+            found.execute("select count(*) from sqlite_master").fetchone()
+    except sqlite3.Error as fault:
+        return f"the database cannot be read ({fault}): move it away, and the next run makes another"
+    return ""
+
+
+def _server_fault(uri: str, scheme: str) -> str:
+    """Of a server: whether anything accepts a connection there."""
+    try:
+        address = urlsplit(uri)
+        host, port = address.hostname or "localhost", address.port or PORTS[scheme]
+        with socket.create_connection((host, port), timeout=SECONDS_TO_ANSWER):
+            return ""
+    except TimeoutError:
+        return f"no answer within {SECONDS_TO_ANSWER:g} s"
+    except (OSError, ValueError) as fault:
+        return getattr(fault, "strerror", None) or str(fault)

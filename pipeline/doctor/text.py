@@ -1,0 +1,214 @@
+"""Checks of the text: its source, its length, and the characters of prompts, by its ids if they are there already."""
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from charlstm.errors import CharlstmError
+from charlstm.files.atomic import open_regular
+from charlstm.files.documents import load_yaml
+from charlstm.files.urls import without_credentials
+from charlstm.params import DownloadParams, Params
+from charlstm.sections import AUTO
+from charlstm.text.conversion import Form, check_encoding, source_sha256
+from charlstm.text.documents import ADVICE
+from charlstm.text.download import files_of, local_path
+from charlstm.text.prompts import faults_of
+from charlstm.text.soft_text import check_prompts, check_soft_text
+from charlstm.text.vocabulary import Vocab, load_vocab
+from charlstm.training.epoch_length import check_warmup, steps_per_epoch
+from pipeline.doctor.finding import Finding, error, errors_of, warning
+from pipeline.download import check_replaceable, check_source
+from pipeline.dvc.paths import NOTHING, Paths
+
+LOCK = Path("dvc.lock")
+STAGES = ("download", "split", "encode")
+
+
+class Encoded(NamedTuple):
+    """The encoded text."""
+
+    vocab: Vocab
+    num_train: int  # characters
+    num_val: int
+
+
+def read_encoded(paths: Paths) -> Encoded | None:
+    """What lies there; None for nothing, or for what cannot be read, which the stages say themselves."""
+    try:
+        vocab = load_vocab(paths.encoded / "vocab.json")
+        files = [paths.encoded / name for name in ("train.npy", "val.npy")]
+        for file in files:
+            open_regular(file).close()  # numpy would wait for a FIFO
+        sizes = [len(np.load(file, mmap_mode="r")) for file in files]
+    except Exception:  # whatever numpy makes of a damaged file
+        return None
+    return Encoded(vocab, *sizes)
+
+
+def is_of_these_parameters(*stages: str) -> bool:
+    """Whether `dvc.lock` has these parameters for `stages`; without a `dvc.lock`, nobody knows better."""
+    if not LOCK.exists():
+        return True
+    recorded, now = load_yaml(LOCK), load_yaml(Path("params.yaml"))
+    return all(_params(recorded, stage) == {stage: now.get(stage)} for stage in stages)
+
+
+def source_bytes(params: Params, paths: Paths) -> int | None:
+    """The size of the text as it is, or as it comes: None where only a server knows."""
+    path = local_path(params.download.source)
+    if path is None or not path.exists():
+        is_there = paths.corpus.is_file() and is_of_these_parameters("download")
+        return paths.corpus.stat().st_size if is_there else None
+    try:
+        return sum(file.stat().st_size for file in files_of(path))
+    except (OSError, ValueError):  # `source` says so
+        return None
+
+
+def _params(lock: Any, stage: str) -> Any:  # noqa: ANN401  # a YAML document
+    try:
+        return lock["stages"][stage]["params"]["params.yaml"]
+    except (KeyError, TypeError):
+        return None
+
+
+# The text's source: whether it is there, is what it should be, and is watched.
+
+MAX_HASHED_BYTES = 100_000_000  # a fifth of a second
+MAX_SEARCHED_BYTES = 1_000_000_000
+
+
+def check_text_source(params: Params, paths: Paths) -> Iterator[Finding]:
+    """Of `download` and of what `split` looks for in the text."""
+    section = params.download
+    yield from errors_of(lambda: check_encoding(section.encoding))
+    form = Form(section.encoding, section.newlines, section.separator)
+    yield from _watch(section)
+    is_there = paths.corpus.is_file() and is_of_these_parameters("download")  # then the source is not asked
+    source = local_path(section.source)
+    if source is None and (scheme := section.source.partition("://")[0].lower()) not in ("http", "https"):
+        yield error(f"download.source: expected a path or an http(s) URL, got the protocol {scheme}")
+    elif source is None and (shown := without_credentials(section.source)) != section.source:
+        yield warning(
+            f"download.source: {shown} seems to hold a secret, which git, DVC and MLflow keep: download the text, and "
+            f"name the file"
+        )
+    elif source is not None and not is_there:
+        yield from _local(source, section)
+    yield from errors_of(lambda: check_source(section.source, paths))
+    if not paths.corpus.exists() or paths.corpus.stat().st_size <= MAX_HASHED_BYTES:
+        yield from errors_of(lambda: check_replaceable(paths.corpus, section, form))
+    text = paths.corpus if is_there else source if form.keeps_bytes else None
+    if text is not None and text.is_file():
+        yield from _separator(text, params.split.document_separator)
+
+
+def _watch(section: DownloadParams) -> Iterator[Finding]:
+    watched, source = Path(section.watch), local_path(section.source)
+    if not watched.exists():
+        yield error(
+            f"download.watch: {without_credentials(section.watch)}: no such file or folder, and DVC stops there: "
+            f"name the text's own path, or {NOTHING} for a text that comes from a URL or by `dvc pull`"
+        )
+    elif source is not None and source.exists() and not source.resolve().is_relative_to(watched.resolve()):
+        yield warning(
+            f"download.watch: {watched} is watched, so a change of {source} is not noticed: set it to {source}"
+        )
+
+
+def _local(source: Path, section: DownloadParams) -> Iterator[Finding]:
+    try:
+        files = files_of(source)
+    except FileNotFoundError:
+        yield error(f"download.source: {source}: no such file or folder, seen from {Path.cwd()}")
+        return
+    except (OSError, ValueError) as failure:
+        yield error(f"download.source: {source}: {getattr(failure, 'strerror', None) or failure}")
+        return
+    num_bytes = sum(file.stat().st_size for file in files)
+    if num_bytes == 0:
+        yield error(f"download.source: {source}: expected a text, found no byte in it")
+    elif section.sha256 and num_bytes <= MAX_HASHED_BYTES:
+        found = source_sha256(files, section.separator)
+        if found != section.sha256:
+            yield error(
+                f"download.sha256: expected {section.sha256}, but {source} has {found}: "
+                f"set it to that, or to null to accept any bytes"
+            )
+
+
+def _separator(text: Path, separator: str | None) -> Iterator[Finding]:
+    if not separator or not 0 < text.stat().st_size <= MAX_SEARCHED_BYTES:
+        return
+    with text.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        is_there = content.find(separator.encode("utf-8", "replace")) >= 0
+    if not is_there:
+        yield error(f"split.document_separator: {separator[:50]!r} stands nowhere in {text}; {ADVICE}")
+
+
+# Whether the texts are long enough: for a batch, a validation part and the warm-up, and for what teachers read.
+
+MIN_PART = 2  # characters: one to read, one to guess
+
+
+def check_length(params: Params, encoded: Encoded | None, num_bytes: int | None) -> Iterator[Finding]:
+    """Of the encoded text exactly; else of at most a character a byte, so nothing is refused that might do."""
+    if encoded is not None:
+        num_train, about = encoded.num_train, ""
+    elif num_bytes and (held_out := params.split.val_fraction + params.split.test_fraction) < 1:
+        num_train, about = int(num_bytes * (1 - held_out)), f"the text has {num_bytes} bytes: "
+        if min(num_train, num_bytes - num_train) < MIN_PART:
+            yield error(
+                f"{about}a training and a validation part of at least {MIN_PART} characters each are needed: "
+                f"take a longer text or another split.val_fraction"
+            )
+            return
+    else:
+        return
+    train = params.train
+    try:
+        steps = steps_per_epoch(
+            num_train,
+            train.batching,
+            batch_size=train.corpus_rows,
+            context_len=train.context_len,
+            window_stride=train.window_stride,
+            unit=params.encode.unit,
+        )
+        check_warmup(train.warmup_steps, train.epochs * steps, train.epochs)
+    except CharlstmError as refusal:
+        taught = train.distillation.rows
+        yield error(f"{about}{refusal}{f' (not counting the {taught} of train.distillation.rows)' if taught else ''}")
+    yield from _teaching(params, num_train)
+
+
+def _teaching(params: Params, num_train: int) -> Iterator[Finding]:
+    """What would be noticed after the teachers' training, since only their text and its reader need it."""
+    teachers, train = params.teachers, params.train
+    if not teachers.recipes:
+        return
+    yield from errors_of(lambda: check_prompts(teachers.prompt_chars, num_train))
+    if train.distillation.rows and teachers.parts:
+        num_chars = len(teachers.parts) * teachers.chars_of_part
+        yield from errors_of(lambda: check_soft_text(num_chars, train.distillation.rows, train.context_len))
+
+
+# Whether the model will know all characters of all prompts: found out before it trains, not after.
+
+
+def check_all_prompts(params: Params, encoded: Encoded | None) -> Iterator[Finding]:
+    """Of the present text; without its vocabulary, the train stage's launcher asks again."""
+    if encoded is None:
+        return
+    named = {"train.text_prompts": params.train.text_prompts, "sample.prompts": params.sample.prompts}
+    for name, prompts in named.items():
+        if prompts != AUTO:
+            yield from (error(fault) for fault in faults_of(encoded.vocab, prompts, name))
+    top_k = params.sample.top_k or 0
+    if top_k > len(encoded.vocab):
+        size = f"{len(encoded.vocab)} {encoded.vocab.unit}s"
+        yield warning(f"sample.top_k: {top_k} has no effect: the vocabulary has {size}")

@@ -1,0 +1,109 @@
+"""Where the stages' files are: the `paths` and the `deps` of `dvc.yaml`, the only place that names them.
+
+Two texts are named by `params.yaml`: the corpus, and what teachers wrote.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from charlstm.errors import ParamsError
+from charlstm.files.documents import load_yaml, validate
+
+EXTENSION = ".txt"
+NOTHING = "conf/corpus/nothing"  # what a URL watches, and what a model without teachers learns from
+
+
+class Paths(BaseModel):
+    """Files and folders, relative to the project's root."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    corpus: Path
+    split: Path
+    encoded: Path
+    model: Path
+    train: Path
+    evaluate: Path
+    samples: Path
+    soft_text: Path = Path(NOTHING)  # what teachers wrote
+
+
+def load_paths(path: Path) -> Paths:
+    """The `paths` that `dvc.yaml` declares. The corpus is named by the `params.yaml` beside it.
+
+    Raises:
+        ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`; or there is no `download.name`.
+    """
+    document = load_yaml(path)
+    variables = document.get("vars") if isinstance(document, dict) else None
+    for entry in variables or []:
+        if isinstance(entry, dict) and isinstance(entry.get("paths"), dict):
+            return validate(Paths, _with_texts(entry["paths"], path.with_name("params.yaml")), path)
+    raise ParamsError(f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root")
+
+
+def corpus_name() -> str:
+    """What `params.yaml` here calls the corpus; empty if it does not say."""
+    try:
+        return load_paths(Path("dvc.yaml")).corpus.name.removesuffix(EXTENSION)
+    except ParamsError:
+        return ""
+
+
+def load_deps(path: Path, stage: str, paths: Paths) -> list[Path]:
+    """The files and folders that `dvc.yaml` declares as the inputs of `stage`.
+
+    Raises:
+        ParamsError: `path` is missing, or has no such stage with a list of `deps`.
+    """
+    try:
+        return _resolved(load_yaml(path)["stages"][stage]["deps"], paths)
+    except (KeyError, TypeError):
+        raise ParamsError(f"{path}: expected a list of paths under stages.{stage}.deps") from None
+
+
+def load_outs(path: Path, stage: str, paths: Paths, *, is_cached: bool) -> list[Path]:
+    """The outputs of `stage` that `dvc.yaml` declares, metrics and plots among them, in DVC's cache or not.
+
+    Raises:
+        ParamsError: `path` is missing, or its outputs are no lists of paths.
+    """
+    try:
+        declared = load_yaml(path)["stages"][stage]
+        entries = [entry for kind in ("outs", "metrics", "plots") for entry in declared.get(kind, [])]
+        mappings = [{entry: {}} if isinstance(entry, str) else entry for entry in entries]
+        named = [(name, options.get("cache", True)) for mapping in mappings for name, options in mapping.items()]
+        return _resolved([name for name, is_one_cached in named if is_one_cached is is_cached], paths)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ParamsError(f"{path}: expected lists of paths as the outputs of stages.{stage}") from None
+
+
+def _resolved(entries: Iterable[str], paths: Paths) -> list[Path]:
+    """With `${...}` filled in.
+
+    Raises:
+        KeyError: by what nobody knows.
+    """
+    known = {f"paths.{name}": str(value) for name, value in paths}
+    known |= {"paths.corpora": str(paths.corpus.parent), "download.name": paths.corpus.name.removesuffix(EXTENSION)}
+    known |= {"train.distillation.text": str(paths.soft_text)}
+    return [Path(re.sub(r"\$\{([\w.]+)\}", lambda match: known[match[1]], entry)) for entry in entries]
+
+
+def _with_texts(declared: dict[str, Any], params: Path) -> dict[str, Any]:
+    """`corpora` is the folder of the corpora. Commits of old have the path of the only one, as `corpus`."""
+    if "corpora" not in declared:
+        return declared
+    document, others = load_yaml(params), {name: value for name, value in declared.items() if name != "corpora"}
+    try:
+        found = {**others, "corpus": f"{declared['corpora']}/{document['download']['name']}{EXTENSION}"}
+    except (KeyError, TypeError):
+        raise ParamsError(f"{params}: download.name is missing") from None
+    with contextlib.suppress(KeyError, TypeError):  # commits of old have no teachers
+        found["soft_text"] = document["train"]["distillation"]["text"]
+    return found

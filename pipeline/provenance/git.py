@@ -1,0 +1,91 @@
+"""Questions to git: answers of commands, and what a working tree has that its commit has not."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from charlstm.files.urls import without_credentials
+
+SECONDS = 10
+
+
+def git(*arguments: str, cwd: str | None = None) -> str | None:
+    """What git prints here; None if it fails, as outside a repository or without git."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, errors="replace", timeout=SECONDS, cwd=cwd
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def content_at_head(path: Path) -> bytes | None:
+    """The bytes that the last commit has of a file; None if it has none."""
+    command = ["git", "cat-file", "blob", f"HEAD:./{path.as_posix()}"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+# What a working tree has that its commit has not, as a text that `git apply` takes.
+#
+# Nothing of the user's is touched: files that git does not know yet are shown through a copy of the index.
+
+CODE = ("charlstm", "pipeline", "conf")  # a new file in there may well be imported
+MAX_BYTES = 5_000_000
+MAX_NEW_FILE_BYTES = 1_000_000
+NOTE = "# charlstm: "  # git ignores what stands before a diff
+SECONDS_TO_DIFF = 60
+
+
+def untracked(folders: Sequence[str] = CODE) -> list[str]:
+    """Files of code that git neither knows nor ignores."""
+    found = git("ls-files", "-z", "--others", "--exclude-standard", "--", *folders)
+    return [name for name in (found or "").split("\0") if name]
+
+
+def changes(commit: str, results: Sequence[str]) -> str:
+    """The difference of the working tree to `commit` without `results`; empty if there is none.
+
+    Lines that begin with `NOTE` say what is not in it: a rest beyond `MAX_BYTES`, large new files, passwords of URLs.
+    """
+    new = untracked()
+    large = [name for name in new if Path(name).stat().st_size > MAX_NEW_FILE_BYTES]
+    diff, is_cut = _diff(commit, [name for name in new if name not in large], results)
+    shown = without_credentials(diff)
+    notes = [f"not in here, too large: {name}" for name in large]
+    notes += [f"cut after {MAX_BYTES:,} bytes, so it cannot be applied"] if is_cut else []
+    notes += ["passwords were left out, so it may not apply"] if shown != diff else []
+    return "".join(f"{NOTE}{note}\n" for note in notes) + shown
+
+
+def is_whole(diff: str) -> bool:
+    """Whether all of the difference is in it."""
+    return NOTE not in diff.partition("diff --git")[0]
+
+
+def _diff(commit: str, new: Sequence[str], results: Sequence[str]) -> tuple[str, bool]:
+    """And whether it was cut."""
+    command = ["git", "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false", "diff", "--binary", "--no-color"]
+    command += ["--no-ext-diff", "--no-textconv", commit, "--", ".", *(f":(exclude){path}" for path in results)]
+    with tempfile.TemporaryDirectory() as folder:
+        index = Path(git("rev-parse", "--git-path", "index") or "")
+        environment = {**os.environ, "GIT_INDEX_FILE": str(Path(folder) / "index")}
+        if index.is_file():
+            shutil.copy(index, environment["GIT_INDEX_FILE"])
+        if new:
+            add = ["git", "add", "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul"]
+            names = "\0".join(new).encode()
+            subprocess.run(add, input=names, env=environment, capture_output=True, timeout=SECONDS_TO_DIFF)
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout is not None
+            content = process.stdout.read(MAX_BYTES + 1)
+            if is_cut := len(content) > MAX_BYTES:
+                process.kill()
+    return content[:MAX_BYTES].decode("utf-8", errors="replace"), is_cut

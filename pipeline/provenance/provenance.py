@@ -1,0 +1,168 @@
+"""What a run carries of its origin: hashes, parameters, commit and changes, the DVC experiment, versions, hardware.
+
+Tags say in short what the artifacts below `lineage/<stage>/` have in full. Each stage writes its own, and writes it
+anew when it runs again: a model may be sampled with other parameters, at another commit, on another machine than it was
+trained.
+
+    origin.json    the tags of this stage: commit, git_dirty, versions.*, hardware.*, ...
+    files.json     path -> SHA-256 of what the stage read and wrote
+    outputs.json   path -> MD5 of the same, as `dvc.lock` has it
+    params.yaml    as it was
+    dvc.lock       as it was; DVC records a stage only after it has ended, so this one's record is an older one
+    changes.diff   what the working tree had that the commit has not, if anything
+"""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+import torch
+
+from charlstm.files.checksums import SUMS, read_sums, sums_of
+from charlstm.files.urls import without_credentials
+from charlstm.params import Params
+from charlstm.tracking.client import CORPUS_TAG
+from charlstm.tracking.runs import EXPERIMENT_TAG, Run, TrainingRecord
+from charlstm.training.history import Tables
+from pipeline.dvc.hashes import md5
+from pipeline.dvc.paths import NOTHING, Paths, load_paths
+from pipeline.provenance.chain import md5_of, sha256_of
+from pipeline.provenance.git import changes, git, untracked
+from pipeline.stage.tracking_store import project_root
+
+# What a training runs on: the versions of libraries that decide bits, and the hardware.
+
+LIBRARIES = ("torch", "accelerate", "numpy", "pandas", "matplotlib", "safetensors", "dvc", "mlflow")
+GIB = 2**30
+
+
+def environment() -> dict[str, str]:
+    """Tags `versions.*` and `hardware.*` of this process."""
+    found = {f"versions.{name}": _version(name) for name in LIBRARIES} | {"versions.python": platform.python_version()}
+    found |= {
+        "hardware.processor": _processor(),
+        "hardware.instructions": torch.backends.cpu.get_cpu_capability(),
+        "hardware.cores": str(psutil.cpu_count(logical=False) or os.cpu_count() or 1),
+        "hardware.threads": str(torch.get_num_threads()),
+        "hardware.memory_gib": f"{psutil.virtual_memory().total / GIB:.1f}",
+    }
+    if torch.cuda.is_available():
+        found["hardware.gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def _processor() -> str:
+    """As Linux names it; else as Python does."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+log = logging.getLogger("charlstm")
+
+LINEAGE = "lineage"  # the folder of artifacts
+COMMIT, DIRTY, TRAIN_MD5 = "mlflow.source.git.commit", "git_dirty", "dvc_train_md5"
+EXPERIMENT, BASELINE = EXPERIMENT_TAG, "dvc_exp_baseline"
+
+
+def tags(params: Params, paths: Paths) -> dict[str, str]:
+    """Hashes of corpus and parameters, the git commit, and the DVC experiment if there is one."""
+    corpus_sha256 = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
+    found = {CORPUS_TAG: params.download.name, "corpus_sha256": corpus_sha256, "params_sha256": _params_sha256(params)}
+    if params.download.fallback and found["corpus_sha256"] == params.download.fallback.sha256:
+        found["corpus"] = f"FALLBACK {params.download.fallback.requirement}"
+    else:
+        found["corpus"] = without_credentials(params.download.source)
+    if commit := git("rev-parse", "HEAD"):
+        found[COMMIT] = commit
+        found |= {"mlflow.source.name": "dvc.yaml", "mlflow.source.type": "LOCAL"}  # without, the UI hides the commit
+        excluded = [f":(exclude){path}" for path in _results(paths)]
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *excluded)
+        found[DIRTY] = "unknown" if changed is None else "yes" if changed or untracked() else "no"
+    for tag, variable in ((EXPERIMENT, "DVC_EXP_NAME"), (BASELINE, "DVC_EXP_BASELINE_REV")):
+        if value := os.environ.get(variable):
+            found[tag] = value
+    if BASELINE in found and project_root() != Path.cwd().resolve():  # from a queue, or with --temp: one of several
+        found["sweep"] = found[BASELINE]
+    return found
+
+
+def training_tags(params: Params, paths: Paths) -> dict[str, str]:
+    """The same with versions and hardware: of a training that runs here and now."""
+    return tags(params, paths) | environment()
+
+
+def training_record(params: Params, paths: Paths, tables: Tables) -> TrainingRecord:
+    """What the files say of the training, for a store that has not seen it: not where it ran, which no file says."""
+    time_ms = 1000 * int(git("log", "-1", "--format=%ct") or 0)  # of the commit: the same on every machine
+    known = tags(params, paths) | _train_md5(paths)
+    return TrainingRecord(params.flat(), known, tables.epochs, tables.steps, tables.texts, time_ms)
+
+
+def log_lineage(run: Run, stage: str, paths: Paths, origin: dict[str, str]) -> None:
+    """Give `run` what `stage` knows of where it comes from. `origin`: its tags.
+
+    What cannot be read costs a warning: the outputs are written, and no record is worth a failed training.
+    """
+    try:
+        for path, text in lineage_artifacts(stage, paths, origin).items():
+            run.log_text(path, text)
+        run.set_tags(_train_md5(paths))
+    except Exception as error:  # whatever git, the disk or a strange file name can raise
+        log.warning("the run has no lineage of stage %s: %s: %s", stage, type(error).__name__, error)
+
+
+def lineage_artifacts(stage: str, paths: Paths, origin: dict[str, str]) -> dict[str, str]:
+    """The artifacts of `stage`, path -> text; no password of a URL is in them. Call it when the outputs are written."""
+    shown = {name: without_credentials(value) for name, value in origin.items()}
+    texts = {
+        "origin.json": _json(shown),
+        "files.json": _json(sha256_of(paths, stage)),
+        "outputs.json": _json(md5_of(paths, stage)),
+    }
+    for name in ("params.yaml", "dvc.lock"):
+        if Path(name).is_file():
+            texts[name] = without_credentials(Path(name).read_text(encoding="utf-8"))
+    # Against the commit that the tags name: by now, HEAD may be another.
+    if origin.get(DIRTY, "no") != "no" and (diff := changes(origin[COMMIT], _results(paths))):
+        texts["changes.diff"] = diff
+    return {f"{LINEAGE}/{stage}/{name}": text for name, text in texts.items()}
+
+
+def _results(paths: Paths) -> list[str]:
+    """Results are no inputs: DVC takes them away before a stage runs, and writes its lock after one.
+
+    Those of the project count where `paths` are a teacher's.
+    """
+    places = {str(path) for one in (paths, load_paths(Path("dvc.yaml"))) for _, path in one}
+    return ["dvc.lock", "distillation/dvc.lock", *sorted(places - {NOTHING})]
+
+
+def _train_md5(paths: Paths) -> dict[str, str]:
+    """The name in `dvc.lock` of the file that names the weights and all tables of a training by their hashes."""
+    sums = paths.train / SUMS
+    return {TRAIN_MD5: md5(sums)} if sums.is_file() else {}
+
+
+def _json(document: dict[str, str]) -> str:
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def _params_sha256(params: Params) -> str:
+    """A name for a recipe."""
+    return hashlib.sha256(json.dumps(params.decisive(), sort_keys=True).encode()).hexdigest()

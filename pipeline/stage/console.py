@@ -1,0 +1,94 @@
+"""Training on the console: a bar on a terminal, plain lines at a calm rate elsewhere."""
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+from rich import progress as rich_progress
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+
+from charlstm.training.history import EpochRow, Progress, StepRow, TextRow
+from charlstm.training.train import Plan
+from pipeline.stage.terminal import printable
+
+SECONDS_BETWEEN_LINES = 20
+EXCERPT_LINES = 3
+
+
+class TrainingConsole:
+    """An observer of `train.fit` that shows loss, speed and time left."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bar = rich_progress.Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} steps  {task.fields[status]}"),
+            TextColumn("{task.fields[left]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._last_line = time.monotonic()
+
+    def on_start(self, plan: Plan, progress: Progress) -> None:
+        """Say what is about to run."""
+        self._plan = plan
+        self._step_time = _StepTime(progress.step, plan.num_epochs * plan.chars_per_epoch / plan.num_steps)
+        self._print(
+            f"{plan.num_parameters:,} parameters, {plan.num_epochs} epochs of {plan.chars_per_epoch:,} characters, "
+            f"{plan.num_processes} process(es) on {plan.device}, {plan.precision}"
+        )
+        if progress.step > 0:
+            self._print(f"resuming from the checkpoint of step {progress.step} of {plan.num_steps}")
+        self._task = self._bar.add_task(
+            "train", total=plan.num_steps, completed=progress.step, epoch=progress.epoch, status="", left=""
+        )
+        self._bar.start()
+        self._last_line = time.monotonic()
+
+    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
+        """Move the bar, or print a line if the last one is old."""
+        now, plan = time.monotonic(), self._plan
+        self._step_time.add(row.step, chars_per_second)
+        left = f"{timedelta(seconds=round(self._step_time.seconds_for(plan.num_steps - row.step)))} left"
+        status = f"loss {row.train_nats_per_char:.3f}  {chars_per_second / 1000:.1f} k chars/s"
+        self._bar.update(self._task, completed=row.step, epoch=row.epoch, status=status, left=left)
+        if not self._console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self._print(f"epoch {row.epoch}  step {row.step}/{plan.num_steps}  {status}  {left}")
+
+    def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
+        """Print the epoch's losses and the beginning of what the model writes now."""
+        self._last_line = time.monotonic()
+        self._print(
+            f"epoch {row.epoch}/{self._plan.num_epochs}  train {row.train_nats_per_char:.4f}  "
+            f"val {row.val_nats_per_char:.4f} nats/char  {train_seconds:.1f} s"
+        )
+        for text in texts[-1:]:
+            for line in printable(text.prompt + text.text).split("\n")[:EXCERPT_LINES]:
+                self._print(f"    {line}")
+
+    def close(self) -> None:
+        """Leave the terminal in order."""
+        self._bar.stop()
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class _StepTime:
+    """How long steps take. The pauses between them, for validation and texts, do not count."""
+
+    def __init__(self, first_step: int, chars_per_step: float) -> None:
+        self._first_step = self._last_step = first_step
+        self._chars_per_step, self._seconds = chars_per_step, 0.0
+
+    def add(self, step: int, chars_per_second: float) -> None:
+        """All steps up to `step` are done, the last ones at this speed."""
+        self._seconds += (step - self._last_step) * self._chars_per_step / chars_per_second
+        self._last_step = step
+
+    def seconds_for(self, num_steps: int) -> float:
+        """How long as many steps will take."""
+        return num_steps * self._seconds / (self._last_step - self._first_step)

@@ -1,0 +1,149 @@
+"""Being asked to stop: by a signal, or because the launcher or DVC above this process is gone.
+
+A scheduler's early warning (SIGUSR1), SIGTERM, Ctrl-C and a dropped terminal (SIGHUP) ask to stop; what runs may end
+its step and save. Nobody forwards a signal when `accelerate launch` or `dvc repro` dies of one, so each process looks
+whether they still live.
+"""
+
+import logging
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from pipeline.stage.exit_codes import EXIT_INTERRUPTED, leave_code
+
+log = logging.getLogger("charlstm")
+
+SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
+SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BEFORE_SECOND_CTRL_C = 1.0  # a Ctrl-C after that ends at once
+SECONDS_TO_UNWIND = 4.0
+LAUNCHERS = {"accelerate", "accelerate.commands.launch", "dvc", "pipeline.launch", "torch.distributed.run", "torchrun"}
+SENDER = "pipeline.send"
+
+
+class Interruption:
+    """Whether this process was asked to stop.
+
+    Until the work asks for the first time, it has no steps to finish (a model is built, a checkpoint read), which may
+    take minutes: the first request then raises KeyboardInterrupt on the main thread.
+    """
+
+    def __init__(self) -> None:
+        self._requested = threading.Event()
+        self._requested_at = 0.0
+        self._is_polled = False
+
+    def should_stop(self) -> bool:
+        """True from the first request on."""
+        self._is_polled = True
+        return self._requested.is_set()
+
+    def request(self) -> None:
+        """Make the request, from any thread."""
+        if not self._is_polled and threading.current_thread() is not threading.main_thread():
+            os.kill(os.getpid(), signal.SIGTERM)  # only signals reach the main thread
+        elif not self._requested.is_set():
+            self._requested_at = time.monotonic()
+            self._requested.set()
+            if not self._is_polled:
+                raise KeyboardInterrupt
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        """The first signal asks; a later Ctrl-C raises KeyboardInterrupt."""
+        if number == signal.SIGINT and self._requested.is_set():
+            if time.monotonic() - self._requested_at > SECONDS_BEFORE_SECOND_CTRL_C:
+                raise KeyboardInterrupt
+            return
+        self.request()
+
+    def end_if_stuck(self) -> None:
+        """End the process at once if it has not begun its steps: there is nothing to save.
+
+        Python's handlers wait for the end of a call into torch, which can take minutes for one large matrix.
+        """
+        if not self._is_polled:
+            log.error("interrupted")
+            leave_code(EXIT_INTERRUPTED)
+            os._exit(EXIT_INTERRUPTED)
+
+
+@contextmanager
+def handle_signals() -> Iterator[Interruption]:
+    """Take signals as requests, and watch the launchers, while in the context. Call it on the main thread."""
+    interruption, is_over = Interruption(), threading.Event()
+    signals = without_ignored(SIGNALS)
+    woken, wake = os.pipe()  # what the system writes a signal's number into, whatever the main thread does
+    os.set_blocking(wake, False)
+    watcher = threading.Thread(
+        target=_watch, args=(interruption, is_over, woken, set(signals)), daemon=True, name="watch launchers"
+    )
+    previous = {number: signal.signal(number, interruption.on_signal) for number in signals}
+    previous_wake = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    watcher.start()
+    try:
+        yield interruption
+    finally:
+        is_over.set()
+        signal.set_wakeup_fd(previous_wake)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        os.close(wake)
+
+
+def without_ignored(names: Iterable[str]) -> list[signal.Signals]:
+    """The signals of these names, but not an ignored SIGHUP: under `nohup` work outlives its terminal."""
+    numbers = [getattr(signal, name) for name in names]
+    is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [number for number in numbers if not (number == signal.SIGHUP and is_nohup)]
+
+
+def is_launcher(process: psutil.Process) -> bool:
+    """Whether a process is DVC or something that starts training processes."""
+    try:
+        return any(Path(word).name in LAUNCHERS for word in process.cmdline()[:4])
+    except psutil.Error:
+        return False
+
+
+def is_sender(process: psutil.Process) -> bool:
+    """Whether a process feeds MLflow: it ends by itself when the stage that started it has ended."""
+    try:
+        return SENDER in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+def launchers_above() -> list[psutil.Process]:
+    """This process's parents, up to the highest that is a launcher."""
+    above = psutil.Process().parents()
+    highest = max((index for index, one in enumerate(above) if is_launcher(one)), default=-1)
+    return above[: highest + 1]
+
+
+def _watch(interruption: Interruption, is_over: threading.Event, woken: int, signals: set[signal.Signals]) -> None:
+    watched = launchers_above()
+    while not is_over.is_set():
+        if not all(map(is_alive, watched)):
+            watched = []
+            interruption.request()
+        is_ready, _, _ = select.select([woken], [], [], SECONDS_BETWEEN_LOOKS)
+        if is_ready and signals & set(os.read(woken, 100)) and not is_over.wait(SECONDS_TO_UNWIND):
+            interruption.end_if_stuck()
+    os.close(woken)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process still does anything; a zombie does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

@@ -1,0 +1,287 @@
+"""Presets: recipes and corpora, which are named values for parts of `params.yaml`.
+
+`params.yaml` alone says what runs. A preset is a file of `conf/recipe/` or `conf/corpus/`. Commands write it in there.
+It says what differs from the preset that it builds on. The last one of that chain, the root, names every parameter
+that presets of its kind decide. So one preset written after another leaves nothing of the first behind.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from charlstm.errors import ParamsError
+from charlstm.files.documents import did_you_mean, load_yaml, parse_yaml, validate
+from charlstm.files.lock import holder_of
+from charlstm.params import Params
+from pipeline.stage.params_file import PARAMS, replaced, value_at, with_values
+
+CONF = Path("conf")
+BUILDS_ON = "builds_on"
+MAX_CHANGES = 8  # of parameters that are still said to be a recipe with changes
+MAX_NAMED_CHANGES = 3
+MAX_SHOWN_CHARS = 40
+
+
+class Kind(NamedTuple):
+    """Recipes or corpora: what a folder of `conf/` has."""
+
+    name: str  # of the folder
+    plural: str
+    root: str  # the preset that names every parameter of this kind
+
+
+RECIPES = Kind("recipe", "recipes", "quick")
+CORPORA = Kind("corpus", "corpora", "tiny-shakespeare")
+
+
+class Preset(NamedTuple):
+    """A file of `conf/`."""
+
+    name: str
+    about: str  # the comment at its top
+    chain: tuple[str, ...]  # itself and all that it builds on, up to the root
+    values: Mapping[str, object]  # all that it decides, by dotted name
+
+
+class Recipe(NamedTuple):
+    """The nearest recipe and the values that differ from it, by dotted name; without a name: no recipe is near."""
+
+    name: str | None
+    changes: Mapping[str, object]
+
+    @property
+    def label(self) -> str:
+        """Short, for a list: `quick`, `quick · epochs 3`, `quick · 5 changes`, `own parameters`."""
+        if len(self.changes) > MAX_NAMED_CHANGES:
+            return f"{self.name} · {len(self.changes)} changes"
+        return self.full
+
+    @property
+    def full(self) -> str:
+        """With every change: `quick · hidden_size 128, epochs 1`."""
+        name = self.name or "own parameters"
+        return f"{name} · {changes_in_words(self.changes)}" if self.changes else name
+
+
+def changes_in_words(changes: Mapping[str, object]) -> str:
+    """`hidden_size 128, muon.learning_rate 0.06`."""
+    return ", ".join(f"{short(name)} {shown(value)}" for name, value in changes.items())
+
+
+def short(name: str) -> str:
+    """A parameter's name without the sections that nearly all recipes change."""
+    return name.removeprefix("model.").removeprefix("train.")
+
+
+def shown(value: object) -> str:
+    """A value on one line, and only the beginning of a long one."""
+    if value is None:
+        return "none"
+    line = value if isinstance(value, str) and value.isprintable() else json.dumps(value, ensure_ascii=False)
+    return line if len(line) <= MAX_SHOWN_CHARS else f"{line[: MAX_SHOWN_CHARS - 3]}..."
+
+
+def names(kind: Kind, root: Path = Path()) -> list[str]:
+    """Of all presets. Hidden files, as editors leave them, and what is no file are none."""
+    files = (root / CONF / kind.name).glob("*.yaml")
+    return sorted(file.stem for file in files if file.is_file() and not file.name.startswith("."))
+
+
+def path_of(kind: Kind, name: str) -> Path:
+    """The file of a preset."""
+    return CONF / kind.name / f"{name}.yaml"
+
+
+def load(kind: Kind, name: str, root: Path = Path(), above: tuple[str, ...] = ()) -> Preset:
+    """A preset, with all that it builds on.
+
+    Raises:
+        ParamsError: there is no such preset, or it has a mistake, or one that it builds on.
+    """
+    path = root / path_of(kind, name)
+    if name not in (known := names(kind, root)):
+        named = f" (named by {above[-1]})" if above else ""
+        listed = f"there are {', '.join(known)}" if known else f"{CONF / kind.name} has none"
+        raise ParamsError(f"there is no {kind.name} {name!r}{named}{did_you_mean(name, known)}; {listed}")
+    if name in above:
+        raise ParamsError(f"{path}: {name} builds on itself")
+    document = load_yaml(path)
+    if not isinstance(document, dict):
+        raise ParamsError(f"{path}: expected sections of parameters, found none")
+    base = document.pop(BUILDS_ON, None)
+    own = _flat(document, frozenset(Params.names()), path)
+    if base is None and name != kind.root:
+        raise ParamsError(f"{path}: expected a line `{BUILDS_ON}: NAME`, e.g. `{BUILDS_ON}: {kind.root}`, found none")
+    if base is None:
+        return Preset(name, _about(path), (name,), own)
+    parent = load(kind, str(base), root, (*above, name))
+    if unknown := [one for one in own if one not in parent.values]:
+        raise ParamsError(
+            f"{path}: a {kind.name} does not decide {', '.join(unknown)}: only what {path_of(kind, kind.root)} has"
+        )
+    return Preset(name, _about(path), (name, *parent.chain), {**parent.values, **own})
+
+
+def nearest(kind: Kind, values: Mapping[str, object], root: Path = Path(), without: str | None = None) -> Recipe:
+    """The preset that differs least from `values`, in what presets of its kind decide; none that builds on `without`.
+
+    It only names what is there. A damaged preset is passed over. Without any, the parameters are their own.
+    """
+    matches = []
+    for name in names(kind, root):
+        try:
+            preset = load(kind, name, root)
+        except ParamsError:
+            continue
+        if without in preset.chain:
+            continue
+        changes = {key: values.get(key) for key, value in preset.values.items() if values.get(key) != value}
+        matches.append(Recipe(name, changes))
+    return min(matches, key=lambda match: (len(match.changes), match.name != kind.root), default=Recipe(None, {}))
+
+
+def recognized(kind: Kind, values: Mapping[str, object], root: Path = Path()) -> Recipe:
+    """The preset that `values` are, or the nearest one with what differs; none where much differs."""
+    match = nearest(kind, values, root)
+    return match if len(match.changes) <= MAX_CHANGES else Recipe(None, {})
+
+
+def recipe_of(params: Params, root: Path = Path()) -> Recipe:
+    """The recipe that parameters are, or the nearest one with what differs."""
+    return recognized(RECIPES, params.values(), root)
+
+
+def in_words(values: Mapping[str, object]) -> str:
+    """`corpus tiny-shakespeare, recipe quick · epochs 3`."""
+    matches = {kind: recognized(kind, values) for kind in (CORPORA, RECIPES)}
+    return ", ".join(f"{kind.name} {match.full if match.name else 'of its own'}" for kind, match in matches.items())
+
+
+def current_values() -> dict[str, object]:
+    """What `params.yaml` says, by dotted name, right or wrong: a mistake must not keep one from writing a preset.
+
+    Raises:
+        ParamsError: there is no such file, or it is not YAML with sections.
+    """
+    document, values = load_yaml(PARAMS), dict[str, object]()
+    for name in Params.names():
+        try:
+            values[name] = value_at(document, name)
+        except LookupError:
+            values[name] = None
+    return values
+
+
+def check_kept(kind: Kind, target: Mapping[str, object]) -> None:
+    """That no choice is lost when `target` is written over what `params.yaml` has of this kind.
+
+    Raises:
+        ParamsError: a value is in no preset; all of them are named.
+    """
+    match = nearest(kind, current_values())
+    lost = {name: value for name, value in match.changes.items() if target[name] != value}
+    if lost:
+        raise ParamsError(
+            f"{PARAMS} is {match.name} with {changes_in_words(lost)}: no {kind.name} has that, and it would be lost: "
+            f"keep it by `charlstm {kind.name} save NAME`, or give it up by --force"
+        )
+
+
+def params_with(values: Mapping[str, object]) -> tuple[str, Params]:
+    """`params.yaml` with other values: its text, and the parameters in it.
+
+    Raises:
+        ParamsError: it would have a mistake.
+    """
+    params = validate(Params, replaced(load_yaml(PARAMS), values), PARAMS)
+    return with_values(PARAMS.read_text(encoding="utf-8"), values), params
+
+
+def check_no_training() -> None:
+    """DVC reads `params.yaml` again when a stage ends: what is written meanwhile would be recorded as the training's.
+
+    Raises:
+        ParamsError: one is under way in this checkout.
+    """
+    from pipeline.dvc.unfinished import CHECKOUT
+
+    if (holder := holder_of(CHECKOUT)) is not None:
+        raise ParamsError(
+            f"a training in this checkout is under way, {holder}, and {PARAMS} must not change before it ends: "
+            f"wait for it, or stop it"
+        )
+
+
+def preset_text(about: str, builds_on: str, values: Mapping[str, object]) -> str:
+    """The file of a preset; `values` by dotted name. Each line of `about` is a comment."""
+    comment = "".join(f"# {line}\n" for line in about.splitlines())
+    return f"{comment}\n{BUILDS_ON}: {builds_on}\n{_sections(values)}"
+
+
+def _sections(values: Mapping[str, object]) -> str:
+    """Dotted names as nested mappings. A value is JSON, which is YAML, too."""
+    nested: dict[str, object] = {}
+    for name, value in values.items():
+        replaced(nested, {name: value})
+    return "".join(f"\n{_section(name, value, '')}" for name, value in nested.items())
+
+
+def _section(name: str, value: object, indent: str) -> str:
+    if isinstance(value, dict) and value:
+        return f"{indent}{name}:\n" + "".join(_section(inner, one, f"{indent}  ") for inner, one in value.items())
+    is_word = isinstance(value, str) and re.fullmatch(r"[a-z][a-z0-9_-]*", value)
+    return f"{indent}{name}: {value if is_word else json.dumps(value, ensure_ascii=False)}\n"
+
+
+def compose(root: Path, overrides: Sequence[str] = ()) -> Params:
+    """The recipe quick and tiny Shakespeare in the `params.yaml` of the project `root`, with `overrides`.
+
+    Overrides are `recipe=NAME`, `corpus=NAME`, and values by dotted name as `dvc exp run -S` has them. This is for
+    benchmarks and tests, whose parameters should not depend on what a user has set. DVC needs none of it.
+
+    Raises:
+        ParamsError: an override names nothing that exists, or has an impossible value.
+    """
+    pairs = [override.partition("=") for override in overrides]
+    chosen = {RECIPES: RECIPES.root, CORPORA: CORPORA.root}
+    chosen |= {kind: value for kind in chosen for name, _, value in pairs if name == kind.name}
+    values: dict[str, object] = {}
+    for kind, name in chosen.items():
+        values |= load(kind, name, root).values
+    for name, _, value in pairs:
+        if name not in (RECIPES.name, CORPORA.name):
+            values[name] = _parsed(name, value)
+    path = root / "params.yaml"
+    return validate(Params, replaced(load_yaml(path), values), path)
+
+
+def _parsed(name: str, value: str) -> object:
+    try:
+        return parse_yaml(value)
+    except ValueError as error:
+        raise ParamsError(f"{name}={value}: {error}") from None
+
+
+def _about(path: Path) -> str:
+    """The comment at the top of a file."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").strip())
+    return " ".join(lines)
+
+
+def _flat(document: Mapping[str, object], known: Iterable[str], path: Path, above: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in document.items():
+        name = f"{above}{key}"
+        if name in known:
+            flat[name] = value
+        elif isinstance(value, dict) and any(one.startswith(f"{name}.") for one in known):
+            flat |= _flat(value, known, path, f"{name}.")
+        else:
+            raise ParamsError(f"{path}: {name} is not a parameter{did_you_mean(name, known)}")
+    return flat

@@ -1,0 +1,94 @@
+"""Starts the process that feeds MLflow while a stage works.
+
+It is a process and no thread: importing MLflow and talking to it take seconds of Python, and a thread that runs Python
+holds up training at every operation. It has a low priority, and ends with the stage.
+"""
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from charlstm.tracking.delivery import Sent, read_sent
+from charlstm.tracking.runs import Outbox, attach_node
+from pipeline.stage.exit_codes import EXIT_CODES
+from pipeline.stage.interruption import SENDER
+from pipeline.stage.settings import seconds
+from pipeline.stage.tracking_store import spool_root
+
+log = logging.getLogger("charlstm")
+
+SECONDS_BETWEEN_LOOKS = 0.1
+COMMAND = [sys.executable, "-m", SENDER]
+
+
+class SenderProcess:
+    """`python -m pipeline.send SPOOL`; a closed pipe tells it that the stage has ended."""
+
+    def __init__(self, spool: Path) -> None:
+        self._spool = spool
+        self._patience = seconds("CHARLSTM_TRACKING_SECONDS")  # a wrong value ends the stage before its work, not after
+        environment = {name: value for name, value in os.environ.items() if name != EXIT_CODES}  # the stage's own
+        self._process = psutil.Popen(
+            [*COMMAND, str(spool)],
+            env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Let it send the rest. If it only waits, for a server that says nothing, leave the rest to the next stage."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        before, since = self._progress(), time.monotonic()
+        while self._process.poll() is None and time.monotonic() - since < self._patience:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            if (now := self._progress()) != before:
+                before, since = now, time.monotonic()
+        if self._process.poll() is None:
+            self._process.kill()
+            sent = read_sent(self._spool)
+            if sent is None or not sent.error:  # else it has said so itself
+                log.warning(
+                    "MLflow did not answer within %g s; nothing is lost: what is missing is sent later, or by "
+                    "`charlstm sync`", self._patience,
+                )  # fmt: skip
+        self._process.wait()
+
+    def _progress(self) -> tuple[Sent | None, float]:
+        """What changes while it works: what is sent, and its processor time, of which a busy machine gives little."""
+        with contextlib.suppress(psutil.Error):
+            times = self._process.cpu_times()
+            return read_sent(self._spool), round(times.user + times.system, 1)
+        return read_sent(self._spool), 0.0
+
+
+@contextlib.contextmanager
+def node_metrics(fingerprint: str) -> Iterator[None]:
+    """Where training runs on several machines, one process of each but the first sends how busy its machine is."""
+    node = int(os.environ.get("GROUP_RANK", "0"))  # torchrun's and accelerate's number of the machine
+    if node == 0 or os.environ.get("LOCAL_RANK") != "0":
+        yield
+        return
+    run = attach_node(outbox(), fingerprint, f"node-{node}")
+    try:
+        yield
+    finally:
+        run.close()
+
+
+def outbox() -> Outbox:
+    """For the stages of this project."""
+    return Outbox(spool_root(), _start_sender)
+
+
+def _start_sender(spool: Path) -> SenderProcess | None:
+    try:
+        return SenderProcess(spool)
+    except OSError as error:  # no process or no memory left
+        log.warning("MLflow gets nothing for now: %s; `charlstm sync` sends it later", error)
+        return None

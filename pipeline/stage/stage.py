@@ -1,0 +1,126 @@
+"""What all stages share: load parameters and paths, run, and turn errors into one line and an exit code."""
+
+import argparse
+import errno
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from charlstm.errors import CharlstmError, Interrupted
+from pipeline.stage import settings
+from pipeline.stage.exit_codes import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED, GONE, leave_code, leave_traces
+from pipeline.stage.interruption import without_ignored
+from pipeline.stage.waiting import share_cores
+
+if TYPE_CHECKING:  # commands that need no parameters start without pydantic and their schema
+    from charlstm.params import Params
+    from pipeline.dvc.paths import Paths
+
+SECONDS_TO_LET_THE_FIRST_REPORT = 3
+
+UNWINDING = ("SIGTERM", "SIGHUP")
+# Linux is what is tested. macOS has all that is needed, and has not been tried.
+UNSUPPORTED = ("win32", "cygwin", "emscripten", "wasi")
+# Errors of the operating system that a user can fix: files, permissions, space, limits, broken disks.
+USER_ERRORS = {
+    errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP,
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV,
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK,
+    errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT,
+}  # fmt: skip
+
+Stage = Callable[["Params", "Paths"], None]
+
+
+def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
+    """Run `stage` in the current folder; its exit code. A stage takes no options: `params.yaml` has them."""
+    name = stage.__module__ if stage.__module__ != "__main__" else Path(sys.argv[0]).stem
+    argparse.ArgumentParser(prog=f"python -m pipeline.{name.rpartition('.')[2]}", description=stage.__doc__).parse_args(
+        argv
+    )
+    return run_work(lambda: stage(*load()))
+
+
+def run_work(work: Callable[[], None]) -> int:
+    """Run `work`, all that a stage does; its exit code, which a launcher is told as well."""
+    from pipeline.dvc.former import with_former
+    from pipeline.stage.tracking_store import store
+
+    leave_code(GONE)
+    leave_traces()
+
+    def to_its_end() -> int:
+        settings.check_all()
+        store()  # a wrong address of MLflow ends the stage before its work, not after
+        share_cores()
+        work()
+        leave_code(0)
+        return 0
+
+    return with_former(lambda: guarded(to_its_end))
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """What `work` returns; or one line for what a user can fix, and an exit code that tells the kind.
+
+    Anything else is a defect of ours and keeps its traceback.
+    """
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("charlstm").setLevel(logging.INFO)
+    if sys.platform in UNSUPPORTED:
+        return _fail(
+            f"expected Linux or macOS, found {sys.platform}, which lacks the signals and the folder syncs that keep "
+            "results safe: run it in the Windows Subsystem for Linux (WSL), or in a container",
+            EXIT_BAD_INPUT,
+        )
+    # A polite kill unwinds the stack like Ctrl-C does: temporary files go, the tracked run ends.
+    previous = {number: signal.signal(number, signal.default_int_handler) for number in without_ignored(UNWINDING)}
+    try:
+        return work()
+    except CharlstmError as error:
+        return _fail(str(error), EXIT_BAD_INPUT)
+    except OSError as error:
+        if error.errno not in USER_ERRORS:
+            leave_code(EXIT_DEFECT)
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
+    except Interrupted as interrupted:
+        return _fail(f"interrupted: {interrupted}; the same command resumes from the last checkpoint", EXIT_INTERRUPTED)
+    except KeyboardInterrupt:
+        return _fail("interrupted", EXIT_INTERRUPTED)
+    except BaseException:
+        leave_code(EXIT_DEFECT)
+        raise
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def load() -> tuple["Params", "Paths"]:
+    """What the files of the current folder say now."""
+    from charlstm.params import load_params
+    from pipeline.dvc.paths import load_paths
+
+    return load_params(Path("params.yaml")), load_paths(Path("dvc.yaml"))
+
+
+def _fail(message: str, code: int) -> int:
+    """Say what is wrong, once for all processes that a launcher started.
+
+    The first process reports at once. The others wait: if it fails too, the launcher ends them before they repeat its
+    line. If the problem is theirs alone, they report it.
+    """
+    leave_code(code)
+    rank = int(os.environ.get("RANK", "0"))
+    if rank > 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(SECONDS_TO_LET_THE_FIRST_REPORT)
+        message = f"process {rank}: {message}"
+    logging.getLogger("charlstm").error(" ".join(message.split("\n")))
+    return code

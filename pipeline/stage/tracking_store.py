@@ -1,0 +1,67 @@
+"""Where MLflow runs go, and where spools wait for it."""
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from charlstm.errors import TrackingError
+from charlstm.files.urls import without_credentials
+from charlstm.tracking.client import Store, sqlite_uri
+
+STATE_FOLDER = Path(".charlstm")
+# Used where the user's environment does not say otherwise: no usage statistics, and a dead server is soon given up.
+MLFLOW_DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+def project_root() -> Path:
+    """The main working tree's, also in `dvc exp run --temp` and in a queue."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+
+
+def spool_root() -> Path:
+    """The folder of all spools, beside the checkpoints."""
+    return project_root() / STATE_FOLDER / "tracking"
+
+
+def kept_root() -> Path:
+    """The folder of the copies of outputs that are in no cache, see `former.py`."""
+    return project_root() / STATE_FOLDER / "former"
+
+
+def store() -> Store:
+    """MLflow's standard variables, else a database in the project's root, with an experiment for each corpus.
+
+    Raises:
+        TrackingError: MLFLOW_TRACKING_URI is no address.
+    """
+    for name, value in MLFLOW_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    experiment, experiment_id = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
+    is_by_corpus = experiment is None and experiment_id is None
+    experiment = experiment or "charlstm"
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        _check_address(uri)
+        return Store(uri, experiment, None, experiment_id, is_by_corpus)
+    root = project_root()
+    artifacts = (root / "mlartifacts").as_uri()
+    return Store(sqlite_uri(root / "mlflow.db"), experiment, artifacts, experiment_id, is_by_corpus)
+
+
+def _check_address(uri: str) -> None:
+    """A server that is down is no mistake; an address that can never be one is said before any work."""
+    try:
+        address = urlsplit(uri)
+        if address.scheme in ("http", "https") and (not address.hostname or address.port == 0):
+            raise ValueError("it names no server")
+    except ValueError as error:
+        shown = without_credentials(str(error), uri)
+        raise TrackingError(
+            f"MLFLOW_TRACKING_URI: expected an address like http://127.0.0.1:5000 or sqlite:///mlflow.db, got "
+            f"{without_credentials(uri)!r}: {shown}"
+        ) from None
