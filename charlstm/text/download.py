@@ -15,9 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-import pooch
-import requests
-
 from charlstm.errors import CorpusError, DownloadError
 from charlstm.files.atomic import SPECIAL_FILES, open_regular
 from charlstm.files.pieces import Advance
@@ -284,6 +281,8 @@ def _warn_if_cut(file: Path, shown: str) -> None:
 
 
 def _files_or_failure(source: str, folder: Path, show_progress: bool) -> list[Path] | _Failure:
+    import requests  # it takes a quarter of a second, and who only looks at a source needs none of it
+
     shown = without_credentials(source)
     try:
         return _fetch(source, folder, show_progress)
@@ -332,6 +331,8 @@ def _fetch(source: str, folder: Path, show_progress: bool) -> list[Path]:
         raise ValueError(f"expected a path or an http(s) URL, got the protocol {scheme}")
     if (path := local_path(source)) is not None:
         return files_of(path)
+    import pooch
+
     for logger in (pooch.get_logger(), logging.getLogger("urllib3.connectionpool")):
         logger.addFilter(hide_credentials)
     registry = pooch.create(

@@ -335,7 +335,11 @@ def download_model(address: str, target: Path, store: Store) -> Path:
         raise TrackingError(f"{address}: there is no MLflow database {database}")
     try:
         from mlflow.artifacts import download_artifacts
-
+    except ModuleNotFoundError:
+        raise TrackingError(
+            f"{address}: MLflow is not installed; `pip install 'charlstm[pipeline]'` brings it"
+        ) from None
+    try:
         client = connect(store)
         if store.artifact_root:
             find_experiments(client, store)  # of a checkout that was moved, its own artifacts

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
 
 from charlstm.model.shape import ModelShape
 from charlstm.params import Params
@@ -227,16 +225,19 @@ def _vocab_size(encoded: Encoded | None) -> int:
 # What is installed, beside what `pyproject.toml` asks for.
 
 PROJECT = Path("pyproject.toml")
-INSTALL = "`pip install --constraint constraints.txt --editable .` installs what is needed"
+INSTALL = "`pip install --constraint constraints.txt --editable '.[pipeline]'` installs what is needed"
 
 
 def check_versions() -> Iterator[Finding]:
     """Missing packages, versions that nobody has tried, git and who commits, and the `python` that DVC's stages run."""
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
+
     lines, python = _asked()
     if not SpecifierSet(python).contains(platform.python_version(), prereleases=True):
         yield error(f"versions: expected Python {python}, found {platform.python_version()}")
     for requirement in map(Requirement, lines):
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": "pipeline"}):
             continue
         try:
             found = version(requirement.name)
@@ -284,7 +285,9 @@ def _asked() -> tuple[list[str], str]:
     """Requirements and the range of Python: of the checkout, else of the installed package."""
     try:
         project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
-        return list(project["dependencies"]), str(project["requires-python"])
+        return [*project["dependencies"], *project["optional-dependencies"]["pipeline"]], str(
+            project["requires-python"]
+        )
     except (OSError, ValueError, KeyError):
         pass
     try:

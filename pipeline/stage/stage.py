@@ -26,6 +26,7 @@ SECONDS_TO_LET_THE_FIRST_REPORT = 3
 UNWINDING = ("SIGTERM", "SIGHUP")
 # Linux is what is tested. macOS has all that is needed, and has not been tried.
 UNSUPPORTED = ("win32", "cygwin", "emscripten", "wasi")
+PACKAGES = ("charlstm", "pipeline")  # a module of these that is missing is a defect
 # Errors of the operating system that a user can fix: files, permissions, space, limits, broken disks.
 USER_ERRORS = {
     errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP,
@@ -90,6 +91,14 @@ def guarded(work: Callable[[], int]) -> int:
             raise
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name in PACKAGES or not name:
+            leave_code(EXIT_DEFECT)
+            raise
+        return _fail(
+            f"{name} is not installed: `pip install 'charlstm[pipeline]'` brings what training needs", EXIT_BAD_INPUT
+        )
     except Interrupted as interrupted:
         return _fail(f"interrupted: {interrupted}; the same command resumes from the last checkpoint", EXIT_INTERRUPTED)
     except KeyboardInterrupt:

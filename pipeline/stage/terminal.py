@@ -4,8 +4,6 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tqdm import tqdm
-
 from charlstm.files.pieces import Advance
 
 # Marks that turn the direction of all that follows on a line.
@@ -36,6 +34,8 @@ DELAY_SECONDS = 2  # what is done by then needs no bar
 @contextmanager
 def progress(what: str, total: int, unit: str = "B") -> Iterator[Advance]:
     """Yields what is to be told of bytes, or of another unit, that are done."""
+    from tqdm import tqdm  # most commands have no bar
+
     with tqdm(
         desc=what, total=total, unit=unit, unit_scale=True, delay=DELAY_SECONDS, disable=None, leave=False
     ) as bar:

@@ -21,34 +21,16 @@ from pydantic import BaseModel, ConfigDict
 
 from charlstm.errors import CharlstmError, ExportError
 from charlstm.files.atomic import atomic_folder
-from charlstm.files.checksums import read_sums, sums_of
-from charlstm.files.documents import load_yaml, read_json
-from charlstm.files.urls import without_credentials
+from charlstm.files.documents import read_json
 from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS
-from charlstm.params import Params, load_params
-from charlstm.report.document import DOCUMENT, read_losses, read_review
-from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import is_address
-from charlstm.tracking.runs import MODEL_TAG
-from pipeline.dvc.hashes import md5
-from pipeline.dvc.paths import Paths, load_paths
-from pipeline.lineage.revisions import commits_with
-from pipeline.lineage.traces import flat, recipe_label
-from pipeline.provenance.chain import folder_md5
-from pipeline.provenance.provenance import COMMIT, LINEAGE
-from pipeline.stage.presets import recipe_of
 from pipeline.stage.project import find_root
 from pipeline.stage.terminal import printable
-from pipeline.stage.tracking_store import store
 from pipeline.use.models import model_folder, open_model
 from pipeline.use.output import to_the_end_of_a_pipe
 
-LOSS = "/nats_per_char"  # ends the name of a loss among a run's metrics
-WHILE_TRAINING = ("train/", "validation/")  # losses of other weights than the last
 RECORDS = ("corpus", "corpus_sha256", "recipe", "commit", "losses", "params", "recorded_in")
 CARD = "card.json"
-RECIPES = Path("conf/recipe")
-NOT_A_RECORD = (CharlstmError, OSError, KeyError, TypeError, AttributeError)  # missing, or of another form
 
 
 def show_card(where: str, *, is_json: bool) -> None:
@@ -100,8 +82,11 @@ def card_of(where: str) -> dict[str, Any]:
     """The card as `--json` prints it."""
     info = open_model(where).info
     record: dict[str, Any] = dict.fromkeys(RECORDS)
-    found = _of_run(info["model_sha256"]) if is_address(where) else _of_folder(Path(where), info["model_sha256"])
-    return {"model": where, **info, **record, **found}
+    if is_address(where):
+        from pipeline.use.records import of_run
+
+        return {"model": where, **info, **record, **of_run(info["model_sha256"])}
+    return {"model": where, **info, **record, **_of_folder(Path(where), info["model_sha256"])}
 
 
 def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
@@ -132,16 +117,14 @@ def _vocabulary(card: Mapping[str, Any]) -> str:
 
 
 def _of_folder(folder: Path, sha256: str) -> dict[str, Any]:
-    """What the project around the folder says of it, if it is that project's model."""
+    """What the project around the folder says of it, if it is that project's model; else the card in it."""
     folder = folder.resolve()
     if (root := find_root(folder.parent)) is not None:
+        from pipeline.use.records import of_project  # a folder elsewhere needs no package of the pipeline
+
         with contextlib.chdir(root), contextlib.suppress(CharlstmError):
-            paths = load_paths(Path("dvc.yaml"))
-            if paths.model.resolve() == folder:
-                reviewed, locked = _of_review(paths, sha256), _of_lock(paths)
-                names = [one.pop("recorded_in") for one in (reviewed, locked) if one]
-                found = reviewed | locked | ({"recorded_in": ", ".join(names)} if names else {})
-                return found | ({"recipe": _recipe_here(found["params"])} if found else {})
+            if (found := of_project(folder, sha256)) is not None:
+                return found
     return _of_card(folder / CARD, sha256)
 
 
@@ -151,91 +134,3 @@ def _of_card(file: Path, sha256: str) -> dict[str, Any]:
     except (ValueError, OSError):
         return {}
     return {**card.model_dump(), "recorded_in": CARD} if card.model_sha256 == sha256 else {}
-
-
-def _recipe_here(recorded: Mapping[str, str]) -> str | None:
-    """The recipe of these parameters; None if `params.yaml` says others by now."""
-    try:
-        params = load_params(Path("params.yaml"))
-    except CharlstmError:
-        return None
-    here = flat(params.model_dump(mode="json"))
-    decided = {name: value for name, value in here.items() if name.startswith(("model.", "train."))}
-    return _label(params) if all(recorded.get(name, value) == value for name, value in decided.items()) else None
-
-
-def _recipe_of_run(reader: Reader, run: TrackedRun) -> str | None:
-    """The recipe of the `params.yaml` that the run carries; None if it carries none that can be read."""
-    return recipe_label(reader.text(run, f"{LINEAGE}/train/params.yaml")) if RECIPES.is_dir() else None
-
-
-def _label(params: Params) -> str | None:
-    """The recipe's name with what it changes; None where there are no recipes."""
-    return recipe_of(params).label if RECIPES.is_dir() else None
-
-
-def _of_review(paths: Paths, sha256: str) -> dict[str, Any]:
-    file = paths.samples / DOCUMENT
-    try:
-        review = read_review(file)
-    except NOT_A_RECORD:
-        return {}
-    if review.model_sha256 != sha256:
-        return {}
-    return {
-        "corpus_sha256": review.corpus_sha256,
-        "losses": {name: loss.nats_per_char for name, loss in review.losses.items()},
-        "params": flat(review.parameters),
-        "recorded_in": str(file),
-    }
-
-
-def _of_lock(paths: Paths) -> dict[str, Any]:
-    try:
-        stages = load_yaml(Path("dvc.lock"))["stages"]
-        model = _md5s(stages["train"]["outs"])[str(paths.model)]
-        if model != folder_md5(paths.model):
-            return {}
-        found = {"params": flat(stages["train"]["params"]["params.yaml"]), "recorded_in": "dvc.lock"}
-    except NOT_A_RECORD:
-        return {}
-    if commits := commits_with(model):
-        found["commit"] = commits[-1]  # the first
-    with contextlib.suppress(*NOT_A_RECORD):
-        sums = sums_of(paths.corpus)
-        if _md5s(stages["train"]["deps"])[str(sums)] == md5(sums):
-            found["corpus_sha256"] = read_sums(sums)[paths.corpus.name]
-        if _md5s(stages["download"]["outs"])[str(sums)] == _md5s(stages["train"]["deps"])[str(sums)]:
-            found["corpus"] = without_credentials(stages["download"]["params"]["params.yaml"]["download"]["source"])
-    with contextlib.suppress(*NOT_A_RECORD):
-        metrics, evaluate = paths.evaluate / "metrics.json", stages["evaluate"]
-        is_of_model = _md5s(evaluate["deps"])[str(paths.model)] == model
-        if is_of_model and _md5s(evaluate["outs"])[str(metrics)] == md5(metrics):
-            found["losses"] = {name: loss.nats_per_char for name, loss in read_losses(metrics).items()}
-    return found
-
-
-def _md5s(entries: Any) -> dict[str, str]:  # noqa: ANN401  # a part of a YAML document
-    return {str(one["path"]): str(one["md5"]) for one in entries}
-
-
-def _of_run(sha256: str) -> dict[str, Any]:
-    """What the newest run of this model says."""
-    reader = Reader(store())
-    runs = reader.by_tag(MODEL_TAG, sha256)
-    if not runs:
-        return {}
-    run = runs[0]
-    return {
-        "corpus": run.tags.get("corpus"),
-        "corpus_sha256": run.tags.get("corpus_sha256"),
-        "recipe": _recipe_of_run(reader, run),
-        "commit": run.tags.get(COMMIT),
-        "losses": {
-            name.removesuffix(LOSS): loss
-            for name, loss in run.metrics.items()
-            if name.endswith(LOSS) and not name.startswith(WHILE_TRAINING)
-        },
-        "params": dict(sorted(run.params.items())),
-        "recorded_in": f"run {run.run_id}",
-    }
