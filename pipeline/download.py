@@ -34,8 +34,8 @@ def run(params: Params, paths: Paths) -> None:
     section = params.download
     form = Form(check_encoding(section.encoding), section.newlines, section.separator)
     check_source(section.source, paths)
-    there = check_replaceable(paths.corpus, section, form)
-    if there == section.sha256 and form.keeps_bytes and local_path(section.source) is None:
+    there, source = check_replaceable(paths.corpus, section, form), local_path(section.source)
+    if there and there == section.sha256 and form.keeps_bytes and (source is None or not source.exists()):
         write_digests(sums_of(paths.corpus), {paths.corpus.name: there})
         log.info("%s is there already, with the expected SHA-256", paths.corpus)
         return

@@ -81,7 +81,8 @@ def _beside(baselines: Baselines, bits_per_char: float, helps: str) -> str:
     bits = baselines.bits_per_char
     names = (baselines.best_ngram, *baselines.compressors)
     others = ", ".join(f"{name} {bits[name]:.4f}" for name in names)
-    verdict = "" if baselines.better_than(bits_per_char) is None else f". The model is worse than that; {helps}"
+    better = baselines.better_than(bits_per_char)
+    verdict = f". {better} is better than the model, which has {bits_per_char:.4f}; {helps}" if better else ""
     return f"Without a network: {others} bits/char, by the same training text{verdict}."
 
 

@@ -124,12 +124,12 @@ FAULTS = {
     ),
     "package": Fault(
         'ERROR: versions: no-such-package>=2; python_version > "3" is not installed: `pip install --constraint '
-        "constraints.txt --editable .` installs what is needed",
+        "constraints.txt --editable '.[pipeline]'` installs what is needed",
         plant=lambda: write("pyproject.toml", REQUIRED.replace("psutil>=1,<2", "psutil")),
     ),
     "version": Fault(
-        "WARNING: versions: expected psutil<2,>=1, found …: `pip install --constraint constraints.txt --editable .` "
-        "installs what is needed",
+        "WARNING: versions: expected psutil<2,>=1, found …: `pip install --constraint constraints.txt --editable "
+        "'.[pipeline]'` installs what is needed",
         plant=lambda: write("pyproject.toml", re.sub("\"no-such.*'3'\", ", "", REQUIRED, count=1)),
     ),
     "cache": Fault(

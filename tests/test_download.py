@@ -218,10 +218,11 @@ def test_netrc_has_the_password_for_a_server(target: Path, tmp_path: Path, monke
         server.shutdown()
 
 
-def test_a_corpus_that_is_there_is_not_fetched_again(tmp_path: Path) -> None:
-    """Offline, after another text: the file has another name, so it is still there."""
+@pytest.mark.parametrize("source", [NOWHERE, "/home/of/a/colleague/text.txt"])
+def test_a_corpus_that_is_there_is_not_fetched_again(tmp_path: Path, source: str) -> None:
+    """Offline, after another text: the file has another name, so it is still there. Or it came by `dvc pull`."""
     project = tmp_path / "project"
-    make_project(project, {"download.source": NOWHERE, "download.sha256": SHA256})
+    make_project(project, {"download.source": source, "download.sha256": SHA256})
     corpus = project / "Datasets/shakespear.txt"
     corpus.parent.mkdir()
     corpus.write_bytes(TEXT)

@@ -38,7 +38,7 @@ sys.stdout.write(f"{torch.get_num_threads()}\\n")  # in one piece: another proce
 def test_threads_are_all_cores_unless_the_user_chose(
     tmp_path: Path, launcher: list[str], chosen: str | None, expected: str
 ) -> None:
-    package = tmp_path / "pipeline/common"
+    package = tmp_path / "pipeline/stage"
     package.mkdir(parents=True)
     (package / "hardware.py").write_text((ROOT / "pipeline/stage/hardware.py").read_text())
     (package.parent / "probe.py").write_text(PROBE)

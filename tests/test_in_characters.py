@@ -17,7 +17,7 @@ TEXTS = st.lists(st.text("aé雪\U0001f600\n", max_size=30), min_size=1, max_siz
 def test_bytes_become_the_ids_of_their_characters(texts: list[str], size: int) -> None:
     vocab = ByteVocab()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHUNK", size)
+        patch.setattr(module, "BYTES_AT_A_TIME", size)
         found, parts = in_characters(vocab, ["é雪"], *(vocab.encode(text) for text in texts))
     assert [found.decode(part) for part in parts] == texts
     assert found == Vocab.of("é雪" + "".join(texts))

@@ -132,12 +132,12 @@ def test_checksums_are_compared_with_what_is_remembered(file: Path) -> None:
 WORKER = """
 import sys
 from pathlib import Path
-from pipeline.common import known_hashes
-known_hashes.MIN_BYTES = 1
+from pipeline.dvc import hashes
+hashes.MIN_BYTES = 1
 for number in range(150):
     path = Path(f"{sys.argv[1]}-{number % 10}")
     path.write_text(sys.argv[1] * (number + 1))
-    assert known_hashes.sha256(path) == __import__("hashlib").sha256(path.read_bytes()).hexdigest()
+    assert hashes.sha256(path) == __import__("hashlib").sha256(path.read_bytes()).hexdigest()
 """
 
 

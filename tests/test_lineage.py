@@ -15,7 +15,7 @@ from pipeline.dvc.paths import Paths, load_paths
 from pipeline.provenance import git, provenance
 from pipeline.provenance.chain import folder_md5
 
-NEW = "pipeline/common/brand_new.py"
+NEW = "pipeline/stage/brand_new.py"
 
 
 @pytest.fixture

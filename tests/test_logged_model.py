@@ -107,8 +107,8 @@ def test_the_code_that_is_stored_is_what_prediction_imports() -> None:
 
 def test_a_process_that_sends_does_not_import_torch(trained: Path, tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom charlstm.tracking import logged_model, registry\n"
-        "logged_model.save_pyfunc(Path(sys.argv[1]), Path(sys.argv[2]), 'm-1', 'r-1')\n"
+        "import sys\nfrom pathlib import Path\nfrom charlstm.tracking import registered_model\n"
+        "registered_model.save_pyfunc(Path(sys.argv[1]), Path(sys.argv[2]), 'm-1', 'r-1')\n"
         "assert 'torch' not in sys.modules"
     )
     command = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "model"), str(trained / "artifacts/model")]

@@ -61,11 +61,11 @@ def test_both_layers_have_the_same_integers(shape: ModelShape) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_floats_give_what_integers_give(shape: ModelShape, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a processor without products of integers."""
-    quantized, ids_RT = quantize(model_of(shape)), torch.randint(0, 11, (5, 60))
-    stepper = Stepper(quantized)
+    model, ids_RT = quantize(model_of(shape)), torch.randint(0, 11, (5, 60))
+    stepper = Stepper(model)
     read = stepper.read(ids_RT, stepper.zero_state(5))
     monkeypatch.setattr(quantized, "has_exact_integer_product", lambda values_KN: False)
-    other = Stepper(quantized)
+    other = Stepper(model)
     again = other.read(ids_RT, other.zero_state(5))
     assert torch.equal(read.hidden, again.hidden) and torch.equal(read.cell, again.cell)
     assert torch.equal(stepper.logits(read), other.logits(again))

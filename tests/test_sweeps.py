@@ -17,7 +17,7 @@ from charlstm.tracking.client import Store
 from charlstm.tracking.runs import Measurement, TrainingRecord, attach
 from charlstm.training.history import EpochRow, StepRow, TextRow, table
 from pipeline.review import sweeps
-from pipeline.review.sweeps import Queue, parse_queue, read_queue, read_runs, show_sweep, status_lines, sweep_of
+from pipeline.review.sweeps import Queue, Task, read_queue, read_runs, show_sweep, status_lines, sweep_of, tasks_of
 
 LOSSES = {"0.01": 1.52, "0.3": 1.49, "1e-4": 1.61}
 
@@ -195,22 +195,19 @@ def test_a_queue_that_dvc_cannot_tell_of_costs_a_warning(
     monkeypatch.setattr(sweeps, "SECONDS_TO_ANSWER", 0.01)
     assert read_queue() == Queue([], has_worker=False)
     broken, slow = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert slow == "what runs, waits and failed is unknown: `dvc queue status`: no answer in 0.01 seconds"
+    assert slow == "what runs, waits and failed is unknown: DVC's queue: no answer in 0.01 seconds"
     assert "config" in broken
 
 
-def test_each_state_is_read_from_what_dvc_prints(small: Path) -> None:
+def test_tasks_that_are_not_done_have_a_commit(small: Path) -> None:
     """Names may be missing, as of experiments of older versions of DVC, and a task's commit may be gone."""
     head = head_of(small)
     dvc(small, "exp", "run", "--queue", "--name", "one", "-S", "value=good")
     stash = dvc(small, "git", "rev-parse", "refs/exps/celery/stash").strip()
-    printed = "Task     Name  Created       Status\n"
-    printed += f"{stash[:7]}        Nov 27, 2026  Running\n{stash[:7]}  two   11:51 PM      Failed\n"
-    printed += f"{stash[:7]}  ok    11:51 PM      Success\n0000000  gone  11:51 PM      Queued\n"
-    queue = parse_queue(f"{printed}\nWorker status: 0 active, 1 idle\n")
-    states = [(one.name, one.state, one.revision, one.baseline) for one in queue.tasks]
-    assert states == [(stash[:7], "Running", stash, head), ("two", "Failed", stash, head)]
-    assert queue.has_worker and not parse_queue("Worker status: 0 active, 0 idle\n").has_worker
+    found = tasks_of(
+        [[stash, None, "Running"], [stash, "two", "Failed"], [stash, "ok", "Success"], ["0" * 40, "gone", "Queued"]]
+    )
+    assert found == [Task(stash[:7], "Running", stash, head), Task("two", "Failed", stash, head)]
 
 
 @pytest.mark.slow

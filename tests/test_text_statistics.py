@@ -56,7 +56,7 @@ def test_words_are_whole_and_without_case(prompt: str, text: str, words: list[st
 @given(st.text("abé \n", max_size=60), st.sets(st.text("abé", min_size=1, max_size=5)), st.integers(1, 9))
 def test_known_words_are_those_of_the_whole_text(text: str, words: set[str], chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "CHUNK", chunk)
+        patch.setattr(statistics, "CHARACTERS_AT_A_TIME", chunk)
         patch.setattr(statistics, "MAX_WORD_LEN", 4)
         found = known_words(words, VOCAB.encode(text), VOCAB)
     assert found == {word for word in words if len(word) <= 4 and word in text.split()}

@@ -17,8 +17,6 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
-from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from torch import Tensor
 
 from charlstm.model.char_lstm import CharLSTM, ModelShape
@@ -165,6 +163,9 @@ def int8_bytes(file: bytes) -> bytes:
 
     Seven of the eight bits are used. On x86 processors without VNNI, sums of products of eight bits may overflow.
     """
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # a plain export needs onnx alone
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+
     source = onnx.load_model_from_string(file)
     prepared = onnx.load_model_from_string(file)
     add_pre_process_metadata(prepared)  # otherwise a warning asks for it; this graph has nothing to fold or to fuse

@@ -4,9 +4,8 @@ import json
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -15,6 +14,9 @@ from ruamel.yaml.events import AliasEvent
 from charlstm.errors import ParamsError
 from charlstm.files.atomic import open_regular
 from charlstm.files.urls import without_credentials
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 # Far above what is written here: our largest YAML file has 20 kB and 2,000 values, and all of Unicode as a
 # vocabulary 20 MB.
@@ -107,7 +109,7 @@ class _BoundedComposer(Composer):
 
 # From a YAML file to a validated object, or to one line that names each mistake in it.
 
-Kind = TypeVar("Kind", bound=BaseModel)
+Kind = TypeVar("Kind", bound="BaseModel")
 
 
 def load_yaml(path: Path) -> Any:  # noqa: ANN401  # a YAML document can be anything; `validate` narrows it
@@ -130,14 +132,18 @@ def validate(kind: type[Kind], document: object, path: Path) -> Kind:
     Raises:
         ParamsError: names every wrong value of `path` by its dotted name.
     """
+    from pydantic import ValidationError  # who only reads JSON, as of a model's sizes, starts without it
+
     try:
         return kind.model_validate(document)
     except ValidationError as error:
         raise ParamsError(f"{path}: " + "; ".join(_describe(one, kind) for one in error.errors())) from None
 
 
-def faults_of(kind: type[BaseModel], document: object) -> list[str]:
+def faults_of(kind: "type[BaseModel]", document: object) -> list[str]:
     """What `validate` would say of each wrong value, by its dotted name."""
+    from pydantic import ValidationError
+
     try:
         kind.model_validate(document)
     except ValidationError as error:
@@ -151,7 +157,7 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f", did you mean {near[0]}?" if near else ""
 
 
-def _describe(error: Any, kind: type[BaseModel]) -> str:  # noqa: ANN401  # pydantic_core.ErrorDetails, a TypedDict
+def _describe(error: Any, kind: "type[BaseModel]") -> str:  # noqa: ANN401  # pydantic_core.ErrorDetails, a TypedDict
     name = ".".join(str(part) for part in error["loc"]) or "the file"
     match error["type"]:
         case "missing":
@@ -169,8 +175,10 @@ def _describe(error: Any, kind: type[BaseModel]) -> str:  # noqa: ANN401  # pyda
             return f"{name} {message}, got {_shown(error['input'])}"
 
 
-def _names(kind: type[BaseModel], above: str = "") -> Iterator[str]:
+def _names(kind: "type[BaseModel]", above: str = "") -> Iterator[str]:
     """The dotted names of all fields of `kind`, of sections and of what is in them."""
+    from pydantic import BaseModel
+
     for name, field in kind.model_fields.items():
         yield f"{above}{name}"
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):

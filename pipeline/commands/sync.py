@@ -25,6 +25,7 @@ def sync(
         from pipeline.stage.stage import load
 
         rebuild(*load())
+        typer.echo("the run of this checkout's model has what its files say")
     from rich.console import Console
 
     from charlstm.tracking.sender import send_waiting
@@ -35,7 +36,7 @@ def sync(
     outcomes = send_waiting(root, where) if root.is_dir() else []
     failed = [one for one in outcomes if one.error or one.num_damaged]
     if not outcomes:
-        console.print("nothing waits to be sent")
+        console.print("nothing else waits to be sent" if is_of_files else "nothing waits to be sent")
     else:
         console.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs sent")
     for reason in sorted({one.error for one in failed if one.error}):

@@ -285,7 +285,7 @@ def _asked() -> tuple[list[str], str]:
     """Requirements and the range of Python: of the checkout, else of the installed package."""
     try:
         project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
-        return [*project["dependencies"], *project["optional-dependencies"]["pipeline"]], str(
+        return [*project["dependencies"], *project.get("optional-dependencies", {}).get("pipeline", [])], str(
             project["requires-python"]
         )
     except (OSError, ValueError, KeyError):

@@ -140,9 +140,15 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
             "revisions": [revisions.describe(one)._asdict() for one in commits],
         },
         "versions": _below("versions.", run.tags),
-        "hardware": _below("hardware.", run.tags),
+        "hardware": _below("hardware.", run.tags) | _processes(run),
         "stages": {one.stage: _other_origin(one, run) for one in records},
     }
+
+
+def _processes(run: TrackedRun) -> dict[str, str]:
+    """How many processes trained, where it was more than one."""
+    number = run.tags.get("num_processes", "1")
+    return {} if number == "1" else {"processes": number}
 
 
 def of_commit(commit: str, paths: Paths, found_by: str) -> Trace | None:

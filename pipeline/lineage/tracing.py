@@ -84,7 +84,12 @@ def _data(trace: Trace) -> str:
 def _machine(trace: Trace) -> str:
     shown = [trace["hardware"].get("processor"), trace["hardware"].get("gpu")]
     threads, versions = trace["hardware"].get("threads"), trace["versions"]
-    shown += [threads and f"{threads} threads", *(f"{name} {versions[name]}" for name in SHOWN if name in versions)]
+    processes = trace["hardware"].get("processes")
+    shown += [threads and f"{threads} thread{'' if threads == '1' else 's'}"]
+    shown += [
+        f"{processes} processes" if processes else None,
+        *(f"{name} {versions[name]}" for name in SHOWN if name in versions),
+    ]
     return ", ".join(part for part in shown if part) or "not recorded"
 
 
@@ -94,8 +99,8 @@ def _keep(dvc: Mapping[str, Any]) -> str:
         return f"commit {kept[0]['commit'][:12]} has it; dvc push shares its files"
     if dvc["experiment"] and dvc["experiment_is_here"]:
         name = dvc["experiment"]
-        return f'dvc exp apply {name} && git commit -am "{name}" && dvc push'
-    return "no commit names its files: if it is the model that is here, git commit -a; else make it again"
+        return f'dvc exp apply {name} && git add . && git commit -m "{name}"; dvc push shares its files'
+    return "no commit names its files: if it is the model that is here, git add . && git commit; else make it again"
 
 
 def _chain(chain: list[dict[str, Any]]) -> Iterator[str]:
@@ -133,8 +138,12 @@ def _code(code: Mapping[str, Any]) -> str:
 
 def _changes(code: Mapping[str, Any]) -> list[str]:
     if code["changes"]:
-        return [f"the commit never had this text: what was changed is the run's artifact {code['changes']}"]
-    return ["the commit never had this text, and what was changed is not recorded"] if code["dirty"] == "yes" else []
+        return [f"the commit never had this code as it was: what was changed is the run's artifact {code['changes']}"]
+    return (
+        ["the commit never had this code as it was, and what was changed is not recorded"]
+        if code["dirty"] == "yes"
+        else []
+    )
 
 
 def _revisions(dvc: Mapping[str, Any]) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """What `charlstm sweep` does: the experiments of one commit, what became of each, as a table and a picture."""
 
+import contextlib
+import json
 import logging
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -37,8 +39,16 @@ NOT_VARIED = ("download.", "sample.")  # decide no loss
 QUEUE = Path("tmp/exps/celery")  # below `.dvc`: it is there once something was queued
 SECONDS_TO_ANSWER = 30
 RUNNING, WAITING, FAILED = "Running", "Queued", "Failed"  # as `dvc queue status` says it
-TASK = re.compile(rf"([0-9a-f]{{7,40}})  +(?:(\S+)  +)?\S.*  +({RUNNING}|{WAITING}|{FAILED}) *")
-WORKERS = re.compile(r"Worker status: (\d+) active, (\d+) idle")
+# All that `dvc queue status` asks, but for the workers. Those are asked through a file, which a worker may read while
+# it is being written, and then it dies (DVC 3.67).
+ASK_DVC = """
+import json
+from dvc.repo import Repo
+tasks = Repo().experiments.celery_queue.status()
+print(json.dumps([[task["rev"], task["name"], task["status"]] for task in tasks]))
+"""
+WORKER = "queue-worker"  # a subcommand of DVC
+ID_LENGTH = 7  # of a revision in place of a name
 MAX_COMMITS = 10
 
 
@@ -159,39 +169,46 @@ def status_lines(commit: str, done: set[str], queue: Queue, measured: Sequence[M
 
 
 def read_queue() -> Queue:
-    """DVC's queue, by `dvc queue status`, which takes two seconds: it is asked only where something was queued.
+    """DVC's queue. To ask takes two seconds, so it is asked only where something was queued.
 
     Without its answer, there is a warning, and an empty queue.
     """
     dvc = next((folder / ".dvc" for folder in (Path.cwd(), *Path.cwd().parents) if (folder / ".dvc").is_dir()), None)
     if dvc is None or not (dvc / QUEUE).is_dir():
         return Queue([], has_worker=False)
-    command = [sys.executable, "-m", "dvc", "queue", "status"]
+    command = [sys.executable, "-c", ASK_DVC]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS_TO_ANSWER)
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[0] if done.returncode else ""
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1] if done.returncode else ""
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = str(error) if isinstance(error, OSError) else f"no answer in {SECONDS_TO_ANSWER} seconds"
     if reason:
-        log.warning("what runs, waits and failed is unknown: `dvc queue status`: %s", reason)
+        log.warning("what runs, waits and failed is unknown: DVC's queue: %s", reason)
         return Queue([], has_worker=False)
-    return parse_queue(done.stdout)
+    return Queue(tasks_of(json.loads(done.stdout)), has_worker=_has_worker(dvc.parent))
 
 
-def parse_queue(status: str) -> Queue:
-    """What `dvc queue status` has printed, with each task's commit, which git knows."""
-    found = [match.groups(default="") for match in map(TASK.fullmatch, status.splitlines()) if match]
+def tasks_of(status: Sequence[Sequence[str | None]]) -> list[Task]:
+    """The tasks that are not done, of all that DVC knows: revision, name, state. Their commits are asked of git."""
+    found = [(revision, name, state) for revision, name, state in status if state in (RUNNING, WAITING, FAILED)]
     # A task is a stash: its first parent is the commit that it begins from.
-    hashes = [short for short, _, _ in found]
+    hashes = [revision for revision, _, _ in found if revision]
     known = git("log", "--no-walk", "--ignore-missing", "--format=%H %P", *hashes, "--") if hashes else None
-    parents = [line.split() for line in (known or "").splitlines()]
-    tasks = []
-    for short, name, state in found:
-        for revision, *above in parents:
-            if revision.startswith(short) and above:
-                tasks.append(Task(name or short, state, revision, above[0]))
-    workers = WORKERS.search(status)
-    return Queue(tasks, has_worker=workers is not None and workers.groups() != ("0", "0"))
+    parents = {revision: above for revision, *above in map(str.split, (known or "").splitlines())}
+    return [
+        Task(name or revision[:ID_LENGTH], state, revision, parents[revision][0])
+        for revision, name, state in found
+        if revision and state and parents.get(revision)
+    ]
+
+
+def _has_worker(root: Path) -> bool:
+    """Whether a process takes tasks of this project's queue."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if WORKER in process.cmdline() and Path(process.cwd()).resolve() == root.resolve():
+                return True
+    return False
 
 
 def _none_began(revision: str, commit: str, queue: Queue) -> str:
