@@ -1,0 +1,73 @@
+"""The package as somebody installs it who only uses a model: a wheel, in an environment with nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from benchmarks.projects import ROOT
+
+pytestmark = pytest.mark.slow  # CI runs it; it installs torch
+ABSENT = {"accelerate", "dvc", "matplotlib", "mlflow", "numba", "pandas", "pooch"}
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of programs of a virtual environment in which the wheel is installed."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip"]
+    subprocess.run([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)], check=True)
+    (wheel,) = folder.glob("charlstm-*.whl")
+    venv.create(folder / "venv")
+    python = str(folder / "venv/bin/python")
+    options = ["--quiet", "--no-compile", "--constraint", str(ROOT / "constraints.txt")]
+    subprocess.run([*pip, "--python", python, "install", *options, str(wheel)], check=True)
+    return folder / "venv/bin"
+
+
+def run(environment: Path, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """In a folder that is no project."""
+    variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    program, *arguments = command
+    return subprocess.run(
+        [str(environment / program), *arguments], cwd=folder, env=variables, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_a_model_is_used_without_the_packages_of_training(environment: Path, learned: Path, tmp_path: Path) -> None:
+    listed = json.loads(run(environment, tmp_path, "python", "-c", LISTED).stdout)
+    assert "torch" in listed and not ABSENT & set(listed)
+    code = f"import charlstm; print(charlstm.load({str(learned)!r}).generate('the ', num_chars=7, seed=1), end='')"
+    text = run(environment, tmp_path, "python", "-c", code)
+    assert (len(text.stdout), text.stderr) == (7, "")
+    written = run(
+        environment, tmp_path, "charlstm", "generate", "the ", "-n", "7", "--seed", "1", "--model", str(learned)
+    )
+    assert (written.returncode, written.stdout) == (0, f"{text.stdout}\n"), written.stderr
+    (tmp_path / "text.txt").write_text("the the the")
+    scored = run(environment, tmp_path, "charlstm", "score", "text.txt", "--model", str(learned))
+    assert scored.returncode == 0 and "nats" in scored.stdout, scored.stderr
+    card = run(environment, tmp_path, "charlstm", "info", str(learned))
+    assert card.returncode == 0 and "no record found" in card.stdout, card.stderr
+
+
+LISTED = "import importlib.metadata as m, json; print(json.dumps([one.name for one in m.distributions()]))"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["generate", "a", "--model", "models:/charlstm-text@champion"], "MLflow is not installed; `pip install"),
+        (["new", "text.txt"], "is not installed: `pip install 'charlstm[pipeline]'` brings what training needs"),
+        (["doctor"], "is not installed: `pip install 'charlstm[pipeline]'` brings what training needs"),
+    ],
+)
+def test_what_needs_them_says_so_in_a_line(environment: Path, tmp_path: Path, command: list[str], said: str) -> None:
+    (tmp_path / "dvc.yaml").touch()  # as in a project
+    (tmp_path / "mlflow.db").touch()
+    done = run(environment, tmp_path, "charlstm", *command)
+    assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
