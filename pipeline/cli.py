@@ -83,7 +83,8 @@ def _run(arguments: list[str]) -> int:
     except TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "charlstm"
-        raise CharlstmError(f"{error.format_message().rstrip('.')}. See `{path} --help`") from None
+        message = error.format_message().removesuffix(".")
+        raise CharlstmError(f"{message}{'' if message.endswith('?') else '.'} See `{path} --help`") from None
     if code == INTERRUPTED and arguments[0] not in USING:  # of those, nothing can resume
         raise KeyboardInterrupt
     return int(code or 0)

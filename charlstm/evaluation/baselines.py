@@ -198,6 +198,8 @@ def zstd_bits(train: bytes, text: bytes) -> int:
     return 8 * len(zstandard.ZstdCompressor(compression_params=parameters, dict_data=seen).compress(text))
 
 
+# All of them on one text.
+
 BASELINES = "baselines.json"
 MAX_CHARS = 20_000_000  # of each text: bounds time and memory
 DIGITS = 6  # what is left out is below what another processor's logarithm may change

@@ -12,6 +12,9 @@ from charlstm.text.vocabulary import Ids, Vocab
 
 TEST_PREFIX = "test_"  # of the test part, which no choice may see: what compares models leaves it out
 
+
+# Published losses.
+
 CHARS_AT_ONCE = 1_000_000
 
 

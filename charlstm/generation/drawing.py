@@ -120,6 +120,8 @@ def _state_after(beginning: bytes) -> int:
     return state
 
 
+# Probabilities from logits, and characters drawn by them.
+
 FRACTION_BITS: Final = 12  # of the table's argument
 LOWEST: Final = -1000  # binary logarithm of the smallest probability, relative to the largest
 PER_NAT: Final = math.log2(math.e) * 2**FRACTION_BITS

@@ -22,6 +22,8 @@ from charlstm.text.vocabulary import Vocab
 if TYPE_CHECKING:
     from charlstm.generation.compiled.stepper import CompiledStepper
 
+log = logging.getLogger(__name__)
+
 
 # Texts in progress: the rows of a batch, which begin together and end one by one.
 #
@@ -155,8 +157,6 @@ SECONDS_SAVED_PER_CHAR: Final = 2e-6
 # Compiling takes three or more. But it is done once for a machine, and later processes save, too.
 SECONDS_WORTH_COMPILING: Final = 1.0
 
-log = logging.getLogger(__name__)
-
 
 class Engines:
     """Those for one model."""
@@ -216,6 +216,8 @@ def _first_ids(stepper: Stepper, model: QuantizedModel) -> list[list[int]]:
     ids: list[list[int]] = ids_RT.tolist()
     return ids
 
+
+# The sampler.
 
 MAX_ROWS: Final = 256  # at once; what more of them need does not fit a processor's cache
 MIN_ROWS_PER_THREAD: Final = 16  # with fewer, threads wait for each other

@@ -176,6 +176,8 @@ def _text(subject: Subject, ids: Ids) -> str:
     return subject.vocab.decode(ids.tolist())
 
 
+# The atlas.
+
 MAX_CLAMPED_CHARS = 5_000  # on which clamped cells are scored
 SCREENED_CHARS, SCREENED_WARM_UP = 180, 40  # on which all cells are clamped, to choose those to report
 MAX_SCREENED_MULTIPLICATIONS = 2**37  # a large model has more cells than can be tried

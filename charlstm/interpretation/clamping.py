@@ -106,6 +106,8 @@ def _cell_hook(on_cell: OnCell, layer: int) -> Callable[[nn.Module, Any, LSTMSta
     return lambda _module, _inputs, state: on_cell(layer, state)
 
 
+# What is lost without a cell.
+
 MAX_ROWS = 512  # read side by side
 MAX_LOGITS = 2**23  # at a time; bounds memory, and has no influence on what is computed
 

@@ -67,6 +67,8 @@ def halves_of(ids: Ids, model: CharLSTM) -> Halves | None:
     return Halves(kept, num_chars) if num_chars >= MIN_HALF else None
 
 
+# The recording.
+
 LOW, HIGH = 0.1, 0.9  # a gate beyond them is saturated (Karpathy, Johnson & Li 2015)
 RECORDED_GATES = ("input_gate", "forget_gate", "output_gate")
 

@@ -108,6 +108,9 @@ def _passage(text: str, start: int, end: int, nats_per_char: float) -> Passage:
     return Passage(first, first + text.count("\n", start, end), start, end, nats_per_char, text[start:end])
 
 
+# The score.
+
+
 class Score:
     """What a text cost, in nats (natural logarithm): -ln p(character | all before it).
 

@@ -38,6 +38,8 @@ class FeedForward(nn.Module):
         return torch.add(hidden, added)
 
 
+# The model.
+
 Implementation = Literal["gates", "fused"]
 LAYERS = {"gates": GatesLayer, "fused": FusedLayer}
 

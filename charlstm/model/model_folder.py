@@ -79,9 +79,7 @@ def _read_config(path: Path) -> tuple[ModelShape, dict[str, str]]:
         if not is_count or 0 in shape._replace(embedding_size=1, feed_forward_size=1):
             raise ValueError
     except OSError as error:
-        raise ModelFolderError(
-            f"{path}: cannot read the model: {error.strerror}; `dvc repro train` makes one"
-        ) from None
+        raise ModelFolderError(f"{path}: cannot read the model: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
         raise ModelFolderError(f"{path}: expected the sizes and hashes of a model; the file is damaged") from None
     return shape, hashes

@@ -86,6 +86,8 @@ def _places(message_P: Tensor, share: Sequence[int], like: Sequence[Tensor]) -> 
     return [part.view(like[piece].shape) for piece, part in zip(share, parts, strict=True)]
 
 
+# The optimizer.
+
 # Odd quintics a x + b x^3 + c x^5, one a step, that together bring every singular value from SMALLEST to 1 as near to 1
 # as three of them can, within 0.515 (Amsel et al. 2025, Polar Express, algorithm 1); smaller ones grow a hundredfold.
 # Each is made for values MARGIN times as large as the step before leaves: bf16 would round some to where it explodes.

@@ -23,6 +23,9 @@ def learning_rate(step: int, *, peak: float, warmup_steps: int, num_steps: int, 
     return peak * (final_fraction + (1 - final_fraction) * cosine)
 
 
+# The optimizers of a model.
+
+
 def make_optimizers(
     model: CharLSTM,
     *,

@@ -142,6 +142,9 @@ def _preview(sample: bytes, name: str) -> str:
     return text[:PREVIEW_CHARS].rstrip("\ufffd")
 
 
+# The files of a source as one UTF-8 text.
+
+
 class Form(NamedTuple):
     """How the text lies in the source, and what becomes of its line ends."""
 

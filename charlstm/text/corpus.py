@@ -82,6 +82,8 @@ def line_of(path: Path, offset: int) -> int:
     return 1 + sum(piece.count(b"\n") for piece in read_pieces(path, 0, offset))
 
 
+# The corpus, and its parts.
+
 PARTS = {"train": "for training", "val": "for validation", "test": "for the test"}
 MIN_PART_CHARS = 2  # one to read, one to guess
 MAX_CHARACTER_BYTES = 4

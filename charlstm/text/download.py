@@ -21,6 +21,8 @@ from charlstm.files.pieces import Advance
 from charlstm.files.urls import fault_of_source, hide_credentials, without_credentials
 from charlstm.text.conversion import Form, source_sha256, write_corpus
 
+log = logging.getLogger(__name__)
+
 # Which files of this machine a source names: one, or those of a folder.
 
 TEXT_SUFFIXES = (".txt", ".text", ".md")
@@ -145,7 +147,7 @@ def _read_members(archive: Path, pattern: str) -> bytes:
         return b"".join(file.read() for file in files if file is not None)
 
 
-log = logging.getLogger(__name__)
+# From a mirror, the source or the fallback to the corpus.
 
 NUM_RETRIES = 3  # after the first try; pooch waits 1, 2, 3 s between them
 TIMEOUT_SECONDS = 30

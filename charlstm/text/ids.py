@@ -80,6 +80,8 @@ def choose_alphabet(train: Counts, others: Mapping[str, Counts], *, min_count: i
     return Alphabet(Vocab("".join(map(chr, np.flatnonzero(is_known)))), rare, unseen)
 
 
+# A text as ids.
+
 NUM_ASCII = 128
 
 

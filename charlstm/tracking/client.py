@@ -119,6 +119,8 @@ def follow_artifacts(uri: str, former: str, root: str) -> None:
         log.info("the checkout was moved or copied: MLflow's artifacts are now those in %s", root)
 
 
+# Calls to MLflow.
+
 MAX_PARAM_LENGTH = 6_000  # MLflow's limits
 MAX_TAG_LENGTH = 8_000
 MAX_METRICS_PER_CALL = 1_000

@@ -19,6 +19,8 @@ from charlstm.tracking.registered_model import MODEL_TAG as MODEL_TAG  # for tho
 from charlstm.tracking.sender import describe
 from charlstm.training.history import EpochRow, StepRow
 
+log = logging.getLogger(__name__)
+
 # What is shown of a training: rows of its tables as values of named metrics, in sections (`train/...`) of the UI.
 
 Params = Mapping[str, str | int | float]  # dotted names, as runs have them
@@ -61,7 +63,7 @@ def epoch_metrics(rows: Sequence[EpochRow]) -> list[Measurement]:
     ]
 
 
-log = logging.getLogger(__name__)
+# Runs.
 
 TRAINING_TAG = "training_id"
 FINGERPRINT_TAG = "fingerprint"

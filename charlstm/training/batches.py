@@ -64,6 +64,9 @@ def _mixed(numbers: Numbers) -> Numbers:
     return numbers ^ numbers >> np.uint64(31)
 
 
+# Batches.
+
+
 class Batch(NamedTuple):
     """Characters to read and the ones to guess, both (B, T) int64; targets may be IGNORE.
 

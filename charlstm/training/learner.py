@@ -36,6 +36,8 @@ from charlstm.training.memory import student_rows
 from charlstm.training.meter import ADVICE, describe_nonfinite
 from charlstm.training.processes import Processes
 
+log = logging.getLogger(__name__)
+
 # What a learner is made of, from the parameters: batches, a fresh model, optimizers.
 
 
@@ -113,7 +115,7 @@ def optimizers_of(model: CharLSTM, params: TrainParams, processes: Processes) ->
     )
 
 
-log = logging.getLogger(__name__)
+# The learner.
 
 MAX_SKIPPED_STEPS = 10  # in a row
 

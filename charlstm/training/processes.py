@@ -36,6 +36,8 @@ def multiplies_bf16(device_type: str) -> bool:
     return False
 
 
+# The processes.
+
 HOOKS = {
     "none": DDPCommunicationHookType.NO,
     "bf16": DDPCommunicationHookType.BF16,

@@ -17,6 +17,8 @@ from charlstm.training.learner import Learner
 from charlstm.training.memory import is_out_of_memory
 from charlstm.training.meter import StepMeter
 
+log = logging.getLogger(__name__)
+
 # What a learner is after a step, as tensors by name: taken from any number of processes, given back to any other.
 #
 # Shapes: N processes, L layers, B rows of the global batch, H hidden units.
@@ -118,7 +120,7 @@ def _gather_rows(learner: Learner, mine_LBH: Tensor) -> Tensor:
     return torch.cat([part[:, :count] for part, count in zip(all_NLBH, counts, strict=True)], dim=1)
 
 
-log = logging.getLogger(__name__)
+# A training's whole state.
 
 BEST = "best."  # before the names of the best weights
 

@@ -31,6 +31,8 @@ from charlstm.training.meter import ADVICE, StepMeter
 from charlstm.training.processes import Processes
 from charlstm.training.resume import TrainingState, restore_newest, to_checkpoint
 
+log = logging.getLogger(__name__)
+
 # What can be watched of a training. The loop calls observers on process 0 only.
 
 
@@ -133,7 +135,7 @@ def steps_until_next(seconds_per_step: float) -> int:
     return int(min(max(1, num_steps), MAX_STEPS_BETWEEN_AGREEMENTS))
 
 
-log = logging.getLogger(__name__)
+# The loop.
 
 
 class Data(NamedTuple):

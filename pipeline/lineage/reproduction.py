@@ -23,6 +23,8 @@ from pipeline.provenance.chain import LINKS, link_of
 from pipeline.provenance.git import git, is_whole
 from pipeline.provenance.provenance import environment
 
+log = logging.getLogger("charlstm")
+
 # Record and repetition side by side, file by file, and why they may differ.
 
 IDENTICAL, DIFFERENT, MISSING = "identical", "different", "missing"
@@ -90,7 +92,7 @@ def _now(row: Row) -> str:
     return f"  now {row.found}" if row.result == DIFFERENT else ""
 
 
-log = logging.getLogger("charlstm")
+# Making it again.
 
 BEFORE_TRAINING = ("corpus", "split", "encoded", "soft_text")
 EXIT_DIFFERENT = 1

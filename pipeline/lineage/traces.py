@@ -102,6 +102,8 @@ def _mapping(text: str | None) -> dict[str, str]:
     return {str(name): str(value) for name, value in document.items()} if isinstance(document, dict) else {}
 
 
+# The document.
+
 Trace = dict[str, Any]
 WEIGHTS = "model.safetensors"  # as `charlstm.model.model_folder` has it, which takes torch to import
 

@@ -15,6 +15,8 @@ from pipeline.lineage.search import Found, find, traces_of
 from pipeline.lineage.traces import Trace
 from pipeline.stage.tracking_store import store
 
+log = logging.getLogger("charlstm")
+
 # A trace as lines of text: one fact a line, so that they can be searched.
 
 WIDTH = 11
@@ -172,8 +174,7 @@ def _losses(losses: Mapping[str, float]) -> str:
     return ", ".join(f"{name.removesuffix('/nats_per_char')} {value:.4f}" for name, value in pairs) or "not recorded"
 
 
-log = logging.getLogger("charlstm")
-
+# Search, and assemble.
 
 MAX_IN_FULL = 3  # for eyes; beyond, a line a training
 

@@ -92,6 +92,8 @@ def _with_mark(body: str) -> str:
     return f"{body}{MARK}{hashlib.sha256(body.encode()).hexdigest()[:MARK_DIGITS]}\n"
 
 
+# From TEXT to the files.
+
 SOURCES = "sources"  # below the folder of the corpora: links to files
 MAX_FIRST_DOCUMENT = 0.8  # of the bytes: the training part has 0.9 of the characters
 SEPARATOR = "\n"  # between files that are one text

@@ -110,7 +110,10 @@ def _confident(file: Path, error: BadByteError) -> str:
             if best.chaos <= MAX_CHAOS and all(_is_far(best, one) for one in others if str(one) != str(best)):
                 return best.encoding
             break
-    raise CorpusError(f"{explain(error, file)}; `charlstm new` takes it as --encoding")
+    explained = explain(error, file)
+    if "it may be" in explained:
+        explained += "; `charlstm new` takes it as --encoding"
+    raise CorpusError(explained)
 
 
 def _is_far(best: charset_normalizer.CharsetMatch, other: charset_normalizer.CharsetMatch) -> bool:

@@ -35,6 +35,8 @@ from pipeline.provenance.chain import md5_of, sha256_of
 from pipeline.provenance.git import changes, git, untracked
 from pipeline.stage.tracking_store import project_root
 
+log = logging.getLogger("charlstm")
+
 # What a training runs on: the versions of libraries that decide bits, and the hardware.
 
 LIBRARIES = ("torch", "accelerate", "numpy", "pandas", "matplotlib", "safetensors", "dvc", "mlflow")
@@ -72,8 +74,6 @@ def _processor() -> str:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
-
-log = logging.getLogger("charlstm")
 
 LINEAGE = "lineage"  # the folder of artifacts
 COMMIT, DIRTY, TRAIN_MD5 = "mlflow.source.git.commit", "git_dirty", "dvc_train_md5"

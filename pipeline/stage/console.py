@@ -35,8 +35,9 @@ class TrainingConsole:
         """Say what is about to run."""
         self._plan = plan
         self._step_time = _StepTime(progress.step, plan.num_epochs * plan.chars_per_epoch / plan.num_steps)
+        epochs = "1 epoch" if plan.num_epochs == 1 else f"{plan.num_epochs} epochs"
         self._print(
-            f"{plan.num_parameters:,} parameters, {plan.num_epochs} epochs of {plan.chars_per_epoch:,} characters, "
+            f"{plan.num_parameters:,} parameters, {epochs} of {plan.chars_per_epoch:,} characters, "
             f"{plan.num_processes} process(es) on {plan.device}, {plan.precision}"
         )
         if progress.step > 0:

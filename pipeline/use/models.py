@@ -37,7 +37,9 @@ def check_is_there(where: str) -> None:
     Raises:
         ModelFolderError: none was.
     """
-    if where == MODEL and not Path(where).exists() and not Path(PIPELINE).is_file():
+    if where == MODEL and not Path(where).exists():
+        if Path(PIPELINE).is_file():
+            raise ModelFolderError(f"{where}: no model yet; `dvc repro` makes one")
         raise ModelFolderError(f"{Path.cwd()}: this is no project, so it has no model; name one by --model FOLDER")
 
 

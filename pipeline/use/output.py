@@ -73,6 +73,8 @@ def _shown(character: str) -> str:
     return printable(repr(character), sys.stderr.encoding)
 
 
+# Text on standard output.
+
 CLOSED_PIPE = 141  # as the shell has it of a program that SIGPIPE ends
 SECONDS_BETWEEN_FLUSHES = 0.02
 

@@ -153,6 +153,8 @@ def multiply(
             products_RP[row, index] = exact * (scales_P[index] * factors_R[row])
 
 
+# Reading, and logits.
+
 ZERO: Final = np.float32(0)
 HALF: Final = np.float32(0.5)
 LAST_STEP: Final = np.float32(TABLE_LEN - 1)
