@@ -1,30 +1,19 @@
 """The command line `charlstm`: what it has, in groups. The commands themselves are in `pipeline/commands/`.
 
-A new command is a module there and a line here. Importing one must be quick: it imports what it does when it runs.
+A new command is a module there and a line here. Only the module of the command that is given is imported: MLflow, torch
+and pandas take seconds, and the list of all commands needs none of them.
 """
 
 import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import typer
 from typer.exceptions import TyperException
 
 from charlstm.errors import CharlstmError
-from pipeline.commands.doctor import doctor
-from pipeline.commands.export import export
-from pipeline.commands.generate import generate
-from pipeline.commands.info import info
-from pipeline.commands.new import new
-from pipeline.commands.recipe import corpus, recipe
-from pipeline.commands.reproduce import reproduce
-from pipeline.commands.review import review
-from pipeline.commands.score import score
-from pipeline.commands.sweep import sweep
-from pipeline.commands.sync import sync
-from pipeline.commands.trace import trace
-from pipeline.commands.ui import ui
 from pipeline.stage import settings
 from pipeline.stage.project import at_root
 from pipeline.stage.stage import guarded
@@ -35,38 +24,56 @@ USE = "Use: a trained model"
 REVIEW = "Review: which model do I keep, and why"
 LINEAGE = "Lineage: which bytes came from which"
 TRACKING = "Tracking: what MLflow has"
+COMMANDS = {  # by group: the module, and what the list of commands says, the first line of its docstring
+    START: {
+        "new": ("new", "Set the project up for a text of your own."),
+        "recipe": ("recipe", "List recipes, write one into `params.yaml`, or keep one."),
+        "corpus": ("recipe", "List corpora, write one into `params.yaml`, or keep one."),
+        "doctor": ("doctor", "Check everything that can be checked before a training."),
+    },
+    USE: {
+        "generate": ("generate", "Write text with a trained model."),
+        "score": ("score", "Score a text, and find its most surprising lines."),
+        "info": ("info", "Show the card of a model: sizes, corpus, commit, losses."),
+        "export": ("export", "Write a trained model as an ONNX file, or copy it with its card."),
+    },
+    REVIEW: {
+        "ui": ("ui", "Open MLflow's page of the runs of each corpus, in the right view."),
+        "review": ("review", "Put models side by side in one page."),
+        "sweep": ("sweep", "Show a sweep of `dvc exp run --queue`: a table and a picture."),
+    },
+    LINEAGE: {
+        "trace": ("trace", "Trace a run, revision, file or text to its bytes."),
+        "reproduce": ("reproduce", "Make a run's model again and compare every byte."),
+    },
+    TRACKING: {"sync": ("sync", "Send to MLflow what a server has missed.")},
+}
 USING = ("generate", "score", "info", "export")
 NEED_PROJECT = ("new", "recipe", "corpus", "doctor", "ui", "sweep", "trace", "reproduce", "sync")
 INTERRUPTED = 130  # typer's code for Ctrl-C
-
-app = typer.Typer(
-    help="Start from a text; use, review, trace and repeat trained models. Stages run by `dvc repro`. "
-    "All but generate, score, info, export and review need a project: they run in it, or in any folder below.",
-    add_completion=False,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-)
-app.callback()(lambda: None)
-app.command(rich_help_panel=START)(new)
-app.command(rich_help_panel=START)(recipe)
-app.command(rich_help_panel=START)(corpus)
-app.command(rich_help_panel=START)(doctor)
-app.command(rich_help_panel=USE)(generate)
-app.command(rich_help_panel=USE)(score)
-app.command(rich_help_panel=USE)(info)
-app.command(rich_help_panel=USE)(export)
-app.command(rich_help_panel=REVIEW)(ui)
-app.command(rich_help_panel=REVIEW)(review)
-app.command(rich_help_panel=REVIEW)(sweep)
-app.command(rich_help_panel=LINEAGE)(trace)
-app.command(rich_help_panel=LINEAGE)(reproduce)
-app.command(rich_help_panel=TRACKING)(sync)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; its exit code. What a user can fix is one line, and 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     return guarded(lambda: _run(arguments or ["--help"]))
+
+
+def app_with(given: str) -> typer.Typer:
+    """All commands. The `given` one is there; of the others, what the list of commands says."""
+    app = typer.Typer(
+        help="Start from a text; use, review, trace and repeat trained models. Stages run by `dvc repro`. "
+        "All but generate, score, info, export and review need a project: they run in it, or in any folder below.",
+        add_completion=False,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(lambda: None)
+    for group, commands in COMMANDS.items():
+        for name, (module, summary) in commands.items():
+            function = getattr(import_module(f"pipeline.commands.{module}"), name) if name == given else lambda: None
+            app.command(name, help=None if name == given else summary, rich_help_panel=group)(function)
+    return app
 
 
 def _run(arguments: list[str]) -> int:
@@ -79,7 +86,7 @@ def _run(arguments: list[str]) -> int:
         share_cores()
     try:
         with at_root(is_needed=needs_project):
-            code = app(arguments, prog_name="charlstm", standalone_mode=False)
+            code = app_with(arguments[0])(arguments, prog_name="charlstm", standalone_mode=False)
     except TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "charlstm"

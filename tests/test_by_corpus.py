@@ -12,7 +12,7 @@ from charlstm.tracking.client import Store, connect, create_run, find_experiment
 from charlstm.tracking.reader import Reader
 from charlstm.tracking.runs import Measurement, TrainingRecord, attach, attach_node, read_metrics
 from charlstm.training.history import EpochRow, StepRow, TextRow, table
-from pipeline.review.runs_page import _find_runs
+from pipeline.commands.ui import _find_runs
 from pipeline.stage.tracking_store import store as store_here
 
 TABLES = table([], EpochRow._fields), table([], StepRow._fields), table([], TextRow._fields)

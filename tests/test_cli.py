@@ -1,5 +1,6 @@
 """The command line as such: its table of contents, and how it fails."""
 
+import importlib
 import json
 import os
 import resource
@@ -14,9 +15,7 @@ from commands import Run
 from benchmarks.projects import ROOT
 from pipeline import cli
 
-COMMANDS = (
-    *("new", "doctor", "generate", "score", "info", "export", "ui", "review", "sweep", "trace", "reproduce", "sync"),
-)
+COMMANDS = [name for commands in cli.COMMANDS.values() for name in commands]
 MAX_SECONDS = 0.5
 
 
@@ -37,9 +36,12 @@ def test_the_help_is_a_table_of_contents(arguments: list[str], capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help_that_begins_as_the_table_says(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, "--help"]) == 0
-    assert f"charlstm {command}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    ((module, summary),) = [commands[command] for commands in cli.COMMANDS.values() if command in commands]
+    function = getattr(importlib.import_module(f"pipeline.commands.{module}"), command)
+    assert f"charlstm {command}" in said and function.__doc__.splitlines()[0] == summary
 
 
 def test_the_help_takes_no_time_and_none_of_what_commands_need() -> None:

@@ -12,8 +12,8 @@ from stages import dvc, run_stages
 
 from benchmarks.projects import write_params
 from pipeline import cli
+from pipeline.commands.reproduce import Row, compare, find_run, first_difference, likely_cause
 from pipeline.dvc.paths import Paths
-from pipeline.lineage.reproduction import Row, compare, find_run, first_difference, likely_cause
 from pipeline.lineage.revisions import worktree
 from pipeline.lineage.tracing import open_reader
 

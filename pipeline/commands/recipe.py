@@ -22,7 +22,7 @@ Force = Annotated[bool, typer.Option("--force", help="Give up changes that would
 
 
 def recipe(words: Words = None, is_forced: Force = False) -> int:
-    """List the recipes; write one into `params.yaml`; keep what stands there.
+    """List recipes, write one into `params.yaml`, or keep one.
 
     `charlstm recipe` lists them, with what each would change. `charlstm recipe NAME` writes one into `params.yaml`: the
     values that recipes decide, with all comments and all other values as they are. `charlstm recipe save NAME` makes
@@ -34,7 +34,7 @@ def recipe(words: Words = None, is_forced: Force = False) -> int:
 
 
 def corpus(words: Words = None, is_forced: Force = False) -> int:
-    """List the corpora; write one into `params.yaml`; keep what stands there.
+    """List corpora, write one into `params.yaml`, or keep one.
 
     As `charlstm recipe` does for recipes. `charlstm new TEXT` makes a corpus, and a recipe for it, of a text of yours.
     """
