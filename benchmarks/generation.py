@@ -29,11 +29,11 @@ from benchmarks.samplers import Write, char_rnn, former_loop, on_few_threads, pl
 from benchmarks.trials import load_data
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.protocols import LanguageModel, windowed
-from charlstm.generation.drawing import SamplingRule
 from charlstm.generation.quantized import QuantizedLanguageModel, Stepper, quantize
 from charlstm.generation.sampler import Request, Sampler, compiled_stepper
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.model_folder import TrainedModel, load_model, save_model
+from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import Vocab
 from pipeline.stage.hardware import set_num_threads
 from pipeline.stage.stage import guarded
@@ -45,7 +45,7 @@ MOST_CHARS = 20_000  # of a row
 FEW_CHARS = 8
 DEFAULT_SHAPE = ModelShape(65, 128, 320, 1, 320)
 CONTEXT_LEN = 100
-RULE = SamplingRule(1.0)
+RULE = Sampling(temperature=1.0)
 USES = {  # characters, and the goal
     "3,000 characters, with all that is loaded for them": (3000, ""),
     "3,000 characters more": (3000, "30,000 a second"),
@@ -126,7 +126,9 @@ def _ours(trained: TrainedModel, stepper: Stepper) -> Write:
     sampler = _sampler_with(trained, stepper)
 
     def write(num_rows: int, num_chars: int) -> None:
-        sampler.generate([Request("\n", num_chars, RULE, 1, number) for number in range(num_rows)])
+        sampler.generate(
+            [Request("\n", RULE._replace(num_chars=num_chars, seed=1), number=number) for number in range(num_rows)]
+        )
 
     return write
 
@@ -182,8 +184,15 @@ def _process(folder: Path, cache: str) -> dict[str, float]:
 
 def _print_equality(trained: TrainedModel, console: Console) -> None:
     """Of engines and batches, by 256 texts with all kinds of rules."""
-    rules = [RULE, SamplingRule(0), SamplingRule(0.8, top_p=0.9), SamplingRule(1.2, 20, min_p=0.01)]
-    requests = [Request("\n", 200, rules[number % 4], 1, number) for number in range(256)]
+    rules = [
+        RULE,
+        Sampling(temperature=0),
+        Sampling(temperature=0.8, top_p=0.9),
+        Sampling(temperature=1.2, top_k=20, min_p=0.01),
+    ]
+    requests = [
+        Request("\n", rules[number % 4]._replace(num_chars=200, seed=1), number=number) for number in range(256)
+    ]
     found = []
     model = quantize(trained.model)
     for stepper in (Stepper(model), compiled_stepper(model)):

@@ -12,7 +12,6 @@ from charlstm.evaluation.baselines import BASELINES, read_baselines
 from charlstm.evaluation.published import published_for, text_sha256
 from charlstm.files.atomic import atomic_folder
 from charlstm.files.checksums import SUMS, read_sums, sums_of, verify
-from charlstm.generation.drawing import SamplingRule
 from charlstm.generation.quantized import quantize
 from charlstm.generation.sampler import Request, Sampler, compiled_stepper
 from charlstm.interpretation.document import CELLS, read_cells
@@ -22,6 +21,7 @@ from charlstm.report.collect import Encoded, Generated, file_name, review_of
 from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses, write_document
 from charlstm.report.page import write_page
 from charlstm.report.playground import playground_of
+from charlstm.sampling import Sampling
 from charlstm.text.prompts import check_prompts, resolve_prompts
 from charlstm.text.units import whole_characters
 from charlstm.text.vocabulary import Ids, Vocab, load_ids, load_vocab
@@ -142,13 +142,13 @@ def _read_encoded(paths: Paths, vocab: Vocab) -> Encoded:
 def _generate(section: SampleParams, prompts: Sequence[str], trained: TrainedModel) -> list[Generated]:
     asked = itertools.product(prompts, section.temperatures, section.seeds)
     requests = [
-        Request(prompt, section.num_chars, SamplingRule(temperature, section.top_k, section.top_p), seed)
+        Request(prompt, Sampling(section.num_chars, temperature, section.top_k, section.top_p, seed=seed))
         for prompt, temperature, seed in asked
     ]
     texts = Sampler(trained.model, trained.vocab).generate(requests)
     return [
-        Generated(one.prompt, one.rule.temperature, one.rule.top_k, one.rule.top_p, one.seed, written.text)
-        for one, written in zip(requests, texts, strict=True)
+        Generated(prompt, how.temperature, how.top_k, how.top_p, how.seed, written.text)
+        for (prompt, how, *_), written in zip(requests, texts, strict=True)
     ]
 
 

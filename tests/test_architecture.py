@@ -26,7 +26,7 @@ STAGES = ("download", "split", "encode", "train", "evaluate", "sample")
 # The library's layers, from the ground up. A file imports from its own folder and from the layers below, never up.
 LAYERS = (
     ("errors", "seeds"),
-    ("files", "options", "sections"),
+    ("files", "sampling", "sections"),
     ("text", "params"),
     ("model",),
     ("evaluation", "optimization", "generation"),

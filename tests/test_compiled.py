@@ -21,11 +21,12 @@ from charlstm.generation.compiled import drawing, kernels, layout, object_code
 from charlstm.generation.compiled.layout import GROUP
 from charlstm.generation.compiled.object_code import TARGET, Function, keep, kept
 from charlstm.generation.compiled.stepper import CompiledStepper, compile_for
-from charlstm.generation.drawing import FRACTIONS, Rules, SamplingRule
+from charlstm.generation.drawing import FRACTIONS, Rules
 from charlstm.generation.quantized import QuantizedModel, Stepper, quantize
 from charlstm.generation.sampler import Engines, Request, Sampler, compiled_stepper
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.model_folder import save_model
+from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import Vocab
 
 SHAPES = [
@@ -37,17 +38,17 @@ SHAPES = [
     ModelShape(97, 16, 130, 1, 7),
 ]
 RULES = [
-    SamplingRule(1.0),
-    SamplingRule(0),
-    SamplingRule(1e-30),
-    SamplingRule(0.7, top_k=3),
-    SamplingRule(0.9, top_p=0.8),
-    SamplingRule(1.2, min_p=0.05),
-    SamplingRule(0.8, 7, 0.9, 0.01),
-    SamplingRule(1e6),
-    SamplingRule(1e-310, top_p=0.5),
-    SamplingRule(0.5, top_p=1e-9),
-    SamplingRule(2.0, top_k=1),
+    Sampling(temperature=1.0),
+    Sampling(temperature=0),
+    Sampling(temperature=1e-30),
+    Sampling(temperature=0.7, top_k=3),
+    Sampling(temperature=0.9, top_p=0.8),
+    Sampling(temperature=1.2, min_p=0.05),
+    Sampling(temperature=0.8, top_k=7, top_p=0.9, min_p=0.01),
+    Sampling(temperature=1000000.0),
+    Sampling(temperature=1e-310, top_p=0.5),
+    Sampling(temperature=0.5, top_p=1e-09),
+    Sampling(temperature=2.0, top_k=1),
 ]
 VOCAB = Vocab.of("abcdefghij\n")
 
@@ -82,7 +83,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     st.integers(0, 2**32),
 )
 def test_it_reads_and_writes_as_torch_does(
-    shape: ModelShape, rules: list[SamplingRule], num_threads: int, num_read: int, seed: int
+    shape: ModelShape, rules: list[Sampling], num_threads: int, num_read: int, seed: int
 ) -> None:
     """Ids, and states to the bit."""
     model, random, num_rows = quantized(shape), np.random.default_rng(seed), len(rules)
@@ -104,7 +105,10 @@ def test_its_texts_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """With stop strings, in a batch, alone and as a stream."""
     model = model_of(ModelShape(len(VOCAB), 6, 24, 2, 12))
     requests = [
-        Request("ab"[: 1 + number % 2], 150, RULES[number % len(RULES)], number, stop=("ab", "jj\n")[: number % 3])
+        Request(
+            "ab"[: 1 + number % 2],
+            RULES[number % len(RULES)]._replace(num_chars=150, seed=number, stop=("ab", "jj\n")[: number % 3]),
+        )
         for number in range(40)
     ]
     with monkeypatch.context() as patch:

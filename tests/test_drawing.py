@@ -11,64 +11,69 @@ from torch import Tensor
 from charlstm.generation import drawing
 from charlstm.generation.drawing import (
     Rules,
-    SamplingRule,
     draw,
     key_of,
     probabilities,
     relative_probabilities,
     uniforms,
 )
+from charlstm.sampling import Sampling
 from charlstm.sections import MIN_TEMPERATURE
 
 LOGITS = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log()
 CLOSE = 2e-4  # the table's precision
 
 
-def kept(logits_V: Tensor, rule: SamplingRule) -> list[float]:
+def kept(logits_V: Tensor, rule: Sampling) -> list[float]:
     return [round(float(one), 3) for one in probabilities(logits_V, rule)]
 
 
 def test_temperature_top_k_min_p_and_nucleus() -> None:
-    torch.testing.assert_close(probabilities(LOGITS, SamplingRule(1.0)), LOGITS.exp().double(), rtol=CLOSE, atol=0)
     torch.testing.assert_close(
-        probabilities(LOGITS, SamplingRule(0.5)), (LOGITS * 2).softmax(0).double(), rtol=CLOSE, atol=0
+        probabilities(LOGITS, Sampling(temperature=1.0)), LOGITS.exp().double(), rtol=CLOSE, atol=0
     )
-    assert kept(LOGITS, SamplingRule(0)) == [1, 0, 0, 0, 0]
-    assert kept(LOGITS, SamplingRule(1.0, top_k=2)) == [0.714, 0.286, 0, 0, 0]
-    assert kept(LOGITS, SamplingRule(1.0, top_p=0.6)) == [0.714, 0.286, 0, 0, 0]
-    assert kept(LOGITS, SamplingRule(1.0, top_p=0.01)) == [1, 0, 0, 0, 0]
-    assert kept(LOGITS, SamplingRule(1.0, min_p=0.25)) == [0.588, 0.235, 0.176, 0, 0]
-    assert kept(LOGITS, SamplingRule(1.0, min_p=1.0)) == [1, 0, 0, 0, 0]
-    assert kept(LOGITS, SamplingRule(1.0, top_k=99, top_p=1.0)) == [0.5, 0.2, 0.15, 0.1, 0.05]
-    assert kept(LOGITS[[3, 0, 4, 1, 2]], SamplingRule(1.0, top_k=2)) == [0, 0.714, 0, 0.286, 0]
+    torch.testing.assert_close(
+        probabilities(LOGITS, Sampling(temperature=0.5)), (LOGITS * 2).softmax(0).double(), rtol=CLOSE, atol=0
+    )
+    assert kept(LOGITS, Sampling(temperature=0)) == [1, 0, 0, 0, 0]
+    assert kept(LOGITS, Sampling(temperature=1.0, top_k=2)) == [0.714, 0.286, 0, 0, 0]
+    assert kept(LOGITS, Sampling(temperature=1.0, top_p=0.6)) == [0.714, 0.286, 0, 0, 0]
+    assert kept(LOGITS, Sampling(temperature=1.0, top_p=0.01)) == [1, 0, 0, 0, 0]
+    assert kept(LOGITS, Sampling(temperature=1.0, min_p=0.25)) == [0.588, 0.235, 0.176, 0, 0]
+    assert kept(LOGITS, Sampling(temperature=1.0, min_p=1.0)) == [1, 0, 0, 0, 0]
+    assert kept(LOGITS, Sampling(temperature=1.0, top_k=99, top_p=1.0)) == [0.5, 0.2, 0.15, 0.1, 0.05]
+    assert kept(LOGITS[[3, 0, 4, 1, 2]], Sampling(temperature=1.0, top_k=2)) == [0, 0.714, 0, 0.286, 0]
     # The nucleus is a share of what the others left: 0.7 of 0.85 is reached with the second character.
-    assert kept(LOGITS, SamplingRule(1.0, top_k=3, top_p=0.7)) == [0.714, 0.286, 0, 0, 0]
-    assert kept(LOGITS, SamplingRule(1.0, top_k=3, top_p=0.9)) == [0.588, 0.235, 0.176, 0, 0]
+    assert kept(LOGITS, Sampling(temperature=1.0, top_k=3, top_p=0.7)) == [0.714, 0.286, 0, 0, 0]
+    assert kept(LOGITS, Sampling(temperature=1.0, top_k=3, top_p=0.9)) == [0.588, 0.235, 0.176, 0, 0]
 
 
 def test_what_is_as_likely_as_the_last_that_is_kept_is_kept() -> None:
     tied = torch.tensor([1.0, 2.0, 1.0, 0.0, 1.0])
-    assert [one > 0 for one in kept(tied, SamplingRule(1.0, top_k=2))] == [True, True, True, False, True]
-    assert [one > 0 for one in kept(tied, SamplingRule(1.0, top_p=0.5))] == [True, True, True, False, True]
+    assert [one > 0 for one in kept(tied, Sampling(temperature=1.0, top_k=2))] == [True, True, True, False, True]
+    assert [one > 0 for one in kept(tied, Sampling(temperature=1.0, top_p=0.5))] == [True, True, True, False, True]
 
 
 @pytest.mark.parametrize("temperature", [MIN_TEMPERATURE, 1e-39, 1e-310])
 @pytest.mark.parametrize("scale", [1.0, 1e4, 1e37])
 def test_a_temperature_near_zero_takes_the_likeliest(temperature: float, scale: float) -> None:
-    assert kept(LOGITS * scale, SamplingRule(temperature, top_p=0.9)) == [1, 0, 0, 0, 0]
+    assert kept(LOGITS * scale, Sampling(temperature=temperature, top_p=0.9)) == [1, 0, 0, 0, 0]
     tie = torch.tensor([scale, -scale, scale])
-    assert kept(tie, SamplingRule(temperature)) == [0.5, 0, 0.5]
+    assert kept(tie, Sampling(temperature=temperature)) == [0.5, 0, 0.5]
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=70), st.floats(0.01, 1e6))
 def test_other_temperatures_are_a_plain_softmax(logits: list[float], temperature: float) -> None:
     logits_V = torch.tensor(logits)
     plain_V = torch.softmax(logits_V.double() / temperature, dim=0)
-    torch.testing.assert_close(probabilities(logits_V, SamplingRule(temperature)), plain_V, rtol=CLOSE, atol=1e-300)
+    torch.testing.assert_close(
+        probabilities(logits_V, Sampling(temperature=temperature)), plain_V, rtol=CLOSE, atol=1e-300
+    )
 
 
 rules = st.builds(
-    SamplingRule,
+    Sampling,
+    st.just(200),
     st.sampled_from([0.0, 0.3, 1.0, 5.0]),
     st.sampled_from([None, 1, 3, 40]),
     st.sampled_from([0.1, 0.9, 1.0]),
@@ -77,7 +82,7 @@ rules = st.builds(
 
 
 @given(st.lists(rules, min_size=1, max_size=5), st.integers(0, 1000))
-def test_each_row_has_its_own_rule(some: list[SamplingRule], seed: int) -> None:
+def test_each_row_has_its_own_rule(some: list[Sampling], seed: int) -> None:
     """Whatever the others ask for."""
     generator = torch.Generator().manual_seed(seed)
     logits_RV = torch.randn(len(some), 9, generator=generator) * 3
@@ -92,7 +97,7 @@ def test_each_row_has_its_own_rule(some: list[SamplingRule], seed: int) -> None:
 def test_draws_follow_the_distribution() -> None:
     num_draws = 20_000
     numbers = torch.from_numpy(uniforms(np.array([key_of(0, "", 0)], np.uint64), 0, num_draws)[0])
-    drawn = draw(LOGITS.expand(num_draws, -1), Rules.of([SamplingRule(1.0)] * num_draws, 5), numbers)
+    drawn = draw(LOGITS.expand(num_draws, -1), Rules.of([Sampling(temperature=1.0)] * num_draws, 5), numbers)
     for index, probability in enumerate(LOGITS.exp().tolist()):
         spread = math.sqrt(probability * (1 - probability) / num_draws)
         assert (drawn == index).float().mean().item() == pytest.approx(probability, abs=4 * spread)
@@ -102,13 +107,13 @@ def test_draws_follow_the_distribution() -> None:
 def test_the_ends_of_the_unit_interval_draw_what_is_possible(number: float) -> None:
     for seed in range(50):
         logits_RV = torch.randn(1, 30, generator=torch.Generator().manual_seed(seed))
-        rule = SamplingRule(1.0, top_k=5)
+        rule = Sampling(temperature=1.0, top_k=5)
         (index,) = draw(logits_RV, Rules.of([rule], 30), torch.tensor([number], dtype=torch.float64))
         assert probabilities(logits_RV[0], rule)[index] > 0
 
 
 def test_the_likeliest_is_1_and_nothing_is_above() -> None:
-    found = relative_probabilities(torch.randn(20, 9), Rules.of([SamplingRule(0.7)] * 20, 9))
+    found = relative_probabilities(torch.randn(20, 9), Rules.of([Sampling(temperature=0.7)] * 20, 9))
     assert found.amax(1).tolist() == [1.0] * 20
 
 
@@ -144,6 +149,6 @@ def test_uniforms_are_those_of_splitmix64() -> None:
 
 def test_a_row_without_top_p_keeps_all_beside_one_with_it() -> None:
     """Even what is too small to change a sum."""
-    rules = Rules.of([SamplingRule(1.0), SamplingRule(1.0, top_p=0.5)], 2)
+    rules = Rules.of([Sampling(temperature=1.0), Sampling(temperature=1.0, top_p=0.5)], 2)
     found_RV = relative_probabilities(torch.tensor([[0.0, -90.0]] * 2), rules)
     assert found_RV[0, 1] > 0 == found_RV[1, 1]

@@ -9,10 +9,11 @@ import pytest
 from browser import CHROMIUM
 from playgrounds import FOUND, Case, case, default_case, found_by, logits_of, odd_case, page_with
 
-from charlstm.generation.drawing import FRACTIONS, SamplingRule
+from charlstm.generation.drawing import FRACTIONS
 from charlstm.generation.quantized import GATES, GELU
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.char_lstm import ModelShape
+from charlstm.sampling import Sampling
 
 pytestmark = [
     pytest.mark.slow,
@@ -51,13 +52,13 @@ found(requests.map(({ prompt, length, rule, seed, number }) => {
 }));
 """
 RULES = [
-    SamplingRule(0.8, top_p=0.98),
-    SamplingRule(1.0),
-    SamplingRule(0),
-    SamplingRule(0.001, top_p=0.5),
-    SamplingRule(1000, top_k=3, top_p=0.9),
-    SamplingRule(1.3, top_k=5, min_p=0.05),
-    SamplingRule(0.5, top_k=10_000, top_p=0.3, min_p=0.2),
+    Sampling(temperature=0.8, top_p=0.98),
+    Sampling(temperature=1.0),
+    Sampling(temperature=0),
+    Sampling(temperature=0.001, top_p=0.5),
+    Sampling(temperature=1000, top_k=3, top_p=0.9),
+    Sampling(temperature=1.3, top_k=5, min_p=0.05),
+    Sampling(temperature=0.5, top_k=10000, top_p=0.3, min_p=0.2),
 ]
 
 
@@ -89,17 +90,17 @@ def test_texts_are_those_of_python(tmp_path: Path, name: str) -> None:
     every = one.vocab.characters
     prompts = [every[0], every[-1], every[:: max(1, len(every) // 20)]]
     requests = [
-        Request(prompt, 200 if name == "default" else 60, rule, seed, number)
+        Request(prompt, rule._replace(num_chars=200 if name == "default" else 60, seed=seed), number=number)
         for rule in RULES
         for prompt, seed, number in zip(prompts, [1, 2**53 - 1, 0], [0, 1, 2], strict=True)
     ]
     asked = [
         {
             "prompt": request.prompt,
-            "length": request.num_chars,
-            "seed": request.seed,
+            "length": request.sampling.num_chars,
+            "seed": request.sampling.seed,
             "number": request.number,
-            "rule": dict(zip(["temperature", "topK", "topP", "minP"], request.rule, strict=True)),
+            "rule": dict(zip(["temperature", "topK", "topP", "minP"], request.sampling[1:5], strict=True)),
         }
         for request in requests
     ]
@@ -138,8 +139,8 @@ const press = (key) => find(".written").dispatchEvent(new KeyboardEvent("keydown
 """
 
 
-def written(one: Case, prompt: str, num_chars: int, rule: SamplingRule, seed: int) -> str:
-    (text,) = Sampler(one.model, one.vocab).generate([Request(prompt, num_chars, rule, seed)])
+def written(one: Case, prompt: str, num_chars: int, rule: Sampling, seed: int) -> str:
+    (text,) = Sampler(one.model, one.vocab).generate([Request(prompt, rule._replace(num_chars=num_chars, seed=seed))])
     return prompt + text.text
 
 
@@ -164,7 +165,7 @@ def test_the_form_writes_continues_and_says_by_which_command(tmp_path: Path) -> 
     """
     one = CASES["default"]
     got = found_by(page_with(one, script(body), prompt="R"), tmp_path, milliseconds=20_000)
-    assert got["text"] == written(one, "ROMEO:\nO'", 600, SamplingRule(0.7, top_p=0.9), 42)
+    assert got["text"] == written(one, "ROMEO:\nO'", 600, Sampling(temperature=0.7, top_p=0.9), 42)
     command = r"charlstm generate $'ROMEO:\nO\'' --num-chars 600 --temperature 0.7 --top-p 0.9 --seed 42"
     assert command in got["command"]
     assert got["cursor"] == 607 and 10 <= len(got["rows"]) <= 11 and got["came"] == 1
@@ -206,7 +207,7 @@ def test_a_hostile_vocabulary_is_shown_as_text_in_a_sandbox(tmp_path: Path) -> N
     got = found_by(f"<!doctype html><body>{listen}{frame}</body>", tmp_path, milliseconds=20_000)
     assert got["origin"] == "null"
     prompt = one.vocab.characters.replace("\r", "\n")  # as a text field has it
-    text = written(one, prompt, 200, SamplingRule(2.0, top_p=0.98), 1)
+    text = written(one, prompt, 200, Sampling(temperature=2.0, top_p=0.98), 1)
     assert len(got["spans"]) == len(text) == len(prompt) + 200 and sorted(got["tags"]) == ["DIV", "SPAN"]
     for character, (kind, shown) in zip(text, got["spans"], strict=True):
         assert shown == (f"U+{ord(character):04X}" if "control" in kind else character)

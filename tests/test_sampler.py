@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from charlstm.errors import VocabularyError
-from charlstm.generation.drawing import SamplingRule
 from charlstm.generation.sampler import Generated, Request, Sampler
 from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import Vocab
 
 VOCAB = Vocab.of("abcdefghij\n")
-RULE = SamplingRule(0.8, None, 0.9)
+RULE = Sampling(temperature=0.8, top_k=None, top_p=0.9)
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +40,21 @@ def two_threads() -> Iterator[None]:
 
 def request(number: int, **changes: object) -> Request:
     """One of many that differ in everything."""
-    rules = [RULE, SamplingRule(1.0), SamplingRule(0), SamplingRule(1.2, 3, 0.7, 0.05), SamplingRule(2.0, min_p=0.2)]
+    rules = [
+        RULE,
+        Sampling(temperature=1.0),
+        Sampling(temperature=0),
+        Sampling(temperature=1.2, top_k=3, top_p=0.7, min_p=0.05),
+        Sampling(temperature=2.0, min_p=0.2),
+    ]
+    sampling = rules[number % 5]._replace(num_chars=20 + number % 13, seed=number // 3)
     prompt = ["a", "abc", "\n", "jihgfedcba"][number % 4]
-    request = Request(prompt, 20 + number % 13, rules[number % 5], number // 3, number % 3)
-    return request._replace(**changes)  # type: ignore[arg-type]
+    return drawn(Request(prompt, sampling, number=number % 3), **changes)
+
+
+def drawn(one: Request, **options: object) -> Request:
+    """The same request with other options."""
+    return one._replace(sampling=one.sampling._replace(**options))  # type: ignore[arg-type]
 
 
 def texts(found: list[Generated]) -> list[str]:
@@ -64,7 +75,7 @@ def test_a_text_is_the_same_in_any_batch(sampler: Sampler, num_rows: int) -> Non
         assert torch.equal(together[number].state.hidden, alone.state.hidden)
         assert torch.equal(together[number].state.cell, alone.state.cell)
     assert len(set(texts(together))) > num_rows // 2
-    assert [len(one.text) for one in together] == [one.num_chars for one in requests]
+    assert [len(one.text) for one in together] == [one.sampling.num_chars for one in requests]
 
 
 def test_a_text_does_not_depend_on_threads(sampler: Sampler) -> None:
@@ -75,23 +86,23 @@ def test_a_text_does_not_depend_on_threads(sampler: Sampler) -> None:
 
 
 def test_seed_prompt_and_number_choose_a_text(sampler: Sampler) -> None:
-    one = Request("a", 40, SamplingRule(1.0), 1)
-    different = [one, one._replace(seed=2), one._replace(number=1), one._replace(prompt="b"), one._replace(prompt="aa")]
+    one = Request("a", Sampling(temperature=1.0, num_chars=40, seed=1))
+    different = [one, drawn(one, seed=2), one._replace(number=1), one._replace(prompt="b"), one._replace(prompt="aa")]
     assert len(set(texts(sampler.generate(different)))) == len(different)
     assert texts(sampler.generate([one, one])) == texts(sampler.generate([one])) * 2
 
 
 def test_prompts_of_one_seed_share_no_random_numbers(sampler: Sampler) -> None:
     """At a temperature where the model hardly matters, texts of two prompts agree by chance alone."""
-    wild = SamplingRule(1e6)
-    first, second = texts(sampler.generate([Request(prompt, 2000, wild, 1) for prompt in "ab"]))
+    wild = Sampling(temperature=1000000.0)
+    first, second = texts(sampler.generate([Request(prompt, wild._replace(num_chars=2000, seed=1)) for prompt in "ab"]))
     agreement = sum(one == two for one, two in zip(first, second, strict=True)) / len(first)
     assert agreement == pytest.approx(1 / len(VOCAB), abs=0.03)
 
 
 def test_temperature_zero_takes_the_likeliest(model: CharLSTM, sampler: Sampler) -> None:
     ids = torch.from_numpy(VOCAB.encode("ab").astype("int64"))
-    (found,) = sampler.generate([Request("ab", 5, SamplingRule(0), 1)])
+    (found,) = sampler.generate([Request("ab", Sampling(temperature=0, num_chars=5, seed=1))])
     for character in found.text:
         logits_BTV, _ = model(ids[None])
         assert character == VOCAB.characters[int(logits_BTV[0, -1].argmax())]
@@ -99,20 +110,20 @@ def test_temperature_zero_takes_the_likeliest(model: CharLSTM, sampler: Sampler)
 
 
 def test_a_state_goes_on_where_it_stopped(sampler: Sampler) -> None:
-    (whole,) = sampler.generate([Request("abc", 30, SamplingRule(0), 1)])
-    (first,) = sampler.generate([Request("abc", 12, SamplingRule(0), 1)])
-    (rest,) = sampler.generate([Request("", 18, SamplingRule(0), 1, state=first.state)])
+    (whole,) = sampler.generate([Request("abc", Sampling(temperature=0, num_chars=30, seed=1))])
+    (first,) = sampler.generate([Request("abc", Sampling(temperature=0, num_chars=12, seed=1))])
+    (rest,) = sampler.generate([Request("", Sampling(temperature=0, num_chars=18, seed=1), state=first.state)])
     assert first.text + rest.text == whole.text
     assert torch.equal(rest.state.cell, whole.state.cell)
-    (read,) = sampler.generate([Request("abc" + first.text, 18, SamplingRule(0), 1)])
+    (read,) = sampler.generate([Request("abc" + first.text, Sampling(temperature=0, num_chars=18, seed=1))])
     assert read.text == rest.text
 
 
 def test_a_text_of_no_characters_has_the_state_after_its_prompt(sampler: Sampler) -> None:
-    (nothing,) = sampler.generate([Request("abc", 0, RULE, 1)])
+    (nothing,) = sampler.generate([Request("abc", RULE._replace(num_chars=0, seed=1))])
     assert nothing.text == ""
-    (after,) = sampler.generate([Request("", 5, SamplingRule(0), 1, state=nothing.state)])
-    assert after.text == sampler.generate([Request("abc", 5, SamplingRule(0), 1)])[0].text
+    (after,) = sampler.generate([Request("", Sampling(temperature=0, num_chars=5, seed=1), state=nothing.state)])
+    assert after.text == sampler.generate([Request("abc", Sampling(temperature=0, num_chars=5, seed=1))])[0].text
     assert sampler.generate([]) == []
 
 
@@ -125,13 +136,13 @@ def test_a_stop_string_ends_a_text(sampler: Sampler, length: int) -> None:
         for at in (0, 1, 29, 30, 31, 32, 33, 63, 64, 97):
             stop = full[at : at + length]
             ends.append(full[: full.index(stop)])
-            stopped.append(one._replace(stop=("zz", stop)))
-            cut.append(one._replace(num_chars=len(ends[-1]) + length))
+            stopped.append(drawn(one, stop=("zz", stop)))
+            cut.append(drawn(one, num_chars=len(ends[-1]) + length))
     found, same = sampler.generate(stopped), sampler.generate(cut)
     assert texts(found) == ends
     assert {one.reason for one in found} == {"stop"} and {one.reason for one in same} == {"length"}
-    kept = sampler.generate([one._replace(keep_stop=True) for one in stopped])
-    assert texts(kept) == [end + one.stop[1] for end, one in zip(ends, stopped, strict=True)]
+    kept = sampler.generate([drawn(one, keep_stop=True) for one in stopped])
+    assert texts(kept) == [end + one.sampling.stop[1] for end, one in zip(ends, stopped, strict=True)]
     assert all(torch.equal(one.state.cell, two.state.cell) for one, two in zip(found, kept, strict=True))
     assert all(torch.equal(one.state.cell, two.state.cell) for one, two in zip(found, same, strict=True))
     assert len({len(end) for end in ends}) > 10
@@ -145,23 +156,25 @@ def test_a_stream_gives_the_same_text(sampler: Sampler) -> None:
         assert "".join(stream) == full.text
         assert torch.equal(stream.state.cell, full.state.cell)
         stop = (full.text[40:42], full.text[50:55])
-        (stopped,) = sampler.generate([one._replace(stop=stop)])
-        assert "".join(sampler.stream(one._replace(stop=stop))) == stopped.text
-        (kept,) = sampler.generate([one._replace(stop=stop, keep_stop=True)])
-        assert "".join(sampler.stream(one._replace(stop=stop, keep_stop=True))) == kept.text != stopped.text
+        (stopped,) = sampler.generate([drawn(one, stop=stop)])
+        assert "".join(sampler.stream(drawn(one, stop=stop))) == stopped.text
+        (kept,) = sampler.generate([drawn(one, stop=stop, keep_stop=True)])
+        assert "".join(sampler.stream(drawn(one, stop=stop, keep_stop=True))) == kept.text != stopped.text
 
 
 def test_a_stream_holds_back_what_may_become_a_stop_string(sampler: Sampler) -> None:
     one = request(0, num_chars=60)
     full = sampler.generate([one])[0].text
     stop = full[30:34] + "zz"  # never comes
-    assert "".join(sampler.stream(one._replace(stop=(stop,)))) == full
+    assert "".join(sampler.stream(drawn(one, stop=(stop,)))) == full
 
 
 def test_unknown_prompt_characters_are_named(sampler: Sampler) -> None:
     with pytest.raises(VocabularyError, match=r"'xaéx' has .*'x' \(U\+0078, 2 times\), 'é' \(U\+00E9, 1 times\)"):
-        sampler.generate([Request("xaéx", 1, RULE, 0)])
+        sampler.generate([Request("xaéx", RULE._replace(num_chars=1, seed=0))])
     with pytest.raises(VocabularyError, match="empty"):
-        sampler.generate([Request("a", 1, RULE, 0), Request("", 1, RULE, 0)])
+        sampler.generate(
+            [Request("a", RULE._replace(num_chars=1, seed=0)), Request("", RULE._replace(num_chars=1, seed=0))]
+        )
     with pytest.raises(VocabularyError, match="empty"):
-        sampler.stream(Request("", 1, RULE, 0))
+        sampler.stream(Request("", RULE._replace(num_chars=1, seed=0)))

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from registries import new_run, sha256_of, whole_chain
 
-from charlstm.generation.drawing import SamplingRule
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.model_folder import load_model
+from charlstm.sampling import Sampling
 
 ROW = {"prompt": "def ", "num_chars": 40, "temperature": 0.5, "top_k": 20, "top_p": 0.9, "seed": 3}
 BAD_ROWS = {
@@ -57,10 +57,9 @@ print(json.dumps({**found, "kept": model.predict(kept), "inputs": model.metadata
 def expected(folder: Path, row: dict[str, Any]) -> dict[str, str]:
     """The library's own text, and why it ended."""
     model, vocab, _ = load_model(folder, "gates")
-    rule = SamplingRule(row.get("temperature", 0.8), row.get("top_k"), row.get("top_p", 1.0))
-    num_chars, seed = row.get("num_chars", 200), row.get("seed", 0)
-    request = Request(row["prompt"], num_chars, rule, seed, 0, tuple(row.get("stop", ())))
-    (found,) = Sampler(model, vocab).generate([request._replace(keep_stop=row.get("keep_stop", False))])
+    given = {name: value for name, value in row.items() if name in Sampling._fields and value is not None}
+    sampling = Sampling(**{**given, "stop": tuple(given.get("stop", ()))})
+    (found,) = Sampler(model, vocab).generate([Request(row["prompt"], sampling)])
     return {"text": found.text, "reason": found.reason}
 
 

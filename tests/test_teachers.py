@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from charlstm.generation.drawing import SamplingRule
 from charlstm.generation.quantized import QuantizedLanguageModel
 from charlstm.generation.teachers import CHUNK, Taught, Teachers
 from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.sampling import Sampling
 from charlstm.text.soft_text import PROBABILITIES, to_codes
 
 SHAPE = ModelShape(9, 4, 16, 1, 5)
@@ -25,7 +25,7 @@ def models() -> list[CharLSTM]:
 
 
 def write(models: list[CharLSTM], prompts_RT: torch.Tensor, temperature: float = 1.0, first: int = 0) -> Taught:
-    pieces = list(Teachers(models).write(prompts_RT, NUM_CHARS, SamplingRule(temperature), 5, first))
+    pieces = list(Teachers(models).write(prompts_RT, Sampling(NUM_CHARS, temperature, seed=5), first))
     assert [piece.ids_RT.shape[1] for piece in pieces] == [CHUNK, 30]
     return Taught(*(np.concatenate(parts, 1) for parts in zip(*pieces, strict=True)))
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from charlstm.errors import TextRequestError
+from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import Vocab
-from charlstm.tracking.text_requests import MAX_ROWS, TextRequest, parse_requests
+from charlstm.tracking.text_requests import MAX_ROWS, parse_requests
 
 VOCAB = Vocab.of("abc\n")
 KNOWN = "known are prompt, num_chars, temperature, top_k, top_p, min_p, seed, stop, keep_stop"
@@ -18,7 +19,7 @@ def test_a_row_gets_the_defaults_of_what_it_does_not_say() -> None:
         {"prompt": "ab"},
         {"prompt": "\n", "num_chars": None, "top_k": None, "seed": None, "temperature": None},
     ]
-    assert parse_requests(rows, VOCAB) == [TextRequest("ab"), TextRequest("\n")]
+    assert parse_requests(rows, VOCAB) == [("ab", Sampling()), ("\n", Sampling())]
 
 
 def test_every_key_is_read_and_whole_floats_are_counts() -> None:
@@ -34,9 +35,10 @@ def test_every_key_is_read_and_whole_floats_are_counts() -> None:
         "keep_stop": True,
     }
     (request,) = parse_requests([row], VOCAB)
-    assert request == TextRequest("a", 40, 0.0, 3, 0.9, 0.0, 2**63 - 1, ("a", "b"), True)
-    assert [type(value) for value in request] == [str, int, float, int, float, float, int, tuple, bool]
-    assert parse_requests([{"prompt": "a", "stop": "b"}], VOCAB)[0].stop == ("b",)
+    prompt, sampling = request
+    assert (prompt, sampling) == ("a", Sampling(40, 0.0, 3, 0.9, 0.0, 2**63 - 1, ("a", "b"), True))
+    assert [type(value) for value in sampling] == [int, float, int, float, float, int, tuple, bool]
+    assert parse_requests([{"prompt": "a", "stop": "b"}], VOCAB)[0][1].stop == ("b",)
 
 
 @pytest.mark.parametrize(

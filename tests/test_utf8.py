@@ -10,23 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlstm.generation.compiled.stepper import CompiledStepper
-from charlstm.generation.drawing import ALLOWED, NEXT, START, Rules, SamplingRule, draw, states_after
+from charlstm.generation.drawing import ALLOWED, NEXT, START, Rules, draw, states_after
 from charlstm.generation.quantized import Stepper, quantize
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import ByteVocab
 
 VOCAB = ByteVocab()
 RULES = [
-    SamplingRule(1.0),
-    SamplingRule(0),
-    SamplingRule(0.7, top_k=3),
-    SamplingRule(1.0, top_k=100),  # more than are allowed within a character
-    SamplingRule(0.9, top_p=0.8),
-    SamplingRule(1.2, min_p=0.05),
-    SamplingRule(0.8, 200, 0.9, 0.01),
-    SamplingRule(1e300),  # all are alike
-    SamplingRule(1e-300),
+    Sampling(temperature=1.0),
+    Sampling(temperature=0),
+    Sampling(temperature=0.7, top_k=3),
+    Sampling(temperature=1.0, top_k=100),  # more than are allowed within a character
+    Sampling(temperature=0.9, top_p=0.8),
+    Sampling(temperature=1.2, min_p=0.05),
+    Sampling(temperature=0.8, top_k=200, top_p=0.9, min_p=0.01),
+    Sampling(temperature=1e300),  # all are alike
+    Sampling(temperature=1e-300),
 ]
 PROMPTS = ["a", "雪\n", "\U0001f600é", "prompt of more"]
 
@@ -42,7 +43,11 @@ def model() -> CharLSTM:
 
 def request(number: int) -> Request:
     """One of many that differ in everything."""
-    return Request(PROMPTS[number % 4], number % 37, RULES[number % len(RULES)], number // 3, number % 3)
+    return Request(
+        PROMPTS[number % 4],
+        RULES[number % len(RULES)]._replace(num_chars=number % 37, seed=number // 3),
+        number=number % 3,
+    )
 
 
 @given(st.integers(0, 2**32), st.integers(0, 60))
@@ -83,7 +88,7 @@ def _decodes(content: bytes) -> bool:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_rules_act_on_what_is_allowed_alone(rule: SamplingRule) -> None:
+def test_rules_act_on_what_is_allowed_alone(rule: Sampling) -> None:
     """As if the vocabulary had nothing else, to the bit; also where what is left out has the largest logits."""
     random_, total = np.random.default_rng(0), 0
     for state in range(len(ALLOWED)):
@@ -126,7 +131,7 @@ def test_a_text_of_bytes_is_the_same_in_any_batch_and_has_its_characters(model: 
     assert [together[number].text for number in order] == [one.text for one in shuffled]
     for number, found in list(enumerate(together))[:40]:
         (alone,) = sampler.generate([requests[number]])
-        assert alone.text == found.text and len(found.text) == requests[number].num_chars
+        assert alone.text == found.text and len(found.text) == requests[number].sampling.num_chars
         assert torch.equal(alone.state.hidden, found.state.hidden) and torch.equal(alone.state.cell, found.state.cell)
         assert "".join(sampler.stream(requests[number])) == found.text
     assert any(len(one.text.encode()) > 2 * len(one.text) for one in together) or num_rows == 1
@@ -135,16 +140,15 @@ def test_a_text_of_bytes_is_the_same_in_any_batch_and_has_its_characters(model: 
 def test_the_state_is_that_after_the_text_also_where_it_was_stopped(model: CharLSTM) -> None:
     """So that what follows is read by a text that goes on, and by one that reads the first as its prompt, alike."""
     sampler = Sampler(model, VOCAB)
-    whole = Request("雪", 60, SamplingRule(1.0), 3)
+    whole = Request("雪", Sampling(temperature=1.0, num_chars=60, seed=3))
     (first,) = sampler.generate([whole])
     stop = first.text[25:27]
     end = first.text.index(stop) + 2
-    (stopped,) = sampler.generate([whole._replace(stop=(stop,))])
-    assert (
-        stopped.text == first.text[: end - 2] and "".join(sampler.stream(whole._replace(stop=(stop,)))) == stopped.text
-    )
+    to_stop = whole._replace(sampling=whole.sampling._replace(stop=(stop,)))
+    (stopped,) = sampler.generate([to_stop])
+    assert stopped.text == first.text[: end - 2] and "".join(sampler.stream(to_stop)) == stopped.text
     for found, read in ((first, first.text), (stopped, first.text[:end])):
-        greedy = Request("雪" + read, 9, SamplingRule(0), 0)
+        greedy = Request("雪" + read, Sampling(temperature=0, num_chars=9, seed=0))
         texts = [one.text for one in sampler.generate([greedy, greedy._replace(prompt="", state=found.state)])]
         assert texts[0] == texts[1]
 
@@ -153,7 +157,9 @@ def test_the_state_is_that_after_the_text_also_where_it_was_stopped(model: CharL
 def test_a_million_characters_of_an_untrained_model_decode() -> None:
     torch.manual_seed(1)
     model = CharLSTM(ModelShape(256, 16, 32, 1, 0), "fused").eval().requires_grad_(False)
-    texts = Sampler(model, VOCAB).generate([Request("\n", 10_000, SamplingRule(1.0), seed) for seed in range(100)])
+    texts = Sampler(model, VOCAB).generate(
+        [Request("\n", Sampling(temperature=1.0, num_chars=10000, seed=seed)) for seed in range(100)]
+    )
     content = "".join(one.text for one in texts)
     assert len(content) == 1_000_000 and content.encode().decode("utf-8") == content
     lengths = {len(one.encode()) for one in set(content)}

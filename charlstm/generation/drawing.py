@@ -13,23 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# How the next character is chosen.
-
-
-class SamplingRule(NamedTuple):
-    """How the next character is drawn: what is kept of the model's distribution, in this order.
-
-    `temperature` divides the logits; 0 takes the most likely character. `min_p` keeps what has at least this share of
-    the most likely character's probability (Nguyen et al. 2024). `top_k` keeps the k most likely characters. `top_p`
-    keeps the smallest set of most likely characters that together have at least this share of what is left (nucleus
-    sampling, Holtzman et al. 2020). Characters as likely as the last one that is kept are kept, too.
-    """
-
-    temperature: float
-    top_k: int | None = None
-    top_p: float = 1.0
-    min_p: float = 0.0
-
+from charlstm.sampling import Sampling
 
 # Random numbers of a text: a function of its seed, its prompt and the character's position, and of nothing else.
 #
@@ -145,7 +129,7 @@ class Rules(NamedTuple):
     is_greedy: Tensor | None
 
     @classmethod
-    def of(cls, rules: Sequence[SamplingRule], vocab_size: int) -> "Rules":
+    def of(cls, rules: Sequence[Sampling], vocab_size: int) -> "Rules":
         """For a row each."""
         greedy = [rule.temperature == 0 for rule in rules]
         kept = [min(rule.top_k or vocab_size, vocab_size) for rule in rules]
@@ -216,7 +200,7 @@ def _kept(probable_RV: Tensor, rules: Rules) -> Tensor:
     return probable_RV
 
 
-def probabilities(logits_V: Tensor, rule: SamplingRule) -> Tensor:
+def probabilities(logits_V: Tensor, rule: Sampling) -> Tensor:
     """The distribution (V,) that `rule` makes of the logits, in float64."""
     if rule.temperature == 0:
         return torch.zeros(len(logits_V), dtype=torch.float64).index_fill(0, logits_V.argmax(), 1)

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlstm.generation.drawing import Rules, SamplingRule, cut_at_stop, key_of, num_pending, states_after
+from charlstm.generation.drawing import Rules, cut_at_stop, key_of, num_pending, states_after
 from charlstm.generation.quantized import QuantizedModel, QuantizedState, Stepper, quantize
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
+from charlstm.sampling import Sampling
 from charlstm.text.prompts import check_prompts
 from charlstm.text.vocabulary import Vocab
 
@@ -33,20 +34,16 @@ Reason = Literal["length", "stop"]
 
 
 class Request(NamedTuple):
-    """A text to write: `num_chars` characters that follow `prompt`, or fewer, up to the first of the `stop` strings.
+    """A text to write: what follows `prompt`, drawn as `sampling` says.
 
-    With `keep_stop` the text has that string at its end. `number` counts the texts of one prompt and seed. `state`
-    (L, 1, H) is what was read before the prompt; the prompt may be empty then.
+    `number` counts the texts of one prompt and seed. `state` (L, 1, H) is what was read before the prompt; the prompt
+    may be empty then.
     """
 
     prompt: str
-    num_chars: int
-    rule: SamplingRule
-    seed: int
+    sampling: Sampling
     number: int = 0
-    stop: tuple[str, ...] = ()
     state: LSTMState | None = None
-    keep_stop: bool = False
 
 
 class Generated(NamedTuple):
@@ -74,9 +71,9 @@ class Batch:
         self.num_written = 0
         self._active = list(range(len(requests)))
         self.state = _states_after_prompts(stepper, vocab, requests)
-        self._keys_R = np.array([key_of(one.seed, one.prompt, one.number) for one in requests], np.uint64)
-        self._rules = Rules.of([one.rule for one in requests], len(vocab))
-        self._finish([row for row in self._active if requests[row].num_chars == 0])
+        self._keys_R = np.array([key_of(one.sampling.seed, one.prompt, one.number) for one in requests], np.uint64)
+        self._rules = Rules.of([one.sampling for one in requests], len(vocab))
+        self._finish([row for row in self._active if requests[row].sampling.num_chars == 0])
 
     def is_done(self) -> bool:
         """Whether all texts are."""
@@ -86,7 +83,7 @@ class Batch:
         """Write up to `most` ids in each row that is not done."""
         active = self._active
         # A character has at least one id, so no row gets more characters than it asked for.
-        count = min(most, *(self._requests[row].num_chars - len(self.texts[row]) for row in active))
+        count = min(most, *(self._requests[row].sampling.num_chars - len(self.texts[row]) for row in active))
         before, utf8_R = self.state, None
         if self._vocab.unit == "byte":
             utf8_R = states_after([self._decoders[row].waiting for row in active])
@@ -95,12 +92,12 @@ class Batch:
         for position, row in enumerate(active):
             request, start = self._requests[row], len(self.texts[row])
             self.texts[row] += self._decoders[row].decode(ids_RT[position].tolist())
-            if span := cut_at_stop(self.texts[row], start, request.stop):
+            if span := cut_at_stop(self.texts[row], start, request.sampling.stop):
                 num_read = self._vocab.num_ids(self.texts[row][: span[1]]) - self.num_written
                 read = self._stepper.read(ids_RT[position, None, :num_read], _row(before, position))
-                end = span[1] if request.keep_stop else span[0]
+                end = span[1] if request.sampling.keep_stop else span[0]
                 self.done[row] = Generated(self.texts[row][:end], read.dequantized(), "stop")
-            elif len(self.texts[row]) == request.num_chars:
+            elif len(self.texts[row]) == request.sampling.num_chars:
                 ends.append(row)
         self.num_written += count
         self._finish(ends)
@@ -114,7 +111,7 @@ class Batch:
         if len(kept) < len(self._active):
             self._active = [self._active[position] for position in kept]
             self.state, self._keys_R = self.state.rows(torch.tensor(kept).long()), self._keys_R[kept]
-            self._rules = Rules.of([self._requests[row].rule for row in self._active], len(self._vocab))
+            self._rules = Rules.of([self._requests[row].sampling for row in self._active], len(self._vocab))
 
 
 def _row(state: QuantizedState, row: int) -> QuantizedState:
@@ -210,7 +207,7 @@ def _without_it() -> Iterator[None]:
 
 def _first_ids(stepper: Stepper, model: QuantizedModel) -> list[list[int]]:
     """Of two texts."""
-    rules = [SamplingRule(1.0), SamplingRule(1.0, top_k=9, top_p=0.9)]
+    rules = [Sampling(temperature=1.0), Sampling(temperature=1.0, top_k=9, top_p=0.9)]
     keys_R = np.arange(len(rules), dtype=np.uint64)
     ids_RT, _ = stepper.write(stepper.zero_state(len(rules)), Rules.of(rules, len(model.bias_V)), keys_R, 0, 16)
     ids: list[list[int]] = ids_RT.tolist()
@@ -245,9 +242,9 @@ class Sampler:
             VocabularyError: a prompt is empty without a state, or has characters that the vocabulary lacks.
         """
         check_requests(self._vocab, requests)
-        num_chars = sum(len(one.prompt) + one.num_chars for one in requests)
+        num_chars = sum(len(one.prompt) + one.sampling.num_chars for one in requests)
         stepper = self._engines.best(min(MAX_ROWS, len(requests)), num_chars)
-        by_length = sorted(range(len(requests)), key=lambda number: requests[number].num_chars)
+        by_length = sorted(range(len(requests)), key=lambda number: requests[number].sampling.num_chars)
         found: dict[int, Generated] = {}
         for start in range(0, len(requests), MAX_ROWS):  # texts of like length together
             numbers = by_length[start : start + MAX_ROWS]
@@ -266,7 +263,7 @@ class Sampler:
             VocabularyError: as there, at once.
         """
         check_requests(self._vocab, [request])
-        return Stream(self._engines.best(1, len(request.prompt) + request.num_chars), self._vocab, request)
+        return Stream(self._engines.best(1, len(request.prompt) + request.sampling.num_chars), self._vocab, request)
 
 
 class Stream(Iterator[str]):
@@ -275,7 +272,7 @@ class Stream(Iterator[str]):
     def __init__(self, stepper: Stepper, vocab: Vocab, request: Request) -> None:
         with torch.inference_mode(), few_threads(1):
             self._batch = Batch(stepper, vocab, [request])
-        self._stop = () if request.keep_stop else request.stop  # what is kept need not be held back
+        self._stop = () if request.sampling.keep_stop else request.sampling.stop  # what is kept need not be held back
         self._num_given = 0
 
     def __next__(self) -> str:

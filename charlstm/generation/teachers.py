@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charlstm.generation.drawing import Rules, SamplingRule, draw, key_of, uniforms
+from charlstm.generation.drawing import Rules, draw, key_of, uniforms
 from charlstm.generation.quantized import QuantizedState, Stepper, quantize
 from charlstm.model.char_lstm import CharLSTM
+from charlstm.sampling import Sampling
 from charlstm.text.soft_text import to_codes
 
 CHUNK = 64  # characters of each row that are handed over at once
@@ -37,20 +38,18 @@ class Teachers:
         self._vocab_size = models[0].shape.vocab_size
 
     @torch.inference_mode()
-    def write(
-        self, prompts_RT: Tensor, num_chars: int, rule: SamplingRule, seed: int, first: int = 0
-    ) -> Iterator[Taught]:
-        """Continue each prompt (int64, equally long) by `num_chars` characters, in pieces of a few: ids (R, T), codes
-        (R, T, V). `first` is the number of the first row among all texts of this seed.
+    def write(self, prompts_RT: Tensor, sampling: Sampling, first: int = 0) -> Iterator[Taught]:
+        """Continue each prompt (int64, equally long), in pieces of a few characters: ids (R, T), codes (R, T, V).
 
-        The distributions are those of temperature 1, whatever `rule` draws by.
+        `first` is the number of the first row among all texts of this seed. The distributions are those of
+        temperature 1, whatever `sampling` draws by.
         """
         rows = range(first, first + len(prompts_RT))
-        keys_R = np.array([key_of(seed, "", row) for row in rows], np.uint64)
-        rules = Rules.of([rule] * len(rows), self._vocab_size)
+        keys_R = np.array([key_of(sampling.seed, "", row) for row in rows], np.uint64)
+        rules = Rules.of([sampling] * len(rows), self._vocab_size)
         states = [one.read(prompts_RT, one.zero_state(len(rows))) for one in self._steppers]
-        for start in range(0, num_chars, CHUNK):
-            count = min(CHUNK, num_chars - start)
+        for start in range(0, sampling.num_chars, CHUNK):
+            count = min(CHUNK, sampling.num_chars - start)
             uniforms_RT = torch.from_numpy(uniforms(keys_R, start, count))
             ids_RT = np.empty((len(rows), count), np.int64)
             codes_RTV = np.empty((len(rows), count, self._vocab_size), np.uint8)

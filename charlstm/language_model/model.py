@@ -17,14 +17,13 @@ from torch.nn import functional
 
 from charlstm.errors import TextRequestError, VocabularyError
 from charlstm.evaluation.protocols import char_losses
-from charlstm.generation.drawing import SamplingRule
 from charlstm.generation.sampler import Reason, Request, Sampler
 from charlstm.language_model.score import Score
 from charlstm.language_model.state import State
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel, load_model
-from charlstm.options import DEFAULTS, Sampling, Unknown, checked_sampling, short, unknown_rule, whole
+from charlstm.sampling import DEFAULTS, Sampling, Unknown, short, unknown_rule, whole
 from charlstm.text.prompts import fold, with_sign
 from charlstm.text.units import begins_character, end_of_first, num_chars_of
 from charlstm.text.vocabulary import UNSEEN, Ids, describe
@@ -188,7 +187,7 @@ class Model:
         Raises:
             CharlstmError: an argument is wrong; one line says which, and what was expected.
         """
-        options = checked_sampling(
+        options = Sampling.checked(
             num_chars=num_chars,
             temperature=temperature,
             top_k=top_k,
@@ -232,7 +231,7 @@ class Model:
         Raises:
             CharlstmError: at once, as `generate` does.
         """
-        options = checked_sampling(
+        options = Sampling.checked(
             num_chars=num_chars,
             temperature=temperature,
             top_k=top_k,
@@ -290,9 +289,7 @@ class Model:
         for one in options.stop:
             if never := self._vocab.unknown(one):
                 raise TextRequestError(f"stop: the model never writes the characters {describe(never)}")
-        rule = SamplingRule(options.temperature, options.top_k, options.top_p, options.min_p)
-        before, stop = self._lstm_state(state), options.stop
-        return Request(prompt, options.num_chars, rule, options.seed, 0, stop, before, options.keep_stop)
+        return Request(prompt, options, state=self._lstm_state(state))
 
     def _stream(self, request: Request) -> Iterator[str]:
         stream = self._sampler.stream(request)

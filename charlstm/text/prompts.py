@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from charlstm.errors import VocabularyError
-from charlstm.options import Unknown
+from charlstm.sampling import Unknown
 from charlstm.text.units import from_whole_character, whole_characters
 from charlstm.text.vocabulary import UNSEEN, Ids, Vocab, describe
 

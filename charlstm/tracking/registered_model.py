@@ -34,7 +34,7 @@ REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
 MAX_DIGEST_LENGTH = 36  # MLflow's limit
 PACKAGE = Path(__file__).resolve().parents[1]
 CODE = (  # what served_model.py imports
-    *("__init__.py", "errors.py", "options.py", "files", "text", "model", "generation"),
+    *("__init__.py", "errors.py", "sampling.py", "files", "text", "model", "generation"),
     *("tracking/__init__.py", "tracking/text_requests.py"),
 )
 

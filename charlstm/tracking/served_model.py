@@ -4,7 +4,6 @@ MLflow also runs it in the process that logs a model, which has no use for torch
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
@@ -13,10 +12,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from pydantic import BaseModel, ConfigDict, SkipValidation
 
 from charlstm.errors import TextRequestError
-from charlstm.tracking.text_requests import TextRequest, parse_requests
-
-if TYPE_CHECKING:
-    from charlstm.generation.sampler import Request
+from charlstm.tracking.text_requests import parse_requests
 
 ARTIFACT = "model"  # the model folder's name among the artifacts
 
@@ -72,21 +68,15 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # likewise
         Raises:
             BadRequest: what `parse_requests` says.
         """
+        from charlstm.generation.sampler import Request
+
         rows = [{key: value for key, value in row if key in row.model_fields_set} for row in model_input]
         try:
             requests = parse_requests(rows, self.vocab)
         except TextRequestError as error:
             raise BadRequest(str(error), INVALID_PARAMETER_VALUE) from None
-        written = self.sampler.generate(list(map(_for_sampler, requests)))
+        written = self.sampler.generate([Request(prompt, sampling) for prompt, sampling in requests])
         return [{"text": one.text, "reason": one.reason} for one in written]
-
-
-def _for_sampler(row: TextRequest) -> "Request":
-    from charlstm.generation.drawing import SamplingRule
-    from charlstm.generation.sampler import Request
-
-    rule = SamplingRule(row.temperature, row.top_k, row.top_p, row.min_p)
-    return Request(row.prompt, row.num_chars, rule, row.seed, stop=row.stop, keep_stop=row.keep_stop)
 
 
 set_model(ServedModel())

@@ -4,10 +4,9 @@ Each mistake is one line that says in which row it is, what was expected and wha
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from charlstm.errors import TextRequestError
-from charlstm.options import DEFAULTS, RULES, Rule, checked_number, short, stop_texts, yes_or_no
+from charlstm.sampling import Rule, Sampling, checked_number, short
 from charlstm.text.vocabulary import Vocab, describe
 
 MAX_ROWS = 100
@@ -15,22 +14,11 @@ MAX_CHARS = 100_000  # of all rows together, prompts included: at most about 20 
 NUM_CHARS = Rule(f"a whole number from 1 to {MAX_CHARS:,}", True, lambda value: 1 <= value <= MAX_CHARS)
 
 
-class TextRequest(NamedTuple):
-    """A row with its defaults. Only `prompt` is required."""
-
-    prompt: str
-    num_chars: int = DEFAULTS.num_chars
-    temperature: float = DEFAULTS.temperature
-    top_k: int | None = DEFAULTS.top_k
-    top_p: float = DEFAULTS.top_p
-    min_p: float = DEFAULTS.min_p
-    seed: int = DEFAULTS.seed
-    stop: tuple[str, ...] = DEFAULTS.stop
-    keep_stop: bool = DEFAULTS.keep_stop
+KEYS = ("prompt", *Sampling._fields)
 
 
-def parse_requests(rows: Sequence[Mapping[str, object]], vocab: Vocab) -> list[TextRequest]:
-    """Checked requests. A value of None counts as not given, as an empty cell of a table does.
+def parse_requests(rows: Sequence[Mapping[str, object]], vocab: Vocab) -> list[tuple[str, Sampling]]:
+    """Prompts, and how to go on from each, checked. None counts as not given, as an empty cell of a table does.
 
     Raises:
         TextRequestError: the first mistake: an unknown key, no prompt, a value of another type or out of range, a
@@ -39,7 +27,7 @@ def parse_requests(rows: Sequence[Mapping[str, object]], vocab: Vocab) -> list[T
     if not rows or len(rows) > MAX_ROWS:
         raise TextRequestError(f"expected 1 to {MAX_ROWS} rows, got {len(rows)}")
     requests = [_parse(f"row {number}", row, vocab) for number, row in enumerate(rows, 1)]
-    if (total := sum(len(one.prompt) + one.num_chars for one in requests)) > MAX_CHARS:
+    if (total := sum(len(prompt) + sampling.num_chars for prompt, sampling in requests)) > MAX_CHARS:
         raise TextRequestError(
             f"expected at most {MAX_CHARS:,} characters in all rows together, prompts included, got {total:,}; "
             f"ask for less at a time"
@@ -47,19 +35,21 @@ def parse_requests(rows: Sequence[Mapping[str, object]], vocab: Vocab) -> list[T
     return requests
 
 
-def _parse(where: str, row: Mapping[str, object], vocab: Vocab) -> TextRequest:
+def _parse(where: str, row: Mapping[str, object], vocab: Vocab) -> tuple[str, Sampling]:
     for key in row:
-        if key not in TextRequest._fields:
-            raise TextRequestError(f"{where}: unknown key {short(key)}; known are {', '.join(TextRequest._fields)}")
+        if key not in KEYS:
+            raise TextRequestError(f"{where}: unknown key {short(key)}; known are {', '.join(KEYS)}")
     given = {key: value for key, value in row.items() if value is not None}
     prompt = _prompt(where, given.pop("prompt", None), vocab)
-    stop = stop_texts(given.pop("stop", DEFAULTS.stop), f"{where}: stop")
-    if never := vocab.unknown("".join(stop)):
+    try:
+        if "num_chars" in given:
+            checked_number("num_chars", given["num_chars"], NUM_CHARS)
+        sampling = Sampling.checked(**given)
+    except TextRequestError as error:
+        raise TextRequestError(f"{where}: {error}") from None
+    if never := vocab.unknown("".join(sampling.stop)):
         raise TextRequestError(f"{where}: stop: the model never writes the characters {describe(never)}")
-    keep_stop = yes_or_no(f"{where}: keep_stop", given.pop("keep_stop", DEFAULTS.keep_stop))
-    rules = {**RULES, "num_chars": NUM_CHARS}
-    numbers = {key: checked_number(f"{where}: {key}", value, rules[key]) for key, value in given.items()}
-    return TextRequest(prompt, stop=stop, keep_stop=keep_stop, **numbers)  # type: ignore[arg-type]  # whole by rule
+    return prompt, sampling
 
 
 def _prompt(where: str, value: object, vocab: Vocab) -> str:

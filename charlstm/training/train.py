@@ -15,11 +15,11 @@ from torch import Tensor
 
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.evaluation.protocols import sliding, windowed
-from charlstm.generation.drawing import SamplingRule
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.char_lstm import ModelShape
 from charlstm.model.loss import LossSum
 from charlstm.params import ModelParams, TrainParams
+from charlstm.sampling import Sampling
 from charlstm.text.prompts import check_prompts, resolve_prompts
 from charlstm.text.soft_text import SoftText
 from charlstm.text.units import num_chars_of, whole_characters
@@ -339,8 +339,9 @@ class _Training:
 
     def write_texts(self, epoch: int) -> list[TextRow]:
         """One text for each prompt, from the averaged weights."""
-        rule, length, seed = SamplingRule(self.params.text_temperature), self.params.text_len, self.params.seed
-        requests = [Request(prompt, length, rule, seed) for prompt in self.prompts]
+        params = self.params
+        sampling = Sampling(params.text_len, params.text_temperature, seed=params.seed)
+        requests = [Request(prompt, sampling) for prompt in self.prompts]
         texts = Sampler(self.learner.averaged, self.data.vocab).generate(requests)
         return [TextRow(epoch, one.prompt, text.text) for one, text in zip(requests, texts, strict=True)]
 

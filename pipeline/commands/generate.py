@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from charlstm.errors import TextRequestError
-from charlstm.options import DEFAULTS, checked_sampling, unknown_rule, whole
+from charlstm.sampling import DEFAULTS, Sampling, unknown_rule, whole
 from pipeline.stage.project import from_here
 
 MODEL = "artifacts/model"
@@ -87,7 +87,7 @@ def generate(
 
     The text alone goes to standard output. A terminal shows the prompt before it, and characters as they are drawn.
     """
-    options = checked_sampling(
+    options = Sampling.checked(
         num_chars=num_chars,
         temperature=temperature,
         top_k=top_k,

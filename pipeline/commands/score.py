@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from charlstm.errors import TextRequestError
-from charlstm.options import unknown_rule
+from charlstm.sampling import unknown_rule
 from pipeline.commands.generate import MODEL, ModelOption, UnknownOption, quick_import
 from pipeline.stage.project import from_here
 

@@ -15,11 +15,11 @@ from numpy.lib.format import open_memmap
 from charlstm.errors import ParamsError, VocabularyError
 from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.files.checksums import SUMS, verify, write_sums
-from charlstm.generation.drawing import SamplingRule
 from charlstm.generation.teachers import Teachers
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import TeachersParams
+from charlstm.sampling import Sampling
 from charlstm.seeds import derive_seed, numpy_generator
 from charlstm.text.soft_text import CODES, IDS, TEACHERS, check_prompts
 from charlstm.text.vocabulary import Ids, Vocab, load_ids, load_vocab
@@ -95,12 +95,12 @@ def _write(
     ids = _empty_file(folder / IDS, vocab.dtype, (params.chars_of_part,))
     codes = _empty_file(folder / CODES, np.dtype(np.uint8), (params.chars_of_part, len(vocab)))
     ids_RT, codes_RTV = ids.reshape(shape), codes.reshape(*shape, len(vocab))
-    teachers, rule = Teachers(models), SamplingRule(params.temperature)
+    seed = derive_seed(part, "teachers' text") >> 1
+    teachers, sampling = Teachers(models), Sampling(params.row_chars, params.temperature, seed=seed)
     with progress(f"part {part}", ids_RT.size, " chars") as advance:
         for first in range(0, num_rows, MAX_ROWS):
             rows, end = slice(first, min(first + MAX_ROWS, num_rows)), 0
-            seed = derive_seed(part, "teachers' text") >> 1
-            for piece in teachers.write(prompts[rows], params.row_chars, rule, seed, first):
+            for piece in teachers.write(prompts[rows], sampling, first):
                 begin, end = end, end + piece.ids_RT.shape[1]
                 ids_RT[rows, begin:end], codes_RTV[rows, begin:end] = piece
                 advance(piece.ids_RT.size)

@@ -29,7 +29,6 @@ VIEWS = (
     "charlstm.errors",
     "charlstm.export",
     "charlstm.language_model",
-    "charlstm.options",
     "charlstm.params",
     "charlstm.sections",
     "charlstm.files.documents",

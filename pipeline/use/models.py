@@ -9,7 +9,7 @@ import typer
 
 from charlstm.errors import ModelFolderError, TextRequestError, VocabularyError
 from charlstm.language_model.model import Model, load, load_from_store
-from charlstm.options import Unknown
+from charlstm.sampling import Unknown
 from charlstm.text.prompts import fold
 from charlstm.text.vocabulary import ByteVocab, Vocab
 from charlstm.tracking.registered_model import download_model, is_address

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from charlstm.errors import CorpusError
 from charlstm.language_model.score import Passage, Score
-from charlstm.options import Unknown
+from charlstm.sampling import Unknown
 from pipeline.stage.terminal import printable
 from pipeline.use.models import open_model, readable
 from pipeline.use.output import to_the_end_of_a_pipe

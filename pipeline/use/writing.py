@@ -7,7 +7,7 @@ from typing import NamedTuple
 import typer
 
 from charlstm.language_model.model import Model
-from charlstm.options import Sampling, Unknown
+from charlstm.sampling import Sampling, Unknown
 from pipeline.stage.terminal import printable
 from pipeline.use.models import open_model, readable
 from pipeline.use.output import Output, to_the_end_of_a_pipe

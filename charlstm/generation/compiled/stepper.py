@@ -14,8 +14,9 @@ from torch import Tensor
 
 from charlstm.generation.compiled import layout
 from charlstm.generation.compiled.object_code import TARGET, Function, ObjectCode
-from charlstm.generation.drawing import Rules, SamplingRule, uniforms
+from charlstm.generation.drawing import Rules, uniforms
 from charlstm.generation.quantized import QuantizedModel, QuantizedState, Stepper
+from charlstm.sampling import Sampling
 
 MAX_ROWS_PER_CALL: Final = 8  # what more of them need does not fit a processor's inner caches
 MAX_CHARS_PER_CALL: Final = 2**16  # of a row that is read: nobody can interrupt machine code
@@ -125,7 +126,7 @@ def _copied(state: QuantizedState) -> list[NDArray[np.generic]]:
 
 
 def _no_rules(num_rows: int) -> Rules:
-    return Rules.of([SamplingRule(1.0)] * num_rows, 1)
+    return Rules.of([Sampling(temperature=1.0)] * num_rows, 1)
 
 
 def _columns(rules: Rules, num_rows: int, vocab_size: int) -> layout.Rules:

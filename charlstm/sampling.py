@@ -6,7 +6,7 @@ torch is imported.
 
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from charlstm.errors import TextRequestError
 
@@ -36,7 +36,17 @@ RULES = {
 
 
 class Sampling(NamedTuple):
-    """Options of a text, without the prompt, with their defaults everywhere: those of the quick recipe's samples."""
+    """How a text is drawn, without its prompt. The defaults are those of the quick recipe's samples.
+
+    What is kept of the model's distribution, in this order: `temperature` divides the logits; 0 takes the most likely
+    character. `min_p` keeps what has at least this share of the most likely character's probability (Nguyen et al.
+    2024). `top_k` keeps the k most likely characters. `top_p` keeps the smallest set of most likely characters that
+    together have at least this share of what is left (nucleus sampling, Holtzman et al. 2020). Characters as likely as
+    the last one that is kept are kept, too.
+
+    The text has `num_chars` characters, or fewer, up to the first of the `stop` strings; with `keep_stop` it has that
+    string at its end.
+    """
 
     num_chars: int = 200
     temperature: float = 0.8
@@ -47,36 +57,27 @@ class Sampling(NamedTuple):
     stop: tuple[str, ...] = ()
     keep_stop: bool = False
 
+    @classmethod
+    def checked(cls, **options: object) -> "Sampling":
+        """Options that somebody gave; those that are not there have their defaults.
+
+        Raises:
+            TextRequestError: the first that is none of what its rule allows.
+        """
+        checked: dict[str, Any] = {}
+        for name, value in options.items():
+            if name == "stop":
+                checked[name] = stop_texts(value)
+            elif name == "keep_stop":
+                checked[name] = yes_or_no(name, value)
+            elif name == "top_k" and value is None:
+                checked[name] = None
+            else:
+                checked[name] = checked_number(name, value, RULES[name])
+        return cls(**checked)
+
 
 DEFAULTS = Sampling()
-
-
-def checked_sampling(
-    *,
-    num_chars: object,
-    temperature: object,
-    top_k: object,
-    top_p: object,
-    min_p: object,
-    seed: object,
-    stop: object,
-    keep_stop: object,
-) -> Sampling:
-    """The options of a text, checked.
-
-    Raises:
-        TextRequestError: the first that is none of what its rule allows.
-    """
-    return Sampling(
-        whole("num_chars", num_chars),
-        checked_number("temperature", temperature, RULES["temperature"]),
-        None if top_k is None else whole("top_k", top_k),
-        checked_number("top_p", top_p, RULES["top_p"]),
-        checked_number("min_p", min_p, RULES["min_p"]),
-        whole("seed", seed),
-        stop_texts(stop),
-        yes_or_no("keep_stop", keep_stop),
-    )
 
 
 def whole(name: str, value: object) -> int:
