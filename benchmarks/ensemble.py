@@ -13,11 +13,10 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.dynamic import DynamicRule, Ensemble, dynamic
 from benchmarks.recipes import PROTOCOLS, available
 from benchmarks.trials import Trial, load_data, losses, train
-from charlstm.evaluation.dynamic import DynamicRule, dynamic
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.model.ensemble import Ensemble
 from charlstm.training.train import Data
 from pipeline.stage.stage import guarded
 

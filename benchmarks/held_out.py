@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from benchmarks.dynamic import Ensemble
 from benchmarks.projects import ROOT
 from benchmarks.trials import Trial, commit, fresh_processes, model_of
 from benchmarks.watch import Watch
@@ -21,7 +22,6 @@ from charlstm.evaluation.protocols import stateful, windowed
 from charlstm.files.atomic import sha256
 from charlstm.files.lock import exclusive
 from charlstm.files.pieces import read_pieces
-from charlstm.model.ensemble import Ensemble
 from charlstm.model.model_folder import TrainedModel, load_model, save_model
 from charlstm.params import Params
 from charlstm.text.corpus import Corpus, read_text

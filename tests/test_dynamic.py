@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from charlstm.evaluation.dynamic import DynamicRule, dynamic
+from benchmarks.dynamic import DynamicRule, Ensemble, dynamic
 from charlstm.evaluation.protocols import stateful
 from charlstm.model.char_lstm import CharLSTM, ModelShape
-from charlstm.model.ensemble import Ensemble
 
 RULE = DynamicRule(piece_len=10, learning_rate=0.01, decay=0.001, num_training_pieces=5)
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from benchmarks.dynamic import Ensemble
 from charlstm.evaluation.protocols import stateful, windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
-from charlstm.model.ensemble import Ensemble
 
 SHAPE = ModelShape(9, 4, 6, 2, 5)
 

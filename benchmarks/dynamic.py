@@ -1,28 +1,57 @@
-"""Dynamic evaluation: the weights follow the text while it is read (Krause et al. 2018).
+"""Two ways to a lower loss that no command has: several models as one, and weights that follow the text.
 
-The text is scored in pieces, left to right, with the state carried. Only after a piece is scored do the weights take a
-step down its loss. From there on the model expects what is typical of this text: a name, a speaker, a phrase. Each step
-also decays the weights towards those that training found. Never compare such a loss with a static protocol's, whose
-model does not learn from the text that it is tested on.
-Shapes: B rows, T time steps, V vocabulary; a text is one row.
+An ensemble is the mean of the probabilities of its models. It has the interface by which models are evaluated.
+
+Shapes: M models, B rows, T time steps, V vocabulary, L layers, H hidden units.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.model.ensemble import Ensemble
+from charlstm.model.gates import LSTMState
 from charlstm.model.layers import Resets, read_with_resets
 from charlstm.model.loss import LossSum, exact_loss, summed_nats
 from charlstm.text.documents import document_starts
 from charlstm.text.vocabulary import Ids
 
+
+class Ensemble(nn.Module):
+    """Models of one shape, e.g. of one recipe trained with several seeds."""
+
+    def __init__(self, models: Sequence[CharLSTM]) -> None:
+        super().__init__()
+        self.models = nn.ModuleList(models)
+        self.shape = models[0].shape
+
+    def forward(self, ids_BT: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
+        """Logits (B, T, V) of the mean probabilities, and the states (M L, B, H) of all models on top of each other."""
+        state = state or self.zero_state(len(ids_BT))
+        states = zip(*(part.chunk(len(self.models)) for part in state), strict=True)
+        results = [model(ids_BT, LSTMState(*one)) for model, one in zip(self.models, states, strict=True)]
+        logits_MBTV = torch.stack([logits_BTV for logits_BTV, _ in results])
+        ends = zip(*(end for _, end in results), strict=True)
+        return logits_MBTV.log_softmax(-1).logsumexp(0), LSTMState(*(torch.cat(parts) for parts in ends))
+
+    def zero_state(self, num_rows: int) -> LSTMState:
+        """The states (M L, B, H) before anything was read."""
+        states = [cast(CharLSTM, model).zero_state(num_rows) for model in self.models]
+        return LSTMState(*(torch.cat(parts) for parts in zip(*states, strict=True)))
+
+
+# Dynamic evaluation: the weights follow the text while it is read (Krause et al. 2018).
+#
+# The text is scored in pieces, left to right, with the state carried. Only after a piece is scored do the weights take
+# a step down its loss. From there on the model expects what is typical of this text: a name, a speaker, a phrase. Each
+# step also decays the weights towards those that training found. Never compare such a loss with a static protocol's,
+# whose model does not learn from the text that it is tested on.
+# Shapes: B rows, T time steps, V vocabulary; a text is one row.
 EPSILON = 1e-5  # added to what divides a gradient, so that one of zero moves nothing
 
 
