@@ -4,7 +4,7 @@ Usage: python -m benchmarks.startup [--gigabytes 2] [--folder PATH]
 
 Random ids of that size are written as encode writes them (a tenth more for validation, with checksums), the real train
 stage starts on them with the default recipe's sizes, and is stopped after its first checkpoint. First no hash is known
-of the files, so that they are read once; then all are (`pipeline/dvc/hashes.py`), as they also are right after
+of the files, so that they are read once; then all are (`pipeline/provenance/hashes.py`), as they also are right after
 encode. Then the losses of some steps from the mapped file are compared with those of the same ids in memory.
 
 RSS is what the process holds: `RssAnon` is its own; `RssFile` are pages of files that it has touched, which the system

@@ -13,8 +13,8 @@ from charlstm.params import EncodeParams, Params
 from charlstm.text.corpus import PARTS, Characters, read_characters
 from charlstm.text.ids import Alphabet, ByteNumbering, Counts, Numbering, choose_alphabet, count_characters, write_ids
 from charlstm.text.vocabulary import ByteVocab, Vocab, describe
-from pipeline.dvc import hashes
 from pipeline.dvc.paths import Paths
+from pipeline.provenance import hashes
 from pipeline.stage import stage
 from pipeline.stage.terminal import progress
 

@@ -25,9 +25,8 @@ from charlstm.text.units import Unit, from_whole_character, whole_characters
 from charlstm.text.vocabulary import Ids, Vocab, load_ids, load_vocab
 from charlstm.tracking.runs import Measurement, attach
 from charlstm.training.history import Tables, read_tables, write_csv
-from pipeline.dvc import hashes
 from pipeline.dvc.paths import Paths
-from pipeline.provenance import provenance
+from pipeline.provenance import hashes, provenance
 from pipeline.provenance.description import known_of, page_tags, remedy
 from pipeline.provenance.provenance import environment
 from pipeline.stage import stage

@@ -27,9 +27,8 @@ from charlstm.text.units import whole_characters
 from charlstm.text.vocabulary import Ids, Vocab, load_ids, load_vocab
 from charlstm.tracking.runs import attach
 from charlstm.training.history import Tables, read_tables, write_csv
-from pipeline.dvc import hashes
 from pipeline.dvc.paths import Paths
-from pipeline.provenance import provenance
+from pipeline.provenance import hashes, provenance
 from pipeline.provenance.description import Sample, known_of, page_tags, side_by_side, text_of_all
 from pipeline.provenance.provenance import environment
 from pipeline.stage import stage

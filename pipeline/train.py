@@ -21,12 +21,12 @@ from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.history import EpochRow, Progress, StepRow, Tables, TextRow, table, write_tables
 from charlstm.training.learner import shape_of
-from charlstm.training.memory import check_memory, is_out_of_memory
+from charlstm.training.needs import check_memory, is_out_of_memory
 from charlstm.training.processes import Processes
 from charlstm.training.train import Data, Observer, Plan, Result, fit
-from pipeline.dvc import hashes, unfinished
+from pipeline.dvc import unfinished
 from pipeline.dvc.paths import Paths
-from pipeline.provenance import provenance
+from pipeline.provenance import hashes, provenance
 from pipeline.provenance.description import known_of, page_tags
 from pipeline.stage import stage
 from pipeline.stage.console import TrainingConsole

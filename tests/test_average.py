@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from charlstm.optimization.average import moving_average
+from charlstm.optimization.optimizers import moving_average
 
 
 def test_follows_the_recurrence_with_its_short_memory_at_first() -> None:

@@ -8,9 +8,8 @@ from benchmarks.projects import ROOT
 from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE, soft_nats, summed_nats
 from charlstm.text.soft_text import SoftText
-from charlstm.training import memory
-from charlstm.training.batches import StreamBatches
-from charlstm.training.distillation import DistillationBatches
+from charlstm.training import needs
+from charlstm.training.batches import DistillationBatches, StreamBatches
 from charlstm.training.learner import Learner, batches_of
 from charlstm.training.processes import Processes
 from pipeline.stage.presets import compose
@@ -87,7 +86,7 @@ def _rows_and_gradient(at_once: int, monkeypatch: pytest.MonkeyPatch) -> tuple[l
     train = params.train.model_copy(update={"batch_size": 7, "context_len": 6, "warmup_steps": 1})
     train = train.model_copy(update={"distillation": params.train.distillation.model_copy(update={"rows": 4})})
     ids = (np.arange(400) ** 2 % V).astype(np.uint8)
-    monkeypatch.setattr(memory, "MAX_LOGITS", at_once * train.dropout.output_samples * train.context_len * V)
+    monkeypatch.setattr(needs, "MAX_LOGITS", at_once * train.dropout.output_samples * train.context_len * V)
     learner = Learner(ids, V, params.model, train, Processes("fp64"), soft_text=soft_text(200))
     num_rows: list[int] = []
     learner.model.register_forward_pre_hook(lambda _, given: num_rows.append(len(given[0])))

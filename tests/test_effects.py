@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from charlstm.interpretation.effects import (
+from charlstm.interpretation.labels import (
     APART,
     EXCERPT_LEN,
+    Label,
     effects,
     excerpt_start,
     extremes,
@@ -16,7 +17,6 @@ from charlstm.interpretation.effects import (
     shifted_effects,
     varies,
 )
-from charlstm.interpretation.labels import Label
 from charlstm.interpretation.tracking_cells import MIN_SHIFT, SIGNIFICANT, p_beyond_shifted, p_beyond_untrained
 from charlstm.seeds import numpy_generator
 

@@ -18,8 +18,8 @@ from charlstm.params import Params, load_params
 from charlstm.text.ids import Numbering, choose_alphabet, count_characters, write_ids
 from charlstm.text.vocabulary import Vocab
 from pipeline import encode
-from pipeline.dvc import hashes
 from pipeline.dvc.paths import Paths, load_paths
+from pipeline.provenance import hashes
 
 Project = tuple[Params, Paths]
 MIXED = st.text(st.sampled_from("ab\n\x00\x7f\x80é€\ufffd\U0001f600\U0010ffff"), min_size=2, max_size=40)

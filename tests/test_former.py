@@ -14,8 +14,8 @@ from test_stopping import wait_for
 
 from benchmarks.projects import ROOT, Override, start, write_params
 from pipeline.dvc import former
-from pipeline.dvc.hashes import md5
 from pipeline.dvc.paths import load_outs, load_paths
+from pipeline.provenance.hashes import md5
 
 UNCACHED = ["artifacts/train/metrics.json", "artifacts/train/history.csv", "artifacts/train/steps.csv"]
 

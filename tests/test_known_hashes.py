@@ -13,8 +13,8 @@ import pytest
 from benchmarks.projects import ROOT
 from charlstm.errors import ChecksumError
 from charlstm.files.checksums import verify, write_sums
-from pipeline.dvc import hashes
-from pipeline.dvc.hashes import md5, memory, remember, sha256
+from pipeline.provenance import hashes
+from pipeline.provenance.hashes import md5, memory, remember, sha256
 
 WRONG = "f" * 64
 
@@ -132,7 +132,7 @@ def test_checksums_are_compared_with_what_is_remembered(file: Path) -> None:
 WORKER = """
 import sys
 from pathlib import Path
-from pipeline.dvc import hashes
+from pipeline.provenance import hashes
 hashes.MIN_BYTES = 1
 for number in range(150):
     path = Path(f"{sys.argv[1]}-{number % 10}")

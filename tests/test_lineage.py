@@ -13,7 +13,7 @@ from benchmarks.projects import write_params
 from charlstm.params import load_params
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.provenance import git, provenance
-from pipeline.provenance.chain import folder_md5
+from pipeline.provenance.hashes import folder_md5
 
 NEW = "pipeline/stage/brand_new.py"
 

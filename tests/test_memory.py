@@ -21,7 +21,7 @@ from charlstm.model.char_lstm import ModelShape
 from charlstm.params import Params
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.learner import Learner
-from charlstm.training.memory import MemoryNeeds, check_memory, memory_needs
+from charlstm.training.needs import MemoryNeeds, check_memory, memory_needs
 from charlstm.training.processes import Processes
 from pipeline.stage.hardware import available_memory
 

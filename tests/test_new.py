@@ -11,7 +11,7 @@ from charlstm.files.lock import exclusive
 from charlstm.params import load_params
 from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.new.corpus import is_ours, write_all
-from pipeline.new.sources import name_of
+from pipeline.new.looking import name_of
 from pipeline.stage.presets import CORPORA, Recipe, nearest, recipe_of
 
 TEXT = "It is a truth universally acknowledged.\n" * 50

@@ -10,7 +10,7 @@ from benchmarks.projects import make_project
 from charlstm.files import pieces
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.lineage import rerun
-from pipeline.lineage.texts import places_in_corpus
+from pipeline.lineage.tracing import places_in_corpus
 
 
 @pytest.fixture

@@ -14,8 +14,18 @@ from numpy.typing import NDArray
 
 from charlstm.interpretation.clamping import Clamp, held_texts, nats_lost, readable
 from charlstm.interpretation.document import Cell, CellsDocument, Context, Gate, Tracked
-from charlstm.interpretation.effects import AFTER, BEFORE, EXCERPT_LEN, Floats, Place, excerpt_start, extremes, levels
-from charlstm.interpretation.labels import Label, labels_of
+from charlstm.interpretation.labels import (
+    AFTER,
+    BEFORE,
+    EXCERPT_LEN,
+    Floats,
+    Label,
+    Place,
+    excerpt_start,
+    extremes,
+    labels_of,
+    levels,
+)
 from charlstm.interpretation.recording import (
     MIN_CHARS,
     RECORDED_GATES,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from charlstm.interpretation.effects import Floats
+from charlstm.interpretation.labels import Floats
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import GatesLayer

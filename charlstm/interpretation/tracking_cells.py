@@ -19,8 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from charlstm.interpretation.effects import Floats, best_cells, effects, shifted_effects, varies
-from charlstm.interpretation.labels import Label
+from charlstm.interpretation.labels import Floats, Label, best_cells, effects, shifted_effects, varies
 from charlstm.interpretation.recording import Halves, record_cells
 from charlstm.model.char_lstm import CharLSTM, ModelShape, initial_weights
 from charlstm.seeds import torch_generator

@@ -22,18 +22,15 @@ from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import Resets
 from charlstm.model.loss import MAX_LOGITS, soft_nats, summed_nats
-from charlstm.optimization.average import moving_average
-from charlstm.optimization.optimizers import learning_rate, make_optimizers
+from charlstm.optimization.optimizers import learning_rate, make_optimizers, moving_average
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
 from charlstm.text.soft_text import PROBABILITIES, SoftText
 from charlstm.text.units import Unit
 from charlstm.text.vocabulary import Ids, check_fit
-from charlstm.training.batches import Batch, Batches, StreamBatches, WindowBatches
-from charlstm.training.distillation import DistillationBatches
-from charlstm.training.epoch_length import check_warmup
-from charlstm.training.memory import student_rows
+from charlstm.training.batches import Batch, Batches, DistillationBatches, StreamBatches, WindowBatches
 from charlstm.training.meter import ADVICE, describe_nonfinite
+from charlstm.training.needs import check_warmup, student_rows
 from charlstm.training.processes import Processes
 
 log = logging.getLogger(__name__)

@@ -24,12 +24,11 @@ from charlstm.text.prompts import check_prompts, resolve_prompts
 from charlstm.text.soft_text import SoftText
 from charlstm.text.units import num_chars_of, whole_characters
 from charlstm.text.vocabulary import Ids, Vocab
-from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
+from charlstm.training.checkpoint import Checkpoint, CheckpointFolder, TrainingState, restore_newest, to_checkpoint
 from charlstm.training.history import EpochRow, Progress, StepRow, TextRow
 from charlstm.training.learner import Learner
 from charlstm.training.meter import ADVICE, StepMeter
 from charlstm.training.processes import Processes
-from charlstm.training.resume import TrainingState, restore_newest, to_checkpoint
 
 log = logging.getLogger(__name__)
 

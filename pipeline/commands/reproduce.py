@@ -21,8 +21,8 @@ from pipeline.lineage.rerun import Rerun, corpus_today, source_of
 from pipeline.lineage.revisions import worktree
 from pipeline.lineage.search import find
 from pipeline.lineage.traces import StageRecord, read_records
-from pipeline.provenance.chain import LINKS, link_of
 from pipeline.provenance.git import git, is_whole
+from pipeline.provenance.hashes import LINKS, link_of
 from pipeline.provenance.provenance import environment
 from pipeline.stage.project import from_here
 

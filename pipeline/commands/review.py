@@ -20,8 +20,8 @@ from pipeline.lineage.revisions import lock_at
 from pipeline.lineage.search import find
 from pipeline.lineage.traces import recipe_label
 from pipeline.lineage.tracing import open_reader
-from pipeline.provenance.chain import folder_md5
 from pipeline.provenance.git import git
+from pipeline.provenance.hashes import folder_md5
 from pipeline.provenance.provenance import EXPERIMENT, LINEAGE
 from pipeline.stage.project import from_here
 

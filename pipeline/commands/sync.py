@@ -19,10 +19,9 @@ from charlstm.text.units import whole_characters
 from charlstm.text.vocabulary import load_ids
 from charlstm.training.history import read_csv, read_tables
 from pipeline import evaluate, sample
-from pipeline.dvc.hashes import md5
 from pipeline.dvc.paths import Paths, load_outs
 from pipeline.lineage.revisions import parse_lock
-from pipeline.provenance.chain import folder_md5
+from pipeline.provenance.hashes import folder_md5, md5
 from pipeline.stage.exit_codes import EXIT_BAD_INPUT
 
 

@@ -17,7 +17,7 @@ import psutil
 
 from charlstm.model.shape import ModelShape
 from charlstm.params import Params
-from charlstm.training.memory import MemoryNeeds, check_memory
+from charlstm.training.needs import MemoryNeeds, check_memory
 from pipeline.distillation.paths import FILE, load_teaching_paths
 from pipeline.doctor.finding import Finding, error, errors_of, warning
 from pipeline.doctor.text import Encoded

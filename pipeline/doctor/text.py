@@ -19,7 +19,7 @@ from charlstm.text.download import files_of, local_path
 from charlstm.text.prompts import faults_of
 from charlstm.text.soft_text import check_prompts, check_soft_text
 from charlstm.text.vocabulary import Vocab, load_vocab
-from charlstm.training.epoch_length import check_warmup, steps_per_epoch
+from charlstm.training.needs import check_warmup, steps_per_epoch
 from pipeline.doctor.finding import Finding, error, errors_of, warning
 from pipeline.download import check_replaceable, check_source
 from pipeline.dvc.paths import NOTHING, Paths

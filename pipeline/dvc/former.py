@@ -14,11 +14,10 @@ from pathlib import Path
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import atomic_file, atomic_folder, write_bytes
 from charlstm.files.documents import load_yaml
-from pipeline.dvc.hashes import md5
 from pipeline.dvc.paths import load_outs, load_paths
 from pipeline.dvc.record import FOLDER, cached, files_of
-from pipeline.provenance.chain import folder_md5, md5_of_bytes
 from pipeline.provenance.git import content_at_head
+from pipeline.provenance.hashes import folder_md5, md5, md5_of_bytes
 from pipeline.stage.exit_codes import EXIT_CODES, EXIT_DEFECT
 from pipeline.stage.tracking_store import kept_root
 

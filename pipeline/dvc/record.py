@@ -18,7 +18,7 @@ from charlstm.errors import CharlstmError
 from charlstm.files.atomic import sha256
 from charlstm.files.checksums import SUMS
 from charlstm.files.documents import load_yaml
-from pipeline.dvc import hashes
+from pipeline.provenance import hashes
 
 STAGE = "train"
 SECONDS_TO_ANSWER = 60

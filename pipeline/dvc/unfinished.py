@@ -33,9 +33,9 @@ from charlstm.errors import LockedError
 from charlstm.files.atomic import write_text
 from charlstm.files.lock import exclusive
 from charlstm.params import Params
-from pipeline.dvc.hashes import sha256
 from pipeline.dvc.paths import Paths, load_deps
 from pipeline.dvc.record import Outcome, is_recorded, outcome
+from pipeline.provenance.hashes import sha256
 from pipeline.stage.tracking_store import STATE_FOLDER, kept_root, project_root, spool_root
 
 log = logging.getLogger("charlstm")

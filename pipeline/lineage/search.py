@@ -14,12 +14,11 @@ from charlstm.errors import LineageError
 from charlstm.files.atomic import sha256
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.runs import MODEL_TAG
-from pipeline.dvc.hashes import md5
 from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import folders_with
 from pipeline.lineage import revisions
 from pipeline.lineage.traces import WEIGHTS, Trace, of_commit, of_run, read_files, train_md5_of
-from pipeline.provenance.chain import folder_md5
+from pipeline.provenance.hashes import folder_md5, md5
 from pipeline.provenance.provenance import COMMIT, EXPERIMENT, TRAIN_MD5
 
 KINDS = ("run", "file", "rev")

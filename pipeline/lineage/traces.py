@@ -30,8 +30,8 @@ from charlstm.tracking.runs import MODEL_TAG
 from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import known_sums, with_files
 from pipeline.lineage import revisions
-from pipeline.provenance.chain import LINKS, OPTIONAL, SEEN_BY, link_of
 from pipeline.provenance.git import git
+from pipeline.provenance.hashes import LINKS, OPTIONAL, SEEN_BY, link_of
 from pipeline.provenance.provenance import BASELINE, COMMIT, DIRTY, EXPERIMENT, LINEAGE, TRAIN_MD5
 from pipeline.stage.presets import recipe_of
 

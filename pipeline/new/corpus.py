@@ -17,9 +17,8 @@ from charlstm.sections import AUTO
 from charlstm.text.download import fetch
 from charlstm.text.inspection import Findings
 from pipeline.dvc.paths import NOTHING, load_paths
-from pipeline.new.looking import Look, look_at, newlines_for
+from pipeline.new.looking import Look, Source, find_source, look_at, name_of, newlines_for
 from pipeline.new.proposal import MIN_CHARS, Proposal, propose
-from pipeline.new.sources import Source, find_source, name_of
 from pipeline.stage.params_file import PARAMS
 from pipeline.stage.presets import (
     CONF,

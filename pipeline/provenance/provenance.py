@@ -29,10 +29,9 @@ from charlstm.params import Params
 from charlstm.tracking.client import CORPUS_TAG
 from charlstm.tracking.runs import EXPERIMENT_TAG, Run, TrainingRecord
 from charlstm.training.history import Tables
-from pipeline.dvc.hashes import md5
 from pipeline.dvc.paths import NOTHING, Paths, load_paths
-from pipeline.provenance.chain import md5_of, sha256_of
 from pipeline.provenance.git import changes, git, untracked
+from pipeline.provenance.hashes import md5, md5_of, sha256_of
 from pipeline.stage.tracking_store import project_root
 
 log = logging.getLogger("charlstm")

@@ -2,7 +2,7 @@
 
 from charlstm.model.shape import ModelShape
 from charlstm.params import TrainParams
-from charlstm.training.memory import MemoryNeeds, memory_needs, student_rows
+from charlstm.training.needs import MemoryNeeds, memory_needs, student_rows
 
 
 def memory_needed(shape: ModelShape, train: TrainParams, num_rows: int) -> MemoryNeeds:

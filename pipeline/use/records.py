@@ -13,11 +13,10 @@ from charlstm.params import Params, load_params
 from charlstm.report.document import DOCUMENT, read_losses, read_review
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.runs import MODEL_TAG
-from pipeline.dvc.hashes import md5
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.lineage.revisions import commits_with
 from pipeline.lineage.traces import flat, recipe_label
-from pipeline.provenance.chain import folder_md5
+from pipeline.provenance.hashes import folder_md5, md5
 from pipeline.provenance.provenance import COMMIT, LINEAGE
 from pipeline.stage.presets import recipe_of
 from pipeline.stage.tracking_store import store

@@ -15,11 +15,14 @@ import contextlib
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from charlstm.files.atomic import open_regular, write_text
+from charlstm.files.checksums import sums_of
 from charlstm.files.documents import read_json
+from pipeline.dvc.paths import NOTHING, Paths
 from pipeline.stage.tracking_store import STATE_FOLDER, project_root
 
 MIN_BYTES = 256 * 2**20
@@ -88,3 +91,65 @@ def _read() -> dict[str, Any]:
         return dict(read_json(memory()))
     except (OSError, ValueError, TypeError):
         return {}
+
+
+# The chain from the corpus to the samples: which files belong to it, and what SHA-256 and DVC call them.
+
+LINKS = ("corpus", "split", "encoded", "soft_text", "model", "losses", "samples")
+OPTIONAL = "soft_text"  # what teachers wrote: only students have it
+# What a stage's record vouches for: its inputs and its outputs, not what lies around from another training.
+SEEN_BY = {
+    "train": ("corpus", "split", "encoded", "soft_text", "model", "train"),
+    "evaluate": ("corpus", "encoded", "model", "train", "evaluate"),
+    "sample": ("corpus", "model", "train", "samples"),
+}
+FILE_BY_FILE = ("train", "evaluate")  # DVC knows these folders by their files, the others as a whole
+
+
+def sha256_of(paths: Paths, stage: str) -> dict[str, str]:
+    """The SHA-256 of each file that `stage` vouches for and that exists, by path."""
+    return {str(file): sha256(file) for name in _seen_by(stage, paths) for file in _files(getattr(paths, name))}
+
+
+def md5_of(paths: Paths, stage: str) -> dict[str, str]:
+    """What DVC calls the same files: an MD5 for each, and one (`... .dir`) for each folder that is an output."""
+    found: dict[str, str] = {}
+    for name in _seen_by(stage, paths):
+        path = getattr(paths, name)
+        found |= {str(file): md5(file) for file in _files(path)}
+        if path.is_dir() and name not in FILE_BY_FILE:
+            found[str(path)] = folder_md5(path)
+    return found
+
+
+def link_of(path: str, paths: Paths) -> str | None:
+    """The link of the chain that a file belongs to; None for none."""
+    for name, where in paths:
+        is_sums = name == "corpus" and path == str(sums_of(where))
+        if is_sums or Path(path).is_relative_to(where):
+            return "losses" if name in FILE_BY_FILE else str(name)
+    return None
+
+
+def md5_of_bytes(content: bytes) -> str:
+    """The same of bytes."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def folder_md5(folder: Path) -> str:
+    """DVC's name for a folder: the MD5 of the JSON list of its files (`dvc_data.hashfile.tree.Tree.as_bytes`)."""
+    files = {file.relative_to(folder).as_posix(): md5(file) for file in _files(folder)}
+    entries = [{"md5": digest, "relpath": path} for path, digest in sorted(files.items())]
+    return md5_of_bytes(json.dumps(entries, sort_keys=True).encode()) + ".dir"
+
+
+def _seen_by(stage: str, paths: Paths) -> Iterator[str]:
+    return (name for name in SEEN_BY[stage] if name != OPTIONAL or str(paths.soft_text) != NOTHING)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        files = (file for file in sorted(path.rglob("*")) if file.is_file())
+        yield from (file for file in files if not file.name.startswith("."))  # DVC's .gitignore
+    else:
+        yield from (file for file in (path, sums_of(path)) if file.is_file())

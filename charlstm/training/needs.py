@@ -1,6 +1,6 @@
-"""The memory that a training needs, from its sizes alone, and what says that there is not enough.
+"""What a training needs, from its sizes alone: memory, and a text that is long enough; and what says that it is not.
 
-In numbers, for V characters in the vocabulary, E input features, L layers of H hidden units, a block of F features:
+Memory, in numbers, for V characters in the vocabulary, E input features, L layers of H hidden units, a block of F features:
 
     weights       V E + 4 (E H + H H + H) + (L - 1) 4 (H H + H H + H) + 2 H F + H V + V
     gradients     as many as weights that are trained: all but a one-hot input's V V
@@ -14,10 +14,11 @@ A number has 8 bytes in fp64 and 4 otherwise. All but the activations is a lower
 checkpoints.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from charlstm.errors import TrainingError
 from charlstm.model.shape import LOGITS_AT_ONCE, MAX_LOGITS, ModelShape
+from charlstm.text.units import Unit
 
 
 class MemoryNeeds(NamedTuple):
@@ -114,3 +115,73 @@ def _largest_part(shape: ModelShape) -> str:
 
 def _gib(num_bytes: int) -> str:
     return f"{num_bytes / 2**30:,.1f} GiB"
+
+
+# How many steps an epoch has, from sizes alone, and whether a text is long enough for one.
+
+Batching = Literal["streams", "windows", "sliding_windows"]
+
+
+def steps_per_epoch(
+    num_ids: int, batching: Batching, *, batch_size: int, context_len: int, window_stride: int, unit: Unit
+) -> int:
+    """Optimizer updates in an epoch over `num_ids` characters, or bytes.
+
+    Raises:
+        TrainingError: there are too few characters for a single one.
+    """
+    if batching == "streams":
+        return stream_steps(num_ids, batch_size, context_len, unit)
+    return -(-num_windows(num_ids, batch_size, context_len, window_stride, unit) // batch_size)
+
+
+def stream_steps(num_ids: int, batch_size: int, context_len: int, unit: Unit = "character") -> int:
+    """Steps of the longest of `batch_size` streams.
+
+    Raises:
+        TrainingError: there are too few characters.
+    """
+    num_pairs = num_ids - 1
+    if num_pairs < batch_size * context_len:
+        raise TrainingError(
+            f"the training part has {num_ids} {unit}s, too few for one step of train.batch_size "
+            f"{batch_size} x train.context_len {context_len} = {batch_size * context_len}; "
+            f"{_what_fits(num_pairs, batch_size, context_len)}"
+        )
+    longest = -(-num_pairs // batch_size)
+    return -(-longest // context_len)
+
+
+def num_windows(num_ids: int, batch_size: int, context_len: int, stride: int, unit: Unit = "character") -> int:
+    """Windows of `context_len` characters and the one to guess, at every `stride` characters.
+
+    Raises:
+        TrainingError: they do not fill a batch.
+    """
+    found = len(range(0, num_ids - context_len, stride))
+    if found < batch_size:
+        raise TrainingError(
+            f"the training part has {num_ids} {unit}s: {found} windows of train.context_len "
+            f"{context_len}, too few for a train.batch_size of {batch_size}; "
+            f"lower one of them or train.window_stride ({stride})"
+        )
+    return found
+
+
+def check_warmup(warmup_steps: int, num_steps: int, epochs: int) -> None:
+    """Nothing, if the learning rate has steps left to fall.
+
+    Raises:
+        TrainingError: it has not.
+    """
+    if warmup_steps >= num_steps:
+        raise TrainingError(
+            f"train.warmup_steps is {warmup_steps}, but this text gives only {num_steps} steps in "
+            f"{epochs} epochs: lower it, train.batch_size or train.context_len, or raise train.epochs"
+        )
+
+
+def _what_fits(num_pairs: int, batch_size: int, context_len: int) -> str:
+    options = {"batch_size": num_pairs // context_len, "context_len": num_pairs // batch_size}
+    fitting = [f"a {name} of {value}" for name, value in options.items() if value > 0]
+    return f"{' or '.join(fitting)} would fit" if fitting else "take a longer text, or lower both"
