@@ -1,6 +1,7 @@
 """What a training needs, from its sizes alone: memory, and a text that is long enough; and what says that it is not.
 
-Memory, in numbers, for V characters in the vocabulary, E input features, L layers of H hidden units, a block of F features:
+Memory, in numbers, for V characters in the vocabulary, E input features, L layers of H hidden units, a block of F
+features:
 
     weights       V E + 4 (E H + H H + H) + (L - 1) 4 (H H + H H + H) + 2 H F + H V + V
     gradients     as many as weights that are trained: all but a one-hot input's V V

@@ -12,7 +12,7 @@ from charlstm.files.atomic import write_text
 from charlstm.files.documents import load_yaml, validate
 from charlstm.params import Params
 from charlstm.sections import AUTO
-from pipeline.distillation.paths import load_teaching_paths
+from pipeline.dvc.paths import load_teaching_paths
 from pipeline.stage.params_file import PARAMS, replaced
 from pipeline.stage.presets import RECIPES, load
 from pipeline.stage.stage import guarded

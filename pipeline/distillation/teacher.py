@@ -12,8 +12,7 @@ from charlstm.errors import ParamsError
 from charlstm.files.documents import load_yaml, validate
 from charlstm.params import ModelParams, Params, TrainParams
 from pipeline import train
-from pipeline.distillation.paths import MODEL, TRAINING, load_teaching_paths
-from pipeline.dvc.paths import NOTHING, Paths
+from pipeline.dvc.paths import MODEL, NOTHING, TRAINING, Paths, load_teaching_paths
 from pipeline.stage import stage
 
 

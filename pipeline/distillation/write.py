@@ -23,7 +23,7 @@ from charlstm.sampling import Sampling
 from charlstm.seeds import derive_seed, numpy_generator
 from charlstm.text.soft_text import CODES, IDS, TEACHERS, check_prompts
 from charlstm.text.vocabulary import Ids, Vocab, load_ids, load_vocab
-from pipeline.distillation.paths import MODEL, TeachingPaths, load_teaching_paths
+from pipeline.dvc.paths import MODEL, TeachingPaths, load_teaching_paths
 from pipeline.provenance import hashes
 from pipeline.stage import stage
 from pipeline.stage.hardware import keep_freed_memory, set_num_threads

@@ -18,9 +18,9 @@ import psutil
 from charlstm.model.shape import ModelShape
 from charlstm.params import Params
 from charlstm.training.needs import MemoryNeeds, check_memory
-from pipeline.distillation.paths import FILE, load_teaching_paths
 from pipeline.doctor.finding import Finding, error, errors_of, warning
 from pipeline.doctor.text import Encoded
+from pipeline.dvc.paths import FILE, load_teaching_paths
 from pipeline.provenance.git import git
 from pipeline.stage.hardware import host_memory, num_cores, num_threads, work_of
 from pipeline.stage.memory_needed import memory_needed
