@@ -154,7 +154,7 @@ def test_make_ui_prints_the_address_also_for_one_who_may_only_read(
     _, run = only_run(server)
     experiment = run.info.experiment_id
     assert cli.main(["ui"]) == 0
-    assert capsys.readouterr().out == page(server, experiment, is_shared=True) + "\n"
+    assert capsys.readouterr().out == f"charlstm/shakespear: {page(server, experiment, is_shared=True)}\n"
     reads = {"username": READER, "resource_type": "experiment", "resource_id": experiment, "permission": "READ"}
     as_admin(server, "3.0/mlflow/users/permissions/grant", reads)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", READER)
