@@ -20,7 +20,8 @@ from benchmarks.trials import CHECKPOINTS, fresh_processes, load_data
 from charlstm.errors import Interrupted
 from charlstm.params import load_params
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
-from charlstm.training.history import EpochRow, Progress, StepRow, TextRow
+from charlstm.training.history import EpochRow, StepRow, TextRow
+from charlstm.training.progress import Progress
 from charlstm.training.train import Plan, fit
 from pipeline.stage.settings import DEFAULT_SECONDS
 from pipeline.stage.stage import guarded

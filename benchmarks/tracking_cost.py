@@ -15,7 +15,8 @@ from charlstm.errors import Interrupted
 from charlstm.params import load_params
 from charlstm.tracking.runs import Outbox
 from charlstm.tracking.tracker import TrainingTracker
-from charlstm.training.history import EpochRow, Progress, StepRow, TextRow
+from charlstm.training.history import EpochRow, StepRow, TextRow
+from charlstm.training.progress import Progress
 from charlstm.training.train import Observer, Plan, fit
 from pipeline.stage.sending import SenderProcess
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from charlstm.training.history import EpochRow, Progress, StepRow, TextRow
+from charlstm.training.history import EpochRow, StepRow, TextRow
+from charlstm.training.progress import Progress
 from charlstm.training.train import Plan
 
 

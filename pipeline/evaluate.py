@@ -17,7 +17,7 @@ from charlstm.files.checksums import SUMS, read_sums, verify
 from charlstm.interpretation.atlas import atlas_of
 from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table, write_cells
 from charlstm.model.loss import LossSum
-from charlstm.model.model_folder import TrainedModel, load_model
+from charlstm.model.model_folder import WEIGHTS, TrainedModel, load_model
 from charlstm.params import Params
 from charlstm.report.plots import plot_losses
 from charlstm.text.documents import separator_ids
@@ -46,7 +46,7 @@ def run(params: Params, paths: Paths) -> None:
     trained = load_model(paths.model, params.model.implementation)
     if load_vocab(paths.encoded / "vocab.json") != trained.vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
-    tables = read_tables(paths.train, paths.model)
+    tables = read_tables(paths.train, paths.model / WEIGHTS)
     val, *test = (load_ids(paths.encoded / name, len(trained.vocab)) for name in parts)
     separator = separator_ids(params.split.document_separator, trained.vocab)
     ids = _beginning(val, params.evaluate.max_chars, trained.vocab.unit, "validation")

@@ -15,7 +15,7 @@ from charlstm.files.checksums import SUMS, read_sums, sums_of, verify
 from charlstm.generation.quantized import quantize
 from charlstm.generation.sampler import Request, Sampler, compiled_stepper
 from charlstm.interpretation.document import CELLS, read_cells
-from charlstm.model.model_folder import TrainedModel, load_model
+from charlstm.model.model_folder import WEIGHTS, TrainedModel, load_model
 from charlstm.params import Params, SampleParams
 from charlstm.report.collect import Encoded, Generated, file_name, review_of
 from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses, write_document
@@ -42,7 +42,7 @@ def run(params: Params, paths: Paths) -> None:
     """Generate; write one file a text, one table of all, and their review; add them to the model's MLflow run."""
     shape = params.model
     trained = load_model(paths.model, shape.implementation)
-    encoded, tables = _read_encoded(paths, trained.vocab), read_tables(paths.train, paths.model)
+    encoded, tables = _read_encoded(paths, trained.vocab), read_tables(paths.train, paths.model / WEIGHTS)
     prompts = resolve_prompts(params.sample.prompts, encoded.val, trained.vocab)
     check_prompts(trained.vocab, prompts, "sample.prompts")
     parameters = _by_section(params, encoded.val, trained.vocab)

@@ -19,10 +19,11 @@ from charlstm.tracking.runs import FINGERPRINT_TAG
 from charlstm.tracking.tracker import TrainingTracker
 from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint import CheckpointFolder
-from charlstm.training.history import EpochRow, Progress, StepRow, Tables, TextRow, table, write_tables
+from charlstm.training.history import EpochRow, StepRow, Tables, TextRow, table, write_tables
 from charlstm.training.learner import shape_of
 from charlstm.training.needs import check_memory, is_out_of_memory
 from charlstm.training.processes import Processes
+from charlstm.training.progress import Progress
 from charlstm.training.train import Data, Observer, Plan, Result, fit
 from pipeline.dvc import unfinished
 from pipeline.dvc.paths import Paths
@@ -212,7 +213,7 @@ def _write(paths: Paths, result: Result, vocab: Vocab) -> None:
         table(result.steps, StepRow._fields),
         table(result.texts, TextRow._fields),
     )
-    write_tables(paths.train, tables, paths.model)
+    write_tables(paths.train, tables, paths.model / WEIGHTS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,8 +22,8 @@ from charlstm.report.comparison import (
 )
 from charlstm.report.document import Loss, Published, read_review, write_document
 from charlstm.report.page import MAX_PAGE_BYTES
-from pipeline.commands.review import find_review, write_review
 from pipeline.provenance.description import known_of
+from pipeline.review.comparing import find_review, write_review
 
 
 def losses(nats_per_char: float) -> dict[str, Loss]:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.training.history import EpochRow, Progress, StepRow, TextRow
+from charlstm.training.history import EpochRow, StepRow, TextRow
+from charlstm.training.progress import Progress
 from charlstm.training.train import Plan
 from pipeline.stage import console
 from pipeline.stage.console import TrainingConsole

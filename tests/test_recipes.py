@@ -15,7 +15,8 @@ from benchmarks.projects import PYTHON, ROOT
 from benchmarks.trials import Trial
 from charlstm.errors import Interrupted, ParamsError
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.history import EpochRow, Progress, TextRow
+from charlstm.training.history import EpochRow, TextRow
+from charlstm.training.progress import Progress
 from charlstm.training.train import Data, Plan
 from pipeline.stage.presets import compose
 

@@ -16,8 +16,8 @@ from charlstm.errors import LineageError, TrackingError
 from charlstm.tracking.client import Store
 from charlstm.tracking.runs import Measurement, TrainingRecord, attach
 from charlstm.training.history import EpochRow, StepRow, TextRow, table
-from pipeline.commands import sweep
-from pipeline.commands.sweep import Queue, Task, read_queue, read_runs, show_sweep, status_lines, sweep_of, tasks_of
+from pipeline.review import sweeps
+from pipeline.review.sweeps import Queue, Task, read_queue, read_runs, show_sweep, status_lines, sweep_of, tasks_of
 
 LOSSES = {"0.01": 1.52, "0.3": 1.49, "1e-4": 1.61}
 
@@ -192,7 +192,7 @@ def test_a_queue_that_dvc_cannot_tell_of_costs_a_warning(
     (small / ".dvc/tmp/exps/celery").mkdir(parents=True)
     (small / ".dvc/config").write_text("no section\n")
     assert read_queue() == Queue([], has_worker=False)
-    monkeypatch.setattr(sweep, "SECONDS_TO_ANSWER", 0.01)
+    monkeypatch.setattr(sweeps, "SECONDS_TO_ANSWER", 0.01)
     assert read_queue() == Queue([], has_worker=False)
     broken, slow = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert slow == "what runs, waits and failed is unknown: DVC's queue: no answer in 0.01 seconds"

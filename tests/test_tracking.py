@@ -13,7 +13,8 @@ from outboxes import outbox
 from charlstm.tracking.client import Store
 from charlstm.tracking.runs import MODEL_TAG, Measurement, TrainingRecord, attach, read_metrics
 from charlstm.tracking.tracker import TrainingTracker
-from charlstm.training.history import EpochRow, Progress, StepRow, TextRow, table
+from charlstm.training.history import EpochRow, StepRow, TextRow, table
+from charlstm.training.progress import Progress
 from charlstm.training.train import Plan
 
 EPOCH, STEP, TEXT = EpochRow(1, 10, 2.0, 1.9), StepRow(10, 1, 2.0, 0.1, 0.5), TextRow(1, "\n", "some text")

@@ -15,8 +15,9 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import Params
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training import learner
-from charlstm.training.history import EpochRow, Progress, StepRow, TextRow
+from charlstm.training.history import EpochRow, StepRow, TextRow
 from charlstm.training.processes import Processes
+from charlstm.training.progress import Progress
 from charlstm.training.train import Data, Observer, Plan, Result, fit
 
 Fit = Callable[..., Result]

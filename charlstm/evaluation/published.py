@@ -2,19 +2,14 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charlstm.text.vocabulary import Ids, Vocab
 
-# What the names of protocols say, for those who only read losses and need no torch.
+if TYPE_CHECKING:
+    import pandas as pd
 
 TEST_PREFIX = "test_"  # of the test part, which no choice may see: what compares models leaves it out
-
-
-# Published losses.
-
 CHARS_AT_ONCE = 1_000_000
 
 
@@ -59,8 +54,10 @@ def text_sha256(ids: Ids, vocab: Vocab) -> str:
     return digest.hexdigest()
 
 
-def beside_the_original(history: pd.DataFrame) -> pd.DataFrame:
+def beside_the_original(history: "pd.DataFrame") -> "pd.DataFrame":
     """Our losses per epoch with the original's published ones beside them (empty past its 5 epochs)."""
+    import pandas as pd  # who only reads losses starts without it
+
     original = pd.DataFrame(
         {
             "epoch": range(1, len(ORIGINAL_VAL_NATS_PER_CHAR) + 1),

@@ -16,7 +16,8 @@ from charlstm.tracking.runs import (
     epoch_metrics,
     step_metrics,
 )
-from charlstm.training.history import EpochRow, Progress, StepRow, TextRow
+from charlstm.training.history import EpochRow, StepRow, TextRow
+from charlstm.training.progress import Progress
 from charlstm.training.train import Plan
 
 

@@ -24,10 +24,10 @@ from torch import Tensor
 from charlstm.files.atomic import atomic_folder, sha256
 from charlstm.model.gates import LSTMState
 from charlstm.training.batches import rows_of
-from charlstm.training.history import Progress
 from charlstm.training.learner import Learner
 from charlstm.training.meter import StepMeter
 from charlstm.training.needs import is_out_of_memory
+from charlstm.training.progress import Progress
 
 log = logging.getLogger(__name__)
 

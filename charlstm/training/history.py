@@ -1,21 +1,16 @@
-"""What a training leaves: losses by step and epoch, and texts, as records, frames and CSV files; and how far it is."""
+"""What a training leaves: losses by step and epoch, and texts, as records, frames and CSV files."""
 
 import csv
 import os
 from collections.abc import Sequence
-from dataclasses import field
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from pydantic import TypeAdapter
-from pydantic.dataclasses import dataclass
 
 from charlstm.errors import HistoryError
 from charlstm.files.atomic import atomic_file
 from charlstm.files.checksums import SUMS, verify, write_sums
-from charlstm.model.loss import LossSum
-from charlstm.model.model_folder import WEIGHTS
 from charlstm.sections import MAX_LOSS
 
 EPOCHS, STEPS, TEXTS = "history.csv", "steps.csv", "texts.csv"
@@ -100,21 +95,21 @@ def read_csv(path: Path, columns: tuple[str, ...], *, may_be_empty: bool = False
     return frame
 
 
-def write_tables(folder: Path, tables: Tables, model: Path) -> None:
-    """Write the tables of the training that made the `model` folder, and checksums that tie them to its weights."""
+def write_tables(folder: Path, tables: Tables, weights: Path) -> None:
+    """Write the tables of the training that made the file `weights`, and checksums that tie them to it."""
     for name, frame in zip((EPOCHS, STEPS, TEXTS), tables, strict=True):
         write_csv(folder / name, frame)
-    write_sums(folder / SUMS, _summed(folder, model))
+    write_sums(folder / SUMS, _summed(folder, weights))
 
 
-def read_tables(folder: Path, model: Path) -> Tables:
+def read_tables(folder: Path, weights: Path) -> Tables:
     """Read what `write_tables` wrote. The texts are only shown: where they are missing, the table is empty.
 
     Raises:
         ChecksumError: a table is damaged, or the model is of another training.
         HistoryError: a table is missing.
     """
-    verify(folder / SUMS, _summed(folder, model))
+    verify(folder / SUMS, _summed(folder, weights))
     texts = folder / TEXTS
     return Tables(
         read_csv(folder / EPOCHS, EpochRow._fields),
@@ -123,44 +118,5 @@ def read_tables(folder: Path, model: Path) -> Tables:
     )
 
 
-def _summed(folder: Path, model: Path) -> list[str]:
-    return [EPOCHS, STEPS, TEXTS, os.path.relpath(model / WEIGHTS, folder)]
-
-
-# How far a training has come: the numbers and tables that grow with it, as a record that JSON can hold.
-
-
-@dataclass
-class Progress:
-    """After `step` optimizer updates, `step_in_epoch` of them in the current epoch."""
-
-    step: int = 0
-    step_in_epoch: int = 0
-    loss: LossSum = field(default_factory=lambda: LossSum(0.0, 0))  # of the current epoch
-    epoch_seconds: float = 0.0
-    train_seconds: float = 0.0  # in steps, of all epochs so far
-    steps: list[StepRow] = field(default_factory=list)
-    epochs: list[EpochRow] = field(default_factory=list)
-    texts: list[TextRow] = field(default_factory=list)
-    best: EpochRow | None = None
-
-    @property
-    def epoch(self) -> int:
-        """The current epoch, from 1."""
-        return len(self.epochs) + 1
-
-    def to_json(self) -> str:
-        """All of it; floats keep every bit."""
-        return PROGRESS.dump_json(self).decode()
-
-    @classmethod
-    def from_json(cls, text: str) -> "Progress":
-        """What `to_json` gave, read back.
-
-        Raises:
-            ValueError: something else.
-        """
-        return PROGRESS.validate_json(text)
-
-
-PROGRESS = TypeAdapter(Progress)
+def _summed(folder: Path, weights: Path) -> list[str]:
+    return [EPOCHS, STEPS, TEXTS, os.path.relpath(weights, folder)]

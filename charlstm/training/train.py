@@ -25,10 +25,11 @@ from charlstm.text.soft_text import SoftText
 from charlstm.text.units import num_chars_of, whole_characters
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder, TrainingState, restore_newest, to_checkpoint
-from charlstm.training.history import EpochRow, Progress, StepRow, TextRow
+from charlstm.training.history import EpochRow, StepRow, TextRow
 from charlstm.training.learner import Learner
 from charlstm.training.meter import ADVICE, StepMeter
 from charlstm.training.processes import Processes
+from charlstm.training.progress import Progress
 
 log = logging.getLogger(__name__)
 

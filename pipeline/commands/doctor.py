@@ -4,7 +4,9 @@ import sys
 
 import typer
 
+from pipeline.doctor.examination import examine
 from pipeline.stage.exit_codes import EXIT_BAD_INPUT
+from pipeline.stage.terminal import printable
 
 
 def doctor() -> int:
@@ -17,9 +19,6 @@ def doctor() -> int:
 
     Exit code: 0, also with warnings; 2 if there is an error.
     """
-    from pipeline.doctor.examination import examine
-    from pipeline.stage.terminal import printable
-
     found = examine()
     if found.parameters:
         typer.echo(f"params.yaml: {found.parameters}")

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from charlstm.training.processes import multiplies_bf16
-from pipeline.new.corpus import New
+from pipeline.new.corpus import New, plan, switch
 from pipeline.new.looking import oddities, summary
 from pipeline.stage.hardware import num_cores
+from pipeline.stage.presets import CORPORA, names
 from pipeline.stage.project import from_here
 from pipeline.stage.terminal import printable
 
@@ -48,9 +48,6 @@ def new(
 
     `charlstm new tiny-shakespeare` goes back to the text that the project came with.
     """
-    from pipeline.new.corpus import plan, switch
-    from pipeline.stage.presets import CORPORA, names
-
     if len(texts) == 1 and texts[0] in names(CORPORA) and not Path(texts[0]).exists():
         recipe = switch(texts[0], is_forced)
         typer.echo(f"params.yaml: corpus {texts[0]}, recipe {recipe}")
@@ -96,6 +93,8 @@ def _joined(new: New) -> str:
 
 
 def _duration(new: New) -> str:
+    from charlstm.training.processes import multiplies_bf16  # torch takes a second: mistakes are told before
+
     cores = num_cores()
     duration = _rounded(new.proposal.seconds(cores, multiplies_bf16("cpu")))
     where = "1 core" if cores == 1 else f"{cores} cores"

@@ -1,11 +1,38 @@
 """`charlstm recipe` and `charlstm corpus`: list presets, write one into `params.yaml`, save one from there."""
 
-from typing import TYPE_CHECKING, Annotated
+import re
+import shutil
+import textwrap
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from pipeline.stage.presets import Kind
+from charlstm.errors import ParamsError
+from charlstm.files.atomic import write_text
+from charlstm.files.documents import parse_yaml, validate
+from charlstm.params import Params, load_params
+from pipeline.lineage.revisions import find_commit
+from pipeline.provenance.git import git
+from pipeline.stage.params_file import PARAMS
+from pipeline.stage.presets import (
+    CORPORA,
+    RECIPES,
+    Kind,
+    changes_in_words,
+    check_kept,
+    check_no_training,
+    current_values,
+    in_words,
+    load,
+    names,
+    nearest,
+    params_with,
+    path_of,
+    preset_text,
+    short,
+    shown,
+)
 
 SAVE = "save"
 MAX_WIDTH = 120  # columns
@@ -28,8 +55,6 @@ def recipe(words: Words = None, is_forced: Force = False) -> int:
     values that recipes decide, with all comments and all other values as they are. `charlstm recipe save NAME` makes
     `conf/recipe/NAME.yaml` of what stands there, and `charlstm recipe save NAME EXPERIMENT` of a DVC experiment.
     """
-    from pipeline.stage.presets import RECIPES
-
     return _run(RECIPES, words or [], is_forced)
 
 
@@ -38,8 +63,6 @@ def corpus(words: Words = None, is_forced: Force = False) -> int:
 
     As `charlstm recipe` does for recipes. `charlstm new TEXT` makes a corpus, and a recipe for it, of a text of yours.
     """
-    from pipeline.stage.presets import CORPORA
-
     return _run(CORPORA, words or [], is_forced)
 
 
@@ -59,12 +82,6 @@ def _run(kind: "Kind", words: list[str], is_forced: bool) -> int:
 
 
 def _show(kind: "Kind") -> None:
-    import shutil
-    import textwrap
-
-    from charlstm.errors import ParamsError
-    from pipeline.stage.presets import current_values, in_words, load, names, short, shown
-
     def show(text: str, indent: str) -> None:
         width = min(MAX_WIDTH, shutil.get_terminal_size().columns)
         typer.echo(
@@ -91,10 +108,6 @@ def _show(kind: "Kind") -> None:
 
 
 def _write(kind: "Kind", name: str, is_forced: bool) -> None:
-    from charlstm.files.atomic import write_text
-    from pipeline.stage.params_file import PARAMS
-    from pipeline.stage.presets import check_kept, check_no_training, current_values, load, params_with, shown
-
     check_no_training()
     preset, before = load(kind, name), current_values()
     if not is_forced:
@@ -109,9 +122,6 @@ def _write(kind: "Kind", name: str, is_forced: bool) -> None:
 
 
 def _save(kind: "Kind", name: str, experiment: str | None, is_forced: bool) -> None:
-    from charlstm.files.atomic import write_text
-    from pipeline.stage.presets import changes_in_words, load, nearest, path_of, preset_text
-
     path = path_of(kind, name)
     values = _values(experiment)
     root = load(kind, kind.root)
@@ -127,14 +137,6 @@ def _save(kind: "Kind", name: str, experiment: str | None, is_forced: bool) -> N
 
 def _values(experiment: str | None) -> dict[str, object]:
     """Of `params.yaml`, here or in a commit or an experiment; they are right, or one line says what is not."""
-    from pathlib import Path
-
-    from charlstm.errors import ParamsError
-    from charlstm.files.documents import parse_yaml, validate
-    from charlstm.params import Params, load_params
-    from pipeline.lineage.revisions import find_commit
-    from pipeline.provenance.git import git
-    from pipeline.stage.params_file import PARAMS
 
     if experiment is None:
         return load_params(PARAMS).values()
@@ -148,11 +150,6 @@ def _values(experiment: str | None) -> dict[str, object]:
 
 
 def _check_name(kind: "Kind", name: str, is_forced: bool) -> None:
-    import re
-
-    from charlstm.errors import ParamsError
-    from pipeline.stage.presets import path_of
-
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name) or name == SAVE:
         raise ParamsError(f"expected a name of small letters, digits, - and _, got {name!r}")
     if name == kind.root:

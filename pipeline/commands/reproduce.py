@@ -21,10 +21,14 @@ from pipeline.lineage.rerun import Rerun, corpus_today, source_of
 from pipeline.lineage.revisions import worktree
 from pipeline.lineage.search import find
 from pipeline.lineage.traces import StageRecord, read_records
+from pipeline.lineage.tracing import open_reader
 from pipeline.provenance.git import git, is_whole
 from pipeline.provenance.hashes import LINKS, link_of
 from pipeline.provenance.provenance import environment
 from pipeline.stage.project import from_here
+from pipeline.stage.terminal import printable
+
+log = logging.getLogger("charlstm")
 
 
 def reproduce(
@@ -45,9 +49,6 @@ def reproduce(
 
     Exit code: 0 if all are identical, 1 if not, 2 if the run cannot be made again at all.
     """
-    from pipeline.lineage.tracing import open_reader
-    from pipeline.stage.terminal import printable
-
     lines, code = reproduce_run(run, open_reader())
     for line in lines:
         typer.echo(printable(line, sys.stdout.encoding))
@@ -55,8 +56,6 @@ def reproduce(
 
 
 # Take a run's record, make everything again, compare.
-
-log = logging.getLogger("charlstm")
 
 # Record and repetition side by side, file by file, and why they may differ.
 

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from charlstm.errors import LineageError
+from pipeline.lineage import tracing
 from pipeline.stage.project import from_here
+from pipeline.stage.terminal import printable
 
 
 class Kind(Enum):
@@ -44,8 +46,6 @@ def trace(
     """
     if (name is None) == (text is None):
         raise LineageError("trace: expected either a RUN, FILE or REV, or --text TEXT; see `charlstm trace --help`")
-    from pipeline.lineage import tracing
-    from pipeline.stage.terminal import printable
 
     in_full = None if as_json else tracing.MAX_IN_FULL
     document = tracing.trace_document(name, kind.value if kind else None, text, in_full)

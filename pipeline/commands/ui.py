@@ -20,6 +20,8 @@ from charlstm.errors import TrackingError
 from charlstm.files.urls import without_credentials
 from charlstm.tracking.client import Store, connect, find_experiments, reason_of, sqlite_file
 from charlstm.tracking.view import page, share_view
+from pipeline.dvc.paths import corpus_name
+from pipeline.stage.tracking_store import store
 
 
 def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page is.")] = 5000) -> int:
@@ -28,9 +30,6 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page 
     It prints the addresses, this checkout's corpus first, and ends with Ctrl-C. Of runs that are on a server it prints
     the server's addresses, and ends.
     """
-    from pipeline.dvc.paths import corpus_name
-    from pipeline.stage.tracking_store import store
-
     with suppress(KeyboardInterrupt):
         show(store(), port, corpus_name())
     return 0

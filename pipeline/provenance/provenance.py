@@ -21,7 +21,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
-import torch
 
 from charlstm.files.checksums import SUMS, read_sums, sums_of
 from charlstm.files.urls import without_credentials
@@ -44,6 +43,8 @@ GIB = 2**30
 
 def environment() -> dict[str, str]:
     """Tags `versions.*` and `hardware.*` of this process."""
+    import torch  # who only reads such tags starts without it
+
     found = {f"versions.{name}": _version(name) for name in LIBRARIES} | {"versions.python": platform.python_version()}
     found |= {
         "hardware.processor": _processor(),

@@ -1,0 +1,1 @@
+"""What the commands do that show runs: side by side, a sweep, MLflow's own page."""
