@@ -159,4 +159,4 @@ def test_make_ui_prints_the_address_also_for_one_who_may_only_read(
     as_admin(server, "3.0/mlflow/users/permissions/grant", reads)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", READER)
     assert cli.main(["ui"]) == 0
-    assert capsys.readouterr().out == page(server, experiment, is_shared=False) + "\n"
+    assert capsys.readouterr().out == f"charlstm/shakespear: {page(server, experiment, is_shared=False)}\n"
