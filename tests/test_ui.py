@@ -161,7 +161,7 @@ def test_a_trained_run_shows_parameters_losses_and_tags(site: Site, tmp_path: Pa
 
 def test_the_charts_of_a_trained_run(site: Site, tmp_path: Path) -> None:
     url = f"{site.url}/#/experiments/1/runs/{site.trained_run}/model-metrics"
-    assert_page_shows(url, ["learning_rate/adamw", "learning_rate/muon", "num_parameters"], tmp_path)
+    assert_page_shows(url, ["learning_rate/adamw", "learning_rate/muon", "6-gram"], tmp_path)
 
 
 def test_the_generated_texts_and_the_loss_curve_of_a_trained_run(site: Site, tmp_path: Path) -> None:
