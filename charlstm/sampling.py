@@ -113,16 +113,16 @@ def yes_or_no(where: str, value: object) -> bool:
     return value
 
 
-def stop_texts(value: object, where: str = "stop") -> tuple[str, ...]:
+def stop_texts(value: object) -> tuple[str, ...]:
     """One stop text or several, as a tuple.
 
     Raises:
-        TextRequestError: one is empty, or no text; `where` begins the message.
+        TextRequestError: one is empty, or no text.
     """
     texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Sequence) else (value,)
     for one in texts:
         if not isinstance(one, str) or not one:
-            raise TextRequestError(f"{where}: expected a text of at least one character, or several, got {short(one)}")
+            raise TextRequestError(f"stop: expected a text of at least one character, or several, got {short(one)}")
     return texts
 
 

@@ -48,8 +48,8 @@ COMMANDS = {  # by group: the module, and what the list of commands says, the fi
     },
     TRACKING: {"sync": ("sync", "Send to MLflow what a server has missed.")},
 }
-USING = ("generate", "score", "info", "export")
-NEED_PROJECT = ("new", "recipe", "corpus", "doctor", "ui", "sweep", "trace", "reproduce", "sync")
+USING = tuple(COMMANDS[USE])
+NEED_NO_PROJECT = (*USING, "review")
 INTERRUPTED = 130  # typer's code for Ctrl-C
 
 
@@ -79,7 +79,8 @@ def app_with(given: str) -> typer.Typer:
 def _run(arguments: list[str]) -> int:
     if sys.stdout is None:  # the next file that is opened would take its number, and what is printed would go there
         raise CharlstmError("standard output is closed (`>&-`): leave it open, or send it to a file or to /dev/null")
-    needs_project = arguments[0] in NEED_PROJECT and "--help" not in arguments
+    is_command = any(arguments[0] in commands for commands in COMMANDS.values())
+    needs_project = is_command and arguments[0] not in NEED_NO_PROJECT and "--help" not in arguments
     if arguments[0] != "doctor" and "--help" not in arguments:  # the doctor says them all
         settings.check_all()
     if arguments[0] in USING:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.projects import ROOT
-from pipeline.stage.waiting import CALM_SECONDS, OF_THE_USER, SECONDS_BETWEEN, Throttle, run_delay, watch
+from pipeline.stage.waiting import CALM_SECONDS, OF_THE_USER, SECONDS_BETWEEN, Throttle, libgomp_in, run_delay, watch
 
 linux = pytest.mark.skipif(sys.platform != "linux" or os.cpu_count() == 1, reason="libgomp is torch's on Linux alone")
 # Seconds of processor time that threads take while there is nothing to do, free, throttled and free again.
@@ -134,3 +134,16 @@ def test_the_delay_is_that_of_all_threads(tmp_path: Path) -> None:
     (tmp_path / "9/schedstat").symlink_to("nothing")
     assert run_delay(tmp_path) == 1.75
     assert run_delay(tmp_path / "nothing") is None
+
+
+def test_libgomp_is_found_in_any_folder() -> None:
+    maps = """\
+7f0000000000-7f0000001000 r--p 00000000 fe:00 1 /my models/.venv/torch/lib/libgomp.so.1
+7f0000001000-7f0000002000 r-xp 00001000 fe:00 1                 /my models/.venv/torch/lib/libgomp.so.1
+7f0000002000-7f0000003000 r-xp 00002000 fe:00 1                 /my models/.venv/torch/lib/libgomp.so.1
+7f0000003000-7f0000004000 r-xp 00000000 fe:00 2 /usr/lib/libgomp-a34b3233.so.1.0.0
+7f0000004000-7f0000005000 r-xp 00000000 fe:00 3 /usr/lib/libgomp.so.1 (deleted)
+7f0000005000-7f0000006000 r-xp 00000000 fe:00 4 /usr/lib/libgompress/other.so
+7f0000006000-7f0000007000 r-xp 00000000 00:00 0
+"""
+    assert libgomp_in(maps) == ["/my models/.venv/torch/lib/libgomp.so.1", "/usr/lib/libgomp-a34b3233.so.1.0.0"]

@@ -8,9 +8,7 @@ The second is a promise, so prove it first: `dvc repro` of both commits, on one 
 
 import argparse
 import ast
-import hashlib
 import io
-import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+
+from pipeline.provenance.hashes import files_of, folder_md5, md5
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("charlstm", "pipeline")
@@ -212,23 +212,11 @@ def _is_code(path: str) -> bool:
 
 def _hashed(path: str) -> dict[str, Any]:
     """As DVC writes it."""
-    if (ROOT / path).is_file():
-        content = (ROOT / path).read_bytes()
-        return {"path": path, "hash": "md5", "md5": hashlib.md5(content).hexdigest(), "size": len(content)}
-    files = list(_files_below(ROOT / path))
-    hashes = [{"md5": _hashed_file(file), "relpath": file.relative_to(ROOT / path).as_posix()} for file in files]
-    listing = json.dumps(sorted(hashes, key=lambda one: one["relpath"]), sort_keys=True)
-    size = sum(file.stat().st_size for file in files)
-    whole = f"{hashlib.md5(listing.encode()).hexdigest()}.dir"
-    return {"path": path, "hash": "md5", "md5": whole, "size": size, "nfiles": len(files)}
-
-
-def _hashed_file(file: Path) -> str:
-    return hashlib.md5(file.read_bytes()).hexdigest()
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    return (file for file in sorted(folder.rglob("*")) if file.is_file() and file.suffix != ".pyc")
+    whole = ROOT / path
+    if whole.is_file():
+        return {"path": path, "hash": "md5", "md5": md5(whole), "size": whole.stat().st_size}
+    sizes = [file.stat().st_size for file in files_of(whole)]
+    return {"path": path, "hash": "md5", "md5": folder_md5(whole), "size": sum(sizes), "nfiles": len(sizes)}
 
 
 if __name__ == "__main__":

@@ -200,8 +200,10 @@ def _keep(dvc: Mapping[str, Any]) -> str:
         return f"commit {kept[0]['commit'][:12]} has it; dvc push shares its files"
     if dvc["experiment"] and dvc["experiment_is_here"]:
         name = dvc["experiment"]
-        return f'dvc exp apply {name} && git add . && git commit -m "{name}"; dvc push shares its files'
-    return "no commit names its files: if it is the model that is here, git add . && git commit; else make it again"
+        return f'dvc exp apply {name} && git add conf && git commit -am "{name}"; dvc push shares its files'
+    return (
+        "no commit names its files: if it is the model that is here, git add conf && git commit -a; else make it again"
+    )
 
 
 def _chain(chain: list[dict[str, Any]]) -> Iterator[str]:
@@ -240,11 +242,9 @@ def _code(code: Mapping[str, Any]) -> str:
 def _changes(code: Mapping[str, Any]) -> list[str]:
     if code["changes"]:
         return [f"the commit never had this code as it was: what was changed is the run's artifact {code['changes']}"]
-    return (
-        ["the commit never had this code as it was, and what was changed is not recorded"]
-        if code["dirty"] == "yes"
-        else []
-    )
+    if code["dirty"] == "yes":
+        return ["the commit never had this code as it was, and what was changed is not recorded"]
+    return []
 
 
 def _revisions(dvc: Mapping[str, Any]) -> Iterator[str]:

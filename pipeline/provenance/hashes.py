@@ -108,7 +108,7 @@ FILE_BY_FILE = ("train", "evaluate")  # DVC knows these folders by their files, 
 
 def sha256_of(paths: Paths, stage: str) -> dict[str, str]:
     """The SHA-256 of each file that `stage` vouches for and that exists, by path."""
-    return {str(file): sha256(file) for name in _seen_by(stage, paths) for file in _files(getattr(paths, name))}
+    return {str(file): sha256(file) for name in _seen_by(stage, paths) for file in files_of(getattr(paths, name))}
 
 
 def md5_of(paths: Paths, stage: str) -> dict[str, str]:
@@ -116,7 +116,7 @@ def md5_of(paths: Paths, stage: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in _seen_by(stage, paths):
         path = getattr(paths, name)
-        found |= {str(file): md5(file) for file in _files(path)}
+        found |= {str(file): md5(file) for file in files_of(path)}
         if path.is_dir() and name not in FILE_BY_FILE:
             found[str(path)] = folder_md5(path)
     return found
@@ -138,7 +138,7 @@ def md5_of_bytes(content: bytes) -> str:
 
 def folder_md5(folder: Path) -> str:
     """DVC's name for a folder: the MD5 of the JSON list of its files (`dvc_data.hashfile.tree.Tree.as_bytes`)."""
-    files = {file.relative_to(folder).as_posix(): md5(file) for file in _files(folder)}
+    files = {file.relative_to(folder).as_posix(): md5(file) for file in files_of(folder)}
     entries = [{"md5": digest, "relpath": path} for path, digest in sorted(files.items())]
     return md5_of_bytes(json.dumps(entries, sort_keys=True).encode()) + ".dir"
 
@@ -147,9 +147,10 @@ def _seen_by(stage: str, paths: Paths) -> Iterator[str]:
     return (name for name in SEEN_BY[stage] if name != OPTIONAL or str(paths.soft_text) != NOTHING)
 
 
-def _files(path: Path) -> Iterator[Path]:
+def files_of(path: Path) -> Iterator[Path]:
+    """The files of a folder, but those that DVC ignores; or a file and its checksums."""
     if path.is_dir():
         files = (file for file in sorted(path.rglob("*")) if file.is_file())
-        yield from (file for file in files if not file.name.startswith("."))  # DVC's .gitignore
+        yield from (file for file in files if not file.name.startswith(".") and file.suffix != ".pyc")  # as DVC does
     else:
         yield from (file for file in (path, sums_of(path)) if file.is_file())

@@ -104,18 +104,28 @@ def _keep_team(
 
 def _loaded_libgomp() -> list[ctypes.CDLL]:
     """Each copy of libgomp that this process has; wheels bring their own."""
-    paths = re.findall(r"^\S+ r-x\S* .* (/\S*libgomp\S*)$", MAPS.read_text(), re.MULTILINE)
-    return [ctypes.CDLL(path) for path in dict.fromkeys(paths)]
+    libraries = [ctypes.CDLL(path) for path in libgomp_in(MAPS.read_text())]
+    return [library for library in libraries if hasattr(library, "GOMP_parallel")]  # its plugins have not
+
+
+def libgomp_in(maps: str) -> list[str]:
+    """The paths of libgomp in the text of `/proc/self/maps`, proc_pid_maps(5). They may have spaces."""
+    paths = re.findall(r"^\S+ r-x\S*(?: +\S+){3} +(/.*/libgomp[^/]*\.so[^/ ]*)$", maps, re.MULTILINE)
+    return list(dict.fromkeys(paths))
 
 
 def _may_start(num_threads: int) -> bool:
     """Whether the limits of the user and of the container let this process have so many threads more."""
-    may_end = threading.Event()
+    may_end, started = threading.Event(), list[threading.Thread]()
     try:
         for _ in range(num_threads):
-            threading.Thread(target=may_end.wait, daemon=True).start()
+            thread = threading.Thread(target=may_end.wait, daemon=True)
+            thread.start()
+            started.append(thread)
     except RuntimeError:
         return False
     finally:
         may_end.set()
+        for thread in started:  # they would count beside libgomp's
+            thread.join()
     return True
