@@ -337,7 +337,7 @@ def download_model(address: str, target: Path, store: Store) -> Path:
         from mlflow.artifacts import download_artifacts
     except ModuleNotFoundError:
         raise TrackingError(
-            f"{address}: MLflow is not installed; `pip install 'charlstm[pipeline]'` brings it"
+            f"{address}: MLflow is not installed: `pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings it"
         ) from None
     try:
         client = connect(store)

@@ -97,7 +97,8 @@ def guarded(work: Callable[[], int]) -> int:
             leave_code(EXIT_DEFECT)
             raise
         return _fail(
-            f"{name} is not installed: `pip install 'charlstm[pipeline]'` brings what training needs", EXIT_BAD_INPUT
+            f"{name} is not installed: `pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings what training needs",
+            EXIT_BAD_INPUT,
         )
     except Interrupted as interrupted:
         return _fail(f"interrupted: {interrupted}; the same command resumes from the last checkpoint", EXIT_INTERRUPTED)

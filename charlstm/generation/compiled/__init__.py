@@ -1,1 +1,1 @@
-"""Writing texts in machine code, by numba (`pip install charlstm[fast]`), with the same results to the bit."""
+"""Writing texts in machine code, by numba (the extra `fast`), with the same results to the bit."""
