@@ -1,6 +1,7 @@
 """What signals that end a training process mean: an interruption, or a crash of its own."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -78,7 +79,8 @@ def test_a_signal_is_an_interruption_unless_the_process_is_at_fault(
 ])  # fmt: skip
 def test_the_launcher_says_what_its_processes_died_of(tmp_path: Path, end: str, code: int, line: str) -> None:
     (tmp_path / "worker.py").write_text(WORKER)
-    both = f"for RANK in 0 1; do export RANK WORLD_SIZE=2; {sys.executable} worker.py {end} & done; wait; exit 1"
+    worker = f"{shlex.quote(sys.executable)} worker.py {end}"
+    both = f"for RANK in 0 1; do export RANK WORLD_SIZE=2; {worker} & done; wait; exit 1"
     done = subprocess.run(
         [*LAUNCH, "sh", "-c", both],
         cwd=tmp_path, env=environment(0, 1), capture_output=True, text=True, timeout=120,
