@@ -71,7 +71,7 @@ LISTED = "import importlib.metadata as m, json; print(json.dumps([one.name for o
             "MLflow is not installed: `pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings it",
         ),
         (
-            ["new", "text.txt"],
+            ["sweep"],
             "is not installed: `pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings what training needs",
         ),
         (["doctor"], "is not installed: `pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings what training needs"),
