@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from pipeline.dvc.code import ROOT, file_of, module_names, project_imports
+from pipeline.dvc.code import file_of, module_names, project_imports
 
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
