@@ -11,16 +11,16 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks.trials import CHECKPOINTS, fresh_processes, load_data
 from charlstm.errors import Interrupted
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import load_params
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
-from charlstm.training.history import EpochRow, StepRow, TextRow
+from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.progress import Progress
 from charlstm.training.train import Plan, fit
 from pipeline.stage.settings import DEFAULT_SECONDS
@@ -79,7 +79,7 @@ class BlockTimer:
         self.checkpoints.is_wanted = self.num_blocks % 2 == 0
         self._started = now
 
-    def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
+    def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
         """Validation is in no block."""
         self._started = time.perf_counter()
 
@@ -91,7 +91,7 @@ def main() -> int:
     num_blocks = 2 * parser.parse_args().pairs + 1  # the first one warms up
     params = load_params(Path("params.yaml"))
     # An epoch has one block or more, so these are enough; training is stopped before.
-    changed = {"log_every_steps": STEPS_PER_BLOCK, "text_prompts": (), "epochs": num_blocks + 1}
+    changed = {"log_every_steps": STEPS_PER_BLOCK, "epochs": num_blocks + 1}
     recipe = params.train.model_copy(update=changed)
     CHECKPOINTS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="checkpointing-", dir=CHECKPOINTS) as folder:

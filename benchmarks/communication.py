@@ -27,7 +27,7 @@ from rich.console import Console
 from benchmarks.projects import torchrun
 from benchmarks.training import learner_of
 from benchmarks.trials import load_data
-from charlstm.evaluation.protocols import windowed
+from charlstm.evaluation.windows import windowed
 from charlstm.optimization.muon import Alone
 from charlstm.params import load_params
 from charlstm.training.processes import Processes

@@ -29,7 +29,7 @@ from rich.console import Console
 
 from benchmarks.projects import kill, make_encoded_project, start, text, training_command
 
-OVERRIDE = {"train.epochs": 2, "train.log_every_steps": 20, "train.text_len": 5, "sample.num_chars": 5}
+OVERRIDE = {"train.epochs": 2, "train.log_every_steps": 20, "sample.num_chars": 5}
 CHECKPOINTS = ".charlstm/*/step-*"
 READS = {
     "split": ["Datasets/shakespear.txt", "Datasets/shakespear.txt.sha256"],
@@ -40,7 +40,7 @@ READS = {
     ],
     "evaluate": [
         *(f"artifacts/model/{name}" for name in ("model.safetensors", "config.json", "vocab.json")),
-        *(f"artifacts/train/{name}" for name in ("history.csv", "steps.csv", "texts.csv", "SHA256SUMS")),
+        *(f"artifacts/train/{name}" for name in ("history.csv", "steps.csv", "SHA256SUMS")),
         *(f"Datasets/encoded/{name}" for name in ("val.npy", "vocab.json")),
     ],
     "sample": [f"artifacts/model/{name}" for name in ("model.safetensors", "config.json", "vocab.json")],

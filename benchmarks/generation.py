@@ -28,7 +28,7 @@ from benchmarks.projects import ROOT
 from benchmarks.samplers import Write, char_rnn, former_loop, on_few_threads, plain_lstm
 from benchmarks.trials import load_data
 from charlstm.errors import CharlstmError
-from charlstm.evaluation.protocols import LanguageModel, windowed
+from charlstm.evaluation.windows import LanguageModel, windowed
 from charlstm.generation.quantized import QuantizedLanguageModel, Stepper, quantize
 from charlstm.generation.sampler import Request, Sampler, compiled_stepper
 from charlstm.model.char_lstm import CharLSTM, ModelShape

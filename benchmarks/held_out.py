@@ -18,7 +18,8 @@ from benchmarks.projects import ROOT
 from benchmarks.trials import Trial, commit, fresh_processes, model_of
 from benchmarks.watch import Watch
 from charlstm.evaluation.baselines import measure_baselines
-from charlstm.evaluation.protocols import stateful, windowed
+from charlstm.evaluation.protocols import stateful
+from charlstm.evaluation.windows import windowed
 from charlstm.files.atomic import sha256
 from charlstm.files.lock import exclusive
 from charlstm.files.pieces import read_pieces

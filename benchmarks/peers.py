@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from benchmarks import trials
 from benchmarks.peers_picture import PICTURE, RECORDS, draw, points
-from charlstm.evaluation.protocols import LanguageModel, windowed
+from charlstm.evaluation.windows import LanguageModel, windowed
 from charlstm.model.gates import LSTMState
 from charlstm.training.train import Data
 from pipeline.stage.hardware import set_num_threads

@@ -34,7 +34,6 @@ RESULTS = (
     "artifacts/model/model.safetensors",
     "artifacts/train/history.csv",
     "artifacts/train/steps.csv",
-    "artifacts/train/texts.csv",
     "artifacts/train/metrics.json",
 )
 Override = dict[str, Any]
@@ -57,8 +56,6 @@ TINY: Override = {
     "train.ema_decay": 0.99,
     "train.validation_context_len": 20,
     "train.log_every_steps": 1,
-    "train.text_prompts": ["\n"],
-    "train.text_len": 10,
     "evaluate.window_lens": [20],
     "sample.prompts": ["\n", "def "],
     "sample.temperatures": [0.8],

@@ -3,7 +3,7 @@
 Usage: python -m benchmarks.sliding [MODEL ...]
 
 The original's published losses are means over a window of 100 at every character, 64 at a time. Each window starts from
-the state in which the one 64 characters before it ended (`sliding_100`, `charlstm.evaluation.protocols.sliding`).
+the state in which the one 64 characters before it ended (`sliding_100`, `charlstm.evaluation.windows.sliding`).
 A model is a folder, `artifacts/model` if none is given, or a recipe's name: the model of seed 1, trained now if it is
 not here (see `benchmarks.recipes`). Needs the encoded corpus (`dvc repro encode`); two minutes each.
 """
@@ -19,7 +19,7 @@ from benchmarks.projects import ROOT
 from benchmarks.recipes import available
 from benchmarks.trials import Trial, load_data, losses, train
 from charlstm.errors import VocabularyError
-from charlstm.evaluation.protocols import sliding
+from charlstm.evaluation.windows import sliding
 from charlstm.model.model_folder import load_model
 from pipeline.stage.hardware import set_num_threads
 from pipeline.stage.stage import guarded

@@ -85,7 +85,7 @@ def _make(project: Path, num_chars: int) -> None:
     make_project(project)
     yaml = YAML()
     document = yaml.load((ROOT / "params.yaml").read_text())
-    document["train"] |= {"log_every_steps": 1, "text_prompts": ["A"]}
+    document["train"] |= {"log_every_steps": 1}
     document["download"] |= {"watch": "text.txt"}
     with (project / "params.yaml").open("w") as file:
         yaml.dump(document, file)

@@ -5,17 +5,17 @@ import os
 import socket
 import statistics
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks.trials import fresh_processes, load_data
 from charlstm.errors import Interrupted
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import load_params
 from charlstm.tracking.runs import Outbox
 from charlstm.tracking.tracker import TrainingTracker
-from charlstm.training.history import EpochRow, StepRow, TextRow
+from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.progress import Progress
 from charlstm.training.train import Observer, Plan, fit
 from pipeline.stage.sending import SenderProcess
@@ -45,7 +45,7 @@ class BlockTimer:
         self.num_blocks += 1
         self._started = now
 
-    def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
+    def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
         """Validation is in no block."""
         self._started = time.perf_counter()
 
@@ -79,7 +79,7 @@ def measure_cost(folder: Path, rounds: int, console: Console) -> bool:
 
 def _train(spools: Path, uri: str | None) -> list[float]:
     params = load_params(Path("params.yaml"))
-    recipe = params.train.model_copy(update={"log_every_steps": STEPS_PER_BLOCK, "text_prompts": ()})
+    recipe = params.train.model_copy(update={"log_every_steps": STEPS_PER_BLOCK})
     timer = BlockTimer()
     observers: list[Observer] = [timer]
     tracker = None

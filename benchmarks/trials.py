@@ -29,7 +29,8 @@ from torch import Tensor
 from benchmarks.projects import ROOT
 from benchmarks.watch import Watch
 from charlstm.errors import Interrupted, ParamsError
-from charlstm.evaluation.protocols import LanguageModel, stateful, windowed
+from charlstm.evaluation.protocols import stateful
+from charlstm.evaluation.windows import LanguageModel, windowed
 from charlstm.files.documents import load_yaml
 from charlstm.files.lock import exclusive
 from charlstm.model.char_lstm import CharLSTM, ModelShape
@@ -56,7 +57,7 @@ CHECKPOINTS = ROOT / "build/trials"  # of unfinished trials
 MODELS = ROOT / "build/models"  # of what is done
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 WINDOW_LENS = (64, 100, 256)
-OWN_PARAMETERS = ("train.seed=", "train.text_prompts=")  # of a trial, not of its overrides
+OWN_PARAMETERS = ("train.seed=",)  # of a trial, not of its overrides
 TOLERANCE = 1e-4  # nats/char, between a loss measured with one number of threads and another
 
 
@@ -74,7 +75,7 @@ class Trial(NamedTuple):
         """
         if own := [override for override in self.overrides if override.lstrip("+").startswith(OWN_PARAMETERS)]:
             raise ParamsError(f"{own[0]}: a trial's seed is given apart (--seed), and it writes no texts")
-        return compose(PROJECT, [*self.overrides, f"train.seed={self.seed}", "train.text_prompts=[]"])
+        return compose(PROJECT, [*self.overrides, f"train.seed={self.seed}"])
 
     def fingerprint(self) -> str:
         """A hash of all parameters that decide the result, so that a record does not outlive a change of its recipe."""

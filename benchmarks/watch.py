@@ -1,10 +1,9 @@
 """What a benchmark that trains shows of it."""
 
-from collections.abc import Sequence
-
 from rich.console import Console
 
-from charlstm.training.history import EpochRow, StepRow, TextRow
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.progress import Progress
 from charlstm.training.train import Plan
 
@@ -22,7 +21,7 @@ class Watch:
     def on_steps(self, row: StepRow, chars_per_second: float) -> None:
         """Nothing."""
 
-    def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
+    def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
         """Its losses."""
         self._console.print(
             f"  epoch {row.epoch}: train {row.train_nats_per_char:.4f}, validation {row.val_nats_per_char:.4f}, "

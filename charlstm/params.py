@@ -128,7 +128,7 @@ class DistillationParams(Section):
 
 
 class TrainParams(Section):
-    """The recipe: batches, optimizer, regularization, and what is shown after each epoch."""
+    """The recipe: batches, optimizer and regularization."""
 
     seed: Seed
     precision: Literal["auto", "fp32", "bf16", "fp64"]
@@ -158,9 +158,6 @@ class TrainParams(Section):
     validation_context_len: Length
     validation_chars: Annotated[ScoredLength | None, Off(None)]
     log_every_steps: PositiveInt
-    text_prompts: Prompts
-    text_len: Length
-    text_temperature: Temperature
 
     @property
     def corpus_rows(self) -> int:

@@ -10,8 +10,9 @@ import torch
 
 from charlstm.errors import ModelFolderError, VocabularyError
 from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines, write_baselines
-from charlstm.evaluation.protocols import stateful, windowed
+from charlstm.evaluation.protocols import stateful
 from charlstm.evaluation.published import TEST_PREFIX, beside_the_original, is_the_originals, published_for, text_sha256
+from charlstm.evaluation.windows import windowed
 from charlstm.files.atomic import write_text
 from charlstm.files.checksums import SUMS, read_sums, verify
 from charlstm.interpretation.atlas import atlas_of

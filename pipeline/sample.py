@@ -126,7 +126,6 @@ def _by_section(params: Params, val_ids: Ids, vocab: Vocab) -> dict[str, dict[st
         "sample": params.sample,
     }
     shown = {name: section.model_dump(mode="json") for name, section in sections.items()}
-    shown["train"]["text_prompts"] = list(resolve_prompts(params.train.text_prompts, val_ids, vocab))
     shown["sample"]["prompts"] = list(resolve_prompts(params.sample.prompts, val_ids, vocab))
     return shown
 

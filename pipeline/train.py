@@ -10,6 +10,7 @@ from pathlib import Path
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.files.atomic import sha256, write_text
 from charlstm.files.checksums import SUMS, verify
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import WEIGHTS, save_model
 from charlstm.params import Params
 from charlstm.text.documents import doubt_of, separator_ids
@@ -19,7 +20,7 @@ from charlstm.tracking.runs import FINGERPRINT_TAG
 from charlstm.tracking.tracker import TrainingTracker
 from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint import CheckpointFolder
-from charlstm.training.history import EpochRow, StepRow, Tables, TextRow, table, write_tables
+from charlstm.training.history import EpochRow, StepRow, Tables, table, write_tables
 from charlstm.training.learner import shape_of
 from charlstm.training.needs import check_memory, is_out_of_memory
 from charlstm.training.processes import Processes
@@ -31,6 +32,7 @@ from pipeline.provenance import hashes, provenance
 from pipeline.provenance.description import known_of, page_tags
 from pipeline.stage import stage
 from pipeline.stage.console import TrainingConsole
+from pipeline.stage.epoch_texts import EpochTexts, epoch_prompts
 from pipeline.stage.hardware import (
     available_memory,
     is_kept_on_cpu,
@@ -63,6 +65,7 @@ def run(params: Params, paths: Paths, load: Load = stage.load) -> None:
     use_reproducible_kernels()
     data = _load(params, paths)
     # On every process: what fails here must fail before they need each other.
+    prompts = epoch_prompts(params, data.val_ids, data.vocab)
     tags, fingerprint = provenance.training_tags(params, paths), unfinished.fingerprint(params, paths)
     seconds_between = seconds("CHARLSTM_CHECKPOINT_SECONDS")
     with (
@@ -85,7 +88,7 @@ def run(params: Params, paths: Paths, load: Load = stage.load) -> None:
                     train([], Path())
                 return
             with unfinished.start_or_resume(fingerprint) as work:
-                _train_and_write(params, paths, data.vocab, tags, work, interruption, train, load)
+                _train_and_write(params, paths, data.vocab, prompts, tags, work, interruption, train, load)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -107,7 +110,7 @@ class _StepsBegin:
     def on_steps(self, row: StepRow, chars_per_second: float) -> None:
         pass
 
-    def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
+    def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
         pass
 
 
@@ -160,6 +163,7 @@ def _train_and_write(
     params: Params,
     paths: Paths,
     vocab: Vocab,
+    prompts: Sequence[str],
     tags: dict[str, str],
     work: unfinished.Unfinished,
     interruption: Interruption,
@@ -171,7 +175,8 @@ def _train_and_write(
     tracker = TrainingTracker(outbox(), params.flat(), shown, work.training_id)
     status, reason = "FAILED", ""
     try:
-        result = train([_StepsBegin(interruption), console, tracker], work.folder)
+        texts = EpochTexts(prompts, vocab, params.train.seed, [console.show_texts, tracker.log_texts])
+        result = train([_StepsBegin(interruption), console, tracker, texts], work.folder)
         if unfinished.fingerprint(*load()) != work.folder.name:
             raise TrainingError(CHANGED)
         _write(paths, result, vocab)
@@ -191,7 +196,7 @@ def _train_and_write(
             )
             tracker.run.set_tags(page_tags(known))
             provenance.log_lineage(tracker.run, "train", paths, tags)
-            tracker.finish(sha256(paths.model / WEIGHTS), result.texts, result.train_seconds)
+            tracker.finish(sha256(paths.model / WEIGHTS), result.train_seconds)
         else:
             tracker.abandon(status, reason)
 
@@ -211,7 +216,6 @@ def _write(paths: Paths, result: Result, vocab: Vocab) -> None:
     tables = Tables(
         table(result.epochs, EpochRow._fields),
         table(result.steps, StepRow._fields),
-        table(result.texts, TextRow._fields),
     )
     write_tables(paths.train, tables, paths.model / WEIGHTS)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from commands import Run
+from filelock import FileLock
 from learning import learn
 from stages import SHORT, dvc, run_stages, start_dvc
 
@@ -29,73 +30,105 @@ def text() -> str:
     return projects.text()
 
 
+Prepare = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def encoded(tmp_path_factory: pytest.TempPathFactory, blank_store: Path) -> Path:
+def prepare(tmp_path_factory: pytest.TempPathFactory) -> Prepare:
+    """Makes a folder once for all of pytest's workers: the first that asks builds it, the others wait."""
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    root = tmp_path_factory.getbasetemp().parent if is_worker else tmp_path_factory.getbasetemp()
+
+    def prepared(name: str, build: Callable[[Path], object]) -> Path:
+        folder, done = root / name / "project", root / name / "done"
+        with FileLock(root / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a build that failed
+                build(folder)
+                done.touch()
+        return folder
+
+    return prepared
+
+
+@pytest.fixture(scope="session")
+def encoded(prepare: Prepare, blank_store: Path) -> Path:
     """A tiny project in which download, split and encode have run. Copy it before changing anything.
 
     It has an MLflow database without runs already: making one takes as long as the tiniest training.
     """
-    folder = tmp_path_factory.mktemp("encoded") / "project"
-    make_project(folder)
-    shutil.copy(blank_store, folder)
-    run_stages(folder, "download", "split", "encode")
-    return folder
+
+    def build(folder: Path) -> None:
+        make_project(folder)
+        shutil.copy(blank_store, folder)
+        run_stages(folder, "download", "split", "encode")
+
+    return prepare("encoded", build)
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, encoded: Path) -> Path:
+def trained(prepare: Prepare, encoded: Path) -> Path:
     """The same after train, evaluate and sample."""
-    folder = tmp_path_factory.mktemp("trained") / "project"
-    shutil.copytree(encoded, folder)
-    run_stages(folder, "train", "evaluate", "sample")
-    return folder
+
+    def build(folder: Path) -> None:
+        shutil.copytree(encoded, folder)
+        run_stages(folder, "train", "evaluate", "sample")
+
+    return prepare("trained", build)
 
 
 @pytest.fixture(scope="session")
-def trained_by_two(tmp_path_factory: pytest.TempPathFactory, encoded: Path) -> Path:
+def trained_by_two(prepare: Prepare, encoded: Path) -> Path:
     """Trained with the parameters `SHORT` by two processes that nobody disturbs; for slow tests."""
-    folder = tmp_path_factory.mktemp("trained-by-two") / "project"
-    shutil.copytree(encoded, folder)
-    write_params(folder, SHORT)
-    assert projects.run(folder, training_command(2), folder / "log") == 0, (folder / "log").read_text()
-    return folder
+
+    def build(folder: Path) -> None:
+        shutil.copytree(encoded, folder)
+        write_params(folder, SHORT)
+        assert projects.run(folder, training_command(2), folder / "log") == 0, (folder / "log").read_text()
+
+    return prepare("trained-by-two", build)
 
 
 @pytest.fixture(scope="session")
-def learned(tmp_path_factory: pytest.TempPathFactory, text: str) -> Path:
+def learned(prepare: Prepare, text: str) -> Path:
     """The folder of a model that has learned from `text` for a few seconds; it knows all of its characters."""
-    return learn(text, tmp_path_factory.mktemp("learned") / "model")
+    return prepare("learned", lambda folder: learn(text, folder / "model")) / "model"
 
 
 @pytest.fixture(scope="session")
-def blank_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def blank_store(prepare: Prepare) -> Path:
     """An MLflow database without runs, to be copied: making one takes seconds."""
-    from mlflow import MlflowClient
 
-    path = tmp_path_factory.mktemp("blank") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
+    def build(folder: Path) -> None:
+        from mlflow import MlflowClient
+
+        folder.mkdir(parents=True)
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+
+    return prepare("blank-store", build) / "mlflow.db"
 
 
 @pytest.fixture(scope="session")
-def recorded(tmp_path_factory: pytest.TempPathFactory, encoded: Path) -> Path:
+def recorded(prepare: Prepare, encoded: Path) -> Path:
     """A project in git and DVC, trained from its first commit, with the results in its second. Copy it before changes.
 
     It has one run. The branch `results` and the DVC experiment `an-experiment` stand at the second commit.
     """
-    folder = tmp_path_factory.mktemp("recorded") / "project"
-    shutil.copytree(encoded, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    start_dvc(folder)
-    dvc(folder, "git", "add", "--", ".", ":(exclude)Datasets")  # DVC's
-    dvc(folder, "git", "commit", "-qm", "code")
-    run_stages(folder, "train", "evaluate", "sample")
-    dvc(folder, "commit", "--force")
-    dvc(folder, "git", "add", "-A")
-    dvc(folder, "git", "commit", "-qm", "results")
-    dvc(folder, "git", "branch", "results")
-    baseline = dvc(folder, "git", "rev-parse", "HEAD~1").strip()
-    dvc(folder, "git", "update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/an-experiment", "HEAD")
-    return folder
+
+    def build(folder: Path) -> None:
+        shutil.copytree(encoded, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        start_dvc(folder)
+        dvc(folder, "git", "add", "--", ".", ":(exclude)Datasets")  # DVC's
+        dvc(folder, "git", "commit", "-qm", "code")
+        run_stages(folder, "train", "evaluate", "sample")
+        dvc(folder, "commit", "--force")
+        dvc(folder, "git", "add", "-A")
+        dvc(folder, "git", "commit", "-qm", "results")
+        dvc(folder, "git", "branch", "results")
+        baseline = dvc(folder, "git", "rev-parse", "HEAD~1").strip()
+        dvc(folder, "git", "update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/an-experiment", "HEAD")
+
+    return prepare("recorded", build)
 
 
 @pytest.fixture

@@ -62,11 +62,6 @@ FAULTS = {
         f"ERROR: sample.prompts[2]: the prompt 'a☃' has characters that the model never saw: '☃' (U+2603, 1 times); {KNOWN}",
         {"sample.prompts": ["\n", "def ", "a☃"]},
     ),
-    "text prompt": Fault(
-        f"ERROR: train.text_prompts[0]: the prompt 'ж' has characters that the model never saw: 'ж' (U+0436, 1 times); "
-        f"{KNOWN}",
-        {"train.text_prompts": ["ж"]},
-    ),
     "top_k": Fault(
         "WARNING: sample.top_k: 5000 has no effect: the vocabulary has … characters", {"sample.top_k": 5000}
     ),

@@ -11,11 +11,11 @@ import charlstm
 from charlstm.tracking.client import Store, connect, create_run, find_experiments, open_store
 from charlstm.tracking.reader import Reader
 from charlstm.tracking.runs import Measurement, TrainingRecord, attach, attach_node, read_metrics
-from charlstm.training.history import EpochRow, StepRow, TextRow, table
+from charlstm.training.history import EpochRow, StepRow, table
 from pipeline.commands.ui import _find_runs
 from pipeline.stage.tracking_store import store as store_here
 
-TABLES = table([], EpochRow._fields), table([], StepRow._fields), table([], TextRow._fields)
+TABLES = table([], EpochRow._fields), table([], StepRow._fields)
 
 
 @pytest.fixture

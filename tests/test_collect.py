@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from charlstm.evaluation.protocols import windowed
+from charlstm.evaluation.windows import windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.model_folder import TrainedModel
 from charlstm.report import collect
@@ -14,13 +14,12 @@ from charlstm.report.comparison import comparison_of
 from charlstm.report.document import Loss, ReviewDocument
 from charlstm.report.page import page_of
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.history import EpochRow, StepRow, Tables, TextRow, table
+from charlstm.training.history import EpochRow, StepRow, Tables, table
 
 VOCAB = Vocab.of("abcdefgh \n")
 TABLES = Tables(
     table([EpochRow(1, 10, 2.0, 2.5), EpochRow(2, 20, 1.5, 2.25), EpochRow(3, 30, 1.0, 2.75)], EpochRow._fields),
     table([StepRow(5, 1, math.nan, 0.1, 1.0), StepRow(10, 1, 2.0, 0.1, 1.0)], StepRow._fields),
-    table([], TextRow._fields),
 )
 LOSSES = {"stateful": Loss(nats_per_char=2.5, bits_per_char=3.6, perplexity=12.2, num_chars=99)}
 TRAIN = "a bad cab\nfed a beg head a decade had faded a head\nabc"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.training.history import EpochRow, StepRow, TextRow
+from charlstm.training.history import StepRow
 from charlstm.training.progress import Progress
 from charlstm.training.train import Plan
 from pipeline.stage import console
@@ -33,10 +33,10 @@ def test_the_text_of_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     watch = TrainingConsole()
     watch.on_start(Plan(1, 10, 1000, 99, 1, "cpu", "float32"), Progress())
     capsys.readouterr()
-    watch.on_epoch(EpochRow(1, 10, 2.0, 1.9), [TextRow(1, "\n", "one\x1b]0;title\x07\x0ctwo\nthree\nfour")], 2.0)
+    watch.show_texts(1, [("\n", "one\x1b]0;title\x07\x0ctwo\nthree\nfour")])
     watch.close()
     shown = capsys.readouterr().err
-    assert "\n    \n    one\\x1b]0;title\\x07\\x0ctwo\n    three\n" in shown
+    assert "    \n    one\\x1b]0;title\\x07\\x0ctwo\n    three\n" in shown
     assert "\x1b" not in shown and "four" not in shown
 
 

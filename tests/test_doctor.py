@@ -172,7 +172,7 @@ def test_a_gpu_that_this_torch_cannot_use(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("training", ["pipeline.train", "pipeline.distillation.teacher"])
 def test_the_launcher_asks_first_and_quickly(project: Path, training: str) -> None:
-    write_params(project, {"train.text_prompts": ["☃", "ж"], "train.context_len": 10_000})
+    write_params(project, {"sample.prompts": ["☃", "ж"], "train.context_len": 10_000})
     done = subprocess.run(
         [*LAUNCH, sys.executable, "-c", "raise SystemExit('started')", "-m", training],
         cwd=project, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from benchmarks.dynamic import Ensemble
-from charlstm.evaluation.protocols import stateful, windowed
+from charlstm.evaluation.protocols import stateful
+from charlstm.evaluation.windows import windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 
 SHAPE = ModelShape(9, 4, 6, 2, 5)

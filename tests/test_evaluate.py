@@ -13,7 +13,8 @@ import pytest
 from stages import run_stages
 
 from benchmarks.projects import write_params
-from charlstm.evaluation.protocols import stateful, windowed
+from charlstm.evaluation.protocols import stateful
+from charlstm.evaluation.windows import windowed
 from charlstm.files.checksums import SUMS, write_sums
 from charlstm.model.model_folder import load_model
 from charlstm.report.document import read_review

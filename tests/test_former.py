@@ -135,7 +135,6 @@ def test_a_defect_puts_them_back_too_and_without_dvc_nothing_is_done(
 
 CASES: dict[str, tuple[Override, str, str]] = {
     "epochs": ({"train.epochs": "two"}, "train.epochs should be a valid integer", "train"),
-    "text_prompts": ({"train.text_prompts": ["☃"]}, "train.text_prompts[0]: ", "train"),
     "prompts": ({"sample.prompts": ["\n", "☃"], "train.seed": 2}, "sample.prompts[1]: ", "train"),
     "hidden_size": ({"model.hidden_size": 65_536}, "the model does not fit into memory", "train"),
     "prompts alone": ({"sample.prompts": ["def ", "☃"]}, "sample.prompts[1]: ", "sample"),

@@ -35,7 +35,7 @@ def test_the_parameters_are_those_of_the_text_and_its_size(run: Run, project: Pa
     params = load_params(project / "params.yaml")
     assert params.download.name == "pride"
     assert params.download.source == params.download.watch == str(project / "Pride.txt")
-    assert params.train.text_prompts == params.sample.prompts == "auto"
+    assert params.sample.prompts == "auto"
     assert recipe_of(params) == Recipe("pride", {})
     assert nearest(CORPORA, params.values()) == Recipe("pride", {})
 

@@ -26,7 +26,7 @@ def test_the_shipped_file_is_valid_and_frozen(tmp_path: Path) -> None:
         params.train.seed = 2
     flat = params.flat()
     assert flat["train.dropout.style"] == "locked"
-    assert flat["train.text_prompts"] == '["\\n", "ROMEO:"]'
+    assert flat["sample.prompts"] == '["\\n", "ROMEO:", "To be, or not to be"]'
     assert all(isinstance(value, str | int | float) for value in flat.values())
 
 
@@ -106,13 +106,11 @@ def test_what_decides_a_section_within_a_section_counts() -> None:
 
 @pytest.mark.parametrize("value", [1e-39, 0.0009])
 def test_a_temperature_is_0_or_not_too_small(tmp_path: Path, value: float) -> None:
-    for name in ("train.text_temperature", "sample.temperatures"):
-        write_params(tmp_path, {name: [0.5, value] if name.endswith("s") else value})
-        where = rf"{name}(\.1)? should be 0 or at least 0.001, got {value}"
-        with pytest.raises(ParamsError, match=where):
-            load_params(tmp_path / "params.yaml")
+    write_params(tmp_path, {"sample.temperatures": [0.5, value]})
+    with pytest.raises(ParamsError, match=rf"sample\.temperatures\.1 should be 0 or at least 0.001, got {value}"):
+        load_params(tmp_path / "params.yaml")
     for allowed in (0, 0.001, 2.0):
-        write_params(tmp_path, {"train.text_temperature": allowed, "sample.temperatures": [allowed]})
+        write_params(tmp_path, {"sample.temperatures": [allowed]})
         assert load_params(tmp_path / "params.yaml").sample.temperatures == (allowed,)
 
 
@@ -132,8 +130,6 @@ TOO_LARGE = {
     "train.warmup_steps": 10**30,
     "train.early_stopping_epochs": 10**30,
     "train.log_every_steps": 10**30,
-    "train.text_len": 10**9,
-    "train.text_prompts": ["x" * 200_000],
     "train.learning_rate": 1e300,
     "train.weight_decay": 1e300,
     "train.gradient_clip_norm": 1e300,

@@ -68,15 +68,34 @@ def test_a_stage_alone_with_its_declared_inputs_makes_its_outputs(trained: Path,
         assert (alone / path).read_bytes() == (trained / path).read_bytes(), path
 
 
-def test_a_training_that_wrote_no_texts_is_evaluated_and_sampled(
+def test_each_stage_fills_a_store_that_has_nothing(
     encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = tmp_path / "project"
     shutil.copytree(encoded, project)
-    write_params(project, {"train.text_prompts": []})
     for name in ("train", "evaluate", "sample"):  # each with a store of its own, which is filled from the files
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/{name}.db")
         run_stages(project, name)
+
+
+# Which stages a change of code makes out of date.
+DECIDED = {
+    "charlstm/generation/drawing.py": {"sample"},
+    "charlstm/sampling.py": {"sample"},
+    "charlstm/evaluation/protocols.py": {"evaluate", "sample"},
+    "charlstm/model/gates.py": {"train", "evaluate", "sample"},
+    "charlstm/tracking/runs.py": set(),
+}
+
+
+@pytest.mark.parametrize("file", DECIDED)
+def test_a_change_of_code_concerns_the_stages_that_it_decides(recorded: Path, tmp_path: Path, file: str) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(recorded, project)
+    assert json.loads(dvc(project, "status", "--json")) == {}
+    with (project / file).open("a") as code:
+        code.write("# touched\n")
+    assert set(json.loads(dvc(project, "status", "--json"))) == DECIDED[file]
 
 
 def test_metrics_have_the_names_that_others_rely_on(trained: Path) -> None:
@@ -126,7 +145,7 @@ def test_the_three_stages_share_one_run(trained: Path) -> None:
         "stateful/bits_per_char",
     } <= metrics
     files = files_below(Path(artifacts.removeprefix("file://")))
-    assert {"texts/epoch-001.txt", "texts/by-epoch.json", "evaluate/loss_curve.png"} <= files
+    assert {"texts/epoch-001.txt", "evaluate/loss_curve.png"} <= files
     assert {"samples/table.json", "samples/all.txt", "review/review.html", "review/review.json"} <= files
 
 

@@ -87,14 +87,12 @@ def test_every_text_has_prompts_that_its_vocabulary_knows(val: str, train: str) 
 def test_stages_take_them_and_the_review_names_them(encoded: Path, tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(encoded, project)
-    write_params(project, {"train.text_prompts": "auto", "sample.prompts": "auto"})
+    write_params(project, {"sample.prompts": "auto"})
     run_stages(project, "train", "evaluate", "sample")
     vocab = Vocab.load(project / "Datasets/encoded/vocab.json")
     expected = resolve_prompts("auto", load_ids(project / "Datasets/encoded/val.npy", len(vocab)), vocab)
     assert len(expected) == 4
     shown = json.loads((project / "artifacts/samples/review.json").read_text())["parameters"]
-    for name in ("train.text_prompts", "sample.prompts"):
-        assert json.loads(shown[name]) == list(expected)
-    for table in ("train/texts.csv", "samples/samples.csv"):
-        rows = pd.read_csv(project / "artifacts" / table, keep_default_na=False)
-        assert tuple(rows["prompt"]) == expected
+    assert json.loads(shown["sample.prompts"]) == list(expected)
+    rows = pd.read_csv(project / "artifacts/samples/samples.csv", keep_default_na=False)
+    assert tuple(rows["prompt"]) == expected

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from charlstm.evaluation import protocols as evaluate
+from charlstm.evaluation import windows
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum, exact_loss
@@ -45,8 +46,8 @@ def brute_force(
 
 @pytest.mark.parametrize("context_len", [1, 7, 100, 102, 306, 307, 1000])
 def test_windowed(model: CharLSTM, ids: np.ndarray, context_len: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "MAX_CHARS_PER_FORWARD", 500)
-    loss = evaluate.windowed(model, ids, context_len)
+    monkeypatch.setattr(windows, "MAX_CHARS_PER_FORWARD", 500)
+    loss = windows.windowed(model, ids, context_len)
     expected = brute_force(model, ids, context_len)
     assert loss.num_chars == expected.num_chars == NUM_IDS - 1
     assert loss.nats == pytest.approx(expected.nats, rel=1e-12)
@@ -78,7 +79,7 @@ def test_windowed_has_the_bits_of_a_table_of_all_windows(
     model: CharLSTM, ids: np.ndarray, context_len: int, world_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it was computed before texts were too large for such a table."""
-    monkeypatch.setattr(evaluate, "MAX_CHARS_PER_FORWARD", 50)
+    monkeypatch.setattr(windows, "MAX_CHARS_PER_FORWARD", 50)
     size = max(1, 50 // context_len)
     for rank in range(world_size):
         starts = np.arange(0, len(ids) - 1, context_len)
@@ -91,17 +92,17 @@ def test_windowed_has_the_bits_of_a_table_of_all_windows(
         for text_BT in (torch.from_numpy(text.astype(np.int64)) for text in texts):
             logits_BTV, _ = model(text_BT[:, :-1], model.zero_state(len(text_BT)))
             expected = expected.plus(exact_loss(logits_BTV, text_BT[:, 1:]))
-        assert evaluate.windowed(model, ids, context_len, rank=rank, world_size=world_size) == expected
+        assert windows.windowed(model, ids, context_len, rank=rank, world_size=world_size) == expected
 
 
 @pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("context_len", [7, 100, 1000])
 def test_windows_are_reset_at_documents(model: CharLSTM, ids: np.ndarray, context_len: int, size: int) -> None:
     separator = ids[200 : 200 + size]
-    loss = evaluate.windowed(model, ids, context_len, separator=separator)
+    loss = windows.windowed(model, ids, context_len, separator=separator)
     assert loss.num_chars == NUM_IDS - 1
     assert loss.nats == pytest.approx(brute_force(model, ids, context_len, separator).nats, rel=1e-12)
-    assert loss.nats != pytest.approx(evaluate.windowed(model, ids, context_len).nats, rel=1e-6)
+    assert loss.nats != pytest.approx(windows.windowed(model, ids, context_len).nats, rel=1e-6)
 
 
 @pytest.mark.parametrize("chunk", [1, 50, 5000])
@@ -137,21 +138,21 @@ def test_sliding(
             nats -= float(logits_BTV[0, 0].log_softmax(0)[text[at + 1]])
         assert state is not None
         ends.append(state)
-    loss = evaluate.sliding(model, ids, context_len, num_rows, slice(0, num_rows), separator=separator)
+    loss = windows.sliding(model, ids, context_len, num_rows, slice(0, num_rows), separator=separator)
     assert loss.num_chars == (NUM_IDS - length) * length
     assert loss.nats == pytest.approx(nats, rel=1e-12)
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 40])
 def test_processes_share_out_the_windows(model: CharLSTM, ids: np.ndarray, world_size: int) -> None:
-    whole = evaluate.windowed(model, ids, 10)
-    parts = [evaluate.windowed(model, ids, 10, rank=rank, world_size=world_size) for rank in range(world_size)]
+    whole = windows.windowed(model, ids, 10)
+    parts = [windows.windowed(model, ids, 10, rank=rank, world_size=world_size) for rank in range(world_size)]
     assert sum(part.num_chars for part in parts) == whole.num_chars
     assert sum(part.nats for part in parts) == pytest.approx(whole.nats, rel=1e-12)
 
 
 def test_processes_share_out_the_sliding_rows(model: CharLSTM, ids: np.ndarray) -> None:
-    whole = evaluate.sliding(model, ids, 10, 40, slice(0, 40))
-    parts = [evaluate.sliding(model, ids, 10, 40, rows) for rows in (slice(0, 13), slice(13, 39), slice(39, 40))]
+    whole = windows.sliding(model, ids, 10, 40, slice(0, 40))
+    parts = [windows.sliding(model, ids, 10, 40, rows) for rows in (slice(0, 13), slice(13, 39), slice(39, 40))]
     assert sum(part.num_chars for part in parts) == whole.num_chars
     assert sum(part.nats for part in parts) == pytest.approx(whole.nats, rel=1e-12)

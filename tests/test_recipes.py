@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,9 @@ from benchmarks import trials, watch
 from benchmarks.projects import PYTHON, ROOT
 from benchmarks.trials import Trial
 from charlstm.errors import Interrupted, ParamsError
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.history import EpochRow, TextRow
+from charlstm.training.history import EpochRow
 from charlstm.training.progress import Progress
 from charlstm.training.train import Data, Plan
 from pipeline.stage.presets import compose
@@ -113,7 +113,7 @@ def test_a_trial_that_is_stopped_loses_nothing(
         def on_start(self, plan: Plan, progress: Progress) -> None:
             found_starts.append(progress.step)
 
-        def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
+        def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
             if row.epoch == stop_after_epoch and len(found_starts) == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
 

@@ -67,7 +67,6 @@ def train(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text
 def assert_same(found: Result, expected: Result) -> None:
     assert found.steps == expected.steps and len(found.steps) > 10
     assert found.epochs == expected.epochs
-    assert found.texts == expected.texts
     assert found.best == expected.best
     for name, weight in expected.weights.items():
         assert torch.equal(found.weights[name], weight), name

@@ -15,7 +15,7 @@ from stages import dvc, start_dvc
 from charlstm.errors import LineageError, TrackingError
 from charlstm.tracking.client import Store
 from charlstm.tracking.runs import Measurement, TrainingRecord, attach
-from charlstm.training.history import EpochRow, StepRow, TextRow, table
+from charlstm.training.history import EpochRow, StepRow, table
 from pipeline.review import sweeps
 from pipeline.review.sweeps import Queue, Task, read_queue, read_runs, show_sweep, status_lines, sweep_of, tasks_of
 
@@ -31,7 +31,7 @@ def project(recorded: Path, blank_store: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tests")
     monkeypatch.chdir(recorded)
     store = Store(uri, "tests", (tmp_path / "artifacts").as_uri())
-    tables = table([], EpochRow._fields), table([], StepRow._fields), table([], TextRow._fields)
+    tables = table([], EpochRow._fields), table([], StepRow._fields)
     tags = {"sweep": dvc(recorded, "git", "rev-parse", "HEAD").strip()}
     for number, (rate, loss) in enumerate([*LOSSES.items(), ("9", None)]):
         params: dict[str, str | int | float] = {

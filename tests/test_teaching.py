@@ -27,7 +27,7 @@ from charlstm.text.vocabulary import Vocab
 from pipeline import train
 from pipeline.distillation import recipe, teacher, write
 from pipeline.stage import sending
-from pipeline.stage.presets import RECIPES, compose, load
+from pipeline.stage.presets import RECIPES, load
 from pipeline.stage.tracking_store import store
 
 TEXT = "artifacts/distillation/text"
@@ -87,13 +87,6 @@ def test_teachers_are_trained_with_their_seeds_and_tracked(taught: Path) -> None
         statuses = database.execute("select status from runs").fetchall()
     assert sorted(seeds) == [("3",), ("5",)]
     assert statuses == [("FINISHED",)] * 2
-
-
-def test_teachers_write_of_any_corpus(taught: Path) -> None:
-    """The prompts of `conf/` are for its own corpus: another may lack their characters."""
-    sections = json.loads((taught / "artifacts/distillation/recipes/tiny.json").read_text())
-    assert sections["train"]["text_prompts"] == "auto"
-    assert compose(ROOT).train.text_prompts != "auto"
 
 
 def test_parts_have_texts_of_their_own_and_the_same_at_each_start(taught: Path, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from stages import run_stages
 
 from benchmarks.projects import write_params
 from charlstm.errors import VocabularyError
-from charlstm.evaluation.protocols import stateful, windowed
+from charlstm.evaluation.protocols import stateful
+from charlstm.evaluation.windows import windowed
 from charlstm.model.model_folder import load_model
 from charlstm.text import documents
 from charlstm.text.documents import document_starts, doubt_of, separator_ids

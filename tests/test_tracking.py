@@ -10,14 +10,16 @@ import pandas as pd
 import pytest
 from outboxes import outbox
 
+from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.tracking.client import Store
 from charlstm.tracking.runs import MODEL_TAG, Measurement, TrainingRecord, attach, read_metrics
 from charlstm.tracking.tracker import TrainingTracker
-from charlstm.training.history import EpochRow, StepRow, TextRow, table
+from charlstm.training.history import EpochRow, StepRow, table
 from charlstm.training.progress import Progress
 from charlstm.training.train import Plan
 
-EPOCH, STEP, TEXT = EpochRow(1, 10, 2.0, 1.9), StepRow(10, 1, 2.0, 0.1, 0.5), TextRow(1, "\n", "some text")
+EPOCH, STEP = EpochRow(1, 10, 2.0, 1.9), StepRow(10, 1, 2.0, 0.1, 0.5)
+MODEL = CharLSTM(ModelShape(2, 2, 2, 1), "gates")
 PLAN = Plan(1, 10, 1000, 99, 1, "cpu", "float32")
 PARAMS: dict[str, str | int | float] = {
     "train.seed": 7,
@@ -43,7 +45,6 @@ def record(loss: float = 1.9) -> TrainingRecord:
         CORPUS,
         table([EPOCH._replace(val_nats_per_char=loss)], EpochRow._fields),
         table([STEP], StepRow._fields),
-        table([TEXT], TextRow._fields),
         COMMIT_MS,
     )
 
@@ -64,8 +65,9 @@ def test_a_training_fills_one_run_that_later_stages_find(store: Store, tmp_path:
     tracker = TrainingTracker(outbox(tmp_path, store), params, CORPUS, "first")
     tracker.on_start(PLAN, Progress())
     tracker.on_steps(STEP, 1234.5)
-    tracker.on_epoch(EPOCH, [TEXT], 2.0)
-    tracker.finish("m0de1", [TEXT], 2.0)
+    tracker.on_epoch(EPOCH, MODEL, 2.0)
+    tracker.log_texts(1, [("\n", "some text")])
+    tracker.finish("m0de1", 2.0)
     later = attach(outbox(tmp_path, store), "m0de1", record())
     later.log_metrics([Measurement("stateful/nats_per_char", 1.7)])
     later.log_params({"train.seed": 7, "sample.seeds": "[2]", "evaluate.window_lens": "[5]"})
@@ -101,7 +103,7 @@ def test_a_training_fills_one_run_that_later_stages_find(store: Store, tmp_path:
     assert (folder / "texts/epoch-001.txt").read_text() == "=== prompt '\\n'\n\nsome text\n"
     assert list(pd.read_json(folder / "samples/table.json", orient="split")["text"]) == ["a", "b"]
     tables = [one["path"] for one in json.loads(run.data.tags["mlflow.loggedArtifacts"])]
-    assert tables == ["samples/table.json", "texts/by-epoch.json"]
+    assert tables == ["samples/table.json"]
 
 
 def test_a_store_that_never_saw_the_model_gets_a_run_from_the_files(store: Store, tmp_path: Path) -> None:
@@ -137,8 +139,8 @@ def test_one_thing_that_fails_does_not_end_the_tracking(
     tracker.on_start(PLAN, Progress())
     tracker.run.log_file(Path("missing.png"))
     tracker.run.log_metrics([Measurement("no name that MLflow takes: \x00", 1.0)])
-    tracker.on_epoch(EPOCH, [TEXT], 2.0)
-    tracker.finish("m0de2", [TEXT], 2.0)
+    tracker.on_epoch(EPOCH, MODEL, 2.0)
+    tracker.finish("m0de2", 2.0)
     (run,) = runs(store, "m0de2")
     assert run.info.status == "FINISHED"
     assert run.data.metrics["validation/nats_per_char"] == 1.9
@@ -180,8 +182,8 @@ def test_a_dead_server_costs_a_warning_and_little_time(
     with caplog.at_level(logging.WARNING):
         tracker = TrainingTracker(outbox(tmp_path, dead), PARAMS, CORPUS, "fourth")
         tracker.on_start(PLAN, Progress())
-        tracker.on_epoch(EPOCH, [TEXT], 1.0)
-        tracker.finish("m0de1", [TEXT], 1.0)
+        tracker.on_epoch(EPOCH, MODEL, 1.0)
+        tracker.finish("m0de1", 1.0)
     assert time.monotonic() - started < 20
     assert caplog.text.count("MLflow at http://127.0.0.1:9") == 1
     assert "nothing is lost: what is missing is sent later" in caplog.text

@@ -19,7 +19,7 @@ from charlstm.evaluation.published import Published
 from charlstm.tracking.client import Store, open_store
 from charlstm.tracking.runs import Measurement, TrainingRecord, attach
 from charlstm.tracking.view import page, share_view
-from charlstm.training.history import EpochRow, StepRow, TextRow, table
+from charlstm.training.history import EpochRow, StepRow, table
 from pipeline.provenance.description import Known, Sample, page_tags
 from pipeline.stage.presets import Recipe
 
@@ -69,7 +69,7 @@ def by_hand(store: Store, folder: Path) -> tuple[str, str]:
     (folder / "review.html").write_text(REVIEW)
     epochs, steps = table([EpochRow(1, 10, 2.0, 1.9)], EpochRow._fields), table([], StepRow._fields)
     for seed in (1, 2):
-        record = TrainingRecord({"train.seed": seed}, {}, epochs, steps, table([], TextRow._fields), 1_700_000_000_000)
+        record = TrainingRecord({"train.seed": seed}, {}, epochs, steps, 1_700_000_000_000)
         run = attach(outbox(folder / "spools", store), f"m0del{seed}", record)
         run.set_tags(page_tags(known(seed)))
         losses = known(seed).losses.items()

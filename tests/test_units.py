@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.evaluation.protocols import char_losses, sliding, stateful, windowed
+from charlstm.evaluation.protocols import char_losses, stateful
 from charlstm.evaluation.statistics import Passage, text_losses
+from charlstm.evaluation.windows import sliding, windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.text.units import begins_character, end_of_first, from_whole_character, num_chars_of, whole_characters
 from charlstm.training.batches import Batches, StreamBatches, WindowBatches

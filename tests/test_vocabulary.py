@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import EncodedError, VocabularyError
-from charlstm.evaluation.protocols import windowed
+from charlstm.evaluation.windows import windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.text import vocabulary
 from charlstm.text.vocabulary import Vocab, check_fit, load_ids

@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from charlstm.evaluation.copied import Span, copied_spans, covered
-from charlstm.evaluation.protocols import MAX_LOGITS_PER_FORWARD, STATEFUL_CHUNK, LanguageModel
+from charlstm.evaluation.protocols import STATEFUL_CHUNK
+from charlstm.evaluation.windows import MAX_LOGITS_PER_FORWARD, LanguageModel
 from charlstm.model.loss import IGNORE, LossSum
 from charlstm.text.units import Unit, num_chars_of
 from charlstm.text.vocabulary import Ids, Vocab

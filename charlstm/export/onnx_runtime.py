@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charlstm.evaluation.protocols import LanguageModel, stateful
+from charlstm.evaluation.protocols import stateful
+from charlstm.evaluation.windows import LanguageModel
 from charlstm.generation.quantized import Stepper, quantize
 from charlstm.model.char_lstm import ModelShape
 from charlstm.model.gates import LSTMState

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from charlstm.evaluation.copied import Span
-from charlstm.evaluation.protocols import windowed
 from charlstm.evaluation.published import Published as PublishedLoss
 from charlstm.evaluation.statistics import Measured, Passage, figures, held_out, in_characters, is_copied, measure
+from charlstm.evaluation.windows import windowed
 from charlstm.generation.quantized import QuantizedLanguageModel
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import TrainedModel

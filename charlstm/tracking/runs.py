@@ -68,7 +68,6 @@ def epoch_metrics(rows: Sequence[EpochRow]) -> list[Measurement]:
 TRAINING_TAG = "training_id"
 FINGERPRINT_TAG = "fingerprint"
 EXPERIMENT_TAG = "dvc_exp_name"
-TEXTS_TABLE = "texts/by-epoch.json"
 MS_PER_REBUILT_STEP = 1_000
 
 
@@ -96,7 +95,6 @@ class TrainingRecord(NamedTuple):
     tags: Mapping[str, str]
     epochs: pd.DataFrame
     steps: pd.DataFrame
-    texts: pd.DataFrame
     time_ms: int
 
 
@@ -195,9 +193,6 @@ def _write_record(spool: Spool, record: TrainingRecord) -> None:
     points = [[*one, time_ms] for one, time_ms in zip(measurements, times, strict=True)]
     spool.append("params", values=dict(record.params), if_new=True)
     spool.append("metrics", points=points, if_new=True)
-    folder, _, name = TEXTS_TABLE.rpartition("/")
-    files = spool.keep_text(name, record.texts.to_json(orient="split", index=False))
-    spool.append("artifacts", files=files, folder=folder, is_table=True, if_new=True)
     spool.append("end", status="FINISHED", time_ms=max(times, default=record.time_ms), if_new=True)
 
 

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-import pandas as pd
-
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.tracking.outbox import Spool, last_steps
 from charlstm.tracking.runs import (
     EXPERIMENT_TAG,
     MODEL_TAG,
-    TEXTS_TABLE,
     TRAINING_TAG,
     Measurement,
     Outbox,
@@ -16,7 +14,7 @@ from charlstm.tracking.runs import (
     epoch_metrics,
     step_metrics,
 )
-from charlstm.training.history import EpochRow, StepRow, TextRow
+from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.progress import Progress
 from charlstm.training.train import Plan
 
@@ -60,18 +58,21 @@ class TrainingTracker:
         more = {"train/chars_per_second": chars_per_second, seen: self._ids_seen(row)}
         self._log_new([*step_metrics([row], self._params), *(Measurement(*one, row.step) for one in more.items())])
 
-    def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
-        """Record the epoch's losses and what the model writes now."""
+    def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
+        """Record the epoch's losses."""
         self._num_epochs += 1
         self._log_new(epoch_metrics([row]))
-        _log_texts(self.run, texts)
 
-    def finish(self, model_sha256: str, texts: Sequence[TextRow], train_seconds: float) -> None:
-        """Tie the run to its model and end it; the texts and seconds of all starts together."""
+    def log_texts(self, epoch: int, texts: Sequence[tuple[str, str]]) -> None:
+        """Record what the model wrote after an epoch: prompts and texts."""
+        body = "\n\n".join(f"=== prompt {prompt!r}\n{prompt}{text}" for prompt, text in texts)
+        self.run.log_text(f"texts/epoch-{epoch:03d}.txt", body + "\n")
+
+    def finish(self, model_sha256: str, train_seconds: float) -> None:
+        """Tie the run to its model and end it; the seconds are those of all starts together."""
         speed = self._plan.chars_per_epoch * self._num_epochs / train_seconds
         self.run.log_metrics([Measurement("train/seconds", train_seconds), Measurement("train/speed", speed)])
         self.run.set_tags({MODEL_TAG: model_sha256})
-        self.run.log_table(TEXTS_TABLE, pd.DataFrame(texts, columns=list(TextRow._fields)))
         self.run.close("FINISHED")
 
     def abandon(self, status: str, reason: str) -> None:
@@ -92,9 +93,3 @@ class TrainingTracker:
         steps = row.step - done * (self._plan.num_steps // self._plan.num_epochs)
         ids_per_step = int(self._params["train.batch_size"]) * int(self._params["train.context_len"])
         return done * ids_per_epoch + min(steps * ids_per_step, ids_per_epoch)
-
-
-def _log_texts(run: Run, texts: Sequence[TextRow]) -> None:
-    if texts:
-        body = "\n\n".join(f"=== prompt {row.prompt!r}\n{row.prompt}{row.text}" for row in texts)
-        run.log_text(f"texts/epoch-{texts[0].epoch:03d}.txt", body + "\n")

@@ -1,4 +1,4 @@
-"""What a training leaves: losses by step and epoch, and texts, as records, frames and CSV files."""
+"""What a training leaves: losses by step and epoch, as records, frames and CSV files."""
 
 import csv
 import os
@@ -13,8 +13,8 @@ from charlstm.files.atomic import atomic_file
 from charlstm.files.checksums import SUMS, verify, write_sums
 from charlstm.sections import MAX_LOSS
 
-EPOCHS, STEPS, TEXTS = "history.csv", "steps.csv", "texts.csv"
-TEXT_COLUMNS = ("prompt", "text")
+EPOCHS, STEPS = "history.csv", "steps.csv"
+TEXT_COLUMNS = ("prompt", "text")  # of a table of samples
 LOSS = "nats_per_char"  # the end of a column's name
 
 
@@ -37,20 +37,11 @@ class EpochRow(NamedTuple):
     val_nats_per_char: float
 
 
-class TextRow(NamedTuple):
-    """A text that the model generated after an epoch."""
-
-    epoch: int
-    prompt: str
-    text: str
-
-
 class Tables(NamedTuple):
-    """All of a training, as frames: a row an epoch, a row every few steps, a row a text."""
+    """All of a training, as frames: a row an epoch, a row every few steps."""
 
     epochs: pd.DataFrame
     steps: pd.DataFrame
-    texts: pd.DataFrame
 
 
 def table(rows: Sequence[NamedTuple], columns: tuple[str, ...]) -> pd.DataFrame:
@@ -70,12 +61,12 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
         )
 
 
-def read_csv(path: Path, columns: tuple[str, ...], *, may_be_empty: bool = False) -> pd.DataFrame:
-    """Read what `write_csv` wrote; `may_be_empty`: it may have no row.
+def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Read what `write_csv` wrote.
 
     Raises:
-        HistoryError: missing, not a table, without one of `columns` or without a row where one is due, or with an empty
-            cell, or with a loss that is none.
+        HistoryError: missing, not a table, without one of `columns` or without a row, or with an empty cell, or with a
+            loss that is none.
     """
     texts = dict.fromkeys(TEXT_COLUMNS, str)  # "007" is a text
     try:
@@ -86,9 +77,8 @@ def read_csv(path: Path, columns: tuple[str, ...], *, may_be_empty: bool = False
         raise HistoryError(f"{path}: not a CSV table ({' '.join(str(error).split())})") from None
     if missing := [column for column in columns if column not in frame.columns]:
         raise HistoryError(f"{path}: expected the columns {', '.join(columns)}; missing: {', '.join(missing)}")
-    if (frame.empty and not may_be_empty) or frame[list(columns)].isna().any(axis=None):
-        num_rows = "every row" if may_be_empty else "at least one row"
-        raise HistoryError(f"{path}: expected a value in every cell of {num_rows}; the file is damaged")
+    if frame.empty or frame[list(columns)].isna().any(axis=None):
+        raise HistoryError(f"{path}: expected a value in every cell of at least one row; the file is damaged")
     for column in (column for column in columns if column.endswith(LOSS)):
         if not pd.to_numeric(frame[column], errors="coerce").between(0, MAX_LOSS).all():
             raise HistoryError(f"{path}: expected {column} from 0 to {MAX_LOSS:g} in every row; the file is damaged")
@@ -97,26 +87,21 @@ def read_csv(path: Path, columns: tuple[str, ...], *, may_be_empty: bool = False
 
 def write_tables(folder: Path, tables: Tables, weights: Path) -> None:
     """Write the tables of the training that made the file `weights`, and checksums that tie them to it."""
-    for name, frame in zip((EPOCHS, STEPS, TEXTS), tables, strict=True):
+    for name, frame in zip((EPOCHS, STEPS), tables, strict=True):
         write_csv(folder / name, frame)
     write_sums(folder / SUMS, _summed(folder, weights))
 
 
 def read_tables(folder: Path, weights: Path) -> Tables:
-    """Read what `write_tables` wrote. The texts are only shown: where they are missing, the table is empty.
+    """Read what `write_tables` wrote.
 
     Raises:
         ChecksumError: a table is damaged, or the model is of another training.
         HistoryError: a table is missing.
     """
     verify(folder / SUMS, _summed(folder, weights))
-    texts = folder / TEXTS
-    return Tables(
-        read_csv(folder / EPOCHS, EpochRow._fields),
-        read_csv(folder / STEPS, StepRow._fields),
-        read_csv(texts, TextRow._fields, may_be_empty=True) if texts.exists() else table([], TextRow._fields),
-    )
+    return Tables(read_csv(folder / EPOCHS, EpochRow._fields), read_csv(folder / STEPS, StepRow._fields))
 
 
 def _summed(folder: Path, weights: Path) -> list[str]:
-    return [EPOCHS, STEPS, TEXTS, os.path.relpath(weights, folder)]
+    return [EPOCHS, STEPS, os.path.relpath(weights, folder)]

@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from charlstm.model.loss import LossSum
-from charlstm.training.history import EpochRow, StepRow, TextRow
+from charlstm.training.history import EpochRow, StepRow
 
 
 @dataclass
@@ -20,7 +20,6 @@ class Progress:
     train_seconds: float = 0.0  # in steps, of all epochs so far
     steps: list[StepRow] = field(default_factory=list)
     epochs: list[EpochRow] = field(default_factory=list)
-    texts: list[TextRow] = field(default_factory=list)
     best: EpochRow | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""Training: epochs of steps, validation and texts after each, the best weights at the end, over 1..N processes.
+"""Training: epochs of steps, validation after each, the best weights at the end, over 1..N processes.
 
 It can stop after any step and resume from a checkpoint, to the same result bit by bit; with another number of
 processes, to the same result but for rounding.
@@ -14,18 +14,15 @@ import torch
 from torch import Tensor
 
 from charlstm.errors import Interrupted, TrainingError
-from charlstm.evaluation.protocols import sliding, windowed
-from charlstm.generation.sampler import Request, Sampler
-from charlstm.model.char_lstm import ModelShape
+from charlstm.evaluation.windows import sliding, windowed
+from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.loss import LossSum
 from charlstm.params import ModelParams, TrainParams
-from charlstm.sampling import Sampling
-from charlstm.text.prompts import check_prompts, resolve_prompts
 from charlstm.text.soft_text import SoftText
 from charlstm.text.units import num_chars_of, whole_characters
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder, TrainingState, restore_newest, to_checkpoint
-from charlstm.training.history import EpochRow, StepRow, TextRow
+from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.learner import Learner
 from charlstm.training.meter import ADVICE, StepMeter
 from charlstm.training.processes import Processes
@@ -59,8 +56,8 @@ class Observer(Protocol):
     def on_steps(self, row: StepRow, chars_per_second: float) -> None:
         """After every `log_every_steps` steps, with their mean."""
 
-    def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
-        """After an epoch's validation; `train_seconds` is the time that its steps took."""
+    def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
+        """After an epoch's validation of `model`, the averaged weights; its steps took `train_seconds`."""
 
 
 # Between two steps: is a checkpoint due, must any process stop? All processes agree on the answers.
@@ -155,7 +152,6 @@ class Result(NamedTuple):
     shape: ModelShape
     epochs: list[EpochRow]
     steps: list[StepRow]
-    texts: list[TextRow]
     best: EpochRow
     num_parameters: int
     train_seconds: float
@@ -172,18 +168,15 @@ def fit(
 ) -> Result:
     """Train until `params.epochs` or early stopping; every process calls this and gets the same result.
 
-    Observers and texts are process 0's: `observers` is empty on all others. With `checkpoints` (on every process),
+    Observers are process 0's: `observers` is empty on all others. With `checkpoints` (on every process),
     training resumes from the newest one. If any process is asked to stop, all stop after the same step, with a
     checkpoint on disk.
 
     Raises:
         TrainingError: the settings cannot train on this text, or the loss is not finite.
-        VocabularyError: a prompt of `params.text_prompts` has characters that training never saw; `auto` has none.
         Interrupted: a process was asked to stop, or one is lost.
         OSError: a checkpoint cannot be written; the ones before are as they were.
     """
-    prompts = resolve_prompts(params.text_prompts, data.val_ids, data.vocab)
-    check_prompts(data.vocab, prompts, "train.text_prompts")
     if processes.is_main and (limit := params.validation_chars or len(data.val_ids)) < len(data.val_ids):
         log.info(
             "validation after each epoch reads the first %s of %s characters (train.validation_chars)",
@@ -193,17 +186,14 @@ def fit(
         ids, vocab = data.train_ids, data.vocab
         learner = Learner(ids, len(vocab), model, params, processes, vocab.unit, data.separator, data.soft_text)
         boundary = StepBoundary(processes, checkpoints, should_stop)
-        training = _Training(data, params, prompts, learner, boundary)
-        return training.run(observers)
+        return _Training(data, params, learner, boundary).run(observers)
 
 
 class _Training:
     """One training run, from its start or its newest checkpoint to its end."""
 
-    def __init__(
-        self, data: Data, params: TrainParams, prompts: Sequence[str], learner: Learner, boundary: StepBoundary
-    ) -> None:
-        self.data, self.params, self.prompts, self.learner, self.boundary = data, params, prompts, learner, boundary
+    def __init__(self, data: Data, params: TrainParams, learner: Learner, boundary: StepBoundary) -> None:
+        self.data, self.params, self.learner, self.boundary = data, params, learner, boundary
         self.processes = learner.processes
         self.state = restore_newest(
             learner, boundary.checkpoints, TrainingState(Progress(), StepMeter(), self.weights())
@@ -226,7 +216,6 @@ class _Training:
             shape=self.learner.shape,
             epochs=now.epochs,
             steps=now.steps,
-            texts=now.texts,
             best=now.best,
             num_parameters=self.learner.model.num_parameters(),
             train_seconds=now.train_seconds,
@@ -283,7 +272,7 @@ class _Training:
         self.state.meter = StepMeter()
 
     def end_epoch(self, observers: Sequence[Observer]) -> None:
-        """Validate, keep the best weights, write texts."""
+        """Validate, keep the best weights."""
         now = self.state.progress
         if now.loss.num_chars == 0:
             raise TrainingError(f"every step of epoch {now.epoch} was skipped; {ADVICE}")
@@ -292,10 +281,8 @@ class _Training:
         self.check_validation(validation)
         if now.best is None or row.val_nats_per_char < now.best.val_nats_per_char:
             now.best, self.state.best_weights = row, self.weights()
-        texts = self.write_texts(now.epoch)  # on every process, so that none waits long enough to time out
         for observer in observers:
-            observer.on_epoch(row, texts, now.epoch_seconds)
-        now.texts.extend(texts)
+            observer.on_epoch(row, self.learner.averaged, now.epoch_seconds)
         now.epochs.append(row)
         now.train_seconds += now.epoch_seconds
         now.step_in_epoch, now.loss, now.epoch_seconds = 0, LossSum(0.0, 0), 0.0
@@ -336,14 +323,6 @@ class _Training:
             mine = windowed(model, ids, length, **process, unit=unit, separator=separator)
         whole = self.processes.all_reduce_sum(torch.tensor(mine, dtype=torch.float64))
         return LossSum(float(whole[0]), int(whole[1]))
-
-    def write_texts(self, epoch: int) -> list[TextRow]:
-        """One text for each prompt, from the averaged weights."""
-        params = self.params
-        sampling = Sampling(params.text_len, params.text_temperature, seed=params.seed)
-        requests = [Request(prompt, sampling) for prompt in self.prompts]
-        texts = Sampler(self.learner.averaged, self.data.vocab).generate(requests)
-        return [TextRow(epoch, one.prompt, text.text) for one, text in zip(requests, texts, strict=True)]
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the averaged weights."""

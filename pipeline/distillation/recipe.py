@@ -1,6 +1,6 @@
 """Stage recipe: the parameters of the teachers' training, without their comments.
 
-They are those of `params.yaml` with the teachers' recipe in it. Prompts are beginnings of lines, which any corpus has.
+They are those of `params.yaml` with the teachers' recipe in it.
 """
 
 import argparse
@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from charlstm.files.atomic import write_text
 from charlstm.files.documents import load_yaml, validate
 from charlstm.params import Params
-from charlstm.sections import AUTO
 from pipeline.dvc.paths import load_teaching_paths
 from pipeline.stage.params_file import PARAMS, replaced
 from pipeline.stage.presets import RECIPES, load
@@ -27,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = parser.parse_args(argv).recipe
 
     def work() -> int:
-        values = {**load(RECIPES, name).values, "train.text_prompts": AUTO, "train.seed": SEED}
+        values = {**load(RECIPES, name).values, "train.seed": SEED}
         params = validate(Params, replaced(load_yaml(PARAMS), values), PARAMS)
         sections = {"model": params.model.model_dump(mode="json"), "train": params.train.model_dump(mode="json")}
         write_text(load_teaching_paths().recipe(name), json.dumps(sections, indent=2) + "\n")

@@ -204,10 +204,8 @@ def check_all_prompts(params: Params, encoded: Encoded | None) -> Iterator[Findi
     """Of the present text; without its vocabulary, the train stage's launcher asks again."""
     if encoded is None:
         return
-    named = {"train.text_prompts": params.train.text_prompts, "sample.prompts": params.sample.prompts}
-    for name, prompts in named.items():
-        if prompts != AUTO:
-            yield from (error(fault) for fault in faults_of(encoded.vocab, prompts, name))
+    if params.sample.prompts != AUTO:
+        yield from (error(fault) for fault in faults_of(encoded.vocab, params.sample.prompts, "sample.prompts"))
     top_k = params.sample.top_k or 0
     if top_k > len(encoded.vocab):
         size = f"{len(encoded.vocab)} {encoded.vocab.unit}s"

@@ -1,4 +1,5 @@
-"""The code that decides a stage's outputs: all that the stage imports, but for the views. `dvc.yaml` declares it.
+"""The code that decides a stage's outputs: all that the stage imports, but for the views and what only they import.
+`dvc.yaml` declares it.
 
 Usage: python -m pipeline.dvc.code          after a change of imports: write the dependencies into dvc.yaml
        python -m pipeline.dvc.code --keep   after a change that changes no output: write today's hashes into dvc.lock
@@ -11,7 +12,7 @@ import ast
 import io
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,8 @@ def code_of(module: str) -> list[str]:
     Folders of other files, such as templates, belong to the modules beside them that name them. Packages' own files
     have no code.
     """
-    decisive = {name for name in closure(module) if not is_package(name) and not is_view(name, module)}
+    views = {name for name in module_names() if is_view(name, module)}
+    decisive = {name for name in closure(module, views) if not is_package(name)} - views
     folders = {name.rpartition(".")[0] for name in decisive if name.count(".") > 1}
     whole = {folder for folder in folders if _modules_below(folder) <= decisive}
     whole -= {folder for folder in whole if any(folder.startswith(f"{other}.") for other in whole)}
@@ -177,15 +179,15 @@ def project_imports(module: str) -> set[str]:
     return found
 
 
-def closure(module: str) -> set[str]:
-    """All project modules that run when `module` is imported, packages included."""
+def closure(module: str, leaves: Collection[str] = ()) -> set[str]:
+    """All project modules that run when `module` is imported, packages included; not what only `leaves` import."""
     seen: set[str] = set()
     pending = [module]
     while pending:
         name = pending.pop()
         if name not in seen:
             seen.add(name)
-            pending += [*project_imports(name), *_packages_of(name)]
+            pending += [*(project_imports(name) if name not in leaves else ()), *_packages_of(name)]
     return seen
 
 

@@ -158,7 +158,6 @@ def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_docume
         "download.separator": separator or SEPARATOR,
         "download.fallback": None,
         "split.document_separator": separator,
-        "train.text_prompts": AUTO,
         "evaluate.published": None,
         "sample.prompts": AUTO,
         **proposal.corpus,

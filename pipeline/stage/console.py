@@ -8,9 +8,11 @@ from rich import progress as rich_progress
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 
-from charlstm.training.history import EpochRow, StepRow, TextRow
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.progress import Progress
 from charlstm.training.train import Plan
+from pipeline.stage.epoch_texts import WrittenText
 from pipeline.stage.terminal import printable
 
 SECONDS_BETWEEN_LINES = 20
@@ -60,15 +62,18 @@ class TrainingConsole:
             self._last_line = now
             self._print(f"epoch {row.epoch}  step {row.step}/{plan.num_steps}  {status}  {left}")
 
-    def on_epoch(self, row: EpochRow, texts: Sequence[TextRow], train_seconds: float) -> None:
-        """Print the epoch's losses and the beginning of what the model writes now."""
+    def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
+        """Print the epoch's losses."""
         self._last_line = time.monotonic()
         self._print(
             f"epoch {row.epoch}/{self._plan.num_epochs}  train {row.train_nats_per_char:.4f}  "
             f"val {row.val_nats_per_char:.4f} nats/char  {train_seconds:.1f} s"
         )
-        for text in texts[-1:]:
-            for line in printable(text.prompt + text.text).split("\n")[:EXCERPT_LINES]:
+
+    def show_texts(self, epoch: int, texts: Sequence[WrittenText]) -> None:
+        """Print the beginning of the last text that the model wrote after an epoch."""
+        for prompt, text in texts[-1:]:
+            for line in printable(prompt + text).split("\n")[:EXCERPT_LINES]:
                 self._print(f"    {line}")
 
     def close(self) -> None:
