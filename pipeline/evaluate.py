@@ -20,9 +20,8 @@ from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import WEIGHTS, TrainedModel, load_model
 from charlstm.params import Params
 from charlstm.report.plots import plot_losses
-from charlstm.text.documents import separator_ids
-from charlstm.text.units import Unit, from_whole_character, whole_characters
-from charlstm.text.vocabulary import Ids, Vocab, load_ids, load_vocab
+from charlstm.text.encoded import from_whole_character, load_ids, separator_ids, whole_characters
+from charlstm.text.vocabulary import Ids, Unit, Vocab, load_vocab
 from charlstm.tracking.runs import Measurement, attach
 from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths

@@ -12,9 +12,9 @@ from charlstm.files.atomic import sha256, write_text
 from charlstm.files.checksums import SUMS, verify
 from charlstm.model.model_folder import WEIGHTS, save_model
 from charlstm.params import Params
-from charlstm.text.documents import doubt_of, separator_ids
+from charlstm.text.encoded import EncodedText, load_ids, separator_ids
 from charlstm.text.soft_text import load_soft_text
-from charlstm.text.vocabulary import Vocab, load_ids, load_vocab
+from charlstm.text.vocabulary import Vocab, load_vocab
 from charlstm.tracking.runs import FINGERPRINT_TAG
 from charlstm.tracking.tracker import TrainingTracker
 from charlstm.training.batches import rows_of
@@ -141,7 +141,7 @@ def _check_memory(params: Params, vocab_size: int, processes: Processes) -> None
 
 def _check_separator(separator: str | None, data: Data, processes: Processes) -> None:
     if separator is not None and data.separator is not None:
-        doubt = doubt_of(separator, data.separator, data.train_ids)
+        doubt = EncodedText(data.train_ids, data.vocab.unit, data.separator).doubt(separator)
         if doubt and processes.is_main:
             log.warning("%s", doubt)
 

@@ -17,7 +17,7 @@ from charlstm.evaluation.protocols import stateful, windowed
 from charlstm.files.checksums import SUMS, write_sums
 from charlstm.model.model_folder import load_model
 from charlstm.report.document import read_review
-from charlstm.text.vocabulary import load_ids
+from charlstm.text.encoded import load_ids
 from pipeline import report
 
 ENCODED, NAMES = "Datasets/encoded", ["train.npy", "val.npy", "test.npy", "vocab.json"]

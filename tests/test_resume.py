@@ -11,7 +11,7 @@ from accelerate.state import AcceleratorState
 from benchmarks.projects import write_soft_text
 from charlstm.errors import Interrupted
 from charlstm.params import Params
-from charlstm.text.documents import separator_ids
+from charlstm.text.encoded import separator_ids
 from charlstm.text.soft_text import load_soft_text
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.checkpoint import CheckpointFolder

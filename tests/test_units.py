@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from charlstm.evaluation.protocols import char_losses, sliding, stateful, windowed
 from charlstm.evaluation.statistics import Passage, text_losses
 from charlstm.model.char_lstm import CharLSTM, ModelShape
-from charlstm.text.units import begins_character, end_of_first, from_whole_character, num_chars_of, whole_characters
+from charlstm.text.encoded import EncodedText, begins_character
+from charlstm.text.vocabulary import Vocab
 from charlstm.training.batches import Batches, StreamBatches, WindowBatches
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
@@ -32,19 +33,33 @@ def model() -> CharLSTM:
 @given(TEXTS)
 def test_characters_are_counted_by_their_first_bytes(text: str) -> None:
     ids = bytes_of(text)
-    assert num_chars_of(ids, "byte") == int(begins_character(torch.from_numpy(ids.copy()), "byte").sum()) == len(text)
-    assert end_of_first(ids, "byte") == len(text[0].encode()) - 1
-    for end in range(1, len(ids) + 1):
-        whole = whole_characters(ids[:end], "byte").tobytes().decode()
-        assert text.startswith(whole) and 0 <= end - len(whole.encode()) < 4
-    for start in range(len(ids)):
-        rest = ids[start:]
-        if len(text.encode()) - start >= len(text[-1].encode()):  # it has at least the last character
-            whole = from_whole_character(rest, "byte").tobytes().decode()
-            assert text.endswith(whole) and 0 <= len(rest) - len(whole.encode()) < 4
-    assert from_whole_character(ids, "character").tobytes() == ids.tobytes()
-    assert (num_chars_of(ids, "character"), end_of_first(ids, "character")) == (len(ids), 0)
-    assert whole_characters(ids, "character") is ids
+    encoded = EncodedText(ids, "byte")
+    assert encoded.num_chars == int(begins_character(torch.from_numpy(ids.copy()), "byte").sum()) == len(text)
+    assert encoded.num_chars_at(np.arange(len(ids))[None]) == len(text)
+    assert encoded.first_input == len(text[0].encode()) - 1
+    for length in range(1, len(ids) + 1):
+        whole = encoded.first(length).ids.tobytes().decode()
+        assert text.startswith(whole) and 0 <= length - len(whole.encode()) < 4
+        if length >= len(text[-1].encode()):  # it has at least the last character
+            whole = encoded.last(length).ids.tobytes().decode()
+            assert text.endswith(whole) and 0 <= length - len(whole.encode()) < 4
+    of_characters = EncodedText(ids)
+    assert (of_characters.num_chars, of_characters.first_input) == (len(ids), 0)
+    for part in (of_characters.first(None), of_characters.first(len(ids)), of_characters.last(len(ids))):
+        assert part.ids.tobytes() == ids.tobytes()
+
+
+@given(TEXTS, st.integers(0, 29))
+def test_windows_are_what_is_read_and_what_comes_next(text: str, start: int) -> None:
+    vocab = Vocab.of(text + "\n")
+    encoded = EncodedText(vocab.encode(text + "\n"), separator=vocab.encode("\n"))
+    positions_BT = np.array([[0, min(start, len(text) - 1)]])
+    windows = encoded.windows(positions_BT)
+    assert windows.starts_BT is not None and windows.inputs_BT.dtype == windows.targets_BT.dtype == np.int64
+    assert [text[at] for at in positions_BT[0]] == list(vocab.decode(windows.inputs_BT[0]))
+    assert [f"{text}\n"[at + 1] for at in positions_BT[0]] == list(vocab.decode(windows.targets_BT[0]))
+    assert [text[at] == "\n" for at in positions_BT[0]] == windows.starts_BT[0].tolist()
+    assert EncodedText(encoded.ids).windows(positions_BT).starts_BT is None
 
 
 @pytest.mark.parametrize("text", [TEXT, "a" + TEXT])

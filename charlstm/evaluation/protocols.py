@@ -32,9 +32,8 @@ from charlstm.model.char_lstm import ModelShape
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import Resets, read_with_resets
 from charlstm.model.loss import LossSum, exact_loss
-from charlstm.text.documents import document_starts
-from charlstm.text.units import Unit, end_of_first, num_chars_of
-from charlstm.text.vocabulary import Ids, check_fit
+from charlstm.text.encoded import check_fit, document_starts, end_of_first, num_chars_of
+from charlstm.text.vocabulary import Ids, Unit
 
 # What one forward pass may hold bounds memory; it has no influence on the result but rounding.
 MAX_CHARS_PER_FORWARD = 32_768

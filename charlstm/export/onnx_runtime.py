@@ -19,7 +19,7 @@ from charlstm.model.char_lstm import ModelShape
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel
-from charlstm.text.units import num_chars_of
+from charlstm.text.encoded import num_chars_of
 from charlstm.text.vocabulary import Ids
 
 Floats = NDArray[np.float32]

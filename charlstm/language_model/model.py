@@ -24,8 +24,8 @@ from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.sampling import DEFAULTS, Sampling, Unknown, short, unknown_rule, whole
+from charlstm.text.encoded import begins_character, end_of_first, num_chars_of
 from charlstm.text.prompts import fold, with_sign
-from charlstm.text.units import begins_character, end_of_first, num_chars_of
 from charlstm.text.vocabulary import UNSEEN, Ids, describe
 from charlstm.tracking.client import Store
 from charlstm.tracking.registered_model import default_store, download_model, is_address

@@ -31,8 +31,8 @@ from charlstm.report.document import (
     TextFigures,
     Value,
 )
-from charlstm.text.units import Unit, whole_characters
-from charlstm.text.vocabulary import Ids, Vocab
+from charlstm.text.encoded import whole_characters
+from charlstm.text.vocabulary import Ids, Unit, Vocab
 from charlstm.training.history import Tables
 
 CHUNK = 1_000_000  # ids at a time

@@ -18,10 +18,9 @@ from torch import Tensor
 from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE
 from charlstm.seeds import numpy_generator
-from charlstm.text.documents import document_starts
+from charlstm.text.encoded import document_starts, num_chars_of
 from charlstm.text.soft_text import SoftText, check_soft_text
-from charlstm.text.units import Unit, num_chars_of
-from charlstm.text.vocabulary import Ids
+from charlstm.text.vocabulary import Ids, Unit
 from charlstm.training.needs import num_windows, stream_steps
 
 # Numbers in random order, without a table of them: any part of the order can be asked for, in memory for that part.

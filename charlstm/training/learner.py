@@ -25,9 +25,9 @@ from charlstm.model.loss import MAX_LOGITS, soft_nats, summed_nats
 from charlstm.optimization.optimizers import learning_rate, make_optimizers, moving_average
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
+from charlstm.text.encoded import check_fit
 from charlstm.text.soft_text import PROBABILITIES, SoftText
-from charlstm.text.units import Unit
-from charlstm.text.vocabulary import Ids, check_fit
+from charlstm.text.vocabulary import Ids, Unit
 from charlstm.training.batches import Batch, Batches, DistillationBatches, StreamBatches, WindowBatches
 from charlstm.training.meter import ADVICE, describe_nonfinite
 from charlstm.training.needs import check_warmup, student_rows

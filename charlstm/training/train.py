@@ -20,9 +20,9 @@ from charlstm.model.char_lstm import ModelShape
 from charlstm.model.loss import LossSum
 from charlstm.params import ModelParams, TrainParams
 from charlstm.sampling import Sampling
+from charlstm.text.encoded import num_chars_of, whole_characters
 from charlstm.text.prompts import check_prompts, resolve_prompts
 from charlstm.text.soft_text import SoftText
-from charlstm.text.units import num_chars_of, whole_characters
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder, TrainingState, restore_newest, to_checkpoint
 from charlstm.training.history import EpochRow, StepRow, TextRow
