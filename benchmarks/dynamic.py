@@ -18,7 +18,7 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import Resets, read_with_resets
 from charlstm.model.loss import LossSum, exact_loss, summed_nats
-from charlstm.text.documents import document_starts
+from charlstm.text.encoded import document_starts
 from charlstm.text.vocabulary import Ids
 
 

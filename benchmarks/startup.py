@@ -32,7 +32,8 @@ from benchmarks.trials import fresh_processes
 from charlstm.files.atomic import sha256, write_text
 from charlstm.files.checksums import SUMS, sums_of, write_digests
 from charlstm.params import load_params
-from charlstm.text.vocabulary import Ids, Vocab, load_ids
+from charlstm.text.encoded import load_ids
+from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.learner import Learner
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.stage.stage import guarded

@@ -27,8 +27,7 @@ from rich.console import Console
 from benchmarks.projects import ROOT, make_project
 from charlstm.files.pieces import read_pieces
 from charlstm.text.corpus import read_characters
-from charlstm.text.ids import Numbering, count_characters
-from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary import Vocab, count_characters
 
 LATIN = "etaoinshrdlcumwfgypbvkjxqz    .,;:'!?-\nETAOINSHRDLCUMWFGYPBVKJXQZ0123456789"
 RUSSIAN = "оеаинтсрвлкмдпуяыьгзбчйхжшюцщэфъ     .,-\nОЕАИНТСРВЛКМДПУЯЫГЗБЧЖШЮЭ"
@@ -145,11 +144,10 @@ def _in_memory(kind: str, num_bytes: int, folder: Path) -> str:
     num_bytes = path.stat().st_size
     counts = count_characters(read_characters(pieces, path))
     vocab = Vocab("".join(map(chr, np.flatnonzero(counts))))
-    numbering = Numbering(vocab)
 
     def encode() -> None:
         for piece in read_characters(pieces, path):
-            numbering.ids(piece)
+            vocab.ids_of(piece)
 
     count_speed = _speed(num_bytes, lambda: count_characters(read_characters(pieces, path)))
     return f"| {kind} | {len(vocab):,} | {count_speed:.2f} | {_speed(num_bytes, encode):.2f} |"

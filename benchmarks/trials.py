@@ -36,8 +36,9 @@ from charlstm.files.lock import exclusive
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.model_folder import load_model, save_model
 from charlstm.params import Params
+from charlstm.text.encoded import load_ids
 from charlstm.text.soft_text import load_soft_text
-from charlstm.text.vocabulary import Ids, Vocab, load_ids
+from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.processes import Processes
 from charlstm.training.train import Data, fit

@@ -2,17 +2,17 @@
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from charlstm.errors import ParamsError
 from charlstm.files.atomic import sha256
 from charlstm.files.checksums import SUMS, read_sums, verified, write_digests
-from charlstm.files.pieces import read_pieces
+from charlstm.files.pieces import Advance, read_pieces
 from charlstm.params import EncodeParams, Params
 from charlstm.text.corpus import PARTS, Characters, read_characters
-from charlstm.text.ids import Alphabet, ByteNumbering, Counts, Numbering, choose_alphabet, count_characters, write_ids
-from charlstm.text.vocabulary import ByteVocab, Vocab, describe
+from charlstm.text.encoded import write_ids
+from charlstm.text.vocabulary import Alphabet, ByteVocab, Vocab, choose_alphabet, count_characters, describe
 from pipeline.dvc.paths import Paths
 from pipeline.provenance import hashes
 from pipeline.stage import stage
@@ -23,30 +23,39 @@ log = logging.getLogger("charlstm")
 
 def run(params: Params, paths: Paths) -> None:
     """Write all parts as ids: of the training part's characters, by code point, or of the bytes of UTF-8."""
-    known = read_sums(paths.split / SUMS)
-    names = [name for name in PARTS if name != "test" or f"{name}.txt" in known]
-    encode = _encode_bytes if params.encode.unit == "byte" else _encode_characters
-    vocab, digests = encode(params.encode, paths, names)
-    for name in PARTS.keys() - set(names):  # of a run with other parameters
+    known, is_bytes = read_sums(paths.split / SUMS), params.encode.unit == "byte"
+    parts = {name: paths.split / f"{name}.txt" for name in PARTS if name != "test" or f"{name}.txt" in known}
+    vocab, num_ids = _bytes(params.encode, parts) if is_bytes else _characters(params.encode, parts)
+    digests = {}
+    for name, path in parts.items():
+        target = paths.encoded / f"{name}.npy"
+        with progress(f"write {target.name}", num_ids[name] * vocab.dtype.itemsize) as advance:
+            # Characters were compared with the checksum when they were counted.
+            pieces = _verified(path) if is_bytes else read_characters(read_pieces(path), path)
+            digests[target.name] = write_ids(target, pieces, vocab, num_ids[name], advance)
+        hashes.remember(target, sha256=digests[target.name])  # so that no stage reads a huge one for it
+    for name in PARTS.keys() - parts.keys():  # of a run with other parameters
         (paths.encoded / f"{name}.npy").unlink(missing_ok=True)
     vocab.save(paths.encoded / "vocab.json")
     write_digests(paths.encoded / SUMS, {**digests, "vocab.json": sha256(paths.encoded / "vocab.json")})
     log.info("%d distinct %ss, ids as %s", len(vocab), vocab.unit, vocab.dtype)
 
 
-def _encode_characters(section: EncodeParams, paths: Paths, names: Sequence[str]) -> tuple[Vocab, dict[str, str]]:
-    """Number the training part's characters by code point; the digests of the files."""
-    counts = {name: _count(paths.split, name) for name in names}
-    others = {name: counts[name] for name in names[1:]}
+def _characters(section: EncodeParams, parts: Mapping[str, Path]) -> tuple[Vocab, dict[str, int]]:
+    """Those of the training part, by code point; and how many each part has."""
+    counts = {}
+    for name, path in parts.items():
+        with progress(f"count {path.name}", _size(path)) as advance:
+            counts[name] = count_characters(_verified(path, advance))
+    others = {name: counts[name] for name in list(parts)[1:]}
     may_replace = section.unseen == "replace"
     alphabet = choose_alphabet(counts["train"], others, min_count=section.min_count, may_replace=may_replace)
     _warn(alphabet, section.min_count)
-    numbering = Numbering(alphabet.vocab)
-    return alphabet.vocab, {f"{name}.npy": _write(paths, name, numbering, counts[name]) for name in names}
+    return alphabet.vocab, {name: int(found.sum()) for name, found in counts.items()}
 
 
-def _encode_bytes(section: EncodeParams, paths: Paths, names: Sequence[str]) -> tuple[Vocab, dict[str, str]]:
-    """The text itself, read once; the digests of the files.
+def _bytes(section: EncodeParams, parts: Mapping[str, Path]) -> tuple[Vocab, dict[str, int]]:
+    """All of them; and how many each part has.
 
     Raises:
         ParamsError: `encode.min_count` asks for what bytes cannot be.
@@ -56,39 +65,17 @@ def _encode_bytes(section: EncodeParams, paths: Paths, names: Sequence[str]) -> 
             f"encode.min_count: expected 1 where encode.unit is byte, got {section.min_count}: no byte is too rare; "
             f"set it to 1"
         )
-    digests = {}
-    for name in names:
-        path = paths.split / f"{name}.txt"
-        size = path.stat().st_size if path.is_file() else 0
-        with progress(f"write {name}.npy", size) as advance:
-            pieces = _verified(paths.split, path)
-            digests[f"{name}.npy"] = write_ids(paths.encoded / f"{name}.npy", pieces, ByteNumbering(), size, advance)
-        hashes.remember(paths.encoded / f"{name}.npy", sha256=digests[f"{name}.npy"])
-    return ByteVocab(), digests
+    return ByteVocab(), {name: _size(path) for name, path in parts.items()}
 
 
-def _verified(split: Path, path: Path) -> Iterator[Characters]:
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0  # the reader says that it is missing
+
+
+def _verified(path: Path, advance: Advance | None = None) -> Iterator[Characters]:
     """All characters; the checksum is compared before the last step of what reads them."""
-    with verified(split / SUMS, path.name) as pieces:
+    with verified(path.parent / SUMS, path.name, advance) as pieces:
         yield from read_characters(pieces, path)
-
-
-def _count(split: Path, name: str) -> Counts:
-    path = split / f"{name}.txt"
-    with (
-        progress(f"count {path.name}", path.stat().st_size if path.is_file() else 0) as advance,
-        verified(split / SUMS, path.name, advance) as pieces,
-    ):
-        return count_characters(read_characters(pieces, path))
-
-
-def _write(paths: Paths, name: str, numbering: Numbering, counts: Counts) -> str:
-    path, num_ids = paths.split / f"{name}.txt", int(counts.sum())
-    with progress(f"write {name}.npy", num_ids * numbering.dtype.itemsize) as advance:
-        pieces = read_characters(read_pieces(path), path)
-        digest = write_ids(paths.encoded / f"{name}.npy", pieces, numbering, num_ids, advance)
-    hashes.remember(paths.encoded / f"{name}.npy", sha256=digest)  # so that no stage reads a huge one for it
-    return digest
 
 
 def _warn(alphabet: Alphabet, min_count: int) -> None:

@@ -21,9 +21,8 @@ from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import WEIGHTS, TrainedModel, load_model
 from charlstm.params import Params
 from charlstm.report.plots import plot_losses
-from charlstm.text.documents import separator_ids
-from charlstm.text.units import Unit, from_whole_character, whole_characters
-from charlstm.text.vocabulary import Ids, Vocab, load_ids, load_vocab
+from charlstm.text.encoded import EncodedText, from_whole_character, load_ids, separator_ids, whole_characters
+from charlstm.text.vocabulary import Ids, Unit, Vocab, load_vocab
 from charlstm.tracking.runs import Measurement, attach
 from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths
@@ -129,8 +128,9 @@ def _measure(
     model, unit = trained.model, trained.vocab.unit
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     lengths = {f"{prefix}windowed_{length}": length for length in window_lens}
-    losses = {name: windowed(model, ids, size, unit=unit, separator=separator) for name, size in lengths.items()}
-    losses[f"{prefix}stateful"] = stateful(model, ids, unit=unit, separator=separator)
+    text = EncodedText(ids, unit, separator)
+    losses = {name: windowed(model, text, size) for name, size in lengths.items()}
+    losses[f"{prefix}stateful"] = stateful(model, text)
     for protocol, loss in losses.items():
         if not math.isfinite(loss.perplexity):  # JSON has no infinity
             raise ModelFolderError(

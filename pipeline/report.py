@@ -15,8 +15,8 @@ from charlstm.files.atomic import sha256
 from charlstm.files.documents import read_json
 from charlstm.model.model_folder import WEIGHTS
 from charlstm.params import Params
-from charlstm.text.units import whole_characters
-from charlstm.text.vocabulary import load_ids, load_vocab
+from charlstm.text.encoded import load_ids, whole_characters
+from charlstm.text.vocabulary import load_vocab
 from charlstm.tracking.runs import read_metrics
 from charlstm.training.history import read_csv
 from pipeline.dvc.paths import Paths

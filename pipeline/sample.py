@@ -22,9 +22,9 @@ from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses, write_do
 from charlstm.report.page import write_page
 from charlstm.report.playground import playground_of
 from charlstm.sampling import Sampling
+from charlstm.text.encoded import load_ids, whole_characters
 from charlstm.text.prompts import check_prompts, resolve_prompts
-from charlstm.text.units import whole_characters
-from charlstm.text.vocabulary import Ids, Vocab, load_ids, load_vocab
+from charlstm.text.vocabulary import Ids, Vocab, load_vocab
 from charlstm.tracking.runs import attach
 from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths

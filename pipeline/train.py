@@ -13,9 +13,9 @@ from charlstm.files.checksums import SUMS, verify
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import WEIGHTS, save_model
 from charlstm.params import Params
-from charlstm.text.documents import doubt_of, separator_ids
+from charlstm.text.encoded import load_encoded
 from charlstm.text.soft_text import load_soft_text
-from charlstm.text.vocabulary import Vocab, load_ids, load_vocab
+from charlstm.text.vocabulary import Vocab, load_vocab
 from charlstm.tracking.runs import FINGERPRINT_TAG
 from charlstm.tracking.tracker import TrainingTracker
 from charlstm.training.batches import rows_of
@@ -65,7 +65,7 @@ def run(params: Params, paths: Paths, load: Load = stage.load) -> None:
     use_reproducible_kernels()
     data = _load(params, paths)
     # On every process: what fails here must fail before they need each other.
-    prompts = epoch_prompts(params, data.val_ids, data.vocab)
+    prompts = epoch_prompts(params, data.val.ids, data.vocab)
     tags, fingerprint = provenance.training_tags(params, paths), unfinished.fingerprint(params, paths)
     seconds_between = seconds("CHARLSTM_CHECKPOINT_SECONDS")
     with (
@@ -117,12 +117,12 @@ class _StepsBegin:
 def _load(params: Params, paths: Paths) -> Data:
     verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"], hashes.sha256)
     vocab = load_vocab(paths.encoded / "vocab.json")
-    train_ids, val_ids = (load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
-    separator, taught = separator_ids(params.split.document_separator, vocab), params.train.distillation
+    separator, teachers = params.split.document_separator, params.train.distillation
+    train, val = (load_encoded(paths.encoded / name, vocab, separator) for name in ("train.npy", "val.npy"))
     soft_text = None
-    if taught.rows:
-        soft_text = load_soft_text(Path(taught.text), len(vocab), params.teachers.parts, hashes.sha256)
-    return Data(train_ids, val_ids, vocab, separator, soft_text)
+    if teachers.rows:
+        soft_text = load_soft_text(Path(teachers.text), len(vocab), params.teachers.parts, hashes.sha256)
+    return Data(train, val, vocab, soft_text)
 
 
 def _processes(params: Params) -> Processes:
@@ -143,8 +143,8 @@ def _check_memory(params: Params, vocab_size: int, processes: Processes) -> None
 
 
 def _check_separator(separator: str | None, data: Data, processes: Processes) -> None:
-    if separator is not None and data.separator is not None:
-        doubt = doubt_of(separator, data.separator, data.train_ids)
+    if separator is not None:
+        doubt = data.train.doubt(separator)
         if doubt and processes.is_main:
             log.warning("%s", doubt)
 

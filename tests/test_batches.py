@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE
+from charlstm.text.encoded import EncodedText
 from charlstm.training.batches import Batches, StreamBatches, WindowBatches, rows_of
 
 
@@ -34,12 +35,12 @@ def scored_pairs(batches: Batches, epoch: int) -> Counter[tuple[int, int]]:
     length=st.integers(31, 400), batch_size=st.integers(1, 5), context_len=st.integers(1, 6), epoch=st.integers(1, 9)
 )
 def test_streams_score_every_pair_once(length: int, batch_size: int, context_len: int, epoch: int) -> None:
-    batches = StreamBatches(position_ids(length), batch_size=batch_size, context_len=context_len, seed=0)
+    batches = StreamBatches(EncodedText(position_ids(length)), batch_size=batch_size, context_len=context_len, seed=0)
     assert scored_pairs(batches, epoch) == Counter((at, at + 1) for at in range(length - 1))
 
 
 def test_streams_go_on_where_they_stopped_and_start_elsewhere_each_epoch() -> None:
-    batches = StreamBatches(position_ids(1001), batch_size=4, context_len=50, seed=0)
+    batches = StreamBatches(EncodedText(position_ids(1001)), batch_size=4, context_len=50, seed=0)
     assert batches.steps_per_epoch == 5
     for step in range(4):
         ends, begins = batches.batch(1, step).inputs_BT[:, -1], batches.batch(1, step + 1).inputs_BT[:, 0]
@@ -52,7 +53,9 @@ def test_streams_go_on_where_they_stopped_and_start_elsewhere_each_epoch() -> No
     length=st.integers(40, 200), batch_size=st.integers(1, 5), context_len=st.integers(1, 6), stride=st.integers(1, 7)
 )
 def test_windows_are_read_once_each(length: int, batch_size: int, context_len: int, stride: int) -> None:
-    batches = WindowBatches(position_ids(length), batch_size=batch_size, context_len=context_len, stride=stride, seed=0)
+    batches = WindowBatches(
+        EncodedText(position_ids(length)), batch_size=batch_size, context_len=context_len, stride=stride, seed=0
+    )
     expected = Counter(
         (at, at + 1) for start in range(0, length - context_len, stride) for at in range(start, start + context_len)
     )
@@ -61,7 +64,7 @@ def test_windows_are_read_once_each(length: int, batch_size: int, context_len: i
 
 def test_windows_come_in_another_order_each_epoch_the_same_each_time() -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        batches = WindowBatches(position_ids(300), batch_size=4, context_len=5, stride=1, seed=seed)
+        batches = WindowBatches(EncodedText(position_ids(300)), batch_size=4, context_len=5, stride=1, seed=seed)
         return [int(at) for step in range(batches.steps_per_epoch) for at in batches.batch(epoch, step).inputs_BT[:, 0]]
 
     assert order(0, 1) == order(0, 1)
@@ -70,7 +73,9 @@ def test_windows_come_in_another_order_each_epoch_the_same_each_time() -> None:
 
 
 def test_windows_may_slide_along_the_text_instead() -> None:
-    batches = WindowBatches(position_ids(300), batch_size=4, context_len=5, stride=2, seed=0, is_sliding=True)
+    batches = WindowBatches(
+        EncodedText(position_ids(300)), batch_size=4, context_len=5, stride=2, seed=0, is_sliding=True
+    )
     starts = [int(at) for step in range(batches.steps_per_epoch) for at in batches.batch(1, step).inputs_BT[:, 0]]
     assert starts[:148] == list(range(0, 295, 2))
     assert batches.carries_state
@@ -92,8 +97,8 @@ def test_processes_share_out_the_rows_of_one_global_batch(kind: str, world_size:
 def make(kind: str, ids: np.ndarray, **more: Any) -> Batches:  # noqa: ANN401  # the keywords of both
     common = {"batch_size": 10, "context_len": 7, "seed": 5, **more}
     if kind == "streams":
-        return StreamBatches(ids, **common)
-    return WindowBatches(ids, stride=3, is_sliding=kind == "sliding_windows", **common)
+        return StreamBatches(EncodedText(ids), **common)
+    return WindowBatches(EncodedText(ids), stride=3, is_sliding=kind == "sliding_windows", **common)
 
 
 @pytest.mark.parametrize("kind", ["streams", "windows", "sliding_windows"])
@@ -113,7 +118,7 @@ def test_a_separator_that_the_end_of_the_text_cuts_begins_no_document() -> None:
     """The pairs form a ring, the characters do not."""
     ids, separator = position_ids(501) % 11, np.array([4, 5, 0], np.uint16)  # it ends with 4 5, and begins with 0
     for epoch in range(3):
-        batches = StreamBatches(ids, batch_size=5, context_len=7, seed=0, separator=separator)
+        batches = StreamBatches(EncodedText(ids, separator=separator), batch_size=5, context_len=7, seed=0)
         for step in range(batches.steps_per_epoch):
             starts_BT = batches.batch(epoch, step).starts_BT
             assert starts_BT is not None and not starts_BT.any()
@@ -127,11 +132,11 @@ def test_rows_are_contiguous_and_even() -> None:
 
 def test_too_little_text_is_refused_with_what_would_fit() -> None:
     with pytest.raises(TrainingError, match="a batch_size of 9 or a context_len of 3 would fit") as caught:
-        StreamBatches(position_ids(100), batch_size=32, context_len=10, seed=0)
+        StreamBatches(EncodedText(position_ids(100)), batch_size=32, context_len=10, seed=0)
     assert "100 characters" in str(caught.value)
     with pytest.raises(TrainingError, match="9 characters, .* lower both"):
-        StreamBatches(position_ids(9), batch_size=32, context_len=10, seed=0)
-    StreamBatches(position_ids(100), batch_size=9, context_len=10, seed=0)
-    StreamBatches(position_ids(100), batch_size=32, context_len=3, seed=0)
+        StreamBatches(EncodedText(position_ids(9)), batch_size=32, context_len=10, seed=0)
+    StreamBatches(EncodedText(position_ids(100)), batch_size=9, context_len=10, seed=0)
+    StreamBatches(EncodedText(position_ids(100)), batch_size=32, context_len=3, seed=0)
     with pytest.raises(TrainingError, match="90 windows of train.context_len 10, too few for a train.batch_size of 91"):
-        WindowBatches(position_ids(100), batch_size=91, context_len=10, stride=1, seed=0)
+        WindowBatches(EncodedText(position_ids(100)), batch_size=91, context_len=10, stride=1, seed=0)

@@ -21,10 +21,10 @@ from charlstm.evaluation.protocols import stateful
 from charlstm.evaluation.published import text_sha256
 from charlstm.model.model_folder import load_model
 from charlstm.params import Params
+from charlstm.text.encoded import EncodedText, load_ids
 from charlstm.text.prompts import fold
-from charlstm.text.vocabulary import ByteVocab, Vocab, load_ids, load_vocab
-from pipeline.dvc.paths import Paths
-from pipeline.encode import _encode_bytes
+from charlstm.text.vocabulary import ByteVocab, Vocab, load_vocab
+from pipeline.encode import _bytes
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 VOCAB = ByteVocab()
@@ -64,7 +64,7 @@ def test_a_file_says_which_vocabulary_it_is(tmp_path: Path) -> None:
 def test_no_byte_is_too_rare(params: Callable[[Path, Override], Params], tmp_path: Path) -> None:
     section = params(tmp_path, {"encode.unit": "byte", "encode.min_count": 2})
     with pytest.raises(ParamsError, match=r"encode\.min_count: expected 1 where encode\.unit is byte, got 2"):
-        _encode_bytes(section.encode, Paths.model_construct(), [])
+        _bytes(section.encode, {})
 
 
 def test_all_stages_and_commands_work_on_bytes(tmp_path: Path, blank_store: Path, run: Run) -> None:
@@ -98,7 +98,7 @@ def test_all_stages_and_commands_work_on_bytes(tmp_path: Path, blank_store: Path
 
     model = charlstm.load(project / "artifacts/model")
     score = model.score(val.decode())
-    assert score.nats == stateful(trained.model, val_ids, unit="byte").nats and score.num_chars == num_chars
+    assert score.nats == stateful(trained.model, EncodedText(val_ids, "byte")).nats and score.num_chars == num_chars
     assert len(score.char_nats) == len(score.text) and math.isnan(score.char_nats[0])
     assert np.nansum(score.char_nats) == pytest.approx(score.nats)
     before = model.read(val.decode()[:50])

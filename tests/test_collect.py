@@ -13,6 +13,7 @@ from charlstm.report.collect import Encoded, Generated, review_of
 from charlstm.report.comparison import comparison_of
 from charlstm.report.document import Loss, ReviewDocument
 from charlstm.report.page import page_of
+from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.history import EpochRow, StepRow, Tables, table
 
@@ -87,7 +88,9 @@ def test_what_eight_bits_cost_is_measured_on_a_beginning(
     val = "had a bad cab " * 50
     whole = collected(trained, [generated("abc")], val=val).eight_bits
     assert whole.num_chars == len(val) - 1
-    assert whole.exact_nats_per_char == pytest.approx(windowed(trained.model, VOCAB.encode(val), 256).nats_per_char)
+    assert whole.exact_nats_per_char == pytest.approx(
+        windowed(trained.model, EncodedText(VOCAB.encode(val)), 256).nats_per_char
+    )
     assert whole.nats_per_char is not None and whole.nats_per_char != whole.exact_nats_per_char
     assert whole.nats_per_char == pytest.approx(whole.exact_nats_per_char, abs=0.1)
     monkeypatch.setattr(collect, "MAX_SCORED", 300)

@@ -7,6 +7,7 @@ import torch
 from benchmarks.projects import ROOT
 from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE, soft_nats, summed_nats
+from charlstm.text.encoded import EncodedText
 from charlstm.text.soft_text import SoftText
 from charlstm.training import needs
 from charlstm.training.batches import DistillationBatches, StreamBatches
@@ -27,13 +28,13 @@ def soft_text(num_chars: int) -> SoftText:
 def batches(num_soft: int = 200, rank: int = 0, world_size: int = 1) -> DistillationBatches:
     ids = (np.arange(100) % V).astype(np.uint8)
     return DistillationBatches(
-        ids, soft_text(num_soft), 4, batch_size=7, context_len=5, seed=3, rank=rank, world_size=world_size
+        EncodedText(ids), soft_text(num_soft), 4, batch_size=7, context_len=5, seed=3, rank=rank, world_size=world_size
     )
 
 
 def test_the_first_rows_are_those_of_a_smaller_batch_of_the_corpus() -> None:
     ids = (np.arange(100) % V).astype(np.uint8)
-    alone = StreamBatches(ids, batch_size=3, context_len=5, seed=3)
+    alone = StreamBatches(EncodedText(ids), batch_size=3, context_len=5, seed=3)
     mixed = batches()
     assert mixed.steps_per_epoch == alone.steps_per_epoch == 7
     assert mixed.chars_per_epoch == alone.chars_per_epoch
@@ -61,7 +62,7 @@ def test_each_soft_row_has_the_distribution_of_the_character_after_it(num_soft: 
 def test_a_student_does_not_train_without_the_text() -> None:
     params = compose(ROOT, ["recipe=best"]).train
     with pytest.raises(TrainingError, match="distillation.rows is 64, but there is no text that teachers wrote"):
-        batches_of(np.zeros(10_000, np.uint8), params, rank=0, world_size=1)
+        batches_of(EncodedText(np.zeros(10_000, np.uint8)), params, rank=0, world_size=1)
 
 
 def test_a_text_of_teachers_that_is_too_short_for_a_step_is_named() -> None:
@@ -87,7 +88,7 @@ def _rows_and_gradient(at_once: int, monkeypatch: pytest.MonkeyPatch) -> tuple[l
     train = train.model_copy(update={"distillation": params.train.distillation.model_copy(update={"rows": 4})})
     ids = (np.arange(400) ** 2 % V).astype(np.uint8)
     monkeypatch.setattr(needs, "MAX_LOGITS", at_once * train.dropout.output_samples * train.context_len * V)
-    learner = Learner(ids, V, params.model, train, Processes("fp64"), soft_text=soft_text(200))
+    learner = Learner(EncodedText(ids), V, params.model, train, Processes("fp64"), soft_text=soft_text(200))
     num_rows: list[int] = []
     learner.model.register_forward_pre_hook(lambda _, given: num_rows.append(len(given[0])))
     nats = learner.add_gradients(0, learner.batches.batch(1, 0))

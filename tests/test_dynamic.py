@@ -5,6 +5,7 @@ import torch
 from benchmarks.dynamic import DynamicRule, Ensemble, dynamic
 from charlstm.evaluation.protocols import stateful
 from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.text.encoded import EncodedText
 
 RULE = DynamicRule(piece_len=10, learning_rate=0.01, decay=0.001, num_training_pieces=5)
 
@@ -24,21 +25,21 @@ def test_without_steps_it_is_stateful(model: CharLSTM, train_ids: np.ndarray) ->
     ids = train_ids[::-1].copy()
     loss = dynamic(model, ids, train_ids, RULE._replace(learning_rate=0.0))
     assert loss.num_chars == len(ids) - 1
-    assert loss.nats == pytest.approx(stateful(model, ids).nats)
+    assert loss.nats == pytest.approx(stateful(model, EncodedText(ids)).nats)
 
 
 def test_without_steps_documents_are_those_of_stateful(model: CharLSTM, train_ids: np.ndarray) -> None:
     ids, separator = train_ids[::-1].copy(), np.array([3], np.uint8)
     loss = dynamic(model, ids, train_ids, RULE._replace(learning_rate=0.0), separator=separator)
-    assert loss.nats == pytest.approx(stateful(model, ids, separator=separator).nats)
-    assert loss.nats != pytest.approx(stateful(model, ids).nats, rel=1e-6)
+    assert loss.nats == pytest.approx(stateful(model, EncodedText(ids, separator=separator)).nats)
+    assert loss.nats != pytest.approx(stateful(model, EncodedText(ids)).nats, rel=1e-6)
 
 
 def test_a_piece_is_scored_before_the_weights_move(model: CharLSTM, train_ids: np.ndarray) -> None:
     ids = np.full(201, 3, dtype=np.uint8)
     first_piece = dynamic(model, ids[:11], train_ids, RULE)
-    assert first_piece.nats == pytest.approx(stateful(model, ids[:11]).nats)
-    assert dynamic(model, ids, train_ids, RULE).nats < 0.8 * stateful(model, ids).nats
+    assert first_piece.nats == pytest.approx(stateful(model, EncodedText(ids[:11])).nats)
+    assert dynamic(model, ids, train_ids, RULE).nats < 0.8 * stateful(model, EncodedText(ids)).nats
 
 
 def test_nobody_foresees_chance(model: CharLSTM, train_ids: np.ndarray) -> None:
@@ -50,7 +51,7 @@ def test_nobody_foresees_chance(model: CharLSTM, train_ids: np.ndarray) -> None:
 def test_decay_holds_the_weights(model: CharLSTM, train_ids: np.ndarray) -> None:
     ids = np.full(201, 3, dtype=np.uint8)
     held = dynamic(model, ids, train_ids, RULE._replace(decay=1e6))  # back to the start before every step
-    assert dynamic(model, ids, train_ids, RULE).nats < held.nats < stateful(model, ids).nats
+    assert dynamic(model, ids, train_ids, RULE).nats < held.nats < stateful(model, EncodedText(ids)).nats
 
 
 def test_the_weights_are_as_before(model: CharLSTM, train_ids: np.ndarray) -> None:
@@ -66,4 +67,4 @@ def test_an_ensemble_follows_too(model: CharLSTM, train_ids: np.ndarray) -> None
     ids = np.full(201, 3, dtype=np.uint8)
     other = CharLSTM(model.shape, "fused").double()
     both = Ensemble([model, other])
-    assert dynamic(both, ids, train_ids, RULE).nats < 0.8 * stateful(both, ids).nats
+    assert dynamic(both, ids, train_ids, RULE).nats < 0.8 * stateful(both, EncodedText(ids)).nats

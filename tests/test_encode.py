@@ -15,8 +15,8 @@ from benchmarks.projects import make_project, write_params
 from charlstm.errors import EncodedError, VocabularyError
 from charlstm.files import pieces
 from charlstm.params import Params, load_params
-from charlstm.text.ids import Numbering, choose_alphabet, count_characters, write_ids
-from charlstm.text.vocabulary import Vocab
+from charlstm.text.encoded import write_ids
+from charlstm.text.vocabulary import Vocab, choose_alphabet, count_characters
 from pipeline import encode
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.provenance import hashes
@@ -94,8 +94,8 @@ def test_unseen_characters_can_be_an_error_before_anything_is_written(project: P
 
 
 def test_a_text_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
-    with pytest.raises(EncodedError, match="expected 3 characters, found 2: the text changed meanwhile"):
-        write_ids(tmp_path / "ids.npy", [b"a", "b"], Numbering(Vocab("ab")), 3)
+    with pytest.raises(EncodedError, match="expected 3 ids, found 2: the text changed meanwhile"):
+        write_ids(tmp_path / "ids.npy", [b"a", "b"], Vocab("ab"), 3)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,6 +5,7 @@ from benchmarks.dynamic import Ensemble
 from charlstm.evaluation.protocols import stateful
 from charlstm.evaluation.windows import windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.text.encoded import EncodedText
 
 SHAPE = ModelShape(9, 4, 6, 2, 5)
 
@@ -28,12 +29,8 @@ def test_it_says_the_mean_of_the_probabilities(models: list[CharLSTM]) -> None:
 
 def test_it_is_evaluated_like_a_model(models: list[CharLSTM]) -> None:
     ids = torch.randint(0, 9, (300,), dtype=torch.uint8).numpy()
-    separator = ids[100:101]
-    for protocol in (
-        stateful,
-        lambda model, ids: windowed(model, ids, 20),
-        lambda model, ids: stateful(model, ids, separator=separator),
-    ):
-        alone = [protocol(model, ids).nats for model in models]
-        assert protocol(Ensemble(models[:1]), ids).nats == pytest.approx(alone[0])
-        assert protocol(Ensemble(models), ids).nats < sum(alone) / 3  # Jensen's inequality
+    for text in (EncodedText(ids), EncodedText(ids, separator=ids[100:101])):
+        for protocol in (stateful, lambda model, text: windowed(model, text, 20)):
+            single = [protocol(model, text).nats for model in models]
+            assert protocol(Ensemble(models[:1]), text).nats == pytest.approx(single[0])
+            assert protocol(Ensemble(models), text).nats < sum(single) / 3  # Jensen's inequality

@@ -18,7 +18,7 @@ from charlstm.evaluation.windows import windowed
 from charlstm.files.checksums import SUMS, write_sums
 from charlstm.model.model_folder import load_model
 from charlstm.report.document import read_review
-from charlstm.text.vocabulary import load_ids
+from charlstm.text.encoded import EncodedText, load_ids
 from pipeline import report
 
 ENCODED, NAMES = "Datasets/encoded", ["train.npy", "val.npy", "test.npy", "vocab.json"]
@@ -55,8 +55,8 @@ def test_the_test_part_is_scored_apart_after_all_else(
     assert {name: found[name] for name in before} == before
     trained = load_model(project / "artifacts/model", "fused")
     ids = load_ids(project / ENCODED / "test.npy", len(trained.vocab))
-    assert found["test_stateful"]["nats_per_char"] == stateful(trained.model, ids).nats_per_char
-    assert found["test_windowed_20"]["nats_per_char"] == windowed(trained.model, ids, 20).nats_per_char
+    assert found["test_stateful"]["nats_per_char"] == stateful(trained.model, EncodedText(ids)).nats_per_char
+    assert found["test_windowed_20"]["nats_per_char"] == windowed(trained.model, EncodedText(ids), 20).nats_per_char
     assert found["test_stateful"]["num_chars"] == 699
     said = [record.getMessage() for record in caplog.records]
     assert said.index("the test part, which no choice has seen:") > max(
@@ -103,7 +103,9 @@ def test_a_beginning_may_be_measured_and_the_counts_say_so(project: Path, caplog
     assert "the first 301 of 700 characters of the test part are measured" in caplog.text
     trained = load_model(project / "artifacts/model", "fused")
     val = load_ids(project / ENCODED / "val.npy", len(trained.vocab))
-    assert measured(project)["stateful"]["nats_per_char"] == stateful(trained.model, val[:301]).nats_per_char
+    assert (
+        measured(project)["stateful"]["nats_per_char"] == stateful(trained.model, EncodedText(val[:301])).nats_per_char
+    )
 
 
 def test_more_than_there_is_is_all(project: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ from charlstm.export.onnx_runtime import OnnxModel, OnnxStepper, measure
 from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
 from charlstm.model.gates import GATES
 from charlstm.model.model_folder import TrainedModel
+from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 
 VOCAB = Vocab.of("\n 'abcdefgh\N{LATIN SMALL LETTER E WITH ACUTE}\N{GRINNING FACE}\"\\")
@@ -116,7 +117,7 @@ def test_int8_is_small_and_costs_little() -> None:
     assert len(files["int8"]) < 0.27 * len(file)
     torch_, exact, rounded = measure(trained, files, ids)
     assert (torch_.name, exact.name, rounded.name) == ("torch", "onnxruntime", "int8")
-    assert torch_.loss == stateful(trained.model, ids)
+    assert torch_.loss == stateful(trained.model, EncodedText(ids))
     assert torch_.largest_difference == 0 < exact.largest_difference < TOLERANCE < rounded.largest_difference < 1
     assert exact.loss.nats_per_char == pytest.approx(torch_.loss.nats_per_char, abs=1e-6)
     assert 1e-6 < abs(rounded.loss.nats_per_char - torch_.loss.nats_per_char) < 0.01

@@ -18,6 +18,7 @@ from benchmarks.projects import ROOT, write_params
 from charlstm.evaluation.protocols import stateful
 from charlstm.model.char_lstm import ModelShape
 from charlstm.model.model_folder import load_model, save_model
+from charlstm.text.encoded import EncodedText
 from pipeline import cli
 
 TEXT = "bad cafe\n'a faded decade'\n" * 20
@@ -46,7 +47,7 @@ def test_it_compares_and_writes_in_any_folder(workplace: Path, capsys: pytest.Ca
     assert export("--model", "model", "--int8", "--check", "text.txt") == 0
     *costs, size = capsys.readouterr().out.splitlines()
     trained = load_model(workplace / "model", "fused")
-    loss = stateful(trained.model, trained.vocab.encode(TEXT)).nats_per_char
+    loss = stateful(trained.model, EncodedText(trained.vocab.encode(TEXT))).nats_per_char
     speed = r"[\d,]+ characters a second"
     assert re.fullmatch(rf"torch: {loss:.4f} nats/char, {speed}", costs[0])
     beside = r"nats/char \([+-]0\.\d{4}\), logits differ by up to"

@@ -15,6 +15,7 @@ from torch import Tensor
 from benchmarks.projects import results, text, torchrun, write_params
 from charlstm.files.atomic import sha256
 from charlstm.params import load_params
+from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.checkpoint import COMPLETE, STATE, Checkpoint, CheckpointFolder
 from charlstm.training.processes import Processes
@@ -97,7 +98,7 @@ def run(folder: Path) -> Result:
     write_params(folder.parent, OVERRIDE)
     loaded, content = load_params(folder.parent / "params.yaml"), text()
     vocab = Vocab.of(content)
-    data = Data(vocab.encode(content[:1500]), vocab.encode(content[1500:1800]), vocab)
+    data = Data(EncodedText(vocab.encode(content[:1500])), EncodedText(vocab.encode(content[1500:1800])), vocab)
     return fit(data, loaded.model, loaded.train, Processes("fp32"), [], CheckpointFolder(folder, 1e-9))
 
 

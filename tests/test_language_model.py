@@ -17,6 +17,7 @@ from charlstm.errors import TextRequestError
 from charlstm.evaluation.protocols import stateful
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.model_folder import load_model, save_model
+from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import UNSEEN, Vocab
 
 PROMPT = "The model "
@@ -100,7 +101,7 @@ def test_a_score_is_what_a_loop_over_characters_finds(model: charlstm.Model, lea
 
 def test_a_score_is_the_protocol_stateful_to_the_bit(model: charlstm.Model, learned: Path, text: str) -> None:
     trained = load_model(learned, "fused")
-    assert model.score(text).nats == stateful(trained.model, trained.vocab.encode(text)).nats
+    assert model.score(text).nats == stateful(trained.model, EncodedText(trained.vocab.encode(text))).nats
 
 
 def test_shuffled_text_is_far_worse(model: charlstm.Model, text: str) -> None:

@@ -19,6 +19,7 @@ from benchmarks.projects import PYTHON, start, write_params
 from charlstm.errors import TrainingError
 from charlstm.model.char_lstm import ModelShape
 from charlstm.params import Params
+from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.learner import Learner
 from charlstm.training.needs import MemoryNeeds, check_memory, memory_needs
@@ -59,7 +60,7 @@ def test_the_estimate_is_what_a_learner_has_after_a_step(
 ) -> None:
     loaded = params(tmp_path, {"model.implementation": "gates", **override})
     model, train, vocab = loaded.model, loaded.train, Vocab.of(text)
-    learner = Learner(vocab.encode(text[:3000]), len(vocab), model, train, Processes(train.precision))
+    learner = Learner(EncodedText(vocab.encode(text[:3000])), len(vocab), model, train, Processes(train.precision))
     learner.take_step(0, 1, 0)
     needs = memory_needs(
         learner.shape,

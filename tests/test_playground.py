@@ -22,6 +22,7 @@ from charlstm.report import playground
 from charlstm.report.comparison import comparison_of
 from charlstm.report.page import MAX_PAGE_BYTES, is_hidden, page_of
 from charlstm.report.playground import Start, playground_of, start_of
+from charlstm.text.encoded import EncodedText
 
 MAX_DEFAULT_BYTES = 1_500_000
 SMALL = case(ModelShape(7, 5, 10, 2, 13), "abcdefg")
@@ -159,5 +160,5 @@ def test_a_quantized_model_is_scored_like_any_other(one: Case, monkeypatch: pyte
     monkeypatch.setattr(protocols, "STATEFUL_CHUNK", 15)
     ids = np.random.default_rng(3).integers(0, len(one.vocab), 41)
     logits_1TV, targets_1T = torch.from_numpy(logits_of(one, ids[:-1]))[None], torch.from_numpy(ids[1:])[None]
-    found = protocols.stateful(QuantizedLanguageModel(one.model), ids.astype(np.uint16))
+    found = protocols.stateful(QuantizedLanguageModel(one.model), EncodedText(ids.astype(np.uint16)))
     assert found.num_chars == 40 and found.nats == pytest.approx(exact_loss(logits_1TV, targets_1T).nats, rel=1e-6)

@@ -12,6 +12,7 @@ from charlstm.evaluation import windows
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum, exact_loss
+from charlstm.text.encoded import EncodedText
 
 NUM_IDS = 307
 
@@ -47,7 +48,7 @@ def brute_force(
 @pytest.mark.parametrize("context_len", [1, 7, 100, 102, 306, 307, 1000])
 def test_windowed(model: CharLSTM, ids: np.ndarray, context_len: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "MAX_CHARS_PER_FORWARD", 500)
-    loss = windows.windowed(model, ids, context_len)
+    loss = windows.windowed(model, EncodedText(ids), context_len)
     expected = brute_force(model, ids, context_len)
     assert loss.num_chars == expected.num_chars == NUM_IDS - 1
     assert loss.nats == pytest.approx(expected.nats, rel=1e-12)
@@ -56,7 +57,7 @@ def test_windowed(model: CharLSTM, ids: np.ndarray, context_len: int, monkeypatc
 @pytest.mark.parametrize("chunk", [1, 50, 306, 5000])
 def test_stateful(model: CharLSTM, ids: np.ndarray, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "STATEFUL_CHUNK", chunk)
-    loss = evaluate.stateful(model, ids)
+    loss = evaluate.stateful(model, EncodedText(ids))
     assert loss.num_chars == NUM_IDS - 1
     assert loss.nats == pytest.approx(brute_force(model, ids, None).nats, rel=1e-12)
 
@@ -67,8 +68,8 @@ def test_stateful_is_the_exact_sum_of_all_losses(
 ) -> None:
     """To the bit, though it never has more than a chunk of them."""
     monkeypatch.setattr(evaluate, "STATEFUL_CHUNK", chunk)
-    nats_N, _ = evaluate.char_losses(model, ids, model.zero_state(1))
-    assert evaluate.stateful(model, ids) == LossSum(math.fsum(nats_N), len(nats_N))
+    nats_N, _ = evaluate.char_losses(model, EncodedText(ids), model.zero_state(1))
+    assert evaluate.stateful(model, EncodedText(ids)) == LossSum(math.fsum(nats_N), len(nats_N))
     assert torch.is_grad_enabled()
 
 
@@ -92,17 +93,17 @@ def test_windowed_has_the_bits_of_a_table_of_all_windows(
         for text_BT in (torch.from_numpy(text.astype(np.int64)) for text in texts):
             logits_BTV, _ = model(text_BT[:, :-1], model.zero_state(len(text_BT)))
             expected = expected.plus(exact_loss(logits_BTV, text_BT[:, 1:]))
-        assert windows.windowed(model, ids, context_len, rank=rank, world_size=world_size) == expected
+        assert windows.windowed(model, EncodedText(ids), context_len, rank=rank, world_size=world_size) == expected
 
 
 @pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("context_len", [7, 100, 1000])
 def test_windows_are_reset_at_documents(model: CharLSTM, ids: np.ndarray, context_len: int, size: int) -> None:
     separator = ids[200 : 200 + size]
-    loss = windows.windowed(model, ids, context_len, separator=separator)
+    loss = windows.windowed(model, EncodedText(ids, separator=separator), context_len)
     assert loss.num_chars == NUM_IDS - 1
     assert loss.nats == pytest.approx(brute_force(model, ids, context_len, separator).nats, rel=1e-12)
-    assert loss.nats != pytest.approx(windows.windowed(model, ids, context_len).nats, rel=1e-6)
+    assert loss.nats != pytest.approx(windows.windowed(model, EncodedText(ids), context_len).nats, rel=1e-6)
 
 
 @pytest.mark.parametrize("chunk", [1, 50, 5000])
@@ -113,8 +114,8 @@ def test_stateful_with_documents_is_the_sum_over_them(
     monkeypatch.setattr(evaluate, "STATEFUL_CHUNK", chunk)
     edges = sorted({0, NUM_IDS - 1, *np.flatnonzero(ids == 3)})
     assert len(edges) > 20
-    alone = [evaluate.stateful(model, ids[first : last + 1]) for first, last in pairwise(edges)]
-    loss = evaluate.stateful(model, ids, separator=np.array([3], np.uint8))
+    alone = [evaluate.stateful(model, EncodedText(ids[first : last + 1])) for first, last in pairwise(edges)]
+    loss = evaluate.stateful(model, EncodedText(ids, separator=np.array([3], np.uint8)))
     assert loss.num_chars == sum(one.num_chars for one in alone) == NUM_IDS - 1
     assert loss.nats == pytest.approx(sum(one.nats for one in alone), rel=1e-12)
 
@@ -138,21 +139,25 @@ def test_sliding(
             nats -= float(logits_BTV[0, 0].log_softmax(0)[text[at + 1]])
         assert state is not None
         ends.append(state)
-    loss = windows.sliding(model, ids, context_len, num_rows, slice(0, num_rows), separator=separator)
+    loss = windows.sliding(model, EncodedText(ids, separator=separator), context_len, num_rows, slice(0, num_rows))
     assert loss.num_chars == (NUM_IDS - length) * length
     assert loss.nats == pytest.approx(nats, rel=1e-12)
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 40])
 def test_processes_share_out_the_windows(model: CharLSTM, ids: np.ndarray, world_size: int) -> None:
-    whole = windows.windowed(model, ids, 10)
-    parts = [windows.windowed(model, ids, 10, rank=rank, world_size=world_size) for rank in range(world_size)]
+    whole = windows.windowed(model, EncodedText(ids), 10)
+    parts = [
+        windows.windowed(model, EncodedText(ids), 10, rank=rank, world_size=world_size) for rank in range(world_size)
+    ]
     assert sum(part.num_chars for part in parts) == whole.num_chars
     assert sum(part.nats for part in parts) == pytest.approx(whole.nats, rel=1e-12)
 
 
 def test_processes_share_out_the_sliding_rows(model: CharLSTM, ids: np.ndarray) -> None:
-    whole = windows.sliding(model, ids, 10, 40, slice(0, 40))
-    parts = [windows.sliding(model, ids, 10, 40, rows) for rows in (slice(0, 13), slice(13, 39), slice(39, 40))]
+    whole = windows.sliding(model, EncodedText(ids), 10, 40, slice(0, 40))
+    parts = [
+        windows.sliding(model, EncodedText(ids), 10, 40, rows) for rows in (slice(0, 13), slice(13, 39), slice(39, 40))
+    ]
     assert sum(part.num_chars for part in parts) == whole.num_chars
     assert sum(part.nats for part in parts) == pytest.approx(whole.nats, rel=1e-12)

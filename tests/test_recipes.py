@@ -14,6 +14,7 @@ from benchmarks.projects import PYTHON, ROOT
 from benchmarks.trials import Trial
 from charlstm.errors import Interrupted, ParamsError
 from charlstm.model.char_lstm import CharLSTM
+from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.history import EpochRow
 from charlstm.training.progress import Progress
@@ -118,7 +119,7 @@ def test_a_trial_that_is_stopped_loses_nothing(
                 os.kill(os.getpid(), signal.SIGTERM)
 
     vocab = Vocab.of(text)
-    data = Data(vocab.encode(text[:3000]), vocab.encode(text[3000:3500]), vocab)
+    data = Data(EncodedText(vocab.encode(text[:3000])), EncodedText(vocab.encode(text[3000:3500])), vocab)
     for name, value in {
         "Watch": Watch,
         "load_data": lambda: data,

@@ -11,7 +11,8 @@ from stages import run_stage, run_stages
 from benchmarks.projects import Override, write_params
 from charlstm.evaluation import published
 from charlstm.evaluation.baselines import read_baselines, write_baselines
-from charlstm.text.vocabulary import Vocab, load_ids
+from charlstm.text.encoded import load_ids
+from charlstm.text.vocabulary import Vocab
 from charlstm.training.history import read_csv, write_csv
 from pipeline import report
 

@@ -11,7 +11,7 @@ from accelerate.state import AcceleratorState
 from benchmarks.projects import write_soft_text
 from charlstm.errors import Interrupted
 from charlstm.params import Params
-from charlstm.text.documents import separator_ids
+from charlstm.text.encoded import EncodedText, separator_ids
 from charlstm.text.soft_text import load_soft_text
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.checkpoint import CheckpointFolder
@@ -56,7 +56,12 @@ def train(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text
             folder = tmp_path / f"soft text {len(list(tmp_path.iterdir()))}"
             write_soft_text(folder / "1", len(vocab), seed=0)
             soft_text = load_soft_text(folder, len(vocab))
-        data = Data(vocab.encode(text[:3000]), vocab.encode(text[3000:3500]), vocab, separator, soft_text)
+        data = Data(
+            EncodedText(vocab.encode(text[:3000]), separator=separator),
+            EncodedText(vocab.encode(text[3000:3500]), separator=separator),
+            vocab,
+            soft_text,
+        )
         stop = StopAfter(stop_after) if stop_after is not None else lambda: False
         checkpoints = CheckpointFolder(tmp_path / name, 1000)
         return fit(data, loaded.model, loaded.train, Processes(loaded.train.precision), [], checkpoints, stop)

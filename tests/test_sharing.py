@@ -135,7 +135,8 @@ from pathlib import Path
 import torch
 from charlstm.optimization import muon
 from charlstm.params import load_params
-from charlstm.text.vocabulary import Vocab, load_ids
+from charlstm.text.encoded import load_ids
+from charlstm.text.vocabulary import Vocab
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
 

@@ -16,9 +16,8 @@ from charlstm.errors import VocabularyError
 from charlstm.evaluation.protocols import stateful
 from charlstm.evaluation.windows import windowed
 from charlstm.model.model_folder import load_model
-from charlstm.text import documents
-from charlstm.text.documents import document_starts, doubt_of, separator_ids
-from charlstm.text.vocabulary import Vocab, load_ids
+from charlstm.text.encoded import EncodedText, load_ids, separator_ids
+from charlstm.text.vocabulary import Vocab
 
 VOCAB = Vocab("\nabc")
 
@@ -31,8 +30,9 @@ VOCAB = Vocab("\nabc")
 def test_every_occurrence_begins_a_document_overlapping_ones_too(text: str, separator: str, seed: int) -> None:
     ids = VOCAB.encode(text)
     positions = np.random.default_rng(seed).integers(0, len(text), (3, 7))  # in any order, some twice
-    found = document_starts(ids, positions, VOCAB.encode(separator))
-    assert found.tolist() == [[text[at:].startswith(separator) for at in row] for row in positions]
+    starts = EncodedText(ids, separator=VOCAB.encode(separator)).document_starts(positions)
+    assert starts is not None
+    assert starts.tolist() == [[text[at:].startswith(separator) for at in row] for row in positions]
 
 
 def test_a_separator_has_ids_or_one_clear_line() -> None:
@@ -50,16 +50,19 @@ def test_a_separator_has_ids_or_one_clear_line() -> None:
 def test_a_separator_that_never_occurs_is_refused_in_a_text_that_was_searched_to_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(documents, "CHUNK", 7)
-    train_ids, separator = VOCAB.encode("ab" * 10 + "cab"), VOCAB.encode("bc")
-    assert doubt_of("ab", VOCAB.encode("ab"), train_ids) is None
-    assert doubt_of("bc", separator, train_ids) is None  # its place is a chunk's end
+    monkeypatch.setattr("charlstm.text.encoded.SEARCHED_AT_ONCE", 7)
+
+    def text(separator: str, num_cut: int = 0) -> EncodedText:
+        return EncodedText(VOCAB.encode("ab" * 10 + "cab"[: 3 - num_cut]), separator=VOCAB.encode(separator))
+
+    assert text("ab").doubt("ab") is None
+    assert text("bc").doubt("bc") is None  # it crosses the end of what is searched at once
     with pytest.raises(
         VocabularyError, match="^split.document_separator: 'ca' stands nowhere in the encoded training part; "
     ):
-        doubt_of("ca", VOCAB.encode("ca"), train_ids[:-2])
-    monkeypatch.setattr(documents, "MAX_SEARCHED", 19)
-    doubt = doubt_of("bc", separator, train_ids)
+        text("ca", num_cut=2).doubt("ca")
+    monkeypatch.setattr("charlstm.text.encoded.MAX_SEARCHED", 19)
+    doubt = text("bc").doubt("bc")
     assert doubt is not None and doubt.startswith("split.document_separator: 'bc' does not occur in the first 19 char")
 
 
@@ -70,7 +73,7 @@ def test_the_stages_read_documents_of_the_parameter(
     project = tmp_path / "project"
     shutil.copytree(encoded, project)
     write_params(project, {"split.document_separator": "\n", "evaluate.window_lens": [20]})
-    monkeypatch.setattr(documents, "MAX_SEARCHED", 5)
+    monkeypatch.setattr("charlstm.text.encoded.MAX_SEARCHED", 5)
     with caplog.at_level(logging.WARNING, "charlstm"):
         run_stages(project, "train", "evaluate")
     warned = [line for line in caplog.messages if line.startswith("split.document_separator: ")]
@@ -81,11 +84,15 @@ def test_the_stages_read_documents_of_the_parameter(
     separator = trained.vocab.encode("\n")
     found = json.loads((project / "artifacts/evaluate/metrics.json").read_text())
     for name, loss, without in (
-        ("stateful", stateful(trained.model, val_ids, separator=separator), stateful(trained.model, val_ids)),
+        (
+            "stateful",
+            stateful(trained.model, EncodedText(val_ids, separator=separator)),
+            stateful(trained.model, EncodedText(val_ids)),
+        ),
         (
             "windowed_20",
-            windowed(trained.model, val_ids, 20, separator=separator),
-            windowed(trained.model, val_ids, 20),
+            windowed(trained.model, EncodedText(val_ids, separator=separator), 20),
+            windowed(trained.model, EncodedText(val_ids), 20),
         ),
     ):
         assert found[name]["nats_per_char"] == pytest.approx(loss.nats_per_char, rel=1e-6)

@@ -13,6 +13,7 @@ from charlstm.evaluation.windows import windowed
 from charlstm.model import loss
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import Params
+from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training import learner
 from charlstm.training.history import EpochRow, StepRow
@@ -31,7 +32,11 @@ def run(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: 
     def train(override: dict[str, Any], observers: Sequence[Observer] = (), num_chars: int = 3000) -> Result:
         loaded = params(tmp_path, override)
         vocab = Vocab.of(text)
-        data = Data(vocab.encode(text[:num_chars]), vocab.encode(text[num_chars : num_chars + 500]), vocab)
+        data = Data(
+            EncodedText(vocab.encode(text[:num_chars])),
+            EncodedText(vocab.encode(text[num_chars : num_chars + 500])),
+            vocab,
+        )
         return fit(data, loaded.model, loaded.train, Processes(loaded.train.precision), observers)
 
     return train
@@ -49,7 +54,7 @@ def test_memorizes_a_short_text(tmp_path: Path, params: Callable[[Path, dict[str
     loaded = params(tmp_path, override)
     vocab = Vocab.of(text[:600])
     ids = vocab.encode(text[:600])
-    result = fit(Data(ids, ids, vocab), loaded.model, loaded.train, Processes("fp32"), [])
+    result = fit(Data(EncodedText(ids), EncodedText(ids), vocab), loaded.model, loaded.train, Processes("fp32"), [])
     assert losses(result)[0] > 3
     assert result.best.val_nats_per_char < 0.05
 
@@ -88,7 +93,9 @@ def test_validation_may_read_a_beginning(
 
     def val_losses(ids: Ids, override: dict[str, Any]) -> list[float]:
         loaded = params(tmp_path, kind | override)
-        result = fit(Data(train_ids, ids, vocab), loaded.model, loaded.train, Processes("fp32"), [])
+        result = fit(
+            Data(EncodedText(train_ids), EncodedText(ids), vocab), loaded.model, loaded.train, Processes("fp32"), []
+        )
         return [row.val_nats_per_char for row in result.epochs]
 
     with caplog.at_level("INFO", "charlstm"):
@@ -109,7 +116,7 @@ def test_ids_that_stand_for_no_character_are_noticed_when_they_are_read(
     ids = vocab.encode(text[:3000])
     ids[2900] = len(vocab)
     with pytest.raises(EncodedError, match=f"id {len(vocab)} does not fit the vocabulary"):
-        fit(Data(ids, ids[:100], vocab), loaded.model, loaded.train, Processes("fp32"), [])
+        fit(Data(EncodedText(ids), EncodedText(ids[:100]), vocab), loaded.model, loaded.train, Processes("fp32"), [])
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp64", 1e-11), ("bf16", 1e-2)])
@@ -142,7 +149,9 @@ def test_the_kept_weights_have_the_reported_loss(run: Fit, text: str) -> None:
     model = CharLSTM(result.shape, "gates")
     model.load_state_dict(result.weights)
     val_ids = Vocab.of(text).encode(text[3000:3500])
-    assert windowed(model, val_ids, 20).nats_per_char == pytest.approx(result.best.val_nats_per_char, rel=1e-6)
+    assert windowed(model, EncodedText(val_ids), 20).nats_per_char == pytest.approx(
+        result.best.val_nats_per_char, rel=1e-6
+    )
 
 
 def test_log_intervals_average_their_steps(run: Fit) -> None:

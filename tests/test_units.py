@@ -13,7 +13,8 @@ from charlstm.evaluation.protocols import char_losses, stateful
 from charlstm.evaluation.statistics import Passage, text_losses
 from charlstm.evaluation.windows import sliding, windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
-from charlstm.text.units import begins_character, end_of_first, from_whole_character, num_chars_of, whole_characters
+from charlstm.text.encoded import EncodedText, begins_character
+from charlstm.text.vocabulary import Vocab
 from charlstm.training.batches import Batches, StreamBatches, WindowBatches
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
@@ -33,40 +34,54 @@ def model() -> CharLSTM:
 @given(TEXTS)
 def test_characters_are_counted_by_their_first_bytes(text: str) -> None:
     ids = bytes_of(text)
-    assert num_chars_of(ids, "byte") == int(begins_character(torch.from_numpy(ids.copy()), "byte").sum()) == len(text)
-    assert end_of_first(ids, "byte") == len(text[0].encode()) - 1
-    for end in range(1, len(ids) + 1):
-        whole = whole_characters(ids[:end], "byte").tobytes().decode()
-        assert text.startswith(whole) and 0 <= end - len(whole.encode()) < 4
-    for start in range(len(ids)):
-        rest = ids[start:]
-        if len(text.encode()) - start >= len(text[-1].encode()):  # it has at least the last character
-            whole = from_whole_character(rest, "byte").tobytes().decode()
-            assert text.endswith(whole) and 0 <= len(rest) - len(whole.encode()) < 4
-    assert from_whole_character(ids, "character").tobytes() == ids.tobytes()
-    assert (num_chars_of(ids, "character"), end_of_first(ids, "character")) == (len(ids), 0)
-    assert whole_characters(ids, "character") is ids
+    encoded = EncodedText(ids, "byte")
+    assert encoded.num_chars == int(begins_character(torch.from_numpy(ids.copy()), "byte").sum()) == len(text)
+    assert encoded.num_chars_at(np.arange(len(ids))[None]) == len(text)
+    assert encoded.first_input == len(text[0].encode()) - 1
+    for length in range(1, len(ids) + 1):
+        whole = encoded.first(length).ids.tobytes().decode()
+        assert text.startswith(whole) and 0 <= length - len(whole.encode()) < 4
+        if length >= len(text[-1].encode()):  # it has at least the last character
+            whole = encoded.last(length).ids.tobytes().decode()
+            assert text.endswith(whole) and 0 <= length - len(whole.encode()) < 4
+    of_characters = EncodedText(ids)
+    assert (of_characters.num_chars, of_characters.first_input) == (len(ids), 0)
+    for part in (of_characters.first(None), of_characters.first(len(ids)), of_characters.last(len(ids))):
+        assert part.ids.tobytes() == ids.tobytes()
+
+
+@given(TEXTS, st.integers(0, 29))
+def test_windows_are_what_is_read_and_what_comes_next(text: str, start: int) -> None:
+    vocab = Vocab.of(text + "\n")
+    encoded = EncodedText(vocab.encode(text + "\n"), separator=vocab.encode("\n"))
+    positions_BT = np.array([[0, min(start, len(text) - 1)]])
+    windows = encoded.windows(positions_BT)
+    assert windows.starts_BT is not None and windows.inputs_BT.dtype == windows.targets_BT.dtype == np.int64
+    assert [text[at] for at in positions_BT[0]] == list(vocab.decode(windows.inputs_BT[0]))
+    assert [f"{text}\n"[at + 1] for at in positions_BT[0]] == list(vocab.decode(windows.targets_BT[0]))
+    assert [text[at] == "\n" for at in positions_BT[0]] == windows.starts_BT[0].tolist()
+    assert EncodedText(encoded.ids).windows(positions_BT).starts_BT is None
 
 
 @pytest.mark.parametrize("text", [TEXT, "a" + TEXT])
 def test_a_loss_is_the_nats_of_all_bytes_over_the_characters(model: CharLSTM, text: str) -> None:
     """All but those of the first character, by each protocol."""
     ids, first = bytes_of(text), len(text[0].encode())
-    nats_N, _ = char_losses(model, ids, model.zero_state(1))
-    loss = stateful(model, ids, unit="byte")
+    nats_N, _ = char_losses(model, EncodedText(ids), model.zero_state(1))
+    loss = stateful(model, EncodedText(ids, "byte"))
     assert loss.num_chars == len(text) - 1
     assert loss.nats == math.fsum(nats_N[first - 1 :])
-    assert loss.nats_per_char > 2 * stateful(model, ids).nats_per_char
+    assert loss.nats_per_char > 2 * stateful(model, EncodedText(ids)).nats_per_char
 
-    whole = windowed(model, ids, 7, unit="byte")
-    parts = [windowed(model, ids, 7, unit="byte", rank=rank, world_size=3) for rank in range(3)]
+    whole = windowed(model, EncodedText(ids, "byte"), 7)
+    parts = [windowed(model, EncodedText(ids, "byte"), 7, rank=rank, world_size=3) for rank in range(3)]
     assert whole.num_chars == sum(one.num_chars for one in parts) == len(text) - 1
     assert whole.nats == pytest.approx(sum(one.nats for one in parts))
-    assert whole.nats == pytest.approx(windowed(model, ids[first - 1 :], 7).nats)
-    assert windowed(model, ids, 10_000, unit="byte").nats == pytest.approx(
-        stateful(model, ids[first - 1 :]).nats, rel=1e-5
+    assert whole.nats == pytest.approx(windowed(model, EncodedText(ids[first - 1 :]), 7).nats)
+    assert windowed(model, EncodedText(ids, "byte"), 10_000).nats == pytest.approx(
+        stateful(model, EncodedText(ids[first - 1 :])).nats, rel=1e-5
     )
-    slid = sliding(model, ids, 1, 8, slice(0, 8), unit="byte")
+    slid = sliding(model, EncodedText(ids, "byte"), 1, 8, slice(0, 8))
     assert slid.num_chars == len(text) - 1
     (one,) = text_losses(model, [Passage(bytes_of(text[0]), bytes_of(text[1:]))], "byte")
     assert one.num_chars == len(text) - 1 and one.nats == pytest.approx(loss.nats, rel=1e-5)
@@ -80,8 +95,8 @@ def test_training_counts_the_characters_that_its_batches_have(kind: str) -> None
     def batches(rank: int) -> Batches:
         sizes: Any = {"batch_size": 7, "context_len": 5, "seed": 1, "rank": rank, "world_size": world_size}
         if kind == "streams":
-            return StreamBatches(ids, **sizes, unit="byte")
-        return WindowBatches(ids, **sizes, stride=3, is_sliding=kind == "sliding", unit="byte")
+            return StreamBatches(EncodedText(ids, "byte"), **sizes)
+        return WindowBatches(EncodedText(ids, "byte"), **sizes, stride=3, is_sliding=kind == "sliding")
 
     all_ranks = [batches(rank) for rank in range(world_size)]
     for epoch in (1, 2):

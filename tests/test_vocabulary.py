@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from charlstm.errors import EncodedError, VocabularyError
 from charlstm.evaluation.windows import windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
-from charlstm.text import vocabulary
-from charlstm.text.vocabulary import Vocab, check_fit, load_ids
+from charlstm.text import encoded
+from charlstm.text.encoded import EncodedText, check_fit, load_ids
+from charlstm.text.vocabulary import Vocab
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
@@ -101,7 +102,7 @@ def test_ids_far_from_the_beginning_are_checked_where_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Loading reads no more than a beginning, whatever the size of the file."""
-    monkeypatch.setattr(vocabulary, "CHECKED_AT_ONCE", 50)
+    monkeypatch.setattr(encoded, "CHECKED_AT_ONCE", 50)
     ids = np.zeros(200, np.uint8)
     ids[150] = 5
     np.save(tmp_path / "ids.npy", ids)
@@ -110,4 +111,4 @@ def test_ids_far_from_the_beginning_are_checked_where_they_are_read(
     with pytest.raises(EncodedError, match="^id 5 does not fit the vocabulary of 5 characters"):
         check_fit(loaded[100:], 5)
     with pytest.raises(EncodedError, match="id 5 does not fit"):
-        windowed(CharLSTM(ModelShape(5, 4, 8, 1), "fused"), loaded, 20)
+        windowed(CharLSTM(ModelShape(5, 4, 8, 1), "fused"), EncodedText(loaded), 20)

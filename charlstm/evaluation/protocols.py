@@ -26,46 +26,42 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from charlstm.evaluation.windows import LanguageModel, logits_of, passages_at
+from charlstm.evaluation.windows import LanguageModel, logits_of, windows_from
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum
-from charlstm.text.units import Unit, end_of_first, num_chars_of
-from charlstm.text.vocabulary import Ids
+from charlstm.text.encoded import EncodedText, num_chars_of
 
-STATEFUL_CHUNK = 2_000  # characters at a time
+STATEFUL_CHUNK = 2_000  # ids at a time
 
 
-def stateful(model: LanguageModel, ids: Ids, *, unit: Unit = "character", separator: Ids | None = None) -> LossSum:
+def stateful(model: LanguageModel, text: EncodedText) -> LossSum:
     """`stateful`: the text read once from beginning to end."""
-    parts = _losses_by_chunk(model, ids, model.zero_state(1), separator)
-    first = end_of_first(ids, unit)
-    nats = (nats for nats_T, _ in parts for nats in nats_T.tolist())
+    first = text.first_input
+    nats = (nats for nats_T, _ in _losses_by_chunk(model, text, model.zero_state(1)) for nats in nats_T.tolist())
     # fsum is exact, so it does not matter to it that the numbers come in chunks.
-    return LossSum(math.fsum(islice(nats, first, None)), num_chars_of(ids[first + 1 :], unit))
+    return LossSum(math.fsum(islice(nats, first, None)), num_chars_of(text.ids[first + 1 :], text.unit))
 
 
-def char_losses(
-    model: LanguageModel, ids: Ids, state: LSTMState, *, separator: Ids | None = None
-) -> tuple[NDArray[np.float64], LSTMState]:
+def char_losses(model: LanguageModel, text: EncodedText, state: LSTMState) -> tuple[NDArray[np.float64], LSTMState]:
     """Nats of each id but the first, (N - 1,), and the state after all but the last, which is not read.
 
     `state` (L, 1, H) is the state before the first. The exact sum (`math.fsum`) of all nats is `stateful`.
     """
     parts = [np.zeros(0)]
-    for nats_T, after in _losses_by_chunk(model, ids, state, separator):
+    for nats_T, after in _losses_by_chunk(model, text, state):
         parts.append(nats_T)
         state = after
     return np.concatenate(parts), state
 
 
 def _losses_by_chunk(
-    model: LanguageModel, ids: Ids, state: LSTMState, separator: Ids | None
+    model: LanguageModel, text: EncodedText, state: LSTMState
 ) -> Iterator[tuple[NDArray[np.float64], LSTMState]]:
-    """The same, STATEFUL_CHUNK characters at a time: memory does not grow with the text."""
-    for start in range(0, len(ids) - 1, STATEFUL_CHUNK):
+    """`STATEFUL_CHUNK` ids at a time, so that memory does not grow with the text."""
+    for start in range(0, len(text) - 1, STATEFUL_CHUNK):
         with torch.no_grad():  # not around `yield`: it would hold for whoever asks for the next
-            chunk = passages_at(ids, np.array([start]), min(STATEFUL_CHUNK, len(ids) - 1 - start), separator)
-            logits_BTV, state = logits_of(model, chunk, state)
-            targets_T = chunk.targets_BT[0].to(logits_BTV.device)
+            windows = windows_from(text, np.array([start]), min(STATEFUL_CHUNK, len(text) - 1 - start))
+            logits_BTV, state = logits_of(model, windows, state)
+            targets_T = torch.from_numpy(windows.targets_BT[0]).to(logits_BTV.device)
             nats_T = functional.cross_entropy(logits_BTV[0], targets_T, reduction="none")
         yield nats_T.cpu().double().numpy(), state

@@ -21,8 +21,8 @@ from charlstm.evaluation.copied import Span, copied_spans, covered
 from charlstm.evaluation.protocols import STATEFUL_CHUNK
 from charlstm.evaluation.windows import MAX_LOGITS_PER_FORWARD, LanguageModel
 from charlstm.model.loss import IGNORE, LossSum
-from charlstm.text.units import Unit, num_chars_of
-from charlstm.text.vocabulary import Ids, Vocab
+from charlstm.text.encoded import num_chars_of
+from charlstm.text.vocabulary import Ids, Unit, Vocab
 
 MAX_ROWS = 64
 

@@ -6,7 +6,7 @@ Shapes: B windows, T time steps.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,9 +16,7 @@ from charlstm.model.char_lstm import ModelShape
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import Resets, read_with_resets
 from charlstm.model.loss import LossSum, exact_loss
-from charlstm.text.documents import document_starts
-from charlstm.text.units import Unit, end_of_first
-from charlstm.text.vocabulary import Ids, check_fit
+from charlstm.text.encoded import EncodedText, Windows, check_fit
 
 # What one forward pass may hold bounds memory; it has no influence on the result but rounding.
 MAX_CHARS_PER_FORWARD = 32_768
@@ -41,89 +39,64 @@ class LanguageModel(Protocol):
 
 @torch.no_grad()
 def windowed(
-    model: LanguageModel,
-    ids: Ids,
-    context_len: int,
-    *,
-    unit: Unit = "character",
-    rank: int = 0,
-    world_size: int = 1,
-    separator: Ids | None = None,
+    model: LanguageModel, text: EncodedText, context_len: int, *, rank: int = 0, world_size: int = 1
 ) -> LossSum:
     """`windowed_C` of the windows that process `rank` of `world_size` holds; the processes' sums make the whole."""
-    before = end_of_first(ids, unit)
-    num_targets = len(ids) - 1 - before
+    before = text.first_input
+    num_targets = len(text) - 1 - before
     num_windows, num_whole = -(-num_targets // context_len), num_targets // context_len
     first, end = num_windows * rank // world_size, num_windows * (rank + 1) // world_size
     total = LossSum(0.0, 0)
     num_chars = min(MAX_CHARS_PER_FORWARD, MAX_LOGITS_PER_FORWARD // model.shape.vocab_size)
-    for windows in _chunks(range(first, min(end, num_whole)), max(1, num_chars // context_len)):
-        total = total.plus(
-            _score(model, passages_at(ids, before + windows * context_len, context_len, separator), unit)
-        )
+    for numbers in _chunks(range(first, min(end, num_whole)), max(1, num_chars // context_len)):
+        total = total.plus(_loss(model, text, windows_from(text, before + numbers * context_len, context_len)))
     if end > max(first, num_whole):
         start = before + num_whole * context_len
-        total = total.plus(_score(model, passages_at(ids, np.array([start]), len(ids) - 1 - start, separator), unit))
+        total = total.plus(_loss(model, text, windows_from(text, np.array([start]), len(text) - 1 - start)))
     return total
 
 
 @torch.no_grad()
-def sliding(
-    model: LanguageModel,
-    ids: Ids,
-    context_len: int,
-    batch_size: int,
-    rows: slice,
-    *,
-    unit: Unit = "character",
-    separator: Ids | None = None,
-) -> LossSum:
+def sliding(model: LanguageModel, text: EncodedText, context_len: int, batch_size: int, rows: slice) -> LossSum:
     """`sliding_C`: a window at every character, `batch_size` at a time, of which this process holds `rows`.
 
     Each window starts from the state in which the window `batch_size` characters before it ended, the first ones from
     zero. With C = 100 and 64 rows, as in the original, that state has already read the window's first 36 characters.
     """
-    ids = ids[end_of_first(ids, unit) :]
-    context_len = min(context_len, len(ids) - 1)
+    num_ids = len(text) - text.first_input
+    context_len = min(context_len, num_ids - 1)
     total, state = LossSum(0.0, 0), model.zero_state(rows.stop - rows.start)
-    for batch in _chunks(range(len(ids) - context_len), batch_size):
-        if len(windows := batch[rows]) > 0:
-            passage = passages_at(ids, windows, context_len, separator)
-            logits_BTV, state = logits_of(model, passage, state.rows(slice(0, len(windows))))
-            total = total.plus(exact_loss(logits_BTV, passage.targets_BT.to(logits_BTV.device), unit))
+    for batch in _chunks(range(num_ids - context_len), batch_size):
+        if len(numbers := batch[rows]) > 0:
+            windows = windows_from(text, text.first_input + numbers, context_len)
+            logits_BTV, state = logits_of(model, windows, state.rows(slice(0, len(numbers))))
+            total = total.plus(_loss_of(logits_BTV, text, windows))
     return total
 
 
-class Passages(NamedTuple):
-    """Characters to read, the next ones, and which of those to read begin a document; all (B, T), on the CPU."""
-
-    inputs_BT: Tensor
-    targets_BT: Tensor
-    starts_BT: Tensor | None
+def windows_from(text: EncodedText, starts_B: np.ndarray, num_steps: int) -> Windows:
+    """Windows of so many ids, one from each start."""
+    return text.windows(starts_B[:, None] + np.arange(num_steps))
 
 
-def _score(model: LanguageModel, passages: Passages, unit: Unit) -> LossSum:
-    logits_BTV, _ = logits_of(model, passages, model.zero_state(len(passages.inputs_BT)))
-    return exact_loss(logits_BTV, passages.targets_BT.to(logits_BTV.device), unit)
+def logits_of(model: LanguageModel, windows: Windows, state: LSTMState) -> tuple[Tensor, LSTMState]:
+    """Logits (B, T, V) after each id that is read, and the state after the last."""
+    for ids_BT in (windows.inputs_BT, windows.targets_BT):
+        check_fit(ids_BT, model.shape.vocab_size)
+    device, starts_BT = state.hidden.device, windows.starts_BT
+    resets = Resets.of(None if starts_BT is None else torch.from_numpy(starts_BT), device)
+    return read_with_resets(model, torch.from_numpy(windows.inputs_BT).to(device), state, resets, time_dim=1)
 
 
-def logits_of(model: LanguageModel, passages: Passages, state: LSTMState) -> tuple[Tensor, LSTMState]:
-    """Logits (B, T, V) after each character of the passages, and the state after their last."""
-    for ids_BT in (passages.inputs_BT, passages.targets_BT):
-        check_fit(ids_BT.numpy(), model.shape.vocab_size)
-    device = state.hidden.device
-    resets = Resets.of(passages.starts_BT, device)
-    return read_with_resets(model, passages.inputs_BT.to(device), state, resets, time_dim=1)
+def _loss(model: LanguageModel, text: EncodedText, windows: Windows) -> LossSum:
+    """From a zero state."""
+    return _loss_of(logits_of(model, windows, model.zero_state(len(windows.inputs_BT)))[0], text, windows)
+
+
+def _loss_of(logits_BTV: Tensor, text: EncodedText, windows: Windows) -> LossSum:
+    return exact_loss(logits_BTV, torch.from_numpy(windows.targets_BT).to(logits_BTV.device), text.unit)
 
 
 def _chunks(whole: range, size: int) -> Iterator[np.ndarray]:
     for start in range(whole.start, whole.stop, size):
         yield np.arange(start, min(start + size, whole.stop))
-
-
-def passages_at(ids: Ids, starts: np.ndarray, num_steps: int, separator: Ids | None) -> Passages:
-    """Passages of so many characters, one from each start (B,)."""
-    positions = starts[:, None] + np.arange(num_steps)
-    inputs, targets = (torch.from_numpy(ids[at].astype(np.int64)) for at in (positions, positions + 1))
-    begins = None if separator is None else torch.from_numpy(document_starts(ids, positions, separator))
-    return Passages(inputs, targets, begins)

@@ -20,7 +20,7 @@ from charlstm.model.char_lstm import ModelShape
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel
-from charlstm.text.units import num_chars_of
+from charlstm.text.encoded import EncodedText, num_chars_of
 from charlstm.text.vocabulary import Ids
 
 Floats = NDArray[np.float32]
@@ -106,7 +106,7 @@ def measure(trained: TrainedModel, files: Mapping[str, bytes], ids: Ids) -> Iter
     for name, model in models.items():
         difference = (logits_NV[name] - logits_NV["torch"]).abs().max().item()
         num_chars = num_chars_of(beginning, trained.vocab.unit)
-        loss = stateful(model, ids, unit=trained.vocab.unit)
+        loss = stateful(model, EncodedText(ids, trained.vocab.unit))
         yield Cost(name, loss, difference, num_chars / min(seconds[name]))
 
 

@@ -24,8 +24,8 @@ from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.sampling import DEFAULTS, Sampling, Unknown, short, unknown_rule, whole
+from charlstm.text.encoded import EncodedText, begins_character, end_of_first, num_chars_of
 from charlstm.text.prompts import fold, with_sign
-from charlstm.text.units import begins_character, end_of_first, num_chars_of
 from charlstm.text.vocabulary import UNSEEN, Ids, describe
 from charlstm.tracking.client import Store
 from charlstm.tracking.registered_model import default_store, download_model, is_address
@@ -258,7 +258,7 @@ class Model:
         if len(text) < 2 and before is None:
             raise TextRequestError("text: expected at least two characters, of which the second is scored")
         ids = self._encode(text)
-        nats_N, before_last = char_losses(self._model, ids, before or self._model.zero_state(1))
+        nats_N, before_last = char_losses(self._model, EncodedText(ids), before or self._model.zero_state(1))
         first = math.nan
         if before is not None:
             target = torch.tensor([int(ids[0])])
@@ -327,7 +327,7 @@ class Model:
     @torch.no_grad()
     def _read(self, ids: Ids, state: LSTMState) -> LSTMState:
         """The state after all of `ids`."""
-        _, before_last = char_losses(self._model, ids, state)
+        _, before_last = char_losses(self._model, EncodedText(ids), state)
         _, after = self._model(torch.tensor([[int(ids[-1])]]), before_last)
         return after  # type: ignore[no-any-return]  # a module's call has no type
 

@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from charlstm.model.shape import LOGITS_AT_ONCE as LOGITS_AT_ONCE
 from charlstm.model.shape import MAX_LOGITS as MAX_LOGITS
-from charlstm.text.units import Unit, begins_character
+from charlstm.text.encoded import begins_character
+from charlstm.text.vocabulary import Unit
 
 IGNORE = -100  # a target that is not scored
 

@@ -31,8 +31,8 @@ from charlstm.report.document import (
     TextFigures,
     Value,
 )
-from charlstm.text.units import Unit, whole_characters
-from charlstm.text.vocabulary import Ids, Vocab
+from charlstm.text.encoded import EncodedText
+from charlstm.text.vocabulary import Ids, Unit, Vocab
 from charlstm.training.history import Tables
 
 CHUNK = 1_000_000  # ids at a time
@@ -165,8 +165,8 @@ def _short(text: str) -> str:
 
 
 def _eight_bits(model: CharLSTM, val: Ids, unit: Unit) -> EightBits:
-    scored = whole_characters(val[: MAX_SCORED + 1], unit)
-    rounded, exact = (windowed(one, scored, 256, unit=unit) for one in (QuantizedLanguageModel(model), model))
+    scored = EncodedText(val, unit).first(MAX_SCORED + 1)
+    rounded, exact = (windowed(one, scored, 256) for one in (QuantizedLanguageModel(model), model))
     nats, exact_nats = (one.nats_per_char if math.isfinite(one.nats_per_char) else None for one in (rounded, exact))
     return EightBits(nats_per_char=nats, exact_nats_per_char=exact_nats, num_chars=exact.num_chars)
 

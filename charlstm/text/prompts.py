@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from charlstm.errors import VocabularyError
 from charlstm.sampling import Unknown
-from charlstm.text.units import from_whole_character, whole_characters
+from charlstm.text.encoded import from_whole_character, whole_characters
 from charlstm.text.vocabulary import UNSEEN, Ids, Vocab, describe
 
 NUM_BEGINNINGS = 3

@@ -17,7 +17,8 @@ from charlstm.errors import EncodedError, ParamsError, TrainingError
 from charlstm.files.atomic import sha256
 from charlstm.files.checksums import SUMS, HashOf, verify
 from charlstm.files.documents import read_json
-from charlstm.text.vocabulary import Ids, load_ids
+from charlstm.text.encoded import load_ids
+from charlstm.text.vocabulary import Ids
 
 STEPS_PER_NAT: Final = 16
 IDS, CODES, TEACHERS = "ids.npy", "distributions.npy", "teachers.json"

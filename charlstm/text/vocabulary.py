@@ -3,22 +3,24 @@
 import codecs
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import EncodedError, VocabularyError
+from charlstm.errors import VocabularyError
 from charlstm.files.atomic import write_text
 from charlstm.files.documents import read_json
-from charlstm.text.units import Unit
+from charlstm.text.corpus import Characters
 
 UNSEEN = "\N{REPLACEMENT CHARACTER}"  # stands for every character that training never saw
-NUM_CODE_POINTS = 0x110000
-CHECKED_AT_ONCE = 2**22  # ids; more are checked as they are read, so that loading takes no time
+NUM_CODE_POINTS, NUM_ASCII = 0x110000, 128
 Ids = NDArray[np.unsignedinteger]
+Counts = NDArray[np.int64]  # (NUM_CODE_POINTS,)
+Unit = Literal["character", "byte"]  # what an id stands for
 
 
 class Vocab:
@@ -57,9 +59,22 @@ class Vocab:
         """
         if unknown := self.unknown(text):
             raise VocabularyError(f"the vocabulary of {len(self)} characters lacks {describe(unknown)}")
-        id_of = np.zeros(NUM_CODE_POINTS, self.dtype)
-        id_of[self._code_points] = np.arange(len(self))
-        return id_of[code_points(text)]
+        return self.ids_of(text)
+
+    def ids_of(self, characters: Characters) -> Ids:
+        """Ids (N,); characters that the vocabulary lacks have the id of U+FFFD, which it must have then."""
+        if isinstance(characters, str):
+            return np.take(self._id_of, code_points(characters), mode="clip")  # "clip" is faster than to raise
+        if self.dtype.itemsize == 1:
+            return np.frombuffer(characters.translate(self._id_of[:256].tobytes()), np.uint8)
+        return np.take(self._id_of[:NUM_ASCII], np.frombuffer(characters, np.uint8), mode="clip")
+
+    @cached_property
+    def _id_of(self) -> Ids:
+        """The id of each code point."""
+        ids = np.full(NUM_CODE_POINTS, max(0, self.characters.find(UNSEEN)), self.dtype)
+        ids[self._code_points] = np.arange(len(self))
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; of an array, fast enough for a whole training text."""
@@ -137,42 +152,6 @@ def describe(characters: Counter[str]) -> str:
     return ", ".join(named) + (f" and {rest} more" if rest else "")
 
 
-def load_ids(path: Path, vocab_size: int) -> Ids:
-    """Ids (N,) of unsigned dtype, memory-mapped: none is read but the first CHECKED_AT_ONCE, which are compared with
-    `vocab_size`. Whoever reads the others checks what they read (`check_fit`).
-
-    Raises:
-        EncodedError: missing, not a `.npy` of ids, or an id that is not below `vocab_size`.
-    """
-    try:
-        ids = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        raise EncodedError(f"{path}: cannot read encoded text: {error.strerror or error}") from None
-    except (ValueError, EOFError):
-        raise EncodedError(f"{path}: expected a .npy array of ids, found something else or a cut file") from None
-    if not isinstance(ids, np.ndarray) or ids.ndim != 1 or ids.dtype.kind != "u" or len(ids) < 2:
-        raise EncodedError(f"{path}: expected at least 2 unsigned ids in one dimension, found {_kind(ids)}")
-    try:
-        check_fit(ids[:CHECKED_AT_ONCE], vocab_size)
-    except EncodedError as error:
-        raise EncodedError(f"{path}: {error}") from None
-    return ids
-
-
-def check_fit(ids: NDArray[np.integer], vocab_size: int) -> None:
-    """Refuse ids that stand for no character.
-
-    Raises:
-        EncodedError: an id is not below `vocab_size`.
-    """
-    if (largest := int(ids.max(initial=0))) >= vocab_size:
-        raise EncodedError(f"id {largest} does not fit the vocabulary of {vocab_size} characters")
-
-
-def _kind(ids: object) -> str:
-    return f"{ids.dtype} of shape {ids.shape}" if isinstance(ids, np.ndarray) else type(ids).__name__
-
-
 def code_points(text: str) -> NDArray[np.uint32]:
     """The code point of each character (N,)."""
     return np.frombuffer(text.encode("utf-32-le"), np.uint32)
@@ -207,7 +186,11 @@ class ByteVocab(Vocab):
         """
         if unknown := self.unknown(text):
             raise VocabularyError(f"UTF-8 lacks {describe(unknown)}")
-        return np.frombuffer(text.encode(), np.uint8)
+        return self.ids_of(text)
+
+    def ids_of(self, characters: Characters) -> Ids:
+        """The bytes (N,)."""
+        return np.frombuffer(characters.encode() if isinstance(characters, str) else characters, np.uint8)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`.
@@ -277,3 +260,64 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+# Which characters have an id: those that the training part has often enough, and U+FFFD in place of all others.
+
+
+def count_characters(pieces: Iterable[Characters]) -> Counts:
+    """The occurrences of each code point.
+
+    ASCII is counted by pairs of bytes, of which there are half as many.
+    """
+    counts, pairs = np.zeros(NUM_CODE_POINTS, np.int64), np.zeros(256 * 256, np.int64)
+    for piece in pieces:
+        if isinstance(piece, str):
+            found = np.bincount(code_points(piece))
+            counts[: len(found)] += found
+        else:
+            pairs += np.bincount(np.frombuffer(piece, np.uint16, len(piece) // 2), minlength=256 * 256)
+            if len(piece) % 2:
+                counts[piece[-1]] += 1
+    by_byte = pairs.reshape(256, 256)
+    counts[:256] += by_byte.sum(axis=0) + by_byte.sum(axis=1)
+    return counts
+
+
+def named(counts: Counts, which: NDArray[np.bool_]) -> Counter[str]:
+    """The characters among `which` that occur, by name."""
+    return Counter({chr(code): int(counts[code]) for code in np.flatnonzero(which & (counts > 0))})
+
+
+class Alphabet(NamedTuple):
+    """The vocabulary, and what becomes U+FFFD: in all parts, since it is rare, and in each part, since it is unseen."""
+
+    vocab: Vocab
+    rare: Counter[str]
+    unseen: dict[str, Counter[str]]
+
+
+def choose_alphabet(train: Counts, others: Mapping[str, Counts], *, min_count: int, may_replace: bool) -> Alphabet:
+    """The vocabulary for a training part and the `others`, which it does not decide, by name.
+
+    Characters of the training part that occur fewer than `min_count` times are rare: they become U+FFFD everywhere.
+    So do, if they may be replaced, those that only the others have. U+FFFD joins the vocabulary only where it stands
+    for something. It is scored like every other character: a model that never saw one pays for it.
+
+    Raises:
+        VocabularyError: the others have characters that may not be replaced, or every character is rare.
+    """
+    is_rare = (train > 0) & (train < min_count)
+    is_rare[ord(UNSEEN)] = False
+    rare = named(train, is_rare)
+    is_known = (train > 0) & ~is_rare
+    if not is_known.any():
+        raise VocabularyError(
+            f"encode.min_count: every character of the training part occurs fewer than {min_count} times; lower it"
+        )
+    is_known[ord(UNSEEN)] |= bool(rare)
+    unseen = {name: named(counts, ~is_known & ~is_rare) for name, counts in others.items()}
+    if not may_replace and (lacking := sum(unseen.values(), Counter[str]())):
+        raise VocabularyError(f"the vocabulary of {is_known.sum()} characters lacks {describe(lacking)}")
+    is_known[ord(UNSEEN)] |= any(unseen.values())
+    return Alphabet(Vocab("".join(map(chr, np.flatnonzero(is_known)))), rare, unseen)

@@ -3,11 +3,11 @@
 `StreamBatches` reads the text as `batch_size` contiguous streams, left to right, state carried from step to step.
 `WindowBatches` reads overlapping windows, in random order from zero states or sliding along the text.
 Memory does not grow with the text: its ids are read where they lie, and no table of windows is made.
-Where documents begin is known from a `separator`, the ids with which each of them begins; None is one long text.
 A process is given by `rank` and `world_size` as ints and holds its share of each global batch's rows.
 Shapes: B rows of this process, T time steps.
 """
 
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,10 +18,8 @@ from torch import Tensor
 from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE
 from charlstm.seeds import numpy_generator
-from charlstm.text.documents import document_starts
+from charlstm.text.encoded import EncodedText, num_chars_of
 from charlstm.text.soft_text import SoftText, check_soft_text
-from charlstm.text.units import Unit, num_chars_of
-from charlstm.text.vocabulary import Ids
 from charlstm.training.needs import num_windows, stream_steps
 
 # Numbers in random order, without a table of them: any part of the order can be asked for, in memory for that part.
@@ -89,7 +87,6 @@ class Batches(Protocol):
     steps_per_epoch: int
     ids_per_epoch: int
     rows: slice
-    unit: Unit
 
     def batch(self, epoch: int, step: int) -> Batch:
         """This process's rows of one global batch; `step` counts from 0 in each epoch."""
@@ -127,21 +124,18 @@ class StreamBatches:
 
     def __init__(
         self,
-        ids: Ids,
+        text: EncodedText,
         *,
         batch_size: int,
         context_len: int,
         seed: int,
-        unit: Unit = "character",
         rank: int = 0,
         world_size: int = 1,
-        separator: Ids | None = None,
     ) -> None:
         self.rows = rows_of(rank, world_size, batch_size)
-        self._ids, self._context_len, self._seed, self._separator = ids, context_len, seed, separator
-        self.unit, self._num_pairs = unit, len(ids) - 1
-        self.ids_per_epoch = self._num_pairs
-        self.steps_per_epoch = stream_steps(len(ids), batch_size, context_len, unit)
+        self.text, self._context_len, self._seed = text, context_len, seed
+        self._num_pairs = self.ids_per_epoch = len(text) - 1
+        self.steps_per_epoch = stream_steps(len(text), batch_size, context_len, text.unit)
         starts = self._num_pairs * np.arange(batch_size + 1) // batch_size
         self._starts, self._lengths = starts[:-1], np.diff(starts)
 
@@ -152,7 +146,7 @@ class StreamBatches:
     def batch_of(self, rows: slice, epoch: int, step: int) -> Batch:
         """The same of some streams of the global batch."""
         is_scored = self._columns(step) < self._lengths[rows, None]
-        return read_batch(self._ids, self.positions(epoch, step, rows), self._separator, is_scored=is_scored)
+        return read_batch(self.text, self.positions(epoch, step, rows), is_scored)
 
     def positions(self, epoch: int, step: int, rows: slice) -> np.ndarray:
         """Where in the text the characters (B, T) are that `rows` read."""
@@ -163,15 +157,15 @@ class StreamBatches:
     def num_chars(self, epoch: int, step: int) -> int:
         """Scored characters of all streams at `step`."""
         is_scored = self._columns(step) < self._lengths[:, None]
-        if self.unit == "character":
+        if self.text.unit == "character":
             return int(is_scored.sum())
         positions = self.positions(epoch, step, slice(None))
-        return num_chars_of(self._ids[positions[is_scored] + 1], self.unit)
+        return self.text.num_chars_at(positions[is_scored] + 1)
 
     @property
     def chars_per_epoch(self) -> int:
         """All but the first."""
-        return num_chars_of(self._ids[1:], self.unit)
+        return num_chars_of(self.text.ids[1:], self.text.unit)
 
     def _columns(self, step: int) -> np.ndarray:
         start = step * self._context_len
@@ -188,23 +182,20 @@ class WindowBatches:
 
     def __init__(
         self,
-        ids: Ids,
+        text: EncodedText,
         *,
         batch_size: int,
         context_len: int,
         stride: int,
         seed: int,
         is_sliding: bool = False,
-        unit: Unit = "character",
         rank: int = 0,
         world_size: int = 1,
-        separator: Ids | None = None,
     ) -> None:
         self.carries_state = is_sliding
         self.rows = rows_of(rank, world_size, batch_size)
-        self._ids, self._context_len, self._seed, self._batch_size = ids, context_len, seed, batch_size
-        self.unit, self._separator = unit, separator
-        self._stride, self._num_windows = stride, num_windows(len(ids), batch_size, context_len, stride, unit)
+        self.text, self._context_len, self._seed, self._batch_size = text, context_len, seed, batch_size
+        self._stride, self._num_windows = stride, num_windows(len(text), batch_size, context_len, stride, text.unit)
         self.steps_per_epoch = -(-self._num_windows // batch_size)
         self.ids_per_epoch = self._num_windows * context_len
 
@@ -215,25 +206,25 @@ class WindowBatches:
         starts[: len(order)] = order
         positions = starts[self.rows, None] + np.arange(self._context_len)
         is_scored = np.arange(self._batch_size)[self.rows, None] < len(order)
-        return read_batch(self._ids, positions, self._separator, is_scored=is_scored)
+        return read_batch(self.text, positions, is_scored)
 
     def num_chars(self, epoch: int, step: int) -> int:
         """Scored characters of the global batch at `step`."""
-        if self.unit == "character":
+        if self.text.unit == "character":
             return min(self._batch_size, self._num_windows - step * self._batch_size) * self._context_len
         return self._num_chars_after(self._starts_at(epoch, step))
 
     @property
     def chars_per_epoch(self) -> int:
         """Of all windows."""
-        if self.unit == "character":
+        if self.text.unit == "character":
             return self.ids_per_epoch
         firsts = range(0, self._num_windows, self._batch_size)
         return sum(self._num_chars_after(self._windows_from(first) * self._stride) for first in firsts)
 
     def _num_chars_after(self, starts: np.ndarray) -> int:
         positions = starts[:, None] + np.arange(1, self._context_len + 1)
-        return num_chars_of(self._ids[positions].ravel(), self.unit)
+        return self.text.num_chars_at(positions)
 
     def _starts_at(self, epoch: int, step: int) -> np.ndarray:
         windows = self._windows_from(step * self._batch_size)
@@ -247,11 +238,13 @@ class WindowBatches:
         return np.arange(first, min(first + self._batch_size, self._num_windows))
 
 
-def read_batch(ids: Ids, positions: np.ndarray, separator: Ids | None, *, is_scored: np.ndarray) -> Batch:
-    """The characters at `positions` (B, T), and those after them as targets where `is_scored`."""
-    targets = np.where(is_scored, ids[positions + 1].astype(np.int64), IGNORE)
-    starts = None if separator is None else torch.from_numpy(document_starts(ids, positions, separator))
-    return Batch(torch.from_numpy(ids[positions].astype(np.int64)), torch.from_numpy(targets), starts)
+def read_batch(text: EncodedText, positions: np.ndarray, is_scored: np.ndarray) -> Batch:
+    """The ids at `positions` (B, T), and those after them as targets where `is_scored`."""
+    inputs, targets, starts = text.windows(positions)
+    targets = np.where(is_scored, targets, IGNORE)
+    return Batch(
+        torch.from_numpy(inputs), torch.from_numpy(targets), None if starts is None else torch.from_numpy(starts)
+    )
 
 
 # Batches of two texts: the corpus, and what teachers wrote, with their distributions in the place of next characters.
@@ -272,32 +265,29 @@ class DistillationBatches:
 
     def __init__(
         self,
-        ids: Ids,
+        text: EncodedText,
         soft_text: SoftText,
         num_soft_rows: int,
         *,
         batch_size: int,
         context_len: int,
         seed: int,
-        unit: Unit = "character",
         rank: int = 0,
         world_size: int = 1,
-        separator: Ids | None = None,
     ) -> None:
-        def streams(ids: Ids, num_rows: int) -> StreamBatches:
-            return StreamBatches(
-                ids, batch_size=num_rows, context_len=context_len, seed=seed, unit=unit, separator=separator
-            )
+        def streams(text: EncodedText, num_rows: int) -> StreamBatches:
+            return StreamBatches(text, batch_size=num_rows, context_len=context_len, seed=seed)
 
         check_soft_text(len(soft_text.ids), num_soft_rows, context_len)
         num_hard_rows = batch_size - num_soft_rows
         self.rows = rows_of(rank, world_size, batch_size)
-        self._hard, self._soft = streams(ids, num_hard_rows), streams(soft_text.ids, num_soft_rows)
-        self._soft_text, self._separator = soft_text, separator
+        self._hard = streams(text, num_hard_rows)
+        self._soft = streams(replace(text, ids=soft_text.ids), num_soft_rows)
+        self._soft_text = soft_text
         self._steps_per_pass = (len(soft_text.ids) - 1) // num_soft_rows // context_len  # whole ones
         self._hard_rows = _part(self.rows, 0, num_hard_rows)
         self._soft_rows = _part(self.rows, num_hard_rows, batch_size)
-        self.unit, self.steps_per_epoch = unit, self._hard.steps_per_epoch
+        self.steps_per_epoch = self._hard.steps_per_epoch
         self.ids_per_epoch, self.chars_per_epoch = self._hard.ids_per_epoch, self._hard.chars_per_epoch
 
     def batch(self, epoch: int, step: int) -> Batch:
@@ -306,7 +296,7 @@ class DistillationBatches:
         length = hard.inputs_BT.shape[1]
         passes, soft_step = divmod((epoch - 1) * self.steps_per_epoch + step, self._steps_per_pass)
         positions = self._soft.positions(passes, soft_step, self._soft_rows)[:, :length]
-        soft = read_batch(self._soft_text.ids, positions, self._separator, is_scored=np.zeros_like(positions, bool))
+        soft = read_batch(self._soft.text, positions, np.zeros_like(positions, bool))
         starts_BT = None
         if hard.starts_BT is not None and soft.starts_BT is not None:
             starts_BT = torch.cat([hard.starts_BT, soft.starts_BT])

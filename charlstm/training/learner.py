@@ -25,9 +25,8 @@ from charlstm.model.loss import MAX_LOGITS, soft_nats, summed_nats
 from charlstm.optimization.optimizers import learning_rate, make_optimizers, moving_average
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
+from charlstm.text.encoded import EncodedText, check_fit
 from charlstm.text.soft_text import PROBABILITIES, SoftText
-from charlstm.text.units import Unit
-from charlstm.text.vocabulary import Ids, check_fit
 from charlstm.training.batches import Batch, Batches, DistillationBatches, StreamBatches, WindowBatches
 from charlstm.training.meter import ADVICE, describe_nonfinite
 from charlstm.training.needs import check_warmup, student_rows
@@ -39,16 +38,9 @@ log = logging.getLogger(__name__)
 
 
 def batches_of(
-    ids: Ids,
-    params: TrainParams,
-    *,
-    rank: int,
-    world_size: int,
-    unit: Unit = "character",
-    separator: Ids | None = None,
-    soft_text: SoftText | None = None,
+    text: EncodedText, params: TrainParams, *, rank: int, world_size: int, soft_text: SoftText | None = None
 ) -> Batches:
-    """The batch source that `params.batching` names, for one process; each document begins with `separator`.
+    """The batch source that `params.batching` names, for one process.
 
     Raises:
         TrainingError: the text is too short, there are more processes than rows, or a student has no text of teachers.
@@ -58,12 +50,11 @@ def batches_of(
     if num_soft_rows := params.distillation.rows:
         if soft_text is None:
             raise TrainingError(f"distillation.rows is {num_soft_rows}, but there is no text that teachers wrote")
-        return DistillationBatches(ids, soft_text, num_soft_rows, **sizes, **process, unit=unit, separator=separator)
+        return DistillationBatches(text, soft_text, num_soft_rows, **sizes, **process)
     if params.batching == "streams":
-        return StreamBatches(ids, **sizes, **process, unit=unit, separator=separator)
+        return StreamBatches(text, **sizes, **process)
     is_sliding = params.batching == "sliding_windows"
-    stride = params.window_stride
-    return WindowBatches(ids, **sizes, **process, unit=unit, separator=separator, stride=stride, is_sliding=is_sliding)
+    return WindowBatches(text, **sizes, **process, stride=params.window_stride, is_sliding=is_sliding)
 
 
 def num_steps_of(batches: Batches, params: TrainParams) -> int:
@@ -130,18 +121,16 @@ class Learner:
 
     def __init__(
         self,
-        train_ids: Ids,
+        text: EncodedText,
         vocab_size: int,
         model: ModelParams,
         params: TrainParams,
         processes: Processes,
-        unit: Unit = "character",
-        separator: Ids | None = None,
         soft_text: SoftText | None = None,
     ) -> None:
         self.params, self.processes = params, processes
         process = {"rank": processes.rank, "world_size": processes.world_size}
-        self.batches = batches_of(train_ids, params, **process, unit=unit, separator=separator, soft_text=soft_text)
+        self.batches = batches_of(text, params, **process, soft_text=soft_text)
         self.num_steps = num_steps_of(self.batches, params)
         self.num_rows = self.batches.rows.stop - self.batches.rows.start
         self.shape = shape_of(vocab_size, model)

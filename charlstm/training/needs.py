@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 from charlstm.errors import TrainingError
 from charlstm.model.shape import LOGITS_AT_ONCE, MAX_LOGITS, ModelShape
-from charlstm.text.units import Unit
+from charlstm.text.vocabulary import Unit
 
 
 class MemoryNeeds(NamedTuple):

@@ -18,9 +18,9 @@ from charlstm.evaluation.windows import sliding, windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.loss import LossSum
 from charlstm.params import ModelParams, TrainParams
+from charlstm.text.encoded import EncodedText
 from charlstm.text.soft_text import SoftText
-from charlstm.text.units import num_chars_of, whole_characters
-from charlstm.text.vocabulary import Ids, Vocab
+from charlstm.text.vocabulary import Vocab
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder, TrainingState, restore_newest, to_checkpoint
 from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.learner import Learner
@@ -136,12 +136,11 @@ def steps_until_next(seconds_per_step: float) -> int:
 
 
 class Data(NamedTuple):
-    """Encoded training and validation parts, the vocabulary that decodes them, the ids that begin each document."""
+    """Encoded training and validation parts, and the vocabulary that decodes them."""
 
-    train_ids: Ids
-    val_ids: Ids
+    train: EncodedText
+    val: EncodedText
     vocab: Vocab
-    separator: Ids | None = None
     soft_text: SoftText | None = None
 
 
@@ -177,14 +176,13 @@ def fit(
         Interrupted: a process was asked to stop, or one is lost.
         OSError: a checkpoint cannot be written; the ones before are as they were.
     """
-    if processes.is_main and (limit := params.validation_chars or len(data.val_ids)) < len(data.val_ids):
+    if processes.is_main and (limit := params.validation_chars or len(data.val)) < len(data.val):
         log.info(
             "validation after each epoch reads the first %s of %s characters (train.validation_chars)",
-            *(f"{limit:,}", f"{len(data.val_ids):,}"),
+            *(f"{limit:,}", f"{len(data.val):,}"),
         )
     with processes.interrupted_by_lost_peers():
-        ids, vocab = data.train_ids, data.vocab
-        learner = Learner(ids, len(vocab), model, params, processes, vocab.unit, data.separator, data.soft_text)
+        learner = Learner(data.train, len(data.vocab), model, params, processes, data.soft_text)
         boundary = StepBoundary(processes, checkpoints, should_stop)
         return _Training(data, params, learner, boundary).run(observers)
 
@@ -304,23 +302,21 @@ class _Training:
 
     def uniform_nats_per_char(self) -> float:
         """The loss of a model that takes all ids for equally likely."""
-        ids, unit = self.validation_ids(), self.data.vocab.unit
-        return math.log(len(self.data.vocab)) * (len(ids) / num_chars_of(ids, unit))
+        text = self.validation_text()
+        return math.log(len(self.data.vocab)) * (len(text) / text.num_chars)
 
-    def validation_ids(self) -> Ids:
+    def validation_text(self) -> EncodedText:
         """What is read after each epoch."""
-        return whole_characters(self.data.val_ids[: self.params.validation_chars], self.data.vocab.unit)
+        return self.data.val.first(self.params.validation_chars)
 
     def validate(self) -> LossSum:
         """`windowed_C` or `sliding_C` of the averaged weights, over all processes, of `validation_chars` characters."""
-        model, length = self.learner.averaged, self.params.validation_context_len
-        ids, unit, separator = self.validation_ids(), self.data.vocab.unit, self.data.separator
+        model, text, length = self.learner.averaged, self.validation_text(), self.params.validation_context_len
         if self.params.validation == "sliding":
-            rows, batch_size = self.learner.batches.rows, self.params.batch_size
-            mine = sliding(model, ids, length, batch_size, rows, unit=unit, separator=separator)
+            mine = sliding(model, text, length, self.params.batch_size, self.learner.batches.rows)
         else:
             process = {"rank": self.processes.rank, "world_size": self.processes.world_size}
-            mine = windowed(model, ids, length, **process, unit=unit, separator=separator)
+            mine = windowed(model, text, length, **process)
         whole = self.processes.all_reduce_sum(torch.tensor(mine, dtype=torch.float64))
         return LossSum(float(whole[0]), int(whole[1]))
 

@@ -21,8 +21,9 @@ from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import TeachersParams
 from charlstm.sampling import Sampling
 from charlstm.seeds import derive_seed, numpy_generator
+from charlstm.text.encoded import load_ids
 from charlstm.text.soft_text import CODES, IDS, TEACHERS, check_prompts
-from charlstm.text.vocabulary import Ids, Vocab, load_ids, load_vocab
+from charlstm.text.vocabulary import Ids, Vocab, load_vocab
 from pipeline.dvc.paths import MODEL, TeachingPaths, load_teaching_paths
 from pipeline.provenance import hashes
 from pipeline.stage import stage

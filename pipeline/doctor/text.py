@@ -14,8 +14,8 @@ from charlstm.files.urls import without_credentials
 from charlstm.params import DownloadParams, Params
 from charlstm.sections import AUTO
 from charlstm.text.conversion import Form, check_encoding, source_sha256
-from charlstm.text.documents import ADVICE
 from charlstm.text.download import files_of, local_path
+from charlstm.text.encoded import ADVICE
 from charlstm.text.prompts import faults_of
 from charlstm.text.soft_text import check_prompts, check_soft_text
 from charlstm.text.vocabulary import Vocab, load_vocab

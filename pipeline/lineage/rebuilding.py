@@ -16,8 +16,7 @@ from charlstm.model.model_folder import WEIGHTS, load_model
 from charlstm.params import Params
 from charlstm.report.collect import Generated
 from charlstm.report.document import read_losses
-from charlstm.text.units import whole_characters
-from charlstm.text.vocabulary import load_ids
+from charlstm.text.encoded import load_ids, whole_characters
 from charlstm.training.history import read_csv, read_tables
 from pipeline import evaluate, sample
 from pipeline.dvc.paths import Paths, load_outs
