@@ -86,7 +86,10 @@ def test_windows_may_slide_along_the_text_instead() -> None:
 @pytest.mark.parametrize("world_size", [2, 3, 4])
 def test_processes_share_out_the_rows_of_one_global_batch(kind: str, world_size: int) -> None:
     ids = position_ids(500)
-    whole, shares = make(kind, ids), [make(kind, ids, rank=rank, world_size=world_size) for rank in range(world_size)]
+    whole, shares = (
+        make(kind, EncodedText(ids)),
+        [make(kind, EncodedText(ids), rank=rank, world_size=world_size) for rank in range(world_size)],
+    )
     assert whole.steps_per_epoch > 3
     for step in range(whole.steps_per_epoch):
         parts = [share.batch(2, step) for share in shares]
@@ -94,19 +97,20 @@ def test_processes_share_out_the_rows_of_one_global_batch(kind: str, world_size:
         assert torch.equal(torch.cat([part.targets_BT for part in parts]), whole.batch(2, step).targets_BT)
 
 
-def make(kind: str, ids: np.ndarray, **more: Any) -> Batches:  # noqa: ANN401  # the keywords of both
+def make(kind: str, text: EncodedText, **more: Any) -> Batches:  # noqa: ANN401  # the keywords of both
     common = {"batch_size": 10, "context_len": 7, "seed": 5, **more}
     if kind == "streams":
-        return StreamBatches(EncodedText(ids), **common)
-    return WindowBatches(EncodedText(ids), stride=3, is_sliding=kind == "sliding_windows", **common)
+        return StreamBatches(text, **common)
+    return WindowBatches(text, stride=3, is_sliding=kind == "sliding_windows", **common)
 
 
 @pytest.mark.parametrize("kind", ["streams", "windows", "sliding_windows"])
 def test_batches_say_which_characters_begin_a_document(kind: str) -> None:
-    ids, separator = position_ids(500) % 11, np.array([3, 4], np.uint16)
-    assert make(kind, ids).batch(1, 0).starts_BT is None
-    whole = make(kind, ids, separator=separator)
-    shares = [make(kind, ids, separator=separator, rank=rank, world_size=3) for rank in range(3)]
+    ids = position_ids(500) % 11
+    assert make(kind, EncodedText(ids)).batch(1, 0).starts_BT is None
+    text = EncodedText(ids, separator=np.array([3, 4], np.uint16))
+    whole = make(kind, text)
+    shares = [make(kind, text, rank=rank, world_size=3) for rank in range(3)]
     for step in range(whole.steps_per_epoch):
         inputs_BT, _, starts_BT, _ = whole.batch(2, step)
         assert starts_BT is not None and torch.equal(starts_BT, inputs_BT == 3)

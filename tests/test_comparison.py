@@ -60,7 +60,7 @@ def test_names_of_parameters_are_short_and_clear(names: list[str], short: list[s
     [
         ([parameters(seed=1), parameters(seed=1)], ["", ""]),
         (
-            [parameters(seed=1, muon__learning_rate=rate, log_every_steps=rate) for rate in (0.06, 0.01)],
+            [parameters(seed=1, muon__learning_rate=rate) for rate in (0.06, 0.01)],
             ["muon 0.06", "muon 0.01"],
         ),
         (

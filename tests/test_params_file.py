@@ -53,7 +53,7 @@ def test_comments_stay_beside_their_values() -> None:
     )
     assert "  prompts: auto  # or auto" in text
     assert "  top_k: 5  # keep the k most likely" in text
-    assert len(changed_lines(SHIPPED, text)) == 10
+    assert len(changed_lines(SHIPPED, text)) == 11
 
 
 def test_where_an_author_aligned_comments_they_stay_aligned() -> None:

@@ -14,7 +14,7 @@ from stages import dvc, dvc_done, run_stage, run_stages, start_dvc
 
 from benchmarks.projects import PACKAGES, ROOT, write_params
 from charlstm.report.document import read_review
-from pipeline.dvc.code import file_of, views
+from pipeline.dvc.code import closure, file_of, views
 from pipeline.dvc.paths import NOTHING
 
 DVC_YAML = (ROOT / "dvc.yaml").read_text()
@@ -47,7 +47,8 @@ def test_a_stage_alone_with_its_declared_inputs_makes_its_outputs(trained: Path,
     alone.mkdir()
     inputs = ["dvc.yaml", "params.yaml", *resolve(stage["deps"])]
     packages = [file for package in PACKAGES for file in (trained / package).rglob("__init__.py")]
-    inputs += [str(file_of(view)) for view in views()] + [str(file.relative_to(trained)) for file in packages]
+    shown = {str(file_of(name)) for view in views() for name in closure(view)}  # what shows results may import anything
+    inputs += [*shown, *(str(file.relative_to(trained)) for file in packages)]
     for path in inputs:
         if (alone / path).exists():
             continue

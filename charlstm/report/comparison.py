@@ -13,7 +13,7 @@ from charlstm.report.page import Shown, fitted, picture_of, shown_samples, templ
 MAX_RUNS = 10  # colors that can be told apart, columns that can be read
 MAX_NAMED = 3  # parameters in the label of a model
 MAX_VALUE_CHARS = 20  # of each
-NOT_NAMED = ("evaluate.", "sample.", "train.text_")  # are not what a model is made of
+NOT_NAMED = ("evaluate.", "sample.")  # are not what a model is made of
 Labeled = tuple[str, ReviewDocument]
 
 
