@@ -106,3 +106,8 @@ def test_an_address_without_a_password_is_one(source: str) -> None:
 @pytest.mark.parametrize("source", ["https://host/${oc.env:HOME}", "/a/${b}.txt"])
 def test_a_reference_is_no_address(source: str) -> None:
     assert "should be written out" in str(fault_of_source(source))
+
+
+def test_a_piece_of_a_password_is_hidden_unless_it_is_so_short_that_words_would_lose_letters() -> None:
+    assert without_credentials("no host named abc", "http://user:abc@host") == "no host named ***"
+    assert without_credentials("no host at all", "http://user:at@host") == "no host at all"
