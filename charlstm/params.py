@@ -230,6 +230,7 @@ class SampleParams(Section):
     num_chars: Length
     top_k: PositiveInt | None
     top_p: Annotated[float, Field(gt=0, le=1)]
+    min_p: Annotated[float, Field(ge=0, le=1)]
 
 
 class Params(Section):

@@ -140,7 +140,7 @@ def _read_encoded(paths: Paths, vocab: Vocab) -> Encoded:
 def _generate(section: SampleParams, prompts: Sequence[str], trained: TrainedModel) -> list[Generated]:
     asked = itertools.product(prompts, section.temperatures, section.seeds)
     requests = [
-        Request(prompt, Sampling(section.num_chars, temperature, section.top_k, section.top_p, seed=seed))
+        Request(prompt, Sampling(section.num_chars, temperature, section.top_k, section.top_p, section.min_p, seed))
         for prompt, temperature, seed in asked
     ]
     texts = Sampler(trained.model, trained.vocab).generate(requests)
