@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pipeline.doctor.examination import examine_training
-from pipeline.dvc.former import with_former
+from pipeline.dvc.previous_outputs import with_previous_outputs
 from pipeline.stage.exit_codes import EXIT_BAD_INPUT
 from pipeline.stage.launching import launch
 from pipeline.stage.stage import guarded
@@ -29,7 +29,7 @@ def main(command: Sequence[str]) -> int:
     if not command:
         sys.stderr.write("usage: python -m pipeline.launch accelerate launch ... | torchrun ...\n")
         return EXIT_BAD_INPUT
-    return with_former(lambda: guarded(lambda: _launch(command)))
+    return with_previous_outputs(lambda: guarded(lambda: _launch(command)))
 
 
 def _launch(command: Sequence[str]) -> int:

@@ -39,12 +39,7 @@ def load_paths(path: Path) -> Paths:
     Raises:
         ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`; or there is no `download.name`.
     """
-    document = load_yaml(path)
-    variables = document.get("vars") if isinstance(document, dict) else None
-    for entry in variables or []:
-        if isinstance(entry, dict) and isinstance(entry.get("paths"), dict):
-            return validate(Paths, _with_texts(entry["paths"], path.with_name("params.yaml")), path)
-    raise ParamsError(f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root")
+    return validate(Paths, _with_texts(_declared(path), path.with_name("params.yaml")), path)
 
 
 def corpus_name() -> str:
@@ -67,8 +62,8 @@ def load_deps(path: Path, stage: str, paths: Paths) -> list[Path]:
         raise ParamsError(f"{path}: expected a list of paths under stages.{stage}.deps") from None
 
 
-def load_outs(path: Path, stage: str, paths: Paths, *, is_cached: bool) -> list[Path]:
-    """The outputs of `stage` that `dvc.yaml` declares, metrics and plots among them, in DVC's cache or not.
+def load_outs(path: Path, stage: str, paths: Paths) -> list[Path]:
+    """The outputs of `stage` that `dvc.yaml` declares, metrics and plots among them.
 
     Raises:
         ParamsError: `path` is missing, or its outputs are no lists of paths.
@@ -76,23 +71,27 @@ def load_outs(path: Path, stage: str, paths: Paths, *, is_cached: bool) -> list[
     try:
         declared = load_yaml(path)["stages"][stage]
         entries = [entry for kind in ("outs", "metrics", "plots") for entry in declared.get(kind, [])]
-        mappings = [{entry: {}} if isinstance(entry, str) else entry for entry in entries]
-        named = [(name, options.get("cache", True)) for mapping in mappings for name, options in mapping.items()]
-        return _resolved([name for name, is_one_cached in named if is_one_cached is is_cached], paths)
-    except (AttributeError, KeyError, TypeError, ValueError):
+        return _resolved([entry if isinstance(entry, str) else next(iter(entry)) for entry in entries], paths)
+    except (AttributeError, KeyError, TypeError, StopIteration):
         raise ParamsError(f"{path}: expected lists of paths as the outputs of stages.{stage}") from None
 
 
 def _resolved(entries: Iterable[str], paths: Paths) -> list[Path]:
-    """With `${...}` filled in.
-
-    Raises:
-        KeyError: by what nobody knows.
-    """
+    """With `${...}` filled in; KeyError for an unknown one."""
     known = {f"paths.{name}": str(value) for name, value in paths}
     known |= {"paths.corpora": str(paths.corpus.parent), "download.name": paths.corpus.name.removesuffix(EXTENSION)}
     known |= {"train.distillation.text": str(paths.soft_text)}
     return [Path(re.sub(r"\$\{([\w.]+)\}", lambda match: known[match[1]], entry)) for entry in entries]
+
+
+def _declared(path: Path) -> dict[str, Any]:
+    """The entry `paths` of `vars` in a `dvc.yaml`."""
+    document = load_yaml(path)
+    variables = document.get("vars") if isinstance(document, dict) else None
+    for entry in variables or []:
+        if isinstance(entry, dict) and isinstance(entry.get("paths"), dict):
+            return dict(entry["paths"])
+    raise ParamsError(f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root")
 
 
 def _with_texts(declared: dict[str, Any], params: Path) -> dict[str, Any]:
@@ -128,7 +127,7 @@ class TeachingPaths(BaseModel):
         return self.recipes / f"{name}.json"
 
     def teacher(self, recipe: str, seed: int) -> Path:
-        """The folder of one."""
+        """The folder of a teacher."""
         return self.teachers / f"{recipe}-{seed}"
 
 
@@ -138,9 +137,4 @@ def load_teaching_paths() -> TeachingPaths:
     Raises:
         ParamsError: it is missing or has a mistake.
     """
-    document: Any = load_yaml(FILE)
-    variables = document.get("vars") if isinstance(document, dict) else None
-    for entry in variables or []:
-        if isinstance(entry, dict) and "paths" in entry:
-            return validate(TeachingPaths, entry["paths"], FILE)
-    raise ParamsError(f"{FILE}: expected the paths of teachers under `vars: - paths:`")
+    return validate(TeachingPaths, _declared(FILE), FILE)

@@ -3,7 +3,6 @@
 After `git pull` and `dvc pull` a colleague has all files and no run: DVC brings outputs, and runs are MLflow's.
 """
 
-from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -61,8 +60,7 @@ def check_files(paths: Paths) -> None:
     if lock is None:
         raise LineageError(f"{LOCK}: expected DVC's record of the stages, found something else")
     for stage in STAGES:
-        outs = (load_outs(Path("dvc.yaml"), stage, paths, is_cached=is_cached) for is_cached in (True, False))
-        for path in chain.from_iterable(outs):
+        for path in load_outs(Path("dvc.yaml"), stage, paths):
             if not path.exists():
                 raise LineageError(f"{path}: not here; `dvc pull` brings it, `dvc repro {stage}` makes it")
             recorded = lock.outputs.get(str(path))

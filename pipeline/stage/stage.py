@@ -49,7 +49,7 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
 
 def run_work(work: Callable[[], None]) -> int:
     """Run `work`, all that a stage does; its exit code, which a launcher is told as well."""
-    from pipeline.dvc.former import with_former
+    from pipeline.dvc.previous_outputs import with_previous_outputs
     from pipeline.stage.tracking_store import store
 
     leave_code(GONE)
@@ -63,7 +63,7 @@ def run_work(work: Callable[[], None]) -> int:
         leave_code(0)
         return 0
 
-    return with_former(lambda: guarded(to_its_end))
+    return with_previous_outputs(lambda: guarded(to_its_end))
 
 
 def guarded(work: Callable[[], int]) -> int:
