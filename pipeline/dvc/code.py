@@ -102,9 +102,10 @@ def code_of(module: str) -> list[str]:
     Folders of other files, such as templates, belong to the modules beside them that name them. Packages' own files
     have no code.
     """
-    decisive = {name for name in closure(module) if not is_package(name) and not is_view(name, module)}
+    modules = {name for name in module_names() if not is_package(name)}
+    decisive = {name for name in closure(module) & modules if not is_view(name, module)}
     folders = {name.rpartition(".")[0] for name in decisive if name.count(".") > 1}
-    whole = {folder for folder in folders if _modules_below(folder) <= decisive}
+    whole = {folder for folder in folders if not any(name.startswith(f"{folder}.") for name in modules - decisive)}
     whole -= {folder for folder in whole if any(folder.startswith(f"{other}.") for other in whole)}
     single = {name for name in decisive if not any(name.startswith(f"{folder}.") for folder in whole)}
     data = [path for name in single for path in _data_beside(file_of(name))]
@@ -185,18 +186,10 @@ def closure(module: str) -> set[str]:
         name = pending.pop()
         if name not in seen:
             seen.add(name)
-            pending += [*project_imports(name), *_packages_of(name)]
+            pending += project_imports(name)
+            if package := name.rpartition(".")[0]:  # its `__init__.py` runs before the module
+                pending.append(package)
     return seen
-
-
-def _packages_of(module: str) -> list[str]:
-    """The packages above a module, whose `__init__.py` runs before it."""
-    parts = module.split(".")
-    return [".".join(parts[:length]) for length in range(1, len(parts))]
-
-
-def _modules_below(folder: str) -> set[str]:
-    return {name for name in module_names() if name.startswith(f"{folder}.") and not is_package(name)}
 
 
 def _data_beside(file: Path) -> Iterator[str]:

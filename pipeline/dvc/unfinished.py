@@ -3,7 +3,7 @@
 The fingerprint is that of all inputs of the train stage that `dvc.yaml` declares (data and code) and of its parameters:
 changed inputs never meet an old state. The root is that of the main checkout, also for `dvc exp run --temp`.
 
-What a finished training leaves is the last checkpoint and the hash of its outputs. DVC stores outputs in its cache after
+What a finished training leaves is the last checkpoint and the hash of its outputs. DVC stores outputs in its cache when
 the stage has ended. So the cache tells why a finished training is started again:
 
 - It lacks the outputs: DVC was killed in between, and the work must not be lost. The last checkpoint is restored, and
