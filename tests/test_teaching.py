@@ -20,14 +20,14 @@ from outboxes import DirectSender
 from ruamel.yaml import YAML
 from stages import dvc, run_stages, start_dvc
 
-from benchmarks.projects import PYTHON, ROOT, TINY, write_params
+from benchmarks.projects import PYTHON, ROOT, TINY, compose, write_params
 from charlstm.model.model_folder import load_model
 from charlstm.text.soft_text import CODES, load_soft_text
 from charlstm.text.vocabulary import Vocab
 from pipeline import train
 from pipeline.distillation import recipe, teacher, write
 from pipeline.stage import sending
-from pipeline.stage.presets import RECIPES, compose, load
+from pipeline.stage.presets import RECIPES, load
 from pipeline.stage.tracking_store import store
 
 TEXT = "artifacts/distillation/text"

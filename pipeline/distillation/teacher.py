@@ -30,11 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _as_teacher(params: Params, paths: Paths, name: str, seed: int) -> tuple[Params, Paths]:
-    """The project's parameters and paths with those of a teacher in their place.
-
-    Raises:
-        ParamsError: the recipe is missing or has a mistake, or its models are students themselves.
-    """
+    """The project's parameters and paths with those of a teacher in their place."""
     own = load_teaching_paths()
     file, folder = own.recipe(name), own.teacher(name, seed)
     document = load_yaml(file)
@@ -44,8 +40,8 @@ def _as_teacher(params: Params, paths: Paths, name: str, seed: int) -> tuple[Par
         raise ParamsError(
             f"teachers.recipes: {name} needs teachers itself: name a recipe that learns from the text alone"
         )
-    places = {"model": folder / MODEL, "train": folder / TRAINING, "soft_text": Path(NOTHING)}
-    return params.model_copy(update={"model": model, "train": training}), paths.model_copy(update=places)
+    files = {"model": folder / MODEL, "train": folder / TRAINING, "soft_text": Path(NOTHING)}
+    return params.model_copy(update={"model": model, "train": training}), paths.model_copy(update=files)
 
 
 if __name__ == "__main__":

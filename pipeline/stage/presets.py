@@ -7,12 +7,13 @@ that presets of its kind decide. So one preset written after another leaves noth
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import ParamsError
-from charlstm.files.documents import did_you_mean, load_yaml, parse_yaml, validate
+from charlstm.files.documents import did_you_mean, load_yaml, validate
 from charlstm.files.lock import holder_of
 from charlstm.params import Params
 from pipeline.stage.params_file import PARAMS, replaced, value_at, with_values
@@ -235,43 +236,10 @@ def _section(name: str, value: object, indent: str) -> str:
     return f"{indent}{name}: {value if is_word else json.dumps(value, ensure_ascii=False)}\n"
 
 
-def compose(root: Path, overrides: Sequence[str] = ()) -> Params:
-    """The recipe quick and tiny Shakespeare in the `params.yaml` of the project `root`, with `overrides`.
-
-    Overrides are `recipe=NAME`, `corpus=NAME`, and values by dotted name as `dvc exp run -S` has them. This is for
-    benchmarks and tests, whose parameters should not depend on what a user has set. DVC needs none of it.
-
-    Raises:
-        ParamsError: an override names nothing that exists, or has an impossible value.
-    """
-    pairs = [override.partition("=") for override in overrides]
-    chosen = {RECIPES: RECIPES.root, CORPORA: CORPORA.root}
-    chosen |= {kind: value for kind in chosen for name, _, value in pairs if name == kind.name}
-    values: dict[str, object] = {}
-    for kind, name in chosen.items():
-        values |= load(kind, name, root).values
-    for name, _, value in pairs:
-        if name not in (RECIPES.name, CORPORA.name):
-            values[name] = _parsed(name, value)
-    path = root / "params.yaml"
-    return validate(Params, replaced(load_yaml(path), values), path)
-
-
-def _parsed(name: str, value: str) -> object:
-    try:
-        return parse_yaml(value)
-    except ValueError as error:
-        raise ParamsError(f"{name}={value}: {error}") from None
-
-
 def _about(path: Path) -> str:
     """The comment at the top of a file."""
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line.removeprefix("#").strip())
-    return " ".join(lines)
+    lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    return " ".join(line.removeprefix("#").strip() for line in lines)
 
 
 def _flat(document: Mapping[str, object], known: Iterable[str], path: Path, above: str = "") -> dict[str, object]:
