@@ -213,25 +213,24 @@ def check_tracker() -> Iterator[Finding]:
 
 
 def _file_fault(file: Path) -> str:
-    """Of a database in a file."""
+    """What is wrong with a database in a file."""
     if fault := path_fault(file):
         return fault
-    if not file.exists():
-        folder = next(parent for parent in file.absolute().parents if parent.exists())
-        return "" if os.access(folder, os.W_OK) else f"no permission to write in {folder}"
-    if not os.access(file, os.W_OK):
-        return "no permission to write it"
-    try:
-        read_only = f"{file.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(read_only, uri=True, timeout=SECONDS_TO_ANSWER)) as database:
-            database.execute("select count(*) from sqlite_master").fetchone()
-    except sqlite3.Error as fault:
-        return f"the database cannot be read ({fault}): move it away, and the next run makes another"
+    nearest = next(path for path in (file.absolute(), *file.absolute().parents) if path.exists())
+    if not os.access(nearest, os.W_OK):
+        return f"no permission to write {nearest}"
+    if file.exists():
+        try:
+            read_only = f"{file.absolute().as_uri()}?mode=ro"
+            with closing(sqlite3.connect(read_only, uri=True, timeout=SECONDS_TO_ANSWER)) as database:
+                database.execute("select count(*) from sqlite_master").fetchone()
+        except sqlite3.Error as failure:
+            return f"the database cannot be read ({failure}): move it away, and the next run makes another"
     return ""
 
 
 def _server_fault(uri: str, scheme: str) -> str:
-    """Of a server: whether anything accepts a connection there."""
+    """Why a server accepts no connection; empty if it does."""
     try:
         address = urlsplit(uri)
         host, port = address.hostname or "localhost", address.port or PORTS[scheme]

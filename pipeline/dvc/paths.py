@@ -5,7 +5,6 @@ Two texts are named by `params.yaml`: the corpus, and what teachers wrote.
 
 import contextlib
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from charlstm.errors import ParamsError
 from charlstm.files.documents import load_yaml, validate
 
+DVC_YAML = Path("dvc.yaml")
 EXTENSION = ".txt"
 NOTHING = "conf/corpus/nothing"  # what a URL watches, and what a model without teachers learns from
 
@@ -39,49 +39,41 @@ def load_paths(path: Path) -> Paths:
     Raises:
         ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`; or there is no `download.name`.
     """
-    return validate(Paths, _with_texts(_declared(path), path.with_name("params.yaml")), path)
+    declared = _declared(path)
+    if "corpora" in declared:  # the folder of the corpora; commits of old have the path of the only one, as `corpus`
+        params = path.with_name("params.yaml")
+        document = load_yaml(params)
+        try:
+            declared["corpus"] = f"{declared.pop('corpora')}/{document['download']['name']}{EXTENSION}"
+        except (KeyError, TypeError):
+            raise ParamsError(f"{params}: download.name is missing") from None
+        with contextlib.suppress(KeyError, TypeError):  # commits of old have no teachers
+            declared["soft_text"] = document["train"]["distillation"]["text"]
+    return validate(Paths, declared, path)
 
 
 def corpus_name() -> str:
     """What `params.yaml` here calls the corpus; empty if it does not say."""
     try:
-        return load_paths(Path("dvc.yaml")).corpus.name.removesuffix(EXTENSION)
+        return load_paths(DVC_YAML).corpus.name.removesuffix(EXTENSION)
     except ParamsError:
         return ""
 
 
-def load_deps(path: Path, stage: str, paths: Paths) -> list[Path]:
-    """The files and folders that `dvc.yaml` declares as the inputs of `stage`.
+def load_deps(paths: Paths) -> list[Path]:
+    """The files and folders that `dvc.yaml` declares as the inputs of the train stage, with `${...}` filled in.
 
     Raises:
-        ParamsError: `path` is missing, or has no such stage with a list of `deps`.
+        ParamsError: it has no such stage with a list of `deps`.
     """
+    values = {f"paths.{name}": str(value) for name, value in paths}
+    values |= {"paths.corpora": str(paths.corpus.parent), "download.name": paths.corpus.name.removesuffix(EXTENSION)}
+    values |= {"train.distillation.text": str(paths.soft_text)}
     try:
-        return _resolved(load_yaml(path)["stages"][stage]["deps"], paths)
+        entries = load_yaml(DVC_YAML)["stages"]["train"]["deps"]
+        return [Path(re.sub(r"\$\{([\w.]+)\}", lambda match: values[match[1]], entry)) for entry in entries]
     except (KeyError, TypeError):
-        raise ParamsError(f"{path}: expected a list of paths under stages.{stage}.deps") from None
-
-
-def load_outs(path: Path, stage: str, paths: Paths) -> list[Path]:
-    """The outputs of `stage` that `dvc.yaml` declares, metrics and plots among them.
-
-    Raises:
-        ParamsError: `path` is missing, or its outputs are no lists of paths.
-    """
-    try:
-        declared = load_yaml(path)["stages"][stage]
-        entries = [entry for kind in ("outs", "metrics", "plots") for entry in declared.get(kind, [])]
-        return _resolved([entry if isinstance(entry, str) else next(iter(entry)) for entry in entries], paths)
-    except (AttributeError, KeyError, TypeError, StopIteration):
-        raise ParamsError(f"{path}: expected lists of paths as the outputs of stages.{stage}") from None
-
-
-def _resolved(entries: Iterable[str], paths: Paths) -> list[Path]:
-    """With `${...}` filled in; KeyError for an unknown one."""
-    known = {f"paths.{name}": str(value) for name, value in paths}
-    known |= {"paths.corpora": str(paths.corpus.parent), "download.name": paths.corpus.name.removesuffix(EXTENSION)}
-    known |= {"train.distillation.text": str(paths.soft_text)}
-    return [Path(re.sub(r"\$\{([\w.]+)\}", lambda match: known[match[1]], entry)) for entry in entries]
+        raise ParamsError(f"{DVC_YAML}: expected a list of paths under stages.train.deps") from None
 
 
 def _declared(path: Path) -> dict[str, Any]:
@@ -92,20 +84,6 @@ def _declared(path: Path) -> dict[str, Any]:
         if isinstance(entry, dict) and isinstance(entry.get("paths"), dict):
             return dict(entry["paths"])
     raise ParamsError(f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root")
-
-
-def _with_texts(declared: dict[str, Any], params: Path) -> dict[str, Any]:
-    """`corpora` is the folder of the corpora. Commits of old have the path of the only one, as `corpus`."""
-    if "corpora" not in declared:
-        return declared
-    document, others = load_yaml(params), {name: value for name, value in declared.items() if name != "corpora"}
-    try:
-        found = {**others, "corpus": f"{declared['corpora']}/{document['download']['name']}{EXTENSION}"}
-    except (KeyError, TypeError):
-        raise ParamsError(f"{params}: download.name is missing") from None
-    with contextlib.suppress(KeyError, TypeError):  # commits of old have no teachers
-        found["soft_text"] = document["train"]["distillation"]["text"]
-    return found
 
 
 # Where teachers and what they write are: the paths of `distillation/dvc.yaml`.

@@ -81,7 +81,7 @@ def fingerprint(params: Params, paths: Paths) -> str:
         "params": decisive,
         "files": {
             str(file): sha256(file)
-            for dep in load_deps(Path("dvc.yaml"), "train", paths)
+            for dep in load_deps(paths)
             for file in ([dep] if not dep.is_dir() else sorted(each for each in dep.rglob("*") if each.is_file()))
         },
     }

@@ -218,18 +218,12 @@ def check_no_training() -> None:
 def preset_text(about: str, builds_on: str, values: Mapping[str, object]) -> str:
     """The file of a preset; `values` by dotted name. Each line of `about` is a comment."""
     comment = "".join(f"# {line}\n" for line in about.splitlines())
-    return f"{comment}\n{BUILDS_ON}: {builds_on}\n{_sections(values)}"
-
-
-def _sections(values: Mapping[str, object]) -> str:
-    """Dotted names as nested mappings. A value is JSON, which is YAML, too."""
-    nested: dict[str, object] = {}
-    for name, value in values.items():
-        replaced(nested, {name: value})
-    return "".join(f"\n{_section(name, value, '')}" for name, value in nested.items())
+    sections = "".join(f"\n{_section(name, value, '')}" for name, value in replaced({}, values).items())
+    return f"{comment}\n{BUILDS_ON}: {builds_on}\n{sections}"
 
 
 def _section(name: str, value: object, indent: str) -> str:
+    """A nested mapping as YAML; a value is JSON, which is YAML, too."""
     if isinstance(value, dict) and value:
         return f"{indent}{name}:\n" + "".join(_section(inner, one, f"{indent}  ") for inner, one in value.items())
     is_word = isinstance(value, str) and re.fullmatch(r"[a-z][a-z0-9_-]*", value)
