@@ -149,10 +149,10 @@ class Launched:
             return 0
         if self.is_stopped:
             return EXIT_INTERRUPTED
-        if (found := code_of_all(self._codes)) is not None:
-            if found == EXIT_INTERRUPTED and (gone := processes_gone(self._codes)):
+        if (reason := code_of_all(self._codes)) is not None:
+            if reason == EXIT_INTERRUPTED and (gone := processes_gone(self._codes)):
                 log.error("interrupted: %s; the same command resumes from the last checkpoint, if any", gone)
-            return found
+            return reason
         return code if code > 0 else 128 - code  # as a shell has it after a signal
 
     def _ended(self) -> int | None:
@@ -164,7 +164,7 @@ class Launched:
         """All training processes so far; a launcher may start others for those that failed."""
         with contextlib.suppress(psutil.Error):
             below = self._launcher.children(recursive=True)
-            self._workers |= {one for one in below if not is_launcher(one) and not is_sender(one)}
+            self._workers |= {process for process in below if not is_launcher(process) and not is_sender(process)}
         return self._workers
 
 

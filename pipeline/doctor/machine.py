@@ -100,7 +100,7 @@ def busy_processes(seconds: float = SECONDS_OF_LOOKING) -> list[Busy]:
 def _seconds_used() -> dict[psutil.Process, float]:
     """Processor time of each process that may be asked, which has its name as well."""
     processes = psutil.process_iter(["cpu_times", "name"])
-    return {one: times.user + times.system for one in processes if (times := one.info["cpu_times"])}
+    return {process: times.user + times.system for process in processes if (times := process.info["cpu_times"])}
 
 
 def _allowed() -> int:
@@ -217,20 +217,19 @@ def _check_packages() -> Iterator[Finding]:
         project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     except (OSError, ValueError, KeyError):  # it asks for nothing
         return
-    python, found = project["requires-python"], platform.python_version()
-    if not SpecifierSet(python).contains(found, prereleases=True):
-        yield error(f"versions: expected Python {python}, found {found}")
+    if not SpecifierSet(project["requires-python"]).contains(platform.python_version(), prereleases=True):
+        yield error(f"versions: expected Python {project['requires-python']}, found {platform.python_version()}")
     extra = project.get("optional-dependencies", {}).get("pipeline", [])
     for requirement in map(Requirement, [*project["dependencies"], *extra]):
         if requirement.marker is not None and not requirement.marker.evaluate():
             continue
         try:
-            found = version(requirement.name)
+            installed = version(requirement.name)
         except PackageNotFoundError:
             yield error(f"versions: {requirement} is not installed: {INSTALL}")
             continue
-        if not requirement.specifier.contains(found, prereleases=True):
-            yield warning(f"versions: expected {requirement}, found {found}: {INSTALL}")
+        if not requirement.specifier.contains(installed, prereleases=True):
+            yield warning(f"versions: expected {requirement}, found {installed}: {INSTALL}")
 
 
 def _check_identity() -> Iterator[Finding]:
@@ -248,11 +247,11 @@ def _check_identity() -> Iterator[Finding]:
 
 def _check_python_of_stages() -> Iterator[Finding]:
     """`dvc.yaml` says `python`: is it this one?"""
-    found, activate = shutil.which("python"), Path(sys.prefix) / "bin/activate"
+    python, activate = shutil.which("python"), Path(sys.prefix) / "bin/activate"
     advice = f"`source {activate}` first" if activate.is_file() else f"put {Path(sys.executable).parent} first in PATH"
-    if found is None:
+    if python is None:
         yield error(f"python: expected a `python` in PATH for DVC's stages, found none: {advice}")
-    elif Path(found).parent != Path(sys.executable).parent:
-        done = subprocess.run([found, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True)
+    elif Path(python).parent != Path(sys.executable).parent:
+        done = subprocess.run([python, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True)
         if done.stdout.strip() != sys.prefix:
-            yield warning(f"python: DVC's stages run {found}, which is not of this environment: {advice}")
+            yield warning(f"python: DVC's stages run {python}, which is not of this environment: {advice}")

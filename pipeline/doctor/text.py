@@ -127,15 +127,15 @@ def _local(source: Path, section: DownloadParams) -> Iterator[Finding]:
         yield error(f"download.source: {source}: {getattr(failure, 'strerror', None) or failure}")
         return
     num_bytes = sum(file.stat().st_size for file in files)
+    is_hashed = section.sha256 is not None and num_bytes <= MAX_HASHED_BYTES
+    digest = source_sha256(files, section.separator) if is_hashed else section.sha256
     if num_bytes == 0:
         yield error(f"download.source: {source}: expected a text, found no byte in it")
-    elif section.sha256 and num_bytes <= MAX_HASHED_BYTES:
-        found = source_sha256(files, section.separator)
-        if found != section.sha256:
-            yield error(
-                f"download.sha256: expected {section.sha256}, but {source} has {found}: "
-                f"set it to that, or to null to accept any bytes"
-            )
+    elif digest != section.sha256:
+        yield error(
+            f"download.sha256: expected {section.sha256}, but {source} has {digest}: set it to that, or to null to "
+            f"accept any bytes"
+        )
 
 
 # Whether the texts are long enough: for a batch, a validation part and the warm-up, and for what teachers read.

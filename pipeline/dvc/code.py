@@ -70,10 +70,10 @@ def with_code(text: str) -> str:
         if module and indent and not line.startswith(f"{indent}- "):
             lines += [f"{indent}- {file}" for file in code_of(module)]
             module = indent = ""
-        if found := re.match(r"\s+cmd: .*\b(pipeline\.[\w.]+)", line):
-            module = found[1]
-        if found := re.match(r"(\s+)deps:", line):
-            indent = found[1] + "  "
+        if match := re.match(r"\s+cmd: .*\b(pipeline\.[\w.]+)", line):
+            module = match[1]
+        if match := re.match(r"(\s+)deps:", line):
+            indent = match[1] + "  "
         if not _is_code(line.strip().removeprefix("- ")):
             lines.append(line)
     return "\n".join(lines) + "\n"
@@ -171,11 +171,9 @@ def imported_names(source: str) -> set[str]:
 @cache
 def project_imports(module: str) -> set[str]:
     """The project's modules that `module` imports itself."""
-    known, found = set(module_names()), set()
-    for name in imported_names((ROOT / file_of(module)).read_text()):
-        candidates = {name, name.rpartition(".")[0]} & known
-        found |= {max(candidates, key=len)} if candidates else set()
-    return found
+    names = imported_names((ROOT / file_of(module)).read_text())
+    candidates = ({name, name.rpartition(".")[0]} & set(module_names()) for name in names)
+    return {max(names, key=len) for names in candidates if names}
 
 
 def closure(module: str) -> set[str]:

@@ -3,7 +3,8 @@
 They are what `dvc.lock` names. DVC's cache has them. It has metrics and plots, too: `cache: false` gives those to git,
 but DVC's run cache stores them with the rest. After a `dvc pull`, git alone has them. `dvc checkout` would restore no
 metrics and plots, and fails while another process holds DVC's lock. All is found by its hash, so nothing else can come
-back. A stage that is run without DVC still has its outputs, and nothing is done.
+back. Nothing is done for a stage that is run without DVC, which still has its outputs, nor for those of
+`distillation/dvc.yaml`, which have a lock of their own.
 """
 
 import logging
@@ -31,9 +32,8 @@ def with_previous_outputs(run: Callable[[], int]) -> int:
         code = run()
     finally:
         name = os.environ.get(DVC_STAGE, "").rpartition(":")[2]
-        is_teaching = "@" in name  # of distillation/dvc.yaml, whose outputs are all in the cache
         is_launched = EXIT_CODES in os.environ or os.environ.get("RANK", "0") != "0"  # the launcher does it
-        if code != 0 and name and not is_teaching and not is_launched:
+        if code != 0 and name and not is_launched:
             try:
                 put_back(name)
             except (OSError, CharlstmError) as error:

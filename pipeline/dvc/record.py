@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path, PurePath
 
@@ -62,28 +62,21 @@ def folders_with(md5: str) -> list[str]:
 
 def with_files(outputs: Mapping[str, str]) -> dict[str, str]:
     """`outputs` of a `dvc.lock`, path -> MD5, and all files of its folders."""
-    found = dict(outputs)
-    for path, md5 in outputs.items():
-        if md5.endswith(FOLDER):
-            found |= {f"{path}/{name}": digest for name, digest in files_of(md5).items()}
-    return found
+    folders = {path: md5 for path, md5 in outputs.items() if md5.endswith(FOLDER)}
+    files = {f"{path}/{name}": md5 for path, folder in folders.items() for name, md5 in files_of(folder).items()}
+    return {**outputs, **files}
 
 
 def known_sums(files: Mapping[str, str]) -> dict[str, str]:
     """The SHA-256 of `files` (path -> MD5), by path: of those that lie here, or that a checksum file here names."""
-    found = {path: sha256(file) for path, md5 in files.items() if md5[-4:] != FOLDER and (file := cached(md5))}
-    for path, md5 in files.items():
-        if PurePath(path).name == SUMS or path.endswith(".sha256"):
-            for name, digest in _sums(cached(md5)):
-                found[os.path.normpath(PurePath(path).parent / name)] = digest
-    return found
-
-
-def _sums(file: Path | None) -> Iterator[tuple[str, str]]:
-    if file is not None and file.stat().st_size <= MAX_SUMS_BYTES:
-        for line in file.read_text(errors="replace").splitlines():
-            digest, _, name = line.partition("  ")
-            yield name, digest
+    here = {path: file for path, md5 in files.items() if not md5.endswith(FOLDER) and (file := cached(md5))}
+    sums = {path: sha256(file) for path, file in here.items()}
+    for path, file in here.items():
+        if (PurePath(path).name == SUMS or path.endswith(".sha256")) and file.stat().st_size <= MAX_SUMS_BYTES:
+            for line in file.read_text(errors="replace").splitlines():
+                digest, _, name = line.partition("  ")
+                sums[os.path.normpath(PurePath(path).parent / name)] = digest
+    return sums
 
 
 def _listed(file: Path) -> dict[str, str]:

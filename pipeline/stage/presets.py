@@ -102,10 +102,10 @@ def load(kind: Kind, name: str, root: Path = Path(), above: tuple[str, ...] = ()
         ParamsError: there is no such preset, or it has a mistake, or one that it builds on.
     """
     path = root / path_of(kind, name)
-    if name not in (known := names(kind, root)):
+    if name not in (existing := names(kind, root)):
         named = f" (named by {above[-1]})" if above else ""
-        listed = f"there are {', '.join(known)}" if known else f"{CONF / kind.name} has none"
-        raise ParamsError(f"there is no {kind.name} {name!r}{named}{did_you_mean(name, known)}; {listed}")
+        listed = f"there are {', '.join(existing)}" if existing else f"{CONF / kind.name} has none"
+        raise ParamsError(f"there is no {kind.name} {name!r}{named}{did_you_mean(name, existing)}; {listed}")
     if name in above:
         raise ParamsError(f"{path}: {name} builds on itself")
     document = load_yaml(path)
@@ -118,7 +118,7 @@ def load(kind: Kind, name: str, root: Path = Path(), above: tuple[str, ...] = ()
     if base is None:
         return Preset(name, _about(path), (name,), own)
     parent = load(kind, str(base), root, (*above, name))
-    if unknown := [one for one in own if one not in parent.values]:
+    if unknown := [key for key in own if key not in parent.values]:
         raise ParamsError(
             f"{path}: a {kind.name} does not decide {', '.join(unknown)}: only what {path_of(kind, kind.root)} has"
         )
@@ -225,7 +225,7 @@ def preset_text(about: str, builds_on: str, values: Mapping[str, object]) -> str
 def _section(name: str, value: object, indent: str) -> str:
     """A nested mapping as YAML; a value is JSON, which is YAML, too."""
     if isinstance(value, dict) and value:
-        return f"{indent}{name}:\n" + "".join(_section(inner, one, f"{indent}  ") for inner, one in value.items())
+        return f"{indent}{name}:\n" + "".join(_section(key, inner, f"{indent}  ") for key, inner in value.items())
     is_word = isinstance(value, str) and re.fullmatch(r"[a-z][a-z0-9_-]*", value)
     return f"{indent}{name}: {value if is_word else json.dumps(value, ensure_ascii=False)}\n"
 
@@ -236,14 +236,14 @@ def _about(path: Path) -> str:
     return " ".join(line.removeprefix("#").strip() for line in lines)
 
 
-def _flat(document: Mapping[str, object], known: Iterable[str], path: Path, above: str = "") -> dict[str, object]:
+def _flat(document: Mapping[str, object], parameters: Iterable[str], path: Path, above: str = "") -> dict[str, object]:
     flat: dict[str, object] = {}
     for key, value in document.items():
         name = f"{above}{key}"
-        if name in known:
+        if name in parameters:
             flat[name] = value
-        elif isinstance(value, dict) and any(one.startswith(f"{name}.") for one in known):
-            flat |= _flat(value, known, path, f"{name}.")
+        elif isinstance(value, dict) and any(parameter.startswith(f"{name}.") for parameter in parameters):
+            flat |= _flat(value, parameters, path, f"{name}.")
         else:
-            raise ParamsError(f"{path}: {name} is not a parameter{did_you_mean(name, known)}")
+            raise ParamsError(f"{path}: {name} is not a parameter{did_you_mean(name, parameters)}")
     return flat
