@@ -40,11 +40,11 @@ def load_paths(path: Path) -> Paths:
         ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`; or there is no `download.name`.
     """
     declared = _declared(path)
-    if "corpora" in declared:  # the folder of the corpora; commits of old have the path of the only one, as `corpus`
+    if corpora := declared.pop("corpora", None):  # commits of old have the path of the only corpus, as `corpus`
         params = path.with_name("params.yaml")
         document = load_yaml(params)
         try:
-            declared["corpus"] = f"{declared.pop('corpora')}/{document['download']['name']}{EXTENSION}"
+            declared["corpus"] = f"{corpora}/{document['download']['name']}{EXTENSION}"
         except (KeyError, TypeError):
             raise ParamsError(f"{params}: download.name is missing") from None
         with contextlib.suppress(KeyError, TypeError):  # commits of old have no teachers
