@@ -17,14 +17,13 @@ import time
 import numpy as np
 from rich.console import Console
 
-from benchmarks.projects import ROOT
+from benchmarks.projects import ROOT, compose
 from benchmarks.trials import fresh_processes
 from charlstm.model.loss import MAX_LOGITS
 from charlstm.text.vocabulary import Ids
 from charlstm.training import learner as learner_module
 from charlstm.training.learner import Learner
 from pipeline.stage.hardware import keep_freed_memory, set_num_threads
-from pipeline.stage.presets import compose
 from pipeline.stage.stage import guarded
 
 NUM_CHARS, NUM_STEPS = 1_000_000, 10

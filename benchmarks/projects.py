@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ import psutil
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
+from charlstm.errors import ParamsError
 from charlstm.files.checksums import SUMS, write_sums
+from charlstm.files.documents import load_yaml, parse_yaml, validate
+from charlstm.params import Params
 from charlstm.text.soft_text import CODES, IDS, TEACHERS, to_codes
 from charlstm.text.vocabulary import load_vocab
 from pipeline.dvc.paths import NOTHING, load_paths
-from pipeline.stage.params_file import with_values
+from pipeline.stage.params_file import replaced, with_values
 from pipeline.stage.presets import CORPORA, RECIPES, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,6 +99,31 @@ def shipped_params() -> str:
     """What `params.yaml` is in a fresh clone; here it may have another recipe or text."""
     values = {**load(RECIPES, RECIPES.root, ROOT).values, **load(CORPORA, CORPORA.root, ROOT).values}
     return with_values((ROOT / "params.yaml").read_text(encoding="utf-8"), values)
+
+
+def compose(root: Path, overrides: Sequence[str] = ()) -> Params:
+    """The recipe quick and tiny Shakespeare in the `params.yaml` of the project `root`, with `overrides`.
+
+    Overrides are `recipe=NAME`, `corpus=NAME`, and values by dotted name as `dvc exp run -S` has them. So parameters do
+    not depend on what a user has set.
+
+    Raises:
+        ParamsError: an override names nothing that exists, or has an impossible value.
+    """
+    pairs = [override.partition("=") for override in overrides]
+    presets = {RECIPES: RECIPES.root, CORPORA: CORPORA.root}
+    presets |= {kind: value for kind in presets for name, _, value in pairs if name == kind.name}
+    values: dict[str, object] = {}
+    for kind, name in presets.items():
+        values |= load(kind, name, root).values
+    for name, _, value in pairs:
+        if name not in (RECIPES.name, CORPORA.name):
+            try:
+                values[name] = parse_yaml(value)
+            except ValueError as error:
+                raise ParamsError(f"{name}={value}: {error}") from None
+    path = root / "params.yaml"
+    return validate(Params, replaced(load_yaml(path), values), path)
 
 
 def make_project(folder: Path, override: Override | None = None, content: str | None = None) -> None:

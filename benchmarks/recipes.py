@@ -16,10 +16,9 @@ from typing import NamedTuple
 import pandas as pd
 from rich.console import Console
 
-from benchmarks.projects import ROOT
+from benchmarks.projects import ROOT, compose
 from benchmarks.trials import Trial, run
 from charlstm.evaluation.published import beside_the_original
-from pipeline.stage.presets import compose
 from pipeline.stage.stage import guarded
 
 

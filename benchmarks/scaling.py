@@ -18,12 +18,11 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from benchmarks.projects import ROOT
+from benchmarks.projects import ROOT, compose
 from charlstm.model.char_lstm import weight_shapes
 from charlstm.optimization.muon import num_flops, shares
 from charlstm.params import Params
 from charlstm.training.learner import shape_of
-from pipeline.stage.presets import compose
 from pipeline.stage.stage import guarded
 
 VOCAB_SIZE = 65  # tiny Shakespeare

@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from benchmarks.projects import ROOT
+from benchmarks.projects import ROOT, compose
 from benchmarks.trials import fresh_processes, load_data
 from charlstm.params import Params
 from charlstm.text.soft_text import SoftText
@@ -32,7 +32,6 @@ from charlstm.training import learner as learner_module
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
 from pipeline.stage.hardware import keep_freed_memory, set_num_threads
-from pipeline.stage.presets import compose
 from pipeline.stage.stage import guarded
 
 NUM_ROUNDS = 9

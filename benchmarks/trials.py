@@ -26,7 +26,7 @@ from accelerate.state import AcceleratorState
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks.projects import ROOT
+from benchmarks.projects import ROOT, compose
 from benchmarks.watch import Watch
 from charlstm.errors import Interrupted, ParamsError
 from charlstm.evaluation.protocols import stateful
@@ -48,7 +48,6 @@ from pipeline.dvc.unfinished import fingerprint as fingerprint_of_inputs
 from pipeline.provenance.git import git
 from pipeline.stage.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels, work_of
 from pipeline.stage.interruption import handle_signals
-from pipeline.stage.presets import compose
 from pipeline.stage.stage import guarded
 
 PROJECT = ROOT  # whose params.yaml and conf/ trials are made of

@@ -14,9 +14,8 @@ from charlstm.files.urls import without_credentials
 from charlstm.params import DownloadParams, Params
 from charlstm.text.conversion import Form, check_encoding, corpus_sha256
 from charlstm.text.download import FallbackSource, download, files_of, local_path
-from pipeline.dvc.former import recorded_outputs
 from pipeline.dvc.paths import Paths
-from pipeline.dvc.record import cached
+from pipeline.dvc.record import cached, recorded_outputs
 from pipeline.provenance.hashes import md5
 from pipeline.stage import stage
 from pipeline.stage.terminal import progress

@@ -5,23 +5,44 @@ to stop reaches the training processes, nothing is left behind, and the exit cod
 interrupted, try again) where `accelerate launch` has 1 for everything.
 """
 
+import contextlib
 import logging
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
+
+import psutil
 
 from pipeline.doctor.examination import examine_training
-from pipeline.dvc.former import with_former
-from pipeline.stage.exit_codes import EXIT_BAD_INPUT
-from pipeline.stage.launching import launch
+from pipeline.dvc.previous_outputs import with_previous_outputs
+from pipeline.stage.exit_codes import (
+    EXIT_BAD_INPUT,
+    EXIT_CODES,
+    EXIT_INTERRUPTED,
+    classify_crashes,
+    code_of_all,
+    processes_gone,
+)
+from pipeline.stage.interruption import SIGNALS, is_alive, is_launcher, is_sender, launchers_above, without_ignored
 from pipeline.stage.stage import guarded
 
 log = logging.getLogger("charlstm")
 
 TRAININGS = {"pipeline.train", "pipeline.distillation.teacher"}
+SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_TO_SAVE = 60.0
+SECONDS_WITHOUT_WORKERS = 60.0  # torchrun can wait for a lost node for ever; a restart takes it less
+MAX_LEN_OF_SOCKET_ADDRESS = 103  # macOS, unix(4); Linux has 107
+LEN_OF_SOCKET_NAME = 32  # of multiprocessing: /pymp-12345678/listener-12345678
+# Without it, restarted processes find the addresses of those before them, and connect to nothing (torchrun 2.13).
+RESTARTS_WORK = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
 def main(command: Sequence[str]) -> int:
@@ -29,7 +50,7 @@ def main(command: Sequence[str]) -> int:
     if not command:
         sys.stderr.write("usage: python -m pipeline.launch accelerate launch ... | torchrun ...\n")
         return EXIT_BAD_INPUT
-    return with_former(lambda: guarded(lambda: _launch(command)))
+    return with_previous_outputs(lambda: guarded(lambda: _launch(command)))
 
 
 def _launch(command: Sequence[str]) -> int:
@@ -40,7 +61,8 @@ def _launch(command: Sequence[str]) -> int:
             log.log(logging.ERROR if finding.is_error else logging.WARNING, " ".join(finding.text.split("\n")))
         if any(finding.is_error for finding in findings):
             return EXIT_BAD_INPUT
-    return launch(with_values(command))
+    with tempfile.TemporaryDirectory(prefix="charlstm-", ignore_cleanup_errors=True) as folder:
+        return Launched(with_values(command), Path(folder)).wait()
 
 
 def with_values(command: Sequence[str]) -> list[str]:
@@ -73,6 +95,95 @@ def _num_devices() -> int:
     code = "import torch; print(torch.accelerator.device_count())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     return int(done.stdout) if done.returncode == 0 else 0
+
+
+class Launched:
+    """A running launcher and the training processes below it."""
+
+    def __init__(self, command: Sequence[str], folder: Path) -> None:
+        self.is_stopped = self._is_asking = False
+        self._codes, self._above = folder / "codes", launchers_above()
+        self._codes.mkdir()
+        # Sets are replaced, never grown: the signal handler may run while the main thread reads one.
+        self._workers: frozenset[psutil.Process] = frozenset()
+        self._signalled: frozenset[psutil.Process] = frozenset()
+        signals = without_ignored(SIGNALS)
+        for number in signals:
+            if number != signal.SIGTERM:  # a launcher must not die of what is meant for its processes
+                signal.signal(number, signal.SIG_IGN)
+        environment = {**RESTARTS_WORK, **os.environ, EXIT_CODES: str(self._codes), **_temporary_folder(folder)}
+        self._launcher = psutil.Popen(command, env=environment)
+        for number in signals:
+            signal.signal(number, self.stop)
+
+    def stop(self, number: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
+        """Ask the training processes to save and end; the launcher ends with them."""
+        self.is_stopped = True
+        if self._is_asking:  # a signal came while one was handled: many of them would nest without end
+            return
+        self._is_asking = True
+        try:
+            self._signalled = self._find_workers()
+            _terminate(self._signalled)
+        finally:
+            self._is_asking = False
+
+    def wait(self) -> int:
+        """Until all have ended; the exit code of the training processes."""
+        seen_at = time.monotonic()
+        while (code := self._ended()) is None:
+            if not self.is_stopped and not all(map(is_alive, self._above)):
+                self.stop()  # DVC forwards no signal when it dies of one
+            if self.is_stopped and (new := self._find_workers() - self._signalled):  # torchrun started others for them
+                _terminate([self._launcher, *new])
+                self._signalled |= new
+            if any(map(is_alive, self._find_workers())) or not self._workers:
+                seen_at = time.monotonic()
+            elif time.monotonic() - seen_at > SECONDS_WITHOUT_WORKERS:
+                self._launcher.kill()
+        # A launcher that was killed leaves its processes; they notice, save and go.
+        psutil.wait_procs(self._workers, timeout=SECONDS_TO_SAVE)
+        for trace in classify_crashes(self._codes):
+            log.error("a training process died of a signal:\n%s", trace)
+        if code == 0:
+            return 0
+        if self.is_stopped:
+            return EXIT_INTERRUPTED
+        if (reason := code_of_all(self._codes)) is not None:
+            if reason == EXIT_INTERRUPTED and (gone := processes_gone(self._codes)):
+                log.error("interrupted: %s; the same command resumes from the last checkpoint, if any", gone)
+            return reason
+        return code if code > 0 else 128 - code  # as a shell has it after a signal
+
+    def _ended(self) -> int | None:
+        with contextlib.suppress(psutil.TimeoutExpired):
+            return int(self._launcher.wait(SECONDS_BETWEEN_LOOKS))
+        return None
+
+    def _find_workers(self) -> frozenset[psutil.Process]:
+        """All training processes so far; a launcher may start others for those that failed."""
+        with contextlib.suppress(psutil.Error):
+            below = self._launcher.children(recursive=True)
+            self._workers |= {process for process in below if not is_launcher(process) and not is_sender(process)}
+        return self._workers
+
+
+def _temporary_folder(folder: Path) -> dict[str, str]:
+    """For what launchers leave behind (torchrun: `torchelastic_*`): a folder that goes when they have ended.
+
+    Not if it would make the addresses of sockets in it too long.
+    """
+    own = folder / "t"
+    if len(str(own)) + LEN_OF_SOCKET_NAME > MAX_LEN_OF_SOCKET_ADDRESS:
+        return {}
+    own.mkdir()
+    return {"TMPDIR": str(own)}
+
+
+def _terminate(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ def _train_and_write(
         if unfinished.fingerprint(*load()) != work.folder.name:
             raise TrainingError(CHANGED)
         _write(paths, result, vocab)
-        work.finish(paths.train / SUMS, paths)
+        work.finish(paths.train / SUMS)
         status = "FINISHED"
     except (KeyboardInterrupt, Interrupted) as error:
         status, reason = "KILLED", str(error) or "interrupted"

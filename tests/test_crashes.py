@@ -10,24 +10,24 @@ from pathlib import Path
 import pytest
 
 from benchmarks.projects import LAUNCH, ROOT
-from pipeline.stage.exit_codes import code_of_all, judge, processes_gone
+from pipeline.stage.exit_codes import classify_crashes, code_of_all, processes_gone
 
 WORKER = """
 import os, signal, sys, threading
-from pipeline.stage.exit_codes import leave_traces
-from pipeline.stage.exit_codes import GONE, leave_code
+from pipeline.stage.exit_codes import record_crashes
+from pipeline.stage.exit_codes import GONE, record_exit_code
 
-leave_code(GONE)
-leave_traces()
+record_exit_code(GONE)
+record_crashes()
 code, _, end = sys.argv[1].rpartition(" ")
 if code:
-    leave_code(int(code))
+    record_exit_code(int(code))
 if end.startswith("SIG"):
     die = lambda: os.kill(os.getpid(), getattr(signal, end))
     thread = threading.Thread(target=die)  # NCCL's watchdog is a thread, too
     thread.start()
     thread.join(60)
-leave_code(int(end))
+record_exit_code(int(end))
 sys.exit(int(end))
 """
 
@@ -66,7 +66,7 @@ def test_a_signal_is_an_interruption_unless_the_process_is_at_fault(
         if last == "SIGABRT":  # Python's handler walks the frames of a thread that runs, which may fault
             expected.add(-signal.SIGSEGV)
         assert done.returncode in expected, done.stderr
-    traces = judge(tmp_path)
+    traces = classify_crashes(tmp_path)
     assert code_of_all(tmp_path) == code
     assert processes_gone(tmp_path) == (f"{gone} gone: killed, out of memory, or aborted" if gone else "")
     assert len(traces) == sum("SIG" in end and end != "SIGKILL" for end in ends)
@@ -96,5 +96,5 @@ def test_only_the_last_start_counts(tmp_path: Path) -> None:
         subprocess.run(
             [sys.executable, "-c", WORKER, end], env=environment(0, 2) | more, capture_output=True, timeout=60
         )
-    assert len(judge(tmp_path)) == 1
+    assert len(classify_crashes(tmp_path)) == 1
     assert code_of_all(tmp_path) == 75

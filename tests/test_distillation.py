@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.projects import ROOT
+from benchmarks.projects import ROOT, compose
 from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE, soft_nats, summed_nats
 from charlstm.text.encoded import EncodedText
@@ -13,7 +13,6 @@ from charlstm.training import needs
 from charlstm.training.batches import DistillationBatches, StreamBatches
 from charlstm.training.learner import Learner, batches_of
 from charlstm.training.processes import Processes
-from pipeline.stage.presets import compose
 
 V = 11
 

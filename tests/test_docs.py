@@ -19,9 +19,8 @@ from dvc.cli.parser import get_main_parser
 from test_architecture import LAYERS
 from torch.distributed.run import get_args_parser as torchrun_parser
 
-from benchmarks.projects import PACKAGES, ROOT
+from benchmarks.projects import PACKAGES, ROOT, compose
 from charlstm.errors import ParamsError
-from pipeline.stage.presets import compose
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = {file.relative_to(ROOT).as_posix(): file.read_text() for file in DOCUMENTS}

@@ -10,11 +10,10 @@ from stages import PUBLISHED_DATA, committed_text
 from test_docs import PAGES, README
 
 from benchmarks import trials
-from benchmarks.projects import ROOT, shipped_params
+from benchmarks.projects import ROOT, compose, shipped_params
 from benchmarks.recipes import PROTOCOLS
 from charlstm.evaluation.published import ORIGINAL_TRAIN_NATS_PER_CHAR, ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.files.documents import parse_yaml
-from pipeline.stage.presets import compose
 
 
 def committed(path: str) -> dict[str, Any]:

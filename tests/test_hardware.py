@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.projects import ACCELERATE, PYTHON, ROOT, torchrun
+from benchmarks.projects import ACCELERATE, PYTHON, ROOT, compose, torchrun
 from charlstm.params import Params
 from pipeline.stage.hardware import WORK_PER_THREAD, num_cores, num_threads, set_num_threads, work_of
-from pipeline.stage.presets import compose
 
 ALL, HALF = str(num_cores()), str(max(1, num_cores() // 2))
 PROBE = """

@@ -1,8 +1,7 @@
 """Whether the doctor counts the steps that a training will have."""
 
-from benchmarks.projects import ROOT
+from benchmarks.projects import ROOT, compose
 from pipeline.doctor.text import check_length
-from pipeline.stage.presets import compose
 
 
 def test_only_the_rows_of_the_corpus_decide_how_long_an_epoch_is() -> None:

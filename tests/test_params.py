@@ -4,12 +4,11 @@ from typing import Annotated
 
 import pytest
 
-from benchmarks.projects import ROOT, shipped_params, write_params
+from benchmarks.projects import ROOT, compose, shipped_params, write_params
 from charlstm.errors import ParamsError
 from charlstm.params import ModelParams, Params, load_params
 from charlstm.sections import Off
 from pipeline.stage.params_file import with_values
-from pipeline.stage.presets import compose
 
 SHIPPED = shipped_params()
 

@@ -2,9 +2,8 @@
 
 import pytest
 
-from benchmarks.projects import ROOT
+from benchmarks.projects import ROOT, compose
 from pipeline.new.proposal import MIN_CHARS, QUICK, propose
-from pipeline.stage.presets import compose
 
 SIZES = (500, 1_000, 3_000, 20_000, 50_000, 110_000, 300_000, 700_000, 2_000_000, 10_000_000, 10**8, 10**10)
 

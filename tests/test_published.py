@@ -2,10 +2,9 @@
 
 import hashlib
 
-from benchmarks.projects import ROOT
+from benchmarks.projects import ROOT, compose
 from charlstm.evaluation.published import Published, is_the_originals, published_for, text_sha256
 from charlstm.text.vocabulary import Vocab
-from pipeline.stage.presets import compose
 
 TEXT = "to be, or not to be. Ωmega"
 VOCAB = Vocab.of(TEXT)

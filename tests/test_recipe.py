@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.projects import ROOT, write_params
+from benchmarks.projects import ROOT, compose, write_params
 from charlstm.errors import ParamsError
 from charlstm.params import Params, load_params
-from pipeline.stage.presets import CORPORA, RECIPES, Kind, Recipe, compose, load, names, nearest, recipe_of
+from pipeline.stage.presets import CORPORA, RECIPES, Kind, Recipe, load, names, nearest, recipe_of
 
 
 @pytest.mark.parametrize("name", names(RECIPES, ROOT))

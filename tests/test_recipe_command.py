@@ -9,7 +9,7 @@ from stages import dvc, run_dvc, start_dvc
 
 from benchmarks.projects import ROOT, shipped_params
 from charlstm.params import load_params
-from pipeline.doctor.checkout import schema_faults
+from pipeline.doctor.examination import schema_faults
 from pipeline.stage.presets import RECIPES, Recipe, load, recipe_of
 
 STAGES = (

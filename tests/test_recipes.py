@@ -10,7 +10,7 @@ from rich.console import Console
 from stages import PUBLISHED_DATA
 
 from benchmarks import trials, watch
-from benchmarks.projects import PYTHON, ROOT
+from benchmarks.projects import PYTHON, ROOT, compose
 from benchmarks.trials import Trial
 from charlstm.errors import Interrupted, ParamsError
 from charlstm.model.char_lstm import CharLSTM
@@ -19,7 +19,6 @@ from charlstm.text.vocabulary import Vocab
 from charlstm.training.history import EpochRow
 from charlstm.training.progress import Progress
 from charlstm.training.train import Data, Plan
-from pipeline.stage.presets import compose
 
 RECIPES = sorted(file.stem for file in (ROOT / "conf/recipe").glob("*.yaml"))
 

@@ -8,12 +8,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import scaling
-from benchmarks.projects import ROOT
+from benchmarks.projects import ROOT, compose
 from benchmarks.scaling import MODELS, Machine, Work, bytes_of_updates, rows_worth_it, seconds, speed_up, work_of
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.optimization.muon import num_flops, orthogonalize
 from charlstm.training.learner import shape_of
-from pipeline.stage.presets import compose
 
 MACHINE = Machine(
     flops=1e9, muon_flops=2e9, memory=1e9, time_step=0.0, kernel=0.0, latency=0.0, link=1e6, far_link=1e5, per_node=4

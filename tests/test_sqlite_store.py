@@ -24,7 +24,8 @@ from charlstm.tracking.client import (
 )
 from charlstm.tracking.outbox import Spool
 from charlstm.tracking.reader import Reader
-from pipeline.doctor import checkout
+from pipeline.doctor.examination import check_tracker
+from pipeline.doctor.finding import readable
 from pipeline.stage.tracking_store import store
 
 PRINTABLE = "".join(chr(code) for code in range(32, 127) if chr(code) != "/") + "é漢😀"
@@ -60,7 +61,7 @@ def test_a_checkout_of_that_name_has_its_runs_and_its_neighbour_none(
     shutil.copy(blank_store, project / "mlflow.db")
     (project / "some.txt").write_text("some text")
     monkeypatch.chdir(project)
-    assert list(checkout.check_tracker()) == []
+    assert list(check_tracker()) == []
     client, experiment_id = open_store(store())
     run_id = create_run(client, experiment_id, {"training_id": "a"}, 1)
     log_artifacts(client, run_id, [project / "some.txt"], "texts")
@@ -115,7 +116,7 @@ def test_a_path_that_sqlite_cannot_have_is_one_line_at_once(
     assert counted == "0 of 2 runs sent"
     assert "no database can be opened: SQLite takes no path of more than 504 bytes, and this has " in reason
     assert reason.endswith("move the checkout to a shorter one, or set MLFLOW_TRACKING_URI")
-    (finding,) = checkout.check_tracker()
+    (finding,) = check_tracker()
     assert "SQLite takes no path" in finding.text and not finding.is_error
 
 
@@ -136,7 +137,7 @@ def test_an_address_that_is_none_is_one_line(address: str, command: Command, mon
         code, _, errors = command(*words)
         assert code == 2 and errors.count("\n") == 1 and "hunter2" not in errors
         assert errors.startswith("ERROR: MLFLOW_TRACKING_URI: expected an address like http://127.0.0.1:5000 or ")
-    (finding,) = checkout.check_tracker()
+    (finding,) = readable(check_tracker())
     assert finding.is_error and "MLFLOW_TRACKING_URI: expected an address" in finding.text
 
 

@@ -64,19 +64,6 @@ def test_a_recorded_one_is_trained_again_when_it_is_wanted_again(
     assert results(project) == results(trained)
 
 
-def test_a_record_of_other_parameters_with_the_same_outcome_is_not_one_of_these(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Early stopping that never comes changes no byte of the outputs."""
-    assert train(project, capsys)
-    dvc(project, "commit", "-f", "train")
-    write_params(project, {"train.early_stopping_epochs": 7})
-    assert train(project, capsys)
-    assert not train(project, capsys)
-    dvc(project, "commit", "-f", "train")
-    assert train(project, capsys)
-
-
 WORKER = """
 import os, sys, time
 from pathlib import Path

@@ -19,12 +19,12 @@ def doctor() -> int:
 
     Exit code: 0, also with warnings; 2 if there is an error.
     """
-    found = examine()
-    if found.parameters:
-        typer.echo(f"params.yaml: {found.parameters}")
-    for finding in found.findings:
+    parameters, findings, subjects = examine()
+    if parameters:
+        typer.echo(f"params.yaml: {parameters}")
+    for finding in findings:
         line = f"{'ERROR' if finding.is_error else 'WARNING'}: {' '.join(finding.text.split())}"
         typer.echo(printable(line, sys.stderr.encoding), err=True)
-    if not found.findings:
-        typer.echo(f"nothing is wrong with {', '.join(found.subjects)}{found.later}")
-    return EXIT_BAD_INPUT if any(finding.is_error for finding in found.findings) else 0
+    if not findings:
+        typer.echo(f"nothing is wrong with {subjects}")
+    return EXIT_BAD_INPUT if any(finding.is_error for finding in findings) else 0

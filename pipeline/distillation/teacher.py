@@ -24,28 +24,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def load() -> tuple[Params, Paths]:
-        return _as_teacher(*stage.load(), arguments.recipe, arguments.seed)
+        """The project's parameters and paths with those of the teacher in their place."""
+        (params, paths), own = stage.load(), load_teaching_paths()
+        file, folder = own.recipe(arguments.recipe), own.teacher(arguments.recipe, arguments.seed)
+        document = load_yaml(file)
+        model = validate(ModelParams, document["model"], file)
+        training = validate(TrainParams, document["train"], file).model_copy(update={"seed": arguments.seed})
+        if training.distillation.rows:
+            raise ParamsError(
+                f"teachers.recipes: {arguments.recipe} needs teachers itself: name a recipe that learns from the text "
+                "alone"
+            )
+        files = {"model": folder / MODEL, "train": folder / TRAINING, "soft_text": Path(NOTHING)}
+        return params.model_copy(update={"model": model, "train": training}), paths.model_copy(update=files)
 
     return stage.run_work(lambda: train.run(*load(), load))
-
-
-def _as_teacher(params: Params, paths: Paths, name: str, seed: int) -> tuple[Params, Paths]:
-    """The project's parameters and paths with those of a teacher in their place.
-
-    Raises:
-        ParamsError: the recipe is missing or has a mistake, or its models are students themselves.
-    """
-    own = load_teaching_paths()
-    file, folder = own.recipe(name), own.teacher(name, seed)
-    document = load_yaml(file)
-    model = validate(ModelParams, document["model"], file)
-    training = validate(TrainParams, document["train"], file).model_copy(update={"seed": seed})
-    if training.distillation.rows:
-        raise ParamsError(
-            f"teachers.recipes: {name} needs teachers itself: name a recipe that learns from the text alone"
-        )
-    places = {"model": folder / MODEL, "train": folder / TRAINING, "soft_text": Path(NOTHING)}
-    return params.model_copy(update={"model": model, "train": training}), paths.model_copy(update=places)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from charlstm.errors import ParamsError, VocabularyError
 from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.files.checksums import SUMS, verify, write_sums
 from charlstm.generation.teachers import Teachers
-from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import TeachersParams
 from charlstm.sampling import Sampling
@@ -62,11 +61,30 @@ def write_part(
     params: TeachersParams,
     part: int,
 ) -> None:
-    """Write part number `part` into the folder `path`, whole or not at all."""
-    with atomic_folder(path) as folder:
-        _write(folder, [one.model for one in trained], train_ids, vocab, params, part)
-        hashes = json.dumps([one.sha256 for one in trained], indent=2)
-        write_text(folder / TEACHERS, hashes + "\n")
+    """Write part number `part` into the folder `path`, whole or not at all.
+
+    Rows come one after the other, `row_chars` each. Many are written at once, a few characters at a time.
+    """
+    check_prompts(params.prompt_chars, len(train_ids))
+    num_rows = params.chars_of_part // params.row_chars
+    shape = (num_rows, params.row_chars)
+    prompts = _prompts(train_ids, num_rows, params.prompt_chars, part)
+    seed = derive_seed(part, "teachers' text") >> 1
+    teachers = Teachers([teacher.model for teacher in trained])
+    sampling = Sampling(params.row_chars, params.temperature, seed=seed)
+    with atomic_folder(path) as folder, progress(f"part {part}", params.chars_of_part, " chars") as advance:
+        ids = _empty_file(folder / IDS, vocab.dtype, (params.chars_of_part,))
+        codes = _empty_file(folder / CODES, np.dtype(np.uint8), (params.chars_of_part, len(vocab)))
+        ids_RT, codes_RTV = ids.reshape(shape), codes.reshape(*shape, len(vocab))
+        for first in range(0, num_rows, MAX_ROWS):
+            rows, end = slice(first, min(first + MAX_ROWS, num_rows)), 0
+            for piece in teachers.write(prompts[rows], sampling, first):
+                begin, end = end, end + piece.ids_RT.shape[1]
+                ids_RT[rows, begin:end], codes_RTV[rows, begin:end] = piece
+                advance(piece.ids_RT.size)
+        ids.flush()
+        codes.flush()
+        write_text(folder / TEACHERS, json.dumps([teacher.sha256 for teacher in trained], indent=2) + "\n")
         write_sums(folder / SUMS, [IDS, CODES, TEACHERS])
 
 
@@ -75,38 +93,9 @@ def _load_teachers(paths: TeachingPaths, params: TeachersParams, vocab: Vocab) -
     if not folders:
         raise ParamsError("teachers.recipes: there are no teachers to write; name a recipe, as the recipe best does")
     trained = [load_model(folder / MODEL, "fused") for folder in folders]
-    if any(one.vocab != vocab for one in trained):
+    if any(teacher.vocab != vocab for teacher in trained):
         raise VocabularyError(f"{paths.teachers}: a teacher has another vocabulary than the text; run `dvc repro`")
     return trained
-
-
-def _write(
-    folder: Path,
-    models: Sequence[CharLSTM],
-    train_ids: Ids,
-    vocab: Vocab,
-    params: TeachersParams,
-    part: int,
-) -> None:
-    """Rows come one after the other, `row_chars` each. Many are written at once, a few characters at a time."""
-    num_rows = params.chars_of_part // params.row_chars
-    check_prompts(params.prompt_chars, len(train_ids))
-    prompts = _prompts(train_ids, num_rows, params.prompt_chars, part)
-    shape = (num_rows, params.row_chars)
-    ids = _empty_file(folder / IDS, vocab.dtype, (params.chars_of_part,))
-    codes = _empty_file(folder / CODES, np.dtype(np.uint8), (params.chars_of_part, len(vocab)))
-    ids_RT, codes_RTV = ids.reshape(shape), codes.reshape(*shape, len(vocab))
-    seed = derive_seed(part, "teachers' text") >> 1
-    teachers, sampling = Teachers(models), Sampling(params.row_chars, params.temperature, seed=seed)
-    with progress(f"part {part}", ids_RT.size, " chars") as advance:
-        for first in range(0, num_rows, MAX_ROWS):
-            rows, end = slice(first, min(first + MAX_ROWS, num_rows)), 0
-            for piece in teachers.write(prompts[rows], sampling, first):
-                begin, end = end, end + piece.ids_RT.shape[1]
-                ids_RT[rows, begin:end], codes_RTV[rows, begin:end] = piece
-                advance(piece.ids_RT.size)
-    ids.flush()
-    codes.flush()
 
 
 def _empty_file(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[Any]]":

@@ -1,59 +1,66 @@
-"""All checks, in one go: before a run by whoever asks, and before the processes of a training start.
+"""All checks, in one go: for `charlstm doctor`, and before the processes of a training start.
 
-Checks look and change nothing. What takes long (DVC's answer, a server) runs beside the others.
+Checks change nothing. What takes long (DVC's answer, a server) runs beside the others.
 """
 
+import os
+import re
+import socket
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from charlstm.errors import CharlstmError
+from charlstm.files.documents import faults_of, load_yaml, parse_yaml
+from charlstm.files.lock import holder_of
+from charlstm.files.urls import without_credentials
 from charlstm.params import Params, load_params
-from pipeline.doctor import checkout, machine, text
-from pipeline.doctor.finding import Finding, error, readable
+from charlstm.tracking.client import path_fault, sqlite_file
+from pipeline.doctor import machine, text
+from pipeline.doctor.finding import Finding, error, readable, warning
 from pipeline.doctor.text import STAGES, Encoded, is_of_these_parameters, read_encoded, source_bytes
-from pipeline.dvc.paths import Paths, load_paths
+from pipeline.dvc.paths import NOTHING, Paths, load_paths
 from pipeline.dvc.record import cache_folder
-from pipeline.stage.params_file import PARAMS
-from pipeline.stage.presets import in_words
+from pipeline.dvc.unfinished import CHECKOUT
+from pipeline.provenance.git import content_at_head
+from pipeline.stage import settings
+from pipeline.stage.params_file import PARAMS, value_at
+from pipeline.stage.presets import in_words, shown
+from pipeline.stage.tracking_store import STATE_FOLDER, project_root, store
 
-SUBJECTS = ("parameters", "source", "text", "memory", "disk", "tracker", "cores", "versions", "GPU", "folders")
+SUBJECTS = "parameters, source, text, memory, disk, tracker, cores, versions, GPU, folders"
 PROMPTS_LATER = "; prompts are checked once the text is encoded, before training"
 
 
 class Examination(NamedTuple):
-    """Which parameters these are, what was found, what was looked at, and what could not be yet."""
+    """Which parameters these are, what was found, and what was looked at."""
 
     parameters: str  # `corpus tiny-shakespeare, recipe quick · epochs 3`; empty where they cannot be read
     findings: list[Finding]
-    subjects: tuple[str, ...]
-    later: str
+    subjects: str
 
 
 def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
     """All that can be found out before `dvc repro`, errors first. `find_cache` has the folder of DVC's cache."""
-    from pipeline.doctor import checkout, machine, text
-
     encoded = None
     with ThreadPoolExecutor() as beside:
-        cache, tracked = beside.submit(find_cache), beside.submit(lambda: list(readable(checkout.check_tracker())))
-        params, paths, found = _read()
-        found += readable(machine.check_cores(params))  # early: what follows keeps one busy
-        found += readable(machine.check_versions())
+        cache, tracker = beside.submit(find_cache), beside.submit(lambda: list(readable(check_tracker())))
+        params, paths, findings = _read()
+        findings += readable(machine.check_cores(params))  # early: what follows keeps one busy
+        findings += readable(machine.check_versions())
         if params is not None and paths is not None:
             encoded = read_encoded(paths) if is_of_these_parameters(*STAGES) else None
-            found += readable(text.check_text_source(params, paths))
-            found += _of_parameters(params, encoded, source_bytes(params, paths))
-        found += chain(
-            readable(checkout.check_folders()), readable(checkout.check_settings()), readable(machine.check_gpu())
-        )
-        found += readable(checkout.check_cache(cache.result()))
-        found += tracked.result()
-    findings = sorted(found, key=lambda one: not one.is_error)
-    subjects, later = (SUBJECTS, PROMPTS_LATER) if encoded is None else ((*SUBJECTS, "prompts"), "")
-    return Examination(in_words(params.values()) if params else "", findings, subjects, later)
+            findings += readable(text.check_text_source(params, paths))
+            findings += _check_training(params, encoded, source_bytes(params, paths))
+        findings += readable(machine.check_gpu())
+        findings += readable(check_folders(cache.result()))
+        findings += tracker.result()
+    subjects = SUBJECTS + (", prompts" if encoded is not None else PROMPTS_LATER)
+    return Examination(in_words(params.values()) if params else "", _errors_first(findings), subjects)
 
 
 def examine_training() -> list[Finding]:
@@ -61,16 +68,15 @@ def examine_training() -> list[Finding]:
 
     A mistake that only a later stage would notice is one of them: it is cheaper to mend now.
     """
-    params, paths, found = _read()
+    params, paths, findings = _read()
     if params is not None and paths is not None:
-        found += (one for one in _of_parameters(params, read_encoded(paths), None) if one.is_error)
-    found += chain(readable(checkout.check_settings()), readable(machine.check_cores(params)))
-    return sorted(found, key=lambda one: not one.is_error)
+        findings += (finding for finding in _check_training(params, read_encoded(paths), None) if finding.is_error)
+    return _errors_first([*findings, *readable(machine.check_cores(params))])
 
 
-def _of_parameters(params: Params, encoded: Encoded | None, num_bytes: int | None) -> list[Finding]:
-    checks: tuple[Iterator[Finding], ...] = (
-        checkout.check_parameters(params),
+def _check_training(params: Params, encoded: Encoded | None, num_bytes: int | None) -> list[Finding]:
+    checks = (
+        check_parameters(params),
         text.check_length(params, encoded, num_bytes),
         text.check_all_prompts(params, encoded),
         machine.check_host_memory(params, encoded),
@@ -79,16 +85,158 @@ def _of_parameters(params: Params, encoded: Encoded | None, num_bytes: int | Non
     return [finding for check in checks for finding in readable(check)]
 
 
+def _errors_first(findings: list[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: not finding.is_error)
+
+
 def _read() -> tuple[Params | None, Paths | None, list[Finding]]:
-    """What the files say, or what is wrong with them."""
-    found: list[Finding] = []
+    """What the files say, or what is wrong with them and with the variables that a user may set."""
+    findings = [error(str(fault)) for fault in settings.faults()]
     params, paths = None, None
     try:
-        found += checkout.schema_faults()
-        if not found:
-            params = load_params(PARAMS)
+        faults = schema_faults()
+        findings += faults
+        params = None if faults else load_params(PARAMS)
         paths = load_paths(Path("dvc.yaml"))
     except CharlstmError as refusal:
-        if str(refusal) not in [one.text for one in found]:
-            found.append(error(str(refusal)))
-    return params, paths, found
+        if error(str(refusal)) not in findings:
+            findings.append(error(str(refusal)))
+    return params, paths, findings
+
+
+def schema_faults() -> list[Finding]:
+    """Each wrong value, with that of the last commit: what `dvc exp run -S` wrote stays there when it has failed.
+
+    Raises:
+        ParamsError: there is no such file, or it is not YAML.
+    """
+    return [error(f"{PARAMS}: {fault}{_in_last_commit(fault)}") for fault in faults_of(Params, load_yaml(PARAMS))]
+
+
+def _in_last_commit(fault: str) -> str:
+    """`; the last commit has 1`, of the parameter with which the description of a fault begins; empty for none."""
+    try:
+        value = value_at(parse_yaml((content_at_head(PARAMS) or b"").decode()), fault.partition(" ")[0])
+    except (ValueError, LookupError):
+        return ""
+    return "" if isinstance(value, dict) else f"; the last commit has {shown(value)}"
+
+
+def check_parameters(params: Params) -> Iterator[Finding]:
+    """What the schema allows, and still is a mistake."""
+    split = params.split
+    if split.val_fraction + split.test_fraction >= 1:
+        yield error(
+            f"{PARAMS}: split.val_fraction {split.val_fraction:g} and split.test_fraction {split.test_fraction:g} "
+            f"leave nothing to train on: lower them"
+        )
+    yield from _check_published(params)
+    yield from _check_distillation(params)
+    if 0 in params.sample.temperatures and len(params.sample.seeds) > 1:
+        yield warning(
+            f"{PARAMS}: sample.temperatures has 0, at which nothing is drawn: "
+            f"the {len(params.sample.seeds)} of sample.seeds give the same text"
+        )
+    for name, values in (("sample.seeds", params.sample.seeds), ("evaluate.window_lens", params.evaluate.window_lens)):
+        if len(set(values)) < len(values):
+            yield warning(f"{PARAMS}: {name} has a value twice, which makes the same twice: {list(values)}")
+    if (params.train.micro_batch_size or 0) > params.train.batch_size:
+        yield warning(
+            f"{PARAMS}: train.micro_batch_size {params.train.micro_batch_size} is more than "
+            f"train.batch_size {params.train.batch_size} and has no effect"
+        )
+
+
+def _check_distillation(params: Params) -> Iterator[Finding]:
+    rows, text = params.train.distillation.rows, params.train.distillation.text
+    if rows and text == NOTHING:
+        yield error(
+            f"{PARAMS}: train.distillation.rows is {rows}, but there is no text for them: set train.distillation.text "
+            "and teachers, as the recipe best does"
+        )
+    elif not rows and text != NOTHING:
+        yield error(
+            f"{PARAMS}: train.distillation.rows is 0, so nothing learns from {text}: set train.distillation.text to "
+            f"{NOTHING} and teachers.recipes to []"
+        )
+    elif not rows and params.teachers.recipes:
+        yield warning(f"{PARAMS}: teachers.recipes has no effect on a model whose train.distillation.rows is 0")
+
+
+def _check_published(params: Params) -> Iterator[Finding]:
+    for index, loss in enumerate(params.evaluate.published.losses if params.evaluate.published else ()):
+        name = f"{PARAMS}: evaluate.published.losses[{index}].protocol"
+        match = re.fullmatch(r"(windowed|sliding)_(\d+)|stateful", loss.protocol)
+        if match is None:
+            yield error(f"{name}: expected windowed_N, sliding_N or stateful, got {loss.protocol!r}")
+        elif match[1] == "windowed" and int(match[2]) not in params.evaluate.window_lens:
+            yield warning(f"{name}: {loss.protocol} is not measured: add {match[2]} to evaluate.window_lens")
+
+
+# The folders that a run writes: the project, DVC's cache and `.charlstm`, and who else trains here now.
+
+
+def check_folders(cache: Path) -> Iterator[Finding]:
+    """The project's own folders, and that of DVC's cache."""
+    yield from _check_folder("the project", Path.cwd())
+    yield from _check_folder("the state of unfinished trainings", project_root() / STATE_FOLDER)
+    yield from _check_folder("DVC's cache", cache)
+    if not any((folder / ".dvc").is_dir() for folder in (Path.cwd(), *Path.cwd().parents)):
+        yield error(f"dvc: {Path.cwd()} is in no DVC project: `git init` and `dvc init` make it one")
+    if (holder := holder_of(CHECKOUT)) is not None:
+        yield error(f"a training in this checkout is under way already, {holder}: wait for it, or stop it")
+
+
+def _check_folder(what: str, folder: Path) -> Iterator[Finding]:
+    """The folder, or the nearest one above that exists, must be one that can be written."""
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    if not nearest.is_dir():
+        yield error(f"{what}: {folder}: expected a folder, found something else in its place: {nearest}; move it away")
+    elif not os.access(nearest, os.W_OK | os.X_OK):
+        yield error(f"{what}: {folder}: no permission to write in {nearest}")
+
+
+# Whether MLflow's store can be reached. Training never waits for it, so nothing here is an error.
+
+SECONDS_TO_ANSWER = 2.0
+LATER = "training does not wait for it, and `charlstm sync` sends later what it missed"
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+def check_tracker() -> Iterator[Finding]:
+    """The store that the stages will use."""
+    uri = store().uri
+    scheme, file = urlsplit(uri).scheme.partition("+")[0].lower(), sqlite_file(uri)
+    reason = _file_fault(file) if file else _server_fault(uri, scheme) if scheme in PORTS else ""
+    if reason:
+        yield warning(f"tracker: {without_credentials(uri)}: {reason}; {LATER}")
+
+
+def _file_fault(file: Path) -> str:
+    """What is wrong with a database in a file."""
+    if fault := path_fault(file):
+        return fault
+    nearest = next(path for path in (file.absolute(), *file.absolute().parents) if path.exists())
+    if not os.access(nearest, os.W_OK):
+        return f"no permission to write {nearest}"
+    if file.exists():
+        try:
+            read_only = f"{file.absolute().as_uri()}?mode=ro"
+            with closing(sqlite3.connect(read_only, uri=True, timeout=SECONDS_TO_ANSWER)) as database:
+                database.execute("select count(*) from sqlite_master").fetchone()
+        except sqlite3.Error as failure:
+            return f"the database cannot be read ({failure}): move it away, and the next run makes another"
+    return ""
+
+
+def _server_fault(uri: str, scheme: str) -> str:
+    """Why a server accepts no connection; empty if it does."""
+    try:
+        address = urlsplit(uri)
+        host, port = address.hostname or "localhost", address.port or PORTS[scheme]
+        with socket.create_connection((host, port), timeout=SECONDS_TO_ANSWER):
+            return ""
+    except TimeoutError:
+        return f"no answer within {SECONDS_TO_ANSWER:g} s"
+    except (OSError, ValueError) as fault:
+        return getattr(fault, "strerror", None) or str(fault)

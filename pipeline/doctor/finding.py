@@ -23,13 +23,12 @@ def warning(text: str) -> Finding:
     return Finding(text, False)
 
 
-def errors_of(*checks: Callable[[], object]) -> Iterator[Finding]:
-    """What each of `checks`, which the stages make themselves, refuses."""
-    for check in checks:
-        try:
-            check()
-        except CharlstmError as refusal:
-            yield error(str(refusal))
+def errors_of(check: Callable[[], object]) -> Iterator[Finding]:
+    """What `check`, which a stage makes itself, refuses."""
+    try:
+        check()
+    except CharlstmError as refusal:
+        yield error(str(refusal))
 
 
 def readable(check: Iterable[Finding]) -> Iterator[Finding]:

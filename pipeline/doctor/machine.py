@@ -1,6 +1,5 @@
 """Checks of the machine: busy cores, a GPU without use, memory and disk space, versions."""
 
-import contextlib
 import os
 import platform
 import shutil
@@ -9,7 +8,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,18 +47,21 @@ class Busy(NamedTuple):
 
 def check_cores(params: Params | None) -> Iterator[Finding]:
     """The threads that a training of `params` will have, beside what else runs now."""
-    yield from thread_faults(os.environ.get("OMP_NUM_THREADS"), _allowed())
-    if os.environ.get("OMP_WAIT_POLICY", "").lower() != "passive":
-        yield from beside(busy_processes(), _allowed(), _num_threads(params), spins=_spin_long())
-
-
-def thread_faults(value: str | None, allowed: int) -> Iterator[Finding]:
-    """`value` is that of OMP_NUM_THREADS."""
-    if value is not None and value.isdecimal() and allowed < int(value) <= MAX_THREADS:  # else: `settings` says so
-        yield warning(
-            f"OMP_NUM_THREADS: {value} threads on {allowed} cores wait for each other, and training is many times "
-            f"slower: set at most {allowed}"
-        )
+    allowed, threads = _allowed(), num_cores()
+    if params is not None:
+        threads = num_threads(work_of(params), threads)
+    chosen = os.environ.get("OMP_NUM_THREADS", "")
+    if chosen.isdecimal() and 0 < int(chosen) <= MAX_THREADS:  # else: `settings` says so
+        threads = int(chosen)
+        if threads > allowed:
+            yield warning(
+                f"OMP_NUM_THREADS: {threads} threads on {allowed} cores wait for each other, and training is many "
+                f"times slower: set at most {allowed}"
+            )
+    policy, spins = os.environ.get("OMP_WAIT_POLICY", "").lower(), os.environ.get("GOMP_SPINCOUNT", "")
+    if policy != "passive":
+        spin_long = not spins.isdecimal() or int(spins) > MOST_SPINS if spins else policy == "active"
+        yield from beside(busy_processes(), allowed, threads, spins=spin_long)
 
 
 def beside(busy: list[Busy], allowed: int, threads: int, *, spins: bool = False) -> Iterator[Finding]:
@@ -67,15 +69,14 @@ def beside(busy: list[Busy], allowed: int, threads: int, *, spins: bool = False)
 
     A single thread waits for no other. `spins`: threads spin for long while they wait.
     """
-    cores = sum(one.cores for one in busy)
+    cores = sum(process.cores for process in busy)
     if threads == 1 or cores < MIN_BUSY or cores + threads <= allowed:
         return
-    named = ", ".join(f"{one.name}, process {one.pid}: {one.cores:.1f}" for one in busy[:3])
+    named = ", ".join(f"{process.name}, process {process.pid}: {process.cores:.1f}" for process in busy[:3])
     cost = f"takes {(cores + threads) / allowed:.1f} times as long or a little more: end them to have all cores"
     if spins:
-        cost = "is many times slower, as its threads spin while they wait: end them, or unset " + " and ".join(
-            OF_THE_USER
-        )
+        unset = " and ".join(OF_THE_USER)
+        cost = f"is many times slower, as its threads spin while they wait: end them, or unset {unset}"
     yield warning(
         f"cores: {cores:.1f} of {allowed} are busy ({named}); a training with {threads} threads beside them {cost}"
     )
@@ -83,41 +84,23 @@ def beside(busy: list[Busy], allowed: int, threads: int, *, spins: bool = False)
 
 def busy_processes(seconds: float = SECONDS_OF_LOOKING) -> list[Busy]:
     """Other processes that work now, the busiest first; those above and below this one belong to it."""
-    before, since = _times(), time.monotonic()
+    before, since = _seconds_used(), time.monotonic()
     time.sleep(seconds)
-    after, elapsed = _times(), time.monotonic() - since
-    me = psutil.Process()
-    own = {me, *me.parents(), *me.children(recursive=True)}
-    found = [
-        Busy((used - before[one]) / elapsed, _name(one), one.pid)
-        for one, used in after.items()
-        if one in before and one not in own
+    after, elapsed = _seconds_used(), time.monotonic() - since
+    this = psutil.Process()
+    own = {this, *this.parents(), *this.children(recursive=True)}
+    busy = [
+        Busy((used - before[process]) / elapsed, process.info["name"], process.pid)
+        for process, used in after.items()
+        if process in before and process not in own
     ]
-    return sorted((one for one in found if one.cores >= MIN_NAMED), reverse=True)
+    return sorted((process for process in busy if process.cores >= MIN_NAMED), reverse=True)
 
 
-def _times() -> dict[psutil.Process, float]:
-    """Seconds of processor time that each process has used."""
-    found = {}
-    for one in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            used = one.cpu_times()
-            found[one] = used.user + used.system
-    return found
-
-
-def _name(process: psutil.Process) -> str:
-    try:
-        return process.name()
-    except psutil.Error:
-        return "ended since"
-
-
-def _spin_long() -> bool:
-    """Whether the user wants threads to spin for milliseconds, beside other work too."""
-    count = os.environ.get("GOMP_SPINCOUNT", "")
-    is_long = not count.isdecimal() or int(count) > MOST_SPINS
-    return is_long if count else os.environ.get("OMP_WAIT_POLICY", "").lower() == "active"
+def _seconds_used() -> dict[psutil.Process, float]:
+    """Processor time of each process that may be asked, which has its name as well."""
+    processes = psutil.process_iter(["cpu_times", "name"])
+    return {process: times.user + times.system for process in processes if (times := process.info["cpu_times"])}
 
 
 def _allowed() -> int:
@@ -126,13 +109,6 @@ def _allowed() -> int:
     cores = num_cores()
     has_quota = cores < min(affinity, psutil.cpu_count(logical=False) or affinity)
     return cores if has_quota else affinity
-
-
-def _num_threads(params: Params | None) -> int:
-    value = os.environ.get("OMP_NUM_THREADS", "")
-    if value.isdecimal() and int(value) > 0:
-        return int(value)
-    return num_cores() if params is None else num_threads(work_of(params), num_cores())
 
 
 # A GPU that is there, and that this torch cannot use: training would take the processor without a word.
@@ -150,20 +126,19 @@ def check_gpu(devices: Path = DEVICES) -> Iterator[Finding]:
     if not is_gpu_visible(devices):
         return
     try:
-        built = version("torch")
-    except PackageNotFoundError:  # `versions` says so
+        import torch
+    except ImportError:  # `versions` says so
         return
-    import torch
-
+    here = f"gpu: a GPU is here, but torch {version('torch')}"
     if torch.version.cuda is None and torch.version.hip is None:
         yield warning(
-            f"gpu: a GPU is here, but torch {built} is a build for processors alone: training would not use it; "
-            f"install a CUDA build of torch, or set CUDA_VISIBLE_DEVICES= to say that this is meant"
+            f"{here} is a build for processors alone: training would not use it; install a CUDA build of torch, or set "
+            f"CUDA_VISIBLE_DEVICES= to say that this is meant"
         )
     elif not torch.cuda.is_available():
         yield warning(
-            f"gpu: a GPU is here, but torch {built} cannot use it (CUDA {torch.version.cuda}): training would not use "
-            f"it; a newer driver, or another build of torch, is needed"
+            f"{here} cannot use it (CUDA {torch.version.cuda}): training would not use it; a newer driver, or another "
+            f"build of torch, is needed"
         )
 
 
@@ -183,10 +158,10 @@ def check_host_memory(params: Params, encoded: Encoded | None) -> Iterator[Findi
 
 def check_disk(params: Params, encoded: Encoded | None, num_bytes: int | None) -> Iterator[Finding]:
     """An error if there is too little for the files alone, a warning if DVC's cache, which copies them, is too much."""
-    needs = _needs(params, encoded)[1]
+    shape, needs = _needs(params, encoded)
     checkpoint = needs.weights + needs.optimizer + needs.averages
     text = COPIES_OF_TEXT * num_bytes if encoded is None and num_bytes is not None else 0
-    taught = _teachers_bytes(params, encoded)
+    taught = _teachers_bytes(params, shape.vocab_size)
     without_cache = text + taught + NUM_CHECKPOINTS * checkpoint + needs.weights
     with_cache = without_cache + text + taught + needs.weights
     free = shutil.disk_usage(Path.cwd()).free
@@ -200,29 +175,25 @@ def check_disk(params: Params, encoded: Encoded | None, num_bytes: int | None) -
         )
 
 
-def _teachers_bytes(params: Params, encoded: Encoded | None) -> int:
+def _teachers_bytes(params: Params, vocab_size: int) -> int:
     """Of the parts that a student's teachers have still to write: a distribution and an id for each character."""
     teachers = params.teachers
     if not teachers.recipes or not FILE.exists():
         return 0
     text = load_teaching_paths().text
     num_parts = sum(not (text / str(part)).exists() for part in teachers.parts)
-    return num_parts * teachers.chars_of_part * (_vocab_size(encoded) + 1)
+    return num_parts * teachers.chars_of_part * (vocab_size + 1)
 
 
 def _needs(params: Params, encoded: Encoded | None) -> tuple[ModelShape, MemoryNeeds]:
     """Of one process; an unknown vocabulary counts as one character, so the need is never put too high."""
     model = params.model
     sizes = (model.embedding_size, model.hidden_size, model.num_layers, model.feed_forward_size)
-    shape = ModelShape(_vocab_size(encoded), *sizes)
+    shape = ModelShape(len(encoded.vocab) if encoded else 1, *sizes)
     return shape, memory_needed(shape, params.train, params.train.batch_size)
 
 
-def _vocab_size(encoded: Encoded | None) -> int:
-    return len(encoded.vocab) if encoded else 1
-
-
-# What is installed, beside what `pyproject.toml` asks for.
+# What is installed, beside what the checkout's `pyproject.toml` asks for.
 
 PROJECT = Path("pyproject.toml")
 INSTALL = "`pip install --constraint constraints.txt --editable '.[pipeline]'` installs what is needed"
@@ -230,67 +201,57 @@ INSTALL = "`pip install --constraint constraints.txt --editable '.[pipeline]'` i
 
 def check_versions() -> Iterator[Finding]:
     """Missing packages, versions that nobody has tried, git and who commits, and the `python` that DVC's stages run."""
-    from packaging.requirements import Requirement
-    from packaging.specifiers import SpecifierSet
-
-    lines, python = _asked()
-    if not SpecifierSet(python).contains(platform.python_version(), prereleases=True):
-        yield error(f"versions: expected Python {python}, found {platform.python_version()}")
-    for requirement in map(Requirement, lines):
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": "pipeline"}):
-            continue
-        try:
-            found = version(requirement.name)
-        except PackageNotFoundError:
-            yield error(f"versions: {requirement} is not installed: {INSTALL}")
-            continue
-        if not requirement.specifier.contains(found, prereleases=True):
-            yield warning(f"versions: expected {requirement}, found {found}: {INSTALL}")
+    yield from _check_packages()
     if shutil.which("git") is None:
         yield warning("versions: git is not installed: DVC's experiments need it, and no run can name its commit")
     else:
-        yield from _identity()
-    yield from _python_of_stages()
+        yield from _check_identity()
+    yield from _check_python_of_stages()
 
 
-def _identity() -> Iterator[Finding]:
+def _check_packages() -> Iterator[Finding]:
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
+
+    try:
+        project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
+    except (OSError, ValueError, KeyError):  # it asks for nothing
+        return
+    if not SpecifierSet(project["requires-python"]).contains(platform.python_version(), prereleases=True):
+        yield error(f"versions: expected Python {project['requires-python']}, found {platform.python_version()}")
+    extra = project.get("optional-dependencies", {}).get("pipeline", [])
+    for requirement in map(Requirement, [*project["dependencies"], *extra]):
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            continue
+        try:
+            installed = version(requirement.name)
+        except PackageNotFoundError:
+            yield error(f"versions: {requirement} is not installed: {INSTALL}")
+            continue
+        if not requirement.specifier.contains(installed, prereleases=True):
+            yield warning(f"versions: expected {requirement}, found {installed}: {INSTALL}")
+
+
+def _check_identity() -> Iterator[Finding]:
     """Who commits: DVC's experiments are commits, and fail without, after all their work."""
-    known = {name: git("config", f"user.{name}") for name in ("name", "email")}
     missing = [
         f"user.{name}"
-        for name, value in known.items()
-        if not all(os.environ.get(f"GIT_{role}_{name.upper()}", value) for role in ("AUTHOR", "COMMITTER"))
+        for name in ("name", "email")
+        if not git("config", f"user.{name}")
+        and not all(os.environ.get(f"GIT_{role}_{name.upper()}") for role in ("AUTHOR", "COMMITTER"))
     ]
     if missing:
         commands = " and ".join(f"`git config --global {name} ...`" for name in missing)
         yield warning(f"git: {' and '.join(missing)} not set, and `dvc exp run` fails without: {commands}")
 
 
-def _python_of_stages() -> Iterator[Finding]:
+def _check_python_of_stages() -> Iterator[Finding]:
     """`dvc.yaml` says `python`: is it this one?"""
-    found, activate = shutil.which("python"), Path(sys.prefix) / "bin/activate"
+    python, activate = shutil.which("python"), Path(sys.prefix) / "bin/activate"
     advice = f"`source {activate}` first" if activate.is_file() else f"put {Path(sys.executable).parent} first in PATH"
-    if found is None:
+    if python is None:
         yield error(f"python: expected a `python` in PATH for DVC's stages, found none: {advice}")
-    elif Path(found).parent != Path(sys.executable).parent and _prefix_of(found) != sys.prefix:
-        yield warning(f"python: DVC's stages run {found}, which is not of this environment: {advice}")
-
-
-def _prefix_of(python: str) -> str:
-    done = subprocess.run([python, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-def _asked() -> tuple[list[str], str]:
-    """Requirements and the range of Python: of the checkout, else of the installed package."""
-    try:
-        project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
-        return [*project["dependencies"], *project.get("optional-dependencies", {}).get("pipeline", [])], str(
-            project["requires-python"]
-        )
-    except (OSError, ValueError, KeyError):
-        pass
-    try:
-        return requires("charlstm") or [], ""
-    except PackageNotFoundError:
-        return [], ""
+    elif Path(python).parent != Path(sys.executable).parent:
+        done = subprocess.run([python, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True)
+        if done.stdout.strip() != sys.prefix:
+            yield warning(f"python: DVC's stages run {python}, which is not of this environment: {advice}")

@@ -3,7 +3,7 @@
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,8 +23,8 @@ from charlstm.training.needs import check_warmup, steps_per_epoch
 from pipeline.doctor.finding import Finding, error, errors_of, warning
 from pipeline.download import check_replaceable, check_source
 from pipeline.dvc.paths import NOTHING, Paths
+from pipeline.dvc.record import LOCK
 
-LOCK = Path("dvc.lock")
 STAGES = ("download", "split", "encode")
 
 
@@ -33,28 +33,28 @@ class Encoded(NamedTuple):
 
     vocab: Vocab
     num_train: int  # characters
-    num_val: int
 
 
 def read_encoded(paths: Paths) -> Encoded | None:
     """What lies there; None for nothing, or for what cannot be read, which the stages say themselves."""
+    ids = paths.encoded / "train.npy"
     try:
-        vocab = load_vocab(paths.encoded / "vocab.json")
-        files = [paths.encoded / name for name in ("train.npy", "val.npy")]
-        for file in files:
-            open_regular(file).close()  # numpy would wait for a FIFO
-        sizes = [len(np.load(file, mmap_mode="r")) for file in files]
+        open_regular(ids).close()  # numpy would wait for a FIFO
+        return Encoded(load_vocab(paths.encoded / "vocab.json"), len(np.load(ids, mmap_mode="r")))
     except Exception:  # whatever numpy makes of a damaged file
         return None
-    return Encoded(vocab, *sizes)
 
 
 def is_of_these_parameters(*stages: str) -> bool:
     """Whether `dvc.lock` has these parameters for `stages`; without a `dvc.lock`, nobody knows better."""
     if not LOCK.exists():
         return True
-    recorded, now = load_yaml(LOCK), load_yaml(Path("params.yaml"))
-    return all(_params(recorded, stage) == {stage: now.get(stage)} for stage in stages)
+    now = load_yaml(Path("params.yaml"))
+    try:
+        recorded = load_yaml(LOCK)["stages"]
+        return all(recorded[stage]["params"]["params.yaml"] == {stage: now.get(stage)} for stage in stages)
+    except (KeyError, TypeError):
+        return False
 
 
 def source_bytes(params: Params, paths: Paths) -> int | None:
@@ -66,13 +66,6 @@ def source_bytes(params: Params, paths: Paths) -> int | None:
     try:
         return sum(file.stat().st_size for file in files_of(path))
     except (OSError, ValueError):  # `source` says so
-        return None
-
-
-def _params(lock: Any, stage: str) -> Any:  # noqa: ANN401  # a YAML document
-    try:
-        return lock["stages"][stage]["params"]["params.yaml"]
-    except (KeyError, TypeError):
         return None
 
 
@@ -103,8 +96,12 @@ def check_text_source(params: Params, paths: Paths) -> Iterator[Finding]:
     if not paths.corpus.exists() or paths.corpus.stat().st_size <= MAX_HASHED_BYTES:
         yield from errors_of(lambda: check_replaceable(paths.corpus, section, form))
     text = paths.corpus if is_there else source if form.keeps_bytes else None
-    if text is not None and text.is_file():
-        yield from _separator(text, params.split.document_separator)
+    separator = params.split.document_separator
+    if separator and text and text.is_file() and 0 < text.stat().st_size <= MAX_SEARCHED_BYTES:
+        with text.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            is_in_text = content.find(separator.encode("utf-8", "replace")) >= 0
+        if not is_in_text:
+            yield error(f"split.document_separator: {separator[:50]!r} stands nowhere in {text}; {ADVICE}")
 
 
 def _watch(section: DownloadParams) -> Iterator[Finding]:
@@ -130,24 +127,15 @@ def _local(source: Path, section: DownloadParams) -> Iterator[Finding]:
         yield error(f"download.source: {source}: {getattr(failure, 'strerror', None) or failure}")
         return
     num_bytes = sum(file.stat().st_size for file in files)
+    is_hashed = section.sha256 is not None and num_bytes <= MAX_HASHED_BYTES
+    digest = source_sha256(files, section.separator) if is_hashed else section.sha256
     if num_bytes == 0:
         yield error(f"download.source: {source}: expected a text, found no byte in it")
-    elif section.sha256 and num_bytes <= MAX_HASHED_BYTES:
-        found = source_sha256(files, section.separator)
-        if found != section.sha256:
-            yield error(
-                f"download.sha256: expected {section.sha256}, but {source} has {found}: "
-                f"set it to that, or to null to accept any bytes"
-            )
-
-
-def _separator(text: Path, separator: str | None) -> Iterator[Finding]:
-    if not separator or not 0 < text.stat().st_size <= MAX_SEARCHED_BYTES:
-        return
-    with text.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        is_there = content.find(separator.encode("utf-8", "replace")) >= 0
-    if not is_there:
-        yield error(f"split.document_separator: {separator[:50]!r} stands nowhere in {text}; {ADVICE}")
+    elif digest != section.sha256:
+        yield error(
+            f"download.sha256: expected {section.sha256}, but {source} has {digest}: set it to that, or to null to "
+            f"accept any bytes"
+        )
 
 
 # Whether the texts are long enough: for a batch, a validation part and the warm-up, and for what teachers read.
@@ -169,7 +157,7 @@ def check_length(params: Params, encoded: Encoded | None, num_bytes: int | None)
             return
     else:
         return
-    train = params.train
+    teachers, train, rows = params.teachers, params.train, params.train.distillation.rows
     try:
         steps = steps_per_epoch(
             num_train,
@@ -181,20 +169,13 @@ def check_length(params: Params, encoded: Encoded | None, num_bytes: int | None)
         )
         check_warmup(train.warmup_steps, train.epochs * steps, train.epochs)
     except CharlstmError as refusal:
-        taught = train.distillation.rows
-        yield error(f"{about}{refusal}{f' (not counting the {taught} of train.distillation.rows)' if taught else ''}")
-    yield from _teaching(params, num_train)
-
-
-def _teaching(params: Params, num_train: int) -> Iterator[Finding]:
-    """What would be noticed after the teachers' training, since only their text and its reader need it."""
-    teachers, train = params.teachers, params.train
-    if not teachers.recipes:
-        return
-    yield from errors_of(lambda: check_prompts(teachers.prompt_chars, num_train))
-    if train.distillation.rows and teachers.parts:
-        num_chars = len(teachers.parts) * teachers.chars_of_part
-        yield from errors_of(lambda: check_soft_text(num_chars, train.distillation.rows, train.context_len))
+        taught = f" (not counting the {rows} of train.distillation.rows)" if rows else ""
+        yield error(f"{about}{refusal}{taught}")
+    if teachers.recipes:  # what would be noticed after the teachers' training
+        yield from errors_of(lambda: check_prompts(teachers.prompt_chars, num_train))
+        if rows and teachers.parts:
+            num_chars = len(teachers.parts) * teachers.chars_of_part
+            yield from errors_of(lambda: check_soft_text(num_chars, rows, train.context_len))
 
 
 # Whether the model will know all characters of all prompts: found out before it trains, not after.

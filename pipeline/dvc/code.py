@@ -71,10 +71,10 @@ def with_code(text: str) -> str:
         if module and indent and not line.startswith(f"{indent}- "):
             lines += [f"{indent}- {file}" for file in code_of(module)]
             module = indent = ""
-        if found := re.match(r"\s+cmd: .*\b(pipeline\.[\w.]+)", line):
-            module = found[1]
-        if found := re.match(r"(\s+)deps:", line):
-            indent = found[1] + "  "
+        if match := re.match(r"\s+cmd: .*\b(pipeline\.[\w.]+)", line):
+            module = match[1]
+        if match := re.match(r"(\s+)deps:", line):
+            indent = match[1] + "  "
         if not _is_code(line.strip().removeprefix("- ")):
             lines.append(line)
     return "\n".join(lines) + "\n"
@@ -103,10 +103,11 @@ def code_of(module: str) -> list[str]:
     Folders of other files, such as templates, belong to the modules beside them that name them. Packages' own files
     have no code.
     """
-    views = {name for name in module_names() if is_view(name, module)}
-    decisive = {name for name in closure(module, views) if not is_package(name)} - views
+    modules = {name for name in module_names() if not is_package(name)}
+    views = {name for name in modules if is_view(name, module)}
+    decisive = (closure(module, views) & modules) - views
     folders = {name.rpartition(".")[0] for name in decisive if name.count(".") > 1}
-    whole = {folder for folder in folders if _modules_below(folder) <= decisive}
+    whole = {folder for folder in folders if not any(name.startswith(f"{folder}.") for name in modules - decisive)}
     whole -= {folder for folder in whole if any(folder.startswith(f"{other}.") for other in whole)}
     single = {name for name in decisive if not any(name.startswith(f"{folder}.") for folder in whole)}
     data = [path for name in single for path in _data_beside(file_of(name))]
@@ -172,11 +173,9 @@ def imported_names(source: str) -> set[str]:
 @cache
 def project_imports(module: str) -> set[str]:
     """The project's modules that `module` imports itself."""
-    known, found = set(module_names()), set()
-    for name in imported_names((ROOT / file_of(module)).read_text()):
-        candidates = {name, name.rpartition(".")[0]} & known
-        found |= {max(candidates, key=len)} if candidates else set()
-    return found
+    names = imported_names((ROOT / file_of(module)).read_text())
+    candidates = ({name, name.rpartition(".")[0]} & set(module_names()) for name in names)
+    return {max(names, key=len) for names in candidates if names}
 
 
 def closure(module: str, leaves: Collection[str] = ()) -> set[str]:
@@ -187,18 +186,10 @@ def closure(module: str, leaves: Collection[str] = ()) -> set[str]:
         name = pending.pop()
         if name not in seen:
             seen.add(name)
-            pending += [*(project_imports(name) if name not in leaves else ()), *_packages_of(name)]
+            pending += project_imports(name) if name not in leaves else ()
+            if package := name.rpartition(".")[0]:  # its `__init__.py` runs before the module
+                pending.append(package)
     return seen
-
-
-def _packages_of(module: str) -> list[str]:
-    """The packages above a module, whose `__init__.py` runs before it."""
-    parts = module.split(".")
-    return [".".join(parts[:length]) for length in range(1, len(parts))]
-
-
-def _modules_below(folder: str) -> set[str]:
-    return {name for name in module_names() if name.startswith(f"{folder}.") and not is_package(name)}
 
 
 def _data_beside(file: Path) -> Iterator[str]:

@@ -5,7 +5,6 @@ Two texts are named by `params.yaml`: the corpus, and what teachers wrote.
 
 import contextlib
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from charlstm.errors import ParamsError
 from charlstm.files.documents import load_yaml, validate
 
+DVC_YAML = Path("dvc.yaml")
 EXTENSION = ".txt"
 NOTHING = "conf/corpus/nothing"  # what a URL watches, and what a model without teachers learns from
 
@@ -39,74 +39,51 @@ def load_paths(path: Path) -> Paths:
     Raises:
         ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`; or there is no `download.name`.
     """
-    document = load_yaml(path)
-    variables = document.get("vars") if isinstance(document, dict) else None
-    for entry in variables or []:
-        if isinstance(entry, dict) and isinstance(entry.get("paths"), dict):
-            return validate(Paths, _with_texts(entry["paths"], path.with_name("params.yaml")), path)
-    raise ParamsError(f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root")
+    declared = _declared(path)
+    if corpora := declared.pop("corpora", None):  # commits of old have the path of the only corpus, as `corpus`
+        params = path.with_name("params.yaml")
+        document = load_yaml(params)
+        try:
+            declared["corpus"] = f"{corpora}/{document['download']['name']}{EXTENSION}"
+        except (KeyError, TypeError):
+            raise ParamsError(f"{params}: download.name is missing") from None
+        with contextlib.suppress(KeyError, TypeError):  # commits of old have no teachers
+            declared["soft_text"] = document["train"]["distillation"]["text"]
+    return validate(Paths, declared, path)
 
 
 def corpus_name() -> str:
     """What `params.yaml` here calls the corpus; empty if it does not say."""
     try:
-        return load_paths(Path("dvc.yaml")).corpus.name.removesuffix(EXTENSION)
+        return load_paths(DVC_YAML).corpus.name.removesuffix(EXTENSION)
     except ParamsError:
         return ""
 
 
-def load_deps(path: Path, stage: str, paths: Paths) -> list[Path]:
-    """The files and folders that `dvc.yaml` declares as the inputs of `stage`.
+def load_deps(paths: Paths) -> list[Path]:
+    """The files and folders that `dvc.yaml` declares as the inputs of the train stage, with `${...}` filled in.
 
     Raises:
-        ParamsError: `path` is missing, or has no such stage with a list of `deps`.
+        ParamsError: it has no such stage with a list of `deps`.
     """
+    values = {f"paths.{name}": str(value) for name, value in paths}
+    values |= {"paths.corpora": str(paths.corpus.parent), "download.name": paths.corpus.name.removesuffix(EXTENSION)}
+    values |= {"train.distillation.text": str(paths.soft_text)}
     try:
-        return _resolved(load_yaml(path)["stages"][stage]["deps"], paths)
+        entries = load_yaml(DVC_YAML)["stages"]["train"]["deps"]
+        return [Path(re.sub(r"\$\{([\w.]+)\}", lambda match: values[match[1]], entry)) for entry in entries]
     except (KeyError, TypeError):
-        raise ParamsError(f"{path}: expected a list of paths under stages.{stage}.deps") from None
+        raise ParamsError(f"{DVC_YAML}: expected a list of paths under stages.train.deps") from None
 
 
-def load_outs(path: Path, stage: str, paths: Paths, *, is_cached: bool) -> list[Path]:
-    """The outputs of `stage` that `dvc.yaml` declares, metrics and plots among them, in DVC's cache or not.
-
-    Raises:
-        ParamsError: `path` is missing, or its outputs are no lists of paths.
-    """
-    try:
-        declared = load_yaml(path)["stages"][stage]
-        entries = [entry for kind in ("outs", "metrics", "plots") for entry in declared.get(kind, [])]
-        mappings = [{entry: {}} if isinstance(entry, str) else entry for entry in entries]
-        named = [(name, options.get("cache", True)) for mapping in mappings for name, options in mapping.items()]
-        return _resolved([name for name, is_one_cached in named if is_one_cached is is_cached], paths)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise ParamsError(f"{path}: expected lists of paths as the outputs of stages.{stage}") from None
-
-
-def _resolved(entries: Iterable[str], paths: Paths) -> list[Path]:
-    """With `${...}` filled in.
-
-    Raises:
-        KeyError: by what nobody knows.
-    """
-    known = {f"paths.{name}": str(value) for name, value in paths}
-    known |= {"paths.corpora": str(paths.corpus.parent), "download.name": paths.corpus.name.removesuffix(EXTENSION)}
-    known |= {"train.distillation.text": str(paths.soft_text)}
-    return [Path(re.sub(r"\$\{([\w.]+)\}", lambda match: known[match[1]], entry)) for entry in entries]
-
-
-def _with_texts(declared: dict[str, Any], params: Path) -> dict[str, Any]:
-    """`corpora` is the folder of the corpora. Commits of old have the path of the only one, as `corpus`."""
-    if "corpora" not in declared:
-        return declared
-    document, others = load_yaml(params), {name: value for name, value in declared.items() if name != "corpora"}
-    try:
-        found = {**others, "corpus": f"{declared['corpora']}/{document['download']['name']}{EXTENSION}"}
-    except (KeyError, TypeError):
-        raise ParamsError(f"{params}: download.name is missing") from None
-    with contextlib.suppress(KeyError, TypeError):  # commits of old have no teachers
-        found["soft_text"] = document["train"]["distillation"]["text"]
-    return found
+def _declared(path: Path) -> dict[str, Any]:
+    """The entry `paths` of `vars` in a `dvc.yaml`."""
+    document = load_yaml(path)
+    variables = document.get("vars") if isinstance(document, dict) else None
+    for entry in variables or []:
+        if isinstance(entry, dict) and isinstance(entry.get("paths"), dict):
+            return dict(entry["paths"])
+    raise ParamsError(f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root")
 
 
 # Where teachers and what they write are: the paths of `distillation/dvc.yaml`.
@@ -128,7 +105,7 @@ class TeachingPaths(BaseModel):
         return self.recipes / f"{name}.json"
 
     def teacher(self, recipe: str, seed: int) -> Path:
-        """The folder of one."""
+        """The folder of a teacher."""
         return self.teachers / f"{recipe}-{seed}"
 
 
@@ -138,9 +115,4 @@ def load_teaching_paths() -> TeachingPaths:
     Raises:
         ParamsError: it is missing or has a mistake.
     """
-    document: Any = load_yaml(FILE)
-    variables = document.get("vars") if isinstance(document, dict) else None
-    for entry in variables or []:
-        if isinstance(entry, dict) and "paths" in entry:
-            return validate(TeachingPaths, entry["paths"], FILE)
-    raise ParamsError(f"{FILE}: expected the paths of teachers under `vars: - paths:`")
+    return validate(TeachingPaths, _declared(FILE), FILE)

@@ -3,18 +3,12 @@
 The fingerprint is that of all inputs of the train stage that `dvc.yaml` declares (data and code) and of its parameters:
 changed inputs never meet an old state. The root is that of the main checkout, also for `dvc exp run --temp`.
 
-What a finished training leaves is the last checkpoint and a note of its outcome. DVC records the outputs only after the
-stage has ended. Two cases look alike from here, since DVC removes the outputs before it runs a stage:
+What a finished training leaves is the last checkpoint and the hash of its outputs. DVC stores outputs in its cache when
+the stage has ended. So the cache tells why a finished training is started again:
 
-- Killed in between, or the inputs were edited while it trained: there is no record, and the work must not be lost. The
-  same inputs restore the last checkpoint and write the outputs again.
-- Recorded, and wanted again (`dvc repro --force`): the state is cleared, and training starts from its first step.
-
-What tells them apart is a record of this outcome anywhere in DVC: `dvc.lock` alone is not enough, since the next
-training's record replaces it there, but the run cache keeps all. (A forced training of inputs that were recorded
-before, killed in between, is taken for recorded. It trains again, which is what was asked for.)
-
-A teacher has no such record, since DVC knows it as one folder: forced, it always restores its last checkpoint.
+- It lacks the outputs: DVC was killed in between, and the work must not be lost. The last checkpoint is restored, and
+  the outputs are written again.
+- It has them: `dvc repro --force`. The state is cleared, and training starts from its first step.
 """
 
 import contextlib
@@ -34,13 +28,13 @@ from charlstm.files.atomic import write_text
 from charlstm.files.lock import exclusive
 from charlstm.params import Params
 from pipeline.dvc.paths import Paths, load_deps
-from pipeline.dvc.record import Outcome, is_recorded, outcome
-from pipeline.provenance.hashes import sha256
-from pipeline.stage.tracking_store import STATE_FOLDER, kept_root, project_root, spool_root
+from pipeline.dvc.record import cached
+from pipeline.provenance.hashes import md5, sha256
+from pipeline.stage.tracking_store import STATE_FOLDER, project_root, spool_root
 
 log = logging.getLogger("charlstm")
 
-FINISHED = "finished.json"
+FINISHED = "finished.json"  # has the MD5 of the output that names all others by their hashes
 CHECKOUT = STATE_FOLDER / "checkout"  # locked by the training in this checkout
 # Trainings of other inputs are kept while they are recent or few: a user may return to them.
 NUM_OTHERS_KEPT = 4
@@ -53,10 +47,9 @@ class Unfinished(NamedTuple):
     folder: Path
     training_id: str  # the same at every start of this training, and of no other
 
-    def finish(self, sums: Path, paths: Paths) -> None:
+    def finish(self, sums: Path) -> None:
         """Note that all outputs are written; `sums` is the one that has the hashes of the weights and the tables."""
-        made = outcome(sums, load_deps(Path("dvc.yaml"), "train", paths))
-        write_text(self.folder / FINISHED, made.to_json() + "\n")
+        write_text(self.folder / FINISHED, json.dumps({"output_md5": md5(sums)}) + "\n")
 
 
 @contextmanager
@@ -74,7 +67,9 @@ def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
             clear(folder)
         _remove_others(root, folder)
         folder.touch()  # used last
-        yield Unfinished(folder, _training_id(folder / "training-id"))
+        if not (training_id := folder / "training-id").exists():
+            write_text(training_id, uuid.uuid4().hex + "\n")
+        yield Unfinished(folder, training_id.read_text(errors="replace").strip())
 
 
 def fingerprint(params: Params, paths: Paths) -> str:
@@ -86,7 +81,7 @@ def fingerprint(params: Params, paths: Paths) -> str:
         "params": decisive,
         "files": {
             str(file): sha256(file)
-            for dep in load_deps(Path("dvc.yaml"), "train", paths)
+            for dep in load_deps(paths)
             for file in ([dep] if not dep.is_dir() else sorted(each for each in dep.rglob("*") if each.is_file()))
         },
     }
@@ -94,23 +89,16 @@ def fingerprint(params: Params, paths: Paths) -> str:
 
 
 def _is_done(finished: Path) -> bool:
-    """Whether the training finished and DVC has recorded it."""
+    """Whether the training finished and DVC has its outputs."""
     try:
-        return is_recorded(Outcome.from_json(finished.read_text()))
+        return cached(json.loads(finished.read_text())["output_md5"]) is not None
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _training_id(path: Path) -> str:
-    if not path.exists():
-        write_text(path, uuid.uuid4().hex + "\n")
-    return path.read_text(errors="replace").strip()
-
-
 def _remove_others(root: Path, mine: Path) -> None:
     """Other workers do the same at the same time: a folder may be gone, or in use again, at any moment."""
-    not_others = (mine, spool_root(), kept_root())
-    others = [folder for folder in root.iterdir() if folder.is_dir() and folder not in not_others]
+    others = [folder for folder in root.iterdir() if folder.is_dir() and folder not in (mine, spool_root())]
     for other in sorted(others, key=_last_used, reverse=True)[NUM_OTHERS_KEPT:]:
         with contextlib.suppress(LockedError), exclusive(other, "that training"):
             is_finished = (other / FINISHED).exists()

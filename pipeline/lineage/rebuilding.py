@@ -3,7 +3,6 @@
 After `git pull` and `dvc pull` a colleague has all files and no run: DVC brings outputs, and runs are MLflow's.
 """
 
-from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +18,8 @@ from charlstm.report.document import read_losses
 from charlstm.text.encoded import load_ids, whole_characters
 from charlstm.training.history import read_csv, read_tables
 from pipeline import evaluate, sample
-from pipeline.dvc.paths import Paths, load_outs
+from pipeline.dvc.paths import Paths
+from pipeline.dvc.record import recorded_outputs
 from pipeline.lineage.revisions import parse_lock
 from pipeline.provenance.hashes import folder_md5, md5
 
@@ -34,7 +34,7 @@ def rebuild(params: Params, paths: Paths) -> None:
         LineageError: files are missing, or are not those that `dvc.lock` names.
         CharlstmError: one is damaged.
     """
-    check_files(paths)
+    check_files()
     trained, tables = (
         load_model(paths.model, params.model.implementation),
         read_tables(paths.train, paths.model / WEIGHTS),
@@ -50,7 +50,7 @@ def rebuild(params: Params, paths: Paths) -> None:
     sample.track(params, paths, tables, trained, texts, losses, validation_sha256, is_here=False)
 
 
-def check_files(paths: Paths) -> None:
+def check_files() -> None:
     """Nothing, if all outputs of the last three stages are those that `dvc.lock` names, and so are the parameters.
 
     Raises:
@@ -60,11 +60,11 @@ def check_files(paths: Paths) -> None:
     if lock is None:
         raise LineageError(f"{LOCK}: expected DVC's record of the stages, found something else")
     for stage in STAGES:
-        outs = (load_outs(Path("dvc.yaml"), stage, paths, is_cached=is_cached) for is_cached in (True, False))
-        for path in chain.from_iterable(outs):
+        if not (outputs := recorded_outputs(stage)):
+            raise LineageError(f"{LOCK}: no record of {stage}; `dvc repro {stage}` makes it")
+        for path, recorded in outputs.items():
             if not path.exists():
                 raise LineageError(f"{path}: not here; `dvc pull` brings it, `dvc repro {stage}` makes it")
-            recorded = lock.outputs.get(str(path))
             if recorded != (folder_md5(path) if path.is_dir() else md5(path)):
                 raise LineageError(f"{path}: not what {LOCK} names; `dvc checkout` or `dvc repro {stage}` restores it")
     here = load_yaml(Path("params.yaml"))

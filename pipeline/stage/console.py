@@ -37,7 +37,8 @@ class TrainingConsole:
     def on_start(self, plan: Plan, progress: Progress) -> None:
         """Say what is about to run."""
         self._plan = plan
-        self._step_time = _StepTime(progress.step, plan.num_epochs * plan.chars_per_epoch / plan.num_steps)
+        self._first_step = self._last_step = progress.step
+        self._chars_per_step, self._seconds = plan.num_epochs * plan.chars_per_epoch / plan.num_steps, 0.0
         epochs = "1 epoch" if plan.num_epochs == 1 else f"{plan.num_epochs} epochs"
         self._print(
             f"{plan.num_parameters:,} parameters, {epochs} of {plan.chars_per_epoch:,} characters, "
@@ -54,8 +55,11 @@ class TrainingConsole:
     def on_steps(self, row: StepRow, chars_per_second: float) -> None:
         """Move the bar, or print a line if the last one is old."""
         now, plan = time.monotonic(), self._plan
-        self._step_time.add(row.step, chars_per_second)
-        left = f"{timedelta(seconds=round(self._step_time.seconds_for(plan.num_steps - row.step)))} left"
+        # The pauses between steps, for validation and texts, do not count.
+        self._seconds += (row.step - self._last_step) * self._chars_per_step / chars_per_second
+        self._last_step = row.step
+        seconds_left = (plan.num_steps - row.step) * self._seconds / (row.step - self._first_step)
+        left = f"{timedelta(seconds=round(seconds_left))} left"
         status = f"loss {row.train_nats_per_char:.3f}  {chars_per_second / 1000:.1f} k chars/s"
         self._bar.update(self._task, completed=row.step, epoch=row.epoch, status=status, left=left)
         if not self._console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
@@ -82,20 +86,3 @@ class TrainingConsole:
 
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-class _StepTime:
-    """How long steps take. The pauses between them, for validation and texts, do not count."""
-
-    def __init__(self, first_step: int, chars_per_step: float) -> None:
-        self._first_step = self._last_step = first_step
-        self._chars_per_step, self._seconds = chars_per_step, 0.0
-
-    def add(self, step: int, chars_per_second: float) -> None:
-        """All steps up to `step` are done, the last ones at this speed."""
-        self._seconds += (step - self._last_step) * self._chars_per_step / chars_per_second
-        self._last_step = step
-
-    def seconds_for(self, num_steps: int) -> float:
-        """How long as many steps will take."""
-        return num_steps * self._seconds / (self._last_step - self._first_step)

@@ -40,7 +40,10 @@ def set_num_threads(work: int | None = None) -> None:
     threads = os.environ.get("OMP_NUM_THREADS")
     is_launched = "TORCHELASTIC_RUN_ID" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
     if is_launched and threads == "1":
-        threads = _environment_of_launcher().get("OMP_NUM_THREADS")
+        threads = None
+        with contextlib.suppress(psutil.Error):
+            if (launcher := psutil.Process().parent()) is not None:
+                threads = launcher.environ().get("OMP_NUM_THREADS")
     if threads is None:
         import torch
 
@@ -130,12 +133,10 @@ def host_memory(root: Path = ROOT) -> int:
     available = psutil.virtual_memory().available + psutil.swap_memory().free
     for folder in _control_groups("memory", root):
         with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no limit
-            is_new = (folder / "memory.max").exists()
-            limit_name, usage_name, cache_name = MEMORY_FILES[2 if is_new else 1]
+            limit_name, usage_name, cache_name = MEMORY_FILES[2 if (folder / "memory.max").exists() else 1]
             limit, usage = (int((folder / name).read_text()) for name in (limit_name, usage_name))
-            rows = (line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            cache = next((int(row[1]) for row in rows if row[0] == cache_name), 0)
-            available = min(available, max(0, limit - (usage - cache)))
+            statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            available = min(available, max(0, limit - usage + int(statistics.get(cache_name, 0))))
     return available
 
 
@@ -154,11 +155,3 @@ def _control_groups(controller: str, root: Path) -> Iterator[Path]:
                 top = root / "sys/fs/cgroup" / name
                 own = top / path.lstrip("/")
                 yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(top) and folder.is_dir())
-
-
-def _environment_of_launcher() -> dict[str, str]:
-    try:
-        parent = psutil.Process().parent()
-        return parent.environ() if parent else {}
-    except psutil.Error:
-        return {}

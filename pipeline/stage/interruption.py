@@ -18,7 +18,7 @@ from types import FrameType
 
 import psutil
 
-from pipeline.stage.exit_codes import EXIT_INTERRUPTED, leave_code
+from pipeline.stage.exit_codes import EXIT_INTERRUPTED, record_exit_code
 
 log = logging.getLogger("charlstm")
 
@@ -72,7 +72,7 @@ class Interruption:
         """
         if not self._is_polled:
             log.error("interrupted")
-            leave_code(EXIT_INTERRUPTED)
+            record_exit_code(EXIT_INTERRUPTED)
             os._exit(EXIT_INTERRUPTED)
 
 
@@ -108,24 +108,25 @@ def without_ignored(names: Iterable[str]) -> list[signal.Signals]:
 
 def is_launcher(process: psutil.Process) -> bool:
     """Whether a process is DVC or something that starts training processes."""
-    try:
-        return any(Path(word).name in LAUNCHERS for word in process.cmdline()[:4])
-    except psutil.Error:
-        return False
+    return any(Path(word).name in LAUNCHERS for word in _command_of(process)[:4])
 
 
 def is_sender(process: psutil.Process) -> bool:
     """Whether a process feeds MLflow: it ends by itself when the stage that started it has ended."""
+    return SENDER in _command_of(process)
+
+
+def _command_of(process: psutil.Process) -> list[str]:
     try:
-        return SENDER in process.cmdline()
+        return process.cmdline()
     except psutil.Error:
-        return False
+        return []
 
 
 def launchers_above() -> list[psutil.Process]:
     """This process's parents, up to the highest that is a launcher."""
     above = psutil.Process().parents()
-    highest = max((index for index, one in enumerate(above) if is_launcher(one)), default=-1)
+    highest = max((index for index, process in enumerate(above) if is_launcher(process)), default=-1)
     return above[: highest + 1]
 
 

@@ -76,8 +76,9 @@ def _edit(text: str, key: Node, node: Node, value: object) -> tuple[int, int, st
     """From where to where a key and its value stand, with the comment in its line, and what is to stand there."""
     start, after_key = key.start_mark.index, key.end_mark.index + len(":")
     end = max(after_key, _end(text, node))
-    comment_from = end if node.start_mark.line == key.start_mark.line and not _is_block(node) else after_key
-    line_end = _line_end(text, comment_from)
+    is_block = node.style in ("|", ">") if isinstance(node, ScalarNode) else not getattr(node, "flow_style", False)
+    comment_from = end if node.start_mark.line == key.start_mark.line and not is_block else after_key
+    line_end = comment_from + len(text[comment_from:].partition("\n")[0])
     code = text[start:line_end]
     comment = re.search(r"(?<=\s)#.*$", text[comment_from:line_end])
     first, *rest = _rendered(str(key.value), value, key.start_mark.column)
@@ -100,17 +101,6 @@ def _end(text: str, node: Node) -> int:
         return 0
     begin: int = node.start_mark.index
     return begin + len(text[begin : node.end_mark.index].rstrip())
-
-
-def _is_block(node: Node) -> bool:
-    if isinstance(node, ScalarNode):
-        return node.style in ("|", ">")
-    return isinstance(node, CollectionNode) and not node.flow_style
-
-
-def _line_end(text: str, index: int) -> int:
-    found = text.find("\n", index)
-    return len(text) if found < 0 else found
 
 
 def _rendered(key: str, value: object, indent: int) -> list[str]:

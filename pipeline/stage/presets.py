@@ -7,12 +7,13 @@ that presets of its kind decide. So one preset written after another leaves noth
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import ParamsError
-from charlstm.files.documents import did_you_mean, load_yaml, parse_yaml, validate
+from charlstm.files.documents import did_you_mean, load_yaml, validate
 from charlstm.files.lock import holder_of
 from charlstm.params import Params
 from pipeline.stage.params_file import PARAMS, replaced, value_at, with_values
@@ -101,10 +102,10 @@ def load(kind: Kind, name: str, root: Path = Path(), above: tuple[str, ...] = ()
         ParamsError: there is no such preset, or it has a mistake, or one that it builds on.
     """
     path = root / path_of(kind, name)
-    if name not in (known := names(kind, root)):
+    if name not in (existing := names(kind, root)):
         named = f" (named by {above[-1]})" if above else ""
-        listed = f"there are {', '.join(known)}" if known else f"{CONF / kind.name} has none"
-        raise ParamsError(f"there is no {kind.name} {name!r}{named}{did_you_mean(name, known)}; {listed}")
+        listed = f"there are {', '.join(existing)}" if existing else f"{CONF / kind.name} has none"
+        raise ParamsError(f"there is no {kind.name} {name!r}{named}{did_you_mean(name, existing)}; {listed}")
     if name in above:
         raise ParamsError(f"{path}: {name} builds on itself")
     document = load_yaml(path)
@@ -117,7 +118,7 @@ def load(kind: Kind, name: str, root: Path = Path(), above: tuple[str, ...] = ()
     if base is None:
         return Preset(name, _about(path), (name,), own)
     parent = load(kind, str(base), root, (*above, name))
-    if unknown := [one for one in own if one not in parent.values]:
+    if unknown := [key for key in own if key not in parent.values]:
         raise ParamsError(
             f"{path}: a {kind.name} does not decide {', '.join(unknown)}: only what {path_of(kind, kind.root)} has"
         )
@@ -217,71 +218,32 @@ def check_no_training() -> None:
 def preset_text(about: str, builds_on: str, values: Mapping[str, object]) -> str:
     """The file of a preset; `values` by dotted name. Each line of `about` is a comment."""
     comment = "".join(f"# {line}\n" for line in about.splitlines())
-    return f"{comment}\n{BUILDS_ON}: {builds_on}\n{_sections(values)}"
-
-
-def _sections(values: Mapping[str, object]) -> str:
-    """Dotted names as nested mappings. A value is JSON, which is YAML, too."""
-    nested: dict[str, object] = {}
-    for name, value in values.items():
-        replaced(nested, {name: value})
-    return "".join(f"\n{_section(name, value, '')}" for name, value in nested.items())
+    sections = "".join(f"\n{_section(name, value, '')}" for name, value in replaced({}, values).items())
+    return f"{comment}\n{BUILDS_ON}: {builds_on}\n{sections}"
 
 
 def _section(name: str, value: object, indent: str) -> str:
+    """A nested mapping as YAML; a value is JSON, which is YAML, too."""
     if isinstance(value, dict) and value:
-        return f"{indent}{name}:\n" + "".join(_section(inner, one, f"{indent}  ") for inner, one in value.items())
+        return f"{indent}{name}:\n" + "".join(_section(key, inner, f"{indent}  ") for key, inner in value.items())
     is_word = isinstance(value, str) and re.fullmatch(r"[a-z][a-z0-9_-]*", value)
     return f"{indent}{name}: {value if is_word else json.dumps(value, ensure_ascii=False)}\n"
 
 
-def compose(root: Path, overrides: Sequence[str] = ()) -> Params:
-    """The recipe quick and tiny Shakespeare in the `params.yaml` of the project `root`, with `overrides`.
-
-    Overrides are `recipe=NAME`, `corpus=NAME`, and values by dotted name as `dvc exp run -S` has them. This is for
-    benchmarks and tests, whose parameters should not depend on what a user has set. DVC needs none of it.
-
-    Raises:
-        ParamsError: an override names nothing that exists, or has an impossible value.
-    """
-    pairs = [override.partition("=") for override in overrides]
-    chosen = {RECIPES: RECIPES.root, CORPORA: CORPORA.root}
-    chosen |= {kind: value for kind in chosen for name, _, value in pairs if name == kind.name}
-    values: dict[str, object] = {}
-    for kind, name in chosen.items():
-        values |= load(kind, name, root).values
-    for name, _, value in pairs:
-        if name not in (RECIPES.name, CORPORA.name):
-            values[name] = _parsed(name, value)
-    path = root / "params.yaml"
-    return validate(Params, replaced(load_yaml(path), values), path)
-
-
-def _parsed(name: str, value: str) -> object:
-    try:
-        return parse_yaml(value)
-    except ValueError as error:
-        raise ParamsError(f"{name}={value}: {error}") from None
-
-
 def _about(path: Path) -> str:
     """The comment at the top of a file."""
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line.removeprefix("#").strip())
-    return " ".join(lines)
+    lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    return " ".join(line.removeprefix("#").strip() for line in lines)
 
 
-def _flat(document: Mapping[str, object], known: Iterable[str], path: Path, above: str = "") -> dict[str, object]:
+def _flat(document: Mapping[str, object], parameters: Iterable[str], path: Path, above: str = "") -> dict[str, object]:
     flat: dict[str, object] = {}
     for key, value in document.items():
         name = f"{above}{key}"
-        if name in known:
+        if name in parameters:
             flat[name] = value
-        elif isinstance(value, dict) and any(one.startswith(f"{name}.") for one in known):
-            flat |= _flat(value, known, path, f"{name}.")
+        elif isinstance(value, dict) and any(parameter.startswith(f"{name}.") for parameter in parameters):
+            flat |= _flat(value, parameters, path, f"{name}.")
         else:
-            raise ParamsError(f"{path}: {name} is not a parameter{did_you_mean(name, known)}")
+            raise ParamsError(f"{path}: {name} is not a parameter{did_you_mean(name, parameters)}")
     return flat

@@ -23,8 +23,8 @@ def find_root(folder: Path) -> Path | None:
 
     Other pipelines, as that in `distillation/`, have no parameters beside them.
     """
-    above = [one for one in (folder, *folder.parents) if (one / PIPELINE).is_file()]
-    return next((one for one in above if (one / PARAMS).is_file()), above[0] if above else None)
+    above = [path for path in (folder, *folder.parents) if (path / PIPELINE).is_file()]
+    return next((path for path in above if (path / PARAMS).is_file()), above[0] if above else None)
 
 
 @contextmanager
@@ -55,16 +55,12 @@ def from_here(value: Value) -> Value:
     if called_in is None or value is None:
         return value
     if isinstance(value, list):
-        return [_if_there(called_in, one) for one in value]  # type: ignore[return-value]  # a list, too
-    if isinstance(value, str):
-        return _if_there(called_in, value)  # type: ignore[return-value]  # a text, too
-    return value if str(value) == "-" else called_in / value  # `-`: standard input
-
-
-def _if_there(called_in: Path, name: str) -> str:
-    """The path from the project's root; a name that is no path stays as it is, e.g. a run's."""
+        return [from_here(name) for name in value]  # type: ignore[return-value]  # a list, too
+    if isinstance(value, Path):
+        return value if str(value) == "-" else called_in / value  # `-`: standard input
     try:
-        path = (called_in / name).resolve(strict=True)
-    except (OSError, ValueError):
-        return name
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+        path = (called_in / value).resolve(strict=True)
+    except (OSError, ValueError):  # a name that is no path stays as it is, e.g. a run's
+        return value
+    root = Path.cwd()
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)  # type: ignore[return-value]

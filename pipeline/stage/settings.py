@@ -1,8 +1,7 @@
 """What a user may set in the environment because it has no influence on the result."""
 
 import os
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 
 from charlstm.errors import ParamsError
 
@@ -35,28 +34,16 @@ def seconds(name: str) -> float:
     return number
 
 
-def threads() -> int | None:
-    """The number of threads that the user wants; None for no wish.
-
-    Raises:
-        ParamsError: it is no number in the range.
-    """
-    value = os.environ.get(THREADS)
-    if value is None:
-        return None
-    if not (value.isascii() and value.isdecimal() and len(value) < 10 and 1 <= int(value) <= MAX_THREADS):
-        raise ParamsError(f"{THREADS}: expected a number of threads from 1 to {MAX_THREADS}, got {value[:60]!r}")
-    return int(value)
-
-
 def faults() -> Iterator[ParamsError]:
-    """Each variable with a value that is none of its range."""
-    checks: list[Callable[[], object]] = [*(partial(seconds, name) for name in DEFAULT_SECONDS), threads]
-    for check in checks:
+    """Each variable with a value out of its range."""
+    for name in DEFAULT_SECONDS:
         try:
-            check()
+            seconds(name)
         except ParamsError as fault:
             yield fault
+    value = os.environ.get(THREADS, "1")
+    if not (value.isascii() and value.isdecimal() and len(value) < 10 and 1 <= int(value) <= MAX_THREADS):
+        yield ParamsError(f"{THREADS}: expected a number of threads from 1 to {MAX_THREADS}, got {value[:60]!r}")
 
 
 def check_all() -> None:

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 
 from charlstm.errors import CharlstmError, Interrupted
 from pipeline.stage import settings
-from pipeline.stage.exit_codes import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED, GONE, leave_code, leave_traces
+from pipeline.stage.exit_codes import (
+    EXIT_BAD_INPUT,
+    EXIT_DEFECT,
+    EXIT_INTERRUPTED,
+    GONE,
+    record_crashes,
+    record_exit_code,
+)
 from pipeline.stage.interruption import without_ignored
 from pipeline.stage.waiting import share_cores
 
@@ -49,21 +56,21 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
 
 def run_work(work: Callable[[], None]) -> int:
     """Run `work`, all that a stage does; its exit code, which a launcher is told as well."""
-    from pipeline.dvc.former import with_former
+    from pipeline.dvc.previous_outputs import with_previous_outputs
     from pipeline.stage.tracking_store import store
 
-    leave_code(GONE)
-    leave_traces()
+    record_exit_code(GONE)
+    record_crashes()
 
     def to_its_end() -> int:
         settings.check_all()
         store()  # a wrong address of MLflow ends the stage before its work, not after
         share_cores()
         work()
-        leave_code(0)
+        record_exit_code(0)
         return 0
 
-    return with_former(lambda: guarded(to_its_end))
+    return with_previous_outputs(lambda: guarded(to_its_end))
 
 
 def guarded(work: Callable[[], int]) -> int:
@@ -83,33 +90,32 @@ def guarded(work: Callable[[], int]) -> int:
     previous = {number: signal.signal(number, signal.default_int_handler) for number in without_ignored(UNWINDING)}
     try:
         return work()
-    except CharlstmError as error:
-        return _fail(str(error), EXIT_BAD_INPUT)
-    except OSError as error:
-        if error.errno not in USER_ERRORS:
-            leave_code(EXIT_DEFECT)
+    except BaseException as error:
+        if (explanation := _explanation(error)) is None:
+            record_exit_code(EXIT_DEFECT)
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
-    except ModuleNotFoundError as error:
-        name = (error.name or "").partition(".")[0]
-        if name in PACKAGES or not name:
-            leave_code(EXIT_DEFECT)
-            raise
-        return _fail(
-            f"{name} is not installed: `pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings what training needs",
-            EXIT_BAD_INPUT,
-        )
-    except Interrupted as interrupted:
-        return _fail(f"interrupted: {interrupted}; the same command resumes from the last checkpoint", EXIT_INTERRUPTED)
-    except KeyboardInterrupt:
-        return _fail("interrupted", EXIT_INTERRUPTED)
-    except BaseException:
-        leave_code(EXIT_DEFECT)
-        raise
+        return _fail(*explanation)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _explanation(error: BaseException) -> tuple[str, int] | None:
+    """One line and the exit code; None for a defect."""
+    match error:
+        case CharlstmError():
+            return str(error), EXIT_BAD_INPUT
+        case OSError(errno=number) if number in USER_ERRORS:
+            where = f"{error.filename}: " if error.filename else ""
+            return f"{where}{error.strerror or error}", EXIT_BAD_INPUT
+        case ModuleNotFoundError() if (name := (error.name or "").partition(".")[0]) not in ("", *PACKAGES):
+            advice = "`pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings what training needs"
+            return f"{name} is not installed: {advice}", EXIT_BAD_INPUT
+        case Interrupted():
+            return f"interrupted: {error}; the same command resumes from the last checkpoint", EXIT_INTERRUPTED
+        case KeyboardInterrupt():
+            return "interrupted", EXIT_INTERRUPTED
+    return None
 
 
 def load() -> tuple["Params", "Paths"]:
@@ -126,7 +132,7 @@ def _fail(message: str, code: int) -> int:
     The first process reports at once. The others wait: if it fails too, the launcher ends them before they repeat its
     line. If the problem is theirs alone, they report it.
     """
-    leave_code(code)
+    record_exit_code(code)
     rank = int(os.environ.get("RANK", "0"))
     if rank > 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

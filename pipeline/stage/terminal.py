@@ -1,13 +1,14 @@
 """The terminal: any text made safe to show, and a bar for what takes long."""
 
-import unicodedata
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from charlstm.files.pieces import Advance
 
-# Marks that turn the direction of all that follows on a line.
-DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+# Control characters but for tab and line break, and marks that turn the direction of all that follows on a line.
+UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+DELAY_SECONDS = 2  # what is done by then needs no bar
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:
@@ -15,20 +16,8 @@ def printable(text: str, encoding: str = "utf-8") -> str:
 
     A model writes what it has read, and that may be anything. What `encoding` lacks is escaped, too.
     """
-    lines = text.replace("\r\n", "\n")
-    shown = "".join(
-        one.encode("unicode_escape").decode() if _is_control(one) and one not in "\t\n" else one for one in lines
-    )
+    shown = UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
     return shown.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Zl", "Zp") or ord(character) in DIRECTIONS
-
-
-# A bar for what takes long, on a terminal.
-
-DELAY_SECONDS = 2  # what is done by then needs no bar
 
 
 @contextmanager

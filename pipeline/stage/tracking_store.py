@@ -29,11 +29,6 @@ def spool_root() -> Path:
     return project_root() / STATE_FOLDER / "tracking"
 
 
-def kept_root() -> Path:
-    """The folder of the copies of outputs that are in no cache, see `former.py`."""
-    return project_root() / STATE_FOLDER / "former"
-
-
 def store() -> Store:
     """MLflow's standard variables, else a database in the project's root, with an experiment for each corpus.
 

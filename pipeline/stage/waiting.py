@@ -75,10 +75,12 @@ class Throttle:
 
     def start(self) -> None:
         """Make the team, unless it is there, or there is no libgomp yet."""
-        if self._may_end is not None or not (libraries := _loaded_libgomp()):
+        if self._may_end is not None:
             return
+        copies = [ctypes.CDLL(path) for path in libgomp_in(MAPS.read_text())]  # wheels bring their own
+        libraries = [library for library in copies if hasattr(library, "GOMP_parallel")]  # its plugins have not
         num_threads = (os.cpu_count() or 1) + 1
-        if not _may_start(num_threads):  # libgomp would end the process
+        if not libraries or not _may_start(num_threads):  # libgomp would end the process
             return
         self._may_end, is_made = threading.Event(), threading.Event()
         arguments = (libraries, num_threads, is_made, self._may_end)
@@ -100,12 +102,6 @@ def _keep_team(
         library.GOMP_parallel(ctypes.CDLL(None).free, None, num_threads, 0)
     is_made.set()
     may_end.wait()
-
-
-def _loaded_libgomp() -> list[ctypes.CDLL]:
-    """Each copy of libgomp that this process has; wheels bring their own."""
-    libraries = [ctypes.CDLL(path) for path in libgomp_in(MAPS.read_text())]
-    return [library for library in libraries if hasattr(library, "GOMP_parallel")]  # its plugins have not
 
 
 def libgomp_in(maps: str) -> list[str]:

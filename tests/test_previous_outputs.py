@@ -12,12 +12,10 @@ import pytest
 from stages import dvc, run_dvc
 from test_stopping import wait_for
 
-from benchmarks.projects import ROOT, Override, start, write_params
-from pipeline.dvc import former
-from pipeline.dvc.paths import load_outs, load_paths
+from benchmarks.projects import Override, start, write_params
+from pipeline.dvc.previous_outputs import DVC_STAGE, with_previous_outputs
+from pipeline.dvc.record import recorded_outputs
 from pipeline.provenance.hashes import md5
-
-UNCACHED = ["artifacts/train/metrics.json", "artifacts/train/history.csv", "artifacts/train/steps.csv"]
 
 
 @pytest.fixture
@@ -41,75 +39,56 @@ def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 def remove(project: Path, stage: str) -> None:
     """As DVC does before it runs a stage."""
-    paths = load_paths(Path("dvc.yaml"))
-    for is_cached in (True, False):
-        for path in load_outs(Path("dvc.yaml"), stage, paths, is_cached=is_cached):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def test_the_outputs_without_a_cache_are_those_of_dvc_yaml() -> None:
-    paths = load_paths(ROOT / "dvc.yaml")
-    assert [str(path) for path in load_outs(ROOT / "dvc.yaml", "train", paths, is_cached=False)] == UNCACHED
-    assert load_outs(ROOT / "dvc.yaml", "encode", paths, is_cached=False) == []
-    assert paths.model in load_outs(ROOT / "dvc.yaml", "train", paths, is_cached=True)
-    assert load_outs(ROOT / "dvc.yaml", "download", paths, is_cached=True)[0] == paths.corpus
+    for path in recorded_outputs(stage):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @pytest.mark.parametrize("stage", ["train", "evaluate", "sample", "encode"])
 def test_a_stage_that_fails_has_its_outputs_back(
     project: Path, stage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv(former.DVC_STAGE, stage)
+    monkeypatch.setenv(DVC_STAGE, stage)
     before = outputs(project)
     remove(project, stage)
     assert outputs(project) != before
-    assert former.with_former(lambda: 2) == 2
+    assert with_previous_outputs(lambda: 2) == 2
     assert outputs(project) == before
-    assert f"the former outputs of {stage} are back in place: " in caplog.text
+    assert f"the previous outputs of {stage} are back in place: " in caplog.text
 
 
-def test_metrics_that_no_commit_has_are_kept(
+def test_metrics_come_from_the_run_cache_or_from_git(
     project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv(former.DVC_STAGE, "train")
+    monkeypatch.setenv(DVC_STAGE, "train")
     metrics = Path("artifacts/train/metrics.json")
+    committed = metrics.read_bytes()
     metrics.write_text('{"another": 1}\n')
-    lock = Path("dvc.lock").read_text()
-    Path("dvc.lock").write_text(lock.replace(md5_in(lock, str(metrics)), md5(metrics)))
-    assert former.with_former(lambda: 0) == 0
-    before = outputs(project)
+    dvc(project, "commit", "--force", "train")
+    before, digest = outputs(project), md5(metrics)
     remove(project, "train")
-    assert former.with_former(lambda: 75) == 75
+    assert with_previous_outputs(lambda: 75) == 75
     assert outputs(project) == before
 
-    shutil.rmtree(".charlstm/former")
+    Path(f".dvc/cache/files/md5/{digest[:2]}/{digest[2:]}").unlink()
     remove(project, "train")
-    assert former.with_former(lambda: 2) == 2
+    assert with_previous_outputs(lambda: 2) == 2
     assert outputs(project) == {name: content for name, content in before.items() if name != str(metrics)}
     assert f"neither DVC's cache nor git has what train had made before: {metrics}" in caplog.text
 
-
-def md5_in(lock: str, path: str) -> str:
-    return lock.partition(f"- path: {path}")[2].partition("md5: ")[2][:32]
-
-
-def test_only_so_many_copies_are_kept(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(former.DVC_STAGE, "train")
-    monkeypatch.setattr(former, "MAX_KEPT", 3)
-    for number in range(3):
-        Path("artifacts/train/metrics.json").write_text(json.dumps({"number": number}))
-        assert former.with_former(lambda: 0) == 0
-    assert {file.name for file in Path(".charlstm/former").iterdir()} == {md5(Path(path)) for path in UNCACHED}
+    dvc(project, "git", "checkout", "dvc.lock")
+    shutil.rmtree(".dvc/cache/files/md5")  # as after `dvc pull`, which brings no metrics
+    with_previous_outputs(lambda: 2)
+    assert metrics.read_bytes() == committed
 
 
 def test_what_a_stage_has_written_is_not_replaced(
     project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv(former.DVC_STAGE, "train")
+    monkeypatch.setenv(DVC_STAGE, "train")
     remove(project, "train")
     Path("artifacts/train/metrics.json").write_text("{}")
     before = outputs(project)
-    assert former.with_former(lambda: 2) == 2
+    assert with_previous_outputs(lambda: 2) == 2
     assert outputs(project) == before
     assert "stay away, since it has begun to write: artifacts/train/metrics.json" in caplog.text
 
@@ -123,13 +102,13 @@ def test_a_defect_puts_them_back_too_and_without_dvc_nothing_is_done(
     before = outputs(project)
     remove(project, "sample")
     gone = outputs(project)
-    assert former.with_former(lambda: 2) == 2  # DVC did not run it
-    monkeypatch.setenv(former.DVC_STAGE, "sample")
+    assert with_previous_outputs(lambda: 2) == 2  # DVC did not run it
+    monkeypatch.setenv(DVC_STAGE, "sample")
     monkeypatch.setenv("CHARLSTM_EXIT_CODES", "/tmp")  # one of several processes
-    assert former.with_former(lambda: 2) == 2 and outputs(project) == gone
+    assert with_previous_outputs(lambda: 2) == 2 and outputs(project) == gone
     monkeypatch.delenv("CHARLSTM_EXIT_CODES")
     with pytest.raises(RuntimeError, match="a defect"):
-        former.with_former(defect)
+        with_previous_outputs(defect)
     assert outputs(project) == before
 
 
@@ -176,7 +155,7 @@ def test_an_experiment_with_a_mistake_loses_nothing(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_has_the_former_model_back_and_is_resumed(project: Path, tmp_path: Path) -> None:
+def test_an_interrupted_training_has_the_previous_model_back_and_is_resumed(project: Path, tmp_path: Path) -> None:
     dvc(project, "config", "hydra.enabled", "false")
     dvc(project, "repro")
     before = outputs(project)
