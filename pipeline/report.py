@@ -20,7 +20,7 @@ from charlstm.text.vocabulary import load_ids, load_vocab
 from charlstm.tracking.runs import read_metrics
 from charlstm.training.history import read_csv
 from pipeline.dvc.paths import Paths
-from pipeline.provenance.description import remedy
+from pipeline.provenance.summary import remedy
 from pipeline.stage import stage
 from pipeline.stage.presets import in_words
 from pipeline.stage.terminal import printable

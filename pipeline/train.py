@@ -28,7 +28,7 @@ from charlstm.training.train import Data, Observer, Plan, Result, fit
 from pipeline.dvc import unfinished
 from pipeline.dvc.paths import Paths
 from pipeline.provenance import hashes, provenance
-from pipeline.provenance.description import known_of, page_tags
+from pipeline.provenance.summary import page_tags, summary_of
 from pipeline.stage import stage
 from pipeline.stage.console import TrainingConsole
 from pipeline.stage.hardware import (
@@ -167,7 +167,7 @@ def _train_and_write(
     load: Load,
 ) -> None:
     console = TrainingConsole()
-    shown = {**tags, **page_tags(known_of(params, tags)), FINGERPRINT_TAG: work.folder.name}
+    shown = {**tags, **page_tags(summary_of(params, tags)), FINGERPRINT_TAG: work.folder.name}
     tracker = TrainingTracker(outbox(), params.flat(), shown, work.training_id)
     status, reason = "FAILED", ""
     try:
@@ -186,10 +186,10 @@ def _train_and_write(
     finally:
         console.close()
         if status == "FINISHED":
-            known = known_of(
-                params, tags, num_parameters=result.num_parameters, val_nats_per_char=result.best.val_nats_per_char
+            summary = summary_of(params, tags)._replace(
+                num_parameters=result.num_parameters, val_nats_per_char=result.best.val_nats_per_char
             )
-            tracker.run.set_tags(page_tags(known))
+            tracker.run.set_tags(page_tags(summary))
             provenance.log_lineage(tracker.run, "train", paths, tags)
             tracker.finish(sha256(paths.model / WEIGHTS), result.texts, result.train_seconds)
         else:

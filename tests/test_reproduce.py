@@ -11,11 +11,12 @@ import pytest
 from stages import dvc, run_stages
 
 from benchmarks.projects import write_params
+from charlstm.tracking.reader import Reader
 from pipeline import cli
 from pipeline.commands.reproduce import Row, compare, find_run, first_difference, likely_cause
 from pipeline.dvc.paths import Paths
 from pipeline.lineage.revisions import worktree
-from pipeline.lineage.tracing import open_reader
+from pipeline.stage.tracking_store import store
 
 PATHS = Paths.model_validate(
     {name: f"x/{name}" for name in ("corpus", "split", "encoded", "model", "train", "evaluate", "samples")}
@@ -91,7 +92,7 @@ def test_a_worktree_is_gone_afterwards_also_after_ctrl_c(copy: Path) -> None:
 def test_all_that_trace_takes_names_a_run(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(copy)
     names = ("HEAD", "HEAD~1", "results", "an-experiment", "artifacts/model", "artifacts/samples", the_run(copy)[:8])
-    assert {find_run(name, open_reader()).run_id for name in names} == {the_run(copy)}
+    assert {find_run(name, Reader(store())).run_id for name in names} == {the_run(copy)}
 
 
 def test_what_cannot_be_made_again_is_one_line(copy: Path, caplog: pytest.LogCaptureFixture) -> None:

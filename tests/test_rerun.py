@@ -8,9 +8,9 @@ from ruamel.yaml import YAML
 
 from benchmarks.projects import make_project
 from charlstm.files import pieces
+from pipeline.commands.reproduce import corpus_today, link_source, source_of
 from pipeline.dvc.paths import Paths, load_paths
-from pipeline.lineage import rerun
-from pipeline.lineage.tracing import places_in_corpus
+from pipeline.lineage.search import places_in_corpus
 
 
 @pytest.fixture
@@ -27,21 +27,21 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_corpus_that_a_source_gives_today(project: Path) -> None:
     params = (project / "params.yaml").read_text()
-    assert rerun.source_of(params) == Path("texts")
-    assert rerun.corpus_today(params) == hashlib.sha256("Война\r\n\nи мир".encode()).hexdigest()
+    assert source_of(params) == Path("texts")
+    assert corpus_today(params) == hashlib.sha256("Война\r\n\nи мир".encode()).hexdigest()
     (project / "texts/2.txt").write_bytes(b"\x98")
-    assert rerun.corpus_today(params) is None
+    assert corpus_today(params) is None
     old = YAML(typ="safe").load(params)["download"] | {"source": "text.txt"}
     old = {name: old[name] for name in ("source", "sha256")}  # as it was before there were encodings
     assert (
-        rerun.corpus_today(f"download: {old}".replace("None", "null"))
+        corpus_today(f"download: {old}".replace("None", "null"))
         == hashlib.sha256((project / "text.txt").read_bytes()).hexdigest()
     )
 
 
 def test_a_source_beside_the_project_is_found_from_elsewhere(project: Path, tmp_path: Path) -> None:
     make_project(tmp_path / "again", {"download.source": "texts", "download.watch": "text.txt"})
-    rerun._link_source(tmp_path / "again")
+    link_source(tmp_path / "again")
     assert (tmp_path / "again/texts/1.txt").read_bytes() == (project / "texts/1.txt").read_bytes()
 
 

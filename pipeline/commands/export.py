@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlstm.errors import CorpusError, ExportError, VocabularyError
-from pipeline.commands.generate import MODEL, ModelOption
+from pipeline.commands.info import write_copy
 from pipeline.stage.project import from_here
+from pipeline.use import MODEL, ModelOption, model_folder
 
 if TYPE_CHECKING:
     from charlstm.model.model_folder import TrainedModel
@@ -68,8 +69,6 @@ def export(
     if kind is Format.FOLDER:
         if int8 or check:
             raise ExportError("--int8 and --check: expected the format onnx, got folder")
-        from pipeline.use.card import write_copy
-
         write_copy(model, output)
         typer.echo(output)
         return 0
@@ -91,7 +90,6 @@ def _export(where: str, output: Path, is_int8: bool, check: Path | None) -> None
     from charlstm.export.onnx_graph import onnx_bytes
     from charlstm.files.atomic import write_bytes
     from charlstm.model.model_folder import load_model
-    from pipeline.use.models import model_folder
 
     with model_folder(where) as folder:
         trained = load_model(folder, "fused")

@@ -12,22 +12,20 @@ from charlstm.files.urls import without_credentials
 SECONDS = 10
 
 
-def git(*arguments: str, cwd: str | None = None) -> str | None:
+def git(*arguments: str) -> str | None:
     """What git prints here; None if it fails, as outside a repository or without git."""
-    try:
-        done = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, errors="replace", timeout=SECONDS, cwd=cwd
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    printed = _printed(*arguments)
+    return None if printed is None else printed.decode(errors="replace").strip()
 
 
 def content_at_head(path: Path) -> bytes | None:
     """The bytes that the last commit has of a file; None if it has none."""
-    command = ["git", "cat-file", "blob", f"HEAD:./{path.as_posix()}"]
+    return _printed("cat-file", "blob", f"HEAD:./{path.as_posix()}")
+
+
+def _printed(*arguments: str) -> bytes | None:
     try:
-        done = subprocess.run(command, capture_output=True, timeout=SECONDS)
+        done = subprocess.run(["git", *arguments], capture_output=True, timeout=SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
@@ -44,10 +42,10 @@ NOTE = "# charlstm: "  # git ignores what stands before a diff
 SECONDS_TO_DIFF = 60
 
 
-def untracked(folders: Sequence[str] = CODE) -> list[str]:
+def untracked() -> list[str]:
     """Files of code that git neither knows nor ignores."""
-    found = git("ls-files", "-z", "--others", "--exclude-standard", "--", *folders)
-    return [name for name in (found or "").split("\0") if name]
+    names = git("ls-files", "-z", "--others", "--exclude-standard", "--", *CODE) or ""
+    return [name for name in names.split("\0") if name]
 
 
 def changes(commit: str, results: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -26,12 +27,14 @@ from charlstm.files.checksums import SUMS, read_sums, sums_of
 from charlstm.files.urls import without_credentials
 from charlstm.params import Params
 from charlstm.tracking.client import CORPUS_TAG
-from charlstm.tracking.runs import EXPERIMENT_TAG, Run, TrainingRecord
-from charlstm.training.history import Tables
 from pipeline.dvc.paths import NOTHING, Paths, load_paths
 from pipeline.provenance.git import changes, git, untracked
 from pipeline.provenance.hashes import md5, md5_of, sha256_of
 from pipeline.stage.tracking_store import project_root
+
+if TYPE_CHECKING:  # who only reads records starts without pandas
+    from charlstm.tracking.runs import Run, TrainingRecord
+    from charlstm.training.history import Tables
 
 log = logging.getLogger("charlstm")
 
@@ -77,7 +80,7 @@ def _processor() -> str:
 
 LINEAGE = "lineage"  # the folder of artifacts
 COMMIT, DIRTY, TRAIN_MD5 = "mlflow.source.git.commit", "git_dirty", "dvc_train_md5"
-EXPERIMENT, BASELINE = EXPERIMENT_TAG, "dvc_exp_baseline"
+EXPERIMENT, BASELINE = "dvc_exp_name", "dvc_exp_baseline"  # the former as `charlstm.tracking.runs` has it
 
 
 def tags(params: Params, paths: Paths) -> dict[str, str]:
@@ -107,14 +110,16 @@ def training_tags(params: Params, paths: Paths) -> dict[str, str]:
     return tags(params, paths) | environment()
 
 
-def training_record(params: Params, paths: Paths, tables: Tables) -> TrainingRecord:
+def training_record(params: Params, paths: Paths, tables: "Tables") -> "TrainingRecord":
     """What the files say of the training, for a store that has not seen it: not where it ran, which no file says."""
+    from charlstm.tracking.runs import TrainingRecord
+
     time_ms = 1000 * int(git("log", "-1", "--format=%ct") or 0)  # of the commit: the same on every machine
     known = tags(params, paths) | _train_md5(paths)
     return TrainingRecord(params.flat(), known, tables.epochs, tables.steps, tables.texts, time_ms)
 
 
-def log_lineage(run: Run, stage: str, paths: Paths, origin: dict[str, str]) -> None:
+def log_lineage(run: "Run", stage: str, paths: Paths, origin: dict[str, str]) -> None:
     """Give `run` what `stage` knows of where it comes from. `origin`: its tags.
 
     What cannot be read costs a warning: the outputs are written, and no record is worth a failed training.
