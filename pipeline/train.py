@@ -63,7 +63,8 @@ def run(params: Params, paths: Paths, load: Load = stage.load) -> None:
     use_reproducible_kernels()
     data = _load(params, paths)
     # On every process: what fails here must fail before they need each other.
-    tags, fingerprint = provenance.training_tags(params, paths), unfinished.fingerprint(params, paths)
+    tags = provenance.tags(params, paths) | provenance.environment()
+    fingerprint = unfinished.fingerprint(params, paths)
     seconds_between = seconds("CHARLSTM_CHECKPOINT_SECONDS")
     with (
         handle_signals() as interruption,

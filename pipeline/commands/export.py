@@ -1,9 +1,7 @@
 """`charlstm export`: a trained model as a file for other runtimes, or as a folder with its card."""
 
-from collections.abc import Mapping
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,16 +19,9 @@ EXACT = "onnxruntime"
 EXTRA = ("onnx", "onnxruntime")
 
 
-class Format(Enum):
-    """What a model can become."""
-
-    ONNX = "onnx"
-    FOLDER = "folder"
-
-
 def export(
     kind: Annotated[
-        Format,
+        Literal["onnx", "folder"],
         typer.Argument(metavar="FORMAT", help="`onnx`, or `folder`: a copy with its card.", show_default=False),
     ],
     model: ModelOption = MODEL,
@@ -63,10 +54,10 @@ def export(
     With `--check`, losses on the text, the largest difference of logits from torch's, and speeds are printed. If the
     logits in fp32 differ by more than 1e-4, nothing is written.
     """
-    output = output or from_here(Path("model.onnx" if kind is Format.ONNX else "model"))
+    output = output or from_here(Path("model.onnx" if kind == "onnx" else "model"))
     if not output.parent.is_dir():
         raise ExportError(f"{output}: there is no folder {output.parent}; make it first, or choose another --output")
-    if kind is Format.FOLDER:
+    if kind == "folder":
         if int8 or check:
             raise ExportError("--int8 and --check: expected the format onnx, got folder")
         write_copy(model, output)
@@ -87,7 +78,7 @@ def export(
 
 
 def _export(where: str, output: Path, is_int8: bool, check: Path | None) -> None:
-    from charlstm.export.onnx_graph import onnx_bytes
+    from charlstm.export.onnx_graph import int8_bytes, onnx_bytes
     from charlstm.files.atomic import write_bytes
     from charlstm.model.model_folder import load_model
 
@@ -96,8 +87,6 @@ def _export(where: str, output: Path, is_int8: bool, check: Path | None) -> None
     ids = _read(check, trained.vocab) if check else None
     files = {EXACT: onnx_bytes(trained)}
     if is_int8:
-        from charlstm.export.onnx_graph import int8_bytes
-
         files["int8"] = int8_bytes(files[EXACT])
     if ids is not None:
         _compare(trained, files, ids)
@@ -106,7 +95,7 @@ def _export(where: str, output: Path, is_int8: bool, check: Path | None) -> None
     typer.echo(f"{output}: {output.stat().st_size:,} bytes{beside}")
 
 
-def _compare(trained: "TrainedModel", files: Mapping[str, bytes], ids: "Ids") -> None:
+def _compare(trained: "TrainedModel", files: dict[str, bytes], ids: "Ids") -> None:
     """A line for each way to run the model."""
     import torch
 

@@ -17,12 +17,11 @@ from typing import Annotated, NamedTuple
 import typer
 from ruamel.yaml import YAML
 
-from charlstm.errors import CorpusError, LineageError
+from charlstm.errors import LineageError
 from charlstm.files.atomic import sha256
 from charlstm.files.documents import parse_yaml
 from charlstm.files.urls import without_credentials
-from charlstm.text.conversion import Form, check_encoding, corpus_sha256
-from charlstm.text.download import files_of, local_path
+from charlstm.text.download import local_path
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import NOTHING, Paths, load_paths
@@ -32,7 +31,7 @@ from pipeline.lineage.revisions import worktree
 from pipeline.lineage.search import find
 from pipeline.provenance.git import git, is_whole
 from pipeline.provenance.hashes import LINKS, link_of
-from pipeline.provenance.provenance import environment
+from pipeline.provenance.provenance import COMMIT, environment
 from pipeline.stage.exit_codes import EXIT_INTERRUPTED
 from pipeline.stage.project import from_here
 from pipeline.stage.terminal import printable
@@ -130,10 +129,11 @@ def read_record(run: TrackedRun, reader: Reader) -> Record:
     first = records[0] if records else None
     if first is None or first.params is None:
         raise LineageError(f"run {run.run_id}: expected its record in the artifacts lineage/, found none: too old")
-    if first.commit is None:
+    commit = first.origin.get(COMMIT)
+    if commit is None:
         raise LineageError(f"run {run.run_id}: expected a commit, found none: it was trained outside a git repository")
-    if git("cat-file", "-e", f"{first.commit}^{{commit}}") is None:
-        raise LineageError(f"run {run.run_id}: commit {first.commit} is not in this repository: git fetch, or go there")
+    if git("cat-file", "-e", f"{commit}^{{commit}}") is None:
+        raise LineageError(f"run {run.run_id}: commit {commit} is not in this repository: git fetch, or go there")
     if first.changes and not is_whole(first.changes):
         note = first.changes.partition("\n")[0]
         raise LineageError(f"run {run.run_id}: expected all that was changed in its commit; changes.diff says {note}")
@@ -141,7 +141,7 @@ def read_record(run: TrackedRun, reader: Reader) -> Record:
     for record in reversed(records):
         files |= record.files
     later = [record.stage for record in records if record.stage != "train"]
-    return Record(run, first.commit, first.changes, _params(first.params, records[1:]), first.lock, files, later)
+    return Record(run, commit, first.changes, _params(first.params, records[1:]), first.lock, files, later)
 
 
 def _params(params: str, later: Sequence[StageRecord]) -> str:
@@ -199,19 +199,15 @@ def first_difference(rows: Sequence[Row]) -> Row | None:
 
 
 def _conclusion(record: Record, rows: Sequence[Row], failed: str | None) -> list[str]:
-    lines, first, source = [], first_difference(rows), source_of(record.params)
-    corpus = next((row.recorded for row in rows if row.link == "corpus"), None)
-    if source and corpus and corpus_today(record.params) != corpus:
-        lines.append(f"note: the source {source} has other bytes today, or is gone")
+    first = first_difference(rows)
     if first is None:
-        return [*lines, f"identical: all {len(rows)} files, from the corpus to the {rows[-1].link}"]
-    if failed:
-        lines.append(f"stage {failed} failed, see above")
+        return [f"identical: all {len(rows)} files, from the corpus to the {rows[-1].link}"]
     here, threads = environment(), "hardware.threads"
     if threads in record.run.tags:  # training ran on as many as the record says, whatever this process has
         here[threads] = record.run.tags[threads]
-    cause = likely_cause(first, record.run.tags, here, source)
-    return [*lines, f"different: first in {first.link}, {first.path}; likely cause: {cause}"]
+    cause = likely_cause(first, record.run.tags, here, source_of(record.params))
+    stopped = [f"stage {failed} failed, see above"] if failed else []
+    return [*stopped, f"different: first in {first.link}, {first.path}; likely cause: {cause}"]
 
 
 def likely_cause(first: Row, recorded: Mapping[str, str], here: Mapping[str, str], source: Path | None) -> str:
@@ -330,18 +326,6 @@ def source_of(params: str, name: str = "source") -> Path | None:
     try:
         return local_path(str(parse_yaml(params)["download"][name]))
     except (ValueError, KeyError, TypeError):
-        return None
-
-
-def corpus_today(params: str) -> str | None:
-    """The SHA-256 of the corpus that this source gives today; None if it is gone, or gives none."""
-    try:
-        section = parse_yaml(params)["download"]
-        # Parameters of old have no encoding: the corpus had the bytes of the source.
-        options = section.get("newlines", "keep"), section.get("separator", "\n")
-        form = Form(check_encoding(section.get("encoding", "utf-8")), *options)
-        return corpus_sha256(files_of(source_of(params) or Path()), form)
-    except (CorpusError, OSError, ValueError):
         return None
 
 

@@ -7,9 +7,8 @@ that they can be searched.
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -37,16 +36,9 @@ from pipeline.stage.tracking_store import store
 MAX_IN_FULL = 3  # for eyes; beyond, a line a training
 WIDTH = 11
 SHOWN_VERSIONS = ("python", "torch")
+Kind = Literal["run", "file", "rev"]
 UNKNOWN = "not recorded"
 NO_RUN = "none in MLflow; this is what git and DVC know"
-
-
-class Kind(Enum):
-    """What a name may be."""
-
-    RUN = "run"
-    FILE = "file"
-    REV = "rev"
 
 
 def trace(
@@ -104,9 +96,9 @@ def _document(name: str | None, kind: Kind | None, text: str | None, max_in_full
             raise LineageError(f"--text: no run wrote {text[:40]!r}, and it stands nowhere in {paths.corpus}")
     else:
         assert name is not None
-        if reader is None and kind is Kind.RUN:
+        if reader is None and kind == "run":
             raise LineageError(f"{name}: cannot look for runs: {notes[0]}")
-        found_kind, matches = find(name, kind.value if kind else None, reader, paths)
+        found_kind, matches = find(name, kind, reader, paths)
         query = {"kind": found_kind, "value": name}
     return {
         "query": query,

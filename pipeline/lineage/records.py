@@ -20,7 +20,7 @@ from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.lineage.revisions import commits_with
 from pipeline.provenance.hashes import SEEN_BY, folder_md5, md5
-from pipeline.provenance.provenance import COMMIT, LINEAGE
+from pipeline.provenance.provenance import LINEAGE
 from pipeline.provenance.summary import RunSummary, summary_of_run
 from pipeline.stage.presets import Recipe, recipe_of
 from pipeline.stage.tracking_store import store
@@ -38,11 +38,6 @@ class StageRecord(NamedTuple):
     params: str | None
     lock: str | None
     changes: str | None
-
-    @property
-    def commit(self) -> str | None:
-        """The commit that the stage ran at."""
-        return self.origin.get(COMMIT)
 
 
 def read_records(reader: Reader, run: TrackedRun) -> list[StageRecord]:

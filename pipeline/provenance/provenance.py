@@ -86,11 +86,11 @@ EXPERIMENT, BASELINE = "dvc_exp_name", "dvc_exp_baseline"  # the former as `char
 def tags(params: Params, paths: Paths) -> dict[str, str]:
     """Hashes of corpus and parameters, the git commit, and the DVC experiment if there is one."""
     corpus_sha256 = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
-    found = {CORPUS_TAG: params.download.name, "corpus_sha256": corpus_sha256, "params_sha256": _params_sha256(params)}
-    if params.download.fallback and found["corpus_sha256"] == params.download.fallback.sha256:
+    params_sha256 = hashlib.sha256(json.dumps(params.decisive(), sort_keys=True).encode()).hexdigest()
+    found = {CORPUS_TAG: params.download.name, "corpus_sha256": corpus_sha256, "params_sha256": params_sha256}
+    found["corpus"] = without_credentials(params.download.source)
+    if params.download.fallback and corpus_sha256 == params.download.fallback.sha256:
         found["corpus"] = f"FALLBACK {params.download.fallback.requirement}"
-    else:
-        found["corpus"] = without_credentials(params.download.source)
     if commit := git("rev-parse", "HEAD"):
         found[COMMIT] = commit
         found |= {"mlflow.source.name": "dvc.yaml", "mlflow.source.type": "LOCAL"}  # without, the UI hides the commit
@@ -103,11 +103,6 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
     if BASELINE in found and project_root() != Path.cwd().resolve():  # from a queue, or with --temp: one of several
         found["sweep"] = found[BASELINE]
     return found
-
-
-def training_tags(params: Params, paths: Paths) -> dict[str, str]:
-    """The same with versions and hardware: of a training that runs here and now."""
-    return tags(params, paths) | environment()
 
 
 def training_record(params: Params, paths: Paths, tables: "Tables") -> "TrainingRecord":
@@ -135,11 +130,8 @@ def log_lineage(run: "Run", stage: str, paths: Paths, origin: dict[str, str]) ->
 def lineage_artifacts(stage: str, paths: Paths, origin: dict[str, str]) -> dict[str, str]:
     """The artifacts of `stage`, path -> text; no password of a URL is in them. Call it when the outputs are written."""
     shown = {name: without_credentials(value) for name, value in origin.items()}
-    texts = {
-        "origin.json": _json(shown),
-        "files.json": _json(sha256_of(paths, stage)),
-        "outputs.json": _json(md5_of(paths, stage)),
-    }
+    documents = {"origin": shown, "files": sha256_of(paths, stage), "outputs": md5_of(paths, stage)}
+    texts = {f"{name}.json": json.dumps(one, indent=2, sort_keys=True) + "\n" for name, one in documents.items()}
     for name in ("params.yaml", "dvc.lock"):
         if Path(name).is_file():
             texts[name] = without_credentials(Path(name).read_text(encoding="utf-8"))
@@ -162,12 +154,3 @@ def _train_md5(paths: Paths) -> dict[str, str]:
     """The name in `dvc.lock` of the file that names the weights and all tables of a training by their hashes."""
     sums = paths.train / SUMS
     return {TRAIN_MD5: md5(sums)} if sums.is_file() else {}
-
-
-def _json(document: dict[str, str]) -> str:
-    return json.dumps(document, indent=2, sort_keys=True) + "\n"
-
-
-def _params_sha256(params: Params) -> str:
-    """A name for a recipe."""
-    return hashlib.sha256(json.dumps(params.decisive(), sort_keys=True).encode()).hexdigest()
