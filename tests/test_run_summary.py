@@ -16,7 +16,7 @@ STARTED = RunSummary(
     corpus="text.txt",
     corpus_sha256="c0ffee" * 10,
     commit="ad46d7e" * 5,
-    is_changed="no",
+    dirty="no",
     recipe=Recipe("quick", {}),
     seed=1,
 )
@@ -87,7 +87,7 @@ def test_published_losses_stand_beside_the_same_text_only() -> None:
     ("dirty", "said"), [("no", ""), ("yes", ", with uncommitted"), ("unknown", ", perhaps with unc")]
 )
 def test_a_commit_that_is_not_all_of_the_code_says_so(dirty: str, said: str) -> None:
-    assert f"- Commit: `ad46d7ead46d`{said}" in describe(TRAINED._replace(is_changed=dirty))
+    assert f"- Commit: `ad46d7ead46d`{said}" in describe(TRAINED._replace(dirty=dirty))
 
 
 def test_outside_of_git() -> None:

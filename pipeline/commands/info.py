@@ -75,7 +75,7 @@ def write_copy(where: str, target: Path) -> None:
     if target.exists():
         raise ExportError(f"{target}: exists already; choose another --output")
     with model_folder(where) as folder:
-        card = _records(where, str(open_model(where).info["model_sha256"])).model_dump(exclude={"recorded_in"})
+        card = _read_card(where, str(open_model(where).info["model_sha256"])).model_dump(exclude={"recorded_in"})
         with atomic_folder(target) as temporary:
             for name in (WEIGHTS, CONFIG, VOCAB):
                 shutil.copyfile(folder / name, temporary / name)
@@ -85,7 +85,7 @@ def write_copy(where: str, target: Path) -> None:
 def card_of(where: str) -> dict[str, Any]:
     """The card as `--json` prints it: with the model's sizes."""
     sizes = open_model(where).info
-    return {"model": where, **sizes, **_records(where, sizes["model_sha256"]).model_dump()}
+    return {"model": where, **sizes, **_read_card(where, sizes["model_sha256"]).model_dump()}
 
 
 def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
@@ -113,17 +113,18 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name:<13}{'unknown' if value is None else value}"
 
 
-def _records(where: str, sha256: str) -> Card:
+def _read_card(where: str, sha256: str) -> Card:
+    """What the records of this very model say."""
     folder, found = Path(where).resolve(), None
     if is_address(where):
-        from pipeline.lineage.records import newest_run_of  # a folder elsewhere needs no package of the pipeline
+        from pipeline.lineage.records import summary_in_mlflow  # a folder elsewhere needs no package of the pipeline
 
-        found = newest_run_of(sha256)
+        found = summary_in_mlflow(sha256)
     elif (root := find_root(folder.parent)) is not None:
-        from pipeline.lineage.records import project_of
+        from pipeline.lineage.records import summary_in_project
 
         with contextlib.chdir(root), contextlib.suppress(CharlstmError):
-            found = project_of(folder, sha256)
+            found = summary_in_project(folder, sha256)
     if found is not None:
         summary, names = found
         shown = {name: value for name, value in summary._asdict().items() if name in Card.model_fields}

@@ -15,10 +15,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from charlstm.errors import LineageError, ParamsError, TrackingError
+from charlstm.errors import LineageError, TrackingError
 from charlstm.evaluation.published import TEST_PREFIX
-from charlstm.files.documents import parse_yaml, validate
-from charlstm.params import Params
 from charlstm.tracking.client import SWEEP_TAG
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import PROTOCOLS
@@ -28,7 +26,7 @@ from pipeline.lineage.revisions import experiments, find_commit, lock_at
 from pipeline.lineage.search import runs_of
 from pipeline.provenance.git import git
 from pipeline.provenance.provenance import EXPERIMENT
-from pipeline.provenance.summary import losses_of
+from pipeline.provenance.summary import losses_of, params_in
 from pipeline.stage.presets import shown
 from pipeline.stage.project import from_here
 from pipeline.stage.tracking_store import store
@@ -259,11 +257,8 @@ def status_lines(commit: str, done: set[str], queue: Queue, measured: Sequence[M
 
 def _params_at(commit: str) -> dict[str, str]:
     """All parameters, as MLflow has them; empty where they cannot be read, as of another version."""
-    try:
-        params = validate(Params, parse_yaml(git("show", f"{commit}:./params.yaml") or ""), Path("params.yaml"))
-    except (ParamsError, ValueError):
-        return {}
-    return {name: str(value) for name, value in params.flat().items()}
+    params = params_in(git("show", f"{commit}:./params.yaml"))
+    return {name: str(value) for name, value in params.flat().items()} if params else {}
 
 
 def _none_began(revision: str, commit: str, queue: Queue) -> str:

@@ -69,7 +69,7 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
         "code": {
             "commit": summary.commit,
             "is_here": bool(summary.commit and git("cat-file", "-e", f"{summary.commit}^{{commit}}") is not None),
-            "dirty": summary.is_changed,
+            "dirty": summary.dirty,
             "changes": changes[0] if changes else None,
         },
         "dvc": {

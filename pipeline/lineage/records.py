@@ -77,7 +77,7 @@ TRAINED = ("model.", "train.")  # parameters that decide a training
 NOT_A_RECORD = (CharlstmError, OSError, KeyError, TypeError, AttributeError)  # missing, or of another form
 
 
-def newest_run_of(sha256: str) -> tuple[RunSummary, str] | None:
+def summary_in_mlflow(sha256: str) -> tuple[RunSummary, str] | None:
     """What the newest run of the model says; None if it has none."""
     reader = Reader(store())
     for run in reader.by_tag(MODEL_TAG, sha256):
@@ -86,7 +86,7 @@ def newest_run_of(sha256: str) -> tuple[RunSummary, str] | None:
     return None
 
 
-def project_of(folder: Path, sha256: str) -> tuple[RunSummary, str] | None:
+def summary_in_project(folder: Path, sha256: str) -> tuple[RunSummary, str] | None:
     """What the project in the current folder says of `folder`; None if it is not that project's model.
 
     Raises:

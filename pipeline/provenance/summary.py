@@ -42,7 +42,7 @@ class RunSummary(NamedTuple):
     commit: str | None = None
     losses: Mapping[str, float] | None = None  # nats/char by protocol
     params: Mapping[str, str] | None = None  # by dotted name
-    is_changed: str | None = None  # "yes", "no" or "unknown": whether the code was not that of the commit
+    dirty: str | None = None  # "yes", "no" or "unknown": whether the code was not that of the commit
     experiment: str | None = None  # of DVC
     seed: int | None = None
     num_parameters: int | None = None
@@ -71,12 +71,17 @@ def summary_of_run(run: TrackedRun, params: str | None) -> RunSummary:
     )
 
 
-def recipe_in(params: str | None) -> Recipe | None:
-    """The recipe of a `params.yaml` that a run or a commit has; None without one, or if it is of another version."""
+def params_in(text: str | None) -> Params | None:
+    """A `params.yaml` that a run or a commit has; None without one, or if it is of another version."""
     try:
-        return recipe_of(validate(Params, parse_yaml(params or ""), Path("params.yaml")))
+        return validate(Params, parse_yaml(text or ""), Path("params.yaml"))
     except (ParamsError, ValueError):
         return None
+
+
+def recipe_in(text: str | None) -> Recipe | None:
+    """Its recipe."""
+    return recipe_of(params) if (params := params_in(text)) else None
 
 
 def losses_of(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -90,7 +95,7 @@ def _of_tags(tags: Mapping[str, str]) -> RunSummary:
         corpus=tags.get("corpus"),
         corpus_sha256=tags.get("corpus_sha256"),
         commit=tags.get(COMMIT),
-        is_changed=tags.get(DIRTY),
+        dirty=tags.get(DIRTY),
         experiment=tags.get(EXPERIMENT),
     )
 
@@ -161,7 +166,7 @@ def _origin(summary: RunSummary) -> str:
     changes = {"yes": ", with uncommitted changes", "unknown": ", perhaps with uncommitted changes"}
     commit = "not in a git repository"
     if summary.commit:
-        commit = f"{_code(summary.commit[:12])}{changes.get(summary.is_changed or '', '')}"
+        commit = f"{_code(summary.commit[:12])}{changes.get(summary.dirty or '', '')}"
     facts = {
         "Recipe": f"{_code(summary.recipe.full if summary.recipe else 'unknown')}, seed {summary.seed}",
         "Parameters": None if summary.num_parameters is None else f"{summary.num_parameters:,}",
