@@ -1,14 +1,17 @@
 """`charlstm export`: a trained model as a file for other runtimes, or as a folder with its card."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from charlstm.errors import CorpusError, ExportError, VocabularyError
-from pipeline.commands.info import write_copy
+from charlstm.files.atomic import atomic_folder, write_bytes
+from pipeline.commands.info import CARD, read_card
 from pipeline.stage.project import from_here
-from pipeline.use import MODEL, ModelOption, model_folder
+from pipeline.use import MODEL, ModelOption, model_folder, open_model
 
 if TYPE_CHECKING:
     from charlstm.model.model_folder import TrainedModel
@@ -60,7 +63,7 @@ def export(
     if kind == "folder":
         if int8 or check:
             raise ExportError("--int8 and --check: expected the format onnx, got folder")
-        write_copy(model, output)
+        _copy(model, output)
         typer.echo(output)
         return 0
     if output.is_dir():
@@ -77,9 +80,22 @@ def export(
     return 0
 
 
+def _copy(where: str, target: Path) -> None:
+    """Write a folder with the model and its card, whole or not at all."""
+    from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS
+
+    if target.exists():
+        raise ExportError(f"{target}: exists already; choose another --output")
+    with model_folder(where) as folder:
+        card = read_card(where, str(open_model(str(folder)).info["model_sha256"])).model_dump(exclude={"recorded_in"})
+        with atomic_folder(target) as temporary:
+            for name in (WEIGHTS, CONFIG, VOCAB):
+                shutil.copyfile(folder / name, temporary / name)
+            (temporary / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
 def _export(where: str, output: Path, is_int8: bool, check: Path | None) -> None:
     from charlstm.export.onnx_graph import int8_bytes, onnx_bytes
-    from charlstm.files.atomic import write_bytes
     from charlstm.model.model_folder import load_model
 
     with model_folder(where) as folder:

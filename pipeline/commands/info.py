@@ -10,7 +10,6 @@ have one.
 
 import contextlib
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,13 +18,12 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 
-from charlstm.errors import CharlstmError, ExportError
-from charlstm.files.atomic import atomic_folder
+from charlstm.errors import CharlstmError
 from charlstm.files.documents import read_json
 from charlstm.tracking.registered_model import is_address
 from pipeline.stage.project import find_root, from_here
 from pipeline.stage.terminal import printable
-from pipeline.use import MODEL, MODEL_HELP, model_folder, open_model, to_the_end_of_a_pipe
+from pipeline.use import MODEL, MODEL_HELP, open_model, to_the_end_of_a_pipe
 
 CARD = "card.json"
 
@@ -54,7 +52,9 @@ def info(
 
     Sizes and hash come from the folder. The rest comes from the project around it, if its records name this very model.
     """
-    card = card_of(model_option or model)
+    where = model_option or model
+    sizes = open_model(where).info
+    card = {"model": where, **sizes, **read_card(where, sizes["model_sha256"]).model_dump()}
     with to_the_end_of_a_pipe():
         if is_json:
             typer.echo(json.dumps(card, indent=2, ensure_ascii=False).encode())
@@ -62,30 +62,6 @@ def info(
             for line in lines_of(card):
                 typer.echo(printable(line, sys.stdout.encoding))
     return 0
-
-
-def write_copy(where: str, target: Path) -> None:
-    """Write a folder with the model and its card, whole or not at all.
-
-    Raises:
-        CharlstmError: there is no such model, or there is something at `target` already.
-    """
-    from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS
-
-    if target.exists():
-        raise ExportError(f"{target}: exists already; choose another --output")
-    with model_folder(where) as folder:
-        card = _read_card(where, str(open_model(where).info["model_sha256"])).model_dump(exclude={"recorded_in"})
-        with atomic_folder(target) as temporary:
-            for name in (WEIGHTS, CONFIG, VOCAB):
-                shutil.copyfile(folder / name, temporary / name)
-            (temporary / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
-def card_of(where: str) -> dict[str, Any]:
-    """The card as `--json` prints it: with the model's sizes."""
-    sizes = open_model(where).info
-    return {"model": where, **sizes, **_read_card(where, sizes["model_sha256"]).model_dump()}
 
 
 def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
@@ -113,7 +89,7 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name:<13}{'unknown' if value is None else value}"
 
 
-def _read_card(where: str, sha256: str) -> Card:
+def read_card(where: str, sha256: str) -> Card:
     """What the records of this very model say."""
     folder, found = Path(where).resolve(), None
     if is_address(where):

@@ -39,7 +39,7 @@ CODE = ("charlstm", "pipeline", "conf")  # a new file in there may well be impor
 MAX_BYTES = 5_000_000
 MAX_NEW_FILE_BYTES = 1_000_000
 NOTE = "# charlstm: "  # git ignores what stands before a diff
-SECONDS_TO_DIFF = 60
+SECONDS_TO_ADD = 60
 
 
 def untracked() -> list[str]:
@@ -53,23 +53,9 @@ def changes(commit: str, results: Sequence[str]) -> str:
 
     Lines that begin with `NOTE` say what is not in it: a rest beyond `MAX_BYTES`, large new files, passwords of URLs.
     """
-    new = untracked()
-    large = [name for name in new if Path(name).stat().st_size > MAX_NEW_FILE_BYTES]
-    diff, is_cut = _diff(commit, [name for name in new if name not in large], results)
-    shown = without_credentials(diff)
-    notes = [f"not in here, too large: {name}" for name in large]
-    notes += [f"cut after {MAX_BYTES:,} bytes, so it cannot be applied"] if is_cut else []
-    notes += ["passwords were left out, so it may not apply"] if shown != diff else []
-    return "".join(f"{NOTE}{note}\n" for note in notes) + shown
-
-
-def is_whole(diff: str) -> bool:
-    """Whether all of the difference is in it."""
-    return NOTE not in diff.partition("diff --git")[0]
-
-
-def _diff(commit: str, new: Sequence[str], results: Sequence[str]) -> tuple[str, bool]:
-    """And whether it was cut."""
+    names = untracked()
+    large = [name for name in names if Path(name).stat().st_size > MAX_NEW_FILE_BYTES]
+    new = "\0".join(name for name in names if name not in large)
     command = ["git", "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false", "diff", "--binary", "--no-color"]
     command += ["--no-ext-diff", "--no-textconv", commit, "--", ".", *(f":(exclude){path}" for path in results)]
     with tempfile.TemporaryDirectory() as folder:
@@ -79,11 +65,20 @@ def _diff(commit: str, new: Sequence[str], results: Sequence[str]) -> tuple[str,
             shutil.copy(index, environment["GIT_INDEX_FILE"])
         if new:
             add = ["git", "add", "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul"]
-            names = "\0".join(new).encode()
-            subprocess.run(add, input=names, env=environment, capture_output=True, timeout=SECONDS_TO_DIFF)
+            subprocess.run(add, input=new.encode(), env=environment, capture_output=True, timeout=SECONDS_TO_ADD)
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             assert process.stdout is not None
             content = process.stdout.read(MAX_BYTES + 1)
-            if is_cut := len(content) > MAX_BYTES:
+            if len(content) > MAX_BYTES:
                 process.kill()
-    return content[:MAX_BYTES].decode("utf-8", errors="replace"), is_cut
+    diff = content[:MAX_BYTES].decode("utf-8", errors="replace")
+    shown = without_credentials(diff)
+    notes = [f"not in here, too large: {name}" for name in large]
+    notes += [f"cut after {MAX_BYTES:,} bytes, so it cannot be applied"] if len(content) > MAX_BYTES else []
+    notes += ["passwords were left out, so it may not apply"] if shown != diff else []
+    return "".join(f"{NOTE}{note}\n" for note in notes) + shown
+
+
+def is_whole(diff: str) -> bool:
+    """Whether all of the difference is in it."""
+    return NOTE not in diff.partition("diff --git")[0]

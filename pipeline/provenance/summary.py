@@ -55,6 +55,15 @@ class RunSummary(NamedTuple):
         """The recipe with its changes, in short."""
         return self.recipe and self.recipe.label
 
+    @property
+    def beside(self) -> dict[str, list["Published"]]:
+        """The published losses under the protocols that the model was measured by; empty if there are none."""
+        found: dict[str, list[Published]] = {}
+        for one in self.published:
+            if one.protocol in (self.losses or {}):
+                found.setdefault(one.protocol, []).append(one)
+        return found
+
 
 def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
     """What a stage knows from the start. `tags` are those of `provenance.tags`."""
@@ -154,10 +163,10 @@ def _losses(summary: RunSummary) -> str:
         return f"**{summary.val_nats_per_char:.4f}** nats/char in validation, at the best epoch. Not evaluated yet."
     rows = [["protocol", "nats/char", "published", "by"], ["---"] * 4]
     for protocol, loss in summary.losses.items():
-        others = [one for one in summary.published if one.protocol == protocol]
+        others = summary.beside.get(protocol, [])
         published = "<br>".join(f"{one.nats_per_char:.4f}" for one in others)
         rows.append([protocol, f"**{loss:.4f}**", published, "<br>".join(one.system for one in others)])
-    width = 4 if any(one.protocol in summary.losses for one in summary.published) else 2
+    width = 4 if summary.beside else 2
     return "\n".join(f"| {' | '.join(row[:width])} |" for row in rows)
 
 
