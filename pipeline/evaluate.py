@@ -27,8 +27,8 @@ from charlstm.tracking.runs import Measurement, attach
 from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths
 from pipeline.provenance import hashes, provenance
-from pipeline.provenance.description import known_of, page_tags, remedy
 from pipeline.provenance.provenance import environment
+from pipeline.provenance.summary import page_tags, remedy, summary_of
 from pipeline.stage import stage
 from pipeline.stage.hardware import use_reproducible_kernels
 from pipeline.stage.sending import outbox
@@ -90,15 +90,13 @@ def track(
     for name in ("loss_curve.png", "epochs.csv", BASELINES, CELLS, CELLS_TABLE):
         tracked.log_file(paths.evaluate / name, "evaluate")
     losses = {protocol: loss["nats_per_char"] for protocol, loss in metrics.items()}
-    known = known_of(
-        params,
-        record.tags,
+    summary = summary_of(params, record.tags)._replace(
         num_parameters=trained.model.num_parameters(),
         losses=losses,
         published=published_for(validation_sha256, params.evaluate.model_dump(mode="json")["published"]),
         model_sha256=trained.sha256,
     )
-    tracked.set_tags(page_tags(known))
+    tracked.set_tags(page_tags(summary))
     # The registry chooses by what it is given, so the test part's losses are not among it.
     of_validation = {protocol: loss for protocol, loss in losses.items() if not protocol.startswith(TEST_PREFIX)}
     tracked.log_model(paths.model, trained.sha256, of_validation, validation_sha256, record.tags)

@@ -1,5 +1,6 @@
 """Not a stage: the result that `make repro` and `charlstm new --run` end with, from files and from the MLflow run."""
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from charlstm.errors import HistoryError
 from charlstm.evaluation.baselines import BASELINES, Baselines, read_baselines
-from charlstm.evaluation.published import Published, published_for, text_sha256
+from charlstm.evaluation.published import published_for, text_sha256
 from charlstm.files.atomic import sha256
 from charlstm.files.documents import read_json
 from charlstm.model.model_folder import WEIGHTS
@@ -20,7 +21,7 @@ from charlstm.text.vocabulary import load_vocab
 from charlstm.tracking.runs import read_metrics
 from charlstm.training.history import read_csv
 from pipeline.dvc.paths import Paths
-from pipeline.provenance.description import remedy
+from pipeline.provenance.summary import RunSummary, remedy
 from pipeline.stage import stage
 from pipeline.stage.presets import in_words
 from pipeline.stage.terminal import printable
@@ -38,7 +39,8 @@ def run(params: Params, paths: Paths) -> None:
     published = published_for(text_sha256(whole_characters(val_ids, vocab.unit), vocab), reported)
     console = Console(highlight=False)
     console.print(f"params.yaml: {in_words(params.values())}", soft_wrap=True)
-    console.print(_losses(evaluate, published))
+    losses = {protocol: loss["nats_per_char"] for protocol, loss in evaluate.items()}
+    console.print(_losses(RunSummary(losses=losses, published=published)))
     baselines, helps = read_baselines(paths.evaluate / BASELINES), remedy(train["best_epoch"], train["num_epochs"])
     console.print(_beside(baselines, evaluate["stateful"]["bits_per_char"], helps))
     if reported is None:
@@ -60,19 +62,16 @@ def run(params: Params, paths: Paths) -> None:
     )
 
 
-def _losses(evaluate: dict[str, Any], reported: Sequence[Published]) -> Table:
-    parts = (
-        "the validation part, and at last on the test part," if "test_stateful" in evaluate else "the validation part"
-    )
+def _losses(summary: RunSummary) -> Table:
+    losses = summary.losses or {}
+    parts = "the validation part, and at last on the test part," if "test_stateful" in losses else "the validation part"
     table = Table(title=f"Loss on {parts} (nats per character; lower is better)")
-    published = {one.protocol: one for one in reported if one.protocol in evaluate}
-    for column in ("protocol", "this model", "bits/char", *(("others", "who") if published else ())):
+    for column in ("protocol", "this model", "bits/char", *(("others", "who") if summary.beside else ())):
         table.add_column(column)
-    for protocol, loss in evaluate.items():
-        row = [protocol, f"{loss['nats_per_char']:.4f}", f"{loss['bits_per_char']:.4f}"]
-        if other := published.get(protocol):
-            row += [f"{other.nats_per_char:.4f}", other.system]
-        table.add_row(*row)
+    for protocol, loss in losses.items():
+        others = summary.beside.get(protocol, [])
+        cells = ["\n".join(f"{one.nats_per_char:.4f}" for one in others), "\n".join(one.system for one in others)]
+        table.add_row(protocol, f"{loss:.4f}", f"{loss / math.log(2):.4f}", *(cells if others else ()))
     return table
 
 

@@ -29,8 +29,8 @@ from charlstm.tracking.runs import attach
 from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths
 from pipeline.provenance import hashes, provenance
-from pipeline.provenance.description import Sample, known_of, page_tags, side_by_side, text_of_all
 from pipeline.provenance.provenance import environment
+from pipeline.provenance.summary import page_tags, side_by_side, summary_of, text_of_all
 from pipeline.stage import stage
 from pipeline.stage.sending import outbox
 
@@ -95,24 +95,21 @@ def track(
     tracked.log_table("samples/table.json", side_by_side(texts))
     for file in (PAGE, DOCUMENT):
         tracked.log_file(paths.samples / file, "review")
-    known = known_of(
-        params,
-        record.tags,
+    summary = summary_of(params, record.tags)._replace(
         num_parameters=trained.model.num_parameters(),
         losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
         published=published_for(validation_sha256, params.evaluate.model_dump(mode="json")["published"]),
         model_sha256=trained.sha256,
         sample=shown_sample(texts),
     )
-    tracked.set_tags(page_tags(known))
+    tracked.set_tags(page_tags(summary))
     provenance.log_lineage(tracked, "sample", paths, {**record.tags, **(environment() if is_here else {})})
     tracked.close()
 
 
-def shown_sample(texts: Sequence[Generated]) -> Sample:
+def shown_sample(texts: Sequence[Generated]) -> Generated:
     """The text that a run's page shows: one of the highest temperature up to 0.8, above which small models misspell."""
-    shown = min(reversed(texts), key=lambda one: (max(one.temperature, MAX_SHOWN_TEMPERATURE), -one.temperature))
-    return Sample(shown.prompt, shown.temperature, shown.seed, shown.text)
+    return min(reversed(texts), key=lambda one: (max(one.temperature, MAX_SHOWN_TEMPERATURE), -one.temperature))
 
 
 def _by_section(params: Params, val_ids: Ids, vocab: Vocab) -> dict[str, dict[str, Any]]:

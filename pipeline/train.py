@@ -29,7 +29,7 @@ from charlstm.training.train import Data, Observer, Plan, Result, fit
 from pipeline.dvc import unfinished
 from pipeline.dvc.paths import Paths
 from pipeline.provenance import hashes, provenance
-from pipeline.provenance.description import known_of, page_tags
+from pipeline.provenance.summary import page_tags, summary_of
 from pipeline.stage import stage
 from pipeline.stage.console import TrainingConsole
 from pipeline.stage.epoch_texts import EpochTexts, epoch_prompts
@@ -66,7 +66,8 @@ def run(params: Params, paths: Paths, load: Load = stage.load) -> None:
     data = _load(params, paths)
     # On every process: what fails here must fail before they need each other.
     prompts = epoch_prompts(params, data.val.ids, data.vocab)
-    tags, fingerprint = provenance.training_tags(params, paths), unfinished.fingerprint(params, paths)
+    tags = provenance.tags(params, paths) | provenance.environment()
+    fingerprint = unfinished.fingerprint(params, paths)
     seconds_between = seconds("CHARLSTM_CHECKPOINT_SECONDS")
     with (
         handle_signals() as interruption,
@@ -171,7 +172,7 @@ def _train_and_write(
     load: Load,
 ) -> None:
     console = TrainingConsole()
-    shown = {**tags, **page_tags(known_of(params, tags)), FINGERPRINT_TAG: work.folder.name}
+    shown = {**tags, **page_tags(summary_of(params, tags)), FINGERPRINT_TAG: work.folder.name}
     tracker = TrainingTracker(outbox(), params.flat(), shown, work.training_id)
     status, reason = "FAILED", ""
     try:
@@ -191,10 +192,10 @@ def _train_and_write(
     finally:
         console.close()
         if status == "FINISHED":
-            known = known_of(
-                params, tags, num_parameters=result.num_parameters, val_nats_per_char=result.best.val_nats_per_char
+            summary = summary_of(params, tags)._replace(
+                num_parameters=result.num_parameters, val_nats_per_char=result.best.val_nats_per_char
             )
-            tracker.run.set_tags(page_tags(known))
+            tracker.run.set_tags(page_tags(summary))
             provenance.log_lineage(tracker.run, "train", paths, tags)
             tracker.finish(sha256(paths.model / WEIGHTS), result.train_seconds)
         else:

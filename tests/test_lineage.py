@@ -28,7 +28,7 @@ def copy(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def artifacts(stage: str) -> dict[str, str]:
     paths = load_paths(Path("dvc.yaml"))
-    origin = provenance.training_tags(load_params(Path("params.yaml")), paths)
+    origin = provenance.tags(load_params(Path("params.yaml")), paths) | provenance.environment()
     return provenance.lineage_artifacts(stage, paths, origin)
 
 

@@ -16,8 +16,18 @@ from charlstm.errors import LineageError, TrackingError
 from charlstm.tracking.client import Store
 from charlstm.tracking.runs import Measurement, TrainingRecord, attach
 from charlstm.training.history import EpochRow, StepRow, table
-from pipeline.review import sweeps
-from pipeline.review.sweeps import Queue, Task, read_queue, read_runs, show_sweep, status_lines, sweep_of, tasks_of
+from pipeline.commands import sweep as command
+from pipeline.commands.sweep import (
+    Queue,
+    Task,
+    ranking,
+    read_queue,
+    read_runs,
+    status_lines,
+    sweep,
+    tasks_of,
+    varied_params,
+)
 
 LOSSES = {"0.01": 1.52, "0.3": 1.49, "1e-4": 1.61}
 
@@ -95,11 +105,10 @@ def wait_for(file: Path) -> None:
 
 def test_the_best_is_first_and_only_what_differs_is_shown(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     head = head_of(Path.cwd())
-    found = sweep_of({name: run for name, run in read_runs(head).items() if name != "number-3"})
-    assert found.protocol == "stateful" and found.varied == ["train.learning_rate"]
-    assert found.losses("stateful") == sorted(LOSSES.values())
-    assert [name for name, _ in found.runs] == ["number-1", "number-0", "number-2"]
-    show_sweep("HEAD", project / "sweep.png")
+    runs = {name: run for name, run in read_runs(head).items() if name != "number-3"}
+    assert ranking(runs) == ("stateful", ["number-1", "number-0", "number-2"])
+    assert varied_params([run.params for run in runs.values()]) == ["train.learning_rate"]
+    sweep("HEAD", project / "sweep.png")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"from {head[:7]} (results): 3 done, 0 running, 0 waiting, 0 failed"
     (best,) = [line for line in lines if "1.4900" in line]
@@ -110,9 +119,9 @@ def test_the_best_is_first_and_only_what_differs_is_shown(project: Path, capsys:
 
 def test_a_commit_without_a_sweep_is_named(project: Path) -> None:
     with pytest.raises(LineageError, match="nothing: expected a commit"):
-        show_sweep("nothing", project / "sweep.png")
+        sweep("nothing", project / "sweep.png")
     with pytest.raises(LineageError, match="HEAD~1: expected experiments with losses, found 1 without"):
-        show_sweep("HEAD~1", project / "sweep.png")
+        sweep("HEAD~1", project / "sweep.png")
     assert not (project / "sweep.png").exists()
 
 
@@ -125,7 +134,7 @@ def test_dvc_is_not_asked_where_nothing_was_queued(project: Path, monkeypatch: p
 def test_what_waits_is_counted_beside_what_is_done(
     queued: Path, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show_sweep("HEAD", project / "sweep.png")
+    sweep("HEAD", project / "sweep.png")
     out = capsys.readouterr().out
     assert ": 3 done, 0 running, 2 waiting, 0 failed\n" in out and "1.4900" in out
     assert "no worker takes what waits: `dvc queue start` starts one\n" in out
@@ -159,19 +168,19 @@ def test_after_a_commit_it_says_where_the_former_ones_are(
         dvc(copy, "git", "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{name}", commit)
     dvc(copy, "git", "commit", "-q", "--allow-empty", "-m", "another")
     with pytest.raises(LineageError) as caught:
-        show_sweep("HEAD", project / "none.png")
+        sweep("HEAD", project / "none.png")
     assert str(caught.value).splitlines() == [
         f"HEAD: no experiment began from {head_of(copy)[:7]} (another); others have some (newest first):",
         f"  charlstm sweep {head[:7]}  # 2 experiments from: results",
         f"  charlstm sweep {first[:7]}  # 1 experiment from: code",
     ]
-    show_sweep(head[:7], project / "former.png")
+    sweep(head[:7], project / "former.png")
     assert (project / "former.png").exists() and not (project / "none.png").exists()
     assert "MLflow has no loss of one, two; `charlstm sync` sends it what is here\n" in capsys.readouterr().out
 
     shutil.rmtree(copy / ".git/refs/exps")
     with pytest.raises(LineageError, match=r"nor from any other commit; `dvc exp run --queue -S NAME=VALUE,VALUE`"):
-        show_sweep("HEAD", project / "none.png")
+        sweep("HEAD", project / "none.png")
 
 
 def test_without_mlflow_there_is_what_dvc_knows(
@@ -180,10 +189,10 @@ def test_without_mlflow_there_is_what_dvc_knows(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("CHARLSTM_TIMEOUT_SECONDS", "2")
     with pytest.raises(TrackingError):
-        show_sweep("HEAD~1", project / "sweep.png")
+        sweep("HEAD~1", project / "sweep.png")
     assert "(code): 1 done, 0 running, 0 waiting, 0 failed\n" in capsys.readouterr().out
     with pytest.raises(TrackingError, match=r"no experiment began from .* others have some"):
-        show_sweep("HEAD", project / "sweep.png")
+        sweep("HEAD", project / "sweep.png")
 
 
 def test_a_queue_that_dvc_cannot_tell_of_costs_a_warning(
@@ -192,7 +201,7 @@ def test_a_queue_that_dvc_cannot_tell_of_costs_a_warning(
     (small / ".dvc/tmp/exps/celery").mkdir(parents=True)
     (small / ".dvc/config").write_text("no section\n")
     assert read_queue() == Queue([], has_worker=False)
-    monkeypatch.setattr(sweeps, "SECONDS_TO_ANSWER", 0.01)
+    monkeypatch.setattr(command, "SECONDS_TO_ANSWER", 0.01)
     assert read_queue() == Queue([], has_worker=False)
     broken, slow = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert slow == "what runs, waits and failed is unknown: DVC's queue: no answer in 0.01 seconds"

@@ -14,7 +14,10 @@ from mlflow import MlflowClient
 from ruamel.yaml import YAML
 from stages import dvc
 
+from charlstm.files import pieces
 from pipeline import cli
+from pipeline.dvc.paths import Paths
+from pipeline.lineage.search import places_in_corpus
 
 Json = dict[str, Any]
 Trace = Callable[..., Json]
@@ -263,3 +266,18 @@ def test_a_server_that_does_not_answer_is_a_note(here: Path, trace: Trace, monke
     document = trace("HEAD")
     assert only(document)["run"] is None
     assert "MLflow at http://127.0.0.1:9" in document["notes"][0] and "hunter2" not in str(document)
+
+
+def test_places_are_found_in_pieces_and_in_three_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("corpus", "split", "encoded", "model", "train", "evaluate", "samples")
+    paths = Paths.model_validate({name: tmp_path / name for name in names})
+    parts = {"train": "мир и\nвойна и\n", "val": "мир\n", "test": "и мир"}
+    paths.split.mkdir(parents=True)
+    for name, part in parts.items():
+        (paths.split / f"{name}.txt").write_text(part)
+    paths.corpus.write_text("".join(parts.values()))
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 5)
+    found = [(place["line"], place["part"]) for place in places_in_corpus("мир", paths)]
+    assert found == [(1, "training"), (3, "validation"), (4, "test")]
+    assert [place["part"] for place in places_in_corpus("и\nмир", paths)] == ["validation"]
+    assert places_in_corpus("nowhere", paths) == []

@@ -16,11 +16,12 @@ from outboxes import outbox
 from servers import mlflow_server
 
 from charlstm.evaluation.published import Published
+from charlstm.report.collect import Generated
 from charlstm.tracking.client import Store, open_store
 from charlstm.tracking.runs import Measurement, TrainingRecord, attach
 from charlstm.tracking.view import page, share_view
 from charlstm.training.history import EpochRow, StepRow, table
-from pipeline.provenance.description import Known, Sample, page_tags
+from pipeline.provenance.summary import RunSummary, page_tags
 from pipeline.stage.presets import Recipe
 
 OTHER = Published("windowed_100", "somebody's LSTM", 1.5194)
@@ -58,10 +59,21 @@ def site(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
         yield Site(url, trained_run, experiment, run)
 
 
-def known(seed: int) -> Known:
-    losses = {"windowed_100": 1.4 + seed / 100, "stateful": 1.3}
-    sample = Sample("ROMEO:", 0.8, 1, HOSTILE)
-    return Known(Recipe("quick", {}), seed, {"corpus": "text.txt"}, 812_345, 1.5, losses, [OTHER], "ab" * 32, sample)
+def losses_of(seed: int) -> dict[str, float]:
+    return {"windowed_100": 1.4 + seed / 100, "stateful": 1.3}
+
+
+def summary(seed: int) -> RunSummary:
+    return RunSummary(
+        model_sha256="ab" * 32,
+        corpus="text.txt",
+        recipe=Recipe("quick", {}),
+        losses=losses_of(seed),
+        seed=seed,
+        num_parameters=812_345,
+        published=[OTHER],
+        sample=Generated("ROMEO:", 0.8, None, 1.0, 1, HOSTILE),
+    )
 
 
 def by_hand(store: Store, folder: Path) -> tuple[str, str]:
@@ -71,8 +83,8 @@ def by_hand(store: Store, folder: Path) -> tuple[str, str]:
     for seed in (1, 2):
         record = TrainingRecord({"train.seed": seed}, {}, epochs, steps, 1_700_000_000_000)
         run = attach(outbox(folder / "spools", store), f"m0del{seed}", record)
-        run.set_tags(page_tags(known(seed)))
-        losses = known(seed).losses.items()
+        run.set_tags(page_tags(summary(seed)))
+        losses = losses_of(seed).items()
         run.log_metrics([Measurement(f"{protocol}/nats_per_char", loss) for protocol, loss in losses])
         texts = [(f"ROMEO: · temperature 0.8 · seed {one}", f"text {one} of run {seed}: {HOSTILE}") for one in (1, 2)]
         run.log_table("samples/table.json", pd.DataFrame(texts, columns=["sample", "output"]))

@@ -1,15 +1,17 @@
 """`charlstm export`: a trained model as a file for other runtimes, or as a folder with its card."""
 
-from collections.abc import Mapping
-from enum import Enum
+import json
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from charlstm.errors import CorpusError, ExportError, VocabularyError
-from pipeline.commands.generate import MODEL, ModelOption
+from charlstm.files.atomic import atomic_folder, write_bytes
+from pipeline.commands.info import CARD, read_card
 from pipeline.stage.project import from_here
+from pipeline.use import MODEL, ModelOption, model_folder, open_model
 
 if TYPE_CHECKING:
     from charlstm.model.model_folder import TrainedModel
@@ -20,16 +22,9 @@ EXACT = "onnxruntime"
 EXTRA = ("onnx", "onnxruntime")
 
 
-class Format(Enum):
-    """What a model can become."""
-
-    ONNX = "onnx"
-    FOLDER = "folder"
-
-
 def export(
     kind: Annotated[
-        Format,
+        Literal["onnx", "folder"],
         typer.Argument(metavar="FORMAT", help="`onnx`, or `folder`: a copy with its card.", show_default=False),
     ],
     model: ModelOption = MODEL,
@@ -62,15 +57,13 @@ def export(
     With `--check`, losses on the text, the largest difference of logits from torch's, and speeds are printed. If the
     logits in fp32 differ by more than 1e-4, nothing is written.
     """
-    output = output or from_here(Path("model.onnx" if kind is Format.ONNX else "model"))
+    output = output or from_here(Path("model.onnx" if kind == "onnx" else "model"))
     if not output.parent.is_dir():
         raise ExportError(f"{output}: there is no folder {output.parent}; make it first, or choose another --output")
-    if kind is Format.FOLDER:
+    if kind == "folder":
         if int8 or check:
             raise ExportError("--int8 and --check: expected the format onnx, got folder")
-        from pipeline.use.card import write_copy
-
-        write_copy(model, output)
+        _copy(model, output)
         typer.echo(output)
         return 0
     if output.is_dir():
@@ -87,19 +80,29 @@ def export(
     return 0
 
 
+def _copy(where: str, target: Path) -> None:
+    """Write a folder with the model and its card, whole or not at all."""
+    from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS
+
+    if target.exists():
+        raise ExportError(f"{target}: exists already; choose another --output")
+    with model_folder(where) as folder:
+        card = read_card(where, str(open_model(str(folder)).info["model_sha256"])).model_dump(exclude={"recorded_in"})
+        with atomic_folder(target) as temporary:
+            for name in (WEIGHTS, CONFIG, VOCAB):
+                shutil.copyfile(folder / name, temporary / name)
+            (temporary / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
 def _export(where: str, output: Path, is_int8: bool, check: Path | None) -> None:
-    from charlstm.export.onnx_graph import onnx_bytes
-    from charlstm.files.atomic import write_bytes
+    from charlstm.export.onnx_graph import int8_bytes, onnx_bytes
     from charlstm.model.model_folder import load_model
-    from pipeline.use.models import model_folder
 
     with model_folder(where) as folder:
         trained = load_model(folder, "fused")
     ids = _read(check, trained.vocab) if check else None
     files = {EXACT: onnx_bytes(trained)}
     if is_int8:
-        from charlstm.export.onnx_graph import int8_bytes
-
         files["int8"] = int8_bytes(files[EXACT])
     if ids is not None:
         _compare(trained, files, ids)
@@ -108,7 +111,7 @@ def _export(where: str, output: Path, is_int8: bool, check: Path | None) -> None
     typer.echo(f"{output}: {output.stat().st_size:,} bytes{beside}")
 
 
-def _compare(trained: "TrainedModel", files: Mapping[str, bytes], ids: "Ids") -> None:
+def _compare(trained: "TrainedModel", files: dict[str, bytes], ids: "Ids") -> None:
     """A line for each way to run the model."""
     import torch
 

@@ -1,38 +1,37 @@
-"""`charlstm generate`: text from a trained model."""
+"""`charlstm generate`: text from a trained model, on a terminal as it is drawn."""
 
-import gc
+import json
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from charlstm.errors import TextRequestError
+from charlstm.errors import CorpusError, TextRequestError
 from charlstm.sampling import DEFAULTS, Sampling, unknown_rule, whole
 from pipeline.stage.project import from_here
+from pipeline.stage.terminal import printable
+from pipeline.use import (
+    MODEL,
+    STDIN,
+    ModelOption,
+    UnknownOption,
+    has_stdin,
+    open_model,
+    read_file,
+    readable,
+    to_the_end_of_a_pipe,
+)
 
-MODEL = "artifacts/model"
+if TYPE_CHECKING:
+    from charlstm.language_model.model import Model
+
 SEED_BITS = 32  # short enough to be typed
-ModelOption = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        metavar="MODEL",
-        help="A model folder, or `models:/NAME@ALIAS` or `runs:/RUN` of MLflow.",
-        callback=from_here,
-    ),
-]
-UnknownOption = Annotated[
-    str,
-    typer.Option(
-        "--unknown",
-        metavar="RULE",
-        help="Characters that the model never saw: `error`, `nearest` (quotes, dashes, accents and case are folded) or "
-        "`skip`.",
-    ),
-]
+SEPARATOR = "---"  # a line between texts
+SECONDS_BETWEEN_FLUSHES = 0.02
 Prompt = Annotated[
     str | None,
     typer.Argument(
@@ -99,34 +98,101 @@ def generate(
     )
     whole("num_texts", num_texts)
     rule, text = unknown_rule(unknown), _prompt(prompt, prompt_file)
-    with quick_import():
-        from pipeline.use.writing import Job, write  # torch takes a second: mistakes are told before
-
-    write(model, Job(text, options, num_texts, rule, is_json, seed is None))
+    trained = open_model(model)
+    text = readable(trained, "prompt", text, rule)
+    with to_the_end_of_a_pipe():
+        if is_json:
+            _write_json(trained, text, num_texts, options)
+        else:
+            _write_texts(trained, text, num_texts, options, is_seed_shown=seed is None)
     return 0
-
-
-@contextmanager
-def quick_import() -> Iterator[None]:
-    """An import of torch without the search for garbage: it makes a million objects, which are all there to stay."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def _prompt(prompt: str | None, file: Path | None) -> str:
     """Of the argument, the file or standard input; a newline if there is none."""
-    from pipeline.use.output import STDIN, argument, has_stdin, read_file, without_last_newline
-
     if prompt is not None and file is not None:
         raise TextRequestError("expected either a PROMPT or --prompt-file FILE, got both")
     if prompt is not None:
-        return argument("prompt", prompt)
+        if any("\ud800" <= character <= "\udfff" for character in prompt):  # as Python has bytes that are not UTF-8
+            raise CorpusError(f"prompt: expected UTF-8, got {prompt!r}")
+        return prompt
     if file is None and not has_stdin():
         return "\n"
-    if file is not None:
-        return without_last_newline(read_file(file))
-    return without_last_newline(read_file(STDIN)) or "\n"
+    text = read_file(file or STDIN)
+    # As the shell's `$(cat FILE)` has it, but for one newline only: the one that ends the last line of a file.
+    without_newline = text.removesuffix("\n").removesuffix("\r") if text.endswith("\r\n") else text.removesuffix("\n")
+    return without_newline if file else without_newline or "\n"
+
+
+def _write_json(model: "Model", prompt: str, num_texts: int, options: Sampling) -> None:
+    values = options._asdict()
+    for index, text in enumerate(model.generate(prompt, num_texts=num_texts, **values)):
+        line = {"prompt": prompt, "text": text, "reason": text.reason, "index": index, **values}
+        line["model_sha256"] = model.info["model_sha256"]
+        typer.echo(json.dumps(line, ensure_ascii=False).encode())
+
+
+def _write_texts(model: "Model", prompt: str, num_texts: int, options: Sampling, *, is_seed_shown: bool) -> None:
+    """One text as it is drawn, several when they are done."""
+    output, values = Output(), options._asdict()
+    try:
+        if num_texts == 1:
+            output.show_prompt(prompt)
+            output.stream(model.stream(prompt, **values))
+            output.end()
+            return
+        for index, text in enumerate(model.generate(prompt, num_texts=num_texts, **values)):
+            if index:
+                output.write(f"{SEPARATOR}\n")
+            output.show_prompt(prompt)
+            output.write(text)
+            output.end()
+    finally:
+        if output.is_terminal:
+            if output.is_line_open:
+                output.end()
+            if is_seed_shown:
+                typer.echo(f"again: --seed {options.seed}", err=True)
+
+
+class Output:
+    """Standard output for generated text: safe on a terminal, raw UTF-8 elsewhere."""
+
+    def __init__(self) -> None:
+        self.is_terminal = sys.stdout.isatty()
+        self.is_line_open = False
+
+    def show_prompt(self, prompt: str) -> None:
+        """On a terminal only, dimmed."""
+        if self.is_terminal:
+            from rich.console import Console  # text that goes elsewhere has no color
+            from rich.text import Text
+
+            shown = Text(printable(prompt, sys.stdout.encoding), style="dim")
+            Console(highlight=False, soft_wrap=True).print(shown, end="")
+
+    def write(self, text: str) -> None:
+        """A piece of text."""
+        if self.is_terminal:
+            sys.stdout.write(printable(text, sys.stdout.encoding))
+        else:
+            sys.stdout.buffer.write(text.encode())
+        self.is_line_open = not text.endswith("\n") if text else self.is_line_open
+
+    def stream(self, characters: Iterable[str]) -> None:
+        """Pieces as they come, some 50 times a second; what came before an interruption is shown, too."""
+        pending, flushed = "", 0.0
+        try:
+            for character in characters:
+                pending += character
+                if (now := time.monotonic()) - flushed >= SECONDS_BETWEEN_FLUSHES:
+                    self.write(pending)
+                    sys.stdout.flush()
+                    pending, flushed = "", now
+        finally:
+            self.write(pending)
+
+    def end(self) -> None:
+        """The newline after a text."""
+        self.write("\n")
+        sys.stdout.flush()

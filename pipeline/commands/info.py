@@ -1,22 +1,48 @@
-"""`charlstm info`: the card of a trained model."""
+"""`charlstm info`: the card of a trained model. What no record says is None, and "unknown" on the screen.
 
-from typing import Annotated
+Of a folder in a project: `review.json` if it names this model's SHA-256, and `dvc.lock` if it names the folder's MD5.
+Of another folder: the `card.json` in it, which `charlstm export folder` writes. Of an address of MLflow: the newest run
+with a model of this SHA-256.
+
+A card names a commit, which no input decides. So it is never in `artifacts/model`, whose bytes DVC records: only copies
+have one.
+"""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel
 
-from pipeline.commands.generate import MODEL
-from pipeline.stage.project import from_here
+from charlstm.errors import CharlstmError
+from charlstm.files.documents import read_json
+from charlstm.tracking.registered_model import is_address
+from pipeline.stage.project import find_root, from_here
+from pipeline.stage.terminal import printable
+from pipeline.use import MODEL, MODEL_HELP, open_model, to_the_end_of_a_pipe
+
+CARD = "card.json"
+
+
+class Card(BaseModel):
+    """What is known of a model. `card.json` beside a copy has all of it but `recorded_in`."""
+
+    model_sha256: str
+    corpus: str | None = None
+    corpus_sha256: str | None = None
+    recipe: str | None = None
+    commit: str | None = None
+    losses: dict[str, float] | None = None  # nats/char by protocol
+    params: dict[str, str] | None = None
+    recorded_in: str | None = None
 
 
 def info(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="A model folder, or `models:/NAME@ALIAS` or `runs:/RUN` of MLflow.",
-            callback=from_here,
-        ),
-    ] = MODEL,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, callback=from_here)] = MODEL,
     model_option: Annotated[
         str | None, typer.Option("--model", metavar="MODEL", hidden=True, callback=from_here)
     ] = None,
@@ -26,7 +52,62 @@ def info(
 
     Sizes and hash come from the folder. The rest comes from the project around it, if its records name this very model.
     """
-    from pipeline.use.card import show_card
-
-    show_card(model_option or model, is_json=is_json)
+    where = model_option or model
+    sizes = open_model(where).info
+    card = {"model": where, **sizes, **read_card(where, sizes["model_sha256"]).model_dump()}
+    with to_the_end_of_a_pipe():
+        if is_json:
+            typer.echo(json.dumps(card, indent=2, ensure_ascii=False).encode())
+        else:
+            for line in lines_of(card):
+                typer.echo(printable(line, sys.stdout.encoding))
     return 0
+
+
+def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
+    """A card for eyes."""
+    block = f", feed-forward block of {card['feed_forward_size']}" if card["feed_forward_size"] else ""
+    if (characters := card["characters"]) is None:
+        vocabulary = f"{card['vocab_size']} bytes of UTF-8: any character"
+    else:
+        rest = " ..." if len(characters) > 80 else ""
+        vocabulary = f"{card['vocab_size']} characters: {characters[:80]!r}{rest}"
+    shown = {
+        "model": card["model"],
+        "SHA-256": card["model_sha256"],
+        "size": f"{card['num_parameters']:,} parameters: {card['num_layers']} x {card['hidden_size']} LSTM units, "
+        f"embedding of {card['embedding_size'] or 'none'}{block}",
+        "vocabulary": vocabulary,
+        "corpus": card["corpus"],
+        "its SHA-256": card["corpus_sha256"],
+        "recipe": card["recipe"],
+        "commit": card["commit"],
+        "nats/char": ", ".join(f"{name} {loss:.4f}" for name, loss in (card["losses"] or {}).items()) or None,
+        "recorded in": card["recorded_in"] or "no record found that names this model",
+    }
+    for name, value in shown.items():
+        yield f"{name:<13}{'unknown' if value is None else value}"
+
+
+def read_card(where: str, sha256: str) -> Card:
+    """What the records of this very model say."""
+    folder, found = Path(where).resolve(), None
+    if is_address(where):
+        from pipeline.lineage.records import summary_in_mlflow  # a folder elsewhere needs no package of the pipeline
+
+        found = summary_in_mlflow(sha256)
+    elif (root := find_root(folder.parent)) is not None:
+        from pipeline.lineage.records import summary_in_project
+
+        with contextlib.chdir(root), contextlib.suppress(CharlstmError):
+            found = summary_in_project(folder, sha256)
+    if found is not None:
+        summary, names = found
+        shown = {name: value for name, value in summary._asdict().items() if name in Card.model_fields}
+        given = {"model_sha256": sha256, "recipe": summary.recipe_label, "recorded_in": names or None}
+        return Card.model_validate(shown | given)
+    with contextlib.suppress(ValueError, OSError):
+        card = Card.model_validate(read_json(folder / CARD))
+        if card.model_sha256 == sha256:
+            return card.model_copy(update={"recorded_in": CARD})
+    return Card(model_sha256=sha256)

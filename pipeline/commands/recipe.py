@@ -3,6 +3,7 @@
 import re
 import shutil
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -14,25 +15,9 @@ from charlstm.files.documents import parse_yaml, validate
 from charlstm.params import Params, load_params
 from pipeline.lineage.revisions import find_commit
 from pipeline.provenance.git import git
+from pipeline.stage import presets
 from pipeline.stage.params_file import PARAMS
-from pipeline.stage.presets import (
-    CORPORA,
-    RECIPES,
-    Kind,
-    changes_in_words,
-    check_kept,
-    check_no_training,
-    current_values,
-    in_words,
-    load,
-    names,
-    nearest,
-    params_with,
-    path_of,
-    preset_text,
-    short,
-    shown,
-)
+from pipeline.stage.presets import CORPORA, RECIPES, Kind, load, short, shown
 
 SAVE = "save"
 MAX_WIDTH = 120  # columns
@@ -66,7 +51,7 @@ def corpus(words: Words = None, is_forced: Force = False) -> int:
     return _run(CORPORA, words or [], is_forced)
 
 
-def _run(kind: "Kind", words: list[str], is_forced: bool) -> int:
+def _run(kind: Kind, words: list[str], is_forced: bool) -> int:
     match words:
         case []:
             _show(kind)
@@ -81,65 +66,68 @@ def _run(kind: "Kind", words: list[str], is_forced: bool) -> int:
     return 0
 
 
-def _show(kind: "Kind") -> None:
+def _show(kind: Kind) -> None:
+    width = min(MAX_WIDTH, shutil.get_terminal_size().columns)
+
     def show(text: str, indent: str) -> None:
-        width = min(MAX_WIDTH, shutil.get_terminal_size().columns)
         typer.echo(
             textwrap.fill(text, width, initial_indent=indent, subsequent_indent="      ", break_on_hyphens=False)
         )
 
-    values = current_values()
-    typer.echo(f"params.yaml: {in_words(values)}")
-    for name in names(kind):
+    values = presets.current_values()
+    typer.echo(f"params.yaml: {presets.in_words(values)}")
+    for name in presets.names(kind):
         try:
             preset = load(kind, name)
         except ParamsError as error:
             show(f"{name}: {error}", "  ")
             continue
-        changes = [
-            f"{short(key)} {shown(values[key])} -> {shown(value)}"
-            for key, value in preset.values.items()
-            if values[key] != value
-        ]
+        changes = _changes(values, preset.values)
         show(f"{name}: {preset.about.partition('. ')[0].rstrip('.')}", "  " if changes else "* ")
         if changes:
-            show(", ".join(changes), "      ")
+            show(", ".join(f"{short(key)} {change}" for key, change in changes.items()), "      ")
     typer.echo(f"`charlstm {kind.name} NAME` writes one into params.yaml, `save NAME` keeps what is there")
 
 
-def _write(kind: "Kind", name: str, is_forced: bool) -> None:
-    check_no_training()
-    preset, before = load(kind, name), current_values()
+def _changes(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, str]:
+    """`2 -> 3` by dotted name, of what would change."""
+    return {key: f"{shown(before[key])} -> {shown(value)}" for key, value in after.items() if before[key] != value}
+
+
+def _write(kind: Kind, name: str, is_forced: bool) -> None:
+    presets.check_no_training()
+    preset, before = load(kind, name), presets.current_values()
     if not is_forced:
-        check_kept(kind, preset.values)
-    changes = {key: value for key, value in preset.values.items() if before[key] != value}
-    text, _ = params_with(changes)
+        presets.check_kept(kind, preset.values)
+    changes = _changes(before, preset.values)
+    text, _ = presets.params_with({key: preset.values[key] for key in changes})
     write_text(PARAMS, text)
-    for key, value in changes.items():
-        typer.echo(f"  {key} {shown(before[key])} -> {shown(value)}")
+    for key, change in changes.items():
+        typer.echo(f"  {key} {change}")
     typer.echo(f"params.yaml: {kind.name} {name}" + ("" if changes else ", as it was"))
     typer.echo("next: dvc repro")
 
 
-def _save(kind: "Kind", name: str, experiment: str | None, is_forced: bool) -> None:
-    path = path_of(kind, name)
-    values = _values(experiment)
+def _save(kind: Kind, name: str, experiment: str | None, is_forced: bool) -> None:
+    path = presets.path_of(kind, name)
+    values = load_params(PARAMS).values() if experiment is None else _values_of(experiment)
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", name) or name == SAVE:
+        raise ParamsError(f"expected a name of small letters, digits, - and _, got {name!r}")
+    if name == kind.root:
+        raise ParamsError(f"{path}: all other {kind.plural} build on it: take another name")
+    if path.exists() and not is_forced:
+        raise ParamsError(f"{path} is there already: take another name, or --force to write over it")
     root = load(kind, kind.root)
-    base = load(kind, nearest(kind, values, without=name).name or kind.root)  # not the one that it replaces
+    base = load(kind, presets.nearest(kind, values, without=name).name or kind.root)  # not the one that it replaces
     changes = {key: values[key] for key in root.values if values[key] != base.values[key]}
-    _check_name(kind, name, is_forced)
-    words = f"{base.name} with {changes_in_words(changes)}" if changes else f"the same as {base.name}"
-    write_text(
-        path, preset_text(words + (f": the experiment {experiment}." if experiment else "."), base.name, changes)
-    )
-    typer.echo(f"{path}: {words}")
+    about = f"{base.name} with {presets.changes_in_words(changes)}" if changes else f"the same as {base.name}"
+    origin = f": the experiment {experiment}." if experiment else "."
+    write_text(path, presets.preset_text(about + origin, base.name, changes))
+    typer.echo(f"{path}: {about}")
 
 
-def _values(experiment: str | None) -> dict[str, object]:
-    """Of `params.yaml`, here or in a commit or an experiment; they are right, or one line says what is not."""
-
-    if experiment is None:
-        return load_params(PARAMS).values()
+def _values_of(experiment: str) -> dict[str, object]:
+    """Of the `params.yaml` of a commit or an experiment; they are right, or one line says what is not."""
     commit = find_commit(experiment)
     text = git("show", f"{commit}:./{PARAMS}") if commit else None
     if text is None:
@@ -147,12 +135,3 @@ def _values(experiment: str | None) -> dict[str, object]:
             f"{experiment!r} is no commit and no DVC experiment with a {PARAMS}: `dvc exp show` lists them"
         )
     return validate(Params, parse_yaml(text), Path(f"{experiment}:{PARAMS}")).values()
-
-
-def _check_name(kind: "Kind", name: str, is_forced: bool) -> None:
-    if not re.fullmatch(r"[a-z][a-z0-9_-]*", name) or name == SAVE:
-        raise ParamsError(f"expected a name of small letters, digits, - and _, got {name!r}")
-    if name == kind.root:
-        raise ParamsError(f"{path_of(kind, name)}: all other {kind.plural} build on it: take another name")
-    if path_of(kind, name).exists() and not is_forced:
-        raise ParamsError(f"{path_of(kind, name)} is there already: take another name, or --force to write over it")

@@ -1,8 +1,15 @@
-"""`charlstm reproduce`: can this be made again, to the byte?"""
+"""`charlstm reproduce`: can this be made again, to the byte?
+
+The stages run again in a folder of their own: what comes before training from DVC's cache or anew, the rest anew. A
+model that DVC restores would prove nothing, so training, evaluation and sampling run without DVC.
+"""
 
 import logging
+import os
+import shutil
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -14,21 +21,26 @@ from charlstm.errors import LineageError
 from charlstm.files.atomic import sha256
 from charlstm.files.documents import parse_yaml
 from charlstm.files.urls import without_credentials
+from charlstm.text.download import local_path
 from charlstm.tracking.reader import Reader, TrackedRun
-from charlstm.tracking.runs import MODEL_TAG
+from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import NOTHING, Paths, load_paths
-from pipeline.lineage.rerun import Rerun, corpus_today, source_of
+from pipeline.dvc.record import cache_folder
+from pipeline.lineage.records import StageRecord, read_records
 from pipeline.lineage.revisions import worktree
 from pipeline.lineage.search import find
-from pipeline.lineage.traces import StageRecord, read_records
-from pipeline.lineage.tracing import open_reader
 from pipeline.provenance.git import git, is_whole
 from pipeline.provenance.hashes import LINKS, link_of
-from pipeline.provenance.provenance import environment
+from pipeline.provenance.provenance import COMMIT, environment
+from pipeline.stage.exit_codes import EXIT_INTERRUPTED
 from pipeline.stage.project import from_here
 from pipeline.stage.terminal import printable
+from pipeline.stage.tracking_store import STATE_FOLDER, store
 
 log = logging.getLogger("charlstm")
+
+EXIT_DIFFERENT = 1
+BEFORE_TRAINING = ("corpus", "split", "encoded", "soft_text")
 
 
 def reproduce(
@@ -49,13 +61,103 @@ def reproduce(
 
     Exit code: 0 if all are identical, 1 if not, 2 if the run cannot be made again at all.
     """
-    lines, code = reproduce_run(run, open_reader())
-    for line in lines:
+    reader = Reader(store())
+    record = read_record(find_run(run, reader), reader)
+    changes = " and what was changed in it" if record.changes else ""
+    log.info("run %s %s: commit %s%s", record.run.run_id, record.run.name, record.commit, changes)
+    with worktree(record.commit, record.changes) as folder:
+        (folder / "params.yaml").write_text(record.params, encoding="utf-8")
+        if record.lock is not None:
+            (folder / "dvc.lock").write_text(record.lock, encoding="utf-8")
+        paths = load_paths(folder / "dvc.yaml")
+        if not any(link_of(path, paths) == "model" for path in record.files):
+            raise LineageError(
+                f"run {record.run.run_id}: expected a model of the train stage, found none in its record: "
+                "a teacher is not made again alone"
+            )
+        failed = _run_all(record, folder, paths)
+        rows = compare(record.files, folder, paths)
+    for line in [*map(str, rows), *_conclusion(record, rows, failed)]:
         typer.echo(printable(line, sys.stdout.encoding))
-    return code
+    return EXIT_DIFFERENT if first_difference(rows) else 0
 
 
-# Take a run's record, make everything again, compare.
+# What a run says of how it was made.
+
+
+class Record(NamedTuple):
+    """All that it takes to make a run again, and to compare."""
+
+    run: TrackedRun
+    commit: str
+    changes: str | None
+    params: str
+    lock: str | None
+    files: dict[str, str]  # path -> SHA-256
+    stages: list[str]  # after train
+
+
+def find_run(name: str, reader: Reader) -> TrackedRun:
+    """The run that `charlstm trace` would show; of several of one model, the newest.
+
+    Raises:
+        LineageError: there is none, or there are several models.
+    """
+    _, matches = find(name, None, reader, load_paths(Path("dvc.yaml")))
+    of_outputs = [one for one in matches if one.run and one.commit]  # rather than what else ran from a commit
+    runs = [one.run for one in of_outputs or matches if one.run]
+    if not runs:
+        raise LineageError(
+            f"{name}: expected a run, found none in MLflow; `charlstm sync --files` makes that of the model here"
+        )
+    finished = [run for run in runs if MODEL_TAG in run.tags] or runs
+    if len({run.tags.get(MODEL_TAG, run.run_id) for run in finished}) != 1:
+        ids = ", ".join(run.run_id for run in finished[:5])
+        raise LineageError(f"{name}: expected one model, found {len(finished)} runs: name one: {ids}")
+    return finished[0]
+
+
+def read_record(run: TrackedRun, reader: Reader) -> Record:
+    """The record of `run`, checked for what can be checked before anything is run.
+
+    Raises:
+        LineageError: it is not enough.
+    """
+    if MODEL_TAG not in run.tags:
+        raise LineageError(f"run {run.run_id}: expected a finished training, found one that is {run.status}: no model")
+    records = read_records(reader, run)
+    first = records[0] if records else None
+    if first is None or first.params is None:
+        raise LineageError(f"run {run.run_id}: expected its record in the artifacts lineage/, found none: too old")
+    commit = first.origin.get(COMMIT)
+    if commit is None:
+        raise LineageError(f"run {run.run_id}: expected a commit, found none: it was trained outside a git repository")
+    if git("cat-file", "-e", f"{commit}^{{commit}}") is None:
+        raise LineageError(f"run {run.run_id}: commit {commit} is not in this repository: git fetch, or go there")
+    if first.changes and not is_whole(first.changes):
+        note = first.changes.partition("\n")[0]
+        raise LineageError(f"run {run.run_id}: expected all that was changed in its commit; changes.diff says {note}")
+    files: dict[str, str] = {}
+    for record in reversed(records):
+        files |= record.files
+    later = [record.stage for record in records if record.stage != "train"]
+    return Record(run, commit, first.changes, _params(first.params, records[1:]), first.lock, files, later)
+
+
+def _params(params: str, later: Sequence[StageRecord]) -> str:
+    """The parameters of training, with the sections of the later stages as these had them."""
+    if any(record.params != params for record in later):
+        document = parse_yaml(params)
+        for record in later:
+            document[record.stage] = parse_yaml(record.params or params)[record.stage]
+        text = StringIO()
+        YAML(typ="safe", pure=True).dump(document, text)
+        params = text.getvalue()
+    # This checkout's own text, where it is the same but for the passwords that no record has.
+    here = Path("params.yaml")
+    text_here = here.read_text(encoding="utf-8") if here.is_file() else ""
+    return text_here if without_credentials(text_here) == params else params
+
 
 # Record and repetition side by side, file by file, and why they may differ.
 
@@ -70,6 +172,10 @@ class Row(NamedTuple):
     path: str
     recorded: str
     found: str | None
+
+    def __str__(self) -> str:
+        now = f"  now {self.found}" if self.result == DIFFERENT else ""
+        return f"{self.result:10} {self.link:8} {self.recorded}  {self.path}{now}"
 
     @property
     def result(self) -> str:
@@ -92,16 +198,22 @@ def first_difference(rows: Sequence[Row]) -> Row | None:
     return next((row for row in rows if row.result != IDENTICAL), None)
 
 
-def lines_of(rows: Sequence[Row]) -> list[str]:
-    """A table: a file a line."""
-    return [f"{row.result:10} {row.link:8} {row.recorded}  {row.path}" + _now(row) for row in rows]
+def _conclusion(record: Record, rows: Sequence[Row], failed: str | None) -> list[str]:
+    first = first_difference(rows)
+    if first is None:
+        return [f"identical: all {len(rows)} files, from the corpus to the {rows[-1].link}"]
+    here, threads = environment(), "hardware.threads"
+    if threads in record.run.tags:  # training ran on as many as the record says, whatever this process has
+        here[threads] = record.run.tags[threads]
+    cause = likely_cause(first, record.run.tags, here, source_of(record.params))
+    stopped = [f"stage {failed} failed, see above"] if failed else []
+    return [*stopped, f"different: first in {first.link}, {first.path}; likely cause: {cause}"]
 
 
 def likely_cause(first: Row, recorded: Mapping[str, str], here: Mapping[str, str], source: Path | None) -> str:
     """Why `first` differs, as far as the tags of both environments tell."""
     if first.link == "corpus":
-        where = f"{source}" if source else "its source"
-        return f"the corpus no longer has these bytes: {where} was edited or replaced since"
+        return f"the corpus no longer has these bytes: {source or 'its source'} was edited or replaced since"
     if not any(name.startswith("hardware.") for name in recorded):
         return "unknown: the record does not say on what it was trained (it was rebuilt from files)"
     names = [name for name in recorded if name.startswith("versions.")] + [f"hardware.{name}" for name in DECISIVE]
@@ -112,7 +224,7 @@ def likely_cause(first: Row, recorded: Mapping[str, str], here: Mapping[str, str
     ]
     if other:
         return ", ".join(other)
-    if first.link in ("corpus", "split", "encoded", "soft_text"):
+    if first.link in BEFORE_TRAINING:
         return "processor and versions are the same: the code before training is another than the record says"
     return (
         "processor, threads and versions are the same: kernels that do not repeat themselves (GPU, several processes), "
@@ -120,147 +232,107 @@ def likely_cause(first: Row, recorded: Mapping[str, str], here: Mapping[str, str
     )
 
 
-def _now(row: Row) -> str:
-    return f"  now {row.found}" if row.result == DIFFERENT else ""
-
-
 # Making it again.
 
-BEFORE_TRAINING = ("corpus", "split", "encoded", "soft_text")
-EXIT_DIFFERENT = 1
+FIRST = ("download", "split", "encode")
+TEACHERS = "distillation/dvc.yaml"
+PYTHON = [sys.executable, "-m"]
+# Of the surroundings: whose store, whose experiment, whose process group and whose repository this is.
+PRIVATE = (
+    *("MLFLOW_", "DVC_ROOT", "DVC_EXP", "DVC_STAGE", "GIT_", "CHARLSTM_EXIT_CODES", "PYTHONSAFEPATH"),
+    *("OMP_NUM_THREADS", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
+    *("MASTER_", "TORCHELASTIC_", "ACCELERATE_"),
+)
+SECONDS_TO_STOP = 30
 
 
-class Record(NamedTuple):
-    """What a run says of how it was made."""
-
-    run: TrackedRun
-    commit: str
-    changes: str | None
-    params: str
-    lock: str | None
-    files: dict[str, str]  # path -> SHA-256
-    stages: list[str]  # after train
-
-
-def reproduce_run(name: str, reader: Reader) -> tuple[list[str], int]:
-    """The lines to print, and the exit code: 0 if every file is identical.
-
-    Raises:
-        LineageError: no such run, or its record is not enough, or its commit is not here.
-        TrackingError: the store does not answer.
-    """
-    record = read_record(find_run(name, reader), reader)
-    log.info("run %s %s: commit %s%s", record.run.run_id, record.run.name, record.commit, _and_changes(record))
-    with worktree(record.commit, record.changes) as folder:
-        (folder / "params.yaml").write_text(record.params, encoding="utf-8")
-        if record.lock is not None:
-            (folder / "dvc.lock").write_text(record.lock, encoding="utf-8")
-        paths = load_paths(folder / "dvc.yaml")
-        if not any(link_of(path, paths) == "model" for path in record.files):
-            raise LineageError(
-                f"run {record.run.run_id}: expected a model of the train stage, found none in its record: "
-                "a teacher is not made again alone"
-            )
-        failed = _run_all(record, Rerun(folder, record.run.tags), folder, paths)
-        return _conclusion(record, compare(record.files, folder, paths), failed)
-
-
-def read_record(run: TrackedRun, reader: Reader) -> Record:
-    """The record of `run`, checked for what can be checked before anything is run.
-
-    Raises:
-        LineageError: it is not enough.
-    """
-    if MODEL_TAG not in run.tags:
-        raise LineageError(f"run {run.run_id}: expected a finished training, found one that is {run.status}: no model")
-    records = read_records(reader, run)
-    if not records or records[0].params is None:
-        raise LineageError(f"run {run.run_id}: expected its record in the artifacts lineage/, found none: too old")
-    first = records[0]
-    if first.commit is None:
-        raise LineageError(f"run {run.run_id}: expected a commit, found none: it was trained outside a git repository")
-    if git("cat-file", "-e", f"{first.commit}^{{commit}}") is None:
-        raise LineageError(f"run {run.run_id}: commit {first.commit} is not in this repository: git fetch, or go there")
-    if first.changes and not is_whole(first.changes):
-        note = first.changes.partition("\n")[0]
-        raise LineageError(f"run {run.run_id}: expected all that was changed in its commit; changes.diff says {note}")
-    files: dict[str, str] = {}
-    for one in reversed(records):
-        files |= one.files
-    later = [one.stage for one in records if one.stage != "train"]
-    return Record(run, first.commit, first.changes, _params(records), first.lock, files, later)
-
-
-def find_run(name: str, reader: Reader) -> TrackedRun:
-    """The run that `charlstm trace` would show; of several of one model, the newest."""
-    _, found = find(name, None, reader, load_paths(Path("dvc.yaml")))
-    of_outputs = [one for one in found if one.run and one.commit] or found  # rather than what else ran from a commit
-    runs = [one.run for one in of_outputs if one.run]
-    if not runs:
-        raise LineageError(
-            f"{name}: expected a run, found none in MLflow; `charlstm sync --files` makes that of the model here"
-        )
-    finished = [run for run in runs if MODEL_TAG in run.tags] or runs
-    if len({run.tags.get(MODEL_TAG, run.run_id) for run in finished}) != 1:
-        ids = ", ".join(run.run_id for run in finished[:5])
-        raise LineageError(f"{name}: expected one model, found {len(finished)} runs: name one: {ids}")
-    return finished[0]
-
-
-def _params(records: Sequence[StageRecord]) -> str:
-    """The parameters of training, with the sections of the later stages as these had them."""
-    base = records[0].params or ""
-    if all(one.params == base for one in records):
-        return _with_secrets(base)
-    document = parse_yaml(base)
-    for one in records[1:]:
-        document[one.stage] = parse_yaml(one.params or base)[one.stage]
-    text = StringIO()
-    YAML(typ="safe", pure=True).dump(document, text)
-    return _with_secrets(text.getvalue())
-
-
-def _with_secrets(recorded: str) -> str:
-    """This checkout's own text, where it is the same but for the passwords that no record has."""
-    here = Path("params.yaml")
-    text = here.read_text(encoding="utf-8") if here.is_file() else ""
-    return text if without_credentials(text) == recorded else recorded
-
-
-def _run_all(record: Record, rerun: Rerun, folder: Path, paths: Paths) -> str | None:
+def _run_all(record: Record, folder: Path, paths: Paths) -> str | None:
     """Run the stages; the first that failed, or None. Training on other data would only cost time."""
 
     def is_as_recorded() -> bool:
         rows = compare(record.files, folder, paths)
         return first_difference([row for row in rows if row.link in BEFORE_TRAINING]) is None
 
-    if rerun.prepare(is_as_recorded, is_student=str(paths.soft_text) != NOTHING) != 0:
+    if _prepare(folder, is_as_recorded, is_student=str(paths.soft_text) != NOTHING) != 0:
         return "encode, or one before it or of its teachers,"
     if not is_as_recorded():
         return None
-    if rerun.train() != 0:
+    if _train(folder, record.run.tags) != 0:
         return "train"
-    return next((stage for stage in record.stages if rerun.after(stage) != 0), None)
+    return next((stage for stage in record.stages if _run(folder, f"pipeline.{stage}") != 0), None)
 
 
-def _conclusion(record: Record, rows: Sequence[Row], failed: str | None) -> tuple[list[str], int]:
-    lines, first, source = lines_of(rows), first_difference(rows), source_of(record.params)
-    corpus = next((row.recorded for row in rows if row.link == "corpus"), None)
-    if source and corpus and corpus_today(record.params) != corpus:
-        lines.append(f"note: the source {source} has other bytes today, or is gone")
-    if first is None:
-        return [*lines, f"identical: all {len(rows)} files, from the corpus to the {rows[-1].link}"], 0
-    cause = likely_cause(first, record.run.tags, environment() | _same_threads(record), source)
-    if failed:
-        lines.append(f"stage {failed} failed, see above")
-    return [*lines, f"different: first in {first.link}, {first.path}; likely cause: {cause}"], EXIT_DIFFERENT
+def _prepare(folder: Path, is_as_recorded: Callable[[], bool], *, is_student: bool) -> int:
+    """Restore or make corpus, split, ids, and what teachers wrote; the exit code of what failed, or 0."""
+    link_source(folder)
+    if (folder / ".dvc").is_dir() and (folder / "dvc.lock").is_file():
+        local = Path(".dvc/config.local")
+        if local.is_file():
+            shutil.copy(local, folder / local)
+        cache = ("cache", "dir", "--local", str(cache_folder().resolve()))
+        # From the cache, else from the remote, if there is one. What DVC cannot do is done without it.
+        for arguments in (cache, ("pull", *FIRST), *([("pull", TEACHERS)] if is_student else [])):
+            _run(folder, "dvc", *arguments, "--quiet", stderr=subprocess.DEVNULL)
+        if is_student and (code := _run(folder, "dvc", "repro", TEACHERS)):  # trains what is in neither
+            return code
+        if is_as_recorded():
+            return 0
+    return next((code for stage in FIRST if (code := _run(folder, f"pipeline.{stage}"))), 0)
 
 
-def _same_threads(record: Record) -> dict[str, str]:
-    """Training ran on as many as the record says, whatever this process has."""
-    name = "hardware.threads"
-    return {name: record.run.tags[name]} if name in record.run.tags else {}
+def _train(folder: Path, tags: Mapping[str, str]) -> int:
+    """Really train, from the first step, on as many threads and processes and on the device that the run's tags say."""
+    shutil.rmtree(folder / STATE_FOLDER, ignore_errors=True)
+    launcher = ["accelerate.commands.launch", "--quiet", "-m"]
+    if (num_processes := int(tags.get("num_processes", "1"))) > 1:
+        launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes), "-m"]
+    environment = {}
+    if threads := tags.get("hardware.threads"):
+        environment["OMP_NUM_THREADS"] = threads
+    if tags.get("device", "").startswith("cpu"):
+        environment["ACCELERATE_USE_CPU"] = "true"
+    return _run(folder, "pipeline.launch", *PYTHON, *launcher, "pipeline.train", environment=environment)
 
 
-def _and_changes(record: Record) -> str:
-    return " and what was changed in it" if record.changes else ""
+def _run(
+    folder: Path, module: str, *arguments: str, environment: Mapping[str, str] | None = None, stderr: int | None = None
+) -> int:
+    """Run a module of Python; its exit code."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE)}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
+    env = {**kept, "PATH": path, "DVC_NO_ANALYTICS": "true", **(environment or {})}
+    stdout = stderr or sys.__stderr__  # the table alone goes to stdout
+    command = [*PYTHON, module, *arguments]
+    with subprocess.Popen(command, cwd=folder, env=env, stdout=stdout, stderr=stderr) as process:
+        try:
+            code = process.wait()
+        except BaseException:
+            process.terminate()
+            try:
+                process.wait(SECONDS_TO_STOP)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+    if code == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
+    return code
+
+
+# The source of the corpus, which git need not know.
+
+
+def source_of(params: str, name: str = "source") -> Path | None:
+    """The file or folder of this machine that the corpus is made of; None if it comes from elsewhere."""
+    try:
+        return local_path(str(parse_yaml(params)["download"][name]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def link_source(folder: Path) -> None:
+    """A source beside the project is found from the folder too; so is what is watched."""
+    params = (folder / "params.yaml").read_text(encoding="utf-8")
+    for path in (source_of(params), source_of(params, "watch")):
+        if path and not path.is_absolute() and path.exists() and not (folder / path).exists():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).symlink_to(path.resolve())

@@ -1,11 +1,38 @@
-"""`charlstm review`: several models in one page, side by side."""
+"""`charlstm review`: several models in one page, side by side. Each is named by its `review.json`, or by a run."""
 
+import re
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import Annotated, NamedTuple
 
 import typer
 
+from charlstm.errors import LineageError, ReviewError, TrackingError
+from charlstm.report.document import DOCUMENT, ReviewDocument, read_review
+from charlstm.tracking.reader import Reader, TrackedRun
+from pipeline.dvc.paths import Paths, load_paths
+from pipeline.dvc.record import cached, files_of
+from pipeline.lineage.revisions import lock_at
+from pipeline.lineage.search import find
+from pipeline.provenance.git import git
+from pipeline.provenance.hashes import folder_md5
+from pipeline.provenance.provenance import EXPERIMENT, LINEAGE
+from pipeline.provenance.summary import recipe_in
+from pipeline.stage.presets import Recipe
 from pipeline.stage.project import from_here
+from pipeline.stage.tracking_store import store
+
+ARTIFACT, PARAMS_ARTIFACT = f"review/{DOCUMENT}", f"{LINEAGE}/sample/params.yaml"
+MAX_ID_CHARS = 8  # of an id or a hash in a label
+
+
+class Reviewed(NamedTuple):
+    """A model by a short name, its review, and its recipe if that is known."""
+
+    name: str
+    document: ReviewDocument
+    recipe: Recipe | None = None
 
 
 def review(
@@ -28,8 +55,99 @@ def review(
     It has their losses, curves, figures and texts, with the parameters that differ on top. It opens in any browser,
     also offline.
     """
-    from pipeline.review.comparing import write_review  # pages and pictures take seconds to import
+    # Pages and pictures take seconds to import.
+    from charlstm.report.comparison import check_number, differences, write_comparison
+    from charlstm.report.page import write_page
 
-    write_review(models, output)
+    check_number(len(models))
+    reviewed = [_find(model) for model in models]
+    recipes = [one.recipe and one.recipe.label for one in reviewed]
+    if len(reviewed) == 1:
+        write_page(output, reviewed[0].document, recipe=recipes[0])
+    else:
+        documents = [one.document for one in reviewed]
+        words = zip((one.name for one in reviewed), differences(documents, recipes), strict=True)
+        labels = [" \N{MIDDLE DOT} ".join(filter(None, pair)) for pair in words]
+        write_comparison(output, list(zip(_numbered(labels), documents, strict=True)))
     typer.echo(output)
     return 0
+
+
+def find_review(source: Path) -> Path | None:
+    """The `review.json` of a project, of a folder of samples, or itself; None if there is none."""
+    candidates = [source] if source.is_file() else [source / DOCUMENT]
+    if (source / "dvc.yaml").is_file():
+        candidates.append(source / load_paths(source / "dvc.yaml").samples / DOCUMENT)
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _find(model: str) -> Reviewed:
+    path = Path(model)
+    if not path.exists():
+        return _of_run(model)
+    file = find_review(path)
+    if file is None:
+        raise ReviewError(
+            f"{path}: expected a project, a folder of samples or a {DOCUMENT}, found none; `dvc repro sample` makes one"
+        )
+    folder = file.resolve().parent
+    project = next((above for above in (folder, *folder.parents) if (above / "dvc.yaml").is_file()), folder)
+    return Reviewed(project.name or str(file), read_review(file))
+
+
+def _of_run(model: str) -> Reviewed:
+    """Of the newest run that has one, of those that the name stands for; else of a commit."""
+    if not Path("dvc.yaml").is_file():
+        raise ReviewError(f"{model}: there is no such file or folder; runs and revisions need a project")
+    paths, reader, unknown = load_paths(Path("dvc.yaml")), None, ""
+    try:
+        reader = Reader(store())
+    except TrackingError as error:
+        unknown = f", and runs cannot be looked up: {error}"
+    try:
+        kind, matches = find(model, None, reader, paths)
+    except LineageError as error:
+        if reader:
+            raise
+        raise ReviewError(f"{model}: there is no such file, folder or revision{unknown}") from error
+    for run in [match.run for match in matches if match.run]:
+        if reader and (text := reader.text(run, ARTIFACT)) is not None:
+            recipe = recipe_in(reader.text(run, PARAMS_ARTIFACT))
+            with TemporaryDirectory() as folder:
+                file = Path(folder) / f"{run.run_id}.json"
+                file.write_text(text, encoding="utf-8")
+                return Reviewed(_name(model, kind, run), read_review(file), recipe)
+    for commit in [match.commit for match in matches if match.commit]:
+        if document := _of_commit(commit, paths):
+            return Reviewed(model, read_review(document), recipe_in(git("show", f"{commit}:./params.yaml")))
+    raise ReviewError(
+        f"{model}: expected a run with {ARTIFACT}, or its samples on this machine, found neither; `dvc pull` brings "
+        "them, `dvc repro sample` makes them"
+    )
+
+
+def _of_commit(commit: str, paths: Paths) -> Path | None:
+    """The `review.json` that `dvc.lock` of a commit names: in DVC's cache, or here; None if it is in neither."""
+    lock = lock_at(commit)
+    samples = lock.outputs.get(str(paths.samples)) if lock else None
+    if samples is None:
+        return None
+    if file := cached(files_of(samples).get(DOCUMENT, "")):
+        return file
+    here = paths.samples / DOCUMENT
+    return here if here.is_file() and folder_md5(paths.samples) == samples else None
+
+
+def _name(model: str, kind: str, run: TrackedRun) -> str:
+    """What the user calls it; of a run, its experiment, and of ids and hashes only the beginning."""
+    named = run.tags.get(EXPERIMENT, model) if kind == "run" else model
+    return named[:MAX_ID_CHARS] if re.fullmatch(rf"[0-9a-f]{{{MAX_ID_CHARS},64}}", named) else named
+
+
+def _numbered(labels: list[str]) -> list[str]:
+    """With a number where several are the same."""
+    seen, numbered = Counter[str](), []
+    for label in labels:
+        seen[label] += 1
+        numbered.append(f"{label} ({seen[label]})" if labels.count(label) > 1 else label)
+    return numbered

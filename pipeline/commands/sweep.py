@@ -1,11 +1,40 @@
-"""`charlstm sweep`: the experiments of a queue as one table and one picture."""
+"""`charlstm sweep`: the experiments of one commit, what became of each, as a table and a picture."""
 
+import contextlib
+import json
+import logging
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
+import psutil
 import typer
+from rich.console import Console
+from rich.table import Table
 
+from charlstm.errors import LineageError, TrackingError
+from charlstm.evaluation.published import TEST_PREFIX
+from charlstm.tracking.client import SWEEP_TAG
+from charlstm.tracking.reader import Reader, TrackedRun
+from charlstm.tracking.registered_model import PROTOCOLS
+from charlstm.tracking.view import differing_params
+from pipeline.dvc.paths import load_paths
+from pipeline.lineage.revisions import experiments, find_commit, lock_at
+from pipeline.lineage.search import runs_of
+from pipeline.provenance.git import git
+from pipeline.provenance.provenance import EXPERIMENT
+from pipeline.provenance.summary import losses_of, params_in
+from pipeline.stage.presets import shown
 from pipeline.stage.project import from_here
+from pipeline.stage.tracking_store import store
+
+log = logging.getLogger("charlstm")
+
+NOT_VARIED = ("download.", "sample.")  # decide no loss
+MAX_COMMITS = 10
 
 
 def sweep(
@@ -22,7 +51,231 @@ def sweep(
     the best first. The picture has the loss over each of the parameters. All are of the experiments that began from one
     commit. If there are none, it says which other commits have some.
     """
-    from pipeline.review.sweeps import show_sweep  # pages and pictures take seconds to import
-
-    show_sweep(revision, output)
+    commit = find_commit(revision)
+    if commit is None:
+        raise LineageError(f"{revision}: expected a commit, branch or tag, found none of that name")
+    queue, console = read_queue(), Console(highlight=False, markup=False, soft_wrap=True)
+    here = queue._replace(tasks=[task for task in queue.tasks if task.baseline == commit])
+    known = {name for name, baseline in experiments().values() if baseline == commit}
+    try:
+        runs = read_runs(commit)
+    except TrackingError as error:  # what DVC knows is said all the same
+        if not (here.tasks or known):
+            raise TrackingError(f"{error}; {_none_began(revision, commit, queue)}") from error
+        console.print(*status_lines(commit, known, here), sep="\n")
+        raise
+    if not (here.tasks or known or runs):
+        raise LineageError(_none_began(revision, commit, queue))
+    measured = {name: run for name, run in runs.items() if measured_losses(run)}
+    lines = status_lines(commit, known | set(measured), here, [run.params for run in measured.values()])
+    console.print(*lines, sep="\n")
+    if measured:
+        _show_losses(measured, output)
+    if lacking := sorted(known - set(measured)):
+        console.print(f"MLflow has no loss of {', '.join(lacking)}; `charlstm sync` sends it what is here")
+    if not (measured or here.tasks):
+        raise LineageError(
+            f"{revision}: expected experiments with losses, found {len(known | set(runs))} without: "
+            "nothing to compare, and no picture"
+        )
     return 0
+
+
+# The losses.
+
+
+def read_runs(commit: str) -> dict[str, TrackedRun]:
+    """The experiments that began from a commit, by name, each with the run of its model.
+
+    Those that DVC has in this repository, and those below the commit's run in MLflow. The tie is content: an experiment
+    that DVC restored from its run cache has the run that trained the model.
+
+    Raises:
+        TrackingError: the store does not answer.
+    """
+    reader, paths = Reader(store()), load_paths(Path("dvc.yaml"))
+    parents = reader.by_tag(SWEEP_TAG, commit)
+    children = [run for parent in parents for run in reader.by_tag("mlflow.parentRunId", parent.run_id)]
+    found = {run.tags.get(EXPERIMENT, run.name): run for run in children}
+    for experiment, (name, baseline) in experiments().items():
+        if baseline == commit and (runs := runs_of(lock_at(experiment), reader, paths)):
+            found[name] = runs[0]
+    return found
+
+
+def measured_losses(run: TrackedRun) -> dict[str, float]:
+    """Of whole evaluations of the validation part, by protocol: not those of the training, nor of the test part."""
+    return {protocol: loss for protocol, loss in losses_of(run.metrics).items() if not protocol.startswith(TEST_PREFIX)}
+
+
+def ranking(measured: Mapping[str, TrackedRun]) -> tuple[str, list[str]]:
+    """The first protocol that all runs were measured by, and their names, that with the lowest loss first."""
+    losses = {name: measured_losses(run) for name, run in measured.items()}
+    common = set.intersection(*map(set, losses.values()))
+    if not common:
+        raise LineageError("expected a protocol that all experiments were measured by, found none")
+    protocol = next(one for one in (*PROTOCOLS, *sorted(common)) if one in common)
+    return protocol, sorted(losses, key=lambda name: losses[name][protocol])
+
+
+def varied_params(params: Sequence[Mapping[str, str]]) -> list[str]:
+    """The parameters that are not the same everywhere, of those that decide a loss."""
+    return [name for name in differing_params(params) if not name.startswith(NOT_VARIED)]
+
+
+def _show_losses(measured: Mapping[str, TrackedRun], output: Path) -> None:
+    from charlstm.report.comparison import short_names  # pages and pictures take seconds to import
+    from charlstm.report.plots import plot_sweep
+
+    protocol, names = ranking(measured)
+    losses = [measured_losses(measured[name]) for name in names]
+    protocols = sorted(set.intersection(*map(set, losses)))
+    varied = varied_params([measured[name].params for name in names])
+    values = {param: [measured[name].params.get(param, "") for name in names] for param in varied}
+    number = "1 experiment" if len(names) == 1 else f"{len(names)} experiments"
+    table = Table(title=f"{number} (nats per character; the best first)")
+    for column in ("experiment", *short_names(varied), *protocols):
+        table.add_column(column)
+    cells = [[f"{loss[one]:.4f}" for loss in losses] for one in protocols]
+    for row in zip(names, *values.values(), *cells, strict=True):
+        table.add_row(*row)
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    plot_sweep(output, values, [loss[protocol] for loss in losses], f"{protocol} (nats per character)")
+    console.print(f"the loss over each parameter: {output}", soft_wrap=True)
+
+
+# What runs, waits and failed.
+
+QUEUE = Path("tmp/exps/celery")  # below `.dvc`: it is there once something was queued
+SECONDS_TO_ANSWER = 30
+STATES = RUNNING, WAITING, FAILED = "Running", "Queued", "Failed"  # as `dvc queue status` says it
+# All that `dvc queue status` asks, but for the workers. Those are asked through a file, which a worker may read while
+# it is being written, and then it dies (DVC 3.67).
+ASK_DVC = """
+import json
+from dvc.repo import Repo
+tasks = Repo().experiments.celery_queue.status()
+print(json.dumps([[task["rev"], task["name"], task["status"]] for task in tasks]))
+"""
+WORKER = "queue-worker"  # a subcommand of DVC
+ID_LENGTH = 7  # of a revision in place of a name
+
+
+class Task(NamedTuple):
+    """An experiment of DVC's queue that runs, waits or has failed."""
+
+    name: str
+    state: str
+    revision: str  # a commit with its parameters
+    baseline: str  # the commit that it begins from
+
+
+class Queue(NamedTuple):
+    """What DVC's queue has besides what is done, and whether a worker answers."""
+
+    tasks: list[Task]
+    has_worker: bool
+
+
+def read_queue() -> Queue:
+    """DVC's queue. To ask takes two seconds, so it is asked only where something was queued.
+
+    Without its answer, there is a warning, and an empty queue.
+    """
+    dvc = next((folder / ".dvc" for folder in (Path.cwd(), *Path.cwd().parents) if (folder / ".dvc").is_dir()), None)
+    if dvc is None or not (dvc / QUEUE).is_dir():
+        return Queue([], has_worker=False)
+    command = [sys.executable, "-c", ASK_DVC]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS_TO_ANSWER)
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1] if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        reason = f"no answer in {SECONDS_TO_ANSWER} seconds"
+    except OSError as error:
+        reason = str(error)
+    if reason:
+        log.warning("what runs, waits and failed is unknown: DVC's queue: %s", reason)
+        return Queue([], has_worker=False)
+    return Queue(tasks_of(json.loads(done.stdout)), has_worker=_has_worker(dvc.parent.resolve()))
+
+
+def tasks_of(status: Sequence[Sequence[str | None]]) -> list[Task]:
+    """The tasks that are not done, of all that DVC knows: revision, name, state. Their commits are asked of git."""
+    found = [(revision, name, state) for revision, name, state in status if state in STATES]
+    # A task is a stash: its first parent is the commit that it begins from.
+    hashes = [revision for revision, _, _ in found if revision]
+    known = git("log", "--no-walk", "--ignore-missing", "--format=%H %P", *hashes, "--") if hashes else None
+    parents = {revision: above for revision, *above in map(str.split, (known or "").splitlines())}
+    return [
+        Task(name or revision[:ID_LENGTH], state, revision, parents[revision][0])
+        for revision, name, state in found
+        if revision and state and parents.get(revision)
+    ]
+
+
+def _has_worker(root: Path) -> bool:
+    """Whether a process takes tasks of this project's queue."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if WORKER in process.cmdline() and Path(process.cwd()).resolve() == root:
+                return True
+    return False
+
+
+def status_lines(commit: str, done: set[str], queue: Queue, measured: Sequence[Mapping[str, str]] = ()) -> list[str]:
+    """How many are done, run, wait and failed, which ones run and failed, and what to do about those that do not move.
+
+    Each is named by what differs between all of them, those done (their parameters are `measured`), and the commit.
+    """
+    from charlstm.report.comparison import MAX_NAMED, short_names
+
+    running, waiting, failed = ([task for task in queue.tasks if task.state == state] for state in STATES)
+    failed = [task for task in failed if task.name not in done]  # queued again, and done
+    num_done = len(done - {task.name for task in (*running, *waiting)})
+    counts = f"{num_done} done, {len(running)} running, {len(waiting)} waiting, {len(failed)} failed"
+    own = {task: _params_at(task.revision) for task in queue.tasks}
+    columns = [one for one in (*measured, *own.values(), _params_at(commit)) if one] if queue.tasks else []
+    varied = varied_params(columns)
+    named = list(zip(varied, short_names(varied), strict=True))[:MAX_NAMED]
+
+    def labels(tasks: Sequence[Task]) -> str:
+        words = [", ".join(f"{short} {shown(own[task][name])}" for name, short in named if own[task]) for task in tasks]
+        both = zip((task.name for task in tasks), words, strict=True)
+        return "; ".join(" \N{MIDDLE DOT} ".join(filter(None, pair)) for pair in both)
+
+    lines = [f"from {_title(commit)}: {counts}"]
+    if running:
+        lost = " (no worker answers: if it was killed, `dvc queue kill NAME` says so to DVC)"
+        lines.append(f"running: {labels(running)}{'' if queue.has_worker else lost}")
+    if failed:
+        lines.append(f"failed: {labels(failed)} (`dvc queue logs NAME` says why)")
+    if waiting and not queue.has_worker:
+        lines.append("no worker takes what waits: `dvc queue start` starts one")
+    return lines
+
+
+def _params_at(commit: str) -> dict[str, str]:
+    """All parameters, as MLflow has them; empty where they cannot be read, as of another version."""
+    params = params_in(git("show", f"{commit}:./params.yaml"))
+    return {name: str(value) for name, value in params.flat().items()} if params else {}
+
+
+def _none_began(revision: str, commit: str, queue: Queue) -> str:
+    """That a commit has no experiments, and which ones have some."""
+    names = {(baseline, name) for name, baseline in experiments().values()}
+    counts = Counter(baseline for baseline, _ in names | {(task.baseline, task.name) for task in queue.tasks})
+    none = f"{revision}: no experiment began from {_title(commit)}"
+    newest = git("log", "--no-walk", "--ignore-missing", "--format=%H %h %s", *counts, "--") if counts else None
+    if not newest:
+        return f"{none}, nor from any other commit; `dvc exp run --queue -S NAME=VALUE,VALUE` makes some"
+    lines = [f"{none}; others have some (newest first):"]
+    for line in newest.splitlines()[:MAX_COMMITS]:
+        other, short, *subject = line.split(" ", 2)
+        number = f"{counts[other]} experiment{'s' if counts[other] > 1 else ''}"
+        lines.append(f"  charlstm sweep {short}  # {number} from: {''.join(subject)}")
+    return "\n".join(lines)
+
+
+def _title(commit: str) -> str:
+    return git("log", "-1", "--format=%h (%s)", commit) or commit

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from charlstm.errors import LineageError
+from charlstm.files.checksums import SUMS
 from charlstm.files.documents import parse_yaml
+from pipeline.dvc.paths import Paths
 from pipeline.provenance.git import git
 
 LOCK = "./dvc.lock"  # below the current folder, also where that is not the repository's root
@@ -32,6 +34,10 @@ class Lock(NamedTuple):
 
     outputs: dict[str, str]
     params: dict[str, Any]
+
+    def train_md5(self, paths: Paths) -> str | None:
+        """DVC's name for the training: that of the file which names its outputs by their hashes. None without one."""
+        return self.outputs.get(str(paths.train / SUMS))
 
 
 def find_commit(name: str) -> str | None:

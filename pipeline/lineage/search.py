@@ -4,31 +4,39 @@ A name is tried as a run, then as a file, then as a revision. What is found of a
 wherever it lies now.
 """
 
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from charlstm.errors import LineageError
 from charlstm.files.atomic import sha256
+from charlstm.files.pieces import find_all, read_pieces
 from charlstm.tracking.reader import Reader, TrackedRun
-from charlstm.tracking.runs import MODEL_TAG
+from charlstm.tracking.registered_model import MODEL_TAG, WEIGHTS
 from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import folders_with
-from pipeline.lineage import revisions
-from pipeline.lineage.traces import WEIGHTS, Trace, of_commit, of_run, read_files, train_md5_of
+from pipeline.lineage.records import read_files
+from pipeline.lineage.revisions import Lock, commits_with, find_commit, lock_at
 from pipeline.provenance.hashes import folder_md5, md5
-from pipeline.provenance.provenance import COMMIT, EXPERIMENT, TRAIN_MD5
+from pipeline.provenance.provenance import COMMIT, EXPERIMENT, LINEAGE, TRAIN_MD5
 
-KINDS = ("run", "file", "rev")
+EXPECTED = {  # by the kind that the user asked for
+    None: "a run, a file or a revision",
+    "run": "a run",
+    "file": "a file",
+    "rev": "a commit, branch, tag or experiment",
+}
 MIN_ID_PREFIX, ID_LENGTH = 8, 32
 MIN_HASH_PREFIX, HASH_LENGTH = 12, 64
 MAX_FILES = 2000
 NUM_THREADS = 8  # a server answers several at once
 
 
-class Found(NamedTuple):
+class Match(NamedTuple):
     """A run or a commit, and what ties it to what was asked for."""
 
     run: TrackedRun | None
@@ -36,35 +44,27 @@ class Found(NamedTuple):
     found_by: str
 
 
-def find(name: str, kind: str | None, reader: Reader | None, paths: Paths) -> tuple[str, list[Found]]:
-    """What `name` is (one of `KINDS`), and all that it belongs to.
+def find(name: str, kind: str | None, reader: Reader | None, paths: Paths) -> tuple[str, list[Match]]:
+    """What `name` is (run, file or rev), and all that it belongs to.
 
     Raises:
         LineageError: nothing has that name, or the only thing that has it belongs to no training.
         TrackingError: the store does not answer any more.
     """
-    if kind in (None, "run") and reader and (runs := find_runs(name, reader)):
-        return "run", [Found(run, None, "its name or id") for run in runs]
+    if kind in (None, "run") and reader and (runs := _find_runs(name, reader)):
+        return "run", [Match(run, None, "its name or id") for run in runs]
     if kind in (None, "file") and Path(name).exists():
         return "file", _of_file(Path(name), reader, paths)
-    if kind in (None, "rev") and (commit := revisions.find_commit(name)):
+    if kind in (None, "rev") and (commit := find_commit(name)):
         return "rev", _of_commit(commit, reader, paths)
-    asked = {
-        None: "a run, a file or a revision",
-        "run": "a run",
-        "file": "a file",
-        "rev": "a commit, branch, tag or experiment",
-    }
-    where = " or ".join((["this repository"] if kind != "run" else []) + (["MLflow"] if kind in (None, "run") else []))
-    raise LineageError(f"{name}: expected {asked[kind]}, found none of that name in {where}{_hint(kind, reader)}")
+    where = {None: "this repository or MLflow", "run": "MLflow"}.get(kind, "this repository")
+    hint = "; MLflow was not asked" if kind is None and reader is None else ""
+    raise LineageError(f"{name}: expected {EXPECTED[kind]}, found none of that name in {where}{hint}")
 
 
-def find_runs(name: str, reader: Reader) -> list[TrackedRun]:
+def _find_runs(name: str, reader: Reader) -> list[TrackedRun]:
     """The run with that id, or whose id alone begins so; else runs of the model with that hash; else of that name,
     or of the DVC experiment.
-
-    Raises:
-        LineageError: several ids begin so.
     """
     if re.fullmatch(rf"[0-9a-f]{{{MIN_ID_PREFIX},{ID_LENGTH}}}", name) and (runs := reader.by_id(name)):
         if len(runs) > 1:
@@ -78,36 +78,30 @@ def find_runs(name: str, reader: Reader) -> list[TrackedRun]:
     return reader.by_name(name) or (reader.by_tag(EXPERIMENT, name) if is_plain else [])
 
 
-def traces_of(found: Sequence[Found], reader: Reader | None, paths: Paths) -> list[Trace]:
-    """Of each, its chain; without those of commits that have no training."""
-    traces = []
-    for one in found:
-        if one.run and reader:
-            traces.append(of_run(reader, one.run, paths, one.found_by))
-        elif one.commit and (trace := of_commit(one.commit, paths, one.found_by)):
-            traces.append(trace)
-    return traces
-
-
-def _of_commit(commit: str, reader: Reader | None, paths: Paths) -> list[Found]:
+def _of_commit(commit: str, reader: Reader | None, paths: Paths) -> list[Match]:
     """Runs of the training that its `dvc.lock` names, and runs that were made from it; or else the commit itself."""
-    lock = revisions.lock_at(commit)
-    train_md5 = train_md5_of(lock, paths) if lock else None
-    by_lock = reader.by_tag(TRAIN_MD5, train_md5) if reader and train_md5 else []
-    made_from = reader.by_tag(COMMIT, commit) if reader else []
-    known = {run.run_id for run in by_lock}
-    found = [Found(run, commit, "its outputs, which dvc.lock of this revision names") for run in by_lock]
+    lock = lock_at(commit)
+    by_lock = runs_of(lock, reader, paths)
+    matches = [Match(run, commit, "its outputs, which dvc.lock of this revision names") for run in by_lock]
     if lock and not by_lock:
-        found.append(Found(None, commit, "dvc.lock of this revision"))
-    found += [Found(run, None, "its commit: it ran from this revision") for run in made_from if run.run_id not in known]
-    if not found:
+        matches.append(Match(None, commit, "dvc.lock of this revision"))
+    known = {run.run_id for run in by_lock}
+    made_from = [run for run in reader.by_tag(COMMIT, commit) if run.run_id not in known] if reader else []
+    matches += [Match(run, None, "its commit: it ran from this revision") for run in made_from]
+    if not matches:
         raise LineageError(
             f"{commit}: expected a revision with a dvc.lock, or one that a run was made from, found neither"
         )
-    return found
+    return matches
 
 
-def _of_file(path: Path, reader: Reader | None, paths: Paths) -> list[Found]:
+def runs_of(lock: Lock | None, reader: Reader | None, paths: Paths) -> list[TrackedRun]:
+    """The runs of the training that a `dvc.lock` names, the newest first."""
+    train_md5 = lock.train_md5(paths) if lock else None
+    return reader.by_tag(TRAIN_MD5, train_md5) if reader and train_md5 else []
+
+
+def _of_file(path: Path, reader: Reader | None, paths: Paths) -> list[Match]:
     """Runs that read or wrote these bytes; where MLflow has none, the revisions whose `dvc.lock` names them."""
     weights = path / WEIGHTS
     files = [weights] if weights.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
@@ -115,43 +109,121 @@ def _of_file(path: Path, reader: Reader | None, paths: Paths) -> list[Found]:
     if not files:
         raise LineageError(f"{path}: expected a file or a folder with files, found an empty folder")
     digests = {sha256(file) for file in files}
-    found = [Found(run, None, "the file's SHA-256") for run in _runs_with(digests, reader)] if reader else []
-    if found:
-        return found
+    if reader and (runs := _runs_with(digests, reader)):
+        return [Match(run, None, "the file's SHA-256") for run in runs]
     names = [md5(path), *folders_with(md5(path))] if path.is_file() else [folder_md5(path)]
     names += folders_with(md5(weights)) if weights.is_file() else []
-    commits = dict.fromkeys(commit for name in names for commit in revisions.commits_with(name))
+    commits = dict.fromkeys(commit for name in names for commit in commits_with(name))
     if not commits:
         shown = f"SHA-256 {next(iter(digests))}" if len(digests) == 1 else f"{len(files)} files"
         raise LineageError(
             f"{path} ({shown}): expected bytes of a training, found no run with them in its record, and no dvc.lock "
             "of a commit or an experiment that names them"
         )
-    return [one for commit in commits for one in _of_commit_alone(commit, reader, paths)]
+    words, matches = "the file's MD5 in dvc.lock", list[Match]()
+    for commit in commits:
+        runs = runs_of(lock_at(commit), reader, paths)
+        matches += [Match(run, commit, words) for run in runs] or [Match(None, commit, words)]
+    return matches
 
 
-def _of_commit_alone(commit: str, reader: Reader | None, paths: Paths) -> list[Found]:
-    lock = revisions.lock_at(commit)
-    train_md5 = train_md5_of(lock, paths) if lock else None
-    runs = reader.by_tag(TRAIN_MD5, train_md5) if reader and train_md5 else []
-    words = "the file's MD5 in dvc.lock"
-    return [Found(run, commit, words) for run in runs] or [Found(None, commit, words)]
-
-
-def _runs_with(digests: set[str], reader: Reader) -> Iterator[TrackedRun]:
+def _runs_with(digests: set[str], reader: Reader) -> list[TrackedRun]:
     """By the tags first, which the store searches itself; else through the records of all runs."""
     if len(digests) == 1:
         (digest,) = digests
-        tagged = [*reader.by_tag(MODEL_TAG, digest), *reader.by_tag("corpus_sha256", digest)]
-        if tagged:
-            yield from tagged
-            return
+        if tagged := [*reader.by_tag(MODEL_TAG, digest), *reader.by_tag("corpus_sha256", digest)]:
+            return tagged
     runs = list(reader.all())
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        for run, files in zip(runs, pool.map(lambda one: read_files(reader, one), runs), strict=True):
-            if digests <= set(files.values()):
-                yield run
+        records = pool.map(lambda run: read_files(reader, run), runs)
+        return [run for run, files in zip(runs, records, strict=True) if digests <= set(files.values())]
 
 
-def _hint(kind: str | None, reader: Reader | None) -> str:
-    return "; MLflow was not asked" if kind in (None, "run") and reader is None else ""
+# Which run wrote a piece of text, and where it stands in the text that was trained on.
+
+MIN_CHARS = 8
+MAX_ARTIFACT_BYTES = 5_000_000
+MAX_PLACES = 5
+PARTS = {"training": "train", "validation": "val", "test": "test"}
+Place = dict[str, Any]
+
+
+def check_length(text: str) -> None:
+    """Raise `LineageError` for a text that is too short to belong to anyone."""
+    if len(text.strip()) < MIN_CHARS:
+        raise LineageError(
+            f"--text: expected at least {MIN_CHARS} characters, got {text!r}: anybody may have written it"
+        )
+
+
+def find_text(text: str, reader: Reader) -> list[Match]:
+    """The runs with `text` in one of their tables or texts, the newest first.
+
+    Raises:
+        TrackingError: the store does not answer any more.
+    """
+    runs = list(reader.all())
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        paths = pool.map(lambda run: next(_artifacts_with(text, run, reader), None), runs)
+        pairs = [(run, path) for run, path in zip(runs, paths, strict=True) if path]
+    return [Match(run, None, f"the text, in the artifact {path}") for run, path in pairs]
+
+
+def _artifacts_with(text: str, run: TrackedRun, reader: Reader) -> Iterator[str]:
+    for path in reader.artifacts(run, (".txt", ".json"), MAX_ARTIFACT_BYTES):
+        if not path.startswith(f"{LINEAGE}/"):
+            content = reader.text(run, path) or ""
+            if text in content or (path.endswith(".json") and any(text in string for string in _strings(content))):
+                yield path
+
+
+def _strings(content: str) -> Iterator[str]:
+    """All strings of a JSON document."""
+    try:
+        pending = [json.loads(content)]
+    except (ValueError, RecursionError):
+        return
+    while pending:
+        match pending.pop():
+            case str() as string:
+                yield string
+            case list() as values:
+                pending += values
+            case dict() as values:
+                pending += values.values()
+
+
+def places_in_corpus(text: str, paths: Paths) -> list[Place]:
+    """Where `text` stands in this checkout's corpus, at most `MAX_PLACES` times: file, line from 1, part.
+
+    `part` is "training", "validation" or "test", that of the last character, or null without the split.
+    The corpus is read in pieces: it may be larger than the memory.
+    """
+    sought, places = text.encode("utf-8", "surrogatepass"), list[Place]()
+    line, counted = 1, 0  # the line of the byte at `counted`
+    try:
+        for start in islice(find_all(paths.corpus, sought), MAX_PLACES):
+            line += sum(piece.count(b"\n") for piece in read_pieces(paths.corpus, counted, start))
+            counted = start
+            part = _part_of(start + len(sought), paths)
+            places.append({"file": str(paths.corpus), "line": line, "part": part})
+    except OSError:
+        return []
+    return places
+
+
+def _part_of(end: int, paths: Paths) -> str | None:
+    """The part that has the byte before `end`."""
+    files = {name: paths.split / f"{part}.txt" for name, part in PARTS.items()}
+    sizes = {name: file.stat().st_size for name, file in files.items() if file.is_file()}
+    if "training" not in sizes:
+        return None
+    ends = zip(sizes, accumulate(sizes.values()), strict=True)
+    return next((name for name, end_of_part in ends if end <= end_of_part), "validation")
+
+
+def samples_with(text: str, paths: Paths) -> Iterator[Path]:
+    """The samples of this checkout that hold `text`."""
+    for file in sorted(paths.samples.glob("*.txt")):
+        if text in file.read_text(encoding="utf-8", errors="replace"):
+            yield file

@@ -12,22 +12,20 @@ from charlstm.files.urls import without_credentials
 SECONDS = 10
 
 
-def git(*arguments: str, cwd: str | None = None) -> str | None:
+def git(*arguments: str) -> str | None:
     """What git prints here; None if it fails, as outside a repository or without git."""
-    try:
-        done = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, errors="replace", timeout=SECONDS, cwd=cwd
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    printed = _printed(*arguments)
+    return None if printed is None else printed.decode(errors="replace").strip()
 
 
 def content_at_head(path: Path) -> bytes | None:
     """The bytes that the last commit has of a file; None if it has none."""
-    command = ["git", "cat-file", "blob", f"HEAD:./{path.as_posix()}"]
+    return _printed("cat-file", "blob", f"HEAD:./{path.as_posix()}")
+
+
+def _printed(*arguments: str) -> bytes | None:
     try:
-        done = subprocess.run(command, capture_output=True, timeout=SECONDS)
+        done = subprocess.run(["git", *arguments], capture_output=True, timeout=SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
@@ -41,13 +39,13 @@ CODE = ("charlstm", "pipeline", "conf")  # a new file in there may well be impor
 MAX_BYTES = 5_000_000
 MAX_NEW_FILE_BYTES = 1_000_000
 NOTE = "# charlstm: "  # git ignores what stands before a diff
-SECONDS_TO_DIFF = 60
+SECONDS_TO_ADD = 60
 
 
-def untracked(folders: Sequence[str] = CODE) -> list[str]:
+def untracked() -> list[str]:
     """Files of code that git neither knows nor ignores."""
-    found = git("ls-files", "-z", "--others", "--exclude-standard", "--", *folders)
-    return [name for name in (found or "").split("\0") if name]
+    names = git("ls-files", "-z", "--others", "--exclude-standard", "--", *CODE) or ""
+    return [name for name in names.split("\0") if name]
 
 
 def changes(commit: str, results: Sequence[str]) -> str:
@@ -55,23 +53,9 @@ def changes(commit: str, results: Sequence[str]) -> str:
 
     Lines that begin with `NOTE` say what is not in it: a rest beyond `MAX_BYTES`, large new files, passwords of URLs.
     """
-    new = untracked()
-    large = [name for name in new if Path(name).stat().st_size > MAX_NEW_FILE_BYTES]
-    diff, is_cut = _diff(commit, [name for name in new if name not in large], results)
-    shown = without_credentials(diff)
-    notes = [f"not in here, too large: {name}" for name in large]
-    notes += [f"cut after {MAX_BYTES:,} bytes, so it cannot be applied"] if is_cut else []
-    notes += ["passwords were left out, so it may not apply"] if shown != diff else []
-    return "".join(f"{NOTE}{note}\n" for note in notes) + shown
-
-
-def is_whole(diff: str) -> bool:
-    """Whether all of the difference is in it."""
-    return NOTE not in diff.partition("diff --git")[0]
-
-
-def _diff(commit: str, new: Sequence[str], results: Sequence[str]) -> tuple[str, bool]:
-    """And whether it was cut."""
+    names = untracked()
+    large = [name for name in names if Path(name).stat().st_size > MAX_NEW_FILE_BYTES]
+    new = "\0".join(name for name in names if name not in large)
     command = ["git", "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false", "diff", "--binary", "--no-color"]
     command += ["--no-ext-diff", "--no-textconv", commit, "--", ".", *(f":(exclude){path}" for path in results)]
     with tempfile.TemporaryDirectory() as folder:
@@ -81,11 +65,20 @@ def _diff(commit: str, new: Sequence[str], results: Sequence[str]) -> tuple[str,
             shutil.copy(index, environment["GIT_INDEX_FILE"])
         if new:
             add = ["git", "add", "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul"]
-            names = "\0".join(new).encode()
-            subprocess.run(add, input=names, env=environment, capture_output=True, timeout=SECONDS_TO_DIFF)
+            subprocess.run(add, input=new.encode(), env=environment, capture_output=True, timeout=SECONDS_TO_ADD)
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             assert process.stdout is not None
             content = process.stdout.read(MAX_BYTES + 1)
-            if is_cut := len(content) > MAX_BYTES:
+            if len(content) > MAX_BYTES:
                 process.kill()
-    return content[:MAX_BYTES].decode("utf-8", errors="replace"), is_cut
+    diff = content[:MAX_BYTES].decode("utf-8", errors="replace")
+    shown = without_credentials(diff)
+    notes = [f"not in here, too large: {name}" for name in large]
+    notes += [f"cut after {MAX_BYTES:,} bytes, so it cannot be applied"] if len(content) > MAX_BYTES else []
+    notes += ["passwords were left out, so it may not apply"] if shown != diff else []
+    return "".join(f"{NOTE}{note}\n" for note in notes) + shown
+
+
+def is_whole(diff: str) -> bool:
+    """Whether all of the difference is in it."""
+    return NOTE not in diff.partition("diff --git")[0]

@@ -19,6 +19,7 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -26,12 +27,14 @@ from charlstm.files.checksums import SUMS, read_sums, sums_of
 from charlstm.files.urls import without_credentials
 from charlstm.params import Params
 from charlstm.tracking.client import CORPUS_TAG
-from charlstm.tracking.runs import EXPERIMENT_TAG, Run, TrainingRecord
-from charlstm.training.history import Tables
 from pipeline.dvc.paths import NOTHING, Paths, load_paths
 from pipeline.provenance.git import changes, git, untracked
 from pipeline.provenance.hashes import md5, md5_of, sha256_of
 from pipeline.stage.tracking_store import project_root
+
+if TYPE_CHECKING:  # who only reads records starts without pandas
+    from charlstm.tracking.runs import Run, TrainingRecord
+    from charlstm.training.history import Tables
 
 log = logging.getLogger("charlstm")
 
@@ -77,17 +80,17 @@ def _processor() -> str:
 
 LINEAGE = "lineage"  # the folder of artifacts
 COMMIT, DIRTY, TRAIN_MD5 = "mlflow.source.git.commit", "git_dirty", "dvc_train_md5"
-EXPERIMENT, BASELINE = EXPERIMENT_TAG, "dvc_exp_baseline"
+EXPERIMENT, BASELINE = "dvc_exp_name", "dvc_exp_baseline"  # the former as `charlstm.tracking.runs` has it
 
 
 def tags(params: Params, paths: Paths) -> dict[str, str]:
     """Hashes of corpus and parameters, the git commit, and the DVC experiment if there is one."""
     corpus_sha256 = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
-    found = {CORPUS_TAG: params.download.name, "corpus_sha256": corpus_sha256, "params_sha256": _params_sha256(params)}
-    if params.download.fallback and found["corpus_sha256"] == params.download.fallback.sha256:
+    params_sha256 = hashlib.sha256(json.dumps(params.decisive(), sort_keys=True).encode()).hexdigest()
+    found = {CORPUS_TAG: params.download.name, "corpus_sha256": corpus_sha256, "params_sha256": params_sha256}
+    found["corpus"] = without_credentials(params.download.source)
+    if params.download.fallback and corpus_sha256 == params.download.fallback.sha256:
         found["corpus"] = f"FALLBACK {params.download.fallback.requirement}"
-    else:
-        found["corpus"] = without_credentials(params.download.source)
     if commit := git("rev-parse", "HEAD"):
         found[COMMIT] = commit
         found |= {"mlflow.source.name": "dvc.yaml", "mlflow.source.type": "LOCAL"}  # without, the UI hides the commit
@@ -102,19 +105,16 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
     return found
 
 
-def training_tags(params: Params, paths: Paths) -> dict[str, str]:
-    """The same with versions and hardware: of a training that runs here and now."""
-    return tags(params, paths) | environment()
-
-
-def training_record(params: Params, paths: Paths, tables: Tables) -> TrainingRecord:
+def training_record(params: Params, paths: Paths, tables: "Tables") -> "TrainingRecord":
     """What the files say of the training, for a store that has not seen it: not where it ran, which no file says."""
+    from charlstm.tracking.runs import TrainingRecord
+
     time_ms = 1000 * int(git("log", "-1", "--format=%ct") or 0)  # of the commit: the same on every machine
     known = tags(params, paths) | _train_md5(paths)
     return TrainingRecord(params.flat(), known, tables.epochs, tables.steps, time_ms)
 
 
-def log_lineage(run: Run, stage: str, paths: Paths, origin: dict[str, str]) -> None:
+def log_lineage(run: "Run", stage: str, paths: Paths, origin: dict[str, str]) -> None:
     """Give `run` what `stage` knows of where it comes from. `origin`: its tags.
 
     What cannot be read costs a warning: the outputs are written, and no record is worth a failed training.
@@ -130,11 +130,8 @@ def log_lineage(run: Run, stage: str, paths: Paths, origin: dict[str, str]) -> N
 def lineage_artifacts(stage: str, paths: Paths, origin: dict[str, str]) -> dict[str, str]:
     """The artifacts of `stage`, path -> text; no password of a URL is in them. Call it when the outputs are written."""
     shown = {name: without_credentials(value) for name, value in origin.items()}
-    texts = {
-        "origin.json": _json(shown),
-        "files.json": _json(sha256_of(paths, stage)),
-        "outputs.json": _json(md5_of(paths, stage)),
-    }
+    documents = {"origin": shown, "files": sha256_of(paths, stage), "outputs": md5_of(paths, stage)}
+    texts = {f"{name}.json": json.dumps(one, indent=2, sort_keys=True) + "\n" for name, one in documents.items()}
     for name in ("params.yaml", "dvc.lock"):
         if Path(name).is_file():
             texts[name] = without_credentials(Path(name).read_text(encoding="utf-8"))
@@ -157,12 +154,3 @@ def _train_md5(paths: Paths) -> dict[str, str]:
     """The name in `dvc.lock` of the file that names the weights and all tables of a training by their hashes."""
     sums = paths.train / SUMS
     return {TRAIN_MD5: md5(sums)} if sums.is_file() else {}
-
-
-def _json(document: dict[str, str]) -> str:
-    return json.dumps(document, indent=2, sort_keys=True) + "\n"
-
-
-def _params_sha256(params: Params) -> str:
-    """A name for a recipe."""
-    return hashlib.sha256(json.dumps(params.decisive(), sort_keys=True).encode()).hexdigest()

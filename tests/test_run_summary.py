@@ -7,19 +7,21 @@ import pytest
 
 from charlstm.evaluation.published import Published
 from charlstm.report.collect import Generated
-from pipeline.provenance.description import Known, Sample, describe, page_tags, remedy, run_name
+from charlstm.tracking.reader import TrackedRun
+from pipeline.provenance.summary import RunSummary, describe, losses_of, page_tags, remedy, run_name, summary_of_run
 from pipeline.sample import shown_sample
 from pipeline.stage.presets import Recipe
 
-TAGS = {
-    "corpus": "text.txt",
-    "corpus_sha256": "c0ffee" * 10,
-    "mlflow.source.git.commit": "ad46d7e" * 5,
-    "git_dirty": "no",
-}
-QUICK = Recipe("quick", {})
+STARTED = RunSummary(
+    corpus="text.txt",
+    corpus_sha256="c0ffee" * 10,
+    commit="ad46d7e" * 5,
+    dirty="no",
+    recipe=Recipe("quick", {}),
+    seed=1,
+)
 LOSSES = {"windowed_100": 1.47266, "windowed_256": 1.4, "stateful": 1.3}
-TRAINED = Known(QUICK, 1, TAGS, 812_345, 1.4721, model_sha256="ab" * 32)
+TRAINED = STARTED._replace(num_parameters=812_345, val_nats_per_char=1.4721, model_sha256="ab" * 32)
 HOSTILE = [
     "<script>alert(1)</script>",
     "```\n# out of the fence\n````\n~~~\n",
@@ -30,6 +32,10 @@ HOSTILE = [
 ]
 
 
+def sample(text: str, prompt: str = "") -> Generated:
+    return Generated(prompt, 0.8, None, 1.0, 2, text)
+
+
 def test_what_helps_depends_on_how_the_training_went() -> None:
     assert remedy(2, 2) == "the loss still fell in the last epoch: train longer (train.epochs)"
     assert remedy(3, 9).startswith("the loss rose after epoch 3 of 9: give it more dropout (train.dropout.output and ")
@@ -37,10 +43,10 @@ def test_what_helps_depends_on_how_the_training_went() -> None:
 
 
 def test_names_tell_runs_apart() -> None:
-    assert run_name(Known(QUICK, 1, TAGS)) == "quick · seed 1"
+    assert run_name(STARTED) == "quick · seed 1"
     assert run_name(TRAINED) == "quick · 0.81M · seed 1 · 1.4721"
     assert run_name(TRAINED._replace(losses=LOSSES)) == "quick · 0.81M · seed 1 · 1.4727"
-    named = TRAINED._replace(tags={**TAGS, "dvc_exp_name": "puffy-daks"}, recipe=Recipe("best", {"train.epochs": 3}))
+    named = TRAINED._replace(experiment="puffy-daks", recipe=Recipe("best", {"train.epochs": 3}))
     assert run_name(named) == "puffy-daks · best · epochs 3 · 0.81M · seed 1 · 1.4721"
     sizes = [
         run_name(TRAINED._replace(num_parameters=size)).split(" · ")[1] for size in (99, 4_321, 123_456, 10_700_000)
@@ -49,12 +55,12 @@ def test_names_tell_runs_apart() -> None:
 
 
 def test_a_description_says_what_is_known_so_far() -> None:
-    assert describe(Known(QUICK, 1, TAGS)).startswith("Training has not ended yet.\n")
+    assert describe(STARTED).startswith("Training has not ended yet.\n")
     assert describe(TRAINED).startswith("**1.4721** nats/char in validation, at the best epoch. Not evaluated yet.\n")
     evaluated = describe(TRAINED._replace(losses=LOSSES))
     assert evaluated.startswith("| protocol | nats/char |\n| --- | --- |\n| windowed_100 | **1.4727** |\n")
     assert "A sample" not in evaluated
-    sampled = describe(TRAINED._replace(losses=LOSSES, sample=Sample("ROMEO:", 0.8, 2, "\nWhat's this?\n")))
+    sampled = describe(TRAINED._replace(losses=LOSSES, sample=sample("\nWhat's this?\n", "ROMEO:")))
     assert "A sample, prompt `'ROMEO:'`, temperature 0.8, seed 2:\n\n<pre>ROMEO:\nWhat's this?\n</pre>" in sampled
     for line in (
         "- Recipe: `quick`, seed 1",
@@ -69,10 +75,10 @@ def test_a_description_says_what_is_known_so_far() -> None:
 
 def test_published_losses_stand_beside_the_same_text_only() -> None:
     one = Published("windowed_100", "somebody's LSTM", 1.5194)
-    known = TRAINED._replace(losses=LOSSES)
-    assert one.system not in describe(known) and "published" not in describe(known)
+    evaluated = TRAINED._replace(losses=LOSSES)
+    assert one.system not in describe(evaluated) and "published" not in describe(evaluated)
     row = f"| {one.protocol} | **{LOSSES[one.protocol]:.4f}** | {one.nats_per_char:.4f} | {one.system} |"
-    described = describe(known._replace(published=[one]))
+    described = describe(evaluated._replace(published=[one]))
     assert row in described.splitlines()
     assert "| stateful | **1.3000** |  |  |" in described.splitlines()
 
@@ -81,16 +87,16 @@ def test_published_losses_stand_beside_the_same_text_only() -> None:
     ("dirty", "said"), [("no", ""), ("yes", ", with uncommitted"), ("unknown", ", perhaps with unc")]
 )
 def test_a_commit_that_is_not_all_of_the_code_says_so(dirty: str, said: str) -> None:
-    assert f"- Commit: `ad46d7ead46d`{said}" in describe(TRAINED._replace(tags={**TAGS, "git_dirty": dirty}))
+    assert f"- Commit: `ad46d7ead46d`{said}" in describe(TRAINED._replace(dirty=dirty))
 
 
 def test_outside_of_git() -> None:
-    assert "- Commit: not in a git repository" in describe(TRAINED._replace(tags={}))
+    assert "- Commit: not in a git repository" in describe(TRAINED._replace(commit=None))
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_hostile_sample_is_text(text: str) -> None:
-    described = describe(TRAINED._replace(sample=Sample("", 0.8, 1, text)))
+    described = describe(TRAINED._replace(sample=sample(text)))
     without = describe(TRAINED)
     blocks = re.findall(r"<pre>(.*?)</pre>", described, flags=re.DOTALL)
     assert len(blocks) == 2 == described.count("<pre>") == described.count("</pre>")
@@ -104,18 +110,17 @@ def test_a_hostile_sample_is_text(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_names_and_sources_stay_within_their_line(text: str) -> None:
-    tags = {**TAGS, "corpus": text, "dvc_exp_name": text}
-    described = describe(TRAINED._replace(tags=tags))
+    hostile = TRAINED._replace(corpus=text, experiment=text)
+    described = describe(hostile)
     assert len(described.splitlines()) == len(describe(TRAINED).splitlines()) + 1
     (line,) = [line for line in described.splitlines() if line.startswith("- Corpus: ")]
     assert line.count("`") == 4
-    name = run_name(TRAINED._replace(tags=tags))
+    name = run_name(hostile)
     assert len(name.splitlines()) == 1 and len(name) <= 120
 
 
 def test_no_password_is_in_a_description() -> None:
-    tags = {**TAGS, "corpus": "https://me:hunter2@host/text.txt?token=hunter2"}
-    assert "hunter2" not in describe(TRAINED._replace(tags=tags))
+    assert "hunter2" not in describe(TRAINED._replace(corpus="https://me:hunter2@host/text.txt?token=hunter2"))
 
 
 @pytest.mark.parametrize(
@@ -128,5 +133,14 @@ def test_the_sample_of_a_run_is_not_of_a_high_temperature(temperatures: tuple[fl
 
 
 def test_the_recipe_is_a_tag() -> None:
-    known = Known(Recipe("quick", {"train.epochs": 2}), 1, {})
-    assert page_tags(known)["recipe"] == known.recipe.label
+    assert page_tags(TRAINED._replace(recipe=Recipe("quick", {"train.epochs": 2})))["recipe"] == "quick · epochs 2"
+
+
+def test_a_run_of_mlflow_is_summed_up() -> None:
+    metrics = {"stateful/nats_per_char": 1.3, "stateful/perplexity": 3.7, "train/nats_per_char": 1.1}
+    tags = {"model_sha256": "ab", "corpus": "text.txt", "mlflow.source.git.commit": "c0ffee", "dvc_exp_name": "puffy"}
+    run = TrackedRun("id", "name", "FINISHED", tags, {"train.seed": "1"}, metrics, "")
+    found = summary_of_run(run, None)
+    expected = RunSummary("ab", "text.txt", None, None, "c0ffee", {"stateful": 1.3}, {"train.seed": "1"})
+    assert found == expected._replace(experiment="puffy")
+    assert losses_of({"validation/nats_per_char": 1.0}) == {}

@@ -1,0 +1,156 @@
+"""One training, from its corpus to its samples, as a document: of a run of MLflow, of a commit, or of both.
+
+The document is what `charlstm trace --json` prints. Its names stay; new ones may come.
+
+    found_by       in words, what tied it to what was asked for
+    run            id, name, status, made_from ("training" or "files"); null if MLflow has none
+    chain          links in order: link, files (path, sha256 or null, dvc_md5 or null), dvc_folder_md5 or null
+    recipe         its name and what was changed in it; null if no file says it
+    params         all, by dotted name
+    losses         the latest metrics
+    code           commit, is_here, dirty ("yes", "no", "unknown", null), changes (the artifact, or null)
+    dvc            experiment, experiment_is_here (whether git has it), baseline, train_md5,
+                   revisions (commit, experiment, baseline, names, subject)
+    versions, hardware   of the training; empty if no file says them
+    stages         of each stage with a record: commit and versions, where they differ from the training's
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from charlstm.tracking.reader import Reader, TrackedRun
+from charlstm.tracking.registered_model import WEIGHTS
+from pipeline.dvc.paths import Paths
+from pipeline.dvc.record import known_sums, with_files
+from pipeline.lineage import revisions
+from pipeline.lineage.records import StageRecord, flat, read_records
+from pipeline.provenance.git import git
+from pipeline.provenance.hashes import LINKS, OPTIONAL, link_of
+from pipeline.provenance.provenance import BASELINE, COMMIT, DIRTY, LINEAGE, TRAIN_MD5
+from pipeline.provenance.summary import recipe_in, summary_of_run
+
+Trace = dict[str, Any]
+
+
+def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trace:
+    """The trace of a run, with what git and DVC know of its training.
+
+    Raises:
+        TrackingError: the store does not answer any more.
+    """
+    records = read_records(reader, run)
+    summary = summary_of_run(run, records[0].params if records else None)
+    train_md5 = run.tags.get(TRAIN_MD5)
+    commits = revisions.commits_with(train_md5) if train_md5 else []
+    lock = next((lock for one in commits if (lock := revisions.lock_at(one))), None)
+    tags = {paths.corpus: summary.corpus_sha256, paths.model / WEIGHTS: summary.model_sha256}
+    files, outputs = {str(path): digest for path, digest in tags.items() if digest}, dict[str, str]()
+    for record in reversed(records):  # where stages saw different ones, the training's count
+        files |= record.files
+        outputs |= record.outputs
+    if lock:
+        outputs = {**_same_training(lock.outputs, outputs), **outputs}
+    changes = [f"{LINEAGE}/{record.stage}/changes.diff" for record in records[:1] if record.changes]
+    num_processes = run.tags.get("num_processes", "1")
+    return {
+        "found_by": found_by,
+        "run": {
+            "id": run.run_id,
+            "name": run.name,
+            "status": run.status,
+            "made_from": run.tags.get("made_from", "training"),
+        },
+        "chain": chain(files, outputs, paths),
+        "recipe": summary.recipe_label,
+        "params": summary.params,
+        "losses": dict(sorted(run.metrics.items())),
+        "code": {
+            "commit": summary.commit,
+            "is_here": bool(summary.commit and git("cat-file", "-e", f"{summary.commit}^{{commit}}") is not None),
+            "dirty": summary.dirty,
+            "changes": changes[0] if changes else None,
+        },
+        "dvc": {
+            "experiment": summary.experiment,
+            "experiment_is_here": summary.experiment in [name for name, _ in revisions.experiments().values()],
+            "baseline": run.tags.get(BASELINE),
+            "train_md5": train_md5,
+            "revisions": [revisions.describe(one)._asdict() for one in commits],
+        },
+        "versions": _below("versions.", run.tags),
+        "hardware": _below("hardware.", run.tags) | ({"processes": num_processes} if num_processes != "1" else {}),
+        "stages": {one.stage: _other_origin(one, run) for one in records},
+    }
+
+
+def of_commit(commit: str, paths: Paths, found_by: str) -> Trace | None:
+    """The trace of a training that only `dvc.lock` of a commit knows; None if that has none."""
+    lock = revisions.lock_at(commit)
+    if lock is None:
+        return None
+    files, revision = with_files(lock.outputs), revisions.describe(commit)
+    recipe = recipe_in(git("show", f"{commit}:./params.yaml"))
+    return {
+        "found_by": found_by,
+        "run": None,
+        "chain": chain(known_sums(files), files, paths),
+        "recipe": recipe and recipe.label,
+        "params": flat(lock.params),
+        "losses": _losses_at(commit, paths),
+        "code": {"commit": commit, "is_here": True, "dirty": None, "changes": None},
+        "dvc": {
+            "experiment": revision.experiment,
+            "experiment_is_here": revision.experiment is not None,
+            "baseline": revision.baseline,
+            "train_md5": lock.train_md5(paths),
+            "revisions": [revision._asdict()],
+        },
+        "versions": {},
+        "hardware": {},
+        "stages": {},
+    }
+
+
+def chain(files: Mapping[str, str], outputs: Mapping[str, str], paths: Paths) -> list[dict[str, Any]]:
+    """The links with all that is known of their files; `files`: path -> SHA-256, `outputs`: path -> MD5 of DVC."""
+    links = []
+    for link in LINKS:
+        names = sorted(path for path in {**files, **outputs} if link_of(path, paths) == link)
+        if link == OPTIONAL and not names:
+            continue
+        folders = [path for path in names if outputs.get(path, "").endswith(".dir")]
+        rows = [
+            {"path": path, "sha256": files.get(path), "dvc_md5": outputs.get(path)}
+            for path in names
+            if path not in folders
+        ]
+        links.append({"link": link, "files": rows, "dvc_folder_md5": outputs[folders[0]] if folders else None})
+    return links
+
+
+def _losses_at(commit: str, paths: Paths) -> dict[str, float]:
+    """By the names of the run's metrics: git has the file that evaluate wrote."""
+    try:
+        metrics = json.loads(git("show", f"{commit}:./{paths.evaluate / 'metrics.json'}") or "{}")
+        return {f"{protocol}/{name}": float(one) for protocol, found in metrics.items() for name, one in found.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _same_training(lock: Mapping[str, str], outputs: Mapping[str, str]) -> dict[str, str]:
+    """Of a lock, what does not contradict the record: its samples may be later ones."""
+    folders = {str(Path(path).parent) for path in outputs} | set(outputs)
+    return {path: digest for path, digest in lock.items() if not {path, str(Path(path).parent)} & folders}
+
+
+def _other_origin(record: StageRecord, run: TrackedRun) -> dict[str, str]:
+    names = [COMMIT, DIRTY, *(name for name in record.origin if name.startswith(("versions.", "hardware.")))]
+    return {
+        name: record.origin[name] for name in names if record.origin.get(name, run.tags.get(name)) != run.tags.get(name)
+    }
+
+
+def _below(prefix: str, tags: Mapping[str, str]) -> dict[str, str]:
+    return {name.removeprefix(prefix): value for name, value in sorted(tags.items()) if name.startswith(prefix)}

@@ -1,0 +1,263 @@
+"""What is known of a run, as one record, and the run's page in MLflow: its name, and a description in Markdown."""
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from charlstm.errors import ParamsError
+from charlstm.files.documents import parse_yaml, validate
+from charlstm.files.urls import without_credentials
+from charlstm.params import Params
+from charlstm.tracking.client import RECIPE_TAG
+from charlstm.tracking.reader import TrackedRun
+from charlstm.tracking.registered_model import LOSS_SUFFIX, MODEL_TAG
+from pipeline.provenance.provenance import COMMIT, DIRTY, EXPERIMENT
+from pipeline.stage.presets import Recipe, recipe_of
+from pipeline.stage.terminal import printable
+
+if TYPE_CHECKING:  # no stage is to depend on published losses because it describes its run; trace needs no pandas
+    import pandas as pd
+
+    from charlstm.evaluation.published import Published
+    from charlstm.report.collect import Generated
+
+WHILE_TRAINING = ("train/", "validation/")  # metrics of other weights than the last
+MAX_SAMPLE_LINES = 16
+MAX_SAMPLE_CHARS = 800
+MAX_NAME_CHARS = 120
+MAX_INLINE_CHARS = 200
+
+
+class RunSummary(NamedTuple):
+    """What is known of a training and its model. None: no record says it; stages that come later know more.
+
+    The model card, traces, and the name and the description of a run in MLflow are views of it.
+    """
+
+    model_sha256: str | None = None
+    corpus: str | None = None  # its source
+    corpus_sha256: str | None = None
+    recipe: Recipe | None = None
+    commit: str | None = None
+    losses: Mapping[str, float] | None = None  # nats/char by protocol
+    params: Mapping[str, str] | None = None  # by dotted name
+    dirty: str | None = None  # "yes", "no" or "unknown": whether the code was not that of the commit
+    experiment: str | None = None  # of DVC
+    seed: int | None = None
+    num_parameters: int | None = None
+    val_nats_per_char: float | None = None  # the training's own, of its best epoch
+    published: Sequence["Published"] = ()  # losses that others reported for the same validation text, to the byte
+    sample: "Generated | None" = None
+
+    @property
+    def recipe_label(self) -> str | None:
+        """The recipe with its changes, in short."""
+        return self.recipe and self.recipe.label
+
+    @property
+    def beside(self) -> dict[str, list["Published"]]:
+        """The published losses under the protocols that the model was measured by; empty if there are none."""
+        found: dict[str, list[Published]] = {}
+        for one in self.published:
+            if one.protocol in (self.losses or {}):
+                found.setdefault(one.protocol, []).append(one)
+        return found
+
+
+def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
+    """What a stage knows from the start. `tags` are those of `provenance.tags`."""
+    return _of_tags(tags)._replace(recipe=recipe_of(params), seed=params.train.seed)
+
+
+def summary_of_run(run: TrackedRun, params: str | None) -> RunSummary:
+    """What MLflow knows of a run; `params` is the `params.yaml` that the run carries."""
+    return _of_tags(run.tags)._replace(
+        model_sha256=run.tags.get(MODEL_TAG),
+        recipe=recipe_in(params),
+        losses=losses_of(run.metrics),
+        params=dict(sorted(run.params.items())),
+    )
+
+
+def params_in(text: str | None) -> Params | None:
+    """A `params.yaml` that a run or a commit has; None without one, or if it is of another version."""
+    try:
+        return validate(Params, parse_yaml(text or ""), Path("params.yaml"))
+    except (ParamsError, ValueError):
+        return None
+
+
+def recipe_in(text: str | None) -> Recipe | None:
+    """Its recipe."""
+    return recipe_of(params) if (params := params_in(text)) else None
+
+
+def losses_of(metrics: Mapping[str, float]) -> dict[str, float]:
+    """In nats/char, by protocol."""
+    names = [name for name in metrics if name.endswith(LOSS_SUFFIX) and not name.startswith(WHILE_TRAINING)]
+    return {name.removesuffix(LOSS_SUFFIX): metrics[name] for name in names}
+
+
+def _of_tags(tags: Mapping[str, str]) -> RunSummary:
+    return RunSummary(
+        corpus=tags.get("corpus"),
+        corpus_sha256=tags.get("corpus_sha256"),
+        commit=tags.get(COMMIT),
+        dirty=tags.get(DIRTY),
+        experiment=tags.get(EXPERIMENT),
+    )
+
+
+# The page in MLflow.
+
+
+def page_tags(summary: RunSummary) -> dict[str, str]:
+    """The tags that MLflow shows as a run's name, description and recipe."""
+    shown = {"mlflow.runName": run_name(summary), "mlflow.note.content": describe(summary)}
+    return shown | {RECIPE_TAG: _one_line(summary.recipe_label or "", MAX_NAME_CHARS)}
+
+
+def run_name(summary: RunSummary) -> str:
+    """E.g. `quick · 0.81M · seed 1 · 1.4727`, after the DVC experiment's name if there is one.
+
+    The loss is that of the first protocol, else the training's own; there is none while it trains.
+    """
+    size = None if summary.num_parameters is None else _size(summary.num_parameters)
+    loss = next(iter((summary.losses or {}).values()), summary.val_nats_per_char)
+    shown = None if loss is None else f"{loss:.4f}"
+    parts = [summary.experiment, summary.recipe_label, size, f"seed {summary.seed}", shown]
+    return _one_line(" · ".join(part for part in parts if part), MAX_NAME_CHARS)
+
+
+def describe(summary: RunSummary) -> str:
+    """Markdown. MLflow shows its first lines until one asks for more, so the losses come first."""
+    parts = [_losses(summary), _origin(summary), _sample(summary.sample), _usage(summary.model_sha256)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def remedy(best_epoch: int, num_epochs: int) -> str:
+    """What lowers the loss of a training whose validation loss was lowest after `best_epoch`.
+
+    A model whose loss rose at last knows its training text by heart: it needs dropout or fewer units, not more epochs.
+    """
+    if best_epoch == num_epochs:
+        return "the loss still fell in the last epoch: train longer (train.epochs)"
+    return (
+        f"the loss rose after epoch {best_epoch} of {num_epochs}: give it more dropout (train.dropout.output and "
+        "train.dropout.between_layers, e.g. 0.3) or fewer units (model.hidden_size)"
+    )
+
+
+def _size(num_parameters: int) -> str:
+    for unit, name in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if num_parameters >= unit / 10:
+            return f"{num_parameters / unit:.2f}{name}"
+    return str(num_parameters)
+
+
+def _losses(summary: RunSummary) -> str:
+    if not summary.losses:
+        if summary.val_nats_per_char is None:
+            return "Training has not ended yet."
+        return f"**{summary.val_nats_per_char:.4f}** nats/char in validation, at the best epoch. Not evaluated yet."
+    rows = [["protocol", "nats/char", "published", "by"], ["---"] * 4]
+    for protocol, loss in summary.losses.items():
+        others = summary.beside.get(protocol, [])
+        published = "<br>".join(f"{one.nats_per_char:.4f}" for one in others)
+        rows.append([protocol, f"**{loss:.4f}**", published, "<br>".join(one.system for one in others)])
+    width = 4 if summary.beside else 2
+    return "\n".join(f"| {' | '.join(row[:width])} |" for row in rows)
+
+
+def _origin(summary: RunSummary) -> str:
+    corpus, sha256 = summary.corpus or "unknown", summary.corpus_sha256 or "unknown"
+    changes = {"yes": ", with uncommitted changes", "unknown": ", perhaps with uncommitted changes"}
+    commit = "not in a git repository"
+    if summary.commit:
+        commit = f"{_code(summary.commit[:12])}{changes.get(summary.dirty or '', '')}"
+    facts = {
+        "Recipe": f"{_code(summary.recipe.full if summary.recipe else 'unknown')}, seed {summary.seed}",
+        "Parameters": None if summary.num_parameters is None else f"{summary.num_parameters:,}",
+        "Corpus": f"{_code(corpus)}, SHA-256 {_code(sha256[:12])}",
+        "Commit": commit,
+        "DVC experiment": summary.experiment and _code(summary.experiment),
+        "Model": summary.model_sha256 and f"SHA-256 {_code(summary.model_sha256)}",
+    }
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items() if value)
+
+
+def _sample(sample: "Generated | None") -> str:
+    if sample is None:
+        return ""
+    text = printable(sample.prompt + sample.text)
+    lines = text[:MAX_SAMPLE_CHARS].split("\n")[:MAX_SAMPLE_LINES]
+    rest = "" if "\n".join(lines) == text else " (its beginning)"
+    prompt = _code(repr(sample.prompt))
+    title = f"A sample{rest}, prompt {prompt}, temperature {sample.temperature}, seed {sample.seed}:"
+    return f"{title}\n\n{_verbatim(lines)}"
+
+
+def _usage(model_sha256: str | None) -> str:
+    if model_sha256 is None:
+        return ""
+    model = model_sha256[:12]
+    lines = [
+        f"charlstm review {model} ...    # beside other runs",
+        f"charlstm trace {model}         # what it was made of",
+        f"charlstm reproduce {model}     # make it again",
+    ]
+    return "Compare, trace, reproduce:\n\n" + _verbatim(lines)
+
+
+def _verbatim(lines: list[str]) -> str:
+    """A block that shows any text as it is.
+
+    Between code fences, MLflow's renderer still reads `<pre><code>` as HTML. Below `<pre>`, escaped, nothing is read.
+    """
+    escaped = html.escape("\n".join(lines), quote=False)
+    return f"<pre>{escaped.replace('`', '&#96;').replace('~', '&#126;')}</pre>"
+
+
+def _code(text: str) -> str:
+    """`text` as code within a line. Backticks become quotes: no rule for them holds in every renderer."""
+    return f"`{_one_line(without_credentials(text), MAX_INLINE_CHARS).replace('`', chr(39))}`"
+
+
+def _one_line(text: str, max_chars: int) -> str:
+    line = " ".join(printable(text).split())
+    return line if len(line) <= max_chars else f"{line[: max_chars - 4]} ..."
+
+
+# Generated texts as an MLflow run has them: one file to read, and one table that the UI lays beside that of others.
+
+
+def text_of_all(texts: Sequence["Generated"]) -> str:
+    """All of them as one, to read from top to bottom."""
+    return "\n".join(f"=== {_title(one)}\n{one.prompt}{one.text}\n" for one in texts)
+
+
+def side_by_side(texts: Sequence["Generated"]) -> "pd.DataFrame":
+    """A row a text. MLflow's side-by-side view groups by the first column, and compares the column `output`.
+
+    A cell may not turn the direction of the text around it, so control characters are spelled out.
+    """
+    import pandas as pd
+
+    rows = [
+        {
+            "sample": printable(_title(one)),
+            "prompt": printable(one.prompt),
+            "temperature": one.temperature,
+            "top_k": one.top_k,
+            "top_p": one.top_p,
+            "seed": one.seed,
+            "output": printable(one.text),
+        }
+        for one in texts
+    ]
+    return pd.DataFrame(rows)
+
+
+def _title(text: "Generated") -> str:
+    return f"{text.prompt!r} · temperature {text.temperature} · seed {text.seed}"

@@ -1,1 +1,0 @@
-"""What the commands do that show runs: side by side, a sweep, MLflow's own page."""

@@ -1,0 +1,151 @@
+"""What commands that use a model share: the options that name it, the model, text in its characters, standard streams.
+
+Importing torch takes a second, so it is imported when a model is opened: mistakes are told before.
+"""
+
+import gc
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from charlstm.errors import CorpusError, ModelFolderError, TextRequestError, VocabularyError
+from charlstm.sampling import Unknown
+from charlstm.text.conversion import decode
+from charlstm.tracking.registered_model import download_model, is_address
+from pipeline.stage.project import PIPELINE, from_here
+from pipeline.stage.terminal import printable
+from pipeline.stage.tracking_store import store
+
+if TYPE_CHECKING:
+    from charlstm.language_model.model import Model
+
+MODEL = "artifacts/model"
+MODEL_HELP = "A model folder, or `models:/NAME@ALIAS` or `runs:/RUN` of MLflow."
+ModelOption = Annotated[str, typer.Option("--model", metavar="MODEL", help=MODEL_HELP, callback=from_here)]
+UnknownOption = Annotated[
+    str,
+    typer.Option(
+        "--unknown",
+        metavar="RULE",
+        help="Characters that the model never saw: `error`, `nearest` (quotes, dashes, accents and case are folded) or "
+        "`skip`.",
+    ),
+]
+STDIN = Path("-")
+CLOSED_PIPE = 141  # as the shell has it of a program that SIGPIPE ends
+MAX_REPLACED = 10  # pairs of characters in a note
+
+
+def open_model(where: str) -> "Model":
+    """The model in a folder, or at an address of MLflow, of the store that runs of this checkout go to.
+
+    Raises:
+        CharlstmError: there is none.
+    """
+    gc.disable()  # the import makes a million objects, which are all there to stay
+    try:
+        from charlstm.language_model.model import load, load_from_store
+    finally:
+        gc.freeze()
+        gc.enable()
+    if is_address(where):
+        return load_from_store(where, store())
+    _check_is_there(where)
+    return load(where)
+
+
+@contextmanager
+def model_folder(where: str) -> Iterator[Path]:
+    """The folder of the model; of one in MLflow, a temporary copy.
+
+    Raises:
+        CharlstmError: there is none.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        if is_address(where):
+            yield download_model(where, Path(temporary), store())
+        else:
+            _check_is_there(where)
+            yield Path(where)
+
+
+def _check_is_there(where: str) -> None:
+    """A default that is missing is no mistake of the user's: what makes a model is said instead."""
+    if where == MODEL and not Path(where).exists():
+        if Path(PIPELINE).is_file():
+            raise ModelFolderError(f"{where}: no model yet; `dvc repro` makes one")
+        raise ModelFolderError(f"{Path.cwd()}: this is no project, so it has no model; name one by --model FOLDER")
+
+
+def readable(model: "Model", name: str, text: str, unknown: Unknown) -> str:
+    """`text` with its unknown characters exchanged; by which, is told on standard error.
+
+    With the rule `error` it stays as it is: the model says what is wrong.
+
+    Raises:
+        TextRequestError: a character has no near one.
+    """
+    from charlstm.text.prompts import fold
+    from charlstm.text.vocabulary import ByteVocab, Vocab
+
+    if unknown == "error":
+        return text
+    characters = model.info["characters"]
+    try:
+        folded = fold(text, ByteVocab() if characters is None else Vocab(characters), unknown)
+    except VocabularyError as error:
+        raise TextRequestError(f"{name}: {error}") from None
+    if folded.replaced:
+        typer.echo(note_of(folded.replaced), err=True)
+    return folded.text
+
+
+def note_of(replaced: Counter[tuple[str, str]]) -> str:
+    """What was exchanged, in one line."""
+    pairs = [f"{old!r} -> {repr(new) if new else 'nothing'} ({count})" for (old, new), count in replaced.items()]
+    more = f" and {len(pairs) - MAX_REPLACED} more" if len(pairs) > MAX_REPLACED else ""
+    note = f"note: characters that the model never saw were exchanged: {', '.join(pairs[:MAX_REPLACED])}{more}"
+    return printable(note, sys.stderr.encoding)
+
+
+# Standard input and output.
+
+
+def has_stdin() -> bool:
+    """Whether something other than a terminal is to be read."""
+    return sys.stdin is not None and not sys.stdin.isatty()
+
+
+def read_file(path: Path) -> str:
+    """The whole text of a file, or of standard input for `-`.
+
+    Raises:
+        CorpusError: it is not UTF-8, or standard input is closed.
+        OSError: it cannot be read.
+    """
+    if path != STDIN:
+        return decode(path.read_bytes(), path)
+    if sys.stdin is None:
+        raise CorpusError("standard input: expected a text, found it closed (`<&-`)")
+    return decode(sys.stdin.buffer.read(), "standard input")
+
+
+@contextmanager
+def to_the_end_of_a_pipe() -> Iterator[None]:
+    """A reader that stops reading, e.g. `| head -1`, ends the command without a word, as it ends `cat`."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        with open(os.devnull, "wb") as nothing:  # noqa: PTH123  # else Python tries to write the rest when it exits
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(CLOSED_PIPE) from None
+        raise

@@ -1,1 +1,0 @@
-"""What generate, score and info do with a trained model."""
