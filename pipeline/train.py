@@ -15,8 +15,7 @@ from charlstm.params import Params
 from charlstm.text.documents import doubt_of, separator_ids
 from charlstm.text.soft_text import load_soft_text
 from charlstm.text.vocabulary import Vocab, load_ids, load_vocab
-from charlstm.tracking.runs import FINGERPRINT_TAG
-from charlstm.tracking.tracker import TrainingTracker
+from charlstm.tracking.runs import FINGERPRINT_TAG, TrainingTracker
 from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.history import EpochRow, StepRow, Tables, TextRow, table, write_tables

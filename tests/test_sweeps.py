@@ -15,7 +15,7 @@ from stages import dvc, start_dvc
 from charlstm.errors import LineageError, TrackingError
 from charlstm.tracking.client import Store
 from charlstm.tracking.runs import Measurement, TrainingRecord, attach
-from charlstm.training.history import EpochRow, StepRow, TextRow, table
+from charlstm.training.history import EpochRow, StepRow, Tables, TextRow, table
 from pipeline.review import sweeps
 from pipeline.review.sweeps import Queue, Task, read_queue, read_runs, show_sweep, status_lines, sweep_of, tasks_of
 
@@ -31,7 +31,7 @@ def project(recorded: Path, blank_store: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tests")
     monkeypatch.chdir(recorded)
     store = Store(uri, "tests", (tmp_path / "artifacts").as_uri())
-    tables = table([], EpochRow._fields), table([], StepRow._fields), table([], TextRow._fields)
+    tables = Tables(*(table([], row._fields) for row in (EpochRow, StepRow, TextRow)))
     tags = {"sweep": dvc(recorded, "git", "rev-parse", "HEAD").strip()}
     for number, (rate, loss) in enumerate([*LOSSES.items(), ("9", None)]):
         params: dict[str, str | int | float] = {
@@ -39,7 +39,7 @@ def project(recorded: Path, blank_store: Path, tmp_path: Path, monkeypatch: pyte
             "train.seed": 1,
             "sample.seeds": f"[{number}]",
         }
-        record = TrainingRecord(params, {**tags, "dvc_exp_name": f"number-{number}"}, *tables, 0)
+        record = TrainingRecord(params, {**tags, "dvc_exp_name": f"number-{number}"}, tables, 0)
         run = attach(outbox(tmp_path / "spools", store), f"m0del{number}", record)
         run.log_metrics([Measurement("validation/nats_per_char", 1.0)])
         if loss is not None:

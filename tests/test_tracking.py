@@ -11,9 +11,8 @@ import pytest
 from outboxes import outbox
 
 from charlstm.tracking.client import Store
-from charlstm.tracking.runs import MODEL_TAG, Measurement, TrainingRecord, attach, read_metrics
-from charlstm.tracking.tracker import TrainingTracker
-from charlstm.training.history import EpochRow, StepRow, TextRow, table
+from charlstm.tracking.runs import MODEL_TAG, Measurement, TrainingRecord, TrainingTracker, attach, read_metrics
+from charlstm.training.history import EpochRow, StepRow, Tables, TextRow, table
 from charlstm.training.progress import Progress
 from charlstm.training.train import Plan
 
@@ -38,14 +37,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def record(loss: float = 1.9) -> TrainingRecord:
-    return TrainingRecord(
-        PARAMS,
-        CORPUS,
-        table([EPOCH._replace(val_nats_per_char=loss)], EpochRow._fields),
-        table([STEP], StepRow._fields),
-        table([TEXT], TextRow._fields),
-        COMMIT_MS,
-    )
+    epochs = table([EPOCH._replace(val_nats_per_char=loss)], EpochRow._fields)
+    tables = Tables(epochs, table([STEP], StepRow._fields), table([TEXT], TextRow._fields))
+    return TrainingRecord(PARAMS, CORPUS, tables, COMMIT_MS)
 
 
 def client(store: Store) -> Any:  # noqa: ANN401  # MLflow's client has no annotations
@@ -143,7 +137,7 @@ def test_one_thing_that_fails_does_not_end_the_tracking(
     assert run.info.status == "FINISHED"
     assert run.data.metrics["validation/nats_per_char"] == 1.9
     assert "missing.png is not sent" in caplog.text
-    assert "MLflow refuses an event (metrics)" in caplog.text
+    assert "MLflow refuses an event (Metrics)" in caplog.text
 
 
 @pytest.mark.parametrize("secret", ["me:hunter2@", "me:s3c@hunter2@", "hunter2:hunter2/hunter2@", "hunter2@"])
