@@ -13,8 +13,8 @@ from benchmarks.trials import fresh_processes, load_data
 from charlstm.errors import Interrupted
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import load_params
-from charlstm.tracking.runs import Outbox
-from charlstm.tracking.tracker import TrainingTracker
+from charlstm.tracking.outbox import Outbox
+from charlstm.tracking.runs import TrainingTracker
 from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.progress import Progress
 from charlstm.training.train import Observer, Plan, fit

@@ -83,7 +83,7 @@ def track(
 ) -> None:
     """Add all of it to the model's run. `is_here`: it was measured on this machine, by these versions."""
     record = provenance.training_record(params, paths, tables)
-    tracked = attach(outbox(), trained.sha256, record)
+    tracked = attach(outbox(has_sender=is_here), trained.sha256, record)
     size = Measurement("model/num_parameters", trained.model.num_parameters())  # for a run that is made of files
     tracked.log_metrics([size, *_measurements(metrics, baselines)], only_changed=True)
     tracked.log_params(params.flat())

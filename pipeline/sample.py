@@ -89,7 +89,7 @@ def track(
 ) -> None:
     """Add the texts and their review to the model's run. `is_here`: they were written here, by these versions."""
     record = provenance.training_record(params, paths, tables)
-    tracked = attach(outbox(), trained.sha256, record)
+    tracked = attach(outbox(has_sender=is_here), trained.sha256, record)
     tracked.log_params(params.flat())
     tracked.log_text("samples/all.txt", text_of_all(texts))
     tracked.log_table("samples/table.json", side_by_side(texts))

@@ -16,8 +16,7 @@ from charlstm.params import Params
 from charlstm.text.encoded import load_encoded
 from charlstm.text.soft_text import load_soft_text
 from charlstm.text.vocabulary import Vocab, load_vocab
-from charlstm.tracking.runs import FINGERPRINT_TAG
-from charlstm.tracking.tracker import TrainingTracker
+from charlstm.tracking.runs import FINGERPRINT_TAG, TrainingTracker
 from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.history import EpochRow, StepRow, Tables, table, write_tables

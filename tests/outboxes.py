@@ -1,9 +1,10 @@
 """Outboxes for tests: their spools are sent in this process, which has MLflow imported already."""
 
 from pathlib import Path
+from typing import Any
 
-from charlstm.tracking.client import Store
-from charlstm.tracking.runs import Outbox
+from charlstm.tracking.client import Store, connect, find_or_create_experiment
+from charlstm.tracking.outbox import Outbox
 from charlstm.tracking.sender import follow
 
 
@@ -19,3 +20,9 @@ class DirectSender:
 
 def outbox(root: Path, store: Store) -> Outbox:
     return Outbox(root, lambda spool: DirectSender(spool, store))
+
+
+def open_store(store: Store, corpus: str = "") -> tuple[Any, str]:
+    """MLflow's client, and the id of the experiment for that corpus."""
+    client = connect(store)
+    return client, find_or_create_experiment(client, store, corpus)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from charlstm.tracking import registered_model
+from charlstm.tracking.outbox import Model
 
 LOSSES = {"windowed_20": 3.5, "stateful": 3.6}
 METRICS = ("windowed_20/nats_per_char", "stateful/nats_per_char")
@@ -26,23 +27,17 @@ def sha256_of(folder: Path) -> str:
     return str(json.loads((folder / "config.json").read_text())["sha256"]["model.safetensors"])
 
 
-def whole_chain(client: Any, experiment_id: str, run_id: str, folder: Path, sha256: str) -> tuple[str, str]:  # noqa: ANN401
-    """All that is sent of a finished model; the ids of the logged model and of the version."""
-    corpus = registered_model.log_corpus(client, run_id, source="https://me:hunter2@host/text.txt", sha256="ab" * 32)
-    model_id = registered_model.log_model(client, experiment_id, run_id, folder, sha256, {"corpus_sha256": "ab" * 32})
-    registered_model.link_metrics(client, run_id, model_id, [*METRICS, "unknown"], corpus)
-    tags = {"corpus": "https://me:hunter2@host/text.txt"}
-    version = registered_model.register(
-        client,
-        model_id,
-        corpus="",
-        run_id=run_id,
-        model_sha256=sha256,
-        losses=LOSSES,
-        validation_sha256="cd" * 32,
+def model_event(sha256: str, losses: dict[str, float], validation_sha256: str, tags: dict[str, str]) -> Model:
+    return Model(
+        kind="model", time_ms=0, files="0000", model_sha256=sha256, losses=losses, validation_sha256=validation_sha256,
         tags=tags,
-    )
-    return model_id, version
+    )  # fmt: skip
+
+
+def whole_chain(client: Any, run_id: str, folder: Path, sha256: str) -> None:  # noqa: ANN401
+    """All that is sent of a finished model."""
+    tags = {"corpus": "https://me:hunter2@host/text.txt", "corpus_sha256": "ab" * 32}
+    registered_model.log_and_register(client, run_id, folder, "", model_event(sha256, LOSSES, "cd" * 32, tags))
 
 
 class Died(Exception):

@@ -37,7 +37,7 @@ LAYERS = (
 ONLY_IN = {
     "accelerate": {"charlstm.training.processes"},
     "mlflow": {
-        *("charlstm.tracking.client", "charlstm.tracking.sender"),
+        *("charlstm.tracking.client", "charlstm.tracking.system_metrics"),
         *("charlstm.tracking.registered_model", "charlstm.tracking.served_model"),
     },
     "dvc": set[str](),

@@ -4,18 +4,18 @@ import shutil
 from pathlib import Path
 
 import pytest
-from outboxes import outbox
+from outboxes import open_store, outbox
 from registries import sha256_of
 
 import charlstm
-from charlstm.tracking.client import Store, connect, create_run, find_experiments, open_store
+from charlstm.tracking.client import Store, connect, create_run, find_experiments
 from charlstm.tracking.reader import Reader
-from charlstm.tracking.runs import Measurement, TrainingRecord, attach, attach_node, read_metrics
-from charlstm.training.history import EpochRow, StepRow, table
+from charlstm.tracking.runs import FINGERPRINT_TAG, Measurement, Run, TrainingRecord, attach, read_metrics
+from charlstm.training.history import EpochRow, StepRow, Tables, table
 from pipeline.commands.ui import _find_runs
 from pipeline.stage.tracking_store import store as store_here
 
-TABLES = table([], EpochRow._fields), table([], StepRow._fields)
+TABLES = Tables(table([], EpochRow._fields), table([], StepRow._fields))
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def store(tmp_path: Path, blank_store: Path, monkeypatch: pytest.MonkeyPatch) ->
 def measure(store: Store, root: Path, model: str, corpus: str | None, loss: float, folder: Path | None = None) -> None:
     """As evaluate does for a model; one without a corpus is as an older version has left it."""
     tags = {"corpus": f"{corpus}.txt", "corpus_sha256": "ab" * 32} | ({"corpus_name": corpus} if corpus else {})
-    run = attach(outbox(root / "spools", store), model, TrainingRecord({}, tags, *TABLES, 0))
+    run = attach(outbox(root / "spools", store), model, TrainingRecord({}, tags, TABLES, 0))
     run.log_metrics([Measurement("stateful/nats_per_char", loss)])
     if folder is not None:
         run.log_model(folder, model, {"stateful": loss}, f"validation of {corpus}", tags)
@@ -56,7 +56,9 @@ def test_losses_of_different_texts_are_in_different_experiments(store: Store, tm
     assert pages == [(name, ids[name]) for name in ("charlstm/shakespeare-1.5+x", "charlstm/bible")]
 
 
-def test_each_corpus_has_its_champion_at_its_own_address(store: Store, tmp_path: Path, learned: Path) -> None:
+def test_each_corpus_has_its_champion_at_its_own_address(
+    store: Store, tmp_path: Path, learned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sha256 = sha256_of(learned)
     measure(store, tmp_path, sha256, "bible", 1.4, learned)
     client = connect(store)
@@ -66,10 +68,9 @@ def test_each_corpus_has_its_champion_at_its_own_address(store: Store, tmp_path:
     assert [one.name for one in client.search_registered_models()] == ["charlstm-bible", "charlstm-shakespeare-1.5+x"]
     for address in ("models:/charlstm-bible@champion", "models:/charlstm-shakespeare-1.5+x@champion"):
         assert charlstm.load(address, tracking_uri=store.uri).info["model_sha256"] == sha256
-    import mlflow
     from mlflow import pyfunc
 
-    mlflow.set_tracking_uri(store.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
     assert pyfunc.load_model("models:/charlstm-shakespeare-1.5+x@champion").metadata.model_id
 
 
@@ -89,7 +90,8 @@ def test_a_run_of_an_older_version_stays_and_is_found(store: Store, tmp_path: Pa
 def test_another_machine_finds_the_run_of_its_training(store: Store, tmp_path: Path) -> None:
     client, experiment_id = open_store(store, "bible")
     run_id = create_run(client, experiment_id, {"fingerprint": "f1"}, 1)
-    node = attach_node(outbox(tmp_path / "spools", store), "f1", "node-1")
+    spools = outbox(tmp_path / "spools", store)
+    node = Run(spools, "node-1", tag=FINGERPRINT_TAG, value="f1", tags={}, is_found_only=True)
     node.set_tags({"node": "was here"})
     node.close()
     assert client.get_run(run_id).data.tags["node"] == "was here"

@@ -3,17 +3,18 @@
 import json
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from outboxes import open_store
 from servers import mlflow_server
 from test_sender import points_of, run_of, write
 
-from charlstm.tracking.client import Store, create_run, open_store
-from charlstm.tracking.outbox import EVENTS, SENDER_LOCK, SENT, Spool, last_steps, status_of
-from charlstm.tracking.sender import send_waiting
+from charlstm.tracking.client import Store, create_run
+from charlstm.tracking.outbox import EVENTS, WRITER_LOCK, Spool, last_steps, status_of
+from charlstm.tracking.sender import SENT, SendResult, send_waiting
 
 
 @pytest.fixture(scope="module")
@@ -93,18 +94,17 @@ def test_what_is_no_spool_stops_no_other(kind: str, store: Store, tmp_path: Path
         (bad / EVENTS).symlink_to("/dev/zero")
     elif kind.startswith("a lock"):
         (bad / EVENTS).write_bytes(b'{"kind":"tags","time_ms":1,"values":{}}\n')
-        (bad / SENDER_LOCK).symlink_to("nowhere") if "away" in kind else (bad / SENDER_LOCK).mkdir()
+        (bad / WRITER_LOCK).symlink_to("nowhere") if "away" in kind else (bad / WRITER_LOCK).mkdir()
     write(tmp_path / "b-good", f"beside {kind}", 2).close()
     outcomes = send_waiting(tmp_path, store)
     assert (tmp_path / "b-good", "", 0) in outcomes and points_of(store, f"beside {kind}") == [0, 1]
-    assert [bool(one.error) for one in outcomes if one.folder == bad] == [True] * kind.startswith("a lock")
 
 
 @pytest.mark.parametrize("noted", ["{}", "[", '{"store":1}', "beyond", "within", "negative"])
 def test_a_note_that_makes_no_sense_is_none(noted: str, store: Store, tmp_path: Path) -> None:
     training = f"noted {noted}"
     write(tmp_path / "noted", training, 4).close()
-    known = {"store": str(store), "run_id": "0" * 32, "is_new": True, "system": 0, "error": ""}
+    known = {"store": store.identity, "run_id": "0" * 32, "is_new": True, "system": 0, "error": ""}
     offsets = {"beyond": 10**12, "within": 20, "negative": -1}
     text = json.dumps(known | {"events": offsets[noted]}) if noted in offsets else noted
     (tmp_path / "noted" / SENT).write_text(text)
@@ -114,25 +114,27 @@ def test_a_note_that_makes_no_sense_is_none(noted: str, store: Store, tmp_path: 
 
 def test_a_spool_in_which_nothing_was_written_goes_without_a_word(store: Store, tmp_path: Path) -> None:
     Spool(tmp_path / "empty").close()
-    assert send_waiting(tmp_path, store) == [] and list(tmp_path.iterdir()) == []
+    assert send_waiting(tmp_path, store) == [] and not (tmp_path / "empty").exists()
 
 
 def test_two_at_once_leave_no_spool(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = write(tmp_path / "twice", "twice", 3)
     spool.append("end", status="FINISHED")
     spool.close()
-    whole, seen = shutil.rmtree, []
+    whole = shutil.rmtree
+    with ThreadPoolExecutor(1) as pool:
+        others: list[Future[list[SendResult]]] = []
 
-    def removes_in_two_steps(folder: Path, **options: Any) -> None:  # noqa: ANN401
-        """A second process comes while the lock is removed already, and the folder not."""
-        (folder / SENDER_LOCK).unlink(missing_ok=True)
-        monkeypatch.setattr(shutil, "rmtree", whole)
-        seen.append(send_waiting(tmp_path, store))
-        whole(folder, **options)
+        def comes_in_between(folder: Path, **options: Any) -> None:  # noqa: ANN401
+            """A second process comes while the first removes."""
+            if not others:
+                others.append(pool.submit(send_waiting, tmp_path, store))
+            whole(folder, **options)
 
-    monkeypatch.setattr(shutil, "rmtree", removes_in_two_steps)
-    assert [one.error for one in send_waiting(tmp_path, store)] == [""]
-    assert seen == [[]] and [one.name for one in tmp_path.iterdir() if one.is_dir()] == []
+        monkeypatch.setattr(shutil, "rmtree", comes_in_between)
+        assert [result.error for result in send_waiting(tmp_path, store)] == [""]
+        assert others[0].result() == []
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
 def test_many_at_once_send_each_spool_once(store: Store, tmp_path: Path) -> None:
@@ -154,7 +156,8 @@ def test_what_a_killed_process_has_half_removed_goes(store: Store, tmp_path: Pat
 
 def test_a_name_that_is_not_utf_8_is_sent_all_the_same(store: Store, tmp_path: Path) -> None:
     spool = Spool(tmp_path / "odd")
-    spool.start("training_id", "odd", {"corpus": os.fsdecode(b"caf\xe9.txt")}, is_open=True)
+    tags = {"corpus": os.fsdecode(b"caf\xe9.txt")}
+    spool.append("start", tag="training_id", value="odd", tags=tags, is_open=True)
     spool.close()
     assert [one.num_damaged for one in send_waiting(tmp_path, store)] == [0]
     assert run_of(store, "odd").data.tags["corpus"] == "caf?.txt"
@@ -170,7 +173,7 @@ def test_two_records_of_one_run_do_not_meet_on_a_server(blank_store: Path, tmp_p
         create_run(*open_store(store), {"model_sha256": "abc"}, 1)
         for number in range(4):
             spool = Spool(folder / f"evaluate-{number}")
-            spool.start("model_sha256", "abc", {})
+            spool.append("start", tag="model_sha256", value="abc", tags={})
             for name in range(10):
                 files = spool.keep_text(f"{name}.json", "x" * (1_000 + number))
                 spool.append("artifacts", files=files, folder="lineage/evaluate")

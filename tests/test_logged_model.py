@@ -67,12 +67,12 @@ def test_a_chain_that_died_after_any_of_its_calls_is_finished_by_the_next(
         store = str(client.create_experiment(f"dying-{deaths}", (tmp_path / f"{deaths}").as_uri()))
         run_id, folder, sha256 = new_run(client, store), trained / "artifacts/model", f"{deaths:064x}"
         try:
-            whole_chain(Dying(client, deaths + 1), store, run_id, folder, sha256)
+            whole_chain(Dying(client, deaths + 1), run_id, folder, sha256)
             break
         except Died:
             deaths += 1
         for _ in range(2):
-            whole_chain(client, store, run_id, folder, sha256)
+            whole_chain(client, run_id, folder, sha256)
         assert_all_is_there_once(client, store, run_id, sha256)
     assert deaths > 10
 
@@ -85,8 +85,9 @@ def test_what_is_stored_is_code_weights_and_exact_versions(
 ) -> None:
     folder = tmp_path / "a folder #1 with 100 %"
     folder.symlink_to(trained / "artifacts/model")
-    model_id, _ = whole_chain(client, experiment_id, new_run(client, experiment_id), folder, sha256_of(folder))
-    root = Path(client.get_logged_model(model_id).artifact_location.removeprefix("file://"))
+    whole_chain(client, new_run(client, experiment_id), folder, sha256_of(folder))
+    (model,) = client.search_logged_models([experiment_id])
+    root = Path(model.artifact_location.removeprefix("file://"))
     files = {str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()}
     assert {"MLmodel", "served_model.py", "requirements.txt", "artifacts/model/model.safetensors"} <= files
     assert not [name for name in files if name.endswith((".pkl", ".pyc", ".pickle"))]

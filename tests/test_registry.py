@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from registries import model_event
 
 from charlstm.tracking.registered_model import is_better, promote, register
 
@@ -25,16 +26,7 @@ def add(client: Any, name: str, losses: dict[str, float], text: str = TEXT) -> s
     found = client.search_logged_models(["1"], f"tags.called = '{name}'")
     model = found[0] if found else client.create_logged_model("1", "charlstm", None, {"called": name})
     run_id = str(client.create_run("1").info.run_id)
-    return register(
-        client,
-        model.model_id,
-        corpus="",
-        run_id=run_id,
-        model_sha256=name,
-        losses=losses,
-        validation_sha256=text,
-        tags={},
-    )
+    return register(client, run_id, model.model_id, "", model_event(name, losses, text, {}))
 
 
 def champion(client: Any) -> str:  # noqa: ANN401

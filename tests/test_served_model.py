@@ -75,7 +75,7 @@ def log(uri: str, folder: Path, artifacts: str | None) -> None:
 
     client = MlflowClient(uri)
     experiment_id = str(client.create_experiment("tests", artifacts))
-    whole_chain(client, experiment_id, new_run(client, experiment_id), folder, sha256_of(folder))
+    whole_chain(client, new_run(client, experiment_id), folder, sha256_of(folder))
 
 
 def test_a_fresh_process_loads_the_champion_without_pickles_and_our_project(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from commands import Run as Command
+from outboxes import open_store
 from sqlalchemy.engine import make_url
 from stages import run_stage
 
@@ -18,7 +19,6 @@ from charlstm.tracking.client import (
     create_run,
     follow_artifacts,
     log_artifacts,
-    open_store,
     sqlite_file,
     sqlite_uri,
 )
@@ -107,7 +107,7 @@ def test_a_path_that_sqlite_cannot_have_is_one_line_at_once(
     Path("dvc.yaml").touch()
     for name in ("one", "two"):
         spool = Spool(Path(".charlstm/tracking") / name)
-        spool.start("training_id", name, {}, is_open=True)
+        spool.append("start", tag="training_id", value=name, tags={}, is_open=True)
         spool.close()
     began = time.monotonic()
     code, shown, _ = command("sync")

@@ -15,7 +15,7 @@ from stages import dvc, start_dvc
 from charlstm.errors import LineageError, TrackingError
 from charlstm.tracking.client import Store
 from charlstm.tracking.runs import Measurement, TrainingRecord, attach
-from charlstm.training.history import EpochRow, StepRow, table
+from charlstm.training.history import EpochRow, StepRow, Tables, table
 from pipeline.commands import sweep as command
 from pipeline.commands.sweep import (
     Queue,
@@ -41,7 +41,7 @@ def project(recorded: Path, blank_store: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tests")
     monkeypatch.chdir(recorded)
     store = Store(uri, "tests", (tmp_path / "artifacts").as_uri())
-    tables = table([], EpochRow._fields), table([], StepRow._fields)
+    tables = Tables(table([], EpochRow._fields), table([], StepRow._fields))
     tags = {"sweep": dvc(recorded, "git", "rev-parse", "HEAD").strip()}
     for number, (rate, loss) in enumerate([*LOSSES.items(), ("9", None)]):
         params: dict[str, str | int | float] = {
@@ -49,7 +49,7 @@ def project(recorded: Path, blank_store: Path, tmp_path: Path, monkeypatch: pyte
             "train.seed": 1,
             "sample.seeds": f"[{number}]",
         }
-        record = TrainingRecord(params, {**tags, "dvc_exp_name": f"number-{number}"}, *tables, 0)
+        record = TrainingRecord(params, {**tags, "dvc_exp_name": f"number-{number}"}, tables, 0)
         run = attach(outbox(tmp_path / "spools", store), f"m0del{number}", record)
         run.log_metrics([Measurement("validation/nats_per_char", 1.0)])
         if loss is not None:

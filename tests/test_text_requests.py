@@ -1,5 +1,6 @@
 """Rows that ask for texts: what is read, and the text of each error."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,10 @@ import pytest
 from charlstm.errors import TextRequestError
 from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import Vocab
-from charlstm.tracking.text_requests import MAX_ROWS, parse_requests
+
+with warnings.catch_warnings():  # MLflow warns of its own type hints when it is imported
+    warnings.simplefilter("ignore")
+    from charlstm.tracking.served_model import MAX_ROWS, parse_requests
 
 VOCAB = Vocab.of("abc\n")
 KNOWN = "known are prompt, num_chars, temperature, top_k, top_p, min_p, seed, stop, keep_stop"

@@ -12,9 +12,8 @@ from outboxes import outbox
 
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.tracking.client import Store
-from charlstm.tracking.runs import MODEL_TAG, Measurement, TrainingRecord, attach, read_metrics
-from charlstm.tracking.tracker import TrainingTracker
-from charlstm.training.history import EpochRow, StepRow, table
+from charlstm.tracking.runs import MODEL_TAG, Measurement, TrainingRecord, TrainingTracker, attach, read_metrics
+from charlstm.training.history import EpochRow, StepRow, Tables, table
 from charlstm.training.progress import Progress
 from charlstm.training.train import Plan
 
@@ -40,13 +39,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def record(loss: float = 1.9) -> TrainingRecord:
-    return TrainingRecord(
-        PARAMS,
-        CORPUS,
-        table([EPOCH._replace(val_nats_per_char=loss)], EpochRow._fields),
-        table([STEP], StepRow._fields),
-        COMMIT_MS,
-    )
+    epochs = table([EPOCH._replace(val_nats_per_char=loss)], EpochRow._fields)
+    return TrainingRecord(PARAMS, CORPUS, Tables(epochs, table([STEP], StepRow._fields)), COMMIT_MS)
 
 
 def client(store: Store) -> Any:  # noqa: ANN401  # MLflow's client has no annotations
@@ -145,7 +139,7 @@ def test_one_thing_that_fails_does_not_end_the_tracking(
     assert run.info.status == "FINISHED"
     assert run.data.metrics["validation/nats_per_char"] == 1.9
     assert "missing.png is not sent" in caplog.text
-    assert "MLflow refuses an event (metrics)" in caplog.text
+    assert "MLflow refuses an event (Metrics)" in caplog.text
 
 
 @pytest.mark.parametrize("secret", ["me:hunter2@", "me:s3c@hunter2@", "hunter2:hunter2/hunter2@", "hunter2@"])

@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
-from outboxes import outbox
+from outboxes import open_store, outbox
 from servers import mlflow_server
 
 from charlstm.evaluation.published import Published
 from charlstm.report.collect import Generated
-from charlstm.tracking.client import Store, open_store
+from charlstm.tracking.client import Store
 from charlstm.tracking.runs import Measurement, TrainingRecord, attach
 from charlstm.tracking.view import page, share_view
-from charlstm.training.history import EpochRow, StepRow, table
+from charlstm.training.history import EpochRow, StepRow, Tables, table
 from pipeline.provenance.summary import RunSummary, page_tags
 from pipeline.stage.presets import Recipe
 
@@ -79,9 +79,10 @@ def summary(seed: int) -> RunSummary:
 def by_hand(store: Store, folder: Path) -> tuple[str, str]:
     """Two runs in an experiment of their own, with all that a run may have; the experiment's id and the first run's."""
     (folder / "review.html").write_text(REVIEW)
-    epochs, steps = table([EpochRow(1, 10, 2.0, 1.9)], EpochRow._fields), table([], StepRow._fields)
+    epochs, none = table([EpochRow(1, 10, 2.0, 1.9)], EpochRow._fields), table([], StepRow._fields)
+    tables = Tables(epochs, none)
     for seed in (1, 2):
-        record = TrainingRecord({"train.seed": seed}, {}, epochs, steps, 1_700_000_000_000)
+        record = TrainingRecord({"train.seed": seed}, {}, tables, 1_700_000_000_000)
         run = attach(outbox(folder / "spools", store), f"m0del{seed}", record)
         run.set_tags(page_tags(summary(seed)))
         losses = losses_of(seed).items()
@@ -91,7 +92,7 @@ def by_hand(store: Store, folder: Path) -> tuple[str, str]:
         run.log_file(folder / "review.html", "review")
         run.close()
     client, experiment_id = open_store(store)
-    assert share_view(client, experiment_id).is_shared
+    assert share_view(client, experiment_id)
     (first,) = client.search_runs([experiment_id], "tags.model_sha256 = 'm0del1'")
     return experiment_id, str(first.info.run_id)
 

@@ -37,13 +37,15 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_without_a_run(project: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert error_of(caplog, free_port()) == f"{project}/mlflow.db: no run yet; `make repro` makes the first"
+    assert error_of(caplog, free_port()) == (
+        f"{project}/mlflow.db: there is no such MLflow database: no run was made, `make repro` makes one"
+    )
     assert [one.name for one in project.iterdir()] == ["dvc.yaml"]
 
 
 def test_a_damaged_store(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     (project / "mlflow.db").write_text("no database" * 100)
-    assert f"expected an MLflow store at sqlite:///{project}/mlflow.db, got " in error_of(caplog, free_port())
+    assert f"MLflow at sqlite:///{project}/mlflow.db: " in error_of(caplog, free_port())
 
 
 def test_a_port_that_is_taken_names_a_free_one(project: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -69,7 +71,7 @@ def test_a_server_that_does_not_answer(
     uri = f"http://me:hunter2@127.0.0.1:{free_port()}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     message = error_of(caplog, 5000)
-    assert message.startswith(f"expected an MLflow store at {without_credentials(uri)}, got ")
+    assert message.startswith(f"MLflow at {without_credentials(uri)}: ")
     assert "hunter2" not in message
 
 
@@ -97,7 +99,7 @@ def test_it_serves_until_ctrl_c(trained: Path, tmp_path: Path) -> None:
 
     shown.send_signal(signal.SIGINT)
     out, err = shown.communicate(timeout=60)
-    assert out == "" and err.startswith("INFO: the checkout was moved or copied") and err.count("\n") == 1
+    assert out == err == ""
     assert shown.returncode == 0
     deadline = time.monotonic() + 10
     while any(server.is_running() for server in servers):

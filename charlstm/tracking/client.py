@@ -10,10 +10,11 @@ import logging
 import os
 import re
 import sqlite3
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from charlstm.errors import TrackingError
@@ -115,14 +116,13 @@ def follow_artifacts(uri: str, former: str, root: str) -> None:
                 )
     except sqlite3.Error as error:
         log.warning("MLflow's artifacts stay at %s: %s", former, error)
-    else:
-        log.info("the checkout was moved or copied: MLflow's artifacts are now those in %s", root)
 
 
 # Calls to MLflow.
 
 MAX_PARAM_LENGTH = 6_000  # MLflow's limits
 MAX_TAG_LENGTH = 8_000
+MAX_EXPERIMENTS = 10_000
 MAX_METRICS_PER_CALL = 1_000
 MAX_PARAMS_PER_CALL = 100
 CORPUS_TAG, RECIPE_TAG = "corpus_name", "recipe"
@@ -156,57 +156,47 @@ class Store(NamedTuple):
         """The name of the experiment for models of that corpus, which may be unknown (empty)."""
         return f"{self.experiment}/{corpus}" if self.is_by_corpus and corpus else self.experiment
 
-    def __str__(self) -> str:
-        """Without what a URI may hold of secrets."""
+    @property
+    def identity(self) -> str:
+        """What tells it from other stores; without what a URI may hold of secrets."""
         return f"{without_credentials(self.uri)} experiment {self.experiment_id or self.experiment}"
 
 
-def open_store(store: Store, corpus: str = "") -> tuple["MlflowClient", str]:
-    """A client, and the id of the experiment for `corpus`, which is made if the store has none."""
+def find_experiments(client: "MlflowClient", store: Store) -> dict[str, str]:
+    """The experiments that the store's runs may be in, by name, and their ids; those of an older version among them."""
+    if store.experiment_id is not None:
+        return {store.experiment: store.experiment_id}
+    return {experiment.name: str(experiment.experiment_id) for experiment in _experiments(client, store)}
+
+
+def _experiments(client: "MlflowClient", store: Store) -> list["Experiment"]:
+    def is_ours(name: str) -> bool:
+        return name == store.experiment or (store.is_by_corpus and name.startswith(f"{store.experiment}/"))
+
+    return [one for one in client.search_experiments(max_results=MAX_EXPERIMENTS) if is_ours(one.name)]
+
+
+def find_or_create_experiment(client: "MlflowClient", store: Store, corpus: str) -> str:
+    """The id of the experiment for models of that corpus."""
     from mlflow.exceptions import MlflowException
 
-    client, name = connect(store), store.experiment_of(corpus)
+    name = store.experiment_of(corpus)
     if store.experiment_id is not None:
-        return client, store.experiment_id
+        return store.experiment_id
     if name not in (known := find_experiments(client, store)):
         kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows loss curves, not model traces
         try:
-            return client, client.create_experiment(name, store.artifact_root, kind)
+            return str(client.create_experiment(name, store.artifact_root, kind))
         except MlflowException:  # another process made it in between
             if name not in (known := find_experiments(client, store)):
                 raise
-    return client, known[name]
-
-
-def find_experiments(client: "MlflowClient", store: Store) -> dict[str, str]:
-    """The experiments that the store's runs may be in, by name, and their ids; those of an older version among them.
-
-    In a checkout that was moved or copied, their artifacts are from now on those that are there.
-    """
-    if store.experiment_id is not None:
-        return {store.experiment: store.experiment_id}
-    found = [one for page in _pages(client) for one in page if _is_of(store, one.name)]
-    for one in found if store.artifact_root is not None else []:
-        follow_artifacts(store.uri, one.artifact_location, str(store.artifact_root))
-    return {one.name: str(one.experiment_id) for one in found}
-
-
-def _pages(client: "MlflowClient") -> Iterator[Iterable["Experiment"]]:
-    token = None
-    while True:
-        page = client.search_experiments(page_token=token)
-        yield page
-        token = page.token
-        if not token:
-            return
-
-
-def _is_of(store: Store, name: str) -> bool:
-    return name == store.experiment or (store.is_by_corpus and name.startswith(f"{store.experiment}/"))
+    return known[name]
 
 
 def connect(store: Store) -> "MlflowClient":
     """A client that says little of its own, and no password.
+
+    In a checkout that was moved or copied, the artifacts are from now on those that are there.
 
     Raises:
         TrackingError: the store is a database in a file that SQLite cannot open.
@@ -219,26 +209,49 @@ def connect(store: Store) -> "MlflowClient":
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it announces every try
     for source in (logging.getLogger("urllib3.connectionpool"), *logging.getLogger("mlflow").handlers):
         source.addFilter(hide_credentials)
-    return MlflowClient(store.uri)
+    client = MlflowClient(store.uri)
+    for experiment in _experiments(client, store) if store.artifact_root is not None else ():
+        follow_artifacts(store.uri, experiment.artifact_location, str(store.artifact_root))
+    return client
 
 
-def reason_of(error: Exception, store: Store) -> str:
-    """What went wrong, in a few words where it is a common thing; without what a URI may hold of secrets."""
-    text = str(error) if isinstance(error, TrackingError) else f"{type(error).__name__}: {error}"
-    for words, reason in COMMON_REASONS.items():
-        if words in text:
-            return reason
-    return " ".join(without_credentials(text, store.uri).split())
+def describe(error: Exception, store: Store) -> str:
+    """What went wrong, in one line, in a few words where it is a common thing; without what a URI has of secrets."""
+    is_ours = isinstance(error, TrackingError)
+    text = str(error) if is_ours else f"{type(error).__name__}: {error}"
+    common = (reason for words, reason in COMMON_REASONS.items() if words in text)
+    reason = next(common, without_credentials(text, store.uri))
+    where = "MLflow" if is_ours else f"MLflow at {without_credentials(store.uri)}"
+    return textwrap.shorten(f"{where}: {reason}", 300, placeholder=" ...")
 
 
-def find_run(
-    client: "MlflowClient", experiments: Iterable[str], tag: str, value: str, *, is_running: bool = False
-) -> "Run | None":
-    """The newest run with that tag in experiments of these ids, if any. `is_running`: only of those that run."""
-    if not (ids := list(experiments)):
-        return None
+@contextlib.contextmanager
+def in_one_line(store: Store) -> Iterator[None]:
+    """Whatever a server, a driver or a disk can raise becomes a TrackingError, as `describe` has it."""
+    try:
+        yield
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise TrackingError(describe(error, store)) from None
+
+
+def check_exists(store: Store) -> None:
+    """A database in a file, which MLflow would make.
+
+    Raises:
+        TrackingError: there is none.
+    """
+    if (database := sqlite_file(store.uri)) and not database.is_file():
+        raise TrackingError(f"{database}: there is no such MLflow database: no run was made, `make repro` makes one")
+
+
+def find_run(client: "MlflowClient", store: Store, tag: str, value: str, *, is_running: bool = False) -> "Run | None":
+    """The newest run with that tag, if any. `is_running`: only of those that run."""
+    ids = list(find_experiments(client, store).values())
     wanted = f"tags.{tag} = '{value}'" + (" AND attributes.status = 'RUNNING'" if is_running else "")
-    return next(iter(client.search_runs(ids, wanted, max_results=1, order_by=["start_time DESC"])), None)
+    runs = client.search_runs(ids, wanted, max_results=1, order_by=["start_time DESC"]) if ids else []
+    return next(iter(runs), None)
 
 
 def create_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str], start_ms: int) -> str:
@@ -275,7 +288,7 @@ def log_points(client: "MlflowClient", run_id: str, points: Sequence[Point], *, 
 
 def log_params(client: "MlflowClient", run_id: str, params: Mapping[str, str | int | float]) -> None:
     """Record parameters. MLflow's are immutable: another value than the run has becomes a tag `changed.NAME`."""
-    from mlflow.entities import Param, RunTag
+    from mlflow.entities import Param
 
     run = client.get_run(run_id)
     known, tags = run.data.params, run.data.tags
@@ -283,9 +296,7 @@ def log_params(client: "MlflowClient", run_id: str, params: Mapping[str, str | i
     new = [Param(name, value) for name, value in values.items() if name not in known]
     for start in range(0, len(new), MAX_PARAMS_PER_CALL):
         client.log_batch(run_id, params=new[start : start + MAX_PARAMS_PER_CALL], synchronous=True)
-    changed = [RunTag(f"changed.{name}", value) for name, value in values.items() if known.get(name, value) != value]
-    if changed:
-        client.log_batch(run_id, tags=changed, synchronous=True)
+    log_tags(client, run_id, {f"changed.{name}": now for name, now in values.items() if known.get(name, now) != now})
     for name, value in values.items():
         if known.get(name, value) == value and f"changed.{name}" in tags:
             client.delete_tag(run_id, f"changed.{name}")
@@ -300,8 +311,13 @@ def log_tags(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> No
         client.log_batch(run_id, tags=shown, synchronous=True)
 
 
-def log_artifacts(client: "MlflowClient", run_id: str, files: Iterable[Path], folder: str | None) -> None:
+def log_artifacts(
+    client: "MlflowClient", run_id: str, files: Iterable[Path], folder: str | None, *, is_table: bool = False
+) -> None:
     """Store files in `folder` of the run, replacing older ones.
+
+    `is_table`: they are tables as pandas writes them (`orient="split"`), and the UI lays them beside those of other
+    runs. It shows the first of its list first: by name, so that samples come before texts.
 
     Raises:
         OSError: one is not there afterwards; a server may answer "OK" to anything.
@@ -309,21 +325,21 @@ def log_artifacts(client: "MlflowClient", run_id: str, files: Iterable[Path], fo
     for file in files:
         client.log_artifact(run_id, str(file), folder)
         path, size = "/".join(filter(None, [folder, file.name])), file.stat().st_size
-        stored = {one.path: one.file_size for one in client.list_artifacts(run_id, folder)}
+        stored = {info.path: info.file_size for info in client.list_artifacts(run_id, folder)}
         if stored.get(path, -1) not in (size, None):
             raise OSError(f"the artifact {path} has {stored.get(path, 'no')} bytes of {size} after its upload")
+        if is_table:
+            tables = json.loads(client.get_run(run_id).data.tags.get(TABLES_TAG, "[]"))
+            if (entry := {"path": path, "type": "table"}) not in tables:
+                listed = json.dumps(sorted([*tables, entry], key=itemgetter("path")))
+                client.set_tag(run_id, TABLES_TAG, listed, synchronous=True)
 
 
-def mark_as_table(client: "MlflowClient", run_id: str, path: str) -> None:
-    """Let the UI lay `path`, a table as pandas writes it (`orient="split"`), beside those of other runs.
+def open_artifacts(store: Store, uri: str) -> Any:  # noqa: ANN401  # mlflow's ArtifactRepository
+    """The artifacts at the address that a run or a model has for them, wherever they lie."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    It shows the first of the list first: by name, so that samples come before texts.
-    """
-    tables = json.loads(client.get_run(run_id).data.tags.get(TABLES_TAG, "[]"))
-    entry = {"path": path, "type": "table"}
-    if entry not in tables:
-        listed = sorted([*tables, entry], key=itemgetter("path"))
-        client.set_tag(run_id, TABLES_TAG, json.dumps(listed), synchronous=True)
+    return get_artifact_repository(uri, tracking_uri=store.uri)
 
 
 def is_refusal(error: Exception) -> bool:

@@ -1,20 +1,21 @@
-"""The spool: what is to be sent to one MLflow run, on disk. Whoever tracks only appends to it; a sender reads it.
+"""The outbox: what is to be sent to MLflow, on disk, a spool for each run. Whoever tracks only appends; a sender reads.
 
 A spool is a folder. `events.jsonl` has one event a line, in order, each with the time at which it happened. `files/`
-has copies of the artifacts. `sent.json` says how far a sender has come (see `delivery.py`). A line is written at once,
+has copies of the artifacts. `sent.json` says how far a sender has come (see `sender.py`). A line is written at once,
 and a line that a killed process has left unfinished is cut off when the spool is opened again. Anything may have
-happened to the files since: a line that is no event, as `_EVENT` describes them, is read as one of the kind `damaged`.
+happened to the files since: a line that is none of the events below is read as None.
 """
 
 import errno
+import fcntl
 import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -23,10 +24,7 @@ from charlstm.errors import LockedError
 
 log = logging.getLogger(__name__)
 
-EVENTS, SYSTEM, FILES, SENT = "events.jsonl", "system.jsonl", "files", "sent.json"
-WRITER_LOCK, SENDER_LOCK = "writer.lock", "sender.lock"
-
-Event = dict[str, Any]
+EVENTS, SYSTEM, FILES, WRITER_LOCK = "events.jsonl", "system.jsonl", "files", "writer.lock"
 
 # What databases can hold, of which Python's integers know no bound.
 _Time = Annotated[int, Field(ge=0, le=2**53)]
@@ -34,53 +32,73 @@ _Step = Annotated[int, Field(ge=-(2**53), le=2**53)]
 _Files = Annotated[str, Field(pattern=r"^\d{4,}$")]  # a name below `files/`, and no path that leads elsewhere
 
 
-class _Any(BaseModel):
+class Event(BaseModel):
+    """What all events have. `if_new`: for a run that was made by this spool, and for no other."""
+
     model_config = ConfigDict(strict=True, extra="ignore")  # a later version may write more
 
     time_ms: _Time
     if_new: bool = False
 
 
-class _Start(_Any):
+class Start(Event):
+    """Which run is meant: the newest with that tag. One is made with `tags` if there is none.
+
+    `is_open`: this is a training, and the run ends with it. `is_found_only`: the run is another process's, to be made
+    soon. `node`: send how busy the machine is, under this name (which may be empty).
+    """
+
     kind: Literal["start"]
     tag: str
     value: str
     tags: dict[str, str]
-    is_open: bool
-    is_found_only: bool
-    node: str | None
+    is_open: bool = False
+    is_found_only: bool = False
+    node: str | None = None
 
 
-class _Metrics(_Any):
+class Metrics(Event):
+    """Points: name, value, step, milliseconds. `only_changed`: but for those that are the run's latest already."""
+
     kind: Literal["metrics"]
     points: list[tuple[str, float, _Step, _Time]]
     only_changed: bool = False
 
 
-class _Params(_Any):
+class Params(Event):
+    """Parameters, by dotted name."""
+
     kind: Literal["params"]
     values: dict[str, str | bool | int | float]
 
 
-class _Tags(_Any):
+class Tags(Event):
+    """Tags, which replace older values."""
+
     kind: Literal["tags"]
     values: dict[str, str]
 
 
-class _Artifacts(_Any):
+class Artifacts(Event):
+    """Files for a folder of the run. `is_table`: the UI lays them beside those of other runs."""
+
     kind: Literal["artifacts"]
     files: _Files
     folder: str | None
     is_table: bool = False
 
 
-class _Corpus(_Any):
+class Corpus(Event):
+    """The run's dataset input."""
+
     kind: Literal["corpus"]
     source: str
     sha256: str
 
 
-class _Model(_Any):
+class Model(Event):
+    """A model folder to log and register. Its `losses` are nats/char by protocol, on a text with that SHA-256."""
+
     kind: Literal["model"]
     files: _Files
     model_sha256: str
@@ -89,57 +107,62 @@ class _Model(_Any):
     tags: dict[str, str]
 
 
-class _End(_Any):
+class End(Event):
+    """The end of the run."""
+
     kind: Literal["end"]
     status: Literal["FINISHED", "FAILED", "KILLED"]
 
 
 _EVENT: TypeAdapter[Any] = TypeAdapter(
-    Annotated[_Start | _Metrics | _Params | _Tags | _Artifacts | _Corpus | _Model | _End, Field(discriminator="kind")]
+    Annotated[Start | Metrics | Params | Tags | Artifacts | Corpus | Model | End, Field(discriminator="kind")]
 )
+
+
+class BackgroundSender(Protocol):
+    """What sends a spool while it is written."""
+
+    def close(self) -> None:
+        """The spool is complete: send the rest, within reason."""
+
+
+class Outbox(NamedTuple):
+    """Where spools lie, and what starts a sender for one (None if it cannot)."""
+
+    root: Path
+    start_sender: Callable[[Path], BackgroundSender | None]
 
 
 class Spool:
     """The writing side; one process at a time has a spool open.
 
-    A disk that takes no more ends the tracking with one warning, never the work that is tracked.
+    A disk that takes no more ends the tracking with one warning (`is_broken`), never the work that is tracked.
 
     Raises:
         LockedError: another process writes to it.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.is_broken = folder, False
         self._lock = FileLock(folder / WRITER_LOCK, blocking=False)
-        self._is_broken = False
         try:
             (folder / FILES).mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
-            cut_unfinished(folder / EVENTS)
-            self._events = os.open(folder / EVENTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            events = folder / EVENTS
+            whole = max((line.end for line in read_lines(events)), default=0)
+            self._events = os.open(events, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            if whole < os.fstat(self._events).st_size:
+                os.ftruncate(self._events, whole)
         except Timeout:
             raise LockedError(f"{folder}: another process is writing to this spool: wait for it, or stop it") from None
         except OSError as error:
             self._give_up(error)
 
-    def start(self, tag: str, value: str, tags: Mapping[str, str], **options: Any) -> None:  # noqa: ANN401
-        """Write first of all which run is meant: the newest with that tag; one is made with `tags` if there is none.
-
-        Args:
-            options: `is_open`: this is a training, and the run ends with it. `is_found_only`: the run is another
-                process's, to be made soon. `node`: send how busy the machine is, under this name (which may be empty).
-                `time_ms`: when the run began, if not now.
-        """
-        defaults = {"is_open": False, "is_found_only": False, "node": None}
-        self.append("start", tag=tag, value=value, tags=dict(tags), **{**defaults, **options})
-
     def append(self, kind: str, **fields: Any) -> None:  # noqa: ANN401  # whatever JSON can hold
-        """Write one event; `time_ms` is now, unless given."""
-        if self._is_broken:
+        """Write one of the events above; `time_ms` is now, unless given."""
+        if self.is_broken:
             return
-        event = {"kind": kind, "time_ms": now_ms(), **fields}
-        # Of a name that is not UTF-8, Python makes characters that no file of JSON can have: they become `?`.
-        line = json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode(errors="replace") + b"\n"
+        line = _line(kind, fields)
         try:
             written = os.write(self._events, line)
             if written < len(line):  # the disk was full in the middle
@@ -156,7 +179,10 @@ class Spool:
         try:
             folder = self._new_folder()
             for file in files:
-                _link_or_copy(file.resolve(), folder / file.name)
+                try:
+                    (folder / file.name).hardlink_to(file.resolve())
+                except OSError:  # another disk, or a system without links
+                    shutil.copyfile(file, folder / file.name)
         except OSError as error:
             log.warning("tracking: %s is not sent: %s", ", ".join(map(str, files)), error.strerror)
             return None
@@ -172,14 +198,9 @@ class Spool:
             return None
         return folder.name
 
-    @property
-    def is_broken(self) -> bool:
-        """Whether nothing is written any more."""
-        return self._is_broken
-
     def close(self) -> None:
         """Let others have it."""
-        if not self._is_broken:
+        if not self.is_broken:
             os.close(self._events)
         self._lock.release()
 
@@ -190,23 +211,21 @@ class Spool:
         return folder
 
     def _give_up(self, error: OSError) -> None:
-        if self._is_broken:
-            return
-        self._is_broken = True
-        reason = f"{self.folder}: {error.strerror}"
-        log.warning("tracking ends here, %s; nothing is lost: the files have everything", reason)
+        if not self.is_broken:
+            reason = f"{self.folder}: {error.strerror}"
+            log.warning("tracking ends here, %s; nothing is lost: the files have everything", reason)
+        self.is_broken = True
 
 
 class Line(NamedTuple):
-    """An event, where the next one begins in its file, and the number of lines that it was made of."""
+    """An event, None for a damaged line, and where the next line begins in its file."""
 
-    event: Event
+    event: Any  # one of those above
     end: int
-    num_lines: int = 1
 
 
 def read_lines(file: Path, offset: int = 0) -> Iterator[Line]:
-    """The whole lines from `offset` on. One that is no event, as a power failure may leave, has the kind `damaged`."""
+    """The whole lines from `offset` on."""
     if not file.is_file():
         return
     with file.open("rb") as lines:
@@ -216,19 +235,34 @@ def read_lines(file: Path, offset: int = 0) -> Iterator[Line]:
                 return
             offset += len(line)
             try:
-                _EVENT.validate_json(line)
-                event = json.loads(line)
-            except (ValidationError, ValueError):
-                event = {"kind": "damaged", "time_ms": 0}
-            yield Line(event, offset)
+                yield Line(_EVENT.validate_json(line), offset)
+            except ValidationError:  # e.g. what a power failure leaves
+                yield Line(None, offset)
+
+
+def start_of(folder: Path) -> Start | None:
+    """The first start in the spool, if there is one yet."""
+    return next((line.event for line in read_lines(folder / EVENTS) if isinstance(line.event, Start)), None)
+
+
+def is_written(folder: Path) -> bool:
+    """Whether a process has the spool open. In a folder that was just removed it makes no file, as `FileLock` would."""
+    try:
+        with (folder / WRITER_LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def last_steps(folder: Path) -> dict[str, int]:
     """The highest step of each metric in the spool: what a resumed training need not write again."""
     highest: dict[str, int] = {}
-    for event, _, _ in read_lines(folder / EVENTS):
-        if event["kind"] == "metrics":
-            for name, _, step, _ in event["points"]:
+    for event, _ in read_lines(folder / EVENTS):
+        if isinstance(event, Metrics):
+            for name, _, step, _ in event.points:
                 highest[name] = max(step, highest.get(name, step))
     return highest
 
@@ -236,39 +270,28 @@ def last_steps(folder: Path) -> dict[str, int]:
 def status_of(folder: Path) -> str:
     """RUNNING if a training began that has not ended, or how it ended; "" for what adds to a run that others end."""
     status = ""
-    for line in read_lines(folder / EVENTS):
-        event = line.event
-        if event["kind"] == "start":
-            status = "RUNNING" if event["is_open"] else ""
-        elif event["kind"] == "end" and not event.get("if_new"):
-            status = event["status"]
+    for event, _ in read_lines(folder / EVENTS):
+        if isinstance(event, Start):
+            status = "RUNNING" if event.is_open else ""
+        elif isinstance(event, End) and not event.if_new:
+            status = event.status
     return status
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except OSError:  # another disk, or a system without links
-        shutil.copyfile(source, target)
-
-
-def append_line(file: Path, event: Event) -> None:
+def append_line(file: Path, kind: str, fields: Mapping[str, Any]) -> None:
     """Write one event to a file that is not kept open.
 
     Raises:
         OSError: the disk takes no more.
     """
     with file.open("ab") as lines:
-        lines.write(json.dumps(event, separators=(",", ":")).encode() + b"\n")
+        lines.write(_line(kind, fields))
 
 
-def cut_unfinished(file: Path) -> None:
-    """Remove an unfinished last line."""
-    if not file.exists():
-        return
-    whole = max((line.end for line in read_lines(file)), default=0)
-    if whole < file.stat().st_size:
-        os.truncate(file, whole)
+def _line(kind: str, fields: Mapping[str, Any]) -> bytes:
+    event = {"kind": kind, "time_ms": now_ms(), **fields}
+    # Of a name that is not UTF-8, Python makes characters that no file of JSON can have: they become `?`.
+    return json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
 def now_ms() -> int:

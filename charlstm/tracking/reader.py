@@ -1,19 +1,11 @@
-"""Reads runs and their artifacts out of an MLflow store, and changes nothing there.
-
-Artifacts on a disk are opened where they lie, also in a checkout that was moved or copied since: then the run still
-names the old folder, and the file is below the store's own.
-"""
+"""Reads runs and their artifacts out of an MLflow store."""
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
 
-from charlstm.errors import TrackingError
-from charlstm.files.urls import without_credentials
-from charlstm.tracking.client import Store, connect, reason_of, sqlite_file
+from charlstm.tracking.client import Store, check_exists, connect, in_one_line, open_artifacts
 
 RUNS_PER_PAGE = 1000
 
@@ -38,12 +30,11 @@ class Reader:
     """
 
     def __init__(self, store: Store) -> None:
-        if (database := sqlite_file(store.uri)) and not database.exists():
-            raise TrackingError(f"{database}: there is no such MLflow database: no run was made")
+        check_exists(store)
         self._store = store
-        with self._naming():
+        with in_one_line(store):
             self._client = connect(store)
-            self._experiments = [one.experiment_id for one in self._client.search_experiments()]
+            self._experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
 
     def by_id(self, prefix: str) -> list[TrackedRun]:
         """Runs whose id begins with `prefix`, of hexadecimal digits."""
@@ -70,54 +61,28 @@ class Reader:
 
     def text(self, run: TrackedRun, path: str) -> str | None:
         """The artifact `path` as text; None if the run has none."""
-        if folder := self._folder(run):
-            file = folder / path
-            return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
-        folder_of, _, name = path.rpartition("/")
-        if name not in [one.path.rpartition("/")[2] for one in self._list(run, folder_of or None)]:
-            return None
-        return self._download(run, path)
+        folder, _, _ = path.rpartition("/")
+        with in_one_line(self._store), tempfile.TemporaryDirectory() as target:
+            artifacts = open_artifacts(self._store, run.artifact_uri)
+            if path not in [info.path for info in artifacts.list_artifacts(folder)]:
+                return None
+            return Path(artifacts.download_artifacts(path, target)).read_text(encoding="utf-8", errors="replace")
 
     def artifacts(self, run: TrackedRun, suffixes: tuple[str, ...], max_bytes: int) -> Iterator[str]:
         """The paths of all artifacts with one of these suffixes that are no larger."""
-        if folder := self._folder(run):
-            for file in sorted(folder.rglob("*")):
-                if file.suffix in suffixes and file.is_file() and file.stat().st_size <= max_bytes:
-                    yield file.relative_to(folder).as_posix()
-            return
-        pending: list[str | None] = [None]
+        artifacts, pending = open_artifacts(self._store, run.artifact_uri), [""]
         while pending:
-            for one in self._list(run, pending.pop()):
-                if one.is_dir:
-                    pending.append(one.path)
-                elif one.path.endswith(suffixes) and (one.file_size or 0) <= max_bytes:
-                    yield one.path
-
-    def _folder(self, run: TrackedRun) -> Path | None:
-        """Where the run's artifacts lie on this machine; None if a server has them."""
-        parts = urlsplit(run.artifact_uri)
-        if parts.scheme not in ("", "file"):
-            return None
-        named = Path(unquote(parts.path))
-        if named.is_dir() or self._store.artifact_root is None:
-            return named
-        root = Path(unquote(urlsplit(self._store.artifact_root).path))
-        below = named.as_posix().rpartition(f"/{root.name}/")[2]
-        return root / below.lstrip("/")
-
-    def _list(self, run: TrackedRun, folder: str | None) -> list[Any]:
-        with self._naming():
-            return list(self._client.list_artifacts(run.run_id, folder))
-
-    def _download(self, run: TrackedRun, path: str) -> str:
-        with self._naming(), tempfile.TemporaryDirectory() as folder:
-            file = Path(self._client.download_artifacts(run.run_id, path, folder))
-            return file.read_text(encoding="utf-8", errors="replace")
+            with in_one_line(self._store):
+                infos = artifacts.list_artifacts(pending.pop())
+            pending += [info.path for info in infos if info.is_dir]
+            for info in infos:
+                if not info.is_dir and info.path.endswith(suffixes) and (info.file_size or 0) <= max_bytes:
+                    yield info.path
 
     def _search(self, condition: str) -> Iterator[TrackedRun]:
         token = None
         while True:
-            with self._naming():
+            with in_one_line(self._store):
                 page = self._client.search_runs(
                     self._experiments, condition, max_results=RUNS_PER_PAGE, page_token=token
                 )
@@ -125,15 +90,6 @@ class Reader:
             token = page.token
             if not token:
                 return
-
-    @contextmanager
-    def _naming(self) -> Iterator[None]:
-        """Whatever a server, a driver or a disk can raise becomes one line without the password of a URL."""
-        try:
-            yield
-        except Exception as error:
-            where = without_credentials(self._store.uri)
-            raise TrackingError(f"MLflow at {where}: {reason_of(error, self._store)[:300]}") from None
 
 
 def _tracked(run: Any) -> TrackedRun:  # noqa: ANN401  # mlflow.entities.Run

@@ -13,40 +13,45 @@ import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from charlstm.errors import TrackingError
 from charlstm.files.urls import without_credentials
-from charlstm.tracking.client import Store, connect, find_experiments, reason_of, sqlite_file
+from charlstm.tracking.client import Store, check_exists, connect, describe, open_artifacts
+from charlstm.tracking.outbox import Model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from mlflow.entities import Dataset
     from mlflow.entities.model_registry import ModelVersion
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 NAME = "charlstm"  # of logged models and of the registered one
 MODEL_TAG = "model_sha256"
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")  # what loading and predicting import
 MAX_DIGEST_LENGTH = 36  # MLflow's limit
 PACKAGE = Path(__file__).resolve().parents[1]
-CODE = (  # what served_model.py imports
-    *("__init__.py", "errors.py", "sampling.py", "files", "text", "model", "generation"),
-    *("tracking/__init__.py", "tracking/text_requests.py"),
-)
+# What served_model.py imports.
+CODE = ("__init__.py", "errors.py", "sampling.py", "files", "text", "model", "generation", "tracking/__init__.py")
 
 
-class Corpus(NamedTuple):
-    """A dataset as MLflow names it: metrics are linked to it by both."""
+def log_and_register(
+    client: "MlflowClient",
+    run_id: str,
+    folder: Path,
+    corpus: str,
+    model: Model,
+) -> None:
+    """Log the model folder as an output of the run, with its losses and what it was trained and measured on.
 
-    name: str
-    digest: str
+    Then register it for the corpus of that name.
+    """
+    dataset = log_corpus(client, run_id, source=model.tags["corpus"], sha256=model.tags["corpus_sha256"])
+    model_id = _log_model(client, run_id, folder, model)
+    _link_metrics(client, run_id, model_id, [f"{protocol}{LOSS_SUFFIX}" for protocol in model.losses], dataset)
+    register(client, run_id, model_id, corpus, model)
 
 
-def log_corpus(client: "MlflowClient", run_id: str, *, source: str, sha256: str, name: str = "corpus") -> Corpus:
+def log_corpus(client: "MlflowClient", run_id: str, *, source: str, sha256: str) -> "Dataset":
     """Make the text a dataset input of the run. `source` is its address, shown without credentials.
 
     MLflow's digest is the beginning of the SHA-256; the whole is the tag `sha256` of the input.
@@ -55,41 +60,39 @@ def log_corpus(client: "MlflowClient", run_id: str, *, source: str, sha256: str,
 
     shown, is_url = without_credentials(source), source.lower().startswith(("http://", "https://"))
     where = ("http", {"url": shown}) if is_url else ("local", {"uri": shown})
-    dataset = Dataset(name, sha256[:MAX_DIGEST_LENGTH], where[0], json.dumps(where[1]))
+    dataset = Dataset("corpus", sha256[:MAX_DIGEST_LENGTH], where[0], json.dumps(where[1]))
     tags = [InputTag("mlflow.data.context", "training"), InputTag("sha256", sha256)]
     client.log_inputs(run_id, [DatasetInput(dataset, tags)])
-    return Corpus(dataset.name, dataset.digest)
+    return dataset
 
 
-def log_model(
-    client: "MlflowClient", experiment_id: str, run_id: str, folder: Path, model_sha256: str, tags: Mapping[str, str]
-) -> str:
-    """Log the model folder as an output of the run; the id of the logged model, of which a run has one.
-
-    `tags` say more of it, e.g. `corpus_sha256`.
-    """
+def _log_model(client: "MlflowClient", run_id: str, folder: Path, model: Model) -> str:
+    """The id of the logged model, of which a run has one."""
     from mlflow.entities import LoggedModelOutput
 
-    model = find_model(client, experiment_id, run_id, model_sha256)
-    if model is None:
-        shown = {name: without_credentials(value) for name, value in tags.items()} | {MODEL_TAG: model_sha256}
-        model = client.create_logged_model(experiment_id, NAME, run_id, shown, model_type="character LSTM")
-    model_id = str(model.model_id)
-    if not _is_ready(model):
+    experiment_id = str(client.get_run(run_id).info.experiment_id)
+    query = f"tags.{MODEL_TAG} = '{model.model_sha256}' AND source_run_id = '{run_id}'"
+    logged = client.search_logged_models([experiment_id], query)
+    first = min(logged, key=lambda one: one.status != "READY", default=None)  # rather a finished one
+    if first is None:
+        tags = {name: without_credentials(value) for name, value in model.tags.items()}
+        tags[MODEL_TAG] = model.model_sha256
+        first = client.create_logged_model(experiment_id, NAME, run_id, tags, model_type="character LSTM")
+    model_id = str(first.model_id)
+    if first.status != "READY":
         with tempfile.TemporaryDirectory() as temporary:
             save_pyfunc(Path(temporary) / "model", folder, model_id, run_id)
             client.log_model_artifacts(model_id, str(Path(temporary) / "model"))
         client.finalize_logged_model(model_id, "READY")
-    outputs = client.get_run(run_id).outputs
-    if model_id not in [one.model_id for one in (outputs.model_outputs if outputs else [])]:
+    if model_id not in _outputs(client, run_id):
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     return model_id
 
 
-def find_model(client: "MlflowClient", experiment_id: str, run_id: str, model_sha256: str) -> "LoggedModel | None":
-    """The logged model of the run with these weights, rather a finished one; None if there is none."""
-    query = f"tags.{MODEL_TAG} = '{model_sha256}' AND source_run_id = '{run_id}'"
-    return min(client.search_logged_models([experiment_id], query), key=lambda one: not _is_ready(one), default=None)
+def _outputs(client: "MlflowClient", run_id: str) -> list[str]:
+    """The ids of the models that a run has logged."""
+    outputs = client.get_run(run_id).outputs
+    return [str(output.model_id) for output in (outputs.model_outputs if outputs else [])]
 
 
 def save_pyfunc(target: Path, folder: Path, model_id: str, run_id: str) -> None:
@@ -97,16 +100,23 @@ def save_pyfunc(target: Path, folder: Path, model_id: str, run_id: str) -> None:
     with warnings.catch_warnings():  # MLflow warns of its own type hints when it is imported
         warnings.simplefilter("ignore")
         from mlflow import pyfunc
-        from mlflow.models import Model
+        from mlflow.models import Model as MlflowModel
 
         with tempfile.TemporaryDirectory() as temporary:
+            code = Path(temporary) / PACKAGE.name
+            for name in CODE:
+                (code / name).parent.mkdir(parents=True, exist_ok=True)
+                if (PACKAGE / name).is_dir():
+                    shutil.copytree(PACKAGE / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
+                else:
+                    shutil.copy(PACKAGE / name, code / name)
             pyfunc.save_model(
                 target,
                 python_model=PACKAGE / "tracking" / "served_model.py",
                 artifacts={"model": folder.resolve().as_uri()},
-                code_paths=[str(_copy_code(Path(temporary)))],
+                code_paths=[str(code)],
                 pip_requirements=requirements(),
-                mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
+                mlflow_model=MlflowModel(run_id=run_id, model_uuid=model_id, model_id=model_id),
             )
 
 
@@ -115,35 +125,16 @@ def requirements() -> list[str]:
     return [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
 
 
-def _copy_code(folder: Path) -> Path:
-    """The part of this package that predicts, in `folder`."""
-    copy = folder / PACKAGE.name
-    for name in CODE:
-        source, target = PACKAGE / name, copy / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
-    return copy
-
-
-def link_metrics(
-    client: "MlflowClient", run_id: str, model_id: str, names: Sequence[str], corpus: Corpus | None = None
-) -> None:
+def _link_metrics(client: "MlflowClient", run_id: str, model_id: str, names: Sequence[str], dataset: "Dataset") -> None:
     """Show the run's latest values of metrics at its model, and at the dataset they were measured on."""
     from mlflow.entities import Metric
 
     latest = [history[-1] for name in names if (history := client.get_metric_history(run_id, name))]
     linked = [  # the same times: MLflow takes them for the same points, and the run gets no second one
-        Metric(one.key, one.value, one.timestamp, one.step, model_id, *(corpus or (None, None))) for one in latest
+        Metric(one.key, one.value, one.timestamp, one.step, model_id, dataset.name, dataset.digest) for one in latest
     ]
     if linked:
         client.log_batch(run_id, metrics=linked, synchronous=True)
-
-
-def _is_ready(model: "LoggedModel") -> bool:
-    return str(model.status) == "READY"
 
 
 # A registered model for each corpus: a version for each trained model, and `champion`, the best of those comparable.
@@ -163,52 +154,39 @@ ABOUT = (
 )
 
 
-def register(
-    client: "MlflowClient",
-    model_id: str,
-    *,
-    corpus: str,
-    run_id: str,
-    model_sha256: str,
-    losses: Mapping[str, float],
-    validation_sha256: str,
-    tags: Mapping[str, str],
-) -> str:
+def register(client: "MlflowClient", run_id: str, model_id: str, corpus: str, model: Model) -> str:
     """Register a logged model, and make it champion if it is better; its version, of which each model has one.
 
-    `losses` are nats/char by protocol, measured on a text with the SHA-256 `validation_sha256`. `tags` are the run's,
-    of which `TAGS` are the version's as well. If the version is there, losses on the same text are added to it, losses
-    on another text replace its own.
+    If the version is there, losses on the same text are added to it, losses on another text replace its own.
     """
-    shown = {name: without_credentials(tags[name]) for name in TAGS if name in tags}
-    shown |= {MODEL_TAG: model_sha256, VALIDATION_TAG: validation_sha256}
-    shown |= {f"{protocol}{LOSS_SUFFIX}": repr(float(loss)) for protocol, loss in losses.items()}
-    name = registered_name(corpus)
-    version = find_version(client, name, model_sha256)
+    tags = {name: without_credentials(model.tags[name]) for name in TAGS if name in model.tags}
+    tags |= {MODEL_TAG: model.model_sha256, VALIDATION_TAG: model.validation_sha256}
+    tags |= {f"{protocol}{LOSS_SUFFIX}": repr(float(loss)) for protocol, loss in model.losses.items()}
+    # MLflow takes no slash there. Spools of an older version name no corpus: their models go where all did then.
+    name = f"{NAME}-{corpus}" if corpus else NAME
+    versions = client.search_model_versions(f"name = '{name}' AND tags.{MODEL_TAG} = '{model.model_sha256}'")
+    version = min(versions, key=_number, default=None)
     if version is None:
         _create_registered_model(client, name, corpus)
-        about = _describe(shown, run_id)
         source = client.get_logged_model(model_id).artifact_location  # of `models:/ID`, MLflow asks its global store
-        version = client.create_model_version(name, source, run_id, shown, None, about, 0, model_id)
+        version = client.create_model_version(name, source, run_id, tags, None, _description(tags), 0, model_id)
+        number = str(version.version)
     else:
-        _update(client, version, shown)
-    _link(client, model_id, name, str(version.version))
-    promote(client, name, str(version.version))
-    return str(version.version)
-
-
-def registered_name(corpus: str) -> str:
-    """The registered model for models of that corpus: `charlstm-CORPUS`, since MLflow takes no slash there.
-
-    Spools of an older version name no corpus: their models go where all did then.
-    """
-    return f"{NAME}-{corpus}" if corpus else NAME
-
-
-def find_version(client: "MlflowClient", name: str, model_sha256: str) -> "ModelVersion | None":
-    """The first version of the registered model that has these weights; None if there is none."""
-    found = client.search_model_versions(f"name = '{name}' AND tags.{MODEL_TAG} = '{model_sha256}'")
-    return min(found, key=_number, default=None)
+        number, known = str(version.version), dict(version.tags)
+        if known.get(VALIDATION_TAG) != model.validation_sha256:  # first old losses go, then the text, then come new
+            for loss in [tag for tag in known if tag.endswith(LOSS_SUFFIX)]:
+                client.delete_model_version_tag(name, number, loss)
+                del known[loss]
+        for tag, value in tags.items():
+            client.set_model_version_tag(name, number, tag, value)
+        client.update_model_version(name, number, _description(known | tags))
+    # Shown on the logged model's page, as MLflow's own `register_model` does.
+    links = json.loads(client.get_logged_model(model_id).tags.get(VERSIONS_TAG, "[]"))
+    if number not in [str(link["version"]) for link in links if link["name"] == name]:
+        links.append({"name": name, "version": int(number)})
+        client.set_logged_model_tags(model_id, {VERSIONS_TAG: json.dumps(links)})
+    promote(client, name, number)
+    return number
 
 
 def promote(client: "MlflowClient", name: str, version: str) -> None:
@@ -273,36 +251,10 @@ def _create_registered_model(client: "MlflowClient", name: str, corpus: str) -> 
             raise
 
 
-def _link(client: "MlflowClient", model_id: str, registered: str, version: str) -> None:
-    """Show the version on the logged model's page, as MLflow's own `register_model` does."""
-    known = json.loads(client.get_logged_model(model_id).tags.get(VERSIONS_TAG, "[]"))
-    if version not in [str(one["version"]) for one in known if one["name"] == registered]:
-        link = {"name": registered, "version": int(version)}
-        client.set_logged_model_tags(model_id, {VERSIONS_TAG: json.dumps([*known, link])})
-
-
-def _update(client: "MlflowClient", version: "ModelVersion", tags: Mapping[str, str]) -> None:
-    """Make the tags and the description say what `tags` do."""
-    registered, number, known = version.name, str(version.version), dict(version.tags)
-    if known.get(VALIDATION_TAG) != tags[VALIDATION_TAG]:  # first the old losses go, then the text, then come the new
-        for name in [name for name in known if name.endswith(LOSS_SUFFIX)]:
-            client.delete_model_version_tag(registered, number, name)
-            del known[name]
-    for name, value in tags.items():
-        if known.get(name) != value:
-            client.set_model_version_tag(registered, number, name, value)
-    description = _describe({**known, **tags}, version.run_id)
-    if version.description != description:
-        client.update_model_version(registered, number, description)
-
-
-def _describe(tags: Mapping[str, str], run_id: str) -> str:
-    """Sentences, which read as text and as Markdown: the losses, and where the version comes from."""
+def _description(tags: Mapping[str, str]) -> str:
+    """The losses: a list of versions shows it."""
     losses = [f"{loss:.4f} ({protocol})" for protocol, loss in sorted(_losses(tags).items())]
-    corpus = f"A character-level LSTM, trained on {tags['corpus']}." if "corpus" in tags else "A character-level LSTM."
-    # The losses first: a list of versions shows the beginning.
-    measured = f"{', '.join(losses)} nats per character of the validation part. " if losses else ""
-    return f"{measured}{corpus}\n\nThe run {run_id} has its parameters, its texts and what it was made of."
+    return f"{', '.join(losses)} nats per character of the validation part" if losses else ""
 
 
 # A model folder by its address in MLflow: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `models:/ID`, `runs:/RUN`.
@@ -330,26 +282,21 @@ def download_model(address: str, target: Path, store: Store) -> Path:
     Raises:
         TrackingError: the store does not answer, or has no such model.
     """
-    where = without_credentials(store.uri)
-    if (database := sqlite_file(store.uri)) and not database.is_file():
-        raise TrackingError(f"{address}: there is no MLflow database {database}")
+    check_exists(store)
     try:
-        from mlflow.artifacts import download_artifacts
+        import mlflow  # noqa: F401  # a wheel without the extra `pipeline` has none
     except ModuleNotFoundError:
         raise TrackingError(
             f"{address}: MLflow is not installed: `pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings it"
         ) from None
     try:
         client = connect(store)
-        if store.artifact_root:
-            find_experiments(client, store)  # of a checkout that was moved, its own artifacts
-        source = _location(client, address)
-        found = download_artifacts(artifact_uri=f"{source}/{FOLDER}", dst_path=str(target), tracking_uri=store.uri)
+        folder = open_artifacts(store, _location(client, address)).download_artifacts(FOLDER, str(target))
     except TrackingError:
         raise
     except Exception as error:  # whatever a server, a driver or a disk can raise
-        raise TrackingError(f"{address}: no model from MLflow at {where}: {reason_of(error, store)[:300]}") from None
-    folders = [file.parent for file in Path(found).glob(f"*/{WEIGHTS}")]
+        raise TrackingError(f"{address}: no model from {describe(error, store)}") from None
+    folders = [file.parent for file in Path(folder).glob(f"*/{WEIGHTS}")]
     if len(folders) != 1:
         raise TrackingError(f"{address}: expected a model of charlstm, found {len(folders)} files {WEIGHTS} in it")
     return folders[0]
@@ -359,7 +306,9 @@ def _location(client: "MlflowClient", address: str) -> str:
     """Where the files of the logged model are. Of `models:/...`, MLflow itself would ask its global store."""
     scheme, _, name = address.partition(":/")
     if scheme == "runs":
-        return _location(client, f"models:/{_logged_model_of(client, name.strip('/'), address)}")
+        if not (models := _outputs(client, name.strip("/"))):
+            raise TrackingError(f"{address}: the run has logged no model; evaluate logs one (`dvc repro evaluate`)")
+        return str(client.get_logged_model(models[-1]).artifact_location)
     if match := re.fullmatch(r"([^@/]+)(?:@([^@/]+)|/(\d+))", name):
         model, alias, number = match.groups()
         version = client.get_model_version_by_alias(model, alias) if alias else client.get_model_version(model, number)
@@ -367,12 +316,3 @@ def _location(client: "MlflowClient", address: str) -> str:
     if not re.fullmatch(r"m-\w+", name):
         raise TrackingError(f"{address}: expected models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID or runs:/ID")
     return str(client.get_logged_model(name).artifact_location)
-
-
-def _logged_model_of(client: "MlflowClient", run_id: str, address: str) -> str:
-    """The id of the model that a run has logged."""
-    outputs = client.get_run(run_id).outputs
-    models = [str(one.model_id) for one in (outputs.model_outputs if outputs else [])]
-    if not models:
-        raise TrackingError(f"{address}: the run has logged no model; evaluate logs one (`dvc repro evaluate`)")
-    return models[-1]

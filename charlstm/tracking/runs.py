@@ -6,35 +6,56 @@ stage finds the run by it, or makes one from the files when the server has none.
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
 from charlstm.tracking import client as calls
 from charlstm.tracking.client import Store
-from charlstm.tracking.outbox import Spool, now_ms
+from charlstm.tracking.outbox import Outbox, Spool, last_steps, now_ms
 from charlstm.tracking.registered_model import MODEL_TAG as MODEL_TAG  # for those who look for runs, too
-from charlstm.tracking.sender import describe
-from charlstm.training.history import EpochRow, StepRow
+from charlstm.training.history import EpochRow, StepRow, Tables
+
+if TYPE_CHECKING:  # who only looks for runs starts without torch
+    from charlstm.model.char_lstm import CharLSTM
+    from charlstm.training.progress import Progress
+    from charlstm.training.train import Plan
 
 log = logging.getLogger(__name__)
 
-# What is shown of a training: rows of its tables as values of named metrics, in sections (`train/...`) of the UI.
+TRAINING_TAG = "training_id"
+FINGERPRINT_TAG = "fingerprint"
+EXPERIMENT_TAG = "dvc_exp_name"
+MS_PER_REBUILT_STEP = 1_000
 
 Params = Mapping[str, str | int | float]  # dotted names, as runs have them
 
 
 class Measurement(NamedTuple):
-    """One value of one metric."""
+    """One value of one metric; `train/...` is a section of the UI. `time_ms`: when it was taken, if not now."""
 
     name: str
     value: float
     step: int = 0
+    time_ms: int | None = None
 
 
-def step_metrics(rows: Sequence[StepRow], params: Params) -> list[Measurement]:
+class TrainingRecord(NamedTuple):
+    """What is known of a finished training from its files: enough to rebuild its run.
+
+    Files have no times. `time_ms` stands for all of them, and is the same wherever the run is rebuilt.
+    """
+
+    params: Params
+    tags: Mapping[str, str]
+    tables: Tables
+    time_ms: int
+
+
+def step_metrics(rows: Iterable[StepRow], params: Params) -> list[Measurement]:
     """What is shown of steps, by step. The table has AdamW's learning rate; Muon's has the same schedule."""
     rates = {"adamw": 1.0}
     if params.get("train.optimizer") == "muon":
@@ -50,7 +71,7 @@ def step_metrics(rows: Sequence[StepRow], params: Params) -> list[Measurement]:
     ]
 
 
-def epoch_metrics(rows: Sequence[EpochRow]) -> list[Measurement]:
+def epoch_metrics(rows: Iterable[EpochRow]) -> list[Measurement]:
     """What is shown of epochs, at the step that ends each: so they lie on the axis of the training loss."""
     return [
         Measurement(name, value, row.step)
@@ -63,64 +84,43 @@ def epoch_metrics(rows: Sequence[EpochRow]) -> list[Measurement]:
     ]
 
 
-# Runs.
+class Run:
+    """One MLflow run, written to a spool of the outbox and sent in the background, in order.
 
-TRAINING_TAG = "training_id"
-FINGERPRINT_TAG = "fingerprint"
-EXPERIMENT_TAG = "dvc_exp_name"
-MS_PER_REBUILT_STEP = 1_000
-
-
-class Sender(Protocol):
-    """What feeds a run from its spool meanwhile."""
-
-    def close(self) -> None:
-        """The spool is complete: send the rest, within reason."""
-
-
-class Outbox(NamedTuple):
-    """Where spools lie, and what starts a sender for one (None if it cannot)."""
-
-    root: Path
-    start_sender: Callable[[Path], Sender | None]
-
-
-class TrainingRecord(NamedTuple):
-    """What is known of a finished training from its files: enough to rebuild its run.
-
-    Files have no times. `time_ms` stands for all of them, and is the same wherever the run is rebuilt.
+    Args:
+        spool: the folder's name. A training that is resumed goes on in its own.
+        start: which run is meant, as `outbox.Start` has it.
     """
 
-    params: Mapping[str, str | int | float]
-    tags: Mapping[str, str]
-    epochs: pd.DataFrame
-    steps: pd.DataFrame
-    time_ms: int
+    def __init__(self, outbox: Outbox, spool: str, **start: Any) -> None:  # noqa: ANN401
+        self._spool, self._is_new_only = Spool(outbox.root / spool), False
+        self._spool.append("start", **start)
+        self._sender = None if self._spool.is_broken else outbox.start_sender(self._spool.folder)
 
+    @contextmanager
+    def if_new(self) -> Iterator[None]:
+        """What is logged in this context is for a run that this spool makes, and for none that is there already."""
+        self._is_new_only = True
+        yield
+        self._is_new_only = False
 
-class Run:
-    """One MLflow run, written to a spool and sent in the background, in order."""
-
-    def __init__(self, spool: Spool, start_sender: Callable[[Path], Sender | None]) -> None:
-        self.spool = spool
-        self._sender = None if spool.is_broken else start_sender(spool.folder)
-
-    def log_params(self, params: Mapping[str, str | int | float]) -> None:
+    def log_params(self, params: Params) -> None:
         """Record parameters; one that the run has already keeps its first value, and another one becomes a tag."""
-        self.spool.append("params", values=dict(params))
+        self._append("params", values=dict(params))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, replacing older values."""
-        self.spool.append("tags", values=dict(tags))
+        self._append("tags", values=dict(tags))
 
     def log_metrics(self, measurements: Iterable[Measurement], *, only_changed: bool = False) -> None:
-        """Record metric values of now. `only_changed`: but for those that the run has as its latest already."""
-        time_ms = now_ms()
-        self.spool.append("metrics", points=[[*one, time_ms] for one in measurements], only_changed=only_changed)
+        """Record metric values. `only_changed`: but for those that the run has as its latest already."""
+        now = now_ms()
+        points = [[*point, now if time_ms is None else time_ms] for *point, time_ms in measurements]
+        self._append("metrics", points=points, only_changed=only_changed)
 
     def log_corpus(self, tags: Mapping[str, str]) -> None:
         """Make the corpus of these tags a dataset input of the run."""
-        self.spool.append("corpus", source=tags["corpus"], sha256=tags["corpus_sha256"])
+        self._append("corpus", source=tags["corpus"], sha256=tags["corpus_sha256"])
 
     def log_model(
         self,
@@ -134,74 +134,139 @@ class Run:
 
         `tags` name its corpus, at least.
         """
-        files = self.spool.keep(*sorted(folder.iterdir()))
-        if files is not None:
-            self.spool.append(
-                "model", files=files, model_sha256=model_sha256, losses=dict(losses),
-                validation_sha256=validation_sha256, tags=dict(tags),
-            )  # fmt: skip
+        self._append(
+            "model", files=self._spool.keep(*sorted(folder.iterdir())), model_sha256=model_sha256, losses=dict(losses),
+            validation_sha256=validation_sha256, tags=dict(tags),
+        )  # fmt: skip
 
-    def log_text(self, path: str, text: str) -> None:
+    def log_text(self, path: str, text: str, *, is_table: bool = False) -> None:
         """Store `text` as the artifact `path`, replacing an older one."""
         folder, _, name = path.rpartition("/")
-        self._log(self.spool.keep_text(name, text), folder)
+        self._append("artifacts", files=self._spool.keep_text(name, text), folder=folder or None, is_table=is_table)
 
     def log_file(self, file: Path, folder: str | None = None) -> None:
         """Store a file as an artifact, in `folder` of the run, replacing an older one."""
-        self._log(self.spool.keep(file), folder)
+        self._append("artifacts", files=self._spool.keep(file), folder=folder)
 
     def log_table(self, path: str, frame: pd.DataFrame) -> None:
         """Store a table as the artifact `path`, a `.json`, which the UI can lay beside that of other runs."""
-        folder, _, name = path.rpartition("/")
-        self._log(self.spool.keep_text(name, frame.to_json(orient="split", index=False)), folder, is_table=True)
+        self.log_text(path, frame.to_json(orient="split", index=False), is_table=True)
 
-    def close(self, status: str | None = None, reason: str = "") -> None:
-        """Send the rest; end the run with `status` (FINISHED, FAILED, KILLED), if given. The tag `ended` says why."""
-        if status is not None:
-            self.set_tags({"ended": reason or "normally"})
-            self.spool.append("end", status=status)
-        self.spool.close()
+    def end(self, status: str, reason: str = "normally", time_ms: int | None = None) -> None:
+        """The run is FINISHED, FAILED or KILLED, by default now. The tag `ended` says why."""
+        self.set_tags({"ended": reason})
+        self._append("end", status=status, time_ms=now_ms() if time_ms is None else time_ms)
+
+    def close(self) -> None:
+        """Send the rest."""
+        self._spool.close()
         if self._sender is not None:
             self._sender.close()
 
-    def _log(self, files: str | None, folder: str | None, *, is_table: bool = False) -> None:
-        if files is not None:
-            self.spool.append("artifacts", files=files, folder=folder or None, is_table=is_table)
+    def _append(self, kind: str, **fields: Any) -> None:  # noqa: ANN401
+        if fields.get("files", "") is not None:  # else they could not be kept
+            self._spool.append(kind, if_new=self._is_new_only, **fields)
 
 
 def attach(outbox: Outbox, model_sha256: str, record: TrainingRecord) -> Run:
-    """The run of the model with that hash; one made from `record` if the store has none."""
-    spool = Spool(outbox.root / f"{model_sha256[:16]}-{secrets.token_hex(4)}")
-    spool.start(MODEL_TAG, model_sha256, {**record.tags, "made_from": "files"}, time_ms=record.time_ms)
-    _write_record(spool, record)
-    return Run(spool, outbox.start_sender)
-
-
-def attach_node(outbox: Outbox, fingerprint: str, node: str) -> Run:
-    """The run that process 0 makes of the training with that fingerprint, for what another machine has to say."""
-    spool = Spool(outbox.root / f"{fingerprint}-{node}-{secrets.token_hex(4)}")
-    spool.start(FINGERPRINT_TAG, fingerprint, {}, is_found_only=True, node=node)
-    return Run(spool, outbox.start_sender)
-
-
-def _write_record(spool: Spool, record: TrainingRecord) -> None:
-    """All that a run rebuilt from files has; for a run that the store has already, none of it is sent."""
-    steps = [StepRow(*row) for row in record.steps[list(StepRow._fields)].itertuples(index=False)]
-    epochs = [EpochRow(*row) for row in record.epochs[list(EpochRow._fields)].itertuples(index=False)]
+    """The run of the model with that hash. If the store has none, it gets what a training would have logged."""
+    run = Run(
+        outbox, f"{model_sha256[:16]}-{secrets.token_hex(4)}", tag=MODEL_TAG, value=model_sha256,
+        tags={**record.tags, "made_from": "files"}, time_ms=record.time_ms,
+    )  # fmt: skip
+    steps = map(StepRow._make, record.tables.steps[list(StepRow._fields)].itertuples(index=False))
+    epochs = map(EpochRow._make, record.tables.epochs[list(EpochRow._fields)].itertuples(index=False))
     measurements = [*step_metrics(steps, record.params), *epoch_metrics(epochs)]
-    times = [record.time_ms + one.step * MS_PER_REBUILT_STEP for one in measurements]
-    points = [[*one, time_ms] for one, time_ms in zip(measurements, times, strict=True)]
-    spool.append("params", values=dict(record.params), if_new=True)
-    spool.append("metrics", points=points, if_new=True)
-    spool.append("end", status="FINISHED", time_ms=max(times, default=record.time_ms), if_new=True)
+    times = [record.time_ms + measurement.step * MS_PER_REBUILT_STEP for measurement in measurements]
+    with run.if_new():
+        run.log_params(record.params)
+        run.log_metrics(one._replace(time_ms=time_ms) for one, time_ms in zip(measurements, times, strict=True))
+        run.end("FINISHED", time_ms=max(times, default=record.time_ms))
+    return run
 
 
 def read_metrics(store: Store, model_sha256: str) -> dict[str, float]:
     """The latest metrics of the model's run; empty if there is no such run or the store does not answer."""
     try:
         client = calls.connect(store)
-        run = calls.find_run(client, calls.find_experiments(client, store).values(), MODEL_TAG, model_sha256)
+        run = calls.find_run(client, store, MODEL_TAG, model_sha256)
         return dict(run.data.metrics) if run else {}
     except Exception as error:  # the view may be gone, the files are not
-        log.warning("%s; the files have everything", describe(error, store))
+        log.warning("%s; the files have everything", calls.describe(error, store))
         return {}
+
+
+class TrainingTracker:
+    """An observer of `train.fit` that fills a run: a new one, or the one that an earlier start of this training began.
+
+    `training_id` is the same at every start of this training, and of no other.
+    """
+
+    def __init__(self, outbox: Outbox, params: Params, tags: Mapping[str, str], training_id: str) -> None:
+        self._outbox, self._params, self._tags, self._training_id = outbox, params, tags, training_id
+        self._run: Run | None = None
+
+    @property
+    def run(self) -> Run:
+        """The run; there is one from `on_start` on."""
+        assert self._run is not None
+        return self._run
+
+    def on_start(self, plan: "Plan", progress: "Progress") -> None:
+        """Open the run with all parameters and tags, the size of the work, and the hardware."""
+        self._plan, self._num_epochs = plan, len(progress.epochs)
+        self._written = last_steps(self._outbox.root / self._training_id)
+        hardware = {"device": plan.device, "precision": plan.precision, "num_processes": str(plan.num_processes)}
+        self._run = Run(
+            self._outbox, self._training_id, tag=TRAINING_TAG, value=self._training_id,
+            tags={**self._tags, **hardware}, is_open=True, node="",
+        )  # fmt: skip
+        self.run.log_params(self._params)
+        self.run.log_corpus(self._tags)
+        self._log_new([Measurement("model/num_parameters", plan.num_parameters)])
+        # What a checkpoint has and no event: another machine made it, or the spool is gone.
+        self._log_new([*step_metrics(progress.steps, self._params), *epoch_metrics(progress.epochs)])
+
+    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
+        """Record losses, learning rates, gradient norm, speed and characters seen, by step."""
+        seen = "train/chars_seen" if self._plan.bytes_per_epoch is None else "train/bytes_seen"
+        more = {"train/chars_per_second": chars_per_second, seen: self._ids_seen(row)}
+        self._log_new([*step_metrics([row], self._params), *(Measurement(*one, row.step) for one in more.items())])
+
+    def on_epoch(self, row: EpochRow, model: "CharLSTM", train_seconds: float) -> None:
+        """Record the epoch's losses."""
+        self._num_epochs += 1
+        self._log_new(epoch_metrics([row]))
+
+    def log_texts(self, epoch: int, texts: Sequence[tuple[str, str]]) -> None:
+        """Record what the model wrote after an epoch: prompts and texts."""
+        body = "\n\n".join(f"=== prompt {prompt!r}\n{prompt}{text}" for prompt, text in texts)
+        self.run.log_text(f"texts/epoch-{epoch:03d}.txt", body + "\n")
+
+    def finish(self, model_sha256: str, train_seconds: float) -> None:
+        """Tie the run to its model and end it; the seconds are those of all starts together."""
+        speed = self._plan.chars_per_epoch * self._num_epochs / train_seconds
+        self.run.log_metrics([Measurement("train/seconds", train_seconds), Measurement("train/speed", speed)])
+        self.run.set_tags({MODEL_TAG: model_sha256})
+        self.run.end("FINISHED")
+        self.run.close()
+
+    def abandon(self, status: str, reason: str) -> None:
+        """End the run, if it was opened, as FAILED or KILLED: it has no model yet, and DVC has no experiment of it."""
+        if self._run is None:
+            return
+        if name := self._tags.get(EXPERIMENT_TAG):
+            self._run.set_tags({EXPERIMENT_TAG: f"{name} (not recorded: {status})"})
+        self._run.end(status, reason)
+        self._run.close()
+
+    def _log_new(self, measurements: Sequence[Measurement]) -> None:
+        """But for what an earlier start has written: after a kill, some steps are taken again, to the same values."""
+        self.run.log_metrics([one for one in measurements if one.step > self._written.get(one.name, -1)])
+
+    def _ids_seen(self, row: StepRow) -> int:
+        """Characters or bytes, in training, repetitions counted; the last step of an epoch may be a short one."""
+        ids_per_epoch, done = self._plan.bytes_per_epoch or self._plan.chars_per_epoch, row.epoch - 1
+        steps = row.step - done * (self._plan.num_steps // self._plan.num_epochs)
+        ids_per_step = int(self._params["train.batch_size"]) * int(self._params["train.context_len"])
+        return done * ids_per_epoch + min(steps * ids_per_step, ids_per_epoch)

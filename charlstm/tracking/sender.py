@@ -1,4 +1,8 @@
-"""Feeds MLflow from spools: one spool while its writer works (`follow`), or all that wait (`send_waiting`).
+"""Sends spools to MLflow: one while its writer works (`follow`), or all that wait (`send_waiting`).
+
+Events go in order, each once, and a repeated one changes nothing. What is sent is noted in the spool's `sent.json`
+after each call. A sender that dies in between sends the last call's events again, with the times that the spool has,
+and MLflow then keeps one of the two.
 
 A server that is down, slow or wrong costs nothing but time here, and is tried again. The status of a run is made true:
 a training whose process is gone without a word is ended as KILLED.
@@ -6,27 +10,35 @@ a training whose process is gone without a word is ended as KILLED.
 
 import contextlib
 import hashlib
+import itertools
 import logging
 import secrets
 import shutil
-import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from filelock import FileLock, Timeout
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from charlstm.errors import LockedError, TrackingError
-from charlstm.files.urls import without_credentials
-from charlstm.tracking.client import Store, reason_of
-from charlstm.tracking.delivery import Delivery, is_complete, read_sent
-from charlstm.tracking.outbox import EVENTS, SENDER_LOCK, SYSTEM, Spool, append_line, now_ms, read_lines, status_of
+from charlstm.files.atomic import write_text
+from charlstm.tracking import client as calls
+from charlstm.tracking import outbox, registered_model
+from charlstm.tracking.client import CORPUS_TAG, Store
+from charlstm.tracking.outbox import EVENTS, FILES, SYSTEM, Event, Line, Spool, read_lines, start_of, status_of
+from charlstm.tracking.system_metrics import SECONDS_BETWEEN_SAMPLES, Samples
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 log = logging.getLogger(__name__)
 
+SENT = "sent.json"
+MAX_EVENTS_PER_CALL = 200
 SECONDS_BETWEEN_LOOKS = 1.0
-SECONDS_BETWEEN_SAMPLES = 10.0  # of how busy the machine is, as MLflow has it
 MAX_SECONDS_BETWEEN_TRIES = 30.0
 LAST_TRIES, SECONDS_BETWEEN_LAST_TRIES = 3, 1.0
 SECONDS_FOR_TURN = 60.0
@@ -35,7 +47,7 @@ REMOVED, DAMAGED = ".removed-", "damaged"  # beside the spools
 GONE = "the process was gone without a word: killed, aborted, out of memory, or the machine went down"
 
 
-class Outcome(NamedTuple):
+class SendResult(NamedTuple):
     """What became of a spool; `error` is empty if all of it was sent that makes sense, but for `num_damaged` lines.
 
     A spool with damaged lines is kept in `folder` when it is done with: nobody sends from there.
@@ -59,27 +71,21 @@ def follow(
     Args:
         is_writer_gone: waits at most so many seconds for the writer to close the spool or to die.
     """
-    try:
-        with FileLock(folder / SENDER_LOCK, blocking=False):
-            return _follow(Delivery(folder, store), _Samples(folder, seconds_between_samples), is_writer_gone)
-    except Timeout:
-        return False
-
-
-def _follow(delivery: Delivery, samples: "_Samples", is_writer_gone: Callable[[float], bool]) -> bool:
-    folder, store = delivery.folder, delivery.store
+    sender, samples = SpoolSender(folder, store), Samples(folder, seconds_between_samples)
     pause, tries_left, has_sent_others, has_warned = 0.0, LAST_TRIES, False, False
     while True:
-        if is_gone := is_writer_gone(pause):
-            _end_if_dead(folder)
+        is_gone = is_writer_gone(pause)
         if not has_sent_others:
-            has_sent_others = not any(one.error for one in send_waiting(folder.parent, store, but=folder))
-        samples.take()
-        error = _try(delivery)
+            has_sent_others = not any(result.error for result in send_waiting(folder.parent, store, but=folder))
+        if is_gone:
+            result = sender.finish()
+            error = result.error if result else sender.send()
+        else:
+            samples.take_if_due()
+            error = sender.send()
         if not error:
             pause = SECONDS_BETWEEN_LOOKS
             if is_gone:
-                _remove_if_done(folder, store)
                 return True
             continue
         if not has_warned:
@@ -93,88 +99,197 @@ def _follow(delivery: Delivery, samples: "_Samples", is_writer_gone: Callable[[f
             pause = SECONDS_BETWEEN_LAST_TRIES
 
 
-class _Samples:
-    """Of the machine's load, while a training runs; without them if it cannot be asked."""
-
-    def __init__(self, folder: Path, seconds_between: float) -> None:
-        self._folder, self._seconds_between = folder, seconds_between
-        self._sampler: SystemSampler | None = None
-        self._is_wanted = True
-
-    def take(self) -> None:
-        """Write a sample if one is due."""
-        if not self._is_wanted:
-            return
-        try:
-            if self._sampler is None:
-                events = (event for event, _, _ in read_lines(self._folder / EVENTS))
-                start = next((event for event in events if event["kind"] == "start"), None)
-                self._is_wanted = start is None or start["node"] is not None
-                if start is None or not self._is_wanted:
-                    return
-                self._sampler = SystemSampler(self._folder, start["node"], self._seconds_between)
-            self._sampler.sample_if_due()
-        except Exception as error:  # a driver or a disk may fail in any way, and training goes on
-            log.warning("no more system metrics: %s", error)
-            self._is_wanted = False
-
-
-def send_waiting(root: Path, store: Store, but: Path | None = None) -> list[Outcome]:
-    """Send all spools that nobody writes to or sends, oldest first; end the runs of processes that are gone.
+def send_waiting(root: Path, store: Store, but: Path | None = None) -> list[SendResult]:
+    """Send all spools that nobody writes to, oldest first; end the runs of processes that are gone.
 
     Whatever is wrong with one of them, the others are sent.
     """
-    _remove_removed(root)
-    outcomes = []
-    for folder in sorted((one for one in root.iterdir() if _is_spool(one) and one != but), key=_age):
-        try:
-            with FileLock(folder / SENDER_LOCK, blocking=False):
-                if not _is_spool(folder):
-                    _remove_lock(folder)
-                elif _end_if_dead(folder) and (outcome := _send_whole(folder, store)):
-                    outcomes.append(outcome)
-        except (Timeout, FileNotFoundError):  # another process sends it, or has just removed it
-            continue
-        except OSError as error:
-            outcomes.append(Outcome(folder, f"{folder}: {error.strerror or error}"))
-    return outcomes
+    for folder in root.glob(f"{REMOVED}*"):  # what a process that was killed has not removed to its end
+        shutil.rmtree(folder, ignore_errors=True)
+    folders = sorted((folder for folder in root.iterdir() if _is_spool(folder) and folder != but), key=_last_written)
+    results = [SpoolSender(folder, store).finish() for folder in folders]
+    return [result for result in results if result is not None]
 
 
-def _send_whole(folder: Path, store: Store) -> Outcome | None:
-    """Send what nobody writes to; None if nothing was ever written there."""
-    if not (folder / EVENTS).stat().st_size:
-        _remove(folder)
-        return None
-    if not is_complete(folder, store) and (error := _try(Delivery(folder, store))):
-        return Outcome(folder, error)
-    sent = read_sent(folder)
-    return Outcome(_remove_if_done(folder, store), "", sent.damaged if sent else 0)
+@dataclass
+class Sent:
+    """How far a spool was sent, to which store. `error`: why the last try failed; empty if it did not."""
+
+    store: str
+    run_id: str = ""
+    is_new: bool = False  # made by this spool
+    events: Annotated[int, Field(ge=0)] = 0  # bytes of `events.jsonl`
+    system: Annotated[int, Field(ge=0)] = 0  # bytes of `system.jsonl`
+    damaged: Annotated[int, Field(ge=0)] = 0  # events that could not be sent, for what they say makes no sense
+    error: str = ""
 
 
-def _is_spool(folder: Path) -> bool:
-    """Whether `folder` has what is to be sent."""
-    return not folder.name.startswith(REMOVED) and (folder / EVENTS).is_file()
+_SENT = TypeAdapter(Sent)
 
 
-def _try(delivery: Delivery) -> str:
-    """Send; what went wrong, in one line."""
+def read_sent(folder: Path) -> Sent | None:
+    """What is noted in a spool's folder; None if nothing is."""
     try:
-        with _turn(delivery.folder, delivery.store):
-            delivery.send()
-    except Exception as error:  # whatever a server, a driver or a disk can raise
-        message = describe(error, delivery.store)
-        delivery.note(message)
-        return message
-    if delivery.sent.error:
-        delivery.note()
-    return ""
+        return _SENT.validate_json((folder / SENT).read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
-def describe(error: Exception, store: Store) -> str:
-    """One line without what a URI may hold of secrets."""
-    where = "MLflow" if isinstance(error, TrackingError) else f"MLflow at {without_credentials(store.uri)}"
-    message = f"{where}: {reason_of(error, store)}"
-    return textwrap.shorten(message, 300, placeholder=" ...")
+class SpoolSender:
+    """Sends one spool to one store. Several may do so at once: they take turns, and each goes on where another was."""
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self.folder, self.store = folder, store
+        self.sent = Sent(store.identity)
+        self._client: MlflowClient | None = None
+
+    def send(self) -> str:
+        """Send all whole events that are there; what went wrong, in one line. Call it again: it goes on there."""
+        try:
+            with _turn(self.folder, self.store):
+                return self._send_new() if _is_spool(self.folder) else ""
+        except (TrackingError, OSError) as error:  # no turn
+            return calls.describe(error, self.store)
+
+    def finish(self) -> SendResult | None:
+        """Send a spool that nobody writes to, and remove it. If its training says nothing of an end, it was KILLED.
+
+        None if somebody writes to it, if another process has just removed it, or if nothing was ever written there.
+        """
+        if outbox.is_written(self.folder):  # no turn is needed to see that
+            return None
+        try:
+            with _turn(self.folder, self.store):
+                if not _is_spool(self.folder) or not _end_if_dead(self.folder):
+                    return None
+                if not (self.folder / EVENTS).stat().st_size:
+                    _remove(self.folder)
+                    return None
+                if error := self._send_new():
+                    return SendResult(self.folder, error)
+                return SendResult(self._remove_if_done(), "", self.sent.damaged)
+        except TrackingError as error:
+            return SendResult(self.folder, calls.describe(error, self.store))
+        except OSError as error:
+            return SendResult(self.folder, f"{self.folder}: {error.strerror or error}")
+
+    def _send_new(self) -> str:
+        """Send, in this process's turn."""
+        noted, start = read_sent(self.folder), start_of(self.folder)
+        # On a full disk nothing can be noted, and what this process has sent counts.
+        if noted and self._is_valid(noted) and noted.events >= self.sent.events:
+            self.sent = noted
+        self._corpus = start.tags.get(CORPUS_TAG, "") if start else ""
+        try:
+            for file, offset in ((EVENTS, "events"), (SYSTEM, "system")):
+                for event, end in _merged(read_lines(self.folder / file, getattr(self.sent, offset))):
+                    if self._makes_sense(event):
+                        self._send_or_skip(event)
+                    else:
+                        self.sent.damaged += 1
+                    setattr(self.sent, offset, end)
+                    self._note()
+        except Exception as error:  # whatever a server, a driver or a disk can raise
+            message = calls.describe(error, self.store)
+            self._note(message)
+            return message
+        if self.sent.error:
+            self._note()
+        return ""
+
+    def _is_valid(self, noted: Sent) -> bool:
+        """Whether it is of this store, and ends where lines of the files do. Else the spool is sent from its start."""
+        ends = _ends_a_line(self.folder / EVENTS, noted.events) and _ends_a_line(self.folder / SYSTEM, noted.system)
+        return noted.store == self.store.identity and ends
+
+    def _makes_sense(self, event: Event | None) -> bool:
+        """Whether it is an event, a run is named before it, and its files are there."""
+        if event is None or not (self.sent.run_id or isinstance(event, outbox.Start)):
+            return False
+        if isinstance(event, outbox.Artifacts | outbox.Model):
+            return (self.folder / FILES / event.files).is_dir()
+        return True
+
+    def _note(self, error: str = "") -> None:
+        """Keep what was sent, and what went wrong. On a full disk it is not kept, and may be sent twice: no harm."""
+        self.sent.error = error
+        with contextlib.suppress(OSError):
+            write_text(self.folder / SENT, _SENT.dump_json(self.sent).decode() + "\n")
+
+    def _send_or_skip(self, event: Event) -> None:
+        """What the store refuses for good is skipped with a warning; what comes after may still go through."""
+        if self._client is None:
+            self._client = calls.connect(self.store)
+        try:
+            if self.sent.is_new or not event.if_new:
+                self._send_event(self._client, event)
+        except Exception as error:
+            if not calls.is_refusal(error) or not self.sent.run_id:
+                raise
+            if calls.is_gone(self._client, self.sent.run_id):
+                self.sent = Sent(self.store.identity)  # the spool has all of it: begin anew
+                raise
+            if isinstance(event, outbox.Metrics) and len(event.points) > 1:  # one may be refused, and not the others
+                for point in event.points:
+                    self._send_or_skip(event.model_copy(update={"points": [point]}))
+                return
+            log.warning("MLflow refuses an event (%s): %s", type(event).__name__, " ".join(str(error).split())[:300])
+
+    def _send_event(self, client: "MlflowClient", event: Event) -> None:
+        run_id = self.sent.run_id
+        match event:
+            case outbox.Start():
+                self._find_or_create(client, event)
+            case outbox.Metrics():
+                calls.log_points(client, run_id, event.points, only_changed=event.only_changed)
+            case outbox.Params():
+                calls.log_params(client, run_id, event.values)
+            case outbox.Tags():
+                calls.log_tags(client, run_id, event.values)
+            case outbox.Artifacts():
+                files = sorted((self.folder / FILES / event.files).iterdir())
+                calls.log_artifacts(client, run_id, files, event.folder, is_table=event.is_table)
+            case outbox.Corpus():
+                registered_model.log_corpus(client, run_id, source=event.source, sha256=event.sha256)
+            case outbox.Model():
+                folder = self.folder / FILES / event.files
+                registered_model.log_and_register(client, run_id, folder, self._corpus, event)
+            case outbox.End():
+                client.set_terminated(run_id, event.status, event.time_ms)
+
+    def _find_or_create(self, client: "MlflowClient", start: outbox.Start) -> None:
+        run = calls.find_run(client, self.store, start.tag, start.value, is_running=start.is_found_only)
+        if run is not None:
+            self.sent.run_id = str(run.info.run_id)
+            if start.is_open:
+                client.update_run(self.sent.run_id, status="RUNNING")
+                calls.log_tags(client, self.sent.run_id, start.tags)
+            return
+        if start.is_found_only:
+            raise LookupError(f"no running run has the tag {start.tag} {start.value} yet")
+        experiment_id = calls.find_or_create_experiment(client, self.store, self._corpus)
+        tags = start.tags | {start.tag: start.value}
+        if baseline := tags.get("sweep"):
+            tags["mlflow.parentRunId"] = calls.find_or_create_sweep(client, experiment_id, baseline, start.time_ms)
+        self.sent.run_id, self.sent.is_new = calls.create_run(client, experiment_id, tags, start.time_ms), True
+
+    def _remove_if_done(self) -> Path:
+        """Where the spool is now, if anywhere.
+
+        A training that did not finish may be resumed, and then its spool knows what was sent. A spool with damaged
+        lines is set aside with all that it has, for whoever wants to know what it was.
+        """
+        is_over = time.time() - _last_written(self.folder) > SECONDS_KEPT
+        if status_of(self.folder) not in ("", "FINISHED") and not is_over:
+            return self.folder
+        if not self.sent.damaged:
+            _remove(self.folder)
+            return self.folder
+        kept = self.folder.parent / DAMAGED / f"{self.folder.name}-{secrets.token_hex(4)}"
+        kept.parent.mkdir(exist_ok=True)
+        self.folder.rename(kept)
+        log.warning("tracking: %d damaged lines were not sent; they are kept in %s", self.sent.damaged, kept)
+        return kept
 
 
 @contextlib.contextmanager
@@ -187,8 +302,8 @@ def _turn(folder: Path, store: Store) -> Iterator[None]:
     """
     name = "database.lock"
     if not store.uri.startswith("sqlite"):
-        start = next((line.event for line in read_lines(folder / EVENTS) if line.event["kind"] == "start"), None)
-        value = start["value"] if start else ""
+        start = start_of(folder)
+        value = start.value if start else ""
         name = f"runs-{hashlib.sha256(value.encode()).hexdigest()[0]}.lock"  # 16 files for all runs are enough
     try:
         with FileLock(folder.parent / name, timeout=SECONDS_FOR_TURN):
@@ -197,38 +312,57 @@ def _turn(folder: Path, store: Store) -> Iterator[None]:
         raise TrackingError(f"another process of this checkout has been sending for {SECONDS_FOR_TURN:g} s") from None
 
 
+def _merged(lines: Iterable[Line]) -> Iterator[Line]:
+    """The same events, but those of plain metrics that follow each other are one."""
+    for is_plain, group in itertools.groupby(lines, _is_plain_metrics):
+        if not is_plain:
+            yield from group
+        while is_plain and (batch := list(itertools.islice(group, MAX_EVENTS_PER_CALL))):
+            points = [point for line in batch for point in line.event.points]
+            yield Line(batch[0].event.model_copy(update={"points": points}), batch[-1].end)
+
+
+def _is_plain_metrics(line: Line) -> bool:
+    return isinstance(line.event, outbox.Metrics) and not (line.event.if_new or line.event.only_changed)
+
+
+def _ends_a_line(file: Path, offset: int) -> bool:
+    """Whether a line of the file ends there."""
+    if offset == 0:
+        return True
+    try:
+        with file.open("rb") as lines:
+            lines.seek(offset - 1)
+            return lines.read(1) == b"\n"
+    except OSError:
+        return False
+
+
+def _is_spool(folder: Path) -> bool:
+    """Whether `folder` has what is to be sent."""
+    return not folder.name.startswith(REMOVED) and (folder / EVENTS).is_file()
+
+
 def _end_if_dead(folder: Path) -> bool:
     """End the run as KILLED if its training says nothing of an end; False if it is alive."""
-    last_written = int((folder / EVENTS).stat().st_mtime * 1000) if (folder / EVENTS).exists() else 0
+    last_written_ms = int(_last_written(folder) * 1000)
     try:
         spool = Spool(folder)
     except LockedError:
         return False
     if status_of(folder) == "RUNNING":
         spool.append("tags", values={"ended": GONE})
-        spool.append("end", status="KILLED", time_ms=last_written)
+        spool.append("end", status="KILLED", time_ms=last_written_ms)
     spool.close()
     return True
 
 
-def _remove_if_done(folder: Path, store: Store) -> Path:
-    """Where the spool is now, if anywhere.
-
-    A training that did not finish may be resumed, and then its spool knows what was sent. A spool with damaged lines is
-    set aside with all that it has, for whoever wants to know what it was.
-    """
-    sent = read_sent(folder)
-    is_over = status_of(folder) in ("", "FINISHED") or time.time() - _age(folder) > SECONDS_KEPT
-    if sent is None or not is_complete(folder, store) or not is_over:
-        return folder
-    if not sent.damaged:
-        _remove(folder)
-        return folder
-    kept = folder.parent / DAMAGED / f"{folder.name}-{secrets.token_hex(4)}"
-    kept.parent.mkdir(exist_ok=True)
-    folder.rename(kept)
-    log.warning("tracking: %d damaged lines were not sent; they are kept in %s", sent.damaged, kept)
-    return kept
+def _last_written(folder: Path) -> float:
+    """When an event was written last, in seconds since the epoch; 0 if the spool is gone."""
+    try:
+        return (folder / EVENTS).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _remove(folder: Path) -> None:
@@ -236,73 +370,3 @@ def _remove(folder: Path) -> None:
     removed = folder.with_name(f"{REMOVED}{folder.name}-{secrets.token_hex(4)}")
     folder.rename(removed)
     shutil.rmtree(removed, ignore_errors=True)
-
-
-def _remove_lock(folder: Path) -> None:
-    """Of a spool that another process has just removed: `FileLock` makes the folder anew, for nothing but the lock."""
-    with contextlib.suppress(OSError):  # there is more in it: a writer has begun there
-        (folder / SENDER_LOCK).unlink()
-        folder.rmdir()
-
-
-def _remove_removed(root: Path) -> None:
-    """What a process that was killed has not removed to its end."""
-    for folder in root.glob(f"{REMOVED}*"):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _age(folder: Path) -> float:
-    """When it was written last, in seconds since the epoch; 0 if it is gone."""
-    try:
-        return (folder / EVENTS).stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-# How busy a machine is while it trains: processor, memory, disk, network and GPUs, by MLflow's own collectors.
-#
-# MLflow's monitor around them ends for good when a server fails once. Here the samples go to the spool.
-
-
-class SystemSampler:
-    """Writes a sample to a spool's `system.jsonl` when one is due, as metrics `system/...`, numbered from 0.
-
-    Args:
-        node: comes before the names of metrics where there are several machines; empty for one.
-    """
-
-    def __init__(self, spool: Path, node: str, seconds_between: float) -> None:
-        from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-        from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
-        from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-        from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
-
-        self._monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
-        with contextlib.suppress(ImportError, RuntimeError):  # no GPU, or no library that can ask it
-            self._monitors.append(GPUMonitor())
-        self._file, self._prefix = spool / SYSTEM, f"system/{node}/" if node else "system/"
-        self._seconds_between = seconds_between
-        self._number = sum(1 for _ in read_lines(self._file))
-        self._last_at = time.monotonic()
-        for monitor in self._monitors:  # the first use of the processor is measured from here
-            monitor.collect_metrics()
-            monitor.clear_metrics()
-
-    def sample_if_due(self) -> None:
-        """Write what was used since the last sample.
-
-        Raises:
-            OSError: the disk takes no more.
-        """
-        now = time.monotonic()
-        if now - self._last_at < self._seconds_between:
-            return
-        self._last_at, time_ms = now, now_ms()
-        points = []
-        for monitor in self._monitors:
-            monitor.collect_metrics()
-            found = monitor.aggregate_metrics().items()
-            points += [[f"{self._prefix}{name}", float(value), self._number, time_ms] for name, value in found]
-            monitor.clear_metrics()
-        append_line(self._file, {"kind": "metrics", "time_ms": time_ms, "points": points})
-        self._number += 1

@@ -6,7 +6,7 @@ MLflow 3.17. If another version cannot read it, the page opens with MLflow's own
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from charlstm.evaluation.published import TEST_PREFIX
@@ -22,30 +22,24 @@ MAX_PARAMETERS = 8
 NUM_PARAMETERS, SECONDS = "model/num_parameters", "train/seconds"
 NOT_VARIED = ("download.", "sample.", "evaluate.")  # decide no weight; of the first, the tag `corpus` says all
 CURVES = ("validation/nats_per_char", "train/nats_per_char")
+LOSS_SECTION = "loss"
 SECTIONS = {"": "Model metrics", "system": "System metrics"}  # as MLflow names them
 RUN_NAME = "attributes.`Run Name`"
 
 
-class Shared(NamedTuple):
-    """What became of sharing a view: whether the experiment has runs, and whether this user may change its tags."""
-
-    has_runs: bool
-    is_shared: bool
-
-
-def share_view(client: "MlflowClient", experiment_id: str) -> Shared:
-    """Fit the shared view to the experiment's runs."""
+def share_view(client: "MlflowClient", experiment_id: str) -> bool | None:
+    """Fit the shared view to the experiment's runs; whether this user may. None if it has no runs."""
     runs = client.search_runs([experiment_id], max_results=NUM_RUNS)
     if not runs:
-        return Shared(has_runs=False, is_shared=False)
+        return None
     trainings = [run for run in runs if run.data.params]  # and no parents of sweeps
     data = [run.data for run in trainings]
     state = view_state([one.metrics for one in data], [one.params for one in data], [one.tags for one in data])
     try:
         client.set_experiment_tag(experiment_id, TAG, json.dumps(state))
     except Exception:  # a user who may only read, a database that is mounted read-only: the page opens all the same
-        return Shared(has_runs=True, is_shared=False)
-    return Shared(has_runs=True, is_shared=True)
+        return False
+    return True
 
 
 def page(server: str, experiment_id: str, *, is_shared: bool) -> str:
@@ -69,7 +63,9 @@ def view_state(
     known_params = {name for run in params for name in run}
     measured = [name for name in names if name.endswith("nats_per_char")]
     by_protocol = [name for name in measured if not name.startswith(("train/", "validation/", TEST_PREFIX))]
-    losses = [f"metrics.`{name}`" for name in sorted(by_protocol or measured, key=_windowed_first)]
+    # First losses of windows, as others publish them.
+    by_protocol = sorted(by_protocol or measured, key=lambda name: (not name.startswith("windowed"), name))
+    losses = [f"metrics.`{name}`" for name in by_protocol]
     cost = [f"params.`{name}`" for name in cost_params(params) if name in known_params]
     cost += [f"metrics.`{name}`" for name in (NUM_PARAMETERS, SECONDS) if name in names]
     recipe = [f"tags.`{RECIPE_TAG}`"] if any(RECIPE_TAG in run for run in tags) else []
@@ -105,7 +101,17 @@ def _charts(names: Sequence[str]) -> dict[str, Any]:
     if not curves:
         return {}
     folded = sorted({SECTIONS.get(section, section) for section in (name.rpartition("/")[0] for name in names)})
-    sections = [_section("loss", is_open=True), *(_section(name, is_open=False) for name in folded)]
+    sections = [
+        {
+            "uuid": f"{NAME}-section-{name}",
+            "name": name,
+            "display": name == LOSS_SECTION,
+            "isReordered": False,
+            "deleted": False,
+            "isGenerated": False,
+        }
+        for name in (LOSS_SECTION, *folded)
+    ]
     charts = [
         {
             "type": "LINE",
@@ -132,23 +138,6 @@ def _charts(names: Sequence[str]) -> dict[str, Any]:
         for name in curves
     ]
     return {"compareRunCharts": charts, "compareRunSections": sections, "isAccordionReordered": True}
-
-
-def _section(name: str, *, is_open: bool) -> dict[str, Any]:
-    uuid = f"{NAME}-section-{name}"
-    return {
-        "uuid": uuid,
-        "name": name,
-        "display": is_open,
-        "isReordered": False,
-        "deleted": False,
-        "isGenerated": False,
-    }
-
-
-def _windowed_first(name: str) -> tuple[bool, str]:
-    """Losses that others publish are of windows."""
-    return not name.startswith("windowed"), name
 
 
 def differing_params(params: Sequence[Mapping[str, str]]) -> list[str]:

@@ -20,25 +20,22 @@ def sync(
     With `--files`, MLflow gets the run of this checkout's model if it has none, as after `git pull` and `dvc pull`:
     parameters, curves, losses, texts and review. Nothing is computed.
     """
-    if is_of_files:
-        from pipeline.lineage.rebuilding import rebuild  # it takes torch, which sending does without
-        from pipeline.stage.stage import load
-
-        rebuild(*load())
-        typer.echo("the run of this checkout's model has what its files say")
     from rich.console import Console
 
     from charlstm.tracking.sender import send_waiting
     from pipeline.stage.tracking_store import spool_root, store
 
-    console = Console(highlight=False, soft_wrap=True)
     root, where = spool_root(), store()
-    outcomes = send_waiting(root, where) if root.is_dir() else []
-    failed = [one for one in outcomes if one.error or one.num_damaged]
-    if not outcomes:
-        console.print("nothing else waits to be sent" if is_of_files else "nothing waits to be sent")
-    else:
-        console.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs sent")
-    for reason in sorted({one.error for one in failed if one.error}):
+    if is_of_files:
+        from pipeline.lineage.rebuilding import rebuild  # it takes torch, which sending does without
+        from pipeline.stage.stage import load
+
+        rebuild(*load())
+    console = Console(highlight=False, soft_wrap=True)
+    results = send_waiting(root, where) if root.is_dir() else []
+    failed = [result for result in results if result.error or result.num_damaged]
+    sent = f"{len(results) - len(failed)} of {len(results)} runs sent"
+    console.print(sent if results else "nothing waits to be sent")
+    for reason in sorted({result.error for result in failed if result.error}):
         console.print(f"still waiting: {reason}", markup=False)
     return EXIT_BAD_INPUT if failed else 0

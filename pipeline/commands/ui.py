@@ -1,6 +1,7 @@
 """`charlstm ui`: MLflow's page of all runs."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,15 +14,18 @@ from contextlib import contextmanager, suppress
 from typing import IO, Annotated
 from urllib.parse import urlsplit
 
-import psutil
 import typer
 
 from charlstm.errors import TrackingError
 from charlstm.files.urls import without_credentials
-from charlstm.tracking.client import Store, connect, find_experiments, reason_of, sqlite_file
+from charlstm.tracking.client import Store, check_exists, connect, find_experiments, in_one_line
 from charlstm.tracking.view import page, share_view
 from pipeline.dvc.paths import corpus_name
 from pipeline.stage.tracking_store import store
+
+HOST = "127.0.0.1"
+START_TIMEOUT_SECONDS = 120
+STOP_TIMEOUT_SECONDS = 2
 
 
 def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page is.")] = 5000) -> int:
@@ -30,84 +34,45 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page 
     It prints the addresses, this checkout's corpus first, and ends with Ctrl-C. Of runs that are on a server it prints
     the server's addresses, and ends.
     """
+    runs = store()
     with suppress(KeyboardInterrupt):
-        show(store(), port, corpus_name())
+        if urlsplit(runs.uri).scheme in ("http", "https"):
+            _print_pages(_find_runs(runs, corpus_name()), without_credentials(runs.uri))
+            return 0
+        _check_port(port)
+        pages = _find_runs(runs, corpus_name())
+        with tempfile.TemporaryFile() as output, _server(runs.uri, port, output) as server:
+            if _answers(server, port):
+                _print_pages(pages, f"http://{HOST}:{port}")
+                server.wait()
+            output.seek(0)
+            lines = [line for line in output.read().decode(errors="replace").splitlines() if line.strip()]
+            shown = without_credentials(textwrap.shorten(" ".join(lines[-1:]), 300, placeholder=" ..."), runs.uri)
+            raise TrackingError(f"MLflow's server ended: {shown}")
     return 0
 
 
-# The page, opened in the right view.
-
-HOST = "127.0.0.1"
-MAX_PORT = 65_535
-START_TIMEOUT_SECONDS = 120
-STOP_TIMEOUT_SECONDS = 2
-
-
-def show(where: Store, port: int, corpus: str) -> None:
-    """Print the address of the page of the runs of `corpus`, and of those of other corpora, a line each, with its name.
-
-    Serve them until the process is interrupted, unless a server does.
-
-    Raises:
-        TrackingError: the port is taken, there is no run, or the store does not answer.
-    """
-    is_server = urlsplit(where.uri).scheme in ("http", "https")
-    if not is_server:
-        _check_port(port)
-    pages = _find_runs(where, corpus)
-    if is_server:
-        _say(pages, without_credentials(where.uri))
-        return
-    with tempfile.TemporaryFile() as output, _server(where.uri, port, output) as server:
-        if _answers(server, port):
-            _say(pages, f"http://{HOST}:{port}")
-            server.wait()
-        raise TrackingError(f"MLflow's server ended: {_last_line(output, where.uri)}")
-
-
 def _find_runs(store: Store, corpus: str) -> list[tuple[str, str, bool]]:
-    """Names and ids of the experiments that have runs, that of the corpus first, and whether each has our view.
-
-    Raises:
-        TrackingError: the store does not answer, is damaged, or has no run.
-    """
-    where = without_credentials(store.uri)
-    if (file := sqlite_file(store.uri)) and not file.exists():
-        raise TrackingError(f"{file}: no run yet; `make repro` makes the first")
-    try:
+    """Names and ids of the experiments that have runs, that of the corpus first, and whether each has our view."""
+    check_exists(store)
+    with in_one_line(store):
         client, wanted = connect(store), store.experiment_of(corpus)
-        experiments = sorted(find_experiments(client, store).items(), key=lambda one: (one[0] != wanted, one[0]))
+        experiments = sorted(find_experiments(client, store).items(), key=lambda item: (item[0] != wanted, item[0]))
         shared = [(name, experiment_id, share_view(client, experiment_id)) for name, experiment_id in experiments]
-    except Exception as error:  # whatever a server, a driver or a damaged file can raise
-        shown = textwrap.shorten(reason_of(error, store), 300, placeholder=" ...")
-        raise TrackingError(f"expected an MLflow store at {where}, got {shown}") from None
-    pages = [(name, experiment_id, is_shared) for name, experiment_id, (has_runs, is_shared) in shared if has_runs]
+    pages = [(name, experiment_id, is_shared) for name, experiment_id, is_shared in shared if is_shared is not None]
     if not pages:
-        raise TrackingError(f"{where}: experiment {store.experiment} has no run yet; `make repro` makes the first")
+        raise TrackingError(f"experiment {store.experiment} has no run yet; `make repro` makes the first")
     return pages
 
 
 def _check_port(port: int) -> None:
-    if _is_free(port):
-        return
-    free = next((other for other in range(port + 1, MAX_PORT + 1) if _is_free(other)), None) or _any_free()
-    raise TrackingError(f"port {port} is taken: make ui PORT={free}")
-
-
-def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: not held up by what has ended
         try:
             probe.bind((HOST, port))
         except OSError:  # taken, or not for this user
-            return False
-    return True
-
-
-def _any_free() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+            probe.bind((HOST, 0))
+            raise TrackingError(f"port {port} is taken: make ui PORT={probe.getsockname()[1]}") from None
 
 
 @contextmanager
@@ -123,15 +88,16 @@ def _server(uri: str, port: int, output: IO[bytes]) -> Iterator[subprocess.Popen
     try:
         yield server
     finally:
-        _stop(server)
+        with suppress(ProcessLookupError):  # it has ended by itself, and all that it started
+            os.killpg(server.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(STOP_TIMEOUT_SECONDS)
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
 
 
 def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
-    """Wait until it answers; False if it ends before.
-
-    Raises:
-        TrackingError: it does neither.
-    """
+    """Wait until it answers; False if it ends before."""
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
@@ -142,28 +108,7 @@ def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
     raise TrackingError(f"MLflow's server did not answer on port {port} within {START_TIMEOUT_SECONDS} s")
 
 
-def _last_line(output: IO[bytes], uri: str) -> str:
-    output.seek(0)
-    lines = [line for line in output.read().decode(errors="replace").splitlines() if line.strip()]
-    return without_credentials(textwrap.shorten(" ".join(lines[-1:]), 300, placeholder=" ..."), uri)
-
-
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    """End the server and all that it started."""
-    processes = []
-    with suppress(psutil.NoSuchProcess):
-        processes = [*psutil.Process(server.pid).children(recursive=True), psutil.Process(server.pid)]
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    _, alive = psutil.wait_procs(processes, STOP_TIMEOUT_SECONDS)
-    for process in alive:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    server.wait()
-
-
-def _say(pages: Sequence[tuple[str, str, bool]], server: str) -> None:
+def _print_pages(pages: Sequence[tuple[str, str, bool]], server: str) -> None:
     for name, experiment_id, is_shared in pages:
         sys.stdout.write(f"{name}: {page(server, experiment_id, is_shared=is_shared)}\n")
     sys.stdout.flush()

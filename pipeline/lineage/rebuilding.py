@@ -1,11 +1,9 @@
-"""What `charlstm sync --files` does: the run of the model that is here, made whole from the files that are here.
+"""What `charlstm sync --files` writes before it sends: spools of the model that is here, from the files that are here.
 
 After `git pull` and `dvc pull` a colleague has all files and no run: DVC brings outputs, and runs are MLflow's.
 """
 
 from pathlib import Path
-
-import pandas as pd
 
 from charlstm.errors import LineageError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
@@ -28,17 +26,15 @@ STAGES = ("train", "evaluate", "sample")
 
 
 def rebuild(params: Params, paths: Paths) -> None:
-    """Write all that train, evaluate and sample have told of this model, for MLflow; what it has, it keeps.
+    """Write what train, evaluate and sample have told of this model, for MLflow; a run that it has keeps what it has.
 
     Raises:
         LineageError: files are missing, or are not those that `dvc.lock` names.
         CharlstmError: one is damaged.
     """
     check_files()
-    trained, tables = (
-        load_model(paths.model, params.model.implementation),
-        read_tables(paths.train, paths.model / WEIGHTS),
-    )
+    trained = load_model(paths.model, params.model.implementation)
+    tables = read_tables(paths.train, paths.model / WEIGHTS)
     losses = read_losses(paths.evaluate / "metrics.json")
     val = load_ids(paths.encoded / evaluate.VAL_IDS, len(trained.vocab))
     measured = whole_characters(val[: params.evaluate.max_chars], trained.vocab.unit)
@@ -80,14 +76,7 @@ def read_texts(path: Path) -> list[Generated]:
         HistoryError: it is no such table.
     """
     frame = read_csv(path, ("prompt", "temperature", "top_p", "seed"))
-    return [
-        Generated(
-            str(row["prompt"]),
-            float(row["temperature"]),
-            None if pd.isna(row["top_k"]) else int(row["top_k"]),
-            float(row["top_p"]),
-            int(row["seed"]),
-            "" if pd.isna(row["text"]) else str(row["text"]),
-        )
-        for row in frame.to_dict("records")
-    ]
+    frame["text"] = frame["text"].fillna("")
+    top_k = frame["top_k"].astype("Int64").astype(object)
+    frame["top_k"] = top_k.where(top_k.notna(), None)
+    return [Generated(*row) for row in frame[list(Generated._fields)].itertuples(index=False)]

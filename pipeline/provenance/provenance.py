@@ -111,7 +111,7 @@ def training_record(params: Params, paths: Paths, tables: "Tables") -> "Training
 
     time_ms = 1000 * int(git("log", "-1", "--format=%ct") or 0)  # of the commit: the same on every machine
     known = tags(params, paths) | _train_md5(paths)
-    return TrainingRecord(params.flat(), known, tables.epochs, tables.steps, time_ms)
+    return TrainingRecord(params.flat(), known, tables, time_ms)
 
 
 def log_lineage(run: "Run", stage: str, paths: Paths, origin: dict[str, str]) -> None:

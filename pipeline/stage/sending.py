@@ -7,6 +7,7 @@ holds up training at every operation. It has a low priority, and ends with the s
 import contextlib
 import logging
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -15,8 +16,9 @@ from pathlib import Path
 
 import psutil
 
-from charlstm.tracking.delivery import Sent, read_sent
-from charlstm.tracking.runs import Outbox, attach_node
+from charlstm.tracking.outbox import Outbox
+from charlstm.tracking.runs import FINGERPRINT_TAG, Run
+from charlstm.tracking.sender import Sent, read_sent
 from pipeline.stage.exit_codes import EXIT_CODES
 from pipeline.stage.interruption import SENDER
 from pipeline.stage.settings import seconds
@@ -74,16 +76,17 @@ def node_metrics(fingerprint: str) -> Iterator[None]:
     if node == 0 or os.environ.get("LOCAL_RANK") != "0":
         yield
         return
-    run = attach_node(outbox(), fingerprint, f"node-{node}")
+    spool = f"{fingerprint}-node-{node}-{secrets.token_hex(4)}"
+    run = Run(outbox(), spool, tag=FINGERPRINT_TAG, value=fingerprint, tags={}, is_found_only=True, node=f"node-{node}")
     try:
         yield
     finally:
         run.close()
 
 
-def outbox() -> Outbox:
-    """For the stages of this project."""
-    return Outbox(spool_root(), _start_sender)
+def outbox(*, has_sender: bool = True) -> Outbox:
+    """For the stages of this project. Without a sender, what is written waits for `charlstm sync`."""
+    return Outbox(spool_root(), _start_sender if has_sender else lambda spool: None)
 
 
 def _start_sender(spool: Path) -> SenderProcess | None:
