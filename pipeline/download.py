@@ -12,8 +12,9 @@ from charlstm.files.atomic import sha256
 from charlstm.files.checksums import read_sums, sums_of, write_digests
 from charlstm.files.urls import without_credentials
 from charlstm.params import DownloadParams, Params
-from charlstm.text.conversion import Form, check_encoding, corpus_sha256
-from charlstm.text.download import FallbackSource, download, files_of, local_path
+from charlstm.text.conversion import Form, corpus_sha256, files_of, is_below, local_path
+from charlstm.text.download import FallbackSource, download
+from charlstm.text.encodings import check_encoding
 from pipeline.dvc.former import recorded_outputs
 from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import cached
@@ -67,13 +68,12 @@ def check_source(source: str, paths: Paths) -> None:
     except (OSError, RuntimeError):  # Python 3.13 has the former
         raise DownloadError(f"download.source: {path} is a loop of symbolic links") from None
     for output in (sums_of(paths.corpus), *dict(paths).values()):
-        # As written and as resolved: either may be a symbolic link, to a cache or to another disk.
-        if path.absolute().is_relative_to(output.absolute()) or path.resolve().is_relative_to(output.resolve()):
+        if is_below(path, output):
             raise DownloadError(
                 f"download.source: expected a file outside of what the pipeline writes, got {path}, which is in the "
                 f"output {output} and would be overwritten: move it elsewhere and name that place"
             )
-        if output.absolute().is_relative_to(path.absolute()) or output.resolve().is_relative_to(path.resolve()):
+        if is_below(output, path):
             raise DownloadError(
                 f"download.source: expected a folder of texts alone, got {path}, which has the output {output}: "
                 f"move the texts to a folder of their own and name that"

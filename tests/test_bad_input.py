@@ -60,7 +60,7 @@ CASES = [
     ("split", write(CORPUS, b""), f"{CORPUS}: damaged, or of another run: shakespear.txt.sha256 expects SHA-256"),
     ("split", remove(f"{CORPUS}.sha256"), f"{CORPUS}.sha256: cannot read the checksums: No such file"),
     ("split", as_downloaded(b""), f"{CORPUS}: expected a text, found an empty file"),
-    ("split", as_downloaded(b"x"), "a text of 1 characters splits into 0 for training and 1 for validation"),
+    ("split", as_downloaded(b"x"), "a text of 1 characters splits into 0 for training, 1 for validation"),
     ("split", as_downloaded(b"caf\xe9 au lait"), "byte 0xe9 at offset 3 (line 1)"),
     ("split", param("split.test_fraction", 0.95), "splits into 0 for training, "),
     ("encode", param("encode.min_count", 10**6), "encode.min_count: every character of the training part occurs fewer than 1000000 times"),

@@ -140,7 +140,7 @@ def test_what_cannot_be_read_is_told_in_a_line(run: Run, project: Path, tmp_path
     (tmp_path / "link").symlink_to(project / "Datasets/book.txt")
     for name, error in {
         "missing.txt": "missing.txt: there is no such file, and no corpus of that name",
-        "fifo": "expected a file or a folder, found a FIFO",
+        "fifo": "expected a file, found a FIFO",
         "loop": "loop: Too many levels of symbolic links",
         "folder": "found a folder without any",
         ".": "expected a folder of texts alone",

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from charlstm.errors import DownloadError
-from charlstm.text.download import download, files_of, local_path
+from charlstm.text.conversion import files_of, local_path
+from charlstm.text.download import download
 
 TEXT = b"To be, or not to be"
 
@@ -62,6 +63,6 @@ def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
         listening.bind(str(tmp_path / "socket"))
         for name, kind in [(tmp_path / "fifo", "FIFO"), (tmp_path / "socket", "socket"), ("/dev/zero", "device")]:
             for source in (str(name), f"file://{name}"):
-                with pytest.raises(DownloadError, match=f"expected a file or a folder, found a {kind}; copy"):
+                with pytest.raises(DownloadError, match=f"expected a file, found a {kind}"):
                     download(tmp_path / "target", source, None)
     assert not (tmp_path / "target").exists()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from charlstm.errors import CorpusError
 from charlstm.files.documents import parse_yaml
-from charlstm.text.conversion import Form, check_encoding, corpus_sha256
-from charlstm.text.download import files_of, local_path
+from charlstm.text.conversion import Form, corpus_sha256, files_of, local_path
+from charlstm.text.encodings import check_encoding
 from pipeline.dvc.record import cache_folder
 from pipeline.stage.exit_codes import EXIT_INTERRUPTED
 from pipeline.stage.tracking_store import STATE_FOLDER

@@ -14,7 +14,7 @@ from pathlib import Path
 import typer
 
 from charlstm.errors import CorpusError
-from charlstm.text.conversion import decode
+from charlstm.text.encodings import decode
 from pipeline.stage.terminal import printable
 
 # Texts that a command is given: an argument, a file, or standard input.
