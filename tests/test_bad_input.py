@@ -39,8 +39,8 @@ BOMB = b"a: &a [x, x, x, x, x]\n" + b"".join(
 WRONG_HASH = "f" * 64
 CASES = [
     ("download", remove("text.txt"), "text.txt: No such file or directory"),
-    ("download", fifo_instead("text.txt"), "text.txt: expected a file or a folder, found a FIFO; copy what it gives into a file"),
-    ("download", param("download.source", "/dev/zero"), "/dev/zero: expected a file or a folder, found a device"),
+    ("download", fifo_instead("text.txt"), "text.txt: expected a file, found a FIFO"),
+    ("download", param("download.source", "/dev/zero"), "/dev/zero: expected a file, found a device"),
     ("download", param("download.source", "a\0b"), "download.source String should match pattern"),
     ("download", param("download.source", "file:///no%20where"), "file:///no%20where: No such file"),
     ("download", folder_instead("text.txt"), "text.txt: expected texts (*.txt, *.text, *.md), found a folder without any"),
