@@ -80,7 +80,7 @@ class Trial(NamedTuple):
     def fingerprint(self) -> str:
         """A hash of all parameters that decide the result, so that a record does not outlive a change of its recipe."""
         params = self.params()
-        decisive = {"model": params.model.decisive(), "train": params.train.decisive()}
+        decisive = {"model": params.model.fingerprint_fields(), "train": params.train.fingerprint_fields()}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
     def data_md5(self) -> str:

@@ -165,4 +165,4 @@ def _json(document: dict[str, str]) -> str:
 
 def _params_sha256(params: Params) -> str:
     """A name for a recipe."""
-    return hashlib.sha256(json.dumps(params.decisive(), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(params.fingerprint_fields(), sort_keys=True).encode()).hexdigest()
