@@ -46,7 +46,7 @@ CASES = [
     ("download", folder_instead("text.txt"), "text.txt: expected texts (*.txt, *.text, *.md), found a folder without any"),
     ("download", write("text.txt", "Война и мир\n".encode("cp1251") * 9), "text.txt: expected UTF-8, found byte 0xc2 at offset 0 (line 1); it may be cp1251, which reads 'Война и мир'"),
     ("download", param("download.encoding", "klingon"), "download.encoding: expected a text encoding as Python names it, e.g. utf-8, cp1251, gb18030 or utf-16, got 'klingon'"),
-    ("download", param("download.source", "."), "expected a folder of texts alone, got ., which has the output Datasets/shakespear.txt"),
+    ("download", param("download.source", "."), ".: expected a folder of texts alone, found one that has Datasets/shakespear.txt"),
     ("download", param("download.newlines", "crlf"), "download.newlines should be 'keep' or 'lf', got \"crlf\""),
     ("download", param("download.sha256", WRONG_HASH), f"expected SHA-256 {WRONG_HASH}, found"),
     ("download", param("download.source", "gopher://x/y"), "expected a path or an http(s) URL, got the protocol gopher"),

@@ -61,9 +61,25 @@ def files_of(path: Path) -> list[Path]:
     return texts
 
 
-def is_below(path: Path, folder: Path) -> bool:
-    """Whether a path is a folder or in it, as written or as resolved: either may be a link, to a cache, to a disk."""
-    return path.absolute().is_relative_to(folder.absolute()) or path.resolve().is_relative_to(folder.resolve())
+def check_outside(path: Path, output: Path) -> None:
+    """That a source is neither in what the project writes nor a folder around it.
+
+    Both as written and as resolved: either may be a symbolic link, to a cache or to another disk.
+
+    Raises:
+        CorpusError: it is: it would be overwritten, or read what a stage wrote.
+    """
+    pairs = [(path.absolute(), output.absolute()), (path.resolve(), output.resolve())]
+    if any(source.is_relative_to(written) for source, written in pairs):
+        raise CorpusError(
+            f"{path}: expected a text outside of {output}, which the project writes and would overwrite: "
+            f"move it elsewhere and name that place"
+        )
+    if any(written.is_relative_to(source) for source, written in pairs):
+        raise CorpusError(
+            f"{path}: expected a folder of texts alone, found one that has {output}, which the project writes: "
+            f"move the texts to a folder of their own and name that"
+        )
 
 
 # The files of a source as one UTF-8 text.

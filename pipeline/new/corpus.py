@@ -11,12 +11,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from charlstm.errors import CorpusError, DownloadError, ParamsError
+from charlstm.errors import CorpusError, ParamsError
 from charlstm.files.atomic import atomic_folder, sha256, write_all_or_none
 from charlstm.files.documents import did_you_mean
 from charlstm.files.urls import without_credentials
 from charlstm.sections import AUTO
-from charlstm.text.conversion import files_of, is_below, local_path
+from charlstm.text.conversion import check_outside, files_of, local_path
 from charlstm.text.download import fetch
 from pipeline.dvc.paths import NOTHING, load_paths
 from pipeline.new.proposal import MIN_CHARS, Proposal, propose
@@ -70,13 +70,13 @@ def find_source(texts: Sequence[str], own: Collection[Path]) -> Source:
     """The source that the arguments name. `own` are the project's folders that commands and stages write.
 
     Raises:
-        DownloadError: it is no file, several URLs, or in one of `own`.
+        CorpusError: it is no file, several URLs, or in one of `own`.
         OSError: missing, unreadable, or a loop of links.
     """
     paths = [path.absolute() for text in texts if (path := local_path(text)) is not None]
     if len(paths) < len(texts):
         if len(texts) > 1:
-            raise DownloadError(f"expected one URL, or files of this machine, got {len(texts)} arguments with a URL")
+            raise CorpusError(f"expected one URL, or files of this machine, got {len(texts)} arguments with a URL")
         stem = re.sub(r"[?#].*", "", texts[0]).rstrip("/").rpartition("/")[2]
         return Source(without_credentials(texts[0]), Path(stem).stem or "text", [], texts[0], None)
     files: list[Path] = []
@@ -84,10 +84,10 @@ def find_source(texts: Sequence[str], own: Collection[Path]) -> Source:
         try:
             found = files_of(path)
         except ValueError as error:
-            raise DownloadError(f"{path}: {error}") from None
+            raise CorpusError(f"{path}: {error}") from None
         for file in (path, *found):
             for folder in own:
-                _check_outside(file, folder)
+                check_outside(file, folder)
         files += found
     first = Path(os.path.abspath(paths[0]))  # noqa: PTH100  # without `..`, and links as they are
     if len(texts) > 1:
@@ -95,7 +95,7 @@ def find_source(texts: Sequence[str], own: Collection[Path]) -> Source:
     if not first.is_dir():
         return Source(str(first), first.stem, files, None, None)
     if not _is_plain(first):
-        raise DownloadError(
+        raise CorpusError(
             f"{ascii(str(first))}: expected a folder whose name has only printable characters and none of $ {{ }} \\; "
             "rename it, or name its files"
         )
@@ -109,19 +109,6 @@ def name_of(stem: str) -> str:
     if not name:
         return "text"
     return name if name[0].isalpha() and name not in YAML_WORDS else f"text-{name}"
-
-
-def _check_outside(file: Path, own: Path) -> None:
-    if is_below(file, own):
-        raise DownloadError(
-            f"{file}: expected a text outside of {own}, which the project writes and would overwrite: "
-            f"move it elsewhere and name that place"
-        )
-    if is_below(own, file):
-        raise DownloadError(
-            f"{file}: expected a folder of texts alone, found one that has {own}, which the project writes: "
-            f"move the texts to a folder of their own and name that"
-        )
 
 
 def _is_plain(path: Path) -> bool:
@@ -207,7 +194,7 @@ def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_docume
     except FileNotFoundError as error:
         corpora = names(CORPORA)
         near = did_you_mean(texts[0], corpora) if len(texts) == 1 else ""
-        raise DownloadError(
+        raise CorpusError(
             f"{error.filename}: there is no such file, and no corpus of that name{near}; "
             f"corpora are {', '.join(corpora)}"
         ) from None
@@ -216,7 +203,8 @@ def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_docume
     separator = _document_separator(source, report) if is_documents else None
     links = outputs.absolute() / SOURCES / name
     address = source.address(links)
-    proposal = propose(report.num_chars, list(report.counts.values()))
+    bases = {kind: load(kind, kind.root).values for kind in (CORPORA, RECIPES)}
+    proposal = propose(report.num_chars, list(report.counts.values()), bases[RECIPES])
     corpus: dict[str, object] = {
         "download.name": name,
         "download.source": address,
@@ -240,10 +228,7 @@ def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_docume
         files[path_of(RECIPES, name)] = _with_mark(preset_text(about, RECIPES.root, proposal.recipe))
     for path in files:
         _check_replaceable(path, is_forced)
-    values = {
-        CORPORA: {**load(CORPORA, CORPORA.root).values, **corpus},
-        RECIPES: {**load(RECIPES, RECIPES.root).values, **proposal.recipe},
-    }
+    values = {CORPORA: {**bases[CORPORA], **corpus}, RECIPES: {**bases[RECIPES], **proposal.recipe}}
     files[PARAMS] = _params(values, is_forced)
     return New(source, report, proposal, files, links if source.needs_links else None, separator)
 
