@@ -37,7 +37,7 @@ from charlstm.model.model_folder import load_model, save_model
 from charlstm.params import Params
 from charlstm.text.encoded import load_ids
 from charlstm.text.soft_text import load_soft_text
-from charlstm.text.vocabulary import Ids, Vocab
+from charlstm.text.vocabulary import Ids, load_vocab
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.processes import Processes
 from charlstm.training.train import Data, fit
@@ -115,7 +115,7 @@ class Trial(NamedTuple):
 def load_data() -> Data:
     """What stage encode wrote."""
     paths = load_paths(ROOT / "dvc.yaml")
-    vocab = Vocab.load(ROOT / paths.encoded / "vocab.json")
+    vocab = load_vocab(ROOT / paths.encoded / "vocab.json")
     train_ids, val_ids = (load_ids(ROOT / paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
     return Data(train_ids, val_ids, vocab)
 

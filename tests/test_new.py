@@ -10,7 +10,7 @@ from benchmarks.projects import ROOT, shipped_params
 from charlstm.files.lock import exclusive
 from charlstm.params import load_params
 from pipeline.dvc.unfinished import CHECKOUT
-from pipeline.new.corpus import name_of, write_all
+from pipeline.new.corpus import name_of
 from pipeline.stage.presets import CORPORA, Recipe, nearest, recipe_of
 
 TEXT = "It is a truth universally acknowledged.\n" * 50
@@ -130,15 +130,6 @@ def test_nothing_is_changed_while_a_training_is_under_way(run: Run, project: Pat
         code, _, log = run(*command)
     assert code == 2 and "a training in this checkout is under way" in log
     assert {path: content for path, content in tree(project).items() if ".charlstm" not in path.parts} == before
-
-
-def test_all_files_are_written_or_none(project: Path) -> None:
-    (project / "first").write_text("as it was")
-    (project / "folder").mkdir()
-    with pytest.raises(OSError):
-        write_all({Path("first"): "new", Path("second"): "new", Path("folder"): "no file"}, Path("links"), [Path("a")])
-    assert (project / "first").read_text() == "as it was"
-    assert not (project / "second").exists() and not (project / "links").exists()
 
 
 @pytest.mark.parametrize(

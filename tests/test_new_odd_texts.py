@@ -15,7 +15,7 @@ from stages import run_stages
 
 from benchmarks.projects import ROOT
 from charlstm.params import load_params
-from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary import load_vocab
 from pipeline.dvc.paths import load_paths
 
 RUSSIAN = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему.\n" * 30
@@ -107,7 +107,7 @@ def assert_stages_run(project: Path, text: str) -> None:
     run_stages(project, "download", "split", "encode")
     paths = load_paths(project / "dvc.yaml")
     assert (project / paths.corpus).read_bytes().decode() == text
-    assert set(Vocab.load(project / paths.encoded / "vocab.json").characters) <= {*text, "\ufffd"}
+    assert set(load_vocab(project / paths.encoded / "vocab.json").characters) <= {*text, "\ufffd"}
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.new.corpus import New, plan, switch, write_all
+from pipeline.new.corpus import New, plan, switch
 from pipeline.new.text_report import oddities, summary
 from pipeline.stage.hardware import num_cores
 from pipeline.stage.presets import CORPORA, names
@@ -58,7 +58,7 @@ def new(
         planned = plan(texts, name, encoding, is_documents, is_forced)
         for line in _lines(planned):
             typer.echo(printable(line.replace("\n", "\\n"), sys.stdout.encoding or "utf-8"))
-        write_all(planned.files, planned.links, planned.source.files)
+        planned.write()
         typer.echo(f"written: {' '.join(map(str, planned.files))}")
         typer.echo("back to tiny Shakespeare: charlstm new tiny-shakespeare")
     if not is_run:

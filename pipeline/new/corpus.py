@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import CorpusError, ParamsError
-from charlstm.files.atomic import atomic_folder, sha256, write_all_or_none
+from charlstm.files.atomic import atomic_folder, sha256, write_all
 from charlstm.files.documents import did_you_mean
 from charlstm.files.urls import without_credentials
 from charlstm.sections import AUTO
@@ -122,22 +122,6 @@ MARK = "# Written by `charlstm new`, which writes it anew only if it is as it wa
 MARK_DIGITS = 16
 
 
-def write_all(files: Mapping[Path, str], links: Path | None = None, targets: Sequence[Path] = ()) -> None:
-    """Write `files`, and `links`, a folder of links to `targets` in their order. What fails leaves all as it was.
-
-    The last step, a rename by which the links take their place, undoes no file if it fails.
-
-    Raises:
-        OSError: as the operating system has it.
-    """
-    with ExitStack() as stack:
-        if links:
-            folder = stack.enter_context(atomic_folder(links))
-            for number, target in enumerate(targets, 1):
-                (folder / link_name(number, target)).symlink_to(target)
-        write_all_or_none(files)
-
-
 def link_name(number: int, target: Path) -> str:
     """A name that sorts by `number`, from 1, and that a parameter can hold."""
     plain = "".join(one if one.isascii() and (one.isalnum() or one in "._-") else "_" for one in target.name)
@@ -178,6 +162,15 @@ class New(NamedTuple):
     files: dict[Path, str]
     links: Path | None
     separator: str | None  # of documents
+
+    def write(self) -> None:
+        """All files, and the folder of links. What cannot be written leaves all as it was."""
+        with ExitStack() as stack:
+            if self.links:
+                folder = stack.enter_context(atomic_folder(self.links))
+                for number, file in enumerate(self.source.files, 1):
+                    (folder / link_name(number, file)).symlink_to(file)
+            write_all(self.files)
 
 
 def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_documents: bool, is_forced: bool) -> New:
