@@ -38,7 +38,7 @@ from charlstm.model.model_folder import load_model, save_model
 from charlstm.params import Params
 from charlstm.text.encoded import load_ids
 from charlstm.text.soft_text import load_soft_text
-from charlstm.text.vocabulary import Ids, Vocab
+from charlstm.text.vocabulary import Ids, load_vocab
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.processes import Processes
 from charlstm.training.train import Data, fit
@@ -80,7 +80,7 @@ class Trial(NamedTuple):
     def fingerprint(self) -> str:
         """A hash of all parameters that decide the result, so that a record does not outlive a change of its recipe."""
         params = self.params()
-        decisive = {"model": params.model.decisive(), "train": params.train.decisive()}
+        decisive = {"model": params.model.fingerprint_fields(), "train": params.train.fingerprint_fields()}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
     def data_md5(self) -> str:
@@ -115,7 +115,7 @@ class Trial(NamedTuple):
 def load_data() -> Data:
     """What stage encode wrote."""
     paths = load_paths(ROOT / "dvc.yaml")
-    vocab = Vocab.load(ROOT / paths.encoded / "vocab.json")
+    vocab = load_vocab(ROOT / paths.encoded / "vocab.json")
     train_ids, val_ids = (load_ids(ROOT / paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy"))
     return Data(train_ids, val_ids, vocab)
 

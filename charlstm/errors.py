@@ -1,24 +1,4 @@
-"""Errors that a user can fix, each reported in one line.
-
-    CharlstmError
-    ├── ParamsError         params.yaml: unknown, missing or impossible values
-    ├── DownloadError       no source answered, or the bytes are not the expected ones
-    ├── ChecksumError       a file that is not the one that the stage before wrote
-    ├── CorpusError         a text that is missing, empty, not UTF-8 or too short
-    ├── VocabularyError     a vocabulary file that is damaged, or a character it lacks
-    ├── EncodedError        encoded ids that are missing or damaged
-    ├── ModelFolderError    a model folder that is missing, damaged or does not fit
-    ├── HistoryError        a loss history that is missing or damaged
-    ├── InterpretationError what cells track: a file of it that is missing or damaged
-    ├── TrackingError       an MLflow store that does not answer, or has nothing to show
-    ├── ReviewError         a review of a model that is missing or damaged, or too many to compare
-    ├── LockedError         work that another process is doing already
-    ├── TextRequestError    a request for text that cannot be answered
-    ├── StateError          a saved state that is missing, damaged or of another model
-    ├── LineageError        a run, revision, file or text that leads nowhere
-    ├── ExportError         a model that cannot be written as another kind of file
-    └── TrainingError       settings that cannot train, or a loss that is not finite
-    Interrupted             no mistake: training stopped early and can resume
+"""Errors that a user can fix, each reported in one line, and the interruption, which is no mistake.
 
 Stages print the message and exit with 2, after `Interrupted` with 75. Anything else is a defect of ours and keeps its
 traceback.
@@ -33,16 +13,12 @@ class ParamsError(CharlstmError):
     """`params.yaml` (or `dvc.yaml`) holds unknown, missing or impossible values."""
 
 
-class DownloadError(CharlstmError):
-    """No source gave the corpus, or what it gave has another SHA-256."""
-
-
 class ChecksumError(CharlstmError):
     """A file is damaged, or belongs to another run than its checksums."""
 
 
 class CorpusError(CharlstmError):
-    """A text is missing, empty, not UTF-8, or too short for what is asked of it."""
+    """No source gave a text, or it is missing, empty, not UTF-8, or too short for what is asked of it."""
 
 
 class VocabularyError(CharlstmError):

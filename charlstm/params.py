@@ -4,6 +4,7 @@ The file is read as YAML 1.2, as DVC does: `1e-3` is a number.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,9 +19,9 @@ from charlstm.sections import (
     FeaturesOrNone,
     Fraction,
     Length,
+    Neutral,
     NonNegativeFloat,
     NonNegativeInt,
-    Off,
     PositiveFloat,
     PositiveInt,
     Prompts,
@@ -31,7 +32,6 @@ from charlstm.sections import (
     Seed,
     Sha256,
     Temperature,
-    is_not_empty,
 )
 
 
@@ -74,7 +74,7 @@ class SplitParams(Section):
 
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     test_fraction: Rate
-    document_separator: Annotated[Annotated[str, Field(min_length=1, max_length=1_000)] | None, Off(None)]
+    document_separator: Annotated[Annotated[str, Field(min_length=1, max_length=1_000)] | None, Neutral(None)]
 
 
 class EncodeParams(Section):
@@ -92,7 +92,7 @@ class ModelParams(Section):
     embedding_size: FeaturesOrNone
     hidden_size: Features
     num_layers: Annotated[int, Field(gt=0, le=100)]
-    feed_forward_size: Annotated[FeaturesOrNone, Off(0)]
+    feed_forward_size: Annotated[FeaturesOrNone, Neutral(0)]
     initialization: Literal["orthogonal", "uniform"]
     forget_gate_bias: Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
 
@@ -102,10 +102,10 @@ class DropoutParams(Section):
 
     style: Literal["locked", "elementwise"]
     embedding: Rate
-    recurrent_weights: Annotated[Rate, Off(0.0)]
+    recurrent_weights: Annotated[Rate, Neutral(0.0)]
     between_layers: Rate
     output: Rate
-    output_samples: Annotated[int, Field(gt=0, le=100), Off(1)]
+    output_samples: Annotated[int, Field(gt=0, le=100), Neutral(1)]
 
 
 class MuonParams(Section):
@@ -113,7 +113,7 @@ class MuonParams(Section):
 
     learning_rate: PositiveFloat
     momentum: Rate
-    every_steps: Annotated[PositiveInt, Off(1)]
+    every_steps: Annotated[PositiveInt, Neutral(1)]
 
 
 class DistillationParams(Section):
@@ -122,9 +122,9 @@ class DistillationParams(Section):
     rows: Annotated[int, Field(ge=0, le=1_000_000)]
     text: Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
 
-    def decisive(self) -> dict[str, Any]:
+    def fingerprint_fields(self) -> dict[str, Any]:
         """Without rows, where the text is decides nothing."""
-        return super().decisive() if self.rows else {}
+        return super().fingerprint_fields() if self.rows else {}
 
 
 class TrainParams(Section):
@@ -134,7 +134,7 @@ class TrainParams(Section):
     precision: Literal["auto", "fp32", "bf16", "fp64"]
     batching: Literal["streams", "windows", "sliding_windows"]
     batch_size: Rows
-    micro_batch_size: Annotated[Rows | None, Off(None)]
+    micro_batch_size: Annotated[Rows | None, Neutral(None)]
     context_len: Length
     window_stride: Length
     state_reset_probability: Rate
@@ -149,14 +149,14 @@ class TrainParams(Section):
     adam_beta2: Rate
     gradient_clip_norm: PositiveFloat | None
     on_nonfinite: Literal["stop", "skip"]
-    gradient_compression: Annotated[Literal["none", "bf16", "fp16"], Off("none")]
+    gradient_compression: Annotated[Literal["none", "bf16", "fp16"], Neutral("none")]
     dropout: DropoutParams
     distillation: DistillationParams
-    ema_decay: Annotated[Rate, Off(0.0)]
+    ema_decay: Annotated[Rate, Neutral(0.0)]
     early_stopping_epochs: PositiveInt | None
     validation: Literal["windowed", "sliding"]
     validation_context_len: Length
-    validation_chars: Annotated[ScoredLength | None, Off(None)]
+    validation_chars: Annotated[ScoredLength | None, Neutral(None)]
     log_every_steps: PositiveInt
 
     @property
@@ -193,9 +193,9 @@ class TeachersParams(Section):
         """Characters of each part: rows are whole."""
         return -(-self.part_chars // self.row_chars) * self.row_chars
 
-    def decisive(self) -> dict[str, Any]:
+    def fingerprint_fields(self) -> dict[str, Any]:
         """Where there are no teachers, nothing decides what they write."""
-        return super().decisive() if self.recipes else {}
+        return super().fingerprint_fields() if self.recipes else {}
 
 
 class PublishedLoss(Section):
@@ -217,14 +217,14 @@ class EvaluateParams(Section):
     """The windowed protocols to measure, beside the stateful one, on how much, and what stands beside them."""
 
     window_lens: Annotated[tuple[Length, ...], AFewValues]
-    max_chars: Annotated[ScoredLength | None, Off(None)]
+    max_chars: Annotated[ScoredLength | None, Neutral(None)]
     published: PublishedParams | None
 
 
 class SampleParams(Section):
     """Prompts x temperatures x seeds, and how the next character is drawn."""
 
-    prompts: Annotated[Prompts, AfterValidator(is_not_empty)]
+    prompts: Annotated[Prompts, Field(min_length=1)]
     temperatures: Annotated[tuple[Temperature, ...], Field(min_length=1), AFewValues]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AFewValues]
     num_chars: Length
@@ -247,7 +247,15 @@ class Params(Section):
 
     def flat(self) -> dict[str, str | int | float]:
         """Dotted names -> values, for a table of parameters; lists and nulls as JSON."""
-        return dict(_flatten("", self.model_dump(mode="json")))
+
+        def flatten(name: str, value: object) -> Iterator[tuple[str, str | int | float]]:
+            if isinstance(value, dict):
+                for key, inner in value.items():
+                    yield from flatten(f"{name}.{key}".removeprefix("."), inner)
+            else:
+                yield name, value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)
+
+        return dict(flatten("", self.model_dump(mode="json")))
 
 
 def load_params(path: Path) -> Params:
@@ -257,9 +265,3 @@ def load_params(path: Path) -> Params:
         ParamsError: missing, not YAML, or any number of wrong values, all named in one line.
     """
     return validate(Params, load_yaml(path), path)
-
-
-def _flatten(prefix: str, value: object) -> list[tuple[str, str | int | float]]:
-    if isinstance(value, dict):
-        return [pair for key, inner in value.items() for pair in _flatten(f"{prefix}.{key}" if prefix else key, inner)]
-    return [(prefix, value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False))]

@@ -42,22 +42,11 @@ def _or_auto(value: object, check: object) -> object:
     return AUTO if value == AUTO else _PROMPTS.validate_python(value)
 
 
-_PROMPTS = TypeAdapter(Annotated[tuple[Prompt, ...], Field(strict=False, max_length=1_000)])
+_PROMPTS = TypeAdapter(Annotated[tuple[Prompt, ...], AFewValues])
 Prompts = Annotated[tuple[Prompt, ...] | Literal["auto"], WrapValidator(_or_auto)]
 
 
-def is_not_empty(prompts: tuple[str, ...] | str) -> tuple[str, ...] | str:
-    """A validator.
-
-    Raises:
-        PydanticCustomError: there is none.
-    """
-    if not prompts:
-        raise PydanticCustomError("too_short", "too short", {"min_length": 1})
-    return prompts
-
-
-class Off(NamedTuple):
+class Neutral(NamedTuple):
     """Marks a parameter with the value at which it has no effect."""
 
     value: object
@@ -88,22 +77,22 @@ class Section(BaseModel):
             values[name] = value
         return values
 
-    def decisive(self) -> dict[str, Any]:
-        """What decides a result, for fingerprints: all values but those that are off.
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """What decides a result: all values but those that are neutral.
 
-        So a parameter that is new, and off, leaves the fingerprints of earlier results as they are.
+        So a parameter that is new, and neutral, leaves the fingerprints of earlier results as they are.
         """
-        found = {}
+
+        def inner(value: object) -> object:
+            if isinstance(value, tuple):
+                return tuple(map(inner, value))
+            return value.fingerprint_fields() if isinstance(value, Section) else value
+
+        fields = {}
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
-            is_off = any(isinstance(mark, Off) and mark.value == value for mark in field.metadata)
-            decisive = _decisive(value)
-            if not is_off and not (isinstance(value, Section) and decisive == {}):
-                found[name] = decisive
-        return found
-
-
-def _decisive(value: object) -> object:
-    if isinstance(value, tuple):
-        return tuple(_decisive(one) for one in value)
-    return value.decisive() if isinstance(value, Section) else value
+            is_neutral = any(isinstance(mark, Neutral) and mark.value == value for mark in field.metadata)
+            kept = inner(value)
+            if not is_neutral and not (isinstance(value, Section) and kept == {}):
+                fields[name] = kept
+        return fields

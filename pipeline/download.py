@@ -7,13 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from charlstm.errors import ChecksumError, CorpusError, DownloadError
+from charlstm.errors import ChecksumError, CorpusError
 from charlstm.files.atomic import sha256
 from charlstm.files.checksums import read_sums, sums_of, write_digests
 from charlstm.files.urls import without_credentials
 from charlstm.params import DownloadParams, Params
-from charlstm.text.conversion import Form, check_encoding, corpus_sha256
-from charlstm.text.download import FallbackSource, download, files_of, local_path
+from charlstm.text.conversion import Form, check_outside, corpus_sha256, files_of, local_path
+from charlstm.text.download import FallbackSource, download
+from charlstm.text.encodings import check_encoding
 from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import cached, recorded_outputs
 from pipeline.provenance.hashes import md5
@@ -56,7 +57,7 @@ def check_source(source: str, paths: Paths) -> None:
     """No stage may overwrite or delete what this one reads, nor may it read what a stage writes.
 
     Raises:
-        DownloadError: one of both would be.
+        CorpusError: one of both would be.
     """
     path = local_path(source)
     if path is None:
@@ -64,19 +65,12 @@ def check_source(source: str, paths: Paths) -> None:
     try:
         path.resolve()
     except (OSError, RuntimeError):  # Python 3.13 has the former
-        raise DownloadError(f"download.source: {path} is a loop of symbolic links") from None
+        raise CorpusError(f"download.source: {path} is a loop of symbolic links") from None
     for output in (sums_of(paths.corpus), *dict(paths).values()):
-        # As written and as resolved: either may be a symbolic link, to a cache or to another disk.
-        if path.absolute().is_relative_to(output.absolute()) or path.resolve().is_relative_to(output.resolve()):
-            raise DownloadError(
-                f"download.source: expected a file outside of what the pipeline writes, got {path}, which is in the "
-                f"output {output} and would be overwritten: move it elsewhere and name that place"
-            )
-        if output.absolute().is_relative_to(path.absolute()) or output.resolve().is_relative_to(path.resolve()):
-            raise DownloadError(
-                f"download.source: expected a folder of texts alone, got {path}, which has the output {output}: "
-                f"move the texts to a folder of their own and name that"
-            )
+        try:
+            check_outside(path, output)
+        except CorpusError as error:
+            raise CorpusError(f"download.source: {error}") from None
 
 
 def check_replaceable(corpus: Path, section: DownloadParams, form: Form) -> str:
@@ -85,13 +79,13 @@ def check_replaceable(corpus: Path, section: DownloadParams, form: Form) -> str:
     Returns its SHA-256; nothing, if nothing is there.
 
     Raises:
-        DownloadError: it is another file, or beside it is one that is no checksum of ours.
+        CorpusError: it is another file, or beside it is one that is no checksum of ours.
     """
     sums, named = sums_of(corpus), dict[str, str]()
     with contextlib.suppress(ChecksumError):  # missing or damaged
         named = read_sums(sums)
     if set(named) - {corpus.name}:
-        raise DownloadError(
+        raise CorpusError(
             f"{sums}: expected no file, or the checksum of {corpus.name} alone, found those of other files, too: "
             f"it is left as it is; move it elsewhere"
         )
@@ -102,7 +96,7 @@ def check_replaceable(corpus: Path, section: DownloadParams, form: Form) -> str:
         _is_known_to_dvc(corpus, is_named=named.get(corpus.name) == found)
         or _is_what_comes(corpus, found, section, form)
     ):
-        raise DownloadError(
+        raise CorpusError(
             f"{corpus}: expected no file, or one that DVC has kept of this stage, found another, which is left as it "
             f"is: move it elsewhere, and if it is the text to train on, name that place as download.source"
         )

@@ -17,7 +17,7 @@ import typer
 
 from charlstm.errors import CorpusError, ModelFolderError, TextRequestError, VocabularyError
 from charlstm.sampling import Unknown
-from charlstm.text.conversion import decode
+from charlstm.text.encodings import decode
 from charlstm.tracking.registered_model import download_model, is_address
 from pipeline.stage.project import PIPELINE, from_here
 from pipeline.stage.terminal import printable

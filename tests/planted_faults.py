@@ -167,8 +167,8 @@ ALONE = {
         {"download.source": "https://a/b?token=hunter2"},
     ),
     "output": Fault(
-        "ERROR: download.source: expected a file outside of what the pipeline writes, got Datasets/split/train.txt, which "
-        "is in the output Datasets/split and would be overwritten: move it elsewhere and name that place",
+        "ERROR: download.source: Datasets/split/train.txt: expected a text outside of Datasets/split, which the project "
+        "writes and would overwrite: move it elsewhere and name that place",
         {"download.source": "Datasets/split/train.txt", "download.watch": "Datasets/split/train.txt"},
     ),
     "sha256": Fault(

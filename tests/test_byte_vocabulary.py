@@ -43,7 +43,7 @@ def test_decoding_undoes_encoding_in_pieces_too(text: str, size: int) -> None:
 def test_only_what_is_no_character_is_unknown() -> None:
     assert not VOCAB.unknown("".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)])))
     assert VOCAB.unknown("a\udcffb\udcff") == {"\udcff": 2}
-    with pytest.raises(VocabularyError, match=r"UTF-8 lacks '\\udcff' \(U\+DCFF, 2 times\)"):
+    with pytest.raises(VocabularyError, match=r"the vocabulary of 256 bytes lacks '\\udcff' \(U\+DCFF, 2 times\)"):
         VOCAB.encode("a\udcffb\udcff")
     with pytest.raises(VocabularyError, match="expected UTF-8, found unexpected end of data at byte 1"):
         VOCAB.decode(VOCAB.encode("a雪")[:3])

@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks import corpora, held_out, trials
 from benchmarks.held_out import HeldOut, append, measure, script_of
 from benchmarks.projects import ROOT, shipped_params
-from charlstm.files.documents import read_yaml
+from charlstm.files.documents import load_yaml
 
 TEXT = "".join(f"{number} и {number * number} да.\n" for number in range(400)) + "Ж" + "да " * 20 + "€"
 
@@ -112,7 +112,7 @@ def test_scripts(text: str, script: str) -> None:
 
 
 def test_every_text_of_the_records_says_where_it_comes_from() -> None:
-    sources = read_yaml(ROOT / "benchmarks/records/corpora.yaml")
+    sources = load_yaml(ROOT / "benchmarks/records/corpora.yaml")
     records = [json.loads(line) for line in (ROOT / "benchmarks/records/corpora.jsonl").read_text().splitlines()]
     assert len(records) > 0
     for record in records:

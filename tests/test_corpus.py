@@ -85,9 +85,9 @@ def test_parts_begin_with_a_document(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fractions", "message"),
     [
-        ((0.1, 0.0), "10 characters splits into 9 for training and 1 for validation; .* another split.val_fraction"),
-        ((0.3, 0.1), "splits into 6 for training, 3 for validation and 1 for the test; .* or other fractions"),
-        ((0.5, 0.6), "splits into 0 for training, 4 for validation and 6 for the test"),
+        ((0.1, 0.0), "10 characters splits into 9 for training, 1 for validation; .* another split.val_fraction"),
+        ((0.3, 0.1), "splits into 6 for training, 3 for validation, 1 for the test; .* or other fractions"),
+        ((0.5, 0.6), "splits into 0 for training, 4 for validation, 6 for the test"),
     ],
 )
 def test_too_short_a_text(tmp_path: Path, fractions: tuple[float, float], message: str) -> None:

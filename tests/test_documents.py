@@ -11,25 +11,19 @@ from ruamel.yaml import YAML
 
 from benchmarks.projects import ROOT
 from charlstm.errors import ParamsError
-from charlstm.files.documents import MAX_YAML_BYTES, load_yaml, read_json, read_yaml
+from charlstm.files.documents import MAX_YAML_BYTES, load_yaml, parse_yaml, read_json
 from charlstm.params import load_params
 
 LETTERS = "abcdefghij"
 LIST_BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip(LETTERS, LETTERS[1:], strict=False)
 )
-MERGE_BOMB = "a: &a {k0: x}\n" + "".join(
-    f"{name}: &{name} {{<<: [{', '.join([f'*{before}'] * 9)}], k{name}: x}}\n"
-    for before, name in zip(LETTERS, LETTERS[1:], strict=False)
-)
-TOO_MUCH = "found more than 20,000 values, aliases written out"
-TOO_DEEP = "found values nested more than 50 deep"
+TOO_DEEP = "nested too deeply"
 YAML_CASES = {
-    "list bomb": (LIST_BOMB, TOO_MUCH),
-    "merge bomb": (MERGE_BOMB, TOO_MUCH),
-    "many values": (f"[{'1, ' * 160_000}]", TOO_MUCH),
-    "itself": ("a: &a [*a]", "found an alias of what it is part of"),
-    "undefined alias": ("a: *b", "undefined alias"),
+    "list bomb": (LIST_BOMB, "found an alias"),
+    "merge": ("a: &a {x: 1}\nb: {<<: *a}", "found an alias"),
+    "itself": ("a: &a [*a]", "found an alias"),
+    "many values": (f"[{'1, ' * 160_000}]", "found more than 20,000 values"),
     "deep flow": ("[" * 100_000, TOO_DEEP),
     "deep block": ("- " * 100_000, TOO_DEEP),
     "deep mapping": ("{a: " * 100_000, TOO_DEEP),
@@ -62,18 +56,15 @@ def test_yaml_that_asks_for_too_much(tmp_path: Path, name: str) -> None:
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
 
 
-def test_aliases_in_measure_are_read(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.yaml", "a: &a [1, 2]\nb: *a\nc: {<<: &m {x: 1}, y: *a}\nd: *m")
-    assert read_yaml(path) == {"a": [1, 2], "b": [1, 2], "c": {"x": 1, "y": [1, 2]}, "d": {"x": 1}}
+def test_what_dvc_writes_is_read() -> None:
     lock = ROOT / "dvc.lock"
     assert load_yaml(lock) == YAML(typ="safe", pure=True).load(lock.read_text())
 
 
 @given(st.text(alphabet="[]{}&*a!<>:?-|'\"#%@`,. \n\t0x19é"))
-def test_any_text_is_read_or_refused_in_one_line(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    path = write(tmp_path_factory.getbasetemp() / "any.yaml", text)
+def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
     try:
-        read_yaml(path)
+        parse_yaml(text)
     except ValueError as error:
         assert "\n" not in str(error)
 

@@ -15,7 +15,7 @@ import pytest
 from stages import run_stage
 
 from benchmarks.projects import make_project
-from charlstm.errors import DownloadError
+from charlstm.errors import CorpusError
 from charlstm.text import download as module
 from charlstm.text.download import FallbackSource, download, fetch
 
@@ -104,7 +104,7 @@ def test_a_url_can_be_a_mirror(serve: Serve, target: Path) -> None:
 @pytest.mark.parametrize("userinfo", ["alice:hunter2@", "alice:s3c@hunter2@", "hunter2:hunter2/hunter2@", "hunter2@"])
 def test_passwords_stay_out_of_errors(target: Path, userinfo: str, caplog: pytest.LogCaptureFixture) -> None:
     mirror, source = f"http://{userinfo}127.0.0.1:9/m", f"http://{userinfo}127.0.0.1:9/text.txt?token=hunter2"
-    with pytest.raises(DownloadError) as caught:
+    with pytest.raises(CorpusError) as caught:
         download(target, source, SHA256, mirror=mirror)
     assert "Tried http://127.0.0.1:9/m/text.txt: " in str(caught.value)
     assert "; http://127.0.0.1:9/text.txt?token=***: " in str(caught.value)
@@ -129,9 +129,7 @@ def test_no_server_is_asked_with_a_password_of_the_parameters(
 ) -> None:
     answers = [(200, TEXT), (500, b"")]
     source = serve(answers).replace("//", "//alice:hunter2@")
-    with pytest.raises(
-        DownloadError, match=r"^http://127.0.0.1:\d+/text.txt: the address should have no user"
-    ) as caught:
+    with pytest.raises(CorpusError, match=r"^http://127.0.0.1:\d+/text.txt: the address should have no user") as caught:
         fetch(source, tmp_path, show_progress=False)
     make_project(tmp_path / "project", {"download.source": source})
     done = run_stage(tmp_path / "project", "download")
@@ -154,11 +152,11 @@ def test_a_page_in_place_of_a_text_is_refused_unless_its_hash_is_asked_for(
     serve: Serve, target: Path, tmp_path: Path, page: bytes
 ) -> None:
     url, digest = serve([(200, page)]), hashlib.sha256(page).hexdigest()
-    with pytest.raises(DownloadError, match=f"looks like an HTML page, .*; if it is the text, set .*sha256: {digest}"):
+    with pytest.raises(CorpusError, match=f"looks like an HTML page, .*; if it is the text, set .*sha256: {digest}"):
         download(target, url, None)
-    with pytest.raises(DownloadError, match="text.txt: it looks like an HTML page, .*: download it, look at it"):
+    with pytest.raises(CorpusError, match="text.txt: it looks like an HTML page, .*: download it, look at it"):
         fetch(url, tmp_path, show_progress=False)
-    with pytest.raises(DownloadError, match=f"found {digest}; it looks like an HTML page"):
+    with pytest.raises(CorpusError, match=f"found {digest}; it looks like an HTML page"):
         download(target, url, SHA256)
     assert_nothing_written(target)
     download(target, url, digest)
@@ -211,7 +209,7 @@ def test_netrc_has_the_password_for_a_server(target: Path, tmp_path: Path, monke
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/text.txt"
-        with pytest.raises(DownloadError, match="401"):
+        with pytest.raises(CorpusError, match="401"):
             download(target, url, SHA256)
         monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
         assert download(target, url, SHA256).sha256 == SHA256
@@ -237,7 +235,7 @@ def test_a_corpus_that_is_there_is_not_fetched_again(tmp_path: Path, source: str
 def test_a_wrong_hash_names_both_and_never_falls_back(serve: Serve, target: Path) -> None:
     wrong = hashlib.sha256(b"other").hexdigest()
     fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256, wrong)
-    with pytest.raises(DownloadError, match=f"expected SHA-256 {wrong}, found {SHA256}"):
+    with pytest.raises(CorpusError, match=f"expected SHA-256 {wrong}, found {SHA256}"):
         download(target, serve([(200, TEXT)]), wrong, fallback=fallback)
     assert_nothing_written(target)
 
@@ -254,26 +252,26 @@ def test_a_text_of_ones_own(target: Path, tmp_path: Path, caplog: pytest.LogCapt
 
 def test_a_missing_text_of_ones_own_is_no_reason_to_fall_back(target: Path) -> None:
     fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256, SHA256)
-    with pytest.raises(DownloadError, match="Tried missing.txt: No such file or directory"):
+    with pytest.raises(CorpusError, match="Tried missing.txt: No such file or directory"):
         download(target, "missing.txt", SHA256, fallback=fallback)
 
 
 def test_an_unknown_protocol_is_no_reason_to_fall_back(target: Path) -> None:
     fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256, SHA256)
-    with pytest.raises(DownloadError, match="got the protocol gopher"):
+    with pytest.raises(CorpusError, match="got the protocol gopher"):
         download(target, "gopher://127.0.0.1/text.txt", SHA256, fallback=fallback)
 
 
 def test_a_url_that_does_not_exist_is_no_reason_to_fall_back(serve: Serve, target: Path) -> None:
     fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256, SHA256)
-    with pytest.raises(DownloadError, match="404"):
+    with pytest.raises(CorpusError, match="404"):
         download(target, serve([(404, b"")]), SHA256, fallback=fallback)
-    with pytest.raises(DownloadError, match="No such file"):
+    with pytest.raises(CorpusError, match="No such file"):
         download(target, "file:///nowhere/text.txt", SHA256, fallback=fallback)
 
 
 def test_without_fallback_the_error_names_each_source(target: Path) -> None:
-    with pytest.raises(DownloadError, match=f"Tried nowhere/text.txt: No such file.*; {NOWHERE}: .*refused"):
+    with pytest.raises(CorpusError, match=f"Tried nowhere/text.txt: No such file.*; {NOWHERE}: .*refused"):
         download(target, NOWHERE, SHA256, mirror="nowhere")
     assert_nothing_written(target)
 
@@ -326,21 +324,21 @@ def test_the_fallback_is_used_loudly(target: Path, fallback: FallbackSource, cap
 
 @pytest.mark.parametrize("own_sha256", [None, hashlib.sha256(b"own").hexdigest()])
 def test_nothing_stands_in_for_an_own_text(target: Path, fallback: FallbackSource, own_sha256: str | None) -> None:
-    with pytest.raises(DownloadError, match="no source gave the corpus"):
+    with pytest.raises(CorpusError, match="no source gave the corpus"):
         download(target, NOWHERE, own_sha256, fallback=fallback)
     assert_nothing_written(target)
 
 
 def test_an_empty_text_is_refused(target: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_bytes(b"")
-    with pytest.raises(DownloadError, match=r"empty.txt: it is empty. Set download.source$"):
+    with pytest.raises(CorpusError, match=r"empty.txt: it is empty. Set download.source$"):
         download(target, str(tmp_path / "empty.txt"), None)
     assert_nothing_written(target)
 
 
 def test_a_fallback_with_wrong_hashes_is_refused(target: Path, fallback: FallbackSource) -> None:
-    with pytest.raises(DownloadError, match="plays==1.0: .*"):
+    with pytest.raises(CorpusError, match="plays==1.0: .*"):
         download(target, NOWHERE, SHA256, fallback=fallback._replace(requirement_sha256=SHA256))
-    with pytest.raises(DownloadError, match=f"expected SHA-256 {SHA256}, found {fallback.sha256}"):
+    with pytest.raises(CorpusError, match=f"expected SHA-256 {SHA256}, found {fallback.sha256}"):
         download(target, NOWHERE, SHA256, fallback=fallback._replace(sha256=SHA256))
     assert_nothing_written(target)

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from charlstm.errors import CorpusError
-from charlstm.text.conversion import Guess, check_encoding, decode, explain, guess_encodings
-from charlstm.text.corpus import BadByteError, Utf8Reader
+from charlstm.text.corpus import BadByteError, TextReader
+from charlstm.text.encodings import check_encoding, decode, explain, guess_encodings
 
 RUSSIAN = (
     "Все счастливые семьи похожи друг на друга,\nкаждая несчастливая семья несчастлива по-своему.\n"
@@ -17,7 +17,7 @@ JAPANESE = "吾輩は猫である。名前はまだ無い。\nどこで生れた
 def explained(folder: Path, content: bytes) -> str:
     """What is said of a file with a bad byte."""
     (folder / "text").write_bytes(content)
-    reader = Utf8Reader()
+    reader = TextReader()
     with pytest.raises(BadByteError) as caught:
         reader.read(content)
         reader.end()
@@ -58,11 +58,11 @@ def test_noise_is_like_no_text(tmp_path: Path) -> None:
 
 
 def test_guesses_of_samples() -> None:
-    assert guess_encodings(RUSSIAN.encode()[:-2]) == [Guess("utf-8", RUSSIAN[:40])]
-    assert guess_encodings("\ufeffabc".encode()) == [Guess("utf-8-sig", "abc")]
-    assert guess_encodings("\ufeffabc".encode("utf-16-be")) == [Guess("utf-16", "abc")]
-    assert guess_encodings("abc".encode("utf-32")) == [Guess("utf-32", "abc")]
-    assert guess_encodings(b"") == [Guess("utf-8", "")]
+    assert guess_encodings(RUSSIAN.encode()[:-2]) == {"utf-8": RUSSIAN[:40]}
+    assert guess_encodings("\ufeffabc".encode()) == {"utf-8-sig": "abc"}
+    assert guess_encodings("\ufeffabc".encode("utf-16-be")) == {"utf-16": "abc"}
+    assert guess_encodings("abc".encode("utf-32")) == {"utf-32": "abc"}
+    assert guess_encodings(b"") == {"utf-8": ""}
     with pytest.raises(
         CorpusError, match=r"^standard input: .* offset 0 \(line 1\); it may be .*`iconv -f cp1251 -t utf-8`$"
     ):

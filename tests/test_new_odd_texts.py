@@ -15,7 +15,7 @@ from stages import run_stages
 
 from benchmarks.projects import ROOT
 from charlstm.params import load_params
-from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary import load_vocab
 from pipeline.dvc.paths import load_paths
 
 RUSSIAN = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему.\n" * 30
@@ -107,7 +107,7 @@ def assert_stages_run(project: Path, text: str) -> None:
     run_stages(project, "download", "split", "encode")
     paths = load_paths(project / "dvc.yaml")
     assert (project / paths.corpus).read_bytes().decode() == text
-    assert set(Vocab.load(project / paths.encoded / "vocab.json").characters) <= {*text, "\ufffd"}
+    assert set(load_vocab(project / paths.encoded / "vocab.json").characters) <= {*text, "\ufffd"}
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -140,7 +140,7 @@ def test_what_cannot_be_read_is_told_in_a_line(run: Run, project: Path, tmp_path
     (tmp_path / "link").symlink_to(project / "Datasets/book.txt")
     for name, error in {
         "missing.txt": "missing.txt: there is no such file, and no corpus of that name",
-        "fifo": "expected a file or a folder, found a FIFO",
+        "fifo": "expected a file, found a FIFO",
         "loop": "loop: Too many levels of symbolic links",
         "folder": "found a folder without any",
         ".": "expected a folder of texts alone",

@@ -40,7 +40,7 @@ def test_a_file_where_the_corpus_goes_survives(project: Path, source: str, has_r
     (project / CORPUS).unlink(missing_ok=True)
     (project / CORPUS).write_text(OWN)
     write_params(project, {"download.source": source})
-    assert_refused(project, "outside of what the pipeline writes" if source == CORPUS else "left as it is: move it")
+    assert_refused(project, "expected a text outside of" if source == CORPUS else "left as it is: move it")
     assert (project / CORPUS).read_text() == OWN
     (project / CORPUS).rename(project / "own.txt")  # what the message says
     write_params(project, {"download.source": "own.txt"})

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.projects import ROOT, compose, shipped_params, write_params
 from charlstm.errors import ParamsError
 from charlstm.params import ModelParams, Params, load_params
-from charlstm.sections import Off
+from charlstm.sections import Neutral
 from pipeline.stage.params_file import with_values
 
 SHIPPED = shipped_params()
@@ -84,23 +84,25 @@ def test_not_a_parameter_file(tmp_path: Path, content: str, expected: str) -> No
 def test_a_parameter_that_is_off_is_in_no_fingerprint(tmp_path: Path) -> None:
     """So that one that is added, and off, leaves what was made before as it is."""
     params = load(tmp_path, SHIPPED)
-    without, with_block = (params.model.model_copy(update={"feed_forward_size": size}).decisive() for size in (0, 320))
+    without, with_block = (
+        params.model.model_copy(update={"feed_forward_size": size}).fingerprint_fields() for size in (0, 320)
+    )
     assert "feed_forward_size" not in without
     assert with_block == {**without, "feed_forward_size": 320}
 
     class Later(ModelParams):
-        num_experts: Annotated[int, Off(1)]
+        num_experts: Annotated[int, Neutral(1)]
 
     later = Later(**params.model.model_dump(), num_experts=1)
-    assert later.decisive() == params.model.decisive()
-    assert later.model_copy(update={"num_experts": 2}).decisive() != params.model.decisive()
+    assert later.fingerprint_fields() == params.model.fingerprint_fields()
+    assert later.model_copy(update={"num_experts": 2}).fingerprint_fields() != params.model.fingerprint_fields()
 
 
 def test_what_decides_a_section_within_a_section_counts() -> None:
     train = compose(ROOT, ["recipe=quick"]).train
     changed = train.model_copy(update={"muon": train.muon.model_copy(update={"momentum": 0.5})})
-    assert changed.decisive()["muon"] == {"learning_rate": 0.03, "momentum": 0.5}
-    assert "output_samples" not in train.decisive()["dropout"]
+    assert changed.fingerprint_fields()["muon"] == {"learning_rate": 0.03, "momentum": 0.5}
+    assert "output_samples" not in train.fingerprint_fields()["dropout"]
 
 
 @pytest.mark.parametrize("value", [1e-39, 0.0009])

@@ -13,7 +13,7 @@ from stages import run_stages
 from benchmarks.projects import write_params
 from charlstm.text.encoded import load_ids
 from charlstm.text.prompts import JOINER, MAX_LEN, resolve_prompts
-from charlstm.text.vocabulary import UNSEEN, Vocab
+from charlstm.text.vocabulary import UNSEEN, Vocab, load_vocab
 
 RUSSIAN = "Все счастливые семьи похожи\nдруг на друга, каждая\nнесчастливая семья\nнесчастлива по-своему.\nВсё"
 
@@ -90,7 +90,7 @@ def test_stages_take_them_and_the_review_names_them(encoded: Path, tmp_path: Pat
     shutil.copytree(encoded, project)
     write_params(project, {"sample.prompts": "auto", "sample.seeds": [1, 2], "sample.min_p": 1.0})
     run_stages(project, "train", "evaluate", "sample")
-    vocab = Vocab.load(project / "Datasets/encoded/vocab.json")
+    vocab = load_vocab(project / "Datasets/encoded/vocab.json")
     expected = resolve_prompts("auto", load_ids(project / "Datasets/encoded/val.npy", len(vocab)), vocab)
     assert len(expected) == 4
     shown = json.loads((project / "artifacts/samples/review.json").read_text())["parameters"]

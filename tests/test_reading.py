@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlstm.errors import CorpusError
-from charlstm.text.corpus import Utf8Reader, read_characters
+from charlstm.text.corpus import TextReader, as_text, read_characters
 
 TEXTS = st.text(st.sampled_from("ab\n é€😀\U0010ffff\x00\x7f\x80"), max_size=60)
 
@@ -19,10 +19,10 @@ def cut(content: bytes, sizes: list[int]) -> list[bytes]:
 @settings(deadline=None)  # a busy disk is no failure
 @given(TEXTS, st.lists(st.integers(0, 9)))
 def test_pieces_give_the_text_wherever_they_are_cut(text: str, sizes: list[int]) -> None:
-    reader = Utf8Reader()
+    reader = TextReader()
     found = [reader.read(piece) for piece in cut(text.encode(), sizes)]
     reader.end()
-    assert "".join(piece if isinstance(piece, str) else piece.decode("ascii") for piece in found) == text
+    assert "".join(map(as_text, found)) == text
     assert reader.num_bytes == len(text.encode())
 
 

@@ -12,7 +12,7 @@ from benchmarks.projects import Override, write_params
 from charlstm.evaluation import published
 from charlstm.evaluation.baselines import read_baselines, write_baselines
 from charlstm.text.encoded import load_ids
-from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary import load_vocab
 from charlstm.training.history import read_csv, write_csv
 from pipeline import report
 
@@ -30,7 +30,7 @@ def project(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 def publish(project: Path, monkeypatch: pytest.MonkeyPatch, others: Override) -> None:
     """As if published losses had been measured on this project's validation part."""
-    vocab = Vocab.load(project / "Datasets/encoded/vocab.json")
+    vocab = load_vocab(project / "Datasets/encoded/vocab.json")
     val = vocab.decode(load_ids(project / "Datasets/encoded/val.npy", len(vocab)))  # some characters are U+FFFD in it
     sha256 = hashlib.sha256(val.encode()).hexdigest()
     monkeypatch.setattr(published, "ORIGINAL_VAL_SHA256", sha256)

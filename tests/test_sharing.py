@@ -136,7 +136,7 @@ import torch
 from charlstm.optimization import muon
 from charlstm.params import load_params
 from charlstm.text.encoded import load_ids
-from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary import load_vocab
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
 
@@ -149,7 +149,7 @@ muon.orthogonalize = counted
 
 params = load_params(Path("params.yaml"))
 encoded = Path("Datasets/encoded")
-vocab = Vocab.load(encoded / "vocab.json")
+vocab = load_vocab(encoded / "vocab.json")
 train_ids = load_ids(encoded / "train.npy", len(vocab))
 processes = Processes(params.train.precision)
 learner = Learner(train_ids, len(vocab), params.model, params.train, processes)

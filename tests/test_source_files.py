@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.errors import DownloadError
-from charlstm.text.download import download, files_of, local_path
+from charlstm.errors import CorpusError
+from charlstm.text.conversion import files_of, local_path
+from charlstm.text.download import download
 
 TEXT = b"To be, or not to be"
 
@@ -36,9 +37,7 @@ def test_without_the_usual_names_whatever_holds_no_zero_byte_is_a_text(tmp_path:
 
 def test_a_folder_without_texts(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(
-        DownloadError, match="folder: expected texts .*, found a folder without any. Set download.source"
-    ):
+    with pytest.raises(CorpusError, match="folder: expected texts .*, found a folder without any. Set download.source"):
         download(tmp_path / "target", str(tmp_path / "folder"), None)
     with pytest.raises(OSError, match="No such file"):
         files_of(tmp_path / "missing")
@@ -62,6 +61,6 @@ def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
         listening.bind(str(tmp_path / "socket"))
         for name, kind in [(tmp_path / "fifo", "FIFO"), (tmp_path / "socket", "socket"), ("/dev/zero", "device")]:
             for source in (str(name), f"file://{name}"):
-                with pytest.raises(DownloadError, match=f"expected a file or a folder, found a {kind}; copy"):
+                with pytest.raises(CorpusError, match=f"expected a file, found a {kind}"):
                     download(tmp_path / "target", source, None)
     assert not (tmp_path / "target").exists()

@@ -23,7 +23,7 @@ from stages import dvc, run_stages, start_dvc
 from benchmarks.projects import PYTHON, ROOT, TINY, write_params
 from charlstm.model.model_folder import load_model
 from charlstm.text.soft_text import CODES, load_soft_text
-from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary import load_vocab
 from pipeline import train
 from pipeline.distillation import recipe, teacher, write
 from pipeline.stage import sending
@@ -90,7 +90,7 @@ def test_teachers_are_trained_with_their_seeds_and_tracked(taught: Path) -> None
 
 
 def test_parts_have_texts_of_their_own_and_the_same_at_each_start(taught: Path, tmp_path: Path) -> None:
-    vocab = Vocab.load(taught / "Datasets/encoded/vocab.json")
+    vocab = load_vocab(taught / "Datasets/encoded/vocab.json")
     text = load_soft_text(taught / TEXT, len(vocab))
     assert len(text.ids) == 1800
     assert not np.array_equal(text.ids[:900], text.ids[900:])

@@ -10,7 +10,7 @@ from charlstm.evaluation.windows import windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.text import encoded
 from charlstm.text.encoded import EncodedText, check_fit, load_ids
-from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary import Vocab, load_vocab
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
@@ -42,7 +42,7 @@ def test_files_round_trip(tmp_path_factory: pytest.TempPathFactory, text: str) -
     folder = tmp_path_factory.mktemp("vocab")
     vocab = Vocab.of(text)
     vocab.save(folder / "vocab.json")
-    assert Vocab.load(folder / "vocab.json") == vocab
+    assert load_vocab(folder / "vocab.json") == vocab
     if len(text) > 1:
         np.save(folder / "ids.npy", vocab.encode(text))
         loaded = load_ids(folder / "ids.npy", len(vocab))
@@ -72,7 +72,7 @@ def test_files_round_trip(tmp_path_factory: pytest.TempPathFactory, text: str) -
 def test_damaged_vocabulary(tmp_path: Path, content: str) -> None:
     (tmp_path / "vocab.json").write_text(content)
     with pytest.raises(VocabularyError, match="vocab.json: expected .* damaged"):
-        Vocab.load(tmp_path / "vocab.json")
+        load_vocab(tmp_path / "vocab.json")
 
 
 def test_damaged_ids(tmp_path: Path) -> None:

@@ -56,29 +56,20 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 shutil.rmtree(old, ignore_errors=True)
 
 
-def write_all_or_none(files: Mapping[Path, str]) -> None:
-    """Write several files in UTF-8, each whole; what fails leaves all of them as they were.
-
-    All that needs room on the disk is done before the first file is replaced. To undo it, files are only renamed, and
-    only those that were replaced.
-    """
+def write_all(files: Mapping[Path, str]) -> None:
+    """Write several files in UTF-8, each whole. None takes its place before all are on the disk."""
+    for path in files:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "expected a file, found a folder", str(path))
     with ExitStack() as stack:
         temporaries = {path: stack.enter_context(_temporary(path, is_folder=False)) for path in files}
         for path, text in files.items():
             with _naming(path):
                 temporaries[path].write_text(text, encoding="utf-8", newline="")
                 _sync(temporaries[path])
-        folders = sorted({path.parent.resolve() for path in files})  # in an order that no two writers have crossed
-        for folder in folders:
-            stack.enter_context(_locked(folder))
-        backups = {path: _back_up(path, stack) for path in files}
-        with ExitStack() as undo:
-            for path, temporary in temporaries.items():
-                undo.callback(_restore, path, backups[path])
-                temporary.replace(path)
-            for folder in folders:
-                _sync(folder)
-            undo.pop_all()
+        for path, temporary in temporaries.items():
+            temporary.replace(path)
+            _sync(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -186,27 +177,6 @@ def _is_free(path: Path) -> bool:
     except OSError as error:
         return error.errno in (errno.ENOENT, errno.ELOOP)  # nothing, or a link, is never locked
     return True
-
-
-def _back_up(path: Path, stack: ExitStack) -> Path | None:
-    """Another name of the file at `path`, until `stack` ends; None if there is no file."""
-    if not os.path.lexists(path):
-        return None
-    backup = _new_name(path)
-    stack.callback(backup.unlink, missing_ok=True)
-    try:
-        os.link(path, backup, follow_symlinks=False)
-    except OSError:  # a disk without hard links
-        with _naming(path):
-            shutil.copy2(path, backup, follow_symlinks=False)
-    return backup
-
-
-def _restore(path: Path, backup: Path | None) -> None:
-    if backup is None:
-        path.unlink(missing_ok=True)
-    else:
-        backup.replace(path)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from charlstm.errors import CharlstmError, ChecksumError
 from charlstm.files.atomic import SpecialFileError, open_regular, sha256, write_text
-from charlstm.files.pieces import Advance, Digest, digest, read_pieces
+from charlstm.files.pieces import Advance, digest, read_pieces
 
 SUMS = "SHA256SUMS"  # the checksums of a folder
 HashOf = Callable[[Path], str]
@@ -94,29 +94,25 @@ def verified(sums: Path, name: str, advance: Advance | None = None) -> Iterator[
     Raises:
         ChecksumError: `sums` is missing or damaged, or the file is not the one that it names.
     """
-    expected = read_sums(sums)
+    expected, path = read_sums(sums), sums.parent / name
     with digest() as found:
-        pieces = _hashed(sums.parent / name, found, advance)
+
+        def hashed() -> Iterator[bytes]:
+            for piece in read_pieces(path):
+                found.update(piece)
+                if advance:
+                    advance(len(piece))
+                yield piece
+
+        pieces, fault = hashed(), None
         try:
             yield pieces
-        except CharlstmError:
-            if not (sums.parent / name).is_file():  # which the reader has said
+        except CharlstmError as error:
+            if not path.is_file():  # which the reader has said
                 raise
-            _finish(pieces)
-            check_digest(sums, name, expected, found.hexdigest())
-            raise
-        _finish(pieces)
+            fault = error
+        for _ in pieces:  # those that the reader has left
+            pass
         check_digest(sums, name, expected, found.hexdigest())
-
-
-def _hashed(path: Path, found: Digest, advance: Advance | None) -> Iterator[bytes]:
-    for piece in read_pieces(path):
-        found.update(piece)
-        if advance:
-            advance(len(piece))
-        yield piece
-
-
-def _finish(pieces: Iterator[bytes]) -> None:
-    for _ in pieces:
-        pass
+        if fault:
+            raise fault

@@ -21,24 +21,14 @@ if TYPE_CHECKING:
 # Far above what is written here: our largest YAML file has 20 kB and 2,000 values, and all of Unicode as a
 # vocabulary 20 MB.
 MAX_YAML_BYTES, MAX_JSON_BYTES = 500_000, 100_000_000
-MAX_VALUES, MAX_DEPTH = 20_000, 50
+MAX_VALUES = 20_000
 
 
-def read_yaml(path: Path) -> Any:  # noqa: ANN401  # a document can be anything; who reads it looks
-    """The document in `path`, read as YAML 1.2; its aliases may not multiply it beyond bounds.
+def parse_yaml(text: str) -> Any:  # noqa: ANN401  # a document can be anything; who reads it looks
+    """The document in `text`, read as YAML 1.2, without aliases.
 
     Raises:
-        OSError: it cannot be read.
         ValueError: not YAML, or too much of it; the message says what is wrong, in one line.
-    """
-    return parse_yaml(_read(path, MAX_YAML_BYTES))
-
-
-def parse_yaml(text: str) -> Any:  # noqa: ANN401  # likewise
-    """The document in `text`, likewise.
-
-    Raises:
-        ValueError: not YAML, or too much of it.
     """
     yaml = YAML(typ="safe", pure=True)
     yaml.Composer = _BoundedComposer  # type: ignore[assignment]  # declared as the class that it is at first
@@ -48,6 +38,8 @@ def parse_yaml(text: str) -> Any:  # noqa: ANN401  # likewise
         return yaml.load(text)
     except YAMLError as error:
         raise ValueError(f"not valid YAML: {' '.join(str(error).split())[:300]}") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # of a date, a number, a tag
         raise ValueError(f"not valid YAML: a value that cannot be read: {' '.join(str(error).split())[:100]}") from None
 
@@ -81,30 +73,20 @@ def _refuse(constant: str) -> None:
 
 
 class _BoundedComposer(Composer):
-    """Counts what it composes, an alias as all that it stands for: a few of them can stand for billions."""
+    """Refuses what a small file can make huge: aliases, of which a few can stand for billions, and too many values."""
 
     def __init__(self, loader: Any) -> None:  # noqa: ANN401  # as ruamel.yaml has it
         super().__init__(loader)
-        self._level = self._num_values = 0
-        self._sizes: dict[int, int] = {}  # by the node's id; all nodes live as long as the document
+        self._num_values = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401  # as ruamel.yaml has it
         """The next value, a node of YAML's."""
-        event, before = self.parser.peek_event(), self._num_values
-        self._check(self._level < MAX_DEPTH, f"values nested more than {MAX_DEPTH} deep", event)
-        self._level, self._num_values = self._level + 1, before + 1
-        node = super().compose_node(parent, index)
-        self._level -= 1
-        if isinstance(event, AliasEvent):
-            self._check(id(node) in self._sizes, "an alias of what it is part of", event)
-            self._num_values = before + self._sizes[id(node)]
-        self._sizes[id(node)] = self._num_values - before
-        self._check(self._num_values <= MAX_VALUES, f"more than {MAX_VALUES:,} values, aliases written out", event)
-        return node
-
-    def _check(self, is_met: bool, found: str, event: Any) -> None:  # noqa: ANN401  # an event of ruamel.yaml's
-        if not is_met:
-            raise MarkedYAMLError(problem=f"found {found}", problem_mark=event.start_mark)
+        self._num_values += 1
+        is_alias = self.parser.check_event(AliasEvent)
+        if is_alias or self._num_values > MAX_VALUES:
+            found = "an alias: write out what it stands for" if is_alias else f"more than {MAX_VALUES:,} values"
+            raise MarkedYAMLError(problem=f"found {found}", problem_mark=self.parser.peek_event().start_mark)
+        return super().compose_node(parent, index)
 
 
 # From a YAML file to a validated object, or to one line that names each mistake in it.
@@ -119,7 +101,7 @@ def load_yaml(path: Path) -> Any:  # noqa: ANN401  # a YAML document can be anyt
         ParamsError: missing, unreadable, or not YAML.
     """
     try:
-        return read_yaml(path)
+        return parse_yaml(_read(path, MAX_YAML_BYTES))
     except OSError as error:
         raise ParamsError(f"{path}: cannot read the parameters: {error.strerror}") from None
     except ValueError as error:
@@ -132,17 +114,14 @@ def validate(kind: type[Kind], document: object, path: Path) -> Kind:
     Raises:
         ParamsError: names every wrong value of `path` by its dotted name.
     """
-    from pydantic import ValidationError  # who only reads JSON, as of a model's sizes, starts without it
-
-    try:
-        return kind.model_validate(document)
-    except ValidationError as error:
-        raise ParamsError(f"{path}: " + "; ".join(_describe(one, kind) for one in error.errors())) from None
+    if faults := faults_of(kind, document):
+        raise ParamsError(f"{path}: {'; '.join(faults)}")
+    return kind.model_validate(document)
 
 
 def faults_of(kind: "type[BaseModel]", document: object) -> list[str]:
     """What `validate` would say of each wrong value, by its dotted name."""
-    from pydantic import ValidationError
+    from pydantic import ValidationError  # who only reads JSON, as of a model's sizes, starts without it
 
     try:
         kind.model_validate(document)

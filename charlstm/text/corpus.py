@@ -9,7 +9,7 @@ from typing import NamedTuple
 from charlstm.errors import CorpusError
 from charlstm.files.pieces import find_all, read_pieces
 
-# UTF-8 in pieces as characters. Pieces of ASCII stay bytes, which is many times faster; others are decoded.
+# A text in pieces as characters. Pieces of ASCII stay bytes, which is many times faster; others are decoded.
 
 Characters = bytes | str  # bytes where all are ASCII; the length is the number of characters in both
 
@@ -18,49 +18,53 @@ class BadByteError(ValueError):
     """A byte that does not belong to a text in `encoding`; `offset` counts from 0."""
 
     def __init__(self, encoding: str, byte: int, offset: int) -> None:
-        super().__init__(f"expected {encoding}, found byte 0x{byte:02x} at offset {offset}")
-        self.encoding, self.offset = encoding, offset
+        self.encoding, self.offset = "UTF-8" if encoding == "utf-8" else encoding, offset
+        super().__init__(f"expected {self.encoding}, found byte 0x{byte:02x} at offset {offset}")
 
 
-class Utf8Reader:
-    """Turns pieces of UTF-8, cut anywhere, into whole characters."""
+class TextReader:
+    """Turns pieces of a text, cut anywhere, into whole characters."""
 
-    def __init__(self) -> None:
-        self._rest = b""  # the beginning of a character whose end is in the next piece
-        self.num_bytes = 0  # of the characters so far
+    def __init__(self, encoding: str = "utf-8") -> None:
+        self._encoding, self._decoder = encoding, codecs.getincrementaldecoder(encoding)()
+        self._num_read = 0
+        self.num_bytes = 0  # of the characters so far: the first bytes of another may have been read
 
     def read(self, piece: bytes) -> Characters:
         """The characters that end in `piece`.
 
         Raises:
-            BadByteError: it is not UTF-8.
+            BadByteError: it is not in the encoding.
+            UnicodeError: nor is it in general: UTF-16 without its mark.
         """
-        if not self._rest and piece.isascii():
-            self.num_bytes += len(piece)
+        if self._encoding == "utf-8" and self.num_bytes == self._num_read and piece.isascii():
+            self._num_read = self.num_bytes = self._num_read + len(piece)
             return piece
-        return self._decode(self._rest + piece, is_end=False)
+        return self._decode(piece, is_end=False)
 
-    def end(self) -> None:
-        """Raise `BadByteError` if the text ends in the middle of a character."""
-        self._decode(self._rest, is_end=True)
+    def end(self) -> str:
+        """What is left. Raises as `read`, also if the text ends in the middle of a character."""
+        return self._decode(b"", is_end=True)
 
-    def _decode(self, content: bytes, is_end: bool) -> str:
+    def _decode(self, piece: bytes, is_end: bool) -> str:
+        self._num_read += len(piece)
         try:
-            text, num_used = codecs.utf_8_decode(content, "strict", is_end)
+            text = self._decoder.decode(piece, is_end)
         except UnicodeDecodeError as error:
-            raise BadByteError("UTF-8", content[error.start], self.num_bytes + error.start) from None
-        self._rest = content[num_used:]
-        self.num_bytes += num_used
+            # The decoder may have kept the beginning of a character: it is part of what the error counts in.
+            offset = self._num_read - len(error.object) + error.start
+            raise BadByteError(self._encoding, error.object[error.start], offset) from None
+        self.num_bytes = self._num_read - len(self._decoder.getstate()[0])
         return text
 
 
-def read_characters(pieces: Iterable[bytes], path: Path, reader: Utf8Reader | None = None) -> Iterator[Characters]:
+def read_characters(pieces: Iterable[bytes], path: Path, reader: TextReader | None = None) -> Iterator[Characters]:
     """All characters of UTF-8 in pieces of `path`; none of the results is empty. `reader` knows how far they reach.
 
     Raises:
         CorpusError: it is missing, empty or not UTF-8 (with the byte, its offset and its line).
     """
-    reader = reader or Utf8Reader()
+    reader = reader or TextReader()
     try:
         for piece in pieces:
             if characters := reader.read(piece):
@@ -75,6 +79,11 @@ def read_characters(pieces: Iterable[bytes], path: Path, reader: Utf8Reader | No
         raise CorpusError(f"{path}: {error} (line {line}); `dvc repro --force download` makes it anew") from None
     if not reader.num_bytes:
         raise CorpusError(f"{path}: expected a text, found an empty file")
+
+
+def as_text(characters: Characters) -> str:
+    """The same characters, decoded."""
+    return characters if isinstance(characters, str) else characters.decode("ascii")
 
 
 def line_of(path: Path, offset: int) -> int:
@@ -95,8 +104,7 @@ def read_text(path: Path) -> str:
     Raises:
         CorpusError: missing, not a file, empty, or not UTF-8 (with the offset of the first bad byte, and its line).
     """
-    pieces = read_characters(read_pieces(path), path)
-    return "".join(piece if isinstance(piece, str) else piece.decode("ascii") for piece in pieces)
+    return "".join(map(as_text, read_characters(read_pieces(path), path)))
 
 
 class Part(NamedTuple):
@@ -119,7 +127,7 @@ class Corpus:
         """
         self._path = path
         self._bytes, self._chars = [0], [0]  # how many there are before each piece
-        reader = Utf8Reader()
+        reader = TextReader()
         for piece in read_characters(pieces, path, reader):
             self._bytes.append(reader.num_bytes)
             self._chars.append(self._chars[-1] + len(piece))
@@ -137,7 +145,9 @@ class Corpus:
         planned = [int(self.num_chars * max(0.0, 1 - (val_fraction + test_fraction)))]
         if test_fraction > 0:
             planned.append(int(self.num_chars * (1 - test_fraction)))
-        cuts = [self._document_after(self._byte_of(cut), separator) for cut in planned]
+        cuts = [self._byte_of(cut) for cut in planned]
+        if separator:
+            cuts = [next(find_all(self._path, separator.encode(), cut), cut) for cut in cuts]
         chars = [self._char_of(cut) for cut in cuts]
         bounds = zip([0, *cuts], [*cuts, self._bytes[-1]], [0, *chars], [*chars, self.num_chars], strict=True)
         moved = [num - num_planned for num, num_planned in zip([0, *chars], [0, *planned], strict=True)]
@@ -147,8 +157,9 @@ class Corpus:
         }
         if min(part.num_chars for part in parts.values()) < MIN_PART_CHARS:
             advice = "another split.val_fraction" if len(parts) == 2 else "other fractions"
+            sizes = ", ".join(f"{part.num_chars} {PARTS[name]}" for name, part in parts.items())
             raise CorpusError(
-                f"a text of {self.num_chars} characters splits into {describe_parts(parts)}; "
+                f"a text of {self.num_chars} characters splits into {sizes}; "
                 f"each needs at least {MIN_PART_CHARS}: take a longer text or {advice}"
             )
         return parts
@@ -157,24 +168,12 @@ class Corpus:
         """Where a character begins."""
         index = bisect_right(self._chars, char) - 1
         start, num_chars = self._bytes[index], char - self._chars[index]
-        reader, text = Utf8Reader(), ""
-        for piece in read_pieces(self._path, start, start + MAX_CHARACTER_BYTES * num_chars):
-            characters = reader.read(piece)
-            text += characters if isinstance(characters, str) else characters.decode("ascii")
+        reader, pieces = TextReader(), read_pieces(self._path, start, start + MAX_CHARACTER_BYTES * num_chars)
+        text = "".join(as_text(reader.read(piece)) for piece in pieces)
         return start + len(text[:num_chars].encode())
 
-    def _char_of(self, place: int) -> int:
-        """How many characters there are before the byte at `place`, where one begins."""
-        index = bisect_right(self._bytes, place) - 1
-        reader = Utf8Reader()
-        pieces = read_pieces(self._path, self._bytes[index], place)
+    def _char_of(self, byte: int) -> int:
+        """How many characters there are before a byte that begins one."""
+        index = bisect_right(self._bytes, byte) - 1
+        reader, pieces = TextReader(), read_pieces(self._path, self._bytes[index], byte)
         return self._chars[index] + sum(len(reader.read(piece)) for piece in pieces)
-
-    def _document_after(self, place: int, separator: str | None) -> int:
-        return next(find_all(self._path, separator.encode(), place), place) if separator else place
-
-
-def describe_parts(parts: dict[str, Part]) -> str:
-    """Their sizes, for a message."""
-    *first, last = (f"{part.num_chars} {PARTS[name]}" for name, part in parts.items())
-    return f"{', '.join(first)} and {last}"

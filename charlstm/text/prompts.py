@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from charlstm.errors import VocabularyError
 from charlstm.sampling import Unknown
-from charlstm.text.encoded import from_whole_character, whole_characters
+from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import UNSEEN, Ids, Vocab, describe
 
 NUM_BEGINNINGS = 3
@@ -30,10 +30,14 @@ def resolve_prompts(prompts: tuple[str, ...] | Literal["auto"], val_ids: Ids, vo
     """
     if prompts != "auto":
         return prompts
-    ids = from_whole_character(val_ids[:MAX_READ], vocab.unit)
-    text = vocab.decode(whole_characters(ids, vocab.unit))
+    text = vocab.decode(EncodedText(val_ids, vocab.unit).first(MAX_READ).ids)
     line_end = [] if vocab.unknown(LINE_END) else [LINE_END]
-    return tuple(line_end + _spread(_beginnings(text), NUM_BEGINNINGS)) or (_any_character(text, vocab),)
+    beginnings = _beginnings(text)
+    # At equal distances from the first one; all of fewer.
+    edges = [len(beginnings) * index // NUM_BEGINNINGS for index in range(NUM_BEGINNINGS + 1)]
+    spread = [beginnings[start] for start, end in pairwise(edges) if start < end]
+    any_character = next((one for one in text if one != UNSEEN), vocab.characters[:1] or LINE_END)
+    return tuple(line_end + spread) or (any_character,)
 
 
 def _beginnings(text: str) -> Sequence[str]:
@@ -59,30 +63,20 @@ def _cut(line: str) -> str:
 
     `e` and an accent that follows it, or a family of emoji, are one sign. A sign that is longer than a prompt is torn.
     """
+
+    def continues(before: str, character: str) -> bool:
+        """Whether `character` belongs to the same visible sign as the one before it."""
+        is_mark = unicodedata.category(character).startswith("M") or character in SKIN_TONES
+        return is_mark or JOINER in (before, character)
+
     if len(line) <= MAX_LEN:
         return line
     if words := line[: MAX_LEN + 1].rpartition(" ")[0].rstrip():
         return words
     end = MAX_LEN
-    while end > 1 and _continues(line[end - 1], line[end]):
+    while end > 1 and continues(line[end - 1], line[end]):
         end -= 1
     return line[: end if end > 1 else MAX_LEN]
-
-
-def _continues(before: str, character: str) -> bool:
-    """Whether `character` belongs to the same visible sign as the one before it."""
-    is_mark = unicodedata.category(character).startswith("M") or character in SKIN_TONES
-    return is_mark or JOINER in (before, character)
-
-
-def _spread(texts: Sequence[str], num_texts: int) -> list[str]:
-    """`num_texts` of `texts`, or all of fewer, at equal distances from the first one."""
-    edges = [len(texts) * index // num_texts for index in range(num_texts + 1)]
-    return [texts[start] for start, end in pairwise(edges) if start < end]
-
-
-def _any_character(text: str, vocab: Vocab) -> str:
-    return next((one for one in text if one != UNSEEN), vocab.characters[0] if vocab.characters else LINE_END)
 
 
 # Whether prompts can be read by a model: checked before training, and before each text.

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -58,7 +59,7 @@ class Vocab:
             VocabularyError: a character is unknown; names all of them.
         """
         if unknown := self.unknown(text):
-            raise VocabularyError(f"the vocabulary of {len(self)} characters lacks {describe(unknown)}")
+            raise VocabularyError(f"the vocabulary of {len(self)} {self.unit}s lacks {describe(unknown)}")
         return self.ids_of(text)
 
     def ids_of(self, characters: Characters) -> Ids:
@@ -102,47 +103,21 @@ class Vocab:
         """Write the characters as a JSON list: the id is the index."""
         write_text(path, json.dumps({"characters": list(self.characters)}, ensure_ascii=True, indent=1) + "\n")
 
-    @classmethod
-    def load(cls, path: Path) -> "Vocab":
-        """Read what `save` wrote.
-
-        Raises:
-            VocabularyError: missing, not JSON, or not a list of distinct single characters.
-        """
-        try:
-            characters = read_json(path)["characters"]
-            distinct = set(characters)
-            if (
-                not isinstance(characters, list)
-                or not characters
-                or len(distinct) < len(characters)
-                or any(len(one) != 1 for one in characters)
-            ):
-                raise ValueError
-            return cls("".join(characters))
-        except OSError as error:
-            raise VocabularyError(f"{path}: cannot read the vocabulary: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError):
-            raise VocabularyError(
-                f'{path}: expected {{"characters": [...]}} with distinct single characters; '
-                f"the file is damaged, `dvc repro --force encode` rewrites it"
-            ) from None
-
 
 class Decoder:
-    """Turns ids that come in pieces into text."""
+    """Turns ids that come in pieces into text, as far as their bytes are whole characters."""
 
     def __init__(self, vocab: Vocab) -> None:
-        self._vocab = vocab
+        self._vocab, self._decoder = vocab, codecs.getincrementaldecoder("utf-8")()
 
     @property
     def waiting(self) -> bytes:
-        """The first bytes of a character that is not complete. Characters always are."""
-        return b""
+        """The first bytes of a character that is not complete. Ids of characters leave none."""
+        return self._decoder.getstate()[0]
 
-    def decode(self, ids: list[int]) -> str:
+    def decode(self, ids: Iterable[int]) -> str:
         """The characters that `ids` complete."""
-        return self._vocab.decode(ids)
+        return self._decoder.decode(self._vocab.utf8_of(ids))
 
 
 def describe(characters: Counter[str]) -> str:
@@ -176,17 +151,7 @@ class ByteVocab(Vocab):
 
     def unknown(self, text: str) -> Counter[str]:
         """Surrogates, which UTF-8 does not have. Python has them for bytes of an argument that are no UTF-8."""
-        return Counter(one for one in text if "\ud800" <= one <= "\udfff") if not _is_utf8(text) else Counter()
-
-    def encode(self, text: str) -> Ids:
-        """The bytes (N,) of `text`.
-
-        Raises:
-            VocabularyError: it has surrogates.
-        """
-        if unknown := self.unknown(text):
-            raise VocabularyError(f"UTF-8 lacks {describe(unknown)}")
-        return self.ids_of(text)
+        return Counter(re.findall("[\ud800-\udfff]", text))
 
     def ids_of(self, characters: Characters) -> Ids:
         """The bytes (N,)."""
@@ -203,10 +168,6 @@ class ByteVocab(Vocab):
             return content.decode("utf-8")
         except UnicodeDecodeError as error:
             raise VocabularyError(f"expected UTF-8, found {error.reason} at byte {error.start}") from None
-
-    def decoder(self) -> "ByteDecoder":
-        """For ids that come in pieces."""
-        return ByteDecoder()
 
     def utf8_of(self, ids: Iterable[int]) -> bytes:
         """The bytes themselves."""
@@ -225,41 +186,28 @@ class ByteVocab(Vocab):
         write_text(path, json.dumps({"unit": self.unit}) + "\n")
 
 
-class ByteDecoder(Decoder):
-    """Text as far as its bytes are whole characters; what is left of a last one waits."""
-
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
-
-    def decode(self, ids: list[int]) -> str:
-        """The characters that `ids` complete."""
-        return self._decoder.decode(bytes(ids))
-
-    @property
-    def waiting(self) -> bytes:
-        """The first bytes of a character that is not complete."""
-        return self._decoder.getstate()[0]
-
-
 def load_vocab(path: Path) -> Vocab:
-    """The vocabulary in a file, of bytes or of characters. A file that names no unit is of characters.
+    """The vocabulary that `save` wrote, of bytes or of characters. A file that names no unit is of characters.
 
     Raises:
-        VocabularyError: missing or damaged.
+        VocabularyError: missing, not JSON, or not a list of distinct single characters.
     """
     try:
-        is_of_bytes = read_json(path).get("unit") == ByteVocab.unit
-    except (OSError, ValueError, AttributeError):
-        is_of_bytes = False  # the other one says what is wrong
-    return ByteVocab() if is_of_bytes else Vocab.load(path)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        document = read_json(path)
+        if document.get("unit") == ByteVocab.unit:
+            return ByteVocab()
+        characters = document["characters"]
+        is_list = isinstance(characters, list) and len(characters) > 0
+        if not is_list or len(set(characters)) < len(characters) or any(len(one) != 1 for one in characters):
+            raise ValueError
+        return Vocab("".join(characters))
+    except OSError as error:
+        raise VocabularyError(f"{path}: cannot read the vocabulary: {error.strerror}") from None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise VocabularyError(
+            f'{path}: expected {{"characters": [...]}} with distinct single characters; '
+            f"the file is damaged, `dvc repro --force encode` rewrites it"
+        ) from None
 
 
 # Which characters have an id: those that the training part has often enough, and U+FFFD in place of all others.

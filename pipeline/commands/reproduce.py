@@ -21,7 +21,7 @@ from charlstm.errors import LineageError
 from charlstm.files.atomic import sha256
 from charlstm.files.documents import parse_yaml
 from charlstm.files.urls import without_credentials
-from charlstm.text.download import local_path
+from charlstm.text.conversion import local_path
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import NOTHING, Paths, load_paths

@@ -13,9 +13,9 @@ from charlstm.files.documents import load_yaml
 from charlstm.files.urls import without_credentials
 from charlstm.params import DownloadParams, Params
 from charlstm.sections import AUTO
-from charlstm.text.conversion import Form, check_encoding, source_sha256
-from charlstm.text.download import files_of, local_path
+from charlstm.text.conversion import Form, files_of, local_path, source_sha256
 from charlstm.text.encoded import ADVICE
+from charlstm.text.encodings import check_encoding
 from charlstm.text.prompts import faults_of
 from charlstm.text.soft_text import check_prompts, check_soft_text
 from charlstm.text.vocabulary import Vocab, load_vocab

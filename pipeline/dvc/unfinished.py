@@ -74,7 +74,10 @@ def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
 
 def fingerprint(params: Params, paths: Paths) -> str:
     """A hash of everything that decides what training makes."""
-    decisive: dict[str, object] = {"model": params.model.decisive(), "train": params.train.decisive()}
+    decisive: dict[str, object] = {
+        "model": params.model.fingerprint_fields(),
+        "train": params.train.fingerprint_fields(),
+    }
     if params.split.document_separator is not None:
         decisive["split.document_separator"] = params.split.document_separator
     inputs = {

@@ -2,23 +2,25 @@
 
 import hashlib
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from charlstm.errors import CorpusError, DownloadError, ParamsError
-from charlstm.files.atomic import atomic_folder, sha256, write_all_or_none
+from charlstm.errors import CorpusError, ParamsError
+from charlstm.files.atomic import atomic_folder, sha256, write_all
 from charlstm.files.documents import did_you_mean
-from charlstm.params import Params
+from charlstm.files.urls import without_credentials
 from charlstm.sections import AUTO
+from charlstm.text.conversion import check_outside, files_of, local_path
 from charlstm.text.download import fetch
-from charlstm.text.inspection import Findings
 from pipeline.dvc.paths import NOTHING, load_paths
-from pipeline.new.looking import Look, Source, find_source, look_at, name_of, newlines_for
 from pipeline.new.proposal import MIN_CHARS, Proposal, propose
+from pipeline.new.text_report import TextReport, report_on
 from pipeline.stage.params_file import PARAMS
 from pipeline.stage.presets import (
     CONF,
@@ -34,29 +36,90 @@ from pipeline.stage.presets import (
     preset_text,
 )
 
+# What TEXT names: a file, several, a folder, or a URL; and what the parameters are to name.
+
+MAX_NAME = 40  # characters
+# Words that YAML does not read as texts.
+YAML_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n", "none"}
+
+
+class Source(NamedTuple):
+    """A text as it was named, and the files that are to be read, in their order."""
+
+    shown: str  # for messages
+    stem: str  # what its name is made of
+    files: list[Path]  # absolute; empty for a URL
+    url: str | None
+    folder: Path | None  # the one that was named
+
+    @property
+    def needs_links(self) -> bool:
+        """Whether a folder of links must stand for it: several files; or a path that a parameter cannot hold."""
+        return self.url is None and self.folder is None and (len(self.files) > 1 or not _is_plain(self.files[0]))
+
+    def address(self, links: Path) -> str:
+        """What `download.source` is to name; `links` is the folder of links, if they are needed."""
+        if self.url:
+            return self.url
+        if self.needs_links:
+            return str(links if len(self.files) > 1 else links / link_name(1, self.files[0]))
+        return str(self.folder or self.files[0])
+
+
+def find_source(texts: Sequence[str], own: Collection[Path]) -> Source:
+    """The source that the arguments name. `own` are the project's folders that commands and stages write.
+
+    Raises:
+        CorpusError: it is no file, several URLs, or in one of `own`.
+        OSError: missing, unreadable, or a loop of links.
+    """
+    paths = [path.absolute() for text in texts if (path := local_path(text)) is not None]
+    if len(paths) < len(texts):
+        if len(texts) > 1:
+            raise CorpusError(f"expected one URL, or files of this machine, got {len(texts)} arguments with a URL")
+        stem = re.sub(r"[?#].*", "", texts[0]).rstrip("/").rpartition("/")[2]
+        return Source(without_credentials(texts[0]), Path(stem).stem or "text", [], texts[0], None)
+    files: list[Path] = []
+    for path in paths:
+        try:
+            found = files_of(path)
+        except ValueError as error:
+            raise CorpusError(f"{path}: {error}") from None
+        for file in (path, *found):
+            for folder in own:
+                check_outside(file, folder)
+        files += found
+    first = Path(os.path.abspath(paths[0]))  # noqa: PTH100  # without `..`, and links as they are
+    if len(texts) > 1:
+        return Source(f"{len(files)} files", first.stem, files, None, None)
+    if not first.is_dir():
+        return Source(str(first), first.stem, files, None, None)
+    if not _is_plain(first):
+        raise CorpusError(
+            f"{ascii(str(first))}: expected a folder whose name has only printable characters and none of $ {{ }} \\; "
+            "rename it, or name its files"
+        )
+    return Source(str(first), first.name, files, None, first)
+
+
+def name_of(stem: str) -> str:
+    """A name for a corpus: ASCII letters, digits, `_` and `-`, that YAML and Hydra read as a text."""
+    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode().lower()
+    name = re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")[:MAX_NAME].strip("-_")
+    if not name:
+        return "text"
+    return name if name[0].isalpha() and name not in YAML_WORDS else f"text-{name}"
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether a parameter may hold the path: for Hydra and DVC, `${` is the beginning of a reference."""
+    return str(path).isprintable() and not set("${}\\") & set(str(path))
+
+
 # The files of a new corpus: what they say, whether they may be written over; all of them are written, or none.
 
 MARK = "# Written by `charlstm new`, which writes it anew only if it is as it was: "
 MARK_DIGITS = 16
-
-
-def write_all(files: Mapping[Path, str], links: Path | None = None, targets: Sequence[Path] = ()) -> None:
-    """Write `files`, and `links`, a folder of links to `targets` in their order. What fails leaves all as it was.
-
-    The last step, a rename by which the links take their place, undoes no file if it fails.
-
-    Raises:
-        OSError: as the operating system has it.
-    """
-    for path in files:
-        if path.is_dir():
-            raise IsADirectoryError(None, "expected a file, found a folder", str(path))
-    with ExitStack() as stack:
-        if links:
-            folder = stack.enter_context(atomic_folder(links))
-            for number, target in enumerate(targets, 1):
-                (folder / link_name(number, target)).symlink_to(target)
-        write_all_or_none(files)
 
 
 def link_name(number: int, target: Path) -> str:
@@ -65,30 +128,21 @@ def link_name(number: int, target: Path) -> str:
     return f"{number:05}-{plain[-100:]}"
 
 
-def corpus_file(about: str, values: Mapping[str, object]) -> str:
-    """`conf/corpus/NAME.yaml`; `values` by dotted name. Each line of `about` is shown."""
-    return _with_mark(preset_text(about, CORPORA.root, values))
-
-
-def recipe_file(about: str, changes: Mapping[str, object]) -> str:
-    """`conf/recipe/NAME.yaml`: the recipe quick with `changes`, by dotted name."""
-    return _with_mark(preset_text(about, RECIPES.root, changes))
-
-
-def is_ours(path: Path) -> bool:
-    """Whether `charlstm new` wrote the file, and nobody has changed it since."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    body, mark, _ = text.rpartition(MARK)
-    return bool(mark) and _with_mark(body) == text
-
-
-def was_ours(path: Path) -> bool:
-    """Whether `charlstm new` wrote the file at first; it may have been changed since."""
-    return MARK in path.read_text(encoding="utf-8", errors="replace")
-
-
 def _with_mark(body: str) -> str:
     return f"{body}{MARK}{hashlib.sha256(body.encode()).hexdigest()[:MARK_DIGITS]}\n"
+
+
+def _check_replaceable(path: Path, is_forced: bool) -> None:
+    if not os.path.lexists(path):
+        return
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    body, mark, _ = text.rpartition(MARK)
+    if not mark:
+        raise ParamsError(f"{path}: it was not written by `charlstm new`, and stays as it is: take another --name")
+    if not is_forced and _with_mark(body) != text:
+        raise ParamsError(
+            f"{path}: it was edited, and stays as it is: take another --name, or --force to write over it"
+        )
 
 
 # From TEXT to the files.
@@ -102,19 +156,21 @@ DOCUMENT_SEPARATORS = ("\f", "\x1e", "\x1d", "\x1c")  # control characters that 
 class New(NamedTuple):
     """What is to be written for a text, and all that can be said of it."""
 
-    name: str
-    recipe: str
     source: Source
-    look: Look
+    report: TextReport
     proposal: Proposal
-    params: Params
     files: dict[Path, str]
     links: Path | None
     separator: str | None  # of documents
 
     def write(self) -> None:
-        """All of it, or nothing."""
-        write_all(self.files, self.links, self.source.files)
+        """All files, and the folder of links. What cannot be written leaves all as it was."""
+        with ExitStack() as stack:
+            if self.links:
+                folder = stack.enter_context(atomic_folder(self.links))
+                for number, file in enumerate(self.source.files, 1):
+                    (folder / link_name(number, file)).symlink_to(file)
+            write_all(self.files)
 
 
 def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_documents: bool, is_forced: bool) -> New:
@@ -131,30 +187,24 @@ def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_docume
     except FileNotFoundError as error:
         corpora = names(CORPORA)
         near = did_you_mean(texts[0], corpora) if len(texts) == 1 else ""
-        raise DownloadError(
+        raise CorpusError(
             f"{error.filename}: there is no such file, and no corpus of that name{near}; "
             f"corpora are {', '.join(corpora)}"
         ) from None
-    look, digest = _look(source, encoding)
-    if look.findings.num_chars < MIN_CHARS:
-        raise CorpusError(
-            f"{source.shown}: expected at least {MIN_CHARS} characters, found {look.findings.num_chars}: "
-            f"a model learns nothing from so few"
-        )
-    if len(look.findings.counts) < 2:
-        raise CorpusError(f"{source.shown}: expected a text, found {next(iter(look.findings.counts))!r} over and over")
+    report, digest = _read(source, encoding)
     name = _free_name(source, name, outputs)
-    separator = _document_separator(source, look.findings) if is_documents else None
-    links = outputs.absolute() / SOURCES / name if source.needs_links else None
-    where = _where(source, links)
-    proposal = propose(look.findings.num_chars, list(look.findings.counts.values()))
+    separator = _document_separator(source, report) if is_documents else None
+    links = outputs.absolute() / SOURCES / name
+    address = source.address(links)
+    bases = {kind: load(kind, kind.root).values for kind in (CORPORA, RECIPES)}
+    proposal = propose(report.num_chars, list(report.counts.values()), bases[RECIPES])
     corpus: dict[str, object] = {
         "download.name": name,
-        "download.source": where,
-        "download.watch": NOTHING if source.url else where,
+        "download.source": address,
+        "download.watch": NOTHING if source.url else address,
         "download.sha256": digest,
-        "download.encoding": look.encoding,
-        "download.newlines": newlines_for(look.findings),
+        "download.encoding": report.encoding,
+        "download.newlines": "lf" if report.num_crlf else "keep",
         "download.separator": separator or SEPARATOR,
         "download.fallback": None,
         "split.document_separator": separator,
@@ -162,57 +212,56 @@ def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_docume
         "sample.prompts": AUTO,
         **proposal.corpus,
     }
-    files = {path_of(CORPORA, name): corpus_file(_about(source, look), corpus)}
-    recipe = RECIPES.root
+    shown = source.shown if source.shown.isprintable() else ascii(source.shown)
+    about = f"{shown}: {report.num_chars:,} characters, {len(report.counts):,} distinct ones."
+    files = {path_of(CORPORA, name): _with_mark(preset_text(about, CORPORA.root, corpus))}
     if proposal.recipe:
-        recipe = name
         about = f"Proposed for {name}, by its size.\n" + "\n".join(proposal.reasons)
-        files[path_of(RECIPES, name)] = recipe_file(about, proposal.recipe)
+        files[path_of(RECIPES, name)] = _with_mark(preset_text(about, RECIPES.root, proposal.recipe))
     for path in files:
         _check_replaceable(path, is_forced)
-    values = {
-        CORPORA: {**load(CORPORA, CORPORA.root).values, **corpus},
-        RECIPES: {**load(RECIPES, RECIPES.root).values, **proposal.recipe},
-    }
-    text, params = _params(values, is_forced)
-    return New(name, recipe, source, look, proposal, params, {**files, PARAMS: text}, links, separator)
+    values = {CORPORA: {**bases[CORPORA], **corpus}, RECIPES: {**bases[RECIPES], **proposal.recipe}}
+    files[PARAMS] = _params(values, is_forced)
+    return New(source, report, proposal, files, links if source.needs_links else None, separator)
 
 
 def switch(name: str, is_forced: bool) -> str:
     """Take up a corpus of `conf/corpus/` again, with the recipe of its name or the default; that recipe's name."""
     check_no_training()
     recipe = name if name in names(RECIPES) else RECIPES.root
-    text, _ = _params({CORPORA: load(CORPORA, name).values, RECIPES: load(RECIPES, recipe).values}, is_forced)
-    write_all({PARAMS: text})
+    values = {CORPORA: load(CORPORA, name).values, RECIPES: load(RECIPES, recipe).values}
+    write_all({PARAMS: _params(values, is_forced)})
     return recipe
 
 
-def _params(presets: Mapping[Kind, Mapping[str, object]], is_forced: bool) -> tuple[str, Params]:
+def _params(presets: Mapping[Kind, Mapping[str, object]], is_forced: bool) -> str:
     """`params.yaml` with both presets in it."""
     if not is_forced:
         for kind, values in presets.items():
             check_kept(kind, values)
-    return params_with({name: value for values in presets.values() for name, value in values.items()})
+    text, _ = params_with({name: value for values in presets.values() for name, value in values.items()})
+    return text
 
 
-def _look(source: Source, encoding: str | None) -> tuple[Look, str | None]:
+def _read(source: Source, encoding: str | None) -> tuple[TextReport, str | None]:
     """What the text is; and the SHA-256 of what a URL gave, to hold it to."""
     if source.url is None:
-        return look_at(source.files, SEPARATOR, encoding), None
-    with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
-        file = fetch(source.url, Path(folder), show_progress=sys.stderr.isatty())
-        try:
-            return look_at([file], SEPARATOR, encoding), sha256(file)
-        except CorpusError as error:  # a temporary file's name says nothing
-            raise CorpusError(str(error).replace(str(file), source.shown)) from None
-
-
-def _where(source: Source, links: Path | None) -> str:
-    if source.url:
-        return source.url
-    if links:
-        return str(links if len(source.files) > 1 else links / link_name(1, source.files[0]))
-    return str(source.folder or source.files[0])
+        report, digest = report_on(source.files, SEPARATOR, encoding), None
+    else:
+        with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
+            file = fetch(source.url, Path(folder), show_progress=sys.stderr.isatty())
+            try:
+                report, digest = report_on([file], SEPARATOR, encoding), sha256(file)
+            except CorpusError as error:  # a temporary file's name says nothing
+                raise CorpusError(str(error).replace(str(file), source.shown)) from None
+    if report.num_chars < MIN_CHARS:
+        raise CorpusError(
+            f"{source.shown}: expected at least {MIN_CHARS} characters, found {report.num_chars}: "
+            f"a model learns nothing from so few"
+        )
+    if len(report.counts) < 2:
+        raise CorpusError(f"{source.shown}: expected a text, found {next(iter(report.counts))!r} over and over")
+    return report, digest
 
 
 def _free_name(source: Source, name: str | None, outputs: Path) -> str:
@@ -226,35 +275,22 @@ def _free_name(source: Source, name: str | None, outputs: Path) -> str:
     wanted, number = name_of(source.stem), 1
     while True:
         free = wanted if number == 1 else f"{wanted}-{number}"
-        links = outputs.absolute() / SOURCES / free
         taken = (path_of(CORPORA, free), path_of(RECIPES, free), outputs / f"{free}.txt")
-        is_free = not any(os.path.lexists(one) for one in taken)
-        if is_free or (free in names(CORPORA) and _is_source_of(free, source, links)):
+        is_free = not any(os.path.lexists(path) for path in taken)
+        if is_free or (free in names(CORPORA) and _is_source_of(free, source, outputs.absolute() / SOURCES / free)):
             return free
         number += 1
 
 
 def _is_source_of(name: str, source: Source, links: Path) -> bool:
     """Whether a corpus is of the same text, however that is spelled."""
-    values = load(CORPORA, name).values
-    known, where = str(values["download.source"]), _where(source, links if source.needs_links else None)
+    known, address = str(load(CORPORA, name).values["download.source"]), source.address(links)
     if source.url or "://" in known:
-        return known == where
-    return Path(known).expanduser().resolve() == Path(where).resolve()
+        return known == address
+    return Path(known).expanduser().resolve() == Path(address).resolve()
 
 
-def _check_replaceable(path: Path, is_forced: bool) -> None:
-    if not os.path.lexists(path):
-        return
-    if not path.is_file() or not was_ours(path):
-        raise ParamsError(f"{path}: it was not written by `charlstm new`, and stays as it is: take another --name")
-    if not is_forced and not is_ours(path):
-        raise ParamsError(
-            f"{path}: it was edited, and stays as it is: take another --name, or --force to write over it"
-        )
-
-
-def _document_separator(source: Source, findings: Findings) -> str:
+def _document_separator(source: Source, report: TextReport) -> str:
     if len(source.files) < 2:
         raise CorpusError(f"--documents: expected several files, each a document, got {source.shown}")
     sizes = [file.stat().st_size for file in source.files]
@@ -263,13 +299,7 @@ def _document_separator(source: Source, findings: Findings) -> str:
             f"--documents: {source.files[0]} is nearly the whole text, so no document begins in the training part: "
             f"put it last, or leave --documents away"
         )
-    free = [one for one in DOCUMENT_SEPARATORS if not findings.counts[one]]
+    free = [one for one in DOCUMENT_SEPARATORS if not report.counts[one]]
     if not free:
         raise CorpusError(f"--documents: {source.shown} has every separator that could be used: take one of them out")
     return free[0]
-
-
-def _about(source: Source, look: Look) -> str:
-    found = look.findings
-    shown = source.shown if source.shown.isprintable() else ascii(source.shown)
-    return f"{shown}: {found.num_chars:,} characters, {len(found.counts):,} distinct ones."

@@ -49,20 +49,6 @@ WIDTHS = (
     Width(30_000_000, 128, 256, 2, 0.0),  # the recipe `nanogpt`
     Width(float("inf"), 128, 512, 1, 0.0),
 )
-QUICK: Mapping[str, object] = {
-    "model.embedding_size": 128,
-    "model.hidden_size": 320,
-    "model.num_layers": 1,
-    "model.feed_forward_size": 320,
-    "train.batch_size": 32,
-    "train.context_len": 64,
-    "train.epochs": 2,
-    "train.warmup_steps": 100,
-    "train.early_stopping_epochs": 3,
-    "train.dropout.embedding": 0.0,
-    "train.dropout.between_layers": 0.0,
-    "train.dropout.output": 0.0,
-}
 
 
 class Proposal(NamedTuple):
@@ -82,8 +68,11 @@ class Proposal(NamedTuple):
         return self.chars_seen * self.num_weights / speed
 
 
-def propose(num_chars: int, counts: Sequence[int]) -> Proposal:
-    """A recipe for a text of `num_chars` characters, of which each distinct one is there `counts` times."""
+def propose(num_chars: int, counts: Sequence[int], quick: Mapping[str, object]) -> Proposal:
+    """A recipe for a text of `num_chars` characters, of which each distinct one is there `counts` times.
+
+    `quick` has the parameters of the recipe of that name.
+    """
     num_train = int(num_chars * TRAIN_FRACTION)
     are_rare = num_train < RARE * len(counts)
     width = next(width for width in WIDTHS if num_train <= width.up_to)
@@ -93,11 +82,12 @@ def propose(num_chars: int, counts: Sequence[int]) -> Proposal:
         width = width._replace(dropout=max(RARE_DROPOUT, width.dropout))
     batch_size, context_len = _sizes(num_train, epochs)
     num_steps = _num_steps(num_train, epochs, batch_size, context_len)
+    block = 320 if width.num_layers > 1 else width.hidden_size
     values: dict[str, object] = {
         "model.embedding_size": width.embedding_size,
         "model.hidden_size": width.hidden_size,
         "model.num_layers": width.num_layers,
-        "model.feed_forward_size": 320 if width.num_layers > 1 else width.hidden_size,
+        "model.feed_forward_size": block,
         "train.batch_size": batch_size,
         "train.context_len": context_len,
         "train.epochs": epochs,
@@ -107,12 +97,29 @@ def propose(num_chars: int, counts: Sequence[int]) -> Proposal:
         "train.dropout.between_layers": width.dropout,
         "train.dropout.output": width.dropout,
     }
-    corpus = _for_alphabet(counts) | _for_huge(num_chars)
-    vocab_size = sum(count >= int(str(corpus.get("encode.min_count", 1))) for count in counts)
-    recipe = {name: value for name, value in values.items() if value != QUICK[name]}
-    reasons = [_why_size(num_train, epochs, width), *_why_steps(batch_size, context_len, num_steps)]
-    reasons += _why_corpus(corpus, len(counts), vocab_size)
-    return Proposal(recipe, corpus, reasons, _num_weights(values, vocab_size), epochs * num_train, batch_size)
+    min_count = _min_count(counts)
+    vocab_size = sum(count >= min_count for count in counts)
+    corpus: dict[str, object] = {"encode.min_count": min_count} if min_count > 1 else {}
+    if num_chars > HUGE:
+        corpus |= {"train.validation_chars": 1_000_000, "evaluate.max_chars": 10_000_000}
+    units = f"{width.hidden_size} units" + (f" in each of {width.num_layers} layers" if width.num_layers > 1 else "")
+    dropout = f", dropout of {width.dropout}" if width.dropout else ""
+    again = "once" if epochs == 1 else f"{epochs} times"
+    reasons = [f"{units}{dropout}: {num_train:,} characters to train on, read {again}"]
+    if (batch_size, context_len) != SIZES[0]:
+        reasons.append(f"{batch_size} rows of {context_len} characters a step: so there are {num_steps:,} steps")
+    if min_count > 1:
+        reasons.append(
+            f"encode.min_count {min_count}: of {len(counts):,} characters, {vocab_size:,} are kept, rarer ones become "
+            f"U+FFFD (encode.unit: byte keeps all)"
+        )
+    if num_chars > HUGE:
+        reasons.append("validation after each epoch on 1,000,000 characters, evaluation on 10,000,000")
+    hidden = width.hidden_size
+    lstm = 4 * hidden * (width.embedding_size + hidden) + (width.num_layers - 1) * 8 * hidden * hidden
+    num_weights = lstm + 2 * hidden * block + hidden * vocab_size
+    recipe = {name: value for name, value in values.items() if value != quick[name]}
+    return Proposal(recipe, corpus, reasons, num_weights, epochs * num_train, batch_size)
 
 
 def _sizes(num_train: int, epochs: int) -> tuple[int, int]:
@@ -127,48 +134,13 @@ def _num_steps(num_train: int, epochs: int, batch_size: int, context_len: int) -
     return epochs * ceil(ceil((num_train - 1) / batch_size) / context_len)
 
 
-def _for_alphabet(counts: Sequence[int]) -> dict[str, object]:
+def _min_count(counts: Sequence[int]) -> int:
     """Rare characters become U+FFFD until at most 3,000 are left, as long as that is hardly ever."""
-    num_left, found = len(counts), dict[str, object]()
+    num_left, min_count = len(counts), 1
     for least in range(2, MAX_MIN_COUNT + 1):
         kept = [count for count in counts if count >= least]
         if num_left <= MAX_ALPHABET or sum(counts) - sum(kept) > MAX_REPLACED * sum(counts):
             break
         if len(kept) < num_left:
-            num_left, found = len(kept), {"encode.min_count": least}
-    return found
-
-
-def _for_huge(num_chars: int) -> dict[str, object]:
-    return {"train.validation_chars": 1_000_000, "evaluate.max_chars": 10_000_000} if num_chars > HUGE else {}
-
-
-def _num_weights(values: Mapping[str, object], vocab_size: int) -> int:
-    embedding, hidden, layers, block = (int(str(values[name])) for name in list(values)[:4])
-    lstm = 4 * hidden * (embedding + hidden) + (layers - 1) * 8 * hidden * hidden
-    return lstm + 2 * hidden * block + hidden * vocab_size
-
-
-def _why_size(num_train: int, epochs: int, width: Width) -> str:
-    size = f"{width.hidden_size} units" + (f" in each of {width.num_layers} layers" if width.num_layers > 1 else "")
-    dropout = f", dropout of {width.dropout}" if width.dropout else ""
-    again = "read once" if epochs == 1 else f"read {epochs} times"
-    return f"{size}{dropout}: {num_train:,} characters to train on, {again}"
-
-
-def _why_steps(batch_size: int, context_len: int, num_steps: int) -> list[str]:
-    if (batch_size, context_len) == SIZES[0]:
-        return []
-    return [f"{batch_size} rows of {context_len} characters a step: so there are {num_steps:,} steps"]
-
-
-def _why_corpus(corpus: Mapping[str, object], num_distinct: int, vocab_size: int) -> list[str]:
-    reasons = []
-    if least := corpus.get("encode.min_count"):
-        reasons.append(
-            f"encode.min_count {least}: of {num_distinct:,} characters, {vocab_size:,} are kept, rarer ones become "
-            f"U+FFFD (encode.unit: byte keeps all)"
-        )
-    if "evaluate.max_chars" in corpus:
-        reasons.append("validation after each epoch on 1,000,000 characters, evaluation on 10,000,000")
-    return reasons
+            num_left, min_count = len(kept), least
+    return min_count

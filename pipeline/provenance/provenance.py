@@ -86,7 +86,7 @@ EXPERIMENT, BASELINE = "dvc_exp_name", "dvc_exp_baseline"  # the former as `char
 def tags(params: Params, paths: Paths) -> dict[str, str]:
     """Hashes of corpus and parameters, the git commit, and the DVC experiment if there is one."""
     corpus_sha256 = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
-    params_sha256 = hashlib.sha256(json.dumps(params.decisive(), sort_keys=True).encode()).hexdigest()
+    params_sha256 = hashlib.sha256(json.dumps(params.fingerprint_fields(), sort_keys=True).encode()).hexdigest()
     found = {CORPUS_TAG: params.download.name, "corpus_sha256": corpus_sha256, "params_sha256": params_sha256}
     found["corpus"] = without_credentials(params.download.source)
     if params.download.fallback and corpus_sha256 == params.download.fallback.sha256:

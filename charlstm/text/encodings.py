@@ -1,0 +1,180 @@
+"""In which encoding a text is: what its bytes say for sure, and guesses, each with what the text would read like."""
+
+import codecs
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from charlstm.errors import CorpusError
+from charlstm.files.pieces import read_pieces
+from charlstm.text.corpus import BadByteError, TextReader, line_of
+
+if TYPE_CHECKING:
+    from charset_normalizer import CharsetMatch
+
+SAMPLE_BYTES = 16_384  # from a bad byte on
+MAX_GUESSES = 3
+PREVIEW_CHARS = 40
+MAX_BYTES_OF_A_CHARACTER = 4
+# Longest first: the mark of UTF-32 begins with that of UTF-16.
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+NOT_IN_PIECES = ("idna", "punycode", "undefined")  # Python's codecs for names of hosts, and the one that always fails
+# In charset-normalizer's measures from 0 to 1: `chaos`, a mess, and `coherence`, letters as often as in a language.
+MAX_CHAOS = 0.05
+LESS_CHAOS, MORE_COHERENCE = 0.05, 0.08  # than any other reading, for a guess to be taken
+MANY_NULS = 0.2  # of the bytes: UTF-16 or UTF-32, if it is a text
+
+
+def check_encoding(name: str) -> str:
+    """Python's own name of a text encoding.
+
+    Raises:
+        CorpusError: there is none of this name, or none that can be read in pieces.
+    """
+    try:
+        found = codecs.lookup(name).name
+        if found in NOT_IN_PIECES:
+            raise LookupError
+        "".encode(found)
+        b"0".decode(found, "replace")  # refuses codecs that make no text, like hex
+    except (LookupError, ValueError):
+        raise CorpusError(
+            f"download.encoding: expected a text encoding as Python names it, e.g. utf-8, cp1251, gb18030 or utf-16, "
+            f"got {name!r}"
+        ) from None
+    return found
+
+
+def detect_encoding(file: Path) -> tuple[str, bool]:
+    """The encoding of a file that is not empty, and whether that is a guess: far more like a text than any other.
+
+    Raises:
+        CorpusError: it is in none for sure; names the candidates.
+    """
+    head = next(read_pieces(file, 0, SAMPLE_BYTES))
+    for mark, name in MARKS.items():
+        if head.startswith(mark):
+            return name, False
+    if head.count(0) >= MANY_NULS * len(head):
+        names = [match.encoding.replace("_", "-") for match in _matches(head[: len(head) // 4 * 4])]
+        if wide := [name for name in names if name.startswith(("utf-16", "utf-32"))]:
+            return wide[0], True
+    try:
+        reader = TextReader()
+        for piece in read_pieces(file):
+            reader.read(piece)
+        reader.end()
+    except BadByteError as error:
+        matches = _matches(_from_line(*_around(file, error.offset)))
+        if matches and _is_clear(*matches):
+            return matches[0].encoding, True
+        explained = explain(error, file)
+        advice = "; `charlstm new` takes it as --encoding" if "it may be" in explained else ""
+        raise CorpusError(f"{explained}{advice}") from None
+    return "utf-8", False
+
+
+def guess_encodings(sample: bytes) -> dict[str, str]:
+    """Encodings in which `sample` reads like a text, the likeliest first, with a preview of its first line; at most 3.
+
+    A byte order mark decides, then UTF-8 if the sample is that (its last character may be cut).
+    """
+    line = sample.lstrip(b"\r\n").partition(b"\n")[0][: 8 * PREVIEW_CHARS]
+
+    def preview(name: str) -> str:
+        return " ".join(line.decode(name, "replace").split())[:PREVIEW_CHARS].rstrip("\ufffd")
+
+    for name in [*(name for mark, name in MARKS.items() if sample.startswith(mark)), "utf-8"]:
+        try:
+            codecs.getincrementaldecoder(name)().decode(sample)
+        except UnicodeError:
+            continue
+        return {name: preview(name)}
+    by_preview: dict[str, str] = {}
+    for match in _matches(sample):
+        by_preview.setdefault(preview(match.encoding), match.encoding)  # of those that read alike, the likeliest
+    return {name: preview for preview, name in list(by_preview.items())[:MAX_GUESSES]}
+
+
+def explain(error: BadByteError, path: Path) -> str:
+    """One line for a user: which byte of the file is bad, where, and what to set."""
+    around, index = _around(path, error.offset)
+    if _is_mostly_utf8(around) and not error.encoding.lower().startswith("utf-8"):
+        advice = "the text around it is UTF-8: set download.encoding: utf-8"
+    else:
+        advice = _advice(around, index, "set download.encoding: {}")
+    return f"{path}: {error} (line {line_of(path, error.offset)}); {advice}"
+
+
+def decode(content: bytes, where: object) -> str:
+    """UTF-8 as a text, newlines and all as they are.
+
+    Raises:
+        CorpusError: something else; `where` begins the message.
+    """
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        bad = BadByteError("utf-8", content[error.start], error.start)
+        line = 1 + content.count(b"\n", 0, error.start)
+        advice = _advice(content[: error.start + SAMPLE_BYTES], error.start, "convert it, e.g. `iconv -f {} -t utf-8`")
+        raise CorpusError(f"{where}: {bad} (line {line}); {advice}") from None
+
+
+def _around(path: Path, offset: int) -> tuple[bytes, int]:
+    """What is before and after a byte of a file, and its index there."""
+    start = max(0, offset - SAMPLE_BYTES // 2)
+    return b"".join(read_pieces(path, start, offset + SAMPLE_BYTES)), offset - start
+
+
+def _from_line(around: bytes, index: int) -> bytes:
+    """What begins with the line of a bad byte at `index`.
+
+    All before that is UTF-8, so mostly ASCII: its line begins with a whole character in any encoding.
+    """
+    return around[around.rfind(b"\n", 0, index) + 1 :]
+
+
+def _advice(around: bytes, index: int, what_to_do: str) -> str:
+    """For the bad byte at `index`; `what_to_do` has room for an encoding's name."""
+    if _is_mostly_utf8(around):
+        return "the text around it is UTF-8, so it is damaged there, or two encodings are mixed: mend that line"
+    guesses = guess_encodings(_from_line(around, index))
+    if not guesses:
+        return "it reads like a text in no known encoding: look whether it is a text at all"
+    read = ", or ".join(f"{name}, which reads {preview!r}" for name, preview in guesses.items())
+    condition = "if that is right," if len(guesses) == 1 else "take the one that reads right, e.g."
+    return f"it may be {read}; {condition} {what_to_do.format(next(iter(guesses)))}"
+
+
+def _is_mostly_utf8(sample: bytes) -> bool:
+    """Whether it has characters of several bytes, and hardly a byte that belongs to none."""
+    text = sample.decode("utf-8", "replace")
+    num_bad = text.count("\ufffd")
+    num_good = sum(character > "\x7f" for character in text) - num_bad
+    return num_good > 10 * num_bad
+
+
+def _matches(sample: bytes) -> "list[CharsetMatch]":
+    """How charset-normalizer reads it, the likeliest first."""
+    import charset_normalizer  # texts that are UTF-8 do without it
+
+    for num_cut in range(MAX_BYTES_OF_A_CHARACTER):  # the sample may end in the middle of a character
+        if matches := list(charset_normalizer.from_bytes(sample[: len(sample) - num_cut], enable_fallback=False)):
+            return matches
+    return []
+
+
+def _is_clear(best: "CharsetMatch", *others: "CharsetMatch") -> bool:
+    """Whether all others are far less like a text than the best, or the same text."""
+    return best.chaos <= MAX_CHAOS and all(
+        other.chaos - best.chaos >= LESS_CHAOS
+        or best.coherence - other.coherence >= MORE_COHERENCE
+        or str(other) == str(best)
+        for other in others
+    )

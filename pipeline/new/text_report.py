@@ -1,0 +1,202 @@
+"""What a text is made of, counted while it is read once piece by piece; and what is odd about it, in a few lines."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from charlstm.errors import CorpusError
+from charlstm.files.pieces import Advance, read_pieces
+from charlstm.text.corpus import BadByteError, Characters, TextReader, as_text
+from charlstm.text.encodings import check_encoding, detect_encoding, explain
+from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, code_points
+from pipeline.stage.terminal import progress
+
+PREVIEW_CHARS = 60
+MAX_COMPARED = 16_000_000  # characters, from the beginning, whose lines are compared with each other
+MIN_LINE_LEN = 20  # characters: shorter lines are alike in any text
+MIN_REPEATS = 10
+CATEGORIES = {"Z": "spaces", "C": "controls", "P": "punctuation", "N": "digits", "S": "symbols", "M": "marks"}
+NUM_SCRIPTS = 5
+MIN_SHARE = 0.005  # of all characters: a script with less is not named
+REPEATED_SHARE = 0.01
+RARE = 10  # times: a character that is rarer is hardly learned
+NUM_RARE = 100
+ORDINARY = "\t\n\r"
+LONG_LINE = 10_000  # characters
+
+
+class TextReport(NamedTuple):
+    """What a text is made of once each CR LF has become LF, as in the corpus."""
+
+    encoding: str  # of the files, as Python names it
+    is_guessed: bool
+    preview: str  # of the beginning, on one line
+    num_chars: int
+    counts: Counter[str]  # of each character
+    num_lines: int
+    longest_line: int  # characters
+    num_crlf: int  # CR LF that became LF
+    repeated_share: float  # of the characters compared: those in lines of 20 or more that are there 10 times or more
+    repeated_line: str  # the commonest of those lines
+    num_repeats: int  # of that one
+
+    def scripts(self) -> list[tuple[str, float]]:
+        """Each script and its share of all characters, the largest first.
+
+        A letter's script is the first word of its name in Unicode; other characters go by their category.
+        """
+        found = Counter[str]()
+        for character, count in self.counts.items():
+            category = unicodedata.category(character)[0]
+            word = unicodedata.name(character, "unnamed letters").split()[0]
+            letters = word if word == "CJK" else word.capitalize()
+            found[letters if category == "L" else CATEGORIES[category]] += count
+        return [(script, count / self.num_chars) for script, count in found.most_common()]
+
+    def of_category(self, category: str) -> Counter[str]:
+        """The characters of a category of Unicode, e.g. `Co`, with their counts."""
+        return Counter({one: count for one, count in self.counts.items() if unicodedata.category(one) == category})
+
+
+def report_on(files: Sequence[Path], separator: str, encoding: str | None = None) -> TextReport:
+    """Read the files, as they will be when `separator` joins them, in `encoding`, or in the one that they are in.
+
+    Raises:
+        CorpusError: a file is no text in an encoding that is known for sure, or files differ in it, or all are empty.
+        OSError: a file cannot be read.
+    """
+    name, is_guessed = (check_encoding(encoding), False) if encoding else _encoding_of_all(files)
+    with progress("look", sum(file.stat().st_size for file in files)) as advance:
+        report = inspect(_characters(files, separator, name, advance), name, is_guessed)
+    if report.num_chars == 0:
+        raise CorpusError(f"{files[0]}: expected a text, found an empty file")
+    return report
+
+
+def _encoding_of_all(files: Sequence[Path]) -> tuple[str, bool]:
+    found = {file: detect_encoding(file) for file in files if file.stat().st_size}
+    names = {name: file for file, (name, _) in found.items()}
+    if names.keys() <= {"utf-8", "utf-8-sig"}:  # which also reads what has no mark
+        return ("utf-8-sig" if "utf-8-sig" in names else "utf-8"), False
+    if len(names) > 1:
+        examples = ", ".join(f"{file}: {name}" for name, file in sorted(names.items()))
+        raise CorpusError(f"expected files in one encoding, found several ({examples}): convert them first")
+    return next(iter(found.values()))
+
+
+def _characters(files: Sequence[Path], separator: str, encoding: str, advance: Advance) -> Iterator[Characters]:
+    for number, file in enumerate(files):
+        yield separator if number else ""
+        reader = TextReader(encoding)
+        try:
+            for piece in read_pieces(file):
+                yield reader.read(piece)
+                advance(len(piece))
+            yield reader.end()
+        except (BadByteError, UnicodeError) as error:
+            if isinstance(error, BadByteError) and encoding.startswith("utf-8"):
+                raise CorpusError(explain(error, file)) from None
+            raise CorpusError(
+                f"{file}: some of it reads like {encoding}, but not what is near byte {reader.num_bytes}: it is "
+                f"damaged, or two encodings are mixed, or it is no text; convert it to UTF-8 first"
+            ) from None
+
+
+def inspect(pieces: Iterable[Characters], encoding: str = "utf-8", is_guessed: bool = False) -> TextReport:
+    """Count a text that comes in pieces. Its memory is bounded, however long the text is."""
+    counts = np.zeros(NUM_CODE_POINTS, np.int64)
+    num_line_feeds = num_crlf = longest = last_len = num_compared = 0
+    lines, last_line, preview = Counter[str](), "", ""
+    waiting = ""  # a CR whose LF may be in the next piece
+    for piece in chain(pieces, [None]):
+        text = waiting if piece is None else waiting + as_text(piece)
+        waiting = "\r" if text.endswith("\r") and piece is not None else ""
+        text = text.removesuffix(waiting)
+        num_crlf += text.count("\r\n")
+        text = text.replace("\r\n", "\n")
+        points_N = np.frombuffer(text.encode(), np.uint8) if text.isascii() else code_points(text)
+        found = np.bincount(points_N)
+        counts[: len(found)] += found
+        ends = np.flatnonzero(points_N == ord("\n"))
+        num_line_feeds += len(ends)
+        if len(ends):
+            longest = max(longest, last_len + int(ends[0]), int(np.diff(ends).max(initial=1)) - 1)
+            last_len = -int(ends[-1]) - 1
+        last_len += len(text)
+        if num_compared < MAX_COMPARED:
+            *whole, last_line = (last_line + text).split("\n")
+            lines.update(line for line in whole if len(line) >= MIN_LINE_LEN)
+            num_compared += len(text)
+        if len(preview) < PREVIEW_CHARS:
+            preview += text[: 8 * PREVIEW_CHARS]
+    often = {line: count for line, count in lines.items() if count >= MIN_REPEATS}
+    commonest = max(often, key=often.__getitem__, default="")
+    return TextReport(
+        encoding=encoding,
+        is_guessed=is_guessed,
+        preview=" ".join(preview[: 8 * PREVIEW_CHARS].split())[:PREVIEW_CHARS],
+        num_chars=int(counts.sum()),
+        counts=Counter({chr(point): int(counts[point]) for point in np.flatnonzero(counts)}),
+        num_lines=num_line_feeds + (last_len > 0),
+        longest_line=max(longest, last_len),
+        num_crlf=num_crlf,
+        repeated_share=sum((len(line) + 1) * count for line, count in often.items()) / max(1, num_compared),
+        repeated_line=commonest,
+        num_repeats=often.get(commonest, 0),
+    )
+
+
+def summary(report: TextReport) -> list[str]:
+    """Sizes, encoding and alphabet."""
+    lines = "1 line" if report.num_lines == 1 else f"{report.num_lines:,} lines"
+    guessed = f" (a guess; it begins: {report.preview!r})" if report.is_guessed else ""
+    scripts = [f"{name} {share:.1%}" for name, share in report.scripts() if share >= MIN_SHARE][:NUM_SCRIPTS]
+    return [
+        f"{report.num_chars:,} characters in {lines}, the longest has {report.longest_line:,}; "
+        f"{report.encoding}{guessed}",
+        f"{len(report.counts):,} distinct characters: {', '.join(scripts)}",
+    ]
+
+
+def oddities(report: TextReport) -> Iterator[str]:
+    """What is odd, a line each, with what is done about it or what to set."""
+    if report.encoding == "utf-8-sig":
+        yield "it begins with a byte order mark, which is left out (download.encoding: utf-8-sig)"
+    if report.num_crlf:
+        yield f"{report.num_crlf:,} line ends are CR LF, which become LF (download.newlines: lf)"
+    if num_cr := report.counts["\r"]:
+        yield f"{num_cr:,} CR without LF stay as they are; if they are line ends, convert the text first"
+    controls = report.of_category("Cc")
+    if controls := Counter({one: count for one, count in controls.items() if one not in ORDINARY}):
+        yield f"control characters: {_named(controls)}; they are learned like any other"
+    if private := report.of_category("Co"):
+        yield f"private-use characters, which mean nothing outside of a font: {_named(private)}; they are learned, too"
+    if unassigned := report.of_category("Cn"):
+        yield f"code points that are no characters: {_named(unassigned)}; they are learned, too"
+    if count := report.counts[UNSEEN]:
+        yield f"U+FFFD {count:,} times: the text was converted wrongly before; look for a better copy"
+    if (rare := sum(count < RARE for count in report.counts.values())) >= NUM_RARE:
+        yield f"{rare:,} characters are there fewer than {RARE} times (encode.min_count makes rare ones U+FFFD)"
+    if report.num_lines == 1 and report.num_chars > LONG_LINE:
+        yield "it is one line: prompts are beginnings of words"
+    if report.repeated_share >= REPEATED_SHARE:
+        line = report.repeated_line
+        line = line if len(line) <= PREVIEW_CHARS else f"{line[:PREVIEW_CHARS]}..."
+        yield (
+            f"repeated lines are {report.repeated_share:.1%} of the text, e.g. {line!r} {report.num_repeats:,} times; "
+            f"if that is boilerplate, take it out first"
+        )
+
+
+def _named(characters: Counter[str]) -> str:
+    def name(character: str) -> str:
+        found = "NUL" if character == "\0" else unicodedata.name(character, "")
+        return f"U+{ord(character):04X}{f' ({found})' if found else ''}"
+
+    named = [f"{name(one)} {count:,} times" for one, count in characters.most_common(3)]
+    return ", ".join(named) + (f" and {len(characters) - 3:,} more" if len(characters) > 3 else "")
