@@ -14,7 +14,7 @@ from charlstm.evaluation.protocols import stateful, windowed
 from charlstm.evaluation.published import TEST_PREFIX, beside_the_original, is_the_originals, published_for, text_sha256
 from charlstm.files.atomic import write_text
 from charlstm.files.checksums import SUMS, read_sums, verify
-from charlstm.interpretation.atlas import atlas_of
+from charlstm.interpretation.analysis import analyse_cells
 from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table, write_cells
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import WEIGHTS, TrainedModel, load_model
@@ -159,7 +159,7 @@ def _compare(loss: LossSum, ids: Ids, vocab: Vocab, paths: Paths, tables: Tables
 
 
 def _find_cells(trained: TrainedModel, ids: Ids, paths: Paths) -> None:
-    cells = atlas_of(trained.model, trained.vocab, ids)
+    cells = analyse_cells(trained.model, trained.vocab, ids)
     write_cells(paths.evaluate / CELLS, cells)
     write_csv(paths.evaluate / CELLS_TABLE, cells_table(cells))
     if cells.reason:

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from charlstm.errors import InterpretationError
 from charlstm.files.atomic import write_text
 from charlstm.files.documents import read_json
 
 CELLS, CELLS_TABLE = "cells.json", "cells.csv"
-Number = Annotated[float, Field(allow_inf_nan=False)]
+ROUNDED = AfterValidator(lambda value: float(f"{value:.4g}"))  # more digits would depend on the machine
+Number = Annotated[float, Field(allow_inf_nan=False), ROUNDED]
 Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Effect = Annotated[float, Field(ge=-1.01, le=1.01)]
+Share = Annotated[float, Field(ge=0, le=1), ROUNDED]
+Effect = Annotated[float, Field(ge=-1.01, le=1.01), ROUNDED]
 Level = Annotated[int, Field(ge=-100, le=100)]
 
 
