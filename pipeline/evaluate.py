@@ -9,13 +9,14 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from charlstm.errors import ModelFolderError, VocabularyError
-from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines, write_baselines
+from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines
+from charlstm.evaluation.documents import write_document
 from charlstm.evaluation.protocols import stateful, windowed
 from charlstm.evaluation.published import TEST_PREFIX, beside_the_original, is_the_originals, published_for, text_sha256
 from charlstm.files.atomic import write_text
 from charlstm.files.checksums import SUMS, read_sums, verify
 from charlstm.interpretation.analysis import analyse_cells
-from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table, write_cells
+from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import WEIGHTS, TrainedModel, load_model
 from charlstm.params import Params
@@ -145,7 +146,7 @@ def _compare(loss: LossSum, ids: Ids, vocab: Vocab, paths: Paths, tables: Tables
     train_ids = load_ids(paths.encoded / "train.npy", len(vocab))[-MAX_CHARS:]
     train_text = vocab.decode(from_whole_character(train_ids, vocab.unit))
     baselines = measure_baselines(train_text, vocab.decode(whole_characters(ids[:MAX_CHARS], vocab.unit)))
-    write_baselines(paths.evaluate / BASELINES, baselines)
+    write_document(paths.evaluate / BASELINES, baselines, indent=2)
     bits, ours = baselines.bits_per_char, loss.bits_per_char
     shown = ", ".join(f"{name} {bits[name]:.4f}" for name in (baselines.best_ngram, *baselines.compressors))
     log.info("%-13s %.4f bits/char, beside %s", "the model", ours, shown)
@@ -160,7 +161,7 @@ def _compare(loss: LossSum, ids: Ids, vocab: Vocab, paths: Paths, tables: Tables
 
 def _find_cells(trained: TrainedModel, ids: Ids, paths: Paths) -> None:
     cells = analyse_cells(trained.model, trained.vocab, ids)
-    write_cells(paths.evaluate / CELLS, cells)
+    write_document(paths.evaluate / CELLS, cells)
     write_csv(paths.evaluate / CELLS_TABLE, cells_table(cells))
     if cells.reason:
         log.info("single cells were not looked at: %s", cells.reason)

@@ -10,9 +10,10 @@ import torch
 from cells import HIDDEN, LAYERS, PLANTED, STEP, plant_line_counter, random_model
 
 from charlstm.errors import InterpretationError
+from charlstm.evaluation.documents import write_document
 from charlstm.interpretation import reading, tracking_cells
 from charlstm.interpretation.analysis import analyse_cells
-from charlstm.interpretation.document import CellsDocument, cells_table, read_cells, write_cells
+from charlstm.interpretation.document import CellsDocument, cells_table, read_cells
 from charlstm.interpretation.labels import labels_of
 from charlstm.interpretation.reading import MIN_CHARS, Halves, halves_of
 from charlstm.interpretation.tracking_cells import (
@@ -145,12 +146,12 @@ def test_files_are_the_same_each_time_and_checked(
     finally:
         torch.set_num_threads(threads)
     for name, one in (("one", document), ("two", again)):
-        write_cells(tmp_path / name, one)
+        write_document(tmp_path / name, one)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert read_cells(tmp_path / "one") == document
     content = json.loads((tmp_path / "one").read_text())
     for damaged, expected in (
-        (b"{", "expected what cells track, schema 1"),
+        (b"{", "expected what cells track, found"),
         (json.dumps({**content, "cells": [1]}).encode(), r"cells\.0: Input should be"),
         (json.dumps({**content, "schema_version": 2}).encode(), "schema_version: Input should be 1"),
     ):

@@ -3,7 +3,6 @@
 `baselines.json` has these figures, without times, hosts or paths.
 """
 
-import json
 import lzma
 import math
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from charlstm.errors import HistoryError
-from charlstm.files.atomic import write_text
-from charlstm.files.documents import read_json
+from charlstm.evaluation.documents import Document, read_document
 from charlstm.text.vocabulary import Ids, Vocab
 
 # Character n-grams of orders 1 to 6: a yardstick for a text that nobody has published a loss for.
@@ -205,10 +203,8 @@ MAX_CHARS = 20_000_000  # of each text: bounds time and memory
 DIGITS = 6  # what is left out is below what another processor's logarithm may change
 
 
-class Baselines(BaseModel):
+class Baselines(Document):
     """Bits a character of one text by several means. N-grams score each character but the first, compressors all."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     schema_version: Literal[1]
     num_training_chars: Annotated[int, Field(gt=0)]
@@ -254,25 +250,10 @@ def measure_baselines(train: str, text: str) -> Baselines:
     )
 
 
-def write_baselines(path: Path, baselines: Baselines) -> None:
-    """Write `baselines.json`."""
-    write_text(path, json.dumps(baselines.model_dump(mode="json"), indent=2, allow_nan=False) + "\n")
-
-
 def read_baselines(path: Path) -> Baselines:
     """Read and check `baselines.json`.
 
     Raises:
         HistoryError: it is missing, no JSON, of another schema or damaged.
     """
-    try:
-        return Baselines.model_validate(read_json(path))
-    except OSError as error:
-        raise HistoryError(
-            f"{path}: cannot read the baselines: {error.strerror}; `dvc repro evaluate` writes them"
-        ) from None
-    except (ValidationError, ValueError):
-        raise HistoryError(
-            f"{path}: expected baselines in bits a character, schema 1, found something else; "
-            "`dvc repro --force evaluate` rewrites it"
-        ) from None
+    return read_document(path, Baselines, "baselines in bits a character", "evaluate", HistoryError)

@@ -8,9 +8,10 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeVar
 
 from charlstm.errors import LineageError, ReviewError, TrackingError
-from charlstm.report.comparison import check_number, differences, write_comparison
+from charlstm.files.atomic import write_text
+from charlstm.report.comparison import check_number, comparison_of, differences
 from charlstm.report.document import DOCUMENT, ReviewDocument, read_review
-from charlstm.report.page import write_page
+from charlstm.report.page import page_of
 from charlstm.tracking.reader import TrackedRun
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.record import cached, files_of
@@ -45,14 +46,14 @@ def write_review(models: Sequence[str], output: Path) -> None:
     check_number(len(models))
     found = [_find(model) for model in models]
     if len(found) == 1:
-        write_page(output, found[0].document, recipe=found[0].recipe)
+        write_text(output, page_of(found[0].document, recipe=found[0].recipe))
         return
     documents = [one.document for one in found]
     differ = differences(documents, [one.recipe for one in found])
     labels = [
         " \N{MIDDLE DOT} ".join(filter(None, (one.name, words))) for one, words in zip(found, differ, strict=True)
     ]
-    write_comparison(output, list(zip(_numbered(labels), documents, strict=True)))
+    write_text(output, comparison_of(list(zip(_numbered(labels), documents, strict=True))))
 
 
 def find_review(source: Path) -> Path | None:
