@@ -59,7 +59,10 @@ def run(params: Params, paths: Paths) -> None:
         test_ids = _beginning(test_ids, params.evaluate.max_chars, trained.vocab.unit, "test")
         losses |= _measure(trained, test_ids, params.evaluate.window_lens, paths, separator, TEST_PREFIX)
 
-    metrics = {protocol: _metrics(loss) for protocol, loss in losses.items()}
+    metrics = {
+        protocol: {name: getattr(loss, name) for name in ("nats_per_char", "bits_per_char", "perplexity", "num_chars")}
+        for protocol, loss in losses.items()
+    }
     write_text(paths.evaluate / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     # Of the epochs: training may have validated on a part of this text.
     is_all = len(val) <= (params.train.validation_chars or len(val))
@@ -86,7 +89,9 @@ def track(
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(), trained.sha256, record)
     size = Measurement("model/num_parameters", trained.model.num_parameters())  # for a run that is made of files
-    tracked.log_metrics([size, *_measurements(metrics, baselines)], only_changed=True)
+    measured = {f"{protocol}/{name}": value for protocol, loss in metrics.items() for name, value in loss.items()}
+    measured |= {f"baseline/{name}": bits for name, bits in baselines.bits_per_char.items()}
+    tracked.log_metrics([size, *(Measurement(*one) for one in measured.items())], only_changed=True)
     tracked.log_params(params.flat())
     for name in ("loss_curve.png", "epochs.csv", BASELINES, CELLS, CELLS_TABLE):
         tracked.log_file(paths.evaluate / name, "evaluate")
@@ -168,21 +173,6 @@ def _find_cells(trained: TrainedModel, ids: Ids, paths: Paths) -> None:
     else:
         num_confirmed = sum(one.is_confirmed for one in cells.tested)
         log.info("single cells track %d of %d labels of the text", num_confirmed, len(cells.tested))
-
-
-def _measurements(metrics: dict[str, dict[str, float]], baselines: Baselines) -> Iterable[Measurement]:
-    for protocol, found in metrics.items():
-        yield from (Measurement(f"{protocol}/{name}", one) for name, one in found.items())
-    yield from (Measurement(f"baseline/{name}", bits) for name, bits in baselines.bits_per_char.items())
-
-
-def _metrics(loss: LossSum) -> dict[str, float]:
-    return {
-        "nats_per_char": loss.nats_per_char,
-        "bits_per_char": loss.bits_per_char,
-        "perplexity": loss.perplexity,
-        "num_chars": loss.num_chars,
-    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -42,16 +42,20 @@ def labels_of(ids_N: Ids, vocab: Vocab) -> list[Label]:
     def at(is_so: Callable[[str], bool]) -> Flags:
         return np.array([is_so(one) for one in vocab.characters], bool)[ids_N]
 
-    is_newline, is_word = at(lambda one: one == "\n"), at(_is_of_a_word)
+    is_newline = at(lambda one: one == "\n")
+    is_word = at(lambda one: one == "_" or unicodedata.category(one)[0] in "LMN")
     is_blank_line = is_newline & _before(is_newline)
     is_upper, is_letter = at(str.isupper), at(str.isalpha)
     is_word_start = is_word & ~_before(is_word)
     is_stop = at(lambda one: one in STOPS)
+    word_length = np.where(is_word, _since(~is_word), 0)
+    # A blank line ends all quotes, so that a forgotten mark does not turn the rest of a text inside out.
+    is_in_straight = _count_since(at(lambda one: one == '"'), is_blank_line) % 2 == 1
     line_position = _since(is_newline)
     is_speaker_line = _on_lines_that_end_with(at(lambda one: one == ":"), is_newline)
     return [
-        Label("inside quotes", "within quotation marks", _inside_quotes(at, is_blank_line)),
-        Label("inside brackets", "within (, [ or {", _inside(at, ("Ps",), ("Pe",), is_blank_line)),
+        Label("inside quotes", "within quotation marks", is_in_straight | _inside(at, "Pi", "Pf", is_blank_line)),
+        Label("inside brackets", "within (, [ or {", _inside(at, "Ps", "Pe", is_blank_line)),
         Label("line position", "characters since the line began", line_position),
         Label("lines since a blank line", "counted from 0", _count_since(is_newline, is_blank_line)),
         Label("speaker line", "on a line that ends with a colon", is_speaker_line),
@@ -61,19 +65,19 @@ def labels_of(ids_N: Ids, vocab: Vocab) -> list[Label]:
             np.where(is_speaker_line, line_position, 0),
         ),
         Label("capital", "an upper-case letter", is_upper),
-        Label("capitals so far", "in a word all of capitals so far", _capitals_so_far(is_upper, is_word)),
+        Label(
+            "capitals so far",
+            "in a word all of capitals so far",
+            (word_length >= 2) & (_since(~is_upper) >= word_length),
+        ),
         Label("word start", "the first character of a word", is_word_start),
-        Label("word length", "characters of the word so far, 0 between words", np.where(is_word, _since(~is_word), 0)),
+        Label("word length", "characters of the word so far, 0 between words", word_length),
         Label("letter", "a letter of any script", is_letter),
         Label("digit", "a decimal digit", at(str.isdecimal)),
         Label("indentation", "blanks that the line began with so far", _indentation(at, is_newline)),
         Label("sentence end", "a full stop, or another mark that ends a sentence", is_stop),
         Label("sentence position", "characters since a sentence ended", _since(is_stop)),
     ]
-
-
-def _is_of_a_word(character: str) -> bool:
-    return character == "_" or unicodedata.category(character)[0] in "LMN"
 
 
 def _before(flags_N: Flags) -> Flags:
@@ -99,20 +103,14 @@ def _reset(sums_N: Numbers, starts_N: Flags) -> Numbers:
     return sums_N - np.where(last_N >= 0, sums_N[last_N], 0)
 
 
-def _inside_quotes(at: Property, is_blank_line: Flags) -> Flags:
-    """A blank line ends all quotes, so that a forgotten mark does not turn the rest of a text inside out."""
-    is_in_straight: Flags = _count_since(at(lambda one: one == '"'), is_blank_line) % 2 == 1
-    return is_in_straight | _inside(at, ("Pi",), ("Pf",), is_blank_line)
-
-
-def _inside(at: Property, opening: tuple[str, ...], closing: tuple[str, ...], starts_N: Flags) -> Flags:
+def _inside(at: Property, opening: str, closing: str, starts_N: Flags) -> Flags:
     """Whether more was opened than closed since the last of `starts_N`, by Unicode's categories.
 
     What closes nothing counts for nothing. The right single quote is an apostrophe far more often than it closes
     anything, so it and its twin do not count.
     """
-    opened = at(lambda one: unicodedata.category(one) in opening and one != "\N{LEFT SINGLE QUOTATION MARK}")
-    closed = at(lambda one: unicodedata.category(one) in closing and one != "\N{RIGHT SINGLE QUOTATION MARK}")
+    opened = at(lambda one: unicodedata.category(one) == opening and one != "\N{LEFT SINGLE QUOTATION MARK}")
+    closed = at(lambda one: unicodedata.category(one) == closing and one != "\N{RIGHT SINGLE QUOTATION MARK}")
     grounds_N = np.cumsum(starts_N) * -(len(starts_N) + 1)  # a part's, deeper than any depth of the part before
     depths_N = _reset(np.cumsum(opened.astype(np.int64) - closed), starts_N) + grounds_N
     is_inside: Flags = depths_N > np.minimum.accumulate(np.minimum(depths_N, grounds_N))
@@ -125,13 +123,6 @@ def _on_lines_that_end_with(is_end: Flags, is_newline: Flags) -> Flags:
     ends_so = np.zeros(int(line_N[-1]) + 2, bool)
     ends_so[line_N[is_newline]] = _before(is_end)[is_newline]
     return ends_so[line_N] & ~is_newline
-
-
-def _capitals_so_far(is_upper: Flags, is_word: Flags) -> Flags:
-    """In a word, and since its beginning there was nothing but capitals; at least two."""
-    is_other = ~is_upper
-    length = np.where(is_word, _since(~is_word), 0)
-    return (length >= 2) & (_since(is_other) >= length)
 
 
 def _indentation(at: Property, is_newline: Flags) -> Numbers:

@@ -57,59 +57,6 @@ def symbol(character: str) -> str:
     return f"U+{ord(character):04X}"
 
 
-# What the figures of a review mean, and when they are bad, a line each.
-
-
-class Explained(NamedTuple):
-    """A figure of `TextFigures` by its field, how its number is shown, and what it says."""
-
-    field: str
-    kind: str
-    title: str
-    meaning: str
-
-
-FIGURES = (
-    Explained(
-        "known_words",
-        "share",
-        "Known words",
-        "Words that the training text has, too, whatever their case. Far below held-out text: it misspells.",
-    ),
-    Explained(
-        "distinct_bigrams",
-        "share",
-        "Distinct word pairs",
-        "Different pairs of words in a row, as a share of a text's pairs. Far below held-out text: it repeats itself.",
-    ),
-    Explained(
-        "longest_copied",
-        "count",
-        "Longest copied span",
-        "Characters in a row that the training text has once or twice. Far above held-out text: it recites.",
-    ),
-    Explained(
-        "copied",
-        "share",
-        f"Copied, {MIN_COPIED} or more",
-        f"Characters in copied spans of {MIN_COPIED} or more. Far above held-out text: it recites.",
-    ),
-    Explained(
-        "phrases",
-        "share",
-        "Phrases of the corpus",
-        f"Characters in spans of {MIN_PHRASE} or more that the training text has three times or more, such as names of "
-        "speakers. They are no copies.",
-    ),
-    Explained(
-        "nats_per_char",
-        "nats",
-        "Nats per character",
-        "The model's own loss on the text. Far below held-out text: it plays safe; far above: it writes noise.",
-    ),
-)
-
-
 def shown_number(value: float | None, kind: str) -> str:
     """A number as the page has it."""
     if value is None:
@@ -261,9 +208,9 @@ def _environment() -> Environment:
         "source": source,
         "hash_of": lambda name: base64.b64encode(hashlib.sha256(source(name).encode()).digest()).decode(),
         "json_of": json.dumps,
-        "figures": FIGURES,
         "colors": COLORS,
         "min_copied": MIN_COPIED,
+        "min_phrase": MIN_PHRASE,
         "max_searched": MAX_SEARCHED,
         "darkest": DARKEST,
         "runs_of": runs_of,
