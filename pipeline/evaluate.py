@@ -9,14 +9,15 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from charlstm.errors import ModelFolderError, VocabularyError
-from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines, write_baselines
+from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines
+from charlstm.evaluation.documents import write_document
 from charlstm.evaluation.protocols import stateful
 from charlstm.evaluation.published import TEST_PREFIX, beside_the_original, is_the_originals, published_for, text_sha256
 from charlstm.evaluation.windows import windowed
 from charlstm.files.atomic import write_text
 from charlstm.files.checksums import SUMS, read_sums, verify
-from charlstm.interpretation.atlas import atlas_of
-from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table, write_cells
+from charlstm.interpretation.analysis import analyse_cells
+from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import WEIGHTS, TrainedModel, load_model
 from charlstm.params import Params
@@ -58,7 +59,10 @@ def run(params: Params, paths: Paths) -> None:
         test_ids = _beginning(test_ids, params.evaluate.max_chars, trained.vocab.unit, "test")
         losses |= _measure(trained, test_ids, params.evaluate.window_lens, paths, separator, TEST_PREFIX)
 
-    metrics = {protocol: _metrics(loss) for protocol, loss in losses.items()}
+    metrics = {
+        protocol: {name: getattr(loss, name) for name in ("nats_per_char", "bits_per_char", "perplexity", "num_chars")}
+        for protocol, loss in losses.items()
+    }
     write_text(paths.evaluate / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     # Of the epochs: training may have validated on a part of this text.
     is_all = len(val) <= (params.train.validation_chars or len(val))
@@ -85,7 +89,9 @@ def track(
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(has_sender=is_here), trained.sha256, record)
     size = Measurement("model/num_parameters", trained.model.num_parameters())  # for a run that is made of files
-    tracked.log_metrics([size, *_measurements(metrics, baselines)], only_changed=True)
+    measured = {f"{protocol}/{name}": value for protocol, loss in metrics.items() for name, value in loss.items()}
+    measured |= {f"baseline/{name}": bits for name, bits in baselines.bits_per_char.items()}
+    tracked.log_metrics([size, *(Measurement(*one) for one in measured.items())], only_changed=True)
     tracked.log_params(params.flat())
     for name in ("loss_curve.png", "epochs.csv", BASELINES, CELLS, CELLS_TABLE):
         tracked.log_file(paths.evaluate / name, "evaluate")
@@ -144,7 +150,7 @@ def _compare(loss: LossSum, ids: Ids, vocab: Vocab, paths: Paths, tables: Tables
     train_ids = load_ids(paths.encoded / "train.npy", len(vocab))[-MAX_CHARS:]
     train_text = vocab.decode(from_whole_character(train_ids, vocab.unit))
     baselines = measure_baselines(train_text, vocab.decode(whole_characters(ids[:MAX_CHARS], vocab.unit)))
-    write_baselines(paths.evaluate / BASELINES, baselines)
+    write_document(paths.evaluate / BASELINES, baselines, indent=2)
     bits, ours = baselines.bits_per_char, loss.bits_per_char
     shown = ", ".join(f"{name} {bits[name]:.4f}" for name in (baselines.best_ngram, *baselines.compressors))
     log.info("%-13s %.4f bits/char, beside %s", "the model", ours, shown)
@@ -158,29 +164,14 @@ def _compare(loss: LossSum, ids: Ids, vocab: Vocab, paths: Paths, tables: Tables
 
 
 def _find_cells(trained: TrainedModel, ids: Ids, paths: Paths) -> None:
-    cells = atlas_of(trained.model, trained.vocab, ids)
-    write_cells(paths.evaluate / CELLS, cells)
+    cells = analyse_cells(trained.model, trained.vocab, ids)
+    write_document(paths.evaluate / CELLS, cells)
     write_csv(paths.evaluate / CELLS_TABLE, cells_table(cells))
     if cells.reason:
         log.info("single cells were not looked at: %s", cells.reason)
     else:
         num_confirmed = sum(one.is_confirmed for one in cells.tested)
         log.info("single cells track %d of %d labels of the text", num_confirmed, len(cells.tested))
-
-
-def _measurements(metrics: dict[str, dict[str, float]], baselines: Baselines) -> Iterable[Measurement]:
-    for protocol, found in metrics.items():
-        yield from (Measurement(f"{protocol}/{name}", one) for name, one in found.items())
-    yield from (Measurement(f"baseline/{name}", bits) for name, bits in baselines.bits_per_char.items())
-
-
-def _metrics(loss: LossSum) -> dict[str, float]:
-    return {
-        "nats_per_char": loss.nats_per_char,
-        "bits_per_char": loss.bits_per_char,
-        "perplexity": loss.perplexity,
-        "num_chars": loss.num_chars,
-    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,8 +9,9 @@ import pandas as pd
 
 from charlstm.errors import VocabularyError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
+from charlstm.evaluation.documents import write_document
 from charlstm.evaluation.published import published_for, text_sha256
-from charlstm.files.atomic import atomic_folder
+from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.files.checksums import SUMS, read_sums, sums_of, verify
 from charlstm.generation.quantized import quantize
 from charlstm.generation.sampler import Request, Sampler, compiled_stepper
@@ -18,8 +19,8 @@ from charlstm.interpretation.document import CELLS, read_cells
 from charlstm.model.model_folder import WEIGHTS, TrainedModel, load_model
 from charlstm.params import Params, SampleParams
 from charlstm.report.collect import Encoded, Generated, file_name, review_of
-from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses, write_document
-from charlstm.report.page import write_page
+from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses
+from charlstm.report.page import page_of
 from charlstm.report.playground import playground_of
 from charlstm.sampling import Sampling
 from charlstm.text.encoded import load_ids, whole_characters
@@ -70,9 +71,9 @@ def run(params: Params, paths: Paths) -> None:
         write_csv(folder / TABLE, samples)
         for index, row in enumerate(texts):
             (folder / file_name(index, row)).write_text(f"{row.prompt}{row.text}\n", "utf-8", newline="")
-        write_document(folder / DOCUMENT, review)
+        write_document(folder / DOCUMENT, review, indent=1)
         playground = playground_of(quantize(trained.model), trained.vocab)
-        write_page(folder / PAGE, review, playground=playground, cells=cells, baselines=baselines)
+        write_text(folder / PAGE, page_of(review, playground=playground, cells=cells, baselines=baselines))
     track(params, paths, tables, trained, texts, losses, validation_sha256)
 
 

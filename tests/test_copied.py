@@ -62,18 +62,6 @@ def test_any_dtype_of_ids(dtype: type) -> None:
     assert covered(spans) == 39 and covered(spans[1:]) == 23
 
 
-def test_a_collision_of_hashes_is_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a multiplier of 1 the hash is the sum of the ids: anagrams collide."""
-    train, text = ids("abcdefghijkl abcdefghijlk"), ids("lkjihgfedcba")
-    monkeypatch.setattr(copied, "MULTIPLIERS", (1, *copied.MULTIPLIERS))
-    assert copied_spans(train, [text]) == [[]]
-    assert copied_spans(train, [ids("abcdefghijlk"), ids("abcdefghijkl"), text]) == [
-        [Span(0, 12, 13, 1)],
-        [Span(0, 12, 0, 1)],
-        [],
-    ]
-
-
 def test_texts_that_almost_repeat_themselves() -> None:
     """Long copies of many lengths, in overlapping chunks."""
     random = np.random.default_rng(0)
@@ -93,10 +81,10 @@ def test_spans_that_overlap_count_once() -> None:
 def test_a_text_that_repeats_itself_takes_no_longer_than_others_by_much() -> None:
     train = np.zeros(1_000_000, np.uint8)
     texts = [np.zeros(length, np.uint8) for length in (500, 500, 5_000, 3)]
-    started = time.perf_counter()
+    started = time.process_time()
     expected = [[Span(0, len(text), 0, len(train) + 1 - len(text))] if len(text) >= 12 else [] for text in texts]
     assert copied_spans(train, texts) == expected
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 10
 
 
 def test_memory_does_not_grow_with_the_training_text() -> None:

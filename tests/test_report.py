@@ -10,7 +10,8 @@ from stages import run_stage, run_stages
 
 from benchmarks.projects import Override, write_params
 from charlstm.evaluation import published
-from charlstm.evaluation.baselines import read_baselines, write_baselines
+from charlstm.evaluation.baselines import read_baselines
+from charlstm.evaluation.documents import write_document
 from charlstm.text.encoded import load_ids
 from charlstm.text.vocabulary import load_vocab
 from charlstm.training.history import read_csv, write_csv
@@ -79,7 +80,7 @@ def test_what_the_loss_is_worth(
     assert " is better than the model, which has " in said  # it is tiny
     assert "; the loss still fell in the last epoch: train" in said
     better = found.model_copy(update={"ngrams": {"1-gram": 99.0}, "compressors": {"xz": 99.0, "zstd": 99.0}})
-    write_baselines(project / "artifacts/evaluate/baselines.json", better)
+    write_document(project / "artifacts/evaluate/baselines.json", better)
     said = " ".join(reported(project, capsys, monkeypatch).split())
     assert "1-gram 99.0000, xz 99.0000, zstd 99.0000 bits/char, by the same training text." in said
 

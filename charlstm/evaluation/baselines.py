@@ -3,7 +3,6 @@
 `baselines.json` has these figures, without times, hosts or paths.
 """
 
-import json
 import lzma
 import math
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from charlstm.errors import HistoryError
-from charlstm.files.atomic import write_text
-from charlstm.files.documents import read_json
+from charlstm.evaluation.documents import Document, read_document
 from charlstm.text.vocabulary import Ids, Vocab
 
 # Character n-grams of orders 1 to 6: a yardstick for a text that nobody has published a loss for.
@@ -86,7 +84,11 @@ class NGramModel:
         for k in range(1, min(max_order + 1, len(ids_N)) + 1):
             longer = _grams(grams.ranks_N[: len(ids_N) - k + 1] * vocab_size + ids_N[k - 1 :])
             if k > 1:  # what precedes a k-gram is known from the longer ones
-                self._orders.append(_order(grams, longer, num_contexts, vocab_size))
+                num_preceding_G = np.bincount(grams.ranks_N[longer.some_place_G + 1], minlength=len(grams.numbers_G))
+                contexts_G = grams.numbers_G // vocab_size
+                highest = _estimate(grams.counts_G, contexts_G, num_contexts)
+                lower = _estimate(num_preceding_G, contexts_G, num_contexts)
+                self._orders.append(_Order(grams.numbers_G, highest, lower))
             num_contexts, grams = len(grams.numbers_G), longer
 
     def nats(self, ids: Ids) -> list[float]:
@@ -110,7 +112,10 @@ class NGramModel:
         ranks_N = np.zeros(len(ids_N) + 1, np.int64)  # of the (k-1)-gram that starts at each place; -1: not in training
         for k, order in enumerate(self._orders, 1):
             contexts_N = ranks_N[: max(0, len(ids_N) - k + 1)]
-            ranks_N = _find(order.numbers_G, contexts_N, ids_N[k - 1 :], self._vocab_size)
+            numbers_N = contexts_N * self._vocab_size + ids_N[k - 1 :]
+            ranks_N = np.minimum(np.searchsorted(order.numbers_G, numbers_N), len(order.numbers_G) - 1)
+            is_seen_N = (contexts_N >= 0) & (order.numbers_G[ranks_N] == numbers_N)
+            ranks_N = np.where(is_seen_N, ranks_N, -1)
             highest_N = lower_N.copy()
             highest_N[k - 1 :] = _interpolate(order.highest, contexts_N, ranks_N, lower_N[k - 1 :])
             lower_N[k - 1 :] = _interpolate(order.lower, contexts_N, ranks_N, lower_N[k - 1 :])
@@ -128,16 +133,6 @@ def _grams(numbers_N: Ints) -> _Grams:
     ranks_N[by_number_N] = np.cumsum(is_new_N) - 1
     counts_G = np.diff(starts_G, append=len(numbers_N))
     return _Grams(sorted_N[starts_G], counts_G, by_number_N[starts_G], ranks_N)
-
-
-def _order(grams: _Grams, longer: _Grams, num_contexts: int, vocab_size: int) -> _Order:
-    num_preceding_G = np.bincount(grams.ranks_N[longer.some_place_G + 1], minlength=len(grams.numbers_G))
-    contexts_G = grams.numbers_G // vocab_size
-    return _Order(
-        grams.numbers_G,
-        _estimate(grams.counts_G, contexts_G, num_contexts),
-        _estimate(num_preceding_G, contexts_G, num_contexts),
-    )
 
 
 def _estimate(counts_G: Ints, contexts_G: Ints, num_contexts: int) -> _Estimates:
@@ -161,13 +156,6 @@ def discounts(counts_G: Ints) -> Floats:
     return np.array([0.0, *(min(max(MIN_DISCOUNT, c - (c + 1) * y * n[c + 1] / n[c]), c) for c in (1, 2, 3))])
 
 
-def _find(numbers_G: Ints, contexts_N: Ints, ids_N: Ints, vocab_size: int) -> Ints:
-    """The ranks of k-grams, -1 for those that training has not."""
-    wanted_N = contexts_N * vocab_size + ids_N
-    ranks_N = np.minimum(np.searchsorted(numbers_G, wanted_N), len(numbers_G) - 1)
-    return np.where((contexts_N >= 0) & (numbers_G[ranks_N] == wanted_N), ranks_N, -1)
-
-
 def _interpolate(found: _Estimates, contexts_N: Ints, ranks_N: Ints, lower_N: Floats) -> Floats:
     total_N = np.where(contexts_N >= 0, found.total_H[contexts_N], 0)
     own_N = np.where(ranks_N >= 0, found.discounted_G[ranks_N], 0.0)
@@ -177,13 +165,13 @@ def _interpolate(found: _Estimates, contexts_N: Ints, ranks_N: Ints, lower_N: Fl
 
 # What general compressors make of a text when they have seen the training text: xz and zstd, in bits.
 
-LEVEL = {"xz": 6, "zstd": 19}  # beyond them, more time finds no shorter form: the windows are as large as the texts
+XZ_LEVEL, ZSTD_LEVEL = 6, 19  # beyond them, more time finds no shorter form: the windows are as large as the texts
 
 
 def xz_bits(train: bytes, text: bytes) -> int:
     """Bits by which the LZMA2 stream of xz grows when `text` follows the training text."""
     window = max(4096, len(train) + len(text))
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": LEVEL["xz"], "dict_size": window}]
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": XZ_LEVEL, "dict_size": window}]
     before, after = (len(lzma.compress(one, lzma.FORMAT_RAW, filters=filters)) for one in (train, train + text))
     return 8 * (after - before)
 
@@ -192,7 +180,7 @@ def zstd_bits(train: bytes, text: bytes) -> int:
     """Bits of `text` in zstd's format (RFC 8878), with the training text as a dictionary of raw content."""
     num_bytes = len(train) + len(text)
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        LEVEL["zstd"], source_size=num_bytes, window_log=max(zstandard.WINDOWLOG_MIN, num_bytes.bit_length())
+        ZSTD_LEVEL, source_size=num_bytes, window_log=max(zstandard.WINDOWLOG_MIN, num_bytes.bit_length())
     )
     seen = zstandard.ZstdCompressionDict(train, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
     return 8 * len(zstandard.ZstdCompressor(compression_params=parameters, dict_data=seen).compress(text))
@@ -205,10 +193,8 @@ MAX_CHARS = 20_000_000  # of each text: bounds time and memory
 DIGITS = 6  # what is left out is below what another processor's logarithm may change
 
 
-class Baselines(BaseModel):
+class Baselines(Document):
     """Bits a character of one text by several means. N-grams score each character but the first, compressors all."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     schema_version: Literal[1]
     num_training_chars: Annotated[int, Field(gt=0)]
@@ -254,25 +240,10 @@ def measure_baselines(train: str, text: str) -> Baselines:
     )
 
 
-def write_baselines(path: Path, baselines: Baselines) -> None:
-    """Write `baselines.json`."""
-    write_text(path, json.dumps(baselines.model_dump(mode="json"), indent=2, allow_nan=False) + "\n")
-
-
 def read_baselines(path: Path) -> Baselines:
     """Read and check `baselines.json`.
 
     Raises:
         HistoryError: it is missing, no JSON, of another schema or damaged.
     """
-    try:
-        return Baselines.model_validate(read_json(path))
-    except OSError as error:
-        raise HistoryError(
-            f"{path}: cannot read the baselines: {error.strerror}; `dvc repro evaluate` writes them"
-        ) from None
-    except (ValidationError, ValueError):
-        raise HistoryError(
-            f"{path}: expected baselines in bits a character, schema 1, found something else; "
-            "`dvc repro --force evaluate` rewrites it"
-        ) from None
+    return read_document(path, Baselines, "baselines in bits a character", "evaluate", HistoryError)

@@ -175,17 +175,13 @@ def measure(
     words = [words_of(vocab.decode(one.prompt), vocab.decode(one.text)) for one in passages]
     known = known_words(set(itertools.chain.from_iterable(words)), train, vocab)
     spans = copied_spans(train, [one.text for one in passages])
-    losses = _losses(passages, vocab, model, model_vocab or vocab)
+    if model_vocab and model_vocab is not vocab:
+        passages = [Passage(*(model_vocab.encode(vocab.decode(part)) for part in one)) for one in passages]
+    losses = text_losses(model, passages, (model_vocab or vocab).unit)
     return [
         Measured(of_text, sum(word in known for word in of_text), copies, loss)
         for of_text, copies, loss in zip(words, spans, losses, strict=True)
     ]
-
-
-def _losses(passages: Sequence[Passage], vocab: Vocab, model: LanguageModel, model_vocab: Vocab) -> list[LossSum]:
-    if model_vocab is not vocab:
-        passages = [Passage(*(model_vocab.encode(vocab.decode(part)) for part in one)) for one in passages]
-    return text_losses(model, passages, model_vocab.unit)
 
 
 def figures(measured: Sequence[Measured]) -> Figures:
@@ -223,23 +219,15 @@ def words_of(prompt: str, text: str) -> list[str]:
 
 def known_words(words: set[str], train: Ids, vocab: Vocab) -> set[str]:
     """Those of `words` that are in the training text; reads no further than needed, and keeps no other words."""
-    missing = {word for word in words if len(word) <= MAX_WORD_LEN}
-    asked = set(missing)
-    for found in _training_words(train, vocab):
-        missing -= found
-        if not missing:
-            break
-    return asked - missing
-
-
-def _training_words(train: Ids, vocab: Vocab) -> Iterator[set[str]]:
-    """The words of each piece of the training text; what may go on in the next piece waits for it."""
-    rest = ""
-    for start in range(0, len(train), CHARACTERS_AT_A_TIME):
+    asked = {word for word in words if len(word) <= MAX_WORD_LEN}
+    missing, rest, start = set(asked), "", 0
+    while missing and start < len(train):
         piece = rest + vocab.decode(train[start : start + CHARACTERS_AT_A_TIME])
-        cut = _last_word_start(piece) if start + CHARACTERS_AT_A_TIME < len(train) else len(piece)
-        yield {word.casefold() for word in WORD.findall(piece[:cut])}
+        start += CHARACTERS_AT_A_TIME
+        cut = _last_word_start(piece) if start < len(train) else len(piece)  # the word may go on in the next piece
+        missing -= {word.casefold() for word in WORD.findall(piece[:cut])}
         rest = piece[cut:][-MAX_WORD_LEN - 1 :]  # of a word that is too long, enough to tell
+    return asked - missing
 
 
 def _last_word_start(text: str) -> int:

@@ -4,32 +4,25 @@ It has no times, hosts or paths. Numbers have four significant digits. Other fie
 """
 
 import itertools
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field
 
 from charlstm.errors import InterpretationError
-from charlstm.files.atomic import write_text
-from charlstm.files.documents import read_json
+from charlstm.evaluation.documents import Document, read_document
 
 CELLS, CELLS_TABLE = "cells.json", "cells.csv"
-Number = Annotated[float, Field(allow_inf_nan=False)]
+ROUNDED = AfterValidator(lambda value: float(f"{value:.4g}"))  # more digits would depend on the machine
+Number = Annotated[float, Field(allow_inf_nan=False), ROUNDED]
 Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Effect = Annotated[float, Field(ge=-1.01, le=1.01)]
+Share = Annotated[float, Field(ge=0, le=1), ROUNDED]
+Effect = Annotated[float, Field(ge=-1.01, le=1.01), ROUNDED]
 Level = Annotated[int, Field(ge=-100, le=100)]
 
 
-class Part(BaseModel):
-    """A piece of the document: all its fields are required, and no others are known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Tracked(Part):
+class Tracked(Document):
     """A cell and the label that it goes with, tested."""
 
     label: str
@@ -50,14 +43,14 @@ class Tracked(Part):
     is_confirmed: bool
 
 
-class Gate(Part):
+class Gate(Document):
     """Shares of the time."""
 
     below_low: Share
     above_high: Share
 
 
-class Context(Part):
+class Context(Document):
     """A character at which the cell was very high or low, and what stands around it."""
 
     before: str
@@ -66,7 +59,7 @@ class Context(Part):
     state: Number
 
 
-class Cell(Part):
+class Cell(Document):
     """All of one reported cell."""
 
     layer: Count
@@ -102,7 +95,7 @@ class Cell(Part):
     low: Number
 
 
-class CellsDocument(Part):
+class CellsDocument(Document):
     """What was found in one model."""
 
     schema_version: Literal[1]
@@ -122,44 +115,27 @@ class CellsDocument(Part):
     """... and the text with nothing held."""
 
 
-def write_cells(path: Path, document: CellsDocument) -> None:
-    """Write `cells.json`, compact."""
-    content = json.dumps(document.model_dump(mode="json"), allow_nan=False, separators=(",", ":"))
-    write_text(path, content + "\n")
-
-
 def read_cells(path: Path) -> CellsDocument:
     """Read and check `cells.json`.
 
     Raises:
         InterpretationError: it is missing, no JSON, of another schema or damaged.
     """
-    try:
-        return CellsDocument.model_validate(read_json(path))
-    except OSError as error:
-        raise InterpretationError(
-            f"{path}: cannot read what cells track: {error.strerror}; `dvc repro evaluate` writes it"
-        ) from None
-    except ValueError as error:
-        found = error.errors()[0] if isinstance(error, ValidationError) else None
-        where = f"{'.'.join(map(str, found['loc']))[:100]}: {found['msg']}" if found else error
-        raise InterpretationError(
-            f"{path}: expected what cells track, schema 1, found something else ({where}); "
-            "`dvc repro --force evaluate` rewrites it"
-        ) from None
+    return read_document(path, CellsDocument, "what cells track", "evaluate", InterpretationError)
 
 
 def cells_table(document: CellsDocument) -> pd.DataFrame:
     """A row for each tested pair of label and cell, then for each other reported cell; what is not known is empty."""
-    known = {(one.layer, one.unit): one for one in document.cells}
+    cells = {(one.layer, one.unit): one.model_dump() for one in document.cells}
     pairs = [*document.tested, *(one.tracked[0] for one in document.cells if one.reported_for == "loss")]
-    rows = [{**one.model_dump(exclude={"meaning"}), **_measures(known.get((one.layer, one.unit)))} for one in pairs]
-    return pd.DataFrame(rows, columns=[*(name for name in Tracked.model_fields if name != "meaning"), *_measures(None)])
-
-
-def _measures(cell: Cell | None) -> dict[str, float | None]:
-    content = cell.model_dump() if cell else {}
-    found = {"half_life": content.get("half_life")}
-    for gate, end in itertools.product(("input_gate", "forget_gate", "output_gate"), Gate.model_fields):
-        found[f"{gate}_{end}"] = content.get(gate, {}).get(end)
-    return found | {name: content.get(name) for name in Cell.model_fields if name.startswith("nats_lost")}
+    gates = list(itertools.product(("input_gate", "forget_gate", "output_gate"), Gate.model_fields))
+    losses = [name for name in Cell.model_fields if name.startswith("nats_lost")]
+    rows = []
+    for pair in pairs:
+        row = pair.model_dump(exclude={"meaning"})
+        if cell := cells.get((pair.layer, pair.unit)):
+            row |= {name: cell[name] for name in ("half_life", *losses)}
+            row |= {f"{gate}_{end}": cell[gate][end] for gate, end in gates}
+        rows.append(row)
+    tracked = (name for name in Tracked.model_fields if name != "meaning")
+    return pd.DataFrame(rows, columns=[*tracked, "half_life", *(f"{gate}_{end}" for gate, end in gates), *losses])

@@ -41,19 +41,14 @@ CHUNK = 1_000_000  # ids at a time
 def places_of(offsets: Iterable[int], ids: Ids, vocab: Vocab) -> dict[int, tuple[int, int]]:
     """Line and column of each offset, both from 1; a line ends with its newline."""
     newline, places = vocab.characters.find("\n"), {}
-    pending, num_lines, line_start = sorted(offsets, reverse=True), 0, 0
-    for start in range(0, len(ids), CHUNK):
-        chunk = np.asarray(ids[start : start + CHUNK])
-        ends = np.flatnonzero(chunk == newline) + start if newline >= 0 else np.zeros(0, np.int64)
-        while pending and pending[-1] < start + CHUNK:
-            offset = pending.pop()
-            before = int(np.searchsorted(ends, offset))
-            begin = int(ends[before - 1]) + 1 if before else line_start
-            places[offset] = (num_lines + before + 1, offset - begin + 1)
-        if not pending:
-            break
-        num_lines += len(ends)
-        line_start = int(ends[-1]) + 1 if len(ends) else line_start
+    done, line, line_start = 0, 1, 0
+    for offset in sorted(offsets):
+        for start in range(done, offset, CHUNK):
+            ends = np.flatnonzero(np.asarray(ids[start : min(start + CHUNK, offset)]) == newline)
+            if len(ends):
+                line, line_start = line + len(ends), start + int(ends[-1]) + 1
+        done = offset
+        places[offset] = (line, offset - line_start + 1)
     return places
 
 
@@ -109,6 +104,10 @@ def review_of(
     alike = [one for one, row in zip(passages, generated, strict=True) if row.temperature == generated[0].temperature]
     measured = measure([*passages, *held_out(val, alike)], train, vocab, trained.model, trained.vocab)
     ours, theirs = measured[: len(passages)], measured[len(passages) :]
+    by_temperature: dict[float | None, list[Measured]] = defaultdict(list)
+    for row, one in zip(generated, ours, strict=True):
+        by_temperature[row.temperature].append(one)
+    by_temperature[None] = theirs
     return ReviewDocument(
         schema_version=3,
         model_sha256=trained.sha256,
@@ -128,7 +127,10 @@ def review_of(
         eight_bits=_eight_bits(trained.model, encoded.val, trained.vocab.unit),
         published=[Published(**one._asdict()) for one in published if one.protocol in losses],
         curves=_curves(tables),
-        figures=[*_by_temperature(generated, ours), _figures(None, theirs)],
+        figures=[
+            TextFigures(temperature=temperature, **figures(texts)._asdict())
+            for temperature, texts in by_temperature.items()
+        ],
         samples=_samples(generated, ours, train, vocab),
         num_samples=len(generated),
     )
@@ -183,21 +185,10 @@ def _curves(tables: Tables) -> Curves:
     )
 
 
-def _by_temperature(generated: Sequence[Generated], measured: Sequence[Measured]) -> list[TextFigures]:
-    groups = defaultdict(list)
-    for row, one in zip(generated, measured, strict=True):
-        groups[row.temperature].append(one)
-    return [_figures(temperature, some) for temperature, some in groups.items()]
-
-
-def _figures(temperature: float | None, measured: Sequence[Measured]) -> TextFigures:
-    return TextFigures(temperature=temperature, **figures(measured)._asdict())
-
-
 def _samples(generated: Sequence[Generated], measured: Sequence[Measured], train: Ids, vocab: Vocab) -> list[Sample]:
     kept = list(zip(generated, measured, strict=True))[:MAX_SAMPLES]
     size = MAX_CHARS // max(1, len(kept))
-    shown = [[span for span in one.spans if _is_shown(span, size)] for _, one in kept]
+    shown = [[span for span in one.spans if is_copied(span) and span.start + span.length <= size] for _, one in kept]
     places = places_of({span.train_start for spans in shown for span in spans}, train, vocab)
     return [
         Sample(
@@ -208,10 +199,6 @@ def _samples(generated: Sequence[Generated], measured: Sequence[Measured], train
         )
         for (one, counted), spans in zip(kept, shown, strict=True)
     ]
-
-
-def _is_shown(span: Span, size: int) -> bool:
-    return is_copied(span) and span.start + span.length <= size
 
 
 def _copy(span: Span, train: Ids, vocab: Vocab, line: int, column: int) -> Copy:

@@ -1,12 +1,10 @@
 """Several review documents as one page: what differs, and their texts side by side."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import ReviewError
 from charlstm.evaluation.published import TEST_PREFIX
-from charlstm.files.atomic import write_text
 from charlstm.report.document import Published, ReviewDocument, TextFigures, Value
 from charlstm.report.page import Shown, fitted, picture_of, shown_samples, template
 
@@ -34,15 +32,6 @@ class Group(NamedTuple):
     texts: list[Shown | None]
 
 
-def write_comparison(path: Path, labeled: Sequence[Labeled]) -> None:
-    """Write the page of at most MAX_RUNS models, each with the label by which it is called there.
-
-    Raises:
-        ReviewError: there are none, or too many.
-    """
-    write_text(path, comparison_of(labeled))
-
-
 def check_number(count: int) -> None:
     """Raise `ReviewError` if that many models are too many for a page, or none."""
     if not 1 <= count <= MAX_RUNS:
@@ -54,15 +43,15 @@ def check_number(count: int) -> None:
 
 
 def comparison_of(labeled: Sequence[Labeled]) -> str:
-    """The page as text."""
-    check_number(len(labeled))
+    """The page of at most MAX_RUNS models, each with the label by which it is called there, as text."""
     labels, documents = [label for label, _ in labeled], [document for _, document in labeled]
+    parameters = differing([one.parameters for one in documents])
     values = {
         "labels": labels,
         "documents": documents,
         "picture": picture_of(documents),
-        "parameters": differing([one.parameters for one in documents]),
-        "num_same": sum(1 for name in documents[0].parameters if _is_same(name, documents)),
+        "parameters": parameters,
+        "num_same": len({name for one in documents for name in one.parameters}) - len(parameters),
         "losses": loss_rows(documents),
         "published": published_losses(documents),
         "is_one_text": len({one.validation_sha256 for one in documents}) == 1,
@@ -85,8 +74,7 @@ def differences(documents: Sequence[ReviewDocument], recipes: Sequence[str | Non
 
     Where many parameters differ, their recipes are named, if all are known and not the same.
     """
-    corpora = [one.corpus or one.corpus_sha256[:8] for one in documents]
-    parts = [[corpus] if len({one.corpus_sha256 for one in documents}) > 1 else [] for corpus in corpora]
+    parts = [[one.corpus] if len({other.corpus_sha256 for other in documents}) > 1 else [] for one in documents]
     rows = [row for row in differing([one.parameters for one in documents]) if not row.name.startswith(NOT_NAMED)]
     is_of_recipes = len(rows) > MAX_NAMED and None not in recipes and len(set(recipes)) > 1
     if is_of_recipes:
@@ -158,7 +146,3 @@ def groups_of(documents: Sequence[ReviewDocument], limit: int) -> list[Group]:
         columns.append({(one.sample.prompt, one.sample.temperature, one.sample.seed): one for one in shown})
     keys = dict.fromkeys(key for column in columns for key in column)
     return [Group(*key, [column.get(key) for column in columns]) for key in keys]
-
-
-def _is_same(name: str, documents: Sequence[ReviewDocument]) -> bool:
-    return not differing([{name: one.parameters[name]} if name in one.parameters else {} for one in documents])

@@ -1,18 +1,16 @@
 """`review.json`: all that a review page shows of one model, and what the page of several is made from.
 
 It has no times, hosts, paths or run ids: the same model, texts and parameters give the same bytes. Other fields are a
-new `schema_version`. Documents of version 2 are read, too, since runs have kept them.
+new `schema_version`.
 """
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from charlstm.errors import HistoryError, ReviewError
-from charlstm.files.atomic import write_text
-from charlstm.files.documents import read_json
+from charlstm.evaluation.documents import Document, read_document
 from charlstm.sections import MAX_LOSS
 
 DOCUMENT, PAGE = "review.json", "review.html"
@@ -22,16 +20,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Nats = Annotated[float, Field(ge=0, le=MAX_LOSS)]
 Point = tuple[Number, Nats]
 Value = str | bool | int | Number | None
-Kind = TypeVar("Kind")
 
 
-class Part(BaseModel):
-    """A piece of the document: all its fields are required, and no others are known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Loss(Part):
+class Loss(Document):
     """On the validation part, under one protocol."""
 
     nats_per_char: Nats
@@ -40,7 +31,7 @@ class Loss(Part):
     num_chars: Count
 
 
-class EightBits(Part):
+class EightBits(Document):
     """What the model loses by its weights' rounding to 8 bits, in which texts are written: `windowed_256` with and
     without, on the first `num_chars` characters of the validation part. None where a loss is not finite."""
 
@@ -50,7 +41,7 @@ class EightBits(Part):
     num_chars: Count
 
 
-class Published(Part):
+class Published(Document):
     """A loss that others report, under a protocol, on the same validation bytes."""
 
     protocol: str
@@ -58,14 +49,14 @@ class Published(Part):
     nats_per_char: Number
 
 
-class Curves(Part):
+class Curves(Document):
     """Points (epoch, nats/char). Of a long training, a point of `training` is a mean over several rows."""
 
     training: list[Point]
     validation: list[Point]
 
 
-class TextFigures(Part):
+class TextFigures(Document):
     """Of all texts of one temperature, or of held-out text, where it is None; see `evaluation/statistics.py`."""
 
     temperature: Number | None
@@ -73,13 +64,13 @@ class TextFigures(Part):
     num_chars: Count
     known_words: Share | None
     distinct_bigrams: Share | None
-    longest_copied: Count | None
+    longest_copied: Count
     copied: Share | None
     phrases: Share | None
     nats_per_char: Number | None
 
 
-class Copy(Part):
+class Copy(Document):
     """A span of a text that the training text has once or twice, and where it is there first."""
 
     start: Count
@@ -96,7 +87,7 @@ class Copy(Part):
     """... and after it."""
 
 
-class Sample(Part):
+class Sample(Document):
     """A generated text; `text` and `copies` may be only its beginning, `num_chars` is all."""
 
     prompt: str
@@ -110,13 +101,12 @@ class Sample(Part):
     copies: list[Copy]
 
 
-class ReviewDocument(Part):
+class ReviewDocument(Document):
     """All of one model."""
 
-    schema_version: Literal[2, 3]
-    """2: without copied spans, which that version told by another rule, and without the name of the corpus."""
+    schema_version: Literal[3]
     model_sha256: str
-    corpus: str | None
+    corpus: str
     """The name of its file."""
     corpus_sha256: str
     validation_sha256: str
@@ -142,26 +132,13 @@ class ReviewDocument(Part):
     """All that were generated; `samples` may be the first of them."""
 
 
-def write_document(path: Path, document: ReviewDocument) -> None:
-    """Write `review.json`."""
-    write_text(path, json.dumps(document.model_dump(mode="json"), indent=1, allow_nan=False) + "\n")
-
-
 def read_review(path: Path) -> ReviewDocument:
     """Read and check `review.json`.
 
     Raises:
         ReviewError: it is missing, no JSON, of another schema or damaged.
     """
-    try:
-        return _validated(ReviewDocument, _without_old_rule(read_json(path)))
-    except OSError as error:
-        raise ReviewError(f"{path}: cannot read the review: {error.strerror}; `dvc repro sample` writes it") from None
-    except ValueError as error:
-        raise ReviewError(
-            f"{path}: expected the review of a model, schema 3, found something else ({error}); "
-            "`dvc repro --force sample` rewrites it"
-        ) from None
+    return read_document(path, ReviewDocument, "the review of a model", "sample", ReviewError)
 
 
 def read_losses(path: Path) -> dict[str, Loss]:
@@ -170,37 +147,4 @@ def read_losses(path: Path) -> dict[str, Loss]:
     Raises:
         HistoryError: they are missing or damaged.
     """
-    try:
-        return _validated(dict[str, Loss], read_json(path))
-    except OSError as error:
-        raise HistoryError(
-            f"{path}: cannot read the losses: {error.strerror}; `dvc repro evaluate` writes them"
-        ) from None
-    except ValueError as error:
-        raise HistoryError(
-            f"{path}: expected losses by protocol, found something else ({error}); `dvc repro evaluate` rewrites it"
-        ) from None
-
-
-def _without_old_rule(content: Any) -> Any:  # noqa: ANN401  # a document can be anything
-    """A document of version 2 with the fields of 3, and without what another rule counted."""
-    if not isinstance(content, dict) or content.get("schema_version") != 2:
-        return content
-    unknown = {"longest_copied": None, "copied": None, "phrases": None}
-    figures, samples = _with(content.get("figures"), unknown), _with(content.get("samples"), {"copies": []})
-    return {**content, "corpus": None, "figures": figures, "samples": samples}
-
-
-def _with(rows: Any, values: dict[str, Any]) -> Any:  # noqa: ANN401  # a document can be anything
-    if not isinstance(rows, list):
-        return rows
-    return [{**row, **values} if isinstance(row, dict) else row for row in rows]
-
-
-def _validated(kind: type[Kind], content: Any) -> Kind:  # noqa: ANN401  # a document can be anything
-    try:
-        return TypeAdapter(kind).validate_python(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])[:100]
-        raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
+    return read_document(path, dict[str, Loss], "losses by protocol", "evaluate", HistoryError)

@@ -11,7 +11,6 @@ import json
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
@@ -19,11 +18,10 @@ from markupsafe import Markup, escape
 
 from charlstm.evaluation.baselines import Baselines
 from charlstm.evaluation.statistics import MAX_SEARCHED, MIN_COPIED, MIN_PHRASE
-from charlstm.files.atomic import write_text
 from charlstm.interpretation.document import Cell, CellsDocument
 from charlstm.report.document import Copy, ReviewDocument, Sample
 from charlstm.report.playground import Playground, start_of
-from charlstm.report.plots import COLORS, LossCurve, losses_svg
+from charlstm.report.plots import COLORS, losses_svg
 
 SHOWN = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"  # layout, and parts of emoji and of words
 HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
@@ -57,59 +55,6 @@ def is_hidden(character: str) -> bool:
 def symbol(character: str) -> str:
     """E.g. `U+202E`; few fonts have the symbols for control characters."""
     return f"U+{ord(character):04X}"
-
-
-# What the figures of a review mean, and when they are bad, a line each.
-
-
-class Explained(NamedTuple):
-    """A figure of `TextFigures` by its field, how its number is shown, and what it says."""
-
-    field: str
-    kind: str
-    title: str
-    meaning: str
-
-
-FIGURES = (
-    Explained(
-        "known_words",
-        "share",
-        "Known words",
-        "Words that the training text has, too, whatever their case. Far below held-out text: it misspells.",
-    ),
-    Explained(
-        "distinct_bigrams",
-        "share",
-        "Distinct word pairs",
-        "Different pairs of words in a row, as a share of a text's pairs. Far below held-out text: it repeats itself.",
-    ),
-    Explained(
-        "longest_copied",
-        "count",
-        "Longest copied span",
-        "Characters in a row that the training text has once or twice. Far above held-out text: it recites.",
-    ),
-    Explained(
-        "copied",
-        "share",
-        f"Copied, {MIN_COPIED} or more",
-        f"Characters in copied spans of {MIN_COPIED} or more. Far above held-out text: it recites.",
-    ),
-    Explained(
-        "phrases",
-        "share",
-        "Phrases of the corpus",
-        f"Characters in spans of {MIN_PHRASE} or more that the training text has three times or more, such as names of "
-        "speakers. They are no copies.",
-    ),
-    Explained(
-        "nats_per_char",
-        "nats",
-        "Nats per character",
-        "The model's own loss on the text. Far below held-out text: it plays safe; far above: it writes noise.",
-    ),
-)
 
 
 def shown_number(value: float | None, kind: str) -> str:
@@ -169,19 +114,6 @@ class Shown(NamedTuple):
     num_cut: int
 
 
-def write_page(
-    path: Path,
-    document: ReviewDocument,
-    *,
-    recipe: str | None = None,
-    playground: Playground | None = None,
-    cells: CellsDocument | None = None,
-    baselines: Baselines | None = None,
-) -> None:
-    """Write the page: at most MAX_PAGE_BYTES and the model of the playground. It says what was cut for that."""
-    write_text(path, page_of(document, recipe=recipe, playground=playground, cells=cells, baselines=baselines))
-
-
 def page_of(
     document: ReviewDocument,
     *,
@@ -190,9 +122,10 @@ def page_of(
     cells: CellsDocument | None = None,
     baselines: Baselines | None = None,
 ) -> str:
-    """The page as text; without `playground`, `cells` or `baselines`, without what shows them.
+    """The page as text, of at most MAX_PAGE_BYTES and the model of the playground; it says what was cut for that.
 
-    `recipe` names the parameters in the title. Without it, the model's sizes do.
+    Without `playground`, `cells` or `baselines`, it is without what shows them. `recipe` names the parameters in the
+    title. Without it, the model's sizes do.
     """
     fixed = {
         "document": document,
@@ -221,7 +154,7 @@ def title_of(document: ReviewDocument, recipe: str | None) -> str:
 
 def picture_of(documents: Sequence[ReviewDocument]) -> Markup:
     """Their loss curves over one another, as SVG."""
-    return Markup(losses_svg([LossCurve(one.curves.training, one.curves.validation) for one in documents]))
+    return Markup(losses_svg([one.curves for one in documents]))
 
 
 def fitted(documents: Sequence[ReviewDocument], render: Callable[[int], str], max_bytes: int = MAX_PAGE_BYTES) -> str:
@@ -275,9 +208,9 @@ def _environment() -> Environment:
         "source": source,
         "hash_of": lambda name: base64.b64encode(hashlib.sha256(source(name).encode()).digest()).decode(),
         "json_of": json.dumps,
-        "figures": FIGURES,
         "colors": COLORS,
         "min_copied": MIN_COPIED,
+        "min_phrase": MIN_PHRASE,
         "max_searched": MAX_SEARCHED,
         "darkest": DARKEST,
         "runs_of": runs_of,

@@ -5,13 +5,13 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 
-from charlstm.generation.quantized import Layer, Matrix, QuantizedModel
+from charlstm.generation.quantized import Matrix, QuantizedModel
 from charlstm.report.document import Sample
 from charlstm.text.vocabulary import Vocab
 
@@ -22,7 +22,6 @@ class Playground(NamedTuple):
     """A model as ASCII that no HTML parser takes for more than text; None where there is a `reason` to leave it out."""
 
     model: Markup | None
-    num_bytes: int
     reason: str = ""
 
 
@@ -46,40 +45,29 @@ def start_of(samples: Sequence[Sample]) -> Start:
 
 def playground_of(model: QuantizedModel, vocab: Vocab) -> Playground:
     """The model with its vocabulary as JSON."""
-    matrices = [*(layer.matrix for layer in model.layers), model.head]
-    matrices += [matrix for matrix in (model.up, model.down) if matrix]
+    if vocab.unit == "byte":
+        return Playground(None, "The playground is for models of characters, and this is one of bytes.")
+    matrices = [*(layer.matrix for layer in model.layers), *filter(None, (model.up, model.down)), model.head]
     arrays: list[np.ndarray] = [array for matrix in matrices for array in matrix]
     arrays += [*(layer.fixed_VG for layer in model.layers), model.bias_V]
-    num_bytes = sum(_base64_len(array) for array in arrays)
-    if vocab.unit == "byte":
-        return Playground(None, num_bytes, "The playground is for models of characters, and this is one of bytes.")
+    num_bytes = sum(-(-array.nbytes // 3) * 4 for array in arrays)  # in base64
     if num_bytes > MAX_BYTES:
-        return Playground(None, num_bytes, _too_large(num_bytes))
+        size, most = f"{num_bytes / 1e6:.1f} MB", f"{MAX_BYTES / 1e6:.0f} MB"
+        return Playground(None, f"This model takes {size}, which is too large for a page (at most {most}).")
     fields = {
         "characters": [ord(one) for one in vocab.characters],
         "hidden_size": model.hidden_size,
-        "layers": [_layer(layer) for layer in model.layers],
+        "layers": [
+            {"matrix": _matrix(layer.matrix), "base": _base64(layer.fixed_VG), "unit": layer.unit}
+            for layer in model.layers
+        ],
         "up": _matrix(model.up) if model.up else None,
         "down": _matrix(model.down) if model.down else None,
         "head": _matrix(model.head),
         "bias": _base64(model.bias_V),
     }
-    text = as_json(fields)
-    return Playground(text, len(text))
-
-
-def _too_large(num_bytes: int) -> str:
-    size, most = f"{num_bytes / 1e6:.1f} MB", f"{MAX_BYTES / 1e6:.0f} MB"
-    return f"This model takes {size}, which is too large for a page (at most {most})."
-
-
-def as_json(fields: Mapping[str, Any]) -> Markup:
-    """JSON that may stand in a script element: ASCII, and no tag begins or ends in it."""
-    return Markup(json.dumps(fields, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c"))
-
-
-def _layer(layer: Layer) -> dict[str, Any]:
-    return {"matrix": _matrix(layer.matrix), "base": _base64(layer.fixed_VG), "unit": layer.unit}
+    # JSON that may stand in a script element: ASCII, and no tag begins or ends in it.
+    return Playground(Markup(json.dumps(fields, separators=(",", ":")).replace("<", "\\u003c")))
 
 
 def _matrix(matrix: Matrix) -> dict[str, str]:
@@ -90,7 +78,3 @@ def _base64(array: np.ndarray) -> str:
     """Little-endian, row by row."""
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return base64.b64encode(little.tobytes()).decode("ascii")
-
-
-def _base64_len(array: np.ndarray) -> int:
-    return -(-array.nbytes // 3) * 4

@@ -3,9 +3,7 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
 
 import matplotlib
 import matplotlib.style
@@ -14,6 +12,7 @@ from matplotlib.figure import Figure
 
 from charlstm.evaluation.published import ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.files.atomic import atomic_file
+from charlstm.report.document import Curves, Point
 
 # Ten colors that can be told apart on white and on black.
 COLORS = (
@@ -21,13 +20,6 @@ COLORS = (
 )  # fmt: skip
 MAX_PANELS = 9
 INK = "#010203"  # stands for the color of the page's text, whatever it is
-
-
-class LossCurve(NamedTuple):
-    """Points (epoch, nats/char) of one model."""
-
-    training: Sequence[tuple[float, float]]
-    validation: Sequence[tuple[float, float]]
 
 
 def plot_losses(path: Path, steps: pd.DataFrame, epochs: pd.DataFrame, *, compare_with_original: bool) -> None:
@@ -77,18 +69,22 @@ def _numbers(texts: Sequence[str]) -> list[float] | None:
         return None
 
 
-def losses_svg(curves: Sequence[LossCurve]) -> str:
+def losses_svg(curves: Sequence[Curves]) -> str:
     """An `<svg>` element with the loss curves of at most ten models, each in its color of COLORS, training fainter.
 
     It takes over the page's text color, has no legend and no text but numbers and the names of the axes.
     """
-    with matplotlib.style.context("default", after_reset=True), _svg_options():
+    with (
+        matplotlib.style.context("default", after_reset=True),
+        # The same bytes each time, and the fonts of the page.
+        matplotlib.rc_context({"svg.hashsalt": "charlstm", "svg.fonttype": "none"}),
+    ):
         figure = Figure(figsize=(8, 3.6), layout="constrained")
         axes = figure.add_subplot()
         for color, curve in zip(COLORS, curves, strict=False):
             axes.plot(*_columns(curve.training), color=color, lw=1, alpha=0.5)
             axes.plot(*_columns(curve.validation), color=color, marker="o", ms=4)
-        lows = [y for curve in curves for points in curve for _, y in points]
+        lows = [y for curve in curves for _, y in (*curve.training, *curve.validation)]
         if lows:
             axes.set_ylim(min(lows) - 0.05, min(lows) + 1.0)
         axes.set_xlabel("epoch", color=INK)
@@ -99,19 +95,11 @@ def losses_svg(curves: Sequence[LossCurve]) -> str:
         axes.spines[["top", "right"]].set_visible(False)
         written = io.StringIO()
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _inside_a_page(written.getvalue())
-
-
-def _svg_options() -> AbstractContextManager[None]:
-    """The same bytes each time, and the fonts of the page."""
-    return matplotlib.rc_context({"svg.hashsalt": "charlstm", "svg.fonttype": "none"})
-
-
-def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]
-
-
-def _inside_a_page(svg: str) -> str:
-    """Without what belongs to a file of its own, or would change the page around it."""
+    svg = written.getvalue()
+    # Without what belongs to a file of its own, or would change the page around it.
     foreign = r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->"
     return re.sub(foreign, "", svg[svg.index("<svg") :], flags=re.DOTALL).replace(INK, "currentColor")
+
+
+def _columns(points: Sequence[Point]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]

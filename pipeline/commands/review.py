@@ -9,6 +9,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from charlstm.errors import LineageError, ReviewError, TrackingError
+from charlstm.files.atomic import write_text
 from charlstm.report.document import DOCUMENT, ReviewDocument, read_review
 from charlstm.tracking.reader import Reader, TrackedRun
 from pipeline.dvc.paths import Paths, load_paths
@@ -56,19 +57,19 @@ def review(
     also offline.
     """
     # Pages and pictures take seconds to import.
-    from charlstm.report.comparison import check_number, differences, write_comparison
-    from charlstm.report.page import write_page
+    from charlstm.report.comparison import check_number, differences
 
     check_number(len(models))
     reviewed = [_find(model) for model in models]
     recipes = [one.recipe and one.recipe.label for one in reviewed]
     if len(reviewed) == 1:
-        write_page(output, reviewed[0].document, recipe=recipes[0])
+        page = page_of(reviewed[0].document, recipe=recipes[0])
     else:
         documents = [one.document for one in reviewed]
         words = zip((one.name for one in reviewed), differences(documents, recipes), strict=True)
         labels = [" \N{MIDDLE DOT} ".join(filter(None, pair)) for pair in words]
-        write_comparison(output, list(zip(_numbered(labels), documents, strict=True)))
+        page = comparison_of(list(zip(_numbered(labels), documents, strict=True)))
+    write_text(output, page)
     typer.echo(output)
     return 0
 

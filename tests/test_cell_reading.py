@@ -6,8 +6,20 @@ import torch
 from cells import HIDDEN, LAYERS, cell_of, random_model
 from torch import Tensor
 
-from charlstm.interpretation.clamping import HELD_LEN, Clamp, Held, held_texts, holding, nats_lost, readable
-from charlstm.interpretation.recording import HIGH, LOW, RECORDED_GATES, WARM_UP, Halves, record, record_cells
+from charlstm.interpretation.reading import (
+    CLAMPED_LEN,
+    GATES,
+    HIGH,
+    LOW,
+    WARM_UP,
+    Clamp,
+    Halves,
+    clamped,
+    clamped_texts,
+    nats_lost,
+    readable,
+    record,
+)
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.text.vocabulary import Ids, Vocab
 
@@ -45,18 +57,17 @@ def test_a_recording_is_of_the_equations() -> None:
     cells_TU, forgets_TU, _ = (part[WARM_UP:] for part in steps(FOUND, halves.ids[: WARM_UP + 50], None))
     np.testing.assert_allclose(recording.cells_UN, cells_TU.T, atol=2e-3)
     assert recording.cells_UN.shape == (LAYERS * HIDDEN, 50)
-    gate = RECORDED_GATES.index("forget_gate")
+    gate = GATES.index("forget_gate")
     np.testing.assert_allclose(recording.low_GU[gate], (forgets_TU < LOW).float().mean(0))
     np.testing.assert_allclose(recording.high_GU[gate], (forgets_TU > HIGH).float().mean(0))
     is_kept = forgets_TU >= LOW
     expected = (forgets_TU.log() * is_kept).sum(0) / is_kept.sum(0)
     np.testing.assert_allclose(recording.log_forget_U, expected, rtol=1e-4)
-    assert (record_cells(FOUND, halves.rows(0, 50, 50)) == recording.cells_UN).all()
 
 
 def test_rows_side_by_side_are_in_the_order_of_the_text() -> None:
     halves = Halves(ids(WARM_UP + 200), 100)
-    whole, parts = (record_cells(FOUND, halves.rows(1, 100, row_len)) for row_len in (100, 20))
+    whole, parts = (record(FOUND, halves.rows(1, 100, row_len)).cells_UN for row_len in (100, 20))
     np.testing.assert_allclose(whole.astype(float), parts.astype(float), atol=2e-3)  # a fresh model soon forgets
     targets = halves.rows(0, 100, 20, with_targets=True)
     assert targets.shape == (5, WARM_UP + 21) and (targets[:-1, -1] == targets[1:, WARM_UP]).all()
@@ -76,10 +87,10 @@ def test_a_clamped_cell_costs_what_the_equations_say(clamp: Clamp) -> None:
     assert np.abs(found[1]).max() > 1e-3 and found.shape == (2, 50)
 
 
-def test_holding_ends_and_touches_no_other_row() -> None:
+def test_clamping_ends_and_touches_no_other_row() -> None:
     rows = torch.from_numpy(ids(60).astype(np.int64)).reshape(3, 20)
     before, _ = FOUND(rows)
-    with holding(FOUND, [Held(1, 0, 4, 2.0)]):
+    with clamped(FOUND, [None, Clamp(0, 4, 2.0), None]):
         during, state = FOUND(rows)
     after, _ = FOUND(rows)
     assert torch.equal(before, after) and torch.equal(before[[0, 2]], during[[0, 2]])
@@ -94,8 +105,8 @@ def test_a_readable_model_is_a_copy_with_the_same_results() -> None:
     torch.testing.assert_close(readable(fused)(rows)[0], fused(rows)[0])
 
 
-def test_held_texts_differ_by_what_is_held_alone() -> None:
+def test_texts_differ_by_what_is_clamped_alone() -> None:
     mean = Clamp(1, 0, 0.0)
-    plain, low, same, high = held_texts(FOUND, VOCAB, ids(30), [Clamp(1, 0, -50.0), mean, Clamp(1, 0, 50.0)])
-    assert len({plain, low, high}) == 3 and {len(one) for one in (plain, low, same, high)} == {HELD_LEN}
-    assert held_texts(FOUND, VOCAB, ids(30), [mean]) == [plain, same]
+    plain, low, same, high = clamped_texts(FOUND, VOCAB, ids(30), [None, Clamp(1, 0, -50.0), mean, Clamp(1, 0, 50.0)])
+    assert len({plain, low, high}) == 3 and {len(one) for one in (plain, low, same, high)} == {CLAMPED_LEN}
+    assert clamped_texts(FOUND, VOCAB, ids(30), [None, mean]) == [plain, same]

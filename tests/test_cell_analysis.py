@@ -10,12 +10,12 @@ import torch
 from cells import HIDDEN, LAYERS, PLANTED, STEP, plant_line_counter, random_model
 
 from charlstm.errors import InterpretationError
-from charlstm.interpretation import recording as halves_module
-from charlstm.interpretation import tracking_cells
-from charlstm.interpretation.atlas import atlas_of
-from charlstm.interpretation.document import CellsDocument, cells_table, read_cells, write_cells
+from charlstm.evaluation.documents import write_document
+from charlstm.interpretation import reading, tracking_cells
+from charlstm.interpretation.analysis import analyse_cells
+from charlstm.interpretation.document import CellsDocument, cells_table, read_cells
 from charlstm.interpretation.labels import labels_of
-from charlstm.interpretation.recording import MIN_CHARS, Halves, halves_of
+from charlstm.interpretation.reading import MIN_CHARS, Halves, halves_of
 from charlstm.interpretation.tracking_cells import (
     NUM_UNTRAINED,
     SIGNIFICANT,
@@ -42,7 +42,7 @@ def planted(text: str, short_comparison: pytest.MonkeyPatch) -> tuple[CellsDocum
     vocab = Vocab.of(text)
     model = random_model(vocab, seed=1)
     plant_line_counter(model, vocab)
-    return atlas_of(model, vocab, vocab.encode(text)), vocab
+    return analyse_cells(model, vocab, vocab.encode(text)), vocab
 
 
 def test_a_planted_cell_is_found_first_and_confirmed(planted: tuple[CellsDocument, Vocab]) -> None:
@@ -62,9 +62,9 @@ def test_of_a_long_text_no_more_than_is_needed_is_looked_at(
     """Labels have a number for each character, and a validation part may have a billion."""
     vocab = planted[1]
     ids, model = vocab.encode(text), random_model(vocab, seed=1)
-    monkeypatch.setattr(halves_module, "MAX_HALF", 2_000)
+    monkeypatch.setattr(reading, "MAX_HALF", 2_000)
     whole = halves_of(ids, model)
-    monkeypatch.setattr(halves_module, "LOOK_AHEAD", 500)
+    monkeypatch.setattr(reading, "LOOK_AHEAD", 500)
     cut = halves_of(ids, model)
     assert whole is not None and cut is not None
     assert len(whole.ids) == len(ids) > len(cut.ids) == 200 + 2 * 2_000 + 1 + 500
@@ -116,7 +116,7 @@ def test_random_models_pass_as_often_as_claimed(
 def test_a_random_model_has_no_confirmed_cell(text: str, short_comparison: pytest.MonkeyPatch) -> None:
     """Though its cells go with what it reads: the first test alone is passed by several."""
     vocab = Vocab.of(text)
-    document = atlas_of(random_model(vocab, seed=3), vocab, vocab.encode(text))
+    document = analyse_cells(random_model(vocab, seed=3), vocab, vocab.encode(text))
     assert [one for one in document.tested if one.is_confirmed] == []
     assert len([one for one in document.tested if one.p_shifted <= SIGNIFICANT]) >= 3
     assert [one.reported_for for one in document.cells] == ["loss"] * 4
@@ -124,9 +124,9 @@ def test_a_random_model_has_no_confirmed_cell(text: str, short_comparison: pytes
 
 def test_what_is_too_little_is_left_out_with_a_reason(text: str) -> None:
     vocab = Vocab.of(text)
-    short = atlas_of(random_model(vocab, 1), vocab, vocab.encode(text[: MIN_CHARS - 1]))
+    short = analyse_cells(random_model(vocab, 1), vocab, vocab.encode(text[: MIN_CHARS - 1]))
     assert short.reason == f"the text has {MIN_CHARS - 1:,} characters, and 4,201 are the least"
-    same = atlas_of(random_model(vocab, 1), vocab, vocab.encode("\n" * MIN_CHARS))
+    same = analyse_cells(random_model(vocab, 1), vocab, vocab.encode("\n" * MIN_CHARS))
     assert same.reason == "no label varies enough in both halves of the text"
     for document in (short, same):
         assert not document.cells and not document.tested and len(cells_table(document)) == 0
@@ -141,17 +141,17 @@ def test_files_are_the_same_each_time_and_checked(
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
-        again = atlas_of(model, vocab, vocab.encode(text))
+        again = analyse_cells(model, vocab, vocab.encode(text))
         assert torch.get_num_threads() == threads + 1
     finally:
         torch.set_num_threads(threads)
     for name, one in (("one", document), ("two", again)):
-        write_cells(tmp_path / name, one)
+        write_document(tmp_path / name, one)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert read_cells(tmp_path / "one") == document
     content = json.loads((tmp_path / "one").read_text())
     for damaged, expected in (
-        (b"{", "expected what cells track, schema 1"),
+        (b"{", "expected what cells track, found"),
         (json.dumps({**content, "cells": [1]}).encode(), r"cells\.0: Input should be"),
         (json.dumps({**content, "schema_version": 2}).encode(), "schema_version: Input should be 1"),
     ):
@@ -183,7 +183,7 @@ def test_a_large_model_reads_less(text: str, monkeypatch: pytest.MonkeyPatch) ->
         return halves.num_chars if halves else 0
 
     assert num_chars() == 7_000
-    monkeypatch.setattr(halves_module, "MAX_CELL_STATES", LAYERS * HIDDEN * 5_000)
+    monkeypatch.setattr(reading, "MAX_CELL_STATES", LAYERS * HIDDEN * 5_000)
     assert num_chars() == 2_000
-    monkeypatch.setattr(halves_module, "MAX_MULTIPLICATIONS", 3_000 * model.num_parameters())
+    monkeypatch.setattr(reading, "MAX_MULTIPLICATIONS", 3_000 * model.num_parameters())
     assert num_chars() == 2_000  # too few are worse than late
