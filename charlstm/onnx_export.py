@@ -235,7 +235,7 @@ def compare(trained: TrainedModel, files: Mapping[str, bytes], ids: Ids) -> Iter
     beginning_1T, all_logits = torch.from_numpy(ids[:MAX_STEPS].astype(np.int64))[None], list[Tensor]()
     for name, model in models.items():
         state, logits = model.zero_state(1), []
-        for ids_11 in beginning_1T.split(1, dim=1):
+        for ids_11 in torch.split(beginning_1T, 1, dim=1):
             logits_11V, state = model(ids_11, state)
             logits.append(logits_11V)
         all_logits.append(torch.cat(logits, 1))

@@ -42,8 +42,8 @@ ONLY_IN = {
     },
     "dvc": set[str](),
     "matplotlib": {"charlstm.report.plots"},
-    "llvmlite": {"charlstm.generation.compiled.object_code", "charlstm.generation.compiled.kernels"},
-    "numba": {"charlstm.generation.compiled.machine_code", "charlstm.generation.compiled.kernels"},
+    "llvmlite": {"charlstm.generation.compiled.object_code", "charlstm.generation.compiled.machine_code"},
+    "numba": {"charlstm.generation.compiled.machine_code"},
     "onnx": {"charlstm.onnx_export"},
     "onnxruntime": {"charlstm.onnx_export"},
 }
