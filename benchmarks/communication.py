@@ -28,7 +28,7 @@ from benchmarks.projects import torchrun
 from benchmarks.training import learner_of
 from benchmarks.trials import load_data
 from charlstm.evaluation.windows import windowed
-from charlstm.optimization.muon import Alone
+from charlstm.optimization.muon import SingleProcess
 from charlstm.params import load_params
 from charlstm.training.processes import Processes
 
@@ -107,7 +107,7 @@ def _train(kind: str) -> None:
     learner = learner_of(params, data.train_ids, len(data.vocab), processes)
     if kind == "local":  # each has gradients of its own, and so makes all updates for itself
         for optimizer in learner.optimizers:
-            cast(Any, optimizer).optimizer._peers = Alone()
+            cast(Any, optimizer).optimizer._peers = SingleProcess()
     local = LocalSGD(processes._accelerator, learner.distributed, LOCAL_SGD_STEPS) if kind == "local" else nullcontext()
     seconds, processor, losses = [], [], []
     with local as synchronizer:

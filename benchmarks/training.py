@@ -227,7 +227,7 @@ def _profile(learner: Learner) -> tuple[dict[str, float], float]:
     watch(learner.processes, "clip_gradients", "clipping")
     for optimizer, name in zip(learner.optimizers, ("AdamW", "Muon"), strict=True):
         watch(optimizer, "step", name)
-    watch(learner.average, "update_parameters", "moving average")
+    watch(learner.average, "update", "moving average")
     started = time.perf_counter()
     for _ in range(NUM_PROFILED_STEPS):
         take()

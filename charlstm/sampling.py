@@ -6,7 +6,7 @@ torch is imported.
 
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypedDict, cast, get_args
 
 from charlstm.errors import TextRequestError
 
@@ -17,7 +17,7 @@ Unknown = Literal["error", "nearest", "skip"]
 
 
 class Rule(NamedTuple):
-    """What an option may be."""
+    """What a number may be."""
 
     expected: str
     is_whole: bool
@@ -66,15 +66,31 @@ class Sampling(NamedTuple):
         """
         checked: dict[str, Any] = {}
         for name, value in options.items():
+            checked[name] = value
             if name == "stop":
-                checked[name] = stop_texts(value)
-            elif name == "keep_stop":
-                checked[name] = yes_or_no(name, value)
-            elif name == "top_k" and value is None:
-                checked[name] = None
-            else:
+                texts = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+                if wrong := [one for one in texts if not isinstance(one, str) or not one]:
+                    expected = "a text of at least one character, or several"
+                    raise TextRequestError(f"stop: expected {expected}, got {short(wrong[0])}")
+                checked["stop"] = texts
+            elif name == "keep_stop" and not isinstance(value, bool):
+                raise TextRequestError(f"keep_stop: expected true or false, got {short(value)}")
+            elif name in RULES and not (name == "top_k" and value is None):
                 checked[name] = checked_number(name, value, RULES[name])
         return cls(**checked)
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The fields of `Sampling` as somebody may give them."""
+
+    num_chars: int
+    temperature: float
+    top_k: int | None
+    top_p: float
+    min_p: float
+    seed: int
+    stop: str | Sequence[str]
+    keep_stop: bool
 
 
 DEFAULTS = Sampling()
@@ -102,40 +118,15 @@ def checked_number(where: str, value: object, rule: Rule) -> int | float:
     return int(value) if rule.is_whole else float(value)  # type: ignore
 
 
-def yes_or_no(where: str, value: object) -> bool:
-    """The value of a switch.
-
-    Raises:
-        TextRequestError: it is neither true nor false; `where` begins the message.
-    """
-    if not isinstance(value, bool):
-        raise TextRequestError(f"{where}: expected true or false, got {short(value)}")
-    return value
-
-
-def stop_texts(value: object) -> tuple[str, ...]:
-    """One stop text or several, as a tuple.
-
-    Raises:
-        TextRequestError: one is empty, or no text.
-    """
-    texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Sequence) else (value,)
-    for one in texts:
-        if not isinstance(one, str) or not one:
-            raise TextRequestError(f"stop: expected a text of at least one character, or several, got {short(one)}")
-    return texts
-
-
 def unknown_rule(value: object) -> Unknown:
     """What becomes of characters that the model never saw.
 
     Raises:
         TextRequestError: no such rule.
     """
-    for rule in get_args(Unknown):
-        if value == rule:
-            return rule  # type: ignore[no-any-return]
-    raise TextRequestError(f"unknown: expected error, nearest or skip, got {short(value)}")
+    if value not in get_args(Unknown):
+        raise TextRequestError(f"unknown: expected error, nearest or skip, got {short(value)}")
+    return cast(Unknown, value)
 
 
 def short(value: object) -> str:

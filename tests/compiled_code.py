@@ -9,6 +9,6 @@ from charlstm.model.char_lstm import CharLSTM, ModelShape
 def machine_code() -> Function:
     """Compiled once for all tests."""
     if kept() is None:
-        keep(code := compile_for(quantize(CharLSTM(ModelShape(2, 1, 1, 1), "gates"))), Function(code))
+        keep(Function(compile_for(quantize(CharLSTM(ModelShape(2, 1, 1, 1), "gates")))))
     assert (function := kept())
     return function

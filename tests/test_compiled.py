@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from benchmarks.projects import ROOT
 from charlstm.generation import sampler as sampler_module
-from charlstm.generation.compiled import drawing, kernels, layout, object_code
-from charlstm.generation.compiled.layout import GROUP
+from charlstm.generation.compiled import kernels, object_code
+from charlstm.generation.compiled import stepper as compiled
 from charlstm.generation.compiled.object_code import TARGET, Function, keep, kept
-from charlstm.generation.compiled.stepper import CompiledStepper, compile_for
-from charlstm.generation.drawing import FRACTIONS, Rules
+from charlstm.generation.compiled.stepper import GROUP, CompiledStepper, compile_for, in_blocks
+from charlstm.generation.drawing import FRACTIONS, Rules, uniforms
 from charlstm.generation.quantized import QuantizedModel, Stepper, quantize
 from charlstm.generation.sampler import Engines, Request, Sampler, compiled_stepper
 from charlstm.model.char_lstm import CharLSTM, ModelShape
@@ -89,12 +89,12 @@ def test_it_reads_and_writes_as_torch_does(
     model, random, num_rows = quantized(shape), np.random.default_rng(seed), len(rules)
     one, two = Stepper(model), CompiledStepper(model, num_threads, machine_code())
     ids_RT = torch.from_numpy(random.integers(0, shape.vocab_size, (num_rows, num_read)))
-    keys_R = random.integers(0, 2**63, num_rows).astype(np.uint64)
+    uniforms_RT = uniforms(random.integers(0, 2**63, num_rows).astype(np.uint64), seed % 99, 17)
     columns = Rules.of(rules, shape.vocab_size)
     written = []
     for stepper in (one, two):
         read = stepper.read(ids_RT, stepper.zero_state(num_rows))
-        ids, after = stepper.write(read, columns, keys_R, seed % 99, 17)
+        ids, after = stepper.write(read, columns, uniforms_RT)
         written.append((*read, stepper.logits(read), ids, *after))
     for expected, found in zip(*written, strict=True):
         assert torch.equal(expected, found)
@@ -112,7 +112,7 @@ def test_its_texts_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(40)
     ]
     with monkeypatch.context() as patch:
-        patch.setattr(sampler_module, "compiled_stepper", lambda model: None)
+        patch.setattr(sampler_module, "compiled_stepper", lambda model, **_: None)
         expected = Sampler(model, VOCAB).generate(requests)
     machine_code()
     monkeypatch.setattr(CompiledStepper, "most_rows", 40)
@@ -137,7 +137,7 @@ def test_products_are_exact(add: object, num_columns: int) -> None:
     laid_out, inputs, surplus_N = padded, np.ones((11, padded.shape[1]), np.int8), np.zeros(64, np.int64)
     inputs[:, :num_columns] = rows
     if add is kernels.add_by_vnni:
-        laid_out, surplus_N = layout.in_blocks(padded), 128 * values.sum(1)
+        laid_out, surplus_N = in_blocks(padded), 128 * values.sum(1)
         inputs[:, :num_columns] ^= np.int8(-128)
     sums = np.zeros((11, 64), np.int32)
 
@@ -149,8 +149,8 @@ def test_products_are_exact(add: object, num_columns: int) -> None:
     np.testing.assert_array_equal(sums - surplus_N, rows @ values.T)
 
 
-@pytest.mark.parametrize("size", [1, 2, 65, drawing.MAX_RANKED, drawing.MAX_RANKED + 1, 4000])
-@pytest.mark.parametrize("sort", [drawing.sort_by_rank, drawing.sort_by_gaps])
+@pytest.mark.parametrize("size", [1, 2, 65, kernels.MAX_RANKED, kernels.MAX_RANKED + 1, 4000])
+@pytest.mark.parametrize("sort", [kernels.sort_by_rank, kernels.sort_by_gaps])
 def test_values_are_sorted(sort: object, size: int) -> None:
     values = np.random.default_rng(size).integers(0, size, size) / 3  # with equal ones
     found = np.ones(size)
@@ -207,15 +207,15 @@ def test_it_is_compiled_once_for_a_machine(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_compiled_again(empty_cache: Path) -> None:
-    code = compile_for(quantized(SHAPES[0]))
-    keep(code, Function(code))
+    function = Function(compile_for(quantized(SHAPES[0])))
+    keep(function)
     (file,) = empty_cache.iterdir()
     whole = file.read_bytes()
     for damaged in (b"", whole[:40], whole[:-1], whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:]):
         file.write_bytes(damaged)
         object_code._functions.clear()
         assert kept() is None
-    keep(code, Function(code))
+    keep(function)
     object_code._functions.clear()
     assert kept() is not None and file.read_bytes() == whole
 
@@ -224,13 +224,12 @@ def test_without_a_folder_of_its_own_it_is_compiled_for_the_process(
     empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     empty_cache.parent.write_text("no folder")
-    code = compile_for(quantized(SHAPES[0]))
-    keep(code, function := Function(code))
+    keep(function := Function(compile_for(quantized(SHAPES[0]))))
     assert kept() is function and empty_cache.parent.read_text() == "no folder"
     monkeypatch.setattr(object_code, "user_cache_path", lambda name: Path("~/.cache") / name)  # without a home folder
     object_code._functions.clear()
     assert kept() is None
-    keep(code, function)
+    keep(function)
     assert kept() is function and not Path("~").exists()
 
 
@@ -241,7 +240,7 @@ def test_changed_source_has_another_file(tmp_path: Path, monkeypatch: pytest.Mon
         copy.write_bytes(file.read_bytes())
     monkeypatch.setattr(object_code, "SOURCE", tmp_path)
     assert object_code._key.__wrapped__() == object_code._key()
-    for name in ("compiled/kernels.py", "compiled/drawing.py", "quantized.py"):
+    for name in ("compiled/kernels.py", "drawing.py", "quantized.py"):
         before = object_code._key.__wrapped__()
         (tmp_path / name).write_text((tmp_path / name).read_text() + "\n")
         assert object_code._key.__wrapped__() != before
@@ -249,7 +248,7 @@ def test_changed_source_has_another_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_arguments_of_other_types_are_refused() -> None:
     """Machine code would read and write beside them."""
-    with pytest.raises(TypeError, match="expected f1f1f1b1"):
+    with pytest.raises(TypeError, match="expected f1f1f1d1"):
         machine_code()(np.zeros(3))
 
 
@@ -270,7 +269,7 @@ def test_without_numba_torch_writes(
 def test_wrong_machine_code_is_not_used(
     empty_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(layout, "FRACTIONS", FRACTIONS[::-1].copy())
+    monkeypatch.setattr(compiled, "FRACTIONS", FRACTIONS[::-1].copy())
     with caplog.at_level(logging.DEBUG, sampler_module.__name__):
         assert compiled_stepper(quantized(SHAPES[0])) is None
     assert "gives other texts" in caplog.text and not empty_cache.exists()

@@ -3,6 +3,7 @@ import torch
 from torch import Tensor
 
 from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
+from charlstm.model.shape import ModelShape
 from charlstm.training.batches import rows_of
 
 NOTHING = DropoutMasks(None, (None, None), (None, None), None)
@@ -13,14 +14,11 @@ def masks(rows: slice, num_steps: int = 1, rates: DropoutRates = RATES) -> Dropo
     return draw_masks(
         torch.Generator().manual_seed(3),
         rates,
+        ModelShape(vocab_size=9, embedding_size=40, hidden_size=50, num_layers=2, feed_forward_size=7),
         num_steps=num_steps,
         rows=rows,
         batch_size=10,
         num_output_samples=2,
-        embedding_size=40,
-        hidden_size=50,
-        num_layers=2,
-        has_feed_forward=True,
     )
 
 

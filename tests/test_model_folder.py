@@ -82,7 +82,7 @@ def test_weights_of_another_model(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelFolderError, match="damaged, or of another model: expected SHA-256"):
         load_model(folder, "fused")
     rehash(folder)
-    with pytest.raises(ModelFolderError, match=r"head.weight: expected float32 \(3, 4\), found float32 \(3, 5\)"):
+    with pytest.raises(ModelFolderError, match=r"head.weight: expected F32 \(3, 4\), found F32 \(3, 5\)"):
         load_model(folder, "fused")
 
 
@@ -114,9 +114,9 @@ def test_missing_extra_and_wrongly_typed_weights_are_named(folder: Path) -> None
     with pytest.raises(ModelFolderError) as caught:
         load_model(folder, "gates")
     for part in (
-        "head.bias: expected float32 (3,), found nothing",
-        "extra: expected nothing, found float32 (3,)",
-        "embedding.weight: expected float32 (3, 2), found float64 (3, 2)",
+        "head.bias: expected F32 (3,), found nothing",
+        "extra: expected nothing, found F32 (3,)",
+        "embedding.weight: expected F32 (3, 2), found F64 (3, 2)",
     ):
         assert part in str(caught.value)
 
@@ -134,7 +134,7 @@ def test_weights_that_are_not_finite_are_named(folder: Path, bad: float) -> None
     weights["head.weight"][1, 2] = bad
     save_file(weights, folder / WEIGHTS)
     rehash(folder)
-    with pytest.raises(ModelFolderError, match="expected finite weights, found NaN or infinity in head.weight; train"):
+    with pytest.raises(ModelFolderError, match="found larger ones, NaN or infinity in head.weight; train"):
         load_model(folder, "gates")
 
 
@@ -156,7 +156,7 @@ def test_weights_out_of_any_range_are_named(folder: Path, bad: float) -> None:
     weights["head.weight"][1, 2] = bad
     save_file(weights, folder / WEIGHTS)
     rehash(folder)
-    with pytest.raises(ModelFolderError, match=r"expected weights from -1e\+09 to 1e\+09, found others in head.weight"):
+    with pytest.raises(ModelFolderError, match=r"expected weights from -1e\+09 to 1e\+09, .* in head.weight"):
         load_model(folder, "gates")
 
 

@@ -77,7 +77,7 @@ def test_products_are_exact(num_columns: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     rows, matrix = random.integers(-127, 128, (3, num_columns)), random.integers(-127, 128, (7, num_columns))
     exact = (rows @ matrix.T).tolist()
-    columns = Columns.of(Matrix(matrix.astype(np.int8), np.ones(7, np.float32)))
+    columns = Columns(Matrix(matrix.astype(np.int8), np.ones(7, np.float32)))
     assert columns.times(torch.from_numpy(rows).to(torch.int8)).tolist() == exact
     extreme = torch.full((1, num_columns), 127, dtype=torch.int8)
     assert float_product(extreme, extreme.t()).item() == 127**2 * num_columns

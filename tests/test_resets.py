@@ -35,14 +35,11 @@ def masks(num_steps: int) -> DropoutMasks:
     return draw_masks(
         torch.Generator().manual_seed(3),
         DropoutRates(0.3, 0.3, 0.3, 0.3),
+        SHAPE,
         num_steps=num_steps,
         batch_size=NUM_ROWS,
         rows=slice(None),
         num_output_samples=NUM_COPIES,
-        embedding_size=SHAPE.embedding_size,
-        hidden_size=SHAPE.hidden_size,
-        num_layers=SHAPE.num_layers,
-        has_feed_forward=True,
         dtype=torch.float64,
     )
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from benchmarks.projects import torchrun, write_params
-from charlstm.optimization.muon import Muon, make_together, num_flops, shares
+from charlstm.optimization.muon import Muon, compute_sharded, num_flops, shares
 
 NUM_STEPS = 3
 SIZES = ((48, 8), (48, 12), (12, 12), (20, 12), (12, 20), (8, 8))  # of parameters; the first two have four matrices
@@ -99,7 +99,7 @@ def test_each_matrix_is_made_once() -> None:
     def train(rank: int) -> None:
         peer = OneOf(rank, together)
         costs = [1.0] * len(like)
-        received[rank] = make_together(lambda piece: make(rank, piece), like, costs, torch.float32, peer)
+        received[rank] = compute_sharded(lambda piece: make(rank, piece), like, costs, torch.float32, peer)
 
     threads = [Thread(target=train, args=(rank,)) for rank in range(3)]
     for thread in threads:

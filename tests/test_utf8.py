@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlstm.generation.compiled.stepper import CompiledStepper
-from charlstm.generation.drawing import ALLOWED, NEXT, START, Rules, draw, states_after
+from charlstm.generation.drawing import ALLOWED, NEXT, START, Rules, draw, states_after, uniforms
 from charlstm.generation.quantized import Stepper, quantize
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.char_lstm import CharLSTM, ModelShape
@@ -45,7 +45,7 @@ def request(number: int) -> Request:
     """One of many that differ in everything."""
     return Request(
         PROMPTS[number % 4],
-        RULES[number % len(RULES)]._replace(num_chars=number % 37, seed=number // 3),
+        RULES[number % len(RULES)]._replace(num_chars=1 + number % 37, seed=number // 3),
         number=number % 3,
     )
 
@@ -93,10 +93,10 @@ def test_rules_act_on_what_is_allowed_alone(rule: Sampling) -> None:
     random_, total = np.random.default_rng(0), 0
     for state in range(len(ALLOWED)):
         allowed = np.flatnonzero(ALLOWED[state])
-        logits_RV = torch.from_numpy(random_.normal(size=(50, 256), scale=4).astype(np.float32))
+        logits_RV = random_.normal(size=(50, 256), scale=4).astype(np.float32)
         logits_RV[:, ~ALLOWED[state]] += 20
-        uniforms_R = torch.from_numpy(np.concatenate([[0.0, 1 - 2**-53], random_.random(48)]))
-        masked = draw(logits_RV, Rules.of([rule] * 50, 256), uniforms_R, torch.from_numpy(ALLOWED[[state] * 50]))
+        uniforms_R = np.concatenate([[0.0, 1 - 2**-53], random_.random(48)])
+        masked = draw(logits_RV, Rules.of([rule] * 50, 256), uniforms_R, ALLOWED[[state] * 50])
         alone = draw(logits_RV[:, allowed], Rules.of([rule] * 50, len(allowed)), uniforms_R)
         assert masked.tolist() == allowed[alone].tolist()
         total += len(alone)
@@ -109,13 +109,13 @@ def test_machine_code_writes_the_same_bytes(model: CharLSTM, num_rows: int, num_
     quantized, chance = quantize(model), np.random.default_rng(seed)
     one, two = Stepper(quantized), CompiledStepper(quantized, num_threads, machine_code())
     rules = Rules.of([RULES[index] for index in chance.integers(len(RULES), size=num_rows)], 256)
-    keys_R = chance.integers(2**63, size=num_rows).astype(np.uint64)
+    uniforms_RT = uniforms(chance.integers(2**63, size=num_rows).astype(np.uint64), 5, 17)
     beginnings = [
         [b"", b"\xe0", b"\xf0\x90", b"\xf4", b"\xed", b"\xc3"][at] for at in chance.integers(6, size=num_rows)
     ]
     before = one.read(torch.from_numpy(chance.integers(256, size=(num_rows, 3))), one.zero_state(num_rows))
     (ids, after), (same_ids, same_after) = (
-        stepper.write(before, rules, keys_R, 5, 17, states_after(beginnings)) for stepper in (one, two)
+        stepper.write(before, rules, uniforms_RT, states_after(beginnings)) for stepper in (one, two)
     )
     assert ids.tolist() == same_ids.tolist()
     assert all(torch.equal(*pair) for pair in zip(after, same_after, strict=True))

@@ -1,19 +1,24 @@
 """Drawing characters from logits by a rule and counted random numbers, the same to the bit on any machine.
 
 e^x has no one way of rounding, so probabilities come from a table of 2^x in steps of 1/4096: each is within 0.01 % of
-the exact one. All sums run in the order of the vocabulary. Shapes: R rows, V vocabulary.
+the exact one. All sums run in the order of the vocabulary. `compiled/kernels.py` does the same in machine code.
+Shapes: R rows, V vocabulary.
 """
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import Final, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from charlstm.sampling import Sampling
+
+Float = NDArray[np.float32]
+Double = NDArray[np.float64]
+Ids = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 # Random numbers of a text: a function of its seed, its prompt and the character's position, and of nothing else.
 #
@@ -34,14 +39,14 @@ def key_of(seed: int, prompt: str, number: int) -> int:
     return key
 
 
-def uniforms(keys_R: NDArray[np.uint64], start: int, count: int) -> NDArray[np.float64]:
+def uniforms(keys_R: NDArray[np.uint64], start: int, count: int) -> Double:
     """Numbers (R, count) in [0, 1), with 53 bits: those at positions `start`, `start + 1`, ... of each row's text."""
     positions = np.arange(start + 1, start + count + 1, dtype=np.uint64)
     bits = keys_R[:, None] + positions * np.uint64(STEP)
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(FACTORS[0])
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(FACTORS[1])
     bits = (bits ^ (bits >> np.uint64(31))) >> np.uint64(11)
-    numbers: NDArray[np.float64] = bits.astype(np.float64) * 2.0**-53
+    numbers: Double = bits.astype(np.float64) * 2.0**-53
     return numbers
 
 
@@ -58,7 +63,6 @@ def _mixed(bits: int) -> int:
 # nothing; 1, 2 or 3 continuation bytes; or a second byte after E0, ED, F0 or F4, which have narrower ranges.
 # Shapes: R rows, S states, V bytes.
 
-NUM_BYTES: Final = 256
 START, ONE, TWO, THREE, AFTER_E0, AFTER_ED, AFTER_F0, AFTER_F4 = range(8)
 # From a state, by a byte of the range (both ends included), to a state.
 TRANSITIONS: Final = (
@@ -81,8 +85,8 @@ TRANSITIONS: Final = (
 )
 
 
-def _next_states() -> NDArray[np.int64]:
-    states_SV = np.full((8, NUM_BYTES), -1)
+def _next_states() -> Ids:
+    states_SV = np.full((8, 256), -1)
     for before, first, last, after in TRANSITIONS:
         states_SV[before, first : last + 1] = after
     return states_SV
@@ -92,128 +96,90 @@ NEXT: Final = _next_states()  # (S, V): the state after a byte; -1 where the byt
 ALLOWED: Final = NEXT >= 0  # (S, V)
 
 
-def states_after(beginnings: Sequence[bytes]) -> NDArray[np.int64]:
+def states_after(beginnings: Sequence[bytes]) -> Ids:
     """The states (R,) after the first bytes of a character each, or after none."""
-    return np.array([_state_after(one) for one in beginnings], np.int64)
-
-
-def _state_after(beginning: bytes) -> int:
-    state = START
-    for byte in beginning:
-        state = int(NEXT[state, byte])
-    return state
+    return np.array([reduce(lambda state, byte: int(NEXT[state, byte]), one, START) for one in beginnings], np.int64)
 
 
 # Probabilities from logits, and characters drawn by them.
 
 FRACTION_BITS: Final = 12  # of the table's argument
 LOWEST: Final = -1000  # binary logarithm of the smallest probability, relative to the largest
+FIRST_STEP: Final = 0.5 - LOWEST * 2**FRACTION_BITS  # that of the largest logit; 0.5 is for rounding
 PER_NAT: Final = math.log2(math.e) * 2**FRACTION_BITS
-MAX_FACTOR: Final = 1e300
+MAX_FACTOR: Final = 1e60  # brings any difference of two float32 numbers below the smallest probability
 # Rounded to 30 binary places, so that the last bit of a mathematical library decides nothing.
 FRACTIONS: Final = np.floor(np.exp2(np.arange(2**FRACTION_BITS) / 2**FRACTION_BITS) * 2**30 + 0.5) / 2**30
 POWERS: Final = np.ldexp(1.0, np.arange(LOWEST, 1))
 
 
 class Rules(NamedTuple):
-    """The rules of all rows, as columns (R, 1); None where no row asks for it.
+    """The rules of all rows, as columns. What a row does not ask for is 0, the vocabulary's size or infinity.
 
-    `factor` turns differences of logits into steps of the table; it is 0 where the likeliest character is taken. A
+    `factor_R` turns differences of logits into steps of the table; it is 0 where the likeliest character is taken. A
     `top_p` of 1 is infinite, so that rounding drops nothing.
     """
 
-    factor: Tensor
-    min_p: Tensor | None
-    top_k: Tensor | None
-    top_p: Tensor | None
-    is_greedy: Tensor | None
+    factor_R: Double
+    min_p_R: Double
+    top_k_R: Ids
+    top_p_R: Double
+    is_greedy_R: Bools
 
     @classmethod
     def of(cls, rules: Sequence[Sampling], vocab_size: int) -> "Rules":
         """For a row each."""
-        greedy = [rule.temperature == 0 for rule in rules]
-        kept = [min(rule.top_k or vocab_size, vocab_size) for rule in rules]
         return cls(
-            _column([factor_of(rule.temperature) for rule in rules]),
-            _column([rule.min_p for rule in rules]) if any(rule.min_p > 0 for rule in rules) else None,
-            _column(kept).long() if min(kept, default=vocab_size) < vocab_size else None,
-            _column([rule.top_p if rule.top_p < 1 else math.inf for rule in rules])
-            if any(rule.top_p < 1 for rule in rules)
-            else None,
-            _column(greedy).bool() if any(greedy) else None,
+            np.array([min(PER_NAT / rule.temperature, MAX_FACTOR) if rule.temperature else 0.0 for rule in rules]),
+            np.array([rule.min_p for rule in rules], np.float64),
+            np.array([min(rule.top_k or vocab_size, vocab_size) for rule in rules], np.int64),
+            np.array([rule.top_p if rule.top_p < 1 else math.inf for rule in rules]),
+            np.array([rule.temperature == 0 for rule in rules], np.bool_),
         )
 
-
-def factor_of(temperature: float) -> float:
-    """Steps of the table for a difference of 1 between logits."""
-    return min(PER_NAT / temperature, MAX_FACTOR) if temperature > 0 else 0.0
-
-
-def _column(values: Sequence[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)[:, None]
+    def rows(self, rows: slice) -> "Rules":
+        """Those of some rows."""
+        return Rules._make(column_R[rows] for column_R in self)
 
 
-def draw(logits_RV: Tensor, rules: Rules, uniforms_R: Tensor, allowed_RV: Tensor | None = None) -> Tensor:
-    """Ids (R,) of one character a row; `uniforms_R` are float64 in [0, 1).
+def draw(logits_RV: Float, rules: Rules, uniforms_R: Double, allowed_RV: Bools | None = None) -> Ids:
+    """Ids (R,) of one character a row; `uniforms_R` are in [0, 1).
 
-    With `allowed_RV` (bool) all others are as if the vocabulary did not have them.
+    With `allowed_RV` all others are as if the vocabulary did not have them.
     """
     if allowed_RV is not None:
-        logits_RV = logits_RV.masked_fill(~allowed_RV, -math.inf)
+        logits_RV = np.where(allowed_RV, logits_RV, np.float32(-np.inf))
     sums_RV = relative_probabilities(logits_RV, rules, allowed_RV).cumsum(1)
     ids_R = (sums_RV <= uniforms_R[:, None] * sums_RV[:, -1:]).sum(1)
-    return ids_R if rules.is_greedy is None else torch.where(rules.is_greedy[:, 0], logits_RV.argmax(1), ids_R)
+    drawn_R: Ids = np.where(rules.is_greedy_R, logits_RV.argmax(1), ids_R)
+    return drawn_R
 
 
-def relative_probabilities(logits_RV: Tensor, rules: Rules, allowed_RV: Tensor | None = None) -> Tensor:
-    """The distributions (R, V) that the rules make of the logits, in float64, up to a factor a row.
+def relative_probabilities(logits_RV: Float, rules: Rules, allowed_RV: Bools | None = None) -> Double:
+    """The distributions (R, V) that the rules make of the logits, up to a factor a row: the likeliest has 1.
 
     Logits that are not allowed are -inf.
     """
-    below_RV = logits_RV.double()
-    below_RV -= below_RV.amax(1, keepdim=True)
+    below_RV = logits_RV.astype(np.float64)
+    below_RV -= below_RV.max(1, keepdims=True)
     if allowed_RV is not None:
-        below_RV.masked_fill_(~allowed_RV, 0)  # -inf times 0, the factor of a greedy row, is no number
-    steps_RV = (below_RV * rules.factor).add_(0.5 - LOWEST * 2**FRACTION_BITS).clamp_(min=0).to(torch.int32)
-    wholes_RV, fractions_RV = steps_RV >> FRACTION_BITS, steps_RV & (2**FRACTION_BITS - 1)
-    probable_RV = _look_up(_FRACTIONS, fractions_RV).mul_(_look_up(_POWERS, wholes_RV))
+        below_RV[~allowed_RV] = 0  # -inf times 0, the factor of a greedy row, is no number
+    steps_RV = np.maximum(below_RV * rules.factor_R[:, None] + FIRST_STEP, 0).astype(np.int32)
+    probable_RV = FRACTIONS.take(steps_RV & (2**FRACTION_BITS - 1)) * POWERS.take(steps_RV >> FRACTION_BITS)
     if allowed_RV is not None:
         probable_RV *= allowed_RV
-    return _kept(probable_RV, rules)
-
-
-def _kept(probable_RV: Tensor, rules: Rules) -> Tensor:
-    """Zeros instead of what a rule excludes. The largest of a row is 1."""
-    if rules.min_p is not None:
-        probable_RV *= probable_RV >= rules.min_p
-    if rules.top_k is None and rules.top_p is None:
-        return probable_RV
-    sorted_RV = torch.from_numpy(np.sort(probable_RV.numpy(), 1)).flip(1)  # numpy's is several times as fast
-    if rules.top_k is not None:
-        smallest_R1 = sorted_RV.gather(1, rules.top_k - 1)
+    probable_RV *= probable_RV >= rules.min_p_R[:, None]
+    has_top_k, has_top_p = (rules.top_k_R < logits_RV.shape[1]).any(), (rules.top_p_R < 1).any()
+    if has_top_k or has_top_p:
+        sorted_RV = np.sort(probable_RV, 1)[:, ::-1]
+        smallest_R1 = np.take_along_axis(sorted_RV, rules.top_k_R[:, None] - 1, 1)
         probable_RV *= probable_RV >= smallest_R1
         sorted_RV *= sorted_RV >= smallest_R1
-    if rules.top_p is not None:
+    if has_top_p:
         sums_RV = sorted_RV.cumsum(1)
-        num_kept_R1 = (sums_RV - sorted_RV < rules.top_p * sums_RV[:, -1:]).sum(1, keepdim=True)
-        probable_RV *= probable_RV >= sorted_RV.gather(1, num_kept_R1 - 1)
+        num_kept_R1 = (sums_RV - sorted_RV < rules.top_p_R[:, None] * sums_RV[:, -1:]).sum(1, keepdims=True)
+        probable_RV *= probable_RV >= np.take_along_axis(sorted_RV, num_kept_R1 - 1, 1)
     return probable_RV
-
-
-def probabilities(logits_V: Tensor, rule: Sampling) -> Tensor:
-    """The distribution (V,) that `rule` makes of the logits, in float64."""
-    if rule.temperature == 0:
-        return torch.zeros(len(logits_V), dtype=torch.float64).index_fill(0, logits_V.argmax(), 1)
-    relative_V = relative_probabilities(logits_V[None], Rules.of([rule], len(logits_V)))[0]
-    return relative_V / relative_V.sum()
-
-
-def _look_up(table: Tensor, indices_RV: Tensor) -> Tensor:
-    return table.index_select(0, indices_RV.view(-1)).view(indices_RV.shape)
-
-
-_FRACTIONS: Final = torch.from_numpy(FRACTIONS)
-_POWERS: Final = torch.from_numpy(POWERS)
 
 
 # Strings that end a text.

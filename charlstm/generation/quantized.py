@@ -3,7 +3,7 @@
 A sum of floats depends on the order in which a processor adds: on the batch, the threads and the library. A sum of
 integers does not. So weights and activations are rounded to 8 bits before each product. What follows a product uses
 only operations that every machine rounds alike (IEEE 754's +, -, * and /, one at a time, in float32), and tables of
-functions. `stepper.py` computes with it in torch, `compiled/` in machine code, the review page in JavaScript.
+functions. `Stepper` computes with it in torch, `compiled/` in machine code, the review page in JavaScript.
 
     weights of row n             q_n = round(W_n / s_n), from -127 to 127, with s_n = max|W_n| / 127
     hidden state h in (-1, 1)    a = round(127 h)
@@ -16,6 +16,7 @@ Shapes: V vocabulary, E embedding features, H hidden units, G = 4H gate rows, N 
 """
 
 import math
+import sys
 from functools import cached_property
 from typing import Final, NamedTuple, cast
 
@@ -24,12 +25,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charlstm.generation.drawing import ALLOWED, NEXT, Rules, draw, uniforms
+from charlstm.generation.drawing import ALLOWED, NEXT, Double, Float, Ids, Rules, draw
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer, GatesLayer
 
-Float = NDArray[np.float32]
 STEPS_PER_UNIT: Final = 256  # of a table's argument
 TABLE_LEN: Final = 8192  # for arguments from -16 to 16
 MIDDLE: Final = TABLE_LEN / 2 + 0.5  # the index of 0, and 1/2 for rounding
@@ -75,18 +75,22 @@ class QuantizedModel(NamedTuple):
     bias_V: Float
     hidden_size: int
 
+    @property
+    def matrices(self) -> list[Matrix]:
+        """In the order in which a step needs them: of the layers, of the block if there is one, of the head."""
+        block = [self.up, self.down] if self.up and self.down else []
+        return [*(layer.matrix for layer in self.layers), *block, self.head]
+
 
 def quantize(model: CharLSTM) -> QuantizedModel:
     """Round a model's weights. The same weights give the same integers everywhere."""
     weights = {name: weight.detach().cpu().float().numpy() for name, weight in model.state_dict().items()}
     layers: list[Layer] = []
     for layer in model.layers:
-        stacked = cast(GatesLayer | FusedLayer, layer).stacked_weights()
-        from_input, from_hidden, bias = (_in_order(weight) for weight in stacked)
-        base_VG = bias[None].astype(np.float64)
-        if not layers:
-            base_VG = base_VG + _product(weights["embedding.weight"], from_input)
-        columns = [from_hidden] if not layers else [from_input, from_hidden]
+        from_input, from_hidden, bias = map(_in_order, cast(GatesLayer | FusedLayer, layer).stacked_weights())
+        base_VG, columns = bias[None].astype(np.float64), [from_input, from_hidden]
+        if not layers:  # what a character adds is computed once for all
+            base_VG, columns = base_VG + _product(weights["embedding.weight"], from_input), [from_hidden]
         matrix = _rounded(np.concatenate(columns, 1), STEPS_PER_UNIT / LEVELS)
         layers.append(Layer(matrix, *_fixed_point(base_VG * STEPS_PER_UNIT)))
     up = down = None
@@ -143,24 +147,19 @@ GELU: Final = _table(np.array([x * 0.5 * (1 + math.erf(x / math.sqrt(2))) for x 
 MAX_EXACT_COLUMNS: Final = 2**24 // LEVELS**2  # float32 has all whole numbers up to 2^24
 
 
-class Columns(NamedTuple):
-    """A matrix for products from the left: (K, N), and its scale (N). int8, or float32 where torch has no product."""
+class Columns:
+    """A matrix for products from the left: in int8, or in float32 where torch has no exact product of integers."""
 
-    values_KN: Tensor
-    scale_N: Tensor
-
-    @classmethod
-    def of(cls, matrix: Matrix) -> "Columns":
-        """The same, transposed."""
-        values_KN = torch.from_numpy(matrix.values_NK).t()
+    def __init__(self, matrix: Matrix) -> None:
+        self._scale_N, values_KN = torch.from_numpy(matrix.scale_N), torch.from_numpy(matrix.values_NK).t()
         is_exact = has_exact_integer_product(values_KN)
-        return cls(values_KN if is_exact else values_KN.float(), torch.from_numpy(matrix.scale_N))
+        self._multiply = integer_product if is_exact else float_product
+        self._values_KN = values_KN if is_exact else values_KN.float()
 
     def times(self, rows_RK: Tensor, factor_R1: Tensor | None = None) -> Tensor:
         """The product with `rows_RK` (int8), times the scale, times a factor for each row: (R, N), float32."""
-        scale = self.scale_N if factor_R1 is None else self.scale_N * factor_R1
-        multiply = integer_product if self.values_KN.dtype == torch.int8 else float_product
-        return multiply(rows_RK, self.values_KN) * scale
+        scale = self._scale_N if factor_R1 is None else self._scale_N * factor_R1
+        return self._multiply(rows_RK, self._values_KN) * scale
 
 
 def integer_product(rows_RK: Tensor, columns_KN: Tensor) -> Tensor:
@@ -192,7 +191,7 @@ def has_exact_integer_product(values_KN: Tensor) -> bool:
 
 # A quantized model at work, for many rows at once, in torch: reading characters, and writing them.
 #
-# Products of integers are exact, so what a row gives does not depend on the other rows (see `quantized.py`).
+# Products of integers are exact, so what a row gives does not depend on the other rows.
 # Shapes: L layers, R rows, T characters, V vocabulary, H hidden units, G = 4H gate rows, F inner features of the block.
 
 TINY: Final = 1e-30  # instead of a largest activation of 0, so that 127 / m is finite
@@ -213,50 +212,33 @@ class QuantizedState(NamedTuple):
         """As the model has them, in float32."""
         return LSTMState(self.hidden * (1 / LEVELS), self.cell.clone())
 
-    def first(self, num_rows: int) -> "QuantizedState":
-        """The first rows."""
-        return QuantizedState(self.hidden[:, :num_rows], self.cell[:, :num_rows])
-
-    def rows(self, rows: Tensor) -> "QuantizedState":
-        """Some rows, by their indices; a row may come several times."""
-        return QuantizedState(self.hidden.index_select(1, rows), self.cell.index_select(1, rows))
-
-
-class Weights(NamedTuple):
-    """A quantized model's, ready for torch: a matrix and what is added for each layer, the block, the head."""
-
-    layers: list[tuple[Columns, Tensor]]
-    block: tuple[Columns, Columns] | None
-    head: Columns
-    bias_V: Tensor
-
-    @classmethod
-    def of(cls, model: QuantizedModel) -> "Weights":
-        """The same numbers."""
-        return cls(
-            [(Columns.of(layer.matrix), torch.from_numpy(layer.base_VG)) for layer in model.layers],
-            (Columns.of(model.up), Columns.of(model.down)) if model.up and model.down else None,
-            Columns.of(model.head),
-            torch.from_numpy(model.bias_V),
-        )
+    def rows(self, rows: slice | list[int]) -> "QuantizedState":
+        """Some rows; one may come several times."""
+        return QuantizedState(self.hidden[:, rows], self.cell[:, rows])
 
 
 class Stepper:
     """Reads and writes in all rows at once, a character at a time."""
 
+    most_rows = sys.maxsize  # with more of them at once, another engine is faster
+
     def __init__(self, model: QuantizedModel) -> None:
-        self._model, self._hidden_size = model, model.hidden_size
+        self._model = model
         self._gates, self._gelu = torch.from_numpy(GATES), torch.from_numpy(GELU)
         self._tanh_levels = torch.from_numpy(TANH * np.float32(LEVELS))  # exact: 22 bits
 
     @cached_property
-    def _weights(self) -> Weights:
+    def _columns(self) -> list[Columns]:
         """Made when they are needed first: trying how torch multiplies takes longer than a text in machine code."""
-        return Weights.of(self._model)
+        return [Columns(matrix) for matrix in self._model.matrices]
+
+    @cached_property
+    def _bases(self) -> list[Tensor]:
+        return [torch.from_numpy(layer.base_VG) for layer in self._model.layers]
 
     def zero_state(self, num_rows: int) -> QuantizedState:
         """The state before anything was read."""
-        zeros_LRH = torch.zeros(len(self._model.layers), num_rows, self._hidden_size)
+        zeros_LRH = torch.zeros(len(self._model.layers), num_rows, self._model.hidden_size)
         return QuantizedState(zeros_LRH.to(torch.int8), zeros_LRH)
 
     def read(self, ids_RT: Tensor, state: QuantizedState) -> QuantizedState:
@@ -266,34 +248,27 @@ class Stepper:
         return state
 
     def write(
-        self,
-        state: QuantizedState,
-        rules: Rules,
-        keys_R: NDArray[np.uint64],
-        start: int,
-        count: int,
-        utf8_R: NDArray[np.int64] | None = None,
+        self, state: QuantizedState, rules: Rules, uniforms_RT: Double, utf8_R: Ids | None = None
     ) -> tuple[Tensor, QuantizedState]:
-        """The next `count` ids of each row, (R, count), and the state after reading them, too.
+        """The next ids (R, T) of each row, an id for each random number, and the state after reading them, too.
 
-        `keys_R` and `start`, the number of ids that were written before, choose the random numbers. With `utf8_R`, the
-        states of `utf8.py` after what was read, ids are bytes that stay valid UTF-8.
+        With `utf8_R`, the states of `drawing.NEXT` after what was read, ids are bytes that stay valid UTF-8.
         """
-        uniforms_RT = torch.from_numpy(uniforms(keys_R, start, count))
-        written, utf8 = [], None if utf8_R is None else torch.from_numpy(utf8_R)
-        for uniforms_R in uniforms_RT.t():
-            allowed_RV = None if utf8 is None else _ALLOWED.index_select(0, utf8)
-            written.append(draw(self.logits(state), rules, uniforms_R, allowed_RV))
+        written: list[Tensor] = []
+        for uniforms_R in uniforms_RT.T:
+            allowed_RV = None if utf8_R is None else ALLOWED[utf8_R]
+            ids_R = draw(self.logits(state).numpy(), rules, uniforms_R, allowed_RV)
+            written.append(torch.from_numpy(ids_R))
             state = self._read_one(written[-1], state)
-            utf8 = None if utf8 is None else _NEXT[utf8, written[-1]]
+            utf8_R = None if utf8_R is None else NEXT[utf8_R, ids_R]
         return torch.stack(written, 1), state
 
     def logits(self, state: QuantizedState) -> Tensor:
         """Of the character after what was read: (R, V), float32."""
-        hidden_RH, (_, block, head, bias_V) = state.hidden[-1], self._weights
-        if block is None:
+        hidden_RH, head, bias_V = state.hidden[-1], self._columns[-1], torch.from_numpy(self._model.bias_V)
+        if self._model.up is None:
             return head.times(hidden_RH).add_(bias_V)
-        up, down = block
+        up, down = self._columns[-3:-1]
         steps_RF = up.times(hidden_RH).add_(MIDDLE).clamp_(0, TABLE_LEN - 1)
         inner_RF, largest_R1 = _eight_bits(_look_up(self._gelu, steps_RF))
         added_RH = down.times(inner_RF, largest_R1)
@@ -303,8 +278,8 @@ class Stepper:
     def _read_one(self, ids_R: Tensor, state: QuantizedState) -> QuantizedState:
         hidden: list[Tensor] = []
         cells: list[Tensor] = []
-        for number, (columns, base_VG) in enumerate(self._weights.layers):
-            before_RH = state.hidden[number]
+        for number, base_VG in enumerate(self._bases):
+            before_RH, columns = state.hidden[number], self._columns[number]
             steps_RG = columns.times(torch.cat([hidden[-1], before_RH], 1) if hidden else before_RH)
             steps_RG += base_VG if hidden else base_VG.index_select(0, ids_R)
             hidden_RH, cell_RH = self._gated(steps_RG, state.cell[number])
@@ -313,7 +288,7 @@ class Stepper:
         return QuantizedState(torch.stack(hidden), torch.stack(cells))
 
     def _gated(self, steps_RG: Tensor, cell_RH: Tensor) -> tuple[Tensor, Tensor]:
-        num_sigmoids = 3 * self._hidden_size
+        num_sigmoids = 3 * self._model.hidden_size
         steps_RG[:, :num_sigmoids].clamp_(0, TABLE_LEN - 1)
         steps_RG[:, num_sigmoids:].clamp_(TABLE_LEN, 2 * TABLE_LEN - 1)
         input_RH, forget_RH, output_RH, candidate_RH = _look_up(self._gates, steps_RG).chunk(4, 1)
@@ -335,10 +310,6 @@ def _eight_bits(activations_RK: Tensor) -> tuple[Tensor, Tensor]:
     """Rounded to 8 bits, and the largest magnitude of each row (R, 1)."""
     largest_R1 = activations_RK.abs().amax(1, keepdim=True).clamp_(min=TINY)
     return _rounded_levels(activations_RK * torch.div(torch.tensor(float(LEVELS)), largest_R1)), largest_R1
-
-
-_ALLOWED: Final = torch.from_numpy(ALLOWED)
-_NEXT: Final = torch.from_numpy(NEXT)
 
 
 # A quantized model as the protocols ask for one, so that 8-bit weights are scored as float32 ones are.

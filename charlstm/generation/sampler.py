@@ -4,24 +4,19 @@ A text is a function of the model, its prompt, its rule, its seed and its number
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from charlstm.generation.drawing import Rules, cut_at_stop, key_of, num_pending, states_after
+from charlstm.generation.drawing import Rules, cut_at_stop, key_of, num_pending, states_after, uniforms
 from charlstm.generation.quantized import QuantizedModel, QuantizedState, Stepper, quantize
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
 from charlstm.sampling import Sampling
-from charlstm.text.prompts import check_prompts
 from charlstm.text.vocabulary import Vocab
-
-if TYPE_CHECKING:
-    from charlstm.generation.compiled.stepper import CompiledStepper
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +65,9 @@ class Batch:
         self.done: dict[int, Generated] = {}
         self.num_written = 0
         self._active = list(range(len(requests)))
-        self.state = _states_after_prompts(stepper, vocab, requests)
+        self._state = _states_after_prompts(stepper, vocab, requests)
         self._keys_R = np.array([key_of(one.sampling.seed, one.prompt, one.number) for one in requests], np.uint64)
         self._rules = Rules.of([one.sampling for one in requests], len(vocab))
-        self._finish([row for row in self._active if requests[row].sampling.num_chars == 0])
 
     def is_done(self) -> bool:
         """Whether all texts are."""
@@ -81,69 +75,49 @@ class Batch:
 
     def advance(self, most: int) -> None:
         """Write up to `most` ids in each row that is not done."""
-        active = self._active
+        active, before, utf8_R = self._active, self._state, None
         # A character has at least one id, so no row gets more characters than it asked for.
         count = min(most, *(self._requests[row].sampling.num_chars - len(self.texts[row]) for row in active))
-        before, utf8_R = self.state, None
         if self._vocab.unit == "byte":
             utf8_R = states_after([self._decoders[row].waiting for row in active])
-        ids_RT, self.state = self._stepper.write(before, self._rules, self._keys_R, self.num_written, count, utf8_R)
-        ends = []
+        uniforms_RT = uniforms(self._keys_R, self.num_written, count)
+        ids_RT, self._state = self._stepper.write(before, self._rules, uniforms_RT, utf8_R)
         for position, row in enumerate(active):
-            request, start = self._requests[row], len(self.texts[row])
+            sampling, start = self._requests[row].sampling, len(self.texts[row])
             self.texts[row] += self._decoders[row].decode(ids_RT[position].tolist())
-            if span := cut_at_stop(self.texts[row], start, request.sampling.stop):
-                num_read = self._vocab.num_ids(self.texts[row][: span[1]]) - self.num_written
-                read = self._stepper.read(ids_RT[position, None, :num_read], _row(before, position))
-                end = span[1] if request.sampling.keep_stop else span[0]
-                self.done[row] = Generated(self.texts[row][:end], read.dequantized(), "stop")
-            elif len(self.texts[row]) == request.sampling.num_chars:
-                ends.append(row)
+            text = self.texts[row]
+            if span := cut_at_stop(text, start, sampling.stop):
+                num_read = self._vocab.num_ids(text[: span[1]]) - self.num_written
+                read = self._stepper.read(ids_RT[position, None, :num_read], before.rows([position]))
+                end = span[1] if sampling.keep_stop else span[0]
+                self.done[row] = Generated(text[:end], read.dequantized(), "stop")
+            elif len(text) == sampling.num_chars:
+                self.done[row] = Generated(text, self._state.rows([position]).dequantized(), "length")
         self.num_written += count
-        self._finish(ends)
-
-    def _finish(self, rows: Sequence[int]) -> None:
-        """Note the texts of `rows` as they are, and go on with those that are not done."""
-        for row in rows:
-            state = _row(self.state, self._active.index(row)).dequantized()
-            self.done[row] = Generated(self.texts[row], state, "length")
-        kept = [position for position, row in enumerate(self._active) if row not in self.done]
-        if len(kept) < len(self._active):
-            self._active = [self._active[position] for position in kept]
-            self.state, self._keys_R = self.state.rows(torch.tensor(kept).long()), self._keys_R[kept]
+        kept = [position for position, row in enumerate(active) if row not in self.done]
+        if len(kept) < len(active):
+            self._active = [active[position] for position in kept]
+            self._state, self._keys_R = self._state.rows(kept), self._keys_R[kept]
             self._rules = Rules.of([self._requests[row].sampling for row in self._active], len(self._vocab))
-
-
-def _row(state: QuantizedState, row: int) -> QuantizedState:
-    return state.rows(torch.tensor([row]))
 
 
 def _states_after_prompts(stepper: Stepper, vocab: Vocab, requests: Sequence[Request]) -> QuantizedState:
     """(L, R, H). Prompts that several requests share are read once, and all of them together."""
     sources = {(one.prompt, id(one.state)): one for one in requests}
     unique = sorted(sources.values(), key=lambda one: vocab.num_ids(one.prompt), reverse=True)
-    ids = [_ids(vocab, one.prompt) for one in unique]
-    state = _stacked([_state_before(stepper, one) for one in unique])
+    ids = [torch.from_numpy(vocab.encode(one.prompt).astype(np.int64)) for one in unique]
+    state = _stacked([QuantizedState.of(one.state) if one.state else stepper.zero_state(1) for one in unique])
     begin = 0
     for end in sorted({len(one) for one in ids}):
-        active = [one for one in ids if len(one) >= end]  # the first rows
-        ids_RT = torch.stack([one[begin:end] for one in active])
-        after, rest = stepper.read(ids_RT, state.first(len(active))), state.rows(torch.arange(len(active), len(unique)))
-        state, begin = _stacked([after, rest]), end
-    places = {(one.prompt, id(one.state)): place for place, one in enumerate(unique)}
-    return state.rows(torch.tensor([places[one.prompt, id(one.state)] for one in requests]))
-
-
-def _state_before(stepper: Stepper, request: Request) -> QuantizedState:
-    return stepper.zero_state(1) if request.state is None else QuantizedState.of(request.state)
+        active = [one[begin:end] for one in ids if len(one) >= end]  # the first rows: the longest prompts are first
+        after = stepper.read(torch.stack(active), state.rows(slice(len(active))))
+        state, begin = _stacked([after, state.rows(slice(len(active), None))]), end
+    positions = {(one.prompt, id(one.state)): position for position, one in enumerate(unique)}
+    return state.rows([positions[one.prompt, id(one.state)] for one in requests])
 
 
 def _stacked(states: Sequence[QuantizedState]) -> QuantizedState:
     return QuantizedState(*(torch.cat(parts, 1) for parts in zip(*states, strict=True)))
-
-
-def _ids(vocab: Vocab, text: str) -> Tensor:
-    return torch.from_numpy(vocab.encode(text).astype(np.int64))
 
 
 # Which engine writes: torch, or machine code, where it is there or worth compiling. Texts are equal.
@@ -159,57 +133,45 @@ class Engines:
     """Those for one model."""
 
     def __init__(self, model: QuantizedModel) -> None:
-        self._model, self._stepper = model, Stepper(model)
-        self._compiled: CompiledStepper | None = None
+        self._model, self._torch = model, Stepper(model)
+        self._compiled: Stepper | None = None
         self._has_tried = False
 
     def best(self, num_rows: int, num_chars: int) -> Stepper:
         """To read and write `num_chars` characters in all, `num_rows` texts at once."""
         saved = num_chars * (SECONDS_SAVED_PER_STEP / max(num_rows, 1) + SECONDS_SAVED_PER_CHAR)
-        if not self._has_tried and (saved > SECONDS_WORTH_COMPILING or is_compiled()):
-            self._has_tried, self._compiled = True, compiled_stepper(self._model)
-        return self._compiled if self._compiled and num_rows <= self._compiled.most_rows else self._stepper
+        if not self._compiled and not self._has_tried:
+            self._has_tried = saved > SECONDS_WORTH_COMPILING
+            self._compiled = compiled_stepper(self._model, may_compile=self._has_tried)
+        return self._compiled if self._compiled and num_rows <= self._compiled.most_rows else self._torch
 
 
-def is_compiled() -> bool:
-    """Whether the engine in machine code is there, so that using it takes no more than a moment."""
-    with _without_it():
-        from charlstm.generation.compiled.object_code import kept
+def compiled_stepper(model: QuantizedModel, *, may_compile: bool = True) -> Stepper | None:
+    """The engine in machine code; None where it is not there yet and may not be compiled, or does not work.
 
-        return kept() is not None
-    return False
-
-
-def compiled_stepper(model: QuantizedModel) -> "CompiledStepper | None":
-    """The engine in machine code, compiled if need be; None where numba is missing or does not work as it should."""
-    with _without_it():
+    Whatever is wrong with the optional package numba, torch does without it.
+    """
+    try:
         from charlstm.generation.compiled.object_code import Function, keep, kept
         from charlstm.generation.compiled.stepper import CompiledStepper, compile_for
 
-        if function := kept():
-            return CompiledStepper(model, torch.get_num_threads(), function)
-        stepper = CompiledStepper(model, torch.get_num_threads(), function := Function(code := compile_for(model)))
+        if (function := kept()) or not may_compile:
+            return CompiledStepper(model, torch.get_num_threads(), function) if function else None
+        function = Function(compile_for(model))
+        stepper = CompiledStepper(model, torch.get_num_threads(), function)
         if _first_ids(stepper, model) == _first_ids(Stepper(model), model):
-            keep(code, function)
+            keep(function)
             return stepper
         log.debug("torch writes: what numba compiled gives other texts")
-    return None
-
-
-@contextmanager
-def _without_it() -> Iterator[None]:
-    """Whatever is wrong with an optional package, torch does without it."""
-    try:
-        yield
     except Exception as error:
         log.debug("torch writes: %s: %s", type(error).__name__, error)
+    return None
 
 
 def _first_ids(stepper: Stepper, model: QuantizedModel) -> list[list[int]]:
     """Of two texts."""
-    rules = [Sampling(temperature=1.0), Sampling(temperature=1.0, top_k=9, top_p=0.9)]
-    keys_R = np.arange(len(rules), dtype=np.uint64)
-    ids_RT, _ = stepper.write(stepper.zero_state(len(rules)), Rules.of(rules, len(model.bias_V)), keys_R, 0, 16)
+    rules = Rules.of([Sampling(temperature=1.0), Sampling(temperature=1.0, top_k=9, top_p=0.9)], len(model.bias_V))
+    ids_RT, _ = stepper.write(stepper.zero_state(2), rules, uniforms(np.arange(2, dtype=np.uint64), 0, 16))
     ids: list[list[int]] = ids_RT.tolist()
     return ids
 
@@ -239,13 +201,12 @@ class Sampler:
         """A text for each request.
 
         Raises:
-            VocabularyError: a prompt is empty without a state, or has characters that the vocabulary lacks.
+            VocabularyError: a prompt has characters that the vocabulary lacks.
         """
-        check_requests(self._vocab, requests)
         num_chars = sum(len(one.prompt) + one.sampling.num_chars for one in requests)
         stepper = self._engines.best(min(MAX_ROWS, len(requests)), num_chars)
         by_length = sorted(range(len(requests)), key=lambda number: requests[number].sampling.num_chars)
-        found: dict[int, Generated] = {}
+        generated: dict[int, Generated] = {}
         for start in range(0, len(requests), MAX_ROWS):  # texts of like length together
             numbers = by_length[start : start + MAX_ROWS]
             with few_threads(len(numbers)):
@@ -253,50 +214,27 @@ class Sampler:
                 while not batch.is_done():
                     growing = int(min(batch.num_written * CHUNK_SHARE, MAX_CHUNK / len(numbers)))
                     batch.advance(max(CHUNK, growing))
-            found |= {number: batch.done[row] for row, number in enumerate(numbers)}
-        return [found[number] for number in range(len(requests))]
+            generated |= {number: batch.done[row] for row, number in enumerate(numbers)}
+        return [generated[number] for number in range(len(requests))]
 
-    def stream(self, request: Request) -> "Stream":
-        """The same text as from `generate`, a character at a time.
+    def stream(self, request: Request) -> Generator[str, None, LSTMState]:
+        """The same text as from `generate`, a character at a time as they are drawn, and the state after it.
 
-        Raises:
-            VocabularyError: as there, at once.
+        What may become a stop string is held back until it is clear.
         """
-        check_requests(self._vocab, [request])
-        return Stream(self._engines.best(1, len(request.prompt) + request.sampling.num_chars), self._vocab, request)
-
-
-class Stream(Iterator[str]):
-    """The characters of one text, as they are drawn. What may become a stop string is held back until it is clear."""
-
-    def __init__(self, stepper: Stepper, vocab: Vocab, request: Request) -> None:
+        stepper = self._engines.best(1, len(request.prompt) + request.sampling.num_chars)
+        stop = () if request.sampling.keep_stop else request.sampling.stop  # what is kept need not be held back
         with torch.inference_mode(), few_threads(1):
-            self._batch = Batch(stepper, vocab, [request])
-        self._stop = () if request.sampling.keep_stop else request.sampling.stop  # what is kept need not be held back
-        self._num_given = 0
-
-    def __next__(self) -> str:
-        while self._num_given >= self._num_ready():
-            if self._batch.is_done():
-                raise StopIteration
+            batch = Batch(stepper, self._vocab, [request])
+        num_given = 0
+        while not batch.is_done():
             with torch.inference_mode(), few_threads(1):
-                growing = int(min(self._num_given * STREAM_SHARE, MAX_STREAM_CHUNK))
-                self._batch.advance(max(STREAM_CHUNK, growing))
-        self._num_given += 1
-        return self._text()[self._num_given - 1]
-
-    @property
-    def state(self) -> LSTMState:
-        """The state (L, 1, H) after all that was drawn: a few characters more than were given, until the end."""
-        done = self._batch.done.get(0)
-        return done.state if done else self._batch.state.dequantized()
-
-    def _text(self) -> str:
-        return self._batch.done[0].text if self._batch.is_done() else self._batch.texts[0]
-
-    def _num_ready(self) -> int:
-        text = self._text()
-        return len(text) - (0 if self._batch.is_done() else num_pending(text, self._stop))
+                batch.advance(max(STREAM_CHUNK, int(min(num_given * STREAM_SHARE, MAX_STREAM_CHUNK))))
+            text = batch.done[0].text if batch.is_done() else batch.texts[0]
+            num_ready = len(text) - (0 if batch.is_done() else num_pending(text, stop))
+            yield from text[num_given:num_ready]
+            num_given = num_ready
+        return batch.done[0].state
 
 
 @contextmanager
@@ -308,12 +246,3 @@ def few_threads(num_rows: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def check_requests(vocab: Vocab, requests: Sequence[Request]) -> None:
-    """Nothing, if all prompts can be read.
-
-    Raises:
-        VocabularyError: a prompt is empty without a state, or has characters that the vocabulary lacks.
-    """
-    check_prompts(vocab, [one.prompt for one in requests if one.prompt or one.state is None])

@@ -7,7 +7,6 @@ texts, these are the same on the same kind alone. Shapes: M models, R rows, T ch
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,13 +22,6 @@ from charlstm.text.soft_text import to_codes
 CHUNK = 64  # characters of each row that are handed over at once
 
 
-class Taught(NamedTuple):
-    """The next characters of each row: ids (R, T), and the codes (R, T, V), uint8, of what they were drawn from."""
-
-    ids_RT: NDArray[np.int64]
-    codes_RTV: NDArray[np.uint8]
-
-
 class Teachers:
     """Models of one vocabulary; the mean of their probabilities is the distribution that they teach."""
 
@@ -38,9 +30,12 @@ class Teachers:
         self._vocab_size = models[0].shape.vocab_size
 
     @torch.inference_mode()
-    def write(self, prompts_RT: Tensor, sampling: Sampling, first: int = 0) -> Iterator[Taught]:
-        """Continue each prompt (int64, equally long), in pieces of a few characters: ids (R, T), codes (R, T, V).
+    def write(
+        self, prompts_RT: Tensor, sampling: Sampling, first: int = 0
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+        """Continue each prompt (int64, equally long), a few characters at a time.
 
+        Each piece has their ids (R, T), and the codes (R, T, V) of the distributions that they were drawn from.
         `first` is the number of the first row among all texts of this seed. The distributions are those of
         temperature 1, whatever `sampling` draws by.
         """
@@ -50,18 +45,18 @@ class Teachers:
         states = [one.read(prompts_RT, one.zero_state(len(rows))) for one in self._steppers]
         for start in range(0, sampling.num_chars, CHUNK):
             count = min(CHUNK, sampling.num_chars - start)
-            uniforms_RT = torch.from_numpy(uniforms(keys_R, start, count))
             ids_RT = np.empty((len(rows), count), np.int64)
             codes_RTV = np.empty((len(rows), count, self._vocab_size), np.uint8)
-            for step, uniforms_R in enumerate(uniforms_RT.t()):
+            for step, uniforms_R in enumerate(uniforms(keys_R, start, count).T):
                 logs_RV = self._log_probabilities(states)
-                ids_R = draw(logs_RV, rules, uniforms_R)
-                ids_RT[:, step], codes_RTV[:, step] = ids_R.numpy(), to_codes(logs_RV.numpy())
-                states = [one.read(ids_R[:, None], state) for one, state in zip(self._steppers, states, strict=True)]
-            yield Taught(ids_RT, codes_RTV)
+                ids_RT[:, step], codes_RTV[:, step] = draw(logs_RV, rules, uniforms_R), to_codes(logs_RV)
+                ids_R1 = torch.from_numpy(ids_RT[:, step, None])
+                states = [one.read(ids_R1, state) for one, state in zip(self._steppers, states, strict=True)]
+            yield ids_RT, codes_RTV
 
-    def _log_probabilities(self, states: Sequence[QuantizedState]) -> Tensor:
+    def _log_probabilities(self, states: Sequence[QuantizedState]) -> NDArray[np.float32]:
         """(R, V), float32, of the mean of all models' probabilities."""
         pairs = zip(self._steppers, states, strict=True)
         logits_MRV = torch.stack([stepper.logits(state) for stepper, state in pairs])
-        return logits_MRV.softmax(2).mean(0).log()
+        logs_RV: NDArray[np.float32] = logits_MRV.softmax(2).mean(0).log().numpy()
+        return logs_RV

@@ -5,11 +5,11 @@ Shapes: N characters, L layers, H hidden units, V vocabulary.
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from charlstm.language_model.state import State
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel, load_model
-from charlstm.sampling import DEFAULTS, Sampling, Unknown, short, unknown_rule, whole
+from charlstm.sampling import Sampling, SamplingOptions, Unknown, short, unknown_rule, whole
 from charlstm.text.encoded import EncodedText, begins_character, end_of_first, num_chars_of
 from charlstm.text.prompts import fold, with_sign
 from charlstm.text.vocabulary import UNSEEN, Ids, describe
@@ -53,11 +53,15 @@ class Text(str):
         return str(self), self.reason
 
 
-class Model:
-    """A trained character model. `charlstm.load` makes one.
+class Options(SamplingOptions, total=False):
+    """Of a text to write. Every option has the same name in the shell: `charlstm generate --help`."""
 
-    Every option has the same name in the shell: `charlstm generate --help` and `charlstm score --help`.
-    """
+    unknown: Unknown
+    state: State | None
+
+
+class Model:
+    """A trained character model. `charlstm.load` makes one."""
 
     def __init__(self, trained: TrainedModel) -> None:
         self._model, self._vocab, self._sha256 = trained
@@ -87,122 +91,40 @@ class Model:
         }
 
     @overload
-    def generate(
-        self,
-        prompt: str = ...,
-        *,
-        num_chars: int = ...,
-        temperature: float = ...,
-        top_k: int | None = ...,
-        top_p: float = ...,
-        min_p: float = ...,
-        seed: int = ...,
-        num_texts: None = ...,
-        stop: str | Sequence[str] = ...,
-        keep_stop: bool = ...,
-        unknown: Unknown = ...,
-        state: State | None = ...,
-    ) -> Text: ...
+    def generate(self, prompt: str = ..., *, num_texts: None = None, **options: Unpack[Options]) -> Text: ...
 
     @overload
-    def generate(
-        self,
-        prompt: str = ...,
-        *,
-        num_chars: int = ...,
-        temperature: float = ...,
-        top_k: int | None = ...,
-        top_p: float = ...,
-        min_p: float = ...,
-        seed: int = ...,
-        num_texts: int,
-        stop: str | Sequence[str] = ...,
-        keep_stop: bool = ...,
-        unknown: Unknown = ...,
-        state: State | None = ...,
-    ) -> list[Text]: ...
+    def generate(self, prompt: str = ..., *, num_texts: int, **options: Unpack[Options]) -> list[Text]: ...
 
     @overload
-    def generate(
-        self,
-        prompt: Prompts,
-        *,
-        num_chars: int = ...,
-        temperature: float = ...,
-        top_k: int | None = ...,
-        top_p: float = ...,
-        min_p: float = ...,
-        seed: int = ...,
-        num_texts: None = ...,
-        stop: str | Sequence[str] = ...,
-        keep_stop: bool = ...,
-        unknown: Unknown = ...,
-        state: State | None = ...,
-    ) -> list[Text]: ...
+    def generate(self, prompt: Prompts, *, num_texts: None = None, **options: Unpack[Options]) -> list[Text]: ...
 
     @overload
-    def generate(
-        self,
-        prompt: Prompts,
-        *,
-        num_chars: int = ...,
-        temperature: float = ...,
-        top_k: int | None = ...,
-        top_p: float = ...,
-        min_p: float = ...,
-        seed: int = ...,
-        num_texts: int,
-        stop: str | Sequence[str] = ...,
-        keep_stop: bool = ...,
-        unknown: Unknown = ...,
-        state: State | None = ...,
-    ) -> list[list[Text]]: ...
+    def generate(self, prompt: Prompts, *, num_texts: int, **options: Unpack[Options]) -> list[list[Text]]: ...
 
     def generate(
-        self,
-        prompt: str | Prompts = PROMPT,
-        *,
-        num_chars: int = DEFAULTS.num_chars,
-        temperature: float = DEFAULTS.temperature,
-        top_k: int | None = DEFAULTS.top_k,
-        top_p: float = DEFAULTS.top_p,
-        min_p: float = DEFAULTS.min_p,
-        seed: int = DEFAULTS.seed,
-        num_texts: int | None = None,
-        stop: str | Sequence[str] = DEFAULTS.stop,
-        keep_stop: bool = DEFAULTS.keep_stop,
-        unknown: Unknown = "error",
-        state: State | None = None,
-    ) -> "Text | list[Text] | list[list[Text]]":
+        self, prompt: str | Prompts = PROMPT, *, num_texts: int | None = None, **options: Unpack[Options]
+    ) -> Text | list[Text] | list[list[Text]]:
         """A text that follows `prompt`, which is not repeated; with `num_texts` a list of as many different ones.
 
         Of a list of prompts, a list with what each alone gives; all are written together, which is much faster.
 
-        The same arguments give the same text, and one text is the first of several. It has `num_chars` characters, or
-        fewer if it comes to one of `stop`, before which it ends, or after it with `keep_stop`. `temperature` divides
-        the logits (0: always the likeliest character). `top_k`, `top_p` and `min_p` leave out unlikely characters.
-        `unknown` says what becomes of characters of the prompt that the model never saw: `error`, `nearest` or `skip`.
-        With a `state`, the model goes on from what it has read, and the prompt may be empty.
+        The same arguments give the same text, and one text is the first of several. It has `num_chars` (200 by default)
+        characters, or fewer if it comes to one of `stop`, before which it ends, or after it with `keep_stop`.
+        `temperature` (0.8) divides the logits (0: always the likeliest character). `top_k`, `top_p` and `min_p` leave
+        out unlikely characters, and `seed` (0) chooses among the others. `unknown` says what becomes of characters of
+        the prompt that the model never saw: `error`, `nearest` or `skip`. With a `state`, the model goes on from what
+        it has read, and the prompt may be empty.
 
         Raises:
             CharlstmError: an argument is wrong; one line says which, and what was expected.
         """
-        options = Sampling.checked(
-            num_chars=num_chars,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            seed=seed,
-            stop=stop,
-            keep_stop=keep_stop,
-        )
         count = 1 if num_texts is None else whole("num_texts", num_texts)
         if is_one := not isinstance(prompt, list | tuple):
             prompts = {"prompt": prompt}
         else:
             prompts = {f"prompt {number}": one for number, one in enumerate(prompt, 1)}
-        requests = [self._request(name, one, options, unknown, state) for name, one in prompts.items()]
+        requests = self._requests(prompts, options)
         written = self._sampler.generate([one._replace(number=n) for one in requests for n in range(count)])
         if is_one and num_texts is None:
             self._keep(written[0].state)
@@ -211,37 +133,14 @@ class Model:
             return texts[0] if is_one else texts
         return texts if is_one else [texts[start : start + count] for start in range(0, len(texts), count)]
 
-    def stream(
-        self,
-        prompt: str = PROMPT,
-        *,
-        num_chars: int = DEFAULTS.num_chars,
-        temperature: float = DEFAULTS.temperature,
-        top_k: int | None = DEFAULTS.top_k,
-        top_p: float = DEFAULTS.top_p,
-        min_p: float = DEFAULTS.min_p,
-        seed: int = DEFAULTS.seed,
-        stop: str | Sequence[str] = DEFAULTS.stop,
-        keep_stop: bool = DEFAULTS.keep_stop,
-        unknown: Unknown = "error",
-        state: State | None = None,
-    ) -> Iterator[str]:
+    def stream(self, prompt: str = PROMPT, **options: Unpack[Options]) -> Iterator[str]:
         """The characters of the same text as `generate` gives, as they are drawn.
 
         Raises:
             CharlstmError: at once, as `generate` does.
         """
-        options = Sampling.checked(
-            num_chars=num_chars,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            seed=seed,
-            stop=stop,
-            keep_stop=keep_stop,
-        )
-        return self._stream(self._request("prompt", prompt, options, unknown, state))
+        (request,) = self._requests({"prompt": prompt}, options)
+        return self._stream(request)
 
     @torch.no_grad()
     def score(self, text: str, *, unknown: Unknown = "error", state: State | None = None) -> Score:
@@ -257,7 +156,7 @@ class Model:
         text, before = self._scorable(text, unknown), self._lstm_state(state)
         if len(text) < 2 and before is None:
             raise TextRequestError("text: expected at least two characters, of which the second is scored")
-        ids = self._encode(text)
+        ids = self._vocab.encode(with_sign(text, self._vocab))
         nats_N, before_last = char_losses(self._model, EncodedText(ids), before or self._model.zero_state(1))
         first = math.nan
         if before is not None:
@@ -276,25 +175,28 @@ class Model:
             CharlstmError: as `score` does.
         """
         text, before = self._scorable(text, unknown), self._lstm_state(state)
-        return self._keep(self._read(self._encode(text), before or self._model.zero_state(1)))
+        return self._keep(
+            self._read(self._vocab.encode(with_sign(text, self._vocab)), before or self._model.zero_state(1))
+        )
 
     @cached_property
     def _sampler(self) -> Sampler:
         return Sampler(self._model, self._vocab)
 
-    def _request(self, name: str, prompt: str, options: Sampling, unknown: Unknown, state: State | None) -> Request:
-        prompt = self._readable(name, prompt, unknown)
-        if not prompt and state is None:
-            raise TextRequestError(f"{name}: expected at least one character, e.g. a newline")
-        for one in options.stop:
-            if never := self._vocab.unknown(one):
-                raise TextRequestError(f"stop: the model never writes the characters {describe(never)}")
-        return Request(prompt, options, state=self._lstm_state(state))
+    def _requests(self, prompts: Mapping[str, str], options: Options) -> list[Request]:
+        """A request for each prompt; the prompts' names are for messages."""
+        unknown, state = options.pop("unknown", "error"), self._lstm_state(options.pop("state", None))
+        sampling = Sampling.checked(**options)
+        if never := self._vocab.unknown("".join(sampling.stop)):
+            raise TextRequestError(f"stop: the model never writes the characters {describe(never)}")
+        readable = {name: self._readable(name, prompt, unknown) for name, prompt in prompts.items()}
+        for name, prompt in readable.items():
+            if not prompt and state is None:
+                raise TextRequestError(f"{name}: expected at least one character, e.g. a newline")
+        return [Request(prompt, sampling, state=state) for prompt in readable.values()]
 
     def _stream(self, request: Request) -> Iterator[str]:
-        stream = self._sampler.stream(request)
-        yield from stream
-        self._keep(stream.state)
+        self._keep((yield from self._sampler.stream(request)))
 
     def _readable(self, name: str, text: object, unknown: object) -> str:
         """`text` of characters that the model knows."""
@@ -313,9 +215,6 @@ class Model:
         if not found:
             raise TextRequestError("text: expected at least one character")
         return found
-
-    def _encode(self, text: str) -> Ids:
-        return self._vocab.encode(with_sign(text, self._vocab))
 
     def _lstm_state(self, state: object) -> LSTMState | None:
         if state is None:

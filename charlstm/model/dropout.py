@@ -5,12 +5,14 @@ depend on the number of processes. Values are 0 or 1/(1-rate) ("inverted dropout
 Shapes: T time steps, B rows, F features, S dropped copies of the output; a locked mask has T = 1 and serves every step.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from charlstm.model.gates import num_stacked_rows
+from charlstm.model.shape import ModelShape
 
 
 class DropoutRates(NamedTuple):
@@ -41,43 +43,34 @@ class DropoutMasks(NamedTuple):
 
     def rows(self, rows: slice) -> "DropoutMasks":
         """The same for some of the rows."""
-
-        def cut(mask: Tensor | None) -> Tensor | None:
-            return None if mask is None else mask[..., rows, :]
-
-        return self._replace(
-            embedding=cut(self.embedding),
-            between_layers=tuple(map(cut, self.between_layers)),
-            output=cut(self.output),
-        )
+        return self._changed(lambda mask: mask[..., rows, :])
 
     def before(self, end: int) -> "DropoutMasks":
         """The same for the rows before `end`; the others drop nothing, but for recurrent weights, which all share."""
 
-        def fill(mask: Tensor | None) -> Tensor | None:
-            if mask is None or end >= mask.shape[-2]:
-                return mask
-            return mask.index_fill(-2, torch.arange(end, mask.shape[-2], device=mask.device), 1)
+        def fill(mask: Tensor) -> Tensor:
+            num_rows = mask.shape[-2]
+            return mask if end >= num_rows else mask.index_fill(-2, torch.arange(end, num_rows, device=mask.device), 1)
 
-        return self._replace(
-            embedding=fill(self.embedding),
-            between_layers=tuple(map(fill, self.between_layers)),
-            output=fill(self.output),
+        return self._changed(fill)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> "DropoutMasks":
+        """With every mask that has rows changed."""
+        embedding, *between, output = (
+            None if mask is None else change(mask) for mask in (self.embedding, *self.between_layers, self.output)
         )
+        return self._replace(embedding=embedding, between_layers=tuple(between), output=output)
 
 
 def draw_masks(
     generator: torch.Generator,
     rates: DropoutRates,
+    shape: ModelShape,
     *,
     num_steps: int,
     batch_size: int,
     rows: slice,
     num_output_samples: int,
-    embedding_size: int,
-    hidden_size: int,
-    num_layers: int,
-    has_feed_forward: bool,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> DropoutMasks:
@@ -94,12 +87,13 @@ def draw_masks(
         return keep.to(device, non_blocking=True).to(dtype) / (1 - rate)
 
     def draw_weights() -> Tensor | None:
-        return draw(rates.recurrent_weights, num_stacked_rows(hidden_size), hidden_size, cut=slice(None))
+        return draw(rates.recurrent_weights, num_stacked_rows(shape.hidden_size), shape.hidden_size, cut=slice(None))
 
-    hidden = (num_steps, batch_size, hidden_size)
+    hidden = (num_steps, batch_size, shape.hidden_size)
+    num_between = shape.num_layers - 1 + (shape.feed_forward_size > 0)
     return DropoutMasks(
-        embedding=draw(rates.embedding, num_steps, batch_size, embedding_size),
-        recurrent_weights=tuple(draw_weights() for _ in range(num_layers)),
-        between_layers=tuple(draw(rates.between_layers, *hidden) for _ in range(num_layers - 1 + has_feed_forward)),
+        embedding=draw(rates.embedding, num_steps, batch_size, shape.input_size),
+        recurrent_weights=tuple(draw_weights() for _ in range(shape.num_layers)),
+        between_layers=tuple(draw(rates.between_layers, *hidden) for _ in range(num_between)),
         output=draw(rates.output, num_output_samples, *hidden),
     )

@@ -31,56 +31,50 @@ class LSTMState(NamedTuple):
         return LSTMState(self.hidden[:, rows], self.cell[:, rows])
 
 
-class ForgetGate(nn.Module):
-    """f_t = σ(W_xf x_t + W_hf h_{t-1} + b_f), of shape (B, H) and in (0, 1)."""
+class Gate(nn.Module):
+    """What all gates begin with: W_x x_t + W_h h_{t-1} + b, with weights of their own."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
-        self.from_input = nn.Linear(input_size, hidden_size)  # W_xf and b_f
-        self.from_hidden = nn.Linear(hidden_size, hidden_size, bias=False)  # W_hf
+        self.from_input = nn.Linear(input_size, hidden_size)  # W_x and b
+        self.from_hidden = nn.Linear(hidden_size, hidden_size, bias=False)  # W_h
+
+    def weighted_sum(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
+        """Of both inputs, (B, H): any real numbers."""
+        total_BH: Tensor = self.from_input(x_BI) + self.from_hidden(hidden_BH)
+        return total_BH
+
+
+class ForgetGate(Gate):
+    """f_t = σ(W_xf x_t + W_hf h_{t-1} + b_f), of shape (B, H) and in (0, 1)."""
 
     def forward(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
         """The share of each cell that is kept."""
-        return torch.sigmoid(self.from_input(x_BI) + self.from_hidden(hidden_BH))
+        return torch.sigmoid(self.weighted_sum(x_BI, hidden_BH))
 
 
-class InputGate(nn.Module):
+class InputGate(Gate):
     """i_t = σ(W_xi x_t + W_hi h_{t-1} + b_i), of shape (B, H) and in (0, 1)."""
-
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__()
-        self.from_input = nn.Linear(input_size, hidden_size)  # W_xi and b_i
-        self.from_hidden = nn.Linear(hidden_size, hidden_size, bias=False)  # W_hi
 
     def forward(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
         """The share of each candidate that enters the cell."""
-        return torch.sigmoid(self.from_input(x_BI) + self.from_hidden(hidden_BH))
+        return torch.sigmoid(self.weighted_sum(x_BI, hidden_BH))
 
 
-class Candidate(nn.Module):
+class Candidate(Gate):
     """c̃_t = tanh(W_xc x_t + W_hc h_{t-1} + b_c), of shape (B, H) and in (-1, 1)."""
-
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__()
-        self.from_input = nn.Linear(input_size, hidden_size)  # W_xc and b_c
-        self.from_hidden = nn.Linear(hidden_size, hidden_size, bias=False)  # W_hc
 
     def forward(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
         """What could be written into the cell."""
-        return torch.tanh(self.from_input(x_BI) + self.from_hidden(hidden_BH))
+        return torch.tanh(self.weighted_sum(x_BI, hidden_BH))
 
 
-class OutputGate(nn.Module):
+class OutputGate(Gate):
     """o_t = σ(W_xo x_t + W_ho h_{t-1} + b_o), of shape (B, H) and in (0, 1)."""
-
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__()
-        self.from_input = nn.Linear(input_size, hidden_size)  # W_xo and b_o
-        self.from_hidden = nn.Linear(hidden_size, hidden_size, bias=False)  # W_ho
 
     def forward(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
         """The share of each cell that shows in the hidden state."""
-        return torch.sigmoid(self.from_input(x_BI) + self.from_hidden(hidden_BH))
+        return torch.sigmoid(self.weighted_sum(x_BI, hidden_BH))
 
 
 # Wherever weights of several gates are stacked in one matrix, they are stacked in this order, which is nn.LSTM's.
@@ -90,9 +84,6 @@ GATES = ("input_gate", "forget_gate", "candidate", "output_gate")
 def num_stacked_rows(hidden_size: int) -> int:
     """Rows of a matrix in which the weights of all gates are stacked."""
     return len(GATES) * hidden_size
-
-
-Gate = ForgetGate | InputGate | Candidate | OutputGate
 
 
 class LSTMCell(nn.Module):

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-# Work that is shared out among processes: each piece is made by one of them, and received by all.
+# Work that is sharded over processes: each piece is computed by one of them, and received by all.
 #
-# What a piece is does not depend on how many processes there are, nor on who makes it.
+# What a piece is does not depend on how many processes there are, nor on which computes it.
 # Shapes: N processes, P numbers in a message.
 
 
@@ -30,19 +30,19 @@ class Peers(Protocol):
     def world_size(self) -> int:
         """How many processes there are."""
 
-    def all_gather(self, mine: Tensor, /) -> Tensor:
+    def all_gather(self, own: Tensor, /) -> Tensor:
         """What each process gave, stacked by rank; all give the same shape and dtype. Collective."""
 
 
-class Alone(NamedTuple):
-    """One process."""
+class SingleProcess(NamedTuple):
+    """No others to share with."""
 
     rank: int = 0
     world_size: int = 1
 
-    def all_gather(self, mine: Tensor, /) -> Tensor:
+    def all_gather(self, own: Tensor, /) -> Tensor:
         """Only what was given."""
-        return mine[None]
+        return own[None]
 
 
 def shares(costs: Sequence[float], num_processes: int) -> list[list[int]]:
@@ -50,40 +50,36 @@ def shares(costs: Sequence[float], num_processes: int) -> list[list[int]]:
 
     The busiest process has at most a third more to do than under the best sharing.
     """
-    found: list[list[int]] = [[] for _ in range(num_processes)]
+    pieces: list[list[int]] = [[] for _ in range(num_processes)]
     loads = [0.0] * num_processes
     for piece in sorted(range(len(costs)), key=lambda piece: -costs[piece]):
         least = loads.index(min(loads))
-        found[least].append(piece)
+        pieces[least].append(piece)
         loads[least] += costs[piece]
-    return found
+    return pieces
 
 
-def make_together(
-    make: Callable[[int], Tensor], like: Sequence[Tensor], costs: Sequence[float], dtype: torch.dtype, peers: Peers
+def compute_sharded(
+    compute: Callable[[int], Tensor], like: Sequence[Tensor], costs: Sequence[float], dtype: torch.dtype, peers: Peers
 ) -> list[Tensor]:
-    """`make(piece)` of every piece, in order: tensors of the shapes and devices of `like`, in `dtype`.
+    """`compute(piece)` of every piece, in order: tensors of the shapes and devices of `like`, in `dtype`.
 
     One message of equal length from each process, so that every process has the same bits. One process sends nothing.
     """
     if peers.world_size == 1:
-        return [make(piece) for piece in range(len(like))]
-    by_rank = shares(costs, peers.world_size)
+        return [compute(piece) for piece in range(len(like))]
+    by_rank, end = shares(costs, peers.world_size), 0
     length = max(sum(like[piece].numel() for piece in share) for share in by_rank)
-    mine_P = torch.zeros(length, dtype=dtype, device=like[0].device)
-    for piece, place in zip(by_rank[peers.rank], _places(mine_P, by_rank[peers.rank], like), strict=True):
-        place.copy_(make(piece))
-    found: dict[int, Tensor] = {}
-    for share, message_P in zip(by_rank, peers.all_gather(mine_P), strict=True):
-        found |= zip(share, _places(message_P, share, like), strict=True)
-    return [found[piece] for piece in range(len(like))]
-
-
-def _places(message_P: Tensor, share: Sequence[int], like: Sequence[Tensor]) -> list[Tensor]:
-    """Where the pieces of `share` lie in a message, one after the other."""
-    sizes = [like[piece].numel() for piece in share]
-    parts = torch.split(message_P[: sum(sizes)], sizes)
-    return [part.view(like[piece].shape) for piece, part in zip(share, parts, strict=True)]
+    own_P = torch.zeros(length, dtype=dtype, device=like[0].device)
+    for piece in by_rank[peers.rank]:
+        start, end = end, end + like[piece].numel()
+        own_P[start:end] = compute(piece).flatten()
+    results: dict[int, Tensor] = {}
+    for share, message_P in zip(by_rank, peers.all_gather(own_P), strict=True):
+        for piece in share:
+            results[piece] = message_P[: like[piece].numel()].view(like[piece].shape)
+            message_P = message_P[like[piece].numel() :]
+    return [results[piece] for piece in range(len(like))]
 
 
 # The optimizer.
@@ -125,7 +121,7 @@ class Muon(torch.optim.Optimizer):
         momentum: float,
         weight_decay: float,
         dtype: torch.dtype,
-        peers: Peers = Alone(),  # noqa: B008  # it cannot change
+        peers: Peers = SingleProcess(),  # noqa: B008  # it cannot change
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "is_due": True})
         self._dtype, self._peers = dtype, peers
@@ -144,7 +140,7 @@ class Muon(torch.optim.Optimizer):
         ]
         if not matrices:
             return
-        updates = make_together(
+        updates = compute_sharded(
             lambda index: orthogonalize(matrices[index].direction_HI().to(self._dtype)),
             [matrix.weight_HI for matrix in matrices],
             [num_flops(*matrix.weight_HI.shape) for matrix in matrices],

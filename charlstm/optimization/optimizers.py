@@ -3,14 +3,14 @@
 import copy
 import math
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.optimization.muon import Alone, Muon, Peers
+from charlstm.optimization.muon import Muon, Peers, SingleProcess
+
+NUM_UPDATES, MODULE = "n_averaged", "module."  # names in checkpoints, which are those of torch's AveragedModel
 
 # The learning rate as a pure function of the step: nothing to save, nothing to restore.
 
@@ -41,7 +41,7 @@ def make_optimizers(
     muon_learning_rate: float,
     muon_momentum: float,
     muon_dtype: torch.dtype,
-    peers: Peers = Alone(),  # noqa: B008  # it cannot change
+    peers: Peers = SingleProcess(),  # noqa: B008  # it cannot change
 ) -> list[torch.optim.Optimizer]:
     """AdamW (Loshchilov & Hutter 2019) for all weights, or Muon for the matrices between hidden features (those of the
     LSTM layers and of the feed-forward block) and AdamW for what is left. `peers` share Muon's products out.
@@ -73,66 +73,46 @@ def make_optimizers(
     return optimizers
 
 
-# The moving average of the weights, which is validated, sampled from and kept. At a decay of 0 it is the weights.
+# The moving average of the weights, which is validated, sampled from and kept.
 
 
-class Average(Protocol):
-    """A model whose weights follow those of another."""
-
-    module: nn.Module
-
-    def update_parameters(self, model: nn.Module, /) -> None:
-        """Include `model`'s weights after one more step."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """What a checkpoint must keep of it."""
-
-    def load_state_dict(self, state_dict: Mapping[str, Tensor], /) -> object:
-        """Restore what `state_dict` gave."""
-
-
-def moving_average(model: nn.Module, decay: float) -> Average:
-    """An exponential moving average of `model`'s weights; call `update_parameters(model)` after every step.
+class MovingAverage:
+    """An exponential moving average of a model's weights, in `module`; call `update` after every step.
 
     The decay is smaller at first, so that the random initial weights are soon forgotten: after t updates it is
     min(decay, (1 + t) / (10 + t)), as in TensorFlow's ExponentialMovingAverage. t is part of the `state_dict`.
-    `decay=0` is the weights themselves, without a copy.
+
+    A decay of 0 is the weights themselves: `module` shares their tensors, and there is nothing to update or to keep. It
+    is not the model, of which Accelerate wraps `forward` in autocast: validation is in full precision.
     """
-    return _NoAverage(model) if decay == 0 else _MovingAverage(model, decay)
-
-
-class _MovingAverage(AveragedModel):
-    """Torch's own `update_parameters` sends t to the device at every step, and waits there until it has arrived."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        super().__init__(model)
-        self._decay = decay
+        shared = {id(weight): weight for weight in model.parameters()} if decay == 0 else {}
+        self.module = copy.deepcopy(model, memo=shared)
+        self._decay, self._num_updates = decay, 0
 
     @torch.no_grad()
-    def update_parameters(self, model: nn.Module) -> None:
+    def update(self, model: nn.Module) -> None:
+        """Include `model`'s weights after one more step."""
+        if self._decay == 0:
+            return
         averages, weights = ([weight.detach() for weight in one.parameters()] for one in (self.module, model))
-        t = int(self.n_averaged)  # it lies on the CPU
-        if t == 0:
+        if (t := self._num_updates) == 0:
             torch._foreach_copy_(averages, weights)
         else:
             torch._foreach_lerp_(averages, weights, 1 - min(self._decay, (1 + t) / (10 + t)))
-        self.n_averaged += 1
-
-
-class _NoAverage:
-    """A copy of a model that shares its weights' tensors, so there is nothing to update or to keep.
-
-    It is not the model itself: Accelerate wraps that one's `forward` in autocast, and validation is in full precision.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.module = copy.deepcopy(model, memo={id(weight): weight for weight in model.parameters()})
-
-    def update_parameters(self, model: nn.Module, /) -> None:
-        pass
+        self._num_updates += 1
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {}
+        """What a checkpoint must keep of it."""
+        if self._decay == 0:
+            return {}
+        weights = {f"{MODULE}{name}": weight for name, weight in self.module.state_dict().items()}
+        return {NUM_UPDATES: torch.tensor(self._num_updates), **weights}
 
-    def load_state_dict(self, state_dict: Mapping[str, Tensor], /) -> None:
-        pass
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` gave."""
+        if self._decay != 0:
+            self._num_updates = int(state[NUM_UPDATES])
+            weights = {name.removeprefix(MODULE): state[name] for name in state if name != NUM_UPDATES}
+            self.module.load_state_dict(weights)

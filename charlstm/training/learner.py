@@ -22,7 +22,7 @@ from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import Resets
 from charlstm.model.loss import MAX_LOGITS, soft_nats, summed_nats
-from charlstm.optimization.optimizers import learning_rate, make_optimizers, moving_average
+from charlstm.optimization.optimizers import MovingAverage, learning_rate, make_optimizers
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
 from charlstm.text.encoded import EncodedText, check_fit
@@ -136,7 +136,7 @@ class Learner:
         self.shape = shape_of(vocab_size, model)
         self.dtype = torch.float64 if params.precision == "fp64" else torch.float32
         self.model = fresh_model(self.shape, model, params.seed).to(processes.device, self.dtype)
-        self.average = moving_average(self.model, params.ema_decay)
+        self.average = MovingAverage(self.model, params.ema_decay)
         optimizers = optimizers_of(self.model, params, processes)
         self.distributed, self.optimizers = processes.distribute(self.model, optimizers)
         self.probabilities = torch.from_numpy(PROBABILITIES).to(processes.device)
@@ -178,7 +178,7 @@ class Learner:
             self.num_skipped = 0
             for optimizer in self.optimizers:
                 optimizer.step()
-            self.average.update_parameters(self.model)
+            self.average.update(self.model)
         self.model.zero_grad()
         return None if is_skipped else taken
 
@@ -286,14 +286,11 @@ class Learner:
         masks = draw_masks(
             self._generator("dropout", step),
             DropoutRates(dropout.embedding, dropout.recurrent_weights, dropout.between_layers, dropout.output),
+            self.shape,
             num_steps=1 if dropout.style == "locked" else num_time_steps,
             batch_size=self.params.batch_size,
             rows=self.batches.rows,
             num_output_samples=dropout.output_samples,
-            embedding_size=self.shape.input_size,
-            hidden_size=self.shape.hidden_size,
-            num_layers=self.shape.num_layers,
-            has_feed_forward=self.shape.feed_forward_size > 0,
             dtype=self.dtype,
             device=self.processes.device,
         )

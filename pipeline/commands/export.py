@@ -54,8 +54,8 @@ def export(
     The ONNX file takes ids and a state, and gives logits and the next state, for any number of rows and characters. The
     vocabulary is in its metadata.
 
-    With `--check`, losses on the text, the largest difference of logits from torch's, and speeds are printed. If the
-    logits in fp32 differ by more than 1e-4, nothing is written.
+    With `--check`, losses on the text and the largest difference of logits from torch's are printed. If the logits in
+    fp32 differ by more than 1e-4, nothing is written.
     """
     output = output or from_here(Path("model.onnx" if kind == "onnx" else "model"))
     if not output.parent.is_dir():
@@ -95,14 +95,16 @@ def _copy(where: str, target: Path) -> None:
 
 
 def _export(where: str, output: Path, is_int8: bool, check: Path | None) -> None:
-    from charlstm.export.onnx_graph import int8_bytes, onnx_bytes
     from charlstm.model.model_folder import load_model
+    from charlstm.onnx_export import onnx_bytes
 
     with model_folder(where) as folder:
         trained = load_model(folder, "fused")
     ids = _read(check, trained.vocab) if check else None
     files = {EXACT: onnx_bytes(trained)}
     if is_int8:
+        from charlstm.onnx_export import int8_bytes
+
         files["int8"] = int8_bytes(files[EXACT])
     if ids is not None:
         _compare(trained, files, ids)
@@ -113,21 +115,19 @@ def _export(where: str, output: Path, is_int8: bool, check: Path | None) -> None
 
 def _compare(trained: "TrainedModel", files: dict[str, bytes], ids: "Ids") -> None:
     """A line for each way to run the model."""
-    import torch
+    from charlstm.onnx_export import compare
 
-    from charlstm.export.onnx_runtime import Cost, measure
-
-    torch.set_num_threads(1)  # as onnxruntime has
-    costs: list[Cost] = []
-    for cost in measure(trained, files, ids):
-        costs.append(cost)
-        loss, speed = cost.loss.nats_per_char, f"{cost.chars_per_second:,.0f} characters a second"
-        more = round(loss - costs[0].loss.nats_per_char, 4) + 0.0  # without the sign of -0.0
-        beside = f" ({more:+.4f}), logits differ by up to {cost.largest_difference:.1e}" if len(costs) > 1 else ""
-        typer.echo(f"{cost.name}: {loss:.4f} nats/char{beside}, {speed}")
-        if cost.name == EXACT and not cost.largest_difference <= TOLERANCE:
+    for name, loss, difference in compare(trained, files, ids):
+        if name == "torch":
+            expected = loss.nats_per_char
+            typer.echo(f"torch: {expected:.4f} nats/char")
+            continue
+        more = round(loss.nats_per_char - expected, 4) + 0.0  # without the sign of -0.0
+        beside = f"({more:+.4f}), logits differ by up to {difference:.1e}"
+        typer.echo(f"{name}: {loss.nats_per_char:.4f} nats/char {beside}")
+        if name == EXACT and not difference <= TOLERANCE:
             raise ExportError(
-                f"expected logits within {TOLERANCE} of torch's, found a difference of {cost.largest_difference:.1e}; "
+                f"expected logits within {TOLERANCE} of torch's, found a difference of {difference:.1e}; "
                 f"nothing is written. It would be without --check"
             )
 

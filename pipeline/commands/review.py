@@ -57,7 +57,8 @@ def review(
     also offline.
     """
     # Pages and pictures take seconds to import.
-    from charlstm.report.comparison import check_number, differences
+    from charlstm.report.comparison import check_number, comparison_of, differences
+    from charlstm.report.page import page_of
 
     check_number(len(models))
     reviewed = [_find(model) for model in models]

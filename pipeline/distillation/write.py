@@ -79,9 +79,9 @@ def write_part(
         for first in range(0, num_rows, MAX_ROWS):
             rows, end = slice(first, min(first + MAX_ROWS, num_rows)), 0
             for piece in teachers.write(prompts[rows], sampling, first):
-                begin, end = end, end + piece.ids_RT.shape[1]
+                begin, end = end, end + piece[0].shape[1]
                 ids_RT[rows, begin:end], codes_RTV[rows, begin:end] = piece
-                advance(piece.ids_RT.size)
+                advance(piece[0].size)
         ids.flush()
         codes.flush()
         write_text(folder / TEACHERS, json.dumps([teacher.sha256 for teacher in trained], indent=2) + "\n")

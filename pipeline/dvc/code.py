@@ -28,8 +28,8 @@ FILES = ("dvc.yaml", "distillation/dvc.yaml")
 # though stages import them. `params` and the like only refuse; DVC tracks the values themselves.
 VIEWS = (
     "charlstm.errors",
-    "charlstm.export",
     "charlstm.language_model",
+    "charlstm.onnx_export",
     "charlstm.params",
     "charlstm.sections",
     "charlstm.files.documents",

@@ -1,4 +1,4 @@
-"""What `generation/stepper.py` computes, to the bit, in machine code: one call for many characters of some rows.
+"""What `Stepper` and `drawing.py` compute, to the bit, in machine code: one call for many characters of some rows.
 
 The equations are in `quantized.py`. Constants are of float32, as numba would go on in float64 otherwise.
 
@@ -6,91 +6,20 @@ Shapes: L layers, R rows, T characters, V vocabulary, H hidden units, G = 4H gat
 P the largest number of rows of a matrix and Q of columns, both rounded up to whole blocks.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from charlstm.generation.compiled.drawing import draw, draw_utf8
-from charlstm.generation.compiled.layout import (
-    BLOCK,
-    GROUP,
-    LANES,
-    NUM_REGISTERS,
-    SIGN,
-    Double,
-    Float,
-    Ids,
-    Int8,
-    Matrices,
-    Model,
-    Rules,
-    Tables,
-    Work,
-)
-from charlstm.generation.compiled.machine_code import inlined, part
+from charlstm.generation.compiled.machine_code import inlined, multiply_block, part
 from charlstm.generation.compiled.object_code import TARGET
+from charlstm.generation.compiled.stepper import BLOCK, GROUP, SIGN, Int8, Matrices, PackedModel, Tables, Work
+from charlstm.generation.drawing import FIRST_STEP, FRACTION_BITS, Double, Float, Ids, Rules
 from charlstm.generation.quantized import LEVELS, MIDDLE, STEPS_PER_UNIT, TABLE_LEN, TINY
-
-# The processor's instruction for products of bytes, within code that numba compiles.
-#
-# Processors with VNNI multiply 32 pairs of bytes and add them to 8 sums of 32 bits in one instruction, `vpdpbusd`. No
-# loop in Python becomes it, so this builds the loop in LLVM's language, once for each number of rows.
-
-
-def _multiply_block(typing_context: Any, num_rows: Any, weights: Any, num_groups: Any, inputs: Any, sums: Any) -> Any:
-    """A block of a matrix, at the start of `weights`, times the first rows of `inputs`: into the first of `sums`.
-
-    The compiler keeps `totals` in registers: they are memory only by name.
-    """
-    if not isinstance(num_rows, types.IntegerLiteral):
-        return None  # numba asks again, with the number itself
-    array_types = weights, inputs, sums
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        int32, vector = ir.IntType(32), ir.VectorType(ir.IntType(32), LANES)
-        zeros, blank = ir.Constant(vector, [0] * LANES), ir.Constant(vector, ir.Undefined)
-        _, weights, num_groups, inputs, sums = arguments
-        arrays = zip(array_types, (weights, inputs, sums), strict=True)
-        weights, inputs, sums = (context.make_array(type_)(context, builder, array) for type_, array in arrays)
-        name, kind = f"llvm.x86.avx512.vpdpbusd.{32 * LANES}", ir.FunctionType(vector, [vector] * 3)
-        add_products = cgutils.get_or_insert_function(builder.module, kind, name)
-
-        def pointer(array: Any, row: int, offset: Any, type_: Any) -> Any:
-            stride = builder.extract_value(array.strides, 0)
-            place = builder.add(builder.mul(stride, stride.type(row)), offset)
-            start = builder.bitcast(array.data, ir.IntType(8).as_pointer())
-            return builder.bitcast(builder.gep(start, [place]), type_.as_pointer())
-
-        rows, registers = range(num_rows.literal_value), range(NUM_REGISTERS)
-        totals = [[cgutils.alloca_once_value(builder, zeros) for _ in registers] for _ in rows]
-        with cgutils.for_range(builder, num_groups) as loop:
-            number, size = loop.index, loop.index.type
-            starts = [builder.add(builder.mul(number, size(BLOCK * GROUP)), size(LANES * GROUP * n)) for n in registers]
-            loaded = [builder.load(pointer(weights, 0, start, vector), align=1) for start in starts]
-            for row in rows:
-                group = builder.load(pointer(inputs, row, builder.mul(number, size(GROUP)), int32), align=1)
-                in_one_lane = builder.insert_element(blank, group, int32(0))
-                in_all_lanes = builder.shuffle_vector(in_one_lane, blank, zeros)
-                for total, eight_rows in zip(totals[row], loaded, strict=True):
-                    builder.store(builder.call(add_products, [builder.load(total), in_all_lanes, eight_rows]), total)
-        for row in rows:
-            for n, total in zip(registers, totals[row], strict=True):
-                builder.store(builder.load(total), pointer(sums, row, size(LANES * 4 * n), vector), align=1)
-        return context.get_dummy_value()
-
-    return types.void(num_rows, weights, types.intp, inputs, sums), generate
-
-
-multiply_block: Final[Any] = intrinsic(_multiply_block)
-
 
 # Products of 8-bit integers in machine code, exact: by the instruction made for them, or by a plain loop.
 #
-# The instruction above wants one byte of a pair unsigned: a + 128 instead of a. The surplus, 128 times the sum of a
+# `multiply_block` wants one byte of a pair unsigned: a + 128 instead of a. The surplus, 128 times the sum of a
 # row's weights, is subtracted in the end. Both ways give the same integers.
 # Shapes: R rows, K columns and N rows of a matrix; P and Q are N and K rounded up to whole blocks.
 
@@ -203,7 +132,7 @@ def load_eight_bits(inputs_Q: Int8, values_K: Float, bits_K: NDArray[np.int32]) 
 
 
 @inlined
-def read_one(model: Model, ids_RT: Ids, position: int, hidden_RLH: Int8, cell_RLH: Float, work: Work) -> None:
+def read_one(model: PackedModel, ids_RT: Ids, position: int, hidden_RLH: Int8, cell_RLH: Float, work: Work) -> None:
     """Read one character in each row."""
     num_rows, num_layers, hidden_size = hidden_RLH.shape
     for layer in range(num_layers):
@@ -236,7 +165,7 @@ def gate(tables: Tables, steps_G: Float, base_G: Float, hidden_H: Int8, cell_H: 
 
 
 @inlined
-def logits(model: Model, hidden_RLH: Int8, work: Work) -> None:
+def logits(model: PackedModel, hidden_RLH: Int8, work: Work) -> None:
     """Of the next character, without the bias, in `products_RP`: W_head (h + W_down gelu(W_up h))."""
     num_rows, num_layers, hidden_size = hidden_RLH.shape
     matrices, head = model.matrices, len(model.matrices.row_fences) - 2
@@ -260,13 +189,133 @@ def logits(model: Model, hidden_RLH: Int8, work: Work) -> None:
     multiply(matrices, head, work.inputs_RQ, factors_R, work.sums_RP, work.products_RP)
 
 
+# Drawing: what `generation/drawing.py` computes, for one row.
+
+FRACTION_MASK: Final = 2**FRACTION_BITS - 1
+MAX_RANKED: Final = 256
+GAPS: Final = np.array([1750, 701, 301, 132, 57, 23, 10, 4, 1])  # of Shell's sort (Ciura 2001)
+
+
+@part
+def draw(logits_V: Float, rules: Rules, row: int, uniform: float, tables: Tables, work: Work) -> int:
+    """The id of one character, by the rule of `row`."""
+    likeliest = 0
+    for index in range(len(logits_V)):
+        if logits_V[index] > logits_V[likeliest]:
+            likeliest = index
+    if rules.is_greedy_R[row]:
+        return likeliest
+    relative_probabilities(logits_V, logits_V[likeliest], rules, row, tables, work)
+    total = 0.0
+    for index in range(len(logits_V)):
+        total += work.probable_V[index]
+    bound, sum_so_far, drawn = uniform * total, 0.0, 0
+    for index in range(len(logits_V)):
+        sum_so_far += work.probable_V[index]
+        drawn += sum_so_far <= bound
+    return drawn
+
+
+@inlined
+def draw_utf8(logits_V: Float, rules: Rules, row: int, uniform: float, utf8_R: Ids, tables: Tables, work: Work) -> int:
+    """The same of the bytes alone that keep the text of `row` valid UTF-8; its state in `utf8_R` changes.
+
+    They are drawn from as if there were no others: zeros would change no sum.
+    """
+    state, num_allowed = utf8_R[row], 0
+    for index in range(len(logits_V)):
+        if tables.next_SV[state, index] >= 0:
+            work.allowed_V[num_allowed] = logits_V[index]
+            work.allowed_ids_V[num_allowed] = index
+            num_allowed += 1
+    drawn: int = work.allowed_ids_V[draw(work.allowed_V[:num_allowed], rules, row, uniform, tables, work)]
+    utf8_R[row] = tables.next_SV[state, drawn]
+    return drawn
+
+
+@inlined
+def relative_probabilities(logits_V: Float, largest: float, rules: Rules, row: int, tables: Tables, work: Work) -> None:
+    """In `probable_V`: 2^x from tables, and zeros instead of what the rule excludes."""
+    vocab_size = len(logits_V)
+    probable_V, top_k = work.probable_V[:vocab_size], min(rules.top_k_R[row], vocab_size)
+    for index in range(vocab_size):
+        below = np.float64(logits_V[index]) - np.float64(largest)
+        steps = below * rules.factor_R[row] + FIRST_STEP
+        step = np.int32(steps if steps > 0 else 0.0)
+        probable = tables.fractions[step & FRACTION_MASK] * tables.powers[step >> FRACTION_BITS]
+        probable_V[index] = probable if probable >= rules.min_p_R[row] else 0.0
+    if top_k < vocab_size or rules.top_p_R[row] < 1:
+        smallest = smallest_kept(probable_V, top_k, rules.top_p_R[row], work.sorted_V[:vocab_size])
+        for index in range(vocab_size):
+            if probable_V[index] < smallest:
+                probable_V[index] = 0.0
+
+
+@inlined
+def smallest_kept(probable_V: Double, top_k: int, top_p: float, sorted_V: Double) -> float:
+    """The smallest value that top-k and then top-p keep."""
+    sort_descending(probable_V, sorted_V)
+    smallest: float = sorted_V[top_k - 1]
+    total, num_kept = 0.0, 0
+    for value in sorted_V:
+        total += value if value >= smallest else 0.0
+    sum_so_far = 0.0
+    for value in sorted_V:
+        kept = value if value >= smallest else 0.0
+        sum_so_far += kept
+        num_kept += sum_so_far - kept < top_p * total
+    last: float = sorted_V[num_kept - 1]
+    return last if last > smallest else smallest
+
+
+@inlined
+def sort_descending(values_V: Double, sorted_V: Double) -> None:
+    """Values that are not negative, the largest first."""
+    if len(values_V) <= MAX_RANKED:
+        sort_by_rank(values_V, sorted_V)
+    else:
+        sort_by_gaps(values_V, sorted_V)
+
+
+@part
+def sort_by_rank(values_V: Double, sorted_V: Double) -> None:
+    """Put each after all that are larger. V^2 comparisons, but many at a time."""
+    for place in range(len(values_V)):
+        sorted_V[place] = -1.0
+    for index in range(len(values_V)):
+        value, rank = values_V[index], 0
+        for other in range(len(values_V)):
+            rank += 1 if values_V[other] > value else 0
+        sorted_V[rank] = value
+    for place in range(1, len(sorted_V)):  # equal values have one rank, and leave those after it free
+        if sorted_V[place] < 0:
+            sorted_V[place] = sorted_V[place - 1]
+
+
+@part
+def sort_by_gaps(values_V: Double, sorted_V: Double) -> None:
+    """Shell's sort."""
+    for index in range(len(values_V)):
+        sorted_V[index] = values_V[index]
+    for gap in GAPS:
+        for place in range(gap, len(sorted_V)):
+            value, left = sorted_V[place], place - gap
+            while left >= 0 and sorted_V[left] < value:
+                sorted_V[left + gap] = sorted_V[left]
+                left -= gap
+            sorted_V[left + gap] = value
+
+
+# All of it.
+
+
 @part
 def advance(
-    model: Model,
+    model: PackedModel,
     rules: Rules,
     uniforms_RT: Double,
-    ids_RT: Ids,
     num_given: int,
+    ids_RT: Ids,
     hidden_RLH: Int8,
     cell_RLH: Float,
     utf8_R: Ids,
@@ -274,7 +323,7 @@ def advance(
 ) -> None:
     """Read the first `num_given` of `ids_RT`; draw the others, and read them, too. The states change in place.
 
-    Those of `utf8_R` are states of `utf8.py`, below 0 where ids are no bytes of UTF-8.
+    Those of `utf8_R` are states of `drawing.NEXT`, below 0 where ids are no bytes of UTF-8.
     """
     num_rows, num_chars = ids_RT.shape
     vocab_size = len(model.bias_V)
@@ -287,7 +336,7 @@ def advance(
                     logits_V[index] += model.bias_V[index]
                 uniform = uniforms_RT[row, position - num_given]
                 if utf8_R[row] >= 0:
-                    ids_RT[row, position] = draw_utf8(logits_V, rules, row, uniform, utf8_R, work.drawing)
+                    ids_RT[row, position] = draw_utf8(logits_V, rules, row, uniform, utf8_R, model.tables, work)
                 else:
-                    ids_RT[row, position] = draw(logits_V, rules, row, uniform, work.drawing)
+                    ids_RT[row, position] = draw(logits_V, rules, row, uniform, model.tables, work)
         read_one(model, ids_RT, position, hidden_RLH, cell_RLH, work)

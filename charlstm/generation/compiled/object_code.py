@@ -1,7 +1,7 @@
 """Machine code as a file, in the user's cache folder. It is called without numba, whose import takes half a second.
 
 numba's own cache would need that import, unpickles, and does not see a change of a function in another file. Here a
-file's name is a hash of all that decides its bytes: the source, the versions of the compilers, and the processor. It is
+file's name is a hash of all that its bytes depend on: the source, the compilers' versions, and the processor. It is
 whole or absent, and has its SHA-256, so processes may read and write it at the same time.
 """
 
@@ -60,12 +60,12 @@ class Function:
         self._engine.add_object_file(binding.object_file.ObjectFileRef.from_data(compiled.code))
         self._engine.finalize_object()
         self._call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._engine.get_function_address(compiled.name))
-        self._types = compiled.types
+        self.compiled = compiled
 
     def __call__(self, *arguments: Any) -> None:
         """Call it with arrays, whole numbers, and tuples of them. Arrays change in place."""
-        if (types := types_of(arguments)) != self._types:  # machine code would write where it must not
-            raise TypeError(f"expected {self._types}, got {types}")
+        if (types := types_of(arguments)) != self.compiled.types:  # machine code would write where it must not
+            raise TypeError(f"expected {self.compiled.types}, got {types}")
         numbers = np.fromiter(_numbers(arguments), np.int64)
         self._call(numbers.ctypes.data)
 
@@ -105,10 +105,11 @@ def kept() -> Function | None:
     return _functions[0] if _functions else None
 
 
-def keep(compiled: ObjectCode, function: Function) -> None:
+def keep(function: Function) -> None:
     """For this process, and for later ones where there is a folder for it."""
     _functions[:] = [function]
-    content = END.join([compiled.name.encode(), compiled.types.encode(), compiled.code])
+    name, types, code = function.compiled
+    content = END.join([name.encode(), types.encode(), code])
     with contextlib.suppress(OSError):
         write_bytes(_file(), hashlib.sha256(content).digest() + content)
 
@@ -122,7 +123,7 @@ def _file() -> Path:
 
 @cache
 def _key() -> str:
-    decisive = hashlib.sha256("\n".join((version("numba"), version("llvmlite"), *TARGET)).encode())
+    digest = hashlib.sha256("\n".join((version("numba"), version("llvmlite"), *TARGET)).encode())
     for file in sorted(SOURCE.rglob("*.py")):
-        decisive.update(file.read_bytes())
-    return decisive.hexdigest()[:16]
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

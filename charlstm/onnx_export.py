@@ -1,16 +1,18 @@
-"""A trained model as an ONNX graph: the bytes of a file that other runtimes load, without torch.
+"""A trained model as an ONNX graph: the bytes of a file that other runtimes load, without torch; and how exact it is.
 
 The graph is built operator by operator, since ONNX has an LSTM of its own. `torch.onnx.export` would trace Python. Its
 names and its arithmetic on shapes change with the version of torch. Here, a model of one layer is 11 nodes, names stay,
 and the same model gives the same bytes.
 Shapes: B rows, T time steps, V vocabulary, E features of a character, L layers, H hidden units.
+
+onnxruntime is imported only where it is used: a plain export needs onnx alone.
 """
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import onnx
@@ -19,11 +21,15 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
+from charlstm.evaluation.protocols import stateful
+from charlstm.evaluation.windows import LanguageModel
 from charlstm.model.char_lstm import CharLSTM, ModelShape
-from charlstm.model.gates import GATES
+from charlstm.model.gates import GATES, LSTMState
 from charlstm.model.layers import FusedLayer, GatesLayer
+from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel
-from charlstm.text.vocabulary import Vocab
+from charlstm.text.encoded import EncodedText
+from charlstm.text.vocabulary import Ids
 
 OPSET = 20  # the first with Gelu; onnxruntime has it since 1.17 (January 2024)
 IR_VERSION = 9  # of the same time; the newest, which is the default, is refused by older runtimes
@@ -54,13 +60,11 @@ def onnx_bytes(trained: TrainedModel) -> bytes:
         ir_version=IR_VERSION,
         producer_name="charlstm",
     )
-    helper.set_model_props(model, {"model_sha256": trained.sha256, "schema": SCHEMA, **_ids_of(trained.vocab)})
+    vocab = trained.vocab
+    ids = {"unit": "byte"} if vocab.unit == "byte" else {"vocabulary": json.dumps(list(vocab.characters))}
+    helper.set_model_props(model, {"model_sha256": trained.sha256, "schema": SCHEMA, **ids})
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
-
-
-def _ids_of(vocab: Vocab) -> dict[str, str]:
-    return {"unit": "byte"} if vocab.unit == "byte" else {"vocabulary": json.dumps(list(vocab.characters))}
 
 
 class _Graph:
@@ -163,7 +167,7 @@ def int8_bytes(file: bytes) -> bytes:
 
     Seven of the eight bits are used. On x86 processors without VNNI, sums of products of eight bits may overflow.
     """
-    from onnxruntime.quantization import QuantType, quantize_dynamic  # a plain export needs onnx alone
+    from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
     source = onnx.load_model_from_string(file)
@@ -184,3 +188,58 @@ def int8_bytes(file: bytes) -> bytes:
     model.metadata_props.extend(source.metadata_props)
     model.producer_name, model.producer_version = source.producer_name, source.producer_version
     return bytes(model.SerializeToString(deterministic=True))
+
+
+# An exported model under onnxruntime, beside torch.
+
+MAX_STEPS = 1_000  # characters that are read one at a time
+
+
+class OnnxModel:
+    """The file of `onnx_bytes` or `int8_bytes`, of a model with this shape, on one CPU thread."""
+
+    def __init__(self, file: bytes, shape: ModelShape) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        self.shape = shape
+
+    def zero_state(self, num_rows: int) -> LSTMState:
+        """The state (L, B, H) before anything was read."""
+        zeros_LBH = torch.zeros(self.shape.num_layers, num_rows, self.shape.hidden_size)
+        return LSTMState(zeros_LBH, zeros_LBH)
+
+    def __call__(self, ids_BT: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """Logits (B, T, V) of the character after each of `ids_BT` (int64), and the state (L, B, H) after the last."""
+        inputs = {"ids": ids_BT.numpy(), "hidden": state.hidden.numpy(), "cell": state.cell.numpy()}
+        logits_BTV, *end = map(torch.from_numpy, self._session.run(["logits", "hidden_out", "cell_out"], inputs))
+        return logits_BTV, LSTMState(*end)
+
+
+class Comparison(NamedTuple):
+    """One way to run the model: its loss `stateful`, and the largest difference of any logit from torch's."""
+
+    name: str
+    loss: LossSum
+    largest_difference: float
+
+
+@torch.inference_mode()
+def compare(trained: TrainedModel, files: Mapping[str, bytes], ids: Ids) -> Iterator[Comparison]:
+    """Torch, and then each of `files`, on a text of two ids or more.
+
+    Logits are those of its beginning, read one id at a time: in int8, they depend on what is read together.
+    """
+    exported = {name: OnnxModel(file, trained.model.shape) for name, file in files.items()}
+    models: dict[str, LanguageModel] = {"torch": trained.model, **exported}
+    beginning_1T, all_logits = torch.from_numpy(ids[:MAX_STEPS].astype(np.int64))[None], list[Tensor]()
+    for name, model in models.items():
+        state, logits = model.zero_state(1), []
+        for ids_11 in torch.split(beginning_1T, 1, dim=1):
+            logits_11V, state = model(ids_11, state)
+            logits.append(logits_11V)
+        all_logits.append(torch.cat(logits, 1))
+        difference = (all_logits[-1] - all_logits[0]).abs().max().item()
+        yield Comparison(name, stateful(model, EncodedText(ids, trained.vocab.unit)), difference)

@@ -1,1 +1,0 @@
-"""Ways out of a trained model: other formats, and what they cost."""
