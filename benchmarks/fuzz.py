@@ -7,7 +7,6 @@ becomes a folder; then the stage runs. `error` is exit code 2 and one line; `rec
 of the undamaged run, with and without a warning about a checkpoint. Everything else is wrong.
 """
 
-import argparse
 import collections
 import contextlib
 import hashlib
@@ -25,8 +24,8 @@ from pathlib import Path
 
 import torch
 from accelerate.state import AcceleratorState
-from rich.console import Console
 
+from benchmarks.harness import console, new_parser, print_table
 from benchmarks.projects import kill, make_encoded_project, start, text, training_command
 
 OVERRIDE = {"train.epochs": 2, "train.log_every_steps": 20, "train.text_len": 5, "sample.num_chars": 5}
@@ -52,6 +51,8 @@ WRITES = {
     "evaluate": ["artifacts/evaluate"],
     "sample": ["artifacts/samples"],
 }
+WRONG = ("traceback", "wrong result")
+OUTCOMES = ("error", "identical", "recovered", *WRONG)
 Damage = Callable[[Path, Path, random.Random], None]
 
 
@@ -103,39 +104,38 @@ class Lines(logging.Handler):
 
 
 def main() -> int:
-    """Damage, run, judge; the exit code is 1 if an outcome is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Damage, run, compare; the exit code is 1 if an outcome is wrong."""
+    parser = new_parser(__doc__)
     parser.add_argument("--count", type=int, default=2000, help="number of damaged files")
     parser.add_argument("--seed", type=int, default=0, help="of the damage")
     arguments = parser.parse_args()
-    chance, console = random.Random(arguments.seed), Console(highlight=False, soft_wrap=True)
+    chance = random.Random(arguments.seed)
     outcomes: collections.Counter[tuple[str, str]] = collections.Counter()
     torch.set_num_threads(1)
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     logging.getLogger("charlstm").propagate = False
     with tempfile.TemporaryDirectory(prefix="charlstm-fuzz-") as name:
-        mine, others = Path(name) / "mine", Path(name) / "others"
-        _make_run(mine, text()[:6000])
+        project, others = Path(name) / "project", Path(name) / "others"
+        _make_run(project, text()[:6000])
         _make_run(others, text()[6000:12000])
         for index in range(arguments.count):
             stage = chance.choice(list(READS))
             damage = chance.choice(DAMAGES)
-            file = chance.choice(sorted(path for pattern in READS[stage] for path in mine.glob(pattern)))
-            other = _counterpart(file, mine, others)
-            outcome, details = _judge(mine, stage, partial(damage, file, other, chance))
-            kind = "/".join(file.relative_to(mine).parts[-2:]) if "step-" not in str(file) else f"step-N/{file.name}"
+            file = chance.choice(sorted(path for pattern in READS[stage] for path in project.glob(pattern)))
+            kind = "/".join(file.relative_to(project).parts[-2:])
+            other = others / file.relative_to(project)
+            if "step-" in kind:  # two runs do not write theirs after the same steps
+                kind, other = f"step-N/{file.name}", min(others.glob(f"{CHECKPOINTS}/{file.name}"))
+            outcome, details = _run_damaged(project, stage, partial(damage, file, other, chance))
             outcomes[kind, outcome] += 1
-            if outcome not in ("error", "recovered", "identical"):
+            if outcome in WRONG:
                 console.print(f"case {index}: {stage}, {kind}, {damage.__name__}: {outcome}\n{details}")
     kinds = sorted({kind for kind, _ in outcomes})
-    names = sorted({"error", "recovered", "identical", "wrong result", "traceback"})
-    console.print(f"| file | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
-    for kind in kinds:
-        console.print(f"| {kind} | {' | '.join(str(outcomes[kind, name]) for name in names)} |")
-    totals = {name: sum(number for (_, outcome), number in outcomes.items() if outcome == name) for name in names}
+    print_table(("file", *OUTCOMES), ((kind, *(outcomes[kind, name] for name in OUTCOMES)) for kind in kinds))
+    totals = {name: sum(outcomes[kind, name] for kind in kinds) for name in OUTCOMES}
     total = ", ".join(f"{number} {name}" for name, number in totals.items())
     console.print(f"{arguments.count} damaged files: {total}")
-    return int(totals["wrong result"] + totals["traceback"] > 0)
+    return int(any(totals[name] for name in WRONG))
 
 
 def _make_run(project: Path, text: str) -> None:
@@ -157,14 +157,8 @@ def _make_run(project: Path, text: str) -> None:
         raise SystemExit("the training was not killed between its second checkpoint and its end")
 
 
-def _counterpart(file: Path, mine: Path, others: Path) -> Path:
-    if "step-" not in str(file):
-        return others / file.relative_to(mine)
-    return min(others.glob(f"{CHECKPOINTS}/{file.name}"))
-
-
-def _judge(project: Path, stage: str, damage: Callable[[], None]) -> tuple[str, str]:
-    """Run `stage` on a copy of the project with a damaged file; the outcome, and what was said."""
+def _run_damaged(project: Path, stage: str, damage: Callable[[], None]) -> tuple[str, str]:
+    """Run `stage` in the project with a damaged file, and undo everything; the outcome, and what was said."""
     copy = project.with_suffix(".copy")
     shutil.copytree(project, copy)
     expected = _contents(project, stage)

@@ -10,30 +10,35 @@ What was measured is kept in `benchmarks/records/peers.jsonl`; `--show` only pri
 recipes' records (`python -m benchmarks.recipes`); the time of a recipe with teachers has their trainings in it.
 """
 
-import argparse
 import importlib.util
-import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
+import pandas as pd
 import torch
-from rich.console import Console
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks import trials
-from benchmarks.peers_picture import PICTURE, RECORDS, draw, points
+from benchmarks.harness import console, new_parser, print_table
+from benchmarks.projects import ROOT
+from benchmarks.recipes import available
+from benchmarks.trials import Trial, append, load_data
 from charlstm.evaluation.protocols import LanguageModel, windowed
 from charlstm.model.gates import LSTMState
 from charlstm.training.train import Data
 from pipeline.stage.hardware import set_num_threads
 from pipeline.stage.stage import guarded
 
+RECORDS = ROOT / "benchmarks/records/peers.jsonl"
+PICTURE = ROOT / "benchmarks/records/loss_against_time.png"
+TICKS = (60, 180, 600, 1800, 3600, 10800)  # seconds
 CONTEXT_LEN = 64
 SEED = 1
 
@@ -183,34 +188,30 @@ PEERS = (
 
 def main() -> int:
     """Train the peers, keep what was measured, print a table and draw the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH")
     parser.add_argument("--seconds", nargs="+", type=int, default=[60, 180, 600])
     parser.add_argument("--show", action="store_true", help="print and draw what is recorded")
     arguments = parser.parse_args()
-    peers = [(path, _recognize(parser, path)) for path in ([] if arguments.show else arguments.paths)]
     set_num_threads()
-    console = Console(highlight=False, soft_wrap=True)
-    for path, peer in peers:
+    for path in [] if arguments.show else arguments.paths:
+        peer = next((peer for peer in PEERS if (path / peer.marker).exists()), None)
+        if peer is None:
+            parser.error(f"{path}: expected a checkout of karpathy/nanoGPT, spro/char-rnn.pytorch or pytorch/examples")
         module = _import(path / peer.model_file)
-        budgets = [[seconds] for seconds in arguments.seconds] if peer.has_schedule else [arguments.seconds]
-        for marks in budgets:
-            _run(peer, module, trials.load_data(), sorted(marks), console)
+        marks = sorted(arguments.seconds)
+        for budget in [[seconds] for seconds in marks] if peer.has_schedule else [marks]:
+            _run(peer, module, load_data(), budget)
     found = points()
     if len(found) == 0:
         parser.error("nothing is recorded yet: name a checkout, or run benchmarks.recipes")
-    console.print("| system | parameters | seconds of training | windowed_64 |\n|---|---|---|---|")
-    for row in found.itertuples():
-        console.print(f"| {row.system} | {row.num_parameters:,} | {row.seconds:.0f} | {row.windowed_64:.4f} |")
-    draw(found, PICTURE)
+    rows = (
+        (row.system, f"{row.num_parameters:,}", f"{row.seconds:.0f}", f"{row.windowed_64:.4f}")
+        for row in found.itertuples()
+    )
+    print_table(("system", "parameters", "seconds of training", "windowed_64"), rows)
+    draw(found)
     return 0
-
-
-def _recognize(parser: argparse.ArgumentParser, path: Path) -> Peer:
-    found = [peer for peer in PEERS if (path / peer.marker).exists()]
-    if not found:
-        parser.error(f"{path}: expected a checkout of karpathy/nanoGPT, spro/char-rnn.pytorch or pytorch/examples")
-    return found[0]
 
 
 def _import(file: Path) -> ModuleType:
@@ -223,7 +224,7 @@ def _import(file: Path) -> ModuleType:
     return module
 
 
-def _run(peer: Peer, module: ModuleType, data: Data, marks: Sequence[int], console: Console) -> None:
+def _run(peer: Peer, module: ModuleType, data: Data, marks: list[int]) -> None:
     torch.manual_seed(SEED)
     clock, left = Clock(marks[-1]), list(marks)
     for step, scored in enumerate(peer.train(module, data, clock), start=1):
@@ -240,9 +241,7 @@ def _run(peer: Peer, module: ModuleType, data: Data, marks: Sequence[int], conso
             "threads": torch.get_num_threads(),
         }
         console.print(record)
-        RECORDS.parent.mkdir(exist_ok=True)
-        with RECORDS.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        append(RECORDS, record)
         if not left:
             return
         clock.go_on()
@@ -251,6 +250,54 @@ def _run(peer: Peer, module: ModuleType, data: Data, marks: Sequence[int], conso
 def measure(scored: Scored, data: Data) -> float:
     """windowed_64, in nats/char."""
     return windowed(cast(LanguageModel, scored), data.val_ids, CONTEXT_LEN).nats_per_char
+
+
+def points() -> pd.DataFrame:
+    """The newest record of each system and time, and our recipes."""
+    rows: list[dict[Any, Any]] = pd.read_json(RECORDS, lines=True).to_dict("records") if RECORDS.exists() else []
+    for recipe in available():
+        if (record := Trial((f"recipe={recipe}",)).record()) is not None:
+            rows.append({"system": f"charlstm, {recipe}", "seconds": _seconds(recipe), **record})
+    found = pd.DataFrame(rows)
+    return found if len(found) == 0 else found.drop_duplicates(["system", "seconds"], keep="last")
+
+
+def _seconds(recipe: str) -> float:
+    """Of its training, and of those of its teachers if it has some, not of what they write; NaN if one is unknown."""
+    own = Trial((f"recipe={recipe}",))
+    teachers = own.params().teachers
+    trials = [own, *(Trial((f"recipe={name}",), seed) for name in teachers.recipes for seed in teachers.seeds)]
+    records = [trial.record() for trial in trials]
+    return sum(math.nan if record is None else float(record["train_seconds"]) for record in records)
+
+
+def draw(found: pd.DataFrame) -> None:
+    """Loss against seconds; ours is one line through the recipes, since each is made for its own time.
+
+    Not so the recipe `original`, which repeats the original's setting: a point of its own.
+    """
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    is_ours = found["system"].str.startswith("charlstm, ") & ~found["system"].str.startswith("charlstm, original")
+    for system, rows in found[~is_ours].groupby("system"):
+        axes.plot(rows["seconds"], rows["windowed_64"], marker="o", label=str(system))
+    ours = found[is_ours].sort_values("seconds")
+    axes.plot(ours["seconds"], ours["windowed_64"], marker="o", color="black", linewidth=2, label="charlstm")
+    for index, row in enumerate(ours.itertuples()):
+        offset, side = (((6, 3), "left"), ((-6, -10), "right"))[index % 2]  # neighbors do not write over each other
+        name = str(row.system).removeprefix("charlstm, ")
+        axes.annotate(name, (row.seconds, row.windowed_64), textcoords="offset points", xytext=offset, ha=side)
+    axes.set(
+        xscale="log",
+        xlabel="seconds of training on 2 CPU cores",
+        ylabel="validation loss, windowed_64 (nats per character)",
+    )
+    axes.set_xticks([seconds for seconds in TICKS if seconds <= found["seconds"].max()])
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(PICTURE, dpi=120, metadata={"Software": None})
 
 
 if __name__ == "__main__":

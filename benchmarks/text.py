@@ -1,34 +1,44 @@
-"""How fast texts of any size become ids, and in how much memory: the stages download, split and encode.
+"""Texts of any size: how fast they become ids, how soon training starts on them, and in how much memory.
 
 Usage: python -m benchmarks.text [--gigabytes 1] [--kinds ascii cyrillic mixed]
+       python -m benchmarks.text [--gigabytes 1] --training
 
 Texts are made from a seed in a temporary folder ($TMPDIR), which needs room for three times their size. Each stage runs
 in a process of its own, as `dvc repro` runs it. Memory is the most that it had beyond what it had after its imports.
+
+With `--training`, random ids of that size are written as encode writes them (a tenth more for validation, with
+checksums), and those of a text as long as tiny Shakespeare. The real train stage starts on them with the default
+recipe's sizes, and is stopped after its first checkpoint. First no hash is known of the files, so that they are read
+once; then all are (`pipeline/provenance/hashes.py`), as they also are right after encode. RSS is what the process
+holds: `RssAnon` is its own; `RssFile` are pages of files that it has touched, which the system shares, and takes back
+when it needs memory. The exit code is 1 if a limit is exceeded.
 """
 
-import argparse
+import hashlib
 import json
 import os
 import re
-import resource
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
-from rich.console import Console
 
-from benchmarks.projects import ROOT, make_project
-from charlstm.files.pieces import read_pieces
-from charlstm.text.corpus import read_characters
-from charlstm.text.ids import Numbering, count_characters
+from benchmarks.harness import console, new_parser, print_table
+from benchmarks.projects import ROOT, kill, make_project, shipped_params, start, training_command
+from charlstm.files.atomic import sha256, write_text
+from charlstm.files.checksums import SUMS, sums_of, write_digests
 from charlstm.text.vocabulary import Vocab
+from pipeline.dvc.paths import load_paths
+from pipeline.stage.params_file import with_values
 
 LATIN = "etaoinshrdlcumwfgypbvkjxqz    .,;:'!?-\nETAOINSHRDLCUMWFGYPBVKJXQZ0123456789"
 RUSSIAN = "оеаинтсрвлкмдпуяыьгзбчйхжшюцщэфъ     .,-\nОЕАИНТСРВЛКМДПУЯЫГЗБЧЖШЮЭ"
@@ -43,25 +53,30 @@ KINDS = {
 STAGES = ("download", "split", "encode")
 NUM_BLOCKS = 8  # different ones of which a text consists, in random order
 BLOCK_CHARS = 100_000
-SAMPLE_BYTES = 64_000_000
 GB, MB = 1e9, 1e6
+NUM_SYMBOLS, TINY_NUM_CHARS = 65, 1_003_854  # as in tiny Shakespeare
+PIECE = 2**24  # ids
+SECONDS_WATCHED = 3.0  # after the first step
+MAX_SECONDS, MAX_MORE_MB = 10.0, 200.0
+MEMORY = ("VmHWM", "RssAnon", "RssFile")
 
 
 def main() -> int:
-    """Measure and print two Markdown tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure and print Markdown tables."""
+    parser = new_parser(__doc__)
     parser.add_argument("--gigabytes", type=float, default=1.0, help="of each text")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--training", action="store_true", help="start training on ids of that size")
     arguments = parser.parse_args()
-    console = Console(highlight=False, soft_wrap=True)
+    num_bytes = int(arguments.gigabytes * GB)
     with tempfile.TemporaryDirectory(prefix="charlstm-text-") as name:
-        console.print("| text | stage | GB/s | seconds | of a core | memory |\n|---|---|---|---|---|---|")
-        for kind in arguments.kinds:
-            for row in _stages(Path(name) / kind, kind, int(arguments.gigabytes * GB)):
-                console.print(row)
-        console.print("\n| text, in memory, one core | characters | count, GB/s | encode, GB/s |\n|---|---|---|---|")
-        for kind in arguments.kinds:
-            console.print(_in_memory(kind, min(SAMPLE_BYTES, int(arguments.gigabytes * GB)), Path(name)))
+        folder = Path(name)
+        if arguments.training:
+            return start_trainings(folder, num_bytes)
+        print_table(
+            ("text", "stage", "GB/s", "seconds", "of a core", "memory"),
+            (row for kind in arguments.kinds for row in _stages(folder / kind, kind, num_bytes)),
+        )
     return 0
 
 
@@ -94,20 +109,18 @@ def child(stage: str) -> None:
     used = {
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time() - cpu_started,
-        "memory": _peak_rss() - rss,
+        "memory": memory_of(os.getpid())["VmHWM"] - rss,
     }
     sys.stdout.write(json.dumps(used))
 
 
-def _peak_rss() -> int:
-    """Of this process, in bytes. Linux counts the process that started it into `getrusage`, but not here."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return 1024 * int(re.findall(r"VmHWM:\s*(\d+)", status.read_text())[0])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS has bytes there
+def memory_of(pid: int) -> dict[str, int]:
+    """What Linux says of a process, in bytes. It counts the process that started it into `getrusage`, but not here."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return {name: 1024 * int(kilobytes) for name, kilobytes in re.findall(r"(\w+):\s+(\d+) kB", status)}
 
 
-def _stages(project: Path, kind: str, num_bytes: int) -> Iterator[str]:
+def _stages(project: Path, kind: str, num_bytes: int) -> Iterator[tuple[str, ...]]:
     """A row for each stage. What no later stage reads is removed at once."""
     make_project(project)
     source, outputs = project / "text.txt", project / "Datasets"
@@ -117,9 +130,14 @@ def _stages(project: Path, kind: str, num_bytes: int) -> Iterator[str]:
     no_longer_read = {"download": [source], "split": [outputs / "shakespear.txt"], "encode": []}
     for stage in STAGES:
         used = _run(project, stage)
+        seconds, share = used["seconds"], used["cpu_seconds"] / used["seconds"]
         yield (
-            f"| {kind} | {stage} | {size / GB / used['seconds']:.2f} | {used['seconds']:.1f} "
-            f"| {used['cpu_seconds'] / used['seconds']:.0%} | {used['memory'] / MB:.0f} MB |"
+            kind,
+            stage,
+            f"{size / GB / seconds:.2f}",
+            f"{seconds:.1f}",
+            f"{share:.0%}",
+            f"{used['memory'] / MB:.0f} MB",
         )
         for file_read in no_longer_read[stage]:
             file_read.unlink()
@@ -133,37 +151,81 @@ def _run(project: Path, stage: str) -> dict[str, Any]:
     done = subprocess.run(command, cwd=project, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return dict(json.loads(done.stdout))
 
 
-def _in_memory(kind: str, num_bytes: int, folder: Path) -> str:
-    path = folder / "sample.txt"
+def start_trainings(folder: Path, num_bytes: int) -> int:
+    """Print seconds and memory beside those of a small text; 1 if they are above their limits."""
+    starts: list[tuple[float, ...]] = []
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for num_chars, label in ((TINY_NUM_CHARS, "1 MB"), (num_bytes, f"{num_bytes / GB:g} GB")):
+            project = folder / label.replace(" ", "")
+            _make_encoded(project, num_chars)
+            for hashes in ("unknown", "known"):
+                starts.append(_start(project, keeps_hashes=hashes == "known"))
+                yield label, hashes, *(f"{value:,.1f}" for value in starts[-1])
+
+    print_table(("training text", "hashes", "seconds to the first step", "peak RSS, MB", *MEMORY[1:]), rows())
+    (_, small_peak, *_), _, (seconds, peak, *_) = starts[1:]
+    more = peak - small_peak
+    console.print(f"with known hashes: {seconds:.1f} s to the first step, {more:+.0f} MB beside the small text's")
+    return int(seconds > MAX_SECONDS or more > MAX_MORE_MB)
+
+
+def _make_encoded(project: Path, num_chars: int) -> None:
+    """A project after its encode stage, with the shipped parameters."""
+    make_project(project)
+    values = {"download.watch": "text.txt", "train.log_every_steps": 1, "train.text_prompts": ["A"]}
+    (project / "params.yaml").write_text(with_values(shipped_params(), values))
+    paths = load_paths(project / "dvc.yaml")
+    corpus, encoded = project / paths.corpus, project / paths.encoded
+    encoded.mkdir(parents=True)
+    write_text(sums_of(corpus), f"{'0' * 64}  {corpus.name}\n")
+    parts = {"train.npy": num_chars, "val.npy": num_chars // 9}
+    digests = {name: _write_ids(encoded / name, size) for name, size in parts.items()}
+    Vocab("".join(map(chr, range(32, 32 + NUM_SYMBOLS)))).save(encoded / "vocab.json")
+    write_digests(encoded / SUMS, {**digests, "vocab.json": sha256(encoded / "vocab.json")})
+
+
+def _write_ids(path: Path, size: int) -> str:
+    """Random ids; their SHA-256."""
+    random = np.random.default_rng(size)
     with path.open("wb") as file:
-        file.writelines(text_blocks(kind, num_bytes))
-    pieces = list(read_pieces(path))
-    num_bytes = path.stat().st_size
-    counts = count_characters(read_characters(pieces, path))
-    vocab = Vocab("".join(map(chr, np.flatnonzero(counts))))
-    numbering = Numbering(vocab)
-
-    def encode() -> None:
-        for piece in read_characters(pieces, path):
-            numbering.ids(piece)
-
-    count_speed = _speed(num_bytes, lambda: count_characters(read_characters(pieces, path)))
-    return f"| {kind} | {len(vocab):,} | {count_speed:.2f} | {_speed(num_bytes, encode):.2f} |"
+        header = {"descr": "|u1", "fortran_order": False, "shape": (size,)}
+        np.lib.format.write_array_header_1_0(file, header)
+    digest = hashlib.sha256(path.read_bytes())
+    with path.open("ab") as file:
+        for first in range(0, size, PIECE):
+            piece = random.integers(0, NUM_SYMBOLS, min(PIECE, size - first), np.uint8).tobytes()
+            file.write(piece)
+            digest.update(piece)
+    return digest.hexdigest()
 
 
-def _speed(num_bytes: int, action: Callable[[], object], num_rounds: int = 5) -> float:
-    """The best of a few rounds, in GB per second of a core: other work on the machine only slows."""
-
-    def seconds() -> float:
-        started = time.process_time()
-        action()
-        return time.process_time() - started
-
-    return num_bytes / GB / min(seconds() for _ in range(num_rounds))
+def _start(project: Path, *, keeps_hashes: bool) -> tuple[float, ...]:
+    """Seconds to the first checkpoint of the stage; and what it held in the next seconds, in MB."""
+    state, log = project / ".charlstm", project / "log"
+    for entry in state.glob("*"):
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != "hashes.json" or not keeps_hashes:
+            entry.unlink()
+    started = time.perf_counter()
+    process = start(project, training_command(1), log, CHARLSTM_CHECKPOINT_SECONDS="0.01")
+    try:
+        while not list(state.glob("*/step-*")):
+            if process.poll() is not None:
+                raise SystemExit(f"exit code {process.returncode}\n{log.read_text()[-3000:]}")
+            time.sleep(0.01)
+        seconds = time.perf_counter() - started
+        time.sleep(SECONDS_WATCHED)
+        memory = memory_of(process.pid)
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+    finally:
+        kill(process)
+    return seconds, *(memory[name] / MB for name in MEMORY)
 
 
 if __name__ == "__main__":
