@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from logging.handlers import BufferingHandler
 from pathlib import Path
 
 import torch
@@ -91,18 +92,6 @@ def become_folder(file: Path, other: Path, chance: random.Random) -> None:
 DAMAGES: list[Damage] = [cut, flip, exchange, overwrite, become_folder]
 
 
-class Lines(logging.Handler):
-    """What the stage says."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep it."""
-        self.records.append(record)
-
-
 def main() -> int:
     """Damage, run, compare; the exit code is 1 if an outcome is wrong."""
     parser = new_parser(__doc__)
@@ -164,8 +153,9 @@ def _run_damaged(project: Path, stage: str, damage: Callable[[], None]) -> tuple
     expected = _contents(project, stage)
     for output in WRITES[stage]:  # as DVC does
         shutil.rmtree(project / output)
-    lines = Lines()
-    logging.getLogger("charlstm").addHandler(lines)
+    handler = BufferingHandler(capacity=sys.maxsize)
+    handler.setLevel(logging.WARNING)
+    logging.getLogger("charlstm").addHandler(handler)
     try:
         damage()
         code = _run(project, stage)
@@ -173,11 +163,11 @@ def _run_damaged(project: Path, stage: str, damage: Callable[[], None]) -> tuple
     except BaseException:  # whatever comes out is what a user would see
         return "traceback", traceback.format_exc()
     finally:
-        logging.getLogger("charlstm").removeHandler(lines)
+        logging.getLogger("charlstm").removeHandler(handler)
         shutil.rmtree(project)
         copy.rename(project)
-    said = [record.getMessage() for record in lines.records]
-    errors = [record for record in lines.records if record.levelno >= logging.ERROR]
+    said = [record.getMessage() for record in handler.buffer]
+    errors = [record for record in handler.buffer if record.levelno >= logging.ERROR]
     if code == 2 and len(errors) == 1 and not found:
         return "error", ""
     if code == 0 and not errors and found == expected:

@@ -4,8 +4,8 @@ Usage: python -m benchmarks.peers [PATH ...] [--seconds 60 180 600] [--show]
 
 A PATH is a checkout of karpathy/nanoGPT, spro/char-rnn.pytorch or pytorch/examples; their models are imported from
 there, and nothing of theirs is kept here. The loop around a model does what theirs does (sizes, batches, optimizer,
-schedule, clipping, all as in their README or defaults), on our encoded corpus (`dvc repro encode`), and its clock
-stands still while the loss is measured. All losses are windowed_64: the longest text that the smallest of them reads.
+schedule, clipping, all as in their README or defaults), on our encoded corpus (`dvc repro encode`). Each number of
+seconds is a training of its own. All losses are windowed_64: the longest text that the smallest of them reads.
 What was measured is kept in `benchmarks/records/peers.jsonl`; `--show` only prints and draws it. Our own points are the
 recipes' records (`python -m benchmarks.recipes`); the time of a recipe with teachers has their trainings in it.
 """
@@ -15,6 +15,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple, cast
@@ -50,26 +51,24 @@ class Peer(NamedTuple):
     marker: str  # a file by which a checkout is known
     model_file: str
     train: Callable[[ModuleType, Data, "Clock"], Iterator["Scored"]]
-    has_schedule: bool  # whether what it does depends on the time it has, so that each time needs a run of its own
 
 
 class Clock:
     """Seconds of training; the loops ask it how much of their time is over."""
 
     def __init__(self, limit: float) -> None:
-        self.limit, self.seconds, self._started = limit, 0.0, time.perf_counter()
+        self._limit, self._started = limit, time.perf_counter()
 
-    def stop(self) -> None:
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
         """While something else is done."""
-        self.seconds += time.perf_counter() - self._started
-
-    def go_on(self) -> None:
-        """Training again."""
-        self._started = time.perf_counter()
+        before = time.perf_counter()
+        yield
+        self._started += time.perf_counter() - before
 
     def share(self) -> float:
         """0 at the beginning, 1 at the end."""
-        return min(1.0, (self.seconds + time.perf_counter() - self._started) / self.limit)
+        return min(1.0, (time.perf_counter() - self._started) / self._limit)
 
 
 class Scored(nn.Module):
@@ -167,21 +166,19 @@ def train_word_language_model(module: ModuleType, data: Data, clock: Clock) -> I
             for weight in model.parameters():
                 weight.data.add_(weight.grad, alpha=-rate)
             yield scored
-        clock.stop()
-        loss = measure(scored, data)
-        clock.go_on()
+        with clock.stopped():
+            loss = measure(scored, data)
         rate, best = (rate, loss) if loss < best else (rate / 4, best)
 
 
 PEERS = (
-    Peer("nanoGPT, its CPU setting", "config/train_shakespeare_char.py", "model.py", train_nanogpt, True),
-    Peer("char-rnn.pytorch, LSTM 2×100", "helpers.py", "model.py", train_char_rnn, False),
+    Peer("nanoGPT, its CPU setting", "config/train_shakespeare_char.py", "model.py", train_nanogpt),
+    Peer("char-rnn.pytorch, LSTM 2×100", "helpers.py", "model.py", train_char_rnn),
     Peer(
         "word_language_model, LSTM 2×200",
         "word_language_model/main.py",
         "word_language_model/model.py",
         train_word_language_model,
-        False,
     ),
 )
 
@@ -199,9 +196,8 @@ def main() -> int:
         if peer is None:
             parser.error(f"{path}: expected a checkout of karpathy/nanoGPT, spro/char-rnn.pytorch or pytorch/examples")
         module = _import(path / peer.model_file)
-        marks = sorted(arguments.seconds)
-        for budget in [[seconds] for seconds in marks] if peer.has_schedule else [marks]:
-            _run(peer, module, load_data(), budget)
+        for seconds in arguments.seconds:
+            _run(peer, module, load_data(), seconds)
     found = points()
     if len(found) == 0:
         parser.error("nothing is recorded yet: name a checkout, or run benchmarks.recipes")
@@ -224,27 +220,24 @@ def _import(file: Path) -> ModuleType:
     return module
 
 
-def _run(peer: Peer, module: ModuleType, data: Data, marks: list[int]) -> None:
+def _run(peer: Peer, module: ModuleType, data: Data, seconds: int) -> None:
     torch.manual_seed(SEED)
-    clock, left = Clock(marks[-1]), list(marks)
-    for step, scored in enumerate(peer.train(module, data, clock), start=1):
-        if clock.share() * clock.limit < left[0]:
+    clock = Clock(seconds)
+    for num_steps, scored in enumerate(peer.train(module, data, clock), start=1):
+        if clock.share() < 1:
             continue
-        clock.stop()
         record = {
             "system": peer.system,
             "num_parameters": sum(weight.numel() for weight in scored.model.parameters()),
-            "seconds": left.pop(0),
-            "num_steps": step,
+            "seconds": seconds,
+            "num_steps": num_steps,
             "windowed_64": round(measure(scored, data), 6),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
         }
         console.print(record)
         append(RECORDS, record)
-        if not left:
-            return
-        clock.go_on()
+        return
 
 
 def measure(scored: Scored, data: Data) -> float:
