@@ -57,33 +57,33 @@ OUTCOMES = ("error", "identical", "recovered", *WRONG)
 Damage = Callable[[Path, Path, random.Random], None]
 
 
-def cut(file: Path, other: Path, chance: random.Random) -> None:
+def cut(file: Path, other: Path, generator: random.Random) -> None:
     """Lose the end, or everything."""
-    os.truncate(file, chance.randrange(file.stat().st_size))
+    os.truncate(file, generator.randrange(file.stat().st_size))
 
 
-def flip(file: Path, other: Path, chance: random.Random) -> None:
+def flip(file: Path, other: Path, generator: random.Random) -> None:
     """Flip one bit."""
     content = bytearray(file.read_bytes())
-    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
     file.write_bytes(content)
 
 
-def exchange(file: Path, other: Path, chance: random.Random) -> None:
+def exchange(file: Path, other: Path, generator: random.Random) -> None:
     """Take the file of another run."""
     shutil.copy(other, file)
 
 
-def overwrite(file: Path, other: Path, chance: random.Random) -> None:
+def overwrite(file: Path, other: Path, generator: random.Random) -> None:
     """A stretch of noise, perhaps beyond the end."""
     content = bytearray(file.read_bytes())
-    first = chance.randrange(len(content))
-    noise = chance.randbytes(chance.randint(1, 64))
+    first = generator.randrange(len(content))
+    noise = generator.randbytes(generator.randint(1, 64))
     content[first : first + len(noise)] = noise
     file.write_bytes(content)
 
 
-def become_folder(file: Path, other: Path, chance: random.Random) -> None:
+def become_folder(file: Path, other: Path, generator: random.Random) -> None:
     """A folder in the file's place."""
     file.unlink()
     file.mkdir()
@@ -98,7 +98,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=2000, help="number of damaged files")
     parser.add_argument("--seed", type=int, default=0, help="of the damage")
     arguments = parser.parse_args()
-    chance = random.Random(arguments.seed)
+    generator = random.Random(arguments.seed)
     outcomes: collections.Counter[tuple[str, str]] = collections.Counter()
     torch.set_num_threads(1)
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -108,14 +108,14 @@ def main() -> int:
         _make_run(project, text()[:6000])
         _make_run(others, text()[6000:12000])
         for index in range(arguments.count):
-            stage = chance.choice(list(READS))
-            damage = chance.choice(DAMAGES)
-            file = chance.choice(sorted(path for pattern in READS[stage] for path in project.glob(pattern)))
+            stage = generator.choice(list(READS))
+            damage = generator.choice(DAMAGES)
+            file = generator.choice(sorted(path for pattern in READS[stage] for path in project.glob(pattern)))
             kind = "/".join(file.relative_to(project).parts[-2:])
             other = others / file.relative_to(project)
             if "step-" in kind:  # two runs do not write theirs after the same steps
                 kind, other = f"step-N/{file.name}", min(others.glob(f"{CHECKPOINTS}/{file.name}"))
-            outcome, details = _run_damaged(project, stage, partial(damage, file, other, chance))
+            outcome, details = _run_damaged(project, stage, partial(damage, file, other, generator))
             outcomes[kind, outcome] += 1
             if outcome in WRONG:
                 console.print(f"case {index}: {stage}, {kind}, {damage.__name__}: {outcome}\n{details}")
@@ -159,7 +159,7 @@ def _run_damaged(project: Path, stage: str, damage: Callable[[], None]) -> tuple
     try:
         damage()
         code = _run(project, stage)
-        found = _contents(project, stage)
+        outputs = _contents(project, stage)
     except BaseException:  # whatever comes out is what a user would see
         return "traceback", traceback.format_exc()
     finally:
@@ -168,9 +168,9 @@ def _run_damaged(project: Path, stage: str, damage: Callable[[], None]) -> tuple
         copy.rename(project)
     said = [record.getMessage() for record in handler.buffer]
     errors = [record for record in handler.buffer if record.levelno >= logging.ERROR]
-    if code == 2 and len(errors) == 1 and not found:
+    if code == 2 and len(errors) == 1 and not outputs:
         return "error", ""
-    if code == 0 and not errors and found == expected:
+    if code == 0 and not errors and outputs == expected:
         return ("recovered" if any("checkpoint" in line for line in said) else "identical"), ""
     return "wrong result", f"exit code {code}, said {said}"
 

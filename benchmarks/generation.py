@@ -63,12 +63,12 @@ import json, sys, time
 import charlstm
 
 model = charlstm.load(sys.argv[1])
-found = {}
+seconds = {}
 for name, (options, *_) in json.load(sys.stdin).items():
     started = time.perf_counter()
     model.generate(**options)
-    found[name] = time.perf_counter() - started
-print(json.dumps(found))
+    seconds[name] = time.perf_counter() - started
+print(json.dumps(seconds))
 """
 
 Write = Callable[[int, int], object]  # so many rows of so many characters, one character at a time

@@ -15,17 +15,21 @@ def new_parser(description: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]] = ()) -> str:
+def line(cells: Iterable[object]) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def table(columns: Sequence[str], rows: Iterable[Iterable[object]] = ()) -> str:
     """Markdown."""
-    head = f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
-    return "\n".join([head, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
+    return "\n".join([line(columns), f"|{'---|' * len(columns)}", *map(line, rows)])
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     """Print Markdown, each row as soon as it is measured."""
     console.print(table(columns))
     for row in rows:
-        console.print(f"| {' | '.join(map(str, row))} |")
+        console.print(line(row))
 
 
 def seconds_of(action: Callable[[], object]) -> float:

@@ -42,9 +42,9 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100, help="number of kills")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     arguments = parser.parse_args()
-    chance, moments = random.Random(arguments.seed), Counter[str]()
+    generator, moments = random.Random(arguments.seed), Counter[str]()
     kills_each = min(KILLS_PER_TRAINING, -(-arguments.count // len(WORLDS)))  # so that each number has its turn
-    num_trainings = num_wrong = num_torn = 0
+    num_trainings = num_wrong = num_half_written = 0
     with tempfile.TemporaryDirectory(prefix="charlstm-kills-") as name:
         folder = Path(name)
         template = folder / "template"
@@ -60,8 +60,8 @@ def main() -> int:
             project, log = folder / f"training-{num_trainings}", folder / f"log-{num_trainings}"
             shutil.copytree(template, project)
             for _ in range(min(kills_each, arguments.count - moments.total())):
-                moments[_start_and_kill(project, world, log, chance)] += 1
-                num_torn += len(list(project.glob(".charlstm/*/.step-*")))
+                moments[_start_and_kill(project, world, log, generator)] += 1
+                num_half_written += len(list(project.glob(".charlstm/*/.step-*")))
             code = run(project, training_command(world), log)
             is_right = code == 0 and results(project) == expected[world]
             num_wrong += not is_right
@@ -71,22 +71,22 @@ def main() -> int:
             shutil.rmtree(project)
     console.print(
         f"{moments.total()} kills ({', '.join(f'{number} {moment}' for moment, number in moments.items())}; "
-        f"{num_torn} left a half-written checkpoint), {num_trainings} trainings, {num_wrong} with other bytes"
+        f"{num_half_written} left a half-written checkpoint), {num_trainings} trainings, {num_wrong} with other bytes"
     )
     return int(num_wrong > 0)
 
 
-def _start_and_kill(project: Path, world: int, log: Path, chance: random.Random) -> str:
+def _start_and_kill(project: Path, world: int, log: Path, generator: random.Random) -> str:
     """One start that does not live; what it was doing."""
     offset = log.stat().st_size if log.exists() else 0
     process = start(project, training_command(world), log, CHARLSTM_CHECKPOINT_SECONDS=CHECKPOINT_SECONDS)
-    moment = chance.choice(["starting", "training", "writing", "writing"])
+    moment = generator.choice(["starting", "training", "writing", "writing"])
     if moment == "starting":
-        time.sleep(chance.uniform(0, MAX_START_SECONDS))
+        time.sleep(generator.uniform(0, MAX_START_SECONDS))
     else:
         while process.poll() is None and b"parameters, " not in log.read_bytes()[offset:]:
             time.sleep(0.02)
-        deadline = time.monotonic() + chance.uniform(0, MAX_TRAINING_SECONDS)
+        deadline = time.monotonic() + generator.uniform(0, MAX_TRAINING_SECONDS)
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
         while moment == "writing" and process.poll() is None and not any(project.glob(".charlstm/*/.step-*")):

@@ -198,15 +198,15 @@ def main() -> int:
         module = _import(path / peer.model_file)
         for seconds in arguments.seconds:
             _run(peer, module, load_data(), seconds)
-    found = points()
-    if len(found) == 0:
+    points = read_points()
+    if len(points) == 0:
         parser.error("nothing is recorded yet: name a checkout, or run benchmarks.recipes")
     rows = (
         (row.system, f"{row.num_parameters:,}", f"{row.seconds:.0f}", f"{row.windowed_64:.4f}")
-        for row in found.itertuples()
+        for row in points.itertuples()
     )
     print_table(("system", "parameters", "seconds of training", "windowed_64"), rows)
-    draw(found)
+    draw(points)
     return 0
 
 
@@ -245,14 +245,14 @@ def measure(scored: Scored, data: Data) -> float:
     return windowed(cast(LanguageModel, scored), data.val_ids, CONTEXT_LEN).nats_per_char
 
 
-def points() -> pd.DataFrame:
+def read_points() -> pd.DataFrame:
     """The newest record of each system and time, and our recipes."""
     rows: list[dict[Any, Any]] = pd.read_json(RECORDS, lines=True).to_dict("records") if RECORDS.exists() else []
     for recipe in available():
         if (record := Trial((f"recipe={recipe}",)).record()) is not None:
             rows.append({"system": f"charlstm, {recipe}", "seconds": _seconds(recipe), **record})
-    found = pd.DataFrame(rows)
-    return found if len(found) == 0 else found.drop_duplicates(["system", "seconds"], keep="last")
+    points = pd.DataFrame(rows)
+    return points if len(points) == 0 else points.drop_duplicates(["system", "seconds"], keep="last")
 
 
 def _seconds(recipe: str) -> float:
@@ -264,17 +264,17 @@ def _seconds(recipe: str) -> float:
     return sum(math.nan if record is None else float(record["train_seconds"]) for record in records)
 
 
-def draw(found: pd.DataFrame) -> None:
+def draw(points: pd.DataFrame) -> None:
     """Loss against seconds; ours is one line through the recipes, since each is made for its own time.
 
     Not so the recipe `original`, which repeats the original's setting: a point of its own.
     """
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    is_ours = found["system"].str.startswith("charlstm, ") & ~found["system"].str.startswith("charlstm, original")
-    for system, rows in found[~is_ours].groupby("system"):
+    is_ours = points["system"].str.startswith("charlstm, ") & ~points["system"].str.startswith("charlstm, original")
+    for system, rows in points[~is_ours].groupby("system"):
         axes.plot(rows["seconds"], rows["windowed_64"], marker="o", label=str(system))
-    ours = found[is_ours].sort_values("seconds")
+    ours = points[is_ours].sort_values("seconds")
     axes.plot(ours["seconds"], ours["windowed_64"], marker="o", color="black", linewidth=2, label="charlstm")
     for index, row in enumerate(ours.itertuples()):
         offset, side = (((6, 3), "left"), ((-6, -10), "right"))[index % 2]  # neighbors do not write over each other
@@ -285,7 +285,7 @@ def draw(found: pd.DataFrame) -> None:
         xlabel="seconds of training on 2 CPU cores",
         ylabel="validation loss, windowed_64 (nats per character)",
     )
-    axes.set_xticks([seconds for seconds in TICKS if seconds <= found["seconds"].max()])
+    axes.set_xticks([seconds for seconds in TICKS if seconds <= points["seconds"].max()])
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(alpha=0.3)

@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks.harness import console, median_seconds, new_parser, print_table
+from benchmarks.harness import console, line, median_seconds, new_parser, print_table
 from benchmarks.projects import (
     ACCELERATE,
     LAUNCH,
@@ -115,7 +115,7 @@ def measure_overhead(project: Path, num_rounds: int) -> int:
     )
     print_table(("what", "seconds"), ((what, f"{seconds:.2f}") for what, seconds in medians))
     to_first_step = statistics.median(_seconds_to_first_step(project) for _ in range(num_rounds))
-    console.print(f"| from the launcher's start to the first step | {to_first_step:.2f} |")
+    console.print(line(("from the launcher's start to the first step", f"{to_first_step:.2f}")))
     return int(to_first_step > MAX_SECONDS_TO_FIRST_STEP)
 
 

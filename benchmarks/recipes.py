@@ -93,13 +93,13 @@ def main() -> int:
 def _row(name: str, records: list[Record]) -> list[str]:
     if not records:
         return [f"`{name}`", "0", "", "", *("not recorded yet" for _ in PROTOCOLS)]
-    found = pd.DataFrame(records)
+    trainings = pd.DataFrame(records)
     cells = [
-        f"{found[protocol].mean():.4f}" + (f" ± {found[protocol].std():.4f}" if len(found) > 1 else "")
+        f"{trainings[protocol].mean():.4f}" + (f" ± {trainings[protocol].std():.4f}" if len(trainings) > 1 else "")
         for protocol in PROTOCOLS
     ]
-    size, seconds = found["num_parameters"].iloc[0], found["train_seconds"].median()
-    return [f"`{name}`", str(len(found)), f"{size:,}", f"{seconds:,.0f}", *cells]
+    size, seconds = trainings["num_parameters"].iloc[0], trainings["train_seconds"].median()
+    return [f"`{name}`", str(len(trainings)), f"{size:,}", f"{seconds:,.0f}", *cells]
 
 
 def _row_of_ensemble(name: str, trials: Sequence[Trial]) -> list[str]:

@@ -215,14 +215,14 @@ def _cells(work: Work, machine: Machine, num_gpus: int) -> list[str]:
 
 def compare_here(num_rounds: int) -> None:
     """Run every variant and print a Markdown table. The losses are the same in each round."""
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
     for _ in range(num_rounds):
         for name, variant in VARIANTS.items():
-            found[name].append(_run(*variant))
-    one_process = [figures["speed"] for figures in next(iter(found.values()))]
+            measured[name].append(_run(*variant))
+    one_process = [figures["speed"] for figures in next(iter(measured.values()))]
     columns = ("variant", "characters a second", "against one process", "processor time of a step, all processes")
     rows = []
-    for name, rounds in found.items():
+    for name, rounds in measured.items():
         ratios = [figures["speed"] / one for figures, one in zip(rounds, one_process, strict=True)]
         speed, processor = (statistics.median(figures[key] for figures in rounds) for key in ("speed", "processor"))
         ratio = f"{statistics.median(ratios):.2f}× ({min(ratios):.2f} to {max(ratios):.2f})"

@@ -26,7 +26,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from benchmarks.harness import console, new_parser, print_table, seconds_of
-from benchmarks.training import SECONDS_OF_PEACE, make_learner, take_steps
+from benchmarks.training import PAUSE_SECONDS, make_learner, take_steps
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer
 from charlstm.training.processes import multiplies_bf16
@@ -38,15 +38,15 @@ ROWS, UNITS = (4, 16, 32, 64), (32, 64, 128, 256, 320, 512)
 INPUTS, TIME_STEPS, READINGS = 128, 8, 30
 RECIPES = ("quick", "nanogpt", "teacher")
 NUM_BUSY = (0, 1, 2, 4)  # other processes that always work
-MOST_IDLE = 1.03  # of the best way's time
-MOST_BUSY = 1.5  # of the time that a fair share of the cores gives: C / (C + k) of C cores beside k processes
+MAX_RATIO_IDLE = 1.03  # of the best way's time
+MAX_RATIO_BUSY = 1.5  # of the time that a fair share of the cores gives: C / (C + k) of C cores beside k processes
 SPIN_COUNTS = (0, 1_000, 300_000)  # the last is libgomp's default
-OURS = "as it is"
+AS_IT_IS = "as it is"
 WAYS = {f"`GOMP_SPINCOUNT={count}`": {"GOMP_SPINCOUNT": str(count)} for count in SPIN_COUNTS}
-WAYS |= {"one thread": {"OMP_NUM_THREADS": "1"}, OURS: {}}
+WAYS |= {"one thread": {"OMP_NUM_THREADS": "1"}, AS_IT_IS: {}}
 VARIABLES = (*OF_THE_USER, "OMP_NUM_THREADS")
 ROUNDS = 6
-SECONDS_TO_SETTLE = 0.6  # until the threads of the others have stopped to spin, and ours know whether cores are free
+WARM_UP_SECONDS = 0.6  # until the threads of the others have stopped to spin, and ours know whether cores are free
 MIN_ROUNDS = 5
 # It ends with this process, also where that is killed.
 BUSY = [sys.executable, "-c", "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"]
@@ -99,7 +99,7 @@ def fastest_time_steps(rows: int, units: int, threads: tuple[int, ...], seconds:
             torch.set_num_threads(number)
             read()
             fastest[number] = min(fastest[number], *(seconds_of(read) / TIME_STEPS for _ in range(READINGS)))
-            time.sleep(SECONDS_OF_PEACE)  # until the threads have stopped to spin
+            time.sleep(PAUSE_SECONDS)  # until the threads have stopped to spin
     return list(fastest.values())
 
 
@@ -126,25 +126,27 @@ def compare_waiting(recipe: str, seconds: float) -> None:
                     stack.callback(_end, subprocess.Popen(BUSY))
                 steps[count] = take_turns(connections, seconds)
     best = min(steps[0].values())
-    goals = {count: MOST_BUSY * best * (cores + count) / cores if count else MOST_IDLE * best for count in NUM_BUSY}
+    goals = {
+        count: MAX_RATIO_BUSY * best * (cores + count) / cores if count else MAX_RATIO_IDLE * best for count in NUM_BUSY
+    }
     rows = {way: [steps[count][way] for count in NUM_BUSY] for way in WAYS} | {"goal": [*goals.values()]}
     console.print()
     print_table(
         (f"`{recipe}`, ms a step", *(f"{count} busy" for count in NUM_BUSY)),
         ((name, *(f"{1000 * value:.1f}" for value in values)) for name, values in rows.items()),
     )
-    shares = [steps[count][OURS] / goal for count, goal in goals.items()]
+    shares = [steps[count][AS_IT_IS] / goal for count, goal in goals.items()]
     console.print(f"\nof the goals, what trainings do takes {', '.join(f'{share:.2f}' for share in shares)}")
 
 
 def take_turns(connections: dict[str, Connection], seconds: float) -> dict[str, float]:
     """The median seconds of a step of each; about `seconds` for each of them, in several rounds."""
-    found: dict[str, list[float]] = {way: [] for way in connections}
+    step_seconds: dict[str, list[float]] = {way: [] for way in connections}
     for _ in range(ROUNDS):
         for way, connection in connections.items():
             connection.send(seconds / ROUNDS)
-            found[way] += connection.recv()
-    return {way: statistics.median(values) for way, values in found.items()}
+            step_seconds[way] += connection.recv()
+    return {way: statistics.median(values) for way, values in step_seconds.items()}
 
 
 @contextlib.contextmanager
@@ -182,10 +184,10 @@ def _train(connection: Connection, recipe: str) -> None:
     while True:
         seconds = connection.recv()
         kept, started = list[float](), time.perf_counter()
-        while not kept or time.perf_counter() - started < SECONDS_TO_SETTLE + seconds:
-            is_settled = time.perf_counter() - started > SECONDS_TO_SETTLE
+        while not kept or time.perf_counter() - started < WARM_UP_SECONDS + seconds:
+            is_warm = time.perf_counter() - started > WARM_UP_SECONDS
             taken = seconds_of(step)
-            if is_settled:
+            if is_warm:
                 kept.append(taken)
         connection.send(kept)
 

@@ -109,7 +109,7 @@ def main() -> int:
     return int(not (is_complete and is_cheap))
 
 
-def kill_servers(folder: Path, count: int, chance: random.Random) -> bool:
+def kill_servers(folder: Path, count: int, generator: random.Random) -> bool:
     """Train, kill the server, sync, compare; whether every model was the same and every run complete."""
     if count == 0:
         return True
@@ -123,7 +123,7 @@ def kill_servers(folder: Path, count: int, chance: random.Random) -> bool:
     for index in range(count):
         project, server, log = folder / f"training-{index}", Server(folder / f"server-{index}"), folder / f"log-{index}"
         shutil.copytree(template, project)
-        moment, has_ended = _train_and_kill(project, server, log, chance, comes_back=index % 2 == 1)
+        moment, has_ended = _train_and_kill(project, server, log, generator, comes_back=index % 2 == 1)
         server.start()
         run(project, [*PYTHON, "pipeline.cli", "sync"], log, MLFLOW_TRACKING_URI=server.address)
         server.kill()
@@ -145,11 +145,11 @@ def kill_servers(folder: Path, count: int, chance: random.Random) -> bool:
 
 
 def _train_and_kill(
-    project: Path, server: Server, log: Path, chance: random.Random, *, comes_back: bool
+    project: Path, server: Server, log: Path, generator: random.Random, *, comes_back: bool
 ) -> tuple[float, bool]:
     """Seconds to the kill, and whether training had ended by then."""
     server.start()
-    moment, pause = chance.uniform(0, MAX_SECONDS), chance.uniform(0.5, 5)
+    moment, pause = generator.uniform(0, MAX_SECONDS), generator.uniform(0.5, 5)
     process = start(project, training_command(1), log, MLFLOW_TRACKING_URI=server.address, **PATIENCE)
     time.sleep(moment)
     has_ended = process.poll() is not None

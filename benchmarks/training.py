@@ -36,8 +36,8 @@ from pipeline.stage.stage import guarded
 
 NUM_ROUNDS = 9
 NUM_PROFILED_STEPS, NUM_WARM_UP_STEPS = 60, 10
-NUM_TAUGHT_STEPS = 8  # until a student's text begins anew
-SECONDS_OF_PEACE = 0.01  # before a step that is timed, until threads of the one before have stopped to spin
+NUM_SOFT_STEPS = 8  # until a student's text begins anew
+PAUSE_SECONDS = 0.01  # before a step that is timed, until threads of the one before have stopped to spin
 GEMM_SIZE = 2048
 
 
@@ -93,7 +93,7 @@ def _rows(size: Size, peaks: dict[str, float]) -> list[tuple[object, ...]]:
     steps |= {name: take_steps(learner) for name, learner in learners.items()}
     for step in steps.values():  # warms up
         step()
-    seconds = take_turns(steps, NUM_ROUNDS, SECONDS_OF_PEACE)
+    seconds = take_turns(steps, NUM_ROUNDS, PAUSE_SECONDS)
     num_chars = size.batch_size * size.context_len
     num_flops = 6 * learners["`fused`, fp32"].model.num_parameters() * num_chars
     plain, *_ = seconds.values()
@@ -184,9 +184,9 @@ def learner_of(params: Params, ids: Ids, vocab_size: int, processes: Processes) 
     """What trains with `params`. A student gets distributions at random: what teachers say changes no time."""
     soft_text, num_rows = None, params.train.distillation.rows
     if num_rows:
-        taught_ids = ids[: NUM_TAUGHT_STEPS * num_rows * params.train.context_len + 1]
-        codes_NV = np.random.default_rng(0).integers(256, size=(len(taught_ids), vocab_size), dtype=np.uint8)
-        soft_text = SoftText([taught_ids], [codes_NV])
+        soft_ids = ids[: NUM_SOFT_STEPS * num_rows * params.train.context_len + 1]
+        codes_NV = np.random.default_rng(0).integers(256, size=(len(soft_ids), vocab_size), dtype=np.uint8)
+        soft_text = SoftText([soft_ids], [codes_NV])
     return Learner(ids, vocab_size, params.model, params.train, processes, soft_text=soft_text)
 
 

@@ -140,10 +140,10 @@ def soft_text_md5() -> str:
 def _md5s(lock: str, stage: str, command: str) -> list[str]:
     """What each stage of this name wrote."""
     stages = sorted(load_yaml(ROOT / lock)["stages"].items())
-    found = [str(locked["outs"][0]["md5"]) for name, locked in stages if name.partition("@")[0] == stage]
-    if not found:
+    md5s = [str(locked["outs"][0]["md5"]) for name, locked in stages if name.partition("@")[0] == stage]
+    if not md5s:
         raise ParamsError(f"{lock}: it has no outputs of stage {stage}; run `{command}`")
-    return found
+    return md5s
 
 
 def short_hash(facts: object, *, sort_keys: bool = False) -> str:
@@ -245,9 +245,9 @@ def trainable(folder: Path, params: Params) -> CharLSTM:
 
 def losses(model: LanguageModel, val_ids: Ids) -> dict[str, float]:
     """Nats per character under every static protocol."""
-    found = {f"windowed_{length}": windowed(model, val_ids, length) for length in WINDOW_LENS}
-    found["stateful"] = stateful(model, val_ids)
-    return {protocol: round(loss.nats_per_char, 6) for protocol, loss in found.items()}
+    sums = {f"windowed_{length}": windowed(model, val_ids, length) for length in WINDOW_LENS}
+    sums["stateful"] = stateful(model, val_ids)
+    return {protocol: round(loss.nats_per_char, 6) for protocol, loss in sums.items()}
 
 
 def main() -> int:
