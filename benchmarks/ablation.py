@@ -9,19 +9,17 @@ if it takes over 15 % longer (less is the machine's noise) on the line between i
 that was made for more. One seed each: differences below about 0.01 may be noise.
 """
 
-import argparse
 import sys
 
 import numpy as np
-import pandas as pd
-from rich.console import Console
 
+from benchmarks.harness import console, new_parser, print_table
 from benchmarks.projects import ROOT
-from benchmarks.trials import Trial, run
+from benchmarks.trials import Record, Trial, run
 from pipeline.stage.stage import guarded
 
 RECORDS = ROOT / "benchmarks/records/ablation.jsonl"
-DEFAULT = Trial(("recipe=quick",))
+DEFAULT = ("recipe=quick",)
 NOISE = 0.15  # by which seconds differ on the same machine
 TECHNIQUES = {
     "Muon for the matrices inside (Jordan et al. 2024)": ("AdamW for all", "train.optimizer=adamw"),
@@ -63,39 +61,33 @@ TECHNIQUES = {
 
 def main() -> int:
     """Train what is missing and print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--show", action="store_true", help="print what is recorded, train nothing")
     is_shown = parser.parse_args().show
-    console = Console(highlight=False, soft_wrap=True)
 
-    def record(trial: Trial) -> pd.Series | None:
-        return trial.record(RECORDS) if is_shown else run(trial, console, RECORDS)
+    def record_of(*overrides: str) -> Record | None:
+        trial = Trial((*DEFAULT, *overrides))
+        return trial.record(RECORDS) if is_shown else run(trial, RECORDS)
 
-    default = record(DEFAULT)
+    default = record_of()
     if default is None:
         console.print("no training of the default recipe is recorded: run this without --show")
         return 1
-    lines = [
-        "| the default has | instead | after as many epochs | at equal time | seconds |",
-        "|---|---|---|---|---|",
-        f"| (all of it) | | {default['windowed_100']:.4f} | | {default['train_seconds']:.0f} |",
-    ]
+    rows = [("(all of it)", "", f"{default['windowed_100']:.4f}", "", f"{default['train_seconds']:.0f}")]
     for technique, (instead, *overrides) in TECHNIQUES.items():
-        found = record(Trial((*DEFAULT.overrides, *overrides)))
-        if found is not None:
-            lines.append(f"| {technique} | {instead} | {_difference(found, default)} |")
-    console.print("\n".join(lines))
+        if (record := record_of(*overrides)) is not None:
+            rows.append((technique, instead, *_differences(record, default), f"{record['train_seconds']:.0f}"))
+    print_table(("the default has", "instead", "after as many epochs", "at equal time", "seconds"), rows)
     return 0
 
 
-def _difference(found: pd.Series, default: pd.Series) -> str:
-    at_end = at_time = found["windowed_100"] - default["windowed_100"]
-    if found["train_seconds"] > (1 + NOISE) * default["train_seconds"]:
-        seconds_an_epoch = found["train_seconds"] / found["epochs"]
-        times = seconds_an_epoch * np.arange(1, found["epochs"] + 1)
-        at_time = np.interp(default["train_seconds"], times, found["by_epoch"], left=np.nan) - default["windowed_100"]
-    by_then = "not one epoch" if np.isnan(at_time) else f"{at_time:+.4f}"
-    return f"{at_end:+.4f} | {by_then} | {found['train_seconds']:.0f}"
+def _differences(record: Record, default: Record) -> tuple[str, str]:
+    """From the loss of the default: after as many epochs, and at equal time."""
+    at_end = at_time = record["windowed_100"] - default["windowed_100"]
+    if record["train_seconds"] > (1 + NOISE) * default["train_seconds"]:
+        times = record["train_seconds"] / record["epochs"] * np.arange(1, record["epochs"] + 1)
+        at_time = np.interp(default["train_seconds"], times, record["by_epoch"], left=np.nan) - default["windowed_100"]
+    return f"{at_end:+.4f}", "not one epoch" if np.isnan(at_time) else f"{at_time:+.4f}"
 
 
 if __name__ == "__main__":

@@ -11,23 +11,45 @@ how fast training steps are, which means something only on a quiet machine. `--s
 recorded.
 """
 
-import argparse
-import statistics
+import contextlib
+import hashlib
+import math
 import sys
-import time
+import unicodedata
+from collections import Counter
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
 
-from benchmarks.held_out import RECORDS, HeldOut, append, measure
+from benchmarks.harness import console, median_seconds, new_parser, table
 from benchmarks.projects import ROOT
+from benchmarks.recipes import Ensemble
 from benchmarks.training import learner_of, take_steps
-from benchmarks.trials import commit, fresh_processes
+from benchmarks.trials import Record, Trial, append, commit, fresh_processes, last_record, short_hash
+from charlstm.evaluation.baselines import measure_baselines
+from charlstm.evaluation.protocols import stateful
+from charlstm.evaluation.windows import windowed
+from charlstm.files.atomic import sha256
+from charlstm.files.pieces import read_pieces
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.model_folder import TrainedModel, load_model
+from charlstm.params import Params
+from charlstm.text.corpus import Corpus, read_text
+from charlstm.text.encoded import EncodedText
+from charlstm.text.soft_text import SoftText, load_soft_text
+from charlstm.text.vocabulary import UNSEEN, Vocab
+from charlstm.training.train import Data
+from pipeline.distillation.write import write_part
+from pipeline.dvc.paths import load_deps, load_paths
 from pipeline.provenance.provenance import environment
 from pipeline.stage.stage import guarded
 
-SPEEDS = ROOT / "benchmarks/records/corpora_speed.jsonl"
+RECORDS, SPEEDS = (ROOT / f"benchmarks/records/{name}.jsonl" for name in ("corpora", "corpora_speed"))
+CHECKPOINTS = ROOT / "build/corpora"  # of unfinished trainings
+MODELS = ROOT / "build/corpora-models"  # of what is done, and the texts that they wrote as teachers
+VAL_FRACTION, TEST_FRACTION = 0.1, 0.1
+FIRST_SEED = 1
 NUM_WARM_UP_STEPS, NUM_TIMED_STEPS = 10, 50
 COLUMNS = (
     "text", "script", "MB", "characters", "alphabet", "recipe", "epochs", "seconds", "characters a second",
@@ -35,63 +57,180 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def main() -> int:
-    """Measure what is not recorded yet, and print one Markdown table of all records."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("texts", nargs="*", metavar="TEXT", type=Path, help="UTF-8 files")
-    parser.add_argument("--recipe", action="append", help="of conf/recipe/; may be repeated; quick if none is given")
-    parser.add_argument("--epochs", type=int, help="instead of those of the recipe, and of its teachers")
-    parser.add_argument("--speed", action="store_true", help="measure only how fast training steps are")
-    parser.add_argument("--show", action="store_true", help="measure nothing")
-    arguments = parser.parse_args()
-    console = Console(highlight=False, soft_wrap=True)
-    recipes = arguments.recipe or ["quick"]
-    if not arguments.show:
-        for text in arguments.texts:
-            for recipe in recipes:
-                (measure_speed if arguments.speed else measure)(HeldOut(text, recipe, arguments.epochs), console)
-    console.print(table())
-    console.print(table_of_students())
-    return 0
+class HeldOut:
+    """A text in three parts and a recipe, trained, validated, and scored once on the part that nothing has seen."""
+
+    def __init__(self, file: Path, recipe: str, epochs: int | None = None, seed: int = FIRST_SEED) -> None:
+        self.corpus, self.recipe = file.stem, recipe
+        length = () if epochs is None else (f"train.epochs={epochs}",)
+        self.trial = Trial((f"recipe={recipe}", *length), seed)
+        self._file, self._epochs = file, epochs
+
+    @cached_property
+    def text(self) -> str:
+        """All of it."""
+        return read_text(self._file)
+
+    @cached_property
+    def parts(self) -> tuple[str, str, str]:
+        """For training, validation and test; characters that training never sees are U+FFFD in the others."""
+        parts = Corpus(self._file, read_pieces(self._file)).parts(VAL_FRACTION, TEST_FRACTION, None)
+        content = self.text.encode()
+        train, val, test = (content[part.start : part.end].decode() for part in parts.values())
+        unseen = dict.fromkeys(map(ord, set(val + test) - set(train)), UNSEEN)
+        return train, val.translate(unseen), test.translate(unseen)
+
+    @cached_property
+    def vocab(self) -> Vocab:
+        """The characters of training, with U+FFFD if the other parts have it."""
+        return Vocab.of("".join(self.parts))
+
+    @cached_property
+    def encoded(self) -> tuple[EncodedText, EncodedText, EncodedText]:
+        """The parts as ids."""
+        train, val, test = (EncodedText(self.vocab.encode(part)) for part in self.parts)
+        return train, val, test
+
+    def origin(self) -> dict[str, str]:
+        """What a record is the record of: the text, all parameters and the code that trains."""
+        origin = {
+            "corpus": self.corpus,
+            "recipe": self.recipe,
+            "sha256": hashlib.sha256(self.text.encode()).hexdigest(),
+            "fingerprint": self.trial.fingerprint(),
+            "code": code_hash(),
+        }
+        if self.trial.seed != FIRST_SEED:
+            origin["seed"] = str(self.trial.seed)
+        if self.teachers:
+            section = self.params().teachers.model_dump(mode="json")
+            origin["teachers"] = short_hash([section, [teacher.origin() for teacher in self.teachers]])
+        return origin
+
+    @cached_property
+    def teachers(self) -> "list[HeldOut]":
+        """Who write what it learns from, if it is a student: they learn from the same training part, as long."""
+        section = self.params().teachers
+        return [HeldOut(self._file, name, self._epochs, seed) for name in section.recipes for seed in section.seeds]
+
+    def params(self) -> Params:
+        """Those of the recipe, but for its number of epochs if one is given."""
+        return self.trial.params()
+
+    def model_folder(self) -> Path:
+        """Where its model is kept on this machine."""
+        return MODELS / short_hash(self.origin())
 
 
-def measure_speed(held_out: HeldOut, console: Console) -> None:
-    """Characters a second of single training steps, and keep it."""
-    params, (train_ids, _, _) = held_out.params(), held_out.encoded
-    processes = fresh_processes(params)
-    step = take_steps(learner_of(params, train_ids, len(held_out.vocab), processes))
-    seconds = []
-    for _ in range(NUM_WARM_UP_STEPS + NUM_TIMED_STEPS):
-        started = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - started)
-    chars_per_second = (
-        params.train.batch_size * params.train.context_len / statistics.median(seconds[NUM_WARM_UP_STEPS:])
-    )
-    console.print(f"{held_out.corpus}, {held_out.recipe}: {chars_per_second:,.0f} characters a second")
-    append(
-        SPEEDS,
-        held_out.origin()
-        | {
+def code_hash() -> str:
+    """A hash of the library's code that decides what training makes and how a text is scored."""
+    with contextlib.chdir(ROOT):
+        code = [dep for dep in load_deps(load_paths(Path("dvc.yaml"))) if dep.parts[0] == "charlstm"]
+        files = [file for dep in code for file in ([dep] if dep.is_file() else sorted(dep.rglob("*.py")))]
+        return hashlib.sha256("".join(f"{file} {sha256(file)}\n" for file in files).encode()).hexdigest()[:16]
+
+
+def script_of(text: str) -> str:
+    """The script of most letters, by the first word of their Unicode names."""
+    words: Counter[str] = Counter()
+    for character, count in Counter(text).items():
+        if character.isalpha():
+            words[unicodedata.name(character, "UNNAMED").split()[0]] += count
+    return words.most_common(1)[0][0].capitalize().replace("Cjk", "Han") if words else "none"
+
+
+def measure(held_out: HeldOut) -> Record:
+    """The record of `held_out`: trained and scored now, unless it was before, by whatever name of the text."""
+    facts = {name: value for name, value in held_out.origin().items() if name != "corpus"}
+    if (record := last_record(RECORDS, facts)) is not None:
+        console.print(f"{held_out.corpus}, {held_out.recipe}: recorded, not scored again")
+        return record
+    return _fit(held_out)
+
+
+def _fit(held_out: HeldOut) -> Record:
+    for teacher in held_out.teachers:
+        if not teacher.model_folder().exists():
+            _fit(teacher)
+    models = [load_model(teacher.model_folder(), "fused") for teacher in held_out.teachers]
+    scores = [measure(teacher)["test_nats_per_char"] for teacher in held_out.teachers]
+    train_part, val, test = held_out.encoded
+    train_text, _, test_text = held_out.parts
+    data = Data(train_part, val, held_out.vocab, soft_text=_soft_text(held_out, models) if models else None)
+
+    def score(model: CharLSTM) -> Record:
+        test_nats_per_char = stateful(model, test).nats_per_char
+        record = held_out.origin() | {
             "commit": commit(),
-            "chars_per_second": round(chars_per_second),
-            "hardware": processes.describe_device(),
+            "script": script_of(held_out.text),
+            "num_bytes": len(held_out.text.encode()),
+            "num_chars": len(held_out.text),
+            "alphabet": len(held_out.vocab),
+            "val_windowed_100": round(windowed(model, val, 100).nats_per_char, 6),
+            "val_stateful": round(stateful(model, val).nats_per_char, 6),
+            "test_chars": len(test),
+            "test_nats_per_char": round(test_nats_per_char, 6),
+            "test_bits_per_char": round(test_nats_per_char / math.log(2), 6),
+            "test_baselines": measure_baselines(train_text, test_text).bits_per_char,
             "processor": environment()["hardware.processor"],
-        },
-    )
+        }
+        if models:
+            together = stateful(Ensemble([teacher.model for teacher in models]), test).nats_per_char
+            record |= {"teachers_test_nats_per_char": scores, "ensemble_test_nats_per_char": round(together, 6)}
+        return record
+
+    console.print(f"{held_out.corpus}, {held_out.recipe}, seed {held_out.trial.seed}:")
+    checkpoints = CHECKPOINTS / short_hash(held_out.origin())
+    return train(held_out.params(), data, checkpoints, held_out.model_folder(), RECORDS, score)
 
 
-def table() -> str:
-    """All records as Markdown, by the size of the text; of several of a text and a recipe, the last."""
-    records = newest(RECORDS)
+def _soft_text(held_out: HeldOut, teachers: list[TrainedModel]) -> SoftText:
+    """What they write about the training part, as stage `text` does; what is here already is not written again."""
+    params, vocab = held_out.params().teachers, held_out.vocab
+    folder = MODELS / f"text-{short_hash([params.model_dump(mode='json'), [model.sha256 for model in teachers]])}"
+    for part in params.parts:
+        if not (folder / str(part)).exists():
+            write_part(folder / str(part), teachers, held_out.encoded[0].ids, vocab, params, part)
+    return load_soft_text(folder, len(vocab), params.parts)
+
+
+def measure_speed(held_out: HeldOut) -> None:
+    """Characters a second of single training steps, and keep it."""
+    params, processes = held_out.params(), fresh_processes(held_out.params())
+    step = take_steps(learner_of(params, held_out.encoded[0], len(held_out.vocab), processes))
+    seconds = median_seconds(step, NUM_TIMED_STEPS, NUM_WARM_UP_STEPS)
+    chars_per_second = round(params.train.batch_size * params.train.context_len / seconds)
+    machine = {"hardware": processes.describe_device(), "processor": environment()["hardware.processor"]}
+    append(SPEEDS, held_out.origin() | {"commit": commit(), "chars_per_second": chars_per_second} | machine)
+
+
+def newest(file: Path) -> pd.DataFrame:
+    """The last record of each text and recipe with the first seed; others are of teachers."""
+    columns = ["corpus", "recipe"]
+    records = pd.read_json(file, lines=True) if file.exists() and file.stat().st_size > 0 else pd.DataFrame()
+    if "seed" in records:
+        records = records[records["seed"].isna()]
+    return records.drop_duplicates(columns, keep="last") if len(records) > 0 else pd.DataFrame(columns=columns)
+
+
+def table_of_texts() -> str:
+    """All records as Markdown, by the size of the text."""
+    records, speeds = newest(RECORDS), newest(SPEEDS)
     if len(records) == 0:
         return "nothing is recorded yet"
-    speeds = newest(SPEEDS)
-    lines = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
+    speed_of = {(row["corpus"], row["recipe"]): f"{row['chars_per_second']:,.0f}" for _, row in speeds.iterrows()}
+    rows = []
     for _, record in records.sort_values(["num_bytes", "corpus", "recipe"]).iterrows():
-        same = speeds[(speeds["corpus"] == record["corpus"]) & (speeds["recipe"] == record["recipe"])]
-        lines.append(_row(record, "" if len(same) == 0 else f"{same.iloc[-1]['chars_per_second']:,.0f}"))
-    return "\n".join(lines)
+        baselines = record["test_baselines"]
+        best = min((name for name in baselines if name.endswith("-gram")), key=lambda name: baselines[name])
+        rows.append((
+            record["corpus"], record["script"], f"{record['num_bytes'] / 1e6:.1f}", f"{record['num_chars']:,}",
+            f"{record['alphabet']:,}", f"`{record['recipe']}`", record["epochs"], f"{record['train_seconds']:,.0f}",
+            speed_of.get((record["corpus"], record["recipe"]), ""),
+            f"{record['test_nats_per_char']:.4f}", f"{record['test_bits_per_char']:.4f}",
+            f"{baselines[best]:.4f} ({best})", f"{baselines['xz']:.4f}", f"{baselines['zstd']:.4f}",
+        ))  # fmt: skip
+    return table(COLUMNS, rows)
 
 
 def table_of_students() -> str:
@@ -99,38 +238,31 @@ def table_of_students() -> str:
     records = newest(RECORDS)
     if "teachers" not in records:
         return ""
-    lines = ["", "| text, test part | epochs | a teacher alone | their ensemble | student |", "|---|---|---|---|---|"]
+    rows = []
     for _, record in records.dropna(subset=["teachers"]).iterrows():
         alone = pd.Series(record["teachers_test_nats_per_char"])
-        cells = (
-            f"{record['corpus']}, `{record['recipe']}`", str(record["epochs"]),
+        rows.append((
+            f"{record['corpus']}, `{record['recipe']}`", record["epochs"],
             f"{alone.mean():.4f} ± {alone.std():.4f} ({len(alone)} seeds)",
             f"{record['ensemble_test_nats_per_char']:.4f}", f"{record['test_nats_per_char']:.4f}",
-        )  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        ))  # fmt: skip
+    return table(("text, test part", "epochs", "a teacher alone", "their ensemble", "student"), rows)
 
 
-def newest(file: Path) -> pd.DataFrame:
-    """The last record of each text and recipe with the first seed; others are of teachers."""
-    columns = ["corpus", "recipe"]
-    known = pd.read_json(file, lines=True) if file.exists() and file.stat().st_size > 0 else pd.DataFrame()
-    if "seed" in known:
-        known = known[known["seed"].isna()]
-    return known.drop_duplicates(columns, keep="last") if len(known) > 0 else pd.DataFrame(columns=columns)
-
-
-def _row(record: pd.Series, chars_per_second: str) -> str:
-    baselines = record["test_baselines"]
-    ngrams = {name: bits for name, bits in baselines.items() if name.endswith("-gram")}
-    best = min(ngrams, key=lambda name: ngrams[name])
-    cells = (
-        record["corpus"], record["script"], f"{record['num_bytes'] / 1e6:.1f}", f"{record['num_chars']:,}",
-        f"{record['alphabet']:,}", f"`{record['recipe']}`", str(record["epochs"]), f"{record['train_seconds']:,.0f}",
-        chars_per_second, f"{record['test_nats_per_char']:.4f}", f"{record['test_bits_per_char']:.4f}",
-        f"{ngrams[best]:.4f} ({best})", f"{baselines['xz']:.4f}", f"{baselines['zstd']:.4f}",
-    )  # fmt: skip
-    return f"| {' | '.join(cells)} |"
+def main() -> int:
+    """Measure what is not recorded yet, and print Markdown tables of all records."""
+    parser = new_parser(__doc__)
+    parser.add_argument("texts", nargs="*", metavar="TEXT", type=Path, help="UTF-8 files")
+    parser.add_argument("--recipe", action="append", help="of conf/recipe/; may be repeated; quick if none is given")
+    parser.add_argument("--epochs", type=int, help="instead of those of the recipe, and of its teachers")
+    parser.add_argument("--speed", action="store_true", help="measure only how fast training steps are")
+    parser.add_argument("--show", action="store_true", help="measure nothing")
+    arguments = parser.parse_args()
+    for text in [] if arguments.show else arguments.texts:
+        for recipe in arguments.recipe or ["quick"]:
+            (measure_speed if arguments.speed else measure)(HeldOut(text, recipe, arguments.epochs))
+    console.print(f"{table_of_texts()}\n\n{table_of_students()}")
+    return 0
 
 
 if __name__ == "__main__":

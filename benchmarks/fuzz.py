@@ -7,7 +7,6 @@ becomes a folder; then the stage runs. `error` is exit code 2 and one line; `rec
 of the undamaged run, with and without a warning about a checkpoint. Everything else is wrong.
 """
 
-import argparse
 import collections
 import contextlib
 import hashlib
@@ -21,12 +20,13 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from logging.handlers import BufferingHandler
 from pathlib import Path
 
 import torch
 from accelerate.state import AcceleratorState
-from rich.console import Console
 
+from benchmarks.harness import console, new_parser, print_table
 from benchmarks.projects import kill, make_encoded_project, start, text, training_command
 
 OVERRIDE = {"train.epochs": 2, "train.log_every_steps": 20, "sample.num_chars": 5}
@@ -52,36 +52,38 @@ WRITES = {
     "evaluate": ["artifacts/evaluate"],
     "sample": ["artifacts/samples"],
 }
+WRONG = ("traceback", "wrong result")
+OUTCOMES = ("error", "identical", "recovered", *WRONG)
 Damage = Callable[[Path, Path, random.Random], None]
 
 
-def cut(file: Path, other: Path, chance: random.Random) -> None:
+def cut(file: Path, other: Path, generator: random.Random) -> None:
     """Lose the end, or everything."""
-    os.truncate(file, chance.randrange(file.stat().st_size))
+    os.truncate(file, generator.randrange(file.stat().st_size))
 
 
-def flip(file: Path, other: Path, chance: random.Random) -> None:
+def flip(file: Path, other: Path, generator: random.Random) -> None:
     """Flip one bit."""
     content = bytearray(file.read_bytes())
-    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
     file.write_bytes(content)
 
 
-def exchange(file: Path, other: Path, chance: random.Random) -> None:
+def exchange(file: Path, other: Path, generator: random.Random) -> None:
     """Take the file of another run."""
     shutil.copy(other, file)
 
 
-def overwrite(file: Path, other: Path, chance: random.Random) -> None:
+def overwrite(file: Path, other: Path, generator: random.Random) -> None:
     """A stretch of noise, perhaps beyond the end."""
     content = bytearray(file.read_bytes())
-    first = chance.randrange(len(content))
-    noise = chance.randbytes(chance.randint(1, 64))
+    first = generator.randrange(len(content))
+    noise = generator.randbytes(generator.randint(1, 64))
     content[first : first + len(noise)] = noise
     file.write_bytes(content)
 
 
-def become_folder(file: Path, other: Path, chance: random.Random) -> None:
+def become_folder(file: Path, other: Path, generator: random.Random) -> None:
     """A folder in the file's place."""
     file.unlink()
     file.mkdir()
@@ -90,52 +92,39 @@ def become_folder(file: Path, other: Path, chance: random.Random) -> None:
 DAMAGES: list[Damage] = [cut, flip, exchange, overwrite, become_folder]
 
 
-class Lines(logging.Handler):
-    """What the stage says."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep it."""
-        self.records.append(record)
-
-
 def main() -> int:
-    """Damage, run, judge; the exit code is 1 if an outcome is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Damage, run, compare; the exit code is 1 if an outcome is wrong."""
+    parser = new_parser(__doc__)
     parser.add_argument("--count", type=int, default=2000, help="number of damaged files")
     parser.add_argument("--seed", type=int, default=0, help="of the damage")
     arguments = parser.parse_args()
-    chance, console = random.Random(arguments.seed), Console(highlight=False, soft_wrap=True)
+    generator = random.Random(arguments.seed)
     outcomes: collections.Counter[tuple[str, str]] = collections.Counter()
     torch.set_num_threads(1)
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     logging.getLogger("charlstm").propagate = False
     with tempfile.TemporaryDirectory(prefix="charlstm-fuzz-") as name:
-        mine, others = Path(name) / "mine", Path(name) / "others"
-        _make_run(mine, text()[:6000])
+        project, others = Path(name) / "project", Path(name) / "others"
+        _make_run(project, text()[:6000])
         _make_run(others, text()[6000:12000])
         for index in range(arguments.count):
-            stage = chance.choice(list(READS))
-            damage = chance.choice(DAMAGES)
-            file = chance.choice(sorted(path for pattern in READS[stage] for path in mine.glob(pattern)))
-            other = _counterpart(file, mine, others)
-            outcome, details = _judge(mine, stage, partial(damage, file, other, chance))
-            kind = "/".join(file.relative_to(mine).parts[-2:]) if "step-" not in str(file) else f"step-N/{file.name}"
+            stage = generator.choice(list(READS))
+            damage = generator.choice(DAMAGES)
+            file = generator.choice(sorted(path for pattern in READS[stage] for path in project.glob(pattern)))
+            kind = "/".join(file.relative_to(project).parts[-2:])
+            other = others / file.relative_to(project)
+            if "step-" in kind:  # two runs do not write theirs after the same steps
+                kind, other = f"step-N/{file.name}", min(others.glob(f"{CHECKPOINTS}/{file.name}"))
+            outcome, details = _run_damaged(project, stage, partial(damage, file, other, generator))
             outcomes[kind, outcome] += 1
-            if outcome not in ("error", "recovered", "identical"):
+            if outcome in WRONG:
                 console.print(f"case {index}: {stage}, {kind}, {damage.__name__}: {outcome}\n{details}")
     kinds = sorted({kind for kind, _ in outcomes})
-    names = sorted({"error", "recovered", "identical", "wrong result", "traceback"})
-    console.print(f"| file | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
-    for kind in kinds:
-        console.print(f"| {kind} | {' | '.join(str(outcomes[kind, name]) for name in names)} |")
-    totals = {name: sum(number for (_, outcome), number in outcomes.items() if outcome == name) for name in names}
+    print_table(("file", *OUTCOMES), ((kind, *(outcomes[kind, name] for name in OUTCOMES)) for kind in kinds))
+    totals = {name: sum(outcomes[kind, name] for kind in kinds) for name in OUTCOMES}
     total = ", ".join(f"{number} {name}" for name, number in totals.items())
     console.print(f"{arguments.count} damaged files: {total}")
-    return int(totals["wrong result"] + totals["traceback"] > 0)
+    return int(any(totals[name] for name in WRONG))
 
 
 def _make_run(project: Path, text: str) -> None:
@@ -157,36 +146,31 @@ def _make_run(project: Path, text: str) -> None:
         raise SystemExit("the training was not killed between its second checkpoint and its end")
 
 
-def _counterpart(file: Path, mine: Path, others: Path) -> Path:
-    if "step-" not in str(file):
-        return others / file.relative_to(mine)
-    return min(others.glob(f"{CHECKPOINTS}/{file.name}"))
-
-
-def _judge(project: Path, stage: str, damage: Callable[[], None]) -> tuple[str, str]:
-    """Run `stage` on a copy of the project with a damaged file; the outcome, and what was said."""
+def _run_damaged(project: Path, stage: str, damage: Callable[[], None]) -> tuple[str, str]:
+    """Run `stage` in the project with a damaged file, and undo everything; the outcome, and what was said."""
     copy = project.with_suffix(".copy")
     shutil.copytree(project, copy)
     expected = _contents(project, stage)
     for output in WRITES[stage]:  # as DVC does
         shutil.rmtree(project / output)
-    lines = Lines()
-    logging.getLogger("charlstm").addHandler(lines)
+    handler = BufferingHandler(capacity=sys.maxsize)
+    handler.setLevel(logging.WARNING)
+    logging.getLogger("charlstm").addHandler(handler)
     try:
         damage()
         code = _run(project, stage)
-        found = _contents(project, stage)
+        outputs = _contents(project, stage)
     except BaseException:  # whatever comes out is what a user would see
         return "traceback", traceback.format_exc()
     finally:
-        logging.getLogger("charlstm").removeHandler(lines)
+        logging.getLogger("charlstm").removeHandler(handler)
         shutil.rmtree(project)
         copy.rename(project)
-    said = [record.getMessage() for record in lines.records]
-    errors = [record for record in lines.records if record.levelno >= logging.ERROR]
-    if code == 2 and len(errors) == 1 and not found:
+    said = [record.getMessage() for record in handler.buffer]
+    errors = [record for record in handler.buffer if record.levelno >= logging.ERROR]
+    if code == 2 and len(errors) == 1 and not outputs:
         return "error", ""
-    if code == 0 and not errors and found == expected:
+    if code == 0 and not errors and outputs == expected:
         return ("recovered" if any("checkpoint" in line for line in said) else "identical"), ""
     return "wrong result", f"exit code {code}, said {said}"
 

@@ -7,16 +7,15 @@ finish. A quarter of the kills come while the processes start, a quarter in the 
 moment when a checkpoint begins to be written.
 """
 
-import argparse
 import random
 import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
-from rich.console import Console
-
+from benchmarks.harness import console, new_parser
 from benchmarks.projects import kill, make_encoded_project, results, run, start, training_command
 
 KILLS_PER_TRAINING = 5
@@ -39,14 +38,13 @@ MAX_TRAINING_SECONDS = 2.0
 
 def main() -> int:
     """Kill, resume, compare; the exit code is 1 if a byte differs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--count", type=int, default=100, help="number of kills")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     arguments = parser.parse_args()
-    chance, console = random.Random(arguments.seed), Console(highlight=False, soft_wrap=True)
-    moments = {"starting": 0, "training": 0, "writing": 0, "finished before": 0}
+    generator, moments = random.Random(arguments.seed), Counter[str]()
     kills_each = min(KILLS_PER_TRAINING, -(-arguments.count // len(WORLDS)))  # so that each number has its turn
-    num_kills = num_trainings = num_wrong = num_torn = 0
+    num_trainings = num_wrong = num_half_written = 0
     with tempfile.TemporaryDirectory(prefix="charlstm-kills-") as name:
         folder = Path(name)
         template = folder / "template"
@@ -57,39 +55,38 @@ def main() -> int:
             run(folder / f"reference-{world}", training_command(world), folder / "log")
             expected[world] = results(folder / f"reference-{world}")
             assert "absent" not in expected[world].values(), (folder / "log").read_text()
-        while num_kills < arguments.count:
+        while moments.total() < arguments.count:
             world = WORLDS[num_trainings % len(WORLDS)]
             project, log = folder / f"training-{num_trainings}", folder / f"log-{num_trainings}"
             shutil.copytree(template, project)
-            for _ in range(min(kills_each, arguments.count - num_kills)):
-                moments[_start_and_kill(project, world, log, chance)] += 1
-                num_kills += 1
-                num_torn += len(list(project.glob(".charlstm/*/.step-*")))
+            for _ in range(min(kills_each, arguments.count - moments.total())):
+                moments[_start_and_kill(project, world, log, generator)] += 1
+                num_half_written += len(list(project.glob(".charlstm/*/.step-*")))
             code = run(project, training_command(world), log)
             is_right = code == 0 and results(project) == expected[world]
             num_wrong += not is_right
             num_trainings += 1
             verdict = "identical" if is_right else f"DIFFERENT (exit code {code})\n{log.read_text()[-2000:]}"
-            console.print(f"{num_kills:4d} kills, training {num_trainings} of {world} process(es): {verdict}")
+            console.print(f"{moments.total():4d} kills, training {num_trainings} of {world} process(es): {verdict}")
             shutil.rmtree(project)
     console.print(
-        f"{num_kills} kills ({', '.join(f'{number} {moment}' for moment, number in moments.items())}; "
-        f"{num_torn} left a half-written checkpoint), {num_trainings} trainings, {num_wrong} with other bytes"
+        f"{moments.total()} kills ({', '.join(f'{number} {moment}' for moment, number in moments.items())}; "
+        f"{num_half_written} left a half-written checkpoint), {num_trainings} trainings, {num_wrong} with other bytes"
     )
     return int(num_wrong > 0)
 
 
-def _start_and_kill(project: Path, world: int, log: Path, chance: random.Random) -> str:
+def _start_and_kill(project: Path, world: int, log: Path, generator: random.Random) -> str:
     """One start that does not live; what it was doing."""
     offset = log.stat().st_size if log.exists() else 0
     process = start(project, training_command(world), log, CHARLSTM_CHECKPOINT_SECONDS=CHECKPOINT_SECONDS)
-    moment = chance.choice(["starting", "training", "writing", "writing"])
+    moment = generator.choice(["starting", "training", "writing", "writing"])
     if moment == "starting":
-        time.sleep(chance.uniform(0, MAX_START_SECONDS))
+        time.sleep(generator.uniform(0, MAX_START_SECONDS))
     else:
         while process.poll() is None and b"parameters, " not in log.read_bytes()[offset:]:
             time.sleep(0.02)
-        deadline = time.monotonic() + chance.uniform(0, MAX_TRAINING_SECONDS)
+        deadline = time.monotonic() + generator.uniform(0, MAX_TRAINING_SECONDS)
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
         while moment == "writing" and process.poll() is None and not any(project.glob(".charlstm/*/.step-*")):

@@ -4,36 +4,42 @@ Usage: python -m benchmarks.peers [PATH ...] [--seconds 60 180 600] [--show]
 
 A PATH is a checkout of karpathy/nanoGPT, spro/char-rnn.pytorch or pytorch/examples; their models are imported from
 there, and nothing of theirs is kept here. The loop around a model does what theirs does (sizes, batches, optimizer,
-schedule, clipping, all as in their README or defaults), on our encoded corpus (`dvc repro encode`), and its clock
-stands still while the loss is measured. All losses are windowed_64: the longest text that the smallest of them reads.
+schedule, clipping, all as in their README or defaults), on our encoded corpus (`dvc repro encode`). Each number of
+seconds is a training of its own. All losses are windowed_64: the longest text that the smallest of them reads.
 What was measured is kept in `benchmarks/records/peers.jsonl`; `--show` only prints and draws it. Our own points are the
 recipes' records (`python -m benchmarks.recipes`); the time of a recipe with teachers has their trainings in it.
 """
 
-import argparse
 import importlib.util
-import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
+import pandas as pd
 import torch
-from rich.console import Console
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks import trials
-from benchmarks.peers_picture import PICTURE, RECORDS, draw, points
+from benchmarks.harness import console, new_parser, print_table
+from benchmarks.projects import ROOT
+from benchmarks.recipes import available
+from benchmarks.trials import Trial, append, load_data
 from charlstm.evaluation.windows import LanguageModel, windowed
 from charlstm.model.gates import LSTMState
 from charlstm.training.train import Data
 from pipeline.stage.hardware import set_num_threads
 from pipeline.stage.stage import guarded
 
+RECORDS = ROOT / "benchmarks/records/peers.jsonl"
+PICTURE = ROOT / "benchmarks/records/loss_against_time.png"
+TICKS = (60, 180, 600, 1800, 3600, 10800)  # seconds
 CONTEXT_LEN = 64
 SEED = 1
 
@@ -45,26 +51,24 @@ class Peer(NamedTuple):
     marker: str  # a file by which a checkout is known
     model_file: str
     train: Callable[[ModuleType, Data, "Clock"], Iterator["Scored"]]
-    has_schedule: bool  # whether what it does depends on the time it has, so that each time needs a run of its own
 
 
 class Clock:
     """Seconds of training; the loops ask it how much of their time is over."""
 
     def __init__(self, limit: float) -> None:
-        self.limit, self.seconds, self._started = limit, 0.0, time.perf_counter()
+        self._limit, self._started = limit, time.perf_counter()
 
-    def stop(self) -> None:
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
         """While something else is done."""
-        self.seconds += time.perf_counter() - self._started
-
-    def go_on(self) -> None:
-        """Training again."""
-        self._started = time.perf_counter()
+        before = time.perf_counter()
+        yield
+        self._started += time.perf_counter() - before
 
     def share(self) -> float:
         """0 at the beginning, 1 at the end."""
-        return min(1.0, (self.seconds + time.perf_counter() - self._started) / self.limit)
+        return min(1.0, (time.perf_counter() - self._started) / self._limit)
 
 
 class Scored(nn.Module):
@@ -95,7 +99,7 @@ def train_nanogpt(module: ModuleType, data: Data, clock: Clock) -> Iterator[Scor
     )
     model = module.GPT(config)
     optimizer = model.configure_optimizers(0.1, peak, (0.9, 0.99), "cpu")
-    ids = torch.from_numpy(data.train_ids.astype("int64"))
+    ids = torch.from_numpy(data.train.ids.astype("int64"))
     scored = Scored(model, len(data.vocab), lambda ids_BT: model(ids_BT, ids_BT.contiguous())[0])
     for step in range(sys.maxsize):
         starts = torch.randint(len(ids) - CONTEXT_LEN, (12,))
@@ -116,7 +120,7 @@ def train_char_rnn(module: ModuleType, data: Data, clock: Clock) -> Iterator[Sco
     chunk_len, batch_size = 200, 100
     model = module.CharRNN(len(data.vocab), 100, len(data.vocab), model="lstm", n_layers=2)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    ids = torch.from_numpy(data.train_ids.astype("int64"))
+    ids = torch.from_numpy(data.train.ids.astype("int64"))
 
     def logits_of(ids_BT: Tensor) -> Tensor:  # one character at a time, as in training
         hidden, outputs = model.init_hidden(len(ids_BT)), []
@@ -142,7 +146,7 @@ def train_word_language_model(module: ModuleType, data: Data, clock: Clock) -> I
     after an epoch that was no better."""
     batch_size, bptt, rate, best = 20, 35, 20.0, math.inf
     model = module.RNNModel("LSTM", len(data.vocab), 200, 200, 2, 0.2, False)
-    ids = torch.from_numpy(data.train_ids.astype("int64"))
+    ids = torch.from_numpy(data.train.ids.astype("int64"))
     ids_TB = ids[: len(ids) // batch_size * batch_size].view(batch_size, -1).t().contiguous()
 
     def logits_of(ids_BT: Tensor) -> Tensor:
@@ -162,55 +166,48 @@ def train_word_language_model(module: ModuleType, data: Data, clock: Clock) -> I
             for weight in model.parameters():
                 weight.data.add_(weight.grad, alpha=-rate)
             yield scored
-        clock.stop()
-        loss = measure(scored, data)
-        clock.go_on()
+        with clock.stopped():
+            loss = measure(scored, data)
         rate, best = (rate, loss) if loss < best else (rate / 4, best)
 
 
 PEERS = (
-    Peer("nanoGPT, its CPU setting", "config/train_shakespeare_char.py", "model.py", train_nanogpt, True),
-    Peer("char-rnn.pytorch, LSTM 2×100", "helpers.py", "model.py", train_char_rnn, False),
+    Peer("nanoGPT, its CPU setting", "config/train_shakespeare_char.py", "model.py", train_nanogpt),
+    Peer("char-rnn.pytorch, LSTM 2×100", "helpers.py", "model.py", train_char_rnn),
     Peer(
         "word_language_model, LSTM 2×200",
         "word_language_model/main.py",
         "word_language_model/model.py",
         train_word_language_model,
-        False,
     ),
 )
 
 
 def main() -> int:
     """Train the peers, keep what was measured, print a table and draw the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH")
     parser.add_argument("--seconds", nargs="+", type=int, default=[60, 180, 600])
     parser.add_argument("--show", action="store_true", help="print and draw what is recorded")
     arguments = parser.parse_args()
-    peers = [(path, _recognize(parser, path)) for path in ([] if arguments.show else arguments.paths)]
     set_num_threads()
-    console = Console(highlight=False, soft_wrap=True)
-    for path, peer in peers:
+    for path in [] if arguments.show else arguments.paths:
+        peer = next((peer for peer in PEERS if (path / peer.marker).exists()), None)
+        if peer is None:
+            parser.error(f"{path}: expected a checkout of karpathy/nanoGPT, spro/char-rnn.pytorch or pytorch/examples")
         module = _import(path / peer.model_file)
-        budgets = [[seconds] for seconds in arguments.seconds] if peer.has_schedule else [arguments.seconds]
-        for marks in budgets:
-            _run(peer, module, trials.load_data(), sorted(marks), console)
-    found = points()
-    if len(found) == 0:
+        for seconds in arguments.seconds:
+            _run(peer, module, load_data(), seconds)
+    points = read_points()
+    if len(points) == 0:
         parser.error("nothing is recorded yet: name a checkout, or run benchmarks.recipes")
-    console.print("| system | parameters | seconds of training | windowed_64 |\n|---|---|---|---|")
-    for row in found.itertuples():
-        console.print(f"| {row.system} | {row.num_parameters:,} | {row.seconds:.0f} | {row.windowed_64:.4f} |")
-    draw(found, PICTURE)
+    rows = (
+        (row.system, f"{row.num_parameters:,}", f"{row.seconds:.0f}", f"{row.windowed_64:.4f}")
+        for row in points.itertuples()
+    )
+    print_table(("system", "parameters", "seconds of training", "windowed_64"), rows)
+    draw(points)
     return 0
-
-
-def _recognize(parser: argparse.ArgumentParser, path: Path) -> Peer:
-    found = [peer for peer in PEERS if (path / peer.marker).exists()]
-    if not found:
-        parser.error(f"{path}: expected a checkout of karpathy/nanoGPT, spro/char-rnn.pytorch or pytorch/examples")
-    return found[0]
 
 
 def _import(file: Path) -> ModuleType:
@@ -223,34 +220,77 @@ def _import(file: Path) -> ModuleType:
     return module
 
 
-def _run(peer: Peer, module: ModuleType, data: Data, marks: Sequence[int], console: Console) -> None:
+def _run(peer: Peer, module: ModuleType, data: Data, seconds: int) -> None:
     torch.manual_seed(SEED)
-    clock, left = Clock(marks[-1]), list(marks)
-    for step, scored in enumerate(peer.train(module, data, clock), start=1):
-        if clock.share() * clock.limit < left[0]:
+    clock = Clock(seconds)
+    for num_steps, scored in enumerate(peer.train(module, data, clock), start=1):
+        if clock.share() < 1:
             continue
-        clock.stop()
         record = {
             "system": peer.system,
             "num_parameters": sum(weight.numel() for weight in scored.model.parameters()),
-            "seconds": left.pop(0),
-            "num_steps": step,
+            "seconds": seconds,
+            "num_steps": num_steps,
             "windowed_64": round(measure(scored, data), 6),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
         }
         console.print(record)
-        RECORDS.parent.mkdir(exist_ok=True)
-        with RECORDS.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        if not left:
-            return
-        clock.go_on()
+        append(RECORDS, record)
+        return
 
 
 def measure(scored: Scored, data: Data) -> float:
     """windowed_64, in nats/char."""
-    return windowed(cast(LanguageModel, scored), data.val_ids, CONTEXT_LEN).nats_per_char
+    return windowed(cast(LanguageModel, scored), data.val, CONTEXT_LEN).nats_per_char
+
+
+def read_points() -> pd.DataFrame:
+    """The newest record of each system and time, and our recipes."""
+    rows: list[dict[Any, Any]] = pd.read_json(RECORDS, lines=True).to_dict("records") if RECORDS.exists() else []
+    for recipe in available():
+        if (record := Trial((f"recipe={recipe}",)).record()) is not None:
+            rows.append({"system": f"charlstm, {recipe}", "seconds": _seconds(recipe), **record})
+    points = pd.DataFrame(rows)
+    return points if len(points) == 0 else points.drop_duplicates(["system", "seconds"], keep="last")
+
+
+def _seconds(recipe: str) -> float:
+    """Of its training, and of those of its teachers if it has some, not of what they write; NaN if one is unknown."""
+    own = Trial((f"recipe={recipe}",))
+    teachers = own.params().teachers
+    trials = [own, *(Trial((f"recipe={name}",), seed) for name in teachers.recipes for seed in teachers.seeds)]
+    records = [trial.record() for trial in trials]
+    return sum(math.nan if record is None else float(record["train_seconds"]) for record in records)
+
+
+def draw(points: pd.DataFrame) -> None:
+    """Loss against seconds; ours is one line through the recipes, since each is made for its own time.
+
+    Not so the recipe `original`, which repeats the original's setting: a point of its own.
+    """
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    is_ours = points["system"].str.startswith("charlstm, ") & ~points["system"].str.startswith("charlstm, original")
+    for system, rows in points[~is_ours].groupby("system"):
+        axes.plot(rows["seconds"], rows["windowed_64"], marker="o", label=str(system))
+    ours = points[is_ours].sort_values("seconds")
+    axes.plot(ours["seconds"], ours["windowed_64"], marker="o", color="black", linewidth=2, label="charlstm")
+    for index, row in enumerate(ours.itertuples()):
+        offset, side = (((6, 3), "left"), ((-6, -10), "right"))[index % 2]  # neighbors do not write over each other
+        name = str(row.system).removeprefix("charlstm, ")
+        axes.annotate(name, (row.seconds, row.windowed_64), textcoords="offset points", xytext=offset, ha=side)
+    axes.set(
+        xscale="log",
+        xlabel="seconds of training on 2 CPU cores",
+        ylabel="validation loss, windowed_64 (nats per character)",
+    )
+    axes.set_xticks([seconds for seconds in TICKS if seconds <= points["seconds"].max()])
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(PICTURE, dpi=120, metadata={"Software": None})
 
 
 if __name__ == "__main__":

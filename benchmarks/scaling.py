@@ -1,28 +1,41 @@
-"""On paper: what 2, 8 and 64 GPUs would bring, and from which batch on they are worth their communication.
+"""What sharing a training brings: on paper for 2, 8 and 64 GPUs, and measured for two processes on this CPU.
 
-Usage: python -m benchmarks.scaling [--flops 4e14 ...] [--here]
+Usage: python -m benchmarks.scaling [--flops 4e14 ...] [--here [--rounds 5]]
 
 Needs no GPU. Work and bytes are counted from the sizes of the models; what a machine does in a second is assumed, and
-each assumption is an option with its source (`--help`). `--here` measures the same figures on this CPU (it needs two
-cores and the encoded corpus) and predicts what `benchmarks.communication` measures for two processes.
+each assumption is an option with its source (`--help`).
 
 A step is: gradients of a process's rows, one all-reduce of them, a process's share of Muon's products, one all-gather
 of the updates, and what every process repeats. Nothing overlaps, so this is an upper bound of what sharing costs.
 Rows are the global batch: the speed-up is that of the same step, with the same losses.
+
+`--here` measures two processes with one thread each against one with two, over gloo. It needs the encoded corpus
+(`dvc repro encode`) and two cores. The default recipe for its first steps; variants take turns, since a machine's speed
+changes: a ratio is to one process of the same round, and all figures are medians of the rounds. In each, speed and
+processor time (of all threads together) are those of the median step.
 """
 
 import argparse
+import json
 import math
+import os
+import statistics
+import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
-
-from benchmarks.projects import ROOT, compose
+from benchmarks.harness import console, new_parser, print_table
+from benchmarks.projects import ROOT, compose, torchrun
+from benchmarks.training import learner_of
+from benchmarks.trials import load_data
+from charlstm.evaluation.windows import windowed
 from charlstm.model.char_lstm import weight_shapes
 from charlstm.optimization.muon import num_flops, shares
-from charlstm.params import Params
+from charlstm.params import Params, load_params
 from charlstm.training.learner import shape_of
+from charlstm.training.processes import Processes
 from pipeline.stage.stage import guarded
 
 VOCAB_SIZE = 65  # tiny Shakespeare
@@ -33,13 +46,28 @@ WORTH_IT = 0.8  # of N times the speed
 MAX_ROWS = 2**24
 OPERATIONS_OF_PRODUCTS, OPERATIONS_OF_A_STEP = 12, 5  # kernels for a matrix: shared out, and repeated by everyone
 PASSES = 10  # over 4 bytes of a weight: gradient norm, momentum, optimizer
+ASSUMPTIONS = (
+    ("flops", 4e14, "products in bf16, a second: 40 %% of the 989e12 of NVIDIA's data sheet of the H100 SXM"),
+    ("memory", 3.35e12, "bytes a second: the same data sheet"),
+    ("time-step", 1e-5, "seconds of a layer's time step: two dependent kernels; a guess, not measured"),
+    ("kernel", 5e-6, "seconds of a small kernel with its launch; a guess, not measured"),
+    ("latency", 7e-6, "seconds of a collective call per doubling of GPUs, 21 us for 8; a guess, not measured"),
+    ("link", 4.5e11, "bytes a second within a node: NVLink 4, half of the data sheet's 900e9 in both directions"),
+    ("far-link", 5e10, "bytes a second between nodes: 400 Gbit/s for each GPU, as in NVIDIA's DGX H100"),
+    ("per-node", 8, "GPUs of a node: a DGX H100 has 8"),
+)
+NUM_STEPS, NUM_WARM_UP_STEPS = 200, 20
+VARIANTS = {
+    "1 process, 2 threads": (1, "none"),
+    "2 processes": (2, "none"),
+    "2 processes, `train.gradient_compression: fp16`": (2, "fp16"),
+}
 
 
 class Machine(NamedTuple):
     """What one process does in a second, and what it waits for."""
 
-    flops: float  # a second, of forward and backward passes
-    muon_flops: float  # a second, of Muon's products
+    flops: float  # a second
     memory: float  # bytes a second
     time_step: float  # seconds of a layer's step along the text, forward or backward, without its products
     kernel: float  # seconds of an operation at least
@@ -99,7 +127,7 @@ def bytes_of_updates(work: Work, num_processes: int) -> int:
 def seconds(work: Work, machine: Machine, num_processes: int, num_rows: int) -> Seconds:
     """Of the slowest process's step."""
     costs = [num_flops(*matrix) for matrix in work.matrices]
-    products = [max(cost / machine.muon_flops, OPERATIONS_OF_PRODUCTS * machine.kernel) for cost in costs]
+    products = [max(cost / machine.flops, OPERATIONS_OF_PRODUCTS * machine.kernel) for cost in costs]
     passes = 4 * PASSES * work.num_weights / machine.memory
     all_reduce, all_gather = 0.0, 0.0
     if num_processes > 1:
@@ -141,28 +169,37 @@ def rows_worth_it(work: Work, machine: Machine, num_processes: int) -> int | Non
 
 
 def main() -> int:
-    """Print Markdown tables."""
-    arguments = _arguments()
-    console = Console(highlight=False, soft_wrap=True)
-    if arguments.here:
-        from benchmarks.scaling_here import print_here
-
-        return print_here(console)
-    names = ("memory", "time_step", "kernel", "latency", "link", "far_link", "per_node")
-    flops = {"flops": arguments.flops, "muon_flops": arguments.flops}
-    machine = Machine(**flops, **{name: getattr(arguments, name) for name in names})
-    console.print(
-        "| model | weights | GPUs | gradients | updates of each | batch of the recipe | ms a step | speed-up "
-        f"| batch worth it ({WORTH_IT:.0%}) | speed-up there |\n|---|---|---|---|---|---|---|---|---|---|"
-    )
-    for name, overrides in MODELS.items():
-        work = work_of(compose(ROOT, overrides))
-        for num_gpus in NUMS_OF_GPUS:
-            console.print(f"| {name} | {work.num_weights:,} | {num_gpus} | {_row(work, machine, num_gpus)} |")
+    """Print a Markdown table."""
+    parser = new_parser(__doc__)
+    for name, default, source in ASSUMPTIONS:
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{source} (default: {default:g})")
+    parser.add_argument("--here", action="store_true", help="measure two processes on this CPU")
+    parser.add_argument("--rounds", type=int, default=5, help="of --here")
+    parser.add_argument("--compression", help=argparse.SUPPRESS)  # --here runs its variants by this
+    arguments = parser.parse_args()
+    if arguments.compression is not None:
+        _take_steps(arguments.compression)
+    elif arguments.here:
+        compare_here(arguments.rounds)
+    else:
+        machine = Machine(*(getattr(arguments, name) for name in Machine._fields))
+        columns = (
+            "model", "weights", "GPUs", "gradients", "updates of each", "batch of the recipe", "ms a step", "speed-up",
+            f"batch worth it ({WORTH_IT:.0%})", "speed-up there",
+        )  # fmt: skip
+        works = {name: work_of(compose(ROOT, overrides)) for name, overrides in MODELS.items()}
+        print_table(
+            columns,
+            (
+                [name, f"{work.num_weights:,}", str(num_gpus), *_cells(work, machine, num_gpus)]
+                for name, work in works.items()
+                for num_gpus in NUMS_OF_GPUS
+            ),
+        )
     return 0
 
 
-def _row(work: Work, machine: Machine, num_gpus: int) -> str:
+def _cells(work: Work, machine: Machine, num_gpus: int) -> list[str]:
     cells = [f"{4 * work.num_weights / 1e6:.1f} MB", f"{bytes_of_updates(work, num_gpus) / 1e6:.2f} MB"]
     cells.append(f"{work.num_rows} × {work.context_len}")
     if num_gpus <= work.num_rows:
@@ -171,25 +208,63 @@ def _row(work: Work, machine: Machine, num_gpus: int) -> str:
     else:
         cells += ["fewer rows than GPUs", "none"]
     rows = rows_worth_it(work, machine, num_gpus)
-    cells += ["none", "none"] if rows is None else [f"{rows:,}", f"{speed_up(work, machine, num_gpus, rows):.1f}×"]
-    return " | ".join(cells)
+    worth = ["none", "none"] if rows is None else [f"{rows:,}", f"{speed_up(work, machine, num_gpus, rows):.1f}×"]
+    return cells + worth
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--here", action="store_true", help="measure this CPU and predict two processes on it")
-    for option, default, source in (
-        ("flops", 4e14, "products in bf16, a second: 40 %% of the 989e12 of NVIDIA's data sheet of the H100 SXM"),
-        ("memory", 3.35e12, "bytes a second: the same data sheet"),
-        ("time-step", 1e-5, "seconds of a layer's time step: two dependent kernels; a guess, not measured"),
-        ("kernel", 5e-6, "seconds of a small kernel with its launch; a guess, not measured"),
-        ("latency", 7e-6, "seconds of a collective call per doubling of GPUs, 21 us for 8; a guess, not measured"),
-        ("link", 4.5e11, "bytes a second within a node: NVLink 4, half of the data sheet's 900e9 in both directions"),
-        ("far-link", 5e10, "bytes a second between nodes: 400 Gbit/s for each GPU, as in NVIDIA's DGX H100"),
-    ):
-        parser.add_argument(f"--{option}", type=float, default=default, help=f"{source} (default: {default:g})")
-    parser.add_argument("--per-node", type=int, default=8, help="GPUs of a node: a DGX H100 has 8 (default: 8)")
-    return parser.parse_args()
+def compare_here(num_rounds: int) -> None:
+    """Run every variant and print a Markdown table. The losses are the same in each round."""
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
+    for _ in range(num_rounds):
+        for name, variant in VARIANTS.items():
+            measured[name].append(_run(*variant))
+    one_process = [figures["speed"] for figures in next(iter(measured.values()))]
+    columns = ("variant", "characters a second", "against one process", "processor time of a step, all processes")
+    rows = []
+    for name, rounds in measured.items():
+        ratios = [figures["speed"] / one for figures, one in zip(rounds, one_process, strict=True)]
+        speed, processor = (statistics.median(figures[key] for figures in rounds) for key in ("speed", "processor"))
+        ratio = f"{statistics.median(ratios):.2f}× ({min(ratios):.2f} to {max(ratios):.2f})"
+        losses = f"{rounds[0]['train']:.4f}", f"{rounds[0]['val']:.4f}"
+        rows.append((name, f"{speed:,.0f}", ratio, f"{1000 * processor:.1f} ms", *losses))
+    print_table((*columns, "loss of the last 50 steps", "windowed_100"), rows)
+
+
+def _run(world: int, compression: str) -> dict[str, float]:
+    """What one variant measures of itself."""
+    done = subprocess.run(
+        [*torchrun(world), "-m", "benchmarks.scaling", "--compression", compression],
+        env={**os.environ, "OMP_NUM_THREADS": str(2 // world)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures | {"processor": world * figures["processor"]}
+
+
+def _take_steps(compression: str) -> None:
+    """Be one of the processes that are measured."""
+    params, data = load_params(Path("params.yaml")), load_data()
+    processes = Processes(params.train.precision, compression=compression)
+    learner = learner_of(params, data.train, len(data.vocab), processes)
+    seconds, processor, losses = [], [], []
+    for step in range(NUM_STEPS):
+        started, busy = time.perf_counter(), time.process_time()
+        taken = learner.take_step(step, 1, step)
+        seconds.append(time.perf_counter() - started)
+        processor.append(time.process_time() - busy)
+        assert taken is not None
+        losses.append(float(processes.all_reduce_sum(taken.nats.double())) / learner.batches.num_chars(1, step))
+    if processes.is_main:
+        figures = {
+            "speed": learner.batches.num_chars(1, 0) / statistics.median(seconds[NUM_WARM_UP_STEPS:]),
+            "processor": statistics.median(processor[NUM_WARM_UP_STEPS:]),
+            "train": statistics.mean(losses[-50:]),
+            "val": windowed(learner.averaged, data.val, 100).nats_per_char,
+        }
+        console.print(json.dumps(figures))
+    processes.close()
 
 
 if __name__ == "__main__":

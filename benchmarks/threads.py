@@ -12,7 +12,6 @@ once. They take turns; figures are medians. What trainings do (`pipeline.stage.w
 way on an idle machine, and take at most 1.5 times as long as a fair share of the cores would beside busy processes.
 """
 
-import argparse
 import contextlib
 import multiprocessing
 import os
@@ -25,9 +24,9 @@ from itertools import product
 from multiprocessing.connection import Connection
 
 import torch
-from rich.console import Console
 
-from benchmarks.training import SECONDS_OF_PEACE, make_learner, take_steps
+from benchmarks.harness import console, new_parser, print_table, seconds_of
+from benchmarks.training import PAUSE_SECONDS, make_learner, take_steps
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer
 from charlstm.training.processes import multiplies_bf16
@@ -39,69 +38,69 @@ ROWS, UNITS = (4, 16, 32, 64), (32, 64, 128, 256, 320, 512)
 INPUTS, TIME_STEPS, READINGS = 128, 8, 30
 RECIPES = ("quick", "nanogpt", "teacher")
 NUM_BUSY = (0, 1, 2, 4)  # other processes that always work
-MOST_IDLE = 1.03  # of the best way's time
-MOST_BUSY = 1.5  # of the time that a fair share of the cores gives: C / (C + k) of C cores beside k processes
+MAX_RATIO_IDLE = 1.03  # of the best way's time
+MAX_RATIO_BUSY = 1.5  # of the time that a fair share of the cores gives: C / (C + k) of C cores beside k processes
 SPIN_COUNTS = (0, 1_000, 300_000)  # the last is libgomp's default
-OURS = "as it is"
+AS_IT_IS = "as it is"
 WAYS = {f"`GOMP_SPINCOUNT={count}`": {"GOMP_SPINCOUNT": str(count)} for count in SPIN_COUNTS}
-WAYS |= {"one thread": {"OMP_NUM_THREADS": "1"}, OURS: {}}
+WAYS |= {"one thread": {"OMP_NUM_THREADS": "1"}, AS_IT_IS: {}}
 VARIABLES = (*OF_THE_USER, "OMP_NUM_THREADS")
 ROUNDS = 6
-SECONDS_TO_SETTLE = 0.6  # until the threads of the others have stopped to spin, and ours know whether cores are free
+WARM_UP_SECONDS = 0.6  # until the threads of the others have stopped to spin, and ours know whether cores are free
 MIN_ROUNDS = 5
 # It ends with this process, also where that is killed.
 BUSY = [sys.executable, "-c", "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"]
 
 
 def main() -> int:
-    """Measure and print two Markdown tables."""
-    parser = argparse.ArgumentParser(description="How many threads a step can use, and how they should wait.")
+    """Measure and print Markdown tables."""
+    parser = new_parser(__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="of measuring, for each row of the tables")
     parser.add_argument("--only", choices=("sizes", "waiting"))
     arguments = parser.parse_args()
-    console = Console(highlight=False, soft_wrap=True)
     load = os.getloadavg()[0]
     console.print(f"{num_cores()} cores; load before: {load:.1f}{'' if load < 0.5 else ', so the machine is not idle'}")
     if arguments.only != "waiting":
-        compare_sizes(console, arguments.seconds)
+        compare_sizes(arguments.seconds)
     if arguments.only != "sizes":
         for recipe in RECIPES:
-            compare_waiting(console, recipe, arguments.seconds)
+            compare_waiting(recipe, arguments.seconds)
     return 0
 
 
-def compare_sizes(console: Console, seconds: float) -> None:
+def compare_sizes(seconds: float) -> None:
     """One thread against all cores, by rows and hidden units."""
     cores = num_cores()
     keep_freed_memory()
     console.print(
         f"\nmicroseconds of a time step with 1 and with {cores} threads; the rule takes a thread for each "
-        f"{WORK_PER_THREAD:,} of rows × units²\n\n"
-        f"| units | rows | rows × units² | 1 | {cores} | gain | rule |\n|---|---|---|---|---|---|---|"
+        f"{WORK_PER_THREAD:,} of rows × units²\n"
     )
-    for rows, units in sorted(product(ROWS, UNITS), key=lambda size: size[0] * size[1] ** 2):
+
+    def cells(rows: int, units: int) -> tuple[object, ...]:
         one, many = fastest_time_steps(rows, units, (1, cores), seconds)
         work = rows * units**2
-        cells = units, rows, f"{work:,}", f"{1e6 * one:.0f}", f"{1e6 * many:.0f}", f"{one / many:.2f}×"
-        console.print(f"| {' | '.join(map(str, cells))} | {num_threads(work, cores)} |")
+        gain = f"{one / many:.2f}×"
+        return units, rows, f"{work:,}", f"{1e6 * one:.0f}", f"{1e6 * many:.0f}", gain, num_threads(work, cores)
+
+    sizes = sorted(product(ROWS, UNITS), key=lambda size: size[0] * size[1] ** 2)
+    columns = ("units", "rows", "rows × units²", "1", str(cores), "gain", "rule")
+    print_table(columns, (cells(*size) for size in sizes))
 
 
 def fastest_time_steps(rows: int, units: int, threads: tuple[int, ...], seconds: float) -> list[float]:
     """The fastest time step with each number of threads, taking turns for `seconds`."""
     read = reading(rows, units)
-    found = dict.fromkeys(threads, float("inf"))
+    fastest = dict.fromkeys(threads, float("inf"))
     started, num_rounds = time.monotonic(), 0
     while num_rounds < MIN_ROUNDS or time.monotonic() - started < seconds:
         num_rounds += 1
         for number in threads:
             torch.set_num_threads(number)
             read()
-            for _ in range(READINGS):
-                begun = time.perf_counter()
-                read()
-                found[number] = min(found[number], (time.perf_counter() - begun) / TIME_STEPS)
-            time.sleep(SECONDS_OF_PEACE)  # until the threads have stopped to spin
-    return list(found.values())
+            fastest[number] = min(fastest[number], *(seconds_of(read) / TIME_STEPS for _ in range(READINGS)))
+            time.sleep(PAUSE_SECONDS)  # until the threads have stopped to spin
+    return list(fastest.values())
 
 
 def reading(rows: int, units: int) -> Callable[[], None]:
@@ -117,34 +116,37 @@ def reading(rows: int, units: int) -> Callable[[], None]:
     return read
 
 
-def compare_waiting(console: Console, recipe: str, seconds: float) -> None:
+def compare_waiting(recipe: str, seconds: float) -> None:
     """Steps of a recipe by how threads wait, beside more and more busy processes; and whether what is set is good."""
-    cores, found = num_cores(), {}
-    console.print(f"\n| `{recipe}`, ms a step | {' | '.join(f'{count} busy' for count in NUM_BUSY)} |")
-    console.print(f"|{'---|' * (1 + len(NUM_BUSY))}")
+    cores, steps = num_cores(), {}
     with trainers(recipe) as connections:
         for count in NUM_BUSY:
             with contextlib.ExitStack() as stack:
                 for _ in range(count):
-                    stack.enter_context(busy_process())
-                found[count] = take_turns(connections, seconds)
-    for way in WAYS:
-        console.print(f"| {way} | {' | '.join(f'{1000 * found[count][way]:.1f}' for count in NUM_BUSY)} |")
-    best = min(found[0].values())
-    goals = {count: MOST_BUSY * best * (cores + count) / cores if count else MOST_IDLE * best for count in NUM_BUSY}
-    console.print(f"| goal | {' | '.join(f'{1000 * goal:.1f}' for goal in goals.values())} |")
-    shares = [found[count][OURS] / goal for count, goal in goals.items()]
+                    stack.callback(_end, subprocess.Popen(BUSY))
+                steps[count] = take_turns(connections, seconds)
+    best = min(steps[0].values())
+    goals = {
+        count: MAX_RATIO_BUSY * best * (cores + count) / cores if count else MAX_RATIO_IDLE * best for count in NUM_BUSY
+    }
+    rows = {way: [steps[count][way] for count in NUM_BUSY] for way in WAYS} | {"goal": [*goals.values()]}
+    console.print()
+    print_table(
+        (f"`{recipe}`, ms a step", *(f"{count} busy" for count in NUM_BUSY)),
+        ((name, *(f"{1000 * value:.1f}" for value in values)) for name, values in rows.items()),
+    )
+    shares = [steps[count][AS_IT_IS] / goal for count, goal in goals.items()]
     console.print(f"\nof the goals, what trainings do takes {', '.join(f'{share:.2f}' for share in shares)}")
 
 
 def take_turns(connections: dict[str, Connection], seconds: float) -> dict[str, float]:
     """The median seconds of a step of each; about `seconds` for each of them, in several rounds."""
-    found: dict[str, list[float]] = {way: [] for way in connections}
+    step_seconds: dict[str, list[float]] = {way: [] for way in connections}
     for _ in range(ROUNDS):
         for way, connection in connections.items():
             connection.send(seconds / ROUNDS)
-            found[way] += connection.recv()
-    return {way: statistics.median(values) for way, values in found.items()}
+            step_seconds[way] += connection.recv()
+    return {way: statistics.median(values) for way, values in step_seconds.items()}
 
 
 @contextlib.contextmanager
@@ -181,24 +183,18 @@ def _train(connection: Connection, recipe: str) -> None:
     connection.send(None)
     while True:
         seconds = connection.recv()
-        found, started = list[float](), time.perf_counter()
-        while not found or time.perf_counter() - started < SECONDS_TO_SETTLE + seconds:
-            begun = time.perf_counter()
-            step()
-            if begun - started > SECONDS_TO_SETTLE:
-                found.append(time.perf_counter() - begun)
-        connection.send(found)
+        kept, started = list[float](), time.perf_counter()
+        while not kept or time.perf_counter() - started < WARM_UP_SECONDS + seconds:
+            is_warm = time.perf_counter() - started > WARM_UP_SECONDS
+            taken = seconds_of(step)
+            if is_warm:
+                kept.append(taken)
+        connection.send(kept)
 
 
-@contextlib.contextmanager
-def busy_process() -> Iterator[None]:
-    """Another process that always works."""
-    process = subprocess.Popen(BUSY)
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
 
 
 if __name__ == "__main__":

@@ -1,38 +1,266 @@
-"""A tracking server that dies or hangs: what is lost, and what tracking costs.
+"""A tracking server that dies or hangs: what is lost; and what tracking and checkpoints cost.
 
 Usage: python -m benchmarks.tracking [--count 20] [--seed 0] [--rounds 3]
 
 First, so many small trainings send to an MLflow server that is killed at a random moment. In every other training it
 comes back while training goes on. Each must end in the same bytes, and after `charlstm sync` its run must be complete.
-Then the default recipe trains without tracking, with the store of the project, and with a server that accepts
-connections and never answers. They take turns. That needs the encoded corpus (`dvc repro encode`) and a quiet machine.
+Then the default recipe trains with nothing beside it, with the store of the project, with a server that accepts
+connections and never answers, and with a checkpoint a second. They take turns. That needs the encoded corpus
+(`dvc repro encode`) and a quiet machine.
 """
 
-import argparse
+import os
 import random
+import shutil
+import socket
+import sqlite3
+import statistics
+import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from rich.console import Console
+import pandas as pd
 
-from benchmarks.tracking_cost import measure_cost
-from benchmarks.tracking_kills import kill_servers
+from benchmarks.harness import console, new_parser
+from benchmarks.projects import PYTHON, kill, make_encoded_project, results, run, start, training_command
+from benchmarks.trials import fresh_processes, load_data
+from charlstm.errors import Interrupted
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.params import load_params
+from charlstm.tracking.outbox import Outbox
+from charlstm.tracking.runs import TrainingTracker
+from charlstm.training.checkpoint import CheckpointFolder
+from charlstm.training.history import EpochRow, StepRow
+from charlstm.training.progress import Progress
+from charlstm.training.train import Observer, Plan, fit
+from pipeline.stage.sending import SenderProcess
+from pipeline.stage.settings import DEFAULT_SECONDS
 from pipeline.stage.stage import guarded
+
+OVERRIDE = {"model.hidden_size": 96, "train.epochs": 10, "train.early_stopping_epochs": None}
+MAX_SECONDS = 14.0  # from the start of the training to the kill; some come after its end
+SECONDS_TO_START = 120.0
+LINEAGE = ("origin.json", "files.json", "outputs.json", "params.yaml")  # of a project without DVC and git
+PATIENCE = {"CHARLSTM_TRACKING_SECONDS": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+STEPS_PER_BLOCK, NUM_BLOCKS = 10, 90  # most of the default recipe
+TAGS = {"corpus": "tiny Shakespeare", "corpus_sha256": "0" * 64}
+LIMITS = {"store": 1.01, "hanging server": 1.02}  # of the median time with nothing beside it
+CHECKPOINTS = "a checkpoint a second"
+SECONDS_BETWEEN, MAX_OVERHEAD = DEFAULT_SECONDS["CHARLSTM_CHECKPOINT_SECONDS"], 0.01
+
+
+class Server:
+    """`mlflow server` with a database and artifacts in a folder; it can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.folder, self.port = folder, int(free.getsockname()[1])
+        self.address = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and return when it answers."""
+        self.folder.mkdir(exist_ok=True)
+        store = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        artifacts = ["--serve-artifacts", "--artifacts-destination", str(self.folder / "artifacts")]
+        address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        self._process = subprocess.Popen(
+            [*PYTHON, "mlflow", "server", *store, *artifacts, *address],
+            cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        deadline = time.monotonic() + SECONDS_TO_START
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{self.address}/health", timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.2)
+        raise TimeoutError(f"no MLflow server at {self.address} after {SECONDS_TO_START:.0f} s")
+
+    def kill(self) -> None:
+        """SIGKILL, with all its workers."""
+        kill(self._process)
+
+
+class RunSummary(NamedTuple):
+    """What a server's database has of one project's trainings."""
+
+    statuses: list[str]
+    num_doubled: int  # points of one name and step that are there twice
+    num_points: dict[str, int]
+    num_artifacts: int
 
 
 def main() -> int:
     """Measure and print; the exit code is 1 if something was lost, or costs more than its limit."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--count", type=int, default=20, help="number of trainings whose server is killed")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--rounds", type=int, default=3, help="trainings of each kind whose time is taken; 0: none")
     arguments = parser.parse_args()
-    console = Console(highlight=False, soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="charlstm-tracking-") as name:
-        is_complete = kill_servers(Path(name), arguments.count, random.Random(arguments.seed), console)
-        is_cheap = measure_cost(Path(name), arguments.rounds, console) if arguments.rounds > 0 else True
+        is_complete = kill_servers(Path(name), arguments.count, random.Random(arguments.seed))
+        is_cheap = arguments.rounds == 0 or measure_cost(Path(name), arguments.rounds)
     return int(not (is_complete and is_cheap))
+
+
+def kill_servers(folder: Path, count: int, generator: random.Random) -> bool:
+    """Train, kill the server, sync, compare; whether every model was the same and every run complete."""
+    if count == 0:
+        return True
+    template, log = folder / "template", folder / "log"
+    make_encoded_project(template, OVERRIDE)
+    shutil.copytree(template, folder / "reference")
+    run(folder / "reference", training_command(1), log)
+    expected = results(folder / "reference")
+    assert "absent" not in expected.values(), log.read_text()
+    num_same = num_complete = num_doubled = num_before_end = 0
+    for index in range(count):
+        project, server, log = folder / f"training-{index}", Server(folder / f"server-{index}"), folder / f"log-{index}"
+        shutil.copytree(template, project)
+        moment, has_ended = _train_and_kill(project, server, log, generator, comes_back=index % 2 == 1)
+        server.start()
+        run(project, [*PYTHON, "pipeline.cli", "sync"], log, MLFLOW_TRACKING_URI=server.address)
+        server.kill()
+        is_same, summary = results(project) == expected, read_summary(server.folder)
+        is_complete = summary == _expected_summary(project)
+        num_same, num_complete = num_same + is_same, num_complete + is_complete
+        num_doubled, num_before_end = num_doubled + summary.num_doubled, num_before_end + (not has_ended)
+        verdict = "same bytes, complete" if is_same and is_complete else f"WRONG: {is_same=}, {summary}"
+        console.print(
+            f"{index + 1:4d}  killed after {moment:4.1f} s{' (it had ended)' if has_ended else ''}: {verdict}"
+        )
+        for used in (project, server.folder):
+            shutil.rmtree(used)
+    console.print(
+        f"{count} trainings, {num_before_end} servers killed before their end: {num_same} models of the same bytes, "
+        f"{num_complete} complete runs after `charlstm sync`, {num_doubled} points twice"
+    )
+    return num_same == num_complete == count and num_doubled == 0
+
+
+def _train_and_kill(
+    project: Path, server: Server, log: Path, generator: random.Random, *, comes_back: bool
+) -> tuple[float, bool]:
+    """Seconds to the kill, and whether training had ended by then."""
+    server.start()
+    moment, pause = generator.uniform(0, MAX_SECONDS), generator.uniform(0.5, 5)
+    process = start(project, training_command(1), log, MLFLOW_TRACKING_URI=server.address, **PATIENCE)
+    time.sleep(moment)
+    has_ended = process.poll() is not None
+    server.kill()
+    if comes_back:
+        time.sleep(pause)
+        server.start()
+    process.wait()
+    if comes_back:
+        server.kill()
+    return moment, has_ended
+
+
+def read_summary(folder: Path) -> RunSummary:
+    """From the database of a server that has stopped."""
+    with closing(sqlite3.connect(folder / "mlflow.db")) as store:
+        statuses = [row[0] for row in store.execute("select status from runs")]
+        points = "select key, step, count(*) as number from metrics where key not like 'system/%' group by key, step"
+        (num_doubled,) = store.execute(f"select count(*) from ({points}) where number > 1").fetchone()
+        num_points = dict(store.execute(f"select key, count(*) from ({points}) group by key"))
+    artifacts = [file for file in (folder / "artifacts").rglob("*") if file.is_file()]
+    return RunSummary(statuses, num_doubled, num_points, len(artifacts))
+
+
+def _expected_summary(project: Path) -> RunSummary:
+    """From the tables that training wrote."""
+    steps, epochs = (len(pd.read_csv(project / f"artifacts/train/{name}.csv")) for name in ("steps", "history"))
+    by_step = ("nats_per_char", "gradient_norm", "chars_per_second", "chars_seen")
+    points = {f"train/{name}": steps for name in by_step}
+    points |= {"learning_rate/adamw": steps, "learning_rate/muon": steps}
+    points |= {"validation/nats_per_char": epochs, "validation/epoch": epochs, "train/epoch_nats_per_char": epochs}
+    points |= {"train/seconds": 1, "train/speed": 1, "model/num_parameters": 1}
+    texts_and_table = epochs + 1
+    return RunSummary(["FINISHED"], 0, points, texts_and_table + len(LINEAGE))
+
+
+class BlockTimer:
+    """An observer that takes the time of each `STEPS_PER_BLOCK` steps, with what observers before it do.
+
+    No validation is in a block, and one that an epoch's end cuts does not count; nor does the first, which warms up.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.num_blocks = self._last_step = 0
+
+    def on_start(self, plan: Plan, progress: Progress) -> None:
+        """Begin."""
+        self._started = time.perf_counter()
+
+    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
+        """A block is over."""
+        now = time.perf_counter()
+        if self.num_blocks > 0 and row.step - self._last_step == STEPS_PER_BLOCK:
+            self.seconds.append(now - self._started)
+        self.num_blocks, self._last_step, self._started = self.num_blocks + 1, row.step, now
+
+    def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
+        """Begin again after the validation."""
+        self._started = time.perf_counter()
+
+    def is_over(self) -> bool:
+        """Whether there are enough blocks."""
+        return self.num_blocks >= NUM_BLOCKS
+
+
+def measure_cost(folder: Path, num_rounds: int) -> bool:
+    """Take the times of blocks of steps and print them; whether they are within their limits."""
+    with socket.socket() as hanging:
+        hanging.bind(("127.0.0.1", 0))
+        hanging.listen(100)
+        uris = {
+            "nothing": "",
+            "store": f"sqlite:///{folder}/cost.db",
+            "hanging server": f"http://127.0.0.1:{hanging.getsockname()[1]}",
+            CHECKPOINTS: "",
+        }
+        seconds: dict[str, list[float]] = {kind: [] for kind in uris}
+        for number in range(num_rounds):
+            for kind, uri in uris.items():
+                checkpoints = CheckpointFolder(folder / f"step-{number}", 1.0) if kind == CHECKPOINTS else None
+                seconds[kind] += _train(folder / f"{kind}-{number}", uri, checkpoints)
+    median, mean = (
+        {kind: 1000 * average(values) / STEPS_PER_BLOCK for kind, values in seconds.items()}
+        for average in (statistics.median, statistics.mean)
+    )
+    for kind in list(uris)[1:]:
+        ratios = median[kind] / median["nothing"], mean[kind] / mean["nothing"]
+        limit = f" (limit {LIMITS[kind]})" if kind in LIMITS else ""
+        console.print(
+            f"{kind}: {median[kind]:.2f} ms a step, with nothing beside it {median['nothing']:.2f}; "
+            f"ratio of medians {ratios[0]:.4f}{limit}, of means {ratios[1]:.4f}"
+        )
+    overhead = (mean[CHECKPOINTS] / mean["nothing"] - 1) / SECONDS_BETWEEN
+    console.print(f"a checkpoint every {SECONDS_BETWEEN:.0f} s: {overhead:.2%} (limit {MAX_OVERHEAD:.0%})")
+    return overhead <= MAX_OVERHEAD and all(median[kind] <= limit * median["nothing"] for kind, limit in LIMITS.items())
+
+
+def _train(spools: Path, uri: str, checkpoints: CheckpointFolder | None) -> list[float]:
+    params, timer = load_params(Path("params.yaml")), BlockTimer()
+    recipe = params.train.model_copy(update={"log_every_steps": STEPS_PER_BLOCK})
+    observers: list[Observer] = [timer]
+    if uri:
+        os.environ["MLFLOW_TRACKING_URI"] = uri  # for the sender
+        tracker = TrainingTracker(Outbox(spools, SenderProcess), params.flat(), TAGS, "cost")
+        observers = [tracker, timer]
+    with suppress(Interrupted):
+        fit(load_data(), params.model, recipe, fresh_processes(params), observers, checkpoints, timer.is_over)
+    if uri:
+        tracker.abandon("KILLED", "enough was measured")
+    return timer.seconds
 
 
 if __name__ == "__main__":

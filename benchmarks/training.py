@@ -2,15 +2,14 @@
 
 Usage: python -m benchmarks.training
 
-Needs the encoded corpus (`dvc repro encode`). All variants of a size take turns, so that a noisy machine disturbs all
-alike; figures are medians. Every variant has Adam or AdamW and a gradient clip; ours have dropout and the
-moving average, too. The plain loop is there twice: in a process of its own, as somebody would run it, and in this one,
-which keeps freed memory as our trainings do (`pipeline.stage.hardware`).
+Needs the encoded corpus (`dvc repro encode`). All variants of a size take turns; figures are medians. Every variant has
+Adam or AdamW and a gradient clip; ours have dropout and the moving average, too. The plain loop is there twice: in a
+process of its own, as somebody would run it, and in this one, which keeps freed memory as our trainings do
+(`pipeline.stage.hardware`).
 """
 
 import contextlib
 import multiprocessing
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -20,14 +19,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import nn
 
+from benchmarks.harness import console, new_parser, print_table, seconds_of, take_turns
 from benchmarks.projects import ROOT, compose
 from benchmarks.trials import fresh_processes, load_data
 from charlstm.params import Params
+from charlstm.text.encoded import EncodedText
 from charlstm.text.soft_text import SoftText
-from charlstm.text.vocabulary import Ids
 from charlstm.training import learner as learner_module
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
@@ -35,10 +34,9 @@ from pipeline.stage.hardware import keep_freed_memory, set_num_threads
 from pipeline.stage.stage import guarded
 
 NUM_ROUNDS = 9
-NUM_PROFILED_STEPS = 60
-NUM_WARM_UP_STEPS = 10
-NUM_TAUGHT_STEPS = 8  # until a student's text begins anew
-SECONDS_OF_PEACE = 0.01  # before a step that is timed, until threads of the one before have stopped to spin
+NUM_PROFILED_STEPS, NUM_WARM_UP_STEPS = 60, 10
+NUM_SOFT_STEPS = 8  # until a student's text begins anew
+PAUSE_SECONDS = 0.01  # before a step that is timed, until threads of the one before have stopped to spin
 GEMM_SIZE = 2048
 
 
@@ -64,43 +62,56 @@ OURS = {
 
 def main() -> int:
     """Measure and print two Markdown tables."""
+    new_parser(__doc__).parse_args()
     set_num_threads()
     keep_freed_memory()
-    console = Console(highlight=False, soft_wrap=True)
     peaks = {name: _gemm_peak(dtype) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
     console.print(
         f"products of {GEMM_SIZE}×{GEMM_SIZE} matrices, {torch.get_num_threads()} threads: "
-        + ", ".join(f"{peak:,.0f} GFLOP/s in {name}" for name, peak in peaks.items())
+        + ", ".join(f"{peak / 1e9:,.0f} GFLOP/s in {name}" for name, peak in peaks.items())
+        + "\n"
     )
-    console.print("\n| size | variant | characters a second | against the plain loop | of the products' peak |")
-    console.print("|---|---|---|---|---|")
-    for size in SIZES:
-        steps: dict[str, Callable[[], Any]] = {
-            "plain `nn.LSTM` loop, fp32": _plain_loop_elsewhere(size),
-            "the same, memory kept, fp32": _plain_loop(size),
-        }
-        learners = {name: _learner(size, *kind) for name, kind in OURS.items()}
-        steps |= {name: take_steps(learner) for name, learner in learners.items()}
-        seconds = _take_turns(steps)
-        num_chars = size.batch_size * size.context_len
-        num_flops = 6 * learners["`fused`, fp32"].model.num_parameters() * num_chars
-        plain, *_ = seconds.values()
-        for name, value in seconds.items():
-            share = num_flops / value / 1e9 / peaks[name[-4:]]
-            console.print(
-                f"| {size} | {name} | {num_chars / value:,.0f} | {plain / value:.2f}× | {100 * share:.0f} % |"
-            )
-    console.print("\n| part of a step of the recipe `nanogpt` | milliseconds | share |\n|---|---|---|")
+    columns = ("size", "variant", "characters a second", "against the plain loop", "of the products' peak")
+    print_table(columns, (row for size in SIZES for row in _rows(size, peaks)))
     parts, total = _profile(make_learner("recipe=nanogpt"))
-    for name, value in [*parts.items(), ("everything else", total - sum(parts.values()))]:
-        console.print(f"| {name} | {1000 * value:.2f} | {100 * value / total:.1f} % |")
+    parts["everything else"] = total - sum(parts.values())
+    console.print()
+    print_table(
+        ("part of a step of the recipe `nanogpt`", "milliseconds", "share"),
+        ((name, f"{1000 * value:.2f}", f"{100 * value / total:.1f} %") for name, value in parts.items()),
+    )
     return 0
+
+
+def _rows(size: Size, peaks: dict[str, float]) -> list[tuple[object, ...]]:
+    steps: dict[str, Callable[[], object]] = {
+        "plain `nn.LSTM` loop, fp32": _plain_loop_elsewhere(size),
+        "the same, memory kept, fp32": _plain_loop(size),
+    }
+    learners = {name: _learner(size, *kind) for name, kind in OURS.items()}
+    steps |= {name: take_steps(learner) for name, learner in learners.items()}
+    for step in steps.values():  # warms up
+        step()
+    seconds = take_turns(steps, NUM_ROUNDS, PAUSE_SECONDS)
+    num_chars = size.batch_size * size.context_len
+    num_flops = 6 * learners["`fused`, fp32"].model.num_parameters() * num_chars
+    plain, *_ = seconds.values()
+    return [
+        (
+            size,
+            name,
+            f"{num_chars / value:,.0f}",
+            f"{plain / value:.2f}×",
+            f"{100 * num_flops / value / peaks[name[-4:]]:.0f} %",
+        )
+        for name, value in seconds.items()
+    ]
 
 
 def _plain_loop(size: Size) -> Callable[[], None]:
     """What somebody would write in one file."""
     data = load_data()
-    ids, vocab_size = torch.from_numpy(data.train_ids.astype("int64")), len(data.vocab)
+    ids, vocab_size = torch.from_numpy(data.train.ids.astype("int64")), len(data.vocab)
     embedding = nn.Embedding(vocab_size, 128)
     lstm = nn.LSTM(128, size.hidden_size, size.num_layers, batch_first=True, dropout=0.1 * (size.num_layers > 1))
     head = nn.Linear(size.hidden_size, vocab_size)
@@ -165,17 +176,17 @@ def _learner(size: Size, implementation: str, precision: str) -> Learner:
 def make_learner(*overrides: str) -> Learner:
     """What trains with these overrides, as `dvc exp run -S` has them."""
     params, data = compose(ROOT, overrides), load_data()
-    return learner_of(params, data.train_ids, len(data.vocab), fresh_processes(params))
+    return learner_of(params, data.train, len(data.vocab), fresh_processes(params))
 
 
-def learner_of(params: Params, ids: Ids, vocab_size: int, processes: Processes) -> Learner:
+def learner_of(params: Params, text: EncodedText, vocab_size: int, processes: Processes) -> Learner:
     """What trains with `params`. A student gets distributions at random: what teachers say changes no time."""
     soft_text, num_rows = None, params.train.distillation.rows
     if num_rows:
-        taught_ids = ids[: NUM_TAUGHT_STEPS * num_rows * params.train.context_len + 1]
-        codes_NV = np.random.default_rng(0).integers(256, size=(len(taught_ids), vocab_size), dtype=np.uint8)
-        soft_text = SoftText([taught_ids], [codes_NV])
-    return Learner(ids, vocab_size, params.model, params.train, processes, soft_text=soft_text)
+        soft_ids = text.ids[: NUM_SOFT_STEPS * num_rows * params.train.context_len + 1]
+        codes_NV = np.random.default_rng(0).integers(256, size=(len(soft_ids), vocab_size), dtype=np.uint8)
+        soft_text = SoftText([soft_ids], [codes_NV])
+    return Learner(text, vocab_size, params.model, params.train, processes, soft_text)
 
 
 def take_steps(learner: Learner) -> Callable[[], None]:
@@ -189,61 +200,43 @@ def take_steps(learner: Learner) -> Callable[[], None]:
     return step
 
 
-def _take_turns(steps: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """The median seconds of a step of each; the first round warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(NUM_ROUNDS + 1):
-        for name, step in steps.items():
-            time.sleep(SECONDS_OF_PEACE)
-            started = time.perf_counter()
-            step()
-            seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
-
-
 def _profile(learner: Learner) -> tuple[dict[str, float], float]:
     """Mean seconds of the parts of a step, and of the whole."""
     parts: dict[str, float] = {}
 
-    def watch(owner: Any, name: str, part: str) -> None:  # noqa: ANN401  # a module or any object
+    def time_part(owner: Any, name: str, part: str) -> None:  # noqa: ANN401  # a module or any object
         function = getattr(owner, name)
 
         def timed(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
             started = time.perf_counter()
             result = function(*args, **kwargs)
-            parts[part] = parts.get(part, 0.0) + time.perf_counter() - started
+            parts[part] = parts.get(part, 0.0) + (time.perf_counter() - started) / NUM_PROFILED_STEPS
             return result
 
         setattr(owner, name, timed)
 
-    take = take_steps(learner)
+    step = take_steps(learner)
     for _ in range(NUM_WARM_UP_STEPS):
-        take()
-    watch(learner.batches, "batch", "data")
-    watch(learner, "masks", "dropout masks")
-    watch(learner, "distributed", "forward")
-    watch(learner_module, "summed_nats", "loss")
-    watch(learner.processes, "backward", "backward")
-    watch(learner.processes, "clip_gradients", "clipping")
+        step()
+    time_part(learner.batches, "batch", "data")
+    time_part(learner, "masks", "dropout masks")
+    time_part(learner, "distributed", "forward")
+    time_part(learner_module, "summed_nats", "loss")
+    time_part(learner.processes, "backward", "backward")
+    time_part(learner.processes, "clip_gradients", "clipping")
     for optimizer, name in zip(learner.optimizers, ("AdamW", "Muon"), strict=True):
-        watch(optimizer, "step", name)
-    watch(learner.average, "update", "moving average")
+        time_part(optimizer, "step", name)
+    time_part(learner.average, "update_parameters", "moving average")
     started = time.perf_counter()
     for _ in range(NUM_PROFILED_STEPS):
-        take()
-    total = (time.perf_counter() - started) / NUM_PROFILED_STEPS
-    return {name: value / NUM_PROFILED_STEPS for name, value in parts.items()}, total
+        step()
+    return parts, (time.perf_counter() - started) / NUM_PROFILED_STEPS
 
 
 def _gemm_peak(dtype: torch.dtype) -> float:
-    """GFLOP/s of a large square product, the best of several."""
+    """FLOP/s of a large square product, the best of several."""
     left, right = (torch.randn(GEMM_SIZE, GEMM_SIZE).to(dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(NUM_ROUNDS):
-        started = time.perf_counter()
-        left @ right
-        best = min(best, time.perf_counter() - started)
-    return 2 * GEMM_SIZE**3 / best / 1e9
+    return 2 * GEMM_SIZE**3 / min(seconds_of(lambda: left @ right) for _ in range(NUM_ROUNDS))
 
 
 if __name__ == "__main__":

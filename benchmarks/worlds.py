@@ -7,17 +7,17 @@ float64 every step is compared, in fp32 the first 20 steps (later ones drift apa
 validation loss.
 """
 
-import argparse
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from rich.console import Console
 
+from benchmarks.harness import console, new_parser, print_table
 from benchmarks.projects import make_encoded_project, start, text, training_command
 
 OVERRIDE = {
@@ -36,7 +36,7 @@ OVERRIDE = {
     "train.distillation.text": "soft_text",
     "train.state_reset_probability": 0.1,
 }
-NUM_STEPS = 200
+MIN_STEPS = 200
 NUM_FP32_STEPS = 20
 TOLERANCES = {"fp64": 1e-9, "fp32": 1e-5}  # relative, of a step's loss
 VALIDATION_TOLERANCE = 0.003  # nats/char
@@ -67,32 +67,31 @@ class Losses(NamedTuple):
 
 def main() -> int:
     """Train, compare, print a Markdown table; the exit code is 1 if a figure is outside its tolerance."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--short", action="store_true", help="only the case with the most in it")
     cases = SHORT_CASES if parser.parse_args().short else CASES
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(
-        "| processes | precision | loss of step 1 | of the last | largest difference | validation | difference |"
-    )
-    console.print("|---|---|---|---|---|---|---|")
-    num_wrong = 0
-    for precision, tolerance in TOLERANCES.items():
-        expected: Losses | None = None
-        for case in cases:
-            found = _train(case, precision)
-            expected = expected or found
-            compared = NUM_STEPS if precision == "fp64" else NUM_FP32_STEPS
-            assert len(found.steps) == len(expected.steps) >= compared
-            pairs = list(zip(found.steps, expected.steps, strict=True))[: None if precision == "fp64" else compared]
-            largest = max(abs(one - other) / other for one, other in pairs)
-            difference = abs(found.validation - expected.validation)
-            num_wrong += not (largest <= tolerance and difference <= VALIDATION_TOLERANCE)
-            console.print(
-                f"| {case} | {precision} | {found.steps[0]:.9f} | {found.steps[-1]:.9f} | {largest:.1e} "
-                f"| {found.validation:.6f} | {difference:.1e} |"
-            )
-    console.print(f"{len(TOLERANCES) * len(cases)} trainings, {num_wrong} outside the tolerances")
-    return int(num_wrong > 0)
+    wrong: list[tuple[Case, str]] = []
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        for precision, tolerance in TOLERANCES.items():
+            expected: Losses | None = None
+            for case in cases:
+                losses = _train(case, precision)
+                expected = expected or losses
+                num_compared = len(expected.steps) if precision == "fp64" else NUM_FP32_STEPS
+                assert len(losses.steps) == len(expected.steps) >= MIN_STEPS
+                pairs = list(zip(losses.steps, expected.steps, strict=True))[:num_compared]
+                largest = max(abs(loss - other) / other for loss, other in pairs)
+                difference = abs(losses.validation - expected.validation)
+                if not (largest <= tolerance and difference <= VALIDATION_TOLERANCE):
+                    wrong.append((case, precision))
+                steps = f"{losses.steps[0]:.9f}", f"{losses.steps[-1]:.9f}", f"{largest:.1e}"
+                yield case, precision, *steps, f"{losses.validation:.6f}", f"{difference:.1e}"
+
+    columns = ("processes", "precision", "loss of step 1", "of the last", "largest difference", "validation")
+    print_table((*columns, "difference"), rows())
+    console.print(f"{len(TOLERANCES) * len(cases)} trainings, {len(wrong)} outside the tolerances")
+    return int(len(wrong) > 0)
 
 
 def _train(case: Case, precision: str) -> Losses:

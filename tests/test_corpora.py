@@ -1,17 +1,16 @@
 """The table of real texts: parts as the pipeline makes them, test scores that are kept, and where texts come from."""
 
-import io
 import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from benchmarks import corpora, held_out, trials
-from benchmarks.held_out import HeldOut, append, measure, script_of
+from benchmarks import corpora, trials
+from benchmarks.corpora import HeldOut, measure, script_of
 from benchmarks.projects import ROOT, shipped_params
+from benchmarks.trials import append
 from charlstm.files.documents import load_yaml
 
 TEXT = "".join(f"{number} и {number * number} да.\n" for number in range(400)) + "Ж" + "да " * 20 + "€"
@@ -21,7 +20,6 @@ TEXT = "".join(f"{number} и {number * number} да.\n" for number in range(400)
 def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HeldOut:
     file = tmp_path / "some.txt"
     file.write_text(TEXT, encoding="utf-8", newline="")
-    monkeypatch.setattr(held_out, "RECORDS", tmp_path / "records.jsonl")
     monkeypatch.setattr(corpora, "RECORDS", tmp_path / "records.jsonl")
     monkeypatch.setattr(corpora, "SPEEDS", tmp_path / "speeds.jsonl")
     return HeldOut(file, "quick")
@@ -31,33 +29,32 @@ def test_the_parts_are_tenths_and_what_training_lacks_is_replaced(one: HeldOut) 
     train, val, test = one.parts
     assert (train, len(val)) == (TEXT[: int(len(TEXT) * 0.8)], int(len(TEXT) * 0.9) - int(len(TEXT) * 0.8))
     assert train + val + test == TEXT.replace("Ж", "\ufffd").replace("€", "\ufffd")
-    assert [one.vocab.decode(ids) for ids in one.encoded] == [train, val, test]
+    assert [one.vocab.decode(part.ids) for part in one.encoded] == [train, val, test]
 
 
-def test_a_score_of_the_test_part_is_kept(one: HeldOut) -> None:
+def test_a_score_of_the_test_part_is_kept(one: HeldOut, capsys: pytest.CaptureFixture[str]) -> None:
     """It would fail to train: the text gives fewer steps than the recipe warms up."""
     origin = one.origin()
-    append(held_out.RECORDS, origin | {"code": "other code", "test_nats_per_char": 9.0})
-    append(held_out.RECORDS, origin | {"test_nats_per_char": 1.5})
-    shown = io.StringIO()
-    before = held_out.RECORDS.read_bytes()
-    assert measure(one, Console(file=shown))["test_nats_per_char"] == 1.5
-    assert "some, quick: recorded, not scored again" in shown.getvalue()
-    assert held_out.RECORDS.read_bytes() == before
+    append(corpora.RECORDS, origin | {"code": "other code", "test_nats_per_char": 9.0})
+    append(corpora.RECORDS, origin | {"test_nats_per_char": 1.5})
+    before = corpora.RECORDS.read_bytes()
+    assert measure(one)["test_nats_per_char"] == 1.5
+    assert "some, quick: recorded, not scored again" in capsys.readouterr().out
+    assert corpora.RECORDS.read_bytes() == before
 
 
 def test_the_table_has_the_last_record_of_each(one: HeldOut) -> None:
-    assert corpora.table() == "nothing is recorded yet"
+    assert corpora.table_of_texts() == "nothing is recorded yet"
     bits = {"5-gram": 2.25, "6-gram": 2.5, "xz": 3.0, "zstd": 3.5}
     record = one.origin() | {
         "script": "Cyrillic", "num_bytes": 2_000_000, "num_chars": 1_100_000, "alphabet": 90, "epochs": 2,
         "train_seconds": 61.0, "test_nats_per_char": 1.25, "test_bits_per_char": 1.8034, "test_baselines": bits,
     }  # fmt: skip
-    append(held_out.RECORDS, record | {"test_nats_per_char": 9.0})
-    append(held_out.RECORDS, record)
+    append(corpora.RECORDS, record | {"test_nats_per_char": 9.0})
+    append(corpora.RECORDS, record)
     append(corpora.SPEEDS, one.origin() | {"chars_per_second": 30_000})
-    *_, row = corpora.table().splitlines()
-    assert len(corpora.table().splitlines()) == 3
+    *_, row = corpora.table_of_texts().splitlines()
+    assert len(corpora.table_of_texts().splitlines()) == 3
     cells = "some | Cyrillic | 2.0 | 1,100,000 | 90 | `quick` | 2 | 61 | 30,000 | 1.2500 | 1.8034"
     assert row == f"| {cells} | 2.2500 (5-gram) | 3.0000 | 3.5000 |"
 
@@ -80,15 +77,15 @@ def test_teachers_of_a_student_learn_from_the_same_part(
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     (tmp_path / "params.yaml").write_text(shipped_params())
     monkeypatch.setattr(trials, "PROJECT", tmp_path)
-    monkeypatch.setattr(held_out, "CHECKPOINTS", tmp_path / "checkpoints")
-    monkeypatch.setattr(held_out, "MODELS", tmp_path / "models")
+    monkeypatch.setattr(corpora, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(corpora, "MODELS", tmp_path / "models")
     for name, recipe in {"tiny": TINY, "taught": TAUGHT}.items():
         (tmp_path / f"conf/recipe/{name}.yaml").write_text(recipe)
-    console, file = Console(file=io.StringIO()), tmp_path / "some.txt"
-    alone = measure(HeldOut(file, "tiny", epochs=2), console)
+    file = tmp_path / "some.txt"
+    alone = measure(HeldOut(file, "tiny", epochs=2))
     assert alone["epochs"] == 2
-    student = measure(HeldOut(file, "taught", epochs=2), console)
-    records = [json.loads(line) for line in held_out.RECORDS.read_text().splitlines()]
+    student = measure(HeldOut(file, "taught", epochs=2))
+    records = [json.loads(line) for line in corpora.RECORDS.read_text().splitlines()]
     assert [(record["recipe"], record.get("seed")) for record in records] == [
         ("tiny", None),
         ("tiny", "2"),
@@ -97,9 +94,9 @@ def test_teachers_of_a_student_learn_from_the_same_part(
     assert student["teachers_test_nats_per_char"][0] == alone["test_nats_per_char"]
     assert student["ensemble_test_nats_per_char"] < max(student["teachers_test_nats_per_char"])
     shown = corpora.table_of_students().splitlines()
-    assert len(shown) == 4 and shown[-1].startswith("| some, `taught` | 2 |")
-    assert len(corpora.table().splitlines()) == 4  # the teacher of the second seed has no row
-    assert measure(HeldOut(file, "taught", epochs=2), console) == student
+    assert len(shown) == 3 and shown[-1].startswith("| some, `taught` | 2 |")
+    assert len(corpora.table_of_texts().splitlines()) == 4  # the teacher of the second seed has no row
+    assert measure(HeldOut(file, "taught", epochs=2)) == student
     assert HeldOut(file, "taught", epochs=1).origin() != HeldOut(file, "taught", epochs=2).origin()
 
 

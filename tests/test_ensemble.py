@@ -1,7 +1,9 @@
+"""Several models as one."""
+
 import pytest
 import torch
 
-from benchmarks.dynamic import Ensemble
+from benchmarks.recipes import Ensemble
 from charlstm.evaluation.protocols import stateful
 from charlstm.evaluation.windows import windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape

@@ -6,10 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from stages import PUBLISHED_DATA
 
-from benchmarks import trials, watch
+from benchmarks import trials
 from benchmarks.projects import PYTHON, ROOT, compose
 from benchmarks.trials import Trial
 from charlstm.errors import Interrupted, ParamsError
@@ -19,6 +18,7 @@ from charlstm.text.vocabulary import Vocab
 from charlstm.training.history import EpochRow
 from charlstm.training.progress import Progress
 from charlstm.training.train import Data, Plan
+from pipeline.stage.console import TrainingConsole
 
 RECIPES = sorted(file.stem for file in (ROOT / "conf/recipe").glob("*.yaml"))
 
@@ -86,12 +86,6 @@ def test_a_benchmark_ends_with_2_after_bad_input() -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
 
 
-def test_a_model_that_is_not_there_is_one_line() -> None:
-    done = subprocess.run([*PYTHON, "benchmarks.sliding", "nosuch"], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert "nosuch" in done.stderr
-
-
 def test_a_record_holds_for_its_parameters_and_data_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "data_md5", lambda: PUBLISHED_DATA)  # the checkout may be at another text
     trial = Trial(("recipe=quick",))
@@ -109,9 +103,10 @@ def test_a_trial_that_is_stopped_loses_nothing(
     """2999 pairs in 32 streams of 94, by 16, are 6 steps an epoch: it stops after the next step, or with the record."""
     found_starts = []
 
-    class Watch(watch.Watch):
+    class Watch(TrainingConsole):
         def on_start(self, plan: Plan, progress: Progress) -> None:
             found_starts.append(progress.step)
+            super().on_start(plan, progress)
 
         def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
             if row.epoch == stop_after_epoch and len(found_starts) == 1:
@@ -120,7 +115,7 @@ def test_a_trial_that_is_stopped_loses_nothing(
     vocab = Vocab.of(text)
     data = Data(EncodedText(vocab.encode(text[:3000])), EncodedText(vocab.encode(text[3000:3500])), vocab)
     for name, value in {
-        "Watch": Watch,
+        "TrainingConsole": Watch,
         "load_data": lambda: data,
         "data_md5": lambda: "some text's",
         "fingerprint_of_inputs": lambda *_: "folder",
@@ -131,9 +126,9 @@ def test_a_trial_that_is_stopped_loses_nothing(
     trial = Trial(("recipe=quick", "model.hidden_size=8", "train.context_len=16", "train.warmup_steps=0"))
     records = tmp_path / "records.jsonl"
     with pytest.raises(Interrupted):
-        trials.run(trial, Console(quiet=True), records)
+        trials.run(trial, records)
     assert records.exists() == (stop_after_epoch == 2)
-    assert trials.run(trial, Console(quiet=True), records)["epochs"] == 2
+    assert trials.run(trial, records)["epochs"] == 2
     assert found_starts == starts
     assert trial.record(records) is not None
     assert list((tmp_path / "trials").glob("*/step-*")) == []

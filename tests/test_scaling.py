@@ -14,9 +14,7 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.optimization.muon import num_flops, orthogonalize
 from charlstm.training.learner import shape_of
 
-MACHINE = Machine(
-    flops=1e9, muon_flops=2e9, memory=1e9, time_step=0.0, kernel=0.0, latency=0.0, link=1e6, far_link=1e5, per_node=4
-)
+MACHINE = Machine(flops=1e9, memory=1e9, time_step=0.0, kernel=0.0, latency=0.0, link=1e6, far_link=1e5, per_node=4)
 WORK = Work(
     num_weights=1000,
     flops_per_char=6000,
@@ -47,10 +45,10 @@ def test_flops_of_muon_are_those_of_its_products(size: tuple[int, int]) -> None:
 
 def test_seconds_of_a_step() -> None:
     one = seconds(WORK, MACHINE, 1, 8)
-    assert one == pytest.approx((6000 * 8 * 10 / 1e9, 5 * 3 * 6000 / 2e9, 4 * scaling.PASSES * 1000 / 1e9, 0.0, 0.0))
+    assert one == pytest.approx((6000 * 8 * 10 / 1e9, 5 * 3 * 6000 / 1e9, 4 * scaling.PASSES * 1000 / 1e9, 0.0, 0.0))
     two = seconds(WORK, MACHINE, 2, 7)
     assert two.gradients == pytest.approx(6000 * 4 * 10 / 1e9)  # the larger half of 7 rows
-    assert two.muon == pytest.approx(3 * num_flops(10, 10) / 2e9)  # three of five matrices
+    assert two.muon == pytest.approx(3 * num_flops(10, 10) / 1e9)  # three of five matrices
     assert two.repeated == seconds(WORK, MACHINE, 1, 7).repeated == pytest.approx(4 * scaling.PASSES * 1000 / 1e9)
     assert two.all_reduce == pytest.approx(4000 / 1e6)
     assert two.all_gather == pytest.approx(600 / 1e6) and bytes_of_updates(WORK, 2) == 600

@@ -1,1 +1,1 @@
-"""What a model scores: the protocols, dynamic evaluation, published losses."""
+"""What a model scores: the protocols, published losses."""

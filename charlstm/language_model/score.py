@@ -21,7 +21,7 @@ from charlstm.model.loss import LossSum
 # Passages are ranked by how unusual such a mean is for so long a piece of this text: its distance from the text's mean,
 # in standard deviations of means of such pieces. So a foreign paragraph comes before a strange name.
 #
-# `python -m benchmarks.novelty` plants foreign paragraphs and counts how often they come first.
+# `python -m benchmarks.texts novelty` plants foreign paragraphs and counts how often they come first.
 # Shapes: N characters, U pieces.
 
 MARGINS = (0.3, 1.0)  # nats a character

@@ -42,7 +42,6 @@ HOOKS = {
     "none": DDPCommunicationHookType.NO,
     "bf16": DDPCommunicationHookType.BF16,
     "fp16": DDPCommunicationHookType.FP16,
-    "powersgd": DDPCommunicationHookType.POWER_SGD,  # for measuring: it keeps a state that no checkpoint has
 }
 BUCKET_MIB = 25  # of gradients in one message: all of a model of 6.5 M weights
 

@@ -1,0 +1,54 @@
+"""What the commands share: their options, Markdown tables, and clocks."""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from rich.console import Console
+
+console = Console(highlight=False, markup=False, soft_wrap=True)
+
+
+def new_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser whose help shows a module's docstring as it is."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def line(cells: Iterable[object]) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def table(columns: Sequence[str], rows: Iterable[Iterable[object]] = ()) -> str:
+    """Markdown."""
+    return "\n".join([line(columns), f"|{'---|' * len(columns)}", *map(line, rows)])
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print Markdown, each row as soon as it is measured."""
+    console.print(table(columns))
+    for row in rows:
+        console.print(line(row))
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    """How long one call takes."""
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def median_seconds(action: Callable[[], object], num_rounds: int, num_warm_up_rounds: int = 0) -> float:
+    """Of one call, after some that do not count."""
+    return statistics.median([seconds_of(action) for _ in range(num_warm_up_rounds + num_rounds)][num_warm_up_rounds:])
+
+
+def take_turns(actions: Mapping[str, Callable[[], object]], num_rounds: int, pause: float = 0.0) -> dict[str, float]:
+    """The median seconds of each: a noisy machine disturbs all alike. `pause` seconds go before each call."""
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    for _ in range(num_rounds):
+        for name, action in actions.items():
+            time.sleep(pause)
+            seconds[name].append(seconds_of(action))
+    return {name: statistics.median(values) for name, values in seconds.items()}
