@@ -26,7 +26,7 @@ from benchmarks.harness import console, median_seconds, new_parser, table
 from benchmarks.projects import ROOT
 from benchmarks.recipes import Ensemble
 from benchmarks.training import learner_of, take_steps
-from benchmarks.trials import Record, Trial, append, commit, fresh_processes, last_record, short_hash
+from benchmarks.trials import Record, Trial, append, commit, fresh_processes, last_record, short_hash, train
 from charlstm.evaluation.baselines import measure_baselines
 from charlstm.evaluation.protocols import stateful
 from charlstm.evaluation.windows import windowed
