@@ -112,12 +112,9 @@ def track(
 
 def _beginning(ids: Ids, max_chars: int | None, unit: Unit, part: str) -> Ids:
     """What is measured of a part."""
-    if max_chars is None or len(ids) <= max_chars:
-        return ids
-    log.info(
-        "the first %s of %s characters of the %s part are measured (evaluate.max_chars)",
-        *(f"{max_chars:,}", f"{len(ids):,}", part),
-    )
+    if max_chars is not None and len(ids) > max_chars:
+        shown = (f"{max_chars:,}", f"{len(ids):,}", part)
+        log.info("the first %s of %s characters of the %s part are measured (evaluate.max_chars)", *shown)
     return whole_characters(ids[:max_chars], unit)
 
 

@@ -109,7 +109,7 @@ def test_only_our_scripts_may_run_and_only_as_they_are() -> None:
     (policy,) = re.findall(r"script-src ([^;]*);", page)
     scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     hashes = [base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts]
-    assert len(scripts) == 5 and policy.split() == [f"'sha256-{one}'" for one in hashes]
+    assert len(scripts) == 4 and policy.split() == [f"'sha256-{one}'" for one in hashes]
 
 
 def test_a_model_that_is_too_large_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,7 +159,7 @@ def test_the_form_writes_continues_and_says_by_which_command(tmp_path: Path) -> 
         set("temperature", "0.2");
         click("continue");
         whenDone(() => found({{ text, command, rows, cursor, came: document.querySelectorAll(".came").length,
-          mixed: !find(".mixed").hidden, length: spans().length }}));
+          mixed: find(".command").hidden, length: spans().length }}));
       }});
     }});
     """

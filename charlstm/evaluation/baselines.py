@@ -156,10 +156,10 @@ def discounts(counts_G: Ints) -> Floats:
     return np.array([0.0, *(min(max(MIN_DISCOUNT, c - (c + 1) * y * n[c + 1] / n[c]), c) for c in (1, 2, 3))])
 
 
-def _interpolate(found: _Estimates, contexts_N: Ints, ranks_N: Ints, lower_N: Floats) -> Floats:
-    total_N = np.where(contexts_N >= 0, found.total_H[contexts_N], 0)
-    own_N = np.where(ranks_N >= 0, found.discounted_G[ranks_N], 0.0)
-    interpolated_N = (own_N + found.freed_H[contexts_N] * lower_N) / np.maximum(total_N, 1)
+def _interpolate(estimates: _Estimates, contexts_N: Ints, ranks_N: Ints, lower_N: Floats) -> Floats:
+    total_N = np.where(contexts_N >= 0, estimates.total_H[contexts_N], 0)
+    own_N = np.where(ranks_N >= 0, estimates.discounted_G[ranks_N], 0.0)
+    interpolated_N = (own_N + estimates.freed_H[contexts_N] * lower_N) / np.maximum(total_N, 1)
     return np.where(total_N > 0, interpolated_N, lower_N)
 
 

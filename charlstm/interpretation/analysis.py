@@ -198,9 +198,7 @@ class _Analysis:
         blocks = lost_N.reshape(-1, BLOCK_LEN).mean(1)
         values_N = label.values_N[: len(lost_N)]
         is_there_N = values_N if label.is_yes_or_no else values_N > np.median(values_N)
-        where, elsewhere = (
-            part_N.mean() if len(part_N) else None for part_N in (lost_N[is_there_N], lost_N[~is_there_N])
-        )
+        where, elsewhere = (lost_N[at_N].mean() if at_N.any() else None for at_N in (is_there_N, ~is_there_N))
         return Cell(
             layer=pairs[0].layer,
             unit=pairs[0].unit,
