@@ -214,6 +214,11 @@ def test_a_wrong_argument_is_one_line(model: charlstm.Model, arguments: dict[str
             model.stream(**arguments)  # at once, not at its first character
 
 
+def test_an_unknown_option_is_named(model: charlstm.Model) -> None:
+    with pytest.raises(TypeError, match="'tempurature'"):
+        model.generate(tempurature=1.0)  # type: ignore[call-overload]
+
+
 @pytest.mark.parametrize(("short", "least"), [("", "one character"), ("a", "two characters")])
 def test_there_must_be_something_to_score(model: charlstm.Model, short: str, least: str) -> None:
     with pytest.raises(TextRequestError, match=f"text: expected at least {least}"):

@@ -8,6 +8,8 @@ import pytest
 
 import charlstm
 from benchmarks.projects import ROOT
+from charlstm.language_model.model import Options
+from charlstm.sampling import Sampling, SamplingOptions
 
 PAGE = (ROOT / "docs/generate.md").read_text()
 
@@ -32,8 +34,11 @@ def test_the_public_methods_are_those_of_the_documents(name: str, kind: type) ->
 
 def test_every_option_is_documented() -> None:
     options = re.findall(r"^\| `(\w+)` \|", PAGE[PAGE.index("| option |") : PAGE.index("## Python")], re.MULTILINE)
-    arguments = charlstm.Model.generate.__kwdefaults__ or {}
-    assert set(options) == set(arguments) - {"state"}
+    assert set(options) == {"num_texts", *Options.__annotations__} - {"state"}
+
+
+def test_options_are_the_fields_of_a_rule() -> None:
+    assert [*SamplingOptions.__annotations__] == [*Sampling._fields]
 
 
 def test_the_import_alone_costs_nothing() -> None:

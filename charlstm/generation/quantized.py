@@ -122,11 +122,16 @@ def _fixed_point(steps_VG: NDArray[np.float64]) -> tuple[NDArray[np.int16], floa
 
 
 def _product(rows_VE: Float, weight_GE: Float) -> NDArray[np.float64]:
-    """`rows @ weight.T`, added in one fixed order: libraries choose theirs by the machine."""
-    total_VG = np.zeros((len(rows_VE), len(weight_GE)))
-    for row_V, row_G in zip(rows_VE.T.astype(np.float64), weight_GE.T.astype(np.float64), strict=True):
-        total_VG += row_V[:, None] * row_G
-    return total_VG
+    """`rows @ weight.T`, added in one fixed order: libraries choose theirs by the machine.
+
+    A product of two float32 numbers is exact in float64, so a processor that adds it in the same instruction gives the
+    same bits as one that multiplies first. One outer product at a time is also several times as fast as in numpy.
+    """
+    rows_EV, weight_EG = (torch.from_numpy(matrix).double().t().contiguous() for matrix in (rows_VE, weight_GE))
+    total_VG = torch.zeros(len(rows_VE), len(weight_GE), dtype=torch.float64)
+    for row_V, row_G in zip(rows_EV, weight_EG, strict=True):
+        total_VG.addr_(row_V, row_G)
+    return total_VG.numpy()
 
 
 def _table(values: NDArray[np.float64]) -> Float:

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import llvmlite
 import numpy as np
 from llvmlite import binding
 from platformdirs import user_cache_path
@@ -123,7 +124,7 @@ def _file() -> Path:
 
 @cache
 def _key() -> str:
-    digest = hashlib.sha256("\n".join((version("numba"), version("llvmlite"), *TARGET)).encode())
+    digest = hashlib.sha256("\n".join((version("numba"), llvmlite.__version__, *TARGET)).encode())
     for file in sorted(SOURCE.rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
