@@ -66,7 +66,9 @@ class Reader:
             artifacts = open_artifacts(self._store, run.artifact_uri)
             if path not in [info.path for info in artifacts.list_artifacts(folder)]:
                 return None
-            return Path(artifacts.download_artifacts(path, target)).read_text(encoding="utf-8", errors="replace")
+            is_here = run.artifact_uri.startswith(("file:", "/"))  # then it is opened where it lies
+            file = Path(artifacts.download_artifacts(path, None if is_here else target))
+            return file.read_text(encoding="utf-8", errors="replace")
 
     def artifacts(self, run: TrackedRun, suffixes: tuple[str, ...], max_bytes: int) -> Iterator[str]:
         """The paths of all artifacts with one of these suffixes that are no larger."""

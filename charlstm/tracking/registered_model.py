@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING
 from charlstm.errors import TrackingError
 from charlstm.files.urls import without_credentials
 from charlstm.tracking.client import Store, check_exists, connect, describe, open_artifacts
-from charlstm.tracking.outbox import Model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Dataset
     from mlflow.entities.model_registry import ModelVersion
+
+    from charlstm.tracking.outbox import Model  # who only loads a model has no filelock
 
 NAME = "charlstm"  # of logged models and of the registered one
 MODEL_TAG = "model_sha256"
@@ -39,7 +40,7 @@ def log_and_register(
     run_id: str,
     folder: Path,
     corpus: str,
-    model: Model,
+    model: "Model",
 ) -> None:
     """Log the model folder as an output of the run, with its losses and what it was trained and measured on.
 
@@ -66,7 +67,7 @@ def log_corpus(client: "MlflowClient", run_id: str, *, source: str, sha256: str)
     return dataset
 
 
-def _log_model(client: "MlflowClient", run_id: str, folder: Path, model: Model) -> str:
+def _log_model(client: "MlflowClient", run_id: str, folder: Path, model: "Model") -> str:
     """The id of the logged model, of which a run has one."""
     from mlflow.entities import LoggedModelOutput
 
@@ -154,7 +155,7 @@ ABOUT = (
 )
 
 
-def register(client: "MlflowClient", run_id: str, model_id: str, corpus: str, model: Model) -> str:
+def register(client: "MlflowClient", run_id: str, model_id: str, corpus: str, model: "Model") -> str:
     """Register a logged model, and make it champion if it is better; its version, of which each model has one.
 
     If the version is there, losses on the same text are added to it, losses on another text replace its own.

@@ -97,7 +97,12 @@ def parse_requests(rows: Sequence[Mapping[str, object]], vocab: Vocab) -> list[t
     """
     if not rows or len(rows) > MAX_ROWS:
         raise TextRequestError(f"expected 1 to {MAX_ROWS} rows, got {len(rows)}")
-    requests = [_parse(f"row {number}", row, vocab) for number, row in enumerate(rows, 1)]
+    requests = []
+    for number, row in enumerate(rows, 1):
+        try:
+            requests.append(_parse(row, vocab))
+        except TextRequestError as error:
+            raise TextRequestError(f"row {number}: {error}") from None
     if (total := sum(len(prompt) + sampling.num_chars for prompt, sampling in requests)) > MAX_CHARS:
         raise TextRequestError(
             f"expected at most {MAX_CHARS:,} characters in all rows together, prompts included, got {total:,}; "
@@ -106,33 +111,26 @@ def parse_requests(rows: Sequence[Mapping[str, object]], vocab: Vocab) -> list[t
     return requests
 
 
-def _parse(where: str, row: Mapping[str, object], vocab: Vocab) -> tuple[str, Sampling]:
+def _parse(row: Mapping[str, object], vocab: Vocab) -> tuple[str, Sampling]:
     for key in row:
         if key not in KEYS:
-            raise TextRequestError(f"{where}: unknown key {short(key)}; known are {', '.join(KEYS)}")
+            raise TextRequestError(f"unknown key {short(key)}; known are {', '.join(KEYS)}")
     given = {key: value for key, value in row.items() if value is not None}
-    prompt = _prompt(where, given.pop("prompt", None), vocab)
-    try:
-        if "num_chars" in given:
-            checked_number("num_chars", given["num_chars"], NUM_CHARS)
-        sampling = Sampling.checked(**given)
-    except TextRequestError as error:
-        raise TextRequestError(f"{where}: {error}") from None
+    prompt = given.pop("prompt", None)
+    if prompt is None:
+        raise TextRequestError('no prompt; expected e.g. {"prompt": "ROMEO:", "num_chars": 40}')
+    if not isinstance(prompt, str):
+        raise TextRequestError(f"prompt: expected a text, got {short(prompt)}")
+    if not prompt:
+        raise TextRequestError("prompt: expected at least one character, e.g. a newline")
+    if unknown := vocab.unknown(prompt):
+        raise TextRequestError(f"prompt: the model never saw the characters {describe(unknown)}")
+    if "num_chars" in given:
+        checked_number("num_chars", given["num_chars"], NUM_CHARS)
+    sampling = Sampling.checked(**given)
     if never := vocab.unknown("".join(sampling.stop)):
-        raise TextRequestError(f"{where}: stop: the model never writes the characters {describe(never)}")
+        raise TextRequestError(f"stop: the model never writes the characters {describe(never)}")
     return prompt, sampling
-
-
-def _prompt(where: str, value: object, vocab: Vocab) -> str:
-    if value is None:
-        raise TextRequestError(f'{where}: no prompt; expected e.g. {{"prompt": "ROMEO:", "num_chars": 40}}')
-    if not isinstance(value, str):
-        raise TextRequestError(f"{where}: prompt: expected a text, got {short(value)}")
-    if not value:
-        raise TextRequestError(f"{where}: prompt: expected at least one character, e.g. a newline")
-    if unknown := vocab.unknown(value):
-        raise TextRequestError(f"{where}: prompt: the model never saw the characters {describe(unknown)}")
-    return value
 
 
 set_model(ServedModel())

@@ -32,7 +32,7 @@ def rebuild(params: Params, paths: Paths) -> None:
         LineageError: files are missing, or are not those that `dvc.lock` names.
         CharlstmError: one is damaged.
     """
-    check_files()
+    _check_files()
     trained = load_model(paths.model, params.model.implementation)
     tables = read_tables(paths.train, paths.model / WEIGHTS)
     losses = read_losses(paths.evaluate / "metrics.json")
@@ -42,16 +42,12 @@ def rebuild(params: Params, paths: Paths) -> None:
     metrics = {protocol: loss.model_dump() for protocol, loss in losses.items()}
     baselines = read_baselines(paths.evaluate / BASELINES)
     evaluate.track(params, paths, tables, trained, validation_sha256, metrics, baselines, is_here=False)
-    texts = read_texts(paths.samples / sample.TABLE)
+    texts = _read_texts(paths.samples / sample.TABLE)
     sample.track(params, paths, tables, trained, texts, losses, validation_sha256, is_here=False)
 
 
-def check_files() -> None:
-    """Nothing, if all outputs of the last three stages are those that `dvc.lock` names, and so are the parameters.
-
-    Raises:
-        LineageError: one is not.
-    """
+def _check_files() -> None:
+    """All outputs of the last three stages must be those that `dvc.lock` names, and so must the parameters."""
     lock = parse_lock(LOCK.read_text(encoding="utf-8"))
     if lock is None:
         raise LineageError(f"{LOCK}: expected DVC's record of the stages, found something else")
@@ -69,12 +65,8 @@ def check_files() -> None:
             raise LineageError(f"params.yaml: {section} is not what {LOCK} names; put it back, or `dvc repro`")
 
 
-def read_texts(path: Path) -> list[Generated]:
-    """The rows of `samples.csv`.
-
-    Raises:
-        HistoryError: it is no such table.
-    """
+def _read_texts(path: Path) -> list[Generated]:
+    """The rows of `samples.csv`."""
     frame = read_csv(path, ("prompt", "temperature", "top_p", "seed"))
     frame["text"] = frame["text"].fillna("")
     top_k = frame["top_k"].astype("Int64").astype(object)
