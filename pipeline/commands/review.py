@@ -60,13 +60,13 @@ def review(
     from charlstm.report.page import write_page
 
     check_number(len(models))
-    reviewed = [_find(model) for model in models]
-    recipes = [one.recipe and one.recipe.label for one in reviewed]
+    reviewed = [_find(name) for name in models]
+    recipes = [model.recipe and model.recipe.label for model in reviewed]
     if len(reviewed) == 1:
         write_page(output, reviewed[0].document, recipe=recipes[0])
     else:
-        documents = [one.document for one in reviewed]
-        words = zip((one.name for one in reviewed), differences(documents, recipes), strict=True)
+        documents = [model.document for model in reviewed]
+        words = zip((model.name for model in reviewed), differences(documents, recipes), strict=True)
         labels = [" \N{MIDDLE DOT} ".join(filter(None, pair)) for pair in words]
         write_comparison(output, list(zip(_numbered(labels), documents, strict=True)))
     typer.echo(output)
