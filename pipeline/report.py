@@ -70,7 +70,10 @@ def _losses(summary: RunSummary) -> Table:
         table.add_column(column)
     for protocol, loss in losses.items():
         others = summary.beside.get(protocol, [])
-        cells = ["\n".join(f"{one.nats_per_char:.4f}" for one in others), "\n".join(one.system for one in others)]
+        cells = [
+            "\n".join(f"{other.nats_per_char:.4f}" for other in others),
+            "\n".join(other.system for other in others),
+        ]
         table.add_row(protocol, f"{loss:.4f}", f"{loss / math.log(2):.4f}", *(cells if others else ()))
     return table
 

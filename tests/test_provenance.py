@@ -1,19 +1,24 @@
-"""What a run says of its origin."""
+"""What a run says of its origin, in tags and in artifacts of its own; and nothing that is secret."""
 
+import json
+import logging
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from stages import dvc
 
 from benchmarks.projects import write_params
 from charlstm.params import load_params
 from pipeline.dvc.paths import load_paths
-from pipeline.provenance.provenance import tags
+from pipeline.provenance import git, provenance
+from pipeline.provenance.hashes import folder_md5
 from pipeline.stage.tracking_store import MLFLOW_DEFAULTS, store
 
 GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
+NEW = "pipeline/stage/brand_new.py"
 
 
 @pytest.fixture
@@ -32,7 +37,7 @@ def repository(encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def found() -> dict[str, str]:
-    return tags(load_params(Path("params.yaml")), load_paths(Path("dvc.yaml")))
+    return provenance.tags(load_params(Path("params.yaml")), load_paths(Path("dvc.yaml")))
 
 
 def test_results_that_are_away_or_new_leave_a_commit_clean(repository: Path) -> None:
@@ -80,3 +85,131 @@ def test_outside_a_repository_nothing_is_said(encoded: Path, tmp_path: Path, mon
     shutil.copytree(encoded, tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
     assert {"git_dirty", "mlflow.source.git.commit"} & found().keys() == set()
+
+
+# Artifacts.
+
+
+@pytest.fixture
+def copy(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "project"
+    shutil.copytree(recorded, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def artifacts(stage: str) -> dict[str, str]:
+    return provenance.lineage_artifacts(stage, load_paths(Path("dvc.yaml")), found() | provenance.environment())
+
+
+def edit(project: Path) -> None:
+    with (project / "charlstm/model/gates.py").open("a") as file:
+        file.write("# changed: é\n")
+    (project / NEW).write_text("NUMBER = 1\n")
+    (project / "conf").mkdir(exist_ok=True)
+    (project / "conf/binary.bin").write_bytes(bytes(range(256)))
+    (project / "notes.txt").write_text("no code, so no one's business\n")
+
+
+def test_each_stage_vouches_for_what_it_read_and_wrote(copy: Path) -> None:
+    files = {
+        stage: json.loads(artifacts(stage)[f"lineage/{stage}/files.json"]) for stage in ("train", "evaluate", "sample")
+    }
+    folders = {stage: {str(Path(path).parent) for path in found} for stage, found in files.items()}
+    assert folders["train"] == {"Datasets", "Datasets/split", "Datasets/encoded", "artifacts/model", "artifacts/train"}
+    assert folders["evaluate"] - folders["train"] == {"artifacts/evaluate"}
+    assert folders["sample"] - folders["train"] == {"artifacts/samples"}
+    assert not [path for found in files.values() for path in found if Path(path).name.startswith(".")]
+
+
+def test_an_unchanged_tree_has_no_changes(copy: Path) -> None:
+    assert set(artifacts("train")) == {
+        f"lineage/train/{name}" for name in ("origin.json", "files.json", "outputs.json", "params.yaml", "dvc.lock")
+    }
+
+
+def test_changes_apply_to_their_commit_also_new_and_binary_files(copy: Path, tmp_path: Path) -> None:
+    edit(copy)
+    index = (copy / ".git/index").read_bytes()
+    texts = artifacts("train")
+    assert json.loads(texts["lineage/train/origin.json"])["git_dirty"] == "yes"
+    diff = texts["lineage/train/changes.diff"]
+    assert git.is_whole(diff) and "notes.txt" not in diff
+    dvc(copy, "git", "worktree", "add", "-q", "--detach", str(tmp_path / "again"))
+    subprocess.run(["git", "apply"], cwd=tmp_path / "again", input=diff.encode(), check=True)
+    for name in ("charlstm/model/gates.py", NEW, "conf/binary.bin"):
+        assert (tmp_path / "again" / name).read_bytes() == (copy / name).read_bytes()
+    assert NEW in dvc(copy, "git", "ls-files", "--others")  # git knows no more of it than before
+    assert len(index) == len((copy / ".git/index").read_bytes())
+
+
+def test_changes_are_those_to_the_commit_of_the_start_also_after_another(copy: Path) -> None:
+    edit(copy)
+    commit = dvc(copy, "git", "rev-parse", "HEAD").strip()
+    before = git.changes(commit, [])
+    dvc(copy, "git", "add", "charlstm", "pipeline", "conf")
+    dvc(copy, "git", "commit", "-qm", "committed while it trained")
+    assert git.changes(commit, []) == before != ""
+
+
+def test_too_large_changes_say_so(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(copy)
+    (copy / "pipeline/large.py").write_text("#" * (git.MAX_NEW_FILE_BYTES + 1))
+    diff = git.changes("HEAD", [])
+    assert diff.startswith("# charlstm: not in here, too large: pipeline/large.py\n") and not git.is_whole(diff)
+    (copy / "pipeline/large.py").unlink()
+    monkeypatch.setattr(git, "MAX_BYTES", 100)
+    diff = git.changes("HEAD", [])
+    assert "cut after 100 bytes" in diff and not git.is_whole(diff) and len(diff) < 300
+
+
+def test_no_password_gets_into_it(copy: Path) -> None:
+    write_params(copy, {"download.source": "https://host/text.txt?token=hunter2"})
+    with (copy / "pipeline/split.py").open("a") as file:
+        file.write("URL = 'https://me:hunter2@host/'\n")
+    with (copy / "dvc.lock").open("a") as file:
+        file.write("# https://me:hunter2@host/\n")
+    texts = artifacts("train")
+    assert "hunter2" not in str(texts) and "host/text.txt?token=***" in texts["lineage/train/params.yaml"]
+    assert not git.is_whole(texts["lineage/train/changes.diff"])
+
+
+def test_results_of_an_earlier_training_are_no_change_for_a_teacher(copy: Path) -> None:
+    """Its own results lie elsewhere."""
+    params, paths = load_params(Path("params.yaml")), load_paths(Path("dvc.yaml"))
+    teachers = paths.model_copy(update={"model": Path("teachers/1/model"), "train": Path("teachers/1/training")})
+    for one in (paths, teachers):
+        assert provenance.tags(params, one)["git_dirty"] == "no"
+    with Path("artifacts/train/history.csv").open("a") as file:
+        file.write("9,9\n")
+    for one in (paths, teachers):
+        assert provenance.tags(params, one)["git_dirty"] == "no"
+    with Path("dvc.yaml").open("a") as file:
+        file.write("# changed\n")
+    for one in (paths, teachers):
+        assert provenance.tags(params, one)["git_dirty"] == "yes"
+
+
+def test_what_cannot_be_read_costs_a_warning(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tags, paths = found(), load_paths(Path("dvc.yaml"))
+    Path("params.yaml").write_bytes(b"\xff")
+
+    class NoRun:
+        """Not reached."""
+
+    with caplog.at_level(logging.WARNING):
+        provenance.log_lineage(NoRun(), "train", paths, tags)  # type: ignore[arg-type]
+    assert "the run has no lineage of stage train: UnicodeDecodeError" in caplog.text
+
+
+def test_a_folder_has_the_name_that_dvc_gives_it(copy: Path) -> None:
+    lock = Path("dvc.lock").read_text()
+    paths = load_paths(Path("dvc.yaml"))
+    for folder in (paths.split, paths.encoded, paths.model, paths.samples):
+        assert folder_md5(folder) in lock
+
+
+def test_the_experiment_and_its_baseline_are_tags(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "faster")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c0ffee")
+    assert (found()["dvc_exp_name"], found()["dvc_exp_baseline"]) == ("faster", "c0ffee")

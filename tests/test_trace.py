@@ -4,6 +4,8 @@ import hashlib
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +16,7 @@ from mlflow import MlflowClient
 from ruamel.yaml import YAML
 from stages import dvc
 
+from benchmarks.projects import ROOT
 from charlstm.files import pieces
 from pipeline import cli
 from pipeline.dvc.paths import Paths
@@ -281,3 +284,11 @@ def test_places_are_found_in_pieces_and_in_three_parts(tmp_path: Path, monkeypat
     assert found == [(1, "training"), (3, "validation"), (4, "test")]
     assert [place["part"] for place in places_in_corpus("и\nмир", paths)] == ["validation"]
     assert places_in_corpus("nowhere", paths) == []
+
+
+def test_tracing_needs_neither_torch_nor_pandas_nor_mlflow_to_start() -> None:
+    heavy = {"torch", "pandas", "mlflow", "matplotlib"}
+    code = "import sys, pipeline.commands.trace, pipeline.commands.reproduce, pipeline.commands.review; "
+    code += f"print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

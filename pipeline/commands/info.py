@@ -91,18 +91,18 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
 
 def read_card(where: str, sha256: str) -> Card:
     """What the records of this very model say."""
-    folder, found = Path(where).resolve(), None
+    folder, record = Path(where).resolve(), None
     if is_address(where):
         from pipeline.lineage.records import summary_in_mlflow  # a folder elsewhere needs no package of the pipeline
 
-        found = summary_in_mlflow(sha256)
+        record = summary_in_mlflow(sha256)
     elif (root := find_root(folder.parent)) is not None:
         from pipeline.lineage.records import summary_in_project
 
         with contextlib.chdir(root), contextlib.suppress(CharlstmError):
-            found = summary_in_project(folder, sha256)
-    if found is not None:
-        summary, names = found
+            record = summary_in_project(folder, sha256)
+    if record is not None:
+        summary, names = record
         shown = {name: value for name, value in summary._asdict().items() if name in Card.model_fields}
         given = {"model_sha256": sha256, "recipe": summary.recipe_label, "recorded_in": names or None}
         return Card.model_validate(shown | given)

@@ -104,8 +104,8 @@ def find_run(name: str, reader: Reader) -> TrackedRun:
         LineageError: there is none, or there are several models.
     """
     _, matches = find(name, None, reader, load_paths(Path("dvc.yaml")))
-    of_outputs = [one for one in matches if one.run and one.commit]  # rather than what else ran from a commit
-    runs = [one.run for one in of_outputs or matches if one.run]
+    of_outputs = [match for match in matches if match.run and match.commit]  # rather than what else ran from a commit
+    runs = [match.run for match in of_outputs or matches if match.run]
     if not runs:
         raise LineageError(
             f"{name}: expected a run, found none in MLflow; `charlstm sync --files` makes that of the model here"

@@ -61,13 +61,13 @@ def review(
     from charlstm.report.page import page_of
 
     check_number(len(models))
-    reviewed = [_find(model) for model in models]
-    recipes = [one.recipe and one.recipe.label for one in reviewed]
+    reviewed = [_find(name) for name in models]
+    recipes = [model.recipe and model.recipe.label for model in reviewed]
     if len(reviewed) == 1:
         page = page_of(reviewed[0].document, recipe=recipes[0])
     else:
-        documents = [one.document for one in reviewed]
-        words = zip((one.name for one in reviewed), differences(documents, recipes), strict=True)
+        documents = [model.document for model in reviewed]
+        words = zip((model.name for model in reviewed), differences(documents, recipes), strict=True)
         labels = [" \N{MIDDLE DOT} ".join(filter(None, pair)) for pair in words]
         page = comparison_of(list(zip(_numbered(labels), documents, strict=True)))
     write_text(output, page)

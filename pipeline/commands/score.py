@@ -61,15 +61,15 @@ def score(
     if not text:
         raise CorpusError("expected a text to score, found an empty one")
     trained = open_model(model)
-    found = trained.score(readable(trained, "text", text, rule))
-    passages = found.most_surprising(lines)
+    result = trained.score(readable(trained, "text", text, rule))
+    passages = result.most_surprising(lines)
     with to_the_end_of_a_pipe():
         if is_json:
-            typer.echo(_json(found, passages, trained.info["model_sha256"]).encode())
+            typer.echo(_json(result, passages, trained.info["model_sha256"]).encode())
         elif sys.stdout.isatty():
-            _show_colored(found, passages)
+            _show_colored(result, passages)
         else:
-            typer.echo("\n".join(_figures(found) + _table(passages)).encode())
+            typer.echo("\n".join(_figures(result) + _table(passages)).encode())
     return 0
 
 

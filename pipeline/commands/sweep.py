@@ -96,11 +96,11 @@ def read_runs(commit: str) -> dict[str, TrackedRun]:
     reader, paths = Reader(store()), load_paths(Path("dvc.yaml"))
     parents = reader.by_tag(SWEEP_TAG, commit)
     children = [run for parent in parents for run in reader.by_tag("mlflow.parentRunId", parent.run_id)]
-    found = {run.tags.get(EXPERIMENT, run.name): run for run in children}
+    newest = {run.tags.get(EXPERIMENT, run.name): run for run in children}
     for experiment, (name, baseline) in experiments().items():
         if baseline == commit and (runs := runs_of(lock_at(experiment), reader, paths)):
-            found[name] = runs[0]
-    return found
+            newest[name] = runs[0]
+    return newest
 
 
 def measured_losses(run: TrackedRun) -> dict[str, float]:
@@ -114,7 +114,7 @@ def ranking(measured: Mapping[str, TrackedRun]) -> tuple[str, list[str]]:
     common = set.intersection(*map(set, losses.values()))
     if not common:
         raise LineageError("expected a protocol that all experiments were measured by, found none")
-    protocol = next(one for one in (*PROTOCOLS, *sorted(common)) if one in common)
+    protocol = next(name for name in (*PROTOCOLS, *sorted(common)) if name in common)
     return protocol, sorted(losses, key=lambda name: losses[name][protocol])
 
 
@@ -202,14 +202,14 @@ def read_queue() -> Queue:
 
 def tasks_of(status: Sequence[Sequence[str | None]]) -> list[Task]:
     """The tasks that are not done, of all that DVC knows: revision, name, state. Their commits are asked of git."""
-    found = [(revision, name, state) for revision, name, state in status if state in STATES]
+    tasks = [(revision, name, state) for revision, name, state in status if state in STATES]
     # A task is a stash: its first parent is the commit that it begins from.
-    hashes = [revision for revision, _, _ in found if revision]
+    hashes = [revision for revision, _, _ in tasks if revision]
     known = git("log", "--no-walk", "--ignore-missing", "--format=%H %P", *hashes, "--") if hashes else None
     parents = {revision: above for revision, *above in map(str.split, (known or "").splitlines())}
     return [
         Task(name or revision[:ID_LENGTH], state, revision, parents[revision][0])
-        for revision, name, state in found
+        for revision, name, state in tasks
         if revision and state and parents.get(revision)
     ]
 
@@ -235,7 +235,7 @@ def status_lines(commit: str, done: set[str], queue: Queue, measured: Sequence[M
     num_done = len(done - {task.name for task in (*running, *waiting)})
     counts = f"{num_done} done, {len(running)} running, {len(waiting)} waiting, {len(failed)} failed"
     own = {task: _params_at(task.revision) for task in queue.tasks}
-    columns = [one for one in (*measured, *own.values(), _params_at(commit)) if one] if queue.tasks else []
+    columns = [params for params in (*measured, *own.values(), _params_at(commit)) if params] if queue.tasks else []
     varied = varied_params(columns)
     named = list(zip(varied, short_names(varied), strict=True))[:MAX_NAMED]
 

@@ -123,13 +123,13 @@ def _matches_of_text(text: str, reader: Reader | None, paths: Paths, notes: list
 
 def _traces(matches: Sequence[Match], reader: Reader | None, paths: Paths) -> list[Trace]:
     """Of each match; without those of commits that have no training."""
-    found = [
+    traces = [
         of_run(reader, match.run, paths, match.found_by)
         if match.run and reader
         else of_commit(match.commit or "", paths, match.found_by)
         for match in matches
     ]
-    return [trace for trace in found if trace]
+    return [trace for trace in traces if trace]
 
 
 def _name(match: Match) -> str:
@@ -253,7 +253,7 @@ def _machine(hardware: Mapping[str, str], versions: Mapping[str, str]) -> str:
 
 def _keep(dvc: Mapping[str, Any]) -> str:
     """What makes it last: a commit for what is small, a push for the rest."""
-    if kept := [one for one in dvc["revisions"] if not one["experiment"] or one["names"]]:
+    if kept := [revision for revision in dvc["revisions"] if not revision["experiment"] or revision["names"]]:
         return f"commit {kept[0]['commit'][:12]} has it; dvc push shares its files"
     if dvc["experiment"] and dvc["experiment_is_here"]:
         name = dvc["experiment"]

@@ -44,7 +44,7 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
     summary = summary_of_run(run, records[0].params if records else None)
     train_md5 = run.tags.get(TRAIN_MD5)
     commits = revisions.commits_with(train_md5) if train_md5 else []
-    lock = next((lock for one in commits if (lock := revisions.lock_at(one))), None)
+    lock = next((lock for commit in commits if (lock := revisions.lock_at(commit))), None)
     tags = {paths.corpus: summary.corpus_sha256, paths.model / WEIGHTS: summary.model_sha256}
     files, outputs = {str(path): digest for path, digest in tags.items() if digest}, dict[str, str]()
     for record in reversed(records):  # where stages saw different ones, the training's count
@@ -77,11 +77,11 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
             "experiment_is_here": summary.experiment in [name for name, _ in revisions.experiments().values()],
             "baseline": run.tags.get(BASELINE),
             "train_md5": train_md5,
-            "revisions": [revisions.describe(one)._asdict() for one in commits],
+            "revisions": [revisions.describe(commit)._asdict() for commit in commits],
         },
         "versions": _below("versions.", run.tags),
         "hardware": _below("hardware.", run.tags) | ({"processes": num_processes} if num_processes != "1" else {}),
-        "stages": {one.stage: _other_origin(one, run) for one in records},
+        "stages": {record.stage: _other_origin(record, run) for record in records},
     }
 
 

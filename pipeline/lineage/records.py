@@ -46,14 +46,14 @@ def read_records(reader: Reader, run: TrackedRun) -> list[StageRecord]:
     Raises:
         TrackingError: the store does not answer.
     """
-    found = []
+    records = []
     for stage in SEEN_BY:
         origin, files, outputs = (_mapping(reader, run, stage, name) for name in ("origin", "files", "outputs"))
         if files:
             names = ("params.yaml", "dvc.lock", "changes.diff")
             texts = [reader.text(run, f"{LINEAGE}/{stage}/{name}") for name in names]
-            found.append(StageRecord(stage, origin, files, outputs, *texts))
-    return found
+            records.append(StageRecord(stage, origin, files, outputs, *texts))
+    return records
 
 
 def read_files(reader: Reader, run: TrackedRun) -> dict[str, str]:

@@ -81,8 +81,8 @@ def _known(path: Path, identity: dict[str, int]) -> dict[str, str]:
 
 def _identity(path: Path) -> dict[str, int]:
     """What changes with the file."""
-    found = path.stat()
-    return {"inode": found.st_ino, "size": found.st_size, "mtime_ns": found.st_mtime_ns, "ctime_ns": found.st_ctime_ns}
+    stat = path.stat()
+    return {"inode": stat.st_ino, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "ctime_ns": stat.st_ctime_ns}
 
 
 def _read() -> dict[str, Any]:

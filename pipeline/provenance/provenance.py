@@ -146,7 +146,7 @@ def _results(paths: Paths) -> list[str]:
 
     Those of the project count where `paths` are a teacher's.
     """
-    places = {str(path) for one in (paths, load_paths(Path("dvc.yaml"))) for _, path in one}
+    places = {str(path) for each in (paths, load_paths(Path("dvc.yaml"))) for _, path in each}
     return ["dvc.lock", "distillation/dvc.lock", *sorted(places - {NOTHING})]
 
 

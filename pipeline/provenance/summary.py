@@ -58,11 +58,11 @@ class RunSummary(NamedTuple):
     @property
     def beside(self) -> dict[str, list["Published"]]:
         """The published losses under the protocols that the model was measured by; empty if there are none."""
-        found: dict[str, list[Published]] = {}
-        for one in self.published:
-            if one.protocol in (self.losses or {}):
-                found.setdefault(one.protocol, []).append(one)
-        return found
+        by_protocol: dict[str, list[Published]] = {}
+        for loss in self.published:
+            if loss.protocol in (self.losses or {}):
+                by_protocol.setdefault(loss.protocol, []).append(loss)
+        return by_protocol
 
 
 def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
@@ -164,8 +164,8 @@ def _losses(summary: RunSummary) -> str:
     rows = [["protocol", "nats/char", "published", "by"], ["---"] * 4]
     for protocol, loss in summary.losses.items():
         others = summary.beside.get(protocol, [])
-        published = "<br>".join(f"{one.nats_per_char:.4f}" for one in others)
-        rows.append([protocol, f"**{loss:.4f}**", published, "<br>".join(one.system for one in others)])
+        published = "<br>".join(f"{other.nats_per_char:.4f}" for other in others)
+        rows.append([protocol, f"**{loss:.4f}**", published, "<br>".join(other.system for other in others)])
     width = 4 if summary.beside else 2
     return "\n".join(f"| {' | '.join(row[:width])} |" for row in rows)
 
@@ -234,7 +234,7 @@ def _one_line(text: str, max_chars: int) -> str:
 
 def text_of_all(texts: Sequence["Generated"]) -> str:
     """All of them as one, to read from top to bottom."""
-    return "\n".join(f"=== {_title(one)}\n{one.prompt}{one.text}\n" for one in texts)
+    return "\n".join(f"=== {_title(text)}\n{text.prompt}{text.text}\n" for text in texts)
 
 
 def side_by_side(texts: Sequence["Generated"]) -> "pd.DataFrame":
@@ -246,15 +246,15 @@ def side_by_side(texts: Sequence["Generated"]) -> "pd.DataFrame":
 
     rows = [
         {
-            "sample": printable(_title(one)),
-            "prompt": printable(one.prompt),
-            "temperature": one.temperature,
-            "top_k": one.top_k,
-            "top_p": one.top_p,
-            "seed": one.seed,
-            "output": printable(one.text),
+            "sample": printable(_title(text)),
+            "prompt": printable(text.prompt),
+            "temperature": text.temperature,
+            "top_k": text.top_k,
+            "top_p": text.top_p,
+            "seed": text.seed,
+            "output": printable(text.text),
         }
-        for one in texts
+        for text in texts
     ]
     return pd.DataFrame(rows)
 
