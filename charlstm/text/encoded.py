@@ -227,7 +227,7 @@ def write_ids(
     return write_pieces(path, npy(), advance)
 
 
-# For those who have ids, unit and separator apart.
+# For callers that have ids, unit and separator apart: each is a method of `EncodedText`.
 
 
 def end_of_first(ids: Ids, unit: Unit) -> int:
