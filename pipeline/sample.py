@@ -23,9 +23,9 @@ from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses
 from charlstm.report.page import page_of
 from charlstm.report.playground import playground_of
 from charlstm.sampling import Sampling
-from charlstm.text.encoded import load_ids, whole_characters
+from charlstm.text.encoded import load_encoded
 from charlstm.text.prompts import check_prompts, resolve_prompts
-from charlstm.text.vocabulary import Ids, Vocab, load_vocab
+from charlstm.text.vocabulary import Vocab, load_vocab
 from charlstm.tracking.runs import attach
 from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths
@@ -44,16 +44,15 @@ def run(params: Params, paths: Paths) -> None:
     shape = params.model
     trained = load_model(paths.model, shape.implementation)
     encoded, tables = _read_encoded(paths, trained.vocab), read_tables(paths.train, paths.model / WEIGHTS)
-    prompts = resolve_prompts(params.sample.prompts, encoded.val, trained.vocab)
+    prompts = resolve_prompts(params.sample.prompts, encoded.val.ids, trained.vocab)
     check_prompts(trained.vocab, prompts, "sample.prompts")
-    parameters = _by_section(params, encoded.val, trained.vocab)
+    parameters = _by_section(params, prompts)
     losses, cells = read_losses(paths.evaluate / "metrics.json"), read_cells(paths.evaluate / CELLS)
     baselines = read_baselines(paths.evaluate / BASELINES)
     compiled_stepper(quantize(trained.model))  # once for a machine: later texts are written from the first character
     texts = _generate(params.sample, prompts, trained)
     samples = pd.DataFrame(texts)
-    measured = whole_characters(encoded.val[: params.evaluate.max_chars], trained.vocab.unit)
-    validation_sha256 = text_sha256(measured, trained.vocab)
+    validation_sha256 = text_sha256(encoded.val.first(params.evaluate.max_chars).ids, trained.vocab)
     published = published_for(validation_sha256, parameters["evaluate"]["published"])
     review = review_of(
         trained,
@@ -113,7 +112,7 @@ def shown_sample(texts: Sequence[Generated]) -> Generated:
     return min(reversed(texts), key=lambda one: (max(one.temperature, MAX_SHOWN_TEMPERATURE), -one.temperature))
 
 
-def _by_section(params: Params, val_ids: Ids, vocab: Vocab) -> dict[str, dict[str, Any]]:
+def _by_section(params: Params, prompts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What the review shows: all but where the corpus came from, whose hash says which it is; prompts as they were."""
     sections = {
         "split": params.split,
@@ -124,7 +123,7 @@ def _by_section(params: Params, val_ids: Ids, vocab: Vocab) -> dict[str, dict[st
         "sample": params.sample,
     }
     shown = {name: section.model_dump(mode="json") for name, section in sections.items()}
-    shown["sample"]["prompts"] = list(resolve_prompts(params.sample.prompts, val_ids, vocab))
+    shown["sample"]["prompts"] = list(prompts)
     return shown
 
 
@@ -132,7 +131,7 @@ def _read_encoded(paths: Paths, vocab: Vocab) -> Encoded:
     verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"], hashes.sha256)
     if load_vocab(paths.encoded / "vocab.json") != vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
-    return Encoded(*(load_ids(paths.encoded / name, len(vocab)) for name in ("train.npy", "val.npy")))
+    return Encoded(*(load_encoded(paths.encoded / name, vocab) for name in ("train.npy", "val.npy")))
 
 
 def _generate(section: SampleParams, prompts: Sequence[str], trained: TrainedModel) -> list[Generated]:

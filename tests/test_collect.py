@@ -42,7 +42,7 @@ def generated(text: str, prompt: str = "\n", temperature: float = 0.8, seed: int
 def collected(
     trained: TrainedModel, texts: list[Generated], train: str = TRAIN, val: str = "had a bad cab"
 ) -> ReviewDocument:
-    encoded = Encoded(VOCAB.encode(train), VOCAB.encode(val))
+    encoded = Encoded(EncodedText(VOCAB.encode(train)), EncodedText(VOCAB.encode(val)))
     hashes = {"corpus": "some text", "corpus_sha256": "1" * 64, "validation_sha256": "2" * 64}
     return review_of(trained, encoded, TABLES, LOSSES, texts, published=[], parameters={"a": {"b": 1}}, **hashes)
 

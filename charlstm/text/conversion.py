@@ -62,12 +62,12 @@ def files_of(path: Path) -> list[Path]:
 
 
 def check_outside(path: Path, output: Path) -> None:
-    """That a source is neither in what the project writes nor a folder around it.
+    """Check that a source is neither in what the project writes nor a folder around it.
 
-    Both as written and as resolved: either may be a symbolic link, to a cache or to another disk.
+    Paths are compared as written and as resolved: either may be a symbolic link, to a cache or to another disk.
 
     Raises:
-        CorpusError: it is: it would be overwritten, or read what a stage wrote.
+        CorpusError: the source would be overwritten, or would include what a stage wrote.
     """
     pairs = [(path.absolute(), output.absolute()), (path.resolve(), output.resolve())]
     if any(source.is_relative_to(written) for source, written in pairs):

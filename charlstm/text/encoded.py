@@ -225,28 +225,3 @@ def write_ids(
             raise EncodedError(f"{path}: expected {num_ids} ids, found {num_written}: the text changed meanwhile")
 
     return write_pieces(path, npy(), advance)
-
-
-# For those who have ids, unit and separator apart.
-
-
-def end_of_first(ids: Ids, unit: Unit) -> int:
-    """`EncodedText.first_input`."""
-    return EncodedText(ids, unit).first_input
-
-
-def whole_characters(ids: Ids, unit: Unit) -> Ids:
-    """`EncodedText.first`."""
-    return EncodedText(ids, unit).first(None).ids
-
-
-def from_whole_character(ids: Ids, unit: Unit) -> Ids:
-    """`EncodedText.last`."""
-    return EncodedText(ids, unit).last(len(ids)).ids
-
-
-def document_starts(ids: Ids, positions: NDArray[np.integer], separator: Ids) -> NDArray[np.bool_]:
-    """`EncodedText.document_starts`."""
-    starts = EncodedText(ids, separator=separator).document_starts(positions)
-    assert starts is not None
-    return starts

@@ -51,10 +51,12 @@ def check_encoding(name: str) -> str:
 
 
 def detect_encoding(file: Path) -> tuple[str, bool]:
-    """The encoding of a file that is not empty, and whether that is a guess: far more like a text than any other.
+    """The encoding of a file that is not empty, and whether that is a guess.
+
+    A guess is taken only if the bytes are far more like a text in it than in any other.
 
     Raises:
-        CorpusError: it is in none for sure; names the candidates.
+        CorpusError: no encoding is sure enough; names the candidates.
     """
     head = next(read_pieces(file, 0, SAMPLE_BYTES))
     for mark, name in MARKS.items():
@@ -127,13 +129,13 @@ def decode(content: bytes, where: object) -> str:
 
 
 def _around(path: Path, offset: int) -> tuple[bytes, int]:
-    """What is before and after a byte of a file, and its index there."""
+    """The bytes before and after a byte of a file, and its index among them."""
     start = max(0, offset - SAMPLE_BYTES // 2)
     return b"".join(read_pieces(path, start, offset + SAMPLE_BYTES)), offset - start
 
 
 def _from_line(around: bytes, index: int) -> bytes:
-    """What begins with the line of a bad byte at `index`.
+    """The bytes from the beginning of the line that has a bad byte at `index`.
 
     All before that is UTF-8, so mostly ASCII: its line begins with a whole character in any encoding.
     """

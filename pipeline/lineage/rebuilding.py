@@ -13,7 +13,7 @@ from charlstm.model.model_folder import WEIGHTS, load_model
 from charlstm.params import Params
 from charlstm.report.collect import Generated
 from charlstm.report.document import read_losses
-from charlstm.text.encoded import load_ids, whole_characters
+from charlstm.text.encoded import load_encoded
 from charlstm.training.history import read_csv, read_tables
 from pipeline import evaluate, sample
 from pipeline.dvc.paths import Paths
@@ -36,9 +36,8 @@ def rebuild(params: Params, paths: Paths) -> None:
     trained = load_model(paths.model, params.model.implementation)
     tables = read_tables(paths.train, paths.model / WEIGHTS)
     losses = read_losses(paths.evaluate / "metrics.json")
-    val = load_ids(paths.encoded / evaluate.VAL_IDS, len(trained.vocab))
-    measured = whole_characters(val[: params.evaluate.max_chars], trained.vocab.unit)
-    validation_sha256 = text_sha256(measured, trained.vocab)
+    val = load_encoded(paths.encoded / evaluate.VAL_IDS, trained.vocab)
+    validation_sha256 = text_sha256(val.first(params.evaluate.max_chars).ids, trained.vocab)
     metrics = {protocol: loss.model_dump() for protocol, loss in losses.items()}
     baselines = read_baselines(paths.evaluate / BASELINES)
     evaluate.track(params, paths, tables, trained, validation_sha256, metrics, baselines, is_here=False)
