@@ -37,7 +37,7 @@ from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import Params
 from charlstm.text.corpus import Corpus, read_text
 from charlstm.text.encoded import EncodedText
-from charlstm.text.soft_text import SoftText, load_soft_text
+from charlstm.text.soft_targets import SoftTargets, load_soft_targets
 from charlstm.text.vocabulary import UNSEEN, Vocab
 from charlstm.training.train import Data
 from pipeline.distillation.write import write_part
@@ -156,7 +156,7 @@ def _fit(held_out: HeldOut) -> Record:
     scores = [measure(teacher)["test_nats_per_char"] for teacher in held_out.teachers]
     train_part, val, test = held_out.encoded
     train_text, _, test_text = held_out.parts
-    data = Data(train_part, val, held_out.vocab, soft_text=_soft_text(held_out, models) if models else None)
+    data = Data(train_part, val, held_out.vocab, soft_targets=_soft_targets(held_out, models) if models else None)
 
     def score(model: CharLSTM) -> Record:
         test_nats_per_char = stateful(model, test).nats_per_char
@@ -184,14 +184,14 @@ def _fit(held_out: HeldOut) -> Record:
     return train(held_out.params(), data, checkpoints, held_out.model_folder(), RECORDS, score)
 
 
-def _soft_text(held_out: HeldOut, teachers: list[TrainedModel]) -> SoftText:
+def _soft_targets(held_out: HeldOut, teachers: list[TrainedModel]) -> SoftTargets:
     """What they write about the training part, as stage `text` does; what is here already is not written again."""
     params, vocab = held_out.params().teachers, held_out.vocab
     folder = MODELS / f"text-{short_hash([params.model_dump(mode='json'), [model.sha256 for model in teachers]])}"
     for part in params.parts:
         if not (folder / str(part)).exists():
             write_part(folder / str(part), teachers, held_out.encoded[0].ids, vocab, params, part)
-    return load_soft_text(folder, len(vocab), params.parts)
+    return load_soft_targets(folder, len(vocab), params.parts)
 
 
 def measure_speed(held_out: HeldOut) -> None:

@@ -28,7 +28,7 @@ OVERRIDE = {
     "train.dropout.output": 0.3,
     "train.dropout.recurrent_weights": 0.2,
     "train.distillation.rows": 2,
-    "train.distillation.text": "soft_text",
+    "train.distillation.text": "soft_targets",
     "train.state_reset_probability": 0.05,
 }
 CHECKPOINT_SECONDS = "0.2"

@@ -21,7 +21,7 @@ from charlstm.errors import ParamsError
 from charlstm.files.checksums import SUMS, write_sums
 from charlstm.files.documents import load_yaml, parse_yaml, validate
 from charlstm.params import Params
-from charlstm.text.soft_text import CODES, IDS, TEACHERS, to_codes
+from charlstm.text.soft_targets import DISTRIBUTIONS, IDS, TEACHERS, quantize_log_probabilities
 from charlstm.text.vocabulary import load_vocab
 from pipeline.dvc.paths import NOTHING, load_paths
 from pipeline.stage.params_file import replaced, with_values
@@ -143,21 +143,24 @@ def make_encoded_project(folder: Path, override: Override | None = None, content
     make_project(folder, override, content)
     for stage in ("download", "split", "encode"):
         subprocess.run([*PYTHON, f"pipeline.{stage}"], cwd=folder, check=True, capture_output=True)
-    if soft_text := (override or {}).get("train.distillation.text"):
+    if soft_targets := (override or {}).get("train.distillation.text"):
         vocab_size = len(load_vocab(folder / load_paths(folder / "dvc.yaml").encoded / "vocab.json"))
         for part in (1, 2):
-            write_soft_text(folder / soft_text / str(part), vocab_size, seed=part)
+            write_soft_targets(folder / soft_targets / str(part), vocab_size, seed=part)
 
 
-def write_soft_text(folder: Path, vocab_size: int, seed: int, num_chars: int = 1500) -> None:
+def write_soft_targets(folder: Path, vocab_size: int, seed: int, num_chars: int = 1500) -> None:
     """A part of a text in the form of teachers; these here know nothing."""
     generator = np.random.default_rng(seed)
     distributions_NV = generator.dirichlet(np.full(vocab_size, 0.1), num_chars)
     folder.mkdir(parents=True)
     np.save(folder / IDS, generator.integers(vocab_size, size=num_chars).astype(np.uint8))
-    np.save(folder / CODES, to_codes(np.log(np.maximum(distributions_NV, 1e-9)).astype(np.float32)))
+    np.save(
+        folder / DISTRIBUTIONS,
+        quantize_log_probabilities(np.log(np.maximum(distributions_NV, 1e-9)).astype(np.float32)),
+    )
     (folder / TEACHERS).write_text("[]\n")
-    write_sums(folder / SUMS, [IDS, CODES, TEACHERS])
+    write_sums(folder / SUMS, [IDS, DISTRIBUTIONS, TEACHERS])
 
 
 def training_command(num_processes: int, *options: str) -> list[str]:

@@ -26,7 +26,7 @@ from benchmarks.projects import ROOT, compose
 from benchmarks.trials import fresh_processes, load_data
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText
-from charlstm.text.soft_text import SoftText
+from charlstm.text.soft_targets import SoftTargets
 from charlstm.training import learner as learner_module
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
@@ -181,12 +181,12 @@ def make_learner(*overrides: str) -> Learner:
 
 def learner_of(params: Params, text: EncodedText, vocab_size: int, processes: Processes) -> Learner:
     """What trains with `params`. A student gets distributions at random: what teachers say changes no time."""
-    soft_text, num_rows = None, params.train.distillation.rows
+    soft_targets, num_rows = None, params.train.distillation.rows
     if num_rows:
         soft_ids = text.ids[: NUM_SOFT_STEPS * num_rows * params.train.context_len + 1]
-        codes_NV = np.random.default_rng(0).integers(256, size=(len(soft_ids), vocab_size), dtype=np.uint8)
-        soft_text = SoftText([soft_ids], [codes_NV])
-    return Learner(text, vocab_size, params.model, params.train, processes, soft_text)
+        quantized_NV = np.random.default_rng(0).integers(256, size=(len(soft_ids), vocab_size), dtype=np.uint8)
+        soft_targets = SoftTargets([soft_ids], [quantized_NV])
+    return Learner(text, vocab_size, params.model, params.train, processes, soft_targets)
 
 
 def take_steps(learner: Learner) -> Callable[[], None]:

@@ -34,7 +34,7 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import load_model, save_model
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, load_encoded
-from charlstm.text.soft_text import load_soft_text
+from charlstm.text.soft_targets import load_soft_targets
 from charlstm.text.vocabulary import load_vocab
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.processes import Processes
@@ -89,7 +89,7 @@ class Trial(NamedTuple):
         Raises:
             ParamsError: a `dvc.lock` does not name it.
         """
-        return data_md5() if self.params().train.distillation.rows == 0 else f"{data_md5()}+{soft_text_md5()}"
+        return data_md5() if self.params().train.distillation.rows == 0 else f"{data_md5()}+{soft_targets_md5()}"
 
     def data(self) -> Data:
         """What stage encode wrote, and teachers if it is a student.
@@ -101,7 +101,7 @@ class Trial(NamedTuple):
         if params.train.distillation.rows == 0:
             return data
         folder = ROOT / params.train.distillation.text
-        return data._replace(soft_text=load_soft_text(folder, len(data.vocab), params.teachers.parts))
+        return data._replace(soft_targets=load_soft_targets(folder, len(data.vocab), params.teachers.parts))
 
     def record(self, file: Path = RECORDS) -> Record | None:
         """What was last kept of it, if it was run on this data."""
@@ -129,7 +129,7 @@ def data_md5() -> str:
     return _md5s("dvc.lock", "encode", "dvc repro encode")[0]
 
 
-def soft_text_md5() -> str:
+def soft_targets_md5() -> str:
     """A hash of DVC's hashes of all parts that teachers wrote.
 
     Raises:

@@ -33,7 +33,7 @@ OVERRIDE = {
     "train.dropout.recurrent_weights": 0.2,
     "train.muon.every_steps": 2,
     "train.distillation.rows": 4,
-    "train.distillation.text": "soft_text",
+    "train.distillation.text": "soft_targets",
     "train.state_reset_probability": 0.1,
 }
 MIN_STEPS = 200

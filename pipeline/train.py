@@ -14,7 +14,7 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import WEIGHTS, save_model
 from charlstm.params import Params
 from charlstm.text.encoded import load_encoded
-from charlstm.text.soft_text import load_soft_text
+from charlstm.text.soft_targets import load_soft_targets
 from charlstm.text.vocabulary import Vocab, load_vocab
 from charlstm.tracking.runs import FINGERPRINT_TAG, TrainingTracker
 from charlstm.training.batches import rows_of
@@ -119,10 +119,10 @@ def _load(params: Params, paths: Paths) -> Data:
     vocab = load_vocab(paths.encoded / "vocab.json")
     separator, teachers = params.split.document_separator, params.train.distillation
     train, val = (load_encoded(paths.encoded / name, vocab, separator) for name in ("train.npy", "val.npy"))
-    soft_text = None
+    soft_targets = None
     if teachers.rows:
-        soft_text = load_soft_text(Path(teachers.text), len(vocab), params.teachers.parts, hashes.sha256)
-    return Data(train, val, vocab, soft_text)
+        soft_targets = load_soft_targets(Path(teachers.text), len(vocab), params.teachers.parts, hashes.sha256)
+    return Data(train, val, vocab, soft_targets)
 
 
 def _processes(params: Params) -> Processes:

@@ -8,7 +8,7 @@ from benchmarks.projects import ROOT, compose
 from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE, soft_nats, summed_nats
 from charlstm.text.encoded import EncodedText
-from charlstm.text.soft_text import SoftText
+from charlstm.text.soft_targets import SoftTargets
 from charlstm.training import needs
 from charlstm.training.batches import DistillationBatches, StreamBatches
 from charlstm.training.learner import Learner, batches_of
@@ -17,17 +17,24 @@ from charlstm.training.processes import Processes
 V = 11
 
 
-def soft_text(num_chars: int) -> SoftText:
+def soft_targets(num_chars: int) -> SoftTargets:
     """Distributions that say where they are: the code of the first character is the position."""
-    codes_NV = np.zeros((num_chars, V), np.uint8)
-    codes_NV[:, 0] = np.arange(num_chars)
-    return SoftText([(np.arange(num_chars) % V).astype(np.uint8)], [codes_NV])
+    quantized_NV = np.zeros((num_chars, V), np.uint8)
+    quantized_NV[:, 0] = np.arange(num_chars)
+    return SoftTargets([(np.arange(num_chars) % V).astype(np.uint8)], [quantized_NV])
 
 
 def batches(num_soft: int = 200, rank: int = 0, world_size: int = 1) -> DistillationBatches:
     ids = (np.arange(100) % V).astype(np.uint8)
     return DistillationBatches(
-        EncodedText(ids), soft_text(num_soft), 4, batch_size=7, context_len=5, seed=3, rank=rank, world_size=world_size
+        EncodedText(ids),
+        soft_targets(num_soft),
+        4,
+        batch_size=7,
+        context_len=5,
+        seed=3,
+        rank=rank,
+        world_size=world_size,
     )
 
 
@@ -52,9 +59,9 @@ def test_each_soft_row_has_the_distribution_of_the_character_after_it(num_soft: 
     mixed = batches(num_soft)
     for step in range(7):
         batch = mixed.batch(epoch, step)
-        assert batch.codes_BTV is not None
-        assert batch.codes_BTV.shape[:2] == batch.inputs_BT[3:].shape
-        after_BT = batch.codes_BTV[..., 0].long()  # the position of the character to guess
+        assert batch.quantized_BTV is not None
+        assert batch.quantized_BTV.shape[:2] == batch.inputs_BT[3:].shape
+        after_BT = batch.quantized_BTV[..., 0].long()  # the position of the character to guess
         assert torch.equal((after_BT - 1) % V, batch.inputs_BT[3:])
 
 
@@ -87,7 +94,7 @@ def _rows_and_gradient(at_once: int, monkeypatch: pytest.MonkeyPatch) -> tuple[l
     train = train.model_copy(update={"distillation": params.train.distillation.model_copy(update={"rows": 4})})
     ids = (np.arange(400) ** 2 % V).astype(np.uint8)
     monkeypatch.setattr(needs, "MAX_LOGITS", at_once * train.dropout.output_samples * train.context_len * V)
-    learner = Learner(EncodedText(ids), V, params.model, train, Processes("fp64"), soft_text=soft_text(200))
+    learner = Learner(EncodedText(ids), V, params.model, train, Processes("fp64"), soft_targets=soft_targets(200))
     num_rows: list[int] = []
     learner.model.register_forward_pre_hook(lambda _, given: num_rows.append(len(given[0])))
     nats = learner.add_gradients(0, learner.batches.batch(1, 0))
@@ -99,8 +106,8 @@ def test_the_teachers_text_is_read_on_over_the_ends_of_epochs() -> None:
     mixed, seen = batches(), list[torch.Tensor]()
     for step in range(10):  # a pass has 9 whole steps of 4 rows of 5
         batch = mixed.batch(1 + step // 7, step % 7)
-        assert batch.codes_BTV is not None
-        seen.append(batch.codes_BTV[..., 0])
+        assert batch.quantized_BTV is not None
+        seen.append(batch.quantized_BTV[..., 0])
     firsts = [codes[0, 0].item() for codes in seen]
     assert len(set(firsts)) == len(firsts)
 
@@ -109,10 +116,12 @@ def test_the_teachers_text_is_read_on_over_the_ends_of_epochs() -> None:
 def test_processes_share_out_the_rows(world_size: int) -> None:
     whole = batches().batch(2, 3)
     parts = [batches(rank=rank, world_size=world_size).batch(2, 3) for rank in range(world_size)]
-    assert whole.codes_BTV is not None
+    assert whole.quantized_BTV is not None
     assert torch.equal(torch.cat([part.inputs_BT for part in parts]), whole.inputs_BT)
     assert torch.equal(torch.cat([part.targets_BT for part in parts]), whole.targets_BT)
-    assert torch.equal(torch.cat([part.codes_BTV for part in parts if part.codes_BTV is not None]), whole.codes_BTV)
+    assert torch.equal(
+        torch.cat([part.quantized_BTV for part in parts if part.quantized_BTV is not None]), whole.quantized_BTV
+    )
 
 
 def test_the_loss_of_a_certain_distribution_is_that_of_its_character() -> None:

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from charlstm.model import char_lstm, loss
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText
-from charlstm.text.soft_text import SoftText
+from charlstm.text.soft_targets import SoftTargets
 from charlstm.text.vocabulary import Vocab
 from charlstm.training import learner as learner_module
 from charlstm.training.learner import Learner
@@ -84,15 +84,15 @@ def on_meta(tmp_path: Path, params: Callable[[Path, Mapping[str, Any]], Params],
         assert processes.device == META
         ids = vocab.encode(text[:3000])
         separator = vocab.encode(" ") if "split.document_separator" in override else None
-        codes_NV = np.zeros((len(ids), len(vocab)), np.uint8)
-        soft_text = SoftText([ids], [codes_NV]) if loaded.train.distillation.rows else None
+        quantized_NV = np.zeros((len(ids), len(vocab)), np.uint8)
+        soft_targets = SoftTargets([ids], [quantized_NV]) if loaded.train.distillation.rows else None
         return Learner(
             EncodedText(ids, separator=separator),
             len(vocab),
             loaded.model,
             loaded.train,
             processes,
-            soft_text=soft_text,
+            soft_targets=soft_targets,
         )
 
     return make

@@ -8,11 +8,11 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from benchmarks.projects import write_soft_text
+from benchmarks.projects import write_soft_targets
 from charlstm.errors import Interrupted
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, separator_ids
-from charlstm.text.soft_text import load_soft_text
+from charlstm.text.soft_targets import load_soft_targets
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.processes import Processes
@@ -51,16 +51,16 @@ def train(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text
         AcceleratorState._reset_state(reset_partial_state=True)  # a new start is a new process
         loaded = params(tmp_path, OVERRIDE | override)
         vocab = Vocab.of(text)
-        separator, soft_text = separator_ids(loaded.split.document_separator, vocab), None
+        separator, soft_targets = separator_ids(loaded.split.document_separator, vocab), None
         if loaded.train.distillation.rows:
             folder = tmp_path / f"soft text {len(list(tmp_path.iterdir()))}"
-            write_soft_text(folder / "1", len(vocab), seed=0)
-            soft_text = load_soft_text(folder, len(vocab))
+            write_soft_targets(folder / "1", len(vocab), seed=0)
+            soft_targets = load_soft_targets(folder, len(vocab))
         data = Data(
             EncodedText(vocab.encode(text[:3000]), separator=separator),
             EncodedText(vocab.encode(text[3000:3500]), separator=separator),
             vocab,
-            soft_text,
+            soft_targets,
         )
         stop = StopAfter(stop_after) if stop_after is not None else lambda: False
         checkpoints = CheckpointFolder(tmp_path / name, 1000)

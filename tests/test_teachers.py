@@ -9,7 +9,7 @@ from charlstm.generation.quantized import QuantizedLanguageModel
 from charlstm.generation.teachers import CHUNK, Teachers
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.sampling import Sampling
-from charlstm.text.soft_text import PROBABILITIES, to_codes
+from charlstm.text.soft_targets import PROBABILITIES, quantize_log_probabilities
 
 SHAPE = ModelShape(9, 4, 16, 1, 5)
 NUM_CHARS = CHUNK + 30
@@ -36,17 +36,17 @@ def write(
 
 def test_the_distributions_are_the_mean_of_the_models_at_what_was_written(models: list[CharLSTM]) -> None:
     prompts_RT = torch.randint(9, (3, 6))
-    written_RT, codes_RTV = write(models, prompts_RT)
+    written_RT, quantized_RTV = write(models, prompts_RT)
     ids_RT = torch.cat([prompts_RT, torch.from_numpy(written_RT)], 1)
     alone = [QuantizedLanguageModel(model) for model in models]
     logits = [model(ids_RT, model.zero_state(3))[0] for model in alone]
     mean_RTV = torch.stack(logits).softmax(-1).mean(0)[:, 5:-1]
-    assert np.array_equal(codes_RTV, to_codes(mean_RTV.log().numpy()))
+    assert np.array_equal(quantized_RTV, quantize_log_probabilities(mean_RTV.log().numpy()))
 
 
 def test_characters_are_drawn_from_them(models: list[CharLSTM]) -> None:
-    ids_RT, codes_RTV = write(models, torch.zeros((400, 1), dtype=torch.int64))
-    probable_RTV = PROBABILITIES[codes_RTV]
+    ids_RT, quantized_RTV = write(models, torch.zeros((400, 1), dtype=torch.int64))
+    probable_RTV = PROBABILITIES[quantized_RTV]
     probable_RTV /= probable_RTV.sum(2, keepdims=True)
     expected_V, counts_V = probable_RTV.sum((0, 1)), np.bincount(ids_RT.ravel(), minlength=9)
     deviation_V = np.sqrt((probable_RTV * (1 - probable_RTV)).sum((0, 1)))

@@ -22,7 +22,7 @@ from stages import dvc, run_stages, start_dvc
 
 from benchmarks.projects import PYTHON, ROOT, TINY, write_params
 from charlstm.model.model_folder import load_model
-from charlstm.text.soft_text import CODES, load_soft_text
+from charlstm.text.soft_targets import DISTRIBUTIONS, load_soft_targets
 from charlstm.text.vocabulary import load_vocab
 from pipeline import train
 from pipeline.distillation import recipe, teacher, write
@@ -91,11 +91,11 @@ def test_teachers_are_trained_with_their_seeds_and_tracked(taught: Path) -> None
 
 def test_parts_have_texts_of_their_own_and_the_same_at_each_start(taught: Path, tmp_path: Path) -> None:
     vocab = load_vocab(taught / "Datasets/encoded/vocab.json")
-    text = load_soft_text(taught / TEXT, len(vocab))
+    text = load_soft_targets(taught / TEXT, len(vocab))
     assert len(text.ids) == 1800
     assert not np.array_equal(text.ids[:900], text.ids[900:])
     before = {path: path.read_bytes() for path in sorted((taught / TEXT / "2").iterdir())}
-    assert {path.name for path in before} == {"ids.npy", CODES, "teachers.json", "SHA256SUMS"}
+    assert {path.name for path in before} == {"ids.npy", DISTRIBUTIONS, "teachers.json", "SHA256SUMS"}
     call(taught, partial(write.main, ["2"]))
     assert {path: path.read_bytes() for path in sorted((taught / TEXT / "2").iterdir())} == before
 

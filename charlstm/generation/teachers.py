@@ -17,7 +17,7 @@ from charlstm.generation.drawing import Rules, draw, key_of, uniforms
 from charlstm.generation.quantized import QuantizedState, Stepper, quantize
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.sampling import Sampling
-from charlstm.text.soft_text import to_codes
+from charlstm.text.soft_targets import quantize_log_probabilities
 
 CHUNK = 64  # characters of each row that are handed over at once
 
@@ -35,7 +35,7 @@ class Teachers:
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
         """Continue each prompt (int64, equally long), a few characters at a time.
 
-        Each piece has their ids (R, T), and the codes (R, T, V) of the distributions that they were drawn from.
+        Each piece has their ids (R, T), and the quantized distributions (R, T, V) that they were drawn from.
         `first` is the number of the first row among all texts of this seed. The distributions are those of
         temperature 1, whatever `sampling` draws by.
         """
@@ -46,13 +46,16 @@ class Teachers:
         for start in range(0, sampling.num_chars, CHUNK):
             count = min(CHUNK, sampling.num_chars - start)
             ids_RT = np.empty((len(rows), count), np.int64)
-            codes_RTV = np.empty((len(rows), count, self._vocab_size), np.uint8)
+            quantized_RTV = np.empty((len(rows), count, self._vocab_size), np.uint8)
             for step, uniforms_R in enumerate(uniforms(keys_R, start, count).T):
                 logs_RV = self._log_probabilities(states)
-                ids_RT[:, step], codes_RTV[:, step] = draw(logs_RV, rules, uniforms_R), to_codes(logs_RV)
+                ids_RT[:, step], quantized_RTV[:, step] = (
+                    draw(logs_RV, rules, uniforms_R),
+                    quantize_log_probabilities(logs_RV),
+                )
                 ids_R1 = torch.from_numpy(ids_RT[:, step, None])
                 states = [one.read(ids_R1, state) for one, state in zip(self._steppers, states, strict=True)]
-            yield ids_RT, codes_RTV
+            yield ids_RT, quantized_RTV
 
     def _log_probabilities(self, states: Sequence[QuantizedState]) -> NDArray[np.float32]:
         """(R, V), float32, of the mean of all models' probabilities."""

@@ -19,7 +19,7 @@ from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE
 from charlstm.seeds import numpy_generator
 from charlstm.text.encoded import EncodedText, num_chars_of
-from charlstm.text.soft_text import SoftText, check_soft_text
+from charlstm.text.soft_targets import SoftTargets, check_soft_targets
 from charlstm.training.needs import num_windows, stream_steps
 
 # Numbers in random order, without a table of them: any part of the order can be asked for, in memory for that part.
@@ -70,14 +70,14 @@ class Batch(NamedTuple):
     """Characters to read and the ones to guess, both (B, T) int64; targets may be IGNORE.
 
     `starts_BT`, bool, is which of the characters to read begin a document; None where no separator is known.
-    `codes_BTV`, uint8, are the distributions (`text/soft_text.py`) that the last rows are to learn, whose targets are
-    IGNORE; None where there are no such rows.
+    `quantized_BTV`, uint8, are the quantized distributions (`text/soft_targets.py`) that the last rows are to learn,
+    whose targets are IGNORE; None where there are no such rows.
     """
 
     inputs_BT: Tensor
     targets_BT: Tensor
     starts_BT: Tensor | None = None
-    codes_BTV: Tensor | None = None
+    quantized_BTV: Tensor | None = None
 
 
 class Batches(Protocol):
@@ -266,7 +266,7 @@ class DistillationBatches:
     def __init__(
         self,
         text: EncodedText,
-        soft_text: SoftText,
+        soft_targets: SoftTargets,
         num_soft_rows: int,
         *,
         batch_size: int,
@@ -278,13 +278,13 @@ class DistillationBatches:
         def streams(text: EncodedText, num_rows: int) -> StreamBatches:
             return StreamBatches(text, batch_size=num_rows, context_len=context_len, seed=seed)
 
-        check_soft_text(len(soft_text.ids), num_soft_rows, context_len)
+        check_soft_targets(len(soft_targets.ids), num_soft_rows, context_len)
         num_hard_rows = batch_size - num_soft_rows
         self.rows = rows_of(rank, world_size, batch_size)
         self._hard = streams(text, num_hard_rows)
-        self._soft = streams(replace(text, ids=soft_text.ids), num_soft_rows)
-        self._soft_text = soft_text
-        self._steps_per_pass = (len(soft_text.ids) - 1) // num_soft_rows // context_len  # whole ones
+        self._soft = streams(replace(text, ids=soft_targets.ids), num_soft_rows)
+        self._soft_targets = soft_targets
+        self._steps_per_pass = (len(soft_targets.ids) - 1) // num_soft_rows // context_len  # whole ones
         self._hard_rows = _part(self.rows, 0, num_hard_rows)
         self._soft_rows = _part(self.rows, num_hard_rows, batch_size)
         self.steps_per_epoch = self._hard.steps_per_epoch
@@ -304,7 +304,7 @@ class DistillationBatches:
             torch.cat([hard.inputs_BT, soft.inputs_BT]),
             torch.cat([hard.targets_BT, soft.targets_BT]),
             starts_BT,
-            torch.from_numpy(self._soft_text.codes_at(positions + 1)),
+            torch.from_numpy(self._soft_targets.quantized_at(positions + 1)),
         )
 
     def num_chars(self, epoch: int, step: int) -> int:

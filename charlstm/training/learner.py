@@ -26,7 +26,7 @@ from charlstm.optimization.optimizers import MovingAverage, learning_rate, make_
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
 from charlstm.text.encoded import EncodedText, check_fit
-from charlstm.text.soft_text import PROBABILITIES, SoftText
+from charlstm.text.soft_targets import PROBABILITIES, SoftTargets
 from charlstm.training.batches import Batch, Batches, DistillationBatches, StreamBatches, WindowBatches
 from charlstm.training.meter import ADVICE, describe_nonfinite
 from charlstm.training.needs import check_warmup, student_rows
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 def batches_of(
-    text: EncodedText, params: TrainParams, *, rank: int, world_size: int, soft_text: SoftText | None = None
+    text: EncodedText, params: TrainParams, *, rank: int, world_size: int, soft_targets: SoftTargets | None = None
 ) -> Batches:
     """The batch source that `params.batching` names, for one process.
 
@@ -48,9 +48,9 @@ def batches_of(
     sizes = {"batch_size": params.batch_size, "context_len": params.context_len, "seed": params.seed}
     process = {"rank": rank, "world_size": world_size}
     if num_soft_rows := params.distillation.rows:
-        if soft_text is None:
+        if soft_targets is None:
             raise TrainingError(f"distillation.rows is {num_soft_rows}, but there is no text that teachers wrote")
-        return DistillationBatches(text, soft_text, num_soft_rows, **sizes, **process)
+        return DistillationBatches(text, soft_targets, num_soft_rows, **sizes, **process)
     if params.batching == "streams":
         return StreamBatches(text, **sizes, **process)
     is_sliding = params.batching == "sliding_windows"
@@ -126,11 +126,11 @@ class Learner:
         model: ModelParams,
         params: TrainParams,
         processes: Processes,
-        soft_text: SoftText | None = None,
+        soft_targets: SoftTargets | None = None,
     ) -> None:
         self.params, self.processes = params, processes
         process = {"rank": processes.rank, "world_size": processes.world_size}
-        self.batches = batches_of(text, params, **process, soft_text=soft_text)
+        self.batches = batches_of(text, params, **process, soft_targets=soft_targets)
         self.num_steps = num_steps_of(self.batches, params)
         self.num_rows = self.batches.rows.stop - self.batches.rows.start
         self.shape = shape_of(vocab_size, model)
@@ -190,7 +190,7 @@ class Learner:
         scale = self.processes.world_size / (self.params.batch_size * self.params.context_len)
         start, masks = self.start_state(step), self.masks(step, inputs_BT.shape[1])
         size = self.params.micro_batch_size or self.num_rows
-        if batch.codes_BTV is not None:
+        if batch.quantized_BTV is not None:
             samples = self.params.dropout.output_samples
             size = student_rows(size, self.shape.vocab_size, self.params.context_len, samples)
         losses, ends = [], []
@@ -200,27 +200,27 @@ class Learner:
             with nullcontext() if is_last else self.processes.no_sync(self.distributed):
                 resets = Resets.of(None if starts_BT is None else starts_BT[rows], device)
                 part = (inputs_BT[rows], start.rows(rows), masks.rows(rows), resets)
-                if batch.codes_BTV is None:
+                if batch.quantized_BTV is None:
                     nats, end = self.read(*part, targets_BT[rows])
                     self.processes.backward(nats * scale)
                 else:
                     logits_BTV, end = self.distributed(*part)
                     nats = summed_nats(logits_BTV, targets_BT[rows])
-                    taught = self.taught_nats(logits_BTV, batch.codes_BTV, rows)
-                    self.processes.backward((nats + taught) * scale)
+                    distilled = self.distillation_nats(logits_BTV, batch.quantized_BTV, rows)
+                    self.processes.backward((nats + distilled) * scale)
                 losses.append(nats.detach())
             ends.append(end.detach())
         self.state = LSTMState(*(torch.cat(parts, dim=1) for parts in zip(*ends, strict=True)))
         return torch.stack(losses).sum()
 
-    def taught_nats(self, logits_BTV: Tensor, codes_BTV: Tensor, rows: slice) -> Tensor:
+    def distillation_nats(self, logits_BTV: Tensor, quantized_BTV: Tensor, rows: slice) -> Tensor:
         """The summed cross-entropy to the teachers' distributions, of those of `rows` that have one."""
-        num_hard = self.num_rows - len(codes_BTV)
-        codes_BTV = codes_BTV[max(0, rows.start - num_hard) : max(0, rows.stop - num_hard)]
-        probabilities_BTV = self.probabilities[codes_BTV.to(self.processes.device, non_blocking=True).long()]
+        num_hard = self.num_rows - len(quantized_BTV)
+        quantized_BTV = quantized_BTV[max(0, rows.start - num_hard) : max(0, rows.stop - num_hard)]
+        probabilities_BTV = self.probabilities[quantized_BTV.to(self.processes.device, non_blocking=True).long()]
         probabilities_BTV = probabilities_BTV / probabilities_BTV.sum(2, keepdim=True)
         size = rows.stop - rows.start
-        soft_SBTV = logits_BTV.view(-1, size, *logits_BTV.shape[1:])[:, size - len(codes_BTV) :]
+        soft_SBTV = logits_BTV.view(-1, size, *logits_BTV.shape[1:])[:, size - len(quantized_BTV) :]
         return soft_nats(soft_SBTV.flatten(0, 1), probabilities_BTV)
 
     def read(

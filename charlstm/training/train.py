@@ -19,7 +19,7 @@ from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.loss import LossSum
 from charlstm.params import ModelParams, TrainParams
 from charlstm.text.encoded import EncodedText
-from charlstm.text.soft_text import SoftText
+from charlstm.text.soft_targets import SoftTargets
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder, TrainingState, restore_newest, to_checkpoint
 from charlstm.training.history import EpochRow, StepRow
@@ -141,7 +141,7 @@ class Data(NamedTuple):
     train: EncodedText
     val: EncodedText
     vocab: Vocab
-    soft_text: SoftText | None = None
+    soft_targets: SoftTargets | None = None
 
 
 class Result(NamedTuple):
@@ -182,7 +182,7 @@ def fit(
             *(f"{limit:,}", f"{len(data.val):,}"),
         )
     with processes.interrupted_by_lost_peers():
-        learner = Learner(data.train, len(data.vocab), model, params, processes, data.soft_text)
+        learner = Learner(data.train, len(data.vocab), model, params, processes, data.soft_targets)
         boundary = StepBoundary(processes, checkpoints, should_stop)
         return _Training(data, params, learner, boundary).run(observers)
 

@@ -40,7 +40,7 @@ from pipeline.stage.tracking_store import STATE_FOLDER, store
 log = logging.getLogger("charlstm")
 
 EXIT_DIFFERENT = 1
-BEFORE_TRAINING = ("corpus", "split", "encoded", "soft_text")
+BEFORE_TRAINING = ("corpus", "split", "encoded", "soft_targets")
 
 
 def reproduce(
@@ -253,7 +253,7 @@ def _run_all(record: Record, folder: Path, paths: Paths) -> str | None:
         rows = compare(record.files, folder, paths)
         return first_difference([row for row in rows if row.link in BEFORE_TRAINING]) is None
 
-    if _prepare(folder, is_as_recorded, is_student=str(paths.soft_text) != NOTHING) != 0:
+    if _prepare(folder, is_as_recorded, is_student=str(paths.soft_targets) != NOTHING) != 0:
         return "encode, or one before it or of its teachers,"
     if not is_as_recorded():
         return None

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"teachers.recipes: {arguments.recipe} needs teachers itself: name a recipe that learns from the text "
                 "alone"
             )
-        files = {"model": folder / MODEL, "train": folder / TRAINING, "soft_text": Path(NOTHING)}
+        files = {"model": folder / MODEL, "train": folder / TRAINING, "soft_targets": Path(NOTHING)}
         return params.model_copy(update={"model": model, "train": training}), paths.model_copy(update=files)
 
     return stage.run_work(lambda: train.run(*load(), load))

@@ -21,7 +21,7 @@ from charlstm.params import TeachersParams
 from charlstm.sampling import Sampling
 from charlstm.seeds import derive_seed, numpy_generator
 from charlstm.text.encoded import load_ids
-from charlstm.text.soft_text import CODES, IDS, TEACHERS, check_prompts
+from charlstm.text.soft_targets import DISTRIBUTIONS, IDS, TEACHERS, check_prompts
 from charlstm.text.vocabulary import Ids, Vocab, load_vocab
 from pipeline.dvc.paths import MODEL, TeachingPaths, load_teaching_paths
 from pipeline.provenance import hashes
@@ -74,18 +74,18 @@ def write_part(
     sampling = Sampling(params.row_chars, params.temperature, seed=seed)
     with atomic_folder(path) as folder, progress(f"part {part}", params.chars_of_part, " chars") as advance:
         ids = _empty_file(folder / IDS, vocab.dtype, (params.chars_of_part,))
-        codes = _empty_file(folder / CODES, np.dtype(np.uint8), (params.chars_of_part, len(vocab)))
-        ids_RT, codes_RTV = ids.reshape(shape), codes.reshape(*shape, len(vocab))
+        quantized = _empty_file(folder / DISTRIBUTIONS, np.dtype(np.uint8), (params.chars_of_part, len(vocab)))
+        ids_RT, quantized_RTV = ids.reshape(shape), quantized.reshape(*shape, len(vocab))
         for first in range(0, num_rows, MAX_ROWS):
             rows, end = slice(first, min(first + MAX_ROWS, num_rows)), 0
             for piece in teachers.write(prompts[rows], sampling, first):
                 begin, end = end, end + piece[0].shape[1]
-                ids_RT[rows, begin:end], codes_RTV[rows, begin:end] = piece
+                ids_RT[rows, begin:end], quantized_RTV[rows, begin:end] = piece
                 advance(piece[0].size)
         ids.flush()
-        codes.flush()
+        quantized.flush()
         write_text(folder / TEACHERS, json.dumps([teacher.sha256 for teacher in trained], indent=2) + "\n")
-        write_sums(folder / SUMS, [IDS, CODES, TEACHERS])
+        write_sums(folder / SUMS, [IDS, DISTRIBUTIONS, TEACHERS])
 
 
 def _load_teachers(paths: TeachingPaths, params: TeachersParams, vocab: Vocab) -> list[TrainedModel]:

@@ -161,17 +161,17 @@ def check_disk(params: Params, encoded: Encoded | None, num_bytes: int | None) -
     shape, needs = _needs(params, encoded)
     checkpoint = needs.weights + needs.optimizer + needs.averages
     text = COPIES_OF_TEXT * num_bytes if encoded is None and num_bytes is not None else 0
-    taught = _teachers_bytes(params, shape.vocab_size)
-    without_cache = text + taught + NUM_CHECKPOINTS * checkpoint + needs.weights
-    with_cache = without_cache + text + taught + needs.weights
+    teachers_bytes = _teachers_bytes(params, shape.vocab_size)
+    without_cache = text + teachers_bytes + NUM_CHECKPOINTS * checkpoint + needs.weights
+    with_cache = without_cache + text + teachers_bytes + needs.weights
     free = shutil.disk_usage(Path.cwd()).free
     if free < with_cache:
         finding = error if free < without_cache else warning
-        written = f"{taught * 2 / GB:,.1f} for what teachers write and its cache, " if taught else ""
+        written = f"{teachers_bytes * 2 / GB:,.1f} for what teachers write and its cache, " if teachers_bytes else ""
         yield finding(
             f"disk: about {with_cache / GB:,.1f} GB are needed ({text * 2 / GB:,.1f} for the text, its parts, its ids "
-            f"and DVC's cache of them, {written}{(with_cache - 2 * (text + taught)) / GB:,.1f} for checkpoints and the "
-            f"model), {free / GB:,.1f} are free in {Path.cwd()}"
+            f"and DVC's cache of them, {written}{(with_cache - 2 * (text + teachers_bytes)) / GB:,.1f} for checkpoints "
+            f"and the model), {free / GB:,.1f} are free in {Path.cwd()}"
         )
 
 

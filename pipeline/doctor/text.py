@@ -17,7 +17,7 @@ from charlstm.text.conversion import Form, files_of, local_path, source_sha256
 from charlstm.text.encoded import ADVICE
 from charlstm.text.encodings import check_encoding
 from charlstm.text.prompts import faults_of
-from charlstm.text.soft_text import check_prompts, check_soft_text
+from charlstm.text.soft_targets import check_prompts, check_soft_targets
 from charlstm.text.vocabulary import Vocab, load_vocab
 from charlstm.training.needs import check_warmup, steps_per_epoch
 from pipeline.doctor.finding import Finding, error, errors_of, warning
@@ -169,13 +169,13 @@ def check_length(params: Params, encoded: Encoded | None, num_bytes: int | None)
         )
         check_warmup(train.warmup_steps, train.epochs * steps, train.epochs)
     except CharlstmError as refusal:
-        taught = f" (not counting the {rows} of train.distillation.rows)" if rows else ""
-        yield error(f"{about}{refusal}{taught}")
+        student = f" (not counting the {rows} of train.distillation.rows)" if rows else ""
+        yield error(f"{about}{refusal}{student}")
     if teachers.recipes:  # what would be noticed after the teachers' training
         yield from errors_of(lambda: check_prompts(teachers.prompt_chars, num_train))
         if rows and teachers.parts:
             num_chars = len(teachers.parts) * teachers.chars_of_part
-            yield from errors_of(lambda: check_soft_text(num_chars, rows, train.context_len))
+            yield from errors_of(lambda: check_soft_targets(num_chars, rows, train.context_len))
 
 
 # Whether the model will know all characters of all prompts: found out before it trains, not after.

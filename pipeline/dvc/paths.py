@@ -30,7 +30,7 @@ class Paths(BaseModel):
     train: Path
     evaluate: Path
     samples: Path
-    soft_text: Path = Path(NOTHING)  # what teachers wrote
+    soft_targets: Path = Path(NOTHING)  # what teachers wrote
 
 
 def load_paths(path: Path) -> Paths:
@@ -48,7 +48,7 @@ def load_paths(path: Path) -> Paths:
         except (KeyError, TypeError):
             raise ParamsError(f"{params}: download.name is missing") from None
         with contextlib.suppress(KeyError, TypeError):  # commits of old have no teachers
-            declared["soft_text"] = document["train"]["distillation"]["text"]
+            declared["soft_targets"] = document["train"]["distillation"]["text"]
     return validate(Paths, declared, path)
 
 
@@ -68,7 +68,7 @@ def load_deps(paths: Paths) -> list[Path]:
     """
     values = {f"paths.{name}": str(value) for name, value in paths}
     values |= {"paths.corpora": str(paths.corpus.parent), "download.name": paths.corpus.name.removesuffix(EXTENSION)}
-    values |= {"train.distillation.text": str(paths.soft_text)}
+    values |= {"train.distillation.text": str(paths.soft_targets)}
     try:
         entries = load_yaml(DVC_YAML)["stages"]["train"]["deps"]
         return [Path(re.sub(r"\$\{([\w.]+)\}", lambda match: values[match[1]], entry)) for entry in entries]

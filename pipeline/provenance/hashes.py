@@ -95,11 +95,11 @@ def _read() -> dict[str, Any]:
 
 # The chain from the corpus to the samples: which files belong to it, and what SHA-256 and DVC call them.
 
-LINKS = ("corpus", "split", "encoded", "soft_text", "model", "losses", "samples")
-OPTIONAL = "soft_text"  # what teachers wrote: only students have it
+LINKS = ("corpus", "split", "encoded", "soft_targets", "model", "losses", "samples")
+OPTIONAL = "soft_targets"  # what teachers wrote: only students have it
 # What a stage's record vouches for: its inputs and its outputs, not what lies around from another training.
 SEEN_BY = {
-    "train": ("corpus", "split", "encoded", "soft_text", "model", "train"),
+    "train": ("corpus", "split", "encoded", "soft_targets", "model", "train"),
     "evaluate": ("corpus", "encoded", "model", "train", "evaluate"),
     "sample": ("corpus", "model", "train", "samples"),
 }
@@ -144,7 +144,7 @@ def folder_md5(folder: Path) -> str:
 
 
 def _seen_by(stage: str, paths: Paths) -> Iterator[str]:
-    return (name for name in SEEN_BY[stage] if name != OPTIONAL or str(paths.soft_text) != NOTHING)
+    return (name for name in SEEN_BY[stage] if name != OPTIONAL or str(paths.soft_targets) != NOTHING)
 
 
 def files_of(path: Path) -> Iterator[Path]:

@@ -2,7 +2,7 @@
 
 Where a corpus says which character came, a distribution says how likely each one was ("soft targets", Hinton et al.
 2015). It is kept as one byte for each character of the alphabet: its negative log-probability in steps of 1/16 nat, up
-to 15.9 nats. A code is off by at most 1/32 nat, as often up as down.
+to 15.9 nats. So it is off by at most 1/32 nat, as often up as down.
 A folder of such texts has one folder for each part. Shapes: N characters, V vocabulary.
 """
 
@@ -21,35 +21,37 @@ from charlstm.text.encoded import load_ids
 from charlstm.text.vocabulary import Ids
 
 STEPS_PER_NAT: Final = 16
-IDS, CODES, TEACHERS = "ids.npy", "distributions.npy", "teachers.json"
-PROBABILITIES: Final = np.exp(-np.arange(256) / STEPS_PER_NAT).astype(np.float32)  # of each code, up to a factor
+IDS, DISTRIBUTIONS, TEACHERS = "ids.npy", "distributions.npy", "teachers.json"
+PROBABILITIES: Final = np.exp(-np.arange(256) / STEPS_PER_NAT).astype(np.float32)  # of each byte, up to a factor
 
 
-class SoftText:
+class SoftTargets:
     """Parts on the disk, one after the other. `ids` (N) are of all of them."""
 
-    def __init__(self, ids: Sequence[Ids], codes: Sequence[NDArray[np.uint8]]) -> None:
+    def __init__(self, ids: Sequence[Ids], quantized: Sequence[NDArray[np.uint8]]) -> None:
         self.ids: Ids = np.concatenate(ids)
-        self._codes, self._ends = codes, np.cumsum([len(part) for part in ids])
+        self._quantized, self._ends = quantized, np.cumsum([len(part) for part in ids])
 
-    def codes_at(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The codes (..., V), uint8, of the distributions from which the characters at `positions` were drawn."""
-        found = np.empty((*positions.shape, self._codes[0].shape[1]), np.uint8)
+    def quantized_at(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The quantized distributions (..., V), uint8, from which the characters at `positions` were drawn."""
+        found = np.empty((*positions.shape, self._quantized[0].shape[1]), np.uint8)
         parts = np.searchsorted(self._ends, positions, side="right")
         for number in np.unique(parts):
             is_there = parts == number
-            codes_NV = self._codes[number]
-            found[is_there] = codes_NV[positions[is_there] - (self._ends[number] - len(codes_NV))]
+            quantized_NV = self._quantized[number]
+            found[is_there] = quantized_NV[positions[is_there] - (self._ends[number] - len(quantized_NV))]
         return found
 
 
-def to_codes(log_probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The nearest codes of natural logarithms of probabilities, of any shape; -inf has the largest."""
-    codes: NDArray[np.uint8] = np.minimum(np.rint(log_probabilities * -STEPS_PER_NAT), 255).astype(np.uint8)
-    return codes
+def quantize_log_probabilities(log_probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The nearest bytes of natural logarithms of probabilities, of any shape; -inf has the largest."""
+    quantized: NDArray[np.uint8] = np.minimum(np.rint(log_probabilities * -STEPS_PER_NAT), 255).astype(np.uint8)
+    return quantized
 
 
-def load_soft_text(folder: Path, vocab_size: int, numbers: Sequence[int] = (), sha256_of: HashOf = sha256) -> SoftText:
+def load_soft_targets(
+    folder: Path, vocab_size: int, numbers: Sequence[int] = (), sha256_of: HashOf = sha256
+) -> SoftTargets:
     """All parts in `folder`, by name. Distributions are read where they lie.
 
     `numbers` are the parts that must be there, and no others, so that a student learns from what its parameters say; if
@@ -69,16 +71,17 @@ def load_soft_text(folder: Path, vocab_size: int, numbers: Sequence[int] = (), s
     if expected and (foreign := sorted(found - expected)):
         raise EncodedError(f"{folder}: part {', '.join(foreign)} is not in teachers.parts; remove it, or add it there")
     for part in parts:
-        verify(part / SUMS, [IDS, CODES, TEACHERS], sha256_of)
+        verify(part / SUMS, [IDS, DISTRIBUTIONS, TEACHERS], sha256_of)
     if any(read_json(part / TEACHERS) != read_json(parts[0] / TEACHERS) for part in parts):
         raise EncodedError(f"{folder}: its parts are of different teachers; remove those that are out of date")
     ids = [load_ids(part / IDS, vocab_size) for part in parts]
-    return SoftText(
-        ids, [_load_codes(part / CODES, (len(one), vocab_size)) for part, one in zip(parts, ids, strict=True)]
+    return SoftTargets(
+        ids,
+        [_load_quantized(part / DISTRIBUTIONS, (len(one), vocab_size)) for part, one in zip(parts, ids, strict=True)],
     )
 
 
-def check_soft_text(num_ids: int, num_soft_rows: int, context_len: int) -> None:
+def check_soft_targets(num_ids: int, num_soft_rows: int, context_len: int) -> None:
     """Nothing, if that much of the teachers' text is enough for a step.
 
     Raises:
@@ -105,11 +108,11 @@ def check_prompts(prompt_chars: int, num_train: int) -> None:
         )
 
 
-def _load_codes(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
+def _load_quantized(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
     try:
-        codes_NV: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+        quantized_NV: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise EncodedError(f"{path}: cannot read distributions: {error}") from None
-    if codes_NV.dtype != np.uint8 or codes_NV.shape != shape:
-        raise EncodedError(f"{path}: expected uint8 {shape}, found {codes_NV.dtype} {codes_NV.shape}")
-    return codes_NV
+    if quantized_NV.dtype != np.uint8 or quantized_NV.shape != shape:
+        raise EncodedError(f"{path}: expected uint8 {shape}, found {quantized_NV.dtype} {quantized_NV.shape}")
+    return quantized_NV
