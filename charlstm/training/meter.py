@@ -22,7 +22,7 @@ Gather = Callable[[Tensor], Tensor]  # this process's values (K,) -> all process
 
 
 @dataclass
-class _Known:
+class _Totals:
     """What was read of steps, the same on every process."""
 
     nats: list[float] = field(default_factory=list)
@@ -31,14 +31,14 @@ class _Known:
     rate: float = 0.0
 
 
-_KNOWN = TypeAdapter(_Known)
+_TOTALS = TypeAdapter(_Totals)
 
 
 class StepMeter:
     """What a few consecutive steps had for losses, gradient norms and learning rates."""
 
     def __init__(self) -> None:
-        self._known = _Known()
+        self._totals = _Totals()
         self._pending: list[tuple[int, float, Tensor, Tensor]] = []
         self.start_clock()
 
@@ -50,7 +50,7 @@ class StepMeter:
         """One step: its number, the learning rate, the global number of characters; this process's summed loss and
         the global gradient norm, scalars that may still lie on the device."""
         self._pending.append((step, rate, nats, gradient_norm))
-        self._known.num_chars += num_chars
+        self._totals.num_chars += num_chars
         self._num_timed_chars += num_chars
 
     def flush(self, gather: Gather) -> None:
@@ -68,9 +68,9 @@ class StepMeter:
                 raise TrainingError(
                     f"{describe_nonfinite(step, rate, nats_N, norm)}; the last checkpoint stands; {ADVICE}"
                 )
-            self._known.nats.append(sum(nats_N))
-            self._known.gradient_norms.append(norm)
-            self._known.rate = rate
+            self._totals.nats.append(sum(nats_N))
+            self._totals.gradient_norms.append(norm)
+            self._totals.rate = rate
         self._pending.clear()
 
     def read(self, step: int, epoch: int, gather: Gather) -> tuple[StepRow | None, LossSum] | None:
@@ -82,14 +82,14 @@ class StepMeter:
             TrainingError: as `flush`.
         """
         self.flush(gather)
-        known = self._known
-        if not known.nats:
+        totals = self._totals
+        if not totals.nats:
             return None
-        loss = LossSum(sum(known.nats), known.num_chars)
+        loss = LossSum(sum(totals.nats), totals.num_chars)
         if loss.num_chars == 0:
             return None, loss
-        norm = sum(known.gradient_norms) / len(known.gradient_norms)
-        return StepRow(step, epoch, loss.nats_per_char, known.rate, norm), loss
+        norm = sum(totals.gradient_norms) / len(totals.gradient_norms)
+        return StepRow(step, epoch, loss.nats_per_char, totals.rate, norm), loss
 
     def chars_per_second(self) -> float:
         """Of the steps since the clock was started."""
@@ -98,7 +98,7 @@ class StepMeter:
     def to_json(self) -> str:
         """What was read so far; call `flush` before."""
         assert not self._pending
-        return _KNOWN.dump_json(self._known).decode()
+        return _TOTALS.dump_json(self._totals).decode()
 
     @classmethod
     def from_json(cls, text: str) -> "StepMeter":
@@ -108,7 +108,7 @@ class StepMeter:
             ValueError: something else.
         """
         meter = cls()
-        meter._known = _KNOWN.validate_json(text)
+        meter._totals = _TOTALS.validate_json(text)
         return meter
 
 
