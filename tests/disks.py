@@ -1,4 +1,4 @@
-"""A disk that is soon full."""
+"""A disk that is soon full, and limits of a container."""
 
 import os
 import subprocess
@@ -24,3 +24,14 @@ def small_disk(folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+def control_group(root: Path, own: str, files: dict[str, str]) -> Path:
+    """A root folder with `/proc/self/cgroup` and files of control groups."""
+    for name, content in {
+        "proc/self/cgroup": own,
+        **{f"sys/fs/cgroup/{name}": text for name, text in files.items()},
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    return root

@@ -1,8 +1,12 @@
-"""Is a command of a document one that `charlstm` would take?"""
+"""What documents say: pages, their blocks and commands, and whether a command is one that `charlstm` would take."""
+
+import re
+import textwrap
 
 from typer.exceptions import TyperException
 from typer.main import get_command
 
+from benchmarks.projects import ROOT
 from pipeline import cli
 
 
@@ -16,3 +20,38 @@ def problem_of_charlstm(arguments: list[str]) -> str:
     except TyperException as error:
         return error.format_message()
     return ""
+
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+PAGES = {file.relative_to(ROOT).as_posix(): file.read_text() for file in DOCUMENTS}
+
+
+README = PAGES["README.md"]
+
+
+BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+
+
+PROGRAMS = r"make|charlstm|dvc|python -m|accelerate launch|torchrun|sbatch|git|source"
+
+
+INLINE = re.compile(rf"`((?:\w+=\S+ )*(?:{PROGRAMS}) [^`]+)`")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return [textwrap.dedent(body) for found, body in BLOCK.findall(page) if found == language]
+
+
+def prose(page: str) -> str:
+    """A page without its blocks of code."""
+    return BLOCK.sub("", page)
+
+
+def commands_of(page: str) -> set[str]:
+    """Lines of shell blocks and inline code that start with a program, without comments and redirections."""
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    lines += INLINE.findall(prose(page))
+    found = [part.strip() for line in lines for part in re.split(" +[#>]", line)[0].split("&&")]
+    return {command for command in found if command}

@@ -1,9 +1,18 @@
 """Review documents for tests: small, complete, and hostile."""
 
+from html.parser import HTMLParser
 from typing import Any
 
 from charlstm.interpretation.document import CellsDocument
-from charlstm.report.document import Copy, Curves, EightBits, Loss, ReviewDocument, Sample, TextFigures
+from charlstm.report.document import (
+    Copy,
+    Curves,
+    EightBits,
+    Loss,
+    ReviewDocument,
+    Sample,
+    TextFigures,
+)
 
 HOSTILE = (
     "<script>document.title = 'it ran'</script>"
@@ -73,3 +82,20 @@ def cells(text: str, excerpt: str = "one\ntwo", **changes: object) -> CellsDocum
         "num_clamped_chars": 1000, "tested": [tested, other], "cells": [cell, for_loss], "prompt": text, "plain": text,
     })  # fmt: skip
     return found.model_copy(update=changes)
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags, attributes, and text by the element that it is in."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        (self.scripts if self.tags and self.cdata_elem == "script" else self.texts).append(data)

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +14,11 @@ from unittest.mock import patch
 from accelerate.state import AcceleratorState
 from outboxes import DirectSender
 
-from benchmarks.projects import PYTHON, ROOT, Override
+from benchmarks.projects import (
+    PYTHON,
+    ROOT,
+    Override,
+)
 from pipeline.stage import sending
 from pipeline.stage.tracking_store import store
 
@@ -89,3 +94,10 @@ def checkpoints(project: Path) -> list[Path]:
 def committed_text(path: str) -> str:
     """What git has of a file of the project: the working tree may be at another text or recipe."""
     return subprocess.run(["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def wait_for(log: Path, words: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while words not in log.read_text():
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from layers import LAYERS
 from ruamel.yaml import YAML
 
 from benchmarks.projects import PACKAGES, ROOT
@@ -24,16 +25,6 @@ from pipeline.dvc.code import (
 STAGES = ("download", "split", "encode", "train", "evaluate", "sample")
 
 # The library's layers, from the ground up. A file imports from its own folder and from the layers below, never up.
-LAYERS = (
-    ("errors", "seeds"),
-    ("files", "sampling", "sections"),
-    ("text", "params"),
-    ("model",),
-    ("evaluation", "optimization", "generation"),
-    ("training", "onnx_export", "interpretation"),
-    ("tracking", "report"),
-    ("language_model",),
-)
 ONLY_IN = {
     "accelerate": {"charlstm.training.processes"},
     "mlflow": {

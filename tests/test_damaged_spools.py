@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from outboxes import open_store
+from outboxes import open_store, points_of, run_of, write
 from servers import mlflow_server
-from test_sender import points_of, run_of, write
 
 from charlstm.tracking.client import Store, create_run
 from charlstm.tracking.outbox import EVENTS, WRITER_LOCK, Spool, last_steps, status_of

@@ -7,48 +7,33 @@ import os
 import re
 import shlex
 import subprocess
-import textwrap
 import unicodedata
 from pathlib import Path
 
 import pytest
 from accelerate.commands.launch import launch_command_parser
-from documented import problem_of_charlstm
+from documented import (
+    BLOCK,
+    DOCUMENTS,
+    PAGES,
+    README,
+    blocks,
+    commands_of,
+    problem_of_charlstm,
+    prose,
+)
 from dvc.cli import DvcParserError
 from dvc.cli.parser import get_main_parser
-from test_architecture import LAYERS
+from layers import LAYERS
 from torch.distributed.run import get_args_parser as torchrun_parser
 
 from benchmarks.projects import PACKAGES, ROOT, compose
 from charlstm.errors import ParamsError
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-PAGES = {file.relative_to(ROOT).as_posix(): file.read_text() for file in DOCUMENTS}
-README = PAGES["README.md"]
 MAKEFILE = (ROOT / "Makefile").read_text()
 MAX_README_LINES = 150
 SCRIPTS = ("benchmarks/two_nodes.sh", "benchmarks/slurm.sh", ".ci/run")
 OTHERS = ("source .venv/bin/activate", "git checkout HEAD .", "git pull", 'pip install ".[onnx]"')  # programs not ours
-BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-PROGRAMS = r"make|charlstm|dvc|python -m|accelerate launch|torchrun|sbatch|git|source"
-INLINE = re.compile(rf"`((?:\w+=\S+ )*(?:{PROGRAMS}) [^`]+)`")
-
-
-def blocks(page: str, language: str) -> list[str]:
-    return [textwrap.dedent(body) for found, body in BLOCK.findall(page) if found == language]
-
-
-def prose(page: str) -> str:
-    """A page without its blocks of code."""
-    return BLOCK.sub("", page)
-
-
-def commands_of(page: str) -> set[str]:
-    """Lines of shell blocks and inline code that start with a program, without comments and redirections."""
-    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
-    lines += INLINE.findall(prose(page))
-    found = [part.strip() for line in lines for part in re.split(" +[#>]", line)[0].split("&&")]
-    return {command for command in found if command}
 
 
 COMMANDS = sorted(set().union(*map(commands_of, PAGES.values())))

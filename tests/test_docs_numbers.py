@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from documented import PAGES, README
 from stages import PUBLISHED_DATA, committed_text
-from test_docs import PAGES, README
 
 from benchmarks import trials
 from benchmarks.projects import ROOT, compose, shipped_params

@@ -1,33 +1,21 @@
 import json
-from itertools import product
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from exports import SMALL, VOCAB, make
 
 from charlstm import onnx_export
 from charlstm.evaluation.protocols import stateful
-from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
+from charlstm.model.char_lstm import ModelShape
 from charlstm.model.gates import GATES
 from charlstm.model.model_folder import TrainedModel
 from charlstm.onnx_export import OnnxModel, compare, int8_bytes, onnx_bytes
 from charlstm.text.encoded import EncodedText
-from charlstm.text.vocabulary import Vocab
 
-VOCAB = Vocab.of("\n 'abcdefgh\N{LATIN SMALL LETTER E WITH ACUTE}\N{GRINNING FACE}\"\\")
-SMALL = [ModelShape(len(VOCAB), *sizes) for sizes in product((0, 5), (7,), (1, 3), (0, 6))]
 DEFAULT = ModelShape(len(VOCAB), 128, 320, 1, 320)
 TOLERANCE = 1e-4
-
-
-def make(shape: ModelShape, implementation: Implementation = "fused", factor: float = 3.0) -> TrainedModel:
-    torch.manual_seed(0)
-    model = CharLSTM(shape, implementation).eval().requires_grad_(False)
-    for name, weight in model.named_parameters():
-        if not name.endswith("bias_hh_l0") and not (shape.embedding_size == 0 and name.startswith("embedding")):
-            weight.mul_(factor)  # a model with opinions
-    return TrainedModel(model, VOCAB, "0" * 64)
 
 
 def random_ids(num_rows: int, num_chars: int) -> torch.Tensor:

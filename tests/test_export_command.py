@@ -11,8 +11,8 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from test_docs import PAGES, blocks
-from test_export import SMALL, VOCAB, make
+from documented import PAGES, blocks
+from exports import SMALL, VOCAB, make
 
 from benchmarks.projects import ROOT, write_params
 from charlstm.evaluation.protocols import stateful

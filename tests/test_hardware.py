@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from disks import control_group
 
 from benchmarks.projects import ACCELERATE, PYTHON, ROOT, compose, torchrun
 from charlstm.params import Params
@@ -133,17 +134,6 @@ def test_freed_memory_is_kept_for_the_next_step() -> None:
     )
     given_back, kept = map(int, done.stdout.split())
     assert kept < given_back / 20
-
-
-def control_group(root: Path, own: str, files: dict[str, str]) -> Path:
-    """A root folder with `/proc/self/cgroup` and files of control groups."""
-    for name, content in {
-        "proc/self/cgroup": own,
-        **{f"sys/fs/cgroup/{name}": text for name, text in files.items()},
-    }.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(content)
-    return root
 
 
 def version_1(folder: str, quota: int) -> dict[str, str]:

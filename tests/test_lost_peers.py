@@ -2,25 +2,21 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from servers import free_port
 
 from benchmarks.projects import PYTHON
 
 DIES_FIRST = """
 import os
 from pipeline import train
+from servers import free_port
 train._check_same_training = lambda *_: os._exit(1)
 train.main([])
 """
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def test_a_process_that_is_lost_before_training_starts_is_an_interruption(encoded: Path, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from disks import control_group
 from stages import run_stage
-from test_hardware import control_group
 
 from benchmarks.projects import PYTHON, start, write_params
 from charlstm.errors import TrainingError

@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from stages import dvc, run_dvc
-from test_stopping import wait_for
+from stages import dvc, run_dvc, wait_for
 
 from benchmarks.projects import Override, start, write_params
 from pipeline.dvc.previous_outputs import DVC_STAGE, with_previous_outputs

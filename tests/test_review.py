@@ -4,14 +4,13 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reviews import HOSTILE, cells, copy, review, sample
+from reviews import HOSTILE, Page, cells, copy, review, sample
 
 from charlstm.errors import HistoryError, ReviewError
 from charlstm.evaluation.baselines import measure_baselines
@@ -27,23 +26,6 @@ HOSTILE_REVIEW = review(
     parameters={HOSTILE: HOSTILE},
     losses={HOSTILE: review([]).losses["stateful"]},
 )
-
-
-class Page(HTMLParser):
-    """What a browser would see: tags, attributes, and text by the element that it is in."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.scripts: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        (self.scripts if self.tags and self.cdata_elem == "script" else self.texts).append(data)
 
 
 def test_a_hostile_text_is_text() -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, dom_of
-from reviews import HOSTILE, cells, review, sample
-from test_review import Page
+from reviews import HOSTILE, Page, cells, review, sample
 
 from charlstm.report.page import DARKEST, is_hidden, page_of, runs_of
 

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from filelock import FileLock
-from outboxes import open_store, outbox
+from outboxes import outbox, points_of, run_of, write
 
 from charlstm.errors import LockedError
 from charlstm.tracking.client import Store
@@ -28,26 +27,6 @@ from charlstm.tracking.sender import SENT, SpoolSender, follow, read_sent, send_
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     root = tmp_path_factory.mktemp("store")
     return Store(f"sqlite:///{root}/mlflow.db", "tests", (root / "artifacts").as_uri())
-
-
-def run_of(store: Store, training: str) -> Any:  # noqa: ANN401  # MLflow's entities have no annotations
-    client, experiment_id = open_store(store)
-    (run,) = client.search_runs([experiment_id], f"tags.training_id = '{training}'")
-    return run
-
-
-def points_of(store: Store, training: str, metric: str = "loss") -> list[int]:
-    client, _ = open_store(store)
-    return sorted(one.step for one in client.get_metric_history(run_of(store, training).info.run_id, metric))
-
-
-def write(folder: Path, training: str, num_points: int, *, first: int = 0) -> Spool:
-    """A training that writes so many points and says nothing of an end."""
-    spool = Spool(folder)
-    spool.append("start", tag="training_id", value=training, tags={}, is_open=True)
-    for step in range(first, first + num_points):
-        spool.append("metrics", points=[["loss", 1 / (step + 1), step, 1_700_000_000_000 + step]])
-    return spool
 
 
 def test_a_replay_adds_nothing(store: Store, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from ruamel.yaml import YAML
-from stages import SHORT, checkpoints, dvc, run_stages, start_dvc
+from stages import SHORT, checkpoints, dvc, run_stages, start_dvc, wait_for
 
 from benchmarks.projects import (
     ACCELERATE,
@@ -43,13 +43,6 @@ def project(encoded: Path, tmp_path: Path) -> Path:
     shutil.copytree(encoded, folder)
     write_params(folder, LONGER)
     return folder
-
-
-def wait_for(log: Path, words: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while words not in log.read_text():
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-        time.sleep(0.02)
 
 
 def runs(store: Path) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from test_lost_peers import free_port
+from servers import free_port
 
 from benchmarks.projects import PYTHON, write_params
 

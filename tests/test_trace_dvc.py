@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stages import dvc, run_stage
-from test_stopping import wait_for
+from stages import dvc, run_stage, wait_for
 
 from benchmarks.projects import run, start, training_command, write_params
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_docs import PAGES, blocks, commands_of
+from documented import PAGES, blocks, commands_of
 
 from pipeline import cli
 

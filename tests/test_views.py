@@ -6,8 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from stages import dvc, run_stage, start_dvc
-from test_stopping import wait_for
+from stages import dvc, run_stage, start_dvc, wait_for
 
 from benchmarks.projects import results, run, start, training_command, write_params
 from pipeline.dvc import unfinished
