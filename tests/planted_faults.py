@@ -153,7 +153,7 @@ ALONE = {
         plant=lambda: Path("texts").mkdir(),
     ),
     "fifo": Fault(
-        "ERROR: download.source: pipe: expected a file or a folder, found a FIFO; copy what it gives into a file",
+        "ERROR: download.source: pipe: expected a file, found a FIFO",
         {"download.source": "pipe", "download.watch": "pipe"},
         plant=lambda: os.mkfifo("pipe"),
     ),

