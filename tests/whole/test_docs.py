@@ -29,6 +29,7 @@ from torch.distributed.run import get_args_parser as torchrun_parser
 
 from benchmarks.projects import PACKAGES, ROOT, compose
 from charlstm.errors import ParamsError
+from pipeline.dvc.code import project_imports
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 MAX_README_LINES = 150
@@ -242,6 +243,18 @@ def test_the_plan_has_every_folder_and_what_it_has_is_there() -> None:
     assert len(folders) > 15
     assert {f"{folder.relative_to(ROOT).as_posix()}/" for folder in folders} <= shown
     assert {path for path in shown if not (ROOT / path).exists()} == set()
+
+
+def test_a_feature_is_followed_through_modules_that_lead_to_each_other() -> None:
+    section = PAGES["docs/design.md"].split("## Follow a feature")[1].split("\n## ")[0]
+    rows = [re.findall(r"`([\w/]+\.py)`", line) for line in section.splitlines() if line.startswith("| ")]
+    ways = [[name.removesuffix(".py").replace("/", ".") for name in row] for row in rows if row]
+    assert len(ways) >= 5
+    for modules in ways:
+        for number, module in enumerate(modules[1:], start=1):
+            near = {module, *project_imports(module)}
+            is_process = module.count(".") == 1  # a stage, or what feeds MLflow: it is started, not imported
+            assert is_process or any(near & {one, *project_imports(one)} for one in modules[:number]), module
 
 
 def test_the_layers_of_the_plan_are_those_of_the_imports() -> None:
