@@ -13,7 +13,6 @@ from benchmarks.projects import PYTHON
 DIES_FIRST = """
 import os
 from pipeline import train
-from servers import free_port
 train._check_same_training = lambda *_: os._exit(1)
 train.main([])
 """
