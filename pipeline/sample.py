@@ -136,9 +136,9 @@ def _read_encoded(paths: Paths, vocab: Vocab) -> Encoded:
 
 def _generate(section: SampleParams, prompts: Sequence[str], trained: TrainedModel) -> list[Generated]:
     asked = itertools.product(prompts, section.temperatures, section.seeds)
+    common = Sampling(section.num_chars, top_k=section.top_k, top_p=section.top_p, min_p=section.min_p)
     requests = [
-        Request(prompt, Sampling(section.num_chars, temperature, section.top_k, section.top_p, section.min_p, seed))
-        for prompt, temperature, seed in asked
+        Request(prompt, common._replace(temperature=temperature, seed=seed)) for prompt, temperature, seed in asked
     ]
     texts = Sampler(trained.model, trained.vocab).generate(requests)
     return [
