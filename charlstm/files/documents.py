@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Far above what is written here: our largest YAML file has 20 kB and 2,000 values, and all of Unicode as a
 # vocabulary 20 MB.
 MAX_YAML_BYTES, MAX_JSON_BYTES = 500_000, 100_000_000
-MAX_VALUES = 20_000
+MAX_VALUES, MAX_DEPTH = 20_000, 50
 
 
 def parse_yaml(text: str) -> Any:  # noqa: ANN401  # a document can be anything; who reads it looks
@@ -77,7 +77,7 @@ class _BoundedComposer(Composer):
 
     def __init__(self, loader: Any) -> None:  # noqa: ANN401  # as ruamel.yaml has it
         super().__init__(loader)
-        self._num_values = 0
+        self._num_values = self._depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401  # as ruamel.yaml has it
         """The next value, a node of YAML's."""
@@ -86,7 +86,12 @@ class _BoundedComposer(Composer):
         if is_alias or self._num_values > MAX_VALUES:
             found = "an alias: write out what it stands for" if is_alias else f"more than {MAX_VALUES:,} values"
             raise MarkedYAMLError(problem=f"found {found}", problem_mark=self.parser.peek_event().start_mark)
-        return super().compose_node(parent, index)
+        self._depth += 1
+        if self._depth > MAX_DEPTH:  # Python would go ten times as deep, which takes seconds, before it gives up
+            raise RecursionError
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 # From a YAML file to a validated object, or to one line that names each mistake in it.
