@@ -141,7 +141,7 @@ def _table(values: NDArray[np.float64]) -> Float:
 
 ARGUMENTS: Final = (np.arange(TABLE_LEN) - TABLE_LEN // 2) / STEPS_PER_UNIT
 TANH: Final = _table(np.tanh(ARGUMENTS))
-GATES: Final = np.concatenate([_table(1 / (1 + np.exp(-ARGUMENTS))), TANH])  # sigmoid, and tanh for the candidate
+GATE_TABLE: Final = np.concatenate([_table(1 / (1 + np.exp(-ARGUMENTS))), TANH])  # sigmoid, and tanh for the candidate
 GELU: Final = _table(np.array([x * 0.5 * (1 + math.erf(x / math.sqrt(2))) for x in ARGUMENTS]))
 
 
@@ -229,7 +229,7 @@ class Stepper:
 
     def __init__(self, model: QuantizedModel) -> None:
         self._model = model
-        self._gates, self._gelu = torch.from_numpy(GATES), torch.from_numpy(GELU)
+        self._gates, self._gelu = torch.from_numpy(GATE_TABLE), torch.from_numpy(GELU)
         self._tanh_levels = torch.from_numpy(TANH * np.float32(LEVELS))  # exact: 22 bits
 
     @cached_property

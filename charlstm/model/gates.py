@@ -77,7 +77,7 @@ class OutputGate(Gate):
         return torch.sigmoid(self.weighted_sum(x_BI, hidden_BH))
 
 
-# Wherever weights of several gates are stacked in one matrix, they are stacked in this order, which is nn.LSTM's.
+# Weights of several gates are stacked in this order, which is nn.LSTM's. Only `generation/quantized.py` has its own.
 GATES = ("input_gate", "forget_gate", "candidate", "output_gate")
 
 

@@ -1,6 +1,7 @@
 """The loss as a sum of nats with its count, and its units. A mean is taken once, at the very end.
 
 Sums add up over rows, steps and processes; means of unequal parts do not.
+Shapes: B rows, T time steps, V vocabulary, N targets, H hidden units.
 """
 
 import math
@@ -73,7 +74,7 @@ def soft_nats(logits_BTV: Tensor, probabilities_BTV: Tensor) -> Tensor:
 def summed_nats_in_pieces(
     head: Callable[[Tensor], Tensor], features_NH: Tensor, targets_N: Tensor, vocab_size: int
 ) -> Tensor:
-    """The same of logits that `head` makes of features, without ever having more than LOGITS_AT_ONCE of them.
+    """The summed nats of targets, of logits that `head` makes of features, never more than LOGITS_AT_ONCE of them.
 
     None is kept for the backward pass, which calls `head` again (gradient checkpointing, Chen et al. 2016).
     """
@@ -94,7 +95,7 @@ def summed_nats_in_pieces(
 
 
 def exact_loss(logits_BTV: Tensor, targets_BT: Tensor, unit: Unit = "character") -> LossSum:
-    """The same with its count, summed in float64 on the CPU (not every device has float64); all targets count.
+    """The loss and the number of characters, summed in float64 on the CPU (not every device has it); all targets count.
 
     Where targets are bytes, the nats of all of them are shared out over the characters that begin among them.
     """

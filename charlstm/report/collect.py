@@ -1,4 +1,4 @@
-"""Offsets in a text as line and column."""
+"""From a model, its texts and its tables to the document that the review page shows."""
 
 import hashlib
 import json

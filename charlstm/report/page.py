@@ -1,4 +1,6 @@
-"""Any text as HTML that shows it and obeys none of it: no tag, no control character, no change of direction.
+"""The review document as one HTML page. Any text in it is shown, and none is obeyed.
+
+No text becomes a tag, acts as a control character or changes a direction.
 
 Control characters, marks of direction, and what Unicode has not assigned are shown as code points. They
 could hide text otherwise, or rearrange the page around them.

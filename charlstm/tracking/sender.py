@@ -96,7 +96,7 @@ def follow(
             tries_left -= 1
             if tries_left == 0:
                 return False
-            pause = SECONDS_BETWEEN_LAST_TRIES
+            time.sleep(SECONDS_BETWEEN_LAST_TRIES)  # nobody is there to wait for
 
 
 def send_waiting(root: Path, store: Store, but: Path | None = None) -> list[SendResult]:

@@ -164,7 +164,7 @@ class StreamBatches:
 
     @property
     def chars_per_epoch(self) -> int:
-        """All but the first."""
+        """All characters but the first, which nothing predicts."""
         return num_chars_of(self.text.ids[1:], self.text.unit)
 
     def _columns(self, step: int) -> np.ndarray:
@@ -216,7 +216,7 @@ class WindowBatches:
 
     @property
     def chars_per_epoch(self) -> int:
-        """Of all windows."""
+        """Scored characters of all windows together."""
         if self.text.unit == "character":
             return self.ids_per_epoch
         firsts = range(0, self._num_windows, self._batch_size)
@@ -255,7 +255,7 @@ def read_batch(text: EncodedText, positions: np.ndarray, is_scored: np.ndarray) 
 
 
 class DistillationBatches:
-    """As `StreamBatches`, of both.
+    """Streams of the corpus in the first rows, of the teachers' text in the last.
 
     Raises:
         TrainingError: one of the texts is too short for a step, or there are more processes than rows.

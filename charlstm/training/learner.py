@@ -201,7 +201,7 @@ class Learner:
                 resets = Resets.of(None if starts_BT is None else starts_BT[rows], device)
                 part = (inputs_BT[rows], start.rows(rows), masks.rows(rows), resets)
                 if batch.quantized_BTV is None:
-                    nats, end = self.read(*part, targets_BT[rows])
+                    nats, end = self.forward_loss(*part, targets_BT[rows])
                     self.processes.backward(nats * scale)
                 else:
                     logits_BTV, end = self.distributed(*part)
@@ -223,7 +223,7 @@ class Learner:
         soft_SBTV = logits_BTV.view(-1, size, *logits_BTV.shape[1:])[:, size - len(quantized_BTV) :]
         return soft_nats(soft_SBTV.flatten(0, 1), probabilities_BTV)
 
-    def read(
+    def forward_loss(
         self,
         inputs_BT: Tensor,
         state: LSTMState,
@@ -231,8 +231,8 @@ class Learner:
         resets: Resets | None,
         targets_BT: Tensor,
     ) -> tuple[Tensor, LSTMState]:
-        """The summed nats of `targets_BT`, and the state after the last; in bounded memory, however many characters
-        there are to choose from."""
+        """The summed nats of the targets, and the state after the last. Above MAX_LOGITS the model computes the logits
+        in pieces."""
         num_copies = 1 if masks is None or masks.output is None else len(masks.output)
         if num_copies * targets_BT.numel() * self.shape.vocab_size > MAX_LOGITS:
             nats, end = self.distributed(inputs_BT, state, masks, resets, targets_BT)
@@ -297,7 +297,8 @@ class Learner:
         if not self.params.distillation.rows:
             return masks
         # Nobody knows by heart what teachers make up, so their rows drop nothing.
-        return masks.before(max(0, self.params.corpus_rows - self.batches.rows.start))
+        num_hard_rows = self.params.batch_size - self.params.distillation.rows
+        return masks.before(max(0, num_hard_rows - self.batches.rows.start))
 
     def _generator(self, purpose: str, step: int) -> torch.Generator:
         return torch_generator(self.params.seed, purpose, step)
@@ -311,6 +312,6 @@ class Learner:
         if self.processes.world_size > 1:
             ids_BT = torch.zeros((self.num_rows, self.params.context_len), dtype=torch.int64)
             ids_BT = ids_BT.to(self.processes.device)
-            nats, _ = self.read(ids_BT, self.state, None, None, ids_BT)
+            nats, _ = self.forward_loss(ids_BT, self.state, None, None, ids_BT)
             self.processes.backward(nats * 0.0)
             self.model.zero_grad()

@@ -66,15 +66,16 @@ def write_part(
     Rows come one after the other, `row_chars` each. Many are written at once, a few characters at a time.
     """
     check_prompts(params.prompt_chars, len(train_ids))
-    num_rows = params.chars_of_part // params.row_chars
+    num_rows = -(-params.part_chars // params.row_chars)  # rows are whole
+    num_chars = num_rows * params.row_chars
     shape = (num_rows, params.row_chars)
     prompts = _prompts(train_ids, num_rows, params.prompt_chars, part)
     seed = derive_seed(part, "teachers' text") >> 1
     teachers = Teachers([teacher.model for teacher in trained])
     sampling = Sampling(params.row_chars, params.temperature, seed=seed)
-    with atomic_folder(path) as folder, progress(f"part {part}", params.chars_of_part, " chars") as advance:
-        ids = _empty_file(folder / IDS, vocab.dtype, (params.chars_of_part,))
-        quantized = _empty_file(folder / DISTRIBUTIONS, np.dtype(np.uint8), (params.chars_of_part, len(vocab)))
+    with atomic_folder(path) as folder, progress(f"part {part}", num_chars, " chars") as advance:
+        ids = _empty_file(folder / IDS, vocab.dtype, (num_chars,))
+        quantized = _empty_file(folder / DISTRIBUTIONS, np.dtype(np.uint8), (num_chars, len(vocab)))
         ids_RT, quantized_RTV = ids.reshape(shape), quantized.reshape(*shape, len(vocab))
         for first in range(0, num_rows, MAX_ROWS):
             rows, end = slice(first, min(first + MAX_ROWS, num_rows)), 0

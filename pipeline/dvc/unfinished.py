@@ -29,7 +29,7 @@ from charlstm.files.lock import exclusive
 from charlstm.params import Params
 from pipeline.dvc.paths import Paths, load_deps
 from pipeline.dvc.record import cached
-from pipeline.provenance.hashes import md5, sha256
+from pipeline.provenance.hashes import files_of, md5, sha256
 from pipeline.stage.tracking_store import STATE_FOLDER, project_root, spool_root
 
 log = logging.getLogger("charlstm")
@@ -85,7 +85,7 @@ def fingerprint(params: Params, paths: Paths) -> str:
         "files": {
             str(file): sha256(file)
             for dep in load_deps(paths)
-            for file in ([dep] if not dep.is_dir() else sorted(each for each in dep.rglob("*") if each.is_file()))
+            for file in (files_of(dep) if dep.is_dir() else [dep])  # bytecode has the times of its source
         },
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]

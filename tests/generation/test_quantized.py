@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from charlstm.generation import quantized
 from charlstm.generation.quantized import (
     ARGUMENTS,
-    GATES,
+    GATE_TABLE,
     GELU,
     TABLE_LEN,
     TANH,
@@ -124,7 +124,11 @@ def test_no_library_decides_the_tables() -> None:
     """Entries are far from where rounding turns, so the last bits of exp, tanh and erf do not matter."""
     for j in range(TABLE_LEN):
         x = float(ARGUMENTS[j])
-        exact = [(GATES[j], 1 / (1 + math.exp(-x))), (TANH[j], math.tanh(x)), (GELU[j], x * math.erfc(-x / 2**0.5) / 2)]
+        exact = [
+            (GATE_TABLE[j], 1 / (1 + math.exp(-x))),
+            (TANH[j], math.tanh(x)),
+            (GELU[j], x * math.erfc(-x / 2**0.5) / 2),
+        ]
         for value, true in exact:
             assert abs(float(value) - true) < 2**-16 - 1e-13
-    assert GATES[TABLE_LEN:].tolist() == TANH.tolist()
+    assert GATE_TABLE[TABLE_LEN:].tolist() == TANH.tolist()

@@ -10,7 +10,7 @@ from browser import CHROMIUM
 from playgrounds import FOUND, Case, case, default_case, found_by, logits_of, odd_case, page_with
 
 from charlstm.generation.drawing import FRACTIONS
-from charlstm.generation.quantized import GATES, GELU
+from charlstm.generation.quantized import GATE_TABLE, GELU
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.char_lstm import ModelShape
 from charlstm.sampling import Sampling
@@ -81,7 +81,7 @@ def test_a_thousand_logits_are_those_of_torch(tmp_path: Path, name: str) -> None
 def test_tables_are_those_of_python(tmp_path: Path) -> None:
     body = "found([[...SIGMOID, ...TANH], [...GELU], [...FRACTIONS]]);"
     gates, gelu, fractions = found_by(page_with(CASES["block"], script(body)), tmp_path)
-    assert gates == GATES.tolist() and gelu == GELU.tolist() and fractions == FRACTIONS.tolist()
+    assert gates == GATE_TABLE.tolist() and gelu == GELU.tolist() and fractions == FRACTIONS.tolist()
 
 
 @pytest.mark.parametrize("name", ["default", "odd", "zero"])

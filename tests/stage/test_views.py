@@ -96,6 +96,15 @@ def test_an_unfinished_training_resumes_after_a_change_of_a_view(project: Path, 
     assert "absent" not in results(project).values()
 
 
+def test_bytecode_is_in_no_fingerprint(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the times of its source, which differ from one checkout to the next."""
+    monkeypatch.chdir(project)
+    first = unfinished.fingerprint(*load())
+    (project / "charlstm/model/__pycache__").mkdir(exist_ok=True)
+    (project / "charlstm/model/__pycache__/gates.cpython-311.pyc").write_bytes(b"other times")
+    assert unfinished.fingerprint(*load()) == first
+
+
 def test_views_are_in_no_fingerprint_and_all_that_decides_is(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     first = unfinished.fingerprint(*load())

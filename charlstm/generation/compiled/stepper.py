@@ -16,7 +16,16 @@ from torch import Tensor
 
 from charlstm.generation.compiled.object_code import TARGET, ObjectCode
 from charlstm.generation.drawing import FRACTIONS, NEXT, POWERS, Double, Float, Ids, Rules
-from charlstm.generation.quantized import GATES, GELU, LEVELS, TANH, Matrix, QuantizedModel, QuantizedState, Stepper
+from charlstm.generation.quantized import (
+    GATE_TABLE,
+    GELU,
+    LEVELS,
+    TANH,
+    Matrix,
+    QuantizedModel,
+    QuantizedState,
+    Stepper,
+)
 from charlstm.sampling import Sampling
 
 # What machine code reads, and memory that it writes over.
@@ -92,7 +101,7 @@ class PackedModel(NamedTuple):
         """The same numbers."""
         first_VG, *upper = (layer.base_VG for layer in model.layers)
         return cls(
-            Tables(GATES, TANH * np.float32(LEVELS), GELU, FRACTIONS, POWERS, NEXT),
+            Tables(GATE_TABLE, TANH * np.float32(LEVELS), GELU, FRACTIONS, POWERS, NEXT),
             Matrices.of(model.matrices),
             first_VG,
             np.concatenate([np.zeros((0, first_VG.shape[1]), np.float32), *upper]),
