@@ -56,6 +56,8 @@ def main() -> int:
     parser.add_argument("name", choices=available(), metavar="NAME", help=f"of {', '.join(available())}")
     parser.add_argument("--seeds", type=int, default=3, help="models, trained with the seeds 1, 2, ...")
     arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error("--seeds: expected 1 or more")
     models = [trained(Trial((f"recipe={arguments.name}",), seed)) for seed in range(1, arguments.seeds + 1)]
     data, rule = load_data(), DynamicRule()
     losses = [dynamic(model, data.val, data.train, rule).nats_per_char for model in models]
@@ -110,7 +112,7 @@ class _Reader:
             logits_BTV, end = read_with_resets(self._model, inputs_BT, state, resets, time_dim=1)
             state = end.detach()
             torch.autograd.backward(summed_nats(logits_BTV, targets_BT) / targets_BT.numel())
-            yield exact_loss(logits_BTV.detach(), targets_BT)
+            yield exact_loss(logits_BTV.detach(), targets_BT, text.unit)
 
 
 def _root_mean_squares(reader: _Reader, text: EncodedText, num_pieces: int) -> list[Tensor]:

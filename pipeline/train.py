@@ -84,8 +84,9 @@ def run(params: Params, paths: Paths, load: Load = stage.load) -> None:
         try:
             _check_same_training(processes, fingerprint)
             if not processes.is_main:
+                # It writes what process 0 writes, and shows it to nobody: else it would wait, maybe for too long.
                 with node_metrics(fingerprint):
-                    train([], Path())
+                    train([EpochTexts(prompts, data.vocab, params.train.seed, [])], Path())
                 return
             with unfinished.start_or_resume(fingerprint) as work:
                 _train_and_write(params, paths, data.vocab, prompts, tags, work, interruption, train, load)

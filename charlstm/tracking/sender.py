@@ -263,15 +263,21 @@ class SpoolSender:
             self.sent.run_id = str(run.info.run_id)
             if start.is_open:
                 client.update_run(self.sent.run_id, status="RUNNING")
-                calls.log_tags(client, self.sent.run_id, start.tags)
+                tags = self._with_parent(client, str(run.info.experiment_id), start)
+                calls.log_tags(client, self.sent.run_id, tags)
             return
         if start.is_found_only:
             raise LookupError(f"no running run has the tag {start.tag} {start.value} yet")
         experiment_id = calls.find_or_create_experiment(client, self.store, self._corpus)
-        tags = start.tags | {start.tag: start.value}
-        if baseline := tags.get("sweep"):
-            tags["mlflow.parentRunId"] = calls.find_or_create_sweep(client, experiment_id, baseline, start.time_ms)
+        tags = self._with_parent(client, experiment_id, start) | {start.tag: start.value}
         self.sent.run_id, self.sent.is_new = calls.create_run(client, experiment_id, tags, start.time_ms), True
+
+    def _with_parent(self, client: "MlflowClient", experiment_id: str, start: outbox.Start) -> dict[str, str]:
+        """The run's tags, and the run above it in a sweep. A resumed training may belong to another one than before."""
+        if not (baseline := start.tags.get("sweep")):
+            return start.tags
+        parent = calls.find_or_create_sweep(client, experiment_id, baseline, start.time_ms)
+        return start.tags | {"mlflow.parentRunId": parent}
 
     def _remove_if_done(self) -> Path:
         """Where the spool is now, if anywhere.

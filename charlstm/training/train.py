@@ -30,7 +30,7 @@ from charlstm.training.progress import Progress
 
 log = logging.getLogger(__name__)
 
-# What can be watched of a training. The loop calls observers on process 0 only.
+# What can be watched of a training.
 
 
 class Plan(NamedTuple):
@@ -167,9 +167,9 @@ def fit(
 ) -> Result:
     """Train until `params.epochs` or early stopping; every process calls this and gets the same result.
 
-    Observers are process 0's: `observers` is empty on all others. With `checkpoints` (on every process),
-    training resumes from the newest one. If any process is asked to stop, all stop after the same step, with a
-    checkpoint on disk.
+    Each process has its own `observers`; those that show something are process 0's. With `checkpoints` (on every
+    process), training resumes from the newest one. If any process is asked to stop, all stop after the same step, with
+    a checkpoint on disk.
 
     Raises:
         TrainingError: the settings cannot train on this text, or the loss is not finite.

@@ -147,9 +147,12 @@ def read_record(run: TrackedRun, reader: Reader) -> Record:
 def _params(params: str, later: Sequence[StageRecord]) -> str:
     """The parameters of training, with the sections of the later stages as these had them."""
     if any(record.params != params for record in later):
-        document = parse_yaml(params)
-        for record in later:
-            document[record.stage] = parse_yaml(record.params or params)[record.stage]
+        try:
+            document = parse_yaml(params)
+            for record in later:
+                document[record.stage] = parse_yaml(record.params or params)[record.stage]
+        except ValueError as error:
+            raise LineageError(f"the params.yaml of the record: {error}") from None
         text = StringIO()
         YAML(typ="safe", pure=True).dump(document, text)
         params = text.getvalue()

@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 import shutil
 import time
 import uuid
@@ -30,7 +31,7 @@ from charlstm.params import Params
 from pipeline.dvc.paths import Paths, load_deps
 from pipeline.dvc.record import cached
 from pipeline.provenance.hashes import files_of, md5, sha256
-from pipeline.stage.tracking_store import STATE_FOLDER, project_root, spool_root
+from pipeline.stage.tracking_store import STATE_FOLDER, project_root
 
 log = logging.getLogger("charlstm")
 
@@ -38,6 +39,7 @@ FINISHED = "finished.json"  # has the MD5 of the output that names all others by
 CHECKOUT = STATE_FOLDER / "checkout"  # locked by the training in this checkout
 # Trainings of other inputs are kept while they are recent or few: a user may return to them.
 NUM_OTHERS_KEPT = 4
+FINGERPRINT = re.compile(r"[0-9a-f]{16}")  # the name of a folder
 SECONDS_KEPT = 7 * 24 * 3600
 
 
@@ -101,7 +103,7 @@ def _is_done(finished: Path) -> bool:
 
 def _remove_others(root: Path, mine: Path) -> None:
     """Other workers do the same at the same time: a folder may be gone, or in use again, at any moment."""
-    others = [folder for folder in root.iterdir() if folder.is_dir() and folder not in (mine, spool_root())]
+    others = [folder for folder in root.iterdir() if FINGERPRINT.fullmatch(folder.name) and folder != mine]
     for other in sorted(others, key=_last_used, reverse=True)[NUM_OTHERS_KEPT:]:
         with contextlib.suppress(LockedError), exclusive(other, "that training"):
             is_finished = (other / FINISHED).exists()
