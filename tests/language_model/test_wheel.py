@@ -70,10 +70,6 @@ LISTED = "import importlib.metadata as m, json; print(json.dumps([one.name for o
             ["generate", "a", "--model", "models:/charlstm-text@champion"],
             "MLflow is not installed: `pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings it",
         ),
-        (
-            ["sweep"],
-            "is not installed: `pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings what training needs",
-        ),
         (["doctor"], "is not installed: `pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings what training needs"),
     ],
 )
