@@ -8,6 +8,7 @@ With names, also the modules of the project that each of them opens, in the orde
 import argparse
 import ast
 import statistics
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,12 +77,9 @@ def function_lengths(file: Path) -> Iterator[int]:
 
 
 def importers_of(names: list[str]) -> dict[str, int]:
-    """How many modules import each; entry points, which none imports, are left out."""
-    counts = dict.fromkeys(names, 0)
-    for name in names:
-        for imported in project_imports(name):
-            counts[imported] += 1
-    return counts
+    """How many modules import each; those that are started themselves, as stages are, are left out."""
+    importers = Counter(imported for name in names for imported in project_imports(name))
+    return {name: importers[name] for name in names if "__main__" not in file_of(name).read_text()}
 
 
 def is_in_package(name: str) -> bool:
