@@ -83,7 +83,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "    while not (above / 'released').exists() and time.monotonic() < end: time.sleep(0.05)\n"
         "sys.exit(value == 'bad')\n"
     )
-    stage = f"{{cmd: {sys.executable} stage.py {tmp_path}, params: [value]}}"
+    stage = f"{{cmd: \"'{sys.executable}' stage.py {tmp_path}\", params: [value]}}"
     (folder / "dvc.yaml").write_text(f"stages: {{one: {stage}}}\n")
     (folder / "params.yaml").write_text("value: none\n")
     dvc(folder, "git", "add", "-A")

@@ -148,7 +148,7 @@ def test_processes_that_would_train_different_things_are_refused(project: Path, 
     shutil.copytree(project, other)
     write_params(other, {"train.learning_rate": 0.001})
     each_in_its_own = (
-        f'cd $([ "$RANK" = 0 ] && echo {project} || echo {other}); exec {sys.executable} -m pipeline.train'
+        f'cd "$([ "$RANK" = 0 ] && echo {project} || echo {other})"; exec "{sys.executable}" -m pipeline.train'
     )
     done = subprocess.run(
         [*LAUNCH, *torchrun(2, "--no-python"), "sh", "-c", each_in_its_own],
