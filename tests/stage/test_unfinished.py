@@ -73,7 +73,7 @@ while len(list(Path().resolve().parent.glob("*/ready"))) < 3:
     Path("ready").touch()
 for number in range(60):
     for old in range(8):
-        folder = root / f"old-{name}-{number}-{old}"
+        folder = root / f"{name}{number:08x}{old:07x}"
         folder.mkdir(parents=True)
         (folder / "finished.json").write_text("{}")
         os.utime(folder, (old, old))
@@ -99,6 +99,7 @@ def test_workers_that_tidy_up_at_the_same_time_do_not_trip_over_each_other(tmp_p
         )
     said = [worker.communicate(timeout=120)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0, 0], said
+    assert len(list((tmp_path / "main/.charlstm").glob("?" * 16))) < 100  # of 1,440
 
 
 def state_folder(root: Path, name: str, age_seconds: float, *, is_finished: bool = False) -> Path:
@@ -116,12 +117,12 @@ def test_what_is_kept_of_other_trainings(
     """The last four, whatever they are; of the rest those that are unfinished, not a week old, or in use."""
     monkeypatch.chdir(tmp_path)
     day = 24 * 3600
-    last = [state_folder(tmp_path, f"last-{days}", days * day, is_finished=days % 2 == 0) for days in range(1, 5)]
-    young = state_folder(tmp_path, "young", 6 * day)
-    old, held = state_folder(tmp_path, "old", 8 * day), state_folder(tmp_path, "held", 9 * day)
-    finished = state_folder(tmp_path, "finished", 5 * day, is_finished=True)
+    last = [state_folder(tmp_path, f"{days:016x}", days * day, is_finished=days % 2 == 0) for days in range(1, 5)]
+    young, elsewhere = state_folder(tmp_path, "6" * 16, 6 * day), state_folder(tmp_path, "tracking", 99 * day)
+    old, held = state_folder(tmp_path, "8" * 16, 8 * day), state_folder(tmp_path, "9" * 16, 9 * day)
+    finished = state_folder(tmp_path, "5" * 16, 5 * day, is_finished=True)
     with exclusive(held, "another worker's training"), start_or_resume("mine") as work:
-        assert all(folder.exists() for folder in [*last, young, held, work.folder])
+        assert all(folder.exists() for folder in [*last, young, held, elsewhere, work.folder])
         assert not old.exists() and not finished.exists()
     (line,) = [record.getMessage() for record in caplog.records]
     assert line == f"an unfinished training of other inputs, not used for a week, is removed: {old}"
