@@ -132,6 +132,15 @@ def recorded(prepare: Prepare, encoded: Path) -> Path:
 
 
 @pytest.fixture
+def copy(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`recorded` in another folder, which the test may change, and in which it runs."""
+    folder = tmp_path / "copy"
+    shutil.copytree(recorded, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
 def params() -> Callable[[Path, Override], Params]:
     """Loads tiny parameters with overrides."""
 

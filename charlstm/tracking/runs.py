@@ -101,8 +101,10 @@ class Run:
     def if_new(self) -> Iterator[None]:
         """What is logged in this context is for a run that this spool makes, and for none that is there already."""
         self._is_new_only = True
-        yield
-        self._is_new_only = False
+        try:
+            yield
+        finally:
+            self._is_new_only = False
 
     def log_params(self, params: Params) -> None:
         """Record parameters; one that the run has already keeps its first value, and another one becomes a tag."""

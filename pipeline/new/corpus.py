@@ -116,7 +116,7 @@ def _is_plain(path: Path) -> bool:
     return str(path).isprintable() and not set("${}\\") & set(str(path))
 
 
-# The files of a new corpus: what they say, whether they may be written over; all of them are written, or none.
+# The files of a new corpus: what they say, and whether they may be written over.
 
 MARK = "# Written by `charlstm new`, which writes it anew only if it is as it was: "
 MARK_DIGITS = 16
@@ -164,7 +164,7 @@ class New(NamedTuple):
     separator: str | None  # of documents
 
     def write(self) -> None:
-        """All files, and the folder of links. What cannot be written leaves all as it was."""
+        """Write all files, and the folder of links. None takes its place before all are on the disk."""
         with ExitStack() as stack:
             if self.links:
                 folder = stack.enter_context(atomic_folder(self.links))

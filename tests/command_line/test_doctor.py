@@ -23,10 +23,7 @@ from pipeline.dvc.unfinished import CHECKOUT
 
 
 @pytest.fixture
-def project(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "project"
-    shutil.copytree(recorded, folder, symlinks=True)
-    monkeypatch.chdir(folder)
+def project(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # whatever else runs on this machine
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     plant([Fault("")], monkeypatch)
@@ -38,7 +35,7 @@ def project(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for name in ("user.name", "user.email"):
         subprocess.run(["git", "config", name, "a@b"], check=True)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    return folder
+    return copy
 
 
 def plant(faults: list[Fault], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,14 +90,6 @@ def test_outside_a_repository_nothing_is_said(encoded: Path, tmp_path: Path, mon
 # Artifacts.
 
 
-@pytest.fixture
-def copy(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "project"
-    shutil.copytree(recorded, folder, symlinks=True)
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def artifacts(stage: str) -> dict[str, str]:
     return provenance.lineage_artifacts(stage, load_paths(Path("dvc.yaml")), found() | provenance.environment())
 

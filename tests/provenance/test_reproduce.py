@@ -24,14 +24,6 @@ PATHS = Paths.model_validate(
 HARDWARE = {"hardware.processor": "A", "hardware.threads": "2", "versions.torch": "1", "hardware.cores": "8"}
 
 
-@pytest.fixture
-def copy(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "project"
-    shutil.copytree(recorded, folder, symlinks=True)
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def the_run(project: Path) -> str:
     with closing(sqlite3.connect(project / "mlflow.db")) as store:
         ((run_id,),) = store.execute("select run_uuid from runs").fetchall()

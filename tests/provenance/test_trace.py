@@ -46,15 +46,6 @@ def here(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return recorded
 
 
-@pytest.fixture
-def copy(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """In a copy of it elsewhere."""
-    folder = tmp_path / "moved"
-    shutil.copytree(recorded, folder, symlinks=True)
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def only(document: Json) -> Json:
     (one,) = document["traces"]
     return dict(one)

@@ -17,14 +17,6 @@ from pipeline.dvc.record import recorded_outputs
 from pipeline.provenance.hashes import md5
 
 
-@pytest.fixture
-def project(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "project"
-    shutil.copytree(recorded, folder, symlinks=True)
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def outputs(project: Path) -> dict[str, bytes]:
     files = [file for name in ("Datasets", "artifacts") for file in (project / name).rglob("*") if file.is_file()]
     return {str(file.relative_to(project)): file.read_bytes() for file in files}
@@ -44,71 +36,71 @@ def remove(project: Path, stage: str) -> None:
 
 @pytest.mark.parametrize("stage", ["train", "evaluate", "sample", "encode"])
 def test_a_stage_that_fails_has_its_outputs_back(
-    project: Path, stage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    copy: Path, stage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(DVC_STAGE, stage)
-    before = outputs(project)
-    remove(project, stage)
-    assert outputs(project) != before
+    before = outputs(copy)
+    remove(copy, stage)
+    assert outputs(copy) != before
     assert with_previous_outputs(lambda: 2) == 2
-    assert outputs(project) == before
+    assert outputs(copy) == before
     assert f"the previous outputs of {stage} are back in place: " in caplog.text
 
 
 def test_metrics_come_from_the_run_cache_or_from_git(
-    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    copy: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(DVC_STAGE, "train")
     metrics = Path("artifacts/train/metrics.json")
     committed = metrics.read_bytes()
     metrics.write_text('{"another": 1}\n')
-    dvc(project, "commit", "--force", "train")
-    before, digest = outputs(project), md5(metrics)
-    remove(project, "train")
+    dvc(copy, "commit", "--force", "train")
+    before, digest = outputs(copy), md5(metrics)
+    remove(copy, "train")
     assert with_previous_outputs(lambda: 75) == 75
-    assert outputs(project) == before
+    assert outputs(copy) == before
 
     Path(f".dvc/cache/files/md5/{digest[:2]}/{digest[2:]}").unlink()
-    remove(project, "train")
+    remove(copy, "train")
     assert with_previous_outputs(lambda: 2) == 2
-    assert outputs(project) == {name: content for name, content in before.items() if name != str(metrics)}
+    assert outputs(copy) == {name: content for name, content in before.items() if name != str(metrics)}
     assert f"neither DVC's cache nor git has what train had made before: {metrics}" in caplog.text
 
-    dvc(project, "git", "checkout", "dvc.lock")
+    dvc(copy, "git", "checkout", "dvc.lock")
     shutil.rmtree(".dvc/cache/files/md5")  # as after `dvc pull`, which brings no metrics
     with_previous_outputs(lambda: 2)
     assert metrics.read_bytes() == committed
 
 
 def test_what_a_stage_has_written_is_not_replaced(
-    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    copy: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(DVC_STAGE, "train")
-    remove(project, "train")
+    remove(copy, "train")
     Path("artifacts/train/metrics.json").write_text("{}")
-    before = outputs(project)
+    before = outputs(copy)
     assert with_previous_outputs(lambda: 2) == 2
-    assert outputs(project) == before
+    assert outputs(copy) == before
     assert "stay away, since it has begun to write: artifacts/train/metrics.json" in caplog.text
 
 
 def test_a_defect_puts_them_back_too_and_without_dvc_nothing_is_done(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+    copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def defect() -> int:
         raise RuntimeError("a defect")
 
-    before = outputs(project)
-    remove(project, "sample")
-    gone = outputs(project)
+    before = outputs(copy)
+    remove(copy, "sample")
+    gone = outputs(copy)
     assert with_previous_outputs(lambda: 2) == 2  # DVC did not run it
     monkeypatch.setenv(DVC_STAGE, "sample")
     monkeypatch.setenv("CHARLSTM_EXIT_CODES", "/tmp")  # one of several processes
-    assert with_previous_outputs(lambda: 2) == 2 and outputs(project) == gone
+    assert with_previous_outputs(lambda: 2) == 2 and outputs(copy) == gone
     monkeypatch.delenv("CHARLSTM_EXIT_CODES")
     with pytest.raises(RuntimeError, match="a defect"):
         with_previous_outputs(defect)
-    assert outputs(project) == before
+    assert outputs(copy) == before
 
 
 CASES: dict[str, tuple[Override, str, str]] = {
@@ -121,51 +113,51 @@ CASES: dict[str, tuple[Override, str, str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_a_mistake_in_parameters_loses_nothing(project: Path, name: str) -> None:
+def test_a_mistake_in_parameters_loses_nothing(copy: Path, name: str) -> None:
     override, line, stage = CASES[name]
-    dvc(project, "config", "hydra.enabled", "false")
-    dvc(project, "repro")  # the record is complete: nothing is out of date
-    before, params = outputs(project), Path("params.yaml").read_text()
-    write_params(project, override)
+    dvc(copy, "config", "hydra.enabled", "false")
+    dvc(copy, "repro")  # the record is complete: nothing is out of date
+    before, params = outputs(copy), Path("params.yaml").read_text()
+    write_params(copy, override)
 
-    done = run_dvc(project, "repro")
+    done = run_dvc(copy, "repro")
 
     assert done.returncode != 0
     said = [one for one in errors(done) if "disk: " not in one]  # where it is too small for such a model, too
-    assert len(said) == 1 and line in said[0] and outputs(project) == before
-    status = json.loads(dvc(project, "status", "--json"))
+    assert len(said) == 1 and line in said[0] and outputs(copy) == before
+    status = json.loads(dvc(copy, "status", "--json"))
     changed = [set(one) for entry in status[stage] for one in entry.values() if isinstance(one, dict)]
     assert set(status) <= {"train", "evaluate", "sample"} and changed == [{"params.yaml"}], status
     Path("params.yaml").write_text(params)
-    assert "up to date" in dvc(project, "status") and "Running stage" not in dvc(project, "repro")
+    assert "up to date" in dvc(copy, "status") and "Running stage" not in dvc(copy, "repro")
 
 
 @pytest.mark.slow
-def test_an_experiment_with_a_mistake_loses_nothing(project: Path) -> None:
-    dvc(project, "config", "hydra.enabled", "false")
-    dvc(project, "repro")
-    before = outputs(project)
-    done = run_dvc(project, "exp", "run", "-S", "train.epochs=two")
+def test_an_experiment_with_a_mistake_loses_nothing(copy: Path) -> None:
+    dvc(copy, "config", "hydra.enabled", "false")
+    dvc(copy, "repro")
+    before = outputs(copy)
+    done = run_dvc(copy, "exp", "run", "-S", "train.epochs=two")
     assert done.returncode != 0 and len(errors(done)) == 1, done.stderr
-    assert outputs(project) == before
+    assert outputs(copy) == before
     assert "epochs: two" in Path("params.yaml").read_text()  # as DVC leaves it
-    dvc(project, "git", "checkout", "params.yaml")
-    assert "up to date" in dvc(project, "status")
+    dvc(copy, "git", "checkout", "params.yaml")
+    assert "up to date" in dvc(copy, "status")
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_has_the_previous_model_back_and_is_resumed(project: Path, tmp_path: Path) -> None:
-    dvc(project, "config", "hydra.enabled", "false")
-    dvc(project, "repro")
-    before = outputs(project)
-    write_params(project, {"train.epochs": 4, "train.early_stopping_epochs": None})
+def test_an_interrupted_training_has_the_previous_model_back_and_is_resumed(copy: Path, tmp_path: Path) -> None:
+    dvc(copy, "config", "hydra.enabled", "false")
+    dvc(copy, "repro")
+    before = outputs(copy)
+    write_params(copy, {"train.epochs": 4, "train.early_stopping_epochs": None})
     log = tmp_path / "log"
-    process = start(project, ["dvc", "repro", "train"], log, PATH=os.environ["PATH"])
+    process = start(copy, ["dvc", "repro", "train"], log, PATH=os.environ["PATH"])
     wait_for(log, "epoch 1/", process)
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=120)
     deadline = time.monotonic() + 60  # DVC is gone, and the launcher saves and puts them back
     while "are back in place" not in log.read_text() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert outputs(project) == before
-    assert "resuming from the checkpoint of step" in run_dvc(project, "repro", "train").stderr
+    assert outputs(copy) == before
+    assert "resuming from the checkpoint of step" in run_dvc(copy, "repro", "train").stderr
