@@ -71,6 +71,7 @@ teachers: {recipes: [tiny], seeds: [1, 2], parts: [1], part_chars: 2000, row_cha
 """
 
 
+@pytest.mark.slow
 def test_teachers_of_a_student_learn_from_the_same_part(
     one: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,8 +31,15 @@ def assert_refused(project: Path, reason: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("source", [CORPUS, "text.txt"])
-@pytest.mark.parametrize("has_run", [False, True])
+@pytest.mark.parametrize(
+    ("has_run", "source"),
+    [
+        (True, "text.txt"),
+        pytest.param(True, CORPUS, marks=pytest.mark.slow),
+        pytest.param(False, CORPUS, marks=pytest.mark.slow),
+        pytest.param(False, "text.txt", marks=pytest.mark.slow),
+    ],
+)
 def test_a_file_where_the_corpus_goes_survives(project: Path, source: str, has_run: bool) -> None:
     if has_run:
         dvc(project, "repro", "download")
@@ -48,6 +55,7 @@ def test_a_file_where_the_corpus_goes_survives(project: Path, source: str, has_r
     assert (project / CORPUS).read_text() == (project / "own.txt").read_text() == OWN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_run", [False, True])
 def test_a_file_of_checksums_makes_no_text_ours(project: Path, has_run: bool) -> None:
     """`sha256sum poems.txt > poems.txt.sha256` is an ordinary thing to do, and what the stage writes looks the same."""
@@ -63,6 +71,7 @@ def test_a_file_of_checksums_makes_no_text_ours(project: Path, has_run: bool) ->
     assert (project / f"{CORPUS}.sha256").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_list_of_checksums_of_other_files_is_left_as_it_is(project: Path) -> None:
     (project / "Datasets").mkdir()
     (project / f"{CORPUS}.sha256").write_text(f"{'0' * 64}  a.txt\n{'1' * 64}  shakespear.txt\n")
@@ -81,6 +90,7 @@ def test_without_a_record_only_the_same_text_is_written_again(project: Path) -> 
     assert (project / CORPUS).read_text() == first
 
 
+@pytest.mark.slow
 def test_a_corpus_of_before_the_last_one_is_replaced(project: Path) -> None:
     """`dvc.lock` has the last one alone. Of others, DVC has kept the bytes, so nothing is lost."""
     first = (project / "text.txt").read_text()

@@ -148,6 +148,7 @@ def test_a_mistake_is_one_line(
     assert expected in caplog.text and len(caplog.records) == 1
 
 
+@pytest.mark.slow
 @needs_root
 def test_a_full_disk_ends_the_writing_in_one_line(taught: Path, tmp_path: Path) -> None:
     """At once, and what was written before is still there."""

@@ -131,6 +131,7 @@ def test_dvc_is_not_asked_where_nothing_was_queued(project: Path, monkeypatch: p
     assert read_queue() == Queue([], has_worker=False)
 
 
+@pytest.mark.slow
 def test_what_waits_is_counted_beside_what_is_done(
     queued: Path, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

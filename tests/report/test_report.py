@@ -134,6 +134,7 @@ def test_a_sample_cannot_command_the_terminal(
     assert "\x1b" not in said and "\r" not in said
 
 
+@pytest.mark.slow
 def test_a_terminal_that_has_ascii_only(project: Path) -> None:
     table = project / "artifacts/samples/samples.csv"
     samples = read_csv(table, ("prompt", "temperature", "text"))

@@ -82,6 +82,7 @@ def test_dvc_takes_a_changed_view_for_no_change(trained: Path, tmp_path: Path) -
     assert dvc(project, "status").splitlines()[0] == "train:"
 
 
+@pytest.mark.slow
 def test_an_unfinished_training_resumes_after_a_change_of_a_view(project: Path, tmp_path: Path) -> None:
     write_params(project, {"train.epochs": 3, "train.early_stopping_epochs": None})
     log = tmp_path / "log"

@@ -74,6 +74,7 @@ def test_a_second_team_lets_threads_sleep_while_they_wait() -> None:
     assert max(throttled, again) < free / 2
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize(
     ("chosen", "seconds", "expected"),

@@ -44,6 +44,7 @@ def test_names_are_ascii_and_short(prompt: str) -> None:
     assert name.isprintable()
 
 
+@pytest.mark.slow
 def test_the_stage_in_an_ascii_locale(tmp_path: Path) -> None:
     project = tmp_path / "project"
     prompts = ["é", "😀", "😁", "\n"]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from stages import run_stage, run_stages
+from stages import run_here, run_stages
 
 from benchmarks.projects import write_params
 
@@ -37,10 +37,11 @@ def half_written(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.mark.parametrize("stage", ["evaluate", "sample"])
-def test_a_new_model_beside_old_tables_is_refused(half_written: Path, stage: str) -> None:
-    done = run_stage(half_written, stage)
-    assert done.returncode == 2, done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+def test_a_new_model_beside_old_tables_is_refused(
+    half_written: Path, stage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run_here(half_written, stage) == 2
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert "model.safetensors: damaged, or of another run: SHA256SUMS expects SHA-256 " in line
 
 

@@ -17,6 +17,7 @@ from pipeline.stage.tracking_store import store
 OF_THE_MACHINE = ("system/", "train/speed", "train/seconds", "train/chars_")  # no file says them
 
 
+@pytest.mark.slow
 def test_a_colleague_who_pulls_has_the_review_the_trace_and_the_run(
     recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:

@@ -6,7 +6,7 @@ from contextlib import chdir, closing
 from pathlib import Path
 
 import pytest
-from stages import run_stage
+from stages import run_here, run_stage
 
 from pipeline.commands.sync import sync
 
@@ -49,12 +49,13 @@ def test_garbage_is_never_called_sent(
     assert capfd.readouterr().out == "nothing waits to be sent\n"
 
 
-def test_a_wrong_patience_is_said_before_the_work_and_not_after(encoded: Path, tmp_path: Path) -> None:
+def test_a_wrong_patience_is_said_before_the_work_and_not_after(
+    encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     project = tmp_path / "project"
     shutil.copytree(encoded, project)
-    done = run_stage(project, "train", CHARLSTM_TRACKING_SECONDS="soon")
-    assert done.returncode == 2
-    assert (
-        "CHARLSTM_TRACKING_SECONDS: expected a number of seconds from 0.0001 to 31,536,000, got 'soon'" in done.stderr
-    )
-    assert "epoch 1/" not in done.stderr and not (project / "artifacts").exists()
+    monkeypatch.setenv("CHARLSTM_TRACKING_SECONDS", "soon")
+    assert run_here(project, "train") == 2
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == "CHARLSTM_TRACKING_SECONDS: expected a number of seconds from 0.0001 to 31,536,000, got 'soon'"
+    assert not (project / "artifacts").exists()

@@ -105,6 +105,7 @@ def test_gradients_may_be_compressed(encoded: Path, tmp_path: Path, compression:
         assert "train.gradient_compression: bf16 needs NCCL, and so GPUs; fp16 or none work here" in done.stderr
 
 
+@pytest.mark.slow
 def test_more_processes_than_rows_is_one_clear_line(encoded: Path, tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(encoded, project)

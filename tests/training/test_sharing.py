@@ -169,7 +169,7 @@ processes.close()
 """
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp64"])
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp64", marks=pytest.mark.slow)])
 def test_processes_share_matrices_and_have_the_same_weights_also_after_a_skipped_step(
     encoded: Path, tmp_path: Path, precision: str
 ) -> None:

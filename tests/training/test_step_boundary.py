@@ -34,6 +34,7 @@ def test_about_one_agreement_a_second(seconds_per_step: float, num_steps: int) -
     assert steps_until_next(seconds_per_step) == num_steps
 
 
+@pytest.mark.slow
 def test_two_processes_agree_once_a_second_from_the_step_at_which_they_resume(tmp_path: Path) -> None:
     (tmp_path / "probe.py").write_text(PROBE)
     done = subprocess.run(

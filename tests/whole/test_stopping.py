@@ -63,7 +63,7 @@ def the_worker(process: subprocess.Popen[bytes]) -> psutil.Process:
     ("command", "whom", "number"),
     [
         (LAUNCHED, lambda process: family(process)[0], signal.SIGUSR1),
-        (training_command(1), the_worker, signal.SIGHUP),
+        pytest.param(training_command(1), the_worker, signal.SIGHUP, marks=pytest.mark.slow),
         pytest.param(LAUNCHED, lambda process: family(process)[0], signal.SIGHUP, marks=pytest.mark.slow),
         pytest.param(LAUNCHED, lambda process: family(process)[0], signal.SIGINT, marks=pytest.mark.slow),
         pytest.param(LAUNCHED, the_launcher, signal.SIGTERM, marks=pytest.mark.slow),
