@@ -179,7 +179,7 @@ def _write(sampler: Sampler, num_rows: int, num_chars: int) -> None:
 def _sampler_with(trained: TrainedModel, stepper: Stepper) -> Sampler:
     """One that does not choose its engine."""
     sampler = Sampler(trained.model, trained.vocab)
-    sampler._engines.best = lambda num_rows, num_chars: stepper  # type: ignore[method-assign]
+    sampler.engine = lambda num_rows, num_chars: stepper  # type: ignore[method-assign]
     return sampler
 
 

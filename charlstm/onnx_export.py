@@ -12,7 +12,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -24,8 +24,8 @@ from torch import Tensor
 from charlstm.evaluation.protocols import stateful
 from charlstm.evaluation.windows import LanguageModel
 from charlstm.model.char_lstm import CharLSTM, ModelShape
-from charlstm.model.gates import GATES, LSTMState
-from charlstm.model.layers import FusedLayer, GatesLayer
+from charlstm.model.gates import LSTMState
+from charlstm.model.layers import stacked
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel
 from charlstm.text.encoded import EncodedText
@@ -92,8 +92,8 @@ def _add_model(graph: _Graph, model: CharLSTM) -> None:
     x = _add_characters(graph, weights, shape)
     starts = zip(*(_split_state(graph, name, shape.num_layers) for name in STATE), strict=True)
     ends = list(zip(*(_part_names(f"{name}_out", shape.num_layers) for name in STATE), strict=True))
-    for index, (layer, start, end) in enumerate(zip(model.layers, starts, ends, strict=True)):
-        x = _add_layer(graph, f"layers.{index}", cast(GatesLayer | FusedLayer, layer), x, start, end)
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        x = _add_layer(graph, weights, number, x, start, end)
     if shape.num_layers > 1:
         for name, parts in zip(STATE, zip(*ends, strict=True), strict=True):
             graph.add("Concat", parts, f"{name}_out", axis=0)
@@ -116,25 +116,18 @@ def _add_characters(graph: _Graph, weights: Mapping[str, Tensor], shape: ModelSh
 
 
 def _add_layer(
-    graph: _Graph, name: str, layer: GatesLayer | FusedLayer, x: str, start: Sequence[str], end: Sequence[str]
+    graph: _Graph, weights: Mapping[str, Tensor], number: int, x: str, start: Sequence[str], end: Sequence[str]
 ) -> str:
     """Hidden states (T, B, H). `start` and `end` name the states (1, B, H) before the first step and after the last."""
-    stacked = layer.stacked_weights()
-    bias = _in_onnx_order(stacked.bias)
+    name, bias = f"layers.{number}", stacked(weights, number, "from_input.bias", ONNX_GATES)
+    from_hidden = stacked(weights, number, "from_hidden.weight", ONNX_GATES)
     inputs = [
-        graph.constant(f"{name}.from_input", _in_onnx_order(stacked.from_input)[None]),
-        graph.constant(f"{name}.from_hidden", _in_onnx_order(stacked.from_hidden)[None]),
+        graph.constant(f"{name}.from_input", stacked(weights, number, "from_input.weight", ONNX_GATES)[None]),
+        graph.constant(f"{name}.from_hidden", from_hidden[None]),
         graph.constant(f"{name}.bias", torch.cat([bias, torch.zeros_like(bias)])[None]),  # ONNX adds a second one
     ]
-    hidden_size = stacked.from_hidden.shape[1]
-    x = graph.add("LSTM", [x, *inputs, "", *start], f"{name}.directions", *end, hidden_size=hidden_size)
+    x = graph.add("LSTM", [x, *inputs, "", *start], f"{name}.directions", *end, hidden_size=from_hidden.shape[1])
     return graph.add("Squeeze", [x, graph.constant(f"{name}.axis", np.array([1], np.int64))], name)  # from (T, 1, B, H)
-
-
-def _in_onnx_order(stacked: Tensor) -> Tensor:
-    """Rows of all gates (4 H, ...), in the order of `GATES`, in ONNX's."""
-    rows = dict(zip(GATES, stacked.chunk(len(GATES)), strict=True))
-    return torch.cat([rows[gate] for gate in ONNX_GATES])
 
 
 def _add_product(graph: _Graph, weights: Mapping[str, Tensor], name: str, x: str) -> str:

@@ -12,7 +12,13 @@ from charlstm.errors import ModelFolderError, VocabularyError
 from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines
 from charlstm.evaluation.documents import write_document
 from charlstm.evaluation.protocols import stateful
-from charlstm.evaluation.published import TEST_PREFIX, beside_the_original, is_the_originals, published_for, text_sha256
+from charlstm.evaluation.published import (
+    ORIGINAL_VAL_SHA256,
+    TEST_PREFIX,
+    beside_the_original,
+    published_for,
+    text_sha256,
+)
 from charlstm.evaluation.windows import windowed
 from charlstm.files.atomic import write_text
 from charlstm.files.checksums import SUMS, read_sums, verify
@@ -67,7 +73,7 @@ def run(params: Params, paths: Paths) -> None:
     # Of the epochs: training may have validated on a part of this text.
     is_all = len(val) <= (params.train.validation_chars or len(val))
     validation_sha256 = text_sha256(text.ids, trained.vocab)
-    has_original = is_all and is_the_originals(validation_sha256)
+    has_original = is_all and validation_sha256 == ORIGINAL_VAL_SHA256
     plot_losses(paths.evaluate / "loss_curve.png", tables.steps, tables.epochs, compare_with_original=has_original)
     by_epoch = beside_the_original(tables.epochs) if has_original else tables.epochs
     write_csv(paths.evaluate / "epochs.csv", by_epoch)

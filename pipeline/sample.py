@@ -18,12 +18,12 @@ from charlstm.generation.sampler import Request, Sampler, compiled_stepper
 from charlstm.interpretation.document import CELLS, read_cells
 from charlstm.model.model_folder import WEIGHTS, TrainedModel, load_model
 from charlstm.params import Params, SampleParams
-from charlstm.report.collect import Encoded, Generated, file_name, review_of
+from charlstm.report.collect import Generated, file_name, review_of
 from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses
 from charlstm.report.page import page_of
 from charlstm.report.playground import playground_of
 from charlstm.sampling import Sampling
-from charlstm.text.encoded import load_encoded
+from charlstm.text.encoded import EncodedText, load_encoded
 from charlstm.text.prompts import check_prompts, resolve_prompts
 from charlstm.text.vocabulary import Vocab, load_vocab
 from charlstm.tracking.runs import attach
@@ -43,8 +43,8 @@ def run(params: Params, paths: Paths) -> None:
     """Generate; write one file a text, one table of all, and their review; add them to the model's MLflow run."""
     shape = params.model
     trained = load_model(paths.model, shape.implementation)
-    encoded, tables = _read_encoded(paths, trained.vocab), read_tables(paths.train, paths.model / WEIGHTS)
-    prompts = resolve_prompts(params.sample.prompts, encoded.val.ids, trained.vocab)
+    (train, val), tables = _read_encoded(paths, trained.vocab), read_tables(paths.train, paths.model / WEIGHTS)
+    prompts = resolve_prompts(params.sample.prompts, val.ids, trained.vocab)
     check_prompts(trained.vocab, prompts, "sample.prompts")
     parameters = _by_section(params, prompts)
     losses, cells = read_losses(paths.evaluate / "metrics.json"), read_cells(paths.evaluate / CELLS)
@@ -52,11 +52,12 @@ def run(params: Params, paths: Paths) -> None:
     compiled_stepper(quantize(trained.model))  # once for a machine: later texts are written from the first character
     texts = _generate(params.sample, prompts, trained)
     samples = pd.DataFrame(texts)
-    validation_sha256 = text_sha256(encoded.val.first(params.evaluate.max_chars).ids, trained.vocab)
+    validation_sha256 = text_sha256(val.first(params.evaluate.max_chars).ids, trained.vocab)
     published = published_for(validation_sha256, parameters["evaluate"]["published"])
     review = review_of(
         trained,
-        encoded,
+        train,
+        val,
         tables,
         losses,
         texts,
@@ -127,11 +128,11 @@ def _by_section(params: Params, prompts: Sequence[str]) -> dict[str, dict[str, A
     return shown
 
 
-def _read_encoded(paths: Paths, vocab: Vocab) -> Encoded:
+def _read_encoded(paths: Paths, vocab: Vocab) -> list[EncodedText]:
     verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"], hashes.sha256)
     if load_vocab(paths.encoded / "vocab.json") != vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
-    return Encoded(*(load_encoded(paths.encoded / name, vocab) for name in ("train.npy", "val.npy")))
+    return [load_encoded(paths.encoded / name, vocab) for name in ("train.npy", "val.npy")]
 
 
 def _generate(section: SampleParams, prompts: Sequence[str], trained: TrainedModel) -> list[Generated]:

@@ -3,6 +3,7 @@
 from html.parser import HTMLParser
 from typing import Any
 
+from charlstm.evaluation.documents import TextFigures
 from charlstm.interpretation.document import CellsDocument
 from charlstm.report.document import (
     Copy,
@@ -11,7 +12,6 @@ from charlstm.report.document import (
     Loss,
     ReviewDocument,
     Sample,
-    TextFigures,
 )
 
 HOSTILE = (

@@ -124,15 +124,11 @@ class NGramModel:
 
 
 def _grams(numbers_N: Ints) -> _Grams:
-    """Any place of a k-gram serves, so the sort need not be stable, which makes it several times as fast."""
-    by_number_N = np.argsort(numbers_N)
-    sorted_N = numbers_N[by_number_N]
-    is_new_N = np.concatenate([[True], sorted_N[1:] != sorted_N[:-1]])
-    starts_G = np.flatnonzero(is_new_N)
-    ranks_N = np.empty(len(numbers_N), np.int64)
-    ranks_N[by_number_N] = np.cumsum(is_new_N) - 1
-    counts_G = np.diff(starts_G, append=len(numbers_N))
-    return _Grams(sorted_N[starts_G], counts_G, by_number_N[starts_G], ranks_N)
+    # Without `return_index`, which sorts stably: any place of a k-gram serves, and this is several times as fast.
+    numbers_G, ranks_N, counts_G = np.unique(numbers_N, return_inverse=True, return_counts=True)
+    some_place_G = np.empty(len(numbers_G), np.int64)
+    some_place_G[ranks_N] = np.arange(len(numbers_N))
+    return _Grams(numbers_G, counts_G, some_place_G, ranks_N)
 
 
 def _estimate(counts_G: Ints, contexts_G: Ints, num_contexts: int) -> _Estimates:

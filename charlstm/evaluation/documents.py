@@ -2,21 +2,54 @@
 
 import json
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import write_text
 from charlstm.files.documents import read_json
 
 Kind = TypeVar("Kind")
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Document(BaseModel):
     """A document, or a part of one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Published(Document):
+    """A loss that others report, under one of our protocols, on the same validation bytes."""
+
+    protocol: str
+    system: str
+    nats_per_char: Number
+
+
+class TextFigures(Document):
+    """Of several texts together; None where there was nothing to count, or no finite number."""
+
+    temperature: Number | None
+    """All texts were drawn at it; None of held-out text."""
+    num_texts: Count
+    num_chars: Count
+    known_words: Share | None
+    """Of words, those that the training text has, too."""
+    distinct_bigrams: Share | None
+    """Different pairs of words in a row, as a share of all pairs (distinct-2, Li et al. 2016), counted within a text:
+    texts from one seed resemble each other, whatever their prompts. It falls with the texts' length."""
+    longest_copied: Count
+    """Characters of the longest span that the training text has once or twice."""
+    copied: Share | None
+    """Of characters, those in such spans of `statistics.MIN_COPIED` characters or more."""
+    phrases: Share | None
+    """Those in spans of `statistics.MIN_PHRASE` characters or more that the training text has more often."""
+    nats_per_char: Number | None
+    """The loss of the model that is asked, after each text's prompt."""
 
 
 def write_document(path: Path, document: Document, *, indent: int | None = None) -> None:

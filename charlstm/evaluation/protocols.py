@@ -18,12 +18,11 @@ Shapes: B windows, T time steps.
 """
 
 import math
-from collections.abc import Iterator
-from itertools import islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from charlstm.evaluation.windows import LanguageModel, logits_of, windows_from
@@ -37,31 +36,37 @@ STATEFUL_CHUNK = 2_000  # ids at a time
 def stateful(model: LanguageModel, text: EncodedText) -> LossSum:
     """`stateful`: the text read once from beginning to end."""
     first = text.first_input
-    nats = (nats for nats_T, _ in _losses_by_chunk(model, text, model.zero_state(1)) for nats in nats_T.tolist())
-    # fsum is exact, so it does not matter to it that the numbers come in chunks.
-    return LossSum(math.fsum(islice(nats, first, None)), num_chars_of(text.ids[first + 1 :], text.unit))
+    nats_N, _ = char_losses(model, text, model.zero_state(1))
+    return LossSum(math.fsum(nats_N[first:]), num_chars_of(text.ids[first + 1 :], text.unit))
 
 
+@torch.no_grad()
 def char_losses(model: LanguageModel, text: EncodedText, state: LSTMState) -> tuple[NDArray[np.float64], LSTMState]:
     """Nats of each id but the first, (N - 1,), and the state after all but the last, which is not read.
 
-    `state` (L, 1, H) is the state before the first. The exact sum (`math.fsum`) of all nats is `stateful`.
+    `state` (L, 1, H) is the state before the first.
     """
-    parts = [np.zeros(0)]
-    for nats_T, after in _losses_by_chunk(model, text, state):
-        parts.append(nats_T)
-        state = after
-    return np.concatenate(parts), state
+    nats_N = np.empty(max(0, len(text) - 1))
+    for start in range(0, len(nats_N), STATEFUL_CHUNK):
+        windows = windows_from(text, np.array([start]), min(STATEFUL_CHUNK, len(nats_N) - start))
+        logits_BTV, state = logits_of(model, windows, state)
+        targets_T = torch.from_numpy(windows.targets_BT[0]).to(logits_BTV.device)
+        nats_T = functional.cross_entropy(logits_BTV[0], targets_T, reduction="none")
+        nats_N[start : start + STATEFUL_CHUNK] = nats_T.cpu().double().numpy()
+    return nats_N, state
 
 
-def _losses_by_chunk(
-    model: LanguageModel, text: EncodedText, state: LSTMState
-) -> Iterator[tuple[NDArray[np.float64], LSTMState]]:
-    """`STATEFUL_CHUNK` ids at a time, so that memory does not grow with the text."""
-    for start in range(0, len(text) - 1, STATEFUL_CHUNK):
-        with torch.no_grad():  # not around `yield`: it would hold for whoever asks for the next
-            windows = windows_from(text, np.array([start]), min(STATEFUL_CHUNK, len(text) - 1 - start))
-            logits_BTV, state = logits_of(model, windows, state)
-            targets_T = torch.from_numpy(windows.targets_BT[0]).to(logits_BTV.device)
-            nats_T = functional.cross_entropy(logits_BTV[0], targets_T, reduction="none")
-        yield nats_T.cpu().double().numpy(), state
+def row_nats(model: LanguageModel, ids_BT: Tensor, max_logits: int) -> Tensor:
+    """Nats (B, T - 1) of each id but the first, in float64 on the CPU; rows are read from a zero state, side by side.
+
+    `max_logits` at a time bounds memory, and has no influence on the result but rounding.
+    """
+    state = model.zero_state(len(ids_BT))
+    ids_BT, size = ids_BT.to(state.hidden.device), max(1, max_logits // (len(ids_BT) * model.shape.vocab_size))
+    nats_BT = torch.empty((len(ids_BT), ids_BT.shape[1] - 1), dtype=torch.float64)
+    for start in range(0, nats_BT.shape[1], size):
+        targets_BT = ids_BT[:, 1:][:, start : start + size]
+        logits_BTV, state = model(ids_BT[:, start : start + targets_BT.shape[1]], state)
+        nats = functional.cross_entropy(logits_BTV.transpose(1, 2), targets_BT, reduction="none")
+        nats_BT[:, start : start + size] = nats
+    return nats_BT

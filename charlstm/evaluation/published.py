@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from charlstm.evaluation.documents import Published
 from charlstm.text.vocabulary import Ids, Vocab
 
 if TYPE_CHECKING:
@@ -11,14 +12,6 @@ if TYPE_CHECKING:
 
 TEST_PREFIX = "test_"  # of the test part, which no choice may see: what compares models leaves it out
 CHARS_AT_ONCE = 1_000_000
-
-
-class Published(NamedTuple):
-    """A validation loss under one of our protocols, and who reported it."""
-
-    protocol: str
-    system: str
-    nats_per_char: float
 
 
 # The original, from which this project began (https://github.com/tusharip/NLP at 07de339, LSTM/training_log.txt):
@@ -39,11 +32,6 @@ def published_for(validation_sha256: str, reported: Mapping[str, Any] | None) ->
     if reported is None or validation_sha256 != reported["validation_sha256"]:
         return ()
     return tuple(Published(**one) for one in reported["losses"])
-
-
-def is_the_originals(validation_sha256: str) -> bool:
-    """Whether this is the text that the original measured its losses on, to the byte."""
-    return validation_sha256 == ORIGINAL_VAL_SHA256
 
 
 def text_sha256(ids: Ids, vocab: Vocab) -> str:

@@ -3,24 +3,21 @@
 Shapes: B passages of one size, T time steps, V vocabulary.
 """
 
-import codecs
 import itertools
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from charlstm.evaluation.copied import Span, copied_spans, covered
-from charlstm.evaluation.protocols import STATEFUL_CHUNK
+from charlstm.evaluation.documents import TextFigures
+from charlstm.evaluation.protocols import row_nats
 from charlstm.evaluation.windows import MAX_LOGITS_PER_FORWARD, LanguageModel
-from charlstm.model.loss import IGNORE, LossSum
+from charlstm.model.loss import LossSum
 from charlstm.text.encoded import num_chars_of
 from charlstm.text.vocabulary import Ids, Unit, Vocab
 
@@ -56,64 +53,23 @@ def text_losses(model: LanguageModel, passages: Sequence[Passage], unit: Unit = 
         for start in range(0, len(members), MAX_ROWS):
             rows = members[start : start + MAX_ROWS]
             ids_BT = torch.from_numpy(np.stack([np.concatenate(passages[row]) for row in rows]).astype(np.int64))
-            for row, nats in zip(rows, _nats(model, ids_BT, num_before).tolist(), strict=True):
+            nats_BT = row_nats(model, ids_BT, MAX_LOGITS_PER_FORWARD)
+            for row, nats in zip(rows, nats_BT[:, num_before - 1 :].sum(1).tolist(), strict=True):
                 losses[row] = LossSum(nats, num_chars_of(passages[row].text, unit))
     return losses
-
-
-def _nats(model: LanguageModel, ids_BT: Tensor, num_before: int) -> Tensor:
-    """Summed nats (B,), in float64, of the ids from `num_before` on."""
-    targets_BT = ids_BT[:, 1:].clone()
-    targets_BT[:, : num_before - 1] = IGNORE
-    num_rows, num_steps = targets_BT.shape
-    size = max(1, min(STATEFUL_CHUNK, MAX_LOGITS_PER_FORWARD // (num_rows * model.shape.vocab_size)))
-    state, total_B = model.zero_state(num_rows), torch.zeros(num_rows, dtype=torch.float64)
-    for start in range(0, num_steps, size):
-        part = slice(start, min(start + size, num_steps))
-        logits_BTV, state = model(ids_BT[:, part], state)
-        nats_BT = functional.cross_entropy(
-            logits_BTV.transpose(1, 2), targets_BT[:, part], ignore_index=IGNORE, reduction="none"
-        )
-        total_B += nats_BT.double().sum(1)
-    return total_B
-
-
-# A model's text as ids of characters, also where the model itself reads bytes: so that lengths and places count those.
-#
-# What is found in such a text (words, copied spans, lines and columns) is then of characters, whatever the model's
-# unit. Shapes: N ids.
-
-BYTES_AT_A_TIME = 2**24  # bytes at a time
 
 
 def in_characters(vocab: Vocab, texts: Iterable[str], *parts: Ids) -> tuple[Vocab, list[Ids]]:
     """A vocabulary of characters for `texts` and for `parts`, which are ids of `vocab`; and the parts as its ids.
 
-    Of a vocabulary of characters, all is as it was. Of bytes, the alphabet is what the texts and parts have, and the
-    parts come to be in memory: 1 to 4 bytes a character, as the alphabet's size asks.
+    So words, copied spans, lines and columns are of characters, whatever the model reads. Of a vocabulary of
+    characters, all is as it was. Of bytes, the alphabet is what the texts and parts have.
     """
     if vocab.unit == "character":
         return vocab, list(parts)
-    alphabet = set(chain.from_iterable(texts))
-    for part in parts:
-        for piece in _pieces(part):
-            alphabet |= set(piece)
-    found = Vocab("".join(sorted(alphabet)))
-    empty = found.encode("")
-    return found, [np.concatenate([empty, *map(found.encode, _pieces(part))]) for part in parts]
-
-
-def _pieces(ids: Ids) -> Iterator[str]:
-    """The text, cut between characters.
-
-    Raises:
-        UnicodeDecodeError: the bytes are not UTF-8, which no stage writes.
-    """
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    for start in range(0, len(ids), BYTES_AT_A_TIME):
-        yield decoder.decode(
-            np.asarray(ids[start : start + BYTES_AT_A_TIME]).tobytes(), final=start + BYTES_AT_A_TIME >= len(ids)
-        )
+    decoded = [vocab.decode(part) for part in parts]
+    found = Vocab("".join(sorted(set().union(*texts, *decoded))))
+    return found, [found.ids_of(part) for part in decoded]
 
 
 # Figures about texts, for an eye that cannot read fifty of them: words, repetition, copying, and the model's own loss.
@@ -143,60 +99,43 @@ class Measured(NamedTuple):
     loss: LossSum
 
 
-class Figures(NamedTuple):
-    """Of several texts together; None where there was nothing to count, or no finite number."""
-
-    num_texts: int
-    num_chars: int
-    known_words: float | None
-    """Share of words that the training text has, too."""
-    distinct_bigrams: float | None
-    """Different pairs of words in a row, as a share of all pairs (distinct-2, Li et al. 2016), counted within a text:
-    texts from one seed resemble each other, whatever their prompts. It falls with the texts' length."""
-    longest_copied: int
-    """Characters of the longest span that the training text has once or twice."""
-    copied: float | None
-    """Share of characters in such spans of MIN_COPIED characters or more."""
-    phrases: float | None
-    """Share of characters in spans of MIN_PHRASE characters or more that the training text has more often."""
-    nats_per_char: float | None
-    """The loss of the model that is asked, after each text's prompt."""
-
-
 def measure(
-    passages: Sequence[Passage], train: Ids, vocab: Vocab, model: LanguageModel, model_vocab: Vocab | None = None
+    passages: Sequence[Passage], train: Ids, vocab: Vocab, model: LanguageModel, model_vocab: Vocab
 ) -> list[Measured]:
     """Count in each passage's text; one pass over the training ids for words, and two for copied spans.
 
-    Of a huge training text, only the first MAX_SEARCHED ids are searched. All ids are of `vocab`. A model that has
-    another is given the texts in that, `model_vocab`.
+    Of a huge training text, only the first MAX_SEARCHED ids are searched. All ids are of `vocab`; the model reads
+    the texts as ids of its own, `model_vocab`.
     """
     train = train[:MAX_SEARCHED]
     words = [words_of(vocab.decode(one.prompt), vocab.decode(one.text)) for one in passages]
     known = known_words(set(itertools.chain.from_iterable(words)), train, vocab)
     spans = copied_spans(train, [one.text for one in passages])
-    if model_vocab and model_vocab is not vocab:
+    if model_vocab is not vocab:
         passages = [Passage(*(model_vocab.encode(vocab.decode(part)) for part in one)) for one in passages]
-    losses = text_losses(model, passages, (model_vocab or vocab).unit)
+    losses = text_losses(model, passages, model_vocab.unit)
     return [
         Measured(of_text, sum(word in known for word in of_text), copies, loss)
         for of_text, copies, loss in zip(words, spans, losses, strict=True)
     ]
 
 
-def figures(measured: Sequence[Measured]) -> Figures:
-    """Of the texts together: counts are added up, then divided once."""
+def figures(measured: Sequence[Measured], temperature: float | None) -> TextFigures:
+    """Of the texts together, drawn at that temperature: counts are added up, then divided once."""
     num_chars = sum(one.loss.num_chars for one in measured)
     bigrams = [list(itertools.pairwise(one.words)) for one in measured]
-    return Figures(
-        len(measured),
-        num_chars,
-        _share(sum(one.num_known for one in measured), sum(len(one.words) for one in measured)),
-        _share(sum(len(set(pairs)) for pairs in bigrams), sum(map(len, bigrams))),
-        max((span.length for one in measured for span in one.spans if span.num_times <= MAX_TIMES), default=0),
-        _share(sum(covered(filter(is_copied, one.spans)) for one in measured), num_chars),
-        _share(sum(covered(filter(is_phrase, one.spans)) for one in measured), num_chars),
-        _share(sum(one.loss.nats for one in measured), num_chars),
+    return TextFigures(
+        temperature=temperature,
+        num_texts=len(measured),
+        num_chars=num_chars,
+        known_words=_share(sum(one.num_known for one in measured), sum(len(one.words) for one in measured)),
+        distinct_bigrams=_share(sum(len(set(pairs)) for pairs in bigrams), sum(map(len, bigrams))),
+        longest_copied=max(
+            (span.length for one in measured for span in one.spans if span.num_times <= MAX_TIMES), default=0
+        ),
+        copied=_share(sum(covered(filter(is_copied, one.spans)) for one in measured), num_chars),
+        phrases=_share(sum(covered(filter(is_phrase, one.spans)) for one in measured), num_chars),
+        nats_per_char=_share(sum(one.loss.nats for one in measured), num_chars),
     )
 
 

@@ -18,7 +18,7 @@ Shapes: V vocabulary, E embedding features, H hidden units, G = 4H gate rows, N 
 import math
 import sys
 from functools import cached_property
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -28,12 +28,13 @@ from torch import Tensor
 from charlstm.generation.drawing import ALLOWED, NEXT, Double, Float, Ids, Rules, draw
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
-from charlstm.model.layers import FusedLayer, GatesLayer
+from charlstm.model.layers import stacked
 
 STEPS_PER_UNIT: Final = 256  # of a table's argument
 TABLE_LEN: Final = 8192  # for arguments from -16 to 16
 MIDDLE: Final = TABLE_LEN / 2 + 0.5  # the index of 0, and 1/2 for rounding
 FINEST: Final = 2.0**-8  # of a step; float32 adds such parts to an index without rounding
+TABLE_GATES: Final = ("input_gate", "forget_gate", "output_gate", "candidate")  # those of one function together
 LEVELS: Final = 127  # of a weight or an activation, on either side of 0
 
 
@@ -84,26 +85,25 @@ class QuantizedModel(NamedTuple):
 
 def quantize(model: CharLSTM) -> QuantizedModel:
     """Round a model's weights. The same weights give the same integers everywhere."""
-    weights = {name: weight.detach().cpu().float().numpy() for name, weight in model.state_dict().items()}
+    weights = {name: weight.cpu().float() for name, weight in model.state_dict().items()}
     layers: list[Layer] = []
-    for layer in model.layers:
-        from_input, from_hidden, bias = map(_in_order, cast(GatesLayer | FusedLayer, layer).stacked_weights())
+    for number in range(model.shape.num_layers):
+        parts = (
+            stacked(weights, number, part, TABLE_GATES)
+            for part in ("from_input.weight", "from_hidden.weight", "from_input.bias")
+        )
+        from_input, from_hidden, bias = (part.numpy() for part in parts)
         base_VG, columns = bias[None].astype(np.float64), [from_input, from_hidden]
         if not layers:  # what a character adds is computed once for all
-            base_VG, columns = base_VG + _product(weights["embedding.weight"], from_input), [from_hidden]
+            base_VG, columns = base_VG + _product(weights["embedding.weight"].numpy(), from_input), [from_hidden]
         matrix = _rounded(np.concatenate(columns, 1), STEPS_PER_UNIT / LEVELS)
         layers.append(Layer(matrix, *_fixed_point(base_VG * STEPS_PER_UNIT)))
     up = down = None
     if model.shape.feed_forward_size:
-        up = _rounded(weights["feed_forward.up.weight"], STEPS_PER_UNIT / LEVELS)
-        down = _rounded(weights["feed_forward.down.weight"], 1 / LEVELS)
-    head = _rounded(weights["head.weight"], 1 / LEVELS)
-    return QuantizedModel(layers, up, down, head, weights["head.bias"].copy(), model.shape.hidden_size)
-
-
-def _in_order(weight_GK: Tensor) -> Float:
-    input_gate, forget_gate, candidate, output_gate = np.split(weight_GK.detach().cpu().float().numpy(), 4)
-    return np.concatenate([input_gate, forget_gate, output_gate, candidate])
+        up = _rounded(weights["feed_forward.up.weight"].numpy(), STEPS_PER_UNIT / LEVELS)
+        down = _rounded(weights["feed_forward.down.weight"].numpy(), 1 / LEVELS)
+    head = _rounded(weights["head.weight"].numpy(), 1 / LEVELS)
+    return QuantizedModel(layers, up, down, head, weights["head.bias"].numpy().copy(), model.shape.hidden_size)
 
 
 def _rounded(weight_NK: Float, factor: float) -> Matrix:

@@ -129,23 +129,6 @@ SECONDS_SAVED_PER_CHAR: Final = 2e-6
 SECONDS_WORTH_COMPILING: Final = 1.0
 
 
-class Engines:
-    """Those for one model."""
-
-    def __init__(self, model: QuantizedModel) -> None:
-        self._model, self._torch = model, Stepper(model)
-        self._compiled: Stepper | None = None
-        self._has_tried = False
-
-    def best(self, num_rows: int, num_chars: int) -> Stepper:
-        """To read and write `num_chars` characters in all, `num_rows` texts at once."""
-        saved = num_chars * (SECONDS_SAVED_PER_STEP / max(num_rows, 1) + SECONDS_SAVED_PER_CHAR)
-        if not self._compiled and not self._has_tried:
-            self._has_tried = saved > SECONDS_WORTH_COMPILING
-            self._compiled = compiled_stepper(self._model, may_compile=self._has_tried)
-        return self._compiled if self._compiled and num_rows <= self._compiled.most_rows else self._torch
-
-
 def compiled_stepper(model: QuantizedModel, *, may_compile: bool = True) -> Stepper | None:
     """The engine in machine code; None where it is not there yet and may not be compiled, or does not work.
 
@@ -194,7 +177,17 @@ class Sampler:
     """Writes texts with the weights that `model` has now."""
 
     def __init__(self, model: CharLSTM, vocab: Vocab) -> None:
-        self._vocab, self._engines = vocab, Engines(quantize(model))
+        self._vocab, self._model = vocab, quantize(model)
+        self._torch, self._has_tried = Stepper(self._model), False
+        self._compiled: Stepper | None = None
+
+    def engine(self, num_rows: int, num_chars: int) -> Stepper:
+        """The one that reads and writes `num_chars` characters in all soonest, `num_rows` texts at once."""
+        saved = num_chars * (SECONDS_SAVED_PER_STEP / max(num_rows, 1) + SECONDS_SAVED_PER_CHAR)
+        if not self._compiled and not self._has_tried:
+            self._has_tried = saved > SECONDS_WORTH_COMPILING
+            self._compiled = compiled_stepper(self._model, may_compile=self._has_tried)
+        return self._compiled if self._compiled and num_rows <= self._compiled.most_rows else self._torch
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request]) -> list[Generated]:
@@ -204,7 +197,7 @@ class Sampler:
             VocabularyError: a prompt has characters that the vocabulary lacks.
         """
         num_chars = sum(len(one.prompt) + one.sampling.num_chars for one in requests)
-        stepper = self._engines.best(min(MAX_ROWS, len(requests)), num_chars)
+        stepper = self.engine(min(MAX_ROWS, len(requests)), num_chars)
         by_length = sorted(range(len(requests)), key=lambda number: requests[number].sampling.num_chars)
         generated: dict[int, Generated] = {}
         for start in range(0, len(requests), MAX_ROWS):  # texts of like length together
@@ -222,7 +215,7 @@ class Sampler:
 
         What may become a stop string is held back until it is clear.
         """
-        stepper = self._engines.best(1, len(request.prompt) + request.sampling.num_chars)
+        stepper = self.engine(1, len(request.prompt) + request.sampling.num_chars)
         stop = () if request.sampling.keep_stop else request.sampling.stop  # what is kept need not be held back
         with torch.inference_mode(), few_threads(1):
             batch = Batch(stepper, self._vocab, [request])

@@ -48,31 +48,21 @@ def analyse_cells(model: CharLSTM, vocab: Vocab, ids: Ids) -> CellsDocument:
     Two halves of at most 50,000 characters are read, less if the model is large. A text that is too short, or in which
     no label varies, gives a document without cells, and with the reason.
     """
+
+    def nothing(reason: str) -> CellsDocument:
+        num_cells = model.shape.num_layers * model.shape.hidden_size
+        return CellsDocument(schema_version=1, reason=reason, num_cells=num_cells)
+
     if vocab.unit == "byte":
-        return _nothing(model, "labels are of characters, and this is a model of bytes")
+        return nothing("labels are of characters, and this is a model of bytes")
     halves = halves_of(ids, model)
     if halves is None:
-        return _nothing(model, f"the text has {len(ids):,} characters, and {MIN_CHARS:,} are the least")
+        return nothing(f"the text has {len(ids):,} characters, and {MIN_CHARS:,} are the least")
     labels = varying(labels_of(halves.ids, vocab), halves)
     if not labels:
-        return _nothing(model, "no label varies enough in both halves of the text")
+        return nothing("no label varies enough in both halves of the text")
     with _one_thread():
         return _Analysis(readable(model), vocab, halves, labels).document()
-
-
-def _nothing(model: CharLSTM, reason: str) -> CellsDocument:
-    return CellsDocument(
-        schema_version=1,
-        reason=reason,
-        num_cells=model.shape.num_layers * model.shape.hidden_size,
-        num_chars=0,
-        num_untrained=0,
-        num_clamped_chars=0,
-        tested=[],
-        cells=[],
-        prompt="",
-        plain="",
-    )
 
 
 @contextmanager

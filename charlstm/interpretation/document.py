@@ -11,12 +11,11 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 
 from charlstm.errors import InterpretationError
-from charlstm.evaluation.documents import Document, read_document
+from charlstm.evaluation.documents import Count, Document, read_document
 
 CELLS, CELLS_TABLE = "cells.json", "cells.csv"
 ROUNDED = AfterValidator(lambda value: float(f"{value:.4g}"))  # more digits would depend on the machine
 Number = Annotated[float, Field(allow_inf_nan=False), ROUNDED]
-Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1), ROUNDED]
 Effect = Annotated[float, Field(ge=-1.01, le=1.01), ROUNDED]
 Level = Annotated[int, Field(ge=-100, le=100)]
@@ -102,16 +101,16 @@ class CellsDocument(Document):
     reason: str | None
     """Why there is nothing; None if there is something."""
     num_cells: Count
-    num_chars: Count
+    num_chars: Count = 0
     """Of each half."""
-    num_untrained: Count
-    num_clamped_chars: Count
-    tested: list[Tracked]
+    num_untrained: Count = 0
+    num_clamped_chars: Count = 0
+    tested: list[Tracked] = []
     """The best cell for each label, confirmed or not."""
-    cells: list[Cell]
-    prompt: str
+    cells: list[Cell] = []
+    prompt: str = ""
     """What the held texts follow ..."""
-    plain: str
+    plain: str = ""
     """... and the text with nothing held."""
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
+from charlstm.evaluation.protocols import row_nats
 from charlstm.interpretation.labels import Floats, Label
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
@@ -213,16 +213,9 @@ def nats_lost(model: CharLSTM, ids_BT: Tensor, clamps: Sequence[Clamp], num_unsc
 
 
 def _nats(model: CharLSTM, ids_BT: Tensor, clamps: Sequence[Clamp | None], num_unscored: int) -> Tensor:
-    """Nats (N,) of each scored character, row after row, float64 on the CPU."""
-    ids_BT = ids_BT.to(model.head.weight.device)
-    size = max(1, MAX_LOGITS // (len(ids_BT) * model.shape.vocab_size))
-    pieces_of_both = (torch.split(part_BT, size, dim=1) for part_BT in (ids_BT[:, :-1], ids_BT[:, 1:]))
-    pieces, state = [], model.zero_state(len(ids_BT))
+    """Nats (N,) of each scored character, row after row."""
     with clamped(model, clamps):
-        for inputs_BT, targets_BT in zip(*pieces_of_both, strict=True):
-            logits_BTV, state = model(inputs_BT, state)
-            pieces.append(functional.cross_entropy(logits_BTV.transpose(1, 2), targets_BT, reduction="none"))
-    return torch.cat(pieces, 1)[:, num_unscored:].flatten().cpu().double()
+        return row_nats(model, ids_BT, MAX_LOGITS)[:, num_unscored:].flatten()
 
 
 # What the model writes with one cell clamped high or low, beside what it writes with none.

@@ -20,7 +20,7 @@ MODEL = "model_sha256"  # the key of the file's metadata
 CHECKSUM = "sha256"  # a tensor, since safetensors writes several keys of metadata in a different order each time
 # h = o tanh(c), with a gate of at most 1. A cell gains at most 1 a step, and in fp32, adding 1 to 2**24 gives 2**24.
 MAX_HIDDEN, MAX_CELL = 1.0 + 1e-6, 2.0**24
-VALUES = "values that no LSTM reaches"
+DTYPES = {"hidden": torch.float32, "cell": torch.float32, CHECKSUM: torch.uint8}
 
 
 class State:
@@ -46,12 +46,12 @@ class State:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the file, whole or not at all."""
         tensors = {name: one.contiguous() for name, one in self.lstm._asdict().items()}
-        checksum = torch.frombuffer(bytearray(_digest(self.lstm, self.model_sha256)), dtype=torch.uint8)
+        checksum = torch.frombuffer(bytearray(self._digest()), dtype=torch.uint8)
         write_bytes(Path(path), save({**tensors, CHECKSUM: checksum}, {MODEL: self.model_sha256}))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "State":
-        """Read what `save` wrote. Files of before there was a checksum are read, too.
+        """Read what `save` wrote.
 
         Raises:
             StateError: the file is missing, damaged, or something else.
@@ -62,17 +62,15 @@ class State:
                 metadata = file.metadata() or {}
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
         except (SafetensorError, OSError, ValueError) as error:
-            reason = " ".join(str(error).split()) if isinstance(error, SafetensorError) else _reason(error)
+            reason = " ".join(str(getattr(error, "strerror", None) or error).split())
             raise StateError(f"{path}: expected a saved state, cannot read it: {reason}") from None
-        checksum = found.pop(CHECKSUM, None)
-        if set(found) != set(LSTMState._fields) or MODEL not in metadata:
+        if {name: one.dtype for name, one in found.items()} != DTYPES or MODEL not in metadata:
             raise StateError(f"{path}: expected a saved state of a model, found another file of safetensors")
-        state, model_sha256 = LSTMState(**found), metadata[MODEL]
-        if not _is_state(state):
-            raise StateError(f"{path}: expected a saved state of a model, found {VALUES}")
-        if checksum is not None and bytes(checksum.flatten().tolist()) != _digest(state, model_sha256):
+        checksum = bytes(found.pop(CHECKSUM).flatten().tolist())
+        state = cls(LSTMState(**found), metadata[MODEL])
+        if checksum != state._digest():
             raise StateError(f"{path}: expected a saved state as it was written, found another checksum: it is damaged")
-        return cls(state, model_sha256)
+        return state
 
     def of(self, model_sha256: str, shape: ModelShape) -> LSTMState:
         """The tensors, for that model.
@@ -86,27 +84,15 @@ class State:
                 "read the text with this model"
             )
         expected = (shape.num_layers, 1, shape.hidden_size)
-        if tuple(self.lstm.hidden.shape) != expected:
-            raise StateError(f"state: expected the shape {expected}, got {tuple(self.lstm.hidden.shape)}")
-        if not _is_state(self.lstm):
-            raise StateError(f"state: expected what this model has read, got {VALUES}")
+        for one, bound in zip(self.lstm, (MAX_HIDDEN, MAX_CELL), strict=True):
+            if tuple(one.shape) != expected:
+                raise StateError(f"state: expected the shape {expected}, got {tuple(one.shape)}")
+            if not (one.abs() <= bound).all():
+                raise StateError("state: expected what this model has read, got values that no LSTM reaches")
         return self.lstm
 
-
-def _is_state(state: LSTMState) -> bool:
-    """Whether a model can have made it: layers x 1 x units, in fp32, with values that an LSTM reaches."""
-    return state.hidden.shape == state.cell.shape and all(
-        one.dtype == torch.float32 and one.ndim == 3 and one.shape[1] == 1 and bool((one.abs() <= bound).all())
-        for one, bound in zip(state, (MAX_HIDDEN, MAX_CELL), strict=True)
-    )
-
-
-def _digest(state: LSTMState, model_sha256: str) -> bytes:
-    found = sha256(model_sha256.encode())
-    for one in state:
-        found.update(one.contiguous().numpy().tobytes())
-    return found.digest()
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    def _digest(self) -> bytes:
+        found = sha256(self.model_sha256.encode())
+        for one in self.lstm:
+            found.update(one.contiguous().numpy().tobytes())
+        return found.digest()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from charlstm.model.gates import num_stacked_rows
+from charlstm.model.gates import GATES
 from charlstm.model.shape import ModelShape
 
 
@@ -87,7 +87,7 @@ def draw_masks(
         return keep.to(device, non_blocking=True).to(dtype) / (1 - rate)
 
     def draw_weights() -> Tensor | None:
-        return draw(rates.recurrent_weights, num_stacked_rows(shape.hidden_size), shape.hidden_size, cut=slice(None))
+        return draw(rates.recurrent_weights, len(GATES) * shape.hidden_size, shape.hidden_size, cut=slice(None))
 
     hidden = (num_steps, batch_size, shape.hidden_size)
     num_between = shape.num_layers - 1 + (shape.feed_forward_size > 0)

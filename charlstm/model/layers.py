@@ -4,7 +4,7 @@ The layout is the gates': `state_dict()` of either layer has the same names and 
 Shapes: T time steps, B rows, I input features, H hidden units.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,17 +14,14 @@ from torch.func import functional_call
 from charlstm.model.gates import GATES, LSTMCell, LSTMState
 
 
-class StackedWeights(NamedTuple):
-    """A layer's weights, those of all gates stacked in the order of `GATES`: (4 H, I), (4 H, H) and (4 H)."""
-
-    from_input: Tensor
-    from_hidden: Tensor
-    bias: Tensor
-
-
 def gate_weight_names(part: str) -> list[str]:
     """The names that one part (`from_input.weight`, ...) of all gates has in a layer, in the order of `GATES`."""
     return [f"cell.{gate}.{part}" for gate in GATES]
+
+
+def stacked(weights: Mapping[str, Tensor], layer: int, part: str, gates: Sequence[str]) -> Tensor:
+    """One part (`from_input.weight`, ...) of all gates in a `CharLSTM`'s `state_dict`, end to end in this order."""
+    return torch.cat([weights[f"layers.{layer}.cell.{gate}.{part}"] for gate in gates])
 
 
 class GatesLayer(nn.Module):
@@ -52,15 +49,6 @@ class GatesLayer(nn.Module):
             hidden_states.append(state.hidden)
         return torch.stack(hidden_states), state
 
-    def stacked_weights(self) -> StackedWeights:
-        """The weights of all gates, as copies."""
-        gates = self.cell.gates()
-        return StackedWeights(
-            torch.cat([gate.from_input.weight for gate in gates]),
-            torch.cat([gate.from_hidden.weight for gate in gates]),
-            torch.cat([gate.from_input.bias for gate in gates]),
-        )
-
 
 class FusedLayer(nn.Module):
     """The fast layer: one `nn.LSTM`, the same function of the same weights.
@@ -84,7 +72,8 @@ class FusedLayer(nn.Module):
         `recurrent_mask` (4 H, H) is multiplied into the hidden-to-hidden weights, gates in the order of `GATES`.
         """
         start, device_type = (state.hidden[None], state.cell[None]), x_TBI.device.type
-        if _is_autocast(device_type):
+        # Not every kind of device knows autocast.
+        if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
             dtype = torch.get_autocast_dtype(device_type)
             # Autocast runs cuDNN's LSTM in fp16 whatever dtype it was told, so the casts are made by hand.
             with torch.autocast(device_type, enabled=False):
@@ -94,11 +83,6 @@ class FusedLayer(nn.Module):
         else:
             hidden_TBH, (hidden_1BH, cell_1BH) = self.lstm(x_TBI, start)
         return hidden_TBH, LSTMState(hidden_1BH[0], cell_1BH[0])
-
-    def stacked_weights(self) -> StackedWeights:
-        """The weights of all gates."""
-        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0")
-        return StackedWeights(*(self.lstm.get_parameter(name) for name in names))
 
     def _with_other_weights(
         self, x_TBI: Tensor, start: tuple[Tensor, Tensor], recurrent_mask: Tensor | None, dtype: torch.dtype
@@ -119,11 +103,6 @@ class FusedLayer(nn.Module):
             bidirectional=False,
             batch_first=False,
         )
-
-
-def _is_autocast(device_type: str) -> bool:
-    """Whether autocast is on; not every kind of device knows it."""
-    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 
 def _split_into_gates(layer: nn.Module, weights: dict[str, Tensor], prefix: str, _: Mapping[str, Any]) -> None:

@@ -51,9 +51,17 @@ def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
         ModelFolderError: a file is missing or damaged, files of different models are mixed, weights do not have the
             names, shapes and dtypes that `config.json` asks for, or they are not finite.
     """
-    shape, hashes = _read_config(folder / CONFIG)
+    try:
+        shape, hashes = _read_config(folder / CONFIG)
+        found = {name: sha256(folder / name) for name in (WEIGHTS, VOCAB)}
+    except OSError as error:
+        raise ModelFolderError(f"{error.filename or folder}: cannot read the model: {error.strerror}") from None
     for name in (WEIGHTS, VOCAB):
-        _check_hash(folder / name, hashes[name])
+        if found[name] != hashes[name]:
+            raise ModelFolderError(
+                f"{folder / name}: damaged, or of another model: expected SHA-256 {hashes[name]}, found {found[name]}; "
+                f"`dvc checkout` or `dvc repro train` restores it"
+            )
     vocab = load_vocab(folder / VOCAB)
     if len(vocab) != shape.vocab_size:
         raise ModelFolderError(
@@ -77,23 +85,9 @@ def _read_config(path: Path) -> tuple[ModelShape, dict[str, str]]:
         is_count = all(type(size) is int and 0 <= size < 2**63 for size in shape)
         if not is_count or 0 in shape._replace(embedding_size=1, feed_forward_size=1):
             raise ValueError
-    except OSError as error:
-        raise ModelFolderError(f"{path}: cannot read the model: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
         raise ModelFolderError(f"{path}: expected the sizes and hashes of a model; the file is damaged") from None
     return shape, hashes
-
-
-def _check_hash(path: Path, expected: str) -> None:
-    try:
-        found = sha256(path)
-    except OSError as error:
-        raise ModelFolderError(f"{path}: cannot read the model: {error.strerror}") from None
-    if found != expected:
-        raise ModelFolderError(
-            f"{path}: damaged, or of another model: expected SHA-256 {expected}, found {found}; "
-            f"`dvc checkout` or `dvc repro train` restores it"
-        )
 
 
 def _check_header(path: Path, shape: ModelShape) -> None:

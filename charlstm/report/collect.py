@@ -6,14 +6,14 @@ import math
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from charlstm.evaluation.copied import Span
-from charlstm.evaluation.published import Published as PublishedLoss
+from charlstm.evaluation.documents import Published
 from charlstm.evaluation.statistics import Measured, Passage, figures, held_out, in_characters, is_copied, measure
 from charlstm.evaluation.windows import windowed
 from charlstm.generation.quantized import QuantizedLanguageModel
@@ -25,34 +25,13 @@ from charlstm.report.document import (
     EightBits,
     Loss,
     Point,
-    Published,
     ReviewDocument,
     Sample,
-    TextFigures,
     Value,
 )
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.history import Tables
-
-CHUNK = 1_000_000  # ids at a time
-
-
-def places_of(offsets: Iterable[int], ids: Ids, vocab: Vocab) -> dict[int, tuple[int, int]]:
-    """Line and column of each offset, both from 1; a line ends with its newline."""
-    newline, places = vocab.characters.find("\n"), {}
-    done, line, line_start = 0, 1, 0
-    for offset in sorted(offsets):
-        for start in range(done, offset, CHUNK):
-            ends = np.flatnonzero(np.asarray(ids[start : min(start + CHUNK, offset)]) == newline)
-            if len(ends):
-                line, line_start = line + len(ends), start + int(ends[-1]) + 1
-        done = offset
-        places[offset] = (line, offset - line_start + 1)
-    return places
-
-
-# From a model, its texts and its tables to the document that the review page shows.
 
 MAX_POINTS = 500  # of a curve
 MAX_SAMPLES, MAX_CHARS = 200, 400_000  # what a document holds of the texts; figures are of all
@@ -72,21 +51,15 @@ class Generated(NamedTuple):
     text: str
 
 
-class Encoded(NamedTuple):
-    """The encoded text of a model."""
-
-    train: EncodedText
-    val: EncodedText
-
-
 def review_of(
     trained: TrainedModel,
-    encoded: Encoded,
+    train_text: EncodedText,
+    val_text: EncodedText,
     tables: Tables,
     losses: Mapping[str, Loss],
     generated: Sequence[Generated],
     *,
-    published: Sequence[PublishedLoss],
+    published: Sequence[Published],
     parameters: Mapping[str, Mapping[str, Any]],
     corpus: str,
     corpus_sha256: str,
@@ -100,7 +73,7 @@ def review_of(
         corpus: its name.
     """
     vocab, (train, val) = in_characters(
-        trained.vocab, [one.prompt + one.text for one in generated], encoded.train.ids, encoded.val.ids
+        trained.vocab, [one.prompt + one.text for one in generated], train_text.ids, val_text.ids
     )
     passages = [Passage(vocab.encode(one.prompt), vocab.encode(one.text)) for one in generated]
     alike = [one for one, row in zip(passages, generated, strict=True) if row.temperature == generated[0].temperature]
@@ -126,13 +99,10 @@ def review_of(
         best_epoch=int(tables.epochs["epoch"].iloc[tables.epochs["val_nats_per_char"].argmin()]),
         parameters=flat(parameters),
         losses=dict(losses),
-        eight_bits=_eight_bits(trained.model, encoded.val),
-        published=[Published(**one._asdict()) for one in published if one.protocol in losses],
+        eight_bits=_eight_bits(trained.model, val_text),
+        published=[one for one in published if one.protocol in losses],
         curves=_curves(tables),
-        figures=[
-            TextFigures(temperature=temperature, **figures(texts)._asdict())
-            for temperature, texts in by_temperature.items()
-        ],
+        figures=[figures(texts, temperature) for temperature, texts in by_temperature.items()],
         samples=_samples(generated, ours, train, vocab),
         num_samples=len(generated),
     )
@@ -196,11 +166,19 @@ def _samples(generated: Sequence[Generated], measured: Sequence[Measured], train
         Sample(
             **{**one._asdict(), "text": one.text[:size]},
             num_chars=len(one.text),
-            nats_per_char=figures([counted]).nats_per_char,
+            nats_per_char=figures([counted], one.temperature).nats_per_char,
             copies=[_copy(span, train, vocab, *places[span.train_start]) for span in spans],
         )
         for (one, counted), spans in zip(kept, shown, strict=True)
     ]
+
+
+def places_of(offsets: Collection[int], ids: Ids, vocab: Vocab) -> dict[int, tuple[int, int]]:
+    """Line and column of each offset, both from 1; a line ends with its newline."""
+    before = np.asarray(ids[: max(offsets, default=0)])
+    starts = np.concatenate([[0], np.flatnonzero(before == vocab.characters.find("\n")) + 1])
+    lines = np.searchsorted(starts, list(offsets), "right").tolist()
+    return {offset: (line, offset - int(starts[line - 1]) + 1) for offset, line in zip(offsets, lines, strict=True)}
 
 
 def _copy(span: Span, train: Ids, vocab: Vocab, line: int, column: int) -> Copy:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from charlstm.errors import ReviewError
+from charlstm.evaluation.documents import Published, TextFigures
 from charlstm.evaluation.published import TEST_PREFIX
-from charlstm.report.document import Published, ReviewDocument, TextFigures, Value
+from charlstm.report.document import ReviewDocument, Value
 from charlstm.report.page import Shown, fitted, picture_of, shown_samples, template
 
 MAX_RUNS = 10  # colors that can be told apart, columns that can be read

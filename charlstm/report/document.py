@@ -10,13 +10,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from charlstm.errors import HistoryError, ReviewError
-from charlstm.evaluation.documents import Document, read_document
+from charlstm.evaluation.documents import Count, Document, Number, Published, TextFigures, read_document
 from charlstm.sections import MAX_LOSS
 
 DOCUMENT, PAGE = "review.json", "review.html"
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Nats = Annotated[float, Field(ge=0, le=MAX_LOSS)]
 Point = tuple[Number, Nats]
 Value = str | bool | int | Number | None
@@ -41,33 +38,11 @@ class EightBits(Document):
     num_chars: Count
 
 
-class Published(Document):
-    """A loss that others report, under a protocol, on the same validation bytes."""
-
-    protocol: str
-    system: str
-    nats_per_char: Number
-
-
 class Curves(Document):
     """Points (epoch, nats/char). Of a long training, a point of `training` is a mean over several rows."""
 
     training: list[Point]
     validation: list[Point]
-
-
-class TextFigures(Document):
-    """Of all texts of one temperature, or of held-out text, where it is None; see `evaluation/statistics.py`."""
-
-    temperature: Number | None
-    num_texts: Count
-    num_chars: Count
-    known_words: Share | None
-    distinct_bigrams: Share | None
-    longest_copied: Count
-    copied: Share | None
-    phrases: Share | None
-    nats_per_char: Number | None
 
 
 class Copy(Document):

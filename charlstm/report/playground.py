@@ -47,8 +47,7 @@ def playground_of(model: QuantizedModel, vocab: Vocab) -> Playground:
     """The model with its vocabulary as JSON."""
     if vocab.unit == "byte":
         return Playground(None, "The playground is for models of characters, and this is one of bytes.")
-    matrices = [*(layer.matrix for layer in model.layers), *filter(None, (model.up, model.down)), model.head]
-    arrays: list[np.ndarray] = [array for matrix in matrices for array in matrix]
+    arrays: list[np.ndarray] = [array for matrix in model.matrices for array in matrix]
     arrays += [*(layer.fixed_VG for layer in model.layers), model.bias_V]
     num_bytes = sum(-(-array.nbytes // 3) * 4 for array in arrays)  # in base64
     if num_bytes > MAX_BYTES:

@@ -19,7 +19,7 @@ from pipeline.stage.terminal import printable
 if TYPE_CHECKING:  # no stage is to depend on published losses because it describes its run; trace needs no pandas
     import pandas as pd
 
-    from charlstm.evaluation.published import Published
+    from charlstm.evaluation.documents import Published
     from charlstm.report.collect import Generated
 
 WHILE_TRAINING = ("train/", "validation/")  # metrics of other weights than the last

@@ -1,6 +1,5 @@
 """The protocols against a loop that scores one character at a time."""
 
-import math
 from itertools import pairwise
 
 import numpy as np
@@ -60,17 +59,6 @@ def test_stateful(model: CharLSTM, ids: np.ndarray, chunk: int, monkeypatch: pyt
     loss = evaluate.stateful(model, EncodedText(ids))
     assert loss.num_chars == NUM_IDS - 1
     assert loss.nats == pytest.approx(brute_force(model, ids, None).nats, rel=1e-12)
-
-
-@pytest.mark.parametrize("chunk", [50, 306])
-def test_stateful_is_the_exact_sum_of_all_losses(
-    model: CharLSTM, ids: np.ndarray, chunk: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """To the bit, though it never has more than a chunk of them."""
-    monkeypatch.setattr(evaluate, "STATEFUL_CHUNK", chunk)
-    nats_N, _ = evaluate.char_losses(model, EncodedText(ids), model.zero_state(1))
-    assert evaluate.stateful(model, EncodedText(ids)) == LossSum(math.fsum(nats_N), len(nats_N))
-    assert torch.is_grad_enabled()
 
 
 @torch.no_grad()

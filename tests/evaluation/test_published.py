@@ -3,7 +3,8 @@
 import hashlib
 
 from benchmarks.projects import ROOT, compose
-from charlstm.evaluation.published import Published, is_the_originals, published_for, text_sha256
+from charlstm.evaluation.documents import Published
+from charlstm.evaluation.published import ORIGINAL_VAL_SHA256, published_for, text_sha256
 from charlstm.text.vocabulary import Vocab
 
 TEXT = "to be, or not to be. Ωmega"
@@ -21,12 +22,13 @@ REPORTED = {
 
 
 def test_only_beside_the_same_text() -> None:
-    assert published_for(sha256_of(TEXT), REPORTED) == (Published("stateful", "a model", 1.25),)
+    assert published_for(sha256_of(TEXT), REPORTED) == (
+        Published(protocol="stateful", system="a model", nats_per_char=1.25),
+    )
     assert published_for(sha256_of(TEXT[:-1]), REPORTED) == ()
     assert published_for(sha256_of(TEXT), None) == ()
 
 
 def test_the_originals_curve_is_of_the_text_that_its_losses_are_reported_for() -> None:
     published = compose(ROOT, ["corpus=tiny-shakespeare"]).evaluate.published
-    assert published is not None and is_the_originals(published.validation_sha256)
-    assert not is_the_originals(sha256_of(TEXT))
+    assert published is not None and published.validation_sha256 == ORIGINAL_VAL_SHA256

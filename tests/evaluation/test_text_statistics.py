@@ -65,20 +65,15 @@ def test_known_words_are_those_of_the_whole_text(text: str, words: set[str], chu
 def test_of_a_huge_training_text_a_beginning_is_searched(model: CharLSTM, monkeypatch: pytest.MonkeyPatch) -> None:
     train = VOCAB.encode("a bad cab had a big bag\n" + "jig fig dig jab" * 3)
     texts = [passage("\n", "a bad cab had a big bag"), passage("\n", "jig fig dig jab jig")]
-    whole = measure(texts, train, VOCAB, model)
+    whole = measure(texts, train, VOCAB, model, VOCAB)
     assert [one.num_known for one in whole] == [6, 4] and all(one.spans for one in whole)
     monkeypatch.setattr(statistics, "MAX_SEARCHED", 24)
-    cut = measure(texts, train, VOCAB, model)
+    cut = measure(texts, train, VOCAB, model, VOCAB)
     assert cut[0] == whole[0] and cut[1].num_known == 0 and cut[1].spans == []
 
 
-@given(st.text("abcdefghij \nÉé"))
-def test_text_of_is_what_the_vocabulary_decodes(text: str) -> None:
-    assert VOCAB.decode(VOCAB.encode(text)) == text
-
-
 def test_a_loss_is_that_of_reading_on_after_the_prompt(model: CharLSTM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "STATEFUL_CHUNK", 3)
+    monkeypatch.setattr(statistics, "MAX_LOGITS_PER_FORWARD", 6 * len(VOCAB))
     monkeypatch.setattr(statistics, "MAX_ROWS", 2)
     cases = [
         passage("ab", "cdefg"),
@@ -116,28 +111,31 @@ def test_a_validation_part_that_is_too_short_gives_what_it_has(num_before: int, 
 def test_figures_add_up_before_they_divide() -> None:
     first = Measured(["a", "b", "a", "b"], 3, [Span(0, 35, 7, 2), Span(30, 12, 0, 1)], LossSum(80.0, 50))
     second = Measured(["a", "b"], 0, [], LossSum(20.0, 50))
-    both = figures([first, second])
-    assert both.num_texts == 2 and both.num_chars == 100 and both.longest_copied == 35
+    both = figures([first, second], 0.5)
+    assert both.temperature == 0.5 and both.num_texts == 2 and both.num_chars == 100 and both.longest_copied == 35
     assert (both.known_words, both.distinct_bigrams, both.copied, both.nats_per_char) == (0.5, 0.75, 0.35, 1.0)
 
 
 def test_what_stands_there_often_is_a_phrase_and_no_copy() -> None:
     """A copy has 30 characters and stands in the training text once or twice, a phrase has 20 and stands there more."""
     spans = [Span(0, 30, 7, 1), Span(40, 29, 0, 1), Span(80, 45, 0, 3), Span(110, 20, 0, 9), Span(140, 19, 0, 9)]
-    found = figures([Measured([], 0, spans, LossSum(1.0, 200))])
+    found = figures([Measured([], 0, spans, LossSum(1.0, 200))], None)
     assert (found.copied, found.phrases, found.longest_copied) == (0.15, 0.25, 30)
     assert [is_copied(one) for one in spans] == [True, False, False, False, False]
 
 
 def test_nothing_to_count_is_no_number() -> None:
     for measured in ([], [Measured([], 0, [], LossSum(0.0, 0))]):
-        assert figures(measured)[1:] == (0, None, None, 0, None, None, None)
-    assert figures([Measured([], 0, [], LossSum(math.inf, 3))]).nats_per_char is None
+        found = set(figures(measured, None).model_dump(exclude={"num_texts"}).values())
+        assert found == {0, None}
+    assert figures([Measured([], 0, [], LossSum(math.inf, 3))], None).nats_per_char is None
 
 
 def test_a_whole_measurement(model: CharLSTM) -> None:
     train = VOCAB.encode("a bad cafe had a big bee\nhe did beg a cab a bad jade")
-    found = figures(measure([passage("\n", "he did beg a cab fed "), passage("a", "")], train, VOCAB, model))
+    found = figures(
+        measure([passage("\n", "he did beg a cab fed "), passage("a", "")], train, VOCAB, model, VOCAB), None
+    )
     assert found.known_words == round(5 / 6, 4)
     assert found.longest_copied == len("he did beg a cab ") and found.copied == found.phrases == 0.0
     assert found.distinct_bigrams == 1.0 and found.nats_per_char is not None

@@ -23,7 +23,7 @@ from charlstm.generation.compiled.object_code import TARGET, Function, keep, kep
 from charlstm.generation.compiled.stepper import GROUP, CompiledStepper, compile_for, in_blocks
 from charlstm.generation.drawing import FRACTIONS, Rules, uniforms
 from charlstm.generation.quantized import QuantizedModel, Stepper, quantize
-from charlstm.generation.sampler import Engines, Request, Sampler, compiled_stepper
+from charlstm.generation.sampler import Request, Sampler, compiled_stepper
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.model_folder import save_model
 from charlstm.sampling import Sampling
@@ -116,7 +116,7 @@ def test_its_texts_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
         expected = Sampler(model, VOCAB).generate(requests)
     machine_code()
     monkeypatch.setattr(CompiledStepper, "most_rows", 40)
-    assert isinstance(Engines(quantize(model)).best(40, 1), CompiledStepper)
+    assert isinstance(Sampler(model, VOCAB).engine(40, 1), CompiledStepper)
     sampler = Sampler(model, VOCAB)
     for one, found in zip(expected, sampler.generate(requests), strict=True):
         assert one.text == found.text
@@ -164,13 +164,13 @@ def test_values_are_sorted(sort: object, size: int) -> None:
 
 
 def test_a_few_characters_are_not_worth_compiling(empty_cache: Path) -> None:
-    few = Engines(quantized(SHAPES[0]))
-    assert type(few.best(1, 9_000)) is type(few.best(18, 18 * 500)) is type(few.best(256, 4 * 10**5)) is Stepper
+    few = Sampler(model_of(SHAPES[0]), VOCAB)
+    assert type(few.engine(1, 9_000)) is type(few.engine(18, 18 * 500)) is type(few.engine(256, 4 * 10**5)) is Stepper
     assert not empty_cache.exists()
-    assert type(few.best(1, 20_000)) is CompiledStepper
-    assert type(few.best(1, 1)) is CompiledStepper  # as it is there now
-    assert type(few.best(0, 0)) is CompiledStepper
-    assert type(Engines(quantized(SHAPES[1])).best(1, 1)) is CompiledStepper
+    assert type(few.engine(1, 20_000)) is CompiledStepper
+    assert type(few.engine(1, 1)) is CompiledStepper  # as it is there now
+    assert type(few.engine(0, 0)) is CompiledStepper
+    assert type(Sampler(model_of(SHAPES[1]), VOCAB).engine(1, 1)) is CompiledStepper
 
 
 WRITE = """
@@ -179,7 +179,7 @@ import charlstm
 model = charlstm.load(sys.argv[1])
 text = model.generate("\\n", num_chars=int(sys.argv[2]))
 print(f"numba: {'numba' in sys.modules}")
-print(type(model._sampler._engines.best(1, 1)).__name__)
+print(type(model._sampler.engine(1, 1)).__name__)
 print(text, end="")
 """
 
@@ -261,7 +261,7 @@ def test_without_numba_torch_writes(
         monkeypatch.setitem(sys.modules, missing, None)
         caplog.clear()
         with caplog.at_level(logging.DEBUG, sampler_module.__name__):
-            assert type(Engines(quantized(SHAPES[0])).best(1, 10**6)) is Stepper
+            assert type(Sampler(model_of(SHAPES[0]), VOCAB).engine(1, 10**6)) is Stepper
         records = [record for record in caplog.records if record.name == sampler_module.__name__]
         assert {record.levelno for record in records} == {logging.DEBUG} and "ModuleNotFoundError" in caplog.text
 

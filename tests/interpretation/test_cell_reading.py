@@ -39,7 +39,7 @@ def steps(model: CharLSTM, ids_T: Ids, clamp: Clamp | None) -> tuple[Tensor, Ten
         x, seen = model.embedding.weight[index], []
         for layer in range(LAYERS):
             gates = cell_of(model, layer)
-            i, f, c, o = (gate(x[None], hidden[layer][None])[0] for gate in gates.gates())
+            f, i, c, o = (gate(x[None], hidden[layer][None])[0] for gate in gates.children())
             cell[layer] = f * cell[layer] + i * c
             if clamp and clamp.layer == layer:
                 cell[layer, clamp.unit] = clamp.value

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from charlstm.evaluation.published import Published
+from charlstm.evaluation.documents import Published
 from charlstm.report.collect import Generated
 from charlstm.tracking.reader import TrackedRun
 from pipeline.provenance.summary import RunSummary, describe, losses_of, page_tags, remedy, run_name, summary_of_run
@@ -74,7 +74,7 @@ def test_a_description_says_what_is_known_so_far() -> None:
 
 
 def test_published_losses_stand_beside_the_same_text_only() -> None:
-    one = Published("windowed_100", "somebody's LSTM", 1.5194)
+    one = Published(protocol="windowed_100", system="somebody's LSTM", nats_per_char=1.5194)
     evaluated = TRAINED._replace(losses=LOSSES)
     assert one.system not in describe(evaluated) and "published" not in describe(evaluated)
     row = f"| {one.protocol} | **{LOSSES[one.protocol]:.4f}** | {one.nats_per_char:.4f} | {one.system} |"

@@ -9,7 +9,7 @@ from charlstm.evaluation.windows import windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.model.model_folder import TrainedModel
 from charlstm.report import collect
-from charlstm.report.collect import Encoded, Generated, review_of
+from charlstm.report.collect import Generated, review_of
 from charlstm.report.comparison import comparison_of
 from charlstm.report.document import Loss, ReviewDocument
 from charlstm.report.page import page_of
@@ -42,9 +42,14 @@ def generated(text: str, prompt: str = "\n", temperature: float = 0.8, seed: int
 def collected(
     trained: TrainedModel, texts: list[Generated], train: str = TRAIN, val: str = "had a bad cab"
 ) -> ReviewDocument:
-    encoded = Encoded(EncodedText(VOCAB.encode(train)), EncodedText(VOCAB.encode(val)))
-    hashes = {"corpus": "some text", "corpus_sha256": "1" * 64, "validation_sha256": "2" * 64}
-    return review_of(trained, encoded, TABLES, LOSSES, texts, published=[], parameters={"a": {"b": 1}}, **hashes)
+    return review_of(
+        *(trained, EncodedText(VOCAB.encode(train)), EncodedText(VOCAB.encode(val)), TABLES, LOSSES, texts),
+        published=[],
+        parameters={"a": {"b": 1}},
+        corpus="some text",
+        corpus_sha256="1" * 64,
+        validation_sha256="2" * 64,
+    )
 
 
 def test_a_copy_is_marked_where_it_stands(trained: TrainedModel) -> None:

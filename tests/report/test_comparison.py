@@ -8,7 +8,7 @@ from reviews import HOSTILE, copy, review, sample
 
 from benchmarks.projects import ROOT
 from charlstm.errors import LineageError, ReviewError
-from charlstm.evaluation.documents import write_document
+from charlstm.evaluation.documents import Published, write_document
 from charlstm.params import load_params
 from charlstm.report.comparison import (
     MAX_RUNS,
@@ -22,7 +22,7 @@ from charlstm.report.comparison import (
     short_names,
     temperatures_of,
 )
-from charlstm.report.document import Loss, Published, read_review
+from charlstm.report.document import Loss, read_review
 from charlstm.report.page import MAX_PAGE_BYTES
 from pipeline.commands.review import find_review
 from pipeline.commands.review import review as write_review

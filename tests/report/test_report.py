@@ -34,7 +34,7 @@ def publish(project: Path, monkeypatch: pytest.MonkeyPatch, others: Override) ->
     vocab = load_vocab(project / "Datasets/encoded/vocab.json")
     val = vocab.decode(load_ids(project / "Datasets/encoded/val.npy", len(vocab)))  # some characters are U+FFFD in it
     sha256 = hashlib.sha256(val.encode()).hexdigest()
-    monkeypatch.setattr(published, "ORIGINAL_VAL_SHA256", sha256)
+    monkeypatch.setattr("pipeline.evaluate.ORIGINAL_VAL_SHA256", sha256)
     write_params(project, {"evaluate.published": {"validation_sha256": sha256, "losses": [PUBLISHED_100]}, **others})
 
 

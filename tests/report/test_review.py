@@ -152,12 +152,10 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path, content: bytes | 
         assert "\n" not in str(raised.value)
 
 
-@given(st.text("ab\n", max_size=80), st.integers(1, 20))
-def test_places_are_lines_and_columns(text: str, chunk: int) -> None:
+@given(st.text("ab\n", max_size=80))
+def test_places_are_lines_and_columns(text: str) -> None:
     vocab = Vocab.of("ab\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(collect, "CHUNK", chunk)
-        found = places_of(range(len(text)), vocab.encode(text), vocab)
+    found = places_of(range(len(text)), vocab.encode(text), vocab)
     before = [text[:offset].split("\n") for offset in range(len(text))]
     assert found == {offset: (len(lines), len(lines[-1]) + 1) for offset, lines in enumerate(before)}
 
