@@ -1,28 +1,24 @@
-"""What records say of a training: its run in MLflow, or `review.json` and `dvc.lock` of a project.
+"""What records say of a training: its run in MLflow, or a project's review and git.
 
 Each is believed only of the bytes that it names by their hash.
 """
 
-import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from charlstm.errors import CharlstmError
-from charlstm.files.checksums import read_sums, sums_of
-from charlstm.files.documents import load_yaml
 from charlstm.files.urls import without_credentials
 from charlstm.params import load_params
-from charlstm.report.document import DOCUMENT, read_losses, read_review
+from charlstm.report.document import DOCUMENT, read_review
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG
-from pipeline.dvc.paths import Paths, load_paths
+from pipeline.dvc.paths import load_paths
 from pipeline.lineage.revisions import commits_with
-from pipeline.provenance.hashes import SEEN_BY, folder_md5, md5
+from pipeline.provenance.hashes import SEEN_BY, folder_md5
 from pipeline.provenance.provenance import LINEAGE
-from pipeline.provenance.summary import RunSummary, summary_of_run
-from pipeline.stage.presets import Recipe, recipe_of
+from pipeline.provenance.summary import summary_of_run
+from pipeline.stage.presets import recipe_of
 from pipeline.stage.tracking_store import store
 
 # Of a run: what `pipeline.provenance.provenance` has written.
@@ -70,86 +66,46 @@ def _mapping(reader: Reader, run: TrackedRun, stage: str, name: str) -> dict[str
     return {str(key): str(value) for key, value in document.items()} if isinstance(document, dict) else {}
 
 
-# Of a model: for its card. Each comes with the name of the record.
+# Of a model: the fields of its card, see `pipeline.commands.info`.
 
 RECIPES = Path("conf/recipe")
 TRAINED = ("model.", "train.")  # parameters that decide a training
-NOT_A_RECORD = (CharlstmError, OSError, KeyError, TypeError, AttributeError)  # missing, or of another form
 
 
-def summary_in_mlflow(sha256: str) -> tuple[RunSummary, str] | None:
+def card_of_run(sha256: str) -> dict[str, Any] | None:
     """What the newest run of the model says; None if it has none."""
     reader = Reader(store())
     for run in reader.by_tag(MODEL_TAG, sha256):
         summary = summary_of_run(run, reader.text(run, f"{LINEAGE}/train/params.yaml"))
-        return summary if RECIPES.is_dir() else summary._replace(recipe=None), f"run {run.run_id}"
+        recipe = summary.recipe_label if RECIPES.is_dir() else None
+        return {**summary._asdict(), "recipe": recipe, "recorded_in": f"run {run.run_id}"}
     return None
 
 
-def summary_in_project(folder: Path, sha256: str) -> tuple[RunSummary, str] | None:
-    """What the project in the current folder says of `folder`; None if it is not that project's model.
+def card_of_project(folder: Path) -> dict[str, Any] | None:
+    """What the review and git in the current folder say of `folder`; None if it is not that project's model.
 
     Raises:
-        CharlstmError: the project has no paths that can be read.
+        CharlstmError: the project has no paths or no review that can be read.
     """
     paths = load_paths(Path("dvc.yaml"))
     if paths.model.resolve() != folder:
         return None
-    review, lock = _of_review(paths, sha256), _of_lock(paths)
-    names = [name for name, record in ((str(paths.samples / DOCUMENT), review), ("dvc.lock", lock)) if record]
-    summary = RunSummary(**(review | lock))
-    return summary._replace(recipe=_recipe_here(summary.params)), ", ".join(names)
-
-
-def _of_review(paths: Paths, sha256: str) -> dict[str, Any]:
-    try:
-        review = read_review(paths.samples / DOCUMENT)
-    except NOT_A_RECORD:
-        return {}
-    if review.model_sha256 != sha256:
-        return {}
-    losses = {name: loss.nats_per_char for name, loss in review.losses.items()}
-    return {"corpus_sha256": review.corpus_sha256, "losses": losses, "params": flat(review.parameters)}
-
-
-def _of_lock(paths: Paths) -> dict[str, Any]:
-    def md5_in(stage: str, kind: str, path: Path) -> str:
-        return str({entry["path"]: entry["md5"] for entry in stages[stage][kind]}[str(path)])
-
-    try:
-        stages = load_yaml(Path("dvc.lock"))["stages"]
-        model = md5_in("train", "outs", paths.model)
-        if model != folder_md5(paths.model):
-            return {}
-        record: dict[str, Any] = {"params": flat(stages["train"]["params"]["params.yaml"])}
-    except NOT_A_RECORD:
-        return {}
-    if commits := commits_with(model):
-        record["commit"] = commits[-1]  # the first
-    with contextlib.suppress(*NOT_A_RECORD):
-        sums = sums_of(paths.corpus)
-        trained_on = md5_in("train", "deps", sums)
-        if trained_on == md5(sums):
-            record["corpus_sha256"] = read_sums(sums)[paths.corpus.name]
-        if trained_on == md5_in("download", "outs", sums):
-            record["corpus"] = without_credentials(stages["download"]["params"]["params.yaml"]["download"]["source"])
-    with contextlib.suppress(*NOT_A_RECORD):
-        metrics = paths.evaluate / "metrics.json"
-        is_of_model = md5_in("evaluate", "deps", paths.model) == model
-        if is_of_model and md5_in("evaluate", "outs", metrics) == md5(metrics):
-            record["losses"] = {name: loss.nats_per_char for name, loss in read_losses(metrics).items()}
-    return record
-
-
-def _recipe_here(recorded: Mapping[str, str] | None) -> Recipe | None:
-    """The recipe of these parameters; None if `params.yaml` says others by now, or where there are no recipes."""
-    try:
-        params = load_params(Path("params.yaml"))
-    except CharlstmError:
-        return None
-    here = {name: one for name, one in flat(params.model_dump(mode="json")).items() if name.startswith(TRAINED)}
-    is_same = recorded and all(recorded.get(name, value) == value for name, value in here.items())
-    return recipe_of(params) if is_same and RECIPES.is_dir() else None
+    review, here = read_review(paths.samples / DOCUMENT), load_params(Path("params.yaml"))
+    params = flat(review.parameters)
+    trained = {name: value for name, value in flat(here.model_dump(mode="json")).items() if name.startswith(TRAINED)}
+    is_same = trained.items() <= params.items() and RECIPES.is_dir()
+    commits = commits_with(folder_md5(folder))
+    return {
+        "model_sha256": review.model_sha256,
+        "corpus": review.corpus,
+        "corpus_sha256": review.corpus_sha256,
+        "recipe": recipe_of(here).label if is_same else None,
+        "commit": commits[-1] if commits else None,  # the first
+        "losses": {name: loss.nats_per_char for name, loss in review.losses.items()},
+        "params": params,
+        "recorded_in": str(paths.samples / DOCUMENT),
+    }
 
 
 def flat(params: Mapping[str, Any], above: str = "") -> dict[str, str]:
