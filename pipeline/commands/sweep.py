@@ -26,7 +26,7 @@ from pipeline.lineage.revisions import experiments, find_commit, lock_at
 from pipeline.lineage.search import runs_of
 from pipeline.provenance.git import git
 from pipeline.provenance.provenance import EXPERIMENT
-from pipeline.provenance.summary import losses_of, params_in
+from pipeline.provenance.summary import flat_in, losses_of
 from pipeline.stage.presets import shown
 from pipeline.stage.project import from_here
 from pipeline.stage.tracking_store import store
@@ -256,9 +256,7 @@ def status_lines(commit: str, done: set[str], queue: Queue, measured: Sequence[M
 
 
 def _params_at(commit: str) -> dict[str, str]:
-    """All parameters, as MLflow has them; empty where they cannot be read, as of another version."""
-    params = params_in(git("show", f"{commit}:./params.yaml"))
-    return {name: str(value) for name, value in params.flat().items()} if params else {}
+    return flat_in(git("show", f"{commit}:./params.yaml"))
 
 
 def _none_began(revision: str, commit: str, queue: Queue) -> str:

@@ -8,7 +8,7 @@ The document is what `charlstm trace --json` prints. Its names stay; new ones ma
     recipe         its name and what was changed in it; null if no file says it
     params         all, by dotted name
     losses         the latest metrics
-    code           commit, is_here, dirty ("yes", "no", "unknown", null), changes (the artifact, or null)
+    code           commit, is_here, dirty ("yes", "no", null), changes (the artifact, or null)
     dvc            experiment, experiment_is_here (whether git has it), baseline, train_md5,
                    revisions (commit, experiment, baseline, names, subject)
     versions, hardware   of the training; empty if no file says them
@@ -17,7 +17,6 @@ The document is what `charlstm trace --json` prints. Its names stay; new ones ma
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from charlstm.tracking.reader import Reader, TrackedRun
@@ -44,14 +43,11 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
     summary = summary_of_run(run, records[0].params if records else None)
     train_md5 = run.tags.get(TRAIN_MD5)
     commits = revisions.commits_with(train_md5) if train_md5 else []
-    lock = next((lock for commit in commits if (lock := revisions.lock_at(commit))), None)
     tags = {paths.corpus: summary.corpus_sha256, paths.model / WEIGHTS: summary.model_sha256}
     files, outputs = {str(path): digest for path, digest in tags.items() if digest}, dict[str, str]()
     for record in reversed(records):  # where stages saw different ones, the training's count
         files |= record.files
         outputs |= record.outputs
-    if lock:
-        outputs = {**_same_training(lock.outputs, outputs), **outputs}
     changes = [f"{LINEAGE}/{record.stage}/changes.diff" for record in records[:1] if record.changes]
     num_processes = run.tags.get("num_processes", "1")
     return {
@@ -137,12 +133,6 @@ def _losses_at(commit: str, paths: Paths) -> dict[str, float]:
         return {f"{protocol}/{name}": float(one) for protocol, found in metrics.items() for name, one in found.items()}
     except (ValueError, TypeError, AttributeError):
         return {}
-
-
-def _same_training(lock: Mapping[str, str], outputs: Mapping[str, str]) -> dict[str, str]:
-    """Of a lock, what does not contradict the record: its samples may be later ones."""
-    folders = {str(Path(path).parent) for path in outputs} | set(outputs)
-    return {path: digest for path, digest in lock.items() if not {path, str(Path(path).parent)} & folders}
 
 
 def _other_origin(record: StageRecord, run: TrackedRun) -> dict[str, str]:

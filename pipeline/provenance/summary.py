@@ -42,7 +42,7 @@ class RunSummary(NamedTuple):
     commit: str | None = None
     losses: Mapping[str, float] | None = None  # nats/char by protocol
     params: Mapping[str, str] | None = None  # by dotted name
-    dirty: str | None = None  # "yes", "no" or "unknown": whether the code was not that of the commit
+    dirty: str | None = None  # "yes" or "no": whether the code was not that of the commit
     experiment: str | None = None  # of DVC
     seed: int | None = None
     num_parameters: int | None = None
@@ -86,6 +86,12 @@ def params_in(text: str | None) -> Params | None:
         return validate(Params, parse_yaml(text or ""), Path("params.yaml"))
     except (ParamsError, ValueError):
         return None
+
+
+def flat_in(text: str | None) -> dict[str, str]:
+    """All of its parameters by dotted name, as MLflow has them; empty where there is none that can be read."""
+    params = params_in(text)
+    return {name: str(value) for name, value in params.flat().items()} if params else {}
 
 
 def recipe_in(text: str | None) -> Recipe | None:
@@ -172,10 +178,8 @@ def _losses(summary: RunSummary) -> str:
 
 def _origin(summary: RunSummary) -> str:
     corpus, sha256 = summary.corpus or "unknown", summary.corpus_sha256 or "unknown"
-    changes = {"yes": ", with uncommitted changes", "unknown": ", perhaps with uncommitted changes"}
-    commit = "not in a git repository"
-    if summary.commit:
-        commit = f"{_code(summary.commit[:12])}{changes.get(summary.dirty or '', '')}"
+    changes = ", with uncommitted changes" if summary.dirty == "yes" else ""
+    commit = f"{_code(summary.commit[:12])}{changes}" if summary.commit else "not in a git repository"
     facts = {
         "Recipe": f"{_code(summary.recipe.full if summary.recipe else 'unknown')}, seed {summary.seed}",
         "Parameters": None if summary.num_parameters is None else f"{summary.num_parameters:,}",
