@@ -147,7 +147,7 @@ def _show_losses(measured: Mapping[str, TrackedRun], output: Path) -> None:
 
 # What runs, waits and failed.
 
-QUEUE = Path("tmp/exps/celery")  # below `.dvc`: it is there once something was queued
+QUEUE = Path(".dvc/tmp/exps/celery")  # it is there once something was queued
 SECONDS_TO_ANSWER = 30
 STATES = RUNNING, WAITING, FAILED = "Running", "Queued", "Failed"  # as `dvc queue status` says it
 # All that `dvc queue status` asks, but for the workers. Those are asked through a file, which a worker may read while
@@ -155,11 +155,13 @@ STATES = RUNNING, WAITING, FAILED = "Running", "Queued", "Failed"  # as `dvc que
 ASK_DVC = """
 import json
 from dvc.repo import Repo
-tasks = Repo().experiments.celery_queue.status()
-print(json.dumps([[task["rev"], task["name"], task["status"]] for task in tasks]))
+queue = Repo().experiments.celery_queue
+failed = (entry for entry, _ in queue.iter_failed())
+tasks = {"Running": queue.iter_active(), "Queued": queue.iter_queued(), "Failed": failed}
+rows = [(task.name, state, task.stash_rev, task.baseline_rev) for state, entries in tasks.items() for task in entries]
+print(json.dumps(rows))
 """
 WORKER = "queue-worker"  # a subcommand of DVC
-ID_LENGTH = 7  # of a revision in place of a name
 
 
 class Task(NamedTuple):
@@ -183,8 +185,7 @@ def read_queue() -> Queue:
 
     Without its answer, there is a warning, and an empty queue.
     """
-    dvc = next((folder / ".dvc" for folder in (Path.cwd(), *Path.cwd().parents) if (folder / ".dvc").is_dir()), None)
-    if dvc is None or not (dvc / QUEUE).is_dir():
+    if not QUEUE.is_dir():
         return Queue([], has_worker=False)
     command = [sys.executable, "-c", ASK_DVC]
     try:
@@ -192,26 +193,10 @@ def read_queue() -> Queue:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1] if done.returncode else ""
     except subprocess.TimeoutExpired:
         reason = f"no answer in {SECONDS_TO_ANSWER} seconds"
-    except OSError as error:
-        reason = str(error)
     if reason:
         log.warning("what runs, waits and failed is unknown: DVC's queue: %s", reason)
         return Queue([], has_worker=False)
-    return Queue(tasks_of(json.loads(done.stdout)), has_worker=_has_worker(dvc.parent.resolve()))
-
-
-def tasks_of(status: Sequence[Sequence[str | None]]) -> list[Task]:
-    """The tasks that are not done, of all that DVC knows: revision, name, state. Their commits are asked of git."""
-    tasks = [(revision, name, state) for revision, name, state in status if state in STATES]
-    # A task is a stash: its first parent is the commit that it begins from.
-    hashes = [revision for revision, _, _ in tasks if revision]
-    known = git("log", "--no-walk", "--ignore-missing", "--format=%H %P", *hashes, "--") if hashes else None
-    parents = {revision: above for revision, *above in map(str.split, (known or "").splitlines())}
-    return [
-        Task(name or revision[:ID_LENGTH], state, revision, parents[revision][0])
-        for revision, name, state in tasks
-        if revision and state and parents.get(revision)
-    ]
+    return Queue([Task(*row) for row in json.loads(done.stdout)], _has_worker(Path.cwd().resolve()))
 
 
 def _has_worker(root: Path) -> bool:

@@ -19,13 +19,11 @@ from charlstm.training.history import EpochRow, StepRow, Tables, table
 from pipeline.commands import sweep as command
 from pipeline.commands.sweep import (
     Queue,
-    Task,
     ranking,
     read_queue,
     read_runs,
     status_lines,
     sweep,
-    tasks_of,
     varied_params,
 )
 
@@ -206,17 +204,6 @@ def test_a_queue_that_dvc_cannot_tell_of_costs_a_warning(
     broken, slow = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert slow == "what runs, waits and failed is unknown: DVC's queue: no answer in 0.01 seconds"
     assert "config" in broken
-
-
-def test_tasks_that_are_not_done_have_a_commit(small: Path) -> None:
-    """Names may be missing, as of experiments of older versions of DVC, and a task's commit may be gone."""
-    head = head_of(small)
-    dvc(small, "exp", "run", "--queue", "--name", "one", "-S", "value=good")
-    stash = dvc(small, "git", "rev-parse", "refs/exps/celery/stash").strip()
-    found = tasks_of(
-        [[stash, None, "Running"], [stash, "two", "Failed"], [stash, "ok", "Success"], ["0" * 40, "gone", "Queued"]]
-    )
-    assert found == [Task(stash[:7], "Running", stash, head), Task("two", "Failed", stash, head)]
 
 
 @pytest.mark.slow
