@@ -136,16 +136,13 @@ def _write_texts(model: "Model", prompt: str, num_texts: int, options: Sampling,
     """One text as it is drawn, several when they are done."""
     output, values = Output(), options._asdict()
     try:
-        if num_texts == 1:
-            output.show_prompt(prompt)
-            output.stream(model.stream(prompt, **values))
-            output.end()
-            return
-        for index, text in enumerate(model.generate(prompt, num_texts=num_texts, **values)):
+        is_one = num_texts == 1
+        texts = [model.stream(prompt, **values)] if is_one else model.generate(prompt, num_texts=num_texts, **values)
+        for index, text in enumerate(texts):
             if index:
                 output.write(f"{SEPARATOR}\n")
             output.show_prompt(prompt)
-            output.write(text)
+            output.stream(text)
             output.end()
     finally:
         if output.is_terminal:

@@ -55,15 +55,6 @@ class RunSummary(NamedTuple):
         """The recipe with its changes, in short."""
         return self.recipe and self.recipe.label
 
-    @property
-    def beside(self) -> dict[str, list["Published"]]:
-        """The published losses under the protocols that the model was measured by; empty if there are none."""
-        by_protocol: dict[str, list[Published]] = {}
-        for loss in self.published:
-            if loss.protocol in (self.losses or {}):
-                by_protocol.setdefault(loss.protocol, []).append(loss)
-        return by_protocol
-
 
 def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
     """What a stage knows from the start. `tags` are those of `provenance.tags`."""
@@ -129,7 +120,7 @@ def run_name(summary: RunSummary) -> str:
 
     The loss is that of the first protocol, else the training's own; there is none while it trains.
     """
-    size = None if summary.num_parameters is None else _size(summary.num_parameters)
+    size = None if summary.num_parameters is None else f"{summary.num_parameters / 1e6:.2f}M"
     loss = next(iter((summary.losses or {}).values()), summary.val_nats_per_char)
     shown = None if loss is None else f"{loss:.4f}"
     parts = [summary.experiment, summary.recipe_label, size, f"seed {summary.seed}", shown]
@@ -155,13 +146,6 @@ def remedy(best_epoch: int, num_epochs: int) -> str:
     )
 
 
-def _size(num_parameters: int) -> str:
-    for unit, name in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
-        if num_parameters >= unit / 10:
-            return f"{num_parameters / unit:.2f}{name}"
-    return str(num_parameters)
-
-
 def _losses(summary: RunSummary) -> str:
     if not summary.losses:
         if summary.val_nats_per_char is None:
@@ -169,10 +153,10 @@ def _losses(summary: RunSummary) -> str:
         return f"**{summary.val_nats_per_char:.4f}** nats/char in validation, at the best epoch. Not evaluated yet."
     rows = [["protocol", "nats/char", "published", "by"], ["---"] * 4]
     for protocol, loss in summary.losses.items():
-        others = summary.beside.get(protocol, [])
+        others = [other for other in summary.published if other.protocol == protocol]
         published = "<br>".join(f"{other.nats_per_char:.4f}" for other in others)
         rows.append([protocol, f"**{loss:.4f}**", published, "<br>".join(other.system for other in others)])
-    width = 4 if summary.beside else 2
+    width = 4 if any(by for *_, by in rows[2:]) else 2
     return "\n".join(f"| {' | '.join(row[:width])} |" for row in rows)
 
 
