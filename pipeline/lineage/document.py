@@ -94,7 +94,7 @@ def of_commit(commit: str, paths: Paths, found_by: str) -> Trace | None:
         "chain": chain(known_sums(files), files, paths),
         "recipe": recipe and recipe.label,
         "params": flat(lock.params),
-        "losses": _losses_at(commit, paths),
+        "losses": losses_at(commit, paths),
         "code": {"commit": commit, "is_here": True, "dirty": None, "changes": None},
         "dvc": {
             "experiment": revision.experiment,
@@ -126,8 +126,8 @@ def chain(files: Mapping[str, str], outputs: Mapping[str, str], paths: Paths) ->
     return links
 
 
-def _losses_at(commit: str, paths: Paths) -> dict[str, float]:
-    """By the names of the run's metrics: git has the file that evaluate wrote."""
+def losses_at(commit: str, paths: Paths) -> dict[str, float]:
+    """What evaluate measured at a commit, by the names that MLflow's metrics have; git has the file that it wrote."""
     try:
         metrics = json.loads(git("show", f"{commit}:./{paths.evaluate / 'metrics.json'}") or "{}")
         return {f"{protocol}/{name}": float(one) for protocol, found in metrics.items() for name, one in found.items()}
