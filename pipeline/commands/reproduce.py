@@ -136,7 +136,6 @@ def read_checked(run: TrackedRun, reader: Reader) -> list[StageRecord]:
 
 # Record and repetition side by side, file by file, and why they may differ.
 
-IDENTICAL, DIFFERENT, MISSING = "identical", "different", "missing"
 DECISIVE = ("hardware.processor", "hardware.instructions", "hardware.gpu")  # training takes the recorded threads
 
 
@@ -149,13 +148,9 @@ class Row(NamedTuple):
     found: str | None
 
     def __str__(self) -> str:
-        now = f"  now {self.found}" if self.result == DIFFERENT else ""
-        return f"{self.result:10} {self.link:8} {self.recorded}  {self.path}{now}"
-
-    @property
-    def result(self) -> str:
-        """In one word."""
-        return MISSING if self.found is None else IDENTICAL if self.found == self.recorded else DIFFERENT
+        if self.found == self.recorded:
+            return f"identical  {self.link:8} {self.recorded}  {self.path}"
+        return f"different  {self.link:8} {self.recorded}  {self.path}  now {self.found or 'missing'}"
 
 
 def compare(files: Mapping[str, str], folder: Path, paths: Paths) -> list[Row]:
@@ -170,7 +165,7 @@ def compare(files: Mapping[str, str], folder: Path, paths: Paths) -> list[Row]:
 
 def first_difference(rows: Sequence[Row]) -> Row | None:
     """The first file of the chain that is not as recorded."""
-    return next((row for row in rows if row.result != IDENTICAL), None)
+    return next((row for row in rows if row.found != row.recorded), None)
 
 
 def likely_cause(first: Row, recorded: Mapping[str, str], here: Mapping[str, str]) -> str:

@@ -20,15 +20,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from charlstm.tracking.reader import Reader, TrackedRun
-from charlstm.tracking.registered_model import WEIGHTS
+from charlstm.tracking.registered_model import MODEL_TAG, WEIGHTS
 from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import known_sums, with_files
 from pipeline.lineage import revisions
 from pipeline.lineage.records import StageRecord, flat, read_records
 from pipeline.provenance.git import git
 from pipeline.provenance.hashes import LINKS, OPTIONAL, link_of
-from pipeline.provenance.provenance import BASELINE, COMMIT, DIRTY, LINEAGE, TRAIN_MD5
-from pipeline.provenance.summary import recipe_in, summary_of_run
+from pipeline.provenance.provenance import BASELINE, COMMIT, DIRTY, EXPERIMENT, LINEAGE, TRAIN_MD5
+from pipeline.provenance.summary import recipe_in
 
 Trace = dict[str, Any]
 
@@ -40,10 +40,10 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
         TrackingError: the store does not answer any more.
     """
     records = read_records(reader, run)
-    summary = summary_of_run(run, records[0].params if records else None)
-    train_md5 = run.tags.get(TRAIN_MD5)
+    recipe = recipe_in(records[0].params if records else None)
+    commit, experiment, train_md5 = (run.tags.get(tag) for tag in (COMMIT, EXPERIMENT, TRAIN_MD5))
     commits = revisions.commits_with(train_md5) if train_md5 else []
-    tags = {paths.corpus: summary.corpus_sha256, paths.model / WEIGHTS: summary.model_sha256}
+    tags = {paths.corpus: run.tags.get("corpus_sha256"), paths.model / WEIGHTS: run.tags.get(MODEL_TAG)}
     files, outputs = {str(path): digest for path, digest in tags.items() if digest}, dict[str, str]()
     for record in reversed(records):  # where stages saw different ones, the training's count
         files |= record.files
@@ -59,18 +59,18 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
             "made_from": run.tags.get("made_from", "training"),
         },
         "chain": chain(files, outputs, paths),
-        "recipe": summary.recipe_label,
-        "params": summary.params,
+        "recipe": recipe and recipe.label,
+        "params": dict(sorted(run.params.items())),
         "losses": dict(sorted(run.metrics.items())),
         "code": {
-            "commit": summary.commit,
-            "is_here": bool(summary.commit and git("cat-file", "-e", f"{summary.commit}^{{commit}}") is not None),
-            "dirty": summary.dirty,
+            "commit": commit,
+            "is_here": bool(commit and git("cat-file", "-e", f"{commit}^{{commit}}") is not None),
+            "dirty": run.tags.get(DIRTY),
             "changes": changes[0] if changes else None,
         },
         "dvc": {
-            "experiment": summary.experiment,
-            "experiment_is_here": summary.experiment in [name for name, _ in revisions.experiments().values()],
+            "experiment": experiment,
+            "experiment_is_here": experiment in [name for name, _ in revisions.experiments().values()],
             "baseline": run.tags.get(BASELINE),
             "train_md5": train_md5,
             "revisions": [revisions.describe(commit)._asdict() for commit in commits],

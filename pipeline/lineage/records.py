@@ -16,8 +16,8 @@ from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import load_paths
 from pipeline.lineage.revisions import commits_with
 from pipeline.provenance.hashes import SEEN_BY, folder_md5
-from pipeline.provenance.provenance import LINEAGE
-from pipeline.provenance.summary import summary_of_run
+from pipeline.provenance.provenance import COMMIT, LINEAGE
+from pipeline.provenance.summary import losses_of, recipe_in
 from pipeline.stage.presets import recipe_of
 from pipeline.stage.tracking_store import store
 
@@ -76,9 +76,17 @@ def card_of_run(sha256: str) -> dict[str, Any] | None:
     """What the newest run of the model says; None if it has none."""
     reader = Reader(store())
     for run in reader.by_tag(MODEL_TAG, sha256):
-        summary = summary_of_run(run, reader.text(run, f"{LINEAGE}/train/params.yaml"))
-        recipe = summary.recipe_label if RECIPES.is_dir() else None
-        return {**summary._asdict(), "recipe": recipe, "recorded_in": f"run {run.run_id}"}
+        recipe = recipe_in(reader.text(run, f"{LINEAGE}/train/params.yaml")) if RECIPES.is_dir() else None
+        return {
+            "model_sha256": sha256,
+            "corpus": run.tags.get("corpus"),
+            "corpus_sha256": run.tags.get("corpus_sha256"),
+            "recipe": recipe and recipe.label,
+            "commit": run.tags.get(COMMIT),
+            "losses": losses_of(run.metrics),
+            "params": dict(sorted(run.params.items())),
+            "recorded_in": f"run {run.run_id}",
+        }
     return None
 
 

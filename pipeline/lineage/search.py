@@ -4,9 +4,8 @@ A name is tried as a run, then as a file, then as a revision. What is found of a
 wherever it lies now.
 """
 
-import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -22,7 +21,7 @@ from pipeline.dvc.record import folders_with
 from pipeline.lineage.records import read_files
 from pipeline.lineage.revisions import Lock, commits_with, find_commit, lock_at
 from pipeline.provenance.hashes import folder_md5, md5
-from pipeline.provenance.provenance import COMMIT, EXPERIMENT, LINEAGE, TRAIN_MD5
+from pipeline.provenance.provenance import COMMIT, EXPERIMENT, TRAIN_MD5
 from pipeline.stage.tracking_store import store
 
 MIN_ID_PREFIX = 8
@@ -160,25 +159,20 @@ def check_length(text: str) -> None:
 
 
 def find_text(text: str, reader: Reader) -> list[Match]:
-    """The runs with `text` in one of their tables or texts, the newest first.
+    """The runs with `text` in one of their texts, the newest first.
 
     Raises:
         TrackingError: the store does not answer any more.
     """
-    forms = {text, *(json.dumps(text, ensure_ascii=is_ascii)[1:-1] for is_ascii in (True, False))}
+
+    def artifact_with_it(run: TrackedRun) -> str | None:
+        paths = reader.artifacts(run, (".txt",), MAX_ARTIFACT_BYTES)
+        return next((path for path in paths if text in (reader.text(run, path) or "")), None)
+
     runs = list(reader.all())
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        paths = pool.map(lambda run: next(_artifacts_with(forms, run, reader), None), runs)
-        pairs = [(run, path) for run, path in zip(runs, paths, strict=True) if path]
-    return [Match(run, None, f"the text, in the artifact {path}") for run, path in pairs]
-
-
-def _artifacts_with(forms: set[str], run: TrackedRun, reader: Reader) -> Iterator[str]:
-    for path in reader.artifacts(run, (".txt", ".json"), MAX_ARTIFACT_BYTES):
-        if not path.startswith(f"{LINEAGE}/"):
-            content = reader.text(run, path) or ""
-            if any(form in content for form in forms):
-                yield path
+        pairs = zip(runs, pool.map(artifact_with_it, runs), strict=True)
+        return [Match(run, None, f"the text, in the artifact {path}") for run, path in pairs if path]
 
 
 def places_in_corpus(text: str, paths: Paths) -> list[Place]:

@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,7 @@ def environment() -> dict[str, str]:
     """Tags `versions.*` and `hardware.*` of this process."""
     import torch  # who only reads such tags starts without it
 
-    found = {f"versions.{name}": _version(name) for name in LIBRARIES} | {"versions.python": platform.python_version()}
+    found = {f"versions.{name}": version(name) for name in LIBRARIES} | {"versions.python": platform.python_version()}
     found |= {
         "hardware.processor": _processor(),
         "hardware.instructions": torch.backends.cpu.get_cpu_capability(),
@@ -59,13 +59,6 @@ def environment() -> dict[str, str]:
     if torch.cuda.is_available():
         found["hardware.gpu"] = torch.cuda.get_device_name()
     return found
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "missing"
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""What is known of a run, as one record, and the run's page in MLflow: its name, and a description in Markdown."""
+"""A run's page in MLflow: its name, and a description in Markdown; and what others read of parameters and losses."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,7 @@ from charlstm.files.documents import parse_yaml, validate
 from charlstm.files.urls import without_credentials
 from charlstm.params import Params
 from charlstm.tracking.client import RECIPE_TAG
-from charlstm.tracking.reader import TrackedRun
-from charlstm.tracking.registered_model import LOSS_SUFFIX, MODEL_TAG
+from charlstm.tracking.registered_model import LOSS_SUFFIX
 from pipeline.provenance.provenance import COMMIT, DIRTY, EXPERIMENT
 from pipeline.stage.presets import Recipe, recipe_of
 from pipeline.stage.terminal import printable
@@ -30,23 +29,19 @@ MAX_INLINE_CHARS = 200
 
 
 class RunSummary(NamedTuple):
-    """What is known of a training and its model. None: no record says it; stages that come later know more.
+    """What a run's page says of a training and its model. None: no record says it; stages that come later know more."""
 
-    The model card, traces, and the name and the description of a run in MLflow are views of it.
-    """
-
-    model_sha256: str | None = None
     corpus: str | None = None  # its source
     corpus_sha256: str | None = None
     recipe: Recipe | None = None
     commit: str | None = None
-    losses: Mapping[str, float] | None = None  # nats/char by protocol
-    params: Mapping[str, str] | None = None  # by dotted name
     dirty: str | None = None  # "yes" or "no": whether the code was not that of the commit
     experiment: str | None = None  # of DVC
     seed: int | None = None
     num_parameters: int | None = None
+    model_sha256: str | None = None
     val_nats_per_char: float | None = None  # the training's own, of its best epoch
+    losses: Mapping[str, float] | None = None  # nats/char by protocol
     published: Sequence["Published"] = ()  # losses that others reported for the same validation text, to the byte
     sample: "Generated | None" = None
 
@@ -58,16 +53,14 @@ class RunSummary(NamedTuple):
 
 def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
     """What a stage knows from the start. `tags` are those of `provenance.tags`."""
-    return _of_tags(tags)._replace(recipe=recipe_of(params), seed=params.train.seed)
-
-
-def summary_of_run(run: TrackedRun, params: str | None) -> RunSummary:
-    """What MLflow knows of a run; `params` is the `params.yaml` that the run carries."""
-    return _of_tags(run.tags)._replace(
-        model_sha256=run.tags.get(MODEL_TAG),
-        recipe=recipe_in(params),
-        losses=losses_of(run.metrics),
-        params=dict(sorted(run.params.items())),
+    return RunSummary(
+        corpus=tags.get("corpus"),
+        corpus_sha256=tags.get("corpus_sha256"),
+        recipe=recipe_of(params),
+        commit=tags.get(COMMIT),
+        dirty=tags.get(DIRTY),
+        experiment=tags.get(EXPERIMENT),
+        seed=params.train.seed,
     )
 
 
@@ -94,16 +87,6 @@ def losses_of(metrics: Mapping[str, float]) -> dict[str, float]:
     """In nats/char, by protocol."""
     names = [name for name in metrics if name.endswith(LOSS_SUFFIX) and not name.startswith(WHILE_TRAINING)]
     return {name.removesuffix(LOSS_SUFFIX): metrics[name] for name in names}
-
-
-def _of_tags(tags: Mapping[str, str]) -> RunSummary:
-    return RunSummary(
-        corpus=tags.get("corpus"),
-        corpus_sha256=tags.get("corpus_sha256"),
-        commit=tags.get(COMMIT),
-        dirty=tags.get(DIRTY),
-        experiment=tags.get(EXPERIMENT),
-    )
 
 
 # The page in MLflow.
@@ -233,18 +216,11 @@ def side_by_side(texts: Sequence["Generated"]) -> "pd.DataFrame":
     import pandas as pd
 
     rows = [
-        {
-            "sample": printable(_title(text)),
-            "prompt": printable(text.prompt),
-            "temperature": text.temperature,
-            "top_k": text.top_k,
-            "top_p": text.top_p,
-            "seed": text.seed,
-            "output": printable(text.text),
-        }
+        {"sample": printable(_title(text)), **text._asdict(), "prompt": printable(text.prompt)}
+        | {"output": printable(text.text)}
         for text in texts
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).drop(columns="text")
 
 
 def _title(text: "Generated") -> str:

@@ -45,7 +45,7 @@ def test_files_are_compared_in_the_order_of_the_chain(tmp_path: Path) -> None:
     files = {"x/samples/a": "1", "x/model/m": "2", "x/corpus": "3", "x/evaluate/e": "4", "elsewhere": "5"}
     rows = compare(files, tmp_path, PATHS)
     assert [row.path for row in rows] == ["x/corpus", "x/model/m", "x/evaluate/e", "x/samples/a"]
-    assert {row.result for row in rows} == {"missing"}
+    assert all(str(row).endswith(f"{row.path}  now missing") for row in rows)
     assert first_difference(rows) == rows[0]
 
 

@@ -7,8 +7,7 @@ import pytest
 
 from charlstm.evaluation.published import Published
 from charlstm.report.collect import Generated
-from charlstm.tracking.reader import TrackedRun
-from pipeline.provenance.summary import RunSummary, describe, losses_of, page_tags, remedy, run_name, summary_of_run
+from pipeline.provenance.summary import RunSummary, describe, losses_of, page_tags, remedy, run_name
 from pipeline.sample import shown_sample
 from pipeline.stage.presets import Recipe
 
@@ -126,11 +125,6 @@ def test_the_recipe_is_a_tag() -> None:
     assert page_tags(TRAINED._replace(recipe=Recipe("quick", {"train.epochs": 2})))["recipe"] == "quick · epochs 2"
 
 
-def test_a_run_of_mlflow_is_summed_up() -> None:
+def test_losses_are_those_of_whole_evaluations() -> None:
     metrics = {"stateful/nats_per_char": 1.3, "stateful/perplexity": 3.7, "train/nats_per_char": 1.1}
-    tags = {"model_sha256": "ab", "corpus": "text.txt", "mlflow.source.git.commit": "c0ffee", "dvc_exp_name": "puffy"}
-    run = TrackedRun("id", "name", "FINISHED", tags, {"train.seed": "1"}, metrics, "")
-    found = summary_of_run(run, None)
-    expected = RunSummary("ab", "text.txt", None, None, "c0ffee", {"stateful": 1.3}, {"train.seed": "1"})
-    assert found == expected._replace(experiment="puffy")
-    assert losses_of({"validation/nats_per_char": 1.0}) == {}
+    assert losses_of(metrics | {"validation/nats_per_char": 1.0}) == {"stateful": 1.3}
