@@ -93,11 +93,11 @@ def read_card(where: str, sha256: str) -> Card:
     """What the records of this very model say."""
     folder, record = Path(where).resolve(), None
     if is_address(where):
-        from pipeline.lineage.records import card_of_run  # a folder elsewhere needs no package of the pipeline
+        from pipeline.lineage.document import card_of_run  # a folder elsewhere needs no package of the pipeline
 
         record = card_of_run(sha256)
     elif (root := find_root(folder.parent)) is not None:
-        from pipeline.lineage.records import card_of_project
+        from pipeline.lineage.document import card_of_project
 
         with contextlib.chdir(root), contextlib.suppress(CharlstmError):
             record = card_of_project(folder)

@@ -22,7 +22,7 @@ from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import NOTHING, Paths, load_paths
 from pipeline.dvc.record import cache_folder
-from pipeline.lineage.records import StageRecord, read_records
+from pipeline.lineage.document import StageRecord, read_records
 from pipeline.lineage.revisions import worktree
 from pipeline.lineage.search import find
 from pipeline.provenance.git import git, is_whole

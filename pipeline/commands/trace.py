@@ -21,7 +21,6 @@ from pipeline.lineage.search import (
     MIN_ID_PREFIX,
     Match,
     Place,
-    check_length,
     find,
     find_text,
     open_reader,
@@ -81,7 +80,6 @@ def _document(name: str | None, kind: str | None, text: str | None, max_in_full:
     paths, (reader, notes) = load_paths(Path("dvc.yaml")), open_reader()
     places: list[Place] = []
     if text is not None:
-        check_length(text)
         kind, places = "text", places_in_corpus(text, paths)
         matches = find_text(text, reader) if reader else []
         if not (matches or places or notes):

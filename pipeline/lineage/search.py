@@ -18,7 +18,7 @@ from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG, WEIGHTS
 from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import folders_with
-from pipeline.lineage.records import read_files
+from pipeline.lineage.document import read_files
 from pipeline.lineage.revisions import Lock, commits_with, find_commit, lock_at
 from pipeline.provenance.hashes import folder_md5, md5
 from pipeline.provenance.provenance import COMMIT, EXPERIMENT, TRAIN_MD5
@@ -143,19 +143,10 @@ def _runs_with(digests: set[str], reader: Reader) -> list[TrackedRun]:
 
 # Which run wrote a piece of text, and where it stands in the text that was trained on.
 
-MIN_CHARS = 8
 MAX_ARTIFACT_BYTES = 5_000_000
 MAX_PLACES = 5  # of a part
 PARTS = {"training": "train", "validation": "val", "test": "test"}
 Place = dict[str, Any]
-
-
-def check_length(text: str) -> None:
-    """Raise `LineageError` for a text that is too short to belong to anyone."""
-    if len(text.strip()) < MIN_CHARS:
-        raise LineageError(
-            f"--text: expected at least {MIN_CHARS} characters, got {text!r}: anybody may have written it"
-        )
 
 
 def find_text(text: str, reader: Reader) -> list[Match]:

@@ -244,7 +244,6 @@ def test_a_moved_checkout_finds_its_own_records(
         (["text.txt;"], "expected a run, a file or a revision"),
         (["dvc.yaml"], "expected bytes of a training, found no run with them"),
         (["pipeline"], "files): expected bytes of a training"),
-        (["--text", "abc"], "--text: expected at least 8 characters, got 'abc'"),
         (["--text", "nobody ever wrote this"], "no run wrote 'nobody ever wrote this'"),
     ],
 )
