@@ -266,10 +266,10 @@ def _start(project: Path, *, keeps_hashes: bool) -> tuple[float, ...]:
     """Seconds to the first checkpoint of the stage; and what it held in the next seconds, in MB."""
     state, log = project / ".charlstm", project / "log"
     for entry in state.glob("*"):
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        elif entry.name != "hashes.json" or not keeps_hashes:
+        if entry.is_file():
             entry.unlink()
+        elif entry.name != "hashes" or not keeps_hashes:
+            shutil.rmtree(entry)
     started = time.perf_counter()
     process = start(project, training_command(1), log, CHARLSTM_CHECKPOINT_SECONDS="0.01")
     try:

@@ -19,13 +19,9 @@ from pipeline.stage.project import at_root
 from pipeline.stage.stage import guarded
 from pipeline.stage.waiting import share_cores
 
-START = "Start: a text of your own"
 USE = "Use: a trained model"
-REVIEW = "Review: which model do I keep, and why"
-LINEAGE = "Lineage: which bytes came from which"
-TRACKING = "Tracking: what MLflow has"
 COMMANDS = {  # by group: the module, and what the list of commands says, the first line of its docstring
-    START: {
+    "Start: a text of your own": {
         "new": ("new", "Set the project up for a text of your own."),
         "recipe": ("recipe", "List recipes, write one into `params.yaml`, or keep one."),
         "corpus": ("recipe", "List corpora, write one into `params.yaml`, or keep one."),
@@ -37,16 +33,16 @@ COMMANDS = {  # by group: the module, and what the list of commands says, the fi
         "info": ("info", "Show the card of a model: sizes, corpus, commit, losses."),
         "export": ("export", "Write a trained model as an ONNX file, or copy it with its card."),
     },
-    REVIEW: {
+    "Review: which model do I keep, and why": {
         "ui": ("ui", "Open MLflow's page of the runs of each corpus, in the right view."),
         "review": ("review", "Put models side by side in one page."),
         "sweep": ("sweep", "Show a sweep of `dvc exp run --queue`: a table and a picture."),
     },
-    LINEAGE: {
+    "Lineage: which bytes came from which": {
         "trace": ("trace", "Trace a run, revision, file or text to its bytes."),
         "reproduce": ("reproduce", "Make a run's model again and compare every byte."),
     },
-    TRACKING: {"sync": ("sync", "Send to MLflow what a server has missed.")},
+    "Tracking: what MLflow has": {"sync": ("sync", "Send to MLflow what a server has missed.")},
 }
 USING = tuple(COMMANDS[USE])
 NEED_NO_PROJECT = (*USING, "review")

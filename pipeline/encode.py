@@ -33,7 +33,7 @@ def run(params: Params, paths: Paths) -> None:
             # Characters were compared with the checksum when they were counted.
             pieces = _verified(path) if is_bytes else read_characters(read_pieces(path), path)
             digests[target.name] = write_ids(target, pieces, vocab, num_ids[name], advance)
-        hashes.remember(target, sha256=digests[target.name])  # so that no stage reads a huge one for it
+        hashes.remember(target, digests[target.name])  # so that no stage reads a huge one for it
     for name in PARTS.keys() - parts.keys():  # of a run with other parameters
         (paths.encoded / f"{name}.npy").unlink(missing_ok=True)
     vocab.save(paths.encoded / "vocab.json")

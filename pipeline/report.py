@@ -1,60 +1,46 @@
-"""Not a stage: the result that `make repro` and `charlstm new --run` end with, from files and from the MLflow run."""
+"""Not a stage: the result that `make repro` and `charlstm new --run` end with, from the review and the MLflow run."""
 
-import math
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from charlstm.errors import HistoryError
 from charlstm.evaluation.baselines import BASELINES, Baselines, read_baselines
-from charlstm.evaluation.published import published_for, text_sha256
-from charlstm.files.atomic import sha256
-from charlstm.files.documents import read_json
-from charlstm.model.model_folder import WEIGHTS
 from charlstm.params import Params
-from charlstm.text.encoded import load_encoded
-from charlstm.text.vocabulary import load_vocab
+from charlstm.report.document import DOCUMENT, ReviewDocument, read_review
 from charlstm.tracking.runs import read_metrics
-from charlstm.training.history import read_csv
 from pipeline.dvc.paths import Paths
-from pipeline.provenance.summary import RunSummary, remedy
+from pipeline.provenance.summary import remedy
 from pipeline.stage import stage
 from pipeline.stage.presets import in_words
 from pipeline.stage.terminal import printable
 from pipeline.stage.tracking_store import store
 
 EXCERPT_LINES = 8
+SHOWN_TEMPERATURE = 0.8
 
 
 def run(params: Params, paths: Paths) -> None:
     """Print losses beside published ones, size, speed, a sample, and where to look next."""
-    train, evaluate = _read_json(paths.train / "metrics.json"), _read_json(paths.evaluate / "metrics.json")
-    vocab = load_vocab(paths.encoded / "vocab.json")
-    reported = params.evaluate.model_dump(mode="json")["published"]
-    val = load_encoded(paths.encoded / "val.npy", vocab).first(params.evaluate.max_chars)
-    published = published_for(text_sha256(val.ids, vocab), reported)
+    review, reported = read_review(paths.samples / DOCUMENT), params.evaluate.published
     console = Console(highlight=False)
     console.print(f"params.yaml: {in_words(params.values())}", soft_wrap=True)
-    losses = {protocol: loss["nats_per_char"] for protocol, loss in evaluate.items()}
-    console.print(_losses(RunSummary(losses=losses, published=published)))
-    baselines, helps = read_baselines(paths.evaluate / BASELINES), remedy(train["best_epoch"], train["num_epochs"])
-    console.print(_beside(baselines, evaluate["stateful"]["bits_per_char"], helps))
+    console.print(_losses(review))
+    baselines, helps = read_baselines(paths.evaluate / BASELINES), remedy(review.best_epoch, review.num_epochs)
+    console.print(_beside(baselines, review.losses["stateful"].bits_per_char, helps))
     if reported is None:
         console.print("No published losses are known for this text.")
-    elif not published:
+    elif reported.validation_sha256 != review.validation_sha256:
         console.print("Another validation text than that of the published losses: they do not apply.")
-    console.print(f"{train['num_parameters']:,} parameters, best epoch {train['best_epoch']} of {train['num_epochs']}")
-    speed = read_metrics(store(), sha256(paths.model / WEIGHTS))
+    console.print(f"{review.num_parameters:,} parameters, best epoch {review.best_epoch} of {review.num_epochs}")
+    speed = read_metrics(store(), review.model_sha256)
     if "train/speed" in speed:
         console.print(f"{speed['train/speed']:,.0f} characters a second, {speed['train/seconds']:.0f} s of training")
-    prompt, temperature, text = _sample(paths)
-    title = printable(f"A sample, prompt {prompt!r}, temperature {temperature}:", console.encoding)
-    excerpt = printable(prompt + text, console.encoding).split("\n")[:EXCERPT_LINES]
-    console.print("", title, *excerpt, sep="\n", markup=False, soft_wrap=True)
+    sample = min(reversed(review.samples), key=lambda sample: abs(sample.temperature - SHOWN_TEMPERATURE))
+    title = f"A sample, prompt {sample.prompt!r}, temperature {sample.temperature}:"
+    excerpt = printable(sample.prompt + sample.text, console.encoding).split("\n")[:EXCERPT_LINES]
+    console.print("", printable(title, console.encoding), *excerpt, sep="\n", markup=False, soft_wrap=True)
     console.print(
         f"\nRead first: {paths.samples}/review.html, in a browser   all samples: {paths.samples}/   "
         f"losses: dvc metrics show   curve: {paths.evaluate}/loss_curve.png   runs: make ui",
@@ -62,19 +48,21 @@ def run(params: Params, paths: Paths) -> None:
     )
 
 
-def _losses(summary: RunSummary) -> Table:
-    losses = summary.losses or {}
-    parts = "the validation part, and at last on the test part," if "test_stateful" in losses else "the validation part"
+def _losses(review: ReviewDocument) -> Table:
+    has_test = "test_stateful" in review.losses
+    parts = "the validation part, and at last on the test part," if has_test else "the validation part"
     table = Table(title=f"Loss on {parts} (nats per character; lower is better)")
-    for column in ("protocol", "this model", "bits/char", *(("others", "who") if summary.beside else ())):
+    for column in ("protocol", "this model", "bits/char", *(("others", "who") if review.published else ())):
         table.add_column(column)
-    for protocol, loss in losses.items():
-        others = summary.beside.get(protocol, [])
+    for protocol, loss in review.losses.items():
+        others = [other for other in review.published if other.protocol == protocol]
         cells = [
             "\n".join(f"{other.nats_per_char:.4f}" for other in others),
             "\n".join(other.system for other in others),
         ]
-        table.add_row(protocol, f"{loss:.4f}", f"{loss / math.log(2):.4f}", *(cells if others else ()))
+        table.add_row(
+            protocol, f"{loss.nats_per_char:.4f}", f"{loss.bits_per_char:.4f}", *(cells if review.published else ())
+        )
     return table
 
 
@@ -86,22 +74,6 @@ def _beside(baselines: Baselines, bits_per_char: float, helps: str) -> str:
     better = baselines.better_than(bits_per_char)
     verdict = f". {better} is better than the model, which has {bits_per_char:.4f}; {helps}" if better else ""
     return f"Without a network: {others} bits/char, by the same training text{verdict}."
-
-
-def _sample(paths: Paths) -> tuple[str, float, str]:
-    """Prompt, temperature and text of the sample drawn nearest to temperature 0.8, the last such prompt's first."""
-    samples = read_csv(paths.samples / "samples.csv", ("prompt", "temperature", "text"))
-    distance = (samples["temperature"] - 0.8).abs()
-    nearest = samples[distance == distance.min()]
-    row = nearest[nearest["prompt"] == nearest["prompt"].iloc[-1]].iloc[0]
-    return str(row["prompt"]), float(row["temperature"]), str(row["text"])
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(read_json(path))
-    except (OSError, ValueError, TypeError):
-        raise HistoryError(f"{path}: no results yet, or a damaged file; run `dvc repro`") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

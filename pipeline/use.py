@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 import tempfile
-from collections import Counter
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +40,7 @@ UnknownOption = Annotated[
 ]
 STDIN = Path("-")
 CLOSED_PIPE = 141  # as the shell has it of a program that SIGPIPE ends
-MAX_REPLACED = 10  # pairs of characters in a note
+MAX_NOTE_CHARS = 300
 
 
 def open_model(where: str) -> "Model":
@@ -103,16 +103,11 @@ def readable(model: "Model", name: str, text: str, unknown: Unknown) -> str:
     except VocabularyError as error:
         raise TextRequestError(f"{name}: {error}") from None
     if folded.replaced:
-        typer.echo(note_of(folded.replaced), err=True)
+        pairs = [f"{old!r} -> {new!r} ({count})" for (old, new), count in folded.replaced.items()]
+        shown = textwrap.shorten(", ".join(pairs), MAX_NOTE_CHARS, placeholder=" ...")
+        note = f"note: characters that the model never saw were exchanged: {shown}"
+        typer.echo(printable(note, sys.stderr.encoding), err=True)
     return folded.text
-
-
-def note_of(replaced: Counter[tuple[str, str]]) -> str:
-    """What was exchanged, in one line."""
-    pairs = [f"{old!r} -> {repr(new) if new else 'nothing'} ({count})" for (old, new), count in replaced.items()]
-    more = f" and {len(pairs) - MAX_REPLACED} more" if len(pairs) > MAX_REPLACED else ""
-    note = f"note: characters that the model never saw were exchanged: {', '.join(pairs[:MAX_REPLACED])}{more}"
-    return printable(note, sys.stderr.encoding)
 
 
 # Standard input and output.

@@ -133,66 +133,53 @@ def _write_json(model: "Model", prompt: str, num_texts: int, options: Sampling) 
 
 
 def _write_texts(model: "Model", prompt: str, num_texts: int, options: Sampling, *, is_seed_shown: bool) -> None:
-    """One text as it is drawn, several when they are done."""
-    output, values = Output(), options._asdict()
+    """One text as it is drawn, several when they are done. A terminal shows the prompt as well."""
+    is_terminal, is_one, values = sys.stdout.isatty(), num_texts == 1, options._asdict()
     try:
-        if num_texts == 1:
-            output.show_prompt(prompt)
-            output.stream(model.stream(prompt, **values))
-            output.end()
-            return
-        for index, text in enumerate(model.generate(prompt, num_texts=num_texts, **values)):
+        texts = [model.stream(prompt, **values)] if is_one else model.generate(prompt, num_texts=num_texts, **values)
+        for index, text in enumerate(texts):
             if index:
-                output.write(f"{SEPARATOR}\n")
-            output.show_prompt(prompt)
-            output.write(text)
-            output.end()
+                _write(f"{SEPARATOR}\n")
+            if is_terminal:
+                _show_dimmed(prompt)
+            _stream(text)
+            _write("\n")
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        if is_terminal:
+            _write("\n")
+        raise
     finally:
-        if output.is_terminal:
-            if output.is_line_open:
-                output.end()
-            if is_seed_shown:
-                typer.echo(f"again: --seed {options.seed}", err=True)
+        if is_terminal and is_seed_shown:
+            sys.stdout.flush()
+            typer.echo(f"again: --seed {options.seed}", err=True)
 
 
-class Output:
-    """Standard output for generated text: safe on a terminal, raw UTF-8 elsewhere."""
+def _show_dimmed(prompt: str) -> None:
+    from rich.console import Console  # text that goes elsewhere has no color
+    from rich.text import Text
 
-    def __init__(self) -> None:
-        self.is_terminal = sys.stdout.isatty()
-        self.is_line_open = False
+    shown = Text(printable(prompt, sys.stdout.encoding), style="dim")
+    Console(highlight=False, soft_wrap=True).print(shown, end="")
 
-    def show_prompt(self, prompt: str) -> None:
-        """On a terminal only, dimmed."""
-        if self.is_terminal:
-            from rich.console import Console  # text that goes elsewhere has no color
-            from rich.text import Text
 
-            shown = Text(printable(prompt, sys.stdout.encoding), style="dim")
-            Console(highlight=False, soft_wrap=True).print(shown, end="")
+def _write(text: str) -> None:
+    """Safe on a terminal, raw UTF-8 elsewhere."""
+    if sys.stdout.isatty():
+        sys.stdout.write(printable(text, sys.stdout.encoding))
+    else:
+        sys.stdout.buffer.write(text.encode())
 
-    def write(self, text: str) -> None:
-        """A piece of text."""
-        if self.is_terminal:
-            sys.stdout.write(printable(text, sys.stdout.encoding))
-        else:
-            sys.stdout.buffer.write(text.encode())
-        self.is_line_open = not text.endswith("\n") if text else self.is_line_open
 
-    def stream(self, characters: Iterable[str]) -> None:
-        """Pieces as they come, some 50 times a second; what came before an interruption is shown, too."""
-        pending, flushed = "", 0.0
-        try:
-            for character in characters:
-                pending += character
-                if (now := time.monotonic()) - flushed >= SECONDS_BETWEEN_FLUSHES:
-                    self.write(pending)
-                    sys.stdout.flush()
-                    pending, flushed = "", now
-        finally:
-            self.write(pending)
-
-    def end(self) -> None:
-        """The newline after a text."""
-        self.write("\n")
-        sys.stdout.flush()
+def _stream(characters: Iterable[str]) -> None:
+    """Pieces as they come, some 50 times a second; what came before an interruption is shown, too."""
+    pending, flushed = "", 0.0
+    try:
+        for character in characters:
+            pending += character
+            if (now := time.monotonic()) - flushed >= SECONDS_BETWEEN_FLUSHES:
+                _write(pending)
+                sys.stdout.flush()
+                pending, flushed = "", now
+    finally:
+        _write(pending)

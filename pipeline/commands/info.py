@@ -1,8 +1,8 @@
 """`charlstm info`: the card of a trained model. What no record says is None, and "unknown" on the screen.
 
-Of a folder in a project: `review.json` if it names this model's SHA-256, and `dvc.lock` if it names the folder's MD5.
-Of another folder: the `card.json` in it, which `charlstm export folder` writes. Of an address of MLflow: the newest run
-with a model of this SHA-256.
+Of the model of a project: its `review.json` if that names this SHA-256, and the first commit whose `dvc.lock` names the
+folder. Of another folder: the `card.json` in it, which `charlstm export folder` writes. Of an address of MLflow: the
+newest run with a model of this SHA-256.
 
 A card names a commit, which no input decides. So it is never in `artifacts/model`, whose bytes DVC records: only copies
 have one.
@@ -93,21 +93,16 @@ def read_card(where: str, sha256: str) -> Card:
     """What the records of this very model say."""
     folder, record = Path(where).resolve(), None
     if is_address(where):
-        from pipeline.lineage.records import summary_in_mlflow  # a folder elsewhere needs no package of the pipeline
+        from pipeline.lineage.document import card_of_run  # a folder elsewhere needs no package of the pipeline
 
-        record = summary_in_mlflow(sha256)
+        record = card_of_run(sha256)
     elif (root := find_root(folder.parent)) is not None:
-        from pipeline.lineage.records import summary_in_project
+        from pipeline.lineage.document import card_of_project
 
         with contextlib.chdir(root), contextlib.suppress(CharlstmError):
-            record = summary_in_project(folder, sha256)
-    if record is not None:
-        summary, names = record
-        shown = {name: value for name, value in summary._asdict().items() if name in Card.model_fields}
-        given = {"model_sha256": sha256, "recipe": summary.recipe_label, "recorded_in": names or None}
-        return Card.model_validate(shown | given)
-    with contextlib.suppress(ValueError, OSError):
-        card = Card.model_validate(read_json(folder / CARD))
+            record = card_of_project(folder)
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        card = Card.model_validate(record or read_json(folder / CARD) | {"recorded_in": CARD})
         if card.model_sha256 == sha256:
-            return card.model_copy(update={"recorded_in": CARD})
+            return card
     return Card(model_sha256=sha256)

@@ -10,23 +10,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
-from ruamel.yaml import YAML
 
 from charlstm.errors import LineageError
 from charlstm.files.atomic import sha256
-from charlstm.files.documents import parse_yaml
 from charlstm.files.urls import without_credentials
-from charlstm.text.conversion import local_path
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import NOTHING, Paths, load_paths
 from pipeline.dvc.record import cache_folder
-from pipeline.lineage.records import StageRecord, read_records
+from pipeline.lineage.document import StageRecord, read_records
 from pipeline.lineage.revisions import worktree
 from pipeline.lineage.search import find
 from pipeline.provenance.git import git, is_whole
@@ -62,39 +58,38 @@ def reproduce(
     Exit code: 0 if all are identical, 1 if not, 2 if the run cannot be made again at all.
     """
     reader = Reader(store())
-    record = read_record(find_run(run, reader), reader)
-    changes = " and what was changed in it" if record.changes else ""
-    log.info("run %s %s: commit %s%s", record.run.run_id, record.run.name, record.commit, changes)
-    with worktree(record.commit, record.changes) as folder:
-        (folder / "params.yaml").write_text(record.params, encoding="utf-8")
-        if record.lock is not None:
-            (folder / "dvc.lock").write_text(record.lock, encoding="utf-8")
+    tracked = find_run(run, reader)
+    records = read_checked(tracked, reader)
+    first, commit = records[0], records[0].origin[COMMIT]
+    changes = " and what was changed in it" if first.changes else ""
+    log.info("run %s %s: commit %s%s", tracked.run_id, tracked.name, commit, changes)
+    with worktree(commit, first.changes) as folder:
+        _write_params(folder, first)
+        if first.lock is not None:
+            (folder / "dvc.lock").write_text(first.lock, encoding="utf-8")
         paths = load_paths(folder / "dvc.yaml")
-        if not any(link_of(path, paths) == "model" for path in record.files):
+        files: dict[str, str] = {}
+        for record in reversed(records):
+            files |= record.files
+        if not any(link_of(path, paths) == "model" for path in files):
             raise LineageError(
-                f"run {record.run.run_id}: expected a model of the train stage, found none in its record: "
+                f"run {tracked.run_id}: expected a model of the train stage, found none in its record: "
                 "a teacher is not made again alone"
             )
-        failed = _run_all(record, folder, paths)
-        rows = compare(record.files, folder, paths)
-    for line in [*map(str, rows), *_conclusion(record, rows, failed)]:
+        failed = _run_all(tracked, records, files, folder, paths)
+        rows = compare(files, folder, paths)
+    lines = [*map(str, rows), *([f"stage {failed} failed, see above"] if failed else [])]
+    if different := first_difference(rows):
+        cause = likely_cause(different, tracked.tags, environment())
+        lines.append(f"different: first in {different.link}, {different.path}; likely cause: {cause}")
+    else:
+        lines.append(f"identical: all {len(rows)} files, from the corpus to the {rows[-1].link}")
+    for line in lines:
         typer.echo(printable(line, sys.stdout.encoding))
-    return EXIT_DIFFERENT if first_difference(rows) else 0
+    return EXIT_DIFFERENT if different else 0
 
 
 # What a run says of how it was made.
-
-
-class Record(NamedTuple):
-    """All that it takes to make a run again, and to compare."""
-
-    run: TrackedRun
-    commit: str
-    changes: str | None
-    params: str
-    lock: str | None
-    files: dict[str, str]  # path -> SHA-256
-    stages: list[str]  # after train
 
 
 def find_run(name: str, reader: Reader) -> TrackedRun:
@@ -117,55 +112,31 @@ def find_run(name: str, reader: Reader) -> TrackedRun:
     return finished[0]
 
 
-def read_record(run: TrackedRun, reader: Reader) -> Record:
-    """The record of `run`, checked for what can be checked before anything is run.
+def read_checked(run: TrackedRun, reader: Reader) -> list[StageRecord]:
+    """The records of `run`, checked for what can be checked before anything is run.
 
     Raises:
-        LineageError: it is not enough.
+        LineageError: they are not enough.
     """
     if MODEL_TAG not in run.tags:
         raise LineageError(f"run {run.run_id}: expected a finished training, found one that is {run.status}: no model")
     records = read_records(reader, run)
-    first = records[0] if records else None
-    if first is None or first.params is None:
+    if not records or records[0].params is None:
         raise LineageError(f"run {run.run_id}: expected its record in the artifacts lineage/, found none: too old")
-    commit = first.origin.get(COMMIT)
+    commit, changes = records[0].origin.get(COMMIT), records[0].changes
     if commit is None:
         raise LineageError(f"run {run.run_id}: expected a commit, found none: it was trained outside a git repository")
     if git("cat-file", "-e", f"{commit}^{{commit}}") is None:
         raise LineageError(f"run {run.run_id}: commit {commit} is not in this repository: git fetch, or go there")
-    if first.changes and not is_whole(first.changes):
-        note = first.changes.partition("\n")[0]
+    if changes and not is_whole(changes):
+        note = changes.partition("\n")[0]
         raise LineageError(f"run {run.run_id}: expected all that was changed in its commit; changes.diff says {note}")
-    files: dict[str, str] = {}
-    for record in reversed(records):
-        files |= record.files
-    later = [record.stage for record in records if record.stage != "train"]
-    return Record(run, commit, first.changes, _params(first.params, records[1:]), first.lock, files, later)
-
-
-def _params(params: str, later: Sequence[StageRecord]) -> str:
-    """The parameters of training, with the sections of the later stages as these had them."""
-    if any(record.params != params for record in later):
-        try:
-            document = parse_yaml(params)
-            for record in later:
-                document[record.stage] = parse_yaml(record.params or params)[record.stage]
-        except ValueError as error:
-            raise LineageError(f"the params.yaml of the record: {error}") from None
-        text = StringIO()
-        YAML(typ="safe", pure=True).dump(document, text)
-        params = text.getvalue()
-    # This checkout's own text, where it is the same but for the passwords that no record has.
-    here = Path("params.yaml")
-    text_here = here.read_text(encoding="utf-8") if here.is_file() else ""
-    return text_here if without_credentials(text_here) == params else params
+    return records
 
 
 # Record and repetition side by side, file by file, and why they may differ.
 
-IDENTICAL, DIFFERENT, MISSING = "identical", "different", "missing"
-DECISIVE = ("processor", "instructions", "threads", "gpu")  # of the hardware: what rounds, and in which order
+DECISIVE = ("hardware.processor", "hardware.instructions", "hardware.gpu")  # training takes the recorded threads
 
 
 class Row(NamedTuple):
@@ -177,13 +148,9 @@ class Row(NamedTuple):
     found: str | None
 
     def __str__(self) -> str:
-        now = f"  now {self.found}" if self.result == DIFFERENT else ""
-        return f"{self.result:10} {self.link:8} {self.recorded}  {self.path}{now}"
-
-    @property
-    def result(self) -> str:
-        """In one word."""
-        return MISSING if self.found is None else IDENTICAL if self.found == self.recorded else DIFFERENT
+        if self.found == self.recorded:
+            return f"identical  {self.link:8} {self.recorded}  {self.path}"
+        return f"different  {self.link:8} {self.recorded}  {self.path}  now {self.found or 'missing'}"
 
 
 def compare(files: Mapping[str, str], folder: Path, paths: Paths) -> list[Row]:
@@ -198,40 +165,22 @@ def compare(files: Mapping[str, str], folder: Path, paths: Paths) -> list[Row]:
 
 def first_difference(rows: Sequence[Row]) -> Row | None:
     """The first file of the chain that is not as recorded."""
-    return next((row for row in rows if row.result != IDENTICAL), None)
+    return next((row for row in rows if row.found != row.recorded), None)
 
 
-def _conclusion(record: Record, rows: Sequence[Row], failed: str | None) -> list[str]:
-    first = first_difference(rows)
-    if first is None:
-        return [f"identical: all {len(rows)} files, from the corpus to the {rows[-1].link}"]
-    here, threads = environment(), "hardware.threads"
-    if threads in record.run.tags:  # training ran on as many as the record says, whatever this process has
-        here[threads] = record.run.tags[threads]
-    cause = likely_cause(first, record.run.tags, here, source_of(record.params))
-    stopped = [f"stage {failed} failed, see above"] if failed else []
-    return [*stopped, f"different: first in {first.link}, {first.path}; likely cause: {cause}"]
-
-
-def likely_cause(first: Row, recorded: Mapping[str, str], here: Mapping[str, str], source: Path | None) -> str:
+def likely_cause(first: Row, recorded: Mapping[str, str], here: Mapping[str, str]) -> str:
     """Why `first` differs, as far as the tags of both environments tell."""
     if first.link == "corpus":
-        return f"the corpus no longer has these bytes: {source or 'its source'} was edited or replaced since"
-    if not any(name.startswith("hardware.") for name in recorded):
-        return "unknown: the record does not say on what it was trained (it was rebuilt from files)"
-    names = [name for name in recorded if name.startswith("versions.")] + [f"hardware.{name}" for name in DECISIVE]
+        return "the corpus no longer has these bytes: its source was edited or replaced since"
+    names = [*(name for name in recorded if name.startswith("versions.")), *DECISIVE]
     other = [
-        f"{name.partition('.')[2]} {recorded.get(name, 'none')} (here {here.get(name, 'none')})"
+        f"{name.partition('.')[2]} {recorded.get(name, 'not recorded')} (here {here.get(name, 'none')})"
         for name in names
         if recorded.get(name) != here.get(name)
     ]
-    if other:
-        return ", ".join(other)
-    if first.link in BEFORE_TRAINING:
-        return "processor and versions are the same: the code before training is another than the record says"
-    return (
-        "processor, threads and versions are the same: kernels that do not repeat themselves (GPU, several processes), "
-        "or an output that was changed by hand"
+    return ", ".join(other) or (
+        "processor and versions are the same: other code before training, kernels that do not repeat themselves (GPU, "
+        "several processes), or an output that was changed by hand"
     )
 
 
@@ -249,25 +198,37 @@ PRIVATE = (
 SECONDS_TO_STOP = 30
 
 
-def _run_all(record: Record, folder: Path, paths: Paths) -> str | None:
+def _run_all(
+    run: TrackedRun, records: Sequence[StageRecord], files: Mapping[str, str], folder: Path, paths: Paths
+) -> str | None:
     """Run the stages; the first that failed, or None. Training on other data would only cost time."""
 
     def is_as_recorded() -> bool:
-        rows = compare(record.files, folder, paths)
+        rows = compare(files, folder, paths)
         return first_difference([row for row in rows if row.link in BEFORE_TRAINING]) is None
 
     if _prepare(folder, is_as_recorded, is_student=str(paths.soft_targets) != NOTHING) != 0:
         return "encode, or one before it or of its teachers,"
     if not is_as_recorded():
         return None
-    if _train(folder, record.run.tags) != 0:
+    if _train(folder, run.tags) != 0:
         return "train"
-    return next((stage for stage in record.stages if _run(folder, f"pipeline.{stage}") != 0), None)
+    for record in records:
+        _write_params(folder, record)
+        if record.stage != "train" and _run(folder, f"pipeline.{record.stage}") != 0:
+            return record.stage
+    return None
+
+
+def _write_params(folder: Path, record: StageRecord) -> None:
+    """Those of the record, with the passwords that no record has where this checkout's are else the same."""
+    here = Path("params.yaml").read_text(encoding="utf-8")
+    text = here if without_credentials(here) == record.params else record.params or ""
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
 
 
 def _prepare(folder: Path, is_as_recorded: Callable[[], bool], *, is_student: bool) -> int:
     """Restore or make corpus, split, ids, and what teachers wrote; the exit code of what failed, or 0."""
-    link_source(folder)
     if (folder / ".dvc").is_dir() and (folder / "dvc.lock").is_file():
         local = Path(".dvc/config.local")
         if local.is_file():
@@ -319,23 +280,3 @@ def _run(
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     return code
-
-
-# The source of the corpus, which git need not know.
-
-
-def source_of(params: str, name: str = "source") -> Path | None:
-    """The file or folder of this machine that the corpus is made of; None if it comes from elsewhere."""
-    try:
-        return local_path(str(parse_yaml(params)["download"][name]))
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def link_source(folder: Path) -> None:
-    """A source beside the project is found from the folder too; so is what is watched."""
-    params = (folder / "params.yaml").read_text(encoding="utf-8")
-    for path in (source_of(params), source_of(params, "watch")):
-        if path and not path.is_absolute() and path.exists() and not (folder / path).exists():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).symlink_to(path.resolve())

@@ -8,21 +8,20 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from charlstm.errors import LineageError, ReviewError, TrackingError
+from charlstm.errors import ReviewError
 from charlstm.files.atomic import write_text
 from charlstm.report.document import DOCUMENT, ReviewDocument, read_review
-from charlstm.tracking.reader import Reader, TrackedRun
+from charlstm.tracking.reader import TrackedRun
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.record import cached, files_of
 from pipeline.lineage.revisions import lock_at
-from pipeline.lineage.search import find
+from pipeline.lineage.search import find, open_reader
 from pipeline.provenance.git import git
 from pipeline.provenance.hashes import folder_md5
 from pipeline.provenance.provenance import EXPERIMENT, LINEAGE
 from pipeline.provenance.summary import recipe_in
 from pipeline.stage.presets import Recipe
 from pipeline.stage.project import from_here
-from pipeline.stage.tracking_store import store
 
 ARTIFACT, PARAMS_ARTIFACT = f"review/{DOCUMENT}", f"{LINEAGE}/sample/params.yaml"
 MAX_ID_CHARS = 8  # of an id or a hash in a label
@@ -101,17 +100,8 @@ def _of_run(model: str) -> Reviewed:
     """Of the newest run that has one, of those that the name stands for; else of a commit."""
     if not Path("dvc.yaml").is_file():
         raise ReviewError(f"{model}: there is no such file or folder; runs and revisions need a project")
-    paths, reader, unknown = load_paths(Path("dvc.yaml")), None, ""
-    try:
-        reader = Reader(store())
-    except TrackingError as error:
-        unknown = f", and runs cannot be looked up: {error}"
-    try:
-        kind, matches = find(model, None, reader, paths)
-    except LineageError as error:
-        if reader:
-            raise
-        raise ReviewError(f"{model}: there is no such file, folder or revision{unknown}") from error
+    paths, (reader, notes) = load_paths(Path("dvc.yaml")), open_reader()
+    kind, matches = find(model, None, reader, paths, notes)
     for run in [match.run for match in matches if match.run]:
         if reader and (text := reader.text(run, ARTIFACT)) is not None:
             recipe = recipe_in(reader.text(run, PARAMS_ARTIFACT))

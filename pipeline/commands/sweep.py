@@ -15,21 +15,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from charlstm.errors import LineageError, TrackingError
+from charlstm.errors import LineageError
 from charlstm.evaluation.published import TEST_PREFIX
-from charlstm.tracking.client import SWEEP_TAG
-from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import PROTOCOLS
 from charlstm.tracking.view import differing_params
 from pipeline.dvc.paths import load_paths
-from pipeline.lineage.revisions import experiments, find_commit, lock_at
-from pipeline.lineage.search import runs_of
+from pipeline.lineage.document import losses_at
+from pipeline.lineage.revisions import experiments, find_commit
 from pipeline.provenance.git import git
-from pipeline.provenance.provenance import EXPERIMENT
-from pipeline.provenance.summary import losses_of, params_in
+from pipeline.provenance.summary import flat_in, losses_of
 from pipeline.stage.presets import shown
 from pipeline.stage.project import from_here
-from pipeline.stage.tracking_store import store
 
 log = logging.getLogger("charlstm")
 
@@ -56,66 +52,48 @@ def sweep(
         raise LineageError(f"{revision}: expected a commit, branch or tag, found none of that name")
     queue, console = read_queue(), Console(highlight=False, markup=False, soft_wrap=True)
     here = queue._replace(tasks=[task for task in queue.tasks if task.baseline == commit])
-    known = {name for name, baseline in experiments().values() if baseline == commit}
-    try:
-        runs = read_runs(commit)
-    except TrackingError as error:  # what DVC knows is said all the same
-        if not (here.tasks or known):
-            raise TrackingError(f"{error}; {_none_began(revision, commit, queue)}") from error
-        console.print(*status_lines(commit, known, here), sep="\n")
-        raise
-    if not (here.tasks or known or runs):
+    done = read_experiments(commit)
+    if not (here.tasks or done):
         raise LineageError(_none_began(revision, commit, queue))
-    measured = {name: run for name, run in runs.items() if measured_losses(run)}
-    lines = status_lines(commit, known | set(measured), here, [run.params for run in measured.values()])
-    console.print(*lines, sep="\n")
-    if measured:
+    console.print(*status_lines(commit, here, done), sep="\n")
+    if measured := {name: experiment for name, experiment in done.items() if experiment.losses}:
         _show_losses(measured, output)
-    if lacking := sorted(known - set(measured)):
-        console.print(f"MLflow has no loss of {', '.join(lacking)}; `charlstm sync` sends it what is here")
-    if not (measured or here.tasks):
-        raise LineageError(
-            f"{revision}: expected experiments with losses, found {len(known | set(runs))} without: "
-            "nothing to compare, and no picture"
-        )
+    elif not here.tasks:
+        raise LineageError(f"{revision}: expected experiments with losses, found {len(done)} without: no picture")
     return 0
 
 
 # The losses.
 
 
-def read_runs(commit: str) -> dict[str, TrackedRun]:
-    """The experiments that began from a commit, by name, each with the run of its model.
+class Experiment(NamedTuple):
+    """An experiment that is done: its parameters by dotted name, and its losses by protocol."""
 
-    Those that DVC has in this repository, and those below the commit's run in MLflow. The tie is content: an experiment
-    that DVC restored from its run cache has the run that trained the model.
+    params: dict[str, str]
+    losses: dict[str, float]
 
-    Raises:
-        TrackingError: the store does not answer.
+
+def read_experiments(commit: str) -> dict[str, Experiment]:
+    """The DVC experiments that began from a commit, by name, as git has them.
+
+    Losses are those of whole evaluations of the validation part.
     """
-    reader, paths = Reader(store()), load_paths(Path("dvc.yaml"))
-    parents = reader.by_tag(SWEEP_TAG, commit)
-    children = [run for parent in parents for run in reader.by_tag("mlflow.parentRunId", parent.run_id)]
-    newest = {run.tags.get(EXPERIMENT, run.name): run for run in children}
-    for experiment, (name, baseline) in experiments().items():
-        if baseline == commit and (runs := runs_of(lock_at(experiment), reader, paths)):
-            newest[name] = runs[0]
-    return newest
+    paths, done = load_paths(Path("dvc.yaml")), {}
+    for revision, (name, baseline) in experiments().items():
+        if baseline == commit:
+            losses = losses_of(losses_at(revision, paths))
+            of_validation = {name: loss for name, loss in losses.items() if not name.startswith(TEST_PREFIX)}
+            done[name] = Experiment(_params_at(revision), of_validation)
+    return done
 
 
-def measured_losses(run: TrackedRun) -> dict[str, float]:
-    """Of whole evaluations of the validation part, by protocol: not those of the training, nor of the test part."""
-    return {protocol: loss for protocol, loss in losses_of(run.metrics).items() if not protocol.startswith(TEST_PREFIX)}
-
-
-def ranking(measured: Mapping[str, TrackedRun]) -> tuple[str, list[str]]:
-    """The first protocol that all runs were measured by, and their names, that with the lowest loss first."""
-    losses = {name: measured_losses(run) for name, run in measured.items()}
-    common = set.intersection(*map(set, losses.values()))
+def ranking(measured: Mapping[str, Experiment]) -> tuple[str, list[str]]:
+    """The first protocol that all were measured by, and their names, that with the lowest loss first."""
+    common = set.intersection(*(set(experiment.losses) for experiment in measured.values()))
     if not common:
         raise LineageError("expected a protocol that all experiments were measured by, found none")
     protocol = next(name for name in (*PROTOCOLS, *sorted(common)) if name in common)
-    return protocol, sorted(losses, key=lambda name: losses[name][protocol])
+    return protocol, sorted(measured, key=lambda name: measured[name].losses[protocol])
 
 
 def varied_params(params: Sequence[Mapping[str, str]]) -> list[str]:
@@ -123,12 +101,12 @@ def varied_params(params: Sequence[Mapping[str, str]]) -> list[str]:
     return [name for name in differing_params(params) if not name.startswith(NOT_VARIED)]
 
 
-def _show_losses(measured: Mapping[str, TrackedRun], output: Path) -> None:
+def _show_losses(measured: Mapping[str, Experiment], output: Path) -> None:
     from charlstm.report.comparison import short_names  # pages and pictures take seconds to import
     from charlstm.report.plots import plot_sweep
 
     protocol, names = ranking(measured)
-    losses = [measured_losses(measured[name]) for name in names]
+    losses = [measured[name].losses for name in names]
     protocols = sorted(set.intersection(*map(set, losses)))
     varied = varied_params([measured[name].params for name in names])
     values = {param: [measured[name].params.get(param, "") for name in names] for param in varied}
@@ -147,7 +125,7 @@ def _show_losses(measured: Mapping[str, TrackedRun], output: Path) -> None:
 
 # What runs, waits and failed.
 
-QUEUE = Path("tmp/exps/celery")  # below `.dvc`: it is there once something was queued
+QUEUE = Path(".dvc/tmp/exps/celery")  # it is there once something was queued
 SECONDS_TO_ANSWER = 30
 STATES = RUNNING, WAITING, FAILED = "Running", "Queued", "Failed"  # as `dvc queue status` says it
 # All that `dvc queue status` asks, but for the workers. Those are asked through a file, which a worker may read while
@@ -155,11 +133,13 @@ STATES = RUNNING, WAITING, FAILED = "Running", "Queued", "Failed"  # as `dvc que
 ASK_DVC = """
 import json
 from dvc.repo import Repo
-tasks = Repo().experiments.celery_queue.status()
-print(json.dumps([[task["rev"], task["name"], task["status"]] for task in tasks]))
+queue = Repo().experiments.celery_queue
+failed = (entry for entry, _ in queue.iter_failed())
+tasks = {"Running": queue.iter_active(), "Queued": queue.iter_queued(), "Failed": failed}
+rows = [(task.name, state, task.stash_rev, task.baseline_rev) for state, entries in tasks.items() for task in entries]
+print(json.dumps(rows))
 """
 WORKER = "queue-worker"  # a subcommand of DVC
-ID_LENGTH = 7  # of a revision in place of a name
 
 
 class Task(NamedTuple):
@@ -183,8 +163,7 @@ def read_queue() -> Queue:
 
     Without its answer, there is a warning, and an empty queue.
     """
-    dvc = next((folder / ".dvc" for folder in (Path.cwd(), *Path.cwd().parents) if (folder / ".dvc").is_dir()), None)
-    if dvc is None or not (dvc / QUEUE).is_dir():
+    if not QUEUE.is_dir():
         return Queue([], has_worker=False)
     command = [sys.executable, "-c", ASK_DVC]
     try:
@@ -192,26 +171,10 @@ def read_queue() -> Queue:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1] if done.returncode else ""
     except subprocess.TimeoutExpired:
         reason = f"no answer in {SECONDS_TO_ANSWER} seconds"
-    except OSError as error:
-        reason = str(error)
     if reason:
         log.warning("what runs, waits and failed is unknown: DVC's queue: %s", reason)
         return Queue([], has_worker=False)
-    return Queue(tasks_of(json.loads(done.stdout)), has_worker=_has_worker(dvc.parent.resolve()))
-
-
-def tasks_of(status: Sequence[Sequence[str | None]]) -> list[Task]:
-    """The tasks that are not done, of all that DVC knows: revision, name, state. Their commits are asked of git."""
-    tasks = [(revision, name, state) for revision, name, state in status if state in STATES]
-    # A task is a stash: its first parent is the commit that it begins from.
-    hashes = [revision for revision, _, _ in tasks if revision]
-    known = git("log", "--no-walk", "--ignore-missing", "--format=%H %P", *hashes, "--") if hashes else None
-    parents = {revision: above for revision, *above in map(str.split, (known or "").splitlines())}
-    return [
-        Task(name or revision[:ID_LENGTH], state, revision, parents[revision][0])
-        for revision, name, state in tasks
-        if revision and state and parents.get(revision)
-    ]
+    return Queue([Task(*row) for row in json.loads(done.stdout)], _has_worker(Path.cwd().resolve()))
 
 
 def _has_worker(root: Path) -> bool:
@@ -223,19 +186,20 @@ def _has_worker(root: Path) -> bool:
     return False
 
 
-def status_lines(commit: str, done: set[str], queue: Queue, measured: Sequence[Mapping[str, str]] = ()) -> list[str]:
+def status_lines(commit: str, queue: Queue, done: Mapping[str, Experiment]) -> list[str]:
     """How many are done, run, wait and failed, which ones run and failed, and what to do about those that do not move.
 
-    Each is named by what differs between all of them, those done (their parameters are `measured`), and the commit.
+    Each is named by what differs between all of them, those that are done, and the commit.
     """
     from charlstm.report.comparison import MAX_NAMED, short_names
 
     running, waiting, failed = ([task for task in queue.tasks if task.state == state] for state in STATES)
     failed = [task for task in failed if task.name not in done]  # queued again, and done
-    num_done = len(done - {task.name for task in (*running, *waiting)})
+    num_done = len(done.keys() - {task.name for task in (*running, *waiting)})
     counts = f"{num_done} done, {len(running)} running, {len(waiting)} waiting, {len(failed)} failed"
     own = {task: _params_at(task.revision) for task in queue.tasks}
-    columns = [params for params in (*measured, *own.values(), _params_at(commit)) if params] if queue.tasks else []
+    others = [experiment.params for experiment in done.values()]
+    columns = [params for params in (*others, *own.values(), _params_at(commit)) if params] if queue.tasks else []
     varied = varied_params(columns)
     named = list(zip(varied, short_names(varied), strict=True))[:MAX_NAMED]
 
@@ -256,9 +220,7 @@ def status_lines(commit: str, done: set[str], queue: Queue, measured: Sequence[M
 
 
 def _params_at(commit: str) -> dict[str, str]:
-    """All parameters, as MLflow has them; empty where they cannot be read, as of another version."""
-    params = params_in(git("show", f"{commit}:./params.yaml"))
-    return {name: str(value) for name, value in params.flat().items()} if params else {}
+    return flat_in(git("show", f"{commit}:./params.yaml"))
 
 
 def _none_began(revision: str, commit: str, queue: Queue) -> str:

@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from charlstm.errors import CharlstmError, LineageError, ParamsError, TrackingError
-from charlstm.params import load_params
+from charlstm.errors import LineageError
 from charlstm.tracking.reader import Reader
 from charlstm.tracking.registered_model import LOSS_SUFFIX
 from pipeline.dvc.paths import Paths, load_paths
@@ -22,16 +21,14 @@ from pipeline.lineage.search import (
     MIN_ID_PREFIX,
     Match,
     Place,
-    check_length,
     find,
     find_text,
+    open_reader,
     places_in_corpus,
-    samples_with,
 )
-from pipeline.provenance.summary import losses_of
+from pipeline.provenance.summary import flat_in, losses_of
 from pipeline.stage.project import from_here
 from pipeline.stage.terminal import printable
-from pipeline.stage.tracking_store import store
 
 MAX_IN_FULL = 3  # for eyes; beyond, a line a training
 WIDTH = 11
@@ -78,47 +75,24 @@ def trace(
     return 0
 
 
-def _document(name: str | None, kind: Kind | None, text: str | None, max_in_full: int) -> dict[str, Any]:
+def _document(name: str | None, kind: str | None, text: str | None, max_in_full: int) -> dict[str, Any]:
     """All that is known of `name`, or of who wrote `text`; `more` has the names of what is beyond `max_in_full`."""
+    paths, (reader, notes) = load_paths(Path("dvc.yaml")), open_reader()
+    places: list[Place] = []
     if text is not None:
-        check_length(text)
-    paths, places, notes = load_paths(Path("dvc.yaml")), list[Place](), list[str]()
-    try:
-        reader = Reader(store())
-    except TrackingError as error:
-        reader = None
-        notes.append(f"{error}; this is what git and DVC know")
-    if text is not None:
-        query = {"kind": "text", "value": text}
-        places = places_in_corpus(text, paths)
-        matches = _matches_of_text(text, reader, paths, notes)
+        kind, places = "text", places_in_corpus(text, paths)
+        matches = find_text(text, reader) if reader else []
         if not (matches or places or notes):
-            raise LineageError(f"--text: no run wrote {text[:40]!r}, and it stands nowhere in {paths.corpus}")
+            raise LineageError(f"--text: no run wrote {text[:40]!r}, and it stands nowhere in {paths.split}")
     else:
-        assert name is not None
-        if reader is None and kind == "run":
-            raise LineageError(f"{name}: cannot look for runs: {notes[0]}")
-        found_kind, matches = find(name, kind, reader, paths)
-        query = {"kind": found_kind, "value": name}
+        kind, matches = find(name or "", kind, reader, paths, notes)
     return {
-        "query": query,
+        "query": {"kind": kind, "value": name if text is None else text},
         "traces": _traces(matches[:max_in_full], reader, paths),
         "more": [_name(match) for match in matches[max_in_full:]],
         "places": places,
         "notes": notes,
     }
-
-
-def _matches_of_text(text: str, reader: Reader | None, paths: Paths, notes: list[str]) -> list[Match]:
-    """Of the runs that wrote it; else of the first sample here that holds it and belongs to a training."""
-    if reader and (matches := find_text(text, reader)):
-        return matches
-    for file in samples_with(text, paths):
-        try:
-            return find(str(file), "file", reader, paths)[1]
-        except CharlstmError:
-            notes.append(f"the text is in {file}, which belongs to no known training")
-    return []
 
 
 def _traces(matches: Sequence[Match], reader: Reader | None, paths: Paths) -> list[Trace]:
@@ -140,7 +114,7 @@ def _name(match: Match) -> str:
 
 
 def _lines(document: dict[str, Any], *, with_files: bool) -> Iterator[str]:
-    here = _params_here()
+    here = flat_in(Path("params.yaml").read_text(encoding="utf-8"))
     for index, trace in enumerate(document["traces"]):
         if index:
             yield ""
@@ -152,18 +126,9 @@ def _lines(document: dict[str, Any], *, with_files: bool) -> Iterator[str]:
         yield f"and {len(document['more'])} more; `charlstm trace` with one of these shows it in full:"
         yield from (f"  {name}" for name in document["more"])
     for place in document["places"]:
-        part = f", {place['part']} part" if place["part"] else ""
-        yield f"the text stands in {place['file']}, line {place['line']}{part}"
+        yield f"the text stands in {place['file']}, line {place['line']}, {place['part']} part"
     if document["query"]["kind"] == "text" and not document["places"]:
         yield "the text does not stand in the corpus of this checkout"
-
-
-def _params_here() -> dict[str, str]:
-    """The parameters of this checkout, by dotted name; none if they cannot be read."""
-    try:
-        return {name: str(value) for name, value in load_params(Path("params.yaml")).flat().items()}
-    except ParamsError:
-        return {}
 
 
 def _in_short(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:
@@ -172,17 +137,17 @@ def _in_short(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:
     yield _line("found by", trace["found_by"])
     if run and run["made_from"] == "files":
         yield _line("", "rebuilt from files by a later stage, whose commit this is: no file says where it was trained")
-    yield _line("recipe", trace["recipe"] or UNKNOWN)
-    yield _line("parameters", _params(trace["params"], here))
-    yield _line("losses", _losses(trace["losses"]))
-    yield _line("data", _data(trace))
+    yield _line("recipe", trace["recipe"])
+    yield _line("parameters", *_params(trace["params"], here))
+    yield _line("losses", *_losses(trace["losses"]))
+    yield _line("data", *_data(trace))
     yield from _code(code)
     for revision in dvc["revisions"]:
         yield _line("in git", _revision(revision))
     if dvc["experiment"]:
         gone = "" if dvc["experiment_is_here"] else " (not in git here: failed, removed, or elsewhere)"
         yield _line("experiment", f"{dvc['experiment']}{gone}, on the baseline {dvc['baseline'] or 'unknown'}")
-    yield _line("machine", _machine(trace["hardware"], trace["versions"]))
+    yield _line("machine", *_machine(trace["hardware"], trace["versions"]))
     yield _line("keep it", _keep(dvc))
     if run is None:
         yield _line("again", "charlstm sync --files, which makes its run from the files; then charlstm reproduce HEAD")
@@ -190,46 +155,39 @@ def _in_short(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:
         yield _line("again", f"charlstm reproduce {run['id'][:MIN_ID_PREFIX]}")
 
 
-def _line(name: str, text: str) -> str:
-    return f"{name:{WIDTH}}{text}".rstrip()
+def _line(name: str, *parts: str | None) -> str:
+    return f"{name:{WIDTH}}{', '.join(filter(None, parts)) or UNKNOWN}"
 
 
-def _params(params: Mapping[str, str], here: Mapping[str, str]) -> str:
-    if not params:
-        return UNKNOWN
-    other = [
-        f"{name} {value!r} (here {here[name]!r})" for name, value in params.items() if here.get(name, value) != value
-    ]
-    other += [f"{name} {value} (not here)" for name, value in params.items() if name not in here] if here else []
-    return f"{len(params)}; " + (f"other than here: {', '.join(other)}" if other else "as in params.yaml here")
+def _params(params: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    other = [f"{name} {value!r} (here {here.get(name)!r})" for name, value in params.items() if here.get(name) != value]
+    compared = f"other than here: {', '.join(other)}" if other else "as in params.yaml here"
+    return [str(len(params)), compared] if params else []
 
 
-def _losses(metrics: Mapping[str, float]) -> str:
+def _losses(metrics: Mapping[str, float]) -> list[str]:
     """By protocol; of a training that was not evaluated, its own."""
     own = {name: value for name, value in metrics.items() if name.endswith(("nats_per_char", "val_loss"))}
     losses = losses_of(metrics) or own
-    return ", ".join(f"{name.removesuffix(LOSS_SUFFIX)} {value:.4f}" for name, value in losses.items()) or UNKNOWN
+    return [f"{name.removesuffix(LOSS_SUFFIX)} {value:.4f}" for name, value in losses.items()]
 
 
-def _data(trace: Trace) -> str:
+def _data(trace: Trace) -> list[str | None]:
     digest = next((row["sha256"] for link in trace["chain"][:1] for row in link["files"] if row["sha256"]), None)
     source = trace["params"].get("download.source")
-    parts = [trace["params"].get("download.name"), source and f"from {source}", digest and f"SHA-256 {digest[:12]}"]
-    return ", ".join(part for part in parts if part) or UNKNOWN
+    return [trace["params"].get("download.name"), source and f"from {source}", digest and f"SHA-256 {digest[:12]}"]
 
 
 def _code(code: Mapping[str, Any]) -> Iterator[str]:
     if code["commit"] is None:
         yield _line("code", "no commit recorded: trained outside a git repository")
         return
-    changed = {"yes": ", changed", "no": ", unchanged", "unknown": ", git could not say whether changed"}
+    changed = {"yes": ", changed", "no": ", unchanged"}
     here = "" if code["is_here"] else " (not in this repository: git fetch)"
     yield _line("code", f"commit {code['commit']}{changed.get(code['dirty'], '')}{here}")
-    never = "the commit never had this code as it was"
-    if code["changes"]:
-        yield _line("", f"{never}: what was changed is the run's artifact {code['changes']}")
-    elif code["dirty"] == "yes":
-        yield _line("", f"{never}, and what was changed is not recorded")
+    if code["dirty"] == "yes":
+        changes = f"the run's artifact {code['changes']}" if code["changes"] else "not recorded"
+        yield _line("", f"the commit never had this code as it was: what was changed is {changes}")
 
 
 def _revision(revision: Mapping[str, Any]) -> str:
@@ -239,16 +197,15 @@ def _revision(revision: Mapping[str, Any]) -> str:
     return f"dvc.lock of {revision['commit']}{named} names these outputs: {revision['subject']}"
 
 
-def _machine(hardware: Mapping[str, str], versions: Mapping[str, str]) -> str:
+def _machine(hardware: Mapping[str, str], versions: Mapping[str, str]) -> list[str | None]:
     threads, processes = hardware.get("threads"), hardware.get("processes")
-    parts = [
+    return [
         hardware.get("processor"),
         hardware.get("gpu"),
         threads and f"{threads} thread{'' if threads == '1' else 's'}",
         processes and f"{processes} processes",
         *(f"{name} {versions[name]}" for name in SHOWN_VERSIONS if name in versions),
     ]
-    return ", ".join(part for part in parts if part) or UNKNOWN
 
 
 def _keep(dvc: Mapping[str, Any]) -> str:
@@ -266,7 +223,7 @@ def _keep(dvc: Mapping[str, Any]) -> str:
 def _hashes(trace: Trace) -> Iterator[str]:
     """Hashes, and all that is known of the environment."""
     for name in ("versions", "hardware"):
-        yield _line(name, ", ".join(f"{key} {value}" for key, value in trace[name].items()) or UNKNOWN)
+        yield _line(name, *(f"{key} {value}" for key, value in trace[name].items()))
     for stage, other in trace["stages"].items():
         if other:
             yield _line(stage, "ran elsewhere: " + ", ".join(f"{name} {value}" for name, value in other.items()))
@@ -278,7 +235,7 @@ def _hashes(trace: Trace) -> Iterator[str]:
         for file in link["files"]:
             yield _row(link["link"], file["sha256"], file["dvc_md5"], file["path"])
         if not link["files"] and not link["dvc_folder_md5"]:
-            yield _line(link["link"], UNKNOWN)
+            yield _line(link["link"])
 
 
 def _row(link: str, sha256: str | None, md5: str | None, path: str) -> str:

@@ -8,7 +8,7 @@ The document is what `charlstm trace --json` prints. Its names stay; new ones ma
     recipe         its name and what was changed in it; null if no file says it
     params         all, by dotted name
     losses         the latest metrics
-    code           commit, is_here, dirty ("yes", "no", "unknown", null), changes (the artifact, or null)
+    code           commit, is_here, dirty ("yes", "no", null), changes (the artifact, or null)
     dvc            experiment, experiment_is_here (whether git has it), baseline, train_md5,
                    revisions (commit, experiment, baseline, names, subject)
     versions, hardware   of the training; empty if no file says them
@@ -18,20 +18,71 @@ The document is what `charlstm trace --json` prints. Its names stay; new ones ma
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from charlstm.files.urls import without_credentials
+from charlstm.params import load_params
+from charlstm.report.document import DOCUMENT, read_review
 from charlstm.tracking.reader import Reader, TrackedRun
-from charlstm.tracking.registered_model import WEIGHTS
-from pipeline.dvc.paths import Paths
+from charlstm.tracking.registered_model import MODEL_TAG, WEIGHTS
+from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.record import known_sums, with_files
 from pipeline.lineage import revisions
-from pipeline.lineage.records import StageRecord, flat, read_records
 from pipeline.provenance.git import git
-from pipeline.provenance.hashes import LINKS, OPTIONAL, link_of
-from pipeline.provenance.provenance import BASELINE, COMMIT, DIRTY, LINEAGE, TRAIN_MD5
-from pipeline.provenance.summary import recipe_in, summary_of_run
+from pipeline.provenance.hashes import LINKS, OPTIONAL, SEEN_BY, folder_md5, link_of
+from pipeline.provenance.provenance import BASELINE, COMMIT, DIRTY, EXPERIMENT, LINEAGE, TRAIN_MD5
+from pipeline.provenance.summary import losses_of, recipe_in
+from pipeline.stage.presets import recipe_of
+from pipeline.stage.tracking_store import store
 
 Trace = dict[str, Any]
+
+# What a run carries, as `pipeline.provenance.provenance` has written it.
+
+
+class StageRecord(NamedTuple):
+    """What one stage has left."""
+
+    stage: str
+    origin: dict[str, str]
+    files: dict[str, str]  # path -> SHA-256
+    outputs: dict[str, str]  # path -> MD5 of DVC
+    params: str | None
+    lock: str | None
+    changes: str | None
+
+
+def read_records(reader: Reader, run: TrackedRun) -> list[StageRecord]:
+    """The records of the stages that have left one, in their order; none for a run that was made before there were any.
+
+    Raises:
+        TrackingError: the store does not answer.
+    """
+    records = []
+    for stage in SEEN_BY:
+        origin, files, outputs = (_mapping(reader, run, stage, name) for name in ("origin", "files", "outputs"))
+        if files:
+            names = ("params.yaml", "dvc.lock", "changes.diff")
+            texts = [reader.text(run, f"{LINEAGE}/{stage}/{name}") for name in names]
+            records.append(StageRecord(stage, origin, files, outputs, *texts))
+    return records
+
+
+def read_files(reader: Reader, run: TrackedRun) -> dict[str, str]:
+    """Only the SHA-256 of all files: quick, for a search through many runs."""
+    return {path: digest for stage in SEEN_BY for path, digest in _mapping(reader, run, stage, "files").items()}
+
+
+def _mapping(reader: Reader, run: TrackedRun, stage: str, name: str) -> dict[str, str]:
+    """A JSON object of strings; empty if it is none: anybody may have written it."""
+    try:
+        document = json.loads(reader.text(run, f"{LINEAGE}/{stage}/{name}.json") or "")
+    except ValueError:
+        return {}
+    return {str(key): str(value) for key, value in document.items()} if isinstance(document, dict) else {}
+
+
+# A training as a document.
 
 
 def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trace:
@@ -41,17 +92,14 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
         TrackingError: the store does not answer any more.
     """
     records = read_records(reader, run)
-    summary = summary_of_run(run, records[0].params if records else None)
-    train_md5 = run.tags.get(TRAIN_MD5)
+    recipe = recipe_in(records[0].params if records else None)
+    commit, experiment, train_md5 = (run.tags.get(tag) for tag in (COMMIT, EXPERIMENT, TRAIN_MD5))
     commits = revisions.commits_with(train_md5) if train_md5 else []
-    lock = next((lock for commit in commits if (lock := revisions.lock_at(commit))), None)
-    tags = {paths.corpus: summary.corpus_sha256, paths.model / WEIGHTS: summary.model_sha256}
+    tags = {paths.corpus: run.tags.get("corpus_sha256"), paths.model / WEIGHTS: run.tags.get(MODEL_TAG)}
     files, outputs = {str(path): digest for path, digest in tags.items() if digest}, dict[str, str]()
     for record in reversed(records):  # where stages saw different ones, the training's count
         files |= record.files
         outputs |= record.outputs
-    if lock:
-        outputs = {**_same_training(lock.outputs, outputs), **outputs}
     changes = [f"{LINEAGE}/{record.stage}/changes.diff" for record in records[:1] if record.changes]
     num_processes = run.tags.get("num_processes", "1")
     return {
@@ -63,18 +111,18 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
             "made_from": run.tags.get("made_from", "training"),
         },
         "chain": chain(files, outputs, paths),
-        "recipe": summary.recipe_label,
-        "params": summary.params,
+        "recipe": recipe and recipe.label,
+        "params": dict(sorted(run.params.items())),
         "losses": dict(sorted(run.metrics.items())),
         "code": {
-            "commit": summary.commit,
-            "is_here": bool(summary.commit and git("cat-file", "-e", f"{summary.commit}^{{commit}}") is not None),
-            "dirty": summary.dirty,
+            "commit": commit,
+            "is_here": bool(commit and git("cat-file", "-e", f"{commit}^{{commit}}") is not None),
+            "dirty": run.tags.get(DIRTY),
             "changes": changes[0] if changes else None,
         },
         "dvc": {
-            "experiment": summary.experiment,
-            "experiment_is_here": summary.experiment in [name for name, _ in revisions.experiments().values()],
+            "experiment": experiment,
+            "experiment_is_here": experiment in [name for name, _ in revisions.experiments().values()],
             "baseline": run.tags.get(BASELINE),
             "train_md5": train_md5,
             "revisions": [revisions.describe(commit)._asdict() for commit in commits],
@@ -98,7 +146,7 @@ def of_commit(commit: str, paths: Paths, found_by: str) -> Trace | None:
         "chain": chain(known_sums(files), files, paths),
         "recipe": recipe and recipe.label,
         "params": flat(lock.params),
-        "losses": _losses_at(commit, paths),
+        "losses": losses_at(commit, paths),
         "code": {"commit": commit, "is_here": True, "dirty": None, "changes": None},
         "dvc": {
             "experiment": revision.experiment,
@@ -130,19 +178,13 @@ def chain(files: Mapping[str, str], outputs: Mapping[str, str], paths: Paths) ->
     return links
 
 
-def _losses_at(commit: str, paths: Paths) -> dict[str, float]:
-    """By the names of the run's metrics: git has the file that evaluate wrote."""
+def losses_at(commit: str, paths: Paths) -> dict[str, float]:
+    """What evaluate measured at a commit, by the names that MLflow's metrics have; git has the file that it wrote."""
     try:
         metrics = json.loads(git("show", f"{commit}:./{paths.evaluate / 'metrics.json'}") or "{}")
         return {f"{protocol}/{name}": float(one) for protocol, found in metrics.items() for name, one in found.items()}
     except (ValueError, TypeError, AttributeError):
         return {}
-
-
-def _same_training(lock: Mapping[str, str], outputs: Mapping[str, str]) -> dict[str, str]:
-    """Of a lock, what does not contradict the record: its samples may be later ones."""
-    folders = {str(Path(path).parent) for path in outputs} | set(outputs)
-    return {path: digest for path, digest in lock.items() if not {path, str(Path(path).parent)} & folders}
 
 
 def _other_origin(record: StageRecord, run: TrackedRun) -> dict[str, str]:
@@ -154,3 +196,65 @@ def _other_origin(record: StageRecord, run: TrackedRun) -> dict[str, str]:
 
 def _below(prefix: str, tags: Mapping[str, str]) -> dict[str, str]:
     return {name.removeprefix(prefix): value for name, value in sorted(tags.items()) if name.startswith(prefix)}
+
+
+def flat(params: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """Nested parameters by dotted name, as `Params.flat` has them in MLflow."""
+    found: dict[str, str] = {}
+    for name, value in sorted(params.items()):
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{above}{name}.")
+        else:
+            shown = value if isinstance(value, str) else json.dumps(value)
+            found[f"{above}{name}"] = without_credentials(shown)  # a lock has the URL as it was written
+    return found
+
+
+# Of a model: the fields of its card, see `pipeline.commands.info`.
+
+RECIPES = Path("conf/recipe")
+TRAINED = ("model.", "train.")  # parameters that decide a training
+
+
+def card_of_run(sha256: str) -> dict[str, Any] | None:
+    """What the newest run of the model says; None if it has none."""
+    reader = Reader(store())
+    for run in reader.by_tag(MODEL_TAG, sha256):
+        recipe = recipe_in(reader.text(run, f"{LINEAGE}/train/params.yaml")) if RECIPES.is_dir() else None
+        return {
+            "model_sha256": sha256,
+            "corpus": run.tags.get("corpus"),
+            "corpus_sha256": run.tags.get("corpus_sha256"),
+            "recipe": recipe and recipe.label,
+            "commit": run.tags.get(COMMIT),
+            "losses": losses_of(run.metrics),
+            "params": dict(sorted(run.params.items())),
+            "recorded_in": f"run {run.run_id}",
+        }
+    return None
+
+
+def card_of_project(folder: Path) -> dict[str, Any] | None:
+    """What the review and git in the current folder say of `folder`; None if it is not that project's model.
+
+    Raises:
+        CharlstmError: the project has no paths or no review that can be read.
+    """
+    paths = load_paths(Path("dvc.yaml"))
+    if paths.model.resolve() != folder:
+        return None
+    review, here = read_review(paths.samples / DOCUMENT), load_params(Path("params.yaml"))
+    params = flat(review.parameters)
+    trained = {name: value for name, value in flat(here.model_dump(mode="json")).items() if name.startswith(TRAINED)}
+    is_same = trained.items() <= params.items() and RECIPES.is_dir()
+    commits = revisions.commits_with(folder_md5(folder))
+    return {
+        "model_sha256": review.model_sha256,
+        "corpus": review.corpus,
+        "corpus_sha256": review.corpus_sha256,
+        "recipe": recipe_of(here).label if is_same else None,
+        "commit": commits[-1] if commits else None,  # the first
+        "losses": {name: loss.nats_per_char for name, loss in review.losses.items()},
+        "params": params,
+        "recorded_in": str(paths.samples / DOCUMENT),
+    }

@@ -48,19 +48,16 @@ def rebuild(params: Params, paths: Paths) -> None:
 def _check_files() -> None:
     """All outputs of the last three stages must be those that `dvc.lock` names, and so must the parameters."""
     lock = parse_lock(LOCK.read_text(encoding="utf-8"))
-    if lock is None:
-        raise LineageError(f"{LOCK}: expected DVC's record of the stages, found something else")
     for stage in STAGES:
-        if not (outputs := recorded_outputs(stage)):
+        outputs = recorded_outputs(stage)
+        if lock is None or not outputs:
             raise LineageError(f"{LOCK}: no record of {stage}; `dvc repro {stage}` makes it")
         for path, recorded in outputs.items():
-            if not path.exists():
-                raise LineageError(f"{path}: not here; `dvc pull` brings it, `dvc repro {stage}` makes it")
-            if recorded != (folder_md5(path) if path.is_dir() else md5(path)):
-                raise LineageError(f"{path}: not what {LOCK} names; `dvc checkout` or `dvc repro {stage}` restores it")
+            if not path.exists() or recorded != (folder_md5(path) if path.is_dir() else md5(path)):
+                raise LineageError(f"{path}: not what {LOCK} names; `dvc pull` or `dvc repro {stage}` brings it")
     here = load_yaml(Path("params.yaml"))
     for section in ("model", "train", "evaluate", "sample"):
-        if lock.params.get(section) != here.get(section):
+        if lock and lock.params.get(section) != here.get(section):
             raise LineageError(f"params.yaml: {section} is not what {LOCK} names; put it back, or `dvc repro`")
 
 

@@ -4,34 +4,27 @@ A name is tried as a run, then as a file, then as a revision. What is found of a
 wherever it lies now.
 """
 
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from charlstm.errors import LineageError
+from charlstm.errors import LineageError, TrackingError
 from charlstm.files.atomic import sha256
 from charlstm.files.pieces import find_all, read_pieces
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG, WEIGHTS
 from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import folders_with
-from pipeline.lineage.records import read_files
+from pipeline.lineage.document import read_files
 from pipeline.lineage.revisions import Lock, commits_with, find_commit, lock_at
 from pipeline.provenance.hashes import folder_md5, md5
-from pipeline.provenance.provenance import COMMIT, EXPERIMENT, LINEAGE, TRAIN_MD5
+from pipeline.provenance.provenance import COMMIT, EXPERIMENT, TRAIN_MD5
+from pipeline.stage.tracking_store import store
 
-EXPECTED = {  # by the kind that the user asked for
-    None: "a run, a file or a revision",
-    "run": "a run",
-    "file": "a file",
-    "rev": "a commit, branch, tag or experiment",
-}
-MIN_ID_PREFIX, ID_LENGTH = 8, 32
-MIN_HASH_PREFIX, HASH_LENGTH = 12, 64
+MIN_ID_PREFIX = 8
 MAX_FILES = 2000
 NUM_THREADS = 8  # a server answers several at once
 
@@ -44,8 +37,18 @@ class Match(NamedTuple):
     found_by: str
 
 
-def find(name: str, kind: str | None, reader: Reader | None, paths: Paths) -> tuple[str, list[Match]]:
-    """What `name` is (run, file or rev), and all that it belongs to.
+def open_reader() -> tuple[Reader | None, list[str]]:
+    """The runs of MLflow; or None, and why: git and DVC know much without it."""
+    try:
+        return Reader(store()), []
+    except TrackingError as error:
+        return None, [str(error)]
+
+
+def find(
+    name: str, kind: str | None, reader: Reader | None, paths: Paths, notes: Sequence[str] = ()
+) -> tuple[str, list[Match]]:
+    """What `name` is (run, file or rev), and all that it belongs to. `notes` say why there is no reader.
 
     Raises:
         LineageError: nothing has that name, or the only thing that has it belongs to no training.
@@ -57,23 +60,22 @@ def find(name: str, kind: str | None, reader: Reader | None, paths: Paths) -> tu
         return "file", _of_file(Path(name), reader, paths)
     if kind in (None, "rev") and (commit := find_commit(name)):
         return "rev", _of_commit(commit, reader, paths)
-    where = {None: "this repository or MLflow", "run": "MLflow"}.get(kind, "this repository")
-    hint = "; MLflow was not asked" if kind is None and reader is None else ""
-    raise LineageError(f"{name}: expected {EXPECTED[kind]}, found none of that name in {where}{hint}")
+    expected = {None: "a run, a file or a revision", "rev": "a revision"}.get(kind, f"a {kind}")
+    unknown = "".join(f"; runs cannot be looked up: {note}" for note in notes)
+    raise LineageError(f"{name}: expected {expected}, found none of that name{unknown}")
 
 
 def _find_runs(name: str, reader: Reader) -> list[TrackedRun]:
     """The run with that id, or whose id alone begins so; else runs of the model with that hash; else of that name,
     or of the DVC experiment.
     """
-    if re.fullmatch(rf"[0-9a-f]{{{MIN_ID_PREFIX},{ID_LENGTH}}}", name) and (runs := reader.by_id(name)):
+    if re.fullmatch(rf"[0-9a-f]{{{MIN_ID_PREFIX},64}}", name):
+        runs = reader.by_id(name)
         if len(runs) > 1:
             ids = ", ".join(run.run_id for run in runs[:5])
             raise LineageError(f"{name}: expected the beginning of one run's id, found {len(runs)}: {ids}")
-        return runs
-    is_hash = re.fullmatch(rf"[0-9a-f]{{{MIN_HASH_PREFIX},{HASH_LENGTH}}}", name)
-    if is_hash and (runs := reader.by_tag_prefix(MODEL_TAG, name)):
-        return runs
+        if runs := runs or reader.by_tag_prefix(MODEL_TAG, name):
+            return runs
     is_plain = re.fullmatch(r"[\w-]+", name)
     return reader.by_name(name) or (reader.by_tag(EXPERIMENT, name) if is_plain else [])
 
@@ -141,89 +143,42 @@ def _runs_with(digests: set[str], reader: Reader) -> list[TrackedRun]:
 
 # Which run wrote a piece of text, and where it stands in the text that was trained on.
 
-MIN_CHARS = 8
 MAX_ARTIFACT_BYTES = 5_000_000
-MAX_PLACES = 5
+MAX_PLACES = 5  # of a part
 PARTS = {"training": "train", "validation": "val", "test": "test"}
 Place = dict[str, Any]
 
 
-def check_length(text: str) -> None:
-    """Raise `LineageError` for a text that is too short to belong to anyone."""
-    if len(text.strip()) < MIN_CHARS:
-        raise LineageError(
-            f"--text: expected at least {MIN_CHARS} characters, got {text!r}: anybody may have written it"
-        )
-
-
 def find_text(text: str, reader: Reader) -> list[Match]:
-    """The runs with `text` in one of their tables or texts, the newest first.
+    """The runs with `text` in one of their texts, the newest first.
 
     Raises:
         TrackingError: the store does not answer any more.
     """
+
+    def artifact_with_it(run: TrackedRun) -> str | None:
+        paths = reader.artifacts(run, (".txt",), MAX_ARTIFACT_BYTES)
+        return next((path for path in paths if text in (reader.text(run, path) or "")), None)
+
     runs = list(reader.all())
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        paths = pool.map(lambda run: next(_artifacts_with(text, run, reader), None), runs)
-        pairs = [(run, path) for run, path in zip(runs, paths, strict=True) if path]
-    return [Match(run, None, f"the text, in the artifact {path}") for run, path in pairs]
-
-
-def _artifacts_with(text: str, run: TrackedRun, reader: Reader) -> Iterator[str]:
-    for path in reader.artifacts(run, (".txt", ".json"), MAX_ARTIFACT_BYTES):
-        if not path.startswith(f"{LINEAGE}/"):
-            content = reader.text(run, path) or ""
-            if text in content or (path.endswith(".json") and any(text in string for string in _strings(content))):
-                yield path
-
-
-def _strings(content: str) -> Iterator[str]:
-    """All strings of a JSON document."""
-    try:
-        pending = [json.loads(content)]
-    except (ValueError, RecursionError):
-        return
-    while pending:
-        match pending.pop():
-            case str() as string:
-                yield string
-            case list() as values:
-                pending += values
-            case dict() as values:
-                pending += values.values()
+        pairs = zip(runs, pool.map(artifact_with_it, runs), strict=True)
+        return [Match(run, None, f"the text, in the artifact {path}") for run, path in pairs if path]
 
 
 def places_in_corpus(text: str, paths: Paths) -> list[Place]:
-    """Where `text` stands in this checkout's corpus, at most `MAX_PLACES` times: file, line from 1, part.
+    """Where `text` stands in the parts of this checkout's corpus, at most `MAX_PLACES` times in each: file, line, part.
 
-    `part` is "training", "validation" or "test", that of the last character, or null without the split.
-    The corpus is read in pieces: it may be larger than the memory.
+    `part` is "training", "validation" or "test"; lines are those of the part's file, from 1. The files are read in
+    pieces: they may be larger than the memory.
     """
     sought, places = text.encode("utf-8", "surrogatepass"), list[Place]()
-    line, counted = 1, 0  # the line of the byte at `counted`
-    try:
-        for start in islice(find_all(paths.corpus, sought), MAX_PLACES):
-            line += sum(piece.count(b"\n") for piece in read_pieces(paths.corpus, counted, start))
+    for part, name in PARTS.items():
+        file, line, counted = paths.split / f"{name}.txt", 1, 0  # the line of the byte at `counted`
+        if not file.is_file():
+            continue
+        for start in islice(find_all(file, sought), MAX_PLACES):
+            line += sum(piece.count(b"\n") for piece in read_pieces(file, counted, start))
             counted = start
-            part = _part_of(start + len(sought), paths)
-            places.append({"file": str(paths.corpus), "line": line, "part": part})
-    except OSError:
-        return []
+            places.append({"file": str(file), "line": line, "part": part})
     return places
-
-
-def _part_of(end: int, paths: Paths) -> str | None:
-    """The part that has the byte before `end`."""
-    files = {name: paths.split / f"{part}.txt" for name, part in PARTS.items()}
-    sizes = {name: file.stat().st_size for name, file in files.items() if file.is_file()}
-    if "training" not in sizes:
-        return None
-    ends = zip(sizes, accumulate(sizes.values()), strict=True)
-    return next((name for name, end_of_part in ends if end <= end_of_part), "validation")
-
-
-def samples_with(text: str, paths: Paths) -> Iterator[Path]:
-    """The samples of this checkout that hold `text`."""
-    for file in sorted(paths.samples.glob("*.txt")):
-        if text in file.read_text(encoding="utf-8", errors="replace"):
-            yield file

@@ -37,7 +37,6 @@ def _printed(*arguments: str) -> bytes | None:
 
 CODE = ("charlstm", "pipeline", "conf")  # a new file in there may well be imported
 MAX_BYTES = 5_000_000
-MAX_NEW_FILE_BYTES = 1_000_000
 NOTE = "# charlstm: "  # git ignores what stands before a diff
 SECONDS_TO_ADD = 60
 
@@ -51,11 +50,9 @@ def untracked() -> list[str]:
 def changes(commit: str, results: Sequence[str]) -> str:
     """The difference of the working tree to `commit` without `results`; empty if there is none.
 
-    Lines that begin with `NOTE` say what is not in it: a rest beyond `MAX_BYTES`, large new files, passwords of URLs.
+    Lines that begin with `NOTE` say what is not in it: a rest beyond `MAX_BYTES`, passwords of URLs.
     """
-    names = untracked()
-    large = [name for name in names if Path(name).stat().st_size > MAX_NEW_FILE_BYTES]
-    new = "\0".join(name for name in names if name not in large)
+    new = "\0".join(untracked())
     command = ["git", "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false", "diff", "--binary", "--no-color"]
     command += ["--no-ext-diff", "--no-textconv", commit, "--", ".", *(f":(exclude){path}" for path in results)]
     with tempfile.TemporaryDirectory() as folder:
@@ -73,8 +70,7 @@ def changes(commit: str, results: Sequence[str]) -> str:
                 process.kill()
     diff = content[:MAX_BYTES].decode("utf-8", errors="replace")
     shown = without_credentials(diff)
-    notes = [f"not in here, too large: {name}" for name in large]
-    notes += [f"cut after {MAX_BYTES:,} bytes, so it cannot be applied"] if len(content) > MAX_BYTES else []
+    notes = [f"cut after {MAX_BYTES:,} bytes, so it cannot be applied"] if len(content) > MAX_BYTES else []
     notes += ["passwords were left out, so it may not apply"] if shown != diff else []
     return "".join(f"{NOTE}{note}\n" for note in notes) + shown
 

@@ -1,14 +1,11 @@
 """Hashes of files, remembered where a file is so large that reading it takes seconds.
 
 A text of 10 GB is read by each stage and each process that starts, only to compare it with its checksum. So the hash of
-a file of MIN_BYTES or more is kept in `.charlstm/hashes.json` with the file's path, inode, size and both of its times.
-While all of them are the same, the file is not read again. Smaller files always are.
+a file of MIN_BYTES or more is kept in `.charlstm/hashes/`, a small file for each, named by the file's path, inode, size
+and both of its times. While all of them are the same, the file is not read again. Smaller files always are.
 
 Whoever changes a file changes `ctime_ns`, which no program can set: also one that puts the old `mtime` back. A damaged
-disk does not, and is noticed only by reading: without `hashes.json`, all files are read again.
-
-Several processes may hash at once. Each writes the whole memory, and the last one's stays: a lost entry costs time, not
-truth.
+disk does not, and is noticed only by reading: without `.charlstm/hashes/`, all files are read again.
 """
 
 import contextlib
@@ -17,17 +14,14 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from charlstm.files.atomic import open_regular, write_text
 from charlstm.files.checksums import sums_of
-from charlstm.files.documents import read_json
 from pipeline.dvc.paths import NOTHING, Paths
 from pipeline.stage.tracking_store import STATE_FOLDER, project_root
 
 MIN_BYTES = 256 * 2**20
-MAX_FILES = 1_000
-DIGESTS = {"sha256": re.compile("[0-9a-f]{64}"), "md5": re.compile("[0-9a-f]{32}")}
+DIGEST = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
 
 
 def sha256(path: Path) -> str:
@@ -40,57 +34,40 @@ def md5(path: Path) -> str:
     return _digest(path, "md5")
 
 
-def remember(path: Path, **digests: str) -> None:
-    """Note what a file was found to have, e.g. by who wrote it: `remember(path, sha256="...")`."""
-    _remember(path, _identity(path), digests)
+def remember(path: Path, sha256: str) -> None:
+    """Note the SHA-256 of a file that was just written."""
+    if path.stat().st_size >= MIN_BYTES:
+        _write(_entry(path, "sha256"), sha256)
 
 
 def memory() -> Path:
-    """The file that remembers, in the main working tree: git and DVC do not see it."""
-    return project_root() / STATE_FOLDER / "hashes.json"
+    """The folder of what is remembered, in the main working tree: git and DVC do not see it."""
+    return project_root() / STATE_FOLDER / "hashes"
 
 
 def _digest(path: Path, algorithm: str) -> str:
-    identity = _identity(path)
-    if identity["size"] >= MIN_BYTES and (known := _known(path, identity).get(algorithm)):
-        return known
+    entry = _entry(path, algorithm) if path.stat().st_size >= MIN_BYTES else None
+    if entry:
+        with contextlib.suppress(OSError, ValueError):
+            if DIGEST.fullmatch(known := entry.read_text()):
+                return known
     with open_regular(path) as file:
         digest = hashlib.file_digest(file, algorithm).hexdigest()
-    _remember(path, identity, {algorithm: digest})
+    if entry and _entry(path, algorithm) == entry:  # it was not changed while it was read
+        _write(entry, digest)
     return digest
 
 
-def _remember(path: Path, identity: dict[str, int], digests: dict[str, str]) -> None:
-    if identity["size"] < MIN_BYTES or _identity(path) != identity:  # it was changed while it was read
-        return
-    entries = {name: entry for name, entry in _read().items() if Path(name).exists()}
-    known = _known(path, identity)
-    entries.pop(str(path.resolve()), None)  # so that it is the newest
-    entries[str(path.resolve())] = {**identity, **known, **digests}
-    with contextlib.suppress(OSError):  # a full disk, another process that writes: it is hashed again
-        write_text(memory(), json.dumps(dict(list(entries.items())[-MAX_FILES:]), indent=1) + "\n")
-
-
-def _known(path: Path, identity: dict[str, int]) -> dict[str, str]:
-    """The digests of this very file."""
-    entry = _read().get(str(path.resolve()))
-    if not isinstance(entry, dict) or any(entry.get(name) != value for name, value in identity.items()):
-        return {}
-    return {name: entry[name] for name, form in DIGESTS.items() if form.fullmatch(str(entry.get(name)))}
-
-
-def _identity(path: Path) -> dict[str, int]:
-    """What changes with the file."""
+def _entry(path: Path, algorithm: str) -> Path:
+    """Where the hash of this very file is kept."""
     stat = path.stat()
-    return {"inode": stat.st_ino, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "ctime_ns": stat.st_ctime_ns}
+    identity = [algorithm, str(path.resolve()), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+    return memory() / md5_of_bytes(json.dumps(identity).encode())
 
 
-def _read() -> dict[str, Any]:
-    """The memory; what cannot be read counts as none."""
-    try:
-        return dict(read_json(memory()))
-    except (OSError, ValueError, TypeError):
-        return {}
+def _write(entry: Path, digest: str) -> None:
+    with contextlib.suppress(OSError):  # a full disk: it is hashed again
+        write_text(entry, digest)
 
 
 # The chain from the corpus to the samples: which files belong to it, and what SHA-256 and DVC call them.

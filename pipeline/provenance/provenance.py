@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,7 @@ def environment() -> dict[str, str]:
     """Tags `versions.*` and `hardware.*` of this process."""
     import torch  # who only reads such tags starts without it
 
-    found = {f"versions.{name}": _version(name) for name in LIBRARIES} | {"versions.python": platform.python_version()}
+    found = {f"versions.{name}": version(name) for name in LIBRARIES} | {"versions.python": platform.python_version()}
     found |= {
         "hardware.processor": _processor(),
         "hardware.instructions": torch.backends.cpu.get_cpu_capability(),
@@ -59,13 +59,6 @@ def environment() -> dict[str, str]:
     if torch.cuda.is_available():
         found["hardware.gpu"] = torch.cuda.get_device_name()
     return found
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "missing"
 
 
 def _processor() -> str:
@@ -96,7 +89,7 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
         found |= {"mlflow.source.name": "dvc.yaml", "mlflow.source.type": "LOCAL"}  # without, the UI hides the commit
         excluded = [f":(exclude){path}" for path in _results(paths)]
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *excluded)
-        found[DIRTY] = "unknown" if changed is None else "yes" if changed or untracked() else "no"
+        found[DIRTY] = "no" if changed == "" and not untracked() else "yes"  # also where git cannot say
     for tag, variable in ((EXPERIMENT, "DVC_EXP_NAME"), (BASELINE, "DVC_EXP_BASELINE_REV")):
         if value := os.environ.get(variable):
             found[tag] = value

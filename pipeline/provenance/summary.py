@@ -1,4 +1,4 @@
-"""What is known of a run, as one record, and the run's page in MLflow: its name, and a description in Markdown."""
+"""A run's page in MLflow: its name, and a description in Markdown; and what others read of parameters and losses."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,7 @@ from charlstm.files.documents import parse_yaml, validate
 from charlstm.files.urls import without_credentials
 from charlstm.params import Params
 from charlstm.tracking.client import RECIPE_TAG
-from charlstm.tracking.reader import TrackedRun
-from charlstm.tracking.registered_model import LOSS_SUFFIX, MODEL_TAG
+from charlstm.tracking.registered_model import LOSS_SUFFIX
 from pipeline.provenance.provenance import COMMIT, DIRTY, EXPERIMENT
 from pipeline.stage.presets import Recipe, recipe_of
 from pipeline.stage.terminal import printable
@@ -30,23 +29,19 @@ MAX_INLINE_CHARS = 200
 
 
 class RunSummary(NamedTuple):
-    """What is known of a training and its model. None: no record says it; stages that come later know more.
+    """What a run's page says of a training and its model. None: no record says it; stages that come later know more."""
 
-    The model card, traces, and the name and the description of a run in MLflow are views of it.
-    """
-
-    model_sha256: str | None = None
     corpus: str | None = None  # its source
     corpus_sha256: str | None = None
     recipe: Recipe | None = None
     commit: str | None = None
-    losses: Mapping[str, float] | None = None  # nats/char by protocol
-    params: Mapping[str, str] | None = None  # by dotted name
-    dirty: str | None = None  # "yes", "no" or "unknown": whether the code was not that of the commit
+    dirty: str | None = None  # "yes" or "no": whether the code was not that of the commit
     experiment: str | None = None  # of DVC
     seed: int | None = None
     num_parameters: int | None = None
+    model_sha256: str | None = None
     val_nats_per_char: float | None = None  # the training's own, of its best epoch
+    losses: Mapping[str, float] | None = None  # nats/char by protocol
     published: Sequence["Published"] = ()  # losses that others reported for the same validation text, to the byte
     sample: "Generated | None" = None
 
@@ -55,28 +50,17 @@ class RunSummary(NamedTuple):
         """The recipe with its changes, in short."""
         return self.recipe and self.recipe.label
 
-    @property
-    def beside(self) -> dict[str, list["Published"]]:
-        """The published losses under the protocols that the model was measured by; empty if there are none."""
-        by_protocol: dict[str, list[Published]] = {}
-        for loss in self.published:
-            if loss.protocol in (self.losses or {}):
-                by_protocol.setdefault(loss.protocol, []).append(loss)
-        return by_protocol
-
 
 def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
     """What a stage knows from the start. `tags` are those of `provenance.tags`."""
-    return _of_tags(tags)._replace(recipe=recipe_of(params), seed=params.train.seed)
-
-
-def summary_of_run(run: TrackedRun, params: str | None) -> RunSummary:
-    """What MLflow knows of a run; `params` is the `params.yaml` that the run carries."""
-    return _of_tags(run.tags)._replace(
-        model_sha256=run.tags.get(MODEL_TAG),
-        recipe=recipe_in(params),
-        losses=losses_of(run.metrics),
-        params=dict(sorted(run.params.items())),
+    return RunSummary(
+        corpus=tags.get("corpus"),
+        corpus_sha256=tags.get("corpus_sha256"),
+        recipe=recipe_of(params),
+        commit=tags.get(COMMIT),
+        dirty=tags.get(DIRTY),
+        experiment=tags.get(EXPERIMENT),
+        seed=params.train.seed,
     )
 
 
@@ -88,6 +72,12 @@ def params_in(text: str | None) -> Params | None:
         return None
 
 
+def flat_in(text: str | None) -> dict[str, str]:
+    """All of its parameters by dotted name, as MLflow has them; empty where there is none that can be read."""
+    params = params_in(text)
+    return {name: str(value) for name, value in params.flat().items()} if params else {}
+
+
 def recipe_in(text: str | None) -> Recipe | None:
     """Its recipe."""
     return recipe_of(params) if (params := params_in(text)) else None
@@ -97,16 +87,6 @@ def losses_of(metrics: Mapping[str, float]) -> dict[str, float]:
     """In nats/char, by protocol."""
     names = [name for name in metrics if name.endswith(LOSS_SUFFIX) and not name.startswith(WHILE_TRAINING)]
     return {name.removesuffix(LOSS_SUFFIX): metrics[name] for name in names}
-
-
-def _of_tags(tags: Mapping[str, str]) -> RunSummary:
-    return RunSummary(
-        corpus=tags.get("corpus"),
-        corpus_sha256=tags.get("corpus_sha256"),
-        commit=tags.get(COMMIT),
-        dirty=tags.get(DIRTY),
-        experiment=tags.get(EXPERIMENT),
-    )
 
 
 # The page in MLflow.
@@ -123,7 +103,7 @@ def run_name(summary: RunSummary) -> str:
 
     The loss is that of the first protocol, else the training's own; there is none while it trains.
     """
-    size = None if summary.num_parameters is None else _size(summary.num_parameters)
+    size = None if summary.num_parameters is None else f"{summary.num_parameters / 1e6:.2f}M"
     loss = next(iter((summary.losses or {}).values()), summary.val_nats_per_char)
     shown = None if loss is None else f"{loss:.4f}"
     parts = [summary.experiment, summary.recipe_label, size, f"seed {summary.seed}", shown]
@@ -149,13 +129,6 @@ def remedy(best_epoch: int, num_epochs: int) -> str:
     )
 
 
-def _size(num_parameters: int) -> str:
-    for unit, name in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
-        if num_parameters >= unit / 10:
-            return f"{num_parameters / unit:.2f}{name}"
-    return str(num_parameters)
-
-
 def _losses(summary: RunSummary) -> str:
     if not summary.losses:
         if summary.val_nats_per_char is None:
@@ -163,19 +136,17 @@ def _losses(summary: RunSummary) -> str:
         return f"**{summary.val_nats_per_char:.4f}** nats/char in validation, at the best epoch. Not evaluated yet."
     rows = [["protocol", "nats/char", "published", "by"], ["---"] * 4]
     for protocol, loss in summary.losses.items():
-        others = summary.beside.get(protocol, [])
+        others = [other for other in summary.published if other.protocol == protocol]
         published = "<br>".join(f"{other.nats_per_char:.4f}" for other in others)
         rows.append([protocol, f"**{loss:.4f}**", published, "<br>".join(other.system for other in others)])
-    width = 4 if summary.beside else 2
+    width = 4 if any(by for *_, by in rows[2:]) else 2
     return "\n".join(f"| {' | '.join(row[:width])} |" for row in rows)
 
 
 def _origin(summary: RunSummary) -> str:
     corpus, sha256 = summary.corpus or "unknown", summary.corpus_sha256 or "unknown"
-    changes = {"yes": ", with uncommitted changes", "unknown": ", perhaps with uncommitted changes"}
-    commit = "not in a git repository"
-    if summary.commit:
-        commit = f"{_code(summary.commit[:12])}{changes.get(summary.dirty or '', '')}"
+    changes = ", with uncommitted changes" if summary.dirty == "yes" else ""
+    commit = f"{_code(summary.commit[:12])}{changes}" if summary.commit else "not in a git repository"
     facts = {
         "Recipe": f"{_code(summary.recipe.full if summary.recipe else 'unknown')}, seed {summary.seed}",
         "Parameters": None if summary.num_parameters is None else f"{summary.num_parameters:,}",
@@ -245,18 +216,11 @@ def side_by_side(texts: Sequence["Generated"]) -> "pd.DataFrame":
     import pandas as pd
 
     rows = [
-        {
-            "sample": printable(_title(text)),
-            "prompt": printable(text.prompt),
-            "temperature": text.temperature,
-            "top_k": text.top_k,
-            "top_p": text.top_p,
-            "seed": text.seed,
-            "output": printable(text.text),
-        }
+        {"sample": printable(_title(text)), **text._asdict(), "prompt": printable(text.prompt)}
+        | {"output": printable(text.text)}
         for text in texts
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).drop(columns="text")
 
 
 def _title(text: "Generated") -> str:

@@ -1,5 +1,6 @@
 """`charlstm sweep`: the runs of a queue, the best first, and what became of the others."""
 
+import json
 import logging
 import shutil
 import sys
@@ -9,23 +10,19 @@ from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
-from outboxes import outbox
 from stages import dvc, start_dvc
 
-from charlstm.errors import LineageError, TrackingError
-from charlstm.tracking.client import Store
-from charlstm.tracking.runs import Measurement, TrainingRecord, attach
-from charlstm.training.history import EpochRow, StepRow, Tables, table
+from benchmarks.projects import write_params
+from charlstm.errors import LineageError
 from pipeline.commands import sweep as command
 from pipeline.commands.sweep import (
+    Experiment,
     Queue,
-    Task,
     ranking,
+    read_experiments,
     read_queue,
-    read_runs,
     status_lines,
     sweep,
-    tasks_of,
     varied_params,
 )
 
@@ -33,38 +30,17 @@ LOSSES = {"0.01": 1.52, "0.3": 1.49, "1e-4": 1.61}
 
 
 @pytest.fixture
-def project(recorded: Path, blank_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """With three trainings of a queue that began from its HEAD, and one that failed."""
-    shutil.copy(blank_store, tmp_path / "mlflow.db")
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tests")
-    monkeypatch.chdir(recorded)
-    store = Store(uri, "tests", (tmp_path / "artifacts").as_uri())
-    tables = Tables(table([], EpochRow._fields), table([], StepRow._fields))
-    tags = {"sweep": dvc(recorded, "git", "rev-parse", "HEAD").strip()}
-    for number, (rate, loss) in enumerate([*LOSSES.items(), ("9", None)]):
-        params: dict[str, str | int | float] = {
-            "train.learning_rate": rate,
-            "train.seed": 1,
-            "sample.seeds": f"[{number}]",
-        }
-        record = TrainingRecord(params, {**tags, "dvc_exp_name": f"number-{number}"}, tables, 0)
-        run = attach(outbox(tmp_path / "spools", store), f"m0del{number}", record)
-        run.log_metrics([Measurement("validation/nats_per_char", 1.0)])
-        if loss is not None:
-            run.log_metrics([Measurement("stateful/nats_per_char", loss)])
-        run.close()
-    return tmp_path
-
-
-@pytest.fixture
-def queued(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the project in which two more experiments wait in DVC's queue."""
-    copy = project / "copy"
-    shutil.copytree(Path.cwd(), copy, symlinks=True)
-    monkeypatch.chdir(copy)
-    dvc(copy, "exp", "run", "--queue", "--name", "more", "-S", "train.seed=7,8")
+def project(copy: Path) -> Path:
+    """With three experiments that began from its HEAD."""
+    losses, head = copy / "artifacts/evaluate/metrics.json", head_of(copy)
+    for number, (rate, loss) in enumerate(LOSSES.items()):
+        write_params(copy, {"train.learning_rate": float(rate), "sample.seeds": [number]})
+        losses.write_text(json.dumps({"stateful": {"nats_per_char": loss}, "test_stateful": {"nats_per_char": 1.0}}))
+        dvc(copy, "git", "add", "-A")
+        tree = dvc(copy, "git", "write-tree").strip()
+        commit = dvc(copy, "git", "commit-tree", tree, "-p", "HEAD", "-m", "an experiment").strip()
+        dvc(copy, "git", "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/number-{number}", commit)
+    dvc(copy, "git", "reset", "-q", "--hard")
     return copy
 
 
@@ -104,25 +80,26 @@ def wait_for(file: Path) -> None:
 
 
 def test_the_best_is_first_and_only_what_differs_is_shown(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    head = head_of(Path.cwd())
-    runs = {name: run for name, run in read_runs(head).items() if name != "number-3"}
-    assert ranking(runs) == ("stateful", ["number-1", "number-0", "number-2"])
-    assert varied_params([run.params for run in runs.values()]) == ["train.learning_rate"]
+    experiments = read_experiments(head_of(project))
+    assert ranking(experiments) == ("stateful", ["number-1", "number-0", "number-2"])
+    assert varied_params([one.params for one in experiments.values()]) == ["train.learning_rate"]
     sweep("HEAD", project / "sweep.png")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"from {head[:7]} (results): 3 done, 0 running, 0 waiting, 0 failed"
+    assert lines[0] == f"from {head_of(project)[:7]} (results): 3 done, 0 running, 0 waiting, 0 failed"
     (best,) = [line for line in lines if "1.4900" in line]
     assert "number-1" in best and "0.3" in best
     height, width, _ = imread(project / "sweep.png").shape
     assert height > 200 and width > 200
 
 
-def test_a_commit_without_a_sweep_is_named(project: Path) -> None:
+def test_experiments_without_losses_and_names_of_nothing(project: Path) -> None:
     with pytest.raises(LineageError, match="nothing: expected a commit"):
-        sweep("nothing", project / "sweep.png")
+        sweep("nothing", project / "none.png")
+    first = dvc(project, "git", "rev-parse", "HEAD~1").strip()
+    dvc(project, "git", "update-ref", f"refs/exps/{first[:2]}/{first[2:]}/an-experiment", "HEAD~1")
     with pytest.raises(LineageError, match="HEAD~1: expected experiments with losses, found 1 without"):
-        sweep("HEAD~1", project / "sweep.png")
-    assert not (project / "sweep.png").exists()
+        sweep("HEAD~1", project / "none.png")
+    assert not (project / "none.png").exists()
 
 
 def test_dvc_is_not_asked_where_nothing_was_queued(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,68 +109,42 @@ def test_dvc_is_not_asked_where_nothing_was_queued(project: Path, monkeypatch: p
 
 
 @pytest.mark.slow
-def test_what_waits_is_counted_beside_what_is_done(
-    queued: Path, project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_waits_is_counted_beside_what_is_done(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dvc(project, "exp", "run", "--queue", "--name", "more", "-S", "train.seed=7,8")
     sweep("HEAD", project / "sweep.png")
     out = capsys.readouterr().out
     assert ": 3 done, 0 running, 2 waiting, 0 failed\n" in out and "1.4900" in out
     assert "no worker takes what waits: `dvc queue start` starts one\n" in out
     tasks = sorted(read_queue().tasks)
-    head = head_of(queued)
+    head, done = head_of(project), {"more-2": Experiment({}, {})}
     assert [(one.name, one.state, one.baseline) for one in tasks] == [
         ("more-1", "Queued", head), ("more-2", "Queued", head)
     ]  # fmt: skip
     running = Queue([tasks[0]._replace(state="Running"), tasks[1]._replace(state="Failed")], has_worker=True)
-    assert status_lines(head, {"one"}, running)[1:] == [
+    assert status_lines(head, running, {})[1:] == [
         "running: more-1 \N{MIDDLE DOT} seed 7",
         "failed: more-2 \N{MIDDLE DOT} seed 8 (`dvc queue logs NAME` says why)",
     ]
-    again = Queue([tasks[1]._replace(state="Failed")], has_worker=False)
-    assert status_lines(head, {"more-2"}, again) == [
-        f"from {head[:7]} (results): 1 done, 0 running, 0 waiting, 0 failed"
-    ]
-    (lost,) = status_lines(head, set(), running._replace(tasks=running.tasks[:1], has_worker=False))[1:]
-    assert "no worker answers" in lost and "dvc queue kill" in lost
+    (lost,) = status_lines(head, running._replace(has_worker=False), done)[1:]
+    assert "more-1" in lost and "no worker answers" in lost and "dvc queue kill" in lost
 
 
-def test_after_a_commit_it_says_where_the_former_ones_are(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copy = project / "copy"
-    shutil.copytree(Path.cwd(), copy, symlinks=True)
-    monkeypatch.chdir(copy)
-    head, first = head_of(copy), dvc(copy, "git", "rev-parse", "HEAD~1").strip()
-    for name in ("one", "two"):
-        commit = dvc(copy, "git", "commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", name).strip()
-        dvc(copy, "git", "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{name}", commit)
-    dvc(copy, "git", "commit", "-q", "--allow-empty", "-m", "another")
+def test_after_a_commit_it_says_where_the_former_ones_are(project: Path) -> None:
+    head, first = head_of(project), dvc(project, "git", "rev-parse", "HEAD~1").strip()
+    dvc(project, "git", "commit", "-q", "--allow-empty", "-m", "another")
     with pytest.raises(LineageError) as caught:
         sweep("HEAD", project / "none.png")
     assert str(caught.value).splitlines() == [
-        f"HEAD: no experiment began from {head_of(copy)[:7]} (another); others have some (newest first):",
-        f"  charlstm sweep {head[:7]}  # 2 experiments from: results",
+        f"HEAD: no experiment began from {head_of(project)[:7]} (another); others have some (newest first):",
+        f"  charlstm sweep {head[:7]}  # 3 experiments from: results",
         f"  charlstm sweep {first[:7]}  # 1 experiment from: code",
     ]
     sweep(head[:7], project / "former.png")
     assert (project / "former.png").exists() and not (project / "none.png").exists()
-    assert "MLflow has no loss of one, two; `charlstm sync` sends it what is here\n" in capsys.readouterr().out
 
-    shutil.rmtree(copy / ".git/refs/exps")
+    shutil.rmtree(project / ".git/refs/exps")
     with pytest.raises(LineageError, match=r"nor from any other commit; `dvc exp run --queue -S NAME=VALUE,VALUE`"):
         sweep("HEAD", project / "none.png")
-
-
-def test_without_mlflow_there_is_what_dvc_knows(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("CHARLSTM_TIMEOUT_SECONDS", "2")
-    with pytest.raises(TrackingError):
-        sweep("HEAD~1", project / "sweep.png")
-    assert "(code): 1 done, 0 running, 0 waiting, 0 failed\n" in capsys.readouterr().out
-    with pytest.raises(TrackingError, match=r"no experiment began from .* others have some"):
-        sweep("HEAD", project / "sweep.png")
 
 
 def test_a_queue_that_dvc_cannot_tell_of_costs_a_warning(
@@ -207,17 +158,6 @@ def test_a_queue_that_dvc_cannot_tell_of_costs_a_warning(
     broken, slow = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert slow == "what runs, waits and failed is unknown: DVC's queue: no answer in 0.01 seconds"
     assert "config" in broken
-
-
-def test_tasks_that_are_not_done_have_a_commit(small: Path) -> None:
-    """Names may be missing, as of experiments of older versions of DVC, and a task's commit may be gone."""
-    head = head_of(small)
-    dvc(small, "exp", "run", "--queue", "--name", "one", "-S", "value=good")
-    stash = dvc(small, "git", "rev-parse", "refs/exps/celery/stash").strip()
-    found = tasks_of(
-        [[stash, None, "Running"], [stash, "two", "Failed"], [stash, "ok", "Success"], ["0" * 40, "gone", "Queued"]]
-    )
-    assert found == [Task(stash[:7], "Running", stash, head), Task("two", "Failed", stash, head)]
 
 
 @pytest.mark.slow

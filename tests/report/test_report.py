@@ -12,9 +12,9 @@ from benchmarks.projects import Override, write_params
 from charlstm.evaluation import published
 from charlstm.evaluation.baselines import read_baselines
 from charlstm.evaluation.documents import write_document
+from charlstm.report.document import read_review
 from charlstm.text.encoded import load_ids
 from charlstm.text.vocabulary import load_vocab
-from charlstm.training.history import read_csv, write_csv
 from pipeline import report
 
 DO_NOT_APPLY = "Another validation text than that of the published losses: they do not apply.\n"
@@ -90,7 +90,7 @@ def test_the_published_text_under_a_published_protocol(
 ) -> None:
     without = (project / "artifacts/evaluate/loss_curve.png").read_bytes()
     publish(project, monkeypatch, {"evaluate.window_lens": [100]})
-    run_stages(project, "evaluate")
+    run_stages(project, "evaluate", "sample")
     said = reported(project, capsys, monkeypatch)
     (line,) = [line for line in said.splitlines() if "windowed_100" in line]
     assert "1.5194" in line and "somebody's LSTM" in line
@@ -122,12 +122,18 @@ def test_another_part_of_the_published_corpus(
     assert "original_val_nats_per_char" not in pd.read_csv(project / "artifacts/evaluate/epochs.csv").columns
 
 
+def write_sample(project: Path, text: str) -> None:
+    """As if the model had written it."""
+    path = project / "artifacts/samples/review.json"
+    review = read_review(path)
+    samples = [one.model_copy(update={"text": text}) for one in review.samples]
+    write_document(path, review.model_copy(update={"samples": samples}))
+
+
 def test_a_sample_cannot_command_the_terminal(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = project / "artifacts/samples/samples.csv"
-    samples = read_csv(table, ("prompt", "temperature", "text"))
-    write_csv(table, samples.assign(text="a\x1b[2J\x07b\tc\r\nd"))
+    write_sample(project, "a\x1b[2J\x07b\tc\r\nd")
     said = reported(project, capsys, monkeypatch)
     assert "\ndef a\\x1b[2J\\x07b" in said
     assert "\nd\n" in said
@@ -136,9 +142,7 @@ def test_a_sample_cannot_command_the_terminal(
 
 @pytest.mark.slow
 def test_a_terminal_that_has_ascii_only(project: Path) -> None:
-    table = project / "artifacts/samples/samples.csv"
-    samples = read_csv(table, ("prompt", "temperature", "text"))
-    write_csv(table, samples.assign(text="é😀"))
+    write_sample(project, "é😀")
     done = run_stage(project, "report", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert done.returncode == 0, done.stderr
     assert "\ndef \\xe9\\U0001f600\n" in done.stdout

@@ -74,8 +74,7 @@ CASES = [
     ("evaluate", write(f"{MODEL}/config.json", DEEP), "config.json: expected the sizes and hashes"),
     ("evaluate", replace(f"{MODEL}/config.json", '"num_layers": 1', '"num_layers": 100000000'), "does not fit config.json: 100000000 layers in"),
     ("evaluate", replace(f"{MODEL}/config.json", '"hidden_size": 16', '"hidden_size": 16000000000'), "does not fit config.json: "),
-    ("report", write("artifacts/evaluate/metrics.json", DEEP), "metrics.json: no results yet, or a damaged file"),
-    ("report", write("artifacts/evaluate/metrics.json", b"[1]"), "metrics.json: no results yet, or a damaged file"),
+    ("report", write("artifacts/samples/review.json", DEEP), "review.json: expected the review of a model, found something else (nested too"),
     ("train", remove("dvc.yaml"), "dvc.yaml: cannot read the parameters: No such file"),
     ("train", replace("params.yaml", "  epochs:", "  epoch:"), "train.epochs is missing; train.epoch is not a parameter"),
     ("train", param("model.hidden_size", "sixteen"), 'model.hidden_size should be a valid integer, got "sixteen"'),
@@ -114,7 +113,7 @@ CASES = [
     ("sample", remove("artifacts/evaluate/metrics.json"), "metrics.json: cannot read losses by protocol: No such file or directory; `dvc repro evaluate` writes it"),
     ("sample", write("artifacts/evaluate/metrics.json", DEEP), "metrics.json: expected losses by protocol, found something else (nested too deeply)"),
     ("sample", write("artifacts/evaluate/metrics.json", b'{"stateful": {}}'), "(stateful.nats_per_char: Field required)"),
-    ("report", remove("artifacts/train/metrics.json"), "metrics.json: no results yet"),
+    ("report", remove("artifacts/samples/review.json"), "review.json: cannot read the review of a model: No such file"),
 ]  # fmt: skip
 OUTPUTS = {
     "download": ["Datasets/shakespear.txt", "Datasets/shakespear.txt.sha256"],

@@ -1,6 +1,5 @@
 """The stage, on texts with characters of one to four bytes and pieces cut anywhere, against the same in memory."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -126,6 +125,6 @@ def test_the_hashes_of_large_ids_are_remembered(tmp_path: Path, unit: str, monke
     project = tmp_path / "project"
     make_project(project, {"encode.unit": unit})
     run_stages(project, "download", "split", "encode")
-    known = json.loads((project / ".charlstm/hashes.json").read_text())
-    names = {Path(name).name for name in known}
-    assert {"train.npy", "val.npy"} <= names
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(hashes, "open_regular", None)  # whoever reads fails
+    assert all(len(hashes.sha256(Path(f"Datasets/encoded/{part}.npy"))) == 64 for part in ("train", "val"))
