@@ -12,20 +12,16 @@ from rich.table import Table
 from charlstm.errors import HistoryError
 from charlstm.evaluation.baselines import BASELINES, Baselines, read_baselines
 from charlstm.evaluation.published import published_for, text_sha256
-from charlstm.files.atomic import sha256
 from charlstm.files.documents import read_json
-from charlstm.model.model_folder import WEIGHTS
 from charlstm.params import Params
 from charlstm.text.encoded import load_encoded
 from charlstm.text.vocabulary import load_vocab
-from charlstm.tracking.runs import read_metrics
 from charlstm.training.history import read_csv
 from pipeline.dvc.paths import Paths
 from pipeline.provenance.summary import RunSummary, remedy
 from pipeline.stage import stage
 from pipeline.stage.presets import in_words
 from pipeline.stage.terminal import printable
-from pipeline.stage.tracking_store import store
 
 EXCERPT_LINES = 8
 
@@ -48,9 +44,6 @@ def run(params: Params, paths: Paths) -> None:
     elif not published:
         console.print("Another validation text than that of the published losses: they do not apply.")
     console.print(f"{train['num_parameters']:,} parameters, best epoch {train['best_epoch']} of {train['num_epochs']}")
-    speed = read_metrics(store(), sha256(paths.model / WEIGHTS))
-    if "train/speed" in speed:
-        console.print(f"{speed['train/speed']:,.0f} characters a second, {speed['train/seconds']:.0f} s of training")
     prompt, temperature, text = _sample(paths)
     title = printable(f"A sample, prompt {prompt!r}, temperature {temperature}:", console.encoding)
     excerpt = printable(prompt + text, console.encoding).split("\n")[:EXCERPT_LINES]

@@ -94,25 +94,3 @@ def test_a_version_that_a_person_excluded_is_never_champion(client: Any) -> None
     assert champion(client) == "1"
     add(client, "better", {"stateful": 1.4})
     assert champion(client) == "3"
-
-
-class Overtaken:
-    """A real client in whose way another process promotes a version, just before it sets the alias itself."""
-
-    def __init__(self, client: Any) -> None:  # noqa: ANN401
-        self._client, self.has_been = client, False
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        if name == "set_registered_model_alias" and not self.has_been:
-            self.has_been = True
-            add(self._client, "other process", {"stateful": 1.2})
-            assert champion(self._client) == "3"
-        return getattr(self._client, name)
-
-
-def test_of_two_processes_that_promote_at_once_the_better_model_wins(client: Any) -> None:  # noqa: ANN401
-    add(client, "first", {"stateful": 1.5})
-    overtaken = Overtaken(client)
-    add(overtaken, "this process", {"stateful": 1.3})
-    assert overtaken.has_been
-    assert champion(client) == "3"

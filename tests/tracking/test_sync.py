@@ -35,20 +35,6 @@ def test_what_a_server_has_missed_is_sent_later(
     assert num_points == len((project / "artifacts/train/steps.csv").read_text().splitlines()) - 1
 
 
-def test_garbage_is_never_called_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / ".charlstm/tracking/bad").mkdir(parents=True)
-    (tmp_path / ".charlstm/tracking/bad/events.jsonl").write_text('{"kind":"end","time_ms":1}\n')
-    assert sync() == 2
-    assert capfd.readouterr().out == "0 of 1 runs sent\n"
-    (kept,) = (tmp_path / ".charlstm/tracking/damaged").iterdir()
-    assert f"1 damaged lines were not sent; they are kept in {kept}" in caplog.text
-    assert sync() == 0
-    assert capfd.readouterr().out == "nothing waits to be sent\n"
-
-
 def test_a_wrong_patience_is_said_before_the_work_and_not_after(encoded: Path, tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(encoded, project)
