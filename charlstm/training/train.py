@@ -53,7 +53,7 @@ class StepBoundary:
     def start(self, step: int) -> None:
         """Training starts or resumes after this step; getting here may have taken a while.
 
-        From the first question on, who is asked to stop lets the step come to its end.
+        From this first question on, a request to stop waits for the end of a step.
         """
         self._should_stop()
         self._saved = self._agreed = time.monotonic()
@@ -165,10 +165,10 @@ class _Training:
         self.meter = StepMeter(self.progress.totals)
 
     def run(self, observers: Sequence[Observer]) -> Result:
+        self.boundary.start(self.progress.step)
         for observer in observers:
             observer.on_start(self.plan(), self.progress)
         is_saved = self.is_done()
-        self.boundary.start(self.progress.step)
         while not self.is_done():
             self.run_epoch(observers)
             self.end_epoch(observers)
