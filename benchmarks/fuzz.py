@@ -36,7 +36,7 @@ READS = {
     "encode": ["Datasets/split/train.txt", "Datasets/split/val.txt", "Datasets/split/SHA256SUMS"],
     "train": [
         *(f"Datasets/encoded/{name}" for name in ("train.npy", "val.npy", "vocab.json", "SHA256SUMS")),
-        *(f"{CHECKPOINTS}/{name}" for name in ("state.safetensors", "COMPLETE.json")),
+        *(f"{CHECKPOINTS}/{name}" for name in ("state.safetensors", "SHA256SUMS")),
     ],
     "evaluate": [
         *(f"artifacts/model/{name}" for name in ("model.safetensors", "config.json", "vocab.json")),

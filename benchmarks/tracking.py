@@ -36,8 +36,8 @@ from charlstm.tracking.outbox import Outbox
 from charlstm.tracking.runs import TrainingTracker
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.history import EpochRow, StepRow
-from charlstm.training.progress import Progress
-from charlstm.training.train import Observer, Plan, fit
+from charlstm.training.progress import Observer, Plan, Progress
+from charlstm.training.train import fit
 from pipeline.stage.sending import SenderProcess
 from pipeline.stage.settings import DEFAULT_SECONDS
 from pipeline.stage.stage import guarded
@@ -186,7 +186,7 @@ def _expected_summary(project: Path) -> RunSummary:
     return RunSummary(["FINISHED"], 0, points, texts_and_table + len(LINEAGE))
 
 
-class BlockTimer:
+class BlockTimer(Observer):
     """An observer that takes the time of each `STEPS_PER_BLOCK` steps, with what observers before it do.
 
     No validation is in a block, and one that an epoch's end cuts does not count; nor does the first, which warms up.

@@ -1,7 +1,7 @@
 """Runs a launcher (`accelerate launch ...`, `torchrun ...`) and keeps what it loses: signals and exit codes.
 
 `python -m pipeline.launch accelerate launch -m pipeline.train` is `accelerate launch -m pipeline.train`, but a request
-to stop reaches the training processes, nothing is left behind, and the exit code is theirs (2: bad input; 75:
+to stop reaches the training processes, no process is left behind, and the exit code is theirs (2: bad input; 75:
 interrupted, try again) where `accelerate launch` has 1 for everything.
 """
 
@@ -9,12 +9,10 @@ import contextlib
 import logging
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
@@ -39,10 +37,12 @@ TRAININGS = {"pipeline.train", "pipeline.distillation.teacher"}
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_TO_SAVE = 60.0
 SECONDS_WITHOUT_WORKERS = 60.0  # torchrun can wait for a lost node for ever; a restart takes it less
-MAX_LEN_OF_SOCKET_ADDRESS = 103  # macOS, unix(4); Linux has 107
-LEN_OF_SOCKET_NAME = 32  # of multiprocessing: /pymp-12345678/listener-12345678
-# Without it, restarted processes find the addresses of those before them, and connect to nothing (torchrun 2.13).
-RESTARTS_WORK = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+DEFAULTS = {
+    # Without it, restarted processes find the addresses of those before them, and connect to nothing (torchrun 2.13).
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    # Below it, `accelerate launch` warns in eight lines of each value that it chooses, such as a process for every GPU.
+    "ACCELERATE_LOG_LEVEL": "error",
+}
 
 
 def main(command: Sequence[str]) -> int:
@@ -61,49 +61,16 @@ def _launch(command: Sequence[str]) -> int:
             log.log(logging.ERROR if finding.is_error else logging.WARNING, " ".join(finding.text.split("\n")))
         if any(finding.is_error for finding in findings):
             return EXIT_BAD_INPUT
-    with tempfile.TemporaryDirectory(prefix="charlstm-", ignore_cleanup_errors=True) as folder:
-        return Launched(with_values(command), Path(folder)).wait()
-
-
-def with_values(command: Sequence[str]) -> list[str]:
-    """`accelerate launch` with the values that it chooses itself, and says so in a warning of eight lines.
-
-    Where the user has configured it or passed values, the command stays as it is.
-    """
-    words, is_module = list(command), "accelerate.commands.launch" in command[:3]
-    end = list(command).index("accelerate.commands.launch") + 1 if is_module else 2
-    is_plain = words[end : end + 2] == ["--quiet", "-m"] or words[end : end + 1] == ["-m"]
-    if not (is_module or words[:2] == ["accelerate", "launch"]) or not is_plain or _is_configured():
-        return words
-    num_devices = _num_devices()
-    values = ["--num_processes", str(max(num_devices, 1)), *(["--multi_gpu"] if num_devices > 1 else [])]
-    values += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    return [*words[:end], *values, *words[end:]]
-
-
-def _is_configured() -> bool:
-    """Whether `accelerate config` was here: the path is Accelerate's, whose import takes a second."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
-    folder = Path(os.environ.get("HF_HOME", cache)).expanduser() / "accelerate"
-    return any((folder / f"default_config.{kind}").is_file() for kind in ("yaml", "json"))
-
-
-def _num_devices() -> int:
-    """GPUs and their like. torch is asked in a process of its own: this one stays small while training runs."""
-    if version("torch").endswith("+cpu"):
-        return 0
-    code = "import torch; print(torch.accelerator.device_count())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    return int(done.stdout) if done.returncode == 0 else 0
+    with tempfile.TemporaryDirectory(prefix="charlstm-", ignore_cleanup_errors=True) as codes:
+        return Launched(command, Path(codes)).wait()
 
 
 class Launched:
-    """A running launcher and the training processes below it."""
+    """A running launcher and the training processes below it, which record their exit codes in a folder."""
 
-    def __init__(self, command: Sequence[str], folder: Path) -> None:
+    def __init__(self, command: Sequence[str], codes: Path) -> None:
         self.is_stopped = self._is_asking = False
-        self._codes, self._above = folder / "codes", launchers_above()
-        self._codes.mkdir()
+        self._codes, self._above = codes, launchers_above()
         # Sets are replaced, never grown: the signal handler may run while the main thread reads one.
         self._workers: frozenset[psutil.Process] = frozenset()
         self._signalled: frozenset[psutil.Process] = frozenset()
@@ -111,8 +78,7 @@ class Launched:
         for number in signals:
             if number != signal.SIGTERM:  # a launcher must not die of what is meant for its processes
                 signal.signal(number, signal.SIG_IGN)
-        environment = {**RESTARTS_WORK, **os.environ, EXIT_CODES: str(self._codes), **_temporary_folder(folder)}
-        self._launcher = psutil.Popen(command, env=environment)
+        self._launcher = psutil.Popen(command, env={**DEFAULTS, **os.environ, EXIT_CODES: str(codes)})
         for number in signals:
             signal.signal(number, self.stop)
 
@@ -166,18 +132,6 @@ class Launched:
             below = self._launcher.children(recursive=True)
             self._workers |= {process for process in below if not is_launcher(process) and not is_sender(process)}
         return self._workers
-
-
-def _temporary_folder(folder: Path) -> dict[str, str]:
-    """For what launchers leave behind (torchrun: `torchelastic_*`): a folder that goes when they have ended.
-
-    Not if it would make the addresses of sockets in it too long.
-    """
-    own = folder / "t"
-    if len(str(own)) + LEN_OF_SOCKET_NAME > MAX_LEN_OF_SOCKET_ADDRESS:
-        return {}
-    own.mkdir()
-    return {"TMPDIR": str(own)}
 
 
 def _terminate(processes: Iterable[psutil.Process]) -> None:

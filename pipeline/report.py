@@ -1,21 +1,26 @@
 """Not a stage: the result that `make repro` and `charlstm new --run` end with, from the review and the MLflow run."""
 
+import logging
 import sys
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+from charlstm.errors import TrackingError
 from charlstm.evaluation.baselines import BASELINES, Baselines, read_baselines
 from charlstm.params import Params
 from charlstm.report.document import DOCUMENT, ReviewDocument, read_review
-from charlstm.tracking.runs import read_metrics
+from charlstm.tracking.reader import Reader
+from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import Paths
 from pipeline.provenance.summary import remedy
 from pipeline.stage import stage
 from pipeline.stage.presets import in_words
 from pipeline.stage.terminal import printable
 from pipeline.stage.tracking_store import store
+
+log = logging.getLogger("charlstm")
 
 EXCERPT_LINES = 8
 SHOWN_TEMPERATURE = 0.8
@@ -34,9 +39,10 @@ def run(params: Params, paths: Paths) -> None:
     elif reported.validation_sha256 != review.validation_sha256:
         console.print("Another validation text than that of the published losses: they do not apply.")
     console.print(f"{review.num_parameters:,} parameters, best epoch {review.best_epoch} of {review.num_epochs}")
-    speed = read_metrics(store(), review.model_sha256)
-    if "train/speed" in speed:
-        console.print(f"{speed['train/speed']:,.0f} characters a second, {speed['train/seconds']:.0f} s of training")
+    metrics = _metrics(review.model_sha256)
+    if "train/speed" in metrics:
+        speed, seconds = metrics["train/speed"], metrics["train/seconds"]
+        console.print(f"{speed:,.0f} characters a second, {seconds:.0f} s of training")
     sample = min(reversed(review.samples), key=lambda sample: abs(sample.temperature - SHOWN_TEMPERATURE))
     title = f"A sample, prompt {sample.prompt!r}, temperature {sample.temperature}:"
     excerpt = printable(sample.prompt + sample.text, console.encoding).split("\n")[:EXCERPT_LINES]
@@ -46,6 +52,16 @@ def run(params: Params, paths: Paths) -> None:
         f"losses: dvc metrics show   curve: {paths.evaluate}/loss_curve.png   runs: make ui",
         soft_wrap=True,
     )
+
+
+def _metrics(model_sha256: str) -> dict[str, float]:
+    """Of the model's newest run; empty if there is none, or if the store does not answer."""
+    try:
+        runs = Reader(store()).by_tag(MODEL_TAG, model_sha256)
+    except TrackingError as error:  # a view may be gone, the files are not
+        log.warning("%s; the files have everything", error)
+        return {}
+    return runs[0].metrics if runs else {}
 
 
 def _losses(review: ReviewDocument) -> Table:

@@ -10,7 +10,6 @@ from pathlib import Path
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.files.atomic import sha256, write_text
 from charlstm.files.checksums import SUMS, verify
-from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import WEIGHTS, save_model
 from charlstm.params import Params
 from charlstm.text.encoded import load_encoded
@@ -23,8 +22,8 @@ from charlstm.training.history import EpochRow, StepRow, Tables, table, write_ta
 from charlstm.training.learner import shape_of
 from charlstm.training.needs import check_memory, is_out_of_memory
 from charlstm.training.processes import Processes
-from charlstm.training.progress import Progress
-from charlstm.training.train import Data, Observer, Plan, Result, fit
+from charlstm.training.progress import Observer
+from charlstm.training.train import Data, Result, fit
 from pipeline.dvc import unfinished
 from pipeline.dvc.paths import Paths
 from pipeline.provenance import hashes, provenance
@@ -40,7 +39,7 @@ from pipeline.stage.hardware import (
     use_reproducible_kernels,
     work_of,
 )
-from pipeline.stage.interruption import Interruption, handle_signals
+from pipeline.stage.interruption import handle_signals
 from pipeline.stage.memory_needed import memory_needed
 from pipeline.stage.sending import node_metrics, outbox
 from pipeline.stage.settings import seconds
@@ -74,7 +73,9 @@ def run(params: Params, paths: Paths, load: Load = stage.load) -> None:
         processes.interrupted_by_lost_peers(),
     ):
         _check_memory(params, len(data.vocab), processes)
-        _check_separator(params.split.document_separator, data, processes)
+        separator = params.split.document_separator
+        if separator is not None and processes.is_main and (doubt := data.train.doubt(separator)):
+            log.warning("%s", doubt)
 
         def train(observers: Sequence[Observer], folder: Path) -> Result:
             checkpoints = CheckpointFolder(folder, seconds_between)
@@ -89,7 +90,7 @@ def run(params: Params, paths: Paths, load: Load = stage.load) -> None:
                     train([EpochTexts(prompts, data.vocab, params.train.seed, [])], Path())
                 return
             with unfinished.start_or_resume(fingerprint) as work:
-                _train_and_write(params, paths, data.vocab, prompts, tags, work, interruption, train, load)
+                _train_and_write(params, paths, data.vocab, prompts, tags, work, train, load)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -97,22 +98,6 @@ def run(params: Params, paths: Paths, load: Load = stage.load) -> None:
                 "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, "
                 "or start more processes"
             ) from None
-
-
-class _StepsBegin:
-    """An observer: when the first step is near, training asks for itself whether to stop, and finishes its step."""
-
-    def __init__(self, interruption: Interruption) -> None:
-        self._interruption = interruption
-
-    def on_start(self, plan: Plan, progress: Progress) -> None:
-        self._interruption.should_stop()
-
-    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
-        pass
-
-    def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
-        pass
 
 
 def _load(params: Params, paths: Paths) -> Data:
@@ -140,14 +125,7 @@ def _check_memory(params: Params, vocab_size: int, processes: Processes) -> None
     shape = shape_of(vocab_size, params.model)
     rows = rows_of(processes.rank, processes.world_size, params.train.batch_size)
     needs = memory_needed(shape, params.train, rows.stop - rows.start)
-    check_memory(shape, needs, available_memory(processes.device))
-
-
-def _check_separator(separator: str | None, data: Data, processes: Processes) -> None:
-    if separator is not None:
-        doubt = data.train.doubt(separator)
-        if doubt and processes.is_main:
-            log.warning("%s", doubt)
+    check_memory(needs, available_memory(processes.device))
 
 
 def _check_same_training(processes: Processes, fingerprint: str) -> None:
@@ -167,7 +145,6 @@ def _train_and_write(
     prompts: Sequence[str],
     tags: dict[str, str],
     work: unfinished.Unfinished,
-    interruption: Interruption,
     train: Callable[[Sequence[Observer], Path], Result],
     load: Load,
 ) -> None:
@@ -177,7 +154,7 @@ def _train_and_write(
     status, reason = "FAILED", ""
     try:
         texts = EpochTexts(prompts, vocab, params.train.seed, [console.show_texts, tracker.log_texts])
-        result = train([_StepsBegin(interruption), console, tracker, texts], work.folder)
+        result = train([console, tracker, texts], work.folder)
         if unfinished.fingerprint(*load()) != work.folder.name:
             raise TrainingError(CHANGED)
         _write(paths, result, vocab)

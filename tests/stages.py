@@ -88,7 +88,7 @@ def dvc(project: Path, *arguments: str, **env: str) -> str:
 
 def checkpoints(project: Path) -> list[Path]:
     """Those that are whole, of all trainings in the project."""
-    return list(project.glob(".charlstm/*/step-*/COMPLETE.json"))
+    return list(project.glob(".charlstm/*/step-*/SHA256SUMS"))
 
 
 def committed_text(path: str) -> str:

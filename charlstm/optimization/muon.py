@@ -34,17 +34,6 @@ class Peers(Protocol):
         """What each process gave, stacked by rank; all give the same shape and dtype. Collective."""
 
 
-class SingleProcess(NamedTuple):
-    """No others to share with."""
-
-    rank: int = 0
-    world_size: int = 1
-
-    def all_gather(self, own: Tensor, /) -> Tensor:
-        """Only what was given."""
-        return own[None]
-
-
 def shares(costs: Sequence[float], num_processes: int) -> list[list[int]]:
     """The pieces of each process: the costliest first, each to the process with the least so far (Graham 1969).
 
@@ -60,15 +49,15 @@ def shares(costs: Sequence[float], num_processes: int) -> list[list[int]]:
 
 
 def compute_sharded(
-    compute: Callable[[int], Tensor], like: Sequence[Tensor], costs: Sequence[float], dtype: torch.dtype, peers: Peers
+    compute: Callable[[int], Tensor], like: Sequence[Tensor], dtype: torch.dtype, peers: Peers
 ) -> list[Tensor]:
-    """`compute(piece)` of every piece, in order: tensors of the shapes and devices of `like`, in `dtype`.
+    """`compute(piece)` of every piece, in order: matrices of the shapes and devices of `like`, in `dtype`.
 
     One message of equal length from each process, so that every process has the same bits. One process sends nothing.
     """
     if peers.world_size == 1:
         return [compute(piece) for piece in range(len(like))]
-    by_rank, end = shares(costs, peers.world_size), 0
+    by_rank, end = shares([num_flops(*matrix.shape) for matrix in like], peers.world_size), 0
     length = max(sum(like[piece].numel() for piece in share) for share in by_rank)
     own_P = torch.zeros(length, dtype=dtype, device=like[0].device)
     for piece in by_rank[peers.rank]:
@@ -121,7 +110,7 @@ class Muon(torch.optim.Optimizer):
         momentum: float,
         weight_decay: float,
         dtype: torch.dtype,
-        peers: Peers = SingleProcess(),  # noqa: B008  # it cannot change
+        peers: Peers,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "is_due": True})
         self._dtype, self._peers = dtype, peers
@@ -143,7 +132,6 @@ class Muon(torch.optim.Optimizer):
         updates = compute_sharded(
             lambda index: orthogonalize(matrices[index].direction_HI().to(self._dtype)),
             [matrix.weight_HI for matrix in matrices],
-            [num_flops(*matrix.weight_HI.shape) for matrix in matrices],
             self._dtype,
             self._peers,
         )

@@ -8,24 +8,24 @@ import torch
 from torch import Tensor, nn
 
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.optimization.muon import Muon, Peers, SingleProcess
+from charlstm.optimization.muon import Muon, Peers
 
-NUM_UPDATES, MODULE = "n_averaged", "module."  # names in checkpoints, which are those of torch's AveragedModel
+NUM_UPDATES = "num_updates"  # in the state, beside the names of weights
 
 # The learning rate as a pure function of the step: nothing to save, nothing to restore.
 
 
-def learning_rate(step: int, *, peak: float, warmup_steps: int, num_steps: int, final_fraction: float) -> float:
-    """The rate of step 0, 1, ..., num_steps - 1.
+def learning_rate(step: int, *, warmup_steps: int, num_steps: int, final_fraction: float) -> float:
+    """The rate of step 0, 1, ..., num_steps - 1, as a fraction of the peak.
 
-    Linear warm-up to `peak`, then half a cosine (Loshchilov & Hutter 2017) to `final_fraction * peak` at the last
-    step; `final_fraction=1` keeps it constant.
+    Linear warm-up, then half a cosine (Loshchilov & Hutter 2017) to `final_fraction` at the last step;
+    `final_fraction=1` keeps it constant.
     """
     if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
+        return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, num_steps - 1 - warmup_steps)
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    return peak * (final_fraction + (1 - final_fraction) * cosine)
+    return final_fraction + (1 - final_fraction) * cosine
 
 
 # The optimizers of a model.
@@ -41,7 +41,7 @@ def make_optimizers(
     muon_learning_rate: float,
     muon_momentum: float,
     muon_dtype: torch.dtype,
-    peers: Peers = SingleProcess(),  # noqa: B008  # it cannot change
+    peers: Peers,
 ) -> list[torch.optim.Optimizer]:
     """AdamW (Loshchilov & Hutter 2019) for all weights, or Muon for the matrices between hidden features (those of the
     LSTM layers and of the feed-forward block) and AdamW for what is left. `peers` share Muon's products out.
@@ -107,12 +107,10 @@ class MovingAverage:
         """What a checkpoint must keep of it."""
         if self._decay == 0:
             return {}
-        weights = {f"{MODULE}{name}": weight for name, weight in self.module.state_dict().items()}
-        return {NUM_UPDATES: torch.tensor(self._num_updates), **weights}
+        return {NUM_UPDATES: torch.tensor(self._num_updates), **self.module.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state_dict` gave."""
         if self._decay != 0:
             self._num_updates = int(state[NUM_UPDATES])
-            weights = {name.removeprefix(MODULE): state[name] for name in state if name != NUM_UPDATES}
-            self.module.load_state_dict(weights)
+            self.module.load_state_dict({name: state[name] for name in state if name != NUM_UPDATES})

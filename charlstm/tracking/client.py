@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SECONDS_TO_WAIT = 30.0
-MAX_PATH_BYTES = 512 - len("-journal")  # SQLite's own limit on Unix, for the file that it writes beside the first
 COLUMNS = (
     ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
@@ -61,21 +60,6 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(unquote(match[1], errors="surrogateescape"))
 
 
-def path_fault(file: Path) -> str:
-    """Why no database can have this path; empty if one can."""
-    path = os.fsencode(file.absolute())
-    if len(path) > MAX_PATH_BYTES:
-        return (
-            f"SQLite takes no path of more than {MAX_PATH_BYTES} bytes, and this has {len(path)}: move the checkout "
-            "to a shorter one, or set MLFLOW_TRACKING_URI"
-        )
-    try:
-        path.decode("utf-8")
-    except UnicodeDecodeError:
-        return "MLflow takes no path that is not UTF-8: rename the folder, or set MLFLOW_TRACKING_URI"
-    return ""
-
-
 def check_can_open(uri: str) -> None:
     """MLflow tries ten times to open what cannot be opened, which takes more than a minute: try it once before.
 
@@ -85,18 +69,13 @@ def check_can_open(uri: str) -> None:
     file = sqlite_file(uri)
     if file is None:
         return
-    fault = path_fault(file)
-    if not fault:
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
-            with contextlib.closing(sqlite3.connect(file, timeout=0)) as database:
-                database.execute("pragma schema_version")
-        except OSError as error:
-            fault = str(error.strerror)
-        except sqlite3.Error as error:  # one that is locked or damaged is MLflow's to tell
-            fault = str(error) if "unable to open" in str(error) else ""
-    if fault:
-        raise TrackingError(f"no database can be opened: {fault}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
+        with contextlib.closing(sqlite3.connect(file, timeout=0)) as database:
+            database.execute("pragma schema_version")
+    except (OSError, sqlite3.Error) as error:
+        if isinstance(error, OSError) or "unable to open" in str(error):  # a locked or damaged one is MLflow's to tell
+            raise TrackingError(f"{file}: no database can be opened: {error}") from None
 
 
 def follow_artifacts(uri: str, former: str, root: str) -> None:
@@ -178,19 +157,13 @@ def _experiments(client: "MlflowClient", store: Store) -> list["Experiment"]:
 
 def find_or_create_experiment(client: "MlflowClient", store: Store, corpus: str) -> str:
     """The id of the experiment for models of that corpus."""
-    from mlflow.exceptions import MlflowException
-
-    name = store.experiment_of(corpus)
     if store.experiment_id is not None:
         return store.experiment_id
-    if name not in (known := find_experiments(client, store)):
-        kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows loss curves, not model traces
-        try:
-            return str(client.create_experiment(name, store.artifact_root, kind))
-        except MlflowException:  # another process made it in between
-            if name not in (known := find_experiments(client, store)):
-                raise
-    return known[name]
+    name = store.experiment_of(corpus)
+    if (known := find_experiments(client, store).get(name)) is not None:
+        return known
+    kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows loss curves, not model traces
+    return str(client.create_experiment(name, store.artifact_root, kind))
 
 
 def connect(store: Store) -> "MlflowClient":

@@ -2,42 +2,34 @@
 
 A spool is a folder. `events.jsonl` has one event a line, in order, each with the time at which it happened. `files/`
 has copies of the artifacts. `sent.json` says how far a sender has come (see `sender.py`). A line is written at once,
-and a line that a killed process has left unfinished is cut off when the spool is opened again. Anything may have
-happened to the files since: a line that is none of the events below is read as None.
+and a line that a killed process has left unfinished is cut off when the spool is opened again. After a power failure a
+line may be none of the events below: it is read as None.
 """
 
 import errno
-import fcntl
 import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from charlstm.errors import LockedError
 
 log = logging.getLogger(__name__)
 
-EVENTS, SYSTEM, FILES, WRITER_LOCK = "events.jsonl", "system.jsonl", "files", "writer.lock"
-
-# What databases can hold, of which Python's integers know no bound.
-_Time = Annotated[int, Field(ge=0, le=2**53)]
-_Step = Annotated[int, Field(ge=-(2**53), le=2**53)]
-_Files = Annotated[str, Field(pattern=r"^\d{4,}$")]  # a name below `files/`, and no path that leads elsewhere
+EVENTS, FILES, WRITER_LOCK = "events.jsonl", "files", "writer.lock"
 
 
 class Event(BaseModel):
     """What all events have. `if_new`: for a run that was made by this spool, and for no other."""
 
-    model_config = ConfigDict(strict=True, extra="ignore")  # a later version may write more
-
-    time_ms: _Time
+    time_ms: int
     if_new: bool = False
 
 
@@ -61,7 +53,7 @@ class Metrics(Event):
     """Points: name, value, step, milliseconds. `only_changed`: but for those that are the run's latest already."""
 
     kind: Literal["metrics"]
-    points: list[tuple[str, float, _Step, _Time]]
+    points: list[tuple[str, float, int, int]]
     only_changed: bool = False
 
 
@@ -80,27 +72,19 @@ class Tags(Event):
 
 
 class Artifacts(Event):
-    """Files for a folder of the run. `is_table`: the UI lays them beside those of other runs."""
+    """Files, by their folder in `files/`, for a folder of the run. `is_table`: the UI lays them beside others."""
 
     kind: Literal["artifacts"]
-    files: _Files
+    files: str
     folder: str | None
     is_table: bool = False
-
-
-class Corpus(Event):
-    """The run's dataset input."""
-
-    kind: Literal["corpus"]
-    source: str
-    sha256: str
 
 
 class Model(Event):
     """A model folder to log and register. Its `losses` are nats/char by protocol, on a text with that SHA-256."""
 
     kind: Literal["model"]
-    files: _Files
+    files: str
     model_sha256: str
     losses: dict[str, float]
     validation_sha256: str
@@ -115,7 +99,7 @@ class End(Event):
 
 
 _EVENT: TypeAdapter[Any] = TypeAdapter(
-    Annotated[Start | Metrics | Params | Tags | Artifacts | Corpus | Model | End, Field(discriminator="kind")]
+    Annotated[Start | Metrics | Params | Tags | Artifacts | Model | End, Field(discriminator="kind")]
 )
 
 
@@ -148,11 +132,8 @@ class Spool:
         try:
             (folder / FILES).mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
-            events = folder / EVENTS
-            whole = max((line.end for line in read_lines(events)), default=0)
-            self._events = os.open(events, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            if whole < os.fstat(self._events).st_size:
-                os.ftruncate(self._events, whole)
+            if (events := folder / EVENTS).exists():
+                os.truncate(events, events.read_bytes().rfind(b"\n") + 1)
         except Timeout:
             raise LockedError(f"{folder}: another process is writing to this spool: wait for it, or stop it") from None
         except OSError as error:
@@ -162,12 +143,8 @@ class Spool:
         """Write one of the events above; `time_ms` is now, unless given."""
         if self.is_broken:
             return
-        line = _line(kind, fields)
         try:
-            written = os.write(self._events, line)
-            if written < len(line):  # the disk was full in the middle
-                os.ftruncate(self._events, os.fstat(self._events).st_size - written)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            append_event(self.folder, kind, **fields)
         except OSError as error:
             self._give_up(error)
 
@@ -200,8 +177,6 @@ class Spool:
 
     def close(self) -> None:
         """Let others have it."""
-        if not self.is_broken:
-            os.close(self._events)
         self._lock.release()
 
     def _new_folder(self) -> Path:
@@ -217,50 +192,45 @@ class Spool:
         self.is_broken = True
 
 
-class Line(NamedTuple):
-    """An event, None for a damaged line, and where the next line begins in its file."""
+def append_event(spool: Path, kind: str, /, **fields: Any) -> None:  # noqa: ANN401  # whatever JSON can hold
+    """Write one event to a spool in one piece: the stage and its sender both do.
 
-    event: Any  # one of those above
-    end: int
+    Raises:
+        OSError: the disk takes no more.
+    """
+    event = {"kind": kind, "time_ms": now_ms(), **fields}
+    # Of a name that is not UTF-8, Python makes characters that no file of JSON can have: they become `?`.
+    line = json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode(errors="replace") + b"\n"
+    with (spool / EVENTS).open("ab", buffering=0) as events:
+        if events.write(line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def read_lines(file: Path, offset: int = 0) -> Iterator[Line]:
-    """The whole lines from `offset` on."""
-    if not file.is_file():
+def read_events(folder: Path, offset: int = 0) -> Iterator[tuple[Any, int]]:
+    """The events of a spool's whole lines from `offset` on, and where the next line begins; None for a damaged line."""
+    if not (folder / EVENTS).is_file():
         return
-    with file.open("rb") as lines:
+    with (folder / EVENTS).open("rb") as lines:
         lines.seek(offset)
         for line in lines:
             if not line.endswith(b"\n"):
                 return
             offset += len(line)
             try:
-                yield Line(_EVENT.validate_json(line), offset)
-            except ValidationError:  # e.g. what a power failure leaves
-                yield Line(None, offset)
+                yield _EVENT.validate_json(line), offset
+            except ValidationError:
+                yield None, offset
 
 
 def start_of(folder: Path) -> Start | None:
     """The first start in the spool, if there is one yet."""
-    return next((line.event for line in read_lines(folder / EVENTS) if isinstance(line.event, Start)), None)
-
-
-def is_written(folder: Path) -> bool:
-    """Whether a process has the spool open. In a folder that was just removed it makes no file, as `FileLock` would."""
-    try:
-        with (folder / WRITER_LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    return False
+    return next((event for event, _ in read_events(folder) if isinstance(event, Start)), None)
 
 
 def last_steps(folder: Path) -> dict[str, int]:
     """The highest step of each metric in the spool: what a resumed training need not write again."""
     highest: dict[str, int] = {}
-    for event, _ in read_lines(folder / EVENTS):
+    for event, _ in read_events(folder):
         if isinstance(event, Metrics):
             for name, _, step, _ in event.points:
                 highest[name] = max(step, highest.get(name, step))
@@ -270,28 +240,12 @@ def last_steps(folder: Path) -> dict[str, int]:
 def status_of(folder: Path) -> str:
     """RUNNING if a training began that has not ended, or how it ended; "" for what adds to a run that others end."""
     status = ""
-    for event, _ in read_lines(folder / EVENTS):
+    for event, _ in read_events(folder):
         if isinstance(event, Start):
             status = "RUNNING" if event.is_open else ""
         elif isinstance(event, End) and not event.if_new:
             status = event.status
     return status
-
-
-def append_line(file: Path, kind: str, fields: Mapping[str, Any]) -> None:
-    """Write one event to a file that is not kept open.
-
-    Raises:
-        OSError: the disk takes no more.
-    """
-    with file.open("ab") as lines:
-        lines.write(_line(kind, fields))
-
-
-def _line(kind: str, fields: Mapping[str, Any]) -> bytes:
-    event = {"kind": kind, "time_ms": now_ms(), **fields}
-    # Of a name that is not UTF-8, Python makes characters that no file of JSON can have: they become `?`.
-    return json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
 def now_ms() -> int:

@@ -43,8 +43,6 @@ class Reader:
     def by_name(self, name: str) -> list[TrackedRun]:
         """Runs of that name, the newest first."""
         quote = '"' if "'" in name else "'"  # MLflow's filters cannot escape one
-        if quote in name:
-            return [run for run in self.all() if run.name == name]
         return list(self._search(f"attributes.run_name = {quote}{name}{quote}"))
 
     def by_tag(self, tag: str, value: str) -> list[TrackedRun]:
@@ -66,9 +64,7 @@ class Reader:
             artifacts = open_artifacts(self._store, run.artifact_uri)
             if path not in [info.path for info in artifacts.list_artifacts(folder)]:
                 return None
-            is_here = run.artifact_uri.startswith(("file:", "/"))  # then it is opened where it lies
-            file = Path(artifacts.download_artifacts(path, None if is_here else target))
-            return file.read_text(encoding="utf-8", errors="replace")
+            return Path(artifacts.download_artifacts(path, target)).read_text(encoding="utf-8", errors="replace")
 
     def artifacts(self, run: TrackedRun, suffixes: tuple[str, ...], max_bytes: int) -> Iterator[str]:
         """The paths of all artifacts with one of these suffixes that are no larger."""

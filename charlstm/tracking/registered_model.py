@@ -7,10 +7,9 @@ finished. None imports torch, so a process that only sends can call them.
 import json
 import math
 import re
-import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,6 @@ from charlstm.tracking.client import Store, check_exists, connect, describe, ope
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Dataset
     from mlflow.entities.model_registry import ModelVersion
 
     from charlstm.tracking.outbox import Model  # who only loads a model has no filelock
@@ -31,8 +29,6 @@ MODEL_TAG = "model_sha256"
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")  # what loading and predicting import
 MAX_DIGEST_LENGTH = 36  # MLflow's limit
 PACKAGE = Path(__file__).resolve().parents[1]
-# What served_model.py imports.
-CODE = ("__init__.py", "errors.py", "sampling.py", "files", "text", "model", "generation", "tracking/__init__.py")
 
 
 def log_and_register(
@@ -42,17 +38,12 @@ def log_and_register(
     corpus: str,
     model: "Model",
 ) -> None:
-    """Log the model folder as an output of the run, with its losses and what it was trained and measured on.
-
-    Then register it for the corpus of that name.
-    """
-    dataset = log_corpus(client, run_id, source=model.tags["corpus"], sha256=model.tags["corpus_sha256"])
-    model_id = _log_model(client, run_id, folder, model)
-    _link_metrics(client, run_id, model_id, [f"{protocol}{LOSS_SUFFIX}" for protocol in model.losses], dataset)
-    register(client, run_id, model_id, corpus, model)
+    """Log the model folder as an output of the run, and what it was trained on. Then register it for that corpus."""
+    log_corpus(client, run_id, source=model.tags["corpus"], sha256=model.tags["corpus_sha256"])
+    register(client, run_id, _log_model(client, run_id, folder, model), corpus, model)
 
 
-def log_corpus(client: "MlflowClient", run_id: str, *, source: str, sha256: str) -> "Dataset":
+def log_corpus(client: "MlflowClient", run_id: str, *, source: str, sha256: str) -> None:
     """Make the text a dataset input of the run. `source` is its address, shown without credentials.
 
     MLflow's digest is the beginning of the SHA-256; the whole is the tag `sha256` of the input.
@@ -64,7 +55,6 @@ def log_corpus(client: "MlflowClient", run_id: str, *, source: str, sha256: str)
     dataset = Dataset("corpus", sha256[:MAX_DIGEST_LENGTH], where[0], json.dumps(where[1]))
     tags = [InputTag("mlflow.data.context", "training"), InputTag("sha256", sha256)]
     client.log_inputs(run_id, [DatasetInput(dataset, tags)])
-    return dataset
 
 
 def _log_model(client: "MlflowClient", run_id: str, folder: Path, model: "Model") -> str:
@@ -97,45 +87,25 @@ def _outputs(client: "MlflowClient", run_id: str) -> list[str]:
 
 
 def save_pyfunc(target: Path, folder: Path, model_id: str, run_id: str) -> None:
-    """Write MLflow's folder of the model: `served_model.py`, the code it needs, the weights, the exact versions."""
+    """Write MLflow's folder of the model: `served_model.py`, this package, the weights, the exact versions."""
     with warnings.catch_warnings():  # MLflow warns of its own type hints when it is imported
         warnings.simplefilter("ignore")
         from mlflow import pyfunc
         from mlflow.models import Model as MlflowModel
 
-        with tempfile.TemporaryDirectory() as temporary:
-            code = Path(temporary) / PACKAGE.name
-            for name in CODE:
-                (code / name).parent.mkdir(parents=True, exist_ok=True)
-                if (PACKAGE / name).is_dir():
-                    shutil.copytree(PACKAGE / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
-                else:
-                    shutil.copy(PACKAGE / name, code / name)
-            pyfunc.save_model(
-                target,
-                python_model=PACKAGE / "tracking" / "served_model.py",
-                artifacts={"model": folder.resolve().as_uri()},
-                code_paths=[str(code)],
-                pip_requirements=requirements(),
-                mlflow_model=MlflowModel(run_id=run_id, model_uuid=model_id, model_id=model_id),
-            )
+        pyfunc.save_model(
+            target,
+            python_model=PACKAGE / "tracking" / "served_model.py",
+            artifacts={"model": folder.resolve().as_uri()},
+            code_paths=[str(PACKAGE)],
+            pip_requirements=requirements(),
+            mlflow_model=MlflowModel(run_id=run_id, model_uuid=model_id, model_id=model_id),
+        )
 
 
 def requirements() -> list[str]:
     """The exact versions installed here, but not the build of torch (`+cpu`), which depends on the hardware alone."""
     return [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
-
-
-def _link_metrics(client: "MlflowClient", run_id: str, model_id: str, names: Sequence[str], dataset: "Dataset") -> None:
-    """Show the run's latest values of metrics at its model, and at the dataset they were measured on."""
-    from mlflow.entities import Metric
-
-    latest = [history[-1] for name in names if (history := client.get_metric_history(run_id, name))]
-    linked = [  # the same times: MLflow takes them for the same points, and the run gets no second one
-        Metric(one.key, one.value, one.timestamp, one.step, model_id, dataset.name, dataset.digest) for one in latest
-    ]
-    if linked:
-        client.log_batch(run_id, metrics=linked, synchronous=True)
 
 
 # A registered model for each corpus: a version for each trained model, and `champion`, the best of those comparable.
@@ -166,7 +136,7 @@ def register(client: "MlflowClient", run_id: str, model_id: str, corpus: str, mo
     # MLflow takes no slash there. Spools of an older version name no corpus: their models go where all did then.
     name = f"{NAME}-{corpus}" if corpus else NAME
     versions = client.search_model_versions(f"name = '{name}' AND tags.{MODEL_TAG} = '{model.model_sha256}'")
-    version = min(versions, key=_number, default=None)
+    version = min(versions, key=lambda one: int(one.version), default=None)
     if version is None:
         _create_registered_model(client, name, corpus)
         source = client.get_logged_model(model_id).artifact_location  # of `models:/ID`, MLflow asks its global store
@@ -227,17 +197,13 @@ def common_protocol(one: Mapping[str, str], other: Mapping[str, str]) -> str:
 def _candidates(client: "MlflowClient", name: str) -> tuple[str, dict[str, "ModelVersion"]]:
     """The number of the version that has the alias, if any, and all that may have it, by number, oldest first."""
     holder = client.get_registered_model(name).aliases.get(CHAMPION, "")
-    found = sorted(client.search_model_versions(f"name = '{name}'"), key=_number)
+    found = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda one: int(one.version))
     return str(holder), {str(one.version): one for one in found if one.tags.get(CHAMPION) != "no"}
 
 
 def _losses(tags: Mapping[str, str]) -> dict[str, float]:
     found = {name.removesuffix(LOSS_SUFFIX): float(tags[name]) for name in tags if name.endswith(LOSS_SUFFIX)}
     return {protocol: math.inf if math.isnan(loss) else loss for protocol, loss in found.items()}
-
-
-def _number(version: "ModelVersion") -> int:
-    return int(version.version)
 
 
 def _create_registered_model(client: "MlflowClient", name: str, corpus: str) -> None:

@@ -4,43 +4,32 @@ The tie between a model and its run is content: a run carries the SHA-256 of the
 stage finds the run by it, or makes one from the files when the server has none.
 """
 
-import logging
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from charlstm.tracking import client as calls
-from charlstm.tracking.client import Store
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.tracking.outbox import Outbox, Spool, last_steps, now_ms
 from charlstm.tracking.registered_model import MODEL_TAG as MODEL_TAG  # for those who look for runs, too
 from charlstm.training.history import EpochRow, StepRow, Tables
-
-if TYPE_CHECKING:  # who only looks for runs starts without torch
-    from charlstm.model.char_lstm import CharLSTM
-    from charlstm.training.progress import Progress
-    from charlstm.training.train import Plan
-
-log = logging.getLogger(__name__)
+from charlstm.training.progress import Observer, Plan, Progress
 
 TRAINING_TAG = "training_id"
 FINGERPRINT_TAG = "fingerprint"
 EXPERIMENT_TAG = "dvc_exp_name"
-MS_PER_REBUILT_STEP = 1_000
 
 Params = Mapping[str, str | int | float]  # dotted names, as runs have them
 
 
 class Measurement(NamedTuple):
-    """One value of one metric; `train/...` is a section of the UI. `time_ms`: when it was taken, if not now."""
+    """One value of one metric; `train/...` is a section of the UI."""
 
     name: str
     value: float
     step: int = 0
-    time_ms: int | None = None
 
 
 class TrainingRecord(NamedTuple):
@@ -90,21 +79,16 @@ class Run:
     Args:
         spool: the folder's name. A training that is resumed goes on in its own.
         start: which run is meant, as `outbox.Start` has it.
+
+    While `is_for_new`, what is logged is for a run that this spool makes, and for none that is there already.
     """
 
+    is_for_new = False
+
     def __init__(self, outbox: Outbox, spool: str, **start: Any) -> None:  # noqa: ANN401
-        self._spool, self._is_new_only = Spool(outbox.root / spool), False
+        self._spool = Spool(outbox.root / spool)
         self._spool.append("start", **start)
         self._sender = None if self._spool.is_broken else outbox.start_sender(self._spool.folder)
-
-    @contextmanager
-    def if_new(self) -> Iterator[None]:
-        """What is logged in this context is for a run that this spool makes, and for none that is there already."""
-        self._is_new_only = True
-        try:
-            yield
-        finally:
-            self._is_new_only = False
 
     def log_params(self, params: Params) -> None:
         """Record parameters; one that the run has already keeps its first value, and another one becomes a tag."""
@@ -114,15 +98,13 @@ class Run:
         """Set tags, replacing older values."""
         self._append("tags", values=dict(tags))
 
-    def log_metrics(self, measurements: Iterable[Measurement], *, only_changed: bool = False) -> None:
-        """Record metric values. `only_changed`: but for those that the run has as its latest already."""
-        now = now_ms()
-        points = [[*point, now if time_ms is None else time_ms] for *point, time_ms in measurements]
+    def log_metrics(
+        self, measurements: Iterable[Measurement], *, only_changed: bool = False, time_ms: int | None = None
+    ) -> None:
+        """Record metric values, by default of now. `only_changed`: but for those that the run has as its latest."""
+        taken_ms = now_ms() if time_ms is None else time_ms
+        points = [[*measurement, taken_ms] for measurement in measurements]
         self._append("metrics", points=points, only_changed=only_changed)
-
-    def log_corpus(self, tags: Mapping[str, str]) -> None:
-        """Make the corpus of these tags a dataset input of the run."""
-        self._append("corpus", source=tags["corpus"], sha256=tags["corpus_sha256"])
 
     def log_model(
         self,
@@ -167,7 +149,7 @@ class Run:
 
     def _append(self, kind: str, **fields: Any) -> None:  # noqa: ANN401
         if fields.get("files", "") is not None:  # else they could not be kept
-            self._spool.append(kind, if_new=self._is_new_only, **fields)
+            self._spool.append(kind, if_new=self.is_for_new, **fields)
 
 
 def attach(outbox: Outbox, model_sha256: str, record: TrainingRecord) -> Run:
@@ -178,28 +160,16 @@ def attach(outbox: Outbox, model_sha256: str, record: TrainingRecord) -> Run:
     )  # fmt: skip
     steps = map(StepRow._make, record.tables.steps[list(StepRow._fields)].itertuples(index=False))
     epochs = map(EpochRow._make, record.tables.epochs[list(EpochRow._fields)].itertuples(index=False))
-    measurements = [*step_metrics(steps, record.params), *epoch_metrics(epochs)]
-    times = [record.time_ms + measurement.step * MS_PER_REBUILT_STEP for measurement in measurements]
-    with run.if_new():
-        run.log_params(record.params)
-        run.log_metrics(one._replace(time_ms=time_ms) for one, time_ms in zip(measurements, times, strict=True))
-        run.end("FINISHED", time_ms=max(times, default=record.time_ms))
+    run.is_for_new = True
+    run.log_params(record.params)
+    run.log_metrics([*step_metrics(steps, record.params), *epoch_metrics(epochs)], time_ms=record.time_ms)
+    run.end("FINISHED", time_ms=record.time_ms)
+    run.is_for_new = False
     return run
 
 
-def read_metrics(store: Store, model_sha256: str) -> dict[str, float]:
-    """The latest metrics of the model's run; empty if there is no such run or the store does not answer."""
-    try:
-        client = calls.connect(store)
-        run = calls.find_run(client, store, MODEL_TAG, model_sha256)
-        return dict(run.data.metrics) if run else {}
-    except Exception as error:  # the view may be gone, the files are not
-        log.warning("%s; the files have everything", calls.describe(error, store))
-        return {}
-
-
-class TrainingTracker:
-    """An observer of `train.fit` that fills a run: a new one, or the one that an earlier start of this training began.
+class TrainingTracker(Observer):
+    """Fills a run: a new one, or the one that an earlier start of this training began.
 
     `training_id` is the same at every start of this training, and of no other.
     """
@@ -214,7 +184,7 @@ class TrainingTracker:
         assert self._run is not None
         return self._run
 
-    def on_start(self, plan: "Plan", progress: "Progress") -> None:
+    def on_start(self, plan: Plan, progress: Progress) -> None:
         """Open the run with all parameters and tags, the size of the work, and the hardware."""
         self._plan, self._num_epochs = plan, len(progress.epochs)
         self._written = last_steps(self._outbox.root / self._training_id)
@@ -224,7 +194,6 @@ class TrainingTracker:
             tags={**self._tags, **hardware}, is_open=True, node="",
         )  # fmt: skip
         self.run.log_params(self._params)
-        self.run.log_corpus(self._tags)
         self._log_new([Measurement("model/num_parameters", plan.num_parameters)])
         # What a checkpoint has and no event: another machine made it, or the spool is gone.
         self._log_new([*step_metrics(progress.steps, self._params), *epoch_metrics(progress.epochs)])
@@ -235,7 +204,7 @@ class TrainingTracker:
         more = {"train/chars_per_second": chars_per_second, seen: self._ids_seen(row)}
         self._log_new([*step_metrics([row], self._params), *(Measurement(*one, row.step) for one in more.items())])
 
-    def on_epoch(self, row: EpochRow, model: "CharLSTM", train_seconds: float) -> None:
+    def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
         """Record the epoch's losses."""
         self._num_epochs += 1
         self._log_new(epoch_metrics([row]))

@@ -9,18 +9,17 @@ a training whose process is gone without a word is ended as KILLED.
 """
 
 import contextlib
-import hashlib
 import itertools
 import logging
-import secrets
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from charlstm.errors import LockedError, TrackingError
@@ -28,8 +27,8 @@ from charlstm.files.atomic import write_text
 from charlstm.tracking import client as calls
 from charlstm.tracking import outbox, registered_model
 from charlstm.tracking.client import CORPUS_TAG, Store
-from charlstm.tracking.outbox import EVENTS, FILES, SYSTEM, Event, Line, Spool, read_lines, start_of, status_of
-from charlstm.tracking.system_metrics import SECONDS_BETWEEN_SAMPLES, Samples
+from charlstm.tracking.outbox import EVENTS, FILES, Event, Spool, read_events, start_of, status_of
+from charlstm.tracking.system_metrics import Samples
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,29 +39,14 @@ SENT = "sent.json"
 MAX_EVENTS_PER_CALL = 200
 SECONDS_BETWEEN_LOOKS = 1.0
 MAX_SECONDS_BETWEEN_TRIES = 30.0
-LAST_TRIES, SECONDS_BETWEEN_LAST_TRIES = 3, 1.0
 SECONDS_FOR_TURN = 60.0
 SECONDS_KEPT = 7 * 24 * 3600  # of a training that may be resumed
-REMOVED, DAMAGED = ".removed-", "damaged"  # beside the spools
+TURN, DAMAGED = "sender.lock", "damaged"  # beside the spools
 GONE = "the process was gone without a word: killed, aborted, out of memory, or the machine went down"
 
 
-class SendResult(NamedTuple):
-    """What became of a spool; `error` is empty if all of it was sent that makes sense, but for `num_damaged` lines.
-
-    A spool with damaged lines is kept in `folder` when it is done with: nobody sends from there.
-    """
-
-    folder: Path
-    error: str
-    num_damaged: int = 0
-
-
 def follow(
-    folder: Path,
-    store: Store,
-    is_writer_gone: Callable[[float], bool],
-    seconds_between_samples: float = SECONDS_BETWEEN_SAMPLES,
+    folder: Path, store: Store, is_writer_gone: Callable[[float], bool], seconds_between_samples: float = math.inf
 ) -> bool:
     """Send the spool's events as they come, until its writer is gone; whether all of them were sent.
 
@@ -72,43 +56,33 @@ def follow(
         is_writer_gone: waits at most so many seconds for the writer to close the spool or to die.
     """
     sender, samples = SpoolSender(folder, store), Samples(folder, seconds_between_samples)
-    pause, tries_left, has_sent_others, has_warned = 0.0, LAST_TRIES, False, False
-    while True:
+    pause, is_gone, has_sent_others, has_warned = 0.0, False, False, False
+    while not is_gone:
         is_gone = is_writer_gone(pause)
         if not has_sent_others:
-            has_sent_others = not any(result.error for result in send_waiting(folder.parent, store, but=folder))
-        if is_gone:
-            result = sender.finish()
-            error = result.error if result else sender.send()
-        else:
+            has_sent_others = not any(send_waiting(folder.parent, store, but=folder))
+        if not is_gone:
             samples.take_if_due()
+        error = sender.finish() if is_gone else None
+        if error is None:
             error = sender.send()
-        if not error:
-            pause = SECONDS_BETWEEN_LOOKS
-            if is_gone:
-                return True
-            continue
-        if not has_warned:
+        if error and not has_warned:
             log.warning("%s; nothing is lost: what is missing is sent later, or by `charlstm sync`", error)
             has_warned = True
-        pause = min(max(pause, SECONDS_BETWEEN_LOOKS) * 2, MAX_SECONDS_BETWEEN_TRIES)
-        if is_gone:
-            tries_left -= 1
-            if tries_left == 0:
-                return False
-            time.sleep(SECONDS_BETWEEN_LAST_TRIES)  # nobody is there to wait for
+        pause = (
+            min(max(pause, SECONDS_BETWEEN_LOOKS) * 2, MAX_SECONDS_BETWEEN_TRIES) if error else SECONDS_BETWEEN_LOOKS
+        )
+    return not error
 
 
-def send_waiting(root: Path, store: Store, but: Path | None = None) -> list[SendResult]:
+def send_waiting(root: Path, store: Store, but: Path | None = None) -> list[str]:
     """Send all spools that nobody writes to, oldest first; end the runs of processes that are gone.
 
-    Whatever is wrong with one of them, the others are sent.
+    Of each what went wrong, in one line; empty if it was sent. Whatever is wrong with one of them, the others are sent.
     """
-    for folder in root.glob(f"{REMOVED}*"):  # what a process that was killed has not removed to its end
-        shutil.rmtree(folder, ignore_errors=True)
     folders = sorted((folder for folder in root.iterdir() if _is_spool(folder) and folder != but), key=_last_written)
-    results = [SpoolSender(folder, store).finish() for folder in folders]
-    return [result for result in results if result is not None]
+    errors = [SpoolSender(folder, store).finish() for folder in folders]
+    return [error for error in errors if error is not None]
 
 
 @dataclass
@@ -118,9 +92,8 @@ class Sent:
     store: str
     run_id: str = ""
     is_new: bool = False  # made by this spool
-    events: Annotated[int, Field(ge=0)] = 0  # bytes of `events.jsonl`
-    system: Annotated[int, Field(ge=0)] = 0  # bytes of `system.jsonl`
-    damaged: Annotated[int, Field(ge=0)] = 0  # events that could not be sent, for what they say makes no sense
+    offset: int = 0  # of the first event that is still to be sent, in bytes
+    num_damaged: int = 0
     error: str = ""
 
 
@@ -146,49 +119,54 @@ class SpoolSender:
     def send(self) -> str:
         """Send all whole events that are there; what went wrong, in one line. Call it again: it goes on there."""
         try:
-            with _turn(self.folder, self.store):
+            with _turn(self.folder):
                 return self._send_new() if _is_spool(self.folder) else ""
         except (TrackingError, OSError) as error:  # no turn
             return calls.describe(error, self.store)
 
-    def finish(self) -> SendResult | None:
-        """Send a spool that nobody writes to, and remove it. If its training says nothing of an end, it was KILLED.
+    def finish(self) -> str | None:
+        """The same for a spool that nobody writes to, which is removed. If it says nothing of an end, it was KILLED.
 
-        None if somebody writes to it, if another process has just removed it, or if nothing was ever written there.
+        None if somebody writes to it, or if another process has just removed it.
         """
-        if outbox.is_written(self.folder):  # no turn is needed to see that
-            return None
         try:
-            with _turn(self.folder, self.store):
+            with _turn(self.folder):
                 if not _is_spool(self.folder) or not _end_if_dead(self.folder):
                     return None
-                if not (self.folder / EVENTS).stat().st_size:
-                    _remove(self.folder)
-                    return None
-                if error := self._send_new():
-                    return SendResult(self.folder, error)
-                return SendResult(self._remove_if_done(), "", self.sent.damaged)
-        except TrackingError as error:
-            return SendResult(self.folder, calls.describe(error, self.store))
-        except OSError as error:
-            return SendResult(self.folder, f"{self.folder}: {error.strerror or error}")
+                error, age = self._send_new(), time.time() - _last_written(self.folder)
+                # A training that did not finish may be resumed, and then its spool knows what was sent.
+                if error or (status_of(self.folder) not in ("", "FINISHED") and age <= SECONDS_KEPT):
+                    return error
+                if self.sent.num_damaged:
+                    return self._set_aside()
+                (self.folder / EVENTS).unlink()  # first: what is half removed is no spool
+                shutil.rmtree(self.folder, ignore_errors=True)
+                return ""
+        except (TrackingError, OSError) as error:
+            return calls.describe(error, self.store)
+
+    def _set_aside(self) -> str:
+        """Keep a spool that could not be sent to its end where nobody sends from; what to say of it, in one line."""
+        kept = self.folder.parent / DAMAGED / f"{self.folder.name}-{outbox.now_ms()}"
+        kept.parent.mkdir(exist_ok=True)
+        self.folder.rename(kept)
+        return f"{self.sent.num_damaged} damaged lines were not sent; they are kept in {kept}"
 
     def _send_new(self) -> str:
         """Send, in this process's turn."""
         noted, start = read_sent(self.folder), start_of(self.folder)
         # On a full disk nothing can be noted, and what this process has sent counts.
-        if noted and self._is_valid(noted) and noted.events >= self.sent.events:
+        if noted and noted.store == self.store.identity and noted.offset >= self.sent.offset:
             self.sent = noted
         self._corpus = start.tags.get(CORPUS_TAG, "") if start else ""
         try:
-            for file, offset in ((EVENTS, "events"), (SYSTEM, "system")):
-                for event, end in _merged(read_lines(self.folder / file, getattr(self.sent, offset))):
-                    if self._makes_sense(event):
-                        self._send_or_skip(event)
-                    else:
-                        self.sent.damaged += 1
-                    setattr(self.sent, offset, end)
-                    self._note()
+            for event, end in _merged(read_events(self.folder, self.sent.offset)):
+                if self._makes_sense(event):
+                    self._send_or_skip(event)
+                else:
+                    self.sent.num_damaged += 1
+                self.sent.offset = end
+                self._note()
         except Exception as error:  # whatever a server, a driver or a disk can raise
             message = calls.describe(error, self.store)
             self._note(message)
@@ -196,11 +174,6 @@ class SpoolSender:
         if self.sent.error:
             self._note()
         return ""
-
-    def _is_valid(self, noted: Sent) -> bool:
-        """Whether it is of this store, and ends where lines of the files do. Else the spool is sent from its start."""
-        ends = _ends_a_line(self.folder / EVENTS, noted.events) and _ends_a_line(self.folder / SYSTEM, noted.system)
-        return noted.store == self.store.identity and ends
 
     def _makes_sense(self, event: Event | None) -> bool:
         """Whether it is an event, a run is named before it, and its files are there."""
@@ -249,8 +222,6 @@ class SpoolSender:
             case outbox.Artifacts():
                 files = sorted((self.folder / FILES / event.files).iterdir())
                 calls.log_artifacts(client, run_id, files, event.folder, is_table=event.is_table)
-            case outbox.Corpus():
-                registered_model.log_corpus(client, run_id, source=event.source, sha256=event.sha256)
             case outbox.Model():
                 folder = self.folder / FILES / event.files
                 registered_model.log_and_register(client, run_id, folder, self._corpus, event)
@@ -279,74 +250,39 @@ class SpoolSender:
         parent = calls.find_or_create_sweep(client, experiment_id, baseline, start.time_ms)
         return start.tags | {"mlflow.parentRunId": parent}
 
-    def _remove_if_done(self) -> Path:
-        """Where the spool is now, if anywhere.
-
-        A training that did not finish may be resumed, and then its spool knows what was sent. A spool with damaged
-        lines is set aside with all that it has, for whoever wants to know what it was.
-        """
-        is_over = time.time() - _last_written(self.folder) > SECONDS_KEPT
-        if status_of(self.folder) not in ("", "FINISHED") and not is_over:
-            return self.folder
-        if not self.sent.damaged:
-            _remove(self.folder)
-            return self.folder
-        kept = self.folder.parent / DAMAGED / f"{self.folder.name}-{secrets.token_hex(4)}"
-        kept.parent.mkdir(exist_ok=True)
-        self.folder.rename(kept)
-        log.warning("tracking: %d damaged lines were not sent; they are kept in %s", self.sent.damaged, kept)
-        return kept
-
 
 @contextlib.contextmanager
-def _turn(folder: Path, store: Store) -> Iterator[None]:
-    """Senders that would be in each other's way take turns.
+def _turn(folder: Path) -> Iterator[None]:
+    """Senders of a checkout take turns.
 
     SQLite has one writer at a time, and none is to wait in the database until it gives up. On a server, two spools of
     one run (evaluate ran twice) would write the same artifacts at once: one sender would find the file of the other
     where it looks for its own, say so, and send the older one again after the newer.
     """
-    name = "database.lock"
-    if not store.uri.startswith("sqlite"):
-        start = start_of(folder)
-        value = start.value if start else ""
-        name = f"runs-{hashlib.sha256(value.encode()).hexdigest()[0]}.lock"  # 16 files for all runs are enough
     try:
-        with FileLock(folder.parent / name, timeout=SECONDS_FOR_TURN):
+        with FileLock(folder.parent / TURN, timeout=SECONDS_FOR_TURN):
             yield
     except Timeout:
         raise TrackingError(f"another process of this checkout has been sending for {SECONDS_FOR_TURN:g} s") from None
 
 
-def _merged(lines: Iterable[Line]) -> Iterator[Line]:
-    """The same events, but those of plain metrics that follow each other are one."""
-    for is_plain, group in itertools.groupby(lines, _is_plain_metrics):
+def _merged(events: Iterable[tuple[Any, int]]) -> Iterator[tuple[Any, int]]:
+    """The same events and ends, but those of plain metrics that follow each other are one."""
+    for is_plain, group in itertools.groupby(events, lambda pair: _is_plain_metrics(pair[0])):
         if not is_plain:
             yield from group
         while is_plain and (batch := list(itertools.islice(group, MAX_EVENTS_PER_CALL))):
-            points = [point for line in batch for point in line.event.points]
-            yield Line(batch[0].event.model_copy(update={"points": points}), batch[-1].end)
+            points = [point for event, _ in batch for point in event.points]
+            yield batch[0][0].model_copy(update={"points": points}), batch[-1][1]
 
 
-def _is_plain_metrics(line: Line) -> bool:
-    return isinstance(line.event, outbox.Metrics) and not (line.event.if_new or line.event.only_changed)
-
-
-def _ends_a_line(file: Path, offset: int) -> bool:
-    """Whether a line of the file ends there."""
-    if offset == 0:
-        return True
-    try:
-        with file.open("rb") as lines:
-            lines.seek(offset - 1)
-            return lines.read(1) == b"\n"
-    except OSError:
-        return False
+def _is_plain_metrics(event: Event | None) -> bool:
+    return isinstance(event, outbox.Metrics) and not (event.if_new or event.only_changed)
 
 
 def _is_spool(folder: Path) -> bool:
     """Whether `folder` has what is to be sent."""
-    return not folder.name.startswith(REMOVED) and (folder / EVENTS).is_file()
+    return (folder / EVENTS).is_file()
 
 
 def _end_if_dead(folder: Path) -> bool:
@@ -369,10 +305,3 @@ def _last_written(folder: Path) -> float:
         return (folder / EVENTS).stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _remove(folder: Path) -> None:
-    """Under another name first: what is half removed, another process would take for a spool without its files."""
-    removed = folder.with_name(f"{REMOVED}{folder.name}-{secrets.token_hex(4)}")
-    folder.rename(removed)
-    shutil.rmtree(removed, ignore_errors=True)

@@ -9,15 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from charlstm.tracking.outbox import SYSTEM, append_line, now_ms, read_lines, start_of
+from charlstm.tracking.outbox import append_event, last_steps, now_ms, start_of
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_SAMPLES = 10.0  # as MLflow has it
-
 
 class Samples:
-    """Samples in a spool's `system.jsonl`, as metrics `system/...`, numbered from 0, if its start asks for them.
+    """Samples in a spool, as metrics `system/...`, numbered from 0, if its start asks for them.
 
     The start's `node` comes before the names where there are several machines.
     """
@@ -53,7 +51,8 @@ class Samples:
         with contextlib.suppress(ImportError, RuntimeError):  # no GPU, or no library that can ask it
             self._monitors.append(GPUMonitor())
         self._prefix = f"system/{start.node}/" if start.node else "system/"
-        self._number = sum(1 for _ in read_lines(self._folder / SYSTEM))
+        steps = [step for name, step in last_steps(self._folder).items() if name.startswith(self._prefix)]
+        self._number = max(steps, default=-1) + 1
         self._last_at = time.monotonic()
         for monitor in self._monitors:  # the first use of the processor is measured from here
             monitor.collect_metrics()
@@ -66,5 +65,5 @@ class Samples:
             values = monitor.aggregate_metrics().items()
             points += [[f"{self._prefix}{name}", float(value), self._number, time_ms] for name, value in values]
             monitor.clear_metrics()
-        append_line(self._folder / SYSTEM, "metrics", {"points": points})
+        append_event(self._folder, "metrics", points=points)
         self._number += 1

@@ -8,7 +8,7 @@ Shapes: B rows of this process, T time steps.
 """
 
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -80,25 +80,6 @@ class Batch(NamedTuple):
     quantized_BTV: Tensor | None = None
 
 
-class Batches(Protocol):
-    """What training needs of a batch source."""
-
-    carries_state: bool
-    steps_per_epoch: int
-    ids_per_epoch: int
-    rows: slice
-
-    def batch(self, epoch: int, step: int) -> Batch:
-        """This process's rows of one global batch; `step` counts from 0 in each epoch."""
-
-    def num_chars(self, epoch: int, step: int) -> int:
-        """Scored characters of the global batch at `step`: the ids that are guessed, or those that begin one."""
-
-    @property
-    def chars_per_epoch(self) -> int:
-        """The same of all steps. Where ids are bytes, they are all read for it."""
-
-
 def rows_of(rank: int, world_size: int, batch_size: int) -> slice:
     """The rows of a global batch that a process holds: contiguous, sizes differ by at most one.
 
@@ -140,7 +121,7 @@ class StreamBatches:
         self._starts, self._lengths = starts[:-1], np.diff(starts)
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Columns [step * T, (step + 1) * T) of this process's streams."""
+        """Columns [step * T, (step + 1) * T) of this process's streams; `step` counts from 0 in each epoch."""
         return self.batch_of(self.rows, epoch, step)
 
     def batch_of(self, rows: slice, epoch: int, step: int) -> Batch:
@@ -155,7 +136,7 @@ class StreamBatches:
         return positions
 
     def num_chars(self, epoch: int, step: int) -> int:
-        """Scored characters of all streams at `step`."""
+        """Scored characters of the global batch at `step`: the ids that are guessed, or those that begin one."""
         is_scored = self._columns(step) < self._lengths[:, None]
         if self.text.unit == "character":
             return int(is_scored.sum())
@@ -164,7 +145,7 @@ class StreamBatches:
 
     @property
     def chars_per_epoch(self) -> int:
-        """All characters but the first, which nothing predicts."""
+        """All characters but the first, which nothing predicts. Where ids are bytes, they are all read for it."""
         return num_chars_of(self.text.ids[1:], self.text.unit)
 
     def _columns(self, step: int) -> np.ndarray:
@@ -315,3 +296,6 @@ class DistillationBatches:
 def _part(rows: slice, start: int, stop: int) -> slice:
     """Those of `rows` that lie in [start, stop), counted from `start`."""
     return slice(min(max(rows.start, start), stop) - start, min(max(rows.stop, start), stop) - start)
+
+
+Batches = StreamBatches | WindowBatches | DistillationBatches

@@ -11,11 +11,9 @@ import pandas as pd
 from charlstm.errors import HistoryError
 from charlstm.files.atomic import atomic_file
 from charlstm.files.checksums import SUMS, verify, write_sums
-from charlstm.sections import MAX_LOSS
 
 EPOCHS, STEPS = "history.csv", "steps.csv"
 TEXT_COLUMNS = ("prompt", "text")  # of a table of samples
-LOSS = "nats_per_char"  # the end of a column's name
 
 
 class StepRow(NamedTuple):
@@ -65,23 +63,17 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """Read what `write_csv` wrote.
 
     Raises:
-        HistoryError: missing, not a table, without one of `columns` or without a row, or with an empty cell, or with a
-            loss that is none.
+        HistoryError: missing, not a table, without one of `columns` or without a row, or with an empty cell.
     """
     texts = dict.fromkeys(TEXT_COLUMNS, str)  # "007" is a text
     try:
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=texts)
-    except OSError as error:
-        raise HistoryError(f"{path}: cannot read the table: {error.strerror}") from None
-    except ValueError as error:
-        raise HistoryError(f"{path}: not a CSV table ({' '.join(str(error).split())})") from None
+    except (OSError, ValueError) as error:
+        raise HistoryError(f"{path}: cannot read the table: {' '.join(str(error).split())}") from None
     if missing := [column for column in columns if column not in frame.columns]:
         raise HistoryError(f"{path}: expected the columns {', '.join(columns)}; missing: {', '.join(missing)}")
     if frame.empty or frame[list(columns)].isna().any(axis=None):
         raise HistoryError(f"{path}: expected a value in every cell of at least one row; the file is damaged")
-    for column in (column for column in columns if column.endswith(LOSS)):
-        if not pd.to_numeric(frame[column], errors="coerce").between(0, MAX_LOSS).all():
-            raise HistoryError(f"{path}: expected {column} from 0 to {MAX_LOSS:g} in every row; the file is damaged")
     return frame
 
 

@@ -28,9 +28,9 @@ from charlstm.seeds import torch_generator
 from charlstm.text.encoded import EncodedText, check_fit
 from charlstm.text.soft_targets import PROBABILITIES, SoftTargets
 from charlstm.training.batches import Batch, Batches, DistillationBatches, StreamBatches, WindowBatches
-from charlstm.training.meter import ADVICE, describe_nonfinite
 from charlstm.training.needs import check_warmup, student_rows
 from charlstm.training.processes import Processes
+from charlstm.training.progress import ADVICE, describe_nonfinite
 
 log = logging.getLogger(__name__)
 
@@ -57,35 +57,11 @@ def batches_of(
     return WindowBatches(text, **sizes, **process, stride=params.window_stride, is_sliding=is_sliding)
 
 
-def num_steps_of(batches: Batches, params: TrainParams) -> int:
-    """Optimizer updates in the whole training.
-
-    Raises:
-        TrainingError: they are fewer than the schedule needs.
-    """
-    num_steps = params.epochs * batches.steps_per_epoch
-    check_warmup(params.warmup_steps, num_steps, params.epochs)
-    return num_steps
-
-
 def shape_of(vocab_size: int, params: ModelParams) -> ModelShape:
     """The model's sizes."""
     return ModelShape(
         vocab_size, params.embedding_size, params.hidden_size, params.num_layers, params.feed_forward_size
     )
-
-
-def fresh_model(shape: ModelShape, params: ModelParams, seed: int) -> CharLSTM:
-    """A model before its first step, in fp32 on the CPU."""
-    model = CharLSTM(shape, params.implementation)
-    weights = initial_weights(
-        shape,
-        params.initialization,
-        forget_gate_bias=params.forget_gate_bias,
-        generator=torch_generator(seed, "initial weights"),
-    )
-    model.load_state_dict(weights)
-    return model
 
 
 def optimizers_of(model: CharLSTM, params: TrainParams, processes: Processes) -> list[torch.optim.Optimizer]:
@@ -131,11 +107,16 @@ class Learner:
         self.params, self.processes = params, processes
         process = {"rank": processes.rank, "world_size": processes.world_size}
         self.batches = batches_of(text, params, **process, soft_targets=soft_targets)
-        self.num_steps = num_steps_of(self.batches, params)
+        self.num_steps = params.epochs * self.batches.steps_per_epoch
+        check_warmup(params.warmup_steps, self.num_steps, params.epochs)
         self.num_rows = self.batches.rows.stop - self.batches.rows.start
         self.shape = shape_of(vocab_size, model)
         self.dtype = torch.float64 if params.precision == "fp64" else torch.float32
-        self.model = fresh_model(self.shape, model, params.seed).to(processes.device, self.dtype)
+        fresh = CharLSTM(self.shape, model.implementation)
+        draws = torch_generator(params.seed, "initial weights")
+        bias = model.forget_gate_bias
+        fresh.load_state_dict(initial_weights(self.shape, model.initialization, forget_gate_bias=bias, generator=draws))
+        self.model = fresh.to(processes.device, self.dtype)
         self.average = MovingAverage(self.model, params.ema_decay)
         optimizers = optimizers_of(self.model, params, processes)
         self.distributed, self.optimizers = processes.distribute(self.model, optimizers)
@@ -255,7 +236,6 @@ class Learner:
         """Follow the schedule in all optimizers, and tell Muon whether it moves; AdamW's rate, which is recorded."""
         fraction = learning_rate(
             step,
-            peak=1.0,
             warmup_steps=self.params.warmup_steps,
             num_steps=self.num_steps,
             final_fraction=self.params.final_learning_rate_fraction,

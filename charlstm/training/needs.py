@@ -48,8 +48,9 @@ def memory_needs(
     num_output_samples: int,
 ) -> MemoryNeeds:
     """Of a process that takes `num_rows` rows of `context_len` characters at a time."""
-    vocab, inputs, hidden, layers, inner, head = _sizes(shape)
-    embedding = vocab * inputs
+    vocab, inputs, hidden = shape.vocab_size, shape.input_size, shape.hidden_size
+    layers, inner = shape.num_layers, shape.feed_forward_size
+    embedding, head = vocab * inputs, hidden * vocab + vocab
     gate_matrices = 4 * (inputs + hidden) * hidden + (layers - 1) * 8 * hidden * hidden
     numbers = embedding + gate_matrices + layers * 4 * hidden + 2 * hidden * inner + head
     trained = numbers - (embedding if shape.embedding_size == 0 else 0)
@@ -74,11 +75,11 @@ def student_rows(num_rows: int, vocab_size: int, context_len: int, num_output_sa
     return max(1, min(num_rows, MAX_LOGITS // (num_output_samples * context_len * vocab_size)))
 
 
-def check_memory(shape: ModelShape, needs: MemoryNeeds, available: int) -> None:
+def check_memory(needs: MemoryNeeds, available: int) -> None:
     """Refuse what plainly cannot fit into the `available` bytes. Activations do not count, since they are an estimate.
 
     Raises:
-        TrainingError: it names the parameter that makes the model so large.
+        TrainingError: it names the parameters that make a model large.
     """
     if needs.without_activations <= available:
         return
@@ -86,7 +87,7 @@ def check_memory(shape: ModelShape, needs: MemoryNeeds, available: int) -> None:
         f"the model does not fit into memory: it needs at least {_gib(needs.without_activations)} (weights "
         f"{_gib(needs.weights)}, gradients {_gib(needs.gradients)}, optimizer {_gib(needs.optimizer)}, averages "
         f"{_gib(needs.averages)}) and about {_gib(needs.activations)} for a step; {_gib(available)} are available to "
-        f"each process: lower {_largest_part(shape)}"
+        "each process: lower model.hidden_size, model.num_layers, model.embedding_size or model.feed_forward_size"
     )
 
 
@@ -96,22 +97,6 @@ def is_out_of_memory(error: Exception) -> bool:
 
     words = ("allocate memory", "bad_alloc")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
-
-
-def _sizes(shape: ModelShape) -> tuple[int, int, int, int, int, int]:
-    head = shape.hidden_size * shape.vocab_size + shape.vocab_size
-    return shape.vocab_size, shape.input_size, shape.hidden_size, shape.num_layers, shape.feed_forward_size, head
-
-
-def _largest_part(shape: ModelShape) -> str:
-    vocab, inputs, hidden, layers, inner, head = _sizes(shape)
-    parts = {
-        "model.embedding_size": inputs * (vocab + 4 * hidden),
-        "model.hidden_size": layers * 8 * hidden * hidden + head,
-        "model.feed_forward_size": 2 * hidden * inner,
-    }
-    largest = max(parts, key=lambda name: parts[name])
-    return "model.hidden_size or model.num_layers" if largest == "model.hidden_size" and layers > 1 else largest
 
 
 def _gib(num_bytes: int) -> str:

@@ -160,11 +160,7 @@ class Processes:
 
     def all_reduce_sum(self, mine: Tensor) -> Tensor:
         """The sum of all processes' tensors, on the CPU, added in the order of ranks: the same bits at every call."""
-        everyones = self.gather(mine)
-        total = everyones[0]
-        for other in everyones[1:]:
-            total = total + other
-        return total
+        return cast(Tensor, sum(self.gather(mine)))
 
     def all_reduce_max(self, mine: Sequence[float]) -> list[float]:
         """Of each value the largest that any process gave."""

@@ -8,57 +8,26 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.evaluation.windows import sliding, windowed
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import ModelShape
 from charlstm.model.loss import LossSum
 from charlstm.params import ModelParams, TrainParams
 from charlstm.text.encoded import EncodedText
 from charlstm.text.soft_targets import SoftTargets
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.checkpoint import Checkpoint, CheckpointFolder, TrainingState, restore_newest, to_checkpoint
+from charlstm.training.checkpoint import Checkpoint, CheckpointFolder, restore_newest, to_checkpoint
 from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.learner import Learner
-from charlstm.training.meter import ADVICE, StepMeter
 from charlstm.training.processes import Processes
-from charlstm.training.progress import Progress
+from charlstm.training.progress import ADVICE, Observer, Plan, Progress, StepMeter, StepTotals
 
 log = logging.getLogger(__name__)
-
-# What can be watched of a training.
-
-
-class Plan(NamedTuple):
-    """What is about to run."""
-
-    num_epochs: int
-    num_steps: int
-    chars_per_epoch: int
-    num_parameters: int
-    num_processes: int
-    device: str
-    precision: str
-    bytes_per_epoch: int | None = None
-    """Of a model of bytes."""
-
-
-class Observer(Protocol):
-    """Watches training, for a console or a tracking server; it cannot change the result."""
-
-    def on_start(self, plan: Plan, progress: Progress) -> None:
-        """Before the first step of this start; `progress` is what earlier starts have done."""
-
-    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
-        """After every `log_every_steps` steps, with their mean."""
-
-    def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
-        """After an epoch's validation of `model`, the averaged weights; its steps took `train_seconds`."""
-
 
 # Between two steps: is a checkpoint due, must any process stop? All processes agree on the answers.
 #
@@ -80,10 +49,13 @@ class StepBoundary:
         self, processes: Processes, checkpoints: CheckpointFolder | None, should_stop: Callable[[], bool]
     ) -> None:
         self.processes, self.checkpoints, self._should_stop = processes, checkpoints, should_stop
-        self.start(0)
 
     def start(self, step: int) -> None:
-        """Training starts or resumes after this step; getting here may have taken a while."""
+        """Training starts or resumes after this step; getting here may have taken a while.
+
+        From this first question on, a request to stop waits for the end of a step.
+        """
+        self._should_stop()
         self._saved = self._agreed = time.monotonic()
         self._agreed_step = self._next_step = step
 
@@ -118,9 +90,9 @@ class StepBoundary:
         now = time.monotonic()
         seconds_per_step = (now - self._agreed) / max(1, step - self._agreed_step)
         is_due = self.checkpoints is not None and now - self._saved >= self.checkpoints.seconds_between
-        mine = [float(is_due), float(self._should_stop()), seconds_per_step]
-        due, stop, seconds_per_step = self.processes.all_reduce_max(mine) if self.processes.world_size > 1 else mine
+        due, stop = float(is_due), float(self._should_stop())
         if self.processes.world_size > 1:
+            due, stop, seconds_per_step = self.processes.all_reduce_max([due, stop, seconds_per_step])
             self._next_step = step + steps_until_next(seconds_per_step)
         self._agreed, self._agreed_step = now, step
         return due > 0, stop > 0
@@ -176,11 +148,6 @@ def fit(
         Interrupted: a process was asked to stop, or one is lost.
         OSError: a checkpoint cannot be written; the ones before are as they were.
     """
-    if processes.is_main and (limit := params.validation_chars or len(data.val)) < len(data.val):
-        log.info(
-            "validation after each epoch reads the first %s of %s characters (train.validation_chars)",
-            *(f"{limit:,}", f"{len(data.val):,}"),
-        )
     with processes.interrupted_by_lost_peers():
         learner = Learner(data.train, len(data.vocab), model, params, processes, data.soft_targets)
         boundary = StepBoundary(processes, checkpoints, should_stop)
@@ -193,24 +160,24 @@ class _Training:
     def __init__(self, data: Data, params: TrainParams, learner: Learner, boundary: StepBoundary) -> None:
         self.data, self.params, self.learner, self.boundary = data, params, learner, boundary
         self.processes = learner.processes
-        self.state = restore_newest(
-            learner, boundary.checkpoints, TrainingState(Progress(), StepMeter(), self.weights())
-        )
+        restored = restore_newest(learner, boundary.checkpoints)
+        self.progress, self.best_weights = restored or (Progress(), self.weights())
+        self.meter = StepMeter(self.progress.totals)
 
     def run(self, observers: Sequence[Observer]) -> Result:
+        self.boundary.start(self.progress.step)
         for observer in observers:
-            observer.on_start(self.plan(), self.state.progress)
+            observer.on_start(self.plan(), self.progress)
         is_saved = self.is_done()
-        self.boundary.start(self.state.progress.step)
         while not self.is_done():
             self.run_epoch(observers)
             self.end_epoch(observers)
         if not is_saved:  # if writing the outputs fails, training is not repeated
-            self.boundary.save(self.state.progress.step, self.checkpoint)
-        now = self.state.progress
+            self.boundary.save(self.progress.step, self.checkpoint)
+        now = self.progress
         assert now.best is not None  # params.epochs > 0
         return Result(
-            weights=self.state.best_weights,
+            weights=self.best_weights,
             shape=self.learner.shape,
             epochs=now.epochs,
             steps=now.steps,
@@ -233,23 +200,23 @@ class _Training:
 
     def is_done(self) -> bool:
         """Whether the last epoch is over, or early stopping applies."""
-        now, patience = self.state.progress, self.params.early_stopping_epochs
+        now, patience = self.progress, self.params.early_stopping_epochs
         if patience and now.best is not None and len(now.epochs) - now.best.epoch >= patience:
             return True
         return len(now.epochs) >= self.params.epochs
 
     def run_epoch(self, observers: Sequence[Observer]) -> None:
         """The remaining steps of the current epoch."""
-        now, batches = self.state.progress, self.learner.batches
+        now, batches = self.progress, self.learner.batches
         if now.step_in_epoch == 0:
             self.learner.start_epoch()
-        self.state.meter.start_clock()
+        self.meter.start_clock()
         before, started = now.epoch_seconds, time.perf_counter()
         while now.step_in_epoch < batches.steps_per_epoch:
             taken = self.learner.take_step(now.step, now.epoch, now.step_in_epoch)
             if taken is not None:
                 num_chars = batches.num_chars(now.epoch, now.step_in_epoch)
-                self.state.meter.add(now.step + 1, taken.rate, num_chars, taken.nats, taken.gradient_norm)
+                self.meter.add(now.step + 1, taken.rate, num_chars, taken.nats, taken.gradient_norm)
             now.step, now.step_in_epoch = now.step + 1, now.step_in_epoch + 1
             if now.step % self.params.log_every_steps == 0 or now.step_in_epoch == batches.steps_per_epoch:
                 self.read_meter(observers)
@@ -259,26 +226,26 @@ class _Training:
 
     def read_meter(self, observers: Sequence[Observer]) -> None:
         """Record the mean of the last steps."""
-        now = self.state.progress
-        if (found := self.state.meter.read(now.step, now.epoch, self.processes.gather)) is not None:
-            row, loss = found
-            now.loss = now.loss.plus(loss)
-            if row is not None:
-                now.steps.append(row)
-                for observer in observers:
-                    observer.on_steps(row, self.state.meter.chars_per_second())
-        self.state.meter = StepMeter()
+        now = self.progress
+        row, loss = self.meter.read(now.step, now.epoch, self.processes.gather)
+        now.loss = now.loss.plus(loss)
+        if row is not None:
+            now.steps.append(row)
+            for observer in observers:
+                observer.on_steps(row, self.meter.chars_per_second())
+        now.totals = StepTotals()
+        self.meter = StepMeter(now.totals)
 
     def end_epoch(self, observers: Sequence[Observer]) -> None:
         """Validate, keep the best weights."""
-        now = self.state.progress
+        now = self.progress
         if now.loss.num_chars == 0:
             raise TrainingError(f"every step of epoch {now.epoch} was skipped; {ADVICE}")
         validation = self.validate()
         row = EpochRow(now.epoch, now.step, now.loss.nats_per_char, validation.nats_per_char)
         self.check_validation(validation)
         if now.best is None or row.val_nats_per_char < now.best.val_nats_per_char:
-            now.best, self.state.best_weights = row, self.weights()
+            now.best, self.best_weights = row, self.weights()
         for observer in observers:
             observer.on_epoch(row, self.learner.averaged, now.epoch_seconds)
         now.epochs.append(row)
@@ -287,7 +254,8 @@ class _Training:
 
     def check_validation(self, loss: LossSum) -> None:
         """A model whose perplexity is no number cannot be evaluated; one worse than guessing deserves a warning."""
-        epoch, uniform = self.state.progress.epoch, self.uniform_nats_per_char()
+        epoch, text = self.progress.epoch, self.validation_text()
+        uniform = math.log(len(self.data.vocab)) * (len(text) / text.num_chars)
         if not math.isfinite(loss.perplexity):
             raise TrainingError(
                 f"the validation loss is {loss.nats_per_char:.4g} nats/char after epoch {epoch}, its perplexity is not "
@@ -299,11 +267,6 @@ class _Training:
                 "there, lower train.learning_rate",
                 *(epoch, loss.nats_per_char, uniform),
             )
-
-    def uniform_nats_per_char(self) -> float:
-        """The loss of a model that takes all ids for equally likely."""
-        text = self.validation_text()
-        return math.log(len(self.data.vocab)) * (len(text) / text.num_chars)
 
     def validation_text(self) -> EncodedText:
         """What is read after each epoch."""
@@ -325,5 +288,10 @@ class _Training:
         return {name: weight.clone() for name, weight in self.learner.averaged.state_dict().items()}
 
     def checkpoint(self) -> Checkpoint:
-        """The whole state; collective."""
-        return to_checkpoint(self.learner, self.state)
+        """The whole state; collective.
+
+        Raises:
+            TrainingError: it is not worth keeping: a loss is not finite.
+        """
+        self.meter.flush(self.processes.gather)
+        return to_checkpoint(self.learner, self.progress, self.best_weights)

@@ -32,10 +32,9 @@ def sync(
 
         rebuild(*load())
     console = Console(highlight=False, soft_wrap=True)
-    results = send_waiting(root, where) if root.is_dir() else []
-    failed = [result for result in results if result.error or result.num_damaged]
-    sent = f"{len(results) - len(failed)} of {len(results)} runs sent"
-    console.print(sent if results else "nothing waits to be sent")
-    for reason in sorted({result.error for result in failed if result.error}):
-        console.print(f"still waiting: {reason}", markup=False)
-    return EXIT_BAD_INPUT if failed else 0
+    errors = send_waiting(root, where) if root.is_dir() else []
+    console.print(f"{errors.count('')} of {len(errors)} runs sent" if errors else "nothing waits to be sent")
+    reasons = sorted(set(errors) - {""})
+    for reason in reasons:
+        console.print(f"not sent: {reason}", markup=False)
+    return EXIT_BAD_INPUT if reasons else 0

@@ -19,7 +19,7 @@ from charlstm.files.documents import faults_of, load_yaml, parse_yaml
 from charlstm.files.lock import holder_of
 from charlstm.files.urls import without_credentials
 from charlstm.params import Params, load_params
-from charlstm.tracking.client import path_fault, sqlite_file
+from charlstm.tracking.client import sqlite_file
 from pipeline.doctor import machine, text
 from pipeline.doctor.finding import Finding, error, readable, warning
 from pipeline.doctor.text import STAGES, Encoded, is_of_these_parameters, read_encoded, source_bytes
@@ -214,8 +214,6 @@ def check_tracker() -> Iterator[Finding]:
 
 def _file_fault(file: Path) -> str:
     """What is wrong with a database in a file."""
-    if fault := path_fault(file):
-        return fault
     nearest = next(path for path in (file.absolute(), *file.absolute().parents) if path.exists())
     if not os.access(nearest, os.W_OK):
         return f"no permission to write {nearest}"

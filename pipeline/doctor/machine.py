@@ -153,7 +153,7 @@ def check_host_memory(params: Params, encoded: Encoded | None) -> Iterator[Findi
     """Of a training on the processor. The memory of a GPU is the train stage's own question."""
     if not is_gpu_visible():
         shape, needs = _needs(params, encoded)
-        yield from errors_of(lambda: check_memory(shape, needs, host_memory()))
+        yield from errors_of(lambda: check_memory(needs, host_memory()))
 
 
 def check_disk(params: Params, encoded: Encoded | None, num_bytes: int | None) -> Iterator[Finding]:

@@ -10,8 +10,7 @@ from rich.progress import BarColumn, TextColumn
 
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.training.history import EpochRow, StepRow
-from charlstm.training.progress import Progress
-from charlstm.training.train import Plan
+from charlstm.training.progress import Observer, Plan, Progress
 from pipeline.stage.epoch_texts import WrittenText
 from pipeline.stage.terminal import printable
 
@@ -19,8 +18,8 @@ SECONDS_BETWEEN_LINES = 20
 EXCERPT_LINES = 3
 
 
-class TrainingConsole:
-    """An observer of `train.fit` that shows loss, speed and time left."""
+class TrainingConsole(Observer):
+    """Shows loss, speed and time left."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)

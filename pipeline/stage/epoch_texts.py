@@ -8,9 +8,8 @@ from charlstm.params import Params
 from charlstm.sampling import Sampling
 from charlstm.text.prompts import check_prompts, resolve_prompts
 from charlstm.text.vocabulary import Ids, Vocab
-from charlstm.training.history import EpochRow, StepRow
-from charlstm.training.progress import Progress
-from charlstm.training.train import Plan
+from charlstm.training.history import EpochRow
+from charlstm.training.progress import Observer
 
 NUM_PROMPTS = 2  # of `sample.prompts`, the first
 NUM_CHARS, TEMPERATURE = 300, 0.8
@@ -29,19 +28,13 @@ def epoch_prompts(params: Params, val_ids: Ids, vocab: Vocab) -> tuple[str, ...]
     return prompts[:NUM_PROMPTS]
 
 
-class EpochTexts:
-    """An observer of `train.fit`: the model writes after each epoch, and each of `shows` gets the epoch and texts."""
+class EpochTexts(Observer):
+    """The model writes after each epoch, and each of `shows` gets the epoch and texts."""
 
     def __init__(self, prompts: Sequence[str], vocab: Vocab, seed: int, shows: Sequence[Show]) -> None:
         sampling = Sampling(NUM_CHARS, TEMPERATURE, seed=seed)
         self._requests = [Request(prompt, sampling) for prompt in prompts]
         self._vocab, self._shows = vocab, shows
-
-    def on_start(self, plan: Plan, progress: Progress) -> None:
-        """There is nothing to write yet."""
-
-    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
-        """Only whole epochs are followed by texts."""
 
     def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
         """Write a text for each prompt."""

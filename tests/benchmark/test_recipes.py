@@ -16,8 +16,8 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.history import EpochRow
-from charlstm.training.progress import Progress
-from charlstm.training.train import Data, Plan
+from charlstm.training.progress import Plan, Progress
+from charlstm.training.train import Data
 from pipeline.stage.console import TrainingConsole
 
 RECIPES = sorted(file.stem for file in (ROOT / "conf/recipe").glob("*.yaml"))

@@ -1,13 +1,20 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from charlstm.optimization import muon
 from charlstm.optimization.muon import MARGIN, QUINTICS, SMALLEST, Muon, orthogonalize
+from charlstm.training.processes import Processes
 
 
 def matrix(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+
+
+def muon_of(weights: list[torch.nn.Parameter], num_rows: int, **options: Any) -> Muon:  # noqa: ANN401
+    return Muon([{"params": weights, "num_rows": num_rows}], 0.05, peers=Processes("fp32"), **options)
 
 
 @pytest.mark.parametrize("shape", [(4, 24, 24), (4, 24, 8), (2, 8, 24)])
@@ -49,7 +56,7 @@ def test_agrees_with_torch_on_one_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(muon, "QUINTICS", ((3.4445, -4.7750, 2.0315),) * 5)  # torch's, from Jordan et al. 2024
     ours, theirs = (torch.nn.Parameter(matrix(32, 16, dtype=torch.float32)) for _ in range(2))
     optimizers = (
-        Muon([{"params": [ours], "num_rows": 32}], 0.05, dtype=torch.bfloat16, momentum=0.9, weight_decay=0.1),
+        muon_of([ours], 32, dtype=torch.bfloat16, momentum=0.9, weight_decay=0.1),
         torch.optim.Muon([theirs], 0.05, nesterov=True, adjust_lr_fn="original", momentum=0.9, weight_decay=0.1),
     )
     for step in range(5):
@@ -67,8 +74,7 @@ def test_stacked_gates_are_taken_one_by_one() -> None:
     for gate, part in zip(gates, stacked.grad.chunk(4), strict=True):
         gate.grad = part.clone()
     for weights in ([stacked], gates):
-        groups = [{"params": weights, "num_rows": 3}]
-        Muon(groups, 0.1, momentum=0.5, weight_decay=0.0, dtype=torch.float64).step()
+        muon_of(weights, 3, momentum=0.5, weight_decay=0.0, dtype=torch.float64).step()
     torch.testing.assert_close(stacked, torch.cat([*gates]), atol=1e-12, rtol=0)
 
 
@@ -79,9 +85,7 @@ def test_a_zero_gradient_changes_nothing() -> None:
 def test_it_moves_only_when_it_is_due_and_remembers_every_gradient() -> None:
     def moved(is_due: list[bool]) -> torch.Tensor:
         weight = torch.nn.Parameter(torch.zeros(8, 8, dtype=torch.float64))
-        optimizer = Muon(
-            [{"params": [weight], "num_rows": 8}], 0.05, dtype=torch.float64, momentum=0.9, weight_decay=0.0
-        )
+        optimizer = muon_of([weight], 8, dtype=torch.float64, momentum=0.9, weight_decay=0.0)
         for step, due in enumerate(is_due):
             optimizer.param_groups[0]["is_due"] = due
             before, weight.grad = weight.detach().clone(), matrix(8, 8).roll(step, 0)

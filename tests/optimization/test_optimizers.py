@@ -6,6 +6,7 @@ import torch
 from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
 from charlstm.optimization.muon import Muon
 from charlstm.optimization.optimizers import make_optimizers
+from charlstm.training.processes import Processes
 
 SHAPE = ModelShape(vocab_size=9, embedding_size=4, hidden_size=6, num_layers=2, feed_forward_size=10)
 
@@ -16,7 +17,7 @@ def test_each_weight_is_moved_once(implementation: Implementation, has_muon: boo
     model = CharLSTM(SHAPE, implementation)
     optimizers = make_optimizers(
         model, has_muon=has_muon, learning_rate=0.01, betas=(0.9, 0.99), weight_decay=0.1, muon_learning_rate=0.02,
-        muon_momentum=0.9, muon_dtype=torch.float32,
+        muon_momentum=0.9, muon_dtype=torch.float32, peers=Processes("fp32"),
     )  # fmt: skip
     names = {id(weight): name for name, weight in model.named_parameters() if weight.requires_grad}
     groups = [(optimizer, group) for optimizer in optimizers for group in optimizer.param_groups]

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.training.history import StepRow
-from charlstm.training.progress import Progress
-from charlstm.training.train import Plan
+from charlstm.training.progress import Plan, Progress
 from pipeline.stage import console
 from pipeline.stage.console import TrainingConsole
 from pipeline.stage.terminal import printable

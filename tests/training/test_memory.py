@@ -26,8 +26,6 @@ from charlstm.training.needs import MemoryNeeds, check_memory, memory_needs
 from charlstm.training.processes import Processes
 from pipeline.stage.hardware import available_memory
 
-GIB = 2**30
-
 
 def needs_of(shape: ModelShape) -> MemoryNeeds:
     """With AdamW and a moving average, in fp32."""
@@ -86,20 +84,6 @@ def test_the_estimate_is_what_a_learner_has_after_a_step(
     assert needs.averages == best + average
 
 
-@pytest.mark.parametrize(
-    ("shape", "name"),
-    [
-        (ModelShape(65, 128, 40_000, 1, 320), "model.hidden_size"),
-        (ModelShape(65, 128, 20_000, 4, 320), "model.hidden_size or model.num_layers"),
-        (ModelShape(65, 10_000_000, 320, 1, 320), "model.embedding_size"),
-        (ModelShape(65, 128, 320, 1, 20_000_000), "model.feed_forward_size"),
-    ],
-)
-def test_the_parameter_that_makes_it_large_is_named(shape: ModelShape, name: str) -> None:
-    with pytest.raises(TrainingError, match=f"16.0 GiB are available to each process: lower {name}$"):
-        check_memory(shape, needs_of(shape), 16 * GIB)
-
-
 def test_the_logits_of_a_large_alphabet_count_in_pieces() -> None:
     """Beyond what is computed at once, a larger alphabet adds its weights alone."""
     small, large, larger = (needs_of(ModelShape(vocab, 128, 320, 1, 320)).activations for vocab in (65, 9_000, 30_000))
@@ -107,11 +91,10 @@ def test_the_logits_of_a_large_alphabet_count_in_pieces() -> None:
 
 
 def test_what_fits_is_not_refused_whatever_its_activations_need() -> None:
-    shape = ModelShape(65, 128, 4096, 1, 320)
-    needs = needs_of(shape)._replace(activations=10**15)
-    check_memory(shape, needs, needs.without_activations)
-    with pytest.raises(TrainingError, match="lower model.hidden_size"):
-        check_memory(shape, needs, needs.without_activations - 1)
+    needs = needs_of(ModelShape(65, 128, 4096, 1, 320))._replace(activations=10**15)
+    check_memory(needs, needs.without_activations)
+    with pytest.raises(TrainingError, match="are available to each process: lower model.hidden_size"):
+        check_memory(needs, needs.without_activations - 1)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +148,6 @@ def test_a_model_that_cannot_fit_is_refused_before_it_is_built(project: Path) ->
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("ERROR: the model does not fit into memory: it needs at least ")
-    assert line.endswith("available to each process: lower model.hidden_size or model.num_layers")
     assert not list(project.glob(".charlstm/*/"))
 
 

@@ -35,10 +35,10 @@ STUDENT = {"train.batch_size": 8, "train.distillation.rows": 3}  # 5 rows of the
 
 
 class StopAfter:
-    """Is asked to stop once that many steps are done."""
+    """Is asked to stop once that many steps are done: the first question comes before them."""
 
     def __init__(self, num_steps: int) -> None:
-        self.num_steps = num_steps
+        self.num_steps = num_steps + 1
 
     def __call__(self) -> bool:
         self.num_steps -= 1
