@@ -191,7 +191,7 @@ class TeachersParams(Section):
 class PublishedLoss(Section):
     """A validation loss under one of our protocols, and who reported it."""
 
-    protocol: Annotated[str, Field(min_length=1, max_length=100)]
+    protocol: Annotated[str, Field(pattern=r"^((windowed|sliding)_\d+|stateful)$")]
     system: Annotated[str, Field(min_length=1, max_length=1_000)]
     nats_per_char: PositiveFloat
 

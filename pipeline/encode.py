@@ -10,7 +10,7 @@ from charlstm.files.atomic import sha256
 from charlstm.files.checksums import SUMS, read_sums, verified, write_digests
 from charlstm.files.pieces import Advance, read_pieces
 from charlstm.params import EncodeParams, Params
-from charlstm.text.corpus import PARTS, Characters, read_characters
+from charlstm.text.corpus import PARTS, read_characters
 from charlstm.text.encoded import write_ids
 from charlstm.text.vocabulary import Alphabet, ByteVocab, Vocab, choose_alphabet, count_characters, describe
 from pipeline.dvc.paths import Paths
@@ -72,7 +72,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0  # the reader says that it is missing
 
 
-def _verified(path: Path, advance: Advance | None = None) -> Iterator[Characters]:
+def _verified(path: Path, advance: Advance | None = None) -> Iterator[str]:
     """All characters; the checksum is compared before the last step of what reads them."""
     with verified(path.parent / SUMS, path.name, advance) as pieces:
         yield from read_characters(pieces, path)

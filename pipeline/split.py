@@ -4,8 +4,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from charlstm.errors import CorpusError
 from charlstm.files.checksums import SUMS, sums_of, verified, write_digests
-from charlstm.files.pieces import read_pieces, write_pieces
+from charlstm.files.pieces import find_all, read_pieces, write_pieces
 from charlstm.params import Params
 from charlstm.text.corpus import PARTS, Corpus
 from pipeline.dvc.paths import Paths
@@ -21,7 +22,14 @@ def run(params: Params, paths: Paths) -> None:
     num_bytes = source.stat().st_size if source.is_file() else 0
     with progress("count", num_bytes) as advance, verified(sums_of(source), source.name, advance) as pieces:
         corpus = Corpus(source, pieces)
-    parts = corpus.parts(section.val_fraction, section.test_fraction, section.document_separator)
+    separator = section.document_separator
+    parts = corpus.parts(section.val_fraction, section.test_fraction, separator)
+    end = parts["train"].end
+    if separator and next(find_all(source, separator.encode()), end) >= end:
+        raise CorpusError(
+            f"split.document_separator: {separator[:50]!r} stands nowhere in the training part of {source}; give the "
+            "text with which each document begins, or null"
+        )
     with progress("write", num_bytes) as advance:
         digests = {
             f"{name}.txt": write_pieces(paths.split / f"{name}.txt", read_pieces(source, part.start, part.end), advance)
@@ -30,9 +38,6 @@ def run(params: Params, paths: Paths) -> None:
     for name in PARTS.keys() - parts.keys():  # of a run with other parameters
         (paths.split / f"{name}.txt").unlink(missing_ok=True)
     write_digests(paths.split / SUMS, digests)
-    for name, part in parts.items():
-        if part.num_moved:
-            log.info("the part %s begins %d characters later, where a document does", PARTS[name], part.num_moved)
     sizes = [f"{part.num_chars} {PARTS[name]}" for name, part in parts.items()]
     log.info("%s", ", ".join([sizes[0].replace(" ", " characters ", 1), *sizes[1:]]))
 

@@ -1,7 +1,6 @@
 """Stage train: encoded text -> model. Started by `python -m`, `accelerate launch -m` or `torchrun -m`."""
 
 import json
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -45,8 +44,6 @@ from pipeline.stage.memory_needed import memory_needed
 from pipeline.stage.sending import node_metrics, outbox
 from pipeline.stage.settings import seconds
 
-log = logging.getLogger("charlstm")
-
 Load = Callable[[], tuple[Params, Paths]]
 CHANGED = (
     "parameters, data or code were changed while training ran, and DVC would take the model for one made of the new; "
@@ -74,7 +71,6 @@ def run(params: Params, paths: Paths, load: Load = stage.load) -> None:
         processes.interrupted_by_lost_peers(),
     ):
         _check_memory(params, len(data.vocab), processes)
-        _check_separator(params.split.document_separator, data, processes)
 
         def train(observers: Sequence[Observer], folder: Path) -> Result:
             checkpoints = CheckpointFolder(folder, seconds_between)
@@ -141,13 +137,6 @@ def _check_memory(params: Params, vocab_size: int, processes: Processes) -> None
     rows = rows_of(processes.rank, processes.world_size, params.train.batch_size)
     needs = memory_needed(shape, params.train, rows.stop - rows.start)
     check_memory(shape, needs, available_memory(processes.device))
-
-
-def _check_separator(separator: str | None, data: Data, processes: Processes) -> None:
-    if separator is not None:
-        doubt = data.train.doubt(separator)
-        if doubt and processes.is_main:
-            log.warning("%s", doubt)
 
 
 def _check_same_training(processes: Processes, fingerprint: str) -> None:

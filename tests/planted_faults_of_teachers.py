@@ -43,7 +43,7 @@ OF_TEACHERS = {
         STUDENT | {"train.context_len": 10_000},
     ),
     "teachers' text": Fault(
-        DISK.replace("… for checkpoints", "… for what teachers write and its cache, … for checkpoints"),
+        DISK,
         STUDENT | {"teachers.parts": list(range(10_000)), "teachers.part_chars": 10**9},
         plant=can_have_teachers,
     ),

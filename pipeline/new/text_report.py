@@ -11,7 +11,7 @@ import numpy as np
 
 from charlstm.errors import CorpusError
 from charlstm.files.pieces import Advance, read_pieces
-from charlstm.text.corpus import BadByteError, Characters, TextReader, as_text
+from charlstm.text.corpus import BadByteError, TextReader
 from charlstm.text.encodings import check_encoding, detect_encoding, explain
 from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, code_points
 from pipeline.stage.terminal import progress
@@ -89,7 +89,7 @@ def _encoding_of_all(files: Sequence[Path]) -> tuple[str, bool]:
     return next(iter(found.values()))
 
 
-def _characters(files: Sequence[Path], separator: str, encoding: str, advance: Advance) -> Iterator[Characters]:
+def _characters(files: Sequence[Path], separator: str, encoding: str, advance: Advance) -> Iterator[str]:
     for number, file in enumerate(files):
         yield separator if number else ""
         reader = TextReader(encoding)
@@ -97,7 +97,7 @@ def _characters(files: Sequence[Path], separator: str, encoding: str, advance: A
             for piece in read_pieces(file):
                 yield reader.read(piece)
                 advance(len(piece))
-            yield reader.end()
+            yield reader.read(b"", is_end=True)
         except (BadByteError, UnicodeError) as error:
             if isinstance(error, BadByteError) and encoding.startswith("utf-8"):
                 raise CorpusError(explain(error, file)) from None
@@ -107,14 +107,14 @@ def _characters(files: Sequence[Path], separator: str, encoding: str, advance: A
             ) from None
 
 
-def inspect(pieces: Iterable[Characters], encoding: str = "utf-8", is_guessed: bool = False) -> TextReport:
+def inspect(pieces: Iterable[str], encoding: str = "utf-8", is_guessed: bool = False) -> TextReport:
     """Count a text that comes in pieces. Its memory is bounded, however long the text is."""
     counts = np.zeros(NUM_CODE_POINTS, np.int64)
     num_line_feeds = num_crlf = longest = last_len = num_compared = 0
     lines, last_line, preview = Counter[str](), "", ""
     waiting = ""  # a CR whose LF may be in the next piece
     for piece in chain(pieces, [None]):
-        text = waiting if piece is None else waiting + as_text(piece)
+        text = waiting if piece is None else waiting + piece
         waiting = "\r" if text.endswith("\r") and piece is not None else ""
         text = text.removesuffix(waiting)
         num_crlf += text.count("\r\n")

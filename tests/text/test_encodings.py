@@ -20,7 +20,7 @@ def explained(folder: Path, content: bytes) -> str:
     reader = TextReader()
     with pytest.raises(BadByteError) as caught:
         reader.read(content)
-        reader.end()
+        reader.read(b"", is_end=True)
     return explain(caught.value, folder / "text")
 
 
