@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from charlstm.errors import ChecksumError, CorpusError
-from charlstm.files.atomic import sha256
 from charlstm.files.checksums import read_sums, sums_of, write_digests
 from charlstm.files.urls import without_credentials
 from charlstm.params import Params
@@ -17,7 +16,7 @@ from charlstm.text.download import download
 from charlstm.text.encodings import check_encoding
 from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import cached, recorded_outputs
-from pipeline.provenance.hashes import md5
+from pipeline.provenance import hashes
 from pipeline.stage import stage
 from pipeline.stage.terminal import progress
 
@@ -40,7 +39,7 @@ def run(params: Params, paths: Paths) -> None:
             f"{sums}: expected no file, or the checksum of {corpus.name} alone, found those of other files, too: "
             f"it is left as it is; move it elsewhere"
         )
-    before, source = sha256(corpus) if corpus.exists() else "", local_path(section.source)
+    before, source = hashes.sha256(corpus) if corpus.exists() else "", local_path(section.source)
     if before and before == section.sha256 and form.keeps_bytes and (source is None or not source.exists()):
         write_digests(sums, {corpus.name: before})
         log.info("%s is there already, with the expected SHA-256", corpus)
@@ -66,6 +65,7 @@ def run(params: Params, paths: Paths) -> None:
         progress=progress,
     )
     write_digests(sums, {corpus.name: done.sha256})
+    hashes.remember(corpus, sha256=done.sha256)  # so that the next stage does not read a huge one for it
     log.info("%s: %d bytes from %s", corpus, corpus.stat().st_size, without_credentials(done.origin))
 
 
@@ -76,7 +76,9 @@ def check_source(source: str, paths: Paths) -> None:
         CorpusError: one of both would be.
     """
     path = local_path(source)
-    for output in (sums_of(paths.corpus), *dict(paths).values()) if path else ():
+    if path is None:
+        return
+    for output in (sums_of(paths.corpus), *dict(paths).values()):
         try:
             check_outside(path, output)
         except CorpusError as error:
@@ -88,7 +90,7 @@ def _is_known_to_dvc(corpus: Path, *, is_named: bool) -> bool:
 
     Anybody may have a text with a file of `sha256sum` beside it. Only what DVC has a record of is not the only copy.
     """
-    digest = md5(corpus)
+    digest = hashes.md5(corpus)
     return recorded_outputs("download").get(corpus) == digest or (is_named and cached(digest) is not None)
 
 

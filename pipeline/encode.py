@@ -2,13 +2,13 @@
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from charlstm.errors import ParamsError
 from charlstm.files.atomic import sha256
-from charlstm.files.checksums import SUMS, read_sums, verified, write_digests
-from charlstm.files.pieces import Advance, read_pieces
+from charlstm.files.checksums import SUMS, read_sums, verify, write_digests
+from charlstm.files.pieces import read_pieces
 from charlstm.params import EncodeParams, Params
 from charlstm.text.corpus import PARTS, read_characters
 from charlstm.text.encoded import write_ids
@@ -25,14 +25,14 @@ def run(params: Params, paths: Paths) -> None:
     """Write all parts as ids: of the training part's characters, by code point, or of the bytes of UTF-8."""
     known, is_bytes = read_sums(paths.split / SUMS), params.encode.unit == "byte"
     parts = {name: paths.split / f"{name}.txt" for name in PARTS if name != "test" or f"{name}.txt" in known}
+    verify(paths.split / SUMS, [path.name for path in parts.values()], hashes.sha256)
     vocab, num_ids = _bytes(params.encode, parts) if is_bytes else _characters(params.encode, parts)
     digests = {}
     for name, path in parts.items():
         target = paths.encoded / f"{name}.npy"
         with progress(f"write {target.name}", num_ids[name] * vocab.dtype.itemsize) as advance:
-            # Characters were compared with the checksum when they were counted.
-            pieces = _verified(path) if is_bytes else read_characters(read_pieces(path), path)
-            digests[target.name] = write_ids(target, pieces, vocab, num_ids[name], advance)
+            characters = read_characters(read_pieces(path), path)
+            digests[target.name] = write_ids(target, characters, vocab, num_ids[name], advance)
         hashes.remember(target, sha256=digests[target.name])  # so that no stage reads a huge one for it
     for name in PARTS.keys() - parts.keys():  # of a run with other parameters
         (paths.encoded / f"{name}.npy").unlink(missing_ok=True)
@@ -46,7 +46,7 @@ def _characters(section: EncodeParams, parts: Mapping[str, Path]) -> tuple[Vocab
     counts = {}
     for name, path in parts.items():
         with progress(f"count {path.name}", _size(path)) as advance:
-            counts[name] = count_characters(_verified(path, advance))
+            counts[name] = count_characters(read_characters(read_pieces(path, advance=advance), path))
     others = {name: counts[name] for name in list(parts)[1:]}
     may_replace = section.unseen == "replace"
     alphabet = choose_alphabet(counts["train"], others, min_count=section.min_count, may_replace=may_replace)
@@ -70,12 +70,6 @@ def _bytes(section: EncodeParams, parts: Mapping[str, Path]) -> tuple[Vocab, dic
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0  # the reader says that it is missing
-
-
-def _verified(path: Path, advance: Advance | None = None) -> Iterator[str]:
-    """All characters; the checksum is compared before the last step of what reads them."""
-    with verified(path.parent / SUMS, path.name, advance) as pieces:
-        yield from read_characters(pieces, path)
 
 
 def _warn(alphabet: Alphabet, min_count: int) -> None:

@@ -5,11 +5,12 @@ import sys
 from collections.abc import Sequence
 
 from charlstm.errors import CorpusError
-from charlstm.files.checksums import SUMS, sums_of, verified, write_digests
+from charlstm.files.checksums import SUMS, sums_of, verify, write_digests
 from charlstm.files.pieces import find_all, read_pieces, write_pieces
 from charlstm.params import Params
 from charlstm.text.corpus import PARTS, Corpus
 from pipeline.dvc.paths import Paths
+from pipeline.provenance import hashes
 from pipeline.stage import stage
 from pipeline.stage.terminal import progress
 
@@ -20,8 +21,9 @@ def run(params: Params, paths: Paths) -> None:
     """Cut the corpus, by characters and without loss."""
     section, source = params.split, paths.corpus
     num_bytes = source.stat().st_size if source.is_file() else 0
-    with progress("count", num_bytes) as advance, verified(sums_of(source), source.name, advance) as pieces:
-        corpus = Corpus(source, pieces)
+    verify(sums_of(source), [source.name], hashes.sha256)
+    with progress("count", num_bytes) as advance:
+        corpus = Corpus(source, read_pieces(source, advance=advance))
     separator = section.document_separator
     parts = corpus.parts(section.val_fraction, section.test_fraction, separator)
     end = parts["train"].end
@@ -38,6 +40,8 @@ def run(params: Params, paths: Paths) -> None:
     for name in PARTS.keys() - parts.keys():  # of a run with other parameters
         (paths.split / f"{name}.txt").unlink(missing_ok=True)
     write_digests(paths.split / SUMS, digests)
+    for name, digest in digests.items():
+        hashes.remember(paths.split / name, sha256=digest)  # so that the next stage reads no huge one for it
     sizes = [f"{part.num_chars} {PARTS[name]}" for name, part in parts.items()]
     log.info("%s", ", ".join([sizes[0].replace(" ", " characters ", 1), *sizes[1:]]))
 

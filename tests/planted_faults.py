@@ -95,7 +95,7 @@ FAULTS = {
         env={"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"},
     ),
     "threads": Fault(
-        "WARNING: OMP_NUM_THREADS: 4000 threads on … cores get in each other's way, and training is slower: set at most …",
+        "WARNING: OMP_NUM_THREADS: 4000 threads on … cores get in each other's way, and slow a training: set at most …",
         env={"OMP_NUM_THREADS": "4000"},
     ),
     "setting": Fault(
@@ -168,12 +168,6 @@ ALONE = {
         "ERROR: params.yaml: split.val_fraction 0.5 and split.test_fraction 0.5 leave nothing to train on: lower them",
         {"split.val_fraction": 0.5, "split.test_fraction": 0.5},
     ),
-    "tiny": Fault(
-        "ERROR: the text has 3 bytes: a training and a validation part of at least 2 characters each are needed: take a "
-        "longer text or another split.val_fraction",
-        {"download.source": "tiny.txt", "download.watch": "tiny.txt"},
-        plant=lambda: write("tiny.txt", "abc"),
-    ),
     "warm-up": Fault(
         "ERROR: train.warmup_steps is 1000, but this text gives only 85 steps in 1 epochs: lower it, train.batch_size or "
         "train.context_len, or raise train.epochs",
@@ -183,11 +177,6 @@ ALONE = {
         DISK,
         {"download.source": "huge.txt", "download.watch": "huge.txt"},
         plant=huge,
-    ),
-    "damaged store": Fault(
-        "WARNING: tracker: sqlite:///…/mlflow.db: the database cannot be read (file is not a database): move it away, and "
-        "the next run makes another; training does not wait for it, and `charlstm sync` sends later what it missed",
-        plant=lambda: write("mlflow.db", "no database" * 1000),
     ),
     "no threads": Fault(
         "ERROR: OMP_NUM_THREADS: expected a number of threads from 1 to 4096, got 'all'", env={"OMP_NUM_THREADS": "all"}

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -54,22 +54,6 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 if old.exists() and not path.exists():
                     old.rename(path)
                 shutil.rmtree(old, ignore_errors=True)
-
-
-def write_all(files: Mapping[Path, str]) -> None:
-    """Write several files in UTF-8, each whole. None takes its place before all are on the disk."""
-    for path in files:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "expected a file, found a folder", str(path))
-    with ExitStack() as stack:
-        temporaries = {path: stack.enter_context(_temporary(path, is_folder=False)) for path in files}
-        for path, text in files.items():
-            with _naming(path):
-                temporaries[path].write_text(text, encoding="utf-8", newline="")
-                _sync(temporaries[path])
-        for path, temporary in temporaries.items():
-            temporary.replace(path)
-            _sync(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

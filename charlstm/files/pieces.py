@@ -40,13 +40,15 @@ def digest() -> Iterator[Digest]:
         yield Digest(pool)
 
 
-def read_pieces(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+def read_pieces(path: Path, start: int = 0, end: int | None = None, advance: Advance | None = None) -> Iterator[bytes]:
     """The bytes of a file from `start` to before `end`, in order; cuts fall anywhere."""
     with open_regular(path) as file:
         file.seek(start)
         while piece := file.read(PIECE_BYTES if end is None else min(PIECE_BYTES, max(0, end - start))):
             start += len(piece)
             yield piece
+            if advance:
+                advance(len(piece))
 
 
 def write_pieces(

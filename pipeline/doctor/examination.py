@@ -5,10 +5,8 @@ Checks change nothing. What takes long (DVC's answer, a server) runs beside the 
 
 import os
 import socket
-import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -75,7 +73,7 @@ def examine_training() -> list[Finding]:
 def _check_training(params: Params, encoded: Encoded | None, num_bytes: int | None) -> list[Finding]:
     checks = (
         check_parameters(params),
-        text.check_length(params, encoded, num_bytes),
+        text.check_length(params, encoded),
         text.check_all_prompts(params, encoded),
         machine.check_host_memory(params, encoded),
         machine.check_disk(params, encoded, num_bytes),
@@ -168,23 +166,9 @@ def check_tracker() -> Iterator[Finding]:
     """The store that the stages will use."""
     uri = store().uri
     scheme, file = urlsplit(uri).scheme.partition("+")[0].lower(), sqlite_file(uri)
-    reason = _file_fault(file) if file else _server_fault(uri, scheme) if scheme in PORTS else ""
+    reason = path_fault(file) if file else _server_fault(uri, scheme) if scheme in PORTS else ""
     if reason:
         yield warning(f"tracker: {without_credentials(uri)}: {reason}; {LATER}")
-
-
-def _file_fault(file: Path) -> str:
-    """What is wrong with a database in a file."""
-    if fault := path_fault(file):
-        return fault
-    if file.exists():
-        try:
-            read_only = f"{file.absolute().as_uri()}?mode=ro"
-            with closing(sqlite3.connect(read_only, uri=True, timeout=SECONDS_TO_ANSWER)) as database:
-                database.execute("select count(*) from sqlite_master").fetchone()
-        except sqlite3.Error as failure:
-            return f"the database cannot be read ({failure}): move it away, and the next run makes another"
-    return ""
 
 
 def _server_fault(uri: str, scheme: str) -> str:
@@ -194,7 +178,5 @@ def _server_fault(uri: str, scheme: str) -> str:
         host, port = address.hostname or "localhost", address.port or PORTS[scheme]
         with socket.create_connection((host, port), timeout=SECONDS_TO_ANSWER):
             return ""
-    except TimeoutError:
-        return f"no answer within {SECONDS_TO_ANSWER:g} s"
     except (OSError, ValueError) as fault:
         return getattr(fault, "strerror", None) or str(fault)

@@ -50,7 +50,7 @@ def check_cores(params: Params | None) -> Iterator[Finding]:
         threads = int(chosen)
         if threads > allowed:
             yield warning(
-                f"OMP_NUM_THREADS: {threads} threads on {allowed} cores get in each other's way, and training is slower: "
+                f"OMP_NUM_THREADS: {threads} threads on {allowed} cores get in each other's way, and slow a training: "
                 f"set at most {allowed}"
             )
     if os.environ.get("OMP_WAIT_POLICY", "").lower() != "passive":

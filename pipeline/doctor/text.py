@@ -117,24 +117,13 @@ def _check_local(source: Path, section: DownloadParams) -> Iterator[Finding]:
 
 # Whether the texts are long enough: for a batch, a validation part and the warm-up, and for what teachers read.
 
-MIN_PART = 2  # characters: one to read, one to guess
 
-
-def check_length(params: Params, encoded: Encoded | None, num_bytes: int | None) -> Iterator[Finding]:
-    """Of the encoded text exactly; else of at most a character a byte, so nothing is refused that might do."""
-    if encoded is not None:
-        num_train, about = encoded.num_train, ""
-    elif num_bytes and (held_out := params.split.val_fraction + params.split.test_fraction) < 1:
-        num_train, about = int(num_bytes * (1 - held_out)), f"the text has {num_bytes} bytes: "
-        if min(num_train, num_bytes - num_train) < MIN_PART:
-            yield error(
-                f"{about}a training and a validation part of at least {MIN_PART} characters each are needed: "
-                f"take a longer text or another split.val_fraction"
-            )
-            return
-    else:
+def check_length(params: Params, encoded: Encoded | None) -> Iterator[Finding]:
+    """Of the encoded text; before it is encoded, the train stage's launcher asks again."""
+    if encoded is None:
         return
-    teachers, train, rows = params.teachers, params.train, params.train.distillation.rows
+    num_train, teachers, train = encoded.num_train, params.teachers, params.train
+    rows = train.distillation.rows
     try:
         steps = steps_per_epoch(
             num_train,
@@ -147,7 +136,7 @@ def check_length(params: Params, encoded: Encoded | None, num_bytes: int | None)
         check_warmup(train.warmup_steps, train.epochs * steps, train.epochs)
     except CharlstmError as refusal:
         student = f" (not counting the {rows} of train.distillation.rows)" if rows else ""
-        yield error(f"{about}{refusal}{student}")
+        yield error(f"{refusal}{student}")
     if teachers.recipes:  # what would be noticed after the teachers' training
         yield from errors_of(lambda: check_prompts(teachers.prompt_chars, num_train))
         if rows and teachers.parts:

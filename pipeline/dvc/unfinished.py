@@ -64,9 +64,9 @@ def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
     root = project_root() / STATE_FOLDER
     folder = root / fingerprint
     with exclusive(CHECKOUT, "a training in this checkout"), exclusive(folder, "this training"):
-        folder.mkdir(parents=True, exist_ok=True)
         if _is_done(folder / FINISHED):  # so it is wanted again: `dvc repro --force`
-            clear(folder)
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         _remove_others(root, folder)
         folder.touch()  # used last
         if not (training_id := folder / "training-id").exists():
@@ -120,12 +120,3 @@ def _last_used(folder: Path) -> float:
         return folder.stat().st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-def clear(folder: Path) -> None:
-    """Remove all of a folder."""
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()

@@ -46,19 +46,6 @@ def with_values(text: str, values: Mapping[str, object]) -> str:
     return changed
 
 
-def value_at(document: Any, name: str) -> Any:  # noqa: ANN401  # a YAML document
-    """The value of a dotted name.
-
-    Raises:
-        LookupError: there is none.
-    """
-    for part in name.split("."):
-        if not isinstance(document, dict):
-            raise LookupError(name)
-        document = document[part]
-    return document
-
-
 def _find(root: Node | None, name: str) -> tuple[Node, Node]:
     """The nodes of the last part of `name` and of its value."""
     key = node = root

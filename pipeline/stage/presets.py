@@ -16,7 +16,7 @@ from charlstm.errors import ParamsError
 from charlstm.files.documents import did_you_mean, load_yaml, validate
 from charlstm.files.lock import holder_of
 from charlstm.params import Params
-from pipeline.stage.params_file import PARAMS, replaced, value_at, with_values
+from pipeline.stage.params_file import PARAMS, replaced, with_values
 
 CONF = Path("conf")
 BUILDS_ON = "builds_on"
@@ -168,10 +168,10 @@ def current_values() -> dict[str, object]:
     """
     document, values = load_yaml(PARAMS), dict[str, object]()
     for name in Params.names():
-        try:
-            values[name] = value_at(document, name)
-        except LookupError:
-            values[name] = None
+        value = document
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        values[name] = value
     return values
 
 
