@@ -1,14 +1,12 @@
 """Stage download: source -> corpus."""
 
-import contextlib
 import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from charlstm.errors import ChecksumError, CorpusError
-from charlstm.files.checksums import read_sums, sums_of, write_digests
+from charlstm.errors import CorpusError
+from charlstm.files.checksums import sums_of, write_digests
 from charlstm.files.urls import without_credentials
 from charlstm.params import Params
 from charlstm.text.conversion import Form, check_outside, local_path
@@ -31,14 +29,6 @@ def run(params: Params, paths: Paths) -> None:
     section, corpus, sums = params.download, paths.corpus, sums_of(paths.corpus)
     form = Form(check_encoding(section.encoding), section.newlines, section.separator)
     check_source(section.source, paths)
-    named = dict[str, str]()
-    with contextlib.suppress(ChecksumError):  # missing or damaged
-        named = read_sums(sums)
-    if set(named) - {corpus.name}:
-        raise CorpusError(
-            f"{sums}: expected no file, or the checksum of {corpus.name} alone, found those of other files, too: "
-            f"it is left as it is; move it elsewhere"
-        )
     before, source = hashes.sha256(corpus) if corpus.exists() else "", local_path(section.source)
     if before and before == section.sha256 and form.keeps_bytes and (source is None or not source.exists()):
         write_digests(sums, {corpus.name: before})
@@ -46,8 +36,11 @@ def run(params: Params, paths: Paths) -> None:
         return
 
     def check_replaceable(new: str) -> None:
-        is_named = named.get(corpus.name) == before
-        if before not in ("", new) and not _is_known_to_dvc(corpus, is_named=is_named):
+        # DVC knows what this stage wrote. Its cache also has what earlier ones wrote, so nothing is lost.
+        if before in ("", new):
+            return
+        digest = hashes.md5(corpus)
+        if recorded_outputs("download").get(corpus) != digest and cached(digest) is None:
             raise CorpusError(
                 f"{corpus}: expected no file, or one that DVC has kept of this stage, found another, which is left as "
                 f"it is: move it elsewhere, and if it is the text to train on, name that place as download.source"
@@ -61,7 +54,6 @@ def run(params: Params, paths: Paths) -> None:
         mirror=os.environ.get("CHARLSTM_MIRROR"),
         fallback=section.fallback,
         check=check_replaceable,
-        show_progress=sys.stderr.isatty(),
         progress=progress,
     )
     write_digests(sums, {corpus.name: done.sha256})
@@ -83,15 +75,6 @@ def check_source(source: str, paths: Paths) -> None:
             check_outside(path, output)
         except CorpusError as error:
             raise CorpusError(f"download.source: {error}") from None
-
-
-def _is_known_to_dvc(corpus: Path, *, is_named: bool) -> bool:
-    """Whether `dvc.lock` has these bytes as this output; or DVC's cache has them and a checksum beside names them.
-
-    Anybody may have a text with a file of `sha256sum` beside it. Only what DVC has a record of is not the only copy.
-    """
-    digest = hashes.md5(corpus)
-    return recorded_outputs("download").get(corpus) == digest or (is_named and cached(digest) is not None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -97,7 +97,7 @@ def _temporary(path: Path, *, is_folder: bool) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.parent):  # so that nobody takes it for a leftover before it is locked
             _remove_leftovers(path)
-            temporary = _new_name(path)
+            temporary = path.with_name(f".{path.name}.{secrets.token_hex(NUM_RANDOM_BYTES)}{TEMPORARY}")
             if is_folder:  # it is not locked itself, since those who write a file in it lock its folder, too
                 temporary.mkdir()
                 stack.callback(shutil.rmtree, temporary, ignore_errors=True)
@@ -129,10 +129,6 @@ def _remove_leftovers(path: Path) -> None:
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
                 leftover.unlink(missing_ok=True)
-
-
-def _new_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(NUM_RANDOM_BYTES)}{TEMPORARY}")
 
 
 @contextmanager

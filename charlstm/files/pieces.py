@@ -1,43 +1,13 @@
-"""Files read and written in pieces, so that their size does not matter, and hashed meanwhile in a thread."""
+"""Files read and written in pieces, so that their size does not matter."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
 from charlstm.files.atomic import atomic_file, open_regular
 
 PIECE_BYTES = 1 << 20
-NUM_WAITING = 8  # pieces that wait for the hash at most
 Advance = Callable[[int], object]  # told of each number of bytes that is done
-
-
-class Digest:
-    """A SHA-256 that a thread computes (hashing releases Python's lock)."""
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool, self._hash = pool, sha256()
-        self._waiting: list[Future[None]] = []
-
-    def update(self, piece: bytes | memoryview) -> None:
-        """Add a piece, which must not change any more."""
-        if len(self._waiting) >= NUM_WAITING:
-            self._waiting.pop(0).result()
-        self._waiting.append(self._pool.submit(self._hash.update, piece))
-
-    def hexdigest(self) -> str:
-        """Of all pieces so far."""
-        while self._waiting:
-            self._waiting.pop(0).result()
-        return self._hash.hexdigest()
-
-
-@contextmanager
-def digest() -> Iterator[Digest]:
-    """A hash and its thread."""
-    with ThreadPoolExecutor(1) as pool:
-        yield Digest(pool)
 
 
 def read_pieces(path: Path, start: int = 0, end: int | None = None, advance: Advance | None = None) -> Iterator[bytes]:
@@ -61,7 +31,8 @@ def write_pieces(
 
     `check` is called with it before the file takes its place. What it or `pieces` raises leaves nothing behind.
     """
-    with atomic_file(path) as temporary, digest() as found, temporary.open("wb") as file:
+    found = sha256()
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
         for piece in pieces:
             found.update(piece)
             file.write(piece)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote
 
 from charlstm.errors import CorpusError
 from charlstm.files.atomic import open_regular
@@ -20,15 +19,13 @@ BYTES_OF_A_TEXT = 8_000  # bytes: a zero among them means that it is no text, as
 
 
 def local_path(source: str) -> Path | None:
-    """The path that `source` is, or names as a `file://` URL (RFC 8089); None where it is the URL of a server."""
-    scheme, mark, rest = source.partition("://")
-    if mark and scheme.lower() != "file":
+    """The path that `source` is; None where it is a URL."""
+    if "://" in source:
         return None
-    path = Path(unquote(rest.removeprefix("localhost") if rest.startswith("localhost/") else rest) if mark else source)
     try:
-        return path.expanduser()
+        return Path(source).expanduser()
     except RuntimeError:  # no such user: it is a name like any other
-        return path
+        return Path(source)
 
 
 def files_of(path: Path) -> list[Path]:

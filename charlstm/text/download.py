@@ -98,7 +98,6 @@ def download(
     mirror: str | None = None,
     fallback: FallbackParams | None = None,
     check: Check | None = None,
-    show_progress: bool = False,
     progress: Progress = lambda what, num_bytes: nullcontext(lambda num_done: None),
 ) -> Downloaded:
     """Write the corpus to `target`. What `check` raises leaves all as it was.
@@ -120,7 +119,7 @@ def download(
     failures, is_final = [], False
     for candidate in candidates:
         try:
-            found = _take(target, candidate, expected_sha256, form, check, show_progress, progress)
+            found = _take(target, candidate, expected_sha256, form, check, progress)
             return Downloaded(candidate, found)
         except _SourceError as error:
             failures.append(f"{without_credentials(candidate)}: {without_credentials(str(error), *candidates)}")
@@ -135,7 +134,7 @@ def download(
     return Downloaded(fallback.requirement, write_fallback(target, fallback, form, check, tried))
 
 
-def fetch(url: str, folder: Path, show_progress: bool) -> Path:
+def fetch(url: str, folder: Path) -> Path:
     """A file in `folder` with what the URL gives, whatever that is.
 
     Raises:
@@ -145,7 +144,7 @@ def fetch(url: str, folder: Path, show_progress: bool) -> Path:
     if fault := fault_of_source(url):
         raise CorpusError(f"{shown}: the address {fault}")
     try:
-        (file,) = _files_at(url, folder, show_progress)
+        (file,) = _files_at(url, folder)
     except _SourceError as error:
         raise CorpusError(f"{shown}: expected a text, got none: {without_credentials(str(error), url)}") from None
     if looks_like_html(file):
@@ -164,13 +163,12 @@ def _take(
     expected_sha256: str | None,
     form: Form,
     check: Check | None,
-    show_progress: bool,
     progress: Progress,
 ) -> str:
     """Write the corpus from one source; its SHA-256. Raises `_SourceError`, and nothing is kept then."""
     is_url, shown = local_path(source) is None, without_credentials(source)
     with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
-        files = _files_at(source, Path(folder), show_progress)
+        files = _files_at(source, Path(folder))
         num_bytes = sum(file.stat().st_size for file in files)
         if num_bytes == 0:
             raise _SourceError("it is empty", is_final=True)
@@ -193,7 +191,7 @@ def _take(
         return written
 
 
-def _files_at(source: str, folder: Path, show_progress: bool) -> list[Path]:
+def _files_at(source: str, folder: Path) -> list[Path]:
     """The files that a path names; or one in `folder`, of what a URL gives. Raises `_SourceError`."""
     import requests  # it takes a quarter of a second, and who only looks at a source needs none of it
 
@@ -210,7 +208,7 @@ def _files_at(source: str, folder: Path, show_progress: bool) -> list[Path]:
         registry = pooch.create(
             path=folder, base_url="", registry={"corpus": None}, urls={"corpus": source}, retry_if_failed=NUM_RETRIES
         )
-        downloader = pooch.HTTPDownloader(progressbar=show_progress, timeout=TIMEOUT_SECONDS)
+        downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT_SECONDS)
         return [Path(registry.fetch("corpus", downloader=downloader))]
     except (requests.exceptions.InvalidURL, requests.exceptions.HTTPError) as error:
         is_absent = error.response is None or error.response.status_code in (404, 410)

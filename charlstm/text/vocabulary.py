@@ -92,10 +92,6 @@ class Vocab:
         """The number of ids of `text`."""
         return len(text)
 
-    def known(self) -> str:
-        """What it knows, for a message."""
-        return repr(self.characters[:200])
-
     def save(self, path: Path) -> None:
         """Write the characters as a JSON list: the id is the index."""
         write_text(path, json.dumps({"characters": list(self.characters)}, ensure_ascii=True, indent=1) + "\n")
@@ -173,10 +169,6 @@ class ByteVocab(Vocab):
     def num_ids(self, text: str) -> int:
         """The number of bytes of `text`."""
         return len(text.encode())
-
-    def known(self) -> str:
-        """What it knows, for a message."""
-        return "every character of Unicode"
 
     def save(self, path: Path) -> None:
         """Write the unit: it is all there is to know."""

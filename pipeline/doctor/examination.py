@@ -102,34 +102,22 @@ def _read() -> tuple[Params | None, Paths | None, list[Finding]]:
 
 def check_parameters(params: Params) -> Iterator[Finding]:
     """What the schema allows, and still is a mistake."""
-    split = params.split
-    if split.val_fraction + split.test_fraction >= 1:
-        yield error(
-            f"{PARAMS}: split.val_fraction {split.val_fraction:g} and split.test_fraction {split.test_fraction:g} "
-            f"leave nothing to train on: lower them"
-        )
-    yield from _check_distillation(params)
-    if (params.train.micro_batch_size or 0) > params.train.batch_size:
-        yield warning(
-            f"{PARAMS}: train.micro_batch_size {params.train.micro_batch_size} is more than "
-            f"train.batch_size {params.train.batch_size} and has no effect"
-        )
-
-
-def _check_distillation(params: Params) -> Iterator[Finding]:
     rows, text = params.train.distillation.rows, params.train.distillation.text
     if rows and text == NOTHING:
         yield error(
             f"{PARAMS}: train.distillation.rows is {rows}, but there is no text for them: set train.distillation.text "
             "and teachers, as the recipe best does"
         )
-    elif not rows and text != NOTHING:
-        yield error(
-            f"{PARAMS}: train.distillation.rows is 0, so nothing learns from {text}: set train.distillation.text to "
+    if not rows and (text != NOTHING or params.teachers.recipes):
+        yield warning(
+            f"{PARAMS}: train.distillation.rows is 0, so nothing learns from teachers: set train.distillation.text to "
             f"{NOTHING} and teachers.recipes to []"
         )
-    elif not rows and params.teachers.recipes:
-        yield warning(f"{PARAMS}: teachers.recipes has no effect on a model whose train.distillation.rows is 0")
+    if (params.train.micro_batch_size or 0) > params.train.batch_size:
+        yield warning(
+            f"{PARAMS}: train.micro_batch_size {params.train.micro_batch_size} is more than "
+            f"train.batch_size {params.train.batch_size} and has no effect"
+        )
 
 
 # The folders that a run writes: the project, DVC's cache and `.charlstm`, and who else trains here now.

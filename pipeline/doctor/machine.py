@@ -1,7 +1,6 @@
 """Checks of the machine: busy cores, a GPU without use, memory and disk space, versions."""
 
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -104,16 +103,11 @@ def check_gpu(devices: Path = DEVICES) -> Iterator[Finding]:
         import torch
     except ImportError:  # `versions` says so
         return
-    here = f"gpu: a GPU is here, but torch {version('torch')}"
-    if torch.version.cuda is None and torch.version.hip is None:
+    if not torch.cuda.is_available():
         yield warning(
-            f"{here} is a build for processors alone: training would not use it; install a CUDA build of torch, or set "
-            f"CUDA_VISIBLE_DEVICES= to say that this is meant"
-        )
-    elif not torch.cuda.is_available():
-        yield warning(
-            f"{here} cannot use it (CUDA {torch.version.cuda}): training would not use it; a newer driver, or another "
-            f"build of torch, is needed"
+            f"gpu: a GPU is here, but torch {version('torch')} (CUDA {torch.version.cuda}) cannot use it, nor would "
+            f"training: install another build of torch or a newer driver, or set CUDA_VISIBLE_DEVICES= to say that "
+            f"this is meant"
         )
 
 
@@ -185,14 +179,11 @@ def check_versions() -> Iterator[Finding]:
 
 def _check_packages() -> Iterator[Finding]:
     from packaging.requirements import Requirement
-    from packaging.specifiers import SpecifierSet
 
     try:
         project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     except (OSError, ValueError, KeyError):  # it asks for nothing
         return
-    if not SpecifierSet(project["requires-python"]).contains(platform.python_version(), prereleases=True):
-        yield error(f"versions: expected Python {project['requires-python']}, found {platform.python_version()}")
     extra = project.get("optional-dependencies", {}).get("pipeline", [])
     for requirement in map(Requirement, [*project["dependencies"], *extra]):
         if requirement.marker is not None and not requirement.marker.evaluate():
@@ -208,15 +199,12 @@ def _check_packages() -> Iterator[Finding]:
 
 def _check_identity() -> Iterator[Finding]:
     """Who commits: DVC's experiments are commits, and fail without, after all their work."""
-    missing = [
-        f"user.{name}"
-        for name in ("name", "email")
-        if not git("config", f"user.{name}")
-        and not all(os.environ.get(f"GIT_{role}_{name.upper()}") for role in ("AUTHOR", "COMMITTER"))
-    ]
-    if missing:
-        commands = " and ".join(f"`git config --global {name} ...`" for name in missing)
-        yield warning(f"git: {' and '.join(missing)} not set, and `dvc exp run` fails without: {commands}")
+    for name in ("name", "email"):
+        in_environment = (os.environ.get(f"GIT_{role}_{name.upper()}") for role in ("AUTHOR", "COMMITTER"))
+        if not git("config", f"user.{name}") and not all(in_environment):
+            yield warning(
+                f"git: user.{name} not set, and `dvc exp run` fails without: `git config --global user.{name} ...`"
+            )
 
 
 def _check_python_of_stages() -> Iterator[Finding]:

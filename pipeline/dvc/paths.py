@@ -3,7 +3,6 @@
 Two texts are named by `params.yaml`: the corpus, and what teachers wrote.
 """
 
-import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -30,25 +29,24 @@ class Paths(BaseModel):
     train: Path
     evaluate: Path
     samples: Path
-    soft_targets: Path = Path(NOTHING)  # what teachers wrote
+    soft_targets: Path  # what teachers wrote
 
 
 def load_paths(path: Path) -> Paths:
-    """The `paths` that `dvc.yaml` declares. The corpus is named by the `params.yaml` beside it.
+    """The `paths` that `dvc.yaml` declares. Both texts are named by the `params.yaml` beside it.
 
     Raises:
-        ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`; or there is no `download.name`.
+        ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`; or the parameters name no texts.
     """
-    declared = _declared(path)
-    if corpora := declared.pop("corpora", None):  # commits of old have the path of the only corpus, as `corpus`
-        params = path.with_name("params.yaml")
-        document = load_yaml(params)
-        try:
-            declared["corpus"] = f"{corpora}/{document['download']['name']}{EXTENSION}"
-        except (KeyError, TypeError):
-            raise ParamsError(f"{params}: download.name is missing") from None
-        with contextlib.suppress(KeyError, TypeError):  # commits of old have no teachers
-            declared["soft_targets"] = document["train"]["distillation"]["text"]
+    declared, params = _declared(path), path.with_name("params.yaml")
+    document = load_yaml(params)
+    try:
+        declared["corpus"] = f"{declared.pop('corpora')}/{document['download']['name']}{EXTENSION}"
+        declared["soft_targets"] = document["train"]["distillation"]["text"]
+    except (KeyError, TypeError):
+        raise ParamsError(
+            f"{params}: download.name or train.distillation.text is missing, or paths.corpora in {path}"
+        ) from None
     return validate(Paths, declared, path)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 import tempfile
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
@@ -219,7 +218,7 @@ def _read(source: Source, encoding: str | None) -> tuple[TextReport, str | None]
         report, digest = report_on(source.files, SEPARATOR, encoding), None
     else:
         with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
-            file = fetch(source.url, Path(folder), show_progress=sys.stderr.isatty())
+            file = fetch(source.url, Path(folder))
             try:
                 report, digest = report_on([file], SEPARATOR, encoding), sha256(file)
             except CorpusError as error:  # a temporary file's name says nothing

@@ -63,13 +63,6 @@ def test_a_file_of_checksums_makes_no_text_ours(project: Path, has_run: bool) ->
     assert (project / f"{CORPUS}.sha256").read_bytes() == before
 
 
-def test_a_list_of_checksums_of_other_files_is_left_as_it_is(project: Path) -> None:
-    (project / "Datasets").mkdir()
-    (project / f"{CORPUS}.sha256").write_text(f"{'0' * 64}  a.txt\n{'1' * 64}  shakespear.txt\n")
-    assert_refused(project, f"{CORPUS}.sha256: expected no file, or the checksum of shakespear.txt alone")
-    assert (project / f"{CORPUS}.sha256").read_text().startswith("000")
-
-
 def test_without_a_record_only_the_same_text_is_written_again(project: Path) -> None:
     """As when the stage is run by hand, or DVC is killed before it notes what the stage made."""
     assert run_stage(project, "download").returncode == 0
