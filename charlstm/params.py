@@ -74,6 +74,12 @@ class EncodeParams(Section):
     min_count: PositiveInt
     unseen: Literal["replace", "error"]
 
+    @model_validator(mode="after")
+    def _has_no_rare_bytes(self) -> Self:
+        if self.unit == "byte" and self.min_count > 1:
+            raise PydanticCustomError("relation", "min_count should be 1 where unit is byte: no byte is too rare")
+        return self
+
 
 class ModelParams(Section):
     """The model's sizes, and how its layers are computed."""

@@ -16,7 +16,6 @@ from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import cached, recorded_outputs
 from pipeline.provenance import hashes
 from pipeline.stage import stage
-from pipeline.stage.terminal import progress
 
 log = logging.getLogger("charlstm")
 
@@ -54,7 +53,6 @@ def run(params: Params, paths: Paths) -> None:
         mirror=os.environ.get("CHARLSTM_MIRROR"),
         fallback=section.fallback,
         check=check_replaceable,
-        progress=progress,
     )
     write_digests(sums, {corpus.name: done.sha256})
     hashes.remember(corpus, sha256=done.sha256)  # so that the next stage does not read a huge one for it
@@ -67,14 +65,9 @@ def check_source(source: str, paths: Paths) -> None:
     Raises:
         CorpusError: one of both would be.
     """
-    path = local_path(source)
-    if path is None:
-        return
-    for output in (sums_of(paths.corpus), *dict(paths).values()):
-        try:
+    if (path := local_path(source)) is not None:
+        for output in (sums_of(paths.corpus), *dict(paths).values()):
             check_outside(path, output)
-        except CorpusError as error:
-            raise CorpusError(f"download.source: {error}") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -147,7 +147,7 @@ ALONE = {
         {"download.source": "https://a/b?token=hunter2"},
     ),
     "output": Fault(
-        "ERROR: download.source: Datasets/split/train.txt: expected a text outside of Datasets/split, which the project "
+        "ERROR: Datasets/split/train.txt: expected a text outside of Datasets/split, which the project "
         "writes and would overwrite: move it elsewhere and name that place",
         {"download.source": "Datasets/split/train.txt", "download.watch": "Datasets/split/train.txt"},
     ),

@@ -8,6 +8,7 @@ from charlstm.files.atomic import atomic_file, open_regular
 
 PIECE_BYTES = 1 << 20
 Advance = Callable[[int], object]  # told of each number of bytes that is done
+Check = Callable[[str], object]  # called with the SHA-256 of a file before it takes its place
 
 
 def read_pieces(path: Path, start: int = 0, end: int | None = None, advance: Advance | None = None) -> Iterator[bytes]:
@@ -21,12 +22,7 @@ def read_pieces(path: Path, start: int = 0, end: int | None = None, advance: Adv
                 advance(len(piece))
 
 
-def write_pieces(
-    path: Path,
-    pieces: Iterable[bytes | memoryview],
-    advance: Advance | None = None,
-    check: Callable[[str], object] | None = None,
-) -> str:
+def write_pieces(path: Path, pieces: Iterable[bytes | memoryview], check: Check | None = None) -> str:
     """Write a file, whole or not at all; its SHA-256.
 
     `check` is called with it before the file takes its place. What it or `pieces` raises leaves nothing behind.
@@ -36,8 +32,6 @@ def write_pieces(
         for piece in pieces:
             found.update(piece)
             file.write(piece)
-            if advance:
-                advance(len(piece))
         if check:
             check(found.hexdigest())
         return found.hexdigest()

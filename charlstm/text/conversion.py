@@ -1,14 +1,14 @@
 """From the files of a source, in whatever encoding, to the one UTF-8 text that is the corpus, in pieces."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import CorpusError
 from charlstm.files.atomic import open_regular
-from charlstm.files.pieces import Advance, read_pieces, write_pieces
+from charlstm.files.pieces import Check, read_pieces, write_pieces
 from charlstm.text.corpus import BadByteError, TextReader
 from charlstm.text.encodings import explain
 
@@ -95,19 +95,13 @@ class Form(NamedTuple):
         return self.encoding == "utf-8" and self.newlines == "keep"
 
 
-def write_corpus(
-    target: Path,
-    files: Sequence[Path],
-    form: Form,
-    advance: Advance | None = None,
-    check: Callable[[str], object] | None = None,
-) -> str:
+def write_corpus(target: Path, files: Sequence[Path], form: Form, check: Check | None = None) -> str:
     """Write the corpus whole or not at all; its SHA-256, with which `check` is called before it takes its place.
 
     Raises:
         CorpusError: a file is not in the encoding, or there is no text in it.
     """
-    return write_pieces(target, _corpus(files, form), advance, check)
+    return write_pieces(target, _corpus(files, form), check)
 
 
 def source_sha256(files: Sequence[Path], separator: str) -> str:

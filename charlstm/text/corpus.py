@@ -48,7 +48,7 @@ def read_characters(pieces: Iterable[bytes], path: Path, reader: TextReader | No
     """All characters of UTF-8 in pieces of `path`; none of the results is empty. `reader` knows how far they reach.
 
     Raises:
-        CorpusError: it is missing, empty or not UTF-8 (with the byte, its offset and its line).
+        CorpusError: it is empty or not UTF-8 (with the byte, its offset and its line).
     """
     reader = reader or TextReader()
     try:
@@ -56,10 +56,6 @@ def read_characters(pieces: Iterable[bytes], path: Path, reader: TextReader | No
             if characters := reader.read(piece):
                 yield characters
         reader.read(b"", is_end=True)
-    except FileNotFoundError:
-        raise CorpusError(f"{path}: no such file; expected a UTF-8 text (`dvc repro` makes it)") from None
-    except IsADirectoryError:
-        raise CorpusError(f"{path}: expected a UTF-8 text, found a folder") from None
     except BadByteError as error:
         line = line_of(path, error.offset)
         raise CorpusError(f"{path}: {error} (line {line}); `dvc repro --force download` makes it anew") from None
@@ -83,7 +79,7 @@ def read_text(path: Path) -> str:
     """The whole text, newlines and all as they are.
 
     Raises:
-        CorpusError: missing, not a file, empty, or not UTF-8 (with the offset of the first bad byte, and its line).
+        CorpusError: empty, or not UTF-8 (with the offset of the first bad byte, and its line).
     """
     return "".join(read_characters(read_pieces(path), path))
 

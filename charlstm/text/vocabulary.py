@@ -80,10 +80,6 @@ class Vocab:
             return self._code_points[ids].tobytes().decode("utf-32-le", "surrogatepass")
         return "".join(self.characters[index] for index in ids)
 
-    def decoder(self) -> "Decoder":
-        """For ids that come in pieces."""
-        return Decoder(self)
-
     def utf8_of(self, ids: Iterable[int]) -> bytes:
         """The text of `ids` as UTF-8; a piece of a text may begin and end anywhere."""
         return self.decode(ids).encode()

@@ -28,21 +28,16 @@ from pipeline.stage.params_file import PARAMS
 from pipeline.stage.presets import in_words
 from pipeline.stage.tracking_store import STATE_FOLDER, project_root, store
 
-SUBJECTS = "parameters, source, text, memory, disk, tracker, cores, versions, GPU, folders"
-PROMPTS_LATER = "; prompts are checked once the text is encoded, before training"
-
 
 class Examination(NamedTuple):
-    """Which parameters these are, what was found, and what was looked at."""
+    """Which parameters these are, and what was found."""
 
     parameters: str  # `corpus tiny-shakespeare, recipe quick · epochs 3`; empty where they cannot be read
     findings: list[Finding]
-    subjects: str
 
 
 def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
     """All that can be found out before `dvc repro`, errors first. `find_cache` has the folder of DVC's cache."""
-    encoded = None
     with ThreadPoolExecutor() as beside:
         cache, tracker = beside.submit(find_cache), beside.submit(lambda: list(readable(check_tracker())))
         params, paths, findings = _read()
@@ -55,8 +50,7 @@ def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
         findings += readable(machine.check_gpu())
         findings += readable(check_folders(cache.result()))
         findings += tracker.result()
-    subjects = SUBJECTS + (", prompts" if encoded is not None else PROMPTS_LATER)
-    return Examination(in_words(params.values()) if params else "", _errors_first(findings), subjects)
+    return Examination(in_words(params.values()) if params else "", _errors_first(findings))
 
 
 def examine_training() -> list[Finding]:

@@ -76,12 +76,12 @@ def load_deps(paths: Paths) -> list[Path]:
 
 def _declared(path: Path) -> dict[str, Any]:
     """The entry `paths` of `vars` in a `dvc.yaml`."""
-    document = load_yaml(path)
-    variables = document.get("vars") if isinstance(document, dict) else None
-    for entry in variables or []:
-        if isinstance(entry, dict) and isinstance(entry.get("paths"), dict):
-            return dict(entry["paths"])
-    raise ParamsError(f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root")
+    try:
+        return dict(next(entry["paths"] for entry in load_yaml(path)["vars"] if "paths" in entry))
+    except (KeyError, TypeError, ValueError, StopIteration):
+        raise ParamsError(
+            f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root"
+        ) from None
 
 
 # Where teachers and what they write are: the paths of `distillation/dvc.yaml`.

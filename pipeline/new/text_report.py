@@ -13,7 +13,7 @@ from charlstm.errors import CorpusError
 from charlstm.files.pieces import Advance, read_pieces
 from charlstm.text.corpus import BadByteError, TextReader
 from charlstm.text.encodings import check_encoding, detect_encoding, explain
-from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, code_points
+from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, code_points, describe
 from pipeline.stage.terminal import progress
 
 PREVIEW_CHARS = 60
@@ -146,19 +146,10 @@ def oddities(report: TextReport) -> Iterator[str]:
     for category, name in ODD_CATEGORIES.items():
         odd = {one: count for one, count in report.counts.items() if unicodedata.category(one) == category}
         if found := Counter({one: count for one, count in odd.items() if one not in ORDINARY}):
-            yield f"{name}: {_named(found)}; they are learned like any other"
+            yield f"{name}: {describe(found)}; they are learned like any other"
     if count := report.counts[UNSEEN]:
         yield f"U+FFFD {count:,} times: the text was converted wrongly before; look for a better copy"
     if (rare := sum(count < RARE for count in report.counts.values())) >= NUM_RARE:
         yield f"{rare:,} characters are there fewer than {RARE} times (encode.min_count makes rare ones U+FFFD)"
     if report.num_lines == 1 and report.num_chars > LONG_LINE:
         yield "it is one line: prompts are beginnings of words"
-
-
-def _named(characters: Counter[str]) -> str:
-    def name(character: str) -> str:
-        found = "NUL" if character == "\0" else unicodedata.name(character, "")
-        return f"U+{ord(character):04X}{f' ({found})' if found else ''}"
-
-    named = [f"{name(one)} {count:,} times" for one, count in characters.most_common(3)]
-    return ", ".join(named) + (f" and {len(characters) - 3:,} more" if len(characters) > 3 else "")

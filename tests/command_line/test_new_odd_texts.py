@@ -53,7 +53,7 @@ GOOD = {
     "BOM": Case(codecs.BOM_UTF8 + RUSSIAN.encode(), {"download.encoding": "utf-8-sig"}, "byte order mark"),
     "CR LF": Case(ENGLISH.replace("\n", "\r\n").encode(), {"download.newlines": "lf"}, "30 line ends are CR LF"),
     "CR": Case(ENGLISH.replace("\n", "\r").encode(), {"download.newlines": "keep"}, "30 CR without LF"),
-    "NUL inside": Case(b"\0".join([ENGLISH.encode()] * 2), {}, "U+0000 (NUL) 1 times"),
+    "NUL inside": Case(b"\0".join([ENGLISH.encode()] * 2), {}, "(U+0000, 1 times)"),
     "one line of 2 MB": Case(b"the long line " * 143_000, {"model.hidden_size": 320}, "it is one line"),
     "no line break at the end": Case(ENGLISH.rstrip().encode()),
     "emoji": Case(f"{FAMILY} and {FLAG} say hello\n".encode() * 40, {}, "symbols"),
