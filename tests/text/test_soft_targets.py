@@ -74,9 +74,7 @@ def test_it_has_the_parts_that_parameters_name_or_none(tmp_path: Path) -> None:
         write_part(tmp_path / str(number), 20, number)
     assert len(load_soft_targets(tmp_path, V, (2, 1)).ids) == 40
     for number, parts in ((3, (1, 2, 3)), (2, (1,))):
-        with pytest.raises(
-            EncodedError, match=f"teachers.parts: part {number} is missing .*, or"
-        ):
+        with pytest.raises(EncodedError, match=f"teachers.parts: part {number} is missing .*, or"):
             load_soft_targets(tmp_path, V, parts)
 
 
