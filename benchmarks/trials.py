@@ -14,6 +14,7 @@ it finds goes to `benchmarks/records/search.jsonl`, the dead ends too.
 import contextlib
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -40,7 +41,6 @@ from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.processes import Processes
 from charlstm.training.train import Data, fit
 from pipeline.dvc.paths import load_paths
-from pipeline.dvc.unfinished import clear
 from pipeline.dvc.unfinished import fingerprint as fingerprint_of_inputs
 from pipeline.provenance.git import git
 from pipeline.stage.console import TrainingConsole
@@ -226,7 +226,7 @@ def train(
             "hardware": processes.describe_device(),
         }
         append(file, record)
-        clear(checkpoints)
+        shutil.rmtree(checkpoints)
         if stop():  # too late for this one, not for others that may follow
             raise Interrupted("stopped as asked, after a training that is done and recorded")
     return record

@@ -74,6 +74,12 @@ class EncodeParams(Section):
     min_count: PositiveInt
     unseen: Literal["replace", "error"]
 
+    @model_validator(mode="after")
+    def _has_no_rare_bytes(self) -> Self:
+        if self.unit == "byte" and self.min_count > 1:
+            raise PydanticCustomError("relation", "min_count should be 1 where unit is byte: no byte is too rare")
+        return self
+
 
 class ModelParams(Section):
     """The model's sizes, and how its layers are computed."""
@@ -191,7 +197,7 @@ class TeachersParams(Section):
 class PublishedLoss(Section):
     """A validation loss under one of our protocols, and who reported it."""
 
-    protocol: Annotated[str, Field(min_length=1, max_length=100)]
+    protocol: Annotated[str, Field(pattern=r"^((windowed|sliding)_\d+|stateful)$")]
     system: Annotated[str, Field(min_length=1, max_length=1_000)]
     nats_per_char: PositiveFloat
 

@@ -1,6 +1,8 @@
 """What parameters are made of: sections, frozen and strict, and values with bounds."""
 
 from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WrapValidator
@@ -69,13 +71,8 @@ class Section(BaseModel):
 
     def values(self) -> dict[str, Any]:
         """The values of `names()`, as JSON has them."""
-        document, values = self.model_dump(mode="json"), {}
-        for name in self.names():
-            value: Any = document
-            for part in name.split("."):
-                value = value[part]
-            values[name] = value
-        return values
+        document = self.model_dump(mode="json")
+        return {name: reduce(getitem, name.split("."), document) for name in self.names()}
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """What decides a result: all values but those that are neutral.

@@ -2,15 +2,14 @@
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from charlstm.errors import ParamsError
 from charlstm.files.atomic import sha256
-from charlstm.files.checksums import SUMS, read_sums, verified, write_digests
-from charlstm.files.pieces import Advance, read_pieces
+from charlstm.files.checksums import SUMS, read_sums, verify, write_digests
+from charlstm.files.pieces import read_pieces
 from charlstm.params import EncodeParams, Params
-from charlstm.text.corpus import PARTS, Characters, read_characters
+from charlstm.text.corpus import PARTS, read_characters
 from charlstm.text.encoded import write_ids
 from charlstm.text.vocabulary import Alphabet, ByteVocab, Vocab, choose_alphabet, count_characters, describe
 from pipeline.dvc.paths import Paths
@@ -23,16 +22,20 @@ log = logging.getLogger("charlstm")
 
 def run(params: Params, paths: Paths) -> None:
     """Write all parts as ids: of the training part's characters, by code point, or of the bytes of UTF-8."""
-    known, is_bytes = read_sums(paths.split / SUMS), params.encode.unit == "byte"
+    known = read_sums(paths.split / SUMS)
     parts = {name: paths.split / f"{name}.txt" for name in PARTS if name != "test" or f"{name}.txt" in known}
-    vocab, num_ids = _bytes(params.encode, parts) if is_bytes else _characters(params.encode, parts)
+    verify(paths.split / SUMS, [path.name for path in parts.values()], hashes.sha256)
+    if params.encode.unit == "byte":
+        vocab: Vocab = ByteVocab()
+        num_ids = {name: _size(path) for name, path in parts.items()}
+    else:
+        vocab, num_ids = _characters(params.encode, parts)
     digests = {}
     for name, path in parts.items():
         target = paths.encoded / f"{name}.npy"
-        with progress(f"write {target.name}", num_ids[name] * vocab.dtype.itemsize) as advance:
-            # Characters were compared with the checksum when they were counted.
-            pieces = _verified(path) if is_bytes else read_characters(read_pieces(path), path)
-            digests[target.name] = write_ids(target, pieces, vocab, num_ids[name], advance)
+        with progress(f"write {target.name}", _size(path)) as advance:
+            characters = read_characters(read_pieces(path, advance=advance), path)
+            digests[target.name] = write_ids(target, characters, vocab, num_ids[name])
         hashes.remember(target, digests[target.name])  # so that no stage reads a huge one for it
     for name in PARTS.keys() - parts.keys():  # of a run with other parameters
         (paths.encoded / f"{name}.npy").unlink(missing_ok=True)
@@ -46,7 +49,7 @@ def _characters(section: EncodeParams, parts: Mapping[str, Path]) -> tuple[Vocab
     counts = {}
     for name, path in parts.items():
         with progress(f"count {path.name}", _size(path)) as advance:
-            counts[name] = count_characters(_verified(path, advance))
+            counts[name] = count_characters(read_characters(read_pieces(path, advance=advance), path))
     others = {name: counts[name] for name in list(parts)[1:]}
     may_replace = section.unseen == "replace"
     alphabet = choose_alphabet(counts["train"], others, min_count=section.min_count, may_replace=may_replace)
@@ -54,28 +57,8 @@ def _characters(section: EncodeParams, parts: Mapping[str, Path]) -> tuple[Vocab
     return alphabet.vocab, {name: int(found.sum()) for name, found in counts.items()}
 
 
-def _bytes(section: EncodeParams, parts: Mapping[str, Path]) -> tuple[Vocab, dict[str, int]]:
-    """The vocabulary of all bytes, and the number of bytes in each part.
-
-    Raises:
-        ParamsError: `encode.min_count` asks for what bytes cannot be.
-    """
-    if section.min_count > 1:
-        raise ParamsError(
-            f"encode.min_count: expected 1 where encode.unit is byte, got {section.min_count}: no byte is too rare; "
-            f"set it to 1"
-        )
-    return ByteVocab(), {name: _size(path) for name, path in parts.items()}
-
-
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0  # the reader says that it is missing
-
-
-def _verified(path: Path, advance: Advance | None = None) -> Iterator[Characters]:
-    """All characters; the checksum is compared before the last step of what reads them."""
-    with verified(path.parent / SUMS, path.name, advance) as pieces:
-        yield from read_characters(pieces, path)
 
 
 def _warn(alphabet: Alphabet, min_count: int) -> None:

@@ -4,11 +4,13 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from charlstm.files.checksums import SUMS, sums_of, verified, write_digests
-from charlstm.files.pieces import read_pieces, write_pieces
+from charlstm.errors import CorpusError
+from charlstm.files.checksums import SUMS, sums_of, verify, write_digests
+from charlstm.files.pieces import find_all, read_pieces, write_pieces
 from charlstm.params import Params
 from charlstm.text.corpus import PARTS, Corpus
 from pipeline.dvc.paths import Paths
+from pipeline.provenance import hashes
 from pipeline.stage import stage
 from pipeline.stage.terminal import progress
 
@@ -19,20 +21,27 @@ def run(params: Params, paths: Paths) -> None:
     """Cut the corpus, by characters and without loss."""
     section, source = params.split, paths.corpus
     num_bytes = source.stat().st_size if source.is_file() else 0
-    with progress("count", num_bytes) as advance, verified(sums_of(source), source.name, advance) as pieces:
-        corpus = Corpus(source, pieces)
-    parts = corpus.parts(section.val_fraction, section.test_fraction, section.document_separator)
+    verify(sums_of(source), [source.name], hashes.sha256)
+    with progress("count", num_bytes) as advance:
+        corpus = Corpus(source, read_pieces(source, advance=advance))
+    separator = section.document_separator
+    parts = corpus.parts(section.val_fraction, section.test_fraction, separator)
+    end = parts["train"].end
+    if separator and next(find_all(source, separator.encode()), end) >= end:
+        raise CorpusError(
+            f"split.document_separator: {separator[:50]!r} stands nowhere in the training part of {source}; give the "
+            "text with which each document begins, or null"
+        )
     with progress("write", num_bytes) as advance:
         digests = {
-            f"{name}.txt": write_pieces(paths.split / f"{name}.txt", read_pieces(source, part.start, part.end), advance)
+            f"{name}.txt": write_pieces(paths.split / f"{name}.txt", read_pieces(source, part.start, part.end, advance))
             for name, part in parts.items()
         }
     for name in PARTS.keys() - parts.keys():  # of a run with other parameters
         (paths.split / f"{name}.txt").unlink(missing_ok=True)
     write_digests(paths.split / SUMS, digests)
-    for name, part in parts.items():
-        if part.num_moved:
-            log.info("the part %s begins %d characters later, where a document does", PARTS[name], part.num_moved)
+    for name, digest in digests.items():
+        hashes.remember(paths.split / name, sha256=digest)  # so that the next stage reads no huge one for it
     sizes = [f"{part.num_chars} {PARTS[name]}" for name, part in parts.items()]
     log.info("%s", ", ".join([sizes[0].replace(" ", " characters ", 1), *sizes[1:]]))
 

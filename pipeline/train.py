@@ -1,7 +1,6 @@
 """Stage train: encoded text -> model. Started by `python -m`, `accelerate launch -m` or `torchrun -m`."""
 
 import json
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -44,8 +43,6 @@ from pipeline.stage.memory_needed import memory_needed
 from pipeline.stage.sending import node_metrics, outbox
 from pipeline.stage.settings import seconds
 
-log = logging.getLogger("charlstm")
-
 Load = Callable[[], tuple[Params, Paths]]
 CHANGED = (
     "parameters, data or code were changed while training ran, and DVC would take the model for one made of the new; "
@@ -73,9 +70,6 @@ def run(params: Params, paths: Paths, load: Load = stage.load) -> None:
         processes.interrupted_by_lost_peers(),
     ):
         _check_memory(params, len(data.vocab), processes)
-        separator = params.split.document_separator
-        if separator is not None and processes.is_main and (doubt := data.train.doubt(separator)):
-            log.warning("%s", doubt)
 
         def train(observers: Sequence[Observer], folder: Path) -> Result:
             checkpoints = CheckpointFolder(folder, seconds_between)

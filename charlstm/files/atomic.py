@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -54,22 +54,6 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 if old.exists() and not path.exists():
                     old.rename(path)
                 shutil.rmtree(old, ignore_errors=True)
-
-
-def write_all(files: Mapping[Path, str]) -> None:
-    """Write several files in UTF-8, each whole. None takes its place before all are on the disk."""
-    for path in files:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "expected a file, found a folder", str(path))
-    with ExitStack() as stack:
-        temporaries = {path: stack.enter_context(_temporary(path, is_folder=False)) for path in files}
-        for path, text in files.items():
-            with _naming(path):
-                temporaries[path].write_text(text, encoding="utf-8", newline="")
-                _sync(temporaries[path])
-        for path, temporary in temporaries.items():
-            temporary.replace(path)
-            _sync(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -113,7 +97,7 @@ def _temporary(path: Path, *, is_folder: bool) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.parent):  # so that nobody takes it for a leftover before it is locked
             _remove_leftovers(path)
-            temporary = _new_name(path)
+            temporary = path.with_name(f".{path.name}.{secrets.token_hex(NUM_RANDOM_BYTES)}{TEMPORARY}")
             if is_folder:  # it is not locked itself, since those who write a file in it lock its folder, too
                 temporary.mkdir()
                 stack.callback(shutil.rmtree, temporary, ignore_errors=True)
@@ -145,10 +129,6 @@ def _remove_leftovers(path: Path) -> None:
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
                 leftover.unlink(missing_ok=True)
-
-
-def _new_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(NUM_RANDOM_BYTES)}{TEMPORARY}")
 
 
 @contextmanager

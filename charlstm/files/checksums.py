@@ -4,13 +4,11 @@ A file that was cut, flipped a bit on its way to another machine, or belongs to 
 make a wrong number.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from charlstm.errors import CharlstmError, ChecksumError
+from charlstm.errors import ChecksumError
 from charlstm.files.atomic import SpecialFileError, open_regular, sha256, write_text
-from charlstm.files.pieces import Advance, digest, read_pieces
 
 SUMS = "SHA256SUMS"  # the checksums of a folder
 HashOf = Callable[[Path], str]
@@ -65,54 +63,13 @@ def verify(sums: Path, names: Iterable[str], sha256_of: HashOf = sha256) -> None
             raise
         except OSError:
             continue
-        check_digest(sums, name, expected, found)
-
-
-def check_digest(sums: Path, name: str, expected: Mapping[str, str], found: str) -> None:
-    """Raise `ChecksumError` if a file beside `sums`, which reads as `expected`, has another SHA-256."""
-    if name not in expected:
-        raise ChecksumError(
-            f"{sums}: expected a line with the SHA-256 of {name}, found none: it is damaged, or of another run; "
-            f"`dvc repro` writes both"
-        )
-    if found != expected[name]:
-        raise ChecksumError(
-            f"{sums.parent / name}: damaged, or of another run: {sums.name} expects SHA-256 {expected[name]}, found "
-            f"{found}; `dvc repro` rewrites it"
-        )
-
-
-# A file that is compared with its checksum while it is read, so that it is not read once more for that alone.
-
-
-@contextmanager
-def verified(sums: Path, name: str, advance: Advance | None = None) -> Iterator[Iterator[bytes]]:
-    """The pieces of a file beside `sums`. At the end, the file is known to be the one that `sums` names.
-
-    What is wrong with the bytes themselves is reported only if the checksum is right.
-
-    Raises:
-        ChecksumError: `sums` is missing or damaged, or the file is not the one that it names.
-    """
-    expected, path = read_sums(sums), sums.parent / name
-    with digest() as found:
-
-        def hashed() -> Iterator[bytes]:
-            for piece in read_pieces(path):
-                found.update(piece)
-                if advance:
-                    advance(len(piece))
-                yield piece
-
-        pieces, fault = hashed(), None
-        try:
-            yield pieces
-        except CharlstmError as error:
-            if not path.is_file():  # which the reader has said
-                raise
-            fault = error
-        for _ in pieces:  # those that the reader has left
-            pass
-        check_digest(sums, name, expected, found.hexdigest())
-        if fault:
-            raise fault
+        if name not in expected:
+            raise ChecksumError(
+                f"{sums}: expected a line with the SHA-256 of {name}, found none: it is damaged, or of another run; "
+                f"`dvc repro` writes both"
+            )
+        if found != expected[name]:
+            raise ChecksumError(
+                f"{sums.parent / name}: damaged, or of another run: {sums.name} expects SHA-256 {expected[name]}, "
+                f"found {found}; `dvc repro` rewrites it"
+            )

@@ -1,70 +1,37 @@
-"""Files read and written in pieces, so that their size does not matter, and hashed meanwhile in a thread."""
+"""Files read and written in pieces, so that their size does not matter."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
 from charlstm.files.atomic import atomic_file, open_regular
 
 PIECE_BYTES = 1 << 20
-NUM_WAITING = 8  # pieces that wait for the hash at most
 Advance = Callable[[int], object]  # told of each number of bytes that is done
+Check = Callable[[str], object]  # called with the SHA-256 of a file before it takes its place
 
 
-class Digest:
-    """A SHA-256 that a thread computes (hashing releases Python's lock)."""
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool, self._hash = pool, sha256()
-        self._waiting: list[Future[None]] = []
-
-    def update(self, piece: bytes | memoryview) -> None:
-        """Add a piece, which must not change any more."""
-        if len(self._waiting) >= NUM_WAITING:
-            self._waiting.pop(0).result()
-        self._waiting.append(self._pool.submit(self._hash.update, piece))
-
-    def hexdigest(self) -> str:
-        """Of all pieces so far."""
-        while self._waiting:
-            self._waiting.pop(0).result()
-        return self._hash.hexdigest()
-
-
-@contextmanager
-def digest() -> Iterator[Digest]:
-    """A hash and its thread."""
-    with ThreadPoolExecutor(1) as pool:
-        yield Digest(pool)
-
-
-def read_pieces(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+def read_pieces(path: Path, start: int = 0, end: int | None = None, advance: Advance | None = None) -> Iterator[bytes]:
     """The bytes of a file from `start` to before `end`, in order; cuts fall anywhere."""
     with open_regular(path) as file:
         file.seek(start)
         while piece := file.read(PIECE_BYTES if end is None else min(PIECE_BYTES, max(0, end - start))):
             start += len(piece)
             yield piece
+            if advance:
+                advance(len(piece))
 
 
-def write_pieces(
-    path: Path,
-    pieces: Iterable[bytes | memoryview],
-    advance: Advance | None = None,
-    check: Callable[[str], object] | None = None,
-) -> str:
+def write_pieces(path: Path, pieces: Iterable[bytes | memoryview], check: Check | None = None) -> str:
     """Write a file, whole or not at all; its SHA-256.
 
     `check` is called with it before the file takes its place. What it or `pieces` raises leaves nothing behind.
     """
-    with atomic_file(path) as temporary, digest() as found, temporary.open("wb") as file:
+    found = sha256()
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
         for piece in pieces:
             found.update(piece)
             file.write(piece)
-            if advance:
-                advance(len(piece))
         if check:
             check(found.hexdigest())
         return found.hexdigest()

@@ -16,7 +16,7 @@ from charlstm.generation.quantized import QuantizedModel, QuantizedState, Steppe
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
 from charlstm.sampling import Sampling
-from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary import Decoder, Vocab
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Batch:
 
     def __init__(self, stepper: Stepper, vocab: Vocab, requests: Sequence[Request]) -> None:
         self._stepper, self._vocab, self._requests = stepper, vocab, requests
-        self.texts, self._decoders = [""] * len(requests), [vocab.decoder() for _ in requests]
+        self.texts, self._decoders = [""] * len(requests), [Decoder(vocab) for _ in requests]
         self.done: dict[int, Generated] = {}
         self.num_written = 0
         self._active = list(range(len(requests)))

@@ -1,16 +1,14 @@
 """From the files of a source, in whatever encoding, to the one UTF-8 text that is the corpus, in pieces."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote
 
 from charlstm.errors import CorpusError
 from charlstm.files.atomic import open_regular
-from charlstm.files.pieces import Advance, Digest, digest, read_pieces, write_pieces
+from charlstm.files.pieces import Check, read_pieces, write_pieces
 from charlstm.text.corpus import BadByteError, TextReader
 from charlstm.text.encodings import explain
 
@@ -21,15 +19,13 @@ BYTES_OF_A_TEXT = 8_000  # bytes: a zero among them means that it is no text, as
 
 
 def local_path(source: str) -> Path | None:
-    """The path that `source` is, or names as a `file://` URL (RFC 8089); None where it is the URL of a server."""
-    scheme, mark, rest = source.partition("://")
-    if mark and scheme.lower() != "file":
+    """The path that `source` is; None where it is a URL."""
+    if "://" in source:
         return None
-    path = Path(unquote(rest.removeprefix("localhost") if rest.startswith("localhost/") else rest) if mark else source)
     try:
-        return path.expanduser()
+        return Path(source).expanduser()
     except RuntimeError:  # no such user: it is a name like any other
-        return path
+        return Path(source)
 
 
 def files_of(path: Path) -> list[Path]:
@@ -69,7 +65,8 @@ def check_outside(path: Path, output: Path) -> None:
     Raises:
         CorpusError: the source would be overwritten, or would include what a stage wrote.
     """
-    pairs = [(path.absolute(), output.absolute()), (path.resolve(), output.resolve())]
+    resolved, resolved_output = (Path(os.path.realpath(each)) for each in (path, output))  # of a loop, too
+    pairs = [(path.absolute(), output.absolute()), (resolved, resolved_output)]
     if any(source.is_relative_to(written) for source, written in pairs):
         raise CorpusError(
             f"{path}: expected a text outside of {output}, which the project writes and would overwrite: "
@@ -98,60 +95,28 @@ class Form(NamedTuple):
         return self.encoding == "utf-8" and self.newlines == "keep"
 
 
-def write_corpus(
-    target: Path, files: Sequence[Path], form: Form, check: Callable[[str], object], advance: Advance | None = None
-) -> str:
-    """Write the corpus whole or not at all; its SHA-256.
-
-    `check` is called with the SHA-256 of the source, the files as they are with the separator between them, before
-    the corpus takes its place. What it raises leaves nothing behind.
+def write_corpus(target: Path, files: Sequence[Path], form: Form, check: Check | None = None) -> str:
+    """Write the corpus whole or not at all; its SHA-256, with which `check` is called before it takes its place.
 
     Raises:
         CorpusError: a file is not in the encoding, or there is no text in it.
     """
-    with digest() as source:
-        pieces = _corpus(files, form, None if form.keeps_bytes else source)
-        checked = check if form.keeps_bytes else lambda _: check(source.hexdigest())
-        is_new = not target.parent.exists()
-        try:
-            return write_pieces(target, pieces, advance, checked)
-        except BaseException:
-            if is_new:
-                with suppress(OSError):
-                    target.parent.rmdir()
-            raise
-
-
-def corpus_sha256(files: Sequence[Path], form: Form) -> str:
-    """The SHA-256 of the corpus that `write_corpus` would write.
-
-    Raises:
-        CorpusError: it would write none.
-    """
-    return _sha256(_corpus(files, form))
+    return write_pieces(target, _corpus(files, form), check)
 
 
 def source_sha256(files: Sequence[Path], separator: str) -> str:
-    """The SHA-256 of a source's bytes, whatever they are."""
-
-    def pieces() -> Iterator[bytes]:
-        for index, file in enumerate(files):
-            yield separator.encode() if index else b""
-            yield from read_pieces(file)
-
-    return _sha256(pieces())
-
-
-def _sha256(pieces: Iterable[bytes]) -> str:
+    """The SHA-256 of a source's bytes, whatever they are: the files with the separator in UTF-8 between them."""
     found = sha256()
-    for piece in pieces:
-        found.update(piece)
+    for index, file in enumerate(files):
+        found.update(separator.encode() if index else b"")
+        for piece in read_pieces(file):
+            found.update(piece)
     return found.hexdigest()
 
 
-def _corpus(files: Sequence[Path], form: Form, source: Digest | None = None) -> Iterator[bytes]:
+def _corpus(files: Sequence[Path], form: Form) -> Iterator[bytes]:
     is_empty, rest = True, b""  # a CR whose LF may be in the next piece
-    for piece in _joined(files, form, source):
+    for piece in _joined(files, form):
         is_empty = is_empty and not piece
         if form.newlines == "lf":
             content = rest + piece
@@ -164,22 +129,15 @@ def _corpus(files: Sequence[Path], form: Form, source: Digest | None = None) -> 
         raise CorpusError(f"{files[0]}: expected a text, found no character in {form.encoding}")
 
 
-def _joined(files: Sequence[Path], form: Form, source: Digest | None) -> Iterator[bytes]:
-    """The files as UTF-8. The separator is UTF-8 in what is hashed, too: an encoding may have marks of its own."""
+def _joined(files: Sequence[Path], form: Form) -> Iterator[bytes]:
+    """The files as UTF-8."""
     for index, file in enumerate(files):
-        separator = form.separator.encode() if index else b""
-        if source:
-            source.update(separator)
-        yield separator
+        yield form.separator.encode() if index else b""
         reader = TextReader(form.encoding)
         try:
             for piece in read_pieces(file):
-                if source:
-                    source.update(piece)
-                characters = reader.read(piece)
-                yield characters.encode() if isinstance(characters, str) and form.encoding != "utf-8" else piece
-            rest = reader.end()
-            yield rest.encode() if form.encoding != "utf-8" else b""
+                yield reader.read(piece).encode()
+            yield reader.read(b"", is_end=True).encode()
         except BadByteError as error:
             raise CorpusError(explain(error, file)) from None
         except UnicodeError as error:  # UTF-16 without its mark, or surrogates, which no UTF-8 has

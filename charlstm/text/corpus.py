@@ -9,10 +9,6 @@ from typing import NamedTuple
 from charlstm.errors import CorpusError
 from charlstm.files.pieces import find_all, read_pieces
 
-# A text in pieces as characters. Pieces of ASCII stay bytes, which is many times faster; others are decoded.
-
-Characters = bytes | str  # bytes where all are ASCII; the length is the number of characters in both
-
 
 class BadByteError(ValueError):
     """A byte that does not belong to a text in `encoding`; `offset` counts from 0."""
@@ -23,30 +19,20 @@ class BadByteError(ValueError):
 
 
 class TextReader:
-    """Turns pieces of a text, cut anywhere, into whole characters."""
+    """Decodes pieces of a text, cut anywhere."""
 
     def __init__(self, encoding: str = "utf-8") -> None:
         self._encoding, self._decoder = encoding, codecs.getincrementaldecoder(encoding)()
         self._num_read = 0
         self.num_bytes = 0  # of the characters so far: the first bytes of another may have been read
 
-    def read(self, piece: bytes) -> Characters:
-        """The characters that end in `piece`.
+    def read(self, piece: bytes, *, is_end: bool = False) -> str:
+        """The characters that end in `piece`, which may be the last.
 
         Raises:
-            BadByteError: it is not in the encoding.
+            BadByteError: it is not in the encoding, or the text ends in the middle of a character.
             UnicodeError: nor is it in general: UTF-16 without its mark.
         """
-        if self._encoding == "utf-8" and self.num_bytes == self._num_read and piece.isascii():
-            self._num_read = self.num_bytes = self._num_read + len(piece)
-            return piece
-        return self._decode(piece, is_end=False)
-
-    def end(self) -> str:
-        """What is left. Raises as `read`, also if the text ends in the middle of a character."""
-        return self._decode(b"", is_end=True)
-
-    def _decode(self, piece: bytes, is_end: bool) -> str:
         self._num_read += len(piece)
         try:
             text = self._decoder.decode(piece, is_end)
@@ -58,32 +44,23 @@ class TextReader:
         return text
 
 
-def read_characters(pieces: Iterable[bytes], path: Path, reader: TextReader | None = None) -> Iterator[Characters]:
+def read_characters(pieces: Iterable[bytes], path: Path, reader: TextReader | None = None) -> Iterator[str]:
     """All characters of UTF-8 in pieces of `path`; none of the results is empty. `reader` knows how far they reach.
 
     Raises:
-        CorpusError: it is missing, empty or not UTF-8 (with the byte, its offset and its line).
+        CorpusError: it is empty or not UTF-8 (with the byte, its offset and its line).
     """
     reader = reader or TextReader()
     try:
         for piece in pieces:
             if characters := reader.read(piece):
                 yield characters
-        reader.end()
-    except FileNotFoundError:
-        raise CorpusError(f"{path}: no such file; expected a UTF-8 text (`dvc repro` makes it)") from None
-    except IsADirectoryError:
-        raise CorpusError(f"{path}: expected a UTF-8 text, found a folder") from None
+        reader.read(b"", is_end=True)
     except BadByteError as error:
         line = line_of(path, error.offset)
         raise CorpusError(f"{path}: {error} (line {line}); `dvc repro --force download` makes it anew") from None
     if not reader.num_bytes:
         raise CorpusError(f"{path}: expected a text, found an empty file")
-
-
-def as_text(characters: Characters) -> str:
-    """The same characters, decoded."""
-    return characters if isinstance(characters, str) else characters.decode("ascii")
 
 
 def line_of(path: Path, offset: int) -> int:
@@ -102,9 +79,9 @@ def read_text(path: Path) -> str:
     """The whole text, newlines and all as they are.
 
     Raises:
-        CorpusError: missing, not a file, empty, or not UTF-8 (with the offset of the first bad byte, and its line).
+        CorpusError: empty, or not UTF-8 (with the offset of the first bad byte, and its line).
     """
-    return "".join(map(as_text, read_characters(read_pieces(path), path)))
+    return "".join(read_characters(read_pieces(path), path))
 
 
 class Part(NamedTuple):
@@ -113,7 +90,6 @@ class Part(NamedTuple):
     start: int
     end: int
     num_chars: int
-    num_moved: int  # characters that its beginning is later than the fraction says, to be a document's
 
 
 class Corpus:
@@ -150,10 +126,8 @@ class Corpus:
             cuts = [next(find_all(self._path, separator.encode(), cut), cut) for cut in cuts]
         chars = [self._char_of(cut) for cut in cuts]
         bounds = zip([0, *cuts], [*cuts, self._bytes[-1]], [0, *chars], [*chars, self.num_chars], strict=True)
-        moved = [num - num_planned for num, num_planned in zip([0, *chars], [0, *planned], strict=True)]
         parts = {
-            name: Part(start, end, last - first, num_moved)
-            for name, (start, end, first, last), num_moved in zip(PARTS, bounds, moved, strict=False)
+            name: Part(start, end, last - first) for name, (start, end, first, last) in zip(PARTS, bounds, strict=False)
         }
         if min(part.num_chars for part in parts.values()) < MIN_PART_CHARS:
             advice = "another split.val_fraction" if len(parts) == 2 else "other fractions"
@@ -169,7 +143,7 @@ class Corpus:
         index = bisect_right(self._chars, char) - 1
         start, num_chars = self._bytes[index], char - self._chars[index]
         reader, pieces = TextReader(), read_pieces(self._path, start, start + MAX_CHARACTER_BYTES * num_chars)
-        text = "".join(as_text(reader.read(piece)) for piece in pieces)
+        text = "".join(map(reader.read, pieces))
         return start + len(text[:num_chars].encode())
 
     def _char_of(self, byte: int) -> int:

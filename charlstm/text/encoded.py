@@ -21,16 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import EncodedError, VocabularyError
-from charlstm.files.pieces import Advance, write_pieces
-from charlstm.text.corpus import Characters
+from charlstm.files.pieces import write_pieces
 from charlstm.text.vocabulary import Ids, Unit, Vocab, describe
 
 CHUNK = 2**24  # ids at a time
-LAST_CONTINUATION = np.int8(-65)  # 0xBF as a signed byte: continuations are the lowest of those
 CHECKED_AT_ONCE = 2**22  # ids; more are checked as they are read, so that loading takes no time
-MAX_SEARCHED = 100_000_000  # ids
-SEARCHED_AT_ONCE = 1_000_000
-ADVICE = "give the text with which each document begins, or null"
 
 
 def begins_character(ids: Any, unit: Unit) -> Any:  # noqa: ANN401  # an array of numpy or a tensor, and so is the result
@@ -42,9 +37,8 @@ def num_chars_of(ids: NDArray[np.generic], unit: Unit) -> int:
     """The number of characters that begin in `ids` (N,)."""
     if unit == "character":
         return len(ids)
-    signed = ids.astype(np.uint8, copy=False).view(np.int8)
-    pieces = (signed[start : start + CHUNK] for start in range(0, len(signed), CHUNK))
-    return sum(int(np.count_nonzero(piece > LAST_CONTINUATION)) for piece in pieces)
+    pieces = (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
+    return sum(int(np.count_nonzero(begins_character(piece, unit))) for piece in pieces)
 
 
 class Windows(NamedTuple):
@@ -120,24 +114,6 @@ class EncodedText:
         inputs_BT, targets_BT = (self.ids[at].astype(np.int64) for at in (positions_BT, positions_BT + 1))
         return Windows(inputs_BT, targets_BT, self.document_starts(positions_BT))
 
-    def doubt(self, separator: str) -> str | None:
-        """A warning if `separator`, whose ids it has, is not in the first `MAX_SEARCHED` ids of a longer text.
-
-        Raises:
-            VocabularyError: it is nowhere, and the text was searched to its end.
-        """
-        num_searched = min(len(self), MAX_SEARCHED)
-        for start in range(0, num_searched, SEARCHED_AT_ONCE):
-            starts = self.document_starts(np.arange(start, min(start + SEARCHED_AT_ONCE, num_searched)))
-            if starts is None or starts.any():
-                return None
-        if num_searched < len(self):
-            return (
-                f"split.document_separator: {separator[:50]!r} does not occur in the first {num_searched:,} characters "
-                f"of the training part; if it occurs nowhere, it has no effect"
-            )
-        raise VocabularyError(f"{_nowhere(separator)}; {ADVICE}")
-
 
 def separator_ids(separator: str | None, vocab: Vocab) -> Ids | None:
     """The ids of `split.document_separator`, or None if there is none.
@@ -148,12 +124,11 @@ def separator_ids(separator: str | None, vocab: Vocab) -> Ids | None:
     if separator is None:
         return None
     if unknown := vocab.unknown(separator):
-        raise VocabularyError(f"{_nowhere(separator)}: the vocabulary lacks {describe(unknown)}; {ADVICE}")
+        raise VocabularyError(
+            f"split.document_separator: {separator[:50]!r} stands nowhere in the encoded training part: the vocabulary "
+            f"lacks {describe(unknown)}; give the text with which each document begins, or null"
+        )
     return vocab.encode(separator)
-
-
-def _nowhere(separator: str) -> str:
-    return f"split.document_separator: {separator[:50]!r} stands nowhere in the encoded training part"
 
 
 # The file of a text's ids: a `.npy`, written in pieces and read where it lies.
@@ -202,9 +177,7 @@ def check_fit(ids: NDArray[np.integer], vocab_size: int) -> None:
         raise EncodedError(f"id {largest} does not fit the vocabulary of {vocab_size} characters")
 
 
-def write_ids(
-    path: Path, pieces: Iterable[Characters], vocab: Vocab, num_ids: int, advance: Advance | None = None
-) -> str:
+def write_ids(path: Path, pieces: Iterable[str], vocab: Vocab, num_ids: int) -> str:
     """Write the ids of all characters of `pieces`, of which there are `num_ids`; the file's SHA-256.
 
     Raises:
@@ -224,4 +197,4 @@ def write_ids(
         if num_written != num_ids:
             raise EncodedError(f"{path}: expected {num_ids} ids, found {num_written}: the text changed meanwhile")
 
-    return write_pieces(path, npy(), advance)
+    return write_pieces(path, npy())

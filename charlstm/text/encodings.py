@@ -70,7 +70,7 @@ def detect_encoding(file: Path) -> tuple[str, bool]:
         reader = TextReader()
         for piece in read_pieces(file):
             reader.read(piece)
-        reader.end()
+        reader.read(b"", is_end=True)
     except BadByteError as error:
         matches = _matches(_from_line(*_around(file, error.offset)))
         if matches and _is_clear(*matches):
@@ -82,24 +82,16 @@ def detect_encoding(file: Path) -> tuple[str, bool]:
 
 
 def guess_encodings(sample: bytes) -> dict[str, str]:
-    """Encodings in which `sample` reads like a text, the likeliest first, with a preview of its first line; at most 3.
-
-    A byte order mark decides, then UTF-8 if the sample is that (its last character may be cut).
-    """
+    """At most 3 encodings in which `sample` reads like a text, the likeliest first, with previews of its first line."""
     line = sample.lstrip(b"\r\n").partition(b"\n")[0][: 8 * PREVIEW_CHARS]
 
     def preview(name: str) -> str:
         return " ".join(line.decode(name, "replace").split())[:PREVIEW_CHARS].rstrip("\ufffd")
 
-    for name in [*(name for mark, name in MARKS.items() if sample.startswith(mark)), "utf-8"]:
-        try:
-            codecs.getincrementaldecoder(name)().decode(sample)
-        except UnicodeError:
-            continue
-        return {name: preview(name)}
     by_preview: dict[str, str] = {}
     for match in _matches(sample):
-        by_preview.setdefault(preview(match.encoding), match.encoding)  # of those that read alike, the likeliest
+        name = match.encoding.replace("_", "-")  # as iconv has it, too
+        by_preview.setdefault(preview(name), name)  # of those that read alike, the likeliest
     return {name: preview for preview, name in list(by_preview.items())[:MAX_GUESSES]}
 
 

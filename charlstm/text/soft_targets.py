@@ -65,11 +65,11 @@ def load_soft_targets(
     parts = sorted(sums.parent for sums in folder.glob(f"*/{SUMS}"))
     if not parts:
         raise EncodedError(f"{folder}: expected the parts of a text that teachers wrote; `dvc repro` makes them")
-    found, expected = {part.name for part in parts}, {str(number) for number in numbers} or None
-    if expected and (missing := sorted(expected - found)):
-        raise EncodedError(f"{folder}: part {', '.join(missing)} of teachers.parts is missing; `dvc repro` makes it")
-    if expected and (foreign := sorted(found - expected)):
-        raise EncodedError(f"{folder}: part {', '.join(foreign)} is not in teachers.parts; remove it, or add it there")
+    if numbers and (differing := {part.name for part in parts} ^ {str(number) for number in numbers}):
+        raise EncodedError(
+            f"{folder}: expected the parts of teachers.parts: part {', '.join(sorted(differing))} is missing (`dvc "
+            "repro` makes it), or is not among them (remove it, or add it there)"
+        )
     for part in parts:
         verify(part / SUMS, [IDS, DISTRIBUTIONS, TEACHERS], sha256_of)
     if any(read_json(part / TEACHERS) != read_json(parts[0] / TEACHERS) for part in parts):

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from charlstm.errors import VocabularyError
 from charlstm.files.atomic import write_text
 from charlstm.files.documents import read_json
-from charlstm.text.corpus import Characters
 
 UNSEEN = "\N{REPLACEMENT CHARACTER}"  # stands for every character that training never saw
-NUM_CODE_POINTS, NUM_ASCII = 0x110000, 128
+NUM_CODE_POINTS = 0x110000
 Ids = NDArray[np.unsignedinteger]
 Counts = NDArray[np.int64]  # (NUM_CODE_POINTS,)
 Unit = Literal["character", "byte"]  # what an id stands for
@@ -62,13 +61,11 @@ class Vocab:
             raise VocabularyError(f"the vocabulary of {len(self)} {self.unit}s lacks {describe(unknown)}")
         return self.ids_of(text)
 
-    def ids_of(self, characters: Characters) -> Ids:
+    def ids_of(self, text: str) -> Ids:
         """Ids (N,); characters that the vocabulary lacks have the id of U+FFFD, which it must have then."""
-        if isinstance(characters, str):
-            return np.take(self._id_of, code_points(characters), mode="clip")  # "clip" is faster than to raise
-        if self.dtype.itemsize == 1:
-            return np.frombuffer(characters.translate(self._id_of[:256].tobytes()), np.uint8)
-        return np.take(self._id_of[:NUM_ASCII], np.frombuffer(characters, np.uint8), mode="clip")
+        if text.isascii() and self.dtype.itemsize == 1:  # faster
+            return np.frombuffer(text.encode().translate(self._id_of[:256].tobytes()), np.uint8)
+        return np.take(self._id_of, code_points(text), mode="clip")  # "clip" is faster than to raise
 
     @cached_property
     def _id_of(self) -> Ids:
@@ -83,10 +80,6 @@ class Vocab:
             return self._code_points[ids].tobytes().decode("utf-32-le", "surrogatepass")
         return "".join(self.characters[index] for index in ids)
 
-    def decoder(self) -> "Decoder":
-        """For ids that come in pieces."""
-        return Decoder(self)
-
     def utf8_of(self, ids: Iterable[int]) -> bytes:
         """The text of `ids` as UTF-8; a piece of a text may begin and end anywhere."""
         return self.decode(ids).encode()
@@ -94,10 +87,6 @@ class Vocab:
     def num_ids(self, text: str) -> int:
         """The number of ids of `text`."""
         return len(text)
-
-    def known(self) -> str:
-        """What it knows, for a message."""
-        return repr(self.characters[:200])
 
     def save(self, path: Path) -> None:
         """Write the characters as a JSON list: the id is the index."""
@@ -153,9 +142,9 @@ class ByteVocab(Vocab):
         """Surrogates, which UTF-8 does not have. Python has them for bytes of an argument that are no UTF-8."""
         return Counter(re.findall("[\ud800-\udfff]", text))
 
-    def ids_of(self, characters: Characters) -> Ids:
+    def ids_of(self, text: str) -> Ids:
         """The bytes (N,)."""
-        return np.frombuffer(characters.encode() if isinstance(characters, str) else characters, np.uint8)
+        return np.frombuffer(text.encode(), np.uint8)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`.
@@ -176,10 +165,6 @@ class ByteVocab(Vocab):
     def num_ids(self, text: str) -> int:
         """The number of bytes of `text`."""
         return len(text.encode())
-
-    def known(self) -> str:
-        """What it knows, for a message."""
-        return "every character of Unicode"
 
     def save(self, path: Path) -> None:
         """Write the unit: it is all there is to know."""
@@ -213,22 +198,19 @@ def load_vocab(path: Path) -> Vocab:
 # Which characters have an id: those that the training part has often enough, and U+FFFD in place of all others.
 
 
-def count_characters(pieces: Iterable[Characters]) -> Counts:
+def count_characters(pieces: Iterable[str]) -> Counts:
     """The occurrences of each code point.
 
     ASCII is counted by pairs of bytes, of which there are half as many.
     """
-    counts, pairs = np.zeros(NUM_CODE_POINTS, np.int64), np.zeros(256 * 256, np.int64)
+    counts, pairs = np.zeros(NUM_CODE_POINTS, np.int64), np.zeros((256, 256), np.int64)
     for piece in pieces:
-        if isinstance(piece, str):
+        if piece.isascii() and len(piece) % 2 == 0:
+            pairs += np.bincount(np.frombuffer(piece.encode(), np.uint16), minlength=256 * 256).reshape(256, 256)
+        else:
             found = np.bincount(code_points(piece))
             counts[: len(found)] += found
-        else:
-            pairs += np.bincount(np.frombuffer(piece, np.uint16, len(piece) // 2), minlength=256 * 256)
-            if len(piece) % 2:
-                counts[piece[-1]] += 1
-    by_byte = pairs.reshape(256, 256)
-    counts[:256] += by_byte.sum(axis=0) + by_byte.sum(axis=1)
+    counts[:256] += pairs.sum(axis=0) + pairs.sum(axis=1)
     return counts
 
 

@@ -19,12 +19,12 @@ def doctor() -> int:
 
     Exit code: 0, also with warnings; 2 if there is an error.
     """
-    parameters, findings, subjects = examine()
+    parameters, findings = examine()
     if parameters:
         typer.echo(f"params.yaml: {parameters}")
     for finding in findings:
         line = f"{'ERROR' if finding.is_error else 'WARNING'}: {' '.join(finding.text.split())}"
         typer.echo(printable(line, sys.stderr.encoding), err=True)
     if not findings:
-        typer.echo(f"nothing is wrong with {subjects}")
+        typer.echo("nothing is wrong")
     return EXIT_BAD_INPUT if any(finding.is_error for finding in findings) else 0

@@ -66,8 +66,8 @@ def write_part(
     Rows come one after the other, `row_chars` each. Many are written at once, a few characters at a time.
     """
     check_prompts(params.prompt_chars, len(train_ids))
-    num_rows = -(-params.part_chars // params.row_chars)  # rows are whole
-    num_chars = num_rows * params.row_chars
+    num_chars = params.chars_of_part
+    num_rows = num_chars // params.row_chars
     shape = (num_rows, params.row_chars)
     prompts = _prompts(train_ids, num_rows, params.prompt_chars, part)
     seed = derive_seed(part, "teachers' text") >> 1

@@ -4,7 +4,6 @@ Checks change nothing. What takes long (DVC's answer, a server) runs beside the 
 """
 
 import os
-import re
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from charlstm.errors import CharlstmError
-from charlstm.files.documents import faults_of, load_yaml, parse_yaml
+from charlstm.files.documents import faults_of, load_yaml
 from charlstm.files.lock import holder_of
 from charlstm.files.urls import without_credentials
 from charlstm.params import Params, load_params
@@ -26,27 +25,21 @@ from pipeline.doctor.text import STAGES, Encoded, is_of_these_parameters, read_e
 from pipeline.dvc.paths import NOTHING, Paths, load_paths
 from pipeline.dvc.record import cache_folder
 from pipeline.dvc.unfinished import CHECKOUT
-from pipeline.provenance.git import content_at_head
 from pipeline.stage import settings
-from pipeline.stage.params_file import PARAMS, value_at
-from pipeline.stage.presets import in_words, shown
+from pipeline.stage.params_file import PARAMS
+from pipeline.stage.presets import in_words
 from pipeline.stage.tracking_store import STATE_FOLDER, project_root, store
-
-SUBJECTS = "parameters, source, text, memory, disk, tracker, cores, versions, GPU, folders"
-PROMPTS_LATER = "; prompts are checked once the text is encoded, before training"
 
 
 class Examination(NamedTuple):
-    """Which parameters these are, what was found, and what was looked at."""
+    """Which parameters these are, and what was found."""
 
     parameters: str  # `corpus tiny-shakespeare, recipe quick · epochs 3`; empty where they cannot be read
     findings: list[Finding]
-    subjects: str
 
 
 def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
     """All that can be found out before `dvc repro`, errors first. `find_cache` has the folder of DVC's cache."""
-    encoded = None
     with ThreadPoolExecutor() as beside:
         cache, tracker = beside.submit(find_cache), beside.submit(lambda: list(readable(check_tracker())))
         params, paths, findings = _read()
@@ -59,8 +52,7 @@ def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
         findings += readable(machine.check_gpu())
         findings += readable(check_folders(cache.result()))
         findings += tracker.result()
-    subjects = SUBJECTS + (", prompts" if encoded is not None else PROMPTS_LATER)
-    return Examination(in_words(params.values()) if params else "", _errors_first(findings), subjects)
+    return Examination(in_words(params.values()) if params else "", _errors_first(findings))
 
 
 def examine_training() -> list[Finding]:
@@ -77,7 +69,7 @@ def examine_training() -> list[Finding]:
 def _check_training(params: Params, encoded: Encoded | None, num_bytes: int | None) -> list[Finding]:
     checks = (
         check_parameters(params),
-        text.check_length(params, encoded, num_bytes),
+        text.check_length(params, encoded),
         text.check_all_prompts(params, encoded),
         machine.check_host_memory(params, encoded),
         machine.check_disk(params, encoded, num_bytes),
@@ -94,7 +86,7 @@ def _read() -> tuple[Params | None, Paths | None, list[Finding]]:
     findings = [error(str(fault)) for fault in settings.faults()]
     params, paths = None, None
     try:
-        faults = schema_faults()
+        faults = [error(f"{PARAMS}: {fault}") for fault in faults_of(Params, load_yaml(PARAMS))]
         findings += faults
         params = None if faults else load_params(PARAMS)
         paths = load_paths(Path("dvc.yaml"))
@@ -104,73 +96,24 @@ def _read() -> tuple[Params | None, Paths | None, list[Finding]]:
     return params, paths, findings
 
 
-def schema_faults() -> list[Finding]:
-    """Each wrong value, with that of the last commit: what `dvc exp run -S` wrote stays there when it has failed.
-
-    Raises:
-        ParamsError: there is no such file, or it is not YAML.
-    """
-    return [error(f"{PARAMS}: {fault}{_in_last_commit(fault)}") for fault in faults_of(Params, load_yaml(PARAMS))]
-
-
-def _in_last_commit(fault: str) -> str:
-    """`; the last commit has 1`, of the parameter with which the description of a fault begins; empty for none."""
-    try:
-        value = value_at(parse_yaml((content_at_head(PARAMS) or b"").decode()), fault.partition(" ")[0])
-    except (ValueError, LookupError):
-        return ""
-    return "" if isinstance(value, dict) else f"; the last commit has {shown(value)}"
-
-
 def check_parameters(params: Params) -> Iterator[Finding]:
     """What the schema allows, and still is a mistake."""
-    split = params.split
-    if split.val_fraction + split.test_fraction >= 1:
-        yield error(
-            f"{PARAMS}: split.val_fraction {split.val_fraction:g} and split.test_fraction {split.test_fraction:g} "
-            f"leave nothing to train on: lower them"
-        )
-    yield from _check_published(params)
-    yield from _check_distillation(params)
-    if 0 in params.sample.temperatures and len(params.sample.seeds) > 1:
-        yield warning(
-            f"{PARAMS}: sample.temperatures has 0, at which nothing is drawn: "
-            f"the {len(params.sample.seeds)} of sample.seeds give the same text"
-        )
-    for name, values in (("sample.seeds", params.sample.seeds), ("evaluate.window_lens", params.evaluate.window_lens)):
-        if len(set(values)) < len(values):
-            yield warning(f"{PARAMS}: {name} has a value twice, which makes the same twice: {list(values)}")
-    if (params.train.micro_batch_size or 0) > params.train.batch_size:
-        yield warning(
-            f"{PARAMS}: train.micro_batch_size {params.train.micro_batch_size} is more than "
-            f"train.batch_size {params.train.batch_size} and has no effect"
-        )
-
-
-def _check_distillation(params: Params) -> Iterator[Finding]:
     rows, text = params.train.distillation.rows, params.train.distillation.text
     if rows and text == NOTHING:
         yield error(
             f"{PARAMS}: train.distillation.rows is {rows}, but there is no text for them: set train.distillation.text "
             "and teachers, as the recipe best does"
         )
-    elif not rows and text != NOTHING:
-        yield error(
-            f"{PARAMS}: train.distillation.rows is 0, so nothing learns from {text}: set train.distillation.text to "
+    if not rows and (text != NOTHING or params.teachers.recipes):
+        yield warning(
+            f"{PARAMS}: train.distillation.rows is 0, so nothing learns from teachers: set train.distillation.text to "
             f"{NOTHING} and teachers.recipes to []"
         )
-    elif not rows and params.teachers.recipes:
-        yield warning(f"{PARAMS}: teachers.recipes has no effect on a model whose train.distillation.rows is 0")
-
-
-def _check_published(params: Params) -> Iterator[Finding]:
-    for index, loss in enumerate(params.evaluate.published.losses if params.evaluate.published else ()):
-        name = f"{PARAMS}: evaluate.published.losses[{index}].protocol"
-        match = re.fullmatch(r"(windowed|sliding)_(\d+)|stateful", loss.protocol)
-        if match is None:
-            yield error(f"{name}: expected windowed_N, sliding_N or stateful, got {loss.protocol!r}")
-        elif match[1] == "windowed" and int(match[2]) not in params.evaluate.window_lens:
-            yield warning(f"{name}: {loss.protocol} is not measured: add {match[2]} to evaluate.window_lens")
+    if (params.train.micro_batch_size or 0) > params.train.batch_size:
+        yield warning(
+            f"{PARAMS}: train.micro_batch_size {params.train.micro_batch_size} is more than "
+            f"train.batch_size {params.train.batch_size} and has no effect"
+        )
 
 
 # The folders that a run writes: the project, DVC's cache and `.charlstm`, and who else trains here now.
@@ -234,7 +177,5 @@ def _server_fault(uri: str, scheme: str) -> str:
         host, port = address.hostname or "localhost", address.port or PORTS[scheme]
         with socket.create_connection((host, port), timeout=SECONDS_TO_ANSWER):
             return ""
-    except TimeoutError:
-        return f"no answer within {SECONDS_TO_ANSWER:g} s"
     except (OSError, ValueError) as fault:
         return getattr(fault, "strerror", None) or str(fault)

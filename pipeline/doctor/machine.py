@@ -1,7 +1,6 @@
 """Checks of the machine: busy cores, a GPU without use, memory and disk space, versions."""
 
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -24,17 +23,12 @@ from pipeline.provenance.git import git
 from pipeline.stage.hardware import host_memory, num_cores, num_threads, work_of
 from pipeline.stage.memory_needed import memory_needed
 from pipeline.stage.settings import MAX_THREADS
-from pipeline.stage.waiting import OF_THE_USER
 
 # Cores that are busy already: the threads of a training wait for each other at every step, so for the slowest.
-#
-# Beside other work ours sleep while they wait (`pipeline.stage.waiting`), and get their share of the cores. Where the
-# user lets them spin, they keep the other process, and so the slowest thread, from its core.
 
 SECONDS_OF_LOOKING = 0.3
 MIN_BUSY = 0.5  # cores; less is the noise of any machine
 MIN_NAMED = 0.1
-MOST_SPINS = 10_000
 
 
 class Busy(NamedTuple):
@@ -47,7 +41,7 @@ class Busy(NamedTuple):
 
 def check_cores(params: Params | None) -> Iterator[Finding]:
     """The threads that a training of `params` will have, beside what else runs now."""
-    allowed, threads = _allowed(), num_cores()
+    allowed = threads = num_cores()
     if params is not None:
         threads = num_threads(work_of(params), threads)
     chosen = os.environ.get("OMP_NUM_THREADS", "")
@@ -55,60 +49,40 @@ def check_cores(params: Params | None) -> Iterator[Finding]:
         threads = int(chosen)
         if threads > allowed:
             yield warning(
-                f"OMP_NUM_THREADS: {threads} threads on {allowed} cores wait for each other, and training is many "
-                f"times slower: set at most {allowed}"
+                f"OMP_NUM_THREADS: {threads} threads on {allowed} cores get in each other's way, and slow a training: "
+                f"set at most {allowed}"
             )
-    policy, spins = os.environ.get("OMP_WAIT_POLICY", "").lower(), os.environ.get("GOMP_SPINCOUNT", "")
-    if policy != "passive":
-        spin_long = not spins.isdecimal() or int(spins) > MOST_SPINS if spins else policy == "active"
-        yield from beside(busy_processes(), allowed, threads, spins=spin_long)
+    if os.environ.get("OMP_WAIT_POLICY", "").lower() != "passive":
+        yield from beside(busy_processes(), allowed, threads)
 
 
-def beside(busy: list[Busy], allowed: int, threads: int, *, spins: bool = False) -> Iterator[Finding]:
+def beside(busy: list[Busy], allowed: int, threads: int) -> Iterator[Finding]:
     """What to say of `busy` processes on a machine where `allowed` cores may be used by `threads` threads.
 
-    A single thread waits for no other. `spins`: threads spin for long while they wait.
+    A single thread waits for no other.
     """
     cores = sum(process.cores for process in busy)
     if threads == 1 or cores < MIN_BUSY or cores + threads <= allowed:
         return
     named = ", ".join(f"{process.name}, process {process.pid}: {process.cores:.1f}" for process in busy[:3])
-    cost = f"takes {(cores + threads) / allowed:.1f} times as long or a little more: end them to have all cores"
-    if spins:
-        unset = " and ".join(OF_THE_USER)
-        cost = f"is many times slower, as its threads spin while they wait: end them, or unset {unset}"
     yield warning(
-        f"cores: {cores:.1f} of {allowed} are busy ({named}); a training with {threads} threads beside them {cost}"
+        f"cores: {cores:.1f} of {allowed} are busy ({named}); a training with {threads} threads beside them takes "
+        f"about {(cores + threads) / allowed:.1f} times as long: end them to have all cores"
     )
 
 
 def busy_processes(seconds: float = SECONDS_OF_LOOKING) -> list[Busy]:
     """Other processes that work now, the busiest first; those above and below this one belong to it."""
-    before, since = _seconds_used(), time.monotonic()
+    list(psutil.process_iter(["cpu_percent"]))  # what psutil measures, it measures since it was last asked
     time.sleep(seconds)
-    after, elapsed = _seconds_used(), time.monotonic() - since
     this = psutil.Process()
     own = {this, *this.parents(), *this.children(recursive=True)}
     busy = [
-        Busy((used - before[process]) / elapsed, process.info["name"], process.pid)
-        for process, used in after.items()
-        if process in before and process not in own
+        Busy((process.info["cpu_percent"] or 0) / 100, process.info["name"], process.pid)
+        for process in psutil.process_iter(["cpu_percent", "name"])
+        if process not in own
     ]
     return sorted((process for process in busy if process.cores >= MIN_NAMED), reverse=True)
-
-
-def _seconds_used() -> dict[psutil.Process, float]:
-    """Processor time of each process that may be asked, which has its name as well."""
-    processes = psutil.process_iter(["cpu_times", "name"])
-    return {process: times.user + times.system for process in processes if (times := process.info["cpu_times"])}
-
-
-def _allowed() -> int:
-    """Hyper-threads that this process may use; with a container's quota, its cores."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = num_cores()
-    has_quota = cores < min(affinity, psutil.cpu_count(logical=False) or affinity)
-    return cores if has_quota else affinity
 
 
 # A GPU that is there, and that this torch cannot use: training would take the processor without a word.
@@ -129,16 +103,11 @@ def check_gpu(devices: Path = DEVICES) -> Iterator[Finding]:
         import torch
     except ImportError:  # `versions` says so
         return
-    here = f"gpu: a GPU is here, but torch {version('torch')}"
-    if torch.version.cuda is None and torch.version.hip is None:
+    if not torch.cuda.is_available():
         yield warning(
-            f"{here} is a build for processors alone: training would not use it; install a CUDA build of torch, or set "
-            f"CUDA_VISIBLE_DEVICES= to say that this is meant"
-        )
-    elif not torch.cuda.is_available():
-        yield warning(
-            f"{here} cannot use it (CUDA {torch.version.cuda}): training would not use it; a newer driver, or another "
-            f"build of torch, is needed"
+            f"gpu: a GPU is here, but torch {version('torch')} (CUDA {torch.version.cuda}) cannot use it, nor would "
+            f"training: install another build of torch or a newer driver, or set CUDA_VISIBLE_DEVICES= to say that "
+            f"this is meant"
         )
 
 
@@ -167,11 +136,10 @@ def check_disk(params: Params, encoded: Encoded | None, num_bytes: int | None) -
     free = shutil.disk_usage(Path.cwd()).free
     if free < with_cache:
         finding = error if free < without_cache else warning
-        written = f"{teachers_bytes * 2 / GB:,.1f} for what teachers write and its cache, " if teachers_bytes else ""
         yield finding(
-            f"disk: about {with_cache / GB:,.1f} GB are needed ({text * 2 / GB:,.1f} for the text, its parts, its ids "
-            f"and DVC's cache of them, {written}{(with_cache - 2 * (text + teachers_bytes)) / GB:,.1f} for checkpoints "
-            f"and the model), {free / GB:,.1f} are free in {Path.cwd()}"
+            f"disk: about {with_cache / GB:,.1f} GB are needed (texts {text / GB:,.1f}, what teachers write "
+            f"{teachers_bytes / GB:,.1f}, checkpoints and the model, and DVC's cache), {free / GB:,.1f} are free in "
+            f"{Path.cwd()}"
         )
 
 
@@ -211,14 +179,11 @@ def check_versions() -> Iterator[Finding]:
 
 def _check_packages() -> Iterator[Finding]:
     from packaging.requirements import Requirement
-    from packaging.specifiers import SpecifierSet
 
     try:
         project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     except (OSError, ValueError, KeyError):  # it asks for nothing
         return
-    if not SpecifierSet(project["requires-python"]).contains(platform.python_version(), prereleases=True):
-        yield error(f"versions: expected Python {project['requires-python']}, found {platform.python_version()}")
     extra = project.get("optional-dependencies", {}).get("pipeline", [])
     for requirement in map(Requirement, [*project["dependencies"], *extra]):
         if requirement.marker is not None and not requirement.marker.evaluate():
@@ -234,15 +199,12 @@ def _check_packages() -> Iterator[Finding]:
 
 def _check_identity() -> Iterator[Finding]:
     """Who commits: DVC's experiments are commits, and fail without, after all their work."""
-    missing = [
-        f"user.{name}"
-        for name in ("name", "email")
-        if not git("config", f"user.{name}")
-        and not all(os.environ.get(f"GIT_{role}_{name.upper()}") for role in ("AUTHOR", "COMMITTER"))
-    ]
-    if missing:
-        commands = " and ".join(f"`git config --global {name} ...`" for name in missing)
-        yield warning(f"git: {' and '.join(missing)} not set, and `dvc exp run` fails without: {commands}")
+    for name in ("name", "email"):
+        in_environment = (os.environ.get(f"GIT_{role}_{name.upper()}") for role in ("AUTHOR", "COMMITTER"))
+        if not git("config", f"user.{name}") and not all(in_environment):
+            yield warning(
+                f"git: user.{name} not set, and `dvc exp run` fails without: `git config --global user.{name} ...`"
+            )
 
 
 def _check_python_of_stages() -> Iterator[Finding]:

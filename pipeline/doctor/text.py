@@ -1,6 +1,5 @@
 """Checks of the text: its source, its length, and the characters of prompts, by its ids if they are there already."""
 
-import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,15 +12,14 @@ from charlstm.files.documents import load_yaml
 from charlstm.files.urls import without_credentials
 from charlstm.params import DownloadParams, Params
 from charlstm.sections import AUTO
-from charlstm.text.conversion import Form, files_of, local_path, source_sha256
-from charlstm.text.encoded import ADVICE
+from charlstm.text.conversion import files_of, local_path, source_sha256
 from charlstm.text.encodings import check_encoding
 from charlstm.text.prompts import faults_of
 from charlstm.text.soft_targets import check_prompts, check_soft_targets
 from charlstm.text.vocabulary import Vocab, load_vocab
 from charlstm.training.needs import check_warmup, steps_per_epoch
 from pipeline.doctor.finding import Finding, error, errors_of, warning
-from pipeline.download import check_replaceable, check_source
+from pipeline.download import check_source
 from pipeline.dvc.paths import NOTHING, Paths
 from pipeline.dvc.record import LOCK
 
@@ -72,39 +70,13 @@ def source_bytes(params: Params, paths: Paths) -> int | None:
 # The text's source: whether it is there, is what it should be, and is watched.
 
 MAX_HASHED_BYTES = 100_000_000  # a fifth of a second
-MAX_SEARCHED_BYTES = 1_000_000_000
 
 
 def check_text_source(params: Params, paths: Paths) -> Iterator[Finding]:
-    """Of `download` and of what `split` looks for in the text."""
+    """What `download` would refuse, or would not notice."""
     section = params.download
     yield from errors_of(lambda: check_encoding(section.encoding))
-    form = Form(section.encoding, section.newlines, section.separator)
-    yield from _watch(section)
-    is_there = paths.corpus.is_file() and is_of_these_parameters("download")  # then the source is not asked
-    source = local_path(section.source)
-    if source is None and (scheme := section.source.partition("://")[0].lower()) not in ("http", "https"):
-        yield error(f"download.source: expected a path or an http(s) URL, got the protocol {scheme}")
-    elif source is None and (shown := without_credentials(section.source)) != section.source:
-        yield warning(
-            f"download.source: {shown} seems to hold a secret, which git, DVC and MLflow keep: download the text, and "
-            f"name the file"
-        )
-    elif source is not None and not is_there:
-        yield from _local(source, section)
     yield from errors_of(lambda: check_source(section.source, paths))
-    if not paths.corpus.exists() or paths.corpus.stat().st_size <= MAX_HASHED_BYTES:
-        yield from errors_of(lambda: check_replaceable(paths.corpus, section, form))
-    text = paths.corpus if is_there else source if form.keeps_bytes else None
-    separator = params.split.document_separator
-    if separator and text and text.is_file() and 0 < text.stat().st_size <= MAX_SEARCHED_BYTES:
-        with text.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            is_in_text = content.find(separator.encode("utf-8", "replace")) >= 0
-        if not is_in_text:
-            yield error(f"split.document_separator: {separator[:50]!r} stands nowhere in {text}; {ADVICE}")
-
-
-def _watch(section: DownloadParams) -> Iterator[Finding]:
     watched, source = Path(section.watch), local_path(section.source)
     if not watched.exists():
         yield error(
@@ -115,14 +87,19 @@ def _watch(section: DownloadParams) -> Iterator[Finding]:
         yield warning(
             f"download.watch: {watched} is watched, so a change of {source} is not noticed: set it to {source}"
         )
+    if source is None and (shown := without_credentials(section.source)) != section.source:
+        yield warning(
+            f"download.source: {shown} seems to hold a secret, which git, DVC and MLflow keep: download the text, and "
+            f"name the file"
+        )
+    is_there = paths.corpus.is_file() and is_of_these_parameters("download")  # then the source is not asked
+    if source is not None and not is_there:
+        yield from _check_local(source, section)
 
 
-def _local(source: Path, section: DownloadParams) -> Iterator[Finding]:
+def _check_local(source: Path, section: DownloadParams) -> Iterator[Finding]:
     try:
         files = files_of(source)
-    except FileNotFoundError:
-        yield error(f"download.source: {source}: no such file or folder, seen from {Path.cwd()}")
-        return
     except (OSError, ValueError) as failure:
         yield error(f"download.source: {source}: {getattr(failure, 'strerror', None) or failure}")
         return
@@ -140,24 +117,13 @@ def _local(source: Path, section: DownloadParams) -> Iterator[Finding]:
 
 # Whether the texts are long enough: for a batch, a validation part and the warm-up, and for what teachers read.
 
-MIN_PART = 2  # characters: one to read, one to guess
 
-
-def check_length(params: Params, encoded: Encoded | None, num_bytes: int | None) -> Iterator[Finding]:
-    """Of the encoded text exactly; else of at most a character a byte, so nothing is refused that might do."""
-    if encoded is not None:
-        num_train, about = encoded.num_train, ""
-    elif num_bytes and (held_out := params.split.val_fraction + params.split.test_fraction) < 1:
-        num_train, about = int(num_bytes * (1 - held_out)), f"the text has {num_bytes} bytes: "
-        if min(num_train, num_bytes - num_train) < MIN_PART:
-            yield error(
-                f"{about}a training and a validation part of at least {MIN_PART} characters each are needed: "
-                f"take a longer text or another split.val_fraction"
-            )
-            return
-    else:
+def check_length(params: Params, encoded: Encoded | None) -> Iterator[Finding]:
+    """Of the encoded text; before it is encoded, the train stage's launcher asks again."""
+    if encoded is None:
         return
-    teachers, train, rows = params.teachers, params.train, params.train.distillation.rows
+    num_train, teachers, train = encoded.num_train, params.teachers, params.train
+    rows = train.distillation.rows
     try:
         steps = steps_per_epoch(
             num_train,
@@ -170,7 +136,7 @@ def check_length(params: Params, encoded: Encoded | None, num_bytes: int | None)
         check_warmup(train.warmup_steps, train.epochs * steps, train.epochs)
     except CharlstmError as refusal:
         student = f" (not counting the {rows} of train.distillation.rows)" if rows else ""
-        yield error(f"{about}{refusal}{student}")
+        yield error(f"{refusal}{student}")
     if teachers.recipes:  # what would be noticed after the teachers' training
         yield from errors_of(lambda: check_prompts(teachers.prompt_chars, num_train))
         if rows and teachers.parts:

@@ -12,7 +12,7 @@ import ast
 import io
 import re
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ DECISIVE = (
 )
 # Presets name runs. They decide how teachers are trained, too.
 DECISIVE_FOR = {"pipeline.distillation.recipe": ("pipeline.stage.params_file", "pipeline.stage.presets")}
+DATA = {"charlstm.report.page": "charlstm/report/templates"}  # what modules read beside their code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,19 +66,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def with_code(text: str) -> str:
     """`text`, that of a `dvc.yaml`, with the code of each stage after its data."""
-    lines: list[str] = []
-    module, indent = "", ""
-    for line in text.splitlines():
-        if module and indent and not line.startswith(f"{indent}- "):
-            lines += [f"{indent}- {file}" for file in code_of(module)]
-            module = indent = ""
-        if match := re.match(r"\s+cmd: .*\b(pipeline\.[\w.]+)", line):
-            module = match[1]
-        if match := re.match(r"(\s+)deps:", line):
-            indent = match[1] + "  "
-        if not _is_code(line.strip().removeprefix("- ")):
-            lines.append(line)
-    return "\n".join(lines) + "\n"
+    yaml, stream = YAML(), io.StringIO()
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.width = 10**6
+    document = yaml.load(text)
+    for entry in document["stages"].values():
+        stage = entry.get("do", entry)
+        *_, module = re.findall(r"\bpipeline\.[\w.]+", stage["cmd"])
+        stage["deps"] = [*(dep for dep in stage["deps"] if not _is_code(dep)), *code_of(module)]
+    yaml.dump(document, stream)
+    return stream.getvalue()
 
 
 def with_hashes(text: str, stages: str) -> str:
@@ -100,8 +98,7 @@ def with_hashes(text: str, stages: str) -> str:
 def code_of(module: str) -> list[str]:
     """The files and folders that decide what `python -m module` writes, by name; a folder if all of it does.
 
-    Folders of other files, such as templates, belong to the modules beside them that name them. Packages' own files
-    have no code.
+    Packages' own files have no code.
     """
     modules = {name for name in module_names() if not is_package(name)}
     views = {name for name in modules if is_view(name, module)}
@@ -110,7 +107,7 @@ def code_of(module: str) -> list[str]:
     whole = {folder for folder in folders if not any(name.startswith(f"{folder}.") for name in modules - decisive)}
     whole -= {folder for folder in whole if any(folder.startswith(f"{other}.") for other in whole)}
     single = {name for name in decisive if not any(name.startswith(f"{folder}.") for folder in whole)}
-    data = [path for name in single for path in _data_beside(file_of(name))]
+    data = [DATA[name] for name in single & DATA.keys()]
     return sorted(
         {*(folder.replace(".", "/") for folder in whole), *(file_of(name).as_posix() for name in single), *data}
     )
@@ -190,13 +187,6 @@ def closure(module: str, leaves: Collection[str] = ()) -> set[str]:
             if package := name.rpartition(".")[0]:  # its `__init__.py` runs before the module
                 pending.append(package)
     return seen
-
-
-def _data_beside(file: Path) -> Iterator[str]:
-    source = (ROOT / file).read_text()
-    for folder in (ROOT / file.parent).iterdir():
-        if folder.is_dir() and not any(folder.glob("*.py")) and re.search(rf"\b{folder.name}\b", source):
-            yield folder.relative_to(ROOT).as_posix()
 
 
 def _is_code(path: str) -> bool:

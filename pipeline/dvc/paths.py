@@ -3,7 +3,6 @@
 Two texts are named by `params.yaml`: the corpus, and what teachers wrote.
 """
 
-import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -30,25 +29,24 @@ class Paths(BaseModel):
     train: Path
     evaluate: Path
     samples: Path
-    soft_targets: Path = Path(NOTHING)  # what teachers wrote
+    soft_targets: Path  # what teachers wrote
 
 
 def load_paths(path: Path) -> Paths:
-    """The `paths` that `dvc.yaml` declares. The corpus is named by the `params.yaml` beside it.
+    """The `paths` that `dvc.yaml` declares. Both texts are named by the `params.yaml` beside it.
 
     Raises:
-        ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`; or there is no `download.name`.
+        ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`; or the parameters name no texts.
     """
-    declared = _declared(path)
-    if corpora := declared.pop("corpora", None):  # commits of old have the path of the only corpus, as `corpus`
-        params = path.with_name("params.yaml")
-        document = load_yaml(params)
-        try:
-            declared["corpus"] = f"{corpora}/{document['download']['name']}{EXTENSION}"
-        except (KeyError, TypeError):
-            raise ParamsError(f"{params}: download.name is missing") from None
-        with contextlib.suppress(KeyError, TypeError):  # commits of old have no teachers
-            declared["soft_targets"] = document["train"]["distillation"]["text"]
+    declared, params = _declared(path), path.with_name("params.yaml")
+    document = load_yaml(params)
+    try:
+        declared["corpus"] = f"{declared.pop('corpora')}/{document['download']['name']}{EXTENSION}"
+        declared["soft_targets"] = document["train"]["distillation"]["text"]
+    except (KeyError, TypeError):
+        raise ParamsError(
+            f"{params}: download.name or train.distillation.text is missing, or paths.corpora in {path}"
+        ) from None
     return validate(Paths, declared, path)
 
 
@@ -78,12 +76,12 @@ def load_deps(paths: Paths) -> list[Path]:
 
 def _declared(path: Path) -> dict[str, Any]:
     """The entry `paths` of `vars` in a `dvc.yaml`."""
-    document = load_yaml(path)
-    variables = document.get("vars") if isinstance(document, dict) else None
-    for entry in variables or []:
-        if isinstance(entry, dict) and isinstance(entry.get("paths"), dict):
-            return dict(entry["paths"])
-    raise ParamsError(f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root")
+    try:
+        return dict(next(entry["paths"] for entry in load_yaml(path)["vars"] if "paths" in entry))
+    except (KeyError, TypeError, ValueError, StopIteration):
+        raise ParamsError(
+            f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root"
+        ) from None
 
 
 # Where teachers and what they write are: the paths of `distillation/dvc.yaml`.

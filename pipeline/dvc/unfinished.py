@@ -14,7 +14,6 @@ the stage has ended. So the cache tells why a finished training is started again
 import contextlib
 import hashlib
 import json
-import logging
 import re
 import shutil
 import time
@@ -32,8 +31,6 @@ from pipeline.dvc.paths import Paths, load_deps
 from pipeline.dvc.record import cached
 from pipeline.provenance.hashes import files_of, md5, sha256
 from pipeline.stage.tracking_store import STATE_FOLDER, project_root
-
-log = logging.getLogger("charlstm")
 
 FINISHED = "finished.json"  # has the MD5 of the output that names all others by their hashes
 CHECKOUT = STATE_FOLDER / "checkout"  # locked by the training in this checkout
@@ -64,9 +61,9 @@ def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
     root = project_root() / STATE_FOLDER
     folder = root / fingerprint
     with exclusive(CHECKOUT, "a training in this checkout"), exclusive(folder, "this training"):
-        folder.mkdir(parents=True, exist_ok=True)
         if _is_done(folder / FINISHED):  # so it is wanted again: `dvc repro --force`
-            clear(folder)
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         _remove_others(root, folder)
         folder.touch()  # used last
         if not (training_id := folder / "training-id").exists():
@@ -106,12 +103,8 @@ def _remove_others(root: Path, mine: Path) -> None:
     others = [folder for folder in root.iterdir() if FINGERPRINT.fullmatch(folder.name) and folder != mine]
     for other in sorted(others, key=_last_used, reverse=True)[NUM_OTHERS_KEPT:]:
         with contextlib.suppress(LockedError), exclusive(other, "that training"):
-            is_finished = (other / FINISHED).exists()
-            if not is_finished and time.time() - _last_used(other) < SECONDS_KEPT:
-                continue
-            if not is_finished and other.exists():
-                log.warning("an unfinished training of other inputs, not used for a week, is removed: %s", other)
-            shutil.rmtree(other, ignore_errors=True)
+            if (other / FINISHED).exists() or time.time() - _last_used(other) > SECONDS_KEPT:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def _last_used(folder: Path) -> float:
@@ -120,12 +113,3 @@ def _last_used(folder: Path) -> float:
         return folder.stat().st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-def clear(folder: Path) -> None:
-    """Remove all of a folder."""
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()

@@ -1,18 +1,15 @@
 """From TEXT to a project that is set up for it; or back to a corpus that is there."""
 
-import hashlib
 import os
 import re
-import sys
 import tempfile
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import CorpusError, ParamsError
-from charlstm.files.atomic import atomic_folder, sha256, write_all
+from charlstm.files.atomic import atomic_folder, sha256, write_text
 from charlstm.files.documents import did_you_mean
 from charlstm.files.urls import without_credentials
 from charlstm.sections import AUTO
@@ -54,16 +51,12 @@ class Source(NamedTuple):
 
     @property
     def needs_links(self) -> bool:
-        """Whether a folder of links must stand for it: several files; or a path that a parameter cannot hold."""
-        return self.url is None and self.folder is None and (len(self.files) > 1 or not _is_plain(self.files[0]))
+        """Whether a folder of links must stand for it: it is several files that were named."""
+        return self.folder is None and len(self.files) > 1
 
     def address(self, links: Path) -> str:
         """What `download.source` is to name; `links` is the folder of links, if they are needed."""
-        if self.url:
-            return self.url
-        if self.needs_links:
-            return str(links if len(self.files) > 1 else links / link_name(1, self.files[0]))
-        return str(self.folder or self.files[0])
+        return self.url or str(links if self.needs_links else self.folder or self.files[0])
 
 
 def find_source(texts: Sequence[str], own: Collection[Path]) -> Source:
@@ -92,14 +85,13 @@ def find_source(texts: Sequence[str], own: Collection[Path]) -> Source:
     first = Path(os.path.abspath(paths[0]))  # noqa: PTH100  # without `..`, and links as they are
     if len(texts) > 1:
         return Source(f"{len(files)} files", first.stem, files, None, None)
-    if not first.is_dir():
-        return Source(str(first), first.stem, files, None, None)
-    if not _is_plain(first):
+    if not str(first).isprintable() or set("${}\\") & set(str(first)):  # for Hydra and DVC, `${` begins a reference
         raise CorpusError(
-            f"{ascii(str(first))}: expected a folder whose name has only printable characters and none of $ {{ }} \\; "
-            "rename it, or name its files"
+            f"{ascii(str(first))}: expected a path that has only printable characters and none of $ {{ }} \\, as a "
+            "parameter can hold it: rename it, or make a link to it"
         )
-    return Source(str(first), first.name, files, None, first)
+    is_folder = first.is_dir()
+    return Source(str(first), first.name if is_folder else first.stem, files, None, first if is_folder else None)
 
 
 def name_of(stem: str) -> str:
@@ -111,44 +103,10 @@ def name_of(stem: str) -> str:
     return name if name[0].isalpha() and name not in YAML_WORDS else f"text-{name}"
 
 
-def _is_plain(path: Path) -> bool:
-    """Whether a parameter may hold the path: for Hydra and DVC, `${` is the beginning of a reference."""
-    return str(path).isprintable() and not set("${}\\") & set(str(path))
-
-
-# The files of a new corpus: what they say, and whether they may be written over.
-
-MARK = "# Written by `charlstm new`, which writes it anew only if it is as it was: "
-MARK_DIGITS = 16
-
-
-def link_name(number: int, target: Path) -> str:
-    """A name that sorts by `number`, from 1, and that a parameter can hold."""
-    plain = "".join(one if one.isascii() and (one.isalnum() or one in "._-") else "_" for one in target.name)
-    return f"{number:05}-{plain[-100:]}"
-
-
-def _with_mark(body: str) -> str:
-    return f"{body}{MARK}{hashlib.sha256(body.encode()).hexdigest()[:MARK_DIGITS]}\n"
-
-
-def _check_replaceable(path: Path, is_forced: bool) -> None:
-    if not os.path.lexists(path):
-        return
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    body, mark, _ = text.rpartition(MARK)
-    if not mark:
-        raise ParamsError(f"{path}: it was not written by `charlstm new`, and stays as it is: take another --name")
-    if not is_forced and _with_mark(body) != text:
-        raise ParamsError(
-            f"{path}: it was edited, and stays as it is: take another --name, or --force to write over it"
-        )
-
-
 # From TEXT to the files.
 
+MARK = "# Written by `charlstm new`.\n"
 SOURCES = "sources"  # below the folder of the corpora: links to files
-MAX_FIRST_DOCUMENT = 0.8  # of the bytes: the training part has 0.9 of the characters
 SEPARATOR = "\n"  # between files that are one text
 DOCUMENT_SEPARATORS = ("\f", "\x1e", "\x1d", "\x1c")  # control characters that Unicode and ASCII have for such ends
 
@@ -164,13 +122,13 @@ class New(NamedTuple):
     separator: str | None  # of documents
 
     def write(self) -> None:
-        """Write all files, and the folder of links. None takes its place before all are on the disk."""
-        with ExitStack() as stack:
-            if self.links:
-                folder = stack.enter_context(atomic_folder(self.links))
+        """Write the folder of links and all files, `params.yaml` last."""
+        if self.links:
+            with atomic_folder(self.links) as folder:
                 for number, file in enumerate(self.source.files, 1):
-                    (folder / link_name(number, file)).symlink_to(file)
-            write_all(self.files)
+                    (folder / f"{number:05}.txt").symlink_to(file)
+        for path, text in self.files.items():
+            write_text(path, text)
 
 
 def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_documents: bool, is_forced: bool) -> New:
@@ -214,12 +172,12 @@ def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_docume
     }
     shown = source.shown if source.shown.isprintable() else ascii(source.shown)
     about = f"{shown}: {report.num_chars:,} characters, {len(report.counts):,} distinct ones."
-    files = {path_of(CORPORA, name): _with_mark(preset_text(about, CORPORA.root, corpus))}
+    files = {path_of(CORPORA, name): preset_text(about, CORPORA.root, corpus) + MARK}
     if proposal.recipe:
         about = f"Proposed for {name}, by its size.\n" + "\n".join(proposal.reasons)
-        files[path_of(RECIPES, name)] = _with_mark(preset_text(about, RECIPES.root, proposal.recipe))
-    for path in files:
-        _check_replaceable(path, is_forced)
+        files[path_of(RECIPES, name)] = preset_text(about, RECIPES.root, proposal.recipe) + MARK
+    for path, text in files.items():
+        _check_replaceable(path, text, is_forced)
     values = {CORPORA: {**bases[CORPORA], **corpus}, RECIPES: {**bases[RECIPES], **proposal.recipe}}
     files[PARAMS] = _params(values, is_forced)
     return New(source, report, proposal, files, links if source.needs_links else None, separator)
@@ -230,8 +188,19 @@ def switch(name: str, is_forced: bool) -> str:
     check_no_training()
     recipe = name if name in names(RECIPES) else RECIPES.root
     values = {CORPORA: load(CORPORA, name).values, RECIPES: load(RECIPES, recipe).values}
-    write_all({PARAMS: _params(values, is_forced)})
+    write_text(PARAMS, _params(values, is_forced))
     return recipe
+
+
+def _check_replaceable(path: Path, text: str, is_forced: bool) -> None:
+    """Whether `text` may be written to `path`."""
+    before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    if os.path.lexists(path) and MARK not in before:
+        raise ParamsError(f"{path}: it was not written by `charlstm new`, and stays as it is: take another --name")
+    if before not in ("", text) and not is_forced:
+        raise ParamsError(
+            f"{path}: it was edited, or the text was, and it stays: take another --name, or --force to write over it"
+        )
 
 
 def _params(presets: Mapping[Kind, Mapping[str, object]], is_forced: bool) -> str:
@@ -249,7 +218,7 @@ def _read(source: Source, encoding: str | None) -> tuple[TextReport, str | None]
         report, digest = report_on(source.files, SEPARATOR, encoding), None
     else:
         with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
-            file = fetch(source.url, Path(folder), show_progress=sys.stderr.isatty())
+            file = fetch(source.url, Path(folder))
             try:
                 report, digest = report_on([file], SEPARATOR, encoding), sha256(file)
             except CorpusError as error:  # a temporary file's name says nothing
@@ -276,29 +245,17 @@ def _free_name(source: Source, name: str | None, outputs: Path) -> str:
     while True:
         free = wanted if number == 1 else f"{wanted}-{number}"
         taken = (path_of(CORPORA, free), path_of(RECIPES, free), outputs / f"{free}.txt")
-        is_free = not any(os.path.lexists(path) for path in taken)
-        if is_free or (free in names(CORPORA) and _is_source_of(free, source, outputs.absolute() / SOURCES / free)):
+        address = source.address(outputs.absolute() / SOURCES / free)
+        if not any(os.path.lexists(path) for path in taken) or (
+            free in names(CORPORA) and load(CORPORA, free).values["download.source"] == address
+        ):
             return free
         number += 1
-
-
-def _is_source_of(name: str, source: Source, links: Path) -> bool:
-    """Whether a corpus is of the same text, however that is spelled."""
-    known, address = str(load(CORPORA, name).values["download.source"]), source.address(links)
-    if source.url or "://" in known:
-        return known == address
-    return Path(known).expanduser().resolve() == Path(address).resolve()
 
 
 def _document_separator(source: Source, report: TextReport) -> str:
     if len(source.files) < 2:
         raise CorpusError(f"--documents: expected several files, each a document, got {source.shown}")
-    sizes = [file.stat().st_size for file in source.files]
-    if sizes[0] > MAX_FIRST_DOCUMENT * sum(sizes):
-        raise CorpusError(
-            f"--documents: {source.files[0]} is nearly the whole text, so no document begins in the training part: "
-            f"put it last, or leave --documents away"
-        )
     free = [one for one in DOCUMENT_SEPARATORS if not report.counts[one]]
     if not free:
         raise CorpusError(f"--documents: {source.shown} has every separator that could be used: take one of them out")

@@ -11,22 +11,19 @@ import numpy as np
 
 from charlstm.errors import CorpusError
 from charlstm.files.pieces import Advance, read_pieces
-from charlstm.text.corpus import BadByteError, Characters, TextReader, as_text
+from charlstm.text.corpus import BadByteError, TextReader
 from charlstm.text.encodings import check_encoding, detect_encoding, explain
-from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, code_points
+from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, code_points, describe
 from pipeline.stage.terminal import progress
 
 PREVIEW_CHARS = 60
-MAX_COMPARED = 16_000_000  # characters, from the beginning, whose lines are compared with each other
-MIN_LINE_LEN = 20  # characters: shorter lines are alike in any text
-MIN_REPEATS = 10
 CATEGORIES = {"Z": "spaces", "C": "controls", "P": "punctuation", "N": "digits", "S": "symbols", "M": "marks"}
 NUM_SCRIPTS = 5
 MIN_SHARE = 0.005  # of all characters: a script with less is not named
-REPEATED_SHARE = 0.01
 RARE = 10  # times: a character that is rarer is hardly learned
 NUM_RARE = 100
 ORDINARY = "\t\n\r"
+ODD_CATEGORIES = {"Cc": "control characters", "Co": "private-use characters", "Cn": "code points without a character"}
 LONG_LINE = 10_000  # characters
 
 
@@ -39,11 +36,7 @@ class TextReport(NamedTuple):
     num_chars: int
     counts: Counter[str]  # of each character
     num_lines: int
-    longest_line: int  # characters
     num_crlf: int  # CR LF that became LF
-    repeated_share: float  # of the characters compared: those in lines of 20 or more that are there 10 times or more
-    repeated_line: str  # the commonest of those lines
-    num_repeats: int  # of that one
 
     def scripts(self) -> list[tuple[str, float]]:
         """Each script and its share of all characters, the largest first.
@@ -57,10 +50,6 @@ class TextReport(NamedTuple):
             letters = word if word == "CJK" else word.capitalize()
             found[letters if category == "L" else CATEGORIES[category]] += count
         return [(script, count / self.num_chars) for script, count in found.most_common()]
-
-    def of_category(self, category: str) -> Counter[str]:
-        """The characters of a category of Unicode, e.g. `Co`, with their counts."""
-        return Counter({one: count for one, count in self.counts.items() if unicodedata.category(one) == category})
 
 
 def report_on(files: Sequence[Path], separator: str, encoding: str | None = None) -> TextReport:
@@ -89,7 +78,7 @@ def _encoding_of_all(files: Sequence[Path]) -> tuple[str, bool]:
     return next(iter(found.values()))
 
 
-def _characters(files: Sequence[Path], separator: str, encoding: str, advance: Advance) -> Iterator[Characters]:
+def _characters(files: Sequence[Path], separator: str, encoding: str, advance: Advance) -> Iterator[str]:
     for number, file in enumerate(files):
         yield separator if number else ""
         reader = TextReader(encoding)
@@ -97,7 +86,7 @@ def _characters(files: Sequence[Path], separator: str, encoding: str, advance: A
             for piece in read_pieces(file):
                 yield reader.read(piece)
                 advance(len(piece))
-            yield reader.end()
+            yield reader.read(b"", is_end=True)
         except (BadByteError, UnicodeError) as error:
             if isinstance(error, BadByteError) and encoding.startswith("utf-8"):
                 raise CorpusError(explain(error, file)) from None
@@ -107,14 +96,13 @@ def _characters(files: Sequence[Path], separator: str, encoding: str, advance: A
             ) from None
 
 
-def inspect(pieces: Iterable[Characters], encoding: str = "utf-8", is_guessed: bool = False) -> TextReport:
+def inspect(pieces: Iterable[str], encoding: str = "utf-8", is_guessed: bool = False) -> TextReport:
     """Count a text that comes in pieces. Its memory is bounded, however long the text is."""
     counts = np.zeros(NUM_CODE_POINTS, np.int64)
-    num_line_feeds = num_crlf = longest = last_len = num_compared = 0
-    lines, last_line, preview = Counter[str](), "", ""
+    num_crlf, last, preview = 0, "\n", ""
     waiting = ""  # a CR whose LF may be in the next piece
     for piece in chain(pieces, [None]):
-        text = waiting if piece is None else waiting + as_text(piece)
+        text = waiting if piece is None else waiting + piece
         waiting = "\r" if text.endswith("\r") and piece is not None else ""
         text = text.removesuffix(waiting)
         num_crlf += text.count("\r\n")
@@ -122,32 +110,17 @@ def inspect(pieces: Iterable[Characters], encoding: str = "utf-8", is_guessed: b
         points_N = np.frombuffer(text.encode(), np.uint8) if text.isascii() else code_points(text)
         found = np.bincount(points_N)
         counts[: len(found)] += found
-        ends = np.flatnonzero(points_N == ord("\n"))
-        num_line_feeds += len(ends)
-        if len(ends):
-            longest = max(longest, last_len + int(ends[0]), int(np.diff(ends).max(initial=1)) - 1)
-            last_len = -int(ends[-1]) - 1
-        last_len += len(text)
-        if num_compared < MAX_COMPARED:
-            *whole, last_line = (last_line + text).split("\n")
-            lines.update(line for line in whole if len(line) >= MIN_LINE_LEN)
-            num_compared += len(text)
+        last = text[-1:] or last
         if len(preview) < PREVIEW_CHARS:
             preview += text[: 8 * PREVIEW_CHARS]
-    often = {line: count for line, count in lines.items() if count >= MIN_REPEATS}
-    commonest = max(often, key=often.__getitem__, default="")
     return TextReport(
         encoding=encoding,
         is_guessed=is_guessed,
         preview=" ".join(preview[: 8 * PREVIEW_CHARS].split())[:PREVIEW_CHARS],
         num_chars=int(counts.sum()),
         counts=Counter({chr(point): int(counts[point]) for point in np.flatnonzero(counts)}),
-        num_lines=num_line_feeds + (last_len > 0),
-        longest_line=max(longest, last_len),
+        num_lines=int(counts[ord("\n")]) + (last != "\n"),
         num_crlf=num_crlf,
-        repeated_share=sum((len(line) + 1) * count for line, count in often.items()) / max(1, num_compared),
-        repeated_line=commonest,
-        num_repeats=often.get(commonest, 0),
     )
 
 
@@ -157,8 +130,7 @@ def summary(report: TextReport) -> list[str]:
     guessed = f" (a guess; it begins: {report.preview!r})" if report.is_guessed else ""
     scripts = [f"{name} {share:.1%}" for name, share in report.scripts() if share >= MIN_SHARE][:NUM_SCRIPTS]
     return [
-        f"{report.num_chars:,} characters in {lines}, the longest has {report.longest_line:,}; "
-        f"{report.encoding}{guessed}",
+        f"{report.num_chars:,} characters in {lines}; {report.encoding}{guessed}",
         f"{len(report.counts):,} distinct characters: {', '.join(scripts)}",
     ]
 
@@ -171,32 +143,13 @@ def oddities(report: TextReport) -> Iterator[str]:
         yield f"{report.num_crlf:,} line ends are CR LF, which become LF (download.newlines: lf)"
     if num_cr := report.counts["\r"]:
         yield f"{num_cr:,} CR without LF stay as they are; if they are line ends, convert the text first"
-    controls = report.of_category("Cc")
-    if controls := Counter({one: count for one, count in controls.items() if one not in ORDINARY}):
-        yield f"control characters: {_named(controls)}; they are learned like any other"
-    if private := report.of_category("Co"):
-        yield f"private-use characters, which mean nothing outside of a font: {_named(private)}; they are learned, too"
-    if unassigned := report.of_category("Cn"):
-        yield f"code points that are no characters: {_named(unassigned)}; they are learned, too"
+    for category, name in ODD_CATEGORIES.items():
+        odd = {one: count for one, count in report.counts.items() if unicodedata.category(one) == category}
+        if found := Counter({one: count for one, count in odd.items() if one not in ORDINARY}):
+            yield f"{name}: {describe(found)}; they are learned like any other"
     if count := report.counts[UNSEEN]:
         yield f"U+FFFD {count:,} times: the text was converted wrongly before; look for a better copy"
     if (rare := sum(count < RARE for count in report.counts.values())) >= NUM_RARE:
         yield f"{rare:,} characters are there fewer than {RARE} times (encode.min_count makes rare ones U+FFFD)"
     if report.num_lines == 1 and report.num_chars > LONG_LINE:
         yield "it is one line: prompts are beginnings of words"
-    if report.repeated_share >= REPEATED_SHARE:
-        line = report.repeated_line
-        line = line if len(line) <= PREVIEW_CHARS else f"{line[:PREVIEW_CHARS]}..."
-        yield (
-            f"repeated lines are {report.repeated_share:.1%} of the text, e.g. {line!r} {report.num_repeats:,} times; "
-            f"if that is boilerplate, take it out first"
-        )
-
-
-def _named(characters: Counter[str]) -> str:
-    def name(character: str) -> str:
-        found = "NUL" if character == "\0" else unicodedata.name(character, "")
-        return f"U+{ord(character):04X}{f' ({found})' if found else ''}"
-
-    named = [f"{name(one)} {count:,} times" for one, count in characters.most_common(3)]
-    return ", ".join(named) + (f" and {len(characters) - 3:,} more" if len(characters) > 3 else "")

@@ -36,8 +36,6 @@ class TrainingConsole(Observer):
     def on_start(self, plan: Plan, progress: Progress) -> None:
         """Say what is about to run."""
         self._plan = plan
-        self._first_step = self._last_step = progress.step
-        self._chars_per_step, self._seconds = plan.num_epochs * plan.chars_per_epoch / plan.num_steps, 0.0
         epochs = "1 epoch" if plan.num_epochs == 1 else f"{plan.num_epochs} epochs"
         self._print(
             f"{plan.num_parameters:,} parameters, {epochs} of {plan.chars_per_epoch:,} characters, "
@@ -54,11 +52,8 @@ class TrainingConsole(Observer):
     def on_steps(self, row: StepRow, chars_per_second: float) -> None:
         """Move the bar, or print a line if the last one is old."""
         now, plan = time.monotonic(), self._plan
-        # The pauses between steps, for validation and texts, do not count.
-        self._seconds += (row.step - self._last_step) * self._chars_per_step / chars_per_second
-        self._last_step = row.step
-        seconds_left = (plan.num_steps - row.step) * self._seconds / (row.step - self._first_step)
-        left = f"{timedelta(seconds=round(seconds_left))} left"
+        chars_left = (1 - row.step / plan.num_steps) * plan.num_epochs * plan.chars_per_epoch
+        left = f"{timedelta(seconds=round(chars_left / chars_per_second))} left"  # without validation and texts
         status = f"loss {row.train_nats_per_char:.3f}  {chars_per_second / 1000:.1f} k chars/s"
         self._bar.update(self._task, completed=row.step, epoch=row.epoch, status=status, left=left)
         if not self._console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:

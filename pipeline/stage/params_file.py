@@ -46,19 +46,6 @@ def with_values(text: str, values: Mapping[str, object]) -> str:
     return changed
 
 
-def value_at(document: Any, name: str) -> Any:  # noqa: ANN401  # a YAML document
-    """The value of a dotted name.
-
-    Raises:
-        LookupError: there is none.
-    """
-    for part in name.split("."):
-        if not isinstance(document, dict):
-            raise LookupError(name)
-        document = document[part]
-    return document
-
-
 def _find(root: Node | None, name: str) -> tuple[Node, Node]:
     """The nodes of the last part of `name` and of its value."""
     key = node = root
@@ -79,13 +66,10 @@ def _edit(text: str, key: Node, node: Node, value: object) -> tuple[int, int, st
     is_block = node.style in ("|", ">") if isinstance(node, ScalarNode) else not getattr(node, "flow_style", False)
     comment_from = end if node.start_mark.line == key.start_mark.line and not is_block else after_key
     line_end = comment_from + len(text[comment_from:].partition("\n")[0])
-    code = text[start:line_end]
     comment = re.search(r"(?<=\s)#.*$", text[comment_from:line_end])
     first, *rest = _rendered(str(key.value), value, key.start_mark.column)
     if comment is not None:
-        code = code.removesuffix(comment[0])
-        is_aligned = len(code) > len(code.rstrip()) + 2  # with comments above or below: then it stays where it is
-        first = f"{first:<{max(len(first) + 2, len(code) if is_aligned else 0)}}{comment[0]}"
+        first = f"{first}  {comment[0]}"
     return start, max(end, line_end), "\n".join([first, *rest])
 
 

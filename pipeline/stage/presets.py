@@ -6,17 +6,19 @@ that presets of its kind decide. So one preset written after another leaves noth
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping
+from io import StringIO
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
+
+from ruamel.yaml import YAML
 
 from charlstm.errors import ParamsError
 from charlstm.files.documents import did_you_mean, load_yaml, validate
 from charlstm.files.lock import holder_of
 from charlstm.params import Params
-from pipeline.stage.params_file import PARAMS, replaced, value_at, with_values
+from pipeline.stage.params_file import PARAMS, replaced, with_values
 
 CONF = Path("conf")
 BUILDS_ON = "builds_on"
@@ -168,10 +170,10 @@ def current_values() -> dict[str, object]:
     """
     document, values = load_yaml(PARAMS), dict[str, object]()
     for name in Params.names():
-        try:
-            values[name] = value_at(document, name)
-        except LookupError:
-            values[name] = None
+        value = document
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        values[name] = value
     return values
 
 
@@ -217,17 +219,10 @@ def check_no_training() -> None:
 
 def preset_text(about: str, builds_on: str, values: Mapping[str, object]) -> str:
     """The file of a preset; `values` by dotted name. Each line of `about` is a comment."""
-    comment = "".join(f"# {line}\n" for line in about.splitlines())
-    sections = "".join(f"\n{_section(name, value, '')}" for name, value in replaced({}, values).items())
-    return f"{comment}\n{BUILDS_ON}: {builds_on}\n{sections}"
-
-
-def _section(name: str, value: object, indent: str) -> str:
-    """A nested mapping as YAML; a value is JSON, which is YAML, too."""
-    if isinstance(value, dict) and value:
-        return f"{indent}{name}:\n" + "".join(_section(key, inner, f"{indent}  ") for key, inner in value.items())
-    is_word = isinstance(value, str) and re.fullmatch(r"[a-z][a-z0-9_-]*", value)
-    return f"{indent}{name}: {value if is_word else json.dumps(value, ensure_ascii=False)}\n"
+    yaml, stream = YAML(), StringIO()
+    yaml.width = 10**6
+    yaml.dump(replaced({BUILDS_ON: builds_on}, values), stream)
+    return "".join(f"# {line}\n" for line in about.splitlines()) + "\n" + stream.getvalue()
 
 
 def _about(path: Path) -> str:

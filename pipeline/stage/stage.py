@@ -47,10 +47,7 @@ Stage = Callable[["Params", "Paths"], None]
 
 def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
     """Run `stage` in the current folder; its exit code. A stage takes no options: `params.yaml` has them."""
-    name = stage.__module__ if stage.__module__ != "__main__" else Path(sys.argv[0]).stem
-    argparse.ArgumentParser(prog=f"python -m pipeline.{name.rpartition('.')[2]}", description=stage.__doc__).parse_args(
-        argv
-    )
+    argparse.ArgumentParser(description=stage.__doc__).parse_args(argv)
     return run_work(lambda: stage(*load()))
 
 

@@ -60,8 +60,7 @@ def test_nothing_is_wrong(project: Path, run: Run) -> None:
     assert lines() == []
     code, out, err = run("doctor")
     assert (code, err) == (0, "")
-    subjects = "parameters, source, text, memory, disk, tracker, cores, versions, GPU, folders, prompts"
-    assert out == f"params.yaml: corpus of its own, recipe of its own\nnothing is wrong with {subjects}\n"
+    assert out == "params.yaml: corpus of its own, recipe of its own\nnothing is wrong\n"
 
 
 @pytest.mark.parametrize("name", [*FAULTS, *ALONE, *OF_TEACHERS])
@@ -81,7 +80,7 @@ def test_all_faults_are_all_lines_errors_first(project: Path, run: Run, monkeypa
     found = err.splitlines()
     expected = [line for fault in FAULTS.values() for line in (fault.line, fault.also) if line]
     assert (code, len(found)) == (2, len(expected)) and out.startswith("params.yaml: ")
-    assert len(FAULTS) >= 15
+    assert len(FAULTS) > 10
     for one in expected:
         assert sum(is_it(line, one) for line in found) == 1, one
     kinds = [line.partition(":")[0] for line in found]
@@ -91,9 +90,9 @@ def test_all_faults_are_all_lines_errors_first(project: Path, run: Run, monkeypa
 def test_each_wrong_parameter_is_a_line(project: Path) -> None:
     write_params(project, {"train.epochs": "two", "model.hidden_size": -1, "sample.prompts": []})
     assert lines() == [
-        "ERROR: params.yaml: model.hidden_size should be greater than 0, got -1; the last commit has 16",
-        'ERROR: params.yaml: train.epochs should be a valid integer, got "two"; the last commit has 1',
-        'ERROR: params.yaml: sample.prompts should have at least 1 value(s); the last commit has ["\\n", "def "]',
+        "ERROR: params.yaml: model.hidden_size should be greater than 0, got -1",
+        'ERROR: params.yaml: train.epochs should be a valid integer, got "two"',
+        "ERROR: params.yaml: sample.prompts should have at least 1 value(s)",
     ]
     assert [one.text for one in examine_training()] == [line.partition(": ")[2] for line in lines()]
 
@@ -109,10 +108,9 @@ def test_another_training_in_this_checkout(project: Path) -> None:
     assert lines() == []
 
 
-def test_prompts_without_ids_are_checked_later(project: Path, run: Run) -> None:
+def test_prompts_without_ids_are_checked_later(project: Path) -> None:
     write_params(project, {"sample.prompts": ["☃"], "split.val_fraction": 0.2, "evaluate.published.losses": []})
-    code, out, _ = run("doctor")
-    assert code == 0 and out.endswith("; prompts are checked once the text is encoded, before training\n")
+    assert lines() == []
 
 
 def test_the_python_of_the_stages(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

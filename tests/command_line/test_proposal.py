@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.projects import ROOT
 from pipeline.new import proposal
-from pipeline.new.proposal import MIN_CHARS, Proposal
+from pipeline.new.proposal import Proposal
 from pipeline.stage.presets import RECIPES, load
 
 QUICK = load(RECIPES, "quick", ROOT).values
@@ -51,15 +51,7 @@ def test_every_proposal_trains(num_chars: int) -> None:
     num_train = int(0.9 * num_chars)
     assert batch_size * context_len <= num_train - 1
     assert warmup < epochs * (num_train - 1) // (batch_size * context_len)
-    assert found.chars_seen == epochs * num_train and (found.chars_seen >= 2_000_000 or epochs == 60)
-    assert found.reasons[0] and found.seconds(2, True) < found.seconds(2, False) < found.seconds(1, False)
-
-
-def test_larger_texts_take_longer_and_need_no_smaller_models() -> None:
-    found = [propose(size, [1]) for size in SIZES]
-    weights = [one.num_weights for one in found]
-    assert len(found) > 10 and weights == sorted(weights)
-    assert SIZES[0] == MIN_CHARS
+    assert found.reasons[0] and (epochs * num_train >= 2_000_000 or epochs == 60)
 
 
 def test_rare_characters_of_a_large_alphabet_are_given_up_where_they_are_few() -> None:
@@ -73,8 +65,3 @@ def test_a_huge_text_is_validated_on_a_part() -> None:
         "train.validation_chars": 1_000_000,
         "evaluate.max_chars": 10_000_000,
     }
-
-
-def test_the_time_is_that_of_the_recipes_table() -> None:
-    """54 seconds for `quick` on 2 cores: see docs/recipes.md."""
-    assert propose(1_115_394, [1] * 65).seconds(2, True) == pytest.approx(54, rel=0.1)

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from disks import needs_root, small_disk
 
 from charlstm.files.atomic import (
     SpecialFileError,
@@ -16,7 +15,6 @@ from charlstm.files.atomic import (
     atomic_folder,
     open_regular,
     sha256,
-    write_all,
     write_text,
 )
 
@@ -160,32 +158,6 @@ def test_names_that_only_look_like_leftovers_stay(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     write_text(tmp_path / "file", "")
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted([*names, "file"])
-
-
-def test_several_files_are_written_whole(tmp_path: Path) -> None:
-    (tmp_path / "old").write_text("before")
-    files = {tmp_path / "old": "after\r\n", tmp_path / "new/one": "1"}
-    write_all(files)
-    assert {path: path.read_bytes() for path in files} == {path: text.encode() for path, text in files.items()}
-    assert sorted(file.name for file in tmp_path.rglob("*")) == ["new", "old", "one"]
-
-
-def test_a_folder_in_place_of_one_of_several_files_leaves_all_as_it_was(tmp_path: Path) -> None:
-    (tmp_path / "first").write_text("as it was")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError, match="expected a file, found a folder: .*folder"):
-        write_all({tmp_path / "first": "new", tmp_path / "second": "new", tmp_path / "folder": "no file"})
-    assert (tmp_path / "first").read_text() == "as it was" and not (tmp_path / "second").exists()
-
-
-@needs_root
-def test_on_a_full_disk_none_of_several_files_is_changed(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk") as disk:
-        (disk / "first").write_text("own work\n" * 1000)
-        before = {disk / "first": ((disk / "first").read_bytes(), (disk / "first").stat().st_ino)}
-        with pytest.raises(OSError, match="No space left on device: .*last"):
-            write_all({disk / "first": "1", disk / "new": "2", disk / "last": "3" * 10_000_000})
-        assert {path: (path.read_bytes(), path.stat().st_ino) for path in disk.iterdir()} == before
 
 
 def test_what_never_ends_is_not_read(tmp_path: Path) -> None:

@@ -80,8 +80,8 @@ def test_in_a_project_it_finds_the_model(workplace: Path, capsys: pytest.Capture
         ("--model model --output text.txt/model.onnx", "text.txt/model.onnx: there is no folder text.txt"),
         ("--model model --output model", "model: is a folder; name a file by --output"),
         ("--model model --output /proc/model.onnx", "No such file or directory"),
-        ("--model model --check nowhere.txt", "nowhere.txt: no such file; expected a UTF-8 text"),
-        ("--model model --check model", "model: expected a UTF-8 text, found a folder"),
+        ("--model model --check nowhere.txt", "nowhere.txt: No such file"),
+        ("--model model --check model", "model: Is a directory"),
         (
             "--model model --check one.txt",
             "one.txt: expected at least 2 characters, one to read and one to guess, found 1",

@@ -56,12 +56,6 @@ def test_comments_stay_beside_their_values() -> None:
     assert len(changed_lines(SHIPPED, text)) == 11
 
 
-def test_where_an_author_aligned_comments_they_stay_aligned() -> None:
-    text = "a:\n  b: 1        # first\n  long: 2     # second\n"
-    assert with_values(text, {"a.b": 100}) == "a:\n  b: 100      # first\n  long: 2     # second\n"
-    assert with_values(text, {"a.b": 10**12}) == "a:\n  b: 1000000000000  # first\n  long: 2     # second\n"
-
-
 @pytest.mark.parametrize(
     ("text", "name", "message"),
     [

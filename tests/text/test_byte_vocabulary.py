@@ -23,8 +23,7 @@ from charlstm.model.model_folder import load_model
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, load_ids
 from charlstm.text.prompts import fold
-from charlstm.text.vocabulary import ByteVocab, Vocab, load_vocab
-from pipeline.encode import _bytes
+from charlstm.text.vocabulary import ByteVocab, Decoder, Vocab, load_vocab
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 VOCAB = ByteVocab()
@@ -33,7 +32,7 @@ CORPUS = "雪が降る。\U0001f600 café\r\n山水の道、\U0001f469\u200d\U00
 
 @given(TEXTS, st.integers(1, 5))
 def test_decoding_undoes_encoding_in_pieces_too(text: str, size: int) -> None:
-    ids, decoder = VOCAB.encode(text), VOCAB.decoder()
+    ids, decoder = VOCAB.encode(text), Decoder(VOCAB)
     assert VOCAB.decode(ids) == VOCAB.decode(ids.tolist()) == text
     assert "".join(decoder.decode(ids[at : at + size].tolist()) for at in range(0, len(ids), size)) == text
     assert ids.tobytes() == text.encode() and VOCAB.num_ids(text) == len(ids)
@@ -62,9 +61,8 @@ def test_a_file_says_which_vocabulary_it_is(tmp_path: Path) -> None:
 
 
 def test_no_byte_is_too_rare(params: Callable[[Path, Override], Params], tmp_path: Path) -> None:
-    section = params(tmp_path, {"encode.unit": "byte", "encode.min_count": 2})
-    with pytest.raises(ParamsError, match=r"encode\.min_count: expected 1 where encode\.unit is byte, got 2"):
-        _bytes(section.encode, {})
+    with pytest.raises(ParamsError, match=r"encode\.min_count should be 1 where unit is byte"):
+        params(tmp_path, {"encode.unit": "byte", "encode.min_count": 2})
 
 
 def test_all_stages_and_commands_work_on_bytes(tmp_path: Path, blank_store: Path, run: Run) -> None:

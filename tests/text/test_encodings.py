@@ -20,14 +20,14 @@ def explained(folder: Path, content: bytes) -> str:
     reader = TextReader()
     with pytest.raises(BadByteError) as caught:
         reader.read(content)
-        reader.end()
+        reader.read(b"", is_end=True)
     return explain(caught.value, folder / "text")
 
 
 @pytest.mark.parametrize("num_times", [1, 1000])
 @pytest.mark.parametrize(
     ("text", "name"),
-    [(RUSSIAN, "cp1251"), (RUSSIAN, "koi8_r"), (RUSSIAN, "utf-16"), (CHINESE, "gb18030"), (JAPANESE, "cp932")],
+    [(RUSSIAN, "cp1251"), (RUSSIAN, "koi8-r"), (RUSSIAN, "utf-16"), (CHINESE, "gb18030"), (JAPANESE, "cp932")],
 )
 def test_the_likeliest_encoding_comes_first_with_a_preview(
     tmp_path: Path, text: str, name: str, num_times: int
@@ -59,10 +59,8 @@ def test_noise_is_like_no_text(tmp_path: Path) -> None:
 
 def test_guesses_of_samples() -> None:
     assert guess_encodings(RUSSIAN.encode()[:-2]) == {"utf-8": RUSSIAN[:40]}
-    assert guess_encodings("\ufeffabc".encode()) == {"utf-8-sig": "abc"}
     assert guess_encodings("\ufeffabc".encode("utf-16-be")) == {"utf-16": "abc"}
     assert guess_encodings("abc".encode("utf-32")) == {"utf-32": "abc"}
-    assert guess_encodings(b"") == {"utf-8": ""}
     with pytest.raises(
         CorpusError, match=r"^standard input: .* offset 0 \(line 1\); it may be .*`iconv -f cp1251 -t utf-8`$"
     ):

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlstm.errors import CorpusError
-from charlstm.text.corpus import TextReader, as_text, read_characters
+from charlstm.text.corpus import TextReader, read_characters
 
 TEXTS = st.text(st.sampled_from("ab\n é€😀\U0010ffff\x00\x7f\x80"), max_size=60)
 
@@ -21,8 +21,8 @@ def cut(content: bytes, sizes: list[int]) -> list[bytes]:
 def test_pieces_give_the_text_wherever_they_are_cut(text: str, sizes: list[int]) -> None:
     reader = TextReader()
     found = [reader.read(piece) for piece in cut(text.encode(), sizes)]
-    reader.end()
-    assert "".join(map(as_text, found)) == text
+    reader.read(b"", is_end=True)
+    assert "".join(found) == text
     assert reader.num_bytes == len(text.encode())
 
 

@@ -73,10 +73,9 @@ def test_it_has_the_parts_that_parameters_name_or_none(tmp_path: Path) -> None:
     for number in (1, 2):
         write_part(tmp_path / str(number), 20, number)
     assert len(load_soft_targets(tmp_path, V, (2, 1)).ids) == 40
-    with pytest.raises(EncodedError, match=r"part 3 of teachers.parts is missing; `dvc repro` makes it"):
-        load_soft_targets(tmp_path, V, (1, 2, 3))
-    with pytest.raises(EncodedError, match=r"part 2 is not in teachers.parts; remove it, or add it there"):
-        load_soft_targets(tmp_path, V, (1,))
+    for number, parts in ((3, (1, 2, 3)), (2, (1,))):
+        with pytest.raises(EncodedError, match=f"teachers.parts: part {number} is missing .*, or"):
+            load_soft_targets(tmp_path, V, parts)
 
 
 def test_a_text_can_lie_in_memory() -> None:

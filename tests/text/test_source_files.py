@@ -43,16 +43,9 @@ def test_a_folder_without_texts(tmp_path: Path) -> None:
         files_of(tmp_path / "missing")
 
 
-@pytest.mark.parametrize("name", ["a b.txt", "50 %.txt", "a%20b.txt", "é?#.txt"])
-def test_a_file_url_is_decoded(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(TEXT)
-    url = (tmp_path / name).as_uri()
-    assert "%" in url
-    for source in (url, url.replace("file://", "FILE://localhost")):
-        assert download(tmp_path / "target", source, None).origin == source
-        assert (tmp_path / "target").read_bytes() == TEXT
-    assert local_path(url) == local_path(str(tmp_path / name)) == tmp_path / name
+def test_which_sources_are_paths() -> None:
     assert local_path("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
+    assert local_path("https://example.org/x") is None
 
 
 def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
@@ -60,7 +53,6 @@ def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "socket"))
         for name, kind in [(tmp_path / "fifo", "FIFO"), (tmp_path / "socket", "socket"), ("/dev/zero", "device")]:
-            for source in (str(name), f"file://{name}"):
-                with pytest.raises(CorpusError, match=f"expected a file, found a {kind}"):
-                    download(tmp_path / "target", source, None)
+            with pytest.raises(CorpusError, match=f"expected a file, found a {kind}"):
+                download(tmp_path / "target", str(name), None)
     assert not (tmp_path / "target").exists()

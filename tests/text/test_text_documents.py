@@ -1,7 +1,6 @@
 """Where documents begin, against a search by hand."""
 
 import json
-import logging
 import shutil
 from pathlib import Path
 
@@ -9,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stages import run_stages
+from stages import run_here, run_stages
 
-from benchmarks.projects import write_params
+from benchmarks.projects import make_project, write_params
 from charlstm.errors import VocabularyError
 from charlstm.evaluation.protocols import stateful
 from charlstm.evaluation.windows import windowed
@@ -47,38 +46,23 @@ def test_a_separator_has_ids_or_one_clear_line() -> None:
     )
 
 
-def test_a_separator_that_never_occurs_is_refused_in_a_text_that_was_searched_to_its_end(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("separator", ["<|doc|>", "the end"])
+def test_a_separator_that_the_training_part_lacks_is_refused(
+    tmp_path: Path, separator: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("charlstm.text.encoded.SEARCHED_AT_ONCE", 7)
-
-    def text(separator: str, num_cut: int = 0) -> EncodedText:
-        return EncodedText(VOCAB.encode("ab" * 10 + "cab"[: 3 - num_cut]), separator=VOCAB.encode(separator))
-
-    assert text("ab").doubt("ab") is None
-    assert text("bc").doubt("bc") is None  # it crosses the end of what is searched at once
-    with pytest.raises(
-        VocabularyError, match="^split.document_separator: 'ca' stands nowhere in the encoded training part; "
-    ):
-        text("ca", num_cut=2).doubt("ca")
-    monkeypatch.setattr("charlstm.text.encoded.MAX_SEARCHED", 19)
-    doubt = text("bc").doubt("bc")
-    assert doubt is not None and doubt.startswith("split.document_separator: 'bc' does not occur in the first 19 char")
+    """The second stands in the validation part alone."""
+    make_project(tmp_path / "project", {"split.document_separator": separator})
+    (tmp_path / "project/text.txt").write_text("words\n" * 100 + "the end")
+    run_stages(tmp_path / "project", "download")
+    assert run_here(tmp_path / "project", "split") == 2
+    assert f"{separator!r} stands nowhere in the training part of Datasets/" in caplog.text
 
 
-def test_the_stages_read_documents_of_the_parameter(
-    encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """And warn where the beginning of a text, which is all that is searched, has none."""
+def test_the_stages_read_documents_of_the_parameter(encoded: Path, tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(encoded, project)
     write_params(project, {"split.document_separator": "\n", "evaluate.window_lens": [20]})
-    monkeypatch.setattr("charlstm.text.encoded.MAX_SEARCHED", 5)
-    with caplog.at_level(logging.WARNING, "charlstm"):
-        run_stages(project, "train", "evaluate")
-    warned = [line for line in caplog.messages if line.startswith("split.document_separator: ")]
-    assert len(warned) == 1 and "'\\n' does not occur in the first 5 characters of the training part" in warned[0]
-
+    run_stages(project, "train", "evaluate")
     trained = load_model(project / "artifacts/model", "fused")
     val_ids = load_ids(project / "Datasets/encoded/val.npy", len(trained.vocab))
     separator = trained.vocab.encode("\n")

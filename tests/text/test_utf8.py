@@ -15,7 +15,7 @@ from charlstm.generation.quantized import Stepper, quantize
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.sampling import Sampling
-from charlstm.text.vocabulary import ByteVocab
+from charlstm.text.vocabulary import ByteVocab, Decoder
 
 VOCAB = ByteVocab()
 RULES = [
@@ -120,7 +120,7 @@ def test_machine_code_writes_the_same_bytes(model: CharLSTM, num_rows: int, num_
     assert ids.tolist() == same_ids.tolist()
     assert all(torch.equal(*pair) for pair in zip(after, same_after, strict=True))
     for beginning, row in zip(beginnings, ids.tolist(), strict=True):
-        VOCAB.decoder().decode([*beginning, *row])
+        Decoder(VOCAB).decode([*beginning, *row])
 
 
 @pytest.mark.parametrize("num_rows", [1, 40, 300])
