@@ -10,7 +10,6 @@
 Shapes: B rows, I input features, H hidden units, L layers.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -33,17 +32,49 @@ class LSTMState(NamedTuple):
 
 
 class Gate(nn.Module):
-    """One of the first four equations: `activation`(W_x x_t + W_h h_{t-1} + b), with weights of its own."""
+    """What all gates begin with: W_x x_t + W_h h_{t-1} + b, with weights of their own."""
 
-    def __init__(self, input_size: int, hidden_size: int, activation: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
         self.from_input = nn.Linear(input_size, hidden_size)  # W_x and b
         self.from_hidden = nn.Linear(hidden_size, hidden_size, bias=False)  # W_h
-        self.activation = activation
+
+    def weighted_sum(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
+        """Of both inputs, (B, H): any real numbers."""
+        total_BH: Tensor = self.from_input(x_BI) + self.from_hidden(hidden_BH)
+        return total_BH
+
+
+class ForgetGate(Gate):
+    """f_t = σ(W_xf x_t + W_hf h_{t-1} + b_f), of shape (B, H) and in (0, 1)."""
 
     def forward(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
-        """Of shape (B, H): in (0, 1) of a sigmoid, a share of each cell; in (-1, 1) of a tanh."""
-        return self.activation(self.from_input(x_BI) + self.from_hidden(hidden_BH))
+        """The share of each cell that is kept."""
+        return torch.sigmoid(self.weighted_sum(x_BI, hidden_BH))
+
+
+class InputGate(Gate):
+    """i_t = σ(W_xi x_t + W_hi h_{t-1} + b_i), of shape (B, H) and in (0, 1)."""
+
+    def forward(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
+        """The share of each candidate that enters the cell."""
+        return torch.sigmoid(self.weighted_sum(x_BI, hidden_BH))
+
+
+class Candidate(Gate):
+    """c̃_t = tanh(W_xc x_t + W_hc h_{t-1} + b_c), of shape (B, H) and in (-1, 1)."""
+
+    def forward(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
+        """What could be written into the cell."""
+        return torch.tanh(self.weighted_sum(x_BI, hidden_BH))
+
+
+class OutputGate(Gate):
+    """o_t = σ(W_xo x_t + W_ho h_{t-1} + b_o), of shape (B, H) and in (0, 1)."""
+
+    def forward(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
+        """The share of each cell that shows in the hidden state."""
+        return torch.sigmoid(self.weighted_sum(x_BI, hidden_BH))
 
 
 # Weights of several gates are stacked in this order, which is nn.LSTM's. Only `generation/quantized.py` has its own.
@@ -55,10 +86,10 @@ class LSTMCell(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
-        self.forget_gate = Gate(input_size, hidden_size, torch.sigmoid)
-        self.input_gate = Gate(input_size, hidden_size, torch.sigmoid)
-        self.candidate = Gate(input_size, hidden_size, torch.tanh)
-        self.output_gate = Gate(input_size, hidden_size, torch.sigmoid)
+        self.forget_gate = ForgetGate(input_size, hidden_size)
+        self.input_gate = InputGate(input_size, hidden_size)
+        self.candidate = Candidate(input_size, hidden_size)
+        self.output_gate = OutputGate(input_size, hidden_size)
 
     def forward(self, x_BI: Tensor, state: LSTMState) -> LSTMState:
         """The state after reading `x_BI`; its `hidden` (B, H) is the step's output."""

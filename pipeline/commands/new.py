@@ -10,9 +10,12 @@ import typer
 
 from pipeline.new.corpus import New, plan, switch
 from pipeline.new.text_report import oddities, summary
+from pipeline.stage.hardware import num_cores
 from pipeline.stage.presets import CORPORA, names
 from pipeline.stage.project import from_here
 from pipeline.stage.terminal import printable
+
+MINUTE, HOUR = 60, 3600
 
 
 def new(
@@ -67,6 +70,8 @@ def new(
 
 def _lines(new: New) -> Iterator[str]:
     """What the text is, what is odd about it, and what is proposed for it."""
+    from charlstm.training.processes import multiplies_bf16  # torch takes a second: mistakes are told before
+
     yield new.source.shown
     yield from (f"  {line}" for line in summary(new.report))
     yield from (f"  ! {line}" for line in oddities(new.report))
@@ -79,3 +84,16 @@ def _lines(new: New) -> Iterator[str]:
         yield f"  {number} files in this order, with {between}"
     yield "proposal:"
     yield from (f"  {line}" for line in new.proposal.reasons)
+    cores = num_cores()
+    duration = _rounded(new.proposal.seconds(cores, multiplies_bf16("cpu")))
+    where = "1 core" if cores == 1 else f"{cores} cores"
+    yield (
+        f"  about {duration} of training on {where}, by the speeds in docs/recipes.md, if nothing else runs; "
+        f"a GPU or more processes are faster: see docs/distributed.md"
+    )
+
+
+def _rounded(seconds: float) -> str:
+    if seconds < 2 * HOUR:
+        return f"{round(seconds / MINUTE)} minutes" if seconds >= 1.5 * MINUTE else "a minute"
+    return f"{round(seconds / HOUR)} hours"

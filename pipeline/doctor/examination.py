@@ -14,7 +14,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from charlstm.errors import CharlstmError
-from charlstm.files.documents import faults_of, load_yaml
+from charlstm.files.documents import faults_of, load_yaml, parse_yaml
 from charlstm.files.lock import holder_of
 from charlstm.files.urls import without_credentials
 from charlstm.params import Params, load_params
@@ -25,9 +25,10 @@ from pipeline.doctor.text import STAGES, Encoded, is_of_these_parameters, read_e
 from pipeline.dvc.paths import NOTHING, Paths, load_paths
 from pipeline.dvc.record import cache_folder
 from pipeline.dvc.unfinished import CHECKOUT
+from pipeline.provenance.git import content_at_head
 from pipeline.stage import settings
 from pipeline.stage.params_file import PARAMS
-from pipeline.stage.presets import in_words
+from pipeline.stage.presets import in_words, shown
 from pipeline.stage.tracking_store import STATE_FOLDER, project_root, store
 
 
@@ -86,7 +87,7 @@ def _read() -> tuple[Params | None, Paths | None, list[Finding]]:
     findings = [error(str(fault)) for fault in settings.faults()]
     params, paths = None, None
     try:
-        faults = [error(f"{PARAMS}: {fault}") for fault in faults_of(Params, load_yaml(PARAMS))]
+        faults = schema_faults()
         findings += faults
         params = None if faults else load_params(PARAMS)
         paths = load_paths(Path("dvc.yaml"))
@@ -94,6 +95,26 @@ def _read() -> tuple[Params | None, Paths | None, list[Finding]]:
         if error(str(refusal)) not in findings:
             findings.append(error(str(refusal)))
     return params, paths, findings
+
+
+def schema_faults() -> list[Finding]:
+    """Each wrong value, with that of the last commit: what `dvc exp run -S` wrote stays there when it has failed.
+
+    Raises:
+        ParamsError: there is no such file, or it is not YAML.
+    """
+    return [error(f"{PARAMS}: {fault}{_in_last_commit(fault)}") for fault in faults_of(Params, load_yaml(PARAMS))]
+
+
+def _in_last_commit(fault: str) -> str:
+    """`; the last commit has 1`, of the parameter with which the description of a fault begins; empty for none."""
+    try:
+        value = parse_yaml((content_at_head(PARAMS) or b"").decode())
+        for part in fault.partition(" ")[0].split("."):
+            value = value[part]
+    except (ValueError, LookupError, TypeError):
+        return ""
+    return "" if isinstance(value, dict) else f"; the last commit has {shown(value)}"
 
 
 def check_parameters(params: Params) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ characters are rare, as Chinese ones, is known by heart before it is learned, so
 """
 
 from collections.abc import Mapping, Sequence
-from math import ceil
+from math import ceil, sqrt
 from typing import NamedTuple
 
 TRAIN_FRACTION = 0.9
@@ -24,6 +24,10 @@ MAX_ALPHABET = 3_000  # characters; of more, rare ones become U+FFFD
 MAX_MIN_COUNT = 5
 MAX_REPLACED = 0.01  # of the text
 HUGE = 100_000_000  # characters; the validation of more takes long
+# Training speed, in weights x characters a second a core: from the recipes' table in docs/recipes.md (Zen 4 with bf16).
+WEIGHTS_PER_SECOND = 1.45e10
+SLOWER_IN_FP32 = 2.2
+SMALL_BATCH = 32  # rows; with fewer, a core is less busy
 
 
 class Width(NamedTuple):
@@ -53,6 +57,15 @@ class Proposal(NamedTuple):
     recipe: dict[str, object]  # by dotted name
     corpus: dict[str, object]
     reasons: list[str]
+    num_weights: int  # that each character is multiplied with
+    chars_seen: int
+    batch_size: int
+
+    def seconds(self, num_cores: int, is_bf16: bool) -> float:
+        """Estimated seconds of training, on the cores of a machine like that of the recipes' table."""
+        speed = WEIGHTS_PER_SECOND * num_cores / (1 if is_bf16 else SLOWER_IN_FP32)
+        speed *= min(1.0, sqrt(self.batch_size / SMALL_BATCH))
+        return self.chars_seen * self.num_weights / speed
 
 
 def propose(num_chars: int, counts: Sequence[int], quick: Mapping[str, object]) -> Proposal:
@@ -102,7 +115,11 @@ def propose(num_chars: int, counts: Sequence[int], quick: Mapping[str, object]) 
         )
     if num_chars > HUGE:
         reasons.append("validation after each epoch on 1,000,000 characters, evaluation on 10,000,000")
-    return Proposal({name: value for name, value in values.items() if value != quick[name]}, corpus, reasons)
+    hidden = width.hidden_size
+    lstm = 4 * hidden * (width.embedding_size + hidden) + (width.num_layers - 1) * 8 * hidden * hidden
+    num_weights = lstm + 2 * hidden * block + hidden * vocab_size
+    recipe = {name: value for name, value in values.items() if value != quick[name]}
+    return Proposal(recipe, corpus, reasons, num_weights, epochs * num_train, batch_size)
 
 
 def _sizes(num_train: int, epochs: int) -> tuple[int, int]:
