@@ -224,12 +224,15 @@ class Stepper:
         self._model = model
         self._gates, self._gelu = torch.from_numpy(GATE_TABLE), torch.from_numpy(GELU)
         self._tanh_levels = torch.from_numpy(TANH * np.float32(LEVELS))  # exact: 22 bits
-        self._bases = [torch.from_numpy(layer.base_VG) for layer in model.layers]
 
     @cached_property
     def _columns(self) -> list[Columns]:
         """Made when they are needed first: trying how torch multiplies takes longer than a text in machine code."""
         return [Columns(matrix) for matrix in self._model.matrices]
+
+    @cached_property
+    def _bases(self) -> list[Tensor]:
+        return [torch.from_numpy(layer.base_VG) for layer in self._model.layers]
 
     def zero_state(self, num_rows: int) -> QuantizedState:
         """The state before anything was read."""

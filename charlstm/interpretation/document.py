@@ -101,6 +101,7 @@ class CellsDocument(Document):
     reason: str | None
     """Why there is nothing; None if there is something."""
     num_cells: Count
+    # Of what follows, a document with a reason has nothing.
     num_chars: Count = 0
     """Of each half."""
     num_untrained: Count = 0

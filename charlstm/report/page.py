@@ -140,12 +140,10 @@ def page_of(
         "baselines": baselines,
     }
 
+    page = environment().get_template("review.html")
+
     def render(limit: int) -> str:
-        return (
-            environment()
-            .get_template("review.html")
-            .render(samples=list(shown_samples(document.samples, limit)), **fixed)
-        )
+        return page.render(samples=list(shown_samples(document.samples, limit)), **fixed)
 
     return fitted([document], render, MAX_PAGE_BYTES + len(playground.model or "" if playground else ""))
 
