@@ -5,7 +5,7 @@
 
 import lzma
 import math
-from pathlib import Path
+from functools import partial
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -236,10 +236,7 @@ def measure_baselines(train: str, text: str) -> Baselines:
     )
 
 
-def read_baselines(path: Path) -> Baselines:
-    """Read and check `baselines.json`.
-
-    Raises:
-        HistoryError: it is missing, no JSON, of another schema or damaged.
-    """
-    return read_document(path, Baselines, "baselines in bits a character", "evaluate", HistoryError)
+# What `read_document` raises of `baselines.json` is a HistoryError.
+read_baselines = partial(
+    read_document, kind=Baselines, what="baselines in bits a character", stage="evaluate", error=HistoryError
+)

@@ -56,6 +56,7 @@ def char_losses(model: LanguageModel, text: EncodedText, state: LSTMState) -> tu
     return nats_N, state
 
 
+@torch.no_grad()
 def row_nats(model: LanguageModel, ids_BT: Tensor, max_logits: int) -> Tensor:
     """Nats (B, T - 1) of each id but the first, in float64 on the CPU; rows are read from a zero state, side by side.
 

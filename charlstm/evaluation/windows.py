@@ -46,13 +46,16 @@ def windowed(
     num_targets = len(text) - 1 - before
     num_windows, num_whole = -(-num_targets // context_len), num_targets // context_len
     first, end = num_windows * rank // world_size, num_windows * (rank + 1) // world_size
-    total = LossSum(0.0, 0)
     num_chars = min(MAX_CHARS_PER_FORWARD, MAX_LOGITS_PER_FORWARD // model.shape.vocab_size)
-    for numbers in _chunks(range(first, min(end, num_whole)), max(1, num_chars // context_len)):
-        total = total.plus(_loss(model, text, windows_from(text, before + numbers * context_len, context_len)))
+    chunks = [*_chunks(range(first, min(end, num_whole)), max(1, num_chars // context_len))]
     if end > max(first, num_whole):
-        start = before + num_whole * context_len
-        total = total.plus(_loss(model, text, windows_from(text, np.array([start]), len(text) - 1 - start)))
+        chunks.append(np.array([num_whole]))  # the last one, which is shorter
+    total = LossSum(0.0, 0)
+    for numbers in chunks:
+        starts_B = before + numbers * context_len
+        windows = windows_from(text, starts_B, min(context_len, len(text) - 1 - int(starts_B[0])))
+        logits_BTV, _ = logits_of(model, windows, model.zero_state(len(numbers)))
+        total = total.plus(_loss_of(logits_BTV, text, windows))
     return total
 
 
@@ -86,11 +89,6 @@ def logits_of(model: LanguageModel, windows: Windows, state: LSTMState) -> tuple
     device, starts_BT = state.hidden.device, windows.starts_BT
     resets = Resets.of(None if starts_BT is None else torch.from_numpy(starts_BT), device)
     return read_with_resets(model, torch.from_numpy(windows.inputs_BT).to(device), state, resets, time_dim=1)
-
-
-def _loss(model: LanguageModel, text: EncodedText, windows: Windows) -> LossSum:
-    """From a zero state."""
-    return _loss_of(logits_of(model, windows, model.zero_state(len(windows.inputs_BT)))[0], text, windows)
 
 
 def _loss_of(logits_BTV: Tensor, text: EncodedText, windows: Windows) -> LossSum:

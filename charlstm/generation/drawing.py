@@ -2,7 +2,7 @@
 
 e^x has no one way of rounding, so probabilities come from a table of 2^x in steps of 1/4096: each is within 0.01 % of
 the exact one. All sums run in the order of the vocabulary. `compiled/kernels.py` does the same in machine code.
-Shapes: R rows, V vocabulary.
+Shapes: R rows, V vocabulary, S states of UTF-8.
 """
 
 import math
@@ -61,7 +61,6 @@ def _mixed(bits: int) -> int:
 #
 # An automaton over the well-formed byte sequences of the Unicode Standard (table 3-7). Its states say what is due:
 # nothing; 1, 2 or 3 continuation bytes; or a second byte after E0, ED, F0 or F4, which have narrower ranges.
-# Shapes: R rows, S states, V bytes.
 
 START, ONE, TWO, THREE, AFTER_E0, AFTER_ED, AFTER_F0, AFTER_F4 = range(8)
 # From a state, by a byte of the range (both ends included), to a state.
@@ -85,14 +84,9 @@ TRANSITIONS: Final = (
 )
 
 
-def _next_states() -> Ids:
-    states_SV = np.full((8, 256), -1)
-    for before, first, last, after in TRANSITIONS:
-        states_SV[before, first : last + 1] = after
-    return states_SV
-
-
-NEXT: Final = _next_states()  # (S, V): the state after a byte; -1 where the byte is not allowed
+NEXT: Final = np.full((8, 256), -1)  # (S, V): the state after a byte; -1 where the byte is not allowed
+for _before, _first, _last, _after in TRANSITIONS:
+    NEXT[_before, _first : _last + 1] = _after
 ALLOWED: Final = NEXT >= 0  # (S, V)
 
 
@@ -137,7 +131,7 @@ class Rules(NamedTuple):
             np.array([rule.temperature == 0 for rule in rules], np.bool_),
         )
 
-    def rows(self, rows: slice) -> "Rules":
+    def rows(self, rows: slice | list[int]) -> "Rules":
         """Those of some rows."""
         return Rules._make(column_R[rows] for column_R in self)
 

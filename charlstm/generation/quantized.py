@@ -12,7 +12,8 @@ functions. `Stepper` computes with it in torch, `compiled/` in machine code, the
     a function of g              TABLE[round(256 g) + 4096]
 
 Here round(x) is floor(x + 1/2). Per-row scales: Wu et al. 2020 (arXiv 2004.09602).
-Shapes: V vocabulary, E embedding features, H hidden units, G = 4H gate rows, N rows and K columns of a matrix.
+Shapes: L layers, R or B rows of a batch, T characters, V vocabulary, E embedding features, H hidden units, G = 4H gate
+rows, F inner features of the block, N rows and K columns of a matrix.
 """
 
 import math
@@ -146,8 +147,6 @@ GELU: Final = _table(np.array([x * 0.5 * (1 + math.erf(x / math.sqrt(2))) for x 
 
 
 # Products of 8-bit integers in torch, exact on every processor.
-#
-# Shapes: R rows, K columns and N rows of a matrix.
 
 MAX_EXACT_COLUMNS: Final = 2**24 // LEVELS**2  # float32 has all whole numbers up to 2^24
 
@@ -158,18 +157,13 @@ class Columns:
     def __init__(self, matrix: Matrix) -> None:
         self._scale_N, values_KN = torch.from_numpy(matrix.scale_N), torch.from_numpy(matrix.values_NK).t()
         is_exact = has_exact_integer_product(values_KN)
-        self._multiply = integer_product if is_exact else float_product
+        self._multiply = torch._int_mm if is_exact else float_product
         self._values_KN = values_KN if is_exact else values_KN.float()
 
     def times(self, rows_RK: Tensor, factor_R1: Tensor | None = None) -> Tensor:
         """The product with `rows_RK` (int8), times the scale, times a factor for each row: (R, N), float32."""
         scale = self._scale_N if factor_R1 is None else self._scale_N * factor_R1
         return self._multiply(rows_RK, self._values_KN) * scale
-
-
-def integer_product(rows_RK: Tensor, columns_KN: Tensor) -> Tensor:
-    """By the processor's instructions for integers: (R, N), int32."""
-    return torch._int_mm(rows_RK, columns_KN)
 
 
 def float_product(rows_RK: Tensor, columns_KN: Tensor) -> Tensor:
@@ -189,7 +183,7 @@ def has_exact_integer_product(values_KN: Tensor) -> bool:
     signs_RK = torch.stack([extremes, extremes.abs(), *(values_KN[:, :30].t().sign() * LEVELS)])
     exact_RN = float_product(signs_RK, values_KN)
     try:
-        return all(torch.equal(integer_product(signs_RK[:rows], values_KN), exact_RN[:rows]) for rows in (1, 32))
+        return all(torch.equal(torch._int_mm(signs_RK[:rows], values_KN), exact_RN[:rows]) for rows in (1, 32))
     except (AttributeError, RuntimeError):
         return False
 
@@ -197,7 +191,6 @@ def has_exact_integer_product(values_KN: Tensor) -> bool:
 # A quantized model at work, for many rows at once, in torch: reading characters, and writing them.
 #
 # Products of integers are exact, so what a row gives does not depend on the other rows.
-# Shapes: L layers, R rows, T characters, V vocabulary, H hidden units, G = 4H gate rows, F inner features of the block.
 
 TINY: Final = 1e-30  # instead of a largest activation of 0, so that 127 / m is finite
 
@@ -317,13 +310,8 @@ def _eight_bits(activations_RK: Tensor) -> tuple[Tensor, Tensor]:
     return _rounded_levels(activations_RK * torch.div(torch.tensor(float(LEVELS)), largest_R1)), largest_R1
 
 
-# A quantized model as the protocols ask for one, so that 8-bit weights are scored as float32 ones are.
-#
-# Shapes: L layers, B rows, T characters, V vocabulary, H hidden units.
-
-
 class QuantizedLanguageModel:
-    """`model` in 8 bits."""
+    """`model` in 8 bits as the protocols ask for one, so that 8-bit weights are scored as float32 ones are."""
 
     def __init__(self, model: CharLSTM) -> None:
         self.shape = model.shape

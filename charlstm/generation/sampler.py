@@ -98,7 +98,7 @@ class Batch:
         if len(kept) < len(active):
             self._active = [active[position] for position in kept]
             self._state, self._keys_R = self._state.rows(kept), self._keys_R[kept]
-            self._rules = Rules.of([self._requests[row].sampling for row in self._active], len(self._vocab))
+            self._rules = self._rules.rows(kept)
 
 
 def _states_after_prompts(stepper: Stepper, vocab: Vocab, requests: Sequence[Request]) -> QuantizedState:
@@ -198,17 +198,15 @@ class Sampler:
         """
         num_chars = sum(len(one.prompt) + one.sampling.num_chars for one in requests)
         stepper = self.engine(min(MAX_ROWS, len(requests)), num_chars)
-        by_length = sorted(range(len(requests)), key=lambda number: requests[number].sampling.num_chars)
-        generated: dict[int, Generated] = {}
-        for start in range(0, len(requests), MAX_ROWS):  # texts of like length together
-            numbers = by_length[start : start + MAX_ROWS]
-            with few_threads(len(numbers)):
-                batch = Batch(stepper, self._vocab, [requests[number] for number in numbers])
+        generated: list[Generated] = []
+        for start in range(0, len(requests), MAX_ROWS):
+            part = requests[start : start + MAX_ROWS]
+            with few_threads(len(part)):
+                batch = Batch(stepper, self._vocab, part)
                 while not batch.is_done():
-                    growing = int(min(batch.num_written * CHUNK_SHARE, MAX_CHUNK / len(numbers)))
-                    batch.advance(max(CHUNK, growing))
-            generated |= {number: batch.done[row] for row, number in enumerate(numbers)}
-        return [generated[number] for number in range(len(requests))]
+                    batch.advance(max(CHUNK, int(min(batch.num_written * CHUNK_SHARE, MAX_CHUNK / len(part)))))
+            generated += (batch.done[row] for row in range(len(part)))
+        return generated
 
     def stream(self, request: Request) -> Generator[str, None, LSTMState]:
         """The same text as from `generate`, a character at a time as they are drawn, and the state after it.

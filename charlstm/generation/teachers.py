@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from charlstm.generation.drawing import Rules, draw, key_of, uniforms
-from charlstm.generation.quantized import QuantizedState, Stepper, quantize
+from charlstm.generation.quantized import Stepper, quantize
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.sampling import Sampling
 from charlstm.text.soft_targets import quantize_log_probabilities
@@ -48,7 +48,9 @@ class Teachers:
             ids_RT = np.empty((len(rows), count), np.int64)
             quantized_RTV = np.empty((len(rows), count, self._vocab_size), np.uint8)
             for step, uniforms_R in enumerate(uniforms(keys_R, start, count).T):
-                logs_RV = self._log_probabilities(states)
+                pairs = zip(self._steppers, states, strict=True)
+                logits_MRV = torch.stack([stepper.logits(state) for stepper, state in pairs])
+                logs_RV = logits_MRV.softmax(2).mean(0).log().numpy()
                 ids_RT[:, step], quantized_RTV[:, step] = (
                     draw(logs_RV, rules, uniforms_R),
                     quantize_log_probabilities(logs_RV),
@@ -56,10 +58,3 @@ class Teachers:
                 ids_R1 = torch.from_numpy(ids_RT[:, step, None])
                 states = [one.read(ids_R1, state) for one, state in zip(self._steppers, states, strict=True)]
             yield ids_RT, quantized_RTV
-
-    def _log_probabilities(self, states: Sequence[QuantizedState]) -> NDArray[np.float32]:
-        """(R, V), float32, of the mean of all models' probabilities."""
-        pairs = zip(self._steppers, states, strict=True)
-        logits_MRV = torch.stack([stepper.logits(state) for stepper, state in pairs])
-        logs_RV: NDArray[np.float32] = logits_MRV.softmax(2).mean(0).log().numpy()
-        return logs_RV

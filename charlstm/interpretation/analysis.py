@@ -5,8 +5,6 @@ Shapes: U cells of all layers, C cells of those, N characters.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -61,19 +59,12 @@ def analyse_cells(model: CharLSTM, vocab: Vocab, ids: Ids) -> CellsDocument:
     labels = varying(labels_of(halves.ids, vocab), halves)
     if not labels:
         return nothing("no label varies enough in both halves of the text")
-    with _one_thread():
-        return _Analysis(readable(model), vocab, halves, labels).document()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Many small products follow one another: threads would mostly wait for each other, for minutes where they share
-    cores with other programs. One alone also gives the same numbers on any number of cores.
-    """
+    # Many small products follow one another: threads would mostly wait for each other, for minutes where they share
+    # cores with other programs. One alone also gives the same numbers on any number of cores.
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        return _Analysis(readable(model), vocab, halves, labels).document()
     finally:
         torch.set_num_threads(num_threads)
 
@@ -93,7 +84,8 @@ class _Analysis:
         search = Search(self._cells_UN, halves, self._labels, untrained_MK, hidden_size)
         tested = search.by_label()
         by_cell: dict[int, list[Tracked]] = defaultdict(list)
-        for one in sorted((one for one in tested if one.is_confirmed), key=_margin, reverse=True):
+        confirmed = [one for one in tested if one.is_confirmed]
+        for one in sorted(confirmed, key=lambda one: abs(one.effect_again) - one.effect_untrained, reverse=True):
             by_cell[(one.layer - 1) * hidden_size + one.unit].append(one)
         num_confirmed = len(by_cell)
 
@@ -220,10 +212,6 @@ class _Analysis:
             )
             for place in places
         ]
-
-
-def _margin(one: Tracked) -> float:
-    return abs(one.effect_again) - one.effect_untrained
 
 
 # A text beside what a cell did in it: an excerpt with the cell's states, and the places where they are extreme.

@@ -4,7 +4,7 @@ It has no times, hosts or paths. Numbers have four significant digits. Other fie
 """
 
 import itertools
-from pathlib import Path
+from functools import partial
 from typing import Annotated, Literal
 
 import pandas as pd
@@ -101,6 +101,7 @@ class CellsDocument(Document):
     reason: str | None
     """Why there is nothing; None if there is something."""
     num_cells: Count
+    # Of what follows, a document with a reason has nothing.
     num_chars: Count = 0
     """Of each half."""
     num_untrained: Count = 0
@@ -114,13 +115,10 @@ class CellsDocument(Document):
     """... and the text with nothing held."""
 
 
-def read_cells(path: Path) -> CellsDocument:
-    """Read and check `cells.json`.
-
-    Raises:
-        InterpretationError: it is missing, no JSON, of another schema or damaged.
-    """
-    return read_document(path, CellsDocument, "what cells track", "evaluate", InterpretationError)
+# What `read_document` raises of `cells.json` is an InterpretationError.
+read_cells = partial(
+    read_document, kind=CellsDocument, what="what cells track", stage="evaluate", error=InterpretationError
+)
 
 
 def cells_table(document: CellsDocument) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """How well a model foresaw a text, character by character.
 
-Shapes: N characters.
+Shapes: N characters, U pieces of lines.
 """
 
 import math
@@ -22,7 +22,6 @@ from charlstm.model.loss import LossSum
 # in standard deviations of means of such pieces. So a foreign paragraph comes before a strange name.
 #
 # `python -m benchmarks.texts novelty` plants foreign paragraphs and counts how often they come first.
-# Shapes: N characters, U pieces.
 
 MARGINS = (0.3, 1.0)  # nats a character
 BETWEEN = 0.04  # nats a character: how far means of long passages differ, besides what their length explains
@@ -63,7 +62,11 @@ def surprising(text: str, char_nats: NDArray[np.float64]) -> list[Passage]:
     for _, first, end, passage_mean in sorted(found, key=lambda one: one[0], reverse=True):
         if not is_taken_U[first:end].any():
             is_taken_U[first:end] = True
-            passages.append(_passage(text, bounds[first][0], bounds[end - 1][1], passage_mean))
+            start, stop = bounds[first][0], bounds[end - 1][1]
+            start += len(text[start:stop]) - len(text[start:stop].lstrip("\n"))  # without empty lines around it
+            inner = text[start:stop].rstrip("\n")
+            line = text.count("\n", 0, start) + 1
+            passages.append(Passage(line, line + inner.count("\n"), start, start + len(inner), passage_mean, inner))
     return passages
 
 
@@ -97,15 +100,6 @@ def _pieces(text: str) -> list[tuple[int, int]]:
         bounds.append((start, end))
         start = end
     return bounds
-
-
-def _passage(text: str, start: int, end: int, nats_per_char: float) -> Passage:
-    """Without empty lines around it."""
-    inner = text[start:end]
-    start += len(inner) - len(inner.lstrip("\n"))
-    end -= len(inner) - len(inner.rstrip("\n"))
-    first = text.count("\n", 0, start) + 1
-    return Passage(first, first + text.count("\n", start, end), start, end, nats_per_char, text[start:end])
 
 
 # The score.

@@ -86,14 +86,14 @@ def draw_masks(
         keep = torch.rand(shape, generator=generator)[..., cut, :] >= rate
         return keep.to(device, non_blocking=True).to(dtype) / (1 - rate)
 
-    def draw_weights() -> Tensor | None:
-        return draw(rates.recurrent_weights, len(GATES) * shape.hidden_size, shape.hidden_size, cut=slice(None))
-
+    stacked = (len(GATES) * shape.hidden_size, shape.hidden_size)
     hidden = (num_steps, batch_size, shape.hidden_size)
     num_between = shape.num_layers - 1 + (shape.feed_forward_size > 0)
     return DropoutMasks(
         embedding=draw(rates.embedding, num_steps, batch_size, shape.input_size),
-        recurrent_weights=tuple(draw_weights() for _ in range(shape.num_layers)),
+        recurrent_weights=tuple(
+            draw(rates.recurrent_weights, *stacked, cut=slice(None)) for _ in range(shape.num_layers)
+        ),
         between_layers=tuple(draw(rates.between_layers, *hidden) for _ in range(num_between)),
         output=draw(rates.output, num_output_samples, *hidden),
     )

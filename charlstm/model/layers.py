@@ -1,7 +1,7 @@
 """Two implementations of one LSTM layer along a sequence, gate by gate or `nn.LSTM`, with one weight layout.
 
 The layout is the gates': `state_dict()` of either layer has the same names and shapes, so either loads the other's.
-Shapes: T time steps, B rows, I input features, H hidden units.
+Shapes: T time steps, B rows, I input features, H hidden units, L layers, N cuts of a batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -134,7 +134,6 @@ def _join_gates(layer: nn.Module, weights: dict[str, Tensor], prefix: str, *_: o
 #
 # A batch is cut along time wherever one of its rows begins a document, and the pieces are read one after the other. So
 # layers know nothing of documents, and gradients stop at a document's beginning by themselves.
-# Shapes: B rows, T time steps, N cuts, L layers, H hidden units.
 
 Read = Callable[[Tensor, LSTMState], tuple[Tensor, LSTMState]]
 

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from charlstm.errors import ReviewError
-from charlstm.evaluation.documents import Published, TextFigures
+from charlstm.evaluation.documents import Published
 from charlstm.evaluation.published import TEST_PREFIX
 from charlstm.report.document import ReviewDocument, Value
-from charlstm.report.page import Shown, fitted, picture_of, shown_samples, template
+from charlstm.report.page import Shown, environment, fitted, shown_samples
+from charlstm.report.plots import losses_svg
 
 MAX_RUNS = 10  # colors that can be told apart, columns that can be read
 MAX_NAMED = 3  # parameters in the label of a model
@@ -36,11 +37,7 @@ class Group(NamedTuple):
 def check_number(count: int) -> None:
     """Raise `ReviewError` if that many models are too many for a page, or none."""
     if not 1 <= count <= MAX_RUNS:
-        raise ReviewError(
-            f"expected 1 to {MAX_RUNS} models to review side by side, found {count}; name fewer of them"
-            if count
-            else "expected at least one model to review, found none"
-        )
+        raise ReviewError(f"expected 1 to {MAX_RUNS} models to review side by side, found {count or 'none'}")
 
 
 def comparison_of(labeled: Sequence[Labeled]) -> str:
@@ -50,16 +47,16 @@ def comparison_of(labeled: Sequence[Labeled]) -> str:
     values = {
         "labels": labels,
         "documents": documents,
-        "picture": picture_of(documents),
+        "picture": losses_svg([one.curves for one in documents]),
         "parameters": parameters,
         "num_same": len({name for one in documents for name in one.parameters}) - len(parameters),
         "losses": loss_rows(documents),
         "published": published_losses(documents),
         "is_one_text": len({one.validation_sha256 for one in documents}) == 1,
         "temperatures": temperatures_of(documents),
-        "figures_of": figures_of,
+        "by_temperature": [{row.temperature: row for row in one.figures} for one in documents],
     }
-    page = template("comparison.html")
+    page = environment().get_template("comparison.html")
     return fitted(documents, lambda limit: page.render(**values, groups=groups_of(documents, limit)))
 
 
@@ -131,11 +128,6 @@ def temperatures_of(documents: Sequence[ReviewDocument]) -> list[float | None]:
     """All that any model has texts of, then None for held-out text."""
     found = {row.temperature for one in documents for row in one.figures if row.temperature is not None}
     return [*sorted(found), None]
-
-
-def figures_of(document: ReviewDocument, temperature: float | None) -> TextFigures | None:
-    """A model's figures at a temperature, if it has any."""
-    return next((row for row in document.figures if row.temperature == temperature), None)
 
 
 def groups_of(documents: Sequence[ReviewDocument], limit: int) -> list[Group]:

@@ -4,7 +4,7 @@ It has no times, hosts, paths or run ids: the same model, texts and parameters g
 new `schema_version`.
 """
 
-from pathlib import Path
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -107,19 +107,10 @@ class ReviewDocument(Document):
     """All that were generated; `samples` may be the first of them."""
 
 
-def read_review(path: Path) -> ReviewDocument:
-    """Read and check `review.json`.
-
-    Raises:
-        ReviewError: it is missing, no JSON, of another schema or damaged.
-    """
-    return read_document(path, ReviewDocument, "the review of a model", "sample", ReviewError)
-
-
-def read_losses(path: Path) -> dict[str, Loss]:
-    """The losses by protocol that the evaluate stage wrote.
-
-    Raises:
-        HistoryError: they are missing or damaged.
-    """
-    return read_document(path, dict[str, Loss], "losses by protocol", "evaluate", HistoryError)
+# What `read_document` raises of them is a ReviewError, and a HistoryError of the losses by protocol.
+read_review = partial(
+    read_document, kind=ReviewDocument, what="the review of a model", stage="sample", error=ReviewError
+)
+read_losses = partial(
+    read_document, kind=dict[str, Loss], what="losses by protocol", stage="evaluate", error=HistoryError
+)

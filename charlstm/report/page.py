@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from charlstm.evaluation.baselines import Baselines
@@ -133,15 +133,17 @@ def page_of(
         "document": document,
         "title": title_of(document, recipe),
         "recipe": recipe,
-        "picture": picture_of([document]),
+        "picture": losses_svg([document.curves]),
         "playground": playground,
         "start": start_of(document.samples),
         "cells": cells,
         "baselines": baselines,
     }
 
+    page = environment().get_template("review.html")
+
     def render(limit: int) -> str:
-        return template("review.html").render(samples=list(shown_samples(document.samples, limit)), **fixed)
+        return page.render(samples=list(shown_samples(document.samples, limit)), **fixed)
 
     return fitted([document], render, MAX_PAGE_BYTES + len(playground.model or "" if playground else ""))
 
@@ -152,11 +154,6 @@ def title_of(document: ReviewDocument, recipe: str | None) -> str:
     sizes = f"LSTM {document.num_layers} \N{MULTIPLICATION SIGN} {document.hidden_size}"
     parts = [document.corpus, recipe or sizes, None if seed is None else f"seed {seed}"]
     return " \N{MIDDLE DOT} ".join(part for part in parts if part)
-
-
-def picture_of(documents: Sequence[ReviewDocument]) -> Markup:
-    """Their loss curves over one another, as SVG."""
-    return Markup(losses_svg([one.curves for one in documents]))
 
 
 def fitted(documents: Sequence[ReviewDocument], render: Callable[[int], str], max_bytes: int = MAX_PAGE_BYTES) -> str:
@@ -192,13 +189,8 @@ def _pieces(sample: Sample, limit: int, number: int) -> Iterator[Piece]:
         yield Piece(sample.text[done:limit], None, 0)
 
 
-def template(name: str) -> Template:
-    """A template of this package."""
-    return _environment().get_template(name)
-
-
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
     """Templates that escape whatever they are given; with what every page needs."""
     loader = PackageLoader("charlstm.report", "templates")
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

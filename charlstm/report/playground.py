@@ -25,22 +25,9 @@ class Playground(NamedTuple):
     reason: str = ""
 
 
-class Start(NamedTuple):
-    """What the form has at first."""
-
-    prompt: str = "\n"
-    temperature: float = 0.8
-    top_k: int | None = None
-    top_p: float = 1.0
-    seed: int = 1
-
-
-def start_of(samples: Sequence[Sample]) -> Start:
-    """The settings of a sample of the page: best one whose prompt can be seen, and of a middle temperature."""
-    if not samples:
-        return Start()
-    best = min(samples, key=lambda one: (not one.prompt.strip(), abs(one.temperature - Start().temperature)))
-    return Start(best.prompt, best.temperature, best.top_k, best.top_p, best.seed)
+def start_of(samples: Sequence[Sample]) -> Sample | None:
+    """The sample whose settings the form has at first: best one whose prompt can be seen, of a middle temperature."""
+    return min(samples, key=lambda one: (not one.prompt.strip(), abs(one.temperature - 0.8)), default=None)
 
 
 def playground_of(model: QuantizedModel, vocab: Vocab) -> Playground:

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 import matplotlib.style
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from charlstm.evaluation.published import ORIGINAL_VAL_NATS_PER_CHAR
@@ -69,7 +70,7 @@ def _numbers(texts: Sequence[str]) -> list[float] | None:
         return None
 
 
-def losses_svg(curves: Sequence[Curves]) -> str:
+def losses_svg(curves: Sequence[Curves]) -> Markup:
     """An `<svg>` element with the loss curves of at most ten models, each in its color of COLORS, training fainter.
 
     It takes over the page's text color, has no legend and no text but numbers and the names of the axes.
@@ -98,7 +99,7 @@ def losses_svg(curves: Sequence[Curves]) -> str:
     svg = written.getvalue()
     # Without what belongs to a file of its own, or would change the page around it.
     foreign = r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->"
-    return re.sub(foreign, "", svg[svg.index("<svg") :], flags=re.DOTALL).replace(INK, "currentColor")
+    return Markup(re.sub(foreign, "", svg[svg.index("<svg") :], flags=re.DOTALL).replace(INK, "currentColor"))
 
 
 def _columns(points: Sequence[Point]) -> tuple[list[float], list[float]]:

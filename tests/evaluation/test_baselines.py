@@ -43,15 +43,7 @@ def test_long_texts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_written_and_read_again(tmp_path: Path) -> None:
     found, path = measure_baselines(TRAIN, TEXT), tmp_path / "baselines.json"
-    write_document(path, found, indent=2)
-    assert read_baselines(path) == found
-
-
-def test_a_damaged_or_missing_document(tmp_path: Path) -> None:
-    path = tmp_path / "baselines.json"
     with pytest.raises(HistoryError, match="cannot read baselines .*: No such file or directory; `dvc repro evaluate`"):
         read_baselines(path)
-    for content in ("{", "[]", '{"schema_version": 2}'):
-        path.write_text(content)
-        with pytest.raises(HistoryError, match="expected baselines in bits a character, found something else"):
-            read_baselines(path)
+    write_document(path, found, indent=2)
+    assert read_baselines(path) == found

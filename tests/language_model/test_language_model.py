@@ -179,26 +179,16 @@ def test_unseen_characters_are_scored_as_evaluate_scores_them(tmp_path: Path) ->
     ("arguments", "message"),
     [
         ({"num_chars": 0}, "num_chars: expected a whole number of at least 1, got 0"),
-        ({"num_chars": "5"}, "num_chars: expected a whole number of at least 1, got '5'"),
         ({"num_texts": 10**9}, "num_texts: expected a whole number from 1 to 100,000, got 1000000000"),
         ({"num_texts": 1.5}, "num_texts: expected a whole number from 1 to 100,000, got 1.5"),
-        ({"temperature": -1}, "temperature: expected a number from 0 to 1e38, got -1"),
-        ({"temperature": None}, "temperature: expected a number from 0 to 1e38, got None"),
         ({"temperature": 10**400}, f"temperature: expected a number from 0 to 1e38, got 1{'0' * 59} ..."),
         (
             {"seed": 10**5000},
             "seed: expected a whole number of at least 0, below 2**63, got a number of thousands",
         ),
-        ({"stop": 10**5000}, "stop: expected a text of at least one character, or several, got a number of thousands"),
-        ({"top_k": 0}, "top_k: expected a whole number of at least 1, got 0"),
-        ({"top_p": 0.0}, "top_p: expected a number above 0 and at most 1, got 0.0"),
-        ({"min_p": 2}, "min_p: expected a number from 0 to 1, got 2"),
-        ({"seed": -1}, "seed: expected a whole number of at least 0, below 2**63, got -1"),
-        ({"stop": ""}, "stop: expected a text of at least one character, or several, got ''"),
         ({"stop": ["a", 5]}, "stop: expected a text of at least one character, or several, got 5"),
         ({"stop": None}, "stop: expected a text of at least one character, or several, got None"),
         ({"stop": "Ж"}, "stop: the model never writes the characters 'Ж'"),
-        ({"keep_stop": "yes"}, "keep_stop: expected true or false, got 'yes'"),
         ({"unknown": "guess"}, "unknown: expected error, nearest or skip, got 'guess'"),
         ({"state": "here"}, "state: expected a charlstm.State, got 'here'"),
         ({"prompt": ""}, "prompt: expected at least one character, e.g. a newline"),
@@ -206,6 +196,7 @@ def test_unseen_characters_are_scored_as_evaluate_scores_them(tmp_path: Path) ->
     ],
 )
 def test_a_wrong_argument_is_one_line(model: charlstm.Model, arguments: dict[str, Any], message: str) -> None:
+    """Of options of `Sampling`, `test_text_requests.py` has the messages."""
     with pytest.raises(charlstm.CharlstmError) as caught:
         model.generate(**arguments)
     assert str(caught.value).startswith(message)

@@ -2,8 +2,8 @@
 
 The equations are in `quantized.py`. Constants are of float32, as numba would go on in float64 otherwise.
 
-Shapes: L layers, R rows, T characters, V vocabulary, H hidden units, G = 4H gate rows, F inner features of the block,
-P the largest number of rows of a matrix and Q of columns, both rounded up to whole blocks.
+Shapes: L layers, R rows, T characters, V vocabulary, H hidden units, G = 4H gate rows, N rows and K columns of a
+matrix; P the largest number of rows of a matrix and Q of columns, both rounded up to whole blocks.
 """
 
 from typing import Final
@@ -21,7 +21,6 @@ from charlstm.generation.quantized import LEVELS, MIDDLE, STEPS_PER_UNIT, TABLE_
 #
 # `multiply_block` wants one byte of a pair unsigned: a + 128 instead of a. The surplus, 128 times the sum of a
 # row's weights, is subtracted in the end. Both ways give the same integers.
-# Shapes: R rows, K columns and N rows of a matrix; P and Q are N and K rounded up to whole blocks.
 
 TILE: Final = 4  # rows at once: a weight is loaded once for all of them
 
@@ -254,7 +253,10 @@ def relative_probabilities(logits_V: Float, largest: float, rules: Rules, row: i
 @inlined
 def smallest_kept(probable_V: Double, top_k: int, top_p: float, sorted_V: Double) -> float:
     """The smallest value that top-k and then top-p keep."""
-    sort_descending(probable_V, sorted_V)
+    if len(probable_V) <= MAX_RANKED:
+        sort_by_rank(probable_V, sorted_V)
+    else:
+        sort_by_gaps(probable_V, sorted_V)
     smallest: float = sorted_V[top_k - 1]
     total, num_kept = 0.0, 0
     for value in sorted_V:
@@ -268,18 +270,9 @@ def smallest_kept(probable_V: Double, top_k: int, top_p: float, sorted_V: Double
     return last if last > smallest else smallest
 
 
-@inlined
-def sort_descending(values_V: Double, sorted_V: Double) -> None:
-    """Values that are not negative, the largest first."""
-    if len(values_V) <= MAX_RANKED:
-        sort_by_rank(values_V, sorted_V)
-    else:
-        sort_by_gaps(values_V, sorted_V)
-
-
 @part
 def sort_by_rank(values_V: Double, sorted_V: Double) -> None:
-    """Put each after all that are larger. V^2 comparisons, but many at a time."""
+    """The largest first; none is negative. Put each after all that are larger: V^2 comparisons, but many at a time."""
     for place in range(len(values_V)):
         sorted_V[place] = -1.0
     for index in range(len(values_V)):
@@ -294,7 +287,7 @@ def sort_by_rank(values_V: Double, sorted_V: Double) -> None:
 
 @part
 def sort_by_gaps(values_V: Double, sorted_V: Double) -> None:
-    """Shell's sort."""
+    """The same by Shell's sort."""
     for index in range(len(values_V)):
         sorted_V[index] = values_V[index]
     for gap in GAPS:

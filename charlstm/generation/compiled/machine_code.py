@@ -4,6 +4,7 @@ Functions get all memory from outside: numba counts no references. Only to compi
 """
 
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any, Final, TypeVar, cast
 
 import numba
@@ -62,17 +63,10 @@ def _unpack(type_: Any) -> Any:
     """A function that makes such a value of the numbers that `object_code.Function` hands over."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _value(context, builder, type_, _loaded(builder, arguments[0]))
+        loaded = (builder.load(builder.gep(arguments[0], [cgutils.int32_t(index)])) for index in count())
+        return _value(context, builder, type_, loaded)
 
     return intrinsic(lambda typing_context, numbers: (type_(numbers), generate))
-
-
-def _loaded(builder: Any, numbers: Any) -> Iterator[Any]:
-    """One number after the other."""
-    index = 0
-    while True:
-        yield builder.load(builder.gep(numbers, [cgutils.int32_t(index)]))
-        index += 1
 
 
 def _value(context: Any, builder: Any, type_: Any, numbers: Iterator[Any]) -> Any:
