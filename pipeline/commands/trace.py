@@ -6,20 +6,18 @@ that they can be searched.
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from charlstm.errors import LineageError
-from charlstm.tracking.reader import Reader
 from charlstm.tracking.registered_model import LOSS_SUFFIX
-from pipeline.dvc.paths import Paths, load_paths
+from pipeline.dvc.paths import load_paths
 from pipeline.lineage.document import Trace, of_commit, of_run
 from pipeline.lineage.search import (
     MIN_ID_PREFIX,
-    Match,
     Place,
     find,
     find_text,
@@ -86,28 +84,22 @@ def _document(name: str | None, kind: str | None, text: str | None, max_in_full:
             raise LineageError(f"--text: no run wrote {text[:40]!r}, and it stands nowhere in {paths.split}")
     else:
         kind, matches = find(name or "", kind, reader, paths, notes)
-    return {
-        "query": {"kind": kind, "value": name if text is None else text},
-        "traces": _traces(matches[:max_in_full], reader, paths),
-        "more": [_name(match) for match in matches[max_in_full:]],
-        "places": places,
-        "notes": notes,
-    }
-
-
-def _traces(matches: Sequence[Match], reader: Reader | None, paths: Paths) -> list[Trace]:
-    """Of each match; without those of commits that have no training."""
     traces = [
         of_run(reader, match.run, paths, match.found_by)
         if match.run and reader
         else of_commit(match.commit or "", paths, match.found_by)
-        for match in matches
+        for match in matches[:max_in_full]
     ]
-    return [trace for trace in traces if trace]
-
-
-def _name(match: Match) -> str:
-    return f"{match.run.run_id}  {match.run.name}  {match.run.status}" if match.run else str(match.commit)
+    return {
+        "query": {"kind": kind, "value": name if text is None else text},
+        "traces": [trace for trace in traces if trace],  # a commit may have no training
+        "more": [
+            f"{match.run.run_id}  {match.run.name}  {match.run.status}" if match.run else match.commit
+            for match in matches[max_in_full:]
+        ],
+        "places": places,
+        "notes": notes,
+    }
 
 
 # As lines.
