@@ -82,7 +82,7 @@ def read_experiments(commit: str) -> dict[str, Experiment]:
     for revision, (name, baseline) in experiments().items():
         if baseline == commit:
             losses = losses_of(losses_at(revision, paths))
-            of_validation = {name: loss for name, loss in losses.items() if not name.startswith(TEST_PREFIX)}
+            of_validation = {key: loss for key, loss in losses.items() if not key.startswith(TEST_PREFIX)}
             done[name] = Experiment(_params_at(revision), of_validation)
     return done
 
