@@ -1,6 +1,7 @@
 """`charlstm generate`: text from a trained model, on a terminal as it is drawn."""
 
 import json
+import re
 import secrets
 import sys
 import time
@@ -118,10 +119,8 @@ def _prompt(prompt: str | None, file: Path | None) -> str:
         return prompt
     if file is None and not has_stdin():
         return "\n"
-    text = read_file(file or STDIN)
     # As the shell's `$(cat FILE)` has it, but for one newline only: the one that ends the last line of a file.
-    without_newline = text.removesuffix("\n").removesuffix("\r") if text.endswith("\r\n") else text.removesuffix("\n")
-    return without_newline if file else without_newline or "\n"
+    return re.sub(r"\r?\n\Z", "", read_file(file or STDIN)) or "\n"
 
 
 def _write_json(model: "Model", prompt: str, num_texts: int, options: Sampling) -> None:

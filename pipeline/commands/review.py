@@ -1,7 +1,6 @@
 """`charlstm review`: several models in one page, side by side. Each is named by its `review.json`, or by a run."""
 
 import re
-from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, NamedTuple
@@ -138,8 +137,7 @@ def _name(model: str, kind: str, run: TrackedRun) -> str:
 
 def _numbered(labels: list[str]) -> list[str]:
     """With a number where several are the same."""
-    seen, numbered = Counter[str](), []
-    for label in labels:
-        seen[label] += 1
-        numbered.append(f"{label} ({seen[label]})" if labels.count(label) > 1 else label)
-    return numbered
+    return [
+        f"{label} ({labels[: index + 1].count(label)})" if labels.count(label) > 1 else label
+        for index, label in enumerate(labels)
+    ]

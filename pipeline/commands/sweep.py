@@ -82,18 +82,9 @@ def read_experiments(commit: str) -> dict[str, Experiment]:
     for revision, (name, baseline) in experiments().items():
         if baseline == commit:
             losses = losses_of(losses_at(revision, paths))
-            of_validation = {name: loss for name, loss in losses.items() if not name.startswith(TEST_PREFIX)}
+            of_validation = {key: loss for key, loss in losses.items() if not key.startswith(TEST_PREFIX)}
             done[name] = Experiment(_params_at(revision), of_validation)
     return done
-
-
-def ranking(measured: Mapping[str, Experiment]) -> tuple[str, list[str]]:
-    """The first protocol that all were measured by, and their names, that with the lowest loss first."""
-    common = set.intersection(*(set(experiment.losses) for experiment in measured.values()))
-    if not common:
-        raise LineageError("expected a protocol that all experiments were measured by, found none")
-    protocol = next(name for name in (*PROTOCOLS, *sorted(common)) if name in common)
-    return protocol, sorted(measured, key=lambda name: measured[name].losses[protocol])
 
 
 def varied_params(params: Sequence[Mapping[str, str]]) -> list[str]:
@@ -105,9 +96,12 @@ def _show_losses(measured: Mapping[str, Experiment], output: Path) -> None:
     from charlstm.report.comparison import short_names  # pages and pictures take seconds to import
     from charlstm.report.plots import plot_sweep
 
-    protocol, names = ranking(measured)
+    protocols = sorted(set.intersection(*(set(experiment.losses) for experiment in measured.values())))
+    if not protocols:
+        raise LineageError("expected a protocol that all experiments were measured by, found none")
+    protocol = next(name for name in (*PROTOCOLS, *protocols) if name in protocols)
+    names = sorted(measured, key=lambda name: measured[name].losses[protocol])
     losses = [measured[name].losses for name in names]
-    protocols = sorted(set.intersection(*map(set, losses)))
     varied = varied_params([measured[name].params for name in names])
     values = {param: [measured[name].params.get(param, "") for name in names] for param in varied}
     number = "1 experiment" if len(names) == 1 else f"{len(names)} experiments"

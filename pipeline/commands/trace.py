@@ -6,20 +6,17 @@ that they can be searched.
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from charlstm.errors import LineageError
-from charlstm.tracking.reader import Reader
-from charlstm.tracking.registered_model import LOSS_SUFFIX
-from pipeline.dvc.paths import Paths, load_paths
+from pipeline.dvc.paths import load_paths
 from pipeline.lineage.document import Trace, of_commit, of_run
 from pipeline.lineage.search import (
     MIN_ID_PREFIX,
-    Match,
     Place,
     find,
     find_text,
@@ -32,10 +29,9 @@ from pipeline.stage.terminal import printable
 
 MAX_IN_FULL = 3  # for eyes; beyond, a line a training
 WIDTH = 11
-SHOWN_VERSIONS = ("python", "torch")
+OF_MACHINE = ("processor", "gpu", "threads", "processes", "python", "torch")
 Kind = Literal["run", "file", "rev"]
 UNKNOWN = "not recorded"
-NO_RUN = "none in MLflow; this is what git and DVC know"
 
 
 def trace(
@@ -86,28 +82,22 @@ def _document(name: str | None, kind: str | None, text: str | None, max_in_full:
             raise LineageError(f"--text: no run wrote {text[:40]!r}, and it stands nowhere in {paths.split}")
     else:
         kind, matches = find(name or "", kind, reader, paths, notes)
-    return {
-        "query": {"kind": kind, "value": name if text is None else text},
-        "traces": _traces(matches[:max_in_full], reader, paths),
-        "more": [_name(match) for match in matches[max_in_full:]],
-        "places": places,
-        "notes": notes,
-    }
-
-
-def _traces(matches: Sequence[Match], reader: Reader | None, paths: Paths) -> list[Trace]:
-    """Of each match; without those of commits that have no training."""
     traces = [
         of_run(reader, match.run, paths, match.found_by)
         if match.run and reader
         else of_commit(match.commit or "", paths, match.found_by)
-        for match in matches
+        for match in matches[:max_in_full]
     ]
-    return [trace for trace in traces if trace]
-
-
-def _name(match: Match) -> str:
-    return f"{match.run.run_id}  {match.run.name}  {match.run.status}" if match.run else str(match.commit)
+    return {
+        "query": {"kind": kind, "value": name if text is None else text},
+        "traces": [trace for trace in traces if trace],  # a commit may have no training
+        "more": [
+            f"{match.run.run_id}  {match.run.name}  {match.run.status}" if match.run else match.commit
+            for match in matches[max_in_full:]
+        ],
+        "places": places,
+        "notes": notes,
+    }
 
 
 # As lines.
@@ -133,13 +123,14 @@ def _lines(document: dict[str, Any], *, with_files: bool) -> Iterator[str]:
 
 def _in_short(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:
     run, code, dvc = trace["run"], trace["code"], trace["dvc"]
-    yield _line("run", f"{run['id']}  {run['name']}  {run['status']}" if run else NO_RUN)
+    named = f"{run['id']}  {run['name']}  {run['status']}" if run else "none in MLflow; this is what git and DVC know"
+    yield _line("run", named)
     yield _line("found by", trace["found_by"])
     if run and run["made_from"] == "files":
         yield _line("", "rebuilt from files by a later stage, whose commit this is: no file says where it was trained")
     yield _line("recipe", trace["recipe"])
     yield _line("parameters", *_params(trace["params"], here))
-    yield _line("losses", *_losses(trace["losses"]))
+    yield _line("losses", *(f"{protocol} {loss:.4f}" for protocol, loss in losses_of(trace["losses"]).items()))
     yield _line("data", *_data(trace))
     yield from _code(code)
     for revision in dvc["revisions"]:
@@ -147,7 +138,8 @@ def _in_short(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:
     if dvc["experiment"]:
         gone = "" if dvc["experiment_is_here"] else " (not in git here: failed, removed, or elsewhere)"
         yield _line("experiment", f"{dvc['experiment']}{gone}, on the baseline {dvc['baseline'] or 'unknown'}")
-    yield _line("machine", *_machine(trace["hardware"], trace["versions"]))
+    machine = {**trace["hardware"], **trace["versions"]}
+    yield _line("machine", *(f"{name} {machine[name]}" for name in OF_MACHINE if name in machine))
     yield _line("keep it", _keep(dvc))
     if run is None:
         yield _line("again", "charlstm sync --files, which makes its run from the files; then charlstm reproduce HEAD")
@@ -163,13 +155,6 @@ def _params(params: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     other = [f"{name} {value!r} (here {here.get(name)!r})" for name, value in params.items() if here.get(name) != value]
     compared = f"other than here: {', '.join(other)}" if other else "as in params.yaml here"
     return [str(len(params)), compared] if params else []
-
-
-def _losses(metrics: Mapping[str, float]) -> list[str]:
-    """By protocol; of a training that was not evaluated, its own."""
-    own = {name: value for name, value in metrics.items() if name.endswith(("nats_per_char", "val_loss"))}
-    losses = losses_of(metrics) or own
-    return [f"{name.removesuffix(LOSS_SUFFIX)} {value:.4f}" for name, value in losses.items()]
 
 
 def _data(trace: Trace) -> list[str | None]:
@@ -195,17 +180,6 @@ def _revision(revision: Mapping[str, Any]) -> str:
     baseline = f" on {revision['baseline']}" if revision["baseline"] else ""
     named = f" ({', '.join(names)}{baseline})" if names else ""
     return f"dvc.lock of {revision['commit']}{named} names these outputs: {revision['subject']}"
-
-
-def _machine(hardware: Mapping[str, str], versions: Mapping[str, str]) -> list[str | None]:
-    threads, processes = hardware.get("threads"), hardware.get("processes")
-    return [
-        hardware.get("processor"),
-        hardware.get("gpu"),
-        threads and f"{threads} thread{'' if threads == '1' else 's'}",
-        processes and f"{processes} processes",
-        *(f"{name} {versions[name]}" for name in SHOWN_VERSIONS if name in versions),
-    ]
 
 
 def _keep(dvc: Mapping[str, Any]) -> str:

@@ -17,12 +17,10 @@ from charlstm.text.encoded import load_encoded
 from charlstm.training.history import read_csv, read_tables
 from pipeline import evaluate, sample
 from pipeline.dvc.paths import Paths
-from pipeline.dvc.record import recorded_outputs
 from pipeline.lineage.revisions import parse_lock
 from pipeline.provenance.hashes import folder_md5, md5
 
 LOCK = Path("dvc.lock")
-STAGES = ("train", "evaluate", "sample")
 
 
 def rebuild(params: Params, paths: Paths) -> None:
@@ -46,18 +44,16 @@ def rebuild(params: Params, paths: Paths) -> None:
 
 
 def _check_files() -> None:
-    """All outputs of the last three stages must be those that `dvc.lock` names, and so must the parameters."""
+    """All outputs must be those that `dvc.lock` names, and so must the parameters of the last three stages."""
     lock = parse_lock(LOCK.read_text(encoding="utf-8"))
-    for stage in STAGES:
-        outputs = recorded_outputs(stage)
-        if lock is None or not outputs:
-            raise LineageError(f"{LOCK}: no record of {stage}; `dvc repro {stage}` makes it")
-        for path, recorded in outputs.items():
-            if not path.exists() or recorded != (folder_md5(path) if path.is_dir() else md5(path)):
-                raise LineageError(f"{path}: not what {LOCK} names; `dvc pull` or `dvc repro {stage}` brings it")
+    if lock is None:
+        raise LineageError(f"{LOCK}: expected DVC's record of the stages, found something else")
+    for path, recorded in ((Path(name), digest) for name, digest in lock.outputs.items()):
+        if not path.exists() or recorded != (folder_md5(path) if path.is_dir() else md5(path)):
+            raise LineageError(f"{path}: not what {LOCK} names; `dvc pull` or `dvc repro` brings it")
     here = load_yaml(Path("params.yaml"))
     for section in ("model", "train", "evaluate", "sample"):
-        if lock and lock.params.get(section) != here.get(section):
+        if lock.params.get(section) != here.get(section):
             raise LineageError(f"params.yaml: {section} is not what {LOCK} names; put it back, or `dvc repro`")
 
 

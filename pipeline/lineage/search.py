@@ -19,7 +19,7 @@ from charlstm.tracking.registered_model import MODEL_TAG, WEIGHTS
 from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import folders_with
 from pipeline.lineage.document import read_files
-from pipeline.lineage.revisions import Lock, commits_with, find_commit, lock_at
+from pipeline.lineage.revisions import commits_with, find_commit, lock_at
 from pipeline.provenance.hashes import folder_md5, md5
 from pipeline.provenance.provenance import COMMIT, EXPERIMENT, TRAIN_MD5
 from pipeline.stage.tracking_store import store
@@ -82,12 +82,8 @@ def _find_runs(name: str, reader: Reader) -> list[TrackedRun]:
 
 def _of_commit(commit: str, reader: Reader | None, paths: Paths) -> list[Match]:
     """Runs of the training that its `dvc.lock` names, and runs that were made from it; or else the commit itself."""
-    lock = lock_at(commit)
-    by_lock = runs_of(lock, reader, paths)
-    matches = [Match(run, commit, "its outputs, which dvc.lock of this revision names") for run in by_lock]
-    if lock and not by_lock:
-        matches.append(Match(None, commit, "dvc.lock of this revision"))
-    known = {run.run_id for run in by_lock}
+    matches = _of_lock(commit, reader, paths, "dvc.lock of this revision")
+    known = {match.run.run_id for match in matches if match.run}
     made_from = [run for run in reader.by_tag(COMMIT, commit) if run.run_id not in known] if reader else []
     matches += [Match(run, None, "its commit: it ran from this revision") for run in made_from]
     if not matches:
@@ -97,10 +93,12 @@ def _of_commit(commit: str, reader: Reader | None, paths: Paths) -> list[Match]:
     return matches
 
 
-def runs_of(lock: Lock | None, reader: Reader | None, paths: Paths) -> list[TrackedRun]:
-    """The runs of the training that a `dvc.lock` names, the newest first."""
+def _of_lock(commit: str, reader: Reader | None, paths: Paths, found_by: str) -> list[Match]:
+    """The runs of the training that `dvc.lock` of a commit names, the newest first; without any, the commit itself."""
+    lock = lock_at(commit)
     train_md5 = lock.train_md5(paths) if lock else None
-    return reader.by_tag(TRAIN_MD5, train_md5) if reader and train_md5 else []
+    runs = reader.by_tag(TRAIN_MD5, train_md5) if reader and train_md5 else []
+    return [Match(run, commit, found_by) for run in runs] or ([Match(None, commit, found_by)] if lock else [])
 
 
 def _of_file(path: Path, reader: Reader | None, paths: Paths) -> list[Match]:
@@ -122,11 +120,8 @@ def _of_file(path: Path, reader: Reader | None, paths: Paths) -> list[Match]:
             f"{path} ({shown}): expected bytes of a training, found no run with them in its record, and no dvc.lock "
             "of a commit or an experiment that names them"
         )
-    words, matches = "the file's MD5 in dvc.lock", list[Match]()
-    for commit in commits:
-        runs = runs_of(lock_at(commit), reader, paths)
-        matches += [Match(run, commit, words) for run in runs] or [Match(None, commit, words)]
-    return matches
+    by_commit = (_of_lock(commit, reader, paths, "the file's MD5 in dvc.lock") for commit in commits)
+    return [match for matches in by_commit for match in matches]
 
 
 def _runs_with(digests: set[str], reader: Reader) -> list[TrackedRun]:

@@ -29,15 +29,15 @@ MAX_INLINE_CHARS = 200
 
 
 class RunSummary(NamedTuple):
-    """What a run's page says of a training and its model. None: no record says it; stages that come later know more."""
+    """What a run's page says of a training and its model. None is not known yet: stages that come later know more."""
 
-    corpus: str | None = None  # its source
-    corpus_sha256: str | None = None
-    recipe: Recipe | None = None
-    commit: str | None = None
+    recipe: Recipe
+    seed: int
+    corpus: str  # its source
+    corpus_sha256: str
+    commit: str | None = None  # outside of git
     dirty: str | None = None  # "yes" or "no": whether the code was not that of the commit
     experiment: str | None = None  # of DVC
-    seed: int | None = None
     num_parameters: int | None = None
     model_sha256: str | None = None
     val_nats_per_char: float | None = None  # the training's own, of its best epoch
@@ -45,23 +45,12 @@ class RunSummary(NamedTuple):
     published: Sequence["Published"] = ()  # losses that others reported for the same validation text, to the byte
     sample: "Generated | None" = None
 
-    @property
-    def recipe_label(self) -> str | None:
-        """The recipe with its changes, in short."""
-        return self.recipe and self.recipe.label
-
 
 def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
     """What a stage knows from the start. `tags` are those of `provenance.tags`."""
-    return RunSummary(
-        corpus=tags.get("corpus"),
-        corpus_sha256=tags.get("corpus_sha256"),
-        recipe=recipe_of(params),
-        commit=tags.get(COMMIT),
-        dirty=tags.get(DIRTY),
-        experiment=tags.get(EXPERIMENT),
-        seed=params.train.seed,
-    )
+    commit, dirty, experiment = (tags.get(tag) for tag in (COMMIT, DIRTY, EXPERIMENT))
+    corpus, sha256 = tags["corpus"], tags["corpus_sha256"]
+    return RunSummary(recipe_of(params), params.train.seed, corpus, sha256, commit, dirty, experiment)
 
 
 def params_in(text: str | None) -> Params | None:
@@ -75,7 +64,7 @@ def params_in(text: str | None) -> Params | None:
 def flat_in(text: str | None) -> dict[str, str]:
     """All of its parameters by dotted name, as MLflow has them; empty where there is none that can be read."""
     params = params_in(text)
-    return {name: str(value) for name, value in params.flat().items()} if params else {}
+    return {name: without_credentials(str(value)) for name, value in params.flat().items()} if params else {}
 
 
 def recipe_in(text: str | None) -> Recipe | None:
@@ -95,7 +84,7 @@ def losses_of(metrics: Mapping[str, float]) -> dict[str, float]:
 def page_tags(summary: RunSummary) -> dict[str, str]:
     """The tags that MLflow shows as a run's name, description and recipe."""
     shown = {"mlflow.runName": run_name(summary), "mlflow.note.content": describe(summary)}
-    return shown | {RECIPE_TAG: _one_line(summary.recipe_label or "", MAX_NAME_CHARS)}
+    return shown | {RECIPE_TAG: _one_line(summary.recipe.label, MAX_NAME_CHARS)}
 
 
 def run_name(summary: RunSummary) -> str:
@@ -106,7 +95,7 @@ def run_name(summary: RunSummary) -> str:
     size = None if summary.num_parameters is None else f"{summary.num_parameters / 1e6:.2f}M"
     loss = next(iter((summary.losses or {}).values()), summary.val_nats_per_char)
     shown = None if loss is None else f"{loss:.4f}"
-    parts = [summary.experiment, summary.recipe_label, size, f"seed {summary.seed}", shown]
+    parts = [summary.experiment, summary.recipe.label, size, f"seed {summary.seed}", shown]
     return _one_line(" · ".join(part for part in parts if part), MAX_NAME_CHARS)
 
 
@@ -144,13 +133,12 @@ def _losses(summary: RunSummary) -> str:
 
 
 def _origin(summary: RunSummary) -> str:
-    corpus, sha256 = summary.corpus or "unknown", summary.corpus_sha256 or "unknown"
     changes = ", with uncommitted changes" if summary.dirty == "yes" else ""
     commit = f"{_code(summary.commit[:12])}{changes}" if summary.commit else "not in a git repository"
     facts = {
-        "Recipe": f"{_code(summary.recipe.full if summary.recipe else 'unknown')}, seed {summary.seed}",
+        "Recipe": f"{_code(summary.recipe.full)}, seed {summary.seed}",
         "Parameters": None if summary.num_parameters is None else f"{summary.num_parameters:,}",
-        "Corpus": f"{_code(corpus)}, SHA-256 {_code(sha256[:12])}",
+        "Corpus": f"{_code(summary.corpus)}, SHA-256 {_code(summary.corpus_sha256[:12])}",
         "Commit": commit,
         "DVC experiment": summary.experiment and _code(summary.experiment),
         "Model": summary.model_sha256 and f"SHA-256 {_code(summary.model_sha256)}",

@@ -19,12 +19,6 @@ COMMANDS = [name for commands in cli.COMMANDS.values() for name in commands]
 MAX_SECONDS = 0.5
 
 
-def charlstm(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline.cli", *arguments]
-    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
-
-
 @pytest.mark.parametrize("arguments", [["--help"], []])
 def test_the_help_is_a_table_of_contents(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == 0
@@ -51,7 +45,7 @@ def test_the_help_takes_no_time_and_none_of_what_commands_need() -> None:
     seconds = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert charlstm("--help").returncode == 0
+        subprocess.run([sys.executable, "-m", "pipeline.cli", "--help"], cwd=ROOT, check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)  # others may use the cores
     assert min(seconds) < MAX_SECONDS
@@ -70,23 +64,18 @@ def test_the_help_takes_no_time_and_none_of_what_commands_need() -> None:
         (["reproduce"], "Missing argument 'RUN|FILE|REV'"),
     ],
 )
-def test_wrong_usage_is_one_line(arguments: list[str], message: str) -> None:
-    done = charlstm(*arguments)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
+def test_wrong_usage_is_one_line(arguments: list[str], message: str, run: Run) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
     assert line.startswith("ERROR: ") and message in line
 
 
-def test_outside_of_a_project_it_says_where_to_go(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "pipeline.cli", "trace", "main"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert (
-        f"{tmp_path}: expected a project, found no dvc.yaml here or above" in done.stderr
-        and len(done.stderr.splitlines()) == 1
-    )
+def test_outside_of_a_project_it_says_where_to_go(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run("trace", "main")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{tmp_path}: expected a project, found no dvc.yaml here or above" in err
 
 
 @pytest.mark.parametrize("command", ["generate", "score", "info", "export onnx", "export folder"])

@@ -64,8 +64,6 @@ def test_what_was_exchanged_is_told_on_standard_error(run: Run, learned: Path) -
     ("arguments", "message"),
     [
         (["generate", "-n", "x"], "Invalid value for '--num-chars' / '-n'"),
-        (["generate", "-n", "0"], "num_chars: expected a whole number of at least 1, got 0"),
-        (["generate", "--temperature", "warm"], "Invalid value for '--temperature'"),
         (["generate", "--temperature", "nan"], "temperature: expected a number from 0 to 1e38, got nan"),
         (["generate", "--top-k", "0"], "top_k: expected a whole number of at least 1, got 0"),
         (["generate", "--top-p", "1.1"], "top_p: expected a number above 0 and at most 1, got 1.1"),
@@ -80,12 +78,10 @@ def test_what_was_exchanged_is_told_on_standard_error(run: Run, learned: Path) -
         (["generate", "\udcff"], "prompt: expected UTF-8"),
         (["generate", "a", "--prompt-file", "b"], "expected either a PROMPT or --prompt-file FILE, got both"),
         (["generate", "--prompt-file", "nowhere"], "nowhere: No such file or directory"),
-        (["generate", "a", "b"], "Got unexpected extra argument"),
         (["score", "nowhere"], "nowhere: No such file or directory"),
         (["score", "/"], "/: Is a directory"),
         (["score", "-"], "expected a text to score, found an empty one"),
         (["score", "--lines", "-1"], "Invalid value for '--lines'"),
-        (["score", "--unknown", "guess"], "unknown: expected error, nearest or skip, got 'guess'"),
         (["info", "nowhere"], "nowhere/config.json: cannot read the model"),
     ],
 )

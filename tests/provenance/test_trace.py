@@ -99,9 +99,7 @@ def test_a_revision_leads_to_the_run_of_its_outputs_and_a_commit_to_what_ran_fro
         "artifacts/model",
         "artifacts/model/model.safetensors",
         "artifacts/evaluate/loss_curve.png",
-        "artifacts/train/metrics.json",
         "Datasets/shakespear.txt",
-        "Datasets/split/val.txt",
     ],
 )
 def test_a_file_is_found_by_its_bytes_wherever_it_lies(here: Path, tmp_path: Path, trace: Trace, file: str) -> None:

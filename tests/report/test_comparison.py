@@ -26,7 +26,7 @@ from charlstm.report.document import Loss, read_review
 from charlstm.report.page import MAX_PAGE_BYTES
 from pipeline.commands.review import find_review
 from pipeline.commands.review import review as write_review
-from pipeline.provenance.summary import summary_of
+from pipeline.stage.presets import recipe_of
 
 
 def losses(nats_per_char: float) -> dict[str, Loss]:
@@ -187,7 +187,7 @@ def test_one_model_has_a_page_of_its_own(recorded: Path, tmp_path: Path, monkeyp
     monkeypatch.chdir(recorded)
     params = load_params(Path("params.yaml"))
     sizes = f"LSTM {params.model.num_layers} \N{MULTIPLICATION SIGN} {params.model.hidden_size}"
-    for name, expected in (("HEAD", summary_of(params, {}).recipe_label), ("artifacts/samples", sizes)):
+    for name, expected in (("HEAD", recipe_of(params).label), ("artifacts/samples", sizes)):
         write_review([name], tmp_path / "page.html")
         page = (tmp_path / "page.html").read_text("utf-8")
         assert f"<h1><bdi>shakespear \N{MIDDLE DOT} {expected} \N{MIDDLE DOT} seed 1</bdi></h1>" in page

@@ -67,6 +67,7 @@ def summary(seed: int) -> RunSummary:
     return RunSummary(
         model_sha256="ab" * 32,
         corpus="text.txt",
+        corpus_sha256="c0ffee",
         recipe=Recipe("quick", {}),
         losses=losses_of(seed),
         seed=seed,
