@@ -90,8 +90,8 @@ def test_all_faults_are_all_lines_errors_first(project: Path, run: Run, monkeypa
 def test_each_wrong_parameter_is_a_line(project: Path) -> None:
     write_params(project, {"train.epochs": "two", "model.hidden_size": -1, "sample.prompts": []})
     assert lines() == [
-        "ERROR: params.yaml: model.hidden_size should be greater than 0, got -1",
-        'ERROR: params.yaml: train.epochs should be a valid integer, got "two"',
+        "ERROR: params.yaml: model.hidden_size should be greater than 0, got -1; the last commit has 16",
+        'ERROR: params.yaml: train.epochs should be a valid integer, got "two"; the last commit has 1',
         "ERROR: params.yaml: sample.prompts should have at least 1 value(s)",
     ]
     assert [one.text for one in examine_training()] == [line.partition(": ")[2] for line in lines()]
