@@ -71,7 +71,7 @@ FAULTS = {
     ),
     "memory": Fault(
         "ERROR: the model does not fit into memory: it needs at least … are available to each process: lower "
-        "model.hidden_size or model.num_layers",
+        "model.hidden_size, model.num_layers, model.embedding_size or model.feed_forward_size",
         {"model.hidden_size": 65_536, "model.num_layers": 20},
         also=DISK,
     ),

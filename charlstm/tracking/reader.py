@@ -43,6 +43,8 @@ class Reader:
     def by_name(self, name: str) -> list[TrackedRun]:
         """Runs of that name, the newest first."""
         quote = '"' if "'" in name else "'"  # MLflow's filters cannot escape one
+        if quote in name:
+            return [run for run in self.all() if run.name == name]
         return list(self._search(f"attributes.run_name = {quote}{name}{quote}"))
 
     def by_tag(self, tag: str, value: str) -> list[TrackedRun]:

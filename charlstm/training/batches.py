@@ -3,7 +3,7 @@
 `StreamBatches` reads the text as `batch_size` contiguous streams, left to right, state carried from step to step.
 `WindowBatches` reads overlapping windows, in random order from zero states or sliding along the text.
 Memory does not grow with the text: its ids are read where they lie, and no table of windows is made.
-A process is given by `rank` and `world_size` as ints and holds its share of each global batch's rows.
+A process holds its share of the `rows` of each global batch.
 Shapes: B rows of this process, T time steps.
 """
 
@@ -104,17 +104,9 @@ class StreamBatches:
     carries_state = True
 
     def __init__(
-        self,
-        text: EncodedText,
-        *,
-        batch_size: int,
-        context_len: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
+        self, text: EncodedText, *, batch_size: int, context_len: int, seed: int, rows: slice = slice(None)
     ) -> None:
-        self.rows = rows_of(rank, world_size, batch_size)
-        self.text, self._context_len, self._seed = text, context_len, seed
+        self.text, self.rows, self._context_len, self._seed = text, rows, context_len, seed
         self._num_pairs = self.ids_per_epoch = len(text) - 1
         self.steps_per_epoch = stream_steps(len(text), batch_size, context_len, text.unit)
         starts = self._num_pairs * np.arange(batch_size + 1) // batch_size
@@ -122,12 +114,8 @@ class StreamBatches:
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Columns [step * T, (step + 1) * T) of this process's streams; `step` counts from 0 in each epoch."""
-        return self.batch_of(self.rows, epoch, step)
-
-    def batch_of(self, rows: slice, epoch: int, step: int) -> Batch:
-        """The same of some streams of the global batch."""
-        is_scored = self._columns(step) < self._lengths[rows, None]
-        return read_batch(self.text, self.positions(epoch, step, rows), is_scored)
+        is_scored = self._columns(step) < self._lengths[self.rows, None]
+        return read_batch(self.text, self.positions(epoch, step, self.rows), is_scored)
 
     def positions(self, epoch: int, step: int, rows: slice) -> np.ndarray:
         """Where in the text the characters (B, T) are that `rows` read."""
@@ -170,11 +158,9 @@ class WindowBatches:
         stride: int,
         seed: int,
         is_sliding: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
+        rows: slice = slice(None),
     ) -> None:
-        self.carries_state = is_sliding
-        self.rows = rows_of(rank, world_size, batch_size)
+        self.carries_state, self.rows = is_sliding, rows
         self.text, self._context_len, self._seed, self._batch_size = text, context_len, seed, batch_size
         self._stride, self._num_windows = stride, num_windows(len(text), batch_size, context_len, stride, text.unit)
         self.steps_per_epoch = -(-self._num_windows // batch_size)
@@ -239,7 +225,7 @@ class DistillationBatches:
     """Streams of the corpus in the first rows, of the teachers' text in the last.
 
     Raises:
-        TrainingError: one of the texts is too short for a step, or there are more processes than rows.
+        TrainingError: one of the texts is too short for a step.
     """
 
     carries_state = True
@@ -253,30 +239,27 @@ class DistillationBatches:
         batch_size: int,
         context_len: int,
         seed: int,
-        rank: int = 0,
-        world_size: int = 1,
+        rows: slice,
     ) -> None:
-        def streams(text: EncodedText, num_rows: int) -> StreamBatches:
-            return StreamBatches(text, batch_size=num_rows, context_len=context_len, seed=seed)
+        def streams(text: EncodedText, start: int, stop: int) -> StreamBatches:
+            part = slice(min(max(rows.start, start), stop) - start, min(max(rows.stop, start), stop) - start)
+            return StreamBatches(text, batch_size=stop - start, context_len=context_len, seed=seed, rows=part)
 
         check_soft_targets(len(soft_targets.ids), num_soft_rows, context_len)
         num_hard_rows = batch_size - num_soft_rows
-        self.rows = rows_of(rank, world_size, batch_size)
-        self._hard = streams(text, num_hard_rows)
-        self._soft = streams(replace(text, ids=soft_targets.ids), num_soft_rows)
-        self._soft_targets = soft_targets
+        self.rows, self._soft_targets = rows, soft_targets
+        self._hard = streams(text, 0, num_hard_rows)
+        self._soft = streams(replace(text, ids=soft_targets.ids), num_hard_rows, batch_size)
         self._steps_per_pass = (len(soft_targets.ids) - 1) // num_soft_rows // context_len  # whole ones
-        self._hard_rows = _part(self.rows, 0, num_hard_rows)
-        self._soft_rows = _part(self.rows, num_hard_rows, batch_size)
         self.steps_per_epoch = self._hard.steps_per_epoch
         self.ids_per_epoch, self.chars_per_epoch = self._hard.ids_per_epoch, self._hard.chars_per_epoch
 
     def batch(self, epoch: int, step: int) -> Batch:
         """This process's rows of one global batch; the last step of an epoch is as short as what is left."""
-        hard = self._hard.batch_of(self._hard_rows, epoch, step)
+        hard = self._hard.batch(epoch, step)
         length = hard.inputs_BT.shape[1]
         passes, soft_step = divmod((epoch - 1) * self.steps_per_epoch + step, self._steps_per_pass)
-        positions = self._soft.positions(passes, soft_step, self._soft_rows)[:, :length]
+        positions = self._soft.positions(passes, soft_step, self._soft.rows)[:, :length]
         soft = read_batch(self._soft.text, positions, np.zeros_like(positions, bool))
         starts_BT = None
         if hard.starts_BT is not None and soft.starts_BT is not None:
@@ -291,11 +274,6 @@ class DistillationBatches:
     def num_chars(self, epoch: int, step: int) -> int:
         """Scored characters of the corpus; those of teachers are not counted."""
         return self._hard.num_chars(epoch, step)
-
-
-def _part(rows: slice, start: int, stop: int) -> slice:
-    """Those of `rows` that lie in [start, stop), counted from `start`."""
-    return slice(min(max(rows.start, start), stop) - start, min(max(rows.stop, start), stop) - start)
 
 
 Batches = StreamBatches | WindowBatches | DistillationBatches

@@ -27,7 +27,7 @@ from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
 from charlstm.text.encoded import EncodedText, check_fit
 from charlstm.text.soft_targets import PROBABILITIES, SoftTargets
-from charlstm.training.batches import Batch, Batches, DistillationBatches, StreamBatches, WindowBatches
+from charlstm.training.batches import Batch, Batches, DistillationBatches, StreamBatches, WindowBatches, rows_of
 from charlstm.training.needs import check_warmup, student_rows
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, describe_nonfinite
@@ -37,24 +37,21 @@ log = logging.getLogger(__name__)
 # What a learner is made of, from the parameters: batches, a fresh model, optimizers.
 
 
-def batches_of(
-    text: EncodedText, params: TrainParams, *, rank: int, world_size: int, soft_targets: SoftTargets | None = None
-) -> Batches:
-    """The batch source that `params.batching` names, for one process.
+def batches_of(text: EncodedText, params: TrainParams, rows: slice, soft_targets: SoftTargets | None = None) -> Batches:
+    """The batch source that `params.batching` names, for the process that holds these rows.
 
     Raises:
-        TrainingError: the text is too short, there are more processes than rows, or a student has no text of teachers.
+        TrainingError: the text is too short, or a student has no text of teachers.
     """
     sizes = {"batch_size": params.batch_size, "context_len": params.context_len, "seed": params.seed}
-    process = {"rank": rank, "world_size": world_size}
     if num_soft_rows := params.distillation.rows:
         if soft_targets is None:
             raise TrainingError(f"distillation.rows is {num_soft_rows}, but there is no text that teachers wrote")
-        return DistillationBatches(text, soft_targets, num_soft_rows, **sizes, **process)
+        return DistillationBatches(text, soft_targets, num_soft_rows, **sizes, rows=rows)
     if params.batching == "streams":
-        return StreamBatches(text, **sizes, **process)
+        return StreamBatches(text, **sizes, rows=rows)
     is_sliding = params.batching == "sliding_windows"
-    return WindowBatches(text, **sizes, **process, stride=params.window_stride, is_sliding=is_sliding)
+    return WindowBatches(text, **sizes, rows=rows, stride=params.window_stride, is_sliding=is_sliding)
 
 
 def shape_of(vocab_size: int, params: ModelParams) -> ModelShape:
@@ -105,11 +102,10 @@ class Learner:
         soft_targets: SoftTargets | None = None,
     ) -> None:
         self.params, self.processes = params, processes
-        process = {"rank": processes.rank, "world_size": processes.world_size}
-        self.batches = batches_of(text, params, **process, soft_targets=soft_targets)
+        rows = rows_of(processes.rank, processes.world_size, params.batch_size)
+        self.batches, self.num_rows = batches_of(text, params, rows, soft_targets), rows.stop - rows.start
         self.num_steps = params.epochs * self.batches.steps_per_epoch
         check_warmup(params.warmup_steps, self.num_steps, params.epochs)
-        self.num_rows = self.batches.rows.stop - self.batches.rows.start
         self.shape = shape_of(vocab_size, model)
         self.dtype = torch.float64 if params.precision == "fp64" else torch.float32
         fresh = CharLSTM(self.shape, model.implementation)

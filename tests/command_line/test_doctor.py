@@ -92,7 +92,7 @@ def test_each_wrong_parameter_is_a_line(project: Path) -> None:
     assert lines() == [
         "ERROR: params.yaml: model.hidden_size should be greater than 0, got -1; the last commit has 16",
         'ERROR: params.yaml: train.epochs should be a valid integer, got "two"; the last commit has 1',
-        "ERROR: params.yaml: sample.prompts should have at least 1 value(s)",
+        'ERROR: params.yaml: sample.prompts should have at least 1 value(s); the last commit has ["\\n", "def "]',
     ]
     assert [one.text for one in examine_training()] == [line.partition(": ")[2] for line in lines()]
 

@@ -15,7 +15,7 @@ from charlstm.evaluation.windows import sliding, windowed
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.text.encoded import EncodedText, begins_character
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.batches import Batches, StreamBatches, WindowBatches
+from charlstm.training.batches import Batches, StreamBatches, WindowBatches, rows_of
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
 TEXT = "雪é\U0001f600a\n" * 40
@@ -93,7 +93,7 @@ def test_training_counts_the_characters_that_its_batches_have(kind: str) -> None
     ids, world_size = bytes_of(TEXT[:150]), 3
 
     def batches(rank: int) -> Batches:
-        sizes: Any = {"batch_size": 7, "context_len": 5, "seed": 1, "rank": rank, "world_size": world_size}
+        sizes: Any = {"batch_size": 7, "context_len": 5, "seed": 1, "rows": rows_of(rank, world_size, 7)}
         if kind == "streams":
             return StreamBatches(EncodedText(ids, "byte"), **sizes)
         return WindowBatches(EncodedText(ids, "byte"), **sizes, stride=3, is_sliding=kind == "sliding")

@@ -88,7 +88,7 @@ def test_processes_share_out_the_rows_of_one_global_batch(kind: str, world_size:
     ids = position_ids(500)
     whole, shares = (
         make(kind, EncodedText(ids)),
-        [make(kind, EncodedText(ids), rank=rank, world_size=world_size) for rank in range(world_size)],
+        [make(kind, EncodedText(ids), rows=rows_of(rank, world_size, 10)) for rank in range(world_size)],
     )
     assert whole.steps_per_epoch > 3
     for step in range(whole.steps_per_epoch):
@@ -110,7 +110,7 @@ def test_batches_say_which_characters_begin_a_document(kind: str) -> None:
     assert make(kind, EncodedText(ids)).batch(1, 0).starts_BT is None
     text = EncodedText(ids, separator=np.array([3, 4], np.uint16))
     whole = make(kind, text)
-    shares = [make(kind, text, rank=rank, world_size=3) for rank in range(3)]
+    shares = [make(kind, text, rows=rows_of(rank, 3, 10)) for rank in range(3)]
     for step in range(whole.steps_per_epoch):
         inputs_BT, _, starts_BT, _ = whole.batch(2, step)
         assert starts_BT is not None and torch.equal(starts_BT, inputs_BT == 3)

@@ -10,7 +10,7 @@ from charlstm.model.loss import IGNORE, soft_nats, summed_nats
 from charlstm.text.encoded import EncodedText
 from charlstm.text.soft_targets import SoftTargets
 from charlstm.training import needs
-from charlstm.training.batches import DistillationBatches, StreamBatches
+from charlstm.training.batches import DistillationBatches, StreamBatches, rows_of
 from charlstm.training.learner import Learner, batches_of
 from charlstm.training.processes import Processes
 
@@ -33,8 +33,7 @@ def batches(num_soft: int = 200, rank: int = 0, world_size: int = 1) -> Distilla
         batch_size=7,
         context_len=5,
         seed=3,
-        rank=rank,
-        world_size=world_size,
+        rows=rows_of(rank, world_size, 7),
     )
 
 
@@ -68,7 +67,7 @@ def test_each_soft_row_has_the_distribution_of_the_character_after_it(num_soft: 
 def test_a_student_does_not_train_without_the_text() -> None:
     params = compose(ROOT, ["recipe=best"]).train
     with pytest.raises(TrainingError, match="distillation.rows is 64, but there is no text that teachers wrote"):
-        batches_of(EncodedText(np.zeros(10_000, np.uint8)), params, rank=0, world_size=1)
+        batches_of(EncodedText(np.zeros(10_000, np.uint8)), params, slice(0, params.batch_size))
 
 
 def test_a_text_of_teachers_that_is_too_short_for_a_step_is_named() -> None:
