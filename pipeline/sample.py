@@ -114,7 +114,15 @@ def shown_sample(texts: Sequence[Generated]) -> Generated:
 
 def _by_section(params: Params, prompts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What the review shows: all but where the corpus came from, whose hash says which it is; prompts as they were."""
-    shown = params.model_dump(mode="json", exclude={"download", "teachers"})
+    sections = {
+        "split": params.split,
+        "encode": params.encode,
+        "model": params.model,
+        "train": params.train,
+        "evaluate": params.evaluate,
+        "sample": params.sample,
+    }
+    shown = {name: section.model_dump(mode="json") for name, section in sections.items()}
     shown["sample"]["prompts"] = list(prompts)
     return shown
 

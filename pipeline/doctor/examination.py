@@ -148,17 +148,13 @@ def check_tracker() -> Iterator[Finding]:
     """The store that the stages will use."""
     uri = store().uri
     scheme, file = urlsplit(uri).scheme.partition("+")[0].lower(), sqlite_file(uri)
-    reason = path_fault(file) if file else _server_fault(uri, scheme) if scheme in PORTS else ""
+    reason = path_fault(file) if file else ""
+    if scheme in PORTS:
+        try:
+            address = urlsplit(uri)
+            host, port = address.hostname or "localhost", address.port or PORTS[scheme]
+            socket.create_connection((host, port), timeout=SECONDS_TO_ANSWER).close()
+        except (OSError, ValueError) as fault:
+            reason = getattr(fault, "strerror", None) or str(fault)
     if reason:
         yield warning(f"tracker: {without_credentials(uri)}: {reason}; {LATER}")
-
-
-def _server_fault(uri: str, scheme: str) -> str:
-    """Why a server accepts no connection; empty if it does."""
-    try:
-        address = urlsplit(uri)
-        host, port = address.hostname or "localhost", address.port or PORTS[scheme]
-        with socket.create_connection((host, port), timeout=SECONDS_TO_ANSWER):
-            return ""
-    except (OSError, ValueError) as fault:
-        return getattr(fault, "strerror", None) or str(fault)

@@ -19,7 +19,10 @@ from pipeline.lineage.revisions import worktree
 from pipeline.stage.tracking_store import store
 
 PATHS = Paths.model_validate(
-    {name: f"x/{name}" for name in ("corpus", "split", "encoded", "model", "train", "evaluate", "samples")}
+    {
+        name: f"x/{name}"
+        for name in ("corpus", "split", "encoded", "model", "train", "evaluate", "samples", "soft_targets")
+    }
 )
 HARDWARE = {"hardware.processor": "A", "hardware.threads": "2", "versions.torch": "1", "hardware.cores": "8"}
 
