@@ -34,6 +34,8 @@ def run(params: Params, paths: Paths) -> None:
             characters = read_characters(read_pieces(path, advance=advance), path)
             digests[target.name] = write_ids(target, characters, vocab, num_ids[name])
         hashes.remember(target, sha256=digests[target.name])  # so that no stage reads a huge one for it
+    for name in PARTS.keys() - parts.keys():  # of a run with other parameters
+        (paths.encoded / f"{name}.npy").unlink(missing_ok=True)
     vocab.save(paths.encoded / "vocab.json")
     write_digests(paths.encoded / SUMS, {**digests, "vocab.json": sha256(paths.encoded / "vocab.json")})
     log.info("%d distinct %ss, ids as %s", len(vocab), vocab.unit, vocab.dtype)

@@ -37,6 +37,8 @@ def run(params: Params, paths: Paths) -> None:
             f"{name}.txt": write_pieces(paths.split / f"{name}.txt", read_pieces(source, part.start, part.end, advance))
             for name, part in parts.items()
         }
+    for name in PARTS.keys() - parts.keys():  # of a run with other parameters
+        (paths.split / f"{name}.txt").unlink(missing_ok=True)
     write_digests(paths.split / SUMS, digests)
     for name, digest in digests.items():
         hashes.remember(paths.split / name, sha256=digest)  # so that the next stage reads no huge one for it

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stages import run_stages
 
-from benchmarks.projects import make_project
+from benchmarks.projects import make_project, write_params
 from charlstm.errors import EncodedError, VocabularyError
 from charlstm.files import pieces
 from charlstm.params import Params, load_params
@@ -105,12 +105,17 @@ def test_without_replacing_nothing_is_added() -> None:
     assert not alphabet.rare | alphabet.unseen["val"]
 
 
-def test_a_test_part(tmp_path: Path) -> None:
+def test_a_test_part_comes_and_goes(tmp_path: Path) -> None:
     project = tmp_path / "project"
     make_project(project, {"split.test_fraction": 0.2})
     run_stages(project, "download", "split", "encode")
     ids = {name: np.load(project / f"Datasets/encoded/{name}.npy") for name in ("train", "val", "test")}
     assert {name: len(found) for name, found in ids.items()} == {"train": 4200, "val": 600, "test": 1200}
+    write_params(project, {})
+    run_stages(project, "split", "encode")
+    for folder in ("split", "encoded"):
+        files = sorted(file.name for file in (project / "Datasets" / folder).iterdir())
+        assert "SHA256SUMS" in files and not {"test.txt", "test.npy"} & set(files)
 
 
 @pytest.mark.parametrize("unit", ["character", "byte"])
