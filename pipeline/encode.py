@@ -25,15 +25,12 @@ def run(params: Params, paths: Paths) -> None:
     known = read_sums(paths.split / SUMS)
     parts = {name: paths.split / f"{name}.txt" for name in PARTS if name != "test" or f"{name}.txt" in known}
     verify(paths.split / SUMS, [path.name for path in parts.values()], hashes.sha256)
-    if params.encode.unit == "byte":
-        vocab: Vocab = ByteVocab()
-        num_ids = {name: _size(path) for name, path in parts.items()}
-    else:
-        vocab, num_ids = _characters(params.encode, parts)
+    sizes = {name: _size(path) for name, path in parts.items()}
+    vocab, num_ids = (ByteVocab(), sizes) if params.encode.unit == "byte" else _characters(params.encode, parts)
     digests = {}
     for name, path in parts.items():
         target = paths.encoded / f"{name}.npy"
-        with progress(f"write {target.name}", _size(path)) as advance:
+        with progress(f"write {target.name}", sizes[name]) as advance:
             characters = read_characters(read_pieces(path, advance=advance), path)
             digests[target.name] = write_ids(target, characters, vocab, num_ids[name])
         hashes.remember(target, digests[target.name])  # so that no stage reads a huge one for it

@@ -18,9 +18,7 @@ from pipeline.dvc.paths import Paths
 from pipeline.lineage.revisions import worktree
 from pipeline.stage.tracking_store import store
 
-PATHS = Paths.model_validate(
-    {name: f"x/{name}" for name in ("corpus", "split", "encoded", "model", "train", "evaluate", "samples")}
-)
+PATHS = Paths.model_validate({name: f"x/{name}" for name in Paths.model_fields})
 HARDWARE = {"hardware.processor": "A", "hardware.threads": "2", "versions.torch": "1", "hardware.cores": "8"}
 
 

@@ -260,8 +260,7 @@ def test_a_server_that_does_not_answer_is_a_note(here: Path, trace: Trace, monke
 
 
 def test_places_are_found_in_pieces_and_in_three_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("corpus", "split", "encoded", "model", "train", "evaluate", "samples")
-    paths = Paths.model_validate({name: tmp_path / name for name in names})
+    paths = Paths.model_validate({name: tmp_path / name for name in Paths.model_fields})
     assert places_in_corpus("мир", paths) == []
     paths.split.mkdir(parents=True)
     for name, part in {"train": "мир и\nвойна и\nмир", "val": "\nмир\n", "test": "и мир"}.items():
