@@ -39,7 +39,7 @@ ONNX_GATES = ("input_gate", "output_gate", "forget_gate", "candidate")  # ONNX s
 
 
 def onnx_bytes(trained: TrainedModel) -> bytes:
-    """The file. The same model gives the same bytes.
+    """The bytes of the ONNX file. The same model gives the same bytes.
 
     Inputs are `ids` (B, T) in int64, `hidden` and `cell` (L, B, H), which are zero before the first character. Outputs
     are `logits` (B, T, V), `hidden_out` and `cell_out` (L, B, H). B and T are free. The metadata has `vocabulary`, a
@@ -87,7 +87,7 @@ class _Graph:
 
 
 def _add_model(graph: _Graph, model: CharLSTM) -> None:
-    """From `ids` to `logits`, time before rows in between, as in `CharLSTM.forward` and in ONNX's LSTM."""
+    """Add all from `ids` to `logits`, time before rows in between, as in `CharLSTM.forward` and in ONNX's LSTM."""
     weights, shape = model.state_dict(), model.shape
     x = _add_characters(graph, weights, shape)
     starts = zip(*(_split_state(graph, name, shape.num_layers) for name in STATE), strict=True)
@@ -107,7 +107,7 @@ def _add_model(graph: _Graph, model: CharLSTM) -> None:
 
 
 def _add_characters(graph: _Graph, weights: Mapping[str, Tensor], shape: ModelShape) -> str:
-    """(T, B, E), from `ids` (B, T)."""
+    """Add the features (T, B, E) of `ids` (B, T); their name."""
     ids = graph.add("Transpose", ["ids"], "ids_by_time", perm=[1, 0])
     if shape.embedding_size == 0:
         depth = graph.constant("vocab_size", np.array(shape.vocab_size, np.int64))
@@ -144,7 +144,7 @@ def _split_state(graph: _Graph, name: str, num_layers: int) -> list[str]:
 
 
 def _part_names(name: str, num_layers: int) -> list[str]:
-    """Of one layer, the state is the whole: a node for nothing would cost 2 % of a step."""
+    """Names of a state's layers; of one layer, the state is the whole: a node for nothing would cost 2 % of a step."""
     return [name] if num_layers == 1 else [f"{name}.{index}" for index in range(num_layers)]
 
 

@@ -68,7 +68,7 @@ class SplitParams(Section):
 
 
 class EncodeParams(Section):
-    """What has an id, and what happens to characters that have none."""
+    """Which characters have an id, and what happens to those that have none."""
 
     unit: Literal["character", "byte"]
     min_count: PositiveInt
@@ -190,7 +190,7 @@ class TeachersParams(Section):
         return -(-self.part_chars // self.row_chars) * self.row_chars
 
     def fingerprint_fields(self) -> dict[str, Any]:
-        """Where there are no teachers, nothing decides what they write."""
+        """The values that decide what teachers write; none where there are no teachers."""
         return super().fingerprint_fields() if self.recipes else {}
 
 
@@ -203,7 +203,7 @@ class PublishedLoss(Section):
 
 
 class PublishedParams(Section):
-    """What others reported for one validation text."""
+    """Losses that others reported for one validation text."""
 
     validation_sha256: Sha256
     losses: Annotated[tuple[PublishedLoss, ...], AFewValues]

@@ -17,7 +17,7 @@ Unknown = Literal["error", "nearest", "skip"]
 
 
 class Rule(NamedTuple):
-    """What a number may be."""
+    """The numbers that an option may take, in words and as a test."""
 
     expected: str
     is_whole: bool
@@ -119,7 +119,7 @@ def checked_number(where: str, value: object, rule: Rule) -> int | float:
 
 
 def unknown_rule(value: object) -> Unknown:
-    """What becomes of characters that the model never saw.
+    """The rule for characters that the model never saw.
 
     Raises:
         TextRequestError: no such rule.

@@ -75,7 +75,7 @@ class Section(BaseModel):
         return {name: reduce(getitem, name.split("."), document) for name in self.names()}
 
     def fingerprint_fields(self) -> dict[str, Any]:
-        """What decides a result: all values but those that are neutral.
+        """The values that decide a result: all but those that are neutral.
 
         So a parameter that is new, and neutral, leaves the fingerprints of earlier results as they are.
         """

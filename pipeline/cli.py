@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def app_with(given: str) -> typer.Typer:
-    """All commands. The `given` one is there; of the others, what the list of commands says."""
+    """The program with all commands: the `given` one as it is; of the others, what the list of commands says."""
     app = typer.Typer(
         help="Start from a text; use, review, trace and repeat trained models. Stages run by `dvc repro`. "
         "All but generate, score, info, export and review need a project: they run in it, or in any folder below.",

@@ -117,7 +117,7 @@ def track(
 
 
 def _beginning(text: EncodedText, max_chars: int | None, part: str) -> EncodedText:
-    """What is measured of a part."""
+    """The beginning of a part, as far as it is measured."""
     if max_chars is not None and len(text) > max_chars:
         shown = (f"{max_chars:,}", f"{len(text):,}", part)
         log.info("the first %s of %s characters of the %s part are measured (evaluate.max_chars)", *shown)

@@ -54,7 +54,7 @@ def main(command: Sequence[str]) -> int:
 
 
 def _launch(command: Sequence[str]) -> int:
-    """What would stop the training is said before its processes start: they take seconds, and each would say it."""
+    """Check the training, then start its processes: they take seconds, and each would tell the same faults."""
     if not TRAININGS.isdisjoint(command):
         findings = examine_training()
         for finding in findings:
@@ -95,7 +95,7 @@ class Launched:
             self._is_asking = False
 
     def wait(self) -> int:
-        """Until all have ended; the exit code of the training processes."""
+        """Wait until all have ended; the exit code of the training processes."""
         seen_at = time.monotonic()
         while (code := self._ended()) is None:
             if not self.is_stopped and not all(map(is_alive, self._above)):

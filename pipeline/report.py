@@ -55,7 +55,7 @@ def run(params: Params, paths: Paths) -> None:
 
 
 def _metrics(model_sha256: str) -> dict[str, float]:
-    """Of the model's newest run; empty if there is none, or if the store does not answer."""
+    """The metrics of the model's newest run; empty if there is none, or if the store does not answer."""
     try:
         runs = Reader(store()).by_tag(MODEL_TAG, model_sha256)
     except TrackingError as error:  # a view may be gone, the files are not

@@ -114,7 +114,7 @@ def shown_sample(texts: Sequence[Generated]) -> Generated:
 
 
 def _by_section(params: Params, prompts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What the review shows: all but where the corpus came from, whose hash says which it is; prompts as they were."""
+    """The parameters for the review: all but the corpus's source, whose hash says which it is; prompts as they were."""
     sections = {
         "split": params.split,
         "encode": params.encode,

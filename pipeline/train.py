@@ -174,7 +174,7 @@ def _train_and_write(
 
 
 def _write(paths: Paths, result: Result, vocab: Vocab) -> None:
-    """All outputs, at the very end: none appears if training fails."""
+    """Write all outputs, at the very end: none appears if training fails."""
     save_model(paths.model, result.weights, result.shape, vocab)
     metrics = {
         "best_epoch": result.best.epoch,

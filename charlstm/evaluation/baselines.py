@@ -204,12 +204,12 @@ class Baselines(Document):
 
     @property
     def bits_per_char(self) -> dict[str, float]:
-        """All of them."""
+        """Bits per character of every baseline, by its name."""
         return self.ngrams | self.compressors
 
     @property
     def best_ngram(self) -> str:
-        """The order that predicts best."""
+        """The name of the n-gram baseline that predicts best."""
         return min(self.ngrams, key=lambda name: self.ngrams[name])
 
     def better_than(self, bits_per_char: float) -> str | None:
@@ -219,7 +219,7 @@ class Baselines(Document):
 
 
 def measure_baselines(train: str, text: str) -> Baselines:
-    """All baselines on `text`, of at least 2 characters, by what `train` has."""
+    """Measure all baselines on `text`, of at least 2 characters, after they have seen `train`."""
     train, text = train[-MAX_CHARS:], text[:MAX_CHARS]
     vocab = Vocab.of(train + text)
     nats_K = NGramModel(vocab.encode(train), len(vocab)).nats(vocab.encode(text))

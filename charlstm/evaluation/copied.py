@@ -62,7 +62,7 @@ def _string(ids: Ids) -> str:
 
 
 def _ends_of(seeds: set[str], chunk: str, min_len: int) -> dict[str, list[int]]:
-    """Where each seed ends in the chunk, ascending."""
+    """The places in the chunk at which each seed ends, ascending."""
     ends: dict[str, list[int]] = {}
     for end in range(min_len, len(chunk) + 1):
         if (window := chunk[end - min_len : end]) in seeds:
@@ -96,7 +96,7 @@ def _matches(text: str, chunk: str, ends: dict[str, list[int]], min_len: int) ->
 
 
 def _without_parts(spans: Iterable[Span]) -> list[Span]:
-    """Those of a text's spans, in order, that are part of none before them."""
+    """The spans of a text, given in order, without those that are part of an earlier one."""
     kept: list[Span] = []
     for span in spans:
         if not kept or span.start + span.length > kept[-1].start + kept[-1].length:

@@ -34,7 +34,7 @@ class Published(Document):
 
 
 class TextFigures(Document):
-    """Of several texts together; None where there was nothing to count, or no finite number."""
+    """Figures of several texts together; None where there was nothing to count, or no finite number."""
 
     temperature: Number | None
     """All texts were drawn at it; None of held-out text."""

@@ -32,7 +32,7 @@ class Passage(NamedTuple):
 
 
 def held_out(val: Ids, like: Sequence[Passage]) -> list[Passage]:
-    """As many passages of `val`, evenly spaced, each as long as its counterpart, or as `val` where that is shorter."""
+    """Evenly spaced passages of `val`, one for each of `like`: as long as it, or as `val` where that is shorter."""
     passages = []
     for index, one in enumerate(like):
         size = min(len(one.prompt) + len(one.text), len(val))
@@ -91,7 +91,7 @@ WORD = re.compile(r"\w+")
 
 
 class Measured(NamedTuple):
-    """What was counted in one text."""
+    """The counts of one text."""
 
     words: list[str]
     num_known: int
@@ -121,7 +121,7 @@ def measure(
 
 
 def figures(measured: Sequence[Measured], temperature: float | None) -> TextFigures:
-    """Of the texts together, drawn at that temperature: counts are added up, then divided once."""
+    """The figures of several texts drawn at that temperature: counts are added up, then divided once."""
     num_chars = sum(one.loss.num_chars for one in measured)
     bigrams = [list(itertools.pairwise(one.words)) for one in measured]
     return TextFigures(
@@ -157,7 +157,7 @@ def words_of(prompt: str, text: str) -> list[str]:
 
 
 def known_words(words: set[str], train: Ids, vocab: Vocab) -> set[str]:
-    """Those of `words` that are in the training text; reads no further than needed, and keeps no other words."""
+    """The `words` that are in the training text; reads no further than needed, and keeps no other words."""
     asked = {word for word in words if len(word) <= MAX_WORD_LEN}
     missing, rest, start = set(asked), "", 0
     while missing and start < len(train):
@@ -170,7 +170,7 @@ def known_words(words: set[str], train: Ids, vocab: Vocab) -> set[str]:
 
 
 def _last_word_start(text: str) -> int:
-    """Where the word begins that `text` ends with; the text's length if it ends with none."""
+    """The start of the word that `text` ends with; the text's length if it ends with none."""
     start = len(text)
     while start > 0 and WORD.match(text[start - 1]):
         start -= 1

@@ -24,11 +24,11 @@ MAX_LOGITS_PER_FORWARD = 2**24
 
 
 class LanguageModel(Protocol):
-    """What is scored: `CharLSTM`, or anything else that gives logits (B, T, V) and a state."""
+    """A model that can be scored: `CharLSTM`, or anything else that gives logits (B, T, V) and a state."""
 
     @property
     def shape(self) -> ModelShape:
-        """Of which `vocab_size` is V."""
+        """The model's sizes; `vocab_size` is V."""
 
     def __call__(self, ids_BT: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Logits of the character after each of `ids_BT`, and the state after the last."""

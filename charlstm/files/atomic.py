@@ -111,7 +111,7 @@ def _temporary(path: Path, *, is_folder: bool) -> Iterator[Path]:
 
 
 def _lock_of(temporary: Path) -> Path:
-    """What the writer of a temporary file or folder holds locked."""
+    """The file that the writer of a temporary file or folder holds locked."""
     return temporary.with_suffix(LOCK) if temporary.is_dir() else temporary
 
 

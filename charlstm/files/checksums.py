@@ -25,7 +25,7 @@ def write_sums(sums: Path, names: Iterable[str]) -> None:
 
 
 def write_digests(sums: Path, digests: Mapping[str, str]) -> None:
-    """The same of files whose SHA-256 is known, by name."""
+    """Write known SHA-256 digests of files, by name, as `sha256sum --check` reads them."""
     write_text(sums, "".join(f"{digest}  {name}\n" for name, digest in digests.items()))
 
 

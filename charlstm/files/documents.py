@@ -95,7 +95,7 @@ def validate(kind: type[Kind], document: object, path: Path) -> Kind:
 
 
 def faults_of(kind: "type[BaseModel]", document: object) -> list[str]:
-    """What `validate` would say of each wrong value, by its dotted name."""
+    """The faults that `validate` would report, one for each wrong value, by its dotted name."""
     from pydantic import ValidationError  # who only reads JSON, as of a model's sizes, starts without it
 
     try:

@@ -16,7 +16,7 @@ _SECRET_VALUE = re.compile(rf"([?&#;](?:{_SECRET_NAMES})=)[^\s&]+", re.IGNORECAS
 
 
 def fault_of_source(source: str) -> str | None:
-    """What speaks against `source`, a path or a URL, as a parameter, which others will see; None if nothing does.
+    """The fault of `source`, a path or a URL, as a parameter, which others will see; None if it has none.
 
     A user or password counts, wherever a parser would see one. `${` counts, since what reads it as a reference puts in
     something else, for example a variable of the environment.
@@ -60,7 +60,7 @@ def _without_userinfo(match: re.Match[str]) -> str:
 
 
 def _pieces(url: str) -> list[str]:
-    """What a parser may take a password for: its parts between delimiters, and all up to the first slash."""
+    """The parts of a URL that a parser may take for a password: between delimiters, and all up to the first slash."""
     pieces = []
     for match in _USERINFO.finditer(url):
         user, colon, password = match[1][:-1].partition(":")

@@ -122,7 +122,7 @@ class Rules(NamedTuple):
 
     @classmethod
     def of(cls, rules: Sequence[Sampling], vocab_size: int) -> "Rules":
-        """For a row each."""
+        """The rules of several rows, one for each of `rules`."""
         return cls(
             np.array([min(PER_NAT / rule.temperature, MAX_FACTOR) if rule.temperature else 0.0 for rule in rules]),
             np.array([rule.min_p for rule in rules], np.float64),
@@ -132,7 +132,7 @@ class Rules(NamedTuple):
         )
 
     def rows(self, rows: slice | list[int]) -> "Rules":
-        """Those of some rows."""
+        """The rules of some of the rows."""
         return Rules._make(column_R[rows] for column_R in self)
 
 
@@ -180,7 +180,7 @@ def relative_probabilities(logits_RV: Float, rules: Rules, allowed_RV: Bools | N
 
 
 def cut_at_stop(text: str, start: int, stops: Sequence[str]) -> tuple[int, int] | None:
-    """Where the first stop string that ends after `start` begins and ends in `text`; None if there is none."""
+    """The start and end in `text` of the first stop string that ends after `start`; None if there is none."""
     found = [(text.find(stop, max(0, start - len(stop) + 1)), stop) for stop in stops]
     return min(((at, at + len(stop)) for at, stop in found if at >= 0), default=None, key=lambda span: span[::-1])
 

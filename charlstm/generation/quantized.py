@@ -60,7 +60,7 @@ class Layer(NamedTuple):
 
     @property
     def base_VG(self) -> Float:
-        """What is added to a product, with the index of 0 of the gate's table in it."""
+        """The term that is added to a product, with the index of 0 of the gate's table in it."""
         size = self.fixed_VG.shape[1] // 4
         middle_G = np.repeat([MIDDLE, MIDDLE + TABLE_LEN], [3 * size, size])
         base_VG: Float = (self.fixed_VG * self.unit + middle_G).astype(np.float32)
@@ -79,7 +79,7 @@ class QuantizedModel(NamedTuple):
 
     @property
     def matrices(self) -> list[Matrix]:
-        """In the order in which a step needs them: of the layers, of the block if there is one, of the head."""
+        """All matrices as a step needs them: of the layers, of the block if there is one, of the head."""
         block = [self.up, self.down] if self.up and self.down else []
         return [*(layer.matrix for layer in self.layers), *block, self.head]
 
@@ -167,7 +167,7 @@ class Columns:
 
 
 def float_product(rows_RK: Tensor, columns_KN: Tensor) -> Tensor:
-    """Of floats that hold whole numbers, exact in any order as long as no sum needs more than 24 bits: int32."""
+    """The product of floats that hold whole numbers, exact in any order if no sum needs more than 24 bits: int32."""
     pieces = zip(torch.split(rows_RK, MAX_EXACT_COLUMNS, 1), torch.split(columns_KN, MAX_EXACT_COLUMNS, 0), strict=True)
     products = [(rows.float() @ columns.float()).to(torch.int32) for rows, columns in pieces]
     return torch.stack(products).sum(0, dtype=torch.int32)
@@ -203,15 +203,15 @@ class QuantizedState(NamedTuple):
 
     @classmethod
     def of(cls, state: LSTMState) -> "QuantizedState":
-        """Rounded. What `dequantized` gives comes back as it was."""
+        """The state, rounded. What `dequantized` gives comes back as it was."""
         return cls(_rounded_levels(state.hidden * LEVELS), state.cell.clone())
 
     def dequantized(self) -> LSTMState:
-        """As the model has them, in float32."""
+        """The state as the model has it, in float32."""
         return LSTMState(self.hidden * (1 / LEVELS), self.cell.clone())
 
     def rows(self, rows: slice | list[int]) -> "QuantizedState":
-        """Some rows; one may come several times."""
+        """The state of some rows; one may come several times."""
         return QuantizedState(self.hidden[:, rows], self.cell[:, rows])
 
 
@@ -262,7 +262,7 @@ class Stepper:
         return torch.stack(written, 1), state
 
     def logits(self, state: QuantizedState) -> Tensor:
-        """Of the character after what was read: (R, V), float32."""
+        """Logits of the character after what was read: (R, V), float32."""
         hidden_RH, head, bias_V = state.hidden[-1], self._columns[-1], torch.from_numpy(self._model.bias_V)
         if self._model.up is None:
             return head.times(hidden_RH).add_(bias_V)

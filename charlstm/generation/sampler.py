@@ -70,7 +70,7 @@ class Batch:
         self._rules = Rules.of([one.sampling for one in requests], len(vocab))
 
     def is_done(self) -> bool:
-        """Whether all texts are."""
+        """Whether all texts are done."""
         return not self._active
 
     def advance(self, most: int) -> None:
@@ -152,7 +152,7 @@ def compiled_stepper(model: QuantizedModel, *, may_compile: bool = True) -> Step
 
 
 def _first_ids(stepper: Stepper, model: QuantizedModel) -> list[list[int]]:
-    """Of two texts."""
+    """The first ids of two texts that `stepper` writes."""
     rules = Rules.of([Sampling(temperature=1.0), Sampling(temperature=1.0, top_k=9, top_p=0.9)], len(model.bias_V))
     ids_RT, _ = stepper.write(stepper.zero_state(2), rules, uniforms(np.arange(2, dtype=np.uint64), 0, 16))
     ids: list[list[int]] = ids_RT.tolist()

@@ -140,7 +140,7 @@ class _Analysis:
         return [tried[index] for index in np.argsort(-lost_CN.mean(1), kind="stable")]
 
     def _at_means(self, cells: list[int]) -> list[Clamp]:
-        """Cells at their means on the first half."""
+        """Clamps of cells to their means on the first half."""
         first_UN = self._cells_UN[:, : self._halves.num_chars]
         return [self._clamp(cell, float(first_UN[cell].mean(dtype=np.float64))) for cell in cells]
 
@@ -151,7 +151,7 @@ class _Analysis:
         return float(np.quantile(self._cells_UN[cell].astype(np.float64), share))
 
     def _line_ends(self, part: Ids) -> NDArray[np.intp]:
-        """The indices of its line breaks."""
+        """The indices of the line breaks."""
         return np.flatnonzero(part == self._vocab.characters.find("\n"))
 
     def _text(self, ids: Ids) -> str:
@@ -167,7 +167,7 @@ class _Analysis:
         low: tuple[Clamp, str],
         high: tuple[Clamp, str],
     ) -> Cell:
-        """All of one cell. `pairs` are its labels, the clearest first; low and high are ends with what is written."""
+        """The report on one cell. `pairs` are its labels, the clearest first; low and high: a clamp and its text."""
         recording, part, cell_N = self._recording, self._halves.part(1), self._cells_UN[cell, self._halves.num_chars :]
         (label,) = self._halves.labels([one for one in self._labels if one.name == pairs[0].label], 1)
         start = excerpt_start(label, self._line_ends(part))
@@ -226,7 +226,7 @@ FULL = 100  # the level of an extreme state
 
 
 def excerpt_start(label: Label, line_ends: NDArray[np.intp]) -> int:
-    """Where an excerpt begins that shows a label's values: the choice knows nothing of any cell.
+    """The start of an excerpt that shows a label's values: the choice knows nothing of any cell.
 
     It is the first line whose EXCERPT_LEN characters have at least half of the variance of the most varied excerpt's.
     """
@@ -251,7 +251,7 @@ def levels(cell_N: NDArray[np.float16], shown: slice) -> list[int]:
 
 
 def extremes(cell_N: NDArray[np.float16], *, highest: bool) -> list[int]:
-    """Where the NUM_CONTEXTS highest or lowest states are, the utmost first; at least APART from each other."""
+    """The places of the NUM_CONTEXTS highest or lowest states, the utmost first; at least APART from each other."""
     places: list[int] = []
     for place in np.argsort(-cell_N if highest else cell_N, kind="stable").tolist():
         if all(abs(place - other) >= APART for other in places):

@@ -43,7 +43,7 @@ class Tracked(Document):
 
 
 class Gate(Document):
-    """Shares of the time."""
+    """How often a gate is nearly closed and nearly open, as shares of the time."""
 
     below_low: Share
     above_high: Share
@@ -59,7 +59,7 @@ class Context(Document):
 
 
 class Cell(Document):
-    """All of one reported cell."""
+    """All that is reported of one cell."""
 
     layer: Count
     """From 1, at the bottom."""
@@ -95,7 +95,7 @@ class Cell(Document):
 
 
 class CellsDocument(Document):
-    """What was found in one model."""
+    """The findings on one model's cells."""
 
     schema_version: Literal[1]
     reason: str | None

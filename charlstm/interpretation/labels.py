@@ -32,7 +32,7 @@ class Label(NamedTuple):
 
     @property
     def is_yes_or_no(self) -> bool:
-        """Whether it has no more than two values."""
+        """Whether the label has no more than two values."""
         return self.values_N.dtype == np.bool_
 
 

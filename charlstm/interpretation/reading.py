@@ -64,7 +64,7 @@ class Halves(NamedTuple):
 
 
 def halves_of(ids: Ids, model: CharLSTM) -> Halves | None:
-    """As much of the text as there is time and memory for; None where the text is too short to find anything."""
+    """Halves of as much text as there is time and memory for; None where the text is too short to find anything."""
     num_cells = model.shape.num_layers * model.shape.hidden_size
     most = min(2 * MAX_HALF, MAX_CELL_STATES // num_cells, MAX_MULTIPLICATIONS // model.num_parameters())
     num_chars = min(len(ids) - WARM_UP - 1, max(most, 2 * MIN_HALF)) // 2 // ROW_LEN * ROW_LEN
@@ -112,7 +112,7 @@ LOW, HIGH = 0.1, 0.9  # a gate beyond them is saturated (Karpathy, Johnson & Li 
 
 
 class Recording(NamedTuple):
-    """Of N characters."""
+    """Cell states and gates over N characters."""
 
     cells_UN: NDArray[np.float16]
     """Cell states c_t, a row a cell."""

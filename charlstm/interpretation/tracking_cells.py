@@ -78,7 +78,7 @@ def _unit_ranks(codes_N: NDArray[np.integer], num_codes: int) -> Floats:
 
 
 def _weights(label: Label) -> Floats:
-    """What ranks (N) of length 1 are multiplied with to give the effect."""
+    """The weights that turn ranks (N) of length 1, multiplied with them, into the effect."""
     if not label.is_yes_or_no:
         return ranks_of_label(label)
     num_chars = len(label.values_N)
@@ -106,7 +106,7 @@ def varying(labels: list[Label], halves: Halves) -> list[Label]:
 
 
 def untrained_effects(shape: ModelShape, halves: Halves, labels: list[Label], device: torch.device) -> Floats:
-    """For each of NUM_UNTRAINED models of that shape and each label, what `effects_by_label` has (M, K).
+    """The effects (M, K) that `effects_by_label` finds in NUM_UNTRAINED models of that shape, for each label.
 
     Their weights are drawn as those of the shipped recipe are before training.
     """

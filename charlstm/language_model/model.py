@@ -49,12 +49,12 @@ class Text(str):
         return new
 
     def __getnewargs__(self) -> tuple[str, Reason]:  # type: ignore[override]  # of what pickle makes it again
-        """For copies, and for other processes."""
+        """The arguments of `__new__`, for copies and for other processes."""
         return str(self), self.reason
 
 
 class Options(SamplingOptions, total=False):
-    """Of a text to write. Every option has the same name in the shell: `charlstm generate --help`."""
+    """Options of a text to write. Each has the same name in the shell: `charlstm generate --help`."""
 
     unknown: Unknown
     state: State | None
@@ -73,7 +73,7 @@ class Model:
 
     @property
     def state(self) -> State | None:
-        """What was read last, by `generate` of one text, `stream`, `score` or `read`; None before any of them."""
+        """The state after the last `generate` of one text, `stream`, `score` or `read`; None before any of them."""
         return self._state
 
     @property

@@ -124,22 +124,22 @@ class Score:
 
     @property
     def nats(self) -> float:
-        """The sum."""
+        """The sum over all characters that count."""
         return self._total.nats
 
     @property
     def num_chars(self) -> int:
-        """Characters that count."""
+        """The number of characters that count."""
         return self._total.num_chars
 
     @property
     def nats_per_char(self) -> float:
-        """The mean. Of a validation text it is the protocol `stateful`."""
+        """The mean per character. Of a validation text it is the protocol `stateful`."""
         return self._total.nats_per_char
 
     @property
     def bits_per_char(self) -> float:
-        """The same in base 2."""
+        """Bits per character: `nats_per_char` in base 2."""
         return self._total.bits_per_char
 
     @property

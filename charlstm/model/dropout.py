@@ -42,11 +42,11 @@ class DropoutMasks(NamedTuple):
     output: Tensor | None
 
     def rows(self, rows: slice) -> "DropoutMasks":
-        """The same for some of the rows."""
+        """The masks of some of the rows."""
         return self._changed(lambda mask: mask[..., rows, :])
 
     def before(self, end: int) -> "DropoutMasks":
-        """The same for the rows before `end`; the others drop nothing, but for recurrent weights, which all share."""
+        """The masks of the rows before `end`; the others drop nothing, but for recurrent weights, which all share."""
 
         def fill(mask: Tensor) -> Tensor:
             num_rows = mask.shape[-2]
@@ -55,7 +55,7 @@ class DropoutMasks(NamedTuple):
         return self._changed(fill)
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> "DropoutMasks":
-        """With every mask that has rows changed."""
+        """A copy with every mask that has rows changed."""
         embedding, *between, output = (
             None if mask is None else change(mask) for mask in (self.embedding, *self.between_layers, self.output)
         )

@@ -23,7 +23,7 @@ class LSTMState(NamedTuple):
     cell: Tensor
 
     def detach(self) -> "LSTMState":
-        """The same values without a graph: truncated back-propagation stops here."""
+        """The state without its graph: truncated back-propagation stops here."""
         return LSTMState(self.hidden.detach(), self.cell.detach())
 
     def rows(self, rows: slice) -> "LSTMState":
@@ -32,7 +32,7 @@ class LSTMState(NamedTuple):
 
 
 class Gate(nn.Module):
-    """What all gates begin with: W_x x_t + W_h h_{t-1} + b, with weights of their own."""
+    """The common beginning of all gates: W_x x_t + W_h h_{t-1} + b, with weights of their own."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Gate(nn.Module):
         self.from_hidden = nn.Linear(hidden_size, hidden_size, bias=False)  # W_h
 
     def weighted_sum(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
-        """Of both inputs, (B, H): any real numbers."""
+        """The weighted sum of both inputs, (B, H): any real numbers."""
         total_BH: Tensor = self.from_input(x_BI) + self.from_hidden(hidden_BH)
         return total_BH
 
@@ -65,7 +65,7 @@ class Candidate(Gate):
     """c̃_t = tanh(W_xc x_t + W_hc h_{t-1} + b_c), of shape (B, H) and in (-1, 1)."""
 
     def forward(self, x_BI: Tensor, hidden_BH: Tensor) -> Tensor:
-        """What could be written into the cell."""
+        """The values that could be written into the cell."""
         return torch.tanh(self.weighted_sum(x_BI, hidden_BH))
 
 

@@ -87,7 +87,7 @@ class FusedLayer(nn.Module):
     def _with_other_weights(
         self, x_TBI: Tensor, start: tuple[Tensor, Tensor], recurrent_mask: Tensor | None, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What `nn.LSTM` calls, with weights that are masked, or in another dtype."""
+        """The call that `nn.LSTM` makes, with weights that are masked, or in another dtype."""
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         weights: list[Tensor] = [self.lstm.get_parameter(name) for name in names]
         if recurrent_mask is not None:
@@ -146,7 +146,7 @@ class Resets(NamedTuple):
 
     @classmethod
     def of(cls, starts_BT: Tensor | None, device: torch.device) -> "Resets | None":
-        """From the characters that begin a document (B, T), bool on the CPU; None if there are none."""
+        """The resets at characters that begin a document (B, T), bool on the CPU; None if there are none."""
         if starts_BT is None or not starts_BT.any():
             return None
         times = starts_BT.any(dim=0).nonzero()[:, 0]
@@ -156,7 +156,7 @@ class Resets(NamedTuple):
 def read_with_resets(
     read: Read, x: Tensor, state: LSTMState, resets: Resets | None, *, time_dim: int
 ) -> tuple[Tensor, LSTMState]:
-    """What `read` makes of `x`, all time steps together along `time_dim`, and the state after the last one.
+    """The outputs of `read` for `x`, all time steps together along `time_dim`, and the state after the last one.
 
     `state` is (B, H) or (L, B, H), as `read` takes it. Without resets, `read` is called once, as if this were not here.
     """

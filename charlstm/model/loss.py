@@ -38,7 +38,7 @@ class LossSum(NamedTuple):
 
     @property
     def bits_per_char(self) -> float:
-        """The same in base 2."""
+        """Bits per character: `nats_per_char` in base 2."""
         return self.nats_per_char / math.log(2)
 
     @property

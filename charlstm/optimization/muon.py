@@ -31,7 +31,7 @@ class Peers(Protocol):
         """How many processes there are."""
 
     def all_gather(self, own: Tensor, /) -> Tensor:
-        """What each process gave, stacked by rank; all give the same shape and dtype. Collective."""
+        """The tensors of all processes, stacked by rank; all give the same shape and dtype. Collective."""
 
 
 def shares(costs: Sequence[float], num_processes: int) -> list[list[int]]:
@@ -156,7 +156,7 @@ class _Matrix(NamedTuple):
     group: dict[str, Any]
 
     def direction_HI(self) -> Tensor:
-        """Nesterov's momentum."""
+        """The update's direction: Nesterov's momentum."""
         return self.gradient_HI.lerp(self.mean_HI, self.group["momentum"])
 
     def move(self, update_HI: Tensor) -> None:
@@ -167,7 +167,7 @@ class _Matrix(NamedTuple):
 
 
 def orthogonalize(matrix_HI: Tensor) -> Tensor:
-    """The same singular vectors with singular values near 1, by matrix products alone; a zero matrix stays zero.
+    """The matrix with singular values near 1 and the same vectors, by products alone; a zero matrix stays zero.
 
     One matrix at a time: a batch's products may have other bits than those of its matrices, and a process's batch would
     depend on how many processes there are. It is also no slower on CPUs.
@@ -182,6 +182,6 @@ def orthogonalize(matrix_HI: Tensor) -> Tensor:
 
 
 def num_flops(num_rows: int, num_columns: int) -> int:
-    """Of the products that make one matrix orthogonal."""
+    """Floating-point operations of the products that make one matrix orthogonal."""
     small, large = sorted((num_rows, num_columns))
     return len(QUINTICS) * 2 * small * small * (2 * large + small)

@@ -104,7 +104,7 @@ class MovingAverage:
         self._num_updates += 1
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a checkpoint must keep of it."""
+        """The averages and the number of updates, for a checkpoint; empty without averaging."""
         if self._decay == 0:
             return {}
         return {NUM_UPDATES: torch.tensor(self._num_updates), **self.module.state_dict()}

@@ -1,4 +1,4 @@
-"""From a model, its texts and its tables to the document that the review page shows."""
+"""Makes the document that the review page shows, from a model, its texts and its tables."""
 
 import hashlib
 import json

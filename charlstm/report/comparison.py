@@ -68,7 +68,7 @@ def differing(columns: Sequence[dict[str, Value]]) -> list[Row]:
 
 
 def differences(documents: Sequence[ReviewDocument], recipes: Sequence[str | None]) -> list[str]:
-    """What each model has otherwise than the others, in a few words: `muon 0.06`; empty where nothing differs.
+    """Each model's differences from the others, in a few words: `muon 0.06`; empty where nothing differs.
 
     Where many parameters differ, their recipes are named, if all are known and not the same.
     """
@@ -118,14 +118,14 @@ def loss_rows(documents: Sequence[ReviewDocument]) -> list[Row]:
 
 
 def published_losses(documents: Sequence[ReviewDocument]) -> dict[str, Published]:
-    """By protocol, where all models were measured on the text that it holds for."""
+    """Published losses by protocol, where all models were measured on the text that they hold for."""
     if not all(one.published for one in documents):
         return {}
     return {other.protocol: other for one in documents for other in one.published}
 
 
 def temperatures_of(documents: Sequence[ReviewDocument]) -> list[float | None]:
-    """All that any model has texts of, then None for held-out text."""
+    """The temperatures at which any model has texts, then None for held-out text."""
     found = {row.temperature for one in documents for row in one.figures if row.temperature is not None}
     return [*sorted(found), None]
 

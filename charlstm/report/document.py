@@ -20,7 +20,7 @@ Value = str | bool | int | Number | None
 
 
 class Loss(Document):
-    """On the validation part, under one protocol."""
+    """A loss on the validation part, under one protocol."""
 
     nats_per_char: Nats
     bits_per_char: Number
@@ -77,7 +77,7 @@ class Sample(Document):
 
 
 class ReviewDocument(Document):
-    """All of one model."""
+    """The review of one model."""
 
     schema_version: Literal[3]
     model_sha256: str

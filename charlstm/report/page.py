@@ -38,7 +38,7 @@ def visible(text: str) -> Markup:
 
 
 def visible_prompt(text: str) -> Markup:
-    """The same with its line breaks to be seen: a prompt is often nothing else."""
+    """A prompt with its line breaks to be seen: it is often nothing else."""
     return Markup(str(visible(text)).replace("\n", f'<span class="control">{RETURN}</span>\n'))
 
 
@@ -149,7 +149,7 @@ def page_of(
 
 
 def title_of(document: ReviewDocument, recipe: str | None) -> str:
-    """E.g. `shakespear · quick · seed 1`."""
+    """The title of a model, e.g. `shakespear · quick · seed 1`."""
     seed = document.parameters.get("train.seed")
     sizes = f"LSTM {document.num_layers} \N{MULTIPLICATION SIGN} {document.hidden_size}"
     parts = [document.corpus, recipe or sizes, None if seed is None else f"seed {seed}"]
@@ -175,7 +175,7 @@ def shown_samples(samples: Sequence[Sample], limit: int, first_number: int = 1) 
 
 
 def _pieces(sample: Sample, limit: int, number: int) -> Iterator[Piece]:
-    """Where copies overlap, the later one is marked from the end of the earlier one on."""
+    """A sample in pieces; where copies overlap, the later one is marked from the end of the earlier one on."""
     done = 0
     for copy in sample.copies:
         start, end = max(copy.start, done), copy.start + copy.length

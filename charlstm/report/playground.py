@@ -61,6 +61,6 @@ def _matrix(matrix: Matrix) -> dict[str, str]:
 
 
 def _base64(array: np.ndarray) -> str:
-    """Little-endian, row by row."""
+    """An array in base64: little-endian, row by row."""
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return base64.b64encode(little.tobytes()).decode("ascii")

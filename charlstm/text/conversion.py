@@ -1,4 +1,4 @@
-"""From the files of a source, in whatever encoding, to the one UTF-8 text that is the corpus, in pieces."""
+"""Converts the files of a source, in whatever encoding, to the one UTF-8 text that is the corpus, in pieces."""
 
 import os
 from collections.abc import Iterator, Sequence

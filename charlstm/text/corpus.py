@@ -93,7 +93,7 @@ class Part(NamedTuple):
 
 
 class Corpus:
-    """Where the characters of a UTF-8 file are, without their text."""
+    """The places of characters in a UTF-8 file, without their text."""
 
     def __init__(self, path: Path, pieces: Iterable[bytes]) -> None:
         """Read through all `pieces` of the file at `path`.
@@ -139,7 +139,7 @@ class Corpus:
         return parts
 
     def _byte_of(self, char: int) -> int:
-        """Where a character begins."""
+        """The byte offset at which a character begins."""
         index = bisect_right(self._chars, char) - 1
         start, num_chars = self._bytes[index], char - self._chars[index]
         reader, pieces = TextReader(), read_pieces(self._path, start, start + MAX_CHARACTER_BYTES * num_chars)

@@ -70,7 +70,7 @@ AS_IT_IS = Form()
 
 
 class Downloaded(NamedTuple):
-    """Where the corpus came from, and its SHA-256."""
+    """The origin of the corpus, and its SHA-256."""
 
     origin: str
     sha256: str

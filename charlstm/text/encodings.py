@@ -1,4 +1,4 @@
-"""In which encoding a text is: what its bytes say for sure, and guesses, each with what the text would read like."""
+"""The encoding of a text: what its bytes say for sure, and guesses, each with what the text would read like."""
 
 import codecs
 from pathlib import Path
@@ -135,7 +135,7 @@ def _from_line(around: bytes, index: int) -> bytes:
 
 
 def _advice(around: bytes, index: int, what_to_do: str) -> str:
-    """For the bad byte at `index`; `what_to_do` has room for an encoding's name."""
+    """Advice for the bad byte at `index`; `what_to_do` has room for an encoding's name."""
     if _is_mostly_utf8(around):
         return "the text around it is UTF-8, so it is damaged there, or two encodings are mixed: mend that line"
     guesses = guess_encodings(_from_line(around, index))

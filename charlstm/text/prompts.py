@@ -41,7 +41,7 @@ def resolve_prompts(prompts: tuple[str, ...] | Literal["auto"], val_ids: Ids, vo
 
 
 def _beginnings(text: str) -> Sequence[str]:
-    """Of lines; of words if there are too few lines; of pieces of equal length if there are too few words."""
+    """Beginnings of lines; of words if there are too few lines; of equally long pieces if there are too few words."""
     lines = _distinct(text.splitlines()[1:], 2)  # the part may begin in the middle of a line
     if len(lines) >= NUM_BEGINNINGS:
         return lines
@@ -98,7 +98,7 @@ def faults_of(vocab: Vocab, prompts: Sequence[str], name: str = "") -> list[str]
 
 
 def check_prompts(vocab: Vocab, prompts: Sequence[str], name: str = "") -> None:
-    """Nothing, if all of `prompts` can be read.
+    """Check that all of `prompts` can be read.
 
     Raises:
         VocabularyError: names the first that cannot; the others are counted.
@@ -176,7 +176,7 @@ def _nearest(character: str, vocab: Vocab) -> str | None:
 
 
 def _candidates(character: str) -> Iterator[str]:
-    """From the nearest to the farthest: plain forms, without accents, the other case, the sign for unseen ones."""
+    """Stand-ins, the nearest first: plain forms, without accents, the other case, the sign for unseen ones."""
     lower = character.lower()
     plain = PLAIN.get(character, PLAIN.get(lower, character))
     bare = "".join(one for one in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(one))

@@ -82,7 +82,7 @@ def load_soft_targets(
 
 
 def check_soft_targets(num_ids: int, num_soft_rows: int, context_len: int) -> None:
-    """Nothing, if that much of the teachers' text is enough for a step.
+    """Check that the teachers' text is long enough for a step.
 
     Raises:
         TrainingError: it is not.
@@ -96,7 +96,7 @@ def check_soft_targets(num_ids: int, num_soft_rows: int, context_len: int) -> No
 
 
 def check_prompts(prompt_chars: int, num_train: int) -> None:
-    """Nothing, if a training part of `num_train` characters has pieces that teachers can read before they write.
+    """Check that a training part of `num_train` characters has pieces that teachers can read before they write.
 
     Raises:
         ParamsError: it has not.

@@ -137,7 +137,7 @@ class Store(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """What tells it from other stores; without what a URI may hold of secrets."""
+        """A name that tells it from other stores, without secrets that a URI may hold."""
         return f"{without_credentials(self.uri)} experiment {self.experiment_id or self.experiment}"
 
 
@@ -210,7 +210,7 @@ def in_one_line(store: Store) -> Iterator[None]:
 
 
 def check_exists(store: Store) -> None:
-    """A database in a file, which MLflow would make.
+    """Check that a database in a file exists: MLflow would make it.
 
     Raises:
         TrackingError: there is none.

@@ -27,7 +27,7 @@ EVENTS, FILES, WRITER_LOCK = "events.jsonl", "files", "writer.lock"
 
 
 class Event(BaseModel):
-    """What all events have. `if_new`: for a run that was made by this spool, and for no other."""
+    """The fields of all events. `if_new`: for a run that was made by this spool, and for no other."""
 
     time_ms: int
     if_new: bool = False
@@ -104,14 +104,14 @@ _EVENT: TypeAdapter[Any] = TypeAdapter(
 
 
 class BackgroundSender(Protocol):
-    """What sends a spool while it is written."""
+    """A sender of a spool that is still being written."""
 
     def close(self) -> None:
         """The spool is complete: send the rest, within reason."""
 
 
 class Outbox(NamedTuple):
-    """Where spools lie, and what starts a sender for one (None if it cannot)."""
+    """The folder of all spools, and what starts a sender for one (None if it cannot)."""
 
     root: Path
     start_sender: Callable[[Path], BackgroundSender | None]
@@ -166,7 +166,7 @@ class Spool:
         return folder.name
 
     def keep_text(self, name: str, text: str) -> str | None:
-        """The same for a file of that name with this text."""
+        """Keep `text` as a file of that name; the name of a folder in `files/` that has it, or None if it fails."""
         try:
             folder = self._new_folder()
             (folder / name).write_text(text, encoding="utf-8", newline="")
@@ -176,7 +176,7 @@ class Spool:
         return folder.name
 
     def close(self) -> None:
-        """Let others have it."""
+        """Release the spool, so that others can have it."""
         self._lock.release()
 
     def _new_folder(self) -> Path:

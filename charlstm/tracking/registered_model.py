@@ -182,7 +182,7 @@ def promote(client: "MlflowClient", name: str, version: str) -> None:
 
 
 def is_better(challenger: Mapping[str, str], champion: Mapping[str, str]) -> bool:
-    """By the tags of two versions: is the challenger's loss lower, by the same protocol on the same text?"""
+    """Whether, by the tags of two versions, the challenger's loss is lower, by the same protocol on the same text."""
     protocol = common_protocol(challenger, champion)
     is_same_text = challenger.get(VALIDATION_TAG) == champion.get(VALIDATION_TAG)
     return is_same_text and protocol != "" and _losses(challenger)[protocol] < _losses(champion)[protocol]
@@ -270,7 +270,7 @@ def download_model(address: str, target: Path, store: Store) -> Path:
 
 
 def _location(client: "MlflowClient", address: str) -> str:
-    """Where the files of the logged model are. Of `models:/...`, MLflow itself would ask its global store."""
+    """The address of a logged model's files. Of `models:/...`, MLflow itself would ask its global store."""
     scheme, _, name = address.partition(":/")
     if scheme == "runs":
         if not (models := _outputs(client, name.strip("/"))):

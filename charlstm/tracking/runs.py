@@ -45,7 +45,7 @@ class TrainingRecord(NamedTuple):
 
 
 def step_metrics(rows: Iterable[StepRow], params: Params) -> list[Measurement]:
-    """What is shown of steps, by step. The table has AdamW's learning rate; Muon's has the same schedule."""
+    """The metrics of steps, by step. The table has AdamW's learning rate; Muon's has the same schedule."""
     rates = {"adamw": 1.0}
     if params.get("train.optimizer") == "muon":
         rates["muon"] = float(params["train.muon.learning_rate"]) / float(params["train.learning_rate"])
@@ -61,7 +61,7 @@ def step_metrics(rows: Iterable[StepRow], params: Params) -> list[Measurement]:
 
 
 def epoch_metrics(rows: Iterable[EpochRow]) -> list[Measurement]:
-    """What is shown of epochs, at the step that ends each: so they lie on the axis of the training loss."""
+    """The metrics of epochs, at the step that ends each: so they lie on the axis of the training loss."""
     return [
         Measurement(name, value, row.step)
         for row in rows

@@ -101,7 +101,7 @@ _SENT = TypeAdapter(Sent)
 
 
 def read_sent(folder: Path) -> Sent | None:
-    """What is noted in a spool's folder; None if nothing is."""
+    """The note in a spool's folder of what was sent; None if there is none."""
     try:
         return _SENT.validate_json((folder / SENT).read_bytes())
     except (OSError, ValidationError):
@@ -125,7 +125,7 @@ class SpoolSender:
             return calls.describe(error, self.store)
 
     def finish(self) -> str | None:
-        """The same for a spool that nobody writes to, which is removed. If it says nothing of an end, it was KILLED.
+        """Send and remove a spool that nobody writes to. If it says nothing of an end, it was KILLED.
 
         None if somebody writes to it, or if another process has just removed it.
         """
@@ -190,7 +190,7 @@ class SpoolSender:
             write_text(self.folder / SENT, _SENT.dump_json(self.sent).decode() + "\n")
 
     def _send_or_skip(self, event: Event) -> None:
-        """What the store refuses for good is skipped with a warning; what comes after may still go through."""
+        """Send an event, or skip one that the store refuses for good, with a warning: others may still go through."""
         if self._client is None:
             self._client = calls.connect(self.store)
         try:
@@ -267,7 +267,7 @@ def _turn(folder: Path) -> Iterator[None]:
 
 
 def _merged(events: Iterable[tuple[Any, int]]) -> Iterator[tuple[Any, int]]:
-    """The same events and ends, but those of plain metrics that follow each other are one."""
+    """The events and their ends, with plain metrics that follow each other merged into one."""
     for is_plain, group in itertools.groupby(events, lambda pair: _is_plain_metrics(pair[0])):
         if not is_plain:
             yield from group

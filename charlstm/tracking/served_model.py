@@ -51,7 +51,7 @@ class BadRequest(MlflowException):  # type: ignore[misc]  # MLflow has no annota
 
     @property
     def message(self) -> str:
-        """One line."""
+        """The message, in one line."""
         return self._message
 
     @message.setter

@@ -1,4 +1,4 @@
-"""From ids to batches, as pure functions of (seed, epoch, step), whatever the number of processes.
+"""Makes batches of ids, as pure functions of (seed, epoch, step), whatever the number of processes.
 
 `StreamBatches` reads the text as `batch_size` contiguous streams, left to right, state carried from step to step.
 `WindowBatches` reads overlapping windows, in random order from zero states or sliding along the text.
@@ -118,7 +118,7 @@ class StreamBatches:
         return read_batch(self.text, self.positions(epoch, step, self.rows), is_scored)
 
     def positions(self, epoch: int, step: int, rows: slice) -> np.ndarray:
-        """Where in the text the characters (B, T) are that `rows` read."""
+        """The places (B, T) in the text of the characters that `rows` read."""
         offset = numpy_generator(self._seed, "stream offset", epoch).integers(self._num_pairs)
         positions: np.ndarray = (offset + self._starts[rows, None] + self._columns(step)) % self._num_pairs
         return positions

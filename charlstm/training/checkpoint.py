@@ -40,13 +40,13 @@ class Checkpoint(NamedTuple):
     metadata: Mapping[str, Any]
 
     def to_bytes(self) -> bytes:
-        """As a safetensors file."""
+        """The checkpoint as a safetensors file."""
         contiguous = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
         return bytes(safetensors.torch.save(contiguous, {"metadata": json.dumps(self.metadata)}))
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Checkpoint":
-        """What `to_bytes` gave, read back."""
+        """The checkpoint that `to_bytes` gave, read back."""
         header_len = int.from_bytes(content[:8], "little")  # the format: length, JSON header, numbers
         metadata = json.loads(json.loads(content[8 : 8 + header_len])["__metadata__"]["metadata"])
         return cls(safetensors.torch.load(content), metadata)
@@ -98,7 +98,7 @@ class CheckpointFolder:
         self._pending = self._writer.submit(self._write, step, checkpoint)
 
     def wait(self) -> None:
-        """Until the last checkpoint is on disk.
+        """Wait until the last checkpoint is on disk.
 
         Raises:
             OSError: it could not be written; older checkpoints are as they were.
@@ -198,7 +198,7 @@ def _gather_rows(learner: Learner, mine_LBH: Tensor) -> Tensor:
 
 
 def _environment_of(learner: Learner) -> list[str]:
-    """What else decides the bits of a result; another machine may have another."""
+    """The environment, as far as it decides the bits of a result; another machine may have another."""
     processes = learner.processes
     return [
         f"torch {torch.__version__}",

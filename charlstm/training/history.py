@@ -36,7 +36,7 @@ class EpochRow(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """All of a training, as frames: a row an epoch, a row every few steps."""
+    """The whole history of a training, as frames: a row an epoch, a row every few steps."""
 
     epochs: pd.DataFrame
     steps: pd.DataFrame

@@ -123,7 +123,7 @@ class Learner:
 
     @property
     def precision(self) -> str:
-        """What its matrices are multiplied in."""
+        """The number format in which matrices are multiplied."""
         return "bf16" if self.processes.is_bf16 else str(self.dtype).removeprefix("torch.")
 
     @property

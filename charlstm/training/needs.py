@@ -23,7 +23,7 @@ from charlstm.text.vocabulary import Unit
 
 
 class MemoryNeeds(NamedTuple):
-    """What one process needs, in bytes."""
+    """The memory that one process needs, in bytes."""
 
     weights: int
     gradients: int
@@ -33,7 +33,7 @@ class MemoryNeeds(NamedTuple):
 
     @property
     def without_activations(self) -> int:
-        """What is needed at every moment: a lower bound."""
+        """The memory that is needed at every moment: a lower bound."""
         return self.weights + self.gradients + self.optimizer + self.averages
 
 
@@ -47,7 +47,7 @@ def memory_needs(
     context_len: int,
     num_output_samples: int,
 ) -> MemoryNeeds:
-    """Of a process that takes `num_rows` rows of `context_len` characters at a time."""
+    """The memory needs of a process that takes `num_rows` rows of `context_len` characters at a time."""
     vocab, inputs, hidden = shape.vocab_size, shape.input_size, shape.hidden_size
     layers, inner = shape.num_layers, shape.feed_forward_size
     embedding, head = vocab * inputs, hidden * vocab + vocab
@@ -155,7 +155,7 @@ def num_windows(num_ids: int, batch_size: int, context_len: int, stride: int, un
 
 
 def check_warmup(warmup_steps: int, num_steps: int, epochs: int) -> None:
-    """Nothing, if the learning rate has steps left to fall.
+    """Check that the learning rate has steps left to fall.
 
     Raises:
         TrainingError: it has not.

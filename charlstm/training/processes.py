@@ -111,11 +111,11 @@ class Processes:
 
     @property
     def device(self) -> torch.device:
-        """Where this process computes."""
+        """The device on which this process computes."""
         return cast(torch.device, self._accelerator.device)
 
     def describe_device(self) -> str:
-        """Its kind, as far as it decides the bits of a result."""
+        """The kind of device, as far as it decides the bits of a result."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
         if self.device.type == "cpu":
@@ -130,7 +130,7 @@ class Processes:
     def distribute(
         self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
     ) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
-        """The same, but gradients are averaged over processes in `backward`, and forward runs in this precision."""
+        """Model and optimizers such that `backward` averages gradients over processes; forward is in this precision."""
         trained, *prepared = self._accelerator.prepare(model, *optimizers)
         return trained, prepared
 
@@ -139,7 +139,7 @@ class Processes:
         self._accelerator.backward(loss)
 
     def no_sync(self, model: nn.Module) -> AbstractContextManager[None]:
-        """In this context gradients add up in each process alone."""
+        """A context in which gradients add up in each process alone."""
         return cast(AbstractContextManager[None], self._accelerator.no_sync(model))
 
     def clip_gradients(self, model: nn.Module, limit: float) -> Tensor:
@@ -147,11 +147,11 @@ class Processes:
         return cast(Tensor, self._accelerator.clip_grad_norm_(model.parameters(), limit))
 
     def gather(self, mine: Tensor) -> Tensor:
-        """What each process gave, stacked by rank, on the CPU; all give the same shape and dtype."""
+        """The tensors of all processes, stacked by rank, on the CPU; all give the same shape and dtype."""
         return mine[None].cpu() if self.world_size == 1 else self.all_gather(mine.to(self.device)).cpu()
 
     def all_gather(self, mine: Tensor, /) -> Tensor:
-        """The same for what lies on the device, where the result lies, too."""
+        """The tensors of all processes, stacked by rank, on their device; all give the same shape and dtype."""
         if self.world_size == 1:
             return mine[None]
         everyones = mine.new_empty((self.world_size, *mine.shape))
@@ -163,7 +163,7 @@ class Processes:
         return cast(Tensor, sum(self.gather(mine)))
 
     def all_reduce_max(self, mine: Sequence[float]) -> list[float]:
-        """Of each value the largest that any process gave."""
+        """The largest of each value over all processes."""
         return cast(list[float], self.gather(torch.tensor(mine, dtype=torch.float32)).amax(0).tolist())
 
     def all_equal(self, what: str) -> bool:
@@ -185,12 +185,12 @@ class Processes:
         return bytes(broadcast(buffer, from_process=0).cpu().numpy().tobytes())
 
     def barrier(self) -> None:
-        """Until every process is here."""
+        """Wait until every process is here."""
         self._accelerator.wait_for_everyone()
 
     @contextmanager
     def interrupted_by_lost_peers(self) -> Iterator[None]:
-        """In this context, an error that says that another process, or the way to it, is gone is `Interrupted`.
+        """A context in which an error that says that another process, or the way to it, is gone is `Interrupted`.
 
         That is how gloo reports it, and gloo is what was tried. Under NCCL nobody has lost a process yet: by torch's
         documentation its watchdog ends this process instead.

@@ -24,7 +24,7 @@ Gather = Callable[[Tensor], Tensor]  # this process's values (K,) -> all process
 
 @dataclass
 class StepTotals:
-    """What was read of the steps since the last row, the same on every process."""
+    """The totals of the steps since the last row, the same on every process."""
 
     nats: list[float] = field(default_factory=list)
     gradient_norms: list[float] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Progress:
 
 
 class Plan(NamedTuple):
-    """What is about to run."""
+    """The training that is about to run."""
 
     num_epochs: int
     num_steps: int
@@ -95,7 +95,7 @@ class StepMeter:
         self._num_timed_chars, self._started = 0, time.perf_counter()
 
     def add(self, step: int, rate: float, num_chars: int, nats: Tensor, gradient_norm: Tensor) -> None:
-        """One step: its number, the learning rate, the global number of characters; this process's summed loss and
+        """Add a step: its number, the learning rate, the global number of characters; this process's summed loss and
         the global gradient norm, scalars that may still lie on the device."""
         self._pending.append((step, rate, nats, gradient_norm))
         self._totals.num_chars += num_chars
@@ -138,7 +138,7 @@ class StepMeter:
         return StepRow(step, epoch, loss.nats_per_char, totals.rate, norm), loss
 
     def chars_per_second(self) -> float:
-        """Of the steps since the clock was started."""
+        """Characters per second over the steps since the clock was started."""
         return self._num_timed_chars / (time.perf_counter() - self._started)
 
 
@@ -149,7 +149,7 @@ ADVICE = (
 
 
 def describe_nonfinite(step: int, rate: float, nats_N: list[float], gradient_norm: float) -> str:
-    """What is wrong with the step, and on which processes."""
+    """A message on what is wrong with the step, and on which processes."""
     ranks = [str(rank) for rank, nats in enumerate(nats_N) if not math.isfinite(nats)]
     where = f"the loss of process {', '.join(ranks)}" if ranks else "the gradient"
     return f"{where} is not finite at step {step} (learning rate {rate:g}, gradient norm {gradient_norm:g})"

@@ -269,7 +269,7 @@ class _Training:
             )
 
     def validation_text(self) -> EncodedText:
-        """What is read after each epoch."""
+        """The text that is read after each epoch."""
         return self.data.val.first(self.params.validation_chars)
 
     def validate(self) -> LossSum:

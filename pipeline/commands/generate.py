@@ -110,7 +110,7 @@ def generate(
 
 
 def _prompt(prompt: str | None, file: Path | None) -> str:
-    """Of the argument, the file or standard input; a newline if there is none."""
+    """The prompt, from the argument, the file or standard input; a newline if there is none."""
     if prompt is not None and file is not None:
         raise TextRequestError("expected either a PROMPT or --prompt-file FILE, got both")
     if prompt is not None:
@@ -132,7 +132,7 @@ def _write_json(model: "Model", prompt: str, num_texts: int, options: Sampling) 
 
 
 def _write_texts(model: "Model", prompt: str, num_texts: int, options: Sampling, *, is_seed_shown: bool) -> None:
-    """One text as it is drawn, several when they are done. A terminal shows the prompt as well."""
+    """Write one text as it is drawn, several when they are done. A terminal shows the prompt as well."""
     is_terminal, is_one, values = sys.stdout.isatty(), num_texts == 1, options._asdict()
     try:
         texts = [model.stream(prompt, **values)] if is_one else model.generate(prompt, num_texts=num_texts, **values)
@@ -163,7 +163,7 @@ def _show_dimmed(prompt: str) -> None:
 
 
 def _write(text: str) -> None:
-    """Safe on a terminal, raw UTF-8 elsewhere."""
+    """Write text: safe on a terminal, raw UTF-8 elsewhere."""
     if sys.stdout.isatty():
         sys.stdout.write(printable(text, sys.stdout.encoding))
     else:

@@ -65,7 +65,7 @@ def info(
 
 
 def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
-    """A card for eyes."""
+    """The lines of a card, for people."""
     block = f", feed-forward block of {card['feed_forward_size']}" if card["feed_forward_size"] else ""
     if (characters := card["characters"]) is None:
         vocabulary = f"{card['vocab_size']} bytes of UTF-8: any character"
@@ -90,7 +90,7 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
 
 
 def read_card(where: str, sha256: str) -> Card:
-    """What the records of this very model say."""
+    """The card of this very model, from its records."""
     folder, record = Path(where).resolve(), None
     if is_address(where):
         from pipeline.lineage.document import card_of_run  # a folder elsewhere needs no package of the pipeline

@@ -69,7 +69,7 @@ def new(
 
 
 def _lines(new: New) -> Iterator[str]:
-    """What the text is, what is odd about it, and what is proposed for it."""
+    """Lines that say what the text is, what is odd about it, and what is proposed for it."""
     from charlstm.training.processes import multiplies_bf16  # torch takes a second: mistakes are told before
 
     yield new.source.shown

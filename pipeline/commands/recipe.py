@@ -90,7 +90,7 @@ def _show(kind: Kind) -> None:
 
 
 def _changes(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, str]:
-    """`2 -> 3` by dotted name, of what would change."""
+    """The changes, each as `2 -> 3`, by dotted name."""
     return {key: f"{shown(before[key])} -> {shown(value)}" for key, value in after.items() if before[key] != value}
 
 
@@ -127,7 +127,7 @@ def _save(kind: Kind, name: str, experiment: str | None, is_forced: bool) -> Non
 
 
 def _values_of(experiment: str) -> dict[str, object]:
-    """Of the `params.yaml` of a commit or an experiment; they are right, or one line says what is not."""
+    """The `params.yaml` of a commit or an experiment; its values are right, or one line says what is not."""
     commit = find_commit(experiment)
     text = git("show", f"{commit}:./{PARAMS}") if commit else None
     if text is None:

@@ -221,7 +221,7 @@ def _run_all(
 
 
 def _write_params(folder: Path, record: StageRecord) -> None:
-    """Those of the record, with the passwords that no record has where this checkout's are else the same."""
+    """Write the record's parameters, with the passwords that no record has where this checkout's are else the same."""
     here = Path("params.yaml").read_text(encoding="utf-8")
     text = here if without_credentials(here) == record.params else record.params or ""
     (folder / "params.yaml").write_text(text, encoding="utf-8")

@@ -96,7 +96,7 @@ def _find(model: str) -> Reviewed:
 
 
 def _of_run(model: str) -> Reviewed:
-    """Of the newest run that has one, of those that the name stands for; else of a commit."""
+    """The review of the newest run that has one, of those that the name stands for; else of a commit."""
     if not Path("dvc.yaml").is_file():
         raise ReviewError(f"{model}: there is no such file or folder; runs and revisions need a project")
     paths, (reader, notes) = load_paths(Path("dvc.yaml")), open_reader()
@@ -130,13 +130,13 @@ def _of_commit(commit: str, paths: Paths) -> Path | None:
 
 
 def _name(model: str, kind: str, run: TrackedRun) -> str:
-    """What the user calls it; of a run, its experiment, and of ids and hashes only the beginning."""
+    """A model's name as the user gave it; of a run, its experiment, and of ids and hashes only the beginning."""
     named = run.tags.get(EXPERIMENT, model) if kind == "run" else model
     return named[:MAX_ID_CHARS] if re.fullmatch(rf"[0-9a-f]{{{MAX_ID_CHARS},64}}", named) else named
 
 
 def _numbered(labels: list[str]) -> list[str]:
-    """With a number where several are the same."""
+    """The labels, with a number where several are the same."""
     return [
         f"{label} ({labels[: index + 1].count(label)})" if labels.count(label) > 1 else label
         for index, label in enumerate(labels)

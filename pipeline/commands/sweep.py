@@ -146,7 +146,7 @@ class Task(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """What DVC's queue has besides what is done, and whether a worker answers."""
+    """The tasks of DVC's queue that are not done, and whether a worker answers."""
 
     tasks: list[Task]
     has_worker: bool
@@ -218,7 +218,7 @@ def _params_at(commit: str) -> dict[str, str]:
 
 
 def _none_began(revision: str, commit: str, queue: Queue) -> str:
-    """That a commit has no experiments, and which ones have some."""
+    """A message that a commit has no experiments, and which ones have some."""
     names = {(baseline, name) for name, baseline in experiments().values()}
     counts = Counter(baseline for baseline, _ in names | {(task.baseline, task.name) for task in queue.tasks})
     none = f"{revision}: no experiment began from {_title(commit)}"

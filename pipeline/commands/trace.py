@@ -183,7 +183,7 @@ def _revision(revision: Mapping[str, Any]) -> str:
 
 
 def _keep(dvc: Mapping[str, Any]) -> str:
-    """What makes it last: a commit for what is small, a push for the rest."""
+    """Advice on what makes a result last: a commit for what is small, a push for the rest."""
     if kept := [revision for revision in dvc["revisions"] if not revision["experiment"] or revision["names"]]:
         return f"commit {kept[0]['commit'][:12]} has it; dvc push shares its files"
     if dvc["experiment"] and dvc["experiment_is_here"]:

@@ -1,1 +1,1 @@
-"""What `charlstm doctor` looks at before a training: each module a subject, each fault a line."""
+"""The checks of `charlstm doctor` before a training: each module a subject, each fault a line."""

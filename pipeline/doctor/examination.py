@@ -57,7 +57,7 @@ def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
 
 
 def examine_training() -> list[Finding]:
-    """What decides whether a training can start now, on encoded text that DVC has just looked at.
+    """The faults that decide whether a training can start now, on encoded text that DVC has just looked at.
 
     A mistake that only a later stage would notice is one of them: it is cheaper to mend now.
     """
@@ -83,7 +83,7 @@ def _errors_first(findings: list[Finding]) -> list[Finding]:
 
 
 def _read() -> tuple[Params | None, Paths | None, list[Finding]]:
-    """What the files say, or what is wrong with them and with the variables that a user may set."""
+    """Parameters and paths, and what is wrong with them and with the variables that a user may set."""
     findings = [error(str(fault)) for fault in settings.faults()]
     params, paths = None, None
     try:
@@ -118,7 +118,7 @@ def _in_last_commit(fault: str) -> str:
 
 
 def check_parameters(params: Params) -> Iterator[Finding]:
-    """What the schema allows, and still is a mistake."""
+    """Mistakes that the schema allows."""
     rows, text = params.train.distillation.rows, params.train.distillation.text
     if rows and text == NOTHING:
         yield error(
@@ -168,7 +168,7 @@ PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1
 
 
 def check_tracker() -> Iterator[Finding]:
-    """The store that the stages will use."""
+    """Check the store that the stages will use."""
     uri = store().uri
     scheme, file = urlsplit(uri).scheme.partition("+")[0].lower(), sqlite_file(uri)
     reason = _file_fault(file) if file else _server_fault(uri, scheme) if scheme in PORTS else ""
@@ -177,7 +177,7 @@ def check_tracker() -> Iterator[Finding]:
 
 
 def _file_fault(file: Path) -> str:
-    """What is wrong with a database in a file."""
+    """The fault of a database in a file; empty if it has none."""
     nearest = next(path for path in (file.absolute(), *file.absolute().parents) if path.exists())
     if not os.access(nearest, os.W_OK):
         return f"no permission to write {nearest}"

@@ -1,4 +1,4 @@
-"""What the doctor finds: faults that end a run or spoil its result, and what is only slow or odd."""
+"""The doctor's findings: faults that end a run or spoil its result, and what is only slow or odd."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -14,17 +14,17 @@ class Finding(NamedTuple):
 
 
 def error(text: str) -> Finding:
-    """What will fail, or give a wrong result."""
+    """A fault that will make a run fail, or give a wrong result."""
     return Finding(text, True)
 
 
 def warning(text: str) -> Finding:
-    """What is slow, or odd."""
+    """A finding that something is slow, or odd."""
     return Finding(text, False)
 
 
 def errors_of(check: Callable[[], object]) -> Iterator[Finding]:
-    """What `check`, which a stage makes itself, refuses."""
+    """An error if `check`, which a stage makes itself, refuses."""
     try:
         check()
     except CharlstmError as refusal:
@@ -32,7 +32,7 @@ def errors_of(check: Callable[[], object]) -> Iterator[Finding]:
 
 
 def readable(check: Iterable[Finding]) -> Iterator[Finding]:
-    """What `check` finds; a file that cannot be read is a finding, too."""
+    """The findings of `check`; a file that cannot be read is one, too."""
     try:
         yield from check
     except CharlstmError as refusal:

@@ -57,7 +57,7 @@ def check_cores(params: Params | None) -> Iterator[Finding]:
 
 
 def beside(busy: list[Busy], allowed: int, threads: int) -> Iterator[Finding]:
-    """What to say of `busy` processes on a machine where `allowed` cores may be used by `threads` threads.
+    """Findings on `busy` processes, on a machine where `allowed` cores may be used by `threads` threads.
 
     A single thread waits for no other.
     """
@@ -119,7 +119,7 @@ GB = 1e9
 
 
 def check_host_memory(params: Params, encoded: Encoded | None) -> Iterator[Finding]:
-    """Of a training on the processor. The memory of a GPU is the train stage's own question."""
+    """Check the memory for a training on the processor. The memory of a GPU is the train stage's own question."""
     if not is_gpu_visible():
         shape, needs = _needs(params, encoded)
         yield from errors_of(lambda: check_memory(needs, host_memory()))
@@ -144,7 +144,7 @@ def check_disk(params: Params, encoded: Encoded | None, num_bytes: int | None) -
 
 
 def _teachers_bytes(params: Params, vocab_size: int) -> int:
-    """Of the parts that a student's teachers have still to write: a distribution and an id for each character."""
+    """Bytes of the parts that teachers have still to write: a distribution and an id for each character."""
     teachers = params.teachers
     if not teachers.recipes or not FILE.exists():
         return 0
@@ -154,7 +154,7 @@ def _teachers_bytes(params: Params, vocab_size: int) -> int:
 
 
 def _needs(params: Params, encoded: Encoded | None) -> tuple[ModelShape, MemoryNeeds]:
-    """Of one process; an unknown vocabulary counts as one character, so the need is never put too high."""
+    """Sizes and needs of one process; an unknown vocabulary counts as one character, so they are never too high."""
     model = params.model
     sizes = (model.embedding_size, model.hidden_size, model.num_layers, model.feed_forward_size)
     shape = ModelShape(len(encoded.vocab) if encoded else 1, *sizes)
@@ -208,7 +208,7 @@ def _check_identity() -> Iterator[Finding]:
 
 
 def _check_python_of_stages() -> Iterator[Finding]:
-    """`dvc.yaml` says `python`: is it this one?"""
+    """Check that `python`, which `dvc.yaml` runs, is this one."""
     python, activate = shutil.which("python"), Path(sys.prefix) / "bin/activate"
     advice = f"`source {activate}` first" if activate.is_file() else f"put {Path(sys.executable).parent} first in PATH"
     if python is None:

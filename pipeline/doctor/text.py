@@ -34,7 +34,7 @@ class Encoded(NamedTuple):
 
 
 def read_encoded(paths: Paths) -> Encoded | None:
-    """What lies there; None for nothing, or for what cannot be read, which the stages say themselves."""
+    """The encoded text that is there; None for nothing, or for what cannot be read, which the stages say themselves."""
     ids = paths.encoded / "train.npy"
     try:
         open_regular(ids).close()  # numpy would wait for a FIFO
@@ -73,7 +73,7 @@ MAX_HASHED_BYTES = 100_000_000  # a fifth of a second
 
 
 def check_text_source(params: Params, paths: Paths) -> Iterator[Finding]:
-    """What `download` would refuse, or would not notice."""
+    """Faults of the text's source that `download` would refuse, or would not notice."""
     section = params.download
     yield from errors_of(lambda: check_encoding(section.encoding))
     yield from errors_of(lambda: check_source(section.source, paths))
@@ -119,7 +119,7 @@ def _check_local(source: Path, section: DownloadParams) -> Iterator[Finding]:
 
 
 def check_length(params: Params, encoded: Encoded | None) -> Iterator[Finding]:
-    """Of the encoded text; before it is encoded, the train stage's launcher asks again."""
+    """Check the length of the encoded text; before it is encoded, the train stage's launcher asks again."""
     if encoded is None:
         return
     num_train, teachers, train = encoded.num_train, params.teachers, params.train
@@ -148,7 +148,7 @@ def check_length(params: Params, encoded: Encoded | None) -> Iterator[Finding]:
 
 
 def check_all_prompts(params: Params, encoded: Encoded | None) -> Iterator[Finding]:
-    """Of the present text; without its vocabulary, the train stage's launcher asks again."""
+    """Check the prompts against the present text; without its vocabulary, the train stage's launcher asks again."""
     if encoded is None:
         return
     if params.sample.prompts != AUTO:

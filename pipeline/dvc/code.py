@@ -194,7 +194,7 @@ def _is_code(path: str) -> bool:
 
 
 def _hashed(path: str) -> dict[str, Any]:
-    """As DVC writes it."""
+    """The entry of a file or folder, as DVC writes it."""
     whole = ROOT / path
     if whole.is_file():
         return {"path": path, "hash": "md5", "md5": md5(whole), "size": whole.stat().st_size}

@@ -51,7 +51,7 @@ def load_paths(path: Path) -> Paths:
 
 
 def corpus_name() -> str:
-    """What `params.yaml` here calls the corpus; empty if it does not say."""
+    """The corpus's name by the `params.yaml` here; empty if it does not say."""
     try:
         return load_paths(DVC_YAML).corpus.name.removesuffix(EXTENSION)
     except ParamsError:
@@ -108,7 +108,7 @@ class TeachingPaths(BaseModel):
 
 
 def load_teaching_paths() -> TeachingPaths:
-    """What the file says, in the project's root.
+    """The paths of teachers and of what they write, from the file in the project's root.
 
     Raises:
         ParamsError: it is missing or has a mistake.

@@ -26,7 +26,7 @@ DVC_STAGE = "DVC_STAGE"  # DVC has the stage's name there: `train`, or `sub/dvc.
 
 
 def with_previous_outputs(run: Callable[[], int]) -> int:
-    """What `run`, a stage, returns. If that is not 0 or if it raises, the previous outputs are put back."""
+    """Run a stage; its exit code. If that is not 0 or if it raises, the previous outputs are put back."""
     code = EXIT_DEFECT
     try:
         code = run()

@@ -41,7 +41,7 @@ SECONDS_KEPT = 7 * 24 * 3600
 
 
 class Unfinished(NamedTuple):
-    """What is kept of a training until DVC has its model."""
+    """The state that is kept of a training until DVC has its model."""
 
     folder: Path
     training_id: str  # the same at every start of this training, and of no other
@@ -108,7 +108,7 @@ def _remove_others(root: Path, mine: Path) -> None:
 
 
 def _last_used(folder: Path) -> float:
-    """In seconds since the epoch; 0 if it is gone."""
+    """The time of a folder's last use, in seconds since the epoch; 0 if it is gone."""
     try:
         return folder.stat().st_mtime
     except FileNotFoundError:

@@ -41,7 +41,7 @@ Trace = dict[str, Any]
 
 
 class StageRecord(NamedTuple):
-    """What one stage has left."""
+    """The record that one stage has left."""
 
     stage: str
     origin: dict[str, str]
@@ -69,7 +69,7 @@ def read_records(reader: Reader, run: TrackedRun) -> list[StageRecord]:
 
 
 def read_files(reader: Reader, run: TrackedRun) -> dict[str, str]:
-    """Only the SHA-256 of all files: quick, for a search through many runs."""
+    """The SHA-256 of all files, and nothing else: quick, for a search through many runs."""
     return {path: digest for stage in SEEN_BY for path, digest in _mapping(reader, run, stage, "files").items()}
 
 
@@ -179,7 +179,7 @@ def chain(files: Mapping[str, str], outputs: Mapping[str, str], paths: Paths) ->
 
 
 def losses_at(commit: str, paths: Paths) -> dict[str, float]:
-    """What evaluate measured at a commit, by the names that MLflow's metrics have; git has the file that it wrote."""
+    """The losses evaluated at a commit, by the names of MLflow's metrics; git has the file that evaluate wrote."""
     try:
         metrics = json.loads(git("show", f"{commit}:./{paths.evaluate / 'metrics.json'}") or "{}")
         return {f"{protocol}/{name}": float(one) for protocol, found in metrics.items() for name, one in found.items()}
@@ -217,7 +217,7 @@ TRAINED = ("model.", "train.")  # parameters that decide a training
 
 
 def card_of_run(sha256: str) -> dict[str, Any] | None:
-    """What the newest run of the model says; None if it has none."""
+    """The card of a model, from its newest run; None if it has none."""
     reader = Reader(store())
     for run in reader.by_tag(MODEL_TAG, sha256):
         recipe = recipe_in(reader.text(run, f"{LINEAGE}/train/params.yaml")) if RECIPES.is_dir() else None
@@ -235,7 +235,7 @@ def card_of_run(sha256: str) -> dict[str, Any] | None:
 
 
 def card_of_project(folder: Path) -> dict[str, Any] | None:
-    """What the review and git in the current folder say of `folder`; None if it is not that project's model.
+    """The card of `folder`, from the review and git in the current folder; None if it is not that project's model.
 
     Raises:
         CharlstmError: the project has no paths or no review that can be read.

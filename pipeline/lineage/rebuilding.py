@@ -44,7 +44,7 @@ def rebuild(params: Params, paths: Paths) -> None:
 
 
 def _check_files() -> None:
-    """All outputs must be those that `dvc.lock` names, and so must the parameters of the last three stages."""
+    """Check that all outputs, and the parameters of the last three stages, are those that `dvc.lock` names."""
     lock = parse_lock(LOCK.read_text(encoding="utf-8"))
     if lock is None:
         raise LineageError(f"{LOCK}: expected DVC's record of the stages, found something else")

@@ -49,7 +49,7 @@ def find_commit(name: str) -> str | None:
 
 
 def describe(commit: str) -> Revision:
-    """What is known of a commit of this repository."""
+    """A commit of this repository, with its experiment, branches, tags and subject."""
     experiment, baseline = experiments().get(commit, (None, None))
     refs = git("for-each-ref", "--points-at", commit, "--format=%(refname:short)", "refs/heads", "refs/tags") or ""
     subject = git("log", "-1", "--format=%s", commit) or ""

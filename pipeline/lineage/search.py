@@ -1,4 +1,4 @@
-"""From what a user names to the trainings that it belongs to.
+"""Finds the trainings that belong to what a user names.
 
 A name is tried as a run, then as a file, then as a revision. What is found of a file or a text is found by its content,
 wherever it lies now.
@@ -48,7 +48,7 @@ def open_reader() -> tuple[Reader | None, list[str]]:
 def find(
     name: str, kind: str | None, reader: Reader | None, paths: Paths, notes: Sequence[str] = ()
 ) -> tuple[str, list[Match]]:
-    """What `name` is (run, file or rev), and all that it belongs to. `notes` say why there is no reader.
+    """The kind of `name` (run, file or rev), and all that it belongs to. `notes` say why there is no reader.
 
     Raises:
         LineageError: nothing has that name, or the only thing that has it belongs to no training.
@@ -125,7 +125,7 @@ def _of_file(path: Path, reader: Reader | None, paths: Paths) -> list[Match]:
 
 
 def _runs_with(digests: set[str], reader: Reader) -> list[TrackedRun]:
-    """By the tags first, which the store searches itself; else through the records of all runs."""
+    """Runs with all these digests: by tags, which the store searches itself; else through the records of all runs."""
     if len(digests) == 1:
         (digest,) = digests
         if tagged := [*reader.by_tag(MODEL_TAG, digest), *reader.by_tag("corpus_sha256", digest)]:
@@ -162,7 +162,7 @@ def find_text(text: str, reader: Reader) -> list[Match]:
 
 
 def places_in_corpus(text: str, paths: Paths) -> list[Place]:
-    """Where `text` stands in the parts of this checkout's corpus, at most `MAX_PLACES` times in each: file, line, part.
+    """The places of `text` in the parts of this checkout's corpus, at most `MAX_PLACES` in each: file, line, part.
 
     `part` is "training", "validation" or "test"; lines are those of the part's file, from 1. The files are read in
     pieces: they may be larger than the memory.

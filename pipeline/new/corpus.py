@@ -1,4 +1,4 @@
-"""From TEXT to a project that is set up for it; or back to a corpus that is there."""
+"""Sets a project up for TEXT, or back to a corpus that is there."""
 
 import os
 import re
@@ -55,7 +55,7 @@ class Source(NamedTuple):
         return self.folder is None and len(self.files) > 1
 
     def address(self, links: Path) -> str:
-        """What `download.source` is to name; `links` is the folder of links, if they are needed."""
+        """The value for `download.source`; `links` is the folder of links, if they are needed."""
         return self.url or str(links if self.needs_links else self.folder or self.files[0])
 
 
@@ -112,7 +112,7 @@ DOCUMENT_SEPARATORS = ("\f", "\x1e", "\x1d", "\x1c")  # control characters that 
 
 
 class New(NamedTuple):
-    """What is to be written for a text, and all that can be said of it."""
+    """All that is to be written for a text, and all that can be said of it."""
 
     source: Source
     report: TextReport
@@ -193,7 +193,7 @@ def switch(name: str, is_forced: bool) -> str:
 
 
 def _check_replaceable(path: Path, text: str, is_forced: bool) -> None:
-    """Whether `text` may be written to `path`."""
+    """Check that `text` may be written to `path`."""
     before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     if os.path.lexists(path) and MARK not in before:
         raise ParamsError(f"{path}: it was not written by `charlstm new`, and stays as it is: take another --name")
@@ -213,7 +213,7 @@ def _params(presets: Mapping[Kind, Mapping[str, object]], is_forced: bool) -> st
 
 
 def _read(source: Source, encoding: str | None) -> tuple[TextReport, str | None]:
-    """What the text is; and the SHA-256 of what a URL gave, to hold it to."""
+    """The report on the text; and the SHA-256 of what a URL gave, to hold it to."""
     if source.url is None:
         report, digest = report_on(source.files, SEPARATOR, encoding), None
     else:

@@ -31,7 +31,7 @@ SMALL_BATCH = 32  # rows; with fewer, a core is less busy
 
 
 class Width(NamedTuple):
-    """Of the model, for up to so many training characters, and the dropout that goes with it."""
+    """The model's sizes for up to so many training characters, and the dropout that goes with them."""
 
     up_to: float
     embedding_size: int
@@ -52,7 +52,7 @@ WIDTHS = (
 
 
 class Proposal(NamedTuple):
-    """What differs from the recipe `quick` and from what all recipes share, and why."""
+    """The proposed changes to the recipe `quick` and to what all recipes share, and why."""
 
     recipe: dict[str, object]  # by dotted name
     corpus: dict[str, object]
@@ -130,7 +130,7 @@ def _sizes(num_train: int, epochs: int) -> tuple[int, int]:
 
 
 def _num_steps(num_train: int, epochs: int, batch_size: int, context_len: int) -> int:
-    """As streams have it: each character but the last is read once an epoch."""
+    """The number of steps, in streams: each character but the last is read once an epoch."""
     return epochs * ceil(ceil((num_train - 1) / batch_size) / context_len)
 
 

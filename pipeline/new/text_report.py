@@ -136,7 +136,7 @@ def summary(report: TextReport) -> list[str]:
 
 
 def oddities(report: TextReport) -> Iterator[str]:
-    """What is odd, a line each, with what is done about it or what to set."""
+    """The oddities of a text, a line each, with what is done about it or what to set."""
     if report.encoding == "utf-8-sig":
         yield "it begins with a byte order mark, which is left out (download.encoding: utf-8-sig)"
     if report.num_crlf:

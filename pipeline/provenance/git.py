@@ -13,7 +13,7 @@ SECONDS = 10
 
 
 def git(*arguments: str) -> str | None:
-    """What git prints here; None if it fails, as outside a repository or without git."""
+    """The output of a git command here; None if it fails, as outside a repository or without git."""
     printed = _printed(*arguments)
     return None if printed is None else printed.decode(errors="replace").strip()
 

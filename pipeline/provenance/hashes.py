@@ -59,7 +59,7 @@ def _digest(path: Path, algorithm: str) -> str:
 
 
 def _entry(path: Path, algorithm: str) -> Path:
-    """Where the hash of this very file is kept."""
+    """The file in which the hash of this very file is kept."""
     stat = path.stat()
     identity = [algorithm, str(path.resolve()), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
     return memory() / md5_of_bytes(json.dumps(identity).encode())
@@ -89,7 +89,7 @@ def sha256_of(paths: Paths, stage: str) -> dict[str, str]:
 
 
 def md5_of(paths: Paths, stage: str) -> dict[str, str]:
-    """What DVC calls the same files: an MD5 for each, and one (`... .dir`) for each folder that is an output."""
+    """DVC's hashes of what `stage` vouches for: of each file, and one (`... .dir`) of each folder that is an output."""
     found: dict[str, str] = {}
     for name in _seen_by(stage, paths):
         path = getattr(paths, name)
@@ -109,7 +109,7 @@ def link_of(path: str, paths: Paths) -> str | None:
 
 
 def md5_of_bytes(content: bytes) -> str:
-    """The same of bytes."""
+    """The MD5 of bytes."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 

@@ -62,7 +62,7 @@ def environment() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """As Linux names it; else as Python does."""
+    """The processor's name, as Linux has it; else as Python does."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -99,7 +99,7 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
 
 
 def training_record(params: Params, paths: Paths, tables: "Tables") -> "TrainingRecord":
-    """What the files say of the training, for a store that has not seen it: not where it ran, which no file says."""
+    """A training's record, from its files, for a store that has not seen it: not where it ran, which no file says."""
     from charlstm.tracking.runs import TrainingRecord
 
     time_ms = 1000 * int(git("log", "-1", "--format=%ct") or 0)  # of the commit: the same on every machine

@@ -47,7 +47,7 @@ class RunSummary(NamedTuple):
 
 
 def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
-    """What a stage knows from the start. `tags` are those of `provenance.tags`."""
+    """The summary of what a stage knows from the start. `tags` are those of `provenance.tags`."""
     commit, dirty, experiment = (tags.get(tag) for tag in (COMMIT, DIRTY, EXPERIMENT))
     corpus, sha256 = tags["corpus"], tags["corpus_sha256"]
     return RunSummary(recipe_of(params), params.train.seed, corpus, sha256, commit, dirty, experiment)
@@ -62,18 +62,18 @@ def params_in(text: str | None) -> Params | None:
 
 
 def flat_in(text: str | None) -> dict[str, str]:
-    """All of its parameters by dotted name, as MLflow has them; empty where there is none that can be read."""
+    """All parameters of a `params.yaml`, by dotted name, as MLflow has them; empty without one that can be read."""
     params = params_in(text)
     return {name: without_credentials(str(value)) for name, value in params.flat().items()} if params else {}
 
 
 def recipe_in(text: str | None) -> Recipe | None:
-    """Its recipe."""
+    """The recipe of a `params.yaml`; None without one that can be read."""
     return recipe_of(params) if (params := params_in(text)) else None
 
 
 def losses_of(metrics: Mapping[str, float]) -> dict[str, float]:
-    """In nats/char, by protocol."""
+    """Losses in nats per character, by protocol."""
     names = [name for name in metrics if name.endswith(LOSS_SUFFIX) and not name.startswith(WHILE_TRAINING)]
     return {name.removesuffix(LOSS_SUFFIX): metrics[name] for name in names}
 
@@ -106,7 +106,7 @@ def describe(summary: RunSummary) -> str:
 
 
 def remedy(best_epoch: int, num_epochs: int) -> str:
-    """What lowers the loss of a training whose validation loss was lowest after `best_epoch`.
+    """Advice for lowering the loss of a training whose validation loss was lowest after `best_epoch`.
 
     A model whose loss rose at last knows its training text by heart: it needs dropout or fewer units, not more epochs.
     """
@@ -192,7 +192,7 @@ def _one_line(text: str, max_chars: int) -> str:
 
 
 def text_of_all(texts: Sequence["Generated"]) -> str:
-    """All of them as one, to read from top to bottom."""
+    """All texts as one, to read from top to bottom."""
     return "\n".join(f"=== {_title(text)}\n{text.prompt}{text.text}\n" for text in texts)
 
 

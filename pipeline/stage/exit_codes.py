@@ -19,7 +19,7 @@ GONE = "gone"
 
 
 def record_exit_code(code: int | str) -> None:
-    """For `pipeline.launch`. A process records `GONE` when it begins, and its code when it ends.
+    """Record an exit code for `pipeline.launch`: `GONE` when a process begins, and its code when it ends.
 
     A full disk must not make a failure of a training that has ended well.
     """
@@ -37,7 +37,7 @@ def _file_of_this_process() -> Path | None:
 
 
 def code_of_all(folder: Path) -> int | None:
-    """What the processes of the last start recorded in `folder`; None if they recorded nothing.
+    """The exit code that the processes of the last start recorded in `folder`; None if they recorded no failure.
 
     When one fails or is gone, the others stop with 75. So any other code is the reason.
     """
@@ -56,7 +56,7 @@ def processes_gone(folder: Path) -> str:
 
 
 def _recorded_by_rank(folder: Path) -> dict[int, str]:
-    """What each process of the last start recorded, but for one that was killed while it wrote."""
+    """The records of the last start's processes, by rank, but for one that was killed while it wrote."""
     by_start: dict[int, dict[int, str]] = {}
     for file in folder.iterdir():
         if not file.suffix:
@@ -77,7 +77,7 @@ FATAL = re.compile(r"process \d+ of (?P<world_size>\d+)\nFatal Python error: (?P
 
 
 def record_crashes() -> None:
-    """From now on a crash of this process is written down, if `pipeline.launch` has started it."""
+    """From now on, have a crash of this process written down, if `pipeline.launch` has started it."""
     if (file := _file_of_this_process()) is not None:
         with contextlib.suppress(OSError):  # a full disk
             trace = os.open(file.with_suffix(SUFFIX), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)

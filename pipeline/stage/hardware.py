@@ -83,7 +83,7 @@ def keep_freed_memory() -> None:
 
 
 def use_reproducible_kernels() -> None:
-    """On CUDA, kernels that give the same bits each time, and fp32 that is fp32 (cuDNN's LSTM takes TF32 by default).
+    """Use CUDA kernels that give the same bits each time, and fp32 that is fp32 (cuDNN's LSTM takes TF32 by default).
 
     cuDNN's LSTM repeats itself only with a fixed workspace.
 

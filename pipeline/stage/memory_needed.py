@@ -6,7 +6,7 @@ from charlstm.training.needs import MemoryNeeds, memory_needs, student_rows
 
 
 def memory_needed(shape: ModelShape, train: TrainParams, num_rows: int) -> MemoryNeeds:
-    """Of a process that holds `num_rows` rows of a batch."""
+    """The memory needs of a process that holds `num_rows` rows of a batch."""
     num_rows = min(train.micro_batch_size or train.batch_size, num_rows)
     if train.distillation.rows:
         num_rows = student_rows(num_rows, shape.vocab_size, train.context_len, train.dropout.output_samples)

@@ -60,7 +60,7 @@ def _find(root: Node | None, name: str) -> tuple[Node, Node]:
 
 
 def _edit(text: str, key: Node, node: Node, value: object) -> tuple[int, int, str]:
-    """From where to where a key and its value stand, with the comment in its line, and what is to stand there."""
+    """The span of a key and its value, with the comment in its line, and the text that is to stand there."""
     start, after_key = key.start_mark.index, key.end_mark.index + len(":")
     end = max(after_key, _end(text, node))
     is_block = node.style in ("|", ">") if isinstance(node, ScalarNode) else not getattr(node, "flow_style", False)
@@ -120,5 +120,5 @@ def replaced(document: Any, values: Mapping[str, object]) -> Any:  # noqa: ANN40
 
 
 def _plain(value: object) -> object:
-    """With lists instead of tuples, as YAML has them."""
+    """The value with lists instead of tuples, as YAML has them."""
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -63,13 +63,13 @@ class Recipe(NamedTuple):
 
     @property
     def full(self) -> str:
-        """With every change: `quick · hidden_size 128, epochs 1`."""
+        """The name with every change: `quick · hidden_size 128, epochs 1`."""
         name = self.name or "own parameters"
         return f"{name} · {changes_in_words(self.changes)}" if self.changes else name
 
 
 def changes_in_words(changes: Mapping[str, object]) -> str:
-    """`hidden_size 128, muon.learning_rate 0.06`."""
+    """The changes in words: `hidden_size 128, muon.learning_rate 0.06`."""
     return ", ".join(f"{short(name)} {shown(value)}" for name, value in changes.items())
 
 
@@ -87,7 +87,7 @@ def shown(value: object) -> str:
 
 
 def names(kind: Kind, root: Path = Path()) -> list[str]:
-    """Of all presets. Hidden files, as editors leave them, and what is no file are none."""
+    """The names of all presets. Hidden files, as editors leave them, and what is no file are none."""
     files = (root / CONF / kind.name).glob("*.yaml")
     return sorted(file.stem for file in files if file.is_file() and not file.name.startswith("."))
 
@@ -163,7 +163,7 @@ def in_words(values: Mapping[str, object]) -> str:
 
 
 def current_values() -> dict[str, object]:
-    """What `params.yaml` says, by dotted name, right or wrong: a mistake must not keep one from writing a preset.
+    """The values in `params.yaml`, by dotted name, right or wrong: a mistake must not keep one from writing a preset.
 
     Raises:
         ParamsError: there is no such file, or it is not YAML with sections.
@@ -178,7 +178,7 @@ def current_values() -> dict[str, object]:
 
 
 def check_kept(kind: Kind, target: Mapping[str, object]) -> None:
-    """That no choice is lost when `target` is written over what `params.yaml` has of this kind.
+    """Check that no choice is lost when `target` is written over what `params.yaml` has of this kind.
 
     Raises:
         ParamsError: a value is in no preset; all of them are named.

@@ -62,7 +62,7 @@ class SenderProcess:
         self._process.wait()
 
     def _progress(self) -> tuple[Sent | None, float]:
-        """What changes while it works: what is sent, and its processor time, of which a busy machine gives little."""
+        """Signs that the sender works: what is sent, and its processor time, of which a busy machine gives little."""
         with contextlib.suppress(psutil.Error):
             times = self._process.cpu_times()
             return read_sent(self._spool), round(times.user + times.system, 1)
@@ -71,7 +71,7 @@ class SenderProcess:
 
 @contextlib.contextmanager
 def node_metrics(fingerprint: str) -> Iterator[None]:
-    """Where training runs on several machines, one process of each but the first sends how busy its machine is."""
+    """In training on several machines, have one process of each but the first send how busy its machine is."""
     node = int(os.environ.get("GROUP_RANK", "0"))  # torchrun's and accelerate's number of the machine
     if node == 0 or os.environ.get("LOCAL_RANK") != "0":
         yield
@@ -85,7 +85,7 @@ def node_metrics(fingerprint: str) -> Iterator[None]:
 
 
 def outbox(*, has_sender: bool = True) -> Outbox:
-    """For the stages of this project. Without a sender, what is written waits for `charlstm sync`."""
+    """The outbox of this project's stages. Without a sender, what is written waits for `charlstm sync`."""
     return Outbox(spool_root(), _start_sender if has_sender else lambda spool: None)
 
 

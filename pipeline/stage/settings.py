@@ -47,7 +47,7 @@ def faults() -> Iterator[ParamsError]:
 
 
 def check_all() -> None:
-    """As every command does before it works.
+    """Check all variables, as every command does before it works.
 
     Raises:
         ParamsError: of the first variable with a wrong value.

@@ -71,7 +71,7 @@ def run_work(work: Callable[[], None]) -> int:
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """What `work` returns; or one line for what a user can fix, and an exit code that tells the kind.
+    """The exit code of `work`; or one line for what a user can fix, and an exit code that tells the kind.
 
     Anything else is a defect of ours and keeps its traceback.
     """
@@ -98,7 +98,7 @@ def guarded(work: Callable[[], int]) -> int:
 
 
 def _explanation(error: BaseException) -> tuple[str, int] | None:
-    """One line and the exit code; None for a defect."""
+    """The one line and the exit code for an error; None for a defect."""
     match error:
         case CharlstmError():
             return str(error), EXIT_BAD_INPUT
@@ -116,7 +116,7 @@ def _explanation(error: BaseException) -> tuple[str, int] | None:
 
 
 def load() -> tuple["Params", "Paths"]:
-    """What the files of the current folder say now."""
+    """The parameters and paths in the files of the current folder."""
     from charlstm.params import load_params
     from pipeline.dvc.paths import load_paths
 

@@ -1,4 +1,4 @@
-"""What `Stepper` and `drawing.py` compute, to the bit, in machine code: one call for many characters of some rows.
+"""The computations of `Stepper` and `drawing.py`, to the bit, in machine code: one call for many characters and rows.
 
 The equations are in `quantized.py`. Constants are of float32, as numba would go on in float64 otherwise.
 
@@ -29,7 +29,7 @@ TILE: Final = 4  # rows at once: a weight is loaded once for all of them
 def add_by_loop(
     values: NDArray[np.int8], num_rows: int, inputs_RQ: NDArray[np.int8], sums_RP: NDArray[np.int32]
 ) -> None:
-    """Plainly. The compiler makes `vpmaddwd` of it, or what other processors have."""
+    """Multiply by a plain loop. The compiler makes `vpmaddwd` of it, or what other processors have."""
     values_PQ = values.reshape((num_rows, len(values) // num_rows))
     for index in range(num_rows):
         for row in range(len(inputs_RQ)):
@@ -43,7 +43,7 @@ def add_by_loop(
 def add_by_vnni(
     values: NDArray[np.int8], num_rows: int, inputs_RQ: NDArray[np.int8], sums_RP: NDArray[np.int32]
 ) -> None:
-    """By the instruction: tiles of rows, then single ones."""
+    """Multiply by the instruction for 8-bit integers: tiles of rows, then single ones."""
     num_groups = len(values) // num_rows // GROUP
     for block in range(num_rows // BLOCK):
         weights = values[block * BLOCK * GROUP * num_groups :]
@@ -115,7 +115,7 @@ def load(inputs_Q: Int8, start: int, activations_K: Int8) -> None:
 
 @part
 def load_eight_bits(inputs_Q: Int8, values_K: Float, bits_K: NDArray[np.int32]) -> np.float32:
-    """The same for float32, rounded to 8 bits; their largest magnitude, the factor that undoes it.
+    """Put float32 values in 8 bits where `multiply` reads them; their largest magnitude, the factor that undoes it.
 
     `bits_K` is the memory of `values_K` as integers.
     """
@@ -148,7 +148,7 @@ def read_one(model: PackedModel, ids_RT: Ids, position: int, hidden_RLH: Int8, c
 
 @inlined
 def gate(tables: Tables, steps_G: Float, base_G: Float, hidden_H: Int8, cell_H: Float, work: Work) -> None:
-    """One layer and row: c = f c + i g, h = o tanh(c)."""
+    """Update one layer and row: c = f c + i g, h = o tanh(c)."""
     size = len(hidden_H)
     for index in range(4 * size):
         steps_G[index] += base_G[index]
@@ -165,7 +165,7 @@ def gate(tables: Tables, steps_G: Float, base_G: Float, hidden_H: Int8, cell_H: 
 
 @inlined
 def logits(model: PackedModel, hidden_RLH: Int8, work: Work) -> None:
-    """Of the next character, without the bias, in `products_RP`: W_head (h + W_down gelu(W_up h))."""
+    """Put the next character's logits, without the bias, in `products_RP`: W_head (h + W_down gelu(W_up h))."""
     num_rows, num_layers, hidden_size = hidden_RLH.shape
     matrices, head = model.matrices, len(model.matrices.row_fences) - 2
     for row in range(num_rows):
@@ -217,7 +217,7 @@ def draw(logits_V: Float, rules: Rules, row: int, uniform: float, tables: Tables
 
 @inlined
 def draw_utf8(logits_V: Float, rules: Rules, row: int, uniform: float, utf8_R: Ids, tables: Tables, work: Work) -> int:
-    """The same of the bytes alone that keep the text of `row` valid UTF-8; its state in `utf8_R` changes.
+    """Draw from only the bytes that keep the text of `row` valid UTF-8; its state in `utf8_R` changes.
 
     They are drawn from as if there were no others: zeros would change no sum.
     """
@@ -234,7 +234,7 @@ def draw_utf8(logits_V: Float, rules: Rules, row: int, uniform: float, utf8_R: I
 
 @inlined
 def relative_probabilities(logits_V: Float, largest: float, rules: Rules, row: int, tables: Tables, work: Work) -> None:
-    """In `probable_V`: 2^x from tables, and zeros instead of what the rule excludes."""
+    """Put relative probabilities in `probable_V`: 2^x from tables, and zeros instead of what the rule excludes."""
     vocab_size = len(logits_V)
     probable_V, top_k = work.probable_V[:vocab_size], min(rules.top_k_R[row], vocab_size)
     for index in range(vocab_size):
@@ -287,7 +287,7 @@ def sort_by_rank(values_V: Double, sorted_V: Double) -> None:
 
 @part
 def sort_by_gaps(values_V: Double, sorted_V: Double) -> None:
-    """The same by Shell's sort."""
+    """Sort by Shell's sort, the largest first."""
     for index in range(len(values_V)):
         sorted_V[index] = values_V[index]
     for gap in GAPS:

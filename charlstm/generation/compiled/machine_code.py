@@ -24,7 +24,7 @@ PART: Final = {"no_cfunc_wrapper": True, "no_cpython_wrapper": True}  # saves co
 
 
 def part(function: Function) -> Function:
-    """What only machine code calls."""
+    """A function that only machine code calls."""
     return cast(Function, numba.njit(**OPTIONS, **PART)(function))
 
 

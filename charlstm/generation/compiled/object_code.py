@@ -72,14 +72,14 @@ class Function:
 
 
 def types_of(value: Any) -> str:
-    """Of arrays: dtype and number of dimensions."""
+    """The types of arguments, in short: of arrays, dtype and number of dimensions."""
     if isinstance(value, tuple):
         return "".join(map(types_of, value))
     return f"{value.dtype.char}{value.ndim}" if isinstance(value, np.ndarray) else "n"
 
 
 def _numbers(value: Any) -> Iterator[int]:
-    """Of an array its address and its sizes: it has no gaps."""
+    """The numbers that stand for a value: of an array, its address and its sizes, as it has no gaps."""
     if isinstance(value, tuple):
         for part in value:
             yield from _numbers(part)
@@ -96,7 +96,7 @@ _functions: Final[list[Function]] = []  # none or one: it takes a moment to load
 
 
 def kept() -> Function | None:
-    """What this process or an earlier one compiled, if it is there and whole."""
+    """The function that this process or an earlier one compiled, if it is there and whole."""
     if not _functions:
         with contextlib.suppress(OSError, ValueError):
             content = (file := _file().read_bytes())[DIGEST_BYTES:]
@@ -107,7 +107,7 @@ def kept() -> Function | None:
 
 
 def keep(function: Function) -> None:
-    """For this process, and for later ones where there is a folder for it."""
+    """Keep the compiled function for this process, and in the cache folder, if there is one, for later ones."""
     _functions[:] = [function]
     name, types, code = function.compiled
     content = END.join([name.encode(), types.encode(), code])

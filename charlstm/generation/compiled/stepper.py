@@ -52,7 +52,7 @@ class Matrices(NamedTuple):
 
     @classmethod
     def of(cls, matrices: Sequence[Matrix]) -> "Matrices":
-        """The same integers, in the order in which they are read here."""
+        """Pack matrices: the same integers, in the order in which machine code reads them."""
         padded = []
         for values_NK, _ in matrices:
             num_rows, num_columns = values_NK.shape
@@ -67,13 +67,13 @@ class Matrices(NamedTuple):
 
 
 def in_blocks(values_PQ: Int8) -> Int8:
-    """For the instruction: block after block of rows, in each group after group of columns, in each row after row."""
+    """Reorder for the instruction: block after block of rows, in each its groups of columns, in each row after row."""
     num_rows, num_columns = values_PQ.shape
     return values_PQ.reshape(num_rows // BLOCK, BLOCK, num_columns // GROUP, GROUP).swapaxes(1, 2)
 
 
 class Tables(NamedTuple):
-    """Of functions; as globals, they would become part of the code, which takes longer to compile."""
+    """Tables of functions; as globals, they would become part of the code, which takes longer to compile."""
 
     gates: Float
     tanh_levels: Float
@@ -98,7 +98,7 @@ class PackedModel(NamedTuple):
 
     @classmethod
     def of(cls, model: QuantizedModel) -> "PackedModel":
-        """The same numbers."""
+        """Pack a quantized model: the same numbers."""
         first_VG, *upper = (layer.base_VG for layer in model.layers)
         return cls(
             Tables(GATE_TABLE, TANH * np.float32(LEVELS), GELU, FRACTIONS, POWERS, NEXT),
@@ -128,7 +128,7 @@ class Work(NamedTuple):
 
     @classmethod
     def of(cls, model: PackedModel, num_rows: int) -> "Work":
-        """For so many rows."""
+        """Memory for `num_rows` rows of the model."""
         sizes, vocab_size = np.diff(model.matrices.row_fences), len(model.bias_V)
         widths, values_P = np.diff(model.matrices.value_fences) // sizes, np.zeros(sizes.max(), np.float32)
         return cls(
@@ -175,7 +175,7 @@ class CompiledStepper(Stepper):
     def write(
         self, state: QuantizedState, rules: Rules, uniforms_RT: Double, utf8_R: Ids | None = None
     ) -> tuple[Tensor, QuantizedState]:
-        """As `Stepper.write`."""
+        """Write characters, as `Stepper.write` does."""
         return self._advance(state, np.zeros((len(uniforms_RT), 0), np.int64), rules, uniforms_RT, utf8_R)
 
     def _advance(
