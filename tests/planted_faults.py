@@ -173,6 +173,11 @@ ALONE = {
         {"download.source": "huge.txt", "download.watch": "huge.txt"},
         plant=huge,
     ),
+    "damaged store": Fault(
+        "WARNING: tracker: sqlite:///…/mlflow.db: the database cannot be read (file is not a database): move it away, and "
+        "the next run makes another; training does not wait for it, and `charlstm sync` sends later what it missed",
+        plant=lambda: write("mlflow.db", "no database" * 1000),
+    ),
     "no threads": Fault(
         "ERROR: OMP_NUM_THREADS: expected a number of threads from 1 to 4096, got 'all'", env={"OMP_NUM_THREADS": "all"}
     ),

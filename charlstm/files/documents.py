@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.composer import Composer
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent
 
 from charlstm.errors import ParamsError
 from charlstm.files.atomic import open_regular
@@ -21,13 +23,15 @@ MAX_YAML_BYTES, MAX_JSON_BYTES = 500_000, 100_000_000
 
 
 def parse_yaml(text: str) -> Any:  # noqa: ANN401  # a document can be anything; who reads it looks
-    """The document in `text`, read as YAML 1.2.
+    """The document in `text`, read as YAML 1.2, without aliases.
 
     Raises:
         ValueError: not YAML, or nested too deeply; the message says what is wrong, in one line.
     """
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = _ComposerWithoutAliases
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        return yaml.load(text)
     except YAMLError as error:
         raise ValueError(f"not valid YAML: {' '.join(str(error).split())[:300]}") from None
     except RecursionError:
@@ -62,6 +66,17 @@ def _read(path: Path, max_bytes: int) -> str:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
+
+
+class _ComposerWithoutAliases(Composer):
+    """Refuses aliases, of which a few can stand for billions of values."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401  # as ruamel.yaml has it
+        """The next value, a node of YAML's."""
+        if self.parser.check_event(AliasEvent):
+            mark = self.parser.peek_event().start_mark
+            raise MarkedYAMLError(problem="found an alias: write out what it stands for", problem_mark=mark)
+        return super().compose_node(parent, index)
 
 
 # From a YAML file to a validated object, or to one line that names each mistake in it.

@@ -143,6 +143,7 @@ def fetch(url: str, folder: Path) -> Path:
         raise CorpusError(f"{shown}: expected a text, got none: {without_credentials(str(error), url)}") from None
     if looks_like_html(file):
         raise CorpusError(f"{shown}: {HTML}: download it, look at it, and name the file")
+    _warn_if_cut(file, shown)
     return file
 
 
@@ -159,6 +160,8 @@ def _take(target: Path, source: str, expected_sha256: str | None, form: Form, ch
         if not any(file.stat().st_size for file in files):
             raise _SourceError("it is empty", is_final=True)
         page = f"; {HTML}" if is_url and looks_like_html(files[0]) else ""
+        if is_url and expected_sha256 is None and not page:
+            _warn_if_cut(files[0], shown)
         if expected_sha256 is not None or page:
             found = source_sha256(files, form.separator)
             if expected_sha256 is None:
@@ -166,14 +169,28 @@ def _take(target: Path, source: str, expected_sha256: str | None, form: Form, ch
             if found != expected_sha256:
                 log.warning("%s has the wrong SHA-256", shown)
                 raise _SourceError(f"expected SHA-256 {expected_sha256}, found {found}{page}", is_final=True)
+
+        def check_twice(new: str) -> None:
+            if expected_sha256 is not None and form.keeps_bytes and new != expected_sha256:
+                raise _SourceError("it changed while it was read", is_final=True)
+            if check:
+                check(new)
+
         try:
-            written = write_corpus(target, files, form, check)
+            written = write_corpus(target, files, form, check_twice)
         except CorpusError as error:  # a temporary file's name says nothing
             raise CorpusError(str(error).replace(str(files[0]), shown) if is_url else str(error)) from None
         if expected_sha256 is None:
             found = written if form.keeps_bytes else source_sha256(files, form.separator)
             log.warning("%s has no SHA-256 to hold it to; to pin these bytes, set download.sha256: %s", shown, found)
         return written
+
+
+def _warn_if_cut(file: Path, shown: str) -> None:
+    """A server that says too small a length cuts a text, and nobody else can notice it."""
+    num_bytes = file.stat().st_size
+    if next(read_pieces(file, max(0, num_bytes - 1)), b"") not in (b"\n", b"\r", b"\0"):
+        log.warning("%s ends within a line, after %d bytes: look whether the server has cut it", shown, num_bytes)
 
 
 def _files_at(source: str, folder: Path) -> list[Path]:

@@ -157,13 +157,20 @@ def _experiments(client: "MlflowClient", store: Store) -> list["Experiment"]:
 
 def find_or_create_experiment(client: "MlflowClient", store: Store, corpus: str) -> str:
     """The id of the experiment for models of that corpus."""
+    from mlflow.exceptions import MlflowException
+
     if store.experiment_id is not None:
         return store.experiment_id
     name = store.experiment_of(corpus)
     if (known := find_experiments(client, store).get(name)) is not None:
         return known
     kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows loss curves, not model traces
-    return str(client.create_experiment(name, store.artifact_root, kind))
+    try:
+        return str(client.create_experiment(name, store.artifact_root, kind))
+    except MlflowException:  # another process may have made it in between
+        if (known := find_experiments(client, store).get(name)) is None:
+            raise
+        return known
 
 
 def connect(store: Store) -> "MlflowClient":

@@ -7,6 +7,7 @@ line may be none of the events below: it is read as None.
 """
 
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -24,6 +25,9 @@ from charlstm.errors import LockedError
 log = logging.getLogger(__name__)
 
 EVENTS, FILES, WRITER_LOCK = "events.jsonl", "files", "writer.lock"
+
+
+_Files = Annotated[str, Field(pattern=r"^\d{4,}$")]  # a name below `files/`, and no path that leads elsewhere
 
 
 class Event(BaseModel):
@@ -75,7 +79,7 @@ class Artifacts(Event):
     """Files, by their folder in `files/`, for a folder of the run. `is_table`: the UI lays them beside others."""
 
     kind: Literal["artifacts"]
-    files: str
+    files: _Files
     folder: str | None
     is_table: bool = False
 
@@ -84,7 +88,7 @@ class Model(Event):
     """A model folder to log and register. Its `losses` are nats/char by protocol, on a text with that SHA-256."""
 
     kind: Literal["model"]
-    files: str
+    files: _Files
     model_sha256: str
     losses: dict[str, float]
     validation_sha256: str
@@ -201,7 +205,11 @@ def append_event(spool: Path, kind: str, /, **fields: Any) -> None:  # noqa: ANN
     event = {"kind": kind, "time_ms": now_ms(), **fields}
     # Of a name that is not UTF-8, Python makes characters that no file of JSON can have: they become `?`.
     line = json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode(errors="replace") + b"\n"
-    with (spool / EVENTS).open("ab", buffering=0) as events:
+    with (spool / EVENTS).open("a+b", buffering=0) as events:
+        if size := events.seek(0, os.SEEK_END):
+            events.seek(size - 1)
+            if events.read(1) != b"\n":  # a full disk has cut the last one, which becomes a damaged line of its own
+                line = b"\n" + line
         if events.write(line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -216,6 +224,8 @@ def read_events(folder: Path, offset: int = 0) -> Iterator[tuple[Any, int]]:
             if not line.endswith(b"\n"):
                 return
             offset += len(line)
+            if line == b"\n":  # before an event that follows one that was cut
+                continue
             try:
                 yield _EVENT.validate_json(line), offset
             except ValidationError:
@@ -225,6 +235,18 @@ def read_events(folder: Path, offset: int = 0) -> Iterator[tuple[Any, int]]:
 def start_of(folder: Path) -> Start | None:
     """The first start in the spool, if there is one yet."""
     return next((event for event, _ in read_events(folder) if isinstance(event, Start)), None)
+
+
+def is_written(folder: Path) -> bool:
+    """Whether a process has the spool open. In a folder that was just removed it makes no file, as `FileLock` would."""
+    try:
+        with (folder / WRITER_LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def last_steps(folder: Path) -> dict[str, int]:

@@ -9,9 +9,11 @@ a training whose process is gone without a word is ended as KILLED.
 """
 
 import contextlib
+import hashlib
 import itertools
 import logging
 import math
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -39,9 +41,10 @@ SENT = "sent.json"
 MAX_EVENTS_PER_CALL = 200
 SECONDS_BETWEEN_LOOKS = 1.0
 MAX_SECONDS_BETWEEN_TRIES = 30.0
+LAST_TRIES, SECONDS_BETWEEN_LAST_TRIES = 3, 1.0
 SECONDS_FOR_TURN = 60.0
 SECONDS_KEPT = 7 * 24 * 3600  # of a training that may be resumed
-TURN, DAMAGED = "sender.lock", "damaged"  # beside the spools
+TURN, REMOVED, DAMAGED = "sender.lock", ".removed-", "damaged"  # beside the spools
 GONE = "the process was gone without a word: killed, aborted, out of memory, or the machine went down"
 
 
@@ -56,8 +59,8 @@ def follow(
         is_writer_gone: waits at most so many seconds for the writer to close the spool or to die.
     """
     sender, samples = SpoolSender(folder, store), Samples(folder, seconds_between_samples)
-    pause, is_gone, has_sent_others, has_warned = 0.0, False, False, False
-    while not is_gone:
+    pause, tries_left, has_sent_others, has_warned = 0.0, LAST_TRIES, False, False
+    while True:
         is_gone = is_writer_gone(pause)
         if not has_sent_others:
             has_sent_others = not any(send_waiting(folder.parent, store, but=folder))
@@ -66,13 +69,17 @@ def follow(
         error = sender.finish() if is_gone else None
         if error is None:
             error = sender.send()
-        if error and not has_warned:
+        if error and not has_warned and folder.exists():
             log.warning("%s; nothing is lost: what is missing is sent later, or by `charlstm sync`", error)
             has_warned = True
         pause = (
             min(max(pause, SECONDS_BETWEEN_LOOKS) * 2, MAX_SECONDS_BETWEEN_TRIES) if error else SECONDS_BETWEEN_LOOKS
         )
-    return not error
+        if is_gone:
+            tries_left -= 1
+            if not error or tries_left == 0 or not folder.exists():
+                return not error
+            time.sleep(SECONDS_BETWEEN_LAST_TRIES)  # nobody is there to wait for
 
 
 def send_waiting(root: Path, store: Store, but: Path | None = None) -> list[str]:
@@ -80,6 +87,8 @@ def send_waiting(root: Path, store: Store, but: Path | None = None) -> list[str]
 
     Of each what went wrong, in one line; empty if it was sent. Whatever is wrong with one of them, the others are sent.
     """
+    for folder in root.glob(f"{REMOVED}*"):  # what a process that was killed has not removed to its end
+        shutil.rmtree(folder, ignore_errors=True)
     folders = sorted((folder for folder in root.iterdir() if _is_spool(folder) and folder != but), key=_last_written)
     errors = [SpoolSender(folder, store).finish() for folder in folders]
     return [error for error in errors if error is not None]
@@ -119,7 +128,7 @@ class SpoolSender:
     def send(self) -> str:
         """Send all whole events that are there; what went wrong, in one line. Call it again: it goes on there."""
         try:
-            with _turn(self.folder):
+            with _turn(self.folder, self.store):
                 return self._send_new() if _is_spool(self.folder) else ""
         except (TrackingError, OSError) as error:  # no turn
             return calls.describe(error, self.store)
@@ -129,8 +138,10 @@ class SpoolSender:
 
         None if somebody writes to it, or if another process has just removed it.
         """
+        if outbox.is_written(self.folder):  # no turn is needed to see that
+            return None
         try:
-            with _turn(self.folder):
+            with _turn(self.folder, self.store):
                 if not _is_spool(self.folder) or not _end_if_dead(self.folder):
                     return None
                 error, age = self._send_new(), time.time() - _last_written(self.folder)
@@ -139,8 +150,10 @@ class SpoolSender:
                     return error
                 if self.sent.num_damaged:
                     return self._set_aside()
-                (self.folder / EVENTS).unlink()  # first: what is half removed is no spool
-                shutil.rmtree(self.folder, ignore_errors=True)
+                # Under another name first: what is half removed, another process would take for a spool without files.
+                removed = self.folder.with_name(f"{REMOVED}{self.folder.name}-{secrets.token_hex(4)}")
+                self.folder.rename(removed)
+                shutil.rmtree(removed, ignore_errors=True)
                 return ""
         except (TrackingError, OSError) as error:
             return calls.describe(error, self.store)
@@ -150,13 +163,16 @@ class SpoolSender:
         kept = self.folder.parent / DAMAGED / f"{self.folder.name}-{outbox.now_ms()}"
         kept.parent.mkdir(exist_ok=True)
         self.folder.rename(kept)
-        return f"{self.sent.num_damaged} damaged lines were not sent; they are kept in {kept}"
+        reason = f"{self.sent.num_damaged} damaged lines were not sent; they are kept in {kept}"
+        log.warning("tracking: %s", reason)
+        return reason
 
     def _send_new(self) -> str:
         """Send, in this process's turn."""
         noted, start = read_sent(self.folder), start_of(self.folder)
         # On a full disk nothing can be noted, and what this process has sent counts.
-        if noted and noted.store == self.store.identity and noted.offset >= self.sent.offset:
+        is_valid = noted and noted.store == self.store.identity and _ends_a_line(self.folder / EVENTS, noted.offset)
+        if noted and is_valid and noted.offset >= self.sent.offset:
             self.sent = noted
         self._corpus = start.tags.get(CORPUS_TAG, "") if start else ""
         try:
@@ -252,15 +268,17 @@ class SpoolSender:
 
 
 @contextlib.contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """Senders of a checkout take turns.
+def _turn(folder: Path, store: Store) -> Iterator[None]:
+    """Senders that would be in each other's way take turns.
 
     SQLite has one writer at a time, and none is to wait in the database until it gives up. On a server, two spools of
     one run (evaluate ran twice) would write the same artifacts at once: one sender would find the file of the other
     where it looks for its own, say so, and send the older one again after the newer.
     """
+    start = None if store.uri.startswith("sqlite") else start_of(folder)
+    run = hashlib.sha256(start.value.encode()).hexdigest()[0] if start else ""  # 16 files for all runs are enough
     try:
-        with FileLock(folder.parent / TURN, timeout=SECONDS_FOR_TURN):
+        with FileLock(folder.parent / f"{run}{TURN}", timeout=SECONDS_FOR_TURN):
             yield
     except Timeout:
         raise TrackingError(f"another process of this checkout has been sending for {SECONDS_FOR_TURN:g} s") from None
@@ -276,13 +294,22 @@ def _merged(events: Iterable[tuple[Any, int]]) -> Iterator[tuple[Any, int]]:
             yield batch[0][0].model_copy(update={"points": points}), batch[-1][1]
 
 
+def _ends_a_line(file: Path, offset: int) -> bool:
+    """Whether a line of the file ends there: after a power failure, a note may be newer than the events."""
+    if offset <= 0:
+        return offset == 0
+    with file.open("rb") as lines:
+        lines.seek(offset - 1)
+        return lines.read(1) == b"\n"
+
+
 def _is_plain_metrics(event: Event | None) -> bool:
     return isinstance(event, outbox.Metrics) and not (event.if_new or event.only_changed)
 
 
 def _is_spool(folder: Path) -> bool:
     """Whether `folder` has what is to be sent."""
-    return (folder / EVENTS).is_file()
+    return not folder.name.startswith(REMOVED) and (folder / EVENTS).is_file()
 
 
 def _end_if_dead(folder: Path) -> bool:

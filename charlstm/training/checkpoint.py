@@ -18,12 +18,13 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from charlstm.errors import ChecksumError
+from charlstm.errors import ChecksumError, TrainingError
 from charlstm.files.atomic import atomic_folder, sha256
 from charlstm.files.checksums import SUMS, read_sums, write_sums
 from charlstm.model.gates import LSTMState
 from charlstm.training.batches import rows_of
 from charlstm.training.learner import Learner
+from charlstm.training.needs import is_out_of_memory
 from charlstm.training.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -153,13 +154,29 @@ def restore_newest(learner: Learner, folder: CheckpointFolder | None) -> tuple[P
     """Make of a fresh learner, of any number of processes, the one of the newest checkpoint that process 0 has.
 
     Collective. The progress and the best weights; None if there is no checkpoint.
+
+    Raises:
+        TrainingError: it is whole, but of another form, as another version of torch may have written it.
     """
     processes = learner.processes
     found = folder.newest() if folder is not None and processes.is_main else None
     content = processes.broadcast_bytes(found.to_bytes() if found is not None else b"")
     if not content:
         return None
-    tensors, metadata = Checkpoint.from_bytes(content)
+    try:
+        return _restore(learner, Checkpoint.from_bytes(content))
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
+        where = "" if folder is None else f" in {folder.folder}"
+        raise TrainingError(
+            f"the checkpoint{where} cannot be restored ({' '.join(str(error).split())[:200]}): go back to the versions "
+            "that wrote it, or move that folder away to begin anew"
+        ) from error
+
+
+def _restore(learner: Learner, checkpoint: Checkpoint) -> tuple[Progress, dict[str, Tensor]]:
+    processes, (tensors, metadata) = learner.processes, checkpoint
     learner.model.load_state_dict(_section(tensors, "model"))
     learner.average.load_state_dict(_section(tensors, "average"))
     for place, optimizer in enumerate(learner.optimizers):

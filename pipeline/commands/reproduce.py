@@ -64,7 +64,7 @@ def reproduce(
     changes = " and what was changed in it" if first.changes else ""
     log.info("run %s %s: commit %s%s", tracked.run_id, tracked.name, commit, changes)
     with worktree(commit, first.changes) as folder:
-        _write_params(folder, first)
+        _write_params(folder, first.params or "")
         if first.lock is not None:
             (folder / "dvc.lock").write_text(first.lock, encoding="utf-8")
         paths = load_paths(folder / "dvc.yaml")
@@ -214,16 +214,16 @@ def _run_all(
     if _train(folder, run.tags) != 0:
         return "train"
     for record in records:
-        _write_params(folder, record)
+        _write_params(folder, record.params or records[0].params or "")
         if record.stage != "train" and _run(folder, f"pipeline.{record.stage}") != 0:
             return record.stage
     return None
 
 
-def _write_params(folder: Path, record: StageRecord) -> None:
-    """Write the record's parameters, with the passwords that no record has where this checkout's are else the same."""
+def _write_params(folder: Path, params: str) -> None:
+    """Write recorded parameters, with the passwords that no record has where this checkout's are else the same."""
     here = Path("params.yaml").read_text(encoding="utf-8")
-    text = here if without_credentials(here) == record.params else record.params or ""
+    text = here if without_credentials(here) == params else params
     (folder / "params.yaml").write_text(text, encoding="utf-8")
 
 

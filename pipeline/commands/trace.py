@@ -58,7 +58,7 @@ def trace(
     how to keep it and how to make it again. With `--files`, also all hashes from the corpus to the samples. The tie is
     content: it holds for copies, after `dvc pull`, and for any MLflow server that has the run.
     """
-    if (name is None) == (text is None):
+    if (name is None) == (text is None) or text == "":
         raise LineageError("trace: expected either a RUN, FILE or REV, or --text TEXT; see `charlstm trace --help`")
     document = _document(name, kind, text, sys.maxsize if as_json else MAX_IN_FULL)
     for note in document["notes"]:
@@ -152,7 +152,10 @@ def _line(name: str, *parts: str | None) -> str:
 
 
 def _params(params: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    other = [f"{name} {value!r} (here {here.get(name)!r})" for name, value in params.items() if here.get(name) != value]
+    if not here:
+        return [str(len(params)), "params.yaml here cannot be read"] if params else []
+    shown = {name: repr(here[name]) if name in here else "not" for name in params}
+    other = [f"{name} {value!r} ({shown[name]} here)" for name, value in params.items() if here.get(name) != value]
     compared = f"other than here: {', '.join(other)}" if other else "as in params.yaml here"
     return [str(len(params)), compared] if params else []
 
@@ -167,7 +170,7 @@ def _code(code: Mapping[str, Any]) -> Iterator[str]:
     if code["commit"] is None:
         yield _line("code", "no commit recorded: trained outside a git repository")
         return
-    changed = {"yes": ", changed", "no": ", unchanged"}
+    changed = {"yes": ", changed", "no": ", unchanged", "unknown": ", perhaps changed"}
     here = "" if code["is_here"] else " (not in this repository: git fetch)"
     yield _line("code", f"commit {code['commit']}{changed.get(code['dirty'], '')}{here}")
     if code["dirty"] == "yes":

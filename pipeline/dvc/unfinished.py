@@ -14,6 +14,7 @@ the stage has ended. So the cache tells why a finished training is started again
 import contextlib
 import hashlib
 import json
+import logging
 import re
 import shutil
 import time
@@ -31,6 +32,8 @@ from pipeline.dvc.paths import Paths, load_deps
 from pipeline.dvc.record import cached
 from pipeline.provenance.hashes import files_of, md5, sha256
 from pipeline.stage.tracking_store import STATE_FOLDER, project_root
+
+log = logging.getLogger("charlstm")
 
 FINISHED = "finished.json"  # has the MD5 of the output that names all others by their hashes
 CHECKOUT = STATE_FOLDER / "checkout"  # locked by the training in this checkout
@@ -103,7 +106,10 @@ def _remove_others(root: Path, mine: Path) -> None:
     others = [folder for folder in root.iterdir() if FINGERPRINT.fullmatch(folder.name) and folder != mine]
     for other in sorted(others, key=_last_used, reverse=True)[NUM_OTHERS_KEPT:]:
         with contextlib.suppress(LockedError), exclusive(other, "that training"):
-            if (other / FINISHED).exists() or time.time() - _last_used(other) > SECONDS_KEPT:
+            is_finished = (other / FINISHED).exists()
+            if is_finished or time.time() - _last_used(other) > SECONDS_KEPT:
+                if not is_finished and other.exists():
+                    log.warning("an unfinished training of other inputs, not used for a week, is removed: %s", other)
                 shutil.rmtree(other, ignore_errors=True)
 
 

@@ -105,7 +105,7 @@ def name_of(stem: str) -> str:
 
 # From TEXT to the files.
 
-MARK = "# Written by `charlstm new`.\n"
+MARK = "# Written by `charlstm new`"
 SOURCES = "sources"  # below the folder of the corpora: links to files
 SEPARATOR = "\n"  # between files that are one text
 DOCUMENT_SEPARATORS = ("\f", "\x1e", "\x1d", "\x1c")  # control characters that Unicode and ASCII have for such ends
@@ -172,10 +172,10 @@ def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_docume
     }
     shown = source.shown if source.shown.isprintable() else ascii(source.shown)
     about = f"{shown}: {report.num_chars:,} characters, {len(report.counts):,} distinct ones."
-    files = {path_of(CORPORA, name): preset_text(about, CORPORA.root, corpus) + MARK}
+    files = {path_of(CORPORA, name): preset_text(about, CORPORA.root, corpus) + f"{MARK}.\n"}
     if proposal.recipe:
         about = f"Proposed for {name}, by its size.\n" + "\n".join(proposal.reasons)
-        files[path_of(RECIPES, name)] = preset_text(about, RECIPES.root, proposal.recipe) + MARK
+        files[path_of(RECIPES, name)] = preset_text(about, RECIPES.root, proposal.recipe) + f"{MARK}.\n"
     for path, text in files.items():
         _check_replaceable(path, text, is_forced)
     values = {CORPORA: {**bases[CORPORA], **corpus}, RECIPES: {**bases[RECIPES], **proposal.recipe}}

@@ -89,7 +89,7 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
         found |= {"mlflow.source.name": "dvc.yaml", "mlflow.source.type": "LOCAL"}  # without, the UI hides the commit
         excluded = [f":(exclude){path}" for path in _results(paths)]
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *excluded)
-        found[DIRTY] = "no" if changed == "" and not untracked() else "yes"  # also where git cannot say
+        found[DIRTY] = "unknown" if changed is None else "yes" if changed or untracked() else "no"
     for tag, variable in ((EXPERIMENT, "DVC_EXP_NAME"), (BASELINE, "DVC_EXP_BASELINE_REV")):
         if value := os.environ.get(variable):
             found[tag] = value

@@ -36,7 +36,7 @@ class RunSummary(NamedTuple):
     corpus: str  # its source
     corpus_sha256: str
     commit: str | None = None  # outside of git
-    dirty: str | None = None  # "yes" or "no": whether the code was not that of the commit
+    dirty: str | None = None  # "yes", "no" or "unknown": whether the code was not that of the commit
     experiment: str | None = None  # of DVC
     num_parameters: int | None = None
     model_sha256: str | None = None
@@ -133,7 +133,8 @@ def _losses(summary: RunSummary) -> str:
 
 
 def _origin(summary: RunSummary) -> str:
-    changes = ", with uncommitted changes" if summary.dirty == "yes" else ""
+    of_changes = {"yes": ", with uncommitted changes", "unknown": ", perhaps with uncommitted changes"}
+    changes = of_changes.get(summary.dirty or "", "")
     commit = f"{_code(summary.commit[:12])}{changes}" if summary.commit else "not in a git repository"
     facts = {
         "Recipe": f"{_code(summary.recipe.full)}, seed {summary.seed}",

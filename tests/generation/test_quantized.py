@@ -8,9 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlstm.generation import quantized
+from charlstm.generation import drawing, quantized
 from charlstm.generation.quantized import (
     ARGUMENTS,
+    GATE_TABLE,
+    GELU,
+    TABLE_LEN,
+    TANH,
     Columns,
     Matrix,
     QuantizedState,
@@ -121,6 +125,10 @@ def test_tables_are_far_from_where_rounding_would_decide() -> None:
     sigmoid = 1 / (1 + np.exp(-ARGUMENTS))
     gelu = np.array([x * 0.5 * (1 + math.erf(x / math.sqrt(2))) for x in ARGUMENTS])
     powers = np.exp2(np.arange(4096) / 4096)
+    for found, exact in ((GATE_TABLE[:TABLE_LEN], sigmoid), (TANH, np.tanh(ARGUMENTS)), (GELU, gelu)):
+        assert np.abs(found - exact).max() < 2**-16
+    assert GATE_TABLE[TABLE_LEN:].tolist() == TANH.tolist()
+    assert np.abs(drawing.FRACTIONS - powers).max() < 2**-31
     for values, places in ((sigmoid, 15), (np.tanh(ARGUMENTS), 15), (gelu, 15), (powers, 30)):
         scaled = values * 2**places + 0.5
         distance = np.abs(scaled - np.round(scaled))

@@ -171,6 +171,27 @@ def test_a_text_about_pages_is_a_text(serve: Serve, target: Path, text: bytes) -
     assert target.read_bytes() == text
 
 
+def test_a_text_that_a_server_may_have_cut_is_told(target: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The length that the server says is too small: what comes after it does not belong to the answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            text = b"To be, or not to be\n" * 100
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(text) // 2 - 5))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        download(target, f"http://127.0.0.1:{server.server_address[1]}/text.txt", None)
+        server.shutdown()
+    assert "text.txt ends within a line, after 995 bytes: look whether the server has cut it" in caplog.text
+
+
 def test_netrc_has_the_password_for_a_server(target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the message advises."""
 

@@ -1,9 +1,11 @@
 """Spools that are damaged, that are none, and that several processes send at once."""
 
+import json
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from outboxes import open_store, points_of, run_of, write
@@ -26,13 +28,16 @@ GARBAGE = [
     b'{"kind":"metrics","time_ms":1,"points":[["loss","high",1,1]]}',
     b'{"kind":"tags","time_ms":1,"values":{"a":"\\ud800"}}',
     b'{"kind":"artifacts","time_ms":1,"files":"0000","folder":null}',  # it has no such files
+    b'{"kind":"artifacts","time_ms":1,"files":"../../../../etc","folder":null}',
+    b'{"kind":"params","time_ms":1,"values":["a"]}',
+    b'{"kind":"end","time_ms":"now","status":"FINISHED"}',
     b'{"kind":"end","time_ms":1,"status":"DONE"}',
     b'{"kind":"no kind","time_ms":1}',
     b"[" * 100_000,
     b"null",
     b"\xff\xfe",
     b"\x00" * 4096,
-    b"",
+    b" ",
 ]
 
 
@@ -72,13 +77,38 @@ def test_what_is_no_spool_stops_no_other(kind: str, store: Store, tmp_path: Path
     assert points_of(store, f"beside {kind}") == [0, 1]
 
 
-@pytest.mark.parametrize("noted", ["{}", "[", '{"store":1}', '{"store":"another","num_events":3}'])
+@pytest.mark.parametrize(
+    "noted", ["{}", "[", '{"store":1}', '{"store":"another","offset":3}', "beyond", "within", "negative"]
+)
 def test_a_note_that_makes_no_sense_is_none(noted: str, store: Store, tmp_path: Path) -> None:
     training = f"noted {noted}"
     write(tmp_path / "noted", training, 4).close()
-    (tmp_path / "noted" / SENT).write_text(noted)
+    offsets = {"beyond": 10**12, "within": 20, "negative": -1}  # after a power failure the note may be newer
+    known = {"store": store.identity, "run_id": "0" * 32, "is_new": True}
+    text = json.dumps(known | {"offset": offsets[noted]}) if noted in offsets else noted
+    (tmp_path / "noted" / SENT).write_text(text)
     assert send_waiting(tmp_path, store) == [""]
     assert points_of(store, training) == [0, 1, 2, 3]
+
+
+def test_two_at_once_leave_no_spool(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = write(tmp_path / "twice", "twice", 3)
+    spool.append("end", status="FINISHED")
+    spool.close()
+    whole = shutil.rmtree
+    with ThreadPoolExecutor(1) as pool:
+        others: list[Future[list[str]]] = []
+
+        def comes_in_between(folder: Path, **options: Any) -> None:  # noqa: ANN401
+            """A second process comes while the first removes."""
+            if not others:
+                others.append(pool.submit(send_waiting, tmp_path, store))
+            whole(folder, **options)
+
+        monkeypatch.setattr(shutil, "rmtree", comes_in_between)
+        assert send_waiting(tmp_path, store) == [""]
+        assert others[0].result() == []
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
 def test_many_at_once_send_each_spool_once(store: Store, tmp_path: Path) -> None:
@@ -91,6 +121,11 @@ def test_many_at_once_send_each_spool_once(store: Store, tmp_path: Path) -> None
     assert errors == [""] * 6
     assert [one for one in tmp_path.iterdir() if one.is_dir()] == []
     assert [points_of(store, f"many {number}") for number in range(6)] == [[0, 1]] * 6
+
+
+def test_what_a_killed_process_has_half_removed_goes(store: Store, tmp_path: Path) -> None:
+    write(tmp_path / ".removed-half-1234", "half", 2).close()
+    assert send_waiting(tmp_path, store) == [] and not (tmp_path / ".removed-half-1234").exists()
 
 
 def test_a_name_that_is_not_utf_8_is_sent_all_the_same(store: Store, tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from outboxes import outbox, points_of, run_of, write
 
 from charlstm.errors import LockedError
 from charlstm.tracking.client import Store
 from charlstm.tracking.outbox import EVENTS, Spool, read_events, status_of
 from charlstm.tracking.runs import Measurement, Run
-from charlstm.tracking.sender import SENT, SpoolSender, follow, read_sent, send_waiting
+from charlstm.tracking.sender import SENT, TURN, SpoolSender, follow, read_sent, send_waiting
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +76,7 @@ def test_a_store_that_lost_the_run_gets_all_of_it_again(tmp_path: Path, blank_st
     spool.append("metrics", points=[["loss", 0.1, 5, 1_700_000_000_005]])
     spool.append("end", status="FINISHED")
     spool.close()
-    assert not follow(spool.folder, store, lambda seconds: True)  # it is noticed
-    assert send_waiting(tmp_path / "spools", store) == [""]
+    assert follow(spool.folder, store, lambda seconds: True)
     assert points_of(store, "lost") == list(range(6))
     assert run_of(store, "lost").info.status == "FINISHED"
 
@@ -100,7 +100,8 @@ def close(spool: Spool) -> bool:
 
 def test_a_living_writer_is_left_alone(store: Store, tmp_path: Path) -> None:
     spool = write(tmp_path / "alive", "alive", 3)
-    assert send_waiting(tmp_path, store) == []
+    with FileLock(tmp_path / TURN):  # also while its own sender is at work
+        assert send_waiting(tmp_path, store) == []
     with pytest.raises(LockedError, match="another process is writing to this spool"):
         Spool(tmp_path / "alive")
     spool.close()
@@ -119,6 +120,15 @@ def test_a_line_that_was_cut_off_is_written_anew(store: Store, tmp_path: Path) -
     (line,) = send_waiting(tmp_path, store)
     assert line.startswith("2 damaged lines were not sent")
     assert points_of(store, "cut") == [0, 1, 2]
+
+
+def test_an_event_after_one_that_a_full_disk_has_cut_is_whole(tmp_path: Path) -> None:
+    spool = write(tmp_path / "full", "full", 2)
+    with (spool.folder / EVENTS).open("ab") as events:
+        events.write(b'{"kind":"metr')
+    spool.append("end", status="FINISHED")
+    spool.close()
+    assert status_of(spool.folder) == "FINISHED"
 
 
 def test_a_full_disk_ends_the_tracking_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -199,6 +209,7 @@ def test_a_wrong_server_costs_one_warning_and_the_rest_comes_later(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setattr("charlstm.tracking.sender.SECONDS_BETWEEN_LAST_TRIES", 0.0)
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{nobody.getsockname()[1]}" if mode == "nobody" else wrong(mode)

@@ -9,12 +9,13 @@ import torch
 from accelerate.state import AcceleratorState
 
 from benchmarks.projects import write_soft_targets
-from charlstm.errors import Interrupted
+from charlstm.errors import Interrupted, TrainingError
+from charlstm.files.checksums import SUMS, write_sums
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, separator_ids
 from charlstm.text.soft_targets import load_soft_targets
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.checkpoint import CheckpointFolder
+from charlstm.training.checkpoint import STATE, Checkpoint, CheckpointFolder
 from charlstm.training.processes import Processes
 from charlstm.training.train import Data, Result, fit
 
@@ -149,3 +150,17 @@ def test_another_number_of_threads_resumes_with_a_warning(train: Train, caplog: 
     torch.set_num_threads(2)
     assert len(train({}).epochs) == 3
     assert ", 1 threads, " in caplog.text and ", 2 threads, " in caplog.text
+
+
+def test_a_whole_checkpoint_of_another_form_is_one_line(train: Train, tmp_path: Path) -> None:
+    """As another version of torch may have written it: nothing is begun anew without a word."""
+    with pytest.raises(Interrupted):
+        train({}, stop_after=20)
+    (folder,) = (tmp_path / "state").glob("step-*")
+    tensors, metadata = Checkpoint.from_bytes((folder / STATE).read_bytes())
+    kept = {name: tensor for name, tensor in tensors.items() if name != "model.head.weight"}
+    (folder / STATE).write_bytes(Checkpoint(kept, metadata).to_bytes())
+    write_sums(folder / SUMS, [STATE])
+    with pytest.raises(TrainingError, match="cannot be restored .*head.weight.*: go back to the versions"):
+        train({})
+    assert folder.exists()
