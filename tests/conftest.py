@@ -18,9 +18,12 @@ from benchmarks import projects
 from benchmarks.projects import Override, make_project, training_command, write_params
 from charlstm.params import Params, load_params
 
-# Under nohup, processes would inherit that SIGHUP is ignored, and tests that send it would wait in vain. A handler is
-# not inherited, and keeps these processes as alive as before.
-if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN or "PYTEST_XDIST_WORKER" in os.environ:
+# Under nohup, processes would inherit that SIGHUP is ignored, and in the background of a shell's script that SIGINT is:
+# tests that send it would wait in vain. A handler is not inherited, and keeps these processes as alive as before.
+for number in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
+if "PYTEST_XDIST_WORKER" in os.environ:
     signal.signal(signal.SIGHUP, lambda *_: None)
 
 
