@@ -5,7 +5,8 @@ stage finds the run by it, or makes one from the files when the server has none.
 """
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,16 +80,21 @@ class Run:
     Args:
         spool: the folder's name. A training that is resumed goes on in its own.
         start: which run is meant, as `outbox.Start` has it.
-
-    While `is_for_new`, what is logged is for a run that this spool makes, and for none that is there already.
     """
 
-    is_for_new = False
-
     def __init__(self, outbox: Outbox, spool: str, **start: Any) -> None:  # noqa: ANN401
-        self._spool = Spool(outbox.root / spool)
+        self._spool, self._is_for_new = Spool(outbox.root / spool), False
         self._spool.append("start", **start)
         self._sender = None if self._spool.is_broken else outbox.start_sender(self._spool.folder)
+
+    @contextmanager
+    def if_new(self) -> Iterator[None]:
+        """What is logged in this context is for a run that this spool makes, and for none that is there already."""
+        self._is_for_new = True
+        try:
+            yield
+        finally:
+            self._is_for_new = False
 
     def log_params(self, params: Params) -> None:
         """Record parameters; one that the run has already keeps its first value, and another one becomes a tag."""
@@ -149,7 +155,7 @@ class Run:
 
     def _append(self, kind: str, **fields: Any) -> None:  # noqa: ANN401
         if fields.get("files", "") is not None:  # else they could not be kept
-            self._spool.append(kind, if_new=self.is_for_new, **fields)
+            self._spool.append(kind, if_new=self._is_for_new, **fields)
 
 
 def attach(outbox: Outbox, model_sha256: str, record: TrainingRecord) -> Run:
@@ -160,11 +166,10 @@ def attach(outbox: Outbox, model_sha256: str, record: TrainingRecord) -> Run:
     )  # fmt: skip
     steps = map(StepRow._make, record.tables.steps[list(StepRow._fields)].itertuples(index=False))
     epochs = map(EpochRow._make, record.tables.epochs[list(EpochRow._fields)].itertuples(index=False))
-    run.is_for_new = True
-    run.log_params(record.params)
-    run.log_metrics([*step_metrics(steps, record.params), *epoch_metrics(epochs)], time_ms=record.time_ms)
-    run.end("FINISHED", time_ms=record.time_ms)
-    run.is_for_new = False
+    with run.if_new():
+        run.log_params(record.params)
+        run.log_metrics([*step_metrics(steps, record.params), *epoch_metrics(epochs)], time_ms=record.time_ms)
+        run.end("FINISHED", time_ms=record.time_ms)
     return run
 
 

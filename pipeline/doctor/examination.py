@@ -9,6 +9,8 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -109,9 +111,8 @@ def schema_faults() -> list[Finding]:
 def _in_last_commit(fault: str) -> str:
     """`; the last commit has 1`, of the parameter with which the description of a fault begins; empty for none."""
     try:
-        value = parse_yaml((content_at_head(PARAMS) or b"").decode())
-        for part in fault.partition(" ")[0].split("."):
-            value = value[part]
+        document = parse_yaml((content_at_head(PARAMS) or b"").decode())
+        value = reduce(getitem, fault.partition(" ")[0].split("."), document)
     except (ValueError, LookupError, TypeError):
         return ""
     return "" if isinstance(value, dict) else f"; the last commit has {shown(value)}"
