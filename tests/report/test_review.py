@@ -18,7 +18,7 @@ from charlstm.evaluation.documents import write_document
 from charlstm.report import collect
 from charlstm.report.collect import flat, places_of, thinned
 from charlstm.report.document import ReviewDocument, read_losses, read_review
-from charlstm.report.page import MAX_PAGE_BYTES, SHOWN, is_hidden, one_line, page_of, symbol, visible
+from charlstm.report.page import MAX_PAGE_BYTES, SHOWN, fitted, is_hidden, one_line, page_of, symbol, visible
 from charlstm.text.vocabulary import Vocab
 
 HOSTILE_REVIEW = review(
@@ -26,6 +26,11 @@ HOSTILE_REVIEW = review(
     parameters={HOSTILE: HOSTILE},
     losses={HOSTILE: review([]).losses["stateful"]},
 )
+
+
+def test_a_page_that_is_too_large_without_any_text_is_the_smallest_there_is() -> None:
+    pages = {5: "five", 2: "two", 1: "one", 0: "none"}
+    assert fitted([review([sample("y" * 5)])], pages.pop, max_bytes=1) == "none" and pages == {}
 
 
 def test_a_hostile_text_is_text() -> None:

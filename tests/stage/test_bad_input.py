@@ -106,6 +106,8 @@ CASES = [
     ("sample", param("sample.top_p", 0), "sample.top_p should be greater than 0, got 0"),
     ("sample", folder_instead(f"{MODEL}/vocab.json"), "vocab.json: cannot read the model: Is a directory"),
     ("sample", remove(IDS), f"{IDS}: cannot read encoded text: No such file"),
+    ("sample", cut(IDS), f"{IDS}: damaged, or of another run"),
+    ("evaluate", cut(IDS), f"{IDS}: damaged, or of another run"),
     ("sample", resummed(drop_encoded_character), "artifacts/model and Datasets/encoded have different vocabularies; run `dvc repro`"),
     ("sample", remove("artifacts/evaluate/cells.json"), "cells.json: cannot read what cells track: No such file or directory; `dvc repro evaluate` writes it"),
     ("sample", write("artifacts/evaluate/cells.json", DEEP), "cells.json: expected what cells track, found something else (nested too deeply)"),
