@@ -4,7 +4,7 @@ import pytest
 
 from charlstm.errors import CorpusError
 from charlstm.text.corpus import BadByteError, TextReader
-from charlstm.text.encodings import check_encoding, decode, explain, guess_encodings
+from charlstm.text.encodings import check_encoding, decode, detect_encoding, explain, guess_encodings
 
 RUSSIAN = (
     "Все счастливые семьи похожи друг на друга,\nкаждая несчастливая семья несчастлива по-своему.\n"
@@ -37,6 +37,12 @@ def test_the_likeliest_encoding_comes_first_with_a_preview(
     assert f"it may be {name}, which reads '{text.splitlines()[0][:40]}'" in message
     assert message.endswith(f"set download.encoding: {name}")
     assert ("offset 0 (line 1)" if name == "utf-16" else "at offset 9 (line 2)") in message
+
+
+@pytest.mark.parametrize("name", ["utf-16-le", "utf-16-be", "utf-32-le"])
+def test_ascii_in_wide_characters_without_a_mark_is_no_utf8(tmp_path: Path, name: str) -> None:
+    (tmp_path / "text").write_bytes(("plain words\n" * 20).encode(name))  # each byte of it is also UTF-8
+    assert detect_encoding(tmp_path / "text") == (name, True)
 
 
 def test_a_text_in_one_line_far_into_a_large_file(tmp_path: Path) -> None:

@@ -55,6 +55,14 @@ def runs(store: Store, model: str) -> list[Any]:
     return list(client(store).search_runs([experiment.experiment_id], f"tags.{MODEL_TAG} = '{model}'"))
 
 
+@pytest.mark.parametrize("name", ["plain", "it's one", 'so "called"', """it's "both\""""])
+def test_a_run_is_found_by_its_name_whatever_quotes_it_has(store: Store, name: str) -> None:
+    experiment = client(store).get_experiment_by_name("names")
+    experiment_id = experiment.experiment_id if experiment else client(store).create_experiment("names")
+    expected = client(store).create_run(experiment_id, run_name=name).info.run_id
+    assert [run.run_id for run in Reader(store).by_name(name)] == [expected]
+
+
 def test_a_training_fills_one_run_that_later_stages_find(store: Store, tmp_path: Path) -> None:
     params = {**PARAMS, "sample.seeds": "[1]"}
     tracker = TrainingTracker(outbox(tmp_path, store), params, CORPUS, "first")
