@@ -1,22 +1,29 @@
 """Recipes as they are on real texts, beside n-grams and compressors: do the choices of tiny Shakespeare hold elsewhere?
 
 Usage: python -m benchmarks.corpora TEXT... [--recipe quick] [--recipe nanogpt] [--epochs N] [--speed] [--show]
+       python -m benchmarks.corpora TEXT... --first CHARS [--from MODEL] [--seeds N]
 
 A TEXT is a UTF-8 file; its name is that of the corpus. Its first 80 % train, the next 10 % validate, the last 10 %
 test. Nothing is chosen by the test part. A model reads it once, at the end, by the protocol `stateful`. The score is
 kept in `benchmarks/records/corpora.jsonl`: the same text, recipe and code are not scored again. A killed training
 resumes where it was. A recipe that has teachers trains them first, on the same training part, and they are scored,
 too. `--epochs` is for all of them. `benchmarks/records/corpora.yaml` says where the texts come from. `--speed` measures
-how fast training steps are, which means something only on a quiet machine. `--show` prints the table of what is
+how fast training steps are, which means something only on a quiet machine. `--show` prints the tables of what is
 recorded.
+
+The second form takes only the first characters of each text, and the recipe that `charlstm new` proposes for so many.
+It begins from nothing, or from MODEL. These scores are kept in `benchmarks/records/beginnings.jsonl`.
 """
 
 import contextlib
 import hashlib
+import itertools
+import json
 import math
 import sys
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -30,22 +37,29 @@ from benchmarks.trials import Record, Trial, append, commit, fresh_processes, la
 from charlstm.evaluation.baselines import measure_baselines
 from charlstm.evaluation.protocols import stateful
 from charlstm.evaluation.windows import windowed
-from charlstm.files.atomic import sha256
+from charlstm.files.atomic import sha256, write_text
 from charlstm.files.pieces import read_pieces
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.model.model_folder import TrainedModel, load_model
+from charlstm.model.model_folder import WEIGHTS, TrainedModel, load_model
 from charlstm.params import Params
 from charlstm.text.corpus import Corpus, read_text
 from charlstm.text.encoded import EncodedText
 from charlstm.text.soft_targets import SoftTargets, load_soft_targets
 from charlstm.text.vocabulary import UNSEEN, Vocab
+from charlstm.training.initial import InitialWeights, load_initial
+from charlstm.training.learner import shape_of
 from charlstm.training.train import Data
 from pipeline.distillation.write import write_part
 from pipeline.dvc.paths import load_deps, load_paths
+from pipeline.new.initial import NAME_LENGTH
+from pipeline.new.proposal import propose
 from pipeline.provenance.provenance import environment
+from pipeline.stage.presets import RECIPES, load
 from pipeline.stage.stage import guarded
 
-RECORDS, SPEEDS = (ROOT / f"benchmarks/records/{name}.jsonl" for name in ("corpora", "corpora_speed"))
+NAMES = ("corpora", "corpora_speed", "beginnings")
+RECORDS, SPEEDS, BEGINNINGS = (ROOT / f"benchmarks/records/{name}.jsonl" for name in NAMES)
+TEXTS = ROOT / "build/corpora-texts"  # beginnings of texts
 CHECKPOINTS = ROOT / "build/corpora"  # of unfinished trainings
 MODELS = ROOT / "build/corpora-models"  # of what is done, and the texts that they wrote as teachers
 VAL_FRACTION, TEST_FRACTION = 0.1, 0.1
@@ -60,11 +74,21 @@ COLUMNS = (
 class HeldOut:
     """A text in three parts and a recipe, trained, validated, and scored once on the part that nothing has seen."""
 
-    def __init__(self, file: Path, recipe: str, epochs: int | None = None, seed: int = FIRST_SEED) -> None:
+    def __init__(
+        self,
+        file: Path,
+        recipe: str,
+        epochs: int | None = None,
+        seed: int = FIRST_SEED,
+        *,
+        changes: Sequence[str] = (),
+        initial: Path | None = None,
+    ) -> None:
+        """`changes` to the recipe are as `dvc exp run -S` has them. `initial` is the model folder to begin from."""
         self.corpus, self.recipe = file.stem, recipe
         length = () if epochs is None else (f"train.epochs={epochs}",)
-        self.trial = Trial((f"recipe={recipe}", *length), seed)
-        self._file, self._epochs = file, epochs
+        self.trial = Trial((f"recipe={recipe}", *changes, *length), seed)
+        self._file, self._epochs, self._initial = file, epochs, initial
 
     @cached_property
     def text(self) -> str:
@@ -102,6 +126,8 @@ class HeldOut:
         }
         if self.trial.seed != FIRST_SEED:
             origin["seed"] = str(self.trial.seed)
+        if self._initial:
+            origin["initial"] = sha256(self._initial / WEIGHTS)
         if self.teachers:
             section = self.params().teachers.model_dump(mode="json")
             origin["teachers"] = short_hash([section, [teacher.origin() for teacher in self.teachers]])
@@ -116,6 +142,11 @@ class HeldOut:
     def params(self) -> Params:
         """Those of the recipe, but for its number of epochs if one is given."""
         return self.trial.params()
+
+    def initial(self) -> InitialWeights | None:
+        """The weights to begin from; None to begin from nothing."""
+        shape = shape_of(len(self.vocab), self.params().model)
+        return load_initial(self._initial, self.vocab, shape) if self._initial else None
 
     def model_folder(self) -> Path:
         """Where its model is kept on this machine."""
@@ -139,24 +170,28 @@ def script_of(text: str) -> str:
     return words.most_common(1)[0][0].capitalize().replace("Cjk", "Han") if words else "none"
 
 
-def measure(held_out: HeldOut) -> Record:
-    """The record of `held_out`: trained and scored now, unless it was before, by whatever name of the text."""
+def measure(held_out: HeldOut, file: Path | None = None) -> Record:
+    """The record of `held_out`: trained and scored now, unless it was before, by whatever name of the text.
+
+    It is kept in `file`, by default with those of whole texts.
+    """
     facts = {name: value for name, value in held_out.origin().items() if name != "corpus"}
-    if (record := last_record(RECORDS, facts)) is not None:
+    if (record := last_record(file or RECORDS, facts)) is not None:
         console.print(f"{held_out.corpus}, {held_out.recipe}: recorded, not scored again")
         return record
-    return _fit(held_out)
+    return _fit(held_out, file or RECORDS)
 
 
-def _fit(held_out: HeldOut) -> Record:
+def _fit(held_out: HeldOut, file: Path) -> Record:
     for teacher in held_out.teachers:
         if not teacher.model_folder().exists():
-            _fit(teacher)
+            _fit(teacher, RECORDS)
     models = [load_model(teacher.model_folder(), "fused") for teacher in held_out.teachers]
     scores = [measure(teacher)["test_nats_per_char"] for teacher in held_out.teachers]
     train_part, val, test = held_out.encoded
     train_text, _, test_text = held_out.parts
-    data = Data(train_part, val, held_out.vocab, soft_targets=_soft_targets(held_out, models) if models else None)
+    soft_targets = _soft_targets(held_out, models) if models else None
+    data = Data(train_part, val, held_out.vocab, soft_targets, held_out.initial())
 
     def score(model: CharLSTM) -> Record:
         test_nats_per_char = stateful(model, test).nats_per_char
@@ -181,7 +216,7 @@ def _fit(held_out: HeldOut) -> Record:
 
     console.print(f"{held_out.corpus}, {held_out.recipe}, seed {held_out.trial.seed}:")
     checkpoints = CHECKPOINTS / short_hash(held_out.origin())
-    return train(held_out.params(), data, checkpoints, held_out.model_folder(), RECORDS, score)
+    return train(held_out.params(), data, checkpoints, held_out.model_folder(), file, score)
 
 
 def _soft_targets(held_out: HeldOut, teachers: list[TrainedModel]) -> SoftTargets:
@@ -249,16 +284,54 @@ def table_of_students() -> str:
     return table(("text, test part", "epochs", "a teacher alone", "their ensemble", "student"), rows)
 
 
+def beginning(file: Path, num_chars: int, seed: int, initial: Path | None) -> HeldOut:
+    """The first characters of a text, with the recipe that is proposed for them."""
+    text = read_text(file)[:num_chars]
+    path = TEXTS / f"{file.stem}-{num_chars}.txt"
+    write_text(path, text)
+    shape = load_model(initial, "gates").model.shape if initial else None
+    quick = load(RECIPES, RECIPES.root, ROOT).values
+    proposal = propose(len(text), list(Counter(text).values()), quick, shape)
+    changes = [f"{name}={json.dumps(value)}" for name, value in proposal.recipe.items()]
+    return HeldOut(path, RECIPES.root, seed=seed, changes=changes, initial=initial)
+
+
+def table_of_beginnings() -> str:
+    """The scores of beginnings of texts, as Markdown: means over seeds, from nothing and from each model."""
+    if not BEGINNINGS.exists():
+        return ""
+    records = pd.read_json(BEGINNINGS, lines=True)
+    records["initial"] = records["initial"].str[:NAME_LENGTH] if "initial" in records else ""
+    rows = []
+    for (corpus, initial), group in records.fillna({"initial": ""}).groupby(["corpus", "initial"]):
+        losses = group.drop_duplicates("fingerprint", keep="last")["test_nats_per_char"]
+        rows.append((
+            corpus, initial or "nothing", f"{group['num_parameters'].iloc[-1]:,}", group["epochs"].iloc[-1],
+            len(losses), f"{group['train_seconds'].median():,.0f}", f"{losses.mean():.4f} ± {losses.std():.4f}",
+        ))  # fmt: skip
+    columns = ("text", "begins from", "parameters", "epochs", "seeds", "seconds", "test, nats/char")
+    return table(columns, rows)
+
+
 def main() -> int:
     """Measure what is not recorded yet, and print Markdown tables of all records."""
     parser = new_parser(__doc__)
     parser.add_argument("texts", nargs="*", metavar="TEXT", type=Path, help="UTF-8 files")
     parser.add_argument("--recipe", action="append", help="of conf/recipe/; may be repeated; quick if none is given")
     parser.add_argument("--epochs", type=int, help="instead of those of the recipe, and of its teachers")
+    parser.add_argument("--first", type=int, metavar="CHARS", help="take only so many characters of each text")
+    parser.add_argument("--from", dest="initial", type=Path, metavar="MODEL", help="with --first: a model folder")
+    parser.add_argument("--seeds", type=int, default=1, help="with --first: the number of trainings")
     parser.add_argument("--speed", action="store_true", help="measure only how fast training steps are")
     parser.add_argument("--show", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
-    for text in [] if arguments.show else arguments.texts:
+    texts = [] if arguments.show else arguments.texts
+    if arguments.first:
+        for text, seed in itertools.product(texts, range(FIRST_SEED, FIRST_SEED + arguments.seeds)):
+            measure(beginning(text, arguments.first, seed, arguments.initial), BEGINNINGS)
+        console.print(table_of_beginnings())
+        return 0
+    for text in texts:
         for recipe in arguments.recipe or ["quick"]:
             (measure_speed if arguments.speed else measure)(HeldOut(text, recipe, arguments.epochs))
     console.print(f"{table_of_texts()}\n\n{table_of_students()}")

@@ -29,6 +29,7 @@ OVERRIDE = {
     "train.dropout.recurrent_weights": 0.2,
     "train.distillation.rows": 2,
     "train.distillation.text": "soft_targets",
+    "train.initial": "initial",
     "train.state_reset_probability": 0.05,
 }
 CHECKPOINT_SECONDS = "0.2"

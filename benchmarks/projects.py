@@ -14,15 +14,19 @@ from typing import Any
 
 import numpy as np
 import psutil
+import torch
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from charlstm.errors import ParamsError
 from charlstm.files.checksums import SUMS, write_sums
 from charlstm.files.documents import load_yaml, parse_yaml, validate
-from charlstm.params import Params
+from charlstm.model.char_lstm import initial_weights
+from charlstm.model.model_folder import save_model
+from charlstm.params import Params, load_params
 from charlstm.text.soft_targets import DISTRIBUTIONS, IDS, TEACHERS, quantize_log_probabilities
-from charlstm.text.vocabulary import load_vocab
+from charlstm.text.vocabulary import Vocab, load_vocab
+from charlstm.training.learner import shape_of
 from pipeline.dvc.paths import NOTHING, load_paths
 from pipeline.stage.params_file import replaced, with_values
 from pipeline.stage.presets import CORPORA, RECIPES, load
@@ -139,7 +143,7 @@ def make_project(folder: Path, override: Override | None = None, content: str | 
 
 
 def make_encoded_project(folder: Path, override: Override | None = None, content: str | None = None) -> None:
-    """The same after download, split and encode, and after teachers wrote something, if a student learns from it."""
+    """The same after download, split and encode, with teachers' text and a model to begin from, if they are named."""
     make_project(folder, override, content)
     for stage in ("download", "split", "encode"):
         subprocess.run([*PYTHON, f"pipeline.{stage}"], cwd=folder, check=True, capture_output=True)
@@ -147,6 +151,17 @@ def make_encoded_project(folder: Path, override: Override | None = None, content
         vocab_size = len(load_vocab(folder / load_paths(folder / "dvc.yaml").encoded / "vocab.json"))
         for part in (1, 2):
             write_soft_targets(folder / soft_targets / str(part), vocab_size, seed=part)
+    if "train.initial" in (override or {}):
+        write_initial(folder)
+
+
+def write_initial(folder: Path) -> None:
+    """The model that `train.initial` of a project names. It knows nothing, and not all characters of the text."""
+    params, paths = load_params(folder / "params.yaml"), load_paths(folder / "dvc.yaml")
+    vocab = Vocab(load_vocab(folder / paths.encoded / "vocab.json").characters[1:] + "\N{SNOWMAN}")
+    shape, generator = shape_of(len(vocab), params.model), torch.Generator().manual_seed(0)
+    weights = initial_weights(shape, "uniform", forget_gate_bias=1.0, generator=generator)
+    save_model(folder / paths.initial, weights, shape, vocab)
 
 
 def write_soft_targets(folder: Path, vocab_size: int, seed: int, num_chars: int = 1500) -> None:

@@ -34,6 +34,7 @@ OVERRIDE = {
     "train.muon.every_steps": 2,
     "train.distillation.rows": 4,
     "train.distillation.text": "soft_targets",
+    "train.initial": "initial",
     "train.state_reset_probability": 0.1,
 }
 MIN_STEPS = 200

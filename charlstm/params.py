@@ -46,6 +46,11 @@ def _is_source(value: str) -> str:
 Source = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$"), AfterValidator(_is_source)]
 
 
+# The value of a path that leads to nothing: DVC has no dependency that may be absent.
+NOTHING = "conf/corpus/nothing"
+FileOrFolder = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
+
+
 class DownloadParams(Section):
     """Where the corpus comes from and which bytes it must be."""
 
@@ -116,7 +121,7 @@ class DistillationParams(Section):
     """How much a student learns from what teachers wrote, and where that is."""
 
     rows: Annotated[int, Field(ge=0, le=1_000_000)]
-    text: Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
+    text: FileOrFolder
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """Without rows, where the text is decides nothing."""
@@ -127,6 +132,7 @@ class TrainParams(Section):
     """The recipe: batches, optimizer and regularization."""
 
     seed: Seed
+    initial: Annotated[FileOrFolder, Neutral(NOTHING)]
     precision: Literal["auto", "fp32", "bf16", "fp64"]
     batching: Literal["streams", "windows", "sliding_windows"]
     batch_size: Rows

@@ -18,13 +18,14 @@ from charlstm.tracking.runs import FINGERPRINT_TAG, TrainingTracker
 from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.history import EpochRow, StepRow, Tables, table, write_tables
+from charlstm.training.initial import load_initial
 from charlstm.training.learner import shape_of
 from charlstm.training.needs import check_memory, is_out_of_memory
 from charlstm.training.processes import Processes
 from charlstm.training.progress import Observer
 from charlstm.training.train import Data, Result, fit
 from pipeline.dvc import unfinished
-from pipeline.dvc.paths import Paths
+from pipeline.dvc.paths import NOTHING, Paths
 from pipeline.provenance import hashes, provenance
 from pipeline.provenance.summary import page_tags, summary_of
 from pipeline.stage import stage
@@ -102,7 +103,10 @@ def _load(params: Params, paths: Paths) -> Data:
     soft_targets = None
     if teachers.rows:
         soft_targets = load_soft_targets(Path(teachers.text), len(vocab), params.teachers.parts, hashes.sha256)
-    return Data(train, val, vocab, soft_targets)
+    initial = None
+    if str(paths.initial) != NOTHING:
+        initial = load_initial(paths.initial, vocab, shape_of(len(vocab), params.model))
+    return Data(train, val, vocab, soft_targets, initial)
 
 
 def _processes(params: Params) -> Processes:

@@ -79,6 +79,11 @@ FAULTS = {
         "WARNING: params.yaml: train.micro_batch_size 9 is more than train.batch_size 4 and has no effect",
         {"train.micro_batch_size": 9},
     ),
+    "no model to begin from": Fault(
+        "ERROR: params.yaml: train.initial: there is no conf/initial/abc: `dvc pull conf/initial/abc.dvc` brings the model "
+        "to begin from; conf/corpus/nothing begins from none",
+        {"train.initial": "conf/initial/abc"},
+    ),
     "watch": Fault(
         "ERROR: download.watch: text.txt: no such file or folder, and DVC stops there: name the text's own path, or "
         "conf/corpus/nothing for a text that comes from a URL or by `dvc pull`",

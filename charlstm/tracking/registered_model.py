@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NAME = "charlstm"  # of logged models and of the registered one
 MODEL_TAG = "model_sha256"
+INITIAL_TAG = "initial_model_sha256"  # of the model that the training began from
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")  # what loading and predicting import
 MAX_DIGEST_LENGTH = 36  # MLflow's limit
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -118,7 +119,7 @@ LOSS_SUFFIX = "/nats_per_char"  # a tag `windowed_256/nats_per_char` is a loss
 PROTOCOLS = ("windowed_256", "stateful", "windowed_100")  # the first that two versions share decides
 VERSIONS_TAG = "mlflow.modelVersions"
 NUM_CHECKS = 5
-TAGS = ("corpus", "corpus_sha256")  # of the run's; the run has the others
+TAGS = ("corpus", "corpus_sha256", INITIAL_TAG)  # of the run's; the run has the others
 ABOUT = (
     "Character-level LSTMs{of_corpus}. The version with the alias champion has the lowest loss of all that were "
     "measured on the same text. Its address is {address}."
@@ -140,7 +141,8 @@ def register(client: "MlflowClient", run_id: str, model_id: str, corpus: str, mo
     if version is None:
         _create_registered_model(client, name, corpus)
         source = client.get_logged_model(model_id).artifact_location  # of `models:/ID`, MLflow asks its global store
-        version = client.create_model_version(name, source, run_id, tags, None, _description(tags), 0, model_id)
+        about = _description(tags, _link(client, tags.get(INITIAL_TAG)))
+        version = client.create_model_version(name, source, run_id, tags, None, about, 0, model_id)
         number = str(version.version)
     else:
         number, known = str(version.version), dict(version.tags)
@@ -150,7 +152,8 @@ def register(client: "MlflowClient", run_id: str, model_id: str, corpus: str, mo
                 del known[loss]
         for tag, value in tags.items():
             client.set_model_version_tag(name, number, tag, value)
-        client.update_model_version(name, number, _description(known | tags))
+        about = _description(known | tags, _link(client, (known | tags).get(INITIAL_TAG)))
+        client.update_model_version(name, number, about)
     # Shown on the logged model's page, as MLflow's own `register_model` does.
     links = json.loads(client.get_logged_model(model_id).tags.get(VERSIONS_TAG, "[]"))
     if number not in [str(link["version"]) for link in links if link["name"] == name]:
@@ -218,10 +221,20 @@ def _create_registered_model(client: "MlflowClient", name: str, corpus: str) -> 
             raise
 
 
-def _description(tags: Mapping[str, str]) -> str:
-    """The losses: a list of versions shows it."""
+def _description(tags: Mapping[str, str], initial: str) -> str:
+    """The losses, which a list of versions shows, and the model that the training began from, if any."""
     losses = [f"{loss:.4f} ({protocol})" for protocol, loss in sorted(_losses(tags).items())]
-    return f"{', '.join(losses)} nats per character of the validation part" if losses else ""
+    of_losses = f"{', '.join(losses)} nats per character of the validation part" if losses else ""
+    return ". ".join(filter(None, [of_losses, initial and f"Begun from {initial}"]))
+
+
+def _link(client: "MlflowClient", sha256: str | None) -> str:
+    """A model in Markdown: a link to its version, of whatever corpus, or its hash if it has none; empty for None."""
+    if not sha256:
+        return ""
+    versions = client.search_model_versions(f"tags.{MODEL_TAG} = '{sha256}'")
+    links = [f"[{one.name}, version {one.version}](#/models/{one.name}/versions/{one.version})" for one in versions]
+    return links[0] if links else f"the model {sha256[:12]}"
 
 
 # A model folder by its address in MLflow: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `models:/ID`, `runs:/RUN`.

@@ -28,6 +28,7 @@ from charlstm.seeds import torch_generator
 from charlstm.text.encoded import EncodedText, check_fit
 from charlstm.text.soft_targets import PROBABILITIES, SoftTargets
 from charlstm.training.batches import Batch, Batches, DistillationBatches, StreamBatches, WindowBatches, rows_of
+from charlstm.training.initial import InitialWeights
 from charlstm.training.needs import check_warmup, student_rows
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, describe_nonfinite
@@ -100,6 +101,7 @@ class Learner:
         params: TrainParams,
         processes: Processes,
         soft_targets: SoftTargets | None = None,
+        initial: InitialWeights | None = None,
     ) -> None:
         self.params, self.processes = params, processes
         rows = rows_of(processes.rank, processes.world_size, params.batch_size)
@@ -111,7 +113,8 @@ class Learner:
         fresh = CharLSTM(self.shape, model.implementation)
         draws = torch_generator(params.seed, "initial weights")
         bias = model.forget_gate_bias
-        fresh.load_state_dict(initial_weights(self.shape, model.initialization, forget_gate_bias=bias, generator=draws))
+        weights = initial_weights(self.shape, model.initialization, forget_gate_bias=bias, generator=draws)
+        fresh.load_state_dict(initial.over(weights, self.shape) if initial else weights)
         self.model = fresh.to(processes.device, self.dtype)
         self.average = MovingAverage(self.model, params.ema_decay)
         optimizers = optimizers_of(self.model, params, processes)

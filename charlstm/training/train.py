@@ -23,6 +23,7 @@ from charlstm.text.soft_targets import SoftTargets
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder, restore_newest, to_checkpoint
 from charlstm.training.history import EpochRow, StepRow
+from charlstm.training.initial import InitialWeights
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, Observer, Plan, Progress, StepMeter, StepTotals
@@ -108,12 +109,13 @@ def steps_until_next(seconds_per_step: float) -> int:
 
 
 class Data(NamedTuple):
-    """Encoded training and validation parts, and the vocabulary that decodes them."""
+    """Encoded training and validation parts, the vocabulary that decodes them, and what a training may have besides."""
 
     train: EncodedText
     val: EncodedText
     vocab: Vocab
     soft_targets: SoftTargets | None = None
+    initial: InitialWeights | None = None  # of a trained model, to begin from
 
 
 class Result(NamedTuple):
@@ -149,7 +151,7 @@ def fit(
         OSError: a checkpoint cannot be written; the ones before are as they were.
     """
     with processes.interrupted_by_lost_peers():
-        learner = Learner(data.train, len(data.vocab), model, params, processes, data.soft_targets)
+        learner = Learner(data.train, len(data.vocab), model, params, processes, data.soft_targets, data.initial)
         boundary = StepBoundary(processes, checkpoints, should_stop)
         return _Training(data, params, learner, boundary).run(observers)
 

@@ -3,17 +3,23 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from charlstm.errors import ParamsError
 from pipeline.new.corpus import New, plan, switch
 from pipeline.new.text_report import oddities, summary
 from pipeline.stage.hardware import num_cores
 from pipeline.stage.presets import CORPORA, names
 from pipeline.stage.project import from_here
 from pipeline.stage.terminal import printable
+from pipeline.use import MODEL_HELP, model_folder
+
+if TYPE_CHECKING:
+    from pipeline.new.initial import InitialModel
 
 MINUTE, HOUR = 60, 3600
 
@@ -34,6 +40,16 @@ def new(
     encoding: Annotated[
         str | None, typer.Option(help="Of the files, e.g. `cp1251`. By default, what they must be.", show_default=False)
     ] = None,
+    initial: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help=f"Begin from a trained model. {MODEL_HELP}",
+            show_default=False,
+            callback=from_here,
+        ),
+    ] = None,
     is_documents: Annotated[
         bool, typer.Option("--documents", help="Each file is a document: the model's state begins anew with it.")
     ] = False,
@@ -52,20 +68,39 @@ def new(
     `charlstm new tiny-shakespeare` goes back to the text that the project came with.
     """
     if len(texts) == 1 and texts[0] in names(CORPORA) and not Path(texts[0]).exists():
+        if initial is not None:
+            raise ParamsError(f"--from: expected a text to go with it, got the corpus {texts[0]}: name its file")
         recipe = switch(texts[0], is_forced)
         typer.echo(f"params.yaml: corpus {texts[0]}, recipe {recipe}")
     else:
-        planned = plan(texts, name, encoding, is_documents, is_forced)
-        for line in _lines(planned):
-            typer.echo(printable(line.replace("\n", "\\n"), sys.stdout.encoding or "utf-8"))
-        planned.write()
+        with _model_of(initial) as model:
+            planned = plan(texts, name, encoding, model, is_documents=is_documents, is_forced=is_forced)
+            for line in _lines(planned):
+                typer.echo(printable(line.replace("\n", "\\n"), sys.stdout.encoding or "utf-8"))
+            planned.write()
         typer.echo(f"written: {' '.join(map(str, planned.files))}")
         typer.echo("back to tiny Shakespeare: charlstm new tiny-shakespeare")
-    if not is_run:
-        typer.echo("next: dvc repro")
-        return 0
+    if is_run:
+        return _run_stages()
+    typer.echo("next: dvc repro")
+    return 0
+
+
+def _run_stages() -> int:
     code = subprocess.run([sys.executable, "-m", "dvc", "repro"], check=False).returncode
     return code or subprocess.run([sys.executable, "-m", "pipeline.report"], check=False).returncode
+
+
+@contextmanager
+def _model_of(where: str | None) -> "Iterator[InitialModel | None]":
+    """The model to begin from, if one is named."""
+    if where is None:
+        yield None
+        return
+    from pipeline.new.initial import find_initial  # it takes torch
+
+    with model_folder(where) as folder:
+        yield find_initial(where, folder)
 
 
 def _lines(new: New) -> Iterator[str]:

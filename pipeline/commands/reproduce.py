@@ -26,7 +26,7 @@ from pipeline.lineage.document import StageRecord, read_records
 from pipeline.lineage.revisions import worktree
 from pipeline.lineage.search import find
 from pipeline.provenance.git import git, is_whole
-from pipeline.provenance.hashes import LINKS, link_of
+from pipeline.provenance.hashes import LINKS, OPTIONAL, link_of
 from pipeline.provenance.provenance import COMMIT, environment
 from pipeline.stage.exit_codes import EXIT_INTERRUPTED
 from pipeline.stage.project import from_here
@@ -36,7 +36,7 @@ from pipeline.stage.tracking_store import STATE_FOLDER, store
 log = logging.getLogger("charlstm")
 
 EXIT_DIFFERENT = 1
-BEFORE_TRAINING = ("corpus", "split", "encoded", "soft_targets")
+BEFORE_TRAINING = ("corpus", "split", "encoded", *OPTIONAL)
 
 
 def reproduce(
@@ -207,7 +207,7 @@ def _run_all(
         rows = compare(files, folder, paths)
         return first_difference([row for row in rows if row.link in BEFORE_TRAINING]) is None
 
-    if _prepare(folder, is_as_recorded, is_student=str(paths.soft_targets) != NOTHING) != 0:
+    if _prepare(folder, is_as_recorded, paths) != 0:
         return "encode, or one before it or of its teachers,"
     if not is_as_recorded():
         return None
@@ -227,15 +227,21 @@ def _write_params(folder: Path, params: str) -> None:
     (folder / "params.yaml").write_text(text, encoding="utf-8")
 
 
-def _prepare(folder: Path, is_as_recorded: Callable[[], bool], *, is_student: bool) -> int:
-    """Restore or make corpus, split, ids, and what teachers wrote; the exit code of what failed, or 0."""
+def _prepare(folder: Path, is_as_recorded: Callable[[], bool], paths: Paths) -> int:
+    """Restore or make corpus, split, ids, what teachers wrote, and the model that training begins from.
+
+    Returns:
+        the exit code of what failed, or 0.
+    """
+    is_student = str(paths.soft_targets) != NOTHING
+    given = [(TEACHERS, is_student), (f"{paths.initial}.dvc", str(paths.initial) != NOTHING)]
     if (folder / ".dvc").is_dir() and (folder / "dvc.lock").is_file():
         local = Path(".dvc/config.local")
         if local.is_file():
             shutil.copy(local, folder / local)
         cache = ("cache", "dir", "--local", str(cache_folder().resolve()))
         # From the cache, else from the remote, if there is one. What DVC cannot do is done without it.
-        for arguments in (cache, ("pull", *FIRST), *([("pull", TEACHERS)] if is_student else [])):
+        for arguments in (cache, ("pull", *FIRST), *(("pull", name) for name, is_used in given if is_used)):
             _run(folder, "dvc", *arguments, "--quiet", stderr=subprocess.DEVNULL)
         if is_student and (code := _run(folder, "dvc", "repro", TEACHERS)):  # trains what is in neither
             return code

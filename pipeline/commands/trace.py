@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from charlstm.errors import LineageError
+from charlstm.tracking.registered_model import WEIGHTS
 from pipeline.dvc.paths import load_paths
 from pipeline.lineage.document import Trace, of_commit, of_run
 from pipeline.lineage.search import (
@@ -132,6 +133,8 @@ def _in_short(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:
     yield _line("parameters", *_params(trace["params"], here))
     yield _line("losses", *(f"{protocol} {loss:.4f}" for protocol, loss in losses_of(trace["losses"]).items()))
     yield _line("data", *_data(trace))
+    if initial := _initial(trace):
+        yield _line("begun from", f"model {initial}; charlstm trace {initial[:12]} says where that comes from")
     yield from _code(code)
     for revision in dvc["revisions"]:
         yield _line("in git", _revision(revision))
@@ -164,6 +167,12 @@ def _data(trace: Trace) -> list[str | None]:
     digest = next((row["sha256"] for link in trace["chain"][:1] for row in link["files"] if row["sha256"]), None)
     source = trace["params"].get("download.source")
     return [trace["params"].get("download.name"), source and f"from {source}", digest and f"SHA-256 {digest[:12]}"]
+
+
+def _initial(trace: Trace) -> str | None:
+    """The SHA-256 of the model that the training began from; None for none."""
+    files = [row for link in trace["chain"] if link["link"] == "initial" for row in link["files"]]
+    return next((row["sha256"] for row in files if row["path"].endswith(WEIGHTS)), None)
 
 
 def _code(code: Mapping[str, Any]) -> Iterator[str]:

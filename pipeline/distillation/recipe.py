@@ -8,9 +8,10 @@ import json
 import sys
 from collections.abc import Sequence
 
+from charlstm.errors import ParamsError
 from charlstm.files.atomic import write_text
 from charlstm.files.documents import load_yaml, validate
-from charlstm.params import Params
+from charlstm.params import NOTHING, Params
 from pipeline.dvc.paths import load_teaching_paths
 from pipeline.stage.params_file import PARAMS, replaced
 from pipeline.stage.presets import RECIPES, load
@@ -28,7 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         values = {**load(RECIPES, name).values, "train.seed": SEED}
         params = validate(Params, replaced(load_yaml(PARAMS), values), PARAMS)
-        sections = {"model": params.model.model_dump(mode="json"), "train": params.train.model_dump(mode="json")}
+        if params.train.initial != NOTHING:
+            raise ParamsError(f"teachers.recipes: {name} begins from a model (train.initial); teachers begin from none")
+        training = params.train.model_dump(mode="json", exclude={"initial"})
+        sections = {"model": params.model.model_dump(mode="json"), "train": training}
         write_text(load_teaching_paths().recipe(name), json.dumps(sections, indent=2) + "\n")
         return 0
 

@@ -29,13 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         file, folder = own.recipe(arguments.recipe), own.teacher(arguments.recipe, arguments.seed)
         document = load_yaml(file)
         model = validate(ModelParams, document["model"], file)
-        training = validate(TrainParams, document["train"], file).model_copy(update={"seed": arguments.seed})
+        own_seed = {"seed": arguments.seed, "initial": NOTHING}
+        training = validate(TrainParams, {**document["train"], **own_seed}, file)
         if training.distillation.rows:
             raise ParamsError(
                 f"teachers.recipes: {arguments.recipe} needs teachers itself: name a recipe that learns from the text "
                 "alone"
             )
-        files = {"model": folder / MODEL, "train": folder / TRAINING, "soft_targets": Path(NOTHING)}
+        files = {"model": folder / MODEL, "train": folder / TRAINING}
+        files |= {"soft_targets": Path(NOTHING), "initial": Path(NOTHING)}
         return params.model_copy(update={"model": model, "train": training}), paths.model_copy(update=files)
 
     return stage.run_work(lambda: train.run(*load(), load))

@@ -131,6 +131,11 @@ def check_parameters(params: Params) -> Iterator[Finding]:
             f"{PARAMS}: train.distillation.rows is 0, so nothing learns from teachers: set train.distillation.text to "
             f"{NOTHING} and teachers.recipes to []"
         )
+    if not Path(initial := params.train.initial).exists():
+        yield error(
+            f"{PARAMS}: train.initial: there is no {initial}: `dvc pull {initial}.dvc` brings the model to begin from; "
+            f"{NOTHING} begins from none"
+        )
     if (params.train.micro_batch_size or 0) > params.train.batch_size:
         yield warning(
             f"{PARAMS}: train.micro_batch_size {params.train.micro_batch_size} is more than "

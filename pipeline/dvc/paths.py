@@ -1,6 +1,6 @@
 """Where the stages' files are: the `paths` and the `deps` of `dvc.yaml`, the only place that names them.
 
-Two texts are named by `params.yaml`: the corpus, and what teachers wrote.
+`params.yaml` names what lies elsewhere: the corpus, what teachers wrote, and the model that training begins from.
 """
 
 import re
@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict
 
 from charlstm.errors import ParamsError
 from charlstm.files.documents import load_yaml, validate
+from charlstm.params import NOTHING as NOTHING
 
 DVC_YAML = Path("dvc.yaml")
 EXTENSION = ".txt"
-NOTHING = "conf/corpus/nothing"  # what a URL watches, and what a model without teachers learns from
 
 
 class Paths(BaseModel):
@@ -30,22 +30,24 @@ class Paths(BaseModel):
     evaluate: Path
     samples: Path
     soft_targets: Path  # what teachers wrote
+    initial: Path  # the model that training begins from
 
 
 def load_paths(path: Path) -> Paths:
-    """The `paths` that `dvc.yaml` declares. Both texts are named by the `params.yaml` beside it.
+    """The `paths` that `dvc.yaml` declares. What lies elsewhere is named by the `params.yaml` beside it.
 
     Raises:
-        ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`; or the parameters name no texts.
+        ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`; or the parameters do not name it.
     """
     declared, params = _declared(path), path.with_name("params.yaml")
     document = load_yaml(params)
     try:
         declared["corpus"] = f"{declared.pop('corpora')}/{document['download']['name']}{EXTENSION}"
         declared["soft_targets"] = document["train"]["distillation"]["text"]
+        declared["initial"] = document["train"]["initial"]
     except (KeyError, TypeError):
         raise ParamsError(
-            f"{params}: download.name or train.distillation.text is missing, or paths.corpora in {path}"
+            f"{params}: download.name, train.distillation.text or train.initial is missing, or paths.corpora in {path}"
         ) from None
     return validate(Paths, declared, path)
 
@@ -66,7 +68,7 @@ def load_deps(paths: Paths) -> list[Path]:
     """
     values = {f"paths.{name}": str(value) for name, value in paths}
     values |= {"paths.corpora": str(paths.corpus.parent), "download.name": paths.corpus.name.removesuffix(EXTENSION)}
-    values |= {"train.distillation.text": str(paths.soft_targets)}
+    values |= {"train.distillation.text": str(paths.soft_targets), "train.initial": str(paths.initial)}
     try:
         entries = load_yaml(DVC_YAML)["stages"]["train"]["deps"]
         return [Path(re.sub(r"\$\{([\w.]+)\}", lambda match: values[match[1]], entry)) for entry in entries]

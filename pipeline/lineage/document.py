@@ -166,7 +166,7 @@ def chain(files: Mapping[str, str], outputs: Mapping[str, str], paths: Paths) ->
     links = []
     for link in LINKS:
         names = sorted(path for path in {**files, **outputs} if link_of(path, paths) == link)
-        if link == OPTIONAL and not names:
+        if link in OPTIONAL and not names:
             continue
         folders = [path for path in names if outputs.get(path, "").endswith(".dir")]
         rows = [

@@ -6,7 +6,7 @@ import tempfile
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from charlstm.errors import CorpusError, ParamsError
 from charlstm.files.atomic import atomic_folder, sha256, write_text
@@ -32,6 +32,9 @@ from pipeline.stage.presets import (
     path_of,
     preset_text,
 )
+
+if TYPE_CHECKING:  # torch takes a second to import: mistakes are told before
+    from pipeline.new.initial import InitialModel
 
 # What TEXT names: a file, several, a folder, or a URL; and what the parameters are to name.
 
@@ -120,18 +123,29 @@ class New(NamedTuple):
     files: dict[Path, str]
     links: Path | None
     separator: str | None  # of documents
+    initial: "InitialModel | None"
 
     def write(self) -> None:
-        """Write the folder of links and all files, `params.yaml` last."""
+        """Write the folder of links, the model to begin from and all files, `params.yaml` last."""
         if self.links:
             with atomic_folder(self.links) as folder:
                 for number, file in enumerate(self.source.files, 1):
                     (folder / f"{number:05}.txt").symlink_to(file)
+        if self.initial:
+            self.initial.keep()
         for path, text in self.files.items():
             write_text(path, text)
 
 
-def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_documents: bool, is_forced: bool) -> New:
+def plan(
+    texts: Sequence[str],
+    name: str | None,
+    encoding: str | None,
+    initial: "InitialModel | None" = None,
+    *,
+    is_documents: bool,
+    is_forced: bool,
+) -> New:
     """Look at the text and make the parameters for it. Nothing is written.
 
     Raises:
@@ -155,7 +169,8 @@ def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_docume
     links = outputs.absolute() / SOURCES / name
     address = source.address(links)
     bases = {kind: load(kind, kind.root).values for kind in (CORPORA, RECIPES)}
-    proposal = propose(report.num_chars, list(report.counts.values()), bases[RECIPES])
+    proposal = propose(report.num_chars, list(report.counts.values()), bases[RECIPES], initial and initial.shape)
+    proposal = initial.begin(proposal, report.counts) if initial else proposal
     corpus: dict[str, object] = {
         "download.name": name,
         "download.source": address,
@@ -180,7 +195,7 @@ def plan(texts: Sequence[str], name: str | None, encoding: str | None, is_docume
         _check_replaceable(path, text, is_forced)
     values = {CORPORA: {**bases[CORPORA], **corpus}, RECIPES: {**bases[RECIPES], **proposal.recipe}}
     files[PARAMS] = _params(values, is_forced)
-    return New(source, report, proposal, files, links if source.needs_links else None, separator)
+    return New(source, report, proposal, files, links if source.needs_links else None, separator, initial)
 
 
 def switch(name: str, is_forced: bool) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from math import ceil, sqrt
 from typing import NamedTuple
 
+from charlstm.model.shape import ModelShape
+
 TRAIN_FRACTION = 0.9
 MIN_CHARS = 500  # a model learns next to nothing from fewer
 CHARS_SEEN = 2_000_000  # in training
@@ -17,6 +19,9 @@ READ_TWICE = 5_000_000  # training characters, at most, that are read twice at l
 RARE = 3_000  # occurrences: where a character has fewer on average, all are rare
 RARE_DROPOUT, RARE_EPOCHS = 0.2, 4  # what it takes then, at least
 MAX_EPOCHS = 60
+# A model that has learned another text has less to learn, and forgets it at a high rate: see docs/benchmarks.md.
+CHARS_SEEN_AGAIN = 1_000_000
+AFTER_A_MODEL = {"train.learning_rate": 0.003, "train.muon.learning_rate": 0.01}
 NUM_STEPS = 900
 MAX_WARMUP_STEPS = 100
 SIZES = ((32, 64), (16, 64), (16, 32), (8, 32), (4, 32), (4, 16), (2, 16), (1, 16))  # batch_size, context_len
@@ -68,21 +73,26 @@ class Proposal(NamedTuple):
         return self.chars_seen * self.num_weights / speed
 
 
-def propose(num_chars: int, counts: Sequence[int], quick: Mapping[str, object]) -> Proposal:
+def propose(
+    num_chars: int, counts: Sequence[int], quick: Mapping[str, object], initial: ModelShape | None = None
+) -> Proposal:
     """A recipe for a text of `num_chars` characters, of which each distinct one is there `counts` times.
 
-    `quick` has the parameters of the recipe of that name.
+    `quick` has the parameters of the recipe of that name. `initial` has the sizes of the model to begin from.
     """
     num_train = int(num_chars * TRAIN_FRACTION)
     are_rare = num_train < RARE * len(counts)
     width = next(width for width in WIDTHS if num_train <= width.up_to)
     least = 1 if num_train > READ_TWICE else RARE_EPOCHS if are_rare else 2
-    epochs = min(MAX_EPOCHS, max(least, ceil(CHARS_SEEN / num_train)))
+    epochs = min(MAX_EPOCHS, max(least, ceil((CHARS_SEEN_AGAIN if initial else CHARS_SEEN) / num_train)))
     if are_rare:
         width = width._replace(dropout=max(RARE_DROPOUT, width.dropout))
+    if initial:
+        sizes = {name: getattr(initial, name) for name in ("embedding_size", "hidden_size", "num_layers")}
+        width = width._replace(**sizes)
     batch_size, context_len = _sizes(num_train, epochs)
     num_steps = _num_steps(num_train, epochs, batch_size, context_len)
-    block = 320 if width.num_layers > 1 else width.hidden_size
+    block = initial.feed_forward_size if initial else 320 if width.num_layers > 1 else width.hidden_size
     values: dict[str, object] = {
         "model.embedding_size": width.embedding_size,
         "model.hidden_size": width.hidden_size,
@@ -96,6 +106,7 @@ def propose(num_chars: int, counts: Sequence[int], quick: Mapping[str, object]) 
         "train.dropout.embedding": round(width.dropout / 3, 2),
         "train.dropout.between_layers": width.dropout,
         "train.dropout.output": width.dropout,
+        **(AFTER_A_MODEL if initial else {}),
     }
     min_count = _min_count(counts)
     vocab_size = sum(count >= min_count for count in counts)

@@ -72,11 +72,11 @@ def _write(entry: Path, digest: str) -> None:
 
 # The chain from the corpus to the samples: which files belong to it, and what SHA-256 and DVC call them.
 
-LINKS = ("corpus", "split", "encoded", "soft_targets", "model", "losses", "samples")
-OPTIONAL = "soft_targets"  # what teachers wrote: only students have it
+LINKS = ("corpus", "split", "encoded", "soft_targets", "initial", "model", "losses", "samples")
+OPTIONAL = ("soft_targets", "initial")  # what teachers wrote, and the model that training began from
 # What a stage's record vouches for: its inputs and its outputs, not what lies around from another training.
 SEEN_BY = {
-    "train": ("corpus", "split", "encoded", "soft_targets", "model", "train"),
+    "train": ("corpus", "split", "encoded", *OPTIONAL, "model", "train"),
     "evaluate": ("corpus", "encoded", "model", "train", "evaluate"),
     "sample": ("corpus", "model", "train", "samples"),
 }
@@ -121,7 +121,7 @@ def folder_md5(folder: Path) -> str:
 
 
 def _seen_by(stage: str, paths: Paths) -> Iterator[str]:
-    return (name for name in SEEN_BY[stage] if name != OPTIONAL or str(paths.soft_targets) != NOTHING)
+    return (name for name in SEEN_BY[stage] if name not in OPTIONAL or str(getattr(paths, name)) != NOTHING)
 
 
 def files_of(path: Path) -> Iterator[Path]:

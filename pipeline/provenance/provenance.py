@@ -27,9 +27,10 @@ from charlstm.files.checksums import SUMS, read_sums, sums_of
 from charlstm.files.urls import without_credentials
 from charlstm.params import Params
 from charlstm.tracking.client import CORPUS_TAG
+from charlstm.tracking.registered_model import INITIAL_TAG, WEIGHTS
 from pipeline.dvc.paths import NOTHING, Paths, load_paths
 from pipeline.provenance.git import changes, git, untracked
-from pipeline.provenance.hashes import md5, md5_of, sha256_of
+from pipeline.provenance.hashes import md5, md5_of, sha256, sha256_of
 from pipeline.stage.tracking_store import project_root
 
 if TYPE_CHECKING:  # who only reads records starts without pandas
@@ -84,6 +85,8 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
     found["corpus"] = without_credentials(params.download.source)
     if params.download.fallback and corpus_sha256 == params.download.fallback.sha256:
         found["corpus"] = f"FALLBACK {params.download.fallback.requirement}"
+    if (weights := paths.initial / WEIGHTS).is_file():  # later stages run without it, too
+        found[INITIAL_TAG] = sha256(weights)
     if commit := git("rev-parse", "HEAD"):
         found[COMMIT] = commit
         found |= {"mlflow.source.name": "dvc.yaml", "mlflow.source.type": "LOCAL"}  # without, the UI hides the commit

@@ -10,7 +10,7 @@ from charlstm.files.documents import parse_yaml, validate
 from charlstm.files.urls import without_credentials
 from charlstm.params import Params
 from charlstm.tracking.client import RECIPE_TAG
-from charlstm.tracking.registered_model import LOSS_SUFFIX
+from charlstm.tracking.registered_model import INITIAL_TAG, LOSS_SUFFIX
 from pipeline.provenance.provenance import COMMIT, DIRTY, EXPERIMENT
 from pipeline.stage.presets import Recipe, recipe_of
 from pipeline.stage.terminal import printable
@@ -39,6 +39,7 @@ class RunSummary(NamedTuple):
     dirty: str | None = None  # "yes", "no" or "unknown": whether the code was not that of the commit
     experiment: str | None = None  # of DVC
     num_parameters: int | None = None
+    initial_sha256: str | None = None  # of the model that the training began from
     model_sha256: str | None = None
     val_nats_per_char: float | None = None  # the training's own, of its best epoch
     losses: Mapping[str, float] | None = None  # nats/char by protocol
@@ -50,7 +51,16 @@ def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
     """The summary of what a stage knows from the start. `tags` are those of `provenance.tags`."""
     commit, dirty, experiment = (tags.get(tag) for tag in (COMMIT, DIRTY, EXPERIMENT))
     corpus, sha256 = tags["corpus"], tags["corpus_sha256"]
-    return RunSummary(recipe_of(params), params.train.seed, corpus, sha256, commit, dirty, experiment)
+    return RunSummary(
+        recipe_of(params),
+        params.train.seed,
+        corpus,
+        sha256,
+        commit,
+        dirty,
+        experiment,
+        initial_sha256=tags.get(INITIAL_TAG),
+    )
 
 
 def params_in(text: str | None) -> Params | None:
@@ -140,6 +150,7 @@ def _origin(summary: RunSummary) -> str:
         "Recipe": f"{_code(summary.recipe.full)}, seed {summary.seed}",
         "Parameters": None if summary.num_parameters is None else f"{summary.num_parameters:,}",
         "Corpus": f"{_code(summary.corpus)}, SHA-256 {_code(summary.corpus_sha256[:12])}",
+        "Begun from": summary.initial_sha256 and f"the model {_code(summary.initial_sha256)}",
         "Commit": commit,
         "DVC experiment": summary.experiment and _code(summary.experiment),
         "Model": summary.model_sha256 and f"SHA-256 {_code(summary.model_sha256)}",

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 from commands import Run
+from stages import dvc, start_dvc
 
 from benchmarks.projects import ROOT, shipped_params
 from charlstm.files.lock import exclusive
-from charlstm.params import load_params
+from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS, load_model
+from charlstm.params import NOTHING, load_params
+from charlstm.training.learner import shape_of
 from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.new.corpus import name_of
 from pipeline.stage.presets import CORPORA, Recipe, nearest, recipe_of
@@ -161,3 +164,36 @@ def test_mistakes_are_told_in_a_line(run: Run, project: Path) -> None:
     ):
         code, out, log = run("new", *arguments)
         assert (code, out) == (2, "") and error in log and len(log.splitlines()) == 1
+
+
+def test_a_text_begins_from_a_model(run: Run, project: Path, learned: Path) -> None:
+    start_dvc(project)
+    code, out, err = run("new", "Pride.txt", "--from", str(learned))
+    assert code == 0, err
+    params, shape = load_params(project / "params.yaml"), load_model(learned, "gates").model.shape
+    kept = project / params.train.initial
+    assert "begins from" in out and kept.parent == project / "conf/initial"
+    assert shape_of(shape.vocab_size, params.model) == shape
+    assert all((kept / name).read_bytes() == (learned / name).read_bytes() for name in (CONFIG, VOCAB, WEIGHTS))
+    assert kept.with_suffix(".dvc").is_file()  # for git; the model is in DVC's cache
+    assert dvc(project, "git", "status", "--porcelain", "-uall", "conf/initial").split() == [
+        "??", "conf/initial/.gitignore", "??", f"{params.train.initial}.dvc",
+    ]  # fmt: skip
+    assert recipe_of(params) == Recipe("pride", {})
+    assert run("recipe", "quick")[0] == 0  # a recipe begins from nothing
+    assert load_params(project / "params.yaml").train.initial == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["Pride.txt", "--from", "nowhere"], "nowhere/config.json: cannot read the model"),
+        (["Pride.txt", "--from", "models:/nothing@champion"], "there is no such MLflow database"),
+        (["tiny-shakespeare", "--from", "nowhere"], "--from: expected a text"),
+    ],
+)
+def test_no_model_to_begin_from(run: Run, project: Path, arguments: list[str], words: str) -> None:
+    before = (project / "params.yaml").read_text()
+    code, _, err = run("new", *arguments)
+    assert code == 2 and words in err and len(err.splitlines()) == 1
+    assert (project / "params.yaml").read_text() == before and not (project / "conf/initial").exists()

@@ -126,6 +126,7 @@ def test_a_student_learns_from_them(taught: Path, tmp_path: Path) -> None:
         ({}, partial(recipe.main, ["nosuch"]), "nosuch"),
         ({}, partial(teacher.main, ["nosuch", "1"]), "nosuch.json"),
         ({}, partial(teacher.main, ["best", "1"]), "best needs teachers itself"),
+        ({}, partial(recipe.main, ["begun"]), "begun begins from a model"),
         ({"teachers.recipes": []}, partial(write.main, ["1"]), "there are no teachers to write"),
         ({"teachers.seeds": [99]}, partial(write.main, ["1"]), "tiny-99"),
         ({"teachers.prompt_chars": 10**6}, partial(write.main, ["1"]), "teachers.prompt_chars: expected less than"),
@@ -142,6 +143,8 @@ def test_a_mistake_is_one_line(
     project = tmp_path / "project"
     shutil.copytree(taught, project)
     write_params(project, TEACHERS | override)
+    if "begun" in expected:
+        (project / "conf/recipe/begun.yaml").write_text("builds_on: quick\ntrain: {initial: somewhere}\n")
     if "best" in expected:
         call(project, partial(recipe.main, ["best"]))
     call(project, stage, expected=2)

@@ -1,5 +1,6 @@
 """The tie between a model and its run is content: it holds however DVC made, restored or fetched the model."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,9 +14,11 @@ import pytest
 from stages import dvc, run_stage, wait_for
 
 from benchmarks.projects import run, start, training_command, write_params
+from pipeline.new.initial import find_initial
 
 pytestmark = pytest.mark.slow
 Json = dict[str, Any]
+CHARLSTM = [sys.executable, "-m", "pipeline.cli"]
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def project(recorded: Path, tmp_path: Path) -> Path:
 
 
 def trace(project: Path, *arguments: str, **env: str) -> list[Json]:
-    command = [sys.executable, "-m", "pipeline.cli", "trace", *arguments, "--json"]
+    command = [*CHARLSTM, "trace", *arguments, "--json"]
     done = subprocess.run(command, cwd=project, env={**os.environ, **env}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return list(json.loads(done.stdout)["traces"])
@@ -95,3 +98,33 @@ def test_a_resumed_training_is_one_run(project: Path, tmp_path: Path) -> None:
     assert found["run"]["status"] == "FINISHED" and found["code"]["dirty"] == "yes"
     assert found["code"]["changes"] == "lineage/train/changes.diff"
     assert len(trace(project, "Datasets/shakespear.txt")) == 2  # this one, and the first one's
+
+
+def test_a_training_begins_from_a_model_that_goes_with_it(project: Path, tmp_path: Path) -> None:
+    with contextlib.chdir(project):
+        initial = find_initial("artifacts/model", Path("artifacts/model"))
+        initial.keep()
+    write_params(project, {"train.initial": str(initial.target), "train.seed": 2})
+    dvc(project, "git", "add", "-A")
+    dvc(project, "git", "commit", "-qm", "begin from the first model")
+    dvc(project, "repro")
+    dvc(project, "git", "commit", "-qam", "begun from the first model")
+    assert "Data and pipelines are up to date" in dvc(project, "repro")
+
+    (found,) = trace(project, "HEAD")
+    (link,) = [link for link in found["chain"] if link["link"] == "initial"]
+    assert initial.sha256 in {row["sha256"] for row in link["files"]} != {sha256_of_model(found)}
+    shown = subprocess.run([*CHARLSTM, "trace", "HEAD"], cwd=project, capture_output=True, text=True).stdout
+    assert f"begun from model {initial.sha256}" in shown
+
+    # The model is shared with all else, also where nobody has what it was made of.
+    dvc(project, "remote", "add", "-d", "backup", str(tmp_path / "remote"))
+    dvc(project, "push")
+    other = tmp_path / "other"
+    dvc(project, "git", "clone", "-q", str(project), str(other))
+    dvc(other, "remote", "add", "-d", "backup", str(tmp_path / "remote"))
+    dvc(other, "pull")
+    assert "Data and pipelines are up to date" in dvc(other, "repro")
+    shutil.rmtree(project / initial.target)
+    done = subprocess.run([*CHARLSTM, "reproduce", "HEAD"], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

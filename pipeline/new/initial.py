@@ -1,0 +1,86 @@
+"""The model that a training is to begin from: found by what the user named, and kept where DVC knows it.
+
+Its folder is copied to `conf/initial/`, under a name made of its weights' SHA-256. `dvc add` puts it into the cache and
+writes a small file beside it, for git. So `dvc push`, `dvc pull` and a fresh clone have it, wherever it came from.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from charlstm.errors import ModelFolderError
+from charlstm.files.atomic import atomic_folder
+from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS, load_model
+from charlstm.model.shape import ModelShape
+from charlstm.text.vocabulary import Vocab
+from pipeline.new.proposal import Proposal
+from pipeline.stage.presets import CONF
+
+FOLDER = CONF / "initial"
+NAME_LENGTH = 12  # digits of the SHA-256
+
+
+class InitialModel(NamedTuple):
+    """A trained model to begin from."""
+
+    where: str  # as the user named it
+    folder: Path  # its files, maybe a temporary copy
+    shape: ModelShape
+    vocab: Vocab
+    num_parameters: int
+    sha256: str  # of its weights
+
+    @property
+    def target(self) -> Path:
+        """The folder in the project, which `train.initial` names."""
+        return FOLDER / self.sha256[:NAME_LENGTH]
+
+    @property
+    def record(self) -> Path:
+        """The file that DVC writes for it, for git."""
+        return self.target.with_suffix(".dvc")
+
+    def begin(self, proposal: Proposal, characters: Collection[str]) -> Proposal:
+        """`proposal`, for a text of these characters, with this model to begin from."""
+        about = f"begins from {self.where} (SHA-256 {self.sha256[:NAME_LENGTH]}, {self.num_parameters:,} parameters)"
+        corpus = {**proposal.corpus, "encode.unit": self.vocab.unit}
+        if self.vocab.unit == "byte":
+            corpus["encode.min_count"] = 1  # no byte is too rare
+        else:
+            num_known = len(set(self.vocab.characters) & set(characters))
+            about += f", which knows {num_known:,} of the {len(characters):,} characters of this text"
+        return proposal._replace(
+            recipe={**proposal.recipe, "train.initial": str(self.target)},
+            corpus=corpus,
+            reasons=[*proposal.reasons, about],
+        )
+
+    def keep(self) -> None:
+        """Copy it into the project, and let DVC know it.
+
+        Raises:
+            ModelFolderError: DVC does not take it.
+            OSError: it cannot be written.
+        """
+        with atomic_folder(self.target) as temporary:
+            for name in (WEIGHTS, CONFIG, VOCAB):
+                shutil.copyfile(self.folder / name, temporary / name)
+        command = [sys.executable, "-m", "dvc", "add", "--quiet", str(self.target)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise ModelFolderError(f"{self.target}: DVC does not take it: {reason}")
+
+
+def find_initial(where: str, folder: Path) -> InitialModel:
+    """The model in `folder`, which the user named `where`.
+
+    Raises:
+        ModelFolderError: it is missing or damaged.
+    """
+    trained = load_model(folder, "gates")
+    model = trained.model
+    return InitialModel(where, folder, model.shape, trained.vocab, model.num_parameters(), trained.sha256)

@@ -1,0 +1,147 @@
+"""Beginning from a trained model: whose weights they are, what they are worth, and which models are refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from charlstm.errors import Interrupted, ModelFolderError
+from charlstm.model.char_lstm import CharLSTM, ModelShape, initial_weights
+from charlstm.model.gates import LSTMState
+from charlstm.model.layers import gate_weight_names
+from charlstm.model.model_folder import load_model, save_model
+from charlstm.params import Params
+from charlstm.text.encoded import EncodedText
+from charlstm.text.vocabulary import ByteVocab, Vocab
+from charlstm.training.checkpoint import CheckpointFolder
+from charlstm.training.initial import load_initial
+from charlstm.training.processes import Processes
+from charlstm.training.train import Data, Result, fit
+
+SHAPE = ModelShape(4, 6, 5, 2, 3)
+SIZES = {
+    "model.embedding_size": 16, "model.hidden_size": 64, "model.num_layers": 1, "model.feed_forward_size": 32,
+    "train.dropout.embedding": 0.1, "train.ema_decay": 0.0,
+}  # fmt: skip
+
+
+def fresh(shape: ModelShape, seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return initial_weights(shape, "uniform", forget_gate_bias=1.0, generator=generator)
+
+
+def save(folder: Path, shape: ModelShape, characters: str) -> dict[str, torch.Tensor]:
+    weights = fresh(shape, 1)
+    save_model(folder, weights, shape, Vocab(characters))
+    return weights
+
+
+@pytest.mark.parametrize("embedding_size", [6, 0])
+def test_a_model_of_another_alphabet_computes_the_same_of_the_characters_that_both_know(
+    tmp_path: Path, embedding_size: int
+) -> None:
+    shape = SHAPE._replace(embedding_size=embedding_size)
+    save(tmp_path / "model", shape, "abcd")
+    vocab = Vocab("dxbyz")  # a and c fall away; x, y and z are new
+    larger = shape._replace(vocab_size=len(vocab))
+    mine = fresh(larger, 2)
+    begun = load_initial(tmp_path / "model", vocab, larger).over(mine, larger)
+
+    old, new = load_model(tmp_path / "model", "gates").model, CharLSTM(larger, "gates")
+    new.load_state_dict(begun)
+    state = LSTMState(*torch.randn(2, 2, 1, 5, generator=torch.Generator().manual_seed(3)))
+    text = "dbbd"
+    before, _ = old(torch.tensor([["abcd".index(one) for one in text]]), state)
+    after, _ = new(torch.tensor([[vocab.characters.index(one) for one in text]]), state)
+    torch.testing.assert_close(after[..., [0, 2]], before[..., [3, 1]])
+
+    of_new = [1, 3, 4]
+    assert torch.equal(begun["head.weight"][of_new], mine["head.weight"][of_new])
+    assert torch.equal(begun["head.bias"][of_new], mine["head.bias"][of_new])
+    if embedding_size:
+        assert torch.equal(begun["embedding.weight"][of_new], mine["embedding.weight"][of_new])
+    else:
+        for name in gate_weight_names("from_input.weight"):
+            assert torch.equal(begun[f"layers.0.{name}"][:, of_new], mine[f"layers.0.{name}"][:, of_new])
+
+
+def test_a_model_of_bytes_goes_on_as_it_is(tmp_path: Path) -> None:
+    shape = SHAPE._replace(vocab_size=256)
+    weights = fresh(shape, 1)
+    save_model(tmp_path / "model", weights, shape, ByteVocab())
+    begun = load_initial(tmp_path / "model", ByteVocab(), shape).over(fresh(shape, 2), shape)
+    assert begun.keys() == weights.keys()
+    assert all(torch.equal(begun[name], weight) for name, weight in weights.items())
+
+
+@pytest.mark.parametrize(
+    ("vocab", "shape", "words"),
+    [
+        (Vocab("abcd"), SHAPE._replace(hidden_size=7), "set model.hidden_size 5 (not 7)"),
+        (
+            Vocab("abcd"),
+            SHAPE._replace(num_layers=1, feed_forward_size=0),
+            "set model.num_layers 2 (not 1), model.feed_forward_size 3 (not 0)",
+        ),
+        (ByteVocab(), SHAPE._replace(vocab_size=256), "set encode.unit to character"),
+    ],
+)
+def test_a_model_of_other_sizes_or_of_another_unit_is_refused(
+    tmp_path: Path, vocab: Vocab, shape: ModelShape, words: str
+) -> None:
+    save(tmp_path / "model", SHAPE, "abcd")
+    with pytest.raises(ModelFolderError, match=r"^\S+model: ") as raised:
+        load_initial(tmp_path / "model", vocab, shape)
+    assert words in str(raised.value)
+
+
+def test_what_is_no_whole_model_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "model", SHAPE, "abcd")
+    (tmp_path / "model/model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelFolderError, match="damaged"):
+        load_initial(tmp_path / "model", Vocab("abcd"), SHAPE)
+    with pytest.raises(ModelFolderError, match="cannot read"):
+        load_initial(tmp_path / "nowhere", Vocab("abcd"), SHAPE)
+
+
+Train = Callable[..., Result]
+
+
+@pytest.fixture
+def train(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text: str, learned: Path) -> Train:
+    """Trains on a text that the model has read, from that model or from nothing."""
+
+    def run(*, begins: bool, stop_after: int = 10**9, state: str = "state", **override: object) -> Result:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        loaded = params(tmp_path, {**SIZES, **{name.replace("__", "."): value for name, value in override.items()}})
+        vocab = Vocab.of(text[:3500])
+        shape = ModelShape(len(vocab), 16, 64, 1, 32)
+        initial = load_initial(learned, vocab, shape) if begins else None
+        known, held_out = (EncodedText(vocab.encode(part)) for part in (text[:3000], text[3000:3500]))
+        data = Data(known, held_out, vocab, initial=initial)
+        questions = iter(range(10**9))
+        return fit(
+            data, loaded.model, loaded.train, Processes(loaded.train.precision), [],
+            CheckpointFolder(tmp_path / state, 1000), lambda: next(questions) > stop_after,
+        )  # fmt: skip
+
+    return run
+
+
+def test_it_knows_from_the_first_step_what_the_model_has_learned(train: Train) -> None:
+    first, other = (train(begins=begins, state=str(begins), train__log_every_steps=1) for begins in (True, False))
+    assert first.steps[0].train_nats_per_char < other.steps[0].train_nats_per_char - 1
+    assert first.best.val_nats_per_char < other.best.val_nats_per_char - 0.5
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_stopped_and_resumed_it_ends_in_the_same_bits(train: Train, precision: str) -> None:
+    whole = train(begins=True, state="whole", train__precision=precision)
+    with pytest.raises(Interrupted):
+        train(begins=True, stop_after=17, train__precision=precision)
+    resumed = train(begins=True, train__precision=precision)
+    assert resumed.steps == whole.steps and len(whole.steps) > 1
+    assert all(torch.equal(resumed.weights[name], weight) for name, weight in whole.weights.items())
