@@ -29,7 +29,7 @@ from charlstm.model.model_folder import WEIGHTS, TrainedModel, load_model
 from charlstm.params import Params
 from charlstm.report.plots import plot_losses
 from charlstm.text.encoded import EncodedText, load_encoded
-from charlstm.text.vocabulary import Ids, Vocab, load_vocab
+from charlstm.text.vocabulary import Ids, load_vocab
 from charlstm.tracking.runs import Measurement, attach
 from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths
@@ -58,7 +58,7 @@ def run(params: Params, paths: Paths) -> None:
     val, *test = (load_encoded(paths.encoded / name, trained.vocab, separator) for name in parts)
     text = _beginning(val, params.evaluate.max_chars, "validation")
     losses = _measure(trained, text, params.evaluate.window_lens, paths)
-    baselines = _compare(losses["stateful"], text, trained.vocab, paths, tables)
+    baselines = _compare(params, paths, losses["stateful"], text, trained, tables)
     _find_cells(trained, val.ids, paths)
     for part in test:
         log.info("the test part, which no choice has seen:")
@@ -142,19 +142,29 @@ def _measure(
     return losses
 
 
-def _compare(loss: LossSum, text: EncodedText, vocab: Vocab, paths: Paths, tables: Tables) -> Baselines:
+def _compare(
+    params: Params, paths: Paths, loss: LossSum, text: EncodedText, trained: TrainedModel, tables: Tables
+) -> Baselines:
     """N-grams and compressors on the same text, and a warning if one of them is better than the model."""
-    train = load_encoded(paths.encoded / "train.npy", vocab).last(MAX_CHARS)
-    baselines = measure_baselines(vocab.decode(train.ids), vocab.decode(text.first(MAX_CHARS).ids))
+    vocab = trained.vocab
+    train = load_encoded(paths.encoded / "train.npy", vocab)
+    baselines = measure_baselines(vocab.decode(train.last(MAX_CHARS).ids), vocab.decode(text.first(MAX_CHARS).ids))
     write_document(paths.evaluate / BASELINES, baselines, indent=2)
     bits, ours = baselines.bits_per_char, loss.bits_per_char
     shown = ", ".join(f"{name} {bits[name]:.4f}" for name in (baselines.best_ngram, *baselines.compressors))
     log.info("%-13s %.4f bits/char, beside %s", "the model", ours, shown)
     if better := baselines.better_than(ours):
-        best_epoch = int(tables.epochs["val_nats_per_char"].argmin()) + 1
+        helps = remedy(
+            params,
+            best_epoch=int(tables.epochs["val_nats_per_char"].argmin()) + 1,
+            num_epochs=len(tables.epochs),
+            num_train_chars=len(train),
+            vocab_size=len(vocab),
+            num_parameters=trained.model.num_parameters(),
+        )
         log.warning(
             "%s predicts this text better than the model, with %.4f against %.4f bits/char; %s",
-            *(better, bits[better], ours, remedy(best_epoch, len(tables.epochs))),
+            *(better, bits[better], ours, helps),
         )
     return baselines
 

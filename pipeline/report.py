@@ -32,7 +32,15 @@ def run(params: Params, paths: Paths) -> None:
     console = Console(highlight=False)
     console.print(f"params.yaml: {in_words(params.values())}", soft_wrap=True)
     console.print(_losses(review))
-    baselines, helps = read_baselines(paths.evaluate / BASELINES), remedy(review.best_epoch, review.num_epochs)
+    helps = remedy(
+        params,
+        best_epoch=review.best_epoch,
+        num_epochs=review.num_epochs,
+        num_train_chars=review.num_train_chars,
+        vocab_size=review.vocab_size,
+        num_parameters=review.num_parameters,
+    )
+    baselines = read_baselines(paths.evaluate / BASELINES)
     console.print(_beside(baselines, review.losses["stateful"].bits_per_char, helps))
     if reported is None:
         console.print("No published losses are known for this text.")

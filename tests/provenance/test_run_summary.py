@@ -2,11 +2,14 @@
 
 import html
 import re
+from collections.abc import Sequence
 
 import pytest
 
+from benchmarks.projects import ROOT, compose
 from charlstm.evaluation.documents import Published
 from charlstm.report.collect import Generated
+from pipeline.new.proposal import RARE
 from pipeline.provenance.summary import RunSummary, describe, losses_of, page_tags, remedy, run_name
 from pipeline.sample import shown_sample
 from pipeline.stage.presets import Recipe
@@ -31,14 +34,41 @@ HOSTILE = [
 ]
 
 
+def advice(changes: Sequence[str] = (), **known: int) -> str:
+    """For a text of a million characters, as many as the model has parameters, whose loss rose after epoch 3 of 9."""
+    usual = {"best_epoch": 3, "num_epochs": 9, "num_train_chars": 1_000_000, "vocab_size": 65}
+    return remedy(compose(ROOT, changes), **{**usual, "num_parameters": 1_000_000, **known})
+
+
 def sample(text: str, prompt: str = "") -> Generated:
     return Generated(prompt, 0.8, None, 1.0, 2, text)
 
 
 def test_what_helps_depends_on_how_the_training_went() -> None:
-    assert remedy(2, 2) == "the loss still fell in the last epoch: train longer (train.epochs)"
-    assert remedy(3, 9).startswith("the loss rose after epoch 3 of 9: give it more dropout (train.dropout.output and ")
-    assert "train longer" not in remedy(3, 9)
+    longer = "the loss still fell in the last epoch: train longer (train.epochs)"
+    assert advice(best_epoch=9) == longer
+    larger = advice(best_epoch=9, num_train_chars=1_000_001)
+    assert larger == f"{longer}, or take more units (model.hidden_size)"
+    rose, fewer = "the loss rose after epoch 3 of 9: ", ", or take fewer units (model.hidden_size)"
+    where = "(train.dropout.output and train.dropout.between_layers, e.g. 0.3)"
+    assert advice() == f"{rose}give it dropout {where}{fewer}"
+    for place in ("embedding", "recurrent_weights", "between_layers", "output"):
+        little, much = ([f"train.dropout.{place}={rate}"] for rate in (0.1, 0.3))
+        assert advice(little) == f"{rose}give it more dropout than 0.1 {where}{fewer}"
+        assert advice(much) == f"{rose}find more text, since there is dropout of 0.3 already{fewer}"
+
+
+def test_what_helps_a_large_alphabet() -> None:
+    rare = ", or have fewer than 4,966 characters (encode.min_count or encode.unit: byte)"
+    assert advice(vocab_size=4_966).endswith(f"(model.hidden_size){rare}")
+    assert advice(vocab_size=4_966, best_epoch=9).endswith(f"(train.epochs){rare}")
+    assert advice(vocab_size=4_966, num_train_chars=4_966 * RARE - 1).endswith(rare)
+    for params, sizes in (
+        ([], {"vocab_size": 256}),
+        (["encode.unit=byte"], {"vocab_size": 257}),
+        ([], {"vocab_size": 4_966, "num_train_chars": 4_966 * RARE}),  # each is there often enough
+    ):
+        assert "fewer than" not in advice(params, **sizes)
 
 
 def test_names_tell_runs_apart() -> None:
