@@ -1,12 +1,14 @@
-"""`charlstm sweep`: the experiments of one commit, what became of each, as a table and a picture."""
+"""`charlstm sweep`: the experiments of one commit, what became of each, as a table and a picture; more seeds of one."""
 
 import contextlib
 import json
 import logging
+import os
+import statistics
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -17,11 +19,12 @@ from rich.table import Table
 
 from charlstm.errors import LineageError
 from charlstm.evaluation.published import TEST_PREFIX
+from charlstm.params import load_params
 from charlstm.tracking.registered_model import PROTOCOLS
 from charlstm.tracking.view import differing_params
-from pipeline.dvc.paths import load_paths
-from pipeline.lineage.document import losses_at
-from pipeline.lineage.revisions import experiments, find_commit
+from pipeline.dvc.paths import Paths, load_paths
+from pipeline.lineage.document import flat, losses_at
+from pipeline.lineage.revisions import experiments, find_commit, lock_at
 from pipeline.provenance.git import git
 from pipeline.provenance.summary import flat_in, losses_of
 from pipeline.stage.presets import shown
@@ -31,6 +34,8 @@ log = logging.getLogger("charlstm")
 
 NOT_VARIED = ("download.", "sample.")  # decide no loss
 MAX_COMMITS = 10
+PARAMS, SEED, MAX_SEEDS = Path("params.yaml"), "train.seed", 1000
+STAGE_FAILED = 255  # DVC's exit code for it
 
 
 def sweep(
@@ -40,27 +45,46 @@ def sweep(
     output: Annotated[
         Path, typer.Option("--output", "-o", dir_okay=False, callback=from_here, help="The picture.")
     ] = Path("sweep.png"),
+    seeds: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, max=MAX_SEEDS, help="First train `params.yaml` with the seeds 1 to N."),
+    ] = None,
 ) -> int:
     """Show a sweep of `dvc exp run --queue`: a table and a picture.
 
     The first line counts what is done, runs, waits and failed. The table has the parameters that differ and all losses,
     the best first. The picture has the loss over each of the parameters. All are of the experiments that began from one
     commit. If there are none, it says which other commits have some.
+
+    Where experiments differ in `train.seed` alone, a second table has the mean of their losses, ± the deviation of a
+    sample. The commit's own result is one of them, if it has the same parameters.
+
+    `--seeds N` trains the seeds 1 to N of what `params.yaml` says, but for those that are there already. It puts them
+    into DVC's queue, runs the whole queue, and waits for it. After Ctrl-C, the queue goes on. As at every
+    `dvc exp run`, changes that are not committed go along. Those in `params.yaml` make another recipe, whose seeds are
+    all missing. Those in code are not noticed here, so commit them first. If a seed failed, the exit code is 255,
+    as DVC's.
     """
     commit = find_commit(revision)
     if commit is None:
         raise LineageError(f"{revision}: expected a commit, branch or tag, found none of that name")
+    wanted = load_wanted(revision, commit) if seeds else {}
+    if seeds and (code := train_seeds(commit, wanted, seeds)):
+        return code
     queue, console = read_queue(), Console(highlight=False, markup=False, soft_wrap=True)
     here = queue._replace(tasks=[task for task in queue.tasks if task.baseline == commit])
     done = read_experiments(commit)
-    if not (here.tasks or done):
+    measured = {name: experiment for name, experiment in done.items() if experiment.losses}
+    measured |= siblings(committed_result(commit), [*(one.params for one in measured.values()), wanted])
+    if not (here.tasks or done or measured):
         raise LineageError(_none_began(revision, commit, queue))
     console.print(*status_lines(commit, here, done), sep="\n")
-    if measured := {name: experiment for name, experiment in done.items() if experiment.losses}:
+    if measured:
         _show_losses(measured, output)
     elif not here.tasks:
         raise LineageError(f"{revision}: expected experiments with losses, found {len(done)} without: no picture")
-    return 0
+    is_missing = seeds and missing_seeds(seeds, wanted, (one.params for one in measured.values()))
+    return STAGE_FAILED if is_missing else 0
 
 
 # The losses.
@@ -78,13 +102,22 @@ def read_experiments(commit: str) -> dict[str, Experiment]:
 
     Losses are those of whole evaluations of the validation part.
     """
-    paths, done = load_paths(Path("dvc.yaml")), {}
-    for revision, (name, baseline) in experiments().items():
-        if baseline == commit:
-            losses = losses_of(losses_at(revision, paths))
-            of_validation = {key: loss for key, loss in losses.items() if not key.startswith(TEST_PREFIX)}
-            done[name] = Experiment(_params_at(revision), of_validation)
-    return done
+    paths, began = load_paths(Path("dvc.yaml")), experiments()
+    return {name: _experiment_at(one, paths) for one, (name, baseline) in began.items() if baseline == commit}
+
+
+def committed_result(commit: str) -> dict[str, Experiment]:
+    """The result in a commit itself, by its short hash; none if that is of other parameters than its `params.yaml`."""
+    result, lock = _experiment_at(commit, load_paths(Path("dvc.yaml"))), lock_at(commit)
+    recorded = flat(lock.params) if lock else {}
+    is_of_params = SEED in recorded and recorded.items() <= result.params.items()
+    return {git("log", "-1", "--format=%h", commit) or commit: result} if is_of_params and result.losses else {}
+
+
+def _experiment_at(commit: str, paths: Paths) -> Experiment:
+    losses = losses_of(losses_at(commit, paths))
+    of_validation = {name: loss for name, loss in losses.items() if not name.startswith(TEST_PREFIX)}
+    return Experiment(_params_at(commit), of_validation)
 
 
 def varied_params(params: Sequence[Mapping[str, str]]) -> list[str]:
@@ -113,8 +146,110 @@ def _show_losses(measured: Mapping[str, Experiment], output: Path) -> None:
         table.add_row(*row)
     console = Console(highlight=False, markup=False)
     console.print(table)
+    recipes = over_seeds(measured.values())
+    if any(len(recipe.losses) > 1 for recipe in recipes):
+        console.print(_table_over_seeds(recipes, protocol, protocols))
     plot_sweep(output, values, [loss[protocol] for loss in losses], f"{protocol} (nats per character)")
     console.print(f"the loss over each parameter: {output}", soft_wrap=True)
+
+
+# Seeds.
+
+
+class OverSeeds(NamedTuple):
+    """Experiments that differ in the seed alone: the parameters of one of them, and the losses of each."""
+
+    params: dict[str, str]
+    losses: list[dict[str, float]]
+
+
+def over_seeds(measured: Iterable[Experiment]) -> list[OverSeeds]:
+    """All experiments, by their parameters but for the seed. The same seed twice counts once."""
+    found: dict[frozenset[tuple[str, str]], dict[str, Experiment]] = {}
+    for one in measured:
+        found.setdefault(_without_seed(one.params), {}).setdefault(one.params.get(SEED, ""), one)
+    groups = [list(by_seed.values()) for by_seed in found.values()]
+    return [OverSeeds(group[0].params, [one.losses for one in group]) for group in groups]
+
+
+def mean_and_deviation(losses: Sequence[float]) -> str:
+    """The mean ± the deviation of a sample; of one loss, the loss alone."""
+    deviation = f" ± {statistics.stdev(losses):.4f}" if len(losses) > 1 else ""
+    return f"{statistics.fmean(losses):.4f}{deviation}"
+
+
+def siblings(committed: Mapping[str, Experiment], others: Sequence[Mapping[str, str]]) -> dict[str, Experiment]:
+    """Of the results in a commit, those that differ from `others` in the seed alone, and have another than them all."""
+    found = {}
+    for name, one in committed.items():
+        seeds = [params.get(SEED) for params in others if _without_seed(params) == _without_seed(one.params)]
+        if seeds and one.params.get(SEED) not in seeds:
+            found[name] = one
+    return found
+
+
+def missing_seeds(number: int, wanted: Mapping[str, str], there: Iterable[Mapping[str, str]]) -> list[int]:
+    """The seeds 1 to `number` with which the parameters `wanted` are not `there`."""
+    same = _without_seed(wanted)
+    seeds = {params.get(SEED) for params in there if _without_seed(params) == same}
+    return [seed for seed in range(1, number + 1) if str(seed) not in seeds]
+
+
+def load_wanted(revision: str, commit: str) -> dict[str, str]:
+    """What `params.yaml` says here, by dotted name, but for the seed.
+
+    Raises:
+        LineageError: `commit` is not the one that experiments would begin from.
+        ParamsError: it has mistakes.
+    """
+    if commit != find_commit("HEAD"):
+        raise LineageError(
+            f"{revision}: expected HEAD, from which --seeds trains; `git checkout` goes to another commit"
+        )
+    load_params(PARAMS)
+    wanted = flat_in(PARAMS.read_text(encoding="utf-8"))
+    return {name: value for name, value in wanted.items() if name != SEED}
+
+
+def train_seeds(commit: str, wanted: Mapping[str, str], number: int) -> int:
+    """Train what is missing of the seeds 1 to `number`, from HEAD, which is `commit`; DVC's exit code."""
+    results = [*read_experiments(commit).values(), *committed_result(commit).values()]
+    done = [one.params for one in results if one.losses]
+    tasks = [task for task in read_queue().tasks if task.baseline == commit and task.state != FAILED]
+    begun = [_params_at(task.revision) for task in tasks]
+    code = 0
+    if new := missing_seeds(number, wanted, [*done, *begun]):
+        code = _dvc("exp", "run", "--queue", "-S", f"{SEED}={','.join(map(str, new))}")
+    if not code and missing_seeds(number, wanted, done):
+        code = _dvc("exp", "run", "--run-all")
+    return code
+
+
+def _dvc(*arguments: str) -> int:
+    # DVC starts its worker as `dvc`, and stages as `python`: those beside this interpreter.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    with subprocess.Popen([sys.executable, "-m", "dvc", *arguments], env={**os.environ, "PATH": path}) as process:
+        return process.wait()
+
+
+def _without_seed(params: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    """All parameters but the seed and those of samples. Those of the corpus decide which text is learned."""
+    return frozenset((name, value) for name, value in params.items() if name != SEED and not name.startswith("sample."))
+
+
+def _table_over_seeds(recipes: Sequence[OverSeeds], protocol: str, protocols: Sequence[str]) -> Table:
+    """A row for each of `recipes`, by the mean loss of `protocol`."""
+    from charlstm.report.comparison import short_names
+
+    varied = [name for name in varied_params([recipe.params for recipe in recipes]) if name != SEED]
+    table = Table(title="the same over seeds (mean ± deviation of a sample; the best first)")
+    for column in (*short_names(varied), "seeds", *protocols):
+        table.add_column(column)
+    for recipe in sorted(recipes, key=lambda one: statistics.fmean(losses[protocol] for losses in one.losses)):
+        values = [recipe.params.get(name, "") for name in varied]
+        means = [mean_and_deviation([losses[one] for losses in recipe.losses]) for one in protocols]
+        table.add_row(*values, str(len(recipe.losses)), *means)
+    return table
 
 
 # What runs, waits and failed.

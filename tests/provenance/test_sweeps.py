@@ -13,19 +13,29 @@ from matplotlib.image import imread
 from stages import dvc, start_dvc
 
 from benchmarks.projects import write_params
-from charlstm.errors import LineageError
+from charlstm.errors import LineageError, ParamsError
 from pipeline.commands import sweep as command
 from pipeline.commands.sweep import (
     Experiment,
     Queue,
+    committed_result,
+    mean_and_deviation,
+    missing_seeds,
+    over_seeds,
     read_experiments,
     read_queue,
+    siblings,
     status_lines,
     sweep,
     varied_params,
 )
 
 LOSSES = {"0.01": 1.52, "0.3": 1.49, "1e-4": 1.61}
+
+
+def made(rate: str, seed: int, loss: float, **others: str) -> Experiment:
+    params = {"train.learning_rate": rate, "train.seed": str(seed), "sample.seeds": "[1]"}
+    return Experiment(params | others, {"stateful": loss})
 
 
 @pytest.fixture
@@ -71,6 +81,13 @@ def head_of(folder: Path) -> str:
     return dvc(folder, "git", "rev-parse", "HEAD").strip()
 
 
+def rows_of(out: str, name: str) -> list[list[str]]:
+    """The rows of a table that have `name` in them."""
+    return [
+        [cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line and name in line
+    ]
+
+
 def wait_for(file: Path) -> None:
     deadline = time.monotonic() + 120
     while not file.exists():
@@ -84,12 +101,93 @@ def test_the_best_is_first_and_only_what_differs_is_shown(project: Path, capsys:
     sweep("HEAD", project / "sweep.png")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"from {head_of(project)[:7]} (results): 3 done, 0 running, 0 waiting, 0 failed"
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "number-" in line]
-    assert rows == [
+    assert rows_of("\n".join(lines), "number-") == [
         ["number-1", "0.3", "1.4900"], ["number-0", "0.01", "1.5200"], ["number-2", "0.0001", "1.6100"]
     ]  # fmt: skip
     height, width, _ = imread(project / "sweep.png").shape
     assert height > 200 and width > 200
+
+
+def test_what_differs_in_the_seed_alone_is_one_recipe() -> None:
+    experiments = [made("0.01", 1, 1.5), made("0.03", 1, 1.4), made("0.01", 2, 1.7), made("0.01", 2, 9.0)]
+    experiments += [made("0.01", 3, 1.6, **{"sample.seeds": "[2]"}), made("0.01", 4, 1.0, **{"download.name": "other"})]
+    found = over_seeds(experiments)
+    assert [(one.params["train.learning_rate"], [losses["stateful"] for losses in one.losses]) for one in found] == [
+        ("0.01", [1.5, 1.7, 1.6]), ("0.03", [1.4]), ("0.01", [1.0])
+    ]  # fmt: skip
+    assert mean_and_deviation([1.5, 1.7, 1.6]) == "1.6000 ± 0.1000"
+    assert mean_and_deviation([1.4]) == "1.4000"
+
+
+def test_the_seeds_that_are_missing() -> None:
+    there = [made("0.01", seed, 1.0).params for seed in (2, 4, 7)] + [made("0.03", 1, 1.0).params]
+    assert missing_seeds(5, made("0.01", 9, 1.0).params, there) == [1, 3, 5]
+    assert missing_seeds(2, made("0.01", 9, 1.0, **{"download.name": "other"}).params, there) == [1, 2]
+    assert missing_seeds(1, made("0.03", 9, 1.0).params, there) == []
+
+
+def test_a_result_in_a_commit_stands_beside_its_other_seeds_only() -> None:
+    committed = {"abcdef0": made("0.01", 1, 1.0)}
+    assert siblings(committed, [made("0.01", 2, 1.0).params, made("0.03", 1, 1.0).params]) == committed
+    assert siblings(committed, [made("0.03", 2, 1.0).params]) == {}  # another recipe
+    assert siblings(committed, [made("0.01", seed, 1.0).params for seed in (1, 2)]) == {}  # it is there already
+
+
+def test_a_second_table_has_means_over_seeds(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    head = head_of(project)
+    losses, number = project / "artifacts/evaluate/metrics.json", len(LOSSES)
+    for loss in (1.50, 1.53):
+        number += 1
+        write_params(project, {"train.learning_rate": 0.3, "train.seed": number})
+        losses.write_text(json.dumps({"stateful": {"nats_per_char": loss}}))
+        dvc(project, "git", "add", "-A")
+        tree = dvc(project, "git", "write-tree").strip()
+        commit = dvc(project, "git", "commit-tree", tree, "-p", "HEAD", "-m", "a seed").strip()
+        dvc(project, "git", "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/seed-{number}", commit)
+    dvc(project, "git", "reset", "-q", "--hard")
+    sweep("HEAD", project / "sweep.png")
+    out = capsys.readouterr().out.partition("the same over seeds")[2]
+    assert rows_of(out, "1.") == [["0.3", "3", "1.5067 ± 0.0208"], ["0.01", "1", "1.5200"], ["0.0001", "1", "1.6100"]]
+
+
+def test_a_commit_has_a_result_only_of_what_its_parameters_say(project: Path) -> None:
+    ((name, own),) = committed_result("HEAD").items()
+    assert head_of(project).startswith(name) and own.params["train.seed"] == "1" and set(own.losses) > {"stateful"}
+    assert committed_result("HEAD~1") == {}  # without losses
+    write_params(project, {"train.seed": 2})
+    dvc(project, "git", "commit", "-qam", "parameters that nothing was trained by")
+    assert committed_result("HEAD") == {}
+
+
+def test_seeds_of_what_cannot_be_trained(project: Path) -> None:
+    with pytest.raises(LineageError, match="^HEAD~1: expected HEAD, from which --seeds trains"):
+        sweep("HEAD~1", project / "none.png", 2)
+    write_params(project, {"train.epochs": 0})
+    with pytest.raises(ParamsError, match="epochs"):
+        sweep("HEAD", project / "none.png", 2)
+    assert not (project / ".dvc/tmp/exps/celery").exists()
+
+
+@pytest.mark.slow
+def test_only_seeds_that_are_missing_are_trained(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, experiments in ((1, 0), (2, 1), (2, 1)):  # the commit itself has seed 1
+        assert sweep("HEAD", copy / "sweep.png", number) == 0
+        out = capsys.readouterr().out
+        done = read_experiments(head_of(copy))
+        assert len(done) == experiments
+    ((name, one),) = done.items()
+    assert one.params["train.seed"] == "2" and ": 1 done, 0 running, 0 waiting, 0 failed\n" in out
+    short = head_of(copy)[:7]
+    ours, theirs = committed_result("HEAD")[short].losses["stateful"], one.losses["stateful"]
+    assert sorted(row[:3] for row in rows_of(out, ".") if len(row) > 3) == sorted([
+        [short, "1", f"{ours:.4f}"], [name, "2", f"{theirs:.4f}"]
+    ])  # fmt: skip
+    assert mean_and_deviation([ours, theirs]) in out
+
+    write_params(copy, {"train.learning_rate": 1e30})  # not committed
+    assert sweep("HEAD", copy / "sweep.png", 1) == 255
+    out = capsys.readouterr().out
+    assert ": 1 done, 0 running, 0 waiting, 1 failed\n" in out and "seed 1, learning_rate 1e+30 (`dvc queue logs" in out
 
 
 def test_experiments_without_losses_and_names_of_nothing(project: Path) -> None:
