@@ -145,7 +145,7 @@ def _measure(
 def _compare(
     params: Params, paths: Paths, loss: LossSum, text: EncodedText, trained: TrainedModel, tables: Tables
 ) -> Baselines:
-    """N-grams and compressors on the same text, and a warning if one of them is better than the model."""
+    """N-grams and compressors on the same text, and what helps if one is better: a warning if it is an n-gram."""
     vocab = trained.vocab
     train = load_encoded(paths.encoded / "train.npy", vocab)
     baselines = measure_baselines(vocab.decode(train.last(MAX_CHARS).ids), vocab.decode(text.first(MAX_CHARS).ids))
@@ -162,9 +162,10 @@ def _compare(
             vocab_size=len(vocab),
             num_parameters=trained.model.num_parameters(),
         )
-        log.warning(
+        log.log(
+            logging.WARNING if better in baselines.ngrams else logging.INFO,
             "%s predicts this text better than the model, with %.4f against %.4f bits/char; %s",
-            *(better, bits[better], ours, helps),
+            *(baselines.named(better), bits[better], ours, helps),
         )
     return baselines
 

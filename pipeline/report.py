@@ -96,7 +96,9 @@ def _beside(baselines: Baselines, bits_per_char: float, helps: str) -> str:
     names = (baselines.best_ngram, *baselines.compressors)
     others = ", ".join(f"{name} {bits[name]:.4f}" for name in names)
     better = baselines.better_than(bits_per_char)
-    verdict = f". {better} is better than the model, which has {bits_per_char:.4f}; {helps}" if better else ""
+    verdict = ""
+    if better:
+        verdict = f". {baselines.named(better)} is better than the model, which has {bits_per_char:.4f}; {helps}"
     return f"Without a network: {others} bits/char, by the same training text{verdict}."
 
 

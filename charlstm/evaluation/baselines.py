@@ -240,6 +240,10 @@ class Baselines(Document):
         best = min(self.bits_per_char, key=lambda name: self.bits_per_char[name])
         return best if self.bits_per_char[best] < bits_per_char else None
 
+    def named(self, name: str) -> str:
+        """A baseline as the subject of a sentence. Neither the model nor n-grams learn from the text that is scored."""
+        return f"{name}, which goes on learning as it reads," if name in self.compressors else name
+
 
 def measure_baselines(train: str, text: str) -> Baselines:
     """Measure all baselines on `text`, of at least 2 characters, after they have seen `train`."""
