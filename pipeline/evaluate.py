@@ -1,4 +1,4 @@
-"""Stage evaluate: model + encoded text -> losses under every protocol, the loss curve, what single cells track."""
+"""Stage evaluate: model + encoded text -> losses under every protocol and by blocks, curve, what single cells track."""
 
 import json
 import logging
@@ -6,12 +6,16 @@ import math
 import sys
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from charlstm.errors import ModelFolderError, VocabularyError
 from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines
+from charlstm.evaluation.blocks import BLOCKS, blocks_of
 from charlstm.evaluation.documents import write_document
-from charlstm.evaluation.protocols import stateful
+from charlstm.evaluation.protocols import stateful_nats, summed
 from charlstm.evaluation.published import (
     ORIGINAL_VAL_SHA256,
     TEST_PREFIX,
@@ -57,13 +61,14 @@ def run(params: Params, paths: Paths) -> None:
     separator = params.split.document_separator
     val, *test = (load_encoded(paths.encoded / name, trained.vocab, separator) for name in parts)
     text = _beginning(val, params.evaluate.max_chars, "validation")
-    losses = _measure(trained, text, params.evaluate.window_lens, paths)
+    losses, nats_N = _measure(trained, text, params.evaluate.window_lens, paths)
+    write_csv(paths.evaluate / BLOCKS, pd.DataFrame(blocks_of(nats_N, text)._asdict()))
     baselines = _compare(params, paths, losses["stateful"], text, trained, tables)
     _find_cells(trained, val.ids, paths)
     for part in test:
         log.info("the test part, which no choice has seen:")
         beginning = _beginning(part, params.evaluate.max_chars, "test")
-        losses |= _measure(trained, beginning, params.evaluate.window_lens, paths, TEST_PREFIX)
+        losses |= _measure(trained, beginning, params.evaluate.window_lens, paths, TEST_PREFIX)[0]
 
     metrics = {
         protocol: {name: getattr(loss, name) for name in ("nats_per_char", "bits_per_char", "perplexity", "num_chars")}
@@ -99,7 +104,7 @@ def track(
     measured |= {f"baseline/{name}": bits for name, bits in baselines.bits_per_char.items()}
     tracked.log_metrics([size, *(Measurement(*one) for one in measured.items())], only_changed=True)
     tracked.log_params(params.flat())
-    for name in ("loss_curve.png", "epochs.csv", BASELINES, CELLS, CELLS_TABLE):
+    for name in ("loss_curve.png", "epochs.csv", BLOCKS, BASELINES, CELLS, CELLS_TABLE):
         tracked.log_file(paths.evaluate / name, "evaluate")
     losses = {protocol: loss["nats_per_char"] for protocol, loss in metrics.items()}
     summary = summary_of(params, record.tags)._replace(
@@ -126,12 +131,14 @@ def _beginning(text: EncodedText, max_chars: int | None, part: str) -> EncodedTe
 
 def _measure(
     trained: TrainedModel, text: EncodedText, window_lens: Iterable[int], paths: Paths, prefix: str = ""
-) -> dict[str, LossSum]:
+) -> tuple[dict[str, LossSum], NDArray[np.float64]]:
+    """The loss by each protocol, and the nats (N - 1,) of each id but the first under `stateful`."""
     model = trained.model
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     lengths = {f"{prefix}windowed_{length}": length for length in window_lens}
     losses = {name: windowed(model, text, size) for name, size in lengths.items()}
-    losses[f"{prefix}stateful"] = stateful(model, text)
+    nats_N = stateful_nats(model, text)
+    losses[f"{prefix}stateful"] = summed(nats_N, text)
     for protocol, loss in losses.items():
         if not math.isfinite(loss.perplexity):  # JSON has no infinity
             raise ModelFolderError(
@@ -139,7 +146,7 @@ def _measure(
                 f"under {protocol}, whose perplexity is not finite; train again with a lower train.learning_rate"
             )
         log.info("%-13s %.4f nats/char  %.4f bits/char", protocol, loss.nats_per_char, loss.bits_per_char)
-    return losses
+    return losses, nats_N
 
 
 def _compare(

@@ -35,8 +35,17 @@ STATEFUL_CHUNK = 2_000  # ids at a time
 
 def stateful(model: LanguageModel, text: EncodedText) -> LossSum:
     """`stateful`: the text read once from beginning to end."""
+    return summed(stateful_nats(model, text), text)
+
+
+def stateful_nats(model: LanguageModel, text: EncodedText) -> NDArray[np.float64]:
+    """The nats (N - 1,) of each id but the first under `stateful`."""
+    return char_losses(model, text, model.zero_state(1))[0]
+
+
+def summed(nats_N: NDArray[np.float64], text: EncodedText) -> LossSum:
+    """The loss of a text, from the nats of each of its ids but the first."""
     first = text.first_input
-    nats_N, _ = char_losses(model, text, model.zero_state(1))
     return LossSum(math.fsum(nats_N[first:]), num_chars_of(text.ids[first + 1 :], text.unit))
 
 
