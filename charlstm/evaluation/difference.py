@@ -1,0 +1,148 @@
+"""Is one model better than another, or was it luck? Two things decide a difference of losses besides the recipes.
+
+The text: on another text of the same kind, the difference would be another one. Both models were measured on the same
+blocks, so their difference has an interval, by the circular block bootstrap (Politis & Romano 1992): the blocks are
+drawn anew in runs, so that neighbors, which are alike, stay together. The standard error over all such draws has a
+closed form. So nothing is drawn.
+
+The seed: a training of the same recipe with another seed has another loss. What seeds explain of a difference of means
+is Welch's test (1947), and Student's where one of the recipes was trained only once.
+
+A difference is real if neither explains it, at the 5 % level. See docs/review.md.
+
+Shapes: K blocks.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import stdtrit
+
+from charlstm.evaluation.blocks import Blocks, mean_of
+
+LEVEL = 0.05
+MIN_BLOCKS = 20  # of fewer, an interval would be too narrow
+MORE_SEEDS = "dvc exp run --queue -S train.seed=1,2,3"
+
+
+class Trained(NamedTuple):
+    """The trainings of one recipe: a name for them, and of each its loss and its blocks, None where there are none."""
+
+    name: str
+    losses: Sequence[float]
+    blocks: Sequence[Blocks | None]
+
+    @property
+    def loss(self) -> float:
+        """The mean over the seeds."""
+        return statistics.fmean(self.losses)
+
+    def mean_blocks(self) -> Blocks | None:
+        """The mean over the seeds; None unless all have the same blocks."""
+        known = [one for one in self.blocks if one is not None]
+        is_whole = len(known) == len(self.blocks) and all(one.is_beside(known[0]) for one in known)
+        return mean_of(known) if is_whole else None
+
+
+class Difference(NamedTuple):
+    """How much higher the loss of `other` is than that of `best`, in nats per character."""
+
+    best: Trained
+    other: Trained
+    nats_per_char: float
+    by_text: float | None
+    """Half of the 95 % interval by blocks; None where blocks are missing or too few."""
+    by_seeds: float | None
+    """The largest difference that seeds explain; None if each was trained once."""
+
+    @property
+    def is_beyond_text(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.by_text is not None and self.nats_per_char > self.by_text
+
+    @property
+    def is_beyond_seeds(self) -> bool:
+        """Whether seeds do not explain it."""
+        return self.by_seeds is not None and self.nats_per_char > self.by_seeds
+
+    @property
+    def is_real(self) -> bool:
+        """Whether neither the text nor the seeds explain it."""
+        return self.is_beyond_text and self.is_beyond_seeds
+
+    def __str__(self) -> str:
+        """In sentences."""
+        half = "" if self.by_text is None else f" ± {self.by_text:.4f}"
+        lower = f"{self.best.name} is lower than {self.other.name} by {self.nats_per_char:.4f}{half}"
+        sentences = [f"{lower} nats per character on this text."]
+        if self.by_text is not None and not self.is_beyond_text:
+            sentences.append("That is within what this text can tell.")
+        if self.by_seeds is None:
+            sentences.append(f"One seed each: train a second seed before you believe it (`{MORE_SEEDS}`).")
+        else:
+            several = [one.losses for one in (self.best, self.other) if len(one.losses) > 1]
+            spreads = [f"{statistics.stdev(one):.4f} (standard deviation of {len(one)})" for one in several]
+            found = "larger than" if self.is_beyond_seeds else "within what"
+            sentences.append(
+                f"Seeds of one recipe differ by {' and '.join(spreads)}, which explains up to {self.by_seeds:.4f}: "
+                f"the difference is {found} seeds explain."
+            )
+        if self.is_real:
+            sentences.append("It is real: neither this text nor seeds explain it.")
+        return " ".join(sentences)
+
+
+def compare(groups: Sequence[Trained]) -> list[Difference]:
+    """The recipe with the lowest loss against each other one, which were all measured on the same text.
+
+    The best was found by looking, so the level of what seeds explain is shared out over all pairs (Bonferroni).
+    """
+    best = min(groups, key=lambda one: one.loss)
+    num_pairs = len(groups) * (len(groups) - 1) // 2
+    return [difference(best, other, num_pairs) for other in groups if other is not best]
+
+
+def difference(best: Trained, other: Trained, num_pairs: int = 1) -> Difference:
+    """One pair of `num_pairs`."""
+    first, second = best.mean_blocks(), other.mean_blocks()
+    is_paired = first is not None and second is not None and first.is_beside(second)
+    by_text = half_interval(first, second) if is_paired and first and second else None
+    by_seeds = explained_by_seeds(best.losses, other.losses, LEVEL / max(1, num_pairs))
+    return Difference(best, other, other.loss - best.loss, by_text, by_seeds)
+
+
+def half_interval(first: Blocks, second: Blocks) -> float | None:
+    """Half of the 95 % interval of the difference in nats per character, of the same blocks; None of too few."""
+    num_blocks = len(first.nats)
+    if num_blocks < MIN_BLOCKS:
+        return None
+    nats_K, num_chars = second.nats - first.nats, first.num_chars.sum()
+    rest_K = nats_K - nats_K.sum() / num_chars * first.num_chars  # what a block has above the mean
+    length = math.ceil(num_blocks ** (1 / 3))  # of a run, in blocks: its best growth (Künsch 1989)
+    sums = np.append(0, np.append(rest_K, rest_K[:length]).cumsum())
+    runs_K = sums[length : length + num_blocks] - sums[:num_blocks]
+    num_runs = num_blocks / length
+    error = math.sqrt(num_runs * np.mean(runs_K**2) * num_runs / (num_runs - 1)) / num_chars
+    return float(stdtrit(num_runs - 1, 1 - LEVEL / 2) * error)
+
+
+def explained_by_seeds(first: Sequence[float], second: Sequence[float], level: float = LEVEL) -> float | None:
+    """The largest difference of two means of trainings that is no surprise at this level, if only seeds differ.
+
+    Welch's test. A recipe that was trained once is taken to vary as the other does; None if both were.
+    """
+    variances = [statistics.variance(one) for one in (first, second) if len(one) > 1]
+    if not variances:
+        return None
+    if len(variances) == 1:  # Student's
+        error = variances[0] * (1 / len(first) + 1 / len(second))
+        freedom = float(max(len(first), len(second)) - 1)
+    else:
+        parts = [variance / len(one) for variance, one in zip(variances, (first, second), strict=True)]
+        error = sum(parts)
+        squares = sum(part**2 / (len(one) - 1) for part, one in zip(parts, (first, second), strict=True))
+        freedom = error**2 / squares if squares else float(len(first) + len(second) - 2)
+    return float(stdtrit(freedom, 1 - level / 2)) * math.sqrt(error)

@@ -1,0 +1,168 @@
+"""How often luck is called real, what is found of what is real, and both tests against others' formulas."""
+
+import math
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from charlstm.evaluation.blocks import Blocks
+from charlstm.evaluation.difference import (
+    LEVEL,
+    MIN_BLOCKS,
+    MORE_SEEDS,
+    Trained,
+    compare,
+    difference,
+    explained_by_seeds,
+    half_interval,
+)
+
+NUM_BLOCKS, NUM_CHARS, TIMES = 100, 500, 2000
+BY_SEED, BY_BLOCK = 0.006, 0.02  # standard deviations of simulated losses, near those of real trainings
+
+
+def blocks(nats_per_char: Sequence[float]) -> Blocks:
+    starts = np.arange(len(nats_per_char)) * NUM_CHARS
+    return Blocks(starts, np.full(len(starts), NUM_CHARS), np.array(nats_per_char) * NUM_CHARS)
+
+
+def trainings(generator: np.random.Generator, number: int, mean: float = 1.5, name: str = "one") -> Trained:
+    """Trainings of one recipe: what all lose on a block, what one loses everywhere, and on a block by chance."""
+    of_all = np.random.default_rng(0).normal(0, 0.2, NUM_BLOCKS)  # the text's: the same for all recipes
+    by_seed = generator.normal(0, BY_SEED, (number, 1))
+    losses = mean + of_all + by_seed + generator.normal(0, BY_BLOCK, (number, NUM_BLOCKS))
+    return Trained(name, losses.mean(1).tolist(), [blocks(one) for one in losses.tolist()])
+
+
+def share_of_real(sizes: tuple[int, int], gain: float, times: int = TIMES) -> float:
+    generator = np.random.default_rng(1)
+    pairs = ((trainings(generator, sizes[0]), trainings(generator, sizes[1], 1.5 + gain)) for _ in range(times))
+    return sum(compare(pair)[0].is_real for pair in pairs) / times
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (2, 1), (2, 2), (3, 3)])
+def test_luck_is_rarely_called_real(sizes: tuple[int, int]) -> None:
+    """In 5 % at most, up to three standard errors of that share."""
+    share = share_of_real(sizes, 0.0)
+    assert share <= LEVEL + 3 * math.sqrt(LEVEL * (1 - LEVEL) / TIMES)
+    assert (share == 0) == (sizes == (1, 1))
+
+
+def test_what_is_real_is_found_with_enough_seeds() -> None:
+    """A gain of five deviations: rarely with two trainings of each, mostly with three, nearly always with five."""
+    two, three, five = (share_of_real((number, number), 5 * BY_SEED, 400) for number in (2, 3, 5))
+    assert share_of_real((1, 1), 5 * BY_SEED, 400) == 0
+    assert 0.2 < two < three < five and three > 0.9 and five > 0.99
+
+
+def test_the_text_alone_calls_luck_real() -> None:
+    """Why seeds are needed: blocks know nothing of them."""
+    generator = np.random.default_rng(2)
+    pairs = [(trainings(generator, 1), trainings(generator, 1)) for _ in range(500)]
+    assert sum(compare(pair)[0].is_beyond_text for pair in pairs) / len(pairs) > 0.3
+
+
+def test_among_many_recipes_luck_is_no_more_often_real() -> None:
+    generator = np.random.default_rng(3)
+    alarms = [
+        any(one.is_real for one in compare([trainings(generator, 3, name=str(recipe)) for recipe in range(5)]))
+        for _ in range(500)
+    ]
+    assert sum(alarms) / len(alarms) <= LEVEL
+
+
+@pytest.mark.parametrize(("num_blocks", "correlation"), [(20, 0.0), (60, 0.0), (60, 0.3), (220, 0.3)])
+def test_the_interval_has_the_mean_of_all_texts_in_it(num_blocks: int, correlation: float) -> None:
+    """In 95 %, and in 90 at least where neighbors are alike."""
+    generator, hits = np.random.default_rng(4), 0
+    for _ in range(TIMES):
+        noise, values = generator.normal(size=num_blocks + 20), [0.0]
+        for one in noise:
+            values.append(correlation * values[-1] + one)
+        kept = values[-num_blocks:]
+        half = half_interval(blocks([0.0] * num_blocks), blocks(kept))
+        assert half is not None
+        hits += abs(statistics.fmean(kept)) <= half
+    assert hits / TIMES > (0.90 if correlation else 0.94)
+
+
+def test_the_standard_error_is_that_of_blocks_drawn_anew() -> None:
+    """The circular block bootstrap with draws, of blocks of unequal length."""
+    generator = np.random.default_rng(5)
+    num_chars = np.array([NUM_CHARS - 1] + [NUM_CHARS] * 62 + [200])
+    first = Blocks(np.arange(64) * NUM_CHARS, num_chars, np.zeros(64))
+    second = first._replace(nats=generator.normal(0.01, 0.05, 64) * num_chars)
+    starts = generator.integers(0, 64, (20_000, 16))
+    drawn = (starts[:, :, None] + np.arange(4)).reshape(len(starts), -1) % 64  # 16 runs of 4: the cube root of 64
+    error = (second.nats[drawn].sum(1) / num_chars[drawn].sum(1)).std() * math.sqrt(16 / 15)
+    assert half_interval(first, second) == pytest.approx(stats.t.ppf(0.975, 15) * error, rel=0.03)
+
+
+def test_the_order_does_not_matter_and_few_blocks_have_no_interval() -> None:
+    generator = np.random.default_rng(6)
+    pair = [blocks(generator.normal(1.5, 0.1, MIN_BLOCKS).tolist()) for _ in range(2)]
+    assert half_interval(*pair) == half_interval(*reversed(pair)) != 0
+    assert half_interval(pair[0], pair[0]) == 0
+    assert half_interval(*(blocks([1.0] * (MIN_BLOCKS - 1)) for _ in range(2))) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [([1.0, 1.2], [1.5, 1.9, 1.6]), ([1.0, 1.1, 1.5], [1.4, 1.41, 1.42]), ([1.0, 1.2], [1.9, 2.0])]
+)
+def test_seeds_explain_as_much_as_in_welchs_test(first: list[float], second: list[float]) -> None:
+    p = stats.ttest_ind(first, second, equal_var=False).pvalue
+    found = explained_by_seeds(first, second, p)  # at the level of its own p, a difference is just explained
+    assert found == pytest.approx(abs(statistics.fmean(first) - statistics.fmean(second)), rel=1e-9)
+
+
+def test_a_recipe_that_was_trained_once_is_taken_to_vary_as_the_other() -> None:
+    many = [1.50, 1.52, 1.49]
+    deviation = statistics.stdev(many) * math.sqrt(1 + 1 / 3)
+    expected = stats.t.ppf(0.975, 2) * deviation
+    assert explained_by_seeds(many, [1.4]) == explained_by_seeds([1.4], many) == pytest.approx(expected, rel=1e-12)
+    assert explained_by_seeds([1.4], [1.5]) is None
+    assert explained_by_seeds([1.5, 1.5], [1.4, 1.4]) == 0
+
+
+def test_words_of_one_seed_each() -> None:
+    (found,) = compare([Trained("A", [1.5], [blocks([1.5] * 30)]), Trained("B", [1.4], [blocks([1.4] * 30)])])
+    assert str(found) == (
+        "B is lower than A by 0.1000 ± 0.0000 nats per character on this text. One seed each: train a second seed "
+        f"before you believe it (`{MORE_SEEDS}`)."
+    )
+    assert not found.is_real
+
+
+def test_words_of_several_seeds() -> None:
+    first, many = [1.400, 1.402, 1.404], [blocks([loss] * 30) for loss in (1.400, 1.402, 1.404)]
+    real, lucky = (
+        difference(Trained("A", first, many), Trained("B", [loss], [blocks([loss] * 30)])) for loss in (1.45, 1.406)
+    )
+    spread = "Seeds of one recipe differ by 0.0020 (standard deviation of 3), which explains up to 0.0099: "
+    assert str(real) == (
+        f"A is lower than B by 0.0480 ± 0.0000 nats per character on this text. {spread}the difference is larger than "
+        "seeds explain. It is real: neither this text nor seeds explain it."
+    )
+    assert str(lucky).endswith(f"{spread}the difference is within what seeds explain.")
+    assert real.is_real and not lucky.is_real
+
+
+def test_words_of_a_text_that_cannot_tell() -> None:
+    generator = np.random.default_rng(7)
+    noisy = blocks((1.401 + generator.normal(0, 0.05, 30)).tolist())
+    best = Trained("A", [1.3999, 1.4001], [blocks([1.3999] * 30), blocks([1.4001] * 30)])
+    found = difference(best, Trained("B", [1.41, 1.4101], [noisy, noisy]))
+    assert "That is within what this text can tell. Seeds" in str(found) and "larger than seeds explain." in str(found)
+    assert found.is_beyond_seeds and not found.is_real
+
+
+def test_without_blocks_nothing_is_real() -> None:
+    best, other = Trained("A", [1.400, 1.401], [None, None]), Trained("B", [1.5, 1.501], [blocks([1.5] * 30)] * 2)
+    found = difference(best, other)
+    assert found.by_text is None and found.is_beyond_seeds and not found.is_real
+    assert "±" not in str(found) and "It is real" not in str(found)
+    other_text = difference(best._replace(blocks=[blocks([1.4] * 31)] * 2), other)
+    assert other_text.by_text is None
