@@ -40,8 +40,11 @@ def check_number(count: int) -> None:
         raise ReviewError(f"expected 1 to {MAX_RUNS} models to review side by side, found {count or 'none'}")
 
 
-def comparison_of(labeled: Sequence[Labeled]) -> str:
-    """The page of at most MAX_RUNS models, each with the label by which it is called there, as text."""
+def comparison_of(labeled: Sequence[Labeled], verdicts: Sequence[str] = ()) -> str:
+    """The page of at most MAX_RUNS models, each with the label by which it is called there, as text.
+
+    `verdicts` say whether one of them is better.
+    """
     labels, documents = [label for label, _ in labeled], [document for _, document in labeled]
     parameters = differing([one.parameters for one in documents])
     values = {
@@ -51,6 +54,7 @@ def comparison_of(labeled: Sequence[Labeled]) -> str:
         "parameters": parameters,
         "num_same": len({name for one in documents for name in one.parameters}) - len(parameters),
         "losses": loss_rows(documents),
+        "verdicts": verdicts,
         "published": published_losses(documents),
         "is_one_text": len({one.validation_sha256 for one in documents}) == 1,
         "temperatures": temperatures_of(documents),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+    from charlstm.evaluation.blocks import Blocks
     from charlstm.tracking.outbox import Model  # who only loads a model has no filelock
 
 NAME = "charlstm"  # of logged models and of the registered one
@@ -117,6 +118,7 @@ CHAMPION = "champion"  # the alias; as a tag with the value "no", a version neve
 VALIDATION_TAG = "validation_sha256"
 LOSS_SUFFIX = "/nats_per_char"  # a tag `windowed_256/nats_per_char` is a loss
 PROTOCOLS = ("windowed_256", "stateful", "windowed_100")  # the first that two versions share decides
+LEAD_TAG = "lead"  # of a version that became champion: how sure that is
 VERSIONS_TAG = "mlflow.modelVersions"
 NUM_CHECKS = 5
 TAGS = ("corpus", "corpus_sha256", INITIAL_TAG)  # of the run's; the run has the others
@@ -180,8 +182,43 @@ def promote(client: "MlflowClient", name: str, version: str) -> None:
         best = min(rivals, key=lambda one: _losses(one.tags).get(protocol, math.inf), default=None)
         if best is None or str(best.version) == holder:
             return
+        former = candidates.get(holder)
+        if former is not None and (words := lead(client, best, former)):
+            client.set_model_version_tag(name, str(best.version), LEAD_TAG, words)
         client.set_registered_model_alias(name, CHAMPION, str(best.version))
         holder, candidates = _candidates(client, name)
+
+
+def lead(client: "MlflowClient", version: "ModelVersion", former: "ModelVersion") -> str:
+    """How far a version is ahead of the former champion, and how sure that is; empty where blocks do not tell."""
+    from charlstm.evaluation.difference import half_interval  # it takes scipy
+
+    if version.tags.get(VALIDATION_TAG) != former.tags.get(VALIDATION_TAG):
+        return ""
+    first, second = (_blocks(client, str(one.run_id)) for one in (former, version))
+    if first is None or second is None or not first.is_beside(second):
+        return ""
+    half, nats = half_interval(first, second), second.nats_per_char - first.nats_per_char
+    if half is None:
+        return ""
+    found = "within what this text can tell" if abs(nats) <= half else "more than this text explains; seeds may"
+    shown = f"{abs(nats):.4f} ± {half:.4f} nats per character {'lower' if nats < 0 else 'higher'}"
+    return f"{shown} than version {former.version} by stateful: {found}"
+
+
+def _blocks(client: "MlflowClient", run_id: str) -> "Blocks | None":
+    """The blocks that stage evaluate has logged for a run, if any can be had."""
+    from charlstm.evaluation.blocks import BLOCKS, parse_blocks
+
+    path = f"evaluate/{BLOCKS}"
+    try:
+        if path not in [file.path for file in client.list_artifacts(run_id, "evaluate")]:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(client.download_artifacts(run_id, path, folder))
+            return parse_blocks(file.read_text("utf-8"), path)
+    except Exception:  # a run that is gone, a damaged table, a disk that is full: the champion does not depend on it
+        return None
 
 
 def is_better(challenger: Mapping[str, str], champion: Mapping[str, str]) -> bool:

@@ -1,5 +1,6 @@
 """`charlstm review`: several models in one page, side by side. Each is named by its `review.json`, or by a run."""
 
+import contextlib
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,7 +8,8 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from charlstm.errors import ReviewError
+from charlstm.errors import ParamsError, ReviewError
+from charlstm.evaluation.blocks import BLOCKS, Blocks, parse_blocks
 from charlstm.files.atomic import write_text
 from charlstm.report.document import DOCUMENT, ReviewDocument, read_review
 from charlstm.tracking.reader import TrackedRun
@@ -16,21 +18,24 @@ from pipeline.dvc.record import cached, files_of
 from pipeline.lineage.revisions import lock_at
 from pipeline.lineage.search import find, open_reader
 from pipeline.provenance.git import git
-from pipeline.provenance.hashes import folder_md5
+from pipeline.provenance.hashes import folder_md5, md5
 from pipeline.provenance.provenance import EXPERIMENT, LINEAGE
 from pipeline.provenance.summary import recipe_in
 from pipeline.stage.presets import Recipe
 from pipeline.stage.project import from_here
+from pipeline.stage.terminal import printable
 
 ARTIFACT, PARAMS_ARTIFACT = f"review/{DOCUMENT}", f"{LINEAGE}/sample/params.yaml"
+BLOCKS_ARTIFACT = f"evaluate/{BLOCKS}"
 MAX_ID_CHARS = 8  # of an id or a hash in a label
 
 
 class Reviewed(NamedTuple):
-    """A model by a short name, its review, and its recipe if that is known."""
+    """A model by a short name, its review, and its blocks and its recipe if they are known."""
 
     name: str
     document: ReviewDocument
+    blocks: Blocks | None
     recipe: Recipe | None = None
 
 
@@ -52,24 +57,27 @@ def review(
     """Put models side by side in one page.
 
     It has their losses, curves, figures and texts, with the parameters that differ on top. It opens in any browser,
-    also offline.
+    also offline. Whether a model is better than another, or was lucky, is said in the page and here.
     """
     # Pages and pictures take seconds to import.
     from charlstm.report.comparison import check_number, comparison_of, differences
     from charlstm.report.page import page_of
+    from charlstm.report.verdicts import Candidate, verdicts
 
     check_number(len(models))
     reviewed = [_find(name) for name in models]
-    recipes = [model.recipe and model.recipe.label for model in reviewed]
+    recipes, said = [model.recipe and model.recipe.label for model in reviewed], list[str]()
     if len(reviewed) == 1:
         page = page_of(reviewed[0].document, recipe=recipes[0])
     else:
         documents = [model.document for model in reviewed]
         words = zip((model.name for model in reviewed), differences(documents, recipes), strict=True)
-        labels = [" \N{MIDDLE DOT} ".join(filter(None, pair)) for pair in words]
-        page = comparison_of(list(zip(_numbered(labels), documents, strict=True)))
+        labels = _numbered([" \N{MIDDLE DOT} ".join(filter(None, pair)) for pair in words])
+        blocks = [model.blocks for model in reviewed]
+        said = verdicts([Candidate(*one) for one in zip(labels, documents, blocks, strict=True)])
+        page = comparison_of(list(zip(labels, documents, strict=True)), said)
     write_text(output, page)
-    typer.echo(output)
+    typer.echo("\n".join([str(output), *map(printable, said)]))
     return 0
 
 
@@ -91,8 +99,12 @@ def _find(model: str) -> Reviewed:
             f"{path}: expected a project, a folder of samples or a {DOCUMENT}, found none; `dvc repro sample` makes one"
         )
     folder = file.resolve().parent
-    project = next((above for above in (folder, *folder.parents) if (above / "dvc.yaml").is_file()), folder)
-    return Reviewed(project.name or str(file), read_review(file))
+    project = next((above for above in (folder, *folder.parents) if (above / "dvc.yaml").is_file()), None)
+    tables = [folder / BLOCKS]
+    if project:
+        with contextlib.suppress(ParamsError):  # a `dvc.yaml` of something else
+            tables.append(project / load_paths(project / "dvc.yaml").evaluate / BLOCKS)
+    return Reviewed((project or folder).name or str(file), read_review(file), _read_blocks(*tables))
 
 
 def _of_run(model: str) -> Reviewed:
@@ -107,10 +119,14 @@ def _of_run(model: str) -> Reviewed:
             with TemporaryDirectory() as folder:
                 file = Path(folder) / f"{run.run_id}.json"
                 file.write_text(text, encoding="utf-8")
-                return Reviewed(_name(model, kind, run), read_review(file), recipe)
+                document = read_review(file)
+            table = reader.text(run, BLOCKS_ARTIFACT)
+            blocks = None if table is None else parse_blocks(table, f"{model}: {BLOCKS_ARTIFACT}")
+            return Reviewed(_name(model, kind, run), document, blocks, recipe)
     for commit in [match.commit for match in matches if match.commit]:
-        if document := _of_commit(commit, paths):
-            return Reviewed(model, read_review(document), recipe_in(git("show", f"{commit}:./params.yaml")))
+        if found := _of_commit(commit, paths):
+            blocks = _read_blocks(*filter(None, [_blocks_of_commit(commit, paths)]))
+            return Reviewed(model, read_review(found), blocks, recipe_in(git("show", f"{commit}:./params.yaml")))
     raise ReviewError(
         f"{model}: expected a run with {ARTIFACT}, or its samples on this machine, found neither; `dvc pull` brings "
         "them, `dvc repro sample` makes them"
@@ -127,6 +143,21 @@ def _of_commit(commit: str, paths: Paths) -> Path | None:
         return file
     here = paths.samples / DOCUMENT
     return here if here.is_file() and folder_md5(paths.samples) == samples else None
+
+
+def _blocks_of_commit(commit: str, paths: Paths) -> Path | None:
+    """The table of blocks that `dvc.lock` of a commit names, likewise."""
+    lock, here = lock_at(commit), paths.evaluate / BLOCKS
+    recorded = lock.outputs.get(str(here)) if lock else None
+    if recorded is None:
+        return None
+    return cached(recorded) or (here if here.is_file() and md5(here) == recorded else None)
+
+
+def _read_blocks(*candidates: Path) -> Blocks | None:
+    """The first table of blocks that is there; None if there is none."""
+    file = next((candidate for candidate in candidates if candidate.is_file()), None)
+    return parse_blocks(file.read_text("utf-8", errors="replace"), file) if file else None
 
 
 def _name(model: str, kind: str, run: TrackedRun) -> str:

@@ -1,0 +1,104 @@
+"""Is one of several reviewed models better? Their trainings by recipe, and in words what tells them apart."""
+
+import math
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from charlstm.evaluation.blocks import Blocks
+from charlstm.evaluation.difference import MIN_BLOCKS, Trained, compare
+from charlstm.report.comparison import NOT_NAMED, differences
+from charlstm.report.document import ReviewDocument
+
+PROTOCOL = "stateful"  # that of the blocks
+SEED = "train.seed"
+
+
+class Candidate(NamedTuple):
+    """A model by its label, its review, and its blocks if they are known."""
+
+    label: str
+    document: ReviewDocument
+    blocks: Blocks | None
+
+    @property
+    def loss(self) -> float:
+        """By the protocol of the blocks."""
+        return self.document.losses[PROTOCOL].nats_per_char
+
+    def own_blocks(self) -> Blocks | None:
+        """The blocks, if they are those of this very model."""
+        if self.blocks is None:
+            return None
+        is_own = math.isclose(self.blocks.nats_per_char, self.loss, rel_tol=1e-9)
+        return self.blocks if is_own and len(self.blocks.nats) else None
+
+
+def verdicts(candidates: Sequence[Candidate]) -> list[str]:
+    """What can be said, a line each; nothing where losses cannot be compared."""
+    is_one_text = len({one.document.validation_sha256 for one in candidates}) == 1
+    if len(candidates) < 2 or not is_one_text or not all(PROTOCOL in one.document.losses for one in candidates):
+        return []
+    by_model: dict[str, list[Candidate]] = defaultdict(list)
+    for one in candidates:
+        by_model[one.document.model_sha256].append(one)
+    same = [[one.label for one in alike] for alike in by_model.values() if len(alike) > 1]
+    lines = [f"{' and '.join(labels)}: no difference, they are the same model." for labels in same]
+    models = [alike[0] for alike in by_model.values()]
+    groups = by_recipe(models)
+    if len(groups) > 1:
+        lines += [str(one) for one in compare(groups)] + _on_blocks(models)
+    elif len(models) > 1:
+        losses = groups[0].losses
+        lines.append(
+            f"{len(losses)} seeds of one recipe: {statistics.fmean(losses):.4f} nats per character, standard deviation "
+            f"{statistics.stdev(losses):.4f}. Nothing but the seed tells them apart."
+        )
+    return lines
+
+
+def by_recipe(models: Sequence[Candidate]) -> list[Trained]:
+    """Different models, those together whose parameters differ in nothing but the seed.
+
+    Where two of them have the same seed, too, the code or the machine differed. Then each stands for itself.
+    """
+    together: dict[str, list[Candidate]] = defaultdict(list)
+    for one in models:
+        together[_recipe(one.document)].append(one)
+    groups = []
+    for alike in together.values():
+        seeds = Counter(one.document.parameters.get(SEED) for one in alike)
+        groups += [alike] if max(seeds.values()) == 1 else [[one] for one in alike]
+    firsts = [group[0].document for group in groups]
+    without_seed = [one.model_copy(update={"parameters": {**one.parameters, SEED: None}}) for one in firsts]
+    words = differences(without_seed, [None] * len(groups))
+    return [
+        Trained(_name(group, word), [one.loss for one in group], [one.own_blocks() for one in group])
+        for group, word in zip(groups, words, strict=True)
+    ]
+
+
+def _recipe(document: ReviewDocument) -> str:
+    """What makes a model besides the seed."""
+    made = {name: value for name, value in document.parameters.items() if not name.startswith(NOT_NAMED)}
+    return repr((document.corpus_sha256, sorted((name, value) for name, value in made.items() if name != SEED)))
+
+
+def _name(group: Sequence[Candidate], words: str) -> str:
+    if len(group) == 1:
+        return group[0].label
+    return f"{words or group[0].label} ({len(group)} seeds)"
+
+
+def _on_blocks(models: Sequence[Candidate]) -> list[str]:
+    """Why there is no interval, if there is none."""
+    if missing := [one.label for one in models if one.own_blocks() is None]:
+        return [
+            f"Without the loss by blocks, no interval can be given. `dvc repro evaluate` writes it for "
+            f"{', '.join(missing)}."
+        ]
+    num_blocks = len(models[0].blocks.nats) if models[0].blocks else 0
+    if num_blocks < MIN_BLOCKS:
+        return [f"This text has {num_blocks} blocks, and an interval takes {MIN_BLOCKS}: no interval is given."]
+    return []
