@@ -16,11 +16,12 @@ SEED = "train.seed"
 
 
 class Candidate(NamedTuple):
-    """A model by its label, its review, and its blocks if they are known."""
+    """A model by its label, its review, and its blocks and its recipe's name if they are known."""
 
     label: str
     document: ReviewDocument
     blocks: Blocks | None
+    recipe: str | None = None
 
     @property
     def loss(self) -> float:
@@ -72,7 +73,7 @@ def by_recipe(models: Sequence[Candidate]) -> list[Trained]:
         groups += [alike] if max(seeds.values()) == 1 else [[one] for one in alike]
     firsts = [group[0].document for group in groups]
     without_seed = [one.model_copy(update={"parameters": {**one.parameters, SEED: None}}) for one in firsts]
-    words = differences(without_seed, [None] * len(groups))
+    words = differences(without_seed, [group[0].recipe for group in groups])
     return [
         Trained(_name(group, word), [one.loss for one in group], [one.own_blocks() for one in group])
         for group, word in zip(groups, words, strict=True)
@@ -93,12 +94,17 @@ def _name(group: Sequence[Candidate], words: str) -> str:
 
 def _on_blocks(models: Sequence[Candidate]) -> list[str]:
     """Why there is no interval, if there is none."""
-    if missing := [one.label for one in models if one.own_blocks() is None]:
+    blocks = [one.own_blocks() for one in models]
+    first = next((one for one in blocks if one is not None), None)
+    labels = [one.label for one in models]
+    if missing := [
+        name for name, own in zip(labels, blocks, strict=True) if not (first and own and own.is_beside(first))
+    ]:
         return [
-            f"Without the loss by blocks, no interval can be given. `dvc repro evaluate` writes it for "
+            "Without the loss by blocks, no interval can be given. `dvc repro evaluate` writes it for "
             f"{', '.join(missing)}."
         ]
-    num_blocks = len(models[0].blocks.nats) if models[0].blocks else 0
+    num_blocks = len(first.nats) if first else 0
     if num_blocks < MIN_BLOCKS:
         return [f"This text has {num_blocks} blocks, and an interval takes {MIN_BLOCKS}: no interval is given."]
     return []

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, NamedTuple
@@ -28,6 +29,7 @@ from pipeline.stage.terminal import printable
 ARTIFACT, PARAMS_ARTIFACT = f"review/{DOCUMENT}", f"{LINEAGE}/sample/params.yaml"
 BLOCKS_ARTIFACT = f"evaluate/{BLOCKS}"
 MAX_ID_CHARS = 8  # of an id or a hash in a label
+MAX_LINE_CHARS = 1000  # of what is said of two models
 
 
 class Reviewed(NamedTuple):
@@ -61,7 +63,7 @@ def review(
     """
     # Pages and pictures take seconds to import.
     from charlstm.report.comparison import check_number, comparison_of, differences
-    from charlstm.report.page import page_of
+    from charlstm.report.page import one_line, page_of
     from charlstm.report.verdicts import Candidate, verdicts
 
     check_number(len(models))
@@ -74,10 +76,12 @@ def review(
         words = zip((model.name for model in reviewed), differences(documents, recipes), strict=True)
         labels = _numbered([" \N{MIDDLE DOT} ".join(filter(None, pair)) for pair in words])
         blocks = [model.blocks for model in reviewed]
-        said = verdicts([Candidate(*one) for one in zip(labels, documents, blocks, strict=True)])
+        said = verdicts([Candidate(*one) for one in zip(labels, documents, blocks, recipes, strict=True)])
         page = comparison_of(list(zip(labels, documents, strict=True)), said)
     write_text(output, page)
-    typer.echo("\n".join([str(output), *map(printable, said)]))
+    typer.echo(output)
+    for line in said:
+        typer.echo(printable(one_line(line, MAX_LINE_CHARS), sys.stdout.encoding))
     return 0
 
 

@@ -58,6 +58,17 @@ def test_models_that_differ_in_the_seed_alone_are_one_recipe() -> None:
     assert second.startswith("rate 0.1 (2 seeds) is lower than e by 0.1900 ± 0.0000 nats")
 
 
+def test_recipes_are_called_by_their_names_where_much_differs() -> None:
+    models = [
+        candidate(f"{recipe} {seed}", 1.4 + seed / 100, seed=seed, **dict.fromkeys("abcd", recipe))._replace(
+            recipe=recipe
+        )
+        for recipe in ("quick", "best")
+        for seed in (1, 2)
+    ]
+    assert [one.name for one in by_recipe(models)] == ["quick (2 seeds)", "best (2 seeds)"]
+
+
 def test_other_corpora_are_other_recipes() -> None:
     models = [candidate("a", 1.4, seed=1), candidate("b", 1.5, seed=2)]
     models[1] = models[1]._replace(document=models[1].document.model_copy(update={"corpus_sha256": "0"}))
@@ -93,7 +104,9 @@ def test_nothing_is_said_of_different_texts_and_of_one_model() -> None:
     assert verdicts([first, second._replace(document=unmeasured)]) == []
 
 
-@pytest.mark.parametrize("known", [None, blocks(1.45)], ids=["missing", "of another model"])
+@pytest.mark.parametrize(
+    "known", [None, blocks(1.45), blocks(1.5, 31)], ids=["missing", "of another model", "other blocks"]
+)
 def test_without_the_blocks_of_a_model_it_says_how_to_get_them(known: Blocks | None) -> None:
     first, second = candidate("a", 1.4, seed=1), candidate("b", 1.5, seed=1, rate=0.2)._replace(blocks=known)
     lower, missing = verdicts([first, second])
@@ -174,6 +187,19 @@ def test_an_older_model_has_no_blocks_and_all_else(
     assert "by 0.1000 nats per character" in lower
     assert missing == f"{NO_BLOCKS} other \N{MIDDLE DOT} muon 0.06."
     assert "<h2>Samples</h2>" in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_a_line_on_the_terminal_is_one_line_without_control_characters(
+    copy: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = read_review(other / "review.json")
+    parameters = {**found.parameters, "train.precision": "\x1b[2J\r\n\u202ex"}
+    write_document(other / "review.json", found.model_copy(update={"parameters": parameters}))
+    capsys.readouterr()
+    write_review(["HEAD", str(other)], tmp_path / "page.html")
+    path, lower, short = capsys.readouterr().out.split("\n")[:3]
+    assert "[U+001B][2J" in lower and short.startswith("This text has 2 blocks")
+    assert not {"\x1b", "\r", "\u202e"} & set(lower)
 
 
 def test_a_damaged_table_of_blocks_is_refused(copy: Path, other: Path, tmp_path: Path) -> None:
