@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import HistoryError
-from charlstm.text.encoded import EncodedText, begins_character
+from charlstm.text.encoded import EncodedText, begins_character, num_chars_of
 
 BLOCKS = "blocks.csv"
 BLOCK_LEN = 500  # characters; docs/review.md says why
@@ -53,13 +53,16 @@ def block_len(num_chars: int) -> int:
 
 def blocks_of(nats_N: NDArray[np.float64], text: EncodedText) -> Blocks:
     """The blocks of a text, from the nats of each of its ids but the first."""
-    begins = np.flatnonzero(begins_character(np.asarray(text.ids), text.unit))  # the id with which a character begins
+    begins: Sequence[int] | NDArray[np.intp] = range(len(text))  # the ids with which a character begins
+    if text.unit == "byte":
+        begins = np.flatnonzero(begins_character(np.asarray(text.ids), text.unit))
     length = block_len(len(begins))
-    ends = np.append(begins[length::length], len(text))
+    ends = np.array([*begins[length::length], len(text)])
     starts = np.append(text.first_input + 1, ends[:-1])  # the first character is not scored
-    nats = [math.fsum(nats_N[start - 1 : end - 1]) for start, end in zip(starts, ends, strict=True)]
-    num_chars = np.searchsorted(begins, ends) - np.searchsorted(begins, starts)
-    return Blocks(np.arange(len(ends)) * length, num_chars, np.array(nats))
+    pairs = list(zip(starts, ends, strict=True))
+    num_chars = [num_chars_of(text.ids[start:end], text.unit) for start, end in pairs]
+    nats = [math.fsum(nats_N[start - 1 : end - 1]) for start, end in pairs]
+    return Blocks(np.arange(len(pairs)) * length, np.array(num_chars), np.array(nats))
 
 
 def mean_of(several: Sequence[Blocks]) -> Blocks:

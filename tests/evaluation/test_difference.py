@@ -127,6 +127,21 @@ def test_a_recipe_that_was_trained_once_is_taken_to_vary_as_the_other() -> None:
     assert explained_by_seeds([1.5, 1.5], [1.4, 1.4]) == 0
 
 
+@pytest.mark.parametrize(("number", "deviations"), [(2, 4.3), (3, 2.3), (5, 1.5)])
+def test_what_seeds_explain_shrinks_with_their_number(number: int, deviations: float) -> None:
+    losses = np.arange(number) / np.std(np.arange(number), ddof=1)
+    assert round(explained_by_seeds(losses.tolist(), losses.tolist()) or 0, 1) == deviations
+
+
+def test_a_recipe_that_was_trained_once_and_varies_more_is_called_real_too_often() -> None:
+    """What docs/review.md warns of: four times the deviation, and one of six."""
+    generator, alarms = np.random.default_rng(8), 0
+    for _ in range(TIMES):
+        many, once = generator.normal(0, 1, 2), generator.normal(0, 4, 1)
+        alarms += abs(many.mean() - once[0]) > (explained_by_seeds(many.tolist(), once.tolist()) or 0)
+    assert alarms / TIMES == pytest.approx(1 / 6, abs=0.02)
+
+
 def test_words_of_one_seed_each() -> None:
     (found,) = compare([Trained("A", [1.5], [blocks([1.5] * 30)]), Trained("B", [1.4], [blocks([1.4] * 30)])])
     assert str(found) == (
