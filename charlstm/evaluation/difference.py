@@ -25,7 +25,7 @@ from charlstm.evaluation.blocks import Blocks, mean_of
 
 LEVEL = 0.05
 MIN_BLOCKS = 20  # of fewer, an interval would be too narrow
-MORE_SEEDS = "dvc exp run --queue -S train.seed=1,2,3"
+MORE_SEEDS = "charlstm sweep --seeds 3"
 
 
 class Trained(NamedTuple):

@@ -16,10 +16,11 @@ from charlstm.report.document import DOCUMENT, ReviewDocument, read_review
 from charlstm.tracking.reader import TrackedRun
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.record import cached, files_of
+from pipeline.lineage.document import blocks_at, read_blocks
 from pipeline.lineage.revisions import lock_at
 from pipeline.lineage.search import find, open_reader
 from pipeline.provenance.git import git
-from pipeline.provenance.hashes import folder_md5, md5
+from pipeline.provenance.hashes import folder_md5
 from pipeline.provenance.provenance import EXPERIMENT, LINEAGE
 from pipeline.provenance.summary import recipe_in
 from pipeline.stage.presets import Recipe
@@ -108,7 +109,7 @@ def _find(model: str) -> Reviewed:
     if project:
         with contextlib.suppress(ParamsError):  # a `dvc.yaml` of something else
             tables.append(project / load_paths(project / "dvc.yaml").evaluate / BLOCKS)
-    return Reviewed((project or folder).name or str(file), read_review(file), _read_blocks(*tables))
+    return Reviewed((project or folder).name or str(file), read_review(file), read_blocks(*tables))
 
 
 def _of_run(model: str) -> Reviewed:
@@ -129,8 +130,8 @@ def _of_run(model: str) -> Reviewed:
             return Reviewed(_name(model, kind, run), document, blocks, recipe)
     for commit in [match.commit for match in matches if match.commit]:
         if found := _of_commit(commit, paths):
-            blocks = _read_blocks(*filter(None, [_blocks_of_commit(commit, paths)]))
-            return Reviewed(model, read_review(found), blocks, recipe_in(git("show", f"{commit}:./params.yaml")))
+            recipe = recipe_in(git("show", f"{commit}:./params.yaml"))
+            return Reviewed(model, read_review(found), blocks_at(commit, paths), recipe)
     raise ReviewError(
         f"{model}: expected a run with {ARTIFACT}, or its samples on this machine, found neither; `dvc pull` brings "
         "them, `dvc repro sample` makes them"
@@ -147,21 +148,6 @@ def _of_commit(commit: str, paths: Paths) -> Path | None:
         return file
     here = paths.samples / DOCUMENT
     return here if here.is_file() and folder_md5(paths.samples) == samples else None
-
-
-def _blocks_of_commit(commit: str, paths: Paths) -> Path | None:
-    """The table of blocks that `dvc.lock` of a commit names, likewise."""
-    lock, here = lock_at(commit), paths.evaluate / BLOCKS
-    recorded = lock.outputs.get(str(here)) if lock else None
-    if recorded is None:
-        return None
-    return cached(recorded) or (here if here.is_file() and md5(here) == recorded else None)
-
-
-def _read_blocks(*candidates: Path) -> Blocks | None:
-    """The first table of blocks that is there; None if there is none."""
-    file = next((candidate for candidate in candidates if candidate.is_file()), None)
-    return parse_blocks(file.read_text("utf-8", errors="replace"), file) if file else None
 
 
 def _name(model: str, kind: str, run: TrackedRun) -> str:

@@ -23,7 +23,7 @@ from charlstm.params import load_params
 from charlstm.tracking.registered_model import PROTOCOLS
 from charlstm.tracking.view import differing_params
 from pipeline.dvc.paths import Paths, load_paths
-from pipeline.lineage.document import flat, losses_at
+from pipeline.lineage.document import blocks_at, flat, losses_at
 from pipeline.lineage.revisions import experiments, find_commit, lock_at
 from pipeline.provenance.git import git
 from pipeline.provenance.summary import flat_in, losses_of
@@ -33,6 +33,8 @@ from pipeline.stage.project import from_here
 log = logging.getLogger("charlstm")
 
 NOT_VARIED = ("download.", "sample.")  # decide no loss
+OF_THE_TEXT = ("download.", "split.", "evaluate.max_chars")  # losses of different texts are not compared
+MAX_DIFFERENCES = 3
 MAX_COMMITS = 10
 PARAMS, SEED, MAX_SEEDS = Path("params.yaml"), "train.seed", 1000
 STAGE_FAILED = 255  # DVC's exit code for it
@@ -91,10 +93,11 @@ def sweep(
 
 
 class Experiment(NamedTuple):
-    """An experiment that is done: its parameters by dotted name, and its losses by protocol."""
+    """An experiment that is done: its parameters by dotted name, its losses by protocol, and its commit."""
 
     params: dict[str, str]
     losses: dict[str, float]
+    commit: str
 
 
 def read_experiments(commit: str) -> dict[str, Experiment]:
@@ -117,7 +120,7 @@ def committed_result(commit: str) -> dict[str, Experiment]:
 def _experiment_at(commit: str, paths: Paths) -> Experiment:
     losses = losses_of(losses_at(commit, paths))
     of_validation = {name: loss for name, loss in losses.items() if not name.startswith(TEST_PREFIX)}
-    return Experiment(_params_at(commit), of_validation)
+    return Experiment(_params_at(commit), of_validation, commit)
 
 
 def varied_params(params: Sequence[Mapping[str, str]]) -> list[str]:
@@ -149,6 +152,7 @@ def _show_losses(measured: Mapping[str, Experiment], output: Path) -> None:
     recipes = over_seeds(measured.values())
     if any(len(recipe.losses) > 1 for recipe in recipes):
         console.print(_table_over_seeds(recipes, protocol, protocols))
+    console.print(*differences(recipes), sep="\n", soft_wrap=True)
     plot_sweep(output, values, [loss[protocol] for loss in losses], f"{protocol} (nats per character)")
     console.print(f"the loss over each parameter: {output}", soft_wrap=True)
 
@@ -157,10 +161,11 @@ def _show_losses(measured: Mapping[str, Experiment], output: Path) -> None:
 
 
 class OverSeeds(NamedTuple):
-    """Experiments that differ in the seed alone: the parameters of one of them, and the losses of each."""
+    """Experiments that differ in the seed alone: the parameters of one of them, the losses of each, and its commit."""
 
     params: dict[str, str]
     losses: list[dict[str, float]]
+    commits: list[str]
 
 
 def over_seeds(measured: Iterable[Experiment]) -> list[OverSeeds]:
@@ -169,7 +174,9 @@ def over_seeds(measured: Iterable[Experiment]) -> list[OverSeeds]:
     for one in measured:
         found.setdefault(_without_seed(one.params), {}).setdefault(one.params.get(SEED, ""), one)
     groups = [list(by_seed.values()) for by_seed in found.values()]
-    return [OverSeeds(group[0].params, [one.losses for one in group]) for group in groups]
+    return [
+        OverSeeds(group[0].params, [one.losses for one in group], [one.commit for one in group]) for group in groups
+    ]
 
 
 def mean_and_deviation(losses: Sequence[float]) -> str:
@@ -250,6 +257,31 @@ def _table_over_seeds(recipes: Sequence[OverSeeds], protocol: str, protocols: Se
         means = [mean_and_deviation([losses[one] for losses in recipe.losses]) for one in protocols]
         table.add_row(*values, str(len(recipe.losses)), *means)
     return table
+
+
+def differences(recipes: Sequence[OverSeeds]) -> list[str]:
+    """Whether the best of several recipes is better than the next ones, or was lucky: see docs/review.md."""
+    from charlstm.evaluation.difference import Trained, compare
+    from charlstm.report.comparison import short_names
+    from charlstm.report.verdicts import PROTOCOL
+
+    varied = differing_params([recipe.params for recipe in recipes])
+    if len(recipes) < 2 or any(name.startswith(OF_THE_TEXT) for name in varied):
+        return []
+    if not all(PROTOCOL in losses for recipe in recipes for losses in recipe.losses):
+        return []
+    paths = load_paths(Path("dvc.yaml"))
+    named = [name for name in varied_params([recipe.params for recipe in recipes]) if name != SEED]
+    pairs = list(zip(named, short_names(named), strict=True))
+    groups = [
+        Trained(
+            ", ".join(f"{short} {shown(recipe.params.get(name, ''))}" for name, short in pairs),
+            [losses[PROTOCOL] for losses in recipe.losses],
+            [blocks_at(commit, paths) for commit in recipe.commits],
+        )
+        for recipe in recipes
+    ]
+    return [str(one) for one in sorted(compare(groups), key=lambda one: one.nats_per_char)[:MAX_DIFFERENCES]]
 
 
 # What runs, waits and failed.

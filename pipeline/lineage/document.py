@@ -18,7 +18,7 @@ The document is what `charlstm trace --json` prints. Its names stay; new ones ma
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charlstm.files.urls import without_credentials
 from charlstm.params import load_params
@@ -26,14 +26,17 @@ from charlstm.report.document import DOCUMENT, read_review
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG, WEIGHTS
 from pipeline.dvc.paths import Paths, load_paths
-from pipeline.dvc.record import known_sums, with_files
+from pipeline.dvc.record import cached, known_sums, with_files
 from pipeline.lineage import revisions
 from pipeline.provenance.git import git
-from pipeline.provenance.hashes import LINKS, OPTIONAL, SEEN_BY, folder_md5, link_of
+from pipeline.provenance.hashes import LINKS, OPTIONAL, SEEN_BY, folder_md5, link_of, md5
 from pipeline.provenance.provenance import BASELINE, COMMIT, DIRTY, EXPERIMENT, LINEAGE, TRAIN_MD5
 from pipeline.provenance.summary import losses_of, recipe_in
 from pipeline.stage.presets import recipe_of
 from pipeline.stage.tracking_store import store
+
+if TYPE_CHECKING:  # trace needs no numpy
+    from charlstm.evaluation.blocks import Blocks
 
 Trace = dict[str, Any]
 
@@ -185,6 +188,30 @@ def losses_at(commit: str, paths: Paths) -> dict[str, float]:
         return {f"{protocol}/{name}": float(one) for protocol, found in metrics.items() for name, one in found.items()}
     except (ValueError, TypeError, AttributeError):
         return {}
+
+
+def blocks_at(commit: str, paths: Paths) -> "Blocks | None":
+    """The losses by blocks that `dvc.lock` of a commit names, from DVC's cache, or from here if they are the same."""
+    from charlstm.evaluation.blocks import BLOCKS
+
+    lock, here = revisions.lock_at(commit), paths.evaluate / BLOCKS
+    recorded = lock.outputs.get(str(here)) if lock else None
+    if recorded is None:
+        return None
+    found = cached(recorded) or (here if here.is_file() and md5(here) == recorded else None)
+    return read_blocks(found) if found else None
+
+
+def read_blocks(*candidates: Path) -> "Blocks | None":
+    """The first table of blocks that is there; None if there is none.
+
+    Raises:
+        HistoryError: it is damaged.
+    """
+    from charlstm.evaluation.blocks import parse_blocks
+
+    file = next((candidate for candidate in candidates if candidate.is_file()), None)
+    return parse_blocks(file.read_text("utf-8", errors="replace"), file) if file else None
 
 
 def _other_origin(record: StageRecord, run: TrackedRun) -> dict[str, str]:

@@ -19,6 +19,7 @@ from pipeline.commands.sweep import (
     Experiment,
     Queue,
     committed_result,
+    differences,
     mean_and_deviation,
     missing_seeds,
     over_seeds,
@@ -31,11 +32,12 @@ from pipeline.commands.sweep import (
 )
 
 LOSSES = {"0.01": 1.52, "0.3": 1.49, "1e-4": 1.61}
+NO_COMMIT = "0" * 40
 
 
 def made(rate: str, seed: int, loss: float, **others: str) -> Experiment:
     params = {"train.learning_rate": rate, "train.seed": str(seed), "sample.seeds": "[1]"}
-    return Experiment(params | others, {"stateful": loss})
+    return Experiment(params | others, {"stateful": loss}, NO_COMMIT)
 
 
 @pytest.fixture
@@ -51,6 +53,20 @@ def project(copy: Path) -> Path:
         dvc(copy, "git", "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/number-{number}", commit)
     dvc(copy, "git", "reset", "-q", "--hard")
     return copy
+
+
+def test_whether_the_best_recipe_was_lucky_is_said_of_one_text_alone(copy: Path) -> None:
+    best = [made("0.3", seed, 1.49 + seed / 1000) for seed in (1, 2, 3)]
+    near = [made("0.01", seed, 1.4905 + seed / 1000) for seed in (1, 2, 3)]
+    far = [made("1e-4", seed, 1.61 + seed / 1000) for seed in (1, 2, 3)]
+    found = differences(over_seeds([*best, *far, *near]))
+    assert ["within what seeds explain" in one for one in found] == [True, False]
+    assert "learning_rate 0.3 is lower than learning_rate 0.01 by 0.0005" in found[0]
+    assert "larger than seeds explain" in found[1] and "real" not in found[1]  # without blocks it never is
+    assert "charlstm sweep --seeds 3" in differences(over_seeds([best[0], far[0]]))[0]
+    assert differences(over_seeds(best)) == []
+    elsewhere = made("0.3", 1, 1.2, **{"split.val_fraction": "0.2"})
+    assert differences(over_seeds([*best, elsewhere])) == []
 
 
 @pytest.fixture
@@ -214,7 +230,7 @@ def test_what_waits_is_counted_beside_what_is_done(project: Path, capsys: pytest
     assert ": 3 done, 0 running, 2 waiting, 0 failed\n" in out and "1.4900" in out
     assert "no worker takes what waits: `dvc queue start` starts one\n" in out
     tasks = sorted(read_queue().tasks)
-    head, done = head_of(project), {"more-2": Experiment({}, {})}
+    head, done = head_of(project), {"more-2": Experiment({}, {}, NO_COMMIT)}
     assert [(one.name, one.state, one.baseline) for one in tasks] == [
         ("more-1", "Queued", head), ("more-2", "Queued", head)
     ]  # fmt: skip
