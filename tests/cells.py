@@ -31,13 +31,13 @@ def cell_of(model: CharLSTM, layer: int) -> LSTMCell:
 
 
 @torch.no_grad()
-def plant_line_counter(model: CharLSTM, vocab: Vocab) -> None:
-    """Unit PLANTED of the lowest layer counts characters, and starts over at each line break."""
+def plant_line_counter(model: CharLSTM, vocab: Vocab, step: float = STEP) -> None:
+    """Unit PLANTED of the lowest layer counts characters by `step`, and starts over at each line break."""
     cell, newline = cell_of(model, 0), vocab.characters.index("\n")
     for gate in (cell.input_gate, cell.forget_gate, cell.candidate, cell.output_gate):
         gate.from_input.weight[PLANTED] = 0.0
         gate.from_hidden.weight[PLANTED] = 0.0
         gate.from_input.bias[PLANTED] = 20.0  # open
-    cell.candidate.from_input.bias[PLANTED] = STEP
+    cell.candidate.from_input.bias[PLANTED] = step
     for gate in (cell.forget_gate, cell.input_gate):
         gate.from_input.weight[PLANTED, newline] = -40.0

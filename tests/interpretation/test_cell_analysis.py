@@ -55,6 +55,15 @@ def test_a_planted_cell_is_found_first_and_confirmed(planted: tuple[CellsDocumen
     assert LABEL in [one.label for one in first.tracked]
 
 
+def test_a_cell_that_counts_down_is_confirmed_too(text: str, short_comparison: pytest.MonkeyPatch) -> None:
+    vocab = Vocab.of(text)
+    model = random_model(vocab, seed=1)
+    plant_line_counter(model, vocab, -STEP)
+    found = {one.label: one for one in analyse_cells(model, vocab, vocab.encode(text)).tested}[LABEL]
+    assert found.unit == PLANTED and found.is_confirmed
+    assert found.effect_found < -0.999 and found.effect_again < -0.999
+
+
 def test_of_a_long_text_no_more_than_is_needed_is_looked_at(
     planted: tuple[CellsDocument, Vocab], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
