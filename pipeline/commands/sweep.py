@@ -1,18 +1,12 @@
 """`charlstm sweep`: the experiments of one commit, what became of each, as a table and a picture; more seeds of one."""
 
-import contextlib
-import json
 import logging
-import os
 import statistics
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import psutil
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +17,7 @@ from charlstm.params import load_params
 from charlstm.tracking.registered_model import PROTOCOLS
 from charlstm.tracking.view import differing_params
 from pipeline.dvc.paths import Paths, load_paths
+from pipeline.dvc.queue import FAILED, STATES, Queue, Task, read_queue, run_dvc
 from pipeline.lineage.document import blocks_at, flat, losses_at
 from pipeline.lineage.revisions import experiments, find_commit, lock_at
 from pipeline.provenance.git import git
@@ -226,17 +221,10 @@ def train_seeds(commit: str, wanted: Mapping[str, str], number: int) -> int:
     begun = [_params_at(task.revision) for task in tasks]
     code = 0
     if new := missing_seeds(number, wanted, [*done, *begun]):
-        code = _dvc("exp", "run", "--queue", "-S", f"{SEED}={','.join(map(str, new))}")
+        code = run_dvc("exp", "run", "--queue", "-S", f"{SEED}={','.join(map(str, new))}")
     if not code and missing_seeds(number, wanted, done):
-        code = _dvc("exp", "run", "--run-all")
+        code = run_dvc("exp", "run", "--run-all")
     return code
-
-
-def _dvc(*arguments: str) -> int:
-    # DVC starts its worker as `dvc`, and stages as `python`: those beside this interpreter.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    with subprocess.Popen([sys.executable, "-m", "dvc", *arguments], env={**os.environ, "PATH": path}) as process:
-        return process.wait()
 
 
 def _without_seed(params: Mapping[str, str]) -> frozenset[tuple[str, str]]:
@@ -285,66 +273,6 @@ def differences(recipes: Sequence[OverSeeds]) -> list[str]:
 
 
 # What runs, waits and failed.
-
-QUEUE = Path(".dvc/tmp/exps/celery")  # it is there once something was queued
-SECONDS_TO_ANSWER = 30
-STATES = RUNNING, WAITING, FAILED = "Running", "Queued", "Failed"  # as `dvc queue status` says it
-# All that `dvc queue status` asks, but for the workers. Those are asked through a file, which a worker may read while
-# it is being written, and then it dies (DVC 3.67).
-ASK_DVC = """
-import json
-from dvc.repo import Repo
-queue = Repo().experiments.celery_queue
-failed = (entry for entry, _ in queue.iter_failed())
-tasks = {"Running": queue.iter_active(), "Queued": queue.iter_queued(), "Failed": failed}
-rows = [(task.name, state, task.stash_rev, task.baseline_rev) for state, entries in tasks.items() for task in entries]
-print(json.dumps(rows))
-"""
-WORKER = "queue-worker"  # a subcommand of DVC
-
-
-class Task(NamedTuple):
-    """An experiment of DVC's queue that runs, waits or has failed."""
-
-    name: str
-    state: str
-    revision: str  # a commit with its parameters
-    baseline: str  # the commit that it begins from
-
-
-class Queue(NamedTuple):
-    """The tasks of DVC's queue that are not done, and whether a worker answers."""
-
-    tasks: list[Task]
-    has_worker: bool
-
-
-def read_queue() -> Queue:
-    """DVC's queue. To ask takes two seconds, so it is asked only where something was queued.
-
-    Without its answer, there is a warning, and an empty queue.
-    """
-    if not QUEUE.is_dir():
-        return Queue([], has_worker=False)
-    command = [sys.executable, "-c", ASK_DVC]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS_TO_ANSWER)
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1] if done.returncode else ""
-    except subprocess.TimeoutExpired:
-        reason = f"no answer in {SECONDS_TO_ANSWER} seconds"
-    if reason:
-        log.warning("what runs, waits and failed is unknown: DVC's queue: %s", reason)
-        return Queue([], has_worker=False)
-    return Queue([Task(*row) for row in json.loads(done.stdout)], _has_worker(Path.cwd().resolve()))
-
-
-def _has_worker(root: Path) -> bool:
-    """Whether a process takes tasks of this project's queue."""
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if WORKER in process.cmdline() and Path(process.cwd()).resolve() == root:
-                return True
-    return False
 
 
 def status_lines(commit: str, queue: Queue, done: Mapping[str, Experiment]) -> list[str]:

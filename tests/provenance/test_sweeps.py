@@ -14,22 +14,21 @@ from stages import dvc, start_dvc
 
 from benchmarks.projects import write_params
 from charlstm.errors import LineageError, ParamsError
-from pipeline.commands import sweep as command
 from pipeline.commands.sweep import (
     Experiment,
-    Queue,
     committed_result,
     differences,
     mean_and_deviation,
     missing_seeds,
     over_seeds,
     read_experiments,
-    read_queue,
     siblings,
     status_lines,
     sweep,
     varied_params,
 )
+from pipeline.dvc import queue
+from pipeline.dvc.queue import Queue, read_queue
 
 LOSSES = {"0.01": 1.52, "0.3": 1.49, "1e-4": 1.61}
 NO_COMMIT = "0" * 40
@@ -267,7 +266,7 @@ def test_a_queue_that_dvc_cannot_tell_of_costs_a_warning(
     (small / ".dvc/tmp/exps/celery").mkdir(parents=True)
     (small / ".dvc/config").write_text("no section\n")
     assert read_queue() == Queue([], has_worker=False)
-    monkeypatch.setattr(command, "SECONDS_TO_ANSWER", 0.01)
+    monkeypatch.setattr(queue, "SECONDS_TO_ANSWER", 0.01)
     assert read_queue() == Queue([], has_worker=False)
     broken, slow = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert slow == "what runs, waits and failed is unknown: DVC's queue: no answer in 0.01 seconds"

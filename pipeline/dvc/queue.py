@@ -1,0 +1,82 @@
+"""DVC's queue of experiments: what runs, waits and has failed. And DVC itself, with this interpreter's programs."""
+
+import contextlib
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+log = logging.getLogger("charlstm")
+
+QUEUE = Path(".dvc/tmp/exps/celery")  # it is there once something was queued
+SECONDS_TO_ANSWER = 30
+STATES = RUNNING, WAITING, FAILED = "Running", "Queued", "Failed"  # as `dvc queue status` says it
+# All that `dvc queue status` asks, but for the workers. Those are asked through a file, which a worker may read while
+# it is being written, and then it dies (DVC 3.67).
+ASK_DVC = """
+import json
+from dvc.repo import Repo
+queue = Repo().experiments.celery_queue
+failed = (entry for entry, _ in queue.iter_failed())
+tasks = {"Running": queue.iter_active(), "Queued": queue.iter_queued(), "Failed": failed}
+rows = [(task.name, state, task.stash_rev, task.baseline_rev) for state, entries in tasks.items() for task in entries]
+print(json.dumps(rows))
+"""
+WORKER = "queue-worker"  # a subcommand of DVC
+
+
+class Task(NamedTuple):
+    """An experiment of DVC's queue that runs, waits or has failed."""
+
+    name: str
+    state: str
+    revision: str  # a commit with its parameters
+    baseline: str  # the commit that it begins from
+
+
+class Queue(NamedTuple):
+    """The tasks of DVC's queue that are not done, and whether a worker answers."""
+
+    tasks: list[Task]
+    has_worker: bool
+
+
+def read_queue() -> Queue:
+    """DVC's queue. To ask takes two seconds, so it is asked only where something was queued.
+
+    Without its answer, there is a warning, and an empty queue.
+    """
+    if not QUEUE.is_dir():
+        return Queue([], has_worker=False)
+    command = [sys.executable, "-c", ASK_DVC]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS_TO_ANSWER)
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1] if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        reason = f"no answer in {SECONDS_TO_ANSWER} seconds"
+    if reason:
+        log.warning("what runs, waits and failed is unknown: DVC's queue: %s", reason)
+        return Queue([], has_worker=False)
+    return Queue([Task(*row) for row in json.loads(done.stdout)], _has_worker(Path.cwd().resolve()))
+
+
+def _has_worker(root: Path) -> bool:
+    """Whether a process takes tasks of this project's queue."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if WORKER in process.cmdline() and Path(process.cwd()).resolve() == root:
+                return True
+    return False
+
+
+def run_dvc(*arguments: str) -> int:
+    """A command of DVC's, on this terminal; its exit code."""
+    # DVC starts its worker as `dvc`, and stages as `python`: those beside this interpreter.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    with subprocess.Popen([sys.executable, "-m", "dvc", *arguments], env={**os.environ, "PATH": path}) as process:
+        return process.wait()
