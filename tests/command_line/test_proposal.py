@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks.projects import ROOT
+from charlstm.model.shape import ModelShape
 from pipeline.new import proposal
 from pipeline.new.proposal import Proposal
 from pipeline.stage.presets import RECIPES, load
@@ -76,3 +77,15 @@ def test_larger_texts_take_longer_and_need_no_smaller_models() -> None:
 def test_the_time_is_that_of_the_recipes_table() -> None:
     """54 seconds for `quick` on 2 cores: see docs/recipes.md."""
     assert propose(1_115_394, [1] * 65).seconds(2, True) == pytest.approx(54, rel=0.1)
+
+
+def test_a_text_that_begins_from_a_model_has_its_sizes_and_lower_rates() -> None:
+    counts = [1_500] * 65
+    found = proposal.propose(100_000, counts, QUICK, ModelShape(65, 48, 200, 2, 72)).recipe
+    sizes = {"embedding_size": 48, "hidden_size": 200, "num_layers": 2, "feed_forward_size": 72}
+    assert {f"model.{name}": size for name, size in sizes.items()}.items() <= found.items()
+    alone = propose(100_000, counts).recipe
+    assert found["train.dropout.output"] == alone["train.dropout.output"]  # that is for the size of the text
+    assert int(str(found["train.epochs"])) < int(str(alone["train.epochs"]))
+    for rate in ("train.learning_rate", "train.muon.learning_rate"):
+        assert 0 < float(str(found[rate])) < float(str(QUICK[rate]))
