@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from benchmarks.projects import LAUNCH, ROOT, write_params
 from charlstm.files.lock import exclusive, holder_of
 from pipeline.doctor import machine
 from pipeline.doctor.examination import examine, examine_training
+from pipeline.doctor.finding import Finding, error, readable, warning
 from pipeline.dvc.unfinished import CHECKOUT
 
 
@@ -180,3 +182,11 @@ def test_the_launcher_imports_no_torch() -> None:
     heavy = {"torch", "mlflow", "pandas", "accelerate", "dvc"}
     code = f"import sys, pipeline.launch; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_a_file_that_cannot_be_read_is_a_finding_in_plain_words(tmp_path: Path) -> None:
+    def check() -> Iterator[Finding]:
+        yield warning((tmp_path / "nowhere").read_text())
+
+    (found,) = readable(check())
+    assert found == error(f"{tmp_path / 'nowhere'}: No such file or directory")
