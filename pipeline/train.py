@@ -2,9 +2,10 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.files.atomic import sha256, write_text
@@ -41,6 +42,7 @@ from pipeline.stage.hardware import (
 )
 from pipeline.stage.interruption import handle_signals
 from pipeline.stage.memory_needed import memory_needed
+from pipeline.stage.params_file import PARAMS
 from pipeline.stage.sending import node_metrics, outbox
 from pipeline.stage.settings import seconds
 
@@ -51,18 +53,28 @@ CHANGED = (
 )
 
 
-def run(params: Params, paths: Paths, load: Load = stage.load) -> None:
-    """Train on whatever processes and devices the launcher decided on, from the start or from a checkpoint.
+class Job(NamedTuple):
+    """What a training has of its own beside its parameters and paths; by default, it is the project's training."""
 
-    `load` gives the same parameters and paths again, if the files that say them have not changed.
-    """
+    load: Load = stage.load
+    """Gives the same parameters and paths again, if the files that say them have not changed."""
+    folder: Path = Path()
+    """Has the file of its parameters. Of trainings with the same folder, one runs at a time."""
+    tags: Mapping[str, str] = {}
+    """More tags for its run."""
+    observers: Sequence[Observer] = ()
+    """More of those that watch it, on the first process."""
+
+
+def run(params: Params, paths: Paths, job: Job = Job()) -> None:  # noqa: B008  # it never changes
+    """Train on whatever processes and devices the launcher decided on, from the start or from a checkpoint."""
     set_num_threads(work_of(params))
     keep_freed_memory()
     use_reproducible_kernels()
     data = _load(params, paths)
     # On every process: what fails here must fail before they need each other.
     prompts = epoch_prompts(params, data.val.ids, data.vocab)
-    tags = provenance.tags(params, paths) | provenance.environment()
+    tags = {**provenance.tags(params, paths), **provenance.environment(), **job.tags}
     fingerprint = unfinished.fingerprint(params, paths)
     seconds_between = seconds("CHARLSTM_CHECKPOINT_SECONDS")
     with (
@@ -84,8 +96,8 @@ def run(params: Params, paths: Paths, load: Load = stage.load) -> None:
                 with node_metrics(fingerprint):
                     train([EpochTexts(prompts, data.vocab, params.train.seed, [])], Path())
                 return
-            with unfinished.start_or_resume(fingerprint) as work:
-                _train_and_write(params, paths, data.vocab, prompts, tags, work, train, load)
+            with unfinished.start_or_resume(fingerprint, job.folder / unfinished.CHECKOUT) as work:
+                _train_and_write(params, paths, data.vocab, prompts, tags, work, train, job)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -144,7 +156,7 @@ def _train_and_write(
     tags: dict[str, str],
     work: unfinished.Unfinished,
     train: Callable[[Sequence[Observer], Path], Result],
-    load: Load,
+    job: Job,
 ) -> None:
     console = TrainingConsole()
     shown = {**tags, **page_tags(summary_of(params, tags)), FINGERPRINT_TAG: work.folder.name}
@@ -152,8 +164,8 @@ def _train_and_write(
     status, reason = "FAILED", ""
     try:
         texts = EpochTexts(prompts, vocab, params.train.seed, [console.show_texts, tracker.log_texts])
-        result = train([console, tracker, texts], work.folder)
-        if unfinished.fingerprint(*load()) != work.folder.name:
+        result = train([console, tracker, texts, *job.observers], work.folder)
+        if unfinished.fingerprint(*job.load()) != work.folder.name:
             raise TrainingError(CHANGED)
         _write(paths, result, vocab)
         work.finish(paths.train / SUMS)
@@ -171,7 +183,7 @@ def _train_and_write(
                 num_parameters=result.num_parameters, val_nats_per_char=result.best.val_nats_per_char
             )
             tracker.run.set_tags(page_tags(summary))
-            provenance.log_lineage(tracker.run, "train", paths, tags)
+            provenance.log_lineage(tracker.run, "train", paths, tags, job.folder / PARAMS)
             tracker.finish(sha256(paths.model / WEIGHTS), result.train_seconds)
         else:
             tracker.abandon(status, reason)

@@ -105,7 +105,7 @@ MAX_EXPERIMENTS = 10_000
 MAX_METRICS_PER_CALL = 1_000
 MAX_PARAMS_PER_CALL = 100
 CORPUS_TAG, RECIPE_TAG = "corpus_name", "recipe"
-SWEEP_TAG = "sweep_of"  # of the parent; the value is a commit
+SWEEP_TAG = "sweep_of"  # of the parent; the value is a commit, or a search
 COMMON_REASONS = {
     "Connection refused": "it refuses the connection: is the server up?",
     "Read timed out": "it does not answer in time",

@@ -109,21 +109,36 @@ def _write(kind: Kind, name: str, is_forced: bool) -> None:
 
 
 def _save(kind: Kind, name: str, experiment: str | None, is_forced: bool) -> None:
-    path = presets.path_of(kind, name)
     values = load_params(PARAMS).values() if experiment is None else _values_of(experiment)
+    path = check_name(kind, name)
+    if path.exists() and not is_forced:
+        raise ParamsError(f"{path} is there already: take another name, or --force to write over it")
+    about = write_preset(kind, name, values, f": the experiment {experiment}." if experiment else ".")
+    typer.echo(f"{path}: {about}")
+
+
+def check_name(kind: Kind, name: str) -> Path:
+    """The file of a preset that is to be written.
+
+    Raises:
+        ParamsError: it cannot have that name.
+    """
+    path = presets.path_of(kind, name)
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name) or name == SAVE:
         raise ParamsError(f"expected a name of small letters, digits, - and _, got {name!r}")
     if name == kind.root:
         raise ParamsError(f"{path}: all other {kind.plural} build on it: take another name")
-    if path.exists() and not is_forced:
-        raise ParamsError(f"{path} is there already: take another name, or --force to write over it")
+    return path
+
+
+def write_preset(kind: Kind, name: str, values: Mapping[str, object], origin: str) -> str:
+    """Write a preset of all `values`: what differs from the nearest one. In words what that is; `origin` follows it."""
     root = load(kind, kind.root)
     base = load(kind, presets.nearest(kind, values, without=name).name or kind.root)  # not the one that it replaces
     changes = {key: values[key] for key in root.values if values[key] != base.values[key]}
     about = f"{base.name} with {presets.changes_in_words(changes)}" if changes else f"the same as {base.name}"
-    origin = f": the experiment {experiment}." if experiment else "."
-    write_text(path, presets.preset_text(about + origin, base.name, changes))
-    typer.echo(f"{path}: {about}")
+    write_text(presets.path_of(kind, name), presets.preset_text(about + origin, base.name, changes))
+    return about
 
 
 def _values_of(experiment: str) -> dict[str, object]:

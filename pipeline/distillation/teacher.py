@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         files |= {"soft_targets": Path(NOTHING), "initial": Path(NOTHING)}
         return params.model_copy(update={"model": model, "train": training}), paths.model_copy(update=files)
 
-    return stage.run_work(lambda: train.run(*load(), load))
+    return stage.run_work(lambda: train.run(*load(), train.Job(load)))
 
 
 if __name__ == "__main__":

@@ -33,13 +33,13 @@ class Paths(BaseModel):
     initial: Path  # the model that training begins from
 
 
-def load_paths(path: Path) -> Paths:
-    """The `paths` that `dvc.yaml` declares. What lies elsewhere is named by the `params.yaml` beside it.
+def load_paths(path: Path, params: Path | None = None) -> Paths:
+    """The `paths` that `dvc.yaml` declares. What lies elsewhere is named by `params`, the `params.yaml` beside it.
 
     Raises:
         ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`; or the parameters do not name it.
     """
-    declared, params = _declared(path), path.with_name("params.yaml")
+    declared, params = _declared(path), params or path.with_name("params.yaml")
     document = load_yaml(params)
     try:
         declared["corpus"] = f"{declared.pop('corpora')}/{document['download']['name']}{EXTENSION}"

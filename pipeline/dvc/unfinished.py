@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from charlstm.errors import LockedError
 from charlstm.files.atomic import write_text
-from charlstm.files.lock import exclusive
+from charlstm.files.lock import exclusive, holder_of
 from charlstm.params import Params
 from pipeline.dvc.paths import Paths, load_deps
 from pipeline.dvc.record import cached
@@ -55,15 +55,15 @@ class Unfinished(NamedTuple):
 
 
 @contextmanager
-def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
-    """The folder of the training of these inputs; no other process may use it, or this checkout, meanwhile.
+def start_or_resume(fingerprint: str, checkout: Path = CHECKOUT) -> Iterator[Unfinished]:
+    """The folder of the training of these inputs; no other process may use it, or this `checkout`, meanwhile.
 
     Raises:
         LockedError: one does.
     """
     root = project_root() / STATE_FOLDER
     folder = root / fingerprint
-    with exclusive(CHECKOUT, "a training in this checkout"), exclusive(folder, "this training"):
+    with exclusive(checkout, "a training in this checkout"), exclusive(folder, "this training"):
         if _is_done(folder / FINISHED):  # so it is wanted again: `dvc repro --force`
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,6 +72,18 @@ def start_or_resume(fingerprint: str) -> Iterator[Unfinished]:
         if not (training_id := folder / "training-id").exists():
             write_text(training_id, uuid.uuid4().hex + "\n")
         yield Unfinished(folder, training_id.read_text(errors="replace").strip())
+
+
+def holder(fingerprint: str) -> str | None:
+    """Who trains on these inputs now, in words; None for nobody."""
+    return holder_of(project_root() / STATE_FOLDER / fingerprint)
+
+
+def give_up(fingerprint: str) -> None:
+    """Remove the state of a training that nobody will resume, unless one is under way."""
+    folder = project_root() / STATE_FOLDER / fingerprint
+    with contextlib.suppress(LockedError), exclusive(folder, "this training"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def fingerprint(params: Params, paths: Paths) -> str:

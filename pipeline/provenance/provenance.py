@@ -31,6 +31,7 @@ from charlstm.tracking.registered_model import INITIAL_TAG, WEIGHTS
 from pipeline.dvc.paths import NOTHING, Paths, load_paths
 from pipeline.provenance.git import changes, git, untracked
 from pipeline.provenance.hashes import md5, md5_of, sha256, sha256_of
+from pipeline.stage.params_file import PARAMS
 from pipeline.stage.tracking_store import project_root
 
 if TYPE_CHECKING:  # who only reads records starts without pandas
@@ -110,27 +111,27 @@ def training_record(params: Params, paths: Paths, tables: "Tables") -> "Training
     return TrainingRecord(params.flat(), known, tables, time_ms)
 
 
-def log_lineage(run: "Run", stage: str, paths: Paths, origin: dict[str, str]) -> None:
-    """Give `run` what `stage` knows of where it comes from. `origin`: its tags.
+def log_lineage(run: "Run", stage: str, paths: Paths, origin: dict[str, str], params: Path = PARAMS) -> None:
+    """Give `run` what `stage` knows of where it comes from. `origin`: its tags. `params`: the file of its parameters.
 
     What cannot be read costs a warning: the outputs are written, and no record is worth a failed training.
     """
     try:
-        for path, text in lineage_artifacts(stage, paths, origin).items():
+        for path, text in lineage_artifacts(stage, paths, origin, params).items():
             run.log_text(path, text)
         run.set_tags(_train_md5(paths))
     except Exception as error:  # whatever git, the disk or a strange file name can raise
         log.warning("the run has no lineage of stage %s: %s: %s", stage, type(error).__name__, error)
 
 
-def lineage_artifacts(stage: str, paths: Paths, origin: dict[str, str]) -> dict[str, str]:
+def lineage_artifacts(stage: str, paths: Paths, origin: dict[str, str], params: Path = PARAMS) -> dict[str, str]:
     """The artifacts of `stage`, path -> text; no password of a URL is in them. Call it when the outputs are written."""
     shown = {name: without_credentials(value) for name, value in origin.items()}
     documents = {"origin": shown, "files": sha256_of(paths, stage), "outputs": md5_of(paths, stage)}
     texts = {f"{name}.json": json.dumps(one, indent=2, sort_keys=True) + "\n" for name, one in documents.items()}
-    for name in ("params.yaml", "dvc.lock"):
-        if Path(name).is_file():
-            texts[name] = without_credentials(Path(name).read_text(encoding="utf-8"))
+    for file in (params, Path("dvc.lock")):
+        if file.is_file():
+            texts[file.name] = without_credentials(file.read_text(encoding="utf-8"))
     # Against the commit that the tags name: by now, HEAD may be another.
     if origin.get(DIRTY, "no") != "no" and (diff := changes(origin[COMMIT], _results(paths))):
         texts["changes.diff"] = diff

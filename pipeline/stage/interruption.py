@@ -26,7 +26,10 @@ SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BEFORE_SECOND_CTRL_C = 1.0  # a Ctrl-C after that ends at once
 SECONDS_TO_UNWIND = 4.0
-LAUNCHERS = {"accelerate", "accelerate.commands.launch", "dvc", "pipeline.launch", "torch.distributed.run", "torchrun"}
+LAUNCHERS = {
+    *("accelerate", "accelerate.commands.launch", "dvc", "pipeline.launch", "torch.distributed.run", "torchrun"),
+    "tune",  # `charlstm tune`
+}
 SENDER = "pipeline.send"
 
 

@@ -1,0 +1,280 @@
+"""`charlstm tune`: a search for better values of the parameters, and its winner as a recipe."""
+
+import base64
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from html import escape
+from pathlib import Path
+from secrets import token_hex
+from typing import Annotated
+
+import typer
+from filelock import FileLock
+from rich.console import Console
+from rich.table import Table
+
+from charlstm.errors import Interrupted, ParamsError
+from charlstm.files.atomic import write_text
+from charlstm.tracking.client import CORPUS_TAG, SWEEP_TAG
+from charlstm.tracking.runs import Run
+from pipeline.commands.recipe import check_name, write_preset
+from pipeline.doctor.examination import examine_training
+from pipeline.stage import presets
+from pipeline.stage.interruption import handle_signals
+from pipeline.stage.presets import RECIPES, changes_in_words, recipe_of, short, shown
+from pipeline.stage.project import from_here
+from pipeline.stage.sending import outbox
+from pipeline.stage.terminal import printable
+from pipeline.tune.search import SEARCHES, Plan, Watch, read_plan, search
+from pipeline.tune.study import DONE, PRUNED, Study, Trial
+
+log = logging.getLogger("charlstm")
+
+PAGE = Path("tune.html")
+DEFAULT_TRIALS = 30
+MAX_ROWS = 8  # of the table
+SECONDS_BETWEEN_UPDATES = 1.0
+MINUTE = 60
+
+
+def tune(
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0, help="For all of it. By default, as many as the trials take.", show_default=False),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"Those of earlier calls count. By default {DEFAULT_TRIALS}, or as many as the minutes allow.",
+            show_default=False,
+        ),
+    ] = None,
+    parameters: Annotated[
+        Path | None,
+        typer.Option(
+            help="What is varied, as a YAML file. By default, `conf/tune.yaml`.", show_default=False, callback=from_here
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Of the recipe that the winner becomes.")] = "tuned",
+) -> int:
+    """Search for better values of the parameters, and make the best ones a recipe.
+
+    The search is around `params.yaml`, for its text. Trial 0 is what stands there. Each trial is a whole training, and
+    is stopped early when its loss is worse than that of most. The same command goes on with a search, also after a
+    kill, and several of them share it. The winner becomes `conf/recipe/NAME.yaml`.
+    """
+    deadline = time.monotonic() + minutes * MINUTE if minutes is not None else None
+    limit = trials or (DEFAULT_TRIALS if minutes is None else None)
+    plan = read_plan(parameters or presets.CONF / "tune.yaml")
+    path = check_name(RECIPES, name)
+    _encode(plan)
+    for note in plan.space.notes:
+        typer.echo(note)
+    study = Study(SEARCHES / plan.identity(), plan.space)
+    _check_is_own(path, study)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if not study.trials():
+        _send(plan, study, f"A search around `{recipe_of(plan.params).full}` by `charlstm tune` is under way.")
+    with handle_signals() as interruption:
+        screen = Screen(console, plan, study, limit, deadline)
+        watch = Watch(screen.begin, screen.end, screen.wait, lambda: interruption.should_stop() or screen.is_late())
+        try:
+            stopped = search(plan, study, limit, watch)
+        finally:
+            screen.close()
+        if stopped is not None:
+            console.print(f"trial {stopped.number} was stopped, with a checkpoint; the next `charlstm tune` resumes it")
+        _show_result(console, plan, study, name)
+        if interruption.should_stop():
+            raise Interrupted("stopped as asked")
+    _draw(console, plan, study)
+    return 0
+
+
+def _encode(plan: Plan) -> None:
+    """Have DVC make what trainings read, and check that they can start.
+
+    Raises:
+        ParamsError: they cannot.
+    """
+    lock = SEARCHES / "dvc.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    targets = ["encode", *(["distillation/dvc.yaml"] if plan.params.train.distillation.rows else [])]
+    with FileLock(lock):  # DVC gives up soon where another one works
+        code = subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", *targets], check=False).returncode
+    if code:
+        raise ParamsError(f"`dvc repro {' '.join(targets)}` has failed, see above")
+    if errors := [finding.text for finding in examine_training() if finding.is_error]:
+        raise ParamsError("; ".join(errors))
+
+
+class Screen:
+    """Shows what the search does: a line for each trial, and on a terminal the one that is under way."""
+
+    def __init__(self, console: Console, plan: Plan, study: Study, limit: int | None, deadline: float | None) -> None:
+        self._console, self._plan, self._study, self._limit, self._deadline = console, plan, study, limit, deadline
+        self._status = console.status("")
+        self._updated = 0.0
+
+    def is_late(self) -> bool:
+        """Whether the time is over."""
+        return self._deadline is not None and time.monotonic() > self._deadline
+
+    def begin(self, trial: Trial) -> None:
+        """A trial begins, or is resumed."""
+        if self._console.is_terminal:
+            self._status.start()
+        else:
+            self._console.print(f"trial {trial.number} begins: {self._words(trial)}")
+
+    def wait(self, trial: Trial) -> None:
+        """It is under way."""
+        if self._console.is_terminal and time.monotonic() - self._updated > SECONDS_BETWEEN_UPDATES:
+            self._updated, loss = time.monotonic(), self._study.trials()[trial.number].loss
+            now = [f"trial {trial.number}: {self._words(trial)}", *([f"loss {loss:.4f}"] if loss else [])]
+            self._status.update(" · ".join(printable(part) for part in [*now, *self._standing(), *self._left()]))
+
+    def end(self, trial: Trial) -> None:
+        """It has ended."""
+        if trial.state == DONE:
+            became = f"{trial.loss:.4f}"
+        elif trial.state == PRUNED:
+            became = f"stopped early at {trial.loss:.4f}"
+        else:
+            became = f"failed: {trial.reason}"
+        self._console.print(" · ".join([f"trial {trial.number}: {became}", self._words(trial), *self._standing()]))
+
+    def close(self) -> None:
+        """Leave the terminal in order."""
+        self._status.stop()
+
+    def _words(self, trial: Trial) -> str:
+        return changes_in_words(self._plan.changes(trial.values)) or "as params.yaml says"
+
+    def _standing(self) -> list[str]:
+        best = best_of(self._study)
+        first = self._study.trials()[0]
+        before = [f"trial 0 {first.loss:.4f}"] if first.state == DONE else []
+        return [f"best {best[0].loss:.4f} (trial {best[0].number})", *before] if best else before
+
+    def _left(self) -> list[str]:
+        trials = self._study.trials().values()
+        ended = [trial.seconds for trial in trials if trial.seconds is not None]
+        seconds = [self._deadline - time.monotonic()] if self._deadline is not None else []
+        if self._limit is not None and ended:
+            seconds.append(sum(ended) / len(ended) * (self._limit - len(ended)))
+        return [f"{timedelta(seconds=round(max(0.0, min(seconds))))} left"] if seconds else []
+
+
+def best_of(study: Study) -> list[Trial]:
+    """The trials that are done, the best first; of equal ones the earliest."""
+    return sorted((one for one in study.trials().values() if one.state == DONE), key=lambda one: one.loss or 0.0)
+
+
+def rows_of(plan: Plan, study: Study) -> list[list[str]]:
+    """The table of the best trials, and of trial 0: a head, then a row for each."""
+    best = best_of(study)
+    some = best[:MAX_ROWS] + [trial for trial in best[MAX_ROWS:] if trial.number == 0]
+    head = ["trial", "loss", *(short(name) for name in plan.space.varied)]
+    return [head, *([str(one.number), f"{one.loss:.4f}", *map(shown, one.values.values())] for one in some)]
+
+
+# What the search ends with.
+
+
+def _show_result(console: Console, plan: Plan, study: Study, name: str) -> None:
+    """Print the table, and make the winner a recipe."""
+    all_trials, best = study.trials(), best_of(study)
+    states = [trial.state for trial in all_trials.values()]
+    head, *rows = rows_of(plan, study)
+    table = Table(title=f"{len(states)} trials, {states.count(PRUNED)} of them stopped early (nats per character)")
+    for column in head:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    if 0 not in all_trials or all_trials[0].loss is None or all_trials[0].state != DONE:
+        console.print("trial 0, what params.yaml says, has not ended: there is nothing to compare with yet")
+    elif best[0].number == 0:
+        console.print(f"no trial has a lower loss than what params.yaml says, {best[0].loss:.4f}: no recipe is written")
+    else:
+        _write_recipe(console, plan, study, name, best[0], all_trials[0])
+
+
+def _write_recipe(console: Console, plan: Plan, study: Study, name: str, winner: Trial, first: Trial) -> None:
+    path = check_name(RECIPES, name)
+    _check_is_own(path, study)
+    _, params = plan.params_with(winner.values)
+    losses = f"{winner.loss:.4f} nats/char, {first.loss:.4f} before"
+    about = write_preset(RECIPES, name, params.values(), f". {_mark(study)} trial {winner.number}: {losses}.")
+    console.print(f"{path}: {about}; {losses}")
+    force = ""
+    try:
+        presets.check_kept(RECIPES, params.values())
+    except ParamsError:  # what params.yaml has is trial 0's, and the winner has another value there
+        force = " --force"
+    console.print(f"next: charlstm recipe {name}{force} && dvc repro")
+
+
+def _mark(study: Study) -> str:
+    return f"Found by `charlstm tune`, search {study.folder.name},"
+
+
+def _check_is_own(path: Path, study: Study) -> None:
+    """Check that nothing but what this search wrote is written over.
+
+    Raises:
+        ParamsError: the recipe is another's.
+    """
+    if path.exists() and _mark(study) not in path.read_text(encoding="utf-8", errors="replace"):
+        raise ParamsError(f"{path} is there already, and not of this search: take another --name, or remove it")
+
+
+def _draw(console: Console, plan: Plan, study: Study) -> None:
+    """Draw pictures, for the page and for MLflow."""
+    pictures = study.draw_pictures()
+    if not pictures:
+        return
+    from charlstm.report.plots import plot_sweep  # pictures take a second to import
+
+    done = best_of(study)
+    values = {short(name): [str(trial.values[name]) for trial in done] for name in plan.space.varied}
+    pictures.append(study.folder / "values.png")
+    plot_sweep(pictures[-1], values, [trial.loss or 0.0 for trial in done], "nats per character")
+    write_text(PAGE, _page(plan, study, pictures))
+    console.print(f"all trials as pictures: {PAGE}")
+    head, *rows = rows_of(plan, study)
+    table = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+    about = f"A search around `{recipe_of(plan.params).full}` by `charlstm tune`. See its pictures below `tune`."
+    _send(plan, study, "\n".join([about, "", *table]), [*pictures, PAGE])
+
+
+def _page(plan: Plan, study: Study, pictures: Sequence[Path]) -> str:
+    """The table and the pictures as a page that needs no other file."""
+    title = escape(f"charlstm tune: {plan.params.download.name}, around {recipe_of(plan.params).full}")
+    lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows_of(plan, study)]
+    images = [base64.b64encode(file.read_bytes()).decode() for file in pictures]
+    return "\n".join([
+        '<!doctype html><html lang="en"><meta charset="utf-8">', f"<title>{title}</title>",
+        "<style>body{font:16px sans-serif;margin:2em auto;max-width:62em}img{max-width:100%}td{padding:.3em}</style>",
+        f"<h1>{title}</h1>", "<table>", *(f"<tr>{line}</tr>" for line in lines), "</table>",
+        *(f'<p><img alt="{file.stem}" src="data:image/png;base64,{image}">'
+          for file, image in zip(pictures, images, strict=True)), "</html>\n",
+    ])  # fmt: skip
+
+
+def _send(plan: Plan, study: Study, about: str, files: Sequence[Path] = ()) -> None:
+    """Write the run above all trials: made if it is not there."""
+    search_id, tags = study.folder.name, {CORPUS_TAG: plan.params.download.name}
+    run = Run(outbox(), f"{search_id}-{token_hex(4)}", tag=SWEEP_TAG, value=search_id, tags=tags)
+    with run.if_new():
+        run.end("FINISHED")
+    run.set_tags({"mlflow.runName": f"tune from {recipe_of(plan.params).label}", "mlflow.note.content": about})
+    for file in files:
+        run.log_file(file, "tune")
+    run.close()
