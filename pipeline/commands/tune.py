@@ -25,7 +25,7 @@ from pipeline.commands.recipe import check_name, write_preset
 from pipeline.doctor.examination import examine_training
 from pipeline.stage import presets
 from pipeline.stage.interruption import handle_signals
-from pipeline.stage.presets import RECIPES, changes_in_words, recipe_of, short, shown
+from pipeline.stage.presets import RECIPES, changes_in_words, short, shown
 from pipeline.stage.project import from_here
 from pipeline.stage.sending import outbox
 from pipeline.stage.terminal import printable
@@ -36,7 +36,7 @@ log = logging.getLogger("charlstm")
 
 PAGE = Path("tune.html")
 DEFAULT_TRIALS = 30
-MAX_ROWS = 8  # of the table
+MAX_SHOWN = 5  # trials in the table
 SECONDS_BETWEEN_UPDATES = 1.0
 MINUTE = 60
 
@@ -79,7 +79,14 @@ def tune(
     _check_is_own(path, study)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if not study.trials():
-        _send(plan, study, f"A search around `{recipe_of(plan.params).full}` by `charlstm tune` is under way.")
+        _send(plan, study, around(plan, name), "The search is under way.")
+    _search(console, plan, study, limit, deadline, name)
+    _draw(console, plan, study, around(plan, name))
+    return 0
+
+
+def _search(console: Console, plan: Plan, study: Study, limit: int | None, deadline: float | None, name: str) -> None:
+    """Search, and show what was found, also when asked to stop."""
     with handle_signals() as interruption:
         screen = Screen(console, plan, study, limit, deadline)
         watch = Watch(screen.begin, screen.end, screen.wait, lambda: interruption.should_stop() or screen.is_late())
@@ -92,8 +99,6 @@ def tune(
         _show_result(console, plan, study, name)
         if interruption.should_stop():
             raise Interrupted("stopped as asked")
-    _draw(console, plan, study)
-    return 0
 
 
 def _encode(plan: Plan) -> None:
@@ -177,11 +182,17 @@ def best_of(study: Study) -> list[Trial]:
 
 
 def rows_of(plan: Plan, study: Study) -> list[list[str]]:
-    """The table of the best trials, and of trial 0: a head, then a row for each."""
+    """The table of the best trials, and of trial 0: a column for each, with its loss and its values."""
     best = best_of(study)
-    some = best[:MAX_ROWS] + [trial for trial in best[MAX_ROWS:] if trial.number == 0]
-    head = ["trial", "loss", *(short(name) for name in plan.space.varied)]
-    return [head, *([str(one.number), f"{one.loss:.4f}", *map(shown, one.values.values())] for one in some)]
+    some = best[:MAX_SHOWN] + [trial for trial in best[MAX_SHOWN:] if trial.number == 0]
+    values = [[short(name), *(shown(one.values[name]) for one in some)] for name in plan.space.varied]
+    losses = ["loss", *(f"{one.loss:.4f}" for one in some)]
+    return [["trial", *(str(one.number) for one in some)], losses, *values]
+
+
+def around(plan: Plan, name: str) -> str:
+    """What the search is around, in words: a recipe but its own, with changes."""
+    return presets.nearest(RECIPES, plan.params.values(), without=name).label
 
 
 # What the search ends with.
@@ -235,7 +246,7 @@ def _check_is_own(path: Path, study: Study) -> None:
         raise ParamsError(f"{path} is there already, and not of this search: take another --name, or remove it")
 
 
-def _draw(console: Console, plan: Plan, study: Study) -> None:
+def _draw(console: Console, plan: Plan, study: Study, label: str) -> None:
     """Draw pictures, for the page and for MLflow."""
     pictures = study.draw_pictures()
     if not pictures:
@@ -246,17 +257,16 @@ def _draw(console: Console, plan: Plan, study: Study) -> None:
     values = {short(name): [str(trial.values[name]) for trial in done] for name in plan.space.varied}
     pictures.append(study.folder / "values.png")
     plot_sweep(pictures[-1], values, [trial.loss or 0.0 for trial in done], "nats per character")
-    write_text(PAGE, _page(plan, study, pictures))
+    write_text(PAGE, _page(plan, study, label, pictures))
     console.print(f"all trials as pictures: {PAGE}")
     head, *rows = rows_of(plan, study)
     table = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
-    about = f"A search around `{recipe_of(plan.params).full}` by `charlstm tune`. See its pictures below `tune`."
-    _send(plan, study, "\n".join([about, "", *table]), [*pictures, PAGE])
+    _send(plan, study, label, "\n".join(["The best trials of `charlstm tune`:", "", *table]), [*pictures, PAGE])
 
 
-def _page(plan: Plan, study: Study, pictures: Sequence[Path]) -> str:
+def _page(plan: Plan, study: Study, label: str, pictures: Sequence[Path]) -> str:
     """The table and the pictures as a page that needs no other file."""
-    title = escape(f"charlstm tune: {plan.params.download.name}, around {recipe_of(plan.params).full}")
+    title = escape(f"charlstm tune: {plan.params.download.name}, around {label}")
     lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows_of(plan, study)]
     images = [base64.b64encode(file.read_bytes()).decode() for file in pictures]
     return "\n".join([
@@ -268,13 +278,13 @@ def _page(plan: Plan, study: Study, pictures: Sequence[Path]) -> str:
     ])  # fmt: skip
 
 
-def _send(plan: Plan, study: Study, about: str, files: Sequence[Path] = ()) -> None:
+def _send(plan: Plan, study: Study, label: str, about: str, files: Sequence[Path] = ()) -> None:
     """Write the run above all trials: made if it is not there."""
     search_id, tags = study.folder.name, {CORPUS_TAG: plan.params.download.name}
     run = Run(outbox(), f"{search_id}-{token_hex(4)}", tag=SWEEP_TAG, value=search_id, tags=tags)
     with run.if_new():
         run.end("FINISHED")
-    run.set_tags({"mlflow.runName": f"tune from {recipe_of(plan.params).label}", "mlflow.note.content": about})
+    run.set_tags({"mlflow.runName": f"tune around {label}", "mlflow.note.content": about})
     for file in files:
         run.log_file(file, "tune")
     run.close()

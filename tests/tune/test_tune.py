@@ -1,0 +1,345 @@
+"""`charlstm tune`: the loop with trainings of no time, and whole searches with tiny ones."""
+
+import json
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from stages import dvc, start_dvc, wait_for
+
+from benchmarks.projects import PYTHON, ROOT, kill, start, write_params
+from charlstm.errors import Interrupted, ParamsError, TrainingError
+from charlstm.files.atomic import sha256
+from pipeline.commands import tune as command
+from pipeline.tune import search as loop
+from pipeline.tune.search import MAX_FAILURES, Plan, Watch, read_plan, search
+from pipeline.tune.study import DONE, FAILED, PRUNED, RUNNING, Study
+
+SPACE = "train.learning_rate: {low: 0.001, high: 0.1, log: true}\ntrain.weight_decay: [0.0, 0.1]\n"
+TRAINING = """
+import json, os, signal, sys
+from pathlib import Path
+from charlstm.params import load_params
+from pipeline.tune.study import Study
+study, number = Path(sys.argv[1]), int(sys.argv[2])
+folder = study / str(number)
+(study / "started").open("a").write(f"{number}\\n")
+rate = load_params(folder / "params.yaml").train.learning_rate
+loss = 1 + abs(rate - 0.02)
+if Study(study).is_hopeless(number, 0.5, loss):
+    print("stopped as asked")
+    sys.exit(75)
+__MORE__
+(folder / "train").mkdir(exist_ok=True)
+(folder / "train/metrics.json").write_text(json.dumps({"val_nats_per_char": loss}))
+"""
+# It waits for a request to stop.
+WAIT = """
+import time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+(study / "waits").touch()
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def project(encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """With recipes and a space."""
+    folder = tmp_path / "project"
+    shutil.copytree(encoded, folder)
+    (folder / "conf/recipe").mkdir()
+    shutil.copy(ROOT / "conf/recipe/quick.yaml", folder / "conf/recipe")
+    (folder / "conf/tune.yaml").write_text(SPACE)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def plan(project: Path) -> Plan:
+    return read_plan(project / "conf/tune.yaml")
+
+
+Training = Callable[[str], None]
+
+
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch) -> Training:
+    """Puts a training of no time in the place of the real one; it runs some more lines, too."""
+
+    def put(more: str) -> None:
+        code = TRAINING.replace("__MORE__", more)
+        monkeypatch.setattr(loop, "_command", lambda study, number: [sys.executable, "-c", code, study, str(number)])
+
+    return put
+
+
+def run(plan: Plan, limit: int, must_stop: Callable[[], bool] = lambda: False, study: Study | None = None) -> Study:
+    study = study or Study(Path(".charlstm/tune") / plan.identity(), plan.space)
+    watch = Watch(lambda trial: None, lambda trial: None, lambda trial: None, must_stop)
+    search(plan, study, limit, watch)
+    return study
+
+
+def started(study: Study) -> list[int]:
+    return [int(line) for line in (study.folder / "started").read_text().split()]
+
+
+def test_each_trial_has_its_own_parameters_and_the_first_those_of_the_project(plan: Plan, training: Training) -> None:
+    training("")
+    study = run(plan, 4)
+    trials = study.trials()
+    assert started(study) == list(trials) == [0, 1, 2, 3]
+    assert (study.folder / "0/params.yaml").read_bytes() == Path("params.yaml").read_bytes()
+    for number, trial in trials.items():
+        text, params = plan.params_with(trial.values)
+        assert (study.folder / str(number) / "params.yaml").read_text() == text
+        assert trial.loss == 1 + abs(params.train.learning_rate - 0.02)
+    assert len({trial.loss for trial in trials.values()}) == 4
+
+
+def test_trials_are_pruned(plan: Plan, training: Training) -> None:
+    training("")
+    states = [trial.state for trial in run(plan, 16).trials().values()]
+    assert states[:5] == [DONE] * 5 and PRUNED in states[5:]
+
+
+def test_a_change_of_params_yaml_meanwhile_changes_nothing_but_one_of_the_text_ends_it(
+    plan: Plan, project: Path, training: Training
+) -> None:
+    training("")
+    study = run(plan, 1)
+    write_params(project, {"train.learning_rate": 0.5})
+    assert run(plan, 2).folder == study.folder
+    assert "learning_rate: 0.5" not in (study.folder / "1/params.yaml").read_text()
+    assert read_plan(project / "conf/tune.yaml").identity() != plan.identity()
+    ids = project / "Datasets/encoded/train.npy"
+    ids.write_bytes(ids.read_bytes()[:-1] + b"\0")
+    with pytest.raises(ParamsError, match="the text or the code was changed"):
+        run(plan, 3, study=study)
+
+
+def test_what_training_refuses_fails_and_the_search_goes_on(plan: Plan, training: Training) -> None:
+    training("if number == 1:\n    Study(study).refuse(number, 'it is not finite')\n    sys.exit(2)")
+    trials = run(plan, 3).trials()
+    assert [one.state for one in trials.values()] == [DONE, FAILED, DONE]
+    assert trials[1].reason == "it is not finite"
+
+
+def test_it_ends_where_all_trials_fail(plan: Plan, training: Training) -> None:
+    training("if number > 0:\n    Study(study).refuse(number, 'it is not finite')\n    sys.exit(2)")
+    with pytest.raises(TrainingError, match=f"{MAX_FAILURES} trials failed one after the other.*it is not finite"):
+        run(plan, 20)
+
+
+@pytest.mark.parametrize(("lines", "code"), [("print('ERROR: no space left'); sys.exit(2)", 2), ("sys.exit(1)", 1)])
+def test_another_failure_ends_it_and_loses_nothing(plan: Plan, training: Training, lines: str, code: int) -> None:
+    training(f"if number == 1: {lines}")
+    with pytest.raises(TrainingError, match=f"trial 1: .*exit code {code}; the same command goes on"):
+        run(plan, 3)
+    training("")
+    study = run(plan, 3)
+    assert started(study) == [0, 1, 1, 2] and {one.state for one in study.trials().values()} == {DONE}
+
+
+def test_a_training_that_others_kill_ends_it_and_is_resumed(plan: Plan, training: Training) -> None:
+    training("sys.exit(75)")
+    with pytest.raises(Interrupted, match="trial 0: it said nothing"):
+        run(plan, 3)
+    training("")
+    assert started(run(plan, 2)) == [0, 0, 1]
+
+
+def test_a_request_to_stop_reaches_the_training_which_the_next_search_resumes(plan: Plan, training: Training) -> None:
+    training(WAIT)
+    stop = Path(".charlstm/tune") / plan.identity() / "waits"
+    study = run(plan, 3, must_stop=stop.exists)
+    assert [one.state for one in study.trials().values()] == [RUNNING]
+    training("")
+    assert started(run(plan, 2)) == [0, 0, 1]
+
+
+def test_the_command_is_that_of_stage_train(project: Path) -> None:
+    made = loop._command(Path("a"), 3)
+    assert made[1:] == [
+        "-m",
+        "pipeline.launch",
+        "accelerate",
+        "launch",
+        "--quiet",
+        "-m",
+        "pipeline.tune.trial",
+        "a",
+        "3",
+    ]
+    text = (project / "dvc.yaml").read_text()
+    (project / "dvc.yaml").write_text(text.replace("accelerate launch --quiet", "torchrun --nproc_per_node 2"))
+    assert loop._command(Path("a"), 3)[3:6] == ["torchrun", "--nproc_per_node", "2"]
+
+
+@pytest.fixture
+def whole(plan: Plan, training: Training, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The command, without DVC and MLflow; which runs it would have written."""
+    training("")
+    sent: list[str] = []
+    monkeypatch.setattr(command, "_encode", lambda plan: None)
+    monkeypatch.setattr(command, "_send", lambda plan, study, label, *more: sent.append(label))
+    return sent
+
+
+def test_the_winner_becomes_a_recipe(whole: list[str], project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.tune(trials=6, name="mine") == 0
+    out = capsys.readouterr().out
+    recipe = (project / "conf/recipe/mine.yaml").read_text()
+    assert re.search(r"Found by `charlstm tune`, search \w+, trial \d: 1\.\d{4} nats/char, 1\.0100 before\.", recipe)
+    assert "builds_on: quick" in recipe and "next: charlstm recipe mine --force && dvc repro\n" in out
+    assert "trial 0: 1.0100 · as params.yaml says" in out and "6 trials" in out
+    page = (project / "tune.html").read_text()
+    assert page.count("data:image/png;base64,") == 4 and "http" not in page
+    assert len(whole) == 2 and all(label.startswith("quick") for label in whole)
+    assert command.tune(trials=7, name="mine") == 0, "its own recipe is written over"
+    assert "7 trials" in capsys.readouterr().out
+
+
+def test_a_recipe_of_others_is_not_written_over(whole: list[str], project: Path) -> None:
+    other = project / "conf/recipe/mine.yaml"
+    other.write_text("# Mine.\nbuilds_on: quick\n")
+    with pytest.raises(ParamsError, match=r"conf/recipe/mine\.yaml is there already, and not of this search"):
+        command.tune(trials=2, name="mine")
+    assert other.read_text() == "# Mine.\nbuilds_on: quick\n" and not list(project.glob(".charlstm/tune/*/0"))
+
+
+@pytest.mark.parametrize("name", ["quick", "save", "A", "../x"])
+def test_a_recipe_needs_a_name_of_its_own(whole: list[str], name: str) -> None:
+    with pytest.raises(ParamsError):
+        command.tune(trials=1, name=name)
+
+
+def test_without_a_winner_nothing_is_written(
+    whole: list[str], project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_params(project, {"train.learning_rate": 0.02})
+    assert command.tune(trials=4) == 0
+    assert (
+        "no trial has a lower loss than what params.yaml says, 1.0000: no recipe is written" in capsys.readouterr().out
+    )
+    assert not (project / "conf/recipe/tuned.yaml").exists()
+
+
+def test_without_time_nothing_is_compared(whole: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.tune(minutes=0) == 0
+    assert "trial 0, what params.yaml says, has not ended: there is nothing to compare with" in capsys.readouterr().out
+
+
+def test_the_end_of_the_minutes_stops_a_trial(
+    whole: list[str],
+    plan: Plan,
+    training: Training,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    training(WAIT)
+    now = time.monotonic()
+    screens = [command.Screen(Console(), plan, Study(tmp_path, plan.space), None, now + late) for late in (-1, 600)]
+    assert [screen.is_late() for screen in screens] == [True, False]
+    monkeypatch.setattr(command.Screen, "is_late", lambda screen: (screen._study.folder / "waits").exists())
+    assert command.tune(minutes=600) == 0
+    assert "trial 0 was stopped, with a checkpoint; the next `charlstm tune` resumes it" in capsys.readouterr().out
+
+
+# Whole searches, by real trainings.
+
+
+@pytest.fixture
+def real(project: Path) -> Path:
+    """In git and DVC. Its own learning rates are so low that any other is better."""
+    write_params(
+        project,
+        {
+            "train.epochs": 4,
+            "train.early_stopping_epochs": None,
+            "train.learning_rate": 1e-5,
+            "train.muon.learning_rate": 1e-5,
+        },
+    )
+    (project / "conf/tune.yaml").write_text("train.learning_rate: [0.01, 0.02]\ntrain.muon.learning_rate: [0.03]\n")
+    start_dvc(project)
+    dvc(project, "git", "add", "--", ".", ":(exclude)Datasets")
+    dvc(project, "git", "commit", "-qm", "code")
+    return project
+
+
+TUNE = [*PYTHON, "pipeline.cli", "tune", "--trials", "3"]
+MANY = {"CHARLSTM_CHECKPOINT_SECONDS": "0.01", "DVC_NO_ANALYTICS": "true"}
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_goes_on_and_its_winner_is_trained_to_the_same_weights(
+    real: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    process, deadline = start(real, TUNE, log, **MANY), time.monotonic() + 300
+    while not list(real.glob(".charlstm/????????????????/step-*/SHA256SUMS")):
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+    kill(process)
+    (study,) = real.glob(".charlstm/tune/*/")
+    assert [one.state for one in Study(study).trials().values()] == [RUNNING]
+    again = start(real, TUNE, log, **MANY)
+    assert again.wait() == 0, log.read_text()
+    assert "resuming from the checkpoint of step" in (study / "0/log.txt").read_text()
+    trials = Study(study).trials()
+    assert len(trials) == 3 and {one.state for one in trials.values()} == {DONE}
+    best = min(trials.values(), key=lambda one: one.loss or 0)
+    assert best.number != 0
+
+    with sqlite3.connect(real / "mlflow.db") as store:
+        ((parent,),) = store.execute("select run_uuid from tags where key = 'sweep_of' and value = ?", (study.name,))
+        children = store.execute(
+            "select status from runs join tags using (run_uuid) where key = 'mlflow.parentRunId' and value = ?",
+            (parent,),
+        ).fetchall()
+    assert children == [("FINISHED",)] * 3
+    artifacts = {file.name for file in (real / "mlartifacts" / parent / "artifacts/tune").iterdir()}
+    assert {"tune.html", "history.png", "importance.png", "parallel.png", "values.png"} == artifacts
+
+    for folder in real.glob(".charlstm/????????????????/"):
+        shutil.rmtree(folder)  # so that DVC has it trained from its first step
+    recipe = subprocess.run([*PYTHON, "pipeline.cli", "recipe", "tuned", "--force"], cwd=real, capture_output=True)
+    assert recipe.returncode == 0, recipe.stderr
+    dvc(real, "repro", "train", OMP_NUM_THREADS="1")
+    assert sha256(real / "artifacts/model/model.safetensors") == sha256(
+        study / str(best.number) / "model/model.safetensors"
+    )
+    metrics = json.loads((real / "artifacts/train/metrics.json").read_text())
+    assert metrics["val_nats_per_char"] == best.loss
+
+
+@pytest.mark.slow
+def test_a_signal_leaves_a_checkpoint_from_which_the_next_search_goes_on(real: Path, tmp_path: Path) -> None:
+    write_params(real, {"train.epochs": 2000, "train.early_stopping_epochs": None})
+    log = tmp_path / "log"
+    process, deadline = start(real, TUNE, log, **MANY), time.monotonic() + 300
+    while not list(real.glob(".charlstm/????????????????/step-*/SHA256SUMS")):
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait() == 75, log.read_text()
+    said = log.read_text()
+    assert "trial 0 was stopped, with a checkpoint; the next `charlstm tune` resumes it" in said
+    assert said.rstrip().endswith("interrupted: stopped as asked; the same command resumes from the last checkpoint")
+    (trained,) = real.glob(".charlstm/tune/*/0/log.txt")
+    again = start(real, TUNE, log, **MANY)
+    wait_for(trained, "resuming from the checkpoint of step", again)
+    again.send_signal(signal.SIGINT)
+    assert again.wait() == 75, log.read_text()
+    (study,) = real.glob(".charlstm/tune/*/")
+    assert [one.state for one in Study(study).trials().values()] == [RUNNING]
