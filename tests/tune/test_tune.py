@@ -343,3 +343,27 @@ def test_a_signal_leaves_a_checkpoint_from_which_the_next_search_goes_on(real: P
     assert again.wait() == 75, log.read_text()
     (study,) = real.glob(".charlstm/tune/*/")
     assert [one.state for one in Study(study).trials().values()] == [RUNNING]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["accelerate launch --quiet", "torchrun --standalone --nproc_per_node 2"])
+def test_a_real_training_that_is_hopeless_ends_early(real: Path, tmp_path: Path, launcher: str) -> None:
+    text = (real / "dvc.yaml").read_text()
+    (real / "dvc.yaml").write_text(text.replace("accelerate launch --quiet", launcher))
+    (real / "conf/tune.yaml").write_text("train.learning_rate: {low: 0.001, high: 0.1, log: true}\n")
+    plan = read_plan(real / "conf/tune.yaml")
+    study = Study(Path(".charlstm/tune") / plan.identity(), plan.space)
+    for _ in range(5):  # better than any text can be learned
+        with study.claim(None) as trial:
+            assert trial is not None
+            study.is_hopeless(trial.number, 0.25, 0.5)
+            study.end(trial.number, 0.5)
+    log = tmp_path / "log"
+    assert start(real, [*PYTHON, "pipeline.cli", "tune", "--trials", "6"], log, **MANY).wait() == 0, log.read_text()
+    (pruned,) = [one for one in study.trials().values() if one.number == 5]
+    assert pruned.state == PRUNED and pruned.loss is not None and pruned.loss > 2
+    said = (study.folder / "5/log.txt").read_text()
+    assert "epoch 1/4" in said and "epoch 3/4" not in said and "stopped as asked" in said
+    assert not (study.folder / "5/model").exists()
+    assert not list(real.glob(".charlstm/????????????????/step-*")), "nobody will resume it"
+    assert "trial 5: stopped early at" in log.read_text()
