@@ -62,7 +62,7 @@ def tune(
     ] = None,
     name: Annotated[str, typer.Option(help="Of the recipe that the winner becomes.")] = "tuned",
 ) -> int:
-    """Search for better values of the parameters, and make the best ones a recipe.
+    """Search for better parameters, and make them a recipe.
 
     The search is around `params.yaml`, for its text. Trial 0 is what stands there. Each trial is a whole training, and
     is stopped early when its loss is worse than that of most. The same command goes on with a search, also after a
