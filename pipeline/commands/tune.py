@@ -208,7 +208,8 @@ def _show_result(console: Console, plan: Plan, study: Study, name: str) -> None:
         table.add_column(column)
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    if best:
+        console.print(table)
     if 0 not in all_trials or all_trials[0].loss is None or all_trials[0].state != DONE:
         console.print("trial 0, what params.yaml says, has not ended: there is nothing to compare with yet")
     elif best[0].number == 0:
