@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from charlstm.errors import ParamsError
 from charlstm.files.documents import did_you_mean, faults_of, load_yaml
@@ -19,6 +19,14 @@ NOT_VARIED = (  # with other values, other texts are learned, or another loss is
     *("teachers.", "train.distillation.", "train.initial", "train.validation", "train.validation_context_len"),
 )
 DIGITS = 3  # of numbers that are drawn from a range
+
+
+class Around(BaseModel):
+    """Numbers from a `times`-th of what `params.yaml` has to so many times as much; each factor is as likely."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    times: Annotated[Number, Field(gt=1, le=1000)]
 
 
 class Range(BaseModel):
@@ -68,11 +76,12 @@ def read_space(path: Path, params: Params) -> Space:
     document = load_yaml(path)
     if not isinstance(document, dict) or not document:
         raise ParamsError(f"{path}: expected parameters by dotted name, each with low and high or a list, found none")
+    values = params.values()
+    document = {str(name): _around(entry, values.get(str(name))) for name, entry in document.items()}
     decided = [name for name in load(RECIPES, RECIPES.root).values if not name.startswith(NOT_VARIED)]
-    faults = [fault for name, entry in document.items() for fault in _faults(str(name), entry, params, decided)]
+    faults = [fault for name, entry in document.items() for fault in _faults(name, entry, params, decided)]
     if faults:
         raise ParamsError(f"{path}: {'; '.join(faults)}")
-    values = params.values()
     reasons = {name: _reason_to_leave(name, values, document) for name in document}
     kept = {name: entry for name, entry in document.items() if not reasons[name]}
     notes = [f"{name} stays as it is: {reason}" for name, reason in reasons.items() if reason]
@@ -81,6 +90,16 @@ def read_space(path: Path, params: Params) -> Space:
     return Space(
         {name: _with_base(entry, values[name]) for name, entry in kept.items()}, {n: values[n] for n in kept}, notes
     )
+
+
+def _around(entry: object, base: object) -> object:
+    """The range of an entry `times: 3`; other entries as they are. What is 0 has nothing around it."""
+    if not isinstance(base, Number) or isinstance(base, bool) or base <= 0:
+        return entry
+    if not isinstance(entry, dict) or "times" not in entry or faults_of(Around, entry):
+        return entry
+    times = Around.model_validate(entry).times
+    return {"low": base / times, "high": base * times, "log": True}
 
 
 def _faults(name: str, entry: object, params: Params, decided: list[str]) -> Iterator[str]:
@@ -99,7 +118,11 @@ def _faults(name: str, entry: object, params: Params, decided: list[str]) -> Ite
             return
         ends: list[Value] = entry
     else:
-        if faults := faults_of(Range, entry):
+        kind = Around if isinstance(entry, dict) and "times" in entry else Range
+        if not (faults := faults_of(kind, entry)) and kind is Around:
+            yield f"{name} is {json.dumps(base)} in params.yaml, with nothing around it: give low and high or a list"
+            return
+        if faults:
             yield from (f"{name}.{fault}".replace(".the file", "") for fault in faults)
             return
         within = Range.model_validate(entry)

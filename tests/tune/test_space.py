@@ -38,6 +38,11 @@ def test_what_params_yaml_has_is_always_among_it(read: Load) -> None:
     assert space.base == {"train.learning_rate": 0.01, "model.hidden_size": 16, "train.epochs": 1}
 
 
+def test_a_range_around_what_params_yaml_has(read: Load) -> None:
+    space = read("train.learning_rate: {times: 4}\ntrain.epochs: [1]\n", {"train.learning_rate": 0.02})
+    assert space.varied["train.learning_rate"] == Range(low=0.005, high=0.08, log=True)
+
+
 @pytest.mark.parametrize("recipe", ["quick", "nanogpt", "teacher", "best", "original"])
 def test_the_space_that_is_shipped_is_one_for_every_recipe(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks.projects import compose
@@ -50,6 +55,8 @@ def test_the_space_that_is_shipped_is_one_for_every_recipe(recipe: str, monkeypa
 
 MISTAKES = {
     "train.learning_rat: [1]": "train.learning_rat is not a parameter, did you mean train.learning_rate?",
+    "train.learning_rate: {times: 1}": "train.learning_rate.times should be greater than 1, got 1",
+    "train.dropout.between_layers: {times: 2}": "train.dropout.between_layers is 0.0 in params.yaml",
     "num_processes: [1, 2]": "num_processes is not a parameter",
     "split.val_fraction: [0.1, 0.2]": "split.val_fraction is not varied by a search",
     "sample.num_chars: [1]": "sample.num_chars is not varied by a search",
