@@ -127,7 +127,8 @@ def test_a_failed_training_is_not_tied_to_a_model(store: Store, tmp_path: Path) 
     tracker.abandon("FAILED", "no reason")  # not even started: no run
     tracker.on_start(PLAN, Progress())
     tracker.abandon("FAILED", "the loss is not finite at step 3")
-    (run,) = client(store).search_runs(["1"], "tags.purpose = 'failing'")
+    experiment = client(store).get_experiment_by_name(store.experiment)
+    (run,) = client(store).search_runs([experiment.experiment_id], "tags.purpose = 'failing'")
     assert run.info.status == "FAILED"
     assert run.data.tags["ended"] == "the loss is not finite at step 3"
     assert MODEL_TAG not in run.data.tags
