@@ -147,7 +147,8 @@ def _show_losses(measured: Mapping[str, Experiment], output: Path) -> None:
     recipes = over_seeds(measured.values())
     if any(len(recipe.losses) > 1 for recipe in recipes):
         console.print(_table_over_seeds(recipes, protocol, protocols))
-    console.print(*differences(recipes), sep="\n", soft_wrap=True)
+    for line in differences(recipes):
+        console.print(line, soft_wrap=True)
     plot_sweep(output, values, [loss[protocol] for loss in losses], f"{protocol} (nats per character)")
     console.print(f"the loss over each parameter: {output}", soft_wrap=True)
 
