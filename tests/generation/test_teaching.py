@@ -94,6 +94,8 @@ def test_parts_have_texts_of_their_own_and_the_same_at_each_start(taught: Path, 
     text = load_soft_targets(taught / TEXT, len(vocab))
     assert len(text.ids) == 1800
     assert not np.array_equal(text.ids[:900], text.ids[900:])
+    for part in ("1", "2"):  # each character has a distribution, also those of the first row and the last
+        assert np.load(taught / TEXT / part / DISTRIBUTIONS).any(axis=1).all()
     before = {path: path.read_bytes() for path in sorted((taught / TEXT / "2").iterdir())}
     assert {path.name for path in before} == {"ids.npy", DISTRIBUTIONS, "teachers.json", "SHA256SUMS"}
     call(taught, partial(write.main, ["2"]))
