@@ -105,7 +105,8 @@ MAX_EXPERIMENTS = 10_000
 MAX_METRICS_PER_CALL = 1_000
 MAX_PARAMS_PER_CALL = 100
 CORPUS_TAG, RECIPE_TAG = "corpus_name", "recipe"
-SWEEP_TAG = "sweep_of"  # of the parent; the value is a commit, or a search
+SWEEP_TAG = "sweep"  # of a run of a sweep or a search; the value is a commit, or the search
+SWEEP_OF_TAG = "sweep_of"  # of the run above them; the same value
 COMMON_REASONS = {
     "Connection refused": "it refuses the connection: is the server up?",
     "Read timed out": "it does not answer in time",
@@ -241,9 +242,9 @@ def create_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, st
 
 def find_or_create_sweep(client: "MlflowClient", experiment_id: str, baseline: str, start_ms: int) -> str:
     """The id of the run above all experiments of DVC that began from the commit `baseline` outside of the workspace."""
-    wanted, oldest_first = f"tags.{SWEEP_TAG} = '{baseline}'", ["start_time ASC", "attributes.run_id ASC"]
+    wanted, oldest_first = f"tags.{SWEEP_OF_TAG} = '{baseline}'", ["start_time ASC", "attributes.run_id ASC"]
     if not client.search_runs([experiment_id], wanted, max_results=1):
-        tags = {SWEEP_TAG: baseline, "mlflow.runName": f"sweep from {baseline[:8]}"}
+        tags = {SWEEP_OF_TAG: baseline, "mlflow.runName": f"sweep from {baseline[:8]}"}
         tags["mlflow.note.content"] = f"DVC experiments that began from the commit {baseline}. See `charlstm sweep`."
         made = create_run(client, experiment_id, tags, start_ms)
         client.set_terminated(made, "FINISHED", start_ms)

@@ -28,7 +28,7 @@ from charlstm.errors import LockedError, TrackingError
 from charlstm.files.atomic import write_text
 from charlstm.tracking import client as calls
 from charlstm.tracking import outbox, registered_model
-from charlstm.tracking.client import CORPUS_TAG, Store
+from charlstm.tracking.client import CORPUS_TAG, SWEEP_TAG, Store
 from charlstm.tracking.outbox import EVENTS, FILES, Event, Spool, read_events, start_of, status_of
 from charlstm.tracking.system_metrics import Samples
 
@@ -261,7 +261,7 @@ class SpoolSender:
 
     def _with_parent(self, client: "MlflowClient", experiment_id: str, start: outbox.Start) -> dict[str, str]:
         """The run's tags, and the run above it in a sweep. A resumed training may belong to another one than before."""
-        if not (baseline := start.tags.get("sweep")):
+        if not (baseline := start.tags.get(SWEEP_TAG)):
             return start.tags
         parent = calls.find_or_create_sweep(client, experiment_id, baseline, start.time_ms)
         return start.tags | {"mlflow.parentRunId": parent}

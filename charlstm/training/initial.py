@@ -1,10 +1,8 @@
 """Beginning from a trained model: its weights, for the vocabulary of another text.
 
-The weights of the layers, of the block and of the head stay as they are. What belongs to a character (its row of the
+The weights of the layers and of the block stay as they are. What belongs to a character (its row of the
 embedding, its row and bias of the head) goes to the same character of the new vocabulary. A character that the model
 never saw keeps the fresh weights that it would have without the model. One that the new text lacks falls away.
-
-Shapes: V characters of the new vocabulary, H hidden units, E features of a character.
 """
 
 from collections.abc import Mapping

@@ -1,9 +1,6 @@
 """`charlstm tune`: a search for better values of the parameters, and its winner as a recipe."""
 
 import base64
-import logging
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -19,10 +16,11 @@ from rich.table import Table
 
 from charlstm.errors import Interrupted, ParamsError
 from charlstm.files.atomic import write_text
-from charlstm.tracking.client import CORPUS_TAG, SWEEP_TAG
+from charlstm.tracking.client import CORPUS_TAG, SWEEP_OF_TAG
 from charlstm.tracking.runs import Run
 from pipeline.commands.recipe import check_name, write_preset
 from pipeline.doctor.examination import examine_training
+from pipeline.dvc.queue import run_dvc
 from pipeline.stage import presets
 from pipeline.stage.interruption import handle_signals
 from pipeline.stage.presets import RECIPES, changes_in_words, short, shown
@@ -31,8 +29,6 @@ from pipeline.stage.sending import outbox
 from pipeline.stage.terminal import printable
 from pipeline.tune.search import SEARCHES, Plan, Watch, read_plan, search
 from pipeline.tune.study import DONE, PRUNED, Study, Trial
-
-log = logging.getLogger("charlstm")
 
 PAGE = Path("tune.html")
 DEFAULT_TRIALS = 30
@@ -111,7 +107,7 @@ def _encode(plan: Plan) -> None:
     lock.parent.mkdir(parents=True, exist_ok=True)
     targets = ["encode", *(["distillation/dvc.yaml"] if plan.params.train.distillation.rows else [])]
     with FileLock(lock):  # DVC gives up soon where another one works
-        code = subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", *targets], check=False).returncode
+        code = run_dvc("repro", "--quiet", *targets)
     if code:
         raise ParamsError(f"`dvc repro {' '.join(targets)}` has failed, see above")
     if errors := [finding.text for finding in examine_training() if finding.is_error]:
@@ -282,7 +278,7 @@ def _page(plan: Plan, study: Study, label: str, pictures: Sequence[Path]) -> str
 def _send(plan: Plan, study: Study, label: str, about: str, files: Sequence[Path] = ()) -> None:
     """Write the run above all trials: made if it is not there."""
     search_id, tags = study.folder.name, {CORPUS_TAG: plan.params.download.name}
-    run = Run(outbox(), f"{search_id}-{token_hex(4)}", tag=SWEEP_TAG, value=search_id, tags=tags)
+    run = Run(outbox(), f"{search_id}-{token_hex(4)}", tag=SWEEP_OF_TAG, value=search_id, tags=tags)
     with run.if_new():
         run.end("FINISHED")
     run.set_tags({"mlflow.runName": f"tune around {label}", "mlflow.note.content": about})

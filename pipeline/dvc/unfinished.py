@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from charlstm.errors import LockedError
 from charlstm.files.atomic import write_text
-from charlstm.files.lock import exclusive, holder_of
+from charlstm.files.lock import exclusive
 from charlstm.params import Params
 from pipeline.dvc.paths import Paths, load_deps
 from pipeline.dvc.record import cached
@@ -72,11 +72,6 @@ def start_or_resume(fingerprint: str, checkout: Path = CHECKOUT) -> Iterator[Unf
         if not (training_id := folder / "training-id").exists():
             write_text(training_id, uuid.uuid4().hex + "\n")
         yield Unfinished(folder, training_id.read_text(errors="replace").strip())
-
-
-def holder(fingerprint: str) -> str | None:
-    """Who trains on these inputs now, in words; None for nobody."""
-    return holder_of(project_root() / STATE_FOLDER / fingerprint)
 
 
 def give_up(fingerprint: str) -> None:

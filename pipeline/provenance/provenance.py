@@ -26,7 +26,7 @@ import psutil
 from charlstm.files.checksums import SUMS, read_sums, sums_of
 from charlstm.files.urls import without_credentials
 from charlstm.params import Params
-from charlstm.tracking.client import CORPUS_TAG
+from charlstm.tracking.client import CORPUS_TAG, SWEEP_TAG
 from charlstm.tracking.registered_model import INITIAL_TAG, WEIGHTS
 from pipeline.dvc.paths import NOTHING, Paths, load_paths
 from pipeline.provenance.git import changes, git, untracked
@@ -98,7 +98,7 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
         if value := os.environ.get(variable):
             found[tag] = value
     if BASELINE in found and project_root() != Path.cwd().resolve():  # from a queue, or with --temp: one of several
-        found["sweep"] = found[BASELINE]
+        found[SWEEP_TAG] = found[BASELINE]
     return found
 
 

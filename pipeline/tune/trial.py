@@ -14,6 +14,7 @@ from pathlib import Path
 from charlstm.errors import TrainingError
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import Params, load_params
+from charlstm.tracking.client import SWEEP_TAG
 from charlstm.training.history import EpochRow
 from charlstm.training.progress import Observer, Plan, Progress
 from pipeline import train
@@ -21,8 +22,6 @@ from pipeline.dvc.paths import Paths, load_paths
 from pipeline.stage import stage
 from pipeline.stage.params_file import PARAMS
 from pipeline.tune.study import MODEL, TRAINING, Study
-
-SWEEP_TAG = "sweep"  # runs with the same value are below one run
 
 
 class Reporter(Observer):

@@ -37,6 +37,16 @@ def trace(project: Path, *arguments: str, **env: str) -> list[Json]:
     return list(json.loads(done.stdout)["traces"])
 
 
+def pulled_by_another(project: Path, folder: Path) -> Path:
+    """A second clone, whose files came by a remote."""
+    other = folder / "other"
+    dvc(project, "git", "clone", "-q", str(project), str(other))
+    for clone, way in ((project, "push"), (other, "pull")):
+        dvc(clone, "remote", "add", "-d", "backup", str(folder / "remote"))
+        dvc(clone, way)
+    return other
+
+
 def sha256_of_model(found: Json) -> str:
     rows = [row for link in found["chain"] if link["link"] == "model" for row in link["files"]]
     return next(str(row["sha256"]) for row in rows if row["path"].endswith(".safetensors"))
@@ -70,12 +80,7 @@ def test_experiments_in_a_temporary_folder_and_from_a_queue(project: Path, tmp_p
 
     # Somebody else pulls it, with another server: the run is made from files, and leads to the same revision.
     dvc(project, "git", "commit", "-qam", "faster")
-    dvc(project, "remote", "add", "-d", "backup", str(tmp_path / "remote"))
-    dvc(project, "push")
-    other = tmp_path / "other"
-    dvc(project, "git", "clone", "-q", str(project), str(other))
-    dvc(other, "remote", "add", "-d", "backup", str(tmp_path / "remote"))
-    dvc(other, "pull")
+    other = pulled_by_another(project, tmp_path)
     server = f"sqlite:///{tmp_path}/elsewhere.db"
     done = run_stage(other, "evaluate", MLFLOW_TRACKING_URI=server)
     assert done.returncode == 0, done.stderr
@@ -118,12 +123,7 @@ def test_a_training_begins_from_a_model_that_goes_with_it(project: Path, tmp_pat
     assert f"begun from model {initial.sha256}" in shown
 
     # The model is shared with all else, also where nobody has what it was made of.
-    dvc(project, "remote", "add", "-d", "backup", str(tmp_path / "remote"))
-    dvc(project, "push")
-    other = tmp_path / "other"
-    dvc(project, "git", "clone", "-q", str(project), str(other))
-    dvc(other, "remote", "add", "-d", "backup", str(tmp_path / "remote"))
-    dvc(other, "pull")
+    other = pulled_by_another(project, tmp_path)
     assert "Data and pipelines are up to date" in dvc(other, "repro")
     shutil.rmtree(project / initial.target)
     done = subprocess.run([*CHARLSTM, "reproduce", "HEAD"], cwd=project, capture_output=True, text=True)
