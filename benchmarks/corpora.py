@@ -23,7 +23,7 @@ import math
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -52,7 +52,7 @@ from charlstm.training.train import Data
 from pipeline.distillation.write import write_part
 from pipeline.dvc.paths import load_deps, load_paths
 from pipeline.new.initial import NAME_LENGTH
-from pipeline.new.proposal import propose
+from pipeline.new.proposal import Text, propose, training_for
 from pipeline.provenance.provenance import environment
 from pipeline.stage.presets import RECIPES, load
 from pipeline.stage.stage import guarded
@@ -82,13 +82,19 @@ class HeldOut:
         seed: int = FIRST_SEED,
         *,
         changes: Sequence[str] = (),
+        teachers: Sequence[str] | None = None,
+        min_count: int = 1,
         initial: Path | None = None,
+        facts: Mapping[str, object] | None = None,
     ) -> None:
-        """`changes` to the recipe are as `dvc exp run -S` has them. `initial` is the model folder to begin from."""
+        """`changes` to the recipe are as `dvc exp run -S` has them; its teachers, if it names any, have those of
+        `teachers`. `min_count` is `encode.min_count`. `initial` is the model folder to begin from. The record also has
+        `facts`."""
         self.corpus, self.recipe = file.stem, recipe
         length = () if epochs is None else (f"train.epochs={epochs}",)
         self.trial = Trial((f"recipe={recipe}", *changes, *length), seed)
         self._file, self._epochs, self._initial = file, epochs, initial
+        self._teachers, self._min_count, self._facts = teachers, min_count, facts or {}
 
     @cached_property
     def text(self) -> str:
@@ -97,12 +103,14 @@ class HeldOut:
 
     @cached_property
     def parts(self) -> tuple[str, str, str]:
-        """For training, validation and test; characters that training never sees are U+FFFD in the others."""
+        """For training, validation and test; characters that training does not have, or too rarely, are U+FFFD."""
         parts = Corpus(self._file, read_pieces(self._file)).parts(VAL_FRACTION, TEST_FRACTION, None)
         content = self.text.encode()
         train, val, test = (content[part.start : part.end].decode() for part in parts.values())
-        unseen = dict.fromkeys(map(ord, set(val + test) - set(train)), UNSEEN)
-        return train, val.translate(unseen), test.translate(unseen)
+        counts = Counter(train)
+        rare = {character for character in set(self.text) if counts[character] < max(1, self._min_count)}
+        unseen = dict.fromkeys(map(ord, rare), UNSEEN)
+        return train.translate(unseen), val.translate(unseen), test.translate(unseen)
 
     @cached_property
     def vocab(self) -> Vocab:
@@ -115,9 +123,10 @@ class HeldOut:
         train, val, test = (EncodedText(self.vocab.encode(part)) for part in self.parts)
         return train, val, test
 
-    def origin(self) -> dict[str, str]:
+    def origin(self) -> Record:
         """What a record is the record of: the text, all parameters and the code that trains."""
-        origin = {
+        origin: Record = {
+            **self._facts,
             "corpus": self.corpus,
             "recipe": self.recipe,
             "sha256": hashlib.sha256(self.text.encode()).hexdigest(),
@@ -126,6 +135,8 @@ class HeldOut:
         }
         if self.trial.seed != FIRST_SEED:
             origin["seed"] = str(self.trial.seed)
+        if self._min_count > 1:
+            origin["min_count"] = str(self._min_count)
         if self._initial:
             origin["initial"] = sha256(self._initial / WEIGHTS)
         if self.teachers:
@@ -136,7 +147,9 @@ class HeldOut:
     @cached_property
     def teachers(self) -> "list[HeldOut]":
         """Who write what it learns from, if it is a student: they learn from the same training part, as long."""
-        section = self.params().teachers
+        section, own = self.params().teachers, self._teachers
+        if own is not None:
+            return [HeldOut(self._file, RECIPES.root, seed=seed, changes=own) for seed in section.seeds]
         return [HeldOut(self._file, name, self._epochs, seed) for name in section.recipes for seed in section.seeds]
 
     def params(self) -> Params:
@@ -185,9 +198,9 @@ def measure(held_out: HeldOut, file: Path | None = None) -> Record:
 def _fit(held_out: HeldOut, file: Path) -> Record:
     for teacher in held_out.teachers:
         if not teacher.model_folder().exists():
-            _fit(teacher, RECORDS)
+            _fit(teacher, file)
     models = [load_model(teacher.model_folder(), "fused") for teacher in held_out.teachers]
-    scores = [measure(teacher)["test_nats_per_char"] for teacher in held_out.teachers]
+    scores = [measure(teacher, file)["test_nats_per_char"] for teacher in held_out.teachers]
     train_part, val, test = held_out.encoded
     train_text, _, test_text = held_out.parts
     soft_targets = _soft_targets(held_out, models) if models else None
@@ -284,14 +297,21 @@ def table_of_students() -> str:
     return table(("text, test part", "epochs", "a teacher alone", "their ensemble", "student"), rows)
 
 
+def first_of(file: Path, num_chars: int) -> Path:
+    """A file with the first characters of a text."""
+    path = TEXTS / f"{file.stem}-{num_chars}.txt"
+    write_text(path, read_text(file)[:num_chars])
+    return path
+
+
 def beginning(file: Path, num_chars: int, seed: int, initial: Path | None) -> HeldOut:
     """The first characters of a text, with the recipe that is proposed for them."""
-    text = read_text(file)[:num_chars]
-    path = TEXTS / f"{file.stem}-{num_chars}.txt"
-    write_text(path, text)
+    path = first_of(file, num_chars)
+    text = read_text(path)
     shape = load_model(initial, "gates").model.shape if initial else None
     quick = load(RECIPES, RECIPES.root, ROOT).values
-    proposal = propose(len(text), list(Counter(text).values()), quick, shape)
+    facts = Text(len(text), list(Counter(text).values()))
+    proposal = propose(facts, quick, training_for(facts, shape), shape)
     changes = [f"{name}={json.dumps(value)}" for name, value in proposal.recipe.items()]
     return HeldOut(path, RECIPES.root, seed=seed, changes=changes, initial=initial)
 

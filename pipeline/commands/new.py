@@ -22,6 +22,25 @@ if TYPE_CHECKING:
     from pipeline.new.initial import InitialModel
 
 MINUTE, HOUR = 60, 3600
+MAX_MINUTES = 10_000
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="MODEL",
+        help=f"Begin from a trained model. {MODEL_HELP}",
+        show_default=False,
+        callback=from_here,
+    ),
+]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        metavar="N",
+        help="Propose what makes the best model in so many minutes of training on this machine, which is timed first.",
+        show_default=False,
+    ),
+]
 
 
 def new(
@@ -40,16 +59,8 @@ def new(
     encoding: Annotated[
         str | None, typer.Option(help="Of the files, e.g. `cp1251`. By default, what they must be.", show_default=False)
     ] = None,
-    initial: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="MODEL",
-            help=f"Begin from a trained model. {MODEL_HELP}",
-            show_default=False,
-            callback=from_here,
-        ),
-    ] = None,
+    initial: From = None,
+    minutes: Minutes = None,
     is_documents: Annotated[
         bool, typer.Option("--documents", help="Each file is a document: the model's state begins anew with it.")
     ] = False,
@@ -62,20 +73,23 @@ def new(
 ) -> int:
     """Set the project up for a text of your own.
 
-    It looks at the text, says what it found, proposes a recipe by its size, and writes `conf/corpus/NAME.yaml`, a
-    recipe if none fits as it is, and `params.yaml`. All else is `dvc repro`. Your text is only read.
+    It looks at the text, says what it found, proposes a recipe by its size or for your time, and writes
+    `conf/corpus/NAME.yaml`, a recipe if none fits as it is, and `params.yaml`. All else is `dvc repro`. Your text is
+    only read.
 
     `charlstm new tiny-shakespeare` goes back to the text that the project came with.
     """
+    seconds = _seconds(minutes)
     if len(texts) == 1 and texts[0] in names(CORPORA) and not Path(texts[0]).exists():
-        if initial is not None:
-            raise ParamsError(f"--from: expected a text to go with it, got the corpus {texts[0]}: name its file")
-        recipe = switch(texts[0], is_forced)
-        typer.echo(f"params.yaml: corpus {texts[0]}, recipe {recipe}")
+        for option, value in {"--from": initial, "--minutes": minutes}.items():
+            if value is not None:
+                raise ParamsError(f"{option}: expected a text to go with it, got the corpus {texts[0]}: name its file")
+        typer.echo(f"params.yaml: corpus {texts[0]}, recipe {switch(texts[0], is_forced)}")
     else:
         with _model_of(initial) as model:
-            planned = plan(texts, name, encoding, model, is_documents=is_documents, is_forced=is_forced)
-            for line in _lines(planned):
+            options = {"is_documents": is_documents, "is_forced": is_forced}
+            planned = plan(texts, name, encoding, model, seconds, **options)
+            for line in _lines(planned, seconds):
                 typer.echo(printable(line.replace("\n", "\\n"), sys.stdout.encoding or "utf-8"))
             planned.write()
         typer.echo(f"written: {' '.join(map(str, planned.files))}")
@@ -84,6 +98,12 @@ def new(
         return _run_stages()
     typer.echo("next: dvc repro")
     return 0
+
+
+def _seconds(minutes: float | None) -> float | None:
+    if minutes is not None and not 0 < minutes <= MAX_MINUTES:  # nor no number
+        raise ParamsError(f"--minutes: expected more than 0 and at most {MAX_MINUTES:,}, got {minutes:g}")
+    return None if minutes is None else MINUTE * minutes
 
 
 def _run_stages() -> int:
@@ -103,7 +123,7 @@ def _model_of(where: str | None) -> "Iterator[InitialModel | None]":
         yield find_initial(where, folder)
 
 
-def _lines(new: New) -> Iterator[str]:
+def _lines(new: New, within: float | None) -> Iterator[str]:
     """Lines that say what the text is, what is odd about it, and what is proposed for it."""
     from charlstm.training.processes import multiplies_bf16  # torch takes a second: mistakes are told before
 
@@ -119,8 +139,10 @@ def _lines(new: New) -> Iterator[str]:
         yield f"  {number} files in this order, with {between}"
     yield "proposal:"
     yield from (f"  {line}" for line in new.proposal.reasons)
+    if within is not None:
+        return
     cores = num_cores()
-    duration = _rounded(new.proposal.seconds(cores, multiplies_bf16("cpu")))
+    duration = _rounded(new.proposal.training.seconds(cores, multiplies_bf16("cpu")))
     where = "1 core" if cores == 1 else f"{cores} cores"
     yield (
         f"  about {duration} of training on {where}, by the speeds in docs/recipes.md, if nothing else runs; "

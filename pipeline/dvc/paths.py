@@ -1,9 +1,13 @@
 """Where the stages' files are: the `paths` and the `deps` of `dvc.yaml`, the only place that names them.
 
+It also has the command of stage train, and so the hardware that trainings run on.
+
 `params.yaml` names what lies elsewhere: the corpus, what teachers wrote, and the model that training begins from.
 """
 
 import re
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +78,22 @@ def load_deps(paths: Paths) -> list[Path]:
         return [Path(re.sub(r"\$\{([\w.]+)\}", lambda match: values[match[1]], entry)) for entry in entries]
     except (KeyError, TypeError):
         raise ParamsError(f"{DVC_YAML}: expected a list of paths under stages.train.deps") from None
+
+
+def train_command(module: str, *arguments: str) -> list[str]:
+    """The command of stage train with `module` in the place of the stage: so it runs on what that runs on.
+
+    Raises:
+        ParamsError: `dvc.yaml` has no such command.
+    """
+    try:
+        command = load_yaml(DVC_YAML)["stages"]["train"]["cmd"]
+        words = [sys.executable if word == "python" else word for word in shlex.split(command)]
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise ParamsError(f"{DVC_YAML}: expected a command under stages.train.cmd") from None
+    if words[-1:] != ["pipeline.train"]:
+        raise ParamsError(f"{DVC_YAML}: stages.train.cmd should end with -m pipeline.train, got {command}")
+    return [*words[:-1], module, *arguments]
 
 
 def _declared(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import os
 import re
 import tempfile
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,11 +13,14 @@ from charlstm.errors import CorpusError, ParamsError
 from charlstm.files.atomic import atomic_folder, sha256, write_text
 from charlstm.files.documents import did_you_mean
 from charlstm.files.urls import without_credentials
+from charlstm.params import Params
 from charlstm.sections import AUTO
 from charlstm.text.conversion import check_outside, files_of, local_path
 from charlstm.text.download import fetch
 from pipeline.dvc.paths import NOTHING, load_paths
-from pipeline.new.proposal import MIN_CHARS, Proposal, propose
+from pipeline.new.budget import TEACHER, plan_within, proposal_of
+from pipeline.new.proposal import MIN_CHARS, Proposal, Text, Training, propose, training_for
+from pipeline.new.speed import measure
 from pipeline.new.text_report import TextReport, report_on
 from pipeline.stage.params_file import PARAMS
 from pipeline.stage.presets import (
@@ -142,11 +146,14 @@ def plan(
     name: str | None,
     encoding: str | None,
     initial: "InitialModel | None" = None,
+    seconds: float | None = None,
     *,
     is_documents: bool,
     is_forced: bool,
 ) -> New:
-    """Look at the text and make the parameters for it. Nothing is written.
+    """Look at the text and make the parameters for it: for a training of so many seconds, or by the size of the text.
+
+    Nothing is written.
 
     Raises:
         CharlstmError: it is no text, or too short; or a choice would be lost, in `params.yaml` or in a file of `conf/`.
@@ -154,23 +161,14 @@ def plan(
     check_no_training()
     paths = load_paths(Path("dvc.yaml"))
     outputs = paths.corpus.parent
-    try:
-        source = find_source(texts, {outputs, *(Path(path.parts[0]) for _, path in paths), CONF})
-    except FileNotFoundError as error:
-        corpora = names(CORPORA)
-        near = did_you_mean(texts[0], corpora) if len(texts) == 1 else ""
-        raise CorpusError(
-            f"{error.filename}: there is no such file, and no corpus of that name{near}; "
-            f"corpora are {', '.join(corpora)}"
-        ) from None
+    source = _source_of(texts, {outputs, *(Path(path.parts[0]) for _, path in paths), CONF})
     report, digest = _read(source, encoding)
     name = _free_name(source, name, outputs)
     separator = _document_separator(source, report) if is_documents else None
     links = outputs.absolute() / SOURCES / name
     address = source.address(links)
     bases = {kind: load(kind, kind.root).values for kind in (CORPORA, RECIPES)}
-    proposal = propose(report.num_chars, list(report.counts.values()), bases[RECIPES], initial and initial.shape)
-    proposal = initial.begin(proposal, report.counts) if initial else proposal
+    proposal = _proposal(report, bases[RECIPES], name, initial, seconds)
     corpus: dict[str, object] = {
         "download.name": name,
         "download.source": address,
@@ -185,17 +183,61 @@ def plan(
         "sample.prompts": AUTO,
         **proposal.corpus,
     }
+    why = "by its size" if seconds is None else f"for {seconds / 60:g} minutes"
     shown = source.shown if source.shown.isprintable() else ascii(source.shown)
     about = f"{shown}: {report.num_chars:,} characters, {len(report.counts):,} distinct ones."
     files = {path_of(CORPORA, name): preset_text(about, CORPORA.root, corpus) + f"{MARK}.\n"}
-    if proposal.recipe:
-        about = f"Proposed for {name}, by its size.\n" + "\n".join(proposal.reasons)
-        files[path_of(RECIPES, name)] = preset_text(about, RECIPES.root, proposal.recipe) + f"{MARK}.\n"
+    files |= {
+        path_of(RECIPES, recipe): preset_text(about, RECIPES.root, values) + f"{MARK}.\n"
+        for recipe, about, values in (
+            (name, f"Proposed for {name}, {why}.\n" + "\n".join(proposal.reasons), proposal.recipe),
+            (name + TEACHER, f"The teachers of {name}.", proposal.teacher),
+        )
+        if values
+    }
     for path, text in files.items():
         _check_replaceable(path, text, is_forced)
     values = {CORPORA: {**bases[CORPORA], **corpus}, RECIPES: {**bases[RECIPES], **proposal.recipe}}
     files[PARAMS] = _params(values, is_forced)
     return New(source, report, proposal, files, links if source.needs_links else None, separator, initial)
+
+
+def _source_of(texts: Sequence[str], own: Collection[Path]) -> Source:
+    try:
+        return find_source(texts, own)
+    except FileNotFoundError as error:
+        corpora = names(CORPORA)
+        near = did_you_mean(texts[0], corpora) if len(texts) == 1 else ""
+        raise CorpusError(
+            f"{error.filename}: there is no such file, and no corpus of that name{near}; "
+            f"corpora are {', '.join(corpora)}"
+        ) from None
+
+
+def _proposal(
+    report: TextReport,
+    quick: Mapping[str, object],
+    name: str,
+    initial: "InitialModel | None",
+    seconds: float | None,
+) -> Proposal:
+    shape, text = initial and initial.shape, Text(report.num_chars, list(report.counts.values()))
+    if initial and initial.vocab.unit == "byte":
+        counts = Counter[int]()
+        for character, count in report.counts.items():
+            for byte in character.encode():
+                counts[byte] += count
+        text = Text(counts.total(), list(counts.values()), "byte")
+    if seconds is None:
+        proposal = propose(text, quick, training_for(text, shape), shape)
+    else:
+
+        def params_of(training: Training) -> Params:
+            return params_with({**quick, **training.recipe()})[1]
+
+        plan = plan_within(seconds, text, params_of, measure, shape)
+        proposal = proposal_of(plan, text, quick, name, shape)
+    return initial.begin(proposal, report.counts) if initial else proposal
 
 
 def switch(name: str, is_forced: bool) -> str:

@@ -1,4 +1,4 @@
-"""Which recipe fits a text: a rule of its size and its alphabet alone.
+"""Which recipe fits a text: by its size and its alphabet alone. `pipeline.new.budget` has the rules for a given time.
 
 What it aims at is the recipe `quick` on tiny Shakespeare: 1 million training characters, read twice, in 980 steps.
 A smaller text is read more often, by a smaller model with dropout. A much larger one is read once, by a larger model.
@@ -11,6 +11,7 @@ from math import ceil, sqrt
 from typing import NamedTuple
 
 from charlstm.model.shape import ModelShape
+from charlstm.text.vocabulary import Unit
 
 TRAIN_FRACTION = 0.9
 MIN_CHARS = 500  # a model learns next to nothing from fewer
@@ -56,15 +57,67 @@ WIDTHS = (
 )
 
 
-class Proposal(NamedTuple):
-    """The proposed changes to the recipe `quick` and to what all recipes share, and why."""
+class Text(NamedTuple):
+    """What a proposal depends on. A character may also be a byte: what the model reads one of at a time."""
 
-    recipe: dict[str, object]  # by dotted name
-    corpus: dict[str, object]
-    reasons: list[str]
-    num_weights: int  # that each character is multiplied with
-    chars_seen: int
+    num_chars: int
+    counts: Sequence[int]  # of each distinct character
+    unit: Unit = "character"
+
+    @property
+    def num_train(self) -> int:
+        """The characters of the training part."""
+        return int(self.num_chars * TRAIN_FRACTION)
+
+    @property
+    def is_of_rare_characters(self) -> bool:
+        """Whether its characters are rare on average."""
+        return self.num_train < RARE * len(self.counts)
+
+    @property
+    def min_count(self) -> int:
+        """Rarer characters become U+FFFD, so that at most 3,000 are left, as long as that is hardly ever."""
+        num_left, min_count = len(self.counts), 1
+        for least in range(2, MAX_MIN_COUNT + 1):
+            kept = [count for count in self.counts if count >= least]
+            if num_left <= MAX_ALPHABET or sum(self.counts) - sum(kept) > MAX_REPLACED * sum(self.counts):
+                break
+            if len(kept) < num_left:
+                num_left, min_count = len(kept), least
+        return min_count
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of characters that a model tells apart."""
+        return sum(count >= self.min_count for count in self.counts)
+
+
+class Training(NamedTuple):
+    """The sizes of a training."""
+
+    num_train: int  # characters of the training part
+    shape: ModelShape
+    dropout: float  # of the output and before the block; a third of it for the embedding
+    epochs: int
     batch_size: int
+    context_len: int
+
+    @property
+    def num_weights(self) -> int:
+        """Weights that each character is multiplied with."""
+        vocab_size, _, hidden, num_layers, block = self.shape
+        lstm = 4 * hidden * (self.shape.input_size + hidden) + (num_layers - 1) * 8 * hidden * hidden
+        return lstm + 2 * hidden * block + hidden * vocab_size
+
+    @property
+    def chars_seen(self) -> int:
+        """Characters that are read, in all epochs."""
+        return self.epochs * self.num_train
+
+    @property
+    def num_steps(self) -> int:
+        """The number of steps, in streams: each character but the last is read once an epoch."""
+        return self.epochs * ceil(ceil((self.num_train - 1) / self.batch_size) / self.context_len)
 
     def seconds(self, num_cores: int, is_bf16: bool) -> float:
         """Estimated seconds of training, on the cores of a machine like that of the recipes' table."""
@@ -72,86 +125,78 @@ class Proposal(NamedTuple):
         speed *= min(1.0, sqrt(self.batch_size / SMALL_BATCH))
         return self.chars_seen * self.num_weights / speed
 
+    def recipe(self) -> dict[str, object]:
+        """Its parameters by dotted name."""
+        return {
+            "model.embedding_size": self.shape.embedding_size,
+            "model.hidden_size": self.shape.hidden_size,
+            "model.num_layers": self.shape.num_layers,
+            "model.feed_forward_size": self.shape.feed_forward_size,
+            "train.batch_size": self.batch_size,
+            "train.context_len": self.context_len,
+            "train.epochs": self.epochs,
+            "train.warmup_steps": min(MAX_WARMUP_STEPS, self.num_steps // 8),
+            "train.early_stopping_epochs": max(3, self.epochs // 6),
+            "train.dropout.embedding": round(self.dropout / 3, 2),
+            "train.dropout.between_layers": self.dropout,
+            "train.dropout.output": self.dropout,
+        }
 
-def propose(
-    num_chars: int, counts: Sequence[int], quick: Mapping[str, object], initial: ModelShape | None = None
-) -> Proposal:
-    """A recipe for a text of `num_chars` characters, of which each distinct one is there `counts` times.
+    def reasons(self, text: Text) -> list[str]:
+        """What it is, for people."""
+        hidden, num_layers = self.shape.hidden_size, self.shape.num_layers
+        units = f"{hidden} units" + (f" in each of {num_layers} layers" if num_layers > 1 else "")
+        dropout = f", dropout of {self.dropout}" if self.dropout else ""
+        again = "once" if self.epochs == 1 else f"{self.epochs} times"
+        reasons = [f"{units}{dropout}: {text.num_train:,} {text.unit}s to train on, read {again}"]
+        if (self.batch_size, self.context_len) != SIZES[0]:
+            sizes = f"{self.batch_size} rows of {self.context_len} {text.unit}s a step"
+            reasons.append(f"{sizes}: so there are {self.num_steps:,} steps")
+        return reasons
 
-    `quick` has the parameters of the recipe of that name. `initial` has the sizes of the model to begin from.
-    """
-    num_train = int(num_chars * TRAIN_FRACTION)
-    are_rare = num_train < RARE * len(counts)
-    width = next(width for width in WIDTHS if num_train <= width.up_to)
-    least = 1 if num_train > READ_TWICE else RARE_EPOCHS if are_rare else 2
-    epochs = min(MAX_EPOCHS, max(least, ceil((CHARS_SEEN_AGAIN if initial else CHARS_SEEN) / num_train)))
-    if are_rare:
-        width = width._replace(dropout=max(RARE_DROPOUT, width.dropout))
-    if initial:
-        sizes = {name: getattr(initial, name) for name in ("embedding_size", "hidden_size", "num_layers")}
-        width = width._replace(**sizes)
-    batch_size, context_len = _sizes(num_train, epochs)
-    num_steps = _num_steps(num_train, epochs, batch_size, context_len)
-    block = initial.feed_forward_size if initial else 320 if width.num_layers > 1 else width.hidden_size
-    values: dict[str, object] = {
-        "model.embedding_size": width.embedding_size,
-        "model.hidden_size": width.hidden_size,
-        "model.num_layers": width.num_layers,
-        "model.feed_forward_size": block,
-        "train.batch_size": batch_size,
-        "train.context_len": context_len,
-        "train.epochs": epochs,
-        "train.warmup_steps": min(MAX_WARMUP_STEPS, num_steps // 8),
-        "train.early_stopping_epochs": max(3, epochs // 6),
-        "train.dropout.embedding": round(width.dropout / 3, 2),
-        "train.dropout.between_layers": width.dropout,
-        "train.dropout.output": width.dropout,
-        **(AFTER_A_MODEL if initial else {}),
-    }
-    min_count = _min_count(counts)
-    vocab_size = sum(count >= min_count for count in counts)
-    corpus: dict[str, object] = {"encode.min_count": min_count} if min_count > 1 else {}
-    if num_chars > HUGE:
-        corpus |= {"train.validation_chars": 1_000_000, "evaluate.max_chars": 10_000_000}
-    units = f"{width.hidden_size} units" + (f" in each of {width.num_layers} layers" if width.num_layers > 1 else "")
-    dropout = f", dropout of {width.dropout}" if width.dropout else ""
-    again = "once" if epochs == 1 else f"{epochs} times"
-    reasons = [f"{units}{dropout}: {num_train:,} characters to train on, read {again}"]
-    if (batch_size, context_len) != SIZES[0]:
-        reasons.append(f"{batch_size} rows of {context_len} characters a step: so there are {num_steps:,} steps")
-    if min_count > 1:
+
+class Proposal(NamedTuple):
+    """The proposed changes to the recipe `quick` and to what all recipes share, and why."""
+
+    recipe: dict[str, object]  # by dotted name
+    corpus: dict[str, object]
+    reasons: list[str]
+    training: Training
+    teacher: dict[str, object] | None = None  # the recipe of teachers, if they are worth their time
+
+
+def propose(text: Text, quick: Mapping[str, object], training: Training, initial: ModelShape | None = None) -> Proposal:
+    """The parameters of `training` for this text, as changes to `quick`, the parameters of the recipe of that name."""
+    values = {**training.recipe(), **(AFTER_A_MODEL if initial else {})}
+    corpus: dict[str, object] = {"encode.min_count": text.min_count} if text.min_count > 1 else {}
+    reasons = training.reasons(text)
+    if text.min_count > 1:
         reasons.append(
-            f"encode.min_count {min_count}: of {len(counts):,} characters, {vocab_size:,} are kept, rarer ones become "
-            f"U+FFFD (encode.unit: byte keeps all)"
+            f"encode.min_count {text.min_count}: of {len(text.counts):,} characters, {text.vocab_size:,} are kept, "
+            f"rarer ones become U+FFFD (encode.unit: byte keeps all)"
         )
-    if num_chars > HUGE:
+    if text.num_chars > HUGE:
+        corpus |= {"train.validation_chars": 1_000_000, "evaluate.max_chars": 10_000_000}
         reasons.append("validation after each epoch on 1,000,000 characters, evaluation on 10,000,000")
-    hidden = width.hidden_size
-    lstm = 4 * hidden * (width.embedding_size + hidden) + (width.num_layers - 1) * 8 * hidden * hidden
-    num_weights = lstm + 2 * hidden * block + hidden * vocab_size
     recipe = {name: value for name, value in values.items() if value != quick[name]}
-    return Proposal(recipe, corpus, reasons, num_weights, epochs * num_train, batch_size)
+    return Proposal(recipe, corpus, reasons, training)
 
 
-def _sizes(num_train: int, epochs: int) -> tuple[int, int]:
+def training_for(text: Text, initial: ModelShape | None = None) -> Training:
+    """A training by the size of the text. `initial` has the sizes of the model to begin from."""
+    num_train = text.num_train
+    width = next(width for width in WIDTHS if num_train <= width.up_to)
+    least = 1 if num_train > READ_TWICE else RARE_EPOCHS if text.is_of_rare_characters else 2
+    epochs = min(MAX_EPOCHS, max(least, ceil((CHARS_SEEN_AGAIN if initial else CHARS_SEEN) / num_train)))
+    dropout = max(RARE_DROPOUT, width.dropout) if text.is_of_rare_characters else width.dropout
+    block = 320 if width.num_layers > 1 else width.hidden_size
+    own = ModelShape(text.vocab_size, width.embedding_size, width.hidden_size, width.num_layers, block)
+    shape = initial._replace(vocab_size=text.vocab_size) if initial else own
+    return Training(num_train, shape, dropout, epochs, *sizes_for(num_train, epochs))
+
+
+def sizes_for(num_train: int, epochs: int) -> tuple[int, int]:
     """The largest batch that leaves enough steps; the smallest where none does."""
     fitting = [one for one in SIZES if one[0] * one[1] < num_train]
-    enough = (one for one in fitting if _num_steps(num_train, epochs, *one) >= NUM_STEPS)
+    enough = (one for one in fitting if epochs * ceil(ceil((num_train - 1) / one[0]) / one[1]) >= NUM_STEPS)
     return next(enough, (fitting or SIZES)[-1])
-
-
-def _num_steps(num_train: int, epochs: int, batch_size: int, context_len: int) -> int:
-    """The number of steps, in streams: each character but the last is read once an epoch."""
-    return epochs * ceil(ceil((num_train - 1) / batch_size) / context_len)
-
-
-def _min_count(counts: Sequence[int]) -> int:
-    """Rare characters become U+FFFD until at most 3,000 are left, as long as that is hardly ever."""
-    num_left, min_count = len(counts), 1
-    for least in range(2, MAX_MIN_COUNT + 1):
-        kept = [count for count in counts if count >= least]
-        if num_left <= MAX_ALPHABET or sum(counts) - sum(kept) > MAX_REPLACED * sum(counts):
-            break
-        if len(kept) < num_left:
-            num_left, min_count = len(kept), least
-    return min_count

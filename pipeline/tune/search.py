@@ -1,8 +1,6 @@
 """The loop of a search: it claims one trial after the other, and has each trained as stage train is."""
 
-import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -14,7 +12,7 @@ from charlstm.files.atomic import write_text
 from charlstm.files.documents import load_yaml, parse_yaml, read_json, validate
 from charlstm.params import Params
 from pipeline.dvc import unfinished
-from pipeline.dvc.paths import DVC_YAML, Paths, load_paths
+from pipeline.dvc.paths import DVC_YAML, Paths, load_paths, train_command
 from pipeline.stage.exit_codes import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from pipeline.stage.params_file import PARAMS, replaced, with_values
 from pipeline.stage.tracking_store import STATE_FOLDER
@@ -110,7 +108,8 @@ def _train(plan: Plan, study: Study, trial: Trial, watch: Watch) -> bool:
         study.fail(number, str(error))
         return True
     write_text(folder / PARAMS, text)
-    code, is_stopped = _run(_command(study.folder, number), folder / LOG, lambda: watch.wait(trial), watch.must_stop)
+    command = train_command("pipeline.tune.trial", str(study.folder), str(number))
+    code, is_stopped = _run(command, folder / LOG, lambda: watch.wait(trial), watch.must_stop)
     if code == 0:
         study.end(number, read_json(folder / TRAINING / "metrics.json")["val_nats_per_char"])
         return True
@@ -127,15 +126,6 @@ def _train(plan: Plan, study: Study, trial: Trial, watch: Watch) -> bool:
         raise TrainingError(f"{last}, exit code {code}; {AGAIN}")
     unfinished.give_up(unfinished.fingerprint(params, plan.paths))
     return True
-
-
-def _command(study: Path, number: int) -> list[str]:
-    """The command of stage train with the trial in the place of the stage: so it runs on what that runs on."""
-    stage = load_yaml(DVC_YAML)["stages"]["train"]["cmd"]
-    words = [sys.executable if word == "python" else word for word in shlex.split(stage)]
-    if words[-1] != "pipeline.train":
-        raise ParamsError(f"{DVC_YAML}: stages.train.cmd should end with -m pipeline.train, got {stage}")
-    return [*words[:-1], "pipeline.tune.trial", str(study), str(number)]
 
 
 def _run(command: list[str], log: Path, wait: Callable[[], None], must_stop: Callable[[], bool]) -> tuple[int, bool]:

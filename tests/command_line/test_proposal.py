@@ -5,7 +5,7 @@ import pytest
 from benchmarks.projects import ROOT
 from charlstm.model.shape import ModelShape
 from pipeline.new import proposal
-from pipeline.new.proposal import Proposal
+from pipeline.new.proposal import Proposal, Text, training_for
 from pipeline.stage.presets import RECIPES, load
 
 QUICK = load(RECIPES, "quick", ROOT).values
@@ -13,8 +13,9 @@ QUICK = load(RECIPES, "quick", ROOT).values
 SIZES = (500, 1_000, 3_000, 20_000, 50_000, 110_000, 300_000, 700_000, 2_000_000, 10_000_000, 10**8, 10**10)
 
 
-def propose(num_chars: int, counts: list[int]) -> Proposal:
-    return proposal.propose(num_chars, counts, QUICK)
+def propose(num_chars: int, counts: list[int], initial: ModelShape | None = None) -> Proposal:
+    text = Text(num_chars, counts)
+    return proposal.propose(text, QUICK, training_for(text, initial), initial)
 
 
 @pytest.mark.parametrize(
@@ -70,18 +71,18 @@ def test_a_huge_text_is_validated_on_a_part() -> None:
 
 def test_larger_texts_take_longer_and_need_no_smaller_models() -> None:
     found = [propose(size, [1]) for size in SIZES]
-    weights = [one.num_weights for one in found]
+    weights = [one.training.num_weights for one in found]
     assert len(found) > 10 and weights == sorted(weights)
 
 
 def test_the_time_is_that_of_the_recipes_table() -> None:
     """54 seconds for `quick` on 2 cores: see docs/recipes.md."""
-    assert propose(1_115_394, [1] * 65).seconds(2, True) == pytest.approx(54, rel=0.1)
+    assert propose(1_115_394, [1] * 65).training.seconds(2, True) == pytest.approx(54, rel=0.1)
 
 
 def test_a_text_that_begins_from_a_model_has_its_sizes_and_lower_rates() -> None:
     counts = [1_500] * 65
-    found = proposal.propose(100_000, counts, QUICK, ModelShape(65, 48, 200, 2, 72)).recipe
+    found = propose(100_000, counts, ModelShape(65, 48, 200, 2, 72)).recipe
     sizes = {"embedding_size": 48, "hidden_size": 200, "num_layers": 2, "feed_forward_size": 72}
     assert {f"model.{name}": size for name, size in sizes.items()}.items() <= found.items()
     alone = propose(100_000, counts).recipe

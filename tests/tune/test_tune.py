@@ -19,6 +19,7 @@ from benchmarks.projects import PYTHON, ROOT, kill, start, write_params
 from charlstm.errors import Interrupted, ParamsError, TrainingError
 from charlstm.files.atomic import sha256
 from pipeline.commands import tune as command
+from pipeline.dvc.paths import train_command
 from pipeline.tune import search as loop
 from pipeline.tune.search import MAX_FAILURES, Plan, Watch, read_plan, search
 from pipeline.tune.study import DONE, FAILED, PRUNED, RUNNING, Study
@@ -76,7 +77,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> Training:
 
     def put(more: str) -> None:
         code = TRAINING.replace("__MORE__", more)
-        monkeypatch.setattr(loop, "_command", lambda study, number: [sys.executable, "-c", code, study, str(number)])
+        monkeypatch.setattr(loop, "train_command", lambda _, *arguments: [sys.executable, "-c", code, *arguments])
 
     return put
 
@@ -167,7 +168,7 @@ def test_a_request_to_stop_reaches_the_training_which_the_next_search_resumes(pl
 
 
 def test_the_command_is_that_of_stage_train(project: Path) -> None:
-    made = loop._command(Path("a"), 3)
+    made = train_command("pipeline.tune.trial", "a", "3")
     assert made[1:] == [
         "-m",
         "pipeline.launch",
@@ -181,7 +182,7 @@ def test_the_command_is_that_of_stage_train(project: Path) -> None:
     ]
     text = (project / "dvc.yaml").read_text()
     (project / "dvc.yaml").write_text(text.replace("accelerate launch --quiet", "torchrun --nproc_per_node 2"))
-    assert loop._command(Path("a"), 3)[3:6] == ["torchrun", "--nproc_per_node", "2"]
+    assert train_command("pipeline.tune.trial", "a", "3")[3:6] == ["torchrun", "--nproc_per_node", "2"]
 
 
 @pytest.fixture

@@ -1,0 +1,152 @@
+"""What `charlstm new TEXT --minutes N` makes of real texts, beside n-grams and compressors.
+
+Usage: python -m benchmarks.budgets TEXT... --minutes N [--first CHARS] [--from MODEL] [--show]
+
+The parts of a text, the test part that is scored once, and the baselines are those of `benchmarks.corpora`. What is
+proposed depends on how fast this machine is: of all timings, the fastest counts, as on a quiet machine (`--plan` only
+makes one more, and says what is proposed). So the time of a record is the one that was planned, and the training itself
+may run beside other work. A plan is kept, so a killed training resumes. Records are in
+`benchmarks/records/budgets.jsonl`.
+"""
+
+import contextlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.corpora import HeldOut, first_of
+from benchmarks.corpora import measure as measure_held_out
+from benchmarks.harness import console, new_parser, table
+from benchmarks.projects import ROOT, compose
+from benchmarks.trials import short_hash
+from charlstm.files.atomic import sha256, write_text
+from charlstm.files.documents import read_json
+from charlstm.model.model_folder import WEIGHTS, load_model
+from charlstm.params import Params
+from charlstm.text.corpus import read_text
+from pipeline.new.budget import plan_within, proposal_of
+from pipeline.new.initial import NAME_LENGTH
+from pipeline.new.proposal import TRAIN_FRACTION, Text, Training
+from pipeline.new.speed import Request, Speed, measure
+from pipeline.stage.presets import RECIPES, load
+from pipeline.stage.stage import guarded
+
+RECORDS = ROOT / "benchmarks/records/budgets.jsonl"
+PLANS, TIMINGS = ROOT / "build/budgets", ROOT / "build/budgets/timings.json"
+COLUMNS = (
+    "text", "characters", "alphabet", "minutes", "begins from", "parameters", "epochs", "teachers", "seconds planned",
+    "test, nats/char", "test, bits/char", "best yardstick", "difference, bits",
+)  # fmt: skip
+OWN_TRAIN_FRACTION = 0.8  # of the parts here; `charlstm new` has no test part
+
+
+def fastest(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
+    """The speeds of this machine when it was quietest: the best of all timings."""
+    timings = dict(read_json(TIMINGS)) if TIMINGS.exists() else {}
+    speeds = []
+    for request, now in zip(requests, measure(requests, vocab_size), strict=False):
+        key = short_hash([request.params.model_dump(mode="json"), request.num_teachers, vocab_size])
+        before = Speed(*timings.get(key, now))
+        least = min(now.seconds_per_step, before.seconds_per_step)
+        most = (max(values) for values in zip(now[1:], before[1:], strict=True))
+        speeds.append(Speed(least, *most))
+        timings[key] = speeds[-1]
+    write_text(TIMINGS, json.dumps(timings, indent=1))
+    return speeds
+
+
+def plan_path(file: Path, minutes: float, initial: Path | None) -> Path:
+    """Where a proposal is kept once it is trained."""
+    key = [sha256(file), minutes, sha256(initial / WEIGHTS) if initial else None]
+    return PLANS / f"{short_hash(key)}.json"
+
+
+def planned(file: Path, minutes: float, initial: Path | None) -> dict[str, Any]:
+    """The proposal for a text and a time."""
+    text = read_text(file)
+    shape = load_model(initial, "gates").model.shape if initial else None
+    quick = load(RECIPES, RECIPES.root, ROOT).values
+    facts = Text(int(len(text) * OWN_TRAIN_FRACTION / TRAIN_FRACTION), list(Counter(text).values()))
+
+    def params_of(training: Training) -> Params:
+        return compose(ROOT, changes_of(training.recipe()))
+
+    with contextlib.chdir(ROOT):
+        plan = plan_within(60 * minutes, facts, params_of, fastest, shape)
+        proposal = proposal_of(plan, facts, quick, file.stem, shape)
+    return {
+        "recipe": proposal.recipe, "teacher": proposal.teacher, "corpus": proposal.corpus, "reasons": proposal.reasons,
+        "seconds": round(plan.all_seconds, 1), "seconds_per_step": round(plan.speed.seconds_per_step, 5),
+    }  # fmt: skip
+
+
+def changes_of(values: dict[str, object]) -> list[str]:
+    """As `dvc exp run -S` has them."""
+    return [f"{name}={json.dumps(value)}" for name, value in values.items()]
+
+
+def held_out(file: Path, minutes: float, initial: Path | None) -> HeldOut:
+    """A text with the recipe that is proposed for it and a time."""
+    path = plan_path(file, minutes, initial)
+    proposal = read_json(path) if path.exists() else planned(file, minutes, initial)
+    write_text(path, json.dumps(proposal, indent=1))
+    teachers = None if proposal["teacher"] is None else changes_of(proposal["teacher"])
+    return HeldOut(
+        file,
+        RECIPES.root,
+        changes=changes_of(proposal["recipe"]),
+        teachers=teachers,
+        min_count=proposal["corpus"].get("encode.min_count", 1),
+        initial=initial,
+        facts={"minutes": minutes} | {name: proposal[name] for name in ("seconds", "seconds_per_step", "reasons")},
+    )
+
+
+def table_of_budgets() -> str:
+    """All records as Markdown, by the text and its time."""
+    if not RECORDS.exists():
+        return "nothing is recorded yet"
+    records, rows = pd.read_json(RECORDS, lines=True), []
+    for _, record in records.dropna(subset=["minutes"]).sort_values(["num_bytes", "corpus", "minutes"]).iterrows():
+        baselines = record["test_baselines"]
+        best = min(baselines, key=lambda name: baselines[name])
+        initial = record.get("initial")
+        rows.append((
+            record["corpus"], f"{record['num_chars']:,}", f"{record['alphabet']:,}", f"{record['minutes']:g}",
+            initial[:NAME_LENGTH] if isinstance(initial, str) else "nothing", f"{record['num_parameters']:,}",
+            record["epochs"], 0 if pd.isna(record.get("teachers")) else len(record["teachers_test_nats_per_char"]),
+            f"{record['seconds']:,.0f}", f"{record['test_nats_per_char']:.4f}",
+            f"{record['test_bits_per_char']:.4f}", f"{baselines[best]:.4f} ({best})",
+            f"{record['test_bits_per_char'] - baselines[best]:+.3f}",
+        ))  # fmt: skip
+    return table(COLUMNS, rows)
+
+
+def main() -> int:
+    """Train and score what is not recorded yet, and print a table of all records."""
+    parser = new_parser(__doc__)
+    parser.add_argument("texts", nargs="*", metavar="TEXT", type=Path, help="UTF-8 files")
+    parser.add_argument("--minutes", type=float, default=3.0, help="by default 3")
+    parser.add_argument("--first", type=int, metavar="CHARS", help="take only so many characters of each text")
+    parser.add_argument("--from", dest="initial", type=Path, metavar="MODEL", help="a model folder to begin from")
+    parser.add_argument("--plan", action="store_true", help="only say what is proposed")
+    parser.add_argument("--show", action="store_true", help="measure nothing")
+    arguments = parser.parse_args()
+    for text in [] if arguments.show else arguments.texts:
+        file = first_of(text, arguments.first) if arguments.first else text
+        if arguments.plan:
+            proposal = planned(file, arguments.minutes, arguments.initial)
+            console.print(f"{file.stem}, {arguments.minutes:g} minutes: " + "; ".join(proposal["reasons"]))
+            continue
+        measure_held_out(held_out(file, arguments.minutes, arguments.initial), RECORDS)
+    console.print(table_of_budgets())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

@@ -1,0 +1,216 @@
+"""Which training makes the best model of a text in a given time, by how fast this machine was measured to be.
+
+The rules, and the nine texts on which they were measured, are in docs/data.md ("For the time that you have"):
+
+- **Width.** The widest model that reads `LEAST_READ` characters for each of its weights in that time. It has at most
+  `MOST_WEIGHTS` weights for each character of the text.
+- **Epochs.** As many as fit, up to `MOST_EPOCHS`.
+- **Dropout.** The more often a text is read, and the shorter it is for the model, the more.
+- **Teachers.** Where so many epochs leave time, three models of that width write a text. A fourth learns from both.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil, log2
+from typing import NamedTuple
+
+from charlstm.errors import CorpusError
+from charlstm.model.shape import ModelShape
+from charlstm.params import Params
+from pipeline.dvc.paths import load_teaching_paths
+from pipeline.new.proposal import (
+    CHARS_SEEN,
+    CHARS_SEEN_AGAIN,
+    MAX_EPOCHS,
+    Proposal,
+    Text,
+    Training,
+    propose,
+    sizes_for,
+)
+from pipeline.new.speed import Request, Speed
+
+HIDDEN_SIZES = (64, 128, 192, 320, 512, 768, 1024, 1536)
+MAX_EMBEDDING, MAX_BLOCK = 128, 512
+LARGE = 500_000  # training characters: with more, steps are longer
+LEAST_READ, MOST_WEIGHTS, MOST_EPOCHS = 3.0, 3.8, 12
+DROPOUT_FROM, DROPOUT_PER_DOUBLING, MAX_DROPOUT = 2.5, 0.1, 0.3
+USED = 0.95  # of the time; the rest is for texts after each epoch, and for steps that take longer
+# Teachers and their student.
+NUM_TEACHERS, LEAST_TAUGHT = 3, 4  # epochs
+ROWS_OF_TEACHERS = 2  # for each row of the corpus
+STUDENT_STEP = 2.4  # of a student's step, in steps of a teacher
+MAX_ALPHABET = 500  # a byte is kept for each of its characters, with each character that teachers write
+
+
+class Teaching(NamedTuple):
+    """Teachers of the student's sizes."""
+
+    epochs: int
+    seconds: float  # for each
+    num_chars: int  # that they write
+    writing_seconds: float
+
+
+class Plan(NamedTuple):
+    """A training in a given time."""
+
+    training: Training
+    seconds: float
+    speed: Speed
+    teaching: Teaching | None = None
+
+    @property
+    def all_seconds(self) -> float:
+        """The time of all parts."""
+        teaching = self.teaching
+        return self.seconds + (NUM_TEACHERS * teaching.seconds + teaching.writing_seconds if teaching else 0.0)
+
+
+def plan_within(
+    seconds: float,
+    text: Text,
+    params_of: Callable[[Training], Params],
+    measure: Callable[[Sequence[Request], int], list[Speed]],
+    initial: ModelShape | None = None,
+) -> Plan:
+    """The best training of the text in this time. `measure` times what could be proposed, which takes some seconds.
+
+    Raises:
+        CorpusError: the time is too short.
+        TrainingError: steps cannot be timed.
+    """
+    trainings = candidates(text, initial)
+    num_teachers = NUM_TEACHERS if initial is None and text.vocab_size <= MAX_ALPHABET else 0
+    requests = []
+    for training in trainings:
+        least = LEAST_READ * training.num_weights / (training.batch_size * training.context_len)
+        requests.append(Request(params_of(training), seconds / least, num_teachers))
+    return choose(text, seconds, list(zip(trainings, measure(requests, text.vocab_size), strict=False)), initial)
+
+
+def candidates(text: Text, initial: ModelShape | None = None) -> list[Training]:
+    """One epoch of each training that is to be timed, narrower models first."""
+    shapes = [shape_of(hidden_size, text.vocab_size) for hidden_size in HIDDEN_SIZES]
+    if initial:
+        shapes = [initial._replace(vocab_size=text.vocab_size)]
+    trainings = [Training(text.num_train, shape, 0.0, 1, *_sizes(text)) for shape in shapes]
+    fitting = [one for one in trainings if one.num_weights <= MOST_WEIGHTS * text.num_train]
+    return fitting or trainings[:1]
+
+
+def shape_of(hidden_size: int, vocab_size: int) -> ModelShape:
+    """A model of one layer and a block."""
+    return ModelShape(vocab_size, min(hidden_size // 2, MAX_EMBEDDING), hidden_size, 1, min(hidden_size, MAX_BLOCK))
+
+
+def choose(text: Text, seconds: float, timed: Sequence[tuple[Training, Speed]], initial: ModelShape | None) -> Plan:
+    """The best of the trainings whose speed is known, for this time.
+
+    Raises:
+        CorpusError: it is too short for any.
+    """
+    plans = [_plan(text, USED * seconds, training, speed, initial is not None) for training, speed in timed]
+    possible = [plan for plan in plans if plan.training.epochs > 0]
+    if not possible:
+        least = min(_epoch_seconds(text, training, speed) for training, speed in timed) / USED
+        raise CorpusError(
+            f"--minutes: {seconds / 60:g} are too short: to read the {text.num_train:,} characters of the training "
+            f"part once takes {ceil(least / 60)} minutes here; give it more time, or a part of the text"
+        )
+    best = ([plan for plan in possible if _reads_enough(plan.training)] or possible[:1])[-1]
+    if initial or text.vocab_size > MAX_ALPHABET or 2 * best.all_seconds > USED * seconds:
+        return best
+    taught = [_with_teachers(text, USED * seconds, plan) for plan in possible]
+    worthwhile = [one for one in taught if one.training.epochs >= LEAST_TAUGHT and _reads_enough(one.training)]
+    return worthwhile[-1] if worthwhile else best
+
+
+def _reads_enough(training: Training) -> bool:
+    return training.chars_seen >= LEAST_READ * training.num_weights
+
+
+def most_epochs(text: Text, *, is_begun: bool) -> int:
+    """More epochs than this do not help."""
+    enough = ceil((CHARS_SEEN_AGAIN if is_begun else CHARS_SEEN) / text.num_train)
+    return min(MAX_EPOCHS, max(MOST_EPOCHS, enough))
+
+
+def _of_epochs(training: Training, epochs: int) -> Training:
+    """So many epochs, with the dropout that they want: none if the text is long for the model, and read few times."""
+    pressure = max(1e-9, epochs * training.num_weights / training.num_train)
+    dropout = round(min(MAX_DROPOUT, max(0.0, DROPOUT_PER_DOUBLING * log2(pressure / DROPOUT_FROM))), 2)
+    return training._replace(epochs=epochs, dropout=dropout)
+
+
+def _sizes(text: Text) -> tuple[int, int]:
+    return (64, 64) if text.num_train > LARGE else sizes_for(text.num_train, MOST_EPOCHS)
+
+
+def _plan(text: Text, seconds: float, training: Training, speed: Speed, is_begun: bool) -> Plan:
+    """As many epochs as fit, maybe none."""
+    per_epoch = _epoch_seconds(text, training, speed)
+    epochs = min(int(seconds / per_epoch), most_epochs(text, is_begun=is_begun))
+    return Plan(_of_epochs(training, epochs), epochs * per_epoch, speed)
+
+
+def _epoch_seconds(text: Text, training: Training, speed: Speed) -> float:
+    steps = training._replace(epochs=1).num_steps
+    return steps * speed.seconds_per_step + (text.num_chars - text.num_train) / speed.validated_per_second
+
+
+def _with_teachers(text: Text, seconds: float, plan: Plan) -> Plan:
+    """The same for a student of the same sizes: all its parts, each with as many epochs as fit."""
+    training, speed = plan.training, plan.speed
+    per_epoch = _epoch_seconds(text, training, speed)
+    # A student reads two characters of its teachers for each of the corpus, and each of those twice.
+    writing = ROWS_OF_TEACHERS * text.num_train / 2 / speed.written_per_second
+    student = STUDENT_STEP * per_epoch
+    epochs = min(int(seconds / (NUM_TEACHERS * per_epoch + writing + student)), most_epochs(text, is_begun=False))
+    num_chars = epochs * text.num_train * ROWS_OF_TEACHERS // 2
+    teaching = Teaching(epochs, epochs * per_epoch, num_chars, epochs * writing)
+    return Plan(_of_epochs(training, epochs), epochs * student, speed, teaching)
+
+
+# From a plan to parameters.
+
+TEACHER = "-teacher"  # after the name of the student's recipe
+PART_CHARS, ROWS_PER_PART, ROW_CHARS = 2_500_000, 128, (500, 10_000)  # of what teachers write
+
+
+def proposal_of(plan: Plan, text: Text, quick: Mapping[str, object], name: str, initial: ModelShape | None) -> Proposal:
+    """The parameters of a plan; `name` is that of its recipe."""
+    proposal = propose(text, quick, plan.training, initial)
+    reasons = [*proposal.reasons, *_times(plan)]
+    if plan.teaching is None:
+        return proposal._replace(reasons=reasons)
+    num_parts = ceil(plan.teaching.num_chars / PART_CHARS)
+    part_chars = ceil(plan.teaching.num_chars / num_parts)
+    num_rows, rows_of_teachers = plan.training.batch_size, ROWS_OF_TEACHERS * plan.training.batch_size
+    student = {
+        "train.batch_size": num_rows + rows_of_teachers,
+        "train.distillation.rows": rows_of_teachers,
+        "train.distillation.text": str(load_teaching_paths().text),
+        "teachers.recipes": [name + TEACHER],
+        "teachers.seeds": list(range(1, NUM_TEACHERS + 1)),
+        "teachers.parts": list(range(1, num_parts + 1)),
+        "teachers.part_chars": part_chars,
+        "teachers.row_chars": min(max(ROW_CHARS[0], part_chars // ROWS_PER_PART), ROW_CHARS[1]),
+    }
+    return proposal._replace(recipe={**proposal.recipe, **student}, reasons=reasons, teacher=proposal.recipe)
+
+
+def _times(plan: Plan) -> list[str]:
+    """How long each part takes."""
+    step = f"{1000 * plan.speed.seconds_per_step:.0f} ms a step were measured"
+    if (teaching := plan.teaching) is None:
+        return [f"training takes {clock(plan.seconds)}: {step}"]
+    return [
+        f"{NUM_TEACHERS} teachers of these sizes, {clock(teaching.seconds)} each: {step}",
+        f"they write {teaching.num_chars:,} characters in {clock(teaching.writing_seconds)}",
+        f"a student learns from the text and from theirs, in {clock(plan.seconds)}; {clock(plan.all_seconds)} together",
+    ]
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds: `14:05`."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

@@ -1,0 +1,111 @@
+"""The best training of a text in a given time: which rule decides what, whatever the machine."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks.projects import ROOT, compose
+from charlstm.errors import CorpusError
+from charlstm.model.shape import ModelShape
+from charlstm.params import NOTHING, Params
+from pipeline.new import timing
+from pipeline.new.budget import LEAST_READ, Plan, plan_within, proposal_of
+from pipeline.new.proposal import Text, Training
+from pipeline.new.speed import ANSWER, REQUEST, Request, Speed
+from pipeline.stage.presets import RECIPES, load
+
+QUICK = load(RECIPES, "quick", ROOT).values
+MINUTES = (0.5, 3.0, 15.0, 60.0, 600.0)
+LENGTHS = (2_000, 100_000, 1_100_000, 3_300_000, 10_000_000)
+
+
+def params_of(training: Training) -> Params:
+    return compose(ROOT, [f"{name}={value}" for name, value in training.recipe().items()])
+
+
+def plan(
+    minutes: float, num_chars: int, alphabet: int = 65, power: float = 6e10, shape: ModelShape | None = None
+) -> Plan:
+    """On a machine that multiplies so many weights a second, for as long as steps are worth the time."""
+
+    def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
+        speeds = []
+        for request in requests:
+            train, hidden = request.params.train, request.params.model.hidden_size
+            seconds = train.batch_size * train.context_len * 8 * hidden**2 / power
+            speeds.append(Speed(seconds, power / hidden**2 / 4, 20_000.0 * (request.num_teachers > 0)))
+            if seconds > request.most_seconds:
+                break
+        return speeds
+
+    text = Text(num_chars, [num_chars // alphabet] * alphabet)
+    return plan_within(60 * minutes, text, params_of, measure, shape)
+
+
+@pytest.mark.parametrize("num_chars", LENGTHS)
+def test_the_time_is_kept_and_more_of_it_makes_no_smaller_model(num_chars: int) -> None:
+    plans = [plan(minutes, num_chars) for minutes in MINUTES[1:]]
+    for minutes, found in zip(MINUTES[1:], plans, strict=True):
+        assert 0 < found.all_seconds <= 60 * minutes
+        assert found.training.epochs > 0
+    seen = [found.training.num_weights * found.training.chars_seen for found in plans if found.teaching is None]
+    assert seen == sorted(seen)
+
+
+def test_a_faster_machine_gets_a_wider_model() -> None:
+    sizes = [plan(15, 3_300_000, power=power).training.shape.hidden_size for power in (1e10, 4e10, 16e10)]
+    assert sizes == sorted(set(sizes))
+
+
+def test_a_model_reads_enough_for_its_width_and_has_no_more_weights_than_the_text_can_feed() -> None:
+    for minutes in MINUTES[1:]:
+        for num_chars in LENGTHS[1:]:
+            training = plan(minutes, num_chars).training
+            assert training.chars_seen >= LEAST_READ * training.num_weights
+            assert training.num_weights < 4 * training.num_train
+
+
+def test_teachers_take_what_time_a_small_text_leaves() -> None:
+    assert plan(3, 1_100_000).teaching is None
+    found = plan(60, 1_100_000)
+    assert found.teaching is not None and found.teaching.epochs == found.training.epochs >= 4
+    assert plan(60, 1_100_000, alphabet=4_000).teaching is None  # each character that they write costs too much
+    assert plan(60, 1_100_000, shape=ModelShape(65, 128, 320, 1, 320)).teaching is None  # who would begin as it does?
+
+
+def test_a_text_that_is_read_often_gets_dropout() -> None:
+    rates = [plan(60, num_chars).training.dropout for num_chars in LENGTHS[1:]]
+    assert rates == sorted(rates, reverse=True) and rates[0] > rates[-1]
+
+
+def test_a_time_too_short_says_how_much_it_takes() -> None:
+    with pytest.raises(CorpusError, match=r"--minutes: 0\.1 are too short: .* once takes 6 minutes here"):
+        plan(0.1, 10_000_000, power=1e9)
+
+
+def test_a_plan_with_teachers_becomes_two_recipes() -> None:
+    text = Text(1_100_000, [17_000] * 65)
+    found = plan(60, 1_100_000)
+    proposal = proposal_of(found, text, QUICK, "mine", None)
+    assert proposal.teacher is not None and proposal.recipe["teachers.recipes"] == ["mine-teacher"]
+    student = compose(ROOT, [f"{name}={json.dumps(value)}" for name, value in proposal.recipe.items()])
+    teacher = compose(ROOT, [f"{name}={json.dumps(value)}" for name, value in proposal.teacher.items()])
+    assert student.model == teacher.model
+    assert student.train.distillation.rows == 2 * teacher.train.batch_size
+    assert student.train.batch_size == 3 * teacher.train.batch_size
+    assert student.train.distillation.text != NOTHING == teacher.train.distillation.text
+    assert found.teaching is not None
+    written = len(student.teachers.parts) * student.teachers.chars_of_part
+    assert written == pytest.approx(found.teaching.num_chars, rel=0.02)
+
+
+def test_steps_are_timed_up_to_the_first_that_is_too_slow(tmp_path: Path) -> None:
+    training = Training(1_000, ModelShape(9, 8, 16, 1, 16), 0.0, 1, 4, 16)
+    params = params_of(training).model_dump(mode="json")
+    requests = [(params, 100.0, 2), (params, 0.0, 0), (params, 100.0, 0)]
+    (tmp_path / REQUEST).write_text(json.dumps([9, requests]))
+    timing.answer(tmp_path)
+    first, second = (Speed(*row) for row in json.loads((tmp_path / ANSWER).read_text()))
+    assert min(*first, *second[:2]) > 0 == second.written_per_second
