@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlstm.errors import ParamsError
+from pipeline.new.budget import hope
 from pipeline.new.corpus import New, plan, switch
 from pipeline.new.text_report import oddities, summary
 from pipeline.stage.hardware import num_cores
@@ -140,6 +141,11 @@ def _lines(new: New, within: float | None) -> Iterator[str]:
     yield "proposal:"
     yield from (f"  {line}" for line in new.proposal.reasons)
     if within is not None:
+        if (hoped := hope(new.report.ending)) is not None:
+            yield (
+                f"  hoped for: {hoped.lowest:.2f} to {hoped.highest:.2f} bits per character; the best n-gram has "
+                f"{hoped.yardstick:.2f}"
+            )
         return
     cores = num_cores()
     duration = _rounded(new.proposal.training.seconds(cores, multiplies_bf16("cpu")))

@@ -27,7 +27,7 @@ from pipeline.stage.presets import RECIPES, changes_in_words, short, shown
 from pipeline.stage.project import from_here
 from pipeline.stage.sending import outbox
 from pipeline.stage.terminal import printable
-from pipeline.tune.search import SEARCHES, Plan, Watch, read_plan, search
+from pipeline.tune.search import SEARCHES, Plan, Watch, difference_of, read_plan, search
 from pipeline.tune.study import DONE, PRUNED, Study, Trial
 
 PAGE = Path("tune.html")
@@ -221,6 +221,7 @@ def _write_recipe(console: Console, plan: Plan, study: Study, name: str, winner:
     losses = f"{winner.loss:.4f} nats/char, {first.loss:.4f} before"
     about = write_preset(RECIPES, name, params.values(), f". {_mark(study)} trial {winner.number}: {losses}.")
     console.print(f"{path}: {about}; {losses}")
+    console.print(str(difference_of(plan, study, winner, first)))
     force = ""
     try:
         presets.check_kept(RECIPES, params.values())

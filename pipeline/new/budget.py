@@ -10,17 +10,20 @@ The rules, and the nine texts on which they were measured, are in docs/data.md (
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from math import ceil, log2
+from math import ceil, log, log2
 from typing import NamedTuple
 
 from charlstm.errors import CorpusError
+from charlstm.evaluation.baselines import NGramModel
 from charlstm.model.shape import ModelShape
 from charlstm.params import Params
+from charlstm.text.vocabulary import Vocab
 from pipeline.dvc.paths import load_teaching_paths
 from pipeline.new.proposal import (
     CHARS_SEEN,
     CHARS_SEEN_AGAIN,
     MAX_EPOCHS,
+    TRAIN_FRACTION,
     Proposal,
     Text,
     Training,
@@ -155,7 +158,7 @@ def _plan(text: Text, seconds: float, training: Training, speed: Speed, is_begun
 
 def _epoch_seconds(text: Text, training: Training, speed: Speed) -> float:
     steps = training._replace(epochs=1).num_steps
-    return steps * speed.seconds_per_step + (text.num_chars - text.num_train) / speed.validated_per_second
+    return steps * speed.seconds_per_step + text.num_validated / speed.validated_per_second
 
 
 def _with_teachers(text: Text, seconds: float, plan: Plan) -> Plan:
@@ -209,6 +212,29 @@ def _times(plan: Plan) -> list[str]:
         f"they write {teaching.num_chars:,} characters in {clock(teaching.writing_seconds)}",
         f"a student learns from the text and from theirs, in {clock(plan.seconds)}; {clock(plan.all_seconds)} together",
     ]
+
+
+LEAST_SCORED = 2_000  # characters of a text's end, to hope for anything
+HOPED = (0.85, 0.95)
+
+
+class Hope(NamedTuple):
+    """What a loss is hoped to be, in bits per character, beside the best n-gram."""
+
+    lowest: float
+    highest: float
+    yardstick: float
+
+
+def hope(ending: str) -> Hope | None:
+    """By the last part of a text, as records of other texts let hope; None for one too short to tell."""
+    train, val = ending[: int(TRAIN_FRACTION * len(ending))], ending[int(TRAIN_FRACTION * len(ending)) :]
+    if len(val) < LEAST_SCORED:
+        return None
+    vocab = Vocab.of(ending)
+    nats_K = NGramModel(vocab.encode(train), len(vocab)).nats(vocab.encode(val))
+    yardstick = min(nats_K) / (len(val) - 1) / log(2)
+    return Hope(HOPED[0] * yardstick, HOPED[1] * yardstick, yardstick)
 
 
 def clock(seconds: float) -> str:

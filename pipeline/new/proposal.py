@@ -30,6 +30,7 @@ MAX_ALPHABET = 3_000  # characters; of more, rare ones become U+FFFD
 MAX_MIN_COUNT = 5
 MAX_REPLACED = 0.01  # of the text
 HUGE = 100_000_000  # characters; the validation of more takes long
+VALIDATED, EVALUATED = 1_000_000, 10_000_000  # then
 # Training speed, in weights x characters a second a core: from the recipes' table in docs/recipes.md (Zen 4 with bf16).
 WEIGHTS_PER_SECOND = 1.45e10
 SLOWER_IN_FP32 = 2.2
@@ -68,6 +69,12 @@ class Text(NamedTuple):
     def num_train(self) -> int:
         """The characters of the training part."""
         return int(self.num_chars * TRAIN_FRACTION)
+
+    @property
+    def num_validated(self) -> int:
+        """The characters that are read after each epoch."""
+        num_val = self.num_chars - self.num_train
+        return min(num_val, VALIDATED) if self.num_chars > HUGE else num_val
 
     @property
     def is_of_rare_characters(self) -> bool:
@@ -176,8 +183,8 @@ def propose(text: Text, quick: Mapping[str, object], training: Training, initial
             f"rarer ones become U+FFFD (encode.unit: byte keeps all)"
         )
     if text.num_chars > HUGE:
-        corpus |= {"train.validation_chars": 1_000_000, "evaluate.max_chars": 10_000_000}
-        reasons.append("validation after each epoch on 1,000,000 characters, evaluation on 10,000,000")
+        corpus |= {"train.validation_chars": VALIDATED, "evaluate.max_chars": EVALUATED}
+        reasons.append(f"validation after each epoch on {VALIDATED:,} characters, evaluation on {EVALUATED:,}")
     recipe = {name: value for name, value in values.items() if value != quick[name]}
     return Proposal(recipe, corpus, reasons, training)
 

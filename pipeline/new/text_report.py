@@ -1,7 +1,7 @@
 """What a text is made of, counted while it is read once piece by piece; and what is odd about it, in a few lines."""
 
 import unicodedata
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -25,6 +25,7 @@ NUM_RARE = 100
 ORDINARY = "\t\n\r"
 ODD_CATEGORIES = {"Cc": "control characters", "Co": "private-use characters", "Cn": "code points without a character"}
 LONG_LINE = 10_000  # characters
+ENDING_CHARS = 3_000_000  # at most: bounds memory
 
 
 class TextReport(NamedTuple):
@@ -37,6 +38,7 @@ class TextReport(NamedTuple):
     counts: Counter[str]  # of each character
     num_lines: int
     num_crlf: int  # CR LF that became LF
+    ending: str  # the last ENDING_CHARS
 
     def scripts(self) -> list[tuple[str, float]]:
         """Each script and its share of all characters, the largest first.
@@ -100,6 +102,7 @@ def inspect(pieces: Iterable[str], encoding: str = "utf-8", is_guessed: bool = F
     """Count a text that comes in pieces. Its memory is bounded, however long the text is."""
     counts = np.zeros(NUM_CODE_POINTS, np.int64)
     num_crlf, last, preview = 0, "\n", ""
+    ending, ending_len = deque[str](), 0
     waiting = ""  # a CR whose LF may be in the next piece
     for piece in chain(pieces, [None]):
         text = waiting if piece is None else waiting + piece
@@ -111,6 +114,10 @@ def inspect(pieces: Iterable[str], encoding: str = "utf-8", is_guessed: bool = F
         found = np.bincount(points_N)
         counts[: len(found)] += found
         last = text[-1:] or last
+        ending.append(text)
+        ending_len += len(text)
+        while ending_len - len(ending[0]) >= ENDING_CHARS:
+            ending_len -= len(ending.popleft())
         if len(preview) < PREVIEW_CHARS:
             preview += text[: 8 * PREVIEW_CHARS]
     return TextReport(
@@ -121,6 +128,7 @@ def inspect(pieces: Iterable[str], encoding: str = "utf-8", is_guessed: bool = F
         counts=Counter({chr(point): int(counts[point]) for point in np.flatnonzero(counts)}),
         num_lines=int(counts[ord("\n")]) + (last != "\n"),
         num_crlf=num_crlf,
+        ending="".join(ending)[-ENDING_CHARS:],
     )
 
 

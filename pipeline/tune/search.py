@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import Interrupted, ParamsError, TrainingError
+from charlstm.evaluation.blocks import blocks_of
+from charlstm.evaluation.difference import Difference, Trained, compare
 from charlstm.files.atomic import write_text
 from charlstm.files.documents import load_yaml, parse_yaml, read_json, validate
 from charlstm.params import Params
+from charlstm.text.encoded import load_encoded
 from pipeline.dvc import unfinished
 from pipeline.dvc.paths import DVC_YAML, Paths, load_paths, train_command
 from pipeline.stage.exit_codes import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from pipeline.stage.params_file import PARAMS, replaced, with_values
 from pipeline.stage.tracking_store import STATE_FOLDER
 from pipeline.tune.space import Space, Value, read_space
-from pipeline.tune.study import TRAINING, Study, Trial
+from pipeline.tune.study import MODEL, TRAINING, Study, Trial
 
 SEARCHES, LOG = STATE_FOLDER / "tune", "log.txt"
 MAX_FAILURES = 5  # one after the other
@@ -126,6 +129,23 @@ def _train(plan: Plan, study: Study, trial: Trial, watch: Watch) -> bool:
         raise TrainingError(f"{last}, exit code {code}; {AGAIN}")
     unfinished.give_up(unfinished.fingerprint(params, plan.paths))
     return True
+
+
+def difference_of(plan: Plan, study: Study, first: Trial, second: Trial) -> Difference:
+    """What the difference of two trials that are done is worth, by the validation text that they were chosen by."""
+    return compare([_measured(plan, study, trial) for trial in (first, second)])[0]
+
+
+def _measured(plan: Plan, study: Study, trial: Trial) -> Trained:
+    """A trial with its loss by blocks."""
+    from charlstm.evaluation.protocols import stateful_nats  # torch, which a worker that only waits does not need
+    from charlstm.model.model_folder import load_model
+
+    trained = load_model(study.folder / str(trial.number) / MODEL, plan.params.model.implementation)
+    val = load_encoded(plan.paths.encoded / "val.npy", trained.vocab, plan.params.split.document_separator)
+    text = val.first(plan.params.evaluate.max_chars)
+    blocks = blocks_of(stateful_nats(trained.model, text), text)
+    return Trained(f"trial {trial.number}", [blocks.nats_per_char], [blocks])
 
 
 def _run(command: list[str], log: Path, wait: Callable[[], None], must_stop: Callable[[], bool]) -> tuple[int, bool]:

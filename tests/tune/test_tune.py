@@ -191,6 +191,7 @@ def whole(plan: Plan, training: Training, monkeypatch: pytest.MonkeyPatch) -> li
     training("")
     sent: list[str] = []
     monkeypatch.setattr(command, "_encode", lambda plan: None)
+    monkeypatch.setattr(command, "difference_of", lambda *_: "")  # these trainings make no models
     monkeypatch.setattr(command, "_send", lambda plan, study, label, *more: sent.append(label))
     return sent
 
@@ -301,6 +302,10 @@ def test_a_search_that_is_killed_goes_on_and_its_winner_is_trained_to_the_same_w
     assert len(trials) == 3 and {one.state for one in trials.values()} == {DONE}
     best = min(trials.values(), key=lambda one: one.loss or 0)
     assert best.number != 0
+    difference = (
+        r"trial \d is lower than trial \d by \d\.\d{4}.* on this text\..* train a second seed before you believe it"
+    )
+    assert re.search(difference, log.read_text())
 
     with sqlite3.connect(real / "mlflow.db") as store:
         ((parent,),) = store.execute("select run_uuid from tags where key = 'sweep_of' and value = ?", (study.name,))
