@@ -1,6 +1,6 @@
 """What `charlstm new TEXT --minutes N` makes of real texts, beside n-grams and compressors.
 
-Usage: python -m benchmarks.budgets TEXT... --minutes N [--first CHARS] [--from MODEL] [--show]
+Usage: python -m benchmarks.budgets TEXT... --minutes N [--first CHARS] [--from MODEL] [--seeds N] [--show]
 
 The parts of a text, the test part that is scored once, and the baselines are those of `benchmarks.corpora`. What is
 proposed depends on how fast this machine is: of all timings, the fastest counts, as on a quiet machine (`--plan` only
@@ -11,6 +11,7 @@ may run beside other work. A plan is kept, so a killed training resumes. Records
 
 import contextlib
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.corpora import HeldOut, first_of
+from benchmarks.corpora import FIRST_SEED, HeldOut, first_of
 from benchmarks.corpora import measure as measure_held_out
 from benchmarks.harness import console, new_parser, table
 from benchmarks.projects import ROOT, compose
@@ -91,7 +92,7 @@ def changes_of(values: dict[str, object]) -> list[str]:
     return [f"{name}={json.dumps(value)}" for name, value in values.items()]
 
 
-def held_out(file: Path, minutes: float, initial: Path | None) -> HeldOut:
+def held_out(file: Path, minutes: float, initial: Path | None, seed: int) -> HeldOut:
     """A text with the recipe that is proposed for it and a time."""
     path = plan_path(file, minutes, initial)
     proposal = read_json(path) if path.exists() else planned(file, minutes, initial)
@@ -100,6 +101,7 @@ def held_out(file: Path, minutes: float, initial: Path | None) -> HeldOut:
     return HeldOut(
         file,
         RECIPES.root,
+        seed=seed,
         changes=changes_of(proposal["recipe"]),
         teachers=teachers,
         min_count=proposal["corpus"].get("encode.min_count", 1),
@@ -112,18 +114,19 @@ def table_of_budgets() -> str:
     """All records as Markdown, by the text and its time."""
     if not RECORDS.exists():
         return "nothing is recorded yet"
-    records, rows = pd.read_json(RECORDS, lines=True), []
-    for _, record in records.dropna(subset=["minutes"]).sort_values(["num_bytes", "corpus", "minutes"]).iterrows():
-        baselines = record["test_baselines"]
+    records, rows = pd.read_json(RECORDS, lines=True).dropna(subset=["minutes"]), []
+    records["initial"] = records["initial"].str[:NAME_LENGTH].fillna("nothing") if "initial" in records else "nothing"
+    for (_, corpus, minutes, initial), group in records.groupby(["num_bytes", "corpus", "minutes", "initial"]):
+        record, losses = group.iloc[-1], group["test_nats_per_char"]
+        baselines, bits = record["test_baselines"], losses.mean() / math.log(2)
         best = min(baselines, key=lambda name: baselines[name])
-        initial = record.get("initial")
+        seeds = f" ± {losses.std():.4f} ({len(losses)})" if len(losses) > 1 else ""
+        taught = record.get("teachers_test_nats_per_char")
         rows.append((
-            record["corpus"], f"{record['num_chars']:,}", f"{record['alphabet']:,}", f"{record['minutes']:g}",
-            initial[:NAME_LENGTH] if isinstance(initial, str) else "nothing", f"{record['num_parameters']:,}",
-            record["epochs"], 0 if pd.isna(record.get("teachers")) else len(record["teachers_test_nats_per_char"]),
-            f"{record['seconds']:,.0f}", f"{record['test_nats_per_char']:.4f}",
-            f"{record['test_bits_per_char']:.4f}", f"{baselines[best]:.4f} ({best})",
-            f"{record['test_bits_per_char'] - baselines[best]:+.3f}",
+            corpus, f"{record['num_chars']:,}", f"{record['alphabet']:,}", f"{minutes:g}", initial,
+            f"{record['num_parameters']:,}", record["epochs"], len(taught) if isinstance(taught, list) else 0,
+            f"{record['seconds']:,.0f}", f"{losses.mean():.4f}{seeds}", f"{bits:.4f}",
+            f"{baselines[best]:.4f} ({best})", f"{bits - baselines[best]:+.3f}",
         ))  # fmt: skip
     return table(COLUMNS, rows)
 
@@ -135,6 +138,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=3.0, help="by default 3")
     parser.add_argument("--first", type=int, metavar="CHARS", help="take only so many characters of each text")
     parser.add_argument("--from", dest="initial", type=Path, metavar="MODEL", help="a model folder to begin from")
+    parser.add_argument("--seeds", type=int, default=1, help="number of trainings; by default 1")
     parser.add_argument("--plan", action="store_true", help="only say what is proposed")
     parser.add_argument("--show", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
@@ -144,7 +148,8 @@ def main() -> int:
             proposal = planned(file, arguments.minutes, arguments.initial)
             console.print(f"{file.stem}, {arguments.minutes:g} minutes: " + "; ".join(proposal["reasons"]))
             continue
-        measure_held_out(held_out(file, arguments.minutes, arguments.initial), RECORDS)
+        for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds):
+            measure_held_out(held_out(file, arguments.minutes, arguments.initial, seed), RECORDS)
     console.print(table_of_budgets())
     return 0
 

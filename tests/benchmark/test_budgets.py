@@ -1,0 +1,45 @@
+"""The table of texts and times: what is proposed is trained, scored once, and kept with its plan."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks import budgets, corpora
+from pipeline.new.speed import Request, Speed
+
+TEXT = "".join(f"{number} and {number * number} are numbers.\n" for number in range(300))
+
+
+def test_what_is_proposed_is_trained_and_scored_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, slowness = tmp_path / "numbers.txt", 1.0
+    file.write_text(TEXT)
+    monkeypatch.setattr(budgets, "RECORDS", tmp_path / "budgets.jsonl")
+    monkeypatch.setattr(budgets, "PLANS", tmp_path / "plans")
+    monkeypatch.setattr(budgets, "TIMINGS", tmp_path / "timings.json")
+    monkeypatch.setattr(corpora, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(corpora, "MODELS", tmp_path / "models")
+
+    def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
+        return [Speed(slowness / 200, 1e6 / slowness, 1e4) for _ in requests]
+
+    monkeypatch.setattr(budgets, "measure", measure)
+    quick = budgets.planned(file, 0.1, None)
+    slowness = 2.0
+    assert budgets.planned(file, 0.1, None) == quick, "the machine was faster once"
+    budgets.TIMINGS.unlink()
+    slow = budgets.planned(file, 0.1, None)
+    assert quick["seconds"] <= 6 >= slow["seconds"] and quick["recipe"]["train.epochs"] > slow["recipe"]["train.epochs"]
+
+    monkeypatch.setattr("sys.argv", ["budgets", str(file), "--minutes", "0.1"])
+    assert budgets.main() == 0
+    header, _, row = capsys.readouterr().out.splitlines()[-3:]
+    cells = dict(zip(*([cell.strip() for cell in line.split("|")[1:-1]] for line in (header, row)), strict=True))
+    assert cells["text"] == "numbers" and cells["minutes"] == "0.1" and cells["begins from"] == "nothing"
+    assert int(cells["epochs"]) == slow["recipe"]["train.epochs"]
+    before = budgets.RECORDS.read_bytes()
+    slowness = 1.0
+    assert budgets.main() == 0
+    assert budgets.RECORDS.read_bytes() == before and "recorded, not scored again" in capsys.readouterr().out
