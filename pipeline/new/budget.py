@@ -3,7 +3,7 @@
 The rules, and the nine texts on which they were measured, are in docs/data.md ("For the time that you have"):
 
 - **Width.** The widest model that reads `LEAST_READ` characters for each of its weights in that time. It has at most
-  `MOST_WEIGHTS` weights for each character of the text.
+  `MOST_WEIGHTS` weights for each character of the text; of a short text, `MOST_WEIGHTS_OF_SHORT`.
 - **Epochs.** As many as fit, up to `MOST_EPOCHS`.
 - **Dropout.** The more often a text is read, and the shorter it is for the model, the more.
 - **Teachers.** Where so many epochs leave time, three models of that width write a text. A fourth learns from both.
@@ -35,7 +35,8 @@ from pipeline.new.speed import Request, Speed
 HIDDEN_SIZES = (64, 128, 192, 320, 512, 768, 1024, 1536)
 MAX_EMBEDDING, MAX_BLOCK = 128, 512
 LARGE = 500_000  # training characters: with more, steps are longer
-LEAST_READ, MOST_WEIGHTS, MOST_EPOCHS = 3.0, 3.8, 12
+LEAST_READ, MOST_EPOCHS = 3.0, 12
+SHORT, MOST_WEIGHTS, MOST_WEIGHTS_OF_SHORT = 300_000, 2.5, 4.0
 DROPOUT_FROM, DROPOUT_PER_DOUBLING, MAX_DROPOUT = 2.5, 0.1, 0.3
 USED = 0.95  # of the time; the rest is for texts after each epoch, and for steps that take longer
 # Teachers and their student.
@@ -97,7 +98,8 @@ def candidates(text: Text, initial: ModelShape | None = None) -> list[Training]:
     if initial:
         shapes = [initial._replace(vocab_size=text.vocab_size)]
     trainings = [Training(text.num_train, shape, 0.0, 1, *_sizes(text)) for shape in shapes]
-    fitting = [one for one in trainings if one.num_weights <= MOST_WEIGHTS * text.num_train]
+    most = (MOST_WEIGHTS if text.num_train > SHORT else MOST_WEIGHTS_OF_SHORT) * text.num_train
+    fitting = [one for one in trainings if one.num_weights <= most]
     return fitting or trainings[:1]
 
 
@@ -120,16 +122,12 @@ def choose(text: Text, seconds: float, timed: Sequence[tuple[Training, Speed]], 
             f"--minutes: {seconds / 60:g} are too short: to read the {text.num_train:,} characters of the training "
             f"part once takes {ceil(least / 60)} minutes here; give it more time, or a part of the text"
         )
-    best = ([plan for plan in possible if _reads_enough(plan.training)] or possible[:1])[-1]
+    has_read = [plan for plan in possible if plan.training.chars_seen >= LEAST_READ * plan.training.num_weights]
+    best = (has_read or possible[:1])[-1]
     if initial or text.vocab_size > MAX_ALPHABET or 2 * best.all_seconds > USED * seconds:
         return best
     taught = [_with_teachers(text, USED * seconds, plan) for plan in possible]
-    worthwhile = [one for one in taught if one.training.epochs >= LEAST_TAUGHT and _reads_enough(one.training)]
-    return worthwhile[-1] if worthwhile else best
-
-
-def _reads_enough(training: Training) -> bool:
-    return training.chars_seen >= LEAST_READ * training.num_weights
+    return next((plan for plan in reversed(taught) if plan.training.epochs >= LEAST_TAUGHT), best)
 
 
 def most_epochs(text: Text, *, is_begun: bool) -> int:
@@ -215,7 +213,7 @@ def _times(plan: Plan) -> list[str]:
 
 
 LEAST_SCORED = 2_000  # characters of a text's end, to hope for anything
-HOPED = (0.85, 0.95)
+HOPED = (0.8, 0.98)  # of the best n-gram: what nine texts had after 3 to 15 minutes (docs/data.md)
 
 
 class Hope(NamedTuple):

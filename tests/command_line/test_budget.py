@@ -11,7 +11,7 @@ from charlstm.errors import CorpusError
 from charlstm.model.shape import ModelShape
 from charlstm.params import NOTHING, Params
 from pipeline.new import timing
-from pipeline.new.budget import LEAST_READ, Plan, plan_within, proposal_of
+from pipeline.new.budget import LEAST_READ, ROWS_OF_TEACHERS, Plan, plan_within, proposal_of
 from pipeline.new.proposal import Text, Training
 from pipeline.new.speed import ANSWER, REQUEST, Request, Speed
 from pipeline.stage.presets import RECIPES, load
@@ -62,9 +62,10 @@ def test_a_faster_machine_gets_a_wider_model() -> None:
 def test_a_model_reads_enough_for_its_width_and_has_no_more_weights_than_the_text_can_feed() -> None:
     for minutes in MINUTES[1:]:
         for num_chars in LENGTHS[1:]:
-            training = plan(minutes, num_chars).training
-            assert training.chars_seen >= LEAST_READ * training.num_weights
-            assert training.num_weights < 4 * training.num_train
+            found = plan(minutes, num_chars)
+            training, of_teachers = found.training, ROWS_OF_TEACHERS * (found.teaching is not None)
+            assert training.chars_seen * (1 + of_teachers) >= LEAST_READ * training.num_weights
+            assert training.num_weights < (4 if num_chars < 300_000 else 2.5) * training.num_train
 
 
 def test_teachers_take_what_time_a_small_text_leaves() -> None:
