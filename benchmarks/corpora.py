@@ -32,7 +32,7 @@ import pandas as pd
 from benchmarks.harness import console, median_seconds, new_parser, table
 from benchmarks.projects import ROOT
 from benchmarks.recipes import Ensemble
-from benchmarks.training import learner_of, take_steps
+from benchmarks.training import learner_of
 from benchmarks.trials import Record, Trial, append, commit, fresh_processes, last_record, short_hash, train
 from charlstm.evaluation.baselines import measure_baselines
 from charlstm.evaluation.protocols import stateful
@@ -53,6 +53,7 @@ from pipeline.distillation.write import write_part
 from pipeline.dvc.paths import load_deps, load_paths
 from pipeline.new.initial import NAME_LENGTH
 from pipeline.new.proposal import Text, propose, training_for
+from pipeline.new.timing import take_steps
 from pipeline.provenance.provenance import environment
 from pipeline.stage.presets import RECIPES, load
 from pipeline.stage.stage import guarded

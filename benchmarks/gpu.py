@@ -11,7 +11,8 @@ import sys
 import torch
 
 from benchmarks.harness import console, median_seconds, print_table
-from benchmarks.training import make_learner, take_steps
+from benchmarks.training import make_learner
+from pipeline.new.timing import take_steps
 from pipeline.stage.stage import guarded
 
 SIZES = {"2×256": (2, 256), "1×384": (1, 384), "1×1024": (1, 1024)}  # layers, units

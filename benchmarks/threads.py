@@ -26,10 +26,11 @@ from multiprocessing.connection import Connection
 import torch
 
 from benchmarks.harness import console, new_parser, print_table, seconds_of
-from benchmarks.training import PAUSE_SECONDS, make_learner, take_steps
+from benchmarks.training import PAUSE_SECONDS, make_learner
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer
 from charlstm.training.processes import multiplies_bf16
+from pipeline.new.timing import take_steps
 from pipeline.stage.hardware import WORK_PER_THREAD, keep_freed_memory, num_cores, num_threads
 from pipeline.stage.stage import guarded
 from pipeline.stage.waiting import OF_THE_USER, share_cores

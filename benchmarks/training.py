@@ -13,7 +13,6 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable
-from itertools import cycle
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from charlstm.text.soft_targets import SoftTargets
 from charlstm.training import learner as learner_module
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
+from pipeline.new.timing import take_steps
 from pipeline.stage.hardware import keep_freed_memory, set_num_threads
 from pipeline.stage.stage import guarded
 
@@ -187,17 +187,6 @@ def learner_of(params: Params, text: EncodedText, vocab_size: int, processes: Pr
         quantized_NV = np.random.default_rng(0).integers(256, size=(len(soft_ids), vocab_size), dtype=np.uint8)
         soft_targets = SoftTargets([soft_ids], [quantized_NV])
     return Learner(text, vocab_size, params.model, params.train, processes, soft_targets)
-
-
-def take_steps(learner: Learner) -> Callable[[], None]:
-    """A function that takes the next step of the first epoch; after the last on a whole batch comes the first again."""
-    numbers = cycle(range(max(1, learner.batches.steps_per_epoch - 1)))
-
-    def step() -> None:
-        number = next(numbers)
-        learner.take_step(number, 1, number)
-
-    return step
 
 
 def _profile(learner: Learner) -> tuple[dict[str, float], float]:

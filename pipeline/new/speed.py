@@ -41,7 +41,7 @@ def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
     Raises:
         TrainingError: one cannot be trained here. The message has the last line of what its process said.
     """
-    log.info("timing steps of %d models at most, for about a quarter of a minute ...", len(requests))
+    log.info("timing steps of %d models at most, for about half a minute ...", len(requests))
     with tempfile.TemporaryDirectory(prefix="charlstm-") as name:
         folder = Path(name)
         rows = [(params.model_dump(mode="json"), *rest) for params, *rest in requests]

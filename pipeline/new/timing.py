@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import cycle
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 import numpy as np
 import torch
@@ -16,10 +16,10 @@ import torch
 from charlstm.evaluation.windows import windowed
 from charlstm.files.documents import read_json, validate
 from charlstm.generation.teachers import Teachers
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import Params
 from charlstm.sampling import Sampling
 from charlstm.text.encoded import EncodedText
-from charlstm.text.soft_targets import SoftTargets
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
 from pipeline.distillation.write import MAX_ROWS
@@ -34,8 +34,8 @@ from pipeline.stage.hardware import (
 )
 from pipeline.stage.settings import seconds
 
-NUM_WARM_UP_STEPS, MIN_STEPS, MAX_STEPS = 3, 5, 40
-SECONDS_PER_TRAINING = 1.0
+NUM_TURNS, SECONDS_PER_TURN = 3, 0.5
+NUM_WARM_UP_STEPS, MIN_STEPS, MAX_STEPS = 5, 3, 20
 STEPS_PER_EPOCH = 16  # of the text at random that is read
 NUM_VALIDATED, NUM_WRITTEN = 20_000, 32  # ids; the second for each row
 
@@ -49,45 +49,71 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def answer(folder: Path) -> None:
-    """Time the trainings that `pipeline.new.speed` asks for, up to the first that is too slow."""
+    """Time the trainings that `pipeline.new.speed` asks for, up to the first that is too slow.
+
+    They take turns: how fast a shared machine is changes from second to second.
+    """
     keep_freed_memory()
     use_reproducible_kernels()
     vocab_size, rows = read_json(folder / REQUEST)
     requests = [Request(validate(Params, params, folder / REQUEST), *rest) for params, *rest in rows]
     precision, timeout = requests[0].params.train.precision, seconds("CHARLSTM_TIMEOUT_SECONDS")
-    speeds: list[Speed] = []
     with closing(Processes(precision, timeout_seconds=timeout, on_cpu=is_kept_on_cpu())) as processes:
+        timed: list[Timed] = []
         for request in requests:
-            speeds.append(_time(request, vocab_size, processes))
-            if speeds[-1].seconds_per_step > request.most_seconds:
+            timed.append(Timed(request, vocab_size, processes))
+            if timed[-1].seconds_per_step() > request.most_seconds:
                 break
+        for one in timed * (NUM_TURNS - 1):
+            one.take_turn()
+        speeds = [one.speed() for one in timed]
         if processes.is_main:
             (folder / ANSWER).write_text(json.dumps(speeds))
 
 
-def _time(request: Request, vocab_size: int, processes: Processes) -> Speed:
-    train = request.params.train.model_copy(update={"warmup_steps": 0})  # the text is too short for any
-    params = request.params.model_copy(update={"train": train})
-    set_num_threads(work_of(params))
-    num_hard_rows = train.batch_size - train.distillation.rows
-    text = _random_text(STEPS_PER_EPOCH * num_hard_rows * train.context_len + 1, vocab_size)
-    learner = learner_of(params, text, vocab_size, processes)
-    step = take_steps(learner)
-    for _ in range(NUM_WARM_UP_STEPS):
-        step()
-    (first,) = processes.all_reduce_max([_seconds(step)])  # all take as many
-    count = min(max(MIN_STEPS, int(SECONDS_PER_TRAINING / first)), MAX_STEPS)
-    per_step = median(_seconds(step) for _ in range(count))
-    part, length = _random_text(NUM_VALIDATED, vocab_size), train.validation_context_len
-    share = {"rank": processes.rank, "world_size": processes.world_size}
-    validation = _seconds(lambda: windowed(learner.averaged, part, length, **share))
-    per_step, validation = processes.all_reduce_max([per_step, validation])
-    written = _written_per_second(learner, request.num_teachers) if request.num_teachers and processes.is_main else 0.0
-    return Speed(per_step, NUM_VALIDATED / validation, written)
+class Timed:
+    """A training of a text at random, after its first turn."""
+
+    def __init__(self, request: Request, vocab_size: int, processes: Processes) -> None:
+        # The text is too short to warm up the rate.
+        train = request.params.train.model_copy(update={"warmup_steps": 0})
+        self._params = request.params.model_copy(update={"train": train})
+        self._num_teachers, self._processes = request.num_teachers, processes
+        set_num_threads(work_of(self._params))
+        text = _random_text(STEPS_PER_EPOCH * train.batch_size * train.context_len + 1, vocab_size)
+        self._learner = Learner(text, vocab_size, self._params.model, train, processes)
+        self._step = take_steps(self._learner)
+        for _ in range(NUM_WARM_UP_STEPS):
+            self._step()
+        (first,) = processes.all_reduce_max([_seconds(self._step)])  # all take as many
+        self._num_steps = min(max(MIN_STEPS, int(SECONDS_PER_TURN / first)), MAX_STEPS)
+        self._turns: list[float] = []
+        self.take_turn()
+
+    def take_turn(self) -> None:
+        """Time some steps."""
+        set_num_threads(work_of(self._params))
+        self._turns.append(median(_seconds(self._step) for _ in range(self._num_steps)))
+
+    def seconds_per_step(self) -> float:
+        """The mean over the turns so far, of the slowest process."""
+        return self._processes.all_reduce_max([fmean(self._turns)])[0]
+
+    def speed(self) -> Speed:
+        """All that is asked."""
+        set_num_threads(work_of(self._params))
+        vocab_size, length = self._learner.shape.vocab_size, self._params.train.validation_context_len
+        model, text = self._learner.averaged, _random_text(NUM_VALIDATED, vocab_size)
+        share = {"rank": self._processes.rank, "world_size": self._processes.world_size}
+        mine = _seconds(lambda: windowed(model, text, length, **share))
+        (validation,) = self._processes.all_reduce_max([mine])
+        is_to_write = self._num_teachers and self._processes.is_main
+        written = _written_per_second(model, self._num_teachers) if is_to_write else 0.0
+        return Speed(self.seconds_per_step(), NUM_VALIDATED / validation, written)
 
 
-def _written_per_second(learner: Learner, num_teachers: int) -> float:
-    teachers = Teachers([learner.averaged] * num_teachers)
+def _written_per_second(model: CharLSTM, num_teachers: int) -> float:
+    teachers = Teachers([model] * num_teachers)
     prompts_RT = torch.zeros((MAX_ROWS, 1), dtype=torch.int64)
     writing = _seconds(lambda: list(teachers.write(prompts_RT, Sampling(NUM_WRITTEN))))
     return MAX_ROWS * NUM_WRITTEN / writing
@@ -102,17 +128,6 @@ def _seconds(action: Callable[[], object]) -> float:
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
-
-
-def learner_of(params: Params, text: EncodedText, vocab_size: int, processes: Processes) -> Learner:
-    """What trains with `params`. A student gets distributions at random: what teachers say changes no time."""
-    soft_targets, num_rows = None, params.train.distillation.rows
-    if num_rows:
-        soft_ids = np.resize(text.ids, STEPS_PER_EPOCH * num_rows * params.train.context_len + 1)
-        shape = (len(soft_ids), vocab_size)
-        quantized_NV = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
-        soft_targets = SoftTargets([soft_ids], [quantized_NV])
-    return Learner(text, vocab_size, params.model, params.train, processes, soft_targets)
 
 
 def take_steps(learner: Learner) -> Callable[[], None]:
