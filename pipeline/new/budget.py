@@ -40,7 +40,7 @@ SHORT, MOST_WEIGHTS, MOST_WEIGHTS_OF_SHORT = 300_000, 2.5, 4.0
 DROPOUT_FROM, DROPOUT_PER_DOUBLING, MAX_DROPOUT = 2.5, 0.1, 0.3
 USED = 1.05  # of the time, at most: epochs are whole, and 5 % too late is nearer to it than 20 % too early
 # Teachers and their student.
-NUM_TEACHERS, LEAST_TAUGHT = 3, 4  # epochs
+NUM_TEACHERS, LEAST_TAUGHT = 3, 4  # epochs; of a short text half of those that help
 ROWS_OF_TEACHERS = 2  # for each row of the corpus
 STUDENT_STEP = 2.4  # of a student's step, in steps of a teacher
 MAX_ALPHABET = 500  # a byte is kept for each of its characters, with each character that teachers write
@@ -127,7 +127,8 @@ def choose(text: Text, seconds: float, timed: Sequence[tuple[Training, Speed]], 
     if initial or text.vocab_size > MAX_ALPHABET or 2 * best.all_seconds > USED * seconds:
         return best
     taught = [_with_teachers(text, USED * seconds, plan) for plan in possible]
-    return next((plan for plan in reversed(taught) if plan.training.epochs >= LEAST_TAUGHT), best)
+    least = max(LEAST_TAUGHT, most_epochs(text, is_begun=False) // 2 if text.num_train <= SHORT else 0)
+    return next((plan for plan in reversed(taught) if plan.training.epochs >= least), best)
 
 
 def most_epochs(text: Text, *, is_begun: bool) -> int:
