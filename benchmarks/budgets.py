@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.corpora import FIRST_SEED, HeldOut, first_of
+from benchmarks.corpora import FIRST_SEED, HeldOut, changes_of, first_of
 from benchmarks.corpora import measure as measure_held_out
 from benchmarks.harness import console, new_parser, table
 from benchmarks.projects import ROOT, compose
@@ -30,10 +30,9 @@ from charlstm.files.documents import read_json
 from charlstm.model.model_folder import WEIGHTS, load_model
 from charlstm.params import Params
 from charlstm.text.corpus import read_text
-from pipeline.new.budget import plan_within, proposal_of
+from pipeline.new.budget import Request, Speed, measure, plan_within, proposal_of
 from pipeline.new.initial import NAME_LENGTH
 from pipeline.new.proposal import TRAIN_FRACTION, Text, Training
-from pipeline.new.speed import Request, Speed, measure
 from pipeline.stage.presets import RECIPES, load
 from pipeline.stage.stage import guarded
 
@@ -85,11 +84,6 @@ def planned(file: Path, minutes: float, initial: Path | None) -> dict[str, Any]:
         "recipe": proposal.recipe, "teacher": proposal.teacher, "corpus": proposal.corpus, "reasons": proposal.reasons,
         "seconds": round(plan.all_seconds, 1), "seconds_per_step": round(plan.speed.seconds_per_step, 5),
     }  # fmt: skip
-
-
-def changes_of(values: dict[str, object]) -> list[str]:
-    """As `dvc exp run -S` has them."""
-    return [f"{name}={json.dumps(value)}" for name, value in values.items()]
 
 
 def held_out(file: Path, minutes: float, initial: Path | None, seed: int) -> HeldOut:

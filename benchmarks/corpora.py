@@ -313,8 +313,12 @@ def beginning(file: Path, num_chars: int, seed: int, initial: Path | None) -> He
     quick = load(RECIPES, RECIPES.root, ROOT).values
     facts = Text(len(text), list(Counter(text).values()))
     proposal = propose(facts, quick, training_for(facts, shape), shape)
-    changes = [f"{name}={json.dumps(value)}" for name, value in proposal.recipe.items()]
-    return HeldOut(path, RECIPES.root, seed=seed, changes=changes, initial=initial)
+    return HeldOut(path, RECIPES.root, seed=seed, changes=changes_of(proposal.recipe), initial=initial)
+
+
+def changes_of(values: Mapping[str, object]) -> list[str]:
+    """As `dvc exp run -S` has them."""
+    return [f"{name}={json.dumps(value)}" for name, value in values.items()]
 
 
 def table_of_beginnings() -> str:

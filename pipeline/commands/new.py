@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlstm.errors import ParamsError
-from pipeline.new.budget import hope
 from pipeline.new.corpus import New, plan, switch
 from pipeline.new.text_report import oddities, summary
 from pipeline.stage.hardware import num_cores
@@ -102,7 +101,7 @@ def new(
 
 
 def _seconds(minutes: float | None) -> float | None:
-    if minutes is not None and not 0 < minutes <= MAX_MINUTES:  # nor no number
+    if minutes is not None and not 0 < minutes <= MAX_MINUTES:  # nor NaN
         raise ParamsError(f"--minutes: expected more than 0 and at most {MAX_MINUTES:,}, got {minutes:g}")
     return None if minutes is None else MINUTE * minutes
 
@@ -140,12 +139,7 @@ def _lines(new: New, within: float | None) -> Iterator[str]:
         yield f"  {number} files in this order, with {between}"
     yield "proposal:"
     yield from (f"  {line}" for line in new.proposal.reasons)
-    if within is not None:
-        if (hoped := hope(new.report.ending)) is not None:
-            yield (
-                f"  hoped for: {hoped.lowest:.2f} to {hoped.highest:.2f} bits per character; the best n-gram has "
-                f"{hoped.yardstick:.2f}"
-            )
+    if within is not None:  # it says so itself
         return
     cores = num_cores()
     duration = _rounded(new.proposal.training.seconds(cores, multiplies_bf16("cpu")))

@@ -1,6 +1,6 @@
 """Which training makes the best model of a text in a given time, by how fast this machine was measured to be.
 
-The rules, and the nine texts on which they were measured, are in docs/data.md ("For the time that you have"):
+docs/data.md ("For the time that you have") has the rules, and what they make of nine texts:
 
 - **Width.** The widest model that reads `LEAST_READ` characters for each of its weights in that time. It has at most
   `MOST_WEIGHTS` weights for each character of the text; of a short text, `MOST_WEIGHTS_OF_SHORT`.
@@ -9,16 +9,22 @@ The rules, and the nine texts on which they were measured, are in docs/data.md (
 - **Teachers.** Where so many epochs leave time, three models of that width write a text. A fourth learns from both.
 """
 
+import json
+import logging
+import math
+import subprocess
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from math import ceil, log, log2
+from pathlib import Path
 from typing import NamedTuple
 
-from charlstm.errors import CorpusError
+from charlstm.errors import CorpusError, TrainingError
 from charlstm.evaluation.baselines import NGramModel
+from charlstm.files.documents import read_json
 from charlstm.model.shape import ModelShape
 from charlstm.params import Params
 from charlstm.text.vocabulary import Vocab
-from pipeline.dvc.paths import load_teaching_paths
+from pipeline.dvc.paths import load_teaching_paths, train_command
 from pipeline.new.proposal import (
     CHARS_SEEN,
     CHARS_SEEN_AGAIN,
@@ -30,7 +36,51 @@ from pipeline.new.proposal import (
     propose,
     sizes_for,
 )
-from pipeline.new.speed import Request, Speed
+
+log = logging.getLogger("charlstm")
+
+# How fast this machine trains.
+
+TIMING = "pipeline.new.timing"  # times the steps, in the processes that would train
+REQUEST, ANSWER = "request.json", "answer.json"
+
+
+class Request(NamedTuple):
+    """A training that could be proposed."""
+
+    params: Params
+    most_seconds: float  # of a step: where one takes longer, the requests that follow are not answered
+    num_teachers: int = 0  # models of these sizes, which are to write a text
+
+
+class Speed(NamedTuple):
+    """How fast a training is, with all its processes."""
+
+    seconds_per_step: float
+    validated_per_second: float  # ids
+    written_per_second: float  # ids that the teachers write
+
+
+def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
+    """Time a few steps of each, on the hardware that stage train would use.
+
+    Raises:
+        TrainingError: one cannot be trained here. The message has the last line of what its process said.
+    """
+    log.info("timing steps of %d models at most, for about half a minute ...", len(requests))
+    with tempfile.TemporaryDirectory(prefix="charlstm-") as name:
+        folder = Path(name)
+        rows = [(params.model_dump(mode="json"), *rest) for params, *rest in requests]
+        (folder / REQUEST).write_text(json.dumps([vocab_size, rows]))
+        command = train_command(TIMING, name)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            raise TrainingError(f"training steps could not be timed: {(lines or [f'exit code {done.returncode}'])[-1]}")
+        return [Speed(*row) for row in read_json(folder / ANSWER)]
+
+
+# The rules.
 
 HIDDEN_SIZES = (64, 128, 192, 320, 512, 768, 1024, 1536)
 MAX_EMBEDDING, MAX_BLOCK = 128, 512
@@ -120,7 +170,7 @@ def choose(text: Text, seconds: float, timed: Sequence[tuple[Training, Speed]], 
         least = min(_epoch_seconds(text, training, speed) for training, speed in timed) / USED
         raise CorpusError(
             f"--minutes: {seconds / 60:g} are too short: to read the {text.num_train:,} characters of the training "
-            f"part once takes {ceil(least / 60)} minutes here; give it more time, or a part of the text"
+            f"part once takes {math.ceil(least / 60)} minutes here; give it more time, or a part of the text"
         )
     has_read = [plan for plan in possible if plan.training.chars_seen >= LEAST_READ * plan.training.num_weights]
     best = (has_read or possible[:1])[-1]
@@ -133,14 +183,14 @@ def choose(text: Text, seconds: float, timed: Sequence[tuple[Training, Speed]], 
 
 def most_epochs(text: Text, *, is_begun: bool) -> int:
     """More epochs than this do not help."""
-    enough = ceil((CHARS_SEEN_AGAIN if is_begun else CHARS_SEEN) / text.num_train)
+    enough = math.ceil((CHARS_SEEN_AGAIN if is_begun else CHARS_SEEN) / text.num_train)
     return min(MAX_EPOCHS, max(MOST_EPOCHS, enough))
 
 
 def _of_epochs(training: Training, epochs: int) -> Training:
     """So many epochs, with the dropout that they want: none if the text is long for the model, and read few times."""
     pressure = max(1e-9, epochs * training.num_weights / training.num_train)
-    dropout = round(min(MAX_DROPOUT, max(0.0, DROPOUT_PER_DOUBLING * log2(pressure / DROPOUT_FROM))), 2)
+    dropout = round(min(MAX_DROPOUT, max(0.0, DROPOUT_PER_DOUBLING * math.log2(pressure / DROPOUT_FROM))), 2)
     return training._replace(epochs=epochs, dropout=dropout)
 
 
@@ -185,8 +235,8 @@ def proposal_of(plan: Plan, text: Text, quick: Mapping[str, object], name: str, 
     reasons = [*proposal.reasons, *_times(plan)]
     if plan.teaching is None:
         return proposal._replace(reasons=reasons)
-    num_parts = ceil(plan.teaching.num_chars / PART_CHARS)
-    part_chars = ceil(plan.teaching.num_chars / num_parts)
+    num_parts = math.ceil(plan.teaching.num_chars / PART_CHARS)
+    part_chars = math.ceil(plan.teaching.num_chars / num_parts)
     num_rows, rows_of_teachers = plan.training.batch_size, ROWS_OF_TEACHERS * plan.training.batch_size
     student = {
         "train.batch_size": num_rows + rows_of_teachers,
@@ -214,26 +264,21 @@ def _times(plan: Plan) -> list[str]:
 
 
 LEAST_SCORED = 2_000  # characters of a text's end, to hope for anything
-HOPED = (0.8, 0.98)  # of the best n-gram: what nine texts had after 3 to 15 minutes (docs/data.md)
+HOPED = (0.81, 1.01)  # of the best n-gram's bits: what models of nine texts had after 3 minutes (docs/data.md)
 
 
-class Hope(NamedTuple):
-    """What a loss is hoped to be, in bits per character, beside the best n-gram."""
-
-    lowest: float
-    highest: float
-    yardstick: float
-
-
-def hope(ending: str) -> Hope | None:
-    """By the last part of a text, as records of other texts let hope; None for one too short to tell."""
+def hope(ending: str) -> list[str]:
+    """What loss can be hoped for, by the last part of a text; nothing of one too short to tell."""
     train, val = ending[: int(TRAIN_FRACTION * len(ending))], ending[int(TRAIN_FRACTION * len(ending)) :]
     if len(val) < LEAST_SCORED:
-        return None
+        return []
     vocab = Vocab.of(ending)
     nats_K = NGramModel(vocab.encode(train), len(vocab)).nats(vocab.encode(val))
-    yardstick = min(nats_K) / (len(val) - 1) / log(2)
-    return Hope(HOPED[0] * yardstick, HOPED[1] * yardstick, yardstick)
+    bits = min(nats_K) / (len(val) - 1) / math.log(2)
+    low, high = (share * bits for share in HOPED)
+    return [
+        f"hoped for: {low:.2f} to {high:.2f} bits per character, as with other texts; the best n-gram has {bits:.2f}"
+    ]
 
 
 def clock(seconds: float) -> str:

@@ -18,9 +18,8 @@ from charlstm.sections import AUTO
 from charlstm.text.conversion import check_outside, files_of, local_path
 from charlstm.text.download import fetch
 from pipeline.dvc.paths import NOTHING, load_paths
-from pipeline.new.budget import TEACHER, plan_within, proposal_of
+from pipeline.new.budget import TEACHER, hope, measure, plan_within, proposal_of
 from pipeline.new.proposal import MIN_CHARS, Proposal, Text, Training, propose, training_for
-from pipeline.new.speed import measure
 from pipeline.new.text_report import TextReport, report_on
 from pipeline.stage.params_file import PARAMS
 from pipeline.stage.presets import (
@@ -237,6 +236,9 @@ def _proposal(
 
         plan = plan_within(seconds, text, params_of, measure, shape)
         proposal = proposal_of(plan, text, quick, name, shape)
+        if plan.all_seconds < seconds / 2:
+            proposal.reasons.append("the rest of the time would not help: more epochs or a wider model would do harm")
+        proposal.reasons.extend(hope(report.ending))
     return initial.begin(proposal, report.counts) if initial else proposal
 
 

@@ -96,7 +96,8 @@ class Text(NamedTuple):
     @property
     def vocab_size(self) -> int:
         """The number of characters that a model tells apart."""
-        return sum(count >= self.min_count for count in self.counts)
+        least = self.min_count
+        return sum(count >= least for count in self.counts)
 
 
 class Training(NamedTuple):

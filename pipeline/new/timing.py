@@ -23,7 +23,7 @@ from charlstm.text.encoded import EncodedText
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
 from pipeline.distillation.write import MAX_ROWS
-from pipeline.new.speed import ANSWER, REQUEST, TIMING, Request, Speed
+from pipeline.new.budget import ANSWER, REQUEST, TIMING, Request, Speed
 from pipeline.stage import stage
 from pipeline.stage.hardware import (
     is_kept_on_cpu,
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def answer(folder: Path) -> None:
-    """Time the trainings that `pipeline.new.speed` asks for, up to the first that is too slow.
+    """Time the trainings that `pipeline.new.budget.measure` asks for, up to the first that is too slow.
 
     They take turns: how fast a shared machine is changes from second to second.
     """
@@ -125,8 +125,11 @@ def _random_text(length: int, vocab_size: int) -> EncodedText:
 
 
 def _seconds(action: Callable[[], object]) -> float:
+    """How long it takes, with what a GPU has still to do afterwards."""
     started = time.perf_counter()
     action()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
     return time.perf_counter() - started
 
 

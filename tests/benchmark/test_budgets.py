@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import budgets, corpora
-from pipeline.new.speed import Request, Speed
+from pipeline.new.budget import Request, Speed
 
 TEXT = "".join(f"{number} and {number * number} are numbers.\n" for number in range(300))
 

@@ -11,9 +11,18 @@ from charlstm.errors import CorpusError
 from charlstm.model.shape import ModelShape
 from charlstm.params import NOTHING, Params
 from pipeline.new import timing
-from pipeline.new.budget import LEAST_READ, ROWS_OF_TEACHERS, Plan, plan_within, proposal_of
+from pipeline.new.budget import (
+    ANSWER,
+    LEAST_READ,
+    REQUEST,
+    ROWS_OF_TEACHERS,
+    Plan,
+    Request,
+    Speed,
+    plan_within,
+    proposal_of,
+)
 from pipeline.new.proposal import Text, Training
-from pipeline.new.speed import ANSWER, REQUEST, Request, Speed
 from pipeline.stage.presets import RECIPES, load
 
 QUICK = load(RECIPES, "quick", ROOT).values

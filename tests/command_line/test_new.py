@@ -1,6 +1,8 @@
 """`charlstm new`: the files that it writes, and those that it never writes over."""
 
+import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,10 @@ from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS, load_model
 from charlstm.params import NOTHING, load_params
 from charlstm.training.learner import shape_of
 from pipeline.dvc.unfinished import CHECKOUT
+from pipeline.new import corpus
+from pipeline.new.budget import Request, Speed, hope
 from pipeline.new.corpus import name_of
-from pipeline.stage.presets import CORPORA, Recipe, nearest, recipe_of
+from pipeline.stage.presets import CORPORA, RECIPES, Recipe, load, nearest, recipe_of
 
 TEXT = "It is a truth universally acknowledged.\n" * 50
 
@@ -197,3 +201,48 @@ def test_no_model_to_begin_from(run: Run, project: Path, arguments: list[str], w
     code, _, err = run("new", *arguments)
     assert code == 2 and words in err and len(err.splitlines()) == 1
     assert (project / "params.yaml").read_text() == before and not (project / "conf/initial").exists()
+
+
+def plan_quickly(monkeypatch: pytest.MonkeyPatch, steps_per_second: float) -> None:
+    def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
+        return [Speed(1 / steps_per_second, 1e6, 1e5) for _ in requests]
+
+    monkeypatch.setattr(corpus, "measure", measure)
+
+
+def test_a_training_is_proposed_for_a_time(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "distillation").mkdir()
+    shutil.copy(ROOT / "distillation/dvc.yaml", project / "distillation")
+    plan_quickly(monkeypatch, 100)
+    code, out, _ = run("new", "Pride.txt", "--minutes", "0.5")
+    assert code == 0 and "training takes 0:" in out and "10 ms a step were measured" in out
+    params = load_params(project / "params.yaml")
+    assert recipe_of(params) == Recipe("pride", {}) and not params.teachers.recipes
+    plan_quickly(monkeypatch, 10_000)
+    code, out, _ = run("new", "Pride.txt", "--minutes", "0.5", "--force")
+    assert code == 0 and "3 teachers of these sizes" in out and "the rest of the time would not help" in out
+    student = load_params(project / "params.yaml")
+    assert student.teachers.recipes == ("pride-teacher",) and student.train.distillation.rows > 0
+    teacher = load(RECIPES, "pride-teacher").values
+    assert teacher["train.distillation.rows"] == 0 and teacher["model.hidden_size"] == student.model.hidden_size
+    plan_quickly(monkeypatch, 0.01)
+    before = tree(project)
+    code, _, log = run("new", "Pride.txt", "--minutes", "0.5", "--force")
+    assert code == 2 and "--minutes: 0.5 are too short" in log
+    assert tree(project) == before
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf", "a", "10001"])
+def test_minutes_are_a_time(run: Run, project: Path, minutes: str) -> None:
+    before = tree(project)
+    code, _, log = run("new", "Pride.txt", "--minutes", minutes)
+    assert code == 2 and "--minutes" in log and len(log.splitlines()) == 1
+    assert tree(project) == before
+
+
+def test_what_can_be_hoped_for_is_told_of_longer_texts() -> None:
+    text = "".join(f"{number} times {number} is {number**2}.\n" for number in range(3_000))
+    (hoped,) = hope(text)
+    low, high, bits = map(float, re.findall(r"\d\.\d\d", hoped))
+    assert 0 < low < bits < high < 5
+    assert hope(text[:5_000]) == []
