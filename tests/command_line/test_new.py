@@ -80,7 +80,7 @@ def tree(project: Path) -> dict[Path, bytes]:
 def test_an_edited_file_is_not_written_over(run: Run, project: Path, file: str) -> None:
     assert run("new", "Pride.txt")[0] == 0
     path = project / "conf" / file
-    path.write_text(path.read_text().replace("60", "50") + "# mine\n")
+    path.write_text(path.read_text().replace("epochs: 60", "epochs: 50") + "# mine\n")  # not in its path
     before = tree(project)
     code, _, log = run("new", "Pride.txt")
     assert code == 2 and f"conf/{file}: it was edited" in log and "--force" in log
