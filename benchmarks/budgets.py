@@ -1,12 +1,15 @@
 """What `charlstm new TEXT --minutes N` makes of real texts, beside n-grams and compressors.
 
-Usage: python -m benchmarks.budgets TEXT... --minutes N [--first CHARS] [--from MODEL] [--seeds N] [--show]
+Usage: python -m benchmarks.budgets TEXT... --minutes N [--first CHARS] [--from MODEL] [--seeds N] [--dynamic] [--show]
 
 The parts of a text, the test part that is scored once, and the baselines are those of `benchmarks.corpora`. What is
 proposed depends on how fast this machine is: of all timings, the fastest counts, as on a quiet machine (`--plan` only
 makes one more, and says what is proposed). So the time of a record is the one that was planned, and the training itself
 may run beside other work. A plan is kept, so a killed training resumes. Records are in
 `benchmarks/records/budgets.jsonl`.
+
+PPMd goes on learning while it reads the test part. So with `--dynamic`, the models do, too (`benchmarks.dynamic`). The
+rate is chosen by the first characters of the validation part.
 """
 
 import contextlib
@@ -22,9 +25,10 @@ import pandas as pd
 
 from benchmarks.corpora import FIRST_SEED, HeldOut, changes_of, first_of
 from benchmarks.corpora import measure as measure_held_out
+from benchmarks.dynamic import best_rule, dynamic
 from benchmarks.harness import console, new_parser, table
 from benchmarks.projects import ROOT, compose
-from benchmarks.trials import short_hash
+from benchmarks.trials import Record, append, short_hash, trainable
 from charlstm.files.atomic import sha256, write_text
 from charlstm.files.documents import read_json
 from charlstm.model.model_folder import WEIGHTS, load_model
@@ -40,8 +44,9 @@ RECORDS = ROOT / "benchmarks/records/budgets.jsonl"
 PLANS, TIMINGS = ROOT / "build/budgets", ROOT / "build/budgets/timings.json"
 COLUMNS = (
     "text", "characters", "alphabet", "minutes", "begins from", "parameters", "epochs", "teachers", "seconds planned",
-    "test, nats/char", "test, bits/char", "best n-gram", "PPMd",
+    "test, nats/char", "test, bits/char", "best n-gram", "dynamic", "PPMd",
 )  # fmt: skip
+CHOSEN_BY = 20_000  # characters of the validation part that choose a rate
 OWN_TRAIN_FRACTION = 0.8  # of the parts here; `charlstm new` has no test part
 
 
@@ -104,23 +109,43 @@ def held_out(file: Path, minutes: float, initial: Path | None, seed: int) -> Hel
     )
 
 
+def score(held_out: HeldOut) -> Record:
+    """Its record: trained and scored now, unless it was before."""
+    return measure_held_out(held_out, RECORDS)
+
+
+def follow(held_out: HeldOut) -> None:
+    """Score the test part again, by the model of a record while it learns from what it has read, and keep that."""
+    record = score(held_out)
+    if "dynamic" in record:
+        return
+    model, (train, val, test) = trainable(held_out.model_folder(), held_out.params()), held_out.encoded
+    rule = best_rule(model, val.first(CHOSEN_BY), train)
+    bits = dynamic(model, test, train, rule).nats_per_char / math.log(2)
+    append(RECORDS, record | {"dynamic": {"bits_per_char": round(bits, 6), "learning_rate": rule.learning_rate}})
+
+
 def table_of_budgets() -> str:
     """All records as Markdown, by the text and its time."""
     if not RECORDS.exists():
         return "nothing is recorded yet"
     records, rows = pd.read_json(RECORDS, lines=True).dropna(subset=["minutes"]), []
-    records["initial"] = records["initial"].str[:NAME_LENGTH].fillna("nothing") if "initial" in records else "nothing"
-    for (_, corpus, minutes, initial), group in records.groupby(["num_bytes", "corpus", "minutes", "initial"]):
+    records = records.reindex(columns=records.columns.union(["initial", "seed", "dynamic"]))
+    records["initial"] = [name[:NAME_LENGTH] if isinstance(name, str) else "nothing" for name in records["initial"]]
+    records["dynamic"] = [score["bits_per_char"] if isinstance(score, dict) else None for score in records["dynamic"]]
+    named = ["num_bytes", "corpus", "minutes", "initial"]
+    for (_, corpus, minutes, initial), group in records.drop_duplicates([*named, "seed"], keep="last").groupby(named):
         record, losses = group.iloc[-1], group["test_nats_per_char"]
         baselines, bits = record["test_baselines"], losses.mean() / math.log(2)
         best = min((name for name in baselines if name.endswith("-gram")), key=lambda name: baselines[name])
         seeds = f" ± {losses.std():.4f} ({len(losses)})" if len(losses) > 1 else ""
+        followed = "" if group["dynamic"].isna().any() else f"{group['dynamic'].mean():.4f}"
         taught = record.get("teachers_test_nats_per_char")
         rows.append((
             corpus, f"{record['num_chars']:,}", f"{record['alphabet']:,}", f"{minutes:g}", initial,
             f"{record['num_parameters']:,}", record["epochs"], len(taught) if isinstance(taught, list) else 0,
             f"{record['seconds']:,.0f}", f"{losses.mean():.4f}{seeds}", f"{bits:.4f}",
-            f"{baselines[best]:.4f} ({best})", f"{baselines['ppmd']:.4f}",
+            f"{baselines[best]:.4f} ({best})", followed, f"{baselines['ppmd']:.4f}",
         ))  # fmt: skip
     return table(COLUMNS, rows)
 
@@ -133,6 +158,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, metavar="CHARS", help="take only so many characters of each text")
     parser.add_argument("--from", dest="initial", type=Path, metavar="MODEL", help="a model folder to begin from")
     parser.add_argument("--seeds", type=int, default=1, help="number of trainings; by default 1")
+    parser.add_argument("--dynamic", action="store_true", help="also score models that learn as they read")
     parser.add_argument("--plan", action="store_true", help="only say what is proposed")
     parser.add_argument("--show", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
@@ -143,7 +169,7 @@ def main() -> int:
             console.print(f"{file.stem}, {arguments.minutes:g} minutes: " + "; ".join(proposal["reasons"]))
             continue
         for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds):
-            measure_held_out(held_out(file, arguments.minutes, arguments.initial, seed), RECORDS)
+            (follow if arguments.dynamic else score)(held_out(file, arguments.minutes, arguments.initial, seed))
     console.print(table_of_budgets())
     return 0
 

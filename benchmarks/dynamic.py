@@ -32,6 +32,7 @@ from charlstm.model.loss import LossSum, exact_loss, summed_nats
 from charlstm.text.encoded import EncodedText
 from pipeline.stage.stage import guarded
 
+RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
 EPSILON = 1e-5  # added to what divides a gradient, so that one of zero moves nothing
 
 
@@ -67,6 +68,12 @@ def main() -> int:
     rows.append([f"the ensemble of `{arguments.name}`", str(len(models)), f"{together:.4f}"])
     print_table(("recipe", "seeds", "dynamic"), rows)
     return 0
+
+
+def best_rule(model: CharLSTM | Ensemble, text: EncodedText, train: EncodedText) -> DynamicRule:
+    """The rule whose rate is best for a text that is not the one to be scored."""
+    rules = [DynamicRule(learning_rate=rate) for rate in RATES]
+    return min(rules, key=lambda rule: dynamic(model, text, train, rule).nats_per_char)
 
 
 def dynamic(model: CharLSTM | Ensemble, text: EncodedText, train: EncodedText, rule: DynamicRule) -> LossSum:

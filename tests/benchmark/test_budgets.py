@@ -43,3 +43,11 @@ def test_what_is_proposed_is_trained_and_scored_once(
     slowness = 1.0
     assert budgets.main() == 0
     assert budgets.RECORDS.read_bytes() == before and "recorded, not scored again" in capsys.readouterr().out
+
+    monkeypatch.setattr("sys.argv", ["budgets", str(file), "--minutes", "0.1", "--dynamic"])
+    assert cells["dynamic"] == ""
+    assert budgets.main() == 0
+    row = capsys.readouterr().out.splitlines()[-1]
+    followed = dict(zip(cells, [cell.strip() for cell in row.split("|")[1:-1]], strict=True))
+    assert 0 < float(followed["dynamic"]) < float(cells["test, bits/char"]), "numbers that grow are easily followed"
+    assert followed | {"dynamic": ""} == cells, "a text has one row"
