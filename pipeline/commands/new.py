@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 
 MINUTE, HOUR = 60, 3600
 MAX_MINUTES = 10_000
+
+
+def a_time(minutes: float | None) -> float | None:
+    """Minutes that a user typed. For options, as their callback."""
+    if minutes is not None and not 0 < minutes <= MAX_MINUTES:  # nor NaN
+        raise typer.BadParameter(f"expected more than 0 and at most {MAX_MINUTES:,}, got {minutes:g}")
+    return minutes
+
+
 From = Annotated[
     str | None,
     typer.Option(
@@ -39,6 +48,7 @@ Minutes = Annotated[
         metavar="N",
         help="Propose what makes the best model in so many minutes of training on this machine, which is timed first.",
         show_default=False,
+        callback=a_time,
     ),
 ]
 
@@ -79,7 +89,7 @@ def new(
 
     `charlstm new tiny-shakespeare` goes back to the text that the project came with.
     """
-    seconds = _seconds(minutes)
+    seconds = None if minutes is None else MINUTE * minutes
     if len(texts) == 1 and texts[0] in names(CORPORA) and not Path(texts[0]).exists():
         for option, value in {"--from": initial, "--minutes": minutes}.items():
             if value is not None:
@@ -98,12 +108,6 @@ def new(
         return _run_stages()
     typer.echo("next: dvc repro")
     return 0
-
-
-def _seconds(minutes: float | None) -> float | None:
-    if minutes is not None and not 0 < minutes <= MAX_MINUTES:  # nor NaN
-        raise ParamsError(f"--minutes: expected more than 0 and at most {MAX_MINUTES:,}, got {minutes:g}")
-    return None if minutes is None else MINUTE * minutes
 
 
 def _run_stages() -> int:

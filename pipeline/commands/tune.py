@@ -18,6 +18,7 @@ from charlstm.errors import Interrupted, ParamsError
 from charlstm.files.atomic import write_text
 from charlstm.tracking.client import CORPUS_TAG, SWEEP_OF_TAG
 from charlstm.tracking.runs import Run
+from pipeline.commands.new import MINUTE, a_time
 from pipeline.commands.recipe import check_name, write_preset
 from pipeline.doctor.examination import examine_training
 from pipeline.dvc.queue import run_dvc
@@ -34,13 +35,14 @@ PAGE = Path("tune.html")
 DEFAULT_TRIALS = 30
 MAX_SHOWN = 5  # trials in the table
 SECONDS_BETWEEN_UPDATES = 1.0
-MINUTE = 60
 
 
 def tune(
     minutes: Annotated[
         float | None,
-        typer.Option(min=0, help="For all of it. By default, as many as the trials take.", show_default=False),
+        typer.Option(
+            help="For all of it. By default, as many as the trials take.", show_default=False, callback=a_time
+        ),
     ] = None,
     trials: Annotated[
         int | None,

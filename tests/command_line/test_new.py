@@ -232,10 +232,11 @@ def test_a_training_is_proposed_for_a_time(run: Run, project: Path, monkeypatch:
     assert tree(project) == before
 
 
+@pytest.mark.parametrize("command", [["new", "Pride.txt"], ["tune"]])
 @pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf", "a", "10001"])
-def test_minutes_are_a_time(run: Run, project: Path, minutes: str) -> None:
+def test_minutes_are_a_time(run: Run, project: Path, command: list[str], minutes: str) -> None:
     before = tree(project)
-    code, _, log = run("new", "Pride.txt", "--minutes", minutes)
+    code, _, log = run(*command, "--minutes", minutes)
     assert code == 2 and "--minutes" in log and len(log.splitlines()) == 1
     assert tree(project) == before
 
