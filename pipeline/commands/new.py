@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlstm.errors import ParamsError
+from pipeline.dvc.queue import run_dvc
 from pipeline.new.corpus import New, plan, switch
 from pipeline.new.text_report import oddities, summary
 from pipeline.stage.hardware import num_cores
@@ -111,8 +112,7 @@ def new(
 
 
 def _run_stages() -> int:
-    code = subprocess.run([sys.executable, "-m", "dvc", "repro"], check=False).returncode
-    return code or subprocess.run([sys.executable, "-m", "pipeline.report"], check=False).returncode
+    return run_dvc("repro") or subprocess.run([sys.executable, "-m", "pipeline.report"], check=False).returncode
 
 
 @contextmanager
