@@ -1,8 +1,10 @@
 """What a search varies: a YAML file of parameters, each with a range or a list of choices, checked before any trial."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from random import Random
 from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -57,6 +59,19 @@ class Space(NamedTuple):
     def values(self, drawn: Mapping[str, Value]) -> dict[str, Value]:
         """What a trial has for what was drawn: numbers of a few digits, for people to read."""
         return {name: self._rounded(name, value) for name, value in drawn.items()}
+
+    def beside(self, name: str, random: Random) -> Value:
+        """Another value for one parameter: the next choice in the list, or half of the way to an end of the range."""
+        within, base = self.varied[name], self.base[name]
+        if not isinstance(within, Range):
+            at = within.index(base)
+            return random.choice([within[other] for other in (at - 1, at + 1) if 0 <= other < len(within)] or [base])
+        assert isinstance(base, Number)
+        end = random.choice([end for end in (within.low, within.high) if end != base])
+        half = math.sqrt(base * end) if within.log else (base + end) / 2
+        if isinstance(base, int):
+            return end if round(half) == base else round(half)
+        return self._rounded(name, half)
 
     def _rounded(self, name: str, value: Value) -> Value:
         within = self.varied.get(name)

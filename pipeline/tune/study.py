@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any, NamedTuple
 
 import optuna
@@ -70,7 +71,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.folder, self.space, journal = folder, space, folder / JOURNAL
         self._storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal), _JournalLock(journal)))
-        self._pruner = optuna.pruners.MedianPruner()
+        self._pruner = optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=MAX_SHARES // 2)
         self._study = optuna.create_study(
             storage=self._storage, study_name=folder.name, pruner=self._pruner, load_if_exists=True
         )
@@ -136,7 +137,7 @@ class Study:
         if sum(trial.state == DONE for trial in self.trials().values()) < 2:
             return []
         os.environ.setdefault("MPLBACKEND", "Agg")  # files, also where there is a screen
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.simplefilter("ignore")  # of Optuna: what is an experiment of theirs, and that few trials tell little
         from optuna.visualization import matplotlib as pictures
 
         drawn = {
@@ -169,12 +170,22 @@ class Study:
         return None
 
     def _draw(self) -> int | None:
-        """A new trial whose values no other has; the first one has what params.yaml has."""
-        if not self._study.trials:
-            self._study.enqueue_trial(dict(self.space.base))
-        for _ in range(MAX_DRAWS):
-            known = [trial.values for trial in self.trials().values()]
-            self._study.sampler = optuna.samplers.TPESampler(seed=SEED + len(self._study.trials))
+        """A new trial whose values no other has.
+
+        The first one has what params.yaml has, and the next ones change one parameter each: parameters that are chosen
+        with care are seldom made better by changing all of them at once. Then Optuna knows where to go on.
+        """
+        number, names = len(self._study.trials), list(self.space.varied)
+        if number <= len(names):
+            change = {name: self.space.beside(name, Random(SEED + number)) for name in names[:number][-1:]}
+            self._study.enqueue_trial({**self.space.base, **change})
+        for draw in range(MAX_DRAWS):
+            known, seed = [trial.values for trial in self.trials().values()], SEED + len(self._study.trials)
+            # In a small space, the estimator draws the same again and again.
+            samplers = optuna.samplers
+            self._study.sampler = (
+                samplers.RandomSampler(seed) if draw else samplers.TPESampler(n_startup_trials=len(names), seed=seed)
+            )
             trial = self._study.ask()
             _suggest(trial, self.space)
             if self.space.values(trial.params) not in known:

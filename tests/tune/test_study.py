@@ -46,6 +46,20 @@ def test_the_first_trial_is_what_is_there_and_the_search_finds_something_better(
     assert len({str(one.values) for one in trials.values()}) == 25
 
 
+def test_the_first_trials_change_one_parameter_each(tmp_path: Path) -> None:
+    varied = {**SPACE.varied, "log": Range(low=0.01, high=1.0, log=True), "whole": Range(low=1, high=9)}
+    base: dict[str, Value] = {**SPACE.base, "log": 0.1, "whole": 9}
+    study = Study(tmp_path / "a", Space(varied, base, []))
+    for name in (None, *varied):
+        with study.claim(None) as trial:
+            assert trial is not None
+            assert [one for one in varied if trial.values[one] != base[one]] == ([name] if name else [])
+            study.end(trial.number, 1.0)
+    values = {name: study.trials()[number].values[name] for number, name in enumerate(varied, start=1)}
+    assert values["rate"] in (0.45, 0.95) and values["size"] == 2
+    assert values["log"] in (0.0316, 0.316) and values["whole"] == 5
+
+
 def test_a_search_in_pieces_is_the_search_in_one_go(tmp_path: Path) -> None:
     run(tmp_path / "one", 14)
     for limit in (1, 5, 13, 14, 14):
@@ -100,14 +114,13 @@ def test_a_trial_whose_training_is_still_under_way_is_left_alone(tmp_path: Path)
 
 def test_a_trial_that_is_worse_than_most_is_pruned_but_not_the_first(tmp_path: Path) -> None:
     study = Study(tmp_path / "a", SPACE)
-    for loss in (3.0, 1.0, 1.1, 1.2, 1.3):
-        with study.claim(None) as trial:
-            assert trial is not None
-            assert not study.is_hopeless(trial.number, 0.5, loss), "five must be done first"
-            study.end(trial.number, loss)
+    with study.claim(None) as first:
+        assert first is not None and not study.is_hopeless(first.number, 0.5, 1.1)
+        study.end(first.number, 1.0)
     with study.claim(None) as good:
-        assert good is not None and not study.is_hopeless(good.number, 0.5, 1.05)
-        study.end(good.number, 1.0)
+        assert good is not None and not study.is_hopeless(good.number, 0.4, 2.0), "half of it must be done first"
+        assert not study.is_hopeless(good.number, 0.5, 1.05)
+        study.end(good.number, 0.9)
     with study.claim(None) as bad:
         assert bad is not None and study.is_hopeless(bad.number, 0.5, 2.0)
     with study.claim(None) as after:  # whoever held it was killed before it could say so
