@@ -132,12 +132,15 @@ def check_name(kind: Kind, name: str) -> Path:
 
 
 def write_preset(kind: Kind, name: str, values: Mapping[str, object], origin: str) -> str:
-    """Write a preset of all `values`: what differs from the nearest one. In words what that is; `origin` follows it."""
-    root = load(kind, kind.root)
-    base = load(kind, presets.nearest(kind, values, without=name).name or kind.root)  # not the one that it replaces
-    changes = {key: values[key] for key in root.values if values[key] != base.values[key]}
-    about = f"{base.name} with {presets.changes_in_words(changes)}" if changes else f"the same as {base.name}"
-    write_text(presets.path_of(kind, name), presets.preset_text(about + origin, base.name, changes))
+    """Write a preset of all `values`. In words what that is, by the nearest one; `origin` follows it in the file.
+
+    It builds on the root, which no command writes. So it stays as it is when another preset is made anew.
+    """
+    near, root = presets.nearest(kind, values, without=name), load(kind, kind.root)  # not the one that it replaces
+    words = presets.changes_in_words(near.changes)
+    about = f"{near.name} with {words}" if words else f"the same as {near.name}"
+    changes = {key: values[key] for key, value in root.values.items() if values[key] != value}
+    write_text(presets.path_of(kind, name), presets.preset_text(about + origin, kind.root, changes))
     return about
 
 

@@ -14,7 +14,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.table import Table
 
-from charlstm.errors import Interrupted, ParamsError
+from charlstm.errors import Interrupted, ParamsError, TrainingError
 from charlstm.files.atomic import write_text
 from charlstm.tracking.client import CORPUS_TAG, SWEEP_OF_TAG
 from charlstm.tracking.runs import Run
@@ -90,10 +90,14 @@ def _search(console: Console, plan: Plan, study: Study, limit: int | None, deadl
         watch = Watch(screen.begin, screen.end, screen.wait, lambda: interruption.should_stop() or screen.is_late())
         try:
             stopped = search(plan, study, limit, watch)
+        except (Interrupted, TrainingError):
+            screen.close()
+            _show_result(console, plan, study, name)  # what was found until then is kept
+            raise
         finally:
             screen.close()
         if stopped is not None:
-            console.print(f"trial {stopped.number} was stopped, with a checkpoint; the next `charlstm tune` resumes it")
+            console.print(f"trial {stopped.number} was stopped; the next `charlstm tune` goes on with it")
         _show_result(console, plan, study, name)
         if interruption.should_stop():
             raise Interrupted("stopped as asked")
@@ -109,7 +113,8 @@ def _encode(plan: Plan) -> None:
     lock.parent.mkdir(parents=True, exist_ok=True)
     targets = ["encode", *(["distillation/dvc.yaml"] if plan.params.train.distillation.rows else [])]
     with FileLock(lock):  # DVC gives up soon where another one works
-        code = run_dvc("repro", "--quiet", *targets)
+        # When it is quiet, DVC does not say why it fails. The second time it does.
+        code = run_dvc("repro", "--quiet", *targets) and run_dvc("repro", *targets)
     if code:
         raise ParamsError(f"`dvc repro {' '.join(targets)}` has failed, see above")
     if errors := [finding.text for finding in examine_training() if finding.is_error]:
@@ -228,7 +233,8 @@ def _write_recipe(console: Console, plan: Plan, study: Study, name: str, winner:
     try:
         presets.check_kept(RECIPES, params.values())
     except ParamsError:  # what params.yaml has is trial 0's, and the winner has another value there
-        force = " --force"
+        is_as_it_was = presets.current_values() == plan.params.values()
+        force = " --force" if is_as_it_was else ""
     console.print(f"next: charlstm recipe {name}{force} && dvc repro")
 
 

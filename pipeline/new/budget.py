@@ -264,20 +264,22 @@ def _times(plan: Plan) -> list[str]:
 
 
 LEAST_SCORED = 2_000  # characters of a text's end, to hope for anything
-HOPED = (0.81, 1.01)  # of the best n-gram's bits: what models of nine texts had after 3 minutes (docs/data.md)
+HOPED = {3: (0.81, 1.01)}  # of the best n-gram's bits: what models of other texts had after minutes (docs/data.md)
 
 
-def hope(ending: str) -> list[str]:
-    """What loss can be hoped for, by the last part of a text; nothing of one too short to tell."""
+def hope(ending: str, seconds: float) -> list[str]:
+    """What loss can be hoped for, by the last part of a text; nothing where it or the time is too short to tell."""
+    minutes = max((known for known in HOPED if seconds >= 60 * known), default=None)
     train, val = ending[: int(TRAIN_FRACTION * len(ending))], ending[int(TRAIN_FRACTION * len(ending)) :]
-    if len(val) < LEAST_SCORED:
+    if minutes is None or len(val) < LEAST_SCORED:
         return []
     vocab = Vocab.of(ending)
     nats_K = NGramModel(vocab.encode(train), len(vocab)).nats(vocab.encode(val))
     bits = min(nats_K) / (len(val) - 1) / math.log(2)
-    low, high = (share * bits for share in HOPED)
+    low, high = (share * bits for share in HOPED[minutes])
     return [
-        f"hoped for: {low:.2f} to {high:.2f} bits per character, as with other texts; the best n-gram has {bits:.2f}"
+        f"hoped for: {low:.2f} to {high:.2f} bits per character, as other texts had after {minutes} minutes; "
+        f"the best n-gram has {bits:.2f}"
     ]
 
 

@@ -1,5 +1,6 @@
 """Sets a project up for TEXT, or back to a corpus that is there."""
 
+import hashlib
 import os
 import re
 import tempfile
@@ -129,7 +130,12 @@ class New(NamedTuple):
     initial: "InitialModel | None"
 
     def write(self) -> None:
-        """Write the folder of links, the model to begin from and all files, `params.yaml` last."""
+        """Write the folder of links, the model to begin from and all files, `params.yaml` last.
+
+        Raises:
+            ParamsError: a training has begun meanwhile.
+        """
+        check_no_training()
         if self.links:
             with atomic_folder(self.links) as folder:
                 for number, file in enumerate(self.source.files, 1):
@@ -167,6 +173,8 @@ def plan(
     links = outputs.absolute() / SOURCES / name
     address = source.address(links)
     bases = {kind: load(kind, kind.root).values for kind in (CORPORA, RECIPES)}
+    if seconds is not None and not is_forced:  # before steps are timed
+        check_kept(RECIPES, bases[RECIPES])
     proposal = _proposal(report, bases[RECIPES], name, initial, seconds)
     corpus: dict[str, object] = {
         "download.name": name,
@@ -185,17 +193,18 @@ def plan(
     why = "by its size" if seconds is None else f"for {seconds / 60:g} minutes"
     shown = source.shown if source.shown.isprintable() else ascii(source.shown)
     about = f"{shown}: {report.num_chars:,} characters, {len(report.counts):,} distinct ones."
-    files = {path_of(CORPORA, name): preset_text(about, CORPORA.root, corpus) + f"{MARK}.\n"}
+    files = {path_of(CORPORA, name): _marked(preset_text(about, CORPORA.root, corpus))}
     files |= {
-        path_of(RECIPES, recipe): preset_text(about, RECIPES.root, values) + f"{MARK}.\n"
+        path_of(RECIPES, recipe): _marked(preset_text(about, RECIPES.root, values))
         for recipe, about, values in (
             (name, f"Proposed for {name}, {why}.\n" + "\n".join(proposal.reasons), proposal.recipe),
             (name + TEACHER, f"The teachers of {name}.", proposal.teacher),
         )
         if values
     }
+    is_same = name in names(CORPORA) and load(CORPORA, name).values["download.source"] == address
     for path, text in files.items():
-        _check_replaceable(path, text, is_forced)
+        _check_replaceable(path, text, is_same, is_forced)
     values = {CORPORA: {**bases[CORPORA], **corpus}, RECIPES: {**bases[RECIPES], **proposal.recipe}}
     files[PARAMS] = _params(values, is_forced)
     return New(source, report, proposal, files, links if source.needs_links else None, separator, initial)
@@ -238,7 +247,7 @@ def _proposal(
         proposal = proposal_of(plan, text, quick, name, shape)
         if plan.all_seconds < seconds / 2:
             proposal.reasons.append("the rest of the time would not help: more epochs or a wider model would do harm")
-        proposal.reasons.extend(hope(report.ending))
+        proposal.reasons.extend(hope(report.ending, seconds))
     return initial.begin(proposal, report.counts) if initial else proposal
 
 
@@ -251,15 +260,22 @@ def switch(name: str, is_forced: bool) -> str:
     return recipe
 
 
-def _check_replaceable(path: Path, text: str, is_forced: bool) -> None:
-    """Check that `text` may be written to `path`."""
+def _marked(text: str) -> str:
+    """With a last line that says who wrote it, and by which it can be told whether it was edited since."""
+    return f"{text}{MARK}; as written, this has the SHA-256 {hashlib.sha256(text.encode()).hexdigest()[:16]}.\n"
+
+
+def _check_replaceable(path: Path, text: str, is_same: bool, is_forced: bool) -> None:
+    """Check that `text` may be written to `path`; `is_same`: what is there is of the same source."""
     before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     if os.path.lexists(path) and MARK not in before:
         raise ParamsError(f"{path}: it was not written by `charlstm new`, and stays as it is: take another --name")
-    if before not in ("", text) and not is_forced:
-        raise ParamsError(
-            f"{path}: it was edited, or the text was, and it stays: take another --name, or --force to write over it"
-        )
+    if before in ("", text) or is_forced:
+        return
+    if before != _marked(before.partition(MARK)[0]):
+        raise ParamsError(f"{path}: it was edited, and stays: take another --name, or --force to write over it")
+    if not is_same:
+        raise ParamsError(f"{path}: it is of another text, and stays: take another --name, or --force to write over it")
 
 
 def _params(presets: Mapping[Kind, Mapping[str, object]], is_forced: bool) -> str:
@@ -303,7 +319,8 @@ def _free_name(source: Source, name: str | None, outputs: Path) -> str:
     wanted, number = name_of(source.stem), 1
     while True:
         free = wanted if number == 1 else f"{wanted}-{number}"
-        taken = (path_of(CORPORA, free), path_of(RECIPES, free), outputs / f"{free}.txt")
+        recipes = (path_of(RECIPES, recipe) for recipe in (free, free + TEACHER))
+        taken = (path_of(CORPORA, free), *recipes, outputs / f"{free}.txt")
         address = source.address(outputs.absolute() / SOURCES / free)
         if not any(os.path.lexists(path) for path in taken) or (
             free in names(CORPORA) and load(CORPORA, free).values["download.source"] == address

@@ -65,12 +65,15 @@ class InitialModel(NamedTuple):
             ModelFolderError: DVC does not take it.
             OSError: it cannot be written.
         """
+        is_new = not self.target.exists()
         with atomic_folder(self.target) as temporary:
             for name in (WEIGHTS, CONFIG, VOCAB):
                 shutil.copyfile(self.folder / name, temporary / name)
-        command = [sys.executable, "-m", "dvc", "add", "--quiet", str(self.target)]
+        command = [sys.executable, "-m", "dvc", "add", str(self.target)]  # `--quiet` would hide why it fails
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode:
+            if is_new:  # git does not ignore it yet
+                shutil.rmtree(self.target)
             reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise ModelFolderError(f"{self.target}: DVC does not take it: {reason}")
 

@@ -117,12 +117,15 @@ def _train(plan: Plan, study: Study, trial: Trial, watch: Watch) -> bool:
         study.end(number, read_json(folder / TRAINING / "metrics.json")["val_nats_per_char"])
         return True
     last = f"trial {number}: {_last_line(folder / LOG)} ({folder / LOG} has all it said)"
+    is_interrupted = code == EXIT_INTERRUPTED or code < 0  # as it was asked to, or by a signal
     if code == EXIT_INTERRUPTED and study.is_pruned(number):
         study.prune(number)
-    elif code == EXIT_INTERRUPTED and is_stopped:
+    elif is_interrupted and (is_stopped or watch.must_stop()):
         return False
-    elif code == EXIT_INTERRUPTED:
-        raise Interrupted(last)
+    elif code < 0 and number > 0 and study.is_killed_again(number):
+        study.fail(number, f"it was killed twice, by signal {-code}: is there too little memory for it?")
+    elif is_interrupted:
+        raise Interrupted(f"{last}, exit code {code}; {AGAIN}")
     elif code == EXIT_BAD_INPUT and number > 0 and plan.identity() == study.folder.name and study.refusal(number):
         study.fail(number, study.refusal(number))
     else:

@@ -114,6 +114,8 @@ def _around(entry: object, base: object) -> object:
     if not isinstance(entry, dict) or "times" not in entry or faults_of(Around, entry):
         return entry
     times = Around.model_validate(entry).times
+    if isinstance(base, int):
+        return {"low": math.ceil(base / times), "high": math.floor(base * times), "log": True}
     return {"low": base / times, "high": base * times, "log": True}
 
 
@@ -166,6 +168,8 @@ def _reason_to_leave(name: str, values: Mapping[str, object], document: Mapping[
         return "training begins from a model (train.initial), which has its sizes"
     if name.startswith("train.muon.") and is_fixed("train.optimizer", "adamw"):
         return "train.optimizer is adamw"
+    if document[name] == [values[name]]:
+        return "there is no other value for it"
     one_layer = is_fixed("model.num_layers", 1) and is_fixed("model.feed_forward_size", 0)
     return "the model has a single layer" if name == "train.dropout.between_layers" and one_layer else ""
 

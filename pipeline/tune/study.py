@@ -18,7 +18,7 @@ from filelock import FileLock
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
-from charlstm.errors import LockedError
+from charlstm.errors import LockedError, TrainingError
 from charlstm.files.atomic import atomic_file
 from charlstm.files.lock import exclusive, holder_of
 from pipeline.dvc.unfinished import CHECKOUT
@@ -29,7 +29,7 @@ SEED = 1  # of what is drawn; with the trial's number, so that a search that goe
 MAX_DRAWS = 50  # of values that a trial had already
 MAX_SHARES = 10_000  # parts of a training in which Optuna counts
 MODEL, TRAINING, JOURNAL = "model", "train", "journal.log"  # in the folders of a trial and of a search
-HOPELESS, REFUSED, REPEATED = "hopeless", "refused", "repeated"  # attributes of trials
+HOPELESS, REFUSED, REPEATED, KILLED = "hopeless", "refused", "repeated", "killed"  # attributes of trials
 DONE, PRUNED, FAILED, RUNNING = (state.name for state in (
     TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING))  # fmt: skip
 
@@ -70,7 +70,10 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.folder, self.space, journal = folder, space, folder / JOURNAL
-        self._storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal), _JournalLock(journal)))
+        try:
+            self._storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal), _JournalLock(journal)))
+        except ValueError as error:  # of JSON, or of UTF-8
+            raise TrainingError(f"{journal}: damaged: {error}; remove {folder} to begin this search anew") from None
         self._pruner = optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=MAX_SHARES // 2)
         self._study = optuna.create_study(
             storage=self._storage, study_name=folder.name, pruner=self._pruner, load_if_exists=True
@@ -115,6 +118,12 @@ class Study:
     def refusal(self, number: int) -> str:
         """Why training refused the trial's values; empty if it did not."""
         return str(self._study.trials[number].user_attrs.get(REFUSED, ""))
+
+    def is_killed_again(self, number: int) -> bool:
+        """Note that the trial was killed from outside; whether it was before."""
+        is_first = KILLED not in self._study.trials[number].user_attrs
+        self._storage.set_trial_user_attr(self._id(number), KILLED, True)
+        return not is_first
 
     def is_pruned(self, number: int) -> bool:
         """Whether the trial was found hopeless."""
@@ -175,7 +184,7 @@ class Study:
         The first one has what params.yaml has, and the next ones change one parameter each: parameters that are chosen
         with care are seldom made better by changing all of them at once. Then Optuna knows where to go on.
         """
-        number, names = len(self._study.trials), list(self.space.varied)
+        number, names = len(self._begun()), list(self.space.varied)
         if number <= len(names):
             change = {name: self.space.beside(name, Random(SEED + number)) for name in names[:number][-1:]}
             self._study.enqueue_trial({**self.space.base, **change})

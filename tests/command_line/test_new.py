@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,10 @@ def test_the_same_text_keeps_its_name_and_another_gets_one_of_its_own(run: Run, 
         "Pride.txt": "pride",
         "other/pride.txt": "pride-2",
         "best.txt": "best-2",
+        "moby.txt": "moby-2",
     }
+    (project / "moby.txt").write_text(TEXT)
+    (project / "conf/recipe/moby-teacher.yaml").write_text("# Mine.\nbuilds_on: quick\n")
     for text, name in cases.items():
         assert run("new", text)[0] == 0
         assert load_params(project / "params.yaml").download.name == name
@@ -87,6 +91,31 @@ def test_an_edited_file_is_not_written_over(run: Run, project: Path, file: str) 
     assert tree(project) == before
     assert run("new", "Pride.txt", "--force")[0] == run("new", "Pride.txt")[0] == 0
     assert "# mine" not in path.read_text()
+
+
+def test_what_is_of_another_text_is_not_written_over(run: Run, project: Path) -> None:
+    (project / "other.txt").write_text(TEXT * 2)
+    assert run("new", "Pride.txt")[0] == 0
+    before = tree(project)
+    code, _, log = run("new", "other.txt", "--name", "pride")
+    assert code == 2 and "conf/corpus/pride.yaml: it is of another text, and stays" in log
+    assert tree(project) == before
+    (project / "Pride.txt").write_text(TEXT * 3)  # the same file, which has grown
+    assert run("new", "Pride.txt")[0] == 0
+
+
+def test_a_training_that_began_while_steps_were_timed(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ExitStack() as stack:
+
+        def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
+            stack.enter_context(exclusive(CHECKOUT, "a training in this checkout"))
+            return [Speed(0.01, 1e6, 1e5) for _ in requests]
+
+        monkeypatch.setattr(corpus, "measure", measure)
+        before = (project / "params.yaml").read_bytes()
+        code, _, log = run("new", "Pride.txt", "--minutes", "0.5")
+    assert code == 2 and "a training in this checkout is under way" in log
+    assert (project / "params.yaml").read_bytes() == before and not (project / "conf/corpus/pride.yaml").exists()
 
 
 @pytest.mark.parametrize("name", ["warpeace", "quick", "tiny-shakespeare"])
@@ -219,7 +248,7 @@ def test_a_training_is_proposed_for_a_time(run: Run, project: Path, monkeypatch:
     params = load_params(project / "params.yaml")
     assert recipe_of(params) == Recipe("pride", {}) and not params.teachers.recipes
     plan_quickly(monkeypatch, 10_000)
-    code, out, _ = run("new", "Pride.txt", "--minutes", "0.5", "--force")
+    code, out, _ = run("new", "Pride.txt", "--minutes", "0.5")
     assert code == 0 and "3 teachers of these sizes" in out and "the rest of the time would not help" in out
     student = load_params(project / "params.yaml")
     assert student.teachers.recipes == ("pride-teacher",) and student.train.distillation.rows > 0
@@ -243,7 +272,7 @@ def test_minutes_are_a_time(run: Run, project: Path, command: list[str], minutes
 
 def test_what_can_be_hoped_for_is_told_of_longer_texts() -> None:
     text = "".join(f"{number} times {number} is {number**2}.\n" for number in range(3_000))
-    (hoped,) = hope(text)
+    (hoped,) = hope(text, 200)
     low, high, bits = map(float, re.findall(r"\d\.\d\d", hoped))
     assert 0 < low < bits < high < 5
-    assert hope(text[:5_000]) == []
+    assert hope(text[:5_000], 200) == [] == hope(text, 100)

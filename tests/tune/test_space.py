@@ -33,14 +33,16 @@ def test_what_params_yaml_has_is_always_among_it(read: Load) -> None:
     assert space.varied == {
         "train.learning_rate": Range(low=0.01, high=0.2, log=True),
         "model.hidden_size": (8, 32, 16),
-        "train.epochs": (1,),
     }
-    assert space.base == {"train.learning_rate": 0.01, "model.hidden_size": 16, "train.epochs": 1}
+    assert space.base == {"train.learning_rate": 0.01, "model.hidden_size": 16}
+    assert space.notes == ["train.epochs stays as it is: there is no other value for it"]
 
 
 def test_a_range_around_what_params_yaml_has(read: Load) -> None:
     space = read("train.learning_rate: {times: 4}\ntrain.epochs: [1]\n", {"train.learning_rate": 0.02})
     assert space.varied["train.learning_rate"] == Range(low=0.005, high=0.08, log=True)
+    space = read("model.hidden_size: {times: 1.9}\n", {})
+    assert space.varied["model.hidden_size"] == Range(low=9, high=30, log=True), "16 are there, and whole numbers"
 
 
 @pytest.mark.parametrize("recipe", ["quick", "nanogpt", "teacher", "best", "original"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from charlstm.errors import TrainingError
 from charlstm.files.lock import exclusive
 from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.tune.space import Range, Space, Value
@@ -138,6 +139,14 @@ def test_a_line_that_was_cut_is_removed(tmp_path: Path) -> None:
     run(tmp_path / "a", 3)
     assert [one.state for one in Study(tmp_path / "a", SPACE).trials().values()] == [DONE] * 3
     assert b'"wor{' not in journal.read_bytes()
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
+    run(tmp_path / "a", 2)
+    journal = tmp_path / "a" / JOURNAL
+    journal.write_bytes(b"garbage\n" + journal.read_bytes())
+    with pytest.raises(TrainingError, match=f"{journal}: damaged"):
+        Study(tmp_path / "a", SPACE)
 
 
 @pytest.mark.parametrize("number", [1, 6])

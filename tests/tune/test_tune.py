@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -26,7 +27,7 @@ from pipeline.tune.study import DONE, FAILED, PRUNED, RUNNING, Study
 
 SPACE = "train.learning_rate: {low: 0.001, high: 0.1, log: true}\ntrain.weight_decay: [0.0, 0.1]\n"
 TRAINING = """
-import json, os, signal, sys
+import json, os, signal, sys, time
 from pathlib import Path
 from charlstm.params import load_params
 from pipeline.tune.study import Study
@@ -47,7 +48,6 @@ if Study(study).is_hopeless(number, 0.5, loss):
 """
 # It waits for a request to stop.
 WAIT = """
-import time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
 (study / "waits").touch()
 time.sleep(600)
@@ -163,6 +163,22 @@ def test_a_training_that_others_kill_ends_it_and_is_resumed(plan: Plan, training
     assert started(run(plan, 2)) == [0, 0, 1]
 
 
+def test_a_trial_that_is_killed_twice_fails(plan: Plan, training: Training) -> None:
+    """As the system does where memory ends, and would do again."""
+    training("if number == 1: os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(Interrupted, match=r"trial 1: it said nothing .* exit code -9; the same command goes on"):
+        run(plan, 3)
+    trials = run(plan, 3).trials()
+    assert [one.state for one in trials.values()] == [DONE, FAILED, DONE] and "killed twice" in trials[1].reason
+
+
+def test_a_request_to_stop_may_come_before_the_training_listens(plan: Plan, training: Training) -> None:
+    training("(study / 'waits').touch(); time.sleep(600)")  # SIGTERM ends it at once
+    stop = Path(".charlstm/tune") / plan.identity() / "waits"
+    study = run(plan, 3, must_stop=stop.exists)
+    assert [one.state for one in study.trials().values()] == [RUNNING]
+
+
 def test_a_request_to_stop_reaches_the_training_which_the_next_search_resumes(plan: Plan, training: Training) -> None:
     training(WAIT)
     stop = Path(".charlstm/tune") / plan.identity() / "waits"
@@ -240,6 +256,30 @@ def test_without_a_winner_nothing_is_written(
     assert not (project / "conf/recipe/tuned.yaml").exists()
 
 
+def test_what_was_found_before_a_kill_is_shown_and_kept(
+    whole: list[str], project: Path, training: Training, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training("if number == 12: os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(Interrupted):
+        command.tune(trials=14, name="mine")
+    assert "next: charlstm recipe mine --force && dvc repro\n" in capsys.readouterr().out
+    assert (project / "conf/recipe/mine.yaml").exists()
+
+
+def test_changes_made_during_a_search_are_not_given_up(
+    whole: list[str], project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show = command._show_result
+
+    def edit_and_show(*known: Any) -> None:  # noqa: ANN401
+        write_params(project, {"train.epochs": 7})
+        show(*known)
+
+    monkeypatch.setattr(command, "_show_result", edit_and_show)
+    assert command.tune(trials=12, name="mine") == 0
+    assert "next: charlstm recipe mine && dvc repro\n" in capsys.readouterr().out
+
+
 def test_without_time_nothing_is_compared(whole: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert command.tune(minutes=0) == 0
     assert "trial 0, what params.yaml says, has not ended: there is nothing to compare with" in capsys.readouterr().out
@@ -259,7 +299,7 @@ def test_the_end_of_the_minutes_stops_a_trial(
     assert [screen.is_late() for screen in screens] == [True, False]
     monkeypatch.setattr(command.Screen, "is_late", lambda screen: (screen._study.folder / "waits").exists())
     assert command.tune(minutes=600) == 0
-    assert "trial 0 was stopped, with a checkpoint; the next `charlstm tune` resumes it" in capsys.readouterr().out
+    assert "trial 0 was stopped; the next `charlstm tune` goes on with it" in capsys.readouterr().out
 
 
 # Whole searches, by real trainings.
