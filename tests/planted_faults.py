@@ -120,6 +120,10 @@ FAULTS = {
         "ERROR: DVC's cache: ….dvc/cache: expected a folder, found something else in its place: …/.dvc/cache; move it away",
         plant=a_file_for_the_cache,
     ),
+    "locks": Fault(
+        "ERROR: dvc: .dvc/tmp/rwlock is damaged, as a DVC that is killed may leave it: remove it",
+        plant=lambda: write(".dvc/tmp/rwlock"),
+    ),
     "state": Fault(
         "ERROR: the state of unfinished trainings: …/.charlstm: expected a folder, found something else in its place: "
         "…/.charlstm; move it away",

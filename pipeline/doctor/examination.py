@@ -16,7 +16,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from charlstm.errors import CharlstmError
-from charlstm.files.documents import faults_of, load_yaml, parse_yaml
+from charlstm.files.documents import faults_of, load_yaml, parse_yaml, read_json
 from charlstm.files.lock import holder_of
 from charlstm.files.urls import without_credentials
 from charlstm.params import Params, load_params
@@ -145,6 +145,8 @@ def check_parameters(params: Params) -> Iterator[Finding]:
 
 # The folders that a run writes: the project, DVC's cache and `.charlstm`, and who else trains here now.
 
+DVC_LOCKS = Path(".dvc/tmp/rwlock")  # JSON, which DVC cuts to nothing before it writes
+
 
 def check_folders(cache: Path) -> Iterator[Finding]:
     """The project's own folders, and that of DVC's cache."""
@@ -153,6 +155,11 @@ def check_folders(cache: Path) -> Iterator[Finding]:
     yield from _check_folder("DVC's cache", cache)
     if not any((folder / ".dvc").is_dir() for folder in (Path.cwd(), *Path.cwd().parents)):
         yield error(f"dvc: {Path.cwd()} is in no DVC project: `git init` and `dvc init` make it one")
+    try:
+        if DVC_LOCKS.exists():
+            read_json(DVC_LOCKS)
+    except ValueError:
+        yield error(f"dvc: {DVC_LOCKS} is damaged, as a DVC that is killed may leave it: remove it")
     if (holder := holder_of(CHECKOUT)) is not None:
         yield error(f"a training in this checkout is under way already, {holder}: wait for it, or stop it")
 
