@@ -264,7 +264,8 @@ def _times(plan: Plan) -> list[str]:
 
 
 LEAST_SCORED = 2_000  # characters of a text's end, to hope for anything
-HOPED = {3: (0.81, 1.01), 15: (0.78, 0.98)}  # of the best n-gram's bits: what models of other texts had after minutes (docs/data.md)
+# Of the best n-gram's bits: what models of other texts had after so many minutes (docs/data.md).
+HOPED = {3: (0.81, 1.01), 15: (0.78, 0.98)}
 
 
 def hope(ending: str, seconds: float) -> list[str]:
