@@ -176,20 +176,7 @@ def plan(
     if seconds is not None and not is_forced:  # before steps are timed
         check_kept(RECIPES, bases[RECIPES])
     proposal = _proposal(report, bases[RECIPES], name, initial, seconds)
-    corpus: dict[str, object] = {
-        "download.name": name,
-        "download.source": address,
-        "download.watch": NOTHING if source.url else address,
-        "download.sha256": digest,
-        "download.encoding": report.encoding,
-        "download.newlines": "lf" if report.num_crlf else "keep",
-        "download.separator": separator or SEPARATOR,
-        "download.fallback": None,
-        "split.document_separator": separator,
-        "evaluate.published": None,
-        "sample.prompts": AUTO,
-        **proposal.corpus,
-    }
+    corpus = {**_corpus_values(source, report, digest, name, address, separator), **proposal.corpus}
     why = "by its size" if seconds is None else f"for {seconds / 60:g} minutes"
     shown = source.shown if source.shown.isprintable() else ascii(source.shown)
     about = f"{shown}: {report.num_chars:,} characters, {len(report.counts):,} distinct ones."
@@ -208,6 +195,25 @@ def plan(
     values = {CORPORA: {**bases[CORPORA], **corpus}, RECIPES: {**bases[RECIPES], **proposal.recipe}}
     files[PARAMS] = _params(values, is_forced)
     return New(source, report, proposal, files, links if source.needs_links else None, separator, initial)
+
+
+def _corpus_values(
+    source: Source, report: TextReport, digest: str | None, name: str, address: str, separator: str | None
+) -> dict[str, object]:
+    """The parameters of the text itself."""
+    return {
+        "download.name": name,
+        "download.source": address,
+        "download.watch": NOTHING if source.url else address,
+        "download.sha256": digest,
+        "download.encoding": report.encoding,
+        "download.newlines": "lf" if report.num_crlf else "keep",
+        "download.separator": separator or SEPARATOR,
+        "download.fallback": None,
+        "split.document_separator": separator,
+        "evaluate.published": None,
+        "sample.prompts": AUTO,
+    }
 
 
 def _source_of(texts: Sequence[str], own: Collection[Path]) -> Source:
