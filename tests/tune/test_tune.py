@@ -385,7 +385,7 @@ def test_a_signal_leaves_a_checkpoint_from_which_the_next_search_goes_on(real: P
     process.terminate()
     assert process.wait() == 75, log.read_text()
     said = log.read_text()
-    assert "trial 0 was stopped, with a checkpoint; the next `charlstm tune` resumes it" in said
+    assert "trial 0 was stopped; the next `charlstm tune` goes on with it" in said
     assert said.rstrip().endswith("interrupted: stopped as asked; the same command resumes from the last checkpoint")
     (trained,) = real.glob(".charlstm/tune/*/0/log.txt")
     again = start(real, TUNE, log, **MANY)
