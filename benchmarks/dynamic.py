@@ -73,7 +73,8 @@ def main() -> int:
 def best_rule(model: CharLSTM | Ensemble, text: EncodedText, train: EncodedText) -> DynamicRule:
     """The rule whose rate is best for a text that is not the one to be scored."""
     rules = [DynamicRule(learning_rate=rate) for rate in RATES]
-    return min(rules, key=lambda rule: dynamic(model, text, train, rule).nats_per_char)
+    roots = _root_mean_squares(_Reader(model, rules[0].piece_len), train, rules[0].num_training_pieces)
+    return min(rules, key=lambda rule: _followed(model, text, roots, rule).nats_per_char)
 
 
 def dynamic(model: CharLSTM | Ensemble, text: EncodedText, train: EncodedText, rule: DynamicRule) -> LossSum:
@@ -82,11 +83,16 @@ def dynamic(model: CharLSTM | Ensemble, text: EncodedText, train: EncodedText, r
     Weights that require gradients adapt; there must be one (`load_model` gives none). All weights are as before when
     it returns. Mean squares come from the beginning of `train`.
     """
+    roots = _root_mean_squares(_Reader(model, rule.piece_len), train, rule.num_training_pieces)
+    return _followed(model, text, roots, rule)
+
+
+def _followed(model: CharLSTM | Ensemble, text: EncodedText, roots: list[Tensor], rule: DynamicRule) -> LossSum:
+    """The loss of one pass, by the root mean squares of the weights' gradients in training."""
     reader = _Reader(model, rule.piece_len)
     start = [weight.detach().clone() for weight in reader.weights]
     total = LossSum(0.0, 0)
     try:
-        roots = _root_mean_squares(reader, train, rule.num_training_pieces)
         mean = torch.cat([root.flatten() for root in roots]).mean()
         steps = [rule.learning_rate / (root + EPSILON) for root in roots]
         decays = [(rule.decay * root / mean).clamp(max=1.0) for root in roots]

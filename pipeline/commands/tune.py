@@ -113,8 +113,7 @@ def _encode(plan: Plan) -> None:
     lock.parent.mkdir(parents=True, exist_ok=True)
     targets = ["encode", *(["distillation/dvc.yaml"] if plan.params.train.distillation.rows else [])]
     with FileLock(lock):  # DVC gives up soon where another one works
-        # When it is quiet, DVC does not say why it fails. The second time it does.
-        code = run_dvc("repro", "--quiet", *targets) and run_dvc("repro", *targets)
+        code = run_dvc("repro", *targets, is_quiet=True)
     if code:
         raise ParamsError(f"`dvc repro {' '.join(targets)}` has failed, see above")
     if errors := [finding.text for finding in examine_training() if finding.is_error]:

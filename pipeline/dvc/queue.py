@@ -74,9 +74,13 @@ def _has_worker(root: Path) -> bool:
     return False
 
 
-def run_dvc(*arguments: str) -> int:
-    """A command of DVC's, on this terminal; its exit code."""
+def run_dvc(*arguments: str, is_quiet: bool = False) -> int:
+    """A command of DVC's, on this terminal; its exit code. `is_quiet`: only what goes wrong is shown.
+
+    DVC's own `--quiet` hides that, too.
+    """
     # DVC starts its worker as `dvc`, and stages as `python`: those beside this interpreter.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    with subprocess.Popen([sys.executable, "-m", "dvc", *arguments], env={**os.environ, "PATH": path}) as process:
+    command, output = [sys.executable, "-m", "dvc", *arguments], subprocess.DEVNULL if is_quiet else None
+    with subprocess.Popen(command, stdout=output, env={**os.environ, "PATH": path}) as process:
         return process.wait()

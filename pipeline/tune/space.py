@@ -65,7 +65,7 @@ class Space(NamedTuple):
         within, base = self.varied[name], self.base[name]
         if not isinstance(within, Range):
             at = within.index(base)
-            return random.choice([within[other] for other in (at - 1, at + 1) if 0 <= other < len(within)] or [base])
+            return random.choice([within[other] for other in (at - 1, at + 1) if 0 <= other < len(within)])
         assert isinstance(base, Number)
         end = random.choice([end for end in (within.low, within.high) if end != base])
         half = math.sqrt(base * end) if within.log else (base + end) / 2
@@ -168,7 +168,8 @@ def _reason_to_leave(name: str, values: Mapping[str, object], document: Mapping[
         return "training begins from a model (train.initial), which has its sizes"
     if name.startswith("train.muon.") and is_fixed("train.optimizer", "adamw"):
         return "train.optimizer is adamw"
-    if document[name] == [values[name]]:
+    entry = document[name]
+    if isinstance(entry, list) and all(value == values[name] for value in entry):
         return "there is no other value for it"
     one_layer = is_fixed("model.num_layers", 1) and is_fixed("model.feed_forward_size", 0)
     return "the model has a single layer" if name == "train.dropout.between_layers" and one_layer else ""

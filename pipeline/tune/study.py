@@ -146,14 +146,15 @@ class Study:
         if sum(trial.state == DONE for trial in self.trials().values()) < 2:
             return []
         os.environ.setdefault("MPLBACKEND", "Agg")  # files, also where there is a screen
-        warnings.simplefilter("ignore")  # of Optuna: what is an experiment of theirs, and that few trials tell little
         from optuna.visualization import matplotlib as pictures
 
-        drawn = {
-            "history": pictures.plot_optimization_history(self._study, target_name="nats per character"),
-            "importance": pictures.plot_param_importances(self._study, target_name="nats per character"),
-            "parallel": pictures.plot_parallel_coordinate(self._study, target_name="nats per character"),
-        }
+        with warnings.catch_warnings():  # that this is an experiment of Optuna's, and that few trials tell little
+            warnings.simplefilter("ignore")
+            drawn = {
+                "history": pictures.plot_optimization_history(self._study, target_name="nats per character"),
+                "importance": pictures.plot_param_importances(self._study, target_name="nats per character"),
+                "parallel": pictures.plot_parallel_coordinate(self._study, target_name="nats per character"),
+            }
         return [_save(axes.figure, self.folder / f"{name}.png") for name, axes in drawn.items()]
 
     def _claim_interrupted(self, held: ExitStack) -> int | None:

@@ -28,7 +28,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: Callable[[Path
 
 
 def test_what_params_yaml_has_is_always_among_it(read: Load) -> None:
-    text = "train.learning_rate: {low: 0.1, high: 0.2, log: true}\nmodel.hidden_size: [8, 32]\ntrain.epochs: [1]\n"
+    text = "train.learning_rate: {low: 0.1, high: 0.2, log: true}\nmodel.hidden_size: [8, 32]\ntrain.epochs: [1, 1]\n"
     space = read(text, {"train.learning_rate": 0.01})
     assert space.varied == {
         "train.learning_rate": Range(low=0.01, high=0.2, log=True),
