@@ -189,7 +189,8 @@ def plan(
         )
         if values
     }
-    is_same = name in names(CORPORA) and load(CORPORA, name).values["download.source"] == address
+    # With --force, what is there may also be damaged.
+    is_same = not is_forced and name in names(CORPORA) and load(CORPORA, name).values["download.source"] == address
     for path, text in files.items():
         _check_replaceable(path, text, is_same, is_forced)
     values = {CORPORA: {**bases[CORPORA], **corpus}, RECIPES: {**bases[RECIPES], **proposal.recipe}}

@@ -91,6 +91,8 @@ def test_an_edited_file_is_not_written_over(run: Run, project: Path, file: str) 
     assert tree(project) == before
     assert run("new", "Pride.txt", "--force")[0] == run("new", "Pride.txt")[0] == 0
     assert "# mine" not in path.read_text()
+    path.write_text(f": [ damaged\n{path.read_text()}")
+    assert run("new", "Pride.txt", "--name", "pride", "--force")[0] == 0 and "damaged" not in path.read_text()
 
 
 def test_what_is_of_another_text_is_not_written_over(run: Run, project: Path) -> None:
