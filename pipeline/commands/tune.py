@@ -28,7 +28,7 @@ from pipeline.stage.presets import RECIPES, changes_in_words, short, shown
 from pipeline.stage.project import from_here
 from pipeline.stage.sending import outbox
 from pipeline.stage.terminal import printable
-from pipeline.tune.search import SEARCHES, Plan, Watch, difference_of, read_plan, search
+from pipeline.tune.search import AGAIN, SEARCHES, Plan, Watch, difference_of, read_plan, search
 from pipeline.tune.study import DONE, PRUNED, Study, Trial
 
 PAGE = Path("tune.html")
@@ -212,6 +212,9 @@ def _show_result(console: Console, plan: Plan, study: Study, name: str) -> None:
         table.add_row(*row)
     if best:
         console.print(table)
+    num_tried, num_varied = sum(one.seconds is not None for one in all_trials.values()) - 1, len(plan.space.varied)
+    if 0 <= num_tried < num_varied:
+        console.print(f"tried: {num_tried} of the {num_varied} single changes that come first; {AGAIN}")
     if 0 not in all_trials or all_trials[0].loss is None or all_trials[0].state != DONE:
         console.print("trial 0, what params.yaml says, has not ended: there is nothing to compare with yet")
     elif best[0].number == 0:

@@ -8,7 +8,8 @@ the stage has ended. So the cache tells why a finished training is started again
 
 - It lacks the outputs: DVC was killed in between, and the work must not be lost. The last checkpoint is restored, and
   the outputs are written again.
-- It has them: `dvc repro --force`. The state is cleared, and training starts from its first step.
+- It has them: `dvc repro --force`. The state is cleared, and training starts from its first step. But a trial of a
+  search takes it as it is: what the search is around was trained already.
 """
 
 import contextlib
@@ -58,18 +59,24 @@ class Unfinished(NamedTuple):
 def start_or_resume(fingerprint: str, checkout: Path = CHECKOUT) -> Iterator[Unfinished]:
     """The folder of the training of these inputs; no other process may use it, or this `checkout`, meanwhile.
 
+    Trials have checkouts of their own.
+
     Raises:
         LockedError: one does.
     """
     root = project_root() / STATE_FOLDER
     folder = root / fingerprint
     with exclusive(checkout, "a training in this checkout"), exclusive(folder, "this training"):
-        if _is_done(folder / FINISHED):  # so it is wanted again: `dvc repro --force`
-            shutil.rmtree(folder)
+        training_id = folder / "training-id"
+        if _is_done(folder / FINISHED):
+            if checkout == CHECKOUT:  # it is wanted again: `dvc repro --force`
+                shutil.rmtree(folder)
+            else:  # a trial: a run of its own, with the same result
+                training_id.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         _remove_others(root, folder)
         folder.touch()  # used last
-        if not (training_id := folder / "training-id").exists():
+        if not training_id.exists():
             write_text(training_id, uuid.uuid4().hex + "\n")
         yield Unfinished(folder, training_id.read_text(errors="replace").strip())
 

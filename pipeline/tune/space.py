@@ -108,15 +108,16 @@ def read_space(path: Path, params: Params) -> Space:
 
 
 def _around(entry: object, base: object) -> object:
-    """The range of an entry `times: 3`; other entries as they are. What is 0 has nothing around it."""
+    """The range of an entry `times: 3`; other entries as they are, and one around which there is no other number."""
     if not isinstance(base, Number) or isinstance(base, bool) or base <= 0:
         return entry
     if not isinstance(entry, dict) or "times" not in entry or faults_of(Around, entry):
         return entry
     times = Around.model_validate(entry).times
+    low, high = base / times, base * times
     if isinstance(base, int):
-        return {"low": math.ceil(base / times), "high": math.floor(base * times), "log": True}
-    return {"low": base / times, "high": base * times, "log": True}
+        low, high = math.ceil(low), math.floor(high)
+    return {"low": low, "high": high, "log": True} if low < high else entry
 
 
 def _faults(name: str, entry: object, params: Params, decided: list[str]) -> Iterator[str]:

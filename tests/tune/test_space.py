@@ -59,6 +59,7 @@ MISTAKES = {
     "train.learning_rat: [1]": "train.learning_rat is not a parameter, did you mean train.learning_rate?",
     "train.learning_rate: {times: 1}": "train.learning_rate.times should be greater than 1, got 1",
     "train.dropout.between_layers: {times: 2}": "train.dropout.between_layers is 0.0 in params.yaml",
+    "train.epochs: {times: 1.5}": "train.epochs is 1 in params.yaml, with nothing around it: give low and high",
     "num_processes: [1, 2]": "num_processes is not a parameter",
     "split.val_fraction: [0.1, 0.2]": "split.val_fraction is not varied by a search",
     "sample.num_chars: [1]": "sample.num_chars is not varied by a search",

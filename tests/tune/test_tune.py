@@ -256,6 +256,15 @@ def test_without_a_winner_nothing_is_written(
     assert not (project / "conf/recipe/tuned.yaml").exists()
 
 
+def test_a_search_too_short_for_all_single_changes_says_so(
+    whole: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.tune(trials=2) == 0
+    assert "tried: 1 of the 2 single changes that come first; the same command goes on\n" in capsys.readouterr().out
+    assert command.tune(trials=3) == 0
+    assert "tried:" not in capsys.readouterr().out
+
+
 def test_what_was_found_before_a_kill_is_shown_and_kept(
     whole: list[str], project: Path, training: Training, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -372,6 +381,27 @@ def test_a_search_that_is_killed_goes_on_and_its_winner_is_trained_to_the_same_w
     )
     metrics = json.loads((real / "artifacts/train/metrics.json").read_text())
     assert metrics["val_nats_per_char"] == best.loss
+
+
+@pytest.mark.slow
+def test_what_dvc_has_trained_is_trial_0_and_not_trained_again(real: Path, tmp_path: Path) -> None:
+    dvc(real, "repro", "train", OMP_NUM_THREADS="1")
+    model = sha256(real / "artifacts/model/model.safetensors")
+    log = tmp_path / "log"
+    assert start(real, [*TUNE[:-1], "1"], log, **MANY).wait() == 0, log.read_text()
+    (study,) = real.glob(".charlstm/tune/*/")
+    said = (study / "0/log.txt").read_text()
+    assert "resuming from the checkpoint of step" in said and "epoch 1/4 " not in said
+    assert sha256(study / "0/model/model.safetensors") == model
+    metrics = json.loads((real / "artifacts/train/metrics.json").read_text())
+    assert Study(study).trials()[0].loss == metrics["val_nats_per_char"]
+    with sqlite3.connect(real / "mlflow.db") as store:
+        runs = store.execute("select run_uuid from tags where key = 'mlflow.parentRunId'").fetchall()
+        curve = "select count(*) from metrics where key = 'validation/nats_per_char' and run_uuid = ?"
+        curves = [store.execute(curve, run).fetchone() for run in runs]
+        models = store.execute("select count(*) from tags where key = 'model_sha256'").fetchone()
+    assert curves == [(4,)], "a run of its own, with the whole curve"
+    assert models == (2,)
 
 
 @pytest.mark.slow
