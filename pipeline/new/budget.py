@@ -6,6 +6,7 @@ docs/data.md ("For the time that you have") has the rules, and what they make of
   `MOST_WEIGHTS` weights for each character of the text; of a short text, `MOST_WEIGHTS_OF_SHORT`.
 - **Epochs.** As many as fit, up to `MOST_EPOCHS`.
 - **Dropout.** The more often a text is read, and the shorter it is for the model, the more.
+- **Weight decay.** The fewer steps, the more: all of them together always forget the same share of old weights.
 - **Teachers.** Where so many epochs leave time, three models of that width write a text. A fourth learns from both.
 """
 
@@ -88,6 +89,7 @@ LARGE = 500_000  # training characters: with more, steps are longer
 LEAST_READ, MOST_EPOCHS = 3.0, 12
 SHORT, MOST_WEIGHTS, MOST_WEIGHTS_OF_SHORT = 300_000, 2.5, 4.0
 DROPOUT_FROM, DROPOUT_PER_DOUBLING, MAX_DROPOUT = 2.5, 0.1, 0.3
+DECAY_OF_ALL_STEPS, MAX_DECAY = 80.0, 0.1  # weight decay times steps, at the learning rate of `quick`
 USED = 1.05  # of the time, at most: epochs are whole, and 5 % too late is nearer to it than 20 % too early
 # Teachers and their student.
 NUM_TEACHERS, LEAST_TAUGHT = 3, 4  # epochs; of a short text half of those that help
@@ -164,7 +166,7 @@ def choose(text: Text, seconds: float, timed: Sequence[tuple[Training, Speed]], 
     Raises:
         CorpusError: it is too short for any.
     """
-    plans = [_plan(text, USED * seconds, training, speed, initial is not None) for training, speed in timed]
+    plans = [_plan(text, USED * seconds, training, speed, is_begun=initial is not None) for training, speed in timed]
     possible = [plan for plan in plans if plan.training.epochs > 0]
     if not possible:
         least = min(_epoch_seconds(text, training, speed) for training, speed in timed) / USED
@@ -187,22 +189,28 @@ def most_epochs(text: Text, *, is_begun: bool) -> int:
     return min(MAX_EPOCHS, max(MOST_EPOCHS, enough))
 
 
-def _of_epochs(training: Training, epochs: int) -> Training:
-    """So many epochs, with the dropout that they want: none if the text is long for the model, and read few times."""
+def _of_epochs(training: Training, epochs: int, *, is_begun: bool) -> Training:
+    """So many epochs, with the dropout that they want: none if the text is long for the model, and read few times.
+
+    And with the weight decay. A model to begin from keeps what it has learned: it was not measured with more.
+    """
     pressure = max(1e-9, epochs * training.num_weights / training.num_train)
     dropout = round(min(MAX_DROPOUT, max(0.0, DROPOUT_PER_DOUBLING * math.log2(pressure / DROPOUT_FROM))), 2)
-    return training._replace(epochs=epochs, dropout=dropout)
+    training = training._replace(epochs=epochs, dropout=dropout)
+    if is_begun or epochs == 0:
+        return training
+    return training._replace(weight_decay=round(min(MAX_DECAY, DECAY_OF_ALL_STEPS / training.num_steps), 3))
 
 
 def _sizes(text: Text) -> tuple[int, int]:
     return (64, 64) if text.num_train > LARGE else sizes_for(text.num_train, MOST_EPOCHS)
 
 
-def _plan(text: Text, seconds: float, training: Training, speed: Speed, is_begun: bool) -> Plan:
+def _plan(text: Text, seconds: float, training: Training, speed: Speed, *, is_begun: bool) -> Plan:
     """As many epochs as fit, maybe none."""
     per_epoch = _epoch_seconds(text, training, speed)
     epochs = min(int(seconds / per_epoch), most_epochs(text, is_begun=is_begun))
-    return Plan(_of_epochs(training, epochs), epochs * per_epoch, speed)
+    return Plan(_of_epochs(training, epochs, is_begun=is_begun), epochs * per_epoch, speed)
 
 
 def _epoch_seconds(text: Text, training: Training, speed: Speed) -> float:
@@ -220,7 +228,7 @@ def _with_teachers(text: Text, seconds: float, plan: Plan) -> Plan:
     epochs = min(int(seconds / (NUM_TEACHERS * per_epoch + writing + student)), most_epochs(text, is_begun=False))
     num_chars = epochs * text.num_train * ROWS_OF_TEACHERS // 2
     teaching = Teaching(epochs, epochs * per_epoch, num_chars, epochs * writing)
-    return Plan(_of_epochs(training, epochs), epochs * student, speed, teaching)
+    return Plan(_of_epochs(training, epochs, is_begun=False), epochs * student, speed, teaching)
 
 
 # From a plan to parameters.

@@ -90,6 +90,16 @@ def test_a_text_that_is_read_often_gets_dropout() -> None:
     assert rates == sorted(rates, reverse=True) and rates[0] > rates[-1]
 
 
+def test_a_short_training_gets_more_weight_decay_and_one_that_begins_from_a_model_that_of_quick() -> None:
+    for minutes in MINUTES[1:]:
+        for num_chars in LENGTHS:
+            training = plan(minutes, num_chars).training
+            decay = training.recipe()["train.weight_decay"]
+            assert decay == pytest.approx(min(0.1, 80 / training.num_steps), abs=0.0006)
+    begun = plan(3, 1_100_000, shape=ModelShape(65, 128, 320, 1, 320)).training
+    assert "train.weight_decay" not in begun.recipe()
+
+
 def test_a_time_too_short_says_how_much_it_takes() -> None:
     with pytest.raises(CorpusError, match=r"--minutes: 0\.1 are too short: .* once takes 5 minutes here"):
         plan(0.1, 10_000_000, power=1e9)
