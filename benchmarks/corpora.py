@@ -1,7 +1,6 @@
 """Recipes as they are on real texts, beside n-grams and compressors: do the choices of tiny Shakespeare hold elsewhere?
 
 Usage: python -m benchmarks.corpora TEXT... [--recipe quick] [--recipe nanogpt] [--epochs N] [--speed] [--show]
-       python -m benchmarks.corpora TEXT... --first CHARS [--from MODEL] [--seeds N]
 
 A TEXT is a UTF-8 file; its name is that of the corpus. Its first 80 % train, the next 10 % validate, the last 10 %
 test. Nothing is chosen by the test part. A model reads it once, at the end, by the protocol `stateful`. The score is
@@ -10,14 +9,10 @@ resumes where it was. A recipe that has teachers trains them first, on the same 
 too. `--epochs` is for all of them. `benchmarks/records/corpora.yaml` says where the texts come from. `--speed` measures
 how fast training steps are, which means something only on a quiet machine. `--show` prints the tables of what is
 recorded.
-
-The second form takes only the first characters of each text, and the recipe that `charlstm new` proposes for so many.
-It begins from nothing, or from MODEL. These scores are kept in `benchmarks/records/beginnings.jsonl`.
 """
 
 import contextlib
 import hashlib
-import itertools
 import json
 import math
 import sys
@@ -51,15 +46,12 @@ from charlstm.training.learner import shape_of
 from charlstm.training.train import Data
 from pipeline.distillation.write import write_part
 from pipeline.dvc.paths import load_deps, load_paths
-from pipeline.new.initial import NAME_LENGTH
-from pipeline.new.proposal import Text, propose, training_for
 from pipeline.new.timing import take_steps
 from pipeline.provenance.provenance import environment
-from pipeline.stage.presets import RECIPES, load
+from pipeline.stage.presets import RECIPES
 from pipeline.stage.stage import guarded
 
-NAMES = ("corpora", "corpora_speed", "beginnings")
-RECORDS, SPEEDS, BEGINNINGS = (ROOT / f"benchmarks/records/{name}.jsonl" for name in NAMES)
+RECORDS, SPEEDS = (ROOT / f"benchmarks/records/{name}.jsonl" for name in ("corpora", "corpora_speed"))
 TEXTS = ROOT / "build/corpora-texts"  # beginnings of texts
 CHECKPOINTS = ROOT / "build/corpora"  # of unfinished trainings
 MODELS = ROOT / "build/corpora-models"  # of what is done, and the texts that they wrote as teachers
@@ -305,37 +297,9 @@ def first_of(file: Path, num_chars: int) -> Path:
     return path
 
 
-def beginning(file: Path, num_chars: int, seed: int, initial: Path | None) -> HeldOut:
-    """The first characters of a text, with the recipe that is proposed for them."""
-    path = first_of(file, num_chars)
-    text = read_text(path)
-    shape = load_model(initial, "gates").model.shape if initial else None
-    quick = load(RECIPES, RECIPES.root, ROOT).values
-    facts = Text(len(text), list(Counter(text).values()))
-    proposal = propose(facts, quick, training_for(facts, shape), shape)
-    return HeldOut(path, RECIPES.root, seed=seed, changes=changes_of(proposal.recipe), initial=initial)
-
-
 def changes_of(values: Mapping[str, object]) -> list[str]:
     """As `dvc exp run -S` has them."""
     return [f"{name}={json.dumps(value)}" for name, value in values.items()]
-
-
-def table_of_beginnings() -> str:
-    """The scores of beginnings of texts, as Markdown: means over seeds, from nothing and from each model."""
-    if not BEGINNINGS.exists():
-        return ""
-    records = pd.read_json(BEGINNINGS, lines=True)
-    records["initial"] = records["initial"].str[:NAME_LENGTH] if "initial" in records else ""
-    rows = []
-    for (corpus, initial), group in records.fillna({"initial": ""}).groupby(["corpus", "initial"]):
-        losses = group.drop_duplicates("fingerprint", keep="last")["test_nats_per_char"]
-        rows.append((
-            corpus, initial or "nothing", f"{group['num_parameters'].iloc[-1]:,}", group["epochs"].iloc[-1],
-            len(losses), f"{group['train_seconds'].median():,.0f}", f"{losses.mean():.4f} ± {losses.std():.4f}",
-        ))  # fmt: skip
-    columns = ("text", "begins from", "parameters", "epochs", "seeds", "seconds", "test, nats/char")
-    return table(columns, rows)
 
 
 def main() -> int:
@@ -344,18 +308,10 @@ def main() -> int:
     parser.add_argument("texts", nargs="*", metavar="TEXT", type=Path, help="UTF-8 files")
     parser.add_argument("--recipe", action="append", help="of conf/recipe/; may be repeated; quick if none is given")
     parser.add_argument("--epochs", type=int, help="instead of those of the recipe, and of its teachers")
-    parser.add_argument("--first", type=int, metavar="CHARS", help="take only so many characters of each text")
-    parser.add_argument("--from", dest="initial", type=Path, metavar="MODEL", help="with --first: a model folder")
-    parser.add_argument("--seeds", type=int, default=1, help="with --first: the number of trainings")
     parser.add_argument("--speed", action="store_true", help="measure only how fast training steps are")
     parser.add_argument("--show", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
     texts = [] if arguments.show else arguments.texts
-    if arguments.first:
-        for text, seed in itertools.product(texts, range(FIRST_SEED, FIRST_SEED + arguments.seeds)):
-            measure(beginning(text, arguments.first, seed, arguments.initial), BEGINNINGS)
-        console.print(table_of_beginnings())
-        return 0
     for text in texts:
         for recipe in arguments.recipe or ["quick"]:
             (measure_speed if arguments.speed else measure)(HeldOut(text, recipe, arguments.epochs))

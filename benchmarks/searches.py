@@ -1,6 +1,6 @@
 """Is a search worth its time? `charlstm new TEXT --minutes N --run` and `charlstm tune --minutes N` on real texts.
 
-Usage: python -m benchmarks.searches TEXT... --minutes N [--first CHARS] [--from MODEL] [--show]
+Usage: python -m benchmarks.searches TEXT... --minutes N [--search MINUTES] [--first CHARS] [--from MODEL] [--show]
 
 The commands are those that a user types, in a fresh clone of this repository in a temporary folder. The user has the
 first 90 % of a text, of which `charlstm new` takes a tenth for validation. The search chooses by that part. The last
@@ -45,12 +45,12 @@ CLOCK = r"(\d+):(\d\d)"
 PLANNED = (rf"{CLOCK} together", rf"training takes {CLOCK}")  # with teachers; without
 TRAINING_BEGINS, TRAINING_ENDS = " parameters, ", "Running stage 'evaluate'"
 COLUMNS = (
-    "text", "minutes", "planned", "trained in", "trials", "stopped early", "validation, trial 0", "best trial",
-    "test, trial 0", "best trial", "lower by", "95 % interval",
+    "text", "minutes", "planned", "trained in", "search, minutes", "trials beside trial 0", "stopped early",
+    "validation, trial 0", "best", "test, trial 0", "best", "lower by",
 )  # fmt: skip
 
 
-def measure(file: Path, minutes: float, initial: Path | None) -> Record:
+def measure(file: Path, minutes: float, search_minutes: float, initial: Path | None) -> Record:
     """Propose, train, search, score; the record, which is kept."""
     text = read_text(file)
     num_own = int(len(text) * (1 - TEST_FRACTION))
@@ -63,15 +63,15 @@ def measure(file: Path, minutes: float, initial: Path | None) -> Record:
         planned = next(found for pattern in PLANNED for _, line in new if (found := re.search(pattern, line)))
         began, *_ = (seconds for seconds, line in new if TRAINING_BEGINS in line)
         ended, *_ = (seconds for seconds, line in new if TRAINING_ENDS in line)
-        tune = _typed(project, "tune", "--minutes", f"{minutes:g}")
+        tune = _typed(project, "tune", "--minutes", f"{search_minutes:g}")
         (folder,) = (journal.parent for journal in (project / SEARCHES).glob(f"*/{JOURNAL}"))
         trials = Study(folder).trials()
         best = min((one for one in trials.values() if one.state == DONE), key=lambda one: one.loss or 0.0)
         scored = [_scored(folder / str(number) / MODEL, text[num_own:]) for number in (0, best.number)]
         difference = compare(scored)[0] if best.number else None
         record = {
-            "corpus": file.stem, "sha256": sha256(file), "minutes": minutes, "code": code_hash(), "commit": commit(),
-            "initial": sha256(initial / WEIGHTS) if initial else None,
+            "corpus": file.stem, "sha256": sha256(file), "minutes": minutes, "search_minutes": search_minutes,
+            "code": code_hash(), "commit": commit(), "initial": sha256(initial / WEIGHTS) if initial else None,
             "planned_seconds": 60 * int(planned[1]) + int(planned[2]), "train_seconds": round(ended - began, 1),
             "whole_seconds": round(new[-1][0], 1), "search_seconds": round(tune[-1][0], 1),
             "states": [one.state for one in trials.values()], "losses": [one.loss for one in trials.values()],
@@ -117,12 +117,12 @@ def table_of_searches() -> str:
     for _, record in pd.read_json(RECORDS, lines=True).iterrows():
         states, losses, best = record["states"], record["losses"], record["best"]
         before, after = record["test_nats_per_char"]
-        interval = record["interval"]
+        interval = "" if pd.isna(record["interval"]) else f" ± {record['interval']:.4f}"
         rows.append((
             record["corpus"], f"{record['minutes']:g}", clock(record["planned_seconds"]),
-            clock(record["train_seconds"]), len(states), states.count(PRUNED), f"{losses[0]:.4f}",
-            f"{losses[best]:.4f}" if best else "the same", f"{before:.4f}", f"{after:.4f}", f"{before - after:.4f}",
-            "" if pd.isna(interval) else f"± {interval:.4f}",
+            clock(record["train_seconds"]), f"{record['search_minutes']:g}", states.count(DONE) - 1,
+            states.count(PRUNED), f"{losses[0]:.4f}", f"{losses[best]:.4f}", f"{before:.4f}", f"{after:.4f}",
+            f"{before - after:.4f}{interval}" if best else "the same",
         ))  # fmt: skip
     return table(COLUMNS, rows)
 
@@ -131,13 +131,15 @@ def main() -> int:
     """Measure, and print a table of all records."""
     parser = new_parser(__doc__)
     parser.add_argument("texts", nargs="*", metavar="TEXT", type=Path, help="UTF-8 files")
-    parser.add_argument("--minutes", type=float, default=3.0, help="for training, and again for the search")
+    parser.add_argument("--minutes", type=float, default=3.0, help="for training; by default 3")
+    parser.add_argument("--search", type=float, metavar="MINUTES", help="for the search; by default as many again")
     parser.add_argument("--first", type=int, metavar="CHARS", help="take only so many characters of each text")
     parser.add_argument("--from", dest="initial", type=Path, metavar="MODEL", help="a model folder to begin from")
     parser.add_argument("--show", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
     for text in [] if arguments.show else arguments.texts:
-        measure(first_of(text, arguments.first) if arguments.first else text, arguments.minutes, arguments.initial)
+        file = first_of(text, arguments.first) if arguments.first else text
+        measure(file, arguments.minutes, arguments.search or arguments.minutes, arguments.initial)
     console.print(table_of_searches())
     return 0
 
