@@ -6,7 +6,7 @@ docs/data.md ("For the time that you have") has the rules, and what they make of
   `MOST_WEIGHTS` weights for each character of the text; of a short text, `MOST_WEIGHTS_OF_SHORT`.
 - **Epochs.** As many as fit, up to `MOST_EPOCHS`.
 - **Dropout.** The more often a text is read, and the shorter it is for the model, the more.
-- **Weight decay.** The fewer steps, the more: all of them together always forget the same share of old weights.
+- **Weight decay.** The fewer steps, the more: all of them together forget about the same share of old weights.
 - **Teachers.** Where so many epochs leave time, three models of that width write a text. A fourth learns from both.
 """
 
@@ -192,7 +192,7 @@ def most_epochs(text: Text, *, is_begun: bool) -> int:
 def _of_epochs(training: Training, epochs: int, *, is_begun: bool) -> Training:
     """So many epochs, with the dropout that they want: none if the text is long for the model, and read few times.
 
-    And with the weight decay. A model to begin from keeps what it has learned: it was not measured with more.
+    And with the weight decay. With more than `quick` has, a model to begin from forgets too much.
     """
     pressure = max(1e-9, epochs * training.num_weights / training.num_train)
     dropout = round(min(MAX_DROPOUT, max(0.0, DROPOUT_PER_DOUBLING * math.log2(pressure / DROPOUT_FROM))), 2)

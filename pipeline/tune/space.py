@@ -177,9 +177,11 @@ def _reason_to_leave(name: str, values: Mapping[str, object], document: Mapping[
 
 
 def _with_base(entry: object, base: Value) -> Range | Choices:
-    """A range or choices that have `base` among them."""
+    """A range or choices that have `base` among them; numbers in their order, so that each is beside the next ones."""
     if isinstance(entry, list):
-        return tuple(dict.fromkeys([*entry, base]))
+        choices = tuple(dict.fromkeys([*entry, base]))
+        numbers = [one for one in choices if isinstance(one, Number) and not isinstance(one, bool)]
+        return tuple(sorted(numbers)) if len(numbers) == len(choices) else choices
     within = Range.model_validate(entry)
     assert isinstance(base, Number)
     return within.model_copy(update={"low": min(within.low, base), "high": max(within.high, base)})

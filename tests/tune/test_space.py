@@ -32,7 +32,7 @@ def test_what_params_yaml_has_is_always_among_it(read: Load) -> None:
     space = read(text, {"train.learning_rate": 0.01})
     assert space.varied == {
         "train.learning_rate": Range(low=0.01, high=0.2, log=True),
-        "model.hidden_size": (8, 32, 16),
+        "model.hidden_size": (8, 16, 32),
     }
     assert space.base == {"train.learning_rate": 0.01, "model.hidden_size": 16}
     assert space.notes == ["train.epochs stays as it is: there is no other value for it"]
