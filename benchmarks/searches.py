@@ -33,6 +33,7 @@ from charlstm.model.model_folder import WEIGHTS, load_model
 from charlstm.text.corpus import read_text
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import UNSEEN
+from pipeline.commands.tune import best_of
 from pipeline.new.budget import clock
 from pipeline.provenance.provenance import environment
 from pipeline.stage.stage import guarded
@@ -65,8 +66,9 @@ def measure(file: Path, minutes: float, search_minutes: float, initial: Path | N
         ended, *_ = (seconds for seconds, line in new if TRAINING_ENDS in line)
         tune = _typed(project, "tune", "--minutes", f"{search_minutes:g}")
         (folder,) = (journal.parent for journal in (project / SEARCHES).glob(f"*/{JOURNAL}"))
-        trials = Study(folder).trials()
-        best = min((one for one in trials.values() if one.state == DONE), key=lambda one: one.loss or 0.0)
+        study = Study(folder)
+        trials = study.trials()
+        best = best_of(study)[0]
         scored = [_scored(folder / str(number) / MODEL, text[num_own:]) for number in (0, best.number)]
         difference = compare(scored)[0] if best.number else None
         record = {

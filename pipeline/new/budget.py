@@ -166,7 +166,7 @@ def choose(text: Text, seconds: float, timed: Sequence[tuple[Training, Speed]], 
     Raises:
         CorpusError: it is too short for any.
     """
-    plans = [_plan(text, USED * seconds, training, speed, is_begun=initial is not None) for training, speed in timed]
+    plans = [_plan(text, USED * seconds, training, speed, initial is not None) for training, speed in timed]
     possible = [plan for plan in plans if plan.training.epochs > 0]
     if not possible:
         least = min(_epoch_seconds(text, training, speed) for training, speed in timed) / USED
@@ -189,28 +189,22 @@ def most_epochs(text: Text, *, is_begun: bool) -> int:
     return min(MAX_EPOCHS, max(MOST_EPOCHS, enough))
 
 
-def _of_epochs(training: Training, epochs: int, *, is_begun: bool) -> Training:
-    """So many epochs, with the dropout that they want: none if the text is long for the model, and read few times.
-
-    And with the weight decay. With more than `quick` has, a model to begin from forgets too much.
-    """
+def _of_epochs(training: Training, epochs: int) -> Training:
+    """So many epochs, with the dropout that they want: none if the text is long for the model, and read few times."""
     pressure = max(1e-9, epochs * training.num_weights / training.num_train)
     dropout = round(min(MAX_DROPOUT, max(0.0, DROPOUT_PER_DOUBLING * math.log2(pressure / DROPOUT_FROM))), 2)
-    training = training._replace(epochs=epochs, dropout=dropout)
-    if is_begun or epochs == 0:
-        return training
-    return training._replace(weight_decay=round(min(MAX_DECAY, DECAY_OF_ALL_STEPS / training.num_steps), 3))
+    return training._replace(epochs=epochs, dropout=dropout)
 
 
 def _sizes(text: Text) -> tuple[int, int]:
     return (64, 64) if text.num_train > LARGE else sizes_for(text.num_train, MOST_EPOCHS)
 
 
-def _plan(text: Text, seconds: float, training: Training, speed: Speed, *, is_begun: bool) -> Plan:
+def _plan(text: Text, seconds: float, training: Training, speed: Speed, is_begun: bool) -> Plan:
     """As many epochs as fit, maybe none."""
     per_epoch = _epoch_seconds(text, training, speed)
     epochs = min(int(seconds / per_epoch), most_epochs(text, is_begun=is_begun))
-    return Plan(_of_epochs(training, epochs, is_begun=is_begun), epochs * per_epoch, speed)
+    return Plan(_of_epochs(training, epochs), epochs * per_epoch, speed)
 
 
 def _epoch_seconds(text: Text, training: Training, speed: Speed) -> float:
@@ -228,7 +222,7 @@ def _with_teachers(text: Text, seconds: float, plan: Plan) -> Plan:
     epochs = min(int(seconds / (NUM_TEACHERS * per_epoch + writing + student)), most_epochs(text, is_begun=False))
     num_chars = epochs * text.num_train * ROWS_OF_TEACHERS // 2
     teaching = Teaching(epochs, epochs * per_epoch, num_chars, epochs * writing)
-    return Plan(_of_epochs(training, epochs, is_begun=False), epochs * student, speed, teaching)
+    return Plan(_of_epochs(training, epochs), epochs * student, speed, teaching)
 
 
 # From a plan to parameters.
@@ -240,6 +234,9 @@ PART_CHARS, ROWS_PER_PART, ROW_CHARS = 2_500_000, 128, (500, 10_000)  # of what 
 def proposal_of(plan: Plan, text: Text, quick: Mapping[str, object], name: str, initial: ModelShape | None) -> Proposal:
     """The parameters of a plan; `name` is that of its recipe."""
     proposal = propose(text, quick, plan.training, initial)
+    if initial is None:  # with more than `quick` has, a model to begin from forgets too much
+        decay = round(min(MAX_DECAY, DECAY_OF_ALL_STEPS / plan.training.num_steps), 3)
+        proposal = proposal._replace(recipe={**proposal.recipe, "train.weight_decay": decay})
     reasons = [*proposal.reasons, *_times(plan)]
     if plan.teaching is None:
         return proposal._replace(reasons=reasons)

@@ -109,7 +109,6 @@ class Training(NamedTuple):
     epochs: int
     batch_size: int
     context_len: int
-    weight_decay: float | None = None  # that of quick, if None
 
     @property
     def num_weights(self) -> int:
@@ -136,7 +135,6 @@ class Training(NamedTuple):
 
     def recipe(self) -> dict[str, object]:
         """Its parameters by dotted name."""
-        decay = {} if self.weight_decay is None else {"train.weight_decay": self.weight_decay}
         return {
             "model.embedding_size": self.shape.embedding_size,
             "model.hidden_size": self.shape.hidden_size,
@@ -150,7 +148,6 @@ class Training(NamedTuple):
             "train.dropout.embedding": round(self.dropout / 3, 2),
             "train.dropout.between_layers": self.dropout,
             "train.dropout.output": self.dropout,
-            **decay,
         }
 
     def reasons(self, text: Text) -> list[str]:

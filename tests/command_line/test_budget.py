@@ -93,11 +93,14 @@ def test_a_text_that_is_read_often_gets_dropout() -> None:
 def test_a_short_training_gets_more_weight_decay_and_one_that_begins_from_a_model_that_of_quick() -> None:
     for minutes in MINUTES[1:]:
         for num_chars in LENGTHS:
-            training = plan(minutes, num_chars).training
-            decay = training.recipe()["train.weight_decay"]
-            assert decay == pytest.approx(min(0.1, 80 / training.num_steps), abs=0.0006)
-    begun = plan(3, 1_100_000, shape=ModelShape(65, 128, 320, 1, 320)).training
-    assert "train.weight_decay" not in begun.recipe()
+            found = plan(minutes, num_chars)
+            proposal = proposal_of(found, Text(num_chars, [num_chars // 65] * 65), QUICK, "mine", None)
+            expected = min(0.1, 80 / found.training.num_steps)
+            for recipe in filter(None, (proposal.recipe, proposal.teacher)):
+                assert recipe["train.weight_decay"] == pytest.approx(expected, abs=0.0006)
+    shape = ModelShape(65, 128, 320, 1, 320)
+    begun = proposal_of(plan(3, 1_100_000, shape=shape), Text(1_100_000, [17_000] * 65), QUICK, "mine", shape)
+    assert "train.weight_decay" not in begun.recipe
 
 
 def test_a_time_too_short_says_how_much_it_takes() -> None:
