@@ -24,7 +24,7 @@ MAX_BLOCKS = 10_000  # of a longer text, a block has twice as many characters, o
 
 
 class Blocks(NamedTuple):
-    """The loss under `stateful` by blocks (K,): a row of the table each."""
+    """The loss by blocks (K,): a row of the table each."""
 
     start: NDArray[np.int64]
     """Of its first character, from 0."""

@@ -230,7 +230,7 @@ def _write_recipe(console: Console, plan: Plan, study: Study, name: str, winner:
     losses = f"{winner.loss:.4f} nats/char, {first.loss:.4f} before"
     about = write_preset(RECIPES, name, params.values(), f". {_mark(study)} trial {winner.number}: {losses}.")
     console.print(f"{path}: {about}; {losses}")
-    console.print(f"Read through (`stateful`), {difference_of(plan, study, winner, first)}")
+    console.print(f"{difference_of(plan, study, winner, first)}")
     force = ""
     try:
         presets.check_kept(RECIPES, params.values())

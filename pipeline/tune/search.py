@@ -135,19 +135,19 @@ def _train(plan: Plan, study: Study, trial: Trial, watch: Watch) -> bool:
 
 
 def difference_of(plan: Plan, study: Study, first: Trial, second: Trial) -> Difference:
-    """What the difference of two trials that are done is worth, by the validation text that they were chosen by."""
+    """What the difference of two trials that are done is worth, by the measure that they were chosen by."""
     return compare([_measured(plan, study, trial) for trial in (first, second)])[0]
 
 
 def _measured(plan: Plan, study: Study, trial: Trial) -> Trained:
     """A trial with its loss by blocks."""
-    from charlstm.evaluation.protocols import stateful_nats  # torch, which a worker that only waits does not need
+    from charlstm.evaluation.protocols import windowed_nats  # torch, which a worker that only waits does not need
     from charlstm.model.model_folder import load_model
 
     trained = load_model(study.folder / str(trial.number) / MODEL, plan.params.model.implementation)
     val = load_encoded(plan.paths.encoded / "val.npy", trained.vocab, plan.params.split.document_separator)
-    text = val.first(plan.params.evaluate.max_chars)
-    blocks = blocks_of(stateful_nats(trained.model, text), text)
+    text = val.first(plan.params.train.validation_chars)
+    blocks = blocks_of(windowed_nats(trained.model, text, plan.params.train.validation_context_len), text)
     return Trained(f"trial {trial.number}", [blocks.nats_per_char], [blocks])
 
 

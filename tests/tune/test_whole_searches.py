@@ -60,10 +60,12 @@ def test_a_search_that_is_killed_goes_on_and_its_winner_is_trained_to_the_same_w
     assert len(trials) == 3 and {one.state for one in trials.values()} == {DONE}
     best = min(trials.values(), key=lambda one: one.loss or 0)
     assert best.number != 0
-    difference = (
-        r"trial \d is lower than trial \d by \d\.\d{4}.* on this text\..* train a second seed before you believe it"
+    pattern = (
+        r"trial (\d) is lower than trial 0 by (\d\.\d{4}).* on this text\..* train a second seed before you believe it"
     )
-    assert re.search(difference, log.read_text())
+    found = re.search(pattern, log.read_text())
+    assert found and int(found[1]) == best.number
+    assert float(found[2]) == pytest.approx((trials[0].loss or 0) - (best.loss or 0), abs=6e-5), "by which it was chosen"
 
     with sqlite3.connect(real / "mlflow.db") as store:
         ((parent,),) = store.execute("select run_uuid from tags where key = 'sweep_of' and value = ?", (study.name,))
