@@ -65,7 +65,8 @@ def test_a_search_that_is_killed_goes_on_and_its_winner_is_trained_to_the_same_w
     )
     found = re.search(pattern, log.read_text())
     assert found and int(found[1]) == best.number
-    assert float(found[2]) == pytest.approx((trials[0].loss or 0) - (best.loss or 0), abs=6e-5), "by which it was chosen"
+    chosen_by = (trials[0].loss or 0) - (best.loss or 0)
+    assert float(found[2]) == pytest.approx(chosen_by, abs=6e-5)
 
     with sqlite3.connect(real / "mlflow.db") as store:
         ((parent,),) = store.execute("select run_uuid from tags where key = 'sweep_of' and value = ?", (study.name,))
