@@ -55,6 +55,7 @@ torture: $(INSTALLED) ## test with kills, signals, full disks and damaged files,
 	python -m benchmarks.kills --count 2
 	python -m benchmarks.worlds --short
 	python -m benchmarks.fuzz --count 10
+	python -m benchmarks.machines --count 2 --s3
 
 ui: $(INSTALLED) ## open MLflow's page of all runs on 127.0.0.1, port 5000 or PORT=...
 	@python -m pipeline.cli ui --port $(PORT)

@@ -19,6 +19,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import torch
+
 from benchmarks.harness import console, new_parser
 from benchmarks.projects import (
     PYTHON,
@@ -37,7 +39,7 @@ from pipeline.tune.search import SEARCHES
 from pipeline.tune.study import JOURNAL, MODEL, Study
 
 KILLS_PER_TRAINING = 5
-WORLDS = (1, 2)
+WORLDS = (1,) if torch.cuda.device_count() == 1 else (1, 2)  # NCCL has one process for each GPU
 OVERRIDE = {
     "model.hidden_size": 64,
     "train.epochs": 8,

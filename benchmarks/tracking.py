@@ -5,12 +5,14 @@ Usage: python -m benchmarks.tracking [--count 20] [--seed 0] [--rounds 3]
 First, so many small trainings send to an MLflow server that is killed at a random moment. In every other training it
 comes back while training goes on. Each must end in the same bytes, and after `charlstm sync` its run must be complete.
 Then the default recipe trains with nothing beside it, with the store of the project, with a server that accepts
-connections and never answers, and with a checkpoint a second. They take turns. That needs the encoded corpus
-(`dvc repro encode`) and a quiet machine.
+connections and never answers, with a checkpoint a second, and with a mirror of them besides: a bucket of a server on
+this machine that delays each request by 200 ms. They take turns. That needs the encoded corpus (`dvc repro encode`) and
+a quiet machine.
 """
 
 import os
 import random
+import secrets
 import shutil
 import socket
 import sqlite3
@@ -20,16 +22,19 @@ import sys
 import tempfile
 import time
 import urllib.request
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from benchmarks.harness import console, new_parser
+from benchmarks.harness import console, new_parser, seconds_of
+from benchmarks.object_store import BUCKET, object_store
 from benchmarks.projects import PYTHON, kill, make_encoded_project, results, run, start, training_command
 from benchmarks.trials import fresh_processes, load_data
 from charlstm.errors import Interrupted
+from charlstm.files.atomic import write_text
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import load_params
 from charlstm.tracking.outbox import Outbox
@@ -38,6 +43,9 @@ from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.progress import Observer, Plan, Progress
 from charlstm.training.train import fit
+from pipeline.dvc.unfinished import TRAINING_ID
+from pipeline.mirror import Mirror
+from pipeline.stage.mirroring import MIRROR, followed
 from pipeline.stage.sending import SenderProcess
 from pipeline.stage.settings import DEFAULT_SECONDS
 from pipeline.stage.stage import guarded
@@ -50,7 +58,8 @@ PATIENCE = {"CHARLSTM_TRACKING_SECONDS": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES":
 STEPS_PER_BLOCK, NUM_BLOCKS = 10, 90  # most of the default recipe
 TAGS = {"corpus": "tiny Shakespeare", "corpus_sha256": "0" * 64}
 LIMITS = {"store": 1.01, "hanging server": 1.02}  # of the median time with nothing beside it
-CHECKPOINTS = "a checkpoint a second"
+CHECKPOINTS, MIRRORED = "a checkpoint a second", "a mirror that is never done"
+MIRROR_DELAY = 0.2  # seconds, for each request
 SECONDS_BETWEEN, MAX_OVERHEAD = DEFAULT_SECONDS["CHARLSTM_CHECKPOINT_SECONDS"], 0.01
 
 
@@ -91,7 +100,7 @@ class RunSummary(NamedTuple):
     """What a server's database has of one project's trainings."""
 
     statuses: list[str]
-    num_doubled: int  # points of one name and step that are there twice
+    num_doubled: int  # points of finished runs, of one name and step that are there twice
     num_points: dict[str, int]
     num_artifacts: int
 
@@ -128,7 +137,7 @@ def kill_servers(folder: Path, count: int, generator: random.Random) -> bool:
         run(project, [*PYTHON, "pipeline.cli", "sync"], log, MLFLOW_TRACKING_URI=server.address)
         server.kill()
         is_same, summary = results(project) == expected, read_summary(server.folder)
-        is_complete = summary == _expected_summary(project)
+        is_complete = summary == expected_summary(project)
         num_same, num_complete = num_same + is_same, num_complete + is_complete
         num_doubled, num_before_end = num_doubled + summary.num_doubled, num_before_end + (not has_ended)
         verdict = "same bytes, complete" if is_same and is_complete else f"WRONG: {is_same=}, {summary}"
@@ -167,14 +176,17 @@ def read_summary(folder: Path) -> RunSummary:
     """From the database of a server that has stopped."""
     with closing(sqlite3.connect(folder / "mlflow.db")) as store:
         statuses = [row[0] for row in store.execute("select status from runs")]
-        points = "select key, step, count(*) as number from metrics where key not like 'system/%' group by key, step"
+        points = (
+            "select key, step, count(*) as number from metrics join runs using (run_uuid) "
+            "where status = 'FINISHED' and key not like 'system/%' group by key, step"
+        )
         (num_doubled,) = store.execute(f"select count(*) from ({points}) where number > 1").fetchone()
         num_points = dict(store.execute(f"select key, count(*) from ({points}) group by key"))
     artifacts = [file for file in (folder / "artifacts").rglob("*") if file.is_file()]
     return RunSummary(statuses, num_doubled, num_points, len(artifacts))
 
 
-def _expected_summary(project: Path) -> RunSummary:
+def expected_summary(project: Path) -> RunSummary:
     """From the tables that training wrote."""
     steps, epochs = (len(pd.read_csv(project / f"artifacts/train/{name}.csv")) for name in ("steps", "history"))
     by_step = ("nats_per_char", "gradient_norm", "chars_per_second", "chars_seen")
@@ -217,7 +229,7 @@ class BlockTimer(Observer):
 
 def measure_cost(folder: Path, num_rounds: int) -> bool:
     """Take the times of blocks of steps and print them; whether they are within their limits."""
-    with socket.socket() as hanging:
+    with socket.socket() as hanging, object_store(MIRROR_DELAY) as bucket:
         hanging.bind(("127.0.0.1", 0))
         hanging.listen(100)
         uris = {
@@ -225,12 +237,17 @@ def measure_cost(folder: Path, num_rounds: int) -> bool:
             "store": f"sqlite:///{folder}/cost.db",
             "hanging server": f"http://127.0.0.1:{hanging.getsockname()[1]}",
             CHECKPOINTS: "",
+            MIRRORED: "",
         }
+        os.environ.update(bucket)
         seconds: dict[str, list[float]] = {kind: [] for kind in uris}
         for number in range(num_rounds):
             for kind, uri in uris.items():
-                checkpoints = CheckpointFolder(folder / f"step-{number}", 1.0) if kind == CHECKPOINTS else None
-                seconds[kind] += _train(folder / f"{kind}-{number}", uri, checkpoints)
+                state = folder / f"step-{number}" / kind.replace(" ", "-")
+                checkpoints = CheckpointFolder(state, 1.0) if kind in (CHECKPOINTS, MIRRORED) else None
+                with mirrored(state) if kind == MIRRORED else nullcontext():
+                    seconds[kind] += _train(folder / f"{kind}-{number}", uri, checkpoints)
+        copy_seconds = seconds_of(lambda: push_once(folder / f"step-{num_rounds - 1}"))
     median, mean = (
         {kind: 1000 * average(values) / STEPS_PER_BLOCK for kind, values in seconds.items()}
         for average in (statistics.median, statistics.mean)
@@ -242,9 +259,31 @@ def measure_cost(folder: Path, num_rounds: int) -> bool:
             f"{kind}: {median[kind]:.2f} ms a step, with nothing beside it {median['nothing']:.2f}; "
             f"ratio of medians {ratios[0]:.4f}{limit}, of means {ratios[1]:.4f}"
         )
-    overhead = (mean[CHECKPOINTS] / mean["nothing"] - 1) / SECONDS_BETWEEN
-    console.print(f"a checkpoint every {SECONDS_BETWEEN:.0f} s: {overhead:.2%} (limit {MAX_OVERHEAD:.0%})")
-    return overhead <= MAX_OVERHEAD and all(median[kind] <= limit * median["nothing"] for kind, limit in LIMITS.items())
+    overheads = {
+        "a checkpoint": (mean[CHECKPOINTS] / mean["nothing"] - 1) / SECONDS_BETWEEN,
+        "its copy": (median[MIRRORED] / median[CHECKPOINTS] - 1) * copy_seconds / SECONDS_BETWEEN,
+    }
+    for what, overhead in overheads.items():
+        console.print(f"{what} every {SECONDS_BETWEEN:.0f} s: {overhead:.2%} (limit {MAX_OVERHEAD:.0%})")
+    console.print(f"a copy takes {copy_seconds:.1f} s")
+    is_cheap = all(overhead <= MAX_OVERHEAD for overhead in overheads.values())
+    return is_cheap and all(median[kind] <= limit * median["nothing"] for kind, limit in LIMITS.items())
+
+
+@contextmanager
+def mirrored(state: Path) -> Iterator[None]:
+    """A context in which all new checkpoints of the folder are copied to the bucket."""
+    write_text(state / TRAINING_ID, f"{secrets.token_hex(16)}\n")
+    os.environ[MIRROR] = f"s3://{BUCKET}/cost"
+    with followed(state):
+        yield
+    del os.environ[MIRROR]
+
+
+def push_once(folder: Path) -> None:
+    """One copy of the newest checkpoint, as a mirror of its own."""
+    newest = max(folder.rglob("step-?????????"))
+    Mirror(f"s3://{BUCKET}/once", "once").push(newest, secrets.token_hex(16), folder / "no spool")
 
 
 def _train(spools: Path, uri: str, checkpoints: CheckpointFolder | None) -> list[float]:

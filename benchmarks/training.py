@@ -86,7 +86,7 @@ def main() -> int:
 def _rows(size: Size, peaks: dict[str, float]) -> list[tuple[object, ...]]:
     steps: dict[str, Callable[[], object]] = {
         "plain `nn.LSTM` loop, fp32": _plain_loop_elsewhere(size),
-        "the same, memory kept, fp32": _plain_loop(size),
+        "the same, memory kept, fp32": plain_loop(size),
     }
     learners = {name: _learner(size, *kind) for name, kind in OURS.items()}
     steps |= {name: take_steps(learner) for name, learner in learners.items()}
@@ -108,23 +108,26 @@ def _rows(size: Size, peaks: dict[str, float]) -> list[tuple[object, ...]]:
     ]
 
 
-def _plain_loop(size: Size) -> Callable[[], None]:
+def plain_loop(size: Size, device: str = "cpu", precision: str = "fp32") -> Callable[[], None]:
     """What somebody would write in one file."""
     data = load_data()
-    ids, vocab_size = torch.from_numpy(data.train.ids.astype("int64")), len(data.vocab)
+    ids, vocab_size = torch.from_numpy(data.train.ids.astype("int64")).to(device), len(data.vocab)
     embedding = nn.Embedding(vocab_size, 128)
     lstm = nn.LSTM(128, size.hidden_size, size.num_layers, batch_first=True, dropout=0.1 * (size.num_layers > 1))
     head = nn.Linear(size.hidden_size, vocab_size)
+    for part in (embedding, lstm, head):
+        part.to(device)
     weights = [*embedding.parameters(), *lstm.parameters(), *head.parameters()]
     optimizer = torch.optim.Adam(weights, lr=1e-3)
 
     def step() -> None:
-        starts = torch.randint(len(ids) - size.context_len - 1, (size.batch_size, 1))
-        x_BT = ids[starts + torch.arange(size.context_len)]
-        y_BT = ids[starts + torch.arange(size.context_len) + 1]
+        starts = torch.randint(len(ids) - size.context_len - 1, (size.batch_size, 1), device=device)
+        x_BT = ids[starts + torch.arange(size.context_len, device=device)]
+        y_BT = ids[starts + torch.arange(size.context_len, device=device) + 1]
         optimizer.zero_grad()
-        logits_BTV = head(lstm(embedding(x_BT))[0])
-        loss = nn.functional.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten())
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+            logits_BTV = head(lstm(embedding(x_BT))[0])
+            loss = nn.functional.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten())
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
@@ -148,7 +151,7 @@ def _plain_loop_elsewhere(size: Size) -> Callable[[], None]:
 
 def _serve_plain_loop(connection: Connection, size: Size) -> None:
     set_num_threads()
-    step = _plain_loop(size)
+    step = plain_loop(size)
     with contextlib.suppress(EOFError):  # the other process is done
         while True:
             connection.recv()

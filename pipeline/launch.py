@@ -28,7 +28,14 @@ from pipeline.stage.exit_codes import (
     code_of_all,
     processes_gone,
 )
-from pipeline.stage.interruption import SIGNALS, is_alive, is_launcher, is_sender, launchers_above, without_ignored
+from pipeline.stage.interruption import (
+    SIGNALS,
+    is_alive,
+    is_in_background,
+    is_launcher,
+    launchers_above,
+    without_ignored,
+)
 from pipeline.stage.stage import guarded
 
 log = logging.getLogger("charlstm")
@@ -130,7 +137,9 @@ class Launched:
         """All training processes so far; a launcher may start others for those that failed."""
         with contextlib.suppress(psutil.Error):
             below = self._launcher.children(recursive=True)
-            self._workers |= {process for process in below if not is_launcher(process) and not is_sender(process)}
+            self._workers |= {
+                process for process in below if not is_launcher(process) and not is_in_background(process)
+            }
         return self._workers
 
 

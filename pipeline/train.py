@@ -42,6 +42,7 @@ from pipeline.stage.hardware import (
 )
 from pipeline.stage.interruption import handle_signals
 from pipeline.stage.memory_needed import memory_needed
+from pipeline.stage.mirroring import followed
 from pipeline.stage.params_file import PARAMS
 from pipeline.stage.sending import node_metrics, outbox
 from pipeline.stage.settings import seconds
@@ -92,12 +93,15 @@ def run(params: Params, paths: Paths, job: Job = Job()) -> None:  # noqa: B008  
         try:
             _check_same_training(processes, fingerprint)
             if not processes.is_main:
+                processes.on_main(lambda: None)
                 # It writes what process 0 writes, and shows it to nobody: else it would wait, maybe for too long.
                 with node_metrics(fingerprint):
                     train([EpochTexts(prompts, data.vocab, params.train.seed, [])], Path())
                 return
             with unfinished.start_or_resume(fingerprint, job.folder / unfinished.CHECKOUT) as work:
-                _train_and_write(params, paths, data.vocab, prompts, tags, work, train, job)
+                processes.on_main(work.ask_mirror)
+                with followed(work.folder):
+                    _train_and_write(params, paths, data.vocab, prompts, tags, work, train, job)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

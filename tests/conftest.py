@@ -17,6 +17,7 @@ from stages import SHORT, dvc, run_stages, start_dvc
 from benchmarks import projects
 from benchmarks.projects import Override, make_project, training_command, write_params
 from charlstm.params import Params, load_params
+from pipeline.stage.mirroring import MIRROR
 
 # Under nohup, processes would inherit that SIGHUP is ignored, and in the background of a shell's script that SIGINT is:
 # tests that send it would wait in vain. A handler is not inherited, and keeps these processes as alive as before.
@@ -165,7 +166,7 @@ def run(
 def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No user's environment, no state of Accelerate from the test before, torch as reproducible as a fresh process."""
     of_a_run = ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
-    for name in ("CHARLSTM_MIRROR", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", *of_a_run):
+    for name in ("CHARLSTM_MIRROR", MIRROR, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", *of_a_run):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("DVC_NO_ANALYTICS", "true")

@@ -267,6 +267,11 @@ def log_points(client: "MlflowClient", run_id: str, points: Sequence[Point], *, 
         client.log_batch(run_id, metrics=metrics[start : start + MAX_METRICS_PER_CALL], synchronous=True)
 
 
+def last_steps_of(run: "Run") -> dict[str, int]:
+    """The step of each metric's latest value, by name. `run.data.metrics` has the values alone."""
+    return {str(metric.key): int(metric.step) for metric in run.to_proto().data.metrics}
+
+
 def log_params(client: "MlflowClient", run_id: str, params: Mapping[str, str | int | float]) -> None:
     """Record parameters. MLflow's are immutable: another value than the run has becomes a tag `changed.NAME`."""
     from mlflow.entities import Param

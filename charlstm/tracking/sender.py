@@ -30,7 +30,7 @@ from charlstm.tracking import client as calls
 from charlstm.tracking import outbox, registered_model
 from charlstm.tracking.client import CORPUS_TAG, SWEEP_TAG, Store
 from charlstm.tracking.outbox import EVENTS, FILES, Event, Spool, read_events, start_of, status_of
-from charlstm.tracking.system_metrics import Samples
+from charlstm.tracking.system_metrics import PREFIX, Samples
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -124,6 +124,7 @@ class SpoolSender:
         self.folder, self.store = folder, store
         self.sent = Sent(store.identity)
         self._client: MlflowClient | None = None
+        self._known: dict[str, int] = {}  # the last step of each metric that a resumed run has
 
     def send(self) -> str:
         """Send all whole events that are there; what went wrong, in one line. Call it again: it goes on there."""
@@ -230,7 +231,8 @@ class SpoolSender:
             case outbox.Start():
                 self._find_or_create(client, event)
             case outbox.Metrics():
-                calls.log_points(client, run_id, event.points, only_changed=event.only_changed)
+                new = [point for point in event.points if point[2] > self._known.get(point[0], -1)]
+                calls.log_points(client, run_id, new, only_changed=event.only_changed)
             case outbox.Params():
                 calls.log_params(client, run_id, event.values)
             case outbox.Tags():
@@ -251,6 +253,9 @@ class SpoolSender:
             if start.is_open:
                 client.update_run(self.sent.run_id, status="RUNNING")
                 tags = self._with_parent(client, str(run.info.experiment_id), start)
+                # Another machine may have sent more before it vanished than this one knows of.
+                steps = calls.last_steps_of(run).items()
+                self._known = {name: step for name, step in steps if not name.startswith(PREFIX)}
                 calls.log_tags(client, self.sent.run_id, tags)
             return
         if start.is_found_only:

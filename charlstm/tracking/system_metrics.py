@@ -14,6 +14,9 @@ from charlstm.tracking.outbox import append_event, last_steps, now_ms, start_of
 log = logging.getLogger(__name__)
 
 
+PREFIX = "system/"
+
+
 class Samples:
     """Samples in a spool, as metrics `system/...`, numbered from 0, if its start asks for them.
 
@@ -50,7 +53,7 @@ class Samples:
         self._monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
         with contextlib.suppress(ImportError, RuntimeError):  # no GPU, or no library that can ask it
             self._monitors.append(GPUMonitor())
-        self._prefix = f"system/{start.node}/" if start.node else "system/"
+        self._prefix = f"{PREFIX}{start.node}/" if start.node else PREFIX
         steps = [step for name, step in last_steps(self._folder).items() if name.startswith(self._prefix)]
         self._number = max(steps, default=-1) + 1
         self._last_at = time.monotonic()

@@ -32,6 +32,7 @@ from charlstm.training.initial import InitialWeights
 from charlstm.training.needs import check_warmup, student_rows
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, describe_nonfinite
+from charlstm.training.slow_processes import ForwardClock
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class Learner:
         optimizers = optimizers_of(self.model, params, processes)
         self.distributed, self.optimizers = processes.distribute(self.model, optimizers)
         self.probabilities = torch.from_numpy(PROBABILITIES).to(processes.device)
-        self.num_skipped = 0
+        self.num_skipped, self.clock = 0, ForwardClock(processes.device)
         self.start_epoch()
         self._warm_up()
 
@@ -181,10 +182,12 @@ class Learner:
                 resets = Resets.of(None if starts_BT is None else starts_BT[rows], device)
                 part = (inputs_BT[rows], start.rows(rows), masks.rows(rows), resets)
                 if batch.quantized_BTV is None:
-                    nats, end = self.forward_loss(*part, targets_BT[rows])
+                    with self.clock.running():
+                        nats, end = self.forward_loss(*part, targets_BT[rows])
                     self.processes.backward(nats * scale)
                 else:
-                    logits_BTV, end = self.distributed(*part)
+                    with self.clock.running():
+                        logits_BTV, end = self.distributed(*part)
                     nats = summed_nats(logits_BTV, targets_BT[rows])
                     distilled = self.distillation_nats(logits_BTV, batch.quantized_BTV, rows)
                     self.processes.backward((nats + distilled) * scale)

@@ -5,7 +5,10 @@ All methods that exchange something are collective: every process calls them, in
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import cast
@@ -43,6 +46,8 @@ HOOKS = {
     "bf16": DDPCommunicationHookType.BF16,
     "fp16": DDPCommunicationHookType.FP16,
 }
+MAX_NAME = 200  # bytes
+SECONDS_BETWEEN_LOOKS = 0.1
 BUCKET_MIB = 25  # of gradients in one message: all of a model of 6.5 M weights
 
 
@@ -172,6 +177,13 @@ class Processes:
         digests_ND = self.gather(torch.frombuffer(bytearray(digest), dtype=torch.uint8))
         return bool((digests_ND == digests_ND[0]).all())
 
+    def names(self) -> list[str]:
+        """What each process is called in messages: its rank, its host and its device."""
+        device = "cpu" if self.device.type == "cpu" else self.device
+        name = f"process {self.rank} ({platform.node()}, {device})".encode()[:MAX_NAME]
+        names_NK = self.gather(torch.frombuffer(bytearray(name.ljust(MAX_NAME)), dtype=torch.uint8))
+        return [bytes(name_K.tolist()).decode(errors="replace").rstrip() for name_K in names_NK]
+
     def broadcast_bytes(self, payload: bytes) -> bytes:
         """The bytes that process 0 gave; the argument of the others is not looked at."""
         if self.world_size == 1:
@@ -187,6 +199,17 @@ class Processes:
     def barrier(self) -> None:
         """Wait until every process is here."""
         self._accelerator.wait_for_everyone()
+
+    def on_main(self, work: Callable[[], None]) -> None:
+        """Have process 0 do `work`, however long it takes; the others wait for it."""
+        if self.world_size == 1:
+            work()
+            return
+        with ThreadPoolExecutor(max_workers=1) as executor:
+            working = executor.submit(work if self.is_main else lambda: None)
+            while self.all_reduce_max([float(not working.done())])[0]:  # within the time after which one counts as lost
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+            working.result()
 
     @contextmanager
     def interrupted_by_lost_peers(self) -> Iterator[None]:

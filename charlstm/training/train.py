@@ -27,6 +27,7 @@ from charlstm.training.initial import InitialWeights
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, Observer, Plan, Progress, StepMeter, StepTotals
+from charlstm.training.slow_processes import SlowProcesses
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +165,8 @@ class _Training:
         self.processes = learner.processes
         restored = restore_newest(learner, boundary.checkpoints)
         self.progress, self.best_weights = restored or (Progress(), self.weights())
-        self.meter = StepMeter(self.progress.totals)
+        self.meter = StepMeter(self.progress.totals, learner.clock.read)
+        self.names, self.slow = self.processes.names(), SlowProcesses()
 
     def run(self, observers: Sequence[Observer]) -> Result:
         self.boundary.start(self.progress.step)
@@ -235,8 +237,11 @@ class _Training:
             now.steps.append(row)
             for observer in observers:
                 observer.on_steps(row, self.meter.chars_per_second())
+        for rank, times in self.slow.find(self.meter.seconds_N, time.monotonic()):
+            for observer in observers:
+                observer.on_slow_process(self.names[rank], times)
         now.totals = StepTotals()
-        self.meter = StepMeter(now.totals)
+        self.meter = StepMeter(now.totals, self.learner.clock.read)
 
     def end_epoch(self, observers: Sequence[Observer]) -> None:
         """Validate, keep the best weights."""

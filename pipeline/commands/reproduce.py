@@ -29,6 +29,7 @@ from pipeline.provenance.git import git, is_whole
 from pipeline.provenance.hashes import LINKS, OPTIONAL, link_of
 from pipeline.provenance.provenance import COMMIT, environment
 from pipeline.stage.exit_codes import EXIT_INTERRUPTED
+from pipeline.stage.mirroring import MIRROR
 from pipeline.stage.project import from_here
 from pipeline.stage.terminal import printable
 from pipeline.stage.tracking_store import STATE_FOLDER, store
@@ -189,8 +190,10 @@ def likely_cause(first: Row, recorded: Mapping[str, str], here: Mapping[str, str
 FIRST = ("download", "split", "encode")
 TEACHERS = "distillation/dvc.yaml"
 PYTHON = [sys.executable, "-m"]
-# Of the surroundings: whose store, whose experiment, whose process group and whose repository this is.
+# Of the surroundings: whose store, experiment, process group and repository this is; and a mirror, which may have what
+# is to be trained.
 PRIVATE = (
+    MIRROR,
     *("MLFLOW_", "DVC_ROOT", "DVC_EXP", "DVC_STAGE", "GIT_", "CHARLSTM_EXIT_CODES", "PYTHONSAFEPATH"),
     *("OMP_NUM_THREADS", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
     *("MASTER_", "TORCHELASTIC_", "ACCELERATE_"),

@@ -23,6 +23,7 @@ from charlstm.params import Params, load_params
 from charlstm.tracking.client import sqlite_file
 from pipeline.doctor import machine, text
 from pipeline.doctor.finding import Finding, error, readable, warning
+from pipeline.doctor.stores import check_stores
 from pipeline.doctor.text import STAGES, Encoded, is_of_these_parameters, read_encoded, source_bytes
 from pipeline.dvc.paths import NOTHING, Paths, load_paths
 from pipeline.dvc.record import cache_folder
@@ -45,6 +46,7 @@ def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
     """All that can be found out before `dvc repro`, errors first. `find_cache` has the folder of DVC's cache."""
     with ThreadPoolExecutor() as beside:
         cache, tracker = beside.submit(find_cache), beside.submit(lambda: list(readable(check_tracker())))
+        shared = beside.submit(lambda: list(readable(check_stores())))
         params, paths, findings = _read()
         findings += readable(machine.check_cores(params))  # early: what follows keeps one busy
         findings += readable(machine.check_versions())
@@ -55,6 +57,7 @@ def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
         findings += readable(machine.check_gpu())
         findings += readable(check_folders(cache.result()))
         findings += tracker.result()
+        findings += shared.result()
     return Examination(in_words(params.values()) if params else "", _errors_first(findings))
 
 

@@ -32,10 +32,12 @@ from charlstm.params import Params
 from pipeline.dvc.paths import Paths, load_deps
 from pipeline.dvc.record import cached
 from pipeline.provenance.hashes import files_of, md5, sha256
+from pipeline.stage import mirroring
 from pipeline.stage.tracking_store import STATE_FOLDER, project_root
 
 log = logging.getLogger("charlstm")
 
+TRAINING_ID = "training-id"
 FINISHED = "finished.json"  # has the MD5 of the output that names all others by their hashes
 CHECKOUT = STATE_FOLDER / "checkout"  # locked by the training in this checkout
 # Trainings of other inputs are kept while they are recent or few: a user may return to them.
@@ -48,7 +50,16 @@ class Unfinished(NamedTuple):
     """The state that is kept of a training until DVC has its model."""
 
     folder: Path
-    training_id: str  # the same at every start of this training, and of no other
+    is_anew: bool  # it was finished before, and is wanted again: `dvc repro --force`
+
+    @property
+    def training_id(self) -> str:
+        """The same at every start of this training, and of no other."""
+        return (self.folder / TRAINING_ID).read_text(errors="replace").strip()
+
+    def ask_mirror(self) -> None:
+        """Take what another machine has left in the mirror, if there is one, and it is newer than what is here."""
+        (mirroring.clear if self.is_anew else mirroring.fetch)(self.folder)
 
     def finish(self, sums: Path) -> None:
         """Note that all outputs are written; `sums` is the one that has the hashes of the weights and the tables."""
@@ -67,18 +78,18 @@ def start_or_resume(fingerprint: str, checkout: Path = CHECKOUT) -> Iterator[Unf
     root = project_root() / STATE_FOLDER
     folder = root / fingerprint
     with exclusive(checkout, "a training in this checkout"), exclusive(folder, "this training"):
-        training_id = folder / "training-id"
-        if _is_done(folder / FINISHED):
-            if checkout == CHECKOUT:  # it is wanted again: `dvc repro --force`
-                shutil.rmtree(folder)
-            else:  # a trial: a run of its own, with the same result
-                training_id.unlink(missing_ok=True)
+        is_done, is_anew = _is_done(folder / FINISHED), False
+        if is_done and checkout == CHECKOUT:
+            is_anew = True
+            shutil.rmtree(folder)
+        elif is_done:  # a trial: a run of its own, with the same result
+            (folder / TRAINING_ID).unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         _remove_others(root, folder)
         folder.touch()  # used last
-        if not training_id.exists():
-            write_text(training_id, uuid.uuid4().hex + "\n")
-        yield Unfinished(folder, training_id.read_text(errors="replace").strip())
+        if not (folder / TRAINING_ID).exists():
+            write_text(folder / TRAINING_ID, uuid.uuid4().hex + "\n")
+        yield Unfinished(folder, is_anew)
 
 
 def give_up(fingerprint: str) -> None:

@@ -30,7 +30,7 @@ LAUNCHERS = {
     *("accelerate", "accelerate.commands.launch", "dvc", "pipeline.launch", "torch.distributed.run", "torchrun"),
     "tune",  # `charlstm tune`
 }
-SENDER = "pipeline.send"
+SENDER, MIRROR_PROCESS = "pipeline.send", "pipeline.mirror"
 
 
 class Interruption:
@@ -114,9 +114,9 @@ def is_launcher(process: psutil.Process) -> bool:
     return any(Path(word).name in LAUNCHERS for word in _command_of(process)[:4])
 
 
-def is_sender(process: psutil.Process) -> bool:
-    """Whether a process feeds MLflow: it ends by itself when the stage that started it has ended."""
-    return SENDER in _command_of(process)
+def is_in_background(process: psutil.Process) -> bool:
+    """Whether a process feeds MLflow or a mirror: it ends by itself when the stage that started it has ended."""
+    return not {SENDER, MIRROR_PROCESS}.isdisjoint(_command_of(process))
 
 
 def _command_of(process: psutil.Process) -> list[str]:

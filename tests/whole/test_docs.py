@@ -33,7 +33,7 @@ from pipeline.dvc.code import project_imports
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 MAX_README_LINES = 150
-SCRIPTS = ("benchmarks/two_nodes.sh", "benchmarks/slurm.sh", ".ci/run")
+SCRIPTS = ("benchmarks/two_nodes.sh", "benchmarks/slurm.sh", "benchmarks/gpu_acceptance.sh", ".ci/run")
 OTHERS = ("source .venv/bin/activate", "git checkout HEAD .", "git pull", 'pip install ".[onnx]"')  # programs not ours
 
 

@@ -29,7 +29,7 @@ from benchmarks.projects import (
     training_processes,
     write_params,
 )
-from pipeline.stage.interruption import is_sender
+from pipeline.stage.interruption import is_in_background
 
 LAUNCHED = [*LAUNCH, *ACCELERATE, "-m", "pipeline.train"]
 TORCHRUN = [*LAUNCH, *training_command(2, "--max-restarts", "3")]
@@ -56,7 +56,7 @@ def the_launcher(process: subprocess.Popen[bytes]) -> psutil.Process:
 
 def the_worker(process: subprocess.Popen[bytes]) -> psutil.Process:
     """The last that was started, but for what feeds MLflow."""
-    return [one for one in family(process) if not is_sender(one)][-1]
+    return [one for one in family(process) if not is_in_background(one)][-1]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,70 @@
+"""A server of S3 (moto) on this machine, with a bucket, for benchmarks and tests. It forgets all when it ends.
+
+Usage: python -m benchmarks.object_store [--delay SECONDS]      says its address, and serves until it is killed
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from benchmarks.harness import new_parser
+from benchmarks.projects import PYTHON
+
+BUCKET = "charlstm"
+LOW_PRIORITY = 15  # it stands for a machine of its own
+
+
+@contextmanager
+def object_store(delay: float = 0.0) -> Iterator[dict[str, str]]:
+    """A server that takes `delay` seconds more for each request; the environment variables that name it."""
+    command = [*PYTHON, "benchmarks.object_store", "--delay", str(delay)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            address = process.stdout.readline().strip() if process.stdout else ""
+            assert address, "the server did not start"
+            yield {
+                "AWS_ENDPOINT_URL": address,
+                "AWS_ACCESS_KEY_ID": "user",
+                "AWS_SECRET_ACCESS_KEY": "not-a-secret",
+                "AWS_DEFAULT_REGION": "us-east-1",
+            }
+        finally:
+            process.kill()
+
+
+def main() -> int:
+    """Serve."""
+    import boto3  # seconds, which those who only start a server do not need
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
+    parser = new_parser(__doc__)
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds, for each request")
+    delay = parser.parse_args().delay
+    os.nice(LOW_PRIORITY)
+    application = DomainDispatcherApplication(create_backend_app)
+
+    def delayed(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        time.sleep(delay)
+        answer: Iterable[bytes] = application(environ, start_response)
+        return answer
+
+    server = make_server("127.0.0.1", 0, delayed, threaded=True)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    address = f"http://127.0.0.1:{server.port}"
+    names = {"endpoint_url": address, "region_name": "us-east-1"}
+    boto3.client("s3", aws_access_key_id="any", aws_secret_access_key="any", **names).create_bucket(Bucket=BUCKET)
+    sys.stdout.write(f"{address}\n")
+    sys.stdout.flush()
+    serving.join()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

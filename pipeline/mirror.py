@@ -1,0 +1,292 @@
+"""Not a stage: the process that copies an unfinished training to a mirror while it runs, and back where it was lost.
+
+A mirror is a folder on other disks, named by a URL of fsspec (`s3://bucket/prefix`, `gs://...`, `file:///...`) in
+CHARLSTM_CHECKPOINT_MIRROR. Below it, each training has a folder with the name that it has in `.charlstm`:
+
+    step-000000123.<training id>.<SHA-256>              the state of a checkpoint
+    ...                                   .events.jsonl what MLflow is to have of its run by then
+    ...                                   .sent.json    what MLflow has of it
+    ...                                   .complete     empty, and written last: without it, none of them is there
+    <training id>/0000/epoch-001.txt                    files that events name
+
+A name has the hash of what it names, and the run that it is of. So machines that train the same thing never mix their
+checkpoints, and none of them needs to know of the others: a start takes the newest. `pipeline.stage.mirroring` starts
+this process.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import select
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from fsspec.callbacks import Callback
+from fsspec.core import url_to_fs
+
+from charlstm.errors import ChecksumError
+from charlstm.files.atomic import atomic_folder, sha256, write_text
+from charlstm.files.checksums import SUMS, read_sums, write_digests
+from charlstm.files.urls import without_credentials
+from charlstm.tracking.outbox import EVENTS, FILES, Artifacts, Model, read_events
+from charlstm.tracking.sender import REMOVED, SENT
+from pipeline.dvc.unfinished import TRAINING_ID
+from pipeline.stage.mirroring import FETCH, FOLLOW, MIRROR
+from pipeline.stage.stage import guarded
+from pipeline.stage.tracking_store import spool_root
+
+log = logging.getLogger("charlstm")
+
+STDOUT = 1
+LOW_PRIORITY = 10
+NUM_KEPT = 2  # checkpoints, as on the disk of a training
+SECONDS_BETWEEN_LOOKS, MAX_SECONDS_BETWEEN_TRIES = 1.0, 60.0
+STATE = "state.safetensors"  # as in `charlstm.training.checkpoint`, which takes torch to import
+COMPLETE = ".complete"
+_NAME = re.compile(r"(step-\d{9})\.([0-9a-f]{32})\.([0-9a-f]{64})")
+_FILE = re.compile(r"\d{4,}/[^/]+")  # that events name
+_SECRET = re.compile(r"SECRET|PASSW|TOKEN|CREDENTIAL|KEY", re.IGNORECASE)
+MIN_SECRET = 6  # characters; shorter values would hide half of a message
+
+
+class Copy(NamedTuple):
+    """A checkpoint in the mirror."""
+
+    checkpoint: str  # its name in `.charlstm`, which sorts by step
+    training_id: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """Of its state."""
+        return ".".join(self)
+
+
+def say_alive(*_: object, **__: object) -> None:
+    """Tell the process that may wait for this one that bytes are moving: a byte on standard output."""
+    with contextlib.suppress(BlockingIOError, BrokenPipeError):  # it does not wait now, or is gone
+        os.write(STDOUT, b".")
+
+
+class Mirror:
+    """The copies of one training at a URL.
+
+    What fails raises what fsspec and its libraries raise, which may be anything.
+    """
+
+    def __init__(self, url: str, fingerprint: str) -> None:
+        is_local = url.startswith("file:") or "://" not in url
+        options = {"auto_mkdir": True} if is_local else {"use_listings_cache": False}  # others may write, too
+        self._files, root = url_to_fs(url, **options)
+        self._root = f"{root.rstrip('/')}/{fingerprint}"
+        self._offset, self._named = 0, set[str]()  # of the events that were read, and what they name
+        self._pushed: set[str] = set()  # of what they name
+
+    def copies(self) -> list[Copy]:
+        """All whole checkpoints, newest first."""
+        names = self._names()
+        found = [Copy(*match.groups()) for name in names if (match := _NAME.fullmatch(name))]
+        return sorted((copy for copy in found if copy.name + COMPLETE in names), reverse=True)
+
+    def push(self, checkpoint: Path, training_id: str, spool: Path) -> None:
+        """Copy a checkpoint, and what its run has; then remove all but the newest."""
+        copy = Copy(checkpoint.name, training_id, read_sums(checkpoint / SUMS)[STATE])
+        if copy not in self.copies():
+            self._put(checkpoint / STATE, copy.name)
+        self._push_spool(copy, spool)
+        self._files.pipe_file(self._path(copy.name + COMPLETE), b"")
+        say_alive()
+        self._remove_old()
+
+    def pull(self, copy: Copy, folder: Path, spools: Path) -> None:
+        """Copy a checkpoint into the folder of its training, and what its run has.
+
+        Raises:
+            ChecksumError: it is not what it was.
+        """
+        with atomic_folder(folder / copy.checkpoint) as temporary:
+            self._get(copy.name, temporary / STATE)
+            if (found := sha256(temporary / STATE)) != copy.sha256:
+                raise ChecksumError(f"{copy.checkpoint} is damaged: expected SHA-256 {copy.sha256}, found {found}")
+            write_digests(temporary / SUMS, {STATE: copy.sha256})
+        write_text(folder / TRAINING_ID, f"{copy.training_id}\n")
+        self._pull_spool(copy, spools / copy.training_id)
+
+    def clear(self) -> None:
+        """Remove all checkpoints."""
+        self._remove(name for name in self._names() if _NAME.match(name))
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _put(self, file: Path, name: str) -> None:
+        self._files.put_file(str(file), self._path(name), callback=Callback(hooks={"alive": say_alive}))
+        say_alive()
+
+    def _get(self, name: str, file: Path) -> None:
+        self._files.get_file(self._path(name), str(file), callback=Callback(hooks={"alive": say_alive}))
+        say_alive()
+
+    def _names(self) -> set[str]:
+        """Of the files in the training's folder."""
+        self._files.invalidate_cache()
+        try:
+            listed = self._files.ls(self._root, detail=False)
+        except FileNotFoundError:
+            return set()
+        return {PurePosixPath(path).name for path in listed}
+
+    def _remove_old(self) -> None:
+        """Keep the newest checkpoints, and states that may be on their way."""
+        oldest_kept = self.copies()[:NUM_KEPT][-1].checkpoint
+        self._remove(name for name in self._names() if _NAME.match(name) and name[: len(oldest_kept)] < oldest_kept)
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in sorted(names, key=lambda name: not name.endswith(COMPLETE)):  # first what says that all is there
+            with contextlib.suppress(FileNotFoundError):  # another machine has removed it
+                self._files.rm_file(self._path(name))
+
+    def _push_spool(self, copy: Copy, spool: Path) -> None:
+        """Copy the events, and how many of them are sent; first the files that they name."""
+        if not (spool / EVENTS).is_file():
+            return
+        sent = (spool / SENT).read_bytes() if (spool / SENT).is_file() else None  # before the events: it is of a part
+        events = (spool / EVENTS).read_bytes()
+        for event, end in read_events(spool, self._offset):
+            self._offset = end
+            if isinstance(event, Artifacts | Model):
+                self._named.add(event.files)
+        for name in sorted(self._named - self._pushed):
+            for file in sorted((spool / FILES / name).iterdir()):
+                self._put(file, f"{copy.training_id}/{name}/{file.name}")
+            self._pushed.add(name)
+        self._files.pipe_file(self._path(f"{copy.name}.{EVENTS}"), events[: events.rfind(b"\n") + 1])
+        if sent is not None:
+            self._files.pipe_file(self._path(f"{copy.name}.{SENT}"), sent)
+
+    def _pull_spool(self, copy: Copy, spool: Path) -> None:
+        """What the mirror has of a run takes the place of what this machine has of it."""
+        if f"{copy.name}.{EVENTS}" not in (names := self._names()):
+            return
+        root = PurePosixPath(self._path(copy.training_id))
+        files = [str(PurePosixPath(path).relative_to(root)) for path in self._files.find(str(root))]
+        spool.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=REMOVED, dir=spool.parent) as parent:  # a name that no sender takes for a spool
+            new = Path(parent) / spool.name
+            new.mkdir()
+            for name in filter(_FILE.fullmatch, files):  # none that leads elsewhere
+                (new / FILES / name).parent.mkdir(parents=True, exist_ok=True)
+                self._get(f"{copy.training_id}/{name}", new / FILES / name)
+            for name in (EVENTS, SENT):
+                if f"{copy.name}.{name}" in names:
+                    self._get(f"{copy.name}.{name}", new / name)
+            shutil.rmtree(spool, ignore_errors=True)
+            new.rename(spool)
+
+
+# What the process does.
+
+
+def fetch(mirror: Mirror, folder: Path, spools: Path) -> None:
+    """Take the newest whole checkpoint of the mirror, if none in the folder is as new.
+
+    Raises:
+        OSError: this machine's disk is full, or the like.
+    """
+    own = _newest_whole(folder)
+    for copy in mirror.copies():
+        if copy.checkpoint <= own:
+            return
+        try:
+            mirror.pull(copy, folder, spools)
+        except (ChecksumError, ValueError, FileNotFoundError) as error:
+            log.warning("a checkpoint in the mirror is left out: %s", shown(error))
+            continue
+        log.info("the mirror has a newer checkpoint than this machine: %s", copy.checkpoint)
+        return
+
+
+def follow(open_mirror: Callable[[], Mirror], folder: Path, spools: Path, has_ended: Callable[[float], bool]) -> bool:
+    """Copy each new checkpoint until the training has ended; whether the last one was copied."""
+    mirror: Mirror | None = None
+    pushed, pause, has_warned, is_over = "", SECONDS_BETWEEN_LOOKS, False, False
+    while not is_over:
+        is_over = has_ended(pause)
+        newest = max((path.name for path in folder.glob("step-*")), default="")
+        if not newest or (newest == pushed and not is_over):
+            continue
+        try:
+            mirror = mirror or open_mirror()
+            training_id = (folder / TRAINING_ID).read_text().strip()
+            mirror.push(folder / newest, training_id, spools / training_id)
+        except Exception as error:  # whatever a server, a library or a disk can raise
+            if not has_warned:
+                log.warning(
+                    "the mirror has no copy of %s: %s; training goes on, and this is tried again", newest, shown(error)
+                )
+            has_warned, pause = True, min(2 * pause, MAX_SECONDS_BETWEEN_TRIES)
+            continue
+        if has_warned:
+            log.info("the mirror has %s now", newest)
+        pushed, pause, has_warned = newest, SECONDS_BETWEEN_LOOKS, False
+    return not has_warned
+
+
+def shown(error: Exception) -> str:
+    """What is wrong with the mirror, in one line, without passwords of its URL or of the environment."""
+    url = os.environ.get(MIRROR, "")
+    text = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()), url)
+    hidden = {value for name, value in os.environ.items() if _SECRET.search(name) and len(value) >= MIN_SECRET}
+    for value in sorted(hidden, key=len, reverse=True):
+        text = text.replace(value, "***")
+    return f"{text[:300]} ({without_credentials(url, url)})"
+
+
+def _newest_whole(folder: Path) -> str:
+    """The newest checkpoint of this machine that is what its checksum says; empty if there is none."""
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        with contextlib.suppress(OSError, ChecksumError):
+            if read_sums(path / SUMS) == {STATE: sha256(path / STATE)}:
+                return path.name
+    return ""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do `argv[0]` for the training whose folder in `.charlstm` is `argv[1]`."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the end of the stage is the end of this process
+        signal.signal(number, signal.SIG_IGN)
+    os.nice(LOW_PRIORITY)
+    os.set_blocking(STDOUT, False)
+    return guarded(lambda: _work(argv[0], Path(argv[1])))
+
+
+def _work(what: str, folder: Path) -> int:
+    def open_mirror() -> Mirror:
+        return Mirror(os.environ[MIRROR], folder.name)
+
+    if what == FOLLOW:
+        return 0 if follow(open_mirror, folder, spool_root(), _has_ended) else 1
+    try:
+        if what == FETCH:
+            fetch(open_mirror(), folder, spool_root())
+        else:
+            open_mirror().clear()
+    except Exception as error:
+        log.warning("the mirror cannot be used now: %s", shown(error))
+        return 1
+    return 0
+
+
+def _has_ended(seconds: float) -> bool:
+    is_ready, _, _ = select.select([sys.stdin], [], [], seconds)
+    return bool(is_ready)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,76 @@
+"""Starts the process that keeps a mirror of an unfinished training: see `pipeline.mirror`.
+
+It is a process and no thread, as the one that feeds MLflow is. A server that says nothing can be left, and training
+goes on.
+"""
+
+import contextlib
+import logging
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.stage.exit_codes import EXIT_CODES
+from pipeline.stage.interruption import MIRROR_PROCESS
+from pipeline.stage.settings import seconds
+
+log = logging.getLogger("charlstm")
+
+MIRROR = "CHARLSTM_CHECKPOINT_MIRROR"  # the variable that has its URL
+FETCH, CLEAR, FOLLOW = "fetch", "clear", "follow"  # what the process is asked for
+NUM_READ = 65536  # bytes
+
+
+def fetch(folder: Path) -> None:
+    """Bring the newest checkpoint of this training to `folder`, if it is newer than what is there."""
+    _finish(_start(FETCH, folder), "it is not asked for newer checkpoints")
+
+
+def clear(folder: Path) -> None:
+    """Remove the checkpoints of this training from the mirror."""
+    _finish(_start(CLEAR, folder), "old checkpoints may be left there")
+
+
+@contextlib.contextmanager
+def followed(folder: Path) -> Iterator[None]:
+    """A context in which new checkpoints of this training are copied to the mirror; at its end, the last one is."""
+    process = _start(FOLLOW, folder)
+    try:
+        yield
+    finally:
+        _finish(process, "the last checkpoint is on this machine only")
+
+
+def _start(what: str, folder: Path) -> subprocess.Popen[bytes] | None:
+    """The process; None without a mirror."""
+    if not os.environ.get(MIRROR):
+        return None
+    environment = {name: value for name, value in os.environ.items() if name != EXIT_CODES}  # the stage's own
+    command = [sys.executable, "-m", MIRROR_PROCESS, what, str(folder)]
+    try:
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+    except OSError as error:  # no process or no memory left
+        log.warning("the mirror is not used: %s", error)
+        return None
+
+
+def _finish(process: subprocess.Popen[bytes] | None, if_not: str) -> None:
+    """Tell it that there will be no more work, and wait while it says that bytes are moving."""
+    if process is None:
+        return
+    assert process.stdout is not None and process.stdin is not None
+    patience = seconds("CHARLSTM_CHECKPOINT_MIRROR_SECONDS")
+    process.stdin.close()
+    with process.stdout:
+        while select.select([process.stdout], [], [], patience)[0]:
+            if not os.read(process.stdout.fileno(), NUM_READ):
+                break
+        else:
+            log.warning("the mirror did not answer within %g s: %s", patience, if_not)
+            process.kill()
+        process.wait()

@@ -1,0 +1,289 @@
+"""The mirror of checkpoints: whole or absent, the newest wins, and what fails costs warnings."""
+
+import logging
+import shutil
+import socket
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import pytest
+from stages import dvc, start_dvc
+
+from benchmarks.object_store import BUCKET, object_store
+from benchmarks.projects import make_encoded_project, results, run, start, training_command
+from charlstm.files.checksums import SUMS, read_sums, write_sums
+from charlstm.tracking.outbox import EVENTS, Spool, last_steps
+from charlstm.training import checkpoint as checkpoints
+from pipeline import mirror as process
+from pipeline.dvc.unfinished import TRAINING_ID
+from pipeline.mirror import COMPLETE, STATE, Mirror, fetch, follow, shown
+from pipeline.stage.mirroring import MIRROR
+
+RUN, OTHER = "0" * 32, "f" * 32
+FINGERPRINT = "0123456789abcdef"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return (tmp_path / "mirror").as_uri()
+
+
+@pytest.fixture
+def mirror(url: str) -> Mirror:
+    return Mirror(url, FINGERPRINT)
+
+
+@pytest.fixture
+def mirrored(tmp_path: Path) -> Path:
+    return tmp_path / "mirror" / FINGERPRINT
+
+
+def write_checkpoint(folder: Path, step: int, content: bytes = b"") -> Path:
+    path = folder / f"step-{step:09d}"
+    path.mkdir(parents=True)
+    (path / STATE).write_bytes(content or b"state after %d" % step)
+    write_sums(path / SUMS, [STATE])
+    return path
+
+
+def write_spool(folder: Path, num_points: int = 3) -> Path:
+    spool = Spool(folder)
+    spool.append("start", tag="training_id", value=folder.name, tags={}, is_open=True)
+    for step in range(num_points):
+        spool.append("metrics", points=[["train/nats_per_char", 1.5, step, 0]])
+    spool.append("artifacts", files=spool.keep_text("epoch-001.txt", "KATE:\n"), folder="texts")
+    spool.close()
+    return folder
+
+
+def test_the_names_of_the_files_of_a_checkpoint_are_known() -> None:
+    assert (process.STATE, process.NUM_KEPT) == (checkpoints.STATE, checkpoints.NUM_KEPT)
+
+
+def test_another_machine_gets_the_newest_checkpoint_and_its_run(mirror: Mirror, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for step in (10, 20, 30):
+        spool = write_spool(here / f"tracking-{step}" / RUN, num_points=step)
+        mirror.push(write_checkpoint(here / FINGERPRINT, step), RUN, spool)
+    fetch(mirror, there / FINGERPRINT, there / "tracking")
+    assert [path.name for path in (there / FINGERPRINT).glob("step-*")] == ["step-000000030"]
+    found = there / FINGERPRINT / "step-000000030"
+    assert read_sums(found / SUMS) == read_sums(here / FINGERPRINT / "step-000000030" / SUMS)
+    assert (found / STATE).read_bytes() == b"state after 30"
+    assert (there / FINGERPRINT / TRAINING_ID).read_text() == f"{RUN}\n"
+    spool = there / "tracking" / RUN
+    assert last_steps(spool) == {"train/nats_per_char": 29}
+    assert (spool / "files/0000/epoch-001.txt").read_text() == "KATE:\n"
+    assert [path.name for path in (there / "tracking").iterdir()] == [RUN]
+
+
+def test_two_are_kept(mirror: Mirror, mirrored: Path, tmp_path: Path) -> None:
+    for step in (10, 20, 30, 40):
+        mirror.push(write_checkpoint(tmp_path / FINGERPRINT, step), RUN, tmp_path / "no spool")
+    assert [copy.checkpoint for copy in mirror.copies()] == ["step-000000040", "step-000000030"]
+    assert len(list(mirrored.iterdir())) == 4
+
+
+def test_a_copy_that_was_not_finished_is_none(mirror: Mirror, mirrored: Path, tmp_path: Path) -> None:
+    for step in (10, 20):
+        mirror.push(write_checkpoint(tmp_path / FINGERPRINT, step), RUN, tmp_path / "no spool")
+    (unfinished,) = mirrored.glob(f"step-000000020*{COMPLETE}")
+    unfinished.unlink()
+    fetch(mirror, tmp_path / "there" / FINGERPRINT, tmp_path / "tracking")
+    assert [path.name for path in (tmp_path / "there" / FINGERPRINT).glob("step-*")] == ["step-000000010"]
+
+
+@pytest.mark.parametrize("content", [b"", b"state after 2", b"state after 21", None])
+def test_a_damaged_copy_is_left_out(
+    content: bytes | None, mirror: Mirror, mirrored: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (10, 20):
+        mirror.push(write_checkpoint(tmp_path / FINGERPRINT, step), RUN, tmp_path / "no spool")
+    (damaged,) = (
+        path for path in mirrored.iterdir() if "20" in path.name[:14] and path.suffix not in (COMPLETE, ".jsonl")
+    )
+    if content is None:
+        damaged.unlink()
+    else:
+        damaged.write_bytes(content)
+    there = tmp_path / "there" / FINGERPRINT
+    with caplog.at_level(logging.WARNING):
+        fetch(mirror, there, tmp_path / "tracking")
+    assert [path.name for path in there.iterdir() if path.name.startswith("step-")] == ["step-000000010"]
+    assert ("step-000000020 is damaged" in caplog.text) == (content is not None)
+
+
+def test_what_this_machine_has_is_kept_if_it_is_as_new(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.push(write_checkpoint(tmp_path / "a" / FINGERPRINT, 20), OTHER, tmp_path / "no spool")
+    here = tmp_path / FINGERPRINT
+    write_checkpoint(here, 20, b"of this machine")
+    (here / TRAINING_ID).write_text(f"{RUN}\n")
+    fetch(mirror, here, tmp_path / "tracking")
+    assert (here / "step-000000020" / STATE).read_bytes() == b"of this machine"
+    assert (here / TRAINING_ID).read_text() == f"{RUN}\n"
+
+
+def test_a_damaged_checkpoint_of_this_machine_is_replaced(mirror: Mirror, tmp_path: Path) -> None:
+    own = write_checkpoint(tmp_path / FINGERPRINT, 20)
+    mirror.push(own, RUN, tmp_path / "no spool")
+    (own / STATE).write_bytes(b"of a broken disk")
+    fetch(mirror, tmp_path / FINGERPRINT, tmp_path / "tracking")
+    assert (own / STATE).read_bytes() == b"state after 20"
+
+
+def test_the_newest_of_two_machines_wins_with_its_run(mirror: Mirror, tmp_path: Path) -> None:
+    for machine, run_id, step in (("a", RUN, 20), ("b", OTHER, 30), ("a", RUN, 10)):
+        spool = write_spool(tmp_path / machine / str(step) / run_id, num_points=step)
+        mirror.push(write_checkpoint(tmp_path / machine / FINGERPRINT, step), run_id, spool)
+    there = tmp_path / "there"
+    fetch(mirror, there / FINGERPRINT, there / "tracking")
+    assert (there / FINGERPRINT / TRAINING_ID).read_text() == f"{OTHER}\n"
+    assert [path.name for path in (there / "tracking").iterdir()] == [OTHER]
+
+
+def test_the_run_of_a_machine_that_was_away_is_replaced_by_what_came_after_it(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.push(write_checkpoint(tmp_path / "b", 30), RUN, write_spool(tmp_path / "b" / RUN, num_points=30))
+    write_spool(tmp_path / "a/tracking" / RUN, num_points=10)
+    write_checkpoint(tmp_path / "a" / FINGERPRINT, 10)
+    fetch(mirror, tmp_path / "a" / FINGERPRINT, tmp_path / "a/tracking")
+    assert last_steps(tmp_path / "a/tracking" / RUN) == {"train/nats_per_char": 29}
+
+
+def test_a_name_that_leads_elsewhere_is_left_out(mirror: Mirror, mirrored: Path, tmp_path: Path) -> None:
+    mirror.push(write_checkpoint(tmp_path / "a", 30), RUN, write_spool(tmp_path / "a" / RUN))
+    for name in ("0001/a/b", "x/b", "writer.lock"):
+        (mirrored / RUN / name).parent.mkdir(parents=True, exist_ok=True)
+        (mirrored / RUN / name).write_text("strange")
+    fetch(mirror, tmp_path / "there" / FINGERPRINT, tmp_path / "tracking")
+    found = {str(path.relative_to(tmp_path / "tracking" / RUN)) for path in (tmp_path / "tracking").rglob("*.*")}
+    assert found == {EVENTS, "files/0000/epoch-001.txt"}
+
+
+def test_a_line_that_is_still_written_is_not_copied(mirror: Mirror, mirrored: Path, tmp_path: Path) -> None:
+    spool = write_spool(tmp_path / RUN)
+    with (spool / EVENTS).open("a") as events:
+        events.write('{"kind": "metr')
+    mirror.push(write_checkpoint(tmp_path / "a", 30), RUN, spool)
+    (copied,) = mirrored.glob(f"*.{EVENTS}")
+    assert copied.read_bytes() + b'{"kind": "metr' == (spool / EVENTS).read_bytes()
+
+
+def test_a_training_that_is_wanted_again_is_not_in_the_mirror_any_more(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.push(write_checkpoint(tmp_path / "a", 30), RUN, tmp_path / "no spool")
+    mirror.clear()
+    assert mirror.copies() == []
+    mirror.clear()
+
+
+class Broken(Mirror):
+    """Fails a few times."""
+
+    num_failures = 2
+
+    def push(self, checkpoint: Path, training_id: str, spool: Path) -> None:
+        if self.num_failures:
+            self.num_failures -= 1
+            raise RuntimeError("the bucket is full, says user:hunter2hunter2@host")
+        super().push(checkpoint, training_id, spool)
+
+
+def test_a_mirror_that_fails_costs_one_warning_and_is_tried_again(
+    url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2hunter2")
+    monkeypatch.setenv(MIRROR, url)
+    mirror, folder, looks = Broken(url, FINGERPRINT), tmp_path / FINGERPRINT, iter([False, False, False, True])
+    write_checkpoint(folder, 10)
+    (folder / TRAINING_ID).write_text(f"{RUN}\n")
+    with caplog.at_level(logging.INFO):
+        assert follow(lambda: mirror, folder, tmp_path, lambda seconds: next(looks))
+    assert [copy.checkpoint for copy in mirror.copies()] == ["step-000000010"]
+    assert caplog.text.count("the mirror has no copy of step-000000010") == 1
+    assert "the mirror has step-000000010 now" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MIRROR, "s3://alice:hunter2@bucket/prefix")
+    monkeypatch.setenv("MY_TOKEN", "abcdefghij")
+    said = shown(OSError("no bucket at s3://alice:hunter2@bucket/prefix?sig=abc for abcdefghij"))
+    assert "hunter2" not in said and "abcdefghij" not in said and "sig=abc" not in said
+    assert "bucket/prefix" in said
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("machines") / "template"
+    make_encoded_project(folder, {"train.epochs": 3})
+    return folder
+
+
+@pytest.fixture
+def expected(template: Path, tmp_path: Path) -> dict[str, str]:
+    shutil.copytree(template, tmp_path / "undisturbed")
+    assert run(tmp_path / "undisturbed", training_command(1), tmp_path / "undisturbed.log") == 0
+    return results(tmp_path / "undisturbed")
+
+
+def train(template: Path, machine: Path, **variables: str) -> tuple[int, str]:
+    """On a machine that has code and data only; its exit code and what it says."""
+    shutil.copytree(template, machine)
+    log = machine.with_suffix(".log")
+    return run(machine, training_command(1), log, **variables), log.read_text()
+
+
+@pytest.mark.parametrize("is_s3", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_another_machine_ends_what_one_has_begun(
+    is_s3: bool, template: Path, expected: dict[str, str], url: str, tmp_path: Path
+) -> None:
+    store: AbstractContextManager[dict[str, str]] = object_store() if is_s3 else nullcontext({})
+    with store as variables:
+        variables = {**variables, MIRROR: f"s3://{BUCKET}/trainings" if is_s3 else url}
+        shutil.copytree(template, tmp_path / "gone")
+        log = tmp_path / "gone.log"
+        many = {"CHARLSTM_CHECKPOINT_SECONDS": "0.01", **variables}
+        process, deadline = start(tmp_path / "gone", training_command(1), log, **many), time.monotonic() + 120
+        while "epoch 2/3" not in log.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait() == 75, log.read_text()
+        training_id = next((tmp_path / "gone").glob(".charlstm/*/training-id")).read_text()
+        shutil.rmtree(tmp_path / "gone")
+        code, said = train(template, tmp_path / "next", **variables)
+        assert code == 0, said
+        assert "the mirror has a newer checkpoint than this machine" in said and "epoch 1/3" not in said
+        assert results(tmp_path / "next") == expected
+        assert next((tmp_path / "next").glob(".charlstm/*/training-id")).read_text() == training_id
+
+
+def test_a_training_that_dvc_wants_again_begins_anew(template: Path, url: str, tmp_path: Path) -> None:
+    code, said = train(template, tmp_path / "a", **{MIRROR: url})
+    assert code == 0, said
+    start_dvc(tmp_path / "a")
+    (tmp_path / "a/dvc.lock").unlink(missing_ok=True)
+    log = tmp_path / "again.log"
+    dvc(tmp_path / "a", "commit", "--force", "train")
+    assert run(tmp_path / "a", training_command(1), log, **{MIRROR: url}) == 0, log.read_text()
+    assert "epoch 1/3" in log.read_text()
+
+
+@pytest.mark.parametrize("is_hanging", [True, False])
+def test_a_mirror_that_is_gone_or_says_nothing_costs_warnings(
+    is_hanging: bool, template: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(100)
+        port = server.getsockname()[1]
+        if not is_hanging:
+            server.close()
+        url, secret = f"http://127.0.0.1:{port}", "not-to-be-shown"
+        variables = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "user", "AWS_SECRET_ACCESS_KEY": secret}
+        variables |= {MIRROR: f"s3://{BUCKET}/a", "CHARLSTM_CHECKPOINT_MIRROR_SECONDS": "8"}
+        code, said = train(template, tmp_path / "a", **variables)
+    assert code == 0, said
+    assert results(tmp_path / "a") == expected
+    assert ("the mirror did not answer within 8 s" if is_hanging else "the mirror cannot be used now") in said
+    assert "Traceback" not in said and secret not in said
