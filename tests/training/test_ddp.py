@@ -120,6 +120,26 @@ def test_a_slow_process_is_named_in_the_console_and_in_the_run(encoded: Path, tm
     assert re.fullmatch(rf"{name}: \d+\.\d times as long as the others", tag)
 
 
+PATIENT = """
+import sys, time
+from pipeline.stage import mirroring
+mirroring.fetch = lambda folder: time.sleep(6)
+from pipeline import train
+sys.exit(train.main([]))
+"""
+
+
+def test_all_wait_for_what_the_first_process_brings_from_a_mirror(encoded: Path, tmp_path: Path) -> None:
+    """However long that takes: longer than the time after which a process counts as lost."""
+    project = tmp_path / "project"
+    shutil.copytree(encoded, project)
+    (project / "patient.py").write_text(PATIENT)
+    environment = {**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1", "CHARLSTM_TIMEOUT_SECONDS": "3"}
+    command = [*torchrun(2), "patient.py"]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("compression", "is_possible"), [("fp16", True), ("bf16", torch.cuda.is_available())])
 def test_gradients_may_be_compressed(encoded: Path, tmp_path: Path, compression: str, is_possible: bool) -> None:
