@@ -29,7 +29,7 @@ from benchmarks.harness import console, new_parser
 from benchmarks.projects import PYTHON, kill, make_encoded_project, run, training_command
 from benchmarks.tracking import expected_summary, read_summary
 from charlstm.errors import ParamsError, TrainingError
-from pipeline.stage.mirroring import MIRROR
+from pipeline.stage.settings import MIRROR
 from pipeline.stage.stage import guarded
 
 NODES = ("a", "b", "c")

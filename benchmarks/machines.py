@@ -30,7 +30,7 @@ from benchmarks.object_store import BUCKET, object_store
 from benchmarks.projects import kill, make_encoded_project, results, run, start, training_command
 from benchmarks.tracking import RunSummary, expected_summary, read_summary
 from pipeline.mirror import COMPLETE
-from pipeline.stage.mirroring import MIRROR
+from pipeline.stage.settings import MIRROR
 
 VANISHING, DELAY = 2, 0.2
 SECONDS_BETWEEN_LOOKS = 0.002

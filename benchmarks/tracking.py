@@ -45,9 +45,9 @@ from charlstm.training.progress import Observer, Plan, Progress
 from charlstm.training.train import fit
 from pipeline.dvc.unfinished import TRAINING_ID
 from pipeline.mirror import Mirror
-from pipeline.stage.mirroring import MIRROR, followed
+from pipeline.stage.mirroring import followed
 from pipeline.stage.sending import SenderProcess
-from pipeline.stage.settings import DEFAULT_SECONDS
+from pipeline.stage.settings import DEFAULT_SECONDS, MIRROR
 from pipeline.stage.stage import guarded
 
 OVERRIDE = {"model.hidden_size": 96, "train.epochs": 10, "train.early_stopping_epochs": None}

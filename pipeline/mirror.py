@@ -37,7 +37,8 @@ from charlstm.files.urls import without_credentials
 from charlstm.tracking.outbox import EVENTS, FILES, Artifacts, Model, read_events
 from charlstm.tracking.sender import REMOVED, SENT
 from pipeline.dvc.unfinished import TRAINING_ID
-from pipeline.stage.mirroring import FETCH, FOLLOW, MIRROR
+from pipeline.stage.mirroring import FETCH, FOLLOW
+from pipeline.stage.settings import MIRROR
 from pipeline.stage.stage import guarded
 from pipeline.stage.tracking_store import spool_root
 

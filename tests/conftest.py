@@ -17,7 +17,7 @@ from stages import SHORT, dvc, run_stages, start_dvc
 from benchmarks import projects
 from benchmarks.projects import Override, make_project, training_command, write_params
 from charlstm.params import Params, load_params
-from pipeline.stage.mirroring import MIRROR
+from pipeline.stage.settings import MIRROR
 
 # Under nohup, processes would inherit that SIGHUP is ignored, and in the background of a shell's script that SIGINT is:
 # tests that send it would wait in vain. A handler is not inherited, and keeps these processes as alive as before.

@@ -29,8 +29,8 @@ from pipeline.provenance.git import git, is_whole
 from pipeline.provenance.hashes import LINKS, OPTIONAL, link_of
 from pipeline.provenance.provenance import COMMIT, environment
 from pipeline.stage.exit_codes import EXIT_INTERRUPTED
-from pipeline.stage.mirroring import MIRROR
 from pipeline.stage.project import from_here
+from pipeline.stage.settings import MIRROR
 from pipeline.stage.terminal import printable
 from pipeline.stage.tracking_store import STATE_FOLDER, store
 

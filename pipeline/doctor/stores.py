@@ -16,8 +16,7 @@ from fsspec.core import url_to_fs
 
 from pipeline.doctor.finding import Finding, warning
 from pipeline.mirror import shown
-from pipeline.stage.mirroring import MIRROR
-from pipeline.stage.settings import seconds
+from pipeline.stage.settings import MIRROR, faults, seconds
 
 MODULE = "pipeline.doctor.stores"
 MAX_SECONDS_OFF = 60.0  # between this clock and the store's; S3 refuses to talk from 15 minutes on
@@ -35,6 +34,8 @@ class Place(NamedTuple):
 
 def check_stores() -> Iterator[Finding]:
     """Write, read and remove a small file in each store that is set."""
+    if any(faults()):  # the doctor says so
+        return
     patience = seconds("CHARLSTM_CHECKPOINT_MIRROR_SECONDS")
     command = [sys.executable, "-m", MODULE]
     try:

@@ -15,11 +15,10 @@ from pathlib import Path
 
 from pipeline.stage.exit_codes import EXIT_CODES
 from pipeline.stage.interruption import MIRROR_PROCESS
-from pipeline.stage.settings import seconds
+from pipeline.stage.settings import MIRROR, seconds
 
 log = logging.getLogger("charlstm")
 
-MIRROR = "CHARLSTM_CHECKPOINT_MIRROR"  # the variable that has its URL
 FETCH, CLEAR, FOLLOW = "fetch", "clear", "follow"  # what the process is asked for
 NUM_READ = 65536  # bytes
 

@@ -2,8 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 
 from charlstm.errors import ParamsError
+from charlstm.files.urls import without_credentials
 
 DEFAULT_SECONDS = {
     "CHARLSTM_CHECKPOINT_SECONDS": 30.0,  # from one checkpoint to the next
@@ -14,6 +17,7 @@ DEFAULT_SECONDS = {
 }
 # Less is no time to work in; more is a slip of the keyboard, and more than the clocks of gloo and of threads can count.
 MIN_SECONDS, MAX_SECONDS = 0.0001, 365 * 24 * 3600
+MIRROR = "CHARLSTM_CHECKPOINT_MIRROR"  # a URL: see `pipeline.mirror`
 THREADS, MAX_THREADS = "OMP_NUM_THREADS", 4096  # OpenMP's own name; it may have a list, which torch has no use for
 
 
@@ -35,8 +39,24 @@ def seconds(name: str) -> float:
     return number
 
 
+def mirror_fault(url: str) -> str:
+    """Why a URL can never be that of a mirror; empty if it can, or if there is none."""
+    if not url or Path(url).is_absolute():
+        return ""
+    from fsspec.registry import known_implementations  # which only those need who have a mirror
+
+    protocol, separator, _ = url.partition("://")
+    if not separator or protocol not in known_implementations:
+        return f"expected a URL like s3://bucket/prefix or file:///folder, got {without_credentials(url, url)[:60]!r}"
+    known = known_implementations[protocol]
+    is_installed = find_spec(known["class"].partition(".")[0]) is not None
+    return "" if is_installed else f"{protocol}:// needs a package that is not installed: {known['err']}"
+
+
 def faults() -> Iterator[ParamsError]:
     """Each variable with a value out of its range."""
+    if fault := mirror_fault(os.environ.get(MIRROR, "")):
+        yield ParamsError(f"{MIRROR}: {fault}")
     for name in DEFAULT_SECONDS:
         try:
             seconds(name)

@@ -30,6 +30,27 @@ def test_a_value_out_of_its_range_is_a_line(name: str, value: str, monkeypatch: 
         settings.check_all()
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("s4://bucket/prefix", "expected a URL like s3://bucket/prefix or file:///folder, got 's4://bucket/prefix'"),
+        ("a folder", "expected a URL like s3://bucket/prefix or file:///folder, got 'a folder'"),
+        ("s5://user:hunter2@host/x", "got 's5://host/x'"),
+        ("gs://bucket/prefix", "gs:// needs a package that is not installed: Please install gcsfs"),
+    ],
+)
+def test_what_can_never_be_a_mirror_is_a_line(url: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(settings.MIRROR, url)
+    (fault,) = settings.faults()
+    assert str(fault).startswith(f"{settings.MIRROR}: ") and words in str(fault) and "hunter2" not in str(fault)
+
+
+@pytest.mark.parametrize("url", ["", "/mnt/shared", "file:///mnt/shared", "s3://bucket/prefix", "memory://x"])
+def test_what_may_be_a_mirror(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(settings.MIRROR, url)
+    assert list(settings.faults()) == []
+
+
 @pytest.mark.parametrize("command", ["generate", "score", "info", "ui", "sync", "trace", "new"])
 def test_a_command_says_it_before_it_works(command: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHARLSTM_TIMEOUT_SECONDS", "1e30")

@@ -8,7 +8,7 @@ from stages import dvc, start_dvc
 
 from benchmarks.projects import make_project
 from pipeline.doctor.stores import check_stores
-from pipeline.stage.mirroring import MIRROR
+from pipeline.stage.settings import MIRROR
 
 
 @pytest.fixture

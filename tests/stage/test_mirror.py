@@ -18,7 +18,7 @@ from charlstm.training import checkpoint as checkpoints
 from pipeline import mirror as process
 from pipeline.dvc.unfinished import TRAINING_ID
 from pipeline.mirror import COMPLETE, STATE, Mirror, fetch, follow, shown
-from pipeline.stage.mirroring import MIRROR
+from pipeline.stage.settings import MIRROR
 
 RUN, OTHER = "0" * 32, "f" * 32
 FINGERPRINT = "0123456789abcdef"
