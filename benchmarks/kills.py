@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -105,9 +106,23 @@ def main() -> int:
 
 def _start_and_kill(project: Path, world: int, log: Path, generator: random.Random) -> str:
     """One start that does not live; what it was doing."""
+    return start_and_kill(project, world, log, generator, "writing", lambda: any(project.glob(".charlstm/*/.step-*")))
+
+
+def start_and_kill(
+    project: Path,
+    world: int,
+    log: Path,
+    generator: random.Random,
+    special: str,
+    is_special: Callable[[], bool],
+    **variables: str,
+) -> str:
+    """The same, with the name of the moment that half of the kills wait for, and whether it has come."""
     offset = log.stat().st_size if log.exists() else 0
-    process = start(project, training_command(world), log, CHARLSTM_CHECKPOINT_SECONDS=CHECKPOINT_SECONDS)
-    moment = generator.choice(["starting", "training", "writing", "writing"])
+    variables = {"CHARLSTM_CHECKPOINT_SECONDS": CHECKPOINT_SECONDS, **variables}
+    process = start(project, training_command(world), log, **variables)
+    moment = generator.choice(["starting", "training", special, special])
     if moment == "starting":
         time.sleep(generator.uniform(0, MAX_START_SECONDS))
     else:
@@ -116,7 +131,7 @@ def _start_and_kill(project: Path, world: int, log: Path, generator: random.Rand
         deadline = time.monotonic() + generator.uniform(0, MAX_TRAINING_SECONDS)
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
-        while moment == "writing" and process.poll() is None and not any(project.glob(".charlstm/*/.step-*")):
+        while moment == special and process.poll() is None and not is_special():
             time.sleep(0.0005)
     moment = moment if process.poll() is None else "finished before"
     kill(process)

@@ -16,25 +16,24 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import fsspec
 
 from benchmarks.harness import console, new_parser
-from benchmarks.kills import CHECKPOINT_SECONDS, MAX_START_SECONDS, MAX_TRAINING_SECONDS, OVERRIDE, WORLDS
+from benchmarks.kills import OVERRIDE, WORLDS, start_and_kill
 from benchmarks.object_store import BUCKET, object_store
-from benchmarks.projects import PYTHON, kill, make_encoded_project, results, run, start, training_command
+from benchmarks.projects import PYTHON, make_encoded_project, results, run, training_command
 from benchmarks.tracking import RunSummary, expected_summary, read_summary
 from pipeline.mirror import COMPLETE
 from pipeline.stage.settings import MIRROR
 
 VANISHING, DELAY = 2, 0.2
-SECONDS_BETWEEN_LOOKS = 0.002
 LENGTH = len("step-000000123") + 1 + 32 + 1 + 64  # of the name of a state
 
 
@@ -68,7 +67,8 @@ def main() -> int:
                 variables = {**mirror.variables, "MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow.db"}
                 for _ in range(min(VANISHING, arguments.count - moments.total())):
                     shutil.copytree(template, machine)
-                    moments[_vanish(machine, world, log, generator, mirror._replace(variables=variables))] += 1
+                    is_copying = partial(_is_copying, mirror)
+                    moments[start_and_kill(machine, world, log, generator, "copying", is_copying, **variables)] += 1
                     shutil.rmtree(machine)
                 shutil.copytree(template, machine)
                 code = run(machine, training_command(world), log, **variables)
@@ -108,28 +108,6 @@ def _mirror(folder: Path, *, is_s3: bool) -> Iterator[_Where]:
             endpoint_url=variables["AWS_ENDPOINT_URL"], use_listings_cache=False, skip_instance_cache=True,
         )  # fmt: skip
         yield _Where({**variables, MIRROR: f"s3://{BUCKET}/trainings"}, lambda: list(files.find(BUCKET)))
-
-
-def _vanish(machine: Path, world: int, log: Path, generator: random.Random, mirror: _Where) -> str:
-    """One start that does not live; what it was doing."""
-    offset = log.stat().st_size if log.exists() else 0
-    process = start(
-        machine, training_command(world), log, CHARLSTM_CHECKPOINT_SECONDS=CHECKPOINT_SECONDS, **mirror.variables
-    )
-    moment = generator.choice(["starting", "training", "copying", "copying"])
-    if moment == "starting":
-        time.sleep(generator.uniform(0, MAX_START_SECONDS))
-    else:
-        while process.poll() is None and b"parameters, " not in log.read_bytes()[offset:]:
-            time.sleep(0.02)
-        deadline = time.monotonic() + generator.uniform(0, MAX_TRAINING_SECONDS)
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
-        while moment == "copying" and process.poll() is None and not _is_copying(mirror):
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-    moment = moment if process.poll() is None else "finished before"
-    kill(process)
-    return moment
 
 
 def _is_copying(mirror: _Where) -> bool:

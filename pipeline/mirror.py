@@ -91,9 +91,7 @@ class Mirror:
 
     def copies(self) -> list[Copy]:
         """All whole checkpoints, newest first."""
-        names = self._names()
-        found = [Copy(*match.groups()) for name in names if (match := _NAME.fullmatch(name))]
-        return sorted((copy for copy in found if copy.name + COMPLETE in names), reverse=True)
+        return _copies(self._names())
 
     def push(self, checkpoint: Path, training_id: str, spool: Path) -> None:
         """Copy a checkpoint, and what its run has; then remove all but the newest."""
@@ -145,8 +143,8 @@ class Mirror:
 
     def _remove_old(self) -> None:
         """Keep the newest checkpoints, and states that may be on their way."""
-        oldest_kept = self.copies()[:NUM_KEPT][-1].checkpoint
-        self._remove(name for name in self._names() if _NAME.match(name) and name[: len(oldest_kept)] < oldest_kept)
+        oldest_kept = _copies(names := self._names())[:NUM_KEPT][-1].checkpoint
+        self._remove(name for name in names if _NAME.match(name) and name[: len(oldest_kept)] < oldest_kept)
 
     def _remove(self, names: Iterable[str]) -> None:
         for name in sorted(names, key=lambda name: not name.endswith(COMPLETE)):  # first what says that all is there
@@ -191,6 +189,11 @@ class Mirror:
             new.rename(spool)
 
 
+def _copies(names: set[str]) -> list[Copy]:
+    found = [Copy(*match.groups()) for name in names if (match := _NAME.fullmatch(name))]
+    return sorted((copy for copy in found if copy.name + COMPLETE in names), reverse=True)
+
+
 # What the process does.
 
 
@@ -207,7 +210,7 @@ def fetch(mirror: Mirror, folder: Path, spools: Path) -> None:
         try:
             mirror.pull(copy, folder, spools)
         except (ChecksumError, ValueError, FileNotFoundError) as error:
-            log.warning("a checkpoint in the mirror is left out: %s", shown(error))
+            log.warning("a checkpoint in the mirror is left out: %s", shown(error, os.environ.get(MIRROR, "")))
             continue
         log.info("the mirror has a newer checkpoint than this machine: %s", copy.checkpoint)
         return
@@ -228,8 +231,9 @@ def follow(open_mirror: Callable[[], Mirror], folder: Path, spools: Path, has_en
             mirror.push(folder / newest, training_id, spools / training_id)
         except Exception as error:  # whatever a server, a library or a disk can raise
             if not has_warned:
+                reason = shown(error, os.environ.get(MIRROR, ""))
                 log.warning(
-                    "the mirror has no copy of %s: %s; training goes on, and this is tried again", newest, shown(error)
+                    "the mirror has no copy of %s: %s; training goes on, and this is tried again", newest, reason
                 )
             has_warned, pause = True, min(2 * pause, MAX_SECONDS_BETWEEN_TRIES)
             continue
@@ -239,9 +243,8 @@ def follow(open_mirror: Callable[[], Mirror], folder: Path, spools: Path, has_en
     return not has_warned
 
 
-def shown(error: Exception) -> str:
-    """What is wrong with the mirror, in one line, without passwords of its URL or of the environment."""
-    url = os.environ.get(MIRROR, "")
+def shown(error: Exception, url: str) -> str:
+    """What is wrong with a store, in one line, without passwords of its URL or of the environment."""
     text = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()), url)
     hidden = {value for name, value in os.environ.items() if _SECRET.search(name) and len(value) >= MIN_SECRET}
     for value in sorted(hidden, key=len, reverse=True):
@@ -279,7 +282,7 @@ def _work(what: str, folder: Path) -> int:
         else:
             open_mirror().clear()
     except Exception as error:
-        log.warning("the mirror cannot be used now: %s", shown(error))
+        log.warning("the mirror cannot be used now: %s", shown(error, os.environ.get(MIRROR, "")))
         return 1
     return 0
 

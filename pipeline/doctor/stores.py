@@ -9,7 +9,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fsspec.core import url_to_fs
@@ -25,10 +25,10 @@ UNDERSTOOD = {"url", "endpointurl", "verify", "jobs"}  # settings of a remote
 
 
 class Place(NamedTuple):
-    """A folder of a store, by fsspec."""
+    """A folder of a store, for fsspec."""
 
-    files: Any
-    root: str
+    url: str
+    options: Mapping[str, str]
     advice: str = ""
 
 
@@ -50,20 +50,21 @@ def check_stores() -> Iterator[Finding]:
 
 def main() -> int:
     """A line for each fault."""
-    for name, find in (("mirror", _mirror), ("DVC's remote", _remote)):
+    for name, place in (("mirror", _mirror()), ("DVC's remote", _remote())):
+        if place is None:
+            continue
         try:
-            if (place := find()) is not None:
-                _try(place)
-                sys.stdout.write(place.advice)
+            _try(*url_to_fs(place.url, **place.options))
+            sys.stdout.write(place.advice)
         except Exception as error:  # whatever a server or a library can raise
-            sys.stdout.write(f"{name}: {shown(error)}\n")
+            sys.stdout.write(f"{name}: {shown(error, place.url)}\n")
             sys.stdout.flush()
     return 0
 
 
 def _mirror() -> Place | None:
     url = os.environ.get(MIRROR)
-    return Place(*url_to_fs(url)) if url else None
+    return Place(url, {}) if url else None
 
 
 def _remote() -> Place | None:
@@ -76,23 +77,22 @@ def _remote() -> Place | None:
     if name is None or not own.keys() <= UNDERSTOOD:
         return None
     options = {"endpoint_url": own["endpointurl"]} if "endpointurl" in own else {}
-    files, root = url_to_fs(own["url"], **options)
     verify = f"`dvc remote modify {name} verify true` makes it compare their hashes"
     advice = f"DVC's remote: `dvc pull` takes damaged files as they are: {verify}\n"
-    return Place(files, root, "" if own.get("verify") == "true" else advice)
+    return Place(own["url"], options, "" if own.get("verify") == "true" else advice)
 
 
-def _try(place: Place) -> None:
-    path = f"{place.root.rstrip('/')}/charlstm-doctor-{secrets.token_hex(4)}"
-    if "file" in place.files.protocol:  # others know no folders, or make them
-        place.files.makedirs(place.root, exist_ok=True)
-    place.files.pipe_file(path, CONTENT)
+def _try(files: Any, root: str) -> None:  # noqa: ANN401  # of fsspec, which has no types
+    path = f"{root.rstrip('/')}/charlstm-doctor-{secrets.token_hex(4)}"
+    if "file" in files.protocol:  # others know no folders, or make them
+        files.makedirs(root, exist_ok=True)
+    files.pipe_file(path, CONTENT)
     try:
-        if place.files.cat_file(path) != CONTENT:
+        if files.cat_file(path) != CONTENT:
             raise OSError("what was written was read back as something else")
-        seconds_off = place.files.modified(path).timestamp() - time.time()
+        seconds_off = files.modified(path).timestamp() - time.time()
     finally:
-        place.files.rm_file(path)
+        files.rm_file(path)
     if abs(seconds_off) > MAX_SECONDS_OFF:
         raise OSError(f"its clock is off by {seconds_off:.0f} s, or that of this machine")
 
