@@ -7,7 +7,8 @@ docs/data.md ("For the time that you have") has the rules, and what they make of
 - **Epochs.** As many as fit, up to `MOST_EPOCHS`.
 - **Dropout.** The more often a text is read, and the shorter it is for the model, the more.
 - **Weight decay.** The fewer steps, the more: all of them together forget about the same share of old weights.
-- **Teachers.** Where so many epochs leave time, three models of that width write a text. A fourth learns from both.
+- **Teachers.** Where so many epochs leave time, models of a width that fits write a text, three to eight of them. One
+  more learns from both.
 """
 
 import json
@@ -59,7 +60,7 @@ class Speed(NamedTuple):
 
     seconds_per_step: float
     validated_per_second: float  # ids
-    written_per_second: float  # ids that the teachers write
+    written_per_second: float  # ids that `NUM_TEACHERS` teachers write together
 
 
 def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
@@ -92,7 +93,9 @@ DROPOUT_FROM, DROPOUT_PER_DOUBLING, MAX_DROPOUT = 2.5, 0.1, 0.3
 DECAY_OF_ALL_STEPS, MAX_DECAY = 80.0, 0.1  # weight decay times steps, at the learning rate of `quick`
 USED = 1.05  # of the time, at most: epochs are whole, and 5 % too late is nearer to it than 20 % too early
 # Teachers and their student.
-NUM_TEACHERS, LEAST_TAUGHT = 3, 4  # epochs; of a short text half of those that help
+NUM_TEACHERS, MOST_TEACHERS = 3, 8
+LEAST_TAUGHT = 4  # epochs; of a short text half of those that help
+LEAST_WIDTH = 0.75  # of the best model without teachers: narrower ones with teachers are no better than it
 ROWS_OF_TEACHERS = 2  # for each row of the corpus
 STUDENT_STEP = 2.4  # of a student's step, in steps of a teacher
 MAX_ALPHABET = 500  # a byte is kept for each of its characters, with each character that teachers write
@@ -101,6 +104,7 @@ MAX_ALPHABET = 500  # a byte is kept for each of its characters, with each chara
 class Teaching(NamedTuple):
     """Teachers of the student's sizes."""
 
+    num_teachers: int
     epochs: int
     seconds: float  # for each
     num_chars: int  # that they write
@@ -119,7 +123,7 @@ class Plan(NamedTuple):
     def all_seconds(self) -> float:
         """The time of all parts."""
         teaching = self.teaching
-        return self.seconds + (NUM_TEACHERS * teaching.seconds + teaching.writing_seconds if teaching else 0.0)
+        return self.seconds + (teaching.num_teachers * teaching.seconds + teaching.writing_seconds if teaching else 0.0)
 
 
 def plan_within(
@@ -176,11 +180,16 @@ def choose(text: Text, seconds: float, timed: Sequence[tuple[Training, Speed]], 
         )
     has_read = [plan for plan in possible if plan.training.chars_seen >= LEAST_READ * plan.training.num_weights]
     best = (has_read or possible[:1])[-1]
-    if initial or text.vocab_size > MAX_ALPHABET or 2 * best.all_seconds > USED * seconds:
+    most = most_epochs(text, is_begun=initial is not None)
+    if initial or text.vocab_size > MAX_ALPHABET or best.training.epochs < most:
         return best
-    taught = [_with_teachers(text, USED * seconds, plan) for plan in possible]
-    least = max(LEAST_TAUGHT, most_epochs(text, is_begun=False) // 2 if text.num_train <= SHORT else 0)
-    return next((plan for plan in reversed(taught) if plan.training.epochs >= least), best)
+    least = max(LEAST_TAUGHT, most // 2 if text.num_train <= SHORT else 0)
+    wide = [plan for plan in possible if plan.training.shape.hidden_size >= LEAST_WIDTH * best.training.shape.hidden_size]
+    for plan in reversed(wide):
+        if (taught := _with_teachers(text, USED * seconds, plan, NUM_TEACHERS)).training.epochs >= least:
+            more = [_with_teachers(text, USED * seconds, plan, num) for num in range(NUM_TEACHERS, MOST_TEACHERS + 1)]
+            return [one for one in more if one.training.epochs == taught.training.epochs][-1]
+    return best
 
 
 def most_epochs(text: Text, *, is_begun: bool) -> int:
@@ -212,16 +221,16 @@ def _epoch_seconds(text: Text, training: Training, speed: Speed) -> float:
     return steps * speed.seconds_per_step + text.num_validated / speed.validated_per_second
 
 
-def _with_teachers(text: Text, seconds: float, plan: Plan) -> Plan:
+def _with_teachers(text: Text, seconds: float, plan: Plan, num_teachers: int) -> Plan:
     """The same for a student of the same sizes: all its parts, each with as many epochs as fit."""
     training, speed = plan.training, plan.speed
     per_epoch = _epoch_seconds(text, training, speed)
     # A student reads two characters of its teachers for each of the corpus, and each of those twice.
-    writing = ROWS_OF_TEACHERS * text.num_train / 2 / speed.written_per_second
+    writing = ROWS_OF_TEACHERS * text.num_train / 2 / speed.written_per_second * num_teachers / NUM_TEACHERS
     student = STUDENT_STEP * per_epoch
-    epochs = min(int(seconds / (NUM_TEACHERS * per_epoch + writing + student)), most_epochs(text, is_begun=False))
+    epochs = min(int(seconds / (num_teachers * per_epoch + writing + student)), most_epochs(text, is_begun=False))
     num_chars = epochs * text.num_train * ROWS_OF_TEACHERS // 2
-    teaching = Teaching(epochs, epochs * per_epoch, num_chars, epochs * writing)
+    teaching = Teaching(num_teachers, epochs, epochs * per_epoch, num_chars, epochs * writing)
     return Plan(_of_epochs(training, epochs), epochs * student, speed, teaching)
 
 
@@ -248,7 +257,7 @@ def proposal_of(plan: Plan, text: Text, quick: Mapping[str, object], name: str, 
         "train.distillation.rows": rows_of_teachers,
         "train.distillation.text": str(load_teaching_paths().text),
         "teachers.recipes": [name + TEACHER],
-        "teachers.seeds": list(range(1, NUM_TEACHERS + 1)),
+        "teachers.seeds": list(range(1, plan.teaching.num_teachers + 1)),
         "teachers.parts": list(range(1, num_parts + 1)),
         "teachers.part_chars": part_chars,
         "teachers.row_chars": min(max(ROW_CHARS[0], part_chars // ROWS_PER_PART), ROW_CHARS[1]),
@@ -262,7 +271,7 @@ def _times(plan: Plan) -> list[str]:
     if (teaching := plan.teaching) is None:
         return [f"training takes {clock(plan.seconds)}: {step}"]
     return [
-        f"{NUM_TEACHERS} teachers of these sizes, {clock(teaching.seconds)} each: {step}",
+        f"{teaching.num_teachers} teachers of these sizes, {clock(teaching.seconds)} each: {step}",
         f"they write {teaching.num_chars:,} characters in {clock(teaching.writing_seconds)}",
         f"a student learns from the text and from theirs, in {clock(plan.seconds)}; {clock(plan.all_seconds)} together",
     ]

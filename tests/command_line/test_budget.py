@@ -81,8 +81,17 @@ def test_teachers_take_what_time_a_small_text_leaves() -> None:
     assert plan(3, 1_100_000).teaching is None
     found = plan(60, 1_100_000)
     assert found.teaching is not None and found.teaching.epochs == found.training.epochs >= 4
+    assert 3 <= found.teaching.num_teachers < 8
     assert plan(60, 1_100_000, alphabet=4_000).teaching is None  # each character that they write costs too much
     assert plan(60, 1_100_000, shape=ModelShape(65, 128, 320, 1, 320)).teaching is None  # who would begin as it does?
+
+
+def test_time_that_is_left_makes_more_teachers() -> None:
+    counts = [plan(minutes, 100_000, power=5e9).teaching for minutes in (3.0, 15.0, 60.0)]
+    assert [teaching and teaching.num_teachers for teaching in counts] == [None, 3, 8]
+    found = plan(60, 100_000)
+    proposal = proposal_of(found, Text(100_000, [1_538] * 65), QUICK, "mine", None)
+    assert proposal.recipe["teachers.seeds"] == list(range(1, 9))
 
 
 def test_a_text_that_is_read_often_gets_dropout() -> None:
