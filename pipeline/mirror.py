@@ -25,15 +25,14 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
 
 from charlstm.errors import ChecksumError
 from charlstm.files.atomic import atomic_folder, sha256, write_text
 from charlstm.files.checksums import SUMS, read_sums, write_digests
-from charlstm.files.urls import without_credentials
+from charlstm.files.urls import shown_error
 from charlstm.tracking.outbox import EVENTS, FILES, Artifacts, Model, read_events
 from charlstm.tracking.sender import REMOVED, SENT
 from pipeline.dvc.unfinished import TRAINING_ID
@@ -52,8 +51,7 @@ STATE = "state.safetensors"  # as in `charlstm.training.checkpoint`, which takes
 COMPLETE = ".complete"
 _NAME = re.compile(r"(step-\d{9})\.([0-9a-f]{32})\.([0-9a-f]{64})")
 _FILE = re.compile(r"\d{4,}/[^/]+")  # that events name
-_SECRET = re.compile(r"SECRET|PASSW|TOKEN|CREDENTIAL|KEY", re.IGNORECASE)
-MIN_SECRET = 6  # characters; shorter values would hide half of a message
+PIECE = 5 * 2**20  # bytes of a request: S3 takes no smaller parts
 
 
 class Copy(NamedTuple):
@@ -69,7 +67,7 @@ class Copy(NamedTuple):
         return ".".join(self)
 
 
-def say_alive(*_: object, **__: object) -> None:
+def say_alive() -> None:
     """Tell the process that may wait for this one that bytes are moving: a byte on standard output."""
     with contextlib.suppress(BlockingIOError, BrokenPipeError):  # it does not wait now, or is gone
         os.write(STDOUT, b".")
@@ -104,7 +102,7 @@ class Mirror:
         self._remove_old()
 
     def pull(self, copy: Copy, folder: Path, spools: Path) -> None:
-        """Copy a checkpoint into the folder of its training, and what its run has.
+        """Copy what its run has, and a checkpoint into the folder of its training: both, or no checkpoint.
 
         Raises:
             ChecksumError: it is not what it was.
@@ -114,8 +112,12 @@ class Mirror:
             if (found := sha256(temporary / STATE)) != copy.sha256:
                 raise ChecksumError(f"{copy.checkpoint} is damaged: expected SHA-256 {copy.sha256}, found {found}")
             write_digests(temporary / SUMS, {STATE: copy.sha256})
-        write_text(folder / TRAINING_ID, f"{copy.training_id}\n")
-        self._pull_spool(copy, spools / copy.training_id)
+            self._pull_spool(copy, spools / copy.training_id)
+            write_text(folder / TRAINING_ID, f"{copy.training_id}\n")
+
+    def give_up(self, copy: Copy) -> None:
+        """Remove a damaged checkpoint: it would pass for the newest."""
+        self._remove([copy.name, copy.name + COMPLETE])
 
     def clear(self) -> None:
         """Remove all checkpoints."""
@@ -125,12 +127,12 @@ class Mirror:
         return f"{self._root}/{name}"
 
     def _put(self, file: Path, name: str) -> None:
-        self._files.put_file(str(file), self._path(name), callback=Callback(hooks={"alive": say_alive}))
-        say_alive()
+        with file.open("rb") as source, self._files.open(self._path(name), "wb", block_size=PIECE) as target:
+            _copy(source, target)
 
     def _get(self, name: str, file: Path) -> None:
-        self._files.get_file(self._path(name), str(file), callback=Callback(hooks={"alive": say_alive}))
-        say_alive()
+        with self._files.open(self._path(name), "rb", block_size=PIECE) as source, file.open("wb") as target:
+            _copy(source, target)
 
     def _names(self) -> set[str]:
         """Of the files in the training's folder."""
@@ -189,6 +191,12 @@ class Mirror:
             new.rename(spool)
 
 
+def _copy(source: BinaryIO, target: BinaryIO) -> None:
+    while piece := source.read(PIECE):
+        target.write(piece)
+        say_alive()
+
+
 def _copies(names: set[str]) -> list[Copy]:
     found = [Copy(*match.groups()) for name in names if (match := _NAME.fullmatch(name))]
     return sorted((copy for copy in found if copy.name + COMPLETE in names), reverse=True)
@@ -210,7 +218,9 @@ def fetch(mirror: Mirror, folder: Path, spools: Path) -> None:
         try:
             mirror.pull(copy, folder, spools)
         except (ChecksumError, ValueError, FileNotFoundError) as error:
-            log.warning("a checkpoint in the mirror is left out: %s", shown(error, os.environ.get(MIRROR, "")))
+            log.warning("a checkpoint in the mirror is left out: %s", shown_error(error, os.environ.get(MIRROR, "")))
+            if isinstance(error, ChecksumError):
+                mirror.give_up(copy)
             continue
         log.info("the mirror has a newer checkpoint than this machine: %s", copy.checkpoint)
         return
@@ -219,7 +229,7 @@ def fetch(mirror: Mirror, folder: Path, spools: Path) -> None:
 def follow(open_mirror: Callable[[], Mirror], folder: Path, spools: Path, has_ended: Callable[[float], bool]) -> bool:
     """Copy each new checkpoint until the training has ended; whether the last one was copied."""
     mirror: Mirror | None = None
-    pushed, pause, has_warned, is_over = "", SECONDS_BETWEEN_LOOKS, False, False
+    pushed, pause, is_failing, is_over = "", SECONDS_BETWEEN_LOOKS, False, False
     while not is_over:
         is_over = has_ended(pause)
         newest = max((path.name for path in folder.glob("step-*")), default="")
@@ -230,26 +240,17 @@ def follow(open_mirror: Callable[[], Mirror], folder: Path, spools: Path, has_en
             training_id = (folder / TRAINING_ID).read_text().strip()
             mirror.push(folder / newest, training_id, spools / training_id)
         except Exception as error:  # whatever a server, a library or a disk can raise
-            if not has_warned:
-                reason = shown(error, os.environ.get(MIRROR, ""))
+            if not is_failing:
+                reason = shown_error(error, os.environ.get(MIRROR, ""))
                 log.warning(
                     "the mirror has no copy of %s: %s; training goes on, and this is tried again", newest, reason
                 )
-            has_warned, pause = True, min(2 * pause, MAX_SECONDS_BETWEEN_TRIES)
+            is_failing, pause = True, min(2 * pause, MAX_SECONDS_BETWEEN_TRIES)
             continue
-        if has_warned:
+        if is_failing:
             log.info("the mirror has %s now", newest)
-        pushed, pause, has_warned = newest, SECONDS_BETWEEN_LOOKS, False
-    return not has_warned
-
-
-def shown(error: Exception, url: str) -> str:
-    """What is wrong with a store, in one line, without passwords of its URL or of the environment."""
-    text = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()), url)
-    hidden = {value for name, value in os.environ.items() if _SECRET.search(name) and len(value) >= MIN_SECRET}
-    for value in sorted(hidden, key=len, reverse=True):
-        text = text.replace(value, "***")
-    return f"{text[:300]} ({without_credentials(url, url)})"
+        pushed, pause, is_failing = newest, SECONDS_BETWEEN_LOOKS, False
+    return not is_failing
 
 
 def _newest_whole(folder: Path) -> str:
@@ -282,7 +283,7 @@ def _work(what: str, folder: Path) -> int:
         else:
             open_mirror().clear()
     except Exception as error:
-        log.warning("the mirror cannot be used now: %s", shown(error, os.environ.get(MIRROR, "")))
+        log.warning("the mirror cannot be used now: %s", shown_error(error, os.environ.get(MIRROR, "")))
         return 1
     return 0
 

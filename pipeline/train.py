@@ -99,7 +99,7 @@ def run(params: Params, paths: Paths, job: Job = Job()) -> None:  # noqa: B008  
                     train([EpochTexts(prompts, data.vocab, params.train.seed, [])], Path())
                 return
             with unfinished.start_or_resume(fingerprint, job.folder / unfinished.CHECKOUT) as work:
-                processes.on_main(work.ask_mirror)
+                processes.on_main(work.fetch_or_clear_mirror)
                 with followed(work.folder):
                     _train_and_write(params, paths, data.vocab, prompts, tags, work, train, job)
         except (RuntimeError, MemoryError) as error:

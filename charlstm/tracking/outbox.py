@@ -96,10 +96,11 @@ class Model(Event):
 
 
 class End(Event):
-    """The end of the run."""
+    """The end of the run, and why it came; a run that is FINISHED stays so."""
 
     kind: Literal["end"]
     status: Literal["FINISHED", "FAILED", "KILLED"]
+    reason: str = ""
 
 
 _EVENT: TypeAdapter[Any] = TypeAdapter(

@@ -144,8 +144,7 @@ class Run:
 
     def end(self, status: str, reason: str = "normally", time_ms: int | None = None) -> None:
         """The run is FINISHED, FAILED or KILLED, by default now. The tag `ended` says why."""
-        self.set_tags({"ended": reason})
-        self._append("end", status=status, time_ms=now_ms() if time_ms is None else time_ms)
+        self._append("end", status=status, reason=reason, time_ms=now_ms() if time_ms is None else time_ms)
 
     def close(self) -> None:
         """Send the rest."""

@@ -44,6 +44,7 @@ MAX_SECONDS_BETWEEN_TRIES = 30.0
 LAST_TRIES, SECONDS_BETWEEN_LAST_TRIES = 3, 1.0
 SECONDS_FOR_TURN = 60.0
 SECONDS_KEPT = 7 * 24 * 3600  # of a training that may be resumed
+FINISHED = "FINISHED"  # MLflow's word
 TURN, REMOVED, DAMAGED = "sender.lock", ".removed-", "damaged"  # beside the spools
 GONE = "the process was gone without a word: killed, aborted, out of memory, or the machine went down"
 
@@ -124,7 +125,7 @@ class SpoolSender:
         self.folder, self.store = folder, store
         self.sent = Sent(store.identity)
         self._client: MlflowClient | None = None
-        self._known: dict[str, int] = {}  # the last step of each metric that a resumed run has
+        self._known: dict[str, int] | None = None  # the last step of each metric that the run has; None: not asked yet
 
     def send(self) -> str:
         """Send all whole events that are there; what went wrong, in one line. Call it again: it goes on there."""
@@ -147,7 +148,7 @@ class SpoolSender:
                     return None
                 error, age = self._send_new(), time.time() - _last_written(self.folder)
                 # A training that did not finish may be resumed, and then its spool knows what was sent.
-                if error or (status_of(self.folder) not in ("", "FINISHED") and age <= SECONDS_KEPT):
+                if error or (status_of(self.folder) not in ("", FINISHED) and age <= SECONDS_KEPT):
                     return error
                 if self.sent.num_damaged:
                     return self._set_aside()
@@ -174,7 +175,7 @@ class SpoolSender:
         # On a full disk nothing can be noted, and what this process has sent counts.
         is_valid = noted and noted.store == self.store.identity and _ends_a_line(self.folder / EVENTS, noted.offset)
         if noted and is_valid and noted.offset >= self.sent.offset:
-            self.sent = noted
+            self.sent, self._known = noted, self._known if noted.run_id == self.sent.run_id else None
         self._corpus = start.tags.get(CORPUS_TAG, "") if start else ""
         try:
             for event, end in _merged(read_events(self.folder, self.sent.offset)):
@@ -217,7 +218,7 @@ class SpoolSender:
             if not calls.is_refusal(error) or not self.sent.run_id:
                 raise
             if calls.is_gone(self._client, self.sent.run_id):
-                self.sent = Sent(self.store.identity)  # the spool has all of it: begin anew
+                self.sent, self._known = Sent(self.store.identity), None  # the spool has all of it: begin anew
                 raise
             if isinstance(event, outbox.Metrics) and len(event.points) > 1:  # one may be refused, and not the others
                 for point in event.points:
@@ -231,7 +232,8 @@ class SpoolSender:
             case outbox.Start():
                 self._find_or_create(client, event)
             case outbox.Metrics():
-                new = [point for point in event.points if point[2] > self._known.get(point[0], -1)]
+                known = self._known_steps(client)
+                new = [point for point in event.points if point[2] > known.get(point[0], -1)]
                 calls.log_points(client, run_id, new, only_changed=event.only_changed)
             case outbox.Params():
                 calls.log_params(client, run_id, event.values)
@@ -244,25 +246,38 @@ class SpoolSender:
                 folder = self.folder / FILES / event.files
                 registered_model.log_and_register(client, run_id, folder, self._corpus, event)
             case outbox.End():
+                if event.status != FINISHED and client.get_run(run_id).info.status == FINISHED:
+                    return  # another machine has trained to the end meanwhile
+                if event.reason:
+                    calls.log_tags(client, run_id, {"ended": event.reason})
                 client.set_terminated(run_id, event.status, event.time_ms)
+
+    def _known_steps(self, client: "MlflowClient") -> dict[str, int]:
+        """The last step of each metric of a training's run when this sender met it.
+
+        Another sender, of this machine or of one that has trained on, may have sent more than this one knows of.
+        """
+        if self._known is None:
+            start, run = start_of(self.folder), client.get_run(self.sent.run_id)
+            steps = calls.last_steps_of(run) if start and start.is_open else {}
+            self._known = {name: step for name, step in steps.items() if not name.startswith(PREFIX)}
+        return self._known
 
     def _find_or_create(self, client: "MlflowClient", start: outbox.Start) -> None:
         run = calls.find_run(client, self.store, start.tag, start.value, is_running=start.is_found_only)
         if run is not None:
-            self.sent.run_id = str(run.info.run_id)
+            self.sent.run_id, self._known = str(run.info.run_id), None
             if start.is_open:
-                client.update_run(self.sent.run_id, status="RUNNING")
-                tags = self._with_parent(client, str(run.info.experiment_id), start)
-                # Another machine may have sent more before it vanished than this one knows of.
-                steps = calls.last_steps_of(run).items()
-                self._known = {name: step for name, step in steps if not name.startswith(PREFIX)}
-                calls.log_tags(client, self.sent.run_id, tags)
+                if run.info.status != FINISHED:
+                    client.update_run(self.sent.run_id, status="RUNNING")
+                calls.log_tags(client, self.sent.run_id, self._with_parent(client, str(run.info.experiment_id), start))
             return
         if start.is_found_only:
             raise LookupError(f"no running run has the tag {start.tag} {start.value} yet")
         experiment_id = calls.find_or_create_experiment(client, self.store, self._corpus)
         tags = self._with_parent(client, experiment_id, start) | {start.tag: start.value}
         self.sent.run_id, self.sent.is_new = calls.create_run(client, experiment_id, tags, start.time_ms), True
+        self._known = {}
 
     def _with_parent(self, client: "MlflowClient", experiment_id: str, start: outbox.Start) -> dict[str, str]:
         """The run's tags, and the run above it in a sweep. A resumed training may belong to another one than before."""
@@ -325,8 +340,7 @@ def _end_if_dead(folder: Path) -> bool:
     except LockedError:
         return False
     if status_of(folder) == "RUNNING":
-        spool.append("tags", values={"ended": GONE})
-        spool.append("end", status="KILLED", time_ms=last_written_ms)
+        spool.append("end", status="KILLED", reason=GONE, time_ms=last_written_ms)
     spool.close()
     return True
 

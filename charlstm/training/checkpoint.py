@@ -171,7 +171,7 @@ def restore_newest(learner: Learner, folder: CheckpointFolder | None) -> tuple[P
         where = "" if folder is None else f" in {folder.folder}"
         raise TrainingError(
             f"the checkpoint{where} cannot be restored ({' '.join(str(error).split())[:200]}): go back to the versions "
-            "that wrote it, or move that folder away to begin anew"
+            "that wrote it, or move that folder away to begin anew, and what a mirror has of it"
         ) from error
 
 

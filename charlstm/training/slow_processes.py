@@ -52,28 +52,34 @@ class ForwardClock:
 
 
 class SlowProcesses:
-    """Finds processes that have been slower than the median by half for a minute, each once until it recovers."""
+    """Finds processes that have been slower than the median by half for a minute, each once until it recovers.
 
-    def __init__(self) -> None:
+    `num_rows_N` are the rows that each computes. Where these differ, times may differ as much.
+    """
+
+    def __init__(self, num_rows_N: Sequence[int]) -> None:
+        self._slow = SLOW * max(num_rows_N) / min(num_rows_N)
         self._looked: float | None = None  # at which time
         self._seconds_N: list[float] = []  # since then
         self._num_slow = Counter[int]()  # looks in a row, by rank
 
     def find(self, seconds_N: Sequence[float], now: float) -> list[tuple[int, float]]:
         """Ranks, each with how many times as long as the median its forward passes take; `seconds_N` are those since
-        the last call.
+        the last call, or nothing if no step was taken since.
 
         Of two processes, the faster one is the median.
         """
+        if not seconds_N:
+            return []
         before_N = self._seconds_N or [0.0] * len(seconds_N)
         self._seconds_N = [sum(pair) for pair in zip(before_N, seconds_N, strict=True)]
         self._looked = now if self._looked is None else self._looked
-        if now - self._looked < SECONDS_OF_LOOKING or not any(self._seconds_N):
+        if now - self._looked < SECONDS_OF_LOOKING or not all(self._seconds_N):
             return []
         median = statistics.median_low(self._seconds_N)
         found = []
         for rank, seconds in enumerate(self._seconds_N):
-            self._num_slow[rank] = self._num_slow[rank] + 1 if seconds >= SLOW * median else 0
+            self._num_slow[rank] = self._num_slow[rank] + 1 if seconds >= self._slow * median else 0
             if self._num_slow[rank] == NUM_LOOKS:
                 found.append((rank, seconds / median))
         self._looked, self._seconds_N = now, []

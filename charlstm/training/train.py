@@ -21,6 +21,7 @@ from charlstm.params import ModelParams, TrainParams
 from charlstm.text.encoded import EncodedText
 from charlstm.text.soft_targets import SoftTargets
 from charlstm.text.vocabulary import Vocab
+from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder, restore_newest, to_checkpoint
 from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.initial import InitialWeights
@@ -166,7 +167,11 @@ class _Training:
         restored = restore_newest(learner, boundary.checkpoints)
         self.progress, self.best_weights = restored or (Progress(), self.weights())
         self.meter = StepMeter(self.progress.totals, learner.clock.read)
-        self.names, self.slow = self.processes.names(), SlowProcesses()
+        rows_N = [
+            rows_of(rank, self.processes.world_size, params.batch_size) for rank in range(self.processes.world_size)
+        ]
+        self.names = self.processes.names()
+        self.slow = SlowProcesses([rows.stop - rows.start for rows in rows_N])
 
     def run(self, observers: Sequence[Observer]) -> Result:
         self.boundary.start(self.progress.step)

@@ -9,26 +9,26 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from fsspec.core import url_to_fs
 
+from charlstm.files.urls import shown_error
 from pipeline.doctor.finding import Finding, warning
-from pipeline.mirror import shown
 from pipeline.stage.settings import MIRROR, faults, seconds
 
 MODULE = "pipeline.doctor.stores"
 MAX_SECONDS_OFF = 60.0  # between this clock and the store's; S3 refuses to talk from 15 minutes on
 CONTENT = b"charlstm doctor"
-UNDERSTOOD = {"url", "endpointurl", "verify", "jobs"}  # settings of a remote
 
 
 class Place(NamedTuple):
-    """A folder of a store, for fsspec."""
+    """A folder of a store. `find` gives fsspec's file system and the folder's path in it."""
 
+    name: str
     url: str
-    options: Mapping[str, str]
+    find: Callable[[], tuple[Any, str]]
     advice: str = ""
 
 
@@ -46,46 +46,51 @@ def check_stores() -> Iterator[Finding]:
         yield warning(f"stores: the mirror or DVC's remote did not answer within {patience:g} s")
         return
     yield from map(warning, done.stdout.splitlines())
+    if done.returncode:
+        reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        yield warning(f"stores: they could not be tried: {reason}")
 
 
 def main() -> int:
     """A line for each fault."""
-    for name, place in (("mirror", _mirror()), ("DVC's remote", _remote())):
-        if place is None:
-            continue
+    for place in (*_mirror(), *_remote()):
         try:
-            _try(*url_to_fs(place.url, **place.options))
+            files, root = place.find()
+            _try(files, root)
             sys.stdout.write(place.advice)
         except Exception as error:  # whatever a server or a library can raise
-            sys.stdout.write(f"{name}: {shown(error, place.url)}\n")
+            sys.stdout.write(f"{place.name}: {shown_error(error, place.url)}\n")
             sys.stdout.flush()
     return 0
 
 
-def _mirror() -> Place | None:
-    url = os.environ.get(MIRROR)
-    return Place(url, {}) if url else None
+def _mirror() -> Iterator[Place]:
+    if url := os.environ.get(MIRROR):
+        yield Place("mirror", url, lambda: url_to_fs(url))
 
 
-def _remote() -> Place | None:
-    """That to which `dvc push` pushes, unless it has settings that only DVC understands."""
-    done = subprocess.run([sys.executable, "-m", "dvc", "config", "--list"], capture_output=True, text=True)
-    settings = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-    name = settings.get("core.remote")
-    own = {key.removeprefix(f"remote.{name}."): value for key, value in settings.items()}
-    own = {key: value for key, value in own.items() if "." not in key}
-    if name is None or not own.keys() <= UNDERSTOOD:
-        return None
-    options = {"endpoint_url": own["endpointurl"]} if "endpointurl" in own else {}
+def _remote() -> Iterator[Place]:
+    """That to which `dvc push` pushes."""
+    from dvc.repo import Repo  # it takes a second
+
+    repo = Repo()
+    if not (name := repo.config["core"].get("remote")):
+        return
+    settings = repo.config["remote"].get(name, {})
     verify = f"`dvc remote modify {name} verify true` makes it compare their hashes"
     advice = f"DVC's remote: `dvc pull` takes damaged files as they are: {verify}\n"
-    return Place(own["url"], options, "" if own.get("verify") == "true" else advice)
+
+    def find() -> tuple[Any, str]:
+        remote = repo.cloud.get_remote(name)  # with all settings that DVC understands
+        return remote.fs.fs, remote.path
+
+    yield Place("DVC's remote", settings.get("url", name), find, "" if settings.get("verify") else advice)
 
 
 def _try(files: Any, root: str) -> None:  # noqa: ANN401  # of fsspec, which has no types
+    if root.startswith("/") and not files.exists(root):  # of a disk that is not mounted, say
+        raise FileNotFoundError("there is no such folder yet: make it, or mount its disk")
     path = f"{root.rstrip('/')}/charlstm-doctor-{secrets.token_hex(4)}"
-    if "file" in files.protocol:  # others know no folders, or make them
-        files.makedirs(root, exist_ok=True)
     files.pipe_file(path, CONTENT)
     try:
         if files.cat_file(path) != CONTENT:

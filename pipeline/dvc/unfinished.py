@@ -57,7 +57,7 @@ class Unfinished(NamedTuple):
         """The same at every start of this training, and of no other."""
         return (self.folder / TRAINING_ID).read_text(errors="replace").strip()
 
-    def ask_mirror(self) -> None:
+    def fetch_or_clear_mirror(self) -> None:
         """Take what another machine has left in the mirror, if there is one, and it is newer than what is here."""
         (mirroring.clear if self.is_anew else mirroring.fetch)(self.folder)
 

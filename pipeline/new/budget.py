@@ -6,7 +6,7 @@ docs/data.md ("For the time that you have") has the rules, and what they make of
   `MOST_WEIGHTS` weights for each character of the text; of a short text, `MOST_WEIGHTS_OF_SHORT`.
 - **Epochs.** As many as fit, up to `MOST_EPOCHS`.
 - **Dropout.** The more often a text is read, and the shorter it is for the model, the more.
-- **Weight decay.** The fewer steps, the more: all of them together forget about the same share of old weights.
+- **Weight decay.** More than `quick` has.
 - **Teachers.** Where so many epochs leave time, models of a width that fits write a text, three to eight of them. One
   more learns from both.
 """
@@ -90,7 +90,7 @@ LARGE = 500_000  # training characters: with more, steps are longer
 LEAST_READ, MOST_EPOCHS = 3.0, 12
 SHORT, MOST_WEIGHTS, MOST_WEIGHTS_OF_SHORT = 300_000, 2.5, 4.0
 DROPOUT_FROM, DROPOUT_PER_DOUBLING, MAX_DROPOUT = 2.5, 0.1, 0.3
-DECAY_OF_ALL_STEPS, MAX_DECAY = 80.0, 0.1  # weight decay times steps, at the learning rate of `quick`
+WEIGHT_DECAY = 0.04
 USED = 1.05  # of the time, at most: epochs are whole, and 5 % too late is nearer to it than 20 % too early
 # Teachers and their student.
 NUM_TEACHERS, MOST_TEACHERS = 3, 8
@@ -184,8 +184,8 @@ def choose(text: Text, seconds: float, timed: Sequence[tuple[Training, Speed]], 
     if initial or text.vocab_size > MAX_ALPHABET or best.training.epochs < most:
         return best
     least = max(LEAST_TAUGHT, most // 2 if text.num_train <= SHORT else 0)
-    wide = [plan for plan in possible if plan.training.shape.hidden_size >= LEAST_WIDTH * best.training.shape.hidden_size]
-    for plan in reversed(wide):
+    least_width = LEAST_WIDTH * best.training.shape.hidden_size
+    for plan in reversed([one for one in possible if one.training.shape.hidden_size >= least_width]):
         if (taught := _with_teachers(text, USED * seconds, plan, NUM_TEACHERS)).training.epochs >= least:
             more = [_with_teachers(text, USED * seconds, plan, num) for num in range(NUM_TEACHERS, MOST_TEACHERS + 1)]
             return [one for one in more if one.training.epochs == taught.training.epochs][-1]
@@ -244,8 +244,7 @@ def proposal_of(plan: Plan, text: Text, quick: Mapping[str, object], name: str, 
     """The parameters of a plan; `name` is that of its recipe."""
     proposal = propose(text, quick, plan.training, initial)
     if initial is None:  # with more than `quick` has, a model to begin from forgets too much
-        decay = round(min(MAX_DECAY, DECAY_OF_ALL_STEPS / plan.training.num_steps), 3)
-        proposal = proposal._replace(recipe={**proposal.recipe, "train.weight_decay": decay})
+        proposal = proposal._replace(recipe={**proposal.recipe, "train.weight_decay": WEIGHT_DECAY})
     reasons = [*proposal.reasons, *_times(plan)]
     if plan.teaching is None:
         return proposal._replace(reasons=reasons)

@@ -25,12 +25,12 @@ NUM_READ = 65536  # bytes
 
 def fetch(folder: Path) -> None:
     """Bring the newest checkpoint of this training to `folder`, if it is newer than what is there."""
-    _finish(_start(FETCH, folder), "it is not asked for newer checkpoints")
+    _ask(FETCH, folder, "it is not asked for newer checkpoints")
 
 
 def clear(folder: Path) -> None:
     """Remove the checkpoints of this training from the mirror."""
-    _finish(_start(CLEAR, folder), "old checkpoints may be left there")
+    _ask(CLEAR, folder, "old checkpoints may be left there")
 
 
 @contextlib.contextmanager
@@ -41,6 +41,17 @@ def followed(folder: Path) -> Iterator[None]:
         yield
     finally:
         _finish(process, "the last checkpoint is on this machine only")
+
+
+def _ask(what: str, folder: Path, if_not: str) -> None:
+    process = _start(what, folder)
+    try:
+        _finish(process, if_not)
+    except BaseException:  # interrupted: it must not go on in a folder that somebody else may use soon
+        if process is not None:
+            with process:  # closes its pipes, and waits
+                process.kill()
+        raise
 
 
 def _start(what: str, folder: Path) -> subprocess.Popen[bytes] | None:

@@ -45,8 +45,9 @@ def mirror_fault(url: str) -> str:
         return ""
     from fsspec.registry import known_implementations  # which only those need who have a mirror
 
-    protocol, separator, _ = url.partition("://")
-    if not separator or protocol not in known_implementations:
+    protocol, separator, path = url.partition("://")
+    is_relative = protocol in ("file", "local") and not path.startswith("/")
+    if not separator or protocol not in known_implementations or protocol == "memory" or is_relative:
         return f"expected a URL like s3://bucket/prefix or file:///folder, got {without_credentials(url, url)[:60]!r}"
     known = known_implementations[protocol]
     is_installed = find_spec(known["class"].partition(".")[0]) is not None

@@ -16,6 +16,7 @@ from pipeline.new.budget import (
     LEAST_READ,
     REQUEST,
     ROWS_OF_TEACHERS,
+    WEIGHT_DECAY,
     Plan,
     Request,
     Speed,
@@ -99,14 +100,11 @@ def test_a_text_that_is_read_often_gets_dropout() -> None:
     assert rates == sorted(rates, reverse=True) and rates[0] > rates[-1]
 
 
-def test_a_short_training_gets_more_weight_decay_and_one_that_begins_from_a_model_that_of_quick() -> None:
-    for minutes in MINUTES[1:]:
-        for num_chars in LENGTHS:
-            found = plan(minutes, num_chars)
-            proposal = proposal_of(found, Text(num_chars, [num_chars // 65] * 65), QUICK, "mine", None)
-            expected = min(0.1, 80 / found.training.num_steps)
-            for recipe in filter(None, (proposal.recipe, proposal.teacher)):
-                assert recipe["train.weight_decay"] == pytest.approx(expected, abs=0.0006)
+def test_one_that_begins_from_a_model_has_the_weight_decay_of_quick() -> None:
+    begun_from_nothing = proposal_of(plan(60, 1_100_000), Text(1_100_000, [17_000] * 65), QUICK, "mine", None)
+    assert begun_from_nothing.teacher is not None
+    for recipe in (begun_from_nothing.recipe, begun_from_nothing.teacher):
+        assert recipe["train.weight_decay"] == WEIGHT_DECAY
     shape = ModelShape(65, 128, 320, 1, 320)
     begun = proposal_of(plan(3, 1_100_000, shape=shape), Text(1_100_000, [17_000] * 65), QUICK, "mine", shape)
     assert "train.weight_decay" not in begun.recipe

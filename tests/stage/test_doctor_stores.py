@@ -38,6 +38,8 @@ def test_who_shares_nothing_needs_nothing(said: Callable[[], list[str]]) -> None
 def test_stores_that_work(
     said: Callable[[], list[str]], tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("mirror", "remote"):
+        (tmp_path / name).mkdir()
     monkeypatch.setenv(MIRROR, (tmp_path / "mirror").as_uri())
     dvc(project, "remote", "add", "--default", "storage", str(tmp_path / "remote"))
     (unverified,) = said()
@@ -58,6 +60,26 @@ def test_stores_that_cannot_be_written(
     assert mirror.startswith("mirror: ") and mirror.endswith(f"({(tmp_path / 'mirror').as_uri()})")
     assert remote.startswith("DVC's remote: ") and remote.endswith(f"({tmp_path / 'remote'})")
     assert "\n" not in mirror + remote and "Traceback" not in mirror + remote
+
+
+def test_a_folder_that_is_not_there_may_be_a_disk_that_is_not_mounted(
+    said: Callable[[], list[str]], tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MIRROR, (tmp_path / "mirror").as_uri())
+    dvc(project, "remote", "add", "--default", "storage", str(tmp_path / "remote"))
+    assert all("there is no such folder yet: make it, or mount its disk" in line for line in said())
+    assert not (tmp_path / "mirror").exists() and not (tmp_path / "remote").exists()
+
+
+def test_a_remote_that_nobody_has_described_hides_nothing(
+    said: Callable[[], list[str]], tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mirror").write_text("a file in its place")
+    monkeypatch.setenv(MIRROR, (tmp_path / "mirror").as_uri())
+    dvc(project, "config", "core.remote", "team")
+    mirror, remote = said()
+    assert mirror.startswith("mirror: ")
+    assert remote.startswith("DVC's remote: ") and "team" in remote
 
 
 def test_a_store_that_says_nothing_is_left(said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch) -> None:

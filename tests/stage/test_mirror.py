@@ -2,7 +2,9 @@
 
 import logging
 import shutil
+import signal
 import socket
+import subprocess
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -13,11 +15,13 @@ from stages import dvc, start_dvc
 from benchmarks.object_store import BUCKET, object_store
 from benchmarks.projects import make_encoded_project, results, run, start, training_command
 from charlstm.files.checksums import SUMS, read_sums, write_sums
+from charlstm.files.urls import shown_error
 from charlstm.tracking.outbox import EVENTS, Spool, last_steps
 from charlstm.training import checkpoint as checkpoints
 from pipeline import mirror as process
 from pipeline.dvc.unfinished import TRAINING_ID
-from pipeline.mirror import COMPLETE, STATE, Mirror, fetch, follow, shown
+from pipeline.mirror import COMPLETE, STATE, Mirror, fetch, follow
+from pipeline.stage import mirroring
 from pipeline.stage.settings import MIRROR
 
 RUN, OTHER = "0" * 32, "f" * 32
@@ -112,6 +116,8 @@ def test_a_damaged_copy_is_left_out(
         fetch(mirror, there, tmp_path / "tracking")
     assert [path.name for path in there.iterdir() if path.name.startswith("step-")] == ["step-000000010"]
     assert ("step-000000020 is damaged" in caplog.text) == (content is not None)
+    mirror.push(write_checkpoint(there, 15), RUN, tmp_path / "no spool")  # older, and all that there is
+    assert mirror.copies()[0].checkpoint == "step-000000015"
 
 
 def test_what_this_machine_has_is_kept_if_it_is_as_new(mirror: Mirror, tmp_path: Path) -> None:
@@ -176,6 +182,57 @@ def test_a_training_that_is_wanted_again_is_not_in_the_mirror_any_more(mirror: M
     mirror.clear()
 
 
+def test_a_checkpoint_comes_with_its_run_or_not_at_all(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spools, spool = tmp_path / "spools", write_spool(tmp_path / RUN)
+    mirror.push(write_checkpoint(tmp_path / "a" / FINGERPRINT, 10), RUN, spool)
+    here, whole = tmp_path / FINGERPRINT, Mirror._get  # noqa: SLF001
+
+    def cut(self: Mirror, name: str, file: Path) -> None:
+        if "/" in name:
+            raise ConnectionError("reset by peer")
+        whole(self, name, file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Mirror, "_get", cut)
+        with pytest.raises(ConnectionError):
+            fetch(mirror, here, spools)
+    assert not list(here.glob("*")) and not (spools / RUN).exists()
+    fetch(mirror, here, spools)
+    assert [path.name for path in here.glob("step-*")] == ["step-000000010"]
+    assert last_steps(spools / RUN) == {"train/nats_per_char": 2}
+
+
+def test_bytes_that_move_are_signs_of_life(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signs: list[None] = []
+    monkeypatch.setattr(process, "say_alive", lambda: signs.append(None))
+    content = b"x" * (3 * process.PIECE)
+    mirror.push(write_checkpoint(tmp_path / "a" / FINGERPRINT, 10, content), RUN, tmp_path / "no spool")
+    assert len(signs) >= 3
+    signs.clear()
+    fetch(mirror, tmp_path / FINGERPRINT, tmp_path / "spools")
+    assert len(signs) >= 3
+    assert (tmp_path / FINGERPRINT / "step-000000010" / STATE).read_bytes() == content
+
+
+def test_who_is_interrupted_leaves_no_process_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def interrupted(process: subprocess.Popen[bytes], if_not: str) -> None:
+        started.append(process)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mirroring, "_finish", interrupted)
+    with socket.socket() as server:  # it takes connections, and that is all
+        server.bind(("127.0.0.1", 0))
+        server.listen(100)
+        monkeypatch.setenv(MIRROR, f"http://127.0.0.1:{server.getsockname()[1]}/prefix")
+        with pytest.raises(KeyboardInterrupt):
+            mirroring.fetch(tmp_path)
+    assert started[0].returncode == -signal.SIGKILL
+
+
 class Broken(Mirror):
     """Fails a few times."""
 
@@ -207,7 +264,7 @@ def test_a_mirror_that_fails_costs_one_warning_and_is_tried_again(
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     url = "s3://alice:hunter2@bucket/prefix"
     monkeypatch.setenv("MY_TOKEN", "abcdefghij")
-    said = shown(OSError(f"no bucket at {url}?sig=abc for abcdefghij"), url)
+    said = shown_error(OSError(f"no bucket at {url}?sig=abc for abcdefghij"), url)
     assert "hunter2" not in said and "abcdefghij" not in said and "sig=abc" not in said
     assert "bucket/prefix" in said
 

@@ -93,6 +93,45 @@ def test_a_writer_that_dies_leaves_a_run_that_is_killed(store: Store, tmp_path: 
     assert run_of(store, "dead").info.status == "KILLED"
 
 
+def test_a_machine_that_comes_back_adds_nothing_to_what_another_has_finished(store: Store, tmp_path: Path) -> None:
+    gone = write(tmp_path / "gone" / "back", "back", 8)
+    assert SpoolSender(gone.folder, store).send() == ""
+    other = write(tmp_path / "other" / "back", "back", 5)  # what the mirror had of its run
+    start = {"tag": "training_id", "value": "back", "tags": {}, "is_open": True}
+    other.append("start", **start)
+    assert SpoolSender(other.folder, store).send() == ""  # and this sender dies
+    for step in range(5, 13):  # some of them taken again, at another time
+        other.append("metrics", points=[["loss", 1 / (step + 1), step, 1_700_000_050_000 + step]])
+    other.append("end", status="FINISHED", reason="normally")
+    other.close()
+    assert SpoolSender(other.folder, store).finish() == ""
+    gone.append("metrics", points=[["loss", 1 / (step + 1), step, 1_700_000_000_000 + step] for step in range(8, 11)])
+    gone.close()
+    assert send_waiting(gone.folder.parent, store) == [""]
+    assert points_of(store, "back") == list(range(13))
+    run = run_of(store, "back")
+    assert (run.info.status, run.data.tags["ended"]) == ("FINISHED", "normally")
+
+
+def test_a_store_that_loses_a_resumed_run_gets_all_of_it_again(tmp_path: Path, blank_store: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    store = Store(f"sqlite:///{database}", "tests", (tmp_path / "artifacts").as_uri())
+    shutil.copy(blank_store, database)
+    spool = write(tmp_path / "spools" / "lost", "lost", 5)
+    assert SpoolSender(spool.folder, store).send() == ""
+    spool.append("start", tag="training_id", value="lost", tags={}, is_open=True)
+    sender = SpoolSender(spool.folder, store)
+    assert sender.send() == ""
+    spool.append("metrics", points=[["loss", 0.1, 5, 1_700_000_000_005]])
+    assert sender.send() == ""
+    shutil.copy(blank_store, database)
+    spool.append("metrics", points=[["loss", 0.1, 6, 1_700_000_000_006]])
+    while error := sender.send():
+        assert "not found" in error
+    assert points_of(store, "lost") == list(range(7))
+    spool.close()
+
+
 def close(spool: Spool) -> bool:
     spool.close()
     return True
