@@ -16,11 +16,13 @@ export CHARLSTM_MIRROR := $(abspath ../shared/datasets)
 endif
 endif
 
-.PHONY: help repro test test-all lint format smoke torture ui clean
+.PHONY: help install repro test test-all lint format smoke torture ui clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12 \
 		| sed "s/{text}/$$(sed -n '/^download:/,/^[a-z]/s/^  name: *\([^ ]*\).*/\1/p' params.yaml)/"
+
+install: $(INSTALLED) ## install into .venv, and train nothing
 
 repro: $(INSTALLED) ## run all six stages on the text that is set ({text}) and print the result
 	@python -m pipeline.cli doctor

@@ -1,6 +1,7 @@
 """Stage train: encoded text -> model. Started by `python -m`, `accelerate launch -m` or `torchrun -m`."""
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -46,6 +47,8 @@ from pipeline.stage.mirroring import followed
 from pipeline.stage.params_file import PARAMS
 from pipeline.stage.sending import node_metrics, outbox
 from pipeline.stage.settings import seconds
+
+log = logging.getLogger("charlstm")
 
 Load = Callable[[], tuple[Params, Paths]]
 CHANGED = (
@@ -172,6 +175,7 @@ def _train_and_write(
         if unfinished.fingerprint(*job.load()) != work.folder.name:
             raise TrainingError(CHANGED)
         _write(paths, result, vocab)
+        _warn_if_no_better(result)
         work.finish(paths.train / SUMS)
         status = "FINISHED"
     except (KeyboardInterrupt, Interrupted) as error:
@@ -193,6 +197,15 @@ def _train_and_write(
             tracker.abandon(status, reason)
 
 
+def _warn_if_no_better(result: Result) -> None:
+    before, best = result.initial_nats_per_char, result.best
+    if before is not None and best.val_nats_per_char >= before:
+        log.warning(
+            "no epoch is better than the model that training began from: val %.4f after epoch %d, %.4f before: "
+            "keep that model for this text", best.val_nats_per_char, best.epoch, before,
+        )  # fmt: skip
+
+
 def _write(paths: Paths, result: Result, vocab: Vocab) -> None:
     """Write all outputs, at the very end: none appears if training fails."""
     save_model(paths.model, result.weights, result.shape, vocab)
@@ -203,6 +216,7 @@ def _write(paths: Paths, result: Result, vocab: Vocab) -> None:
         "num_parameters": result.num_parameters,
         "train_nats_per_char": result.best.train_nats_per_char,
         "val_nats_per_char": result.best.val_nats_per_char,
+        **({"initial_val_nats_per_char": began} if (began := result.initial_nats_per_char) is not None else {}),
     }
     write_text(paths.train / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     tables = Tables(

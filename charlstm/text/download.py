@@ -182,7 +182,8 @@ def _take(target: Path, source: str, expected_sha256: str | None, form: Form, ch
             raise CorpusError(str(error).replace(str(files[0]), shown) if is_url else str(error)) from None
         if expected_sha256 is None:
             found = written if form.keeps_bytes else source_sha256(files, form.separator)
-            log.warning("%s has no SHA-256 to hold it to; to pin these bytes, set download.sha256: %s", shown, found)
+            say = log.warning if is_url else log.info
+            say("%s: read as it is now; to refuse it once it is changed, set download.sha256: %s", shown, found)
         return written
 
 

@@ -199,6 +199,8 @@ class TrainingTracker(Observer):
         )  # fmt: skip
         self.run.log_params(self._params)
         self._log_new([Measurement("model/num_parameters", plan.num_parameters)])
+        if progress.initial_nats_per_char is not None:  # where the curve begins
+            self._log_new([Measurement("validation/nats_per_char", progress.initial_nats_per_char)])
         # What a checkpoint has and no event: another machine made it, or the spool is gone.
         self._log_new([*step_metrics(progress.steps, self._params), *epoch_metrics(progress.epochs)])
 

@@ -44,6 +44,7 @@ class Progress:
     steps: list[StepRow] = field(default_factory=list)
     epochs: list[EpochRow] = field(default_factory=list)
     best: EpochRow | None = None
+    initial_nats_per_char: float | None = None  # validation, of the model that training begins from, if there is one
     totals: StepTotals = field(default_factory=StepTotals)
 
     @property

@@ -130,6 +130,7 @@ class Result(NamedTuple):
     best: EpochRow
     num_parameters: int
     train_seconds: float
+    initial_nats_per_char: float | None  # validation, of the model that training began from
 
 
 def fit(
@@ -175,6 +176,8 @@ class _Training:
 
     def run(self, observers: Sequence[Observer]) -> Result:
         self.boundary.start(self.progress.step)
+        if self.data.initial is not None and self.progress.step == 0:
+            self.progress.initial_nats_per_char = self.validate().nats_per_char
         for observer in observers:
             observer.on_start(self.plan(), self.progress)
         is_saved = self.is_done()
@@ -193,6 +196,7 @@ class _Training:
             best=now.best,
             num_parameters=self.learner.model.num_parameters(),
             train_seconds=now.train_seconds,
+            initial_nats_per_char=now.initial_nats_per_char,
         )
 
     def plan(self) -> Plan:

@@ -102,7 +102,10 @@ def new(
             planned = plan(texts, name, encoding, model, seconds, **options)
             for line in _lines(planned, seconds):
                 typer.echo(printable(line.replace("\n", "\\n"), sys.stdout.encoding or "utf-8"))
+            replaced = planned.replaced()
             planned.write()
+        if replaced:
+            typer.echo(f"replaced, as they were proposed before: {' '.join(map(str, replaced))} (--name keeps both)")
         typer.echo(f"written: {' '.join(map(str, planned.files))}")
         typer.echo("back to tiny Shakespeare: charlstm new tiny-shakespeare")
     if is_run:

@@ -77,6 +77,8 @@ def review(
         words = zip((model.name for model in reviewed), differences(documents, recipes), strict=True)
         labels = _numbered([" \N{MIDDLE DOT} ".join(filter(None, pair)) for pair in words])
         blocks = [model.blocks for model in reviewed]
+        if len({document.validation_sha256 for document in documents}) > 1:
+            typer.echo("their losses cannot be compared: they were not measured on the same validation text", err=True)
         said = verdicts([Candidate(*one) for one in zip(labels, documents, blocks, recipes, strict=True)])
         page = comparison_of(list(zip(labels, documents, strict=True)), said)
     write_text(output, page)

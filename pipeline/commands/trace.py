@@ -184,7 +184,7 @@ def _code(code: Mapping[str, Any]) -> Iterator[str]:
     yield _line("code", f"commit {code['commit']}{changed.get(code['dirty'], '')}{here}")
     if code["dirty"] == "yes":
         changes = f"the run's artifact {code['changes']}" if code["changes"] else "not recorded"
-        yield _line("", f"the commit never had this code as it was: what was changed is {changes}")
+        yield _line("", f"what was not committed then, code or parameters, is {changes}")
 
 
 def _revision(revision: Mapping[str, Any]) -> str:

@@ -230,14 +230,21 @@ def _write_recipe(console: Console, plan: Plan, study: Study, name: str, winner:
     losses = f"{winner.loss:.4f} nats/char, {first.loss:.4f} before"
     about = write_preset(RECIPES, name, params.values(), f". {_mark(study)} trial {winner.number}: {losses}.")
     console.print(f"{path}: {about}; {losses}")
-    console.print(f"{difference_of(plan, study, winner, first)}")
+    found = difference_of(plan, study, winner, first)
+    console.print(str(found))
     force = ""
     try:
         presets.check_kept(RECIPES, params.values())
     except ParamsError:  # what params.yaml has is trial 0's, and the winner has another value there
         is_as_it_was = presets.current_values() == plan.params.values()
         force = " --force" if is_as_it_was else ""
-    console.print(f"next: charlstm recipe {name}{force} && dvc repro")
+    command = f"charlstm recipe {name}{force} && dvc repro"
+    if found.is_beyond_text:
+        console.print(f"next: {command}")
+    else:
+        console.print(
+            f"keep what params.yaml says, or search on ({AGAIN}); to train the winner all the same: {command}"
+        )
 
 
 def _mark(study: Study) -> str:

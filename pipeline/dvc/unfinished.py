@@ -82,8 +82,9 @@ def start_or_resume(fingerprint: str, checkout: Path = CHECKOUT) -> Iterator[Unf
         if is_done and checkout == CHECKOUT:
             is_anew = True
             shutil.rmtree(folder)
-        elif is_done:  # a trial: a run of its own, with the same result
-            (folder / TRAINING_ID).unlink(missing_ok=True)
+        elif is_done:  # a trial: a run of its own, with the same result, also when it is started again
+            own = hashlib.sha256(f"{fingerprint} {checkout}".encode()).hexdigest()
+            write_text(folder / TRAINING_ID, own[:32] + "\n")
         folder.mkdir(parents=True, exist_ok=True)
         _remove_others(root, folder)
         folder.touch()  # used last

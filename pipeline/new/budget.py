@@ -176,7 +176,7 @@ def choose(text: Text, seconds: float, timed: Sequence[tuple[Training, Speed]], 
         least = min(_epoch_seconds(text, training, speed) for training, speed in timed) / USED
         raise CorpusError(
             f"--minutes: {seconds / 60:g} are too short: to read the {text.num_train:,} characters of the training "
-            f"part once takes {math.ceil(least / 60)} minutes here; give it more time, or a part of the text"
+            f"part once takes {least / 60:.1f} minutes here; give it more time, or a part of the text"
         )
     has_read = [plan for plan in possible if plan.training.chars_seen >= LEAST_READ * plan.training.num_weights]
     best = (has_read or possible[:1])[-1]
@@ -291,8 +291,9 @@ def hope(ending: str, seconds: float) -> list[str]:
     nats_K = NGramModel(vocab.encode(train), len(vocab)).nats(vocab.encode(val))
     bits = min(nats_K) / (len(val) - 1) / math.log(2)
     low, high = (share * bits for share in HOPED[minutes])
+    nearest = "" if seconds == 60 * minutes else " (no time between that and this one was measured)"
     return [
-        f"hoped for: {low:.2f} to {high:.2f} bits per character, as other texts had after {minutes} minutes; "
+        f"hoped for: {low:.2f} to {high:.2f} bits per character, as other texts had after {minutes} minutes{nearest}; "
         f"the best n-gram has {bits:.2f}"
     ]
 

@@ -129,6 +129,11 @@ class New(NamedTuple):
     separator: str | None  # of documents
     initial: "InitialModel | None"
 
+    def replaced(self) -> list[Path]:
+        """Files in `conf/` that are there, and will have something else."""
+        own = {path: text for path, text in self.files.items() if path != PARAMS}
+        return [path for path, text in own.items() if path.is_file() and path.read_text(encoding="utf-8") != text]
+
     def write(self) -> None:
         """Write the folder of links, the model to begin from and all files, `params.yaml` last.
 
@@ -176,6 +181,8 @@ def plan(
     if seconds is not None and not is_forced:  # before steps are timed
         check_kept(RECIPES, bases[RECIPES])
     proposal = _proposal(report, bases[RECIPES], name, initial, seconds)
+    if initial and initial.has_read(report.ending.replace("\r\n", "\n"), paths):
+        proposal.reasons.append(f"! {initial.where} was trained on this text: no loss here will be one of new text")
     corpus = {**_corpus_values(source, report, digest, name, address, separator), **proposal.corpus}
     why = "by its size" if seconds is None else f"for {seconds / 60:g} minutes"
     shown = source.shown if source.shown.isprintable() else ascii(source.shown)

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import ModelFolderError
-from charlstm.files.atomic import atomic_folder
+from charlstm.files.atomic import atomic_folder, sha256
 from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS, load_model
 from charlstm.model.shape import ModelShape
 from charlstm.text.vocabulary import Vocab
+from pipeline.dvc.paths import Paths
 from pipeline.new.proposal import Proposal
 from pipeline.stage.presets import CONF
 
 FOLDER = CONF / "initial"
 NAME_LENGTH = 12  # digits of the SHA-256
+NUM_PROBES, PROBE_CHARS = 20, 100  # of a text, to see whether it stands in another
 
 
 class InitialModel(NamedTuple):
@@ -57,6 +59,17 @@ class InitialModel(NamedTuple):
             corpus=corpus,
             reasons=[*proposal.reasons, about],
         )
+
+    def has_read(self, text: str, paths: Paths) -> bool:
+        """Whether `text`, the end of a text, stands in what this checkout's model was trained on, and this is it."""
+        own, train = paths.model / WEIGHTS, paths.split / "train.txt"
+        if not (own.is_file() and train.is_file()) or sha256(own) != self.sha256:
+            return False
+        known = train.read_text(encoding="utf-8")
+        found = [
+            text[start : start + PROBE_CHARS] in known for start in range(0, len(text), len(text) // NUM_PROBES + 1)
+        ]
+        return sum(found) > len(found) / 2
 
     def keep(self) -> None:
         """Copy it into the project, and let DVC know it.

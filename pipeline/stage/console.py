@@ -41,6 +41,8 @@ class TrainingConsole(Observer):
             f"{plan.num_parameters:,} parameters, {epochs} of {plan.chars_per_epoch:,} characters, "
             f"{plan.num_processes} process(es) on {plan.device}, {plan.precision}"
         )
+        if progress.initial_nats_per_char is not None:
+            self._print(f"begins from a model that has val {progress.initial_nats_per_char:.4f} nats/char")
         if progress.step > 0:
             self._print(f"resuming from the checkpoint of step {progress.step} of {plan.num_steps}")
         self._task = self._bar.add_task(

@@ -56,7 +56,7 @@ class Recipe(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Short, for a list: `quick`, `quick · epochs 3`, `quick · 5 changes`, `own parameters`."""
+        """Short, for a list: `quick`, `quick · epochs 3`, `quick · 5 changes`, `parameters of no recipe`."""
         if len(self.changes) > MAX_NAMED_CHANGES:
             return f"{self.name} · {len(self.changes)} changes"
         return self.full
@@ -64,7 +64,7 @@ class Recipe(NamedTuple):
     @property
     def full(self) -> str:
         """The name with every change: `quick · hidden_size 128, epochs 1`."""
-        name = self.name or "own parameters"
+        name = self.name or "parameters of no recipe"
         return f"{name} · {changes_in_words(self.changes)}" if self.changes else name
 
 

@@ -27,6 +27,7 @@ from pipeline.tune.space import Range, Space, Value
 NO_SPACE = Space({}, {}, [])
 SEED = 1  # of what is drawn; with the trial's number, so that a search that goes on draws nothing twice
 MAX_DRAWS = 50  # of values that a trial had already
+MIN_FOR_IMPORTANCE = 20  # trials
 MAX_SHARES = 10_000  # parts of a training in which Optuna counts
 MODEL, TRAINING, JOURNAL = "model", "train", "journal.log"  # in the folders of a trial and of a search
 HOPELESS, REFUSED, REPEATED, KILLED = "hopeless", "refused", "repeated", "killed"  # attributes of trials
@@ -142,8 +143,12 @@ class Study:
         return True
 
     def draw_pictures(self) -> list[Path]:
-        """Pictures of the trials, as files in the folder; none where fewer than two are done."""
-        if sum(trial.state == DONE for trial in self.trials().values()) < 2:
+        """Pictures of the trials, as files in the folder; none where fewer than two are done.
+
+        Which parameter matters is guessed from all trials together: of few, that would be nonsense.
+        """
+        num_done = sum(trial.state == DONE for trial in self.trials().values())
+        if num_done < 2:
             return []
         os.environ.setdefault("MPLBACKEND", "Agg")  # files, also where there is a screen
         from optuna.visualization import matplotlib as pictures
@@ -152,9 +157,10 @@ class Study:
             warnings.simplefilter("ignore")
             drawn = {
                 "history": pictures.plot_optimization_history(self._study, target_name="nats per character"),
-                "importance": pictures.plot_param_importances(self._study, target_name="nats per character"),
                 "parallel": pictures.plot_parallel_coordinate(self._study, target_name="nats per character"),
             }
+            if num_done >= MIN_FOR_IMPORTANCE:
+                drawn["importance"] = pictures.plot_param_importances(self._study, target_name="nats per character")
         return [_save(axes.figure, self.folder / f"{name}.png") for name, axes in drawn.items()]
 
     def _claim_interrupted(self, held: ExitStack) -> int | None:

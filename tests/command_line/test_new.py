@@ -15,6 +15,7 @@ from charlstm.files.lock import exclusive
 from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS, load_model
 from charlstm.params import NOTHING, load_params
 from charlstm.training.learner import shape_of
+from pipeline.dvc.paths import load_paths
 from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.new import corpus
 from pipeline.new.budget import Request, Speed, hope
@@ -219,6 +220,27 @@ def test_a_text_begins_from_a_model(run: Run, project: Path, learned: Path) -> N
     assert load_params(project / "params.yaml").train.initial == NOTHING
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_model_that_was_trained_on_this_text_is_told(run: Run, project: Path, learned: Path, is_known: bool) -> None:
+    start_dvc(project)
+    paths = load_paths(project / "dvc.yaml")
+    shutil.copytree(learned, project / paths.model)
+    (project / paths.split).mkdir(parents=True)
+    text = (project / "Pride.txt").read_text()
+    (project / paths.split / "train.txt").write_text(f"before {text} after" if is_known else text[::-1])
+    code, out, err = run("new", "Pride.txt", "--from", str(paths.model))
+    assert code == 0, err
+    assert ("was trained on this text: no loss here will be one of new text" in out) == is_known
+
+
+def test_a_proposal_that_is_replaced_is_told(run: Run, project: Path, learned: Path) -> None:
+    start_dvc(project)
+    for _ in range(2):
+        assert "replaced" not in run("new", "Pride.txt")[1]
+    (line,) = (line for line in run("new", "Pride.txt", "--from", str(learned))[1].splitlines() if "replaced" in line)
+    assert "conf/recipe/pride.yaml" in line and "--name keeps both" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -251,7 +273,7 @@ def test_a_training_is_proposed_for_a_time(run: Run, project: Path, monkeypatch:
     assert recipe_of(params) == Recipe("pride", {}) and not params.teachers.recipes
     plan_quickly(monkeypatch, 10_000)
     code, out, _ = run("new", "Pride.txt", "--minutes", "0.5")
-    assert code == 0 and "3 teachers of these sizes" in out and "the rest of the time would not help" in out
+    assert code == 0 and "8 teachers of these sizes" in out and "the rest of the time would not help" in out
     student = load_params(project / "params.yaml")
     assert student.teachers.recipes == ("pride-teacher",) and student.train.distillation.rows > 0
     teacher = load(RECIPES, "pride-teacher").values

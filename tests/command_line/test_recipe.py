@@ -42,7 +42,7 @@ def test_parameters_that_are_far_from_any_recipe_are_their_own(tmp_path: Path) -
     write_params(tmp_path, {})
     tiny = load_params(tmp_path / "params.yaml")
     assert recipe_of(tiny, ROOT) == recipe_of(tiny, tmp_path) == Recipe(None, {})
-    assert recipe_of(tiny, ROOT).label == recipe_of(tiny, ROOT).full == "own parameters"
+    assert recipe_of(tiny, ROOT).label == recipe_of(tiny, ROOT).full == "parameters of no recipe"
 
 
 DAMAGED = [b"", b"[1]", b"a: [", b"\xff", b"builds_on: quick", b"builds_on: missing", b"builds_on: 3", b"model: 3"]

@@ -135,6 +135,9 @@ def test_it_knows_from_the_first_step_what_the_model_has_learned(train: Train) -
     first, other = (train(begins=begins, state=str(begins), train__log_every_steps=1) for begins in (True, False))
     assert first.steps[0].train_nats_per_char < other.steps[0].train_nats_per_char - 1
     assert first.best.val_nats_per_char < other.best.val_nats_per_char - 0.5
+    assert other.initial_nats_per_char is None
+    before = first.initial_nats_per_char
+    assert before is not None and abs(before - first.epochs[0].val_nats_per_char) < 1
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -144,4 +147,5 @@ def test_stopped_and_resumed_it_ends_in_the_same_bits(train: Train, precision: s
         train(begins=True, stop_after=17, train__precision=precision)
     resumed = train(begins=True, train__precision=precision)
     assert resumed.steps == whole.steps and len(whole.steps) > 1
+    assert resumed.initial_nats_per_char == whole.initial_nats_per_char is not None
     assert all(torch.equal(resumed.weights[name], weight) for name, weight in whole.weights.items())

@@ -149,11 +149,11 @@ def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
         Study(tmp_path / "a", SPACE)
 
 
-@pytest.mark.parametrize("number", [1, 6])
-def test_pictures_need_two_trials(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "names"), [(1, []), (6, ["history", "parallel"]), (20, ["history", "parallel", "importance"])]
+)
+def test_pictures_need_two_trials_and_one_of_them_twenty(tmp_path: Path, number: int, names: list[str]) -> None:
     run(tmp_path / "a", number)
     pictures = Study(tmp_path / "a", SPACE).draw_pictures()
-    assert [file.name for file in pictures] == (
-        [] if number == 1 else ["history.png", "importance.png", "parallel.png"]
-    )
+    assert [file.name for file in pictures] == [f"{name}.png" for name in names]
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in pictures)

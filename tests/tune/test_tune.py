@@ -12,6 +12,7 @@ from rich.console import Console
 
 from benchmarks.projects import write_params
 from charlstm.errors import Interrupted, ParamsError, TrainingError
+from charlstm.evaluation.difference import Difference, Trained
 from pipeline.commands import tune as command
 from pipeline.dvc.paths import train_command
 from pipeline.tune import search as loop
@@ -186,13 +187,16 @@ def test_the_command_is_that_of_stage_train(project: Path) -> None:
     assert train_command("pipeline.tune.trial", "a", "3")[3:6] == ["torchrun", "--nproc_per_node", "2"]
 
 
+DIFFERENCE = Difference(Trained("a", [1.0], [None]), Trained("b", [1.1], [None]), 0.1, 0.05, None)
+
+
 @pytest.fixture
 def whole(plan: Plan, training: Training, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The command, without DVC and MLflow; which runs it would have written."""
     training("")
     sent: list[str] = []
     monkeypatch.setattr(command, "_encode", lambda plan: None)
-    monkeypatch.setattr(command, "difference_of", lambda *_: "")  # these trainings make no models
+    monkeypatch.setattr(command, "difference_of", lambda *_: DIFFERENCE)  # these trainings make no models
     monkeypatch.setattr(command, "_send", lambda plan, study, label, *more: sent.append(label))
     return sent
 
@@ -205,10 +209,20 @@ def test_the_winner_becomes_a_recipe(whole: list[str], project: Path, capsys: py
     assert "builds_on: quick" in recipe and "next: charlstm recipe mine --force && dvc repro\n" in out
     assert "trial 0: 1.0100 · as params.yaml says" in out and "12 trials" in out
     page = (project / "tune.html").read_text()
-    assert page.count("data:image/png;base64,") == 4 and "http" not in page
+    assert page.count("data:image/png;base64,") == 3 and "http" not in page
     assert len(whole) == 2 and all(label.startswith("quick") for label in whole)
     assert command.tune(trials=13, name="mine") == 0, "its own recipe is written over"
     assert "13 trials" in capsys.readouterr().out
+
+
+def test_a_winner_that_may_be_luck_is_not_recommended(
+    whole: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "difference_of", lambda *_: DIFFERENCE._replace(by_text=0.2))
+    assert command.tune(trials=12, name="mine") == 0
+    out = capsys.readouterr().out
+    assert "That is within what this text can tell." in out and "next:" not in out
+    assert "to train the winner all the same: charlstm recipe mine --force && dvc repro\n" in out
 
 
 def test_a_recipe_of_others_is_not_written_over(whole: list[str], project: Path) -> None:
