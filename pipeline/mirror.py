@@ -32,13 +32,13 @@ from fsspec.core import url_to_fs
 from charlstm.errors import ChecksumError
 from charlstm.files.atomic import atomic_folder, sha256, write_text
 from charlstm.files.checksums import SUMS, read_sums, write_digests
-from charlstm.files.urls import shown_error
 from charlstm.tracking.outbox import EVENTS, FILES, Artifacts, Model, read_events
 from charlstm.tracking.sender import REMOVED, SENT
 from pipeline.dvc.unfinished import TRAINING_ID
 from pipeline.stage.mirroring import FETCH, FOLLOW
 from pipeline.stage.settings import MIRROR
 from pipeline.stage.stage import guarded
+from pipeline.stage.terminal import shown_error
 from pipeline.stage.tracking_store import spool_root
 
 log = logging.getLogger("charlstm")
@@ -80,9 +80,7 @@ class Mirror:
     """
 
     def __init__(self, url: str, fingerprint: str) -> None:
-        is_local = url.startswith("file:") or "://" not in url
-        options = {"auto_mkdir": True} if is_local else {"use_listings_cache": False}  # others may write, too
-        self._files, root = url_to_fs(url, **options)
+        self._files, root = url_to_fs(url, use_listings_cache=False)  # others may write, too
         self._root = f"{root.rstrip('/')}/{fingerprint}"
         self._offset, self._named = 0, set[str]()  # of the events that were read, and what they name
         self._pushed: set[str] = set()  # of what they name
@@ -127,7 +125,10 @@ class Mirror:
         return f"{self._root}/{name}"
 
     def _put(self, file: Path, name: str) -> None:
-        with file.open("rb") as source, self._files.open(self._path(name), "wb", block_size=PIECE) as target:
+        path = self._path(name)
+        if path.startswith("/"):  # elsewhere are no folders to make
+            self._files.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+        with file.open("rb") as source, self._files.open(path, "wb", block_size=PIECE) as target:
             _copy(source, target)
 
     def _get(self, name: str, file: Path) -> None:

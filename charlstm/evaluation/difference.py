@@ -81,7 +81,9 @@ class Difference(NamedTuple):
         if self.by_text is not None and not self.is_beyond_text:
             sentences.append("That is within what this text can tell.")
         if self.by_seeds is None:
-            sentences.append(f"One seed each: train a second seed before you believe it (`{MORE_SEEDS}`).")
+            sentences.append(
+                f"One seed each: train a second seed before you believe it (each recipe by `{MORE_SEEDS}`)."
+            )
         else:
             several = [one.losses for one in (self.best, self.other) if len(one.losses) > 1]
             spreads = [f"{statistics.stdev(one):.4f} (standard deviation of {len(one)})" for one in several]

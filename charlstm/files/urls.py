@@ -1,7 +1,6 @@
 """URLs as they may be shown: without the user, password, token or signature that they hold."""
 
 import logging
-import os
 import re
 from urllib.parse import urlsplit
 
@@ -13,8 +12,6 @@ _SECRET_NAMES = (
     r"[^\s=&#;?]*(?:token|secret|passw|signature|credential|auth(?!or)|session|jwt|(?:api|access|account)[-_]?key)"
     r"[^\s=&#;?]*|(?:[^\s=&#;?]*[-_.])?(?:key|sig|pwd|pass)|sas|hmac|otp|code"
 )
-_SECRET_VARIABLE = re.compile(r"SECRET|PASSW|TOKEN|CREDENTIAL|KEY", re.IGNORECASE)
-MIN_SECRET = 6  # characters; shorter values would hide half of a message
 _SECRET_VALUE = re.compile(rf"([?&#;](?:{_SECRET_NAMES})=)[^\s&]+", re.IGNORECASE)
 
 
@@ -49,15 +46,6 @@ def without_credentials(text: str, *urls: str) -> str:
     for piece in sorted({piece for url in urls for piece in _pieces(url)}, key=len, reverse=True):
         hidden = hidden.replace(piece, HIDDEN)
     return hidden
-
-
-def shown_error(error: Exception, url: str) -> str:
-    """What is wrong with a store, in one line, without passwords of its URL or of the environment."""
-    text = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()), url)
-    hidden = {value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name) and len(value) >= MIN_SECRET}
-    for value in sorted(hidden, key=len, reverse=True):
-        text = text.replace(value, HIDDEN)
-    return f"{text[:300]} ({without_credentials(url, url)})"
 
 
 def hide_credentials(record: logging.LogRecord) -> bool:

@@ -77,9 +77,12 @@ def tune(
     _check_is_own(path, study)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if not study.trials():
-        _send(plan, study, around(plan, name), "The search is under way.")
+        _send(plan, study, around(plan, name), "The search is under way.", is_over=False)
     _search(console, plan, study, limit, deadline, name)
-    _draw(console, plan, study, around(plan, name))
+    files, (head, *rows) = _draw(console, plan, study, around(plan, name)), rows_of(plan, study)
+    table = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+    about = "\n".join(["The best trials of `charlstm tune`:", "", *table])
+    _send(plan, study, around(plan, name), about, files, is_over=True)
     return 0
 
 
@@ -261,11 +264,11 @@ def _check_is_own(path: Path, study: Study) -> None:
         raise ParamsError(f"{path} is there already, and not of this search: take another --name, or remove it")
 
 
-def _draw(console: Console, plan: Plan, study: Study, label: str) -> None:
-    """Draw pictures, for the page and for MLflow."""
+def _draw(console: Console, plan: Plan, study: Study, label: str) -> list[Path]:
+    """Draw pictures, for the page and for MLflow; nothing of a single trial."""
     pictures = study.draw_pictures()
     if not pictures:
-        return
+        return []
     from charlstm.report.plots import plot_sweep  # pictures take a second to import
 
     done = best_of(study)
@@ -274,9 +277,7 @@ def _draw(console: Console, plan: Plan, study: Study, label: str) -> None:
     plot_sweep(pictures[-1], values, [trial.loss or 0.0 for trial in done], "nats per character")
     write_text(PAGE, _page(plan, study, label, pictures))
     console.print(f"all trials as pictures: {PAGE}")
-    head, *rows = rows_of(plan, study)
-    table = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
-    _send(plan, study, label, "\n".join(["The best trials of `charlstm tune`:", "", *table]), [*pictures, PAGE])
+    return [*pictures, PAGE]
 
 
 def _page(plan: Plan, study: Study, label: str, pictures: Sequence[Path]) -> str:
@@ -293,13 +294,13 @@ def _page(plan: Plan, study: Study, label: str, pictures: Sequence[Path]) -> str
     ])  # fmt: skip
 
 
-def _send(plan: Plan, study: Study, label: str, about: str, files: Sequence[Path] = ()) -> None:
-    """Write the run above all trials: made if it is not there."""
+def _send(plan: Plan, study: Study, label: str, about: str, files: Sequence[Path] = (), *, is_over: bool) -> None:
+    """Write the run above all trials, made if it is not there, which runs until the search is over."""
     search_id, tags = study.folder.name, {CORPUS_TAG: plan.params.download.name}
     run = Run(outbox(), f"{search_id}-{token_hex(4)}", tag=SWEEP_OF_TAG, value=search_id, tags=tags)
-    with run.if_new():
-        run.end("FINISHED")
     run.set_tags({"mlflow.runName": f"tune around {label}", "mlflow.note.content": about})
     for file in files:
         run.log_file(file, "tune")
+    if is_over:
+        run.end("FINISHED")
     run.close()

@@ -9,26 +9,28 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fsspec.core import url_to_fs
 
-from charlstm.files.urls import shown_error
 from pipeline.doctor.finding import Finding, warning
 from pipeline.stage.settings import MIRROR, faults, seconds
+from pipeline.stage.terminal import shown_error
 
 MODULE = "pipeline.doctor.stores"
 MAX_SECONDS_OFF = 60.0  # between this clock and the store's; S3 refuses to talk from 15 minutes on
 CONTENT = b"charlstm doctor"
+DVC_CONFIG = [sys.executable, "-m", "dvc", "config", "--list"]
+UNDERSTOOD = {"url", "endpointurl", "profile", "verify", "jobs"}  # settings of a remote
 
 
 class Place(NamedTuple):
-    """A folder of a store. `find` gives fsspec's file system and the folder's path in it."""
+    """A folder of a store, for fsspec; without a URL, `advice` says why it is not tried."""
 
     name: str
     url: str
-    find: Callable[[], tuple[Any, str]]
+    options: Mapping[str, str]
     advice: str = ""
 
 
@@ -55,8 +57,8 @@ def main() -> int:
     """A line for each fault."""
     for place in (*_mirror(), *_remote()):
         try:
-            files, root = place.find()
-            _try(files, root)
+            if place.url:
+                _try(*url_to_fs(place.url, **place.options))
             sys.stdout.write(place.advice)
         except Exception as error:  # whatever a server or a library can raise
             sys.stdout.write(f"{place.name}: {shown_error(error, place.url)}\n")
@@ -66,25 +68,27 @@ def main() -> int:
 
 def _mirror() -> Iterator[Place]:
     if url := os.environ.get(MIRROR):
-        yield Place("mirror", url, lambda: url_to_fs(url))
+        yield Place("mirror", url, {})
 
 
 def _remote() -> Iterator[Place]:
     """That to which `dvc push` pushes."""
-    from dvc.repo import Repo  # it takes a second
-
-    repo = Repo()
-    if not (name := repo.config["core"].get("remote")):
+    name, done = "DVC's remote", subprocess.run(DVC_CONFIG, capture_output=True, text=True)
+    settings = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    if (remote := settings.get("core.remote")) is None:
         return
-    settings = repo.config["remote"].get(name, {})
-    verify = f"`dvc remote modify {name} verify true` makes it compare their hashes"
-    advice = f"DVC's remote: `dvc pull` takes damaged files as they are: {verify}\n"
-
-    def find() -> tuple[Any, str]:
-        remote = repo.cloud.get_remote(name)  # with all settings that DVC understands
-        return remote.fs.fs, remote.path
-
-    yield Place("DVC's remote", settings.get("url", name), find, "" if settings.get("verify") else advice)
+    own = {key.removeprefix(f"remote.{remote}."): value for key, value in settings.items()}
+    own = {key: value for key, value in own.items() if "." not in key}
+    if "url" not in own:
+        yield Place(name, "", {}, f"{name}: there is no {remote}, which core.remote names; see `dvc remote list`\n")
+    elif other := own.keys() - UNDERSTOOD:
+        yield Place(name, "", {}, f"{name}: it is not tried, for only DVC understands its {', '.join(sorted(other))}\n")
+    else:
+        options = {"endpoint_url": own.get("endpointurl"), "profile": own.get("profile")}
+        verify = f"`dvc remote modify {remote} verify true` makes it compare their hashes"
+        advice = f"{name}: `dvc pull` takes damaged files as they are: {verify}\n"
+        given = {option: value for option, value in options.items() if value}
+        yield Place(name, own["url"], given, "" if own.get("verify") == "true" else advice)
 
 
 def _try(files: Any, root: str) -> None:  # noqa: ANN401  # of fsspec, which has no types

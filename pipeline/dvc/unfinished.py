@@ -58,7 +58,8 @@ class Unfinished(NamedTuple):
         return (self.folder / TRAINING_ID).read_text(errors="replace").strip()
 
     def fetch_or_clear_mirror(self) -> None:
-        """Take what another machine has left in the mirror, if there is one, and it is newer than what is here."""
+        """Take what another machine has left in the mirror, if it is newer than what is here; or remove it, if this is
+        trained anew."""
         (mirroring.clear if self.is_anew else mirroring.fetch)(self.folder)
 
     def finish(self, sums: Path) -> None:

@@ -146,7 +146,7 @@ def test_words_of_one_seed_each() -> None:
     (found,) = compare([Trained("A", [1.5], [blocks([1.5] * 30)]), Trained("B", [1.4], [blocks([1.4] * 30)])])
     assert str(found) == (
         "B is lower than A by 0.1000 ± 0.0000 nats per character on this text. One seed each: train a second seed "
-        f"before you believe it (`{MORE_SEEDS}`)."
+        f"before you believe it (each recipe by `{MORE_SEEDS}`)."
     )
     assert not found.is_real
 

@@ -15,7 +15,6 @@ from stages import dvc, start_dvc
 from benchmarks.object_store import BUCKET, object_store
 from benchmarks.projects import make_encoded_project, results, run, start, training_command
 from charlstm.files.checksums import SUMS, read_sums, write_sums
-from charlstm.files.urls import shown_error
 from charlstm.tracking.outbox import EVENTS, Spool, last_steps
 from charlstm.training import checkpoint as checkpoints
 from pipeline import mirror as process
@@ -23,6 +22,7 @@ from pipeline.dvc.unfinished import TRAINING_ID
 from pipeline.mirror import COMPLETE, STATE, Mirror, fetch, follow
 from pipeline.stage import mirroring
 from pipeline.stage.settings import MIRROR
+from pipeline.stage.terminal import shown_error
 
 RUN, OTHER = "0" * 32, "f" * 32
 FINGERPRINT = "0123456789abcdef"

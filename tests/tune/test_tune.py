@@ -197,7 +197,7 @@ def whole(plan: Plan, training: Training, monkeypatch: pytest.MonkeyPatch) -> li
     sent: list[str] = []
     monkeypatch.setattr(command, "_encode", lambda plan: None)
     monkeypatch.setattr(command, "difference_of", lambda *_: DIFFERENCE)  # these trainings make no models
-    monkeypatch.setattr(command, "_send", lambda plan, study, label, *more: sent.append(label))
+    monkeypatch.setattr(command, "_send", lambda plan, study, label, *more, is_over: sent.append(label))
     return sent
 
 

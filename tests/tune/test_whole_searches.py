@@ -75,6 +75,8 @@ def test_a_search_that_is_killed_goes_on_and_its_winner_is_trained_to_the_same_w
             (parent,),
         ).fetchall()
     assert children == [("FINISHED",)] * 3
+    with sqlite3.connect(real / "mlflow.db") as store:
+        assert store.execute("select status from runs where run_uuid = ?", (parent,)).fetchall() == [("FINISHED",)]
     artifacts = {file.name for file in (real / "mlartifacts" / parent / "artifacts/tune").iterdir()}
     assert {"tune.html", "history.png", "parallel.png", "values.png"} == artifacts
 
