@@ -94,7 +94,11 @@ class Mirror:
         copy = Copy(checkpoint.name, training_id, read_sums(checkpoint / SUMS)[STATE])
         if copy not in self.copies():
             self._put(checkpoint / STATE, copy.name)
-        self._push_spool(copy, spool)
+        try:
+            self._push_spool(copy, spool)
+        except FileNotFoundError:
+            if (spool / EVENTS).is_file():
+                raise  # else all of it is sent, and the sender has just removed it
         self._files.pipe_file(self._path(copy.name + COMPLETE), b"")
         say_alive()
         self._remove_old()
