@@ -106,8 +106,12 @@ def test_two_users_share_data_models_runs_and_a_champion(team: Team, first: Path
 
 def test_a_damaged_object_of_the_remote_is_named(team: Team, first: Path) -> None:
     """And what cannot be pulled is made again, to the same hashes."""
-    draws, kept = random.Random(0), objects(team, "dvc/files/md5/")
-    lock = (first / "dvc.lock").read_text()
+    whole, lock = team.folder / "whole", (first / "dvc.lock").read_text()
+    team.types(f"git clone --quiet --branch main GIT_SERVER/charlstm.git {whole}", team.folder)
+    team.types(VARIABLES + "dvc pull", whole)
+    pulled = {str(path.relative_to(whole / ".dvc/cache")) for path in whole.glob(".dvc/cache/files/md5/*/*")}
+    draws, kept = random.Random(0), [name for name in objects(team, "dvc/") if name.removeprefix("dvc/") in pulled]
+    assert len(kept) == len(pulled) > NUM_DAMAGED / 2  # others are of models that main does not name any more
     for number in range(NUM_DAMAGED):
         name, kind = draws.choice(kept), KINDS[number % len(KINDS)]
         content, other = read(team, name), read(team, draws.choice([one for one in kept if one != name]))
