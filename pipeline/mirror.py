@@ -223,7 +223,7 @@ def fetch(mirror: Mirror, folder: Path, spools: Path) -> None:
         try:
             mirror.pull(copy, folder, spools)
         except (ChecksumError, ValueError, FileNotFoundError) as error:
-            log.warning("a checkpoint in the mirror is left out: %s", shown_error(error, os.environ.get(MIRROR, "")))
+            log.warning("a checkpoint in the mirror is left out: %s", _shown(error))
             if isinstance(error, ChecksumError):
                 mirror.give_up(copy)
             continue
@@ -246,9 +246,8 @@ def follow(open_mirror: Callable[[], Mirror], folder: Path, spools: Path, has_en
             mirror.push(folder / newest, training_id, spools / training_id)
         except Exception as error:  # whatever a server, a library or a disk can raise
             if not is_failing:
-                reason = shown_error(error, os.environ.get(MIRROR, ""))
                 log.warning(
-                    "the mirror has no copy of %s: %s; training goes on, and this is tried again", newest, reason
+                    "the mirror has no copy of %s: %s; training goes on, and this is tried again", newest, _shown(error)
                 )
             is_failing, pause = True, min(2 * pause, MAX_SECONDS_BETWEEN_TRIES)
             continue
@@ -256,6 +255,10 @@ def follow(open_mirror: Callable[[], Mirror], folder: Path, spools: Path, has_en
             log.info("the mirror has %s now", newest)
         pushed, pause, is_failing = newest, SECONDS_BETWEEN_LOOKS, False
     return not is_failing
+
+
+def _shown(error: Exception) -> str:
+    return shown_error(error, os.environ.get(MIRROR, ""))
 
 
 def _newest_whole(folder: Path) -> str:
@@ -288,7 +291,7 @@ def _work(what: str, folder: Path) -> int:
         else:
             open_mirror().clear()
     except Exception as error:
-        log.warning("the mirror cannot be used now: %s", shown_error(error, os.environ.get(MIRROR, "")))
+        log.warning("the mirror cannot be used now: %s", _shown(error))
         return 1
     return 0
 

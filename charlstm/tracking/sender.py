@@ -125,7 +125,7 @@ class SpoolSender:
         self.folder, self.store = folder, store
         self.sent = Sent(store.identity)
         self._client: MlflowClient | None = None
-        self._known: dict[str, int] | None = None  # the last step of each metric that the run has; None: not asked yet
+        self._met: tuple[str, dict[str, int]] = ("", {})  # a run, and the last step of each metric that it had then
 
     def send(self) -> str:
         """Send all whole events that are there; what went wrong, in one line. Call it again: it goes on there."""
@@ -175,7 +175,7 @@ class SpoolSender:
         # On a full disk nothing can be noted, and what this process has sent counts.
         is_valid = noted and noted.store == self.store.identity and _ends_a_line(self.folder / EVENTS, noted.offset)
         if noted and is_valid and noted.offset >= self.sent.offset:
-            self.sent, self._known = noted, self._known if noted.run_id == self.sent.run_id else None
+            self.sent = noted
         self._corpus = start.tags.get(CORPUS_TAG, "") if start else ""
         try:
             for event, end in _merged(read_events(self.folder, self.sent.offset)):
@@ -218,7 +218,7 @@ class SpoolSender:
             if not calls.is_refusal(error) or not self.sent.run_id:
                 raise
             if calls.is_gone(self._client, self.sent.run_id):
-                self.sent, self._known = Sent(self.store.identity), None  # the spool has all of it: begin anew
+                self.sent = Sent(self.store.identity)  # the spool has all of it: begin anew
                 raise
             if isinstance(event, outbox.Metrics) and len(event.points) > 1:  # one may be refused, and not the others
                 for point in event.points:
@@ -257,16 +257,18 @@ class SpoolSender:
 
         Another sender, of this machine or of one that has trained on, may have sent more than this one knows of.
         """
-        if self._known is None:
+        run_id, known = self._met
+        if run_id != self.sent.run_id:
             start, run = start_of(self.folder), client.get_run(self.sent.run_id)
             steps = calls.last_steps_of(run) if start and start.is_open else {}
-            self._known = {name: step for name, step in steps.items() if not name.startswith(PREFIX)}
-        return self._known
+            known = {name: step for name, step in steps.items() if not name.startswith(PREFIX)}
+            self._met = self.sent.run_id, known
+        return known
 
     def _find_or_create(self, client: "MlflowClient", start: outbox.Start) -> None:
         run = calls.find_run(client, self.store, start.tag, start.value, is_running=start.is_found_only)
         if run is not None:
-            self.sent.run_id, self._known = str(run.info.run_id), None
+            self.sent.run_id = str(run.info.run_id)
             if start.is_open:
                 if run.info.status != FINISHED:
                     client.update_run(self.sent.run_id, status="RUNNING")
@@ -277,7 +279,6 @@ class SpoolSender:
         experiment_id = calls.find_or_create_experiment(client, self.store, self._corpus)
         tags = self._with_parent(client, experiment_id, start) | {start.tag: start.value}
         self.sent.run_id, self.sent.is_new = calls.create_run(client, experiment_id, tags, start.time_ms), True
-        self._known = {}
 
     def _with_parent(self, client: "MlflowClient", experiment_id: str, start: outbox.Start) -> dict[str, str]:
         """The run's tags, and the run above it in a sweep. A resumed training may belong to another one than before."""

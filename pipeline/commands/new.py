@@ -105,7 +105,7 @@ def new(
             replaced = planned.replaced()
             planned.write()
         if replaced:
-            typer.echo(f"replaced, as they were proposed before: {' '.join(map(str, replaced))} (--name keeps both)")
+            typer.echo(f"replaced: {' '.join(map(str, replaced))}; with another --name, both would be there")
         typer.echo(f"written: {' '.join(map(str, planned.files))}")
         typer.echo("back to tiny Shakespeare: charlstm new tiny-shakespeare")
     if is_run:

@@ -183,8 +183,8 @@ def _code(code: Mapping[str, Any]) -> Iterator[str]:
     here = "" if code["is_here"] else " (not in this repository: git fetch)"
     yield _line("code", f"commit {code['commit']}{changed.get(code['dirty'], '')}{here}")
     if code["dirty"] == "yes":
-        changes = f"the run's artifact {code['changes']}" if code["changes"] else "not recorded"
-        yield _line("", f"what was not committed then, code or parameters, is {changes}")
+        changes = f"the run's artifact {code['changes']}" if code["changes"] else UNKNOWN
+        yield _line("", f"not committed then, code or parameters: {changes}")
 
 
 def _revision(revision: Mapping[str, Any]) -> str:

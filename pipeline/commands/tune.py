@@ -75,14 +75,14 @@ def tune(
         typer.echo(note)
     study = Study(SEARCHES / plan.identity(), plan.space)
     _check_is_own(path, study)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console, label = Console(highlight=False, markup=False, soft_wrap=True), around(plan, name)
     if not study.trials():
-        _send(plan, study, around(plan, name), "The search is under way.", is_over=False)
+        _send(plan, study, label, "The search is under way.", is_over=False)
     _search(console, plan, study, limit, deadline, name)
-    files, (head, *rows) = _draw(console, plan, study, around(plan, name)), rows_of(plan, study)
+    files, (head, *rows) = _draw(console, plan, study, label), rows_of(plan, study)
     table = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
     about = "\n".join(["The best trials of `charlstm tune`:", "", *table])
-    _send(plan, study, around(plan, name), about, files, is_over=True)
+    _send(plan, study, label, about, files, is_over=True)
     return 0
 
 

@@ -8,6 +8,7 @@ It also has the command of stage train, and so the hardware that trainings run o
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from charlstm.params import NOTHING as NOTHING
 
 DVC_YAML = Path("dvc.yaml")
 EXTENSION = ".txt"
+NAMED = {"soft_targets": "train.distillation.text", "initial": "train.initial"}  # the parameters that are paths
 
 
 class Paths(BaseModel):
@@ -35,6 +37,13 @@ class Paths(BaseModel):
     samples: Path
     soft_targets: Path  # what teachers wrote
     initial: Path  # the model that training begins from
+
+    def named_by(self, params: Mapping[str, str]) -> "Paths":
+        """Those of a training with other parameters, by dotted name: some of its inputs are named by them."""
+        named = {path: Path(params[name]) for path, name in NAMED.items() if name in params}
+        if corpus := params.get("download.name"):
+            named["corpus"] = self.corpus.with_name(f"{corpus}{EXTENSION}")
+        return self.model_copy(update=named)
 
 
 def load_paths(path: Path, params: Path | None = None) -> Paths:
@@ -72,7 +81,7 @@ def load_deps(paths: Paths) -> list[Path]:
     """
     values = {f"paths.{name}": str(value) for name, value in paths}
     values |= {"paths.corpora": str(paths.corpus.parent), "download.name": paths.corpus.name.removesuffix(EXTENSION)}
-    values |= {"train.distillation.text": str(paths.soft_targets), "train.initial": str(paths.initial)}
+    values |= {name: str(getattr(paths, path)) for path, name in NAMED.items()}
     try:
         entries = load_yaml(DVC_YAML)["stages"]["train"]["deps"]
         return [Path(re.sub(r"\$\{([\w.]+)\}", lambda match: values[match[1]], entry)) for entry in entries]

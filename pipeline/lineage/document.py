@@ -25,7 +25,7 @@ from charlstm.params import load_params
 from charlstm.report.document import DOCUMENT, read_review
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG, WEIGHTS
-from pipeline.dvc.paths import EXTENSION, Paths, load_paths
+from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.record import cached, known_sums, with_files
 from pipeline.lineage import revisions
 from pipeline.provenance.git import git
@@ -94,7 +94,7 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
     Raises:
         TrackingError: the store does not answer any more.
     """
-    records, paths = read_records(reader, run), paths_of(run.params, paths)
+    records, paths = read_records(reader, run), paths.named_by(run.params)
     recipe = recipe_in(records[0].params if records else None)
     commit, experiment, train_md5 = (run.tags.get(tag) for tag in (COMMIT, EXPERIMENT, TRAIN_MD5))
     commits = revisions.commits_with(train_md5) if train_md5 else []
@@ -146,7 +146,7 @@ def of_commit(commit: str, paths: Paths, found_by: str) -> Trace | None:
     return {
         "found_by": found_by,
         "run": None,
-        "chain": chain(known_sums(files), files, paths_of(params, paths)),
+        "chain": chain(known_sums(files), files, paths.named_by(params)),
         "recipe": recipe and recipe.label,
         "params": params,
         "losses": losses_at(commit, paths),
@@ -162,15 +162,6 @@ def of_commit(commit: str, paths: Paths, found_by: str) -> Trace | None:
         "hardware": {},
         "stages": {},
     }
-
-
-def paths_of(params: Mapping[str, str], paths: Paths) -> Paths:
-    """The paths of a training with these parameters: some of its inputs are named by them."""
-    inputs = {"soft_targets": "train.distillation.text", "initial": "train.initial"}
-    named = {path: Path(params[name]) for path, name in inputs.items() if name in params}
-    if corpus := params.get("download.name"):
-        named["corpus"] = paths.corpus.with_name(f"{corpus}{EXTENSION}")
-    return paths.model_copy(update=named)
 
 
 def chain(files: Mapping[str, str], outputs: Mapping[str, str], paths: Paths) -> list[dict[str, Any]]:

@@ -90,12 +90,12 @@ LARGE = 500_000  # training characters: with more, steps are longer
 LEAST_READ, MOST_EPOCHS = 3.0, 12
 SHORT, MOST_WEIGHTS, MOST_WEIGHTS_OF_SHORT = 300_000, 2.5, 4.0
 DROPOUT_FROM, DROPOUT_PER_DOUBLING, MAX_DROPOUT = 2.5, 0.1, 0.3
-WEIGHT_DECAY = 0.04
+WEIGHT_DECAY = 0.04  # 0.01 and 0.1 were worse on validation parts (docs/data.md)
 USED = 1.05  # of the time, at most: epochs are whole, and 5 % too late is nearer to it than 20 % too early
 # Teachers and their student.
 NUM_TEACHERS, MOST_TEACHERS = 3, 8
 LEAST_TAUGHT = 4  # epochs; of a short text half of those that help
-LEAST_WIDTH = 0.75  # of the best model without teachers: narrower ones with teachers are no better than it
+LEAST_WIDTH = 0.75  # of the best model without teachers; of `computers`, 128 units with them were no better than 192
 ROWS_OF_TEACHERS = 2  # for each row of the corpus
 STUDENT_STEP = 2.4  # of a student's step, in steps of a teacher
 MAX_ALPHABET = 500  # a byte is kept for each of its characters, with each character that teachers write
@@ -291,7 +291,7 @@ def hope(ending: str, seconds: float) -> list[str]:
     nats_K = NGramModel(vocab.encode(train), len(vocab)).nats(vocab.encode(val))
     bits = min(nats_K) / (len(val) - 1) / math.log(2)
     low, high = (share * bits for share in HOPED[minutes])
-    nearest = "" if seconds == 60 * minutes else " (no time between that and this one was measured)"
+    nearest = "" if seconds == 60 * minutes else ", the longest time below this one that was measured"
     return [
         f"hoped for: {low:.2f} to {high:.2f} bits per character, as other texts had after {minutes} minutes{nearest}; "
         f"the best n-gram has {bits:.2f}"

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from charlstm.errors import ModelFolderError
 from charlstm.files.atomic import atomic_folder, sha256
+from charlstm.files.pieces import find_all
 from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS, load_model
 from charlstm.model.shape import ModelShape
 from charlstm.text.vocabulary import Vocab
@@ -65,11 +66,10 @@ class InitialModel(NamedTuple):
         own, train = paths.model / WEIGHTS, paths.split / "train.txt"
         if not (own.is_file() and train.is_file()) or sha256(own) != self.sha256:
             return False
-        known = train.read_text(encoding="utf-8")
-        found = [
-            text[start : start + PROBE_CHARS] in known for start in range(0, len(text), len(text) // NUM_PROBES + 1)
-        ]
-        return sum(found) > len(found) / 2
+        starts = range(0, len(text), len(text) // NUM_PROBES + 1)
+        probes = [text[start : start + PROBE_CHARS].encode() for start in starts]
+        num_found = sum(next(find_all(train, probe), None) is not None for probe in probes)
+        return num_found > len(probes) / 2
 
     def keep(self) -> None:
         """Copy it into the project, and let DVC know it.

@@ -238,7 +238,7 @@ def test_a_proposal_that_is_replaced_is_told(run: Run, project: Path, learned: P
     for _ in range(2):
         assert "replaced" not in run("new", "Pride.txt")[1]
     (line,) = (line for line in run("new", "Pride.txt", "--from", str(learned))[1].splitlines() if "replaced" in line)
-    assert "conf/recipe/pride.yaml" in line and "--name keeps both" in line
+    assert "conf/recipe/pride.yaml" in line and "with another --name, both would be there" in line
 
 
 @pytest.mark.parametrize(

@@ -157,9 +157,6 @@ def test_an_uncommitted_run_is_made_again_with_its_changes(copy: Path) -> None:
     run_stages(copy, "train")
     run_id = the_run(copy)
     shown = charlstm(copy, "trace", run_id)
-    assert (
-        "what was not committed then, code or parameters, is the run's artifact lineage/train/changes.diff"
-        in shown.stdout
-    )
+    assert "not committed then, code or parameters: the run's artifact lineage/train/changes.diff" in shown.stdout
     done = charlstm(copy, "reproduce", run_id)
     assert done.returncode == 0, done.stdout + done.stderr
