@@ -39,7 +39,7 @@ def check_stores() -> Iterator[Finding]:
     if any(faults()):  # the doctor says so
         return
     patience = seconds("CHARLSTM_CHECKPOINT_MIRROR_SECONDS")
-    command = [sys.executable, "-m", MODULE]
+    command = [sys.executable, "-B", "-m", MODULE]  # it writes no bytecode into the project either
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patience)
     except subprocess.TimeoutExpired as late:
