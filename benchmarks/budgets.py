@@ -23,7 +23,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.corpora import FIRST_SEED, HeldOut, changes_of, first_of
+from benchmarks.corpora import FIRST_SEED, HeldOut, changes_of, first_of, over_seeds
 from benchmarks.corpora import measure as measure_held_out
 from benchmarks.dynamic import best_rule, dynamic
 from benchmarks.harness import console, new_parser, table
@@ -138,13 +138,12 @@ def table_of_budgets() -> str:
         record, losses = group.iloc[-1], group["test_nats_per_char"]
         baselines, bits = record["test_baselines"], losses.mean() / math.log(2)
         best = min((name for name in baselines if name.endswith("-gram")), key=lambda name: baselines[name])
-        seeds = f" ± {losses.std():.4f} ({len(losses)})" if len(losses) > 1 else ""
         followed = "" if group["dynamic"].isna().any() else f"{group['dynamic'].mean():.4f}"
         taught = record.get("teachers_test_nats_per_char")
         rows.append((
             corpus, f"{record['num_chars']:,}", f"{record['alphabet']:,}", f"{minutes:g}", initial,
             f"{record['num_parameters']:,}", record["epochs"], len(taught) if isinstance(taught, list) else 0,
-            f"{record['seconds']:,.0f}", f"{losses.mean():.4f}{seeds}", f"{bits:.4f}",
+            f"{record['seconds']:,.0f}", over_seeds(losses), f"{bits:.4f}",
             f"{baselines[best]:.4f} ({best})", followed, f"{baselines['ppmd']:.4f}",
         ))  # fmt: skip
     return table(COLUMNS, rows)

@@ -1,6 +1,7 @@
 """Recipes as they are on real texts, beside n-grams and compressors: do the choices of tiny Shakespeare hold elsewhere?
 
-Usage: python -m benchmarks.corpora TEXT... [--recipe quick] [--recipe nanogpt] [--epochs N] [--speed] [--show]
+Usage: python -m benchmarks.corpora TEXT... [--recipe quick] [--recipe large] [--seeds N] [--epochs N] [--speed]
+       python -m benchmarks.corpora --show
 
 A TEXT is a UTF-8 file; its name is that of the corpus. Its first 80 % train, the next 10 % validate, the last 10 %
 test. Nothing is chosen by the test part. A model reads it once, at the end, by the protocol `stateful`. The score is
@@ -59,8 +60,8 @@ VAL_FRACTION, TEST_FRACTION = 0.1, 0.1
 FIRST_SEED = 1
 NUM_WARM_UP_STEPS, NUM_TIMED_STEPS = 10, 50
 COLUMNS = (
-    "text", "script", "MB", "characters", "alphabet", "recipe", "epochs", "seconds", "characters a second",
-    "test, nats/char", "test, bits/char", "best n-gram", "xz", "zstd",
+    "text", "script", "MB", "characters", "alphabet", "recipe", "parameters", "epochs", "seconds",
+    "characters a second", "test, nats/char", "test, bits/char", "best n-gram", "xz", "zstd",
 )  # fmt: skip
 
 
@@ -246,29 +247,28 @@ def measure_speed(held_out: HeldOut) -> None:
 
 
 def newest(file: Path) -> pd.DataFrame:
-    """The last record of each text and recipe with the first seed; others are of teachers."""
-    columns = ["corpus", "recipe"]
+    """The last record of each text, recipe and seed."""
+    columns = ["corpus", "recipe", "seed"]
     records = pd.read_json(file, lines=True) if file.exists() and file.stat().st_size > 0 else pd.DataFrame()
-    if "seed" in records:
-        records = records[records["seed"].isna()]
-    return records.drop_duplicates(columns, keep="last") if len(records) > 0 else pd.DataFrame(columns=columns)
+    return records.reindex(columns=records.columns.union(columns)).drop_duplicates(columns, keep="last")
 
 
 def table_of_texts() -> str:
-    """All records as Markdown, by the size of the text."""
+    """All records as Markdown, by the size of the text: means over seeds, medians of their seconds."""
     records, speeds = newest(RECORDS), newest(SPEEDS)
     if len(records) == 0:
         return "nothing is recorded yet"
     speed_of = {(row["corpus"], row["recipe"]): f"{row['chars_per_second']:,.0f}" for _, row in speeds.iterrows()}
     rows = []
-    for _, record in records.sort_values(["num_bytes", "corpus", "recipe"]).iterrows():
+    for _, group in records.groupby(["num_bytes", "corpus", "recipe"]):
+        record = group.iloc[-1]
         baselines = record["test_baselines"]
         best = min((name for name in baselines if name.endswith("-gram")), key=lambda name: baselines[name])
         rows.append((
             record["corpus"], record["script"], f"{record['num_bytes'] / 1e6:.1f}", f"{record['num_chars']:,}",
-            f"{record['alphabet']:,}", f"`{record['recipe']}`", record["epochs"], f"{record['train_seconds']:,.0f}",
-            speed_of.get((record["corpus"], record["recipe"]), ""),
-            f"{record['test_nats_per_char']:.4f}", f"{record['test_bits_per_char']:.4f}",
+            f"{record['alphabet']:,}", f"`{record['recipe']}`", f"{record['num_parameters']:,}", record["epochs"],
+            f"{group['train_seconds'].median():,.0f}", speed_of.get((record["corpus"], record["recipe"]), ""),
+            over_seeds(group["test_nats_per_char"]), f"{group['test_bits_per_char'].mean():.4f}",
             f"{baselines[best]:.4f} ({best})", f"{baselines['xz']:.4f}", f"{baselines['zstd']:.4f}",
         ))  # fmt: skip
     return table(COLUMNS, rows)
@@ -280,14 +280,19 @@ def table_of_students() -> str:
     if "teachers" not in records:
         return ""
     rows = []
-    for _, record in records.dropna(subset=["teachers"]).iterrows():
-        alone = pd.Series(record["teachers_test_nats_per_char"])
+    for (corpus, recipe), group in records.dropna(subset=["teachers"]).groupby(["corpus", "recipe"]):
+        record = group.iloc[-1]
         rows.append((
-            f"{record['corpus']}, `{record['recipe']}`", record["epochs"],
-            f"{alone.mean():.4f} ± {alone.std():.4f} ({len(alone)} seeds)",
-            f"{record['ensemble_test_nats_per_char']:.4f}", f"{record['test_nats_per_char']:.4f}",
+            f"{corpus}, `{recipe}`", record["epochs"], over_seeds(pd.Series(record["teachers_test_nats_per_char"])),
+            f"{record['ensemble_test_nats_per_char']:.4f}", over_seeds(group["test_nats_per_char"]),
         ))  # fmt: skip
     return table(("text, test part", "epochs", "a teacher alone", "their ensemble", "student"), rows)
+
+
+def over_seeds(losses: "pd.Series[float]") -> str:
+    """Their mean, and what they differ by if there are several."""
+    spread = f" ± {losses.std():.4f} ({len(losses)} seeds)" if len(losses) > 1 else ""
+    return f"{losses.mean():.4f}{spread}"
 
 
 def first_of(file: Path, num_chars: int) -> Path:
@@ -307,6 +312,7 @@ def main() -> int:
     parser = new_parser(__doc__)
     parser.add_argument("texts", nargs="*", metavar="TEXT", type=Path, help="UTF-8 files")
     parser.add_argument("--recipe", action="append", help="of conf/recipe/; may be repeated; quick if none is given")
+    parser.add_argument("--seeds", type=int, default=1, help="number of trainings; by default 1")
     parser.add_argument("--epochs", type=int, help="instead of those of the recipe, and of its teachers")
     parser.add_argument("--speed", action="store_true", help="measure only how fast training steps are")
     parser.add_argument("--show", action="store_true", help="measure nothing")
@@ -314,7 +320,8 @@ def main() -> int:
     texts = [] if arguments.show else arguments.texts
     for text in texts:
         for recipe in arguments.recipe or ["quick"]:
-            (measure_speed if arguments.speed else measure)(HeldOut(text, recipe, arguments.epochs))
+            for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds):
+                (measure_speed if arguments.speed else measure)(HeldOut(text, recipe, arguments.epochs, seed))
     console.print(f"{table_of_texts()}\n\n{table_of_students()}")
     return 0
 

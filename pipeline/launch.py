@@ -20,6 +20,7 @@ import psutil
 
 from pipeline.doctor.examination import examine_training
 from pipeline.dvc.previous_outputs import with_previous_outputs
+from pipeline.stage.background import is_in_background
 from pipeline.stage.exit_codes import (
     EXIT_BAD_INPUT,
     EXIT_CODES,
@@ -31,7 +32,6 @@ from pipeline.stage.exit_codes import (
 from pipeline.stage.interruption import (
     SIGNALS,
     is_alive,
-    is_in_background,
     is_launcher,
     launchers_above,
     without_ignored,

@@ -18,9 +18,7 @@ import contextlib
 import logging
 import os
 import re
-import select
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -35,16 +33,15 @@ from charlstm.files.checksums import SUMS, read_sums, write_digests
 from charlstm.tracking.outbox import EVENTS, FILES, Artifacts, Model, read_events
 from charlstm.tracking.sender import REMOVED, SENT
 from pipeline.dvc.unfinished import TRAINING_ID
+from pipeline.stage.background import has_stage_ended, work_in_background
 from pipeline.stage.mirroring import FETCH, FOLLOW
 from pipeline.stage.settings import MIRROR
-from pipeline.stage.stage import guarded
 from pipeline.stage.terminal import shown_error
 from pipeline.stage.tracking_store import spool_root
 
 log = logging.getLogger("charlstm")
 
 STDOUT = 1
-LOW_PRIORITY = 10
 NUM_KEPT = 2  # checkpoints, as on the disk of a training
 SECONDS_BETWEEN_LOOKS, MAX_SECONDS_BETWEEN_TRIES = 1.0, 60.0
 STATE = "state.safetensors"  # as in `charlstm.training.checkpoint`, which takes torch to import
@@ -272,11 +269,8 @@ def _newest_whole(folder: Path) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Do `argv[0]` for the training whose folder in `.charlstm` is `argv[1]`."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the end of the stage is the end of this process
-        signal.signal(number, signal.SIG_IGN)
-    os.nice(LOW_PRIORITY)
     os.set_blocking(STDOUT, False)
-    return guarded(lambda: _work(argv[0], Path(argv[1])))
+    return work_in_background(lambda: _work(argv[0], Path(argv[1])))
 
 
 def _work(what: str, folder: Path) -> int:
@@ -284,7 +278,7 @@ def _work(what: str, folder: Path) -> int:
         return Mirror(os.environ[MIRROR], folder.name)
 
     if what == FOLLOW:
-        return 0 if follow(open_mirror, folder, spool_root(), _has_ended) else 1
+        return 0 if follow(open_mirror, folder, spool_root(), has_stage_ended) else 1
     try:
         if what == FETCH:
             fetch(open_mirror(), folder, spool_root())
@@ -294,11 +288,6 @@ def _work(what: str, folder: Path) -> int:
         log.warning("the mirror cannot be used now: %s", _shown(error))
         return 1
     return 0
-
-
-def _has_ended(seconds: float) -> bool:
-    is_ready, _, _ = select.select([sys.stdin], [], [], seconds)
-    return bool(is_ready)
 
 
 if __name__ == "__main__":

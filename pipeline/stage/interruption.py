@@ -30,7 +30,6 @@ LAUNCHERS = {
     *("accelerate", "accelerate.commands.launch", "dvc", "pipeline.launch", "torch.distributed.run", "torchrun"),
     "tune",  # `charlstm tune`
 }
-SENDER, MIRROR_PROCESS = "pipeline.send", "pipeline.mirror"
 
 
 class Interruption:
@@ -103,23 +102,21 @@ def handle_signals() -> Iterator[Interruption]:
 
 
 def without_ignored(names: Iterable[str]) -> list[signal.Signals]:
-    """The signals of these names, but not an ignored SIGHUP: under `nohup` work outlives its terminal."""
+    """The signals of these names, but not those that are ignored: under `nohup` work outlives its terminal.
+
+    An ignored SIGINT says nothing: a shell does that to all that a script starts with `&`.
+    """
     numbers = [getattr(signal, name) for name in names]
-    is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    return [number for number in numbers if not (number == signal.SIGHUP and is_nohup)]
+    return [number for number in numbers if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]
 
 
 def is_launcher(process: psutil.Process) -> bool:
     """Whether a process is DVC or something that starts training processes."""
-    return any(Path(word).name in LAUNCHERS for word in _command_of(process)[:4])
+    return any(Path(word).name in LAUNCHERS for word in command_of(process)[:4])
 
 
-def is_in_background(process: psutil.Process) -> bool:
-    """Whether a process feeds MLflow or a mirror: it ends by itself when the stage that started it has ended."""
-    return not {SENDER, MIRROR_PROCESS}.isdisjoint(_command_of(process))
-
-
-def _command_of(process: psutil.Process) -> list[str]:
+def command_of(process: psutil.Process) -> list[str]:
+    """Its command line; empty if it is gone, or another user's."""
     try:
         return process.cmdline()
     except psutil.Error:

@@ -1,20 +1,16 @@
-"""Starts the process that keeps a mirror of an unfinished training: see `pipeline.mirror`.
-
-It is a process and no thread, as the one that feeds MLflow is. A server that says nothing can be left, and training
-goes on.
-"""
+"""Starts the process that keeps a mirror of an unfinished training: see `pipeline.mirror`."""
 
 import contextlib
 import logging
 import os
 import select
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.stage.exit_codes import EXIT_CODES
-from pipeline.stage.interruption import MIRROR_PROCESS
+import psutil
+
+from pipeline.stage.background import MIRROR_PROCESS, start
 from pipeline.stage.settings import MIRROR, seconds
 
 log = logging.getLogger("charlstm")
@@ -54,22 +50,18 @@ def _ask(what: str, folder: Path, if_not: str) -> None:
         raise
 
 
-def _start(what: str, folder: Path) -> subprocess.Popen[bytes] | None:
+def _start(what: str, folder: Path) -> psutil.Popen | None:
     """The process; None without a mirror."""
     if not os.environ.get(MIRROR):
         return None
-    environment = {name: value for name, value in os.environ.items() if name != EXIT_CODES}  # the stage's own
-    command = [sys.executable, "-m", MIRROR_PROCESS, what, str(folder)]
     try:
-        return subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-        )
+        return start(MIRROR_PROCESS, what, str(folder), stdout=subprocess.PIPE)
     except OSError as error:  # no process or no memory left
         log.warning("the mirror is not used: %s", error)
         return None
 
 
-def _finish(process: subprocess.Popen[bytes] | None, if_not: str) -> None:
+def _finish(process: psutil.Popen | None, if_not: str) -> None:
     """Tell it that there will be no more work, and wait while it says that bytes are moving."""
     if process is None:
         return

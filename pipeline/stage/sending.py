@@ -1,15 +1,10 @@
-"""Starts the process that feeds MLflow while a stage works.
-
-It is a process and no thread: importing MLflow and talking to it take seconds of Python, and a thread that runs Python
-holds up training at every operation. It has a low priority, and ends with the stage.
-"""
+"""Starts the process that feeds MLflow while a stage works."""
 
 import contextlib
 import logging
 import os
 import secrets
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,15 +14,13 @@ import psutil
 from charlstm.tracking.outbox import Outbox
 from charlstm.tracking.runs import FINGERPRINT_TAG, Run
 from charlstm.tracking.sender import Sent, read_sent
-from pipeline.stage.exit_codes import EXIT_CODES
-from pipeline.stage.interruption import SENDER
+from pipeline.stage.background import SENDER, start
 from pipeline.stage.settings import seconds
 from pipeline.stage.tracking_store import spool_root
 
 log = logging.getLogger("charlstm")
 
 SECONDS_BETWEEN_LOOKS = 0.1
-COMMAND = [sys.executable, "-m", SENDER]
 
 
 class SenderProcess:
@@ -36,11 +29,7 @@ class SenderProcess:
     def __init__(self, spool: Path) -> None:
         self._spool = spool
         self._patience = seconds("CHARLSTM_TRACKING_SECONDS")  # a wrong value ends the stage before its work, not after
-        environment = {name: value for name, value in os.environ.items() if name != EXIT_CODES}  # the stage's own
-        self._process = psutil.Popen(
-            [*COMMAND, str(spool)],
-            env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+        self._process = start(SENDER, str(spool), stdout=subprocess.DEVNULL)
 
     def close(self) -> None:
         """Let it send the rest. If it only waits, for a server that says nothing, leave the rest to the next stage."""

@@ -4,11 +4,11 @@ import logging
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import psutil
 import pytest
 from stages import dvc, start_dvc
 
@@ -21,6 +21,7 @@ from pipeline import mirror as process
 from pipeline.dvc.unfinished import TRAINING_ID
 from pipeline.mirror import COMPLETE, STATE, Mirror, fetch, follow
 from pipeline.stage import mirroring
+from pipeline.stage.background import is_in_background
 from pipeline.stage.settings import MIRROR
 from pipeline.stage.terminal import shown_error
 
@@ -217,9 +218,9 @@ def test_bytes_that_move_are_signs_of_life(mirror: Mirror, tmp_path: Path, monke
 
 
 def test_who_is_interrupted_leaves_no_process_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[psutil.Popen] = []
 
-    def interrupted(process: subprocess.Popen[bytes], if_not: str) -> None:
+    def interrupted(process: psutil.Popen, if_not: str) -> None:
         started.append(process)
         raise KeyboardInterrupt
 
@@ -231,6 +232,24 @@ def test_who_is_interrupted_leaves_no_process_behind(tmp_path: Path, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             mirroring.fetch(tmp_path)
     assert started[0].returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_machine_that_is_shut_down_copies_its_last_checkpoint(
+    number: signal.Signals, url: str, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its processes all get a signal, and training takes some seconds to save."""
+    monkeypatch.setenv(MIRROR, url)
+    folder = tmp_path / FINGERPRINT
+    first = write_checkpoint(folder, 10)
+    (folder / TRAINING_ID).write_text(f"{RUN}\n")
+    with mirroring.followed(folder):
+        (copying,) = (child for child in psutil.Process().children() if is_in_background(child))
+        while not mirror.copies():
+            time.sleep(0.05)
+        copying.send_signal(number)
+        write_checkpoint(folder, 20)
+    assert [copy.checkpoint for copy in mirror.copies()] == ["step-000000020", first.name]
 
 
 class Broken(Mirror):

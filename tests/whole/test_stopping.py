@@ -29,7 +29,7 @@ from benchmarks.projects import (
     training_processes,
     write_params,
 )
-from pipeline.stage.interruption import is_in_background
+from pipeline.stage.background import is_in_background
 
 LAUNCHED = [*LAUNCH, *ACCELERATE, "-m", "pipeline.train"]
 TORCHRUN = [*LAUNCH, *training_command(2, "--max-restarts", "3")]
