@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.harness import console, new_parser, print_table, seconds_of, take_turns
 from benchmarks.projects import ROOT, compose
@@ -53,6 +53,8 @@ class Size(NamedTuple):
 
 
 SIZES = [Size(2, 256, 64, 100), Size(1, 384, 32, 64), Size(1, 512, 32, 64), Size(2, 512, 32, 100)]
+EMBEDDING_SIZE = 128
+PRODUCTS = "products of the layers alone, bf16"
 OURS = {
     "`gates`, fp32": ("gates", "fp32"),
     "`fused`, fp32": ("fused", "fp32"),
@@ -90,6 +92,7 @@ def _rows(size: Size, peaks: dict[str, float]) -> list[tuple[object, ...]]:
     }
     learners = {name: _learner(size, *kind) for name, kind in OURS.items()}
     steps |= {name: take_steps(learner) for name, learner in learners.items()}
+    steps[PRODUCTS] = products(size)
     for step in steps.values():  # warms up
         step()
     seconds = take_turns(steps, NUM_ROUNDS, PAUSE_SECONDS)
@@ -112,8 +115,10 @@ def plain_loop(size: Size, device: str = "cpu", precision: str = "fp32") -> Call
     """What somebody would write in one file."""
     data = load_data()
     ids, vocab_size = torch.from_numpy(data.train.ids.astype("int64")).to(device), len(data.vocab)
-    embedding = nn.Embedding(vocab_size, 128)
-    lstm = nn.LSTM(128, size.hidden_size, size.num_layers, batch_first=True, dropout=0.1 * (size.num_layers > 1))
+    embedding = nn.Embedding(vocab_size, EMBEDDING_SIZE)
+    lstm = nn.LSTM(
+        EMBEDDING_SIZE, size.hidden_size, size.num_layers, batch_first=True, dropout=0.1 * (size.num_layers > 1)
+    )
     head = nn.Linear(size.hidden_size, vocab_size)
     for part in (embedding, lstm, head):
         part.to(device)
@@ -157,6 +162,30 @@ def _serve_plain_loop(connection: Connection, size: Size) -> None:
             connection.recv()
             step()
             connection.send(None)
+
+
+def products(size: Size) -> Callable[[], None]:
+    """The matrix products of the layers, forward and backward, in bf16, and nothing else: no code takes less time.
+
+    Those of the input and of the weights' gradients are made for all time steps at once.
+    """
+    num_rows, hidden, gates = size.batch_size * size.context_len, size.hidden_size, 4 * size.hidden_size
+    input_sizes = [EMBEDDING_SIZE] + [hidden] * (size.num_layers - 1)
+
+    def matrix(*shape: int) -> Tensor:
+        return torch.randn(shape).bfloat16()
+
+    inputs, weights_of_input = [matrix(num_rows, i) for i in input_sizes], [matrix(gates, i) for i in input_sizes]
+    weight, states, gradients = matrix(gates, hidden), matrix(num_rows, hidden), matrix(num_rows, gates)
+    state, gradient = states[: size.batch_size], gradients[: size.batch_size]
+
+    def step() -> None:
+        for x, weight_of_input in zip(inputs, weights_of_input, strict=True):
+            _ = x @ weight_of_input.t(), gradients @ weight_of_input, gradients.t() @ x, gradients.t() @ states
+            for _ in range(size.context_len):
+                _ = state @ weight.t(), gradient @ weight
+
+    return step
 
 
 def _learner(size: Size, implementation: str, precision: str) -> Learner:
