@@ -79,10 +79,11 @@ def tune(
     if not study.trials():
         _send(plan, study, label, "The search is under way.", is_over=False)
     _search(console, plan, study, limit, deadline, name)
-    files, (head, *rows) = _draw(console, plan, study, label), rows_of(plan, study)
-    table = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
-    about = "\n".join(["The best trials of `charlstm tune`:", "", *table])
-    _send(plan, study, label, about, files, is_over=True)
+    with console.status("pictures, and the run in MLflow"):
+        files, (head, *rows) = _draw(console, plan, study, label), rows_of(plan, study)
+        table = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+        about = "\n".join(["The best trials of `charlstm tune`:", "", *table])
+        _send(plan, study, label, about, files, is_over=True)
     return 0
 
 

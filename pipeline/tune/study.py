@@ -6,6 +6,7 @@ whose lock nobody holds, was interrupted. The next worker takes it before it dra
 """
 
 import os
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,7 @@ from pipeline.tune.space import Range, Space, Value
 
 NO_SPACE = Space({}, {}, [])
 SEED = 1  # of what is drawn; with the trial's number, so that a search that goes on draws nothing twice
+SECONDS_TO_SAVE, SECONDS_BETWEEN_LOOKS = 20.0, 0.2
 MAX_DRAWS = 50  # of values that a trial had already
 MIN_FOR_IMPORTANCE = 20  # trials
 MAX_SHARES = 10_000  # parts of a training in which Optuna counts
@@ -174,7 +176,7 @@ class Study:
                 lock.enter_context(exclusive(folder, "this trial"))
             except LockedError:
                 continue
-            if holder_of(folder / CHECKOUT) is not None:  # a training that has not yet noticed that its worker is gone
+            if not _is_left(folder / CHECKOUT):
                 lock.close()
             elif self.is_pruned(trial.number):
                 self.prune(trial.number)
@@ -217,6 +219,14 @@ class Study:
     def _id(self, number: int) -> int:
         study_id = self._storage.get_study_id_from_name(self.folder.name)
         return self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+
+
+def _is_left(checkout: Path) -> bool:
+    """Whether no training is under way there: one whose worker is gone notices that, and saves."""
+    deadline = time.monotonic() + SECONDS_TO_SAVE
+    while holder_of(checkout) is not None and time.monotonic() < deadline:
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return holder_of(checkout) is None
 
 
 def _suggest(trial: optuna.Trial, space: Space) -> None:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from charlstm.errors import TrainingError
 from charlstm.files.lock import exclusive
 from pipeline.dvc.unfinished import CHECKOUT
+from pipeline.tune import study as study_module
 from pipeline.tune.space import Range, Space, Value
 from pipeline.tune.study import DONE, JOURNAL, PRUNED, RUNNING, Study
 
@@ -103,7 +105,27 @@ def test_workers_have_different_trials_and_one_that_was_killed_leaves_its_own(tm
         assert resumed.values == SPACE.base and other is not None and other.number == 1
 
 
-def test_a_trial_whose_training_is_still_under_way_is_left_alone(tmp_path: Path) -> None:
+def test_a_trial_whose_training_still_saves_is_waited_for(tmp_path: Path) -> None:
+    """Its worker was killed a moment ago, and the same command is given again."""
+    study, has_begun = Study(tmp_path / "a", SPACE), threading.Event()
+    with study.claim(None):
+        pass
+
+    def save() -> None:
+        with exclusive(study.folder / "0" / CHECKOUT, "a training"):
+            has_begun.set()
+            time.sleep(0.5)
+
+    training = threading.Thread(target=save)
+    training.start()
+    has_begun.wait()
+    with study.claim(None) as resumed:
+        assert resumed is not None and resumed.number == 0
+    training.join()
+
+
+def test_a_trial_whose_training_does_not_end_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_module, "SECONDS_TO_SAVE", 0.0)
     study = Study(tmp_path / "a", SPACE)
     with study.claim(None):
         pass
