@@ -6,7 +6,6 @@ docs/data.md ("For the time that you have") has the rules, and what they make of
   `MOST_WEIGHTS` weights for each character of the text; of a short text, `MOST_WEIGHTS_OF_SHORT`.
 - **Epochs.** As many as fit, up to `MOST_EPOCHS`.
 - **Dropout.** The more often a text is read, and the shorter it is for the model, the more.
-- **Weight decay.** More than `quick` has.
 - **Teachers.** Where so many epochs leave time, models of a width that fits write a text, three to eight of them. One
   more learns from both.
 """
@@ -90,7 +89,6 @@ LARGE = 500_000  # training characters: with more, steps are longer
 LEAST_READ, MOST_EPOCHS = 3.0, 12
 SHORT, MOST_WEIGHTS, MOST_WEIGHTS_OF_SHORT = 300_000, 2.5, 4.0
 DROPOUT_FROM, DROPOUT_PER_DOUBLING, MAX_DROPOUT = 2.5, 0.1, 0.3
-WEIGHT_DECAY = 0.04  # 0.01 and 0.1 were worse on validation parts (docs/data.md)
 USED = 1.05  # of the time, at most: epochs are whole, and 5 % too late is nearer to it than 20 % too early
 # Teachers and their student.
 NUM_TEACHERS, MOST_TEACHERS = 3, 8
@@ -243,8 +241,6 @@ PART_CHARS, ROWS_PER_PART, ROW_CHARS = 2_500_000, 128, (500, 10_000)  # of what 
 def proposal_of(plan: Plan, text: Text, quick: Mapping[str, object], name: str, initial: ModelShape | None) -> Proposal:
     """The parameters of a plan; `name` is that of its recipe."""
     proposal = propose(text, quick, plan.training, initial)
-    if initial is None:  # with more than `quick` has, a model to begin from forgets too much
-        proposal = proposal._replace(recipe={**proposal.recipe, "train.weight_decay": WEIGHT_DECAY})
     reasons = [*proposal.reasons, *_times(plan)]
     if plan.teaching is None:
         return proposal._replace(reasons=reasons)

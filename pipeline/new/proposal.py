@@ -22,7 +22,7 @@ RARE_DROPOUT, RARE_EPOCHS = 0.2, 4  # what it takes then, at least
 MAX_EPOCHS = 60
 # A model that has learned another text has less to learn, and forgets it at a high rate: see docs/data.md.
 CHARS_SEEN_AGAIN = 1_000_000
-AFTER_A_MODEL = {"train.learning_rate": 0.002, "train.muon.learning_rate": 0.006}
+AFTER_A_MODEL = {"train.learning_rate": 0.002, "train.muon.learning_rate": 0.006, "train.weight_decay": 0.01}
 NUM_STEPS = 900
 MAX_WARMUP_STEPS = 100
 SIZES = ((32, 64), (16, 64), (16, 32), (8, 32), (4, 32), (4, 16), (2, 16), (1, 16))  # batch_size, context_len

@@ -80,7 +80,7 @@ def test_an_experiment_changes_the_lines_of_its_values_alone(tmp_path: Path) -> 
     assert changed_lines(SHIPPED, path.read_text()) == [
         "-   seed: 1",
         "+   seed: 5",
-        "-     learning_rate: 0.03  # peak, of the hidden matrices: the rate that moves the LSTM",
+        "-     learning_rate: 0.04  # peak, of the hidden matrices: the rate that moves the LSTM",
         "+     learning_rate: 0.06  # peak, of the hidden matrices: the rate that moves the LSTM",
     ]
 
