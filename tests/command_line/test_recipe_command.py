@@ -54,7 +54,7 @@ def test_the_list_says_what_each_would_change(run: Run, project: Path) -> None:
     lines = out.splitlines()
     assert code == 0 and lines[0] == "params.yaml: corpus tiny-shakespeare, recipe quick · epochs 3"
     assert lines[
-        lines.index("  nanogpt: The shortest way below nanoGPT's loss: windowed_256 1.4697 (10.7 M") + 2
+        lines.index("  nanogpt: Two layers of 256 units: lower than the default in a little more time") + 1
     ].strip() == ("hidden_size 320 -> 256, num_layers 1 -> 2, epochs 3 -> 2")
     code, out, _ = run("corpus")
     assert code == 0 and "* tiny-shakespeare: " in out
