@@ -83,7 +83,8 @@ def test_all_stages_and_commands_work_on_bytes(tmp_path: Path, blank_store: Path
     assert metrics["windowed_20"]["nats_per_char"] == pytest.approx(best["val_nats_per_char"], rel=1e-6)
     bytes_per_char = len(val) / len(val.decode())
     history = pd.read_csv(project / "artifacts/train/history.csv")
-    assert math.log(256) < history["train_nats_per_char"][0] < math.log(256) * bytes_per_char
+    first = history["train_nats_per_char"][0]
+    assert first / bytes_per_char < 0.7 * math.log(256) < first < math.log(256) * bytes_per_char, "of characters"
 
     review = json.loads((project / "artifacts/samples/review.json").read_text())
     assert (review["num_train_chars"], review["num_val_chars"]) == (len(train.decode()), num_chars + 1)

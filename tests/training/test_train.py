@@ -224,6 +224,7 @@ def test_impossible_settings_are_refused_before_work(run: Fit) -> None:
 
 def test_a_model_worse_than_guessing_is_warned_of(run: Fit, caplog: pytest.LogCaptureFixture) -> None:
     override = {"train.optimizer": "adamw", "train.final_learning_rate_fraction": 1.0, "model.feed_forward_size": 0}
+    override |= {"train.weight_decay": 0.0}  # it would keep the weights small
     run(override)
     assert caplog.messages == []
     result = run(override | {"train.learning_rate": 10, "train.ema_decay": 0.0})
