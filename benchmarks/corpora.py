@@ -1,6 +1,7 @@
 """Recipes as they are on real texts, beside n-grams and compressors: do the choices of tiny Shakespeare hold elsewhere?
 
-Usage: python -m benchmarks.corpora TEXT... [--recipe quick] [--recipe large] [--seeds N] [--epochs N] [--speed]
+Usage: python -m benchmarks.corpora TEXT... [--recipe quick] [--recipe best] [-S NAME=VALUE] [--seeds N] [--epochs N]
+           [--speed]
        python -m benchmarks.corpora --show
 
 A TEXT is a UTF-8 file; its name is that of the corpus. Its first 80 % train, the next 10 % validate, the last 10 %
@@ -22,6 +23,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -247,10 +249,11 @@ def measure_speed(held_out: HeldOut) -> None:
 
 
 def newest(file: Path) -> pd.DataFrame:
-    """The last record of each text, recipe and seed."""
-    columns = ["corpus", "recipe", "seed"]
+    """The last record of each text, recipe (with its changes) and seed."""
+    columns = ["corpus", "recipe", "changes", "seed"]
     records = pd.read_json(file, lines=True) if file.exists() and file.stat().st_size > 0 else pd.DataFrame()
-    return records.reindex(columns=records.columns.union(columns)).drop_duplicates(columns, keep="last")
+    records = records.reindex(columns=records.columns.union(columns)).drop_duplicates(columns, keep="last")
+    return records.assign(changes=records["changes"].astype(object).fillna(""))
 
 
 def table_of_texts() -> str:
@@ -258,16 +261,16 @@ def table_of_texts() -> str:
     records, speeds = newest(RECORDS), newest(SPEEDS)
     if len(records) == 0:
         return "nothing is recorded yet"
-    speed_of = {(row["corpus"], row["recipe"]): f"{row['chars_per_second']:,.0f}" for _, row in speeds.iterrows()}
+    speed_of = {(row["corpus"], named(row)): f"{row['chars_per_second']:,.0f}" for _, row in speeds.iterrows()}
     rows = []
-    for _, group in records.groupby(["num_bytes", "corpus", "recipe"]):
+    for _, group in records.groupby(["num_bytes", "corpus", "recipe", "changes"]):
         record = group.iloc[-1]
         baselines = record["test_baselines"]
         best = min((name for name in baselines if name.endswith("-gram")), key=lambda name: baselines[name])
         rows.append((
             record["corpus"], record["script"], f"{record['num_bytes'] / 1e6:.1f}", f"{record['num_chars']:,}",
-            f"{record['alphabet']:,}", f"`{record['recipe']}`", f"{record['num_parameters']:,}", record["epochs"],
-            f"{group['train_seconds'].median():,.0f}", speed_of.get((record["corpus"], record["recipe"]), ""),
+            f"{record['alphabet']:,}", named(record), f"{record['num_parameters']:,}", record["epochs"],
+            f"{group['train_seconds'].median():,.0f}", speed_of.get((record["corpus"], named(record)), ""),
             over_seeds(group["test_nats_per_char"]), f"{group['test_bits_per_char'].mean():.4f}",
             f"{baselines[best]:.4f} ({best})", f"{baselines['xz']:.4f}", f"{baselines['zstd']:.4f}",
         ))  # fmt: skip
@@ -280,13 +283,19 @@ def table_of_students() -> str:
     if "teachers" not in records:
         return ""
     rows = []
-    for (corpus, recipe), group in records.dropna(subset=["teachers"]).groupby(["corpus", "recipe"]):
+    for _, group in records.dropna(subset=["teachers"]).groupby(["corpus", "recipe", "changes"]):
         record = group.iloc[-1]
         rows.append((
-            f"{corpus}, `{recipe}`", record["epochs"], over_seeds(pd.Series(record["teachers_test_nats_per_char"])),
+            f"{record['corpus']}, {named(record)}", record["epochs"],
+            over_seeds(pd.Series(record["teachers_test_nats_per_char"])),
             f"{record['ensemble_test_nats_per_char']:.4f}", over_seeds(group["test_nats_per_char"]),
         ))  # fmt: skip
     return table(("text, test part", "epochs", "a teacher alone", "their ensemble", "student"), rows)
+
+
+def named(record: "pd.Series[Any]") -> str:
+    """The recipe of a record, with its changes."""
+    return f"`{record['recipe']}` {record['changes']}".strip()
 
 
 def over_seeds(losses: "pd.Series[float]") -> str:
@@ -312,6 +321,9 @@ def main() -> int:
     parser = new_parser(__doc__)
     parser.add_argument("texts", nargs="*", metavar="TEXT", type=Path, help="UTF-8 files")
     parser.add_argument("--recipe", action="append", help="of conf/recipe/; may be repeated; quick if none is given")
+    parser.add_argument(
+        "-S", dest="changes", metavar="NAME=VALUE", action="append", default=[], help="change a parameter"
+    )
     parser.add_argument("--seeds", type=int, default=1, help="number of trainings; by default 1")
     parser.add_argument("--epochs", type=int, help="instead of those of the recipe, and of its teachers")
     parser.add_argument("--speed", action="store_true", help="measure only how fast training steps are")
@@ -321,7 +333,9 @@ def main() -> int:
     for text in texts:
         for recipe in arguments.recipe or ["quick"]:
             for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds):
-                (measure_speed if arguments.speed else measure)(HeldOut(text, recipe, arguments.epochs, seed))
+                facts = {"changes": " ".join(arguments.changes)} if arguments.changes else {}
+                held_out = HeldOut(text, recipe, arguments.epochs, seed, changes=arguments.changes, facts=facts)
+                (measure_speed if arguments.speed else measure)(held_out)
     console.print(f"{table_of_texts()}\n\n{table_of_students()}")
     return 0
 

@@ -54,9 +54,11 @@ def test_the_table_has_the_last_record_of_each(one: HeldOut) -> None:
     append(corpora.RECORDS, record | {"test_nats_per_char": 9.0})
     append(corpora.RECORDS, record)
     append(corpora.RECORDS, record | {"seed": "2", "train_seconds": 81.0, "test_nats_per_char": 1.35})
+    append(corpora.RECORDS, record | {"changes": "train.epochs=3", "epochs": 3})
     append(corpora.SPEEDS, one.origin() | {"chars_per_second": 30_000})
-    *_, row = corpora.table_of_texts().splitlines()
-    assert len(corpora.table_of_texts().splitlines()) == 3
+    *_, row, changed = corpora.table_of_texts().splitlines()
+    assert len(corpora.table_of_texts().splitlines()) == 4
+    assert "| `quick` train.epochs=3 | 800,000 | 3 | 61 |  | 1.2500 |" in changed
     cells = "some | Cyrillic | 2.0 | 1,100,000 | 90 | `quick` | 800,000 | 2 | 71 | 30,000"
     assert row == f"| {cells} | 1.3000 ± 0.0707 (2 seeds) | 1.8034 | 2.2500 (5-gram) | 3.0000 | 3.5000 |"
 
