@@ -143,7 +143,7 @@ def table_of_budgets() -> str:
         rows.append((
             corpus, f"{record['num_chars']:,}", f"{record['alphabet']:,}", f"{minutes:g}", initial,
             f"{record['num_parameters']:,}", record["epochs"], len(taught) if isinstance(taught, list) else 0,
-            f"{record['seconds']:,.0f}", over_seeds(losses), f"{bits:.4f}",
+            f"{record['seconds']:,.0f}", over_seeds(list(losses)), f"{bits:.4f}",
             f"{baselines[best]:.4f} ({best})", followed, f"{baselines['ppmd']:.4f}",
         ))  # fmt: skip
     return table(COLUMNS, rows)

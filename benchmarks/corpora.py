@@ -27,7 +27,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.harness import console, median_seconds, new_parser, table
+from benchmarks.harness import console, mean_and_deviation, median_seconds, new_parser, table
 from benchmarks.projects import ROOT
 from benchmarks.recipes import Ensemble
 from benchmarks.training import learner_of
@@ -271,7 +271,7 @@ def table_of_texts() -> str:
             record["corpus"], record["script"], f"{record['num_bytes'] / 1e6:.1f}", f"{record['num_chars']:,}",
             f"{record['alphabet']:,}", named(record), f"{record['num_parameters']:,}", record["epochs"],
             f"{group['train_seconds'].median():,.0f}", speed_of.get((record["corpus"], named(record)), ""),
-            over_seeds(group["test_nats_per_char"]), f"{group['test_bits_per_char'].mean():.4f}",
+            over_seeds(list(group["test_nats_per_char"])), f"{group['test_bits_per_char'].mean():.4f}",
             f"{baselines[best]:.4f} ({best})", f"{baselines['xz']:.4f}", f"{baselines['zstd']:.4f}",
         ))  # fmt: skip
     return table(COLUMNS, rows)
@@ -287,8 +287,8 @@ def table_of_students() -> str:
         record = group.iloc[-1]
         rows.append((
             f"{record['corpus']}, {named(record)}", record["epochs"],
-            over_seeds(pd.Series(record["teachers_test_nats_per_char"])),
-            f"{record['ensemble_test_nats_per_char']:.4f}", over_seeds(group["test_nats_per_char"]),
+            over_seeds(record["teachers_test_nats_per_char"]),
+            f"{record['ensemble_test_nats_per_char']:.4f}", over_seeds(list(group["test_nats_per_char"])),
         ))  # fmt: skip
     return table(("text, test part", "epochs", "a teacher alone", "their ensemble", "student"), rows)
 
@@ -298,10 +298,9 @@ def named(record: "pd.Series[Any]") -> str:
     return f"`{record['recipe']}` {record['changes']}".strip()
 
 
-def over_seeds(losses: "pd.Series[float]") -> str:
-    """Their mean, and what they differ by if there are several."""
-    spread = f" ± {losses.std():.4f} ({len(losses)} seeds)" if len(losses) > 1 else ""
-    return f"{losses.mean():.4f}{spread}"
+def over_seeds(losses: Sequence[float]) -> str:
+    """Their mean and deviation, and how many they are."""
+    return mean_and_deviation(losses) + (f" ({len(losses)} seeds)" if len(losses) > 1 else "")
 
 
 def first_of(file: Path, num_chars: int) -> Path:

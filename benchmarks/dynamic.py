@@ -13,7 +13,6 @@ whose model does not learn from the text that it is tested on.
 Shapes: B rows, T time steps, V vocabulary; a text is one row.
 """
 
-import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.harness import new_parser, print_table
+from benchmarks.harness import mean_and_deviation, new_parser, print_table
 from benchmarks.recipes import Ensemble, available
 from benchmarks.trials import Trial, load_data, trained
 from charlstm.model.char_lstm import CharLSTM
@@ -63,8 +62,7 @@ def main() -> int:
     data, rule = load_data(), DynamicRule()
     losses = [dynamic(model, data.val, data.train, rule).nats_per_char for model in models]
     together = dynamic(Ensemble(models), data.val, data.train, rule).nats_per_char
-    spread = f" ± {statistics.stdev(losses):.4f}" if len(losses) > 1 else ""
-    rows = [[f"`{arguments.name}`", str(len(models)), f"{statistics.mean(losses):.4f}{spread}"]]
+    rows = [[f"`{arguments.name}`", str(len(models)), mean_and_deviation(losses)]]
     rows.append([f"the ensemble of `{arguments.name}`", str(len(models)), f"{together:.4f}"])
     print_table(("recipe", "seeds", "dynamic"), rows)
     return 0

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness import console, new_parser, print_table
+from benchmarks.harness import console, mean_and_deviation, new_parser, print_table
 from benchmarks.projects import ROOT, compose
 from benchmarks.trials import Record, Trial, load_data, losses, run, trained
 from charlstm.evaluation.published import beside_the_original
@@ -93,10 +93,7 @@ def _row(name: str, records: list[Record]) -> list[str]:
     if not records:
         return [f"`{name}`", "0", "", "", *("not recorded yet" for _ in PROTOCOLS)]
     trainings = pd.DataFrame(records)
-    cells = [
-        f"{trainings[protocol].mean():.4f}" + (f" ± {trainings[protocol].std():.4f}" if len(trainings) > 1 else "")
-        for protocol in PROTOCOLS
-    ]
+    cells = [mean_and_deviation(list(trainings[protocol])) for protocol in PROTOCOLS]
     size, seconds = trainings["num_parameters"].iloc[0], trainings["train_seconds"].median()
     return [f"`{name}`", str(len(trainings)), f"{size:,}", f"{seconds:,.0f}", *cells]
 

@@ -224,9 +224,11 @@ class Study:
 def _is_left(checkout: Path) -> bool:
     """Whether no training is under way there: one whose worker is gone notices that, and saves."""
     deadline = time.monotonic() + SECONDS_TO_SAVE
-    while holder_of(checkout) is not None and time.monotonic() < deadline:
+    while holder_of(checkout) is not None:
+        if time.monotonic() > deadline:
+            return False
         time.sleep(SECONDS_BETWEEN_LOOKS)
-    return holder_of(checkout) is None
+    return True
 
 
 def _suggest(trial: optuna.Trial, space: Space) -> None:

@@ -67,7 +67,8 @@ def test_no_byte_is_too_rare(params: Callable[[Path, Override], Params], tmp_pat
 
 def test_all_stages_and_commands_work_on_bytes(tmp_path: Path, blank_store: Path, run: Run) -> None:
     project = tmp_path / "project"
-    prompts = {"sample.prompts": ["雪", "\n"], "train.epochs": 2}
+    # A rate at which the first epoch does not learn all of it.
+    prompts = {"sample.prompts": ["雪", "\n"], "train.epochs": 2, "train.muon.learning_rate": 0.02}
     make_project(project, {"encode.unit": "byte", **prompts, "sample.num_chars": 30}, CORPUS)
     (project / "mlflow.db").write_bytes(blank_store.read_bytes())
     run_stages(project, "download", "split", "encode", "train", "evaluate", "sample")
@@ -83,8 +84,7 @@ def test_all_stages_and_commands_work_on_bytes(tmp_path: Path, blank_store: Path
     assert metrics["windowed_20"]["nats_per_char"] == pytest.approx(best["val_nats_per_char"], rel=1e-6)
     bytes_per_char = len(val) / len(val.decode())
     history = pd.read_csv(project / "artifacts/train/history.csv")
-    first = history["train_nats_per_char"][0]
-    assert first / bytes_per_char < 0.7 * math.log(256) < first < math.log(256) * bytes_per_char, "of characters"
+    assert math.log(256) < history["train_nats_per_char"][0] < math.log(256) * bytes_per_char
 
     review = json.loads((project / "artifacts/samples/review.json").read_text())
     assert (review["num_train_chars"], review["num_val_chars"]) == (len(train.decode()), num_chars + 1)
