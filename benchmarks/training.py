@@ -34,10 +34,12 @@ from pipeline.stage.hardware import keep_freed_memory, set_num_threads
 from pipeline.stage.stage import guarded
 
 NUM_ROUNDS = 9
+PROFILED = ("quick", "best")
 NUM_PROFILED_STEPS, NUM_WARM_UP_STEPS = 60, 10
 NUM_SOFT_STEPS = 8  # until a student's text begins anew
 PAUSE_SECONDS = 0.01  # before a step that is timed, until threads of the one before have stopped to spin
 GEMM_SIZE = 2048
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Size(NamedTuple):
@@ -54,7 +56,6 @@ class Size(NamedTuple):
 
 SIZES = [Size(2, 256, 64, 100), Size(1, 384, 32, 64), Size(1, 512, 32, 64), Size(2, 512, 32, 100)]
 EMBEDDING_SIZE = 128
-PRODUCTS = "products of the layers alone, bf16"
 OURS = {
     "`gates`, fp32": ("gates", "fp32"),
     "`fused`, fp32": ("fused", "fp32"),
@@ -67,37 +68,42 @@ def main() -> int:
     new_parser(__doc__).parse_args()
     set_num_threads()
     keep_freed_memory()
-    peaks = {name: _gemm_peak(dtype) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
     console.print(
         f"products of {GEMM_SIZE}×{GEMM_SIZE} matrices, {torch.get_num_threads()} threads: "
-        + ", ".join(f"{peak / 1e9:,.0f} GFLOP/s in {name}" for name, peak in peaks.items())
+        + ", ".join(f"{_gemm_peak(dtype) / 1e9:,.0f} GFLOP/s in {name}" for name, dtype in DTYPES.items())
         + "\n"
     )
-    columns = ("size", "variant", "characters a second", "against the plain loop", "of the products' peak")
-    print_table(columns, (row for size in SIZES for row in _rows(size, peaks)))
-    parts, total = _profile(make_learner("recipe=nanogpt"))
-    parts["everything else"] = total - sum(parts.values())
+    columns = ("size", "variant", "characters a second", "against the plain loop", "of its products alone")
+    print_table(columns, (row for size in SIZES for row in _rows(size)))
+    profiles = [profile(make_learner(f"recipe={recipe}")) for recipe in PROFILED]
     console.print()
     print_table(
-        ("part of a step of the recipe `nanogpt`", "milliseconds", "share"),
-        ((name, f"{1000 * value:.2f}", f"{100 * value / total:.1f} %") for name, value in parts.items()),
+        ["part of a step", *(cell for recipe in PROFILED for cell in (f"`{recipe}`, milliseconds", "share"))],
+        (
+            [part, *(cell for parts in profiles for cell in _milliseconds_and_share(part, parts))]
+            for part in profiles[0]
+        ),
     )
     return 0
 
 
-def _rows(size: Size, peaks: dict[str, float]) -> list[tuple[object, ...]]:
+def _milliseconds_and_share(part: str, parts: dict[str, float]) -> tuple[str, str]:
+    return f"{1000 * parts[part]:.2f}", f"{100 * parts[part] / sum(parts.values()):.1f} %"
+
+
+def _rows(size: Size) -> list[tuple[object, ...]]:
     steps: dict[str, Callable[[], object]] = {
         "plain `nn.LSTM` loop, fp32": _plain_loop_elsewhere(size),
         "the same, memory kept, fp32": plain_loop(size),
     }
     learners = {name: _learner(size, *kind) for name, kind in OURS.items()}
     steps |= {name: take_steps(learner) for name, learner in learners.items()}
-    steps[PRODUCTS] = products(size)
+    alone = {name: f"products alone, {name}" for name in DTYPES}
+    steps |= {alone[name]: products(size, dtype) for name, dtype in DTYPES.items()}
     for step in steps.values():  # warms up
         step()
     seconds = take_turns(steps, NUM_ROUNDS, PAUSE_SECONDS)
     num_chars = size.batch_size * size.context_len
-    num_flops = 6 * learners["`fused`, fp32"].model.num_parameters() * num_chars
     plain, *_ = seconds.values()
     return [
         (
@@ -105,7 +111,7 @@ def _rows(size: Size, peaks: dict[str, float]) -> list[tuple[object, ...]]:
             name,
             f"{num_chars / value:,.0f}",
             f"{plain / value:.2f}×",
-            f"{100 * num_flops / value / peaks[name[-4:]]:.0f} %",
+            f"{100 * seconds[alone[name[-4:]]] / value:.0f} %",
         )
         for name, value in seconds.items()
     ]
@@ -164,8 +170,8 @@ def _serve_plain_loop(connection: Connection, size: Size) -> None:
             connection.send(None)
 
 
-def products(size: Size) -> Callable[[], None]:
-    """The matrix products of the layers, forward and backward, in bf16, and nothing else: no code takes less time.
+def products(size: Size, dtype: torch.dtype) -> Callable[[], None]:
+    """The matrix products of the layers, forward and backward, and nothing else: no code takes less time.
 
     Those of the input and of the weights' gradients are made for all time steps at once.
     """
@@ -173,7 +179,7 @@ def products(size: Size) -> Callable[[], None]:
     input_sizes = [EMBEDDING_SIZE] + [hidden] * (size.num_layers - 1)
 
     def matrix(*shape: int) -> Tensor:
-        return torch.randn(shape).bfloat16()
+        return torch.randn(shape).to(dtype)
 
     inputs, weights_of_input = [matrix(num_rows, i) for i in input_sizes], [matrix(gates, i) for i in input_sizes]
     weight, states, gradients = matrix(gates, hidden), matrix(num_rows, hidden), matrix(num_rows, gates)
@@ -221,8 +227,8 @@ def learner_of(params: Params, text: EncodedText, vocab_size: int, processes: Pr
     return Learner(text, vocab_size, params.model, params.train, processes, soft_targets)
 
 
-def _profile(learner: Learner) -> tuple[dict[str, float], float]:
-    """Mean seconds of the parts of a step, and of the whole."""
+def profile(learner: Learner) -> dict[str, float]:
+    """Mean seconds of the parts of a step, with a rest that makes them the whole."""
     parts: dict[str, float] = {}
 
     def time_part(owner: Any, name: str, part: str) -> None:  # noqa: ANN401  # a module or any object
@@ -243,15 +249,17 @@ def _profile(learner: Learner) -> tuple[dict[str, float], float]:
     time_part(learner, "masks", "dropout masks")
     time_part(learner, "distributed", "forward")
     time_part(learner_module, "summed_nats", "loss")
+    time_part(learner, "distillation_nats", "loss")
     time_part(learner.processes, "backward", "backward")
     time_part(learner.processes, "clip_gradients", "clipping")
     for optimizer, name in zip(learner.optimizers, ("AdamW", "Muon"), strict=True):
         time_part(optimizer, "step", name)
-    time_part(learner.average, "update_parameters", "moving average")
+    time_part(learner.average, "update", "moving average")
     started = time.perf_counter()
     for _ in range(NUM_PROFILED_STEPS):
         step()
-    return parts, (time.perf_counter() - started) / NUM_PROFILED_STEPS
+    total = (time.perf_counter() - started) / NUM_PROFILED_STEPS
+    return parts | {"everything else": total - sum(parts.values())}
 
 
 def _gemm_peak(dtype: torch.dtype) -> float:
