@@ -5,7 +5,7 @@ Usage: python -m benchmarks.gpu [--device cuda|cpu]      `benchmarks/gpu_accepta
 Needs the encoded corpus (`dvc repro encode`) and a GPU; without one, the exit code is 2. With `--device cpu`, the same
 code runs on the processor, to try it out.
 
-- **Steps.** Whole steps of an LSTM without a block, by the optimizers of the recipe `nanogpt`, 100 characters back in
+- **Steps.** Whole steps of an LSTM without a block, by the optimizers of the default recipe, 100 characters back in
   time; and of a loop that somebody would write in one file (`nn.LSTM`, Adam). They take turns; figures are medians.
 - **Time step.** Forward and backward of `nn.LSTM`, 768 units, 16 rows, divided by the 1,024 time steps. For cuDNN, the
   picture in FlashRNN's README has about 5 µs.
@@ -77,7 +77,6 @@ def _steps(size: Size, device: str) -> Iterator[tuple[object, ...]]:
     """Rows of the table of steps."""
     for precision in PRECISIONS:
         learner = make_learner(
-            "recipe=nanogpt",
             "model.feed_forward_size=0",
             f"model.num_layers={size.num_layers}",
             f"model.hidden_size={size.hidden_size}",

@@ -196,7 +196,6 @@ def products(size: Size, dtype: torch.dtype) -> Callable[[], None]:
 
 def _learner(size: Size, implementation: str, precision: str) -> Learner:
     return make_learner(
-        "recipe=nanogpt",
         "model.feed_forward_size=0",
         f"model.implementation={implementation}",
         f"train.precision={precision}",

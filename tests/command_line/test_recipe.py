@@ -54,7 +54,7 @@ def test_a_damaged_recipe_fails_nothing(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "conf/recipe/quick.yaml").write_bytes(content)
     assert recipe_of(compose(ROOT), tmp_path).name != "quick"
     with pytest.raises(ParamsError, match=r"quick|sections"):
-        load(RECIPES, "nanogpt", tmp_path)
+        load(RECIPES, "teacher", tmp_path)
 
 
 @pytest.mark.parametrize("kind", [RECIPES, CORPORA])

@@ -50,12 +50,11 @@ def edit(project: Path, before: str, after: str) -> None:
 
 def test_the_list_says_what_each_would_change(run: Run, project: Path) -> None:
     edit(project, "epochs: 2", "epochs: 3")
+    (project / "conf/recipe/own.yaml").write_text("# Two layers.\nbuilds_on: quick\nmodel: {num_layers: 2}\n")
     code, out, _ = run("recipe")
     lines = out.splitlines()
     assert code == 0 and lines[0] == "params.yaml: corpus tiny-shakespeare, recipe quick · epochs 3"
-    assert lines[
-        lines.index("  nanogpt: Two layers of 256 units: lower than the default in a little more time") + 1
-    ].strip() == ("hidden_size 320 -> 256, num_layers 1 -> 2, epochs 3 -> 2")
+    assert lines[lines.index("  own: Two layers") + 1].strip() == "num_layers 1 -> 2, epochs 3 -> 2"
     code, out, _ = run("corpus")
     assert code == 0 and "* tiny-shakespeare: " in out
 
@@ -68,7 +67,7 @@ def test_a_damaged_recipe_is_listed_with_its_mistake(run: Run, project: Path) ->
 
 def test_each_recipe_is_written_and_quick_brings_the_file_back(run: Run, project: Path) -> None:
     before = (project / "params.yaml").read_bytes()
-    for name in ("best", "original", "nanogpt"):
+    for name in ("best", "teacher", "original"):
         assert run("recipe", name)[0] == 0
         assert recipe_of(load_params(project / "params.yaml")) == Recipe(name, {})
     code, out, _ = run("recipe", "quick")
@@ -89,8 +88,8 @@ def test_what_was_edited_is_named_before_it_would_be_lost(run: Run, project: Pat
 
 def test_a_mistake_in_the_parameters_is_mended_by_a_recipe(run: Run, project: Path) -> None:
     edit(project, "epochs: 2", "epochs: many")
-    assert "epochs many" in run("recipe", "nanogpt")[2]
-    assert run("recipe", "nanogpt", "--force")[0] == 0
+    assert "epochs many" in run("recipe", "original")[2]
+    assert run("recipe", "quick", "--force")[0] == 0
     assert load_params(project / "params.yaml").train.epochs == 2
 
 
@@ -111,7 +110,7 @@ def test_what_stands_there_is_kept_as_a_recipe(run: Run, project: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["bset"], "there is no recipe 'bset', did you mean best?; there are best, nanogpt"),
+        (["bset"], "there is no recipe 'bset', did you mean best?; there are best, original"),
         (["save", "quick", "--force"], "all other recipes build on it"),
         (["save", "A b"], "expected a name of small letters"),
         (["save", "save"], "expected a name"),
