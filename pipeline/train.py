@@ -22,7 +22,7 @@ from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.history import EpochRow, StepRow, Tables, table, write_tables
 from charlstm.training.initial import load_initial
 from charlstm.training.learner import shape_of
-from charlstm.training.needs import check_memory, is_out_of_memory
+from charlstm.training.needs import check_memory, is_out_of_memory, memory_needs
 from charlstm.training.processes import Processes
 from charlstm.training.progress import Observer
 from charlstm.training.train import Data, Result, fit
@@ -42,7 +42,6 @@ from pipeline.stage.hardware import (
     work_of,
 )
 from pipeline.stage.interruption import handle_signals
-from pipeline.stage.memory_needed import memory_needed
 from pipeline.stage.mirroring import followed
 from pipeline.stage.params_file import PARAMS
 from pipeline.stage.sending import node_metrics, outbox
@@ -141,7 +140,7 @@ def _check_memory(params: Params, vocab_size: int, processes: Processes) -> None
     """Before anything is built, on every process: what another has taken would be missing."""
     shape = shape_of(vocab_size, params.model)
     rows = rows_of(processes.rank, processes.world_size, params.train.batch_size)
-    needs = memory_needed(shape, params.train, rows.stop - rows.start)
+    needs = memory_needs(shape, params.train, rows.stop - rows.start)
     check_memory(needs, available_memory(processes.device))
 
 
