@@ -166,6 +166,11 @@ class TrainParams(Section):
         """Rows of the global batch that read the corpus; the others read what teachers wrote."""
         return self.batch_size - self.distillation.rows
 
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """The values that decide a model: not those of an optimizer that is not used."""
+        fields = super().fingerprint_fields()
+        return fields if self.optimizer == "muon" else {name: fields[name] for name in fields if name != "muon"}
+
     @model_validator(mode="after")
     def _has_rows_for_both_texts(self) -> Self:
         if self.distillation.rows >= self.batch_size:
