@@ -46,7 +46,9 @@ def run(params: Params, paths: Paths) -> None:
         console.print("No published losses are known for this text.")
     elif reported.validation_sha256 != review.validation_sha256:
         console.print("Another validation text than that of the published losses: they do not apply.")
-    console.print(f"{review.num_parameters:,} parameters, best epoch {review.best_epoch} of {review.num_epochs}")
+    planned = f" ({params.train.epochs} were planned)" if review.num_epochs < params.train.epochs else ""
+    epochs = f"best epoch {review.best_epoch} of {review.num_epochs}{planned}"
+    console.print(f"{review.num_parameters:,} parameters, {epochs}")
     metrics = _metrics(review.model_sha256)
     if "train/speed" in metrics:
         speed, seconds = metrics["train/speed"], metrics["train/seconds"]

@@ -12,7 +12,7 @@ from charlstm.errors import Interrupted, TrainingError
 from charlstm.files.atomic import sha256, write_text
 from charlstm.files.checksums import SUMS, verify
 from charlstm.model.model_folder import WEIGHTS, save_model
-from charlstm.params import Params
+from charlstm.params import Params, TrainParams
 from charlstm.text.encoded import load_encoded
 from charlstm.text.soft_targets import load_soft_targets
 from charlstm.text.vocabulary import Vocab, load_vocab
@@ -174,7 +174,7 @@ def _train_and_write(
         if unfinished.fingerprint(*job.load()) != work.folder.name:
             raise TrainingError(CHANGED)
         _write(paths, result, vocab)
-        _warn_if_no_better(result)
+        _say_how_it_ended(result, params.train)
         work.finish(paths.train / SUMS)
         status = "FINISHED"
     except (KeyboardInterrupt, Interrupted) as error:
@@ -196,8 +196,13 @@ def _train_and_write(
             tracker.abandon(status, reason)
 
 
-def _warn_if_no_better(result: Result) -> None:
-    before, best = result.initial_nats_per_char, result.best
+def _say_how_it_ended(result: Result, planned: TrainParams) -> None:
+    before, best, num_epochs = result.initial_nats_per_char, result.best, len(result.epochs)
+    if num_epochs < planned.epochs:
+        log.info(
+            "stopped after epoch %d of %d: for %d epochs, none was better than epoch %d, whose weights are kept "
+            "(train.early_stopping_epochs)", num_epochs, planned.epochs, num_epochs - best.epoch, best.epoch,
+        )  # fmt: skip
     if before is not None and best.val_nats_per_char >= before:
         log.warning(
             "no epoch is better than the model that training began from: val %.4f after epoch %d, %.4f before: "

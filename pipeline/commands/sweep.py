@@ -31,6 +31,7 @@ NOT_VARIED = ("download.", "sample.")  # decide no loss
 OF_THE_TEXT = ("download.", "split.", "evaluate.max_chars")  # losses of different texts are not compared
 MAX_DIFFERENCES = 3
 MAX_COMMITS = 10
+MAX_WIDTH = 1000  # characters, to measure a table
 PARAMS, SEED, MAX_SEEDS = Path("params.yaml"), "train.seed", 1000
 STAGE_FAILED = 255  # DVC's exit code for it
 
@@ -136,21 +137,48 @@ def _show_losses(measured: Mapping[str, Experiment], output: Path) -> None:
     varied = varied_params([measured[name].params for name in names])
     values = {param: [measured[name].params.get(param, "") for name in names] for param in varied}
     number = "1 experiment" if len(names) == 1 else f"{len(names)} experiments"
-    table = Table(title=f"{number} (nats per character; the best first)")
-    for column in ("experiment", *short_names(varied), *protocols):
-        table.add_column(column)
-    cells = [[f"{loss[one]:.4f}" for loss in losses] for one in protocols]
-    for row in zip(names, *values.values(), *cells, strict=True):
-        table.add_row(*row)
     console = Console(highlight=False, markup=False)
-    console.print(table)
+    rows = [
+        Row([name], [measured[name].params.get(one, "") for one in varied], [f"{loss[one]:.4f}" for one in protocols])
+        for name, loss in zip(names, losses, strict=True)
+    ]
+    title = f"{number} (nats per character; the best first)"
+    print_table(console, title, Row(["experiment"], short_names(varied), protocols), rows)
     recipes = over_seeds(measured.values())
     if any(len(recipe.losses) > 1 for recipe in recipes):
-        console.print(_table_over_seeds(recipes, protocol, protocols))
+        _print_over_seeds(console, recipes, protocol, protocols)
     for line in differences(recipes):
         console.print(line, soft_wrap=True)
     plot_sweep(output, values, [loss[protocol] for loss in losses], f"{protocol} (nats per character)")
     console.print(f"the loss over each parameter: {output}", soft_wrap=True)
+
+
+class Row(NamedTuple):
+    """Cells of a table of losses."""
+
+    names: Sequence[str]
+    params: Sequence[str]
+    losses: Sequence[str]
+
+
+def print_table(console: Console, title: str, head: Row, rows: Sequence[Row]) -> None:
+    """Print a table. Where it is too wide, the parameters share a column: names and losses are never cut."""
+    table = _table(title, head, rows)
+    if console.measure(table, options=console.options.update(width=MAX_WIDTH)).maximum > console.width:
+        joined = [", ".join(map(" ".join, zip(head.params, row.params, strict=True))) for row in rows]
+        rows = [row._replace(params=[words]) for row, words in zip(rows, joined, strict=True)]
+        table = _table(title, head._replace(params=["parameters"]), rows)
+    console.print(table)
+
+
+def _table(title: str, head: Row, rows: Sequence[Row]) -> Table:
+    table = Table(title=title)
+    for part, columns in head._asdict().items():
+        for column in columns:
+            table.add_column(column, no_wrap=part != "params", overflow="fold")
+    for row in rows:
+        table.add_row(*row.names, *row.params, *row.losses)
+    return table
 
 
 # Seeds.
@@ -233,19 +261,18 @@ def _without_seed(params: Mapping[str, str]) -> frozenset[tuple[str, str]]:
     return frozenset((name, value) for name, value in params.items() if name != SEED and not name.startswith("sample."))
 
 
-def _table_over_seeds(recipes: Sequence[OverSeeds], protocol: str, protocols: Sequence[str]) -> Table:
+def _print_over_seeds(console: Console, recipes: Sequence[OverSeeds], protocol: str, protocols: Sequence[str]) -> None:
     """A row for each of `recipes`, by the mean loss of `protocol`."""
     from charlstm.report.comparison import short_names
 
     varied = [name for name in varied_params([recipe.params for recipe in recipes]) if name != SEED]
-    table = Table(title="the same over seeds (mean ± deviation of a sample; the best first)")
-    for column in (*short_names(varied), "seeds", *protocols):
-        table.add_column(column)
+    rows = []
     for recipe in sorted(recipes, key=lambda one: statistics.fmean(losses[protocol] for losses in one.losses)):
         values = [recipe.params.get(name, "") for name in varied]
         means = [mean_and_deviation([losses[one] for losses in recipe.losses]) for one in protocols]
-        table.add_row(*values, str(len(recipe.losses)), *means)
-    return table
+        rows.append(Row([], values, [str(len(recipe.losses)), *means]))
+    title = "the same over seeds (mean ± deviation of a sample; the best first)"
+    print_table(console, title, Row([], short_names(varied), ["seeds", *protocols]), rows)
 
 
 def differences(recipes: Sequence[OverSeeds]) -> list[str]:

@@ -4,6 +4,7 @@ Started as stage train is. It has an MLflow run of its own, and resumes when it 
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,12 @@ from pathlib import Path
 from charlstm.errors import ParamsError
 from charlstm.files.documents import load_yaml, validate
 from charlstm.params import ModelParams, Params, TrainParams
+from charlstm.training.progress import Observer, Plan, Progress
 from pipeline import train
 from pipeline.dvc.paths import MODEL, NOTHING, TRAINING, Paths, load_teaching_paths
 from pipeline.stage import stage
+
+log = logging.getLogger("charlstm")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +44,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         files |= {"soft_targets": Path(NOTHING), "initial": Path(NOTHING)}
         return params.model_copy(update={"model": model, "train": training}), paths.model_copy(update=files)
 
-    return stage.run_work(lambda: train.run(*load(), train.Job(load)))
+    def run() -> None:
+        params, paths = load()
+        teachers = [(recipe, seed) for recipe in params.teachers.recipes for seed in params.teachers.seeds]
+        announcement = _Announcement(teachers, (arguments.recipe, arguments.seed))
+        train.run(params, paths, train.Job(load, observers=[announcement]))
+
+    return stage.run_work(run)
+
+
+class _Announcement(Observer):
+    """Says which of the teachers is trained, since each counts its own epochs."""
+
+    def __init__(self, teachers: Sequence[tuple[str, int]], own: tuple[str, int]) -> None:
+        self._teachers, self._own = teachers, own
+
+    def on_start(self, plan: Plan, progress: Progress) -> None:
+        """Say its number."""
+        if self._own in self._teachers:
+            log.info("this is teacher %d of %d", self._teachers.index(self._own) + 1, len(self._teachers))
 
 
 if __name__ == "__main__":

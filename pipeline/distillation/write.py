@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from pipeline.stage import stage
 from pipeline.stage.hardware import keep_freed_memory, set_num_threads
 from pipeline.stage.terminal import progress
 
+log = logging.getLogger("charlstm")
+
 MAX_ROWS = 128  # that are written at once; what more of them need does not fit a processor's cache
 
 
@@ -50,6 +53,7 @@ def run(part: int) -> None:
     vocab = load_vocab(paths.encoded / "vocab.json")
     train_ids = load_ids(paths.encoded / "train.npy", len(vocab))
     trained = _load_teachers(own, params.teachers, vocab)
+    log.info("%d teachers write %s characters (part %d)", len(trained), f"{params.teachers.chars_of_part:,}", part)
     write_part(own.text / str(part), trained, train_ids, vocab, params.teachers, part)
 
 

@@ -287,10 +287,11 @@ def hope(ending: str, seconds: float) -> list[str]:
     nats_K = NGramModel(vocab.encode(train), len(vocab)).nats(vocab.encode(val))
     bits = min(nats_K) / (len(val) - 1) / math.log(2)
     low, high = (share * bits for share in HOPED[minutes])
+    in_nats = f"{low * math.log(2):.2f} to {high * math.log(2):.2f} nats by the protocol stateful"
     nearest = "" if seconds == 60 * minutes else ", the longest time below this one that was measured"
     return [
-        f"hoped for: {low:.2f} to {high:.2f} bits per character, as other texts had after {minutes} minutes{nearest}; "
-        f"the best n-gram has {bits:.2f}"
+        f"hoped for: {low:.2f} to {high:.2f} bits per character ({in_nats}), as other texts had after {minutes} "
+        f"minutes{nearest}; the best n-gram has {bits:.2f} bits"
     ]
 
 

@@ -10,17 +10,20 @@ from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
+from rich.console import Console
 from stages import dvc, start_dvc
 
 from benchmarks.projects import write_params
 from charlstm.errors import LineageError, ParamsError
 from pipeline.commands.sweep import (
     Experiment,
+    Row,
     committed_result,
     differences,
     mean_and_deviation,
     missing_seeds,
     over_seeds,
+    print_table,
     read_experiments,
     siblings,
     status_lines,
@@ -32,6 +35,18 @@ from pipeline.dvc.queue import Queue, read_queue
 
 LOSSES = {"0.01": 1.52, "0.3": 1.49, "1e-4": 1.61}
 NO_COMMIT = "0" * 40
+
+
+def test_names_and_losses_are_whole_in_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["muon.learning_rate", "learning_rate", "weight_decay", "dropout.between_layers", "dropout.output"]
+    values, protocols = ["0.00551", "0.0017", "0.0876", "0.2314", "0.2717"], ["stateful", "windowed_100"]
+    row, head = Row(["learned-scullions"], values, ["1.2434", "1.3023"]), Row(["experiment"], names, protocols)
+    for width in (80, 300):
+        print_table(Console(width=width), "losses", head, [row])
+        shown = capsys.readouterr().out
+        assert all(whole in shown for whole in [*row.names, *row.losses, *protocols])
+        assert "\N{HORIZONTAL ELLIPSIS}" not in shown and "0.2717" in shown
+        assert ("parameters" in shown) == (width == 80)
 
 
 def made(rate: str, seed: int, loss: float, **others: str) -> Experiment:

@@ -1,11 +1,17 @@
 """What a model writes reaches the terminal as text, never as a command to it."""
 
+import json
+import logging
+import shutil
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stages import run_stages
 
+from benchmarks.projects import write_params
 from charlstm.training.history import StepRow
 from charlstm.training.progress import Plan, Progress
 from pipeline.stage import console
@@ -51,3 +57,16 @@ def test_the_time_left_is_that_of_steps_without_the_pauses(
     watch.on_steps(StepRow(100, 1, 2.0, 0.1, 0.5), 500.0)
     watch.close()
     assert "step 100/400  loss 2.000  0.5 k chars/s  0:01:00 left" in capsys.readouterr().err
+
+
+def test_training_says_that_it_stopped_early(encoded: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(encoded, project)
+    write_params(project, {"train.epochs": 40, "train.learning_rate": 0.05, "train.early_stopping_epochs": 2})
+    caplog.set_level(logging.INFO, "charlstm")
+    run_stages(project, "train")
+    metrics = json.loads((project / "artifacts/train/metrics.json").read_text())
+    last, best = metrics["num_epochs"], metrics["best_epoch"]
+    assert last == best + 2 < 40
+    said = f"stopped after epoch {last} of 40: for 2 epochs, none was better than epoch {best}, whose weights are kept"
+    assert said in caplog.text
