@@ -13,21 +13,20 @@ from charlstm.errors import ParamsError, ReviewError
 from charlstm.evaluation.blocks import BLOCKS, Blocks, parse_blocks
 from charlstm.files.atomic import write_text
 from charlstm.report.document import DOCUMENT, ReviewDocument, read_review
+from charlstm.tracking.client import RECIPE_TAG
 from charlstm.tracking.reader import TrackedRun
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.record import cached, files_of
 from pipeline.lineage.document import blocks_at, read_blocks
 from pipeline.lineage.revisions import lock_at
 from pipeline.lineage.search import find, open_reader
-from pipeline.provenance.git import git
 from pipeline.provenance.hashes import folder_md5
-from pipeline.provenance.provenance import EXPERIMENT, LINEAGE
-from pipeline.provenance.summary import recipe_in
-from pipeline.stage.presets import Recipe
+from pipeline.provenance.provenance import EXPERIMENT
+from pipeline.provenance.summary import recipe_at
 from pipeline.stage.project import from_here
 from pipeline.stage.terminal import printable
 
-ARTIFACT, PARAMS_ARTIFACT = f"review/{DOCUMENT}", f"{LINEAGE}/sample/params.yaml"
+ARTIFACT = f"review/{DOCUMENT}"
 BLOCKS_ARTIFACT = f"evaluate/{BLOCKS}"
 MAX_ID_CHARS = 8  # of an id or a hash in a label
 MAX_LINE_CHARS = 1000  # of what is said of two models
@@ -39,7 +38,7 @@ class Reviewed(NamedTuple):
     name: str
     document: ReviewDocument
     blocks: Blocks | None
-    recipe: Recipe | None = None
+    recipe: str | None = None
 
 
 def review(
@@ -69,7 +68,7 @@ def review(
 
     check_number(len(models))
     reviewed = [_find(name) for name in models]
-    recipes, said = [model.recipe and model.recipe.label for model in reviewed], list[str]()
+    recipes, said = [model.recipe for model in reviewed], list[str]()
     if len(reviewed) == 1:
         page = page_of(reviewed[0].document, recipe=recipes[0])
     else:
@@ -122,18 +121,16 @@ def _of_run(model: str) -> Reviewed:
     kind, matches = find(model, None, reader, paths, notes)
     for run in [match.run for match in matches if match.run]:
         if reader and (text := reader.text(run, ARTIFACT)) is not None:
-            recipe = recipe_in(reader.text(run, PARAMS_ARTIFACT))
             with TemporaryDirectory() as folder:
                 file = Path(folder) / f"{run.run_id}.json"
                 file.write_text(text, encoding="utf-8")
                 document = read_review(file)
             table = reader.text(run, BLOCKS_ARTIFACT)
             blocks = None if table is None else parse_blocks(table, f"{model}: {BLOCKS_ARTIFACT}")
-            return Reviewed(_name(model, kind, run), document, blocks, recipe)
+            return Reviewed(_name(model, kind, run), document, blocks, run.tags.get(RECIPE_TAG))
     for commit in [match.commit for match in matches if match.commit]:
         if found := _of_commit(commit, paths):
-            recipe = recipe_in(git("show", f"{commit}:./params.yaml"))
-            return Reviewed(model, read_review(found), blocks_at(commit, paths), recipe)
+            return Reviewed(model, read_review(found), blocks_at(commit, paths), recipe_at(commit))
     raise ReviewError(
         f"{model}: expected a run with {ARTIFACT}, or its samples on this machine, found neither; `dvc pull` brings "
         "them, `dvc repro sample` makes them"

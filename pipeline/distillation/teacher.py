@@ -42,11 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         files = {"model": folder / MODEL, "train": folder / TRAINING}
         files |= {"soft_targets": Path(NOTHING), "initial": Path(NOTHING)}
-        return params.model_copy(update={"model": model, "train": training}), paths.model_copy(update=files)
+        own_teachers = params.teachers.model_copy(update={"recipes": ()})
+        update = {"model": model, "train": training, "teachers": own_teachers}
+        return params.model_copy(update=update), paths.model_copy(update=files)
 
     def run() -> None:
         params, paths = load()
-        teachers = [(recipe, seed) for recipe in params.teachers.recipes for seed in params.teachers.seeds]
+        wanted = stage.load()[0].teachers
+        teachers = [(recipe, seed) for recipe in wanted.recipes for seed in wanted.seeds]
         announcement = _Announcement(teachers, (arguments.recipe, arguments.seed))
         train.run(params, paths, train.Job(load, observers=[announcement]))
 

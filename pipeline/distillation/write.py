@@ -53,7 +53,6 @@ def run(part: int) -> None:
     vocab = load_vocab(paths.encoded / "vocab.json")
     train_ids = load_ids(paths.encoded / "train.npy", len(vocab))
     trained = _load_teachers(own, params.teachers, vocab)
-    log.info("%d teachers write %s characters (part %d)", len(trained), f"{params.teachers.chars_of_part:,}", part)
     write_part(own.text / str(part), trained, train_ids, vocab, params.teachers, part)
 
 
@@ -71,6 +70,7 @@ def write_part(
     """
     check_prompts(params.prompt_chars, len(train_ids))
     num_chars = params.chars_of_part
+    log.info("%d teachers write %s characters (part %d)", len(trained), f"{num_chars:,}", part)
     num_rows = num_chars // params.row_chars
     shape = (num_rows, params.row_chars)
     prompts = _prompts(train_ids, num_rows, params.prompt_chars, part)

@@ -28,7 +28,7 @@ from pipeline.doctor.text import STAGES, Encoded, is_of_these_parameters, read_e
 from pipeline.dvc.paths import NOTHING, Paths, load_paths
 from pipeline.dvc.record import cache_folder
 from pipeline.dvc.unfinished import CHECKOUT
-from pipeline.provenance.git import content_at_head
+from pipeline.provenance.git import content_at
 from pipeline.stage import settings
 from pipeline.stage.params_file import PARAMS
 from pipeline.stage.presets import in_words, shown
@@ -114,7 +114,7 @@ def schema_faults() -> list[Finding]:
 def _in_last_commit(fault: str) -> str:
     """`; the last commit has 1`, of the parameter with which the description of a fault begins; empty for none."""
     try:
-        document = parse_yaml((content_at_head(PARAMS) or b"").decode())
+        document = parse_yaml((content_at(PARAMS) or b"").decode())
         value = reduce(getitem, fault.partition(" ")[0].split("."), document)
     except (ValueError, LookupError, TypeError):
         return ""

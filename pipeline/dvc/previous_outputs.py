@@ -16,7 +16,7 @@ from pathlib import Path
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import atomic_file, atomic_folder, write_bytes
 from pipeline.dvc.record import FOLDER, cached, files_of, recorded_outputs
-from pipeline.provenance.git import content_at_head
+from pipeline.provenance.git import content_at
 from pipeline.provenance.hashes import folder_md5, md5, md5_of_bytes
 from pipeline.stage.exit_codes import EXIT_CODES, EXIT_DEFECT
 
@@ -75,7 +75,7 @@ def _restore(path: Path, digest: str) -> bool:
         with atomic_file(path) as temporary:
             shutil.copyfile(file, temporary)
     else:
-        content = content_at_head(path)
+        content = content_at(path)
         if content is None or md5_of_bytes(content) != digest:
             return False
         write_bytes(path, content)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from charlstm.files.urls import without_credentials
 from charlstm.params import load_params
 from charlstm.report.document import DOCUMENT, read_review
+from charlstm.tracking.client import RECIPE_TAG
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG, WEIGHTS
 from pipeline.dvc.paths import Paths, load_paths
@@ -31,7 +32,7 @@ from pipeline.lineage import revisions
 from pipeline.provenance.git import git
 from pipeline.provenance.hashes import LINKS, OPTIONAL, SEEN_BY, folder_md5, link_of, md5
 from pipeline.provenance.provenance import BASELINE, COMMIT, DIRTY, EXPERIMENT, LINEAGE, TRAIN_MD5
-from pipeline.provenance.summary import losses_of, recipe_in
+from pipeline.provenance.summary import losses_of, recipe_at
 from pipeline.stage.presets import recipe_of
 from pipeline.stage.tracking_store import store
 
@@ -95,7 +96,6 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
         TrackingError: the store does not answer any more.
     """
     records, paths = read_records(reader, run), paths.named_by(run.params)
-    recipe = recipe_in(records[0].params if records else None)
     commit, experiment, train_md5 = (run.tags.get(tag) for tag in (COMMIT, EXPERIMENT, TRAIN_MD5))
     commits = revisions.commits_with(train_md5) if train_md5 else []
     tags = {paths.corpus: run.tags.get("corpus_sha256"), paths.model / WEIGHTS: run.tags.get(MODEL_TAG)}
@@ -114,7 +114,7 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
             "made_from": run.tags.get("made_from", "training"),
         },
         "chain": chain(files, outputs, paths),
-        "recipe": recipe and recipe.label,
+        "recipe": run.tags.get(RECIPE_TAG),
         "params": dict(sorted(run.params.items())),
         "losses": dict(sorted(run.metrics.items())),
         "code": {
@@ -142,12 +142,12 @@ def of_commit(commit: str, paths: Paths, found_by: str) -> Trace | None:
     if lock is None:
         return None
     files, revision = with_files(lock.outputs), revisions.describe(commit)
-    recipe, params = recipe_in(git("show", f"{commit}:./params.yaml")), flat(lock.params)
+    params = flat(lock.params)
     return {
         "found_by": found_by,
         "run": None,
         "chain": chain(known_sums(files), files, paths.named_by(params)),
-        "recipe": recipe and recipe.label,
+        "recipe": recipe_at(commit),
         "params": params,
         "losses": losses_at(commit, paths),
         "code": {"commit": commit, "is_here": True, "dirty": None, "changes": None},
@@ -247,12 +247,11 @@ def card_of_run(sha256: str) -> dict[str, Any] | None:
     """The card of a model, from its newest run; None if it has none."""
     reader = Reader(store())
     for run in reader.by_tag(MODEL_TAG, sha256):
-        recipe = recipe_in(reader.text(run, f"{LINEAGE}/train/params.yaml")) if RECIPES.is_dir() else None
         return {
             "model_sha256": sha256,
             "corpus": run.tags.get("corpus"),
             "corpus_sha256": run.tags.get("corpus_sha256"),
-            "recipe": recipe and recipe.label,
+            "recipe": run.tags.get(RECIPE_TAG),
             "commit": run.tags.get(COMMIT),
             "losses": losses_of(run.metrics),
             "params": dict(sorted(run.params.items())),

@@ -20,9 +20,16 @@ READ_TWICE = 5_000_000  # training characters, at most, that are read twice at l
 RARE = 3_000  # occurrences: where a character has fewer on average, all are rare
 RARE_DROPOUT, RARE_EPOCHS = 0.2, 4  # what it takes then, at least
 MAX_EPOCHS = 60
-# A model that has learned another text has less to learn, and forgets it at a high rate: see docs/data.md.
+# A model that has learned another text has less to learn, and forgets it at a high rate: see docs/data.md. How soon it
+# has learned enough depends on how near the texts are. So the rate stays, and any epoch's average may be the best.
 CHARS_SEEN_AGAIN = 1_000_000
-AFTER_A_MODEL = {"train.learning_rate": 0.002, "train.muon.learning_rate": 0.006, "train.weight_decay": 0.01}
+AFTER_A_MODEL = {
+    "train.learning_rate": 0.002,
+    "train.muon.learning_rate": 0.006,
+    "train.final_learning_rate_fraction": 1.0,
+    "train.weight_decay": 0.01,
+}
+MIN_DECAY, MAX_DECAY = 0.9, 0.999  # of an average of the weights
 NUM_STEPS = 900
 MAX_WARMUP_STEPS = 100
 SIZES = ((32, 64), (16, 64), (16, 32), (8, 32), (4, 32), (4, 16), (2, 16), (1, 16))  # batch_size, context_len
@@ -123,9 +130,19 @@ class Training(NamedTuple):
         return self.epochs * self.num_train
 
     @property
+    def steps_per_epoch(self) -> int:
+        """In streams: each character but the last is read once an epoch."""
+        return ceil(ceil((self.num_train - 1) / self.batch_size) / self.context_len)
+
+    @property
     def num_steps(self) -> int:
-        """The number of steps, in streams: each character but the last is read once an epoch."""
-        return self.epochs * ceil(ceil((self.num_train - 1) / self.batch_size) / self.context_len)
+        """The number of steps."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def ema_decay(self) -> float:
+        """Of an average over about an epoch."""
+        return round(min(max(MIN_DECAY, 1 - 1 / self.steps_per_epoch), MAX_DECAY), 3)
 
     def seconds(self, num_cores: int, is_bf16: bool) -> float:
         """Estimated seconds of training, on the cores of a machine like that of the recipes' table."""
@@ -175,7 +192,7 @@ class Proposal(NamedTuple):
 
 def propose(text: Text, quick: Mapping[str, object], training: Training, initial: ModelShape | None = None) -> Proposal:
     """The parameters of `training` for this text, as changes to `quick`, the parameters of the recipe of that name."""
-    values = {**training.recipe(), **(AFTER_A_MODEL if initial else {})}
+    values = {**training.recipe(), **({**AFTER_A_MODEL, "train.ema_decay": training.ema_decay} if initial else {})}
     corpus: dict[str, object] = {"encode.min_count": text.min_count} if text.min_count > 1 else {}
     reasons = training.reasons(text)
     if text.min_count > 1:

@@ -18,9 +18,9 @@ def git(*arguments: str) -> str | None:
     return None if printed is None else printed.decode(errors="replace").strip()
 
 
-def content_at_head(path: Path) -> bytes | None:
-    """The bytes that the last commit has of a file; None if it has none."""
-    return _printed("cat-file", "blob", f"HEAD:./{path.as_posix()}")
+def content_at(path: Path, commit: str = "HEAD") -> bytes | None:
+    """The bytes that a commit has of a file; None if it has none."""
+    return _printed("cat-file", "blob", f"{commit}:./{path.as_posix()}")
 
 
 def _printed(*arguments: str) -> bytes | None:

@@ -1,6 +1,7 @@
 """A run's page in MLflow: its name, and a description in Markdown; and what others read of parameters and losses."""
 
 import html
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,8 +12,9 @@ from charlstm.files.urls import without_credentials
 from charlstm.params import Params
 from charlstm.tracking.client import RECIPE_TAG
 from charlstm.tracking.registered_model import INITIAL_TAG, LOSS_SUFFIX
+from pipeline.provenance.git import content_at, git
 from pipeline.provenance.provenance import COMMIT, DIRTY, EXPERIMENT
-from pipeline.stage.presets import Recipe, recipe_of
+from pipeline.stage.presets import CONF, RECIPES, Recipe, recipe_of
 from pipeline.stage.terminal import printable
 
 if TYPE_CHECKING:  # no stage is to depend on published losses because it describes its run; trace needs no pandas
@@ -77,9 +79,17 @@ def flat_in(text: str | None) -> dict[str, str]:
     return {name: without_credentials(str(value)) for name, value in params.flat().items()} if params else {}
 
 
-def recipe_in(text: str | None) -> Recipe | None:
-    """The recipe of a `params.yaml`; None without one that can be read."""
-    return recipe_of(params) if (params := params_in(text)) else None
+def recipe_at(commit: str) -> str | None:
+    """The recipe of a commit's `params.yaml`, among those that it has itself: names may mean others by now."""
+    params = params_in(git("show", f"{commit}:./params.yaml"))
+    if params is None:
+        return None
+    with tempfile.TemporaryDirectory() as name:
+        own = Path(name) / CONF / RECIPES.name
+        own.mkdir(parents=True)
+        for file in (git("ls-tree", "--name-only", commit, f"{CONF / RECIPES.name}/") or "").splitlines():
+            (own / Path(file).name).write_bytes(content_at(Path(file), commit) or b"")
+        return recipe_of(params, Path(name)).label
 
 
 def losses_of(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """`charlstm new`: the files that it writes, and those that it never writes over."""
 
+import math
 import re
 import shutil
 from collections.abc import Sequence
@@ -297,6 +298,7 @@ def test_minutes_are_a_time(run: Run, project: Path, command: list[str], minutes
 def test_what_can_be_hoped_for_is_told_of_longer_texts() -> None:
     text = "".join(f"{number} times {number} is {number**2}.\n" for number in range(3_000))
     (hoped,) = hope(text, 200)
-    low, high, bits = map(float, re.findall(r"\d\.\d\d", hoped))
+    low, high, *in_nats, bits = map(float, re.findall(r"\d\.\d\d", hoped))
     assert 0 < low < bits < high < 5
+    assert in_nats == pytest.approx([low * math.log(2), high * math.log(2)], abs=0.01)
     assert hope(text[:5_000], 200) == [] == hope(text, 100)
