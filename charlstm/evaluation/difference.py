@@ -57,6 +57,8 @@ class Difference(NamedTuple):
     """Half of the 95 % interval by blocks; None where blocks are missing or too few."""
     by_seeds: float | None
     """The largest difference that seeds explain; None if each was trained once."""
+    num_pairs: int = 1
+    """How many were compared."""
 
     @property
     def is_beyond_text(self) -> bool:
@@ -88,9 +90,10 @@ class Difference(NamedTuple):
             several = [one.losses for one in (self.best, self.other) if len(one.losses) > 1]
             spreads = [f"{statistics.stdev(one):.4f} (standard deviation of {len(one)})" for one in several]
             found = "larger than" if self.is_beyond_seeds else "within what"
+            more = f", more than for a single pair since {self.num_pairs} were compared" if self.num_pairs > 1 else ""
             sentences.append(
-                f"Seeds of one recipe differ by {' and '.join(spreads)}, which explains up to {self.by_seeds:.4f}: "
-                f"the difference is {found} seeds explain."
+                f"Seeds of one recipe differ by {' and '.join(spreads)}, which explains up to {self.by_seeds:.4f}"
+                f"{more}: the difference is {found} seeds explain."
             )
         if self.is_real:
             sentences.append("It is real: neither this text nor seeds explain it.")
@@ -113,7 +116,7 @@ def difference(best: Trained, other: Trained, num_pairs: int = 1) -> Difference:
     is_paired = first is not None and second is not None and first.is_beside(second)
     by_text = half_interval(first, second) if is_paired and first and second else None
     by_seeds = explained_by_seeds(best.losses, other.losses, LEVEL / max(1, num_pairs))
-    return Difference(best, other, other.loss - best.loss, by_text, by_seeds)
+    return Difference(best, other, other.loss - best.loss, by_text, by_seeds, num_pairs)
 
 
 def half_interval(first: Blocks, second: Blocks) -> float | None:
