@@ -21,12 +21,12 @@ RARE = 3_000  # occurrences: where a character has fewer on average, all are rar
 RARE_DROPOUT, RARE_EPOCHS = 0.2, 4  # what it takes then, at least
 MAX_EPOCHS = 60
 # A model that has learned another text has less to learn, and forgets it at a high rate: see docs/data.md. How soon it
-# has learned enough depends on how near the texts are. So the rate stays, and any epoch's average may be the best.
+# has learned enough depends on how near the texts are. So the rate stays high, and any epoch's average may be the best.
 CHARS_SEEN_AGAIN = 1_000_000
 AFTER_A_MODEL = {
     "train.learning_rate": 0.002,
     "train.muon.learning_rate": 0.006,
-    "train.final_learning_rate_fraction": 1.0,
+    "train.final_learning_rate_fraction": 0.5,
     "train.weight_decay": 0.01,
 }
 MIN_DECAY, MAX_DECAY = 0.9, 0.999  # of an average of the weights
@@ -141,8 +141,8 @@ class Training(NamedTuple):
 
     @property
     def ema_decay(self) -> float:
-        """Of an average over about an epoch."""
-        return round(min(max(MIN_DECAY, 1 - 1 / self.steps_per_epoch), MAX_DECAY), 3)
+        """Of an average over about two epochs."""
+        return round(min(max(MIN_DECAY, 1 - 1 / (2 * self.steps_per_epoch)), MAX_DECAY), 3)
 
     def seconds(self, num_cores: int, is_bf16: bool) -> float:
         """Estimated seconds of training, on the cores of a machine like that of the recipes' table."""
