@@ -21,7 +21,7 @@ RARE = 3_000  # occurrences: where a character has fewer on average, all are rar
 RARE_DROPOUT, RARE_EPOCHS = 0.2, 4  # what it takes then, at least
 MAX_EPOCHS = 60
 # A model that has learned another text has less to learn, and forgets it at a high rate: see docs/data.md. How soon it
-# has learned enough depends on how near the texts are. So the rate stays high, and any epoch's average may be the best.
+# has learned enough depends on how near the texts are: the rate stays, and the average of any epoch may be the best.
 CHARS_SEEN_AGAIN = 1_000_000
 AFTER_A_MODEL = {
     "train.learning_rate": 0.002,
@@ -29,7 +29,9 @@ AFTER_A_MODEL = {
     "train.final_learning_rate_fraction": 0.5,
     "train.weight_decay": 0.01,
 }
-MIN_DECAY, MAX_DECAY = 0.9, 0.999  # of an average of the weights
+# A text that is read often enough for dropout wants a high rate to its end, and an average of the weights.
+WITH_DROPOUT = {"train.muon.learning_rate": 0.06, "train.final_learning_rate_fraction": 0.2}
+AVERAGED, MAX_DECAY = 1 / 8, 0.998  # an average over this part of a training, and its largest decay
 NUM_STEPS = 900
 MAX_WARMUP_STEPS = 100
 SIZES = ((32, 64), (16, 64), (16, 32), (8, 32), (4, 32), (4, 16), (2, 16), (1, 16))  # batch_size, context_len
@@ -130,19 +132,14 @@ class Training(NamedTuple):
         return self.epochs * self.num_train
 
     @property
-    def steps_per_epoch(self) -> int:
-        """In streams: each character but the last is read once an epoch."""
-        return ceil(ceil((self.num_train - 1) / self.batch_size) / self.context_len)
-
-    @property
     def num_steps(self) -> int:
-        """The number of steps."""
-        return self.epochs * self.steps_per_epoch
+        """The number of steps, in streams: each character but the last is read once an epoch."""
+        return self.epochs * ceil(ceil((self.num_train - 1) / self.batch_size) / self.context_len)
 
     @property
     def ema_decay(self) -> float:
-        """Of an average over about two epochs."""
-        return round(min(max(MIN_DECAY, 1 - 1 / (2 * self.steps_per_epoch)), MAX_DECAY), 3)
+        """Of the weights' average."""
+        return round(min(max(0.0, 1 - 1 / (AVERAGED * self.num_steps)), MAX_DECAY), 3)
 
     def seconds(self, num_cores: int, is_bf16: bool) -> float:
         """Estimated seconds of training, on the cores of a machine like that of the recipes' table."""
@@ -165,6 +162,7 @@ class Training(NamedTuple):
             "train.dropout.embedding": round(self.dropout / 3, 2),
             "train.dropout.between_layers": self.dropout,
             "train.dropout.output": self.dropout,
+            **({**WITH_DROPOUT, "train.ema_decay": self.ema_decay} if self.dropout else {}),
         }
 
     def reasons(self, text: Text) -> list[str]:

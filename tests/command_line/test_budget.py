@@ -22,7 +22,7 @@ from pipeline.new.budget import (
     plan_within,
     proposal_of,
 )
-from pipeline.new.proposal import AFTER_A_MODEL, Text, Training
+from pipeline.new.proposal import AFTER_A_MODEL, WITH_DROPOUT, Text, Training
 from pipeline.stage.presets import RECIPES, load
 
 QUICK = load(RECIPES, "quick", ROOT).values
@@ -99,11 +99,21 @@ def test_a_text_that_is_read_often_gets_dropout() -> None:
     assert rates == sorted(rates, reverse=True) and rates[0] > rates[-1]
 
 
+def test_with_dropout_the_rate_stays_high_and_weights_are_averaged() -> None:
+    once, often = (plan(minutes, 1_100_000).training for minutes in (0.7, 60))
+    assert (
+        once.dropout == 0 and not WITH_DROPOUT.keys() & once.recipe().keys() and "train.ema_decay" not in once.recipe()
+    )
+    assert often.dropout > 0 and often.recipe().items() >= {**WITH_DROPOUT, "train.ema_decay": 0.997}.items()
+    short = often._replace(epochs=1, num_train=64 * often.batch_size * often.context_len)
+    assert short.ema_decay == 0.875, "an average over an eighth of 64 steps"
+
+
 def test_one_that_begins_from_a_model_forgets_little() -> None:
     text, shape = Text(1_100_000, [17_000] * 65), ModelShape(65, 128, 320, 1, 320)
     from_nothing = proposal_of(plan(60, 1_100_000), text, QUICK, "mine", None)
     assert from_nothing.teacher is not None
-    assert not AFTER_A_MODEL.keys() & {**from_nothing.recipe, **from_nothing.teacher}.keys()
+    assert not AFTER_A_MODEL.items() & {**from_nothing.recipe, **from_nothing.teacher}.items()
     begun = proposal_of(plan(3, 1_100_000, shape=shape), text, QUICK, "mine", shape)
     assert begun.recipe.items() >= AFTER_A_MODEL.items()
 
