@@ -33,7 +33,6 @@ from charlstm.model.model_folder import WEIGHTS, load_model
 from charlstm.text.corpus import read_text
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import UNSEEN
-from pipeline.commands.tune import best_of
 from pipeline.new.budget import clock
 from pipeline.provenance.provenance import environment
 from pipeline.stage.stage import guarded
@@ -68,7 +67,7 @@ def measure(file: Path, minutes: float, search_minutes: float, initial: Path | N
         (folder,) = (journal.parent for journal in (project / SEARCHES).glob(f"*/{JOURNAL}"))
         study = Study(folder)
         trials = study.trials()
-        best = best_of(study)[0]
+        best = study.done()[0]
         scored = [_scored(folder / str(number) / MODEL, text[num_own:]) for number in (0, best.number)]
         difference = compare(scored)[0] if best.number else None
         record = {

@@ -168,7 +168,7 @@ class Screen:
         return changes_in_words(self._plan.changes(trial.values)) or "as params.yaml says"
 
     def _standing(self) -> list[str]:
-        best = best_of(self._study)
+        best = self._study.done()
         first = self._study.trials()[0]
         before = [f"trial 0 {first.loss:.4f}"] if first.state == DONE else []
         return [f"best {best[0].loss:.4f} (trial {best[0].number})", *before] if best else before
@@ -182,14 +182,9 @@ class Screen:
         return [f"{timedelta(seconds=round(max(0.0, min(seconds))))} left"] if seconds else []
 
 
-def best_of(study: Study) -> list[Trial]:
-    """The trials that are done, the best first; of equal ones the earliest."""
-    return sorted((one for one in study.trials().values() if one.state == DONE), key=lambda one: one.loss or 0.0)
-
-
 def rows_of(plan: Plan, study: Study) -> list[list[str]]:
     """The table of the best trials, and of trial 0: a column for each, with its loss and its values."""
-    best = best_of(study)
+    best = study.done()
     some = best[:MAX_SHOWN] + [trial for trial in best[MAX_SHOWN:] if trial.number == 0]
     values = [[short(name), *(shown(one.values[name]) for one in some)] for name in plan.space.varied]
     losses = ["loss", *(f"{one.loss:.4f}" for one in some)]
@@ -206,7 +201,7 @@ def around(plan: Plan, name: str) -> str:
 
 def _show_result(console: Console, plan: Plan, study: Study, name: str) -> None:
     """Print the table, and make the winner a recipe."""
-    all_trials, best = study.trials(), best_of(study)
+    all_trials, best = study.trials(), study.done()
     states = [trial.state for trial in all_trials.values()]
     head, *rows = rows_of(plan, study)
     table = Table(title=f"{len(states)} trials, {states.count(PRUNED)} of them stopped early (nats per character)")
@@ -272,7 +267,7 @@ def _draw(console: Console, plan: Plan, study: Study, label: str) -> list[Path]:
         return []
     from charlstm.report.plots import plot_sweep  # pictures take a second to import
 
-    done = best_of(study)
+    done = study.done()
     values = {short(name): [str(trial.values[name]) for trial in done] for name in plan.space.varied}
     pictures.append(study.folder / "values.png")
     plot_sweep(pictures[-1], values, [trial.loss or 0.0 for trial in done], "nats per character")

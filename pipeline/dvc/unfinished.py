@@ -94,6 +94,13 @@ def start_or_resume(fingerprint: str, checkout: Path = CHECKOUT) -> Iterator[Unf
         yield Unfinished(folder, is_anew)
 
 
+def mark_used(fingerprint: str) -> None:
+    """Keep what is kept of a training for longer than of those that were used before it."""
+    folder = project_root() / STATE_FOLDER / fingerprint
+    if folder.is_dir():
+        folder.touch()
+
+
 def give_up(fingerprint: str) -> None:
     """Remove the state of a training that nobody will resume, unless one is under way."""
     folder = project_root() / STATE_FOLDER / fingerprint

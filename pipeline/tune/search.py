@@ -115,6 +115,8 @@ def _train(plan: Plan, study: Study, trial: Trial, watch: Watch) -> bool:
     code, is_stopped = _run(command, folder / LOG, lambda: watch.wait(trial), watch.must_stop)
     if code == 0:
         study.end(number, read_json(folder / TRAINING / "metrics.json")["val_nats_per_char"])
+        _, best = plan.params_with(study.done()[0].values)
+        unfinished.mark_used(unfinished.fingerprint(best, plan.paths))  # so `dvc repro` of the winner takes seconds
         return True
     last = f"trial {number}: {_last_line(folder / LOG)} ({folder / LOG} has all it said)"
     is_interrupted = code == EXIT_INTERRUPTED or code < 0  # as it was asked to, or by a signal

@@ -86,6 +86,10 @@ class Study:
         """All trials that have begun, by number."""
         return {one.number: _trial(one, self.space) for one in self._begun()}
 
+    def done(self) -> list[Trial]:
+        """The trials that are done, the best first; of equal ones the earliest."""
+        return sorted((one for one in self.trials().values() if one.state == DONE), key=lambda one: one.loss or 0.0)
+
     @contextmanager
     def claim(self, limit: int | None) -> Iterator[Trial | None]:
         """The next trial, for this process alone while in the context: an interrupted one, else a new one.

@@ -12,7 +12,7 @@ from stages import dvc, run_stages
 
 from benchmarks.projects import ROOT, results, write_params
 from charlstm.files.lock import exclusive
-from pipeline.dvc.unfinished import FINISHED, start_or_resume
+from pipeline.dvc.unfinished import FINISHED, mark_used, start_or_resume
 
 OTHER = {"train.learning_rate": 0.003}
 
@@ -122,3 +122,13 @@ def test_what_is_kept_of_other_trainings(tmp_path: Path, monkeypatch: pytest.Mon
     with exclusive(held, "another worker's training"), start_or_resume("mine") as work:
         assert all(folder.exists() for folder in [*last, young, held, elsewhere, work.folder])
         assert not old.exists() and not finished.exists()
+
+
+def test_what_is_marked_as_used_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the best trial of a search."""
+    monkeypatch.chdir(tmp_path)
+    folders = [state_folder(tmp_path, f"{hours:016x}", hours * 3600, is_finished=True) for hours in range(1, 7)]
+    mark_used(folders[5].name)
+    mark_used("f" * 16)  # nobody has trained it
+    with start_or_resume("mine"):
+        assert [folder.exists() for folder in folders] == [True, True, True, False, False, True]
