@@ -198,9 +198,9 @@ def most_epochs(text: Text, *, is_begun: bool) -> int:
 
 def _of_epochs(training: Training, epochs: int) -> Training:
     """So many epochs, with the dropout that they want: none if the text is long for the model, and read few times."""
-    pressure = max(1e-9, epochs * training.num_weights / training.num_train)
-    dropout = round(min(MAX_DROPOUT, max(0.0, DROPOUT_PER_DOUBLING * math.log2(pressure / DROPOUT_FROM))), 2)
-    return training._replace(epochs=epochs, dropout=dropout)
+    training = training._replace(epochs=epochs)
+    doublings = math.log2(max(1e-9, training.pressure) / DROPOUT_FROM)
+    return training._replace(dropout=round(min(MAX_DROPOUT, max(0.0, DROPOUT_PER_DOUBLING * doublings)), 2))
 
 
 def _sizes(text: Text) -> tuple[int, int]:

@@ -29,8 +29,9 @@ AFTER_A_MODEL = {
     "train.final_learning_rate_fraction": 0.5,
     "train.weight_decay": 0.01,
 }
-# A text that is read often enough for dropout wants a high rate to its end, and an average of the weights.
-WITH_DROPOUT = {"train.muon.learning_rate": 0.06, "train.final_learning_rate_fraction": 0.2}
+# A text that a model could learn by heart wants a high rate to the end, and an average of the weights.
+LEAST_PRESSURE = 12.0  # epochs x weights for each character
+UNDER_PRESSURE = {"train.muon.learning_rate": 0.06, "train.final_learning_rate_fraction": 0.2}
 AVERAGED, MAX_DECAY = 1 / 8, 0.998  # an average over this part of a training, and its largest decay
 NUM_STEPS = 900
 MAX_WARMUP_STEPS = 100
@@ -132,6 +133,11 @@ class Training(NamedTuple):
         return self.epochs * self.num_train
 
     @property
+    def pressure(self) -> float:
+        """To learn the text by heart: it grows with the epochs, and with the weights for each character."""
+        return self.epochs * self.num_weights / self.num_train
+
+    @property
     def num_steps(self) -> int:
         """The number of steps, in streams: each character but the last is read once an epoch."""
         return self.epochs * ceil(ceil((self.num_train - 1) / self.batch_size) / self.context_len)
@@ -162,7 +168,7 @@ class Training(NamedTuple):
             "train.dropout.embedding": round(self.dropout / 3, 2),
             "train.dropout.between_layers": self.dropout,
             "train.dropout.output": self.dropout,
-            **({**WITH_DROPOUT, "train.ema_decay": self.ema_decay} if self.dropout else {}),
+            **({**UNDER_PRESSURE, "train.ema_decay": self.ema_decay} if self.pressure >= LEAST_PRESSURE else {}),
         }
 
     def reasons(self, text: Text) -> list[str]:

@@ -22,7 +22,7 @@ from pipeline.new.budget import (
     plan_within,
     proposal_of,
 )
-from pipeline.new.proposal import AFTER_A_MODEL, WITH_DROPOUT, Text, Training
+from pipeline.new.proposal import AFTER_A_MODEL, UNDER_PRESSURE, Text, Training
 from pipeline.stage.presets import RECIPES, load
 
 QUICK = load(RECIPES, "quick", ROOT).values
@@ -99,12 +99,14 @@ def test_a_text_that_is_read_often_gets_dropout() -> None:
     assert rates == sorted(rates, reverse=True) and rates[0] > rates[-1]
 
 
-def test_with_dropout_the_rate_stays_high_and_weights_are_averaged() -> None:
+def test_what_could_be_learned_by_heart_has_a_high_rate_and_an_average() -> None:
     once, often = (plan(minutes, 1_100_000).training for minutes in (0.7, 60))
     assert (
-        once.dropout == 0 and not WITH_DROPOUT.keys() & once.recipe().keys() and "train.ema_decay" not in once.recipe()
+        once.dropout == 0
+        and not UNDER_PRESSURE.keys() & once.recipe().keys()
+        and "train.ema_decay" not in once.recipe()
     )
-    assert often.dropout > 0 and often.recipe().items() >= {**WITH_DROPOUT, "train.ema_decay": 0.997}.items()
+    assert often.dropout > 0 and often.recipe().items() >= {**UNDER_PRESSURE, "train.ema_decay": 0.997}.items()
     short = often._replace(epochs=1, num_train=64 * often.batch_size * often.context_len)
     assert short.ema_decay == 0.875, "an average over an eighth of 64 steps"
 
