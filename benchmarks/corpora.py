@@ -27,7 +27,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.harness import console, mean_and_deviation, median_seconds, new_parser, table
+from benchmarks.harness import console, median_seconds, new_parser, table
 from benchmarks.projects import ROOT
 from benchmarks.recipes import Ensemble
 from benchmarks.training import learner_of
@@ -47,6 +47,7 @@ from charlstm.text.vocabulary import UNSEEN, Vocab
 from charlstm.training.initial import InitialWeights, load_initial
 from charlstm.training.learner import shape_of
 from charlstm.training.train import Data
+from pipeline.commands.sweep import mean_and_deviation
 from pipeline.distillation.write import write_part
 from pipeline.dvc.paths import load_deps, load_paths
 from pipeline.new.timing import take_steps

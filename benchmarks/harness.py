@@ -32,12 +32,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> Non
         console.print(line(row))
 
 
-def mean_and_deviation(losses: Sequence[float]) -> str:
-    """The mean ± the deviation of a sample; of one loss, the loss alone."""
-    deviation = f" ± {statistics.stdev(losses):.4f}" if len(losses) > 1 else ""
-    return f"{statistics.mean(losses):.4f}{deviation}"
-
-
 def seconds_of(action: Callable[[], object]) -> float:
     """How long one call takes."""
     started = time.perf_counter()

@@ -22,7 +22,7 @@ from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.history import EpochRow, StepRow, Tables, table, write_tables
 from charlstm.training.initial import load_initial
 from charlstm.training.learner import shape_of
-from charlstm.training.needs import check_memory, is_out_of_memory, memory_needs
+from charlstm.training.needs import check_memory, is_out_of_memory
 from charlstm.training.processes import Processes
 from charlstm.training.progress import Observer
 from charlstm.training.train import Data, Result, fit
@@ -42,6 +42,7 @@ from pipeline.stage.hardware import (
     work_of,
 )
 from pipeline.stage.interruption import handle_signals
+from pipeline.stage.memory_needed import memory_needed
 from pipeline.stage.mirroring import followed
 from pipeline.stage.params_file import PARAMS
 from pipeline.stage.sending import node_metrics, outbox
@@ -140,7 +141,7 @@ def _check_memory(params: Params, vocab_size: int, processes: Processes) -> None
     """Before anything is built, on every process: what another has taken would be missing."""
     shape = shape_of(vocab_size, params.model)
     rows = rows_of(processes.rank, processes.world_size, params.train.batch_size)
-    needs = memory_needs(shape, params.train, rows.stop - rows.start)
+    needs = memory_needed(shape, params.train, rows.stop - rows.start)
     check_memory(needs, available_memory(processes.device))
 
 
@@ -200,8 +201,8 @@ def _say_how_it_ended(result: Result, planned: TrainParams) -> None:
     before, best, num_epochs = result.initial_nats_per_char, result.best, len(result.epochs)
     if num_epochs < planned.epochs:
         log.info(
-            "stopped after epoch %d of %d: for %d epochs, none was better than epoch %d, whose weights are kept "
-            "(train.early_stopping_epochs)", num_epochs, planned.epochs, num_epochs - best.epoch, best.epoch,
+            "stopped after epoch %d of %d: epoch %d is the best, and %d after it were not better "
+            "(train.early_stopping_epochs)", num_epochs, planned.epochs, best.epoch, num_epochs - best.epoch,
         )  # fmt: skip
     if before is not None and best.val_nats_per_char >= before:
         log.warning(

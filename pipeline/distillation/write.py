@@ -70,7 +70,6 @@ def write_part(
     """
     check_prompts(params.prompt_chars, len(train_ids))
     num_chars = params.chars_of_part
-    log.info("%d teachers write %s characters (part %d)", len(trained), f"{num_chars:,}", part)
     num_rows = num_chars // params.row_chars
     shape = (num_rows, params.row_chars)
     prompts = _prompts(train_ids, num_rows, params.prompt_chars, part)
@@ -80,6 +79,7 @@ def write_part(
     with atomic_folder(path) as folder, progress(f"part {part}", num_chars, " chars") as advance:
         ids = _empty_file(folder / IDS, vocab.dtype, (num_chars,))
         quantized = _empty_file(folder / DISTRIBUTIONS, np.dtype(np.uint8), (num_chars, len(vocab)))
+        log.info("%d teachers write %s characters (part %d)", len(trained), f"{num_chars:,}", part)
         ids_RT, quantized_RTV = ids.reshape(shape), quantized.reshape(*shape, len(vocab))
         for first in range(0, num_rows, MAX_ROWS):
             rows, end = slice(first, min(first + MAX_ROWS, num_rows)), 0

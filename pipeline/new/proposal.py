@@ -30,7 +30,7 @@ AFTER_A_MODEL = {
     "train.weight_decay": 0.01,
 }
 # A text that a model could learn by heart wants a high rate to the end, and an average of the weights.
-LEAST_PRESSURE = 12.0  # epochs x weights for each character
+LEAST_PRESSURE = 12.0
 UNDER_PRESSURE = {"train.muon.learning_rate": 0.06, "train.final_learning_rate_fraction": 0.2}
 AVERAGED, MAX_DECAY = 1 / 8, 0.998  # an average over this part of a training, and its largest decay
 NUM_STEPS = 900
@@ -134,7 +134,7 @@ class Training(NamedTuple):
 
     @property
     def pressure(self) -> float:
-        """To learn the text by heart: it grows with the epochs, and with the weights for each character."""
+        """Towards learning the text by heart: epochs x weights for each character."""
         return self.epochs * self.num_weights / self.num_train
 
     @property

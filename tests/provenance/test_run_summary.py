@@ -2,15 +2,18 @@
 
 import html
 import re
+import shutil
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
-from benchmarks.projects import ROOT, compose
+from benchmarks.projects import ROOT, compose, shipped_params
 from charlstm.evaluation.documents import Published
 from charlstm.report.collect import Generated
 from pipeline.new.proposal import RARE
-from pipeline.provenance.summary import RunSummary, describe, losses_of, page_tags, remedy, run_name
+from pipeline.provenance.summary import RunSummary, describe, losses_of, page_tags, recipe_at, remedy, run_name
 from pipeline.sample import shown_sample
 from pipeline.stage.presets import Recipe
 
@@ -153,6 +156,22 @@ def test_the_sample_of_a_run_is_not_of_a_high_temperature(temperatures: tuple[fl
 
 def test_the_recipe_is_a_tag() -> None:
     assert page_tags(TRAINED._replace(recipe=Recipe("quick", {"train.epochs": 2})))["recipe"] == "quick · epochs 2"
+
+
+def test_the_recipe_of_a_commit_has_the_name_that_it_had_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "conf/recipe/own.yaml"
+    own.parent.mkdir(parents=True)
+    for name in ("quick.yaml", "teacher.yaml"):
+        shutil.copy(ROOT / "conf/recipe" / name, own.parent)
+    text = shipped_params().replace("hidden_size: 320", "hidden_size: 99").replace("epochs: 2", "epochs: 7", 1)
+    (tmp_path / "params.yaml").write_text(text)
+    for epochs in (7, 70):
+        own.write_text(f"builds_on: quick\nmodel: {{hidden_size: 99}}\ntrain: {{epochs: {epochs}}}\n")
+        for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "some"]):
+            subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *command], check=True)
+    assert recipe_at("HEAD~1") == "own"
+    assert recipe_at("HEAD") == "own · epochs 7"
 
 
 def test_losses_are_those_of_whole_evaluations() -> None:

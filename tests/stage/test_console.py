@@ -68,5 +68,5 @@ def test_training_says_that_it_stopped_early(encoded: Path, tmp_path: Path, capl
     metrics = json.loads((project / "artifacts/train/metrics.json").read_text())
     last, best = metrics["num_epochs"], metrics["best_epoch"]
     assert last == best + 2 < 40
-    said = f"stopped after epoch {last} of 40: for 2 epochs, none was better than epoch {best}, whose weights are kept"
+    said = f"stopped after epoch {last} of 40: epoch {best} is the best, and 2 after it were not better"
     assert said in caplog.text

@@ -46,7 +46,7 @@ TORCH_ALONE = tuple(
     f"charlstm.model.{name}" for name in ("gates", "layers", "resets", "feed_forward", "dropout", "char_lstm")
 )
 TORCH_ALONE_MAY_IMPORT = {"charlstm", "collections", "functools", "math", "torch", "typing"}
-KNOW_PARAMS = {"charlstm.training.train", "charlstm.training.learner", "charlstm.training.needs"}
+KNOW_PARAMS = {"charlstm.training.train", "charlstm.training.learner"}
 MAX_FILE_LINES = 420
 MAX_FUNCTION_LINES = 60
 
