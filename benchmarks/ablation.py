@@ -26,11 +26,6 @@ TECHNIQUES = {
     "a feed-forward block (Pascanu et al. 2014)": ("none", "model.feed_forward_size=0"),
     "its size, 320": ("1536", "model.feed_forward_size=1536"),
     "momentum 0.9": ("0.95", "train.muon.momentum=0.95"),
-    "Muon at every step, rate 0.04": (
-        "every other, rate 0.08",
-        "train.muon.every_steps=2",
-        "train.muon.learning_rate=0.08",
-    ),
     "Muon's rate 0.04": ("0.03", "train.muon.learning_rate=0.03"),
     "an embedding of 128": ("64", "model.embedding_size=64"),
     "AdamW's rate 0.01": ("0.015", "train.learning_rate=0.015"),

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All that is to be seen of a GPU, for the documents: speed, the guesses of docs/distributed.md, and kills. In about 20 minutes.
+# All that is to be seen of a GPU, for the documents: speed and kills. In about 20 minutes.
 #
 # Usage: benchmarks/gpu_acceptance.sh [--device cuda|cpu]      cpu: the same, on the processor, to try it out
 #

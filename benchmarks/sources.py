@@ -9,7 +9,6 @@ command `bible` prints. Each text that can be made of what is there is written t
 not: its package is missing, or what came out is another text.
 """
 
-import gzip
 import hashlib
 import io
 import json
@@ -95,12 +94,6 @@ def hebrew(packages: Path) -> bytes:
     return "".join(f"{verse}\n" for book in books for chapter in book for verse in chapter).encode()
 
 
-def arabic(packages: Path) -> bytes:
-    """A line for each hadith."""
-    content = _member(packages, "sahih*bukhari-*.tar.gz", "/data/bukhari.json.gz")
-    return "".join(f"{hadith['arabic']}\n" for hadith in json.loads(gzip.decompress(content))["hadiths"]).encode()
-
-
 def computers(packages: Path) -> bytes:
     """Its beginning."""
     return _debian_files(packages, "fortunes_*.deb", FORTUNES)[f"{FORTUNES}computers"][:100_000]
@@ -154,7 +147,7 @@ def _debian_files(packages: Path, package: str, folder: str) -> dict[str, bytes]
 
 MAKERS: dict[str, Callable[[Path], bytes]] = {
     "shakespear": shakespear, "warpeace": warpeace, "warpeace-crlf": warpeace_crlf, "dickens": dickens,
-    "chinese": chinese, "russian": russian, "hebrew": hebrew, "arabic": arabic, "computers": computers,
+    "chinese": chinese, "russian": russian, "hebrew": hebrew, "computers": computers,
     "kingjames": kingjames,
 }  # fmt: skip
 

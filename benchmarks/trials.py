@@ -67,13 +67,13 @@ class Trial(NamedTuple):
     seed: int = 1
 
     def params(self) -> Params:
-        """All parameters, but for the texts after each epoch, which cost time and change nothing.
+        """All parameters.
 
         Raises:
             ParamsError: the overrides make something impossible, or are those that a trial sets itself.
         """
         if own := [override for override in self.overrides if override.lstrip("+").startswith(OWN_PARAMETERS)]:
-            raise ParamsError(f"{own[0]}: a trial's seed is given apart (--seed), and it writes no texts")
+            raise ParamsError(f"{own[0]}: a trial's seed is given apart (--seed)")
         return compose(PROJECT, [*self.overrides, f"train.seed={self.seed}"])
 
     def fingerprint(self) -> str:

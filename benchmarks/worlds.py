@@ -35,7 +35,6 @@ OVERRIDE = {
     "train.dropout.output_samples": 2,
     "train.dropout.output": 0.3,
     "train.dropout.recurrent_weights": 0.2,
-    "train.muon.every_steps": 2,
     "train.distillation.rows": 4,
     "train.distillation.text": "soft_targets",
     "train.initial": "initial",

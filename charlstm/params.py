@@ -114,7 +114,6 @@ class MuonParams(Section):
 
     learning_rate: PositiveFloat
     momentum: Rate
-    every_steps: Annotated[PositiveInt, Neutral(1)]
 
 
 class DistillationParams(Section):
@@ -151,7 +150,6 @@ class TrainParams(Section):
     adam_beta2: Rate
     gradient_clip_norm: PositiveFloat | None
     on_nonfinite: Literal["stop", "skip"]
-    gradient_compression: Annotated[Literal["none", "bf16", "fp16"], Neutral("none")]
     dropout: DropoutParams
     distillation: DistillationParams
     ema_decay: Annotated[Rate, Neutral(0.0)]

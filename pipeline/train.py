@@ -131,7 +131,6 @@ def _load(params: Params, paths: Paths) -> Data:
 def _processes(params: Params) -> Processes:
     return Processes(
         params.train.precision,
-        compression=params.train.gradient_compression,
         timeout_seconds=seconds("CHARLSTM_TIMEOUT_SECONDS"),
         on_cpu=is_kept_on_cpu(),
     )

@@ -98,8 +98,6 @@ class Muon(torch.optim.Optimizer):
         weight_decay: decoupled, times `lr`, as in AdamW.
         dtype: in which matrices are multiplied; bf16 is enough for the purpose.
         peers: who has the same weights and gradients; each of them calls `step`, or none.
-
-    A step at which the groups' `is_due` is false takes the gradient into the mean, and moves nothing.
     """
 
     def __init__(
@@ -112,7 +110,7 @@ class Muon(torch.optim.Optimizer):
         dtype: torch.dtype,
         peers: Peers,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "is_due": True})
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self._dtype, self._peers = dtype, peers
 
     @torch.no_grad()
@@ -125,7 +123,6 @@ class Muon(torch.optim.Optimizer):
             for weight in group["params"]
             if weight.grad is not None
             for matrix in self._matrices(weight, weight.grad, group)
-            if group["is_due"]
         ]
         if not matrices:
             return

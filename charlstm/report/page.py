@@ -10,6 +10,7 @@ import base64
 import hashlib
 import itertools
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -47,6 +48,11 @@ def one_line(text: str, most: int = 60) -> str:
     cut = text if len(text) <= most else text[:most] + ELLIPSIS
     plain = "".join(f"[{symbol(one)}]" if is_hidden(one) else one for one in cut)
     return plain.replace("\n", RETURN).replace("\t", TAB)
+
+
+def with_code(text: str) -> Markup:
+    """`text` as HTML, with what is between backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def is_hidden(character: str) -> bool:
@@ -211,6 +217,7 @@ def environment() -> Environment:
         "visible": visible,
         "visible_prompt": visible_prompt,
         "one_line": one_line,
+        "with_code": with_code,
         "shown_number": shown_number,
     }
     return made

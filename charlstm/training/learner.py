@@ -235,7 +235,7 @@ class Learner:
         self.state = LSTMState(*(part.nan_to_num(0.0, 0.0, 0.0) for part in self.state))
 
     def set_learning_rate(self, step: int) -> float:
-        """Follow the schedule in all optimizers, and tell Muon whether it moves; AdamW's rate, which is recorded."""
+        """Follow the schedule in all optimizers; AdamW's rate, which is recorded."""
         fraction = learning_rate(
             step,
             warmup_steps=self.params.warmup_steps,
@@ -245,7 +245,6 @@ class Learner:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = fraction * group["peak"]
-                group["is_due"] = (step + 1) % self.params.muon.every_steps == 0
         return fraction * self.params.learning_rate
 
     def start_state(self, step: int) -> LSTMState:

@@ -15,12 +15,7 @@ from typing import cast
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-from accelerate.utils import (
-    DDPCommunicationHookType,
-    DistributedType,
-    GradientAccumulationPlugin,
-    broadcast,
-)
+from accelerate.utils import DistributedType, GradientAccumulationPlugin, broadcast
 from torch import Tensor, nn
 
 from charlstm.errors import Interrupted, TrainingError
@@ -41,11 +36,6 @@ def multiplies_bf16(device_type: str) -> bool:
 
 # The processes.
 
-HOOKS = {
-    "none": DDPCommunicationHookType.NO,
-    "bf16": DDPCommunicationHookType.BF16,
-    "fp16": DDPCommunicationHookType.FP16,
-}
 MAX_NAME = 200  # bytes
 SECONDS_BETWEEN_LOOKS = 0.1
 BUCKET_MIB = 25  # of gradients in one message: all of a model of 6.5 M weights
@@ -56,19 +46,15 @@ class Processes:
 
     Args:
         precision: `train.precision`; `auto` is bf16 where the hardware multiplies it natively, else fp32.
-        compression: how gradients travel, one of `HOOKS`.
         timeout_seconds: how long a process waits for the others before it counts them as lost.
         on_cpu: keep off a GPU that is there, as the user told the launcher.
 
     Raises:
         Interrupted: the others did not come.
-        TrainingError: Accelerate is configured for something that would share out the weights, too, or `compression`
-            does not work on these devices.
+        TrainingError: Accelerate is configured for something that would share out the weights, too.
     """
 
-    def __init__(
-        self, precision: str, *, compression: str = "none", timeout_seconds: float = 60.0, on_cpu: bool = False
-    ) -> None:
+    def __init__(self, precision: str, *, timeout_seconds: float = 60.0, on_cpu: bool = False) -> None:
         device_type = "cpu" if on_cpu else _device_type()
         mixed = "bf16" if precision == "bf16" or (precision == "auto" and multiplies_bf16(device_type)) else "no"
         try:
@@ -81,9 +67,7 @@ class Processes:
                 gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
                 kwargs_handlers=[
                     InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_seconds)),
-                    DistributedDataParallelKwargs(
-                        bucket_cap_mb=BUCKET_MIB, gradient_as_bucket_view=True, comm_hook=HOOKS[compression]
-                    ),
+                    DistributedDataParallelKwargs(bucket_cap_mb=BUCKET_MIB, gradient_as_bucket_view=True),
                 ],
             )
         except RuntimeError as error:
@@ -96,8 +80,6 @@ class Processes:
                 f"Accelerate is configured for {kind.value}, which shares out weights; each process of charlstm has "
                 "them all: answer no to it in `accelerate config`"
             )
-        if compression == "bf16" and self.world_size > 1 and self.device.type != "cuda":
-            raise TrainingError("train.gradient_compression: bf16 needs NCCL, and so GPUs; fp16 or none work here")
 
     @property
     def rank(self) -> int:

@@ -151,10 +151,7 @@ def _lines(new: New, within: float | None) -> Iterator[str]:
     cores = num_cores()
     duration = _rounded(new.proposal.training.seconds(cores, multiplies_bf16("cpu")))
     where = "1 core" if cores == 1 else f"{cores} cores"
-    yield (
-        f"  about {duration} of training on {where}, by the speeds in docs/recipes.md, if nothing else runs; "
-        f"a GPU or more processes are faster: see docs/distributed.md"
-    )
+    yield f"  about {duration} of training on {where}, if nothing else runs; --minutes N measures this machine"
 
 
 def _rounded(seconds: float) -> str:

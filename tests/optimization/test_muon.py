@@ -3,9 +3,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from charlstm.optimization import muon
-from charlstm.optimization.muon import MARGIN, QUINTICS, SMALLEST, Muon, orthogonalize
+from charlstm.optimization.muon import MARGIN, QUINTICS, SMALLEST, Muon, num_flops, orthogonalize
 from charlstm.training.processes import Processes
 
 
@@ -82,17 +83,19 @@ def test_a_zero_gradient_changes_nothing() -> None:
     assert torch.equal(orthogonalize(torch.zeros(3, 3)), torch.zeros(3, 3))
 
 
-def test_it_moves_only_when_it_is_due_and_remembers_every_gradient() -> None:
-    def moved(is_due: list[bool]) -> torch.Tensor:
-        weight = torch.nn.Parameter(torch.zeros(8, 8, dtype=torch.float64))
-        optimizer = muon_of([weight], 8, dtype=torch.float64, momentum=0.9, weight_decay=0.0)
-        for step, due in enumerate(is_due):
-            optimizer.param_groups[0]["is_due"] = due
-            before, weight.grad = weight.detach().clone(), matrix(8, 8).roll(step, 0)
-            optimizer.step()
-            assert torch.equal(before, weight) != due
-        return weight.detach()
+@pytest.mark.parametrize("size", [(12, 12), (12, 20), (20, 12)])
+def test_flops_are_those_of_its_products(size: tuple[int, int]) -> None:
+    with FlopCounterMode(display=False) as counter:
+        orthogonalize(torch.randn(size))
+    assert counter.get_total_flops() == num_flops(*size) > 0
 
-    direction = matrix(8, 8).roll(1, 0).lerp(0.1 * (0.9 * matrix(8, 8) + matrix(8, 8).roll(1, 0)), 0.9)
-    torch.testing.assert_close(moved([False, True]), -0.05 * orthogonalize(direction))
-    assert not torch.equal(moved([True, False]), moved([True, True]))
+
+def test_it_remembers_earlier_gradients() -> None:
+    weight = torch.nn.Parameter(torch.zeros(8, 8, dtype=torch.float64))
+    optimizer = muon_of([weight], 8, dtype=torch.float64, momentum=0.9, weight_decay=0.0)
+    first, second = matrix(8, 8), matrix(8, 8).roll(1, 0)
+    for gradient in (first, second):
+        before, weight.grad = weight.detach().clone(), gradient
+        optimizer.step()
+    direction = second.lerp(0.1 * (0.9 * first + second), 0.9)
+    torch.testing.assert_close(weight.detach() - before, -0.05 * orthogonalize(direction))

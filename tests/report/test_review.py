@@ -18,7 +18,7 @@ from charlstm.evaluation.documents import write_document
 from charlstm.report import collect
 from charlstm.report.collect import flat, places_of, thinned
 from charlstm.report.document import ReviewDocument, read_losses, read_review
-from charlstm.report.page import MAX_PAGE_BYTES, SHOWN, fitted, is_hidden, one_line, page_of, symbol, visible
+from charlstm.report.page import MAX_PAGE_BYTES, SHOWN, fitted, is_hidden, one_line, page_of, symbol, visible, with_code
 from charlstm.text.vocabulary import Vocab
 
 HOSTILE_REVIEW = review(
@@ -54,6 +54,16 @@ def test_any_text_is_shown_whole_and_nothing_of_it_is_obeyed(text: str) -> None:
     back = "".join(parsed.texts)
     assert back == "".join(symbol(one) if is_hidden(one) else one for one in text)
     assert "\n" not in one_line(text) and not any(map(is_hidden, one_line(text)))
+
+
+@given(st.text())
+def test_code_is_marked_and_nothing_else_is_obeyed(text: str) -> None:
+    parsed = Page(str(with_code(text)))
+    assert {tag for tag, _ in parsed.tags} <= {"code"}
+    num_codes = sum(tag == "code" for tag, _ in parsed.tags)
+    whole = "".join(parsed.texts)
+    assert whole.replace("`", "") == text.replace("`", "") and text.count("`") - whole.count("`") == 2 * num_codes
+    assert str(with_code("run `dvc repro` & `<b>`")) == "run <code>dvc repro</code> &amp; <code>&lt;b&gt;</code>"
 
 
 def test_what_could_rearrange_a_page_is_hidden() -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from stages import run_stage, run_stages
 
 from benchmarks.projects import torchrun, write_params
@@ -138,20 +137,6 @@ def test_all_wait_for_what_the_first_process_brings_from_a_mirror(encoded: Path,
     command = [*torchrun(2), "patient.py"]
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("compression", "is_possible"), [("fp16", True), ("bf16", torch.cuda.is_available())])
-def test_gradients_may_be_compressed(encoded: Path, tmp_path: Path, compression: str, is_possible: bool) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(encoded, project)
-    write_params(project, {"train.gradient_compression": compression})
-    done = run_stage(project, "train", [*torchrun(2), "-m"])
-    if is_possible:
-        assert done.returncode == 0, done.stderr
-        assert step_losses(project)[-1] < step_losses(project)[0]
-    else:
-        assert "train.gradient_compression: bf16 needs NCCL, and so GPUs; fp16 or none work here" in done.stderr
 
 
 @pytest.mark.slow

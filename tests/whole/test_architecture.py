@@ -42,9 +42,7 @@ ONLY_IN = {
 SHARED = ("pipeline.stage", "pipeline.dvc", "pipeline.provenance")
 PURE = ("charlstm.model.", "charlstm.optimization.")  # of all that is not the model itself
 PURE_MAY_NOT_IMPORT = {"accelerate", "dvc", "mlflow", "os", "pandas", "pydantic", "ruamel", "sys"}
-TORCH_ALONE = tuple(
-    f"charlstm.model.{name}" for name in ("gates", "layers", "resets", "feed_forward", "dropout", "char_lstm")
-)
+TORCH_ALONE = tuple(f"charlstm.model.{name}" for name in ("gates", "layers", "dropout", "char_lstm"))
 TORCH_ALONE_MAY_IMPORT = {"charlstm", "collections", "functools", "math", "torch", "typing"}
 KNOW_PARAMS = {"charlstm.training.train", "charlstm.training.learner"}
 MAX_FILE_LINES = 420
