@@ -34,7 +34,7 @@ from charlstm.files.documents import read_json
 from charlstm.model.model_folder import WEIGHTS, load_model
 from charlstm.params import Params
 from charlstm.text.corpus import read_text
-from pipeline.new.budget import Request, Speed, measure, plan_within, proposal_of
+from pipeline.new.budget import Budget, Request, Speed, measure, plan_within, proposal_of
 from pipeline.new.initial import NAME_LENGTH
 from pipeline.new.proposal import TRAIN_FRACTION, Text, Training
 from pipeline.stage.presets import RECIPES, load
@@ -83,7 +83,7 @@ def planned(file: Path, minutes: float, initial: Path | None) -> dict[str, Any]:
         return compose(ROOT, changes_of(training.recipe()))
 
     with contextlib.chdir(ROOT):
-        plan = plan_within(60 * minutes, facts, params_of, fastest, shape)
+        plan = plan_within(Budget(facts, 60 * minutes, shape), params_of, fastest)
         proposal = proposal_of(plan, facts, quick, file.stem, shape)
     return {
         "recipe": proposal.recipe, "teacher": proposal.teacher, "corpus": proposal.corpus, "reasons": proposal.reasons,

@@ -86,7 +86,9 @@ def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
 HIDDEN_SIZES = (64, 128, 192, 320, 512, 768, 1024, 1536)
 MAX_EMBEDDING, MAX_BLOCK = 128, 512
 LARGE = 500_000  # training characters: with more, steps are longer
-LEAST_READ, MOST_EPOCHS = 3.0, 12
+LEAST_READ = 3.0
+MOST_EPOCHS, MOST_EPOCHS_AGAIN = 12, 12  # from nothing, and from a model
+FEW_EPOCHS = 12  # with these, a short text's batch leaves enough steps
 SHORT, MOST_WEIGHTS, MOST_WEIGHTS_OF_SHORT = 300_000, 2.5, 4.0
 DROPOUT_FROM, DROPOUT_PER_DOUBLING, MAX_DROPOUT = 2.5, 0.1, 0.3
 USED = 1.05  # of the time, at most: epochs are whole, and 5 % too late is nearer to it than 20 % too early
@@ -124,12 +126,93 @@ class Plan(NamedTuple):
         return self.seconds + (teaching.num_teachers * teaching.seconds + teaching.writing_seconds if teaching else 0.0)
 
 
+class Budget(NamedTuple):
+    """A text, and how long a training of it may take."""
+
+    text: Text
+    seconds: float
+    initial: ModelShape | None = None  # the sizes of a model to begin from
+
+    @property
+    def usable_seconds(self) -> float:
+        """What a plan may take: epochs are whole, and a little too late is nearer to the time than much too early."""
+        return USED * self.seconds
+
+    @property
+    def most_epochs(self) -> int:
+        """More epochs than this do not help."""
+        most, chars_seen = (MOST_EPOCHS_AGAIN, CHARS_SEEN_AGAIN) if self.initial else (MOST_EPOCHS, CHARS_SEEN)
+        return min(MAX_EPOCHS, max(most, math.ceil(chars_seen / self.text.num_train)))
+
+    @property
+    def may_have_teachers(self) -> bool:
+        """Whether teachers could write for a student of this text."""
+        return self.initial is None and self.text.vocab_size <= MAX_ALPHABET
+
+    def candidates(self) -> list[Training]:
+        """One epoch of each training that is to be timed, narrower models first."""
+        text = self.text
+        shapes = [shape_of(hidden_size, text.vocab_size) for hidden_size in HIDDEN_SIZES]
+        if self.initial:
+            shapes = [self.initial._replace(vocab_size=text.vocab_size)]
+        sizes = (64, 64) if text.num_train > LARGE else sizes_for(text.num_train, FEW_EPOCHS)
+        trainings = [Training(text.num_train, shape, 0.0, 1, *sizes) for shape in shapes]
+        most = (MOST_WEIGHTS if text.num_train > SHORT else MOST_WEIGHTS_OF_SHORT) * text.num_train
+        fitting = [one for one in trainings if one.num_weights <= most]
+        return fitting or trainings[:1]
+
+    def choose(self, timed: Sequence[tuple[Training, Speed]]) -> Plan:
+        """The best of the trainings whose speed is known.
+
+        Raises:
+            CorpusError: the time is too short for any.
+        """
+        plans = [self.plan(training, speed) for training, speed in timed]
+        possible = [plan for plan in plans if plan.training.epochs > 0]
+        if not possible:
+            minutes = min(self.epoch_seconds(training, speed) for training, speed in timed) / USED / 60
+            raise CorpusError(
+                f"--minutes: {self.seconds / 60:g} are too short: to read the {self.text.num_train:,} characters of "
+                f"the training part once takes {minutes:.1f} minutes here; give it more time, or a part of the text"
+            )
+        has_read = [plan for plan in possible if plan.training.chars_seen >= LEAST_READ * plan.training.num_weights]
+        best = (has_read or possible[:1])[-1]
+        if not self.may_have_teachers or best.training.epochs < self.most_epochs:
+            return best
+        least_epochs = self.most_epochs // 2 if self.text.num_train <= SHORT else LEAST_TAUGHT
+        least_width = LEAST_WIDTH * best.training.shape.hidden_size
+        for plan in reversed([one for one in possible if one.training.shape.hidden_size >= least_width]):
+            if (taught := self.with_teachers(plan, NUM_TEACHERS)).training.epochs >= least_epochs:
+                more = [self.with_teachers(plan, number) for number in range(NUM_TEACHERS, MOST_TEACHERS + 1)]
+                return [one for one in more if one.training.epochs == taught.training.epochs][-1]
+        return best
+
+    def plan(self, training: Training, speed: Speed) -> Plan:
+        """As many epochs as fit, maybe none."""
+        per_epoch = self.epoch_seconds(training, speed)
+        epochs = min(int(self.usable_seconds / per_epoch), self.most_epochs)
+        return Plan(_of_epochs(training, epochs), epochs * per_epoch, speed)
+
+    def with_teachers(self, plan: Plan, num_teachers: int) -> Plan:
+        """The same for a student of the same sizes: all its parts, each with as many epochs as fit."""
+        training, speed, num_train = plan.training, plan.speed, self.text.num_train
+        per_epoch = self.epoch_seconds(training, speed)
+        # A student reads two characters of its teachers for each of the corpus, and each of those twice.
+        writing = ROWS_OF_TEACHERS * num_train / 2 / speed.written_per_second * num_teachers / NUM_TEACHERS
+        student = STUDENT_STEP * per_epoch
+        epochs = min(int(self.usable_seconds / (num_teachers * per_epoch + writing + student)), self.most_epochs)
+        num_chars = epochs * num_train * ROWS_OF_TEACHERS // 2
+        teaching = Teaching(num_teachers, epochs, epochs * per_epoch, num_chars, epochs * writing)
+        return Plan(_of_epochs(training, epochs), epochs * student, speed, teaching)
+
+    def epoch_seconds(self, training: Training, speed: Speed) -> float:
+        """How long an epoch takes, with its validation."""
+        steps = training._replace(epochs=1).num_steps
+        return steps * speed.seconds_per_step + self.text.num_validated / speed.validated_per_second
+
+
 def plan_within(
-    seconds: float,
-    text: Text,
-    params_of: Callable[[Training], Params],
-    measure: Callable[[Sequence[Request], int], list[Speed]],
-    initial: ModelShape | None = None,
+    budget: Budget, params_of: Callable[[Training], Params], measure: Callable[[Sequence[Request], int], list[Speed]]
 ) -> Plan:
     """The best training of the text in this time. `measure` times what could be proposed, which takes some seconds.
 
@@ -137,24 +220,13 @@ def plan_within(
         CorpusError: the time is too short.
         TrainingError: steps cannot be timed.
     """
-    trainings = candidates(text, initial)
-    num_teachers = NUM_TEACHERS if initial is None and text.vocab_size <= MAX_ALPHABET else 0
+    trainings = budget.candidates()
+    num_teachers = NUM_TEACHERS if budget.may_have_teachers else 0
     requests = []
     for training in trainings:
         least = LEAST_READ * training.num_weights / (training.batch_size * training.context_len)
-        requests.append(Request(params_of(training), seconds / least, num_teachers))
-    return choose(text, seconds, list(zip(trainings, measure(requests, text.vocab_size), strict=False)), initial)
-
-
-def candidates(text: Text, initial: ModelShape | None = None) -> list[Training]:
-    """One epoch of each training that is to be timed, narrower models first."""
-    shapes = [shape_of(hidden_size, text.vocab_size) for hidden_size in HIDDEN_SIZES]
-    if initial:
-        shapes = [initial._replace(vocab_size=text.vocab_size)]
-    trainings = [Training(text.num_train, shape, 0.0, 1, *_sizes(text)) for shape in shapes]
-    most = (MOST_WEIGHTS if text.num_train > SHORT else MOST_WEIGHTS_OF_SHORT) * text.num_train
-    fitting = [one for one in trainings if one.num_weights <= most]
-    return fitting or trainings[:1]
+        requests.append(Request(params_of(training), budget.seconds / least, num_teachers))
+    return budget.choose(list(zip(trainings, measure(requests, budget.text.vocab_size), strict=False)))
 
 
 def shape_of(hidden_size: int, vocab_size: int) -> ModelShape:
@@ -162,74 +234,11 @@ def shape_of(hidden_size: int, vocab_size: int) -> ModelShape:
     return ModelShape(vocab_size, min(hidden_size // 2, MAX_EMBEDDING), hidden_size, 1, min(hidden_size, MAX_BLOCK))
 
 
-def choose(text: Text, seconds: float, timed: Sequence[tuple[Training, Speed]], initial: ModelShape | None) -> Plan:
-    """The best of the trainings whose speed is known, for this time.
-
-    Raises:
-        CorpusError: it is too short for any.
-    """
-    plans = [_plan(text, USED * seconds, training, speed, initial is not None) for training, speed in timed]
-    possible = [plan for plan in plans if plan.training.epochs > 0]
-    if not possible:
-        least = min(_epoch_seconds(text, training, speed) for training, speed in timed) / USED
-        raise CorpusError(
-            f"--minutes: {seconds / 60:g} are too short: to read the {text.num_train:,} characters of the training "
-            f"part once takes {least / 60:.1f} minutes here; give it more time, or a part of the text"
-        )
-    has_read = [plan for plan in possible if plan.training.chars_seen >= LEAST_READ * plan.training.num_weights]
-    best = (has_read or possible[:1])[-1]
-    most = most_epochs(text, is_begun=initial is not None)
-    if initial or text.vocab_size > MAX_ALPHABET or best.training.epochs < most:
-        return best
-    least = max(LEAST_TAUGHT, most // 2 if text.num_train <= SHORT else 0)
-    least_width = LEAST_WIDTH * best.training.shape.hidden_size
-    for plan in reversed([one for one in possible if one.training.shape.hidden_size >= least_width]):
-        if (taught := _with_teachers(text, USED * seconds, plan, NUM_TEACHERS)).training.epochs >= least:
-            more = [_with_teachers(text, USED * seconds, plan, num) for num in range(NUM_TEACHERS, MOST_TEACHERS + 1)]
-            return [one for one in more if one.training.epochs == taught.training.epochs][-1]
-    return best
-
-
-def most_epochs(text: Text, *, is_begun: bool) -> int:
-    """More epochs than this do not help."""
-    enough = math.ceil((CHARS_SEEN_AGAIN if is_begun else CHARS_SEEN) / text.num_train)
-    return min(MAX_EPOCHS, max(MOST_EPOCHS, enough))
-
-
 def _of_epochs(training: Training, epochs: int) -> Training:
     """So many epochs, with the dropout that they want: none if the text is long for the model, and read few times."""
     training = training._replace(epochs=epochs)
     doublings = math.log2(max(1e-9, training.pressure) / DROPOUT_FROM)
     return training._replace(dropout=round(min(MAX_DROPOUT, max(0.0, DROPOUT_PER_DOUBLING * doublings)), 2))
-
-
-def _sizes(text: Text) -> tuple[int, int]:
-    return (64, 64) if text.num_train > LARGE else sizes_for(text.num_train, MOST_EPOCHS)
-
-
-def _plan(text: Text, seconds: float, training: Training, speed: Speed, is_begun: bool) -> Plan:
-    """As many epochs as fit, maybe none."""
-    per_epoch = _epoch_seconds(text, training, speed)
-    epochs = min(int(seconds / per_epoch), most_epochs(text, is_begun=is_begun))
-    return Plan(_of_epochs(training, epochs), epochs * per_epoch, speed)
-
-
-def _epoch_seconds(text: Text, training: Training, speed: Speed) -> float:
-    steps = training._replace(epochs=1).num_steps
-    return steps * speed.seconds_per_step + text.num_validated / speed.validated_per_second
-
-
-def _with_teachers(text: Text, seconds: float, plan: Plan, num_teachers: int) -> Plan:
-    """The same for a student of the same sizes: all its parts, each with as many epochs as fit."""
-    training, speed = plan.training, plan.speed
-    per_epoch = _epoch_seconds(text, training, speed)
-    # A student reads two characters of its teachers for each of the corpus, and each of those twice.
-    writing = ROWS_OF_TEACHERS * text.num_train / 2 / speed.written_per_second * num_teachers / NUM_TEACHERS
-    student = STUDENT_STEP * per_epoch
-    epochs = min(int(seconds / (num_teachers * per_epoch + writing + student)), most_epochs(text, is_begun=False))
-    num_chars = epochs * text.num_train * ROWS_OF_TEACHERS // 2
-    teaching = Teaching(num_teachers, epochs, epochs * per_epoch, num_chars, epochs * writing)
-    return Plan(_of_epochs(training, epochs), epochs * student, speed, teaching)
 
 
 # From a plan to parameters.

@@ -19,7 +19,7 @@ from charlstm.sections import AUTO
 from charlstm.text.conversion import check_outside, files_of, local_path
 from charlstm.text.download import fetch
 from pipeline.dvc.paths import NOTHING, load_paths
-from pipeline.new.budget import TEACHER, hope, measure, plan_within, proposal_of
+from pipeline.new.budget import TEACHER, Budget, hope, measure, plan_within, proposal_of
 from pipeline.new.proposal import MIN_CHARS, Proposal, Text, Training, propose, training_for
 from pipeline.new.text_report import TextReport, report_on
 from pipeline.stage.params_file import PARAMS
@@ -257,7 +257,7 @@ def _proposal(
         def params_of(training: Training) -> Params:
             return params_with({**quick, **training.recipe()})[1]
 
-        plan = plan_within(seconds, text, params_of, measure, shape)
+        plan = plan_within(Budget(text, seconds, shape), params_of, measure)
         proposal = proposal_of(plan, text, quick, name, shape)
         if plan.all_seconds < seconds / 2:
             proposal.reasons.append("the rest of the time would not help: more epochs or a wider model would do harm")

@@ -16,6 +16,7 @@ from pipeline.new.budget import (
     LEAST_READ,
     REQUEST,
     ROWS_OF_TEACHERS,
+    Budget,
     Plan,
     Request,
     Speed,
@@ -50,7 +51,7 @@ def plan(
         return speeds
 
     text = Text(num_chars, [num_chars // alphabet] * alphabet)
-    return plan_within(60 * minutes, text, params_of, measure, shape)
+    return plan_within(Budget(text, 60 * minutes, shape), params_of, measure)
 
 
 @pytest.mark.parametrize("num_chars", LENGTHS)
