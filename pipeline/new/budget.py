@@ -1,6 +1,6 @@
 """Which training makes the best model of a text in a given time, by how fast this machine was measured to be.
 
-docs/data.md ("For the time that you have") has the rules, and what they make of nine texts:
+docs/data.md ("For the time that you have") has the rules, docs/benchmarks.md what they make of nine texts:
 
 - **Width.** The widest model that reads `LEAST_READ` characters for each of its weights in that time. It has at most
   `MOST_WEIGHTS` weights for each character of the text; of a short text, `MOST_WEIGHTS_OF_SHORT`.
@@ -282,7 +282,7 @@ def _times(plan: Plan) -> list[str]:
 
 
 LEAST_SCORED = 2_000  # characters of a text's end, to hope for anything
-# Of the best n-gram's bits: what models of other texts had after so many minutes (docs/data.md).
+# Of the best n-gram's bits: what models of other texts had after so many minutes (docs/benchmarks.md).
 HOPED = {3: (0.78, 1.01), 15: (0.78, 0.98)}
 
 
