@@ -257,8 +257,9 @@ def train_seeds(commit: str, wanted: Mapping[str, str], number: int) -> int:
 
 
 def _without_seed(params: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    """All parameters but the seed and those of samples. Those of the corpus decide which text is learned."""
-    return frozenset((name, value) for name, value in params.items() if name != SEED and not name.startswith("sample."))
+    """What makes a model and its losses, but for the seed. More protocols and samples are views of the same model."""
+    made = [name for name in params if name.startswith(OF_THE_TEXT) or not name.startswith(("evaluate.", "sample."))]
+    return frozenset((name, params[name]) for name in made if name != SEED)
 
 
 def _print_over_seeds(console: Console, recipes: Sequence[OverSeeds], protocol: str, protocols: Sequence[str]) -> None:

@@ -20,8 +20,9 @@ READ_TWICE = 5_000_000  # training characters, at most, that are read twice at l
 RARE = 3_000  # occurrences: where a character has fewer on average, all are rare
 RARE_DROPOUT, RARE_EPOCHS = 0.2, 4  # what it takes then, at least
 MAX_EPOCHS = 60
-# A model that has learned another text has less to learn, and forgets it at a high rate: see docs/benchmarks.md. How soon it
-# has learned enough depends on how near the texts are: the rate stays, and the average of any epoch may be the best.
+# A model that has learned another text has less to learn, and forgets it at a high rate: see docs/benchmarks.md. How
+# soon it has learned enough depends on how near the texts are: the rate stays, and the average of any epoch may be the
+# best.
 CHARS_SEEN_AGAIN = 1_000_000
 AFTER_A_MODEL = {
     "train.learning_rate": 0.002,

@@ -141,9 +141,11 @@ def test_the_best_is_first_and_only_what_differs_is_shown(project: Path, capsys:
 def test_what_differs_in_the_seed_alone_is_one_recipe() -> None:
     experiments = [made("0.01", 1, 1.5), made("0.03", 1, 1.4), made("0.01", 2, 1.7), made("0.01", 2, 9.0)]
     experiments += [made("0.01", 3, 1.6, **{"sample.seeds": "[2]"}), made("0.01", 4, 1.0, **{"download.name": "other"})]
+    experiments += [made("0.01", 5, 1.6, **{"evaluate.window_lens": "[9]"})]
+    experiments += [made("0.01", 6, 1.0, **{"evaluate.max_chars": "9"})]
     found = over_seeds(experiments)
     assert [(one.params["train.learning_rate"], [losses["stateful"] for losses in one.losses]) for one in found] == [
-        ("0.01", [1.5, 1.7, 1.6]), ("0.03", [1.4]), ("0.01", [1.0])
+        ("0.01", [1.5, 1.7, 1.6, 1.6]), ("0.03", [1.4]), ("0.01", [1.0]), ("0.01", [1.0])
     ]  # fmt: skip
     assert mean_and_deviation([1.5, 1.7, 1.6]) == "1.6000 ± 0.1000"
     assert mean_and_deviation([1.4]) == "1.4000"
