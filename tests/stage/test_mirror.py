@@ -244,9 +244,9 @@ def test_a_machine_that_is_shut_down_copies_its_last_checkpoint(
     first = write_checkpoint(folder, 10)
     (folder / TRAINING_ID).write_text(f"{RUN}\n")
     with mirroring.followed(folder):
-        (copying,) = (child for child in psutil.Process().children() if is_in_background(child))
-        while not mirror.copies():
+        while not mirror.copies():  # and while it has no command line yet
             time.sleep(0.05)
+        (copying,) = (child for child in psutil.Process().children() if is_in_background(child))
         copying.send_signal(number)
         write_checkpoint(folder, 20)
     assert [copy.checkpoint for copy in mirror.copies()] == ["step-000000020", first.name]
