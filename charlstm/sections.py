@@ -27,6 +27,7 @@ MAX_LOSS = 1e6  # nats per character; training ends long before
 MIN_TEMPERATURE = 0.001
 Prompt = Annotated[str, Field(min_length=1, max_length=100_000)]  # characters
 AFewValues = Field(strict=False, max_length=1_000)
+NOT_OF_A_MODEL = ("evaluate.", "sample.")  # parameters by which a model is looked at
 AUTO: Literal["auto"] = "auto"  # prompts: beginnings of lines of the validation part
 
 

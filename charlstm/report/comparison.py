@@ -9,11 +9,11 @@ from charlstm.evaluation.published import TEST_PREFIX
 from charlstm.report.document import ReviewDocument, Value
 from charlstm.report.page import Shown, environment, fitted, shown_samples
 from charlstm.report.plots import losses_svg
+from charlstm.sections import NOT_OF_A_MODEL
 
 MAX_RUNS = 10  # colors that can be told apart, columns that can be read
 MAX_NAMED = 3  # parameters in the label of a model
 MAX_VALUE_CHARS = 20  # of each
-NOT_NAMED = ("evaluate.", "sample.")  # are not what a model is made of
 Labeled = tuple[str, ReviewDocument]
 
 
@@ -77,7 +77,7 @@ def differences(documents: Sequence[ReviewDocument], recipes: Sequence[str | Non
     Where many parameters differ, their recipes are named, if all are known and not the same.
     """
     parts = [[one.corpus] if len({other.corpus_sha256 for other in documents}) > 1 else [] for one in documents]
-    rows = [row for row in differing([one.parameters for one in documents]) if not row.name.startswith(NOT_NAMED)]
+    rows = [row for row in differing([one.parameters for one in documents]) if not row.name.startswith(NOT_OF_A_MODEL)]
     is_of_recipes = len(rows) > MAX_NAMED and None not in recipes and len(set(recipes)) > 1
     if is_of_recipes:
         return [", ".join([*part, recipe or ""]) for part, recipe in zip(parts, recipes, strict=True)]

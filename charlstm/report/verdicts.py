@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from charlstm.evaluation.blocks import Blocks
 from charlstm.evaluation.difference import MIN_BLOCKS, Trained, compare
-from charlstm.report.comparison import NOT_NAMED, differences
+from charlstm.report.comparison import differences
 from charlstm.report.document import ReviewDocument
+from charlstm.sections import NOT_OF_A_MODEL
 
 PROTOCOL = "stateful"  # that of the blocks
 SEED = "train.seed"
@@ -82,7 +83,7 @@ def by_recipe(models: Sequence[Candidate]) -> list[Trained]:
 
 def _recipe(document: ReviewDocument) -> str:
     """What makes a model besides the seed."""
-    made = {name: value for name, value in document.parameters.items() if not name.startswith(NOT_NAMED)}
+    made = {name: value for name, value in document.parameters.items() if not name.startswith(NOT_OF_A_MODEL)}
     return repr((document.corpus_sha256, sorted((name, value) for name, value in made.items() if name != SEED)))
 
 

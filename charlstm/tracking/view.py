@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from charlstm.evaluation.published import TEST_PREFIX
+from charlstm.sections import NOT_OF_A_MODEL
 from charlstm.tracking.client import RECIPE_TAG
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ TAG = f"mlflow.sharedViewState.{NAME}"
 NUM_RUNS = 50  # the newest decide the columns
 MAX_PARAMETERS = 8
 NUM_PARAMETERS, SECONDS = "model/num_parameters", "train/seconds"
-NOT_VARIED = ("download.", "sample.", "evaluate.")  # decide no weight; of the first, the tag `corpus` says all
+NOT_VARIED = ("download.", *NOT_OF_A_MODEL)  # of the first, the tag `corpus` says all
 CURVES = ("validation/nats_per_char", "train/nats_per_char")
 LOSS_SECTION = "loss"
 SECTIONS = {"": "Model metrics", "system": "System metrics"}  # as MLflow names them

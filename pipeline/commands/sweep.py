@@ -14,6 +14,7 @@ from rich.table import Table
 from charlstm.errors import LineageError
 from charlstm.evaluation.published import TEST_PREFIX
 from charlstm.params import load_params
+from charlstm.sections import NOT_OF_A_MODEL
 from charlstm.tracking.registered_model import PROTOCOLS
 from charlstm.tracking.view import differing_params
 from pipeline.dvc.paths import Paths, load_paths
@@ -27,7 +28,6 @@ from pipeline.stage.project import from_here
 
 log = logging.getLogger("charlstm")
 
-NOT_VARIED = ("download.", "sample.")  # decide no loss
 OF_THE_TEXT = ("download.", "split.", "evaluate.max_chars")  # losses of different texts are not compared
 MAX_DIFFERENCES = 3
 MAX_COMMITS = 10
@@ -121,7 +121,13 @@ def _experiment_at(commit: str, paths: Paths) -> Experiment:
 
 def varied_params(params: Sequence[Mapping[str, str]]) -> list[str]:
     """The parameters that are not the same everywhere, of those that decide a loss."""
-    return [name for name in differing_params(params) if not name.startswith(NOT_VARIED)]
+    differing = differing_params(params)
+    return [name for name in differing if _decides_a_loss(name) and not name.startswith("download.")]
+
+
+def _decides_a_loss(name: str) -> bool:
+    """Whether a parameter decides the model or its text. More protocols and samples are views of the same model."""
+    return name.startswith(OF_THE_TEXT) or not name.startswith(NOT_OF_A_MODEL)
 
 
 def _show_losses(measured: Mapping[str, Experiment], output: Path) -> None:
@@ -257,9 +263,8 @@ def train_seeds(commit: str, wanted: Mapping[str, str], number: int) -> int:
 
 
 def _without_seed(params: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    """What makes a model and its losses, but for the seed. More protocols and samples are views of the same model."""
-    made = [name for name in params if name.startswith(OF_THE_TEXT) or not name.startswith(("evaluate.", "sample."))]
-    return frozenset((name, params[name]) for name in made if name != SEED)
+    """All parameters that decide a loss, but for the seed."""
+    return frozenset((name, value) for name, value in params.items() if name != SEED and _decides_a_loss(name))
 
 
 def _print_over_seeds(console: Console, recipes: Sequence[OverSeeds], protocol: str, protocols: Sequence[str]) -> None:

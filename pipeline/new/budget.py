@@ -86,9 +86,7 @@ def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
 HIDDEN_SIZES = (64, 128, 192, 320, 512, 768, 1024, 1536)
 MAX_EMBEDDING, MAX_BLOCK = 128, 512
 LARGE = 500_000  # training characters: with more, steps are longer
-LEAST_READ = 3.0
-MOST_EPOCHS, MOST_EPOCHS_AGAIN = 12, 12  # from nothing, and from a model
-FEW_EPOCHS = 12  # with these, a short text's batch leaves enough steps
+LEAST_READ, MOST_EPOCHS = 3.0, 12
 SHORT, MOST_WEIGHTS, MOST_WEIGHTS_OF_SHORT = 300_000, 2.5, 4.0
 DROPOUT_FROM, DROPOUT_PER_DOUBLING, MAX_DROPOUT = 2.5, 0.1, 0.3
 USED = 1.05  # of the time, at most: epochs are whole, and 5 % too late is nearer to it than 20 % too early
@@ -141,8 +139,8 @@ class Budget(NamedTuple):
     @property
     def most_epochs(self) -> int:
         """More epochs than this do not help."""
-        most, chars_seen = (MOST_EPOCHS_AGAIN, CHARS_SEEN_AGAIN) if self.initial else (MOST_EPOCHS, CHARS_SEEN)
-        return min(MAX_EPOCHS, max(most, math.ceil(chars_seen / self.text.num_train)))
+        chars_seen = CHARS_SEEN_AGAIN if self.initial else CHARS_SEEN
+        return min(MAX_EPOCHS, max(MOST_EPOCHS, math.ceil(chars_seen / self.text.num_train)))
 
     @property
     def may_have_teachers(self) -> bool:
@@ -155,7 +153,7 @@ class Budget(NamedTuple):
         shapes = [shape_of(hidden_size, text.vocab_size) for hidden_size in HIDDEN_SIZES]
         if self.initial:
             shapes = [self.initial._replace(vocab_size=text.vocab_size)]
-        sizes = (64, 64) if text.num_train > LARGE else sizes_for(text.num_train, FEW_EPOCHS)
+        sizes = (64, 64) if text.num_train > LARGE else sizes_for(text.num_train, MOST_EPOCHS)
         trainings = [Training(text.num_train, shape, 0.0, 1, *sizes) for shape in shapes]
         most = (MOST_WEIGHTS if text.num_train > SHORT else MOST_WEIGHTS_OF_SHORT) * text.num_train
         fitting = [one for one in trainings if one.num_weights <= most]
@@ -179,7 +177,7 @@ class Budget(NamedTuple):
         best = (has_read or possible[:1])[-1]
         if not self.may_have_teachers or best.training.epochs < self.most_epochs:
             return best
-        least_epochs = self.most_epochs // 2 if self.text.num_train <= SHORT else LEAST_TAUGHT
+        least_epochs = max(LEAST_TAUGHT, self.most_epochs // 2 if self.text.num_train <= SHORT else 0)
         least_width = LEAST_WIDTH * best.training.shape.hidden_size
         for plan in reversed([one for one in possible if one.training.shape.hidden_size >= least_width]):
             if (taught := self.with_teachers(plan, NUM_TEACHERS)).training.epochs >= least_epochs:
@@ -237,7 +235,7 @@ def shape_of(hidden_size: int, vocab_size: int) -> ModelShape:
 def _of_epochs(training: Training, epochs: int) -> Training:
     """So many epochs, with the dropout that they want: none if the text is long for the model, and read few times."""
     training = training._replace(epochs=epochs)
-    doublings = math.log2(max(1e-9, training.pressure) / DROPOUT_FROM)
+    doublings = math.log2(max(1e-9, training.overfitting_risk) / DROPOUT_FROM)
     return training._replace(dropout=round(min(MAX_DROPOUT, max(0.0, DROPOUT_PER_DOUBLING * doublings)), 2))
 
 

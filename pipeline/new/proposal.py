@@ -31,8 +31,8 @@ AFTER_A_MODEL = {
     "train.weight_decay": 0.01,
 }
 # A text that a model could learn by heart wants a high rate to the end, and an average of the weights.
-LEAST_PRESSURE = 12.0
-UNDER_PRESSURE = {"train.muon.learning_rate": 0.06, "train.final_learning_rate_fraction": 0.2}
+LEAST_RISK = 12.0
+AGAINST_OVERFITTING = {"train.muon.learning_rate": 0.06, "train.final_learning_rate_fraction": 0.2}
 AVERAGED, MAX_DECAY = 1 / 8, 0.998  # an average over this part of a training, and its largest decay
 NUM_STEPS = 900
 MAX_WARMUP_STEPS = 100
@@ -134,8 +134,8 @@ class Training(NamedTuple):
         return self.epochs * self.num_train
 
     @property
-    def pressure(self) -> float:
-        """Towards learning the text by heart: epochs x weights for each character."""
+    def overfitting_risk(self) -> float:
+        """How likely it learns the text by heart: epochs x weights for each character."""
         return self.epochs * self.num_weights / self.num_train
 
     @property
@@ -156,6 +156,8 @@ class Training(NamedTuple):
 
     def recipe(self) -> dict[str, object]:
         """Its parameters by dotted name."""
+        is_at_risk = self.overfitting_risk >= LEAST_RISK
+        against_overfitting = {**AGAINST_OVERFITTING, "train.ema_decay": self.ema_decay} if is_at_risk else {}
         return {
             "model.embedding_size": self.shape.embedding_size,
             "model.hidden_size": self.shape.hidden_size,
@@ -169,7 +171,7 @@ class Training(NamedTuple):
             "train.dropout.embedding": round(self.dropout / 3, 2),
             "train.dropout.between_layers": self.dropout,
             "train.dropout.output": self.dropout,
-            **({**UNDER_PRESSURE, "train.ema_decay": self.ema_decay} if self.pressure >= LEAST_PRESSURE else {}),
+            **against_overfitting,
         }
 
     def reasons(self, text: Text) -> list[str]:

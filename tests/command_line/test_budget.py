@@ -23,7 +23,7 @@ from pipeline.new.budget import (
     plan_within,
     proposal_of,
 )
-from pipeline.new.proposal import AFTER_A_MODEL, UNDER_PRESSURE, Text, Training
+from pipeline.new.proposal import AFTER_A_MODEL, AGAINST_OVERFITTING, Text, Training
 from pipeline.stage.presets import RECIPES, load
 
 QUICK = load(RECIPES, "quick", ROOT).values
@@ -104,10 +104,10 @@ def test_what_could_be_learned_by_heart_has_a_high_rate_and_an_average() -> None
     once, often = (plan(minutes, 1_100_000).training for minutes in (0.7, 60))
     assert (
         once.dropout == 0
-        and not UNDER_PRESSURE.keys() & once.recipe().keys()
+        and not AGAINST_OVERFITTING.keys() & once.recipe().keys()
         and "train.ema_decay" not in once.recipe()
     )
-    assert often.dropout > 0 and often.recipe().items() >= {**UNDER_PRESSURE, "train.ema_decay": 0.997}.items()
+    assert often.dropout > 0 and often.recipe().items() >= {**AGAINST_OVERFITTING, "train.ema_decay": 0.997}.items()
     short = often._replace(epochs=1, num_train=64 * often.batch_size * often.context_len)
     assert short.ema_decay == 0.875, "an average over an eighth of 64 steps"
 
@@ -117,8 +117,8 @@ def test_one_that_begins_from_a_model_forgets_little() -> None:
     from_nothing = proposal_of(plan(60, 1_100_000), text, QUICK, "mine", None)
     assert from_nothing.teacher is not None
     for recipe in (from_nothing.recipe, from_nothing.teacher):
-        assert recipe.items() >= UNDER_PRESSURE.items()
-        assert recipe.keys() & AFTER_A_MODEL.keys() == UNDER_PRESSURE.keys()
+        assert recipe.items() >= AGAINST_OVERFITTING.items()
+        assert recipe.keys() & AFTER_A_MODEL.keys() == AGAINST_OVERFITTING.keys()
     begun = proposal_of(plan(3, 1_100_000, shape=shape), text, QUICK, "mine", shape)
     assert begun.recipe.items() >= AFTER_A_MODEL.items()
 
