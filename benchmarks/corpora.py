@@ -236,7 +236,7 @@ def _soft_targets(held_out: HeldOut, teachers: list[TrainedModel]) -> SoftTarget
     for part in params.parts:
         if not (folder / str(part)).exists():
             write_part(folder / str(part), teachers, held_out.encoded[0].ids, vocab, params, part)
-    return load_soft_targets(folder, len(vocab), params.parts)
+    return load_soft_targets(folder, vocab, params.parts)
 
 
 def measure_speed(held_out: HeldOut) -> None:

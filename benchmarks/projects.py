@@ -24,7 +24,7 @@ from charlstm.files.documents import load_yaml, parse_yaml, validate
 from charlstm.model.char_lstm import initial_weights
 from charlstm.model.model_folder import save_model
 from charlstm.params import Params, load_params
-from charlstm.text.soft_targets import DISTRIBUTIONS, IDS, TEACHERS, quantize_log_probabilities
+from charlstm.text.soft_targets import DISTRIBUTIONS, FILES, IDS, TEACHERS, VOCAB, quantize_log_probabilities
 from charlstm.text.vocabulary import Vocab, load_vocab
 from charlstm.training.learner import shape_of
 from pipeline.dvc.paths import NOTHING, load_paths
@@ -148,9 +148,9 @@ def make_encoded_project(folder: Path, override: Override | None = None, content
     for stage in ("download", "split", "encode"):
         subprocess.run([*PYTHON, f"pipeline.{stage}"], cwd=folder, check=True, capture_output=True)
     if soft_targets := (override or {}).get("train.distillation.text"):
-        vocab_size = len(load_vocab(folder / load_paths(folder / "dvc.yaml").encoded / "vocab.json"))
+        vocab = load_vocab(folder / load_paths(folder / "dvc.yaml").encoded / "vocab.json")
         for part in (1, 2):
-            write_soft_targets(folder / soft_targets / str(part), vocab_size, seed=part)
+            write_soft_targets(folder / soft_targets / str(part), vocab, seed=part)
     if "train.initial" in (override or {}):
         write_initial(folder)
 
@@ -164,18 +164,19 @@ def write_initial(folder: Path) -> None:
     save_model(folder / paths.initial, weights, shape, vocab)
 
 
-def write_soft_targets(folder: Path, vocab_size: int, seed: int, num_chars: int = 1500) -> None:
+def write_soft_targets(folder: Path, vocab: Vocab, seed: int, num_chars: int = 1500) -> None:
     """A part of a text in the form of teachers; these here know nothing."""
     generator = np.random.default_rng(seed)
-    distributions_NV = generator.dirichlet(np.full(vocab_size, 0.1), num_chars)
+    distributions_NV = generator.dirichlet(np.full(len(vocab), 0.1), num_chars)
     folder.mkdir(parents=True)
-    np.save(folder / IDS, generator.integers(vocab_size, size=num_chars).astype(np.uint8))
+    np.save(folder / IDS, generator.integers(len(vocab), size=num_chars).astype(np.uint8))
     np.save(
         folder / DISTRIBUTIONS,
         quantize_log_probabilities(np.log(np.maximum(distributions_NV, 1e-9)).astype(np.float32)),
     )
     (folder / TEACHERS).write_text("[]\n")
-    write_sums(folder / SUMS, [IDS, DISTRIBUTIONS, TEACHERS])
+    vocab.save(folder / VOCAB)
+    write_sums(folder / SUMS, FILES)
 
 
 def training_command(num_processes: int, *options: str) -> list[str]:

@@ -117,11 +117,11 @@ def run(params: Params, paths: Paths, job: Job = Job()) -> None:  # noqa: B008  
 def _load(params: Params, paths: Paths) -> Data:
     verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"], hashes.sha256)
     vocab = load_vocab(paths.encoded / "vocab.json")
-    separator, teachers = params.split.document_separator, params.train.distillation
+    separator, distillation = params.split.document_separator, params.train.distillation
     train, val = (load_encoded(paths.encoded / name, vocab, separator) for name in ("train.npy", "val.npy"))
     soft_targets = None
-    if teachers.rows:
-        soft_targets = load_soft_targets(Path(teachers.text), len(vocab), params.teachers.parts, hashes.sha256)
+    if distillation.rows:
+        soft_targets = load_soft_targets(Path(distillation.text), vocab, params.teachers.parts, hashes.sha256)
     initial = None
     if str(paths.initial) != NOTHING:
         initial = load_initial(paths.initial, vocab, shape_of(len(vocab), params.model))

@@ -1,6 +1,6 @@
 """Texts that an ensemble of models writes, with the distribution of each character, for a student to learn from.
 
-A text that teachers know by heart teaches nothing that its characters do not; one that they make up as they go does
+A text that teachers have memorized teaches nothing that its characters do not; one that they make up as they go does
 ("data-free" distillation; for texts Kim & Rush 2016). Weights are in 8 bits, as the sampler has them. The mean of
 probabilities is in float32, whose exponential one kind of processor rounds otherwise than another: unlike a model's own
 texts, these are the same on the same kind alone. Shapes: M models, R rows, T characters, V vocabulary.

@@ -18,10 +18,10 @@ from charlstm.files.atomic import sha256
 from charlstm.files.checksums import SUMS, HashOf, verify
 from charlstm.files.documents import read_json
 from charlstm.text.encoded import load_ids
-from charlstm.text.vocabulary import Ids
+from charlstm.text.vocabulary import Ids, Vocab, load_vocab
 
 STEPS_PER_NAT: Final = 16
-IDS, DISTRIBUTIONS, TEACHERS = "ids.npy", "distributions.npy", "teachers.json"
+IDS, DISTRIBUTIONS, TEACHERS, VOCAB = FILES = "ids.npy", "distributions.npy", "teachers.json", "vocab.json"
 PROBABILITIES: Final = np.exp(-np.arange(256) / STEPS_PER_NAT).astype(np.float32)  # of each byte, up to a factor
 
 
@@ -50,7 +50,7 @@ def quantize_log_probabilities(log_probabilities: NDArray[np.float32]) -> NDArra
 
 
 def load_soft_targets(
-    folder: Path, vocab_size: int, numbers: Sequence[int] = (), sha256_of: HashOf = sha256
+    folder: Path, vocab: Vocab, numbers: Sequence[int] = (), sha256_of: HashOf = sha256
 ) -> SoftTargets:
     """All parts in `folder`, by name. Distributions are read where they lie.
 
@@ -58,8 +58,8 @@ def load_soft_targets(
     there are none, any will do.
 
     Raises:
-        EncodedError: there is none, or not those; one is damaged or of another alphabet; or they are of different
-            teachers.
+        EncodedError: there is none, or not those; one is damaged, or has another alphabet than `vocab`; or they are of
+            different teachers.
         ChecksumError: a file is not the one that was written.
     """
     parts = sorted(sums.parent for sums in folder.glob(f"*/{SUMS}"))
@@ -71,13 +71,15 @@ def load_soft_targets(
             "repro` makes it), or is not among them (remove it, or add it there)"
         )
     for part in parts:
-        verify(part / SUMS, [IDS, DISTRIBUTIONS, TEACHERS], sha256_of)
+        verify(part / SUMS, FILES, sha256_of)
+        if load_vocab(part / VOCAB) != vocab:
+            raise EncodedError(f"{part}: its alphabet is not that of the text; `dvc repro` writes it anew")
     if any(read_json(part / TEACHERS) != read_json(parts[0] / TEACHERS) for part in parts):
         raise EncodedError(f"{folder}: its parts are of different teachers; remove those that are out of date")
-    ids = [load_ids(part / IDS, vocab_size) for part in parts]
+    ids = [load_ids(part / IDS, len(vocab)) for part in parts]
     return SoftTargets(
         ids,
-        [_load_quantized(part / DISTRIBUTIONS, (len(one), vocab_size)) for part, one in zip(parts, ids, strict=True)],
+        [_load_quantized(part / DISTRIBUTIONS, (len(one), len(vocab))) for part, one in zip(parts, ids, strict=True)],
     )
 
 

@@ -206,7 +206,7 @@ class TrainingTracker(Observer):
 
     def on_steps(self, row: StepRow, chars_per_second: float) -> None:
         """Record losses, learning rates, gradient norm, speed and characters seen, by step."""
-        seen = "train/chars_seen" if self._plan.bytes_per_epoch is None else "train/bytes_seen"
+        seen = "train/chars_seen" if self._plan.unit == "character" else "train/bytes_seen"
         more = {"train/chars_per_second": chars_per_second, seen: self._ids_seen(row)}
         self._log_new([*step_metrics([row], self._params), *(Measurement(*one, row.step) for one in more.items())])
 
@@ -246,8 +246,7 @@ class TrainingTracker(Observer):
         self.run.log_metrics([one for one in measurements if one.step > self._written.get(one.name, -1)])
 
     def _ids_seen(self, row: StepRow) -> int:
-        """Characters or bytes, in training, repetitions counted; the last step of an epoch may be a short one."""
-        ids_per_epoch, done = self._plan.bytes_per_epoch or self._plan.chars_per_epoch, row.epoch - 1
-        steps = row.step - done * (self._plan.num_steps // self._plan.num_epochs)
-        ids_per_step = int(self._params["train.batch_size"]) * int(self._params["train.context_len"])
-        return done * ids_per_epoch + min(steps * ids_per_step, ids_per_epoch)
+        """Characters or bytes of the corpus, repetitions counted; the last step of an epoch may be a short one."""
+        plan, done = self._plan, row.epoch - 1
+        steps = row.step - done * (plan.num_steps // plan.num_epochs)
+        return done * plan.ids_per_epoch + min(steps * plan.ids_per_step, plan.ids_per_epoch)

@@ -277,22 +277,20 @@ class Learner:
         )
         if not self.params.distillation.rows:
             return masks
-        # Nobody knows by heart what teachers make up, so their rows drop nothing.
-        num_hard_rows = self.params.batch_size - self.params.distillation.rows
-        return masks.before(max(0, num_hard_rows - self.batches.rows.start))
+        # What teachers make up is not memorized, so their rows drop nothing.
+        return masks.before(max(0, self.params.corpus_rows - self.batches.rows.start))
 
     def _generator(self, purpose: str, step: int) -> torch.Generator:
         return torch_generator(self.params.seed, purpose, step)
 
     def _warm_up(self) -> None:
-        """One pass that changes nothing, after which DDP has its final order of gradients.
+        """One pass of one row that changes nothing, after which DDP has its final order of gradients.
 
         DDP sorts them after its first backward pass. With three or more processes the order decides which numbers are
         added first. A resumed training must add in the same order as one that was never interrupted.
         """
         if self.processes.world_size > 1:
-            ids_BT = torch.zeros((self.num_rows, self.params.context_len), dtype=torch.int64)
-            ids_BT = ids_BT.to(self.processes.device)
-            nats, _ = self.forward_loss(ids_BT, self.state, None, None, ids_BT)
+            ids_BT = torch.zeros((1, self.params.context_len), dtype=torch.int64, device=self.processes.device)
+            nats, _ = self.forward_loss(ids_BT, self.state.rows(slice(1)), None, None, ids_BT)
             self.processes.backward(nats * 0.0)
             self.model.zero_grad()

@@ -178,10 +178,6 @@ class Processes:
             buffer.copy_(torch.frombuffer(bytearray(payload), dtype=torch.uint8))
         return bytes(broadcast(buffer, from_process=0).cpu().numpy().tobytes())
 
-    def barrier(self) -> None:
-        """Wait until every process is here."""
-        self._accelerator.wait_for_everyone()
-
     def on_main(self, work: Callable[[], None]) -> None:
         """Have process 0 do `work`, however long it takes; the others wait for it."""
         if self.world_size == 1:

@@ -17,6 +17,7 @@ from torch import Tensor
 from charlstm.errors import TrainingError
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.loss import LossSum
+from charlstm.text.vocabulary import Unit
 from charlstm.training.history import EpochRow, StepRow
 
 Gather = Callable[[Tensor], Tensor]  # this process's values (K,) -> all processes' (N, K), on the CPU
@@ -63,8 +64,9 @@ class Plan(NamedTuple):
     num_processes: int
     device: str
     precision: str
-    bytes_per_epoch: int | None = None
-    """Of a model of bytes."""
+    unit: Unit  # what an id stands for
+    ids_per_epoch: int  # of the corpus; what teachers wrote comes on top
+    ids_per_step: int
 
 
 class Observer:

@@ -83,11 +83,13 @@ class StepBoundary:
         """Save now, and return when it is on disk."""
         if self.checkpoints is None:
             return
-        checkpoint = make_checkpoint()
-        if self.processes.is_main:
-            self.checkpoints.save(step, checkpoint)
-            self.checkpoints.wait()
-        self.processes.barrier()
+        checkpoints, checkpoint = self.checkpoints, make_checkpoint()
+
+        def write() -> None:
+            checkpoints.save(step, checkpoint)
+            checkpoints.wait()
+
+        self.processes.on_main(write)
 
     def _agree(self, step: int) -> tuple[bool, bool]:
         now = time.monotonic()
@@ -208,7 +210,9 @@ class _Training:
             num_processes=self.processes.world_size,
             device=str(self.processes.device),
             precision=self.learner.precision,
-            bytes_per_epoch=self.learner.batches.ids_per_epoch if self.data.vocab.unit == "byte" else None,
+            unit=self.data.vocab.unit,
+            ids_per_epoch=self.learner.batches.ids_per_epoch,
+            ids_per_step=self.params.corpus_rows * self.params.context_len,
         )
 
     def is_done(self) -> bool:

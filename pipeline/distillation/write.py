@@ -22,7 +22,7 @@ from charlstm.params import TeachersParams
 from charlstm.sampling import Sampling
 from charlstm.seeds import derive_seed, numpy_generator
 from charlstm.text.encoded import load_ids
-from charlstm.text.soft_targets import DISTRIBUTIONS, IDS, TEACHERS, check_prompts
+from charlstm.text.soft_targets import DISTRIBUTIONS, FILES, IDS, TEACHERS, VOCAB, check_prompts
 from charlstm.text.vocabulary import Ids, Vocab, load_vocab
 from pipeline.dvc.paths import MODEL, TeachingPaths, load_teaching_paths
 from pipeline.provenance import hashes
@@ -90,13 +90,14 @@ def write_part(
         ids.flush()
         quantized.flush()
         write_text(folder / TEACHERS, json.dumps([teacher.sha256 for teacher in trained], indent=2) + "\n")
-        write_sums(folder / SUMS, [IDS, DISTRIBUTIONS, TEACHERS])
+        vocab.save(folder / VOCAB)
+        write_sums(folder / SUMS, FILES)
 
 
 def _load_teachers(paths: TeachingPaths, params: TeachersParams, vocab: Vocab) -> list[TrainedModel]:
     folders = [paths.teacher(recipe, seed) for recipe in params.recipes for seed in params.seeds]
     if not folders:
-        raise ParamsError("teachers.recipes: there are no teachers to write; name a recipe, as the recipe best does")
+        raise ParamsError("teachers.recipes: there are no teachers to write; name a recipe, as the recipe student does")
     trained = [load_model(folder / MODEL, "fused") for folder in folders]
     if any(teacher.vocab != vocab for teacher in trained):
         raise VocabularyError(f"{paths.teachers}: a teacher has another vocabulary than the text; run `dvc repro`")

@@ -62,7 +62,7 @@ class InitialModel(NamedTuple):
         )
 
     def has_read(self, text: str, paths: Paths) -> bool:
-        """Whether `text`, the end of a text, stands in what this checkout's model was trained on, and this is it."""
+        """Whether this is the model of this checkout, and it was trained on `text`, which is to be held out."""
         own, train = paths.model / WEIGHTS, paths.split / "train.txt"
         if not (own.is_file() and train.is_file()) or sha256(own) != self.sha256:
             return False

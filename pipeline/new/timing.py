@@ -62,7 +62,7 @@ def answer(folder: Path) -> None:
         timed: list[Timed] = []
         for request in requests:
             timed.append(Timed(request, vocab_size, processes))
-            if timed[-1].seconds_per_step() > request.most_seconds:
+            if timed[-1].seconds_per_step() > request.max_seconds:
                 break
         for one in timed * (NUM_TURNS - 1):
             one.take_turn()
@@ -108,6 +108,7 @@ class Timed:
         mine = _seconds(lambda: windowed(model, text, length, **share))
         (validation,) = self._processes.all_reduce_max([mine])
         is_to_write = self._num_teachers and self._processes.is_main
+        set_num_threads()  # as stage text has them
         written = _written_per_second(model, self._num_teachers) if is_to_write else 0.0
         return Speed(self.seconds_per_step(), NUM_VALIDATED / validation, written)
 

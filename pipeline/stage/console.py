@@ -55,7 +55,9 @@ class TrainingConsole(Observer):
         """Move the bar, or print a line if the last one is old."""
         now, plan = time.monotonic(), self._plan
         chars_left = (1 - row.step / plan.num_steps) * plan.num_epochs * plan.chars_per_epoch
-        left = f"{timedelta(seconds=round(chars_left / chars_per_second))} left"  # without validation and texts
+        left = ""  # unknown where every step since the start was skipped
+        if chars_per_second > 0:
+            left = f"{timedelta(seconds=round(chars_left / chars_per_second))} left"  # without validation and texts
         status = f"loss {row.train_nats_per_char:.3f}  {chars_per_second / 1000:.1f} k chars/s"
         self._bar.update(self._task, completed=row.step, epoch=row.epoch, status=status, left=left)
         if not self._console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:

@@ -22,7 +22,7 @@ from stages import dvc, run_stages, start_dvc
 
 from benchmarks.projects import PYTHON, ROOT, TINY, write_params
 from charlstm.model.model_folder import load_model
-from charlstm.text.soft_targets import DISTRIBUTIONS, load_soft_targets
+from charlstm.text.soft_targets import DISTRIBUTIONS, FILES, load_soft_targets
 from charlstm.text.vocabulary import load_vocab
 from pipeline import train
 from pipeline.distillation import recipe, teacher, write
@@ -93,13 +93,13 @@ def test_teachers_are_trained_with_their_seeds_and_tracked(taught: Path) -> None
 
 def test_parts_have_texts_of_their_own_and_the_same_at_each_start(taught: Path, tmp_path: Path) -> None:
     vocab = load_vocab(taught / "Datasets/encoded/vocab.json")
-    text = load_soft_targets(taught / TEXT, len(vocab))
+    text = load_soft_targets(taught / TEXT, vocab)
     assert len(text.ids) == 1800
     assert not np.array_equal(text.ids[:900], text.ids[900:])
     for part in ("1", "2"):  # each character has a distribution, also those of the first row and the last
         assert np.load(taught / TEXT / part / DISTRIBUTIONS).any(axis=1).all()
     before = {path: path.read_bytes() for path in sorted((taught / TEXT / "2").iterdir())}
-    assert {path.name for path in before} == {"ids.npy", DISTRIBUTIONS, "teachers.json", "SHA256SUMS"}
+    assert {path.name for path in before} == {*FILES, "SHA256SUMS"}
     call(taught, partial(write.main, ["2"]))
     assert {path: path.read_bytes() for path in sorted((taught / TEXT / "2").iterdir())} == before
 
@@ -129,7 +129,7 @@ def test_a_student_learns_from_them(taught: Path, tmp_path: Path) -> None:
     [
         ({}, partial(recipe.main, ["nosuch"]), "nosuch"),
         ({}, partial(teacher.main, ["nosuch", "1"]), "nosuch.json"),
-        ({}, partial(teacher.main, ["best", "1"]), "best needs teachers itself"),
+        ({}, partial(teacher.main, ["student", "1"]), "student needs teachers itself"),
         ({}, partial(recipe.main, ["begun"]), "begun begins from a model"),
         ({"teachers.recipes": []}, partial(write.main, ["1"]), "there are no teachers to write"),
         ({"teachers.seeds": [99]}, partial(write.main, ["1"]), "tiny-99"),
@@ -149,8 +149,8 @@ def test_a_mistake_is_one_line(
     write_params(project, TEACHERS | override)
     if "begun" in expected:
         (project / "conf/recipe/begun.yaml").write_text("builds_on: quick\ntrain: {initial: somewhere}\n")
-    if "best" in expected:
-        call(project, partial(recipe.main, ["best"]))
+    if "student" in expected:
+        call(project, partial(recipe.main, ["student"]))
     call(project, stage, expected=2)
     assert expected in caplog.text and len(caplog.records) == 1
 

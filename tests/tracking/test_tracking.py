@@ -20,14 +20,12 @@ from charlstm.training.progress import Plan, Progress
 
 EPOCH, STEP = EpochRow(1, 10, 2.0, 1.9), StepRow(10, 1, 2.0, 0.1, 0.5)
 MODEL = CharLSTM(ModelShape(2, 2, 2, 1), "gates")
-PLAN = Plan(1, 10, 1000, 99, 1, "cpu", "float32")
+PLAN = Plan(1, 10, 1000, 99, 1, "cpu", "float32", "character", 1000, 104)
 PARAMS: dict[str, str | int | float] = {
     "train.seed": 7,
     "train.optimizer": "muon",
     "train.muon.learning_rate": 0.3,
     "train.learning_rate": 0.1,
-    "train.batch_size": 4,
-    "train.context_len": 26,
 }
 CORPUS = {"corpus": "text.txt", "corpus_sha256": "c0ffee"}
 COMMIT_MS = 1_700_000_000_000

@@ -65,7 +65,7 @@ def test_each_soft_row_has_the_distribution_of_the_character_after_it(num_soft: 
 
 
 def test_a_student_does_not_train_without_the_text() -> None:
-    params = compose(ROOT, ["recipe=best"]).train
+    params = compose(ROOT, ["recipe=student"]).train
     with pytest.raises(TrainingError, match="distillation.rows is 64, but there is no text that teachers wrote"):
         batches_of(EncodedText(np.zeros(10_000, np.uint8)), params, slice(0, params.batch_size))
 
@@ -88,7 +88,7 @@ def test_a_student_of_a_large_alphabet_takes_fewer_rows_at_once(monkeypatch: pyt
 
 def _rows_and_gradient(at_once: int, monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], torch.Tensor, torch.Tensor]:
     """Of a student's first step, where so many rows have as many logits as are allowed."""
-    params = compose(ROOT, ["recipe=best", "model.hidden_size=16", "train.precision=fp64"])
+    params = compose(ROOT, ["recipe=student", "model.hidden_size=16", "train.precision=fp64"])
     train = params.train.model_copy(update={"batch_size": 7, "context_len": 6, "warmup_steps": 1})
     train = train.model_copy(update={"distillation": params.train.distillation.model_copy(update={"rows": 4})})
     ids = (np.arange(400) ** 2 % V).astype(np.uint8)

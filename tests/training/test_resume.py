@@ -55,8 +55,8 @@ def train(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text
         separator, soft_targets = separator_ids(loaded.split.document_separator, vocab), None
         if loaded.train.distillation.rows:
             folder = tmp_path / f"soft text {len(list(tmp_path.iterdir()))}"
-            write_soft_targets(folder / "1", len(vocab), seed=0)
-            soft_targets = load_soft_targets(folder, len(vocab))
+            write_soft_targets(folder / "1", vocab, seed=0)
+            soft_targets = load_soft_targets(folder, vocab)
         data = Data(
             EncodedText(vocab.encode(text[:3000]), separator=separator),
             EncodedText(vocab.encode(text[3000:3500]), separator=separator),

@@ -172,7 +172,9 @@ def test_observers_see_everything_in_order(run: Fit) -> None:
     recorder = Recorder()
     result = run({"train.epochs": 2, "train.log_every_steps": 20}, [recorder])
     plan, *rest = recorder.calls
-    assert plan == Plan(2, 94, 2999, sum(w.numel() for w in result.weights.values()), 1, "cpu", "float32")
+    assert plan == Plan(
+        2, 94, 2999, sum(w.numel() for w in result.weights.values()), 1, "cpu", "float32", "character", 2999, 64
+    )
     steps, epochs = result.steps, result.epochs
     assert rest == [*steps[:3], epochs[0], *steps[3:], epochs[1]]
 
