@@ -84,7 +84,7 @@ def planned(file: Path, minutes: float, initial: Path | None) -> dict[str, Any]:
 
     with contextlib.chdir(ROOT):
         plan = plan_within(Budget(facts, 60 * minutes, shape), params_of, fastest)
-        proposal = proposal_of(plan, facts, quick, file.stem, shape)
+        proposal = proposal_of(plan, facts, quick, file.stem)
     return {
         "recipe": proposal.recipe, "teacher": proposal.teacher, "corpus": proposal.corpus, "reasons": proposal.reasons,
         "seconds": round(plan.all_seconds, 1), "seconds_per_step": round(plan.speed.seconds_per_step, 5),

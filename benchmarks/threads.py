@@ -37,7 +37,7 @@ from pipeline.stage.waiting import OF_THE_USER, share_cores
 
 ROWS, UNITS = (4, 16, 32, 64), (32, 64, 128, 256, 320, 512)
 INPUTS, TIME_STEPS, READINGS = 128, 8, 30
-RECIPES = ("quick", "teacher")
+RECIPES = ("quick", "best")
 NUM_BUSY = (0, 1, 2, 4)  # other processes that always work
 MAX_RATIO_IDLE = 1.03  # of the best way's time
 MAX_RATIO_BUSY = 1.5  # of the time that a fair share of the cores gives: C / (C + k) of C cores beside k processes

@@ -34,7 +34,7 @@ from pipeline.stage.hardware import keep_freed_memory, set_num_threads
 from pipeline.stage.stage import guarded
 
 NUM_ROUNDS = 9
-PROFILED = ("quick", "best")
+PROFILED = ("quick", "student")
 NUM_PROFILED_STEPS, NUM_WARM_UP_STEPS = 60, 10
 NUM_SOFT_STEPS = 8  # until a student's text begins anew
 PAUSE_SECONDS = 0.01  # before a step that is timed, until threads of the one before have stopped to spin

@@ -55,6 +55,7 @@ CHECKPOINTS = ROOT / "build/trials"  # of unfinished trials
 MODELS = ROOT / "build/models"  # of what is done
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 WINDOW_LENS = (64, 100, 256)
+TEACHERS_LOCK = "distillation/dvc.lock"
 OWN_PARAMETERS = ("train.seed=",)  # of a trial, not of its overrides
 
 Record = dict[str, Any]
@@ -101,7 +102,7 @@ class Trial(NamedTuple):
         if params.train.distillation.rows == 0:
             return data
         folder = ROOT / params.train.distillation.text
-        return data._replace(soft_targets=load_soft_targets(folder, len(data.vocab), params.teachers.parts))
+        return data._replace(soft_targets=load_soft_targets(folder, data.vocab, params.teachers.parts))
 
     def record(self, file: Path = RECORDS) -> Record | None:
         """What was last kept of it, if it was run on this data."""
@@ -130,12 +131,14 @@ def data_md5() -> str:
 
 
 def soft_targets_md5() -> str:
-    """A hash of DVC's hashes of all parts that teachers wrote.
+    """A hash of DVC's hashes of all parts that teachers wrote; nothing if they have not.
 
     Raises:
         ParamsError: `distillation/dvc.lock` does not name them.
     """
-    md5s = _md5s("distillation/dvc.lock", "text", "dvc repro distillation/dvc.yaml")
+    if not (ROOT / TEACHERS_LOCK).exists():
+        return ""
+    md5s = _md5s(TEACHERS_LOCK, "text", "dvc repro distillation/dvc.yaml")
     return hashlib.sha256("".join(md5s).encode()).hexdigest()[:16]
 
 

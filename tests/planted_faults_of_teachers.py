@@ -16,7 +16,7 @@ def can_have_teachers() -> None:
 OF_TEACHERS = {
     "rows of no text": Fault(
         "ERROR: params.yaml: train.distillation.rows is 2, but there is no text for them: set train.distillation.text "
-        "and teachers, as the recipe best does",
+        "and teachers, as the recipe student does",
         {"train.distillation.rows": 2},
     ),
     "text of no rows": Fault(

@@ -127,7 +127,7 @@ def check_parameters(params: Params) -> Iterator[Finding]:
     if rows and text == NOTHING:
         yield error(
             f"{PARAMS}: train.distillation.rows is {rows}, but there is no text for them: set train.distillation.text "
-            "and teachers, as the recipe best does"
+            "and teachers, as the recipe student does"
         )
     if not rows and (text != NOTHING or params.teachers.recipes):
         yield warning(

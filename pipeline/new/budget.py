@@ -2,10 +2,9 @@
 
 docs/data.md ("For the time that you have") has the rules, docs/benchmarks.md what they make of nine texts:
 
-- **Width.** The widest model that reads `LEAST_READ` characters for each of its weights in that time. It has at most
-  `MOST_WEIGHTS` weights for each character of the text; of a short text, `MOST_WEIGHTS_OF_SHORT`.
-- **Epochs.** As many as fit, up to `MOST_EPOCHS`.
-- **Dropout.** The more often a text is read, and the shorter it is for the model, the more.
+- **Width.** The widest model that reads `MIN_CHARS_PER_WEIGHT` characters for each of its weights in that time. It has
+  at most `MAX_WEIGHTS_PER_CHAR` weights for each character of the text; of a short text, `MAX_WEIGHTS_OF_SHORT`.
+- **Epochs.** As many as fit, up to `USEFUL_EPOCHS`.
 - **Teachers.** Where so many epochs leave time, models of a width that fits write a text, three to eight of them. One
   more learns from both.
 """
@@ -50,7 +49,7 @@ class Request(NamedTuple):
     """A training that could be proposed."""
 
     params: Params
-    most_seconds: float  # of a step: where one takes longer, the requests that follow are not answered
+    max_seconds: float  # of a step: where one takes longer, the requests that follow are not answered
     num_teachers: int = 0  # models of these sizes, which are to write a text
 
 
@@ -59,7 +58,7 @@ class Speed(NamedTuple):
 
     seconds_per_step: float
     validated_per_second: float  # ids
-    written_per_second: float  # ids that `NUM_TEACHERS` teachers write together
+    written_per_second: float  # ids that `MIN_TEACHERS` teachers write together
 
 
 def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
@@ -86,17 +85,16 @@ def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
 HIDDEN_SIZES = (64, 128, 192, 320, 512, 768, 1024, 1536)
 MAX_EMBEDDING, MAX_BLOCK = 128, 512
 LARGE = 500_000  # training characters: with more, steps are longer
-LEAST_READ, MOST_EPOCHS = 3.0, 12
-SHORT, MOST_WEIGHTS, MOST_WEIGHTS_OF_SHORT = 300_000, 2.5, 4.0
-DROPOUT_FROM, DROPOUT_PER_DOUBLING, MAX_DROPOUT = 2.5, 0.1, 0.3
+MIN_CHARS_PER_WEIGHT = 3.0
+USEFUL_EPOCHS, USEFUL_AFTER_A_MODEL = 20, 12
+SHORT, MAX_WEIGHTS_PER_CHAR, MAX_WEIGHTS_OF_SHORT = 300_000, 2.5, 4.0
 USED = 1.05  # of the time, at most: epochs are whole, and 5 % too late is nearer to it than 20 % too early
 # Teachers and their student.
-NUM_TEACHERS, MOST_TEACHERS = 3, 8
-LEAST_TAUGHT = 4  # epochs; of a short text half of those that help
-LEAST_WIDTH = 0.75  # of the best model without teachers; of `computers`, 128 units with them were no better than 192
+MIN_TEACHERS, MAX_TEACHERS = 3, 8
+MIN_WIDTH = 0.75  # of the best model without teachers; of `computers`, 128 units with them were no better than 192
 ROWS_OF_TEACHERS = 2  # for each row of the corpus
 STUDENT_STEP = 2.4  # of a student's step, in steps of a teacher
-MAX_ALPHABET = 500  # a byte is kept for each of its characters, with each character that teachers write
+MAX_TAUGHT_ALPHABET = 500  # a byte is kept for each of its characters, with each character that teachers write
 
 
 class Teaching(NamedTuple):
@@ -137,15 +135,15 @@ class Budget(NamedTuple):
         return USED * self.seconds
 
     @property
-    def most_epochs(self) -> int:
+    def useful_epochs(self) -> int:
         """More epochs than this do not help."""
-        chars_seen = CHARS_SEEN_AGAIN if self.initial else CHARS_SEEN
-        return min(MAX_EPOCHS, max(MOST_EPOCHS, math.ceil(chars_seen / self.text.num_train)))
+        epochs, chars_seen = (USEFUL_AFTER_A_MODEL, CHARS_SEEN_AGAIN) if self.initial else (USEFUL_EPOCHS, CHARS_SEEN)
+        return min(MAX_EPOCHS, max(epochs, math.ceil(chars_seen / self.text.num_train)))
 
     @property
     def may_have_teachers(self) -> bool:
         """Whether teachers could write for a student of this text."""
-        return self.initial is None and self.text.vocab_size <= MAX_ALPHABET
+        return self.initial is None and self.text.vocab_size <= MAX_TAUGHT_ALPHABET
 
     def candidates(self) -> list[Training]:
         """One epoch of each training that is to be timed, narrower models first."""
@@ -153,10 +151,11 @@ class Budget(NamedTuple):
         shapes = [shape_of(hidden_size, text.vocab_size) for hidden_size in HIDDEN_SIZES]
         if self.initial:
             shapes = [self.initial._replace(vocab_size=text.vocab_size)]
-        sizes = (64, 64) if text.num_train > LARGE else sizes_for(text.num_train, MOST_EPOCHS)
-        trainings = [Training(text.num_train, shape, 0.0, 1, *sizes) for shape in shapes]
-        most = (MOST_WEIGHTS if text.num_train > SHORT else MOST_WEIGHTS_OF_SHORT) * text.num_train
-        fitting = [one for one in trainings if one.num_weights <= most]
+        sizes = (64, 64) if text.num_train > LARGE else sizes_for(text.num_train, USEFUL_EPOCHS)
+        begins = self.initial is not None
+        trainings = [Training(text.num_train, shape, 1, *sizes, begins_from_model=begins) for shape in shapes]
+        max_weights = MAX_WEIGHTS_PER_CHAR if text.num_train > SHORT else MAX_WEIGHTS_OF_SHORT  # per character
+        fitting = [one for one in trainings if one.num_weights <= max_weights * text.num_train]
         return fitting or trainings[:1]
 
     def choose(self, timed: Sequence[tuple[Training, Speed]]) -> Plan:
@@ -173,35 +172,35 @@ class Budget(NamedTuple):
                 f"--minutes: {self.seconds / 60:g} are too short: to read the {self.text.num_train:,} characters of "
                 f"the training part once takes {minutes:.1f} minutes here; give it more time, or a part of the text"
             )
-        has_read = [plan for plan in possible if plan.training.chars_seen >= LEAST_READ * plan.training.num_weights]
+        pairs = [(plan, plan.training) for plan in possible]
+        has_read = [plan for plan, one in pairs if one.chars_seen >= MIN_CHARS_PER_WEIGHT * one.num_weights]
         best = (has_read or possible[:1])[-1]
-        if not self.may_have_teachers or best.training.epochs < self.most_epochs:
+        if not self.may_have_teachers or best.training.epochs < self.useful_epochs:
             return best
-        least_epochs = max(LEAST_TAUGHT, self.most_epochs // 2 if self.text.num_train <= SHORT else 0)
-        least_width = LEAST_WIDTH * best.training.shape.hidden_size
-        for plan in reversed([one for one in possible if one.training.shape.hidden_size >= least_width]):
-            if (taught := self.with_teachers(plan, NUM_TEACHERS)).training.epochs >= least_epochs:
-                more = [self.with_teachers(plan, number) for number in range(NUM_TEACHERS, MOST_TEACHERS + 1)]
+        min_width = MIN_WIDTH * best.training.shape.hidden_size
+        for plan in reversed([one for one in possible if one.training.shape.hidden_size >= min_width]):
+            if (taught := self.with_teachers(plan, MIN_TEACHERS)).training.epochs >= self.useful_epochs / 2:
+                more = [self.with_teachers(plan, number) for number in range(MIN_TEACHERS, MAX_TEACHERS + 1)]
                 return [one for one in more if one.training.epochs == taught.training.epochs][-1]
         return best
 
     def plan(self, training: Training, speed: Speed) -> Plan:
         """As many epochs as fit, maybe none."""
         per_epoch = self.epoch_seconds(training, speed)
-        epochs = min(int(self.usable_seconds / per_epoch), self.most_epochs)
-        return Plan(_of_epochs(training, epochs), epochs * per_epoch, speed)
+        epochs = min(int(self.usable_seconds / per_epoch), self.useful_epochs)
+        return Plan(training._replace(epochs=epochs), epochs * per_epoch, speed)
 
     def with_teachers(self, plan: Plan, num_teachers: int) -> Plan:
         """The same for a student of the same sizes: all its parts, each with as many epochs as fit."""
         training, speed, num_train = plan.training, plan.speed, self.text.num_train
         per_epoch = self.epoch_seconds(training, speed)
         # A student reads two characters of its teachers for each of the corpus, and each of those twice.
-        writing = ROWS_OF_TEACHERS * num_train / 2 / speed.written_per_second * num_teachers / NUM_TEACHERS
+        writing = ROWS_OF_TEACHERS * num_train / 2 / speed.written_per_second * num_teachers / MIN_TEACHERS
         student = STUDENT_STEP * per_epoch
-        epochs = min(int(self.usable_seconds / (num_teachers * per_epoch + writing + student)), self.most_epochs)
+        epochs = min(int(self.usable_seconds / (num_teachers * per_epoch + writing + student)), self.useful_epochs)
         num_chars = epochs * num_train * ROWS_OF_TEACHERS // 2
         teaching = Teaching(num_teachers, epochs, epochs * per_epoch, num_chars, epochs * writing)
-        return Plan(_of_epochs(training, epochs), epochs * student, speed, teaching)
+        return Plan(training._replace(epochs=epochs), epochs * student, speed, teaching)
 
     def epoch_seconds(self, training: Training, speed: Speed) -> float:
         """How long an epoch takes, with its validation."""
@@ -219,11 +218,11 @@ def plan_within(
         TrainingError: steps cannot be timed.
     """
     trainings = budget.candidates()
-    num_teachers = NUM_TEACHERS if budget.may_have_teachers else 0
+    num_teachers = MIN_TEACHERS if budget.may_have_teachers else 0
     requests = []
     for training in trainings:
-        least = LEAST_READ * training.num_weights / (training.batch_size * training.context_len)
-        requests.append(Request(params_of(training), budget.seconds / least, num_teachers))
+        min_steps = MIN_CHARS_PER_WEIGHT * training.num_weights / (training.batch_size * training.context_len)
+        requests.append(Request(params_of(training), budget.seconds / min_steps, num_teachers))
     return budget.choose(list(zip(trainings, measure(requests, budget.text.vocab_size), strict=False)))
 
 
@@ -232,22 +231,15 @@ def shape_of(hidden_size: int, vocab_size: int) -> ModelShape:
     return ModelShape(vocab_size, min(hidden_size // 2, MAX_EMBEDDING), hidden_size, 1, min(hidden_size, MAX_BLOCK))
 
 
-def _of_epochs(training: Training, epochs: int) -> Training:
-    """So many epochs, with the dropout that they want: none if the text is long for the model, and read few times."""
-    training = training._replace(epochs=epochs)
-    doublings = math.log2(max(1e-9, training.overfitting_risk) / DROPOUT_FROM)
-    return training._replace(dropout=round(min(MAX_DROPOUT, max(0.0, DROPOUT_PER_DOUBLING * doublings)), 2))
-
-
 # From a plan to parameters.
 
 TEACHER = "-teacher"  # after the name of the student's recipe
 PART_CHARS, ROWS_PER_PART, ROW_CHARS = 2_500_000, 128, (500, 10_000)  # of what teachers write
 
 
-def proposal_of(plan: Plan, text: Text, quick: Mapping[str, object], name: str, initial: ModelShape | None) -> Proposal:
+def proposal_of(plan: Plan, text: Text, quick: Mapping[str, object], name: str) -> Proposal:
     """The parameters of a plan; `name` is that of its recipe."""
-    proposal = propose(text, quick, plan.training, initial)
+    proposal = propose(text, quick, plan.training)
     reasons = [*proposal.reasons, *_times(plan)]
     if plan.teaching is None:
         return proposal._replace(reasons=reasons)
@@ -279,25 +271,25 @@ def _times(plan: Plan) -> list[str]:
     ]
 
 
-LEAST_SCORED = 2_000  # characters of a text's end, to hope for anything
+MIN_SCORED = 2_000  # characters of a text's end, to expect anything
 # Of the best n-gram's bits: what models of other texts had after so many minutes (docs/benchmarks.md).
-HOPED = {3: (0.78, 1.01), 15: (0.78, 0.98)}
+EXPECTED = {3: (0.78, 1.01), 15: (0.78, 0.98)}
 
 
-def hope(ending: str, seconds: float) -> list[str]:
-    """What loss can be hoped for, by the last part of a text; nothing where it or the time is too short to tell."""
-    minutes = max((known for known in HOPED if seconds >= 60 * known), default=None)
+def expected_loss(ending: str, seconds: float) -> list[str]:
+    """What loss can be expected, by the last part of a text; nothing where it or the time is too short to tell."""
+    minutes = max((known for known in EXPECTED if seconds >= 60 * known), default=None)
     train, val = ending[: int(TRAIN_FRACTION * len(ending))], ending[int(TRAIN_FRACTION * len(ending)) :]
-    if minutes is None or len(val) < LEAST_SCORED:
+    if minutes is None or len(val) < MIN_SCORED:
         return []
     vocab = Vocab.of(ending)
     nats_K = NGramModel(vocab.encode(train), len(vocab)).nats(vocab.encode(val))
     bits = min(nats_K) / (len(val) - 1) / math.log(2)
-    low, high = (share * bits for share in HOPED[minutes])
+    low, high = (share * bits for share in EXPECTED[minutes])
     in_nats = f"{low * math.log(2):.2f} to {high * math.log(2):.2f} nats by the protocol stateful"
     nearest = "" if seconds == 60 * minutes else ", the longest time below this one that was measured"
     return [
-        f"hoped for: {low:.2f} to {high:.2f} bits per character ({in_nats}), as other texts had after {minutes} "
+        f"expected: {low:.2f} to {high:.2f} bits per character ({in_nats}), as other texts had after {minutes} "
         f"minutes{nearest}; the best n-gram has {bits:.2f} bits"
     ]
 

@@ -19,8 +19,8 @@ from charlstm.sections import AUTO
 from charlstm.text.conversion import check_outside, files_of, local_path
 from charlstm.text.download import fetch
 from pipeline.dvc.paths import NOTHING, load_paths
-from pipeline.new.budget import TEACHER, Budget, hope, measure, plan_within, proposal_of
-from pipeline.new.proposal import MIN_CHARS, Proposal, Text, Training, propose, training_for
+from pipeline.new.budget import TEACHER, Budget, expected_loss, measure, plan_within, proposal_of
+from pipeline.new.proposal import MIN_CHARS, TRAIN_FRACTION, Proposal, Text, Training, propose, training_for
 from pipeline.new.text_report import TextReport, report_on
 from pipeline.stage.params_file import PARAMS
 from pipeline.stage.presets import (
@@ -181,8 +181,11 @@ def plan(
     if seconds is not None and not is_forced:  # before steps are timed
         check_kept(RECIPES, bases[RECIPES])
     proposal = _proposal(report, bases[RECIPES], name, initial, seconds)
-    if initial and initial.has_read(report.ending.replace("\r\n", "\n"), paths):
-        proposal.reasons.append(f"! {initial.where} was trained on this text: no loss here will be one of new text")
+    num_held_out = report.num_chars - int(TRAIN_FRACTION * report.num_chars)
+    if initial and initial.has_read(report.ending[-num_held_out:], paths):
+        proposal.reasons.append(
+            f"! {initial.where} was trained on the end of this text: no loss here will be one of new text"
+        )
     corpus = {**_corpus_values(source, report, digest, name, address, separator), **proposal.corpus}
     why = "by its size" if seconds is None else f"for {seconds / 60:g} minutes"
     shown = source.shown if source.shown.isprintable() else ascii(source.shown)
@@ -251,17 +254,17 @@ def _proposal(
                 counts[byte] += count
         text = Text(counts.total(), list(counts.values()), "byte")
     if seconds is None:
-        proposal = propose(text, quick, training_for(text, shape), shape)
+        proposal = propose(text, quick, training_for(text, shape))
     else:
 
         def params_of(training: Training) -> Params:
             return params_with({**quick, **training.recipe()})[1]
 
         plan = plan_within(Budget(text, seconds, shape), params_of, measure)
-        proposal = proposal_of(plan, text, quick, name, shape)
+        proposal = proposal_of(plan, text, quick, name)
         if plan.all_seconds < seconds / 2:
             proposal.reasons.append("the rest of the time would not help: more epochs or a wider model would do harm")
-        proposal.reasons.extend(hope(report.ending, seconds))
+        proposal.reasons.extend(expected_loss(report.ending, seconds))
     return initial.begin(proposal, report.counts) if initial else proposal
 
 

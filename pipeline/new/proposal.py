@@ -3,26 +3,25 @@
 What it aims at is the recipe `quick` on tiny Shakespeare: 1 million training characters, read twice, in 980 steps.
 A smaller text is read more often, by a smaller model with dropout. A much larger one is read once, by a larger model.
 The table of real corpora in docs/benchmarks.md says the rest: once is not enough for a few megabytes, and a text whose
-characters are rare, as Chinese ones, is known by heart before it is learned, so it needs dropout.
+characters are rare, as Chinese ones, takes more epochs.
 """
 
 from collections.abc import Mapping, Sequence
-from math import ceil, sqrt
+from math import ceil, log2, sqrt
 from typing import NamedTuple
 
 from charlstm.model.shape import ModelShape
-from charlstm.text.vocabulary import Unit
+from charlstm.text.vocabulary import NUM_BYTES, Unit
 
 TRAIN_FRACTION = 0.9
 MIN_CHARS = 500  # a model learns next to nothing from fewer
 CHARS_SEEN = 2_000_000  # in training
 READ_TWICE = 5_000_000  # training characters, at most, that are read twice at least
 RARE = 3_000  # occurrences: where a character has fewer on average, all are rare
-RARE_DROPOUT, RARE_EPOCHS = 0.2, 4  # what it takes then, at least
+RARE_EPOCHS = 4  # that such a text is read, at least
 MAX_EPOCHS = 60
 # A model that has learned another text has less to learn, and forgets it at a high rate: see docs/benchmarks.md. How
-# soon it has learned enough depends on how near the texts are: the rate stays, and the average of any epoch may be the
-# best.
+# soon it has learned enough depends on how near the texts are: the rate stays higher, and any epoch may be the best.
 CHARS_SEEN_AGAIN = 1_000_000
 AFTER_A_MODEL = {
     "train.learning_rate": 0.002,
@@ -30,10 +29,9 @@ AFTER_A_MODEL = {
     "train.final_learning_rate_fraction": 0.5,
     "train.weight_decay": 0.01,
 }
-# A text that a model could learn by heart wants a high rate to the end, and an average of the weights.
-LEAST_RISK = 12.0
-AGAINST_OVERFITTING = {"train.muon.learning_rate": 0.06, "train.final_learning_rate_fraction": 0.2}
-AVERAGED, MAX_DECAY = 1 / 8, 0.998  # an average over this part of a training, and its largest decay
+DROPOUT_AFTER_A_MODEL = 0.1
+# By the risk of overfitting: none up to 10, 0.1 at 20, 0.2 at 40.
+DROPOUT_FROM, DROPOUT_PER_DOUBLING, MAX_DROPOUT = 10.0, 0.1, 0.4
 NUM_STEPS = 900
 MAX_WARMUP_STEPS = 100
 SIZES = ((32, 64), (16, 64), (16, 32), (8, 32), (4, 32), (4, 16), (2, 16), (1, 16))  # batch_size, context_len
@@ -49,23 +47,22 @@ SMALL_BATCH = 32  # rows; with fewer, a core is less busy
 
 
 class Width(NamedTuple):
-    """The model's sizes for up to so many training characters, and the dropout that goes with them."""
+    """The model's sizes for up to so many training characters."""
 
     up_to: float
     embedding_size: int
     hidden_size: int
     num_layers: int
-    dropout: float  # of the output and before the block; a third of it for the embedding
 
 
 WIDTHS = (
-    Width(20_000, 32, 96, 1, 0.3),
-    Width(100_000, 64, 192, 1, 0.3),
-    Width(300_000, 128, 256, 1, 0.2),
-    Width(800_000, 128, 320, 1, 0.1),
-    Width(3_000_000, 128, 320, 1, 0.0),  # the recipe `quick`
-    Width(30_000_000, 128, 256, 2, 0.0),
-    Width(float("inf"), 128, 512, 1, 0.0),
+    Width(20_000, 32, 96, 1),
+    Width(100_000, 64, 192, 1),
+    Width(300_000, 128, 256, 1),
+    Width(800_000, 128, 320, 1),
+    Width(3_000_000, 128, 320, 1),  # the recipe `quick`
+    Width(30_000_000, 128, 256, 2),
+    Width(float("inf"), 128, 512, 1),
 )
 
 
@@ -107,6 +104,8 @@ class Text(NamedTuple):
     @property
     def vocab_size(self) -> int:
         """The number of characters that a model tells apart."""
+        if self.unit == "byte":
+            return NUM_BYTES
         least = self.min_count
         return sum(count >= least for count in self.counts)
 
@@ -116,10 +115,10 @@ class Training(NamedTuple):
 
     num_train: int  # characters of the training part
     shape: ModelShape
-    dropout: float  # of the output and before the block; a third of it for the embedding
     epochs: int
     batch_size: int
     context_len: int
+    begins_from_model: bool = False
 
     @property
     def num_weights(self) -> int:
@@ -135,18 +134,21 @@ class Training(NamedTuple):
 
     @property
     def overfitting_risk(self) -> float:
-        """How likely it learns the text by heart: epochs x weights for each character."""
+        """Epochs x weights for each character of the text: the larger, the more of it the model can memorize."""
         return self.epochs * self.num_weights / self.num_train
+
+    @property
+    def dropout(self) -> float:
+        """The dropout of the output and before the block; the embedding's is a third of it."""
+        if self.begins_from_model:
+            return DROPOUT_AFTER_A_MODEL
+        doublings = log2(max(1.0, self.overfitting_risk / DROPOUT_FROM))
+        return round(min(MAX_DROPOUT, DROPOUT_PER_DOUBLING * doublings), 2)
 
     @property
     def num_steps(self) -> int:
         """The number of steps, in streams: each character but the last is read once an epoch."""
         return self.epochs * ceil(ceil((self.num_train - 1) / self.batch_size) / self.context_len)
-
-    @property
-    def ema_decay(self) -> float:
-        """Of the weights' average."""
-        return round(min(max(0.0, 1 - 1 / (AVERAGED * self.num_steps)), MAX_DECAY), 3)
 
     def seconds(self, num_cores: int, is_bf16: bool) -> float:
         """Estimated seconds of training, on the cores of a machine like that of the recipes' table."""
@@ -156,8 +158,6 @@ class Training(NamedTuple):
 
     def recipe(self) -> dict[str, object]:
         """Its parameters by dotted name."""
-        is_at_risk = self.overfitting_risk >= LEAST_RISK
-        against_overfitting = {**AGAINST_OVERFITTING, "train.ema_decay": self.ema_decay} if is_at_risk else {}
         return {
             "model.embedding_size": self.shape.embedding_size,
             "model.hidden_size": self.shape.hidden_size,
@@ -171,7 +171,7 @@ class Training(NamedTuple):
             "train.dropout.embedding": round(self.dropout / 3, 2),
             "train.dropout.between_layers": self.dropout,
             "train.dropout.output": self.dropout,
-            **against_overfitting,
+            **(AFTER_A_MODEL if self.begins_from_model else {}),
         }
 
     def reasons(self, text: Text) -> list[str]:
@@ -197,9 +197,8 @@ class Proposal(NamedTuple):
     teacher: dict[str, object] | None = None  # the recipe of teachers, if they are worth their time
 
 
-def propose(text: Text, quick: Mapping[str, object], training: Training, initial: ModelShape | None = None) -> Proposal:
+def propose(text: Text, quick: Mapping[str, object], training: Training) -> Proposal:
     """The parameters of `training` for this text, as changes to `quick`, the parameters of the recipe of that name."""
-    values = {**training.recipe(), **({**AFTER_A_MODEL, "train.ema_decay": training.ema_decay} if initial else {})}
     corpus: dict[str, object] = {"encode.min_count": text.min_count} if text.min_count > 1 else {}
     reasons = training.reasons(text)
     if text.min_count > 1:
@@ -210,7 +209,7 @@ def propose(text: Text, quick: Mapping[str, object], training: Training, initial
     if text.num_chars > HUGE:
         corpus |= {"train.validation_chars": VALIDATED, "evaluate.max_chars": EVALUATED}
         reasons.append(f"validation after each epoch on {VALIDATED:,} characters, evaluation on {EVALUATED:,}")
-    recipe = {name: value for name, value in values.items() if value != quick[name]}
+    recipe = {name: value for name, value in training.recipe().items() if value != quick[name]}
     return Proposal(recipe, corpus, reasons, training)
 
 
@@ -220,11 +219,10 @@ def training_for(text: Text, initial: ModelShape | None = None) -> Training:
     width = next(width for width in WIDTHS if num_train <= width.up_to)
     least = 1 if num_train > READ_TWICE else RARE_EPOCHS if text.is_of_rare_characters else 2
     epochs = min(MAX_EPOCHS, max(least, ceil((CHARS_SEEN_AGAIN if initial else CHARS_SEEN) / num_train)))
-    dropout = max(RARE_DROPOUT, width.dropout) if text.is_of_rare_characters else width.dropout
     block = 320 if width.num_layers > 1 else width.hidden_size
     own = ModelShape(text.vocab_size, width.embedding_size, width.hidden_size, width.num_layers, block)
     shape = initial._replace(vocab_size=text.vocab_size) if initial else own
-    return Training(num_train, shape, dropout, epochs, *sizes_for(num_train, epochs))
+    return Training(num_train, shape, epochs, *sizes_for(num_train, epochs), begins_from_model=initial is not None)
 
 
 def sizes_for(num_train: int, epochs: int) -> tuple[int, int]:

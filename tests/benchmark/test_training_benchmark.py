@@ -13,7 +13,7 @@ SMALL = ["model.hidden_size=16", "model.feed_forward_size=8", "train.batch_size=
 
 @pytest.mark.parametrize("rows_of_teachers", [0, 4])
 def test_a_profile_has_all_parts_of_a_step(rows_of_teachers: int) -> None:
-    params = compose(ROOT, ["recipe=best", *SMALL, f"train.distillation.rows={rows_of_teachers}"])
+    params = compose(ROOT, ["recipe=student", *SMALL, f"train.distillation.rows={rows_of_teachers}"])
     text = EncodedText(np.random.default_rng(0).integers(20, size=4000, dtype=np.uint8))
     parts = profile(learner_of(params, text, 20, fresh_processes(params)))
     assert set(parts) == {

@@ -62,7 +62,7 @@ def work(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params]) -> Ca
     ("override", "of_2", "of_8", "of_128"),
     [
         ({}, 2, 8, 12),
-        ({"model.hidden_size": 512}, 2, 8, 32),  # the recipe `teacher`
+        ({"model.hidden_size": 512}, 2, 8, 32),  # the recipe `best`
         ({"model.hidden_size": 256, "model.num_layers": 2}, 2, 8, 8),  # layers take turns
         ({"train.micro_batch_size": 8}, 2, 3, 3),
         ({"train.micro_batch_size": 64}, 2, 8, 12),
@@ -82,7 +82,7 @@ def test_the_document_has_the_threads_of_all_recipes() -> None:
     rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \| (\d+) \|$", document, re.MULTILINE)
     found = {recipe: [work, threads] for recipe, work, threads in rows}
     recipes = [file.stem for file in (ROOT / "conf/recipe").glob("*.yaml")]
-    assert {"quick", "teacher", "best", "original"} <= set(recipes)
+    assert {"quick", "best", "student", "original"} <= set(recipes)
     for recipe in recipes:
         work = work_of(compose(ROOT, [f"recipe={recipe}"]))
         assert found[recipe] == [f"{work:,}", str(num_threads(work, 10_000))], recipe

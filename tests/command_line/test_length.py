@@ -7,7 +7,7 @@ from pipeline.doctor.text import Encoded, check_length
 
 def test_only_the_rows_of_the_corpus_decide_how_long_an_epoch_is() -> None:
     """27,000 characters are 14 steps of 32 rows an epoch, and would be 5 of 96: fewer than the warm-up in 10 epochs."""
-    student = compose(ROOT, ["recipe=best"])
+    student = compose(ROOT, ["recipe=student", "train.epochs=10"])
     assert list(check_length(student, Encoded(Vocab("ab"), 27_000))) == []
     (refusal,) = check_length(student, Encoded(Vocab("ab"), 18_000))
     assert "train.warmup_steps is 100" in refusal.text

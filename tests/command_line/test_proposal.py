@@ -15,16 +15,16 @@ SIZES = (500, 1_000, 3_000, 20_000, 50_000, 110_000, 300_000, 700_000, 2_000_000
 
 def propose(num_chars: int, counts: list[int], initial: ModelShape | None = None) -> Proposal:
     text = Text(num_chars, counts)
-    return proposal.propose(text, QUICK, training_for(text, initial), initial)
+    return proposal.propose(text, QUICK, training_for(text, initial))
 
 
 @pytest.mark.parametrize(
     ("num_chars", "recipe"),
     [
         (3_000, {"model.hidden_size": 96, "train.batch_size": 4, "train.context_len": 32, "train.epochs": 60}),
-        (50_000, {"model.hidden_size": 192, "train.epochs": 45, "train.dropout.output": 0.3}),
-        (300_000, {"model.hidden_size": 256, "train.epochs": 8, "train.dropout.output": 0.2}),
-        (700_000, {"train.epochs": 4, "train.dropout.output": 0.1}),
+        (50_000, {"model.hidden_size": 192, "train.epochs": 45, "train.dropout.output": 0.4}),
+        (300_000, {"model.hidden_size": 256, "train.epochs": 8, "train.dropout.output": 0.07}),
+        (700_000, {"train.epochs": 4}),
         (1_115_394, {}),  # tiny Shakespeare: the default recipe as it is
         (3_200_000, {}),  # War and Peace, too
         (10_000_000, {"train.epochs": 1, "model.hidden_size": 256, "model.num_layers": 2}),
@@ -37,9 +37,8 @@ def test_what_is_proposed(num_chars: int, recipe: dict[str, object]) -> None:
     assert (found == {}) == (recipe == {})
 
 
-def test_a_text_of_rare_characters_gets_dropout_and_is_read_more_often() -> None:
-    found = propose(1_180_000, [1_180_000 // 2_900] * 2_900).recipe
-    assert {"train.epochs": 4, "train.dropout.output": 0.2}.items() <= found.items()
+def test_a_text_of_rare_characters_is_read_more_often() -> None:
+    assert propose(1_180_000, [1_180_000 // 2_900] * 2_900).recipe["train.epochs"] == 4
 
 
 @pytest.mark.parametrize("num_chars", SIZES)
@@ -86,7 +85,7 @@ def test_a_text_that_begins_from_a_model_has_its_sizes_and_lower_rates() -> None
     sizes = {"embedding_size": 48, "hidden_size": 200, "num_layers": 2, "feed_forward_size": 72}
     assert {f"model.{name}": size for name, size in sizes.items()}.items() <= found.items()
     alone = propose(100_000, counts).recipe
-    assert found["train.dropout.output"] == alone["train.dropout.output"]  # that is for the size of the text
+    assert found["train.dropout.output"] == 0.1 < float(str(alone["train.dropout.output"]))
     assert int(str(found["train.epochs"])) < int(str(alone["train.epochs"]))
     for rate in ("train.learning_rate", "train.muon.learning_rate"):
         assert 0 < float(str(found[rate])) < float(str(QUICK[rate]))

@@ -22,7 +22,7 @@ def test_each_shipped_recipe_is_recognized(name: str) -> None:
     [
         (["train.seed=7", "train.precision=fp32"], "quick", "quick"),  # no recipe decides these
         (["train.epochs=3"], "quick · epochs 3", "quick · epochs 3"),
-        (["recipe=best", "train.muon.learning_rate=0.06"], "best · muon.learning_rate 0.06", None),
+        (["recipe=best", "train.muon.learning_rate=0.05"], "best · muon.learning_rate 0.05", None),
         (["train.gradient_clip_norm=null"], "quick · gradient_clip_norm none", None),
         (["train.validation=sliding"], "quick · validation sliding", None),  # which `original` decides
         (
@@ -54,7 +54,7 @@ def test_a_damaged_recipe_fails_nothing(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "conf/recipe/quick.yaml").write_bytes(content)
     assert recipe_of(compose(ROOT), tmp_path).name != "quick"
     with pytest.raises(ParamsError, match=r"quick|sections"):
-        load(RECIPES, "teacher", tmp_path)
+        load(RECIPES, "best", tmp_path)
 
 
 @pytest.mark.parametrize("kind", [RECIPES, CORPORA])

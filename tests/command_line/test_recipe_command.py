@@ -67,7 +67,7 @@ def test_a_damaged_recipe_is_listed_with_its_mistake(run: Run, project: Path) ->
 
 def test_each_recipe_is_written_and_quick_brings_the_file_back(run: Run, project: Path) -> None:
     before = (project / "params.yaml").read_bytes()
-    for name in ("best", "teacher", "original"):
+    for name in ("best", "student", "original"):
         assert run("recipe", name)[0] == 0
         assert recipe_of(load_params(project / "params.yaml")) == Recipe(name, {})
     code, out, _ = run("recipe", "quick")
@@ -94,13 +94,13 @@ def test_a_mistake_in_the_parameters_is_mended_by_a_recipe(run: Run, project: Pa
 
 
 def test_what_stands_there_is_kept_as_a_recipe(run: Run, project: Path) -> None:
-    assert run("recipe", "teacher")[0] == 0
+    assert run("recipe", "best")[0] == 0
     edit(project, "hidden_size: 512", "hidden_size: 96")
     code, out, _ = run("recipe", "save", "thin")
-    assert code == 0 and out == "conf/recipe/thin.yaml: teacher with hidden_size 96\n"
+    assert code == 0 and out == "conf/recipe/thin.yaml: best with hidden_size 96\n"
     assert load(RECIPES, "thin").chain == ("thin", "quick"), "it stays as it is when another one changes"
     assert recipe_of(load_params(project / "params.yaml")) == Recipe("thin", {})
-    edit(project, "epochs: 10", "epochs: 4")
+    edit(project, "epochs: 20", "epochs: 4")
     code, _, log = run("recipe", "save", "thin")
     assert code == 2 and "conf/recipe/thin.yaml is there already" in log
     assert run("recipe", "save", "thin", "--force")[0] == 0

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.projects import ROOT, compose, shipped_params
 from charlstm.evaluation.documents import Published
 from charlstm.report.collect import Generated
-from pipeline.new.proposal import RARE
+from pipeline.new.proposal import MAX_DROPOUT, RARE
 from pipeline.provenance.summary import RunSummary, describe, losses_of, page_tags, recipe_at, remedy, run_name
 from pipeline.sample import shown_sample
 from pipeline.stage.presets import Recipe
@@ -53,12 +53,12 @@ def test_what_helps_depends_on_how_the_training_went() -> None:
     larger = advice(best_epoch=9, num_train_chars=1_000_001)
     assert larger == f"{longer}, or take more units (model.hidden_size)"
     rose, fewer = "the loss rose after epoch 3 of 9: ", ", or take fewer units (model.hidden_size)"
-    where = "(train.dropout.output and train.dropout.between_layers, e.g. 0.3)"
+    where = f"(train.dropout.output and train.dropout.between_layers, e.g. {MAX_DROPOUT})"
     assert advice() == f"{rose}give it dropout {where}{fewer}"
     for place in ("embedding", "recurrent_weights", "between_layers", "output"):
-        little, much = ([f"train.dropout.{place}={rate}"] for rate in (0.1, 0.3))
+        little, much = ([f"train.dropout.{place}={rate}"] for rate in (0.1, MAX_DROPOUT))
         assert advice(little) == f"{rose}give it more dropout than 0.1 {where}{fewer}"
-        assert advice(much) == f"{rose}find more text, since there is dropout of 0.3 already{fewer}"
+        assert advice(much) == f"{rose}find more text, since there is dropout of {MAX_DROPOUT} already{fewer}"
 
 
 def test_what_helps_a_large_alphabet() -> None:
@@ -162,7 +162,7 @@ def test_the_recipe_of_a_commit_has_the_name_that_it_had_there(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     own = tmp_path / "conf/recipe/own.yaml"
     own.parent.mkdir(parents=True)
-    for name in ("quick.yaml", "teacher.yaml"):
+    for name in ("quick.yaml", "best.yaml"):
         shutil.copy(ROOT / "conf/recipe" / name, own.parent)
     text = shipped_params().replace("hidden_size: 320", "hidden_size: 99").replace("epochs: 2", "epochs: 7", 1)
     (tmp_path / "params.yaml").write_text(text)

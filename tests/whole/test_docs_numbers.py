@@ -39,7 +39,7 @@ def test_losses_are_the_committed_ones() -> None:
 def test_the_recipes_are_what_their_records_say(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "data_md5", lambda: PUBLISHED_DATA)  # the checkout may be at another text
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (\d) \| ([\d,]{6,} (?:\| [^|]+){4}) \|$", PAGES[name], re.MULTILINE)
-    assert {recipe for recipe, *_ in rows} == {"quick", "teacher", "best", "original"}
+    assert {recipe for recipe, *_ in rows} == {"quick", "best", "original"}
     for recipe, num_seeds, figures in rows:
         records = [trials.Trial((f"recipe={recipe}",), seed).record() for seed in range(1, int(num_seeds) + 1)]
         found = pd.DataFrame([record for record in records if record is not None])
