@@ -167,7 +167,7 @@ def test_a_source_that_has_none_is_named(tmp_path: Path, monkeypatch: pytest.Mon
 def test_runs_and_revisions_are_found(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(recorded)
     document = read_review(Path("artifacts/samples/review.json"))
-    other = document.model_copy(update={"parameters": {**document.parameters, "train.muon.learning_rate": 0.06}})
+    other = document.model_copy(update={"parameters": {**document.parameters, "train.muon.learning_rate": 0.05}})
     write_document(tmp_path / "other" / "review.json", other)
     rate = document.parameters["train.muon.learning_rate"]
     for name, label in (
@@ -179,7 +179,7 @@ def test_runs_and_revisions_are_found(recorded: Path, tmp_path: Path, monkeypatc
         page = (tmp_path / "page.html").read_text("utf-8")
         assert "2 models side by side" in page
         assert f"<bdi>{label or name} \N{MIDDLE DOT} muon {rate}</bdi>" in page
-        assert "<bdi>other \N{MIDDLE DOT} muon 0.06</bdi>" in page
+        assert "<bdi>other \N{MIDDLE DOT} muon 0.05</bdi>" in page
 
 
 def test_one_model_has_a_page_of_its_own(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,7 +148,7 @@ def other(copy: Path, tmp_path: Path) -> Path:
     worse = table._replace(nats=table.nats + 0.1 * table.num_chars)
     loss = found.losses["stateful"].model_copy(update={"nats_per_char": worse.nats_per_char})
     changes = {
-        "parameters": {**found.parameters, "train.muon.learning_rate": 0.06},
+        "parameters": {**found.parameters, "train.muon.learning_rate": 0.05},
         "losses": {**found.losses, "stateful": loss},
         "model_sha256": "0" * 64,
     }
@@ -176,7 +176,7 @@ def test_the_command_finds_the_blocks(
         shutil.copy(copy / "artifacts/samples/review.json", tmp_path / "alone")
         shutil.copy(here, tmp_path / "alone")
     lower, blocks_known = said([name, str(other)], tmp_path, capsys)
-    assert "muon 0.04" in lower and "by 0.1000 nats per character on this text. One seed each" in lower
+    assert "muon 0.06" in lower and "by 0.1000 nats per character on this text. One seed each" in lower
     assert "This text has 2 blocks" in blocks_known
 
 
@@ -186,7 +186,7 @@ def test_an_older_model_has_no_blocks_and_all_else(
     (other / "blocks.csv").unlink()
     lower, missing = said(["HEAD", str(other)], tmp_path, capsys)
     assert "by 0.1000 nats per character" in lower
-    assert missing == f"{NO_BLOCKS} other \N{MIDDLE DOT} muon 0.06."
+    assert missing == f"{NO_BLOCKS} other \N{MIDDLE DOT} muon 0.05."
     assert "<h2>Samples</h2>" in (tmp_path / "page.html").read_text("utf-8")
 
 

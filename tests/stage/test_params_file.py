@@ -76,12 +76,12 @@ def test_an_experiment_changes_the_lines_of_its_values_alone(tmp_path: Path) -> 
     path.write_text(SHIPPED)
     apply_overrides(path, ["train.seed=1"])
     assert path.read_text() == SHIPPED
-    apply_overrides(path, ["train.seed=5", "train.muon.learning_rate=0.06"])
+    apply_overrides(path, ["train.seed=5", "train.muon.learning_rate=0.05"])
     assert changed_lines(SHIPPED, path.read_text()) == [
         "-   seed: 1",
         "+   seed: 5",
-        "-     learning_rate: 0.04  # peak, of the hidden matrices: the rate that moves the LSTM",
-        "+     learning_rate: 0.06  # peak, of the hidden matrices: the rate that moves the LSTM",
+        "-     learning_rate: 0.06  # peak, of the hidden matrices: the rate that moves the LSTM",
+        "+     learning_rate: 0.05  # peak, of the hidden matrices: the rate that moves the LSTM",
     ]
 
 
