@@ -149,7 +149,8 @@ def remedy(
         trend = f"the loss rose after epoch {best_epoch} of {num_epochs}"
         if most < MAX_DROPOUT:
             more = f"more dropout than {most:g}" if most else "dropout"
-            ways = [f"give it {more} (train.dropout.output and train.dropout.between_layers, e.g. {MAX_DROPOUT})"]
+            example = round(min(MAX_DROPOUT, most + 0.1), 2)
+            ways = [f"give it {more} (train.dropout.output and train.dropout.between_layers, e.g. {example})"]
         else:
             ways = [f"find more text, since there is dropout of {most:g} already"]
         ways.append("take fewer units (model.hidden_size)")

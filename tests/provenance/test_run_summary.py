@@ -53,11 +53,11 @@ def test_what_helps_depends_on_how_the_training_went() -> None:
     larger = advice(best_epoch=9, num_train_chars=1_000_001)
     assert larger == f"{longer}, or take more units (model.hidden_size)"
     rose, fewer = "the loss rose after epoch 3 of 9: ", ", or take fewer units (model.hidden_size)"
-    where = f"(train.dropout.output and train.dropout.between_layers, e.g. {MAX_DROPOUT})"
-    assert advice() == f"{rose}give it dropout {where}{fewer}"
+    where = "(train.dropout.output and train.dropout.between_layers, e.g. {})"
+    assert advice() == f"{rose}give it dropout {where.format(0.1)}{fewer}"
     for place in ("embedding", "recurrent_weights", "between_layers", "output"):
         little, much = ([f"train.dropout.{place}={rate}"] for rate in (0.1, MAX_DROPOUT))
-        assert advice(little) == f"{rose}give it more dropout than 0.1 {where}{fewer}"
+        assert advice(little) == f"{rose}give it more dropout than 0.1 {where.format(0.2)}{fewer}"
         assert advice(much) == f"{rose}find more text, since there is dropout of {MAX_DROPOUT} already{fewer}"
 
 
