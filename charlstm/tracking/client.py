@@ -107,6 +107,7 @@ MAX_PARAMS_PER_CALL = 100
 CORPUS_TAG, RECIPE_TAG = "corpus_name", "recipe"
 SWEEP_TAG = "sweep"  # of a run of a sweep or a search; the value is a commit, or the search
 SWEEP_OF_TAG = "sweep_of"  # of the run above them; the same value
+TRIAL_TAG = "trial"  # of a trial of a search: its number
 COMMON_REASONS = {
     "Connection refused": "it refuses the connection: is the server up?",
     "Read timed out": "it does not answer in time",
@@ -228,11 +229,12 @@ def check_exists(store: Store) -> None:
 
 
 def find_run(client: "MlflowClient", store: Store, tag: str, value: str, *, is_running: bool = False) -> "Run | None":
-    """The newest run with that tag, if any. `is_running`: only of those that run."""
+    """The newest run with that tag, if any; a trial of a search only if there is no other. `is_running`: of those that
+    run."""
     ids = list(find_experiments(client, store).values())
     wanted = f"tags.{tag} = '{value}'" + (" AND attributes.status = 'RUNNING'" if is_running else "")
-    runs = client.search_runs(ids, wanted, max_results=1, order_by=["start_time DESC"]) if ids else []
-    return next(iter(runs), None)
+    runs = client.search_runs(ids, wanted, order_by=["start_time DESC"]) if ids else []
+    return min(runs, key=lambda run: TRIAL_TAG in run.data.tags, default=None)
 
 
 def create_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str], start_ms: int) -> str:

@@ -1,11 +1,11 @@
 """Reads runs and their artifacts out of an MLflow store."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from charlstm.tracking.client import Store, check_exists, connect, in_one_line, open_artifacts
+from charlstm.tracking.client import TRIAL_TAG, Store, check_exists, connect, in_one_line, open_artifacts
 
 RUNS_PER_PAGE = 1000
 
@@ -48,12 +48,13 @@ class Reader:
         return list(self._search(f"attributes.run_name = {quote}{name}{quote}"))
 
     def by_tag(self, tag: str, value: str) -> list[TrackedRun]:
-        """Runs with that tag, the newest first; `value` is a hash or the like, without quotes."""
-        return list(self._search(f"tags.`{tag}` = '{value}'"))
+        """Runs with that tag, the newest first, and trials of a search last; `value` is a hash or the like, without
+        quotes."""
+        return _trials_last(self._search(f"tags.`{tag}` = '{value}'"))
 
     def by_tag_prefix(self, tag: str, prefix: str) -> list[TrackedRun]:
-        """Runs whose tag begins with `prefix`, of hexadecimal digits; the newest first."""
-        return list(self._search(f"tags.`{tag}` LIKE '{prefix}%'"))
+        """Runs whose tag begins with `prefix`, of hexadecimal digits; in the same order."""
+        return _trials_last(self._search(f"tags.`{tag}` LIKE '{prefix}%'"))
 
     def all(self) -> Iterator[TrackedRun]:
         """Every run, the newest first."""
@@ -66,7 +67,7 @@ class Reader:
             artifacts = open_artifacts(self._store, run.artifact_uri)
             if path not in [info.path for info in artifacts.list_artifacts(folder)]:
                 return None
-            return Path(artifacts.download_artifacts(path, target)).read_text(encoding="utf-8", errors="replace")
+            return Path(artifacts.download_artifacts(path, target)).read_bytes().decode(errors="replace")
 
     def artifacts(self, run: TrackedRun, suffixes: tuple[str, ...], max_bytes: int) -> Iterator[str]:
         """The paths of all artifacts with one of these suffixes that are no larger."""
@@ -90,6 +91,11 @@ class Reader:
             token = page.token
             if not token:
                 return
+
+
+def _trials_last(runs: Iterable[TrackedRun]) -> list[TrackedRun]:
+    """A trial may have trained the very model that DVC has: that one's run says more."""
+    return sorted(runs, key=lambda run: TRIAL_TAG in run.tags)
 
 
 def _tracked(run: Any) -> TrackedRun:  # noqa: ANN401  # mlflow.entities.Run

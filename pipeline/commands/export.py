@@ -10,7 +10,7 @@ import typer
 from charlstm.errors import CorpusError, ExportError, VocabularyError
 from charlstm.files.atomic import atomic_folder, write_bytes
 from pipeline.commands.info import CARD, read_card
-from pipeline.stage.project import from_here
+from pipeline.stage.project import from_here, output_from_here
 from pipeline.use import MODEL, ModelOption, model_folder, open_model
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def export(
             "-o",
             help="The file or folder: `model.onnx` or `model`.",
             show_default=False,
-            callback=from_here,
+            callback=output_from_here,
         ),
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Weights of a byte each: smaller, faster, less exact.")] = False,

@@ -131,8 +131,10 @@ def check_name(kind: Kind, name: str) -> Path:
     return path
 
 
-def write_preset(kind: Kind, name: str, values: Mapping[str, object], origin: str) -> str:
+def write_preset(kind: Kind, name: str, values: Mapping[str, object], origin: str, command: str | None = None) -> str:
     """Write a preset of all `values`. In words what that is, by the nearest one; `origin` follows it in the file.
+
+    With a `command` that may write it again, it has a last line that says so (`presets.as_written`).
 
     It builds on the root, which no command writes. So it stays as it is when another preset is made anew.
     """
@@ -140,7 +142,8 @@ def write_preset(kind: Kind, name: str, values: Mapping[str, object], origin: st
     words = presets.changes_in_words(near.changes)
     about = f"{near.name} with {words}" if words else f"the same as {near.name}"
     changes = {key: values[key] for key, value in root.values.items() if values[key] != value}
-    write_text(presets.path_of(kind, name), presets.preset_text(about + origin, kind.root, changes))
+    text = presets.preset_text(about + origin, kind.root, changes)
+    write_text(presets.path_of(kind, name), presets.as_written(text, command) if command else text)
     return about
 
 

@@ -75,7 +75,7 @@ def reproduce(
         if not any(link_of(path, paths) == "model" for path in files):
             raise LineageError(
                 f"run {tracked.run_id}: expected a model of the train stage, found none in its record: "
-                "a teacher is not made again alone"
+                "a teacher, or a trial of `charlstm tune`, is not made again alone"
             )
         failed = _run_all(tracked, records, files, folder, paths)
         rows = compare(files, folder, paths)

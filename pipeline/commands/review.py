@@ -23,7 +23,7 @@ from pipeline.lineage.search import find, open_reader
 from pipeline.provenance.hashes import folder_md5
 from pipeline.provenance.provenance import EXPERIMENT
 from pipeline.provenance.summary import recipe_at
-from pipeline.stage.project import from_here
+from pipeline.stage.project import from_here, output_from_here
 from pipeline.stage.terminal import printable
 
 ARTIFACT = f"review/{DOCUMENT}"
@@ -53,7 +53,7 @@ def review(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", dir_okay=False, callback=from_here, help="The page.")
+        Path, typer.Option("--output", "-o", dir_okay=False, callback=output_from_here, help="The page.")
     ] = Path("review.html"),
 ) -> int:
     """Put models side by side in one page.

@@ -19,16 +19,17 @@ from charlstm.tracking.registered_model import PROTOCOLS
 from charlstm.tracking.view import differing_params
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.queue import FAILED, STATES, Queue, Task, read_queue, run_dvc
-from pipeline.lineage.document import blocks_at, flat, losses_at
+from pipeline.lineage.document import blocks_at, flat, is_same_value, losses_at
 from pipeline.lineage.revisions import experiments, find_commit, lock_at
 from pipeline.provenance.git import git
 from pipeline.provenance.summary import flat_in, losses_of
 from pipeline.stage.presets import shown
-from pipeline.stage.project import from_here
+from pipeline.stage.project import output_from_here
 
 log = logging.getLogger("charlstm")
 
-OF_THE_TEXT = ("download.", "split.", "evaluate.max_chars")  # losses of different texts are not compared
+OF_THE_TEXT = ("download.", "split.", "encode.", "evaluate.max_chars")  # losses of different texts are not compared
+NAME = "download.name"
 MAX_DIFFERENCES = 3
 MAX_COMMITS = 10
 MAX_WIDTH = 1000  # characters, to measure a table
@@ -41,7 +42,7 @@ def sweep(
         str, typer.Argument(metavar="REV", help="The commit that the experiments began from.")
     ] = "HEAD",
     output: Annotated[
-        Path, typer.Option("--output", "-o", dir_okay=False, callback=from_here, help="The picture.")
+        Path, typer.Option("--output", "-o", dir_okay=False, callback=output_from_here, help="The picture.")
     ] = Path("sweep.png"),
     seeds: Annotated[
         int | None,
@@ -78,7 +79,7 @@ def sweep(
         raise LineageError(_none_began(revision, commit, queue))
     console.print(*status_lines(commit, here, done), sep="\n")
     if measured:
-        _show_losses(measured, output)
+        _show_all(measured, output)
     elif not here.tasks:
         raise LineageError(f"{revision}: expected experiments with losses, found {len(done)} without: no picture")
     is_missing = seeds and missing_seeds(seeds, wanted, (one.params for one in measured.values()))
@@ -109,7 +110,7 @@ def committed_result(commit: str) -> dict[str, Experiment]:
     """The result in a commit itself, by its short hash; none if that is of other parameters than its `params.yaml`."""
     result, lock = _experiment_at(commit, load_paths(Path("dvc.yaml"))), lock_at(commit)
     recorded = flat(lock.params) if lock else {}
-    is_of_params = SEED in recorded and recorded.items() <= result.params.items()
+    is_of_params = SEED in recorded and all(is_same_value(result.params.get(one), recorded[one]) for one in recorded)
     return {git("log", "-1", "--format=%h", commit) or commit: result} if is_of_params and result.losses else {}
 
 
@@ -130,7 +131,35 @@ def _decides_a_loss(name: str) -> bool:
     return name.startswith(OF_THE_TEXT) or not name.startswith(NOT_OF_A_MODEL)
 
 
-def _show_losses(measured: Mapping[str, Experiment], output: Path) -> None:
+def by_text(measured: Mapping[str, Experiment]) -> dict[str, dict[str, Experiment]]:
+    """Experiments by the text that they were measured on, in words: its name, and what else differs of it."""
+    differing = differing_params([one.params for one in measured.values()])
+    more = [name for name in differing if name.startswith(OF_THE_TEXT) and not name.startswith("download.")]
+    groups: dict[tuple[str, ...], dict[str, Experiment]] = {}
+    for name, one in measured.items():
+        text = tuple(one.params.get(param, "") for param in differing if param.startswith(OF_THE_TEXT))
+        groups.setdefault(text, {})[name] = one
+    named: dict[str, dict[str, Experiment]] = {}
+    for number, group in enumerate(groups.values(), 1):
+        params = next(iter(group.values())).params
+        words = ", ".join([params.get(NAME, ""), *(f"{name} {shown(params.get(name, ''))}" for name in more)])
+        named[f"{words} ({number})" if words in named else words] = group
+    return named
+
+
+def _show_all(measured: Mapping[str, Experiment], output: Path) -> None:
+    """A table for each text, and a picture of the one with the most experiments."""
+    groups = by_text(measured)
+    if len(groups) == 1:
+        _show_losses(measured, output)
+        return
+    most = max(groups, key=lambda text: len(groups[text]))
+    for text, group in groups.items():
+        _show_losses(group, output if text == most else None, text)
+
+
+def _show_losses(measured: Mapping[str, Experiment], output: Path | None, text: str = "") -> None:
+    """Tables, a picture if there is a file for it, and what the differences are worth: all are of one text."""
     from charlstm.report.comparison import short_names  # pages and pictures take seconds to import
     from charlstm.report.plots import plot_sweep
 
@@ -148,15 +177,16 @@ def _show_losses(measured: Mapping[str, Experiment], output: Path) -> None:
         Row([name], [measured[name].params.get(one, "") for one in varied], [f"{loss[one]:.4f}" for one in protocols])
         for name, loss in zip(names, losses, strict=True)
     ]
-    title = f"{number} (nats per character; the best first)"
+    title = f"{number}{text and f' on {text}'} (nats per character; the best first)"
     print_table(console, title, Row(["experiment"], short_names(varied), protocols), rows)
     recipes = over_seeds(measured.values())
     if any(len(recipe.losses) > 1 for recipe in recipes):
         _print_over_seeds(console, recipes, protocol, protocols)
     for line in differences(recipes):
         console.print(line, soft_wrap=True)
-    plot_sweep(output, values, [loss[protocol] for loss in losses], f"{protocol} (nats per character)")
-    console.print(f"the loss over each parameter: {output}", soft_wrap=True)
+    if output:
+        plot_sweep(output, values, [loss[protocol] for loss in losses], f"{protocol} (nats per character)")
+        console.print(f"the loss over each parameter{text and f', on {text}'}: {output}", soft_wrap=True)
 
 
 class Row(NamedTuple):
@@ -287,8 +317,7 @@ def differences(recipes: Sequence[OverSeeds]) -> list[str]:
     from charlstm.report.comparison import short_names
     from charlstm.report.verdicts import PROTOCOL
 
-    varied = differing_params([recipe.params for recipe in recipes])
-    if len(recipes) < 2 or any(name.startswith(OF_THE_TEXT) for name in varied):
+    if len(recipes) < 2:
         return []
     if not all(PROTOCOL in losses for recipe in recipes for losses in recipe.losses):
         return []

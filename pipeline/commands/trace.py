@@ -15,7 +15,7 @@ import typer
 from charlstm.errors import LineageError
 from charlstm.tracking.registered_model import WEIGHTS
 from pipeline.dvc.paths import load_paths
-from pipeline.lineage.document import Trace, of_commit, of_run
+from pipeline.lineage.document import Trace, is_same_value, of_commit, of_run
 from pipeline.lineage.search import (
     MIN_ID_PREFIX,
     Place,
@@ -146,7 +146,7 @@ def _in_short(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:
     yield _line("keep it", _keep(dvc))
     if run is None:
         yield _line("again", "charlstm sync --files, which makes its run from the files; then charlstm reproduce HEAD")
-    elif run["status"] == "FINISHED":
+    elif run["can_be_reproduced"]:
         yield _line("again", f"charlstm reproduce {run['id'][:MIN_ID_PREFIX]}")
 
 
@@ -158,7 +158,11 @@ def _params(params: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     if not here:
         return [str(len(params)), "params.yaml here cannot be read"] if params else []
     shown = {name: repr(here[name]) if name in here else "not" for name in params}
-    other = [f"{name} {value!r} ({shown[name]} here)" for name, value in params.items() if here.get(name) != value]
+    other = [
+        f"{name} {value!r} ({shown[name]} here)"
+        for name, value in params.items()
+        if not is_same_value(here.get(name), value)
+    ]
     compared = f"other than here: {', '.join(other)}" if other else "as in params.yaml here"
     return [str(len(params)), compared] if params else []
 

@@ -28,10 +28,10 @@ from pipeline.stage.presets import RECIPES, changes_in_words, short, shown
 from pipeline.stage.project import from_here
 from pipeline.stage.sending import outbox
 from pipeline.stage.terminal import printable
-from pipeline.tune.search import AGAIN, SEARCHES, Plan, Watch, difference_of, read_plan, search
+from pipeline.tune.search import AGAIN, SEARCHES, Plan, Watch, difference_of, name_of, read_plan, search
 from pipeline.tune.study import DONE, PRUNED, Study, Trial
 
-PAGE = Path("tune.html")
+PAGE, COMMAND = Path("tune.html"), "tune"
 DEFAULT_TRIALS = 30
 MAX_SHOWN = 5  # trials in the table
 SECONDS_BETWEEN_UPDATES = 1.0
@@ -227,10 +227,11 @@ def _write_recipe(console: Console, plan: Plan, study: Study, name: str, winner:
     _check_is_own(path, study)
     _, params = plan.params_with(winner.values)
     losses = f"{winner.loss:.4f} nats/char, {first.loss:.4f} before"
-    about = write_preset(RECIPES, name, params.values(), f". {_mark(study)} trial {winner.number}: {losses}.")
+    about = write_preset(RECIPES, name, params.values(), f". {_mark(study)} trial {winner.number}: {losses}.", COMMAND)
     console.print(f"{path}: {about}; {losses}")
     found = difference_of(plan, study, winner, first)
-    console.print(str(found))
+    is_sliding = plan.params.train.validation == "sliding"
+    console.print(f"by windowed_{plan.params.train.validation_context_len}: {found}" if is_sliding else str(found))
     force = ""
     try:
         presets.check_kept(RECIPES, params.values())
@@ -238,7 +239,7 @@ def _write_recipe(console: Console, plan: Plan, study: Study, name: str, winner:
         is_as_it_was = presets.current_values() == plan.params.values()
         force = " --force" if is_as_it_was else ""
     command = f"charlstm recipe {name}{force} && dvc repro"
-    if found.is_beyond_text:
+    if found.is_beyond_text and found.best.name == name_of(winner):
         console.print(f"next: {command}")
     else:
         console.print(
@@ -254,10 +255,13 @@ def _check_is_own(path: Path, study: Study) -> None:
     """Check that nothing but what this search wrote is written over.
 
     Raises:
-        ParamsError: the recipe is another's.
+        ParamsError: the recipe is another's, or was edited.
     """
-    if path.exists() and _mark(study) not in path.read_text(encoding="utf-8", errors="replace"):
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+    if text is not None and _mark(study) not in text:
         raise ParamsError(f"{path} is there already, and not of this search: take another --name, or remove it")
+    if text is not None and not presets.is_as_written(text, COMMAND):
+        raise ParamsError(f"{path}: it was edited, and stays: take another --name, or remove it")
 
 
 def _draw(console: Console, plan: Plan, study: Study, label: str) -> list[Path]:

@@ -14,7 +14,7 @@ import psutil
 log = logging.getLogger("charlstm")
 
 QUEUE = Path(".dvc/tmp/exps/celery")  # it is there once something was queued
-SECONDS_TO_ANSWER = 30
+SECONDS_TO_ANSWER, SECONDS_TO_STOP = 30, 60
 STATES = RUNNING, WAITING, FAILED = "Running", "Queued", "Failed"  # as `dvc queue status` says it
 # All that `dvc queue status` asks, but for the workers. Those are asked through a file, which a worker may read while
 # it is being written, and then it dies (DVC 3.67).
@@ -83,4 +83,10 @@ def run_dvc(*arguments: str, is_quiet: bool = False) -> int:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     command, output = [sys.executable, "-m", "dvc", *arguments], subprocess.DEVNULL if is_quiet else None
     with subprocess.Popen(command, stdout=output, env={**os.environ, "PATH": path}) as process:
-        return process.wait()
+        try:
+            return process.wait()
+        except BaseException:  # a request to stop, which only a terminal sends to DVC, too
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(SECONDS_TO_STOP)
+            raise

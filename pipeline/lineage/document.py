@@ -3,7 +3,7 @@
 The document is what `charlstm trace --json` prints. Its names stay; new ones may come.
 
     found_by       in words, what tied it to what was asked for
-    run            id, name, status, made_from ("training" or "files"); null if MLflow has none
+    run            id, name, status, made_from ("training" or "files"), can_be_reproduced; null if MLflow has none
     chain          links in order: link, files (path, sha256 or null, dvc_md5 or null), dvc_folder_md5 or null
     recipe         its name and what was changed in it; null if no file says it
     params         all, by dotted name
@@ -103,6 +103,7 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
     for record in reversed(records):  # where stages saw different ones, the training's count
         files |= record.files
         outputs |= record.outputs
+    has_model = any(link_of(path, paths) == "model" for record in records for path in record.files)
     changes = [f"{LINEAGE}/{record.stage}/changes.diff" for record in records[:1] if record.changes]
     num_processes = run.tags.get("num_processes", "1")
     return {
@@ -112,6 +113,7 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
             "name": run.name,
             "status": run.status,
             "made_from": run.tags.get("made_from", "training"),
+            "can_be_reproduced": run.status == "FINISHED" and has_model,  # a teacher or a trial cannot
         },
         "chain": chain(files, outputs, paths),
         "recipe": run.tags.get(RECIPE_TAG),
@@ -232,9 +234,21 @@ def flat(params: Mapping[str, Any], above: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             found |= flat(value, f"{above}{name}.")
         else:
-            shown = value if isinstance(value, str) else json.dumps(value)
+            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             found[f"{above}{name}"] = without_credentials(shown)  # a lock has the URL as it was written
     return found
+
+
+def is_same_value(value: str | None, other: str | None) -> bool:
+    """Whether two parameters are the same, which may be written in two ways: a lock has 0 where `Params` has 0.0."""
+
+    def parsed(text: str) -> object:
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+    return value == other or (value is not None and other is not None and parsed(value) == parsed(other))
 
 
 # Of a model: the fields of its card, see `pipeline.commands.info`.

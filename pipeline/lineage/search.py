@@ -76,6 +76,8 @@ def _find_runs(name: str, reader: Reader) -> list[TrackedRun]:
             raise LineageError(f"{name}: expected the beginning of one run's id, found {len(runs)}: {ids}")
         if runs := runs or reader.by_tag_prefix(MODEL_TAG, name):
             return runs
+    if not name.isprintable():  # e.g. a file's name that is not UTF-8, which MLflow cannot be asked for
+        return []
     is_plain = re.fullmatch(r"[\w-]+", name)
     return reader.by_name(name) or (reader.by_tag(EXPERIMENT, name) if is_plain else [])
 

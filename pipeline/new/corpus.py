@@ -1,6 +1,5 @@
 """Sets a project up for TEXT, or back to a corpus that is there."""
 
-import hashlib
 import os
 import re
 import tempfile
@@ -28,13 +27,16 @@ from pipeline.stage.presets import (
     CORPORA,
     RECIPES,
     Kind,
+    as_written,
     check_kept,
     check_no_training,
+    is_as_written,
     load,
     names,
     params_with,
     path_of,
     preset_text,
+    written_by,
 )
 
 if TYPE_CHECKING:  # torch takes a second to import: mistakes are told before
@@ -112,7 +114,7 @@ def name_of(stem: str) -> str:
 
 # From TEXT to the files.
 
-MARK = "# Written by `charlstm new`"
+COMMAND = "new"  # which may write its files again
 SOURCES = "sources"  # below the folder of the corpora: links to files
 SEPARATOR = "\n"  # between files that are one text
 DOCUMENT_SEPARATORS = ("\f", "\x1e", "\x1d", "\x1c")  # control characters that Unicode and ASCII have for such ends
@@ -132,7 +134,7 @@ class New(NamedTuple):
     def replaced(self) -> list[Path]:
         """Files in `conf/` that are there, and will have something else."""
         own = {path: text for path, text in self.files.items() if path != PARAMS}
-        return [path for path, text in own.items() if path.is_file() and path.read_text(encoding="utf-8") != text]
+        return [path for path, text in own.items() if path.is_file() and path.read_bytes() != text.encode()]
 
     def write(self) -> None:
         """Write the folder of links, the model to begin from and all files, `params.yaml` last.
@@ -190,17 +192,16 @@ def plan(
     why = "by its size" if seconds is None else f"for {seconds / 60:g} minutes"
     shown = source.shown if source.shown.isprintable() else ascii(source.shown)
     about = f"{shown}: {report.num_chars:,} characters, {len(report.counts):,} distinct ones."
-    files = {path_of(CORPORA, name): _marked(preset_text(about, CORPORA.root, corpus))}
+    files = {path_of(CORPORA, name): as_written(preset_text(about, CORPORA.root, corpus), COMMAND)}
     files |= {
-        path_of(RECIPES, recipe): _marked(preset_text(about, RECIPES.root, values))
+        path_of(RECIPES, recipe): as_written(preset_text(about, RECIPES.root, values), COMMAND)
         for recipe, about, values in (
             (name, f"Proposed for {name}, {why}.\n" + "\n".join(proposal.reasons), proposal.recipe),
             (name + TEACHER, f"The teachers of {name}.", proposal.teacher),
         )
         if values
     }
-    # With --force, what is there may also be damaged.
-    is_same = not is_forced and name in names(CORPORA) and load(CORPORA, name).values["download.source"] == address
+    is_same = _is_of(name, source, outputs)
     for path, text in files.items():
         _check_replaceable(path, text, is_same, is_forced)
     values = {CORPORA: {**bases[CORPORA], **corpus}, RECIPES: {**bases[RECIPES], **proposal.recipe}}
@@ -277,19 +278,14 @@ def switch(name: str, is_forced: bool) -> str:
     return recipe
 
 
-def _marked(text: str) -> str:
-    """With a last line that says who wrote it, and by which it can be told whether it was edited since."""
-    return f"{text}{MARK}; as written, this has the SHA-256 {hashlib.sha256(text.encode()).hexdigest()[:16]}.\n"
-
-
 def _check_replaceable(path: Path, text: str, is_same: bool, is_forced: bool) -> None:
     """Check that `text` may be written to `path`; `is_same`: what is there is of the same source."""
     before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    if os.path.lexists(path) and MARK not in before:
+    if os.path.lexists(path) and written_by(COMMAND) not in before:
         raise ParamsError(f"{path}: it was not written by `charlstm new`, and stays as it is: take another --name")
     if before in ("", text) or is_forced:
         return
-    if before != _marked(before.partition(MARK)[0]):
+    if not is_as_written(before, COMMAND):
         raise ParamsError(f"{path}: it was edited, and stays: take another --name, or --force to write over it")
     if not is_same:
         raise ParamsError(f"{path}: it is of another text, and stays: take another --name, or --force to write over it")
@@ -338,12 +334,26 @@ def _free_name(source: Source, name: str | None, outputs: Path) -> str:
         free = wanted if number == 1 else f"{wanted}-{number}"
         recipes = (path_of(RECIPES, recipe) for recipe in (free, free + TEACHER))
         taken = (path_of(CORPORA, free), *recipes, outputs / f"{free}.txt")
-        address = source.address(outputs.absolute() / SOURCES / free)
-        if not any(os.path.lexists(path) for path in taken) or (
-            free in names(CORPORA) and load(CORPORA, free).values["download.source"] == address
-        ):
+        if not any(os.path.lexists(path) for path in taken) or _is_of(free, source, outputs):
             return free
         number += 1
+
+
+def _is_of(name: str, source: Source, outputs: Path) -> bool:
+    """Whether a corpus of that name is there, and of this very source."""
+    if name not in names(CORPORA):
+        return False
+    links = outputs.absolute() / SOURCES / name
+    try:
+        is_same = load(CORPORA, name).values["download.source"] == source.address(links)
+    except ParamsError:  # damaged
+        return False
+    # Of several files, the address says only the name.
+    return is_same and (
+        not source.needs_links
+        or not links.is_dir()
+        or [link.readlink() for link in sorted(links.iterdir())] == source.files
+    )
 
 
 def _document_separator(source: Source, report: TextReport) -> str:

@@ -43,7 +43,7 @@ SECONDS_TO_ADD = 60
 
 def untracked() -> list[str]:
     """Files of code that git neither knows nor ignores."""
-    names = git("ls-files", "-z", "--others", "--exclude-standard", "--", *CODE) or ""
+    names = os.fsdecode(_printed("ls-files", "-z", "--others", "--exclude-standard", "--", *CODE) or b"")
     return [name for name in names.split("\0") if name]
 
 
@@ -52,7 +52,7 @@ def changes(commit: str, results: Sequence[str]) -> str:
 
     Lines that begin with `NOTE` say what is not in it: a rest beyond `MAX_BYTES`, passwords of URLs.
     """
-    new = "\0".join(untracked())
+    new, are_added = "\0".join(untracked()), True
     command = ["git", "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false", "diff", "--binary", "--no-color"]
     command += ["--no-ext-diff", "--no-textconv", commit, "--", ".", *(f":(exclude){path}" for path in results)]
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +62,9 @@ def changes(commit: str, results: Sequence[str]) -> str:
             shutil.copy(index, environment["GIT_INDEX_FILE"])
         if new:
             add = ["git", "add", "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul"]
-            subprocess.run(add, input=new.encode(), env=environment, capture_output=True, timeout=SECONDS_TO_ADD)
+            names = os.fsencode(new)  # they need not be UTF-8
+            added = subprocess.run(add, input=names, env=environment, capture_output=True, timeout=SECONDS_TO_ADD)
+            are_added = added.returncode == 0
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             assert process.stdout is not None
             content = process.stdout.read(MAX_BYTES + 1)
@@ -72,7 +74,17 @@ def changes(commit: str, results: Sequence[str]) -> str:
     shown = without_credentials(diff)
     notes = [f"cut after {MAX_BYTES:,} bytes, so it cannot be applied"] if len(content) > MAX_BYTES else []
     notes += ["passwords were left out, so it may not apply"] if shown != diff else []
+    notes += ["it has bytes that are not UTF-8, so it cannot be applied"] if not _is_utf8(content[:MAX_BYTES]) else []
+    notes += ["new files are missing, which git did not take"] if not are_added else []
     return "".join(f"{NOTE}{note}\n" for note in notes) + shown
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def is_whole(diff: str) -> bool:

@@ -5,6 +5,7 @@ It says what differs from the preset that it builds on. The last one of that cha
 that presets of its kind decide. So one preset written after another leaves nothing of the first behind.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from io import StringIO
@@ -226,6 +227,22 @@ def preset_text(about: str, builds_on: str, values: Mapping[str, object]) -> str
     yaml.width = 10**6
     yaml.dump(replaced({BUILDS_ON: builds_on}, values), stream)
     return "".join(f"# {line}\n" for line in about.splitlines()) + "\n" + stream.getvalue()
+
+
+def as_written(text: str, command: str) -> str:
+    """A preset with a last line that says which command wrote it, and tells whether it was edited since."""
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{text}{written_by(command)}; as written, this has the SHA-256 {digest}.\n"
+
+
+def is_as_written(text: str, command: str) -> bool:
+    """Whether nobody has edited what the command wrote."""
+    return text == as_written(text.partition(written_by(command))[0], command)
+
+
+def written_by(command: str) -> str:
+    """How the last line of such a file begins."""
+    return f"# Written by `charlstm {command}`"
 
 
 def _about(path: Path) -> str:

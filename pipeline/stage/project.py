@@ -3,13 +3,15 @@
 What a user types is meant where the user is: paths in arguments are taken from there (`from_here`).
 """
 
+import stat
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
-from charlstm.errors import ParamsError
+from charlstm.errors import CharlstmError, ParamsError
+from charlstm.files.atomic import SPECIAL_FILES
 
 PIPELINE, PARAMS = "dvc.yaml", "params.yaml"
 Value = TypeVar("Value", bound=Path | str | list[str] | None)
@@ -64,3 +66,15 @@ def from_here(value: Value) -> Value:
         return value
     root = Path.cwd()
     return str(path.relative_to(root) if path.is_relative_to(root) else path)  # type: ignore[return-value]
+
+
+def output_from_here(path: Path | None) -> Path | None:
+    """The path of a file to write. For options, as their callback.
+
+    Raises:
+        CharlstmError: there is a device, a socket or a FIFO. A file that is renamed over it would take its place.
+    """
+    path = from_here(path)
+    if path is not None and path.exists() and (kind := SPECIAL_FILES.get(stat.filemode(path.stat().st_mode)[0])):
+        raise CharlstmError(f"{path}: expected the name of a file to write, found a {kind}")
+    return path

@@ -124,8 +124,8 @@ def _train(plan: Plan, study: Study, trial: Trial, watch: Watch) -> bool:
         study.prune(number)
     elif is_interrupted and (is_stopped or watch.must_stop()):
         return False
-    elif code < 0 and number > 0 and study.is_killed_again(number):
-        study.fail(number, f"it was killed twice, by signal {-code}: is there too little memory for it?")
+    elif is_interrupted and number > 0 and study.is_killed_again(number):
+        study.fail(number, "it was killed twice: is there too little memory for it?")
     elif is_interrupted:
         raise Interrupted(f"{last}, exit code {code}; {AGAIN}")
     elif code == EXIT_BAD_INPUT and number > 0 and plan.identity() == study.folder.name and study.refusal(number):
@@ -137,7 +137,10 @@ def _train(plan: Plan, study: Study, trial: Trial, watch: Watch) -> bool:
 
 
 def difference_of(plan: Plan, study: Study, first: Trial, second: Trial) -> Difference:
-    """What the difference of two trials that are done is worth, by the measure that they were chosen by."""
+    """What the difference of two trials that are done is worth, by `windowed_C`.
+
+    Trials are chosen by that measure, too, unless `train.validation` is `sliding`, which counts characters many times.
+    """
     return compare([_measured(plan, study, trial) for trial in (first, second)])[0]
 
 
@@ -150,7 +153,12 @@ def _measured(plan: Plan, study: Study, trial: Trial) -> Trained:
     val = load_encoded(plan.paths.encoded / "val.npy", trained.vocab, plan.params.split.document_separator)
     text = val.first(plan.params.train.validation_chars)
     blocks = blocks_of(windowed_nats(trained.model, text, plan.params.train.validation_context_len), text)
-    return Trained(f"trial {trial.number}", [blocks.nats_per_char], [blocks])
+    return Trained(name_of(trial), [blocks.nats_per_char], [blocks])
+
+
+def name_of(trial: Trial) -> str:
+    """As a person calls it."""
+    return f"trial {trial.number}"
 
 
 def _run(command: list[str], log: Path, wait: Callable[[], None], must_stop: Callable[[], bool]) -> tuple[int, bool]:

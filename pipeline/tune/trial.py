@@ -14,7 +14,7 @@ from pathlib import Path
 from charlstm.errors import TrainingError
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import Params, load_params
-from charlstm.tracking.client import SWEEP_TAG
+from charlstm.tracking.client import SWEEP_TAG, TRIAL_TAG
 from charlstm.training.history import EpochRow
 from charlstm.training.progress import Observer, Plan, Progress
 from pipeline import train
@@ -64,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         reporter = Reporter(arguments.study, arguments.number)
         try:
-            train.run(*load(), train.Job(load, folder, {SWEEP_TAG: arguments.study.name}, [reporter]))
+            tags = {SWEEP_TAG: arguments.study.name, TRIAL_TAG: str(arguments.number)}
+            train.run(*load(), train.Job(load, folder, tags, [reporter]))
         except TrainingError as error:
             Study(arguments.study).refuse(arguments.number, str(error))
             raise

@@ -78,6 +78,30 @@ def test_the_same_text_keeps_its_name_and_another_gets_one_of_its_own(run: Run, 
     assert load_params(project / "params.yaml").download.name == "austen"
 
 
+def test_several_files_keep_their_name_and_others_get_one_of_their_own(run: Run, project: Path) -> None:
+    for folder in ("poems", "novels"):
+        (project / folder).mkdir()
+        for name in ("1.txt", "2.txt"):
+            (project / folder / name).write_text(f"{folder}\n{TEXT}")
+    for folder, name in {"poems": "text-1", "novels": "text-1-2"}.items():
+        for _ in range(2):
+            assert run("new", f"{folder}/1.txt", f"{folder}/2.txt")[0] == 0
+            assert load_params(project / "params.yaml").download.name == name
+    links = project / "Datasets/sources/text-1"
+    assert [link.readlink() for link in sorted(links.iterdir())] == [project / "poems/1.txt", project / "poems/2.txt"]
+    code, _, err = run("new", "novels/1.txt", "novels/2.txt", "--name", "text-1")
+    assert code == 2 and "it is of another text, and stays" in err
+
+
+def test_with_force_a_damaged_file_is_written_over(run: Run, project: Path) -> None:
+    assert run("new", "Pride.txt")[0] == 0
+    mine = project / "conf/corpus/pride.yaml"
+    mine.write_bytes(b"# caf\xe9\n" + mine.read_bytes())
+    assert run("new", "Pride.txt", "--name", "pride")[0] == 2
+    code, out, _ = run("new", "Pride.txt", "--name", "pride", "--force")
+    assert code == 0 and "caf" not in mine.read_text()
+
+
 def tree(project: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
 

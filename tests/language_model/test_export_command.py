@@ -189,3 +189,13 @@ def test_the_page_s_table_is_the_file(workplace: Path) -> None:
     metadata = session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["vocabulary"]) == list(VOCAB.characters)
     assert all(f"`{key}`" in PAGES["docs/export.md"] for key in metadata)
+
+
+@pytest.mark.parametrize("command", [["export", "onnx"], ["sweep"], ["review", "HEAD"]])
+def test_what_is_no_file_is_not_replaced_by_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, command: list[str]
+) -> None:
+    """As `-o /dev/null` would be, by root."""
+    os.mkfifo(tmp_path / "pipe")
+    assert cli.main([*command, "-o", str(tmp_path / "pipe")]) == 2
+    assert "expected the name of a file to write, found a FIFO" in caplog.text and (tmp_path / "pipe").is_fifo()

@@ -135,6 +135,21 @@ def test_changes_apply_to_their_commit_also_new_and_binary_files(copy: Path, tmp
     assert len(index) == len((copy / ".git/index").read_bytes())
 
 
+def test_changes_that_are_no_text_say_that_they_cannot_be_applied(copy: Path) -> None:
+    edit(copy)
+    gates = copy / "charlstm/model/gates.py"
+    gates.write_bytes(gates.read_bytes() + b"# caf\xe9\n")
+    assert "not UTF-8" in git.changes("HEAD", []) and not git.is_whole(git.changes("HEAD", []))
+
+
+def test_a_new_file_whose_name_is_no_text_is_in_the_changes(copy: Path) -> None:
+    name = os.fsdecode(b"conf/caf\xe9.yaml")
+    (copy / name).write_text("a: 1\n")
+    assert git.untracked() == [name]
+    diff = git.changes("HEAD", [])
+    assert "caf\\351.yaml" in diff and git.is_whole(diff)
+
+
 def test_changes_are_those_to_the_commit_of_the_start_also_after_another(copy: Path) -> None:
     edit(copy)
     commit = dvc(copy, "git", "rev-parse", "HEAD").strip()

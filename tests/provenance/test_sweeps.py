@@ -2,8 +2,12 @@
 
 import json
 import logging
+import os
+import re
 import shutil
+import signal
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +22,8 @@ from charlstm.errors import LineageError, ParamsError
 from pipeline.commands.sweep import (
     Experiment,
     Row,
+    _show_all,
+    by_text,
     committed_result,
     differences,
     mean_and_deviation,
@@ -31,7 +37,8 @@ from pipeline.commands.sweep import (
     varied_params,
 )
 from pipeline.dvc import queue
-from pipeline.dvc.queue import Queue, read_queue
+from pipeline.dvc.queue import Queue, read_queue, run_dvc
+from pipeline.lineage.document import is_same_value
 
 LOSSES = {"0.01": 1.52, "0.3": 1.49, "1e-4": 1.61}
 NO_COMMIT = "0" * 40
@@ -69,7 +76,7 @@ def project(copy: Path) -> Path:
     return copy
 
 
-def test_whether_the_best_recipe_was_lucky_is_said_of_one_text_alone(copy: Path) -> None:
+def test_whether_the_best_recipe_was_lucky_is_said(copy: Path) -> None:
     best = [made("0.3", seed, 1.49 + seed / 1000) for seed in (1, 2, 3)]
     near = [made("0.01", seed, 1.4905 + seed / 1000) for seed in (1, 2, 3)]
     far = [made("1e-4", seed, 1.61 + seed / 1000) for seed in (1, 2, 3)]
@@ -79,8 +86,34 @@ def test_whether_the_best_recipe_was_lucky_is_said_of_one_text_alone(copy: Path)
     assert "larger than seeds explain" in found[1] and "real" not in found[1]  # without blocks it never is
     assert "charlstm sweep --seeds 3" in differences(over_seeds([best[0], far[0]]))[0]
     assert differences(over_seeds(best)) == []
-    elsewhere = made("0.3", 1, 1.2, **{"split.val_fraction": "0.2"})
-    assert differences(over_seeds([*best, elsewhere])) == []
+
+
+@pytest.mark.parametrize("name", ["split.val_fraction", "encode.min_count", "download.sha256", "download.source"])
+def test_losses_of_different_texts_are_in_different_tables(
+    copy: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    here = {"download.name": "moby", name: "1"}
+    measured = {f"e{seed}": made("0.3", seed, 1.49, **here) for seed in (1, 2)}
+    measured["elsewhere"] = made("0.3", 1, 1.2, **(here | {name: "2"}))
+    groups = by_text(measured)
+    assert [list(group) for group in groups.values()] == [["e1", "e2"], ["elsewhere"]]
+    _show_all(measured, copy / "sweep.png")
+    tables = capsys.readouterr().out.split("1 experiment on ")
+    assert "2 experiments on moby" in tables[0] and "e1" in tables[0] and "elsewhere" not in tables[0]
+    assert "elsewhere" in tables[1] and "lower" not in "".join(tables) and (copy / "sweep.png").is_file()
+
+
+def test_a_parameter_may_be_written_in_two_ways() -> None:
+    assert is_same_value("0", "0.0") and is_same_value('["\\u0420"]', '["\u0420"]') and is_same_value("a", "a")
+    assert not is_same_value("0", "0.1") and not is_same_value("a", None) and not is_same_value("a", "0")
+
+
+def test_a_whole_number_for_a_fraction_is_the_same_parameter(project: Path) -> None:
+    for file in ("params.yaml", "dvc.lock"):
+        text = (project / file).read_text()
+        (project / file).write_text(re.sub(r"(weight_decay): [\d.]+", r"\1: 0", text))
+    dvc(project, "git", "commit", "-qam", "as `-S train.weight_decay=0` has it")
+    assert len(committed_result("HEAD")) == 1
 
 
 @pytest.fixture
@@ -305,3 +338,22 @@ def test_the_states_of_a_queue_that_works(small: Path, tmp_path: Path) -> None:
             dvc(small, "queue", "stop")
     assert {one.name: one.state for one in queue.tasks} == {"bad": "Failed", "held": "Running", "last": "Queued"}
     assert {one.baseline for one in queue.tasks} == {head_of(small)} and queue.has_worker
+
+
+def test_a_request_to_stop_reaches_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in a terminal does so by itself, SIGTERM does not."""
+    dvc = tmp_path / "dvc"
+    dvc.write_text(
+        f"#!/bin/sh\ntrap 'echo stopped > {tmp_path}/end; exit 1' TERM\ntouch {tmp_path}/begun\nsleep 60 & wait\n"
+    )
+    dvc.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(dvc))
+
+    def stop() -> None:
+        wait_for(tmp_path / "begun")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=stop).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_dvc("repro")
+    assert (tmp_path / "end").read_text() == "stopped\n"

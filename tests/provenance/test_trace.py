@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -240,6 +241,7 @@ def test_a_moved_checkout_finds_its_own_records(
         (["--end-of-options"], "No such option"),
         (["a'b\"c"], "expected a run, a file or a revision"),
         (["text.txt;"], "expected a run, a file or a revision"),
+        ([os.fsdecode(b"caf\xe9.txt")], "expected a run, a file or a revision"),
         (["dvc.yaml"], "expected bytes of a training, found no run with them"),
         (["pipeline"], "files): expected bytes of a training"),
         (["--text", "nobody ever wrote this"], "no run wrote 'nobody ever wrote this'"),

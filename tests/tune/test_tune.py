@@ -16,8 +16,8 @@ from charlstm.evaluation.difference import Difference, Trained
 from pipeline.commands import tune as command
 from pipeline.dvc.paths import train_command
 from pipeline.tune import search as loop
-from pipeline.tune.search import MAX_FAILURES, Plan, Watch, read_plan, search
-from pipeline.tune.study import DONE, FAILED, PRUNED, RUNNING, Study
+from pipeline.tune.search import MAX_FAILURES, Plan, Watch, name_of, read_plan, search
+from pipeline.tune.study import DONE, FAILED, PRUNED, RUNNING, Study, Trial
 
 TRAINING = """
 import json, os, signal, sys, time
@@ -144,10 +144,11 @@ def test_a_training_that_others_kill_ends_it_and_is_resumed(plan: Plan, training
     assert started(run(plan, 2)) == [0, 0, 1]
 
 
-def test_a_trial_that_is_killed_twice_fails(plan: Plan, training: Training) -> None:
-    """As the system does where memory ends, and would do again."""
-    training("if number == 1: os.kill(os.getpid(), signal.SIGKILL)")
-    with pytest.raises(Interrupted, match=r"trial 1: it said nothing .* exit code -9; the same command goes on"):
+@pytest.mark.parametrize(("end", "code"), [("os.kill(os.getpid(), signal.SIGKILL)", -9), ("sys.exit(75)", 75)])
+def test_a_trial_that_is_killed_twice_fails(plan: Plan, training: Training, end: str, code: int) -> None:
+    """As the system does where memory ends, and would do again. Of a worker alone, the launcher makes code 75."""
+    training(f"if number == 1: {end}")
+    with pytest.raises(Interrupted, match=rf"trial 1: it said nothing .* exit code {code}; the same command goes on"):
         run(plan, 3)
     trials = run(plan, 3).trials()
     assert [one.state for one in trials.values()] == [DONE, FAILED, DONE] and "killed twice" in trials[1].reason
@@ -190,13 +191,17 @@ def test_the_command_is_that_of_stage_train(project: Path) -> None:
 DIFFERENCE = Difference(Trained("a", [1.0], [None]), Trained("b", [1.1], [None]), 0.1, 0.05, None)
 
 
+def difference_of(plan: Plan, study: Study, winner: Trial, first: Trial) -> Difference:
+    return DIFFERENCE._replace(best=DIFFERENCE.best._replace(name=name_of(winner)))
+
+
 @pytest.fixture
 def whole(plan: Plan, training: Training, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The command, without DVC and MLflow; which runs it would have written."""
     training("")
     sent: list[str] = []
     monkeypatch.setattr(command, "_encode", lambda plan: None)
-    monkeypatch.setattr(command, "difference_of", lambda *_: DIFFERENCE)  # these trainings make no models
+    monkeypatch.setattr(command, "difference_of", difference_of)  # these trainings make no models
     monkeypatch.setattr(command, "_send", lambda plan, study, label, *more, is_over: sent.append(label))
     return sent
 
@@ -223,6 +228,26 @@ def test_a_winner_that_may_be_luck_is_not_recommended(
     out = capsys.readouterr().out
     assert "That is within what this text can tell." in out and "next:" not in out
     assert "to train the winner all the same: charlstm recipe mine --force && dvc repro\n" in out
+
+
+def test_a_winner_that_another_measure_finds_worse_is_not_recommended(
+    whole: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `windowed_C` may, where trials are chosen by `sliding_C`."""
+    monkeypatch.setattr(command, "difference_of", lambda *_: DIFFERENCE)
+    assert command.tune(trials=12, name="mine") == 0
+    out = capsys.readouterr().out
+    assert "next:" not in out and "to train the winner all the same: charlstm recipe mine" in out
+
+
+def test_its_own_recipe_stays_where_it_was_edited(whole: list[str], project: Path) -> None:
+    recipe = project / "conf/recipe/mine.yaml"
+    assert command.tune(trials=12, name="mine") == 0
+    edited = f"{recipe.read_text()}# More epochs, one day.\n"
+    recipe.write_text(edited)
+    with pytest.raises(ParamsError, match=r"mine\.yaml: it was edited, and stays"):
+        command.tune(trials=13, name="mine")
+    assert recipe.read_text() == edited
 
 
 def test_a_recipe_of_others_is_not_written_over(whole: list[str], project: Path) -> None:
