@@ -51,7 +51,8 @@ def undisturbed(encoded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_a_loss_that_is_no_number_on_one_process_stops_all_and_loses_nothing(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_params(project, {"train.epochs": 3, "train.early_stopping_epochs": None})
+    # At a low rate, what two processes round otherwise than one stays small.
+    write_params(project, {"train.epochs": 3, "train.early_stopping_epochs": None, "train.muon.learning_rate": 0.01})
     undisturbed = shutil.copytree(project, tmp_path / "undisturbed")
     run_stages(undisturbed, "train")
     done = run_faulty(project, 2, 1, 160)  # processes agree on a checkpoint after 100 steps at the latest
