@@ -14,7 +14,7 @@ import psutil
 log = logging.getLogger("charlstm")
 
 QUEUE = Path(".dvc/tmp/exps/celery")  # it is there once something was queued
-SECONDS_TO_ANSWER, SECONDS_TO_STOP = 30, 60
+SECONDS_TO_ANSWER, SECONDS_TO_END, SECONDS_TO_STOP = 30, 5, 60
 STATES = RUNNING, WAITING, FAILED = "Running", "Queued", "Failed"  # as `dvc queue status` says it
 # All that `dvc queue status` asks, but for the workers. Those are asked through a file, which a worker may read while
 # it is being written, and then it dies (DVC 3.67).
@@ -85,8 +85,16 @@ def run_dvc(*arguments: str, is_quiet: bool = False) -> int:
     with subprocess.Popen(command, stdout=output, env={**os.environ, "PATH": path}) as process:
         try:
             return process.wait()
-        except BaseException:  # a request to stop, which only a terminal sends to DVC, too
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(SECONDS_TO_STOP)
+        except BaseException:
+            _stop(process)
             raise
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Wait until DVC has ended, as after Ctrl-C in a terminal, which reaches all. Else end it: its stage notices."""
+    below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(SECONDS_TO_END)
+    process.terminate()
+    process.wait()
+    psutil.wait_procs(below, SECONDS_TO_STOP)
