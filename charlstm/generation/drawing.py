@@ -5,6 +5,7 @@ the exact one. All sums run in the order of the vocabulary. `compiled/kernels.py
 Shapes: R rows, V vocabulary, S states of UTF-8.
 """
 
+import hashlib
 import math
 from collections.abc import Sequence
 from functools import reduce
@@ -20,7 +21,8 @@ Double = NDArray[np.float64]
 Ids = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-# Random numbers of a text: a function of its seed, its prompt and the character's position, and of nothing else.
+# Random numbers of a text: a function of its seed, its prompt, its number among the texts of both, what was read
+# before, and the character's position; and of nothing else.
 #
 # They are counted, not drawn one after the other from a state, so rows of a batch cannot disturb each other. The
 # numbers are those of SplitMix64 (Steele, Lea & Flood 2014), in 64-bit integers, the same on every machine and in every
@@ -31,11 +33,19 @@ STEP: Final = 0x9E3779B97F4A7C15  # 2^64 divided by the golden ratio
 FACTORS: Final = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
-def key_of(seed: int, prompt: str, number: int) -> int:
-    """64 bits that begin the numbers of one text; `number` counts the texts of one prompt and seed."""
+def key_of(seed: int, prompt: str, number: int, read: bytes = b"") -> int:
+    """64 bits that begin the numbers of one text; `number` counts the texts of one prompt and seed.
+
+    `read` stands for what was read before the prompt. Without it, a text that goes on from another one would be drawn
+    with the numbers of that one, and soon repeat it.
+    """
     key = seed & MASK
-    for value in (number, *map(ord, prompt)):
+    for value in (0, *map(ord, prompt)):
         key = _mixed(key ^ value)
+    if number:  # above all characters: another seed has other texts, not the same ones in another order
+        key = _mixed(key ^ (number << 32))
+    if read:
+        key = _mixed(key ^ int.from_bytes(hashlib.sha256(read).digest()[:8]))
     return key
 
 

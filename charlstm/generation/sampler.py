@@ -1,9 +1,11 @@
 """Writing texts, many at once, each as it would be alone.
 
-A text is a function of the model, its prompt, its rule, its seed and its number, on every machine and in every batch.
+A text is a function of the model, the state that it begins from, its prompt, its rule, its seed and its number, on
+every machine and in every batch.
 """
 
 import logging
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Literal, NamedTuple
@@ -40,6 +42,11 @@ class Request(NamedTuple):
     number: int = 0
     state: LSTMState | None = None
 
+    def key(self) -> int:
+        """64 bits that begin the text's random numbers."""
+        read = QuantizedState.of(self.state).hidden.cpu().numpy().tobytes() if self.state else b""
+        return key_of(self.sampling.seed, self.prompt, self.number, read)
+
 
 class Generated(NamedTuple):
     """A text without its prompt, and the state (L, 1, H) after all that was read and drawn, a stop string included.
@@ -66,7 +73,7 @@ class Batch:
         self.num_written = 0
         self._active = list(range(len(requests)))
         self._state = _states_after_prompts(stepper, vocab, requests)
-        self._keys_R = np.array([key_of(one.sampling.seed, one.prompt, one.number) for one in requests], np.uint64)
+        self._keys_R = np.array([one.key() for one in requests], np.uint64)
         self._rules = Rules.of([one.sampling for one in requests], len(vocab))
 
     def is_done(self) -> bool:
@@ -228,12 +235,29 @@ class Sampler:
         return batch.done[0].state
 
 
+class _Writers:
+    """How many write at once, and the number of torch's threads before the first of them."""
+
+    lock = threading.Lock()
+    number = num_threads = 0
+
+
 @contextmanager
 def few_threads(num_rows: int) -> Iterator[None]:
-    """No more of torch's threads than help with `num_rows` rows. Texts do not depend on it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, min(before, num_rows // MIN_ROWS_PER_THREAD)))
+    """No more of torch's threads than help with `num_rows` rows. Texts do not depend on it.
+
+    torch has a number for each thread of Python, and one for those that come. Where several write at once, both are
+    afterwards as they were before the first.
+    """
+    with _Writers.lock:
+        if not _Writers.number:
+            _Writers.num_threads = torch.get_num_threads()
+        _Writers.number += 1
+        before = _Writers.num_threads
+        torch.set_num_threads(max(1, min(before, num_rows // MIN_ROWS_PER_THREAD)))
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _Writers.lock:
+            _Writers.number -= 1
+            torch.set_num_threads(before)

@@ -47,45 +47,54 @@ def varies(label: Label) -> bool:
 def effects(cells_UN: NDArray[np.float16], labels: Sequence[Label]) -> Floats:
     """The effects (U, K) of labels that vary."""
     weights_KN = np.stack([_weights(label) for label in labels])
-    return np.stack([weights_KN @ ranks_of(cell_N) for cell_N in cells_UN])
+    are_flags_K = np.array([label.is_yes_or_no for label in labels])
+    found_UK = []
+    for ranks_N in map(ranks_of, cells_UN):
+        found_UK.append(weights_KN @ ranks_N / np.where(are_flags_K, 1.0, _length(ranks_N)))
+    return np.stack(found_UK)
 
 
 def shifted_effects(cell_N: NDArray[np.float16], label: Label) -> Floats:
     """The effects (N) of one cell with the label shifted by 0, 1, ... characters, round from the end to the start."""
-    spectrum = np.fft.rfft(ranks_of(cell_N)) * np.conj(np.fft.rfft(_weights(label)))
-    return np.fft.irfft(spectrum, len(cell_N))
+    ranks_N = ranks_of(cell_N)
+    spectrum = np.fft.rfft(ranks_N) * np.conj(np.fft.rfft(_weights(label)))
+    return np.fft.irfft(spectrum, len(cell_N)) / (1.0 if label.is_yes_or_no else _length(ranks_N))
 
 
 def ranks_of(cell_N: NDArray[np.float16]) -> Floats:
-    """Ranks of cell states, mean 0 and length 1; nearly equal ones share a rank. All 0 for a cell that never moves."""
+    """Ranks of cell states, mean 0; nearly equal ones share a rank. All 0 for a cell that never moves."""
     states_N = cell_N.astype(np.float32)
     low, high = states_N.min(), states_N.max()
     scale = (NUM_STATES - 1) / ((high - low) or 1)
-    return _unit_ranks(((states_N - low) * scale).astype(np.int64), NUM_STATES)
+    return _ranks(((states_N - low) * scale).astype(np.int64), NUM_STATES)
 
 
 def ranks_of_label(label: Label) -> Floats:
     """Ranks (N) of a label's values, mean 0 and length 1; equal values share a rank."""
     _, codes_N = np.unique(label.values_N, return_inverse=True)
-    return _unit_ranks(codes_N, int(codes_N.max()) + 1)
+    ranks_N = _ranks(codes_N, int(codes_N.max()) + 1)
+    return ranks_N / _length(ranks_N)
 
 
-def _unit_ranks(codes_N: NDArray[np.integer], num_codes: int) -> Floats:
+def _ranks(codes_N: NDArray[np.integer], num_codes: int) -> Floats:
     counts = np.bincount(codes_N, minlength=num_codes)
     ranks_N: Floats = (np.cumsum(counts) - counts / 2)[codes_N]
     ranks_N -= ranks_N.mean()
-    return ranks_N / (float(np.linalg.norm(ranks_N)) or 1.0)
+    return ranks_N
+
+
+def _length(ranks_N: Floats) -> float:
+    """The length of ranks that are no zeros; ties make it shorter."""
+    return float(np.linalg.norm(ranks_N)) or 1.0
 
 
 def _weights(label: Label) -> Floats:
-    """The weights that turn ranks (N) of length 1, multiplied with them, into the effect."""
+    """The weights that turn ranks (N), multiplied with them, into the effect; for a number, of ranks of length 1."""
     if not label.is_yes_or_no:
         return ranks_of_label(label)
     num_chars = len(label.values_N)
     share = label.values_N.mean()
-    per_char_N = np.where(label.values_N, 1 / share, -1 / (1 - share)) / num_chars
-    length_of_untied_ranks = (num_chars * (num_chars**2 - 1) / 12) ** 0.5
-    weights_N: Floats = per_char_N * (2 / num_chars * length_of_untied_ranks)
+    weights_N: Floats = np.where(label.values_N, 1 / share, -1 / (1 - share)) * (2 / num_chars**2)
     return weights_N
 
 

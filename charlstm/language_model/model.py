@@ -27,7 +27,7 @@ from charlstm.sampling import Sampling, SamplingOptions, Unknown, short, unknown
 from charlstm.text.encoded import EncodedText, begins_character, num_chars_of
 from charlstm.text.prompts import fold, with_sign
 from charlstm.text.vocabulary import UNSEEN, Ids, describe
-from charlstm.tracking.client import Store
+from charlstm.tracking.client import Store, store_to_read
 from charlstm.tracking.registered_model import default_store, download_model, is_address
 
 PROMPT = "\n"  # a text begins as a line does
@@ -70,6 +70,10 @@ class Model:
     def __repr__(self) -> str:
         sizes = f"{self._model.num_parameters():,} parameters, {len(self._vocab)} {self._vocab.unit}s"
         return f"<charlstm.Model: {sizes}, SHA-256 {self._sha256[:8]}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the sampler, which is made anew: it may hold machine code."""
+        return {name: value for name, value in self.__dict__.items() if name != "_sampler"}
 
     @property
     def state(self) -> State | None:
@@ -251,7 +255,7 @@ def load(where: str | PathLike[str], *, tracking_uri: str | None = None) -> Mode
     """
     if not is_address(fspath(where)):
         return Model(load_model(Path(where), "fused"))
-    return load_from_store(fspath(where), Store(tracking_uri, "", None) if tracking_uri else default_store())
+    return load_from_store(fspath(where), store_to_read(tracking_uri) if tracking_uri else default_store())
 
 
 def load_from_store(address: str, store: Store) -> Model:

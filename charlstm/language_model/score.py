@@ -58,21 +58,24 @@ def surprising(text: str, char_nats: NDArray[np.float64]) -> list[Passage]:
                 passage_mean = float(sums_U[first:end].sum()) / num_chars
                 distance = (passage_mean - mean) / math.hypot(spread / math.sqrt(num_chars), BETWEEN)
                 found.append((distance, first, end, passage_mean))
+    num_lines_U = np.cumsum([0, *(text[end - 1] == "\n" for _, end in bounds)])  # before each piece
     is_taken_U, passages = np.zeros(len(bounds), bool), []
     for _, first, end, passage_mean in sorted(found, key=lambda one: one[0], reverse=True):
         if not is_taken_U[first:end].any():
             is_taken_U[first:end] = True
-            start, stop = bounds[first][0], bounds[end - 1][1]
-            start += len(text[start:stop]) - len(text[start:stop].lstrip("\n"))  # without empty lines around it
-            inner = text[start:stop].rstrip("\n")
-            line = text.count("\n", 0, start) + 1
+            piece = text[bounds[first][0] : bounds[end - 1][1]]
+            num_empty = len(piece) - len(piece.lstrip("\n"))  # lines before it
+            start, inner = bounds[first][0] + num_empty, piece.strip("\n")
+            line = int(num_lines_U[first]) + num_empty + 1
             passages.append(Passage(line, line + inner.count("\n"), start, start + len(inner), passage_mean, inner))
     return passages
 
 
 def maximal_runs(scores: list[float]) -> list[tuple[int, int]]:
     """All maximal scoring runs of `scores`, as (first, end) indices, in order (Ruzzo & Tompa 1999); linear time."""
-    runs: list[tuple[int, int, float, float]] = []  # first, end, total before, total after
+    # First, end, total before, total after; and the nearest run before it that begins with a smaller total, or -1.
+    # Those in between begin with a total that is no smaller, so a search jumps over them.
+    runs: list[tuple[int, int, float, float, int]] = []
     total = 0.0
     for index, score in enumerate(scores):
         before, total = total, total + score
@@ -80,13 +83,15 @@ def maximal_runs(scores: list[float]) -> list[tuple[int, int]]:
             continue
         first = index
         while True:
-            left = next((at for at in reversed(range(len(runs))) if runs[at][2] < before), None)
-            if left is None or runs[left][3] >= total:
-                runs.append((first, index + 1, before, total))
+            left = len(runs) - 1
+            while left >= 0 and runs[left][2] >= before:
+                left = runs[left][4]
+            if left < 0 or runs[left][3] >= total:
+                runs.append((first, index + 1, before, total, left))
                 break
             first, before = runs[left][0], runs[left][2]
             del runs[left:]
-    return [(first, end) for first, end, _, _ in runs]
+    return [(first, end) for first, end, *_ in runs]
 
 
 def _pieces(text: str) -> list[tuple[int, int]]:

@@ -108,6 +108,7 @@ CORPUS_TAG, RECIPE_TAG = "corpus_name", "recipe"
 SWEEP_TAG = "sweep"  # of a run of a sweep or a search; the value is a commit, or the search
 SWEEP_OF_TAG = "sweep_of"  # of the run above them; the same value
 TRIAL_TAG = "trial"  # of a trial of a search: its number
+SPOOL_TAG = "mlflow.charlstm.spool"  # which spool has made the run; MLflow's page hides tags that begin so
 COMMON_REASONS = {
     "Connection refused": "it refuses the connection: is the server up?",
     "Read timed out": "it does not answer in time",
@@ -141,6 +142,17 @@ class Store(NamedTuple):
     def identity(self) -> str:
         """A name that tells it from other stores, without secrets that a URI may hold."""
         return f"{without_credentials(self.uri)} experiment {self.experiment_id or self.experiment}"
+
+
+EXPERIMENT = "charlstm"  # of our runs, where nothing else is said
+ARTIFACTS = "mlartifacts"  # beside the database of a checkout
+
+
+def store_to_read(uri: str) -> Store:
+    """A store of which only its URI is known. With the database of a checkout, the artifacts are those beside it."""
+    file = sqlite_file(uri)
+    root = file.absolute().parent / ARTIFACTS if file else None
+    return Store(uri, EXPERIMENT, root.as_uri() if root and root.is_dir() else None, is_by_corpus=True)
 
 
 def find_experiments(client: "MlflowClient", store: Store) -> dict[str, str]:

@@ -5,7 +5,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from charlstm.tracking.client import TRIAL_TAG, Store, check_exists, connect, in_one_line, open_artifacts
+from charlstm.tracking.client import (
+    MAX_EXPERIMENTS,
+    TRIAL_TAG,
+    Store,
+    check_exists,
+    connect,
+    in_one_line,
+    open_artifacts,
+)
 
 RUNS_PER_PAGE = 1000
 
@@ -34,7 +42,8 @@ class Reader:
         self._store = store
         with in_one_line(store):
             self._client = connect(store)
-            self._experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
+            found = self._client.search_experiments(max_results=MAX_EXPERIMENTS)
+            self._experiments = [experiment.experiment_id for experiment in found]
 
     def by_id(self, prefix: str) -> list[TrackedRun]:
         """Runs whose id begins with `prefix`, of hexadecimal digits."""

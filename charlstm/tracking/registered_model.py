@@ -4,6 +4,7 @@ Each function may be called again, also after a crash in its middle: what is the
 finished. None imports torch, so a process that only sends can call them.
 """
 
+import importlib.util
 import json
 import math
 import re
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from charlstm.errors import TrackingError
 from charlstm.files.urls import without_credentials
-from charlstm.tracking.client import Store, check_exists, connect, describe, open_artifacts
+from charlstm.tracking.client import Store, check_exists, connect, describe, open_artifacts, store_to_read
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -287,10 +288,25 @@ def is_address(where: str) -> bool:
 
 
 def default_store() -> Store:
-    """MLflow's own: what `mlflow.set_tracking_uri` or its variables say, else the database in the current folder."""
+    """MLflow's own: what `mlflow.set_tracking_uri` or its variables say, else the database in the current folder.
+
+    Raises:
+        TrackingError: MLflow is not installed.
+    """
+    check_installed()
     import mlflow
 
-    return Store(str(mlflow.get_tracking_uri()), "", None)
+    return store_to_read(str(mlflow.get_tracking_uri()))
+
+
+def check_installed() -> None:
+    """Check that MLflow is there.
+
+    Raises:
+        TrackingError: a wheel without the extra `pipeline` has none.
+    """
+    if importlib.util.find_spec("mlflow") is None:
+        raise TrackingError("MLflow is not installed: `pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings it")
 
 
 def download_model(address: str, target: Path, store: Store) -> Path:
@@ -300,12 +316,7 @@ def download_model(address: str, target: Path, store: Store) -> Path:
         TrackingError: the store does not answer, or has no such model.
     """
     check_exists(store)
-    try:
-        import mlflow  # noqa: F401  # a wheel without the extra `pipeline` has none
-    except ModuleNotFoundError:
-        raise TrackingError(
-            f"{address}: MLflow is not installed: `pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings it"
-        ) from None
+    check_installed()
     try:
         client = connect(store)
         folder = open_artifacts(store, _location(client, address)).download_artifacts(FOLDER, str(target))

@@ -28,7 +28,7 @@ from charlstm.errors import LockedError, TrackingError
 from charlstm.files.atomic import write_text
 from charlstm.tracking import client as calls
 from charlstm.tracking import outbox, registered_model
-from charlstm.tracking.client import CORPUS_TAG, SWEEP_TAG, Store
+from charlstm.tracking.client import CORPUS_TAG, SPOOL_TAG, SWEEP_TAG, Store
 from charlstm.tracking.outbox import EVENTS, FILES, Event, Spool, read_events, start_of, status_of
 from charlstm.tracking.system_metrics import PREFIX, Samples
 
@@ -269,6 +269,7 @@ class SpoolSender:
         run = calls.find_run(client, self.store, start.tag, start.value, is_running=start.is_found_only)
         if run is not None:
             self.sent.run_id = str(run.info.run_id)
+            self.sent.is_new = run.data.tags.get(SPOOL_TAG) == self.folder.name  # made, but the answer was lost
             if start.is_open:
                 if run.info.status != FINISHED:
                     client.update_run(self.sent.run_id, status="RUNNING")
@@ -277,7 +278,7 @@ class SpoolSender:
         if start.is_found_only:
             raise LookupError(f"no running run has the tag {start.tag} {start.value} yet")
         experiment_id = calls.find_or_create_experiment(client, self.store, self._corpus)
-        tags = self._with_parent(client, experiment_id, start) | {start.tag: start.value}
+        tags = self._with_parent(client, experiment_id, start) | {start.tag: start.value, SPOOL_TAG: self.folder.name}
         self.sent.run_id, self.sent.is_new = calls.create_run(client, experiment_id, tags, start.time_ms), True
 
     def _with_parent(self, client: "MlflowClient", experiment_id: str, start: outbox.Start) -> dict[str, str]:

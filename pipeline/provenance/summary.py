@@ -168,7 +168,7 @@ def _losses(summary: RunSummary) -> str:
     for protocol, loss in summary.losses.items():
         others = [other for other in summary.published if other.protocol == protocol]
         published = "<br>".join(f"{other.nats_per_char:.4f}" for other in others)
-        rows.append([protocol, f"**{loss:.4f}**", published, "<br>".join(other.system for other in others)])
+        rows.append([protocol, f"**{loss:.4f}**", published, "<br>".join(_cell(other.system) for other in others)])
     width = 4 if any(by for *_, by in rows[2:]) else 2
     return "\n".join(f"| {' | '.join(row[:width])} |" for row in rows)
 
@@ -224,6 +224,11 @@ def _verbatim(lines: list[str]) -> str:
 def _code(text: str) -> str:
     """`text` as code within a line. Backticks become quotes: no rule for them holds in every renderer."""
     return f"`{_one_line(without_credentials(text), MAX_INLINE_CHARS).replace('`', chr(39))}`"
+
+
+def _cell(text: str) -> str:
+    """`text` as a cell of a table, or a part of one."""
+    return html.escape(_one_line(text, MAX_INLINE_CHARS), quote=False).replace("|", "\\|")
 
 
 def _one_line(text: str, max_chars: int) -> str:

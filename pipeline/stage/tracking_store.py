@@ -6,14 +6,14 @@ from urllib.parse import urlsplit
 
 from charlstm.errors import TrackingError
 from charlstm.files.urls import without_credentials
-from charlstm.tracking.client import Store, sqlite_uri
+from charlstm.tracking.client import ARTIFACTS, EXPERIMENT, Store, sqlite_uri
 
 STATE_FOLDER = Path(".charlstm")
 # Used where the user's environment does not say otherwise: no usage statistics, and a dead server is soon given up.
 MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the sender repeats by itself; MLflow would make a run that is made twice
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
@@ -39,12 +39,12 @@ def store() -> Store:
         os.environ.setdefault(name, value)
     experiment, experiment_id = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
     is_by_corpus = experiment is None and experiment_id is None
-    experiment = experiment or "charlstm"
+    experiment = experiment or EXPERIMENT
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         _check_address(uri)
         return Store(uri, experiment, None, experiment_id, is_by_corpus)
     root = project_root()
-    artifacts = (root / "mlartifacts").as_uri()
+    artifacts = (root / ARTIFACTS).as_uri()
     return Store(sqlite_uri(root / "mlflow.db"), experiment, artifacts, experiment_id, is_by_corpus)
 
 

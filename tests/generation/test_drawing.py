@@ -116,6 +116,11 @@ def test_the_likeliest_is_1_and_nothing_is_above() -> None:
     assert found.max(1).tolist() == [1.0] * 20
 
 
+def test_each_seed_and_each_number_has_random_numbers_of_its_own() -> None:
+    keys = {key_of(seed, "", number) for seed in range(20) for number in range(20)}
+    assert len(keys | {key_of(0, "", 0, bytes([read])) for read in range(20)}) == 420
+
+
 def test_uniforms_are_counted_by_position() -> None:
     keys_R = np.array([key_of(seed, "ROMEO:", 2) for seed in range(3)], np.uint64)
     whole = uniforms(keys_R, 0, 50)

@@ -1,13 +1,14 @@
 """A text does not depend on what is written beside it, nor on how."""
 
 import random
+import threading
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 from charlstm.errors import VocabularyError
-from charlstm.generation.sampler import Generated, Request, Sampler
+from charlstm.generation.sampler import Generated, Request, Sampler, few_threads
 from charlstm.model.char_lstm import CharLSTM, ModelShape
 from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import Vocab
@@ -119,6 +120,16 @@ def test_a_state_goes_on_where_it_stopped(sampler: Sampler) -> None:
     assert read.text == rest.text
 
 
+def test_a_text_that_goes_on_again_and_again_does_not_repeat_itself(sampler: Sampler) -> None:
+    state, pieces = None, list[str]()
+    for _ in range(12):
+        (piece,) = sampler.generate([Request("" if state else "abc", Sampling(num_chars=60, seed=1), state=state)])
+        state, pieces = piece.state, [*pieces, piece.text]
+    assert len(set(pieces)) == 12
+    (alone,) = sampler.generate([Request("abc", Sampling(num_chars=60, seed=1))])
+    assert alone.text == pieces[0]
+
+
 @pytest.mark.parametrize("length", [1, 2, 3])
 def test_a_stop_string_ends_a_text(sampler: Sampler, length: int) -> None:
     """Wherever it stands, across chunks or not; the state is the one after it."""
@@ -166,3 +177,25 @@ def test_a_stream_holds_back_what_may_become_a_stop_string(sampler: Sampler) -> 
 def test_unknown_prompt_characters_are_named(sampler: Sampler) -> None:
     with pytest.raises(VocabularyError, match=r"lacks 'x' \(U\+0078, 2 times\), 'é'"):
         sampler.generate([Request("xaéx", RULE._replace(num_chars=1, seed=0))])
+
+
+def test_writers_that_overlap_leave_the_number_of_threads_as_it_was() -> None:
+    begun, first_has_ended, others = threading.Event(), threading.Event(), list[int]()
+    first = few_threads(1)
+    first.__enter__()
+
+    def second() -> None:
+        with few_threads(1):
+            begun.set()
+            first_has_ended.wait()
+
+    overlapping = threading.Thread(target=second)
+    overlapping.start()
+    begun.wait()
+    first.__exit__(None, None, None)
+    first_has_ended.set()
+    overlapping.join()
+    later = threading.Thread(target=lambda: others.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert [torch.get_num_threads(), *others] == [2, 2]

@@ -1,6 +1,7 @@
 """Models by their addresses in a real MLflow store."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,23 @@ def test_no_password_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TrackingError) as caught:
         charlstm.load("models:/charlstm@champion", tracking_uri="http://me:hunter2@127.0.0.1:1")
     assert "hunter2" not in str(caught.value) and "refuses the connection" in str(caught.value)
+
+
+def test_a_checkout_that_was_moved_takes_its_artifacts_along(learned: Path, blank_store: Path, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    client = MlflowClient(f"sqlite:///{shutil.copy(blank_store, here / 'mlflow.db')}")
+    experiment_id = str(client.create_experiment("charlstm/bible", (here / "mlartifacts").as_uri()))
+    sent = shutil.copytree(learned, tmp_path / "0003")
+    whole_chain(client, new_run(client, experiment_id), sent, sha256_of(learned))
+    here.rename(there)
+    model = charlstm.load("models:/charlstm@champion", tracking_uri=f"sqlite:///{there}/mlflow.db")
+    assert model.info == charlstm.load(learned).info
+
+
+def test_without_mlflow_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(TrackingError, match="MLflow is not installed"):
+        charlstm.load("models:/charlstm@champion")

@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 import math
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -222,3 +223,9 @@ def test_a_model_says_what_it_is(model: charlstm.Model, learned: Path) -> None:
     assert model.info["num_parameters"] == trained.model.num_parameters()
     assert (model.info["hidden_size"], model.info["characters"]) == (64, trained.vocab.characters)
     assert trained.sha256[:8] in repr(model)
+
+
+def test_a_copy_writes_the_same(model: charlstm.Model) -> None:
+    text = model.generate(PROMPT, num_chars=30)  # from now on it has a sampler, maybe in machine code
+    for same in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):  # noqa: S301
+        assert same.generate(PROMPT, num_chars=30) == text and same.state == model.state

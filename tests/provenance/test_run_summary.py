@@ -109,6 +109,9 @@ def test_published_losses_stand_beside_the_same_text_only() -> None:
     described = describe(evaluated._replace(published=[one]))
     assert row in described.splitlines()
     assert "| stateful | **1.3000** |  |  |" in described.splitlines()
+    odd = one.model_copy(update={"system": "GPT | 2x256\n\n# <b>big</b>"})
+    odd_row = f"| {one.protocol} | **{LOSSES[one.protocol]:.4f}** | 1.5194 | GPT \\| 2x256 # &lt;b&gt;big&lt;/b&gt; |"
+    assert odd_row in describe(evaluated._replace(published=[odd])).splitlines()
 
 
 def test_a_commit_that_is_not_all_of_the_code_says_so() -> None:

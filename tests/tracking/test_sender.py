@@ -11,16 +11,20 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
 from outboxes import outbox, points_of, run_of, write
 
 from charlstm.errors import LockedError
+from charlstm.tracking import client as calls
 from charlstm.tracking.client import Store
 from charlstm.tracking.outbox import EVENTS, Spool, read_events, status_of
-from charlstm.tracking.runs import Measurement, Run
+from charlstm.tracking.reader import Reader
+from charlstm.tracking.runs import Measurement, Run, TrainingRecord, attach
 from charlstm.tracking.sender import SENT, TURN, SpoolSender, follow, read_sent, send_waiting
+from charlstm.training.history import EpochRow, StepRow, Tables, table
 
 
 @pytest.fixture(scope="module")
@@ -285,3 +289,28 @@ def test_a_checkout_that_moved_writes_to_its_own_artifacts(tmp_path: Path) -> No
     with closing(sqlite3.connect(copy / "mlflow.db")) as database:
         places = [row[0] for row in database.execute("select artifact_uri from runs")]
     assert len(places) == 2 and all(place.startswith((copy / "mlartifacts").as_uri()) for place in places)
+
+
+def test_a_run_is_whole_where_the_answer_to_its_making_was_lost(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a server answers too late, or the sender dies before it can note the answer."""
+    made, num_lost = calls.create_run, 0
+
+    def create(*arguments: Any) -> str:  # noqa: ANN401  # those of the function
+        nonlocal num_lost
+        run_id, num_lost = made(*arguments), num_lost + 1
+        if num_lost == 1:
+            raise TimeoutError("no answer")
+        return run_id
+
+    monkeypatch.setattr(calls, "create_run", create)
+    tables = Tables(table([], EpochRow._fields), table([StepRow(1, 1, 2.0, 0.1, 0.5)], StepRow._fields))
+    run = attach(outbox(tmp_path, store), "ab" * 32, TrainingRecord({"train.seed": 1}, {}, tables, 0))
+    run.log_metrics([Measurement("stateful/nats_per_char", 1.5)])
+    run.close()
+    send_waiting(tmp_path, store)
+    assert num_lost == 1
+    (found,) = Reader(store).by_tag("model_sha256", "ab" * 32)
+    assert (found.status, found.params) == ("FINISHED", {"train.seed": "1"})
+    assert {"stateful/nats_per_char", "train/nats_per_char"} <= found.metrics.keys()
