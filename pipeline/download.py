@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from charlstm.errors import ChecksumError, CorpusError
 from charlstm.files.checksums import read_sums, sums_of, write_digests
 from charlstm.files.urls import without_credentials
-from charlstm.params import Params
+from charlstm.params import DownloadParams, Params
 from charlstm.text.conversion import Form, check_outside, local_path
 from charlstm.text.download import download
 from charlstm.text.encodings import check_encoding
 from pipeline.dvc.paths import Paths
-from pipeline.dvc.record import cached, recorded_outputs
+from pipeline.dvc.record import cached, is_of_these_parameters, recorded_outputs
 from pipeline.provenance import hashes
 from pipeline.stage import stage
 
@@ -35,10 +35,13 @@ def run(params: Params, paths: Paths) -> None:
                 f"{sums}: expected no file, or the checksum of {corpus.name} alone, found those of other files, too: "
                 f"it is left as it is; move it elsewhere"
             )
-    before, source = hashes.sha256(corpus) if corpus.exists() else "", local_path(section.source)
-    if before and before == section.sha256 and form.keeps_bytes and (source is None or not source.exists()):
+    before = hashes.sha256(corpus) if corpus.exists() else ""
+    if is_taken_as_it_is(section, paths):
         write_digests(sums, {corpus.name: before})
-        log.info("%s is there already, with the expected SHA-256", corpus)
+        is_expected = before == section.sha256
+        log.info(
+            "%s is there already, %s", corpus, "with the expected SHA-256" if is_expected else "as dvc.lock has it"
+        )
         return
 
     def check_replaceable(new: str) -> None:
@@ -64,6 +67,22 @@ def run(params: Params, paths: Paths) -> None:
     write_digests(sums, {corpus.name: done.sha256})
     hashes.remember(corpus, sha256=done.sha256)  # so that the next stage does not read a huge one for it
     log.info("%s: %d bytes from %s", corpus, corpus.stat().st_size, without_credentials(done.origin))
+
+
+def is_taken_as_it_is(section: DownloadParams, paths: Paths) -> bool:
+    """Whether the corpus that is there is taken, since its source cannot be read here: another machine's file, or a URL
+    that need not be asked.
+
+    It has the expected SHA-256, or it is what DVC has recorded of these parameters, as after `dvc pull`.
+    """
+    corpus, source = paths.corpus, local_path(section.source)
+    if not corpus.is_file() or (source is not None and source.exists()):
+        return False
+    form = Form(check_encoding(section.encoding), section.newlines, section.separator)
+    if section.sha256 is not None and form.keeps_bytes and hashes.sha256(corpus) == section.sha256:
+        return True
+    is_recorded = recorded_outputs("download").get(corpus) == hashes.md5(corpus)
+    return source is not None and is_recorded and is_of_these_parameters("download", but="watch")
 
 
 def check_source(source: str, paths: Paths) -> None:

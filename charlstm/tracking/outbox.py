@@ -25,6 +25,7 @@ from charlstm.errors import LockedError
 log = logging.getLogger(__name__)
 
 EVENTS, FILES, WRITER_LOCK = "events.jsonl", "files", "writer.lock"
+SECONDS_FOR_A_LOOK = 5.0  # that a sender may hold the lock to see whether the writer is gone
 
 
 _Files = Annotated[str, Field(pattern=r"^\d{4,}$")]  # a name below `files/`, and no path that leads elsewhere
@@ -133,7 +134,7 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.is_broken = folder, False
-        self._lock = FileLock(folder / WRITER_LOCK, blocking=False)
+        self._lock = FileLock(folder / WRITER_LOCK, timeout=SECONDS_FOR_A_LOOK)
         try:
             (folder / FILES).mkdir(parents=True, exist_ok=True)
             self._lock.acquire()

@@ -10,6 +10,7 @@ import logging
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from charlstm.files.atomic import atomic_folder, sha256
 from charlstm.files.checksums import SUMS, read_sums, write_sums
 from charlstm.model.gates import LSTMState
 from charlstm.training.batches import rows_of
+from charlstm.training.history import StepRow
 from charlstm.training.learner import Learner
 from charlstm.training.needs import is_out_of_memory
 from charlstm.training.progress import Progress
@@ -136,6 +138,8 @@ def to_checkpoint(learner: Learner, progress: Progress, best_weights: Mapping[st
         "optimizers": moments,
         "state": {name: _gather_rows(learner, part) for name, part in learner.state._asdict().items()},
         "best": best_weights,
+        # Numbers, since there may be millions of them, and text in a safetensors file may have 100 MB at most.
+        "progress": {"steps": torch.tensor(progress.steps, dtype=torch.float64).reshape(-1, len(StepRow._fields))},
     }
     tensors = {
         f"{section}.{name}": tensor.detach().to("cpu", copy=True)
@@ -143,7 +147,7 @@ def to_checkpoint(learner: Learner, progress: Progress, best_weights: Mapping[st
         for name, tensor in tensors.items()
     }
     metadata = {
-        "progress": PROGRESS.dump_python(progress, mode="json"),
+        "progress": PROGRESS.dump_python(replace(progress, steps=[]), mode="json"),
         "num_skipped": learner.num_skipped,
         "environment": _environment_of(learner),
     }
@@ -197,7 +201,9 @@ def _restore(learner: Learner, checkpoint: Checkpoint) -> tuple[Progress, dict[s
             ", ".join(now),
         )
     best = {name: weight.to(processes.device) for name, weight in _section(tensors, "best").items()}
-    return PROGRESS.validate_python(metadata["progress"]), best
+    rows = _section(tensors, "progress")["steps"].tolist()
+    steps = [StepRow(int(step), int(epoch), *others) for step, epoch, *others in rows]
+    return replace(PROGRESS.validate_python(metadata["progress"]), steps=steps), best
 
 
 def _section(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

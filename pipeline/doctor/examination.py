@@ -24,7 +24,7 @@ from charlstm.tracking.client import sqlite_file
 from pipeline.doctor import machine, text
 from pipeline.doctor.finding import Finding, error, readable, warning
 from pipeline.doctor.stores import check_stores
-from pipeline.doctor.text import STAGES, Encoded, is_of_these_parameters, read_encoded, source_bytes
+from pipeline.doctor.text import Encoded, read_encoded, source_bytes
 from pipeline.dvc.paths import NOTHING, Paths, load_paths
 from pipeline.dvc.record import cache_folder
 from pipeline.dvc.unfinished import CHECKOUT
@@ -51,7 +51,7 @@ def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
         findings += readable(machine.check_cores(params))  # early: what follows keeps one busy
         findings += readable(machine.check_versions())
         if params is not None and paths is not None:
-            encoded = read_encoded(paths) if is_of_these_parameters(*STAGES) else None
+            encoded = read_encoded(paths) if text.is_up_to_date(params, paths) else None
             findings += readable(text.check_text_source(params, paths))
             findings += _check_training(params, encoded, source_bytes(params, paths))
         findings += readable(machine.check_gpu())

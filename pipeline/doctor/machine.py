@@ -72,17 +72,29 @@ def beside(busy: list[Busy], allowed: int, threads: int) -> Iterator[Finding]:
 
 
 def busy_processes(seconds: float = SECONDS_OF_LOOKING) -> list[Busy]:
-    """Other processes that work now, the busiest first; those above and below this one belong to it."""
+    """Other processes that work now on cores that this one may use, the busiest first.
+
+    Those above and below this one belong to it.
+    """
     list(psutil.process_iter(["cpu_percent"]))  # what psutil measures, it measures since it was last asked
     time.sleep(seconds)
     this = psutil.Process()
     own = {this, *this.parents(), *this.children(recursive=True)}
     busy = [
-        Busy((process.info["cpu_percent"] or 0) / 100, process.info["name"], process.pid)
+        Busy(cores, process.info["name"], process.pid)
         for process in psutil.process_iter(["cpu_percent", "name"])
-        if process not in own
+        if (cores := (process.info["cpu_percent"] or 0) / 100) >= MIN_NAMED
+        if process not in own and _shares_a_core(process)
     ]
-    return sorted((process for process in busy if process.cores >= MIN_NAMED), reverse=True)
+    return sorted(busy, reverse=True)
+
+
+def _shares_a_core(process: psutil.Process) -> bool:
+    """Whether it may run where this process may: on a node of several jobs, each has cores of its own."""
+    try:
+        return not os.sched_getaffinity(0).isdisjoint(os.sched_getaffinity(process.pid))
+    except (AttributeError, OSError):  # no such call on macOS; the process is gone
+        return True
 
 
 # A GPU that is there, and that this torch cannot use: training would take the processor without a word.

@@ -8,7 +8,6 @@ import numpy as np
 
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import open_regular
-from charlstm.files.documents import load_yaml
 from charlstm.files.urls import without_credentials
 from charlstm.params import DownloadParams, Params
 from charlstm.sections import AUTO
@@ -19,9 +18,10 @@ from charlstm.text.soft_targets import check_prompts, check_soft_targets
 from charlstm.text.vocabulary import Vocab, load_vocab
 from charlstm.training.needs import check_warmup, steps_per_epoch
 from pipeline.doctor.finding import Finding, error, errors_of, warning
-from pipeline.download import check_source
+from pipeline.download import check_source, is_taken_as_it_is
 from pipeline.dvc.paths import NOTHING, Paths
-from pipeline.dvc.record import LOCK
+from pipeline.dvc.record import is_of_these_parameters, recorded_inputs, recorded_outputs
+from pipeline.provenance.hashes import folder_md5, md5
 
 STAGES = ("download", "split", "encode")
 
@@ -43,23 +43,22 @@ def read_encoded(paths: Paths) -> Encoded | None:
         return None
 
 
-def is_of_these_parameters(*stages: str) -> bool:
-    """Whether `dvc.lock` has these parameters for `stages`; without a `dvc.lock`, nobody knows better."""
-    if not LOCK.exists():
-        return True
-    now = load_yaml(Path("params.yaml"))
-    try:
-        recorded = load_yaml(LOCK)["stages"]
-        return all(recorded[stage]["params"]["params.yaml"] == {stage: now.get(stage)} for stage in stages)
-    except (KeyError, TypeError):
-        return False
+def is_up_to_date(params: Params, paths: Paths) -> bool:
+    """Whether the encoded text is what DVC would leave as it is: of these parameters, and of the text as it is now."""
+    watched = Path(params.download.watch)
+    pairs = ((recorded_inputs("download"), watched), (recorded_outputs("encode"), paths.encoded))
+    return is_of_these_parameters(*STAGES) and all(
+        recorded[path] == (folder_md5(path) if path.is_dir() else md5(path))
+        for recorded, path in pairs
+        if path in recorded and path.exists()  # without its text, DVC encodes nothing
+    )
 
 
 def source_bytes(params: Params, paths: Paths) -> int | None:
     """The size of the text as it is, or as it comes: None where only a server knows."""
     path = local_path(params.download.source)
     if path is None or not path.exists():
-        is_there = paths.corpus.is_file() and is_of_these_parameters("download")
+        is_there = paths.corpus.is_file() and is_of_these_parameters("download", but="watch")
         return paths.corpus.stat().st_size if is_there else None
     try:
         return sum(file.stat().st_size for file in files_of(path))
@@ -93,7 +92,7 @@ def check_text_source(params: Params, paths: Paths) -> Iterator[Finding]:
             f"name the file"
         )
     is_there = paths.corpus.is_file() and is_of_these_parameters("download")  # then the source is not asked
-    if source is not None and not is_there:
+    if source is not None and not is_there and not is_taken_as_it_is(section, paths):
         yield from _check_local(source, section)
 
 

@@ -11,12 +11,13 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path, PurePath
+from typing import Any
 
 from charlstm.files.atomic import sha256
 from charlstm.files.checksums import SUMS
 from charlstm.files.documents import load_yaml
 
-LOCK = Path("dvc.lock")
+LOCK, PARAMS = Path("dvc.lock"), Path("params.yaml")
 FOLDER = ".dir"  # the end of a folder's hash
 MAX_SUMS_BYTES = 1_000_000
 SECONDS_TO_ANSWER = 60
@@ -24,12 +25,43 @@ SECONDS_TO_ANSWER = 60
 
 def recorded_outputs(stage: str) -> dict[Path, str]:
     """Output -> MD5, as `dvc.lock` has them; empty if there is no record."""
+    return _recorded(stage, "outs")
+
+
+def recorded_inputs(stage: str) -> dict[Path, str]:
+    """The same of what the stage has read."""
+    return _recorded(stage, "deps")
+
+
+def _recorded(stage: str, kind: str) -> dict[Path, str]:
     if not LOCK.exists():
         return {}
     try:
-        return {Path(entry["path"]): str(entry["md5"]) for entry in load_yaml(LOCK)["stages"][stage]["outs"]}
+        return {Path(entry["path"]): str(entry["md5"]) for entry in load_yaml(LOCK)["stages"][stage][kind]}
     except (KeyError, TypeError):
         return {}
+
+
+def is_of_these_parameters(*stages: str, but: str = "") -> bool:
+    """Whether `dvc.lock` has these parameters for `stages`, whatever it has for `but`.
+
+    Without a `dvc.lock`, nobody knows better.
+    """
+    if not LOCK.exists():
+        return True
+    now = load_yaml(PARAMS)
+    try:
+        recorded = load_yaml(LOCK)["stages"]
+        return all(
+            _without(recorded[stage]["params"][str(PARAMS)][stage], but) == _without(now.get(stage), but)
+            for stage in stages
+        )
+    except (KeyError, TypeError):
+        return False
+
+
+def _without(section: Any, name: str) -> Any:  # noqa: ANN401  # whatever YAML has
+    return {key: value for key, value in section.items() if key != name} if isinstance(section, dict) else section
 
 
 def cache_folder() -> Path:

@@ -103,8 +103,12 @@ def num_cores(root: Path = ROOT) -> int:
 
     `root` has `proc` and `sys`. Of a quota of 2.5 cores, 2 count.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = min(allowed, psutil.cpu_count(logical=False) or allowed)
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    try:
+        topology = (root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list" for cpu in allowed)
+        cores = len({file.read_text() for file in topology})
+    except OSError:
+        cores = min(len(allowed), psutil.cpu_count(logical=False) or len(allowed))
     for folder in _control_groups("cpu", root):
         with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no quota
             if (folder / "cpu.max").exists():

@@ -27,9 +27,9 @@ SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BEFORE_SECOND_CTRL_C = 1.0  # a Ctrl-C after that ends at once
 SECONDS_TO_UNWIND = 4.0
 LAUNCHERS = {
-    *("accelerate", "accelerate.commands.launch", "dvc", "pipeline.launch", "torch.distributed.run", "torchrun"),
-    "tune",  # `charlstm tune`
+    *("accelerate", "accelerate.commands.launch", "dvc", "pipeline.launch", "torch.distributed.run", "torchrun")
 }
+TUNE = ("charlstm", "pipeline.cli"), "tune"  # `charlstm tune` is one, too
 
 
 class Interruption:
@@ -112,7 +112,13 @@ def without_ignored(names: Iterable[str]) -> list[signal.Signals]:
 
 def is_launcher(process: psutil.Process) -> bool:
     """Whether a process is DVC or something that starts training processes."""
-    return any(Path(word).name in LAUNCHERS for word in command_of(process)[:4])
+    words = [Path(word).name for word in command_of(process)[:5]]
+    if words and words[0].startswith("python"):
+        words = words[1:]
+    while words and words[0].startswith("-"):  # options of Python's, `-m` among them
+        words = words[1:]
+    programs, command = TUNE
+    return bool(words) and (words[0] in LAUNCHERS or (words[0] in programs and words[1:2] == [command]))
 
 
 def command_of(process: psutil.Process) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 import pytest
 from commands import Run
 from planted_faults import ALONE, FAULTS, REQUIRED, Fault, write
@@ -18,6 +19,7 @@ from planted_faults_of_teachers import OF_TEACHERS
 
 from benchmarks.projects import LAUNCH, ROOT, write_params
 from charlstm.files.lock import exclusive, holder_of
+from charlstm.params import load_params
 from pipeline.doctor import machine
 from pipeline.doctor.examination import examine, examine_training
 from pipeline.doctor.finding import Finding, error, readable, warning
@@ -113,6 +115,24 @@ def test_another_training_in_this_checkout(project: Path) -> None:
 def test_prompts_without_ids_are_checked_later(project: Path) -> None:
     write_params(project, {"sample.prompts": ["☃"], "split.val_fraction": 0.2, "evaluate.published.losses": []})
     assert lines() == []
+
+
+def test_what_dvc_will_encode_anew_is_checked_later(project: Path) -> None:
+    """The text was corrected since, or another revision checked out without its data."""
+    write_params(project, {"sample.prompts": ["☃"], "evaluate.published.losses": []})
+    assert any("never saw" in line for line in lines())
+    source = Path(load_params(Path("params.yaml")).download.source)
+    source.write_bytes(source.read_bytes() + "☃".encode())
+    assert not any("never saw" in line for line in lines())
+
+
+def test_jobs_on_other_cores_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:
+        process = psutil.Process(other.pid)
+        assert machine._shares_a_core(process)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 3} if pid else {0, 1})
+        assert not machine._shares_a_core(process)
+        other.kill()
 
 
 def test_the_python_of_the_stages(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,5 +165,16 @@ def test_the_cpu_quota_of_a_container_counts(
     assert num_cores(control_group(tmp_path, own, files)) == (quota or 8)
 
 
+def test_two_hyper_threads_are_one_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where only some cores of a machine may be used."""
+    for cpu in range(8):
+        folder = tmp_path / f"sys/devices/system/cpu/cpu{cpu}/topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{cpu % 4},{cpu % 4 + 4}\n")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 4, 5})
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 64)
+    assert num_cores(tmp_path) == 2
+
+
 def test_without_control_groups_all_cores_count(tmp_path: Path) -> None:
     assert num_cores(tmp_path) >= 1

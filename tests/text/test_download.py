@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import logging
 import re
 import tarfile
@@ -14,8 +15,9 @@ from pathlib import Path
 import pytest
 from stages import run_stage
 
-from benchmarks.projects import make_project
+from benchmarks.projects import make_project, write_params
 from charlstm.errors import CorpusError
+from charlstm.files.documents import load_yaml
 from charlstm.sections import FallbackParams
 from charlstm.text import download as module
 from charlstm.text.download import download, fetch
@@ -231,6 +233,27 @@ def test_a_corpus_that_is_there_is_not_fetched_again(tmp_path: Path, source: str
     assert (project / "Datasets/shakespear.txt.sha256").read_text() == f"{SHA256}  shakespear.txt\n"
     corpus.write_bytes(b"a fallback, or damaged")
     assert run_stage(project, "download").returncode == 2
+
+
+def test_a_pulled_corpus_is_taken_where_its_source_is_on_another_machine(tmp_path: Path) -> None:
+    """As `charlstm new FILE` writes the parameters: without a hash. `dvc.lock` has that of the corpus."""
+    project, form = tmp_path / "project", {"download.encoding": "latin-1"}
+    make_project(project, {"download.source": "/home/of/a/colleague/text.txt", "download.sha256": None, **form})
+    corpus = project / "Datasets/shakespear.txt"
+    corpus.parent.mkdir()
+    corpus.write_bytes(TEXT)
+    assert run_stage(project, "download").returncode == 2, "without a record"
+    section = load_yaml(project / "params.yaml")["download"]
+    outs = [{"path": "Datasets/shakespear.txt", "md5": hashlib.md5(TEXT).hexdigest()}]
+    stage = {
+        "params": {"params.yaml": {"download": {**section, "watch": "/home/of/a/colleague/text.txt"}}},
+        "outs": outs,
+    }
+    (project / "dvc.lock").write_text(json.dumps({"stages": {"download": stage}}))
+    done = run_stage(project, "download")
+    assert (done.returncode, done.stderr) == (0, "INFO: Datasets/shakespear.txt is there already, as dvc.lock has it\n")
+    write_params(project, {"download.source": "/home/of/a/colleague/text.txt", "download.sha256": None})
+    assert run_stage(project, "download").returncode == 2, "the record is of other parameters"
 
 
 def nothing_for(sha256: str) -> FallbackParams:

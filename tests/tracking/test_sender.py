@@ -20,7 +20,7 @@ from outboxes import outbox, points_of, run_of, write
 from charlstm.errors import LockedError
 from charlstm.tracking import client as calls
 from charlstm.tracking.client import Store
-from charlstm.tracking.outbox import EVENTS, Spool, read_events, status_of
+from charlstm.tracking.outbox import EVENTS, WRITER_LOCK, Spool, read_events, status_of
 from charlstm.tracking.reader import Reader
 from charlstm.tracking.runs import Measurement, Run, TrainingRecord, attach
 from charlstm.tracking.sender import SENT, TURN, SpoolSender, follow, read_sent, send_waiting
@@ -141,13 +141,23 @@ def close(spool: Spool) -> bool:
     return True
 
 
-def test_a_living_writer_is_left_alone(store: Store, tmp_path: Path) -> None:
+def test_a_living_writer_is_left_alone(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("charlstm.tracking.outbox.SECONDS_FOR_A_LOOK", 0.0)
     spool = write(tmp_path / "alive", "alive", 3)
     with FileLock(tmp_path / TURN):  # also while its own sender is at work
         assert send_waiting(tmp_path, store) == []
     with pytest.raises(LockedError, match="another process is writing to this spool"):
         Spool(tmp_path / "alive")
     spool.close()
+
+
+def test_a_writer_waits_for_a_sender_that_only_looks(tmp_path: Path) -> None:
+    """It looks whether the writer is gone. No training may end of that."""
+    write(tmp_path / "looked-at", "looked-at", 3).close()
+    lock = FileLock(tmp_path / "looked-at" / WRITER_LOCK)
+    lock.acquire()
+    threading.Timer(0.5, lambda: lock.release(force=True)).start()
+    Spool(tmp_path / "looked-at").close()
 
 
 def test_a_line_that_was_cut_off_is_written_anew(store: Store, tmp_path: Path) -> None:

@@ -151,6 +151,15 @@ def test_another_number_of_threads_resumes_with_a_warning(train: Train, caplog: 
     assert ", 1 threads, " in caplog.text and ", 2 threads, " in caplog.text
 
 
+def test_a_checkpoint_has_its_rows_as_numbers(train: Train, tmp_path: Path) -> None:
+    """A long training has millions of them, and text in the file may have 100 MB at most."""
+    with pytest.raises(Interrupted):
+        train({}, stop_after=20)
+    (folder,) = (tmp_path / "state").glob("step-*")
+    tensors, metadata = Checkpoint.from_bytes((folder / STATE).read_bytes())
+    assert tensors["progress.steps"].shape == (20, 5) and metadata["progress"]["steps"] == []
+
+
 def test_a_whole_checkpoint_of_another_form_is_one_line(train: Train, tmp_path: Path) -> None:
     """As another version of torch may have written it: nothing is begun anew without a word."""
     with pytest.raises(Interrupted):
