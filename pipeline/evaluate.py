@@ -169,10 +169,13 @@ def _compare(
             vocab_size=len(vocab),
             num_parameters=trained.model.num_parameters(),
         )
+        ngram = baselines.best_ngram
+        is_below_ngram = bits[ngram] < ours
+        also = f" (so does {ngram}, with {bits[ngram]:.4f})" if is_below_ngram and better != ngram else ""
         log.log(
-            logging.WARNING if better in baselines.ngrams else logging.INFO,
-            "%s predicts this text better than the model, with %.4f against %.4f bits/char; %s",
-            *(baselines.named(better), bits[better], ours, helps),
+            logging.WARNING if is_below_ngram else logging.INFO,
+            "%s predicts this text better than the model, with %.4f against %.4f bits/char%s; %s",
+            *(baselines.named(better), bits[better], ours, also, helps),
         )
     return baselines
 

@@ -64,7 +64,9 @@ NUM_RETRIES = 3  # after the first try; pooch waits 1, 2, 3 s between them
 TIMEOUT_SECONDS = 30
 BYTES_OF_A_PAGE = 4_000
 HTML = "it looks like an HTML page, as a server may send it in place of a text"
-_HTML_BEGINNING = re.compile(rb"(?is)(\xef\xbb\xbf)?(\s|<\?xml[^>]*>|<!--.*?-->)*<(!doctype\s+html|html|head|body)\b")
+_HTML_BEGINNING = re.compile(
+    rb"(?is)(\xef\xbb\xbf)?(?:\s|<\?xml[^>]*>|<!--.*?-->)*+<(!doctype\s+html|html|head|body)\b"
+)
 
 AS_IT_IS = Form()
 

@@ -1,6 +1,9 @@
 """The encoding of a text: what its bytes say for sure, and guesses, each with what the text would read like."""
 
 import codecs
+import contextlib
+import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +31,11 @@ NOT_IN_PIECES = ("idna", "punycode", "undefined")  # Python's codecs for names o
 MAX_CHAOS = 0.05
 LESS_CHAOS, MORE_COHERENCE = 0.05, 0.08  # than any other reading, for a guess to be taken
 MANY_NULS = 0.2  # of the bytes: UTF-16 or UTF-32, if it is a text
+ASCII, WESTERN = "ascii", "cp1252"  # the second before others that read a text alike, or are as likely
+WESTERN_MARKS, FEW = "“”‘’‚„–—…«»‹›¿¡£€°§·•", 0.15  # beside letters; of the characters that are not ASCII
+# What also reads as ASCII: wide characters of other scripts, with control characters; and Japanese, with escapes.
+CONTROLS, JAPANESE, ESCAPES = {*range(32)} - {*b"\t\n\f\r"}, "iso2022_jp", (b"\x1b$", b"\x1b(")
+MOST = 0.6
 
 
 def check_encoding(name: str) -> str:
@@ -51,7 +59,7 @@ def check_encoding(name: str) -> str:
 
 
 def detect_encoding(file: Path) -> tuple[str, bool]:
-    """The encoding of a file that is not empty, and whether that is a guess.
+    """The encoding of a file that is not empty, and whether that is a guess. `ascii`: any but wide ones would do.
 
     A guess is taken only if the bytes are far more like a text in it than in any other.
 
@@ -67,32 +75,70 @@ def detect_encoding(file: Path) -> tuple[str, bool]:
         if wide := [name for name in names if name.startswith(("utf-16", "utf-32"))]:
             return wide[0], True
     try:
-        reader = TextReader()
+        reader, is_ascii = TextReader(), True
         for piece in read_pieces(file):
             reader.read(piece)
+            is_ascii = is_ascii and piece.isascii()
         reader.read(b"", is_end=True)
     except BadByteError as error:
         matches = _matches(_from_line(*_around(file, error.offset)))
         if matches and _is_clear(*matches):
-            return matches[0].encoding, True
+            return _name(matches[0]), True
         explained = explain(error, file)
         advice = "; `charlstm new` takes it as --encoding" if "it may be" in explained else ""
         raise CorpusError(f"{explained}{advice}") from None
-    return "utf-8", False
+    if hidden := _hidden_in_ascii(head):
+        return hidden, True
+    return ASCII if is_ascii else "utf-8", False
+
+
+def _hidden_in_ascii(head: bytes) -> str | None:
+    """The encoding of a text whose bytes are also ASCII, but would make no text so."""
+    if any(escape in head for escape in ESCAPES):
+        with contextlib.suppress(UnicodeError):
+            text = codecs.getincrementaldecoder(JAPANESE)().decode(head)
+            if sum(one.isalpha() or one.isspace() for one in text) >= MOST * len(text):
+                return JAPANESE
+    for name, first in (("utf-16-le", 1), ("utf-16-be", 0)):  # the bytes of a character that say its script
+        scripts = head[first::2]
+        script, number = Counter(scripts).most_common(1)[0] if scripts else (ord("a"), 0)
+        if script in CONTROLS and number >= MOST * len(scripts):
+            return name
+    return None
 
 
 def guess_encodings(sample: bytes) -> dict[str, str]:
-    """At most 3 encodings in which `sample` reads like a text, the likeliest first, with previews of its first line."""
-    line = sample.lstrip(b"\r\n").partition(b"\n")[0][: 8 * PREVIEW_CHARS]
+    """At most 3 encodings in which `sample` reads like a text, the likeliest first, with previews.
 
-    def preview(name: str) -> str:
-        return " ".join(line.decode(name, "replace").split())[:PREVIEW_CHARS].rstrip("\ufffd")
-
-    by_preview: dict[str, str] = {}
+    A preview begins with the line in which the readings differ first, or a few words before that place.
+    """
+    sample = sample.lstrip(b"\r\n")
+    by_text: dict[str, str] = {}
+    if (western := _western(sample)) is not None:
+        by_text[western] = WESTERN
     for match in _matches(sample):
-        name = match.encoding.replace("_", "-")  # as iconv has it, too
-        by_preview.setdefault(preview(name), name)  # of those that read alike, the likeliest
-    return {name: preview for preview, name in list(by_preview.items())[:MAX_GUESSES]}
+        by_text.setdefault(str(match), _name(match).replace("_", "-"))  # as iconv has it, too
+    texts = list(by_text)[:MAX_GUESSES]
+    shared = len(os.path.commonprefix(texts)) if len(texts) > 1 else 0
+
+    def preview(text: str) -> str:
+        line = text.rfind("\n", 0, shared) + 1
+        word = text.rfind(" ", line, max(line, shared - PREVIEW_CHARS // 2)) + 1
+        start = line if shared - line < PREVIEW_CHARS else max(line, word)
+        return " ".join(text[start:].partition("\n")[0].split())[:PREVIEW_CHARS].rstrip("\ufffd")
+
+    return {by_text[text]: preview(text) for text in texts}
+
+
+def _western(sample: bytes) -> str | None:
+    """The sample in the most common encoding of the West, if it reads like a text of mostly ASCII letters."""
+    try:
+        text = sample.decode(WESTERN)
+    except UnicodeDecodeError:
+        return None
+    others = [one for one in text if not one.isascii()]
+    is_text = all(one.isalpha() or one in WESTERN_MARKS for one in others) and CONTROLS.isdisjoint(sample)
+    return text if is_text and 0 < len(others) <= FEW * len(text) else None
 
 
 def explain(error: BadByteError, path: Path) -> str:
@@ -160,8 +206,14 @@ def _matches(sample: bytes) -> "list[CharsetMatch]":
 
     for num_cut in range(MAX_BYTES_OF_A_CHARACTER):  # the sample may end in the middle of a character
         if matches := list(charset_normalizer.from_bytes(sample[: len(sample) - num_cut], enable_fallback=False)):
-            return matches
+            best = (matches[0].chaos, matches[0].coherence)
+            return sorted(matches, key=lambda one: (one.chaos, one.coherence) != best or _name(one) != WESTERN)
     return []
+
+
+def _name(match: "CharsetMatch") -> str:
+    """The encoding's name; of several that read the sample alike, the most common in the West, if it is one."""
+    return WESTERN if WESTERN in match.could_be_from_charset else match.encoding
 
 
 def _is_clear(best: "CharsetMatch", *others: "CharsetMatch") -> bool:

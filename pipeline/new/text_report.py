@@ -12,7 +12,7 @@ import numpy as np
 from charlstm.errors import CorpusError
 from charlstm.files.pieces import Advance, read_pieces
 from charlstm.text.corpus import BadByteError, TextReader
-from charlstm.text.encodings import check_encoding, detect_encoding, explain
+from charlstm.text.encodings import ASCII, check_encoding, detect_encoding, explain
 from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, code_points, describe
 from pipeline.stage.terminal import progress
 
@@ -72,12 +72,16 @@ def report_on(files: Sequence[Path], separator: str, encoding: str | None = None
 def _encoding_of_all(files: Sequence[Path]) -> tuple[str, bool]:
     found = {file: detect_encoding(file) for file in files if file.stat().st_size}
     names = {name: file for file, (name, _) in found.items()}
-    if names.keys() <= {"utf-8", "utf-8-sig"}:  # which also reads what has no mark
+    if all("a".encode(name) == b"a" for name in names if name != "utf-8-sig") and len(names) > 1:
+        names.pop(ASCII, None)  # it reads the same in all others
+    if names.keys() <= {ASCII, "utf-8", "utf-8-sig"}:  # which also reads what has no mark
         return ("utf-8-sig" if "utf-8-sig" in names else "utf-8"), False
     if len(names) > 1:
         examples = ", ".join(f"{file}: {name}" for name, file in sorted(names.items()))
-        raise CorpusError(f"expected files in one encoding, found several ({examples}): convert them first")
-    return next(iter(found.values()))
+        raise CorpusError(
+            f"expected files in one encoding, found several ({examples}): convert them first, or name it by --encoding"
+        )
+    return next((name, is_guess) for name, is_guess in found.values() if name in names)
 
 
 def _characters(files: Sequence[Path], separator: str, encoding: str, advance: Advance) -> Iterator[str]:

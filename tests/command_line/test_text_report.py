@@ -1,9 +1,13 @@
 """What is counted of a text does not depend on where it was cut."""
 
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.new.text_report import inspect, oddities
+from charlstm.errors import CorpusError
+from pipeline.new.text_report import inspect, oddities, report_on
 
 
 @given(st.text(st.sampled_from("ab\r\nж☃")), st.lists(st.integers(0, 30), max_size=5))
@@ -29,3 +33,16 @@ def test_characters_by_category() -> None:
     found = list(oddities(inspect(["a\x00\x00\x07\ue000\r"])))
     assert len(found) == 3 and found[1].startswith("control characters: '\\x00' (U+0000, 2 times), '\\x07' (U+0007, ")
     assert found[2].startswith("private-use characters: '\\ue000' (U+E000, 1 times); ")
+
+
+@pytest.mark.parametrize("name", ["utf-8", "koi8-r"])
+def test_files_of_ascii_go_with_others(tmp_path: Path, name: str) -> None:
+    text = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему.\n" * 9
+    for file, content in {"a": text.encode(name), "b": b"plain words\n"}.items():
+        (tmp_path / file).write_bytes(content)
+    report = report_on([tmp_path / "a", tmp_path / "b"], "\n")
+    assert report.encoding.replace("_", "-") == name and report.counts["п"] > 0 and report.counts["p"] > 0
+    (tmp_path / "b").write_text(text, encoding="utf-8")
+    if name != "utf-8":
+        with pytest.raises(CorpusError, match="expected files in one encoding, found several .* by --encoding"):
+            report_on([tmp_path / "a", tmp_path / "b"], "\n")

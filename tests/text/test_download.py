@@ -375,3 +375,10 @@ def test_a_fallback_with_wrong_hashes_is_refused(target: Path, fallback: Fallbac
     with pytest.raises(CorpusError, match=f"expected SHA-256 {SHA256}, found {fallback.sha256}"):
         download(target, NOWHERE, SHA256, fallback=fallback.model_copy(update={"sha256": SHA256}))
     assert_nothing_written(target)
+
+
+def test_a_file_of_comments_is_looked_at_quickly(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(b"<!-- a -->" * 300 + b"a text")
+    assert not module.looks_like_html(tmp_path / "text")
+    (tmp_path / "text").write_bytes(b"<!-- a -->" * 300 + b"<html>")
+    assert module.looks_like_html(tmp_path / "text")

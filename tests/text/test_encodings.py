@@ -85,3 +85,44 @@ def test_names_of_none(name: str) -> None:
         CorpusError, match="^download.encoding: expected a text encoding as Python names it, e.g. utf-8"
     ):
         check_encoding(name)
+
+
+WESTERN = {
+    "English": "It was a cold night. “Well,” said he — “the café is closed.”\nThey went home and slept.\n",
+    "German": "Der Bär lief über die Straße. Schöne Grüße aus Köln.\nEr sagte nichts.\n",
+    "French": "Longtemps, je me suis couché de bonne heure. Parfois, à peine ma bougie éteinte, mes yeux se fermaient "
+    "si vite que je n'avais pas le temps de me dire: «Je m'endors.»\n",
+}
+SPANISH = (
+    "En un lugar de la Mancha, de cuyo nombre no quiero acordarme, no ha mucho tiempo que vivía un hidalgo de los de "
+    "lanza en astillero, adarga antigua, rocín flaco y galgo corredor. Una olla de algo más vaca que carnero, salpicón "
+    "las más noches, lantejas los viernes, algún palomino de añadidura los domingos.\n"
+)
+
+
+def test_a_western_text_is_no_eastern_one_where_both_read_alike(tmp_path: Path) -> None:
+    """cp1250 has the same characters there, and other ones for £ and à, which may come later."""
+    (tmp_path / "text").write_bytes((WESTERN["German"] * 20).encode("cp1252"))
+    assert detect_encoding(tmp_path / "text") == ("cp1252", True)
+
+
+@pytest.mark.parametrize("text", [WESTERN["English"], WESTERN["French"], SPANISH])
+def test_where_it_is_not_clear_the_western_one_comes_first_and_the_difference_is_shown(text: str) -> None:
+    (first, preview), *others = guess_encodings(text.encode("cp1252")).items()
+    assert first == "cp1252" and preview in text and not preview.isascii()
+    assert all(preview != other for _, other in others)
+
+
+@pytest.mark.parametrize(("text", "name"), [(RUSSIAN, "utf-16-le"), (RUSSIAN, "utf-16-be"), (JAPANESE, "iso2022_jp")])
+def test_what_is_utf8_by_its_bytes_alone_is_none(tmp_path: Path, text: str, name: str) -> None:
+    (tmp_path / "text").write_bytes((text * 20).encode(name))
+    assert detect_encoding(tmp_path / "text") == (name, True)
+
+
+def test_ascii_says_so(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("plain words\n")
+    assert detect_encoding(tmp_path / "text") == ("ascii", False)
+    (tmp_path / "text").write_text("a caf\u00e9\n", encoding="utf-8")
+    assert detect_encoding(tmp_path / "text") == ("utf-8", False)
+    (tmp_path / "text").write_text("colors \x1b[31mred\x1b[0m and \x07 bells\n" * 20)
+    assert detect_encoding(tmp_path / "text") == ("ascii", False)
