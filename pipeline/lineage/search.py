@@ -22,6 +22,7 @@ from pipeline.lineage.document import read_files
 from pipeline.lineage.revisions import commits_with, find_commit, lock_at
 from pipeline.provenance.hashes import folder_md5, md5
 from pipeline.provenance.provenance import COMMIT, EXPERIMENT, TRAIN_MD5
+from pipeline.stage.terminal import printable
 from pipeline.stage.tracking_store import store
 
 MIN_ID_PREFIX = 8
@@ -62,7 +63,7 @@ def find(
         return "rev", _of_commit(commit, reader, paths)
     expected = {None: "a run, a file or a revision", "rev": "a revision"}.get(kind, f"a {kind}")
     unknown = "".join(f"; runs cannot be looked up: {note}" for note in notes)
-    raise LineageError(f"{name}: expected {expected}, found none of that name{unknown}")
+    raise LineageError(f"{printable(name)}: expected {expected}, found none of that name{unknown}")
 
 
 def _find_runs(name: str, reader: Reader) -> list[TrackedRun]:
