@@ -110,7 +110,7 @@ def test_what_stands_there_is_kept_as_a_recipe(run: Run, project: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["bset"], "there is no recipe 'bset', did you mean best?; there are best, original"),
+        (["bset"], "there is no recipe 'bset', did you mean best?; there are best, large, original"),
         (["save", "quick", "--force"], "all other recipes build on it"),
         (["save", "A b"], "expected a name of small letters"),
         (["save", "save"], "expected a name"),

@@ -154,7 +154,7 @@ def test_a_living_writer_is_left_alone(store: Store, tmp_path: Path, monkeypatch
 def test_a_writer_waits_for_a_sender_that_only_looks(tmp_path: Path) -> None:
     """It looks whether the writer is gone. No training may end of that."""
     write(tmp_path / "looked-at", "looked-at", 3).close()
-    lock = FileLock(tmp_path / "looked-at" / WRITER_LOCK)
+    lock = FileLock(tmp_path / "looked-at" / WRITER_LOCK, thread_local=False)
     lock.acquire()
     threading.Timer(0.5, lambda: lock.release(force=True)).start()
     Spool(tmp_path / "looked-at").close()
