@@ -41,7 +41,6 @@ TECHNIQUES = {
     ),
     "no dropout below the feed-forward block": ("0.2", "train.dropout.between_layers=0.2"),
     "no dropout on the embedding": ("0.05", "train.dropout.embedding=0.05"),
-    "no dropout of recurrent weights": ("0.2 (Merity et al. 2018)", "train.dropout.recurrent_weights=0.2"),
     "cosine to a fifth": ("to 1 %", "train.final_learning_rate_fraction=0.01"),
     "a rate that falls": ("constant rate", "train.final_learning_rate_fraction=1"),
     "average, rate and its end together": (

@@ -166,7 +166,7 @@ class HeldOut:
 def code_hash() -> str:
     """A hash of the library's code that decides what training makes and how a text is scored."""
     with contextlib.chdir(ROOT):
-        code = [dep for dep in load_deps(load_paths(Path("dvc.yaml"))) if dep.parts[0] == "charlstm"]
+        code = [dep for dep in load_deps(load_paths()) if dep.parts[0] == "charlstm"]
         files = [file for dep in code for file in ([dep] if dep.is_file() else sorted(dep.rglob("*.py")))]
         return hashlib.sha256("".join(f"{file} {sha256(file)}\n" for file in files).encode()).hexdigest()[:16]
 

@@ -40,7 +40,6 @@ OVERRIDE = {
     "train.epochs": 200,
     "train.early_stopping_epochs": None,
     "train.batch_size": 6,
-    "train.dropout.recurrent_weights": 0.2,
     # So low that rounding, which depends on the number of processes, does not grow from step to step.
     "train.learning_rate": 1e-4,
     "train.muon.learning_rate": 3e-4,

@@ -35,8 +35,9 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation.windows import LanguageModel, windowed
 from charlstm.generation.quantized import QuantizedLanguageModel, Stepper, quantize
 from charlstm.generation.sampler import Request, Sampler, compiled_stepper, few_threads
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import TrainedModel, load_model, save_model
+from charlstm.model.shape import ModelShape
 from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import Vocab
 from pipeline.stage.hardware import set_num_threads

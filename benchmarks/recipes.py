@@ -23,13 +23,14 @@ from torch import Tensor, nn
 from benchmarks.harness import console, new_parser, print_table
 from benchmarks.projects import ROOT, compose
 from benchmarks.trials import Record, Trial, load_data, losses, run, trained
-from charlstm.evaluation.published import beside_the_original
+from charlstm.evaluation.published import ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
 from pipeline.commands.sweep import mean_and_deviation
 from pipeline.stage.stage import guarded
 
 ORIGINAL_TOLERANCE = 0.02  # nats/char, of each epoch's loss
+ORIGINAL_TRAIN_NATS_PER_CHAR = (1.6597, 1.3996, 1.3330, 1.2937, 1.2665)  # where the validation losses were published
 PROTOCOLS = ("windowed_100", "windowed_256", "stateful")
 
 
@@ -104,6 +105,16 @@ def _row_of_ensemble(name: str, trials: Sequence[Trial]) -> list[str]:
     size, by_protocol = sum(model.num_parameters() for model in models), losses(Ensemble(models), load_data().val)
     cells = [f"{by_protocol[protocol]:.4f}" for protocol in PROTOCOLS]
     return [f"the ensemble of `{name}`", str(len(models)), f"{size:,}", "", *cells]
+
+
+def beside_the_original(ours: pd.DataFrame) -> pd.DataFrame:
+    """Our losses per epoch with the original's published ones beside them (empty past its 5 epochs)."""
+    epochs = range(1, len(ORIGINAL_VAL_NATS_PER_CHAR) + 1)
+    original = {
+        "original_train_nats_per_char": ORIGINAL_TRAIN_NATS_PER_CHAR,
+        "original_val_nats_per_char": ORIGINAL_VAL_NATS_PER_CHAR,
+    }
+    return ours.merge(pd.DataFrame({"epoch": epochs, **original}), on="epoch", how="outer").sort_values("epoch")
 
 
 def _print_beside_the_original(record: Record) -> int:

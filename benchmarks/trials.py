@@ -194,7 +194,7 @@ def trained(trial: Trial) -> CharLSTM:
 def _fit(trial: Trial, file: Path) -> Record:
     params, data = trial.params(), trial.data()
     with contextlib.chdir(ROOT):
-        checkpoints = CHECKPOINTS / fingerprint_of_inputs(params, load_paths(Path("dvc.yaml")))
+        checkpoints = CHECKPOINTS / fingerprint_of_inputs(params, load_paths())
     facts: Record = {"fingerprint": trial.fingerprint(), "data": trial.data_md5(), "commit": commit()}
     facts |= {"overrides": " ".join(trial.overrides), "seed": trial.seed}
     console.print(f"{facts['overrides']}, seed {trial.seed}:")

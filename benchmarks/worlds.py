@@ -34,7 +34,6 @@ OVERRIDE = {
     "train.dropout.between_layers": 0.2,
     "train.dropout.output_samples": 2,
     "train.dropout.output": 0.3,
-    "train.dropout.recurrent_weights": 0.2,
     "train.muon.learning_rate": 0.01,  # so low that rounding hardly grows from step to step
     "train.distillation.rows": 4,
     "train.distillation.text": "soft_targets",

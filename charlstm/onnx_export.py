@@ -23,11 +23,12 @@ from torch import Tensor
 
 from charlstm.evaluation.protocols import stateful
 from charlstm.evaluation.windows import LanguageModel
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import stacked
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel
+from charlstm.model.shape import ModelShape
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Ids
 

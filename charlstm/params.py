@@ -32,7 +32,6 @@ from charlstm.sections import (
     Section,
     Seed,
     Sha256,
-    Temperature,
 )
 
 
@@ -69,7 +68,7 @@ class SplitParams(Section):
 
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     test_fraction: Rate
-    document_separator: Annotated[Annotated[str, Field(min_length=1, max_length=1_000)] | None, Neutral(None)]
+    document_separator: Annotated[str, Field(min_length=1, max_length=1_000)] | None
 
 
 class EncodeParams(Section):
@@ -103,7 +102,6 @@ class DropoutParams(Section):
 
     style: Literal["locked", "elementwise"]
     embedding: Rate
-    recurrent_weights: Annotated[Rate, Neutral(0.0)]
     between_layers: Rate
     output: Rate
     output_samples: Annotated[int, Field(gt=0, le=100), Neutral(1)]
@@ -191,16 +189,12 @@ class TeachersParams(Section):
     part_chars: PositiveInt
     row_chars: Length
     prompt_chars: Length
-    temperature: Temperature
+    temperature: NonNegativeFloat
 
     @property
     def chars_of_part(self) -> int:
         """Characters of each part: rows are whole."""
         return -(-self.part_chars // self.row_chars) * self.row_chars
-
-    def fingerprint_fields(self) -> dict[str, Any]:
-        """The values that decide what teachers write; none where there are no teachers."""
-        return super().fingerprint_fields() if self.recipes else {}
 
 
 class PublishedLoss(Section):
@@ -222,7 +216,7 @@ class EvaluateParams(Section):
     """The windowed protocols to measure, beside the stateful one, on how much, and what stands beside them."""
 
     window_lens: Annotated[tuple[Length, ...], AFewValues]
-    max_chars: Annotated[ScoredLength | None, Neutral(None)]
+    max_chars: ScoredLength | None
     published: PublishedParams | None
 
 
@@ -230,7 +224,7 @@ class SampleParams(Section):
     """Prompts x temperatures x seeds, and how the next character is drawn."""
 
     prompts: Annotated[Prompts, Field(min_length=1)]
-    temperatures: Annotated[tuple[Temperature, ...], Field(min_length=1), AFewValues]
+    temperatures: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1), AFewValues]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AFewValues]
     num_chars: Length
     top_k: PositiveInt | None

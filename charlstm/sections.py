@@ -5,8 +5,7 @@ from functools import reduce
 from operator import getitem
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WrapValidator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WrapValidator
 
 # Bounds are generous: what is beyond them is a slip of the keyboard, and would fill the memory or never end.
 PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
@@ -18,26 +17,15 @@ Features = Annotated[int, Field(gt=0, le=65_536)]  # of a character, a hidden st
 FeaturesOrNone = Annotated[int, Field(ge=0, le=65_536)]  # 0: what has them is left out
 Rows = Annotated[int, Field(gt=0, le=1_000_000)]  # of a batch
 Length = Annotated[int, Field(gt=0, le=10_000_000)]  # characters
-ScoredLength = Annotated[int, Field(ge=2, le=10_000_000)]  # characters; the first of a text is not scored
+ScoredLength = Annotated[int, Field(ge=10, le=10_000_000)]  # characters or bytes: of two, the second is scored
 Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or a decay that 1 would make useless
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 MAX_LOSS = 1e6  # nats per character; training ends long before
-# Below it, sampling is in effect greedy, which 0 says, and the divided logits leave the range of fp32.
-MIN_TEMPERATURE = 0.001
 Prompt = Annotated[str, Field(min_length=1, max_length=100_000)]  # characters
 AFewValues = Field(strict=False, max_length=1_000)
 NOT_OF_A_MODEL = ("evaluate.", "sample.")  # parameters by which a model is looked at
 AUTO: Literal["auto"] = "auto"  # prompts: beginnings of lines of the validation part
-
-
-def _is_temperature(value: float) -> float:
-    if 0 < value < MIN_TEMPERATURE:
-        raise PydanticCustomError("temperature", "Input should be 0 or at least {least}", {"least": MIN_TEMPERATURE})
-    return value
-
-
-Temperature = Annotated[NonNegativeFloat, AfterValidator(_is_temperature)]
 
 
 def _or_auto(value: object, check: object) -> object:

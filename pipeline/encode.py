@@ -8,7 +8,7 @@ from pathlib import Path
 from charlstm.files.atomic import sha256
 from charlstm.files.checksums import SUMS, read_sums, verify, write_digests
 from charlstm.files.pieces import read_pieces
-from charlstm.params import EncodeParams, Params
+from charlstm.params import Params
 from charlstm.text.corpus import PARTS, read_characters
 from charlstm.text.encoded import write_ids
 from charlstm.text.vocabulary import Alphabet, ByteVocab, Vocab, choose_alphabet, count_characters, describe
@@ -26,7 +26,7 @@ def run(params: Params, paths: Paths) -> None:
     parts = {name: paths.split / f"{name}.txt" for name in PARTS if name != "test" or f"{name}.txt" in known}
     verify(paths.split / SUMS, [path.name for path in parts.values()], hashes.sha256)
     sizes = {name: _size(path) for name, path in parts.items()}
-    vocab, num_ids = (ByteVocab(), sizes) if params.encode.unit == "byte" else _characters(params.encode, parts)
+    vocab, num_ids = (ByteVocab(), sizes) if params.encode.unit == "byte" else _characters(params, parts)
     digests = {}
     for name, path in parts.items():
         target = paths.encoded / f"{name}.npy"
@@ -41,16 +41,21 @@ def run(params: Params, paths: Paths) -> None:
     log.info("%d distinct %ss, ids as %s", len(vocab), vocab.unit, vocab.dtype)
 
 
-def _characters(section: EncodeParams, parts: Mapping[str, Path]) -> tuple[Vocab, dict[str, int]]:
+def _characters(params: Params, parts: Mapping[str, Path]) -> tuple[Vocab, dict[str, int]]:
     """The vocabulary of the training part, by code point, and the number of characters in each part."""
     counts = {}
     for name, path in parts.items():
         with progress(f"count {path.name}", _size(path)) as advance:
             counts[name] = count_characters(read_characters(read_pieces(path, advance=advance), path))
     others = {name: counts[name] for name in list(parts)[1:]}
-    may_replace = section.unseen == "replace"
-    alphabet = choose_alphabet(counts["train"], others, min_count=section.min_count, may_replace=may_replace)
-    _warn(alphabet, section.min_count)
+    alphabet = choose_alphabet(
+        counts["train"],
+        others,
+        min_count=params.encode.min_count,
+        may_replace=params.encode.unseen == "replace",
+        never_rare=params.split.document_separator or "",
+    )
+    _warn(alphabet, params.encode.min_count)
     return alphabet.vocab, {name: int(found.sum()) for name, found in counts.items()}
 
 

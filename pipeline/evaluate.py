@@ -16,13 +16,7 @@ from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measu
 from charlstm.evaluation.blocks import BLOCKS, blocks_of
 from charlstm.evaluation.documents import write_document
 from charlstm.evaluation.protocols import stateful_nats, summed
-from charlstm.evaluation.published import (
-    ORIGINAL_VAL_SHA256,
-    TEST_PREFIX,
-    beside_the_original,
-    published_for,
-    text_sha256,
-)
+from charlstm.evaluation.published import ORIGINAL_VAL_SHA256, TEST_PREFIX, published_for, text_sha256
 from charlstm.evaluation.windows import windowed
 from charlstm.files.atomic import write_text
 from charlstm.files.checksums import SUMS, read_sums, verify
@@ -37,9 +31,10 @@ from charlstm.text.vocabulary import Ids, load_vocab
 from charlstm.tracking.runs import Measurement, attach
 from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths
+from pipeline.new.proposal import remedy
 from pipeline.provenance import hashes, provenance
 from pipeline.provenance.provenance import environment
-from pipeline.provenance.summary import page_tags, remedy, summary_of
+from pipeline.provenance.summary import page_tags, summary_of
 from pipeline.stage import stage
 from pipeline.stage.hardware import use_reproducible_kernels
 from pipeline.stage.sending import outbox
@@ -80,8 +75,6 @@ def run(params: Params, paths: Paths) -> None:
     validation_sha256 = text_sha256(text.ids, trained.vocab)
     has_original = is_all and validation_sha256 == ORIGINAL_VAL_SHA256
     plot_losses(paths.evaluate / "loss_curve.png", tables.steps, tables.epochs, compare_with_original=has_original)
-    by_epoch = beside_the_original(tables.epochs) if has_original else tables.epochs
-    write_csv(paths.evaluate / "epochs.csv", by_epoch)
     track(params, paths, tables, trained, validation_sha256, metrics, baselines)
 
 
@@ -104,7 +97,7 @@ def track(
     measured |= {f"baseline/{name}": bits for name, bits in baselines.bits_per_char.items()}
     tracked.log_metrics([size, *(Measurement(*one) for one in measured.items())], only_changed=True)
     tracked.log_params(params.flat())
-    for name in ("loss_curve.png", "epochs.csv", BLOCKS, BASELINES, CELLS, CELLS_TABLE):
+    for name in ("loss_curve.png", BLOCKS, BASELINES, CELLS, CELLS_TABLE):
         tracked.log_file(paths.evaluate / name, "evaluate")
     losses = {protocol: loss["nats_per_char"] for protocol, loss in metrics.items()}
     summary = summary_of(params, record.tags)._replace(

@@ -14,7 +14,7 @@ from charlstm.report.document import DOCUMENT, ReviewDocument, read_review
 from charlstm.tracking.reader import Reader
 from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import Paths
-from pipeline.provenance.summary import remedy
+from pipeline.new.proposal import remedy
 from pipeline.stage import stage
 from pipeline.stage.presets import in_words
 from pipeline.stage.terminal import printable

@@ -143,7 +143,7 @@ def _generate(section: SampleParams, prompts: Sequence[str], trained: TrainedMod
     ]
     texts = Sampler(trained.model, trained.vocab).generate(requests)
     return [
-        Generated(prompt, how.temperature, how.top_k, how.top_p, how.seed, written.text)
+        Generated(prompt, how.temperature, how.top_k, how.top_p, how.min_p, how.seed, written.text)
         for (prompt, how, *_), written in zip(requests, texts, strict=True)
     ]
 

@@ -12,7 +12,7 @@ from charlstm.errors import Interrupted, TrainingError
 from charlstm.files.atomic import sha256, write_text
 from charlstm.files.checksums import SUMS, verify
 from charlstm.model.model_folder import WEIGHTS, save_model
-from charlstm.params import Params, TrainParams
+from charlstm.params import NOTHING, Params, TrainParams
 from charlstm.text.encoded import load_encoded
 from charlstm.text.soft_targets import load_soft_targets
 from charlstm.text.vocabulary import Vocab, load_vocab
@@ -27,7 +27,7 @@ from charlstm.training.processes import Processes
 from charlstm.training.progress import Observer
 from charlstm.training.train import Data, Result, fit
 from pipeline.dvc import unfinished
-from pipeline.dvc.paths import NOTHING, Paths
+from pipeline.dvc.paths import Paths
 from pipeline.provenance import hashes, provenance
 from pipeline.provenance.summary import page_tags, summary_of
 from pipeline.stage import stage

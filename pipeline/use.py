@@ -102,7 +102,7 @@ def readable(model: "Model", name: str, text: str, unknown: Unknown) -> str:
         folded = fold(text, ByteVocab() if characters is None else Vocab(characters), unknown)
     except VocabularyError as error:
         raise TextRequestError(f"{name}: {error}") from None
-    if folded.replaced:
+    if folded.replaced and sys.stderr is not None:  # it is None if it is closed (`2>&-`)
         pairs = [f"{old!r} -> {new!r} ({count})" for (old, new), count in folded.replaced.items()]
         shown = textwrap.shorten(", ".join(pairs), MAX_NOTE_CHARS, placeholder=" ...")
         note = f"note: characters that the model never saw were exchanged: {shown}"

@@ -4,9 +4,10 @@ from typing import cast
 
 import torch
 
-from charlstm.model.char_lstm import CharLSTM, ModelShape, initial_weights
+from charlstm.model.char_lstm import CharLSTM, initial_weights
 from charlstm.model.gates import LSTMCell
 from charlstm.model.layers import GatesLayer
+from charlstm.model.shape import ModelShape
 from charlstm.seeds import torch_generator
 from charlstm.text.vocabulary import Vocab
 

@@ -3,7 +3,8 @@
 from charlstm.generation.compiled.object_code import Function, keep, kept
 from charlstm.generation.compiled.stepper import compile_for
 from charlstm.generation.quantized import quantize
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.shape import ModelShape
 
 
 def machine_code() -> Function:

@@ -4,8 +4,9 @@ from itertools import product
 
 import torch
 
-from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
+from charlstm.model.char_lstm import CharLSTM, Implementation
 from charlstm.model.model_folder import TrainedModel
+from charlstm.model.shape import ModelShape
 from charlstm.text.vocabulary import Vocab
 
 VOCAB = Vocab.of("\n 'abcdefgh\N{LATIN SMALL LETTER E WITH ACUTE}\N{GRINNING FACE}\"\\")

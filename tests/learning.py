@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from charlstm.model.char_lstm import CharLSTM, ModelShape, initial_weights
+from charlstm.model.char_lstm import CharLSTM, initial_weights
 from charlstm.model.loss import summed_nats
 from charlstm.model.model_folder import save_model
+from charlstm.model.shape import ModelShape
 from charlstm.text.vocabulary import Vocab
 
 ROWS, CONTEXT = 16, 50

@@ -28,6 +28,7 @@ OF_TEACHERS = {
         "ERROR: the teachers' text has 10 characters, too few for one step of train.distillation.rows 3 x "
         "train.context_len … = …: raise teachers.part_chars",
         STUDENT | {"teachers.parts": [1], "teachers.part_chars": 5, "teachers.row_chars": 10},
+        plant=can_have_teachers,
     ),
     "teachers read much": Fault(
         "ERROR: teachers.prompt_chars: expected less than the 5400 characters of the training part, got 5400",

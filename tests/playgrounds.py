@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from reviews import HOSTILE, review, sample
 
 from charlstm.generation.quantized import Stepper, quantize
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.shape import ModelShape
 from charlstm.report.page import page_of
 from charlstm.report.playground import playground_of
 from charlstm.text.vocabulary import Vocab

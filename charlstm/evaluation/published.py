@@ -2,23 +2,19 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from charlstm.evaluation.documents import Published
 from charlstm.text.vocabulary import Ids, Vocab
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TEST_PREFIX = "test_"  # of the test part, which no choice may see: what compares models leaves it out
 CHARS_AT_ONCE = 1_000_000
 
 
 # The original, from which this project began (https://github.com/tusharip/NLP at 07de339, LSTM/training_log.txt):
-# 2 x 256 LSTM, stride-1 windows of 100, Adam 1e-3, 5 epochs. Training and validation loss after each epoch, measured
-# by `sliding_100` (`charlstm.evaluation.windows.sliding`), on the last 10 % of tiny Shakespeare's characters.
+# 2 x 256 LSTM, stride-1 windows of 100, Adam 1e-3, 5 epochs. Validation loss after each epoch, measured by
+# `sliding_100` (`charlstm.evaluation.windows.sliding`), on the last 10 % of tiny Shakespeare's characters.
 ORIGINAL_VAL_SHA256 = "c54f3753a4e6e3c3d1759212815a7caf826e68a33021b25312984400bed40a1f"  # as UTF-8
-ORIGINAL_TRAIN_NATS_PER_CHAR = (1.6597, 1.3996, 1.3330, 1.2937, 1.2665)
 ORIGINAL_VAL_NATS_PER_CHAR = (1.6052, 1.5432, 1.5285, 1.5252, 1.5290)
 
 
@@ -40,18 +36,3 @@ def text_sha256(ids: Ids, vocab: Vocab) -> str:
     for start in range(0, len(ids), CHARS_AT_ONCE):
         digest.update(vocab.utf8_of(ids[start : start + CHARS_AT_ONCE]))
     return digest.hexdigest()
-
-
-def beside_the_original(history: "pd.DataFrame") -> "pd.DataFrame":
-    """Our losses per epoch with the original's published ones beside them (empty past its 5 epochs)."""
-    import pandas as pd  # who only reads losses starts without it
-
-    original = pd.DataFrame(
-        {
-            "epoch": range(1, len(ORIGINAL_VAL_NATS_PER_CHAR) + 1),
-            "original_train_nats_per_char": ORIGINAL_TRAIN_NATS_PER_CHAR,
-            "original_val_nats_per_char": ORIGINAL_VAL_NATS_PER_CHAR,
-        }
-    )
-    ours = history[["epoch", "train_nats_per_char", "val_nats_per_char"]]
-    return ours.merge(original, on="epoch", how="outer").sort_values("epoch")

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlstm.model.char_lstm import ModelShape
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import Resets, read_with_resets
 from charlstm.model.loss import LossSum, exact_loss
+from charlstm.model.shape import ModelShape
 from charlstm.text.encoded import EncodedText, Windows, check_fit
 
 # What one forward pass may hold bounds memory; it has no influence on the result but rounding.

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from charlstm.interpretation.document import Tracked
 from charlstm.interpretation.labels import Floats, Label
 from charlstm.interpretation.reading import Halves, record
-from charlstm.model.char_lstm import CharLSTM, ModelShape, initial_weights
+from charlstm.model.char_lstm import CharLSTM, initial_weights
+from charlstm.model.shape import ModelShape
 from charlstm.seeds import torch_generator
 
 MIN_SHIFT = 500  # characters

@@ -77,7 +77,10 @@ class Model:
 
     @property
     def state(self) -> State | None:
-        """The state after the last `generate` of one text, `stream`, `score` or `read`; None before any of them."""
+        """The state after the last `generate` of one text, `stream`, `score` or `read`; None before any of them.
+
+        A stream leaves one at its end: None while it is read, and if it is left before.
+        """
         return self._state
 
     @property
@@ -200,6 +203,7 @@ class Model:
         return [Request(prompt, sampling, state=state) for prompt in readable.values()]
 
     def _stream(self, request: Request) -> Iterator[str]:
+        self._state = None
         self._keep((yield from self._sampler.stream(request)))
 
     def _readable(self, name: str, text: object, unknown: object) -> str:

@@ -13,8 +13,8 @@ from safetensors.torch import save
 
 from charlstm.errors import StateError
 from charlstm.files.atomic import open_regular, write_bytes
-from charlstm.model.char_lstm import ModelShape
 from charlstm.model.gates import LSTMState
+from charlstm.model.shape import ModelShape
 
 MODEL = "model_sha256"  # the key of the file's metadata
 CHECKSUM = "sha256"  # a tensor, since safetensors writes several keys of metadata in a different order each time

@@ -5,7 +5,6 @@ Shapes: B rows, T time steps, V vocabulary, E embedding features, L layers, H hi
 """
 
 import math
-from functools import partial
 from typing import Literal, cast
 
 import torch
@@ -16,7 +15,7 @@ from charlstm.model.dropout import DropoutMasks
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer, GatesLayer, Resets, gate_weight_names, read_with_resets
 from charlstm.model.loss import summed_nats_in_pieces
-from charlstm.model.shape import ModelShape as ModelShape
+from charlstm.model.shape import ModelShape
 
 # A feed-forward block between the LSTM and the head: the "deep output" of Pascanu et al. 2014, as a residual.
 #
@@ -87,11 +86,8 @@ class CharLSTM(nn.Module):
         for index, layer in enumerate(self.layers):
             if masks and index > 0:
                 x_TBF = _mask(x_TBF, masks.between_layers[index - 1])
-            dropped = masks.recurrent_weights[index] if masks else None
             start = LSTMState(state.hidden[index], state.cell[index])
-            x_TBF, last_state = read_with_resets(
-                partial(layer, recurrent_mask=dropped), x_TBF, start, resets, time_dim=0
-            )
+            x_TBF, last_state = read_with_resets(layer, x_TBF, start, resets, time_dim=0)
             last_states.append(last_state)
         if masks and self.shape.feed_forward_size:
             x_TBF = _mask(x_TBF, masks.between_layers[-1])

@@ -11,18 +11,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from charlstm.model.gates import GATES
 from charlstm.model.shape import ModelShape
 
 
 class DropoutRates(NamedTuple):
-    """The probability of a zero by place: `recurrent_weights` are hidden to hidden, `output` is before the head.
+    """The probability of a zero by place: after the embedding, between layers, and before the head (`output`).
 
     A feed-forward block is a layer: `between_layers` is also between it and the LSTM.
     """
 
     embedding: float
-    recurrent_weights: float
     between_layers: float
     output: float
 
@@ -32,12 +30,9 @@ class DropoutMasks(NamedTuple):
 
     With S > 1 the head sees S differently dropped copies of the same features, and the loss is their mean
     ("multi-sample dropout", Inoue 2019): less noise in the gradient, so that more dropout can be borne.
-    Those of `recurrent_weights` are (4 H, H), one a layer, the gates in the order of `gates.GATES`, and the same for
-    all rows: DropConnect (Wan et al. 2013), for an LSTM in Merity et al. 2018.
     """
 
     embedding: Tensor | None
-    recurrent_weights: tuple[Tensor | None, ...]
     between_layers: tuple[Tensor | None, ...]
     output: Tensor | None
 
@@ -46,7 +41,7 @@ class DropoutMasks(NamedTuple):
         return self._changed(lambda mask: mask[..., rows, :])
 
     def before(self, end: int) -> "DropoutMasks":
-        """The masks of the rows before `end`; the others drop nothing, but for recurrent weights, which all share."""
+        """The masks of the rows before `end`; the others drop nothing."""
 
         def fill(mask: Tensor) -> Tensor:
             num_rows = mask.shape[-2]
@@ -55,11 +50,10 @@ class DropoutMasks(NamedTuple):
         return self._changed(fill)
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> "DropoutMasks":
-        """A copy with every mask that has rows changed."""
         embedding, *between, output = (
             None if mask is None else change(mask) for mask in (self.embedding, *self.between_layers, self.output)
         )
-        return self._replace(embedding=embedding, between_layers=tuple(between), output=output)
+        return DropoutMasks(embedding, tuple(between), output)
 
 
 def draw_masks(
@@ -80,20 +74,16 @@ def draw_masks(
     `generator` is a CPU generator; with the same one, any division into rows gives the same global mask.
     """
 
-    def draw(rate: float, *shape: int, cut: slice = rows) -> Tensor | None:
+    def draw(rate: float, *shape: int) -> Tensor | None:
         if rate == 0:
             return None
-        keep = torch.rand(shape, generator=generator)[..., cut, :] >= rate
+        keep = torch.rand(shape, generator=generator)[..., rows, :] >= rate
         return keep.to(device, non_blocking=True).to(dtype) / (1 - rate)
 
-    stacked = (len(GATES) * shape.hidden_size, shape.hidden_size)
     hidden = (num_steps, batch_size, shape.hidden_size)
     num_between = shape.num_layers - 1 + (shape.feed_forward_size > 0)
     return DropoutMasks(
         embedding=draw(rates.embedding, num_steps, batch_size, shape.input_size),
-        recurrent_weights=tuple(
-            draw(rates.recurrent_weights, *stacked, cut=slice(None)) for _ in range(shape.num_layers)
-        ),
         between_layers=tuple(draw(rates.between_layers, *hidden) for _ in range(num_between)),
         output=draw(rates.output, num_output_samples, *hidden),
     )

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from charlstm.model.gates import GATES, LSTMCell, LSTMState
 
@@ -31,21 +30,11 @@ class GatesLayer(nn.Module):
         super().__init__()
         self.cell = LSTMCell(input_size, hidden_size)
 
-    def forward(
-        self, x_TBI: Tensor, state: LSTMState, recurrent_mask: Tensor | None = None
-    ) -> tuple[Tensor, LSTMState]:
-        """Hidden states (T, B, H) of all steps, and the state after the last one.
-
-        `recurrent_mask` (4 H, H) is multiplied into the hidden-to-hidden weights, gates in the order of `GATES`.
-        """
-        dropped = {}
-        if recurrent_mask is not None:
-            names = gate_weight_names("from_hidden.weight")
-            parts = zip(names, recurrent_mask.chunk(len(GATES)), strict=True)
-            dropped = {name.removeprefix("cell."): self.get_parameter(name) * mask for name, mask in parts}
+    def forward(self, x_TBI: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """Hidden states (T, B, H) of all steps, and the state after the last one."""
         hidden_states = []
         for x_BI in x_TBI:
-            state = functional_call(self.cell, dropped, (x_BI, state)) if dropped else self.cell(x_BI, state)
+            state = self.cell(x_BI, state)
             hidden_states.append(state.hidden)
         return torch.stack(hidden_states), state
 
@@ -64,38 +53,26 @@ class FusedLayer(nn.Module):
         self.register_state_dict_post_hook(_split_into_gates)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_join_gates)  # type: ignore[no-untyped-call]
 
-    def forward(
-        self, x_TBI: Tensor, state: LSTMState, recurrent_mask: Tensor | None = None
-    ) -> tuple[Tensor, LSTMState]:
-        """Hidden states (T, B, H) of all steps, and the state after the last one.
-
-        `recurrent_mask` (4 H, H) is multiplied into the hidden-to-hidden weights, gates in the order of `GATES`.
-        """
+    def forward(self, x_TBI: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """Hidden states (T, B, H) of all steps, and the state after the last one."""
         start, device_type = (state.hidden[None], state.cell[None]), x_TBI.device.type
         # Not every kind of device knows autocast.
         if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
             dtype = torch.get_autocast_dtype(device_type)
             # Autocast runs cuDNN's LSTM in fp16 whatever dtype it was told, so the casts are made by hand.
             with torch.autocast(device_type, enabled=False):
-                hidden_TBH, hidden_1BH, cell_1BH = self._with_other_weights(x_TBI, start, recurrent_mask, dtype)
-        elif recurrent_mask is not None:
-            hidden_TBH, hidden_1BH, cell_1BH = self._with_other_weights(x_TBI, start, recurrent_mask, x_TBI.dtype)
+                hidden_TBH, hidden_1BH, cell_1BH = self._in(dtype, x_TBI, start)
         else:
             hidden_TBH, (hidden_1BH, cell_1BH) = self.lstm(x_TBI, start)
         return hidden_TBH, LSTMState(hidden_1BH[0], cell_1BH[0])
 
-    def _with_other_weights(
-        self, x_TBI: Tensor, start: tuple[Tensor, Tensor], recurrent_mask: Tensor | None, dtype: torch.dtype
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The call that `nn.LSTM` makes, with weights that are masked, or in another dtype."""
+    def _in(self, dtype: torch.dtype, x_TBI: Tensor, start: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The call that `nn.LSTM` makes, in another dtype."""
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-        weights: list[Tensor] = [self.lstm.get_parameter(name) for name in names]
-        if recurrent_mask is not None:
-            weights[1] = weights[1] * recurrent_mask
         return torch.lstm(
             x_TBI.to(dtype),
             [one.to(dtype) for one in start],
-            [weight.to(dtype) for weight in weights],
+            [self.lstm.get_parameter(name).to(dtype) for name in names],
             has_biases=True,
             num_layers=1,
             dropout=0.0,

@@ -16,7 +16,8 @@ from torch import Tensor
 from charlstm.errors import ModelFolderError
 from charlstm.files.atomic import atomic_folder, sha256
 from charlstm.files.documents import read_json
-from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape, weight_shapes
+from charlstm.model.char_lstm import CharLSTM, Implementation, weight_shapes
+from charlstm.model.shape import ModelShape
 from charlstm.text.vocabulary import Vocab, load_vocab
 
 WEIGHTS, CONFIG, VOCAB = "model.safetensors", "config.json", "vocab.json"

@@ -14,7 +14,16 @@ import pandas as pd
 
 from charlstm.evaluation.copied import Span
 from charlstm.evaluation.documents import Published
-from charlstm.evaluation.statistics import Measured, Passage, figures, held_out, in_characters, is_copied, measure
+from charlstm.evaluation.statistics import (
+    MAX_SEARCHED,
+    Measured,
+    Passage,
+    figures,
+    held_out,
+    in_characters,
+    is_copied,
+    measure,
+)
 from charlstm.evaluation.windows import windowed
 from charlstm.generation.quantized import QuantizedLanguageModel
 from charlstm.model.char_lstm import CharLSTM
@@ -47,6 +56,7 @@ class Generated(NamedTuple):
     temperature: float
     top_k: int | None
     top_p: float
+    min_p: float
     seed: int
     text: str
 
@@ -73,7 +83,7 @@ def review_of(
         corpus: its name.
     """
     vocab, (train, val) = in_characters(
-        trained.vocab, [one.prompt + one.text for one in generated], train_text.ids, val_text.ids
+        trained.vocab, [one.prompt + one.text for one in generated], train_text.ids[:MAX_SEARCHED], val_text.ids
     )
     passages = [Passage(vocab.encode(one.prompt), vocab.encode(one.text)) for one in generated]
     alike = [one for one, row in zip(passages, generated, strict=True) if row.temperature == generated[0].temperature]
@@ -93,7 +103,7 @@ def review_of(
         hidden_size=trained.model.shape.hidden_size,
         num_parameters=trained.model.num_parameters(),
         vocab_size=len(trained.vocab),
-        num_train_chars=len(train),
+        num_train_chars=train_text.num_chars,
         num_val_chars=len(val),
         num_epochs=len(tables.epochs),
         best_epoch=int(tables.epochs["epoch"].iloc[tables.epochs["val_nats_per_char"].argmin()]),
@@ -164,7 +174,8 @@ def _samples(generated: Sequence[Generated], measured: Sequence[Measured], train
     places = places_of({span.train_start for spans in shown for span in spans}, train, vocab)
     return [
         Sample(
-            **{**one._asdict(), "text": one.text[:size]},
+            **{name: value for name, value in one._asdict().items() if name != "min_p"}  # which the parameters have
+            | {"text": one.text[:size]},
             num_chars=len(one.text),
             nats_per_char=figures([counted], one.temperature).nats_per_char,
             copies=[_copy(span, train, vocab, *places[span.train_start]) for span in spans],

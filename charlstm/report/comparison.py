@@ -121,11 +121,12 @@ def loss_rows(documents: Sequence[ReviewDocument]) -> list[Row]:
     return rows
 
 
-def published_losses(documents: Sequence[ReviewDocument]) -> dict[str, Published]:
-    """Published losses by protocol, where all models were measured on the text that they hold for."""
+def published_losses(documents: Sequence[ReviewDocument]) -> list[Published]:
+    """Published losses, each once, where all models were measured on the text that they hold for."""
     if not all(one.published for one in documents):
-        return {}
-    return {other.protocol: other for one in documents for other in one.published}
+        return []
+    found = [other for one in documents for other in one.published]
+    return [other for index, other in enumerate(found) if other not in found[:index]]
 
 
 def temperatures_of(documents: Sequence[ReviewDocument]) -> list[float | None]:

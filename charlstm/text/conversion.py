@@ -45,9 +45,11 @@ def files_of(path: Path) -> list[Path]:
     def fail(error: OSError) -> None:
         raise error
 
-    found: list[Path] = []
-    for parent, folders, names in os.walk(path, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    found, seen = list[Path](), {path.resolve()}
+    for parent, folders, names in os.walk(path, onerror=fail, followlinks=True):
+        new = {Path(parent, name).resolve(): name for name in sorted(folders, reverse=True) if not name.startswith(".")}
+        folders[:] = sorted(name for folder, name in new.items() if folder not in seen)  # links may lead in a circle
+        seen.update(new)
         found += [Path(parent, name) for name in names if not name.startswith(".")]
     files = sorted((file for file in found if file.is_file()), key=lambda file: file.relative_to(path).parts)
     texts = [file for file in files if file.suffix.lower() in TEXT_SUFFIXES]

@@ -97,7 +97,7 @@ def check_soft_targets(num_ids: int, num_soft_rows: int, context_len: int) -> No
         )
 
 
-def check_prompts(prompt_chars: int, num_train: int) -> None:
+def check_prompt_chars(prompt_chars: int, num_train: int) -> None:
     """Check that a training part of `num_train` characters has pieces that teachers can read before they write.
 
     Raises:

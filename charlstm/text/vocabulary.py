@@ -227,10 +227,13 @@ class Alphabet(NamedTuple):
     unseen: dict[str, Counter[str]]
 
 
-def choose_alphabet(train: Counts, others: Mapping[str, Counts], *, min_count: int, may_replace: bool) -> Alphabet:
+def choose_alphabet(
+    train: Counts, others: Mapping[str, Counts], *, min_count: int, may_replace: bool, never_rare: str = ""
+) -> Alphabet:
     """The vocabulary for a training part and the `others`, which it does not decide, by name.
 
-    Characters of the training part that occur fewer than `min_count` times are rare: they become U+FFFD everywhere.
+    Characters of the training part that occur fewer than `min_count` times are rare: they become U+FFFD everywhere, but
+    for those of `never_rare`, e.g. what separates a few documents.
     So do, if they may be replaced, those that only the others have. U+FFFD joins the vocabulary only where it stands
     for something. It is scored like every other character: a model that never saw one pays for it.
 
@@ -238,7 +241,7 @@ def choose_alphabet(train: Counts, others: Mapping[str, Counts], *, min_count: i
         VocabularyError: the others have characters that may not be replaced, or every character is rare.
     """
     is_rare = (train > 0) & (train < min_count)
-    is_rare[ord(UNSEEN)] = False
+    is_rare[[ord(one) for one in never_rare + UNSEEN]] = False
     rare = named(train, is_rare)
     is_known = (train > 0) & ~is_rare
     if not is_known.any():

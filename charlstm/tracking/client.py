@@ -361,5 +361,10 @@ def is_gone(client: "MlflowClient", run_id: str) -> bool:
     return False
 
 
+def is_deleted(client: "MlflowClient", run_id: str) -> bool:
+    """Whether somebody has deleted the run, which takes nothing any more but could be restored."""
+    return bool(client.get_run(run_id).info.lifecycle_stage == "deleted")
+
+
 def _shown(values: Mapping[str, str | int | float]) -> dict[str, str]:
     return {name: without_credentials(str(value)) for name, value in values.items()}

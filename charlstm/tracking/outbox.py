@@ -139,7 +139,9 @@ class Spool:
             (folder / FILES).mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
             if (events := folder / EVENTS).exists():
-                os.truncate(events, events.read_bytes().rfind(b"\n") + 1)
+                content = events.read_bytes()
+                if (whole := content.rfind(b"\n") + 1) < len(content):  # else its time stays that of the last event
+                    os.truncate(events, whole)
         except Timeout:
             raise LockedError(f"{folder}: another process is writing to this spool: wait for it, or stop it") from None
         except OSError as error:
@@ -187,7 +189,8 @@ class Spool:
 
     def _new_folder(self) -> Path:
         files = self.folder / FILES
-        folder = files / f"{len(list(files.iterdir())):04d}"
+        numbers = [int(path.name) for path in files.iterdir() if path.name.isdecimal()]  # a kill may leave gaps
+        folder = files / f"{max(numbers, default=-1) + 1:04d}"
         folder.mkdir()
         return folder
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.tracking.outbox import Outbox, Spool, last_steps, now_ms
-from charlstm.tracking.registered_model import MODEL_TAG as MODEL_TAG  # for those who look for runs, too
+from charlstm.tracking.registered_model import MODEL_TAG
 from charlstm.training.history import EpochRow, StepRow, Tables
 from charlstm.training.progress import Observer, Plan, Progress
 

@@ -125,6 +125,7 @@ class SpoolSender:
         self.folder, self.store = folder, store
         self.sent = Sent(store.identity)
         self._client: MlflowClient | None = None
+        self._is_deleted = False
         self._met: tuple[str, dict[str, int]] = ("", {})  # a run, and the last step of each metric that it had then
 
     def send(self) -> str:
@@ -148,7 +149,10 @@ class SpoolSender:
                     return None
                 error, age = self._send_new(), time.time() - _last_written(self.folder)
                 # A training that did not finish may be resumed, and then its spool knows what was sent.
-                if error or (status_of(self.folder) not in ("", FINISHED) and age <= SECONDS_KEPT):
+                is_resumable = status_of(self.folder) not in ("", FINISHED)
+                start = start_of(self.folder)
+                is_of_nothing = start is not None and start.is_found_only and not self.sent.run_id  # its run never came
+                if (error and not is_of_nothing) or ((is_resumable or error) and age <= SECONDS_KEPT):
                     return error
                 if self.sent.num_damaged:
                     return self._set_aside()
@@ -220,6 +224,11 @@ class SpoolSender:
             if calls.is_gone(self._client, self.sent.run_id):
                 self.sent = Sent(self.store.identity)  # the spool has all of it: begin anew
                 raise
+            if calls.is_deleted(self._client, self.sent.run_id):
+                if not self._is_deleted:
+                    log.warning("MLflow: the run %s was deleted, and gets nothing more", self.sent.run_id)
+                self._is_deleted = True
+                return
             if isinstance(event, outbox.Metrics) and len(event.points) > 1:  # one may be refused, and not the others
                 for point in event.points:
                     self._send_or_skip(event.model_copy(update={"points": [point]}))
@@ -267,6 +276,9 @@ class SpoolSender:
 
     def _find_or_create(self, client: "MlflowClient", start: outbox.Start) -> None:
         run = calls.find_run(client, self.store, start.tag, start.value, is_running=start.is_found_only)
+        if run is None and start.is_found_only and not outbox.is_written(self.folder):  # it may have ended meanwhile
+            ended = calls.find_run(client, self.store, start.tag, start.value)
+            run = ended if ended is not None and (ended.info.end_time or 0) >= start.time_ms else None
         if run is not None:
             self.sent.run_id = str(run.info.run_id)
             self.sent.is_new = run.data.tags.get(SPOOL_TAG) == self.folder.name  # made, but the answer was lost
@@ -277,9 +289,17 @@ class SpoolSender:
             return
         if start.is_found_only:
             raise LookupError(f"no running run has the tag {start.tag} {start.value} yet")
+        if not start.is_open and self._is_trained_by_another(start.value):
+            raise LookupError(f"the run of the model {start.value} is not sent yet")
         experiment_id = calls.find_or_create_experiment(client, self.store, self._corpus)
         tags = self._with_parent(client, experiment_id, start) | {start.tag: start.value, SPOOL_TAG: self.folder.name}
         self.sent.run_id, self.sent.is_new = calls.create_run(client, experiment_id, tags, start.time_ms), True
+
+    def _is_trained_by_another(self, model: str) -> bool:
+        """Whether a spool that waits has the training of a model: its run is to be found, and no second one made."""
+        others = (other for other in self.folder.parent.iterdir() if other != self.folder and _is_spool(other))
+        trainings = (other for other in others if (start := start_of(other)) and start.is_open)
+        return any(model.encode() in (training / EVENTS).read_bytes() for training in trainings)
 
     def _with_parent(self, client: "MlflowClient", experiment_id: str, start: outbox.Start) -> dict[str, str]:
         """The run's tags, and the run above it in a sweep. A resumed training may belong to another one than before."""

@@ -100,6 +100,11 @@ class CheckpointFolder:
         self.wait()
         self._pending = self._writer.submit(self._write, step, checkpoint)
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether the last checkpoint is not on disk yet."""
+        return self._pending is not None and not self._pending.done()
+
     def wait(self) -> None:
         """Wait until the last checkpoint is on disk.
 
@@ -162,9 +167,10 @@ def restore_newest(learner: Learner, folder: CheckpointFolder | None) -> tuple[P
     Raises:
         TrainingError: it is whole, but of another form, as another version of torch may have written it.
     """
-    processes = learner.processes
-    found = folder.newest() if folder is not None and processes.is_main else None
-    content = processes.broadcast_bytes(found.to_bytes() if found is not None else b"")
+    processes, found = learner.processes, list[Checkpoint | None]()
+    if folder is not None:
+        processes.on_main(lambda: found.append(folder.newest()))  # which may take long
+    content = processes.broadcast_bytes(found[0].to_bytes() if found and found[0] is not None else b"")
     if not content:
         return None
     try:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from charlstm.errors import ModelFolderError
-from charlstm.model.char_lstm import ModelShape
 from charlstm.model.layers import gate_weight_names
 from charlstm.model.model_folder import TrainedModel, load_model
+from charlstm.model.shape import ModelShape
 from charlstm.text.vocabulary import Vocab
 
 

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from charlstm.errors import TrainingError
-from charlstm.model.char_lstm import CharLSTM, ModelShape, initial_weights
+from charlstm.model.char_lstm import CharLSTM, initial_weights
 from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import Resets
 from charlstm.model.loss import MAX_LOGITS, soft_nats, summed_nats
+from charlstm.model.shape import ModelShape
 from charlstm.optimization.optimizers import MovingAverage, learning_rate, make_optimizers
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
@@ -266,7 +267,7 @@ class Learner:
         dropout = self.params.dropout
         masks = draw_masks(
             self._generator("dropout", step),
-            DropoutRates(dropout.embedding, dropout.recurrent_weights, dropout.between_layers, dropout.output),
+            DropoutRates(dropout.embedding, dropout.between_layers, dropout.output),
             self.shape,
             num_steps=1 if dropout.style == "locked" else num_time_steps,
             batch_size=self.params.batch_size,

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.evaluation.windows import sliding, windowed
-from charlstm.model.char_lstm import ModelShape
 from charlstm.model.loss import LossSum
+from charlstm.model.shape import ModelShape
 from charlstm.params import ModelParams, TrainParams
 from charlstm.text.encoded import EncodedText
 from charlstm.text.soft_targets import SoftTargets
@@ -94,7 +94,12 @@ class StepBoundary:
     def _agree(self, step: int) -> tuple[bool, bool]:
         now = time.monotonic()
         seconds_per_step = (now - self._agreed) / max(1, step - self._agreed_step)
-        is_due = self.checkpoints is not None and now - self._saved >= self.checkpoints.seconds_between
+        is_due = (
+            self.processes.is_main
+            and self.checkpoints is not None
+            and now - self._saved >= self.checkpoints.seconds_between
+            and not self.checkpoints.is_writing  # on a slow disk, no step waits for the checkpoint before
+        )
         due, stop = float(is_due), float(self._should_stop())
         if self.processes.world_size > 1:
             due, stop, seconds_per_step = self.processes.all_reduce_max([due, stop, seconds_per_step])

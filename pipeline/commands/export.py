@@ -11,7 +11,7 @@ from charlstm.errors import CorpusError, ExportError, VocabularyError
 from charlstm.files.atomic import atomic_folder, write_bytes
 from pipeline.commands.info import CARD, read_card
 from pipeline.stage.project import from_here, output_from_here
-from pipeline.use import MODEL, ModelOption, model_folder, open_model
+from pipeline.use import MODEL, ModelOption, model_folder, open_model, read_file
 
 if TYPE_CHECKING:
     from charlstm.model.model_folder import TrainedModel
@@ -133,12 +133,13 @@ def _compare(trained: "TrainedModel", files: dict[str, bytes], ids: "Ids") -> No
 
 
 def _read(path: Path, vocab: "Vocab") -> "Ids":
-    from charlstm.text.corpus import read_text
+    """The ids of a text, in which unknown characters are U+FFFD, as in the validation part, if the model knows it."""
+    from charlstm.text.prompts import with_sign
 
-    text = read_text(path)
+    text = read_file(path)
     if len(text) < 2:
-        raise CorpusError(f"{path}: expected at least 2 characters, one to read and one to guess, found 1")
+        raise CorpusError(f"{path}: expected at least 2 characters, one to read and one to guess, found {len(text)}")
     try:
-        return vocab.encode(text)
+        return vocab.encode(with_sign(text, vocab))
     except VocabularyError as error:
         raise VocabularyError(f"{path}: {error}") from None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from charlstm.errors import CorpusError, TextRequestError
+from charlstm.errors import CharlstmError, CorpusError, TextRequestError
 from charlstm.sampling import DEFAULTS, Sampling, unknown_rule, whole
 from pipeline.stage.project import from_here
 from pipeline.stage.terminal import printable
@@ -119,7 +119,7 @@ def _prompt(prompt: str | None, file: Path | None) -> str:
         return prompt
     if file is None and not has_stdin():
         return "\n"
-    # As the shell's `$(cat FILE)` has it, but for one newline only: the one that ends the last line of a file.
+    # Without the newline that ends the last line of a file. The shell's `$(cat FILE)` takes off all of them.
     return re.sub(r"\r?\n\Z", "", read_file(file or STDIN)) or "\n"
 
 
@@ -147,6 +147,9 @@ def _write_texts(model: "Model", prompt: str, num_texts: int, options: Sampling,
     except KeyboardInterrupt:
         if is_terminal:
             _write("\n")
+        raise
+    except CharlstmError:  # a request that was refused, so there is no text to write again
+        is_seed_shown = False
         raise
     finally:
         if is_terminal and is_seed_shown:
@@ -176,7 +179,8 @@ def _stream(characters: Iterable[str]) -> None:
     try:
         for character in characters:
             pending += character
-            if (now := time.monotonic()) - flushed >= SECONDS_BETWEEN_FLUSHES:
+            is_whole = character != "\r"  # a line may end in CR LF, which a terminal is shown as one newline
+            if is_whole and (now := time.monotonic()) - flushed >= SECONDS_BETWEEN_FLUSHES:
                 _write(pending)
                 sys.stdout.flush()
                 pending, flushed = "", now

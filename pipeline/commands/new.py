@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +14,7 @@ from pipeline.dvc.queue import run_dvc
 from pipeline.new.corpus import New, plan, switch
 from pipeline.new.text_report import oddities, summary
 from pipeline.stage.hardware import num_cores
-from pipeline.stage.presets import CORPORA, names
+from pipeline.stage.presets import CORPORA, load, names
 from pipeline.stage.project import from_here
 from pipeline.stage.terminal import printable
 from pipeline.use import MODEL_HELP, model_folder
@@ -91,10 +91,9 @@ def new(
     `charlstm new tiny-shakespeare` goes back to the text that the project came with.
     """
     seconds = None if minutes is None else MINUTE * minutes
-    if len(texts) == 1 and texts[0] in names(CORPORA) and not Path(texts[0]).exists():
-        for option, value in {"--from": initial, "--minutes": minutes}.items():
-            if value is not None:
-                raise ParamsError(f"{option}: expected a text to go with it, got the corpus {texts[0]}: name its file")
+    if corpora := [text for text in texts if text in names(CORPORA) and not Path(text).exists()]:
+        of_a_text = {"--name": name, "--encoding": encoding, "--from": initial, "--minutes": minutes}
+        _check_alone(corpora[0], texts, {**of_a_text, "--documents": is_documents or None})
         typer.echo(f"params.yaml: corpus {texts[0]}, recipe {switch(texts[0], is_forced)}")
     else:
         with _model_of(initial) as model:
@@ -112,6 +111,18 @@ def new(
         return _run_stages()
     typer.echo("next: dvc repro")
     return 0
+
+
+def _check_alone(corpus: str, texts: Sequence[str], options: Mapping[str, object]) -> None:
+    """Check that nothing was said beside the name of a corpus that is for texts."""
+    if len(texts) > 1:
+        raise ParamsError(f"expected one corpus by its name, or files, got {corpus} among {len(texts)} of them")
+    for option, value in options.items():
+        if value is not None:
+            source = load(CORPORA, corpus).values["download.source"]
+            raise ParamsError(
+                f"{option}: expected a text to go with it, got the corpus {corpus}: name its source, {source}"
+            )
 
 
 def _run_stages() -> int:

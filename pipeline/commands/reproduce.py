@@ -18,9 +18,10 @@ import typer
 from charlstm.errors import LineageError
 from charlstm.files.atomic import sha256
 from charlstm.files.urls import without_credentials
+from charlstm.params import NOTHING
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG
-from pipeline.dvc.paths import NOTHING, Paths, load_paths
+from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.record import cache_folder
 from pipeline.lineage.document import StageRecord, read_records
 from pipeline.lineage.revisions import worktree
@@ -80,6 +81,9 @@ def reproduce(
         failed = _run_all(tracked, records, files, folder, paths)
         rows = compare(files, folder, paths)
     lines = [*map(str, rows), *([f"stage {failed} failed, see above"] if failed else [])]
+    if elsewhere := [one for one in records if one.origin.get(COMMIT, commit) != commit]:
+        others = ", ".join(f"{one.stage} at {one.origin[COMMIT]}" for one in elsewhere)
+        lines.append(f"all is repeated at commit {commit}, but the record has {others}")
     if different := first_difference(rows):
         cause = likely_cause(different, tracked.tags, environment())
         lines.append(f"different: first in {different.link}, {different.path}; likely cause: {cause}")
@@ -99,7 +103,7 @@ def find_run(name: str, reader: Reader) -> TrackedRun:
     Raises:
         LineageError: there is none, or there are several models.
     """
-    _, matches = find(name, None, reader, load_paths(Path("dvc.yaml")))
+    _, matches = find(name, None, reader, load_paths())
     of_outputs = [match for match in matches if match.run and match.commit]  # rather than what else ran from a commit
     runs = [match.run for match in of_outputs or matches if match.run]
     if not runs:
@@ -137,7 +141,7 @@ def read_checked(run: TrackedRun, reader: Reader) -> list[StageRecord]:
 
 # Record and repetition side by side, file by file, and why they may differ.
 
-DECISIVE = ("hardware.processor", "hardware.instructions", "hardware.gpu")  # training takes the recorded threads
+DECISIVE = ("hardware.processor", "hardware.instructions", "hardware.gpu")  # all stages take the recorded threads
 
 
 class Row(NamedTuple):
@@ -218,7 +222,8 @@ def _run_all(
         return "train"
     for record in records:
         _write_params(folder, record.params or records[0].params or "")
-        if record.stage != "train" and _run(folder, f"pipeline.{record.stage}") != 0:
+        threads = _threads(record.origin)
+        if record.stage != "train" and _run(folder, f"pipeline.{record.stage}", environment=threads) != 0:
             return record.stage
     return None
 
@@ -256,9 +261,7 @@ def _prepare(folder: Path, is_as_recorded: Callable[[], bool], paths: Paths) -> 
 def _train(folder: Path, tags: Mapping[str, str]) -> int:
     """Really train, from the first step, on as many threads and processes and on the device that the run's tags say."""
     shutil.rmtree(folder / STATE_FOLDER, ignore_errors=True)
-    environment, is_on_cpu = {}, tags.get("device", "").startswith("cpu")
-    if threads := tags.get("hardware.threads"):
-        environment["OMP_NUM_THREADS"] = threads
+    environment, is_on_cpu = _threads(tags), tags.get("device", "").startswith("cpu")
     if (num_processes := int(tags.get("num_processes", "1"))) > 1:
         launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes), "-m"]
         environment |= {"ACCELERATE_USE_CPU": "true"} if is_on_cpu else {}
@@ -266,6 +269,11 @@ def _train(folder: Path, tags: Mapping[str, str]) -> int:
         launcher = ["accelerate.commands.launch", "--quiet", "--num_processes", "1", "--num_machines", "1"]
         launcher += ["--cpu", "-m"] if is_on_cpu else ["-m"]
     return _run(folder, "pipeline.launch", *PYTHON, *launcher, "pipeline.train", environment=environment)
+
+
+def _threads(recorded: Mapping[str, str]) -> dict[str, str]:
+    """The variable for as many threads as are recorded: sums depend on them in their last bits."""
+    return {"OMP_NUM_THREADS": recorded["hardware.threads"]} if "hardware.threads" in recorded else {}
 
 
 def _run(

@@ -117,7 +117,7 @@ def _of_run(model: str) -> Reviewed:
     """The review of the newest run that has one, of those that the name stands for; else of a commit."""
     if not Path("dvc.yaml").is_file():
         raise ReviewError(f"{model}: there is no such file or folder; runs and revisions need a project")
-    paths, (reader, notes) = load_paths(Path("dvc.yaml")), open_reader()
+    paths, (reader, notes) = load_paths(), open_reader()
     kind, matches = find(model, None, reader, paths, notes)
     for run in [match.run for match in matches if match.run]:
         if reader and (text := reader.text(run, ARTIFACT)) is not None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from itertools import groupby
 from pathlib import Path
@@ -97,7 +98,7 @@ def _figures(score: "Score") -> list[str]:
 def _table(passages: list["Passage"]) -> list[str]:
     rows = []
     for passage in passages:
-        text = printable(" / ".join(line for line in passage.text.split("\n") if line))
+        text = printable(" / ".join(filter(None, re.split(r"\r?\n", passage.text))))
         excerpt = text if len(text) <= EXCERPT else f"{text[:EXCERPT]} ..."
         rows.append(f"{_lines_of(passage):<13}{passage.nats_per_char:<11.2f}{excerpt}")
     return ["", "lines        nats/char  most surprising first", *rows] if rows else []
@@ -127,7 +128,9 @@ def _colored(score: "Score", start: int, end: int) -> Text:
         return next((style for least, style in STEPS if pair[1] >= least), "")  # none of NaN
 
     pairs = zip(score.text[start:end], score.char_nats[start:end].tolist(), strict=True)
-    runs = [("".join(character for character, _ in run), style) for style, run in groupby(pairs, style_of)]
+    is_before_lf = [score.text[at : at + 2] == "\r\n" for at in range(start, end)]  # a CR LF is shown as one newline
+    shown = (pair for pair, is_hidden in zip(pairs, is_before_lf, strict=True) if not is_hidden)
+    runs = [("".join(character for character, _ in run), style) for style, run in groupby(shown, style_of)]
     return Text.assemble(*((printable(text, sys.stdout.encoding), style) for text, style in runs))
 
 

@@ -23,6 +23,7 @@ from pipeline.lineage.document import blocks_at, flat, is_same_value, losses_at
 from pipeline.lineage.revisions import experiments, find_commit, lock_at
 from pipeline.provenance.git import git
 from pipeline.provenance.summary import flat_in, losses_of
+from pipeline.stage.params_file import PARAMS
 from pipeline.stage.presets import shown
 from pipeline.stage.project import output_from_here
 
@@ -33,7 +34,7 @@ NAME = "download.name"
 MAX_DIFFERENCES = 3
 MAX_COMMITS = 10
 MAX_WIDTH = 1000  # characters, to measure a table
-PARAMS, SEED, MAX_SEEDS = Path("params.yaml"), "train.seed", 1000
+SEED, MAX_SEEDS = "train.seed", 1000
 STAGE_FAILED = 255  # DVC's exit code for it
 
 
@@ -60,9 +61,9 @@ def sweep(
 
     `--seeds N` trains the seeds 1 to N of what `params.yaml` says, but for those that are there already. It puts them
     into DVC's queue, runs the whole queue, and waits for it. After Ctrl-C, the queue goes on. As at every
-    `dvc exp run`, changes that are not committed go along. Those in `params.yaml` make another recipe, whose seeds are
-    all missing. Those in code are not noticed here, so commit them first. If a seed failed, the exit code is 255,
-    as DVC's.
+    `dvc exp run`, changes that are not committed go along, but for new files. Those in `params.yaml` make
+    another recipe, whose seeds are all missing. Those in code are not noticed here, so commit them first. If a seed
+    failed, the exit code is 255, as DVC's.
     """
     commit = find_commit(revision)
     if commit is None:
@@ -102,13 +103,13 @@ def read_experiments(commit: str) -> dict[str, Experiment]:
 
     Losses are those of whole evaluations of the validation part.
     """
-    paths, began = load_paths(Path("dvc.yaml")), experiments()
+    paths, began = load_paths(), experiments()
     return {name: _experiment_at(one, paths) for one, (name, baseline) in began.items() if baseline == commit}
 
 
 def committed_result(commit: str) -> dict[str, Experiment]:
     """The result in a commit itself, by its short hash; none if that is of other parameters than its `params.yaml`."""
-    result, lock = _experiment_at(commit, load_paths(Path("dvc.yaml"))), lock_at(commit)
+    result, lock = _experiment_at(commit, load_paths()), lock_at(commit)
     recorded = flat(lock.params) if lock else {}
     is_of_params = SEED in recorded and all(is_same_value(result.params.get(one), recorded[one]) for one in recorded)
     return {git("log", "-1", "--format=%h", commit) or commit: result} if is_of_params and result.losses else {}
@@ -273,7 +274,12 @@ def load_wanted(revision: str, commit: str) -> dict[str, str]:
         raise LineageError(
             f"{revision}: expected HEAD, from which --seeds trains; `git checkout` goes to another commit"
         )
-    load_params(PARAMS)
+    params = load_params(PARAMS)
+    needed = [f"conf/recipe/{name}.yaml" for name in params.teachers.recipes] + ["conf/initial"]
+    if new := git("ls-files", "--others", "--exclude-standard", "--", *needed):
+        raise LineageError(
+            f"{new.splitlines()[0]}: training needs it, and DVC's experiments take no new file along: `git add` it"
+        )
     wanted = flat_in(PARAMS.read_text(encoding="utf-8"))
     return {name: value for name, value in wanted.items() if name != SEED}
 
@@ -321,7 +327,7 @@ def differences(recipes: Sequence[OverSeeds]) -> list[str]:
         return []
     if not all(PROTOCOL in losses for recipe in recipes for losses in recipe.losses):
         return []
-    paths = load_paths(Path("dvc.yaml"))
+    paths = load_paths()
     named = [name for name in varied_params([recipe.params for recipe in recipes]) if name != SEED]
     pairs = list(zip(named, short_names(named), strict=True))
     groups = [

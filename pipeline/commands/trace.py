@@ -74,7 +74,7 @@ def trace(
 
 def _document(name: str | None, kind: str | None, text: str | None, max_in_full: int) -> dict[str, Any]:
     """All that is known of `name`, or of who wrote `text`; `more` has the names of what is beyond `max_in_full`."""
-    paths, (reader, notes) = load_paths(Path("dvc.yaml")), open_reader()
+    paths, (reader, notes) = load_paths(), open_reader()
     places: list[Place] = []
     if text is not None:
         kind, places = "text", places_in_corpus(text, paths)

@@ -1,6 +1,7 @@
 """`charlstm tune`: a search for better values of the parameters, and its winner as a recipe."""
 
 import base64
+import statistics
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from charlstm.errors import Interrupted, ParamsError, TrainingError
+from charlstm.evaluation.blocks import BLOCK_LEN
+from charlstm.evaluation.difference import MIN_BLOCKS
 from charlstm.files.atomic import write_text
 from charlstm.tracking.client import CORPUS_TAG, SWEEP_OF_TAG
 from charlstm.tracking.runs import Run
@@ -29,7 +32,7 @@ from pipeline.stage.project import from_here
 from pipeline.stage.sending import outbox
 from pipeline.stage.terminal import printable
 from pipeline.tune.search import AGAIN, SEARCHES, Plan, Watch, difference_of, name_of, read_plan, search
-from pipeline.tune.study import DONE, PRUNED, Study, Trial
+from pipeline.tune.study import DONE, PRUNED, RUNNING, Study, Trial
 
 PAGE, COMMAND = Path("tune.html"), "tune"
 DEFAULT_TRIALS = 30
@@ -178,7 +181,9 @@ class Screen:
         ended = [trial.seconds for trial in trials if trial.seconds is not None]
         seconds = [self._deadline - time.monotonic()] if self._deadline is not None else []
         if self._limit is not None and ended:
-            seconds.append(sum(ended) / len(ended) * (self._limit - len(ended)))
+            num_workers = max(1, sum(trial.state == RUNNING for trial in trials))
+            # The median, since a trial that was interrupted counts the time until it went on, too.
+            seconds.append(statistics.median(ended) * (self._limit - len(ended)) / num_workers)
         return [f"{timedelta(seconds=round(max(0.0, min(seconds))))} left"] if seconds else []
 
 
@@ -242,9 +247,14 @@ def _write_recipe(console: Console, plan: Plan, study: Study, name: str, winner:
     if found.is_beyond_text and found.best.name == name_of(winner):
         console.print(f"next: {command}")
     else:
-        console.print(
-            f"keep what params.yaml says, or search on ({AGAIN}); to train the winner all the same: {command}"
+        is_short = found.by_text is None  # and no search makes it longer
+        why = (
+            f"the validation part is shorter than {MIN_BLOCKS * BLOCK_LEN:,} characters, too short to tell: "
+            if is_short
+            else ""
         )
+        search_on = "" if is_short else f", or search on ({AGAIN})"
+        console.print(f"{why}keep what params.yaml says{search_on}; to train the winner all the same: {command}")
 
 
 def _mark(study: Study) -> str:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from charlstm.errors import ParamsError
 from charlstm.files.documents import load_yaml, validate
-from charlstm.params import ModelParams, Params, TrainParams
+from charlstm.params import NOTHING, ModelParams, Params, TrainParams
 from charlstm.training.progress import Observer, Plan, Progress
 from pipeline import train
-from pipeline.dvc.paths import MODEL, NOTHING, TRAINING, Paths, load_teaching_paths
+from pipeline.dvc.paths import MODEL, TRAINING, Paths, load_teaching_paths
 from pipeline.stage import stage
 
 log = logging.getLogger("charlstm")

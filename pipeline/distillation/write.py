@@ -16,15 +16,17 @@ from numpy.lib.format import open_memmap
 from charlstm.errors import ParamsError, VocabularyError
 from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.files.checksums import SUMS, verify, write_sums
+from charlstm.files.lock import exclusive
 from charlstm.generation.teachers import Teachers
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import TeachersParams
 from charlstm.sampling import Sampling
 from charlstm.seeds import derive_seed, numpy_generator
 from charlstm.text.encoded import load_ids
-from charlstm.text.soft_targets import DISTRIBUTIONS, FILES, IDS, TEACHERS, VOCAB, check_prompts
+from charlstm.text.soft_targets import DISTRIBUTIONS, FILES, IDS, TEACHERS, VOCAB, check_prompt_chars
 from charlstm.text.vocabulary import Ids, Vocab, load_vocab
 from pipeline.dvc.paths import MODEL, TeachingPaths, load_teaching_paths
+from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.provenance import hashes
 from pipeline.stage import stage
 from pipeline.stage.hardware import keep_freed_memory, set_num_threads
@@ -45,7 +47,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(part: int) -> None:
-    """Write part number `part`, which has texts of its own, whatever other parts there are."""
+    """Write part number `part`, which has texts of its own, whatever other parts there are.
+
+    Raises:
+        LockedError: a training is under way in this checkout, or another part is written.
+    """
+    with exclusive(CHECKOUT, "a training in this checkout"):  # so that no command changes params.yaml meanwhile
+        _write(part)
+
+
+def _write(part: int) -> None:
     set_num_threads()
     keep_freed_memory()
     (params, paths), own = stage.load(), load_teaching_paths()
@@ -68,7 +79,7 @@ def write_part(
 
     Rows come one after the other, `row_chars` each. Many are written at once, a few characters at a time.
     """
-    check_prompts(params.prompt_chars, len(train_ids))
+    check_prompt_chars(params.prompt_chars, len(train_ids))
     num_chars = params.chars_of_part
     num_rows = num_chars // params.row_chars
     shape = (num_rows, params.row_chars)

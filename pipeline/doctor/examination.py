@@ -19,13 +19,13 @@ from charlstm.errors import CharlstmError
 from charlstm.files.documents import faults_of, load_yaml, parse_yaml, read_json
 from charlstm.files.lock import holder_of
 from charlstm.files.urls import without_credentials
-from charlstm.params import Params, load_params
+from charlstm.params import NOTHING, Params, load_params
 from charlstm.tracking.client import sqlite_file
 from pipeline.doctor import machine, text
 from pipeline.doctor.finding import Finding, error, readable, warning
 from pipeline.doctor.stores import check_stores
 from pipeline.doctor.text import Encoded, read_encoded, source_bytes
-from pipeline.dvc.paths import NOTHING, Paths, load_paths
+from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.record import cache_folder
 from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.provenance.git import content_at
@@ -95,7 +95,7 @@ def _read() -> tuple[Params | None, Paths | None, list[Finding]]:
         faults = schema_faults()
         findings += faults
         params = None if faults else load_params(PARAMS)
-        paths = load_paths(Path("dvc.yaml"))
+        paths = load_paths()
     except CharlstmError as refusal:
         if error(str(refusal)) not in findings:
             findings.append(error(str(refusal)))

@@ -9,17 +9,17 @@ import numpy as np
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import open_regular
 from charlstm.files.urls import without_credentials
-from charlstm.params import DownloadParams, Params
+from charlstm.params import NOTHING, DownloadParams, Params
 from charlstm.sections import AUTO
 from charlstm.text.conversion import files_of, local_path, source_sha256
 from charlstm.text.encodings import check_encoding
 from charlstm.text.prompts import faults_of
-from charlstm.text.soft_targets import check_prompts, check_soft_targets
+from charlstm.text.soft_targets import check_prompt_chars, check_soft_targets
 from charlstm.text.vocabulary import Vocab, load_vocab
 from charlstm.training.needs import check_warmup, steps_per_epoch
 from pipeline.doctor.finding import Finding, error, errors_of, warning
 from pipeline.download import check_source, is_taken_as_it_is
-from pipeline.dvc.paths import NOTHING, Paths
+from pipeline.dvc.paths import Paths, load_teaching_paths
 from pipeline.dvc.record import is_of_these_parameters, recorded_inputs, recorded_outputs
 from pipeline.provenance.hashes import folder_md5, md5
 
@@ -137,10 +137,13 @@ def check_length(params: Params, encoded: Encoded | None) -> Iterator[Finding]:
         student = f" (not counting the {rows} of train.distillation.rows)" if rows else ""
         yield error(f"{refusal}{student}")
     if teachers.recipes:  # what would be noticed after the teachers' training
-        yield from errors_of(lambda: check_prompts(teachers.prompt_chars, num_train))
+        yield from errors_of(lambda: check_prompt_chars(teachers.prompt_chars, num_train))
         if rows and teachers.parts:
             num_chars = len(teachers.parts) * teachers.chars_of_part
             yield from errors_of(lambda: check_soft_targets(num_chars, rows, train.context_len))
+            if strays := load_teaching_paths().stray_parts(teachers.parts):
+                names = " ".join(map(str, strays))
+                yield error(f"teachers.parts: what is there of other parameters would be read, too: rm -r {names}")
 
 
 # Whether the model will know all characters of all prompts: found out before it trains, not after.

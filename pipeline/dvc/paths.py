@@ -8,7 +8,7 @@ It also has the command of stage train, and so the hardware that trainings run o
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict
 
 from charlstm.errors import ParamsError
 from charlstm.files.documents import load_yaml, validate
-from charlstm.params import NOTHING as NOTHING
 
 DVC_YAML = Path("dvc.yaml")
 EXTENSION = ".txt"
@@ -46,7 +45,7 @@ class Paths(BaseModel):
         return self.model_copy(update=named)
 
 
-def load_paths(path: Path, params: Path | None = None) -> Paths:
+def load_paths(path: Path = DVC_YAML, params: Path | None = None) -> Paths:
     """The `paths` that `dvc.yaml` declares. What lies elsewhere is named by `params`, the `params.yaml` beside it.
 
     Raises:
@@ -68,7 +67,7 @@ def load_paths(path: Path, params: Path | None = None) -> Paths:
 def corpus_name() -> str:
     """The corpus's name by the `params.yaml` here; empty if it does not say."""
     try:
-        return load_paths(DVC_YAML).corpus.name.removesuffix(EXTENSION)
+        return load_paths().corpus.name.removesuffix(EXTENSION)
     except ParamsError:
         return ""
 
@@ -136,6 +135,11 @@ class TeachingPaths(BaseModel):
     def teacher(self, recipe: str, seed: int) -> Path:
         """The folder of a teacher."""
         return self.teachers / f"{recipe}-{seed}"
+
+    def stray_parts(self, parts: Collection[int]) -> list[Path]:
+        """Parts that are not among `parts`: what teachers wrote for other parameters, and DVC leaves where it is."""
+        wanted = {str(part) for part in parts}
+        return sorted(path for path in self.text.glob("*") if path.name not in wanted)
 
 
 def load_teaching_paths() -> TeachingPaths:

@@ -280,7 +280,7 @@ def card_of_project(folder: Path) -> dict[str, Any] | None:
     Raises:
         CharlstmError: the project has no paths or no review that can be read.
     """
-    paths = load_paths(Path("dvc.yaml"))
+    paths = load_paths()
     if paths.model.resolve() != folder:
         return None
     review, here = read_review(paths.samples / DOCUMENT), load_params(Path("params.yaml"))

@@ -167,7 +167,8 @@ class Budget(NamedTuple):
         plans = [self.plan(training, speed) for training, speed in timed]
         possible = [plan for plan in plans if plan.training.epochs > 0]
         if not possible:
-            minutes = min(self.epoch_seconds(training, speed) for training, speed in timed) / USED / 60
+            seconds = min(self.epoch_seconds(training, speed) for training, speed in timed) / USED
+            minutes = math.ceil(seconds / 6) / 10  # so much is enough
             raise CorpusError(
                 f"--minutes: {self.seconds / 60:g} are too short: to read the {self.text.num_train:,} characters of "
                 f"the training part once takes {minutes:.1f} minutes here; give it more time, or a part of the text"

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import tempfile
 import unicodedata
 from collections import Counter
@@ -13,11 +14,11 @@ from charlstm.errors import CorpusError, ParamsError
 from charlstm.files.atomic import atomic_folder, sha256, write_text
 from charlstm.files.documents import did_you_mean
 from charlstm.files.urls import without_credentials
-from charlstm.params import Params
+from charlstm.params import NOTHING, Params
 from charlstm.sections import AUTO
 from charlstm.text.conversion import check_outside, files_of, local_path
 from charlstm.text.download import fetch
-from pipeline.dvc.paths import NOTHING, load_paths
+from pipeline.dvc.paths import load_paths, load_teaching_paths
 from pipeline.new.budget import TEACHER, Budget, expected_loss, measure, plan_within, proposal_of
 from pipeline.new.proposal import MIN_CHARS, TRAIN_FRACTION, Proposal, Text, Training, propose, training_for
 from pipeline.new.text_report import TextReport, report_on
@@ -45,8 +46,8 @@ if TYPE_CHECKING:  # torch takes a second to import: mistakes are told before
 # What TEXT names: a file, several, a folder, or a URL; and what the parameters are to name.
 
 MAX_NAME = 40  # characters
-# Words that YAML does not read as texts.
-YAML_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n", "none"}
+# `charlstm recipe save` keeps one, and the others YAML does not read as texts.
+RESERVED = {"save", "null", "true", "false", "yes", "no", "on", "off", "y", "n", "none"}
 
 
 class Source(NamedTuple):
@@ -109,7 +110,7 @@ def name_of(stem: str) -> str:
     name = re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")[:MAX_NAME].strip("-_")
     if not name:
         return "text"
-    return name if name[0].isalpha() and name not in YAML_WORDS else f"text-{name}"
+    return name if name[0].isalpha() and name not in RESERVED else f"text-{name}"
 
 
 # From TEXT to the files.
@@ -130,14 +131,16 @@ class New(NamedTuple):
     links: Path | None
     separator: str | None  # of documents
     initial: "InitialModel | None"
+    outdated: list[Path]  # recipes of the same name that it wrote before, and teachers' text for other parameters
 
     def replaced(self) -> list[Path]:
-        """Files in `conf/` that are there, and will have something else."""
+        """What is there, and will be gone or have something else."""
         own = {path: text for path, text in self.files.items() if path != PARAMS}
-        return [path for path, text in own.items() if path.is_file() and path.read_bytes() != text.encode()]
+        changed = [path for path, text in own.items() if path.is_file() and path.read_bytes() != text.encode()]
+        return changed + self.outdated
 
     def write(self) -> None:
-        """Write the folder of links, the model to begin from and all files, `params.yaml` last.
+        """Remove what is outdated. Write the links, the model to begin from and all files, `params.yaml` last.
 
         Raises:
             ParamsError: a training has begun meanwhile.
@@ -149,6 +152,8 @@ class New(NamedTuple):
                     (folder / f"{number:05}.txt").symlink_to(file)
         if self.initial:
             self.initial.keep()
+        for path in self.outdated:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         for path, text in self.files.items():
             write_text(path, text)
 
@@ -171,7 +176,7 @@ def plan(
         CharlstmError: it is no text, or too short; or a choice would be lost, in `params.yaml` or in a file of `conf/`.
     """
     check_no_training()
-    paths = load_paths(Path("dvc.yaml"))
+    paths = load_paths()
     outputs = paths.corpus.parent
     source = _source_of(texts, {outputs, *(Path(path.parts[0]) for _, path in paths), CONF})
     report, digest = _read(source, encoding)
@@ -205,8 +210,18 @@ def plan(
     for path, text in files.items():
         _check_replaceable(path, text, is_same, is_forced)
     values = {CORPORA: {**bases[CORPORA], **corpus}, RECIPES: {**bases[RECIPES], **proposal.recipe}}
+    parts = proposal.recipe.get("teachers.parts")
+    outdated = _unneeded_recipes(name, files) if is_same or is_forced else []
+    outdated += load_teaching_paths().stray_parts(parts) if isinstance(parts, list) else []
     files[PARAMS] = _params(values, is_forced)
-    return New(source, report, proposal, files, links if source.needs_links else None, separator, initial)
+    return New(source, report, proposal, files, links if source.needs_links else None, separator, initial, outdated)
+
+
+def _unneeded_recipes(name: str, files: Collection[Path]) -> list[Path]:
+    """The recipes that it wrote for this text before, that nobody has edited, and that are not among `files`."""
+    paths = (path_of(RECIPES, name), path_of(RECIPES, name + TEACHER))
+    there = {path: path.read_text("utf-8", "replace") for path in paths if path.is_file() and path not in files}
+    return [path for path, text in there.items() if is_as_written(text, COMMAND)]
 
 
 def _corpus_values(

@@ -1,4 +1,6 @@
-"""Which recipe fits a text: by its size and its alphabet alone. `pipeline.new.budget` has the rules for a given time.
+"""Which recipe fits a text: by its size and its alphabet alone, and what helps if a training of it is worse than hoped.
+
+`pipeline.new.budget` has the rules for a given time.
 
 What it aims at is the recipe `quick` on tiny Shakespeare: 1 million training characters, read twice, in 980 steps.
 A smaller text is read more often, by a smaller model with dropout. A much larger one is read once, by a larger model.
@@ -11,7 +13,9 @@ from math import ceil, log2, sqrt
 from typing import NamedTuple
 
 from charlstm.model.shape import ModelShape
+from charlstm.params import Params
 from charlstm.text.vocabulary import NUM_BYTES, Unit
+from pipeline.stage.hardware import num_threads
 
 TRAIN_FRACTION = 0.9
 MIN_CHARS = 500  # a model learns next to nothing from fewer
@@ -152,7 +156,8 @@ class Training(NamedTuple):
 
     def seconds(self, num_cores: int, is_bf16: bool) -> float:
         """Estimated seconds of training, on the cores of a machine like that of the recipes' table."""
-        speed = WEIGHTS_PER_SECOND * num_cores / (1 if is_bf16 else SLOWER_IN_FP32)
+        threads = num_threads(self.batch_size * self.shape.hidden_size**2, num_cores)
+        speed = WEIGHTS_PER_SECOND * threads / (1 if is_bf16 else SLOWER_IN_FP32)
         speed *= min(1.0, sqrt(self.batch_size / SMALL_BATCH))
         return self.chars_seen * self.num_weights / speed
 
@@ -230,3 +235,31 @@ def sizes_for(num_train: int, epochs: int) -> tuple[int, int]:
     fitting = [one for one in SIZES if one[0] * one[1] < num_train]
     enough = (one for one in fitting if epochs * ceil(ceil((num_train - 1) / one[0]) / one[1]) >= NUM_STEPS)
     return next(enough, (fitting or SIZES)[-1])
+
+
+def remedy(
+    params: Params, *, best_epoch: int, num_epochs: int, num_train_chars: int, vocab_size: int, num_parameters: int
+) -> str:
+    """Advice for lowering the loss of a training that is done, and whose validation loss was lowest after `best_epoch`.
+
+    A model whose loss rose at last has memorized its training text: it needs dropout or fewer units, not more epochs.
+    """
+    dropout = params.train.dropout
+    most = max(dropout.embedding, dropout.between_layers, dropout.output)
+    if best_epoch == num_epochs:
+        trend = "the loss still fell in the last epoch"
+        ways = ["train longer (train.epochs)"]
+        if num_train_chars > num_parameters:
+            ways.append("take more units (model.hidden_size)")
+    else:
+        trend = f"the loss rose after epoch {best_epoch} of {num_epochs}"
+        if most < MAX_DROPOUT:
+            more = f"more dropout than {most:g}" if most else "dropout"
+            example = round(min(MAX_DROPOUT, most + 0.1), 2)
+            ways = [f"give it {more} (train.dropout.output and train.dropout.between_layers, e.g. {example})"]
+        else:
+            ways = [f"find more text, since there is dropout of {most:g} already"]
+        ways.append("take fewer units (model.hidden_size)")
+    if params.encode.unit == "character" and vocab_size > NUM_BYTES and num_train_chars < RARE * vocab_size:
+        ways.append(f"have fewer than {vocab_size:,} characters (encode.min_count or encode.unit: byte)")
+    return f"{trend}: {', or '.join(ways)}"

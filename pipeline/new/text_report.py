@@ -63,7 +63,10 @@ def report_on(files: Sequence[Path], separator: str, encoding: str | None = None
     """
     name, is_guessed = (check_encoding(encoding), False) if encoding else _encoding_of_all(files)
     with progress("look", sum(file.stat().st_size for file in files)) as advance:
-        report = inspect(_characters(files, separator, name, advance), name, is_guessed)
+        try:
+            report = inspect(_characters(files, separator, name, advance), name, is_guessed)
+        except UnicodeEncodeError as error:  # e.g. UTF-7 and Python's own escapes can say half of a surrogate pair
+            raise CorpusError(f"{files[0]}: as {name}, it has what is no character: {error.reason}") from None
     if report.num_chars == 0:
         raise CorpusError(f"{files[0]}: expected a text, found an empty file")
     return report

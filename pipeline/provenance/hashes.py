@@ -17,7 +17,8 @@ from pathlib import Path
 
 from charlstm.files.atomic import open_regular, write_text
 from charlstm.files.checksums import sums_of
-from pipeline.dvc.paths import NOTHING, Paths
+from charlstm.params import NOTHING
+from pipeline.dvc.paths import Paths
 from pipeline.stage.tracking_store import STATE_FOLDER, project_root
 
 MIN_BYTES = 256 * 2**20

@@ -12,7 +12,6 @@ trained.
     changes.diff   what the working tree had that the commit has not, if anything
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -25,10 +24,10 @@ import psutil
 
 from charlstm.files.checksums import SUMS, read_sums, sums_of
 from charlstm.files.urls import without_credentials
-from charlstm.params import Params
+from charlstm.params import NOTHING, Params
 from charlstm.tracking.client import CORPUS_TAG, SWEEP_TAG
 from charlstm.tracking.registered_model import INITIAL_TAG, WEIGHTS
-from pipeline.dvc.paths import NOTHING, Paths, load_paths
+from pipeline.dvc.paths import Paths, load_paths
 from pipeline.provenance.git import changes, git, untracked
 from pipeline.provenance.hashes import md5, md5_of, sha256, sha256_of
 from pipeline.stage.params_file import PARAMS
@@ -79,10 +78,9 @@ EXPERIMENT, BASELINE = "dvc_exp_name", "dvc_exp_baseline"  # the former as `char
 
 
 def tags(params: Params, paths: Paths) -> dict[str, str]:
-    """Hashes of corpus and parameters, the git commit, and the DVC experiment if there is one."""
+    """The hash of the corpus, the git commit, and the DVC experiment if there is one."""
     corpus_sha256 = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
-    params_sha256 = hashlib.sha256(json.dumps(params.fingerprint_fields(), sort_keys=True).encode()).hexdigest()
-    found = {CORPUS_TAG: params.download.name, "corpus_sha256": corpus_sha256, "params_sha256": params_sha256}
+    found = {CORPUS_TAG: params.download.name, "corpus_sha256": corpus_sha256}
     found["corpus"] = without_credentials(params.download.source)
     if params.download.fallback and corpus_sha256 == params.download.fallback.sha256:
         found["corpus"] = f"FALLBACK {params.download.fallback.requirement}"
@@ -143,7 +141,7 @@ def _results(paths: Paths) -> list[str]:
 
     Those of the project count where `paths` are a teacher's.
     """
-    places = {str(path) for each in (paths, load_paths(Path("dvc.yaml"))) for _, path in each}
+    places = {str(path) for each in (paths, load_paths()) for _, path in each}
     return ["dvc.lock", "distillation/dvc.lock", *sorted(places - {NOTHING})]
 
 

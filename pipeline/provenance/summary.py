@@ -125,40 +125,6 @@ def describe(summary: RunSummary) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-# As in pipeline/new/proposal.py; no stage is to depend on that.
-MAX_DROPOUT = 0.4
-RARE = 3_000  # occurrences: where a character has fewer on average, all are rare
-NUM_BYTES = 256  # a larger alphabet has fewer ids as bytes
-
-
-def remedy(
-    params: Params, *, best_epoch: int, num_epochs: int, num_train_chars: int, vocab_size: int, num_parameters: int
-) -> str:
-    """Advice for lowering the loss of a training whose validation loss was lowest after `best_epoch`.
-
-    A model whose loss rose at last has memorized its training text: it needs dropout or fewer units, not more epochs.
-    """
-    dropout = params.train.dropout
-    most = max(dropout.embedding, dropout.recurrent_weights, dropout.between_layers, dropout.output)
-    if best_epoch == num_epochs:
-        trend = "the loss still fell in the last epoch"
-        ways = ["train longer (train.epochs)"]
-        if num_train_chars > num_parameters:
-            ways.append("take more units (model.hidden_size)")
-    else:
-        trend = f"the loss rose after epoch {best_epoch} of {num_epochs}"
-        if most < MAX_DROPOUT:
-            more = f"more dropout than {most:g}" if most else "dropout"
-            example = round(min(MAX_DROPOUT, most + 0.1), 2)
-            ways = [f"give it {more} (train.dropout.output and train.dropout.between_layers, e.g. {example})"]
-        else:
-            ways = [f"find more text, since there is dropout of {most:g} already"]
-        ways.append("take fewer units (model.hidden_size)")
-    if params.encode.unit == "character" and vocab_size > NUM_BYTES and num_train_chars < RARE * vocab_size:
-        ways.append(f"have fewer than {vocab_size:,} characters (encode.min_count or encode.unit: byte)")
-    return f"{trend}: {', or '.join(ways)}"
-
-
 def _losses(summary: RunSummary) -> str:
     if not summary.losses:
         if summary.val_nats_per_char is None:

@@ -120,7 +120,7 @@ def load() -> tuple["Params", "Paths"]:
     from charlstm.params import load_params
     from pipeline.dvc.paths import load_paths
 
-    return load_params(Path("params.yaml")), load_paths(Path("dvc.yaml"))
+    return load_params(Path("params.yaml")), load_paths()
 
 
 def _fail(message: str, code: int) -> int:

@@ -15,7 +15,7 @@ from charlstm.files.documents import load_yaml, parse_yaml, read_json, validate
 from charlstm.params import Params
 from charlstm.text.encoded import load_encoded
 from pipeline.dvc import unfinished
-from pipeline.dvc.paths import DVC_YAML, Paths, load_paths, train_command
+from pipeline.dvc.paths import Paths, load_paths, train_command
 from pipeline.stage.exit_codes import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from pipeline.stage.params_file import PARAMS, replaced, with_values
 from pipeline.stage.tracking_store import STATE_FOLDER
@@ -64,7 +64,7 @@ def read_plan(space: Path) -> Plan:
     """
     document = load_yaml(PARAMS)
     params = validate(Params, document, PARAMS)
-    return Plan(PARAMS.read_text(encoding="utf-8"), params, load_paths(DVC_YAML), read_space(space, params))
+    return Plan(PARAMS.read_text(encoding="utf-8"), params, load_paths(), read_space(space, params))
 
 
 class Watch(NamedTuple):

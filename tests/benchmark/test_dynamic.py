@@ -5,7 +5,8 @@ import torch
 from benchmarks.dynamic import DynamicRule, dynamic
 from benchmarks.recipes import Ensemble
 from charlstm.evaluation.protocols import stateful
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.shape import ModelShape
 from charlstm.text.encoded import EncodedText
 
 RULE = DynamicRule(piece_len=10, learning_rate=0.01, decay=0.001, num_training_pieces=5)

@@ -6,7 +6,8 @@ import torch
 from benchmarks.recipes import Ensemble
 from charlstm.evaluation.protocols import stateful
 from charlstm.evaluation.windows import windowed
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.shape import ModelShape
 from charlstm.text.encoded import EncodedText
 
 SHAPE = ModelShape(9, 4, 6, 2, 5)

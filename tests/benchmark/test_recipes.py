@@ -5,11 +5,13 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from stages import PUBLISHED_DATA
 
 from benchmarks import trials
 from benchmarks.projects import PYTHON, ROOT, compose
+from benchmarks.recipes import beside_the_original
 from benchmarks.trials import Trial
 from charlstm.errors import Interrupted, ParamsError
 from charlstm.model.char_lstm import CharLSTM
@@ -57,7 +59,6 @@ def test_the_recipe_original_is_the_original_to_the_letter() -> None:
         "train.final_learning_rate_fraction": 1.0,
         "train.dropout.style": "elementwise",
         "train.dropout.embedding": 0.0,
-        "train.dropout.recurrent_weights": 0.0,
         "train.dropout.between_layers": 0.1,
         "train.dropout.output": 0.0,
         "train.ema_decay": 0.0,
@@ -132,3 +133,11 @@ def test_a_trial_that_is_stopped_loses_nothing(
     assert found_starts == starts
     assert trial.record(records) is not None
     assert list((tmp_path / "trials").glob("*/step-*")) == []
+
+
+def test_the_original_is_put_beside_our_epochs() -> None:
+    ours = pd.DataFrame({"epoch": [1, 2], "train_nats_per_char": [2.0, 1.5], "val_nats_per_char": [1.9, 0.3]})
+    beside = beside_the_original(ours)
+    assert beside["original_val_nats_per_char"].tolist() == [1.6052, 1.5432, 1.5285, 1.5252, 1.5290]
+    assert beside["val_nats_per_char"].tolist()[:2] == [1.9, 0.3]
+    assert beside["val_nats_per_char"].isna().tolist() == [False, False, True, True, True]

@@ -1,6 +1,7 @@
 """The best training of a text in a given time: which rule decides what, whatever the machine."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -124,6 +125,10 @@ def test_one_that_begins_from_a_model_forgets_little() -> None:
 def test_a_time_too_short_says_how_much_it_takes() -> None:
     with pytest.raises(CorpusError, match=r"--minutes: 0\.1 are too short: .* once takes [45].[0-9] minutes here"):
         plan(0.1, 10_000_000, power=1e9)
+    with pytest.raises(CorpusError) as refused:
+        plan(0.01, 4_500, power=1e7)
+    assert (enough := re.search(r"takes ([0-9.]+) minutes here", str(refused.value)))
+    assert plan(float(enough[1]), 4_500, power=1e7).training.epochs >= 1
 
 
 def test_a_plan_with_teachers_becomes_two_recipes() -> None:

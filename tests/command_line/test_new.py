@@ -93,6 +93,33 @@ def test_several_files_keep_their_name_and_others_get_one_of_their_own(run: Run,
     assert code == 2 and "it is of another text, and stays" in err
 
 
+def test_a_recipe_that_a_text_no_longer_needs_goes(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("new", "Pride.txt")[0] == 0
+    recipe = project / "conf/recipe/pride.yaml"
+    assert recipe.exists()
+    (project / "Pride.txt").write_text(TEXT * 700)  # for which quick is as it should be
+    code, out, _ = run("new", "Pride.txt")
+    assert code == 0 and f"replaced: {recipe.relative_to(project)}" in out.replace("conf/corpus/pride.yaml ", "")
+    assert not recipe.exists() and recipe_of(load_params(project / "params.yaml")).name == "quick"
+    assert run("new", "tiny-shakespeare")[0] == run("new", "pride")[0] == 0
+    assert recipe_of(load_params(project / "params.yaml")).name == "quick"
+
+
+def test_what_teachers_wrote_for_a_longer_training_goes(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "distillation").mkdir()
+    shutil.copy(ROOT / "distillation/dvc.yaml", project / "distillation")
+    parts = project / "artifacts/distillation/text"
+    for part in ("1", "7"):
+        (parts / part).mkdir(parents=True)
+    plan_quickly(monkeypatch, 10_000)
+    code, out, _ = run("new", "Pride.txt", "--minutes", "0.5")
+    assert code == 0 and "replaced: artifacts/distillation/text/7" in out
+    assert load_params(project / "params.yaml").teachers.parts == (1,)
+    assert [part.name for part in parts.iterdir()] == ["1"]
+
+
 def test_with_force_a_damaged_file_is_written_over(run: Run, project: Path) -> None:
     assert run("new", "Pride.txt")[0] == 0
     mine = project / "conf/corpus/pride.yaml"
@@ -204,6 +231,7 @@ def test_nothing_is_changed_while_a_training_is_under_way(run: Run, project: Pat
         ("no", "text-no"),
         ("..", "text"),
         ("x" * 99, "x" * 40),
+        ("Save", "text-save"),
     ],
 )
 def test_a_name_is_one_that_yaml_reads_as_a_text(stem: str, name: str) -> None:
@@ -217,6 +245,9 @@ def test_mistakes_are_told_in_a_line(run: Run, project: Path) -> None:
         (["Pride.txt", "--name", "A b"], "--name: expected small letters, digits, - and _, got 'A b'; a-b would do"),
         (["Pride.txt", "--documents"], "expected several files"),
         (["Pride.txt", "--encoding", "cp0"], "expected a text encoding"),
+        (["tiny-shakespeare", "--documents"], "--documents: expected a text to go with it, got the corpus tiny-shake"),
+        (["tiny-shakespeare", "--minutes", "9"], "name its source, https://"),
+        (["tiny-shakespeare", "Pride.txt"], "expected one corpus by its name, or files, got tiny-shakespeare among 2"),
         (["tiny-shakspeare"], "did you mean tiny-shakespeare?; corpora are "),
         (["artifacts"], "expected a text outside of artifacts, which the project writes"),
         (["artifacts/text.txt"], "expected a text outside of artifacts"),

@@ -46,3 +46,9 @@ def test_files_of_ascii_go_with_others(tmp_path: Path, name: str) -> None:
     if name != "utf-8":
         with pytest.raises(CorpusError, match="expected files in one encoding, found several .* by --encoding"):
             report_on([tmp_path / "a", tmp_path / "b"], "\n")
+
+
+def test_half_of_a_surrogate_pair_is_no_character(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"plain words and \\ud800 no character\n")
+    with pytest.raises(CorpusError, match=r"a: as unicode.escape, it has what is no character: surrogates not allowed"):
+        report_on([tmp_path / "a"], "\n", "unicode_escape")

@@ -11,6 +11,7 @@ from compiled_code import machine_code
 
 import charlstm
 from benchmarks.projects import ROOT
+from pipeline.commands import generate
 
 PROMPT = "The model "
 
@@ -149,3 +150,11 @@ def test_a_short_text_imports_no_more_than_it_needs(learned: Path) -> None:
     imported = set(done.stderr.split())
     assert {"torch", "charlstm.generation.compiled.stepper"} <= imported
     assert imported.isdisjoint(NOT_NEEDED)
+
+
+def test_a_line_break_of_windows_is_never_cut_in_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces: list[str] = []
+    monkeypatch.setattr(generate, "_write", pieces.append)
+    monkeypatch.setattr(generate, "SECONDS_BETWEEN_FLUSHES", 0.0)
+    generate._stream("ab\r\nc")  # noqa: SLF001
+    assert pieces == ["a", "b", "\r\n", "c", ""]

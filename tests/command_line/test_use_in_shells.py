@@ -143,3 +143,18 @@ def test_a_closed_stream_is_a_line(learned: Path, arguments: list[str], closed: 
     )
     assert done.returncode == 2
     assert done.stderr.startswith(line) and done.stderr.count("\n") == 1
+
+
+def test_without_standard_error_a_text_is_written_all_the_same(learned: Path) -> None:
+    command = [*CLI, "generate", "\N{LATIN SMALL LETTER E WITH ACUTE}", "--unknown", "nearest", "--seed", "1"]
+    done = subprocess.run(
+        ["sh", "-c", '"$@" 2>&-', "sh", *command, "-n", "20", "--model", str(learned)],
+        env=ENVIRONMENT, capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0 and len(done.stdout.decode()) == 21
+
+
+def test_a_request_that_is_refused_has_no_seed_to_write_again(learned: Path) -> None:
+    terminal = Terminal(["generate", "\N{SNOWMAN}", "--model", learned])
+    assert terminal.end() == 2
+    assert "the model never saw" in terminal.shown and "again: --seed" not in terminal.shown

@@ -8,9 +8,10 @@ import torch
 
 from charlstm.evaluation import protocols as evaluate
 from charlstm.evaluation import windows
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum, exact_loss
+from charlstm.model.shape import ModelShape
 from charlstm.text.encoded import EncodedText
 
 NUM_IDS = 307

@@ -21,8 +21,9 @@ from charlstm.evaluation.statistics import (
     text_losses,
     words_of,
 )
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.loss import LossSum
+from charlstm.model.shape import ModelShape
 from charlstm.text.vocabulary import Vocab
 
 VOCAB = Vocab.of("abcdefghij \nÉé")

@@ -24,8 +24,9 @@ from charlstm.generation.compiled.stepper import GROUP, CompiledStepper, compile
 from charlstm.generation.drawing import FRACTIONS, Rules, uniforms
 from charlstm.generation.quantized import QuantizedModel, Stepper, quantize
 from charlstm.generation.sampler import Request, Sampler, compiled_stepper
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import save_model
+from charlstm.model.shape import ModelShape
 from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import Vocab
 

@@ -22,7 +22,8 @@ from charlstm.generation.quantized import (
     float_product,
     quantize,
 )
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.shape import ModelShape
 
 SHAPES = [ModelShape(11, 6, 24, 1, 0), ModelShape(11, 6, 24, 3, 40), ModelShape(11, 0, 33, 2, 0)]
 

@@ -9,7 +9,8 @@ import torch
 
 from charlstm.errors import VocabularyError
 from charlstm.generation.sampler import Generated, Request, Sampler, few_threads
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.shape import ModelShape
 from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import Vocab
 

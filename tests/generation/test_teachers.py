@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from charlstm.generation.quantized import QuantizedLanguageModel
 from charlstm.generation.teachers import CHUNK, Teachers
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.shape import ModelShape
 from charlstm.sampling import Sampling
 from charlstm.text.soft_targets import PROBABILITIES, quantize_log_probabilities
 

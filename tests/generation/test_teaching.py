@@ -21,11 +21,13 @@ from ruamel.yaml import YAML
 from stages import dvc, run_stages, start_dvc
 
 from benchmarks.projects import PYTHON, ROOT, TINY, write_params
+from charlstm.files.lock import exclusive
 from charlstm.model.model_folder import load_model
 from charlstm.text.soft_targets import DISTRIBUTIONS, FILES, load_soft_targets
 from charlstm.text.vocabulary import load_vocab
 from pipeline import train
 from pipeline.distillation import recipe, teacher, write
+from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.stage import sending
 from pipeline.stage.presets import RECIPES, load
 from pipeline.stage.tracking_store import store
@@ -153,6 +155,12 @@ def test_a_mistake_is_one_line(
         call(project, partial(recipe.main, ["student"]))
     call(project, stage, expected=2)
     assert expected in caplog.text and len(caplog.records) == 1
+
+
+def test_nothing_is_written_while_another_process_trains_here(taught: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with contextlib.chdir(taught), exclusive(CHECKOUT, "a training in this checkout"):
+        assert write.main(["1"]) == 2
+    assert "a training in this checkout" in caplog.text
 
 
 @pytest.mark.slow

@@ -8,9 +8,9 @@ from exports import SMALL, VOCAB, make
 
 from charlstm import onnx_export
 from charlstm.evaluation.protocols import stateful
-from charlstm.model.char_lstm import ModelShape
 from charlstm.model.gates import GATES
 from charlstm.model.model_folder import TrainedModel
+from charlstm.model.shape import ModelShape
 from charlstm.onnx_export import OnnxModel, compare, int8_bytes, onnx_bytes
 from charlstm.text.encoded import EncodedText
 

@@ -16,9 +16,10 @@ from exports import SMALL, VOCAB, make
 
 from benchmarks.projects import ROOT, write_params
 from charlstm.evaluation.protocols import stateful
-from charlstm.model.char_lstm import ModelShape
 from charlstm.model.model_folder import load_model, save_model
+from charlstm.model.shape import ModelShape
 from charlstm.text.encoded import EncodedText
+from charlstm.text.vocabulary import Vocab
 from pipeline import cli
 
 TEXT = "bad cafe\n'a faded decade'\n" * 20
@@ -60,6 +61,18 @@ def test_it_compares_and_writes_in_any_folder(workplace: Path, capsys: pytest.Ca
     assert metadata["model_sha256"] == trained.sha256
 
 
+def test_a_text_is_read_as_the_validation_part_is(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vocab = Vocab.of(f"{VOCAB.characters}\N{REPLACEMENT CHARACTER}")
+    shape = SHAPE._replace(vocab_size=len(vocab))
+    save_model(workplace / "signed", make(shape).model.state_dict(), shape, vocab)
+    (workplace / "other.txt").write_text("bad jazz cafe\n")
+    assert export("--model", "signed", "--check", "other.txt") == 0
+    trained = load_model(workplace / "signed", "fused")
+    text = "bad jazz cafe\n".translate(dict.fromkeys(map(ord, "jz"), "\N{REPLACEMENT CHARACTER}"))
+    loss = stateful(trained.model, EncodedText(vocab.encode(text))).nats_per_char
+    assert capsys.readouterr().out.startswith(f"torch: {loss:.4f} nats/char\n")
+
+
 def test_in_a_project_it_finds_the_model(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_params(workplace, {})
     (workplace / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
@@ -86,6 +99,10 @@ def test_in_a_project_it_finds_the_model(workplace: Path, capsys: pytest.Capture
             "--model model --check one.txt",
             "one.txt: expected at least 2 characters, one to read and one to guess, found 1",
         ),
+        (
+            "--model model --check empty.txt",
+            "empty.txt: expected at least 2 characters, one to read and one to guess, found 0",
+        ),
         ("--model model --check other.txt", "other.txt: the vocabulary of 15 characters lacks 'z' (U+007A, 2 times)"),
         ("--model loud --check text.txt", "expected logits within 0.0001 of torch's, found a difference of"),
     ],
@@ -94,6 +111,7 @@ def test_what_it_cannot_do_is_one_line(
     workplace: Path, arguments: str, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     (workplace / "one.txt").write_text("a")
+    (workplace / "empty.txt").touch()
     (workplace / "other.txt").write_text("a jazz")
     if "loud" in arguments:
         save(workplace / "loud", factor=3000.0)

@@ -8,9 +8,10 @@ from safetensors.torch import load_file, save_file
 
 import charlstm
 from charlstm.errors import StateError
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
 from charlstm.model.model_folder import save_model
+from charlstm.model.shape import ModelShape
 from charlstm.text.vocabulary import Vocab
 
 

@@ -5,14 +5,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from charlstm.model import loss
-from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape, initial_weights
+from charlstm.model.char_lstm import CharLSTM, Implementation, initial_weights
 from charlstm.model.dropout import DropoutMasks
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer, GatesLayer
 from charlstm.model.loss import IGNORE, summed_nats
+from charlstm.model.shape import ModelShape
 
 SHAPE = ModelShape(vocab_size=11, embedding_size=5, hidden_size=7, num_layers=3, feed_forward_size=6)
-NO_MASKS = DropoutMasks(None, (None, None, None), (None, None, None), None)
+NO_MASKS = DropoutMasks(None, (None, None, None), None)
 
 
 def make(implementation: Implementation, seed: int = 0) -> CharLSTM:
@@ -32,16 +33,12 @@ def ids(num_rows: int = 4, length: int = 9) -> torch.Tensor:
     return torch.randint(0, SHAPE.vocab_size, (num_rows, length), generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("is_masked", [False, True])
-def test_implementations_are_the_same_function_with_the_same_gradients(is_masked: bool) -> None:
+def test_implementations_are_the_same_function_with_the_same_gradients() -> None:
     gates, fused = with_opinions(make("gates")), with_opinions(make("fused"))
-    mask = torch.rand(28, 7, generator=torch.Generator().manual_seed(2)).double().round() * 2
-    masks = NO_MASKS._replace(recurrent_weights=(None, mask, mask.flip(0))) if is_masked else None
     assert isinstance(gates.layers[0], GatesLayer) and isinstance(fused.layers[0], FusedLayer)
     results = []
     for model in (gates, fused):
-        logits_BTV, state = model(ids(), masks=masks)
-        assert is_masked != torch.equal(logits_BTV, model(ids())[0])
+        logits_BTV, state = model(ids())
         logits_BTV.logsumexp(-1).sum().backward()
         results.append((logits_BTV, *state))
         for weight in model.parameters():

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
+from charlstm.model.char_lstm import CharLSTM, Implementation
 from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import Resets
+from charlstm.model.shape import ModelShape
 
 NUM_ROWS, NUM_STEPS, NUM_COPIES = 3, 12, 2
 SHAPE = ModelShape(vocab_size=9, embedding_size=4, hidden_size=6, num_layers=2, feed_forward_size=5)
@@ -34,7 +35,7 @@ def some_state() -> LSTMState:
 def masks(num_steps: int) -> DropoutMasks:
     return draw_masks(
         torch.Generator().manual_seed(3),
-        DropoutRates(0.3, 0.3, 0.3, 0.3),
+        DropoutRates(0.3, 0.3, 0.3),
         SHAPE,
         num_steps=num_steps,
         batch_size=NUM_ROWS,

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from charlstm.model.char_lstm import CharLSTM, Implementation, ModelShape
+from charlstm.model.char_lstm import CharLSTM, Implementation
+from charlstm.model.shape import ModelShape
 from charlstm.optimization.muon import Muon
 from charlstm.optimization.optimizers import make_optimizers
 from charlstm.training.processes import Processes

@@ -12,8 +12,8 @@ import pytest
 from benchmarks.projects import ROOT, compose, shipped_params
 from charlstm.evaluation.documents import Published
 from charlstm.report.collect import Generated
-from pipeline.new.proposal import MAX_DROPOUT, RARE
-from pipeline.provenance.summary import RunSummary, describe, losses_of, page_tags, recipe_at, remedy, run_name
+from pipeline.new.proposal import MAX_DROPOUT, RARE, remedy
+from pipeline.provenance.summary import RunSummary, describe, losses_of, page_tags, recipe_at, run_name
 from pipeline.sample import shown_sample
 from pipeline.stage.presets import Recipe
 
@@ -44,7 +44,7 @@ def advice(changes: Sequence[str] = (), **known: int) -> str:
 
 
 def sample(text: str, prompt: str = "") -> Generated:
-    return Generated(prompt, 0.8, None, 1.0, 2, text)
+    return Generated(prompt, 0.8, None, 1.0, 0.0, 2, text)
 
 
 def test_what_helps_depends_on_how_the_training_went() -> None:
@@ -55,7 +55,7 @@ def test_what_helps_depends_on_how_the_training_went() -> None:
     rose, fewer = "the loss rose after epoch 3 of 9: ", ", or take fewer units (model.hidden_size)"
     where = "(train.dropout.output and train.dropout.between_layers, e.g. {})"
     assert advice() == f"{rose}give it dropout {where.format(0.1)}{fewer}"
-    for place in ("embedding", "recurrent_weights", "between_layers", "output"):
+    for place in ("embedding", "between_layers", "output"):
         little, much = ([f"train.dropout.{place}={rate}"] for rate in (0.1, MAX_DROPOUT))
         assert advice(little) == f"{rose}give it more dropout than 0.1 {where.format(0.2)}{fewer}"
         assert advice(much) == f"{rose}find more text, since there is dropout of {MAX_DROPOUT} already{fewer}"
@@ -152,7 +152,9 @@ def test_no_password_is_in_a_description() -> None:
     ("temperatures", "expected"), [((0.5, 0.8, 1.0), 0.8), ((1.0, 0.5), 0.5), ((1.2, 0.9), 0.9), ((0.8,), 0.8)]
 )
 def test_the_sample_of_a_run_is_not_of_a_high_temperature(temperatures: tuple[float, ...], expected: float) -> None:
-    texts = [Generated(prompt, one, None, 1.0, seed, "") for prompt in "ab" for one in temperatures for seed in (1, 2)]
+    texts = [
+        Generated(prompt, one, None, 1.0, 0.0, seed, "") for prompt in "ab" for one in temperatures for seed in (1, 2)
+    ]
     shown = shown_sample(texts)
     assert (shown.prompt, shown.temperature, shown.seed) == ("b", expected, 2)
 

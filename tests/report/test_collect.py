@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from charlstm.evaluation.windows import windowed
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import TrainedModel
+from charlstm.model.shape import ModelShape
 from charlstm.report import collect
 from charlstm.report.collect import Generated, review_of
 from charlstm.report.comparison import comparison_of
@@ -36,7 +37,7 @@ def trained() -> TrainedModel:
 
 
 def generated(text: str, prompt: str = "\n", temperature: float = 0.8, seed: int = 1) -> Generated:
-    return Generated(prompt, temperature, None, 1.0, seed, text)
+    return Generated(prompt, temperature, None, 1.0, 0.0, seed, text)
 
 
 def collected(

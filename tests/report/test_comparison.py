@@ -100,10 +100,10 @@ def test_the_lowest_loss_is_the_best_where_losses_can_be_compared() -> None:
 
 def test_published_losses_only_where_all_were_measured_on_that_text() -> None:
     comparable = review([], published=[Published(protocol="stateful", system="x", nats_per_char=1.25)])
-    assert published_losses([comparable, comparable]) == {"stateful": comparable.published[0]}
+    assert published_losses([comparable, comparable]) == comparable.published
     page = comparison_of([("a", comparable), ("b", comparable)])
     assert "<td>1.2500</td>" in page and "<bdi>stateful</bdi> by x." in page
-    assert published_losses([comparable, review([])]) == {}
+    assert published_losses([comparable, review([])]) == []
 
 
 def test_texts_that_were_drawn_alike_are_one_row() -> None:

@@ -14,9 +14,9 @@ from reviews import review, sample
 
 from charlstm.evaluation import protocols
 from charlstm.generation.quantized import FINEST, STEPS_PER_UNIT, TABLE_GATES, QuantizedLanguageModel, quantize
-from charlstm.model.char_lstm import ModelShape
 from charlstm.model.layers import stacked
 from charlstm.model.loss import exact_loss
+from charlstm.model.shape import ModelShape
 from charlstm.report import playground
 from charlstm.report.comparison import comparison_of
 from charlstm.report.page import MAX_PAGE_BYTES, is_hidden, page_of
@@ -150,3 +150,10 @@ def test_a_quantized_model_is_scored_like_any_other(one: Case, monkeypatch: pyte
     logits_1TV, targets_1T = torch.from_numpy(logits_of(one, ids[:-1]))[None], torch.from_numpy(ids[1:])[None]
     found = protocols.stateful(QuantizedLanguageModel(one.model), EncodedText(ids.astype(np.uint16)))
     assert found.num_chars == 40 and found.nats == pytest.approx(exact_loss(logits_1TV, targets_1T).nats, rel=1e-6)
+
+
+@pytest.mark.parametrize(("min_p", "shown"), [(0.05, 'value="0.05"'), (0.0, 'value=""')])
+def test_it_begins_with_the_settings_of_a_sample(min_p: float, shown: str) -> None:
+    document = review([sample("x", "y")], parameters={"sample.min_p": min_p})
+    page = page_of(document, playground=playground_of(quantize(SMALL.model), SMALL.vocab))
+    assert re.search(rf'name="min-p"[^>]* {shown}', page)

@@ -12,7 +12,7 @@ from playgrounds import FOUND, Case, case, default_case, found_by, logits_of, od
 from charlstm.generation.drawing import FRACTIONS
 from charlstm.generation.quantized import GATE_TABLE, GELU
 from charlstm.generation.sampler import Request, Sampler
-from charlstm.model.char_lstm import ModelShape
+from charlstm.model.shape import ModelShape
 from charlstm.sampling import Sampling
 
 pytestmark = [
@@ -56,6 +56,7 @@ RULES = [
     Sampling(temperature=1.0),
     Sampling(temperature=0),
     Sampling(temperature=0.001, top_p=0.5),
+    Sampling(temperature=1e-310, top_k=2),
     Sampling(temperature=1000, top_k=3, top_p=0.9),
     Sampling(temperature=1.3, top_k=5, min_p=0.05),
     Sampling(temperature=0.5, top_k=10000, top_p=0.3, min_p=0.2),

@@ -14,7 +14,7 @@ from reviews import HOSTILE, Page, cells, copy, review, sample
 
 from charlstm.errors import HistoryError, ReviewError
 from charlstm.evaluation.baselines import measure_baselines
-from charlstm.evaluation.documents import write_document
+from charlstm.evaluation.documents import Published, write_document
 from charlstm.report import collect
 from charlstm.report.collect import flat, places_of, thinned
 from charlstm.report.document import ReviewDocument, read_losses, read_review
@@ -202,3 +202,30 @@ def test_baselines_stand_beside_the_stateful_loss() -> None:
     assert "This one is not below" in page
     assert f"{found.num_training_chars} characters of the training part" in page
     assert "n-grams" not in page_of(document)
+
+
+def test_all_published_losses_of_a_protocol_are_shown() -> None:
+    published = [
+        Published(protocol="stateful", system=name, nats_per_char=loss) for name, loss in (("A", 1.2), ("B", 1.3))
+    ]
+    page = page_of(review([], published=published))
+    assert "published: 1.2000, 1.3000" in page and "<td>1.2000<br>1.3000</td>" in page and "A<br>B" in page
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"evaluate.published": None}, "No published losses are known"),
+        ({"evaluate.published.validation_sha256": "c" * 64}, "by protocols that were not measured"),
+        ({"evaluate.published.validation_sha256": "d" * 64}, "are on another validation text"),
+    ],
+)
+def test_why_no_published_losses_are_shown(parameters: dict[str, str | None], expected: str) -> None:
+    assert expected in page_of(review([], parameters=parameters))
+
+
+def test_it_says_how_much_of_which_part_was_measured() -> None:
+    loss = review([]).losses["stateful"]
+    assert "On the validation part, 500 characters<" in page_of(review([]))
+    part = page_of(review([], num_val_chars=9000, losses={"stateful": loss, "test_stateful": loss}))
+    assert "On the first 500 characters of the validation part; test_*: on the test part<" in part

@@ -107,16 +107,6 @@ def test_what_decides_a_section_within_a_section_counts() -> None:
     assert "output_samples" not in train.fingerprint_fields()["dropout"]
 
 
-@pytest.mark.parametrize("value", [1e-39, 0.0009])
-def test_a_temperature_is_0_or_not_too_small(tmp_path: Path, value: float) -> None:
-    write_params(tmp_path, {"sample.temperatures": [0.5, value]})
-    with pytest.raises(ParamsError, match=rf"sample\.temperatures\.1 should be 0 or at least 0.001, got {value}"):
-        load_params(tmp_path / "params.yaml")
-    for allowed in (0, 0.001, 2.0):
-        write_params(tmp_path, {"sample.temperatures": [allowed]})
-        assert load_params(tmp_path / "params.yaml").sample.temperatures == (allowed,)
-
-
 TOO_LARGE = {
     "model.num_layers": 1_000_000,
     "model.hidden_size": 1_000_000,

@@ -127,3 +127,9 @@ def test_the_hashes_of_large_ids_are_remembered(tmp_path: Path, unit: str, monke
     monkeypatch.chdir(project)
     monkeypatch.setattr(hashes, "open_regular", None)  # whoever reads fails
     assert all(len(hashes.sha256(Path(f"Datasets/encoded/{part}.npy"))) == 64 for part in ("train", "val"))
+
+
+def test_what_separates_a_few_documents_is_not_rare() -> None:
+    train = count_characters(["aa\fbb\fab\N{SNOWMAN}"])
+    alphabet = choose_alphabet(train, {}, min_count=3, may_replace=True, never_rare="\f")
+    assert alphabet.vocab == Vocab("\fab\N{REPLACEMENT CHARACTER}") and list(alphabet.rare) == ["\N{SNOWMAN}"]

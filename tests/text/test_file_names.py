@@ -12,7 +12,7 @@ from charlstm.report.collect import Generated, file_name
 
 
 def of_prompt(prompt: str) -> Generated:
-    return Generated(prompt, 0.8, None, 1.0, 1, "")
+    return Generated(prompt, 0.8, None, 1.0, 0.0, 1, "")
 
 
 @pytest.mark.parametrize(

@@ -56,3 +56,11 @@ def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
             with pytest.raises(CorpusError, match=f"expected a file, found a {kind}"):
                 download(tmp_path / "target", str(name), None)
     assert not (tmp_path / "target").exists()
+
+
+def test_linked_folders_are_read_once(tmp_path: Path) -> None:
+    fill(tmp_path, "texts/a.txt", "elsewhere/b.txt")
+    (tmp_path / "texts/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "texts/linked-again").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/round").symlink_to(tmp_path / "texts")  # in a circle
+    assert names(tmp_path / "texts") == ["a.txt", "linked/b.txt"]

@@ -13,7 +13,8 @@ from charlstm.generation.compiled.stepper import CompiledStepper
 from charlstm.generation.drawing import ALLOWED, NEXT, START, Rules, draw, states_after, uniforms
 from charlstm.generation.quantized import Stepper, quantize
 from charlstm.generation.sampler import Request, Sampler
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.shape import ModelShape
 from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import ByteVocab, Decoder
 

@@ -1,7 +1,9 @@
 """What the sender makes of dead writers, repeated events, damaged spools and servers that do the wrong thing."""
 
 import contextlib
+import json
 import logging
+import os
 import shutil
 import socket
 import sqlite3
@@ -15,12 +17,12 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from outboxes import outbox, points_of, run_of, write
+from outboxes import open_store, outbox, points_of, run_of, write
 
 from charlstm.errors import LockedError
 from charlstm.tracking import client as calls
 from charlstm.tracking.client import Store
-from charlstm.tracking.outbox import EVENTS, WRITER_LOCK, Spool, read_events, status_of
+from charlstm.tracking.outbox import EVENTS, WRITER_LOCK, Outbox, Spool, read_events, status_of
 from charlstm.tracking.reader import Reader
 from charlstm.tracking.runs import Measurement, Run, TrainingRecord, attach
 from charlstm.tracking.sender import SENT, TURN, SpoolSender, follow, read_sent, send_waiting
@@ -324,3 +326,88 @@ def test_a_run_is_whole_where_the_answer_to_its_making_was_lost(
     (found,) = Reader(store).by_tag("model_sha256", "ab" * 32)
     assert (found.status, found.params) == ("FINISHED", {"train.seed": "1"})
     assert {"stateful/nats_per_char", "train/nats_per_char"} <= found.metrics.keys()
+
+
+def of_node(folder: Path, training: str, start_ms: int) -> Spool:
+    """What another machine of a training writes: metrics for the run that the first one makes."""
+    spool = Spool(folder)
+    start = {"tag": "training_id", "value": training, "tags": {}, "is_found_only": True, "time_ms": start_ms}
+    (folder / EVENTS).write_text(json.dumps({"kind": "start", **start}) + "\n")
+    spool.append("metrics", points=[["system/node-1/cpu", 0.5, 1, start_ms + 1]])
+    spool.append("end", status="FINISHED")
+    return spool
+
+
+def test_what_another_node_measured_is_sent_after_the_end_of_the_run(store: Store, tmp_path: Path) -> None:
+    node = of_node(tmp_path / "nodes" / "node", "ended", 1_700_000_000_000)
+    node.close()
+    assert "no running run has the tag" in send_waiting(tmp_path / "nodes", store)[0]  # the training was not sent yet
+    training = write(tmp_path / "first" / "ended", "ended", 3)
+    training.append("end", status="FINISHED")
+    training.close()
+    assert send_waiting(tmp_path / "first", store) == [""] == send_waiting(tmp_path / "nodes", store)
+    assert points_of(store, "ended", "system/node-1/cpu") == [1] and not node.folder.exists()
+
+
+def test_what_another_node_measured_of_no_run_goes_at_last(store: Store, tmp_path: Path) -> None:
+    node = of_node(tmp_path / "node", "never", 1_700_000_000_000)
+    node.close()
+    assert send_waiting(tmp_path, store) != [""] and node.folder.exists()
+    for file in node.folder.iterdir():
+        os.utime(file, (0, 0))
+    assert send_waiting(tmp_path, store) == [""] and not node.folder.exists()
+
+
+def test_a_model_whose_training_waits_to_be_sent_gets_no_second_run(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tables = "cd" * 32, Tables(table([], EpochRow._fields), table([], StepRow._fields))
+    waiting = Outbox(tmp_path, lambda spool: None)
+    training = Run(waiting, "trained", tag="training_id", value="trained", tags={}, is_open=True)
+    training.log_metrics([Measurement("loss", 1.0)])
+    training.set_tags({"model_sha256": model})
+    training.end("FINISHED")
+    training.close()
+    evaluated = attach(waiting, model, TrainingRecord({}, {}, tables, 0))
+    evaluated.log_metrics([Measurement("stateful/nats_per_char", 1.5)])
+    evaluated.close()
+    log_points, num_calls = calls.log_points, 0
+
+    def refused_once(*arguments: Any, **options: Any) -> None:  # noqa: ANN401  # those of the function
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls == 1:
+            raise TimeoutError("no answer")
+        log_points(*arguments, **options)
+
+    monkeypatch.setattr(calls, "log_points", refused_once)
+    first, second = send_waiting(tmp_path, store)
+    assert "no answer" in first and "is not sent yet" in second
+    assert send_waiting(tmp_path, store) == ["", ""]
+    (found,) = Reader(store).by_tag("model_sha256", model)
+    assert {"loss", "stateful/nats_per_char"} <= found.metrics.keys()
+
+
+def test_a_deleted_run_gets_nothing_more_and_costs_one_warning(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = write(tmp_path / "deleted", "deleted", 3)
+    sender = SpoolSender(spool.folder, store)
+    assert sender.send() == ""
+    client, _ = open_store(store)
+    client.delete_run(sender.sent.run_id)
+    for step in range(3, 20):
+        spool.append("metrics", points=[["loss", 0.1, step, 1_700_000_000_000 + step], ["rate", 0.1, step, 1]])
+    spool.append("end", status="FINISHED")
+    spool.close()
+    with caplog.at_level(logging.WARNING):
+        assert send_waiting(tmp_path, store) == [""]
+    assert len(caplog.records) == 1 and "was deleted, and gets nothing more" in caplog.text
+
+
+def test_a_folder_that_a_kill_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "gap")
+    assert [spool.keep_text("one", "a.txt"), spool.keep_text("two", "b.txt")] == ["0000", "0001"]
+    shutil.rmtree(spool.folder / "files/0000")
+    assert spool.keep_text("three", "c.txt") == "0002"
+    spool.close()

@@ -11,10 +11,12 @@ import pytest
 from outboxes import outbox
 
 from charlstm.errors import TrackingError
-from charlstm.model.char_lstm import CharLSTM, ModelShape
+from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.shape import ModelShape
 from charlstm.tracking.client import Store
 from charlstm.tracking.reader import Reader
-from charlstm.tracking.runs import MODEL_TAG, Measurement, TrainingRecord, TrainingTracker, attach
+from charlstm.tracking.registered_model import MODEL_TAG
+from charlstm.tracking.runs import Measurement, TrainingRecord, TrainingTracker, attach
 from charlstm.training.history import EpochRow, StepRow, Tables, table
 from charlstm.training.progress import Plan, Progress
 

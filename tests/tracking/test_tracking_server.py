@@ -121,9 +121,9 @@ def test_the_whole_pipeline_ends_up_in_one_run(
 
     assert run.info.artifact_uri.startswith("mlflow-artifacts:")
     path = run.info.artifact_uri.split("mlflow-artifacts:", 1)[1].lstrip("/")
-    table = f"{server}/api/2.0/mlflow-artifacts/artifacts/{path}/evaluate/epochs.csv"
+    table = f"{server}/api/2.0/mlflow-artifacts/artifacts/{path}/evaluate/blocks.csv"
     answer = requests.get(table, auth=(USER, PASSWORD), timeout=30)
-    assert answer.content == (project / "artifacts/evaluate/epochs.csv").read_bytes()
+    assert answer.content == (project / "artifacts/evaluate/blocks.csv").read_bytes()
     assert requests.get(table, timeout=30).status_code == 401
     stored = [file for file in artifacts.rglob("*") if file.is_file()]
     assert len(stored) >= 4

@@ -73,7 +73,7 @@ def summary(seed: int) -> RunSummary:
         seed=seed,
         num_parameters=812_345,
         published=[OTHER],
-        sample=Generated("ROMEO:", 0.8, None, 1.0, 1, HOSTILE),
+        sample=Generated("ROMEO:", 0.8, None, 1.0, 0.0, 1, HOSTILE),
     )
 
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,14 @@ def test_it_is_a_plain_safetensors_file(folder: CheckpointFolder) -> None:
     content = (folder.folder / "step-000001000" / STATE).read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert json.loads(header["__metadata__"]["metadata"]) == {"step": 1000}
+
+
+def test_it_says_whether_one_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_end, folder = threading.Event(), CheckpointFolder(tmp_path, 30)
+    monkeypatch.setattr(folder, "_write", lambda *_: may_end.wait(60))
+    assert not folder.is_writing
+    folder.save(1, state(1))
+    assert folder.is_writing
+    may_end.set()
+    folder.wait()
+    assert not folder.is_writing

@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 
 from charlstm.errors import HistoryError
-from charlstm.evaluation.published import beside_the_original
 from charlstm.report.plots import plot_losses
 from charlstm.training.history import EpochRow, StepRow, read_csv, table, write_csv
 
@@ -38,13 +37,6 @@ def test_cut_tables(tmp_path: Path, content: str) -> None:
     (tmp_path / "table.csv").write_text(content)
     with pytest.raises(HistoryError, match="damaged"):
         read_csv(tmp_path / "table.csv", ("epoch", "step"))
-
-
-def test_the_original_is_put_beside_our_epochs() -> None:
-    beside = beside_the_original(table(EPOCHS, EpochRow._fields))
-    assert beside["original_val_nats_per_char"].tolist() == [1.6052, 1.5432, 1.5285, 1.5252, 1.5290]
-    assert beside["val_nats_per_char"].tolist()[:2] == [1.9, 0.1 + 0.2]
-    assert beside["val_nats_per_char"].isna().tolist() == [False, False, True, True, True]
 
 
 def test_the_picture_is_the_same_bytes_each_time(tmp_path: Path) -> None:

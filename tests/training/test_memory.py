@@ -17,7 +17,7 @@ from stages import run_stage
 
 from benchmarks.projects import PYTHON, start, write_params
 from charlstm.errors import TrainingError
-from charlstm.model.char_lstm import ModelShape
+from charlstm.model.shape import ModelShape
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab

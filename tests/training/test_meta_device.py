@@ -29,7 +29,6 @@ META = torch.device("meta")
 COPIES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
 DROPOUT = {
     "train.dropout.embedding": 0.1,
-    "train.dropout.recurrent_weights": 0.1,
     "train.dropout.between_layers": 0.1,
     "train.dropout.output": 0.1,
     "train.dropout.output_samples": 3,

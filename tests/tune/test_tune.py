@@ -230,6 +230,18 @@ def test_a_winner_that_may_be_luck_is_not_recommended(
     assert "to train the winner all the same: charlstm recipe mine --force && dvc repro\n" in out
 
 
+def test_a_text_that_is_too_short_to_tell_is_named(
+    whole: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "difference_of", lambda *_: DIFFERENCE._replace(by_text=None))
+    assert command.tune(trials=12, name="mine") == 0
+    out = capsys.readouterr().out
+    assert (
+        "the validation part is shorter than 10,000 characters, too short to tell: keep what params.yaml says; to"
+        in out
+    )
+
+
 def test_a_winner_that_another_measure_finds_worse_is_not_recommended(
     whole: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

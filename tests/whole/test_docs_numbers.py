@@ -11,8 +11,8 @@ from stages import PUBLISHED_DATA, committed_text
 
 from benchmarks import trials
 from benchmarks.projects import ROOT, compose, shipped_params
-from benchmarks.recipes import PROTOCOLS
-from charlstm.evaluation.published import ORIGINAL_TRAIN_NATS_PER_CHAR, ORIGINAL_VAL_NATS_PER_CHAR
+from benchmarks.recipes import ORIGINAL_TRAIN_NATS_PER_CHAR, PROTOCOLS
+from charlstm.evaluation.published import ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.files.documents import parse_yaml
 
 

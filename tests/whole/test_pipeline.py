@@ -13,9 +13,9 @@ from ruamel.yaml import YAML
 from stages import dvc, dvc_done, run_stage, run_stages, start_dvc
 
 from benchmarks.projects import PACKAGES, ROOT, write_params
+from charlstm.params import NOTHING
 from charlstm.report.document import read_review
 from pipeline.dvc.code import closure, file_of, views
-from pipeline.dvc.paths import NOTHING
 
 DVC_YAML = (ROOT / "dvc.yaml").read_text()
 DVC = YAML(typ="safe", pure=True).load(DVC_YAML)

@@ -6,7 +6,7 @@
 const FRACTION_BITS = 12;
 const LOWEST = -1000; // binary logarithm of the smallest probability, relative to the largest
 const PER_NAT = Math.LOG2E * 2 ** FRACTION_BITS;
-const MAX_FACTOR = 1e300;
+const MAX_FACTOR = 1e60;
 const FRACTIONS = Float64Array.from({ length: 2 ** FRACTION_BITS }, (_, n) =>
   Math.floor(2 ** (n / 2 ** FRACTION_BITS) * 2 ** 30 + 0.5) / 2 ** 30);
 const POWERS = Float64Array.from({ length: 1 - LOWEST }, (_, n) => 2 ** (n + LOWEST));

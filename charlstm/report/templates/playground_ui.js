@@ -108,7 +108,6 @@ function commandOf({ prompt, numDrawn, seed, rule }) {
   const MAX_TEXT = 20_000; // characters that are kept
   const SLICE_MILLISECONDS = 10; // of work between two looks at the user's events
   const SLICE_CHARACTERS = 200; // the same for a clock that stands still
-  const SMALLEST_TEMPERATURE = 0.001; // but 0
 
   const model = new Model(JSON.parse(document.getElementById("playground-model").textContent));
   const text = new ShownText(find(".written"));
@@ -136,11 +135,8 @@ function commandOf({ prompt, numDrawn, seed, rule }) {
     const unknown = [...new Set(field("prompt").value)].filter((character) => !model.ids.has(character));
     const named = unknown.slice(0, 8).map(longNameOf).join(", ");
     const rest = unknown.length > 8 ? ` and ${unknown.length - 8} more` : "";
-    const temperature = numberIn("temperature", 0);
     if (unknown.length > 0) return `The model has never seen: ${named}${rest}. It cannot read the prompt.`;
     if (field("prompt").value === "") return "The prompt is empty. Give at least one character, such as a line break.";
-    if (0 < temperature && temperature < SMALLEST_TEMPERATURE)
-      return `The temperature is 0, for the likeliest character, or at least ${SMALLEST_TEMPERATURE}.`;
     return "";
   }
 
