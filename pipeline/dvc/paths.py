@@ -139,7 +139,7 @@ class TeachingPaths(BaseModel):
     def stray_parts(self, parts: Collection[int]) -> list[Path]:
         """Parts that are not among `parts`: what teachers wrote for other parameters, and DVC leaves where it is."""
         wanted = {str(part) for part in parts}
-        return sorted(path for path in self.text.glob("*") if path.name not in wanted)
+        return sorted(part for part in self.text.glob("*") if part.name.isdecimal() and part.name not in wanted)
 
 
 def load_teaching_paths() -> TeachingPaths:

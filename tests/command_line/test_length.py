@@ -27,5 +27,6 @@ def test_what_teachers_wrote_for_other_parameters_is_told_before_they_train(
     monkeypatch.chdir(tmp_path)
     for part in ("1", "2", "10"):
         (tmp_path / "artifacts/distillation/text" / part).mkdir(parents=True)
+    (tmp_path / "artifacts/distillation/text/.gitignore").write_text("/10\n")  # of DVC
     (refusal,) = check_length(student, Encoded(Vocab("ab"), 1_000_000))
     assert refusal.is_error and refusal.text.endswith(": rm -r artifacts/distillation/text/10")
