@@ -197,11 +197,12 @@ def test_parameters_are_flat_and_long_ones_are_told_apart() -> None:
 def test_baselines_stand_beside_the_stateful_loss() -> None:
     document, found = review([]), measure_baselines("abcabc" * 9, "abcbca" * 9)
     page = page_of(document, baselines=found)
-    for name, bits in found.bits_per_char.items():
-        assert f"<th>{name}</th>" in page and f"<td>{bits:.4f}</td>" in page, name
+    for name in (found.best_ngram, *found.compressors):
+        assert f"<th>{name}</th>" in page and f"<td>{found.bits_per_char[name]:.4f}</td>" in page, name
+    assert [name in page for name in found.ngrams].count(True) == 1
     assert "This one is not below" in page
     assert f"{found.num_training_chars} characters of the training part" in page
-    assert "n-grams" not in page_of(document)
+    assert "n-gram" not in page_of(document)
 
 
 def test_all_published_losses_of_a_protocol_are_shown() -> None:

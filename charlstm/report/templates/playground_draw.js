@@ -1,5 +1,5 @@
 // A character from logits, and the random numbers for it, in plain JavaScript: what charlstm/generation/ computes
-// (drawing.py, random_numbers.py), to the bit. So this page writes what the command writes.
+// (drawing.py), to the bit. So this page writes what the command writes.
 "use strict";
 
 // Powers of 2 from tables: of whole exponents, and of fractions in 1/4096, rounded to 30 binary places.
@@ -77,10 +77,10 @@ function mixed(bits) {
   return bits ^ (bits >> 31n);
 }
 
-// 64 bits that begin the numbers of one text; `number` counts the texts of one prompt and seed.
-function keyOf(seed, prompt, number = 0) {
+// 64 bits that begin the numbers of the first text of a prompt and seed.
+function keyOf(seed, prompt) {
   const points = Array.from(prompt, (character) => character.codePointAt(0));
-  return [number, ...points].reduce((key, value) => mixed(bits64((key ^ BigInt(value)) + STEP)), bits64(BigInt(seed)));
+  return [0, ...points].reduce((key, value) => mixed(bits64((key ^ BigInt(value)) + STEP)), bits64(BigInt(seed)));
 }
 
 // The number in [0, 1) at a position, from 0: 53 bits.
