@@ -1,6 +1,7 @@
 """`charlstm tune`: the loop with trainings of no time, and whole searches with tiny ones."""
 
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -206,6 +207,17 @@ def whole(plan: Plan, training: Training, monkeypatch: pytest.MonkeyPatch) -> li
     return sent
 
 
+@pytest.fixture
+def searched(whole: list[str], plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The same after twelve trials, which are made once."""
+    kept, folder = tmp_path_factory.getbasetemp() / "twelve-trials", Path(".charlstm/tune") / plan.identity()
+    if not kept.exists():
+        run(plan, 12)
+        shutil.copytree(folder, kept)
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
+    return whole
+
+
 def test_the_winner_becomes_a_recipe(whole: list[str], project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.tune(trials=12, name="mine") == 0
     out = capsys.readouterr().out
@@ -221,7 +233,7 @@ def test_the_winner_becomes_a_recipe(whole: list[str], project: Path, capsys: py
 
 
 def test_a_winner_that_may_be_luck_is_not_recommended(
-    whole: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    searched: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "difference_of", lambda *_: DIFFERENCE._replace(by_text=0.2))
     assert command.tune(trials=12, name="mine") == 0
@@ -231,7 +243,7 @@ def test_a_winner_that_may_be_luck_is_not_recommended(
 
 
 def test_a_text_that_is_too_short_to_tell_is_named(
-    whole: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    searched: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "difference_of", lambda *_: DIFFERENCE._replace(by_text=None))
     assert command.tune(trials=12, name="mine") == 0
@@ -243,7 +255,7 @@ def test_a_text_that_is_too_short_to_tell_is_named(
 
 
 def test_a_winner_that_another_measure_finds_worse_is_not_recommended(
-    whole: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    searched: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `windowed_C` may, where trials are chosen by `sliding_C`."""
     monkeypatch.setattr(command, "difference_of", lambda *_: DIFFERENCE)
@@ -252,7 +264,7 @@ def test_a_winner_that_another_measure_finds_worse_is_not_recommended(
     assert "next:" not in out and "to train the winner all the same: charlstm recipe mine" in out
 
 
-def test_its_own_recipe_stays_where_it_was_edited(whole: list[str], project: Path) -> None:
+def test_its_own_recipe_stays_where_it_was_edited(searched: list[str], project: Path) -> None:
     recipe = project / "conf/recipe/mine.yaml"
     assert command.tune(trials=12, name="mine") == 0
     edited = f"{recipe.read_text()}# More epochs, one day.\n"
@@ -297,7 +309,7 @@ def test_a_search_too_short_for_all_single_changes_says_so(
 
 
 def test_what_was_found_before_a_kill_is_shown_and_kept(
-    whole: list[str], project: Path, training: Training, capsys: pytest.CaptureFixture[str]
+    searched: list[str], project: Path, training: Training, capsys: pytest.CaptureFixture[str]
 ) -> None:
     training("if number == 12: os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(Interrupted):
@@ -307,7 +319,7 @@ def test_what_was_found_before_a_kill_is_shown_and_kept(
 
 
 def test_changes_made_during_a_search_are_not_given_up(
-    whole: list[str], project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    searched: list[str], project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     show = command._show_result
 
