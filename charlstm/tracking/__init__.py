@@ -1,1 +1,1 @@
-"""What shows a result and changes none: MLflow runs, plots."""
+"""What shows a result and changes none: MLflow runs."""
