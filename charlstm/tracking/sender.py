@@ -125,7 +125,7 @@ class SpoolSender:
         self.folder, self.store = folder, store
         self.sent = Sent(store.identity)
         self._client: MlflowClient | None = None
-        self._is_deleted = False
+        self._is_deleted = False  # by somebody, so that it takes nothing any more
         self._met: tuple[str, dict[str, int]] = ("", {})  # a run, and the last step of each metric that it had then
 
     def send(self) -> str:
@@ -147,12 +147,13 @@ class SpoolSender:
             with _turn(self.folder, self.store):
                 if not _is_spool(self.folder) or not _end_if_dead(self.folder):
                     return None
-                error, age = self._send_new(), time.time() - _last_written(self.folder)
+                error, start = self._send_new(), start_of(self.folder)
+                is_old = time.time() - _last_written(self.folder) > SECONDS_KEPT
                 # A training that did not finish may be resumed, and then its spool knows what was sent.
-                is_resumable = status_of(self.folder) not in ("", FINISHED)
-                start = start_of(self.folder)
-                is_of_nothing = start is not None and start.is_found_only and not self.sent.run_id  # its run never came
-                if (error and not is_of_nothing) or ((is_resumable or error) and age <= SECONDS_KEPT):
+                is_resumable = not is_old and status_of(self.folder) not in ("", FINISHED)
+                # The run that another process was to make never came.
+                is_of_nothing = is_old and start is not None and start.is_found_only and not self.sent.run_id
+                if is_resumable or (error and not is_of_nothing):
                     return error
                 if self.sent.num_damaged:
                     return self._set_aside()
@@ -213,6 +214,8 @@ class SpoolSender:
 
     def _send_or_skip(self, event: Event) -> None:
         """Send an event, or skip one that the store refuses for good, with a warning: others may still go through."""
+        if self._is_deleted:
+            return
         if self._client is None:
             self._client = calls.connect(self.store)
         try:
@@ -225,8 +228,7 @@ class SpoolSender:
                 self.sent = Sent(self.store.identity)  # the spool has all of it: begin anew
                 raise
             if calls.is_deleted(self._client, self.sent.run_id):
-                if not self._is_deleted:
-                    log.warning("MLflow: the run %s was deleted, and gets nothing more", self.sent.run_id)
+                log.warning("MLflow: the run %s was deleted, and gets nothing more", self.sent.run_id)
                 self._is_deleted = True
                 return
             if isinstance(event, outbox.Metrics) and len(event.points) > 1:  # one may be refused, and not the others

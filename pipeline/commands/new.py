@@ -105,6 +105,8 @@ def new(
             planned.write()
         if replaced:
             typer.echo(f"replaced: {' '.join(map(str, replaced))}; with another --name, both would be there")
+        if planned.strays:
+            typer.echo(f"removed: {' '.join(map(str, planned.strays))}: text that teachers wrote for another training")
         typer.echo(f"written: {' '.join(map(str, planned.files))}")
         typer.echo("back to tiny Shakespeare: charlstm new tiny-shakespeare")
     if is_run:

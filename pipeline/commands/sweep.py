@@ -13,7 +13,7 @@ from rich.table import Table
 
 from charlstm.errors import LineageError
 from charlstm.evaluation.published import TEST_PREFIX
-from charlstm.params import load_params
+from charlstm.params import NOTHING, load_params
 from charlstm.sections import NOT_OF_A_MODEL
 from charlstm.tracking.registered_model import PROTOCOLS
 from charlstm.tracking.view import differing_params
@@ -24,7 +24,7 @@ from pipeline.lineage.revisions import experiments, find_commit, lock_at
 from pipeline.provenance.git import git
 from pipeline.provenance.summary import flat_in, losses_of
 from pipeline.stage.params_file import PARAMS
-from pipeline.stage.presets import shown
+from pipeline.stage.presets import RECIPES, path_of, shown
 from pipeline.stage.project import output_from_here
 
 log = logging.getLogger("charlstm")
@@ -275,8 +275,9 @@ def load_wanted(revision: str, commit: str) -> dict[str, str]:
             f"{revision}: expected HEAD, from which --seeds trains; `git checkout` goes to another commit"
         )
     params = load_params(PARAMS)
-    needed = [f"conf/recipe/{name}.yaml" for name in params.teachers.recipes] + ["conf/initial"]
-    if new := git("ls-files", "--others", "--exclude-standard", "--", *needed):
+    needed = [str(path_of(RECIPES, name)) for name in params.teachers.recipes]
+    needed += [f"{params.train.initial}.dvc"] if params.train.initial != NOTHING else []
+    if needed and (new := git("ls-files", "--others", "--exclude-standard", "--", *needed)):
         raise LineageError(
             f"{new.splitlines()[0]}: training needs it, and DVC's experiments take no new file along: `git add` it"
         )

@@ -131,16 +131,17 @@ class New(NamedTuple):
     links: Path | None
     separator: str | None  # of documents
     initial: "InitialModel | None"
-    outdated: list[Path]  # recipes of the same name that it wrote before, and teachers' text for other parameters
+    outdated: list[Path]  # recipes that it wrote for this text before, and does not need now
+    strays: list[Path]  # what teachers wrote for other parameters
 
     def replaced(self) -> list[Path]:
-        """What is there, and will be gone or have something else."""
+        """Files in `conf/` that are there, and will be gone or have something else."""
         own = {path: text for path, text in self.files.items() if path != PARAMS}
         changed = [path for path, text in own.items() if path.is_file() and path.read_bytes() != text.encode()]
         return changed + self.outdated
 
     def write(self) -> None:
-        """Remove what is outdated. Write the links, the model to begin from and all files, `params.yaml` last.
+        """Write the links, the model to begin from and all files, `params.yaml` last; remove what is in the way.
 
         Raises:
             ParamsError: a training has begun meanwhile.
@@ -152,8 +153,10 @@ class New(NamedTuple):
                     (folder / f"{number:05}.txt").symlink_to(file)
         if self.initial:
             self.initial.keep()
+        for part in self.strays:
+            shutil.rmtree(part)
         for path in self.outdated:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         for path, text in self.files.items():
             write_text(path, text)
 
@@ -212,9 +215,10 @@ def plan(
     values = {CORPORA: {**bases[CORPORA], **corpus}, RECIPES: {**bases[RECIPES], **proposal.recipe}}
     parts = proposal.recipe.get("teachers.parts")
     outdated = _unneeded_recipes(name, files) if is_same or is_forced else []
-    outdated += load_teaching_paths().stray_parts(parts) if isinstance(parts, list) else []
+    strays = load_teaching_paths().stray_parts(parts) if isinstance(parts, list) else []
     files[PARAMS] = _params(values, is_forced)
-    return New(source, report, proposal, files, links if source.needs_links else None, separator, initial, outdated)
+    kept_links = links if source.needs_links else None
+    return New(source, report, proposal, files, kept_links, separator, initial, outdated, strays)
 
 
 def _unneeded_recipes(name: str, files: Collection[Path]) -> list[Path]:

@@ -115,7 +115,7 @@ def test_what_teachers_wrote_for_a_longer_training_goes(
         (parts / part).mkdir(parents=True)
     plan_quickly(monkeypatch, 10_000)
     code, out, _ = run("new", "Pride.txt", "--minutes", "0.5")
-    assert code == 0 and "replaced: artifacts/distillation/text/7" in out
+    assert code == 0 and "removed: artifacts/distillation/text/7: text that teachers" in out and "replaced" not in out
     assert load_params(project / "params.yaml").teachers.parts == (1,)
     assert [part.name for part in parts.iterdir()] == ["1"]
 
