@@ -4,7 +4,6 @@ The file is read as YAML 1.2, as DVC does: `1e-3` is a number.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -32,6 +31,7 @@ from charlstm.sections import (
     Section,
     Seed,
     Sha256,
+    flatten,
 )
 
 
@@ -246,15 +246,10 @@ class Params(Section):
 
     def flat(self) -> dict[str, str | int | float]:
         """Dotted names -> values, for a table of parameters; lists and nulls as JSON."""
-
-        def flatten(name: str, value: object) -> Iterator[tuple[str, str | int | float]]:
-            if isinstance(value, dict):
-                for key, inner in value.items():
-                    yield from flatten(f"{name}.{key}".removeprefix("."), inner)
-            else:
-                yield name, value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)
-
-        return dict(flatten("", self.model_dump(mode="json")))
+        return {
+            name: value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)
+            for name, value in flatten(self.model_dump(mode="json")).items()
+        }
 
 
 def load_params(path: Path) -> Params:

@@ -1,6 +1,6 @@
 """What parameters are made of: sections, frozen and strict, and values with bounds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from operator import getitem
 from typing import Annotated, Any, Literal, NamedTuple
@@ -26,6 +26,14 @@ Prompt = Annotated[str, Field(min_length=1, max_length=100_000)]  # characters
 AFewValues = Field(strict=False, max_length=1_000)
 NOT_OF_A_MODEL = ("evaluate.", "sample.")  # parameters by which a model is looked at
 AUTO: Literal["auto"] = "auto"  # prompts: beginnings of lines of the validation part
+
+
+def flatten(sections: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """The values in nested sections by dotted name: `{"a": {"b": 1}}` gives `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for name, value in sections.items():
+        flat |= flatten(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
+    return flat
 
 
 def _or_auto(value: object, check: object) -> object:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from charlstm.files.urls import without_credentials
 from charlstm.params import load_params
 from charlstm.report.document import DOCUMENT, read_review
+from charlstm.sections import flatten
 from charlstm.tracking.client import RECIPE_TAG
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG, WEIGHTS
@@ -227,16 +228,12 @@ def _below(prefix: str, tags: Mapping[str, str]) -> dict[str, str]:
     return {name.removeprefix(prefix): value for name, value in sorted(tags.items()) if name.startswith(prefix)}
 
 
-def flat(params: Mapping[str, Any], above: str = "") -> dict[str, str]:
-    """Nested parameters by dotted name, as `Params.flat` has them in MLflow."""
-    found: dict[str, str] = {}
-    for name, value in sorted(params.items()):
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{above}{name}.")
-        else:
-            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            found[f"{above}{name}"] = without_credentials(shown)  # a lock has the URL as it was written
-    return found
+def flat(params: Mapping[str, Any]) -> dict[str, str]:
+    """Nested parameters by dotted name, sorted, as `Params.flat` has them in MLflow."""
+    return {  # a lock has the URL as it was written
+        name: without_credentials(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for name, value in sorted(flatten(params).items())
+    }
 
 
 def is_same_value(value: str | None, other: str | None) -> bool:
