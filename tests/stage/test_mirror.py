@@ -295,11 +295,12 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def expected(template: Path, tmp_path: Path) -> dict[str, str]:
-    shutil.copytree(template, tmp_path / "undisturbed")
-    assert run(tmp_path / "undisturbed", training_command(1), tmp_path / "undisturbed.log") == 0
-    return results(tmp_path / "undisturbed")
+@pytest.fixture(scope="module")
+def expected(template: Path) -> dict[str, str]:
+    folder = template.with_name("undisturbed")
+    shutil.copytree(template, folder)
+    assert run(folder, training_command(1), folder.with_suffix(".log")) == 0
+    return results(folder)
 
 
 def train(template: Path, machine: Path, **variables: str) -> tuple[int, str]:
