@@ -18,11 +18,9 @@ import contextlib
 import logging
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import BinaryIO, NamedTuple
 
 from fsspec.core import url_to_fs
@@ -31,7 +29,7 @@ from charlstm.errors import ChecksumError
 from charlstm.files.atomic import atomic_folder, sha256, write_text
 from charlstm.files.checksums import SUMS, read_sums, write_digests
 from charlstm.tracking.outbox import EVENTS, FILES, Artifacts, Model, read_events
-from charlstm.tracking.sender import REMOVED, SENT
+from charlstm.tracking.sender import SENT
 from pipeline.dvc.unfinished import TRAINING_ID
 from pipeline.stage.background import has_stage_ended, work_in_background
 from pipeline.stage.mirroring import FETCH, FOLLOW
@@ -180,17 +178,13 @@ class Mirror:
         root = PurePosixPath(self._path(copy.training_id))
         files = [str(PurePosixPath(path).relative_to(root)) for path in self._files.find(str(root))]
         spool.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=REMOVED, dir=spool.parent) as parent:  # a name that no sender takes for a spool
-            new = Path(parent) / spool.name
-            new.mkdir()
+        with atomic_folder(spool) as new:
             for name in filter(_FILE.fullmatch, files):  # none that leads elsewhere
                 (new / FILES / name).parent.mkdir(parents=True, exist_ok=True)
                 self._get(f"{copy.training_id}/{name}", new / FILES / name)
             for name in (EVENTS, SENT):
                 if f"{copy.name}.{name}" in names:
                     self._get(f"{copy.name}.{name}", new / name)
-            shutil.rmtree(spool, ignore_errors=True)
-            new.rename(spool)
 
 
 def _copy(source: BinaryIO, target: BinaryIO) -> None:

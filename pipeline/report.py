@@ -29,7 +29,7 @@ SHOWN_TEMPERATURE = 0.8
 def run(params: Params, paths: Paths) -> None:
     """Print losses beside published ones, size, speed, a sample, and where to look next."""
     review, reported = read_review(paths.samples / DOCUMENT), params.evaluate.published
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)  # square brackets of a text are no markup
     console.print(f"params.yaml: {in_words(params.values())}", soft_wrap=True)
     console.print(_losses(review))
     helps = remedy(
@@ -56,7 +56,7 @@ def run(params: Params, paths: Paths) -> None:
     sample = min(reversed(review.samples), key=lambda sample: abs(sample.temperature - SHOWN_TEMPERATURE))
     title = f"A sample, prompt {sample.prompt!r}, temperature {sample.temperature}:"
     excerpt = printable(sample.prompt + sample.text, console.encoding).split("\n")[:EXCERPT_LINES]
-    console.print("", printable(title, console.encoding), *excerpt, sep="\n", markup=False, soft_wrap=True)
+    console.print("", printable(title, console.encoding), *excerpt, sep="\n", soft_wrap=True)
     console.print(
         f"\nRead first: {paths.samples}/review.html, in a browser   all samples: {paths.samples}/   "
         f"losses: dvc metrics show   curve: {paths.evaluate}/loss_curve.png   runs: make ui",

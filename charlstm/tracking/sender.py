@@ -352,8 +352,8 @@ def _is_plain_metrics(event: Event | None) -> bool:
 
 
 def _is_spool(folder: Path) -> bool:
-    """Whether `folder` has what is to be sent."""
-    return not folder.name.startswith(REMOVED) and (folder / EVENTS).is_file()
+    """Whether `folder` has what is to be sent. A name with a dot is that of one that is written or removed."""
+    return not folder.name.startswith(".") and (folder / EVENTS).is_file()
 
 
 def _end_if_dead(folder: Path) -> bool:

@@ -169,6 +169,10 @@ def _reason_to_leave(name: str, values: Mapping[str, object], document: Mapping[
         return "training begins from a model (train.initial), which has its sizes"
     if name.startswith("train.muon.") and is_fixed("train.optimizer", "adamw"):
         return "train.optimizer is adamw"
+    if name == "train.window_stride" and is_fixed("train.batching", "streams"):
+        return "train.batching is streams"
+    if name == "train.state_reset_probability" and is_fixed("train.batching", "windows"):
+        return "train.batching is windows"
     entry = document[name]
     if isinstance(entry, list) and all(value == values[name] for value in entry):
         return "there is no other value for it"

@@ -17,7 +17,7 @@ from charlstm.text.vocabulary import load_vocab
 from pipeline import report
 
 DO_NOT_APPLY = "Another validation text than that of the published losses: they do not apply.\n"
-PUBLISHED_100 = {"protocol": "windowed_100", "system": "somebody's LSTM", "nats_per_char": 1.5194}
+PUBLISHED_100 = {"protocol": "windowed_100", "system": "somebody's [/small] LSTM", "nats_per_char": 1.5194}
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_the_published_text_under_a_published_protocol(
     run_stages(project, "evaluate", "sample")
     said = reported(project, capsys, monkeypatch)
     (line,) = [line for line in said.splitlines() if "windowed_100" in line]
-    assert "1.5194" in line and "somebody's LSTM" in line
+    assert "1.5194" in line and "somebody's [/small] LSTM" in line
     assert "others" in said and "who" in said
     assert DO_NOT_APPLY not in said
     assert (project / "artifacts/evaluate/loss_curve.png").read_bytes() != without

@@ -15,7 +15,9 @@ from stages import dvc, start_dvc
 from benchmarks.object_store import BUCKET, object_store
 from benchmarks.projects import make_encoded_project, results, run, start, training_command
 from charlstm.files.checksums import SUMS, read_sums, write_sums
+from charlstm.tracking.client import Store
 from charlstm.tracking.outbox import EVENTS, Spool, last_steps
+from charlstm.tracking.sender import send_waiting
 from charlstm.training import checkpoint as checkpoints
 from pipeline import mirror as process
 from pipeline.dvc.unfinished import TRAINING_ID
@@ -155,6 +157,25 @@ def test_the_run_of_a_machine_that_was_away_is_replaced_by_what_came_after_it(mi
     write_checkpoint(tmp_path / "a" / FINGERPRINT, 10)
     fetch(mirror, tmp_path / "a" / FINGERPRINT, tmp_path / "a/tracking")
     assert last_steps(tmp_path / "a/tracking" / RUN) == {"train/nats_per_char": 29}
+
+
+def test_a_sender_of_this_machine_does_not_disturb_what_is_fetched(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mirror.push(write_checkpoint(tmp_path / "a", 30), RUN, write_spool(tmp_path / "a" / RUN))
+    spools, whole, sent = tmp_path / "tracking", Mirror._get, []  # noqa: SLF001
+
+    def get_while_another_sends(self: Mirror, name: str, file: Path) -> None:
+        whole(self, name, file)
+        if name.startswith(RUN):
+            sent.append(send_waiting(spools, Store("http://127.0.0.1:1", "experiment", None)))
+
+    monkeypatch.setattr(Mirror, "_get", get_while_another_sends)
+    fetch(mirror, tmp_path / "there" / FINGERPRINT, spools)
+    assert sent == [[]] and "left out" not in caplog.text
+    assert [path.name for path in (tmp_path / "there" / FINGERPRINT).glob("step-*")] == ["step-000000030"]
+    assert [path.name for path in spools.iterdir()] == [RUN]
+    assert last_steps(spools / RUN) == {"train/nats_per_char": 2}
 
 
 def test_a_name_that_leads_elsewhere_is_left_out(mirror: Mirror, mirrored: Path, tmp_path: Path) -> None:

@@ -115,6 +115,10 @@ def test_what_would_do_nothing_is_left_as_it_is(read: Load) -> None:
     plain: Override = {"train.optimizer": "adamw", "model.feed_forward_size": 0}
     assert list(read(text, plain).varied) == ["train.learning_rate"]
     assert len(read(f"{text}train.optimizer: [muon]\nmodel.num_layers: [2]\n", plain).varied) == 5
+    text = "train.state_reset_probability: [0.1]\ntrain.window_stride: [7]\n"
+    assert list(read(text, {"train.batching": "streams"}).varied) == ["train.state_reset_probability"]
+    assert list(read(text, {"train.batching": "windows"}).varied) == ["train.window_stride"]
+    assert len(read(text, {"train.batching": "sliding_windows"}).varied) == 2
 
 
 def test_numbers_are_short_but_what_params_yaml_has(read: Load) -> None:
