@@ -45,7 +45,6 @@ from charlstm.text.encoded import EncodedText
 from charlstm.text.soft_targets import SoftTargets, load_soft_targets
 from charlstm.text.vocabulary import UNSEEN, Vocab
 from charlstm.training.initial import InitialWeights, load_initial
-from charlstm.training.learner import shape_of
 from charlstm.training.train import Data
 from pipeline.commands.sweep import mean_and_deviation
 from pipeline.distillation.write import write_part
@@ -155,7 +154,7 @@ class HeldOut:
 
     def initial(self) -> InitialWeights | None:
         """The weights to begin from; None to begin from nothing."""
-        shape = shape_of(len(self.vocab), self.params().model)
+        shape = self.params().model.shape(len(self.vocab))
         return load_initial(self._initial, self.vocab, shape) if self._initial else None
 
     def model_folder(self) -> Path:

@@ -21,8 +21,7 @@ from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.history import EpochRow, StepRow, Tables, table, write_tables
 from charlstm.training.initial import load_initial
-from charlstm.training.learner import shape_of
-from charlstm.training.needs import check_memory, is_out_of_memory
+from charlstm.training.needs import check_memory, is_out_of_memory, memory_needs
 from charlstm.training.processes import Processes
 from charlstm.training.progress import Observer
 from charlstm.training.train import Data, Result, fit
@@ -42,7 +41,6 @@ from pipeline.stage.hardware import (
     work_of,
 )
 from pipeline.stage.interruption import handle_signals
-from pipeline.stage.memory_needed import memory_needed
 from pipeline.stage.mirroring import followed
 from pipeline.stage.params_file import PARAMS
 from pipeline.stage.sending import node_metrics, outbox
@@ -124,7 +122,7 @@ def _load(params: Params, paths: Paths) -> Data:
         soft_targets = load_soft_targets(Path(distillation.text), vocab, params.teachers.parts, hashes.sha256)
     initial = None
     if str(paths.initial) != NOTHING:
-        initial = load_initial(paths.initial, vocab, shape_of(len(vocab), params.model))
+        initial = load_initial(paths.initial, vocab, params.model.shape(len(vocab)))
     return Data(train, val, vocab, soft_targets, initial)
 
 
@@ -138,9 +136,8 @@ def _processes(params: Params) -> Processes:
 
 def _check_memory(params: Params, vocab_size: int, processes: Processes) -> None:
     """Before anything is built, on every process: what another has taken would be missing."""
-    shape = shape_of(vocab_size, params.model)
     rows = rows_of(processes.rank, processes.world_size, params.train.batch_size)
-    needs = memory_needed(shape, params.train, rows.stop - rows.start)
+    needs = memory_needs(params.model.shape(vocab_size), params.train, rows.stop - rows.start)
     check_memory(needs, available_memory(processes.device))
 
 

@@ -3,9 +3,9 @@
 LAYERS = (
     ("errors", "seeds"),
     ("files", "sampling", "sections"),
-    ("text", "params"),
+    ("text",),
     ("model",),
-    ("evaluation", "optimization", "generation"),
+    ("evaluation", "optimization", "generation", "params"),
     ("training", "onnx_export", "interpretation"),
     ("tracking", "report"),
     ("language_model",),

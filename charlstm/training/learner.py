@@ -22,7 +22,6 @@ from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import Resets
 from charlstm.model.loss import MAX_LOGITS, soft_nats, summed_nats
-from charlstm.model.shape import ModelShape
 from charlstm.optimization.optimizers import MovingAverage, learning_rate, make_optimizers
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
@@ -55,13 +54,6 @@ def batches_of(text: EncodedText, params: TrainParams, rows: slice, soft_targets
         return StreamBatches(text, **sizes, rows=rows)
     is_sliding = params.batching == "sliding_windows"
     return WindowBatches(text, **sizes, rows=rows, stride=params.window_stride, is_sliding=is_sliding)
-
-
-def shape_of(vocab_size: int, params: ModelParams) -> ModelShape:
-    """The model's sizes."""
-    return ModelShape(
-        vocab_size, params.embedding_size, params.hidden_size, params.num_layers, params.feed_forward_size
-    )
 
 
 def optimizers_of(model: CharLSTM, params: TrainParams, processes: Processes) -> list[torch.optim.Optimizer]:
@@ -110,7 +102,7 @@ class Learner:
         self.batches, self.num_rows = batches_of(text, params, rows, soft_targets), rows.stop - rows.start
         self.num_steps = params.epochs * self.batches.steps_per_epoch
         check_warmup(params.warmup_steps, self.num_steps, params.epochs)
-        self.shape = shape_of(vocab_size, model)
+        self.shape = model.shape(vocab_size)
         self.dtype = torch.float64 if params.precision == "fp64" else torch.float32
         fresh = CharLSTM(self.shape, model.implementation)
         draws = torch_generator(params.seed, "initial weights")

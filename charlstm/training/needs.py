@@ -15,10 +15,11 @@ A number has 8 bytes in fp64 and 4 otherwise. All but the activations is a lower
 checkpoints.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from charlstm.errors import TrainingError
 from charlstm.model.shape import LOGITS_AT_ONCE, MAX_LOGITS, ModelShape
+from charlstm.params import TrainParams
 from charlstm.text.vocabulary import Unit
 
 
@@ -37,32 +38,28 @@ class MemoryNeeds(NamedTuple):
         return self.weights + self.gradients + self.optimizer + self.averages
 
 
-def memory_needs(
-    shape: ModelShape,
-    *,
-    has_muon: bool,
-    has_moving_average: bool,
-    bytes_per_number: int,
-    num_rows: int,
-    context_len: int,
-    num_output_samples: int,
-) -> MemoryNeeds:
-    """The memory needs of a process that takes `num_rows` rows of `context_len` characters at a time."""
+def memory_needs(shape: ModelShape, train: TrainParams, num_rows: int) -> MemoryNeeds:
+    """The memory needs of a process that holds `num_rows` rows of a batch."""
+    num_samples, bytes_per_number = train.dropout.output_samples, 8 if train.precision == "fp64" else 4
+    num_rows = min(train.micro_batch_size or train.batch_size, num_rows)
+    if train.distillation.rows:
+        num_rows = student_rows(num_rows, shape.vocab_size, train.context_len, num_samples)
     vocab, inputs, hidden = shape.vocab_size, shape.input_size, shape.hidden_size
     layers, inner = shape.num_layers, shape.feed_forward_size
     embedding, head = vocab * inputs, hidden * vocab + vocab
     gate_matrices = 4 * (inputs + hidden) * hidden + (layers - 1) * 8 * hidden * hidden
     numbers = embedding + gate_matrices + layers * 4 * hidden + 2 * hidden * inner + head
     trained = numbers - (embedding if shape.embedding_size == 0 else 0)
-    matrices = gate_matrices + 2 * hidden * inner if has_muon else 0
-    per_char, num_chars = inputs + layers * 6 * hidden + 2 * inner + num_output_samples * hidden, num_rows * context_len
-    num_logits = num_output_samples * vocab * num_chars
+    matrices = gate_matrices + 2 * hidden * inner if train.optimizer == "muon" else 0
+    per_char = inputs + layers * 6 * hidden + 2 * inner + num_samples * hidden
+    num_chars = num_rows * train.context_len
+    num_logits = num_samples * vocab * num_chars
     at_once = num_logits if num_logits <= MAX_LOGITS else LOGITS_AT_ONCE
     return MemoryNeeds(
         weights=bytes_per_number * numbers,
         gradients=bytes_per_number * trained,
         optimizer=bytes_per_number * (2 * trained - matrices),
-        averages=bytes_per_number * numbers * (2 if has_moving_average else 1),
+        averages=bytes_per_number * numbers * (2 if train.ema_decay > 0 else 1),
         activations=bytes_per_number * (per_char * num_chars + 2 * at_once),
     )
 
@@ -105,20 +102,17 @@ def _gib(num_bytes: int) -> str:
 
 # How many steps an epoch has, from sizes alone, and whether a text is long enough for one.
 
-Batching = Literal["streams", "windows", "sliding_windows"]
 
-
-def steps_per_epoch(
-    num_ids: int, batching: Batching, *, batch_size: int, context_len: int, window_stride: int, unit: Unit
-) -> int:
+def steps_per_epoch(num_ids: int, train: TrainParams, unit: Unit) -> int:
     """Optimizer updates in an epoch over `num_ids` characters, or bytes.
 
     Raises:
         TrainingError: there are too few characters for a single one.
     """
-    if batching == "streams":
-        return stream_steps(num_ids, batch_size, context_len, unit)
-    return -(-num_windows(num_ids, batch_size, context_len, window_stride, unit) // batch_size)
+    num_rows = train.corpus_rows
+    if train.batching == "streams":
+        return stream_steps(num_ids, num_rows, train.context_len, unit)
+    return -(-num_windows(num_ids, num_rows, train.context_len, train.window_stride, unit) // num_rows)
 
 
 def stream_steps(num_ids: int, batch_size: int, context_len: int, unit: Unit = "character") -> int:

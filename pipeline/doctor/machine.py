@@ -15,13 +15,12 @@ import psutil
 
 from charlstm.model.shape import ModelShape
 from charlstm.params import Params
-from charlstm.training.needs import MemoryNeeds, check_memory
+from charlstm.training.needs import MemoryNeeds, check_memory, memory_needs
 from pipeline.doctor.finding import Finding, error, errors_of, warning
 from pipeline.doctor.text import Encoded
 from pipeline.dvc.paths import FILE, load_teaching_paths
 from pipeline.provenance.git import git
 from pipeline.stage.hardware import host_memory, num_cores, num_threads, work_of
-from pipeline.stage.memory_needed import memory_needed
 from pipeline.stage.settings import MAX_THREADS
 
 # Cores that are busy already: the threads of a training wait for each other at every step, so for the slowest.
@@ -167,10 +166,8 @@ def _teachers_bytes(params: Params, vocab_size: int) -> int:
 
 def _needs(params: Params, encoded: Encoded | None) -> tuple[ModelShape, MemoryNeeds]:
     """Sizes and needs of one process; an unknown vocabulary counts as one character, so they are never too high."""
-    model = params.model
-    sizes = (model.embedding_size, model.hidden_size, model.num_layers, model.feed_forward_size)
-    shape = ModelShape(len(encoded.vocab) if encoded else 1, *sizes)
-    return shape, memory_needed(shape, params.train, params.train.batch_size)
+    shape = params.model.shape(len(encoded.vocab) if encoded else 1)
+    return shape, memory_needs(shape, params.train, params.train.batch_size)
 
 
 # What is installed, beside what the checkout's `pyproject.toml` asks for.

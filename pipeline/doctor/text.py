@@ -124,14 +124,7 @@ def check_length(params: Params, encoded: Encoded | None) -> Iterator[Finding]:
     num_train, teachers, train = encoded.num_train, params.teachers, params.train
     rows = train.distillation.rows
     try:
-        steps = steps_per_epoch(
-            num_train,
-            train.batching,
-            batch_size=train.corpus_rows,
-            context_len=train.context_len,
-            window_stride=train.window_stride,
-            unit=params.encode.unit,
-        )
+        steps = steps_per_epoch(num_train, train, params.encode.unit)
         check_warmup(train.warmup_steps, train.epochs * steps, train.epochs)
     except CharlstmError as refusal:
         student = f" (not counting the {rows} of train.distillation.rows)" if rows else ""

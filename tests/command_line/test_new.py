@@ -15,7 +15,6 @@ from benchmarks.projects import ROOT, shipped_params
 from charlstm.files.lock import exclusive
 from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS, load_model
 from charlstm.params import NOTHING, load_params
-from charlstm.training.learner import shape_of
 from pipeline.dvc.paths import load_paths
 from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.new import corpus
@@ -265,7 +264,7 @@ def test_a_text_begins_from_a_model(run: Run, project: Path, learned: Path) -> N
     params, shape = load_params(project / "params.yaml"), load_model(learned, "gates").model.shape
     kept = project / params.train.initial
     assert "begins from" in out and kept.parent == project / "conf/initial"
-    assert shape_of(shape.vocab_size, params.model) == shape
+    assert params.model.shape(shape.vocab_size) == shape
     assert all((kept / name).read_bytes() == (learned / name).read_bytes() for name in (CONFIG, VOCAB, WEIGHTS))
     assert kept.with_suffix(".dvc").is_file()  # for git; the model is in DVC's cache
     assert dvc(project, "git", "status", "--porcelain", "-uall", "conf/initial").split() == [

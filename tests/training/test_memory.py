@@ -15,7 +15,7 @@ import torch
 from disks import control_group
 from stages import run_stage
 
-from benchmarks.projects import PYTHON, start, write_params
+from benchmarks.projects import PYTHON, ROOT, compose, start, write_params
 from charlstm.errors import TrainingError
 from charlstm.model.shape import ModelShape
 from charlstm.params import Params
@@ -28,16 +28,10 @@ from pipeline.stage.hardware import available_memory
 
 
 def needs_of(shape: ModelShape) -> MemoryNeeds:
-    """With AdamW and a moving average, in fp32."""
-    return memory_needs(
-        shape,
-        has_muon=False,
-        has_moving_average=True,
-        bytes_per_number=4,
-        num_rows=32,
-        context_len=64,
-        num_output_samples=1,
-    )
+    """With AdamW and a moving average, in fp32, of 32 rows of 64 characters."""
+    train = compose(ROOT, ["recipe=quick", "train.optimizer=adamw", "train.precision=fp32"]).train
+    assert (train.ema_decay > 0, train.context_len, train.dropout.output_samples) == (True, 64, 1)
+    return memory_needs(shape, train, 32)
 
 
 def num_bytes(tensors: Sequence[torch.Tensor]) -> int:
@@ -60,15 +54,7 @@ def test_the_estimate_is_what_a_learner_has_after_a_step(
     model, train, vocab = loaded.model, loaded.train, Vocab.of(text)
     learner = Learner(EncodedText(vocab.encode(text[:3000])), len(vocab), model, train, Processes(train.precision))
     learner.take_step(0, 1, 0)
-    needs = memory_needs(
-        learner.shape,
-        has_muon=train.optimizer == "muon",
-        has_moving_average=train.ema_decay > 0,
-        bytes_per_number=8 if train.precision == "fp64" else 4,
-        num_rows=learner.num_rows,
-        context_len=train.context_len,
-        num_output_samples=train.dropout.output_samples,
-    )
+    needs = memory_needs(learner.shape, train, learner.num_rows)
     weights = list(learner.model.parameters())
     assert needs.weights == num_bytes(weights)
     assert needs.gradients == num_bytes([weight for weight in weights if weight.requires_grad])

@@ -44,7 +44,7 @@ PURE = ("charlstm.model.", "charlstm.optimization.")  # of all that is not the m
 PURE_MAY_NOT_IMPORT = {"accelerate", "dvc", "mlflow", "os", "pandas", "pydantic", "ruamel", "sys"}
 TORCH_ALONE = tuple(f"charlstm.model.{name}" for name in ("gates", "layers", "dropout", "char_lstm"))
 TORCH_ALONE_MAY_IMPORT = {"charlstm", "collections", "functools", "math", "torch", "typing"}
-KNOW_PARAMS = {"charlstm.training.train", "charlstm.training.learner"}
+KNOW_PARAMS = {"charlstm.training.train", "charlstm.training.learner", "charlstm.training.needs"}
 MAX_FILE_LINES = 420
 MAX_FUNCTION_LINES = 60
 
