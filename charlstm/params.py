@@ -160,7 +160,7 @@ class TrainParams(Section):
     validation: Literal["windowed", "sliding"]
     validation_context_len: Length
     validation_chars: Annotated[ScoredLength | None, Neutral(None)]
-    log_every_steps: PositiveInt
+    log_every_steps: Annotated[int, Field(gt=0, le=1_000_000)]  # a checkpoint has what each of them measured
 
     @property
     def corpus_rows(self) -> int:

@@ -107,9 +107,15 @@ def track(
         model_sha256=trained.sha256,
     )
     tracked.set_tags(page_tags(summary))
-    # The registry chooses by what it is given, so the test part's losses are not among it.
-    of_validation = {protocol: loss for protocol, loss in losses.items() if not protocol.startswith(TEST_PREFIX)}
-    tracked.log_model(paths.model, trained.sha256, of_validation, validation_sha256, record.tags)
+    # The registry chooses by what it is given. So it gets no loss of the test part, nor one whose windows are of bytes:
+    # they are shorter than those of as many characters.
+    is_comparable = trained.vocab.unit == "character"
+    chosen_by = {
+        protocol: loss
+        for protocol, loss in losses.items()
+        if not protocol.startswith(TEST_PREFIX) and (is_comparable or protocol == "stateful")
+    }
+    tracked.log_model(paths.model, trained.sha256, chosen_by, validation_sha256, record.tags)
     provenance.log_lineage(tracked, "evaluate", paths, {**record.tags, **(environment() if is_here else {})})
     tracked.close()
 
@@ -117,8 +123,8 @@ def track(
 def _beginning(text: EncodedText, max_chars: int | None, part: str) -> EncodedText:
     """The beginning of a part, as far as it is measured."""
     if max_chars is not None and len(text) > max_chars:
-        shown = (f"{max_chars:,}", f"{len(text):,}", part)
-        log.info("the first %s of %s characters of the %s part are measured (evaluate.max_chars)", *shown)
+        shown = (f"{max_chars:,}", f"{len(text):,}", text.unit, part)
+        log.info("the first %s of %s %ss of the %s part are measured (evaluate.max_chars)", *shown)
     return text.first(max_chars)
 
 

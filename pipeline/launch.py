@@ -30,6 +30,7 @@ from pipeline.stage.exit_codes import (
     processes_gone,
 )
 from pipeline.stage.interruption import (
+    IGNORED_BY_LAUNCHER,
     SIGNALS,
     is_alive,
     is_launcher,
@@ -82,10 +83,11 @@ class Launched:
         self._workers: frozenset[psutil.Process] = frozenset()
         self._signalled: frozenset[psutil.Process] = frozenset()
         signals = without_ignored(SIGNALS)
-        for number in signals:
-            if number != signal.SIGTERM:  # a launcher must not die of what is meant for its processes
-                signal.signal(number, signal.SIG_IGN)
-        self._launcher = psutil.Popen(command, env={**DEFAULTS, **os.environ, EXIT_CODES: str(codes)})
+        ignored = [number for number in signals if number != signal.SIGTERM]
+        for one in ignored:  # a launcher must not die of what is meant for its processes
+            signal.signal(one, signal.SIG_IGN)
+        own = {EXIT_CODES: str(codes), IGNORED_BY_LAUNCHER: " ".join(one.name for one in ignored)}
+        self._launcher = psutil.Popen(command, env={**DEFAULTS, **os.environ, **own})
         for number in signals:
             signal.signal(number, self.stop)
 

@@ -43,7 +43,7 @@ def run(params: Params, paths: Paths) -> None:
     """Generate; write one file a text, one table of all, and their review; add them to the model's MLflow run."""
     shape = params.model
     trained = load_model(paths.model, shape.implementation)
-    (train, val), tables = _read_encoded(paths, trained.vocab), read_tables(paths.train, paths.model / WEIGHTS)
+    (train, val), tables = _read_encoded(params, paths, trained.vocab), read_tables(paths.train, paths.model / WEIGHTS)
     prompts = resolve_prompts(params.sample.prompts, val.ids, trained.vocab)
     check_prompts(trained.vocab, prompts, "sample.prompts")
     parameters = _by_section(params, prompts)
@@ -128,11 +128,12 @@ def _by_section(params: Params, prompts: Sequence[str]) -> dict[str, dict[str, A
     return shown
 
 
-def _read_encoded(paths: Paths, vocab: Vocab) -> list[EncodedText]:
+def _read_encoded(params: Params, paths: Paths, vocab: Vocab) -> list[EncodedText]:
     verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"], hashes.sha256)
     if load_vocab(paths.encoded / "vocab.json") != vocab:
         raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
-    return [load_encoded(paths.encoded / name, vocab) for name in ("train.npy", "val.npy")]
+    separator = params.split.document_separator
+    return [load_encoded(paths.encoded / name, vocab, separator) for name in ("train.npy", "val.npy")]
 
 
 def _generate(section: SampleParams, prompts: Sequence[str], trained: TrainedModel) -> list[Generated]:

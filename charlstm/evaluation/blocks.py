@@ -87,6 +87,6 @@ def parse_blocks(table: str, where: object) -> Blocks:
     except (ValueError, UserWarning):
         expected = f"expected a table of {', '.join(Blocks._fields)}"
         raise HistoryError(
-            f"{where}: {expected}, found something else; `dvc repro --force evaluate` rewrites it"
+            f"{where}: {expected}, found something else; `dvc repro --force --single-item evaluate` rewrites it"
         ) from None
     return Blocks(start.astype(np.int64), num_chars.astype(np.int64), nats)

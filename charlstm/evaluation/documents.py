@@ -77,6 +77,5 @@ def read_document(path: Path, kind: type[Kind], what: str, stage: str, error: ty
         if isinstance(fault, ValidationError):
             first = fault.errors()[0]
             found = ": ".join(filter(None, [".".join(map(str, first["loc"]))[:100], first["msg"]]))
-        raise error(
-            f"{path}: expected {what}, found something else ({found}); `dvc repro --force {stage}` rewrites it"
-        ) from None
+        advice = f"`dvc repro --force --single-item {stage}` rewrites it"
+        raise error(f"{path}: expected {what}, found something else ({found}); {advice}") from None

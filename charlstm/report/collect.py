@@ -84,7 +84,7 @@ def review_of(
         corpus: its name.
     """
     vocab, (train, val) = in_characters(
-        trained.vocab, [one.prompt + one.text for one in generated], train_text.ids[:MAX_SEARCHED], val_text.ids
+        trained.vocab, [one.prompt + one.text for one in generated], train_text.first(MAX_SEARCHED).ids, val_text.ids
     )
     passages = [Passage(vocab.encode(one.prompt), vocab.encode(one.text)) for one in generated]
     alike = [one for one, row in zip(passages, generated, strict=True) if row.temperature == generated[0].temperature]

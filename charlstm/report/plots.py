@@ -21,8 +21,10 @@ COLORS = (
 )  # fmt: skip
 MAX_PANELS = 9
 INK = "#010203"  # stands for the color of the page's text, whatever it is
+default_style = matplotlib.style.context("default", after_reset=True)  # whatever style a user has set: the same bytes
 
 
+@default_style
 def plot_losses(path: Path, steps: pd.DataFrame, epochs: pd.DataFrame, *, compare_with_original: bool) -> None:
     """The loss curves as a PNG: training by step, validation by epoch, and the original's published validation."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -42,6 +44,7 @@ def plot_losses(path: Path, steps: pd.DataFrame, epochs: pd.DataFrame, *, compar
         figure.savefig(temporary, dpi=120, format="png", metadata={"Software": None})
 
 
+@default_style
 def plot_sweep(path: Path, values: Mapping[str, Sequence[str]], losses: Sequence[float], label: str) -> None:
     """The loss over each parameter of a sweep, as a PNG: a panel a parameter, at most `MAX_PANELS`; a point a training.
 
@@ -70,16 +73,13 @@ def _numbers(texts: Sequence[str]) -> list[float] | None:
         return None
 
 
+@default_style
 def losses_svg(curves: Sequence[Curves]) -> Markup:
     """An `<svg>` element with the loss curves of at most ten models, each in its color of COLORS, training fainter.
 
     It takes over the page's text color, has no legend and no text but numbers and the names of the axes.
     """
-    with (
-        matplotlib.style.context("default", after_reset=True),
-        # The same bytes each time, and the fonts of the page.
-        matplotlib.rc_context({"svg.hashsalt": "charlstm", "svg.fonttype": "none"}),
-    ):
+    with matplotlib.rc_context({"svg.hashsalt": "charlstm", "svg.fonttype": "none"}):  # the fonts of the page
         figure = Figure(figsize=(8, 3.6), layout="constrained")
         axes = figure.add_subplot()
         for color, curve in zip(COLORS, curves, strict=False):

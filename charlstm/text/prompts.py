@@ -150,7 +150,8 @@ def fold(text: str, vocab: Vocab, unknown: Unknown) -> Folded:
     text = text.replace("\r\n", "\n") if "\r" in found else text
     composed = unicodedata.normalize("NFC", text)  # an accent may be a character of its own
     text = min(text, composed, key=lambda one: vocab.unknown(one).total())
-    nearest = {one: _nearest(one, vocab) for one in vocab.unknown(text)}
+    found = vocab.unknown(text)
+    nearest = {one: _nearest(one, vocab) for one in found}
     if lost := Counter({one: found[one] for one, near in nearest.items() if near is None}):
         raise VocabularyError(
             f"the model knows no characters near to {describe(lost)}; unknown: skip leaves out all that it never saw"

@@ -191,7 +191,7 @@ def load_vocab(path: Path) -> Vocab:
     except (ValueError, LookupError, TypeError, AttributeError):
         raise VocabularyError(
             f'{path}: expected {{"characters": [...]}} with distinct single characters; '
-            f"the file is damaged, `dvc repro --force encode` rewrites it"
+            f"the file is damaged, `dvc repro --force --single-item encode` rewrites it"
         ) from None
 
 

@@ -185,8 +185,9 @@ class _Training:
         self.boundary.start(self.progress.step)
         if self.data.initial is not None and self.progress.step == 0:
             self.progress.initial_nats_per_char = self.validate().nats_per_char
+        plan = self.plan()
         for observer in observers:
-            observer.on_start(self.plan(), self.progress)
+            observer.on_start(plan, self.progress)
         is_saved = self.is_done()
         while not self.is_done():
             self.run_epoch(observers)

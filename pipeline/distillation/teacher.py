@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         (params, paths), own = stage.load(), load_teaching_paths()
         file, folder = own.recipe(arguments.recipe), own.teacher(arguments.recipe, arguments.seed)
         document = load_yaml(file)
+        if not isinstance(document, dict) or not {"model", "train"} <= document.keys():
+            raise ParamsError(f"{file}: expected the sections model and train; the file is damaged: remove it")
         model = validate(ModelParams, document["model"], file)
         own_seed = {"seed": arguments.seed, "initial": NOTHING}
         training = validate(TrainParams, {**document["train"], **own_seed}, file)

@@ -93,6 +93,7 @@ def commits_with(md5: str) -> list[str]:
 # A commit, with what was changed in it, in a temporary folder that is gone afterwards.
 
 GIT = ("git", "-c", "core.hooksPath=/dev/null")  # DVC's hooks would check out the outputs of the commit
+WORKTREES = "charlstm-reproduce-"  # what the folder of one begins with
 
 
 @contextmanager
@@ -104,9 +105,12 @@ def worktree(commit: str, changes: str | None) -> Iterator[Path]:
     Raises:
         LineageError: git cannot make it, or the changes do not apply.
     """
-    git("worktree", "prune")  # what a killed process left in git's list
+    for entry in (git("worktree", "list", "--porcelain") or "").split("\n"):  # what a killed process left in git's list
+        path = Path(entry.removeprefix("worktree "))
+        if path.parent.name.startswith(WORKTREES) and not path.exists():
+            git("worktree", "remove", "--force", str(path))
     prefix = git("rev-parse", "--show-prefix") or ""
-    with tempfile.TemporaryDirectory(prefix="charlstm-reproduce-") as parent:
+    with tempfile.TemporaryDirectory(prefix=WORKTREES) as parent:
         root = Path(parent) / "project"
         try:
             _check([*GIT, "worktree", "add", "--quiet", "--detach", str(root), commit], f"a worktree of {commit}")

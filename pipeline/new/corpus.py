@@ -148,9 +148,10 @@ class New(NamedTuple):
         """
         check_no_training()
         if self.links:
+            width = max(5, len(str(len(self.source.files))))
             with atomic_folder(self.links) as folder:
                 for number, file in enumerate(self.source.files, 1):
-                    (folder / f"{number:05}.txt").symlink_to(file)
+                    (folder / f"{number:0{width}}.txt").symlink_to(file)
         if self.initial:
             self.initial.keep()
         for part in self.strays:

@@ -10,6 +10,7 @@ from pathlib import Path
 from charlstm.files.urls import without_credentials
 
 SECONDS = 10
+GIT = ("git", "-c", "log.showSignature=false")  # a signature would stand before what is asked for
 
 
 def git(*arguments: str) -> str | None:
@@ -25,7 +26,7 @@ def content_at(path: Path, commit: str = "HEAD") -> bytes | None:
 
 def _printed(*arguments: str) -> bytes | None:
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, timeout=SECONDS)
+        done = subprocess.run([*GIT, *arguments], capture_output=True, timeout=SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None

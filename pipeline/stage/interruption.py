@@ -18,7 +18,7 @@ from types import FrameType
 
 import psutil
 
-from pipeline.stage.exit_codes import EXIT_INTERRUPTED, record_exit_code
+from pipeline.stage.exit_codes import EXIT_CODES, EXIT_INTERRUPTED, record_exit_code
 
 log = logging.getLogger("charlstm")
 
@@ -26,6 +26,7 @@ SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BEFORE_SECOND_CTRL_C = 1.0  # a Ctrl-C after that ends at once
 SECONDS_TO_UNWIND = 4.0
+IGNORED_BY_LAUNCHER = "CHARLSTM_IGNORED_BY_LAUNCHER"  # signals that a training process inherits as ignored
 LAUNCHERS = {
     *("accelerate", "accelerate.commands.launch", "dvc", "pipeline.launch", "torch.distributed.run", "torchrun")
 }
@@ -104,10 +105,12 @@ def handle_signals() -> Iterator[Interruption]:
 def without_ignored(names: Iterable[str]) -> list[signal.Signals]:
     """The signals of these names, but not those that are ignored: under `nohup` work outlives its terminal.
 
-    An ignored SIGINT says nothing: a shell does that to all that a script starts with `&`.
+    An ignored SIGINT says nothing: a shell does that to all that a script starts with `&`. Nor does one that
+    `pipeline.launch` ignores for the launcher's sake.
     """
+    not_meant = {"SIGINT", *(os.environ.get(IGNORED_BY_LAUNCHER, "").split() if EXIT_CODES in os.environ else ())}
     numbers = [getattr(signal, name) for name in names]
-    return [number for number in numbers if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]
+    return [number for number in numbers if number.name in not_meant or signal.getsignal(number) != signal.SIG_IGN]
 
 
 def is_launcher(process: psutil.Process) -> bool:

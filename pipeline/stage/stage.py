@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import io
 import logging
 import os
 import signal
@@ -75,6 +76,7 @@ def guarded(work: Callable[[], int]) -> int:
 
     Anything else is a defect of ours and keeps its traceback.
     """
+    os.environ["MPLBACKEND"] = "agg"  # pictures are files; a notebook sets a backend that only its own process has
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("charlstm").setLevel(logging.INFO)
     if sys.platform in UNSUPPORTED:
@@ -83,6 +85,9 @@ def guarded(work: Callable[[], int]) -> int:
             "results safe: run it in the Windows Subsystem for Linux (WSL), or in a container",
             EXIT_BAD_INPUT,
         )
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks is shown as `\\u2026`
+            stream.reconfigure(errors="backslashreplace")
     # A polite kill unwinds the stack like Ctrl-C does: temporary files go, the tracked run ends.
     previous = {number: signal.signal(number, signal.default_int_handler) for number in without_ignored(UNWINDING)}
     try:

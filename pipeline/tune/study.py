@@ -156,7 +156,6 @@ class Study:
         num_done = sum(trial.state == DONE for trial in self.trials().values())
         if num_done < 2:
             return []
-        os.environ.setdefault("MPLBACKEND", "Agg")  # files, also where there is a screen
         from optuna.visualization import matplotlib as pictures
 
         with warnings.catch_warnings():  # that this is an experiment of Optuna's, and that few trials tell little

@@ -15,7 +15,7 @@ from charlstm.tracking.reader import Reader
 from pipeline import cli
 from pipeline.commands.reproduce import Row, compare, find_run, first_difference, likely_cause
 from pipeline.dvc.paths import Paths
-from pipeline.lineage.revisions import worktree
+from pipeline.lineage.revisions import WORKTREES, worktree
 from pipeline.stage.tracking_store import store
 
 PATHS = Paths.model_validate({name: f"x/{name}" for name in Paths.model_fields})
@@ -58,6 +58,18 @@ def test_files_are_compared_in_the_order_of_the_chain(tmp_path: Path) -> None:
 )
 def test_the_likely_cause_is_what_differs(link: str, here: dict[str, str], cause: str) -> None:
     assert cause in likely_cause(Row(link, "x", "1", "2"), HARDWARE, HARDWARE | here)
+
+
+def test_worktrees_of_the_user_stay_where_their_disk_is_not_mounted(copy: Path, tmp_path: Path) -> None:
+    own, killed = tmp_path / "own", tmp_path / f"{WORKTREES}killed/project"
+    for folder in (own, killed):
+        dvc(copy, "git", "worktree", "add", "-q", "--detach", str(folder))
+        folder.rename(tmp_path / folder.name[::-1])
+    with worktree("HEAD", None):
+        pass
+    (tmp_path / "nwo").rename(own)
+    assert dvc(own, "git", "status", "--short") == ""
+    assert str(killed) not in dvc(copy, "git", "worktree", "list")
 
 
 def test_a_worktree_is_gone_afterwards_also_after_ctrl_c(copy: Path) -> None:

@@ -98,6 +98,13 @@ def test_the_lowest_loss_is_the_best_where_losses_can_be_compared() -> None:
     assert [row.cells for row in loss_rows([documents[0], review([], losses={})])] == [[1.5, None]]
 
 
+def test_windows_of_bytes_and_of_characters_are_not_compared() -> None:
+    (loss,) = losses(1.4).values()
+    both = {"windowed_256": loss, "stateful": loss}
+    documents = [review([], losses=both, parameters={"encode.unit": unit}) for unit in ("byte", "character")]
+    assert {row.name: row.best for row in loss_rows(documents)} == {"windowed_256": set(), "stateful": {0, 1}}
+
+
 def test_published_losses_only_where_all_were_measured_on_that_text() -> None:
     comparable = review([], published=[Published(protocol="stateful", system="x", nats_per_char=1.25)])
     assert published_losses([comparable, comparable]) == comparable.published

@@ -153,7 +153,7 @@ def test_a_document_of_another_kind_is_refused_in_one_line(tmp_path: Path, edit:
     (tmp_path / "review.json").write_text(json.dumps(document))
     with pytest.raises(ReviewError, match=re.escape(expected)) as raised:
         read_review(tmp_path / "review.json")
-    assert "\n" not in str(raised.value) and "dvc repro --force sample" in str(raised.value)
+    assert "\n" not in str(raised.value) and "dvc repro --force --single-item sample" in str(raised.value)
 
 
 @pytest.mark.parametrize("content", [None, b"{", b"[]", b"\xff", b'{"stateful": {"nats_per_char": NaN}}', b'{"a": 1}'])

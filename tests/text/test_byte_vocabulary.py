@@ -1,8 +1,10 @@
 """Text as bytes: there and back, in files, and through all stages and commands."""
 
+import contextlib
 import hashlib
 import json
 import math
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,6 +87,10 @@ def test_all_stages_and_commands_work_on_bytes(tmp_path: Path, blank_store: Path
     bytes_per_char = len(val) / len(val.decode())
     history = pd.read_csv(project / "artifacts/train/history.csv")
     assert math.log(256) < history["train_nats_per_char"][0] < math.log(256) * bytes_per_char
+
+    with contextlib.closing(sqlite3.connect(project / "mlflow.db")) as database:
+        tags = {name for (name,) in database.execute("SELECT key FROM model_version_tags")}
+    assert {name for name in tags if name.endswith("/nats_per_char")} == {"stateful/nats_per_char"}, "of windows: none"
 
     review = json.loads((project / "artifacts/samples/review.json").read_text())
     assert (review["num_train_chars"], review["num_val_chars"]) == (len(train.decode()), num_chars + 1)

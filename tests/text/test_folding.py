@@ -51,6 +51,11 @@ def test_what_was_exchanged_is_counted() -> None:
     assert dict(fold("a\u0416b", PLAIN, "skip").replaced) == {("\u0416", ""): 1}
 
 
+def test_errors_count_what_was_composed() -> None:
+    with pytest.raises(VocabularyError, match=r"U\+D55C, 2 times"):
+        fold("\u1112\u1161\u11ab" * 2, PLAIN, "nearest")
+
+
 def test_errors_name_the_characters() -> None:
     with pytest.raises(VocabularyError, match=r"never saw the characters 'Ж' \(U\+0416, 2 times\)"):
         fold("ЖaЖ", PLAIN, "error")

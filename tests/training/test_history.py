@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import matplotlib
 import pandas as pd
 import pytest
 
@@ -45,6 +46,9 @@ def test_the_picture_is_the_same_bytes_each_time(tmp_path: Path) -> None:
         plot_losses(tmp_path / name, steps, epochs, compare_with_original=name != "alone.png")
     one, two, alone = ((tmp_path / name).read_bytes() for name in ("one.png", "two.png", "alone.png"))
     assert one == two != alone
+    with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 5}):  # as a user's matplotlibrc sets it
+        plot_losses(tmp_path / "styled.png", steps, epochs, compare_with_original=True)
+    assert (tmp_path / "styled.png").read_bytes() == one
     assert one.startswith(b"\x89PNG")
 
 
