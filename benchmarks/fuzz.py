@@ -28,6 +28,7 @@ from accelerate.state import AcceleratorState
 
 from benchmarks.harness import console, new_parser, print_table
 from benchmarks.projects import kill, make_encoded_project, start, text, training_command
+from pipeline.stage.stage import run
 
 OVERRIDE = {"train.epochs": 2, "train.log_every_steps": 20, "sample.num_chars": 5}
 CHECKPOINTS = ".charlstm/*/step-*"
@@ -178,7 +179,7 @@ def _run_damaged(project: Path, stage: str, damage: Callable[[], None]) -> tuple
 def _run(project: Path, stage: str) -> int:
     AcceleratorState._reset_state(reset_partial_state=True)
     with contextlib.chdir(project), Path("console.log").open("w") as quiet, contextlib.redirect_stderr(quiet):
-        return int(import_module(f"pipeline.{stage}").main([]))
+        return run(import_module(f"pipeline.{stage}").run, [])
 
 
 def _contents(project: Path, stage: str) -> dict[str, str]:

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
 
 from charlstm.errors import ChecksumError, CorpusError
 from charlstm.files.checksums import read_sums, sums_of, write_digests
@@ -96,10 +95,5 @@ def check_source(source: str, paths: Paths) -> None:
             check_outside(path, output)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage; its exit code."""
-    return stage.run(run, argv)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stage.run(run))

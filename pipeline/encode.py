@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from charlstm.files.atomic import sha256
@@ -75,10 +75,5 @@ def _warn(alphabet: Alphabet, min_count: int) -> None:
             log.warning("characters that training never sees became U+FFFD in the %s part: %s", part, describe(unseen))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage; its exit code."""
-    return stage.run(run, argv)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stage.run(run))

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -190,10 +190,5 @@ def _find_cells(trained: TrainedModel, ids: Ids, paths: Paths) -> None:
         log.info("single cells track %d of %d labels of the text", num_confirmed, len(cells.tested))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage; its exit code."""
-    return stage.run(run, argv)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stage.run(run))

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -104,10 +103,5 @@ def _beside(baselines: Baselines, bits_per_char: float, helps: str) -> str:
     return f"Without a network: {others} bits/char, by the same training text{verdict}."
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the report; the exit code."""
-    return stage.run(run, argv)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stage.run(run))

@@ -149,10 +149,5 @@ def _generate(section: SampleParams, prompts: Sequence[str], trained: TrainedMod
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage; its exit code."""
-    return stage.run(run, argv)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stage.run(run))

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from collections.abc import Sequence
 
 from charlstm.errors import CorpusError
 from charlstm.files.checksums import SUMS, sums_of, verify, write_digests
@@ -46,10 +45,5 @@ def run(params: Params, paths: Paths) -> None:
     log.info("%s", ", ".join([sizes[0].replace(" ", " characters ", 1), *sizes[1:]]))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage; its exit code."""
-    return stage.run(run, argv)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stage.run(run))

@@ -227,10 +227,5 @@ def _write(paths: Paths, result: Result, vocab: Vocab) -> None:
     write_tables(paths.train, tables, paths.model / WEIGHTS)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage; its exit code."""
-    return stage.run(run, argv)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stage.run(run))

@@ -22,6 +22,7 @@ def faulty(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
 vars(learner)["summed_nats"] = faulty
 
 if __name__ == "__main__":
-    from pipeline.train import main
+    from pipeline import train
+    from pipeline.stage import stage
 
-    sys.exit(main([]))
+    sys.exit(stage.run(train.run, []))

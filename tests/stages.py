@@ -20,6 +20,7 @@ from benchmarks.projects import (
     Override,
 )
 from pipeline.stage import sending
+from pipeline.stage.stage import run
 from pipeline.stage.tracking_store import store
 
 PUBLISHED_DATA = "178cd03125c518a338d3fc794f5e380f.dir"  # DVC's hash of tiny Shakespeare, encoded
@@ -48,7 +49,7 @@ def run_here(project: Path, stage: str) -> int:
     """One of them; its exit code."""
     AcceleratorState._reset_state(reset_partial_state=True)
     with contextlib.chdir(project), patch.object(sending, "SenderProcess", _sender_here):
-        return int(import_module(f"pipeline.{stage}").main([]))
+        return run(import_module(f"pipeline.{stage}").run, [])
 
 
 def _sender_here(spool: Path) -> DirectSender:

@@ -19,7 +19,6 @@ from charlstm.files.checksums import SUMS, write_sums
 from charlstm.model.model_folder import load_model
 from charlstm.report.document import read_review
 from charlstm.text.encoded import EncodedText, load_ids
-from pipeline import report
 
 ENCODED, NAMES = "Datasets/encoded", ["train.npy", "val.npy", "test.npy", "vocab.json"]
 
@@ -45,7 +44,7 @@ def rows(project: Path, query: str) -> dict[str, Any]:
 
 
 def test_the_test_part_is_scored_apart_after_all_else(
-    project: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    project: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = measured(project)
     with caplog.at_level(logging.INFO, "charlstm"):
@@ -66,9 +65,8 @@ def test_the_test_part_is_scored_apart_after_all_else(
     run_stages(project, "sample")
     review = read_review(project / "artifacts/samples/review.json")
     assert review.losses["test_stateful"].num_chars == 699
-    monkeypatch.chdir(project)
     capsys.readouterr()
-    assert report.main([]) == 0
+    run_stages(project, "report")
     assert "test_stateful" in (shown := capsys.readouterr().out) and "at last on the test part" in " ".join(
         shown.split()
     )

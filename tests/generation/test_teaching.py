@@ -18,14 +18,13 @@ from accelerate.state import AcceleratorState
 from disks import BYTES, needs_root, small_disk
 from outboxes import DirectSender
 from ruamel.yaml import YAML
-from stages import dvc, run_stages, start_dvc
+from stages import dvc, run_here, run_stages, start_dvc
 
 from benchmarks.projects import PYTHON, ROOT, TINY, write_params
 from charlstm.files.lock import exclusive
 from charlstm.model.model_folder import load_model
 from charlstm.text.soft_targets import DISTRIBUTIONS, FILES, load_soft_targets
 from charlstm.text.vocabulary import load_vocab
-from pipeline import train
 from pipeline.distillation import recipe, teacher, write
 from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.stage import sending
@@ -188,7 +187,7 @@ def test_a_student_without_its_text_is_told_how_to_get_it(
     shutil.rmtree(project / TEXT)
     (project / TEXT).mkdir()
     write_params(project, {"train.distillation.rows": 2, "train.distillation.text": TEXT})
-    call(project, partial(train.main, []), expected=2)
+    assert run_here(project, "train") == 2
     assert "expected the parts of a text that teachers wrote; `dvc repro` makes them" in caplog.text
 
 

@@ -14,7 +14,6 @@ from charlstm.evaluation.documents import write_document
 from charlstm.report.document import read_review
 from charlstm.text.encoded import load_ids
 from charlstm.text.vocabulary import load_vocab
-from pipeline import report
 
 DO_NOT_APPLY = "Another validation text than that of the published losses: they do not apply.\n"
 PUBLISHED_100 = {"protocol": "windowed_100", "system": "somebody's [/small] LSTM", "nats_per_char": 1.5194}
@@ -37,17 +36,14 @@ def publish(project: Path, monkeypatch: pytest.MonkeyPatch, others: Override) ->
     write_params(project, {"evaluate.published": {"validation_sha256": sha256, "losses": [PUBLISHED_100]}, **others})
 
 
-def reported(project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.chdir(project)
+def reported(project: Path, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
-    assert report.main([]) == 0
+    run_stages(project, "report")
     return capsys.readouterr().out
 
 
-def test_a_text_without_published_losses(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said = reported(project, capsys, monkeypatch)
+def test_a_text_without_published_losses(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = reported(project, capsys)
     metrics = pd.read_json(project / "artifacts/evaluate/metrics.json")
     for protocol in ("windowed_20", "stateful"):
         assert f"│ {protocol} " in said
@@ -59,26 +55,22 @@ def test_a_text_without_published_losses(
     assert "Read first: artifacts/samples/review.html" in said
 
 
-def test_no_text_has_published_losses_where_none_are_named(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_text_has_published_losses_where_none_are_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_params(project, {"evaluate.published": None})
-    said = reported(project, capsys, monkeypatch)
+    said = reported(project, capsys)
     assert "No published losses are known for this text.\n" in said and DO_NOT_APPLY not in said
 
 
-def test_what_the_loss_is_worth(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_loss_is_worth(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = read_baselines(project / "artifacts/evaluate/baselines.json")
     bits = found.bits_per_char
-    said = " ".join(reported(project, capsys, monkeypatch).split())
+    said = " ".join(reported(project, capsys).split())
     assert f"Without a network: {found.best_ngram} {bits[found.best_ngram]:.4f}, xz {bits['xz']:.4f}, zstd" in said
     assert " is better than the model, which has " in said  # it is tiny
     assert "; the loss still fell in the last epoch: train" in said
     better = found.model_copy(update={"ngrams": {"1-gram": 99.0}, "compressors": {"xz": 99.0, "zstd": 99.0}})
     write_document(project / "artifacts/evaluate/baselines.json", better)
-    said = " ".join(reported(project, capsys, monkeypatch).split())
+    said = " ".join(reported(project, capsys).split())
     assert "1-gram 99.0000, xz 99.0000, zstd 99.0000 bits/char, by the same training text." in said
 
 
@@ -88,7 +80,7 @@ def test_the_published_text_under_a_published_protocol(
     without = (project / "artifacts/evaluate/loss_curve.png").read_bytes()
     publish(project, monkeypatch, {"evaluate.window_lens": [100]})
     run_stages(project, "evaluate", "sample")
-    said = reported(project, capsys, monkeypatch)
+    said = reported(project, capsys)
     (line,) = [line for line in said.splitlines() if "windowed_100" in line]
     assert "1.5194" in line and "somebody's [/small] LSTM" in line
     assert "others" in said and "who" in said
@@ -100,7 +92,7 @@ def test_columns_with_nothing_in_them_stay_away(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(project, monkeypatch, {})  # under `windowed_20`, which nobody published
-    said = reported(project, capsys, monkeypatch)
+    said = reported(project, capsys)
     assert "windowed_20" in said
     assert "others" not in said and "who" not in said
     assert DO_NOT_APPLY not in said
@@ -111,7 +103,7 @@ def test_another_part_of_the_published_corpus(
 ) -> None:
     publish(project, monkeypatch, {"split.val_fraction": 0.2, "evaluate.window_lens": [100]})
     run_stages(project, "split", "encode", "train", "evaluate", "sample")
-    said = reported(project, capsys, monkeypatch)
+    said = reported(project, capsys)
     assert DO_NOT_APPLY in said
     assert "windowed_100" in said and "1.5194" not in said and "others" not in said
 
@@ -124,11 +116,9 @@ def write_sample(project: Path, text: str) -> None:
     write_document(path, review.model_copy(update={"samples": samples}))
 
 
-def test_a_sample_cannot_command_the_terminal(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sample_cannot_command_the_terminal(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_sample(project, "a\x1b[2J\x07b\tc\r\nd")
-    said = reported(project, capsys, monkeypatch)
+    said = reported(project, capsys)
     assert "\ndef a\\x1b[2J\\x07b" in said
     assert "\nd\n" in said
     assert "\x1b" not in said and "\r" not in said

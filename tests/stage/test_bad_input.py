@@ -32,6 +32,8 @@ from spoil import (
 )
 from stages import run_stage
 
+from pipeline.stage.stage import run
+
 DEEP = b"[" * 100_000
 BOMB = b"a: &a [x, x, x, x, x]\n" + b"".join(
     b"%c: &%c [%s]\n" % (n, n, b", ".join([b"*%c" % (n - 1)] * 9)) for n in b"bcdefghij"
@@ -153,7 +155,7 @@ def test_one_line_exit_2_nothing_half_written(
     before = files_of(project)
 
     with caplog.at_level(logging.WARNING):
-        code = import_module(f"pipeline.{stage}").main([])
+        code = run(import_module(f"pipeline.{stage}").run, [])
 
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert code == 2, errors

@@ -78,9 +78,9 @@ for name in [name for name in sys.modules if name.startswith("pipeline")]:
 for name in ("SIGUSR1", "SIGHUP"):
     delattr(signal, name)
 sys.platform = "win32"
-from importlib import import_module
-for module, *arguments in (["pipeline.train"], ["pipeline.split"], ["pipeline.launch", "echo", "started"]):
-    assert import_module(module).main(arguments) == 2
+from pipeline import launch, split, train
+from pipeline.stage import stage
+assert stage.run(train.run, []) == stage.run(split.run, []) == launch.main(["echo", "started"]) == 2
 """
 
 

@@ -15,8 +15,9 @@ from benchmarks.projects import write_params
 KILLED_BEFORE_THE_TABLES = """
 import os, signal
 from pipeline import train
+from pipeline.stage import stage
 train.write_tables = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-train.main([])
+stage.run(train.run, [])
 """
 
 

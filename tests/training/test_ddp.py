@@ -71,7 +71,8 @@ from charlstm.model import loss
 from charlstm.training import learner
 learner.MAX_LOGITS, loss.LOGITS_AT_ONCE = 100, 300
 from pipeline import train
-sys.exit(train.main([]))
+from pipeline.stage import stage
+sys.exit(stage.run(train.run, []))
 """
 
 
@@ -100,7 +101,8 @@ if os.environ["RANK"] == "1":
     forward = learner.Learner.forward_loss
     learner.Learner.forward_loss = lambda *arguments: (time.sleep(0.03), forward(*arguments))[1]
 from pipeline import train
-sys.exit(train.main([]))
+from pipeline.stage import stage
+sys.exit(stage.run(train.run, []))
 """
 
 
@@ -124,7 +126,8 @@ import sys, time
 from pipeline.stage import mirroring
 mirroring.fetch = lambda folder: time.sleep(6)
 from pipeline import train
-sys.exit(train.main([]))
+from pipeline.stage import stage
+sys.exit(stage.run(train.run, []))
 """
 
 

@@ -13,8 +13,9 @@ from benchmarks.projects import PYTHON
 DIES_FIRST = """
 import os
 from pipeline import train
+from pipeline.stage import stage
 train._check_same_training = lambda *_: os._exit(1)
-train.main([])
+stage.run(train.run, [])
 """
 
 
