@@ -31,7 +31,8 @@ from benchmarks.projects import ROOT, compose
 from benchmarks.trials import Record, append, short_hash, trainable
 from charlstm.files.atomic import sha256, write_text
 from charlstm.files.documents import read_json
-from charlstm.model.model_folder import WEIGHTS, load_model
+from charlstm.model.model_folder import load_model
+from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
 from charlstm.text.corpus import read_text
 from pipeline.new.budget import Budget, Request, Speed, measure, plan_within, proposal_of

@@ -38,7 +38,8 @@ from charlstm.evaluation.windows import windowed
 from charlstm.files.atomic import sha256, write_text
 from charlstm.files.pieces import read_pieces
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.model.model_folder import WEIGHTS, TrainedModel, load_model
+from charlstm.model.model_folder import TrainedModel, load_model
+from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
 from charlstm.text.corpus import Corpus, read_text
 from charlstm.text.encoded import EncodedText

@@ -35,7 +35,7 @@ from benchmarks.projects import (
     training_command,
 )
 from charlstm.files.atomic import sha256
-from charlstm.model.model_folder import WEIGHTS
+from charlstm.model.shape import WEIGHTS
 from pipeline.tune.search import SEARCHES
 from pipeline.tune.study import JOURNAL, MODEL, Study
 

@@ -24,8 +24,8 @@ from charlstm.files.documents import load_yaml, parse_yaml, validate
 from charlstm.model.char_lstm import initial_weights
 from charlstm.model.model_folder import save_model
 from charlstm.params import NOTHING, Params, load_params
-from charlstm.text.soft_targets import DISTRIBUTIONS, FILES, IDS, TEACHERS, VOCAB, quantize_log_probabilities
-from charlstm.text.vocabulary import Vocab, load_vocab
+from charlstm.text.soft_targets import DISTRIBUTIONS, FILES, IDS, TEACHERS, quantize_log_probabilities
+from charlstm.text.vocabulary import VOCAB, Vocab, load_vocab
 from pipeline.dvc.paths import load_paths
 from pipeline.stage.params_file import replaced, with_values
 from pipeline.stage.presets import CORPORA, RECIPES, load

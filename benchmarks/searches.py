@@ -29,7 +29,8 @@ from charlstm.evaluation.blocks import blocks_of
 from charlstm.evaluation.difference import Trained, compare
 from charlstm.evaluation.protocols import stateful_nats
 from charlstm.files.atomic import sha256
-from charlstm.model.model_folder import WEIGHTS, load_model
+from charlstm.model.model_folder import load_model
+from charlstm.model.shape import WEIGHTS
 from charlstm.text.corpus import read_text
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import UNSEEN

@@ -34,9 +34,8 @@ from charlstm.files.lock import exclusive
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import load_model, save_model
 from charlstm.params import Params
-from charlstm.text.encoded import EncodedText, load_encoded
+from charlstm.text.encoded import EncodedText, load_parts
 from charlstm.text.soft_targets import load_soft_targets
-from charlstm.text.vocabulary import load_vocab
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.processes import Processes
 from charlstm.training.train import Data, fit
@@ -116,8 +115,7 @@ class Trial(NamedTuple):
 def load_data() -> Data:
     """What stage encode wrote."""
     paths = load_paths(ROOT / "dvc.yaml")
-    vocab = load_vocab(ROOT / paths.encoded / "vocab.json")
-    train, val = (load_encoded(ROOT / paths.encoded / name, vocab) for name in ("train.npy", "val.npy"))
+    vocab, (train, val) = load_parts(ROOT / paths.encoded, ("train", "val"))
     return Data(train, val, vocab)
 
 

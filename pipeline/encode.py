@@ -11,7 +11,7 @@ from charlstm.files.pieces import read_pieces
 from charlstm.params import Params
 from charlstm.text.corpus import PARTS, read_characters
 from charlstm.text.encoded import write_ids
-from charlstm.text.vocabulary import Alphabet, ByteVocab, Vocab, choose_alphabet, count_characters, describe
+from charlstm.text.vocabulary import VOCAB, Alphabet, ByteVocab, Vocab, choose_alphabet, count_characters, describe
 from pipeline.dvc.paths import Paths
 from pipeline.provenance import hashes
 from pipeline.stage import stage
@@ -36,8 +36,8 @@ def run(params: Params, paths: Paths) -> None:
         hashes.remember(target, digests[target.name])  # so that no stage reads a huge one for it
     for name in PARTS.keys() - parts.keys():  # of a run with other parameters
         (paths.encoded / f"{name}.npy").unlink(missing_ok=True)
-    vocab.save(paths.encoded / "vocab.json")
-    write_digests(paths.encoded / SUMS, {**digests, "vocab.json": sha256(paths.encoded / "vocab.json")})
+    vocab.save(paths.encoded / VOCAB)
+    write_digests(paths.encoded / SUMS, {**digests, VOCAB: sha256(paths.encoded / VOCAB)})
     log.info("%d distinct %ss, ids as %s", len(vocab), vocab.unit, vocab.dtype)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from charlstm.errors import ModelFolderError, VocabularyError
+from charlstm.errors import ModelFolderError
 from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines
 from charlstm.evaluation.blocks import BLOCKS, blocks_of
 from charlstm.evaluation.documents import write_document
@@ -19,15 +19,16 @@ from charlstm.evaluation.protocols import stateful_nats, summed
 from charlstm.evaluation.published import ORIGINAL_VAL_SHA256, TEST_PREFIX, published_for, text_sha256
 from charlstm.evaluation.windows import windowed
 from charlstm.files.atomic import write_text
-from charlstm.files.checksums import SUMS, read_sums, verify
+from charlstm.files.checksums import SUMS, read_sums
 from charlstm.interpretation.analysis import analyse_cells
 from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table
 from charlstm.model.loss import LossSum
-from charlstm.model.model_folder import WEIGHTS, TrainedModel, load_model
+from charlstm.model.model_folder import TrainedModel, load_model
+from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
 from charlstm.report.plots import plot_losses
-from charlstm.text.encoded import EncodedText, load_encoded
-from charlstm.text.vocabulary import Ids, load_vocab
+from charlstm.text.encoded import EncodedText, load_parts
+from charlstm.text.vocabulary import Ids
 from charlstm.tracking.runs import Measurement, attach
 from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths
@@ -41,24 +42,24 @@ from pipeline.stage.sending import outbox
 
 log = logging.getLogger("charlstm")
 
-VAL_IDS, TEST_IDS = "val.npy", "test.npy"  # encode writes the latter where split.test_fraction is not 0
-
 
 def run(params: Params, paths: Paths) -> None:
     """Measure, write, and add to the model's MLflow run."""
     use_reproducible_kernels()
-    parts = [VAL_IDS, *([TEST_IDS] if TEST_IDS in read_sums(paths.encoded / SUMS) else [])]
-    verify(paths.encoded / SUMS, ["train.npy", *parts, "vocab.json"], hashes.sha256)
     trained = load_model(paths.model, params.model.implementation)
-    if load_vocab(paths.encoded / "vocab.json") != trained.vocab:
-        raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
     tables = read_tables(paths.train, paths.model / WEIGHTS)
-    separator = params.split.document_separator
-    val, *test = (load_encoded(paths.encoded / name, trained.vocab, separator) for name in parts)
+    has_test = "test.npy" in read_sums(paths.encoded / SUMS)  # where split.test_fraction is not 0
+    _, (train, val, *test) = load_parts(
+        paths.encoded,
+        ("train", "val", "test") if has_test else ("train", "val"),
+        separator=params.split.document_separator,
+        expected=trained.vocab,
+        sha256_of=hashes.sha256,
+    )
     text = _beginning(val, params.evaluate.max_chars, "validation")
     losses, nats_N = _measure(trained, text, params.evaluate.window_lens, paths)
     write_csv(paths.evaluate / BLOCKS, pd.DataFrame(blocks_of(nats_N, text)._asdict()))
-    baselines = _compare(params, paths, losses["stateful"], text, trained, tables)
+    baselines = _compare(params, paths, losses["stateful"], train, text, trained, tables)
     _find_cells(trained, val.ids, paths)
     for part in test:
         log.info("the test part, which no choice has seen:")
@@ -149,11 +150,16 @@ def _measure(
 
 
 def _compare(
-    params: Params, paths: Paths, loss: LossSum, text: EncodedText, trained: TrainedModel, tables: Tables
+    params: Params,
+    paths: Paths,
+    loss: LossSum,
+    train: EncodedText,
+    text: EncodedText,
+    trained: TrainedModel,
+    tables: Tables,
 ) -> Baselines:
     """N-grams and compressors on the same text, and what helps if one is better: a warning if it is an n-gram."""
     vocab = trained.vocab
-    train = load_encoded(paths.encoded / "train.npy", vocab)
     baselines = measure_baselines(vocab.decode(train.last(MAX_CHARS).ids), vocab.decode(text.first(MAX_CHARS).ids))
     write_document(paths.evaluate / BASELINES, baselines, indent=2)
     bits, ours = baselines.bits_per_char, loss.bits_per_char

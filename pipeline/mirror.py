@@ -30,6 +30,7 @@ from charlstm.files.atomic import atomic_folder, sha256, write_text
 from charlstm.files.checksums import SUMS, read_sums, write_digests
 from charlstm.tracking.outbox import EVENTS, FILES, Artifacts, Model, read_events
 from charlstm.tracking.sender import SENT
+from charlstm.training.needs import NUM_KEPT, STATE
 from pipeline.dvc.unfinished import TRAINING_ID
 from pipeline.stage.background import has_stage_ended, work_in_background
 from pipeline.stage.mirroring import FETCH, FOLLOW
@@ -40,9 +41,7 @@ from pipeline.stage.tracking_store import spool_root
 log = logging.getLogger("charlstm")
 
 STDOUT = 1
-NUM_KEPT = 2  # checkpoints, as on the disk of a training
 SECONDS_BETWEEN_LOOKS, MAX_SECONDS_BETWEEN_TRIES = 1.0, 60.0
-STATE = "state.safetensors"  # as in `charlstm.training.checkpoint`, which takes torch to import
 COMPLETE = ".complete"
 _NAME = re.compile(r"(step-\d{9})\.([0-9a-f]{32})\.([0-9a-f]{64})")
 _FILE = re.compile(r"\d{4,}/[^/]+")  # that events name

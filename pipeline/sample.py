@@ -7,25 +7,24 @@ from typing import Any
 
 import pandas as pd
 
-from charlstm.errors import VocabularyError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
 from charlstm.evaluation.documents import write_document
 from charlstm.evaluation.published import published_for, text_sha256
 from charlstm.files.atomic import atomic_folder, write_text
-from charlstm.files.checksums import SUMS, read_sums, sums_of, verify
+from charlstm.files.checksums import read_sums, sums_of
 from charlstm.generation.quantized import quantize
 from charlstm.generation.sampler import Request, Sampler, compiled_stepper
 from charlstm.interpretation.document import CELLS, read_cells
-from charlstm.model.model_folder import WEIGHTS, TrainedModel, load_model
+from charlstm.model.model_folder import TrainedModel, load_model
+from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params, SampleParams
 from charlstm.report.collect import Generated, file_name, review_of
 from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses
 from charlstm.report.page import page_of
 from charlstm.report.playground import playground_of
 from charlstm.sampling import Sampling
-from charlstm.text.encoded import EncodedText, load_encoded
+from charlstm.text.encoded import load_parts
 from charlstm.text.prompts import check_prompts, resolve_prompts
-from charlstm.text.vocabulary import Vocab, load_vocab
 from charlstm.tracking.runs import attach
 from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths
@@ -43,7 +42,14 @@ def run(params: Params, paths: Paths) -> None:
     """Generate; write one file a text, one table of all, and their review; add them to the model's MLflow run."""
     shape = params.model
     trained = load_model(paths.model, shape.implementation)
-    (train, val), tables = _read_encoded(params, paths, trained.vocab), read_tables(paths.train, paths.model / WEIGHTS)
+    _, (train, val) = load_parts(
+        paths.encoded,
+        ("train", "val"),
+        separator=params.split.document_separator,
+        expected=trained.vocab,
+        sha256_of=hashes.sha256,
+    )
+    tables = read_tables(paths.train, paths.model / WEIGHTS)
     prompts = resolve_prompts(params.sample.prompts, val.ids, trained.vocab)
     check_prompts(trained.vocab, prompts, "sample.prompts")
     parameters = _by_section(params, prompts)
@@ -126,14 +132,6 @@ def _by_section(params: Params, prompts: Sequence[str]) -> dict[str, dict[str, A
     shown = {name: section.model_dump(mode="json") for name, section in sections.items()}
     shown["sample"]["prompts"] = list(prompts)
     return shown
-
-
-def _read_encoded(params: Params, paths: Paths, vocab: Vocab) -> list[EncodedText]:
-    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"], hashes.sha256)
-    if load_vocab(paths.encoded / "vocab.json") != vocab:
-        raise VocabularyError(f"{paths.model} and {paths.encoded} have different vocabularies; run `dvc repro`")
-    separator = params.split.document_separator
-    return [load_encoded(paths.encoded / name, vocab, separator) for name in ("train.npy", "val.npy")]
 
 
 def _generate(section: SampleParams, prompts: Sequence[str], trained: TrainedModel) -> list[Generated]:

@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from charlstm.errors import Interrupted, TrainingError
 from charlstm.files.atomic import sha256, write_text
-from charlstm.files.checksums import SUMS, verify
-from charlstm.model.model_folder import WEIGHTS, save_model
+from charlstm.files.checksums import SUMS
+from charlstm.model.model_folder import save_model
+from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING, Params, TrainParams
-from charlstm.text.encoded import load_encoded
+from charlstm.text.encoded import load_parts
 from charlstm.text.soft_targets import load_soft_targets
-from charlstm.text.vocabulary import Vocab, load_vocab
+from charlstm.text.vocabulary import Vocab
 from charlstm.tracking.runs import FINGERPRINT_TAG, TrainingTracker
 from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint import CheckpointFolder
@@ -113,11 +114,10 @@ def run(params: Params, paths: Paths, job: Job = Job()) -> None:  # noqa: B008  
 
 
 def _load(params: Params, paths: Paths) -> Data:
-    verify(paths.encoded / SUMS, ["train.npy", "val.npy", "vocab.json"], hashes.sha256)
-    vocab = load_vocab(paths.encoded / "vocab.json")
-    separator, distillation = params.split.document_separator, params.train.distillation
-    train, val = (load_encoded(paths.encoded / name, vocab, separator) for name in ("train.npy", "val.npy"))
-    soft_targets = None
+    vocab, (train, val) = load_parts(
+        paths.encoded, ("train", "val"), separator=params.split.document_separator, sha256_of=hashes.sha256
+    )
+    soft_targets, distillation = None, params.train.distillation
     if distillation.rows:
         soft_targets = load_soft_targets(Path(distillation.text), vocab, params.teachers.parts, hashes.sha256)
     initial = None

@@ -11,6 +11,7 @@ import torch
 from accelerate.state import AcceleratorState
 from commands import Run
 from filelock import FileLock
+from hypothesis import settings
 from learning import learn
 from stages import SHORT, dvc, run_stages, start_dvc
 
@@ -18,6 +19,10 @@ from benchmarks import projects
 from benchmarks.projects import Override, make_project, training_command, write_params
 from charlstm.params import Params, load_params
 from pipeline.stage.settings import MIRROR
+
+# A busy machine or disk is no failure.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 # Under nohup, processes would inherit that SIGHUP is ignored, and in the background of a shell's script that SIGINT is:
 # tests that send it would wait in vain. A handler is not inherited, and keeps these processes as alive as before.

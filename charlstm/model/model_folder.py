@@ -17,10 +17,9 @@ from charlstm.errors import ModelFolderError
 from charlstm.files.atomic import atomic_folder, sha256
 from charlstm.files.documents import read_json
 from charlstm.model.char_lstm import CharLSTM, Implementation, weight_shapes
-from charlstm.model.shape import ModelShape
-from charlstm.text.vocabulary import Vocab, load_vocab
+from charlstm.model.shape import CONFIG, WEIGHTS, ModelShape
+from charlstm.text.vocabulary import VOCAB, Vocab, load_vocab
 
-WEIGHTS, CONFIG, VOCAB = "model.safetensors", "config.json", "vocab.json"
 MAX_WEIGHT = 1e9  # on either side of 0, far above what training makes; sums of products of two stay in fp32
 
 

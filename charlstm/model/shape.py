@@ -1,10 +1,12 @@
-"""The sizes of a model, without the model: importing them costs no time."""
+"""The sizes of a model and the names of its files, without the model: importing them costs no time."""
 
 from typing import NamedTuple
 
 # Numbers. A step with more logits than MAX_LOGITS computes them in pieces, and again in its backward pass: a fifth to a
 # third more time for the head, and memory that grows neither with the alphabet nor with the batch.
 MAX_LOGITS, LOGITS_AT_ONCE = 2**24, 2**22
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"  # beside the vocabulary, in a model folder
 
 
 class ModelShape(NamedTuple):

@@ -21,8 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import EncodedError, VocabularyError
+from charlstm.files.atomic import sha256
+from charlstm.files.checksums import SUMS, HashOf, verify
 from charlstm.files.pieces import write_pieces
-from charlstm.text.vocabulary import Ids, Unit, Vocab, describe
+from charlstm.text.vocabulary import VOCAB, Ids, Unit, Vocab, describe, load_vocab
 
 CHUNK = 2**24  # ids at a time
 CHECKED_AT_ONCE = 2**22  # ids; more are checked as they are read, so that loading takes no time
@@ -132,6 +134,31 @@ def separator_ids(separator: str | None, vocab: Vocab) -> Ids | None:
 
 
 # The file of a text's ids: a `.npy`, written in pieces and read where it lies.
+
+
+def load_parts(
+    folder: Path,
+    names: Iterable[str],
+    *,
+    separator: str | None = None,
+    expected: Vocab | None = None,
+    sha256_of: HashOf = sha256,
+) -> tuple[Vocab, list[EncodedText]]:
+    """The vocabulary and the parts with these `names` (train, val, test), from the folder that stage encode wrote.
+
+    `expected` is the vocabulary of a model that is to read them.
+
+    Raises:
+        ChecksumError: a file is damaged or missing.
+        EncodedError: as `load_ids`.
+        VocabularyError: the vocabulary is damaged or not the expected one, or lacks characters of the separator.
+    """
+    files = [f"{name}.npy" for name in names]
+    verify(folder / SUMS, [*files, VOCAB], sha256_of)
+    vocab = load_vocab(folder / VOCAB)
+    if expected is not None and vocab != expected:
+        raise VocabularyError(f"the model and {folder} have different vocabularies; run `dvc repro`")
+    return vocab, [load_encoded(folder / file, vocab, separator) for file in files]
 
 
 def load_encoded(path: Path, vocab: Vocab, separator: str | None = None) -> EncodedText:

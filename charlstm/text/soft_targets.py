@@ -18,10 +18,11 @@ from charlstm.files.atomic import sha256
 from charlstm.files.checksums import SUMS, HashOf, verify
 from charlstm.files.documents import read_json
 from charlstm.text.encoded import load_ids
-from charlstm.text.vocabulary import Ids, Vocab, load_vocab
+from charlstm.text.vocabulary import VOCAB, Ids, Vocab, load_vocab
 
 STEPS_PER_NAT: Final = 16
-IDS, DISTRIBUTIONS, TEACHERS, VOCAB = FILES = "ids.npy", "distributions.npy", "teachers.json", "vocab.json"
+IDS, DISTRIBUTIONS, TEACHERS = "ids.npy", "distributions.npy", "teachers.json"
+FILES = (IDS, DISTRIBUTIONS, TEACHERS, VOCAB)
 PROBABILITIES: Final = np.exp(-np.arange(256) / STEPS_PER_NAT).astype(np.float32)  # of each byte, up to a factor
 
 

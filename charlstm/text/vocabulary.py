@@ -171,6 +171,9 @@ class ByteVocab(Vocab):
         write_text(path, json.dumps({"unit": self.unit}) + "\n")
 
 
+VOCAB = "vocab.json"  # in the folders of encoded text, of models and of what teachers wrote
+
+
 def load_vocab(path: Path) -> Vocab:
     """The vocabulary that `save` wrote, of bytes or of characters. A file that names no unit is of characters.
 

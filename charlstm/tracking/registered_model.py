@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from charlstm.errors import TrackingError
 from charlstm.files.urls import without_credentials
+from charlstm.model.shape import WEIGHTS
 from charlstm.tracking.client import Store, check_exists, connect, describe, open_artifacts, store_to_read
 
 if TYPE_CHECKING:
@@ -279,7 +280,6 @@ def _link(client: "MlflowClient", sha256: str | None) -> str:
 
 SCHEMES = ("models:/", "runs:/")
 FOLDER = "artifacts"  # of a logged model; the model folder is the one in there, under the name it was sent with
-WEIGHTS = "model.safetensors"  # as `charlstm.model.model_folder` has it, which takes torch to import
 
 
 def is_address(where: str) -> bool:

@@ -22,6 +22,9 @@ from charlstm.model.shape import LOGITS_AT_ONCE, MAX_LOGITS, ModelShape
 from charlstm.params import TrainParams
 from charlstm.text.vocabulary import Unit
 
+STATE = "state.safetensors"  # of a checkpoint
+NUM_KEPT = 2  # checkpoints: the newest, and the one before in case the newest is damaged
+
 
 class MemoryNeeds(NamedTuple):
     """The memory that one process needs, in bytes."""

@@ -82,7 +82,8 @@ def export(
 
 def _copy(where: str, target: Path) -> None:
     """Write a folder with the model and its card, whole or not at all."""
-    from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS
+    from charlstm.model.shape import CONFIG, WEIGHTS
+    from charlstm.text.vocabulary import VOCAB
 
     if target.exists():
         raise ExportError(f"{target}: exists already; choose another --output")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from charlstm.errors import LineageError
-from charlstm.tracking.registered_model import WEIGHTS
+from charlstm.model.shape import WEIGHTS
 from pipeline.dvc.paths import load_paths
 from pipeline.lineage.document import Trace, is_same_value, of_commit, of_run
 from pipeline.lineage.search import (

@@ -15,16 +15,16 @@ from numpy.lib.format import open_memmap
 
 from charlstm.errors import ParamsError, VocabularyError
 from charlstm.files.atomic import atomic_folder, write_text
-from charlstm.files.checksums import SUMS, verify, write_sums
+from charlstm.files.checksums import SUMS, write_sums
 from charlstm.files.lock import exclusive
 from charlstm.generation.teachers import Teachers
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.params import TeachersParams
 from charlstm.sampling import Sampling
 from charlstm.seeds import derive_seed, numpy_generator
-from charlstm.text.encoded import load_ids
-from charlstm.text.soft_targets import DISTRIBUTIONS, FILES, IDS, TEACHERS, VOCAB, check_prompt_chars
-from charlstm.text.vocabulary import Ids, Vocab, load_vocab
+from charlstm.text.encoded import load_parts
+from charlstm.text.soft_targets import DISTRIBUTIONS, FILES, IDS, TEACHERS, check_prompt_chars
+from charlstm.text.vocabulary import VOCAB, Ids, Vocab
 from pipeline.dvc.paths import MODEL, TeachingPaths, load_teaching_paths
 from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.provenance import hashes
@@ -60,11 +60,9 @@ def _write(part: int) -> None:
     set_num_threads()
     keep_freed_memory()
     (params, paths), own = stage.load(), load_teaching_paths()
-    verify(paths.encoded / SUMS, ["train.npy", "vocab.json"], hashes.sha256)
-    vocab = load_vocab(paths.encoded / "vocab.json")
-    train_ids = load_ids(paths.encoded / "train.npy", len(vocab))
+    vocab, (train,) = load_parts(paths.encoded, ["train"], sha256_of=hashes.sha256)
     trained = _load_teachers(own, params.teachers, vocab)
-    write_part(own.text / str(part), trained, train_ids, vocab, params.teachers, part)
+    write_part(own.text / str(part), trained, train.ids, vocab, params.teachers, part)
 
 
 def write_part(

@@ -15,7 +15,7 @@ import psutil
 
 from charlstm.model.shape import ModelShape
 from charlstm.params import Params
-from charlstm.training.needs import MemoryNeeds, check_memory, memory_needs
+from charlstm.training.needs import NUM_KEPT, MemoryNeeds, check_memory, memory_needs
 from pipeline.doctor.finding import Finding, error, errors_of, warning
 from pipeline.doctor.text import Encoded
 from pipeline.dvc.paths import FILE, load_teaching_paths
@@ -125,7 +125,6 @@ def check_gpu(devices: Path = DEVICES) -> Iterator[Finding]:
 # Memory and disk space: what a training needs at least, beside what there is.
 
 COPIES_OF_TEXT = 3  # the corpus, its parts, their ids
-NUM_CHECKPOINTS = 3  # two are kept while a third is written
 GB = 1e9
 
 
@@ -142,7 +141,7 @@ def check_disk(params: Params, encoded: Encoded | None, num_bytes: int | None) -
     checkpoint = needs.weights + needs.optimizer + needs.averages
     text = COPIES_OF_TEXT * num_bytes if encoded is None and num_bytes is not None else 0
     teachers_bytes = _teachers_bytes(params, shape.vocab_size)
-    without_cache = text + teachers_bytes + NUM_CHECKPOINTS * checkpoint + needs.weights
+    without_cache = text + teachers_bytes + (NUM_KEPT + 1) * checkpoint + needs.weights
     with_cache = without_cache + text + teachers_bytes + needs.weights
     free = shutil.disk_usage(Path.cwd()).free
     if free < with_cache:

@@ -15,7 +15,7 @@ from charlstm.text.conversion import files_of, local_path, source_sha256
 from charlstm.text.encodings import check_encoding
 from charlstm.text.prompts import faults_of
 from charlstm.text.soft_targets import check_prompt_chars, check_soft_targets
-from charlstm.text.vocabulary import Vocab, load_vocab
+from charlstm.text.vocabulary import VOCAB, Vocab, load_vocab
 from charlstm.training.needs import check_warmup, steps_per_epoch
 from pipeline.doctor.finding import Finding, error, errors_of, warning
 from pipeline.download import check_source, is_taken_as_it_is
@@ -38,7 +38,7 @@ def read_encoded(paths: Paths) -> Encoded | None:
     ids = paths.encoded / "train.npy"
     try:
         open_regular(ids).close()  # numpy would wait for a FIFO
-        return Encoded(load_vocab(paths.encoded / "vocab.json"), len(np.load(ids, mmap_mode="r")))
+        return Encoded(load_vocab(paths.encoded / VOCAB), len(np.load(ids, mmap_mode="r")))
     except Exception:  # whatever numpy makes of a damaged file
         return None
 

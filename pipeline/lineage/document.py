@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charlstm.files.urls import without_credentials
+from charlstm.model.shape import WEIGHTS
 from charlstm.params import load_params
 from charlstm.report.document import DOCUMENT, read_review
 from charlstm.sections import flatten
 from charlstm.tracking.client import RECIPE_TAG
 from charlstm.tracking.reader import Reader, TrackedRun
-from charlstm.tracking.registered_model import MODEL_TAG, WEIGHTS
+from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.record import cached, known_sums, with_files
 from pipeline.lineage import revisions

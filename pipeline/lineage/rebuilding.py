@@ -9,7 +9,8 @@ from charlstm.errors import LineageError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
 from charlstm.evaluation.published import text_sha256
 from charlstm.files.documents import load_yaml
-from charlstm.model.model_folder import WEIGHTS, load_model
+from charlstm.model.model_folder import load_model
+from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
 from charlstm.report.collect import Generated
 from charlstm.report.document import read_losses
@@ -34,7 +35,7 @@ def rebuild(params: Params, paths: Paths) -> None:
     trained = load_model(paths.model, params.model.implementation)
     tables = read_tables(paths.train, paths.model / WEIGHTS)
     losses = read_losses(paths.evaluate / "metrics.json")
-    val = load_encoded(paths.encoded / evaluate.VAL_IDS, trained.vocab)
+    val = load_encoded(paths.encoded / "val.npy", trained.vocab)
     validation_sha256 = text_sha256(val.first(params.evaluate.max_chars).ids, trained.vocab)
     metrics = {protocol: loss.model_dump() for protocol, loss in losses.items()}
     baselines = read_baselines(paths.evaluate / BASELINES)

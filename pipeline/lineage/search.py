@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from charlstm.errors import LineageError, TrackingError
 from charlstm.files.atomic import sha256
 from charlstm.files.pieces import find_all, read_pieces
+from charlstm.model.shape import WEIGHTS
 from charlstm.tracking.reader import Reader, TrackedRun
-from charlstm.tracking.registered_model import MODEL_TAG, WEIGHTS
+from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import folders_with
 from pipeline.lineage.document import read_files

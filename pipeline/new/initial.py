@@ -14,9 +14,9 @@ from typing import NamedTuple
 from charlstm.errors import ModelFolderError
 from charlstm.files.atomic import atomic_folder, sha256
 from charlstm.files.pieces import find_all
-from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS, load_model
-from charlstm.model.shape import ModelShape
-from charlstm.text.vocabulary import Vocab
+from charlstm.model.model_folder import load_model
+from charlstm.model.shape import CONFIG, WEIGHTS, ModelShape
+from charlstm.text.vocabulary import VOCAB, Vocab
 from pipeline.dvc.paths import Paths
 from pipeline.new.proposal import Proposal
 from pipeline.stage.presets import CONF

@@ -24,9 +24,10 @@ import psutil
 
 from charlstm.files.checksums import SUMS, read_sums, sums_of
 from charlstm.files.urls import without_credentials
+from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING, Params
 from charlstm.tracking.client import CORPUS_TAG, SWEEP_TAG
-from charlstm.tracking.registered_model import INITIAL_TAG, WEIGHTS
+from charlstm.tracking.registered_model import INITIAL_TAG
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.provenance.git import changes, git, untracked
 from pipeline.provenance.hashes import md5, md5_of, sha256, sha256_of

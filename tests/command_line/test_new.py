@@ -13,8 +13,10 @@ from stages import dvc, start_dvc
 
 from benchmarks.projects import ROOT, shipped_params
 from charlstm.files.lock import exclusive
-from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS, load_model
+from charlstm.model.model_folder import load_model
+from charlstm.model.shape import CONFIG, WEIGHTS
 from charlstm.params import NOTHING, load_params
+from charlstm.text.vocabulary import VOCAB
 from pipeline.dvc.paths import load_paths
 from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.new import corpus

@@ -2,14 +2,13 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.files import pieces
 from charlstm.files.pieces import find_all, read_pieces, write_pieces
 
 
-@settings(deadline=None)  # a busy disk is no failure
 @given(st.binary(max_size=50), st.integers(1, 60), st.integers(0, 55), st.none() | st.integers(0, 55))
 def test_any_stretch_of_a_file(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, piece_bytes: int, start: int, end: int | None
@@ -23,7 +22,6 @@ def test_any_stretch_of_a_file(
     assert all(0 < len(piece) <= piece_bytes for piece in found)
 
 
-@settings(deadline=None)  # a busy disk is no failure
 @given(st.text("ab", max_size=40), st.text("ab", min_size=1, max_size=4), st.integers(1, 9), st.integers(0, 10))
 def test_every_place_is_found(
     tmp_path_factory: pytest.TempPathFactory, text: str, sought: str, piece_bytes: int, start: int

@@ -75,7 +75,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache/charlstm"
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     st.sampled_from(SHAPES),
     st.lists(st.sampled_from(RULES), min_size=1, max_size=19),

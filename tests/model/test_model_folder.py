@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from charlstm.errors import ModelFolderError
 from charlstm.files.atomic import sha256
 from charlstm.model.char_lstm import CharLSTM, Implementation, weight_shapes
-from charlstm.model.model_folder import CONFIG, VOCAB, WEIGHTS, load_model, save_model
-from charlstm.model.shape import ModelShape
-from charlstm.text.vocabulary import Vocab
+from charlstm.model.model_folder import load_model, save_model
+from charlstm.model.shape import CONFIG, WEIGHTS, ModelShape
+from charlstm.text.vocabulary import VOCAB, Vocab
 
 SHAPE = ModelShape(vocab_size=3, embedding_size=2, hidden_size=4, num_layers=2, feed_forward_size=5)
 

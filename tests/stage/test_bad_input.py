@@ -108,7 +108,7 @@ CASES = [
     ("sample", remove(IDS), f"{IDS}: cannot read encoded text: No such file"),
     ("sample", cut(IDS), f"{IDS}: damaged, or of another run"),
     ("evaluate", cut(IDS), f"{IDS}: damaged, or of another run"),
-    ("sample", resummed(drop_encoded_character), "artifacts/model and Datasets/encoded have different vocabularies; run `dvc repro`"),
+    ("sample", resummed(drop_encoded_character), "the model and Datasets/encoded have different vocabularies; run `dvc repro`"),
     ("sample", remove("artifacts/evaluate/cells.json"), "cells.json: cannot read what cells track: No such file or directory; `dvc repro evaluate` writes it"),
     ("sample", write("artifacts/evaluate/cells.json", DEEP), "cells.json: expected what cells track, found something else (nested too deeply)"),
     ("sample", remove("artifacts/evaluate/baselines.json"), "baselines.json: cannot read baselines in bits a character: No such file or directory; `dvc repro evaluate` writes it"),

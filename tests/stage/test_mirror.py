@@ -18,10 +18,10 @@ from charlstm.files.checksums import SUMS, read_sums, write_sums
 from charlstm.tracking.client import Store
 from charlstm.tracking.outbox import EVENTS, Spool, last_steps
 from charlstm.tracking.sender import send_waiting
-from charlstm.training import checkpoint as checkpoints
+from charlstm.training.needs import STATE
 from pipeline import mirror as process
 from pipeline.dvc.unfinished import TRAINING_ID
-from pipeline.mirror import COMPLETE, STATE, Mirror, fetch, follow
+from pipeline.mirror import COMPLETE, Mirror, fetch, follow
 from pipeline.stage import mirroring
 from pipeline.stage.background import is_in_background
 from pipeline.stage.settings import MIRROR
@@ -62,10 +62,6 @@ def write_spool(folder: Path, num_points: int = 3) -> Path:
     spool.append("artifacts", files=spool.keep_text("epoch-001.txt", "KATE:\n"), folder="texts")
     spool.close()
     return folder
-
-
-def test_the_names_of_the_files_of_a_checkpoint_are_known() -> None:
-    assert (process.STATE, process.NUM_KEPT) == (checkpoints.STATE, checkpoints.NUM_KEPT)
 
 
 def test_another_machine_gets_the_newest_checkpoint_and_its_run(mirror: Mirror, tmp_path: Path) -> None:

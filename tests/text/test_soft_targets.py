@@ -14,12 +14,11 @@ from charlstm.text.soft_targets import (
     IDS,
     PROBABILITIES,
     TEACHERS,
-    VOCAB,
     SoftTargets,
     load_soft_targets,
     quantize_log_probabilities,
 )
-from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary import VOCAB, Vocab
 
 ALPHABET = Vocab("abcdefg")
 V = len(ALPHABET)

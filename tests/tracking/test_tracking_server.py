@@ -14,7 +14,7 @@ from stages import run_stage, run_stages
 
 from benchmarks.projects import results
 from charlstm.files.atomic import sha256
-from charlstm.model.model_folder import WEIGHTS
+from charlstm.model.shape import WEIGHTS
 from charlstm.tracking.view import page
 from pipeline import cli
 

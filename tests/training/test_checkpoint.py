@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from charlstm.files.checksums import SUMS
-from charlstm.training.checkpoint import STATE, Checkpoint, CheckpointFolder
+from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
+from charlstm.training.needs import STATE
 
 
 def state(step: int) -> Checkpoint:
