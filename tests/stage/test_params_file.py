@@ -33,7 +33,7 @@ def changed_lines(before: str, after: str) -> list[str]:
     return [line for line in lines if line[0] in "+-"]
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(sorted(VALUES)), ANY, max_size=6))
 def test_values_are_written_and_taken_back(changes: dict[str, object]) -> None:
     """The file reads as it should, and is the same to the byte when the old values are back."""

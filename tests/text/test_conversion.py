@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import reference
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import CorpusError
@@ -29,7 +29,6 @@ def convert(folder: Path, contents: list[bytes], form: Form) -> bytes:
     return corpus
 
 
-@settings(deadline=None)
 @given(
     st.lists(TEXTS, min_size=1, max_size=3),
     st.sampled_from(ENCODINGS),

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import reference
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import CorpusError
@@ -11,7 +11,6 @@ from charlstm.files.atomic import write_text
 from charlstm.text.corpus import Corpus, read_text
 
 
-@settings(deadline=None)  # a busy disk is no failure
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_text_survives_the_disk(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.mktemp("corpus") / "text.txt"
@@ -42,7 +41,6 @@ def corpus_of(path: Path, content: str, piece_bytes: int, *options: float | str 
         }
 
 
-@settings(deadline=None)
 @given(
     st.text(st.sampled_from("ab\né€😀"), min_size=1, max_size=60),
     st.floats(0.05, 0.9),

@@ -43,7 +43,7 @@ def encoded(project: Project, parts: dict[str, str], **options: object) -> dict[
     return reference.contents(paths.encoded)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(MIXED | MIXED.map(lambda text: text + MANY), MIXED, st.none() | MIXED, st.integers(1, 3), st.integers(1, 9))
 def test_the_files_are_those_of_the_whole_text(
     project: Project, train: str, val: str, test: str | None, min_count: int, piece_bytes: int
@@ -59,7 +59,6 @@ def test_the_files_are_those_of_the_whole_text(
             assert found == reference.encode(parts, min_count)
 
 
-@settings(deadline=None)  # a busy disk is no failure
 @given(st.lists(MIXED | st.text(st.characters(codec="ascii"), max_size=9)))
 def test_characters_are_counted(texts: list[str]) -> None:
     counts, joined = count_characters(texts), "".join(texts)

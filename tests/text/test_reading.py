@@ -1,7 +1,7 @@
 from itertools import accumulate
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import CorpusError
@@ -16,7 +16,6 @@ def cut(content: bytes, sizes: list[int]) -> list[bytes]:
     return [content[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
 
 
-@settings(deadline=None)  # a busy disk is no failure
 @given(TEXTS, st.lists(st.integers(0, 9)))
 def test_pieces_give_the_text_wherever_they_are_cut(text: str, sizes: list[int]) -> None:
     reader = TextReader()
@@ -26,7 +25,6 @@ def test_pieces_give_the_text_wherever_they_are_cut(text: str, sizes: list[int])
     assert reader.num_bytes == len(text.encode())
 
 
-@settings(deadline=None)  # a busy disk is no failure
 @given(st.binary(max_size=12) | TEXTS.map(str.encode), st.binary(max_size=4), TEXTS, st.lists(st.integers(0, 5)))
 def test_a_bad_byte_is_found_where_python_finds_it(
     tmp_path_factory: pytest.TempPathFactory, before: bytes, bad: bytes, after: str, sizes: list[int]

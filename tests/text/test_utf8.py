@@ -104,7 +104,7 @@ def test_rules_act_on_what_is_allowed_alone(rule: Sampling) -> None:
     assert total == 400
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 12), st.integers(1, 2), st.integers(0, 2**32))
 def test_machine_code_writes_the_same_bytes(model: CharLSTM, num_rows: int, num_threads: int, seed: int) -> None:
     quantized, chance = quantize(model), np.random.default_rng(seed)
