@@ -1,12 +1,13 @@
 """Errors that a user can fix, each reported in one line, and the interruption, which is no mistake.
 
 Stages print the message and exit with 2, after `Interrupted` with 75. Anything else is a defect of ours and keeps its
-traceback.
+traceback. A class of its own is for what some caller catches apart from the rest; all other errors are plain
+`CharlstmError`.
 """
 
 
 class CharlstmError(Exception):
-    """Base of all errors that name what was expected, what was found, where, and what to do."""
+    """It names what was expected, what was found, where, and what to do; the base of all errors that a user can fix."""
 
 
 class ParamsError(CharlstmError):
@@ -29,24 +30,8 @@ class EncodedError(CharlstmError):
     """A file of encoded ids is missing, damaged, or does not fit its vocabulary."""
 
 
-class ModelFolderError(CharlstmError):
-    """A model folder is missing, damaged, or does not fit what it is used with."""
-
-
-class HistoryError(CharlstmError):
-    """A table of losses is missing or damaged."""
-
-
-class InterpretationError(CharlstmError):
-    """A `cells.json` is missing or damaged."""
-
-
 class TrackingError(CharlstmError):
     """An MLflow store does not answer, is damaged, or has no run; or its page cannot be opened."""
-
-
-class ReviewError(CharlstmError):
-    """A `review.json` is missing or damaged, or there are too many to compare, or too few."""
 
 
 class LockedError(CharlstmError):
@@ -55,18 +40,6 @@ class LockedError(CharlstmError):
 
 class TextRequestError(CharlstmError):
     """A text is asked for that cannot be written or scored: a key, a value or a character is wrong."""
-
-
-class StateError(CharlstmError):
-    """A saved state is missing, damaged, or of another model than the one it is given to."""
-
-
-class LineageError(CharlstmError):
-    """What is asked for is known to neither MLflow, git nor DVC, or its record is not enough to make it again."""
-
-
-class ExportError(CharlstmError):
-    """A model cannot be written as another kind of file: a package or a folder is missing, or the file is not exact."""
 
 
 class TrainingError(CharlstmError):

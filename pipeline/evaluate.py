@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from charlstm.errors import ModelFolderError
+from charlstm.errors import CharlstmError
 from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines
 from charlstm.evaluation.blocks import BLOCKS, blocks_of
 from charlstm.evaluation.documents import write_document
@@ -141,7 +141,7 @@ def _measure(
     losses[f"{prefix}stateful"] = summed(nats_N, text)
     for protocol, loss in losses.items():
         if not math.isfinite(loss.perplexity):  # JSON has no infinity
-            raise ModelFolderError(
+            raise CharlstmError(
                 f"{paths.model}: expected a model that was trained, found a loss of {loss.nats_per_char:.4g} nats/char "
                 f"under {protocol}, whose perplexity is not finite; train again with a lower train.learning_rate"
             )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from charlstm.errors import CorpusError, ModelFolderError, TextRequestError, VocabularyError
+from charlstm.errors import CharlstmError, CorpusError, TextRequestError, VocabularyError
 from charlstm.sampling import Unknown
 from charlstm.text.encodings import decode
 from charlstm.tracking.registered_model import download_model, is_address
@@ -80,8 +80,8 @@ def _check_is_there(where: str) -> None:
     """A default that is missing is no mistake of the user's: what makes a model is said instead."""
     if where == MODEL and not Path(where).exists():
         if Path(PIPELINE).is_file():
-            raise ModelFolderError(f"{where}: no model yet; `dvc repro` makes one")
-        raise ModelFolderError(f"{Path.cwd()}: this is no project, so it has no model; name one by --model FOLDER")
+            raise CharlstmError(f"{where}: no model yet; `dvc repro` makes one")
+        raise CharlstmError(f"{Path.cwd()}: this is no project, so it has no model; name one by --model FOLDER")
 
 
 def readable(model: "Model", name: str, text: str, unknown: Unknown) -> str:

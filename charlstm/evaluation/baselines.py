@@ -14,7 +14,6 @@ import zstandard
 from numpy.typing import NDArray
 from pydantic import Field
 
-from charlstm.errors import HistoryError
 from charlstm.evaluation.documents import Document, read_document
 from charlstm.text.vocabulary import Ids, Vocab
 
@@ -261,7 +260,4 @@ def measure_baselines(train: str, text: str) -> Baselines:
     )
 
 
-# What `read_document` raises of `baselines.json` is a HistoryError.
-read_baselines = partial(
-    read_document, kind=Baselines, what="baselines in bits a character", stage="evaluate", error=HistoryError
-)
+read_baselines = partial(read_document, kind=Baselines, what="baselines in bits a character", stage="evaluate")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import HistoryError
+from charlstm.errors import CharlstmError
 from charlstm.text.encoded import EncodedText, begins_character, num_chars_of
 
 BLOCKS = "blocks.csv"
@@ -74,7 +74,7 @@ def parse_blocks(table: str, where: object) -> Blocks:
     """The blocks of a table as stage evaluate writes it; `where` names it in an error.
 
     Raises:
-        HistoryError: it is no such table, or damaged.
+        CharlstmError: it is no such table, or damaged.
     """
     head, _, rows = table.partition("\n")
     try:
@@ -86,7 +86,7 @@ def parse_blocks(table: str, where: object) -> Blocks:
             raise ValueError
     except (ValueError, UserWarning):
         expected = f"expected a table of {', '.join(Blocks._fields)}"
-        raise HistoryError(
+        raise CharlstmError(
             f"{where}: {expected}, found something else; `dvc repro --force --single-item evaluate` rewrites it"
         ) from None
     return Blocks(start.astype(np.int64), num_chars.astype(np.int64), nats)

@@ -62,20 +62,20 @@ def write_document(path: Path, document: Document, *, indent: int | None = None)
     write_text(path, content + "\n")
 
 
-def read_document(path: Path, kind: type[Kind], what: str, stage: str, error: type[CharlstmError]) -> Kind:
+def read_document(path: Path, kind: type[Kind], what: str, stage: str) -> Kind:
     """Read and check what `stage` writes.
 
     Raises:
-        CharlstmError: an `error`; the document is missing, no JSON, of another schema or damaged.
+        CharlstmError: the document is missing, no JSON, of another schema or damaged.
     """
     try:
         return TypeAdapter(kind).validate_python(read_json(path))
-    except OSError as fault:
-        raise error(f"{path}: cannot read {what}: {fault.strerror}; `dvc repro {stage}` writes it") from None
-    except ValueError as fault:
-        found = str(fault)
-        if isinstance(fault, ValidationError):
-            first = fault.errors()[0]
+    except OSError as error:
+        raise CharlstmError(f"{path}: cannot read {what}: {error.strerror}; `dvc repro {stage}` writes it") from None
+    except ValueError as error:
+        found = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
             found = ": ".join(filter(None, [".".join(map(str, first["loc"]))[:100], first["msg"]]))
         advice = f"`dvc repro --force --single-item {stage}` rewrites it"
-        raise error(f"{path}: expected {what}, found something else ({found}); {advice}") from None
+        raise CharlstmError(f"{path}: expected {what}, found something else ({found}); {advice}") from None

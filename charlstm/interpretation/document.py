@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 import pandas as pd
 from pydantic import AfterValidator, Field
 
-from charlstm.errors import InterpretationError
 from charlstm.evaluation.documents import Count, Document, read_document
 
 CELLS, CELLS_TABLE = "cells.json", "cells.csv"
@@ -115,10 +114,7 @@ class CellsDocument(Document):
     """... and the text with nothing held."""
 
 
-# What `read_document` raises of `cells.json` is an InterpretationError.
-read_cells = partial(
-    read_document, kind=CellsDocument, what="what cells track", stage="evaluate", error=InterpretationError
-)
+read_cells = partial(read_document, kind=CellsDocument, what="what cells track", stage="evaluate")
 
 
 def cells_table(document: CellsDocument) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from charlstm.errors import StateError
+from charlstm.errors import CharlstmError
 from charlstm.files.atomic import open_regular, write_bytes
 from charlstm.model.gates import LSTMState
 from charlstm.model.shape import ModelShape
@@ -54,7 +54,7 @@ class State:
         """Read what `save` wrote.
 
         Raises:
-            StateError: the file is missing, damaged, or something else.
+            CharlstmError: the file is missing, damaged, or something else.
         """
         try:
             open_regular(Path(path)).close()
@@ -63,32 +63,34 @@ class State:
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
         except (SafetensorError, OSError, ValueError) as error:
             reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-            raise StateError(f"{path}: expected a saved state, cannot read it: {reason}") from None
+            raise CharlstmError(f"{path}: expected a saved state, cannot read it: {reason}") from None
         if {name: one.dtype for name, one in found.items()} != DTYPES or MODEL not in metadata:
-            raise StateError(f"{path}: expected a saved state of a model, found another file of safetensors")
+            raise CharlstmError(f"{path}: expected a saved state of a model, found another file of safetensors")
         checksum = bytes(found.pop(CHECKSUM).flatten().tolist())
         state = cls(LSTMState(**found), metadata[MODEL])
         if checksum != state._digest():
-            raise StateError(f"{path}: expected a saved state as it was written, found another checksum: it is damaged")
+            raise CharlstmError(
+                f"{path}: expected a saved state as it was written, found another checksum: it is damaged"
+            )
         return state
 
     def of(self, model_sha256: str, shape: ModelShape) -> LSTMState:
         """The tensors, for that model.
 
         Raises:
-            StateError: they are another model's.
+            CharlstmError: they are another model's.
         """
         if self.model_sha256 != model_sha256:
-            raise StateError(
+            raise CharlstmError(
                 f"state: expected one of the model {model_sha256[:12]}, got one of {self.model_sha256[:12]}; "
                 "read the text with this model"
             )
         expected = (shape.num_layers, 1, shape.hidden_size)
         for one, bound in zip(self.lstm, (MAX_HIDDEN, MAX_CELL), strict=True):
             if tuple(one.shape) != expected:
-                raise StateError(f"state: expected the shape {expected}, got {tuple(one.shape)}")
+                raise CharlstmError(f"state: expected the shape {expected}, got {tuple(one.shape)}")
             if one.dtype != torch.float32 or not (one.abs() <= bound).all():
-                raise StateError("state: expected what this model has read, got values that no LSTM reaches")
+                raise CharlstmError("state: expected what this model has read, got values that no LSTM reaches")
         return self.lstm
 
     def _digest(self) -> bytes:

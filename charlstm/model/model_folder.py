@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from charlstm.errors import ModelFolderError
+from charlstm.errors import CharlstmError
 from charlstm.files.atomic import atomic_folder, sha256
 from charlstm.files.documents import read_json
 from charlstm.model.char_lstm import CharLSTM, Implementation, weight_shapes
@@ -48,23 +48,23 @@ def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
     """The model in `folder`, in fp32 on the CPU.
 
     Raises:
-        ModelFolderError: a file is missing or damaged, files of different models are mixed, weights do not have the
+        CharlstmError: a file is missing or damaged, files of different models are mixed, weights do not have the
             names, shapes and dtypes that `config.json` asks for, or they are not finite.
     """
     try:
         shape, hashes = _read_config(folder / CONFIG)
         found = {name: sha256(folder / name) for name in (WEIGHTS, VOCAB)}
     except OSError as error:
-        raise ModelFolderError(f"{error.filename or folder}: cannot read the model: {error.strerror}") from None
+        raise CharlstmError(f"{error.filename or folder}: cannot read the model: {error.strerror}") from None
     for name in (WEIGHTS, VOCAB):
         if found[name] != hashes[name]:
-            raise ModelFolderError(
+            raise CharlstmError(
                 f"{folder / name}: damaged, or of another model: expected SHA-256 {hashes[name]}, found {found[name]}; "
                 f"`dvc checkout` or `dvc repro train` restores it"
             )
     vocab = load_vocab(folder / VOCAB)
     if len(vocab) != shape.vocab_size:
-        raise ModelFolderError(
+        raise CharlstmError(
             f"{folder}: the vocabulary has {len(vocab)} characters, the model {shape.vocab_size}; "
             f"{VOCAB} and {CONFIG} belong to different models"
         )
@@ -86,7 +86,7 @@ def _read_config(path: Path) -> tuple[ModelShape, dict[str, str]]:
         if not is_count or 0 in shape._replace(embedding_size=1, feed_forward_size=1):
             raise ValueError
     except (ValueError, KeyError, TypeError):
-        raise ModelFolderError(f"{path}: expected the sizes and hashes of a model; the file is damaged") from None
+        raise CharlstmError(f"{path}: expected the sizes and hashes of a model; the file is damaged") from None
     return shape, hashes
 
 
@@ -97,21 +97,21 @@ def _check_header(path: Path, shape: ModelShape) -> None:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # no mapping
             found = {name: f"{one.get_dtype()} {tuple(one.get_shape())}" for name, one in slices.items()}
     except (SafetensorError, OSError) as error:
-        raise ModelFolderError(f"{path}: not a whole safetensors file ({error})") from None
+        raise CharlstmError(f"{path}: not a whole safetensors file ({error})") from None
     if shape.num_layers > len(found):
-        raise ModelFolderError(f"{path}: does not fit {CONFIG}: {shape.num_layers} layers in {len(found)} weights")
+        raise CharlstmError(f"{path}: does not fit {CONFIG}: {shape.num_layers} layers in {len(found)} weights")
     expected = {name: f"F32 {size}" for name, size in weight_shapes(shape).items()}
     pairs = [(name, expected.get(name), found.get(name)) for name in sorted(found.keys() | expected.keys())]
     wrong = [
         f"{name}: expected {want or 'nothing'}, found {have or 'nothing'}" for name, want, have in pairs if want != have
     ]
     if wrong:
-        raise ModelFolderError(f"{path}: does not fit {CONFIG}: {'; '.join(wrong[:5])}")
+        raise CharlstmError(f"{path}: does not fit {CONFIG}: {'; '.join(wrong[:5])}")
 
 
 def _check_range(path: Path, weights: dict[str, Tensor]) -> None:
     if wrong := [name for name, weight in weights.items() if not (weight.abs() <= MAX_WEIGHT).all()]:
-        raise ModelFolderError(
+        raise CharlstmError(
             f"{path}: expected weights from -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}, found larger ones, NaN or infinity in "
             f"{', '.join(sorted(wrong)[:5])}; train again with a lower train.learning_rate"
         )

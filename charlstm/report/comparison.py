@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from charlstm.errors import ReviewError
+from charlstm.errors import CharlstmError
 from charlstm.evaluation.documents import Published
 from charlstm.evaluation.published import TEST_PREFIX
 from charlstm.report.document import ReviewDocument, Value
@@ -35,9 +35,9 @@ class Group(NamedTuple):
 
 
 def check_number(count: int) -> None:
-    """Raise `ReviewError` if that many models are too many for a page, or none."""
+    """Raise `CharlstmError` if that many models are too many for a page, or none."""
     if not 1 <= count <= MAX_RUNS:
-        raise ReviewError(f"expected 1 to {MAX_RUNS} models to review side by side, found {count or 'none'}")
+        raise CharlstmError(f"expected 1 to {MAX_RUNS} models to review side by side, found {count or 'none'}")
 
 
 def comparison_of(labeled: Sequence[Labeled], verdicts: Sequence[str] = ()) -> str:

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from charlstm.errors import HistoryError, ReviewError
 from charlstm.evaluation.documents import Count, Document, Number, Published, TextFigures, read_document
 from charlstm.sections import MAX_LOSS
 
@@ -107,10 +106,5 @@ class ReviewDocument(Document):
     """All that were generated; `samples` may be the first of them."""
 
 
-# What `read_document` raises of them is a ReviewError, and a HistoryError of the losses by protocol.
-read_review = partial(
-    read_document, kind=ReviewDocument, what="the review of a model", stage="sample", error=ReviewError
-)
-read_losses = partial(
-    read_document, kind=dict[str, Loss], what="losses by protocol", stage="evaluate", error=HistoryError
-)
+read_review = partial(read_document, kind=ReviewDocument, what="the review of a model", stage="sample")
+read_losses = partial(read_document, kind=dict[str, Loss], what="losses by protocol", stage="evaluate")

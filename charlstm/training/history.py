@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from charlstm.errors import HistoryError
+from charlstm.errors import CharlstmError
 from charlstm.files.atomic import atomic_file
 from charlstm.files.checksums import SUMS, verify, write_sums
 
@@ -63,17 +63,17 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """Read what `write_csv` wrote.
 
     Raises:
-        HistoryError: missing, not a table, without one of `columns` or without a row, or with an empty cell.
+        CharlstmError: missing, not a table, without one of `columns` or without a row, or with an empty cell.
     """
     texts = dict.fromkeys(TEXT_COLUMNS, str)  # "007" is a text
     try:
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=texts)
     except (OSError, ValueError) as error:
-        raise HistoryError(f"{path}: cannot read the table: {' '.join(str(error).split())}") from None
+        raise CharlstmError(f"{path}: cannot read the table: {' '.join(str(error).split())}") from None
     if missing := [column for column in columns if column not in frame.columns]:
-        raise HistoryError(f"{path}: expected the columns {', '.join(columns)}; missing: {', '.join(missing)}")
+        raise CharlstmError(f"{path}: expected the columns {', '.join(columns)}; missing: {', '.join(missing)}")
     if frame.empty or frame[list(columns)].isna().any(axis=None):
-        raise HistoryError(f"{path}: expected a value in every cell of at least one row; the file is damaged")
+        raise CharlstmError(f"{path}: expected a value in every cell of at least one row; the file is damaged")
     return frame
 
 
@@ -89,7 +89,7 @@ def read_tables(folder: Path, weights: Path) -> Tables:
 
     Raises:
         ChecksumError: a table is damaged, or the model is of another training.
-        HistoryError: a table is missing.
+        CharlstmError: a table is missing.
     """
     verify(folder / SUMS, _summed(folder, weights))
     return Tables(read_csv(folder / EPOCHS, EpochRow._fields), read_csv(folder / STEPS, StepRow._fields))

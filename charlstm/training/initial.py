@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from charlstm.errors import ModelFolderError
+from charlstm.errors import CharlstmError
 from charlstm.model.layers import gate_weight_names
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import ModelShape
@@ -45,7 +45,7 @@ def load_initial(folder: Path, vocab: Vocab, shape: ModelShape) -> InitialWeight
     """The weights of the model in `folder`, for a model of `shape` that reads `vocab`.
 
     Raises:
-        ModelFolderError: there is no whole model, or it has other sizes, or reads another unit.
+        CharlstmError: there is no whole model, or it has other sizes, or reads another unit.
     """
     trained = load_model(folder, "gates")
     _check_fits(folder, trained, vocab, shape)
@@ -60,11 +60,11 @@ def load_initial(folder: Path, vocab: Vocab, shape: ModelShape) -> InitialWeight
 
 def _check_fits(folder: Path, trained: TrainedModel, vocab: Vocab, shape: ModelShape) -> None:
     if trained.vocab.unit != vocab.unit:
-        raise ModelFolderError(
+        raise CharlstmError(
             f"{folder}: the model reads {trained.vocab.unit}s, this text is encoded as {vocab.unit}s: set encode.unit "
             f"to {trained.vocab.unit}, or begin from another model (train.initial)"
         )
     own = trained.model.shape._replace(vocab_size=shape.vocab_size)
     if other := [name for name, size in own._asdict().items() if size != getattr(shape, name)]:
         sizes = ", ".join(f"model.{name} {getattr(own, name)} (not {getattr(shape, name)})" for name in other)
-        raise ModelFolderError(f"{folder}: a training that begins from this model has its sizes: set {sizes}")
+        raise CharlstmError(f"{folder}: a training that begins from this model has its sizes: set {sizes}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from charlstm.errors import CorpusError, ExportError, VocabularyError
+from charlstm.errors import CharlstmError, CorpusError, VocabularyError
 from charlstm.files.atomic import atomic_folder, write_bytes
 from pipeline.commands.info import CARD, read_card
 from pipeline.stage.project import from_here, output_from_here
@@ -59,22 +59,22 @@ def export(
     """
     output = output or from_here(Path("model.onnx" if kind == "onnx" else "model"))
     if not output.parent.is_dir():
-        raise ExportError(f"{output}: there is no folder {output.parent}; make it first, or choose another --output")
+        raise CharlstmError(f"{output}: there is no folder {output.parent}; make it first, or choose another --output")
     if kind == "folder":
         if int8 or check:
-            raise ExportError("--int8 and --check: expected the format onnx, got folder")
+            raise CharlstmError("--int8 and --check: expected the format onnx, got folder")
         _copy(model, output)
         typer.echo(output)
         return 0
     if output.is_dir():
-        raise ExportError(f"{output}: is a folder; name a file by --output")
+        raise CharlstmError(f"{output}: is a folder; name a file by --output")
     try:
         _export(model, output, int8, check)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRA:
             raise
-        raise ExportError(
+        raise CharlstmError(
             f'{package} is not installed; in the project, `pip install ".[onnx]"` installs what export needs'
         ) from None
     return 0
@@ -86,7 +86,7 @@ def _copy(where: str, target: Path) -> None:
     from charlstm.text.vocabulary import VOCAB
 
     if target.exists():
-        raise ExportError(f"{target}: exists already; choose another --output")
+        raise CharlstmError(f"{target}: exists already; choose another --output")
     with model_folder(where) as folder:
         card = read_card(where, str(open_model(str(folder)).info["model_sha256"])).model_dump(exclude={"recorded_in"})
         with atomic_folder(target) as temporary:
@@ -127,7 +127,7 @@ def _compare(trained: "TrainedModel", files: dict[str, bytes], ids: "Ids") -> No
         beside = f"({more:+.4f}), logits differ by up to {difference:.1e}"
         typer.echo(f"{name}: {loss.nats_per_char:.4f} nats/char {beside}")
         if name == EXACT and not difference <= TOLERANCE:
-            raise ExportError(
+            raise CharlstmError(
                 f"expected logits within {TOLERANCE} of torch's, found a difference of {difference:.1e}; "
                 f"nothing is written. It would be without --check"
             )

@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from charlstm.errors import LineageError
+from charlstm.errors import CharlstmError
 from charlstm.files.atomic import sha256
 from charlstm.files.urls import without_credentials
 from charlstm.params import NOTHING
@@ -74,7 +74,7 @@ def reproduce(
         for record in reversed(records):
             files |= record.files
         if not any(link_of(path, paths) == "model" for path in files):
-            raise LineageError(
+            raise CharlstmError(
                 f"run {tracked.run_id}: expected a model of the train stage, found none in its record: "
                 "a teacher, or a trial of `charlstm tune`, is not made again alone"
             )
@@ -101,19 +101,19 @@ def find_run(name: str, reader: Reader) -> TrackedRun:
     """The run that `charlstm trace` would show; of several of one model, the newest.
 
     Raises:
-        LineageError: there is none, or there are several models.
+        CharlstmError: there is none, or there are several models.
     """
     _, matches = find(name, None, reader, load_paths())
     of_outputs = [match for match in matches if match.run and match.commit]  # rather than what else ran from a commit
     runs = [match.run for match in of_outputs or matches if match.run]
     if not runs:
-        raise LineageError(
+        raise CharlstmError(
             f"{name}: expected a run, found none in MLflow; `charlstm sync --files` makes that of the model here"
         )
     finished = [run for run in runs if MODEL_TAG in run.tags] or runs
     if len({run.tags.get(MODEL_TAG, run.run_id) for run in finished}) != 1:
         ids = ", ".join(run.run_id for run in finished[:5])
-        raise LineageError(f"{name}: expected one model, found {len(finished)} runs: name one: {ids}")
+        raise CharlstmError(f"{name}: expected one model, found {len(finished)} runs: name one: {ids}")
     return finished[0]
 
 
@@ -121,21 +121,21 @@ def read_checked(run: TrackedRun, reader: Reader) -> list[StageRecord]:
     """The records of `run`, checked for what can be checked before anything is run.
 
     Raises:
-        LineageError: they are not enough.
+        CharlstmError: they are not enough.
     """
     if MODEL_TAG not in run.tags:
-        raise LineageError(f"run {run.run_id}: expected a finished training, found one that is {run.status}: no model")
+        raise CharlstmError(f"run {run.run_id}: expected a finished training, found one that is {run.status}: no model")
     records = read_records(reader, run)
     if not records or records[0].params is None:
-        raise LineageError(f"run {run.run_id}: expected its record in the artifacts lineage/, found none: too old")
+        raise CharlstmError(f"run {run.run_id}: expected its record in the artifacts lineage/, found none: too old")
     commit, changes = records[0].origin.get(COMMIT), records[0].changes
     if commit is None:
-        raise LineageError(f"run {run.run_id}: expected a commit, found none: it was trained outside a git repository")
+        raise CharlstmError(f"run {run.run_id}: expected a commit, found none: it was trained outside a git repository")
     if git("cat-file", "-e", f"{commit}^{{commit}}") is None:
-        raise LineageError(f"run {run.run_id}: commit {commit} is not in this repository: git fetch, or go there")
+        raise CharlstmError(f"run {run.run_id}: commit {commit} is not in this repository: git fetch, or go there")
     if changes and not is_whole(changes):
         note = changes.partition("\n")[0]
-        raise LineageError(f"run {run.run_id}: expected all that was changed in its commit; changes.diff says {note}")
+        raise CharlstmError(f"run {run.run_id}: expected all that was changed in its commit; changes.diff says {note}")
     return records
 
 

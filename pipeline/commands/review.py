@@ -9,7 +9,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from charlstm.errors import ParamsError, ReviewError
+from charlstm.errors import CharlstmError, ParamsError
 from charlstm.evaluation.blocks import BLOCKS, Blocks, parse_blocks
 from charlstm.files.atomic import write_text
 from charlstm.report.document import DOCUMENT, ReviewDocument, read_review
@@ -101,7 +101,7 @@ def _find(model: str) -> Reviewed:
         return _of_run(model)
     file = find_review(path)
     if file is None:
-        raise ReviewError(
+        raise CharlstmError(
             f"{path}: expected a project, a folder of samples or a {DOCUMENT}, found none; `dvc repro sample` makes one"
         )
     folder = file.resolve().parent
@@ -116,7 +116,7 @@ def _find(model: str) -> Reviewed:
 def _of_run(model: str) -> Reviewed:
     """The review of the newest run that has one, of those that the name stands for; else of a commit."""
     if not Path("dvc.yaml").is_file():
-        raise ReviewError(f"{model}: there is no such file or folder; runs and revisions need a project")
+        raise CharlstmError(f"{model}: there is no such file or folder; runs and revisions need a project")
     paths, (reader, notes) = load_paths(), open_reader()
     kind, matches = find(model, None, reader, paths, notes)
     for run in [match.run for match in matches if match.run]:
@@ -131,7 +131,7 @@ def _of_run(model: str) -> Reviewed:
     for commit in [match.commit for match in matches if match.commit]:
         if found := _of_commit(commit, paths):
             return Reviewed(model, read_review(found), blocks_at(commit, paths), recipe_at(commit))
-    raise ReviewError(
+    raise CharlstmError(
         f"{model}: expected a run with {ARTIFACT}, or its samples on this machine, found neither; `dvc pull` brings "
         "them, `dvc repro sample` makes them"
     )

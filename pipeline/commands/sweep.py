@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from charlstm.errors import LineageError
+from charlstm.errors import CharlstmError
 from charlstm.evaluation.published import TEST_PREFIX
 from charlstm.params import NOTHING, load_params
 from charlstm.sections import NOT_OF_A_MODEL
@@ -67,7 +67,7 @@ def sweep(
     """
     commit = find_commit(revision)
     if commit is None:
-        raise LineageError(f"{revision}: expected a commit, branch or tag, found none of that name")
+        raise CharlstmError(f"{revision}: expected a commit, branch or tag, found none of that name")
     wanted = load_wanted(revision, commit) if seeds else {}
     if seeds and (code := train_seeds(commit, wanted, seeds)):
         return code
@@ -77,12 +77,12 @@ def sweep(
     measured = {name: experiment for name, experiment in done.items() if experiment.losses}
     measured |= siblings(committed_result(commit), [*(one.params for one in measured.values()), wanted])
     if not (here.tasks or done or measured):
-        raise LineageError(_none_began(revision, commit, queue))
+        raise CharlstmError(_none_began(revision, commit, queue))
     console.print(*status_lines(commit, here, done), sep="\n")
     if measured:
         _show_all(measured, output)
     elif not here.tasks:
-        raise LineageError(f"{revision}: expected experiments with losses, found {len(done)} without: no picture")
+        raise CharlstmError(f"{revision}: expected experiments with losses, found {len(done)} without: no picture")
     is_missing = seeds and missing_seeds(seeds, wanted, (one.params for one in measured.values()))
     return STAGE_FAILED if is_missing else 0
 
@@ -166,7 +166,7 @@ def _show_losses(measured: Mapping[str, Experiment], output: Path | None, text: 
 
     protocols = sorted(set.intersection(*(set(experiment.losses) for experiment in measured.values())))
     if not protocols:
-        raise LineageError("expected a protocol that all experiments were measured by, found none")
+        raise CharlstmError("expected a protocol that all experiments were measured by, found none")
     protocol = next(name for name in (*PROTOCOLS, *protocols) if name in protocols)
     names = sorted(measured, key=lambda name: measured[name].losses[protocol])
     losses = [measured[name].losses for name in names]
@@ -267,18 +267,18 @@ def load_wanted(revision: str, commit: str) -> dict[str, str]:
     """What `params.yaml` says here, by dotted name, but for the seed.
 
     Raises:
-        LineageError: `commit` is not the one that experiments would begin from.
+        CharlstmError: `commit` is not the one that experiments would begin from.
         ParamsError: it has mistakes.
     """
     if commit != find_commit("HEAD"):
-        raise LineageError(
+        raise CharlstmError(
             f"{revision}: expected HEAD, from which --seeds trains; `git checkout` goes to another commit"
         )
     params = load_params(PARAMS)
     needed = [str(path_of(RECIPES, name)) for name in params.teachers.recipes]
     needed += [f"{params.train.initial}.dvc"] if params.train.initial != NOTHING else []
     if needed and (new := git("ls-files", "--others", "--exclude-standard", "--", *needed)):
-        raise LineageError(
+        raise CharlstmError(
             f"{new.splitlines()[0]}: training needs it, and DVC's experiments take no new file along: `git add` it"
         )
     wanted = flat_in(PARAMS.read_text(encoding="utf-8"))

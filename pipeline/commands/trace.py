@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from charlstm.errors import LineageError
+from charlstm.errors import CharlstmError
 from charlstm.model.shape import WEIGHTS
 from pipeline.dvc.paths import load_paths
 from pipeline.lineage.document import Trace, is_same_value, of_commit, of_run
@@ -60,7 +60,7 @@ def trace(
     content: it holds for copies, after `dvc pull`, and for any MLflow server that has the run.
     """
     if (name is None) == (text is None) or text == "":
-        raise LineageError("trace: expected either a RUN, FILE or REV, or --text TEXT; see `charlstm trace --help`")
+        raise CharlstmError("trace: expected either a RUN, FILE or REV, or --text TEXT; see `charlstm trace --help`")
     document = _document(name, kind, text, sys.maxsize if as_json else MAX_IN_FULL)
     for note in document["notes"]:
         typer.echo(f"note: {note}", err=True)
@@ -80,7 +80,7 @@ def _document(name: str | None, kind: str | None, text: str | None, max_in_full:
         kind, places = "text", places_in_corpus(text, paths)
         matches = find_text(text, reader) if reader else []
         if not (matches or places or notes):
-            raise LineageError(f"--text: no run wrote {text[:40]!r}, and it stands nowhere in {paths.split}")
+            raise CharlstmError(f"--text: no run wrote {text[:40]!r}, and it stands nowhere in {paths.split}")
     else:
         kind, matches = find(name or "", kind, reader, paths, notes)
     traces = [

@@ -210,7 +210,7 @@ def read_blocks(*candidates: Path) -> "Blocks | None":
     """The first table of blocks that is there; None if there is none.
 
     Raises:
-        HistoryError: it is damaged.
+        CharlstmError: it is damaged.
     """
     from charlstm.evaluation.blocks import parse_blocks
 

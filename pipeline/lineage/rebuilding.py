@@ -5,7 +5,7 @@ After `git pull` and `dvc pull` a colleague has all files and no run: DVC brings
 
 from pathlib import Path
 
-from charlstm.errors import LineageError
+from charlstm.errors import CharlstmError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
 from charlstm.evaluation.published import text_sha256
 from charlstm.files.documents import load_yaml
@@ -28,8 +28,7 @@ def rebuild(params: Params, paths: Paths) -> None:
     """Write what train, evaluate and sample have told of this model, for MLflow; a run that it has keeps what it has.
 
     Raises:
-        LineageError: files are missing, or are not those that `dvc.lock` names.
-        CharlstmError: one is damaged.
+        CharlstmError: files are missing or damaged, or are not those that `dvc.lock` names.
     """
     _check_files()
     trained = load_model(paths.model, params.model.implementation)
@@ -48,14 +47,14 @@ def _check_files() -> None:
     """Check that all outputs, and the parameters of the last three stages, are those that `dvc.lock` names."""
     lock = parse_lock(LOCK.read_text(encoding="utf-8"))
     if lock is None:
-        raise LineageError(f"{LOCK}: expected DVC's record of the stages, found something else")
+        raise CharlstmError(f"{LOCK}: expected DVC's record of the stages, found something else")
     for path, recorded in ((Path(name), digest) for name, digest in lock.outputs.items()):
         if not path.exists() or recorded != (folder_md5(path) if path.is_dir() else md5(path)):
-            raise LineageError(f"{path}: not what {LOCK} names; `dvc pull` or `dvc repro` brings it")
+            raise CharlstmError(f"{path}: not what {LOCK} names; `dvc pull` or `dvc repro` brings it")
     here = load_yaml(Path("params.yaml"))
     for section in ("model", "train", "evaluate", "sample"):
         if lock.params.get(section) != here.get(section):
-            raise LineageError(f"params.yaml: {section} is not what {LOCK} names; put it back, or `dvc repro`")
+            raise CharlstmError(f"params.yaml: {section} is not what {LOCK} names; put it back, or `dvc repro`")
 
 
 def _read_texts(path: Path) -> list[Generated]:

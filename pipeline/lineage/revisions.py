@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from charlstm.errors import LineageError
+from charlstm.errors import CharlstmError
 from charlstm.files.checksums import SUMS
 from charlstm.files.documents import parse_yaml
 from pipeline.dvc.paths import Paths
@@ -103,7 +103,7 @@ def worktree(commit: str, changes: str | None) -> Iterator[Path]:
     It shares nothing with the user's working tree but the repository, and goes also when the work is interrupted.
 
     Raises:
-        LineageError: git cannot make it, or the changes do not apply.
+        CharlstmError: git cannot make it, or the changes do not apply.
     """
     for entry in (git("worktree", "list", "--porcelain") or "").split("\n"):  # what a killed process left in git's list
         path = Path(entry.removeprefix("worktree "))
@@ -126,4 +126,4 @@ def _check(command: list[str], expected: str, text: str | None = None) -> None:
     done = subprocess.run(command, input=text.encode() if text else None, capture_output=True)
     if done.returncode != 0:
         reason = " ".join(done.stderr.decode(errors="replace").split())[:300]
-        raise LineageError(f"git: expected {expected}, got: {reason}")
+        raise CharlstmError(f"git: expected {expected}, got: {reason}")

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from charlstm.errors import LineageError, TrackingError
+from charlstm.errors import CharlstmError, TrackingError
 from charlstm.files.atomic import sha256
 from charlstm.files.pieces import find_all, read_pieces
 from charlstm.model.shape import WEIGHTS
@@ -53,7 +53,7 @@ def find(
     """The kind of `name` (run, file or rev), and all that it belongs to. `notes` say why there is no reader.
 
     Raises:
-        LineageError: nothing has that name, or the only thing that has it belongs to no training.
+        CharlstmError: nothing has that name, or the only thing that has it belongs to no training.
         TrackingError: the store does not answer any more.
     """
     if kind in (None, "run") and reader and (runs := _find_runs(name, reader)):
@@ -64,7 +64,7 @@ def find(
         return "rev", _of_commit(commit, reader, paths)
     expected = {None: "a run, a file or a revision", "rev": "a revision"}.get(kind, f"a {kind}")
     unknown = "".join(f"; runs cannot be looked up: {note}" for note in notes)
-    raise LineageError(f"{printable(name)}: expected {expected}, found none of that name{unknown}")
+    raise CharlstmError(f"{printable(name)}: expected {expected}, found none of that name{unknown}")
 
 
 def _find_runs(name: str, reader: Reader) -> list[TrackedRun]:
@@ -75,7 +75,7 @@ def _find_runs(name: str, reader: Reader) -> list[TrackedRun]:
         runs = reader.by_id(name)
         if len(runs) > 1:
             ids = ", ".join(run.run_id for run in runs[:5])
-            raise LineageError(f"{name}: expected the beginning of one run's id, found {len(runs)}: {ids}")
+            raise CharlstmError(f"{name}: expected the beginning of one run's id, found {len(runs)}: {ids}")
         if runs := runs or reader.by_tag_prefix(MODEL_TAG, name):
             return runs
     if not name.isprintable():  # e.g. a file's name that is not UTF-8, which MLflow cannot be asked for
@@ -91,7 +91,7 @@ def _of_commit(commit: str, reader: Reader | None, paths: Paths) -> list[Match]:
     made_from = [run for run in reader.by_tag(COMMIT, commit) if run.run_id not in known] if reader else []
     matches += [Match(run, None, "its commit: it ran from this revision") for run in made_from]
     if not matches:
-        raise LineageError(
+        raise CharlstmError(
             f"{commit}: expected a revision with a dvc.lock, or one that a run was made from, found neither"
         )
     return matches
@@ -111,7 +111,7 @@ def _of_file(path: Path, reader: Reader | None, paths: Paths) -> list[Match]:
     files = [weights] if weights.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
     files = [path] if path.is_file() else files[:MAX_FILES]
     if not files:
-        raise LineageError(f"{path}: expected a file or a folder with files, found an empty folder")
+        raise CharlstmError(f"{path}: expected a file or a folder with files, found an empty folder")
     digests = {sha256(file) for file in files}
     if reader and (runs := _runs_with(digests, reader)):
         return [Match(run, None, "the file's SHA-256") for run in runs]
@@ -120,7 +120,7 @@ def _of_file(path: Path, reader: Reader | None, paths: Paths) -> list[Match]:
     commits = dict.fromkeys(commit for name in names for commit in commits_with(name))
     if not commits:
         shown = f"SHA-256 {next(iter(digests))}" if len(digests) == 1 else f"{len(files)} files"
-        raise LineageError(
+        raise CharlstmError(
             f"{path} ({shown}): expected bytes of a training, found no run with them in its record, and no dvc.lock "
             "of a commit or an experiment that names them"
         )

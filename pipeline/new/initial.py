@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from charlstm.errors import ModelFolderError
+from charlstm.errors import CharlstmError
 from charlstm.files.atomic import atomic_folder, sha256
 from charlstm.files.pieces import find_all
 from charlstm.model.model_folder import load_model
@@ -75,7 +75,7 @@ class InitialModel(NamedTuple):
         """Copy it into the project, and let DVC know it.
 
         Raises:
-            ModelFolderError: DVC does not take it.
+            CharlstmError: DVC does not take it.
             OSError: it cannot be written.
         """
         is_new = not self.target.exists()
@@ -88,14 +88,14 @@ class InitialModel(NamedTuple):
             if is_new:  # git does not ignore it yet
                 shutil.rmtree(self.target)
             reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise ModelFolderError(f"{self.target}: DVC does not take it: {reason}")
+            raise CharlstmError(f"{self.target}: DVC does not take it: {reason}")
 
 
 def find_initial(where: str, folder: Path) -> InitialModel:
     """The model in `folder`, which the user named `where`.
 
     Raises:
-        ModelFolderError: it is missing or damaged.
+        CharlstmError: it is missing or damaged.
     """
     trained = load_model(folder, "gates")
     model = trained.model

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from charlstm.errors import HistoryError
+from charlstm.errors import CharlstmError
 from charlstm.evaluation import baselines as module
 from charlstm.evaluation.baselines import NGramModel, measure_baselines, read_baselines
 from charlstm.evaluation.documents import write_document
@@ -43,7 +43,7 @@ def test_long_texts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_written_and_read_again(tmp_path: Path) -> None:
     found, path = measure_baselines(TRAIN, TEXT), tmp_path / "baselines.json"
-    with pytest.raises(HistoryError, match="cannot read baselines .*: No such file or directory; `dvc repro evaluate`"):
+    with pytest.raises(CharlstmError, match="cannot read baselines .*: No such file or directory; `dvc repro evaluate"):
         read_baselines(path)
     write_document(path, found, indent=2)
     assert read_baselines(path) == found

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from stages import run_stages
 
-from charlstm.errors import HistoryError
+from charlstm.errors import CharlstmError
 from charlstm.evaluation import blocks as module
 from charlstm.evaluation.blocks import BLOCK_LEN, Blocks, block_len, blocks_of, mean_of, parse_blocks
 from charlstm.evaluation.protocols import stateful_nats, summed
@@ -111,7 +111,7 @@ HEAD = "start,num_chars,nats\n"
     ],
 )
 def test_a_damaged_table_is_refused(table: str) -> None:
-    with pytest.raises(HistoryError, match="x.csv: expected a table of start, num_chars, nats, found something else"):
+    with pytest.raises(CharlstmError, match="x.csv: expected a table of start, num_chars, nats, found something else"):
         parse_blocks(table, "x.csv")
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from cells import HIDDEN, LAYERS, PLANTED, STEP, plant_line_counter, random_model
 
-from charlstm.errors import InterpretationError
+from charlstm.errors import CharlstmError
 from charlstm.evaluation.documents import write_document
 from charlstm.interpretation import reading, tracking_cells
 from charlstm.interpretation.analysis import analyse_cells
@@ -157,7 +157,7 @@ def test_files_are_the_same_each_time_and_checked(
         write_document(tmp_path / name, one)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert read_cells(tmp_path / "one") == document
-    with pytest.raises(InterpretationError, match="cannot read what cells track: No such file"):
+    with pytest.raises(CharlstmError, match="cannot read what cells track: No such file"):
         read_cells(tmp_path / "none")
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import charlstm
-from charlstm.errors import StateError
+from charlstm.errors import CharlstmError
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
 from charlstm.model.model_folder import save_model
@@ -37,7 +37,7 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path: Path) -> None:
     content, damaged = (tmp_path / "state").read_bytes(), tmp_path / "damaged"
     for place in range(len(content)):
         damaged.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
-        with pytest.raises(StateError, match=f"{damaged}: expected a saved state"):
+        with pytest.raises(CharlstmError, match=f"{damaged}: expected a saved state"):
             charlstm.State.load(damaged)
     assert len(content) > 300
 
@@ -53,7 +53,7 @@ def test_the_same_state_is_the_same_bytes(tmp_path: Path) -> None:
 def test_values_that_no_lstm_reaches_are_refused(tmp_path: Path, hidden: float, cell: float) -> None:
     model = make(tmp_path / "model", 0)
     tensors = {"hidden": torch.full((2, 1, 6), hidden), "cell": torch.full((2, 1, 6), cell)}
-    with pytest.raises(StateError, match="state: expected what this model has read, got values that no LSTM reaches"):
+    with pytest.raises(CharlstmError, match="^state: .* what this model has read, got values that no LSTM reaches"):
         model.read("abc", state=charlstm.State(LSTMState(**tensors), model.info["model_sha256"]))
 
 
@@ -62,10 +62,10 @@ def test_a_state_of_another_model_is_refused(tmp_path: Path, hidden_size: int) -
     state = make(tmp_path / "one", 0).read("abc")
     other = make(tmp_path / "two", 1, hidden_size)
     for use in (other.generate, other.stream, other.score, other.read):
-        with pytest.raises(StateError, match=r"state: expected one of the model \w{12}, got one of \w{12}; read the"):
+        with pytest.raises(CharlstmError, match=r"state: expected one of the model \w{12}, got one of \w{12}; read"):
             use("abc", state=state)
     forged = charlstm.State(LSTMState(torch.zeros(2, 1, 5), torch.zeros(2, 1, 5)), other.info["model_sha256"])
-    with pytest.raises(StateError, match="state: expected the shape"):
+    with pytest.raises(CharlstmError, match="state: expected the shape"):
         other.read("abc", state=forged)
 
 
@@ -84,7 +84,7 @@ def test_what_is_no_state_is_one_line(tmp_path: Path) -> None:
     names = [file.name for file in tmp_path.iterdir() if file.name not in ("model", "state")]
     assert len(names) == 7
     for name in [*names, "missing", "model"]:
-        with pytest.raises(StateError) as caught:
+        with pytest.raises(CharlstmError) as caught:
             charlstm.State.load(tmp_path / name)
         assert str(caught.value).startswith(f"{tmp_path / name}: expected a saved state")
         assert "\n" not in str(caught.value)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from charlstm.errors import ModelFolderError
+from charlstm.errors import CharlstmError
 from charlstm.files.atomic import sha256
 from charlstm.model.char_lstm import CharLSTM, Implementation, weight_shapes
 from charlstm.model.model_folder import load_model, save_model
@@ -61,18 +61,18 @@ def test_the_same_weights_are_the_same_bytes(folder: Path, tmp_path: Path) -> No
 def test_missing_cut_or_flipped_files(folder: Path, name: str) -> None:
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[: len(content) // 2])
-    with pytest.raises(ModelFolderError, match=f"{name}: .*damaged"):
+    with pytest.raises(CharlstmError, match=f"{name}: .*damaged"):
         load_model(folder, "fused")
     flipped = bytearray(content)
     flipped[len(content) // 2] ^= 1
     (folder / name).write_bytes(flipped)
-    with pytest.raises(ModelFolderError):
+    with pytest.raises(CharlstmError, match="damaged"):
         load_model(folder, "fused")
     (folder / name).unlink()
-    with pytest.raises(ModelFolderError, match=f"{name}: cannot read the model: No such file"):
+    with pytest.raises(CharlstmError, match=f"{name}: cannot read the model: No such file"):
         load_model(folder, "fused")
     (folder / name).mkdir()
-    with pytest.raises(ModelFolderError, match=f"{name}: cannot read the model: Is a directory"):
+    with pytest.raises(CharlstmError, match=f"{name}: cannot read the model: Is a directory"):
         load_model(folder, "fused")
 
 
@@ -80,17 +80,17 @@ def test_weights_of_another_model(folder: Path, tmp_path: Path) -> None:
     other = ModelShape(3, 2, 5, 2, 5)
     save_model(tmp_path / "other", CharLSTM(other, "gates").state_dict(), other, Vocab("abc"))
     shutil.copy(tmp_path / "other" / WEIGHTS, folder / WEIGHTS)
-    with pytest.raises(ModelFolderError, match="damaged, or of another model: expected SHA-256"):
+    with pytest.raises(CharlstmError, match="damaged, or of another model: expected SHA-256"):
         load_model(folder, "fused")
     rehash(folder)
-    with pytest.raises(ModelFolderError, match=r"head.weight: expected F32 \(3, 4\), found F32 \(3, 5\)"):
+    with pytest.raises(CharlstmError, match=r"head.weight: expected F32 \(3, 4\), found F32 \(3, 5\)"):
         load_model(folder, "fused")
 
 
 def test_vocabulary_of_another_size(folder: Path) -> None:
     Vocab("abcd").save(folder / VOCAB)
     rehash(folder)
-    with pytest.raises(ModelFolderError, match="vocabulary has 4 characters, the model 3"):
+    with pytest.raises(CharlstmError, match="vocabulary has 4 characters, the model 3"):
         load_model(folder, "fused")
 
 
@@ -102,7 +102,7 @@ def test_a_model_of_the_time_before_feed_forward_blocks(tmp_path: Path) -> None:
     assert load_model(tmp_path / "model", "fused").model.shape == shape
     del config["hidden_size"]
     (tmp_path / "model" / CONFIG).write_text(json.dumps(config))
-    with pytest.raises(ModelFolderError, match="damaged"):
+    with pytest.raises(CharlstmError, match="damaged"):
         load_model(tmp_path / "model", "fused")
 
 
@@ -112,7 +112,7 @@ def test_missing_extra_and_wrongly_typed_weights_are_named(folder: Path) -> None
     weights["embedding.weight"] = weights["embedding.weight"].double()
     save_file(weights, folder / WEIGHTS)
     rehash(folder)
-    with pytest.raises(ModelFolderError) as caught:
+    with pytest.raises(CharlstmError) as caught:
         load_model(folder, "gates")
     for part in (
         "head.bias: expected F32 (3,), found nothing",
@@ -125,7 +125,7 @@ def test_missing_extra_and_wrongly_typed_weights_are_named(folder: Path) -> None
 def test_a_safetensors_file_that_is_none(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(b"not weights")
     rehash(folder)
-    with pytest.raises(ModelFolderError, match="not a whole safetensors file"):
+    with pytest.raises(CharlstmError, match="not a whole safetensors file"):
         load_model(folder, "gates")
 
 
@@ -135,7 +135,7 @@ def test_weights_that_are_not_finite_are_named(folder: Path, bad: float) -> None
     weights["head.weight"][1, 2] = bad
     save_file(weights, folder / WEIGHTS)
     rehash(folder)
-    with pytest.raises(ModelFolderError, match="found larger ones, NaN or infinity in head.weight; train"):
+    with pytest.raises(CharlstmError, match="found larger ones, NaN or infinity in head.weight; train"):
         load_model(folder, "gates")
 
 
@@ -143,11 +143,11 @@ def test_weights_that_are_not_finite_are_named(folder: Path, bad: float) -> None
 def test_what_never_ends_is_no_file_of_a_model(folder: Path, name: str) -> None:
     (folder / name).unlink()
     (folder / name).symlink_to("/dev/zero")
-    with pytest.raises(ModelFolderError, match=f"{name}: cannot read the model: expected a file, found a device"):
+    with pytest.raises(CharlstmError, match=f"{name}: cannot read the model: expected a file, found a device"):
         load_model(folder, "gates")
     (folder / name).unlink()
     os.mkfifo(folder / name)
-    with pytest.raises(ModelFolderError, match=f"{name}: cannot read the model: expected a file, found a FIFO"):
+    with pytest.raises(CharlstmError, match=f"{name}: cannot read the model: expected a file, found a FIFO"):
         load_model(folder, "gates")
 
 
@@ -157,7 +157,7 @@ def test_weights_out_of_any_range_are_named(folder: Path, bad: float) -> None:
     weights["head.weight"][1, 2] = bad
     save_file(weights, folder / WEIGHTS)
     rehash(folder)
-    with pytest.raises(ModelFolderError, match=r"expected weights from -1e\+09 to 1e\+09, .* in head.weight"):
+    with pytest.raises(CharlstmError, match=r"expected weights from -1e\+09 to 1e\+09, .* in head.weight"):
         load_model(folder, "gates")
 
 
@@ -188,7 +188,7 @@ def test_sizes_that_nobody_trained_build_nothing(
     config = json.loads((folder / CONFIG).read_text())
     (folder / CONFIG).write_text(json.dumps(config | {name: size}))
     monkeypatch.setattr("charlstm.model.model_folder.CharLSTM", None)  # whoever built one would fail
-    with pytest.raises(ModelFolderError, match=f"does not fit {CONFIG}|{CONFIG}: expected the sizes") as caught:
+    with pytest.raises(CharlstmError, match=f"does not fit {CONFIG}|{CONFIG}: expected the sizes") as caught:
         load_model(folder, "gates")
     assert len(str(caught.value)) < 1000
 
@@ -206,5 +206,5 @@ def test_sizes_that_nobody_trained_build_nothing(
 )
 def test_a_config_that_is_none(folder: Path, content: str) -> None:
     (folder / CONFIG).write_text(content)
-    with pytest.raises(ModelFolderError, match="config.json: expected the sizes and hashes of a model; the file is"):
+    with pytest.raises(CharlstmError, match="config.json: expected the sizes and hashes of a model; the file is"):
         load_model(folder, "gates")

@@ -18,7 +18,7 @@ from rich.console import Console
 from stages import dvc, start_dvc
 
 from benchmarks.projects import write_params
-from charlstm.errors import LineageError, ParamsError
+from charlstm.errors import CharlstmError, ParamsError
 from pipeline.commands.sweep import (
     Experiment,
     Row,
@@ -225,7 +225,7 @@ def test_a_commit_has_a_result_only_of_what_its_parameters_say(project: Path) ->
 
 
 def test_seeds_of_what_cannot_be_trained(project: Path) -> None:
-    with pytest.raises(LineageError, match="^HEAD~1: expected HEAD, from which --seeds trains"):
+    with pytest.raises(CharlstmError, match="^HEAD~1: expected HEAD, from which --seeds trains"):
         sweep("HEAD~1", project / "none.png", 2)
     write_params(project, {"train.epochs": 0})
     with pytest.raises(ParamsError, match="epochs"):
@@ -233,7 +233,7 @@ def test_seeds_of_what_cannot_be_trained(project: Path) -> None:
     write_params(project, {"teachers.recipes": ["mine"]})
     (project / "conf/recipe").mkdir(parents=True, exist_ok=True)
     (project / "conf/recipe/mine.yaml").write_text("builds_on: quick\n")
-    with pytest.raises(LineageError, match=r"^conf/recipe/mine.yaml: training needs it, .*: `git add` it"):
+    with pytest.raises(CharlstmError, match=r"^conf/recipe/mine.yaml: training needs it, .*: `git add` it"):
         sweep("HEAD", project / "none.png", 2)
     assert not (project / ".dvc/tmp/exps/celery").exists()
 
@@ -261,11 +261,11 @@ def test_only_seeds_that_are_missing_are_trained(copy: Path, capsys: pytest.Capt
 
 
 def test_experiments_without_losses_and_names_of_nothing(project: Path) -> None:
-    with pytest.raises(LineageError, match="nothing: expected a commit"):
+    with pytest.raises(CharlstmError, match="nothing: expected a commit"):
         sweep("nothing", project / "none.png")
     first = dvc(project, "git", "rev-parse", "HEAD~1").strip()
     dvc(project, "git", "update-ref", f"refs/exps/{first[:2]}/{first[2:]}/an-experiment", "HEAD~1")
-    with pytest.raises(LineageError, match="HEAD~1: expected experiments with losses, found 1 without"):
+    with pytest.raises(CharlstmError, match="HEAD~1: expected experiments with losses, found 1 without"):
         sweep("HEAD~1", project / "none.png")
     assert not (project / "none.png").exists()
 
@@ -300,7 +300,7 @@ def test_what_waits_is_counted_beside_what_is_done(project: Path, capsys: pytest
 def test_after_a_commit_it_says_where_the_former_ones_are(project: Path) -> None:
     head, first = head_of(project), dvc(project, "git", "rev-parse", "HEAD~1").strip()
     dvc(project, "git", "commit", "-q", "--allow-empty", "-m", "another")
-    with pytest.raises(LineageError) as caught:
+    with pytest.raises(CharlstmError) as caught:
         sweep("HEAD", project / "none.png")
     assert str(caught.value).splitlines() == [
         f"HEAD: no experiment began from {head_of(project)[:7]} (another); others have some (newest first):",
@@ -311,7 +311,7 @@ def test_after_a_commit_it_says_where_the_former_ones_are(project: Path) -> None
     assert (project / "former.png").exists() and not (project / "none.png").exists()
 
     shutil.rmtree(project / ".git/refs/exps")
-    with pytest.raises(LineageError, match=r"nor from any other commit; `dvc exp run --queue -S NAME=VALUE,VALUE`"):
+    with pytest.raises(CharlstmError, match=r"nor from any other commit; `dvc exp run --queue -S NAME=VALUE,VALUE`"):
         sweep("HEAD", project / "none.png")
 
 

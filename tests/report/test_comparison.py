@@ -7,7 +7,7 @@ import pytest
 from reviews import HOSTILE, copy, review, sample
 
 from benchmarks.projects import ROOT
-from charlstm.errors import LineageError, ReviewError
+from charlstm.errors import CharlstmError
 from charlstm.evaluation.documents import Published, write_document
 from charlstm.params import load_params
 from charlstm.report.comparison import (
@@ -129,7 +129,7 @@ def test_ten_runs_are_a_page_and_eleven_an_error() -> None:
     page = comparison_of([(f"run {number}", one) for number in range(MAX_RUNS)])
     assert "run 9" in page and len(page.encode()) <= MAX_PAGE_BYTES and "left out here" in page
     for count in (0, 11):
-        with pytest.raises(ReviewError, match=f"found {count or 'none'}"):
+        with pytest.raises(CharlstmError, match=f"found {count or 'none'}"):
             check_number(count)
 
 
@@ -162,10 +162,10 @@ def test_the_command_takes_projects_folders_and_files(tmp_path: Path) -> None:
 
 def test_a_source_that_has_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ReviewError, match="expected a project, a folder of samples or a review.json, found none"):
+    with pytest.raises(CharlstmError, match="expected a project, a folder of samples or a review.json, found none"):
         write_review([str(tmp_path)], tmp_path / "page.html")
     with pytest.raises(
-        ReviewError, match="nothing: there is no such file or folder; runs and revisions need a project"
+        CharlstmError, match="nothing: there is no such file or folder; runs and revisions need a project"
     ):
         write_review(["nothing"], tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
@@ -202,5 +202,5 @@ def test_one_model_has_a_page_of_its_own(recorded: Path, tmp_path: Path, monkeyp
 
 def test_a_name_of_nothing_is_named(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(recorded)
-    with pytest.raises(LineageError, match="nothing: expected a run, a file or a revision, found none of that name"):
+    with pytest.raises(CharlstmError, match="nothing: expected a run, a file or a revision, found none of that name"):
         write_review(["nothing"], tmp_path / "page.html")

@@ -10,7 +10,7 @@ from reviews import HOSTILE, Page, review
 from stages import run_stages
 
 from benchmarks.projects import write_params
-from charlstm.errors import HistoryError
+from charlstm.errors import CharlstmError
 from charlstm.evaluation.blocks import Blocks, parse_blocks
 from charlstm.evaluation.documents import write_document
 from charlstm.report.comparison import comparison_of
@@ -205,7 +205,7 @@ def test_a_line_on_the_terminal_is_one_line_without_control_characters(
 
 def test_a_damaged_table_of_blocks_is_refused(copy: Path, other: Path, tmp_path: Path) -> None:
     (other / "blocks.csv").write_bytes(b"\xff\0")
-    with pytest.raises(HistoryError, match="blocks.csv: expected a table of start, num_chars, nats"):
+    with pytest.raises(CharlstmError, match="blocks.csv: expected a table of start, num_chars, nats"):
         write_review(["HEAD", str(other)], tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 

@@ -4,7 +4,7 @@ import matplotlib
 import pandas as pd
 import pytest
 
-from charlstm.errors import HistoryError
+from charlstm.errors import CharlstmError
 from charlstm.report.plots import plot_losses
 from charlstm.training.history import EpochRow, StepRow, read_csv, table, write_csv
 
@@ -23,20 +23,20 @@ def test_tables_keep_every_digit_and_every_newline(tmp_path: Path) -> None:
 
 def test_damaged_tables(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
-    with pytest.raises(HistoryError, match="cannot read the table: .*No such file"):
+    with pytest.raises(CharlstmError, match="cannot read the table: .*No such file"):
         read_csv(path, ("epoch",))
     path.write_text("")
-    with pytest.raises(HistoryError, match="cannot read the table: No columns"):
+    with pytest.raises(CharlstmError, match="cannot read the table: No columns"):
         read_csv(path, ("epoch",))
     path.write_text("epoch\n1\n")
-    with pytest.raises(HistoryError, match="missing: step"):
+    with pytest.raises(CharlstmError, match="missing: step"):
         read_csv(path, ("epoch", "step"))
 
 
 @pytest.mark.parametrize("content", ["epoch,step\n", "epoch,step\n1,\n"])
 def test_cut_tables(tmp_path: Path, content: str) -> None:
     (tmp_path / "table.csv").write_text(content)
-    with pytest.raises(HistoryError, match="damaged"):
+    with pytest.raises(CharlstmError, match="damaged"):
         read_csv(tmp_path / "table.csv", ("epoch", "step"))
 
 

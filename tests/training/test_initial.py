@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from charlstm.errors import Interrupted, ModelFolderError
+from charlstm.errors import CharlstmError, Interrupted
 from charlstm.model.char_lstm import CharLSTM, initial_weights
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import gate_weight_names
@@ -94,7 +94,7 @@ def test_a_model_of_other_sizes_or_of_another_unit_is_refused(
     tmp_path: Path, vocab: Vocab, shape: ModelShape, words: str
 ) -> None:
     save(tmp_path / "model", SHAPE, "abcd")
-    with pytest.raises(ModelFolderError, match=r"^\S+model: ") as raised:
+    with pytest.raises(CharlstmError, match=r"^\S+model: ") as raised:
         load_initial(tmp_path / "model", vocab, shape)
     assert words in str(raised.value)
 
@@ -102,9 +102,9 @@ def test_a_model_of_other_sizes_or_of_another_unit_is_refused(
 def test_what_is_no_whole_model_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "model", SHAPE, "abcd")
     (tmp_path / "model/model.safetensors").write_bytes(b"")
-    with pytest.raises(ModelFolderError, match="damaged"):
+    with pytest.raises(CharlstmError, match="damaged"):
         load_initial(tmp_path / "model", Vocab("abcd"), SHAPE)
-    with pytest.raises(ModelFolderError, match="cannot read"):
+    with pytest.raises(CharlstmError, match="cannot read"):
         load_initial(tmp_path / "nowhere", Vocab("abcd"), SHAPE)
 
 
