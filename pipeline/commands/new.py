@@ -159,7 +159,9 @@ def _lines(new: New, within: float | None) -> Iterator[str]:
         yield f"  {number} files in this order, with {between}"
     yield "proposal:"
     yield from (f"  {line}" for line in new.proposal.reasons)
-    if within is not None:  # it says so itself
+    if new.is_kept:
+        yield "  as it was planned before, so that an interrupted training goes on; --force measures this machine again"
+    if within is not None or new.proposal.training is None:  # it says how long
         return
     cores = num_cores()
     duration = _rounded(new.proposal.training.seconds(cores, multiplies_bf16("cpu")))

@@ -37,6 +37,7 @@ from pipeline.stage.presets import (
     params_with,
     path_of,
     preset_text,
+    read_own,
     written_by,
 )
 
@@ -133,6 +134,7 @@ class New(NamedTuple):
     initial: "InitialModel | None"
     outdated: list[Path]  # recipes that it wrote for this text before, and does not need now
     strays: list[Path]  # what teachers wrote for other parameters
+    is_kept: bool  # it was proposed before
 
     def replaced(self) -> list[Path]:
         """Files in `conf/` that are there, and will be gone or have something else."""
@@ -191,26 +193,22 @@ def plan(
     bases = {kind: load(kind, kind.root).values for kind in (CORPORA, RECIPES)}
     if seconds is not None and not is_forced:  # before steps are timed
         check_kept(RECIPES, bases[RECIPES])
-    proposal = _proposal(report, bases[RECIPES], name, initial, seconds)
+    heading = f"Proposed for {name}, {'by its size' if seconds is None else f'for {seconds / 60:g} minutes'}."
+    shown = source.shown if source.shown.isprintable() else ascii(source.shown)
+    about = f"{shown}: {report.num_chars:,} characters, {len(report.counts):,} distinct ones."
+    is_same = _is_of(name, source, outputs)
+    of_text = _corpus_values(source, report, digest, name, address, separator)
+    kept = None
+    if is_same and seconds is not None and not is_forced:
+        kept = _planned_before(name, about, heading, of_text, initial)
+    proposal = kept or _proposal(report, bases[RECIPES], name, initial, seconds)
     num_held_out = report.num_chars - int(TRAIN_FRACTION * report.num_chars)
-    if initial and initial.has_read(report.ending[-num_held_out:], paths):
+    if initial and not kept and initial.has_read(report.ending[-num_held_out:], paths):
         proposal.reasons.append(
             f"! {initial.where} was trained on the end of this text: no loss here will be one of new text"
         )
-    corpus = {**_corpus_values(source, report, digest, name, address, separator), **proposal.corpus}
-    why = "by its size" if seconds is None else f"for {seconds / 60:g} minutes"
-    shown = source.shown if source.shown.isprintable() else ascii(source.shown)
-    about = f"{shown}: {report.num_chars:,} characters, {len(report.counts):,} distinct ones."
-    files = {path_of(CORPORA, name): as_written(preset_text(about, CORPORA.root, corpus), COMMAND)}
-    files |= {
-        path_of(RECIPES, recipe): as_written(preset_text(about, RECIPES.root, values), COMMAND)
-        for recipe, about, values in (
-            (name, f"Proposed for {name}, {why}.\n" + "\n".join(proposal.reasons), proposal.recipe),
-            (name + TEACHER, f"The teachers of {name}.", proposal.teacher),
-        )
-        if values
-    }
-    is_same = _is_of(name, source, outputs)
+    corpus = {**of_text, **proposal.corpus}
+    files = _presets(name, about, heading, corpus, proposal)
     for path, text in files.items():
         _check_replaceable(path, text, is_same, is_forced)
     values = {CORPORA: {**bases[CORPORA], **corpus}, RECIPES: {**bases[RECIPES], **proposal.recipe}}
@@ -219,7 +217,44 @@ def plan(
     strays = load_teaching_paths().stray_parts(parts) if isinstance(parts, list) else []
     files[PARAMS] = _params(values, is_forced)
     kept_links = links if source.needs_links else None
-    return New(source, report, proposal, files, kept_links, separator, initial, outdated, strays)
+    return New(source, report, proposal, files, kept_links, separator, initial, outdated, strays, kept is not None)
+
+
+def _presets(name: str, about: str, heading: str, corpus: Mapping[str, object], proposal: Proposal) -> dict[Path, str]:
+    """The files of the corpus, of its recipe, and of its teachers' recipe; none of what has no values."""
+    recipe_about = "\n".join([heading, *proposal.reasons])
+    presets: list[tuple[Kind, str, str, Mapping[str, object] | None]] = [
+        (CORPORA, name, about, corpus),
+        (RECIPES, name, recipe_about, proposal.recipe),
+        (RECIPES, name + TEACHER, f"The teachers of {name}.", proposal.teacher),
+    ]
+    return {
+        path_of(kind, preset): as_written(preset_text(comment, kind.root, values), COMMAND)
+        for kind, preset, comment, values in presets
+        if values
+    }
+
+
+def _planned_before(
+    name: str, about: str, heading: str, of_text: Collection[str], initial: "InitialModel | None"
+) -> Proposal | None:
+    """What was proposed for this text and time before, as it was written; None for nothing, or for another.
+
+    `of_text` are the parameters that the text decides, not the proposal. A machine is never as fast as a moment ago. So
+    the same command would train another model each time, and what an interrupted training has done would be lost.
+    """
+    try:
+        corpus_about, corpus = read_own(path_of(CORPORA, name), COMMAND)
+        recipe_about, recipe = read_own(path_of(RECIPES, name), COMMAND)
+        teacher = read_own(path_of(RECIPES, name + TEACHER), COMMAND)[1] if "teachers.recipes" in recipe else None
+    except (OSError, ParamsError):  # missing, edited or damaged
+        return None
+    begins_from = str(initial.target) if initial else NOTHING
+    is_this = corpus_about == [about] and recipe_about[0] == heading
+    if not is_this or recipe.get("train.initial", NOTHING) != begins_from:
+        return None
+    proposed = {parameter: value for parameter, value in corpus.items() if parameter not in of_text}
+    return Proposal(recipe, proposed, recipe_about[1:], None, teacher)
 
 
 def _unneeded_recipes(name: str, files: Collection[Path]) -> list[Path]:

@@ -198,7 +198,7 @@ class Proposal(NamedTuple):
     recipe: dict[str, object]  # by dotted name
     corpus: dict[str, object]
     reasons: list[str]
-    training: Training
+    training: Training | None  # None: it was planned before
     teacher: dict[str, object] | None = None  # the recipe of teachers, if they are worth their time
 
 

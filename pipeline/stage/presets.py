@@ -19,6 +19,7 @@ from charlstm.errors import ParamsError
 from charlstm.files.documents import did_you_mean, load_yaml, validate
 from charlstm.files.lock import holder_of
 from charlstm.params import Params
+from charlstm.sections import flatten
 from pipeline.stage.params_file import PARAMS, replaced, with_values
 
 CONF = Path("conf")
@@ -240,6 +241,21 @@ def is_as_written(text: str, command: str) -> bool:
     return text == as_written(text.partition(written_by(command))[0], command)
 
 
+def read_own(path: Path, command: str) -> tuple[list[str], dict[str, object]]:
+    """The lines of the comment at the top of a preset, and the values in it, as `command` wrote them.
+
+    Raises:
+        OSError: there is none.
+        ParamsError: it was edited, or is damaged.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if not is_as_written(text, command):
+        raise ParamsError(f"{path}: it was edited")
+    document = load_yaml(path)
+    document.pop(BUILDS_ON)
+    return _comment(text), flatten(document)
+
+
 def written_by(command: str) -> str:
     """How the last line of such a file begins."""
     return f"# Written by `charlstm {command}`"
@@ -247,8 +263,12 @@ def written_by(command: str) -> str:
 
 def _about(path: Path) -> str:
     """The comment at the top of a file."""
-    lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
-    return " ".join(line.removeprefix("#").strip() for line in lines)
+    return " ".join(_comment(path.read_text(encoding="utf-8")))
+
+
+def _comment(text: str) -> list[str]:
+    lines = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    return [line.removeprefix("#").strip() for line in lines]
 
 
 def _flat(document: Mapping[str, object], parameters: Iterable[str], path: Path, above: str = "") -> dict[str, object]:

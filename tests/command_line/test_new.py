@@ -340,8 +340,16 @@ def test_a_training_is_proposed_for_a_time(run: Run, project: Path, monkeypatch:
     params = load_params(project / "params.yaml")
     assert recipe_of(params) == Recipe("pride", {}) and not params.teachers.recipes
     plan_quickly(monkeypatch, 10_000)
-    code, out, _ = run("new", "Pride.txt", "--minutes", "0.5")
+    before = tree(project)
+    code, out, _ = run("new", "Pride.txt", "--minutes", "0.5")  # as one that was interrupted is begun again
+    assert code == 0 and "10 ms a step were measured" in out and "as it was planned before" in out
+    assert tree(project) == before
+    code, out, _ = run("new", "Pride.txt", "--minutes", "0.5", "--force")
     assert code == 0 and "8 teachers of these sizes" in out and "the rest of the time would not help" in out
+    before = tree(project)
+    code, out, _ = run("new", "Pride.txt", "--minutes", "0.5")
+    assert code == 0 and "8 teachers of these sizes" in out and "as it was planned before" in out
+    assert tree(project) == before
     student = load_params(project / "params.yaml")
     assert student.teachers.recipes == ("pride-teacher",) and student.train.distillation.rows > 0
     teacher = load(RECIPES, "pride-teacher").values

@@ -70,13 +70,14 @@ def test_a_huge_text_is_validated_on_a_part() -> None:
 
 def test_larger_texts_take_longer_and_need_no_smaller_models() -> None:
     found = [propose(size, [1]) for size in SIZES]
-    weights = [one.training.num_weights for one in found]
-    assert len(found) > 10 and weights == sorted(weights)
+    weights = [one.training.num_weights for one in found if one.training]
+    assert len(found) == len(weights) > 10 and weights == sorted(weights)
 
 
 def test_the_time_is_that_of_the_recipes_table() -> None:
     """54 seconds for `quick` on 2 cores: see docs/recipes.md."""
-    assert propose(1_115_394, [1] * 65).training.seconds(2, True) == pytest.approx(54, rel=0.1)
+    training = propose(1_115_394, [1] * 65).training
+    assert training is not None and training.seconds(2, True) == pytest.approx(54, rel=0.1)
 
 
 def test_a_text_that_begins_from_a_model_has_its_sizes_and_lower_rates() -> None:
