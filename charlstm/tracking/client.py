@@ -197,9 +197,13 @@ def connect(store: Store) -> "MlflowClient":
     """
     check_can_open(store.uri)
     from mlflow import MlflowClient
+    from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
+    if not MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.is_set():
+        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
     for noisy in ("mlflow", "alembic"):  # both announce every table of a fresh database
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a traceback of what is raised anyway
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it announces every try
     for source in (logging.getLogger("urllib3.connectionpool"), *logging.getLogger("mlflow").handlers):
         source.addFilter(hide_credentials)

@@ -104,15 +104,20 @@ def find_run(name: str, reader: Reader) -> TrackedRun:
         CharlstmError: there is none, or there are several models.
     """
     _, matches = find(name, None, reader, load_paths())
-    of_outputs = [match for match in matches if match.run and match.commit]  # rather than what else ran from a commit
+    of_outputs = [match for match in matches if match.commit]  # rather than what else ran from a commit
     runs = [match.run for match in of_outputs or matches if match.run]
+    if of_outputs and not runs:
+        raise CharlstmError(
+            f"{name}: the model that its dvc.lock names has no run here: `dvc pull` or `dvc repro` brings its files, "
+            f"and `charlstm sync --files` makes its run from them"
+        )
     if not runs:
         raise CharlstmError(
             f"{name}: expected a run, found none in MLflow; `charlstm sync --files` makes that of the model here"
         )
     finished = [run for run in runs if MODEL_TAG in run.tags] or runs
     if len({run.tags.get(MODEL_TAG, run.run_id) for run in finished}) != 1:
-        ids = ", ".join(run.run_id for run in finished[:5])
+        ids = ", ".join(f"{run.run_id} ({run.name})" for run in finished[:5])
         raise CharlstmError(f"{name}: expected one model, found {len(finished)} runs: name one: {ids}")
     return finished[0]
 

@@ -30,6 +30,8 @@ from pipeline.stage.terminal import printable
 
 MAX_IN_FULL = 3  # for eyes; beyond, a line a training
 WIDTH = 11
+MAX_VALUE_CHARS = 40
+OF_TEXT = ("download.", "evaluate.published")  # long, and of another text all different
 OF_MACHINE = ("processor", "gpu", "threads", "processes", "python", "torch")
 Kind = Literal["run", "file", "rev"]
 UNKNOWN = "not recorded"
@@ -145,7 +147,10 @@ def _in_short(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:
     yield _line("machine", *(f"{name} {machine[name]}" for name in OF_MACHINE if name in machine))
     yield _line("keep it", _keep(dvc))
     if run is None:
-        yield _line("again", "charlstm sync --files, which makes its run from the files; then charlstm reproduce HEAD")
+        yield _line(
+            "again", "dvc pull or dvc repro, if its files are not here; charlstm sync --files makes its run from"
+        )
+        yield _line("", "them; then charlstm reproduce HEAD")
     elif run["can_be_reproduced"]:
         yield _line("again", f"charlstm reproduce {run['id'][:MIN_ID_PREFIX]}")
 
@@ -157,20 +162,28 @@ def _line(name: str, *parts: str | None) -> str:
 def _params(params: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     if not here:
         return [str(len(params)), "params.yaml here cannot be read"] if params else []
-    shown = {name: repr(here[name]) if name in here else "not" for name in params}
+    is_other_text = here.get("download.name") != params.get("download.name")
     other = [
-        f"{name} {value!r} ({shown[name]} here)"
+        f"{name} {_cut(value)} ({_cut(here[name]) if name in here else 'not'} here)"
         for name, value in params.items()
         if not is_same_value(here.get(name), value)
+        and not (is_other_text and name.startswith(OF_TEXT) and name != "download.name")
     ]
     compared = f"other than here: {', '.join(other)}" if other else "as in params.yaml here"
     return [str(len(params)), compared] if params else []
 
 
+def _cut(value: str) -> str:
+    return repr(value if len(value) <= MAX_VALUE_CHARS else f"{value[:MAX_VALUE_CHARS]}...")
+
+
 def _data(trace: Trace) -> list[str | None]:
     digest = next((row["sha256"] for link in trace["chain"][:1] for row in link["files"] if row["sha256"]), None)
-    source = trace["params"].get("download.source")
-    return [trace["params"].get("download.name"), source and f"from {source}", digest and f"SHA-256 {digest[:12]}"]
+    params = trace["params"]
+    source = params.get("download.source")
+    if digest is not None and digest == params.get("download.fallback.sha256"):
+        source = f"the FALLBACK {params['download.fallback.requirement']}"
+    return [params.get("download.name"), source and f"from {source}", digest and f"SHA-256 {digest[:12]}"]
 
 
 def _initial(trace: Trace) -> str | None:

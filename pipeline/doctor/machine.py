@@ -125,7 +125,7 @@ def check_gpu(devices: Path = DEVICES) -> Iterator[Finding]:
 # Memory and disk space: what a training needs at least, beside what there is.
 
 COPIES_OF_TEXT = 3  # the corpus, its parts, their ids
-GB = 1e9
+MB, GB = 1e6, 1e9
 
 
 def check_host_memory(params: Params, encoded: Encoded | None) -> Iterator[Finding]:
@@ -146,10 +146,12 @@ def check_disk(params: Params, encoded: Encoded | None, num_bytes: int | None) -
     free = shutil.disk_usage(Path.cwd()).free
     if free < with_cache:
         finding = error if free < without_cache else warning
+        unit, name = (GB, "GB") if with_cache >= GB else (MB, "MB")
+        parts = (with_cache, text, teachers_bytes, free)
+        needed, texts, written, there = (f"{num_bytes / unit:,.1f}" for num_bytes in parts)
         yield finding(
-            f"disk: about {with_cache / GB:,.1f} GB are needed (texts {text / GB:,.1f}, what teachers write "
-            f"{teachers_bytes / GB:,.1f}, checkpoints and the model, and DVC's cache), {free / GB:,.1f} are free in "
-            f"{Path.cwd()}"
+            f"disk: about {needed} {name} are needed (texts {texts}, what teachers write {written}, checkpoints and "
+            f"the model, and DVC's cache), {there} are free in {Path.cwd()}"
         )
 
 

@@ -37,7 +37,9 @@ def with_previous_outputs(run: Callable[[], int]) -> int:
             try:
                 put_back(name)
             except (OSError, CharlstmError) as error:
-                log.warning("the previous outputs of %s: %s", name, error)
+                log.warning(
+                    "the previous outputs of %s are not back in place: %s; `dvc checkout` tries again", name, error
+                )
     return code
 
 

@@ -81,10 +81,10 @@ EXPERIMENT, BASELINE = "dvc_exp_name", "dvc_exp_baseline"  # the former as `char
 def tags(params: Params, paths: Paths) -> dict[str, str]:
     """The hash of the corpus, the git commit, and the DVC experiment if there is one."""
     corpus_sha256 = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
-    found = {CORPUS_TAG: params.download.name, "corpus_sha256": corpus_sha256}
-    found["corpus"] = without_credentials(params.download.source)
-    if params.download.fallback and corpus_sha256 == params.download.fallback.sha256:
-        found["corpus"] = f"FALLBACK {params.download.fallback.requirement}"
+    name, source, fallback = params.download.name, without_credentials(params.download.source), params.download.fallback
+    if fallback and corpus_sha256 == fallback.sha256:  # another text: an experiment and a registered model of its own
+        name, source = f"{name}-fallback", f"FALLBACK {fallback.requirement}"
+    found = {CORPUS_TAG: name, "corpus": source, "corpus_sha256": corpus_sha256}
     if (weights := paths.initial / WEIGHTS).is_file():  # later stages run without it, too
         found[INITIAL_TAG] = sha256(weights)
     if commit := git("rev-parse", "HEAD"):

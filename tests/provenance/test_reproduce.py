@@ -11,6 +11,7 @@ import pytest
 from stages import dvc, run_stages
 
 from benchmarks.projects import write_params
+from charlstm.errors import CharlstmError
 from charlstm.tracking.reader import Reader
 from pipeline import cli
 from pipeline.commands.reproduce import Row, compare, find_run, first_difference, likely_cause
@@ -92,6 +93,13 @@ def test_all_that_trace_takes_names_a_run(copy: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(copy)
     names = ("HEAD", "HEAD~1", "results", "an-experiment", "artifacts/model", "artifacts/samples", the_run(copy)[:8])
     assert {find_run(name, Reader(store())).run_id for name in names} == {the_run(copy)}
+
+
+def test_another_model_that_ran_from_a_commit_is_not_its_own(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy)
+    change(copy, "update tags set value = 'other' where key = 'dvc_train_md5'")
+    with pytest.raises(CharlstmError, match=r"^HEAD: the model that its dvc.lock names has no run here: `dvc pull`"):
+        find_run("HEAD", Reader(store()))
 
 
 def test_what_cannot_be_made_again_is_one_line(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
