@@ -193,6 +193,10 @@ ALONE = {
     "no params": Fault(
         "ERROR: params.yaml: cannot read the parameters: No such file or directory", plant=lambda: remove("params.yaml")
     ),
+    "damaged dvc.lock": Fault(
+        "ERROR: dvc.lock: damaged, maybe by a merge: `git checkout HEAD dvc.lock` brings the last one back",
+        plant=lambda: write("dvc.lock", "<<<<<<< HEAD\nstages: {}\n=======\n"),
+    ),
     "paths": Fault(
         "ERROR: dvc.yaml: expected the stages' paths under `vars: - paths:`; run stages in the project's root",
         plant=lambda: write("dvc.yaml", "stages: {}\n"),

@@ -140,7 +140,7 @@ def _of_run(model: str) -> Reviewed:
 def _of_commit(commit: str, paths: Paths) -> Path | None:
     """The `review.json` that `dvc.lock` of a commit names: in DVC's cache, or here; None if it is in neither."""
     lock = lock_at(commit)
-    samples = lock.outputs.get(str(paths.samples)) if lock else None
+    samples = lock.files("outs").get(str(paths.samples)) if lock else None
     if samples is None:
         return None
     if file := cached(files_of(samples).get(DOCUMENT, "")):

@@ -110,7 +110,7 @@ def read_experiments(commit: str) -> dict[str, Experiment]:
 def committed_result(commit: str) -> dict[str, Experiment]:
     """The result in a commit itself, by its short hash; none if that is of other parameters than its `params.yaml`."""
     result, lock = _experiment_at(commit, load_paths()), lock_at(commit)
-    recorded = flat(lock.params) if lock else {}
+    recorded = flat(lock.params()) if lock else {}
     is_of_params = SEED in recorded and all(is_same_value(result.params.get(one), recorded[one]) for one in recorded)
     return {git("log", "-1", "--format=%h", commit) or commit: result} if is_of_params and result.losses else {}
 

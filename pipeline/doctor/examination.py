@@ -51,9 +51,7 @@ def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
         findings += readable(machine.check_cores(params))  # early: what follows keeps one busy
         findings += readable(machine.check_versions())
         if params is not None and paths is not None:
-            encoded = read_encoded(paths) if text.is_up_to_date(params, paths) else None
-            findings += readable(text.check_text_source(params, paths))
-            findings += _check_training(params, encoded, source_bytes(params, paths))
+            findings += readable(_check_text_and_training(params, paths))
         findings += readable(machine.check_gpu())
         findings += readable(check_folders(cache.result()))
         findings += tracker.result()
@@ -70,6 +68,12 @@ def examine_training() -> list[Finding]:
     if params is not None and paths is not None:
         findings += (finding for finding in _check_training(params, read_encoded(paths), None) if finding.is_error)
     return _errors_first([*findings, *readable(machine.check_cores(params))])
+
+
+def _check_text_and_training(params: Params, paths: Paths) -> Iterator[Finding]:
+    encoded = read_encoded(paths) if text.is_up_to_date(params, paths) else None
+    yield from readable(text.check_text_source(params, paths))
+    yield from _check_training(params, encoded, source_bytes(params, paths))
 
 
 def _check_training(params: Params, encoded: Encoded | None, num_bytes: int | None) -> list[Finding]:

@@ -8,19 +8,71 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from charlstm.files.atomic import sha256
+from charlstm.errors import CharlstmError
+from charlstm.files.atomic import open_regular, sha256
 from charlstm.files.checksums import SUMS
-from charlstm.files.documents import load_yaml
+from charlstm.files.documents import load_yaml, parse_yaml
+
+if TYPE_CHECKING:  # every stage starts with this module, and pydantic takes a while
+    from pipeline.dvc.paths import Paths
 
 LOCK, PARAMS = Path("dvc.lock"), Path("params.yaml")
 FOLDER = ".dir"  # the end of a folder's hash
 MAX_SUMS_BYTES = 1_000_000
 SECONDS_TO_ANSWER = 60
+
+
+class Lock(NamedTuple):
+    """A `dvc.lock`: what DVC has recorded of each stage. Without a stage's name, all of them are meant."""
+
+    stages: Mapping[str, Any]
+
+    def files(self, kind: str, stage: str | None = None) -> dict[str, str]:
+        """The outputs ("outs") or inputs ("deps"), path -> MD5. It is empty where DVC has none, as of a URL."""
+        return {str(one["path"]): str(one.get("md5", "")) for each in self._of(stage) for one in each.get(kind, [])}
+
+    def params(self, stage: str | None = None) -> dict[str, Any]:
+        """The parameters, by the names that `dvc.yaml` has for them: sections, or single ones."""
+        sections = [section for each in self._of(stage) for section in (each.get("params") or {}).values()]
+        return {name: value for section in sections for name, value in section.items()}
+
+    def train_md5(self, paths: "Paths") -> str | None:
+        """DVC's name for the training: that of the file which names its outputs by their hashes. None without one."""
+        return self.files("outs").get(str(paths.train / SUMS))
+
+    def _of(self, stage: str | None) -> Collection[Any]:
+        return self.stages.values() if stage is None else [self.stages.get(stage, {})]
+
+
+@cache
+def parse_lock(text: str) -> Lock | None:
+    """A `dvc.lock` from its text; None if it is none, or damaged."""
+    try:
+        lock = Lock(parse_yaml(text)["stages"])
+        lock.files("outs"), lock.files("deps"), lock.params()  # all that can be asked of it has the shape of a record
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return lock
+
+
+def read_lock() -> Lock | None:
+    """The `dvc.lock` of this working tree; None if there is none.
+
+    Raises:
+        CharlstmError: it is damaged.
+    """
+    if not LOCK.exists():
+        return None
+    with open_regular(LOCK) as file:
+        lock = parse_lock(file.read().decode(errors="replace"))
+    if lock is None:
+        raise CharlstmError(f"{LOCK}: damaged, maybe by a merge: `git checkout HEAD {LOCK}` brings the last one back")
+    return lock
 
 
 def recorded_outputs(stage: str) -> dict[Path, str]:
@@ -34,12 +86,8 @@ def recorded_inputs(stage: str) -> dict[Path, str]:
 
 
 def _recorded(stage: str, kind: str) -> dict[Path, str]:
-    if not LOCK.exists():
-        return {}
-    try:
-        return {Path(entry["path"]): str(entry["md5"]) for entry in load_yaml(LOCK)["stages"][stage][kind]}
-    except (KeyError, TypeError):
-        return {}
+    lock = read_lock()
+    return {Path(path): md5 for path, md5 in lock.files(kind, stage).items()} if lock else {}
 
 
 def is_of_these_parameters(*stages: str, but: str = "") -> bool:
@@ -47,17 +95,10 @@ def is_of_these_parameters(*stages: str, but: str = "") -> bool:
 
     Without a `dvc.lock`, nobody knows better.
     """
-    if not LOCK.exists():
+    if (lock := read_lock()) is None:
         return True
     now = load_yaml(PARAMS)
-    try:
-        recorded = load_yaml(LOCK)["stages"]
-        return all(
-            _without(recorded[stage]["params"][str(PARAMS)][stage], but) == _without(now.get(stage), but)
-            for stage in stages
-        )
-    except (KeyError, TypeError):
-        return False
+    return all(_without(lock.params(stage).get(stage), but) == _without(now.get(stage), but) for stage in stages)
 
 
 def _without(section: Any, name: str) -> Any:  # noqa: ANN401  # whatever YAML has

@@ -145,8 +145,8 @@ def of_commit(commit: str, paths: Paths, found_by: str) -> Trace | None:
     lock = revisions.lock_at(commit)
     if lock is None:
         return None
-    files, revision = with_files(lock.outputs), revisions.describe(commit)
-    params = flat(lock.params)
+    files, revision = with_files(lock.files("outs")), revisions.describe(commit)
+    params = flat(lock.params())
     return {
         "found_by": found_by,
         "run": None,
@@ -199,7 +199,7 @@ def blocks_at(commit: str, paths: Paths) -> "Blocks | None":
     from charlstm.evaluation.blocks import BLOCKS
 
     lock, here = revisions.lock_at(commit), paths.evaluate / BLOCKS
-    recorded = lock.outputs.get(str(here)) if lock else None
+    recorded = lock.files("outs").get(str(here)) if lock else None
     if recorded is None:
         return None
     found = cached(recorded) or (here if here.is_file() and md5(here) == recorded else None)

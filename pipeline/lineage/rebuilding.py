@@ -18,10 +18,8 @@ from charlstm.text.encoded import load_encoded
 from charlstm.training.history import read_csv, read_tables
 from pipeline import evaluate, sample
 from pipeline.dvc.paths import Paths
-from pipeline.lineage.revisions import parse_lock
+from pipeline.dvc.record import LOCK, read_lock
 from pipeline.provenance.hashes import folder_md5, md5
-
-LOCK = Path("dvc.lock")
 
 
 def rebuild(params: Params, paths: Paths) -> None:
@@ -45,15 +43,14 @@ def rebuild(params: Params, paths: Paths) -> None:
 
 def _check_files() -> None:
     """Check that all outputs, and the parameters of the last three stages, are those that `dvc.lock` names."""
-    lock = parse_lock(LOCK.read_text(encoding="utf-8"))
-    if lock is None:
-        raise CharlstmError(f"{LOCK}: expected DVC's record of the stages, found something else")
-    for path, recorded in ((Path(name), digest) for name, digest in lock.outputs.items()):
+    if (lock := read_lock()) is None:
+        raise CharlstmError(f"{LOCK}: expected DVC's record of the stages, found none; `dvc repro` writes it")
+    for path, recorded in ((Path(name), digest) for name, digest in lock.files("outs").items()):
         if not path.exists() or recorded != (folder_md5(path) if path.is_dir() else md5(path)):
             raise CharlstmError(f"{path}: not what {LOCK} names; `dvc pull` or `dvc repro` brings it")
     here = load_yaml(Path("params.yaml"))
     for section in ("model", "train", "evaluate", "sample"):
-        if lock.params.get(section) != here.get(section):
+        if lock.params().get(section) != here.get(section):
             raise CharlstmError(f"params.yaml: {section} is not what {LOCK} names; put it back, or `dvc repro`")
 
 

@@ -5,17 +5,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from charlstm.errors import CharlstmError
-from charlstm.files.checksums import SUMS
-from charlstm.files.documents import parse_yaml
-from pipeline.dvc.paths import Paths
+from pipeline.dvc.record import LOCK, Lock, parse_lock
 from pipeline.provenance.git import git
 
-LOCK = "./dvc.lock"  # below the current folder, also where that is not the repository's root
 EXPERIMENT_REF = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
 
 
@@ -27,17 +23,6 @@ class Revision(NamedTuple):
     baseline: str | None  # the commit that the experiment was made from
     names: list[str]  # branches and tags that stand at it
     subject: str
-
-
-class Lock(NamedTuple):
-    """A `dvc.lock`: outputs by path, with their MD5, and the parameters of all stages."""
-
-    outputs: dict[str, str]
-    params: dict[str, Any]
-
-    def train_md5(self, paths: Paths) -> str | None:
-        """DVC's name for the training: that of the file which names its outputs by their hashes. None without one."""
-        return self.outputs.get(str(paths.train / SUMS))
 
 
 def find_commit(name: str) -> str | None:
@@ -68,26 +53,15 @@ def experiments() -> dict[str, tuple[str, str]]:
 
 def lock_at(commit: str) -> Lock | None:
     """The `dvc.lock` of a commit; None if it has none that can be read."""
-    return parse_lock(git("show", f"{commit}:{LOCK}"))
-
-
-@cache
-def parse_lock(text: str | None) -> Lock | None:
-    """A `dvc.lock` from its text; None if it is none."""
-    try:
-        stages = parse_yaml(text or "")["stages"].values()
-        outputs = {str(out["path"]): str(out["md5"]) for stage in stages for out in stage.get("outs", [])}
-        params = [values for stage in stages for values in (stage.get("params") or {}).values()]
-        return Lock(outputs, {name: value for section in params for name, value in section.items()})
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
+    # `./`: below the current folder, also where that is not the repository's root
+    return parse_lock(git("show", f"{commit}:./{LOCK}") or "")
 
 
 def commits_with(md5: str) -> list[str]:
     """The commits, of all branches and experiments, that brought an output with that hash into `dvc.lock`."""
-    commits = (git("log", "--all", "--format=%H", f"-S{md5}", "--", LOCK) or "").splitlines()
+    commits = (git("log", "--all", "--format=%H", f"-S{md5}", "--", str(LOCK)) or "").splitlines()
     # A search for changes also finds the commits that removed it.
-    return [commit for commit in commits if (lock := lock_at(commit)) and md5 in lock.outputs.values()]
+    return [commit for commit in commits if (lock := lock_at(commit)) and md5 in lock.files("outs").values()]
 
 
 # A commit, with what was changed in it, in a temporary folder that is gone afterwards.
