@@ -4,14 +4,19 @@ It has no times, hosts, paths or run ids: the same model, texts and parameters g
 new `schema_version`.
 """
 
+import math
 from functools import partial
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
 from charlstm.evaluation.documents import Count, Document, Number, Published, TextFigures, read_document
 from charlstm.sections import MAX_LOSS
 
+if TYPE_CHECKING:
+    from charlstm.evaluation.blocks import Blocks
+
+PROTOCOL = "stateful"  # that of the blocks
 DOCUMENT, PAGE = "review.json", "review.html"
 Nats = Annotated[float, Field(ge=0, le=MAX_LOSS)]
 Point = tuple[Number, Nats]
@@ -104,6 +109,27 @@ class ReviewDocument(Document):
     samples: list[Sample]
     num_samples: Count
     """All that were generated; `samples` may be the first of them."""
+
+
+class Candidate(NamedTuple):
+    """A model by its label, its review, and its blocks and its recipe's name if they are known."""
+
+    label: str
+    document: ReviewDocument
+    blocks: "Blocks | None"
+    recipe: str | None = None
+
+    @property
+    def loss(self) -> float:
+        """By the protocol of the blocks."""
+        return self.document.losses[PROTOCOL].nats_per_char
+
+    def own_blocks(self) -> "Blocks | None":
+        """The blocks, if they are those of this very model."""
+        if self.blocks is None:
+            return None
+        is_own = math.isclose(self.blocks.nats_per_char, self.loss, rel_tol=1e-9)
+        return self.blocks if is_own and len(self.blocks.nats) else None
 
 
 read_review = partial(read_document, kind=ReviewDocument, what="the review of a model", stage="sample")

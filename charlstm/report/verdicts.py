@@ -1,40 +1,15 @@
 """Is one of several reviewed models better? Their trainings by recipe, and in words what tells them apart."""
 
-import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from charlstm.evaluation.blocks import Blocks
 from charlstm.evaluation.difference import MIN_BLOCKS, Trained, compare
 from charlstm.report.comparison import differences
-from charlstm.report.document import ReviewDocument
+from charlstm.report.document import PROTOCOL, Candidate, ReviewDocument
 from charlstm.sections import NOT_OF_A_MODEL
 
-PROTOCOL = "stateful"  # that of the blocks
 SEED = "train.seed"
-
-
-class Candidate(NamedTuple):
-    """A model by its label, its review, and its blocks and its recipe's name if they are known."""
-
-    label: str
-    document: ReviewDocument
-    blocks: Blocks | None
-    recipe: str | None = None
-
-    @property
-    def loss(self) -> float:
-        """By the protocol of the blocks."""
-        return self.document.losses[PROTOCOL].nats_per_char
-
-    def own_blocks(self) -> Blocks | None:
-        """The blocks, if they are those of this very model."""
-        if self.blocks is None:
-            return None
-        is_own = math.isclose(self.blocks.nats_per_char, self.loss, rel_tol=1e-9)
-        return self.blocks if is_own and len(self.blocks.nats) else None
 
 
 def verdicts(candidates: Sequence[Candidate]) -> list[str]:

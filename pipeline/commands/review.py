@@ -5,14 +5,14 @@ import re
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
 from charlstm.errors import CharlstmError, ParamsError
-from charlstm.evaluation.blocks import BLOCKS, Blocks, parse_blocks
+from charlstm.evaluation.blocks import BLOCKS, parse_blocks
 from charlstm.files.atomic import write_text
-from charlstm.report.document import DOCUMENT, ReviewDocument, read_review
+from charlstm.report.document import DOCUMENT, Candidate, read_review
 from charlstm.tracking.client import RECIPE_TAG
 from charlstm.tracking.reader import TrackedRun
 from pipeline.dvc.paths import Paths, load_paths
@@ -30,15 +30,6 @@ ARTIFACT = f"review/{DOCUMENT}"
 BLOCKS_ARTIFACT = f"evaluate/{BLOCKS}"
 MAX_ID_CHARS = 8  # of an id or a hash in a label
 MAX_LINE_CHARS = 1000  # of what is said of two models
-
-
-class Reviewed(NamedTuple):
-    """A model by a short name, its review, and its blocks and its recipe if they are known."""
-
-    name: str
-    document: ReviewDocument
-    blocks: Blocks | None
-    recipe: str | None = None
 
 
 def review(
@@ -64,7 +55,7 @@ def review(
     # Pages and pictures take seconds to import.
     from charlstm.report.comparison import check_number, comparison_of, differences
     from charlstm.report.page import one_line, page_of
-    from charlstm.report.verdicts import Candidate, verdicts
+    from charlstm.report.verdicts import verdicts
 
     check_number(len(models))
     reviewed = [_find(name) for name in models]
@@ -73,12 +64,11 @@ def review(
         page = page_of(reviewed[0].document, recipe=recipes[0])
     else:
         documents = [model.document for model in reviewed]
-        words = zip((model.name for model in reviewed), differences(documents, recipes), strict=True)
+        words = zip((model.label for model in reviewed), differences(documents, recipes), strict=True)
         labels = _numbered([" \N{MIDDLE DOT} ".join(filter(None, pair)) for pair in words])
-        blocks = [model.blocks for model in reviewed]
         if len({document.validation_sha256 for document in documents}) > 1:
             typer.echo("their losses cannot be compared: they were not measured on the same validation text", err=True)
-        said = verdicts([Candidate(*one) for one in zip(labels, documents, blocks, recipes, strict=True)])
+        said = verdicts([one._replace(label=label) for one, label in zip(reviewed, labels, strict=True)])
         page = comparison_of(list(zip(labels, documents, strict=True)), said)
     write_text(output, page)
     typer.echo(output)
@@ -95,7 +85,7 @@ def find_review(source: Path) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
-def _find(model: str) -> Reviewed:
+def _find(model: str) -> Candidate:
     path = Path(model)
     if not path.exists():
         return _of_run(model)
@@ -110,10 +100,10 @@ def _find(model: str) -> Reviewed:
     if project:
         with contextlib.suppress(ParamsError):  # a `dvc.yaml` of something else
             tables.append(project / load_paths(project / "dvc.yaml").evaluate / BLOCKS)
-    return Reviewed((project or folder).name or str(file), read_review(file), read_blocks(*tables))
+    return Candidate((project or folder).name or str(file), read_review(file), read_blocks(*tables))
 
 
-def _of_run(model: str) -> Reviewed:
+def _of_run(model: str) -> Candidate:
     """The review of the newest run that has one, of those that the name stands for; else of a commit."""
     if not Path("dvc.yaml").is_file():
         raise CharlstmError(f"{model}: there is no such file or folder; runs and revisions need a project")
@@ -127,10 +117,10 @@ def _of_run(model: str) -> Reviewed:
                 document = read_review(file)
             table = reader.text(run, BLOCKS_ARTIFACT)
             blocks = None if table is None else parse_blocks(table, f"{model}: {BLOCKS_ARTIFACT}")
-            return Reviewed(_name(model, kind, run), document, blocks, run.tags.get(RECIPE_TAG))
+            return Candidate(_name(model, kind, run), document, blocks, run.tags.get(RECIPE_TAG))
     for commit in [match.commit for match in matches if match.commit]:
         if found := _of_commit(commit, paths):
-            return Reviewed(model, read_review(found), blocks_at(commit, paths), recipe_at(commit))
+            return Candidate(model, read_review(found), blocks_at(commit, paths), recipe_at(commit))
     raise CharlstmError(
         f"{model}: expected a run with {ARTIFACT}, or its samples on this machine, found neither; `dvc pull` brings "
         "them, `dvc repro sample` makes them"

@@ -322,7 +322,7 @@ def differences(recipes: Sequence[OverSeeds]) -> list[str]:
     """Whether the best of several recipes is better than the next ones, or was lucky: see docs/review.md."""
     from charlstm.evaluation.difference import Trained, compare
     from charlstm.report.comparison import short_names
-    from charlstm.report.verdicts import PROTOCOL
+    from charlstm.report.document import PROTOCOL
 
     if len(recipes) < 2:
         return []

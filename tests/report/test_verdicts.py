@@ -14,8 +14,8 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation.blocks import Blocks, parse_blocks
 from charlstm.evaluation.documents import write_document
 from charlstm.report.comparison import comparison_of
-from charlstm.report.document import Loss, ReviewDocument, read_review
-from charlstm.report.verdicts import Candidate, by_recipe, verdicts
+from charlstm.report.document import Candidate, Loss, ReviewDocument, read_review
+from charlstm.report.verdicts import by_recipe, verdicts
 from charlstm.training.history import write_csv
 from pipeline.commands.review import review as write_review
 
