@@ -18,7 +18,7 @@ from charlstm.interpretation.document import CELLS, read_cells
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params, SampleParams
-from charlstm.report.collect import Generated, file_name, review_of
+from charlstm.report.collect import SampleRow, file_name, review_of
 from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses
 from charlstm.report.page import page_of
 from charlstm.report.playground import playground_of
@@ -88,7 +88,7 @@ def track(
     paths: Paths,
     tables: Tables,
     trained: TrainedModel,
-    texts: Sequence[Generated],
+    texts: Sequence[SampleRow],
     losses: Mapping[str, Loss],
     validation_sha256: str,
     *,
@@ -114,7 +114,7 @@ def track(
     tracked.close()
 
 
-def shown_sample(texts: Sequence[Generated]) -> Generated:
+def shown_sample(texts: Sequence[SampleRow]) -> SampleRow:
     """The text that a run's page shows: one of the highest temperature up to 0.8, above which small models misspell."""
     return min(reversed(texts), key=lambda one: (max(one.temperature, MAX_SHOWN_TEMPERATURE), -one.temperature))
 
@@ -134,7 +134,7 @@ def _by_section(params: Params, prompts: Sequence[str]) -> dict[str, dict[str, A
     return shown
 
 
-def _generate(section: SampleParams, prompts: Sequence[str], trained: TrainedModel) -> list[Generated]:
+def _generate(section: SampleParams, prompts: Sequence[str], trained: TrainedModel) -> list[SampleRow]:
     asked = itertools.product(prompts, section.temperatures, section.seeds)
     common = Sampling(section.num_chars, top_k=section.top_k, top_p=section.top_p, min_p=section.min_p)
     requests = [
@@ -142,7 +142,7 @@ def _generate(section: SampleParams, prompts: Sequence[str], trained: TrainedMod
     ]
     texts = Sampler(trained.model, trained.vocab).generate(requests)
     return [
-        Generated(prompt, how.temperature, how.top_k, how.top_p, how.min_p, how.seed, written.text)
+        SampleRow(prompt, how.temperature, how.top_k, how.top_p, how.min_p, how.seed, written.text)
         for (prompt, how, *_), written in zip(requests, texts, strict=True)
     ]
 

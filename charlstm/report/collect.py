@@ -50,7 +50,7 @@ MAX_SCORED = 2**15  # characters that tell what 8 bits cost
 CONTEXT_LEN = 60  # characters of the training text on each side of a copy
 
 
-class Generated(NamedTuple):
+class SampleRow(NamedTuple):
     """A text, and what it was drawn with: a row of `samples.csv`."""
 
     prompt: str
@@ -68,7 +68,7 @@ def review_of(
     val_text: EncodedText,
     tables: Tables,
     losses: Mapping[str, Loss],
-    generated: Sequence[Generated],
+    generated: Sequence[SampleRow],
     *,
     published: Sequence[Published],
     parameters: Mapping[str, Mapping[str, Any]],
@@ -164,7 +164,7 @@ def _curves(tables: Tables) -> Curves:
     )
 
 
-def _samples(generated: Sequence[Generated], measured: Sequence[Measured], train: Ids, vocab: Vocab) -> list[Sample]:
+def _samples(generated: Sequence[SampleRow], measured: Sequence[Measured], train: Ids, vocab: Vocab) -> list[Sample]:
     kept = list(zip(generated, measured, strict=True))[:MAX_SAMPLES]
     size = MAX_CHARS // max(1, len(kept))
     shown = [[span for span in one.spans if is_copied(span) and span.start + span.length <= size] for _, one in kept]
@@ -205,7 +205,7 @@ def _copy(span: Span, train: Ids, vocab: Vocab, line: int, column: int) -> Copy:
 # Names for the files of generated texts, in ASCII, which every system can write.
 
 
-def file_name(index: int, row: Generated) -> str:
+def file_name(index: int, row: SampleRow) -> str:
     """E.g. `02-romeo-temperature-0.8-seed-1.txt`: in the table's order, readable in a list."""
     return f"{index:02d}-{_words(row.prompt)}-temperature-{row.temperature}-seed-{row.seed}.txt"
 

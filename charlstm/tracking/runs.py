@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from charlstm.model.char_lstm import CharLSTM
+from charlstm.tracking.client import EXPERIMENT_TAG
 from charlstm.tracking.outbox import Outbox, Spool, last_steps, now_ms
 from charlstm.tracking.registered_model import MODEL_TAG
 from charlstm.training.history import EpochRow, StepRow, Tables
@@ -20,7 +21,6 @@ from charlstm.training.progress import Observer, Plan, Progress
 
 TRAINING_TAG = "training_id"
 FINGERPRINT_TAG = "fingerprint"
-EXPERIMENT_TAG = "dvc_exp_name"
 
 Params = Mapping[str, str | int | float]  # dotted names, as runs have them
 

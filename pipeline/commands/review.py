@@ -13,7 +13,7 @@ from charlstm.errors import CharlstmError, ParamsError
 from charlstm.evaluation.blocks import BLOCKS, parse_blocks
 from charlstm.files.atomic import write_text
 from charlstm.report.document import DOCUMENT, Candidate, read_review
-from charlstm.tracking.client import RECIPE_TAG
+from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
 from charlstm.tracking.reader import TrackedRun
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.record import cached, files_of
@@ -21,7 +21,6 @@ from pipeline.lineage.document import blocks_at, read_blocks
 from pipeline.lineage.revisions import lock_at
 from pipeline.lineage.search import find, open_reader
 from pipeline.provenance.hashes import folder_md5
-from pipeline.provenance.provenance import EXPERIMENT
 from pipeline.provenance.summary import recipe_at
 from pipeline.stage.project import from_here, output_from_here
 from pipeline.stage.terminal import printable
@@ -141,7 +140,7 @@ def _of_commit(commit: str, paths: Paths) -> Path | None:
 
 def _name(model: str, kind: str, run: TrackedRun) -> str:
     """A model's name as the user gave it; of a run, its experiment, and of ids and hashes only the beginning."""
-    named = run.tags.get(EXPERIMENT, model) if kind == "run" else model
+    named = run.tags.get(EXPERIMENT_TAG, model) if kind == "run" else model
     return named[:MAX_ID_CHARS] if re.fullmatch(rf"[0-9a-f]{{{MAX_ID_CHARS},64}}", named) else named
 
 

@@ -25,7 +25,7 @@ from charlstm.model.shape import WEIGHTS
 from charlstm.params import load_params
 from charlstm.report.document import DOCUMENT, read_review
 from charlstm.sections import flatten
-from charlstm.tracking.client import RECIPE_TAG
+from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import Paths, load_paths
@@ -33,7 +33,7 @@ from pipeline.dvc.record import cached, known_sums, with_files
 from pipeline.lineage import revisions
 from pipeline.provenance.git import git
 from pipeline.provenance.hashes import LINKS, OPTIONAL, SEEN_BY, folder_md5, link_of, md5
-from pipeline.provenance.provenance import BASELINE, COMMIT, DIRTY, EXPERIMENT, LINEAGE, TRAIN_MD5
+from pipeline.provenance.provenance import BASELINE, COMMIT, DIRTY, LINEAGE, TRAIN_MD5
 from pipeline.provenance.summary import losses_of, recipe_at
 from pipeline.stage.presets import recipe_of
 from pipeline.stage.tracking_store import store
@@ -98,7 +98,7 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
         TrackingError: the store does not answer any more.
     """
     records, paths = read_records(reader, run), paths.named_by(run.params)
-    commit, experiment, train_md5 = (run.tags.get(tag) for tag in (COMMIT, EXPERIMENT, TRAIN_MD5))
+    commit, experiment, train_md5 = (run.tags.get(tag) for tag in (COMMIT, EXPERIMENT_TAG, TRAIN_MD5))
     commits = revisions.commits_with(train_md5) if train_md5 else []
     tags = {paths.corpus: run.tags.get("corpus_sha256"), paths.model / WEIGHTS: run.tags.get(MODEL_TAG)}
     files, outputs = {str(path): digest for path, digest in tags.items() if digest}, dict[str, str]()

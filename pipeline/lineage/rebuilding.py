@@ -12,7 +12,7 @@ from charlstm.files.documents import load_yaml
 from charlstm.model.model_folder import load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
-from charlstm.report.collect import Generated
+from charlstm.report.collect import SampleRow
 from charlstm.report.document import read_losses
 from charlstm.text.encoded import load_encoded
 from charlstm.training.history import read_csv, read_tables
@@ -54,7 +54,7 @@ def _check_files() -> None:
             raise CharlstmError(f"params.yaml: {section} is not what {LOCK} names; put it back, or `dvc repro`")
 
 
-def _read_texts(path: Path) -> list[Generated]:
+def _read_texts(path: Path) -> list[SampleRow]:
     """The rows of `samples.csv`."""
     frame = read_csv(path, ("prompt", "temperature", "top_p", "seed"))
     frame["text"] = frame["text"].fillna("")
@@ -62,4 +62,4 @@ def _read_texts(path: Path) -> list[Generated]:
     frame["top_k"] = top_k.where(top_k.notna(), None)
     if "min_p" not in frame:  # of an older version
         frame["min_p"] = 0.0
-    return [Generated(*row) for row in frame[list(Generated._fields)].itertuples(index=False)]
+    return [SampleRow(*row) for row in frame[list(SampleRow._fields)].itertuples(index=False)]

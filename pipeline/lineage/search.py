@@ -15,6 +15,7 @@ from charlstm.errors import CharlstmError, TrackingError
 from charlstm.files.atomic import sha256
 from charlstm.files.pieces import find_all, read_pieces
 from charlstm.model.shape import WEIGHTS
+from charlstm.tracking.client import EXPERIMENT_TAG
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import Paths
@@ -22,7 +23,7 @@ from pipeline.dvc.record import folders_with
 from pipeline.lineage.document import read_files
 from pipeline.lineage.revisions import commits_with, find_commit, lock_at
 from pipeline.provenance.hashes import folder_md5, md5
-from pipeline.provenance.provenance import COMMIT, EXPERIMENT, TRAIN_MD5
+from pipeline.provenance.provenance import COMMIT, TRAIN_MD5
 from pipeline.stage.terminal import printable
 from pipeline.stage.tracking_store import store
 
@@ -81,7 +82,7 @@ def _find_runs(name: str, reader: Reader) -> list[TrackedRun]:
     if not name.isprintable():  # e.g. a file's name that is not UTF-8, which MLflow cannot be asked for
         return []
     is_plain = re.fullmatch(r"[\w-]+", name)
-    return reader.by_name(name) or (reader.by_tag(EXPERIMENT, name) if is_plain else [])
+    return reader.by_name(name) or (reader.by_tag(EXPERIMENT_TAG, name) if is_plain else [])
 
 
 def _of_commit(commit: str, reader: Reader | None, paths: Paths) -> list[Match]:

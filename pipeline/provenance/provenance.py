@@ -26,7 +26,7 @@ from charlstm.files.checksums import SUMS, read_sums, sums_of
 from charlstm.files.urls import without_credentials
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING, Params
-from charlstm.tracking.client import CORPUS_TAG, SWEEP_TAG
+from charlstm.tracking.client import CORPUS_TAG, EXPERIMENT_TAG, SWEEP_TAG
 from charlstm.tracking.registered_model import INITIAL_TAG
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.provenance.git import changes, git, untracked
@@ -75,7 +75,7 @@ def _processor() -> str:
 
 LINEAGE = "lineage"  # the folder of artifacts
 COMMIT, DIRTY, TRAIN_MD5 = "mlflow.source.git.commit", "git_dirty", "dvc_train_md5"
-EXPERIMENT, BASELINE = "dvc_exp_name", "dvc_exp_baseline"  # the former as `charlstm.tracking.runs` has it
+BASELINE = "dvc_exp_baseline"
 
 
 def tags(params: Params, paths: Paths) -> dict[str, str]:
@@ -93,7 +93,7 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
         excluded = [f":(exclude){path}" for path in _results(paths)]
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *excluded)
         found[DIRTY] = "unknown" if changed is None else "yes" if changed or untracked() else "no"
-    for tag, variable in ((EXPERIMENT, "DVC_EXP_NAME"), (BASELINE, "DVC_EXP_BASELINE_REV")):
+    for tag, variable in ((EXPERIMENT_TAG, "DVC_EXP_NAME"), (BASELINE, "DVC_EXP_BASELINE_REV")):
         if value := os.environ.get(variable):
             found[tag] = value
     if BASELINE in found and project_root() != Path.cwd().resolve():  # from a queue, or with --temp: one of several

@@ -10,10 +10,10 @@ from charlstm.errors import ParamsError
 from charlstm.files.documents import parse_yaml, validate
 from charlstm.files.urls import without_credentials
 from charlstm.params import Params
-from charlstm.tracking.client import RECIPE_TAG
+from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
 from charlstm.tracking.registered_model import INITIAL_TAG, LOSS_SUFFIX
 from pipeline.provenance.git import content_at, git
-from pipeline.provenance.provenance import COMMIT, DIRTY, EXPERIMENT
+from pipeline.provenance.provenance import COMMIT, DIRTY
 from pipeline.stage.presets import CONF, RECIPES, Recipe, recipe_of
 from pipeline.stage.terminal import printable
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # no stage is to depend on published losses because it descri
     import pandas as pd
 
     from charlstm.evaluation.documents import Published
-    from charlstm.report.collect import Generated
+    from charlstm.report.collect import SampleRow
 
 WHILE_TRAINING = ("train/", "validation/")  # metrics of other weights than the last
 MAX_SAMPLE_LINES = 16
@@ -46,12 +46,12 @@ class RunSummary(NamedTuple):
     val_nats_per_char: float | None = None  # the training's own, of its best epoch
     losses: Mapping[str, float] | None = None  # nats/char by protocol
     published: Sequence["Published"] = ()  # losses that others reported for the same validation text, to the byte
-    sample: "Generated | None" = None
+    sample: "SampleRow | None" = None
 
 
 def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
     """The summary of what a stage knows from the start. `tags` are those of `provenance.tags`."""
-    commit, dirty, experiment = (tags.get(tag) for tag in (COMMIT, DIRTY, EXPERIMENT))
+    commit, dirty, experiment = (tags.get(tag) for tag in (COMMIT, DIRTY, EXPERIMENT_TAG))
     corpus, sha256 = tags["corpus"], tags["corpus_sha256"]
     return RunSummary(
         recipe_of(params),
@@ -155,7 +155,7 @@ def _origin(summary: RunSummary) -> str:
     return "\n".join(f"- {name}: {value}" for name, value in facts.items() if value)
 
 
-def _sample(sample: "Generated | None") -> str:
+def _sample(sample: "SampleRow | None") -> str:
     if sample is None:
         return ""
     text = printable(sample.prompt + sample.text)
@@ -205,12 +205,12 @@ def _one_line(text: str, max_chars: int) -> str:
 # Generated texts as an MLflow run has them: one file to read, and one table that the UI lays beside that of others.
 
 
-def text_of_all(texts: Sequence["Generated"]) -> str:
+def text_of_all(texts: Sequence["SampleRow"]) -> str:
     """All texts as one, to read from top to bottom."""
     return "\n".join(f"=== {_title(text)}\n{text.prompt}{text.text}\n" for text in texts)
 
 
-def side_by_side(texts: Sequence["Generated"]) -> "pd.DataFrame":
+def side_by_side(texts: Sequence["SampleRow"]) -> "pd.DataFrame":
     """A row a text. MLflow's side-by-side view groups by the first column, and compares the column `output`.
 
     A cell may not turn the direction of the text around it, so control characters are spelled out.
@@ -225,5 +225,5 @@ def side_by_side(texts: Sequence["Generated"]) -> "pd.DataFrame":
     return pd.DataFrame(rows).drop(columns="text")
 
 
-def _title(text: "Generated") -> str:
+def _title(text: "SampleRow") -> str:
     return f"{text.prompt!r} · temperature {text.temperature} · seed {text.seed}"

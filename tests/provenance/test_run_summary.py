@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.projects import ROOT, compose, shipped_params
 from charlstm.evaluation.documents import Published
-from charlstm.report.collect import Generated
+from charlstm.report.collect import SampleRow
 from pipeline.new.proposal import MAX_DROPOUT, RARE, remedy
 from pipeline.provenance.summary import RunSummary, describe, losses_of, page_tags, recipe_at, run_name
 from pipeline.sample import shown_sample
@@ -43,8 +43,8 @@ def advice(changes: Sequence[str] = (), **known: int) -> str:
     return remedy(compose(ROOT, changes), **{**usual, "num_parameters": 1_000_000, **known})
 
 
-def sample(text: str, prompt: str = "") -> Generated:
-    return Generated(prompt, 0.8, None, 1.0, 0.0, 2, text)
+def sample(text: str, prompt: str = "") -> SampleRow:
+    return SampleRow(prompt, 0.8, None, 1.0, 0.0, 2, text)
 
 
 def test_what_helps_depends_on_how_the_training_went() -> None:
@@ -153,7 +153,7 @@ def test_no_password_is_in_a_description() -> None:
 )
 def test_the_sample_of_a_run_is_not_of_a_high_temperature(temperatures: tuple[float, ...], expected: float) -> None:
     texts = [
-        Generated(prompt, one, None, 1.0, 0.0, seed, "") for prompt in "ab" for one in temperatures for seed in (1, 2)
+        SampleRow(prompt, one, None, 1.0, 0.0, seed, "") for prompt in "ab" for one in temperatures for seed in (1, 2)
     ]
     shown = shown_sample(texts)
     assert (shown.prompt, shown.temperature, shown.seed) == ("b", expected, 2)

@@ -10,7 +10,7 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import TrainedModel
 from charlstm.model.shape import ModelShape
 from charlstm.report import collect
-from charlstm.report.collect import Generated, review_of
+from charlstm.report.collect import SampleRow, review_of
 from charlstm.report.comparison import comparison_of
 from charlstm.report.document import Loss, ReviewDocument
 from charlstm.report.page import page_of
@@ -36,12 +36,12 @@ def trained() -> TrainedModel:
     return TrainedModel(model, VOCAB, "0" * 64)
 
 
-def generated(text: str, prompt: str = "\n", temperature: float = 0.8, seed: int = 1) -> Generated:
-    return Generated(prompt, temperature, None, 1.0, 0.0, seed, text)
+def generated(text: str, prompt: str = "\n", temperature: float = 0.8, seed: int = 1) -> SampleRow:
+    return SampleRow(prompt, temperature, None, 1.0, 0.0, seed, text)
 
 
 def collected(
-    trained: TrainedModel, texts: list[Generated], train: str = TRAIN, val: str = "had a bad cab"
+    trained: TrainedModel, texts: list[SampleRow], train: str = TRAIN, val: str = "had a bad cab"
 ) -> ReviewDocument:
     return review_of(
         *(trained, EncodedText(VOCAB.encode(train)), EncodedText(VOCAB.encode(val)), TABLES, LOSSES, texts),

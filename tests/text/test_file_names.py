@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from stages import run_stage, run_stages
 
 from benchmarks.projects import make_project
-from charlstm.report.collect import Generated, file_name
+from charlstm.report.collect import SampleRow, file_name
 
 
-def of_prompt(prompt: str) -> Generated:
-    return Generated(prompt, 0.8, None, 1.0, 0.0, 1, "")
+def of_prompt(prompt: str) -> SampleRow:
+    return SampleRow(prompt, 0.8, None, 1.0, 0.0, 1, "")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from outboxes import open_store, outbox
 from servers import mlflow_server
 
 from charlstm.evaluation.documents import Published
-from charlstm.report.collect import Generated
+from charlstm.report.collect import SampleRow
 from charlstm.tracking.client import Store
 from charlstm.tracking.runs import Measurement, TrainingRecord, attach
 from charlstm.tracking.view import page, share_view
@@ -73,7 +73,7 @@ def summary(seed: int) -> RunSummary:
         seed=seed,
         num_parameters=812_345,
         published=[OTHER],
-        sample=Generated("ROMEO:", 0.8, None, 1.0, 0.0, 1, HOSTILE),
+        sample=SampleRow("ROMEO:", 0.8, None, 1.0, 0.0, 1, HOSTILE),
     )
 
 
