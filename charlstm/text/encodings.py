@@ -183,6 +183,10 @@ def _from_line(around: bytes, index: int) -> bytes:
 def _advice(around: bytes, index: int, what_to_do: str) -> str:
     """Advice for the bad byte at `index`; `what_to_do` has room for an encoding's name."""
     if _is_mostly_utf8(around):
+        rest = around[index:]
+        if codecs.utf_8_decode(rest, "ignore", False)[1] == 0:  # Python waits for more bytes
+            last = "its last byte" if len(rest) == 1 else f"its last {len(rest)} bytes"
+            return f"the text before it is UTF-8, and ends within a character: leave off {last}"
         return "the text around it is UTF-8, so it is damaged there, or two encodings are mixed: mend that line"
     guesses = guess_encodings(_from_line(around, index))
     if not guesses:

@@ -55,7 +55,9 @@ def test_a_damaged_utf8_text_is_no_other_encoding(tmp_path: Path) -> None:
     assert message.endswith(
         "(line 4); the text around it is UTF-8, so it is damaged there, or two encodings are mixed: mend that line"
     )
-    assert "it is damaged there" in explained(tmp_path, RUSSIAN.encode()[:-1] + b"\xd0")
+    cut = RUSSIAN.encode()[:-1] + b"\xd0"
+    assert "ends within a character: leave off its last byte" in explained(tmp_path, cut)
+    assert "it is damaged there" in explained(tmp_path, cut + b"\n")
 
 
 def test_noise_is_like_no_text(tmp_path: Path) -> None:
