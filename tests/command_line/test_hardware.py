@@ -40,6 +40,8 @@ def test_threads_are_all_cores_unless_the_user_chose(
 ) -> None:
     package = tmp_path / "pipeline/stage"
     package.mkdir(parents=True)
+    for folder in (package, package.parent):  # packages like the checkout's own, before which they come
+        (folder / "__init__.py").touch()
     (package / "hardware.py").write_text((ROOT / "pipeline/stage/hardware.py").read_text())
     (package.parent / "probe.py").write_text(PROBE)
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
