@@ -16,7 +16,7 @@ from fsspec.core import url_to_fs
 
 from pipeline.doctor.finding import Finding, warning
 from pipeline.stage.settings import MIRROR, faults, seconds
-from pipeline.stage.terminal import shown_error
+from pipeline.stage.terminal import reason_of, shown_error
 
 MODULE = "pipeline.doctor.stores"
 MAX_SECONDS_OFF = 60.0  # between this clock and the store's; S3 refuses to talk from 15 minutes on
@@ -49,8 +49,7 @@ def check_stores() -> Iterator[Finding]:
         return
     yield from map(warning, done.stdout.splitlines())
     if done.returncode:
-        reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-        yield warning(f"stores: they could not be tried: {reason}")
+        yield warning(f"stores: they could not be tried: {reason_of(done)}")
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ from pipeline.doctor.finding import Finding, error, errors_of, warning
 from pipeline.download import check_source, is_taken_as_it_is
 from pipeline.dvc.paths import Paths, load_teaching_paths
 from pipeline.dvc.record import is_of_these_parameters, recorded_inputs, recorded_outputs
-from pipeline.provenance.hashes import folder_md5, md5
+from pipeline.provenance.hashes import dvc_md5
 
 STAGES = ("download", "split", "encode")
 
@@ -48,7 +48,7 @@ def is_up_to_date(params: Params, paths: Paths) -> bool:
     watched = Path(params.download.watch)
     pairs = ((recorded_inputs("download"), watched), (recorded_outputs("encode"), paths.encoded))
     return is_of_these_parameters(*STAGES) and all(
-        recorded[path] == (folder_md5(path) if path.is_dir() else md5(path))
+        recorded[path] == dvc_md5(path)
         for recorded, path in pairs
         if path in recorded and path.exists()  # without its text, DVC encodes nothing
     )

@@ -17,7 +17,7 @@ from charlstm.errors import CharlstmError
 from charlstm.files.atomic import atomic_file, atomic_folder, write_bytes
 from pipeline.dvc.record import FOLDER, cached, files_of, recorded_outputs
 from pipeline.provenance.git import content_at
-from pipeline.provenance.hashes import folder_md5, md5, md5_of_bytes
+from pipeline.provenance.hashes import dvc_md5, md5_of_bytes
 from pipeline.stage.exit_codes import EXIT_CODES, EXIT_DEFECT
 
 log = logging.getLogger("charlstm")
@@ -47,11 +47,7 @@ def put_back(stage: str) -> None:
     """Restore the outputs that `dvc.lock` has for `stage`, unless the stage has begun to write others."""
     recorded = recorded_outputs(stage)
     absent = {path: digest for path, digest in recorded.items() if not path.exists()}
-    begun = [
-        str(path)
-        for path, digest in recorded.items()
-        if path not in absent and (folder_md5(path) if path.is_dir() else md5(path)) != digest
-    ]
+    begun = [str(path) for path, digest in recorded.items() if path not in absent and dvc_md5(path) != digest]
     if begun:
         log.warning("the previous outputs of %s stay away, since it has begun to write: %s", stage, ", ".join(begun))
         return

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import psutil
 
+from pipeline.stage.terminal import reason_of
+
 log = logging.getLogger("charlstm")
 
 QUEUE = Path(".dvc/tmp/exps/celery")  # it is there once something was queued
@@ -56,7 +58,7 @@ def read_queue() -> Queue:
     command = [sys.executable, "-c", ASK_DVC]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS_TO_ANSWER)
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1] if done.returncode else ""
+        reason = reason_of(done) if done.returncode else ""
     except subprocess.TimeoutExpired:
         reason = f"no answer in {SECONDS_TO_ANSWER} seconds"
     if reason:

@@ -19,7 +19,7 @@ from charlstm.training.history import read_csv, read_tables
 from pipeline import evaluate, sample
 from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import LOCK, read_lock
-from pipeline.provenance.hashes import folder_md5, md5
+from pipeline.provenance.hashes import dvc_md5
 
 
 def rebuild(params: Params, paths: Paths) -> None:
@@ -45,9 +45,9 @@ def _check_files() -> None:
     """Check that all outputs, and the parameters of the last three stages, are those that `dvc.lock` names."""
     if (lock := read_lock()) is None:
         raise CharlstmError(f"{LOCK}: expected DVC's record of the stages, found none; `dvc repro` writes it")
-    for path, recorded in ((Path(name), digest) for name, digest in lock.files("outs").items()):
-        if not path.exists() or recorded != (folder_md5(path) if path.is_dir() else md5(path)):
-            raise CharlstmError(f"{path}: not what {LOCK} names; `dvc pull` or `dvc repro` brings it")
+    for name, recorded in lock.files("outs").items():
+        if not Path(name).exists() or recorded != dvc_md5(Path(name)):
+            raise CharlstmError(f"{name}: not what {LOCK} names; `dvc pull` or `dvc repro` brings it")
     here = load_yaml(Path("params.yaml"))
     for section in ("model", "train", "evaluate", "sample"):
         if lock.params().get(section) != here.get(section):

@@ -36,6 +36,7 @@ from pipeline.new.proposal import (
     propose,
     sizes_for,
 )
+from pipeline.stage.terminal import reason_of
 
 log = logging.getLogger("charlstm")
 
@@ -75,8 +76,7 @@ def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
         command = train_command(TIMING, name)
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.strip()]
-            raise TrainingError(f"training steps could not be timed: {(lines or [f'exit code {done.returncode}'])[-1]}")
+            raise TrainingError(f"training steps could not be timed: {reason_of(done)}")
         return [Speed(*row) for row in read_json(folder / ANSWER)]
 
 

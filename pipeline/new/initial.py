@@ -20,6 +20,7 @@ from charlstm.text.vocabulary import VOCAB, Vocab
 from pipeline.dvc.paths import Paths
 from pipeline.new.proposal import Proposal
 from pipeline.stage.presets import CONF
+from pipeline.stage.terminal import reason_of
 
 FOLDER = CONF / "initial"
 NAME_LENGTH = 12  # digits of the SHA-256
@@ -87,8 +88,7 @@ class InitialModel(NamedTuple):
         if done.returncode:
             if is_new:  # git does not ignore it yet
                 shutil.rmtree(self.target)
-            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise CharlstmError(f"{self.target}: DVC does not take it: {reason}")
+            raise CharlstmError(f"{self.target}: DVC does not take it: {reason_of(done)}")
 
 
 def find_initial(where: str, folder: Path) -> InitialModel:

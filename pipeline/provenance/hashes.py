@@ -121,6 +121,11 @@ def folder_md5(folder: Path) -> str:
     return md5_of_bytes(json.dumps(entries, sort_keys=True).encode()) + ".dir"
 
 
+def dvc_md5(path: Path) -> str:
+    """DVC's name for a file or a folder."""
+    return folder_md5(path) if path.is_dir() else md5(path)
+
+
 def _seen_by(stage: str, paths: Paths) -> Iterator[str]:
     return (name for name in SEEN_BY[stage] if name not in OPTIONAL or str(getattr(paths, name)) != NOTHING)
 

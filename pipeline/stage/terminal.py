@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from subprocess import CompletedProcess
 
 from charlstm.files.pieces import Advance
 from charlstm.files.urls import without_credentials
@@ -31,6 +32,11 @@ def shown_error(error: Exception, url: str) -> str:
     for value in sorted(hidden, key=len, reverse=True):
         text = text.replace(value, "***")
     return f"{text[:300]} ({without_credentials(url, url)})"
+
+
+def reason_of(failed: CompletedProcess[str]) -> str:
+    """Why a program failed, in one line: the last one that it wrote to standard error, or else its exit code."""
+    return (failed.stderr.strip() or f"exit code {failed.returncode}").splitlines()[-1]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.projects import ROOT
 from pipeline.stage.stage import guarded
+from pipeline.stage.terminal import reason_of
 
 
 def raising(error: OSError) -> Callable[[], int]:
@@ -93,3 +94,15 @@ def test_windows_is_refused_in_one_line(tmp_path: Path) -> None:
     refusals = done.stderr.splitlines()
     assert len(refusals) == 3
     assert all(line.startswith("ERROR: expected Linux or macOS, found win32") for line in refusals)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("exit(3)", "exit code 3"),
+        ("exit('first\\n  last\\n \\n')", "  last"),
+        ("raise ValueError('bad')", "ValueError: bad"),
+    ],
+)
+def test_why_a_program_failed_is_its_last_line_or_its_exit_code(code: str, reason: str) -> None:
+    assert reason_of(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)) == reason
