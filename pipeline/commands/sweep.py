@@ -18,7 +18,7 @@ from charlstm.sections import NOT_OF_A_MODEL
 from charlstm.tracking.registered_model import PROTOCOLS
 from charlstm.tracking.view import differing_params
 from pipeline.dvc.paths import Paths, load_paths
-from pipeline.dvc.queue import FAILED, STATES, Queue, Task, read_queue, run_dvc
+from pipeline.dvc.queue import FAILED, STATES, Queue, Task, read_queue, run_dvc, wait_for_idle_worker
 from pipeline.lineage.document import blocks_at, flat, is_same_value, losses_at
 from pipeline.lineage.revisions import experiments, find_commit, lock_at
 from pipeline.provenance.git import git
@@ -293,6 +293,7 @@ def train_seeds(commit: str, wanted: Mapping[str, str], number: int) -> int:
     begun = [_params_at(task.revision) for task in tasks]
     code = 0
     if new := missing_seeds(number, wanted, [*done, *begun]):
+        wait_for_idle_worker()
         code = run_dvc("exp", "run", "--queue", "-S", f"{SEED}={','.join(map(str, new))}")
     if not code and missing_seeds(number, wanted, done):
         code = run_dvc("exp", "run", "--run-all")

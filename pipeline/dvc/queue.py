@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from pipeline.stage.terminal import reason_of
 log = logging.getLogger("charlstm")
 
 QUEUE = Path(".dvc/tmp/exps/celery")  # it is there once something was queued
-SECONDS_TO_ANSWER, SECONDS_TO_END, SECONDS_TO_STOP = 30, 5, 60
+SECONDS_TO_ANSWER, SECONDS_TO_END, SECONDS_TO_STOP, SECONDS_BETWEEN_LOOKS = 30, 5, 60, 1
 STATES = RUNNING, WAITING, FAILED = "Running", "Queued", "Failed"  # as `dvc queue status` says it
 # All that `dvc queue status` asks, but for the workers. Those are asked through a file, which a worker may read while
 # it is being written, and then it dies (DVC 3.67).
@@ -65,6 +66,19 @@ def read_queue() -> Queue:
         log.warning("what runs, waits and failed is unknown: DVC's queue: %s", reason)
         return Queue([], has_worker=False)
     return Queue([Task(*row) for row in json.loads(done.stdout)], _has_worker(Path.cwd().resolve()))
+
+
+def wait_for_idle_worker() -> None:
+    """Wait until no worker is there that has nothing to do.
+
+    DVC ends such a worker within some seconds. A task that comes just then may be lost with it, and DVC would wait for
+    the task for ever (DVC 3.67).
+    """
+    deadline = time.monotonic() + SECONDS_TO_STOP
+    while (queue := read_queue()).has_worker and time.monotonic() < deadline:
+        if any(task.state != FAILED for task in queue.tasks):
+            return
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def _has_worker(root: Path) -> bool:
