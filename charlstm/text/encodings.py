@@ -82,7 +82,7 @@ def detect_encoding(file: Path) -> tuple[str, bool]:
         reader.read(b"", is_end=True)
     except BadByteError as error:
         matches = _matches(_from_line(*_around(file, error.offset)))
-        if matches and _is_clear(*matches):
+        if matches and _is_clear(*matches) and _name(matches[0]) != "utf_8":  # which it is not, unless it is cut
             return _name(matches[0]), True
         explained = explain(error, file)
         advice = "; `charlstm new` takes it as --encoding" if "it may be" in explained else ""

@@ -73,6 +73,7 @@ BAD = {
     "binary": Case(random.Random(1).randbytes(5000), error="in no known encoding"),
     "UTF-8 with a bad byte": Case((RUSSIAN * 3).encode() + b"\xff" + (RUSSIAN * 3).encode(), error="mend that line"),
     "surrogates": Case(("\ud83d\ude00" * 9 + RUSSIAN).encode("utf-8", "surrogatepass"), error="found byte 0xed"),
+    "UTF-8 cut": Case(RUSSIAN.encode()[:-3], error="ends within a character: leave off its last byte"),
     "UTF-16 cut": Case(codecs.BOM_UTF16_LE + ENGLISH.encode("utf-16-le")[:-1], error="some of it reads like utf-16,"),
     "one byte not ASCII": Case(ENGLISH.encode() + b"\xe9", error="--encoding"),
 }
