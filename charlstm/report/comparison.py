@@ -110,14 +110,13 @@ def loss_rows(documents: Sequence[ReviewDocument]) -> list[Row]:
     """Nats per character by protocol. None is the best where the models were not measured on the same text, nor
     on the test part, which is not there to choose by, nor where windows are of bytes and of characters."""
     protocols = dict.fromkeys(protocol for one in documents for protocol in one.losses)
-    is_one_text = len({one.validation_sha256 for one in documents}) == 1
+    is_one_text = len(documents) > 1 and len({one.validation_sha256 for one in documents}) == 1
     is_one_unit = len({one.parameters.get("encode.unit") for one in documents}) == 1
     rows = []
     for protocol in protocols:
         found = [one.losses[protocol].nats_per_char if protocol in one.losses else None for one in documents]
         lowest = min(loss for loss in found if loss is not None)
         is_fair = is_one_text and (is_one_unit or protocol == "stateful") and not protocol.startswith(TEST_PREFIX)
-        is_fair &= len(documents) > 1
         best = [column for column, loss in enumerate(found) if loss == lowest and is_fair]
         rows.append(Row(protocol, list(found), frozenset(best)))
     return rows

@@ -142,8 +142,8 @@ def fold(text: str, vocab: Vocab, unknown: Unknown) -> Folded:
         return Folded(text, Counter())
     if unknown == "error":
         raise VocabularyError(
-            f"the model never saw the characters {describe(found)}; `unknown` nearest (`--unknown nearest` in a "
-            "shell) takes those nearest to them, skip leaves them out"
+            f"the model never saw the characters {describe(found)}; --unknown nearest takes those nearest to "
+            "them, --unknown skip leaves them out (in Python and over HTTP: `unknown`)"
         )
     if unknown == "skip":
         return _exchanged(text, dict.fromkeys(found, ""))
@@ -154,7 +154,7 @@ def fold(text: str, vocab: Vocab, unknown: Unknown) -> Folded:
     nearest = {one: _nearest(one, vocab) for one in found}
     if lost := Counter({one: found[one] for one, near in nearest.items() if near is None}):
         raise VocabularyError(
-            f"the model knows no characters near to {describe(lost)}; `unknown` skip leaves out all that it never saw"
+            f"the model knows no characters near to {describe(lost)}; --unknown skip leaves out all that it never saw"
         )
     return _exchanged(text, {one: near or "" for one, near in nearest.items()})
 

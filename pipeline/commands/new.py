@@ -159,9 +159,10 @@ def _lines(new: New, within: float | None) -> Iterator[str]:
         yield f"  {number} files in this order, with {between}"
     yield "proposal:"
     yield from (f"  {line}" for line in new.proposal.reasons)
-    if new.is_kept:
+    if new.proposal.training is None:
         yield "  as it was planned before, so that an interrupted training goes on; --force measures this machine again"
-    if within is not None or new.proposal.training is None:  # it says how long
+        return
+    if within is not None:  # it says so itself
         return
     cores = num_cores()
     duration = _rounded(new.proposal.training.seconds(cores, multiplies_bf16("cpu")))

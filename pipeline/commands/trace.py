@@ -25,12 +25,12 @@ from pipeline.lineage.search import (
     places_in_corpus,
 )
 from pipeline.provenance.summary import flat_in, losses_of
+from pipeline.stage.presets import shown
 from pipeline.stage.project import from_here
 from pipeline.stage.terminal import printable
 
 MAX_IN_FULL = 3  # for eyes; beyond, a line a training
 WIDTH = 11
-MAX_VALUE_CHARS = 40
 OF_TEXT = ("download.", "evaluate.published")  # long, and of another text all different
 OF_MACHINE = ("processor", "gpu", "threads", "processes", "python", "torch")
 Kind = Literal["run", "file", "rev"]
@@ -148,9 +148,8 @@ def _in_short(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:
     yield _line("keep it", _keep(dvc))
     if run is None:
         yield _line(
-            "again", "dvc pull or dvc repro, if its files are not here; charlstm sync --files makes its run from"
+            "again", "dvc pull or dvc repro; charlstm sync --files, which makes its run; charlstm reproduce HEAD"
         )
-        yield _line("", "them; then charlstm reproduce HEAD")
     elif run["can_be_reproduced"]:
         yield _line("again", f"charlstm reproduce {run['id'][:MIN_ID_PREFIX]}")
 
@@ -164,17 +163,13 @@ def _params(params: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
         return [str(len(params)), "params.yaml here cannot be read"] if params else []
     is_other_text = here.get("download.name") != params.get("download.name")
     other = [
-        f"{name} {_cut(value)} ({_cut(here[name]) if name in here else 'not'} here)"
+        f"{name} {shown(value)} ({shown(here[name]) if name in here else 'not'} here)"
         for name, value in params.items()
         if not is_same_value(here.get(name), value)
         and not (is_other_text and name.startswith(OF_TEXT) and name != "download.name")
     ]
     compared = f"other than here: {', '.join(other)}" if other else "as in params.yaml here"
     return [str(len(params)), compared] if params else []
-
-
-def _cut(value: str) -> str:
-    return repr(value if len(value) <= MAX_VALUE_CHARS else f"{value[:MAX_VALUE_CHARS]}...")
 
 
 def _data(trace: Trace) -> list[str | None]:

@@ -134,7 +134,6 @@ class New(NamedTuple):
     initial: "InitialModel | None"
     outdated: list[Path]  # recipes that it wrote for this text before, and does not need now
     strays: list[Path]  # what teachers wrote for other parameters
-    is_kept: bool  # it was proposed before
 
     def replaced(self) -> list[Path]:
         """Files in `conf/` that are there, and will be gone or have something else."""
@@ -217,7 +216,7 @@ def plan(
     strays = load_teaching_paths().stray_parts(parts) if isinstance(parts, list) else []
     files[PARAMS] = _params(values, is_forced)
     kept_links = links if source.needs_links else None
-    return New(source, report, proposal, files, kept_links, separator, initial, outdated, strays, kept is not None)
+    return New(source, report, proposal, files, kept_links, separator, initial, outdated, strays)
 
 
 def _presets(name: str, about: str, heading: str, corpus: Mapping[str, object], proposal: Proposal) -> dict[Path, str]:
@@ -247,7 +246,7 @@ def _planned_before(
         corpus_about, corpus = read_own(path_of(CORPORA, name), COMMAND)
         recipe_about, recipe = read_own(path_of(RECIPES, name), COMMAND)
         teacher = read_own(path_of(RECIPES, name + TEACHER), COMMAND)[1] if "teachers.recipes" in recipe else None
-    except (OSError, ParamsError):  # missing, edited or damaged
+    except (OSError, ParamsError):  # missing, edited, or of a version with other parameters
         return None
     begins_from = str(initial.target) if initial else NOTHING
     is_this = corpus_about == [about] and recipe_about[0] == heading

@@ -19,7 +19,6 @@ from charlstm.errors import ParamsError
 from charlstm.files.documents import did_you_mean, load_yaml, validate
 from charlstm.files.lock import holder_of
 from charlstm.params import Params
-from charlstm.sections import flatten
 from pipeline.stage.params_file import PARAMS, replaced, with_values
 
 CONF = Path("conf")
@@ -246,14 +245,14 @@ def read_own(path: Path, command: str) -> tuple[list[str], dict[str, object]]:
 
     Raises:
         OSError: there is none.
-        ParamsError: it was edited, or is damaged.
+        ParamsError: it was edited, or has a parameter that there is no more.
     """
     text = path.read_text(encoding="utf-8", errors="replace")
     if not is_as_written(text, command):
         raise ParamsError(f"{path}: it was edited")
     document = load_yaml(path)
     document.pop(BUILDS_ON)
-    return _comment(text), flatten(document)
+    return _comment(text), _flat(document, frozenset(Params.names()), path)
 
 
 def written_by(command: str) -> str:

@@ -22,7 +22,7 @@ from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.new import corpus
 from pipeline.new.budget import Request, Speed, expected_loss
 from pipeline.new.corpus import name_of
-from pipeline.stage.presets import CORPORA, RECIPES, Recipe, load, nearest, recipe_of
+from pipeline.stage.presets import CORPORA, RECIPES, Recipe, as_written, load, nearest, recipe_of
 
 TEXT = "It is a truth universally acknowledged.\n" * 50
 
@@ -349,6 +349,13 @@ def test_a_training_is_proposed_for_a_time(run: Run, project: Path, monkeypatch:
     before = tree(project)
     code, out, _ = run("new", "Pride.txt", "--minutes", "0.5")
     assert code == 0 and "8 teachers of these sizes" in out and "as it was planned before" in out
+    assert tree(project) == before
+    recipe = project / "conf/recipe/pride.yaml"
+    older = recipe.read_text().partition("# Written by")[0] + "  no_parameter_any_more: 1\n"
+    recipe.write_text(as_written(older, "new"))
+    assert run("new", "tiny-shakespeare", "--force")[0] == 0
+    code, out, _ = run("new", "Pride.txt", "--minutes", "0.5")
+    assert code == 0 and "8 teachers of these sizes" in out and "as it was planned before" not in out
     assert tree(project) == before
     student = load_params(project / "params.yaml")
     assert student.teachers.recipes == ("pride-teacher",) and student.train.distillation.rows > 0
