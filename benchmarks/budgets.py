@@ -45,7 +45,7 @@ RECORDS = ROOT / "benchmarks/records/budgets.jsonl"
 PLANS, TIMINGS = ROOT / "build/budgets", ROOT / "build/budgets/timings.json"
 COLUMNS = (
     "text", "characters", "alphabet", "minutes", "begins from", "parameters", "epochs", "teachers", "seconds planned",
-    "test, nats/char", "test, bits/char", "best n-gram", "dynamic", "PPMd",
+    "test, nats/char", "test, bits/char", "best n-gram", "dynamic", "PPMd", "commit",
 )  # fmt: skip
 CHOSEN_BY = 20_000  # characters of the validation part that choose a rate
 OWN_TRAIN_FRACTION = 0.8  # of the parts here; `charlstm new` has no test part
@@ -145,7 +145,7 @@ def table_of_budgets() -> str:
             corpus, f"{record['num_chars']:,}", f"{record['alphabet']:,}", f"{minutes:g}", initial,
             f"{record['num_parameters']:,}", record["epochs"], len(taught) if isinstance(taught, list) else 0,
             f"{record['seconds']:,.0f}", over_seeds(list(losses)), f"{bits:.4f}",
-            f"{baselines[best]:.4f} ({best})", followed, f"{baselines['ppmd']:.4f}",
+            f"{baselines[best]:.4f} ({best})", followed, f"{baselines['ppmd']:.4f}", record["commit"],
         ))  # fmt: skip
     return table(COLUMNS, rows)
 

@@ -43,7 +43,7 @@ from pipeline.stage.hardware import (
 )
 from pipeline.stage.interruption import handle_signals
 from pipeline.stage.mirroring import followed
-from pipeline.stage.params_file import PARAMS
+from pipeline.stage.project import PARAMS
 from pipeline.stage.sending import node_metrics, outbox
 from pipeline.stage.settings import seconds
 

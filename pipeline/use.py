@@ -79,7 +79,7 @@ def model_folder(where: str) -> Iterator[Path]:
 def _check_is_there(where: str) -> None:
     """A default that is missing is no mistake of the user's: what makes a model is said instead."""
     if where == MODEL and not Path(where).exists():
-        if Path(PIPELINE).is_file():
+        if PIPELINE.is_file():
             raise CharlstmError(f"{where}: no model yet; `dvc repro` makes one")
         raise CharlstmError(f"{Path.cwd()}: this is no project, so it has no model; name one by --model FOLDER")
 

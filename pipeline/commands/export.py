@@ -75,7 +75,7 @@ def export(
         if package not in EXTRA:
             raise
         raise CharlstmError(
-            f'{package} is not installed; in the project, `pip install ".[onnx]"` installs what export needs'
+            f"{package} is not installed: `pip install --editable 'PATH/TO/THE/CHECKOUT[onnx]'` brings what ONNX needs"
         ) from None
     return 0
 

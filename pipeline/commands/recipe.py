@@ -16,8 +16,8 @@ from charlstm.params import Params, load_params
 from pipeline.lineage.revisions import find_commit
 from pipeline.provenance.git import git
 from pipeline.stage import presets
-from pipeline.stage.params_file import PARAMS
 from pipeline.stage.presets import CORPORA, RECIPES, Kind, load, short, shown
+from pipeline.stage.project import PARAMS
 
 SAVE = "save"
 MAX_WIDTH = 120  # columns

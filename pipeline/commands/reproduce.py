@@ -30,7 +30,7 @@ from pipeline.provenance.git import git, is_whole
 from pipeline.provenance.hashes import LINKS, OPTIONAL, link_of
 from pipeline.provenance.provenance import COMMIT, environment
 from pipeline.stage.exit_codes import EXIT_INTERRUPTED
-from pipeline.stage.project import from_here
+from pipeline.stage.project import LOCK, PARAMS, PIPELINE, from_here
 from pipeline.stage.settings import MIRROR
 from pipeline.stage.terminal import printable
 from pipeline.stage.tracking_store import STATE_FOLDER, store
@@ -68,8 +68,8 @@ def reproduce(
     with worktree(commit, first.changes) as folder:
         _write_params(folder, first.params or "")
         if first.lock is not None:
-            (folder / "dvc.lock").write_text(first.lock, encoding="utf-8")
-        paths = load_paths(folder / "dvc.yaml")
+            (folder / LOCK).write_text(first.lock, encoding="utf-8")
+        paths = load_paths(folder / PIPELINE)
         files: dict[str, str] = {}
         for record in reversed(records):
             files |= record.files
@@ -235,9 +235,9 @@ def _run_all(
 
 def _write_params(folder: Path, params: str) -> None:
     """Write recorded parameters, with the passwords that no record has where this checkout's are else the same."""
-    here = Path("params.yaml").read_text(encoding="utf-8")
+    here = PARAMS.read_text(encoding="utf-8")
     text = here if without_credentials(here) == params else params
-    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    (folder / PARAMS).write_text(text, encoding="utf-8")
 
 
 def _prepare(folder: Path, is_as_recorded: Callable[[], bool], paths: Paths) -> int:
@@ -248,7 +248,7 @@ def _prepare(folder: Path, is_as_recorded: Callable[[], bool], paths: Paths) -> 
     """
     is_student = str(paths.soft_targets) != NOTHING
     given = [(TEACHERS, is_student), (f"{paths.initial}.dvc", str(paths.initial) != NOTHING)]
-    if (folder / ".dvc").is_dir() and (folder / "dvc.lock").is_file():
+    if (folder / ".dvc").is_dir() and (folder / LOCK).is_file():
         local = Path(".dvc/config.local")
         if local.is_file():
             shutil.copy(local, folder / local)

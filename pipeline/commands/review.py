@@ -22,7 +22,7 @@ from pipeline.lineage.revisions import lock_at
 from pipeline.lineage.search import find, open_reader
 from pipeline.provenance.hashes import folder_md5
 from pipeline.provenance.summary import recipe_at
-from pipeline.stage.project import from_here, output_from_here
+from pipeline.stage.project import PIPELINE, from_here, output_from_here
 from pipeline.stage.terminal import printable
 
 ARTIFACT = f"review/{DOCUMENT}"
@@ -79,8 +79,8 @@ def review(
 def find_review(source: Path) -> Path | None:
     """The `review.json` of a project, of a folder of samples, or itself; None if there is none."""
     candidates = [source] if source.is_file() else [source / DOCUMENT]
-    if (source / "dvc.yaml").is_file():
-        candidates.append(source / load_paths(source / "dvc.yaml").samples / DOCUMENT)
+    if (source / PIPELINE).is_file():
+        candidates.append(source / load_paths(source / PIPELINE).samples / DOCUMENT)
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
@@ -94,17 +94,17 @@ def _find(model: str) -> Candidate:
             f"{path}: expected a project, a folder of samples or a {DOCUMENT}, found none; `dvc repro sample` makes one"
         )
     folder = file.resolve().parent
-    project = next((above for above in (folder, *folder.parents) if (above / "dvc.yaml").is_file()), None)
+    project = next((above for above in (folder, *folder.parents) if (above / PIPELINE).is_file()), None)
     tables = [folder / BLOCKS]
     if project:
         with contextlib.suppress(ParamsError):  # a `dvc.yaml` of something else
-            tables.append(project / load_paths(project / "dvc.yaml").evaluate / BLOCKS)
+            tables.append(project / load_paths(project / PIPELINE).evaluate / BLOCKS)
     return Candidate((project or folder).name or str(file), read_review(file), read_blocks(*tables))
 
 
 def _of_run(model: str) -> Candidate:
     """The review of the newest run that has one, of those that the name stands for; else of a commit."""
-    if not Path("dvc.yaml").is_file():
+    if not PIPELINE.is_file():
         raise CharlstmError(f"{model}: there is no such file or folder; runs and revisions need a project")
     paths, (reader, notes) = load_paths(), open_reader()
     kind, matches = find(model, None, reader, paths, notes)

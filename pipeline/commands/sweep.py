@@ -23,9 +23,8 @@ from pipeline.lineage.document import blocks_at, flat, is_same_value, losses_at
 from pipeline.lineage.revisions import experiments, find_commit, lock_at
 from pipeline.provenance.git import git
 from pipeline.provenance.summary import flat_in, losses_of
-from pipeline.stage.params_file import PARAMS
 from pipeline.stage.presets import RECIPES, path_of, shown
-from pipeline.stage.project import output_from_here
+from pipeline.stage.project import PARAMS, output_from_here
 
 log = logging.getLogger("charlstm")
 

@@ -7,7 +7,6 @@ that they can be searched.
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -26,7 +25,7 @@ from pipeline.lineage.search import (
 )
 from pipeline.provenance.summary import flat_in, losses_of
 from pipeline.stage.presets import shown
-from pipeline.stage.project import from_here
+from pipeline.stage.project import PARAMS, from_here
 from pipeline.stage.terminal import printable
 
 MAX_IN_FULL = 3  # for eyes; beyond, a line a training
@@ -107,7 +106,7 @@ def _document(name: str | None, kind: str | None, text: str | None, max_in_full:
 
 
 def _lines(document: dict[str, Any], *, with_files: bool) -> Iterator[str]:
-    here = flat_in(Path("params.yaml").read_text(encoding="utf-8"))
+    here = flat_in(PARAMS.read_text(encoding="utf-8"))
     for index, trace in enumerate(document["traces"]):
         if index:
             yield ""

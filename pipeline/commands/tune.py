@@ -28,7 +28,7 @@ from pipeline.dvc.queue import run_dvc
 from pipeline.stage import presets
 from pipeline.stage.interruption import handle_signals
 from pipeline.stage.presets import RECIPES, changes_in_words, short, shown
-from pipeline.stage.project import from_here
+from pipeline.stage.project import LOCK, from_here
 from pipeline.stage.sending import outbox
 from pipeline.stage.terminal import printable
 from pipeline.tune.search import AGAIN, SEARCHES, Plan, Watch, difference_of, name_of, read_plan, search
@@ -116,7 +116,7 @@ def _encode(plan: Plan) -> None:
     Raises:
         ParamsError: they cannot.
     """
-    lock = SEARCHES / "dvc.lock"
+    lock = SEARCHES / LOCK
     lock.parent.mkdir(parents=True, exist_ok=True)
     targets = ["encode", *(["distillation/dvc.yaml"] if plan.params.train.distillation.rows else [])]
     with FileLock(lock):  # DVC gives up soon where another one works

@@ -13,8 +13,9 @@ from charlstm.files.atomic import write_text
 from charlstm.files.documents import load_yaml, validate
 from charlstm.params import NOTHING, Params
 from pipeline.dvc.paths import load_teaching_paths
-from pipeline.stage.params_file import PARAMS, replaced
+from pipeline.stage.params_file import replaced
 from pipeline.stage.presets import RECIPES, load
+from pipeline.stage.project import PARAMS
 from pipeline.stage.stage import guarded
 
 SEED = 1  # each teacher has its own; this one only keeps the file the same for all of them

@@ -30,8 +30,8 @@ from pipeline.dvc.record import cache_folder
 from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.provenance.git import content_at
 from pipeline.stage import settings
-from pipeline.stage.params_file import PARAMS
 from pipeline.stage.presets import in_words, shown
+from pipeline.stage.project import PARAMS
 from pipeline.stage.tracking_store import STATE_FOLDER, project_root, store
 
 

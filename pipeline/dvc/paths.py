@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict
 
 from charlstm.errors import ParamsError
 from charlstm.files.documents import load_yaml, validate
+from pipeline.stage.project import PARAMS, PIPELINE
 
-DVC_YAML = Path("dvc.yaml")
 EXTENSION = ".txt"
 NAMED = {"soft_targets": "train.distillation.text", "initial": "train.initial"}  # the parameters that are paths
 
@@ -45,13 +45,13 @@ class Paths(BaseModel):
         return self.model_copy(update=named)
 
 
-def load_paths(path: Path = DVC_YAML, params: Path | None = None) -> Paths:
+def load_paths(path: Path = PIPELINE, params: Path | None = None) -> Paths:
     """The `paths` that `dvc.yaml` declares. What lies elsewhere is named by `params`, the `params.yaml` beside it.
 
     Raises:
         ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`; or the parameters do not name it.
     """
-    declared, params = _declared(path), params or path.with_name("params.yaml")
+    declared, params = _declared(path), params or path.with_name(PARAMS.name)
     document = load_yaml(params)
     try:
         declared["corpus"] = f"{declared.pop('corpora')}/{document['download']['name']}{EXTENSION}"
@@ -82,10 +82,10 @@ def load_deps(paths: Paths) -> list[Path]:
     values |= {"paths.corpora": str(paths.corpus.parent), "download.name": paths.corpus.name.removesuffix(EXTENSION)}
     values |= {name: str(getattr(paths, path)) for path, name in NAMED.items()}
     try:
-        entries = load_yaml(DVC_YAML)["stages"]["train"]["deps"]
+        entries = load_yaml(PIPELINE)["stages"]["train"]["deps"]
         return [Path(re.sub(r"\$\{([\w.]+)\}", lambda match: values[match[1]], entry)) for entry in entries]
     except (KeyError, TypeError):
-        raise ParamsError(f"{DVC_YAML}: expected a list of paths under stages.train.deps") from None
+        raise ParamsError(f"{PIPELINE}: expected a list of paths under stages.train.deps") from None
 
 
 def train_command(module: str, *arguments: str) -> list[str]:
@@ -95,12 +95,12 @@ def train_command(module: str, *arguments: str) -> list[str]:
         ParamsError: `dvc.yaml` has no such command.
     """
     try:
-        command = load_yaml(DVC_YAML)["stages"]["train"]["cmd"]
+        command = load_yaml(PIPELINE)["stages"]["train"]["cmd"]
         words = [sys.executable if word == "python" else word for word in shlex.split(command)]
     except (KeyError, TypeError, AttributeError, ValueError):
-        raise ParamsError(f"{DVC_YAML}: expected a command under stages.train.cmd") from None
+        raise ParamsError(f"{PIPELINE}: expected a command under stages.train.cmd") from None
     if words[-1:] != ["pipeline.train"]:
-        raise ParamsError(f"{DVC_YAML}: stages.train.cmd should end with -m pipeline.train, got {command}")
+        raise ParamsError(f"{PIPELINE}: stages.train.cmd should end with -m pipeline.train, got {command}")
     return [*words[:-1], module, *arguments]
 
 

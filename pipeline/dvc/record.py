@@ -17,11 +17,11 @@ from charlstm.errors import CharlstmError
 from charlstm.files.atomic import open_regular, sha256
 from charlstm.files.checksums import SUMS
 from charlstm.files.documents import load_yaml, parse_yaml
+from pipeline.stage.project import LOCK, PARAMS
 
 if TYPE_CHECKING:  # every stage starts with this module, and pydantic takes a while
     from pipeline.dvc.paths import Paths
 
-LOCK, PARAMS = Path("dvc.lock"), Path("params.yaml")
 FOLDER = ".dir"  # the end of a folder's hash
 MAX_SUMS_BYTES = 1_000_000
 SECONDS_TO_ANSWER = 60

@@ -36,6 +36,7 @@ from pipeline.provenance.hashes import LINKS, OPTIONAL, SEEN_BY, folder_md5, lin
 from pipeline.provenance.provenance import BASELINE, COMMIT, DIRTY, LINEAGE, TRAIN_MD5
 from pipeline.provenance.summary import losses_of, recipe_at
 from pipeline.stage.presets import recipe_of
+from pipeline.stage.project import LOCK, PARAMS
 from pipeline.stage.tracking_store import store
 
 if TYPE_CHECKING:  # trace needs no numpy
@@ -68,7 +69,7 @@ def read_records(reader: Reader, run: TrackedRun) -> list[StageRecord]:
     for stage in SEEN_BY:
         origin, files, outputs = (_mapping(reader, run, stage, name) for name in ("origin", "files", "outputs"))
         if files:
-            names = ("params.yaml", "dvc.lock", "changes.diff")
+            names = (str(PARAMS), str(LOCK), "changes.diff")
             texts = [reader.text(run, f"{LINEAGE}/{stage}/{name}") for name in names]
             records.append(StageRecord(stage, origin, files, outputs, *texts))
     return records
@@ -281,7 +282,7 @@ def card_of_project(folder: Path) -> dict[str, Any] | None:
     paths = load_paths()
     if paths.model.resolve() != folder:
         return None
-    review, here = read_review(paths.samples / DOCUMENT), load_params(Path("params.yaml"))
+    review, here = read_review(paths.samples / DOCUMENT), load_params(PARAMS)
     params = flat(review.parameters)
     trained = {name: value for name, value in flat(here.model_dump(mode="json")).items() if name.startswith(TRAINED)}
     is_same = trained.items() <= params.items() and RECIPES.is_dir()

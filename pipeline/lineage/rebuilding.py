@@ -18,8 +18,9 @@ from charlstm.text.encoded import load_encoded
 from charlstm.training.history import read_csv, read_tables
 from pipeline import evaluate, sample
 from pipeline.dvc.paths import Paths
-from pipeline.dvc.record import LOCK, read_lock
+from pipeline.dvc.record import read_lock
 from pipeline.provenance.hashes import dvc_md5
+from pipeline.stage.project import LOCK, PARAMS
 
 
 def rebuild(params: Params, paths: Paths) -> None:
@@ -48,10 +49,10 @@ def _check_files() -> None:
     for name, recorded in lock.files("outs").items():
         if not Path(name).exists() or recorded != dvc_md5(Path(name)):
             raise CharlstmError(f"{name}: not what {LOCK} names; `dvc pull` or `dvc repro` brings it")
-    here = load_yaml(Path("params.yaml"))
+    here = load_yaml(PARAMS)
     for section in ("model", "train", "evaluate", "sample"):
         if lock.params().get(section) != here.get(section):
-            raise CharlstmError(f"params.yaml: {section} is not what {LOCK} names; put it back, or `dvc repro`")
+            raise CharlstmError(f"{PARAMS}: {section} is not what {LOCK} names; put it back, or `dvc repro`")
 
 
 def _read_texts(path: Path) -> list[SampleRow]:

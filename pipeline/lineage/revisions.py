@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import CharlstmError
-from pipeline.dvc.record import LOCK, Lock, parse_lock
+from pipeline.dvc.record import Lock, parse_lock
 from pipeline.provenance.git import git
+from pipeline.stage.project import LOCK
 
 EXPERIMENT_REF = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
 

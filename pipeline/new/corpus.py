@@ -22,7 +22,6 @@ from pipeline.dvc.paths import load_paths, load_teaching_paths
 from pipeline.new.budget import TEACHER, Budget, expected_loss, measure, plan_within, proposal_of
 from pipeline.new.proposal import MIN_CHARS, TRAIN_FRACTION, Proposal, Text, Training, propose, training_for
 from pipeline.new.text_report import TextReport, report_on
-from pipeline.stage.params_file import PARAMS
 from pipeline.stage.presets import (
     CONF,
     CORPORA,
@@ -40,6 +39,7 @@ from pipeline.stage.presets import (
     read_own,
     written_by,
 )
+from pipeline.stage.project import PARAMS
 
 if TYPE_CHECKING:  # torch takes a second to import: mistakes are told before
     from pipeline.new.initial import InitialModel

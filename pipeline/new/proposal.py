@@ -44,7 +44,7 @@ MAX_MIN_COUNT = 5
 MAX_REPLACED = 0.01  # of the text
 HUGE = 100_000_000  # characters; the validation of more takes long
 VALIDATED, EVALUATED = 1_000_000, 10_000_000  # then
-# Training speed, in weights x characters a second a core: from the recipes' table in docs/recipes.md (Zen 4 with bf16).
+# Training speed, in weights x characters a second a core: from README's table of recipes (Zen 4 with bf16).
 WEIGHTS_PER_SECOND = 1.45e10
 SLOWER_IN_FP32 = 2.2
 SMALL_BATCH = 32  # rows; with fewer, a core is less busy

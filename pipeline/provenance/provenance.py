@@ -31,7 +31,7 @@ from charlstm.tracking.registered_model import INITIAL_TAG
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.provenance.git import changes, git, untracked
 from pipeline.provenance.hashes import md5, md5_of, sha256, sha256_of
-from pipeline.stage.params_file import PARAMS
+from pipeline.stage.project import LOCK, PARAMS, PIPELINE
 from pipeline.stage.tracking_store import project_root
 
 if TYPE_CHECKING:  # who only reads records starts without pandas
@@ -89,7 +89,8 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
         found[INITIAL_TAG] = sha256(weights)
     if commit := git("rev-parse", "HEAD"):
         found[COMMIT] = commit
-        found |= {"mlflow.source.name": "dvc.yaml", "mlflow.source.type": "LOCAL"}  # without, the UI hides the commit
+        # Without these, MLflow's UI hides the commit.
+        found |= {"mlflow.source.name": str(PIPELINE), "mlflow.source.type": "LOCAL"}
         excluded = [f":(exclude){path}" for path in _results(paths)]
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *excluded)
         found[DIRTY] = "unknown" if changed is None else "yes" if changed or untracked() else "no"
@@ -128,7 +129,7 @@ def lineage_artifacts(stage: str, paths: Paths, origin: dict[str, str], params: 
     shown = {name: without_credentials(value) for name, value in origin.items()}
     documents = {"origin": shown, "files": sha256_of(paths, stage), "outputs": md5_of(paths, stage)}
     texts = {f"{name}.json": json.dumps(one, indent=2, sort_keys=True) + "\n" for name, one in documents.items()}
-    for file in (params, Path("dvc.lock")):
+    for file in (params, LOCK):
         if file.is_file():
             texts[file.name] = without_credentials(file.read_text(encoding="utf-8"))
     # Against the commit that the tags name: by now, HEAD may be another.
@@ -143,7 +144,7 @@ def _results(paths: Paths) -> list[str]:
     Those of the project count where `paths` are a teacher's.
     """
     places = {str(path) for each in (paths, load_paths()) for _, path in each}
-    return ["dvc.lock", "distillation/dvc.lock", *sorted(places - {NOTHING})]
+    return [str(LOCK), f"distillation/{LOCK}", *sorted(places - {NOTHING})]
 
 
 def _train_md5(paths: Paths) -> dict[str, str]:

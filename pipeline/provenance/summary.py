@@ -15,6 +15,7 @@ from charlstm.tracking.registered_model import INITIAL_TAG, LOSS_SUFFIX
 from pipeline.provenance.git import content_at, git
 from pipeline.provenance.provenance import COMMIT, DIRTY
 from pipeline.stage.presets import CONF, RECIPES, Recipe, recipe_of
+from pipeline.stage.project import PARAMS
 from pipeline.stage.terminal import printable
 
 if TYPE_CHECKING:  # no stage is to depend on published losses because it describes its run; trace needs no pandas
@@ -68,7 +69,7 @@ def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
 def params_in(text: str | None) -> Params | None:
     """A `params.yaml` that a run or a commit has; None without one, or if it is of another version."""
     try:
-        return validate(Params, parse_yaml(text or ""), Path("params.yaml"))
+        return validate(Params, parse_yaml(text or ""), PARAMS)
     except (ParamsError, ValueError):
         return None
 

@@ -8,7 +8,6 @@ So such an experiment changes the lines of its values alone.
 import io
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -17,8 +16,8 @@ from ruamel.yaml.scalarstring import FoldedScalarString
 
 from charlstm.errors import ParamsError
 from charlstm.files.documents import did_you_mean, parse_yaml
+from pipeline.stage.project import PARAMS
 
-PARAMS = Path("params.yaml")
 WIDTH = 80  # columns: DVC folds what is longer
 
 

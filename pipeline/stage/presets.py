@@ -19,7 +19,8 @@ from charlstm.errors import ParamsError
 from charlstm.files.documents import did_you_mean, load_yaml, validate
 from charlstm.files.lock import holder_of
 from charlstm.params import Params
-from pipeline.stage.params_file import PARAMS, replaced, with_values
+from pipeline.stage.params_file import replaced, with_values
+from pipeline.stage.project import PARAMS
 
 CONF = Path("conf")
 BUILDS_ON = "builds_on"

@@ -13,7 +13,7 @@ from typing import TypeVar
 from charlstm.errors import CharlstmError, ParamsError
 from charlstm.files.atomic import SPECIAL_FILES
 
-PIPELINE, PARAMS = "dvc.yaml", "params.yaml"
+PIPELINE, PARAMS, LOCK = Path("dvc.yaml"), Path("params.yaml"), Path("dvc.lock")
 Value = TypeVar("Value", bound=Path | str | list[str] | None)
 
 # The user's folder, if it is another one than the project's root.

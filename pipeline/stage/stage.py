@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charlstm.errors import CharlstmError, Interrupted
@@ -23,6 +22,7 @@ from pipeline.stage.exit_codes import (
     record_exit_code,
 )
 from pipeline.stage.interruption import without_ignored
+from pipeline.stage.project import PARAMS
 from pipeline.stage.waiting import share_cores
 
 if TYPE_CHECKING:  # commands that need no parameters start without pydantic and their schema
@@ -111,7 +111,7 @@ def _explanation(error: BaseException) -> tuple[str, int] | None:
             where = f"{error.filename}: " if error.filename else ""
             return f"{where}{error.strerror or error}", EXIT_BAD_INPUT
         case ModuleNotFoundError() if (name := (error.name or "").partition(".")[0]) not in ("", *PACKAGES):
-            advice = "`pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings what training needs"
+            advice = "`pip install --editable 'PATH/TO/THE/CHECKOUT[pipeline]'` brings what training needs"
             return f"{name} is not installed: {advice}", EXIT_BAD_INPUT
         case Interrupted():
             return f"interrupted: {error}; the same command resumes from the last checkpoint", EXIT_INTERRUPTED
@@ -125,7 +125,7 @@ def load() -> tuple["Params", "Paths"]:
     from charlstm.params import load_params
     from pipeline.dvc.paths import load_paths
 
-    return load_params(Path("params.yaml")), load_paths()
+    return load_params(PARAMS), load_paths()
 
 
 def _fail(message: str, code: int) -> int:

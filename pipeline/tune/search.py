@@ -17,7 +17,8 @@ from charlstm.text.encoded import load_encoded
 from pipeline.dvc import unfinished
 from pipeline.dvc.paths import Paths, load_paths, train_command
 from pipeline.stage.exit_codes import EXIT_BAD_INPUT, EXIT_INTERRUPTED
-from pipeline.stage.params_file import PARAMS, replaced, with_values
+from pipeline.stage.params_file import replaced, with_values
+from pipeline.stage.project import PARAMS
 from pipeline.stage.tracking_store import STATE_FOLDER
 from pipeline.tune.space import Space, Value, read_space
 from pipeline.tune.study import MODEL, TRAINING, Study, Trial

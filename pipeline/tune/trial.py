@@ -20,7 +20,7 @@ from charlstm.training.progress import Observer, Plan, Progress
 from pipeline import train
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.stage import stage
-from pipeline.stage.params_file import PARAMS
+from pipeline.stage.project import PARAMS, PIPELINE
 from pipeline.tune.study import MODEL, TRAINING, Study
 
 
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def load() -> tuple[Params, Paths]:
         """The parameters in the trial's folder; the project's paths, with that folder for what is written."""
-        paths = load_paths(Path("dvc.yaml"), folder / PARAMS)
+        paths = load_paths(PIPELINE, folder / PARAMS)
         own = {"model": folder / MODEL, "train": folder / TRAINING}
         return load_params(folder / PARAMS), paths.model_copy(update=own)
 

@@ -171,7 +171,9 @@ def test_without_the_extra_it_says_what_to_install(
             monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
     assert export("--model=model", *filter(None, [option])) == code
-    install = f'{package} is not installed; in the project, `pip install ".[onnx]"` installs what export needs'
+    install = (
+        f"{package} is not installed: `pip install --editable 'PATH/TO/THE/CHECKOUT[onnx]'` brings what ONNX needs"
+    )
     assert caplog.messages == ([install] if code else [])
     assert (workplace / "model.onnx").exists() == (code == 0)
 

@@ -70,7 +70,10 @@ LISTED = "import importlib.metadata as m, json; print(json.dumps([one.name for o
             ["generate", "a", "--model", "models:/charlstm-text@champion"],
             "MLflow is not installed: `pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings it",
         ),
-        (["doctor"], "is not installed: `pip install 'PATH/TO/THE/CHECKOUT[pipeline]'` brings what training needs"),
+        (
+            ["doctor"],
+            "is not installed: `pip install --editable 'PATH/TO/THE/CHECKOUT[pipeline]'` brings what training needs",
+        ),
     ],
 )
 def test_what_needs_them_says_so_in_a_line(environment: Path, tmp_path: Path, command: list[str], said: str) -> None:

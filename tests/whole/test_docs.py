@@ -34,7 +34,8 @@ from pipeline.dvc.code import project_imports
 MAKEFILE = (ROOT / "Makefile").read_text()
 MAX_README_LINES = 150
 SCRIPTS = ("benchmarks/two_nodes.sh", "benchmarks/slurm.sh", "benchmarks/gpu_acceptance.sh", ".ci/run")
-OTHERS = ("source .venv/bin/activate", "git checkout HEAD .", "git pull", 'pip install ".[onnx]"')  # programs not ours
+INSTALL = "pip install --editable 'PATH/TO/THE/CHECKOUT[onnx]'"
+OTHERS = ("source .venv/bin/activate", "git checkout HEAD .", "git pull", INSTALL)  # programs not ours
 
 
 COMMANDS = sorted(set().union(*map(commands_of, PAGES.values())))
