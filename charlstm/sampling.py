@@ -68,7 +68,8 @@ class Sampling(NamedTuple):
         for name, value in options.items():
             checked[name] = value
             if name == "stop":
-                texts = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+                several = isinstance(value, Sequence) and not isinstance(value, str)
+                texts: tuple[Any, ...] = () if value is None else tuple(value) if several else (value,)  # type: ignore
                 if wrong := [one for one in texts if not isinstance(one, str) or not one]:
                     expected = "a text of at least one character, or several"
                     raise TextRequestError(f"stop: expected {expected}, got {short(wrong[0])}")
@@ -89,7 +90,7 @@ class SamplingOptions(TypedDict, total=False):
     top_p: float
     min_p: float
     seed: int
-    stop: str | Sequence[str]
+    stop: str | Sequence[str] | None
     keep_stop: bool
 
 

@@ -3,7 +3,6 @@
 import logging
 import sys
 
-from rich.console import Console
 from rich.table import Table
 
 from charlstm.errors import TrackingError
@@ -16,7 +15,7 @@ from pipeline.dvc.paths import Paths
 from pipeline.new.proposal import remedy
 from pipeline.stage import stage
 from pipeline.stage.presets import in_words
-from pipeline.stage.terminal import printable
+from pipeline.stage.terminal import plain_console, printable
 from pipeline.stage.tracking_store import store
 
 log = logging.getLogger("charlstm")
@@ -28,7 +27,7 @@ SHOWN_TEMPERATURE = 0.8
 def run(params: Params, paths: Paths) -> None:
     """Print losses beside published ones, size, speed, a sample, and where to look next."""
     review, reported = read_review(paths.samples / DOCUMENT), params.evaluate.published
-    console = Console(highlight=False, markup=False)  # square brackets of a text are no markup
+    console = plain_console()
     console.print(f"params.yaml: {in_words(params.values())}", soft_wrap=True)
     console.print(_losses(review))
     helps = remedy(

@@ -23,6 +23,7 @@ from charlstm.report.document import DOCUMENT, PAGE, Loss, read_losses
 from charlstm.report.page import page_of
 from charlstm.report.playground import playground_of
 from charlstm.sampling import Sampling
+from charlstm.sections import Section
 from charlstm.text.encoded import load_parts
 from charlstm.text.prompts import check_prompts, resolve_prompts
 from charlstm.tracking.runs import attach
@@ -121,7 +122,7 @@ def shown_sample(texts: Sequence[SampleRow]) -> SampleRow:
 
 def _by_section(params: Params, prompts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The parameters for the review: all but the corpus's source, whose hash says which it is; prompts as they were."""
-    sections = {
+    sections: dict[str, Section] = {
         "split": params.split,
         "encode": params.encode,
         "model": params.model,
@@ -129,6 +130,8 @@ def _by_section(params: Params, prompts: Sequence[str]) -> dict[str, dict[str, A
         "evaluate": params.evaluate,
         "sample": params.sample,
     }
+    if params.train.distillation.rows:
+        sections["teachers"] = params.teachers
     shown = {name: section.model_dump(mode="json") for name, section in sections.items()}
     shown["sample"]["prompts"] = list(prompts)
     return shown

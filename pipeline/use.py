@@ -25,6 +25,7 @@ from pipeline.stage.tracking_store import store
 
 if TYPE_CHECKING:
     from charlstm.language_model.model import Model
+    from charlstm.text.vocabulary import Vocab
 
 MODEL = "artifacts/model"
 MODEL_HELP = "A model folder, or `models:/NAME@ALIAS` or `runs:/RUN` of MLflow."
@@ -93,21 +94,39 @@ def readable(model: "Model", name: str, text: str, unknown: Unknown) -> str:
         TextRequestError: a character has no near one.
     """
     from charlstm.text.prompts import fold
-    from charlstm.text.vocabulary import ByteVocab, Vocab
 
     if unknown == "error":
         return text
-    characters = model.info["characters"]
     try:
-        folded = fold(text, ByteVocab() if characters is None else Vocab(characters), unknown)
+        folded = fold(text, vocab_of(model), unknown)
     except VocabularyError as error:
         raise TextRequestError(f"{name}: {error}") from None
-    if folded.replaced and sys.stderr is not None:  # it is None if it is closed (`2>&-`)
+    if folded.replaced:
         pairs = [f"{old!r} -> {new!r} ({count})" for (old, new), count in folded.replaced.items()]
         shown = textwrap.shorten(", ".join(pairs), MAX_NOTE_CHARS, placeholder=" ...")
-        note = f"note: characters that the model never saw were exchanged: {shown}"
-        typer.echo(printable(note, sys.stderr.encoding), err=True)
+        _say(f"note: characters that the model never saw were exchanged: {shown}")
     return folded.text
+
+
+def vocab_of(model: "Model") -> "Vocab":
+    """The characters, or bytes, that the model knows."""
+    from charlstm.text.vocabulary import ByteVocab, Vocab
+
+    characters = model.info["characters"]
+    return ByteVocab() if characters is None else Vocab(characters)
+
+
+def say_unseen(text: str, vocab: "Vocab", advice: str = "") -> None:
+    """Say on standard error which characters of a text to score are read as U+FFFD, where the model knows that one."""
+    from charlstm.text.vocabulary import UNSEEN, describe
+
+    if (unseen := vocab.unknown(text)) and not vocab.unknown(UNSEEN):
+        _say(f"note: characters that the model never saw are read as U+FFFD: {describe(unseen)}{advice}")
+
+
+def _say(note: str) -> None:
+    if sys.stderr is not None:  # it is None if it is closed (`2>&-`)
+        typer.echo(printable(note, sys.stderr.encoding), err=True)
 
 
 # Standard input and output.

@@ -119,6 +119,23 @@ def difference(best: Trained, other: Trained, num_pairs: int = 1) -> Difference:
     return Difference(best, other, other.loss - best.loss, by_text, by_seeds, num_pairs)
 
 
+def why_no_interval(groups: Sequence[Trained]) -> list[str]:
+    """Why there is no interval by blocks, if there is none."""
+    blocks = [one.mean_blocks() for one in groups]
+    first = next((one for one in blocks if one is not None), None)
+    if missing := [
+        one.name for one, own in zip(groups, blocks, strict=True) if not (first and own and own.is_beside(first))
+    ]:
+        return [
+            "Without the loss by blocks, no interval can be given. `dvc repro evaluate` writes it for "
+            f"{', '.join(missing)}."
+        ]
+    num_blocks = len(first.nats) if first else 0
+    if num_blocks < MIN_BLOCKS:
+        return [f"This text has {num_blocks} blocks, and an interval takes {MIN_BLOCKS}: no interval is given."]
+    return []
+
+
 def half_interval(first: Blocks, second: Blocks) -> float | None:
     """Half of the 95 % interval of the difference in nats per character, of the same blocks; None of too few."""
     num_blocks = len(first.nats)

@@ -6,8 +6,10 @@ Shapes: B passages of one size, T time steps, V vocabulary.
 import itertools
 import math
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -74,8 +76,8 @@ def in_characters(vocab: Vocab, texts: Iterable[str], *parts: Ids) -> tuple[Voca
 
 # Figures about texts, for an eye that cannot read fifty of them: words, repetition, copying, and the model's own loss.
 #
-# A word is a run of letters, digits and underscores of any script, without regard to case. Words that a text's ends may
-# have cut are left out.
+# A word is a run of letters and their marks, digits and underscores of any script, without regard to case. Words that
+# a text's ends may have cut are left out.
 # A span that stands in the training text once or twice is a copy from 30 characters on. The last tenths of
 # Shakespeare, War and Peace and Dickens are no copies of the rest, and less than 1 % of them is in such spans. In
 # those of 20 or more it is up to 14 % (`python -m benchmarks.texts copied`): two phrases that happen to stand side
@@ -87,7 +89,7 @@ MIN_PHRASE = 20  # characters; what stands in the training text more often than 
 MAX_WORD_LEN = 1_000  # characters; a longer word is taken for unknown
 CHARACTERS_AT_A_TIME = 1_000_000  # characters of the training text at a time
 MAX_SEARCHED = 200_000_000  # characters of the training text, for copies and words: half a minute on one core
-WORD = re.compile(r"\w+")
+JOINERS = "\u200c\u200d"  # inside of words of Persian and Indian scripts
 
 
 class Measured(NamedTuple):
@@ -149,10 +151,21 @@ def is_phrase(span: Span) -> bool:
     return span.length >= MIN_PHRASE and span.num_times > MAX_TIMES
 
 
+def word_in(text: str) -> re.Pattern[str]:
+    """What a word of `text` is. For `re`, vowel signs and points, as Hindi and Hebrew have them, are no letters."""
+    marks = (one for one in set(text) if one in JOINERS or unicodedata.category(one).startswith("M"))
+    return _word_with("".join(sorted(marks)))
+
+
+@cache
+def _word_with(marks: str) -> re.Pattern[str]:
+    return re.compile(rf"[\w{re.escape(marks)}]+")
+
+
 def words_of(prompt: str, text: str) -> list[str]:
     """The words that begin in `text`, where it follows `prompt`, and end before its end."""
     both = prompt + text
-    found = WORD.finditer(both, max(0, _last_word_start(prompt)))
+    found = word_in(both).finditer(both, max(0, _last_word_start(prompt)))
     return [one[0].casefold() for one in found if len(prompt) <= one.start() and one.end() < len(both)]
 
 
@@ -164,15 +177,15 @@ def known_words(words: set[str], train: Ids, vocab: Vocab) -> set[str]:
         piece = rest + vocab.decode(train[start : start + CHARACTERS_AT_A_TIME])
         start += CHARACTERS_AT_A_TIME
         cut = _last_word_start(piece) if start < len(train) else len(piece)  # the word may go on in the next piece
-        missing -= {word.casefold() for word in WORD.findall(piece[:cut])}
+        missing -= {word.casefold() for word in word_in(piece).findall(piece[:cut])}
         rest = piece[cut:][-MAX_WORD_LEN - 1 :]  # of a word that is too long, enough to tell
     return asked - missing
 
 
 def _last_word_start(text: str) -> int:
     """The start of the word that `text` ends with; the text's length if it ends with none."""
-    start = len(text)
-    while start > 0 and WORD.match(text[start - 1]):
+    start, word = len(text), word_in(text)
+    while start > 0 and word.match(text[start - 1]):
         start -= 1
     return start
 

@@ -4,7 +4,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from charlstm.evaluation.difference import MIN_BLOCKS, Trained, compare
+from charlstm.evaluation.difference import Trained, compare, why_no_interval
 from charlstm.report.comparison import differences
 from charlstm.report.document import PROTOCOL, Candidate, ReviewDocument
 from charlstm.sections import NOT_OF_A_MODEL
@@ -25,7 +25,7 @@ def verdicts(candidates: Sequence[Candidate]) -> list[str]:
     models = [alike[0] for alike in by_model.values()]
     groups = by_recipe(models)
     if len(groups) > 1:
-        lines += [str(one) for one in compare(groups)] + _on_blocks(models)
+        lines += [f"by {PROTOCOL}: {one}" for one in compare(groups)] + why_no_interval(groups)
     elif len(models) > 1:
         losses = groups[0].losses
         lines.append(
@@ -50,9 +50,14 @@ def by_recipe(models: Sequence[Candidate]) -> list[Trained]:
     firsts = [group[0].document for group in groups]
     without_seed = [one.model_copy(update={"parameters": {**one.parameters, SEED: None}}) for one in firsts]
     words = differences(without_seed, [group[0].recipe for group in groups])
+    names = [_name(group, word) for group, word in zip(groups, words, strict=True)]
     return [
-        Trained(_name(group, word), [one.loss for one in group], [one.own_blocks() for one in group])
-        for group, word in zip(groups, words, strict=True)
+        Trained(
+            name if names.count(name) == 1 else " and ".join(one.label for one in group),
+            [one.loss for one in group],
+            [one.own_blocks() for one in group],
+        )
+        for group, name in zip(groups, names, strict=True)
     ]
 
 
@@ -66,21 +71,3 @@ def _name(group: Sequence[Candidate], words: str) -> str:
     if len(group) == 1:
         return group[0].label
     return f"{words or group[0].label} ({len(group)} seeds)"
-
-
-def _on_blocks(models: Sequence[Candidate]) -> list[str]:
-    """Why there is no interval, if there is none."""
-    blocks = [one.own_blocks() for one in models]
-    first = next((one for one in blocks if one is not None), None)
-    labels = [one.label for one in models]
-    if missing := [
-        name for name, own in zip(labels, blocks, strict=True) if not (first and own and own.is_beside(first))
-    ]:
-        return [
-            "Without the loss by blocks, no interval can be given. `dvc repro evaluate` writes it for "
-            f"{', '.join(missing)}."
-        ]
-    num_blocks = len(first.nats) if first else 0
-    if num_blocks < MIN_BLOCKS:
-        return [f"This text has {num_blocks} blocks, and an interval takes {MIN_BLOCKS}: no interval is given."]
-    return []

@@ -32,7 +32,7 @@ def files_of(path: Path) -> list[Path]:
     """The file itself; or the texts in a folder and in the folders below, in the order of their names.
 
     A folder's texts are its files in .txt, .text and .md; if it has none of them, all that hold no zero byte at
-    their beginning. Hidden files and folders are left out.
+    their beginning. Hidden files and folders are left out, and so are further links to one file.
 
     Raises:
         OSError: missing, unreadable, or neither a file nor a folder.
@@ -51,7 +51,10 @@ def files_of(path: Path) -> list[Path]:
         folders[:] = sorted(name for folder, name in new.items() if folder not in seen)  # links may lead in a circle
         seen.update(new)
         found += [Path(parent, name) for name in names if not name.startswith(".")]
-    files = sorted((file for file in found if file.is_file()), key=lambda file: file.relative_to(path).parts)
+    by_target: dict[Path, Path] = {}
+    for file in sorted((file for file in found if file.is_file()), key=lambda file: file.relative_to(path).parts):
+        by_target.setdefault(file.resolve(), file)  # a text that is there twice would be held out and trained on
+    files = list(by_target.values())
     texts = [file for file in files if file.suffix.lower() in TEXT_SUFFIXES]
     texts = texts or [file for file in files if b"\0" not in next(read_pieces(file, 0, BYTES_OF_A_TEXT), b"")]
     if not texts:

@@ -11,7 +11,7 @@ from charlstm.errors import CharlstmError, CorpusError, VocabularyError
 from charlstm.files.atomic import atomic_folder, write_bytes
 from pipeline.commands.info import CARD, read_card
 from pipeline.stage.project import from_here, output_from_here
-from pipeline.use import MODEL, ModelOption, model_folder, open_model, read_file
+from pipeline.use import MODEL, ModelOption, model_folder, open_model, read_file, say_unseen
 
 if TYPE_CHECKING:
     from charlstm.model.model_folder import TrainedModel
@@ -140,6 +140,7 @@ def _read(path: Path, vocab: "Vocab") -> "Ids":
     text = read_file(path)
     if len(text) < 2:
         raise CorpusError(f"{path}: expected at least 2 characters, one to read and one to guess, found {len(text)}")
+    say_unseen(text, vocab)
     try:
         return vocab.encode(with_sign(text, vocab))
     except VocabularyError as error:

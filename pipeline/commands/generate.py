@@ -14,7 +14,7 @@ import typer
 from charlstm.errors import CharlstmError, CorpusError, TextRequestError
 from charlstm.sampling import DEFAULTS, Sampling, unknown_rule, whole
 from pipeline.stage.project import from_here
-from pipeline.stage.terminal import printable
+from pipeline.stage.terminal import plain_console, printable
 from pipeline.use import (
     MODEL,
     STDIN,
@@ -158,11 +158,10 @@ def _write_texts(model: "Model", prompt: str, num_texts: int, options: Sampling,
 
 
 def _show_dimmed(prompt: str) -> None:
-    from rich.console import Console  # text that goes elsewhere has no color
-    from rich.text import Text
+    from rich.text import Text  # text that goes elsewhere has no color
 
     shown = Text(printable(prompt, sys.stdout.encoding), style="dim")
-    Console(highlight=False, soft_wrap=True).print(shown, end="")
+    plain_console(soft_wrap=True).print(shown, end="")
 
 
 def _write(text: str) -> None:

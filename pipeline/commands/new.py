@@ -15,7 +15,7 @@ from pipeline.new.corpus import New, plan, switch
 from pipeline.new.text_report import oddities, summary
 from pipeline.stage.hardware import num_cores
 from pipeline.stage.presets import CORPORA, load, names
-from pipeline.stage.project import from_here
+from pipeline.stage.project import from_here, path_from_here
 from pipeline.stage.terminal import printable
 from pipeline.use import MODEL_HELP, model_folder
 
@@ -61,7 +61,6 @@ def new(
             metavar="TEXT...",
             help="A file, several files, a folder, or an http(s) URL; or the name of a corpus in `conf/corpus/`.",
             show_default=False,
-            callback=from_here,
         ),
     ],
     name: Annotated[
@@ -91,12 +90,13 @@ def new(
     `charlstm new tiny-shakespeare` goes back to the text that the project came with.
     """
     seconds = None if minutes is None else MINUTE * minutes
-    if corpora := [text for text in texts if text in names(CORPORA) and not Path(text).exists()]:
+    if corpora := [text for text in texts if text in names(CORPORA) and not Path(path_from_here(text)).exists()]:
         of_a_text = {"--name": name, "--encoding": encoding, "--from": initial, "--minutes": minutes}
         _check_alone(corpora[0], texts, {**of_a_text, "--documents": is_documents or None})
         typer.echo(f"params.yaml: corpus {texts[0]}, recipe {switch(texts[0], is_forced)}")
     else:
         with _model_of(initial) as model:
+            texts = [text if "://" in text or text.startswith("~") else path_from_here(text) for text in texts]
             options = {"is_documents": is_documents, "is_forced": is_forced}
             planned = plan(texts, name, encoding, model, seconds, **options)
             for line in _lines(planned, seconds):

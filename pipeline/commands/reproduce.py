@@ -25,7 +25,7 @@ from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.record import cache_folder
 from pipeline.lineage.document import StageRecord, read_records
 from pipeline.lineage.revisions import worktree
-from pipeline.lineage.search import find
+from pipeline.lineage.search import find, of_outputs
 from pipeline.provenance.git import git, is_whole
 from pipeline.provenance.hashes import LINKS, OPTIONAL, link_of
 from pipeline.provenance.provenance import COMMIT, environment
@@ -104,16 +104,12 @@ def find_run(name: str, reader: Reader) -> TrackedRun:
         CharlstmError: there is none, or there are several models.
     """
     _, matches = find(name, None, reader, load_paths())
-    of_outputs = [match for match in matches if match.commit]  # rather than what else ran from a commit
-    runs = [match.run for match in of_outputs or matches if match.run]
-    if of_outputs and not runs:
+    trainings = of_outputs(matches)
+    runs = [match.run for match in trainings if match.run]
+    if not runs:
         raise CharlstmError(
             f"{name}: the model that its dvc.lock names has no run here: `dvc pull` or `dvc repro` brings its files, "
             f"and `charlstm sync --files` makes its run from them"
-        )
-    if not runs:
-        raise CharlstmError(
-            f"{name}: expected a run, found none in MLflow; `charlstm sync --files` makes that of the model here"
         )
     finished = [run for run in runs if MODEL_TAG in run.tags] or runs
     if len({run.tags.get(MODEL_TAG, run.run_id) for run in finished}) != 1:

@@ -4,7 +4,6 @@ import contextlib
 import re
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -12,14 +11,14 @@ import typer
 from charlstm.errors import CharlstmError, ParamsError
 from charlstm.evaluation.blocks import BLOCKS, parse_blocks
 from charlstm.files.atomic import write_text
-from charlstm.report.document import DOCUMENT, Candidate, read_review
+from charlstm.report.document import DOCUMENT, Candidate, ReviewDocument, read_review
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
 from charlstm.tracking.reader import TrackedRun
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.record import cached, files_of
-from pipeline.lineage.document import blocks_at, read_blocks
-from pipeline.lineage.revisions import lock_at
-from pipeline.lineage.search import find, open_reader
+from pipeline.lineage.document import blocks_at, read_blocks, recipe_of_review
+from pipeline.lineage.revisions import find_commit, lock_at
+from pipeline.lineage.search import find, of_outputs, open_reader
 from pipeline.provenance.hashes import folder_md5
 from pipeline.provenance.summary import recipe_at
 from pipeline.stage.project import PIPELINE, from_here, output_from_here
@@ -95,34 +94,40 @@ def _find(model: str) -> Candidate:
         )
     folder = file.resolve().parent
     project = next((above for above in (folder, *folder.parents) if (above / PIPELINE).is_file()), None)
-    tables = [folder / BLOCKS]
+    document, tables, recipe = read_review(file), [folder / BLOCKS], None
     if project:
-        with contextlib.suppress(ParamsError):  # a `dvc.yaml` of something else
-            tables.append(project / load_paths(project / PIPELINE).evaluate / BLOCKS)
-    return Candidate((project or folder).name or str(file), read_review(file), read_blocks(*tables))
+        with contextlib.suppress(ParamsError), contextlib.chdir(project):  # a `dvc.yaml` of something else
+            tables.append(project / load_paths().evaluate / BLOCKS)
+            recipe = recipe_of_review(document)
+    return Candidate((project or folder).name or str(file), document, read_blocks(*tables), recipe)
 
 
 def _of_run(model: str) -> Candidate:
-    """The review of the newest run that has one, of those that the name stands for; else of a commit."""
+    """The review of the newest run that has one, of those that the name stands for; else of a commit or experiment."""
     if not PIPELINE.is_file():
         raise CharlstmError(f"{model}: there is no such file or folder; runs and revisions need a project")
     paths, (reader, notes) = load_paths(), open_reader()
     kind, matches = find(model, None, reader, paths, notes)
-    for run in [match.run for match in matches if match.run]:
-        if reader and (text := reader.text(run, ARTIFACT)) is not None:
-            with TemporaryDirectory() as folder:
-                file = Path(folder) / f"{run.run_id}.json"
-                file.write_text(text, encoding="utf-8")
-                document = read_review(file)
-            table = reader.text(run, BLOCKS_ARTIFACT)
-            blocks = None if table is None else parse_blocks(table, f"{model}: {BLOCKS_ARTIFACT}")
-            return Candidate(_name(model, kind, run), document, blocks, run.tags.get(RECIPE_TAG))
-    for commit in [match.commit for match in matches if match.commit]:
-        if found := _of_commit(commit, paths):
+    trainings, damaged = of_outputs(matches), ""
+    runs = [match.run for match in trainings if match.run]
+    for run in runs:
+        if not reader or (text := reader.text(run, ARTIFACT)) is None:
+            continue
+        try:
+            document = ReviewDocument.model_validate_json(text)
+        except ValueError:
+            damaged = f" (that of run {run.run_id} is damaged, or of another version)"
+            continue
+        table = reader.text(run, BLOCKS_ARTIFACT)
+        blocks = None if table is None else parse_blocks(table, f"{model}: {BLOCKS_ARTIFACT}")
+        return Candidate(_name(model, kind, run), document, blocks, run.tags.get(RECIPE_TAG))
+    is_experiment = any(run.tags.get(EXPERIMENT_TAG) == model for run in runs)
+    for commit in [match.commit for match in trainings] + ([find_commit(model)] if is_experiment else []):
+        if commit and (found := _of_commit(commit, paths)):
             return Candidate(model, read_review(found), blocks_at(commit, paths), recipe_at(commit))
     raise CharlstmError(
-        f"{model}: expected a run with {ARTIFACT}, or its samples on this machine, found neither; `dvc pull` brings "
-        "them, `dvc repro sample` makes them"
+        f"{model}: expected a run with {ARTIFACT}, or its samples on this machine, found neither{damaged}; `dvc pull` "
+        "brings them, `dvc repro sample` makes them"
     )
 
 

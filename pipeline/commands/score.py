@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from charlstm.errors import CorpusError, TextRequestError
 from charlstm.sampling import unknown_rule
 from pipeline.stage.project import from_here
-from pipeline.stage.terminal import printable
+from pipeline.stage.terminal import plain_console, printable
 from pipeline.use import (
     MODEL,
     STDIN,
@@ -25,7 +24,9 @@ from pipeline.use import (
     open_model,
     read_file,
     readable,
+    say_unseen,
     to_the_end_of_a_pipe,
+    vocab_of,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def score(
     if not text:
         raise CorpusError("expected a text to score, found an empty one")
     trained = open_model(model)
+    if rule == "error":
+        say_unseen(text, vocab_of(trained), "; `--unknown nearest` exchanges them, and reads CR LF as LF")
     result = trained.score(readable(trained, "text", text, rule))
     passages = result.most_surprising(lines)
     with to_the_end_of_a_pipe():
@@ -105,20 +108,20 @@ def _table(passages: list["Passage"]) -> list[str]:
 
 
 def _show_colored(score: "Score", passages: list["Passage"]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     names = [f"{least:g} or more" for least, _ in STEPS[:-1]] + [f"less than {STEPS[-2][0]:g}"]
     legend = [(f" {name} ", style) for name, (_, style) in zip(names, STEPS, strict=True)]
     console.print(Text.assemble("nats of a character: ", *reversed(legend), "\n"))
     if len(score.text) <= WHOLE_TEXT:
         console.print(_colored(score, 0, len(score.text)))
-        console.print("\n".join(_table(passages)), markup=False)
+        console.print("\n".join(_table(passages)))
     else:
         for passage in passages:
             lines = f"{'line' if passage.first_line == passage.last_line else 'lines'} {_lines_of(passage)}"
             console.print(Text(f"\n{lines}: {passage.nats_per_char:.2f} nats/char", style="bold"))
             end = min(passage.end, passage.start + MAX_SHOWN)
             console.print(_colored(score, passage.start, end), end=" ...\n" if end < passage.end else "\n")
-    console.print("\n".join(["", *_figures(score)]), markup=False)
+    console.print("\n".join(["", *_figures(score)]))
 
 
 def _colored(score: "Score", start: int, end: int) -> Text:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.published import TEST_PREFIX
+from charlstm.files.documents import parse_yaml
 from charlstm.params import NOTHING, load_params
 from charlstm.sections import NOT_OF_A_MODEL
 from charlstm.tracking.registered_model import PROTOCOLS
@@ -25,6 +26,7 @@ from pipeline.provenance.git import git
 from pipeline.provenance.summary import flat_in, losses_of
 from pipeline.stage.presets import RECIPES, path_of, shown
 from pipeline.stage.project import PARAMS, output_from_here
+from pipeline.stage.terminal import plain_console
 
 log = logging.getLogger("charlstm")
 
@@ -70,7 +72,7 @@ def sweep(
     wanted = load_wanted(revision, commit) if seeds else {}
     if seeds and (code := train_seeds(commit, wanted, seeds)):
         return code
-    queue, console = read_queue(), Console(highlight=False, markup=False, soft_wrap=True)
+    queue, console = read_queue(), plain_console(soft_wrap=True)
     here = queue._replace(tasks=[task for task in queue.tasks if task.baseline == commit])
     done = read_experiments(commit)
     measured = {name: experiment for name, experiment in done.items() if experiment.losses}
@@ -161,23 +163,24 @@ def _show_all(measured: Mapping[str, Experiment], output: Path) -> None:
 def _show_losses(measured: Mapping[str, Experiment], output: Path | None, text: str = "") -> None:
     """Tables, a picture if there is a file for it, and what the differences are worth: all are of one text."""
     from charlstm.report.comparison import short_names  # pages and pictures take seconds to import
+    from charlstm.report.document import PROTOCOL
     from charlstm.report.plots import plot_sweep
 
     protocols = sorted(set.intersection(*(set(experiment.losses) for experiment in measured.values())))
     if not protocols:
         raise CharlstmError("expected a protocol that all experiments were measured by, found none")
-    protocol = next(name for name in (*PROTOCOLS, *protocols) if name in protocols)
+    protocol = next(name for name in (PROTOCOL, *PROTOCOLS, *protocols) if name in protocols)
     names = sorted(measured, key=lambda name: measured[name].losses[protocol])
     losses = [measured[name].losses for name in names]
     varied = varied_params([measured[name].params for name in names])
     values = {param: [measured[name].params.get(param, "") for name in names] for param in varied}
     number = "1 experiment" if len(names) == 1 else f"{len(names)} experiments"
-    console = Console(highlight=False, markup=False)
+    console = plain_console()
     rows = [
         Row([name], [measured[name].params.get(one, "") for one in varied], [f"{loss[one]:.4f}" for one in protocols])
         for name, loss in zip(names, losses, strict=True)
     ]
-    title = f"{number}{text and f' on {text}'} (nats per character; the best first)"
+    title = f"{number}{text and f' on {text}'} (nats per character; the best by {protocol} first)"
     print_table(console, title, Row(["experiment"], short_names(varied), protocols), rows)
     recipes = over_seeds(measured.values())
     if any(len(recipe.losses) > 1 for recipe in recipes):
@@ -314,13 +317,13 @@ def _print_over_seeds(console: Console, recipes: Sequence[OverSeeds], protocol: 
         values = [recipe.params.get(name, "") for name in varied]
         means = [mean_and_deviation([losses[one] for losses in recipe.losses]) for one in protocols]
         rows.append(Row([], values, [str(len(recipe.losses)), *means]))
-    title = "the same over seeds (mean ± deviation of a sample; the best first)"
+    title = f"the same over seeds (mean ± deviation of a sample; the best by {protocol} first)"
     print_table(console, title, Row([], short_names(varied), ["seeds", *protocols]), rows)
 
 
 def differences(recipes: Sequence[OverSeeds]) -> list[str]:
     """Whether the best of several recipes is better than the next ones, or was lucky: see docs/review.md."""
-    from charlstm.evaluation.difference import Trained, compare
+    from charlstm.evaluation.difference import Trained, compare, why_no_interval
     from charlstm.report.comparison import short_names
     from charlstm.report.document import PROTOCOL
 
@@ -339,7 +342,8 @@ def differences(recipes: Sequence[OverSeeds]) -> list[str]:
         )
         for recipe in recipes
     ]
-    return [str(one) for one in sorted(compare(groups), key=lambda one: one.nats_per_char)[:MAX_DIFFERENCES]]
+    nearest = sorted(compare(groups), key=lambda one: one.nats_per_char)[:MAX_DIFFERENCES]
+    return [f"by {PROTOCOL}: {one}" for one in nearest] + why_no_interval(groups)
 
 
 # What runs, waits and failed.
@@ -379,7 +383,12 @@ def status_lines(commit: str, queue: Queue, done: Mapping[str, Experiment]) -> l
 
 
 def _params_at(commit: str) -> dict[str, str]:
-    return flat_in(git("show", f"{commit}:./params.yaml"))
+    """A commit's parameters by dotted name; those of another version as they stand there."""
+    text = git("show", f"{commit}:./{PARAMS}") or ""
+    try:
+        return flat_in(text) or flat(parse_yaml(text))
+    except (ValueError, AttributeError):  # no YAML, or no mapping
+        return {}
 
 
 def _none_began(revision: str, commit: str, queue: Queue) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from pipeline.stage.exit_codes import EXIT_BAD_INPUT
+from pipeline.stage.terminal import plain_console
 
 
 def sync(
@@ -20,8 +21,6 @@ def sync(
     With `--files`, MLflow gets the run of this checkout's model if it has none, as after `git pull` and `dvc pull`:
     parameters, curves, losses, texts and review. Nothing is computed.
     """
-    from rich.console import Console
-
     from charlstm.tracking.sender import send_waiting
     from pipeline.stage.tracking_store import spool_root, store
 
@@ -31,10 +30,10 @@ def sync(
         from pipeline.stage.stage import load
 
         rebuild(*load())
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     errors = send_waiting(root, where) if root.is_dir() else []
     console.print(f"{errors.count('')} of {len(errors)} runs sent" if errors else "nothing waits to be sent")
     reasons = sorted(set(errors) - {""})
     for reason in reasons:
-        console.print(f"not sent: {reason}", markup=False)
+        console.print(f"not sent: {reason}")
     return EXIT_BAD_INPUT if reasons else 0

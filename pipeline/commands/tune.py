@@ -17,7 +17,7 @@ from rich.table import Table
 
 from charlstm.errors import Interrupted, ParamsError, TrainingError
 from charlstm.evaluation.blocks import BLOCK_LEN
-from charlstm.evaluation.difference import MIN_BLOCKS
+from charlstm.evaluation.difference import MIN_BLOCKS, MORE_SEEDS
 from charlstm.files.atomic import write_text
 from charlstm.tracking.client import CORPUS_TAG, SWEEP_OF_TAG
 from charlstm.tracking.runs import Run
@@ -30,7 +30,7 @@ from pipeline.stage.interruption import handle_signals
 from pipeline.stage.presets import RECIPES, changes_in_words, short, shown
 from pipeline.stage.project import LOCK, from_here
 from pipeline.stage.sending import outbox
-from pipeline.stage.terminal import printable
+from pipeline.stage.terminal import plain_console, printable
 from pipeline.tune.search import AGAIN, SEARCHES, Plan, Watch, difference_of, name_of, read_plan, search
 from pipeline.tune.study import DONE, PRUNED, RUNNING, Study, Trial
 
@@ -78,7 +78,7 @@ def tune(
         typer.echo(note)
     study = Study(SEARCHES / plan.identity(), plan.space)
     _check_is_own(path, study)
-    console, label = Console(highlight=False, markup=False, soft_wrap=True), around(plan, name)
+    console, label = plain_console(soft_wrap=True), around(plan, name)
     if not study.trials():
         _send(plan, study, label, "The search is under way.", is_over=False)
     _search(console, plan, study, limit, deadline, name)
@@ -245,7 +245,9 @@ def _write_recipe(console: Console, plan: Plan, study: Study, name: str, winner:
         force = " --force" if is_as_it_was else ""
     command = f"charlstm recipe {name}{force} && dvc repro"
     if found.is_beyond_text and found.best.name == name_of(winner):
-        console.print(f"next: {command}")
+        seeds = f"{MORE_SEEDS} && charlstm recipe {name}{force} && {MORE_SEEDS}"
+        console.print(f"the best of several is in part luck. More seeds of both tell how much: {seeds}")
+        console.print(f"to train the winner at once: {command}")
     else:
         is_short = found.by_text is None  # and no search makes it longer
         why = (

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from charlstm.files.urls import without_credentials
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import load_params
-from charlstm.report.document import DOCUMENT, read_review
+from charlstm.report.document import DOCUMENT, ReviewDocument, read_review
 from charlstm.sections import flatten
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
 from charlstm.tracking.reader import Reader, TrackedRun
@@ -35,7 +35,7 @@ from pipeline.provenance.git import git
 from pipeline.provenance.hashes import LINKS, OPTIONAL, SEEN_BY, folder_md5, link_of, md5
 from pipeline.provenance.provenance import BASELINE, COMMIT, DIRTY, LINEAGE, TRAIN_MD5
 from pipeline.provenance.summary import losses_of, recipe_at
-from pipeline.stage.presets import recipe_of
+from pipeline.stage.presets import CONF, RECIPES, recipe_of
 from pipeline.stage.project import LOCK, PARAMS
 from pipeline.stage.tracking_store import store
 
@@ -252,7 +252,7 @@ def is_same_value(value: str | None, other: str | None) -> bool:
 
 # Of a model: the fields of its card, see `pipeline.commands.info`.
 
-RECIPES = Path("conf/recipe")
+RECIPE_FOLDER = CONF / RECIPES.name
 TRAINED = ("model.", "train.")  # parameters that decide a training
 
 
@@ -282,18 +282,26 @@ def card_of_project(folder: Path) -> dict[str, Any] | None:
     paths = load_paths()
     if paths.model.resolve() != folder:
         return None
-    review, here = read_review(paths.samples / DOCUMENT), load_params(PARAMS)
-    params = flat(review.parameters)
-    trained = {name: value for name, value in flat(here.model_dump(mode="json")).items() if name.startswith(TRAINED)}
-    is_same = trained.items() <= params.items() and RECIPES.is_dir()
+    review = read_review(paths.samples / DOCUMENT)
     commits = revisions.commits_with(folder_md5(folder))
     return {
         "model_sha256": review.model_sha256,
         "corpus": review.corpus,
         "corpus_sha256": review.corpus_sha256,
-        "recipe": recipe_of(here).label if is_same else None,
+        "recipe": recipe_of_review(review),
         "commit": commits[-1] if commits else None,  # the first
         "losses": {name: loss.nats_per_char for name, loss in review.losses.items()},
-        "params": params,
+        "params": flat(review.parameters),
         "recorded_in": str(paths.samples / DOCUMENT),
     }
+
+
+def recipe_of_review(review: ReviewDocument) -> str | None:
+    """The recipe of a reviewed model, if it was trained by the `params.yaml` in the current folder.
+
+    Raises:
+        ParamsError: there is none, or it has mistakes.
+    """
+    here, params = load_params(PARAMS), flat(review.parameters)
+    trained = {name: value for name, value in flat(here.model_dump(mode="json")).items() if name.startswith(TRAINED)}
+    return recipe_of(here).label if trained.items() <= params.items() and RECIPE_FOLDER.is_dir() else None

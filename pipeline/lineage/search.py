@@ -40,6 +40,14 @@ class Match(NamedTuple):
     found_by: str
 
 
+def of_outputs(matches: Sequence[Match]) -> list[Match]:
+    """Of a revision's matches, those of the outputs that its `dvc.lock` names, if it has one; else all.
+
+    What else ran from a commit, as experiments do, is another model.
+    """
+    return [match for match in matches if match.commit] or list(matches)
+
+
 def open_reader() -> tuple[Reader | None, list[str]]:
     """The runs of MLflow; or None, and why: git and DVC know much without it."""
     try:

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from rich import progress as rich_progress
-from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.progress import Observer, Plan, Progress
 from pipeline.stage.epoch_texts import WrittenText
-from pipeline.stage.terminal import printable
+from pipeline.stage.terminal import plain_console, printable
 
 SECONDS_BETWEEN_LINES = 20
 EXCERPT_LINES = 3
@@ -22,7 +21,7 @@ class TrainingConsole(Observer):
     """Shows loss, speed and time left."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = plain_console(stderr=True)
         self._bar = rich_progress.Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -87,4 +86,4 @@ class TrainingConsole(Observer):
         self._bar.stop()
 
     def _print(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(line, soft_wrap=True)

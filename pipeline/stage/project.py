@@ -3,6 +3,7 @@
 What a user types is meant where the user is: paths in arguments are taken from there (`from_here`).
 """
 
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
@@ -60,12 +61,17 @@ def from_here(value: Value) -> Value:
         return [from_here(name) for name in value]  # type: ignore[return-value]  # a list, too
     if isinstance(value, Path):
         return value if str(value) == "-" else called_in / value  # `-`: standard input
-    try:
-        path = (called_in / value).resolve(strict=True)
-    except (OSError, ValueError):  # a name that is no path stays as it is, e.g. a run's
-        return value
-    root = Path.cwd()
-    return str(path.relative_to(root) if path.is_relative_to(root) else path)  # type: ignore[return-value]
+    is_there = os.path.lexists(called_in / value)  # a name that is no path stays as it is, e.g. a run's
+    return path_from_here(value) if is_there else value  # type: ignore[return-value]
+
+
+def path_from_here(name: str) -> str:
+    """A path that the user typed, also where nothing is: a file of that name in the root is not meant."""
+    called_in, root = _called_in.get(), Path.cwd()
+    if called_in is None:
+        return name
+    path = Path(os.path.abspath(called_in / name))  # noqa: PTH100  # without `..`, and links as they are
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 
 def output_from_here(path: Path | None) -> Path | None:
@@ -75,6 +81,8 @@ def output_from_here(path: Path | None) -> Path | None:
         CharlstmError: there is a device, a socket or a FIFO. A file that is renamed over it would take its place.
     """
     path = from_here(path)
+    if path is not None and path.is_symlink():
+        path = path.resolve()  # what it leads to is written, and it stays a link
     if path is not None and path.exists() and (kind := SPECIAL_FILES.get(stat.filemode(path.stat().st_mode)[0])):
         raise CharlstmError(f"{path}: expected the name of a file to write, found a {kind}")
     return path

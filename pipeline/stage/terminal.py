@@ -5,9 +5,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from subprocess import CompletedProcess
+from typing import TYPE_CHECKING
 
 from charlstm.files.pieces import Advance
 from charlstm.files.urls import without_credentials
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # Control characters but for tab and line break, and marks that turn the direction of all that follows on a line.
 UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -37,6 +41,13 @@ def shown_error(error: Exception, url: str) -> str:
 def reason_of(failed: CompletedProcess[str]) -> str:
     """Why a program failed, in one line: the last one that it wrote to standard error, or else its exit code."""
     return (failed.stderr.strip() or f"exit code {failed.returncode}").splitlines()[-1]
+
+
+def plain_console(*, stderr: bool = False, soft_wrap: bool = False) -> "Console":
+    """A console of rich that shows text as it is: nothing in it is markup, the name of an emoji, or to be colored."""
+    from rich.console import Console  # who only shows an error starts without
+
+    return Console(highlight=False, markup=False, emoji=False, stderr=stderr, soft_wrap=soft_wrap)
 
 
 @contextmanager

@@ -110,3 +110,6 @@ def test_commands_find_the_project_from_any_folder_in_it(
     assert run("score", "text.txt")[0] == 0
     assert run("review", f"{here}/artifacts/samples")[0] == 0 and Path("review.html").is_file()
     assert run("export", "folder", "--output", "copy")[0] == 0 and Path("copy/card.json").is_file()
+    Path("page.html").symlink_to(project / "published.html")
+    assert run("review", "HEAD", "--output", "page.html")[0] == 0 and Path("page.html").is_symlink()
+    assert (project / "published.html").is_file()

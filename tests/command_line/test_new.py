@@ -50,6 +50,18 @@ def test_the_parameters_are_those_of_the_text_and_its_size(run: Run, project: Pa
     assert nearest(CORPORA, params.values()) == Recipe("pride", {})
 
 
+def test_a_text_is_where_the_user_is(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one of that name in the project's root, nor what a link leads to."""
+    (project / "below").mkdir()
+    monkeypatch.chdir(project / "below")
+    code, _, err = run("new", "Pride.txt")
+    assert code == 2 and f"{project}/below/Pride.txt" in err
+    Path("latest.txt").symlink_to(project / "Pride.txt")
+    assert run("new", "latest.txt")[0] == 0
+    assert load_params(project / "params.yaml").download.source == f"{project}/below/latest.txt"
+    assert run("new", "tiny-shakespeare")[0] == 0
+
+
 def test_back_to_tiny_shakespeare_and_back_again(run: Run, project: Path) -> None:
     before = (project / "params.yaml").read_text()
     assert run("new", "Pride.txt")[0] == 0

@@ -1,6 +1,7 @@
 """`charlstm generate` and `score`: what they print, and one line for each mistake."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from compiled_code import machine_code
 
 import charlstm
 from benchmarks.projects import ROOT
+from charlstm.model.model_folder import load_model, save_model
+from charlstm.text.vocabulary import UNSEEN, Vocab
 from pipeline.commands import generate
 
 PROMPT = "The model "
@@ -51,6 +54,20 @@ def test_json_has_all_that_makes_the_text_again(run: Run, learned: Path) -> None
     stop = ["--seed", "1", "--stop", " ", "--keep-stop", "--model", str(learned)]
     assert json.loads(run("generate", PROMPT, "--json", *stop)[1])["reason"] == "stop"
     assert run("generate", PROMPT, *stop)[1].endswith(" \n")
+
+
+def test_what_is_scored_as_unseen_is_told_on_standard_error(run: Run, learned: Path, tmp_path: Path) -> None:
+    """As CR LF is, by a model whose text had LF."""
+    model, text = tmp_path / "model", tmp_path / "text"
+    shutil.copytree(learned, model)
+    trained = load_model(model, "gates")
+    characters = "".join(trained.vocab.characters).replace(trained.vocab.characters[-1], UNSEEN)
+    save_model(model, trained.model.state_dict(), trained.model.shape, Vocab(characters))
+    text.write_bytes(b"the model\nof it\n")
+    assert run("score", str(text), "--model", str(model))[2] == ""
+    text.write_bytes(b"the model\r\nof it\r\n")
+    code, _, err = run("score", str(text), "--model", str(model))
+    assert code == 0 and "are read as U+FFFD: '\\r' (U+000D, 2 times)" in err and "reads CR LF as LF" in err
 
 
 def test_what_was_exchanged_is_told_on_standard_error(run: Run, learned: Path) -> None:

@@ -48,6 +48,7 @@ def passage(prompt: str, text: str) -> Passage:
         ("x", "", []),
         ("x", "y", []),
         (" ", "straße, Ünïcode_1 日本 ", ["strasse", "ünïcode_1", "日本"]),
+        (" ", "हिन्दी में בְּרֵאשִׁית می\u200cروم ", ["हिन्दी", "में", "בְּרֵאשִׁית", "می\u200cروم"]),  # marks are parts of words
     ],
 )
 def test_words_are_whole_and_without_case(prompt: str, text: str, words: list[str]) -> None:

@@ -189,7 +189,7 @@ def test_unseen_characters_are_scored_as_evaluate_scores_them(tmp_path: Path) ->
             "seed: expected a whole number of at least 0, below 2**63, got a number of thousands",
         ),
         ({"stop": ["a", 5]}, "stop: expected a text of at least one character, or several, got 5"),
-        ({"stop": None}, "stop: expected a text of at least one character, or several, got None"),
+        ({"stop": [None]}, "stop: expected a text of at least one character, or several, got None"),
         ({"stop": "Ж"}, "stop: the model never writes the characters 'Ж'"),
         ({"unknown": "guess"}, "unknown: expected error, nearest or skip, got 'guess'"),
         ({"state": "here"}, "state: expected a charlstm.State, got 'here'"),

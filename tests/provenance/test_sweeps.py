@@ -81,9 +81,10 @@ def test_whether_the_best_recipe_was_lucky_is_said(copy: Path) -> None:
     near = [made("0.01", seed, 1.4905 + seed / 1000) for seed in (1, 2, 3)]
     far = [made("1e-4", seed, 1.61 + seed / 1000) for seed in (1, 2, 3)]
     found = differences(over_seeds([*best, *far, *near]))
-    assert ["within what seeds explain" in one for one in found] == [True, False]
-    assert "learning_rate 0.3 is lower than learning_rate 0.01 by 0.0005" in found[0]
+    assert ["within what seeds explain" in one for one in found] == [True, False, False]
+    assert "by stateful: learning_rate 0.3 is lower than learning_rate 0.01 by 0.0005" in found[0]
     assert "larger than seeds explain" in found[1] and "real" not in found[1]  # without blocks it never is
+    assert found[2].startswith("Without the loss by blocks, no interval can be given.")
     assert "charlstm sweep --seeds 3" in differences(over_seeds([best[0], far[0]]))[0]
     assert differences(over_seeds(best)) == []
 

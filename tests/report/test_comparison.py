@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from reviews import HOSTILE, copy, review, sample
 
 from benchmarks.projects import ROOT
@@ -26,6 +27,7 @@ from charlstm.report.document import Loss, read_review
 from charlstm.report.page import MAX_PAGE_BYTES
 from pipeline.commands.review import find_review
 from pipeline.commands.review import review as write_review
+from pipeline.provenance.git import git
 from pipeline.stage.presets import recipe_of
 
 
@@ -189,12 +191,42 @@ def test_runs_and_revisions_are_found(recorded: Path, tmp_path: Path, monkeypatc
         assert "<bdi>other \N{MIDDLE DOT} muon 0.05</bdi>" in page
 
 
-def test_one_model_has_a_page_of_its_own(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its recipe in the title, if a run knows it."""
-    monkeypatch.chdir(recorded)
+def test_what_else_ran_from_a_commit_is_not_its_model(copy: Path, tmp_path: Path) -> None:
+    """As experiments do: a store may have these, and no run of the commit's own model."""
+    document = read_review(Path("artifacts/samples/review.json"))
+    other = document.model_copy(update={"model_sha256": "0" * 64, "parameters": {"train.seed": 7}})
+    shutil.rmtree("mlartifacts")
+    Path("mlflow.db").unlink()
+    client = MlflowClient(f"sqlite:///{copy}/mlflow.db")
+    experiment = client.create_experiment("charlstm/shakespear", (copy / "mlartifacts").as_uri())
+    run = client.create_run(experiment, tags={"mlflow.source.git.commit": git("rev-parse", "HEAD") or ""})
+    client.log_text(run.info.run_id, other.model_dump_json(), "review/review.json")
+    write_review(["HEAD"], tmp_path / "page.html")
+    assert "seed 1</bdi></h1>" in (tmp_path / "page.html").read_text("utf-8")
+    write_review([run.info.run_id], tmp_path / "page.html")
+    assert "seed 7</bdi></h1>" in (tmp_path / "page.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("content", [None, '{"schema_version": 2}'], ids=["missing", "of another version"])
+def test_an_experiment_without_its_review_in_mlflow_is_found_in_git(
+    content: str | None, copy: Path, tmp_path: Path
+) -> None:
+    for file in Path("mlartifacts").rglob("review.json"):
+        file.unlink() if content is None else file.write_text(content)
+    write_review(["an-experiment"], tmp_path / "page.html")
+    assert "seed 1</bdi></h1>" in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_one_model_has_a_page_of_its_own(copy: Path, tmp_path: Path) -> None:
+    """With its recipe in the title, if a run or the project knows it."""
     params = load_params(Path("params.yaml"))
     sizes = f"LSTM {params.model.num_layers} \N{MULTIPLICATION SIGN} {params.model.hidden_size}"
-    for name, expected in (("HEAD", recipe_of(params).label), ("artifacts/samples", sizes)):
+    shutil.copytree("artifacts/samples", tmp_path / "samples")
+    of_run = recipe_of(params).label
+    shutil.copytree(ROOT / "conf", copy / "conf", dirs_exist_ok=True)
+    of_project = recipe_of(params).label
+    titles = {"HEAD": of_run, "artifacts/samples": of_project, str(tmp_path / "samples"): sizes}
+    for name, expected in titles.items():
         write_review([name], tmp_path / "page.html")
         page = (tmp_path / "page.html").read_text("utf-8")
         assert f"<h1><bdi>shakespear \N{MIDDLE DOT} {expected} \N{MIDDLE DOT} seed 1</bdi></h1>" in page

@@ -54,8 +54,8 @@ def test_models_that_differ_in_the_seed_alone_are_one_recipe() -> None:
         ("e", [1.60]),
     ]
     first, second = verdicts(models)
-    assert first.startswith("rate 0.1 (2 seeds) is lower than rate 0.2 (2 seeds) by 0.0950 ± 0.0000 nats")
-    assert second.startswith("rate 0.1 (2 seeds) is lower than e by 0.1900 ± 0.0000 nats")
+    assert first.startswith("by stateful: rate 0.1 (2 seeds) is lower than rate 0.2 (2 seeds) by 0.0950 ± 0.0000 nats")
+    assert second.startswith("by stateful: rate 0.1 (2 seeds) is lower than e by 0.1900 ± 0.0000 nats")
 
 
 def test_recipes_are_called_by_their_names_where_much_differs() -> None:
@@ -67,6 +67,15 @@ def test_recipes_are_called_by_their_names_where_much_differs() -> None:
         for seed in (1, 2)
     ]
     assert [one.name for one in by_recipe(models)] == ["quick (2 seeds)", "best (2 seeds)"]
+
+
+def test_recipes_that_would_have_one_name_are_called_by_their_models() -> None:
+    """Where more differs than is named."""
+    many = dict.fromkeys("abcdef", 1)
+    recipes = {"x": many, "y": many | {"e": 2}, "z": dict.fromkeys("abcdef", 2)}
+    names = [f"{recipe}{seed}" for recipe in recipes for seed in (1, 2)]
+    models = [candidate(name, 1.4, seed=int(name[1]), **recipes[name[0]]) for name in names]
+    assert [one.name for one in by_recipe(models)] == ["x1 and x2", "y1 and y2", "a 2, b 2, c 2, 3 more (2 seeds)"]
 
 
 def test_other_corpora_are_other_recipes() -> None:
@@ -110,7 +119,7 @@ def test_nothing_is_said_of_different_texts_and_of_one_model() -> None:
 def test_without_the_blocks_of_a_model_it_says_how_to_get_them(known: Blocks | None) -> None:
     first, second = candidate("a", 1.4, seed=1), candidate("b", 1.5, seed=1, rate=0.2)._replace(blocks=known)
     lower, missing = verdicts([first, second])
-    assert lower.startswith("a is lower than b by 0.1000 nats per character on this text. One seed each")
+    assert lower.startswith("by stateful: a is lower than b by 0.1000 nats per character on this text. One seed each")
     assert missing == f"{NO_BLOCKS} b."
 
 

@@ -64,3 +64,11 @@ def test_linked_folders_are_read_once(tmp_path: Path) -> None:
     (tmp_path / "texts/linked-again").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/round").symlink_to(tmp_path / "texts")  # in a circle
     assert names(tmp_path / "texts") == ["a.txt", "linked/b.txt"]
+
+
+def test_linked_files_are_read_once(tmp_path: Path) -> None:
+    """A text that is there twice would be trained on and held out."""
+    fill(tmp_path, "texts/a.txt", "texts/b.txt", "elsewhere/c.txt")
+    (tmp_path / "texts/z-latest.txt").symlink_to("a.txt")
+    (tmp_path / "texts/c.txt").symlink_to(tmp_path / "elsewhere/c.txt")
+    assert names(tmp_path / "texts") == ["a.txt", "b.txt", "c.txt"]

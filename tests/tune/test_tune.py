@@ -223,7 +223,11 @@ def test_the_winner_becomes_a_recipe(whole: list[str], project: Path, capsys: py
     out = capsys.readouterr().out
     recipe = (project / "conf/recipe/mine.yaml").read_text()
     assert re.search(r"Found by `charlstm tune`, search \w+, trial \d+: 1\.\d{4} nats/char, 1\.0100 before\.", recipe)
-    assert "builds_on: quick" in recipe and "next: charlstm recipe mine --force && dvc repro\n" in out
+    assert (
+        "builds_on: quick" in recipe
+        and "to train the winner at once: charlstm recipe mine --force && dvc repro\n" in out
+    )
+    assert "charlstm sweep --seeds 3 && charlstm recipe mine --force && charlstm sweep --seeds 3\n" in out
     assert "trial 0: 1.0100 · as params.yaml says" in out and "12 trials" in out
     page = (project / "tune.html").read_text()
     assert page.count("data:image/png;base64,") == 3 and "http" not in page
@@ -314,7 +318,7 @@ def test_what_was_found_before_a_kill_is_shown_and_kept(
     training("if number == 12: os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(Interrupted):
         command.tune(trials=14, name="mine")
-    assert "next: charlstm recipe mine --force && dvc repro\n" in capsys.readouterr().out
+    assert "to train the winner at once: charlstm recipe mine --force && dvc repro\n" in capsys.readouterr().out
     assert (project / "conf/recipe/mine.yaml").exists()
 
 
@@ -329,7 +333,7 @@ def test_changes_made_during_a_search_are_not_given_up(
 
     monkeypatch.setattr(command, "_show_result", edit_and_show)
     assert command.tune(trials=12, name="mine") == 0
-    assert "next: charlstm recipe mine && dvc repro\n" in capsys.readouterr().out
+    assert "to train the winner at once: charlstm recipe mine && dvc repro\n" in capsys.readouterr().out
 
 
 def test_without_time_nothing_is_compared(whole: list[str], capsys: pytest.CaptureFixture[str]) -> None:
