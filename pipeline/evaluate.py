@@ -5,6 +5,7 @@ import logging
 import math
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -107,7 +108,6 @@ def track(
         published=published_for(validation_sha256, params.evaluate.model_dump(mode="json")["published"]),
         model_sha256=trained.sha256,
     )
-    tracked.set_tags(page_tags(summary))
     # The registry chooses by what it is given. So it gets no loss of the test part, nor one whose windows are of bytes:
     # they are shorter than those of as many characters.
     is_comparable = trained.vocab.unit == "character"
@@ -117,7 +117,9 @@ def track(
         if not protocol.startswith(TEST_PREFIX) and (is_comparable or protocol == "stateful")
     }
     tracked.log_model(paths.model, trained.sha256, chosen_by, validation_sha256, record.tags)
-    provenance.log_lineage(tracked, "evaluate", paths, {**record.tags, **(environment() if is_here else {})})
+    with nullcontext() if is_here else tracked.if_new():  # a run that is there knows where it was made
+        tracked.set_tags(page_tags(summary))
+        provenance.log_lineage(tracked, "evaluate", paths, {**record.tags, **(environment() if is_here else {})})
     tracked.close()
 
 

@@ -3,6 +3,7 @@
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pandas as pd
@@ -110,8 +111,9 @@ def track(
         model_sha256=trained.sha256,
         sample=shown_sample(texts),
     )
-    tracked.set_tags(page_tags(summary))
-    provenance.log_lineage(tracked, "sample", paths, {**record.tags, **(environment() if is_here else {})})
+    with nullcontext() if is_here else tracked.if_new():  # a run that is there knows where it was made
+        tracked.set_tags(page_tags(summary))
+        provenance.log_lineage(tracked, "sample", paths, {**record.tags, **(environment() if is_here else {})})
     tracked.close()
 
 

@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from io import BufferedReader
@@ -22,6 +23,7 @@ SPECIAL_FILES = {"p": "FIFO", "s": "socket", "c": "device", "b": "device"}  # by
 # Names beside a file: a dot, its own name, a dot, random digits, and one of these ends.
 TEMPORARY, OLD, LOCK = ".tmp", ".old", ".lock"
 NUM_RANDOM_BYTES = 4
+SECONDS_TO_LOCK, SECONDS_BETWEEN_TRIES = 5.0, 0.01  # writers hold a lock for milliseconds
 
 
 @contextmanager
@@ -135,12 +137,20 @@ def _remove_leftovers(path: Path) -> None:
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock of a file or folder, as soon as nobody else has it; the system frees it when the process dies.
 
-    On a disk that has no locks, nothing is held, and leftovers stay.
+    On a disk that has no locks, nothing is held, and leftovers stay. Nor is anything held where somebody holds a folder
+    for long, as `flock FOLDER COMMAND` does while the command runs.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor, deadline = os.open(path, os.O_RDONLY), time.monotonic() + SECONDS_TO_LOCK
     try:
         with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        break
+                    time.sleep(SECONDS_BETWEEN_TRIES)
         yield
     finally:
         os.close(descriptor)

@@ -15,26 +15,33 @@ from charlstm.files.documents import read_json
 
 
 @contextmanager
-def exclusive(path: Path, what: str) -> Iterator[None]:
+def exclusive(path: Path, what: str, *, waits: bool = False) -> Iterator[None]:
     """Hold `path`, which need not exist, while in the context; `what` says for which work.
 
     The lock is a file beside `path`, not in it, and is never removed: whoever holds a folder may remove it, and a lock
-    removed with it would let in another holder, who locks a new file of the same name.
+    removed with it would let in another holder, who locks a new file of the same name. If it `waits`, it does so until
+    the other one is done.
 
     Raises:
-        LockedError: another process holds it, named by its number and machine.
+        LockedError: another process holds it, named by its number and machine; or the disk has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     holder = path.with_name(f"{path.name}.holder.json")
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
     try:
-        with FileLock(path.with_name(f"{path.name}.lock"), blocking=False):
-            write_text(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n")
-            try:
-                yield
-            finally:
-                holder.unlink(missing_ok=True)
+        lock.acquire(blocking=waits, poll_interval=1)
     except Timeout:
         raise LockedError(f"{what} is under way already, {_describe(holder)}: wait for it, or stop it") from None
+    except OSError as error:
+        raise LockedError(
+            f"{lock.lock_file}: the disk gives no locks ({error.strerror}): keep the project on one that does"
+        ) from None
+    try:
+        write_text(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
 
 
 def holder_of(path: Path) -> str | None:

@@ -108,6 +108,7 @@ CORPUS_TAG, RECIPE_TAG, EXPERIMENT_TAG = "corpus_name", "recipe", "dvc_exp_name"
 SWEEP_TAG = "sweep"  # of a run of a sweep or a search; the value is a commit, or the search
 SWEEP_OF_TAG = "sweep_of"  # of the run above them; the same value
 TRIAL_TAG = "trial"  # of a trial of a search: its number
+CHANGED = "changed."  # with a parameter's name: the value that a later stage had, where the run keeps the first
 SPOOL_TAG = "mlflow.charlstm.spool"  # which spool has made the run; MLflow's page hides tags that begin so
 COMMON_REASONS = {
     "Connection refused": "it refuses the connection: is the server up?",
@@ -300,10 +301,10 @@ def log_params(client: "MlflowClient", run_id: str, params: Mapping[str, str | i
     new = [Param(name, value) for name, value in values.items() if name not in known]
     for start in range(0, len(new), MAX_PARAMS_PER_CALL):
         client.log_batch(run_id, params=new[start : start + MAX_PARAMS_PER_CALL], synchronous=True)
-    log_tags(client, run_id, {f"changed.{name}": now for name, now in values.items() if known.get(name, now) != now})
+    log_tags(client, run_id, {f"{CHANGED}{name}": now for name, now in values.items() if known.get(name, now) != now})
     for name, value in values.items():
-        if known.get(name, value) == value and f"changed.{name}" in tags:
-            client.delete_tag(run_id, f"changed.{name}")
+        if known.get(name, value) == value and f"{CHANGED}{name}" in tags:
+            client.delete_tag(run_id, f"{CHANGED}{name}")
 
 
 def log_tags(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> None:

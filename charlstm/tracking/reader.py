@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from charlstm.tracking.client import (
+    CHANGED,
     MAX_EXPERIMENTS,
     TRIAL_TAG,
     Store,
@@ -110,4 +111,6 @@ def _trials_last(runs: Iterable[TrackedRun]) -> list[TrackedRun]:
 def _tracked(run: Any) -> TrackedRun:  # noqa: ANN401  # mlflow.entities.Run
     info, data = run.info, run.data
     tags, name = dict(data.tags), info.run_name or ""
-    return TrackedRun(info.run_id, name, info.status, tags, dict(data.params), dict(data.metrics), info.artifact_uri)
+    newer = {tag.removeprefix(CHANGED): value for tag, value in tags.items() if tag.startswith(CHANGED)}
+    params = dict(data.params) | newer  # of a stage that ran again: MLflow keeps the first value
+    return TrackedRun(info.run_id, name, info.status, tags, params, dict(data.metrics), info.artifact_uri)

@@ -16,6 +16,7 @@ from charlstm.params import Params, load_params
 from pipeline.lineage.revisions import find_commit
 from pipeline.provenance.git import git
 from pipeline.stage import presets
+from pipeline.stage.params_file import write_params
 from pipeline.stage.presets import CORPORA, RECIPES, Kind, load, short, shown
 from pipeline.stage.project import PARAMS
 
@@ -101,7 +102,7 @@ def _write(kind: Kind, name: str, is_forced: bool) -> None:
         presets.check_kept(kind, preset.values)
     changes = _changes(before, preset.values)
     text, _ = presets.params_with({key: preset.values[key] for key in changes})
-    write_text(PARAMS, text)
+    write_params(text)
     for key, change in changes.items():
         typer.echo(f"  {key} {change}")
     typer.echo(f"params.yaml: {kind.name} {name}" + ("" if changes else ", as it was"))

@@ -24,7 +24,7 @@ from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.record import cache_folder
 from pipeline.lineage.document import StageRecord, read_records
-from pipeline.lineage.revisions import worktree
+from pipeline.lineage.revisions import lock_at, worktree
 from pipeline.lineage.search import find, of_outputs
 from pipeline.provenance.git import git, is_whole
 from pipeline.provenance.hashes import LINKS, OPTIONAL, link_of
@@ -60,8 +60,10 @@ def reproduce(
     Exit code: 0 if all are identical, 1 if not, 2 if the run cannot be made again at all.
     """
     reader = Reader(store())
-    tracked = find_run(run, reader)
+    tracked, revision = find_run(run, reader)
     records = read_checked(tracked, reader)
+    if revision:
+        check_is_of(revision, records, run, tracked.run_id)
     first, commit = records[0], records[0].origin[COMMIT]
     changes = " and what was changed in it" if first.changes else ""
     log.info("run %s %s: commit %s%s", tracked.run_id, tracked.name, commit, changes)
@@ -97,8 +99,8 @@ def reproduce(
 # What a run says of how it was made.
 
 
-def find_run(name: str, reader: Reader) -> TrackedRun:
-    """The run that `charlstm trace` would show; of several of one model, the newest.
+def find_run(name: str, reader: Reader) -> tuple[TrackedRun, str | None]:
+    """The run that `charlstm trace` would show, of several of one model the newest; and the commit, if it is of one.
 
     Raises:
         CharlstmError: there is none, or there are several models.
@@ -115,7 +117,23 @@ def find_run(name: str, reader: Reader) -> TrackedRun:
     if len({run.tags.get(MODEL_TAG, run.run_id) for run in finished}) != 1:
         ids = ", ".join(f"{run.run_id} ({run.name})" for run in finished[:5])
         raise CharlstmError(f"{name}: expected one model, found {len(finished)} runs: name one: {ids}")
-    return finished[0]
+    return finished[0], next((match.commit for match in trainings if match.run == finished[0]), None)
+
+
+def check_is_of(commit: str, records: Sequence[StageRecord], name: str, run_id: str) -> None:
+    """Check that the run's record is of the outputs that `dvc.lock` of this commit names.
+
+    Raises:
+        CharlstmError: its model was evaluated or sampled again since, with another result.
+    """
+    recorded = {path: md5 for record in reversed(records) for path, md5 in record.outputs.items()}
+    lock = lock_at(commit)
+    for path, md5 in (lock.files("outs") if lock else {}).items():
+        if recorded.get(path, md5) != md5:
+            raise CharlstmError(
+                f"{name}: its dvc.lock has another {path} than its run, which was evaluated or sampled again since; "
+                f"`charlstm reproduce {run_id}` makes what the run has now"
+            )
 
 
 def read_checked(run: TrackedRun, reader: Reader) -> list[StageRecord]:

@@ -26,9 +26,9 @@ from pipeline.doctor.finding import Finding, error, readable, warning
 from pipeline.doctor.stores import check_stores
 from pipeline.doctor.text import Encoded, read_encoded, source_bytes
 from pipeline.dvc.paths import Paths, load_paths
-from pipeline.dvc.record import cache_folder
+from pipeline.dvc.record import RWLOCK, cache_folder
 from pipeline.dvc.unfinished import CHECKOUT
-from pipeline.provenance.git import content_at
+from pipeline.provenance.git import content_at, fault
 from pipeline.stage import settings
 from pipeline.stage.presets import in_words, shown
 from pipeline.stage.project import PARAMS
@@ -152,7 +152,7 @@ def check_parameters(params: Params) -> Iterator[Finding]:
 
 # The folders that a run writes: the project, DVC's cache and `.charlstm`, and who else trains here now.
 
-DVC_LOCKS = Path(".dvc/tmp/rwlock")  # JSON, which DVC cuts to nothing before it writes
+WRITTEN = ("Datasets", "artifacts", "distillation")  # by stages, as `dvc.yaml` has it
 
 
 def check_folders(cache: Path) -> Iterator[Finding]:
@@ -160,13 +160,20 @@ def check_folders(cache: Path) -> Iterator[Finding]:
     yield from _check_folder("the project", Path.cwd())
     yield from _check_folder("the state of unfinished trainings", project_root() / STATE_FOLDER)
     yield from _check_folder("DVC's cache", cache)
+    if reason := fault():
+        yield error(f"git: {reason}")
     if not any((folder / ".dvc").is_dir() for folder in (Path.cwd(), *Path.cwd().parents)):
         yield error(f"dvc: {Path.cwd()} is in no DVC project: `git init` and `dvc init` make it one")
+    if set("{}") & set(str(Path.cwd())):
+        yield error(f"dvc: {Path.cwd()}: DVC cannot work in a path with curly brackets: rename that folder")
+    for folder in sorted(path for path in Path().iterdir() if path.is_symlink() and path.is_dir()):
+        if folder.name in WRITTEN and not folder.resolve().is_relative_to(Path.cwd().resolve()):
+            yield error(f"dvc: {folder} leads to {folder.resolve()}: DVC tracks nothing outside of the checkout")
     try:
-        if DVC_LOCKS.exists():
-            read_json(DVC_LOCKS)
+        if RWLOCK.exists():
+            read_json(RWLOCK)
     except ValueError:
-        yield error(f"dvc: {DVC_LOCKS} is damaged, as a DVC that is killed may leave it: remove it")
+        yield error(f"dvc: {RWLOCK} is damaged, as a DVC that is killed may leave it: remove it")
     if (holder := holder_of(CHECKOUT)) is not None:
         yield error(f"a training in this checkout is under way already, {holder}: wait for it, or stop it")
 

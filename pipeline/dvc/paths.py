@@ -88,6 +88,14 @@ def load_deps(paths: Paths) -> list[Path]:
         raise ParamsError(f"{PIPELINE}: expected a list of paths under stages.train.deps") from None
 
 
+def params_of(stage: str) -> list[str]:
+    """The parameters, or sections of them, that `dvc.yaml` declares for a stage; none if it has no such stage."""
+    try:
+        return [str(name) for name in load_yaml(PIPELINE)["stages"][stage]["params"]]
+    except (KeyError, TypeError):
+        return []
+
+
 def train_command(module: str, *arguments: str) -> list[str]:
     """The command of stage train with `module` in the place of the stage: so it runs on what that runs on.
 

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import open_regular, sha256
 from charlstm.files.checksums import SUMS
-from charlstm.files.documents import load_yaml, parse_yaml
+from charlstm.files.documents import load_yaml, parse_yaml, read_json
 from pipeline.stage.project import LOCK, PARAMS
 
 if TYPE_CHECKING:  # every stage starts with this module, and pydantic takes a while
     from pipeline.dvc.paths import Paths
 
 FOLDER = ".dir"  # the end of a folder's hash
+RWLOCK = Path(".dvc/tmp/rwlock")  # path -> who reads and who writes it, as JSON
 MAX_SUMS_BYTES = 1_000_000
 SECONDS_TO_ANSWER = 60
 
@@ -103,6 +104,18 @@ def is_of_these_parameters(*stages: str, but: str = "") -> bool:
 
 def _without(section: Any, name: str) -> Any:  # noqa: ANN401  # whatever YAML has
     return {key: value for key, value in section.items() if key != name} if isinstance(section, dict) else section
+
+
+def process_at_work() -> int | None:
+    """The number of a living DVC that works in this checkout, by the locks that it has noted; None if there is none."""
+    from pipeline.stage.interruption import pid_of_launcher  # every stage starts with this module
+
+    try:
+        noted = read_json(RWLOCK)
+    except (OSError, ValueError):  # DVC cuts it to nothing before it writes
+        return None
+    locks = [one for entry in noted.values() for kind in entry.values() for one in ([kind] if "pid" in kind else kind)]
+    return pid_of_launcher({int(lock["pid"]) for lock in locks})
 
 
 def cache_folder() -> Path:

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from charlstm.errors import LockedError
 from charlstm.files.atomic import write_text
-from charlstm.files.lock import exclusive
+from charlstm.files.lock import exclusive, holder_of
 from charlstm.params import Params
 from pipeline.dvc.paths import Paths, load_deps
 from pipeline.dvc.record import cached
@@ -78,7 +78,10 @@ def start_or_resume(fingerprint: str, checkout: Path = CHECKOUT) -> Iterator[Unf
     """
     root = project_root() / STATE_FOLDER
     folder = root / fingerprint
-    with exclusive(checkout, "a training in this checkout"), exclusive(folder, "this training"):
+    is_copy = Path.cwd().resolve() != project_root()  # of a queue: several experiments may share a training
+    if is_copy and (holder := holder_of(folder)):
+        log.info("the same training is under way for another experiment, %s: waiting for it", holder)
+    with exclusive(checkout, "a training in this checkout"), exclusive(folder, "this training", waits=is_copy):
         is_done, is_anew = _is_done(folder / FINISHED), False
         if is_done and checkout == CHECKOUT:
             is_anew = True

@@ -71,7 +71,10 @@ def read_records(reader: Reader, run: TrackedRun) -> list[StageRecord]:
         if files:
             names = (str(PARAMS), str(LOCK), "changes.diff")
             texts = [reader.text(run, f"{LINEAGE}/{stage}/{name}") for name in names]
-            records.append(StageRecord(stage, origin, files, outputs, *texts))
+            params, lock, changes = texts
+            if origin.get(DIRTY) == "no":  # it was committed since, and the stage ran again
+                changes = None
+            records.append(StageRecord(stage, origin, files, outputs, params, lock, changes))
     return records
 
 

@@ -22,6 +22,7 @@ from pipeline.dvc.paths import load_paths, load_teaching_paths
 from pipeline.new.budget import TEACHER, Budget, expected_loss, measure, plan_within, proposal_of
 from pipeline.new.proposal import MIN_CHARS, TRAIN_FRACTION, Proposal, Text, Training, propose, training_for
 from pipeline.new.text_report import TextReport, report_on
+from pipeline.stage.params_file import write_params
 from pipeline.stage.presets import (
     CONF,
     CORPORA,
@@ -160,7 +161,7 @@ class New(NamedTuple):
         for path in self.outdated:
             path.unlink(missing_ok=True)
         for path, text in self.files.items():
-            write_text(path, text)
+            (write_params(text) if path == PARAMS else write_text(path, text))
 
 
 def plan(
@@ -328,7 +329,7 @@ def switch(name: str, is_forced: bool) -> str:
     check_no_training()
     recipe = name if name in names(RECIPES) else RECIPES.root
     values = {CORPORA: load(CORPORA, name).values, RECIPES: load(RECIPES, recipe).values}
-    write_text(PARAMS, _params(values, is_forced))
+    write_params(_params(values, is_forced))
     return recipe
 
 

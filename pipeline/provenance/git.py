@@ -9,7 +9,7 @@ from pathlib import Path
 
 from charlstm.files.urls import without_credentials
 
-SECONDS = 10
+SECONDS = 60  # a large history on a slow disk takes its time
 GIT = ("git", "-c", "log.showSignature=false")  # a signature would stand before what is asked for
 
 
@@ -42,10 +42,21 @@ NOTE = "# charlstm: "  # git ignores what stands before a diff
 SECONDS_TO_ADD = 60
 
 
-def untracked() -> list[str]:
-    """Files of code that git neither knows nor ignores."""
-    names = os.fsdecode(_printed("ls-files", "-z", "--others", "--exclude-standard", "--", *CODE) or b"")
-    return [name for name in names.split("\0") if name]
+def untracked() -> list[str] | None:
+    """Files of code that git neither knows nor ignores; None if it fails."""
+    printed = _printed("ls-files", "-z", "--others", "--exclude-standard", "--", *CODE)
+    return None if printed is None else [name for name in os.fsdecode(printed).split("\0") if name]
+
+
+def fault() -> str | None:
+    """Why git does not work here, where there is a repository, e.g. because it is another user's; None if it does."""
+    if not any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents)):
+        return None
+    try:
+        done = subprocess.run([*GIT, "rev-parse", "--git-dir"], capture_output=True, timeout=SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{type(error).__name__}: {error}"
+    return done.stderr.decode(errors="replace").strip().partition("\n")[0] or None if done.returncode else None
 
 
 def changes(commit: str, results: Sequence[str]) -> str:
@@ -53,9 +64,9 @@ def changes(commit: str, results: Sequence[str]) -> str:
 
     Lines that begin with `NOTE` say what is not in it: a rest beyond `MAX_BYTES`, passwords of URLs.
     """
-    new, are_added = "\0".join(untracked()), True
+    new, are_added = "\0".join(untracked() or []), True
     command = ["git", "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false", "diff", "--binary", "--no-color"]
-    command += ["--no-ext-diff", "--no-textconv", commit, "--", ".", *(f":(exclude){path}" for path in results)]
+    command += ["-U3", "--no-ext-diff", "--no-textconv", commit, "--", ".", *(f":(exclude){path}" for path in results)]
     with tempfile.TemporaryDirectory() as folder:
         index = Path(git("rev-parse", "--git-path", "index") or "")
         environment = {**os.environ, "GIT_INDEX_FILE": str(Path(folder) / "index")}

@@ -29,7 +29,7 @@ from charlstm.params import NOTHING, Params
 from charlstm.tracking.client import CORPUS_TAG, EXPERIMENT_TAG, SWEEP_TAG
 from charlstm.tracking.registered_model import INITIAL_TAG
 from pipeline.dvc.paths import Paths, load_paths
-from pipeline.provenance.git import changes, git, untracked
+from pipeline.provenance.git import changes, fault, git, untracked
 from pipeline.provenance.hashes import md5, md5_of, sha256, sha256_of
 from pipeline.stage.project import LOCK, PARAMS, PIPELINE
 from pipeline.stage.tracking_store import project_root
@@ -92,8 +92,10 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
         # Without these, MLflow's UI hides the commit.
         found |= {"mlflow.source.name": str(PIPELINE), "mlflow.source.type": "LOCAL"}
         excluded = [f":(exclude){path}" for path in _results(paths)]
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *excluded)
-        found[DIRTY] = "unknown" if changed is None else "yes" if changed or untracked() else "no"
+        changed, new = git("status", "--porcelain", "--untracked-files=no", "--", ".", *excluded), untracked()
+        found[DIRTY] = "unknown" if changed is None or new is None else "yes" if changed or new else "no"
+    elif fault():
+        found[DIRTY] = "unknown"
     for tag, variable in ((EXPERIMENT_TAG, "DVC_EXP_NAME"), (BASELINE, "DVC_EXP_BASELINE_REV")):
         if value := os.environ.get(variable):
             found[tag] = value
@@ -133,7 +135,7 @@ def lineage_artifacts(stage: str, paths: Paths, origin: dict[str, str], params: 
         if file.is_file():
             texts[file.name] = without_credentials(file.read_text(encoding="utf-8"))
     # Against the commit that the tags name: by now, HEAD may be another.
-    if origin.get(DIRTY, "no") != "no" and (diff := changes(origin[COMMIT], _results(paths))):
+    if origin.get(DIRTY, "no") != "no" and COMMIT in origin and (diff := changes(origin[COMMIT], _results(paths))):
         texts["changes.diff"] = diff
     return {f"{LINEAGE}/{stage}/{name}": text for name, text in texts.items()}
 

@@ -1,7 +1,7 @@
 """Training on the console: a bar on a terminal, plain lines at a calm rate elsewhere."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from rich import progress as rich_progress
@@ -31,6 +31,7 @@ class TrainingConsole(Observer):
             disable=not self._console.is_terminal,
         )
         self._last_line = time.monotonic()
+        self._is_read = True
 
     def on_start(self, plan: Plan, progress: Progress) -> None:
         """Say what is about to run."""
@@ -47,7 +48,7 @@ class TrainingConsole(Observer):
         self._task = self._bar.add_task(
             "train", total=plan.num_steps, completed=progress.step, epoch=progress.epoch, status="", left=""
         )
-        self._bar.start()
+        self._quietly(self._bar.start)
         self._last_line = time.monotonic()
 
     def on_steps(self, row: StepRow, chars_per_second: float) -> None:
@@ -58,7 +59,9 @@ class TrainingConsole(Observer):
         if chars_per_second > 0:
             left = f"{timedelta(seconds=round(chars_left / chars_per_second))} left"  # without validation and texts
         status = f"loss {row.train_nats_per_char:.3f}  {chars_per_second / 1000:.1f} k chars/s"
-        self._bar.update(self._task, completed=row.step, epoch=row.epoch, status=status, left=left)
+        self._quietly(
+            lambda: self._bar.update(self._task, completed=row.step, epoch=row.epoch, status=status, left=left)
+        )
         if not self._console.is_terminal and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
             self._print(f"epoch {row.epoch}  step {row.step}/{plan.num_steps}  {status}  {left}")
@@ -83,7 +86,15 @@ class TrainingConsole(Observer):
 
     def close(self) -> None:
         """Leave the terminal in order."""
-        self._bar.stop()
+        self._quietly(self._bar.stop)
 
     def _print(self, line: str) -> None:
-        self._console.print(line, soft_wrap=True)
+        self._quietly(lambda: self._console.print(line, soft_wrap=True))
+
+    def _quietly(self, show: Callable[[], object]) -> None:
+        """A terminal that is gone, or a pipe that nobody reads, ends no training: from then on, nothing is shown."""
+        if self._is_read:
+            try:
+                show()
+            except (OSError, ValueError, SystemExit):  # rich ends the process where a pipe is closed
+                self._is_read = False

@@ -5,13 +5,14 @@ its step and save. Nobody forwards a signal when `accelerate launch` or `dvc rep
 whether they still live.
 """
 
+import contextlib
 import logging
 import os
 import select
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -30,7 +31,7 @@ IGNORED_BY_LAUNCHER = "CHARLSTM_IGNORED_BY_LAUNCHER"  # signals that a training 
 LAUNCHERS = {
     *("accelerate", "accelerate.commands.launch", "dvc", "pipeline.launch", "torch.distributed.run", "torchrun")
 }
-TUNE = ("charlstm", "pipeline.cli"), "tune"  # `charlstm tune` is one, too
+PROGRAMS, COMMANDS = ("charlstm", "pipeline.cli"), ("tune", "reproduce")  # these start stages, too
 
 
 class Interruption:
@@ -120,8 +121,18 @@ def is_launcher(process: psutil.Process) -> bool:
         words = words[1:]
     while words and words[0].startswith("-"):  # options of Python's, `-m` among them
         words = words[1:]
-    programs, command = TUNE
-    return bool(words) and (words[0] in LAUNCHERS or (words[0] in programs and words[1:2] == [command]))
+    is_command = words[:1] and words[0] in PROGRAMS and words[1:] and words[1] in COMMANDS
+    return bool(words) and (words[0] in LAUNCHERS or bool(is_command))
+
+
+def pid_of_launcher(pids: Collection[int]) -> int | None:
+    """The first of these process numbers that is a living launcher's."""
+    for pid in sorted(pids):
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            if is_alive(process) and is_launcher(process):
+                return pid
+    return None
 
 
 def command_of(process: psutil.Process) -> list[str]:

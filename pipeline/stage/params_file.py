@@ -7,6 +7,7 @@ So such an experiment changes the lines of its values alone.
 
 import io
 import re
+import stat
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
 from ruamel.yaml.scalarstring import FoldedScalarString
 
 from charlstm.errors import ParamsError
+from charlstm.files.atomic import write_text
 from charlstm.files.documents import did_you_mean, parse_yaml
 from pipeline.stage.project import PARAMS
 
@@ -43,6 +45,14 @@ def with_values(text: str, values: Mapping[str, object]) -> str:
     if not is_written:
         raise ParamsError(f"{PARAMS}: expected a value on each line, without anchors (&) and aliases (*): write it so")
     return changed
+
+
+def write_params(text: str) -> None:
+    """Write `params.yaml` in the way it is there: a link stays one, and its mode and line ends stay."""
+    file = PARAMS.resolve()
+    mode, content = file.stat().st_mode, file.read_bytes()
+    write_text(file, text.replace("\n", "\r\n") if b"\r\n" in content else text)
+    file.chmod(stat.S_IMODE(mode))
 
 
 def _find(root: Node | None, name: str) -> tuple[Node, Node]:

@@ -208,16 +208,20 @@ def params_with(values: Mapping[str, object]) -> tuple[str, Params]:
 
 
 def check_no_training() -> None:
-    """DVC reads `params.yaml` again when a stage ends: what is written meanwhile would be recorded as the training's.
+    """DVC reads `params.yaml` again when a stage ends: what is written meanwhile would be recorded as the stage's.
 
     Raises:
-        ParamsError: one is under way in this checkout.
+        ParamsError: a training is under way in this checkout, or DVC is, which runs stages and records them.
     """
+    from pipeline.dvc.record import process_at_work
     from pipeline.dvc.unfinished import CHECKOUT
 
-    if (holder := holder_of(CHECKOUT)) is not None:
+    what, holder = "a training", holder_of(CHECKOUT)
+    if holder is None and (pid := process_at_work()) is not None:
+        what, holder = "work of DVC", f"in process {pid}"
+    if holder is not None:
         raise ParamsError(
-            f"a training in this checkout is under way, {holder}, and {PARAMS} must not change before it ends: "
+            f"{what} in this checkout is under way, {holder}, and {PARAMS} must not change before it ends: "
             f"wait for it, or stop it"
         )
 

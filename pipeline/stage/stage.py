@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import inspect
 import io
 import logging
 import os
@@ -9,9 +10,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charlstm.errors import CharlstmError, Interrupted
+from charlstm.errors import CharlstmError, Interrupted, ParamsError
 from pipeline.stage import settings
 from pipeline.stage.exit_codes import (
     EXIT_BAD_INPUT,
@@ -40,7 +42,7 @@ USER_ERRORS = {
     errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP,
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV,
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK,
-    errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT,
+    errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EOPNOTSUPP,
 }  # fmt: skip
 
 Stage = Callable[["Params", "Paths"], None]
@@ -49,7 +51,25 @@ Stage = Callable[["Params", "Paths"], None]
 def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
     """Run `stage` in the current folder; its exit code. A stage takes no options: `params.yaml` has them."""
     argparse.ArgumentParser(description=stage.__doc__).parse_args(argv)
-    return run_work(lambda: stage(*load()))
+
+    def work() -> None:
+        params, paths = load()
+        stage(params, paths)
+        _check_unchanged(params, Path(inspect.getfile(stage)).stem)
+
+    return run_work(work)
+
+
+def _check_unchanged(params: "Params", stage: str) -> None:
+    """DVC reads the parameters when a stage has ended, and would record those as what made its outputs."""
+    from pipeline.dvc.paths import params_of
+
+    before, now, declared = params.values(), load()[0].values(), tuple(f"{name}." for name in params_of(stage))
+    if changed := [name for name in before if now[name] != before[name] and f"{name}.".startswith(declared)]:
+        raise ParamsError(
+            f"{PARAMS}: {changed[0]} was changed while stage {stage} ran, so what it made is not kept: `dvc repro` "
+            "runs it again"
+        )
 
 
 def run_work(work: Callable[[], None]) -> int:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from charlstm.errors import TrackingError
 from charlstm.files.urls import without_credentials
-from charlstm.tracking.client import ARTIFACTS, EXPERIMENT, Store, sqlite_uri
+from charlstm.tracking.client import ARTIFACTS, EXPERIMENT, Store, sqlite_file, sqlite_uri
 
 STATE_FOLDER = Path(".charlstm")
 # Used where the user's environment does not say otherwise: no usage statistics, and a dead server is soon given up.
@@ -42,6 +42,8 @@ def store() -> Store:
     experiment = experiment or EXPERIMENT
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         _check_address(uri)
+        if (file := sqlite_file(uri)) is not None and not file.is_absolute():  # a temporary copy is gone soon
+            uri = sqlite_uri(project_root() / file)
         return Store(uri, experiment, None, experiment_id, is_by_corpus)
     root = project_root()
     artifacts = (root / ARTIFACTS).as_uri()

@@ -1,3 +1,4 @@
+import fcntl
 import itertools
 import os
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from charlstm.files import atomic
 from charlstm.files.atomic import (
     SpecialFileError,
     atomic_file,
@@ -45,6 +47,18 @@ def test_permissions_are_the_usual_ones(tmp_path: Path) -> None:
     (tmp_path / "usual").touch()
     write_text(tmp_path / "mine", "")
     assert (tmp_path / "mine").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_folder_that_somebody_holds_for_long_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `flock FOLDER COMMAND` does, by which cron runs a command once at a time."""
+    monkeypatch.setattr(atomic, "SECONDS_TO_LOCK", 0.1)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        write_text(tmp_path / "mine", "written")
+    finally:
+        os.close(descriptor)
+    assert (tmp_path / "mine").read_text() == "written"
 
 
 def test_sha256(tmp_path: Path) -> None:

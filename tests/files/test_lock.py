@@ -1,9 +1,13 @@
+import errno
+import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -45,6 +49,26 @@ def test_a_dead_holder_is_no_holder(tmp_path: Path) -> None:
     assert json.loads(holder.read_text())["pid"] == process.pid  # it could not tidy up
     with exclusive(folder, "work"):
         assert json.loads(holder.read_text())["pid"] == os.getpid()
+
+
+def test_who_waits_has_it_when_the_other_one_is_done(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        threading.Timer(0.5, process.kill).start()
+        with exclusive(folder, "work", waits=True):
+            assert process.wait() == -signal.SIGKILL
+
+
+def test_a_disk_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    message = f"{tmp_path}/folder.lock: the disk gives no locks (Operation not supported): keep the project on one"
+    with pytest.raises(LockedError, match=re.escape(message)), exclusive(tmp_path / "folder", "work"):
+        pass
 
 
 def test_a_folder_that_its_holder_removes_is_still_held(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from stages import dvc
 
 from benchmarks.projects import write_params
 from charlstm.params import load_params
+from pipeline.doctor.examination import check_folders
 from pipeline.dvc.paths import load_paths
 from pipeline.provenance import git, provenance
 from pipeline.provenance.hashes import folder_md5
@@ -79,6 +80,15 @@ def test_mlflow_is_kept_from_printing_the_password_of_its_server(monkeypatch: py
 def test_a_git_that_fails_does_not_call_the_tree_clean(repository: Path) -> None:
     (repository / ".git/index").write_bytes(b"damaged")
     assert found()["git_dirty"] == "unknown"
+
+
+def test_a_repository_of_another_user_is_no_missing_one(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a checkout is that a container mounts: git refuses to work there."""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+    assert found()["git_dirty"] == "unknown"
+    assert "dubious ownership" in [finding.text for finding in check_folders(repository)][0]
 
 
 def test_outside_a_repository_nothing_is_said(encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

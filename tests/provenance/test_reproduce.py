@@ -14,8 +14,9 @@ from benchmarks.projects import write_params
 from charlstm.errors import CharlstmError
 from charlstm.tracking.reader import Reader
 from pipeline import cli
-from pipeline.commands.reproduce import Row, compare, find_run, first_difference, likely_cause
+from pipeline.commands.reproduce import Row, check_is_of, compare, find_run, first_difference, likely_cause
 from pipeline.dvc.paths import Paths
+from pipeline.lineage.document import read_records
 from pipeline.lineage.revisions import WORKTREES, worktree
 from pipeline.stage.tracking_store import store
 
@@ -92,7 +93,7 @@ def test_a_worktree_is_gone_afterwards_also_after_ctrl_c(copy: Path) -> None:
 def test_all_that_trace_takes_names_a_run(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(copy)
     names = ("HEAD", "HEAD~1", "results", "an-experiment", "artifacts/model", "artifacts/samples", the_run(copy)[:8])
-    assert {find_run(name, Reader(store())).run_id for name in names} == {the_run(copy)}
+    assert {find_run(name, Reader(store()))[0].run_id for name in names} == {the_run(copy)}
 
 
 def test_another_model_that_ran_from_a_commit_is_not_its_own(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +101,17 @@ def test_another_model_that_ran_from_a_commit_is_not_its_own(copy: Path, monkeyp
     change(copy, "update tags set value = 'other' where key = 'dvc_train_md5'")
     with pytest.raises(CharlstmError, match=r"^HEAD: the model that its dvc.lock names has no run here: `dvc pull`"):
         find_run("HEAD", Reader(store()))
+
+
+def test_a_commit_whose_model_was_evaluated_again_is_not_made_by_its_run(copy: Path) -> None:
+    reader = Reader(store())
+    run, commit = find_run("HEAD", reader)
+    assert commit is not None and find_run(run.run_id, reader) == (run, None)
+    records = read_records(reader, run)
+    check_is_of(commit, records, "HEAD", run.run_id)
+    outputs = dict.fromkeys(records[-1].outputs, "0" * 32)
+    with pytest.raises(CharlstmError, match=f"HEAD: its dvc.lock has another .* reproduce {run.run_id}` makes"):
+        check_is_of(commit, [records[0], records[-1]._replace(outputs=outputs)], "HEAD", run.run_id)
 
 
 def test_what_cannot_be_made_again_is_one_line(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -119,8 +131,10 @@ def test_what_cannot_be_made_again_is_one_line(copy: Path, caplog: pytest.LogCap
     files.write_text(files.read_text().replace("artifacts/model/", "artifacts/distillation/teachers/quick-1/model/"))
     assert "expected a model of the train stage, found none in its record: a teacher" in fail(run_id)
     (folder / "train/changes.diff").write_text("# charlstm: cut after 5 bytes\n")
+    assert "expected a model of the train stage" in fail(run_id)  # of a start before its commit, which was clean
+    origin = (folder / "train/origin.json").read_text().replace('"git_dirty": "no"', '"git_dirty": "yes"')
+    (folder / "train/origin.json").write_text(origin)
     assert "changes.diff says # charlstm: cut after 5 bytes" in fail(run_id)
-    origin = (folder / "train/origin.json").read_text()
     commit = dvc(copy, "git", "rev-parse", "HEAD~1").strip()
     (folder / "train/origin.json").write_text(origin.replace(commit, "c0ffee" * 6 + "c0ff"))
     assert "is not in this repository: git fetch" in fail(run_id[:8])

@@ -1,8 +1,11 @@
 """What a model writes reaches the terminal as text, never as a command to it."""
 
+import contextlib
 import json
 import logging
+import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from stages import run_stages
 
 from benchmarks.projects import write_params
-from charlstm.training.history import StepRow
+from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.progress import Plan, Progress
 from pipeline.stage import console
 from pipeline.stage.console import TrainingConsole
@@ -43,6 +46,22 @@ def test_the_text_of_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().err
     assert "    \n    one\\x1b]0;title\\x07\\x0ctwo\n    three\n" in shown
     assert "\x1b" not in shown and "four" not in shown
+
+
+def test_a_terminal_that_is_gone_ends_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that nobody reads, as after `| head`; of a lost terminal, writing is an error, too."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "w", buffering=1) as stream:  # when it is closed
+        monkeypatch.setattr(sys, "stderr", stream)
+        watch = TrainingConsole()
+        watch.on_start(Plan(1, 10, 1000, 99, 1, "cpu", "float32", "character", 1000, 100), Progress())
+        watch.on_steps(StepRow(5, 1, 2.0, 0.1, 0.5), 500.0)
+        watch.on_epoch(EpochRow(1, 10, 2.0, 2.0), None, 1.0)  # type: ignore[arg-type]  # the model is not shown
+        watch.close()
+        monkeypatch.undo()
+        shown = True
+    assert shown
 
 
 def test_the_time_left_is_that_of_steps_without_the_pauses(

@@ -12,7 +12,7 @@ from benchmarks.projects import ROOT, shipped_params
 from charlstm.errors import ParamsError
 from charlstm.files.documents import parse_yaml
 from charlstm.params import Params
-from pipeline.stage.params_file import with_values
+from pipeline.stage.params_file import with_values, write_params
 from pipeline.stage.presets import CORPORA, RECIPES, load, names
 
 SHIPPED = shipped_params()
@@ -26,6 +26,18 @@ ANY = st.one_of(
     st.dictionaries(st.from_regex(r"[a-z][a-z_]{0,20}", fullmatch=True), SCALARS, min_size=1, max_size=3),
     st.lists(st.dictionaries(st.sampled_from("abc"), TEXTS, min_size=1), max_size=3),
 )
+
+
+def test_a_link_a_mode_and_line_ends_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared, project = tmp_path / "shared.yaml", tmp_path / "project"
+    project.mkdir()
+    shared.write_bytes(SHIPPED.replace("\n", "\r\n").encode())
+    shared.chmod(0o664)
+    (project / "params.yaml").symlink_to(shared)
+    monkeypatch.chdir(project)
+    write_params(with_values(SHIPPED, {"train.seed": 7}))
+    assert (project / "params.yaml").is_symlink() and shared.stat().st_mode & 0o777 == 0o664
+    assert len(changed_lines(SHIPPED.replace("\n", "\r\n"), shared.read_bytes().decode())) == 2
 
 
 def changed_lines(before: str, after: str) -> list[str]:

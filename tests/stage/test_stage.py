@@ -1,7 +1,9 @@
 """Which errors a user can fix, and which systems are supported."""
 
 import errno
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.projects import ROOT
-from pipeline.stage.stage import guarded
+from pipeline.stage.stage import guarded, run
 from pipeline.stage.terminal import reason_of
 
 
@@ -34,6 +36,25 @@ def seek_in_a_pipe() -> int:
     finally:
         os.close(reading)
         os.close(writing)
+
+
+def test_parameters_that_change_while_a_stage_runs_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """DVC would record the new ones. What the stage does not depend on may change."""
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    code = "from benchmarks.projects import write_params\n\ndef run(*_):\n    write_params(FOLDER, CHANGES)\n"
+    (tmp_path / "split.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    spec = importlib.util.spec_from_file_location("split", tmp_path / "split.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for changes, expected in (({"sample.num_chars": 7}, 0), ({"split.val_fraction": 0.2}, 2)):
+        vars(module).update(FOLDER=tmp_path, CHANGES=changes)
+        assert run(module.run, []) == expected
+    assert "params.yaml: split.val_fraction was changed while stage split ran, so what it made" in caplog.text
 
 
 @pytest.mark.parametrize("work", [read_a_closed_file, seek_in_a_pipe])

@@ -43,7 +43,10 @@ def test_a_colleague_who_pulls_has_the_review_the_trace_and_the_run(
     with closing(sqlite3.connect("mlflow.db")) as database:
         points = database.execute("select count(*) from metrics where key = 'stateful/nats_per_char'").fetchone()
     assert points == (1,)
-    reader = Reader(store())
+    reader, origin = Reader(store()), "lineage/evaluate/origin.json"
+    before = reader.text(made, origin)
+    dvc(theirs, "git", "commit", "-q", "--allow-empty", "-m", "a commit that has not made it")
+    assert run("sync", "--files")[0] == 0 and reader.text(made, origin) == before
     for path in ("review/review.json", "samples/all.txt", "evaluate/cells.csv", "lineage/evaluate/files.json"):
         assert reader.text(made, path), path
     assert not [name for name in made.tags if name.startswith(("hardware.", "versions."))]

@@ -100,6 +100,17 @@ def test_a_folder_that_is_none_is_one_line_at_once(tmp_path: Path) -> None:
             open_store(Store(sqlite_uri(file), "tests", None))
 
 
+def test_a_relative_database_is_the_project_s_also_in_a_copy_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC trains queued experiments in a temporary folder, which is gone afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
+    for address, file in (("sqlite:///mlflow.db", "project/mlflow.db"), (f"sqlite:///{tmp_path}/its.db", "its.db")):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        assert store().uri == f"sqlite:///{tmp_path}/{file}"
+
+
 @pytest.mark.parametrize(
     "address",
     ["http://[::1", "http://:5000", "https://", "http://host:port", "http://h:99999", "http://me:hunter2@h:x"],

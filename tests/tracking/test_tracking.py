@@ -84,6 +84,7 @@ def test_a_training_fills_one_run_that_later_stages_find(store: Store, tmp_path:
     numbers = {name: str(value) for name, value in PARAMS.items()}
     assert run.data.params == numbers | {"sample.seeds": "[1]", "evaluate.window_lens": "[5]"}
     assert run.data.tags["changed.sample.seeds"] == "[2]"
+    assert [one.params["sample.seeds"] for one in Reader(store).by_id(run.info.run_id)] == ["[2]"]
     back = attach(outbox(tmp_path, store), "m0de1", record())
     back.log_params({"sample.seeds": "[1]"})
     back.close()
