@@ -1,17 +1,13 @@
-"""What each technique is worth: the default recipe with one thing changed, after as many epochs and at equal time.
+"""What each technique is worth: the default recipe with one thing changed, after as many epochs.
 
 Usage: python -m benchmarks.ablation [--show]
 
 Needs the encoded corpus (`dvc repro encode`) and about a minute a row. Finished trainings are kept in
-`benchmarks/records/ablation.jsonl` and not repeated; `--show` prints what is there. Losses are windowed_100, which is
-measured after every epoch. "At equal time" is where a change stands when the default recipe is done: at its own end;
-if it takes over 15 % longer (less is the machine's noise) on the line between its epochs, in the middle of a schedule
-that was made for more. One seed each: differences below about 0.01 may be noise.
+`benchmarks/records/ablation.jsonl` and not repeated; `--show` prints what is there. Losses are windowed_100. One seed
+each: differences below about 0.01 may be noise. Seconds are of the minute in which a row ran.
 """
 
 import sys
-
-import numpy as np
 
 from benchmarks.harness import console, new_parser, print_table
 from benchmarks.projects import ROOT
@@ -20,7 +16,6 @@ from pipeline.stage.stage import guarded
 
 RECORDS = ROOT / "benchmarks/records/ablation.jsonl"
 DEFAULT = ("recipe=quick",)
-NOISE = 0.15  # by which seconds differ on the same machine
 TECHNIQUES = {
     "Muon for the matrices inside (Jordan et al. 2024)": ("AdamW for all", "train.optimizer=adamw"),
     "a feed-forward block (Pascanu et al. 2014)": ("none", "model.feed_forward_size=0"),
@@ -75,21 +70,13 @@ def main() -> int:
     if default is None:
         console.print("no training of the default recipe is recorded: run this without --show")
         return 1
-    rows = [("(all of it)", "", f"{default['windowed_100']:.4f}", "", f"{default['train_seconds']:.0f}")]
+    rows = [("(all of it)", "", f"{default['windowed_100']:.4f}", f"{default['train_seconds']:.0f}")]
     for technique, (instead, *overrides) in TECHNIQUES.items():
         if (record := record_of(*overrides)) is not None:
-            rows.append((technique, instead, *_differences(record, default), f"{record['train_seconds']:.0f}"))
-    print_table(("the default has", "instead", "after as many epochs", "at equal time", "seconds"), rows)
+            difference = f"{record['windowed_100'] - default['windowed_100']:+.4f}"
+            rows.append((technique, instead, difference, f"{record['train_seconds']:.0f}"))
+    print_table(("the default has", "instead", "after as many epochs", "seconds"), rows)
     return 0
-
-
-def _differences(record: Record, default: Record) -> tuple[str, str]:
-    """From the loss of the default: after as many epochs, and at equal time."""
-    at_end = at_time = record["windowed_100"] - default["windowed_100"]
-    if record["train_seconds"] > (1 + NOISE) * default["train_seconds"]:
-        times = record["train_seconds"] / record["epochs"] * np.arange(1, record["epochs"] + 1)
-        at_time = np.interp(default["train_seconds"], times, record["by_epoch"], left=np.nan) - default["windowed_100"]
-    return f"{at_end:+.4f}", "not one epoch" if np.isnan(at_time) else f"{at_time:+.4f}"
 
 
 if __name__ == "__main__":
