@@ -68,8 +68,8 @@ class Sampling(NamedTuple):
         for name, value in options.items():
             checked[name] = value
             if name == "stop":
-                several = isinstance(value, Sequence) and not isinstance(value, str)
-                texts: tuple[Any, ...] = () if value is None else tuple(value) if several else (value,)  # type: ignore
+                given = () if value is None else value
+                texts = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
                 if wrong := [one for one in texts if not isinstance(one, str) or not one]:
                     expected = "a text of at least one character, or several"
                     raise TextRequestError(f"stop: expected {expected}, got {short(wrong[0])}")

@@ -5,7 +5,6 @@ import logging
 import math
 import sys
 from collections.abc import Iterable
-from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -35,8 +34,7 @@ from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths
 from pipeline.new.proposal import remedy
 from pipeline.provenance import hashes, provenance
-from pipeline.provenance.provenance import environment
-from pipeline.provenance.summary import page_tags, summary_of
+from pipeline.provenance.summary import finish, summary_of
 from pipeline.stage import stage
 from pipeline.stage.hardware import use_reproducible_kernels
 from pipeline.stage.sending import outbox
@@ -117,10 +115,7 @@ def track(
         if not protocol.startswith(TEST_PREFIX) and (is_comparable or protocol == "stateful")
     }
     tracked.log_model(paths.model, trained.sha256, chosen_by, validation_sha256, record.tags)
-    with nullcontext() if is_here else tracked.if_new():  # a run that is there knows where it was made
-        tracked.set_tags(page_tags(summary))
-        provenance.log_lineage(tracked, "evaluate", paths, {**record.tags, **(environment() if is_here else {})})
-    tracked.close()
+    finish(tracked, "evaluate", paths, summary, record.tags, is_here=is_here)
 
 
 def _beginning(text: EncodedText, max_chars: int | None, part: str) -> EncodedText:

@@ -3,7 +3,6 @@
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import pandas as pd
@@ -31,8 +30,7 @@ from charlstm.tracking.runs import attach
 from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths
 from pipeline.provenance import hashes, provenance
-from pipeline.provenance.provenance import environment
-from pipeline.provenance.summary import page_tags, side_by_side, summary_of, text_of_all
+from pipeline.provenance.summary import finish, side_by_side, summary_of, text_of_all
 from pipeline.stage import stage
 from pipeline.stage.sending import outbox
 
@@ -111,10 +109,7 @@ def track(
         model_sha256=trained.sha256,
         sample=shown_sample(texts),
     )
-    with nullcontext() if is_here else tracked.if_new():  # a run that is there knows where it was made
-        tracked.set_tags(page_tags(summary))
-        provenance.log_lineage(tracked, "sample", paths, {**record.tags, **(environment() if is_here else {})})
-    tracked.close()
+    finish(tracked, "sample", paths, summary, record.tags, is_here=is_here)
 
 
 def shown_sample(texts: Sequence[SampleRow]) -> SampleRow:

@@ -9,7 +9,6 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -151,40 +150,37 @@ def is_phrase(span: Span) -> bool:
     return span.length >= MIN_PHRASE and span.num_times > MAX_TIMES
 
 
-def word_in(text: str) -> re.Pattern[str]:
-    """What a word of `text` is. For `re`, vowel signs and points, as Hindi and Hebrew have them, are no letters."""
-    marks = (one for one in set(text) if one in JOINERS or unicodedata.category(one).startswith("M"))
-    return _word_with("".join(sorted(marks)))
-
-
-@cache
-def _word_with(marks: str) -> re.Pattern[str]:
-    return re.compile(rf"[\w{re.escape(marks)}]+")
+def word_of(characters: Iterable[str]) -> re.Pattern[str]:
+    """What a word of these characters is. For `re`, vowel signs and points, as Hindi has them, are no letters."""
+    marks = {one for one in set(characters) if one in JOINERS or unicodedata.category(one).startswith("M")}
+    return re.compile(rf"[\w{re.escape(''.join(sorted(marks)))}]+")
 
 
 def words_of(prompt: str, text: str) -> list[str]:
     """The words that begin in `text`, where it follows `prompt`, and end before its end."""
     both = prompt + text
-    found = word_in(both).finditer(both, max(0, _last_word_start(prompt)))
+    word = word_of(both)
+    found = word.finditer(both, _last_word_start(prompt, word))
     return [one[0].casefold() for one in found if len(prompt) <= one.start() and one.end() < len(both)]
 
 
 def known_words(words: set[str], train: Ids, vocab: Vocab) -> set[str]:
     """The `words` that are in the training text; reads no further than needed, and keeps no other words."""
     asked = {word for word in words if len(word) <= MAX_WORD_LEN}
-    missing, rest, start = set(asked), "", 0
+    missing, rest, start, word = set(asked), "", 0, word_of(vocab.characters)
     while missing and start < len(train):
         piece = rest + vocab.decode(train[start : start + CHARACTERS_AT_A_TIME])
         start += CHARACTERS_AT_A_TIME
-        cut = _last_word_start(piece) if start < len(train) else len(piece)  # the word may go on in the next piece
-        missing -= {word.casefold() for word in word_in(piece).findall(piece[:cut])}
+        is_last = start >= len(train)  # if not, the word may go on in the next piece
+        cut = len(piece) if is_last else _last_word_start(piece, word)
+        missing -= {one.casefold() for one in word.findall(piece[:cut])}
         rest = piece[cut:][-MAX_WORD_LEN - 1 :]  # of a word that is too long, enough to tell
     return asked - missing
 
 
-def _last_word_start(text: str) -> int:
+def _last_word_start(text: str, word: re.Pattern[str]) -> int:
     """The start of the word that `text` ends with; the text's length if it ends with none."""
-    start, word = len(text), word_in(text)
+    start = len(text)
     while start > 0 and word.match(text[start - 1]):
         start -= 1
     return start

@@ -143,17 +143,24 @@ def _locked(path: Path) -> Iterator[None]:
     descriptor, deadline = os.open(path, os.O_RDONLY), time.monotonic() + SECONDS_TO_LOCK
     try:
         with contextlib.suppress(OSError):
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        break
-                    time.sleep(SECONDS_BETWEEN_TRIES)
+            while not _is_locked_by(descriptor) and time.monotonic() < deadline:
+                time.sleep(SECONDS_BETWEEN_TRIES)
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_locked_by(descriptor: int) -> bool:
+    """Whether the lock is this descriptor's from now on; not where another one has it.
+
+    Raises:
+        OSError: the disk has no locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_free(path: Path) -> bool:

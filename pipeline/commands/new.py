@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlstm.errors import ParamsError
+from charlstm.text.conversion import local_path
 from pipeline.dvc.queue import run_dvc
 from pipeline.new.corpus import New, plan, switch
 from pipeline.new.text_report import oddities, summary
@@ -96,7 +97,7 @@ def new(
         typer.echo(f"params.yaml: corpus {texts[0]}, recipe {switch(texts[0], is_forced)}")
     else:
         with _model_of(initial) as model:
-            texts = [text if "://" in text or text.startswith("~") else path_from_here(text) for text in texts]
+            texts = [path_from_here(str(path)) if (path := local_path(text)) else text for text in texts]
             options = {"is_documents": is_documents, "is_forced": is_forced}
             planned = plan(texts, name, encoding, model, seconds, **options)
             for line in _lines(planned, seconds):

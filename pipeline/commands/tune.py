@@ -235,8 +235,7 @@ def _write_recipe(console: Console, plan: Plan, study: Study, name: str, winner:
     about = write_preset(RECIPES, name, params.values(), f". {_mark(study)} trial {winner.number}: {losses}.", COMMAND)
     console.print(f"{path}: {about}; {losses}")
     found = difference_of(plan, study, winner, first)
-    is_sliding = plan.params.train.validation == "sliding"
-    console.print(f"by windowed_{plan.params.train.validation_context_len}: {found}" if is_sliding else str(found))
+    console.print(f"by windowed_{plan.params.train.validation_context_len}: {found}")
     force = ""
     try:
         presets.check_kept(RECIPES, params.values())
@@ -246,7 +245,7 @@ def _write_recipe(console: Console, plan: Plan, study: Study, name: str, winner:
     command = f"charlstm recipe {name}{force} && dvc repro"
     if found.is_beyond_text and found.best.name == name_of(winner):
         seeds = f"{MORE_SEEDS} && charlstm recipe {name}{force} && {MORE_SEEDS}"
-        console.print(f"the best of several is in part luck. More seeds of both tell how much: {seeds}")
+        console.print(f"the best of several trials is partly luck: more seeds of both recipes tell how much: {seeds}")
         console.print(f"to train the winner at once: {command}")
     else:
         is_short = found.by_text is None  # and no search makes it longer

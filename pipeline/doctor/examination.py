@@ -166,8 +166,8 @@ def check_folders(cache: Path) -> Iterator[Finding]:
         yield error(f"dvc: {Path.cwd()} is in no DVC project: `git init` and `dvc init` make it one")
     if set("{}") & set(str(Path.cwd())):
         yield error(f"dvc: {Path.cwd()}: DVC cannot work in a path with curly brackets: rename that folder")
-    for folder in sorted(path for path in Path().iterdir() if path.is_symlink() and path.is_dir()):
-        if folder.name in WRITTEN and not folder.resolve().is_relative_to(Path.cwd().resolve()):
+    for folder in map(Path, WRITTEN):
+        if not folder.resolve().is_relative_to(Path.cwd().resolve()):
             yield error(f"dvc: {folder} leads to {folder.resolve()}: DVC tracks nothing outside of the checkout")
     try:
         if RWLOCK.exists():

@@ -35,7 +35,7 @@ from pipeline.provenance.git import git
 from pipeline.provenance.hashes import LINKS, OPTIONAL, SEEN_BY, folder_md5, link_of, md5
 from pipeline.provenance.provenance import BASELINE, COMMIT, DIRTY, LINEAGE, TRAIN_MD5
 from pipeline.provenance.summary import losses_of, recipe_at
-from pipeline.stage.presets import CONF, RECIPES, recipe_of
+from pipeline.stage.presets import RECIPES, names, recipe_of
 from pipeline.stage.project import LOCK, PARAMS
 from pipeline.stage.tracking_store import store
 
@@ -69,9 +69,8 @@ def read_records(reader: Reader, run: TrackedRun) -> list[StageRecord]:
     for stage in SEEN_BY:
         origin, files, outputs = (_mapping(reader, run, stage, name) for name in ("origin", "files", "outputs"))
         if files:
-            names = (str(PARAMS), str(LOCK), "changes.diff")
-            texts = [reader.text(run, f"{LINEAGE}/{stage}/{name}") for name in names]
-            params, lock, changes = texts
+            artifacts = (PARAMS, LOCK, "changes.diff")
+            params, lock, changes = (reader.text(run, f"{LINEAGE}/{stage}/{name}") for name in artifacts)
             if origin.get(DIRTY) == "no":  # it was committed since, and the stage ran again
                 changes = None
             records.append(StageRecord(stage, origin, files, outputs, params, lock, changes))
@@ -255,7 +254,6 @@ def is_same_value(value: str | None, other: str | None) -> bool:
 
 # Of a model: the fields of its card, see `pipeline.commands.info`.
 
-RECIPE_FOLDER = CONF / RECIPES.name
 TRAINED = ("model.", "train.")  # parameters that decide a training
 
 
@@ -307,4 +305,4 @@ def recipe_of_review(review: ReviewDocument) -> str | None:
     """
     here, params = load_params(PARAMS), flat(review.parameters)
     trained = {name: value for name, value in flat(here.model_dump(mode="json")).items() if name.startswith(TRAINED)}
-    return recipe_of(here).label if trained.items() <= params.items() and RECIPE_FOLDER.is_dir() else None
+    return recipe_of(here).label if trained.items() <= params.items() and names(RECIPES) else None

@@ -29,8 +29,8 @@ from pipeline.stage.presets import (
     RECIPES,
     Kind,
     as_written,
+    check_idle,
     check_kept,
-    check_no_training,
     is_as_written,
     load,
     names,
@@ -148,7 +148,7 @@ class New(NamedTuple):
         Raises:
             ParamsError: a training has begun meanwhile.
         """
-        check_no_training()
+        check_idle()
         if self.links:
             width = max(5, len(str(len(self.source.files))))
             with atomic_folder(self.links) as folder:
@@ -181,7 +181,7 @@ def plan(
     Raises:
         CharlstmError: it is no text, or too short; or a choice would be lost, in `params.yaml` or in a file of `conf/`.
     """
-    check_no_training()
+    check_idle()
     paths = load_paths()
     outputs = paths.corpus.parent
     source = _source_of(texts, {outputs, *(Path(path.parts[0]) for _, path in paths), CONF})
@@ -326,7 +326,7 @@ def _proposal(
 
 def switch(name: str, is_forced: bool) -> str:
     """Take up a corpus of `conf/corpus/` again, with the recipe of its name or the default; that recipe's name."""
-    check_no_training()
+    check_idle()
     recipe = name if name in names(RECIPES) else RECIPES.root
     values = {CORPORA: load(CORPORA, name).values, RECIPES: load(RECIPES, recipe).values}
     write_params(_params(values, is_forced))

@@ -3,6 +3,7 @@
 import html
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,8 +13,9 @@ from charlstm.files.urls import without_credentials
 from charlstm.params import Params
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
 from charlstm.tracking.registered_model import INITIAL_TAG, LOSS_SUFFIX
+from pipeline.dvc.paths import Paths
 from pipeline.provenance.git import content_at, git
-from pipeline.provenance.provenance import COMMIT, DIRTY
+from pipeline.provenance.provenance import COMMIT, DIRTY, environment, log_lineage
 from pipeline.stage.presets import CONF, RECIPES, Recipe, recipe_of
 from pipeline.stage.project import PARAMS
 from pipeline.stage.terminal import printable
@@ -23,6 +25,7 @@ if TYPE_CHECKING:  # no stage is to depend on published losses because it descri
 
     from charlstm.evaluation.documents import Published
     from charlstm.report.collect import SampleRow
+    from charlstm.tracking.runs import Run
 
 WHILE_TRAINING = ("train/", "validation/")  # metrics of other weights than the last
 MAX_SAMPLE_LINES = 16
@@ -64,6 +67,20 @@ def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
         experiment,
         initial_sha256=tags.get(INITIAL_TAG),
     )
+
+
+def finish(
+    run: "Run", stage: str, paths: Paths, summary: RunSummary, tags: Mapping[str, str], *, is_here: bool
+) -> None:
+    """Give a run its page, and what `stage` knows of where it comes from; then send the rest.
+
+    `is_here`: the stage ran on this machine, by these versions. If not, the run is made of files, and one that is there
+    already knows better.
+    """
+    with nullcontext() if is_here else run.if_new():
+        run.set_tags(page_tags(summary))
+        log_lineage(run, stage, paths, {**tags, **(environment() if is_here else {})})
+    run.close()
 
 
 def params_in(text: str | None) -> Params | None:

@@ -121,8 +121,8 @@ def is_launcher(process: psutil.Process) -> bool:
         words = words[1:]
     while words and words[0].startswith("-"):  # options of Python's, `-m` among them
         words = words[1:]
-    is_command = words[:1] and words[0] in PROGRAMS and words[1:] and words[1] in COMMANDS
-    return bool(words) and (words[0] in LAUNCHERS or bool(is_command))
+    program, command = [*words, "", ""][:2]
+    return program in LAUNCHERS or (program in PROGRAMS and command in COMMANDS)
 
 
 def pid_of_launcher(pids: Collection[int]) -> int | None:

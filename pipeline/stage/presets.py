@@ -207,7 +207,7 @@ def params_with(values: Mapping[str, object]) -> tuple[str, Params]:
     return with_values(PARAMS.read_text(encoding="utf-8"), values), params
 
 
-def check_no_training() -> None:
+def check_idle() -> None:
     """DVC reads `params.yaml` again when a stage ends: what is written meanwhile would be recorded as the stage's.
 
     Raises:
@@ -216,14 +216,13 @@ def check_no_training() -> None:
     from pipeline.dvc.record import process_at_work
     from pipeline.dvc.unfinished import CHECKOUT
 
-    what, holder = "a training", holder_of(CHECKOUT)
-    if holder is None and (pid := process_at_work()) is not None:
-        what, holder = "work of DVC", f"in process {pid}"
-    if holder is not None:
-        raise ParamsError(
-            f"{what} in this checkout is under way, {holder}, and {PARAMS} must not change before it ends: "
-            f"wait for it, or stop it"
-        )
+    work = None
+    if (holder := holder_of(CHECKOUT)) is not None:
+        work = f"a training in this checkout is under way, {holder}"
+    elif (pid := process_at_work()) is not None:
+        work = f"DVC is at work in this checkout, in process {pid}"
+    if work:
+        raise ParamsError(f"{work}, and {PARAMS} must not change before it ends: wait for it, or stop it")
 
 
 def preset_text(about: str, builds_on: str, values: Mapping[str, object]) -> str:

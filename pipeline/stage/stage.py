@@ -62,12 +62,15 @@ def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
 
 def _check_unchanged(params: "Params", stage: str) -> None:
     """DVC reads the parameters when a stage has ended, and would record those as what made its outputs."""
+    from charlstm.params import load_params
     from pipeline.dvc.paths import params_of
 
-    before, now, declared = params.values(), load()[0].values(), tuple(f"{name}." for name in params_of(stage))
-    if changed := [name for name in before if now[name] != before[name] and f"{name}.".startswith(declared)]:
+    now = load_params(PARAMS).values()
+    changed = [name for name, value in params.values().items() if now[name] != value]
+    declared = tuple(f"{name}." for name in params_of(stage)) if changed else ()
+    if own := [name for name in changed if f"{name}.".startswith(declared)]:
         raise ParamsError(
-            f"{PARAMS}: {changed[0]} was changed while stage {stage} ran, so what it made is not kept: `dvc repro` "
+            f"{PARAMS}: {own[0]} was changed while stage {stage} ran, so what it made is not recorded; `dvc repro` "
             "runs it again"
         )
 

@@ -248,7 +248,7 @@ def test_nothing_is_changed_before_dvc_has_recorded_a_stage(run: Run, project: P
         entry = {"pid": process.pid, "cmd": "dvc repro"}
         locks.write_text(json.dumps({"artifacts/model": {"write": entry}, "params.yaml": {"read": [entry]}}))
         code, _, log = run("recipe", "best")
-        assert code == 2 and f"work of DVC in this checkout is under way, in process {process.pid}" in log
+        assert code == 2 and f"DVC is at work in this checkout, in process {process.pid}, and" in log
         process.kill()
     assert run("recipe", "best")[0] == 0  # a killed DVC leaves its entries
 
