@@ -13,6 +13,7 @@ from charlstm.errors import ParamsError
 from charlstm.text.conversion import local_path
 from pipeline.dvc.queue import run_dvc
 from pipeline.new.corpus import New, plan, switch
+from pipeline.new.proposal import FEW, TRAIN_FRACTION
 from pipeline.new.text_report import oddities, summary
 from pipeline.stage.hardware import num_cores
 from pipeline.stage.presets import CORPORA, load, names
@@ -160,6 +161,8 @@ def _lines(new: New, within: float | None) -> Iterator[str]:
         yield f"  {number} files in this order, with {between}"
     yield "proposal:"
     yield from (f"  {line}" for line in new.proposal.reasons)
+    if new.initial is None and new.report.num_chars * TRAIN_FRACTION < FEW:
+        yield "  short: beginning from a model of a longer text in its language helps more than time (--from MODEL)"
     if new.proposal.training is None:
         yield "  as it was planned before, so that an interrupted training goes on; --force measures this machine again"
         return

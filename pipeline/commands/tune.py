@@ -5,7 +5,6 @@ import statistics
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from html import escape
 from pathlib import Path
 from secrets import token_hex
 from typing import Annotated
@@ -35,6 +34,12 @@ from pipeline.tune.search import AGAIN, SEARCHES, Plan, Watch, difference_of, na
 from pipeline.tune.study import DONE, PRUNED, RUNNING, Study, Trial
 
 PAGE, COMMAND = Path("tune.html"), "tune"
+CAPTIONS = {
+    "history": "The loss of each trial, and the lowest until then",
+    "parallel": "A line for each trial, through its loss and its values: the darker, the lower the loss",
+    "importance": "How much of the differences between losses is guessed to be due to each parameter",
+    "values": "The loss by each parameter alone: a dot for each trial",
+}
 DEFAULT_TRIALS = 30
 MAX_SHOWN = 5  # trials in the table
 SECONDS_BETWEEN_UPDATES = 1.0
@@ -196,6 +201,12 @@ def rows_of(plan: Plan, study: Study) -> list[list[str]]:
     return [["trial", *(str(one.number) for one in some)], losses, *values]
 
 
+def in_words(study: Study) -> str:
+    """How many trials it has."""
+    states = [trial.state for trial in study.trials().values()]
+    return f"{len(states)} trials, {states.count(PRUNED)} of them stopped early"
+
+
 def around(plan: Plan, name: str) -> str:
     """What the search is around, in words: a recipe but its own, with changes."""
     return presets.nearest(RECIPES, plan.params.values(), without=name).label
@@ -207,9 +218,8 @@ def around(plan: Plan, name: str) -> str:
 def _show_result(console: Console, plan: Plan, study: Study, name: str) -> None:
     """Print the table, and make the winner a recipe."""
     all_trials, best = study.trials(), study.done()
-    states = [trial.state for trial in all_trials.values()]
     head, *rows = rows_of(plan, study)
-    table = Table(title=f"{len(states)} trials, {states.count(PRUNED)} of them stopped early (nats per character)")
+    table = Table(title=f"{in_words(study)} (nats per character)")
     for column in head:
         table.add_column(column)
     for row in rows:
@@ -293,16 +303,19 @@ def _draw(console: Console, plan: Plan, study: Study, label: str) -> list[Path]:
 
 def _page(plan: Plan, study: Study, label: str, pictures: Sequence[Path]) -> str:
     """The table and the pictures as a page that needs no other file."""
-    title = escape(f"charlstm tune: {plan.params.download.name}, around {label}")
-    lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows_of(plan, study)]
-    images = [base64.b64encode(file.read_bytes()).decode() for file in pictures]
-    return "\n".join([
-        '<!doctype html><html lang="en"><meta charset="utf-8">', f"<title>{title}</title>",
-        "<style>body{font:16px sans-serif;margin:2em auto;max-width:62em}img{max-width:100%}td{padding:.3em}</style>",
-        f"<h1>{title}</h1>", "<table>", *(f"<tr>{line}</tr>" for line in lines), "</table>",
-        *(f'<p><img alt="{file.stem}" src="data:image/png;base64,{image}">'
-          for file, image in zip(pictures, images, strict=True)), "</html>\n",
-    ])  # fmt: skip
+    from charlstm.report.page import environment  # it takes jinja
+
+    return (
+        environment()
+        .get_template("search.html")
+        .render(
+            corpus=plan.params.download.name,
+            recipe=label,
+            about=in_words(study),
+            rows=rows_of(plan, study),
+            pictures=[(CAPTIONS[file.stem], base64.b64encode(file.read_bytes()).decode()) for file in pictures],
+        )
+    )
 
 
 def _send(plan: Plan, study: Study, label: str, about: str, files: Sequence[Path] = (), *, is_over: bool) -> None:

@@ -13,7 +13,7 @@ from math import ceil, log2, sqrt
 from typing import NamedTuple
 
 from charlstm.model.shape import ModelShape
-from charlstm.params import Params
+from charlstm.params import NOTHING, Params
 from charlstm.text.vocabulary import NUM_BYTES, Unit
 from pipeline.stage.hardware import num_threads
 
@@ -34,6 +34,7 @@ AFTER_A_MODEL = {
     "train.weight_decay": 0.01,
 }
 DROPOUT_AFTER_A_MODEL = 0.1
+FEW = 1_000_000  # training characters: fewer gain more from a model to begin from than from time
 # By the risk of overfitting: none up to 10, 0.1 at 20, 0.2 at 40.
 DROPOUT_FROM, DROPOUT_PER_DOUBLING, MAX_DROPOUT = 10.0, 0.1, 0.4
 NUM_STEPS = 900
@@ -260,6 +261,8 @@ def remedy(
         else:
             ways = [f"find more text, since there is dropout of {most:g} already"]
         ways.append("take fewer units (model.hidden_size)")
+    if params.train.initial == NOTHING and num_train_chars < FEW:
+        ways.insert(0, "begin from a model of a longer text in the same language (charlstm new TEXT --from MODEL)")
     if params.encode.unit == "character" and vocab_size > NUM_BYTES and num_train_chars < RARE * vocab_size:
         ways.append(f"have fewer than {vocab_size:,} characters (encode.min_count or encode.unit: byte)")
     return f"{trend}: {', or '.join(ways)}"

@@ -44,6 +44,7 @@ class RunSummary(NamedTuple):
     commit: str | None = None  # outside of git
     dirty: str | None = None  # "yes", "no" or "unknown": whether the code was not that of the commit
     experiment: str | None = None  # of DVC
+    commit_of: str = "`train`"  # whose commit that is: a later stage may have run at another one
     num_parameters: int | None = None
     initial_sha256: str | None = None  # of the model that the training began from
     model_sha256: str | None = None
@@ -77,6 +78,7 @@ def finish(
     `is_here`: the stage ran on this machine, by these versions. If not, the run is made of files, and one that is there
     already knows better.
     """
+    summary = summary._replace(commit_of=f"`{stage}`" if is_here else "the files that it was made from")
     with nullcontext() if is_here else run.if_new():
         run.set_tags(page_tags(summary))
         log_lineage(run, stage, paths, {**tags, **(environment() if is_here else {})})
@@ -166,7 +168,7 @@ def _origin(summary: RunSummary) -> str:
         "Parameters": None if summary.num_parameters is None else f"{summary.num_parameters:,}",
         "Corpus": f"{_code(summary.corpus)}, SHA-256 {_code(summary.corpus_sha256[:12])}",
         "Begun from": summary.initial_sha256 and f"the model {_code(summary.initial_sha256)}",
-        "Commit": commit,
+        f"Commit of {summary.commit_of}": commit,
         "DVC experiment": summary.experiment and _code(summary.experiment),
         "Model": summary.model_sha256 and f"SHA-256 {_code(summary.model_sha256)}",
     }

@@ -76,8 +76,9 @@ def test_the_run_has_the_test_losses_and_the_registry_has_not(project: Path) -> 
     run_stages(project, "evaluate")
     metrics = rows(project, "select key, value from latest_metrics")
     assert metrics["test_stateful/nats_per_char"] == measured(project)["test_stateful"]["nats_per_char"]
-    name = rows(project, "select key, value from tags")["mlflow.runName"]
-    assert name.endswith(f"{measured(project)['windowed_20']['nats_per_char']:.4f}")
+    shown = rows(project, "select key, value from tags")
+    assert shown["mlflow.runName"].endswith(f"{measured(project)['windowed_20']['nats_per_char']:.4f}")
+    assert "\n- Commit of `evaluate`: " in shown["mlflow.note.content"]  # the training may have another
     tags = rows(project, "select key, value from model_version_tags")
     assert "windowed_20/nats_per_char" in tags
     assert not [one for one in tags if one.startswith("test_")]

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.projects import ROOT, compose, shipped_params
 from charlstm.evaluation.documents import Published
 from charlstm.report.collect import SampleRow
-from pipeline.new.proposal import MAX_DROPOUT, RARE, remedy
+from pipeline.new.proposal import FEW, MAX_DROPOUT, RARE, remedy
 from pipeline.provenance.summary import RunSummary, describe, losses_of, page_tags, recipe_at, run_name
 from pipeline.sample import shown_sample
 from pipeline.stage.presets import Recipe
@@ -61,6 +61,14 @@ def test_what_helps_depends_on_how_the_training_went() -> None:
         assert advice(much) == f"{rose}find more text, since there is dropout of {MAX_DROPOUT} already{fewer}"
 
 
+def test_what_helps_a_short_text() -> None:
+    begin = "begin from a model of a longer text in the same language (charlstm new TEXT --from MODEL)"
+    for best_epoch in (3, 9):
+        assert f": {begin}, " in advice(best_epoch=best_epoch, num_train_chars=FEW - 1)
+        assert begin not in advice(best_epoch=best_epoch, num_train_chars=FEW)
+    assert begin not in advice(["train.initial=conf/initial/abc"], num_train_chars=FEW - 1)
+
+
 def test_what_helps_a_large_alphabet() -> None:
     rare = ", or have fewer than 4,966 characters (encode.min_count or encode.unit: byte)"
     assert advice(vocab_size=4_966).endswith(f"(model.hidden_size){rare}")
@@ -94,7 +102,7 @@ def test_a_description_says_what_is_known_so_far() -> None:
         "- Recipe: `quick`, seed 1",
         "- Parameters: 812,345",
         "- Corpus: `text.txt`, SHA-256 `c0ffeec0ffee`",
-        "- Commit: `ad46d7ead46d`",
+        "- Commit of `train`: `ad46d7ead46d`",
         f"- Model: SHA-256 `{'ab' * 32}`",
         "charlstm review abababababab ...",
     ):
@@ -115,8 +123,8 @@ def test_published_losses_stand_beside_the_same_text_only() -> None:
 
 
 def test_a_commit_that_is_not_all_of_the_code_says_so() -> None:
-    assert "- Commit: `ad46d7ead46d`, with uncommitted changes\n" in describe(TRAINED._replace(dirty="yes"))
-    assert "- Commit: not in a git repository" in describe(TRAINED._replace(commit=None))
+    assert "- Commit of `train`: `ad46d7ead46d`, with uncommitted changes\n" in describe(TRAINED._replace(dirty="yes"))
+    assert "- Commit of `train`: not in a git repository" in describe(TRAINED._replace(commit=None))
 
 
 @pytest.mark.parametrize("text", HOSTILE)

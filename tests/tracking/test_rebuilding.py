@@ -40,6 +40,9 @@ def test_a_colleague_who_pulls_has_the_review_the_trace_and_the_run(
         name: one for name, one in made.metrics.items() if not name.startswith(OF_THE_MACHINE)
     }
     assert made.params == first.params and made.tags["made_from"] == "files"
+    pages = [one.tags["mlflow.note.content"] for one in (first, made)]
+    assert [page.count("- Commit of `sample`: ") for page in pages] == [1, 0]
+    assert "- Commit of the files that it was made from: " in pages[1]
     with closing(sqlite3.connect("mlflow.db")) as database:
         points = database.execute("select count(*) from metrics where key = 'stateful/nats_per_char'").fetchone()
     assert points == (1,)
