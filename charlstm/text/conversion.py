@@ -1,7 +1,7 @@
 """Converts the files of a source, in whatever encoding, to the one UTF-8 text that is the corpus, in pieces."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +28,14 @@ def local_path(source: str) -> Path | None:
         return Path(source)
 
 
+def each_once(files: Iterable[Path]) -> list[Path]:
+    """Without further links to one file: a text that is there twice would be held out and trained on."""
+    by_target: dict[Path, Path] = {}
+    for file in files:
+        by_target.setdefault(file.resolve(), file)
+    return list(by_target.values())
+
+
 def files_of(path: Path) -> list[Path]:
     """The file itself; or the texts in a folder and in the folders below, in the order of their names.
 
@@ -51,10 +59,7 @@ def files_of(path: Path) -> list[Path]:
         folders[:] = sorted(name for folder, name in new.items() if folder not in seen)  # links may lead in a circle
         seen.update(new)
         found += [Path(parent, name) for name in names if not name.startswith(".")]
-    by_target: dict[Path, Path] = {}
-    for file in sorted((file for file in found if file.is_file()), key=lambda file: file.relative_to(path).parts):
-        by_target.setdefault(file.resolve(), file)  # a text that is there twice would be held out and trained on
-    files = list(by_target.values())
+    files = each_once(sorted((file for file in found if file.is_file()), key=lambda file: file.relative_to(path).parts))
     texts = [file for file in files if file.suffix.lower() in TEXT_SUFFIXES]
     texts = texts or [file for file in files if b"\0" not in next(read_pieces(file, 0, BYTES_OF_A_TEXT), b"")]
     if not texts:

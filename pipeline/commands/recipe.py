@@ -156,4 +156,8 @@ def _values_of(experiment: str) -> dict[str, object]:
         raise ParamsError(
             f"{experiment!r} is no commit and no DVC experiment with a {PARAMS}: `dvc exp show` lists them"
         )
-    return validate(Params, parse_yaml(text), Path(f"{experiment}:{PARAMS}")).values()
+    place = Path(f"{experiment}:{PARAMS}")
+    try:
+        return validate(Params, parse_yaml(text), place).values()
+    except ValueError as error:  # it is no YAML
+        raise ParamsError(f"{place}: {error}") from None

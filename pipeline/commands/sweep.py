@@ -367,7 +367,10 @@ def status_lines(commit: str, queue: Queue, done: Mapping[str, Experiment]) -> l
     named = list(zip(varied, short_names(varied), strict=True))[:MAX_NAMED]
 
     def labels(tasks: Sequence[Task]) -> str:
-        words = [", ".join(f"{short} {shown(own[task][name])}" for name, short in named if own[task]) for task in tasks]
+        words = [
+            ", ".join(f"{short} {shown(own[task][name])}" for name, short in named if name in own[task])
+            for task in tasks
+        ]
         both = zip((task.name for task in tasks), words, strict=True)
         return "; ".join(" \N{MIDDLE DOT} ".join(filter(None, pair)) for pair in both)
 

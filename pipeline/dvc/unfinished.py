@@ -139,9 +139,15 @@ def _is_done(finished: Path) -> bool:
 
 
 def _remove_others(root: Path, mine: Path) -> None:
-    """Other workers do the same at the same time: a folder may be gone, or in use again, at any moment."""
+    """Other workers do the same at the same time: a folder may be gone, or in use again, at any moment.
+
+    Trainings under way take no place of finished ones: these are used last when they end.
+    """
     others = [folder for folder in root.iterdir() if FINGERPRINT.fullmatch(folder.name) and folder != mine]
-    for other in sorted(others, key=_last_used, reverse=True)[NUM_OTHERS_KEPT:]:
+    latest = sorted(others, key=_last_used, reverse=True)
+    finished = [other for other in latest if (other / FINISHED).exists()]
+    unfinished = [other for other in latest if other not in finished]
+    for other in (*finished[NUM_OTHERS_KEPT:], *unfinished[NUM_OTHERS_KEPT:]):
         with contextlib.suppress(LockedError), exclusive(other, "that training"):
             is_finished = (other / FINISHED).exists()
             if is_finished or time.time() - _last_used(other) > SECONDS_KEPT:

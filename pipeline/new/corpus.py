@@ -16,7 +16,7 @@ from charlstm.files.documents import did_you_mean
 from charlstm.files.urls import without_credentials
 from charlstm.params import NOTHING, Params
 from charlstm.sections import AUTO
-from charlstm.text.conversion import check_outside, files_of, local_path
+from charlstm.text.conversion import check_outside, each_once, files_of, local_path
 from charlstm.text.download import fetch
 from pipeline.dvc.paths import load_paths, load_teaching_paths
 from pipeline.new.budget import TEACHER, Budget, expected_loss, measure, plan_within, proposal_of
@@ -93,9 +93,9 @@ def find_source(texts: Sequence[str], own: Collection[Path]) -> Source:
         for file in (path, *found):
             for folder in own:
                 check_outside(file, folder)
-        files += found
+        files = each_once([*files, *found])
     first = Path(os.path.abspath(paths[0]))  # noqa: PTH100  # without `..`, and links as they are
-    if len(texts) > 1:
+    if len(texts) > 1 and len(files) > 1:
         return Source(f"{len(files)} files", first.stem, files, None, None)
     if not str(first).isprintable() or set("${}\\") & set(str(first)):  # for Hydra and DVC, `${` begins a reference
         raise CorpusError(

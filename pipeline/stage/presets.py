@@ -85,7 +85,8 @@ def shown(value: object) -> str:
     """A value on one line, and only the beginning of a long one."""
     if value is None:
         return "none"
-    line = value if isinstance(value, str) and value.isprintable() else json.dumps(value, ensure_ascii=False)
+    is_plain = isinstance(value, str) and value.isprintable()
+    line = str(value) if is_plain else json.dumps(value, ensure_ascii=False, default=str)  # YAML also has dates
     return line if len(line) <= MAX_SHOWN_CHARS else f"{line[: MAX_SHOWN_CHARS - 3]}..."
 
 

@@ -213,3 +213,16 @@ def test_a_folder_or_several_files(
     assert params.download.separator == separator
     assert params.split.document_separator == (None if separator == "\n" else separator)
     assert_stages_run(project, separator.join([RUSSIAN, ENGLISH, GERMAN]))
+
+
+def test_a_file_that_is_named_twice_is_read_once(run: Run, project: Path) -> None:
+    (project / "own.txt").write_text(ENGLISH)
+    (project / "again.txt").symlink_to("own.txt")
+    (project / "more").mkdir()
+    (project / "more/other.txt").write_text(GERMAN)
+    (project / "more/own.txt").symlink_to("../own.txt")
+    for texts, about in ((["own.txt", "again.txt"], f"{project}/own.txt"), (["own.txt", "more"], "2 files")):
+        code, out, _ = run("new", *texts)
+        assert code == 0 and out.startswith(f"{about}\n"), out
+    links = Path(load_params(project / "params.yaml").download.source)
+    assert [link.readlink().name for link in sorted(links.iterdir())] == ["own.txt", "other.txt"]

@@ -91,6 +91,16 @@ def test_a_mistake_in_the_parameters_is_mended_by_a_recipe(run: Run, project: Pa
     assert "epochs many" in run("recipe", "original")[2]
     assert run("recipe", "quick", "--force")[0] == 0
     assert load_params(project / "params.yaml").train.epochs == 2
+    edit(project, "name: shakespear", "name: 2024-01-01")  # to YAML, a date
+    assert 'download.name "2024-01-01"' in run("corpus", "tiny-shakespeare")[2]
+    assert run("corpus", "tiny-shakespeare", "--force")[0] == 0
+
+
+def test_a_commit_with_marks_of_a_conflict_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.commands.recipe.find_commit", lambda name: name)
+    monkeypatch.setattr("pipeline.commands.recipe.git", lambda *words: "train:\n<<<<<<< HEAD\n  seed: [1\n")
+    code, _, err = run("recipe", "save", "own", "abc")
+    assert code == 2 and "abc:params.yaml: " in err and len(err.splitlines()) == 1
 
 
 def test_what_stands_there_is_kept_as_a_recipe(run: Run, project: Path) -> None:

@@ -294,6 +294,13 @@ def test_what_waits_is_counted_beside_what_is_done(project: Path, capsys: pytest
         "running: more-1 \N{MIDDLE DOT} seed 7",
         "failed: more-2 \N{MIDDLE DOT} seed 8 (`dvc queue logs NAME` says why)",
     ]
+    own = {tasks[0].revision: {"train.seed": "7", "train.foo": "1"}, tasks[1].revision: {"train.seed": "8"}}
+    with pytest.MonkeyPatch.context() as patch:  # as `dvc exp run --queue -S +train.foo=1` leaves it
+        patch.setattr("pipeline.commands.sweep._params_at", lambda commit: own.get(commit, {}))
+        assert [line.split(" \N{MIDDLE DOT} ")[1] for line in status_lines(head, running, {})[1:]] == [
+            "seed 7, foo 1",
+            "seed 8 (`dvc queue logs NAME` says why)",
+        ]
     (lost,) = status_lines(head, running._replace(has_worker=False), done)[1:]
     assert "more-1" in lost and "no worker answers" in lost and "dvc queue kill" in lost
 

@@ -112,15 +112,17 @@ def state_folder(root: Path, name: str, age_seconds: float, *, is_finished: bool
 
 
 def test_what_is_kept_of_other_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last four, whatever they are; of the rest those that are unfinished, not a week old, or in use."""
+    """The last four that are finished, however many others run; the last four others, and those that are not a week old
+    or in use."""
     monkeypatch.chdir(tmp_path)
     day = 24 * 3600
-    last = [state_folder(tmp_path, f"{days:016x}", days * day, is_finished=days % 2 == 0) for days in range(1, 5)]
+    last = [state_folder(tmp_path, f"{days:016x}", days * day, is_finished=True) for days in range(1, 5)]
+    running = [state_folder(tmp_path, f"{number:016x}", number) for number in range(10, 14)]
     young, elsewhere = state_folder(tmp_path, "6" * 16, 6 * day), state_folder(tmp_path, "tracking", 99 * day)
     old, held = state_folder(tmp_path, "8" * 16, 8 * day), state_folder(tmp_path, "9" * 16, 9 * day)
     finished = state_folder(tmp_path, "5" * 16, 5 * day, is_finished=True)
     with exclusive(held, "another worker's training"), start_or_resume("mine") as work:
-        assert all(folder.exists() for folder in [*last, young, held, elsewhere, work.folder])
+        assert all(folder.exists() for folder in [*last, *running, young, held, elsewhere, work.folder])
         assert not old.exists() and not finished.exists()
 
 
