@@ -165,7 +165,10 @@ def words_of(prompt: str, text: str) -> list[str]:
 
 
 def known_words(words: set[str], train: Ids, vocab: Vocab) -> set[str]:
-    """The `words` that are in the training text; reads no further than needed, and keeps no other words."""
+    """The `words` that are in the training text; reads no further than needed, and keeps no other words.
+
+    `vocab` is of characters, as `in_characters` makes it.
+    """
     asked = {word for word in words if len(word) <= MAX_WORD_LEN}
     missing, rest, start, word = set(asked), "", 0, word_of(vocab.characters)
     while missing and start < len(train):

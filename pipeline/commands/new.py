@@ -162,7 +162,8 @@ def _lines(new: New, within: float | None) -> Iterator[str]:
     yield "proposal:"
     yield from (f"  {line}" for line in new.proposal.reasons)
     if new.initial is None and new.report.num_chars * TRAIN_FRACTION < FEW:
-        yield "  short: beginning from a model of a longer text in its language helps more than time (--from MODEL)"
+        begin = "beginning from a model of a longer text in the same language (--from MODEL)"
+        yield f"  a short text: {begin} may help more than time"
     if new.proposal.training is None:
         yield "  as it was planned before, so that an interrupted training goes on; --force measures this machine again"
         return

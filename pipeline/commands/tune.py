@@ -305,16 +305,13 @@ def _page(plan: Plan, study: Study, label: str, pictures: Sequence[Path]) -> str
     """The table and the pictures as a page that needs no other file."""
     from charlstm.report.page import environment  # it takes jinja
 
-    return (
-        environment()
-        .get_template("search.html")
-        .render(
-            corpus=plan.params.download.name,
-            recipe=label,
-            about=in_words(study),
-            rows=rows_of(plan, study),
-            pictures=[(CAPTIONS[file.stem], base64.b64encode(file.read_bytes()).decode()) for file in pictures],
-        )
+    page = environment().get_template("search.html")
+    return page.render(
+        corpus=plan.params.download.name,
+        recipe=label,
+        about=in_words(study),
+        rows=rows_of(plan, study),
+        pictures=[(CAPTIONS[file.stem], base64.b64encode(file.read_bytes()).decode()) for file in pictures],
     )
 
 

@@ -141,7 +141,7 @@ def _is_done(finished: Path) -> bool:
 def _remove_others(root: Path, mine: Path) -> None:
     """Other workers do the same at the same time: a folder may be gone, or in use again, at any moment.
 
-    Trainings under way take no place of finished ones: these are used last when they end.
+    Finished and unfinished ones are counted apart: those under way are used all the time, and would be the last ones.
     """
     others = [folder for folder in root.iterdir() if FINGERPRINT.fullmatch(folder.name) and folder != mine]
     latest = sorted(others, key=_last_used, reverse=True)

@@ -93,9 +93,9 @@ def find_source(texts: Sequence[str], own: Collection[Path]) -> Source:
         for file in (path, *found):
             for folder in own:
                 check_outside(file, folder)
-        files = each_once([*files, *found])
+        files += found
     first = Path(os.path.abspath(paths[0]))  # noqa: PTH100  # without `..`, and links as they are
-    if len(texts) > 1 and len(files) > 1:
+    if len(texts) > 1 and len(files := each_once(files)) > 1:
         return Source(f"{len(files)} files", first.stem, files, None, None)
     if not str(first).isprintable() or set("${}\\") & set(str(first)):  # for Hydra and DVC, `${` begins a reference
         raise CorpusError(

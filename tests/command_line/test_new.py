@@ -293,8 +293,8 @@ def test_mistakes_are_told_in_a_line(run: Run, project: Path) -> None:
 def test_a_text_begins_from_a_model(run: Run, project: Path, learned: Path) -> None:
     start_dvc(project)
     code, out, err = run("new", "Pride.txt", "--from", str(learned))
-    assert "--from MODEL" not in out
     assert code == 0, err
+    assert "--from MODEL" not in out
     params, shape = load_params(project / "params.yaml"), load_model(learned, "gates").model.shape
     kept = project / params.train.initial
     assert "begins from" in out and kept.parent == project / "conf/initial"
@@ -369,7 +369,7 @@ def test_a_training_is_proposed_for_a_time(run: Run, project: Path, monkeypatch:
     plan_quickly(monkeypatch, 100)
     code, out, _ = run("new", "Pride.txt", "--minutes", "0.5")
     assert code == 0 and "training takes 0:" in out and "10 ms a step were measured" in out
-    assert "helps more than time (--from MODEL)" in out
+    assert "in the same language (--from MODEL) may help more than time" in out
     params = load_params(project / "params.yaml")
     assert recipe_of(params) == Recipe("pride", {}) and not params.teachers.recipes
     plan_quickly(monkeypatch, 10_000)

@@ -230,7 +230,8 @@ def test_the_winner_becomes_a_recipe(whole: list[str], project: Path, capsys: py
     assert "charlstm sweep --seeds 3 && charlstm recipe mine --force && charlstm sweep --seeds 3\n" in out
     assert "trial 0: 1.0100 · as params.yaml says" in out and "12 trials" in out
     page = (project / "tune.html").read_text()
-    assert page.count("data:image/png;base64,") == 3 and "://" not in page
+    assert page.count("data:image/png;base64,") == 3
+    assert "http" not in page.replace("http-equiv", "") and "://" not in page
     assert len(whole) == 2 and all(label.startswith("quick") for label in whole)
     assert command.tune(trials=13, name="mine") == 0, "its own recipe is written over"
     assert "13 trials" in capsys.readouterr().out
