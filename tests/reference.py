@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ def split(text: str, val_fraction: float, test_fraction: float = 0.0, separator:
     cuts = [int(num_chars * max(0.0, 1 - (val_fraction + test_fraction)))]
     cuts += [int(num_chars * (1 - test_fraction))] if test_fraction else []
     if separator:
-        cuts = [found if (found := text.find(separator, cut)) >= 0 else cut for cut in cuts]
+        found = [text.find(separator, cut, end - 1 + len(separator)) for cut, end in pairwise([*cuts, num_chars])]
+        cuts = [cut if place < 0 else place for cut, place in zip(cuts, found, strict=True)]
     bounds = [0, *cuts, num_chars]
     return {
         name: text[start:end] for name, start, end in zip(("train", "val", "test"), bounds, bounds[1:], strict=False)

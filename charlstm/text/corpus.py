@@ -113,7 +113,8 @@ class Corpus:
         """The parts by name: "train", "val", and "test" if there is any.
 
         The test part is the last `test_fraction` of the characters, validation the `val_fraction` before it.
-        With a `separator`, a part begins where the next document does; if there is none, where it would without.
+        With a `separator`, a part begins with the next document, if one begins before the next part would. Else it
+        begins where it would without.
 
         Raises:
             CorpusError: a part would have fewer than 2 characters.
@@ -123,7 +124,10 @@ class Corpus:
             planned.append(int(self.num_chars * (1 - test_fraction)))
         cuts = [self._byte_of(cut) for cut in planned]
         if separator:
-            cuts = [next(find_all(self._path, separator.encode(), cut), cut) for cut in cuts]
+            for index, end in enumerate([*cuts[1:], self._bytes[-1]]):
+                start = next(find_all(self._path, separator.encode(), cuts[index]), end)
+                if start < end:
+                    cuts[index] = start
         chars = [self._char_of(cut) for cut in cuts]
         bounds = zip([0, *cuts], [*cuts, self._bytes[-1]], [0, *chars], [*chars, self.num_chars], strict=True)
         parts = {

@@ -49,7 +49,9 @@ def tune(
     minutes: Annotated[
         float | None,
         typer.Option(
-            help="For all of it. By default, as many as the trials take.", show_default=False, callback=a_time
+            help="For the trials. By default, as many as they take. Missing teachers are trained before.",
+            show_default=False,
+            callback=a_time,
         ),
     ] = None,
     trials: Annotated[
@@ -74,11 +76,11 @@ def tune(
     is stopped early when its loss is worse than that of most. The same command goes on with a search, also after a
     kill, and several of them share it. The winner becomes `conf/recipe/NAME.yaml`.
     """
-    deadline = time.monotonic() + minutes * MINUTE if minutes is not None else None
     limit = trials or (DEFAULT_TRIALS if minutes is None else None)
     plan = read_plan(parameters or presets.CONF / "tune.yaml")
     path = check_name(RECIPES, name)
     _encode(plan)
+    deadline = time.monotonic() + minutes * MINUTE if minutes is not None else None
     for note in plan.space.notes:
         typer.echo(note)
     study = Study(SEARCHES / plan.identity(), plan.space)

@@ -82,17 +82,17 @@ def start_or_resume(fingerprint: str, checkout: Path = CHECKOUT) -> Iterator[Unf
     if is_copy and (holder := holder_of(folder)):
         log.info("the same training is under way for another experiment, %s: waiting for it", holder)
     with exclusive(checkout, "a training in this checkout"), exclusive(folder, "this training", waits=is_copy):
-        is_done, is_anew = _is_done(folder / FINISHED), False
-        if is_done and checkout == CHECKOUT:
-            is_anew = True
+        is_trial = checkout != CHECKOUT
+        is_anew = not is_trial and _is_done(folder / FINISHED)
+        if is_anew:
             shutil.rmtree(folder)
-        elif is_done:  # a trial: a run of its own, with the same result, also when it is started again
-            own = hashlib.sha256(f"{fingerprint} {checkout}".encode()).hexdigest()
-            write_text(folder / TRAINING_ID, own[:32] + "\n")
         folder.mkdir(parents=True, exist_ok=True)
         _remove_others(root, folder)
         folder.touch()  # used last
-        if not (folder / TRAINING_ID).exists():
+        if is_trial:  # a run of its own, the same at each start, whoever began this training
+            own = hashlib.sha256(f"{fingerprint} {checkout}".encode()).hexdigest()
+            write_text(folder / TRAINING_ID, own[:32] + "\n")
+        elif not (folder / TRAINING_ID).exists():
             write_text(folder / TRAINING_ID, uuid.uuid4().hex + "\n")
         yield Unfinished(folder, is_anew)
 

@@ -1,27 +1,22 @@
 """Sets a project up for TEXT, or back to a corpus that is there."""
 
 import os
-import re
 import shutil
-import tempfile
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from charlstm.errors import CorpusError, ParamsError
-from charlstm.files.atomic import atomic_folder, sha256, write_text
+from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.files.documents import did_you_mean
-from charlstm.files.urls import without_credentials
 from charlstm.params import NOTHING, Params
 from charlstm.sections import AUTO
-from charlstm.text.conversion import check_outside, each_once, files_of, local_path
-from charlstm.text.download import fetch
 from pipeline.dvc.paths import load_paths, load_teaching_paths
 from pipeline.new.budget import TEACHER, Budget, expected_loss, measure, plan_within, proposal_of
-from pipeline.new.proposal import MIN_CHARS, TRAIN_FRACTION, Proposal, Text, Training, propose, training_for
-from pipeline.new.text_report import TextReport, report_on
+from pipeline.new.proposal import TRAIN_FRACTION, Proposal, Text, Training, propose, training_for
+from pipeline.new.source import SEPARATOR, Source, document_separator, find_source, name_of, read
+from pipeline.new.text_report import TextReport
 from pipeline.stage.params_file import write_params
 from pipeline.stage.presets import (
     CONF,
@@ -45,82 +40,8 @@ from pipeline.stage.project import PARAMS
 if TYPE_CHECKING:  # torch takes a second to import: mistakes are told before
     from pipeline.new.initial import InitialModel
 
-# What TEXT names: a file, several, a folder, or a URL; and what the parameters are to name.
-
-MAX_NAME = 40  # characters
-# `charlstm recipe save` keeps one, and the others YAML does not read as texts.
-RESERVED = {"save", "null", "true", "false", "yes", "no", "on", "off", "y", "n", "none"}
-
-
-class Source(NamedTuple):
-    """A text as it was named, and the files that are to be read, in their order."""
-
-    shown: str  # for messages
-    stem: str  # what its name is made of
-    files: list[Path]  # absolute; empty for a URL
-    url: str | None
-    folder: Path | None  # the one that was named
-
-    @property
-    def needs_links(self) -> bool:
-        """Whether a folder of links must stand for it: it is several files that were named."""
-        return self.folder is None and len(self.files) > 1
-
-    def address(self, links: Path) -> str:
-        """The value for `download.source`; `links` is the folder of links, if they are needed."""
-        return self.url or str(links if self.needs_links else self.folder or self.files[0])
-
-
-def find_source(texts: Sequence[str], own: Collection[Path]) -> Source:
-    """The source that the arguments name. `own` are the project's folders that commands and stages write.
-
-    Raises:
-        CorpusError: it is no file, several URLs, or in one of `own`.
-        OSError: missing, unreadable, or a loop of links.
-    """
-    paths = [path.absolute() for text in texts if (path := local_path(text)) is not None]
-    if len(paths) < len(texts):
-        if len(texts) > 1:
-            raise CorpusError(f"expected one URL, or files of this machine, got {len(texts)} arguments with a URL")
-        stem = re.sub(r"[?#].*", "", texts[0]).rstrip("/").rpartition("/")[2]
-        return Source(without_credentials(texts[0]), Path(stem).stem or "text", [], texts[0], None)
-    files: list[Path] = []
-    for path in paths:
-        try:
-            found = files_of(path)
-        except ValueError as error:
-            raise CorpusError(f"{path}: {error}") from None
-        for file in (path, *found):
-            for folder in own:
-                check_outside(file, folder)
-        files += found
-    first = Path(os.path.abspath(paths[0]))  # noqa: PTH100  # without `..`, and links as they are
-    if len(texts) > 1 and len(files := each_once(files)) > 1:
-        return Source(f"{len(files)} files", first.stem, files, None, None)
-    if not str(first).isprintable() or set("${}\\") & set(str(first)):  # for Hydra and DVC, `${` begins a reference
-        raise CorpusError(
-            f"{ascii(str(first))}: expected a path that has only printable characters and none of $ {{ }} \\, as a "
-            "parameter can hold it: rename it, or make a link to it"
-        )
-    is_folder = first.is_dir()
-    return Source(str(first), first.name if is_folder else first.stem, files, None, first if is_folder else None)
-
-
-def name_of(stem: str) -> str:
-    """A name for a corpus: ASCII letters, digits, `_` and `-`, that YAML and Hydra read as a text."""
-    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode().lower()
-    name = re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")[:MAX_NAME].strip("-_")
-    if not name:
-        return "text"
-    return name if name[0].isalpha() and name not in RESERVED else f"text-{name}"
-
-
-# From TEXT to the files.
-
 COMMAND = "new"  # which may write its files again
 SOURCES = "sources"  # below the folder of the corpora: links to files
-SEPARATOR = "\n"  # between files that are one text
-DOCUMENT_SEPARATORS = ("\f", "\x1e", "\x1d", "\x1c")  # control characters that Unicode and ASCII have for such ends
 
 
 class New(NamedTuple):
@@ -185,9 +106,9 @@ def plan(
     paths = load_paths()
     outputs = paths.corpus.parent
     source = _source_of(texts, {outputs, *(Path(path.parts[0]) for _, path in paths), CONF})
-    report, digest = _read(source, encoding)
+    report, digest = read(source, encoding)
     name = _free_name(source, name, outputs)
-    separator = _document_separator(source, report) if is_documents else None
+    separator = document_separator(source, report) if is_documents else None
     links = outputs.absolute() / SOURCES / name
     address = source.address(links)
     bases = {kind: load(kind, kind.root).values for kind in (CORPORA, RECIPES)}
@@ -355,27 +276,6 @@ def _params(presets: Mapping[Kind, Mapping[str, object]], is_forced: bool) -> st
     return text
 
 
-def _read(source: Source, encoding: str | None) -> tuple[TextReport, str | None]:
-    """The report on the text; and the SHA-256 of what a URL gave, to hold it to."""
-    if source.url is None:
-        report, digest = report_on(source.files, SEPARATOR, encoding), None
-    else:
-        with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
-            file = fetch(source.url, Path(folder))
-            try:
-                report, digest = report_on([file], SEPARATOR, encoding), sha256(file)
-            except CorpusError as error:  # a temporary file's name says nothing
-                raise CorpusError(str(error).replace(str(file), source.shown)) from None
-    if report.num_chars < MIN_CHARS:
-        raise CorpusError(
-            f"{source.shown}: expected at least {MIN_CHARS} characters, found {report.num_chars}: "
-            f"a model learns nothing from so few"
-        )
-    if len(report.counts) < 2:
-        raise CorpusError(f"{source.shown}: expected a text, found {next(iter(report.counts))!r} over and over")
-    return report, digest
-
-
 def _free_name(source: Source, name: str | None, outputs: Path) -> str:
     """The name that is told; or one of the text's own, that no other corpus has."""
     if name is not None:
@@ -409,12 +309,3 @@ def _is_of(name: str, source: Source, outputs: Path) -> bool:
         or not links.is_dir()
         or [link.readlink() for link in sorted(links.iterdir())] == source.files
     )
-
-
-def _document_separator(source: Source, report: TextReport) -> str:
-    if len(source.files) < 2:
-        raise CorpusError(f"--documents: expected several files, each a document, got {source.shown}")
-    free = [one for one in DOCUMENT_SEPARATORS if not report.counts[one]]
-    if not free:
-        raise CorpusError(f"--documents: {source.shown} has every separator that could be used: take one of them out")
-    return free[0]

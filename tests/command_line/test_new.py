@@ -24,7 +24,7 @@ from pipeline.dvc.paths import load_paths
 from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.new import corpus
 from pipeline.new.budget import Request, Speed, expected_loss
-from pipeline.new.corpus import name_of
+from pipeline.new.source import name_of
 from pipeline.stage.presets import CORPORA, RECIPES, Recipe, as_written, load, nearest, recipe_of
 
 TEXT = "It is a truth universally acknowledged.\n" * 50

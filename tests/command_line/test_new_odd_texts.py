@@ -215,6 +215,30 @@ def test_a_folder_or_several_files(
     assert_stages_run(project, separator.join([RUSSIAN, ENGLISH, GERMAN]))
 
 
+def test_the_first_document_leaves_others_to_train_on(run: Run, project: Path) -> None:
+    (project / "long.txt").write_text(ENGLISH * 9)
+    (project / "short.txt").write_text(ENGLISH)
+    code, out, log = run("new", "long.txt", "short.txt", "--documents")
+    assert (code, out) == (2, "") and "long.txt has " in log and "name another one first" in log
+    code, _, log = run("new", "short.txt", "long.txt", "--documents")
+    assert code == 0, log
+    assert_stages_run(project, "\f".join([ENGLISH, ENGLISH * 9]))
+
+
+def test_two_dots_in_a_path_make_no_second_corpus(run: Run, project: Path) -> None:
+    (project / "more").mkdir()
+    (project / "own.txt").write_text(ENGLISH)
+    for text in ("own.txt", "more/../own.txt"):
+        code, out, log = run("new", text)
+        assert code == 0 and out.startswith(f"{project}/own.txt\n"), log
+    assert [file.name for file in (project / "conf/corpus").glob("own*")] == ["own.yaml"]
+    (project / "deep").mkdir()
+    (project / "deep/more").symlink_to(project / "more")
+    (project / "deep/own.txt").write_text(GERMAN)
+    _, out, _ = run("new", "deep/more/../own.txt")  # which is not deep/own.txt
+    assert out.startswith(f"{project}/own.txt\n")
+
+
 def test_a_file_that_is_named_twice_is_read_once(run: Run, project: Path) -> None:
     (project / "own.txt").write_text(ENGLISH)
     (project / "again.txt").symlink_to("own.txt")

@@ -12,7 +12,7 @@ from stages import dvc, run_stages
 
 from benchmarks.projects import ROOT, results, write_params
 from charlstm.files.lock import exclusive
-from pipeline.dvc.unfinished import FINISHED, mark_used, start_or_resume
+from pipeline.dvc.unfinished import CHECKOUT, FINISHED, mark_used, start_or_resume
 
 OTHER = {"train.learning_rate": 0.003}
 
@@ -134,3 +134,13 @@ def test_what_is_marked_as_used_is_kept(tmp_path: Path, monkeypatch: pytest.Monk
     mark_used("f" * 16)  # nobody has trained it
     with start_or_resume("mine"):
         assert [folder.exists() for folder in folders] == [True, True, True, False, False, True]
+
+
+def test_a_trial_has_a_run_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where another search, or a user, began the same training; and the same one at each start."""
+    monkeypatch.chdir(tmp_path)
+    run_ids = []
+    for checkout in (CHECKOUT, Path("one/0"), Path("other/0"), Path("one/0")):
+        with start_or_resume("mine", checkout) as work:
+            run_ids.append(work.training_id)
+    assert run_ids[1] == run_ids[3] and len(set(run_ids)) == 3

@@ -79,6 +79,13 @@ def test_parts_begin_with_a_document(tmp_path: Path) -> None:
     assert [part.start for part in parts.values()] == [0, 70, 90]
 
 
+def test_a_document_that_is_longer_than_a_part_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("# " + "a" * 28 + "# " + "b" * 65 + "# c")  # documents at 0, 30 and 97
+    parts = Corpus(path, pieces.read_pieces(path)).parts(0.1, 0.1, "# ")
+    assert [part.start for part in parts.values()] == [0, 80, 97]
+
+
 @pytest.mark.parametrize(
     ("fractions", "message"),
     [
