@@ -8,6 +8,7 @@ from typing import Any
 from charlstm.tracking import registered_model
 from charlstm.tracking.outbox import Model
 
+COMMIT = "mlflow.source.git.commit"
 LOSSES = {"windowed_20": 3.5, "stateful": 3.6}
 
 
@@ -29,7 +30,7 @@ def model_event(sha256: str, losses: dict[str, float], validation_sha256: str, t
 
 def whole_chain(client: Any, run_id: str, folder: Path, sha256: str) -> None:  # noqa: ANN401
     """All that is sent of a finished model."""
-    tags = {"corpus": "https://me:hunter2@host/text.txt", "corpus_sha256": "ab" * 32}
+    tags = {"corpus": "https://me:hunter2@host/text.txt", "corpus_sha256": "ab" * 32, COMMIT: "of evaluate"}
     registered_model.log_and_register(client, run_id, folder, "", model_event(sha256, LOSSES, "cd" * 32, tags))
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 NAME = "charlstm"  # of logged models and of the registered one
 MODEL_TAG = "model_sha256"
 INITIAL_TAG = "initial_model_sha256"  # of the model that the training began from
+TAGS = ("corpus", "corpus_sha256", INITIAL_TAG)  # of its run's
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")  # what loading and predicting import
 MAX_DIGEST_LENGTH = 36  # MLflow's limit
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -70,9 +71,7 @@ def _log_model(client: "MlflowClient", run_id: str, folder: Path, model: "Model"
     logged = client.search_logged_models([experiment_id], query)
     first = min(logged, key=lambda one: one.status != "READY", default=None)  # rather a finished one
     if first is None:
-        tags = {name: without_credentials(value) for name, value in model.tags.items()}
-        tags[MODEL_TAG] = model.model_sha256
-        first = client.create_logged_model(experiment_id, NAME, run_id, tags, model_type="character LSTM")
+        first = client.create_logged_model(experiment_id, NAME, run_id, _tags_of(model), model_type="character LSTM")
     model_id = str(first.model_id)
     if first.status != "READY":
         with tempfile.TemporaryDirectory() as temporary:
@@ -82,6 +81,12 @@ def _log_model(client: "MlflowClient", run_id: str, folder: Path, model: "Model"
     if model_id not in _outputs(client, run_id):
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     return model_id
+
+
+def _tags_of(model: "Model") -> dict[str, str]:
+    """What holds wherever the model was measured. Its run has the others: each stage has a commit of its own."""
+    shown = {name: without_credentials(model.tags[name]) for name in TAGS if name in model.tags}
+    return {**shown, MODEL_TAG: model.model_sha256}
 
 
 def _outputs(client: "MlflowClient", run_id: str) -> list[str]:
@@ -123,7 +128,6 @@ PROTOCOLS = ("windowed_256", "stateful", "windowed_100")  # the first that two v
 LEAD_TAG = "lead"  # of a version that became champion: how sure that is
 VERSIONS_TAG = "mlflow.modelVersions"
 NUM_CHECKS = 5
-TAGS = ("corpus", "corpus_sha256", INITIAL_TAG)  # of the run's; the run has the others
 ABOUT = (
     "Character-level LSTMs{of_corpus}. The version with the alias champion has the lowest loss of all that were "
     "measured on the same text. Its address is {address}."
@@ -135,8 +139,7 @@ def register(client: "MlflowClient", run_id: str, model_id: str, corpus: str, mo
 
     If the version is there, losses on the same text are added to it, losses on another text replace its own.
     """
-    tags = {name: without_credentials(model.tags[name]) for name in TAGS if name in model.tags}
-    tags |= {MODEL_TAG: model.model_sha256, VALIDATION_TAG: model.validation_sha256}
+    tags = _tags_of(model) | {VALIDATION_TAG: model.validation_sha256}
     tags |= {f"{protocol}{LOSS_SUFFIX}": repr(float(loss)) for protocol, loss in model.losses.items()}
     # MLflow takes no slash there. Spools of an older version name no corpus: their models go where all did then.
     name = f"{NAME}-{corpus}" if corpus else NAME

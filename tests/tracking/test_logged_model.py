@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from registries import Died, Dying, new_run, sha256_of, whole_chain
+from registries import COMMIT, Died, Dying, new_run, sha256_of, whole_chain
 
 from benchmarks.projects import ROOT
 from charlstm.tracking.registered_model import log_corpus, requirements
@@ -45,7 +45,8 @@ def assert_all_is_there_once(client: Any, experiment_id: str, run_id: str, sha25
     assert (one.run_id, one.source) == (run_id, model.artifact_location)
     assert (one.tags["validation_sha256"], one.tags["stateful/nats_per_char"]) == ("cd" * 32, "3.6")
     assert "3.5000 (windowed_20)" in one.description
-    assert one.tags["corpus"] == "https://host/text.txt"
+    assert one.tags["corpus"] == model.tags["corpus"] == "https://host/text.txt"
+    assert COMMIT not in one.tags and COMMIT not in model.tags  # the run has that of each stage
     assert (corpus.dataset.digest, json.loads(corpus.dataset.source)) == (
         ("ab" * 32)[:36],
         {"url": "https://host/text.txt"},
