@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -169,13 +170,15 @@ def run(
 
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No user's environment, no state of Accelerate from the test before, torch as reproducible as a fresh process."""
+    """No user's environment, no state of Accelerate or MLflow from the test before, torch as in a fresh process."""
     of_a_run = ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
     for name in ("CHARLSTM_MIRROR", MIRROR, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", *of_a_run):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("DVC_NO_ANALYTICS", "true")
     AcceleratorState._reset_state(reset_partial_state=True)
+    if (mlflow := sys.modules.get("mlflow.tracking._tracking_service.utils")) is not None:
+        mlflow._artifact_repos_cache.clear()  # by a run's id, which copies of a project share
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
