@@ -7,8 +7,8 @@ from typing import Any
 
 from charlstm.tracking import registered_model
 from charlstm.tracking.outbox import Model
+from pipeline.provenance.provenance import COMMIT
 
-COMMIT = "mlflow.source.git.commit"
 LOSSES = {"windowed_20": 3.5, "stateful": 3.6}
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NAME = "charlstm"  # of logged models and of the registered one
 MODEL_TAG = "model_sha256"
 INITIAL_TAG = "initial_model_sha256"  # of the model that the training began from
-TAGS = ("corpus", "corpus_sha256", INITIAL_TAG)  # of its run's
+TAGS = ("corpus", "corpus_sha256", INITIAL_TAG)  # that a model has, too; all others are of its run alone
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")  # what loading and predicting import
 MAX_DIGEST_LENGTH = 36  # MLflow's limit
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -84,7 +84,7 @@ def _log_model(client: "MlflowClient", run_id: str, folder: Path, model: "Model"
 
 
 def _tags_of(model: "Model") -> dict[str, str]:
-    """What holds wherever the model was measured. Its run has the others: each stage has a commit of its own."""
+    """What holds at whatever commit the model was measured."""
     shown = {name: without_credentials(model.tags[name]) for name in TAGS if name in model.tags}
     return {**shown, MODEL_TAG: model.model_sha256}
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from registries import COMMIT, Died, Dying, new_run, sha256_of, whole_chain
+from registries import Died, Dying, new_run, sha256_of, whole_chain
 
 from benchmarks.projects import ROOT
 from charlstm.tracking.registered_model import log_corpus, requirements
+from pipeline.provenance.provenance import COMMIT
 
 
 @pytest.fixture(scope="module")
