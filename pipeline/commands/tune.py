@@ -93,7 +93,7 @@ def tune(
         files, (head, *rows) = _draw(console, plan, study, label), rows_of(plan, study)
         table = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
         about = "\n".join(["The best trials of `charlstm tune`:", "", *table])
-        _send(plan, study, label, about, files, is_over=True)
+        _send(plan, study, label, about, files, is_over=not study.is_worked_on())
     return 0
 
 
@@ -318,7 +318,7 @@ def _page(plan: Plan, study: Study, label: str, pictures: Sequence[Path]) -> str
 
 
 def _send(plan: Plan, study: Study, label: str, about: str, files: Sequence[Path] = (), *, is_over: bool) -> None:
-    """Write the run above all trials, made if it is not there, which runs until the search is over."""
+    """Write the run above all trials, made if it is not there, which runs until the last worker ends."""
     search_id, tags = study.folder.name, {CORPUS_TAG: plan.params.download.name}
     run = Run(outbox(), f"{search_id}-{token_hex(4)}", tag=SWEEP_OF_TAG, value=search_id, tags=tags)
     run.set_tags({"mlflow.runName": f"tune around {label}", "mlflow.note.content": about})

@@ -90,6 +90,11 @@ class Study:
         """The trials that are done, the best first; of equal ones the earliest."""
         return sorted((one for one in self.trials().values() if one.state == DONE), key=lambda one: one.loss or 0.0)
 
+    def is_worked_on(self) -> bool:
+        """Whether any worker has a trial under way."""
+        running = (one.number for one in self.trials().values() if one.state == RUNNING)
+        return any(holder_of(self.folder / str(number)) is not None for number in running)
+
     @contextmanager
     def claim(self, limit: int | None) -> Iterator[Trial | None]:
         """The next trial, for this process alone while in the context: an interrupted one, else a new one.

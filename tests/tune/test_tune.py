@@ -17,7 +17,7 @@ from charlstm.evaluation.difference import Difference, Trained
 from pipeline.commands import tune as command
 from pipeline.dvc.paths import train_command
 from pipeline.tune import search as loop
-from pipeline.tune.search import MAX_FAILURES, Plan, Watch, name_of, read_plan, search
+from pipeline.tune.search import MAX_FAILURES, SEARCHES, Plan, Watch, name_of, read_plan, search
 from pipeline.tune.study import DONE, FAILED, PRUNED, RUNNING, Study, Trial
 
 TRAINING = """
@@ -235,6 +235,16 @@ def test_the_winner_becomes_a_recipe(whole: list[str], project: Path, capsys: py
     assert len(whole) == 2 and all(label.startswith("quick") for label in whole)
     assert command.tune(trials=13, name="mine") == 0, "its own recipe is written over"
     assert "13 trials" in capsys.readouterr().out
+
+
+def test_the_run_of_a_search_is_over_when_its_last_worker_ends(
+    searched: list[str], plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[bool] = []
+    monkeypatch.setattr(command, "_send", lambda *some, is_over: said.append(is_over))
+    with Study(SEARCHES / plan.identity(), plan.space).claim(13) as trial:
+        assert trial is not None and command.tune(trials=12) == 0
+    assert command.tune(trials=13) == 0 and said == [False, True]
 
 
 def test_a_winner_that_may_be_luck_is_not_recommended(
