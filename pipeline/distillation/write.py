@@ -25,7 +25,7 @@ from charlstm.seeds import derive_seed, numpy_generator
 from charlstm.text.encoded import load_parts
 from charlstm.text.soft_targets import DISTRIBUTIONS, FILES, IDS, TEACHERS, check_prompt_chars
 from charlstm.text.vocabulary import VOCAB, Ids, Vocab
-from pipeline.dvc.paths import MODEL, TeachingPaths, load_teaching_paths
+from pipeline.dvc.paths import FILE, MODEL, TeachingPaths, load_teaching_paths
 from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.provenance import hashes
 from pipeline.stage import stage
@@ -51,6 +51,7 @@ def run(part: int) -> None:
 
     Raises:
         LockedError: a training is under way in this checkout, or another part is written.
+        ParamsError: `params.yaml` was changed meanwhile.
     """
     with exclusive(CHECKOUT, "a training in this checkout"):  # so that no command changes params.yaml meanwhile
         _write(part)
@@ -63,6 +64,7 @@ def _write(part: int) -> None:
     vocab, (train,) = load_parts(paths.encoded, ["train"], sha256_of=hashes.sha256)
     trained = _load_teachers(own, params.teachers, vocab)
     write_part(own.text / str(part), trained, train.ids, vocab, params.teachers, part)
+    stage.check_unchanged(params, "text", FILE)
 
 
 def write_part(

@@ -88,11 +88,12 @@ def load_deps(paths: Paths) -> list[Path]:
         raise ParamsError(f"{PIPELINE}: expected a list of paths under stages.train.deps") from None
 
 
-def params_of(stage: str) -> list[str]:
-    """The parameters, or sections of them, that `dvc.yaml` declares for a stage; none if it has no such stage."""
+def params_of(stage: str, pipeline: Path = PIPELINE) -> list[str]:
+    """The parameters, or sections of them, that a `dvc.yaml` declares for a stage; none if it has no such stage."""
     try:
-        return [str(name) for name in load_yaml(PIPELINE)["stages"][stage]["params"]]
-    except (KeyError, TypeError):
+        entry = load_yaml(pipeline)["stages"][stage]
+        return [str(name) for name in entry.get("do", entry)["params"]]
+    except (AttributeError, KeyError, TypeError):
         return []
 
 

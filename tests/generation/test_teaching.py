@@ -162,6 +162,23 @@ def test_nothing_is_written_while_another_process_trains_here(taught: Path, capl
     assert "a training in this checkout" in caplog.text
 
 
+@pytest.mark.parametrize(("changed", "code"), [({"teachers.parts": [1]}, 0), ({"teachers.temperature": 0.5}, 2)])
+def test_parameters_that_change_while_a_part_is_written_are_not_recorded_as_its_own(
+    taught: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    changed: dict[str, object],
+    code: int,
+) -> None:
+    """What no part depends on may change."""
+    project = tmp_path / "project"
+    shutil.copytree(taught, project)
+    monkeypatch.setattr(write, "write_part", lambda *_: write_params(project, TEACHERS | changed))
+    call(project, partial(write.main, ["1"]), expected=code)
+    assert ("params.yaml: teachers.temperature was changed while stage text ran" in caplog.text) == bool(code)
+
+
 @pytest.mark.slow
 @needs_root
 def test_a_full_disk_ends_the_writing_in_one_line(taught: Path, tmp_path: Path) -> None:
