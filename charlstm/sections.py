@@ -1,6 +1,7 @@
-"""What parameters are made of: sections, frozen and strict, and values with bounds."""
+"""What parameters are made of: sections, frozen and strict, and values with bounds. And parameters in few words."""
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from operator import getitem
 from typing import Annotated, Any, Literal, NamedTuple
@@ -25,7 +26,11 @@ MAX_LOSS = 1e6  # nats per character; training ends long before
 Prompt = Annotated[str, Field(min_length=1, max_length=100_000)]  # characters
 AFewValues = Field(strict=False, max_length=1_000)
 NOT_OF_A_MODEL = ("evaluate.", "sample.")  # parameters by which a model is looked at
+SEED = "train.seed"  # which tells trainings of one recipe apart
 AUTO: Literal["auto"] = "auto"  # prompts: beginnings of lines of the validation part
+
+
+MAX_SHOWN_CHARS = 40  # of a value
 
 
 def flatten(sections: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -34,6 +39,31 @@ def flatten(sections: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     for name, value in sections.items():
         flat |= flatten(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
     return flat
+
+
+def values_in_words(values: Mapping[str, object]) -> str:
+    """Parameters by dotted name, in words: `hidden_size 128, muon.learning_rate 0.06`."""
+    return ", ".join(f"{short(name)} {shown(value)}" for name, value in values.items())
+
+
+def short(name: str) -> str:
+    """A parameter's name without the sections that nearly all recipes change."""
+    return name.removeprefix("model.").removeprefix("train.")
+
+
+def shown(value: object) -> str:
+    """A value on one line, and only the beginning of a long one."""
+    if value is None:
+        return "none"
+    is_plain = isinstance(value, str) and value.isprintable()
+    line = str(value) if is_plain else json.dumps(value, ensure_ascii=False, default=str)  # YAML also has dates
+    return line if len(line) <= MAX_SHOWN_CHARS else f"{line[: MAX_SHOWN_CHARS - 3]}..."
+
+
+def differing(several: Sequence[Mapping[str, object]]) -> list[str]:
+    """The names of parameters that are not the same in all of `several`, or that some of them lack."""
+    names = dict.fromkeys(name for one in several for name in one)
+    return [name for name in names if len({(name in one, type(one.get(name)), one.get(name)) for one in several}) > 1]
 
 
 def _or_auto(value: object, check: object) -> object:

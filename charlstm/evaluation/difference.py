@@ -15,8 +15,9 @@ Shapes: K blocks.
 
 import math
 import statistics
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from scipy.special import stdtrit
@@ -26,6 +27,25 @@ from charlstm.evaluation.blocks import Blocks, mean_of
 LEVEL = 0.05
 MIN_BLOCKS = 20  # of fewer, an interval would be too narrow
 MORE_SEEDS = "charlstm sweep --seeds 3"
+
+
+Model = TypeVar("Model")
+
+
+def by_recipe(
+    models: Iterable[Model], recipe: Callable[[Model], Hashable], seed: Callable[[Model], Hashable]
+) -> list[list[Model]]:
+    """Different models, those together that differ in nothing but the seed.
+
+    Where two of them have the same seed, too, the code or the machine differed. Then each stands for itself.
+    """
+    together: dict[Hashable, list[Model]] = defaultdict(list)
+    for one in models:
+        together[recipe(one)].append(one)
+    groups = []
+    for alike in together.values():
+        groups += [alike] if len(set(map(seed, alike))) == len(alike) else [[one] for one in alike]
+    return groups
 
 
 class Trained(NamedTuple):

@@ -9,11 +9,10 @@ from charlstm.evaluation.published import TEST_PREFIX
 from charlstm.report.document import ReviewDocument, Value
 from charlstm.report.page import Shown, environment, fitted, shown_samples
 from charlstm.report.plots import losses_svg
-from charlstm.sections import NOT_OF_A_MODEL
+from charlstm.sections import NOT_OF_A_MODEL, differing, values_in_words
 
 MAX_RUNS = 10  # colors that can be told apart, columns that can be read
 MAX_NAMED = 3  # parameters in the label of a model
-MAX_VALUE_CHARS = 20  # of each
 Labeled = tuple[str, ReviewDocument]
 
 
@@ -46,7 +45,7 @@ def comparison_of(labeled: Sequence[Labeled], verdicts: Sequence[str] = ()) -> s
     `verdicts` say whether one of them is better.
     """
     labels, documents = [label for label, _ in labeled], [document for _, document in labeled]
-    parameters = differing([one.parameters for one in documents])
+    parameters = parameter_rows(documents)
     values = {
         "labels": labels,
         "documents": documents,
@@ -64,46 +63,27 @@ def comparison_of(labeled: Sequence[Labeled], verdicts: Sequence[str] = ()) -> s
     return fitted(documents, lambda limit: page.render(**values, groups=groups_of(documents, limit)))
 
 
-def differing(columns: Sequence[dict[str, Value]]) -> list[Row]:
+def parameter_rows(documents: Sequence[ReviewDocument]) -> list[Row]:
     """The parameters that are not the same everywhere; a model that lacks one has an empty cell."""
-    names = dict.fromkeys(name for one in columns for name in one)
-    rows = [Row(name, [one.get(name, "") for one in columns]) for name in names]
-    return [row for row in rows if len({(type(cell), cell) for cell in row.cells}) > 1]
+    columns = [one.parameters for one in documents]
+    return [Row(name, [one.get(name, "") for one in columns]) for name in differing(columns)]
 
 
 def differences(documents: Sequence[ReviewDocument], recipes: Sequence[str | None]) -> list[str]:
-    """Each model's differences from the others, in a few words: `muon 0.06`; empty where nothing differs.
+    """Each model's differences from the others, in a few words: `hidden_size 64`; empty where nothing differs.
 
     Where many parameters differ, their recipes are named, if all are known and not the same.
     """
     parts = [[one.corpus] if len({other.corpus_sha256 for other in documents}) > 1 else [] for one in documents]
-    rows = [row for row in differing([one.parameters for one in documents]) if not row.name.startswith(NOT_OF_A_MODEL)]
-    is_of_recipes = len(rows) > MAX_NAMED and None not in recipes and len(set(recipes)) > 1
+    names = [name for name in differing([one.parameters for one in documents]) if not name.startswith(NOT_OF_A_MODEL)]
+    is_of_recipes = len(names) > MAX_NAMED and None not in recipes and len(set(recipes)) > 1
     if is_of_recipes:
         return [", ".join([*part, recipe or ""]) for part, recipe in zip(parts, recipes, strict=True)]
-    names = [row.name for row in rows]
-    named = list(zip(names, short_names(names), strict=True))[:MAX_NAMED]
     for part, document in zip(parts, documents, strict=True):
         own = document.parameters
-        part += [f"{short} {_shown(own[name])}" for name, short in named if name in own]
-        part += [f"{len(rows) - MAX_NAMED} more"] if len(rows) > MAX_NAMED else []
+        part += [values_in_words({name: own[name]}) for name in names[:MAX_NAMED] if name in own]
+        part += [f"{len(names) - MAX_NAMED} more"] if len(names) > MAX_NAMED else []
     return [", ".join(part) for part in parts]
-
-
-def short_names(names: Sequence[str]) -> list[str]:
-    """Parameters' names, as short as they can be told apart: `hidden_size`, and `muon` for `train.muon.learning_rate`.
-
-    The section is left out. A part of a section stands for what it has, if that is one name.
-    """
-    inner = [name.partition(".")[2] or name for name in names]
-    parts = [name.partition(".")[0] for name in inner]
-    short = [part if parts.count(part) == 1 else name for part, name in zip(parts, inner, strict=True)]
-    return [one if short.count(one) == 1 else name for one, name in zip(short, names, strict=True)]
-
-
-def _shown(value: Value) -> str:
-    text = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    return text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def loss_rows(documents: Sequence[ReviewDocument]) -> list[Row]:

@@ -1,15 +1,13 @@
 """Is one of several reviewed models better? Their trainings by recipe, and in words what tells them apart."""
 
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 
-from charlstm.evaluation.difference import Trained, compare, why_no_interval
+from charlstm.evaluation.difference import Trained, by_recipe, compare, why_no_interval
 from charlstm.report.comparison import differences
 from charlstm.report.document import PROTOCOL, Candidate, ReviewDocument
-from charlstm.sections import NOT_OF_A_MODEL
-
-SEED = "train.seed"
+from charlstm.sections import NOT_OF_A_MODEL, SEED
 
 
 def verdicts(candidates: Sequence[Candidate]) -> list[str]:
@@ -23,7 +21,7 @@ def verdicts(candidates: Sequence[Candidate]) -> list[str]:
     same = [[one.label for one in alike] for alike in by_model.values() if len(alike) > 1]
     lines = [f"{' and '.join(labels)}: no difference, they are the same model." for labels in same]
     models = [alike[0] for alike in by_model.values()]
-    groups = by_recipe(models)
+    groups = recipes_of(models)
     if len(groups) > 1:
         lines += [f"by {PROTOCOL}: {one}" for one in compare(groups)] + why_no_interval(groups)
     elif len(models) > 1:
@@ -35,18 +33,9 @@ def verdicts(candidates: Sequence[Candidate]) -> list[str]:
     return lines
 
 
-def by_recipe(models: Sequence[Candidate]) -> list[Trained]:
-    """Different models, those together whose parameters differ in nothing but the seed.
-
-    Where two of them have the same seed, too, the code or the machine differed. Then each stands for itself.
-    """
-    together: dict[str, list[Candidate]] = defaultdict(list)
-    for one in models:
-        together[_recipe(one.document)].append(one)
-    groups = []
-    for alike in together.values():
-        seeds = Counter(one.document.parameters.get(SEED) for one in alike)
-        groups += [alike] if max(seeds.values()) == 1 else [[one] for one in alike]
+def recipes_of(models: Sequence[Candidate]) -> list[Trained]:
+    """Different models by recipe, with a name for each."""
+    groups = by_recipe(models, lambda one: _recipe(one.document), lambda one: one.document.parameters.get(SEED))
     firsts = [group[0].document for group in groups]
     without_seed = [one.model_copy(update={"parameters": {**one.parameters, SEED: None}}) for one in firsts]
     words = differences(without_seed, [group[0].recipe for group in groups])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from charlstm.evaluation.published import TEST_PREFIX
-from charlstm.sections import NOT_OF_A_MODEL
+from charlstm.sections import NOT_OF_A_MODEL, differing
 from charlstm.tracking.client import RECIPE_TAG
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def view_state(
     cost = [f"params.`{name}`" for name in cost_params(params) if name in known_params]
     cost += [f"metrics.`{name}`" for name in (NUM_PARAMETERS, SECONDS) if name in names]
     recipe = [f"tags.`{RECIPE_TAG}`"] if any(RECIPE_TAG in run for run in tags) else []
-    differing = differing_params(params)
-    corpus = ["tags.`corpus`"] if any(name.startswith("download.") for name in differing) else []
-    varied = [f"params.`{name}`" for name in differing if not name.startswith(NOT_VARIED)]
+    unequal = differing(params)
+    corpus = ["tags.`corpus`"] if any(name.startswith("download.") for name in unequal) else []
+    varied = [f"params.`{name}`" for name in unequal if not name.startswith(NOT_VARIED)]
     columns = [*recipe, *losses, *cost, *corpus, *[one for one in varied if one not in cost][:MAX_PARAMETERS]]
     widths = {RUN_NAME: 320, **dict.fromkeys(recipe, 260), **dict.fromkeys(losses, 190)}
     state: dict[str, Any] = {"selectedColumns": columns, "columnOrder": [RUN_NAME, *columns], "columnWidths": widths}
@@ -139,9 +139,3 @@ def _charts(names: Sequence[str]) -> dict[str, Any]:
         for name in curves
     ]
     return {"compareRunCharts": charts, "compareRunSections": sections, "isAccordionReordered": True}
-
-
-def differing_params(params: Sequence[Mapping[str, str]]) -> list[str]:
-    """The names of parameters that are not the same in all runs; `params` has a mapping for each run."""
-    names = {name: None for run in params for name in run}
-    return [name for name in names if len({run.get(name) for run in params}) > 1]

@@ -13,11 +13,12 @@ from charlstm.errors import ParamsError
 from charlstm.files.atomic import write_text
 from charlstm.files.documents import parse_yaml, validate
 from charlstm.params import Params, load_params
+from charlstm.sections import short, shown, values_in_words
 from pipeline.lineage.revisions import find_commit
 from pipeline.provenance.git import git
 from pipeline.stage import presets
 from pipeline.stage.params_file import write_params
-from pipeline.stage.presets import CORPORA, RECIPES, Kind, load, short, shown
+from pipeline.stage.presets import CORPORA, RECIPES, Kind, load
 from pipeline.stage.project import PARAMS
 
 SAVE = "save"
@@ -140,7 +141,7 @@ def write_preset(kind: Kind, name: str, values: Mapping[str, object], origin: st
     It builds on the root, which no command writes. So it stays as it is when another preset is made anew.
     """
     near, root = presets.nearest(kind, values, without=name), load(kind, kind.root)  # not the one that it replaces
-    words = presets.changes_in_words(near.changes)
+    words = values_in_words(near.changes)
     about = f"{near.name} with {words}" if words else f"the same as {near.name}"
     changes = {key: values[key] for key, value in root.values.items() if values[key] != value}
     text = presets.preset_text(about + origin, kind.root, changes)

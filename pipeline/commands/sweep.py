@@ -12,19 +12,20 @@ from rich.console import Console
 from rich.table import Table
 
 from charlstm.errors import CharlstmError
+from charlstm.evaluation.difference import Trained, by_recipe, compare, why_no_interval
 from charlstm.evaluation.published import TEST_PREFIX
 from charlstm.files.documents import parse_yaml
 from charlstm.params import NOTHING, load_params
-from charlstm.sections import NOT_OF_A_MODEL
+from charlstm.report.document import PROTOCOL
+from charlstm.sections import NOT_OF_A_MODEL, SEED, differing, short, shown, values_in_words
 from charlstm.tracking.registered_model import PROTOCOLS
-from charlstm.tracking.view import differing_params
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.queue import FAILED, STATES, Queue, Task, read_queue, run_dvc, wait_for_idle_worker
 from pipeline.lineage.document import blocks_at, flat, is_same_value, losses_at
 from pipeline.lineage.revisions import experiments, find_commit, lock_at
 from pipeline.provenance.git import git
 from pipeline.provenance.summary import flat_in, losses_of
-from pipeline.stage.presets import RECIPES, path_of, shown
+from pipeline.stage.presets import RECIPES, path_of
 from pipeline.stage.project import PARAMS, output_from_here
 from pipeline.stage.terminal import plain_console
 
@@ -33,9 +34,10 @@ log = logging.getLogger("charlstm")
 OF_THE_TEXT = ("download.", "split.", "encode.", "evaluate.max_chars")  # losses of different texts are not compared
 NAME = "download.name"
 MAX_DIFFERENCES = 3
+MAX_NAMED = 3  # parameters of an experiment in the queue
 MAX_COMMITS = 10
 MAX_WIDTH = 1000  # characters, to measure a table
-SEED, MAX_SEEDS = "train.seed", 1000
+MAX_SEEDS = 1000
 STAGE_FAILED = 255  # DVC's exit code for it
 
 
@@ -124,8 +126,7 @@ def _experiment_at(commit: str, paths: Paths) -> Experiment:
 
 def varied_params(params: Sequence[Mapping[str, str]]) -> list[str]:
     """The parameters that are not the same everywhere, of those that decide a loss."""
-    differing = differing_params(params)
-    return [name for name in differing if _decides_a_loss(name) and not name.startswith("download.")]
+    return [name for name in differing(params) if _decides_a_loss(name) and not name.startswith("download.")]
 
 
 def _decides_a_loss(name: str) -> bool:
@@ -135,11 +136,11 @@ def _decides_a_loss(name: str) -> bool:
 
 def by_text(measured: Mapping[str, Experiment]) -> dict[str, dict[str, Experiment]]:
     """Experiments by the text that they were measured on, in words: its name, and what else differs of it."""
-    differing = differing_params([one.params for one in measured.values()])
-    more = [name for name in differing if name.startswith(OF_THE_TEXT) and not name.startswith("download.")]
+    of_the_text = [one for one in differing([one.params for one in measured.values()]) if one.startswith(OF_THE_TEXT)]
+    more = [name for name in of_the_text if not name.startswith("download.")]
     groups: dict[tuple[str, ...], dict[str, Experiment]] = {}
     for name, one in measured.items():
-        text = tuple(one.params.get(param, "") for param in differing if param.startswith(OF_THE_TEXT))
+        text = tuple(one.params.get(param, "") for param in of_the_text)
         groups.setdefault(text, {})[name] = one
     named: dict[str, dict[str, Experiment]] = {}
     for number, group in enumerate(groups.values(), 1):
@@ -162,9 +163,7 @@ def _show_all(measured: Mapping[str, Experiment], output: Path) -> None:
 
 def _show_losses(measured: Mapping[str, Experiment], output: Path | None, text: str = "") -> None:
     """Tables, a picture if there is a file for it, and what the differences are worth: all are of one text."""
-    from charlstm.report.comparison import short_names  # pages and pictures take seconds to import
-    from charlstm.report.document import PROTOCOL
-    from charlstm.report.plots import plot_sweep
+    from charlstm.report.plots import plot_sweep  # pictures take seconds to import
 
     protocols = sorted(set.intersection(*(set(experiment.losses) for experiment in measured.values())))
     if not protocols:
@@ -181,11 +180,11 @@ def _show_losses(measured: Mapping[str, Experiment], output: Path | None, text: 
         for name, loss in zip(names, losses, strict=True)
     ]
     title = f"{number}{text and f' on {text}'} (nats per character; the best by {protocol} first)"
-    print_table(console, title, Row(["experiment"], short_names(varied), protocols), rows)
-    recipes = over_seeds(measured.values())
-    if any(len(recipe.losses) > 1 for recipe in recipes):
+    print_table(console, title, Row(["experiment"], list(map(short, varied)), protocols), rows)
+    recipes = recipes_of(measured, protocol)
+    if any(len(recipe) > 1 for recipe in recipes):
         _print_over_seeds(console, recipes, protocol, protocols)
-    for line in differences(recipes):
+    for line in verdicts(recipes):
         console.print(line, soft_wrap=True)
     if output:
         plot_sweep(output, values, [loss[protocol] for loss in losses], f"{protocol} (nats per character)")
@@ -223,23 +222,18 @@ def _table(title: str, head: Row, rows: Sequence[Row]) -> Table:
 # Seeds.
 
 
-class OverSeeds(NamedTuple):
-    """Experiments that differ in the seed alone: the parameters of one of them, the losses of each, and its commit."""
+def recipes_of(measured: Mapping[str, Experiment], protocol: str) -> list[dict[str, Experiment]]:
+    """Experiments that differ in the seed alone, together. Of those that have the same loss, too, one counts."""
+    different: dict[tuple[object, ...], str] = {}
+    for name, one in measured.items():
+        different.setdefault((_without_seed(one.params), one.params.get(SEED), one.losses[protocol]), name)
+    params = {name: one.params for name, one in measured.items()}
+    names = by_recipe(different.values(), lambda name: _without_seed(params[name]), lambda name: params[name].get(SEED))
+    return [{name: measured[name] for name in group} for group in names]
 
-    params: dict[str, str]
-    losses: list[dict[str, float]]
-    commits: list[str]
 
-
-def over_seeds(measured: Iterable[Experiment]) -> list[OverSeeds]:
-    """All experiments, by their parameters but for the seed. The same seed twice counts once."""
-    found: dict[frozenset[tuple[str, str]], dict[str, Experiment]] = {}
-    for one in measured:
-        found.setdefault(_without_seed(one.params), {}).setdefault(one.params.get(SEED, ""), one)
-    groups = [list(by_seed.values()) for by_seed in found.values()]
-    return [
-        OverSeeds(group[0].params, [one.losses for one in group], [one.commit for one in group]) for group in groups
-    ]
+def _params_of(recipe: Mapping[str, Experiment]) -> dict[str, str]:
+    return next(iter(recipe.values())).params
 
 
 def mean_and_deviation(losses: Sequence[float]) -> str:
@@ -307,40 +301,34 @@ def _without_seed(params: Mapping[str, str]) -> frozenset[tuple[str, str]]:
     return frozenset((name, value) for name, value in params.items() if name != SEED and _decides_a_loss(name))
 
 
-def _print_over_seeds(console: Console, recipes: Sequence[OverSeeds], protocol: str, protocols: Sequence[str]) -> None:
+def _print_over_seeds(
+    console: Console, recipes: Sequence[Mapping[str, Experiment]], protocol: str, protocols: Sequence[str]
+) -> None:
     """A row for each of `recipes`, by the mean loss of `protocol`."""
-    from charlstm.report.comparison import short_names
-
-    varied = [name for name in varied_params([recipe.params for recipe in recipes]) if name != SEED]
+    varied = [name for name in varied_params(list(map(_params_of, recipes))) if name != SEED]
+    losses = [{one: [each.losses[one] for each in recipe.values()] for one in protocols} for recipe in recipes]
     rows = []
-    for recipe in sorted(recipes, key=lambda one: statistics.fmean(losses[protocol] for losses in one.losses)):
-        values = [recipe.params.get(name, "") for name in varied]
-        means = [mean_and_deviation([losses[one] for losses in recipe.losses]) for one in protocols]
-        rows.append(Row([], values, [str(len(recipe.losses)), *means]))
+    for recipe, own in sorted(zip(recipes, losses, strict=True), key=lambda pair: statistics.fmean(pair[1][protocol])):
+        values = [_params_of(recipe).get(name, "") for name in varied]
+        rows.append(Row([], values, [str(len(recipe)), *(mean_and_deviation(own[one]) for one in protocols)]))
     title = f"the same over seeds (mean ± deviation of a sample; the best by {protocol} first)"
-    print_table(console, title, Row([], short_names(varied), ["seeds", *protocols]), rows)
+    print_table(console, title, Row([], list(map(short, varied)), ["seeds", *protocols]), rows)
 
 
-def differences(recipes: Sequence[OverSeeds]) -> list[str]:
+def verdicts(recipes: Sequence[Mapping[str, Experiment]]) -> list[str]:
     """Whether the best of several recipes is better than the next ones, or was lucky: see docs/review.md."""
-    from charlstm.evaluation.difference import Trained, compare, why_no_interval
-    from charlstm.report.comparison import short_names
-    from charlstm.report.document import PROTOCOL
-
-    if len(recipes) < 2:
+    if len(recipes) < 2 or not all(PROTOCOL in one.losses for recipe in recipes for one in recipe.values()):
         return []
-    if not all(PROTOCOL in losses for recipe in recipes for losses in recipe.losses):
-        return []
-    paths = load_paths()
-    named = [name for name in varied_params([recipe.params for recipe in recipes]) if name != SEED]
-    pairs = list(zip(named, short_names(named), strict=True))
+    paths, params = load_paths(), list(map(_params_of, recipes))
+    named = [name for name in varied_params(params) if name != SEED]
+    words = [values_in_words({name: one.get(name, "") for name in named}) for one in params]
     groups = [
         Trained(
-            ", ".join(f"{short} {shown(recipe.params.get(name, ''))}" for name, short in pairs),
-            [losses[PROTOCOL] for losses in recipe.losses],
-            [blocks_at(commit, paths) for commit in recipe.commits],
+            word if words.count(word) == 1 else " and ".join(recipe),
+            [one.losses[PROTOCOL] for one in recipe.values()],
+            [blocks_at(one.commit, paths) for one in recipe.values()],
         )
-        for recipe in recipes
+        for word, recipe in zip(words, recipes, strict=True)
     ]
     nearest = sorted(compare(groups), key=lambda one: one.nats_per_char)[:MAX_DIFFERENCES]
     return [f"by {PROTOCOL}: {one}" for one in nearest] + why_no_interval(groups)
@@ -354,8 +342,6 @@ def status_lines(commit: str, queue: Queue, done: Mapping[str, Experiment]) -> l
 
     Each is named by what differs between all of them, those that are done, and the commit.
     """
-    from charlstm.report.comparison import MAX_NAMED, short_names
-
     running, waiting, failed = ([task for task in queue.tasks if task.state == state] for state in STATES)
     failed = [task for task in failed if task.name not in done]  # queued again, and done
     num_done = len(done.keys() - {task.name for task in (*running, *waiting)})
@@ -363,14 +349,10 @@ def status_lines(commit: str, queue: Queue, done: Mapping[str, Experiment]) -> l
     own = {task: _params_at(task.revision) for task in queue.tasks}
     others = [experiment.params for experiment in done.values()]
     columns = [params for params in (*others, *own.values(), _params_at(commit)) if params] if queue.tasks else []
-    varied = varied_params(columns)
-    named = list(zip(varied, short_names(varied), strict=True))[:MAX_NAMED]
+    varied = varied_params(columns)[:MAX_NAMED]
 
     def labels(tasks: Sequence[Task]) -> str:
-        words = [
-            ", ".join(f"{short} {shown(own[task][name])}" for name, short in named if name in own[task])
-            for task in tasks
-        ]
+        words = [values_in_words({name: own[task][name] for name in varied if name in own[task]}) for task in tasks]
         both = zip((task.name for task in tasks), words, strict=True)
         return "; ".join(" \N{MIDDLE DOT} ".join(filter(None, pair)) for pair in both)
 

@@ -13,6 +13,7 @@ import typer
 
 from charlstm.errors import CharlstmError
 from charlstm.model.shape import WEIGHTS
+from charlstm.sections import shown
 from pipeline.dvc.paths import load_paths
 from pipeline.lineage.document import Trace, is_same_value, of_commit, of_run
 from pipeline.lineage.search import (
@@ -24,7 +25,6 @@ from pipeline.lineage.search import (
     places_in_corpus,
 )
 from pipeline.provenance.summary import flat_in, losses_of
-from pipeline.stage.presets import shown
 from pipeline.stage.project import PARAMS, from_here
 from pipeline.stage.terminal import printable
 

@@ -18,6 +18,7 @@ from charlstm.errors import Interrupted, ParamsError, TrainingError
 from charlstm.evaluation.blocks import BLOCK_LEN
 from charlstm.evaluation.difference import MIN_BLOCKS, MORE_SEEDS
 from charlstm.files.atomic import write_text
+from charlstm.sections import short, shown, values_in_words
 from charlstm.tracking.client import CORPUS_TAG, SWEEP_OF_TAG
 from charlstm.tracking.runs import Run
 from pipeline.commands.new import MINUTE, a_time
@@ -26,7 +27,7 @@ from pipeline.doctor.examination import examine_training
 from pipeline.dvc.queue import run_dvc
 from pipeline.stage import presets
 from pipeline.stage.interruption import handle_signals
-from pipeline.stage.presets import RECIPES, changes_in_words, short, shown
+from pipeline.stage.presets import RECIPES
 from pipeline.stage.project import LOCK, from_here
 from pipeline.stage.sending import outbox
 from pipeline.stage.terminal import plain_console, printable
@@ -175,7 +176,7 @@ class Screen:
         self._status.stop()
 
     def _words(self, trial: Trial) -> str:
-        return changes_in_words(self._plan.changes(trial.values)) or "as params.yaml says"
+        return values_in_words(self._plan.changes(trial.values)) or "as params.yaml says"
 
     def _standing(self) -> list[str]:
         best = self._study.done()

@@ -20,6 +20,7 @@ from charlstm.files.documents import faults_of, load_yaml, parse_yaml, read_json
 from charlstm.files.lock import holder_of
 from charlstm.files.urls import without_credentials
 from charlstm.params import NOTHING, Params, load_params
+from charlstm.sections import shown
 from charlstm.tracking.client import sqlite_file
 from pipeline.doctor import machine, text
 from pipeline.doctor.finding import Finding, error, readable, warning
@@ -30,7 +31,7 @@ from pipeline.dvc.record import RWLOCK, cache_folder
 from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.provenance.git import content_at, fault
 from pipeline.stage import settings
-from pipeline.stage.presets import in_words, shown
+from pipeline.stage.presets import in_words
 from pipeline.stage.project import PARAMS
 from pipeline.stage.tracking_store import STATE_FOLDER, project_root, store
 

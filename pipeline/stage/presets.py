@@ -6,7 +6,6 @@ that presets of its kind decide. So one preset written after another leaves noth
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from io import StringIO
 from itertools import takewhile
@@ -19,6 +18,7 @@ from charlstm.errors import ParamsError
 from charlstm.files.documents import did_you_mean, load_yaml, validate
 from charlstm.files.lock import holder_of
 from charlstm.params import Params
+from charlstm.sections import values_in_words
 from pipeline.stage.params_file import replaced, with_values
 from pipeline.stage.project import PARAMS
 
@@ -27,7 +27,6 @@ BUILDS_ON = "builds_on"
 MAX_CHANGES = 8  # of parameters that are still said to be a recipe with changes
 MAX_NAMED_CHANGES = 3
 TEACHERS = "teachers.recipes"
-MAX_SHOWN_CHARS = 40
 
 
 class Kind(NamedTuple):
@@ -68,26 +67,7 @@ class Recipe(NamedTuple):
     def full(self) -> str:
         """The name with every change: `quick · hidden_size 128, epochs 1`."""
         name = self.name or "parameters of no recipe"
-        return f"{name} · {changes_in_words(self.changes)}" if self.changes else name
-
-
-def changes_in_words(changes: Mapping[str, object]) -> str:
-    """The changes in words: `hidden_size 128, muon.learning_rate 0.06`."""
-    return ", ".join(f"{short(name)} {shown(value)}" for name, value in changes.items())
-
-
-def short(name: str) -> str:
-    """A parameter's name without the sections that nearly all recipes change."""
-    return name.removeprefix("model.").removeprefix("train.")
-
-
-def shown(value: object) -> str:
-    """A value on one line, and only the beginning of a long one."""
-    if value is None:
-        return "none"
-    is_plain = isinstance(value, str) and value.isprintable()
-    line = str(value) if is_plain else json.dumps(value, ensure_ascii=False, default=str)  # YAML also has dates
-    return line if len(line) <= MAX_SHOWN_CHARS else f"{line[: MAX_SHOWN_CHARS - 3]}..."
+        return f"{name} · {values_in_words(self.changes)}" if self.changes else name
 
 
 def names(kind: Kind, root: Path = Path()) -> list[str]:
@@ -193,7 +173,7 @@ def check_kept(kind: Kind, target: Mapping[str, object]) -> None:
     lost = {name: value for name, value in match.changes.items() if target[name] != value}
     if lost:
         raise ParamsError(
-            f"{PARAMS} is {match.name} with {changes_in_words(lost)}: no {kind.name} has that, and it would be lost: "
+            f"{PARAMS} is {match.name} with {values_in_words(lost)}: no {kind.name} has that, and it would be lost: "
             f"keep it by `charlstm {kind.name} save NAME`, or give it up by --force"
         )
 

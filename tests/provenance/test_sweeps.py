@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,16 +26,16 @@ from pipeline.commands.sweep import (
     _show_all,
     by_text,
     committed_result,
-    differences,
     mean_and_deviation,
     missing_seeds,
-    over_seeds,
     print_table,
     read_experiments,
+    recipes_of,
     siblings,
     status_lines,
     sweep,
     varied_params,
+    verdicts,
 )
 from pipeline.dvc import queue
 from pipeline.dvc.queue import Queue, read_queue, run_dvc
@@ -61,6 +62,10 @@ def made(rate: str, seed: int, loss: float, **others: str) -> Experiment:
     return Experiment(params | others, {"stateful": loss}, NO_COMMIT)
 
 
+def recipes(experiments: Sequence[Experiment]) -> list[dict[str, Experiment]]:
+    return recipes_of({f"e{number}": one for number, one in enumerate(experiments)}, "stateful")
+
+
 @pytest.fixture
 def project(copy: Path) -> Path:
     """With three experiments that began from its HEAD."""
@@ -80,13 +85,13 @@ def test_whether_the_best_recipe_was_lucky_is_said(copy: Path) -> None:
     best = [made("0.3", seed, 1.49 + seed / 1000) for seed in (1, 2, 3)]
     near = [made("0.01", seed, 1.4905 + seed / 1000) for seed in (1, 2, 3)]
     far = [made("1e-4", seed, 1.61 + seed / 1000) for seed in (1, 2, 3)]
-    found = differences(over_seeds([*best, *far, *near]))
+    found = verdicts(recipes([*best, *far, *near]))
     assert ["within what seeds explain" in one for one in found] == [True, False, False]
     assert "by stateful: learning_rate 0.3 is lower than learning_rate 0.01 by 0.0005" in found[0]
     assert "larger than seeds explain" in found[1] and "real" not in found[1]  # without blocks it never is
     assert found[2].startswith("Without the loss by blocks, no interval can be given.")
-    assert "charlstm sweep --seeds 3" in differences(over_seeds([best[0], far[0]]))[0]
-    assert differences(over_seeds(best)) == []
+    assert "charlstm sweep --seeds 3" in verdicts(recipes([best[0], far[0]]))[0]
+    assert verdicts(recipes(best)) == []
 
 
 @pytest.mark.parametrize("name", ["split.val_fraction", "encode.min_count", "download.sha256", "download.source"])
@@ -173,16 +178,21 @@ def test_the_best_is_first_and_only_what_differs_is_shown(project: Path, capsys:
 
 
 def test_what_differs_in_the_seed_alone_is_one_recipe() -> None:
-    experiments = [made("0.01", 1, 1.5), made("0.03", 1, 1.4), made("0.01", 2, 1.7), made("0.01", 2, 9.0)]
+    experiments = [made("0.01", 1, 1.5), made("0.03", 1, 1.4), made("0.01", 2, 1.7), made("0.01", 2, 1.7)]
     experiments += [made("0.01", 3, 1.6, **{"sample.seeds": "[2]"}), made("0.01", 4, 1.0, **{"download.name": "other"})]
     experiments += [made("0.01", 5, 1.6, **{"evaluate.window_lens": "[9]"})]
     experiments += [made("0.01", 6, 1.0, **{"evaluate.max_chars": "9"})]
-    found = over_seeds(experiments)
-    assert [(one.params["train.learning_rate"], [losses["stateful"] for losses in one.losses]) for one in found] == [
-        ("0.01", [1.5, 1.7, 1.6, 1.6]), ("0.03", [1.4]), ("0.01", [1.0]), ("0.01", [1.0])
-    ]  # fmt: skip
+    found = [[one.losses["stateful"] for one in recipe.values()] for recipe in recipes(experiments)]
+    assert found == [[1.5, 1.7, 1.6, 1.6], [1.4], [1.0], [1.0]]
     assert mean_and_deviation([1.5, 1.7, 1.6]) == "1.6000 ± 0.1000"
     assert mean_and_deviation([1.4]) == "1.4000"
+
+
+def test_the_same_seed_with_another_loss_is_no_second_training(copy: Path) -> None:
+    """Changed code made the other one, as `charlstm review` says, too."""
+    found = recipes([made("0.01", 1, 1.5), made("0.01", 1, 1.4), made("0.01", 2, 1.7)])
+    assert [list(recipe) for recipe in found] == [["e0"], ["e1"], ["e2"]]
+    assert verdicts(found)[0].startswith("by stateful: e1 is lower than e0 by 0.1000")
 
 
 def test_the_seeds_that_are_missing() -> None:

@@ -16,15 +16,15 @@ from charlstm.report.comparison import (
     check_number,
     comparison_of,
     differences,
-    differing,
     groups_of,
     loss_rows,
+    parameter_rows,
     published_losses,
-    short_names,
     temperatures_of,
 )
 from charlstm.report.document import Loss, read_review
 from charlstm.report.page import MAX_PAGE_BYTES
+from charlstm.sections import differing
 from pipeline.commands.review import find_review
 from pipeline.commands.review import review as write_review
 from pipeline.provenance.git import git
@@ -36,9 +36,13 @@ def losses(nats_per_char: float) -> dict[str, Loss]:
 
 
 def test_parameters_that_differ() -> None:
-    rows = differing([{"a": 1, "b": True, "c": None}, {"a": 1, "b": 1, "c": None, "d": "x"}])
-    assert [(row.name, row.cells) for row in rows] == [("b", [True, 1]), ("d", ["", "x"])]
-    assert differing([{"a": 1}]) == []
+    columns: list[dict[str, object]] = [
+        {"a": 1, "b": True, "c": None},
+        {"a": 1, "b": 1, "c": None, "d": "x", "e": None},
+    ]
+    rows = parameter_rows([review([], parameters=one) for one in columns])
+    assert [(row.name, row.cells) for row in rows] == [("b", [True, 1]), ("d", ["", "x"]), ("e", ["", None])]
+    assert differing([{"a": 1}]) == differing([]) == []
 
 
 def parameters(**values: object) -> dict[str, object]:
@@ -47,30 +51,16 @@ def parameters(**values: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("names", "short"),
-    [
-        (["model.hidden_size", "train.muon.learning_rate"], ["hidden_size", "muon"]),
-        (["train.muon.learning_rate", "train.muon.momentum"], ["muon.learning_rate", "muon.momentum"]),
-        (["train.learning_rate", "train.muon.learning_rate"], ["learning_rate", "muon"]),
-        (["train.seed", "other.seed", "train.dropout.output"], ["train.seed", "other.seed", "dropout"]),
-        (["seed"], ["seed"]),
-    ],
-)
-def test_names_of_parameters_are_short_and_clear(names: list[str], short: list[str]) -> None:
-    assert short_names(names) == short
-
-
-@pytest.mark.parametrize(
     ("columns", "expected"),
     [
         ([parameters(seed=1), parameters(seed=1)], ["", ""]),
         (
             [parameters(seed=1, muon__learning_rate=rate) for rate in (0.06, 0.01)],
-            ["muon 0.06", "muon 0.01"],
+            ["muon.learning_rate 0.06", "muon.learning_rate 0.01"],
         ),
         (
             [parameters(a=None, b=True), parameters(a="x" * 99)],
-            ["a none, b true", f"a {'x' * 20}\N{HORIZONTAL ELLIPSIS}"],
+            ["a none, b true", f"a {'x' * 37}..."],
         ),
         ([dict.fromkeys("abcde", value) for value in (1, 2)], ["a 1, b 1, c 1, 2 more", "a 2, b 2, c 2, 2 more"]),
     ],
@@ -187,8 +177,8 @@ def test_runs_and_revisions_are_found(recorded: Path, tmp_path: Path, monkeypatc
         write_review([name, str(tmp_path / "other")], tmp_path / "page.html")
         page = (tmp_path / "page.html").read_text("utf-8")
         assert "2 models side by side" in page
-        assert f"<bdi>{label or name} \N{MIDDLE DOT} muon {rate}</bdi>" in page
-        assert "<bdi>other \N{MIDDLE DOT} muon 0.05</bdi>" in page
+        assert f"<bdi>{label or name} \N{MIDDLE DOT} muon.learning_rate {rate}</bdi>" in page
+        assert "<bdi>other \N{MIDDLE DOT} muon.learning_rate 0.05</bdi>" in page
 
 
 def test_what_else_ran_from_a_commit_is_not_its_model(copy: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from charlstm.evaluation.blocks import Blocks, parse_blocks
 from charlstm.evaluation.documents import write_document
 from charlstm.report.comparison import comparison_of
 from charlstm.report.document import Candidate, Loss, ReviewDocument, read_review
-from charlstm.report.verdicts import by_recipe, verdicts
+from charlstm.report.verdicts import recipes_of, verdicts
 from charlstm.training.history import write_csv
 from pipeline.commands.review import review as write_review
 
@@ -47,7 +47,7 @@ def test_models_that_differ_in_the_seed_alone_are_one_recipe() -> None:
     # What decides only how texts are drawn is no recipe.
     parameters = {**models[2].document.parameters, "sample.num_chars": 7}
     models[2] = models[2]._replace(document=models[2].document.model_copy(update={"parameters": parameters}))
-    found = by_recipe(models)
+    found = recipes_of(models)
     assert [(one.name, one.losses) for one in found] == [
         ("rate 0.1 (2 seeds)", [1.40, 1.42]),
         ("rate 0.2 (2 seeds)", [1.50, 1.51]),
@@ -66,7 +66,7 @@ def test_recipes_are_called_by_their_names_where_much_differs() -> None:
         for recipe in ("quick", "best")
         for seed in (1, 2)
     ]
-    assert [one.name for one in by_recipe(models)] == ["quick (2 seeds)", "best (2 seeds)"]
+    assert [one.name for one in recipes_of(models)] == ["quick (2 seeds)", "best (2 seeds)"]
 
 
 def test_recipes_that_would_have_one_name_are_called_by_their_models() -> None:
@@ -75,18 +75,18 @@ def test_recipes_that_would_have_one_name_are_called_by_their_models() -> None:
     recipes = {"x": many, "y": many | {"e": 2}, "z": dict.fromkeys("abcdef", 2)}
     names = [f"{recipe}{seed}" for recipe in recipes for seed in (1, 2)]
     models = [candidate(name, 1.4, seed=int(name[1]), **recipes[name[0]]) for name in names]
-    assert [one.name for one in by_recipe(models)] == ["x1 and x2", "y1 and y2", "a 2, b 2, c 2, 3 more (2 seeds)"]
+    assert [one.name for one in recipes_of(models)] == ["x1 and x2", "y1 and y2", "a 2, b 2, c 2, 3 more (2 seeds)"]
 
 
 def test_other_corpora_are_other_recipes() -> None:
     models = [candidate("a", 1.4, seed=1), candidate("b", 1.5, seed=2)]
     models[1] = models[1]._replace(document=models[1].document.model_copy(update={"corpus_sha256": "0"}))
-    assert [one.name for one in by_recipe(models)] == ["a", "b"]
+    assert [one.name for one in recipes_of(models)] == ["a", "b"]
 
 
 def test_the_same_seed_twice_is_no_second_training() -> None:
     """Other code or another machine made the other one: nothing says that they are alike."""
-    found = by_recipe([candidate("a", 1.4, seed=1), candidate("b", 1.5, seed=1), candidate("c", 1.6, seed=2)])
+    found = recipes_of([candidate("a", 1.4, seed=1), candidate("b", 1.5, seed=1), candidate("c", 1.6, seed=2)])
     assert [one.name for one in found] == ["a", "b", "c"]
 
 
@@ -185,7 +185,7 @@ def test_the_command_finds_the_blocks(
         shutil.copy(copy / "artifacts/samples/review.json", tmp_path / "alone")
         shutil.copy(here, tmp_path / "alone")
     lower, blocks_known = said([name, str(other)], tmp_path, capsys)
-    assert "muon 0.06" in lower and "by 0.1000 nats per character on this text. One seed each" in lower
+    assert "muon.learning_rate 0.06" in lower and "by 0.1000 nats per character on this text. One seed each" in lower
     assert "This text has 2 blocks" in blocks_known
 
 
@@ -195,7 +195,7 @@ def test_an_older_model_has_no_blocks_and_all_else(
     (other / "blocks.csv").unlink()
     lower, missing = said(["HEAD", str(other)], tmp_path, capsys)
     assert "by 0.1000 nats per character" in lower
-    assert missing == f"{NO_BLOCKS} other \N{MIDDLE DOT} muon 0.05."
+    assert missing == f"{NO_BLOCKS} other \N{MIDDLE DOT} muon.learning_rate 0.05."
     assert "<h2>Samples</h2>" in (tmp_path / "page.html").read_text("utf-8")
 
 
@@ -208,7 +208,7 @@ def test_a_line_on_the_terminal_is_one_line_without_control_characters(
     capsys.readouterr()
     write_review(["HEAD", str(other)], tmp_path / "page.html")
     path, lower, short = capsys.readouterr().out.split("\n")[:3]
-    assert "[U+001B][2J" in lower and short.startswith("This text has 2 blocks")
+    assert r'precision "\u001b[2J\r\n[U+202E]x"' in lower and short.startswith("This text has 2 blocks")
     assert not {"\x1b", "\r", "\u202e"} & set(lower)
 
 
