@@ -36,7 +36,7 @@ from benchmarks.projects import (
 )
 from charlstm.files.atomic import sha256
 from charlstm.model.shape import WEIGHTS
-from pipeline.tune.search import SEARCHES
+from pipeline.dvc.unfinished import SEARCHES
 from pipeline.tune.study import JOURNAL, MODEL, Study
 
 KILLS_PER_TRAINING = 5

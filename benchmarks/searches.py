@@ -34,10 +34,10 @@ from charlstm.model.shape import WEIGHTS
 from charlstm.text.corpus import read_text
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import UNSEEN
+from pipeline.dvc.unfinished import SEARCHES
 from pipeline.new.budget import clock
 from pipeline.provenance.provenance import environment
 from pipeline.stage.stage import guarded
-from pipeline.tune.search import SEARCHES
 from pipeline.tune.study import DONE, JOURNAL, MODEL, PRUNED, Study
 
 RECORDS = ROOT / "benchmarks/records/searches.jsonl"

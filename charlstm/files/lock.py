@@ -13,6 +13,8 @@ from charlstm.errors import LockedError
 from charlstm.files.atomic import write_text
 from charlstm.files.documents import read_json
 
+HOLDER = ".holder.json"  # after the name of what is held: who holds it
+
 
 @contextmanager
 def exclusive(path: Path, what: str, *, waits: bool = False) -> Iterator[None]:
@@ -26,7 +28,7 @@ def exclusive(path: Path, what: str, *, waits: bool = False) -> Iterator[None]:
         LockedError: another process holds it, named by its number and machine; or the disk has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    holder = path.with_name(f"{path.name}.holder.json")
+    holder = path.with_name(f"{path.name}{HOLDER}")
     lock = FileLock(path.with_name(f"{path.name}.lock"))
     try:
         lock.acquire(blocking=waits, poll_interval=1)
@@ -49,7 +51,7 @@ def holder_of(path: Path) -> str | None:
 
     Only where a holder has left its name and may be dead is the lock tried, for no longer than that takes.
     """
-    holder = path.with_name(f"{path.name}.holder.json")
+    holder = path.with_name(f"{path.name}{HOLDER}")
     if not holder.exists():
         return None
     try:

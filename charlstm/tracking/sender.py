@@ -139,7 +139,7 @@ class SpoolSender:
     def finish(self) -> str | None:
         """Send and remove a spool that nobody writes to. If it says nothing of an end, it was KILLED.
 
-        None if somebody writes to it, or if another process has just removed it.
+        None if somebody writes to it, if another process has just removed it, or if it is kept and all was sent before.
         """
         if outbox.is_written(self.folder):  # no turn is needed to see that
             return None
@@ -147,12 +147,15 @@ class SpoolSender:
             with _turn(self.folder, self.store):
                 if not _is_spool(self.folder) or not _end_if_dead(self.folder):
                     return None
+                before = read_sent(self.folder)
                 error, start = self._send_new(), start_of(self.folder)
                 is_old = time.time() - _last_written(self.folder) > SECONDS_KEPT
                 # A training that did not finish may be resumed, and then its spool knows what was sent.
                 is_resumable = not is_old and status_of(self.folder) not in ("", FINISHED)
                 # The run that another process was to make never came.
                 is_of_nothing = is_old and start is not None and start.is_found_only and not self.sent.run_id
+                if is_resumable and not error and self.sent == before:
+                    return None
                 if is_resumable or (error and not is_of_nothing):
                     return error
                 if self.sent.num_damaged:

@@ -97,7 +97,7 @@ def _changes(before: Mapping[str, object], after: Mapping[str, object]) -> dict[
 
 
 def _write(kind: Kind, name: str, is_forced: bool) -> None:
-    presets.check_idle()
+    presets.check_idle(kind)
     preset, before = load(kind, name), presets.current_values()
     if not is_forced:
         presets.check_kept(kind, preset.values)

@@ -25,13 +25,14 @@ from pipeline.commands.new import MINUTE, a_time
 from pipeline.commands.recipe import check_name, write_preset
 from pipeline.doctor.examination import examine_training
 from pipeline.dvc.queue import run_dvc
+from pipeline.dvc.unfinished import SEARCHES
 from pipeline.stage import presets
 from pipeline.stage.interruption import handle_signals
 from pipeline.stage.presets import RECIPES
 from pipeline.stage.project import LOCK, from_here
 from pipeline.stage.sending import outbox
 from pipeline.stage.terminal import plain_console, printable
-from pipeline.tune.search import AGAIN, SEARCHES, Plan, Watch, difference_of, name_of, read_plan, search
+from pipeline.tune.search import AGAIN, Plan, Watch, difference_of, name_of, read_plan, search
 from pipeline.tune.study import DONE, PRUNED, RUNNING, Study, Trial
 
 PAGE, COMMAND = Path("tune.html"), "tune"

@@ -18,7 +18,7 @@ from charlstm.text.soft_targets import check_prompt_chars, check_soft_targets
 from charlstm.text.vocabulary import VOCAB, Vocab, load_vocab
 from charlstm.training.needs import check_warmup, steps_per_epoch
 from pipeline.doctor.finding import Finding, error, errors_of, warning
-from pipeline.download import check_source, is_taken_as_it_is
+from pipeline.download import check_source, check_watched, is_taken_as_it_is
 from pipeline.dvc.paths import Paths, load_teaching_paths
 from pipeline.dvc.record import is_of_these_parameters, recorded_inputs, recorded_outputs
 from pipeline.provenance.hashes import dvc_md5
@@ -76,6 +76,7 @@ def check_text_source(params: Params, paths: Paths) -> Iterator[Finding]:
     section = params.download
     yield from errors_of(lambda: check_encoding(section.encoding))
     yield from errors_of(lambda: check_source(section.source, paths))
+    yield from errors_of(lambda: check_watched(Path(section.watch)))
     watched, source = Path(section.watch), local_path(section.source)
     if not watched.exists():
         yield error(

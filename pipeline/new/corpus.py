@@ -67,9 +67,9 @@ class New(NamedTuple):
         """Write the links, the model to begin from and all files, `params.yaml` last; remove what is in the way.
 
         Raises:
-            ParamsError: a training has begun meanwhile.
+            ParamsError: a training or a search has begun meanwhile.
         """
-        check_idle()
+        check_idle(CORPORA)
         if self.links:
             width = max(5, len(str(len(self.source.files))))
             with atomic_folder(self.links) as folder:
@@ -102,7 +102,7 @@ def plan(
     Raises:
         CharlstmError: it is no text, or too short; or a choice would be lost, in `params.yaml` or in a file of `conf/`.
     """
-    check_idle()
+    check_idle(CORPORA)
     paths = load_paths()
     outputs = paths.corpus.parent
     source = _source_of(texts, {outputs, *(Path(path.parts[0]) for _, path in paths), CONF})
@@ -247,7 +247,7 @@ def _proposal(
 
 def switch(name: str, is_forced: bool) -> str:
     """Take up a corpus of `conf/corpus/` again, with the recipe of its name or the default; that recipe's name."""
-    check_idle()
+    check_idle(CORPORA)
     recipe = name if name in names(RECIPES) else RECIPES.root
     values = {CORPORA: load(CORPORA, name).values, RECIPES: load(RECIPES, recipe).values}
     write_params(_params(values, is_forced))
@@ -300,12 +300,13 @@ def _is_of(name: str, source: Source, outputs: Path) -> bool:
         return False
     links = outputs.absolute() / SOURCES / name
     try:
-        is_same = load(CORPORA, name).values["download.source"] == source.address(links)
+        address = str(load(CORPORA, name).values["download.source"])
     except ParamsError:  # damaged
         return False
-    # Of several files, the address says only the name.
-    return is_same and (
-        not source.needs_links
-        or not links.is_dir()
-        or [link.readlink() for link in sorted(links.iterdir())] == source.files
-    )
+    if not source.needs_links:
+        return address == source.address(links)
+    # Of several files, the address says only the name, and where the checkout was then.
+    there = sorted(links.iterdir()) if links.is_dir() else []
+    are_links = all(link.is_symlink() for link in there)  # what copies a checkout may follow them
+    is_of_them = not there or not are_links or [link.readlink() for link in there] == source.files
+    return Path(address).parts[-2:] == links.parts[-2:] and is_of_them

@@ -61,7 +61,7 @@ def report_on(files: Sequence[Path], separator: str, encoding: str | None = None
         CorpusError: a file is no text in an encoding that is known for sure, or files differ in it, or all are empty.
         OSError: a file cannot be read.
     """
-    name, is_guessed = (check_encoding(encoding), False) if encoding else _encoding_of_all(files)
+    name, is_guessed = (check_encoding(encoding), False) if encoding is not None else _encoding_of_all(files)
     with progress("look", sum(file.stat().st_size for file in files)) as advance:
         try:
             report = inspect(_characters(files, separator, name, advance), name, is_guessed)

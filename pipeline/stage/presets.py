@@ -188,16 +188,25 @@ def params_with(values: Mapping[str, object]) -> tuple[str, Params]:
     return with_values(PARAMS.read_text(encoding="utf-8"), values), params
 
 
-def check_idle() -> None:
-    """DVC reads `params.yaml` again when a stage ends: what is written meanwhile would be recorded as the stage's.
+def check_idle(kind: Kind) -> None:
+    """Check that a preset may be written into `params.yaml` now.
+
+    DVC reads that file again when a stage ends: what is written meanwhile would be recorded as the stage's. A search
+    has parameters of its own, and needs the text as it was.
 
     Raises:
-        ParamsError: a training is under way in this checkout, or DVC is, which runs stages and records them.
+        ParamsError: a training is under way in this checkout, or DVC is, which runs stages and records them; or the
+            text would change during a search.
     """
     from pipeline.dvc.record import process_at_work
-    from pipeline.dvc.unfinished import CHECKOUT
+    from pipeline.dvc.unfinished import CHECKOUT, searcher_at_work
 
     work = None
+    if kind == CORPORA and (holder := searcher_at_work()) is not None:
+        raise ParamsError(
+            f"a search (`charlstm tune`) is under way, {holder}, and the text must not change before it ends: wait for "
+            "it, or stop it"
+        )
     if (holder := holder_of(CHECKOUT)) is not None:
         work = f"a training in this checkout is under way, {holder}"
     elif (pid := process_at_work()) is not None:

@@ -19,11 +19,10 @@ from pipeline.dvc.paths import Paths, load_paths, train_command
 from pipeline.stage.exit_codes import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from pipeline.stage.params_file import replaced, with_values
 from pipeline.stage.project import PARAMS
-from pipeline.stage.tracking_store import STATE_FOLDER
 from pipeline.tune.space import Space, Value, read_space
 from pipeline.tune.study import MODEL, TRAINING, Study, Trial
 
-SEARCHES, LOG = STATE_FOLDER / "tune", "log.txt"
+LOG = "log.txt"
 MAX_FAILURES = 5  # one after the other
 SECONDS_BETWEEN_LOOKS = 0.2
 AGAIN = "the same command goes on"

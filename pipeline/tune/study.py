@@ -191,6 +191,7 @@ class Study:
                 lock.close()
             else:
                 held.push(lock)
+                self.refuse(trial.number, "")  # what was changed may be as it was
                 _suggest(optuna.Trial(self._study, trial._trial_id), self.space)  # it may have been killed in between
                 return trial.number
         return None
@@ -254,9 +255,8 @@ def _trial(found: FrozenTrial, space: Space) -> Trial:
     seconds = found.duration.total_seconds() if found.duration else None
     losses = found.intermediate_values
     loss = found.value if found.value is not None else losses[max(losses)] if losses else None
-    return Trial(
-        found.number, space.values(found.params), found.state.name, loss, seconds, found.user_attrs.get(REFUSED, "")
-    )
+    reason = found.user_attrs.get(REFUSED, "") if found.state == TrialState.FAIL else ""
+    return Trial(found.number, space.values(found.params), found.state.name, loss, seconds, reason)
 
 
 def _save(figure: Any, file: Path) -> Path:  # noqa: ANN401  # of matplotlib

@@ -1,6 +1,7 @@
 """The best training of a text in a given time: which rule decides what, whatever the machine."""
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from pipeline.new.budget import (
     Plan,
     Request,
     Speed,
+    expected_loss,
     plan_within,
     proposal_of,
 )
@@ -155,3 +157,12 @@ def test_steps_are_timed_up_to_the_first_that_is_too_slow(tmp_path: Path) -> Non
     timing.answer(tmp_path)
     first, second = (Speed(*row) for row in json.loads((tmp_path / ANSWER).read_text()))
     assert min(*first, *second[:2]) > 0 == second.written_per_second
+
+
+def test_what_can_be_expected_is_told_of_longer_texts() -> None:
+    text = "".join(f"{number} times {number} is {number**2}.\n" for number in range(3_000))
+    (expected,) = expected_loss(text, 200)
+    low, high, *in_nats, bits = map(float, re.findall(r"\d\.\d\d", expected))
+    assert 0 < low < bits < high < 5
+    assert in_nats == pytest.approx([low * math.log(2), high * math.log(2)], abs=0.01)
+    assert expected_loss(text[:5_000], 200) == [] == expected_loss(text, 100)

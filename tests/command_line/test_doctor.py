@@ -23,7 +23,7 @@ from charlstm.params import load_params
 from pipeline.doctor import machine
 from pipeline.doctor.examination import examine, examine_training
 from pipeline.doctor.finding import Finding, error, readable, warning
-from pipeline.dvc.unfinished import CHECKOUT
+from pipeline.dvc.unfinished import CHECKOUT, SEARCHES
 
 
 @pytest.fixture
@@ -108,6 +108,9 @@ def test_another_training_in_this_checkout(project: Path) -> None:
     said = f"ERROR: a training in this checkout is under way already, in process {os.getpid()} on …: wait for it, or …"
     assert is_it(line, said)
     assert lines() == []
+    with exclusive(SEARCHES / "a-search/0", "a trial"):
+        (line,) = lines()
+    assert is_it(line, f"WARNING: a search is under way, in process {os.getpid()} on …: it ends where text or code …")
     write(f"{CHECKOUT}.holder.json", f'{{"pid": {os.getpid()}, "host": "here"}}')  # left by one that was killed
     assert lines() == []
 

@@ -16,6 +16,7 @@ from stages import run_stages
 from benchmarks.projects import ROOT
 from charlstm.params import load_params
 from charlstm.text.vocabulary import load_vocab
+from pipeline.doctor.text import check_text_source
 from pipeline.dvc.paths import load_paths
 
 RUSSIAN = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему.\n" * 30
@@ -128,6 +129,66 @@ def test_an_odd_text_ends_well(run: Run, project: Path, tmp_path: Path, name: st
 def test_what_is_no_text_is_told_in_a_line(run: Run, project: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "odd.txt").write_bytes(BAD[name].content)
     assert_refused(run, project, BAD[name].error, tmp_path / "odd.txt")
+
+
+@pytest.mark.parametrize("kind", ["a link to nothing", "a pipe", "a socket", "no UTF-8"])
+def test_a_folder_that_dvc_cannot_watch_is_told_in_a_line(
+    run: Run, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Hidden files, too: DVC would stop there, or wait for ever."""
+    folder = tmp_path / "folder/below"
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_text(ENGLISH)
+    (tmp_path / "folder/again").symlink_to(tmp_path / "folder")  # which is no harm
+    assert run("new", tmp_path / "folder")[0] == 0
+    monkeypatch.chdir(folder)  # a socket's path is short
+    with socket.socket(socket.AF_UNIX) as listener:
+        if kind == "a link to nothing":
+            Path(".#a.txt").symlink_to("me@host.1:2")  # as Emacs does
+        elif kind == "a pipe":
+            os.mkfifo("pipe")
+        elif kind == "a socket":
+            listener.bind("socket")
+        else:
+            Path(os.fsdecode(b"caf\xe9.txt")).write_text(ENGLISH)
+    monkeypatch.chdir(project)
+    words = {
+        "a link to nothing": "below/.#a.txt: a link to me@host.1:2, which is missing: DVC watches",
+        "a pipe": "below/pipe: neither a file nor a folder: DVC watches",
+        "a socket": "below/socket: neither a file nor a folder: DVC watches",
+        "no UTF-8": r"below/caf\udce9.txt': a name that is not UTF-8: DVC watches",
+    }[kind]
+    assert_refused(run, project, words, tmp_path / "folder")
+    params = load_params(project / "params.yaml")
+    errors = [one.text for one in check_text_source(params, load_paths()) if one.is_error]
+    assert len(errors) == 1 and words in errors[0]
+
+
+def test_files_that_were_named_are_known_in_a_checkout_that_was_moved_or_copied(
+    run: Run, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [tmp_path / name for name in ("a.txt", "b.txt")]
+    for number, text in enumerate(texts):
+        text.write_text(ENGLISH + str(number))
+    assert run("new", *texts)[0] == 0
+    links, moved = project / "Datasets/sources/a", tmp_path / "moved"
+    before = load_params(project / "params.yaml").download
+    assert (before.name, before.source, before.watch) == ("a", str(links), str(links))
+    shutil.copytree(links, tmp_path / "copied")  # without links
+    shutil.rmtree(links)
+    shutil.move(tmp_path / "copied", links)
+    assert run("new", *texts)[0] == 0 and all(link.is_symlink() for link in links.iterdir())
+    shutil.move(project, moved)
+    monkeypatch.chdir(moved)
+    assert run("new", *texts)[0] == 0
+    after, links = load_params(moved / "params.yaml").download, moved / "Datasets/sources/a"
+    assert (after.name, after.source, after.watch) == ("a", str(links), str(links))
+    (tmp_path / "c.txt").write_text(ENGLISH * 2)
+    assert run("new", texts[0], tmp_path / "c.txt")[0] == 0
+    assert load_params(moved / "params.yaml").download.name == "a-2"
+    (tmp_path / "c.txt").unlink()
+    (gone,) = (one.text for one in check_text_source(load_params(moved / "params.yaml"), load_paths()) if one.is_error)
+    assert f"a-2/00002.txt: a link to {tmp_path / 'c.txt'}, which is missing: DVC watches the whole folder" in gone
 
 
 def test_what_cannot_be_read_is_told_in_a_line(run: Run, project: Path, tmp_path: Path) -> None:

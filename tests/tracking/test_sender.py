@@ -93,6 +93,7 @@ def test_a_writer_that_dies_leaves_a_run_that_is_killed(store: Store, tmp_path: 
     run = run_of(store, "dead")
     assert run.info.status == "KILLED" and "gone without a word" in run.data.tags["ended"]
     assert (tmp_path / "dead").exists()  # it may be resumed
+    assert send_waiting(tmp_path, store) == []  # all of it was sent
 
     spool = write(tmp_path / "dead", "dead", 2, first=3)
     assert follow(spool.folder, store, lambda seconds: len(points_of(store, "dead")) == 5 and close(spool))

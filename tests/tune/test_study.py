@@ -165,6 +165,18 @@ def test_a_line_that_was_cut_is_removed(tmp_path: Path) -> None:
     assert b'"wor{' not in journal.read_bytes()
 
 
+def test_a_refusal_is_forgotten_when_the_trial_goes_on(tmp_path: Path) -> None:
+    """What was changed in the middle may be as it was."""
+    study = Study(tmp_path / "a", SPACE)
+    with study.claim(None):
+        study.refuse(0, "something was changed")
+    with study.claim(None) as again:
+        assert again is not None and again.number == 0 and study.refusal(0) == ""
+        study.refuse(0, "something was changed")
+        study.end(0, 1.0)
+    assert (study.trials()[0].state, study.trials()[0].reason) == (DONE, "")
+
+
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
     run(tmp_path / "a", 2)
     journal = tmp_path / "a" / JOURNAL

@@ -16,8 +16,9 @@ from charlstm.errors import Interrupted, ParamsError, TrainingError
 from charlstm.evaluation.difference import Difference, Trained
 from pipeline.commands import tune as command
 from pipeline.dvc.paths import train_command
+from pipeline.dvc.unfinished import SEARCHES
 from pipeline.tune import search as loop
-from pipeline.tune.search import MAX_FAILURES, SEARCHES, Plan, Watch, name_of, read_plan, search
+from pipeline.tune.search import MAX_FAILURES, Plan, Watch, name_of, read_plan, search
 from pipeline.tune.study import DONE, FAILED, PRUNED, RUNNING, Study, Trial
 
 TRAINING = """
