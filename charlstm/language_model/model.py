@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from charlstm.errors import TextRequestError, VocabularyError
+from charlstm.errors import TextRequestError
 from charlstm.evaluation.protocols import char_losses
 from charlstm.generation.sampler import Reason, Request, Sampler
 from charlstm.language_model.score import Score
@@ -23,10 +23,10 @@ from charlstm.language_model.state import State
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel, load_model
-from charlstm.sampling import Sampling, SamplingOptions, Unknown, short, unknown_rule, whole
+from charlstm.sampling import Sampling, SamplingOptions, Unknown, short, whole
 from charlstm.text.encoded import EncodedText, begins_character, num_chars_of
-from charlstm.text.prompts import fold, with_sign
-from charlstm.text.vocabulary import UNSEEN, Ids, describe
+from charlstm.text.prompts import check_stops, readable, with_sign
+from charlstm.text.vocabulary import UNSEEN, Ids
 from charlstm.tracking.client import Store, store_to_read
 from charlstm.tracking.registered_model import default_store, download_model, is_address
 
@@ -194,32 +194,21 @@ class Model:
         """A request for each prompt; the prompts' names are for messages."""
         unknown, state = options.pop("unknown", "error"), self._lstm_state(options.pop("state", None))
         sampling = Sampling.checked(**options)
-        if never := self._vocab.unknown("".join(sampling.stop)):
-            raise TextRequestError(f"stop: the model never writes the characters {describe(never)}")
-        readable = {name: self._readable(name, prompt, unknown) for name, prompt in prompts.items()}
-        for name, prompt in readable.items():
+        check_stops(sampling.stop, self._vocab)
+        texts = {name: readable(name, prompt, self._vocab, unknown) for name, prompt in prompts.items()}
+        for name, prompt in texts.items():
             if not prompt and state is None:
                 raise TextRequestError(f"{name}: expected at least one character, e.g. a newline")
-        return [Request(prompt, sampling, state=state) for prompt in readable.values()]
+        return [Request(prompt, sampling, state=state) for prompt in texts.values()]
 
     def _stream(self, request: Request) -> Iterator[str]:
         self._state = None
         self._keep((yield from self._sampler.stream(request)))
 
-    def _readable(self, name: str, text: object, unknown: object) -> str:
-        """`text` of characters that the model knows."""
-        rule = unknown_rule(unknown)
-        if not isinstance(text, str):
-            raise TextRequestError(f"{name}: expected a text, got {short(text)}")
-        try:
-            return fold(text, self._vocab, rule).text
-        except VocabularyError as error:
-            raise TextRequestError(f"{name}: {error}") from None
-
     def _scorable(self, text: str, unknown: Unknown) -> str:
         """`text` of characters that the model knows, or has a sign for."""
         has_sign = isinstance(text, str) and not self._vocab.unknown(UNSEEN)
-        found = text if has_sign and unknown == "error" else self._readable("text", text, unknown)
+        found = text if has_sign and unknown == "error" else readable("text", text, self._vocab, unknown)
         if not found:
             raise TextRequestError("text: expected at least one character")
         return found

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from charlstm.errors import VocabularyError
-from charlstm.sampling import Unknown
+from charlstm.errors import TextRequestError, VocabularyError
+from charlstm.sampling import Unknown, short, unknown_rule
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import UNSEEN, Ids, Vocab, describe
 
@@ -142,8 +142,8 @@ def fold(text: str, vocab: Vocab, unknown: Unknown) -> Folded:
         return Folded(text, Counter())
     if unknown == "error":
         raise VocabularyError(
-            f"the model never saw the characters {describe(found)}; --unknown nearest takes those nearest to "
-            "them, --unknown skip leaves them out (in Python and over HTTP: `unknown`)"
+            f"the model never saw the characters {describe(found)}; --unknown nearest takes near ones, "
+            "--unknown skip leaves them out (Python and HTTP: `unknown`)"
         )
     if unknown == "skip":
         return _exchanged(text, dict.fromkeys(found, ""))
@@ -157,6 +157,31 @@ def fold(text: str, vocab: Vocab, unknown: Unknown) -> Folded:
             f"the model knows no characters near to {describe(lost)}; --unknown skip leaves out all that it never saw"
         )
     return _exchanged(text, {one: near or "" for one, near in nearest.items()})
+
+
+def readable(name: str, text: object, vocab: Vocab, unknown: object = "error") -> str:
+    """`text` in characters that the model knows, by the rule `unknown`; messages call it `name`.
+
+    Raises:
+        TextRequestError: no text, no rule, or what `fold` says.
+    """
+    rule = unknown_rule(unknown)
+    if not isinstance(text, str):
+        raise TextRequestError(f"{name}: expected a text, got {short(text)}")
+    try:
+        return fold(text, vocab, rule).text
+    except VocabularyError as error:
+        raise TextRequestError(f"{name}: {error}") from None
+
+
+def check_stops(stops: Sequence[str], vocab: Vocab) -> None:
+    """Check that the model can write what a text is to stop at.
+
+    Raises:
+        TextRequestError: it cannot.
+    """
+    if never := vocab.unknown("".join(stops)):
+        raise TextRequestError(f"stop: the model never writes the characters {describe(never)}")
 
 
 def with_sign(text: str, vocab: Vocab) -> str:

@@ -17,13 +17,14 @@ from pydantic import BaseModel, ConfigDict, SkipValidation
 
 from charlstm.errors import TextRequestError
 from charlstm.sampling import Rule, Sampling, checked_number, short
-from charlstm.text.vocabulary import Vocab, describe
+from charlstm.text.prompts import check_stops, readable
+from charlstm.text.vocabulary import Vocab
 
 ARTIFACT = "model"  # the model folder's name among the artifacts
 MAX_ROWS = 100
 MAX_CHARS = 100_000  # of all rows together, prompts included: at most about 20 s on a CPU
 NUM_CHARS = Rule(f"a whole number from 1 to {MAX_CHARS:,}", True, lambda value: 1 <= value <= MAX_CHARS)
-KEYS = ("prompt", *Sampling._fields)
+KEYS = ("prompt", "unknown", *Sampling._fields)
 
 
 class Row(BaseModel):
@@ -36,6 +37,7 @@ class Row(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     prompt: SkipValidation[str] = ""
+    unknown: SkipValidation[str | None] = None
     num_chars: SkipValidation[int | None] = None
     temperature: SkipValidation[float | None] = None
     top_k: SkipValidation[int | None] = None
@@ -119,17 +121,13 @@ def _parse(row: Mapping[str, object], vocab: Vocab) -> tuple[str, Sampling]:
     prompt = given.pop("prompt", None)
     if prompt is None:
         raise TextRequestError('no prompt; expected e.g. {"prompt": "ROMEO:", "num_chars": 40}')
-    if not isinstance(prompt, str):
-        raise TextRequestError(f"prompt: expected a text, got {short(prompt)}")
+    prompt = readable("prompt", prompt, vocab, given.pop("unknown", "error"))
     if not prompt:
         raise TextRequestError("prompt: expected at least one character, e.g. a newline")
-    if unknown := vocab.unknown(prompt):
-        raise TextRequestError(f"prompt: the model never saw the characters {describe(unknown)}")
     if "num_chars" in given:
         checked_number("num_chars", given["num_chars"], NUM_CHARS)
     sampling = Sampling.checked(**given)
-    if never := vocab.unknown("".join(sampling.stop)):
-        raise TextRequestError(f"stop: the model never writes the characters {describe(never)}")
+    check_stops(sampling.stop, vocab)
     return prompt, sampling
 
 

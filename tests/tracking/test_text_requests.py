@@ -15,7 +15,7 @@ with warnings.catch_warnings():  # MLflow warns of its own type hints when it is
     from charlstm.tracking.served_model import MAX_ROWS, parse_requests
 
 VOCAB = Vocab.of("abc\n")
-KNOWN = "known are prompt, num_chars, temperature, top_k, top_p, min_p, seed, stop, keep_stop"
+KNOWN = "known are prompt, unknown, num_chars, temperature, top_k, top_p, min_p, seed, stop, keep_stop"
 
 
 def test_a_row_gets_the_defaults_of_what_it_does_not_say() -> None:
@@ -43,6 +43,18 @@ def test_every_key_is_read_and_whole_floats_are_counts() -> None:
     assert (prompt, sampling) == ("a", Sampling(40, 0.0, 3, 0.9, 0.0, 2**63 - 1, ("a", "b"), True))
     assert [type(value) for value in sampling] == [int, float, int, float, float, int, tuple, bool]
     assert parse_requests([{"prompt": "a", "stop": "b"}], VOCAB)[0][1].stop == ("b",)
+
+
+def test_unknown_characters_are_as_the_rule_says() -> None:
+    for rule, prompt in {"nearest": "aac", "skip": "ac"}.items():
+        assert parse_requests([{"prompt": "aÁc", "unknown": rule}], VOCAB) == [(prompt, Sampling())]
+    for prompt, rule, error in (
+        ("ж", "skip", "prompt: expected at least one character"),
+        ("ж", "nearest", "prompt: the model knows no characters near to"),
+        ("a", "near", "unknown: expected error, nearest or skip, got 'near'"),
+    ):
+        with pytest.raises(TextRequestError, match=error):
+            parse_requests([{"prompt": prompt, "unknown": rule}], VOCAB)
 
 
 @pytest.mark.parametrize(
