@@ -159,26 +159,19 @@ def _compare(
     vocab = trained.vocab
     baselines = measure_baselines(vocab.decode(train.last(MAX_CHARS).ids), vocab.decode(text.first(MAX_CHARS).ids))
     write_document(paths.evaluate / BASELINES, baselines, indent=2)
-    bits, ours = baselines.bits_per_char, loss.bits_per_char
-    shown = ", ".join(f"{name} {bits[name]:.4f}" for name in (baselines.best_ngram, *baselines.compressors))
-    log.info("%-13s %.4f bits/char, beside %s", "the model", ours, shown)
-    if better := baselines.better_than(ours):
+    ours = loss.bits_per_char
+    log.info("%-13s %.4f bits/char, beside %s", "the model", ours, baselines.in_words())
+    if verdict := baselines.verdict(ours):
         helps = remedy(
             params,
             best_epoch=int(tables.epochs["val_nats_per_char"].argmin()) + 1,
             num_epochs=len(tables.epochs),
-            num_train_chars=len(train),
+            num_train_chars=train.num_chars,
             vocab_size=len(vocab),
             num_parameters=trained.model.num_parameters(),
         )
-        ngram = baselines.best_ngram
-        is_below_ngram = bits[ngram] < ours
-        also = f" (so does {ngram}, with {bits[ngram]:.4f})" if is_below_ngram and better != ngram else ""
-        log.log(
-            logging.WARNING if is_below_ngram else logging.INFO,
-            "%s predicts this text better than the model, with %.4f against %.4f bits/char%s; %s",
-            *(baselines.named(better), bits[better], ours, also, helps),
-        )
+        is_below_ngram = baselines.ngrams[baselines.best_ngram] < ours
+        log.log(logging.WARNING if is_below_ngram else logging.INFO, "%s; %s", verdict, helps)
     return baselines
 
 

@@ -91,15 +91,10 @@ def _losses(review: ReviewDocument) -> Table:
 
 
 def _beside(baselines: Baselines, bits_per_char: float, helps: str) -> str:
-    """A line that says what the model's loss is worth, and what helps if that is little."""
-    bits = baselines.bits_per_char
-    names = (baselines.best_ngram, *baselines.compressors)
-    others = ", ".join(f"{name} {bits[name]:.4f}" for name in names)
-    better = baselines.better_than(bits_per_char)
-    verdict = ""
-    if better:
-        verdict = f". {baselines.named(better)} is better than the model, which has {bits_per_char:.4f}; {helps}"
-    return f"Without a network: {others} bits/char, by the same training text{verdict}."
+    """What the model's loss is worth, and what helps if that is little."""
+    verdict = baselines.verdict(bits_per_char)
+    line = f"Without a network: {baselines.in_words()} bits/char, by the same training text."
+    return f"{line} {verdict}; {helps}." if verdict else line
 
 
 if __name__ == "__main__":

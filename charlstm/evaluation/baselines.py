@@ -239,9 +239,22 @@ class Baselines(Document):
         best = min(self.bits_per_char, key=lambda name: self.bits_per_char[name])
         return best if self.bits_per_char[best] < bits_per_char else None
 
-    def named(self, name: str) -> str:
-        """A baseline as the subject of a sentence. Neither the model nor n-grams learn from the text that is scored."""
-        return f"{name}, which goes on learning as it reads," if name in self.compressors else name
+    def in_words(self) -> str:
+        """The best n-gram and all compressors: `6-gram 2.1034, xz 2.8512`."""
+        return ", ".join(f"{name} {self.bits_per_char[name]:.4f}" for name in (self.best_ngram, *self.compressors))
+
+    def verdict(self, bits_per_char: float) -> str:
+        """What predicts the text better than a model of `bits_per_char`; empty if nothing does.
+
+        Neither the model nor n-grams learn from the text that is scored. Compressors do.
+        """
+        if (better := self.better_than(bits_per_char)) is None:
+            return ""
+        ngram, bits = self.best_ngram, self.bits_per_char
+        who = f"{better}, which goes on learning as it reads," if better in self.compressors else better
+        also = f" (so does {ngram}, with {bits[ngram]:.4f})" if better != ngram and bits[ngram] < bits_per_char else ""
+        figures = f"{bits[better]:.4f} against {bits_per_char:.4f} bits/char"
+        return f"{who} predicts this text better than the model, with {figures}{also}"
 
 
 def measure_baselines(train: str, text: str) -> Baselines:
