@@ -76,7 +76,7 @@ class Cell(Document):
     nats_lost: Number
     """Per character, when the cell is clamped to its mean."""
     nats_lost_error: Number
-    """Standard error of that, from row to row."""
+    """Standard error of that, from blocks of neighboring characters."""
     nats_lost_where: Number | None
     """Where the first label holds, or is above its median ..."""
     nats_lost_elsewhere: Number | None

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from charlstm.model.shape import LOGITS_AT_ONCE as LOGITS_AT_ONCE
-from charlstm.model.shape import MAX_LOGITS as MAX_LOGITS
+from charlstm.model.shape import LOGITS_AT_ONCE
 from charlstm.text.encoded import begins_character
 from charlstm.text.vocabulary import Unit
 

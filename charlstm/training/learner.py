@@ -21,7 +21,8 @@ from charlstm.model.char_lstm import CharLSTM, initial_weights
 from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import Resets
-from charlstm.model.loss import MAX_LOGITS, soft_nats, summed_nats
+from charlstm.model.loss import soft_nats, summed_nats
+from charlstm.model.shape import MAX_LOGITS
 from charlstm.optimization.optimizers import MovingAverage, learning_rate, make_optimizers
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator

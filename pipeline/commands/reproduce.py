@@ -21,7 +21,7 @@ from charlstm.files.urls import without_credentials
 from charlstm.params import NOTHING
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG
-from pipeline.dvc.paths import Paths, load_paths
+from pipeline.dvc.paths import TEACHING, Paths, load_paths
 from pipeline.dvc.record import cache_folder
 from pipeline.lineage.document import StageRecord, read_records
 from pipeline.lineage.revisions import lock_at, worktree
@@ -211,7 +211,6 @@ def likely_cause(first: Row, recorded: Mapping[str, str], here: Mapping[str, str
 # Making it again.
 
 FIRST = ("download", "split", "encode")
-TEACHERS = "distillation/dvc.yaml"
 PYTHON = [sys.executable, "-m"]
 # Of the surroundings: whose store, experiment, process group and repository this is; and a mirror, which may have what
 # is to be trained.
@@ -261,7 +260,7 @@ def _prepare(folder: Path, is_as_recorded: Callable[[], bool], paths: Paths) -> 
         the exit code of what failed, or 0.
     """
     is_student = str(paths.soft_targets) != NOTHING
-    given = [(TEACHERS, is_student), (f"{paths.initial}.dvc", str(paths.initial) != NOTHING)]
+    given = [(str(TEACHING), is_student), (f"{paths.initial}.dvc", str(paths.initial) != NOTHING)]
     if (folder / ".dvc").is_dir() and (folder / LOCK).is_file():
         local = Path(".dvc/config.local")
         if local.is_file():
@@ -270,7 +269,7 @@ def _prepare(folder: Path, is_as_recorded: Callable[[], bool], paths: Paths) -> 
         # From the cache, else from the remote, if there is one. What DVC cannot do is done without it.
         for arguments in (cache, ("pull", *FIRST), *(("pull", name) for name, is_used in given if is_used)):
             _run(folder, "dvc", *arguments, "--quiet", stderr=subprocess.DEVNULL)
-        if is_student and (code := _run(folder, "dvc", "repro", TEACHERS)):  # trains what is in neither
+        if is_student and (code := _run(folder, "dvc", "repro", str(TEACHING))):  # trains what is in neither
             return code
         if is_as_recorded():
             return 0

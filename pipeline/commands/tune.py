@@ -24,6 +24,7 @@ from charlstm.tracking.runs import Run
 from pipeline.commands.new import MINUTE, a_time
 from pipeline.commands.recipe import check_name, write_preset
 from pipeline.doctor.examination import examine_training
+from pipeline.dvc.paths import TEACHING
 from pipeline.dvc.queue import run_dvc
 from pipeline.dvc.unfinished import SEARCHES
 from pipeline.stage import presets
@@ -127,7 +128,7 @@ def _encode(plan: Plan) -> None:
     """
     lock = SEARCHES / LOCK
     lock.parent.mkdir(parents=True, exist_ok=True)
-    targets = ["encode", *(["distillation/dvc.yaml"] if plan.params.train.distillation.rows else [])]
+    targets = ["encode", *([str(TEACHING)] if plan.params.train.distillation.rows else [])]
     with FileLock(lock):  # DVC gives up soon where another one works
         code = run_dvc("repro", *targets, is_quiet=True)
     if code:

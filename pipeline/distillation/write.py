@@ -25,7 +25,7 @@ from charlstm.seeds import derive_seed, numpy_generator
 from charlstm.text.encoded import load_parts
 from charlstm.text.soft_targets import DISTRIBUTIONS, FILES, IDS, TEACHERS, check_prompt_chars
 from charlstm.text.vocabulary import VOCAB, Ids, Vocab
-from pipeline.dvc.paths import FILE, MODEL, TeachingPaths, load_teaching_paths
+from pipeline.dvc.paths import MODEL, TEACHING, TeachingPaths, load_teaching_paths
 from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.provenance import hashes
 from pipeline.stage import stage
@@ -64,7 +64,7 @@ def _write(part: int) -> None:
     vocab, (train,) = load_parts(paths.encoded, ["train"], sha256_of=hashes.sha256)
     trained = _load_teachers(own, params.teachers, vocab)
     write_part(own.text / str(part), trained, train.ids, vocab, params.teachers, part)
-    stage.check_unchanged(params, "text", FILE)
+    stage.check_unchanged(params, "text", TEACHING)
 
 
 def write_part(

@@ -18,7 +18,7 @@ from charlstm.params import Params
 from charlstm.training.needs import NUM_KEPT, MemoryNeeds, check_memory, memory_needs
 from pipeline.doctor.finding import Finding, error, errors_of, warning
 from pipeline.doctor.text import Encoded
-from pipeline.dvc.paths import FILE, load_teaching_paths
+from pipeline.dvc.paths import TEACHING, load_teaching_paths
 from pipeline.provenance.git import git
 from pipeline.stage.hardware import host_memory, num_cores, num_threads, work_of
 from pipeline.stage.settings import MAX_THREADS
@@ -158,7 +158,7 @@ def check_disk(params: Params, encoded: Encoded | None, num_bytes: int | None) -
 def _teachers_bytes(params: Params, vocab_size: int) -> int:
     """Bytes of the parts that teachers have still to write: a distribution and an id for each character."""
     teachers = params.teachers
-    if not teachers.recipes or not FILE.exists():
+    if not teachers.recipes or not TEACHING.exists():
         return 0
     text = load_teaching_paths().text
     num_parts = sum(not (text / str(part)).exists() for part in teachers.parts)

@@ -124,7 +124,7 @@ def _declared(path: Path) -> dict[str, Any]:
 
 
 # Where teachers and what they write are: the paths of `distillation/dvc.yaml`.
-FILE = Path("distillation/dvc.yaml")
+TEACHING = Path("distillation/dvc.yaml")
 MODEL, TRAINING = "model", "training"  # folders of a teacher
 
 
@@ -157,4 +157,4 @@ def load_teaching_paths() -> TeachingPaths:
     Raises:
         ParamsError: it is missing or has a mistake.
     """
-    return validate(TeachingPaths, _declared(FILE), FILE)
+    return validate(TeachingPaths, _declared(TEACHING), TEACHING)

@@ -118,7 +118,10 @@ def _folded(value: object, indent: int, column: int) -> object:
 
 
 def replaced(document: Any, values: Mapping[str, object]) -> Any:  # noqa: ANN401  # a YAML document
-    """`document` with other values, by dotted name; a name that it lacks is added, for its schema to refuse."""
+    """The same `document`, changed to have other values, by dotted name.
+
+    A name that it lacks is added, for its schema to refuse.
+    """
     for name, value in values.items():
         *sections, last = name.split(".")
         section = document
