@@ -28,8 +28,6 @@ AFewValues = Field(strict=False, max_length=1_000)
 NOT_OF_A_MODEL = ("evaluate.", "sample.")  # parameters by which a model is looked at
 SEED = "train.seed"  # which tells trainings of one recipe apart
 AUTO: Literal["auto"] = "auto"  # prompts: beginnings of lines of the validation part
-
-
 MAX_SHOWN_CHARS = 40  # of a value
 
 

@@ -1,5 +1,6 @@
 """Sets a project up for TEXT, or back to a corpus that is there."""
 
+import filecmp
 import os
 import shutil
 from collections import Counter
@@ -307,6 +308,10 @@ def _is_of(name: str, source: Source, outputs: Path) -> bool:
         return address == source.address(links)
     # Of several files, the address says only the name, and where the checkout was then.
     there = sorted(links.iterdir()) if links.is_dir() else []
-    are_links = all(link.is_symlink() for link in there)  # what copies a checkout may follow them
-    is_of_them = not there or not are_links or [link.readlink() for link in there] == source.files
+    is_of_them = not there or (len(there) == len(source.files) and all(map(_leads_to, there, source.files)))
     return Path(address).parts[-2:] == links.parts[-2:] and is_of_them
+
+
+def _leads_to(link: Path, file: Path) -> bool:
+    """Whether a link leads to the file, or is a copy of it: what copies a checkout may follow links."""
+    return link.readlink() == file if link.is_symlink() else filecmp.cmp(link, file, shallow=False)

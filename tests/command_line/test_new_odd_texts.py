@@ -177,6 +177,9 @@ def test_files_that_were_named_are_known_in_a_checkout_that_was_moved_or_copied(
     shutil.copytree(links, tmp_path / "copied")  # without links
     shutil.rmtree(links)
     shutil.move(tmp_path / "copied", links)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/a.txt").write_text(ENGLISH)
+    assert run("new", tmp_path / "other/a.txt", texts[1], "--name", "a")[0] == 2  # another text
     assert run("new", *texts)[0] == 0 and all(link.is_symlink() for link in links.iterdir())
     shutil.move(project, moved)
     monkeypatch.chdir(moved)
