@@ -28,7 +28,7 @@ AFewValues = Field(strict=False, max_length=1_000)
 NOT_OF_A_MODEL = ("evaluate.", "sample.")  # parameters by which a model is looked at
 SEED = "train.seed"  # which tells trainings of one recipe apart
 AUTO: Literal["auto"] = "auto"  # prompts: beginnings of lines of the validation part
-MAX_SHOWN_CHARS = 40  # of a value
+MAX_SHOWN_CHARS, MAX_NAMED = 40, 3  # of a value; parameters by which something is called
 
 
 def flatten(sections: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -41,10 +41,10 @@ def flatten(sections: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 def values_in_words(values: Mapping[str, object]) -> str:
     """Parameters by dotted name, in words: `hidden_size 128, muon.learning_rate 0.06`."""
-    return ", ".join(f"{short(name)} {shown(value)}" for name, value in values.items())
+    return ", ".join(f"{short_name(name)} {shown(value)}" for name, value in values.items())
 
 
-def short(name: str) -> str:
+def short_name(name: str) -> str:
     """A parameter's name without the sections that nearly all recipes change."""
     return name.removeprefix("model.").removeprefix("train.")
 

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import sys
-from pathlib import Path
 
 from charlstm.errors import ChecksumError, CorpusError
 from charlstm.files.checksums import read_sums, sums_of, write_digests
@@ -94,33 +93,6 @@ def check_source(source: str, paths: Paths) -> None:
     if (path := local_path(source)) is not None:
         for output in (sums_of(paths.corpus), *dict(paths).values()):
             check_outside(path, output)
-
-
-def check_watched(folder: Path) -> None:
-    """Check that DVC can read all of a folder, hidden files too, as it does to see whether the text was changed.
-
-    Raises:
-        CorpusError: it would stop at something, or wait for it.
-    """
-    seen = set[Path]()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        if (real := Path(parent).resolve()) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        for path in (Path(parent, name) for name in (*folders, *files)):
-            reason = None
-            if any("\ud800" <= character <= "\udfff" for character in path.name):
-                reason = "a name that is not UTF-8"
-            elif not path.exists():
-                reason = f"a link to {path.readlink()}, which is missing"
-            elif not path.is_file() and not path.is_dir():
-                reason = "neither a file nor a folder"
-            if reason:
-                shown = str(path) if str(path).isprintable() else ascii(str(path))
-                raise CorpusError(
-                    f"{shown}: {reason}: DVC watches the whole folder, and stops there: mend it, or move it elsewhere"
-                )
 
 
 if __name__ == "__main__":

@@ -25,26 +25,26 @@ from charlstm.text.vocabulary import Ids, Unit, Vocab
 MAX_ROWS = 64
 
 
-class Continuation(NamedTuple):
+class Passage(NamedTuple):
     """The ids of a prompt, at least one, and of the text after it."""
 
     prompt: Ids
     text: Ids
 
 
-def held_out(val: Ids, like: Sequence[Continuation]) -> list[Continuation]:
+def held_out(val: Ids, like: Sequence[Passage]) -> list[Passage]:
     """Evenly spaced passages of `val`, one for each of `like`: as long as it, or as `val` where that is shorter."""
     passages = []
     for index, one in enumerate(like):
         size = min(len(one.prompt) + len(one.text), len(val))
         start = (len(val) - size) * (2 * index + 1) // (2 * len(like))
         cut = start + min(len(one.prompt), size - 1)
-        passages.append(Continuation(np.asarray(val[start:cut]), np.asarray(val[cut : start + size])))
+        passages.append(Passage(np.asarray(val[start:cut]), np.asarray(val[cut : start + size])))
     return passages
 
 
 @torch.no_grad()
-def text_losses(model: LanguageModel, passages: Sequence[Continuation], unit: Unit = "character") -> list[LossSum]:
+def text_losses(model: LanguageModel, passages: Sequence[Passage], unit: Unit = "character") -> list[LossSum]:
     """The loss of each text, character by character after its prompt, which is read from a zero state, unscored."""
     losses = [LossSum(0.0, 0)] * len(passages)
     groups = defaultdict(list)
@@ -101,7 +101,7 @@ class Measured(NamedTuple):
 
 
 def measure(
-    passages: Sequence[Continuation], train: Ids, vocab: Vocab, model: LanguageModel, model_vocab: Vocab
+    passages: Sequence[Passage], train: Ids, vocab: Vocab, model: LanguageModel, model_vocab: Vocab
 ) -> list[Measured]:
     """Count in each passage's text; one pass over the training ids for words, and two for copied spans.
 
@@ -113,7 +113,7 @@ def measure(
     known = known_words(set(itertools.chain.from_iterable(words)), train, vocab)
     spans = copied_spans(train, [one.text for one in passages])
     if model_vocab is not vocab:
-        passages = [Continuation(*(model_vocab.encode(vocab.decode(part)) for part in one)) for one in passages]
+        passages = [Passage(*(model_vocab.encode(vocab.decode(part)) for part in one)) for one in passages]
     losses = text_losses(model, passages, model_vocab.unit)
     return [
         Measured(of_text, sum(word in known for word in of_text), copies, loss)

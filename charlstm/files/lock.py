@@ -61,6 +61,13 @@ def holder_of(path: Path) -> str | None:
         return _describe(holder)
 
 
+def first_holder(folder: Path, pattern: str) -> str | None:
+    """Who holds one of the paths in a folder that match, in words; None for nobody."""
+    left = folder.glob(f"{pattern}{HOLDER}")
+    holders = (holder_of(file.with_name(file.name.removesuffix(HOLDER))) for file in left)
+    return next(filter(None, holders), None)
+
+
 def _describe(holder: Path) -> str:
     try:
         found = read_json(holder)

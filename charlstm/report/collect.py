@@ -16,8 +16,8 @@ from charlstm.evaluation.copied import Span
 from charlstm.evaluation.documents import Published
 from charlstm.evaluation.statistics import (
     MAX_SEARCHED,
-    Continuation,
     Measured,
+    Passage,
     figures,
     held_out,
     in_characters,
@@ -86,7 +86,7 @@ def review_of(
     vocab, (train, val) = in_characters(
         trained.vocab, [one.prompt + one.text for one in generated], train_text.first(MAX_SEARCHED).ids, val_text.ids
     )
-    passages = [Continuation(vocab.encode(one.prompt), vocab.encode(one.text)) for one in generated]
+    passages = [Passage(vocab.encode(one.prompt), vocab.encode(one.text)) for one in generated]
     alike = [one for one, row in zip(passages, generated, strict=True) if row.temperature == generated[0].temperature]
     measured = measure([*passages, *held_out(val, alike)], train, vocab, trained.model, trained.vocab)
     ours, theirs = measured[: len(passages)], measured[len(passages) :]

@@ -9,10 +9,9 @@ from charlstm.evaluation.published import TEST_PREFIX
 from charlstm.report.document import ReviewDocument, Value
 from charlstm.report.page import Shown, environment, fitted, shown_samples
 from charlstm.report.plots import losses_svg
-from charlstm.sections import NOT_OF_A_MODEL, differing, values_in_words
+from charlstm.sections import MAX_NAMED, NOT_OF_A_MODEL, differing, values_in_words
 
 MAX_RUNS = 10  # colors that can be told apart, columns that can be read
-MAX_NAMED = 3  # parameters in the label of a model
 Labeled = tuple[str, ReviewDocument]
 
 

@@ -25,6 +25,7 @@ from charlstm.interpretation.document import Cell, CellsDocument
 from charlstm.report.document import Copy, ReviewDocument, Sample
 from charlstm.report.playground import Playground, start_of
 from charlstm.report.plots import COLORS, losses_svg
+from charlstm.sections import SEED
 
 SHOWN = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"  # layout, and parts of emoji and of words
 HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
@@ -156,7 +157,7 @@ def page_of(
 
 def title_of(document: ReviewDocument, recipe: str | None) -> str:
     """The title of a model, e.g. `shakespear · quick · seed 1`."""
-    seed = document.parameters.get("train.seed")
+    seed = document.parameters.get(SEED)
     sizes = f"LSTM {document.num_layers} \N{MULTIPLICATION SIGN} {document.hidden_size}"
     parts = [document.corpus, recipe or sizes, None if seed is None else f"seed {seed}"]
     return " \N{MIDDLE DOT} ".join(part for part in parts if part)

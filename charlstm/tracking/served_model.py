@@ -95,7 +95,8 @@ def parse_requests(rows: Sequence[Mapping[str, object]], vocab: Vocab) -> list[t
 
     Raises:
         TextRequestError: the first mistake: an unknown key, no prompt, a value of another type or out of range, a
-            character that the model never saw, or more rows or characters than one call may ask for.
+            character that the model never saw and `unknown` does not exchange, or more rows or characters than one call
+            may ask for.
     """
     if not rows or len(rows) > MAX_ROWS:
         raise TextRequestError(f"expected 1 to {MAX_ROWS} rows, got {len(rows)}")

@@ -13,7 +13,7 @@ from charlstm.errors import ParamsError
 from charlstm.files.atomic import write_text
 from charlstm.files.documents import parse_yaml, validate
 from charlstm.params import Params, load_params
-from charlstm.sections import short, shown, values_in_words
+from charlstm.sections import short_name, shown, values_in_words
 from pipeline.lineage.revisions import find_commit
 from pipeline.provenance.git import git
 from pipeline.stage import presets
@@ -87,7 +87,7 @@ def _show(kind: Kind) -> None:
         changes = _changes(values, preset.values)
         show(f"{name}: {preset.about.partition('. ')[0].rstrip('.')}", "  " if changes else "* ")
         if changes:
-            show(", ".join(f"{short(key)} {change}" for key, change in changes.items()), "      ")
+            show(", ".join(f"{short_name(key)} {change}" for key, change in changes.items()), "      ")
     typer.echo(f"`charlstm {kind.name} NAME` writes one into params.yaml, `save NAME` keeps what is there")
 
 

@@ -17,7 +17,7 @@ from charlstm.evaluation.published import TEST_PREFIX
 from charlstm.files.documents import parse_yaml
 from charlstm.params import NOTHING, load_params
 from charlstm.report.document import PROTOCOL
-from charlstm.sections import NOT_OF_A_MODEL, SEED, differing, short, shown, values_in_words
+from charlstm.sections import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, short_name, shown, values_in_words
 from charlstm.tracking.registered_model import PROTOCOLS
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.queue import FAILED, STATES, Queue, Task, read_queue, run_dvc, wait_for_idle_worker
@@ -34,7 +34,6 @@ log = logging.getLogger("charlstm")
 OF_THE_TEXT = ("download.", "split.", "encode.", "evaluate.max_chars")  # losses of different texts are not compared
 NAME = "download.name"
 MAX_DIFFERENCES = 3
-MAX_NAMED = 3  # parameters of an experiment in the queue
 MAX_COMMITS = 10
 MAX_WIDTH = 1000  # characters, to measure a table
 MAX_SEEDS = 1000
@@ -172,7 +171,7 @@ def _show_losses(measured: Mapping[str, Experiment], output: Path | None, text: 
     names = sorted(measured, key=lambda name: measured[name].losses[protocol])
     losses = [measured[name].losses for name in names]
     varied = varied_params([measured[name].params for name in names])
-    values = {param: [measured[name].params.get(param, "") for name in names] for param in varied}
+    values = {short_name(param): [measured[name].params.get(param, "") for name in names] for param in varied}
     number = "1 experiment" if len(names) == 1 else f"{len(names)} experiments"
     console = plain_console()
     rows = [
@@ -180,11 +179,11 @@ def _show_losses(measured: Mapping[str, Experiment], output: Path | None, text: 
         for name, loss in zip(names, losses, strict=True)
     ]
     title = f"{number}{text and f' on {text}'} (nats per character; the best by {protocol} first)"
-    print_table(console, title, Row(["experiment"], list(map(short, varied)), protocols), rows)
+    print_table(console, title, Row(["experiment"], list(map(short_name, varied)), protocols), rows)
     recipes = recipes_of(measured, protocol)
     if any(len(recipe) > 1 for recipe in recipes):
         _print_over_seeds(console, recipes, protocol, protocols)
-    for line in verdicts(recipes):
+    for line in [*repeated_seeds(recipes), *verdicts(recipes)]:
         console.print(line, soft_wrap=True)
     if output:
         plot_sweep(output, values, [loss[protocol] for loss in losses], f"{protocol} (nats per character)")
@@ -230,6 +229,19 @@ def recipes_of(measured: Mapping[str, Experiment], protocol: str) -> list[dict[s
     params = {name: one.params for name, one in measured.items()}
     names = by_recipe(different.values(), lambda name: _without_seed(params[name]), lambda name: params[name].get(SEED))
     return [{name: measured[name] for name in group} for group in names]
+
+
+def repeated_seeds(recipes: Sequence[Mapping[str, Experiment]]) -> list[str]:
+    """Why experiments of the same parameters are not averaged: the same seed had several losses."""
+    names: dict[object, list[str]] = {}
+    for name, one in (pair for recipe in recipes if len(recipe) == 1 for pair in recipe.items()):
+        names.setdefault((_without_seed(one.params), one.params.get(SEED)), []).append(name)
+    return [
+        f"{' and '.join(same)} have the same parameters and seed, and other losses: the code or the machine differed, "
+        "so no mean is taken over their seeds (`dvc exp remove NAME` removes one)"
+        for same in names.values()
+        if len(same) > 1
+    ]
 
 
 def _params_of(recipe: Mapping[str, Experiment]) -> dict[str, str]:
@@ -312,7 +324,7 @@ def _print_over_seeds(
         values = [_params_of(recipe).get(name, "") for name in varied]
         rows.append(Row([], values, [str(len(recipe)), *(mean_and_deviation(own[one]) for one in protocols)]))
     title = f"the same over seeds (mean ± deviation of a sample; the best by {protocol} first)"
-    print_table(console, title, Row([], list(map(short, varied)), ["seeds", *protocols]), rows)
+    print_table(console, title, Row([], list(map(short_name, varied)), ["seeds", *protocols]), rows)
 
 
 def verdicts(recipes: Sequence[Mapping[str, Experiment]]) -> list[str]:
@@ -386,9 +398,9 @@ def _none_began(revision: str, commit: str, queue: Queue) -> str:
         return f"{none}, nor from any other commit; `dvc exp run --queue -S NAME=VALUE,VALUE` makes some"
     lines = [f"{none}; others have some (newest first):"]
     for line in newest.splitlines()[:MAX_COMMITS]:
-        other, short, *subject = line.split(" ", 2)
+        other, digits, *subject = line.split(" ", 2)
         number = f"{counts[other]} experiment{'s' if counts[other] > 1 else ''}"
-        lines.append(f"  charlstm sweep {short}  # {number} from: {''.join(subject)}")
+        lines.append(f"  charlstm sweep {digits}  # {number} from: {''.join(subject)}")
     return "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ from charlstm.errors import Interrupted, ParamsError, TrainingError
 from charlstm.evaluation.blocks import BLOCK_LEN
 from charlstm.evaluation.difference import MIN_BLOCKS, MORE_SEEDS
 from charlstm.files.atomic import write_text
-from charlstm.sections import short, shown, values_in_words
+from charlstm.sections import short_name, shown, values_in_words
 from charlstm.tracking.client import CORPUS_TAG, SWEEP_OF_TAG
 from charlstm.tracking.runs import Run
 from pipeline.commands.new import MINUTE, a_time
@@ -91,7 +91,8 @@ def tune(
     console, label = plain_console(soft_wrap=True), around(plan, name)
     if not study.trials():
         _send(plan, study, label, "The search is under way.", is_over=False)
-    _search(console, plan, study, limit, deadline, name)
+    with study.at_work():
+        _search(console, plan, study, limit, deadline, name)
     with console.status("pictures, and the run in MLflow"):
         files, (head, *rows) = _draw(console, plan, study, label), rows_of(plan, study)
         table = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
@@ -201,7 +202,7 @@ def rows_of(plan: Plan, study: Study) -> list[list[str]]:
     """The table of the best trials, and of trial 0: a column for each, with its loss and its values."""
     best = study.done()
     some = best[:MAX_SHOWN] + [trial for trial in best[MAX_SHOWN:] if trial.number == 0]
-    values = [[short(name), *(shown(one.values[name]) for one in some)] for name in plan.space.varied]
+    values = [[short_name(name), *(shown(one.values[name]) for one in some)] for name in plan.space.varied]
     losses = ["loss", *(f"{one.loss:.4f}" for one in some)]
     return [["trial", *(str(one.number) for one in some)], losses, *values]
 
@@ -298,7 +299,7 @@ def _draw(console: Console, plan: Plan, study: Study, label: str) -> list[Path]:
     from charlstm.report.plots import plot_sweep  # pictures take a second to import
 
     done = study.done()
-    values = {short(name): [str(trial.values[name]) for trial in done] for name in plan.space.varied}
+    values = {short_name(name): [str(trial.values[name]) for trial in done] for name in plan.space.varied}
     pictures.append(study.folder / "values.png")
     plot_sweep(pictures[-1], values, [trial.loss or 0.0 for trial in done], "nats per character")
     write_text(PAGE, _page(plan, study, label, pictures))

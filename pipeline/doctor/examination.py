@@ -179,7 +179,7 @@ def check_folders(cache: Path) -> Iterator[Finding]:
         yield error(f"a training in this checkout is under way already, {holder}: wait for it, or stop it")
     if (holder := searcher_at_work()) is not None:
         yield warning(
-            f"a search is under way, {holder}: it ends where text or code are changed, and shares the processor"
+            f"a search is under way, {holder}: it ends if the text or the code changes, and shares the processor"
         )
 
 

@@ -18,9 +18,10 @@ from charlstm.text.soft_targets import check_prompt_chars, check_soft_targets
 from charlstm.text.vocabulary import VOCAB, Vocab, load_vocab
 from charlstm.training.needs import check_warmup, steps_per_epoch
 from pipeline.doctor.finding import Finding, error, errors_of, warning
-from pipeline.download import check_source, check_watched, is_taken_as_it_is
+from pipeline.download import check_source, is_taken_as_it_is
 from pipeline.dvc.paths import Paths, load_teaching_paths
 from pipeline.dvc.record import is_of_these_parameters, recorded_inputs, recorded_outputs
+from pipeline.dvc.watched import check_watched, linked_folder
 from pipeline.provenance.hashes import dvc_md5
 
 STAGES = ("download", "split", "encode")
@@ -87,6 +88,8 @@ def check_text_source(params: Params, paths: Paths) -> Iterator[Finding]:
         yield warning(
             f"download.watch: {watched} is watched, so a change of {source} is not noticed: set it to {source}"
         )
+    if link := linked_folder(watched):
+        yield warning(f"download.watch: {link} is a link to a folder, and DVC does not notice changes in such a one")
     if source is None and (shown := without_credentials(section.source)) != section.source:
         yield warning(
             f"download.source: {shown} seems to hold a secret, which git, DVC and MLflow keep: download the text, and "

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from charlstm.errors import LockedError
 from charlstm.files.atomic import write_text
-from charlstm.files.lock import HOLDER, exclusive, holder_of
+from charlstm.files.lock import exclusive, first_holder, holder_of
 from charlstm.params import Params
 from pipeline.dvc.paths import Paths, load_deps
 from pipeline.dvc.record import cached
@@ -40,7 +40,8 @@ log = logging.getLogger("charlstm")
 TRAINING_ID = "training-id"
 FINISHED = "finished.json"  # has the MD5 of the output that names all others by their hashes
 CHECKOUT = STATE_FOLDER / "checkout"  # locked by the training in this checkout
-SEARCHES = STATE_FOLDER / "tune"  # a folder for each search, and in it one for each trial, locked by who trains it
+SEARCHES = STATE_FOLDER / "tune"  # a folder for each search
+WORKER = "worker-"  # and a number: what each worker of a search locks in its folder
 # Trainings of other inputs are kept while they are recent or few: a user may return to them.
 NUM_OTHERS_KEPT = 4
 FINGERPRINT = re.compile(r"[0-9a-f]{16}")  # the name of a folder
@@ -69,10 +70,8 @@ class Unfinished(NamedTuple):
 
 
 def searcher_at_work() -> str | None:
-    """Who trains a trial of a search in this checkout, in words; None for nobody."""
-    left = SEARCHES.glob(f"*/*{HOLDER}")
-    holders = (holder_of(file.with_name(file.name.removesuffix(HOLDER))) for file in left)
-    return next((holder for holder in holders if holder is not None), None)
+    """Who searches in this checkout, in words; None for nobody."""
+    return first_holder(SEARCHES, f"*/{WORKER}*")
 
 
 @contextmanager

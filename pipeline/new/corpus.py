@@ -139,6 +139,8 @@ def plan(
     strays = load_teaching_paths().stray_parts(parts) if isinstance(parts, list) else []
     files[PARAMS] = _params(values, is_forced)
     kept_links = links if source.needs_links else None
+    if kept_links and not is_same and kept_links.is_dir() and not all(one.is_symlink() for one in kept_links.iterdir()):
+        raise ParamsError(f"{kept_links}: it has files of another text, not links to them: move them elsewhere")
     return New(source, report, proposal, files, kept_links, separator, initial, outdated, strays)
 
 
@@ -306,10 +308,11 @@ def _is_of(name: str, source: Source, outputs: Path) -> bool:
         return False
     if not source.needs_links:
         return address == source.address(links)
-    # Of several files, the address says only the name, and where the checkout was then.
-    there = sorted(links.iterdir()) if links.is_dir() else []
-    is_of_them = not there or (len(there) == len(source.files) and all(map(_leads_to, there, source.files)))
-    return Path(address).parts[-2:] == links.parts[-2:] and is_of_them
+    # Of several files, the address says only the name, and where the checkout was then: it may have been moved.
+    if not (there := sorted(links.iterdir()) if links.is_dir() else []):
+        return address == source.address(links)
+    are_these = len(there) == len(source.files) and all(map(_leads_to, there, source.files))
+    return are_these and Path(address).parts[-3:] == links.parts[-3:]
 
 
 def _leads_to(link: Path, file: Path) -> bool:

@@ -13,7 +13,7 @@ from charlstm.files.atomic import sha256
 from charlstm.files.urls import without_credentials
 from charlstm.text.conversion import check_outside, each_once, files_of, local_path
 from charlstm.text.download import fetch
-from pipeline.download import check_watched
+from pipeline.dvc.watched import check_watched
 from pipeline.new.proposal import MIN_CHARS, TRAIN_FRACTION
 from pipeline.new.text_report import TextReport, report_on
 

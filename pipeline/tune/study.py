@@ -9,7 +9,8 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -21,8 +22,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from charlstm.errors import LockedError, TrainingError
 from charlstm.files.atomic import atomic_file
-from charlstm.files.lock import exclusive, holder_of
-from pipeline.dvc.unfinished import CHECKOUT
+from charlstm.files.lock import exclusive, first_holder, holder_of
+from pipeline.dvc.unfinished import CHECKOUT, WORKER
 from pipeline.tune.space import Range, Space, Value
 
 NO_SPACE = Space({}, {}, [])
@@ -90,10 +91,19 @@ class Study:
         """The trials that are done, the best first; of equal ones the earliest."""
         return sorted((one for one in self.trials().values() if one.state == DONE), key=lambda one: one.loss or 0.0)
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Be one of the search's workers while in the context."""
+        with ExitStack() as held:
+            for number in count():
+                with suppress(LockedError):  # another worker has that number
+                    held.enter_context(exclusive(self.folder / f"{WORKER}{number}", "this search"))
+                    break
+            yield
+
     def is_worked_on(self) -> bool:
-        """Whether any worker has a trial under way."""
-        running = (one.number for one in self.trials().values() if one.state == RUNNING)
-        return any(holder_of(self.folder / str(number)) is not None for number in running)
+        """Whether it has a worker."""
+        return first_holder(self.folder, f"{WORKER}*") is not None
 
     @contextmanager
     def claim(self, limit: int | None) -> Iterator[Trial | None]:

@@ -232,7 +232,7 @@ def test_nothing_is_changed_while_a_training_is_under_way(run: Run, project: Pat
     with exclusive(CHECKOUT, "a training in this checkout"):
         code, _, log = run(*command)
     assert code == 2 and "a training in this checkout is under way" in log
-    with exclusive(SEARCHES / "a-search/0", "a trial"):
+    with exclusive(SEARCHES / "a-search/worker-0", "a search"):
         done = run(*command)
     if command[0] == "recipe":  # a search has parameters of its own
         assert done[0] == 0

@@ -139,8 +139,17 @@ def test_a_folder_that_dvc_cannot_watch_is_told_in_a_line(
     folder = tmp_path / "folder/below"
     folder.mkdir(parents=True)
     (folder / "a.txt").write_text(ENGLISH)
-    (tmp_path / "folder/again").symlink_to(tmp_path / "folder")  # which is no harm
+    (tmp_path / "folder/again").symlink_to(tmp_path / "folder")  # which is no harm, nor what DVC does not read
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "folder/linked").symlink_to(tmp_path / "linked")
+    (tmp_path / "linked/gone").symlink_to("nothing")
+    (tmp_path / "folder/.git").mkdir()
+    (tmp_path / "folder/.git/gone").symlink_to("nothing")
     assert run("new", tmp_path / "folder")[0] == 0
+    found = [one.text for one in check_text_source(load_params(project / "params.yaml"), load_paths())]
+    assert found == [
+        f"download.watch: {tmp_path}/folder/again is a link to a folder, and DVC does not notice changes in such a one"
+    ]
     monkeypatch.chdir(folder)  # a socket's path is short
     with socket.socket(socket.AF_UNIX) as listener:
         if kind == "a link to nothing":
@@ -153,7 +162,7 @@ def test_a_folder_that_dvc_cannot_watch_is_told_in_a_line(
             Path(os.fsdecode(b"caf\xe9.txt")).write_text(ENGLISH)
     monkeypatch.chdir(project)
     words = {
-        "a link to nothing": "below/.#a.txt: a link to me@host.1:2, which is missing: DVC watches",
+        "a link to nothing": "below/.#a.txt: a link to me@host.1:2, where nothing is: DVC watches",
         "a pipe": "below/pipe: neither a file nor a folder: DVC watches",
         "a socket": "below/socket: neither a file nor a folder: DVC watches",
         "no UTF-8": r"below/caf\udce9.txt': a name that is not UTF-8: DVC watches",
@@ -179,7 +188,8 @@ def test_files_that_were_named_are_known_in_a_checkout_that_was_moved_or_copied(
     shutil.move(tmp_path / "copied", links)
     (tmp_path / "other").mkdir()
     (tmp_path / "other/a.txt").write_text(ENGLISH)
-    assert run("new", tmp_path / "other/a.txt", texts[1], "--name", "a")[0] == 2  # another text
+    for arguments in ([], ["--force"]):  # another text
+        assert run("new", tmp_path / "other/a.txt", texts[1], "--name", "a", *arguments)[0] == 2
     assert run("new", *texts)[0] == 0 and all(link.is_symlink() for link in links.iterdir())
     shutil.move(project, moved)
     monkeypatch.chdir(moved)
@@ -187,11 +197,12 @@ def test_files_that_were_named_are_known_in_a_checkout_that_was_moved_or_copied(
     after, links = load_params(moved / "params.yaml").download, moved / "Datasets/sources/a"
     assert (after.name, after.source, after.watch) == ("a", str(links), str(links))
     (tmp_path / "c.txt").write_text(ENGLISH * 2)
-    assert run("new", texts[0], tmp_path / "c.txt")[0] == 0
+    shutil.rmtree(links)  # as in a clone: then only the very address is known
+    assert run("new", texts[0], tmp_path / "c.txt", "--name", "a-2")[0] == 0
     assert load_params(moved / "params.yaml").download.name == "a-2"
     (tmp_path / "c.txt").unlink()
     (gone,) = (one.text for one in check_text_source(load_params(moved / "params.yaml"), load_paths()) if one.is_error)
-    assert f"a-2/00002.txt: a link to {tmp_path / 'c.txt'}, which is missing: DVC watches the whole folder" in gone
+    assert f"a-2/00002.txt: a link to {tmp_path / 'c.txt'}, where nothing is: DVC watches the whole folder" in gone
 
 
 def test_what_cannot_be_read_is_told_in_a_line(run: Run, project: Path, tmp_path: Path) -> None:

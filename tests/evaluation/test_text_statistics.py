@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from charlstm.evaluation import statistics
 from charlstm.evaluation.copied import Span
 from charlstm.evaluation.statistics import (
-    Continuation,
     Measured,
+    Passage,
     figures,
     held_out,
     is_copied,
@@ -35,8 +35,8 @@ def model() -> CharLSTM:
     return CharLSTM(ModelShape(len(VOCAB), 6, 8, 2, 0), "gates").eval().requires_grad_(False)
 
 
-def passage(prompt: str, text: str) -> Continuation:
-    return Continuation(VOCAB.encode(prompt), VOCAB.encode(text))
+def passage(prompt: str, text: str) -> Passage:
+    return Passage(VOCAB.encode(prompt), VOCAB.encode(text))
 
 
 @pytest.mark.parametrize(

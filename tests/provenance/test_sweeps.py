@@ -31,6 +31,7 @@ from pipeline.commands.sweep import (
     print_table,
     read_experiments,
     recipes_of,
+    repeated_seeds,
     siblings,
     status_lines,
     sweep,
@@ -193,6 +194,9 @@ def test_the_same_seed_with_another_loss_is_no_second_training(copy: Path) -> No
     found = recipes([made("0.01", 1, 1.5), made("0.01", 1, 1.4), made("0.01", 2, 1.7)])
     assert [list(recipe) for recipe in found] == [["e0"], ["e1"], ["e2"]]
     assert verdicts(found)[0].startswith("by stateful: e1 is lower than e0 by 0.1000")
+    (why,) = repeated_seeds(found)
+    assert why.startswith("e0 and e1 have the same parameters and seed, and other losses: the code or")
+    assert repeated_seeds(recipes([made("0.01", 1, 1.5), made("0.01", 2, 1.4), made("0.03", 1, 1.5)])) == []
 
 
 def test_the_seeds_that_are_missing() -> None:

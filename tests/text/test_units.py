@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.evaluation.protocols import char_losses, stateful
-from charlstm.evaluation.statistics import Continuation, text_losses
+from charlstm.evaluation.statistics import Passage, text_losses
 from charlstm.evaluation.windows import sliding, windowed
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
@@ -84,7 +84,7 @@ def test_a_loss_is_the_nats_of_all_bytes_over_the_characters(model: CharLSTM, te
     )
     slid = sliding(model, EncodedText(ids, "byte"), 1, 8, slice(0, 8))
     assert slid.num_chars == len(text) - 1
-    (one,) = text_losses(model, [Continuation(bytes_of(text[0]), bytes_of(text[1:]))], "byte")
+    (one,) = text_losses(model, [Passage(bytes_of(text[0]), bytes_of(text[1:]))], "byte")
     assert one.num_chars == len(text) - 1 and one.nats == pytest.approx(loss.nats, rel=1e-5)
 
 

@@ -94,17 +94,25 @@ def test_workers_have_different_trials_and_one_that_was_killed_leaves_its_own(tm
         assert worker.is_alive()
         time.sleep(0.05)
     study = Study(folder, SPACE)
-    assert study.is_worked_on()
     with study.claim(2) as trial:
         assert ready.read_text() == "0" and trial is not None and trial.number == 1
         with Study(folder, SPACE).claim(2) as third:
             assert third is None
     os.kill(worker.pid or 0, signal.SIGKILL)
     worker.join()
-    assert not study.is_worked_on()
     with study.claim(2) as resumed, Study(folder, SPACE).claim(2) as other:
         assert resumed is not None and (resumed.number, resumed.state) == (0, RUNNING)
         assert resumed.values == SPACE.base and other is not None and other.number == 1
+
+
+def test_who_searches(tmp_path: Path) -> None:
+    study, other = Study(tmp_path / "a", SPACE), Study(tmp_path / "a", SPACE)
+    assert not study.is_worked_on()
+    with other.at_work():
+        with study.at_work():
+            assert (tmp_path / "a/worker-1.holder.json").exists()
+        assert study.is_worked_on()
+    assert not study.is_worked_on() and not list((tmp_path / "a").glob("*.holder.json"))
 
 
 def test_a_trial_whose_training_still_saves_is_waited_for(tmp_path: Path) -> None:

@@ -243,8 +243,8 @@ def test_the_run_of_a_search_is_over_when_its_last_worker_ends(
 ) -> None:
     said: list[bool] = []
     monkeypatch.setattr(command, "_send", lambda *some, is_over: said.append(is_over))
-    with Study(SEARCHES / plan.identity(), plan.space).claim(13) as trial:
-        assert trial is not None and command.tune(trials=12) == 0
+    with Study(SEARCHES / plan.identity(), plan.space).at_work():  # between two trials
+        assert command.tune(trials=12) == 0
     assert command.tune(trials=13) == 0 and said == [False, True]
 
 
