@@ -237,7 +237,7 @@ def repeated_seeds(recipes: Sequence[Mapping[str, Experiment]]) -> list[str]:
     for name, one in (pair for recipe in recipes if len(recipe) == 1 for pair in recipe.items()):
         names.setdefault((_without_seed(one.params), one.params.get(SEED)), []).append(name)
     return [
-        f"{' and '.join(same)} have the same parameters and seed, and other losses: the code or the machine differed, "
+        f"{' and '.join(same)} have the same parameters and seed, and other losses. The code or the machine differed, "
         "so no mean is taken over their seeds (`dvc exp remove NAME` removes one)"
         for same in names.values()
         if len(same) > 1

@@ -21,7 +21,7 @@ from pipeline.doctor.finding import Finding, error, errors_of, warning
 from pipeline.download import check_source, is_taken_as_it_is
 from pipeline.dvc.paths import Paths, load_teaching_paths
 from pipeline.dvc.record import is_of_these_parameters, recorded_inputs, recorded_outputs
-from pipeline.dvc.watched import check_watched, linked_folder
+from pipeline.dvc.watched import check_watched
 from pipeline.provenance.hashes import dvc_md5
 
 STAGES = ("download", "split", "encode")
@@ -77,7 +77,6 @@ def check_text_source(params: Params, paths: Paths) -> Iterator[Finding]:
     section = params.download
     yield from errors_of(lambda: check_encoding(section.encoding))
     yield from errors_of(lambda: check_source(section.source, paths))
-    yield from errors_of(lambda: check_watched(Path(section.watch)))
     watched, source = Path(section.watch), local_path(section.source)
     if not watched.exists():
         yield error(
@@ -88,8 +87,11 @@ def check_text_source(params: Params, paths: Paths) -> Iterator[Finding]:
         yield warning(
             f"download.watch: {watched} is watched, so a change of {source} is not noticed: set it to {source}"
         )
-    if link := linked_folder(watched):
-        yield warning(f"download.watch: {link} is a link to a folder, and DVC does not notice changes in such a one")
+    try:
+        if link := check_watched(watched):
+            yield warning(f"download.watch: {link} is a link to a folder, and DVC does not notice changes behind it")
+    except CharlstmError as refusal:
+        yield error(str(refusal))
     if source is None and (shown := without_credentials(section.source)) != section.source:
         yield warning(
             f"download.source: {shown} seems to hold a secret, which git, DVC and MLflow keep: download the text, and "

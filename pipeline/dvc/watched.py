@@ -9,12 +9,13 @@ from charlstm.errors import CorpusError
 NOT_READ = (".git", ".hg", ".dvc")  # in a checkout
 
 
-def check_watched(folder: Path) -> None:
-    """Check that DVC can read a folder.
+def check_watched(folder: Path) -> Path | None:
+    """Check that DVC can read a folder; the first link to a folder in it, behind which DVC does not notice changes.
 
     Raises:
         CorpusError: it would stop at something, or wait for it.
     """
+    link = None
     try:
         for path in _entries(folder):
             if reason := _why_not(path):
@@ -22,13 +23,10 @@ def check_watched(folder: Path) -> None:
                 raise CorpusError(
                     f"{shown}: {reason}: DVC watches the whole folder, and stops there: mend it, or move it elsewhere"
                 )
+            link = link or (path if path.is_symlink() and path.is_dir() else None)
     except OSError as error:
         raise CorpusError(f"{error.filename}: {error.strerror}: DVC watches it, and stops there") from None
-
-
-def linked_folder(folder: Path) -> Path | None:
-    """The first folder in it that is a link: DVC does not notice what changes there. None if there is none."""
-    return next((path for path in _entries(folder) if path.is_symlink() and path.is_dir()), None)
+    return link
 
 
 def _entries(folder: Path) -> Iterator[Path]:

@@ -148,7 +148,7 @@ def test_a_folder_that_dvc_cannot_watch_is_told_in_a_line(
     assert run("new", tmp_path / "folder")[0] == 0
     found = [one.text for one in check_text_source(load_params(project / "params.yaml"), load_paths())]
     assert found == [
-        f"download.watch: {tmp_path}/folder/again is a link to a folder, and DVC does not notice changes in such a one"
+        f"download.watch: {tmp_path}/folder/again is a link to a folder, and DVC does not notice changes behind it"
     ]
     monkeypatch.chdir(folder)  # a socket's path is short
     with socket.socket(socket.AF_UNIX) as listener:

@@ -195,7 +195,7 @@ def test_the_same_seed_with_another_loss_is_no_second_training(copy: Path) -> No
     assert [list(recipe) for recipe in found] == [["e0"], ["e1"], ["e2"]]
     assert verdicts(found)[0].startswith("by stateful: e1 is lower than e0 by 0.1000")
     (why,) = repeated_seeds(found)
-    assert why.startswith("e0 and e1 have the same parameters and seed, and other losses: the code or")
+    assert why.startswith("e0 and e1 have the same parameters and seed, and other losses. The code or")
     assert repeated_seeds(recipes([made("0.01", 1, 1.5), made("0.01", 2, 1.4), made("0.03", 1, 1.5)])) == []
 
 
