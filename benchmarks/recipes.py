@@ -102,7 +102,7 @@ def _row(name: str, records: list[Record]) -> list[str]:
 
 def _row_of_ensemble(name: str, trials: Sequence[Trial]) -> list[str]:
     models = [trained(trial) for trial in trials]
-    size, by_protocol = sum(model.num_parameters() for model in models), losses(Ensemble(models), load_data().val)
+    size, by_protocol = sum(model.shape.num_parameters for model in models), losses(Ensemble(models), load_data().val)
     cells = [f"{by_protocol[protocol]:.4f}" for protocol in PROTOCOLS]
     return [f"the ensemble of `{name}`", str(len(models)), f"{size:,}", "", *cells]
 

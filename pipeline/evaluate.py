@@ -92,7 +92,7 @@ def track(
     """Add all of it to the model's run. `is_here`: it was measured on this machine, by these versions."""
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(has_sender=is_here), trained.sha256, record)
-    size = Measurement("model/num_parameters", trained.model.num_parameters())  # for a run that is made of files
+    size = Measurement("model/num_parameters", trained.model.shape.num_parameters)  # for a run that is made of files
     measured = {f"{protocol}/{name}": value for protocol, loss in metrics.items() for name, value in loss.items()}
     measured |= {f"baseline/{name}": bits for name, bits in baselines.bits_per_char.items()}
     tracked.log_metrics([size, *(Measurement(*one) for one in measured.items())], only_changed=True)
@@ -101,7 +101,7 @@ def track(
         tracked.log_file(paths.evaluate / name, "evaluate")
     losses = {protocol: loss["nats_per_char"] for protocol, loss in metrics.items()}
     summary = summary_of(params, record.tags)._replace(
-        num_parameters=trained.model.num_parameters(),
+        num_parameters=trained.model.shape.num_parameters,
         losses=losses,
         published=published_for(validation_sha256, params.evaluate.model_dump(mode="json")["published"]),
         model_sha256=trained.sha256,
@@ -168,7 +168,7 @@ def _compare(
             num_epochs=len(tables.epochs),
             num_train_chars=train.num_chars,
             vocab_size=len(vocab),
-            num_parameters=trained.model.num_parameters(),
+            num_parameters=trained.model.shape.num_parameters,
         )
         is_below_ngram = baselines.ngrams[baselines.best_ngram] < ours
         log.log(logging.WARNING if is_below_ngram else logging.INFO, "%s; %s", verdict, helps)

@@ -103,7 +103,7 @@ def track(
     for file in (PAGE, DOCUMENT):
         tracked.log_file(paths.samples / file, "review")
     summary = summary_of(params, record.tags)._replace(
-        num_parameters=trained.model.num_parameters(),
+        num_parameters=trained.model.shape.num_parameters,
         losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
         published=published_for(validation_sha256, params.evaluate.model_dump(mode="json")["published"]),
         model_sha256=trained.sha256,

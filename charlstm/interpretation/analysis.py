@@ -132,7 +132,7 @@ class _Analysis:
         Of a large model, only the cells whose states vary most are tried.
         """
         num_steps = SCREENED_CHARS + SCREENED_WARM_UP
-        num_tried = max(NUM_CANDIDATES, MAX_SCREENED_MULTIPLICATIONS // (num_steps * self._model.num_parameters()))
+        num_tried = max(NUM_CANDIDATES, MAX_SCREENED_MULTIPLICATIONS // (num_steps * self._model.shape.num_parameters))
         deviations_U = self._cells_UN.std(1, dtype=np.float32)
         tried = np.argsort(-deviations_U, kind="stable")[:num_tried].tolist()
         ids_1T = torch.from_numpy(self._halves.part(0)[: num_steps + 1].astype(np.int64))[None]

@@ -66,7 +66,7 @@ class Halves(NamedTuple):
 def halves_of(ids: Ids, model: CharLSTM) -> Halves | None:
     """Halves of as much text as there is time and memory for; None where the text is too short to find anything."""
     num_cells = model.shape.num_layers * model.shape.hidden_size
-    most = min(2 * MAX_HALF, MAX_CELL_STATES // num_cells, MAX_MULTIPLICATIONS // model.num_parameters())
+    most = min(2 * MAX_HALF, MAX_CELL_STATES // num_cells, MAX_MULTIPLICATIONS // model.shape.num_parameters)
     num_chars = min(len(ids) - WARM_UP - 1, max(most, 2 * MIN_HALF)) // 2 // ROW_LEN * ROW_LEN
     kept = ids[: WARM_UP + 2 * num_chars + 1 + LOOK_AHEAD]  # a label has a number for each of them
     return Halves(kept, num_chars) if num_chars >= MIN_HALF else None

@@ -68,7 +68,7 @@ class Model:
         self._state: State | None = None
 
     def __repr__(self) -> str:
-        sizes = f"{self._model.num_parameters():,} parameters, {len(self._vocab)} {self._vocab.unit}s"
+        sizes = f"{self._model.shape.num_parameters:,} parameters, {len(self._vocab)} {self._vocab.unit}s"
         return f"<charlstm.Model: {sizes}, SHA-256 {self._sha256[:8]}>"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Model:
         """
         return {
             "model_sha256": self._sha256,
-            "num_parameters": self._model.num_parameters(),
+            "num_parameters": self._model.shape.num_parameters,
             **self._model.shape._asdict(),
             "unit": self._vocab.unit,
             "characters": self._vocab.characters or None,

@@ -4,7 +4,6 @@ It knows nothing of training or hardware.
 Shapes: B rows, T time steps, V vocabulary, E embedding features, L layers, H hidden units, S copies of the output.
 """
 
-import math
 from typing import Literal, cast
 
 import torch
@@ -13,7 +12,7 @@ from torch.nn import functional
 
 from charlstm.model.dropout import DropoutMasks
 from charlstm.model.gates import LSTMState
-from charlstm.model.layers import FusedLayer, GatesLayer, Resets, gate_weight_names, read_with_resets
+from charlstm.model.layers import FusedLayer, GatesLayer, Resets, read_with_resets
 from charlstm.model.loss import summed_nats_in_pieces
 from charlstm.model.shape import ModelShape
 
@@ -112,32 +111,9 @@ class CharLSTM(nn.Module):
         zeros_LBH = self.head.weight.new_zeros((self.shape.num_layers, num_rows, self.shape.hidden_size))
         return LSTMState(zeros_LBH, zeros_LBH)
 
-    def num_parameters(self) -> int:
-        """Trained numbers (a one-hot embedding is not, nor nn.LSTM's unused second bias)."""
-        sizes = {name: math.prod(size) for name, size in weight_shapes(self.shape).items()}
-        return sum(sizes.values()) - (sizes["embedding.weight"] if self.shape.embedding_size == 0 else 0)
-
 
 def _mask(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask
-
-
-def weight_shapes(shape: ModelShape) -> dict[str, tuple[int, ...]]:
-    """The names and shapes that the weights of a `CharLSTM` have on disk, without building one."""
-    hidden = shape.hidden_size
-    found: dict[str, tuple[int, ...]] = {"embedding.weight": (shape.vocab_size, shape.input_size)}
-    for layer in range(shape.num_layers):
-        input_size = hidden if layer else shape.input_size
-        for part, size in {
-            "from_input.weight": (hidden, input_size),
-            "from_input.bias": (hidden,),
-            "from_hidden.weight": (hidden, hidden),
-        }.items():
-            found |= dict.fromkeys((f"layers.{layer}.{name}" for name in gate_weight_names(part)), size)
-    if shape.feed_forward_size:
-        found["feed_forward.up.weight"] = (shape.feed_forward_size, hidden)
-        found["feed_forward.down.weight"] = (hidden, shape.feed_forward_size)
-    return found | {"head.weight": (shape.vocab_size, hidden), "head.bias": (shape.vocab_size,)}
 
 
 # The weights of a fresh model, the same for either implementation and on every device. Shapes: H hidden units.

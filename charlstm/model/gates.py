@@ -77,10 +77,6 @@ class OutputGate(Gate):
         return torch.sigmoid(self.weighted_sum(x_BI, hidden_BH))
 
 
-# Weights of several gates are stacked in this order, which is nn.LSTM's. Only `generation/quantized.py` has its own.
-GATES = ("input_gate", "forget_gate", "candidate", "output_gate")
-
-
 class LSTMCell(nn.Module):
     """One time step of one layer: (x_t, (h_{t-1}, c_{t-1})) -> (h_t, c_t)."""
 

@@ -10,12 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from charlstm.model.gates import GATES, LSTMCell, LSTMState
-
-
-def gate_weight_names(part: str) -> list[str]:
-    """The names that one part (`from_input.weight`, ...) of all gates has in a layer, in the order of `GATES`."""
-    return [f"cell.{gate}.{part}" for gate in GATES]
+from charlstm.model.gates import LSTMCell, LSTMState
+from charlstm.model.shape import GATES, gate_weight_names
 
 
 def stacked(weights: Mapping[str, Tensor], layer: int, part: str, gates: Sequence[str]) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import atomic_folder, sha256
 from charlstm.files.documents import read_json
-from charlstm.model.char_lstm import CharLSTM, Implementation, weight_shapes
+from charlstm.model.char_lstm import CharLSTM, Implementation
 from charlstm.model.shape import CONFIG, WEIGHTS, ModelShape
 from charlstm.text.vocabulary import VOCAB, Vocab, load_vocab
 
@@ -100,7 +100,7 @@ def _check_header(path: Path, shape: ModelShape) -> None:
         raise CharlstmError(f"{path}: not a whole safetensors file ({error})") from None
     if shape.num_layers > len(found):
         raise CharlstmError(f"{path}: does not fit {CONFIG}: {shape.num_layers} layers in {len(found)} weights")
-    expected = {name: f"F32 {size}" for name, size in weight_shapes(shape).items()}
+    expected = {name: f"F32 {size}" for name, size in shape.weights.items()}
     pairs = [(name, expected.get(name), found.get(name)) for name in sorted(found.keys() | expected.keys())]
     wrong = [
         f"{name}: expected {want or 'nothing'}, found {have or 'nothing'}" for name, want, have in pairs if want != have

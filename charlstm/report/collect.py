@@ -102,7 +102,7 @@ def review_of(
         validation_sha256=validation_sha256,
         num_layers=trained.model.shape.num_layers,
         hidden_size=trained.model.shape.hidden_size,
-        num_parameters=trained.model.num_parameters(),
+        num_parameters=trained.model.shape.num_parameters,
         vocab_size=len(trained.vocab),
         num_train_chars=train_text.num_chars,
         num_val_chars=len(val),

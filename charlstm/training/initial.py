@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from charlstm.errors import CharlstmError
-from charlstm.model.layers import gate_weight_names
 from charlstm.model.model_folder import TrainedModel, load_model
-from charlstm.model.shape import ModelShape
+from charlstm.model.shape import ModelShape, gate_weight_names
 from charlstm.text.vocabulary import Vocab
 
 

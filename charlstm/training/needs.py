@@ -15,10 +15,11 @@ A number has 8 bytes in fp64 and 4 otherwise. All but the activations is a lower
 checkpoints.
 """
 
+import math
 from typing import NamedTuple
 
 from charlstm.errors import TrainingError
-from charlstm.model.shape import LOGITS_AT_ONCE, MAX_LOGITS, ModelShape
+from charlstm.model.shape import HEAD, LOGITS_AT_ONCE, MAX_LOGITS, ModelShape
 from charlstm.params import TrainParams
 from charlstm.text.vocabulary import Unit
 
@@ -47,21 +48,17 @@ def memory_needs(shape: ModelShape, train: TrainParams, num_rows: int) -> Memory
     num_rows = min(train.micro_batch_size or train.batch_size, num_rows)
     if train.distillation.rows:
         num_rows = student_rows(num_rows, shape.vocab_size, train.context_len, num_samples)
-    vocab, inputs, hidden = shape.vocab_size, shape.input_size, shape.hidden_size
-    layers, inner = shape.num_layers, shape.feed_forward_size
-    embedding, head = vocab * inputs, hidden * vocab + vocab
-    gate_matrices = 4 * (inputs + hidden) * hidden + (layers - 1) * 8 * hidden * hidden
-    numbers = embedding + gate_matrices + layers * 4 * hidden + 2 * hidden * inner + head
-    trained = numbers - (embedding if shape.embedding_size == 0 else 0)
-    matrices = gate_matrices + 2 * hidden * inner if train.optimizer == "muon" else 0
-    per_char = inputs + layers * 6 * hidden + 2 * inner + num_samples * hidden
+    hidden, weights = shape.hidden_size, shape.weights
+    numbers, trained = sum(math.prod(size) for size in weights.values()), shape.num_parameters
+    moved_by_muon = shape.num_multiplied - math.prod(weights[HEAD]) if train.optimizer == "muon" else 0
+    per_char = shape.input_size + shape.num_layers * 6 * hidden + 2 * shape.feed_forward_size + num_samples * hidden
     num_chars = num_rows * train.context_len
-    num_logits = num_samples * vocab * num_chars
+    num_logits = num_samples * shape.vocab_size * num_chars
     at_once = num_logits if num_logits <= MAX_LOGITS else LOGITS_AT_ONCE
     return MemoryNeeds(
         weights=bytes_per_number * numbers,
         gradients=bytes_per_number * trained,
-        optimizer=bytes_per_number * (2 * trained - matrices),
+        optimizer=bytes_per_number * (2 * trained - moved_by_muon),
         averages=bytes_per_number * numbers * (2 if train.ema_decay > 0 else 1),
         activations=bytes_per_number * (per_char * num_chars + 2 * at_once),
     )

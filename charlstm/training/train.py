@@ -202,7 +202,7 @@ class _Training:
             epochs=now.epochs,
             steps=now.steps,
             best=now.best,
-            num_parameters=self.learner.model.num_parameters(),
+            num_parameters=self.learner.model.shape.num_parameters,
             train_seconds=now.train_seconds,
             initial_nats_per_char=now.initial_nats_per_char,
         )
@@ -212,7 +212,7 @@ class _Training:
             num_epochs=self.params.epochs,
             num_steps=self.learner.num_steps,
             chars_per_epoch=self.learner.batches.chars_per_epoch,
-            num_parameters=self.learner.model.num_parameters(),
+            num_parameters=self.learner.model.shape.num_parameters,
             num_processes=self.processes.world_size,
             device=str(self.processes.device),
             precision=self.learner.precision,

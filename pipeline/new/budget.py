@@ -155,7 +155,7 @@ class Budget(NamedTuple):
         begins = self.initial is not None
         trainings = [Training(text.num_train, shape, 1, *sizes, begins_from_model=begins) for shape in shapes]
         max_weights = MAX_WEIGHTS_PER_CHAR if text.num_train > SHORT else MAX_WEIGHTS_OF_SHORT  # per character
-        fitting = [one for one in trainings if one.num_weights <= max_weights * text.num_train]
+        fitting = [one for one in trainings if one.shape.num_multiplied <= max_weights * text.num_train]
         return fitting or trainings[:1]
 
     def choose(self, timed: Sequence[tuple[Training, Speed]]) -> Plan:
@@ -174,7 +174,7 @@ class Budget(NamedTuple):
                 f"the training part once takes {minutes:.1f} minutes here; give it more time, or a part of the text"
             )
         pairs = [(plan, plan.training) for plan in possible]
-        has_read = [plan for plan, one in pairs if one.chars_seen >= MIN_CHARS_PER_WEIGHT * one.num_weights]
+        has_read = [plan for plan, one in pairs if one.chars_seen >= MIN_CHARS_PER_WEIGHT * one.shape.num_multiplied]
         best = (has_read or possible[:1])[-1]
         if not self.may_have_teachers or best.training.epochs < self.useful_epochs:
             return best
@@ -222,7 +222,7 @@ def plan_within(
     num_teachers = MIN_TEACHERS if budget.may_have_teachers else 0
     requests = []
     for training in trainings:
-        min_steps = MIN_CHARS_PER_WEIGHT * training.num_weights / (training.batch_size * training.context_len)
+        min_steps = MIN_CHARS_PER_WEIGHT * training.shape.num_multiplied / (training.batch_size * training.context_len)
         requests.append(Request(params_of(training), budget.seconds / min_steps, num_teachers))
     return budget.choose(list(zip(trainings, measure(requests, budget.text.vocab_size), strict=False)))
 

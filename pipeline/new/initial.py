@@ -99,4 +99,4 @@ def find_initial(where: str, folder: Path) -> InitialModel:
     """
     trained = load_model(folder, "gates")
     model = trained.model
-    return InitialModel(where, folder, model.shape, trained.vocab, model.num_parameters(), trained.sha256)
+    return InitialModel(where, folder, model.shape, trained.vocab, model.shape.num_parameters, trained.sha256)

@@ -126,13 +126,6 @@ class Training(NamedTuple):
     begins_from_model: bool = False
 
     @property
-    def num_weights(self) -> int:
-        """Weights that each character is multiplied with."""
-        vocab_size, _, hidden, num_layers, block = self.shape
-        lstm = 4 * hidden * (self.shape.input_size + hidden) + (num_layers - 1) * 8 * hidden * hidden
-        return lstm + 2 * hidden * block + hidden * vocab_size
-
-    @property
     def chars_seen(self) -> int:
         """Characters that are read, in all epochs."""
         return self.epochs * self.num_train
@@ -140,7 +133,7 @@ class Training(NamedTuple):
     @property
     def overfitting_risk(self) -> float:
         """Epochs x weights for each character of the text: the larger, the more of it the model can memorize."""
-        return self.epochs * self.num_weights / self.num_train
+        return self.epochs * self.shape.num_multiplied / self.num_train
 
     @property
     def dropout(self) -> float:
@@ -160,7 +153,7 @@ class Training(NamedTuple):
         threads = num_threads(self.batch_size * self.shape.hidden_size**2, num_cores)
         speed = WEIGHTS_PER_SECOND * threads / (1 if is_bf16 else SLOWER_IN_FP32)
         speed *= min(1.0, sqrt(self.batch_size / SMALL_BATCH))
-        return self.chars_seen * self.num_weights / speed
+        return self.chars_seen * self.shape.num_multiplied / speed
 
     def recipe(self) -> dict[str, object]:
         """Its parameters by dotted name."""

@@ -63,7 +63,8 @@ def test_the_time_is_kept_and_more_of_it_makes_no_smaller_model(num_chars: int) 
     for minutes, found in zip(MINUTES[1:], plans, strict=True):
         assert 0 < found.all_seconds <= 1.05 * 60 * minutes
         assert found.training.epochs > 0
-    seen = [found.training.num_weights * found.training.chars_seen for found in plans if found.teaching is None]
+    untaught = [found.training for found in plans if found.teaching is None]
+    seen = [training.shape.num_multiplied * training.chars_seen for training in untaught]
     assert seen == sorted(seen)
 
 
@@ -77,8 +78,8 @@ def test_a_model_reads_enough_for_its_width_and_has_no_more_weights_than_the_tex
         for num_chars in LENGTHS[1:]:
             found = plan(minutes, num_chars)
             training, of_teachers = found.training, ROWS_OF_TEACHERS * (found.teaching is not None)
-            assert training.chars_seen * (1 + of_teachers) >= MIN_CHARS_PER_WEIGHT * training.num_weights
-            assert training.num_weights < (4 if num_chars < 300_000 else 2.5) * training.num_train
+            assert training.chars_seen * (1 + of_teachers) >= MIN_CHARS_PER_WEIGHT * training.shape.num_multiplied
+            assert training.shape.num_multiplied < (4 if num_chars < 300_000 else 2.5) * training.num_train
 
 
 def test_teachers_take_what_time_a_small_text_leaves() -> None:

@@ -70,7 +70,7 @@ def test_a_huge_text_is_validated_on_a_part() -> None:
 
 def test_larger_texts_take_longer_and_need_no_smaller_models() -> None:
     found = [propose(size, [1]) for size in SIZES]
-    weights = [one.training.num_weights for one in found if one.training]
+    weights = [one.training.shape.num_multiplied for one in found if one.training]
     assert len(found) == len(weights) > 10 and weights == sorted(weights)
 
 

@@ -183,5 +183,5 @@ def test_a_large_model_reads_less(text: str, monkeypatch: pytest.MonkeyPatch) ->
     assert num_chars() == 7_000
     monkeypatch.setattr(reading, "MAX_CELL_STATES", LAYERS * HIDDEN * 5_000)
     assert num_chars() == 2_000
-    monkeypatch.setattr(reading, "MAX_MULTIPLICATIONS", 3_000 * model.num_parameters())
+    monkeypatch.setattr(reading, "MAX_MULTIPLICATIONS", 3_000 * model.shape.num_parameters)
     assert num_chars() == 2_000  # too few are worse than late

@@ -8,9 +8,8 @@ from exports import SMALL, VOCAB, make
 
 from charlstm import onnx_export
 from charlstm.evaluation.protocols import stateful
-from charlstm.model.gates import GATES
 from charlstm.model.model_folder import TrainedModel
-from charlstm.model.shape import ModelShape
+from charlstm.model.shape import GATES, ModelShape
 from charlstm.onnx_export import OnnxModel, compare, int8_bytes, onnx_bytes
 from charlstm.text.encoded import EncodedText
 

@@ -54,7 +54,7 @@ def test_implementations_are_the_same_function_with_the_same_gradients() -> None
 def test_state_dict_has_one_layout_and_round_trips() -> None:
     gates, fused = make("gates", seed=1), make("fused", seed=2)
     assert gates.state_dict().keys() == fused.state_dict().keys()
-    assert gates.num_parameters() == fused.num_parameters() == sum(w.numel() for w in gates.state_dict().values())
+    assert gates.shape.num_parameters == sum(weight.numel() for weight in gates.state_dict().values())
     fused.load_state_dict(gates.state_dict())
     for name, weight in fused.state_dict().items():
         assert torch.equal(weight, gates.state_dict()[name]), name
@@ -67,7 +67,7 @@ def test_without_an_embedding_characters_are_one_hot() -> None:
     model.load_state_dict(initial_weights(shape, "uniform", forget_gate_bias=0.0, generator=generator))
     assert torch.equal(model.embedding(torch.arange(11)), torch.eye(11).double())
     assert not model.embedding.weight.requires_grad
-    assert model.num_parameters() == sum(weight.numel() for weight in model.state_dict().values()) - 11 * 11
+    assert model.shape.num_parameters == sum(weight.numel() for weight in model.state_dict().values()) - 11 * 11
 
 
 def test_loading_names_what_is_missing() -> None:
@@ -123,7 +123,7 @@ def test_a_fresh_feed_forward_block_adds_nothing_and_a_trained_one_does() -> Non
     logits_BTV, _ = model(ids())
     without = CharLSTM(SHAPE._replace(feed_forward_size=0), "fused").double()
     without.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("feed_forward")})
-    assert model.num_parameters() - without.num_parameters() == 2 * SHAPE.hidden_size * SHAPE.feed_forward_size
+    assert model.shape.num_parameters - without.shape.num_parameters == 2 * SHAPE.hidden_size * SHAPE.feed_forward_size
     torch.testing.assert_close(without(ids())[0], logits_BTV)
     assert not torch.allclose(with_opinions(model)(ids())[0], logits_BTV)
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import sha256
-from charlstm.model.char_lstm import CharLSTM, Implementation, weight_shapes
+from charlstm.model.char_lstm import CharLSTM, Implementation
 from charlstm.model.model_folder import load_model, save_model
 from charlstm.model.shape import CONFIG, WEIGHTS, ModelShape
 from charlstm.text.vocabulary import VOCAB, Vocab
@@ -173,7 +173,7 @@ def test_weights_out_of_any_range_are_named(folder: Path, bad: float) -> None:
 @pytest.mark.parametrize("implementation", ["gates", "fused"])
 def test_the_shapes_of_weights_are_known_without_a_model(shape: ModelShape, implementation: Implementation) -> None:
     weights = CharLSTM(shape, implementation).state_dict()
-    assert weight_shapes(shape) == {name: tuple(weight.shape) for name, weight in weights.items()}
+    assert shape.weights == {name: tuple(weight.shape) for name, weight in weights.items()}
 
 
 def num_digits(number: int) -> str:
