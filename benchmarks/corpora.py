@@ -33,6 +33,7 @@ from benchmarks.recipes import Ensemble
 from benchmarks.training import learner_of
 from benchmarks.trials import Record, Trial, append, commit, fresh_processes, last_record, short_hash, train
 from charlstm.evaluation.baselines import measure_baselines
+from charlstm.evaluation.difference import mean_and_deviation
 from charlstm.evaluation.protocols import stateful
 from charlstm.evaluation.windows import windowed
 from charlstm.files.atomic import sha256, write_text
@@ -47,7 +48,6 @@ from charlstm.text.soft_targets import SoftTargets, load_soft_targets
 from charlstm.text.vocabulary import UNSEEN, Vocab
 from charlstm.training.initial import InitialWeights, load_initial
 from charlstm.training.train import Data
-from pipeline.commands.sweep import mean_and_deviation
 from pipeline.distillation.write import write_part
 from pipeline.dvc.paths import load_deps, load_paths
 from pipeline.new.timing import take_steps

@@ -25,11 +25,11 @@ from torch import Tensor
 from benchmarks.harness import new_parser, print_table
 from benchmarks.recipes import Ensemble, available
 from benchmarks.trials import Trial, load_data, trained
+from charlstm.evaluation.difference import mean_and_deviation
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.layers import Resets, read_with_resets
 from charlstm.model.loss import LossSum, exact_loss, summed_nats
 from charlstm.text.encoded import EncodedText
-from pipeline.commands.sweep import mean_and_deviation
 from pipeline.stage.stage import guarded
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from benchmarks.harness import console, new_parser, print_table
 from benchmarks.projects import ROOT, compose
 from benchmarks.trials import Record, Trial, load_data, losses, run, trained
+from charlstm.evaluation.difference import mean_and_deviation
 from charlstm.evaluation.published import ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
-from pipeline.commands.sweep import mean_and_deviation
 from pipeline.stage.stage import guarded
 
 ORIGINAL_TOLERANCE = 0.02  # nats/char, of each epoch's loss

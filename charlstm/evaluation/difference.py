@@ -48,6 +48,12 @@ def by_recipe(
     return groups
 
 
+def mean_and_deviation(losses: Sequence[float]) -> str:
+    """The mean ± the deviation of a sample; of one loss, the loss alone."""
+    deviation = f" ± {statistics.stdev(losses):.4f}" if len(losses) > 1 else ""
+    return f"{statistics.fmean(losses):.4f}{deviation}"
+
+
 class Trained(NamedTuple):
     """The trainings of one recipe: a name for them, and of each its loss and its blocks, None where there are none."""
 

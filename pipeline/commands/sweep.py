@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from charlstm.errors import CharlstmError
-from charlstm.evaluation.difference import Trained, by_recipe, compare, why_no_interval
+from charlstm.evaluation.difference import Trained, by_recipe, compare, mean_and_deviation, why_no_interval
 from charlstm.evaluation.published import TEST_PREFIX
 from charlstm.files.documents import parse_yaml
 from charlstm.params import NOTHING, load_params
@@ -76,8 +76,8 @@ def sweep(
     queue, console = read_queue(), plain_console(soft_wrap=True)
     here = queue._replace(tasks=[task for task in queue.tasks if task.baseline == commit])
     done = read_experiments(commit)
-    measured = {name: experiment for name, experiment in done.items() if experiment.losses}
-    measured |= siblings(committed_result(commit), [*(one.params for one in measured.values()), wanted])
+    measured = [one for one in done if one.losses]
+    measured += siblings(committed_result(commit), [*(one.params for one in measured), wanted])
     if not (here.tasks or done or measured):
         raise CharlstmError(_none_began(revision, commit, queue))
     console.print(*status_lines(commit, here, done), sep="\n")
@@ -85,7 +85,7 @@ def sweep(
         _show_all(measured, output)
     elif not here.tasks:
         raise CharlstmError(f"{revision}: expected experiments with losses, found {len(done)} without: no picture")
-    is_missing = seeds and missing_seeds(seeds, wanted, (one.params for one in measured.values()))
+    is_missing = seeds and missing_seeds(seeds, wanted, [one.params for one in measured])
     return STAGE_FAILED if is_missing else 0
 
 
@@ -95,32 +95,44 @@ def sweep(
 class Experiment(NamedTuple):
     """An experiment that is done: its parameters by dotted name, its losses by protocol, and its commit."""
 
+    name: str
     params: dict[str, str]
     losses: dict[str, float]
     commit: str
 
+    @property
+    def recipe(self) -> frozenset[tuple[str, str]]:
+        """All parameters that decide a loss, but for the seed."""
+        return _without_seed(self.params)
 
-def read_experiments(commit: str) -> dict[str, Experiment]:
-    """The DVC experiments that began from a commit, by name, as git has them.
+    @property
+    def seed(self) -> str | None:
+        """Of its training."""
+        return self.params.get(SEED)
+
+
+def read_experiments(commit: str) -> list[Experiment]:
+    """The DVC experiments that began from a commit, as git has them.
 
     Losses are those of whole evaluations of the validation part.
     """
     paths, began = load_paths(), experiments()
-    return {name: _experiment_at(one, paths) for one, (name, baseline) in began.items() if baseline == commit}
+    return [_experiment_at(one, name, paths) for one, (name, baseline) in began.items() if baseline == commit]
 
 
-def committed_result(commit: str) -> dict[str, Experiment]:
-    """The result in a commit itself, by its short hash; none if that is of other parameters than its `params.yaml`."""
-    result, lock = _experiment_at(commit, load_paths()), lock_at(commit)
+def committed_result(commit: str) -> list[Experiment]:
+    """The result in a commit itself, named by its short hash; none if it is of other parameters than `params.yaml`."""
+    name, lock = git("log", "-1", "--format=%h", commit) or commit, lock_at(commit)
+    result = _experiment_at(commit, name, load_paths())
     recorded = flat(lock.params()) if lock else {}
     is_of_params = SEED in recorded and all(is_same_value(result.params.get(one), recorded[one]) for one in recorded)
-    return {git("log", "-1", "--format=%h", commit) or commit: result} if is_of_params and result.losses else {}
+    return [result] if is_of_params and result.losses else []
 
 
-def _experiment_at(commit: str, paths: Paths) -> Experiment:
+def _experiment_at(commit: str, name: str, paths: Paths) -> Experiment:
     losses = losses_of(losses_at(commit, paths))
     of_validation = {name: loss for name, loss in losses.items() if not name.startswith(TEST_PREFIX)}
-    return Experiment(_params_at(commit), of_validation, commit)
+    return Experiment(name, _params_at(commit), of_validation, commit)
 
 
 def varied_params(params: Sequence[Mapping[str, str]]) -> list[str]:
@@ -133,23 +145,22 @@ def _decides_a_loss(name: str) -> bool:
     return name.startswith(OF_THE_TEXT) or not name.startswith(NOT_OF_A_MODEL)
 
 
-def by_text(measured: Mapping[str, Experiment]) -> dict[str, dict[str, Experiment]]:
+def by_text(measured: Sequence[Experiment]) -> dict[str, list[Experiment]]:
     """Experiments by the text that they were measured on, in words: its name, and what else differs of it."""
-    of_the_text = [one for one in differing([one.params for one in measured.values()]) if one.startswith(OF_THE_TEXT)]
+    of_the_text = [name for name in differing([one.params for one in measured]) if name.startswith(OF_THE_TEXT)]
     more = [name for name in of_the_text if not name.startswith("download.")]
-    groups: dict[tuple[str, ...], dict[str, Experiment]] = {}
-    for name, one in measured.items():
-        text = tuple(one.params.get(param, "") for param in of_the_text)
-        groups.setdefault(text, {})[name] = one
-    named: dict[str, dict[str, Experiment]] = {}
+    groups: dict[tuple[str, ...], list[Experiment]] = {}
+    for one in measured:
+        groups.setdefault(tuple(one.params.get(name, "") for name in of_the_text), []).append(one)
+    named: dict[str, list[Experiment]] = {}
     for number, group in enumerate(groups.values(), 1):
-        params = next(iter(group.values())).params
+        params = group[0].params
         words = ", ".join([params.get(NAME, ""), *(f"{name} {shown(params.get(name, ''))}" for name in more)])
         named[f"{words} ({number})" if words in named else words] = group
     return named
 
 
-def _show_all(measured: Mapping[str, Experiment], output: Path) -> None:
+def _show_all(measured: Sequence[Experiment], output: Path) -> None:
     """A table for each text, and a picture of the one with the most experiments."""
     groups = by_text(measured)
     if len(groups) == 1:
@@ -160,23 +171,22 @@ def _show_all(measured: Mapping[str, Experiment], output: Path) -> None:
         _show_losses(group, output if text == most else None, text)
 
 
-def _show_losses(measured: Mapping[str, Experiment], output: Path | None, text: str = "") -> None:
+def _show_losses(measured: Sequence[Experiment], output: Path | None, text: str = "") -> None:
     """Tables, a picture if there is a file for it, and what the differences are worth: all are of one text."""
     from charlstm.report.plots import plot_sweep  # pictures take seconds to import
 
-    protocols = sorted(set.intersection(*(set(experiment.losses) for experiment in measured.values())))
+    protocols = sorted(set.intersection(*(set(one.losses) for one in measured)))
     if not protocols:
         raise CharlstmError("expected a protocol that all experiments were measured by, found none")
     protocol = next(name for name in (PROTOCOL, *PROTOCOLS, *protocols) if name in protocols)
-    names = sorted(measured, key=lambda name: measured[name].losses[protocol])
-    losses = [measured[name].losses for name in names]
-    varied = varied_params([measured[name].params for name in names])
-    values = {short_name(param): [measured[name].params.get(param, "") for name in names] for param in varied}
-    number = "1 experiment" if len(names) == 1 else f"{len(names)} experiments"
+    measured = sorted(measured, key=lambda one: one.losses[protocol])
+    varied = varied_params([one.params for one in measured])
+    values = {short_name(name): [one.params.get(name, "") for one in measured] for name in varied}
+    number = "1 experiment" if len(measured) == 1 else f"{len(measured)} experiments"
     console = plain_console()
     rows = [
-        Row([name], [measured[name].params.get(one, "") for one in varied], [f"{loss[one]:.4f}" for one in protocols])
-        for name, loss in zip(names, losses, strict=True)
+        Row([one.name], [one.params.get(name, "") for name in varied], [f"{one.losses[by]:.4f}" for by in protocols])
+        for one in measured
     ]
     title = f"{number}{text and f' on {text}'} (nats per character; the best by {protocol} first)"
     print_table(console, title, Row(["experiment"], list(map(short_name, varied)), protocols), rows)
@@ -186,7 +196,7 @@ def _show_losses(measured: Mapping[str, Experiment], output: Path | None, text: 
     for line in [*repeated_seeds(recipes), *verdicts(recipes)]:
         console.print(line, soft_wrap=True)
     if output:
-        plot_sweep(output, values, [loss[protocol] for loss in losses], f"{protocol} (nats per character)")
+        plot_sweep(output, values, [one.losses[protocol] for one in measured], f"{protocol} (nats per character)")
         console.print(f"the loss over each parameter{text and f', on {text}'}: {output}", soft_wrap=True)
 
 
@@ -221,21 +231,20 @@ def _table(title: str, head: Row, rows: Sequence[Row]) -> Table:
 # Seeds.
 
 
-def recipes_of(measured: Mapping[str, Experiment], protocol: str) -> list[dict[str, Experiment]]:
+def recipes_of(measured: Sequence[Experiment], protocol: str) -> list[list[Experiment]]:
     """Experiments that differ in the seed alone, together. Of those that have the same loss, too, one counts."""
-    different: dict[tuple[object, ...], str] = {}
-    for name, one in measured.items():
-        different.setdefault((_without_seed(one.params), one.params.get(SEED), one.losses[protocol]), name)
-    params = {name: one.params for name, one in measured.items()}
-    names = by_recipe(different.values(), lambda name: _without_seed(params[name]), lambda name: params[name].get(SEED))
-    return [{name: measured[name] for name in group} for group in names]
+    different: dict[tuple[object, ...], Experiment] = {}
+    for one in measured:
+        different.setdefault((one.recipe, one.seed, one.losses[protocol]), one)
+    return by_recipe(different.values(), lambda one: one.recipe, lambda one: one.seed)
 
 
-def repeated_seeds(recipes: Sequence[Mapping[str, Experiment]]) -> list[str]:
+def repeated_seeds(recipes: Sequence[Sequence[Experiment]]) -> list[str]:
     """Why experiments of the same parameters are not averaged: the same seed had several losses."""
     names: dict[object, list[str]] = {}
-    for name, one in (pair for recipe in recipes if len(recipe) == 1 for pair in recipe.items()):
-        names.setdefault((_without_seed(one.params), one.params.get(SEED)), []).append(name)
+    for one, *others in recipes:
+        if not others:
+            names.setdefault((one.recipe, one.seed), []).append(one.name)
     return [
         f"{' and '.join(same)} have the same parameters and seed, and other losses. The code or the machine differed, "
         "so no mean is taken over their seeds (`dvc exp remove NAME` removes one)"
@@ -244,23 +253,13 @@ def repeated_seeds(recipes: Sequence[Mapping[str, Experiment]]) -> list[str]:
     ]
 
 
-def _params_of(recipe: Mapping[str, Experiment]) -> dict[str, str]:
-    return next(iter(recipe.values())).params
-
-
-def mean_and_deviation(losses: Sequence[float]) -> str:
-    """The mean ± the deviation of a sample; of one loss, the loss alone."""
-    deviation = f" ± {statistics.stdev(losses):.4f}" if len(losses) > 1 else ""
-    return f"{statistics.fmean(losses):.4f}{deviation}"
-
-
-def siblings(committed: Mapping[str, Experiment], others: Sequence[Mapping[str, str]]) -> dict[str, Experiment]:
+def siblings(committed: Sequence[Experiment], others: Sequence[Mapping[str, str]]) -> list[Experiment]:
     """Of the results in a commit, those that differ from `others` in the seed alone, and have another than them all."""
-    found = {}
-    for name, one in committed.items():
-        seeds = [params.get(SEED) for params in others if _without_seed(params) == _without_seed(one.params)]
-        if seeds and one.params.get(SEED) not in seeds:
-            found[name] = one
+    found = []
+    for one in committed:
+        seeds = [params.get(SEED) for params in others if _without_seed(params) == one.recipe]
+        if seeds and one.seed not in seeds:
+            found.append(one)
     return found
 
 
@@ -295,7 +294,7 @@ def load_wanted(revision: str, commit: str) -> dict[str, str]:
 
 def train_seeds(commit: str, wanted: Mapping[str, str], number: int) -> int:
     """Train what is missing of the seeds 1 to `number`, from HEAD, which is `commit`; DVC's exit code."""
-    results = [*read_experiments(commit).values(), *committed_result(commit).values()]
+    results = [*read_experiments(commit), *committed_result(commit)]
     done = [one.params for one in results if one.losses]
     tasks = [task for task in read_queue().tasks if task.baseline == commit and task.state != FAILED]
     begun = [_params_at(task.revision) for task in tasks]
@@ -309,36 +308,35 @@ def train_seeds(commit: str, wanted: Mapping[str, str], number: int) -> int:
 
 
 def _without_seed(params: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    """All parameters that decide a loss, but for the seed."""
     return frozenset((name, value) for name, value in params.items() if name != SEED and _decides_a_loss(name))
 
 
 def _print_over_seeds(
-    console: Console, recipes: Sequence[Mapping[str, Experiment]], protocol: str, protocols: Sequence[str]
+    console: Console, recipes: Sequence[Sequence[Experiment]], protocol: str, protocols: Sequence[str]
 ) -> None:
     """A row for each of `recipes`, by the mean loss of `protocol`."""
-    varied = [name for name in varied_params(list(map(_params_of, recipes))) if name != SEED]
-    losses = [{one: [each.losses[one] for each in recipe.values()] for one in protocols} for recipe in recipes]
+    varied = [name for name in varied_params([recipe[0].params for recipe in recipes]) if name != SEED]
     rows = []
-    for recipe, own in sorted(zip(recipes, losses, strict=True), key=lambda pair: statistics.fmean(pair[1][protocol])):
-        values = [_params_of(recipe).get(name, "") for name in varied]
-        rows.append(Row([], values, [str(len(recipe)), *(mean_and_deviation(own[one]) for one in protocols)]))
+    for recipe in sorted(recipes, key=lambda recipe: statistics.fmean(one.losses[protocol] for one in recipe)):
+        values = [recipe[0].params.get(name, "") for name in varied]
+        losses = [mean_and_deviation([one.losses[by] for one in recipe]) for by in protocols]
+        rows.append(Row([], values, [str(len(recipe)), *losses]))
     title = f"the same over seeds (mean ± deviation of a sample; the best by {protocol} first)"
     print_table(console, title, Row([], list(map(short_name, varied)), ["seeds", *protocols]), rows)
 
 
-def verdicts(recipes: Sequence[Mapping[str, Experiment]]) -> list[str]:
+def verdicts(recipes: Sequence[Sequence[Experiment]]) -> list[str]:
     """Whether the best of several recipes is better than the next ones, or was lucky: see docs/review.md."""
-    if len(recipes) < 2 or not all(PROTOCOL in one.losses for recipe in recipes for one in recipe.values()):
+    if len(recipes) < 2 or not all(PROTOCOL in one.losses for recipe in recipes for one in recipe):
         return []
-    paths, params = load_paths(), list(map(_params_of, recipes))
+    paths, params = load_paths(), [recipe[0].params for recipe in recipes]
     named = [name for name in varied_params(params) if name != SEED]
     words = [values_in_words({name: one.get(name, "") for name in named}) for one in params]
     groups = [
         Trained(
-            word if words.count(word) == 1 else " and ".join(recipe),
-            [one.losses[PROTOCOL] for one in recipe.values()],
-            [blocks_at(one.commit, paths) for one in recipe.values()],
+            word if words.count(word) == 1 else " and ".join(one.name for one in recipe),
+            [one.losses[PROTOCOL] for one in recipe],
+            [blocks_at(one.commit, paths) for one in recipe],
         )
         for word, recipe in zip(words, recipes, strict=True)
     ]
@@ -349,17 +347,18 @@ def verdicts(recipes: Sequence[Mapping[str, Experiment]]) -> list[str]:
 # What runs, waits and failed.
 
 
-def status_lines(commit: str, queue: Queue, done: Mapping[str, Experiment]) -> list[str]:
+def status_lines(commit: str, queue: Queue, done: Sequence[Experiment]) -> list[str]:
     """How many are done, run, wait and failed, which ones run and failed, and what to do about those that do not move.
 
     Each is named by what differs between all of them, those that are done, and the commit.
     """
     running, waiting, failed = ([task for task in queue.tasks if task.state == state] for state in STATES)
-    failed = [task for task in failed if task.name not in done]  # queued again, and done
-    num_done = len(done.keys() - {task.name for task in (*running, *waiting)})
+    names = {one.name for one in done}
+    failed = [task for task in failed if task.name not in names]  # queued again, and done
+    num_done = len(names - {task.name for task in (*running, *waiting)})
     counts = f"{num_done} done, {len(running)} running, {len(waiting)} waiting, {len(failed)} failed"
     own = {task: _params_at(task.revision) for task in queue.tasks}
-    others = [experiment.params for experiment in done.values()]
+    others = [one.params for one in done]
     columns = [params for params in (*others, *own.values(), _params_at(commit)) if params] if queue.tasks else []
     varied = varied_params(columns)[:MAX_NAMED]
 

@@ -20,13 +20,13 @@ from stages import dvc, start_dvc
 
 from benchmarks.projects import write_params
 from charlstm.errors import CharlstmError, ParamsError
+from charlstm.evaluation.difference import mean_and_deviation
 from pipeline.commands.sweep import (
     Experiment,
     Row,
     _show_all,
     by_text,
     committed_result,
-    mean_and_deviation,
     missing_seeds,
     print_table,
     read_experiments,
@@ -58,13 +58,13 @@ def test_names_and_losses_are_whole_in_a_narrow_terminal(capsys: pytest.CaptureF
         assert ("parameters" in shown) == (width == 80)
 
 
-def made(rate: str, seed: int, loss: float, **others: str) -> Experiment:
+def made(rate: str, seed: int, loss: float, name: str = "one", **others: str) -> Experiment:
     params = {"train.learning_rate": rate, "train.seed": str(seed), "sample.seeds": "[1]"}
-    return Experiment(params | others, {"stateful": loss}, NO_COMMIT)
+    return Experiment(name, params | others, {"stateful": loss}, NO_COMMIT)
 
 
-def recipes(experiments: Sequence[Experiment]) -> list[dict[str, Experiment]]:
-    return recipes_of({f"e{number}": one for number, one in enumerate(experiments)}, "stateful")
+def recipes(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
+    return recipes_of([one._replace(name=f"e{number}") for number, one in enumerate(experiments)], "stateful")
 
 
 @pytest.fixture
@@ -100,10 +100,10 @@ def test_losses_of_different_texts_are_in_different_tables(
     copy: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     here = {"download.name": "moby", name: "1"}
-    measured = {f"e{seed}": made("0.3", seed, 1.49, **here) for seed in (1, 2)}
-    measured["elsewhere"] = made("0.3", 1, 1.2, **(here | {name: "2"}))
+    measured = [made("0.3", seed, 1.49, f"e{seed}", **here) for seed in (1, 2)]
+    measured += [made("0.3", 1, 1.2, "elsewhere", **(here | {name: "2"}))]
     groups = by_text(measured)
-    assert [list(group) for group in groups.values()] == [["e1", "e2"], ["elsewhere"]]
+    assert [[one.name for one in group] for group in groups.values()] == [["e1", "e2"], ["elsewhere"]]
     _show_all(measured, copy / "sweep.png")
     tables = capsys.readouterr().out.split("1 experiment on ")
     assert "2 experiments on moby" in tables[0] and "e1" in tables[0] and "elsewhere" not in tables[0]
@@ -167,7 +167,7 @@ def wait_for(file: Path) -> None:
 
 def test_the_best_is_first_and_only_what_differs_is_shown(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     experiments = read_experiments(head_of(project))
-    assert varied_params([one.params for one in experiments.values()]) == ["train.learning_rate"]
+    assert varied_params([one.params for one in experiments]) == ["train.learning_rate"]
     sweep("HEAD", project / "sweep.png")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"from {head_of(project)[:7]} (results): 3 done, 0 running, 0 waiting, 0 failed"
@@ -183,7 +183,7 @@ def test_what_differs_in_the_seed_alone_is_one_recipe() -> None:
     experiments += [made("0.01", 3, 1.6, **{"sample.seeds": "[2]"}), made("0.01", 4, 1.0, **{"download.name": "other"})]
     experiments += [made("0.01", 5, 1.6, **{"evaluate.window_lens": "[9]"})]
     experiments += [made("0.01", 6, 1.0, **{"evaluate.max_chars": "9"})]
-    found = [[one.losses["stateful"] for one in recipe.values()] for recipe in recipes(experiments)]
+    found = [[one.losses["stateful"] for one in recipe] for recipe in recipes(experiments)]
     assert found == [[1.5, 1.7, 1.6, 1.6], [1.4], [1.0], [1.0]]
     assert mean_and_deviation([1.5, 1.7, 1.6]) == "1.6000 ± 0.1000"
     assert mean_and_deviation([1.4]) == "1.4000"
@@ -192,7 +192,7 @@ def test_what_differs_in_the_seed_alone_is_one_recipe() -> None:
 def test_the_same_seed_with_another_loss_is_no_second_training(copy: Path) -> None:
     """Changed code made the other one, as `charlstm review` says, too."""
     found = recipes([made("0.01", 1, 1.5), made("0.01", 1, 1.4), made("0.01", 2, 1.7)])
-    assert [list(recipe) for recipe in found] == [["e0"], ["e1"], ["e2"]]
+    assert [[one.name for one in recipe] for recipe in found] == [["e0"], ["e1"], ["e2"]]
     assert verdicts(found)[0].startswith("by stateful: e1 is lower than e0 by 0.1000")
     (why,) = repeated_seeds(found)
     assert why.startswith("e0 and e1 have the same parameters and seed, and other losses. The code or")
@@ -207,10 +207,10 @@ def test_the_seeds_that_are_missing() -> None:
 
 
 def test_a_result_in_a_commit_stands_beside_its_other_seeds_only() -> None:
-    committed = {"abcdef0": made("0.01", 1, 1.0)}
+    committed = [made("0.01", 1, 1.0)]
     assert siblings(committed, [made("0.01", 2, 1.0).params, made("0.03", 1, 1.0).params]) == committed
-    assert siblings(committed, [made("0.03", 2, 1.0).params]) == {}  # another recipe
-    assert siblings(committed, [made("0.01", seed, 1.0).params for seed in (1, 2)]) == {}  # it is there already
+    assert siblings(committed, [made("0.03", 2, 1.0).params]) == []  # another recipe
+    assert siblings(committed, [made("0.01", seed, 1.0).params for seed in (1, 2)]) == []  # it is there already
 
 
 def test_a_second_table_has_means_over_seeds(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,12 +231,12 @@ def test_a_second_table_has_means_over_seeds(project: Path, capsys: pytest.Captu
 
 
 def test_a_commit_has_a_result_only_of_what_its_parameters_say(project: Path) -> None:
-    ((name, own),) = committed_result("HEAD").items()
-    assert head_of(project).startswith(name) and own.params["train.seed"] == "1" and set(own.losses) > {"stateful"}
-    assert committed_result("HEAD~1") == {}  # without losses
+    (own,) = committed_result("HEAD")
+    assert head_of(project).startswith(own.name) and own.params["train.seed"] == "1" and set(own.losses) > {"stateful"}
+    assert committed_result("HEAD~1") == []  # without losses
     write_params(project, {"train.seed": 2})
     dvc(project, "git", "commit", "-qam", "parameters that nothing was trained by")
-    assert committed_result("HEAD") == {}
+    assert committed_result("HEAD") == []
 
 
 def test_seeds_of_what_cannot_be_trained(project: Path) -> None:
@@ -260,12 +260,12 @@ def test_only_seeds_that_are_missing_are_trained(copy: Path, capsys: pytest.Capt
         out = capsys.readouterr().out
         done = read_experiments(head_of(copy))
         assert len(done) == experiments
-    ((name, one),) = done.items()
+    (one,) = done
     assert one.params["train.seed"] == "2" and ": 1 done, 0 running, 0 waiting, 0 failed\n" in out
     short = head_of(copy)[:7]
-    ours, theirs = committed_result("HEAD")[short].losses["stateful"], one.losses["stateful"]
+    ours, theirs = committed_result("HEAD")[0].losses["stateful"], one.losses["stateful"]
     assert sorted(row[:3] for row in rows_of(out, ".") if len(row) > 3) == sorted([
-        [short, "1", f"{ours:.4f}"], [name, "2", f"{theirs:.4f}"]
+        [short, "1", f"{ours:.4f}"], [one.name, "2", f"{theirs:.4f}"]
     ])  # fmt: skip
     assert mean_and_deviation([ours, theirs]) in out
 
@@ -299,19 +299,19 @@ def test_what_waits_is_counted_beside_what_is_done(project: Path, capsys: pytest
     assert ": 3 done, 0 running, 2 waiting, 0 failed\n" in out and "1.4900" in out
     assert "no worker takes what waits: `dvc queue start` starts one\n" in out
     tasks = sorted(read_queue().tasks)
-    head, done = head_of(project), {"more-2": Experiment({}, {}, NO_COMMIT)}
+    head, done = head_of(project), [Experiment("more-2", {}, {}, NO_COMMIT)]
     assert [(one.name, one.state, one.baseline) for one in tasks] == [
         ("more-1", "Queued", head), ("more-2", "Queued", head)
     ]  # fmt: skip
     running = Queue([tasks[0]._replace(state="Running"), tasks[1]._replace(state="Failed")], has_worker=True)
-    assert status_lines(head, running, {})[1:] == [
+    assert status_lines(head, running, [])[1:] == [
         "running: more-1 \N{MIDDLE DOT} seed 7",
         "failed: more-2 \N{MIDDLE DOT} seed 8 (`dvc queue logs NAME` says why)",
     ]
     own = {tasks[0].revision: {"train.seed": "7", "train.foo": "1"}, tasks[1].revision: {"train.seed": "8"}}
     with pytest.MonkeyPatch.context() as patch:  # as `dvc exp run --queue -S +train.foo=1` leaves it
         patch.setattr("pipeline.commands.sweep._params_at", lambda commit: own.get(commit, {}))
-        assert [line.split(" \N{MIDDLE DOT} ")[1] for line in status_lines(head, running, {})[1:]] == [
+        assert [line.split(" \N{MIDDLE DOT} ")[1] for line in status_lines(head, running, [])[1:]] == [
             "seed 7, foo 1",
             "seed 8 (`dvc queue logs NAME` says why)",
         ]
