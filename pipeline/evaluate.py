@@ -1,9 +1,15 @@
 """Stage evaluate: model + encoded text -> losses under every protocol and by blocks, curve, what single cells track."""
 
+if __name__ == "__main__":  # above the imports, which take seconds: see `stage.run`
+    import sys
+
+    from pipeline.stage import stage
+
+    sys.exit(stage.run("pipeline.evaluate"))
+
 import json
 import logging
 import math
-import sys
 from collections.abc import Iterable
 
 import numpy as np
@@ -35,7 +41,6 @@ from pipeline.dvc.paths import Paths
 from pipeline.new.proposal import remedy
 from pipeline.provenance import hashes, provenance
 from pipeline.provenance.summary import finish, summary_of
-from pipeline.stage import stage
 from pipeline.stage.hardware import use_reproducible_kernels
 from pipeline.stage.sending import outbox
 
@@ -184,7 +189,3 @@ def _find_cells(trained: TrainedModel, ids: Ids, paths: Paths) -> None:
     else:
         num_confirmed = sum(one.is_confirmed for one in cells.tested)
         log.info("single cells track %d of %d labels of the text", num_confirmed, len(cells.tested))
-
-
-if __name__ == "__main__":
-    sys.exit(stage.run(run))

@@ -1,7 +1,13 @@
 """Stage sample: model -> generated texts, for prompts x temperatures x seeds, and the page that reviews them."""
 
+if __name__ == "__main__":  # above the imports, which take seconds: see `stage.run`
+    import sys
+
+    from pipeline.stage import stage
+
+    sys.exit(stage.run("pipeline.sample"))
+
 import itertools
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +37,6 @@ from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths
 from pipeline.provenance import hashes, provenance
 from pipeline.provenance.summary import finish, side_by_side, summary_of, text_of_all
-from pipeline.stage import stage
 from pipeline.stage.sending import outbox
 
 TABLE = "samples.csv"
@@ -145,7 +150,3 @@ def _generate(section: SampleParams, prompts: Sequence[str], trained: TrainedMod
         SampleRow(prompt, how.temperature, how.top_k, how.top_p, how.min_p, how.seed, written.text)
         for (prompt, how, *_), written in zip(requests, texts, strict=True)
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(stage.run(run))

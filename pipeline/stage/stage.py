@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,14 +49,20 @@ USER_ERRORS = {
 Stage = Callable[["Params", "Paths"], None]
 
 
-def run(stage: Stage, argv: Sequence[str] | None = None) -> int:
-    """Run `stage` in the current folder; its exit code. A stage takes no options: `params.yaml` has them."""
-    argparse.ArgumentParser(description=stage.__doc__).parse_args(argv)
+def run(stage: Stage | str, argv: Sequence[str] | None = None) -> int:
+    """Run `stage` in the current folder; its exit code. A stage takes no options: `params.yaml` has them.
+
+    A name is that of a module whose `run` is the stage. Where its imports take seconds, it is imported here: a stage
+    that is stopped meanwhile puts its previous outputs back, too.
+    """
+    about = "A stage of dvc.yaml." if isinstance(stage, str) else stage.__doc__
+    argparse.ArgumentParser(description=about).parse_args(argv)
 
     def work() -> None:
+        function: Stage = import_module(stage).run if isinstance(stage, str) else stage
         params, paths = load()
-        stage(params, paths)
-        check_unchanged(params, Path(inspect.getfile(stage)).stem)
+        function(params, paths)
+        check_unchanged(params, Path(inspect.getfile(function)).stem)
 
     return run_work(work)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from stages import dvc, run_dvc, wait_for
 
-from benchmarks.projects import Override, start, write_params
+from benchmarks.projects import PYTHON, Override, start, write_params
 from pipeline.dvc.previous_outputs import DVC_STAGE, with_previous_outputs
 from pipeline.dvc.record import recorded_outputs
 from pipeline.provenance.hashes import md5
@@ -101,6 +101,21 @@ def test_a_defect_puts_them_back_too_and_without_dvc_nothing_is_done(
     with pytest.raises(RuntimeError, match="a defect"):
         with_previous_outputs(defect)
     assert outputs(copy) == before
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "sample"])
+def test_a_stage_that_is_stopped_while_it_imports_has_its_outputs_back(copy: Path, stage: str, tmp_path: Path) -> None:
+    slow, log = tmp_path / "slow/pandas.py", tmp_path / "log"
+    slow.parent.mkdir()
+    slow.write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    before = outputs(copy)
+    remove(copy, stage)
+    process = start(copy, [*PYTHON, f"pipeline.{stage}"], log, DVC_STAGE=stage, PYTHONPATH=str(slow.parent))
+    wait_for(log, "importing", process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 75
+    assert outputs(copy) == before
+    assert "ERROR: interrupted\n" in log.read_text() and "Traceback" not in log.read_text()
 
 
 CASES: dict[str, tuple[Override, str, str]] = {
