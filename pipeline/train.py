@@ -203,7 +203,7 @@ def _say_how_it_ended(result: Result, planned: TrainParams) -> None:
     if before is not None and best.val_nats_per_char >= before:
         log.warning(
             "no epoch is better than the model that training began from: val %.4f after epoch %d, %.4f before: "
-            "keep that model for this text", best.val_nats_per_char, best.epoch, before,
+            "keep that model for this text, %s", best.val_nats_per_char, best.epoch, before, planned.initial,
         )  # fmt: skip
 
 

@@ -55,6 +55,10 @@ def load_model(folder: Path, implementation: Implementation) -> TrainedModel:
         shape, hashes = _read_config(folder / CONFIG)
         found = {name: sha256(folder / name) for name in (WEIGHTS, VOCAB)}
     except OSError as error:
+        if not any((folder / name).exists() for name in (CONFIG, WEIGHTS, VOCAB)):
+            near = [f"; did you mean {one}?" for one in (folder / "model", folder.parent) if (one / CONFIG).exists()]
+            expected = f"expected a model, which is a folder with {CONFIG}, {WEIGHTS} and {VOCAB}"
+            raise CharlstmError(f"{folder}: {expected}, found none{''.join(near[:1])}") from None
         raise CharlstmError(f"{error.filename or folder}: cannot read the model: {error.strerror}") from None
     for name in (WEIGHTS, VOCAB):
         if found[name] != hashes[name]:

@@ -81,12 +81,20 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
         "corpus": card["corpus"],
         "its SHA-256": card["corpus_sha256"],
         "recipe": card["recipe"],
-        "commit": card["commit"],
+        "commit": _commit(card),
         "nats/char": ", ".join(f"{name} {loss:.4f}" for name, loss in (card["losses"] or {}).items()) or None,
         "recorded in": card["recorded_in"] or "no record found that names this model",
     }
     for name, value in shown.items():
         yield f"{name:<13}{'unknown' if value is None else value}"
+
+
+def _commit(card: Mapping[str, Any]) -> str | None:
+    """What a card's commit is: of a run, that of its code."""
+    of_run = str(card["recorded_in"]).startswith("run ")
+    if card["commit"] is None:
+        return None if of_run or not card["recorded_in"] else "none has this model yet"
+    return f"{card['commit']} ({'its code' if of_run else 'the first that has this model'})"
 
 
 def read_card(where: str, sha256: str) -> Card:

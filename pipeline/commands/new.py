@@ -101,7 +101,7 @@ def new(
             texts = [path_from_here(str(path)) if (path := local_path(text)) else text for text in texts]
             options = {"is_documents": is_documents, "is_forced": is_forced}
             planned = plan(texts, name, encoding, model, seconds, **options)
-            for line in _lines(planned, seconds):
+            for line in _lines(planned, seconds, model):
                 typer.echo(printable(line.replace("\n", "\\n"), sys.stdout.encoding or "utf-8"))
             replaced = planned.replaced()
             planned.write()
@@ -145,7 +145,7 @@ def _model_of(where: str | None) -> "Iterator[InitialModel | None]":
         yield find_initial(where, folder)
 
 
-def _lines(new: New, within: float | None) -> Iterator[str]:
+def _lines(new: New, within: float | None, model: "InitialModel | None") -> Iterator[str]:
     """Lines that say what the text is, what is odd about it, and what is proposed for it."""
     from charlstm.training.processes import multiplies_bf16  # torch takes a second: mistakes are told before
 
@@ -164,6 +164,8 @@ def _lines(new: New, within: float | None) -> Iterator[str]:
     if new.initial is None and new.report.num_chars * TRAIN_FRACTION < FEW:
         begin = "beginning from a model of a longer text in the same language (--from MODEL)"
         yield f"  a short text: {begin} may help more than time"
+    if model and new.initial and new.initial.sha256 != model.sha256:
+        yield f"  {model.where} is what this recipe has made, so it begins as before; --force begins from {model.where}"
     if new.proposal.training is None:
         yield "  as it was planned before, so that an interrupted training goes on; --force measures this machine again"
         return

@@ -80,7 +80,11 @@ def reproduce(
                 f"run {tracked.run_id}: expected a model of the train stage, found none in its record: "
                 "a teacher, or a trial of `charlstm tune`, is not made again alone"
             )
-        failed = _run_all(tracked, records, files, folder, paths)
+        try:
+            failed = _run_all(tracked, records, files, folder, paths)
+        except KeyboardInterrupt:
+            log.warning("nothing is left of this: the same command begins anew, and resumes from no checkpoint")
+            raise
         rows = compare(files, folder, paths)
     lines = [*map(str, rows), *([f"stage {failed} failed, see above"] if failed else [])]
     if elsewhere := [one for one in records if one.origin.get(COMMIT, commit) != commit]:

@@ -66,7 +66,7 @@ def beside(busy: list[Busy], allowed: int, threads: int) -> Iterator[Finding]:
     named = ", ".join(f"{process.name}, process {process.pid}: {process.cores:.1f}" for process in busy[:3])
     yield warning(
         f"cores: {cores:.1f} of {allowed} are busy ({named}); a training with {threads} threads beside them takes "
-        f"about {(cores + threads) / allowed:.1f} times as long: end them to have all cores"
+        f"about {(cores + threads) / allowed:.1f} times as long: wait for them, or end them, to have all cores"
     )
 
 

@@ -51,7 +51,7 @@ def load_paths(path: Path = PIPELINE, params: Path | None = None) -> Paths:
     Raises:
         ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`; or the parameters do not name it.
     """
-    declared, params = _declared(path), params or path.with_name(PARAMS.name)
+    declared, params = declared_paths(path), params or path.with_name(PARAMS.name)
     document = load_yaml(params)
     try:
         declared["corpus"] = f"{declared.pop('corpora')}/{document['download']['name']}{EXTENSION}"
@@ -113,8 +113,12 @@ def train_command(module: str, *arguments: str) -> list[str]:
     return [*words[:-1], module, *arguments]
 
 
-def _declared(path: Path) -> dict[str, Any]:
-    """The entry `paths` of `vars` in a `dvc.yaml`."""
+def declared_paths(path: Path = PIPELINE) -> dict[str, Any]:
+    """The entry `paths` of `vars` in a `dvc.yaml`.
+
+    Raises:
+        ParamsError: it has none.
+    """
     try:
         return dict(next(entry["paths"] for entry in load_yaml(path)["vars"] if "paths" in entry))
     except (KeyError, TypeError, ValueError, StopIteration):
@@ -157,4 +161,4 @@ def load_teaching_paths() -> TeachingPaths:
     Raises:
         ParamsError: it is missing or has a mistake.
     """
-    return validate(TeachingPaths, _declared(TEACHING), TEACHING)
+    return validate(TeachingPaths, declared_paths(TEACHING), TEACHING)

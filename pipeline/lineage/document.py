@@ -20,22 +20,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from charlstm.errors import ParamsError
 from charlstm.files.urls import without_credentials
 from charlstm.model.shape import WEIGHTS
-from charlstm.params import load_params
 from charlstm.report.document import DOCUMENT, ReviewDocument, read_review
 from charlstm.sections import flatten
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG
-from pipeline.dvc.paths import Paths, load_paths
+from pipeline.dvc.paths import Paths, declared_paths
 from pipeline.dvc.record import cached, known_sums, with_files
 from pipeline.lineage import revisions
 from pipeline.provenance.git import git
 from pipeline.provenance.hashes import LINKS, OPTIONAL, SEEN_BY, folder_md5, link_of, md5
 from pipeline.provenance.provenance import BASELINE, COMMIT, DIRTY, LINEAGE, TRAIN_MD5
 from pipeline.provenance.summary import losses_of, recipe_at
-from pipeline.stage.presets import RECIPES, names, recipe_of
+from pipeline.stage.presets import RECIPES, load, recognized
 from pipeline.stage.project import LOCK, PARAMS
 from pipeline.stage.tracking_store import store
 
@@ -280,10 +280,11 @@ def card_of_project(folder: Path) -> dict[str, Any] | None:
     Raises:
         CharlstmError: the project has no paths or no review that can be read.
     """
-    paths = load_paths()
-    if paths.model.resolve() != folder:
+    declared = declared_paths()  # whatever params.yaml says: it may be of the next model already
+    if Path(declared.get("model", "")).resolve() != folder:
         return None
-    review = read_review(paths.samples / DOCUMENT)
+    file = Path(declared.get("samples", "")) / DOCUMENT
+    review = read_review(file)
     commits = revisions.commits_with(folder_md5(folder))
     return {
         "model_sha256": review.model_sha256,
@@ -293,16 +294,18 @@ def card_of_project(folder: Path) -> dict[str, Any] | None:
         "commit": commits[-1] if commits else None,  # the first
         "losses": {name: loss.nats_per_char for name, loss in review.losses.items()},
         "params": flat(review.parameters),
-        "recorded_in": str(paths.samples / DOCUMENT),
+        "recorded_in": str(file),
     }
 
 
 def recipe_of_review(review: ReviewDocument) -> str | None:
-    """The recipe of a reviewed model, if it was trained by the `params.yaml` in the current folder.
-
-    Raises:
-        ParamsError: there is none, or it has mistakes.
+    """The recipe of a reviewed model, whatever `params.yaml` says now; None if the current folder has none that knows
+    the same parameters.
     """
-    here, params = load_params(PARAMS), flat(review.parameters)
-    trained = {name: value for name, value in flat(here.model_dump(mode="json")).items() if name.startswith(TRAINED)}
-    return recipe_of(here).label if trained.items() <= params.items() and names(RECIPES) else None
+    try:
+        decided = load(RECIPES, RECIPES.root).values
+    except ParamsError:
+        return None
+    values = flatten(review.parameters)
+    is_known = all(name in values for name in decided if name.startswith(TRAINED))  # and not of another version
+    return recognized(RECIPES, values).label if is_known else None

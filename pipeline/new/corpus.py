@@ -120,6 +120,8 @@ def plan(
     about = f"{shown}: {report.num_chars:,} characters, {len(report.counts):,} distinct ones."
     is_same = _is_of(name, source, outputs)
     of_text = _corpus_values(source, report, digest, name, address, separator)
+    if initial and is_same and not is_forced:
+        initial = initial.parent(name, paths) or initial
     kept = None
     if is_same and seconds is not None and not is_forced:
         kept = _planned_before(name, about, heading, of_text, initial)

@@ -7,7 +7,7 @@ writes a small file beside it, for git. So `dvc push`, `dvc pull` and a fresh cl
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,14 +16,18 @@ from charlstm.files.atomic import atomic_folder, sha256
 from charlstm.files.pieces import find_all
 from charlstm.model.model_folder import load_model
 from charlstm.model.shape import CONFIG, WEIGHTS, ModelShape
+from charlstm.params import NOTHING
 from charlstm.text.vocabulary import VOCAB, Vocab
-from pipeline.dvc.paths import Paths
+from pipeline.dvc.paths import EXTENSION, Paths
+from pipeline.dvc.record import read_lock
 from pipeline.new.proposal import Proposal
-from pipeline.stage.presets import CONF
+from pipeline.provenance.hashes import folder_md5
+from pipeline.stage.presets import CONF, RECIPES, load, names
 from pipeline.stage.terminal import reason_of
 
 FOLDER = CONF / "initial"
 NAME_LENGTH = 12  # digits of the SHA-256
+MIN_KNOWN = 0.5  # of a text; the model of Dickens knows 0.25 of the Russian one, and does harm: docs/benchmarks.md
 NUM_PROBES, PROBE_CHARS = 20, 100  # of a text, to see whether it stands in another
 
 
@@ -47,19 +51,21 @@ class InitialModel(NamedTuple):
         """The file that DVC writes for it, for git."""
         return self.target.with_suffix(".dvc")
 
-    def begin(self, proposal: Proposal, characters: Collection[str]) -> Proposal:
-        """`proposal`, for a text of these characters, with this model to begin from."""
+    def begin(self, proposal: Proposal, counts: Mapping[str, int]) -> Proposal:
+        """`proposal`, for a text that has each of these characters so often, with this model to begin from."""
         about = f"begins from {self.where} (SHA-256 {self.sha256[:NAME_LENGTH]}, {self.num_parameters:,} parameters)"
-        corpus = {**proposal.corpus, "encode.unit": self.vocab.unit}
+        corpus, warnings = {**proposal.corpus, "encode.unit": self.vocab.unit}, list[str]()
         if self.vocab.unit == "byte":
             corpus["encode.min_count"] = 1  # no byte is too rare
         else:
-            num_known = len(set(self.vocab.characters) & set(characters))
-            about += f", which knows {num_known:,} of the {len(characters):,} characters of this text"
+            known = set(self.vocab.characters) & counts.keys()
+            about += f", which knows {len(known):,} of the {len(counts):,} characters of this text"
+            if sum(counts[one] for one in known) < MIN_KNOWN * sum(counts.values()):
+                warnings.append("! it knows little of this text: without --from, from nothing, is better")
         return proposal._replace(
             recipe={**proposal.recipe, "train.initial": str(self.target)},
             corpus=corpus,
-            reasons=[*proposal.reasons, about],
+            reasons=[*proposal.reasons, about, *warnings],
         )
 
     def has_read(self, text: str, paths: Paths) -> bool:
@@ -71,6 +77,22 @@ class InitialModel(NamedTuple):
         probes = [text[start : start + PROBE_CHARS].encode() for start in starts]
         num_found = sum(next(find_all(train, probe), None) is not None for probe in probes)
         return num_found > len(probes) / 2
+
+    def parent(self, name: str, paths: Paths) -> "InitialModel | None":
+        """The model that this one began from, if this is what the recipe `name` has made of the corpus of that name."""
+        lock, corpus = read_lock(), paths.corpus.with_name(f"{name}{EXTENSION}")
+        if lock is None or name not in names(RECIPES) or str(corpus) not in lock.files("deps", "split"):
+            return None
+        outputs = lock.files("outs")
+        inputs = [pair for stage in ("split", "encode", "train") for pair in lock.files("deps", stage).items()]
+        is_of_one_text = all(outputs.get(path, md5) == md5 for path, md5 in inputs)
+        is_this = paths.model.is_dir() and outputs.get(str(paths.model)) == folder_md5(paths.model)
+        if not (is_of_one_text and is_this and sha256(paths.model / WEIGHTS) == self.sha256):
+            return None
+        began_from = str(lock.params("train").get("train", {}).get("initial", NOTHING))
+        is_planned = load(RECIPES, name).values["train.initial"] == began_from
+        is_there = began_from != NOTHING and (Path(began_from) / WEIGHTS).is_file()
+        return find_initial(self.where, Path(began_from)) if is_planned and is_there else None
 
     def keep(self) -> None:
         """Copy it into the project, and let DVC know it.

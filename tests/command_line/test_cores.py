@@ -41,7 +41,7 @@ def test_what_is_said_of_busy_cores() -> None:
     (finding,) = machine.beside(busy, 4, 4)
     assert finding.text == (
         "cores: 1.2 of 4 are busy (python3, process 11: 0.9, make, process 12: 0.3); a training with 4 threads beside "
-        "them takes about 1.3 times as long: end them to have all cores"
+        "them takes about 1.3 times as long: wait for them, or end them, to have all cores"
     )
     assert not finding.is_error
     assert (

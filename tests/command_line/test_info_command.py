@@ -8,7 +8,7 @@ from pathlib import Path
 
 from commands import Run
 
-from benchmarks.projects import ROOT
+from benchmarks.projects import ROOT, shipped_params
 
 
 def test_info_is_what_the_records_of_this_very_model_say(run: Run, trained: Path, tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_info_is_what_the_records_of_this_very_model_say(run: Run, trained: Path
     assert card["losses"] == {name: loss["nats_per_char"] for name, loss in metrics.items()}
     assert card["corpus_sha256"] == (trained / "Datasets/shakespear.txt.sha256").read_text().split()[0]
     assert card["recorded_in"] == "artifacts/samples/review.json"
-    assert card["commit"] is None
+    assert card["commit"] is None and "none has this model yet" in run("info", folder)[1]
     alone = shutil.copytree(folder, tmp_path / "alone")
     found = json.loads(run("info", "--model", alone, "--json")[1])
     assert found["model_sha256"] == card["model_sha256"] and found["losses"] is found["params"] is None
@@ -36,6 +36,9 @@ def test_a_copy_with_a_card_knows_all_of_it_anywhere(run: Run, trained: Path, tm
     assert {file.name: file.read_bytes() for file in (project / "artifacts/model").iterdir()} == before
     assert {file.name: file.read_bytes() for file in copy.iterdir() if file.name != "card.json"} == before
     known = json.loads(run("info", project / "artifacts/model", "--json")[1])
+    for params in (shipped_params(), "download: ["):  # of the next model already, or damaged
+        (project / "params.yaml").write_text(params)
+        assert json.loads(run("info", project / "artifacts/model", "--json")[1]) == known
     moved = shutil.copytree(copy, tmp_path / "moved")
     shutil.rmtree(project)
     found = json.loads(run("info", moved, "--json")[1])
@@ -55,6 +58,7 @@ def test_info_names_the_commit_that_brought_the_model(run: Run, recorded: Path, 
     card = json.loads(run("info", project / "artifacts/model", "--json")[1])
     results = subprocess.run(["git", "rev-parse", "results"], cwd=project, capture_output=True, text=True)
     assert card["commit"] == results.stdout.strip()
+    assert f"{card['commit']} (the first that has this model)\n" in run("info", project / "artifacts/model")[1]
     assert (card["corpus"], card["params"]["model.hidden_size"]) == ("shakespear", "16")
     assert set(card["losses"]) == {"windowed_20", "stateful"}
     shutil.rmtree(project / "artifacts/model")

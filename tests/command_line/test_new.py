@@ -4,21 +4,17 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from commands import Run
-from stages import dvc, start_dvc
+from stages import start_dvc
 
 from benchmarks.projects import ROOT, shipped_params
 from charlstm.files.lock import exclusive
-from charlstm.model.model_folder import load_model
-from charlstm.model.shape import CONFIG, WEIGHTS
-from charlstm.params import NOTHING, load_params
-from charlstm.text.vocabulary import VOCAB
-from pipeline.dvc.paths import load_paths
+from charlstm.params import load_params
 from pipeline.dvc.unfinished import CHECKOUT, SEARCHES
 from pipeline.new import corpus
 from pipeline.new.budget import Request, Speed
@@ -295,70 +291,12 @@ def test_mistakes_are_told_in_a_line(run: Run, project: Path) -> None:
         assert (code, out) == (2, "") and error in log and len(log.splitlines()) == 1
 
 
-def test_a_text_begins_from_a_model(run: Run, project: Path, learned: Path) -> None:
-    start_dvc(project)
-    code, out, err = run("new", "Pride.txt", "--from", str(learned))
-    assert code == 0, err
-    assert "--from MODEL" not in out
-    params, shape = load_params(project / "params.yaml"), load_model(learned, "gates").model.shape
-    kept = project / params.train.initial
-    assert "begins from" in out and kept.parent == project / "conf/initial"
-    assert params.model.shape(shape.vocab_size) == shape
-    assert all((kept / name).read_bytes() == (learned / name).read_bytes() for name in (CONFIG, VOCAB, WEIGHTS))
-    assert kept.with_suffix(".dvc").is_file()  # for git; the model is in DVC's cache
-    assert dvc(project, "git", "status", "--porcelain", "-uall", "conf/initial").split() == [
-        "??", "conf/initial/.gitignore", "??", f"{params.train.initial}.dvc",
-    ]  # fmt: skip
-    assert recipe_of(params) == Recipe("pride", {})
-    assert run("recipe", "quick")[0] == 0  # a recipe begins from nothing
-    assert load_params(project / "params.yaml").train.initial == NOTHING
-
-
-@pytest.mark.parametrize(
-    ("trained", "is_known"),
-    [
-        (lambda text: f"before {text} after", True),
-        (lambda text: text[-len(text) // 10 :], True),
-        (lambda text: text[: 9 * len(text) // 10], False),  # what is held out here was held out there
-        (lambda text: text[::-1], False),
-    ],
-)
-def test_a_model_that_was_trained_on_the_end_of_this_text_is_told(
-    run: Run, project: Path, learned: Path, trained: Callable[[str], str], is_known: bool
-) -> None:
-    start_dvc(project)
-    paths = load_paths(project / "dvc.yaml")
-    shutil.copytree(learned, project / paths.model)
-    (project / paths.split).mkdir(parents=True)
-    text = "".join(f"On page {number} is the square {number**2}.\n" for number in range(100))
-    (project / "Pride.txt").write_text(text)
-    (project / paths.split / "train.txt").write_text(trained(text))
-    code, out, err = run("new", "Pride.txt", "--from", str(paths.model))
-    assert code == 0, err
-    assert ("was trained on the end of this text: no loss here will be one of new text" in out) == is_known
-
-
 def test_a_proposal_that_is_replaced_is_told(run: Run, project: Path, learned: Path) -> None:
     start_dvc(project)
     for _ in range(2):
         assert "replaced" not in run("new", "Pride.txt")[1]
     (line,) = (line for line in run("new", "Pride.txt", "--from", str(learned))[1].splitlines() if "replaced" in line)
     assert "conf/recipe/pride.yaml" in line and "with another --name, both would be there" in line
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["Pride.txt", "--from", "nowhere"], "nowhere/config.json: cannot read the model"),
-        (["Pride.txt", "--from", "models:/nothing@champion"], "there is no such MLflow database"),
-        (["tiny-shakespeare", "--from", "nowhere"], "--from: expected a text"),
-    ],
-)
-def test_no_model_to_begin_from(run: Run, project: Path, arguments: list[str], words: str) -> None:
-    before = (project / "params.yaml").read_text()
-    code, _, err = run("new", *arguments)
-    assert code == 2 and words in err and len(err.splitlines()) == 1
-    assert (project / "params.yaml").read_text() == before and not (project / "conf/initial").exists()
 
 
 def plan_quickly(monkeypatch: pytest.MonkeyPatch, steps_per_second: float) -> None:

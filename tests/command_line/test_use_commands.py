@@ -100,7 +100,7 @@ def test_what_was_exchanged_is_told_on_standard_error(run: Run, learned: Path) -
         (["score", "/"], "/: Is a directory"),
         (["score", "-"], "expected a text to score, found an empty one"),
         (["score", "--lines", "-1"], "Invalid value for '--lines'"),
-        (["info", "nowhere"], "nowhere/config.json: cannot read the model"),
+        (["info", "nowhere"], "nowhere: expected a model, which is a folder with config.json, "),
     ],
 )
 def test_bad_input_is_one_line(run: Run, learned: Path, arguments: list[str], message: str) -> None:
@@ -114,7 +114,7 @@ def test_bad_input_is_one_line(run: Run, learned: Path, arguments: list[str], me
 @pytest.mark.parametrize("command", ["generate", "score", "info"])
 def test_a_missing_model_is_one_line(run: Run, command: str) -> None:
     code, _, err = run(command, "--model", "no/where", stdin=b"abc")
-    assert code == 2 and err.startswith("ERROR: no/where/config.json: cannot read the model") and err.count("\n") == 1
+    assert code == 2 and err.startswith("ERROR: no/where: expected a model, which is ") and err.count("\n") == 1
 
 
 def test_a_score_is_the_loss_that_evaluate_found(run: Run, trained: Path) -> None:

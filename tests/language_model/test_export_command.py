@@ -84,7 +84,7 @@ def test_in_a_project_it_finds_the_model(workplace: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--model nowhere", "nowhere/config.json: cannot read the model: No such file or directory"),
+        ("--model nowhere", "nowhere: expected a model, which is a folder with config.json, model"),
         ("", "this is no project, so it has no model; name one by --model FOLDER"),
         (
             "--model model --output no/model.onnx",
@@ -125,7 +125,7 @@ def test_what_it_cannot_do_is_one_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--model nowhere", "nowhere/config.json: cannot read the model"),
+        ("--model nowhere", "nowhere: expected a model, which is a folder"),
         ("--model model", "model: exists already; choose another --output"),
         ("--model model -o copy --int8", "--int8 and --check: expected the format onnx, got folder"),
     ],

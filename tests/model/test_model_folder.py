@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -74,6 +75,17 @@ def test_missing_cut_or_flipped_files(folder: Path, name: str) -> None:
     (folder / name).mkdir()
     with pytest.raises(CharlstmError, match=f"{name}: cannot read the model: Is a directory"):
         load_model(folder, "fused")
+
+
+def test_no_model_at_all(folder: Path) -> None:
+    """As a user takes one folder for another."""
+    about = "expected a model, which is a folder with config.json, model.safetensors and vocab.json, found none"
+    inner = folder.rename(folder.with_name("outer")) / "inner"
+    inner.mkdir()
+    for where, near in ((inner, inner.parent), (inner.parent / WEIGHTS, inner.parent), (Path("nowhere"), None)):
+        meant = f"; did you mean {near}?" if near else ""
+        with pytest.raises(CharlstmError, match=f"^{where}: {about}{re.escape(meant)}$"):
+            load_model(where, "fused")
 
 
 def test_weights_of_another_model(folder: Path, tmp_path: Path) -> None:
