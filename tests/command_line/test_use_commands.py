@@ -12,9 +12,11 @@ from compiled_code import machine_code
 
 import charlstm
 from benchmarks.projects import ROOT
+from charlstm.files.lock import exclusive
 from charlstm.model.model_folder import load_model, save_model
 from charlstm.text.vocabulary import UNSEEN, Vocab
 from pipeline.commands import generate
+from pipeline.dvc.unfinished import CHECKOUT
 
 PROMPT = "The model "
 
@@ -115,6 +117,14 @@ def test_bad_input_is_one_line(run: Run, learned: Path, arguments: list[str], me
 def test_a_missing_model_is_one_line(run: Run, command: str) -> None:
     code, _, err = run(command, "--model", "no/where", stdin=b"abc")
     assert code == 2 and err.startswith("ERROR: no/where: expected a model, which is ") and err.count("\n") == 1
+
+
+def test_a_model_that_is_not_there_yet(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert run("info")[2] == "ERROR: artifacts/model: no model yet; `dvc repro` makes one\n"
+    with exclusive(CHECKOUT, "a training"):
+        assert "no model yet; a training that makes one is under way, in process " in run("info")[2]
 
 
 def test_a_score_is_the_loss_that_evaluate_found(run: Run, trained: Path) -> None:
