@@ -103,7 +103,7 @@ def test_what_is_no_whole_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model/model.safetensors").write_bytes(b"")
     with pytest.raises(CharlstmError, match="damaged"):
         load_initial(tmp_path / "model", Vocab("abcd"), SHAPE)
-    with pytest.raises(CharlstmError, match="cannot read"):
+    with pytest.raises(CharlstmError, match="expected a model, which is a folder with"):
         load_initial(tmp_path / "nowhere", Vocab("abcd"), SHAPE)
 
 
