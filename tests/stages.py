@@ -18,6 +18,7 @@ from benchmarks.projects import (
     PYTHON,
     ROOT,
     Override,
+    shipped_params,
 )
 from pipeline.stage import sending
 from pipeline.stage.stage import run
@@ -26,6 +27,14 @@ from pipeline.stage.tracking_store import store
 PUBLISHED_DATA = "178cd03125c518a338d3fc794f5e380f.dir"  # DVC's hash of tiny Shakespeare, encoded
 
 SHORT: Override = {"train.epochs": 6, "train.early_stopping_epochs": None, "train.log_every_steps": 7}
+
+
+def blank_project(folder: Path) -> Path:
+    """A project in which nothing has run."""
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    (folder / "params.yaml").write_text(shipped_params())
+    return folder
 
 
 def run_stage(

@@ -61,7 +61,7 @@ class InitialModel(NamedTuple):
             known = set(self.vocab.characters) & counts.keys()
             about += f", which knows {len(known):,} of the {len(counts):,} characters of this text"
             if sum(counts[one] for one in known) < MIN_KNOWN * sum(counts.values()):
-                warnings.append("! it knows little of this text: without --from, from nothing, is better")
+                warnings.append("! it knows less than half of this text: without --from, the loss is lower")
         return proposal._replace(
             recipe={**proposal.recipe, "train.initial": str(self.target)},
             corpus=corpus,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import Run
-from stages import start_dvc
+from stages import blank_project, start_dvc
 
 from benchmarks.projects import ROOT, shipped_params
 from charlstm.files.lock import exclusive
@@ -27,10 +27,7 @@ TEXT = "It is a truth universally acknowledged.\n" * 50
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project in which nothing has run, the current folder, with a text."""
-    folder = tmp_path / "project"
-    shutil.copytree(ROOT / "conf", folder / "conf")
-    shutil.copy(ROOT / "dvc.yaml", folder)
-    (folder / "params.yaml").write_text(shipped_params())
+    folder = blank_project(tmp_path / "project")
     (folder / "Pride.txt").write_text(TEXT)
     monkeypatch.chdir(folder)
     return folder
