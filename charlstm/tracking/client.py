@@ -242,7 +242,10 @@ def check_exists(store: Store) -> None:
         TrackingError: there is none.
     """
     if (database := sqlite_file(store.uri)) and not database.is_file():
-        raise TrackingError(f"{database}: there is no such MLflow database: no run was made, `make repro` makes one")
+        raise TrackingError(
+            f"{database}: there is no such MLflow database: no run was made here, `make repro` makes one; if your "
+            f"runs are elsewhere, MLFLOW_TRACKING_URI says where"
+        )
 
 
 def find_run(client: "MlflowClient", store: Store, tag: str, value: str, *, is_running: bool = False) -> "Run | None":

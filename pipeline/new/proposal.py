@@ -24,6 +24,11 @@ READ_TWICE = 5_000_000  # training characters, at most, that are read twice at l
 RARE = 3_000  # occurrences: where a character has fewer on average, all are rare
 RARE_EPOCHS = 4  # that such a text is read, at least
 MAX_EPOCHS = 60
+# Muon's rate and the weight decay. A long text is hardly memorized, and takes many steps: it wants less of both
+# (docs/benchmarks.md).
+RATE, DECAY = 0.06, 0.04  # of `quick`
+LONG = 3_500_000  # training characters; beyond, they fall in proportion to the length
+LEAST_SHARE = 1 / 3  # no longer text was measured
 # A model that has learned another text has less to learn, and forgets it at a high rate: see docs/benchmarks.md. How
 # soon it has learned enough depends on how near the texts are: the rate stays higher, and any epoch may be the best.
 CHARS_SEEN_AGAIN = 1_000_000
@@ -144,6 +149,11 @@ class Training(NamedTuple):
         return round(min(MAX_DROPOUT, DROPOUT_PER_DOUBLING * doublings), 2)
 
     @property
+    def share_of_rate(self) -> float:
+        """How much of Muon's rate and of the weight decay of `quick` is left: less for a long text."""
+        return max(LEAST_SHARE, min(1.0, LONG / self.num_train))
+
+    @property
     def num_steps(self) -> int:
         """The number of steps, in streams: each character but the last is read once an epoch."""
         return self.epochs * ceil(ceil((self.num_train - 1) / self.batch_size) / self.context_len)
@@ -170,6 +180,8 @@ class Training(NamedTuple):
             "train.dropout.embedding": round(self.dropout / 3, 2),
             "train.dropout.between_layers": self.dropout,
             "train.dropout.output": self.dropout,
+            "train.muon.learning_rate": round(RATE * self.share_of_rate, 3),
+            "train.weight_decay": round(DECAY * self.share_of_rate, 3),
             **(AFTER_A_MODEL if self.begins_from_model else {}),
         }
 

@@ -28,7 +28,9 @@ def propose(num_chars: int, counts: list[int], initial: ModelShape | None = None
         (1_115_394, {}),  # tiny Shakespeare: the default recipe as it is
         (3_200_000, {}),  # War and Peace, too
         (10_000_000, {"train.epochs": 1, "model.hidden_size": 256, "model.num_layers": 2}),
+        (10_000_000, {"train.muon.learning_rate": 0.023, "train.weight_decay": 0.016}),
         (10**8, {"train.epochs": 1, "model.hidden_size": 512, "model.feed_forward_size": 512}),
+        (10**8, {"train.muon.learning_rate": 0.02, "train.weight_decay": 0.013}),
     ],
 )
 def test_what_is_proposed(num_chars: int, recipe: dict[str, object]) -> None:
