@@ -139,9 +139,10 @@ def compare(groups: Sequence[Trained]) -> list[Difference]:
 def difference(best: Trained, other: Trained, num_pairs: int = 1) -> Difference:
     """One pair of `num_pairs`."""
     first, second = best.mean_blocks(), other.mean_blocks()
-    is_paired = first is not None and second is not None and first.is_beside(second)
-    by_text = half_interval(first, second) if is_paired and first and second else None
-    by_seeds = explained_by_seeds(best.losses, other.losses, LEVEL / max(1, num_pairs))
+    by_text = None
+    if first is not None and second is not None and first.is_beside(second):
+        by_text = half_interval(first, second)
+    by_seeds = explained_by_seeds(best.losses, other.losses, LEVEL / num_pairs)
     return Difference(best, other, other.loss - best.loss, by_text, by_seeds, num_pairs)
 
 

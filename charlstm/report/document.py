@@ -129,7 +129,7 @@ class Candidate(NamedTuple):
         if self.blocks is None:
             return None
         is_own = math.isclose(self.blocks.nats_per_char, self.loss, rel_tol=1e-9)
-        return self.blocks if is_own and len(self.blocks.nats) else None
+        return self.blocks if is_own else None
 
 
 read_review = partial(read_document, kind=ReviewDocument, what="the review of a model", stage="sample")

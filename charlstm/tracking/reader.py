@@ -81,7 +81,8 @@ class Reader:
 
     def artifacts(self, run: TrackedRun, suffixes: tuple[str, ...], max_bytes: int) -> Iterator[str]:
         """The paths of all artifacts with one of these suffixes that are no larger."""
-        artifacts, pending = open_artifacts(self._store, run.artifact_uri), [""]
+        with in_one_line(self._store):
+            artifacts, pending = open_artifacts(self._store, run.artifact_uri), [""]
         while pending:
             with in_one_line(self._store):
                 infos = artifacts.list_artifacts(pending.pop())

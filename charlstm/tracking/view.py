@@ -61,13 +61,14 @@ def view_state(
     `metrics`, `params` and `tags` have a mapping for each run.
     """
     names = sorted({name for run in metrics for name in run})
-    known_params = {name for run in params for name in run}
     measured = [name for name in names if name.endswith("nats_per_char")]
     by_protocol = [name for name in measured if not name.startswith(("train/", "validation/", TEST_PREFIX))]
     # First losses of windows, as others publish them.
     by_protocol = sorted(by_protocol or measured, key=lambda name: (not name.startswith("windowed"), name))
     losses = [f"metrics.`{name}`" for name in by_protocol]
-    cost = [f"params.`{name}`" for name in cost_params(params) if name in known_params]
+    is_muon = any(run.get("train.optimizer") == "muon" for run in params)  # then this rate moves the LSTM's weights
+    rate = "train.muon.learning_rate" if is_muon else "train.learning_rate"
+    cost = [f"params.`{name}`" for name in ("train.epochs", rate) if any(name in run for run in params)]
     cost += [f"metrics.`{name}`" for name in (NUM_PARAMETERS, SECONDS) if name in names]
     recipe = [f"tags.`{RECIPE_TAG}`"] if any(RECIPE_TAG in run for run in tags) else []
     unequal = differing(params)
@@ -85,12 +86,6 @@ def view_state(
             "lineSmoothness": 0,
         }
     return state | _charts(names)
-
-
-def cost_params(params: Sequence[Mapping[str, str]]) -> tuple[str, str]:
-    """The parameters of how long and how fast: epochs, and the learning rate that moves the LSTM's weights."""
-    is_muon = any(run.get("train.optimizer") == "muon" for run in params)
-    return "train.epochs", "train.muon.learning_rate" if is_muon else "train.learning_rate"
 
 
 def _charts(names: Sequence[str]) -> dict[str, Any]:

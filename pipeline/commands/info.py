@@ -90,10 +90,12 @@ def lines_of(card: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _commit(card: Mapping[str, Any]) -> str | None:
-    """What a card's commit is: of a run, that of its code."""
+    """What a card's commit is: of a run, that of its code; of an exported card, one or the other."""
     of_run = str(card["recorded_in"]).startswith("run ")
     if card["commit"] is None:
         return None if of_run or not card["recorded_in"] else "none has this model yet"
+    if card["recorded_in"] == CARD:
+        return str(card["commit"])
     return f"{card['commit']} ({'its code' if of_run else 'the first that has this model'})"
 
 

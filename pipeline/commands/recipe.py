@@ -17,7 +17,7 @@ from charlstm.sections import short_name, shown, values_in_words
 from pipeline.lineage.revisions import find_commit
 from pipeline.provenance.git import git
 from pipeline.stage import presets
-from pipeline.stage.params_file import write_params
+from pipeline.stage.params_file import params_with, write_params
 from pipeline.stage.presets import CORPORA, RECIPES, Kind, load
 from pipeline.stage.project import PARAMS
 
@@ -102,7 +102,7 @@ def _write(kind: Kind, name: str, is_forced: bool) -> None:
     if not is_forced:
         presets.check_kept(kind, preset.values)
     changes = _changes(before, preset.values)
-    text, _ = presets.params_with({key: preset.values[key] for key in changes})
+    text, _ = params_with({key: preset.values[key] for key in changes})
     write_params(text)
     for key, change in changes.items():
         typer.echo(f"  {key} {change}")

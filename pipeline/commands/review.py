@@ -21,7 +21,7 @@ from pipeline.lineage.revisions import find_commit, lock_at
 from pipeline.lineage.search import find, of_outputs, open_reader
 from pipeline.provenance.hashes import folder_md5
 from pipeline.provenance.summary import recipe_at
-from pipeline.stage.project import PIPELINE, from_here, output_from_here
+from pipeline.stage.project import PIPELINE, find_root, from_here, output_from_here
 from pipeline.stage.terminal import printable
 
 ARTIFACT = f"review/{DOCUMENT}"
@@ -93,7 +93,7 @@ def _find(model: str) -> Candidate:
             f"{path}: expected a project, a folder of samples or a {DOCUMENT}, found none; `dvc repro sample` makes one"
         )
     folder = file.resolve().parent
-    project = next((above for above in (folder, *folder.parents) if (above / PIPELINE).is_file()), None)
+    project = find_root(folder)
     document, tables, recipe = read_review(file), [folder / BLOCKS], None
     if project:
         with contextlib.suppress(ParamsError), contextlib.chdir(project):  # a `dvc.yaml` of something else

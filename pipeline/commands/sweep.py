@@ -18,7 +18,6 @@ from charlstm.files.documents import parse_yaml
 from charlstm.params import NOTHING, load_params
 from charlstm.report.document import PROTOCOL
 from charlstm.sections import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, short_name, shown, values_in_words
-from charlstm.tracking.registered_model import PROTOCOLS
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.queue import FAILED, STATES, Queue, Task, read_queue, run_dvc, wait_for_idle_worker
 from pipeline.lineage.document import blocks_at, flat, is_same_value, losses_at
@@ -176,10 +175,7 @@ def _show_losses(measured: Sequence[Experiment], output: Path | None, text: str 
     from charlstm.report.plots import plot_sweep  # pictures take seconds to import
 
     protocols = sorted(set.intersection(*(set(one.losses) for one in measured)))
-    if not protocols:
-        raise CharlstmError("expected a protocol that all experiments were measured by, found none")
-    protocol = next(name for name in (PROTOCOL, *PROTOCOLS, *protocols) if name in protocols)
-    measured = sorted(measured, key=lambda one: one.losses[protocol])
+    measured = sorted(measured, key=lambda one: one.losses[PROTOCOL])
     varied = varied_params([one.params for one in measured])
     values = {short_name(name): [one.params.get(name, "") for one in measured] for name in varied}
     number = "1 experiment" if len(measured) == 1 else f"{len(measured)} experiments"
@@ -188,15 +184,15 @@ def _show_losses(measured: Sequence[Experiment], output: Path | None, text: str 
         Row([one.name], [one.params.get(name, "") for name in varied], [f"{one.losses[by]:.4f}" for by in protocols])
         for one in measured
     ]
-    title = f"{number}{text and f' on {text}'} (nats per character; the best by {protocol} first)"
+    title = f"{number}{text and f' on {text}'} (nats per character; the best by {PROTOCOL} first)"
     print_table(console, title, Row(["experiment"], list(map(short_name, varied)), protocols), rows)
-    recipes = recipes_of(measured, protocol)
+    recipes = recipes_of(measured)
     if any(len(recipe) > 1 for recipe in recipes):
-        _print_over_seeds(console, recipes, protocol, protocols)
+        _print_over_seeds(console, recipes, protocols)
     for line in [*repeated_seeds(recipes), *verdicts(recipes)]:
         console.print(line, soft_wrap=True)
     if output:
-        plot_sweep(output, values, [one.losses[protocol] for one in measured], f"{protocol} (nats per character)")
+        plot_sweep(output, values, [one.losses[PROTOCOL] for one in measured], f"{PROTOCOL} (nats per character)")
         console.print(f"the loss over each parameter{text and f', on {text}'}: {output}", soft_wrap=True)
 
 
@@ -231,11 +227,11 @@ def _table(title: str, head: Row, rows: Sequence[Row]) -> Table:
 # Seeds.
 
 
-def recipes_of(measured: Sequence[Experiment], protocol: str) -> list[list[Experiment]]:
+def recipes_of(measured: Sequence[Experiment]) -> list[list[Experiment]]:
     """Experiments that differ in the seed alone, together. Of those that have the same loss, too, one counts."""
     different: dict[tuple[object, ...], Experiment] = {}
     for one in measured:
-        different.setdefault((one.recipe, one.seed, one.losses[protocol]), one)
+        different.setdefault((one.recipe, one.seed, one.losses[PROTOCOL]), one)
     return by_recipe(different.values(), lambda one: one.recipe, lambda one: one.seed)
 
 
@@ -311,23 +307,21 @@ def _without_seed(params: Mapping[str, str]) -> frozenset[tuple[str, str]]:
     return frozenset((name, value) for name, value in params.items() if name != SEED and _decides_a_loss(name))
 
 
-def _print_over_seeds(
-    console: Console, recipes: Sequence[Sequence[Experiment]], protocol: str, protocols: Sequence[str]
-) -> None:
-    """A row for each of `recipes`, by the mean loss of `protocol`."""
+def _print_over_seeds(console: Console, recipes: Sequence[Sequence[Experiment]], protocols: Sequence[str]) -> None:
+    """A row for each of `recipes`, by the mean loss."""
     varied = [name for name in varied_params([recipe[0].params for recipe in recipes]) if name != SEED]
     rows = []
-    for recipe in sorted(recipes, key=lambda recipe: statistics.fmean(one.losses[protocol] for one in recipe)):
+    for recipe in sorted(recipes, key=lambda recipe: statistics.fmean(one.losses[PROTOCOL] for one in recipe)):
         values = [recipe[0].params.get(name, "") for name in varied]
         losses = [mean_and_deviation([one.losses[by] for one in recipe]) for by in protocols]
         rows.append(Row([], values, [str(len(recipe)), *losses]))
-    title = f"the same over seeds (mean ± deviation of a sample; the best by {protocol} first)"
+    title = f"the same over seeds (mean ± deviation of a sample; the best by {PROTOCOL} first)"
     print_table(console, title, Row([], list(map(short_name, varied)), ["seeds", *protocols]), rows)
 
 
 def verdicts(recipes: Sequence[Sequence[Experiment]]) -> list[str]:
     """Whether the best of several recipes is better than the next ones, or was lucky: see docs/review.md."""
-    if len(recipes) < 2 or not all(PROTOCOL in one.losses for recipe in recipes for one in recipe):
+    if len(recipes) < 2:
         return []
     paths, params = load_paths(), [recipe[0].params for recipe in recipes]
     named = [name for name in varied_params(params) if name != SEED]

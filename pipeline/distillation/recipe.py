@@ -10,12 +10,10 @@ from collections.abc import Sequence
 
 from charlstm.errors import ParamsError
 from charlstm.files.atomic import write_text
-from charlstm.files.documents import load_yaml, validate
-from charlstm.params import NOTHING, Params
+from charlstm.params import NOTHING
 from pipeline.dvc.paths import load_teaching_paths
-from pipeline.stage.params_file import replaced
+from pipeline.stage.params_file import params_with
 from pipeline.stage.presets import RECIPES, load
-from pipeline.stage.project import PARAMS
 from pipeline.stage.stage import guarded
 
 SEED = 1  # each teacher has its own; this one only keeps the file the same for all of them
@@ -29,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         values = {**load(RECIPES, name).values, "train.seed": SEED}
-        params = validate(Params, replaced(load_yaml(PARAMS), values), PARAMS)
+        _, params = params_with(values)
         if params.train.initial != NOTHING:
             raise ParamsError(f"teachers.recipes: {name} begins from a model (train.initial); teachers begin from none")
         training = params.train.model_dump(mode="json", exclude={"initial"})

@@ -53,11 +53,12 @@ class Unfinished(NamedTuple):
 
     folder: Path
     is_anew: bool  # it was finished before, and is wanted again: `dvc repro --force`
+    trial: str | None = None  # of a search: its own id, the same at each start, whoever began this training
 
     @property
     def training_id(self) -> str:
         """The same at every start of this training, and of no other."""
-        return (self.folder / TRAINING_ID).read_text(errors="replace").strip()
+        return self.trial or (self.folder / TRAINING_ID).read_text(errors="replace").strip()
 
     def fetch_or_clear_mirror(self) -> None:
         """Take what another machine has left in the mirror, if it is newer than what is here; or remove it, if this is
@@ -96,12 +97,10 @@ def start_or_resume(fingerprint: str, checkout: Path = CHECKOUT) -> Iterator[Unf
         folder.mkdir(parents=True, exist_ok=True)
         _remove_others(root, folder)
         folder.touch()  # used last
-        if is_trial:  # a run of its own, the same at each start, whoever began this training
-            own = hashlib.sha256(f"{fingerprint} {checkout}".encode()).hexdigest()
-            write_text(folder / TRAINING_ID, own[:32] + "\n")
-        elif not (folder / TRAINING_ID).exists():
+        if not (folder / TRAINING_ID).exists():
             write_text(folder / TRAINING_ID, uuid.uuid4().hex + "\n")
-        yield Unfinished(folder, is_anew)
+        own = hashlib.sha256(f"{fingerprint} {checkout}".encode()).hexdigest()[:32]
+        yield Unfinished(folder, is_anew, own if is_trial else None)
 
 
 def mark_used(fingerprint: str) -> None:

@@ -8,11 +8,12 @@ The document is what `charlstm trace --json` prints. Its names stay; new ones ma
     recipe         its name and what was changed in it; null if no file says it
     params         all, by dotted name
     losses         the latest metrics
-    code           commit, is_here, dirty ("yes", "no", null), changes (the artifact, or null)
+    code           commit, is_here, dirty ("yes", "no", "unknown", null), changes (the artifact, or null)
     dvc            experiment, experiment_is_here (whether git has it), baseline, train_md5,
                    revisions (commit, experiment, baseline, names, subject)
     versions, hardware   of the training; empty if no file says them
-    stages         of each stage with a record: commit and versions, where they differ from the training's
+    stages         of each stage with a record: commit, its state, versions and hardware, where they differ from the
+                   training's
 """
 
 import json
@@ -235,7 +236,9 @@ def _below(prefix: str, tags: Mapping[str, str]) -> dict[str, str]:
 def flat(params: Mapping[str, Any]) -> dict[str, str]:
     """Nested parameters by dotted name, sorted, as `Params.flat` has them in MLflow."""
     return {  # a lock has the URL as it was written
-        name: without_credentials(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        name: without_credentials(
+            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        )
         for name, value in sorted(flatten(params).items())
     }
 

@@ -133,8 +133,11 @@ def _of_file(path: Path, reader: Reader | None, paths: Paths) -> list[Match]:
             f"{path} ({shown}): expected bytes of a training, found no run with them in its record, and no dvc.lock "
             "of a commit or an experiment that names them"
         )
-    by_commit = (_of_lock(commit, reader, paths, "the file's MD5 in dvc.lock") for commit in commits)
-    return [match for matches in by_commit for match in matches]
+    found: dict[str, Match] = {}  # of several commits that name a run, the first
+    for commit in commits:
+        for match in _of_lock(commit, reader, paths, "the file's MD5 in dvc.lock"):
+            found.setdefault(match.run.run_id if match.run else commit, match)
+    return list(found.values())
 
 
 def _runs_with(digests: set[str], reader: Reader) -> list[TrackedRun]:

@@ -18,7 +18,7 @@ from pipeline.new.budget import TEACHER, Budget, expected_loss, measure, plan_wi
 from pipeline.new.proposal import TRAIN_FRACTION, Proposal, Text, Training, propose, training_for
 from pipeline.new.source import SEPARATOR, Source, document_separator, find_source, name_of, read
 from pipeline.new.text_report import TextReport
-from pipeline.stage.params_file import write_params
+from pipeline.stage.params_file import params_with, write_params
 from pipeline.stage.presets import (
     CONF,
     CORPORA,
@@ -30,7 +30,6 @@ from pipeline.stage.presets import (
     is_as_written,
     load,
     names,
-    params_with,
     path_of,
     preset_text,
     read_own,

@@ -17,7 +17,8 @@ from ruamel.yaml.scalarstring import FoldedScalarString
 
 from charlstm.errors import ParamsError
 from charlstm.files.atomic import write_text
-from charlstm.files.documents import did_you_mean, parse_yaml
+from charlstm.files.documents import did_you_mean, load_yaml, parse_yaml, validate
+from charlstm.params import Params
 from pipeline.stage.project import PARAMS
 
 WIDTH = 80  # columns: DVC folds what is longer
@@ -45,6 +46,19 @@ def with_values(text: str, values: Mapping[str, object]) -> str:
     if not is_written:
         raise ParamsError(f"{PARAMS}: expected a value on each line, without anchors (&) and aliases (*): write it so")
     return changed
+
+
+def params_with(values: Mapping[str, object], text: str | None = None) -> tuple[str, Params]:
+    """`text`, by default that of `params.yaml`, with other values; and the parameters in it.
+
+    Raises:
+        ParamsError: it cannot be read, lacks one of these names, or would have a mistake.
+    """
+    if text is None:
+        load_yaml(PARAMS)  # says in one line why it cannot be read
+        text = PARAMS.read_text(encoding="utf-8")
+    changed = with_values(text, values)
+    return changed, validate(Params, parse_yaml(changed), PARAMS)
 
 
 def write_params(text: str) -> None:

@@ -15,11 +15,11 @@ from typing import NamedTuple
 from ruamel.yaml import YAML
 
 from charlstm.errors import ParamsError
-from charlstm.files.documents import did_you_mean, load_yaml, validate
+from charlstm.files.documents import did_you_mean, load_yaml
 from charlstm.files.lock import holder_of
 from charlstm.params import Params
 from charlstm.sections import values_in_words
-from pipeline.stage.params_file import replaced, with_values
+from pipeline.stage.params_file import replaced
 from pipeline.stage.project import PARAMS
 
 CONF = Path("conf")
@@ -152,7 +152,7 @@ def current_values() -> dict[str, object]:
     """The values in `params.yaml`, by dotted name, right or wrong: a mistake must not keep one from writing a preset.
 
     Raises:
-        ParamsError: there is no such file, or it is not YAML with sections.
+        ParamsError: there is no such file, or it is not YAML.
     """
     document, values = load_yaml(PARAMS), dict[str, object]()
     for name in Params.names():
@@ -176,16 +176,6 @@ def check_kept(kind: Kind, target: Mapping[str, object]) -> None:
             f"{PARAMS} is {match.name} with {values_in_words(lost)}: no {kind.name} has that, and it would be lost: "
             f"keep it by `charlstm {kind.name} save NAME`, or give it up by --force"
         )
-
-
-def params_with(values: Mapping[str, object]) -> tuple[str, Params]:
-    """`params.yaml` with other values: its text, and the parameters in it.
-
-    Raises:
-        ParamsError: it would have a mistake.
-    """
-    params = validate(Params, replaced(load_yaml(PARAMS), values), PARAMS)
-    return with_values(PARAMS.read_text(encoding="utf-8"), values), params
 
 
 def check_idle(kind: Kind) -> None:

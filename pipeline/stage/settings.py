@@ -1,4 +1,4 @@
-"""What a user may set in the environment because it has no influence on the result."""
+"""What a user may set in the environment: it changes what a training learns no more than rounding does."""
 
 import os
 from collections.abc import Iterator

@@ -12,7 +12,6 @@ STATE_FOLDER = Path(".charlstm")
 # Used where the user's environment does not say otherwise: no usage statistics, and a dead server is soon given up.
 MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the sender repeats by itself; a repeated request may make a second run
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",

@@ -11,13 +11,13 @@ from charlstm.errors import Interrupted, ParamsError, TrainingError
 from charlstm.evaluation.blocks import blocks_of
 from charlstm.evaluation.difference import Difference, Trained, compare
 from charlstm.files.atomic import write_text
-from charlstm.files.documents import load_yaml, parse_yaml, read_json, validate
-from charlstm.params import Params
+from charlstm.files.documents import read_json
+from charlstm.params import Params, load_params
 from charlstm.text.encoded import load_encoded
 from pipeline.dvc import unfinished
 from pipeline.dvc.paths import Paths, load_paths, train_command
 from pipeline.stage.exit_codes import EXIT_BAD_INPUT, EXIT_INTERRUPTED
-from pipeline.stage.params_file import replaced, with_values
+from pipeline.stage.params_file import params_with
 from pipeline.stage.project import PARAMS
 from pipeline.tune.space import Space, Value, read_space
 from pipeline.tune.study import MODEL, TRAINING, Study, Trial
@@ -47,9 +47,7 @@ class Plan(NamedTuple):
         Raises:
             ParamsError: they do not go together.
         """
-        changes = self.changes(values)
-        params = validate(Params, replaced(parse_yaml(self.text), changes), PARAMS)
-        return with_values(self.text, changes), params
+        return params_with(self.changes(values), self.text)
 
     def changes(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Those that differ from `params.yaml`."""
@@ -62,8 +60,7 @@ def read_plan(space: Path) -> Plan:
     Raises:
         ParamsError: `params.yaml` or the file of the space has a mistake.
     """
-    document = load_yaml(PARAMS)
-    params = validate(Params, document, PARAMS)
+    params = load_params(PARAMS)
     return Plan(PARAMS.read_text(encoding="utf-8"), params, load_paths(), read_space(space, params))
 
 

@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -29,6 +28,7 @@ from pipeline.tune.space import Range, Space, Value
 NO_SPACE = Space({}, {}, [])
 SEED = 1  # of what is drawn; with the trial's number, so that a search that goes on draws nothing twice
 SECONDS_TO_SAVE, SECONDS_BETWEEN_LOOKS = 20.0, 0.2
+MAX_WORKERS = 1_000  # of a search, at once
 MAX_DRAWS = 50  # of values that a trial had already
 MIN_FOR_IMPORTANCE = 20  # trials
 MAX_SHARES = 10_000  # parts of a training in which Optuna counts
@@ -95,10 +95,12 @@ class Study:
     def at_work(self) -> Iterator[None]:
         """Be one of the search's workers while in the context."""
         with ExitStack() as held:
-            for number in count():
+            for number in range(MAX_WORKERS):
                 with suppress(LockedError):  # another worker has that number
                     held.enter_context(exclusive(self.folder / f"{WORKER}{number}", "this search"))
                     break
+            else:
+                raise LockedError(f"{self.folder}: {MAX_WORKERS:,} workers are there, or the disk gives no more locks")
             yield
 
     def is_worked_on(self) -> bool:

@@ -1,5 +1,6 @@
 """`charlstm recipe` and `charlstm corpus`; and that what `params.yaml` says is what runs, whoever wrote it."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -94,6 +95,17 @@ def test_a_mistake_in_the_parameters_is_mended_by_a_recipe(run: Run, project: Pa
     edit(project, "name: shakespear", "name: 2024-01-01")  # to YAML, a date
     assert 'download.name "2024-01-01"' in run("corpus", "tiny-shakespeare")[2]
     assert run("corpus", "tiny-shakespeare", "--force")[0] == 0
+
+
+def test_a_section_that_became_a_value_is_one_line(run: Run, project: Path) -> None:
+    """As `dvc exp run -S train.dropout=0.2` leaves it."""
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(re.sub(r"^  dropout:\n(    .*\n)+", "  dropout: 0.2\n", text, flags=re.M))
+    before = (project / "params.yaml").read_bytes()
+    for arguments in (("quick",), ("quick", "--force"), ("best", "--force")):
+        code, out, log = run("recipe", *arguments)
+        assert (code, out) == (2, "") and "params.yaml" in log and "train.dropout" in log and len(log.splitlines()) == 1
+    assert (project / "params.yaml").read_bytes() == before
 
 
 def test_a_commit_with_marks_of_a_conflict_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

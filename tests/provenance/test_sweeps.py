@@ -64,7 +64,7 @@ def made(rate: str, seed: int, loss: float, name: str = "one", **others: str) ->
 
 
 def recipes(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
-    return recipes_of([one._replace(name=f"e{number}") for number, one in enumerate(experiments)], "stateful")
+    return recipes_of([one._replace(name=f"e{number}") for number, one in enumerate(experiments)])
 
 
 @pytest.fixture
@@ -236,6 +236,10 @@ def test_a_commit_has_a_result_only_of_what_its_parameters_say(project: Path) ->
     assert committed_result("HEAD~1") == []  # without losses
     write_params(project, {"train.seed": 2})
     dvc(project, "git", "commit", "-qam", "parameters that nothing was trained by")
+    assert committed_result("HEAD") == []
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("name: shakespear", "name: 2024-01-01"))  # to YAML, a date
+    dvc(project, "git", "commit", "-qam", "a slip")
     assert committed_result("HEAD") == []
 
 

@@ -216,6 +216,27 @@ def test_without_git_mlflow_still_knows(copy: Path, trace: Trace) -> None:
     assert sha256_by_path(found) == sha256_by_path(before)
 
 
+def test_several_commits_with_a_lock_are_one_training(
+    copy: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the record of the run no longer has the file, as after samples were drawn again."""
+    monkeypatch.setattr("pipeline.lineage.search._runs_with", lambda digests, reader: [])
+    lock = Path("dvc.lock").read_bytes()
+    for content, message in ((b"", "nothing is locked"), (lock, "locked again")):
+        Path("dvc.lock").write_bytes(content)
+        dvc(copy, "git", "commit", "-qam", message)
+    found = trace("artifacts/train/metrics.json")
+    assert run_id(found) == run_id(trace("an-experiment")) and only(found)["found_by"] == "the file's MD5 in dvc.lock"
+
+
+def test_artifacts_that_only_a_server_has_are_one_line(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the runs were made through a server, and its database is read directly."""
+    with closing(sqlite3.connect("mlflow.db")) as store:
+        store.execute("update runs set artifact_uri = 'mlflow-artifacts:/1/' || run_uuid || '/artifacts'")
+        store.commit()
+    assert fail(caplog, "--text", "whatever a run wrote").startswith("MLflow at sqlite:///")
+
+
 def test_a_moved_checkout_finds_its_own_records(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trace: Trace
 ) -> None:

@@ -140,7 +140,18 @@ def test_a_trial_has_a_run_of_its_own(tmp_path: Path, monkeypatch: pytest.Monkey
     """Also where another search, or a user, began the same training; and the same one at each start."""
     monkeypatch.chdir(tmp_path)
     run_ids = []
-    for checkout in (CHECKOUT, Path("one/0"), Path("other/0"), Path("one/0")):
+    for checkout in (CHECKOUT, Path("one/0"), Path("other/0"), Path("one/0"), CHECKOUT):
         with start_or_resume("mine", checkout) as work:
             run_ids.append(work.training_id)
-    assert run_ids[1] == run_ids[3] and len(set(run_ids)) == 3
+    assert run_ids[1] == run_ids[3] and run_ids[0] == run_ids[4] and len(set(run_ids)) == 3
+
+
+def test_the_winner_of_a_search_has_a_run_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a recipe is trained that a trial was the first to train."""
+    monkeypatch.chdir(tmp_path)
+    with start_or_resume("mine", Path("one/0")) as trial, start_or_resume("other", Path("one/1")) as next_trial:
+        ids = [trial.training_id, next_trial.training_id]
+    for _ in range(2):
+        with start_or_resume("mine") as work:
+            ids.append(work.training_id)
+    assert ids[2] == ids[3] and len(set(ids)) == 3
