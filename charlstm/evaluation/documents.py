@@ -22,15 +22,7 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-# Both are here, and not where they are filled, so that who reads a review imports neither torch nor numpy.
-
-
-class Published(Document):
-    """A loss that others report, under one of our protocols, on the same validation bytes."""
-
-    protocol: str
-    system: str
-    nats_per_char: Number
+# It is here, and not where it is filled, so that who reads a review imports neither torch nor numpy.
 
 
 class TextFigures(Document):

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from charlstm.evaluation.documents import Published
+from charlstm.sections import PublishedLoss
 from charlstm.text.vocabulary import Ids, Vocab
 
 TEST_PREFIX = "test_"  # of the test part, which no choice may see: what compares models leaves it out
@@ -18,7 +18,7 @@ ORIGINAL_VAL_SHA256 = "c54f3753a4e6e3c3d1759212815a7caf826e68a33021b25312984400b
 ORIGINAL_VAL_NATS_PER_CHAR = (1.6052, 1.5432, 1.5285, 1.5252, 1.5290)
 
 
-def published_for(validation_sha256: str, reported: Mapping[str, Any] | None) -> tuple[Published, ...]:
+def published_for(validation_sha256: str, reported: Mapping[str, Any] | None) -> tuple[PublishedLoss, ...]:
     """The reported losses if this is the text that they were measured on, to the byte; else none.
 
     Args:
@@ -27,7 +27,7 @@ def published_for(validation_sha256: str, reported: Mapping[str, Any] | None) ->
     """
     if reported is None or validation_sha256 != reported["validation_sha256"]:
         return ()
-    return tuple(Published(**one) for one in reported["losses"])
+    return tuple(PublishedLoss.model_validate(one) for one in reported["losses"])
 
 
 def text_sha256(ids: Ids, vocab: Vocab) -> str:

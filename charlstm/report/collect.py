@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from charlstm.evaluation.copied import Span
-from charlstm.evaluation.documents import Published
 from charlstm.evaluation.statistics import (
     MAX_SEARCHED,
     Measured,
@@ -38,7 +37,7 @@ from charlstm.report.document import (
     Sample,
     Value,
 )
-from charlstm.sections import flatten
+from charlstm.sections import PublishedLoss, flatten
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.history import Tables
@@ -70,7 +69,7 @@ def review_of(
     losses: Mapping[str, Loss],
     generated: Sequence[SampleRow],
     *,
-    published: Sequence[Published],
+    published: Sequence[PublishedLoss],
     parameters: Mapping[str, Mapping[str, Any]],
     corpus: str,
     corpus_sha256: str,

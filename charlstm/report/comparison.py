@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from charlstm.errors import CharlstmError
-from charlstm.evaluation.documents import Published
 from charlstm.evaluation.published import TEST_PREFIX
 from charlstm.report.document import ReviewDocument, Value
 from charlstm.report.page import Shown, environment, fitted, shown_samples
 from charlstm.report.plots import losses_svg
-from charlstm.sections import MAX_NAMED, NOT_OF_A_MODEL, differing, values_in_words
+from charlstm.sections import MAX_NAMED, NOT_OF_A_MODEL, PublishedLoss, differing, values_in_words
 
 MAX_RUNS = 10  # colors that can be told apart, columns that can be read
 Labeled = tuple[str, ReviewDocument]
@@ -101,7 +100,7 @@ def loss_rows(documents: Sequence[ReviewDocument]) -> list[Row]:
     return rows
 
 
-def published_losses(documents: Sequence[ReviewDocument]) -> list[Published]:
+def published_losses(documents: Sequence[ReviewDocument]) -> list[PublishedLoss]:
     """Published losses, each once, where all models were measured on the text that they hold for."""
     if not all(one.published for one in documents):
         return []

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from charlstm.evaluation.documents import Count, Document, Number, Published, TextFigures, read_document
-from charlstm.sections import MAX_LOSS
+from charlstm.evaluation.documents import Count, Document, Number, TextFigures, read_document
+from charlstm.sections import MAX_LOSS, PublishedLoss
 
 if TYPE_CHECKING:
     from charlstm.evaluation.blocks import Blocks
@@ -102,7 +102,7 @@ class ReviewDocument(Document):
     """By dotted name; lists as JSON, and what is very long is cut and has its hash."""
     losses: dict[str, Loss]
     eight_bits: EightBits
-    published: list[Published]
+    published: list[PublishedLoss]
     curves: Curves
     figures: list[TextFigures]
     """One for each temperature, then the held-out text's."""

@@ -23,8 +23,8 @@ from pipeline.stage.terminal import printable
 if TYPE_CHECKING:  # no stage is to depend on published losses because it describes its run; trace needs no pandas
     import pandas as pd
 
-    from charlstm.evaluation.documents import Published
     from charlstm.report.collect import SampleRow
+    from charlstm.sections import PublishedLoss
     from charlstm.tracking.runs import Run
 
 WHILE_TRAINING = ("train/", "validation/")  # metrics of other weights than the last
@@ -50,7 +50,7 @@ class RunSummary(NamedTuple):
     model_sha256: str | None = None
     val_nats_per_char: float | None = None  # the training's own, of its best epoch
     losses: Mapping[str, float] | None = None  # nats/char by protocol
-    published: Sequence["Published"] = ()  # losses that others reported for the same validation text, to the byte
+    published: Sequence["PublishedLoss"] = ()  # losses that others reported for the same validation text, to the byte
     sample: "SampleRow | None" = None
 
 

@@ -3,8 +3,8 @@
 import hashlib
 
 from benchmarks.projects import ROOT, compose
-from charlstm.evaluation.documents import Published
 from charlstm.evaluation.published import ORIGINAL_VAL_SHA256, published_for, text_sha256
+from charlstm.sections import PublishedLoss
 from charlstm.text.vocabulary import Vocab
 
 TEXT = "to be, or not to be. Ωmega"
@@ -23,7 +23,7 @@ REPORTED = {
 
 def test_only_beside_the_same_text() -> None:
     assert published_for(sha256_of(TEXT), REPORTED) == (
-        Published(protocol="stateful", system="a model", nats_per_char=1.25),
+        PublishedLoss(protocol="stateful", system="a model", nats_per_char=1.25),
     )
     assert published_for(sha256_of(TEXT[:-1]), REPORTED) == ()
     assert published_for(sha256_of(TEXT), None) == ()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.projects import ROOT, compose, shipped_params
-from charlstm.evaluation.documents import Published
 from charlstm.report.collect import SampleRow
+from charlstm.sections import PublishedLoss
 from pipeline.new.proposal import FEW, MAX_DROPOUT, RARE, remedy
 from pipeline.provenance.summary import RunSummary, describe, losses_of, page_tags, recipe_at, run_name
 from pipeline.sample import shown_sample
@@ -110,7 +110,7 @@ def test_a_description_says_what_is_known_so_far() -> None:
 
 
 def test_published_losses_stand_beside_the_same_text_only() -> None:
-    one = Published(protocol="windowed_100", system="somebody's LSTM", nats_per_char=1.5194)
+    one = PublishedLoss(protocol="windowed_100", system="somebody's LSTM", nats_per_char=1.5194)
     evaluated = TRAINED._replace(losses=LOSSES)
     assert one.system not in describe(evaluated) and "published" not in describe(evaluated)
     row = f"| {one.protocol} | **{LOSSES[one.protocol]:.4f}** | {one.nats_per_char:.4f} | {one.system} |"

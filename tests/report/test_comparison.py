@@ -9,7 +9,7 @@ from reviews import HOSTILE, copy, review, sample
 
 from benchmarks.projects import ROOT
 from charlstm.errors import CharlstmError
-from charlstm.evaluation.documents import Published, write_document
+from charlstm.evaluation.documents import write_document
 from charlstm.params import load_params
 from charlstm.report.comparison import (
     MAX_RUNS,
@@ -24,7 +24,7 @@ from charlstm.report.comparison import (
 )
 from charlstm.report.document import Loss, read_review
 from charlstm.report.page import MAX_PAGE_BYTES
-from charlstm.sections import differing
+from charlstm.sections import PublishedLoss, differing
 from pipeline.commands.review import find_review
 from pipeline.commands.review import review as write_review
 from pipeline.provenance.git import git
@@ -98,7 +98,7 @@ def test_windows_of_bytes_and_of_characters_are_not_compared() -> None:
 
 
 def test_published_losses_only_where_all_were_measured_on_that_text() -> None:
-    comparable = review([], published=[Published(protocol="stateful", system="x", nats_per_char=1.25)])
+    comparable = review([], published=[PublishedLoss(protocol="stateful", system="x", nats_per_char=1.25)])
     assert published_losses([comparable, comparable]) == comparable.published
     page = comparison_of([("a", comparable), ("b", comparable)])
     assert "<td>1.2500</td>" in page and "<bdi>stateful</bdi> by x." in page

@@ -14,11 +14,12 @@ from reviews import HOSTILE, Page, cells, copy, review, sample
 
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.baselines import measure_baselines
-from charlstm.evaluation.documents import Published, write_document
+from charlstm.evaluation.documents import write_document
 from charlstm.report import collect
 from charlstm.report.collect import flat, places_of, thinned
 from charlstm.report.document import ReviewDocument, read_losses, read_review
 from charlstm.report.page import MAX_PAGE_BYTES, SHOWN, fitted, is_hidden, one_line, page_of, symbol, visible, with_code
+from charlstm.sections import PublishedLoss
 from charlstm.text.vocabulary import Vocab
 
 HOSTILE_REVIEW = review(
@@ -207,7 +208,7 @@ def test_baselines_stand_beside_the_stateful_loss() -> None:
 
 def test_all_published_losses_of_a_protocol_are_shown() -> None:
     published = [
-        Published(protocol="stateful", system=name, nats_per_char=loss) for name, loss in (("A", 1.2), ("B", 1.3))
+        PublishedLoss(protocol="stateful", system=name, nats_per_char=loss) for name, loss in (("A", 1.2), ("B", 1.3))
     ]
     page = page_of(review([], published=published))
     assert "published: 1.2000, 1.3000" in page and "<td>1.2000<br>1.3000</td>" in page and "A<br>B" in page

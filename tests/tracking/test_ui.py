@@ -15,8 +15,8 @@ from matplotlib.image import imread
 from outboxes import open_store, outbox
 from servers import mlflow_server
 
-from charlstm.evaluation.documents import Published
 from charlstm.report.collect import SampleRow
+from charlstm.sections import PublishedLoss
 from charlstm.tracking.client import Store
 from charlstm.tracking.runs import Measurement, TrainingRecord, attach
 from charlstm.tracking.view import page, share_view
@@ -24,7 +24,7 @@ from charlstm.training.history import EpochRow, StepRow, Tables, table
 from pipeline.provenance.summary import RunSummary, page_tags
 from pipeline.stage.presets import Recipe
 
-OTHER = Published(protocol="windowed_100", system="somebody's LSTM", nats_per_char=1.5194)
+OTHER = PublishedLoss(protocol="windowed_100", system="somebody's LSTM", nats_per_char=1.5194)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 OPTIONS += ["--disable-background-networking", "--disable-component-update", "--window-size=2400,1600"]
