@@ -195,6 +195,8 @@ class Training(NamedTuple):
         if (self.batch_size, self.context_len) != SIZES[0]:
             sizes = f"{self.batch_size} rows of {self.context_len} {text.unit}s a step"
             reasons.append(f"{sizes}: so there are {self.num_steps:,} steps")
+        if self.share_of_rate < 1 and not self.begins_from_model:
+            reasons.append("Muon's rate and the weight decay are lower than those of quick, since the text is long")
         return reasons
 
 

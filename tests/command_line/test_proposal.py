@@ -39,6 +39,11 @@ def test_what_is_proposed(num_chars: int, recipe: dict[str, object]) -> None:
     assert (found == {}) == (recipe == {})
 
 
+def test_a_lower_rate_is_told() -> None:
+    said = {size: any("lower" in one for one in propose(size, [size // 65] * 65).reasons) for size in SIZES}
+    assert said == {size: size > 3_900_000 for size in SIZES}
+
+
 def test_a_text_of_rare_characters_is_read_more_often() -> None:
     assert propose(1_180_000, [1_180_000 // 2_900] * 2_900).recipe["train.epochs"] == 4
 
