@@ -22,11 +22,11 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-# It is here, and not where it is filled, so that who reads a review imports neither torch nor numpy.
-
-
 class TextFigures(Document):
-    """Figures of several texts together; None where there was nothing to count, or no finite number."""
+    """Figures of several texts together; None where there was nothing to count, or no finite number.
+
+    It is here, and not where it is filled, so that who reads a review imports neither torch nor numpy.
+    """
 
     temperature: Number | None
     """All texts were drawn at it; None of held-out text."""

@@ -99,8 +99,8 @@ def start_or_resume(fingerprint: str, checkout: Path = CHECKOUT) -> Iterator[Unf
         folder.touch()  # used last
         if not (folder / TRAINING_ID).exists():
             write_text(folder / TRAINING_ID, uuid.uuid4().hex + "\n")
-        own = hashlib.sha256(f"{fingerprint} {checkout}".encode()).hexdigest()[:32]
-        yield Unfinished(folder, is_anew, own if is_trial else None)
+        trial = hashlib.sha256(f"{fingerprint} {checkout}".encode()).hexdigest()[:32] if is_trial else None
+        yield Unfinished(folder, is_anew, trial)
 
 
 def mark_used(fingerprint: str) -> None:

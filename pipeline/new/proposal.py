@@ -24,9 +24,8 @@ READ_TWICE = 5_000_000  # training characters, at most, that are read twice at l
 RARE = 3_000  # occurrences: where a character has fewer on average, all are rare
 RARE_EPOCHS = 4  # that such a text is read, at least
 MAX_EPOCHS = 60
-# Muon's rate and the weight decay. A long text is hardly memorized, and takes many steps: it wants less of both
-# (docs/benchmarks.md).
-RATE, DECAY = 0.06, 0.04  # of `quick`
+# A long text is hardly memorized, and takes many steps: it wants less of these than `quick` has (docs/benchmarks.md).
+RATES = ("train.muon.learning_rate", "train.weight_decay")
 LONG = 3_500_000  # training characters; beyond, they fall in proportion to the length
 LEAST_SHARE = 1 / 3  # no longer text was measured
 # A model that has learned another text has less to learn, and forgets it at a high rate: see docs/benchmarks.md. How
@@ -150,7 +149,7 @@ class Training(NamedTuple):
 
     @property
     def share_of_rate(self) -> float:
-        """How much of Muon's rate and of the weight decay of `quick` is left: less for a long text."""
+        """How much of the `RATES` of `quick` is left: less for a long text."""
         return max(LEAST_SHARE, min(1.0, LONG / self.num_train))
 
     @property
@@ -180,8 +179,6 @@ class Training(NamedTuple):
             "train.dropout.embedding": round(self.dropout / 3, 2),
             "train.dropout.between_layers": self.dropout,
             "train.dropout.output": self.dropout,
-            "train.muon.learning_rate": round(RATE * self.share_of_rate, 3),
-            "train.weight_decay": round(DECAY * self.share_of_rate, 3),
             **(AFTER_A_MODEL if self.begins_from_model else {}),
         }
 
@@ -195,8 +192,6 @@ class Training(NamedTuple):
         if (self.batch_size, self.context_len) != SIZES[0]:
             sizes = f"{self.batch_size} rows of {self.context_len} {text.unit}s a step"
             reasons.append(f"{sizes}: so there are {self.num_steps:,} steps")
-        if self.share_of_rate < 1 and not self.begins_from_model:
-            reasons.append("Muon's rate and the weight decay are lower than those of quick, since the text is long")
         return reasons
 
 
@@ -223,6 +218,9 @@ def propose(text: Text, quick: Mapping[str, object], training: Training) -> Prop
         corpus |= {"train.validation_chars": VALIDATED, "evaluate.max_chars": EVALUATED}
         reasons.append(f"validation after each epoch on {VALIDATED:,} characters, evaluation on {EVALUATED:,}")
     recipe = {name: value for name, value in training.recipe().items() if value != quick[name]}
+    if training.share_of_rate < 1 and not training.begins_from_model:
+        recipe |= {name: round(float(str(quick[name])) * training.share_of_rate, 3) for name in RATES}
+        reasons.append("Muon's rate and the weight decay are lower than those of quick, since the text is long")
     return Proposal(recipe, corpus, reasons, training)
 
 

@@ -6,10 +6,11 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from charlstm.errors import TrainingError
+from charlstm.errors import LockedError, TrainingError
 from charlstm.files.lock import exclusive
 from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.tune import study as study_module
@@ -113,6 +114,16 @@ def test_who_searches(tmp_path: Path) -> None:
             assert (tmp_path / "a/worker-1.holder.json").exists()
         assert study.is_worked_on()
     assert not study.is_worked_on() and not list((tmp_path / "a").glob("*.holder.json"))
+
+
+def test_a_disk_that_gives_no_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, what: str) -> NoReturn:
+        raise LockedError(f"{path}: no locks, for {what}")
+
+    study = Study(tmp_path / "a", SPACE)
+    monkeypatch.setattr(study_module, "exclusive", refuse)
+    with pytest.raises(LockedError, match="or the disk gives no more locks"), study.at_work():
+        pass
 
 
 def test_a_trial_whose_training_still_saves_is_waited_for(tmp_path: Path) -> None:
