@@ -40,7 +40,7 @@ COMMANDS = {  # by group: the module, and what the list of commands says, the fi
         "sweep": ("sweep", "Show a sweep of `dvc exp run --queue`: a table and a picture."),
     },
     "Lineage: which bytes came from which": {
-        "trace": ("trace", "Trace a run, revision, file or text to its bytes."),
+        "trace": ("trace", "List all trainings, or trace one to its bytes."),
         "reproduce": ("reproduce", "Make a run's model again and compare every byte."),
     },
     "Tracking: what MLflow has": {"sync": ("sync", "Send to MLflow what a server has missed.")},

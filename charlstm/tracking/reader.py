@@ -25,6 +25,7 @@ class TrackedRun(NamedTuple):
     run_id: str
     name: str
     status: str
+    start_ms: int  # since 1970
     tags: dict[str, str]
     params: dict[str, str]
     metrics: dict[str, float]
@@ -70,6 +71,10 @@ class Reader:
         """Every run, the newest first."""
         yield from self._search("")
 
+    def trainings(self) -> list[TrackedRun]:
+        """Runs that trained a model, the newest first, without the trials of searches."""
+        return [run for run in self.all() if run.params and TRIAL_TAG not in run.tags]
+
     def text(self, run: TrackedRun, path: str) -> str | None:
         """The artifact `path` as text; None if the run has none."""
         folder, _, _ = path.rpartition("/")
@@ -114,4 +119,5 @@ def _tracked(run: Any) -> TrackedRun:  # noqa: ANN401  # mlflow.entities.Run
     tags, name = dict(data.tags), info.run_name or ""
     newer = {tag.removeprefix(CHANGED): value for tag, value in tags.items() if tag.startswith(CHANGED)}
     params = dict(data.params) | newer  # of a stage that ran again: MLflow keeps the first value
-    return TrackedRun(info.run_id, name, info.status, tags, params, dict(data.metrics), info.artifact_uri)
+    metrics = dict(data.metrics)
+    return TrackedRun(info.run_id, name, info.status, info.start_time, tags, params, metrics, info.artifact_uri)

@@ -6,18 +6,21 @@ that they can be searched.
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import typer
 
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, TrackingError
 from charlstm.model.shape import WEIGHTS
 from charlstm.sections import shown
+from charlstm.tracking.reader import TrackedRun
 from pipeline.dvc.paths import load_paths
 from pipeline.lineage.document import Trace, is_same_value, of_commit, of_run
 from pipeline.lineage.search import (
     MIN_ID_PREFIX,
+    Match,
     Place,
     find,
     find_text,
@@ -27,6 +30,7 @@ from pipeline.lineage.search import (
 from pipeline.provenance.summary import flat_in, losses_of
 from pipeline.stage.project import PARAMS, from_here
 from pipeline.stage.terminal import printable
+from pipeline.use import to_the_end_of_a_pipe
 
 MAX_IN_FULL = 3  # for eyes; beyond, a line a training
 WIDTH = 11
@@ -42,7 +46,8 @@ def trace(
         typer.Argument(
             metavar="RUN|FILE|REV",
             help="A run (its id, the first 8 digits of it or more, its name, or its model's hash); a file or folder, "
-            "also one that was moved here; or a commit, branch, tag or DVC experiment. Tried in this order.",
+            "also one that was moved here; or a commit, branch, tag or DVC experiment. Tried in this order. "
+            "Without it, all trainings are listed.",
             show_default=False,
             callback=from_here,
         ),
@@ -54,22 +59,27 @@ def trace(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="All that is known, as one JSON object.")] = False,
 ) -> int:
-    """Trace a run, revision, file or text to its bytes.
+    """List all trainings, or trace one to its bytes.
 
-    Shown are recipe and changes, losses, data, the commit and what was changed in it, the DVC experiment, the machine,
-    how to keep it and how to make it again. With `--files`, also all hashes from the corpus to the samples. The tie is
-    content: it holds for copies, after `dvc pull`, and for any MLflow server that has the run.
+    It is found by a run, a revision, a file or a text. Shown are recipe and changes, losses, data, the commit and what
+    was changed in it, the DVC experiment, the machine, how to keep it and how to make it again. With `--files`, also
+    all hashes from the corpus to the samples. The tie is content: it holds for copies, after `dvc pull`, and for any
+    MLflow server that has the run.
     """
-    if (name is None) == (text is None) or text == "":
+    if (name is not None and text is not None) or text == "":
         raise CharlstmError("trace: expected either a RUN, FILE or REV, or --text TEXT; see `charlstm trace --help`")
-    document = _document(name, kind, text, sys.maxsize if as_json else MAX_IN_FULL)
+    if name is None and text is None and (kind or with_files):
+        raise CharlstmError("trace: --as and --files need a RUN, FILE or REV; without any, all trainings are listed")
+    is_list = name is None and text is None
+    document = _document(name, kind, text, sys.maxsize if as_json else 0 if is_list else MAX_IN_FULL)
     for note in document["notes"]:
         typer.echo(f"note: {note}", err=True)
-    if as_json:
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
-    else:
-        for line in _lines(document, with_files=with_files):
-            typer.echo(printable(line, sys.stdout.encoding))
+    with to_the_end_of_a_pipe():
+        if as_json:
+            typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        else:
+            for line in _lines(document, with_files=with_files):
+                typer.echo(printable(line, sys.stdout.encoding))
     return 0
 
 
@@ -82,8 +92,14 @@ def _document(name: str | None, kind: str | None, text: str | None, max_in_full:
         matches = find_text(text, reader) if reader else []
         if not (matches or places or notes):
             raise CharlstmError(f"--text: no run wrote {text[:40]!r}, and it stands nowhere in {paths.split}")
+    elif name is not None:
+        kind, matches = find(name, kind, reader, paths, notes)
+    elif reader is None:
+        raise TrackingError("; ".join(notes))
     else:
-        kind, matches = find(name or "", kind, reader, paths, notes)
+        kind, matches = None, [Match(run, None, "a list of all trainings") for run in reader.trainings()]
+        if not matches:
+            raise TrackingError("no training is in MLflow yet; `dvc repro` makes the first")
     traces = [
         of_run(reader, match.run, paths, match.found_by)
         if match.run and reader
@@ -93,10 +109,7 @@ def _document(name: str | None, kind: str | None, text: str | None, max_in_full:
     return {
         "query": {"kind": kind, "value": name if text is None else text},
         "traces": [trace for trace in traces if trace],  # a commit may have no training
-        "more": [
-            f"{match.run.run_id}  {match.run.name}  {match.run.status}" if match.run else match.commit
-            for match in matches[max_in_full:]
-        ],
+        "more": [_in_one_line(match.run) if match.run else match.commit for match in matches[max_in_full:]],
         "places": places,
         "notes": notes,
     }
@@ -114,13 +127,21 @@ def _lines(document: dict[str, Any], *, with_files: bool) -> Iterator[str]:
         if with_files:
             yield from _hashes(trace)
     if document["more"]:
-        yield ""
-        yield f"and {len(document['more'])} more; `charlstm trace` with one of these shows it in full:"
-        yield from (f"  {name}" for name in document["more"])
+        indent = "  " if document["traces"] else ""
+        if document["traces"]:
+            yield ""
+            yield f"and {len(document['more'])} more; `charlstm trace` with one of these shows it in full:"
+        yield from (f"{indent}{name}" for name in document["more"])
     for place in document["places"]:
         yield f"the text stands in {place['file']}, line {place['line']}, {place['part']} part"
     if document["query"]["kind"] == "text" and not document["places"]:
         yield "the text does not stand in the corpus of this checkout"
+
+
+def _in_one_line(run: TrackedRun) -> str:
+    """Its id, which other commands take, when it began, its name, and how it ended."""
+    began = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.start_ms / 1000))
+    return f"{run.run_id}  {began}  {run.name}  {run.status}"
 
 
 def _in_short(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +21,7 @@ from stages import dvc
 
 from benchmarks.projects import ROOT
 from charlstm.files import pieces
+from charlstm.tracking.client import TRIAL_TAG
 from pipeline import cli
 from pipeline.dvc.paths import Paths
 from pipeline.lineage.search import places_in_corpus
@@ -188,6 +191,29 @@ def test_of_many_trainings_the_newest_are_shown_in_full(copy: Path, capsys: pyte
     assert len(lines[lines.index("and 3 more; `charlstm trace` with one of these shows it in full:") :]) == 4
     assert cli.main(["trace", "failed-1"]) == 0
     assert "no commit recorded" in (output := capsys.readouterr().out) and "charlstm reproduce" not in output
+
+
+def test_without_a_name_all_trainings_are_listed_the_newest_first_without_trials(
+    copy: Path, trace: Trace, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    known = only(trace("HEAD"))["run"]
+    client = MlflowClient(f"sqlite:///{copy.resolve()}/mlflow.db")
+    for name, tags in (("killed", {}), ("a-trial", {TRIAL_TAG: "yes"})):
+        run = client.create_run("1", start_time=round(time.time() * 1000), tags=tags, run_name=name)
+        client.log_param(run.info.run_id, "train.seed", 1)
+    client.create_run("1", run_name="above a sweep")
+    capsys.readouterr()
+    assert cli.main(["trace"]) == 0
+    killed, first = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"[0-9a-f]{32}  \d{4}-\d\d-\d\d \d\d:\d\d  killed  RUNNING", killed)
+    assert first.startswith(known["id"]) and first.endswith(f"{known['name']}  FINISHED")
+    assert [found["run"]["name"] for found in trace()["traces"]] == ["killed", known["name"]]
+    assert "need a RUN, FILE or REV" in fail(caplog, "--files")
+    for run in client.search_runs(["1"]):
+        client.delete_run(run.info.run_id)
+    assert "no training is in MLflow yet" in fail(caplog)
+    Path("mlflow.db").unlink()
+    assert "no such MLflow database" in fail(caplog)
 
 
 def test_without_mlflow_git_and_dvc_still_know(copy: Path, trace: Trace, caplog: pytest.LogCaptureFixture) -> None:
