@@ -108,7 +108,9 @@ def track(
     summary = summary_of(params, record.tags)._replace(
         num_parameters=trained.model.shape.num_parameters,
         losses=losses,
-        published=published_for(validation_sha256, params.evaluate.model_dump(mode="json")["published"]),
+        published=published_for(
+            validation_sha256, params.evaluate.model_dump(mode="json")["published"], trained.vocab.unit
+        ),
         model_sha256=trained.sha256,
     )
     # The registry chooses by what it is given. So it gets no loss of the test part, nor one whose windows are of bytes:

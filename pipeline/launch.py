@@ -19,7 +19,7 @@ from types import FrameType
 import psutil
 
 from pipeline.doctor.examination import examine_training
-from pipeline.dvc.previous_outputs import with_previous_outputs
+from pipeline.dvc.previous_outputs import DVC_STAGE, LAUNCHED_STAGE, with_previous_outputs
 from pipeline.stage.background import is_in_background
 from pipeline.stage.exit_codes import (
     EXIT_BAD_INPUT,
@@ -86,7 +86,11 @@ class Launched:
         ignored = [number for number in signals if number != signal.SIGTERM]
         for one in ignored:  # a launcher must not die of what is meant for its processes
             signal.signal(one, signal.SIG_IGN)
-        own = {EXIT_CODES: str(codes), IGNORED_BY_LAUNCHER: " ".join(one.name for one in ignored)}
+        own = {
+            EXIT_CODES: str(codes),
+            LAUNCHED_STAGE: os.environ.get(DVC_STAGE, ""),
+            IGNORED_BY_LAUNCHER: " ".join(one.name for one in ignored),
+        }
         self._launcher = psutil.Popen(command, env={**DEFAULTS, **os.environ, **own})
         for number in signals:
             signal.signal(number, self.stop)

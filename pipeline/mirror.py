@@ -20,6 +20,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
@@ -87,7 +88,7 @@ class Mirror:
         """Copy a checkpoint, and what its run has; then remove all but the newest."""
         copy = Copy(checkpoint.name, training_id, read_sums(checkpoint / SUMS)[STATE])
         if copy not in self.copies():
-            self._put(checkpoint / STATE, copy.name)
+            self._put_file(checkpoint / STATE, copy.name)
         try:
             self._push_spool(copy, spool)
         except FileNotFoundError:
@@ -122,11 +123,15 @@ class Mirror:
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
-    def _put(self, file: Path, name: str) -> None:
+    def _put_file(self, file: Path, name: str) -> None:
+        with file.open("rb") as source:
+            self._put(source, name)
+
+    def _put(self, source: BinaryIO, name: str) -> None:
         path = self._path(name)
         if path.startswith("/"):  # elsewhere are no folders to make
             self._files.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
-        with file.open("rb") as source, self._files.open(path, "wb", block_size=PIECE) as target:
+        with self._files.open(path, "wb", block_size=PIECE) as target:
             _copy(source, target)
 
     def _get(self, name: str, file: Path) -> None:
@@ -164,9 +169,9 @@ class Mirror:
                 self._named.add(event.files)
         for name in sorted(self._named - self._pushed):
             for file in sorted((spool / FILES / name).iterdir()):
-                self._put(file, f"{copy.training_id}/{name}/{file.name}")
+                self._put_file(file, f"{copy.training_id}/{name}/{file.name}")
             self._pushed.add(name)
-        self._files.pipe_file(self._path(f"{copy.name}.{EVENTS}"), events[: events.rfind(b"\n") + 1])
+        self._put(BytesIO(events[: events.rfind(b"\n") + 1]), f"{copy.name}.{EVENTS}")  # days of them are large
         if sent is not None:
             self._files.pipe_file(self._path(f"{copy.name}.{SENT}"), sent)
 

@@ -64,7 +64,7 @@ def run(params: Params, paths: Paths) -> None:
     texts = _generate(params.sample, prompts, trained)
     samples = pd.DataFrame(texts)
     validation_sha256 = text_sha256(val.first(params.evaluate.max_chars).ids, trained.vocab)
-    published = published_for(validation_sha256, parameters["evaluate"]["published"])
+    published = published_for(validation_sha256, parameters["evaluate"]["published"], trained.vocab.unit)
     review = review_of(
         trained,
         train,
@@ -110,7 +110,9 @@ def track(
     summary = summary_of(params, record.tags)._replace(
         num_parameters=trained.model.shape.num_parameters,
         losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
-        published=published_for(validation_sha256, params.evaluate.model_dump(mode="json")["published"]),
+        published=published_for(
+            validation_sha256, params.evaluate.model_dump(mode="json")["published"], trained.vocab.unit
+        ),
         model_sha256=trained.sha256,
         sample=shown_sample(texts),
     )

@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,7 +42,7 @@ from pipeline.stage.hardware import (
     work_of,
 )
 from pipeline.stage.interruption import handle_signals
-from pipeline.stage.mirroring import followed
+from pipeline.stage.mirroring import Follower, followed
 from pipeline.stage.project import PARAMS
 from pipeline.stage.sending import node_metrics, outbox
 from pipeline.stage.settings import seconds
@@ -100,10 +100,18 @@ def run(params: Params, paths: Paths, job: Job = Job()) -> None:  # noqa: B008  
                 with node_metrics(fingerprint):
                     train([EpochTexts(prompts, data.vocab, params.train.seed, [])], Path())
                 return
-            with unfinished.start_or_resume(fingerprint, job.folder / unfinished.CHECKOUT) as work:
-                processes.on_main(work.fetch_or_clear_mirror)
-                with followed(work.folder):
-                    _train_and_write(params, paths, data.vocab, prompts, tags, work, train, job)
+            with ExitStack() as stack:
+                begun = list[unfinished.Unfinished]()
+
+                def begin() -> None:  # it may wait for another experiment
+                    checkout, stop = job.folder / unfinished.CHECKOUT, interruption.should_stop
+                    begun.append(stack.enter_context(unfinished.start_or_resume(fingerprint, checkout, stop)))
+                    begun[0].fetch_or_clear_mirror()
+
+                processes.on_main(begin)
+                mirror = _MirrorWatch(stack.enter_context(followed(begun[0].folder)))
+                watched = job._replace(observers=[*job.observers, mirror])
+                _train_and_write(params, paths, data.vocab, prompts, tags, begun[0], train, watched)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -111,6 +119,17 @@ def run(params: Params, paths: Paths, job: Job = Job()) -> None:  # noqa: B008  
                 "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, "
                 "or start more processes"
             ) from None
+
+
+class _MirrorWatch(Observer):
+    """Sees whether checkpoints are copied."""
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+
+    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
+        """See."""
+        self._follower.look()
 
 
 def _load(params: Params, paths: Paths) -> Data:

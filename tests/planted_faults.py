@@ -58,7 +58,7 @@ DISK = (
 # Of a text that is encoded: all of these at once, too.
 FAULTS = {
     "prompt": Fault(
-        "ERROR: sample.prompts[2]: the prompt 'a☃' has characters that the model never saw: '☃' (U+2603, 1 times)",
+        "ERROR: sample.prompts[2]: the prompt 'a☃' has characters that the model never saw: '☃' (U+2603, once)",
         {"sample.prompts": ["\n", "def ", "a☃"]},
     ),
     "top_k": Fault(
@@ -173,7 +173,7 @@ ALONE = {
         {"download.watch": "dvc.yaml"},
     ),
     "warm-up": Fault(
-        "ERROR: train.warmup_steps is 1000, but this text gives only 85 steps in 1 epochs: lower it, train.batch_size or "
+        "ERROR: train.warmup_steps is 1000, but this text gives only 85 steps (train.epochs 1): lower it, train.batch_size or "
         "train.context_len, or raise train.epochs",
         {"train.warmup_steps": 1000},
     ),

@@ -1,6 +1,7 @@
 """Mistakes with teachers and students, each with the line that says so. Each is planted alone."""
 
 import shutil
+from pathlib import Path
 
 from planted_faults import DISK, Fault
 
@@ -10,7 +11,13 @@ STUDENT = {"train.distillation.rows": 3, "train.distillation.text": "soft", "tea
 
 
 def can_have_teachers() -> None:
-    shutil.copytree(ROOT / "distillation", "distillation")
+    for folder in ("distillation", "conf/recipe"):
+        shutil.copytree(ROOT / folder, folder, dirs_exist_ok=True)
+
+
+def have_written() -> None:
+    can_have_teachers()
+    Path("soft").mkdir()
 
 
 OF_TEACHERS = {
@@ -18,6 +25,21 @@ OF_TEACHERS = {
         "ERROR: params.yaml: train.distillation.rows is 2, but there is no text for them: set train.distillation.text "
         "and teachers, as the recipe student does",
         {"train.distillation.rows": 2},
+    ),
+    "text of nobody": Fault(
+        "ERROR: params.yaml: train.distillation.text: there is no soft, and no teachers write it: set teachers, as the "
+        "recipe student does",
+        STUDENT | {"teachers.recipes": [], "teachers.parts": [1]},
+    ),
+    "teachers of no recipe": Fault(
+        "ERROR: there is no recipe 'bset', did you mean best?; there are best, …",
+        STUDENT | {"teachers.recipes": ["bset"], "teachers.parts": [1]},
+        plant=can_have_teachers,
+    ),
+    "teachers who need teachers": Fault(
+        "ERROR: teachers.recipes: student needs teachers itself: name a recipe that learns from the text alone",
+        STUDENT | {"teachers.recipes": ["student"], "teachers.parts": [1]},
+        plant=can_have_teachers,
     ),
     "text of no rows": Fault(
         "WARNING: params.yaml: train.distillation.rows is 0, so nothing learns from teachers: set "
@@ -33,11 +55,13 @@ OF_TEACHERS = {
     "teachers read much": Fault(
         "ERROR: teachers.prompt_chars: expected less than the 5400 characters of the training part, got 5400",
         STUDENT | {"teachers.parts": [], "teachers.prompt_chars": 5400},
+        plant=have_written,
     ),
     "too short for a student": Fault(
         "ERROR: the training part has 5400 characters, too few for one step of train.batch_size 1 x train.context_len "
         "10000 = 10000; a context_len of 5399 would fit (not counting the 3 of train.distillation.rows)",
         STUDENT | {"train.context_len": 10_000},
+        plant=have_written,
     ),
     "teachers' text": Fault(
         DISK,

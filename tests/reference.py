@@ -24,8 +24,13 @@ def split(text: str, val_fraction: float, test_fraction: float = 0.0, separator:
     cuts = [int(num_chars * max(0.0, 1 - (val_fraction + test_fraction)))]
     cuts += [int(num_chars * (1 - test_fraction))] if test_fraction else []
     if separator:
-        found = [text.find(separator, cut, end - 1 + len(separator)) for cut, end in pairwise([*cuts, num_chars])]
-        cuts = [cut if place < 0 else place for cut, place in zip(cuts, found, strict=True)]
+        planned = list(pairwise([*cuts, num_chars]))
+        found = [text.find(separator, cut) for cut, _ in planned]
+        is_enough = [
+            place >= 0 and 2 * len(text[place:end].encode()) >= len(text[cut:end].encode()) and place <= end
+            for place, (cut, end) in zip(found, planned, strict=True)
+        ]
+        cuts = [place if enough else cut for cut, place, enough in zip(cuts, found, is_enough, strict=True)]
     bounds = [0, *cuts, num_chars]
     return {
         name: text[start:end] for name, start, end in zip(("train", "val", "test"), bounds, bounds[1:], strict=False)

@@ -159,7 +159,8 @@ def why_no_interval(groups: Sequence[Trained]) -> list[str]:
         ]
     num_blocks = len(first.nats) if first else 0
     if num_blocks < MIN_BLOCKS:
-        return [f"This text has {num_blocks} blocks, and an interval takes {MIN_BLOCKS}: no interval is given."]
+        blocks_of_text = "1 block" if num_blocks == 1 else f"{num_blocks} blocks"
+        return [f"This text has {blocks_of_text}, and an interval takes {MIN_BLOCKS}: no interval is given."]
     return []
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from charlstm.sections import PublishedLoss
-from charlstm.text.vocabulary import Ids, Vocab
+from charlstm.text.vocabulary import Ids, Unit, Vocab
 
 TEST_PREFIX = "test_"  # of the test part, which no choice may see: what compares models leaves it out
 CHARS_AT_ONCE = 1_000_000
@@ -18,16 +18,20 @@ ORIGINAL_VAL_SHA256 = "c54f3753a4e6e3c3d1759212815a7caf826e68a33021b25312984400b
 ORIGINAL_VAL_NATS_PER_CHAR = (1.6052, 1.5432, 1.5285, 1.5252, 1.5290)
 
 
-def published_for(validation_sha256: str, reported: Mapping[str, Any] | None) -> tuple[PublishedLoss, ...]:
+def published_for(validation_sha256: str, reported: Mapping[str, Any] | None, unit: Unit) -> tuple[PublishedLoss, ...]:
     """The reported losses if this is the text that they were measured on, to the byte; else none.
+
+    A model of bytes stands beside those by `stateful` alone: windows of bytes are shorter than those of characters.
 
     Args:
         validation_sha256: of what was measured, as UTF-8 (`text_sha256`).
         reported: `evaluate.published` of the parameters, as plain data; None: nothing was reported.
+        unit: of the model.
     """
     if reported is None or validation_sha256 != reported["validation_sha256"]:
         return ()
-    return tuple(PublishedLoss.model_validate(one) for one in reported["losses"])
+    losses = [PublishedLoss.model_validate(one) for one in reported["losses"]]
+    return tuple(loss for loss in losses if unit == "character" or loss.protocol == "stateful")
 
 
 def text_sha256(ids: Ids, vocab: Vocab) -> str:

@@ -98,7 +98,7 @@ def _temporary(path: Path, *, is_folder: bool) -> Iterator[Path]:
     with _naming(path), ExitStack() as stack:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.parent):  # so that nobody takes it for a leftover before it is locked
-            _remove_leftovers(path)
+            remove_leftovers(path)
             temporary = path.with_name(f".{path.name}.{secrets.token_hex(NUM_RANDOM_BYTES)}{TEMPORARY}")
             if is_folder:  # it is not locked itself, since those who write a file in it lock its folder, too
                 temporary.mkdir()
@@ -117,7 +117,7 @@ def _lock_of(temporary: Path) -> Path:
     return temporary.with_suffix(LOCK) if temporary.is_dir() else temporary
 
 
-def _remove_leftovers(path: Path) -> None:
+def remove_leftovers(path: Path) -> None:
     """Remove what dead writers of `path` left. A folder that they had moved away comes back if it has no successor."""
     names = f".{glob.escape(path.name)}.{'[0-9a-f]' * 2 * NUM_RANDOM_BYTES}"
     for leftover in path.parent.glob(f"{names}{OLD}"):
@@ -191,5 +191,8 @@ def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF) or not path.is_dir():
+            raise  # else it is a network disk that syncs no folder
     finally:
         os.close(descriptor)

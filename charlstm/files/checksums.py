@@ -12,6 +12,7 @@ from charlstm.files.atomic import SpecialFileError, open_regular, sha256, write_
 
 SUMS = "SHA256SUMS"  # the checksums of a folder
 HashOf = Callable[[Path], str]
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError, SpecialFileError)  # no other time will find a file
 
 
 def sums_of(file: Path) -> Path:
@@ -34,12 +35,13 @@ def read_sums(sums: Path) -> dict[str, str]:
 
     Raises:
         ChecksumError: `sums` is missing or damaged.
+        OSError: it cannot be read now: the disk fails, or there is no permission.
     """
     try:
         with open_regular(sums) as file:
             lines = [line.split("  ", 1) for line in file.read().decode("utf-8").splitlines()]
         return {name: digest for digest, name in lines}
-    except OSError as error:
+    except ABSENT as error:
         raise ChecksumError(
             f"{sums}: cannot read the checksums: {error.strerror}; `dvc repro` writes them with the data"
         ) from None

@@ -3,7 +3,8 @@
 import json
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,30 +15,36 @@ from charlstm.files.atomic import write_text
 from charlstm.files.documents import read_json
 
 HOLDER = ".holder.json"  # after the name of what is held: who holds it
+SECONDS_BETWEEN_TRIES = 1.0
 
 
 @contextmanager
-def exclusive(path: Path, what: str, *, waits: bool = False) -> Iterator[None]:
+def exclusive(path: Path, what: str, waits: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Hold `path`, which need not exist, while in the context; `what` says for which work.
 
     The lock is a file beside `path`, not in it, and is never removed: whoever holds a folder may remove it, and a lock
-    removed with it would let in another holder, who locks a new file of the same name. If it `waits`, it does so until
-    the other one is done.
+    removed with it would let in another holder, who locks a new file of the same name. As long as `waits` says so, it
+    waits for another holder. It may be entered in one thread and left in another.
 
     Raises:
         LockedError: another process holds it, named by its number and machine; or the disk has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     holder = path.with_name(f"{path.name}{HOLDER}")
-    lock = FileLock(path.with_name(f"{path.name}.lock"))
-    try:
-        lock.acquire(blocking=waits, poll_interval=1)
-    except Timeout:
-        raise LockedError(f"{what} is under way already, {_describe(holder)}: wait for it, or stop it") from None
-    except OSError as error:
-        raise LockedError(
-            f"{lock.lock_file}: the disk gives no locks ({error.strerror}): keep the project on one that does"
-        ) from None
+    lock = _lock_of(path)
+    while not lock.is_locked:
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            if not waits():
+                raise LockedError(
+                    f"{what} is under way already, {_describe(holder)}: wait for it, or stop it"
+                ) from None
+            time.sleep(SECONDS_BETWEEN_TRIES)
+        except OSError as error:
+            raise LockedError(
+                f"{lock.lock_file}: the disk gives no locks ({error.strerror}): keep the project on one that does"
+            ) from None
     try:
         write_text(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n")
         yield
@@ -55,7 +62,7 @@ def holder_of(path: Path) -> str | None:
     if not holder.exists():
         return None
     try:
-        with FileLock(path.with_name(f"{path.name}.lock"), blocking=False):
+        with _lock_of(path):
             return None
     except Timeout:
         return _describe(holder)
@@ -66,6 +73,11 @@ def first_holder(folder: Path, pattern: str) -> str | None:
     left = folder.glob(f"{pattern}{HOLDER}")
     holders = (holder_of(file.with_name(file.name.removesuffix(HOLDER))) for file in left)
     return next(filter(None, holders), None)
+
+
+def _lock_of(path: Path) -> FileLock:
+    """Not one of those files that stay when their process dies, which filelock takes where the disk has no locks."""
+    return FileLock(path.with_name(f"{path.name}.lock"), blocking=False, thread_local=False, fallback_to_soft=False)
 
 
 def _describe(holder: Path) -> str:

@@ -81,12 +81,12 @@ class FusedLayer(nn.Module):
 def _split_into_gates(layer: nn.Module, weights: dict[str, Tensor], prefix: str, _: Mapping[str, Any]) -> None:
     """After `state_dict()`: nn.LSTM's stacked weights become the gates' names."""
     del weights[f"{prefix}lstm.bias_hh_l0"]
-    stacked = {
+    of_all_gates = {
         "from_input.weight": weights.pop(f"{prefix}lstm.weight_ih_l0"),
         "from_input.bias": weights.pop(f"{prefix}lstm.bias_ih_l0"),
         "from_hidden.weight": weights.pop(f"{prefix}lstm.weight_hh_l0"),
     }
-    for name, rows in stacked.items():
+    for name, rows in of_all_gates.items():
         for gate_name, part in zip(gate_weight_names(name), rows.chunk(len(GATES)), strict=True):
             weights[f"{prefix}{gate_name}"] = part
 

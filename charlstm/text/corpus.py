@@ -113,8 +113,8 @@ class Corpus:
         """The parts by name: "train", "val", and "test" if there is any.
 
         The test part is the last `test_fraction` of the characters, validation the `val_fraction` before it.
-        With a `separator`, a part begins with the next document, if one begins before the next part would. Else it
-        begins where it would without.
+        With a `separator`, a part begins with the next document, if that leaves at least half of its bytes. Else it
+        begins where it would without, inside a document.
 
         Raises:
             CorpusError: a part would have fewer than 2 characters.
@@ -126,7 +126,7 @@ class Corpus:
         if separator:
             for index, end in enumerate([*cuts[1:], self._bytes[-1]]):
                 start = next(find_all(self._path, separator.encode(), cuts[index]), end)
-                if start < end:
+                if 2 * (end - start) >= end - cuts[index]:
                     cuts[index] = start
         chars = [self._char_of(cut) for cut in cuts]
         bounds = zip([0, *cuts], [*cuts, self._bytes[-1]], [0, *chars], [*chars, self.num_chars], strict=True)

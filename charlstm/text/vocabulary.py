@@ -111,7 +111,10 @@ class Decoder:
 
 def describe(characters: Counter[str]) -> str:
     """The commonest of `characters` with code points and counts, for a message."""
-    named = [f"{one!r} (U+{ord(one):04X}, {count} times)" for one, count in characters.most_common(5)]
+    named = [
+        f"{one!r} (U+{ord(one):04X}, {'once' if count == 1 else f'{count} times'})"
+        for one, count in characters.most_common(5)
+    ]
     rest = len(characters) - len(named)
     return ", ".join(named) + (f" and {rest} more" if rest else "")
 

@@ -20,8 +20,8 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from charlstm.errors import ChecksumError, TrainingError
-from charlstm.files.atomic import atomic_folder, sha256
-from charlstm.files.checksums import SUMS, read_sums, write_sums
+from charlstm.files.atomic import atomic_folder, remove_leftovers, sha256
+from charlstm.files.checksums import ABSENT, SUMS, read_sums, write_sums
 from charlstm.model.gates import LSTMState
 from charlstm.training.batches import rows_of
 from charlstm.training.history import StepRow
@@ -70,17 +70,25 @@ class CheckpointFolder:
         """The newest whole checkpoint; None if there is none. Damaged ones are named in warnings.
 
         What a killed process left half-written is removed.
+
+        Raises:
+            TrainingError: one cannot be read now, but may be whole. Nothing is moved: another time may find it.
         """
-        for leftover in self.folder.glob(".step-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        for name in {leftover.name.split(".")[1] for leftover in self.folder.glob(".step-*")}:
+            remove_leftovers(self.folder / name)
         found = sorted(self.folder.glob("step-*"), reverse=True)
         for path in found:
             try:
                 if read_sums(path / SUMS) != {STATE: sha256(path / STATE)}:
                     raise ChecksumError(f"{STATE} is not what {SUMS} says")
                 return Checkpoint.from_bytes((path / STATE).read_bytes())
-            except (OSError, ChecksumError) as error:
+            except (*ABSENT, ChecksumError) as error:
                 reason = " ".join(str(error).split())[:300]
+            except OSError as error:
+                raise TrainingError(
+                    f"the checkpoint {path} cannot be read ({error.strerror}), but may be whole: the same command "
+                    "resumes from it when the disk answers again; move it away to resume from the one before it"
+                ) from None
             log.warning("the checkpoint %s is damaged (%s); the one before it is taken, if any", path, reason)
             aside = path.with_name(f"damaged-{path.name}")  # out of the way of new ones, but there for inspection
             shutil.rmtree(aside, ignore_errors=True)
@@ -198,11 +206,13 @@ def _restore(learner: Learner, checkpoint: Checkpoint) -> tuple[Progress, dict[s
     learner.num_skipped = metadata["num_skipped"]
     before, now = metadata["environment"], _environment_of(learner)
     if before != now and processes.is_main:
+        is_same_precision = before[-1] == now[-1]
         log.warning(
-            "the checkpoint was made with %s, training resumes with %s: the result will differ in its last bits from "
-            "that of either alone",
+            "the checkpoint was made with %s, training resumes with %s: the result will differ %s from that of either "
+            "alone",
             ", ".join(before),
             ", ".join(now),
+            "in its last bits" if is_same_precision else "by the precision, which train.precision can name,",
         )
     best = {name: weight.to(processes.device) for name, weight in _section(tensors, "best").items()}
     rows = _section(tensors, "progress")["steps"].tolist()

@@ -156,8 +156,8 @@ def check_warmup(warmup_steps: int, num_steps: int, epochs: int) -> None:
     """
     if warmup_steps >= num_steps:
         raise TrainingError(
-            f"train.warmup_steps is {warmup_steps}, but this text gives only {num_steps} steps in "
-            f"{epochs} epochs: lower it, train.batch_size or train.context_len, or raise train.epochs"
+            f"train.warmup_steps is {warmup_steps}, but this text gives only {num_steps} steps "
+            f"(train.epochs {epochs}): lower it, train.batch_size or train.context_len, or raise train.epochs"
         )
 
 

@@ -37,11 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = validate(ModelParams, document["model"], file)
         own_seed = {"seed": arguments.seed, "initial": NOTHING}
         training = validate(TrainParams, {**document["train"], **own_seed}, file)
-        if training.distillation.rows:
-            raise ParamsError(
-                f"teachers.recipes: {arguments.recipe} needs teachers itself: name a recipe that learns from the text "
-                "alone"
-            )
         files = {"model": folder / MODEL, "train": folder / TRAINING}
         files |= {"soft_targets": Path(NOTHING), "initial": Path(NOTHING)}
         own_teachers = params.teachers.model_copy(update={"recipes": ()})

@@ -90,7 +90,7 @@ def write_part(
     with atomic_folder(path) as folder, progress(f"part {part}", num_chars, " chars") as advance:
         ids = _empty_file(folder / IDS, vocab.dtype, (num_chars,))
         quantized = _empty_file(folder / DISTRIBUTIONS, np.dtype(np.uint8), (num_chars, len(vocab)))
-        log.info("%d teachers write %s characters (part %d)", len(trained), f"{num_chars:,}", part)
+        log.info("part %d: %s characters, by %d teacher(s)", part, f"{num_chars:,}", len(trained))
         ids_RT, quantized_RTV = ids.reshape(shape), quantized.reshape(*shape, len(vocab))
         for first in range(0, num_rows, MAX_ROWS):
             rows, end = slice(first, min(first + MAX_ROWS, num_rows)), 0

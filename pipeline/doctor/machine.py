@@ -131,7 +131,7 @@ MB, GB = 1e6, 1e9
 def check_host_memory(params: Params, encoded: Encoded | None) -> Iterator[Finding]:
     """Check the memory for a training on the processor. The memory of a GPU is the train stage's own question."""
     if not is_gpu_visible():
-        shape, needs = _needs(params, encoded)
+        _, needs = _needs(params, encoded)
         yield from errors_of(lambda: check_memory(needs, host_memory()))
 
 

@@ -18,10 +18,11 @@ from charlstm.files.atomic import atomic_file, atomic_folder, write_bytes
 from pipeline.dvc.record import FOLDER, cached, files_of, recorded_outputs
 from pipeline.provenance.git import content_at
 from pipeline.provenance.hashes import dvc_md5, md5_of_bytes
-from pipeline.stage.exit_codes import EXIT_CODES, EXIT_DEFECT
+from pipeline.stage.exit_codes import EXIT_DEFECT
 
 log = logging.getLogger("charlstm")
 
+LAUNCHED_STAGE = "CHARLSTM_LAUNCHED_STAGE"  # of the launcher above: the stage that it runs, or nothing
 DVC_STAGE = "DVC_STAGE"  # DVC has the stage's name there: `train`, or `sub/dvc.yaml:train`
 
 
@@ -31,8 +32,10 @@ def with_previous_outputs(run: Callable[[], int]) -> int:
     try:
         code = run()
     finally:
-        name = os.environ.get(DVC_STAGE, "").rpartition(":")[2]
-        is_launched = EXIT_CODES in os.environ or os.environ.get("RANK", "0") != "0"  # the launcher does it
+        stage = os.environ.get(DVC_STAGE, "")
+        name = stage.rpartition(":")[2]
+        # A launcher above does it for its stage. One of DVC itself has none.
+        is_launched = os.environ.get(LAUNCHED_STAGE) == stage or os.environ.get("RANK", "0") != "0"
         if code != 0 and name and not is_launched:
             try:
                 put_back(name)

@@ -111,11 +111,11 @@ def process_at_work() -> int | None:
     from pipeline.stage.interruption import pid_of_launcher  # every stage starts with this module
 
     try:
-        noted = read_json(RWLOCK)
-    except (OSError, ValueError):  # DVC cuts it to nothing before it writes
+        kinds = [kind for entry in read_json(RWLOCK).values() for kind in entry.values()]
+        numbers = {int(lock["pid"]) for kind in kinds for lock in ([kind] if "pid" in kind else kind)}
+    except (OSError, ValueError, AttributeError, LookupError, TypeError):  # DVC cuts it to nothing before it writes
         return None
-    locks = [one for entry in noted.values() for kind in entry.values() for one in ([kind] if "pid" in kind else kind)]
-    return pid_of_launcher({int(lock["pid"]) for lock in locks})
+    return pid_of_launcher(numbers)
 
 
 def cache_folder() -> Path:

@@ -20,12 +20,12 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from charlstm.errors import LockedError
+from charlstm.errors import Interrupted, LockedError
 from charlstm.files.atomic import write_text
 from charlstm.files.lock import exclusive, first_holder, holder_of
 from charlstm.params import Params
@@ -76,22 +76,33 @@ def searcher_at_work() -> str | None:
 
 
 @contextmanager
-def start_or_resume(fingerprint: str, checkout: Path = CHECKOUT) -> Iterator[Unfinished]:
+def start_or_resume(
+    fingerprint: str, checkout: Path = CHECKOUT, should_stop: Callable[[], bool] = lambda: False
+) -> Iterator[Unfinished]:
     """The folder of the training of these inputs; no other process may use it, or this `checkout`, meanwhile.
 
-    Trials have checkouts of their own.
+    Trials have checkouts of their own. An experiment waits for another one that has the same training, until it
+    `should_stop`.
 
     Raises:
         LockedError: one does.
+        Interrupted: it was asked to stop while it waited.
     """
     root = project_root() / STATE_FOLDER
     folder = root / fingerprint
     is_copy = Path.cwd().resolve() != project_root()  # of a queue: several experiments may share a training
-    if is_copy and (holder := holder_of(folder)):
+    holder = holder_of(folder) if is_copy else None
+    if holder:
         log.info("the same training is under way for another experiment, %s: waiting for it", holder)
-    with exclusive(checkout, "a training in this checkout"), exclusive(folder, "this training", waits=is_copy):
+
+    def waits() -> bool:
+        if should_stop():
+            raise Interrupted("stopped as asked, while it waited for another experiment")
+        return is_copy
+
+    with exclusive(checkout, "a training in this checkout"), exclusive(folder, "this training", waits):
         is_trial = checkout != CHECKOUT
-        is_anew = not is_trial and _is_done(folder / FINISHED)
+        is_anew = not is_trial and not holder and _is_done(folder / FINISHED)  # what it waited for is what it wants
         if is_anew:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)

@@ -26,16 +26,16 @@ from charlstm.params import Params
 from charlstm.text.vocabulary import Vocab
 from pipeline.dvc.paths import load_teaching_paths, train_command
 from pipeline.new.proposal import (
-    CHARS_SEEN,
-    CHARS_SEEN_AGAIN,
-    MAX_EPOCHS,
     TRAIN_FRACTION,
+    USEFUL_EPOCHS,
     Proposal,
     Text,
     Training,
     propose,
     sizes_for,
+    useful_epochs,
 )
+from pipeline.new.text_report import ENDING_CHARS
 from pipeline.stage.terminal import reason_of
 
 log = logging.getLogger("charlstm")
@@ -68,7 +68,7 @@ def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
     Raises:
         TrainingError: one cannot be trained here. The message has the last line of what its process said.
     """
-    log.info("timing steps of %d models at most, for about half a minute ...", len(requests))
+    log.info("timing training steps, for about half a minute ...")
     with tempfile.TemporaryDirectory(prefix="charlstm-") as name:
         folder = Path(name)
         rows = [(params.model_dump(mode="json"), *rest) for params, *rest in requests]
@@ -86,7 +86,6 @@ HIDDEN_SIZES = (64, 128, 192, 320, 512, 768, 1024, 1536)
 MAX_EMBEDDING, MAX_BLOCK = 128, 512
 LARGE = 500_000  # training characters: with more, steps are longer
 MIN_CHARS_PER_WEIGHT = 3.0
-USEFUL_EPOCHS, USEFUL_AFTER_A_MODEL = 20, 12
 SHORT, MAX_WEIGHTS_PER_CHAR, MAX_WEIGHTS_OF_SHORT = 300_000, 2.5, 4.0
 USED = 1.05  # of the time, at most: epochs are whole, and 5 % too late is nearer to it than 20 % too early
 # Teachers and their student.
@@ -101,7 +100,6 @@ class Teaching(NamedTuple):
     """Teachers of the student's sizes."""
 
     num_teachers: int
-    epochs: int
     seconds: float  # for each
     num_chars: int  # that they write
     writing_seconds: float
@@ -137,8 +135,7 @@ class Budget(NamedTuple):
     @property
     def useful_epochs(self) -> int:
         """More epochs than this do not help."""
-        epochs, chars_seen = (USEFUL_AFTER_A_MODEL, CHARS_SEEN_AGAIN) if self.initial else (USEFUL_EPOCHS, CHARS_SEEN)
-        return min(MAX_EPOCHS, max(epochs, math.ceil(chars_seen / self.text.num_train)))
+        return useful_epochs(self.text.num_train, begins_from_model=self.initial is not None)
 
     @property
     def may_have_teachers(self) -> bool:
@@ -170,7 +167,7 @@ class Budget(NamedTuple):
             seconds = min(self.epoch_seconds(training, speed) for training, speed in timed) / USED
             minutes = math.ceil(seconds / 6) / 10  # so much is enough
             raise CorpusError(
-                f"--minutes: {self.seconds / 60:g} are too short: to read the {self.text.num_train:,} characters of "
+                f"--minutes {self.seconds / 60:g} is too short: to read the {self.text.num_train:,} characters of "
                 f"the training part once takes {minutes:.1f} minutes here; give it more time, or a part of the text"
             )
         pairs = [(plan, plan.training) for plan in possible]
@@ -200,7 +197,7 @@ class Budget(NamedTuple):
         student = STUDENT_STEP * per_epoch
         epochs = min(int(self.usable_seconds / (num_teachers * per_epoch + writing + student)), self.useful_epochs)
         num_chars = epochs * num_train * ROWS_OF_TEACHERS // 2
-        teaching = Teaching(num_teachers, epochs, epochs * per_epoch, num_chars, epochs * writing)
+        teaching = Teaching(num_teachers, epochs * per_epoch, num_chars, epochs * writing)
         return Plan(training._replace(epochs=epochs), epochs * student, speed, teaching)
 
     def epoch_seconds(self, training: Training, speed: Speed) -> float:
@@ -285,13 +282,14 @@ def expected_loss(ending: str, seconds: float) -> list[str]:
         return []
     vocab = Vocab.of(ending)
     nats_K = NGramModel(vocab.encode(train), len(vocab)).nats(vocab.encode(val))
+    of_what = "" if len(ending) < ENDING_CHARS else f" of the last {len(ending):,} characters"
     bits = min(nats_K) / (len(val) - 1) / math.log(2)
     low, high = (share * bits for share in EXPECTED[minutes])
     in_nats = f"{low * math.log(2):.2f} to {high * math.log(2):.2f} nats by the protocol stateful"
     nearest = "" if seconds == 60 * minutes else ", the longest time below this one that was measured"
     return [
         f"expected: {low:.2f} to {high:.2f} bits per character ({in_nats}), as other texts had after {minutes} "
-        f"minutes{nearest}; the best n-gram has {bits:.2f} bits"
+        f"minutes{nearest}; the best n-gram{of_what} has {bits:.2f} bits"
     ]
 
 

@@ -74,8 +74,9 @@ class InitialModel(NamedTuple):
         if not (own.is_file() and train.is_file()) or sha256(own) != self.sha256:
             return False
         starts = range(0, len(text), len(text) // NUM_PROBES + 1)
-        probes = [text[start : start + PROBE_CHARS].encode() for start in starts]
-        num_found = sum(next(find_all(train, probe), None) is not None for probe in probes)
+        probes = [text[start : start + PROBE_CHARS] for start in starts]
+        forms = [{probe.encode(), probe.replace("\n", "\r\n").encode()} for probe in probes]  # its line ends were kept
+        num_found = sum(any(next(find_all(train, form), None) is not None for form in both) for both in forms)
         return num_found > len(probes) / 2
 
     def parent(self, name: str, paths: Paths) -> "InitialModel | None":

@@ -24,6 +24,7 @@ READ_TWICE = 5_000_000  # training characters, at most, that are read twice at l
 RARE = 3_000  # occurrences: where a character has fewer on average, all are rare
 RARE_EPOCHS = 4  # that such a text is read, at least
 MAX_EPOCHS = 60
+USEFUL_EPOCHS, USEFUL_AFTER_A_MODEL = 20, 12  # more do harm, but to a short text
 # A long text is hardly memorized, and takes many steps: it wants less of these than `quick` has (docs/benchmarks.md).
 RATES = ("train.muon.learning_rate", "train.weight_decay")
 LONG = 3_500_000  # training characters; beyond, they fall in proportion to the length
@@ -68,7 +69,6 @@ WIDTHS = (
     Width(20_000, 32, 96, 1),
     Width(100_000, 64, 192, 1),
     Width(300_000, 128, 256, 1),
-    Width(800_000, 128, 320, 1),
     Width(3_000_000, 128, 320, 1),  # the recipe `quick`
     Width(30_000_000, 128, 256, 2),
     Width(float("inf"), 128, 512, 1),
@@ -211,8 +211,8 @@ def propose(text: Text, quick: Mapping[str, object], training: Training) -> Prop
     reasons = training.reasons(text)
     if text.min_count > 1:
         reasons.append(
-            f"encode.min_count {text.min_count}: of {len(text.counts):,} characters, {text.vocab_size:,} are kept, "
-            f"rarer ones become U+FFFD (encode.unit: byte keeps all)"
+            f"encode.min_count {text.min_count}: of {len(text.counts):,} characters, at most {text.vocab_size:,} are "
+            f"kept, rarer ones become U+FFFD (encode.unit: byte keeps all)"
         )
     if text.num_chars > HUGE:
         corpus |= {"train.validation_chars": VALIDATED, "evaluate.max_chars": EVALUATED}
@@ -236,6 +236,12 @@ def training_for(text: Text, initial: ModelShape | None = None) -> Training:
     return Training(num_train, shape, epochs, *sizes_for(num_train, epochs), begins_from_model=initial is not None)
 
 
+def useful_epochs(num_train: int, *, begins_from_model: bool) -> int:
+    """More epochs than this do not help."""
+    epochs, chars_seen = (USEFUL_AFTER_A_MODEL, CHARS_SEEN_AGAIN) if begins_from_model else (USEFUL_EPOCHS, CHARS_SEEN)
+    return min(MAX_EPOCHS, max(epochs, ceil(chars_seen / num_train)))
+
+
 def sizes_for(num_train: int, epochs: int) -> tuple[int, int]:
     """The largest batch that leaves enough steps; the smallest where none does."""
     fitting = [one for one in SIZES if one[0] * one[1] < num_train]
@@ -249,13 +255,17 @@ def remedy(
     """Advice for lowering the loss of a training that is done, and whose validation loss was lowest after `best_epoch`.
 
     A model whose loss rose at last has memorized its training text: it needs dropout or fewer units, not more epochs.
+    Where training began from a model, the sizes and the unit stay those of that one.
     """
+    begins_from_model = params.train.initial != NOTHING
     dropout = params.train.dropout
     most = max(dropout.embedding, dropout.between_layers, dropout.output)
     if best_epoch == num_epochs:
-        trend = "the loss still fell in the last epoch"
-        ways = ["train longer (train.epochs)"]
-        if num_train_chars > num_parameters:
+        trend = "the loss still fell in the last epoch" if num_epochs > 1 else "there was one epoch"
+        ways = []
+        if num_epochs < useful_epochs(num_train_chars, begins_from_model=begins_from_model):
+            ways.append("train longer (train.epochs)")
+        if num_train_chars > num_parameters and not begins_from_model:
             ways.append("take more units (model.hidden_size)")
     else:
         trend = f"the loss rose after epoch {best_epoch} of {num_epochs}"
@@ -265,9 +275,11 @@ def remedy(
             ways = [f"give it {more} (train.dropout.output and train.dropout.between_layers, e.g. {example})"]
         else:
             ways = [f"find more text, since there is dropout of {most:g} already"]
-        ways.append("take fewer units (model.hidden_size)")
-    if params.train.initial == NOTHING and num_train_chars < FEW:
+        if not begins_from_model:
+            ways.append("take fewer units (model.hidden_size)")
+    if num_train_chars < FEW and not begins_from_model:
         ways.insert(0, "begin from a model of a longer text in the same language (charlstm new TEXT --from MODEL)")
     if params.encode.unit == "character" and vocab_size > NUM_BYTES and num_train_chars < RARE * vocab_size:
-        ways.append(f"have fewer than {vocab_size:,} characters (encode.min_count or encode.unit: byte)")
-    return f"{trend}: {', or '.join(ways)}"
+        how = "encode.min_count" if begins_from_model else "encode.min_count or encode.unit: byte"
+        ways.append(f"have fewer than {vocab_size:,} characters ({how})")
+    return f"{trend}: {', or '.join(ways) or 'find more text'}"

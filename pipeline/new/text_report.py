@@ -155,7 +155,7 @@ def oddities(report: TextReport) -> Iterator[str]:
     if report.encoding == "utf-8-sig":
         yield "it begins with a byte order mark, which is left out (download.encoding: utf-8-sig)"
     if report.num_crlf:
-        yield f"{report.num_crlf:,} line ends are CR LF, which become LF (download.newlines: lf)"
+        yield f"CR LF ends lines ({report.num_crlf:,}), and becomes LF (download.newlines: lf)"
     if num_cr := report.counts["\r"]:
         yield f"{num_cr:,} CR without LF stay as they are; if they are line ends, convert the text first"
     for category, name in ODD_CATEGORIES.items():
@@ -166,5 +166,6 @@ def oddities(report: TextReport) -> Iterator[str]:
         yield f"U+FFFD {count:,} times: the text was converted wrongly before; look for a better copy"
     if (rare := sum(count < RARE for count in report.counts.values())) >= NUM_RARE:
         yield f"{rare:,} characters are there fewer than {RARE} times (encode.min_count makes rare ones U+FFFD)"
-    if report.num_lines == 1 and report.num_chars > LONG_LINE:
+    has_other_breaks = any(one.splitlines() == [""] for one in report.counts if one != "\n")  # as prompts are cut
+    if report.num_lines == 1 and report.num_chars > LONG_LINE and not has_other_breaks:
         yield "it is one line: prompts are beginnings of words"

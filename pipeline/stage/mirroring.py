@@ -5,6 +5,7 @@ import logging
 import os
 import select
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ log = logging.getLogger("charlstm")
 
 FETCH, CLEAR, FOLLOW = "fetch", "clear", "follow"  # what the process is asked for
 NUM_READ = 65536  # bytes
+SECONDS_BETWEEN_STARTS = 60.0  # where it is killed again and again
 
 
 def fetch(folder: Path) -> None:
@@ -30,13 +32,35 @@ def clear(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def followed(folder: Path) -> Iterator[None]:
+def followed(folder: Path) -> Iterator["Follower"]:
     """A context in which new checkpoints of this training are copied to the mirror; at its end, the last one is."""
-    process = _start(FOLLOW, folder)
+    follower = Follower(folder)
     try:
-        yield
+        yield follower
     finally:
-        _finish(process, "the last checkpoint is on this machine only")
+        follower.finish()
+
+
+class Follower:
+    """The process that copies new checkpoints. Where it is killed, another one takes its place."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._process = folder, _start(FOLLOW, folder)
+        self._started = time.monotonic()
+
+    def look(self) -> None:
+        """See whether it lives: to be called now and then."""
+        process = self._process
+        if process is None or process.poll() is None or process.returncode >= 0:  # it has said why it ended
+            return
+        if time.monotonic() - self._started > SECONDS_BETWEEN_STARTS:
+            log.warning("the mirror's process was killed (signal %d): another one goes on", -process.returncode)
+            with process:  # closes its pipes
+                self._process, self._started = _start(FOLLOW, self._folder), time.monotonic()
+
+    def finish(self) -> None:
+        """Wait until the last checkpoint is copied."""
+        _finish(self._process, "the last checkpoint is on this machine only")
 
 
 def _ask(what: str, folder: Path, if_not: str) -> None:
@@ -75,4 +99,7 @@ def _finish(process: psutil.Popen | None, if_not: str) -> None:
         else:
             log.warning("the mirror did not answer within %g s: %s", patience, if_not)
             process.kill()
-        process.wait()
+            process.wait()
+            return
+        if process.wait() < 0:
+            log.warning("the mirror's process was killed (signal %d): %s", -process.returncode, if_not)

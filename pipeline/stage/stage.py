@@ -171,8 +171,8 @@ def _fail(message: str, code: int) -> int:
     line. If the problem is theirs alone, they report it.
     """
     record_exit_code(code)
-    rank = int(os.environ.get("RANK", "0"))
-    if rank > 0:
+    rank = os.environ.get("RANK", "0")
+    if rank.isdecimal() and int(rank) > 0:  # what else it may be is the fault that is told
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(SECONDS_TO_LET_THE_FIRST_REPORT)
         message = f"process {rank}: {message}"

@@ -85,7 +85,7 @@ def test_a_model_reads_enough_for_its_width_and_has_no_more_weights_than_the_tex
 def test_teachers_take_what_time_a_small_text_leaves() -> None:
     assert plan(3, 1_100_000).teaching is None
     found = plan(60, 1_100_000)
-    assert found.teaching is not None and found.teaching.epochs == found.training.epochs >= 4
+    assert found.teaching is not None and found.training.epochs >= 4
     assert 3 <= found.teaching.num_teachers < 8
     assert plan(60, 1_100_000, alphabet=4_000).teaching is None  # each character that they write costs too much
     assert plan(60, 1_100_000, shape=ModelShape(65, 128, 320, 1, 320)).teaching is None  # who would begin as it does?
@@ -126,7 +126,7 @@ def test_one_that_begins_from_a_model_forgets_little() -> None:
 
 
 def test_a_time_too_short_says_how_much_it_takes() -> None:
-    with pytest.raises(CorpusError, match=r"--minutes: 0\.1 are too short: .* once takes [45].[0-9] minutes here"):
+    with pytest.raises(CorpusError, match=r"--minutes 0\.1 is too short: .* once takes [45].[0-9] minutes here"):
         plan(0.1, 10_000_000, power=1e9)
     with pytest.raises(CorpusError) as refused:
         plan(0.01, 4_500, power=1e7)

@@ -32,7 +32,7 @@ def test_scripts_have_the_names_of_unicode() -> None:
 def test_characters_by_category() -> None:
     found = list(oddities(inspect(["a\x00\x00\x07\ue000\r"])))
     assert len(found) == 3 and found[1].startswith("control characters: '\\x00' (U+0000, 2 times), '\\x07' (U+0007, ")
-    assert found[2].startswith("private-use characters: '\\ue000' (U+E000, 1 times); ")
+    assert found[2].startswith("private-use characters: '\\ue000' (U+E000, once); ")
 
 
 @pytest.mark.parametrize("name", ["utf-8", "koi8-r"])

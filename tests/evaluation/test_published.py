@@ -17,16 +17,21 @@ def sha256_of(text: str) -> str:
 
 REPORTED = {
     "validation_sha256": hashlib.sha256(TEXT.encode()).hexdigest(),
-    "losses": [{"protocol": "stateful", "system": "a model", "nats_per_char": 1.25}],
+    "losses": [
+        {"protocol": protocol, "system": "a model", "nats_per_char": 1.25} for protocol in ("stateful", "windowed_100")
+    ],
 }
 
 
 def test_only_beside_the_same_text() -> None:
-    assert published_for(sha256_of(TEXT), REPORTED) == (
-        PublishedLoss(protocol="stateful", system="a model", nats_per_char=1.25),
+    stateful, windowed = (
+        PublishedLoss(protocol=protocol, system="a model", nats_per_char=1.25)
+        for protocol in ("stateful", "windowed_100")
     )
-    assert published_for(sha256_of(TEXT[:-1]), REPORTED) == ()
-    assert published_for(sha256_of(TEXT), None) == ()
+    assert published_for(sha256_of(TEXT), REPORTED, "character") == (stateful, windowed)
+    assert published_for(sha256_of(TEXT), REPORTED, "byte") == (stateful,)
+    assert published_for(sha256_of(TEXT[:-1]), REPORTED, "character") == ()
+    assert published_for(sha256_of(TEXT), None, "character") == ()
 
 
 def test_the_originals_curve_is_of_the_text_that_its_losses_are_reported_for() -> None:

@@ -1,7 +1,9 @@
+import errno
 import fcntl
 import itertools
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -59,6 +61,24 @@ def test_a_folder_that_somebody_holds_for_long_is_written_to(tmp_path: Path, mon
     finally:
         os.close(descriptor)
     assert (tmp_path / "mine").read_text() == "written"
+
+
+def test_a_network_disk_may_sync_no_folders_but_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = {"kinds": {stat.S_IFDIR}}
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_IFMT(os.fstat(descriptor).st_mode) in refused["kinds"]:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(tmp_path / "file.txt", "text")
+    with atomic_folder(tmp_path / "folder") as temporary:
+        (temporary / "file").touch()
+    assert (tmp_path / "file.txt").read_text() == "text" and (tmp_path / "folder/file").is_file()
+    refused["kinds"] = {stat.S_IFREG}
+    with pytest.raises(OSError, match="Invalid argument"):
+        write_text(tmp_path / "file.txt", "other")
+    assert (tmp_path / "file.txt").read_text() == "text"
 
 
 def test_sha256(tmp_path: Path) -> None:

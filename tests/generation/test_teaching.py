@@ -130,7 +130,7 @@ def test_a_student_learns_from_them(taught: Path, tmp_path: Path) -> None:
     [
         ({}, partial(recipe.main, ["nosuch"]), "nosuch"),
         ({}, partial(teacher.main, ["nosuch", "1"]), "nosuch.json"),
-        ({}, partial(teacher.main, ["student", "1"]), "student needs teachers itself"),
+        ({}, partial(recipe.main, ["student"]), "student needs teachers itself"),
         ({}, partial(recipe.main, ["begun"]), "begun begins from a model"),
         ({"teachers.recipes": []}, partial(write.main, ["1"]), "there are no teachers to write"),
         ({"teachers.seeds": [99]}, partial(write.main, ["1"]), "tiny-99"),
@@ -150,8 +150,6 @@ def test_a_mistake_is_one_line(
     write_params(project, TEACHERS | override)
     if "begun" in expected:
         (project / "conf/recipe/begun.yaml").write_text("builds_on: quick\ntrain: {initial: somewhere}\n")
-    if "student" in expected:
-        call(project, partial(recipe.main, ["student"]))
     call(project, stage, expected=2)
     assert expected in caplog.text and len(caplog.records) == 1
 

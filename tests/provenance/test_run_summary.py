@@ -50,6 +50,8 @@ def sample(text: str, prompt: str = "") -> SampleRow:
 def test_what_helps_depends_on_how_the_training_went() -> None:
     longer = "the loss still fell in the last epoch: train longer (train.epochs)"
     assert advice(best_epoch=9) == longer
+    assert advice(best_epoch=1, num_epochs=1) == "there was one epoch: train longer (train.epochs)"
+    assert advice(best_epoch=20, num_epochs=20) == "the loss still fell in the last epoch: find more text"
     larger = advice(best_epoch=9, num_train_chars=1_000_001)
     assert larger == f"{longer}, or take more units (model.hidden_size)"
     rose, fewer = "the loss rose after epoch 3 of 9: ", ", or take fewer units (model.hidden_size)"
@@ -67,6 +69,16 @@ def test_what_helps_a_short_text() -> None:
         assert f": {begin}, " in advice(best_epoch=best_epoch, num_train_chars=FEW - 1)
         assert begin not in advice(best_epoch=best_epoch, num_train_chars=FEW)
     assert begin not in advice(["train.initial=conf/initial/abc"], num_train_chars=FEW - 1)
+
+
+def test_what_helps_after_a_model_is_nothing_that_it_decides() -> None:
+    begun = ["train.initial=conf/initial/abc"]
+    for sizes in ({}, {"best_epoch": 9}, {"vocab_size": 4_966}, {"best_epoch": 9, "num_train_chars": 2_000_000}):
+        found = advice(begun, **sizes)
+        assert "hidden_size" not in found and "encode.unit" not in found
+    fell = "the loss still fell in the last epoch"
+    assert advice(begun, best_epoch=11, num_epochs=11) == f"{fell}: train longer (train.epochs)"
+    assert advice(begun, best_epoch=12, num_epochs=12) == f"{fell}: find more text"
 
 
 def test_what_helps_a_large_alphabet() -> None:

@@ -101,7 +101,7 @@ CASES = [
     ("evaluate", bigger_vocabulary, "vocab.json: damaged, or of another model"),
     ("evaluate", cut(f"{MODEL}/config.json"), "config.json: expected the sizes and hashes"),
     ("evaluate", write("artifacts/train/history.csv", b"epoch\n1\n"), "history.csv: damaged, or of another run"),
-    ("sample", param("sample.prompts", ["def ☃"]), "the prompt 'def ☃' has characters that the model never saw: '☃' (U+2603, 1 times)"),
+    ("sample", param("sample.prompts", ["def ☃"]), "the prompt 'def ☃' has characters that the model never saw: '☃' (U+2603, once)"),
     ("train", several({"train.learning_rate": 300, "train.weight_decay": 0.0, "train.final_learning_rate_fraction": 1.0, "train.ema_decay": 0.0, "model.feed_forward_size": 0}), "nats/char after epoch 1, its perplexity is not finite; lower train.learning_rate"),
     ("sample", param("sample.top_p", 0), "sample.top_p should be greater than 0, got 0"),
     ("sample", folder_instead(f"{MODEL}/vocab.json"), "vocab.json: cannot read the model: Is a directory"),

@@ -269,6 +269,32 @@ def test_a_machine_that_is_shut_down_copies_its_last_checkpoint(
     assert [copy.checkpoint for copy in mirror.copies()] == ["step-000000020", first.name]
 
 
+def test_a_process_that_is_killed_has_a_successor(
+    url: str, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(MIRROR, url)
+    monkeypatch.setattr(mirroring, "SECONDS_BETWEEN_STARTS", 0.0)
+    folder = tmp_path / FINGERPRINT
+    folder.mkdir()
+    (folder / TRAINING_ID).write_text(f"{RUN}\n")
+
+    def kill() -> None:
+        (copying,) = (child for child in psutil.Process().children() if is_in_background(child))
+        copying.kill()
+
+    with mirroring.followed(folder) as follower:
+        follower.look()
+        assert not caplog.records
+        kill()
+        write_checkpoint(folder, 10)
+        while "the mirror's process was killed (signal 9): another one goes on" not in caplog.text:
+            follower.look()
+    assert [copy.checkpoint for copy in mirror.copies()] == ["step-000000010"]
+    with mirroring.followed(folder):
+        kill()
+    assert "was killed (signal 9): the last checkpoint is on this machine only" in caplog.text
+
+
 class Broken(Mirror):
     """Fails a few times."""
 

@@ -12,7 +12,7 @@ import pytest
 from stages import dvc, run_dvc, wait_for
 
 from benchmarks.projects import PYTHON, Override, start, write_params
-from pipeline.dvc.previous_outputs import DVC_STAGE, with_previous_outputs
+from pipeline.dvc.previous_outputs import DVC_STAGE, LAUNCHED_STAGE, with_previous_outputs
 from pipeline.dvc.record import recorded_outputs
 from pipeline.provenance.hashes import md5
 
@@ -95,9 +95,10 @@ def test_a_defect_puts_them_back_too_and_without_dvc_nothing_is_done(
     gone = outputs(copy)
     assert with_previous_outputs(lambda: 2) == 2  # DVC did not run it
     monkeypatch.setenv(DVC_STAGE, "sample")
-    monkeypatch.setenv("CHARLSTM_EXIT_CODES", "/tmp")  # one of several processes
+    monkeypatch.setenv("CHARLSTM_EXIT_CODES", "/tmp")
+    monkeypatch.setenv(LAUNCHED_STAGE, "sample")  # one of several processes
     assert with_previous_outputs(lambda: 2) == 2 and outputs(copy) == gone
-    monkeypatch.delenv("CHARLSTM_EXIT_CODES")
+    monkeypatch.setenv(LAUNCHED_STAGE, "")  # below a launcher of DVC itself
     with pytest.raises(RuntimeError, match="a defect"):
         with_previous_outputs(defect)
     assert outputs(copy) == before

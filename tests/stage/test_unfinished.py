@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -11,8 +12,11 @@ import pytest
 from stages import dvc, run_stages
 
 from benchmarks.projects import ROOT, results, write_params
+from charlstm.errors import Interrupted
 from charlstm.files.lock import exclusive
+from pipeline.dvc import unfinished
 from pipeline.dvc.unfinished import CHECKOUT, FINISHED, mark_used, start_or_resume
+from pipeline.stage.tracking_store import STATE_FOLDER
 
 OTHER = {"train.learning_rate": 0.003}
 
@@ -80,6 +84,45 @@ for number in range(20):
     with start_or_resume(f"mine-{name}") as work:
         assert work.folder.is_dir()
 """
+
+
+def test_what_another_experiment_has_just_finished_is_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC may have its outputs when the one that waited begins: that is no `dvc repro --force`."""
+    monkeypatch.setattr(unfinished, "project_root", lambda: tmp_path)  # in a copy of the project, as a queue has it
+    monkeypatch.setattr(unfinished, "_is_done", lambda finished: finished.exists())
+    (tmp_path / "copy").mkdir()
+    monkeypatch.chdir(tmp_path / "copy")
+    folder, is_over = tmp_path / STATE_FOLDER / "abc", threading.Event()
+
+    def first() -> None:
+        with exclusive(folder, "this training"):
+            held.set()
+            folder.mkdir()
+            (folder / FINISHED).write_text("{}")
+            is_over.wait(10)
+
+    held = threading.Event()
+    training = threading.Thread(target=first)
+    training.start()
+    held.wait(10)
+    threading.Timer(0.5, is_over.set).start()
+    with start_or_resume("abc") as work:
+        assert not work.is_anew and (folder / FINISHED).exists()
+    training.join()
+    with start_or_resume("abc") as work:
+        assert work.is_anew
+
+
+def test_who_waits_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unfinished, "project_root", lambda: tmp_path)
+    (tmp_path / "copy").mkdir()
+    monkeypatch.chdir(tmp_path / "copy")
+    folder = tmp_path / STATE_FOLDER / "abc"
+    stopped = pytest.raises(Interrupted, match="while it waited")
+    with exclusive(folder, "this training"), stopped, start_or_resume("abc", should_stop=lambda: True):
+        pass
 
 
 def test_workers_that_tidy_up_at_the_same_time_do_not_trip_over_each_other(tmp_path: Path) -> None:

@@ -81,9 +81,17 @@ def test_parts_begin_with_a_document(tmp_path: Path) -> None:
 
 def test_a_document_that_is_longer_than_a_part_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
-    path.write_text("# " + "a" * 28 + "# " + "b" * 65 + "# c")  # documents at 0, 30 and 97
+    path.write_text("# " + "a" * 28 + "# " + "b" * 63 + "# ccc")  # documents at 0, 30 and 95
     parts = Corpus(path, pieces.read_pieces(path)).parts(0.1, 0.1, "# ")
-    assert [part.start for part in parts.values()] == [0, 80, 97]
+    assert [part.start for part in parts.values()] == [0, 80, 95]
+
+
+@pytest.mark.parametrize(("last", "start"), [("", 90), ("c", 90), ("ccc", 95)])
+def test_less_than_half_of_a_part_is_not_enough(tmp_path: Path, last: str, start: int) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text(f"# {'a' * (96 - len(last))}# {last}")
+    parts = Corpus(path, pieces.read_pieces(path)).parts(0.1, 0.0, "# ")
+    assert [part.start for part in parts.values()] == [0, start]
 
 
 @pytest.mark.parametrize(

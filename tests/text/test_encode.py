@@ -73,7 +73,7 @@ def test_what_is_replaced_is_told(project: Project, caplog: pytest.LogCaptureFix
         "characters with fewer than 3 occurrences in training became U+FFFD: 1 of them, 2 times there: "
         "'c' (U+0063, 2 times)",
         "characters that training never sees became U+FFFD in the validation part: 'é' (U+00E9, 2 times)",
-        "characters that training never sees became U+FFFD in the test part: 'ß' (U+00DF, 1 times)",
+        "characters that training never sees became U+FFFD in the test part: 'ß' (U+00DF, once)",
         "3 distinct characters, ids as uint8",
     ]
 

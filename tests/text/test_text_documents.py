@@ -42,7 +42,7 @@ def test_a_separator_has_ids_or_one_clear_line() -> None:
         separator_ids("\n\x00", VOCAB)
     assert str(caught.value) == (
         "split.document_separator: '\\n\\x00' stands nowhere in the encoded training part: the vocabulary lacks "
-        "'\\x00' (U+0000, 1 times); give the text with which each document begins, or null"
+        "'\\x00' (U+0000, once); give the text with which each document begins, or null"
     )
 
 

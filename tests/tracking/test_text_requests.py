@@ -68,7 +68,7 @@ def test_unknown_characters_are_as_the_rule_says() -> None:
         ({"prompt": 5}, "prompt: expected a text, got 5"),
         ({"prompt": ["a"]}, "prompt: expected a text, got ['a']"),
         ({"prompt": float("nan")}, "prompt: expected a text, got nan"),
-        ({"prompt": "aЖ\ud800"}, "prompt: the model never saw the characters 'Ж' (U+0416, 1 times), '\\ud800' (U+D800"),
+        ({"prompt": "aЖ\ud800"}, "prompt: the model never saw the characters 'Ж' (U+0416, once), '\\ud800' (U+D800"),
         ({"prompt": "a", "num_chars": 0}, "num_chars: expected a whole number from 1 to 100,000, got 0"),
         ({"prompt": "a", "num_chars": 100_001}, "num_chars: expected a whole number from 1 to 100,000, got 100001"),
         ({"prompt": "a", "num_chars": 1.5}, "num_chars: expected a whole number from 1 to 100,000, got 1.5"),

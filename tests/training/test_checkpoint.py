@@ -1,11 +1,17 @@
+import errno
 import json
+import os
 import shutil
 import threading
+from io import BufferedReader
 from pathlib import Path
 
 import pytest
 import torch
 
+from charlstm.errors import TrainingError
+from charlstm.files import atomic, checksums
+from charlstm.files.atomic import open_regular
 from charlstm.files.checksums import SUMS
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
 from charlstm.training.needs import STATE
@@ -68,9 +74,33 @@ def test_after_that_new_ones_are_kept(folder: CheckpointFolder) -> None:
     assert names == ["damaged-step-000000020", "damaged-step-000001000", "step-000000005", "step-000000015"]
 
 
-def test_what_a_killed_process_left_is_removed(folder: CheckpointFolder) -> None:
-    (folder.folder / ".step-000001001.abc.tmp").mkdir()
-    folder.newest()
+@pytest.mark.parametrize("name", [STATE, SUMS])
+def test_one_that_cannot_be_read_now_stays(
+    folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As on a network disk that is away for a moment: what is whole must not be taken for damaged."""
+
+    def fail(path: Path) -> BufferedReader:
+        if path.name == name:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return open_regular(path)
+
+    with monkeypatch.context() as patch:
+        for module in (atomic, checksums):
+            patch.setattr(module, "open_regular", fail)
+        with pytest.raises(
+            TrainingError, match=r"step-000001000 cannot be read \(Stale file handle\), but may be whole"
+        ):
+            folder.newest()
+    found = folder.newest()
+    assert found is not None and found.metadata == {"step": 1000}
+
+
+def test_what_a_killed_process_left_is_removed_and_what_it_moved_away_is_back(folder: CheckpointFolder) -> None:
+    (folder.folder / ".step-000001001.01234567.tmp").mkdir()
+    (folder.folder / "step-000001000").rename(folder.folder / ".step-000001000.01234567.old")
+    found = folder.newest()
+    assert found is not None and found.metadata == {"step": 1000}
     assert not list(folder.folder.glob(".step-*"))
 
 

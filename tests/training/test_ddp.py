@@ -123,16 +123,19 @@ def test_a_slow_process_is_named_in_the_console_and_in_the_run(encoded: Path, tm
 
 PATIENT = """
 import sys, time
+from pipeline.dvc import unfinished
 from pipeline.stage import mirroring
-mirroring.fetch = lambda folder: time.sleep(6)
+exclusive = unfinished.exclusive
+unfinished.exclusive = lambda path, what, *rest: (time.sleep(4 * (what == "this training")), exclusive(path, what))[1]
+mirroring.fetch = lambda folder: time.sleep(4)
 from pipeline import train
 from pipeline.stage import stage
 sys.exit(stage.run(train.run, []))
 """
 
 
-def test_all_wait_for_what_the_first_process_brings_from_a_mirror(encoded: Path, tmp_path: Path) -> None:
-    """However long that takes: longer than the time after which a process counts as lost."""
+def test_all_wait_for_what_the_first_process_waits_for(encoded: Path, tmp_path: Path) -> None:
+    """Another experiment, and a mirror: for longer than the time after which a process counts as lost."""
     project = tmp_path / "project"
     shutil.copytree(encoded, project)
     (project / "patient.py").write_text(PATIENT)

@@ -219,7 +219,9 @@ def test_impossible_settings_are_refused_before_work(run: Fit) -> None:
     recorder = Recorder()
     with pytest.raises(TrainingError, match="would fit"):
         run({"train.batch_size": 1000}, [recorder])
-    with pytest.raises(TrainingError, match="warmup_steps is 100, but this text gives only 47 steps in 1 epochs"):
+    with pytest.raises(
+        TrainingError, match="warmup_steps is 100, but this text gives only 47 steps .train.epochs 1.: lower"
+    ):
         run({"train.warmup_steps": 100}, [recorder])
     assert recorder.calls == []
 
