@@ -114,7 +114,7 @@ def plan(
     bases = {kind: load(kind, kind.root).values for kind in (CORPORA, RECIPES)}
     if seconds is not None and not is_forced:  # before steps are timed
         check_kept(RECIPES, bases[RECIPES])
-    heading = f"Proposed for {name}, {'by its size' if seconds is None else f'for {seconds / 60:g} minutes'}."
+    heading = f"Proposed for {name}, {'by its size' if seconds is None else f'for {_in_minutes(seconds)}'}."
     shown = source.shown if source.shown.isprintable() else ascii(source.shown)
     about = f"{shown}: {report.num_chars:,} characters, {len(report.counts):,} distinct ones."
     is_same = _is_of(name, source, outputs)
@@ -135,14 +135,18 @@ def plan(
     for path, text in files.items():
         _check_replaceable(path, text, is_same, is_forced)
     values = {CORPORA: {**bases[CORPORA], **corpus}, RECIPES: {**bases[RECIPES], **proposal.recipe}}
-    parts = proposal.recipe.get("teachers.parts")
     outdated = _unneeded_recipes(name, files) if is_same or is_forced else []
-    strays = load_teaching_paths().stray_parts(parts) if isinstance(parts, list) else []
+    strays = _strays(proposal.recipe)
     files[PARAMS] = _params(values, is_forced)
     kept_links = links if source.needs_links else None
     if kept_links and not is_same and kept_links.is_dir() and not all(one.is_symlink() for one in kept_links.iterdir()):
         raise ParamsError(f"{kept_links}: it has files of another text, not links to them: move them elsewhere")
     return New(source, report, proposal, files, kept_links, separator, initial, outdated, strays)
+
+
+def _in_minutes(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{minutes:g} minute{'' if minutes == 1 else 's'}"
 
 
 def _presets(name: str, about: str, heading: str, corpus: Mapping[str, object], proposal: Proposal) -> dict[Path, str]:
@@ -249,13 +253,25 @@ def _proposal(
     return initial.begin(proposal, report.counts) if initial else proposal
 
 
-def switch(name: str, is_forced: bool) -> str:
-    """Take up a corpus of `conf/corpus/` again, with the recipe of its name or the default; that recipe's name."""
+def switch(name: str, is_forced: bool) -> tuple[str, list[Path]]:
+    """Take up a corpus of `conf/corpus/` again, with the recipe of its name or the default.
+
+    That recipe's name, and what was removed of teachers' text for another training.
+    """
     check_idle(CORPORA)
     recipe = name if name in names(RECIPES) else RECIPES.root
     values = {CORPORA: load(CORPORA, name).values, RECIPES: load(RECIPES, recipe).values}
-    write_params(_params(values, is_forced))
-    return recipe
+    text, strays = _params(values, is_forced), _strays(values[RECIPES])
+    for part in strays:
+        shutil.rmtree(part)
+    write_params(text)
+    return recipe, strays
+
+
+def _strays(recipe: Mapping[str, object]) -> list[Path]:
+    """What teachers wrote for another training, and the one of this recipe would read; none without teachers."""
+    parts = recipe.get("teachers.parts")
+    return load_teaching_paths().stray_parts(parts) if isinstance(parts, list) and parts else []
 
 
 def _check_replaceable(path: Path, text: str, is_same: bool, is_forced: bool) -> None:

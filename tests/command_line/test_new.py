@@ -125,6 +125,12 @@ def test_what_teachers_wrote_for_a_longer_training_goes(
     assert code == 0 and "removed: artifacts/distillation/text/7: text that teachers" in out and "replaced" not in out
     assert load_params(project / "params.yaml").teachers.parts == (1,)
     assert [part.name for part in parts.iterdir()] == ["1"]
+    assert run("new", "tiny-shakespeare")[0] == 0  # nobody reads them now
+    (parts / "7").mkdir()
+    assert [part.name for part in sorted(parts.iterdir())] == ["1", "7"]
+    code, out, _ = run("new", "pride")
+    assert code == 0 and "removed: artifacts/distillation/text/7: text that teachers" in out
+    assert [part.name for part in parts.iterdir()] == ["1"]
 
 
 def test_with_force_a_damaged_file_is_written_over(run: Run, project: Path) -> None:
