@@ -28,7 +28,7 @@ from fsspec.core import url_to_fs
 
 from charlstm.errors import ChecksumError
 from charlstm.files.atomic import atomic_folder, sha256, write_text
-from charlstm.files.checksums import SUMS, read_sums, write_digests
+from charlstm.files.checksums import ABSENT, SUMS, read_sums, write_digests
 from charlstm.tracking.outbox import EVENTS, FILES, Artifacts, Model, read_events
 from charlstm.tracking.sender import SENT
 from charlstm.training.needs import NUM_KEPT, STATE
@@ -257,11 +257,18 @@ def _shown(error: Exception) -> str:
 
 
 def _newest_whole(folder: Path) -> str:
-    """The newest checkpoint of this machine that is what its checksum says; empty if there is none."""
+    """The newest checkpoint of this machine that is what its checksum says; empty if there is none.
+
+    One that cannot be read now may be whole: nothing older takes its place.
+    """
     for path in sorted(folder.glob("step-*"), reverse=True):
-        with contextlib.suppress(OSError, ChecksumError):
+        try:
             if read_sums(path / SUMS) == {STATE: sha256(path / STATE)}:
                 return path.name
+        except (*ABSENT, ChecksumError):
+            continue
+        except OSError:
+            return path.name
     return ""
 
 

@@ -104,7 +104,7 @@ def run(params: Params, paths: Paths, job: Job = Job()) -> None:  # noqa: B008  
                 begun = list[unfinished.Unfinished]()
 
                 def begin() -> None:  # it may wait for another experiment
-                    checkout, stop = job.folder / unfinished.CHECKOUT, interruption.should_stop
+                    checkout, stop = job.folder / unfinished.CHECKOUT, lambda: interruption.is_requested
                     begun.append(stack.enter_context(unfinished.start_or_resume(fingerprint, checkout, stop)))
                     begun[0].fetch_or_clear_mirror()
 

@@ -34,7 +34,7 @@ def exclusive(path: Path, what: str, waits: Callable[[], bool] = lambda: False) 
     lock = _lock_of(path)
     while not lock.is_locked:
         try:
-            lock.acquire(blocking=False)
+            lock.acquire()
         except Timeout:
             if not waits():
                 raise LockedError(

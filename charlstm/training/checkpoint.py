@@ -87,7 +87,7 @@ class CheckpointFolder:
             except OSError as error:
                 raise TrainingError(
                     f"the checkpoint {path} cannot be read ({error.strerror}), but may be whole: the same command "
-                    "resumes from it when the disk answers again; move it away to resume from the one before it"
+                    "resumes from it once it can be read; move it away to resume from the one before it"
                 ) from None
             log.warning("the checkpoint %s is damaged (%s); the one before it is taken, if any", path, reason)
             aside = path.with_name(f"damaged-{path.name}")  # out of the way of new ones, but there for inspection
@@ -206,13 +206,14 @@ def _restore(learner: Learner, checkpoint: Checkpoint) -> tuple[Progress, dict[s
     learner.num_skipped = metadata["num_skipped"]
     before, now = metadata["environment"], _environment_of(learner)
     if before != now and processes.is_main:
-        is_same_precision = before[-1] == now[-1]
+        differs = "in its last bits from that of either alone"
+        if before[-1] != now[-1]:
+            differs = "from that of either alone; set train.precision to keep to one precision"
         log.warning(
-            "the checkpoint was made with %s, training resumes with %s: the result will differ %s from that of either "
-            "alone",
+            "the checkpoint was made with %s, training resumes with %s: the result will differ %s",
             ", ".join(before),
             ", ".join(now),
-            "in its last bits" if is_same_precision else "by the precision, which train.precision can name,",
+            differs,
         )
     best = {name: weight.to(processes.device) for name, weight in _section(tensors, "best").items()}
     rows = _section(tensors, "progress")["steps"].tolist()

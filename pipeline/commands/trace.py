@@ -15,12 +15,11 @@ import typer
 from charlstm.errors import CharlstmError, TrackingError
 from charlstm.model.shape import WEIGHTS
 from charlstm.sections import shown
-from charlstm.tracking.reader import TrackedRun
+from charlstm.tracking.reader import Reader, TrackedRun
 from pipeline.dvc.paths import load_paths
 from pipeline.lineage.document import Trace, is_same_value, of_commit, of_run
 from pipeline.lineage.search import (
     MIN_ID_PREFIX,
-    Match,
     Place,
     find,
     find_text,
@@ -30,10 +29,12 @@ from pipeline.lineage.search import (
 from pipeline.provenance.summary import flat_in, losses_of
 from pipeline.stage.project import PARAMS, from_here
 from pipeline.stage.terminal import printable
+from pipeline.stage.tracking_store import store
 from pipeline.use import to_the_end_of_a_pipe
 
 MAX_IN_FULL = 3  # for eyes; beyond, a line a training
 WIDTH = 11
+ROW = ("id", "began", "name", "status")  # of a list
 OF_TEXT = ("download.", "evaluate.published")  # long, and of another text all different
 OF_MACHINE = ("processor", "gpu", "threads", "processes", "python", "torch")
 Kind = Literal["run", "file", "rev"]
@@ -66,12 +67,15 @@ def trace(
     all hashes from the corpus to the samples. The tie is content: it holds for copies, after `dvc pull`, and for any
     MLflow server that has the run.
     """
-    if (name is not None and text is not None) or text == "":
+    if name is None and text is None:
+        if kind or with_files:
+            raise CharlstmError(
+                "trace: --as and --files need a RUN, FILE or REV; without any, all trainings are listed"
+            )
+        return _list_all(as_json=as_json)
+    if (name is None) == (text is None) or text == "":
         raise CharlstmError("trace: expected either a RUN, FILE or REV, or --text TEXT; see `charlstm trace --help`")
-    if name is None and text is None and (kind or with_files):
-        raise CharlstmError("trace: --as and --files need a RUN, FILE or REV; without any, all trainings are listed")
-    is_list = name is None and text is None
-    document = _document(name, kind, text, sys.maxsize if as_json else 0 if is_list else MAX_IN_FULL)
+    document = _document(name, kind, text, sys.maxsize if as_json else MAX_IN_FULL)
     for note in document["notes"]:
         typer.echo(f"note: {note}", err=True)
     with to_the_end_of_a_pipe():
@@ -83,6 +87,26 @@ def trace(
     return 0
 
 
+def _list_all(*, as_json: bool) -> int:
+    """A line for each training, the newest first: its id, which other commands take, and what `_row_of` has."""
+    runs = Reader(store()).trainings()
+    if not runs:
+        raise TrackingError("no training is in MLflow yet; `dvc repro` makes the first")
+    with to_the_end_of_a_pipe():
+        if as_json:
+            trainings = [dict(zip(ROW, _row_of(run), strict=True)) for run in runs]
+            typer.echo(json.dumps({"trainings": trainings}, indent=2, ensure_ascii=False))
+        else:
+            for run in runs:
+                typer.echo(printable("  ".join(_row_of(run)), sys.stdout.encoding))
+    return 0
+
+
+def _row_of(run: TrackedRun) -> tuple[str, ...]:
+    """As `ROW` names it."""
+    return run.run_id, time.strftime("%Y-%m-%d %H:%M", time.localtime(run.start_ms / 1000)), run.name, run.status
+
+
 def _document(name: str | None, kind: str | None, text: str | None, max_in_full: int) -> dict[str, Any]:
     """All that is known of `name`, or of who wrote `text`; `more` has the names of what is beyond `max_in_full`."""
     paths, (reader, notes) = load_paths(), open_reader()
@@ -92,14 +116,8 @@ def _document(name: str | None, kind: str | None, text: str | None, max_in_full:
         matches = find_text(text, reader) if reader else []
         if not (matches or places or notes):
             raise CharlstmError(f"--text: no run wrote {text[:40]!r}, and it stands nowhere in {paths.split}")
-    elif name is not None:
-        kind, matches = find(name, kind, reader, paths, notes)
-    elif reader is None:
-        raise TrackingError("; ".join(notes))
     else:
-        kind, matches = None, [Match(run, None, "a list of all trainings") for run in reader.trainings()]
-        if not matches:
-            raise TrackingError("no training is in MLflow yet; `dvc repro` makes the first")
+        kind, matches = find(name or "", kind, reader, paths, notes)
     traces = [
         of_run(reader, match.run, paths, match.found_by)
         if match.run and reader
@@ -109,7 +127,7 @@ def _document(name: str | None, kind: str | None, text: str | None, max_in_full:
     return {
         "query": {"kind": kind, "value": name if text is None else text},
         "traces": [trace for trace in traces if trace],  # a commit may have no training
-        "more": [_in_one_line(match.run) if match.run else match.commit for match in matches[max_in_full:]],
+        "more": ["  ".join(_row_of(match.run)) if match.run else match.commit for match in matches[max_in_full:]],
         "places": places,
         "notes": notes,
     }
@@ -127,21 +145,13 @@ def _lines(document: dict[str, Any], *, with_files: bool) -> Iterator[str]:
         if with_files:
             yield from _hashes(trace)
     if document["more"]:
-        indent = "  " if document["traces"] else ""
-        if document["traces"]:
-            yield ""
-            yield f"and {len(document['more'])} more; `charlstm trace` with one of these shows it in full:"
-        yield from (f"{indent}{name}" for name in document["more"])
+        yield ""
+        yield f"and {len(document['more'])} more; `charlstm trace` with one of these shows it in full:"
+        yield from (f"  {name}" for name in document["more"])
     for place in document["places"]:
         yield f"the text stands in {place['file']}, line {place['line']}, {place['part']} part"
     if document["query"]["kind"] == "text" and not document["places"]:
         yield "the text does not stand in the corpus of this checkout"
-
-
-def _in_one_line(run: TrackedRun) -> str:
-    """Its id, which other commands take, when it began, its name, and how it ended."""
-    began = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.start_ms / 1000))
-    return f"{run.run_id}  {began}  {run.name}  {run.status}"
 
 
 def _in_short(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from charlstm.files.atomic import atomic_file, atomic_folder, write_bytes
 from pipeline.dvc.record import FOLDER, cached, files_of, recorded_outputs
 from pipeline.provenance.git import content_at
 from pipeline.provenance.hashes import dvc_md5, md5_of_bytes
-from pipeline.stage.exit_codes import EXIT_DEFECT
+from pipeline.stage.exit_codes import EXIT_DEFECT, rank
 
 log = logging.getLogger("charlstm")
 
@@ -35,7 +35,7 @@ def with_previous_outputs(run: Callable[[], int]) -> int:
         stage = os.environ.get(DVC_STAGE, "")
         name = stage.rpartition(":")[2]
         # A launcher above does it for its stage. One of DVC itself has none.
-        is_launched = os.environ.get(LAUNCHED_STAGE) == stage or os.environ.get("RANK", "0") != "0"
+        is_launched = os.environ.get(LAUNCHED_STAGE) == stage or rank() > 0
         if code != 0 and name and not is_launched:
             try:
                 put_back(name)

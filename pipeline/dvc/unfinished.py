@@ -91,18 +91,20 @@ def start_or_resume(
     root = project_root() / STATE_FOLDER
     folder = root / fingerprint
     is_copy = Path.cwd().resolve() != project_root()  # of a queue: several experiments may share a training
-    holder = holder_of(folder) if is_copy else None
-    if holder:
-        log.info("the same training is under way for another experiment, %s: waiting for it", holder)
+    has_waited = False
 
     def waits() -> bool:
+        nonlocal has_waited
         if should_stop():
             raise Interrupted("stopped as asked, while it waited for another experiment")
+        if is_copy and not has_waited:
+            has_waited, holder = True, holder_of(folder) or "in another process"
+            log.info("the same training is under way for another experiment, %s: waiting for it", holder)
         return is_copy
 
     with exclusive(checkout, "a training in this checkout"), exclusive(folder, "this training", waits):
         is_trial = checkout != CHECKOUT
-        is_anew = not is_trial and not holder and _is_done(folder / FINISHED)  # what it waited for is what it wants
+        is_anew = not is_trial and not has_waited and _is_done(folder / FINISHED)  # what it waited for is what it wants
         if is_anew:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)

@@ -155,7 +155,7 @@ def oddities(report: TextReport) -> Iterator[str]:
     if report.encoding == "utf-8-sig":
         yield "it begins with a byte order mark, which is left out (download.encoding: utf-8-sig)"
     if report.num_crlf:
-        yield f"CR LF ends lines ({report.num_crlf:,}), and becomes LF (download.newlines: lf)"
+        yield f"line ends that are CR LF: {report.num_crlf:,}; they become LF (download.newlines: lf)"
     if num_cr := report.counts["\r"]:
         yield f"{num_cr:,} CR without LF stay as they are; if they are line ends, convert the text first"
     for category, name in ODD_CATEGORIES.items():

@@ -104,6 +104,8 @@ class TrainingConsole(Observer):
                 self._is_read = False
 
     def _has_room(self) -> bool:
+        if self._console.is_terminal:  # which waits for its user
+            return True
         try:
             return bool(select.select([], [self._console.file.fileno()], [], 0)[1])
         except (OSError, ValueError):  # it is no file of the system

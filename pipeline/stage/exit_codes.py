@@ -16,6 +16,13 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
 EXIT_CODES = "CHARLSTM_EXIT_CODES"  # a folder in which `pipeline.launch` finds the exit codes that launchers hide
 GONE = "gone"
+MAX_DIGITS = 10
+
+
+def rank() -> int:
+    """The number of this process among those of a training, as launchers say it; 0 if they do not, or say it oddly."""
+    value = os.environ.get("RANK", "0")
+    return int(value) if value.isascii() and value.isdecimal() and len(value) < MAX_DIGITS else 0
 
 
 def record_exit_code(code: int | str) -> None:
@@ -31,8 +38,7 @@ def record_exit_code(code: int | str) -> None:
 def _file_of_this_process() -> Path | None:
     """`<start>-<process>`: torchrun may start processes several times."""
     if name := os.environ.get(EXIT_CODES):
-        start, rank = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), os.environ.get("RANK", "0")
-        return Path(name) / f"{start}-{rank}"
+        return Path(name) / f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-{rank()}"
     return None
 
 

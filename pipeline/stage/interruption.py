@@ -51,6 +51,11 @@ class Interruption:
         self._is_polled = True
         return self._requested.is_set()
 
+    @property
+    def is_requested(self) -> bool:
+        """The same for who only waits, and asks from another thread: the main thread has no steps to finish yet."""
+        return self._requested.is_set()
+
     def request(self) -> None:
         """Make the request, from any thread."""
         if not self._is_polled and threading.current_thread() is not threading.main_thread():

@@ -21,6 +21,7 @@ from pipeline.stage.exit_codes import (
     EXIT_DEFECT,
     EXIT_INTERRUPTED,
     GONE,
+    rank,
     record_crashes,
     record_exit_code,
 )
@@ -171,10 +172,9 @@ def _fail(message: str, code: int) -> int:
     line. If the problem is theirs alone, they report it.
     """
     record_exit_code(code)
-    rank = os.environ.get("RANK", "0")
-    if rank.isdecimal() and int(rank) > 0:  # what else it may be is the fault that is told
+    if (number := rank()) > 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(SECONDS_TO_LET_THE_FIRST_REPORT)
-        message = f"process {rank}: {message}"
+        message = f"process {number}: {message}"
     logging.getLogger("charlstm").error(" ".join(message.split("\n")))
     return code

@@ -52,7 +52,11 @@ GOOD = {
     "shift-jis": Case(JAPANESE.encode("shift-jis"), {"download.encoding": "cp932"}, "吾輩は猫である"),
     "latin1": Case(GERMAN.encode("latin1"), {}, "Über den Wäldern"),
     "BOM": Case(codecs.BOM_UTF8 + RUSSIAN.encode(), {"download.encoding": "utf-8-sig"}, "byte order mark"),
-    "CR LF": Case(ENGLISH.replace("\n", "\r\n").encode(), {"download.newlines": "lf"}, "CR LF ends lines (30)"),
+    "CR LF": Case(
+        ENGLISH.replace("\n", "\r\n").encode(),
+        {"download.newlines": "lf"},
+        "line ends that are CR LF: 30; they become LF",
+    ),
     "CR": Case(ENGLISH.replace("\n", "\r").encode(), {"download.newlines": "keep"}, "30 CR without LF"),
     "NUL inside": Case(b"\0".join([ENGLISH.encode()] * 2), {}, "(U+0000, once)"),
     "one line of 2 MB": Case(b"the long line " * 143_000, {"model.hidden_size": 320}, "it is one line"),

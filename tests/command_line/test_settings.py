@@ -15,7 +15,7 @@ WRONG = [
     ("OMP_NUM_THREADS", "garbage"),
     ("OMP_NUM_THREADS", ""),
     ("RANK", "x"),
-    ("LOCAL_RANK", "-1"),
+    ("GROUP_RANK", "-1"),
     ("WORLD_SIZE", ""),
     ("LOCAL_WORLD_SIZE", "0"),
     ("OMP_NUM_THREADS", "0"),

@@ -207,7 +207,10 @@ def test_without_a_name_all_trainings_are_listed_the_newest_first_without_trials
     killed, first = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"[0-9a-f]{32}  \d{4}-\d\d-\d\d \d\d:\d\d  killed  RUNNING", killed)
     assert first.startswith(known["id"]) and first.endswith(f"{known['name']}  FINISHED")
-    assert [found["run"]["name"] for found in trace()["traces"]] == ["killed", known["name"]]
+    assert [(row["name"], row["status"]) for row in trace()["trainings"]] == [
+        ("killed", "RUNNING"),
+        (known["name"], "FINISHED"),
+    ]
     assert "need a RUN, FILE or REV" in fail(caplog, "--files")
     for run in client.search_runs(["1"]):
         client.delete_run(run.info.run_id)
