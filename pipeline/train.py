@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
-from charlstm.errors import Interrupted, TrainingError
+from charlstm.errors import CharlstmError, Interrupted, TrainingError
 from charlstm.files.atomic import sha256, write_text
 from charlstm.files.checksums import SUMS
 from charlstm.model.model_folder import save_model
@@ -162,12 +162,12 @@ def _check_memory(params: Params, vocab_size: int, processes: Processes) -> None
 
 def _check_same_training(processes: Processes, fingerprint: str) -> None:
     if not processes.all_equal(fingerprint):
-        raise TrainingError(
+        raise CharlstmError(
             "the processes see different parameters, data or code: give all nodes the same commit and "
-            "`dvc pull encode` (for a student also `dvc pull distillation/dvc.yaml`)"
+            "`dvc pull download split encode` (for a student also `dvc pull distillation/dvc.yaml`)"
         )
     if not processes.all_equal(str(processes.is_bf16)):
-        raise TrainingError("not every process's hardware multiplies bf16: set train.precision to fp32 or bf16")
+        raise CharlstmError("not every process's hardware multiplies bf16: set train.precision to fp32 or bf16")
 
 
 def _train_and_write(

@@ -171,7 +171,12 @@ def _experiments(client: "MlflowClient", store: Store) -> list["Experiment"]:
 
 
 def find_or_create_experiment(client: "MlflowClient", store: Store, corpus: str) -> str:
-    """The id of the experiment for models of that corpus."""
+    """The id of the experiment for models of that corpus.
+
+    Raises:
+        TrackingError: it was deleted.
+    """
+    from mlflow.entities import ViewType
     from mlflow.exceptions import MlflowException
 
     if store.experiment_id is not None:
@@ -183,9 +188,16 @@ def find_or_create_experiment(client: "MlflowClient", store: Store, corpus: str)
     try:
         return str(client.create_experiment(name, store.artifact_root, kind))
     except MlflowException:  # another process may have made it in between
-        if (known := find_experiments(client, store).get(name)) is None:
-            raise
-        return known
+        if (known := find_experiments(client, store).get(name)) is not None:
+            return known
+        deleted = client.search_experiments(ViewType.DELETED_ONLY, max_results=MAX_EXPERIMENTS)
+        for experiment in deleted:
+            if experiment.name == name:
+                raise TrackingError(
+                    f"the experiment {name} was deleted there: `mlflow experiments restore --experiment-id "
+                    f"{experiment.experiment_id}` brings it back, then `charlstm sync` sends what waits"
+                ) from None
+        raise
 
 
 def connect(store: Store) -> "MlflowClient":
@@ -210,7 +222,9 @@ def connect(store: Store) -> "MlflowClient":
         source.addFilter(hide_credentials)
     client = MlflowClient(store.uri)
     for experiment in _experiments(client, store) if store.artifact_root is not None else ():
-        follow_artifacts(store.uri, experiment.artifact_location, str(store.artifact_root))
+        former = str(experiment.artifact_location)
+        if former.startswith("file:") and former.endswith(f"/{ARTIFACTS}"):  # no place that somebody else chose
+            follow_artifacts(store.uri, former, str(store.artifact_root))
     return client
 
 

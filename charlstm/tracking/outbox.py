@@ -123,23 +123,27 @@ class Outbox(NamedTuple):
     start_sender: Callable[[Path], BackgroundSender | None]
 
 
+HOW_IT_ENDED = ("tags", "end")
+
+
 class Spool:
     """The writing side; one process at a time has a spool open.
 
-    A disk that takes no more ends the tracking with one warning (`is_broken`), never the work that is tracked.
+    A disk that takes no more ends the tracking with one warning (`is_broken`), never the work that is tracked. How that
+    ended is still written, if there is space again: else a finished training would pass for a killed one.
 
     Raises:
         LockedError: another process writes to it.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.is_broken = folder, False
+        self.folder, self.is_broken, self._has_begun = folder, False, False
         self._lock = FileLock(folder / WRITER_LOCK, timeout=SECONDS_FOR_A_LOOK)
         try:
             (folder / FILES).mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
             if (events := folder / EVENTS).exists():
-                content = events.read_bytes()
+                content, self._has_begun = events.read_bytes(), True
                 if (whole := content.rfind(b"\n") + 1) < len(content):  # else its time stays that of the last event
                     os.truncate(events, whole)
         except Timeout:
@@ -149,10 +153,11 @@ class Spool:
 
     def append(self, kind: str, **fields: Any) -> None:  # noqa: ANN401  # whatever JSON can hold
         """Write one of the events above; `time_ms` is now, unless given."""
-        if self.is_broken:
+        if self.is_broken and not (self._has_begun and kind in HOW_IT_ENDED):
             return
         try:
             append_event(self.folder, kind, **fields)
+            self._has_begun = True
         except OSError as error:
             self._give_up(error)
 

@@ -294,7 +294,7 @@ class SpoolSender:
             return
         if start.is_found_only:
             raise LookupError(f"no running run has the tag {start.tag} {start.value} yet")
-        if not start.is_open and self._is_trained_by_another(start.value):
+        if start.tag == registered_model.MODEL_TAG and self._is_trained_by_another(start.value):
             raise LookupError(f"the run of the model {start.value} is not sent yet")
         experiment_id = calls.find_or_create_experiment(client, self.store, self._corpus)
         tags = self._with_parent(client, experiment_id, start) | {start.tag: start.value, SPOOL_TAG: self.folder.name}
@@ -304,7 +304,8 @@ class SpoolSender:
         """Whether a spool that waits has the training of a model: its run is to be found, and no second one made."""
         others = (other for other in self.folder.parent.iterdir() if other != self.folder and _is_spool(other))
         trainings = (other for other in others if (start := start_of(other)) and start.is_open)
-        return any(model.encode() in (training / EVENTS).read_bytes() for training in trainings)
+        made = f'"{registered_model.MODEL_TAG}":"{model}"'.encode()  # not what it began from
+        return any(made in (training / EVENTS).read_bytes() for training in trainings)
 
     def _with_parent(self, client: "MlflowClient", experiment_id: str, start: outbox.Start) -> dict[str, str]:
         """The run's tags, and the run above it in a sweep. A resumed training may belong to another one than before."""

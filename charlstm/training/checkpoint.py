@@ -19,7 +19,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from charlstm.errors import ChecksumError, TrainingError
+from charlstm.errors import CharlstmError, ChecksumError
 from charlstm.files.atomic import atomic_folder, remove_leftovers, sha256
 from charlstm.files.checksums import ABSENT, SUMS, read_sums, write_sums
 from charlstm.model.gates import LSTMState
@@ -72,7 +72,7 @@ class CheckpointFolder:
         What a killed process left half-written is removed.
 
         Raises:
-            TrainingError: one cannot be read now, but may be whole. Nothing is moved: another time may find it.
+            CharlstmError: one cannot be read now, but may be whole. Nothing is moved: another time may find it.
         """
         for name in {leftover.name.split(".")[1] for leftover in self.folder.glob(".step-*")}:
             remove_leftovers(self.folder / name)
@@ -85,7 +85,7 @@ class CheckpointFolder:
             except (*ABSENT, ChecksumError) as error:
                 reason = " ".join(str(error).split())[:300]
             except OSError as error:
-                raise TrainingError(
+                raise CharlstmError(
                     f"the checkpoint {path} cannot be read ({error.strerror}), but may be whole: the same command "
                     "resumes from it once it can be read; move it away to resume from the one before it"
                 ) from None
@@ -171,7 +171,7 @@ def restore_newest(learner: Learner, folder: CheckpointFolder | None) -> tuple[P
     Collective. The progress and the best weights; None if there is no checkpoint.
 
     Raises:
-        TrainingError: it is whole, but of another form, as another version of torch may have written it.
+        CharlstmError: it is whole, but of another form, as another version of torch may have written it.
     """
     processes, found = learner.processes, list[Checkpoint | None]()
     if folder is not None:
@@ -185,7 +185,7 @@ def restore_newest(learner: Learner, folder: CheckpointFolder | None) -> tuple[P
         if is_out_of_memory(error):
             raise
         where = "" if folder is None else f" in {folder.folder}"
-        raise TrainingError(
+        raise CharlstmError(
             f"the checkpoint{where} cannot be restored ({' '.join(str(error).split())[:200]}): go back to the versions "
             "that wrote it, or move that folder away to begin anew, and what a mirror has of it"
         ) from error

@@ -108,6 +108,10 @@ def _search(console: Console, plan: Plan, study: Study, limit: int | None, deadl
         watch = Watch(screen.begin, screen.end, screen.wait, lambda: interruption.should_stop() or screen.is_late())
         try:
             stopped = search(plan, study, limit, watch)
+        except ParamsError:  # the text may be another: models of the search are not measured on it
+            screen.close()
+            _show_table(console, plan, study)
+            raise
         except (Interrupted, TrainingError):
             screen.close()
             _show_result(console, plan, study, name)  # what was found until then is kept
@@ -223,15 +227,8 @@ def around(plan: Plan, name: str) -> str:
 
 def _show_result(console: Console, plan: Plan, study: Study, name: str) -> None:
     """Print the table, and make the winner a recipe."""
+    _show_table(console, plan, study)
     all_trials, best = study.trials(), study.done()
-    head, *rows = rows_of(plan, study)
-    table = Table(title=f"{in_words(study)} (nats per character)")
-    for column in head:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*row)
-    if best:
-        console.print(table)
     num_tried, num_varied = sum(one.seconds is not None for one in all_trials.values()) - 1, len(plan.space.varied)
     if 0 <= num_tried < num_varied:
         console.print(f"tried: {num_tried} of the {num_varied} single changes that come first; {AGAIN}")
@@ -241,6 +238,18 @@ def _show_result(console: Console, plan: Plan, study: Study, name: str) -> None:
         console.print(f"no trial has a lower loss than what params.yaml says, {best[0].loss:.4f}: no recipe is written")
     else:
         _write_recipe(console, plan, study, name, best[0], all_trials[0])
+
+
+def _show_table(console: Console, plan: Plan, study: Study) -> None:
+    """Print the best trials, if any has ended."""
+    head, *rows = rows_of(plan, study)
+    table = Table(title=f"{in_words(study)} (nats per character)")
+    for column in head:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    if study.done():
+        console.print(table)
 
 
 def _write_recipe(console: Console, plan: Plan, study: Study, name: str, winner: Trial, first: Trial) -> None:

@@ -8,6 +8,7 @@ from charlstm.errors import TrackingError
 from charlstm.files.urls import without_credentials
 from charlstm.tracking.client import ARTIFACTS, EXPERIMENT, Store, sqlite_file, sqlite_uri
 
+DATABASES = ("postgresql", "mysql", "mssql")  # that MLflow knows beside SQLite
 STATE_FOLDER = Path(".charlstm")
 # Used where the user's environment does not say otherwise: no usage statistics, and a dead server is soon given up.
 MLFLOW_DEFAULTS = {
@@ -41,12 +42,22 @@ def store() -> Store:
     experiment = experiment or EXPERIMENT
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         _check_address(uri)
-        if (file := sqlite_file(uri)) is not None and not file.is_absolute():  # a temporary copy is gone soon
-            uri = sqlite_uri(project_root() / file)
-        return Store(uri, experiment, None, experiment_id, is_by_corpus)
-    root = project_root()
-    artifacts = (root / ARTIFACTS).as_uri()
-    return Store(sqlite_uri(root / "mlflow.db"), experiment, artifacts, experiment_id, is_by_corpus)
+        if (file := sqlite_file(uri)) is not None:
+            uri = sqlite_uri(file := project_root() / file)  # and not in a temporary copy, which is gone soon
+        return Store(uri, experiment, _artifacts_of(uri, file), experiment_id, is_by_corpus)
+    file = project_root() / "mlflow.db"
+    return Store(sqlite_uri(file), experiment, _artifacts_of("", file), experiment_id, is_by_corpus)
+
+
+def _artifacts_of(uri: str, file: Path | None) -> str | None:
+    """Where artifacts go: beside a database in a file; else in this project, unless a server or MLflow says where.
+
+    Without a word, MLflow takes the current folder of whoever is first, which may be one of DVC that is gone soon.
+    """
+    if file is not None:
+        return (file.parent / ARTIFACTS).as_uri()
+    is_database = urlsplit(uri).scheme.partition("+")[0] in DATABASES
+    return (project_root() / ARTIFACTS).as_uri() if is_database else None
 
 
 def _check_address(uri: str) -> None:

@@ -84,7 +84,10 @@ def search(plan: Plan, study: Study, limit: int | None, watch: Watch) -> Trial |
     failures = 0
     while not watch.must_stop():
         if plan.identity() != study.folder.name:
-            raise ParamsError(f"the text or the code was changed, so losses cannot be compared: {AGAIN} anew")
+            raise ParamsError(
+                "the text or the code was changed, so losses cannot be compared: with the former ones back in place "
+                f"(git stash), {AGAIN}; as they are now, it begins anew"
+            )
         with study.claim(limit) as trial:
             if trial is None:
                 return None

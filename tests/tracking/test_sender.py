@@ -178,37 +178,6 @@ def test_a_line_that_was_cut_off_is_written_anew(store: Store, tmp_path: Path) -
     assert points_of(store, "cut") == [0, 1, 2]
 
 
-def test_an_event_after_one_that_a_full_disk_has_cut_is_whole(tmp_path: Path) -> None:
-    spool = write(tmp_path / "full", "full", 2)
-    with (spool.folder / EVENTS).open("ab") as events:
-        events.write(b'{"kind":"metr')
-    spool.append("end", status="FINISHED")
-    spool.close()
-    assert status_of(spool.folder) == "FINISHED"
-
-
-def test_a_full_disk_ends_the_tracking_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    spools = outbox(tmp_path, Store("sqlite:////nowhere/x.db", "tests", None))
-    run = Run(spools, "full", tag="training_id", value="full", tags={})
-    shutil.rmtree(tmp_path / "full/files")
-    (tmp_path / "full/files").write_text("no folder")
-    for _ in range(3):
-        run.log_text("a/text.txt", "some text")
-        run.log_metrics([Measurement("loss", 1.0)])
-    assert caplog.text.count("tracking ends here") == 1
-
-
-def test_a_folder_that_cannot_be_written_ends_the_tracking(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "spools").write_text("no folder")
-    spools = outbox(tmp_path / "spools", Store("sqlite:////no/x.db", "tests", None))
-    run = Run(spools, "one", tag="training_id", value="one", tags={})
-    run.log_metrics([Measurement("loss", 1.0)])
-    run.log_text("a/text.txt", "some text")
-    run.end("FINISHED")
-    run.close()
-    assert caplog.text.count("tracking ends here") == 1 == len(caplog.records)
-
-
 def test_async_logging_loses_nothing(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
     spool = write(tmp_path / "async", "async", 50)
@@ -387,6 +356,21 @@ def test_a_model_whose_training_waits_to_be_sent_gets_no_second_run(
     assert send_waiting(tmp_path, store) == ["", ""]
     (found,) = Reader(store).by_tag("model_sha256", model)
     assert {"loss", "stateful/nats_per_char"} <= found.metrics.keys()
+
+
+def test_the_run_above_a_search_does_not_wait_for_its_trials(store: Store, tmp_path: Path) -> None:
+    """Its identity is a tag of theirs. If it was sent later, its first words would come after its last."""
+    waiting = Outbox(tmp_path, lambda spool: None)
+    for number, words in enumerate(("under way", "the table")):
+        above = Run(waiting, f"above-{number}", tag="sweep_of", value="a-search", tags={})
+        above.set_tags({"mlflow.note.content": words})
+        above.close()
+    trial = Run(waiting, "trial", tag="training_id", value="trial", tags={"sweep": "a-search"}, is_open=True)
+    trial.end("FINISHED")
+    trial.close()
+    assert send_waiting(tmp_path, store) == ["", "", ""]
+    (found,) = Reader(store).by_tag("sweep_of", "a-search")
+    assert found.tags["mlflow.note.content"] == "the table"
 
 
 def test_a_deleted_run_gets_nothing_more_and_costs_one_warning(

@@ -109,6 +109,40 @@ def test_a_relative_database_is_the_project_s_also_in_a_copy_of_it(
     for address, file in (("sqlite:///mlflow.db", "project/mlflow.db"), (f"sqlite:///{tmp_path}/its.db", "its.db")):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         assert store().uri == f"sqlite:///{tmp_path}/{file}"
+        assert store().artifact_root == (tmp_path / file).with_name("mlartifacts").as_uri()
+
+
+@pytest.mark.parametrize(
+    ("address", "is_here"), [("postgresql+psycopg2://me@host/runs", True), ("http://127.0.0.1:5000", False)]
+)
+def test_artifacts_beside_no_file_are_the_project_s_or_the_server_s(
+    address: str, is_here: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert store().artifact_root == ((tmp_path / "mlartifacts").as_uri() if is_here else None)
+
+
+def test_artifacts_that_lie_elsewhere_stay_there(tmp_path: Path, blank_store: Path) -> None:
+    """As where an older version, or a server, has put them."""
+    shutil.copy(blank_store, tmp_path / "mlflow.db")
+    elsewhere = (tmp_path / "mlruns/1").as_uri()
+    client, experiment_id = open_store(Store(f"sqlite:///{tmp_path}/mlflow.db", "tests", elsewhere))
+    run_id = create_run(client, experiment_id, {"training_id": "a"}, 1)
+    here = (tmp_path / "mlartifacts").as_uri()
+    client, _ = open_store(Store(f"sqlite:///{tmp_path}/mlflow.db", "tests", here))
+    assert client.get_run(run_id).info.artifact_uri.startswith(elsewhere)
+
+
+def test_a_deleted_experiment_is_a_line_that_says_how_to_restore_it(tmp_path: Path, blank_store: Path) -> None:
+    shutil.copy(blank_store, tmp_path / "mlflow.db")
+    of = Store(f"sqlite:///{tmp_path}/mlflow.db", "tests", None)
+    client, experiment_id = open_store(of)
+    client.delete_experiment(experiment_id)
+    with pytest.raises(
+        TrackingError, match=f"the experiment tests was deleted there: .* --experiment-id {experiment_id}"
+    ):
+        open_store(of)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from charlstm.errors import TrainingError
+from charlstm.errors import CharlstmError
 from charlstm.files import atomic, checksums
 from charlstm.files.atomic import open_regular
 from charlstm.files.checksums import SUMS
@@ -89,7 +89,7 @@ def test_one_that_cannot_be_read_now_stays(
         for module in (atomic, checksums):
             patch.setattr(module, "open_regular", fail)
         with pytest.raises(
-            TrainingError, match=r"step-000001000 cannot be read \(Stale file handle\), but may be whole"
+            CharlstmError, match=r"step-000001000 cannot be read \(Stale file handle\), but may be whole"
         ):
             folder.newest()
     found = folder.newest()

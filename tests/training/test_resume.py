@@ -9,7 +9,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from benchmarks.projects import write_soft_targets
-from charlstm.errors import Interrupted, TrainingError
+from charlstm.errors import CharlstmError, Interrupted
 from charlstm.files.checksums import SUMS, write_sums
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, separator_ids
@@ -171,6 +171,6 @@ def test_a_whole_checkpoint_of_another_form_is_one_line(train: Train, tmp_path: 
     kept = {name: tensor for name, tensor in tensors.items() if name != "model.head.weight"}
     (folder / STATE).write_bytes(Checkpoint(kept, metadata).to_bytes())
     write_sums(folder / SUMS, [STATE])
-    with pytest.raises(TrainingError, match="cannot be restored .*head.weight.*: go back to the versions"):
+    with pytest.raises(CharlstmError, match="cannot be restored .*head.weight.*: go back to the versions"):
         train({})
     assert folder.exists()
