@@ -94,7 +94,9 @@ class _Analysis:
         rows_BT = halves.rows(1, num_clamped, ROW_LEN, with_targets=True)
         lost_CN = nats_lost(model, rows_BT, self._at_means(cells), WARM_UP)
         most = num_confirmed + np.argsort(-lost_CN[num_confirmed:].mean(1), kind="stable")[:NUM_FOR_LOSS]
-        pairs = [*by_cell.values(), *([one] for one in search.by_cell([cells[index] for index in most]))]
+        others = search.by_cell([cells[index] for index in most])
+        # Only the best cell of a label is a candidate: these were chosen otherwise, and not tested beside all labels.
+        pairs = [*by_cell.values(), *([one.model_copy(update={"is_confirmed": False})] for one in others)]
         kept = [*range(num_confirmed), *most.tolist()]
         cells = [cells[index] for index in kept]
 

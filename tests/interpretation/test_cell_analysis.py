@@ -164,7 +164,9 @@ def test_files_are_the_same_each_time_and_checked(
 def test_the_table_has_a_row_for_each_pair(planted: tuple[CellsDocument, Vocab]) -> None:
     document, _ = planted
     table = cells_table(document)
-    num_for_loss = len([one for one in document.cells if one.reported_for == "loss"])
+    for_loss = [one for one in document.cells if one.reported_for == "loss"]
+    num_for_loss = len(for_loss)
+    assert for_loss and not any(tracked.is_confirmed for one in for_loss for tracked in one.tracked)
     assert len(table) == len(document.tested) + num_for_loss
     row = table[table["label"] == LABEL].iloc[0]
     assert (row["unit"], row["is_confirmed"]) == (PLANTED, True)
