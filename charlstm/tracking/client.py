@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from charlstm.errors import TrackingError
 from charlstm.files.urls import hide_credentials, without_credentials
@@ -223,7 +223,8 @@ def connect(store: Store) -> "MlflowClient":
     client = MlflowClient(store.uri)
     for experiment in _experiments(client, store) if store.artifact_root is not None else ():
         former = str(experiment.artifact_location)
-        if former.startswith("file:") and former.endswith(f"/{ARTIFACTS}"):  # no place that somebody else chose
+        is_ours = former.startswith("file:") and former.endswith(f"/{ARTIFACTS}")  # no place that somebody else chose
+        if is_ours and Path(unquote(urlsplit(str(store.artifact_root)).path, errors="surrogateescape")).is_dir():
             follow_artifacts(store.uri, former, str(store.artifact_root))
     return client
 

@@ -123,14 +123,12 @@ class Outbox(NamedTuple):
     start_sender: Callable[[Path], BackgroundSender | None]
 
 
-HOW_IT_ENDED = ("tags", "end")
-
-
 class Spool:
     """The writing side; one process at a time has a spool open.
 
-    A disk that takes no more ends the tracking with one warning (`is_broken`), never the work that is tracked. How that
-    ended is still written, if there is space again: else a finished training would pass for a killed one.
+    A disk that takes no more ends the tracking with one warning (`is_broken`), never the work that is tracked. Its end
+    is still written, if there is space again: else a finished training would pass for a killed one. The hash of its
+    model is not, so stage evaluate makes a run of the files, which have everything.
 
     Raises:
         LockedError: another process writes to it.
@@ -143,9 +141,10 @@ class Spool:
             (folder / FILES).mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
             if (events := folder / EVENTS).exists():
-                content, self._has_begun = events.read_bytes(), True
+                content = events.read_bytes()
                 if (whole := content.rfind(b"\n") + 1) < len(content):  # else its time stays that of the last event
                     os.truncate(events, whole)
+                self._has_begun = whole > 0
         except Timeout:
             raise LockedError(f"{folder}: another process is writing to this spool: wait for it, or stop it") from None
         except OSError as error:
@@ -153,7 +152,7 @@ class Spool:
 
     def append(self, kind: str, **fields: Any) -> None:  # noqa: ANN401  # whatever JSON can hold
         """Write one of the events above; `time_ms` is now, unless given."""
-        if self.is_broken and not (self._has_begun and kind in HOW_IT_ENDED):
+        if self.is_broken and not (self._has_begun and kind == "end"):
             return
         try:
             append_event(self.folder, kind, **fields)

@@ -104,9 +104,8 @@ class TrainingConsole(Observer):
                 self._is_read = False
 
     def _has_room(self) -> bool:
-        if self._console.is_terminal:  # which waits for its user
-            return True
+        file = self._console.file
         try:
-            return bool(select.select([], [self._console.file.fileno()], [], 0)[1])
+            return file.isatty() or bool(select.select([], [file.fileno()], [], 0)[1])  # a terminal waits for its user
         except (OSError, ValueError):  # it is no file of the system
             return True

@@ -16,13 +16,16 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
 EXIT_CODES = "CHARLSTM_EXIT_CODES"  # a folder in which `pipeline.launch` finds the exit codes that launchers hide
 GONE = "gone"
-MAX_DIGITS = 10
 
 
 def rank() -> int:
     """The number of this process among those of a training, as launchers say it; 0 if they do not, or say it oddly."""
-    value = os.environ.get("RANK", "0")
-    return int(value) if value.isascii() and value.isdecimal() and len(value) < MAX_DIGITS else 0
+    return max(0, count(os.environ.get("RANK", "0")))
+
+
+def count(value: str) -> int:
+    """A number of at most nine decimal digits; -1 for anything else."""
+    return int(value) if value.isascii() and value.isdecimal() and len(value) < 10 else -1
 
 
 def record_exit_code(code: int | str) -> None:
@@ -54,7 +57,7 @@ def code_of_all(folder: Path) -> int | None:
 
 def processes_gone(folder: Path) -> str:
     """Which processes of the last start died without a word, for a message; empty if none did."""
-    ranks = [str(rank) for rank, text in _recorded_by_rank(folder).items() if text == GONE]
+    ranks = [str(number) for number, text in _recorded_by_rank(folder).items() if text == GONE]
     if not ranks:
         return ""
     which = f"process {ranks[0]} is" if len(ranks) == 1 else f"processes {', '.join(ranks)} are"
@@ -66,10 +69,10 @@ def _recorded_by_rank(folder: Path) -> dict[int, str]:
     by_start: dict[int, dict[int, str]] = {}
     for file in folder.iterdir():
         if not file.suffix:
-            start, rank = map(int, file.name.split("-"))
-            by_start.setdefault(start, {})[rank] = file.read_text()
+            start, number = map(int, file.name.split("-"))
+            by_start.setdefault(start, {})[number] = file.read_text()
     last = by_start[max(by_start)] if by_start else {}
-    return {rank: text for rank, text in sorted(last.items()) if text}
+    return {number: text for number, text in sorted(last.items()) if text}
 
 
 # Crashes of the training processes: signals that a fault of the process itself raises, such as SIGSEGV.
@@ -87,7 +90,7 @@ def record_crashes() -> None:
     if (file := _file_of_this_process()) is not None:
         with contextlib.suppress(OSError):  # a full disk
             trace = os.open(file.with_suffix(SUFFIX), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-            os.write(trace, f"process {os.environ.get('RANK', 0)} of {os.environ.get('WORLD_SIZE', 1)}\n".encode())
+            os.write(trace, f"process {rank()} of {os.environ.get('WORLD_SIZE', 1)}\n".encode())
             faulthandler.enable(trace)
 
 

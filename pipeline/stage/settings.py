@@ -7,6 +7,7 @@ from pathlib import Path
 
 from charlstm.errors import ParamsError
 from charlstm.files.urls import without_credentials
+from pipeline.stage.exit_codes import count
 
 DEFAULT_SECONDS = {
     "CHARLSTM_CHECKPOINT_SECONDS": 30.0,  # from one checkpoint to the next
@@ -18,7 +19,7 @@ DEFAULT_SECONDS = {
 # Less is no time to work in; more is a slip of the keyboard, and more than the clocks of gloo and of threads can count.
 MIN_SECONDS, MAX_SECONDS = 0.0001, 365 * 24 * 3600
 MIRROR = "CHARLSTM_CHECKPOINT_MIRROR"  # a URL: see `pipeline.mirror`
-OF_LAUNCHERS = {"RANK": 0, "GROUP_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1}  # and the least
+OF_LAUNCHERS = {"RANK": 0, "LOCAL_RANK": 0, "GROUP_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1}  # and the least
 THREADS, MAX_THREADS = "OMP_NUM_THREADS", 4096  # OpenMP's own name; it may have a list, which torch has no use for
 
 
@@ -65,17 +66,12 @@ def faults() -> Iterator[ParamsError]:
         except ParamsError as fault:
             yield fault
     value = os.environ.get(THREADS, "1")
-    if not 1 <= _count(value) <= MAX_THREADS:
+    if not 1 <= count(value) <= MAX_THREADS:
         yield ParamsError(f"{THREADS}: expected a number of threads from 1 to {MAX_THREADS}, got {value[:60]!r}")
     for name, least in OF_LAUNCHERS.items():
         value = os.environ.get(name, "1")
-        if _count(value) < least:
+        if count(value) < least and (name, value) != ("LOCAL_RANK", "-1"):  # Accelerate takes that for none
             yield ParamsError(f"{name}: expected a number of {least} or more, as launchers set it, got {value[:60]!r}")
-
-
-def _count(value: str) -> int:
-    """A number in decimal digits; -1 for anything else."""
-    return int(value) if value.isascii() and value.isdecimal() and len(value) < 10 else -1
 
 
 def check_all() -> None:

@@ -42,8 +42,8 @@ def store() -> Store:
     experiment = experiment or EXPERIMENT
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         _check_address(uri)
-        if (file := sqlite_file(uri)) is not None:
-            uri = sqlite_uri(file := project_root() / file)  # and not in a temporary copy, which is gone soon
+        if (file := sqlite_file(uri)) is not None and not file.is_absolute():  # a temporary copy is gone soon
+            uri = sqlite_uri(file := project_root() / file)
         return Store(uri, experiment, _artifacts_of(uri, file), experiment_id, is_by_corpus)
     file = project_root() / "mlflow.db"
     return Store(sqlite_uri(file), experiment, _artifacts_of("", file), experiment_id, is_by_corpus)
@@ -55,7 +55,7 @@ def _artifacts_of(uri: str, file: Path | None) -> str | None:
     Without a word, MLflow takes the current folder of whoever is first, which may be one of DVC that is gone soon.
     """
     if file is not None:
-        return (file.parent / ARTIFACTS).as_uri()
+        return (file.resolve().parent / ARTIFACTS).as_uri()
     is_database = urlsplit(uri).scheme.partition("+")[0] in DATABASES
     return (project_root() / ARTIFACTS).as_uri() if is_database else None
 

@@ -16,6 +16,7 @@ WRONG = [
     ("OMP_NUM_THREADS", ""),
     ("RANK", "x"),
     ("GROUP_RANK", "-1"),
+    ("LOCAL_RANK", "x"),
     ("WORLD_SIZE", ""),
     ("LOCAL_WORLD_SIZE", "0"),
     ("OMP_NUM_THREADS", "0"),

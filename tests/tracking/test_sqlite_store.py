@@ -134,6 +134,17 @@ def test_artifacts_that_lie_elsewhere_stay_there(tmp_path: Path, blank_store: Pa
     assert client.get_run(run_id).info.artifact_uri.startswith(elsewhere)
 
 
+def test_artifacts_stay_where_a_copied_database_has_none_beside_it(tmp_path: Path, blank_store: Path) -> None:
+    shutil.copy(blank_store, tmp_path / "mlflow.db")
+    before, here = tmp_path / "before/mlartifacts", tmp_path / "mlartifacts"
+    client, experiment_id = open_store(Store(f"sqlite:///{tmp_path}/mlflow.db", "tests", before.as_uri()))
+    run_id = create_run(client, experiment_id, {"training_id": "a"}, 1)
+    for folder in (before, here):  # the second time, they are there
+        client, _ = open_store(Store(f"sqlite:///{tmp_path}/mlflow.db", "tests", here.as_uri()))
+        assert client.get_run(run_id).info.artifact_uri.startswith(folder.as_uri())
+        here.mkdir(exist_ok=True)
+
+
 def test_a_deleted_experiment_is_a_line_that_says_how_to_restore_it(tmp_path: Path, blank_store: Path) -> None:
     shutil.copy(blank_store, tmp_path / "mlflow.db")
     of = Store(f"sqlite:///{tmp_path}/mlflow.db", "tests", None)
