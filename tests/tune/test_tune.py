@@ -12,12 +12,13 @@ import pytest
 from rich.console import Console
 
 from benchmarks.projects import write_params
-from charlstm.errors import Interrupted, ParamsError, TrainingError
+from charlstm.errors import CharlstmError, Interrupted, ParamsError, TrainingError
 from charlstm.evaluation.difference import Difference, Trained
 from pipeline.commands import tune as command
 from pipeline.dvc.paths import train_command
 from pipeline.dvc.unfinished import SEARCHES
 from pipeline.tune import search as loop
+from pipeline.tune import trial as stage_trial
 from pipeline.tune.search import MAX_FAILURES, Plan, Watch, name_of, read_plan, search
 from pipeline.tune.study import DONE, FAILED, PRUNED, RUNNING, Study, Trial
 
@@ -120,6 +121,26 @@ def test_what_training_refuses_fails_and_the_search_goes_on(plan: Plan, training
     trials = run(plan, 3).trials()
     assert [one.state for one in trials.values()] == [DONE, FAILED, DONE]
     assert trials[1].reason == "it is not finite"
+
+
+@pytest.mark.parametrize(("error", "is_refused"), [(TrainingError, True), (CharlstmError, False)])
+def test_only_what_values_decide_is_refused(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, error: type[CharlstmError], is_refused: bool
+) -> None:
+    """A checkpoint that cannot be read now says nothing of the values, and is not to be given up."""
+
+    def fail(*_: object) -> None:
+        raise error("no")
+
+    study = Study(Path(".charlstm/tune") / plan.identity(), plan.space)
+    with study.claim(None) as first, study.claim(None) as second:
+        assert first is not None and second is not None
+        folder = study.folder / str(second.number)
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy("params.yaml", folder)
+        monkeypatch.setattr("pipeline.train.run", fail)
+        assert stage_trial.main([str(study.folder), str(second.number)]) == 2
+        assert study.refusal(second.number) == ("no" if is_refused else "")
 
 
 def test_it_ends_where_all_trials_fail(plan: Plan, training: Training) -> None:
