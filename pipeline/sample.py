@@ -19,7 +19,7 @@ from charlstm.evaluation.published import published_for, text_sha256
 from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.files.checksums import read_sums, sums_of
 from charlstm.generation.quantized import quantize
-from charlstm.generation.sampler import Request, Sampler, compiled_stepper
+from charlstm.generation.sampler import Request, Sampler
 from charlstm.interpretation.document import CELLS, read_cells
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
@@ -60,7 +60,6 @@ def run(params: Params, paths: Paths) -> None:
     parameters = _by_section(params, prompts)
     losses, cells = read_losses(paths.evaluate / "metrics.json"), read_cells(paths.evaluate / CELLS)
     baselines = read_baselines(paths.evaluate / BASELINES)
-    compiled_stepper(quantize(trained.model))  # once for a machine: later texts are written from the first character
     texts = _generate(params.sample, prompts, trained)
     samples = pd.DataFrame(texts)
     validation_sha256 = text_sha256(val.first(params.evaluate.max_chars).ids, trained.vocab)

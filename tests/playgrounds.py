@@ -13,7 +13,8 @@ from browser import dom_of
 from numpy.typing import NDArray
 from reviews import HOSTILE, review, sample
 
-from charlstm.generation.quantized import Stepper, quantize
+from charlstm.generation.quantized import quantize
+from charlstm.generation.sampler import Stepper
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
 from charlstm.report.page import page_of
@@ -88,10 +89,8 @@ function found(value) {
 
 
 def logits_of(one: Case, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Torch's logits (T, V) after each of `ids` (T)."""
+    """The sampler's logits (T, V) after each of `ids` (T)."""
     stepper = Stepper(quantize(one.model))
-    state, rows = stepper.zero_state(1), []
-    for index in ids:
-        state = stepper.read(torch.tensor([[index]]), state)
-        rows.append(stepper.logits(state)[0])
-    return torch.stack(rows).numpy()
+    logits_1TV, _ = stepper.score(ids[None], stepper.zero_state(1))
+    logits_TV: NDArray[np.float32] = logits_1TV[0]
+    return logits_TV

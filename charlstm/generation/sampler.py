@@ -2,30 +2,149 @@
 
 A text is a function of the model, the state that it begins from, its prompt, its rule, its seed and its number, on
 every machine and in every batch.
+
+Shapes: L layers, R rows, T characters, V vocabulary, H hidden units.
 """
 
-import logging
-import threading
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import torch
 
-from charlstm.generation.drawing import Rules, cut_at_stop, key_of, num_pending, states_after, uniforms
-from charlstm.generation.quantized import QuantizedModel, QuantizedState, Stepper, quantize
+from charlstm.generation import kernels
+from charlstm.generation.kernels import FRACTIONS, LEVELS, POWERS, TILE, Double, Float, Ids, Int8, PackedModel, Rules
+from charlstm.generation.quantized import GATE_TABLE, GELU, TANH, QuantizedModel, quantize
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
 from charlstm.sampling import Sampling
-from charlstm.text.vocabulary import Decoder, Vocab
+from charlstm.seeds import key_of, uniforms
+from charlstm.text.vocabulary import NEXT, Decoder, Vocab, utf8_state
 
-log = logging.getLogger(__name__)
+# A quantized model at work. Products of integers are exact, so what a row gives does not depend on the other rows.
+
+MAX_ROWS_PER_CALL: Final = 16  # what more of them need does not fit a processor's inner caches
+MAX_CHARS_PER_CALL: Final = 2**16  # of a row that is read: nobody can interrupt compiled code
+
+
+class QuantizedState(NamedTuple):
+    """Hidden states in steps of 1/127, and cell states."""
+
+    hidden_RLH: Int8
+    cell_RLH: Float
+
+    @classmethod
+    def of(cls, state: LSTMState) -> "QuantizedState":
+        """The state (L, R, H), rounded. What `dequantized` gives comes back as it was."""
+        hidden_RLH, cell_RLH = (one.cpu().float().transpose(0, 1).contiguous().numpy() for one in state)
+        return cls(np.floor(hidden_RLH * np.float32(LEVELS) + np.float32(0.5)).astype(np.int8), cell_RLH)
+
+    def dequantized(self) -> LSTMState:
+        """The state (L, R, H) as the model has it, in float32."""
+        hidden_LRH = torch.from_numpy(self.hidden_RLH).transpose(0, 1) * (1 / LEVELS)
+        return LSTMState(hidden_LRH, torch.from_numpy(self.cell_RLH).transpose(0, 1).clone())
+
+    def rows(self, rows: slice | list[int]) -> "QuantizedState":
+        """The state of some rows; one may come several times."""
+        return QuantizedState(self.hidden_RLH[rows], self.cell_RLH[rows])
+
+    def copy(self) -> "QuantizedState":
+        """A state to write over."""
+        return QuantizedState(self.hidden_RLH.copy(), self.cell_RLH.copy())
+
+
+class Stepper:
+    """Reads and writes in many rows at once, which threads share."""
+
+    def __init__(self, model: QuantizedModel, num_threads: int | None = None) -> None:
+        self._model, self._num_threads = packed(model), num_threads or torch.get_num_threads()
+        self._state_shape = len(model.layers), model.hidden_size
+
+    def zero_state(self, num_rows: int) -> QuantizedState:
+        """The state before anything was read."""
+        shape = (num_rows, *self._state_shape)
+        return QuantizedState(np.zeros(shape, np.int8), np.zeros(shape, np.float32))
+
+    def read(self, ids_RT: Ids, state: QuantizedState) -> QuantizedState:
+        """The state after reading."""
+        rules = Rules.of([Sampling()] * len(ids_RT), len(self._model.bias_V))
+        for begin in range(0, ids_RT.shape[1], MAX_CHARS_PER_CALL):
+            given_RT = ids_RT[:, begin : begin + MAX_CHARS_PER_CALL]
+            _, state = self.write(state, rules, np.zeros((len(ids_RT), 0)), given_RT=given_RT)
+        return state
+
+    def write(
+        self,
+        state: QuantizedState,
+        rules: Rules,
+        uniforms_RT: Double,
+        utf8_R: Ids | None = None,
+        given_RT: Ids | None = None,
+    ) -> tuple[Ids, QuantizedState]:
+        """Read `given_RT`, then draw an id for each random number: all ids (R, T), and the state after reading them.
+
+        With `utf8_R`, the states of UTF-8 after what was read, ids are bytes that stay valid UTF-8.
+        """
+        num_rows, num_given = len(uniforms_RT), 0 if given_RT is None else given_RT.shape[1]
+        ids_RT = np.zeros((num_rows, num_given + uniforms_RT.shape[1]), np.int64)
+        ids_RT[:, :num_given] = given_RT if num_given else 0
+        utf8_R = np.full(num_rows, -1) if utf8_R is None else utf8_R.copy()
+        after = state.copy()
+
+        def advance(rows: slice) -> None:
+            some = rules.rows(rows), uniforms_RT[rows], num_given, ids_RT[rows], *after.rows(rows), utf8_R[rows]
+            call(kernels.advance, self._model, *some)
+
+        self._share_out(num_rows, advance)
+        return ids_RT, after
+
+    def score(self, ids_RT: Ids, state: QuantizedState) -> tuple[Float, QuantizedState]:
+        """Logits (R, T, V) of the character after each that is read, and the state after the last."""
+        logits_RTV, after = np.empty((*ids_RT.shape, len(self._model.bias_V)), np.float32), state.copy()
+
+        def score(rows: slice) -> None:
+            call(kernels.score, self._model, ids_RT[rows], *after.rows(rows), logits_RTV[rows])
+
+        self._share_out(len(ids_RT), score)
+        return logits_RTV, after
+
+    def _share_out(self, num_rows: int, work: Callable[[slice], None]) -> None:
+        num_at_once = max(1, min(MAX_ROWS_PER_CALL, -(-num_rows // self._num_threads)))
+        parts = [slice(begin, begin + num_at_once) for begin in range(0, num_rows, num_at_once)]
+        if len(parts) == 1:
+            work(parts[0])
+            return
+        with ThreadPoolExecutor(self._num_threads) as pool:
+            list(pool.map(work, parts))
+
+
+def call(function: Callable[..., None], *arguments: object) -> None:
+    """Call compiled code. Where it was compiled and could not be kept, as on a full disk, it is there all the same."""
+    try:
+        function(*arguments)
+    except OSError:
+        function(*arguments)
+
+
+def packed(model: QuantizedModel) -> PackedModel:
+    """The arrays that compiled code reads."""
+    sizes_M2 = np.array([matrix.values_NK.shape for matrix in model.matrices])
+    num_rows, num_columns = -(-sizes_M2.max(0) // TILE) * TILE
+    by_row_MPQ = np.zeros((len(sizes_M2), num_rows, num_columns), np.int16)
+    scales_MP = np.zeros((len(sizes_M2), num_rows), np.float32)
+    for number, (values_NK, scale_N) in enumerate(model.matrices):
+        by_row_MPQ[number, : values_NK.shape[0], : values_NK.shape[1]] = values_NK
+        scales_MP[number, : len(scale_N)] = scale_N
+    by_column_MQP = np.ascontiguousarray(by_row_MPQ.transpose(0, 2, 1), np.float32)
+    first_VG, *upper = (layer.base_VG for layer in model.layers)
+    upper_LG = np.concatenate([np.zeros((0, first_VG.shape[1]), np.float32), *upper])
+    has_block, tanh_levels = model.up is not None, TANH * np.float32(LEVELS)  # exact: 22 bits
+    weights = by_row_MPQ, by_column_MQP, scales_MP, sizes_M2, first_VG, upper_LG, model.bias_V, has_block
+    return PackedModel(*weights, GATE_TABLE, tanh_levels, GELU, FRACTIONS, POWERS, NEXT)
 
 
 # Texts in progress: the rows of a batch, which begin together and end one by one.
-#
-# Shapes: L layers, R rows, T characters, H hidden units.
 
 Reason = Literal["length", "stop"]
 
@@ -44,7 +163,7 @@ class Request(NamedTuple):
 
     def key(self) -> int:
         """64 bits that begin the text's random numbers."""
-        read = QuantizedState.of(self.state).hidden.cpu().numpy().tobytes() if self.state else b""
+        read = QuantizedState.of(self.state).hidden_RLH.tobytes() if self.state else b""
         return key_of(self.sampling.seed, self.prompt, self.number, read)
 
 
@@ -60,10 +179,10 @@ class Generated(NamedTuple):
 
 
 class Batch:
-    """Rows that are written together; their texts so far are in `texts`, those that are done in `done`, by row.
+    """Rows that are written together: `texts` so far, those that are `done`, by row, and the `active` rows.
 
-    The texts that are not done have `num_written` ids, of characters or of bytes. A text of bytes has its whole
-    characters in `texts`, and the first bytes of the next one in its decoder.
+    The active ones have `num_written` ids, of characters or of bytes. A text of bytes has its whole characters in
+    `texts`, and the first bytes of the next one in its decoder.
     """
 
     def __init__(self, stepper: Stepper, vocab: Vocab, requests: Sequence[Request]) -> None:
@@ -71,22 +190,18 @@ class Batch:
         self.texts, self._decoders = [""] * len(requests), [Decoder(vocab) for _ in requests]
         self.done: dict[int, Generated] = {}
         self.num_written = 0
-        self._active = list(range(len(requests)))
+        self.active = list(range(len(requests)))
         self._state = _states_after_prompts(stepper, vocab, requests)
         self._keys_R = np.array([one.key() for one in requests], np.uint64)
         self._rules = Rules.of([one.sampling for one in requests], len(vocab))
 
-    def is_done(self) -> bool:
-        """Whether all texts are done."""
-        return not self._active
-
     def advance(self, most: int) -> None:
         """Write up to `most` ids in each row that is not done."""
-        active, before, utf8_R = self._active, self._state, None
+        active, before, utf8_R = self.active, self._state, None
         # A character has at least one id, so no row gets more characters than it asked for.
         count = min(most, *(self._requests[row].sampling.num_chars - len(self.texts[row]) for row in active))
         if self._vocab.unit == "byte":
-            utf8_R = states_after([self._decoders[row].waiting for row in active])
+            utf8_R = np.array([utf8_state(self._decoders[row].waiting) for row in active])
         uniforms_RT = uniforms(self._keys_R, self.num_written, count)
         ids_RT, self._state = self._stepper.write(before, self._rules, uniforms_RT, utf8_R)
         for position, row in enumerate(active):
@@ -103,161 +218,69 @@ class Batch:
         self.num_written += count
         kept = [position for position, row in enumerate(active) if row not in self.done]
         if len(kept) < len(active):
-            self._active = [active[position] for position in kept]
+            self.active = [active[position] for position in kept]
             self._state, self._keys_R = self._state.rows(kept), self._keys_R[kept]
             self._rules = self._rules.rows(kept)
 
 
 def _states_after_prompts(stepper: Stepper, vocab: Vocab, requests: Sequence[Request]) -> QuantizedState:
-    """(L, R, H). Prompts that several requests share are read once, and all of them together."""
-    sources = {(one.prompt, id(one.state)): one for one in requests}
-    unique = sorted(sources.values(), key=lambda one: vocab.num_ids(one.prompt), reverse=True)
-    ids = [torch.from_numpy(vocab.encode(one.prompt).astype(np.int64)) for one in unique]
-    state = _stacked([QuantizedState.of(one.state) if one.state else stepper.zero_state(1) for one in unique])
-    begin = 0
-    for end in sorted({len(one) for one in ids}):
-        active = [one[begin:end] for one in ids if len(one) >= end]  # the first rows: the longest prompts are first
-        after = stepper.read(torch.stack(active), state.rows(slice(len(active))))
-        state, begin = _stacked([after, state.rows(slice(len(active), None))]), end
-    positions = {(one.prompt, id(one.state)): position for position, one in enumerate(unique)}
-    return state.rows([positions[one.prompt, id(one.state)] for one in requests])
+    """Prompts that several requests share are read once."""
+    states: dict[tuple[str, int], QuantizedState] = {}
+    for one in requests:
+        if (key := (one.prompt, id(one.state))) not in states:
+            before = QuantizedState.of(one.state) if one.state else stepper.zero_state(1)
+            states[key] = stepper.read(vocab.encode(one.prompt).astype(np.int64)[None], before)
+    parts = zip(*(states[one.prompt, id(one.state)] for one in requests), strict=True)
+    return QuantizedState(*map(np.concatenate, parts))
 
 
-def _stacked(states: Sequence[QuantizedState]) -> QuantizedState:
-    return QuantizedState(*(torch.cat(parts, 1) for parts in zip(*states, strict=True)))
+def cut_at_stop(text: str, start: int, stops: Sequence[str]) -> tuple[int, int] | None:
+    """The start and end in `text` of the first stop string that ends after `start`; None if there is none."""
+    found = [(text.find(stop, max(0, start - len(stop) + 1)), stop) for stop in stops]
+    return min(((at, at + len(stop)) for at, stop in found if at >= 0), default=None, key=lambda span: span[::-1])
 
 
-# Which engine writes: torch, or machine code, where it is there or worth compiling. Texts are equal.
-# Measured with the default model on 2 cores: `python -m benchmarks.generation`.
-
-SECONDS_SAVED_PER_STEP: Final = 90e-6  # a character in each row: what torch needs to call its functions
-SECONDS_SAVED_PER_CHAR: Final = 2e-6
-# Compiling takes three or more. But it is done once for a machine, and later processes save, too.
-SECONDS_WORTH_COMPILING: Final = 1.0
+def num_pending(text: str, stops: Sequence[str]) -> int:
+    """The number of characters at the end of `text` that may become a stop string."""
+    lengths = (length for stop in stops for length in range(1, len(stop)) if text.endswith(stop[:length]))
+    return max(lengths, default=0)
 
 
-def compiled_stepper(model: QuantizedModel, *, may_compile: bool = True) -> Stepper | None:
-    """The engine in machine code; None where it is not there yet and may not be compiled, or does not work.
-
-    Whatever is wrong with the optional package numba, torch does without it.
-    """
-    try:
-        from charlstm.generation.compiled.object_code import Function, keep, kept
-        from charlstm.generation.compiled.stepper import CompiledStepper, compile_for
-
-        if (function := kept()) or not may_compile:
-            return CompiledStepper(model, torch.get_num_threads(), function) if function else None
-        function = Function(compile_for(model))
-        stepper = CompiledStepper(model, torch.get_num_threads(), function)
-        if _first_ids(stepper, model) == _first_ids(Stepper(model), model):
-            keep(function)
-            return stepper
-        log.debug("torch writes: what numba compiled gives other texts")
-    except Exception as error:
-        log.debug("torch writes: %s: %s", type(error).__name__, error)
-    return None
-
-
-def _first_ids(stepper: Stepper, model: QuantizedModel) -> list[list[int]]:
-    """The first ids of two texts that `stepper` writes."""
-    rules = Rules.of([Sampling(temperature=1.0), Sampling(temperature=1.0, top_k=9, top_p=0.9)], len(model.bias_V))
-    ids_RT, _ = stepper.write(stepper.zero_state(2), rules, uniforms(np.arange(2, dtype=np.uint64), 0, 16))
-    ids: list[list[int]] = ids_RT.tolist()
-    return ids
-
-
-# The sampler.
-
-MAX_ROWS: Final = 256  # at once; what more of them need does not fit a processor's cache
-MIN_ROWS_PER_THREAD: Final = 16  # with fewer, threads wait for each other
-# Characters that are written before stop strings are looked for, or an interruption is noticed: more as a text grows,
-# so that looking costs little, and little is written in vain.
-CHUNK: Final = 32  # at first ...
-CHUNK_SHARE: Final = 1 / 8  # ... and of what is written
-MAX_CHUNK: Final = 2**16  # in all rows
-STREAM_CHUNK: Final = 4  # the same of a stream
-STREAM_SHARE: Final = 1 / 16
-MAX_STREAM_CHUNK: Final = 256
+# Ids of a row that are written before stop strings are looked for, or an interruption is noticed.
+CHUNK: Final = 128
+STREAM_CHUNK: Final = 8
 
 
 class Sampler:
     """Writes texts with the weights that `model` has now."""
 
     def __init__(self, model: CharLSTM, vocab: Vocab) -> None:
-        self._vocab, self._model = vocab, quantize(model)
-        self._torch, self._has_tried = Stepper(self._model), False
-        self._compiled: Stepper | None = None
+        self._vocab, self._stepper = vocab, Stepper(quantize(model))
 
-    def engine(self, num_rows: int, num_chars: int) -> Stepper:
-        """The one that reads and writes `num_chars` characters in all soonest, `num_rows` texts at once."""
-        saved = num_chars * (SECONDS_SAVED_PER_STEP / max(num_rows, 1) + SECONDS_SAVED_PER_CHAR)
-        if not self._compiled and not self._has_tried:
-            self._has_tried = saved > SECONDS_WORTH_COMPILING
-            self._compiled = compiled_stepper(self._model, may_compile=self._has_tried)
-        return self._compiled if self._compiled and num_rows <= self._compiled.most_rows else self._torch
-
-    @torch.inference_mode()
     def generate(self, requests: Sequence[Request]) -> list[Generated]:
         """A text for each request.
 
         Raises:
             VocabularyError: a prompt has characters that the vocabulary lacks.
         """
-        num_chars = sum(len(one.prompt) + one.sampling.num_chars for one in requests)
-        stepper = self.engine(min(MAX_ROWS, len(requests)), num_chars)
-        generated: list[Generated] = []
-        for start in range(0, len(requests), MAX_ROWS):
-            part = requests[start : start + MAX_ROWS]
-            with few_threads(len(part)):
-                batch = Batch(stepper, self._vocab, part)
-                while not batch.is_done():
-                    batch.advance(max(CHUNK, int(min(batch.num_written * CHUNK_SHARE, MAX_CHUNK / len(part)))))
-            generated += (batch.done[row] for row in range(len(part)))
-        return generated
+        if not requests:
+            return []
+        batch = Batch(self._stepper, self._vocab, requests)
+        while batch.active:
+            batch.advance(CHUNK)
+        return [batch.done[row] for row in range(len(requests))]
 
     def stream(self, request: Request) -> Generator[str, None, LSTMState]:
         """The same text as from `generate`, a character at a time as they are drawn, and the state after it.
 
         What may become a stop string is held back until it is clear.
         """
-        stepper = self.engine(1, len(request.prompt) + request.sampling.num_chars)
         stop = () if request.sampling.keep_stop else request.sampling.stop  # what is kept need not be held back
-        with torch.inference_mode(), few_threads(1):
-            batch = Batch(stepper, self._vocab, [request])
-        num_given = 0
-        while not batch.is_done():
-            with torch.inference_mode(), few_threads(1):
-                batch.advance(max(STREAM_CHUNK, int(min(num_given * STREAM_SHARE, MAX_STREAM_CHUNK))))
-            text = batch.done[0].text if batch.is_done() else batch.texts[0]
-            num_ready = len(text) - (0 if batch.is_done() else num_pending(text, stop))
+        batch, num_given = Batch(self._stepper, self._vocab, [request]), 0
+        while batch.active:
+            batch.advance(STREAM_CHUNK)
+            text = batch.done[0].text if batch.done else batch.texts[0]
+            num_ready = len(text) - (0 if batch.done else num_pending(text, stop))
             yield from text[num_given:num_ready]
             num_given = num_ready
         return batch.done[0].state
-
-
-class _Writers:
-    """How many write at once, and the number of torch's threads before the first of them."""
-
-    lock = threading.Lock()
-    number = num_threads = 0
-
-
-@contextmanager
-def few_threads(num_rows: int) -> Iterator[None]:
-    """No more of torch's threads than help with `num_rows` rows. Texts do not depend on it.
-
-    torch has a number for each thread of Python, and one for those that come. Where several write at once, both are
-    afterwards as they were before the first.
-    """
-    with _Writers.lock:
-        if not _Writers.number:
-            _Writers.num_threads = torch.get_num_threads()
-        _Writers.number += 1
-        before = _Writers.num_threads
-        torch.set_num_threads(max(1, min(before, num_rows // MIN_ROWS_PER_THREAD)))
-    try:
-        yield
-    finally:
-        with _Writers.lock:
-            _Writers.number -= 1
-            torch.set_num_threads(before)

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from charlstm.evaluation.copied import Span
 from charlstm.evaluation.statistics import (
@@ -24,8 +26,10 @@ from charlstm.evaluation.statistics import (
     measure,
 )
 from charlstm.evaluation.windows import windowed
-from charlstm.generation.quantized import QuantizedLanguageModel
+from charlstm.generation.quantized import quantize
+from charlstm.generation.sampler import QuantizedState, Stepper
 from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.gates import LSTMState
 from charlstm.model.model_folder import TrainedModel
 from charlstm.report.document import (
     Copy,
@@ -142,6 +146,23 @@ def _short(text: str) -> str:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return f"{text[:MAX_VALUE_LEN]}... ({len(text):,} characters, SHA-256 {digest}...)"
+
+
+class QuantizedLanguageModel:
+    """`model` in 8 bits as the protocols ask for one, so that 8-bit weights are scored as float32 ones are."""
+
+    def __init__(self, model: CharLSTM) -> None:
+        self.shape = model.shape
+        self._stepper = Stepper(quantize(model))
+
+    def zero_state(self, num_rows: int) -> LSTMState:
+        """The state (L, B, H) before anything was read."""
+        return self._stepper.zero_state(num_rows).dequantized()
+
+    def __call__(self, ids_BT: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """Logits (B, T, V) of the character after each of `ids_BT`, and the state after the last."""
+        logits_BTV, after = self._stepper.score(ids_BT.contiguous().numpy(), QuantizedState.of(state))
+        return torch.from_numpy(logits_BTV), after.dequantized()
 
 
 def _eight_bits(model: CharLSTM, val: EncodedText) -> EightBits:

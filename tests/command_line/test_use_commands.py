@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from commands import Run
-from compiled_code import machine_code
 
 import charlstm
 from benchmarks.projects import ROOT
@@ -157,7 +156,6 @@ NOT_NEEDED = (
     "dvc",
     "matplotlib",
     "mlflow",
-    "numba",
     "pandas",
     "requests",
     "rich.text",
@@ -171,11 +169,10 @@ sys.exit(code or " ".join(sorted(sys.modules)))
 
 
 def test_a_short_text_imports_no_more_than_it_needs(learned: Path) -> None:
-    machine_code()
     command = [sys.executable, "-c", IMPORTS, "generate", PROMPT, "-n", "20", "--model", str(learned)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     imported = set(done.stderr.split())
-    assert {"torch", "charlstm.generation.compiled.stepper"} <= imported
+    assert {"torch", "charlstm.generation.kernels"} <= imported
     assert imported.isdisjoint(NOT_NEEDED)
 
 

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from compiled_code import machine_code
 
 import charlstm
 from benchmarks.projects import ROOT
@@ -112,7 +111,6 @@ def test_a_full_disk_is_one_line(learned: Path) -> None:
 @pytest.mark.slow
 def test_it_needs_no_project_and_little_time(learned: Path, tmp_path: Path) -> None:
     """A quarter more than the import of torch, which is most of it, at most."""
-    machine_code()
     seconds: dict[str, float] = {}
     text = [*CLI, "generate", PROMPT, "-n", "2000", "--model", str(learned)]
     commands = {"torch": [sys.executable, "-c", "import torch"], "text": text}

@@ -1,33 +1,31 @@
-"""Machine code writes the same texts as torch, to the bit; without numba, torch writes."""
+"""Compiled loops compute what the equations say, to the bit, in any batch, with any threads, in any process."""
 
-import logging
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
+import reference_sampler as reference
 import torch
-from compiled_code import machine_code
+from compiled_parts import descending, multiply
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.projects import ROOT
-from charlstm.generation import sampler as sampler_module
-from charlstm.generation.compiled import kernels, object_code
-from charlstm.generation.compiled import stepper as compiled
-from charlstm.generation.compiled.object_code import TARGET, Function, keep, kept
-from charlstm.generation.compiled.stepper import GROUP, CompiledStepper, compile_for, in_blocks
-from charlstm.generation.drawing import FRACTIONS, Rules, uniforms
-from charlstm.generation.quantized import QuantizedModel, Stepper, quantize
-from charlstm.generation.sampler import Request, Sampler, compiled_stepper
+from charlstm.generation import sampler
+from charlstm.generation.kernels import LEVELS, MAX_EXACT_COLUMNS, Rules
+from charlstm.generation.quantized import Layer, Matrix, QuantizedModel, quantize
+from charlstm.generation.sampler import QuantizedState, Stepper, packed
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import save_model
 from charlstm.model.shape import ModelShape
 from charlstm.sampling import Sampling
+from charlstm.seeds import uniforms
 from charlstm.text.vocabulary import Vocab
 
 SHAPES = [
@@ -51,11 +49,10 @@ RULES = [
     Sampling(temperature=0.5, top_p=1e-09),
     Sampling(temperature=2.0, top_k=1),
 ]
-VOCAB = Vocab.of("abcdefghij\n")
 
 
-def model_of(shape: ModelShape, seed: int = 0) -> CharLSTM:
-    torch.manual_seed(seed)
+def model_of(shape: ModelShape) -> CharLSTM:
+    torch.manual_seed(0)
     model = CharLSTM(shape, "gates").eval().requires_grad_(False)
     for weight in model.parameters():
         weight.mul_(3)
@@ -67,14 +64,6 @@ def quantized(shape: ModelShape) -> QuantizedModel:
     return quantize(model_of(shape))
 
 
-@pytest.fixture
-def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """As on a new machine. Nothing of it is left in this process."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(object_code, "_functions", [])
-    return tmp_path / "cache/charlstm"
-
-
 @settings(max_examples=120)
 @given(
     st.sampled_from(SHAPES),
@@ -83,221 +72,132 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     st.integers(0, 6),
     st.integers(0, 2**32),
 )
-def test_it_reads_and_writes_as_torch_does(
+def test_it_reads_and_writes_as_the_equations_say(
     shape: ModelShape, rules: list[Sampling], num_threads: int, num_read: int, seed: int
 ) -> None:
-    """Ids, and states to the bit."""
+    """Ids, logits and states to the bit."""
     model, random, num_rows = quantized(shape), np.random.default_rng(seed), len(rules)
-    one, two = Stepper(model), CompiledStepper(model, num_threads, machine_code())
-    ids_RT = torch.from_numpy(random.integers(0, shape.vocab_size, (num_rows, num_read)))
+    fast = Stepper(model, num_threads)
+    ids_RT = random.integers(0, shape.vocab_size, (num_rows, num_read))
     uniforms_RT = uniforms(random.integers(0, 2**63, num_rows).astype(np.uint64), seed % 99, 17)
     columns = Rules.of(rules, shape.vocab_size)
-    written = []
-    for stepper in (one, two):
-        read = stepper.read(ids_RT, stepper.zero_state(num_rows))
-        ids, after = stepper.write(read, columns, uniforms_RT)
-        written.append((*read, stepper.logits(read), ids, *after))
-    for expected, found in zip(*written, strict=True):
-        assert torch.equal(expected, found)
-    assert written[0][3].shape == (num_rows, 17)
+    read, expected = fast.read(ids_RT, zero := fast.zero_state(num_rows)), reference.read(model, ids_RT, zero)
+    ids, after = fast.write(read, columns, uniforms_RT)
+    expected_ids, expected_after = reference.write(model, expected, columns, uniforms_RT)
+    logits_RTV, after_score = fast.score(ids, read)
+    last_RV = reference.logits(model, expected_after)
+    pairs = zip(
+        (*read, ids, *after, *after_score, logits_RTV[:, -1]),
+        (*expected, expected_ids, *expected_after, *expected_after, last_RV),
+        strict=True,
+    )
+    for one, two in pairs:
+        np.testing.assert_array_equal(one, two)
+    assert ids.shape == (num_rows, 17)
 
 
-def test_its_texts_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With stop strings, in a batch, alone and as a stream."""
-    model = model_of(ModelShape(len(VOCAB), 6, 24, 2, 12))
-    requests = [
-        Request(
-            "ab"[: 1 + number % 2],
-            RULES[number % len(RULES)]._replace(num_chars=150, seed=number, stop=("ab", "jj\n")[: number % 3]),
-        )
-        for number in range(40)
-    ]
-    with monkeypatch.context() as patch:
-        patch.setattr(sampler_module, "compiled_stepper", lambda model, **_: None)
-        expected = Sampler(model, VOCAB).generate(requests)
-    machine_code()
-    monkeypatch.setattr(CompiledStepper, "most_rows", 40)
-    assert isinstance(Sampler(model, VOCAB).engine(40, 1), CompiledStepper)
-    sampler = Sampler(model, VOCAB)
-    for one, found in zip(expected, sampler.generate(requests), strict=True):
-        assert one.text == found.text
-        assert torch.equal(one.state.hidden, found.state.hidden) and torch.equal(one.state.cell, found.state.cell)
-    assert "".join(sampler.stream(requests[5])) == sampler.generate([requests[5]])[0].text == expected[5].text
-    assert 5 < sum(len(one.text) < 150 for one in expected) < 40
-
-
-@pytest.mark.parametrize("num_columns", [1, 4, 33, 320, 1030])
-@pytest.mark.parametrize("add", [kernels.add_by_loop, kernels.add_by_vnni])
-def test_products_are_exact(add: object, num_columns: int) -> None:
-    if add is kernels.add_by_vnni and not TARGET.has_vnni:
-        pytest.skip("this processor has no VNNI")
+@pytest.mark.parametrize("num_columns", [1, 4, 33, 320, MAX_EXACT_COLUMNS, MAX_EXACT_COLUMNS + 1, 3000])
+def test_products_are_exact(num_columns: int) -> None:
+    """In tiles of rows, and one by one; of the largest values, too."""
     random = np.random.default_rng(num_columns)
-    values, rows = random.integers(-127, 128, (64, num_columns)), random.integers(-127, 128, (11, num_columns))
+    values, rows = random.integers(-127, 128, (65, num_columns)), random.integers(-127, 128, (11, num_columns))
     values[:2], rows[:2] = [[127], [-127]], [[127], [-127]]
-    padded = np.pad(values.astype(np.int8), ((0, 0), (0, -num_columns % GROUP)))
-    laid_out, inputs, surplus_N = padded, np.ones((11, padded.shape[1]), np.int8), np.zeros(64, np.int64)
-    inputs[:, :num_columns] = rows
-    if add is kernels.add_by_vnni:
-        laid_out, surplus_N = in_blocks(padded), 128 * values.sum(1)
-        inputs[:, :num_columns] ^= np.int8(-128)
-    sums = np.zeros((11, 64), np.int32)
-
-    @numba.njit(_nrt=False)
-    def call(values, rows, sums):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        add(values, 64, rows, sums)  # type: ignore[operator]
-
-    call(laid_out.ravel(), inputs, sums)
-    np.testing.assert_array_equal(sums - surplus_N, rows @ values.T)
+    none = Matrix(np.zeros((4, 1), np.int8), np.ones(4, np.float32))
+    head = Matrix(values.astype(np.int8), np.ones(65, np.float32))
+    layer = Layer(none, np.zeros((65, 4), np.int16), 1.0)
+    model = packed(QuantizedModel([layer], None, None, head, np.zeros(65, np.float32), 1))
+    inputs_RQ = np.zeros((11, model.by_row_MPQ.shape[2]), np.int16)
+    inputs_RQ[:, :num_columns] = rows
+    exact = rows @ values.T
+    np.testing.assert_array_equal(multiply(model, 1, inputs_RQ), exact.astype(np.float32))
+    assert np.abs(exact).max() == LEVELS**2 * num_columns
 
 
-@pytest.mark.parametrize("size", [1, 2, 65, kernels.MAX_RANKED, kernels.MAX_RANKED + 1, 4000])
-@pytest.mark.parametrize("sort", [kernels.sort_by_rank, kernels.sort_by_gaps])
-def test_values_are_sorted(sort: object, size: int) -> None:
+@pytest.mark.parametrize("size", [1, 2, 65, 4000])
+def test_values_are_sorted(size: int) -> None:
     values = np.random.default_rng(size).integers(0, size, size) / 3  # with equal ones
-    found = np.ones(size)
-
-    @numba.njit(_nrt=False)
-    def call(values, found):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        sort(values, found)  # type: ignore[operator]
-
-    call(values, found)
-    np.testing.assert_array_equal(found, np.sort(values)[::-1])
+    np.testing.assert_array_equal(descending(values), np.sort(values)[::-1])
 
 
-def test_a_few_characters_are_not_worth_compiling(empty_cache: Path) -> None:
-    few = Sampler(model_of(SHAPES[0]), VOCAB)
-    assert type(few.engine(1, 9_000)) is type(few.engine(18, 18 * 500)) is type(few.engine(256, 4 * 10**5)) is Stepper
-    assert not empty_cache.exists()
-    assert type(few.engine(1, 20_000)) is CompiledStepper
-    assert type(few.engine(1, 1)) is CompiledStepper  # as it is there now
-    assert type(few.engine(0, 0)) is CompiledStepper
-    assert type(Sampler(model_of(SHAPES[1]), VOCAB).engine(1, 1)) is CompiledStepper
+def test_a_state_comes_back_as_it_was() -> None:
+    levels = np.arange(-127, 128, dtype=np.int8)[None, None]
+    state = QuantizedState(levels, np.random.default_rng(0).normal(size=(1, 1, 255)).astype(np.float32))
+    again = QuantizedState.of(state.dequantized())
+    np.testing.assert_array_equal(again.hidden_RLH, levels)
+    np.testing.assert_array_equal(again.cell_RLH, state.cell_RLH)
 
 
 WRITE = """
 import sys
 import charlstm
 model = charlstm.load(sys.argv[1])
-text = model.generate("\\n", num_chars=int(sys.argv[2]))
-print(f"numba: {'numba' in sys.modules}")
-print(type(model._sampler.engine(1, 1)).__name__)
-print(text, end="")
+print("".join(model.generate("!", num_chars=40, num_texts=9, seed=3)), end="")
 """
+SHA256 = "76b18cd5ede190a0"  # what torch, too, wrote of the same model
 
 
-def test_it_is_compiled_once_for_a_machine(tmp_path: Path) -> None:
-    """Two processes at once begin without a file, and a third one reads what they wrote: it does not import numba."""
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the library beside a model, without compiled code."""
+    folder = tmp_path_factory.mktemp("installed")
+    shutil.copytree(ROOT / "charlstm", folder / "charlstm", ignore=shutil.ignore_patterns("__pycache__"))
     model, vocab = model_of(SHAPES[0]), Vocab.of("".join(map(chr, range(33, 97))) + "\n")
-    save_model(tmp_path / "model", model.state_dict(), model.shape, vocab)
-
-    def start(num_chars: int) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", WRITE, str(tmp_path / "model"), str(num_chars)]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-
-    first = [start(20_000), start(20_000)]
-    texts = [process.communicate(timeout=300)[0] for process in first]
-    assert [process.returncode for process in first] == [0, 0]
-    assert texts[0] == texts[1] and texts[0].startswith("numba: True\n")
-    (file,) = (tmp_path / "charlstm").iterdir()
-    written = file.read_bytes()
-    later = start(300).communicate(timeout=300)[0]
-    assert later.startswith("numba: False\nCompiledStepper\n")
-    assert texts[0].partition("Stepper\n")[2].startswith(later.partition("Stepper\n")[2])
-    assert file.read_bytes() == written
+    save_model(folder / "model", model.state_dict(), model.shape, vocab)
+    return folder
 
 
-def test_a_damaged_file_is_compiled_again(empty_cache: Path) -> None:
-    function = Function(compile_for(quantized(SHAPES[0])))
-    keep(function)
-    (file,) = empty_cache.iterdir()
-    whole = file.read_bytes()
-    for damaged in (b"", whole[:40], whole[:-1], whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:]):
-        file.write_bytes(damaged)
-        object_code._functions.clear()
-        assert kept() is None
-    keep(function)
-    object_code._functions.clear()
-    assert kept() is not None and file.read_bytes() == whole
+def written(folder: Path, **variables: str) -> subprocess.Popen[str]:
+    """A process that writes texts."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **variables}
+    command = [sys.executable, "-c", WRITE, str(folder / "model")]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
-def test_without_a_folder_of_its_own_it_is_compiled_for_the_process(
-    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    empty_cache.parent.write_text("no folder")
-    keep(function := Function(compile_for(quantized(SHAPES[0]))))
-    assert kept() is function and empty_cache.parent.read_text() == "no folder"
-    monkeypatch.setattr(object_code, "user_cache_path", lambda name: Path("~/.cache") / name)  # without a home folder
-    object_code._functions.clear()
-    assert kept() is None
-    keep(function)
-    assert kept() is function and not Path("~").exists()
-
-
-def test_changed_source_has_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for file in object_code.SOURCE.rglob("*.py"):
-        copy = tmp_path / file.relative_to(object_code.SOURCE)
-        copy.parent.mkdir(exist_ok=True)
-        copy.write_bytes(file.read_bytes())
-    monkeypatch.setattr(object_code, "SOURCE", tmp_path)
-    assert object_code._key.__wrapped__() == object_code._key()
-    for name in ("compiled/kernels.py", "drawing.py", "quantized.py"):
-        before = object_code._key.__wrapped__()
-        (tmp_path / name).write_text((tmp_path / name).read_text() + "\n")
-        assert object_code._key.__wrapped__() != before
-
-
-def test_arguments_of_other_types_are_refused() -> None:
-    """Machine code would read and write beside them."""
-    with pytest.raises(TypeError, match="expected f1f1f1d1"):
-        machine_code()(np.zeros(3))
-
-
-def test_without_numba_torch_writes(
-    empty_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    for name in [name for name in sys.modules if name.startswith("charlstm.generation.compiled")]:
-        monkeypatch.delitem(sys.modules, name)
-    for missing in ("numba", "llvmlite"):
-        monkeypatch.setitem(sys.modules, missing, None)
-        caplog.clear()
-        with caplog.at_level(logging.DEBUG, sampler_module.__name__):
-            assert type(Sampler(model_of(SHAPES[0]), VOCAB).engine(1, 10**6)) is Stepper
-        records = [record for record in caplog.records if record.name == sampler_module.__name__]
-        assert {record.levelno for record in records} == {logging.DEBUG} and "ModuleNotFoundError" in caplog.text
-
-
-def test_wrong_machine_code_is_not_used(
-    empty_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(compiled, "FRACTIONS", FRACTIONS[::-1].copy())
-    with caplog.at_level(logging.DEBUG, sampler_module.__name__):
-        assert compiled_stepper(quantized(SHAPES[0])) is None
-    assert "gives other texts" in caplog.text and not empty_cache.exists()
-
-
-def test_ids_that_do_not_exist_are_refused() -> None:
-    stepper = CompiledStepper(quantized(SHAPES[0]), 1, machine_code())
-    for index in (-1, 65):
-        with pytest.raises(IndexError, match="below 65"):
-            stepper.read(torch.tensor([[3, index]]), stepper.zero_state(1))
-
-
-GENERIC = """
-import sys
-from llvmlite import binding
-binding.get_host_cpu_name, binding.get_host_cpu_features = lambda: "generic", binding.FeatureMap
-import pytest
-sys.exit(pytest.main(sys.argv[1:]))
-"""
+def test_every_start_writes_the_same(installed: Path) -> None:
+    """Two processes at once that compile, and a third that finds what they kept."""
+    first = [written(installed), written(installed)]
+    outputs = [process.communicate(timeout=300) for process in first]
+    kept = sorted((installed / "charlstm/generation/__pycache__").glob("kernels.*"))
+    before = [file.stat().st_mtime_ns for file in kept]
+    later = written(installed)
+    outputs.append(later.communicate(timeout=300))
+    assert [process.returncode for process in (*first, later)] == [0, 0, 0], outputs
+    assert {hashlib.sha256(text.encode()).hexdigest()[:16] for text, _ in outputs} == {SHA256}
+    assert {errors for _, errors in outputs} == {""}
+    assert kept and [file.stat().st_mtime_ns for file in kept] == before
 
 
 @pytest.mark.slow
-def test_older_processors_write_the_same() -> None:
-    """All of this file again, for a processor of which nothing is known."""
-    if TARGET.name == "generic":
-        assert not TARGET.has_vnni
-        return
-    command = [sys.executable, "-c", GENERIC, __file__, "-m", "", "-p", "no:cacheprovider"]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout
+@pytest.mark.parametrize("name, features", [("haswell", "+avx2,+fma"), ("nehalem", "+sse4.2"), ("generic", "")])
+def test_other_processors_write_the_same(installed: Path, name: str, features: str) -> None:
+    """Code for a processor without VNNI, without AVX, and for one of which nothing is known: twice."""
+    for _ in range(2):
+        process = written(installed, NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES=features)
+        text, errors = process.communicate(timeout=300)
+        assert (process.returncode, errors) == (0, "")
+        assert hashlib.sha256(text.encode()).hexdigest()[:16] == SHA256
+
+
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_written_costs_nothing_but_time(installed: Path, tmp_path: Path) -> None:
+    """Nothing is said of it."""
+    (tmp_path / "file").write_text("no folder")
+    process = written(installed, NUMBA_CACHE_DIR=str(tmp_path / "file/below"))
+    text, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors) == (0, "")
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == SHA256
+
+
+def test_code_that_could_not_be_kept_is_called_again() -> None:
+    """numba raises after it has compiled, e.g. on a full disk."""
+    calls = []
+
+    def full_disk_at_first(number: int) -> None:
+        calls.append(number)
+        if len(calls) == 1:
+            raise OSError(28, "No space left on device")
+
+    sampler.call(full_disk_at_first, 7)
+    assert calls == [7, 7]

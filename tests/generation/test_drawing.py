@@ -3,12 +3,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from compiled_parts import draw, relative_probabilities
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from charlstm.generation.drawing import Rules, draw, key_of, relative_probabilities, uniforms
+from charlstm.generation.kernels import Rules
 from charlstm.sampling import Sampling
+from charlstm.seeds import key_of, uniforms
 
 LOGITS = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log()
 CLOSE = 2e-4  # the table's precision

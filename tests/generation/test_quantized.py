@@ -5,23 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from charlstm.generation import drawing, quantized
-from charlstm.generation.quantized import (
-    ARGUMENTS,
-    GATE_TABLE,
-    GELU,
-    TABLE_LEN,
-    TANH,
-    Columns,
-    Matrix,
-    QuantizedState,
-    Stepper,
-    float_product,
-    quantize,
-)
+from charlstm.generation.kernels import FRACTIONS, TABLE_LEN
+from charlstm.generation.quantized import ARGUMENTS, GATE_TABLE, GELU, TANH, quantize
+from charlstm.generation.sampler import Stepper
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
 
@@ -43,8 +30,8 @@ def test_it_is_close_to_the_model(shape: ModelShape, implementation: str) -> Non
     model = model_of(shape, implementation)
     stepper, ids_RT = Stepper(quantize(model)), torch.randint(0, 11, (3, 200))
     logits_RTV, state = model(ids_RT)
-    read = stepper.read(ids_RT, stepper.zero_state(3))
-    found, exact = stepper.logits(read).log_softmax(1), logits_RTV[:, -1].log_softmax(1)
+    found_RTV, read = stepper.score(ids_RT.numpy(), stepper.zero_state(3))
+    found, exact = torch.from_numpy(found_RTV[:, -1]).log_softmax(1), logits_RTV[:, -1].log_softmax(1)
     assert (found - exact).abs().max() < 0.05 < exact.std()
     assert (read.dequantized().cell - state.cell).abs().max() < 0.05
 
@@ -57,41 +44,6 @@ def test_both_layers_have_the_same_integers(shape: ModelShape) -> None:
     for one, two in zip(quantize(gates).layers, quantize(fused).layers, strict=True):
         np.testing.assert_array_equal(one.matrix.values_NK, two.matrix.values_NK)
         np.testing.assert_array_equal(one.base_VG, two.base_VG)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_floats_give_what_integers_give(shape: ModelShape, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a processor without products of integers."""
-    model, ids_RT = quantize(model_of(shape)), torch.randint(0, 11, (5, 60))
-    stepper = Stepper(model)
-    read = stepper.read(ids_RT, stepper.zero_state(5))
-    monkeypatch.setattr(quantized, "has_exact_integer_product", lambda values_KN: False)
-    other = Stepper(model)
-    again = other.read(ids_RT, other.zero_state(5))
-    assert torch.equal(read.hidden, again.hidden) and torch.equal(read.cell, again.cell)
-    assert torch.equal(stepper.logits(read), other.logits(again))
-
-
-@settings(max_examples=20)
-@given(st.integers(1, 2500), st.integers(0, 2**31))
-def test_products_are_exact(num_columns: int, seed: int) -> None:
-    random = np.random.default_rng(seed)
-    rows, matrix = random.integers(-127, 128, (3, num_columns)), random.integers(-127, 128, (7, num_columns))
-    exact = (rows @ matrix.T).tolist()
-    columns = Columns(Matrix(matrix.astype(np.int8), np.ones(7, np.float32)))
-    assert columns.times(torch.from_numpy(rows).to(torch.int8)).tolist() == exact
-    extreme = torch.full((1, num_columns), 127, dtype=torch.int8)
-    assert float_product(extreme, extreme.t()).item() == 127**2 * num_columns
-
-
-def test_a_product_that_saturates_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def saturating(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        products = rows.int()[:, None] * columns.int().t()[None]
-        return (products[..., ::2] + products[..., 1::2]).clamp(-(2**14), 2**14 - 1).sum(2)
-
-    monkeypatch.setattr(torch, "_int_mm", saturating)
-    matrix = torch.randint(-127, 128, (40, 64), dtype=torch.int8, generator=torch.Generator().manual_seed(0))
-    assert not quantized.has_exact_integer_product(matrix.t())
 
 
 def test_rounding_is_to_the_nearest_of_127_levels() -> None:
@@ -108,17 +60,9 @@ def test_a_row_of_zeros_stays_zero() -> None:
     model.head.weight[3] = 0
     model.get_parameter("feed_forward.up.weight").zero_()  # so that all inner features are zero
     stepper = Stepper(quantize(model))
-    read = stepper.read(torch.randint(0, 11, (2, 9)), stepper.zero_state(2))
-    logits_RV = stepper.logits(read)
-    assert logits_RV.isfinite().all()
+    logits_RV = stepper.score(np.arange(18).reshape(2, 9) % 11, stepper.zero_state(2))[0][:, -1]
+    assert np.isfinite(logits_RV).all()
     assert logits_RV[:, 3].tolist() == [model.head.bias[3].item()] * 2
-
-
-def test_a_state_comes_back_as_it_was() -> None:
-    levels = torch.arange(-127, 128, dtype=torch.int8)[None, None]
-    state = QuantizedState(levels, torch.randn(1, 1, 255))
-    again = QuantizedState.of(state.dequantized())
-    assert torch.equal(again.hidden, levels) and torch.equal(again.cell, state.cell)
 
 
 def test_tables_are_far_from_where_rounding_would_decide() -> None:
@@ -129,7 +73,7 @@ def test_tables_are_far_from_where_rounding_would_decide() -> None:
     for found, exact in ((GATE_TABLE[:TABLE_LEN], sigmoid), (TANH, np.tanh(ARGUMENTS)), (GELU, gelu)):
         assert np.abs(found - exact).max() < 2**-16
     assert GATE_TABLE[TABLE_LEN:].tolist() == TANH.tolist()
-    assert np.abs(drawing.FRACTIONS - powers).max() < 2**-31
+    assert np.abs(FRACTIONS - powers).max() < 2**-31
     for values, places in ((sigmoid, 15), (np.tanh(ARGUMENTS), 15), (gelu, 15), (powers, 30)):
         scaled = values * 2**places + 0.5
         distance = np.abs(scaled - np.round(scaled))

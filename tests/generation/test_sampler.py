@@ -1,14 +1,13 @@
 """A text does not depend on what is written beside it, nor on how."""
 
 import random
-import threading
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 from charlstm.errors import VocabularyError
-from charlstm.generation.sampler import Generated, Request, Sampler, few_threads
+from charlstm.generation.sampler import Generated, Request, Sampler
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
 from charlstm.sampling import Sampling
@@ -178,25 +177,3 @@ def test_a_stream_holds_back_what_may_become_a_stop_string(sampler: Sampler) -> 
 def test_unknown_prompt_characters_are_named(sampler: Sampler) -> None:
     with pytest.raises(VocabularyError, match=r"lacks 'x' \(U\+0078, 2 times\), 'é'"):
         sampler.generate([Request("xaéx", RULE._replace(num_chars=1, seed=0))])
-
-
-def test_writers_that_overlap_leave_the_number_of_threads_as_it_was() -> None:
-    begun, first_has_ended, others = threading.Event(), threading.Event(), list[int]()
-    first = few_threads(1)
-    first.__enter__()
-
-    def second() -> None:
-        with few_threads(1):
-            begun.set()
-            first_has_ended.wait()
-
-    overlapping = threading.Thread(target=second)
-    overlapping.start()
-    begun.wait()
-    first.__exit__(None, None, None)
-    first_has_ended.set()
-    overlapping.join()
-    later = threading.Thread(target=lambda: others.append(torch.get_num_threads()))
-    later.start()
-    later.join()
-    assert [torch.get_num_threads(), *others] == [2, 2]

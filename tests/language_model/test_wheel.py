@@ -13,7 +13,7 @@ import pytest
 from benchmarks.projects import PACKAGES, ROOT
 
 pytestmark = pytest.mark.slow  # CI runs it; it installs torch
-ABSENT = {"accelerate", "dvc", "matplotlib", "mlflow", "numba", "pandas", "pooch"}
+ABSENT = {"accelerate", "dvc", "matplotlib", "mlflow", "pandas", "pooch"}
 
 
 @pytest.fixture(scope="module")

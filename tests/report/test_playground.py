@@ -13,11 +13,13 @@ from playgrounds import ODD, Case, case, default_case, logits_of, odd_case
 from reviews import review, sample
 
 from charlstm.evaluation import protocols
-from charlstm.generation.quantized import FINEST, STEPS_PER_UNIT, TABLE_GATES, QuantizedLanguageModel, quantize
+from charlstm.generation.kernels import STEPS_PER_UNIT
+from charlstm.generation.quantized import FINEST, TABLE_GATES, quantize
 from charlstm.model.layers import stacked
 from charlstm.model.loss import exact_loss
 from charlstm.model.shape import ModelShape
 from charlstm.report import playground
+from charlstm.report.collect import QuantizedLanguageModel
 from charlstm.report.comparison import comparison_of
 from charlstm.report.page import MAX_PAGE_BYTES, is_hidden, page_of
 from charlstm.report.playground import playground_of, start_of

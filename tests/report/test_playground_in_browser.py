@@ -9,7 +9,7 @@ import pytest
 from browser import CHROMIUM
 from playgrounds import FOUND, Case, case, default_case, found_by, logits_of, odd_case, page_with
 
-from charlstm.generation.drawing import FRACTIONS
+from charlstm.generation.kernels import FRACTIONS
 from charlstm.generation.quantized import GATE_TABLE, GELU
 from charlstm.generation.sampler import Request, Sampler
 from charlstm.model.shape import ModelShape

@@ -4,21 +4,23 @@ import random
 
 import numpy as np
 import pytest
+import reference_sampler as reference
 import torch
-from compiled_code import machine_code
+from compiled_parts import draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlstm.generation.compiled.stepper import CompiledStepper
-from charlstm.generation.drawing import ALLOWED, NEXT, START, Rules, draw, states_after, uniforms
-from charlstm.generation.quantized import Stepper, quantize
-from charlstm.generation.sampler import Request, Sampler
+from charlstm.generation.kernels import Rules
+from charlstm.generation.quantized import quantize
+from charlstm.generation.sampler import Request, Sampler, Stepper
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
 from charlstm.sampling import Sampling
-from charlstm.text.vocabulary import ByteVocab, Decoder
+from charlstm.seeds import uniforms
+from charlstm.text.vocabulary import NEXT, START, ByteVocab, Decoder, utf8_state
 
 VOCAB = ByteVocab()
+ALLOWED = NEXT >= 0
 RULES = [
     Sampling(temperature=1.0),
     Sampling(temperature=0),
@@ -57,7 +59,7 @@ def test_a_walk_through_what_is_allowed_decodes(seed: int, num_bytes: int) -> No
     while len(content) < num_bytes or state != START:
         content.append(chance.choice(np.flatnonzero(ALLOWED[state]).tolist()))
         state = int(NEXT[state, content[-1]])
-        assert states_after([bytes(content)]) == [state]
+        assert utf8_state(bytes(content)) == state
     content.decode("utf-8")  # as strict as Python is
 
 
@@ -97,7 +99,7 @@ def test_rules_act_on_what_is_allowed_alone(rule: Sampling) -> None:
         logits_RV = random_.normal(size=(50, 256), scale=4).astype(np.float32)
         logits_RV[:, ~ALLOWED[state]] += 20
         uniforms_R = np.concatenate([[0.0, 1 - 2**-53], random_.random(48)])
-        masked = draw(logits_RV, Rules.of([rule] * 50, 256), uniforms_R, ALLOWED[[state] * 50])
+        masked = draw(logits_RV, Rules.of([rule] * 50, 256), uniforms_R, np.full(50, state))
         alone = draw(logits_RV[:, allowed], Rules.of([rule] * 50, len(allowed)), uniforms_R)
         assert masked.tolist() == allowed[alone].tolist()
         total += len(alone)
@@ -105,21 +107,24 @@ def test_rules_act_on_what_is_allowed_alone(rule: Sampling) -> None:
 
 
 @settings(max_examples=30)
-@given(st.integers(1, 12), st.integers(1, 2), st.integers(0, 2**32))
-def test_machine_code_writes_the_same_bytes(model: CharLSTM, num_rows: int, num_threads: int, seed: int) -> None:
+@given(st.integers(1, 12), st.integers(0, 2**32))
+def test_bytes_are_those_of_the_equations(model: CharLSTM, num_rows: int, seed: int) -> None:
     quantized, chance = quantize(model), np.random.default_rng(seed)
-    one, two = Stepper(quantized), CompiledStepper(quantized, num_threads, machine_code())
-    rules = Rules.of([RULES[index] for index in chance.integers(len(RULES), size=num_rows)], 256)
+    stepper, rules = (
+        Stepper(quantized),
+        Rules.of([RULES[one] for one in chance.integers(len(RULES), size=num_rows)], 256),
+    )
     uniforms_RT = uniforms(chance.integers(2**63, size=num_rows).astype(np.uint64), 5, 17)
     beginnings = [
         [b"", b"\xe0", b"\xf0\x90", b"\xf4", b"\xed", b"\xc3"][at] for at in chance.integers(6, size=num_rows)
     ]
-    before = one.read(torch.from_numpy(chance.integers(256, size=(num_rows, 3))), one.zero_state(num_rows))
-    (ids, after), (same_ids, same_after) = (
-        stepper.write(before, rules, uniforms_RT, states_after(beginnings)) for stepper in (one, two)
-    )
-    assert ids.tolist() == same_ids.tolist()
-    assert all(torch.equal(*pair) for pair in zip(after, same_after, strict=True))
+    utf8_R = np.array([utf8_state(one) for one in beginnings])
+    before = stepper.read(chance.integers(256, size=(num_rows, 3)), stepper.zero_state(num_rows))
+    ids, after = stepper.write(before, rules, uniforms_RT, utf8_R)
+    same_ids, same_after = reference.write(quantized, before, rules, uniforms_RT, utf8_R)
+    np.testing.assert_array_equal(ids, same_ids)
+    np.testing.assert_array_equal(after.hidden_RLH, same_after.hidden_RLH)
+    np.testing.assert_array_equal(after.cell_RLH, same_after.cell_RLH)
     for beginning, row in zip(beginnings, ids.tolist(), strict=True):
         Decoder(VOCAB).decode([*beginning, *row])
 
