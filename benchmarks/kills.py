@@ -47,8 +47,6 @@ OVERRIDE = {
     "train.early_stopping_epochs": None,
     "train.log_every_steps": 7,  # so that most checkpoints fall between two rows
     "train.dropout.output": 0.3,
-    "train.distillation.rows": 2,
-    "train.distillation.text": "soft_targets",
     "train.initial": "initial",
     "train.state_reset_probability": 0.05,
 }

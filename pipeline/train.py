@@ -15,7 +15,6 @@ from charlstm.model.model_folder import save_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING, Params, TrainParams
 from charlstm.text.encoded import load_parts
-from charlstm.text.soft_targets import load_soft_targets
 from charlstm.text.vocabulary import Vocab
 from charlstm.tracking.runs import FINGERPRINT_TAG, TrainingTracker
 from charlstm.training.batches import rows_of
@@ -136,13 +135,10 @@ def _load(params: Params, paths: Paths) -> Data:
     vocab, (train, val) = load_parts(
         paths.encoded, ("train", "val"), separator=params.split.document_separator, sha256_of=hashes.sha256
     )
-    soft_targets, distillation = None, params.train.distillation
-    if distillation.rows:
-        soft_targets = load_soft_targets(Path(distillation.text), vocab, params.teachers.parts, hashes.sha256)
     initial = None
     if str(paths.initial) != NOTHING:
         initial = load_initial(paths.initial, vocab, params.model.shape(len(vocab)))
-    return Data(train, val, vocab, soft_targets, initial)
+    return Data(train, val, vocab, initial)
 
 
 def _processes(params: Params) -> Processes:
@@ -164,7 +160,7 @@ def _check_same_training(processes: Processes, fingerprint: str) -> None:
     if not processes.all_equal(fingerprint):
         raise CharlstmError(
             "the processes see different parameters, data or code: give all nodes the same commit and "
-            "`dvc pull download split encode` (for a student also `dvc pull distillation/dvc.yaml`)"
+            "`dvc pull download split encode`"
         )
     if not processes.all_equal(str(processes.is_bf16)):
         raise CharlstmError("not every process's hardware multiplies bf16: set train.precision to fp32 or bf16")

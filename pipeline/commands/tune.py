@@ -24,7 +24,6 @@ from charlstm.tracking.runs import Run
 from pipeline.commands.new import MINUTE, a_time
 from pipeline.commands.recipe import check_name, write_preset
 from pipeline.doctor.examination import examine_training
-from pipeline.dvc.paths import TEACHING
 from pipeline.dvc.queue import run_dvc
 from pipeline.dvc.unfinished import SEARCHES
 from pipeline.stage import presets
@@ -52,7 +51,7 @@ def tune(
     minutes: Annotated[
         float | None,
         typer.Option(
-            help="For the trials. By default, as many as they take. Missing teachers are trained before.",
+            help="For the trials. By default, as many as they take.",
             show_default=False,
             callback=a_time,
         ),
@@ -82,7 +81,7 @@ def tune(
     limit = trials or (DEFAULT_TRIALS if minutes is None else None)
     plan = read_plan(parameters or presets.CONF / "tune.yaml")
     path = check_name(RECIPES, name)
-    _encode(plan)
+    _encode()
     deadline = time.monotonic() + minutes * MINUTE if minutes is not None else None
     for note in plan.space.notes:
         typer.echo(note)
@@ -125,7 +124,7 @@ def _search(console: Console, plan: Plan, study: Study, limit: int | None, deadl
             raise Interrupted("stopped as asked")
 
 
-def _encode(plan: Plan) -> None:
+def _encode() -> None:
     """Have DVC make what trainings read, and check that they can start.
 
     Raises:
@@ -133,11 +132,10 @@ def _encode(plan: Plan) -> None:
     """
     lock = SEARCHES / LOCK
     lock.parent.mkdir(parents=True, exist_ok=True)
-    targets = ["encode", *([str(TEACHING)] if plan.params.train.distillation.rows else [])]
     with FileLock(lock):  # DVC gives up soon where another one works
-        code = run_dvc("repro", *targets, is_quiet=True)
+        code = run_dvc("repro", "encode", is_quiet=True)
     if code:
-        raise ParamsError(f"`dvc repro {' '.join(targets)}` has failed, see above")
+        raise ParamsError("`dvc repro encode` has failed, see above")
     if errors := [finding.text for finding in examine_training() if finding.is_error]:
         raise ParamsError("; ".join(errors))
 

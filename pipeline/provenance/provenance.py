@@ -143,10 +143,10 @@ def lineage_artifacts(stage: str, paths: Paths, origin: dict[str, str], params: 
 def _results(paths: Paths) -> list[str]:
     """Results are no inputs: DVC takes them away before a stage runs, and writes its lock after one.
 
-    Those of the project count where `paths` are a teacher's.
+    Those of the project count where `paths` are a trial's.
     """
     places = {str(path) for each in (paths, load_paths()) for _, path in each}
-    return [str(LOCK), f"distillation/{LOCK}", *sorted(places - {NOTHING})]
+    return [str(LOCK), *sorted(places - {NOTHING})]
 
 
 def _train_md5(paths: Paths) -> dict[str, str]:

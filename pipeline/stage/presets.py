@@ -26,7 +26,6 @@ CONF = Path("conf")
 BUILDS_ON = "builds_on"
 MAX_CHANGES = 8  # of parameters that are still said to be a recipe with changes
 MAX_NAMED_CHANGES = 3
-TEACHERS = "teachers.recipes"
 
 
 class Kind(NamedTuple):
@@ -125,8 +124,6 @@ def nearest(kind: Kind, values: Mapping[str, object], root: Path = Path(), witho
         if without in preset.chain:
             continue
         changes = {key: values.get(key) for key, value in preset.values.items() if values.get(key) != value}
-        if not values.get(TEACHERS) and not preset.values.get(TEACHERS):  # the rest of that section decides nothing
-            changes = {key: value for key, value in changes.items() if not key.startswith("teachers.")}
         matches.append(Recipe(name, changes))
     return min(matches, key=lambda match: (len(match.changes), match.name != kind.root), default=Recipe(None, {}))
 

@@ -18,7 +18,7 @@ from pipeline.stage.presets import RECIPES, load
 Number = int | float
 Value = str | bool | int | float | None
 NOT_VARIED = (  # with other values, other texts are learned, or another loss is measured
-    *("teachers.", "train.distillation.", "train.initial", "train.validation", "train.validation_context_len"),
+    *("train.initial", "train.validation", "train.validation_context_len"),
 )
 DIGITS = 3  # of numbers that are drawn from a range
 

@@ -25,8 +25,6 @@ from pipeline.stage.interruption import is_launcher
         ("/venv/bin/python /venv/bin/charlstm tune --minutes 3", True),
         ("python -m pipeline.cli tune", True),
         ("python -m pipeline.cli recipe tune", False),
-        ("python -m pipeline.distillation.teacher tune 1", False),
-        ("python -m pipeline.distillation.teacher dvc 1", False),
         ("python -m pipeline.train", False),
         ("", False),
     ],

@@ -45,7 +45,7 @@ def test_a_range_around_what_params_yaml_has(read: Load) -> None:
     assert space.varied["model.hidden_size"] == Range(low=9, high=30, log=True), "16 are there, and whole numbers"
 
 
-@pytest.mark.parametrize("recipe", ["quick", "best", "student", "original"])
+@pytest.mark.parametrize("recipe", ["quick", "best", "original"])
 def test_the_space_that_is_shipped_is_one_for_every_recipe(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks.projects import compose
 
