@@ -1,4 +1,4 @@
-"""What `charlstm new TEXT --minutes N` makes of real texts, beside n-grams and compressors.
+"""What `charlstm new TEXT --minutes N` makes of real texts, beside n-grams.
 
 Usage: python -m benchmarks.budgets TEXT... --minutes N [--first CHARS] [--from MODEL] [--seeds N] [--dynamic] [--show]
 
@@ -8,7 +8,7 @@ makes one more, and says what is proposed). So the time of a record is the one t
 may run beside other work. A plan is kept, so a killed training resumes. Records are in
 `benchmarks/records/budgets.jsonl`.
 
-PPMd goes on learning while it reads the test part. So with `--dynamic`, the models do, too (`benchmarks.dynamic`). The
+With `--dynamic`, the models go on learning while they read the test part, as compressors do (`benchmarks.dynamic`). The
 rate is chosen by the first characters of the validation part.
 """
 
@@ -45,7 +45,7 @@ RECORDS = ROOT / "benchmarks/records/budgets.jsonl"
 PLANS, TIMINGS = ROOT / "build/budgets", ROOT / "build/budgets/timings.json"
 COLUMNS = (
     "text", "characters", "alphabet", "minutes", "begins from", "parameters", "epochs", "teachers", "seconds planned",
-    "test, nats/char", "test, bits/char", "best n-gram", "dynamic", "PPMd", "commit",
+    "test, nats/char", "test, bits/char", "best n-gram", "dynamic", "commit",
 )  # fmt: skip
 CHOSEN_BY = 20_000  # characters of the validation part that choose a rate
 OWN_TRAIN_FRACTION = 0.8  # of the parts here; `charlstm new` has no test part
@@ -142,7 +142,7 @@ def table_of_budgets() -> str:
             corpus, f"{record['num_chars']:,}", f"{record['alphabet']:,}", f"{minutes:g}", initial,
             f"{record['num_parameters']:,}", record["epochs"], len(taught) if isinstance(taught, list) else 0,
             f"{record['seconds']:,.0f}", over_seeds(list(losses)), f"{bits:.4f}",
-            f"{baselines[best]:.4f} ({best})", followed, f"{baselines['ppmd']:.4f}", record["commit"],
+            f"{baselines[best]:.4f} ({best})", followed, record["commit"],
         ))  # fmt: skip
     return table(COLUMNS, rows)
 
