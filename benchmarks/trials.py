@@ -7,7 +7,7 @@ code it was made.
 
 Usage: python -m benchmarks.trials OVERRIDE... [--seed 1]
 
-As a command it trains one, e.g. `python -m benchmarks.trials recipe=quick train.dropout.output=0.3`, for a search; what
+As a command it trains one, e.g. `python -m benchmarks.trials recipe=quick train.dropout.output=0.3`; what
 it finds goes to `benchmarks/records/search.jsonl`, the dead ends too.
 """
 
@@ -213,7 +213,7 @@ def losses(model: LanguageModel, text: EncodedText) -> dict[str, float]:
 
 
 def main() -> int:
-    """Train one trial of a search and keep its record."""
+    """Train one trial and keep its record."""
     parser = new_parser(__doc__)
     parser.add_argument("overrides", nargs="+", metavar="OVERRIDE", help="as `dvc exp run -S` has them")
     parser.add_argument("--seed", type=int, default=1, help="of the training")

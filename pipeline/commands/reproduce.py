@@ -75,11 +75,6 @@ def reproduce(
         files: dict[str, str] = {}
         for record in reversed(records):
             files |= record.files
-        if not any(link_of(path, paths) == "model" for path in files):
-            raise CharlstmError(
-                f"run {tracked.run_id}: expected a model of the train stage, found none in its record: "
-                "a trial of `charlstm tune` is not made again alone"
-            )
         try:
             failed = _run_all(tracked, records, files, folder, paths)
         except KeyboardInterrupt:

@@ -28,7 +28,7 @@ from pipeline.doctor.stores import check_stores
 from pipeline.doctor.text import Encoded, read_encoded, source_bytes
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.record import RWLOCK, cache_folder
-from pipeline.dvc.unfinished import CHECKOUT, searcher_at_work
+from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.provenance.git import content_at, fault
 from pipeline.stage import settings
 from pipeline.stage.presets import in_words
@@ -166,10 +166,6 @@ def check_folders(cache: Path) -> Iterator[Finding]:
         yield error(f"dvc: {RWLOCK} is damaged, as a DVC that is killed may leave it: remove it")
     if (holder := holder_of(CHECKOUT)) is not None:
         yield error(f"a training in this checkout is under way already, {holder}: wait for it, or stop it")
-    if (holder := searcher_at_work()) is not None:
-        yield warning(
-            f"a search is under way, {holder}: it ends if the text or the code changes, and shares the processor"
-        )
 
 
 def _check_folder(what: str, folder: Path) -> Iterator[Finding]:

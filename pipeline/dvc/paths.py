@@ -43,13 +43,13 @@ class Paths(BaseModel):
         return self.model_copy(update=named)
 
 
-def load_paths(path: Path = PIPELINE, params: Path | None = None) -> Paths:
-    """The `paths` that `dvc.yaml` declares. What lies elsewhere is named by `params`, the `params.yaml` beside it.
+def load_paths(path: Path = PIPELINE) -> Paths:
+    """The `paths` that `dvc.yaml` declares. What lies elsewhere is named by the `params.yaml` beside it.
 
     Raises:
         ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`; or the parameters do not name it.
     """
-    declared, params = declared_paths(path), params or path.with_name(PARAMS.name)
+    declared, params = declared_paths(path), path.with_name(PARAMS.name)
     document = load_yaml(params)
     try:
         declared["corpus"] = f"{declared.pop('corpora')}/{document['download']['name']}{EXTENSION}"

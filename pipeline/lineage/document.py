@@ -119,7 +119,7 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
             "name": run.name,
             "status": run.status,
             "made_from": run.tags.get("made_from", "training"),
-            "can_be_reproduced": run.status == "FINISHED" and has_model,  # a trial cannot
+            "can_be_reproduced": run.status == "FINISHED" and has_model,
         },
         "chain": chain(files, outputs, paths),
         "recipe": run.tags.get(RECIPE_TAG),

@@ -22,6 +22,7 @@ from pipeline.stage.presets import (
     CONF,
     CORPORA,
     RECIPES,
+    WRITTEN,
     Kind,
     as_written,
     check_idle,
@@ -32,14 +33,12 @@ from pipeline.stage.presets import (
     path_of,
     preset_text,
     read_own,
-    written_by,
 )
 from pipeline.stage.project import PARAMS
 
 if TYPE_CHECKING:  # torch takes a second to import: mistakes are told before
     from pipeline.new.initial import InitialModel
 
-COMMAND = "new"  # which may write its files again
 SOURCES = "sources"  # below the folder of the corpora: links to files
 
 
@@ -65,9 +64,9 @@ class New(NamedTuple):
         """Write the links, the model to begin from and all files, `params.yaml` last; remove what is in the way.
 
         Raises:
-            ParamsError: a training or a search has begun meanwhile.
+            ParamsError: a training has begun meanwhile.
         """
-        check_idle(CORPORA)
+        check_idle()
         if self.links:
             width = max(5, len(str(len(self.source.files))))
             with atomic_folder(self.links) as folder:
@@ -98,7 +97,7 @@ def plan(
     Raises:
         CharlstmError: it is no text, or too short; or a choice would be lost, in `params.yaml` or in a file of `conf/`.
     """
-    check_idle(CORPORA)
+    check_idle()
     paths = load_paths()
     outputs = paths.corpus.parent
     source = _source_of(texts, {outputs, *(Path(path.parts[0]) for _, path in paths), CONF})
@@ -149,7 +148,7 @@ def _presets(name: str, about: str, heading: str, corpus: Mapping[str, object], 
     recipe_about = "\n".join([heading, *proposal.reasons])
     presets = [(CORPORA, about, corpus), (RECIPES, recipe_about, proposal.recipe)]
     return {
-        path_of(kind, name): as_written(preset_text(comment, kind.root, values), COMMAND)
+        path_of(kind, name): as_written(preset_text(comment, kind.root, values))
         for kind, comment, values in presets
         if values
     }
@@ -164,8 +163,8 @@ def _planned_before(
     the same command would train another model each time, and what an interrupted training has done would be lost.
     """
     try:
-        corpus_about, corpus = read_own(path_of(CORPORA, name), COMMAND)
-        recipe_about, recipe = read_own(path_of(RECIPES, name), COMMAND)
+        corpus_about, corpus = read_own(path_of(CORPORA, name))
+        recipe_about, recipe = read_own(path_of(RECIPES, name))
     except (OSError, ParamsError):  # missing, edited, or of a version with other parameters
         return None
     begins_from = str(initial.target) if initial else NOTHING
@@ -179,7 +178,7 @@ def _planned_before(
 def _own_recipe(name: str) -> list[Path]:
     """The recipe that it wrote for this text before, if nobody has edited it."""
     path = path_of(RECIPES, name)
-    return [path] if path.is_file() and is_as_written(path.read_text("utf-8", "replace"), COMMAND) else []
+    return [path] if path.is_file() and is_as_written(path.read_text("utf-8", "replace")) else []
 
 
 def _corpus_values(
@@ -244,7 +243,7 @@ def _proposal(
 
 def switch(name: str, is_forced: bool) -> str:
     """Take up a corpus of `conf/corpus/` again, with the recipe of its name or the default; that recipe's name."""
-    check_idle(CORPORA)
+    check_idle()
     recipe = name if name in names(RECIPES) else RECIPES.root
     values = {CORPORA: load(CORPORA, name).values, RECIPES: load(RECIPES, recipe).values}
     write_params(_params(values, is_forced))
@@ -254,11 +253,11 @@ def switch(name: str, is_forced: bool) -> str:
 def _check_replaceable(path: Path, text: str, is_same: bool, is_forced: bool) -> None:
     """Check that `text` may be written to `path`; `is_same`: what is there is of the same source."""
     before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    if os.path.lexists(path) and written_by(COMMAND) not in before:
+    if os.path.lexists(path) and WRITTEN not in before:
         raise ParamsError(f"{path}: it was not written by `charlstm new`, and stays as it is: take another --name")
     if before in ("", text) or is_forced:
         return
-    if not is_as_written(before, COMMAND):
+    if not is_as_written(before):
         raise ParamsError(f"{path}: it was edited, and stays: take another --name, or --force to write over it")
     if not is_same:
         raise ParamsError(f"{path}: it is of another text, and stays: take another --name, or --force to write over it")

@@ -22,7 +22,7 @@ from charlstm.params import load_params
 from pipeline.doctor import machine
 from pipeline.doctor.examination import examine, examine_training
 from pipeline.doctor.finding import Finding, error, readable, warning
-from pipeline.dvc.unfinished import CHECKOUT, SEARCHES
+from pipeline.dvc.unfinished import CHECKOUT
 
 
 @pytest.fixture
@@ -107,9 +107,6 @@ def test_another_training_in_this_checkout(project: Path) -> None:
     said = f"ERROR: a training in this checkout is under way already, in process {os.getpid()} on …: wait for it, or …"
     assert is_it(line, said)
     assert lines() == []
-    with exclusive(SEARCHES / "a-search/worker-0", "a search"):
-        (line,) = lines()
-    assert is_it(line, f"WARNING: a search is under way, in process {os.getpid()} on …: it ends if the text …")
     write(f"{CHECKOUT}.holder.json", f'{{"pid": {os.getpid()}, "host": "here"}}')  # left by one that was killed
     assert lines() == []
 

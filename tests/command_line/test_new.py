@@ -14,7 +14,7 @@ from stages import blank_project, start_dvc
 from benchmarks.projects import shipped_params
 from charlstm.files.lock import exclusive
 from charlstm.params import load_params
-from pipeline.dvc.unfinished import CHECKOUT, SEARCHES
+from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.new import corpus
 from pipeline.new.budget import Request, Speed
 from pipeline.new.source import name_of
@@ -206,12 +206,6 @@ def test_nothing_is_changed_while_a_training_is_under_way(run: Run, project: Pat
     with exclusive(CHECKOUT, "a training in this checkout"):
         code, _, log = run(*command)
     assert code == 2 and "a training in this checkout is under way" in log
-    with exclusive(SEARCHES / "a-search/worker-0", "a search"):
-        done = run(*command)
-    if command[0] == "recipe":  # a search has parameters of its own
-        assert done[0] == 0
-        return
-    assert done[0] == 2 and "a search (`charlstm tune`) is under way, in process" in done[2]
     assert {path: content for path, content in tree(project).items() if ".charlstm" not in path.parts} == before
 
 
@@ -304,7 +298,7 @@ def test_a_training_is_proposed_for_a_time(run: Run, project: Path, monkeypatch:
     before = tree(project)
     recipe = project / "conf/recipe/pride.yaml"
     older = recipe.read_text().partition("# Written by")[0] + "  no_parameter_any_more: 1\n"
-    recipe.write_text(as_written(older, "new"))
+    recipe.write_text(as_written(older))
     assert run("new", "tiny-shakespeare", "--force")[0] == 0
     code, out, _ = run("new", "Pride.txt", "--minutes", "0.5")
     assert code == 0 and "as it was planned before" not in out
@@ -316,10 +310,9 @@ def test_a_training_is_proposed_for_a_time(run: Run, project: Path, monkeypatch:
     assert tree(project) == before
 
 
-@pytest.mark.parametrize("command", [["new", "Pride.txt"], ["tune"]])
 @pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf", "a", "10001"])
-def test_minutes_are_a_time(run: Run, project: Path, command: list[str], minutes: str) -> None:
+def test_minutes_are_a_time(run: Run, project: Path, minutes: str) -> None:
     before = tree(project)
-    code, _, log = run(*command, "--minutes", minutes)
+    code, _, log = run("new", "Pride.txt", "--minutes", minutes)
     assert code == 2 and "--minutes" in log and len(log.splitlines()) == 1
     assert tree(project) == before

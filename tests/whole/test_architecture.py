@@ -34,7 +34,6 @@ ONLY_IN = {
     "llvmlite": {"charlstm.generation.compiled.object_code", "charlstm.generation.compiled.machine_code"},
     "numba": {"charlstm.generation.compiled.machine_code"},
     "onnx": {"charlstm.onnx_export"},
-    "optuna": {"pipeline.tune.study"},
     "onnxruntime": {"charlstm.onnx_export"},
 }
 SHARED = ("pipeline.stage", "pipeline.dvc", "pipeline.provenance")
