@@ -48,8 +48,7 @@ format: $(INSTALLED) ## let ruff rewrite the code
 
 smoke: $(INSTALLED) ## run the whole pipeline briefly, as a DVC experiment that is shown and removed
 	dvc exp run --temp --force --name smoke-test -S model.hidden_size=128 -S train.epochs=1 -S train.warmup_steps=0 \
-		-S train.initial=conf/corpus/nothing -S 'teachers.recipes=[]' -S train.distillation.rows=0 \
-		-S train.distillation.text=conf/corpus/nothing
+		-S train.initial=conf/corpus/nothing
 	dvc metrics diff --precision 4 HEAD smoke-test
 	dvc exp remove smoke-test
 

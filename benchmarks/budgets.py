@@ -1,4 +1,4 @@
-"""What `charlstm new TEXT --minutes N` makes of real texts, beside n-grams and compressors.
+"""What `charlstm new TEXT --minutes N` makes of real texts, beside n-grams.
 
 Usage: python -m benchmarks.budgets TEXT... --minutes N [--first CHARS] [--from MODEL] [--seeds N] [--dynamic] [--show]
 
@@ -8,7 +8,7 @@ makes one more, and says what is proposed). So the time of a record is the one t
 may run beside other work. A plan is kept, so a killed training resumes. Records are in
 `benchmarks/records/budgets.jsonl`.
 
-PPMd goes on learning while it reads the test part. So with `--dynamic`, the models do, too (`benchmarks.dynamic`). The
+With `--dynamic`, the models go on learning while they read the test part, as compressors do (`benchmarks.dynamic`). The
 rate is chosen by the first characters of the validation part.
 """
 
@@ -45,7 +45,7 @@ RECORDS = ROOT / "benchmarks/records/budgets.jsonl"
 PLANS, TIMINGS = ROOT / "build/budgets", ROOT / "build/budgets/timings.json"
 COLUMNS = (
     "text", "characters", "alphabet", "minutes", "begins from", "parameters", "epochs", "teachers", "seconds planned",
-    "test, nats/char", "test, bits/char", "best n-gram", "dynamic", "PPMd", "commit",
+    "test, nats/char", "test, bits/char", "best n-gram", "dynamic", "commit",
 )  # fmt: skip
 CHOSEN_BY = 20_000  # characters of the validation part that choose a rate
 OWN_TRAIN_FRACTION = 0.8  # of the parts here; `charlstm new` has no test part
@@ -57,11 +57,10 @@ def fastest(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
     speeds = []
     for request, now in zip(requests, measure(requests, vocab_size), strict=False):
         # Small alphabets cost nearly nothing, so texts share their timings.
-        key = short_hash([request.params.model_dump(mode="json"), request.num_teachers, vocab_size.bit_length()])
+        key = short_hash([request.params.model_dump(mode="json"), vocab_size.bit_length()])
         before = Speed(*timings.get(key, now))
         least = min(now.seconds_per_step, before.seconds_per_step)
-        most = (max(values) for values in zip(now[1:], before[1:], strict=True))
-        speeds.append(Speed(least, *most))
+        speeds.append(Speed(least, max(now.validated_per_second, before.validated_per_second)))
         timings[key] = speeds[-1]
     write_text(TIMINGS, json.dumps(timings, indent=1))
     return speeds
@@ -85,10 +84,10 @@ def planned(file: Path, minutes: float, initial: Path | None) -> dict[str, Any]:
 
     with contextlib.chdir(ROOT):
         plan = plan_within(Budget(facts, 60 * minutes, shape), params_of, fastest)
-        proposal = proposal_of(plan, facts, quick, file.stem)
+        proposal = proposal_of(plan, facts, quick)
     return {
-        "recipe": proposal.recipe, "teacher": proposal.teacher, "corpus": proposal.corpus, "reasons": proposal.reasons,
-        "seconds": round(plan.all_seconds, 1), "seconds_per_step": round(plan.speed.seconds_per_step, 5),
+        "recipe": proposal.recipe, "corpus": proposal.corpus, "reasons": proposal.reasons,
+        "seconds": round(plan.seconds, 1), "seconds_per_step": round(plan.speed.seconds_per_step, 5),
     }  # fmt: skip
 
 
@@ -97,13 +96,11 @@ def held_out(file: Path, minutes: float, initial: Path | None, seed: int) -> Hel
     path = plan_path(file, minutes, initial)
     proposal = read_json(path) if path.exists() else planned(file, minutes, initial)
     write_text(path, json.dumps(proposal, indent=1))
-    teachers = None if proposal["teacher"] is None else changes_of(proposal["teacher"])
     return HeldOut(
         file,
         RECIPES.root,
         seed=seed,
         changes=changes_of(proposal["recipe"]),
-        teachers=teachers,
         min_count=proposal["corpus"].get("encode.min_count", 1),
         initial=initial,
         facts={"minutes": minutes} | {name: proposal[name] for name in ("seconds", "seconds_per_step", "reasons")},
@@ -140,12 +137,12 @@ def table_of_budgets() -> str:
         baselines, bits = record["test_baselines"], losses.mean() / math.log(2)
         best = min((name for name in baselines if name.endswith("-gram")), key=lambda name: baselines[name])
         followed = "" if group["dynamic"].isna().any() else f"{group['dynamic'].mean():.4f}"
-        taught = record.get("teachers_test_nats_per_char")
+        taught = record.get("teachers_test_nats_per_char")  # of former plans
         rows.append((
             corpus, f"{record['num_chars']:,}", f"{record['alphabet']:,}", f"{minutes:g}", initial,
             f"{record['num_parameters']:,}", record["epochs"], len(taught) if isinstance(taught, list) else 0,
             f"{record['seconds']:,.0f}", over_seeds(list(losses)), f"{bits:.4f}",
-            f"{baselines[best]:.4f} ({best})", followed, f"{baselines['ppmd']:.4f}", record["commit"],
+            f"{baselines[best]:.4f} ({best})", followed, record["commit"],
         ))  # fmt: skip
     return table(COLUMNS, rows)
 

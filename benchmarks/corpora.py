@@ -1,4 +1,4 @@
-"""Recipes as they are on real texts, beside n-grams and compressors: do the choices of tiny Shakespeare hold elsewhere?
+"""Recipes as they are on real texts, beside n-grams and xz: do the choices of tiny Shakespeare hold elsewhere?
 
 Usage: python -m benchmarks.corpora TEXT... [--recipe quick] [--recipe best] [-S NAME=VALUE] [--seeds N] [--epochs N]
            [--speed]
@@ -7,10 +7,8 @@ Usage: python -m benchmarks.corpora TEXT... [--recipe quick] [--recipe best] [-S
 A TEXT is a UTF-8 file; its name is that of the corpus. Its first 80 % train, the next 10 % validate, the last 10 %
 test. Nothing is chosen by the test part. A model reads it once, at the end, by the protocol `stateful`. The score is
 kept in `benchmarks/records/corpora.jsonl`: the same text, recipe and code are not scored again. A killed training
-resumes where it was. A recipe that has teachers trains them first, on the same training part, and they are scored,
-too. `--epochs` is for all of them. `benchmarks/records/corpora.yaml` says where the texts come from. `--speed` measures
-how fast training steps are, which means something only on a quiet machine. `--show` prints the tables of what is
-recorded.
+resumes where it was. `benchmarks/records/corpora.yaml` says where the texts come from. `--speed` measures how fast
+training steps are, which means something only on a quiet machine. `--show` prints the table of what is recorded.
 """
 
 import contextlib
@@ -29,8 +27,6 @@ import pandas as pd
 
 from benchmarks.harness import console, median_seconds, new_parser, table
 from benchmarks.projects import ROOT
-from benchmarks.recipes import Ensemble
-from benchmarks.training import learner_of
 from benchmarks.trials import Record, Trial, append, commit, fresh_processes, last_record, short_hash, train
 from charlstm.evaluation.baselines import measure_baselines
 from charlstm.evaluation.difference import mean_and_deviation
@@ -39,32 +35,29 @@ from charlstm.evaluation.windows import windowed
 from charlstm.files.atomic import sha256, write_text
 from charlstm.files.pieces import read_pieces
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
 from charlstm.text.corpus import Corpus, read_text
 from charlstm.text.encoded import EncodedText
-from charlstm.text.soft_targets import SoftTargets, load_soft_targets
 from charlstm.text.vocabulary import UNSEEN, Vocab
 from charlstm.training.initial import InitialWeights, load_initial
+from charlstm.training.learner import Learner
 from charlstm.training.train import Data
-from pipeline.distillation.write import write_part
 from pipeline.dvc.paths import load_deps, load_paths
 from pipeline.new.timing import take_steps
 from pipeline.provenance.provenance import environment
-from pipeline.stage.presets import RECIPES
 from pipeline.stage.stage import guarded
 
 RECORDS, SPEEDS = (ROOT / f"benchmarks/records/{name}.jsonl" for name in ("corpora", "corpora_speed"))
 TEXTS = ROOT / "build/corpora-texts"  # beginnings of texts
 CHECKPOINTS = ROOT / "build/corpora"  # of unfinished trainings
-MODELS = ROOT / "build/corpora-models"  # of what is done, and the texts that they wrote as teachers
+MODELS = ROOT / "build/corpora-models"  # of what is done
 VAL_FRACTION, TEST_FRACTION = 0.1, 0.1
 FIRST_SEED = 1
 NUM_WARM_UP_STEPS, NUM_TIMED_STEPS = 10, 50
 COLUMNS = (
     "text", "script", "MB", "characters", "alphabet", "recipe", "parameters", "epochs", "seconds",
-    "characters a second", "test, nats/char", "test, bits/char", "best n-gram", "xz", "zstd",
+    "characters a second", "test, nats/char", "test, bits/char", "best n-gram", "xz",
 )  # fmt: skip
 
 
@@ -79,19 +72,17 @@ class HeldOut:
         seed: int = FIRST_SEED,
         *,
         changes: Sequence[str] = (),
-        teachers: Sequence[str] | None = None,
         min_count: int = 1,
         initial: Path | None = None,
         facts: Mapping[str, object] | None = None,
     ) -> None:
-        """`changes` to the recipe are as `dvc exp run -S` has them; its teachers, if it names any, have those of
-        `teachers`. `min_count` is `encode.min_count`. `initial` is the model folder to begin from. The record also has
-        `facts`."""
+        """`changes` to the recipe are as `dvc exp run -S` has them. `min_count` is `encode.min_count`. `initial` is
+        the model folder to begin from. The record also has `facts`."""
         self.corpus, self.recipe = file.stem, recipe
         length = () if epochs is None else (f"train.epochs={epochs}",)
         self.trial = Trial((f"recipe={recipe}", *changes, *length), seed)
-        self._file, self._epochs, self._initial = file, epochs, initial
-        self._teachers, self._min_count, self._facts = teachers, min_count, facts or {}
+        self._file, self._initial = file, initial
+        self._min_count, self._facts = min_count, facts or {}
 
     @cached_property
     def text(self) -> str:
@@ -136,18 +127,7 @@ class HeldOut:
             origin["min_count"] = str(self._min_count)
         if self._initial:
             origin["initial"] = sha256(self._initial / WEIGHTS)
-        if self.teachers:
-            section = self.params().teachers.model_dump(mode="json")
-            origin["teachers"] = short_hash([section, [teacher.origin() for teacher in self.teachers]])
         return origin
-
-    @cached_property
-    def teachers(self) -> "list[HeldOut]":
-        """Who write what it learns from, if it is a student: they learn from the same training part, as long."""
-        section, own = self.params().teachers, self._teachers
-        if own is not None:
-            return [HeldOut(self._file, RECIPES.root, seed=seed, changes=own) for seed in section.seeds]
-        return [HeldOut(self._file, name, self._epochs, seed) for name in section.recipes for seed in section.seeds]
 
     def params(self) -> Params:
         """Those of the recipe, but for its number of epochs if one is given."""
@@ -193,19 +173,13 @@ def measure(held_out: HeldOut, file: Path | None = None) -> Record:
 
 
 def _fit(held_out: HeldOut, file: Path) -> Record:
-    for teacher in held_out.teachers:
-        if not teacher.model_folder().exists():
-            _fit(teacher, file)
-    models = [load_model(teacher.model_folder(), "fused") for teacher in held_out.teachers]
-    scores = [measure(teacher, file)["test_nats_per_char"] for teacher in held_out.teachers]
     train_part, val, test = held_out.encoded
     train_text, _, test_text = held_out.parts
-    soft_targets = _soft_targets(held_out, models) if models else None
-    data = Data(train_part, val, held_out.vocab, soft_targets, held_out.initial())
+    data = Data(train_part, val, held_out.vocab, held_out.initial())
 
     def score(model: CharLSTM) -> Record:
         test_nats_per_char = stateful(model, test).nats_per_char
-        record = held_out.origin() | {
+        return held_out.origin() | {
             "commit": commit(),
             "script": script_of(held_out.text),
             "num_bytes": len(held_out.text.encode()),
@@ -219,30 +193,16 @@ def _fit(held_out: HeldOut, file: Path) -> Record:
             "test_baselines": measure_baselines(train_text, test_text).bits_per_char,
             "processor": environment()["hardware.processor"],
         }
-        if models:
-            together = stateful(Ensemble([teacher.model for teacher in models]), test).nats_per_char
-            record |= {"teachers_test_nats_per_char": scores, "ensemble_test_nats_per_char": round(together, 6)}
-        return record
 
     console.print(f"{held_out.corpus}, {held_out.recipe}, seed {held_out.trial.seed}:")
     checkpoints = CHECKPOINTS / short_hash(held_out.origin())
     return train(held_out.params(), data, checkpoints, held_out.model_folder(), file, score)
 
 
-def _soft_targets(held_out: HeldOut, teachers: list[TrainedModel]) -> SoftTargets:
-    """What they write about the training part, as stage `text` does; what is here already is not written again."""
-    params, vocab = held_out.params().teachers, held_out.vocab
-    folder = MODELS / f"text-{short_hash([params.model_dump(mode='json'), [model.sha256 for model in teachers]])}"
-    for part in params.parts:
-        if not (folder / str(part)).exists():
-            write_part(folder / str(part), teachers, held_out.encoded[0].ids, vocab, params, part)
-    return load_soft_targets(folder, vocab, params.parts)
-
-
 def measure_speed(held_out: HeldOut) -> None:
     """Characters a second of single training steps, and keep it."""
     params, processes = held_out.params(), fresh_processes(held_out.params())
-    step = take_steps(learner_of(params, held_out.encoded[0], len(held_out.vocab), processes))
+    step = take_steps(Learner(held_out.encoded[0], len(held_out.vocab), params.model, params.train, processes))
     seconds = median_seconds(step, NUM_TIMED_STEPS, NUM_WARM_UP_STEPS)
     chars_per_second = round(params.train.batch_size * params.train.context_len / seconds)
     machine = {"hardware": processes.describe_device(), "processor": environment()["hardware.processor"]}
@@ -273,25 +233,9 @@ def table_of_texts() -> str:
             f"{record['alphabet']:,}", named(record), f"{record['num_parameters']:,}", record["epochs"],
             f"{group['train_seconds'].median():,.0f}", speed_of.get((record["corpus"], named(record)), ""),
             over_seeds(list(group["test_nats_per_char"])), f"{group['test_bits_per_char'].mean():.4f}",
-            f"{baselines[best]:.4f} ({best})", f"{baselines['xz']:.4f}", f"{baselines['zstd']:.4f}",
+            f"{baselines[best]:.4f} ({best})", f"{baselines['xz']:.4f}",
         ))  # fmt: skip
     return table(COLUMNS, rows)
-
-
-def table_of_students() -> str:
-    """Students beside their teachers on the test part, as Markdown; empty if none is recorded."""
-    records = newest(RECORDS)
-    if "teachers" not in records:
-        return ""
-    rows = []
-    for _, group in records.dropna(subset=["teachers"]).groupby(["corpus", "recipe", "changes"]):
-        record = group.iloc[-1]
-        rows.append((
-            f"{record['corpus']}, {named(record)}", record["epochs"],
-            over_seeds(record["teachers_test_nats_per_char"]),
-            f"{record['ensemble_test_nats_per_char']:.4f}", over_seeds(list(group["test_nats_per_char"])),
-        ))  # fmt: skip
-    return table(("text, test part", "epochs", "a teacher alone", "their ensemble", "student"), rows)
 
 
 def named(record: "pd.Series[Any]") -> str:
@@ -317,7 +261,7 @@ def changes_of(values: Mapping[str, object]) -> list[str]:
 
 
 def main() -> int:
-    """Measure what is not recorded yet, and print Markdown tables of all records."""
+    """Measure what is not recorded yet, and print a Markdown table of all records."""
     parser = new_parser(__doc__)
     parser.add_argument("texts", nargs="*", metavar="TEXT", type=Path, help="UTF-8 files")
     parser.add_argument("--recipe", action="append", help="of conf/recipe/; may be repeated; quick if none is given")
@@ -325,7 +269,7 @@ def main() -> int:
         "-S", dest="changes", metavar="NAME=VALUE", action="append", default=[], help="change a parameter"
     )
     parser.add_argument("--seeds", type=int, default=1, help="number of trainings; by default 1")
-    parser.add_argument("--epochs", type=int, help="instead of those of the recipe, and of its teachers")
+    parser.add_argument("--epochs", type=int, help="instead of those of the recipe")
     parser.add_argument("--speed", action="store_true", help="measure only how fast training steps are")
     parser.add_argument("--show", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
@@ -336,7 +280,7 @@ def main() -> int:
                 facts = {"changes": " ".join(arguments.changes)} if arguments.changes else {}
                 held_out = HeldOut(text, recipe, arguments.epochs, seed, changes=arguments.changes, facts=facts)
                 (measure_speed if arguments.speed else measure)(held_out)
-    console.print(f"{table_of_texts()}\n\n{table_of_students()}")
+    console.print(table_of_texts())
     return 0
 
 

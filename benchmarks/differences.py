@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.harness import console, new_parser, print_table
 from benchmarks.projects import ROOT
-from benchmarks.trials import Record, Trial, load_data, train
+from benchmarks.trials import Record, Trial, data_md5, load_data, train
 from charlstm.evaluation.blocks import Blocks, blocks_of
 from charlstm.evaluation.difference import Difference, Trained, difference
 from charlstm.evaluation.protocols import stateful_nats
@@ -92,7 +92,7 @@ def main() -> int:
 
 def measured(trial: Trial, data: Data) -> Measured:
     """A training of this data, unless it was trained before."""
-    folder = FOLDER / f"{trial.fingerprint()}-{trial.data_md5()[:8]}-{len(data.train)}"
+    folder = FOLDER / f"{trial.fingerprint()}-{data_md5()[:8]}-{len(data.train)}"
     file = folder / "nats.npy"
     if not file.exists():
         console.print(f"seed {trial.seed}:")

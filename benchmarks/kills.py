@@ -1,18 +1,14 @@
 """SIGKILL at random moments: does every resumed training end in the bytes of one that was not disturbed?
 
-Usage: python -m benchmarks.kills [--count 100] [--seed 0] [--searches]
+Usage: python -m benchmarks.kills [--count 100] [--seed 0]
 
 Trainings of one and of two processes take turns. Each is killed with all its processes a few times, then left to
 finish. A quarter of the kills come while the processes start, a quarter in the middle of training, and half at the
 moment when a checkpoint begins to be written.
-
-With `--searches`, what is killed is `charlstm tune`, at any moment. All trials must have the same values, the same ends
-and the same models as those of a search that was not disturbed.
 """
 
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,20 +20,13 @@ import torch
 
 from benchmarks.harness import console, new_parser
 from benchmarks.projects import (
-    PYTHON,
-    ROOT,
     kill,
     make_encoded_project,
-    make_project,
     results,
     run,
     start,
     training_command,
 )
-from charlstm.files.atomic import sha256
-from charlstm.model.shape import WEIGHTS
-from pipeline.dvc.unfinished import SEARCHES
-from pipeline.tune.study import JOURNAL, MODEL, Study
 
 KILLS_PER_TRAINING = 5
 WORLDS = (1,) if torch.cuda.device_count() == 1 else (1, 2)  # NCCL has one process for each GPU
@@ -47,17 +36,12 @@ OVERRIDE = {
     "train.early_stopping_epochs": None,
     "train.log_every_steps": 7,  # so that most checkpoints fall between two rows
     "train.dropout.output": 0.3,
-    "train.distillation.rows": 2,
-    "train.distillation.text": "soft_targets",
     "train.initial": "initial",
     "train.state_reset_probability": 0.05,
 }
 CHECKPOINT_SECONDS = "0.2"
 MAX_START_SECONDS = 6.0
 MAX_TRAINING_SECONDS = 2.0
-NUM_TRIALS = 4
-SEARCH = [*PYTHON, "pipeline.cli", "tune", "--trials", str(NUM_TRIALS), "--parameters", "space.yaml"]
-SPACE = "train.learning_rate: {low: 0.001, high: 0.05, log: true}\ntrain.dropout.output: {low: 0.0, high: 0.4}\n"
 
 
 def main() -> int:
@@ -65,10 +49,7 @@ def main() -> int:
     parser = new_parser(__doc__)
     parser.add_argument("--count", type=int, default=100, help="number of kills")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--searches", action="store_true", help="kill `charlstm tune` instead")
     arguments = parser.parse_args()
-    if arguments.searches:
-        return _kill_searches(arguments.count, random.Random(arguments.seed))
     generator, moments = random.Random(arguments.seed), Counter[str]()
     kills_each = min(KILLS_PER_TRAINING, -(-arguments.count // len(WORLDS)))  # so that each number has its turn
     num_trainings = num_wrong = num_half_written = 0
@@ -135,54 +116,6 @@ def start_and_kill(
     moment = moment if process.poll() is None else "finished before"
     kill(process)
     return moment
-
-
-def _kill_searches(count: int, generator: random.Random) -> int:
-    num_kills = num_searches = num_wrong = 0
-    with tempfile.TemporaryDirectory(prefix="charlstm-kills-") as name:
-        folder = Path(name)
-        reference, log = folder / "reference", folder / "log"
-        _make_searched(reference)
-        started = time.monotonic()
-        assert run(reference, SEARCH, log) == 0, log.read_text()
-        whole_seconds, expected = time.monotonic() - started, _trials(reference)
-        while num_kills < count:
-            num_searches += 1
-            project, log = folder / f"search-{num_searches}", folder / f"log-{num_searches}"
-            _make_searched(project)
-            for _ in range(min(KILLS_PER_TRAINING, count - num_kills)):
-                process = start(project, SEARCH, log)
-                deadline = time.monotonic() + generator.uniform(0, whole_seconds)
-                while process.poll() is None and time.monotonic() < deadline:
-                    time.sleep(0.01)
-                num_kills += process.poll() is None
-                kill(process)
-            code = run(project, SEARCH, log)
-            is_right = code == 0 and _trials(project) == expected
-            num_wrong += not is_right
-            verdict = "identical" if is_right else f"DIFFERENT (exit code {code})\n{log.read_text()[-2000:]}"
-            console.print(f"{num_kills:4d} kills, search {num_searches}: {verdict}")
-            shutil.rmtree(project)
-    console.print(f"{num_kills} kills, {num_searches} searches of {NUM_TRIALS} trials, {num_wrong} with other trials")
-    return int(num_wrong > 0)
-
-
-def _make_searched(project: Path) -> None:
-    """A project in which a search can begin."""
-    make_project(project, {"train.epochs": 3})
-    for command in (["git", "init", "-q"], [*PYTHON, "dvc", "init", "-q"]):
-        subprocess.run(command, cwd=project, check=True)
-    (project / "conf/recipe").mkdir()
-    shutil.copy(ROOT / "conf/recipe/quick.yaml", project / "conf/recipe")
-    (project / "space.yaml").write_text(SPACE)
-
-
-def _trials(project: Path) -> dict[str, str]:
-    """What became of each trial, and the SHA-256 of its model."""
-    (folder,) = (journal.parent for journal in (project / SEARCHES).glob(f"*/{JOURNAL}"))
-    ends = [trial._replace(seconds=None) for trial in Study(folder).trials().values()]
-    found = {f"{folder.name}/{trial.number}": repr(trial) for trial in ends}
-    return found | {str(file.relative_to(project)): sha256(file) for file in folder.glob(f"*/{MODEL}/{WEIGHTS}")}
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ Usage: python -m benchmarks.machines [--count 20] [--seed 0] [--s3]
 
 A machine is a folder: code, data, and what a training writes. It is killed at a random moment, half of the time while a
 checkpoint is copied to the mirror, and its folder is removed. The next machine begins with code and data alone. Two
-vanish in each training, then one is left to finish. Trainings of one and of two processes take turns, with rows of a
-student among them. All machines share an MLflow database, where each training is to be one run with one whole curve.
+vanish in each training, then one is left to finish. Trainings of one and of two processes take turns. All machines
+share an MLflow database, where each training is to be one run with one whole curve.
 
 The mirror is a folder. With `--s3`, it is in a bucket of a server that delays each request by 200 ms.
 `benchmarks.tracking` says what a mirror costs.

@@ -7,7 +7,7 @@ there, and nothing of theirs is kept here. The loop around a model does what the
 schedule, clipping, all as in their README or defaults), on our encoded corpus (`dvc repro encode`). Each number of
 seconds is a training of its own. All losses are windowed_64: the longest text that the smallest of them reads.
 What was measured is kept in `benchmarks/records/peers.jsonl`; `--show` only prints and draws it. Our own points are the
-recipes' records (`python -m benchmarks.recipes`); the time of a recipe with teachers has their trainings in it.
+recipes' records (`python -m benchmarks.recipes`).
 """
 
 import importlib.util
@@ -250,18 +250,9 @@ def read_points() -> pd.DataFrame:
     rows: list[dict[Any, Any]] = pd.read_json(RECORDS, lines=True).to_dict("records") if RECORDS.exists() else []
     for recipe in available():
         if (record := Trial((f"recipe={recipe}",)).record()) is not None:
-            rows.append({"system": f"charlstm, {recipe}", "seconds": _seconds(recipe), **record})
+            rows.append({"system": f"charlstm, {recipe}", "seconds": float(record["train_seconds"]), **record})
     points = pd.DataFrame(rows)
     return points if len(points) == 0 else points.drop_duplicates(["system", "seconds"], keep="last")
-
-
-def _seconds(recipe: str) -> float:
-    """Of its training, and of those of its teachers if it has some, not of what they write; NaN if one is unknown."""
-    own = Trial((f"recipe={recipe}",))
-    teachers = own.params().teachers
-    trials = [own, *(Trial((f"recipe={name}",), seed) for name in teachers.recipes for seed in teachers.seeds)]
-    records = [trial.record() for trial in trials]
-    return sum(math.nan if record is None else float(record["train_seconds"]) for record in records)
 
 
 def draw(points: pd.DataFrame) -> None:

@@ -12,20 +12,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import torch
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from charlstm.errors import ParamsError
-from charlstm.files.checksums import SUMS, write_sums
 from charlstm.files.documents import load_yaml, parse_yaml, validate
 from charlstm.model.char_lstm import initial_weights
 from charlstm.model.model_folder import save_model
 from charlstm.params import NOTHING, Params, load_params
-from charlstm.text.soft_targets import DISTRIBUTIONS, FILES, IDS, TEACHERS, quantize_log_probabilities
-from charlstm.text.vocabulary import VOCAB, Vocab, load_vocab
+from charlstm.text.vocabulary import Vocab, load_vocab
 from pipeline.dvc.paths import load_paths
 from pipeline.stage.params_file import replaced, with_values
 from pipeline.stage.presets import CORPORA, RECIPES, load
@@ -142,14 +139,10 @@ def make_project(folder: Path, override: Override | None = None, content: str | 
 
 
 def make_encoded_project(folder: Path, override: Override | None = None, content: str | None = None) -> None:
-    """The same after download, split and encode, with teachers' text and a model to begin from, if they are named."""
+    """The same after download, split and encode, with a model to begin from, if one is named."""
     make_project(folder, override, content)
     for stage in ("download", "split", "encode"):
         subprocess.run([*PYTHON, f"pipeline.{stage}"], cwd=folder, check=True, capture_output=True)
-    if soft_targets := (override or {}).get("train.distillation.text"):
-        vocab = load_vocab(folder / load_paths(folder / "dvc.yaml").encoded / "vocab.json")
-        for part in (1, 2):
-            write_soft_targets(folder / soft_targets / str(part), vocab, seed=part)
     if "train.initial" in (override or {}):
         write_initial(folder)
 
@@ -161,21 +154,6 @@ def write_initial(folder: Path) -> None:
     shape, generator = params.model.shape(len(vocab)), torch.Generator().manual_seed(0)
     weights = initial_weights(shape, "uniform", forget_gate_bias=1.0, generator=generator)
     save_model(folder / paths.initial, weights, shape, vocab)
-
-
-def write_soft_targets(folder: Path, vocab: Vocab, seed: int, num_chars: int = 1500) -> None:
-    """A part of a text in the form of teachers; these here know nothing."""
-    generator = np.random.default_rng(seed)
-    distributions_NV = generator.dirichlet(np.full(len(vocab), 0.1), num_chars)
-    folder.mkdir(parents=True)
-    np.save(folder / IDS, generator.integers(len(vocab), size=num_chars).astype(np.uint8))
-    np.save(
-        folder / DISTRIBUTIONS,
-        quantize_log_probabilities(np.log(np.maximum(distributions_NV, 1e-9)).astype(np.float32)),
-    )
-    (folder / TEACHERS).write_text("[]\n")
-    vocab.save(folder / VOCAB)
-    write_sums(folder / SUMS, FILES)
 
 
 def training_command(num_processes: int, *options: str) -> list[str]:

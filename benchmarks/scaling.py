@@ -18,10 +18,10 @@ from pathlib import Path
 
 from benchmarks.harness import console, new_parser, print_table
 from benchmarks.projects import torchrun
-from benchmarks.training import learner_of
 from benchmarks.trials import load_data
 from charlstm.evaluation.windows import windowed
 from charlstm.params import load_params
+from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
 from pipeline.stage.stage import guarded
 
@@ -78,7 +78,7 @@ def _take_steps() -> None:
     """Be one of the processes that are measured."""
     params, data = load_params(Path("params.yaml")), load_data()
     processes = Processes(params.train.precision)
-    learner = learner_of(params, data.train, len(data.vocab), processes)
+    learner = Learner(data.train, len(data.vocab), params.model, params.train, processes)
     seconds, processor, losses = [], [], []
     for step in range(NUM_STEPS):
         started, busy = time.perf_counter(), time.process_time()

@@ -16,27 +16,21 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmarks.harness import console, new_parser, print_table, seconds_of, take_turns
 from benchmarks.projects import ROOT, compose
 from benchmarks.trials import fresh_processes, load_data
-from charlstm.params import Params
-from charlstm.text.encoded import EncodedText
-from charlstm.text.soft_targets import SoftTargets
 from charlstm.training import learner as learner_module
 from charlstm.training.learner import Learner
-from charlstm.training.processes import Processes
 from pipeline.new.timing import take_steps
 from pipeline.stage.hardware import keep_freed_memory, set_num_threads
 from pipeline.stage.stage import guarded
 
 NUM_ROUNDS = 9
-PROFILED = ("quick", "student")
+PROFILED = ("quick", "best")
 NUM_PROFILED_STEPS, NUM_WARM_UP_STEPS = 60, 10
-NUM_SOFT_STEPS = 8  # until a student's text begins anew
 PAUSE_SECONDS = 0.01  # before a step that is timed, until threads of the one before have stopped to spin
 GEMM_SIZE = 2048
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -203,17 +197,7 @@ def _learner(size: Size, implementation: str, precision: str) -> Learner:
 def make_learner(*overrides: str) -> Learner:
     """What trains with these overrides, as `dvc exp run -S` has them."""
     params, data = compose(ROOT, overrides), load_data()
-    return learner_of(params, data.train, len(data.vocab), fresh_processes(params))
-
-
-def learner_of(params: Params, text: EncodedText, vocab_size: int, processes: Processes) -> Learner:
-    """What trains with `params`. A student gets distributions at random: what teachers say changes no time."""
-    soft_targets, num_rows = None, params.train.distillation.rows
-    if num_rows:
-        soft_ids = text.ids[: NUM_SOFT_STEPS * num_rows * params.train.context_len + 1]
-        quantized_NV = np.random.default_rng(0).integers(256, size=(len(soft_ids), vocab_size), dtype=np.uint8)
-        soft_targets = SoftTargets([soft_ids], [quantized_NV])
-    return Learner(text, vocab_size, params.model, params.train, processes, soft_targets)
+    return Learner(data.train, len(data.vocab), params.model, params.train, fresh_processes(params))
 
 
 def profile(learner: Learner) -> dict[str, float]:
@@ -238,7 +222,6 @@ def profile(learner: Learner) -> dict[str, float]:
     time_part(learner, "masks", "dropout masks")
     time_part(learner, "distributed", "forward")
     time_part(learner_module, "summed_nats", "loss")
-    time_part(learner, "distillation_nats", "loss")
     time_part(learner.processes, "backward", "backward")
     time_part(learner.processes, "clip_gradients", "clipping")
     for optimizer, name in zip(learner.optimizers, ("AdamW", "Muon"), strict=True):

@@ -7,7 +7,7 @@ code it was made.
 
 Usage: python -m benchmarks.trials OVERRIDE... [--seed 1]
 
-As a command it trains one, e.g. `python -m benchmarks.trials recipe=quick train.dropout.output=0.3`, for a search; what
+As a command it trains one, e.g. `python -m benchmarks.trials recipe=quick train.dropout.output=0.3`; what
 it finds goes to `benchmarks/records/search.jsonl`, the dead ends too.
 """
 
@@ -35,7 +35,6 @@ from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import load_model, save_model
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, load_parts
-from charlstm.text.soft_targets import load_soft_targets
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.processes import Processes
 from charlstm.training.train import Data, fit
@@ -54,7 +53,6 @@ CHECKPOINTS = ROOT / "build/trials"  # of unfinished trials
 MODELS = ROOT / "build/models"  # of what is done
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 WINDOW_LENS = (64, 100, 256)
-TEACHERS_LOCK = "distillation/dvc.lock"
 OWN_PARAMETERS = ("train.seed=",)  # of a trial, not of its overrides
 
 Record = dict[str, Any]
@@ -83,29 +81,9 @@ class Trial(NamedTuple):
             {"model": params.model.fingerprint_fields(), "train": params.train.fingerprint_fields()}, sort_keys=True
         )
 
-    def data_md5(self) -> str:
-        """DVC's hashes of what it learns from: the encoded corpus, and what teachers wrote if it is a student.
-
-        Raises:
-            ParamsError: a `dvc.lock` does not name it.
-        """
-        return data_md5() if self.params().train.distillation.rows == 0 else f"{data_md5()}+{soft_targets_md5()}"
-
-    def data(self) -> Data:
-        """What stage encode wrote, and teachers if it is a student.
-
-        Raises:
-            EncodedError: it is not there.
-        """
-        data, params = load_data(), self.params()
-        if params.train.distillation.rows == 0:
-            return data
-        folder = ROOT / params.train.distillation.text
-        return data._replace(soft_targets=load_soft_targets(folder, data.vocab, params.teachers.parts))
-
     def record(self, file: Path = RECORDS) -> Record | None:
         """What was last kept of it, if it was run on this data."""
-        return last_record(file, {"fingerprint": self.fingerprint(), "data": self.data_md5()})
+        return last_record(file, {"fingerprint": self.fingerprint(), "data": data_md5()})
 
     def model_folder(self) -> Path:
         """Where its model is kept on this machine."""
@@ -119,35 +97,17 @@ def load_data() -> Data:
     return Data(train, val, vocab)
 
 
+@cache
 def data_md5() -> str:
     """DVC's hash of the encoded corpus, which `dvc.lock` has also where the data itself is not.
 
     Raises:
         ParamsError: `dvc.lock` does not name it.
     """
-    return _md5s("dvc.lock", "encode", "dvc repro encode")[0]
-
-
-def soft_targets_md5() -> str:
-    """A hash of DVC's hashes of all parts that teachers wrote; nothing if they have not.
-
-    Raises:
-        ParamsError: `distillation/dvc.lock` does not name them.
-    """
-    if not (ROOT / TEACHERS_LOCK).exists():
-        return ""
-    md5s = _md5s(TEACHERS_LOCK, "text", "dvc repro distillation/dvc.yaml")
-    return hashlib.sha256("".join(md5s).encode()).hexdigest()[:16]
-
-
-@cache
-def _md5s(lock: str, stage: str, command: str) -> list[str]:
-    """What each stage of this name wrote."""
-    stages = sorted(load_yaml(ROOT / lock)["stages"].items())
-    md5s = [str(locked["outs"][0]["md5"]) for name, locked in stages if name.partition("@")[0] == stage]
-    if not md5s:
-        raise ParamsError(f"{lock}: it has no outputs of stage {stage}; run `{command}`")
-    return md5s
+    try:
+        return str(load_yaml(ROOT / "dvc.lock")["stages"]["encode"]["outs"][0]["md5"])
+    except (KeyError, TypeError):
+        raise ParamsError("dvc.lock: it has no outputs of stage encode; run `dvc repro encode`") from None
 
 
 def short_hash(facts: object, *, sort_keys: bool = False) -> str:
@@ -190,10 +150,10 @@ def trained(trial: Trial) -> CharLSTM:
 
 
 def _fit(trial: Trial, file: Path) -> Record:
-    params, data = trial.params(), trial.data()
+    params, data = trial.params(), load_data()
     with contextlib.chdir(ROOT):
         checkpoints = CHECKPOINTS / fingerprint_of_inputs(params, load_paths())
-    facts: Record = {"fingerprint": trial.fingerprint(), "data": trial.data_md5(), "commit": commit()}
+    facts: Record = {"fingerprint": trial.fingerprint(), "data": data_md5(), "commit": commit()}
     facts |= {"overrides": " ".join(trial.overrides), "seed": trial.seed}
     console.print(f"{facts['overrides']}, seed {trial.seed}:")
     return train(params, data, checkpoints, trial.model_folder(), file, lambda model: facts | losses(model, data.val))
@@ -253,7 +213,7 @@ def losses(model: LanguageModel, text: EncodedText) -> dict[str, float]:
 
 
 def main() -> int:
-    """Train one trial of a search and keep its record."""
+    """Train one trial and keep its record."""
     parser = new_parser(__doc__)
     parser.add_argument("overrides", nargs="+", metavar="OVERRIDE", help="as `dvc exp run -S` has them")
     parser.add_argument("--seed", type=int, default=1, help="of the training")

@@ -35,8 +35,6 @@ OVERRIDE = {
     "train.dropout.output_samples": 2,
     "train.dropout.output": 0.3,
     "train.muon.learning_rate": 0.01,  # so low that rounding hardly grows from step to step
-    "train.distillation.rows": 4,
-    "train.distillation.text": "soft_targets",
     "train.initial": "initial",
     "train.state_reset_probability": 0.1,
 }

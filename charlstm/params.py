@@ -120,17 +120,6 @@ class MuonParams(Section):
     momentum: Rate
 
 
-class DistillationParams(Section):
-    """How much a student learns from what teachers wrote, and where that is."""
-
-    rows: Annotated[int, Field(ge=0, le=1_000_000)]
-    text: FileOrFolder
-
-    def fingerprint_fields(self) -> dict[str, Any]:
-        """Without rows, where the text is decides nothing."""
-        return super().fingerprint_fields() if self.rows else {}
-
-
 class TrainParams(Section):
     """The recipe: batches, optimizer and regularization."""
 
@@ -155,7 +144,6 @@ class TrainParams(Section):
     gradient_clip_norm: PositiveFloat | None
     on_nonfinite: Literal["stop", "skip"]
     dropout: DropoutParams
-    distillation: DistillationParams
     ema_decay: Annotated[Rate, Neutral(0.0)]
     early_stopping_epochs: PositiveInt | None
     validation: Literal["windowed", "sliding"]
@@ -163,44 +151,10 @@ class TrainParams(Section):
     validation_chars: Annotated[ScoredLength | None, Neutral(None)]
     log_every_steps: Annotated[int, Field(gt=0, le=1_000_000)]  # a checkpoint has what each of them measured
 
-    @property
-    def corpus_rows(self) -> int:
-        """Rows of the global batch that read the corpus; the others read what teachers wrote."""
-        return self.batch_size - self.distillation.rows
-
     def fingerprint_fields(self) -> dict[str, Any]:
         """The values that decide a model: not those of an optimizer that is not used."""
         fields = super().fingerprint_fields()
         return fields if self.optimizer == "muon" else {name: fields[name] for name in fields if name != "muon"}
-
-    @model_validator(mode="after")
-    def _has_rows_for_both_texts(self) -> Self:
-        if self.distillation.rows >= self.batch_size:
-            raise PydanticCustomError(
-                "relation",
-                "distillation.rows should be less than batch_size {batch_size}: the others read the corpus",
-                {"batch_size": self.batch_size},
-            )
-        if self.distillation.rows and self.batching != "streams":
-            raise PydanticCustomError("relation", "batching should be streams where distillation.rows is not 0")
-        return self
-
-
-class TeachersParams(Section):
-    """The models that write what a student learns from, and how much they write: `distillation/dvc.yaml`."""
-
-    recipes: Annotated[tuple[Annotated[str, Field(pattern=r"^\w[\w-]*$")], ...], AFewValues]
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AFewValues]
-    parts: Annotated[tuple[NonNegativeInt, ...], Field(strict=False, max_length=10_000)]
-    part_chars: PositiveInt
-    row_chars: Length
-    prompt_chars: Length
-    temperature: NonNegativeFloat
-
-    @property
-    def chars_of_part(self) -> int:
-        """Characters of each part: rows are whole."""
-        return -(-self.part_chars // self.row_chars) * self.row_chars
 
 
 class PublishedParams(Section):
@@ -238,7 +192,6 @@ class Params(Section):
     encode: EncodeParams
     model: ModelParams
     train: TrainParams
-    teachers: TeachersParams
     evaluate: EvaluateParams
     sample: SampleParams
 

@@ -114,9 +114,8 @@ class Section(BaseModel):
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             is_neutral = any(isinstance(mark, Neutral) and mark.value == value for mark in field.metadata)
-            kept = inner(value)
-            if not is_neutral and not (isinstance(value, Section) and kept == {}):
-                fields[name] = kept
+            if not is_neutral:
+                fields[name] = inner(value)
         return fields
 
 

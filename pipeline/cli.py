@@ -25,7 +25,6 @@ COMMANDS = {  # by group: the module, and what the list of commands says, the fi
         "new": ("new", "Set the project up for a text of your own."),
         "recipe": ("recipe", "List recipes, write one into `params.yaml`, or keep one."),
         "corpus": ("recipe", "List corpora, write one into `params.yaml`, or keep one."),
-        "tune": ("tune", "Search for better parameters, and make them a recipe."),
         "doctor": ("doctor", "Check everything that can be checked before a training."),
     },
     USE: {

@@ -162,7 +162,7 @@ def _compare(
     trained: TrainedModel,
     tables: Tables,
 ) -> Baselines:
-    """N-grams and compressors on the same text, and what helps if one is better: a warning if it is an n-gram."""
+    """N-grams and xz on the same text, and what helps if one is better: a warning if it is an n-gram."""
     vocab = trained.vocab
     baselines = measure_baselines(vocab.decode(train.last(MAX_CHARS).ids), vocab.decode(text.first(MAX_CHARS).ids))
     write_document(paths.evaluate / BASELINES, baselines, indent=2)

@@ -41,7 +41,7 @@ from pipeline.stage.stage import guarded
 
 log = logging.getLogger("charlstm")
 
-TRAININGS = {"pipeline.train", "pipeline.distillation.teacher"}
+TRAINING = "pipeline.train"
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_TO_SAVE = 60.0
 SECONDS_WITHOUT_WORKERS = 60.0  # torchrun can wait for a lost node for ever; a restart takes it less
@@ -63,7 +63,7 @@ def main(command: Sequence[str]) -> int:
 
 def _launch(command: Sequence[str]) -> int:
     """Check the training, then start its processes: they take seconds, and each would tell the same faults."""
-    if not TRAININGS.isdisjoint(command):
+    if TRAINING in command:
         findings = examine_training()
         for finding in findings:
             log.log(logging.ERROR if finding.is_error else logging.WARNING, " ".join(finding.text.split("\n")))

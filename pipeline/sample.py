@@ -133,8 +133,6 @@ def _by_section(params: Params, prompts: Sequence[str]) -> dict[str, dict[str, A
         "evaluate": params.evaluate,
         "sample": params.sample,
     }
-    if params.train.distillation.rows:
-        sections["teachers"] = params.teachers
     shown = {name: section.model_dump(mode="json") for name, section in sections.items()}
     shown["sample"]["prompts"] = list(prompts)
     return shown

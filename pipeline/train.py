@@ -3,10 +3,9 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import NamedTuple
 
 from charlstm.errors import CharlstmError, Interrupted, TrainingError
 from charlstm.files.atomic import sha256, write_text
@@ -15,7 +14,6 @@ from charlstm.model.model_folder import save_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING, Params, TrainParams
 from charlstm.text.encoded import load_parts
-from charlstm.text.soft_targets import load_soft_targets
 from charlstm.text.vocabulary import Vocab
 from charlstm.tracking.runs import FINGERPRINT_TAG, TrainingTracker
 from charlstm.training.batches import rows_of
@@ -43,33 +41,18 @@ from pipeline.stage.hardware import (
 )
 from pipeline.stage.interruption import handle_signals
 from pipeline.stage.mirroring import Follower, followed
-from pipeline.stage.project import PARAMS
 from pipeline.stage.sending import node_metrics, outbox
 from pipeline.stage.settings import seconds
 
 log = logging.getLogger("charlstm")
 
-Load = Callable[[], tuple[Params, Paths]]
 CHANGED = (
     "parameters, data or code were changed while training ran, and DVC would take the model for one made of the new; "
     "nothing is lost: with the former ones back in place (git stash, ...) the same command ends at once"
 )
 
 
-class Job(NamedTuple):
-    """What a training has of its own beside its parameters and paths; by default, it is the project's training."""
-
-    load: Load = stage.load
-    """Gives the same parameters and paths again, if the files that say them have not changed."""
-    folder: Path = Path()
-    """Has the file of its parameters. Of trainings with the same folder, one runs at a time."""
-    tags: Mapping[str, str] = {}
-    """More tags for its run."""
-    observers: Sequence[Observer] = ()
-    """More of those that watch it, on the first process."""
-
-
-def run(params: Params, paths: Paths, job: Job = Job()) -> None:  # noqa: B008  # it never changes
+def run(params: Params, paths: Paths) -> None:
     """Train on whatever processes and devices the launcher decided on, from the start or from a checkpoint."""
     set_num_threads(work_of(params))
     keep_freed_memory()
@@ -77,7 +60,7 @@ def run(params: Params, paths: Paths, job: Job = Job()) -> None:  # noqa: B008  
     data = _load(params, paths)
     # On every process: what fails here must fail before they need each other.
     prompts = epoch_prompts(params, data.val.ids, data.vocab)
-    tags = {**provenance.tags(params, paths), **provenance.environment(), **job.tags}
+    tags = {**provenance.tags(params, paths), **provenance.environment()}
     fingerprint = unfinished.fingerprint(params, paths)
     seconds_between = seconds("CHARLSTM_CHECKPOINT_SECONDS")
     with (
@@ -103,15 +86,16 @@ def run(params: Params, paths: Paths, job: Job = Job()) -> None:  # noqa: B008  
             with ExitStack() as stack:
                 begun = list[unfinished.Unfinished]()
 
+                def stop() -> bool:
+                    return interruption.is_requested
+
                 def begin() -> None:  # it may wait for another experiment
-                    checkout, stop = job.folder / unfinished.CHECKOUT, lambda: interruption.is_requested
-                    begun.append(stack.enter_context(unfinished.start_or_resume(fingerprint, checkout, stop)))
+                    begun.append(stack.enter_context(unfinished.start_or_resume(fingerprint, stop)))
                     begun[0].fetch_or_clear_mirror()
 
                 processes.on_main(begin)
                 mirror = _MirrorWatch(stack.enter_context(followed(begun[0].folder)))
-                watched = job._replace(observers=[*job.observers, mirror])
-                _train_and_write(params, paths, data.vocab, prompts, tags, begun[0], train, watched)
+                _train_and_write(params, paths, data.vocab, prompts, tags, begun[0], train, mirror)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -136,13 +120,10 @@ def _load(params: Params, paths: Paths) -> Data:
     vocab, (train, val) = load_parts(
         paths.encoded, ("train", "val"), separator=params.split.document_separator, sha256_of=hashes.sha256
     )
-    soft_targets, distillation = None, params.train.distillation
-    if distillation.rows:
-        soft_targets = load_soft_targets(Path(distillation.text), vocab, params.teachers.parts, hashes.sha256)
     initial = None
     if str(paths.initial) != NOTHING:
         initial = load_initial(paths.initial, vocab, params.model.shape(len(vocab)))
-    return Data(train, val, vocab, soft_targets, initial)
+    return Data(train, val, vocab, initial)
 
 
 def _processes(params: Params) -> Processes:
@@ -164,7 +145,7 @@ def _check_same_training(processes: Processes, fingerprint: str) -> None:
     if not processes.all_equal(fingerprint):
         raise CharlstmError(
             "the processes see different parameters, data or code: give all nodes the same commit and "
-            "`dvc pull download split encode` (for a student also `dvc pull distillation/dvc.yaml`)"
+            "`dvc pull download split encode`"
         )
     if not processes.all_equal(str(processes.is_bf16)):
         raise CharlstmError("not every process's hardware multiplies bf16: set train.precision to fp32 or bf16")
@@ -178,7 +159,7 @@ def _train_and_write(
     tags: dict[str, str],
     work: unfinished.Unfinished,
     train: Callable[[Sequence[Observer], Path], Result],
-    job: Job,
+    mirror: Observer,
 ) -> None:
     console = TrainingConsole()
     shown = {**tags, **page_tags(summary_of(params, tags)), FINGERPRINT_TAG: work.folder.name}
@@ -186,8 +167,8 @@ def _train_and_write(
     status, reason = "FAILED", ""
     try:
         texts = EpochTexts(prompts, vocab, params.train.seed, [console.show_texts, tracker.log_texts])
-        result = train([console, tracker, texts, *job.observers], work.folder)
-        if unfinished.fingerprint(*job.load()) != work.folder.name:
+        result = train([console, tracker, texts, mirror], work.folder)
+        if unfinished.fingerprint(*stage.load()) != work.folder.name:
             raise TrainingError(CHANGED)
         _write(paths, result, vocab)
         _say_how_it_ended(result, params.train)
@@ -206,7 +187,7 @@ def _train_and_write(
                 num_parameters=result.num_parameters, val_nats_per_char=result.best.val_nats_per_char
             )
             tracker.run.set_tags(page_tags(summary))
-            provenance.log_lineage(tracker.run, "train", paths, tags, job.folder / PARAMS)
+            provenance.log_lineage(tracker.run, "train", paths, tags)
             tracker.finish(sha256(paths.model / WEIGHTS), result.train_seconds)
         else:
             tracker.abandon(status, reason)

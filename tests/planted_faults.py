@@ -51,10 +51,7 @@ class Fault(NamedTuple):
     also: str = ""  # what cannot be separated from it
 
 
-DISK = (
-    "ERROR: disk: about … GB are needed (texts …, what teachers write …, checkpoints and the model, and DVC's cache), "
-    "… are free in …"
-)
+DISK = "ERROR: disk: about … GB are needed (texts …, checkpoints and the model, and DVC's cache), … are free in …"
 # Of a text that is encoded: all of these at once, too.
 FAULTS = {
     "prompt": Fault(

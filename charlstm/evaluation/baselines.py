@@ -1,4 +1,4 @@
-"""What a text costs without a network, in bits a character: n-grams and compressors that have seen the training text.
+"""What a text costs without a network, in bits a character: n-grams and xz, which have seen the training text.
 
 `baselines.json` has these figures, without times, hosts or paths.
 """
@@ -9,8 +9,6 @@ from functools import partial
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-import pyppmd
-import zstandard
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -159,10 +157,9 @@ def _interpolate(estimates: _Estimates, contexts_N: Ints, ranks_N: Ints, lower_N
     return np.where(total_N > 0, interpolated_N, lower_N)
 
 
-# What compressors make of a text when they have seen the training text, in bits: xz and zstd, which are general, and
-# PPMd, which is made for texts.
+# What a compressor makes of a text when it has seen the training text.
 
-XZ_LEVEL, ZSTD_LEVEL = 6, 19  # beyond them, more time finds no shorter form: the windows are as large as the texts
+XZ_LEVEL = 6  # beyond it, more time finds no shorter form: the window is as large as the texts
 
 
 def xz_bits(train: bytes, text: bytes) -> int:
@@ -173,40 +170,9 @@ def xz_bits(train: bytes, text: bytes) -> int:
     return 8 * (after - before)
 
 
-def zstd_bits(train: bytes, text: bytes) -> int:
-    """Bits of `text` in zstd's format (RFC 8878), with the training text as a dictionary of raw content."""
-    num_bytes = len(train) + len(text)
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        ZSTD_LEVEL, source_size=num_bytes, window_log=max(zstandard.WINDOWLOG_MIN, num_bytes.bit_length())
-    )
-    seen = zstandard.ZstdCompressionDict(train, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-    return 8 * len(zstandard.ZstdCompressor(compression_params=parameters, dict_data=seen).compress(text))
-
-
-# PPMd predicts a byte from up to PPMD_ORDER before it. Variant I (Shkarin 2002) needs fewer bits than H from order 6
-# on. In bits a byte of the last tenth, by order:
-#                           6       8       12      16      24
-#   tiny Shakespeare        2.026   2.029   2.033   2.033   2.033
-#   the first 2 MB of       1.850   1.826   1.813   1.810   1.810
-#   Dickens
-PPMD_ORDER = 16
-# With 24 bytes of memory for a byte of text, the models of tiny Shakespeare, War and Peace, Dickens and noise never ran
-# out of it. Where one does, PPMd cuts its longest contexts off, and does not begin anew.
-PPMD_MEMORY_PER_BYTE, PPMD_MAX_MEMORY = 32, 2**31  # at most what the n-grams of MAX_CHARS take
-
-
-def ppmd_bits(train: bytes, text: bytes) -> int:
-    """Bits by which the stream of PPMd (variant I) grows when `text` follows the training text."""
-    memory = min(PPMD_MEMORY_PER_BYTE * (len(train) + len(text)) + 2**20, PPMD_MAX_MEMORY)
-    encoder = pyppmd.Ppmd8Encoder(PPMD_ORDER, memory, pyppmd.PPMD8_RESTORE_METHOD_CUT_OFF)
-    encoder.encode(train)
-    return 8 * len(encoder.encode(text))  # the end of the stream has four bytes, whatever came before
-
-
 # All of them on one text.
 
 BASELINES = "baselines.json"
-COMPRESSORS = {"xz": xz_bits, "zstd": zstd_bits, "ppmd": ppmd_bits}
 MAX_CHARS = 20_000_000  # of each text: bounds time and memory
 DIGITS = 6  # what is left out is below what another processor's logarithm may change
 
@@ -222,7 +188,7 @@ class Baselines(Document):
     ngrams: Annotated[dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=1)]
     """By order: "1-gram", "2-gram" ..."""
     compressors: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
-    """"xz", "zstd" and "ppmd"."""
+    """"xz"; of older models also "zstd" and "ppmd"."""
 
     @property
     def bits_per_char(self) -> dict[str, float]:
@@ -263,13 +229,12 @@ def measure_baselines(train: str, text: str) -> Baselines:
     vocab = Vocab.of(train + text)
     nats_K = NGramModel(vocab.encode(train), len(vocab)).nats(vocab.encode(text))
     num_chars = len(text) - 1
-    seen, own = train.encode(), text.encode()
     return Baselines(
         schema_version=1,
         num_training_chars=len(train),
         num_chars=num_chars,
         ngrams={f"{k}-gram": round(nats / num_chars / math.log(2), DIGITS) for k, nats in enumerate(nats_K, 1)},
-        compressors={name: round(bits(seen, own) / len(text), DIGITS) for name, bits in COMPRESSORS.items()},
+        compressors={"xz": round(xz_bits(train.encode(), text.encode()) / len(text), DIGITS)},
     )
 
 

@@ -31,7 +31,6 @@ from charlstm.model.loss import LossSum
 from charlstm.text.encoded import EncodedText, num_chars_of
 
 STATEFUL_CHUNK = 2_000  # ids at a time
-WINDOWED_LOGITS = 2**21  # at a time
 
 
 def stateful(model: LanguageModel, text: EncodedText) -> LossSum:
@@ -42,23 +41,6 @@ def stateful(model: LanguageModel, text: EncodedText) -> LossSum:
 def stateful_nats(model: LanguageModel, text: EncodedText) -> NDArray[np.float64]:
     """The nats (N - 1,) of each id but the first under `stateful`."""
     return char_losses(model, text, model.zero_state(1))[0]
-
-
-@torch.no_grad()
-def windowed_nats(model: LanguageModel, text: EncodedText, context_len: int) -> NDArray[np.float64]:
-    """The nats (N - 1,) of each id but the first under `windowed_C`; those before the first character are 0."""
-    nats_N = np.zeros(max(0, len(text) - 1))
-    starts = np.arange(text.first_input, len(nats_N), context_len)
-    num_windows = max(1, WINDOWED_LOGITS // (context_len * model.shape.vocab_size))
-    batches = np.split(starts[:-1], range(num_windows, len(starts) - 1, num_windows))
-    for batch in [*batches, starts[-1:]]:  # the last window may be shorter
-        if len(batch) > 0:
-            windows = windows_from(text, batch, min(context_len, len(nats_N) - int(batch[0])))
-            logits_BTV, _ = logits_of(model, windows, model.zero_state(len(batch)))
-            targets_BT = torch.from_numpy(windows.targets_BT).to(logits_BTV.device)
-            nats_BT = functional.cross_entropy(logits_BTV.transpose(1, 2), targets_BT, reduction="none")
-            nats_N[batch[:, None] + np.arange(nats_BT.shape[1])] = nats_BT.cpu().double().numpy()
-    return nats_N
 
 
 def summed(nats_N: NDArray[np.float64], text: EncodedText) -> LossSum:

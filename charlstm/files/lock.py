@@ -68,13 +68,6 @@ def holder_of(path: Path) -> str | None:
         return _describe(holder)
 
 
-def first_holder(folder: Path, pattern: str) -> str | None:
-    """Who holds one of the paths in a folder that match, in words; None for nobody."""
-    left = folder.glob(f"{pattern}{HOLDER}")
-    holders = (holder_of(file.with_name(file.name.removesuffix(HOLDER))) for file in left)
-    return next(filter(None, holders), None)
-
-
 def _lock_of(path: Path) -> FileLock:
     """Not one of those files that stay when their process dies, which filelock takes where the disk has no locks."""
     return FileLock(path.with_name(f"{path.name}.lock"), blocking=False, thread_local=False, fallback_to_soft=False)

@@ -5,7 +5,6 @@ depend on the number of processes. Values are 0 or 1/(1-rate) ("inverted dropout
 Shapes: T time steps, B rows, F features, S dropped copies of the output; a locked mask has T = 1 and serves every step.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -38,20 +37,8 @@ class DropoutMasks(NamedTuple):
 
     def rows(self, rows: slice) -> "DropoutMasks":
         """The masks of some of the rows."""
-        return self._changed(lambda mask: mask[..., rows, :])
-
-    def before(self, end: int) -> "DropoutMasks":
-        """The masks of the rows before `end`; the others drop nothing."""
-
-        def fill(mask: Tensor) -> Tensor:
-            num_rows = mask.shape[-2]
-            return mask if end >= num_rows else mask.index_fill(-2, torch.arange(end, num_rows, device=mask.device), 1)
-
-        return self._changed(fill)
-
-    def _changed(self, change: Callable[[Tensor], Tensor]) -> "DropoutMasks":
         embedding, *between, output = (
-            None if mask is None else change(mask) for mask in (self.embedding, *self.between_layers, self.output)
+            None if mask is None else mask[..., rows, :] for mask in (self.embedding, *self.between_layers, self.output)
         )
         return DropoutMasks(embedding, tuple(between), output)
 

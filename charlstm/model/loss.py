@@ -60,16 +60,6 @@ def summed_nats(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
     return nats / num_copies
 
 
-def soft_nats(logits_BTV: Tensor, probabilities_BTV: Tensor) -> Tensor:
-    """The summed cross-entropy in nats, a scalar, to distributions instead of characters (Hinton et al. 2015).
-
-    Logits may be several copies, as in `summed_nats`: the mean.
-    """
-    num_copies = len(logits_BTV) // max(1, len(probabilities_BTV))
-    targets_NV = probabilities_BTV.repeat(num_copies, 1, 1).flatten(0, 1)
-    return functional.cross_entropy(logits_BTV.flatten(0, 1), targets_NV, reduction="sum") / max(1, num_copies)
-
-
 def summed_nats_in_pieces(
     head: Callable[[Tensor], Tensor], features_NH: Tensor, targets_N: Tensor, vocab_size: int
 ) -> Tensor:

@@ -174,7 +174,7 @@ class ByteVocab(Vocab):
         write_text(path, json.dumps({"unit": self.unit}) + "\n")
 
 
-VOCAB = "vocab.json"  # in the folders of encoded text, of models and of what teachers wrote
+VOCAB = "vocab.json"  # in the folders of encoded text and of models
 
 
 def load_vocab(path: Path) -> Vocab:

@@ -105,9 +105,8 @@ MAX_EXPERIMENTS = 10_000
 MAX_METRICS_PER_CALL = 1_000
 MAX_PARAMS_PER_CALL = 100
 CORPUS_TAG, RECIPE_TAG, EXPERIMENT_TAG = "corpus_name", "recipe", "dvc_exp_name"  # the last: DVC's, not MLflow's
-SWEEP_TAG = "sweep"  # of a run of a sweep or a search; the value is a commit, or the search
+SWEEP_TAG = "sweep"  # of a run of a sweep; the value is the commit from which it began
 SWEEP_OF_TAG = "sweep_of"  # of the run above them; the same value
-TRIAL_TAG = "trial"  # of a trial of a search: its number
 CHANGED = "changed."  # with a parameter's name: the value that a later stage had, where the run keeps the first
 SPOOL_TAG = "mlflow.charlstm.spool"  # which spool has made the run; MLflow's page hides tags that begin so
 COMMON_REASONS = {
@@ -264,12 +263,11 @@ def check_exists(store: Store) -> None:
 
 
 def find_run(client: "MlflowClient", store: Store, tag: str, value: str, *, is_running: bool = False) -> "Run | None":
-    """The newest run with that tag, if any; a trial of a search only if there is no other. `is_running`: of those that
-    run."""
+    """The newest run with that tag, if any. `is_running`: of those that run."""
     ids = list(find_experiments(client, store).values())
     wanted = f"tags.{tag} = '{value}'" + (" AND attributes.status = 'RUNNING'" if is_running else "")
-    runs = client.search_runs(ids, wanted, order_by=["start_time DESC"]) if ids else []
-    return min(runs, key=lambda run: TRIAL_TAG in run.data.tags, default=None)
+    runs = client.search_runs(ids, wanted, max_results=1, order_by=["start_time DESC"]) if ids else []
+    return runs[0] if runs else None
 
 
 def create_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str], start_ms: int) -> str:

@@ -1,14 +1,13 @@
 """Reads runs and their artifacts out of an MLflow store."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from charlstm.tracking.client import (
     CHANGED,
     MAX_EXPERIMENTS,
-    TRIAL_TAG,
     Store,
     check_exists,
     connect,
@@ -59,21 +58,20 @@ class Reader:
         return list(self._search(f"attributes.run_name = {quote}{name}{quote}"))
 
     def by_tag(self, tag: str, value: str) -> list[TrackedRun]:
-        """Runs with that tag, the newest first, and trials of a search last; `value` is a hash or the like, without
-        quotes."""
-        return _trials_last(self._search(f"tags.`{tag}` = '{value}'"))
+        """Runs with that tag, the newest first; `value` is a hash or the like, without quotes."""
+        return list(self._search(f"tags.`{tag}` = '{value}'"))
 
     def by_tag_prefix(self, tag: str, prefix: str) -> list[TrackedRun]:
         """Runs whose tag begins with `prefix`, of hexadecimal digits; in the same order."""
-        return _trials_last(self._search(f"tags.`{tag}` LIKE '{prefix}%'"))
+        return list(self._search(f"tags.`{tag}` LIKE '{prefix}%'"))
 
     def all(self) -> Iterator[TrackedRun]:
         """Every run, the newest first."""
         yield from self._search("")
 
     def trainings(self) -> list[TrackedRun]:
-        """Runs that trained a model, the newest first, without the trials of searches."""
-        return [run for run in self.all() if run.params and TRIAL_TAG not in run.tags]
+        """Runs that trained a model, the newest first."""
+        return [run for run in self.all() if run.params]
 
     def text(self, run: TrackedRun, path: str) -> str | None:
         """The artifact `path` as text; None if the run has none."""
@@ -107,11 +105,6 @@ class Reader:
             token = page.token
             if not token:
                 return
-
-
-def _trials_last(runs: Iterable[TrackedRun]) -> list[TrackedRun]:
-    """A trial may have trained the very model that DVC has: that one's run says more."""
-    return sorted(runs, key=lambda run: TRIAL_TAG in run.tags)
 
 
 def _tracked(run: Any) -> TrackedRun:  # noqa: ANN401  # mlflow.entities.Run

@@ -7,7 +7,6 @@ A process holds its share of the `rows` of each global batch.
 Shapes: B rows of this process, T time steps.
 """
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +18,6 @@ from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE
 from charlstm.seeds import numpy_generator
 from charlstm.text.encoded import EncodedText, num_chars_of
-from charlstm.text.soft_targets import SoftTargets, check_soft_targets
 from charlstm.training.needs import num_windows, stream_steps
 
 # Numbers in random order, without a table of them: any part of the order can be asked for, in memory for that part.
@@ -70,14 +68,11 @@ class Batch(NamedTuple):
     """Characters to read and the ones to guess, both (B, T) int64; targets may be IGNORE.
 
     `starts_BT`, bool, is which of the characters to read begin a document; None where no separator is known.
-    `quantized_BTV`, uint8, are the quantized distributions (`text/soft_targets.py`) that the last rows are to learn,
-    whose targets are IGNORE; None where there are no such rows.
     """
 
     inputs_BT: Tensor
     targets_BT: Tensor
     starts_BT: Tensor | None = None
-    quantized_BTV: Tensor | None = None
 
 
 def rows_of(rank: int, world_size: int, batch_size: int) -> slice:
@@ -214,66 +209,4 @@ def read_batch(text: EncodedText, positions: np.ndarray, is_scored: np.ndarray) 
     )
 
 
-# Batches of two texts: the corpus, and what teachers wrote, with their distributions in the place of next characters.
-#
-# The first rows of a global batch are streams of the corpus, and decide how long an epoch is. The last `num_soft_rows`
-# are streams of the teachers' text, which they read on and on, however many epochs that takes.
-# Shapes: B rows of this process, T time steps, V vocabulary.
-
-
-class DistillationBatches:
-    """Streams of the corpus in the first rows, of the teachers' text in the last.
-
-    Raises:
-        TrainingError: one of the texts is too short for a step.
-    """
-
-    carries_state = True
-
-    def __init__(
-        self,
-        text: EncodedText,
-        soft_targets: SoftTargets,
-        num_soft_rows: int,
-        *,
-        batch_size: int,
-        context_len: int,
-        seed: int,
-        rows: slice,
-    ) -> None:
-        def streams(text: EncodedText, start: int, stop: int) -> StreamBatches:
-            part = slice(min(max(rows.start, start), stop) - start, min(max(rows.stop, start), stop) - start)
-            return StreamBatches(text, batch_size=stop - start, context_len=context_len, seed=seed, rows=part)
-
-        check_soft_targets(len(soft_targets.ids), num_soft_rows, context_len)
-        num_hard_rows = batch_size - num_soft_rows
-        self.rows, self._soft_targets = rows, soft_targets
-        self._hard = streams(text, 0, num_hard_rows)
-        self._soft = streams(replace(text, ids=soft_targets.ids), num_hard_rows, batch_size)
-        self._steps_per_pass = (len(soft_targets.ids) - 1) // num_soft_rows // context_len  # whole ones
-        self.steps_per_epoch = self._hard.steps_per_epoch
-        self.ids_per_epoch, self.chars_per_epoch = self._hard.ids_per_epoch, self._hard.chars_per_epoch
-
-    def batch(self, epoch: int, step: int) -> Batch:
-        """This process's rows of one global batch; the last step of an epoch is as short as what is left."""
-        hard = self._hard.batch(epoch, step)
-        length = hard.inputs_BT.shape[1]
-        passes, soft_step = divmod((epoch - 1) * self.steps_per_epoch + step, self._steps_per_pass)
-        positions = self._soft.positions(passes, soft_step, self._soft.rows)[:, :length]
-        soft = read_batch(self._soft.text, positions, np.zeros_like(positions, bool))
-        starts_BT = None
-        if hard.starts_BT is not None and soft.starts_BT is not None:
-            starts_BT = torch.cat([hard.starts_BT, soft.starts_BT])
-        return Batch(
-            torch.cat([hard.inputs_BT, soft.inputs_BT]),
-            torch.cat([hard.targets_BT, soft.targets_BT]),
-            starts_BT,
-            torch.from_numpy(self._soft_targets.quantized_at(positions + 1)),
-        )
-
-    def num_chars(self, epoch: int, step: int) -> int:
-        """Scored characters of the corpus; those of teachers are not counted."""
-        return self._hard.num_chars(epoch, step)
-
-
-Batches = StreamBatches | WindowBatches | DistillationBatches
+Batches = StreamBatches | WindowBatches

@@ -21,16 +21,15 @@ from charlstm.model.char_lstm import CharLSTM, initial_weights
 from charlstm.model.dropout import DropoutMasks, DropoutRates, draw_masks
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import Resets
-from charlstm.model.loss import soft_nats, summed_nats
+from charlstm.model.loss import summed_nats
 from charlstm.model.shape import MAX_LOGITS
 from charlstm.optimization.optimizers import MovingAverage, learning_rate, make_optimizers
 from charlstm.params import ModelParams, TrainParams
 from charlstm.seeds import torch_generator
 from charlstm.text.encoded import EncodedText, check_fit
-from charlstm.text.soft_targets import PROBABILITIES, SoftTargets
-from charlstm.training.batches import Batch, Batches, DistillationBatches, StreamBatches, WindowBatches, rows_of
+from charlstm.training.batches import Batch, Batches, StreamBatches, WindowBatches, rows_of
 from charlstm.training.initial import InitialWeights
-from charlstm.training.needs import check_warmup, student_rows
+from charlstm.training.needs import check_warmup
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, describe_nonfinite
 from charlstm.training.slow_processes import ForwardClock
@@ -40,17 +39,13 @@ log = logging.getLogger(__name__)
 # What a learner is made of, from the parameters: batches, a fresh model, optimizers.
 
 
-def batches_of(text: EncodedText, params: TrainParams, rows: slice, soft_targets: SoftTargets | None = None) -> Batches:
+def batches_of(text: EncodedText, params: TrainParams, rows: slice) -> Batches:
     """The batch source that `params.batching` names, for the process that holds these rows.
 
     Raises:
-        TrainingError: the text is too short, or a student has no text of teachers.
+        TrainingError: the text is too short.
     """
     sizes = {"batch_size": params.batch_size, "context_len": params.context_len, "seed": params.seed}
-    if num_soft_rows := params.distillation.rows:
-        if soft_targets is None:
-            raise TrainingError(f"distillation.rows is {num_soft_rows}, but there is no text that teachers wrote")
-        return DistillationBatches(text, soft_targets, num_soft_rows, **sizes, rows=rows)
     if params.batching == "streams":
         return StreamBatches(text, **sizes, rows=rows)
     is_sliding = params.batching == "sliding_windows"
@@ -95,12 +90,11 @@ class Learner:
         model: ModelParams,
         params: TrainParams,
         processes: Processes,
-        soft_targets: SoftTargets | None = None,
         initial: InitialWeights | None = None,
     ) -> None:
         self.params, self.processes = params, processes
         rows = rows_of(processes.rank, processes.world_size, params.batch_size)
-        self.batches, self.num_rows = batches_of(text, params, rows, soft_targets), rows.stop - rows.start
+        self.batches, self.num_rows = batches_of(text, params, rows), rows.stop - rows.start
         self.num_steps = params.epochs * self.batches.steps_per_epoch
         check_warmup(params.warmup_steps, self.num_steps, params.epochs)
         self.shape = model.shape(vocab_size)
@@ -114,7 +108,6 @@ class Learner:
         self.average = MovingAverage(self.model, params.ema_decay)
         optimizers = optimizers_of(self.model, params, processes)
         self.distributed, self.optimizers = processes.distribute(self.model, optimizers)
-        self.probabilities = torch.from_numpy(PROBABILITIES).to(processes.device)
         self.num_skipped, self.clock = 0, ForwardClock(processes.device)
         self.start_epoch()
         self._warm_up()
@@ -165,9 +158,6 @@ class Learner:
         scale = self.processes.world_size / (self.params.batch_size * self.params.context_len)
         start, masks = self.start_state(step), self.masks(step, inputs_BT.shape[1])
         size = self.params.micro_batch_size or self.num_rows
-        if batch.quantized_BTV is not None:
-            samples = self.params.dropout.output_samples
-            size = student_rows(size, self.shape.vocab_size, self.params.context_len, samples)
         losses, ends = [], []
         for first in range(0, self.num_rows, size):
             rows = slice(first, min(first + size, self.num_rows))
@@ -175,30 +165,13 @@ class Learner:
             with nullcontext() if is_last else self.processes.no_sync(self.distributed):
                 resets = Resets.of(None if starts_BT is None else starts_BT[rows], device)
                 part = (inputs_BT[rows], start.rows(rows), masks.rows(rows), resets)
-                if batch.quantized_BTV is None:
-                    with self.clock.running():
-                        nats, end = self.forward_loss(*part, targets_BT[rows])
-                    self.processes.backward(nats * scale)
-                else:
-                    with self.clock.running():
-                        logits_BTV, end = self.distributed(*part)
-                    nats = summed_nats(logits_BTV, targets_BT[rows])
-                    distilled = self.distillation_nats(logits_BTV, batch.quantized_BTV, rows)
-                    self.processes.backward((nats + distilled) * scale)
+                with self.clock.running():
+                    nats, end = self.forward_loss(*part, targets_BT[rows])
+                self.processes.backward(nats * scale)
                 losses.append(nats.detach())
             ends.append(end.detach())
         self.state = LSTMState(*(torch.cat(parts, dim=1) for parts in zip(*ends, strict=True)))
         return torch.stack(losses).sum()
-
-    def distillation_nats(self, logits_BTV: Tensor, quantized_BTV: Tensor, rows: slice) -> Tensor:
-        """The summed cross-entropy to the teachers' distributions, of those of `rows` that have one."""
-        num_hard = self.num_rows - len(quantized_BTV)
-        quantized_BTV = quantized_BTV[max(0, rows.start - num_hard) : max(0, rows.stop - num_hard)]
-        probabilities_BTV = self.probabilities[quantized_BTV.to(self.processes.device, non_blocking=True).long()]
-        probabilities_BTV = probabilities_BTV / probabilities_BTV.sum(2, keepdim=True)
-        size = rows.stop - rows.start
-        soft_SBTV = logits_BTV.view(-1, size, *logits_BTV.shape[1:])[:, size - len(quantized_BTV) :]
-        return soft_nats(soft_SBTV.flatten(0, 1), probabilities_BTV)
 
     def forward_loss(
         self,
@@ -258,7 +231,7 @@ class Learner:
     def masks(self, step: int, num_time_steps: int) -> DropoutMasks:
         """This process's rows of the step's dropout masks."""
         dropout = self.params.dropout
-        masks = draw_masks(
+        return draw_masks(
             self._generator("dropout", step),
             DropoutRates(dropout.embedding, dropout.between_layers, dropout.output),
             self.shape,
@@ -269,10 +242,6 @@ class Learner:
             dtype=self.dtype,
             device=self.processes.device,
         )
-        if not self.params.distillation.rows:
-            return masks
-        # What teachers make up is not memorized, so their rows drop nothing.
-        return masks.before(max(0, self.params.corpus_rows - self.batches.rows.start))
 
     def _generator(self, purpose: str, step: int) -> torch.Generator:
         return torch_generator(self.params.seed, purpose, step)

@@ -8,8 +8,7 @@ features:
     optimizer     two moments for each (AdamW), one for the matrices that Muon moves
     averages      the best weights so far, and the moving average if there is one
     activations   of each of B T characters, what the backward pass needs: E + L (4 + 2) H + 2 F + S (H + 2 V), about;
-                  where that is more than MAX_LOGITS logits, they come in pieces (`model/loss.py`), and a student takes
-                  fewer rows at once
+                  where that is more than MAX_LOGITS logits, they come in pieces (`model/loss.py`)
 
 A number has 8 bytes in fp64 and 4 otherwise. All but the activations is a lower bound: weights are also copied into
 checkpoints.
@@ -46,8 +45,6 @@ def memory_needs(shape: ModelShape, train: TrainParams, num_rows: int) -> Memory
     """The memory needs of a process that holds `num_rows` rows of a batch."""
     num_samples, bytes_per_number = train.dropout.output_samples, 8 if train.precision == "fp64" else 4
     num_rows = min(train.micro_batch_size or train.batch_size, num_rows)
-    if train.distillation.rows:
-        num_rows = student_rows(num_rows, shape.vocab_size, train.context_len, num_samples)
     hidden, weights = shape.hidden_size, shape.weights
     numbers, trained = sum(math.prod(size) for size in weights.values()), shape.num_parameters
     moved_by_muon = shape.num_multiplied - math.prod(weights[HEAD]) if train.optimizer == "muon" else 0
@@ -62,14 +59,6 @@ def memory_needs(shape: ModelShape, train: TrainParams, num_rows: int) -> Memory
         averages=bytes_per_number * numbers * (2 if train.ema_decay > 0 else 1),
         activations=bytes_per_number * (per_char * num_chars + 2 * at_once),
     )
-
-
-def student_rows(num_rows: int, vocab_size: int, context_len: int, num_output_samples: int) -> int:
-    """How many of `num_rows` a student computes at once: they have no more than MAX_LOGITS logits, or are a single one.
-
-    It needs all logits of a row together, to compare them with distributions.
-    """
-    return max(1, min(num_rows, MAX_LOGITS // (num_output_samples * context_len * vocab_size)))
 
 
 def check_memory(needs: MemoryNeeds, available: int) -> None:
@@ -109,7 +98,7 @@ def steps_per_epoch(num_ids: int, train: TrainParams, unit: Unit) -> int:
     Raises:
         TrainingError: there are too few characters for a single one.
     """
-    num_rows = train.corpus_rows
+    num_rows = train.batch_size
     if train.batching == "streams":
         return stream_steps(num_ids, num_rows, train.context_len, unit)
     return -(-num_windows(num_ids, num_rows, train.context_len, train.window_stride, unit) // num_rows)

@@ -65,7 +65,7 @@ class Plan(NamedTuple):
     device: str
     precision: str
     unit: Unit  # what an id stands for
-    ids_per_epoch: int  # of the corpus; what teachers wrote comes on top
+    ids_per_epoch: int
     ids_per_step: int
 
 

@@ -19,7 +19,6 @@ from charlstm.model.loss import LossSum
 from charlstm.model.shape import ModelShape
 from charlstm.params import ModelParams, TrainParams
 from charlstm.text.encoded import EncodedText
-from charlstm.text.soft_targets import SoftTargets
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder, restore_newest, to_checkpoint
@@ -123,7 +122,6 @@ class Data(NamedTuple):
     train: EncodedText
     val: EncodedText
     vocab: Vocab
-    soft_targets: SoftTargets | None = None
     initial: InitialWeights | None = None  # of a trained model, to begin from
 
 
@@ -161,7 +159,7 @@ def fit(
         OSError: a checkpoint cannot be written; the ones before are as they were.
     """
     with processes.interrupted_by_lost_peers():
-        learner = Learner(data.train, len(data.vocab), model, params, processes, data.soft_targets, data.initial)
+        learner = Learner(data.train, len(data.vocab), model, params, processes, data.initial)
         boundary = StepBoundary(processes, checkpoints, should_stop)
         return _Training(data, params, learner, boundary).run(observers)
 
@@ -218,7 +216,7 @@ class _Training:
             precision=self.learner.precision,
             unit=self.data.vocab.unit,
             ids_per_epoch=self.learner.batches.ids_per_epoch,
-            ids_per_step=self.params.corpus_rows * self.params.context_len,
+            ids_per_step=self.params.batch_size * self.params.context_len,
         )
 
     def is_done(self) -> bool:

@@ -95,9 +95,8 @@ def new(
     if corpora := [text for text in texts if text in names(CORPORA) and not Path(path_from_here(text)).exists()]:
         of_a_text = {"--name": name, "--encoding": encoding, "--from": initial, "--minutes": minutes}
         _check_alone(corpora[0], texts, {**of_a_text, "--documents": is_documents or None})
-        recipe, strays = switch(texts[0], is_forced)
+        recipe = switch(texts[0], is_forced)
         typer.echo(f"params.yaml: corpus {texts[0]}, recipe {recipe}")
-        _say_removed(strays)
     else:
         with _model_of(initial) as model:
             texts = [path_from_here(str(path)) if (path := local_path(text)) else text for text in texts]
@@ -109,18 +108,12 @@ def new(
             planned.write()
         if replaced:
             typer.echo(f"replaced: {' '.join(map(str, replaced))}; with another --name, both would be there")
-        _say_removed(planned.strays)
         typer.echo(f"written: {' '.join(map(str, planned.files))}")
         typer.echo("back to tiny Shakespeare: charlstm new tiny-shakespeare")
     if is_run:
         return _run_stages()
     typer.echo("next: dvc repro")
     return 0
-
-
-def _say_removed(parts: Sequence[Path]) -> None:
-    if parts:
-        typer.echo(f"removed: {' '.join(map(str, parts))}: text that teachers wrote for another training")
 
 
 def _check_alone(corpus: str, texts: Sequence[str], options: Mapping[str, object]) -> None:

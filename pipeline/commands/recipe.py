@@ -97,7 +97,7 @@ def _changes(before: Mapping[str, object], after: Mapping[str, object]) -> dict[
 
 
 def _write(kind: Kind, name: str, is_forced: bool) -> None:
-    presets.check_idle(kind)
+    presets.check_idle()
     preset, before = load(kind, name), presets.current_values()
     if not is_forced:
         presets.check_kept(kind, preset.values)
@@ -112,14 +112,14 @@ def _write(kind: Kind, name: str, is_forced: bool) -> None:
 
 def _save(kind: Kind, name: str, experiment: str | None, is_forced: bool) -> None:
     values = load_params(PARAMS).values() if experiment is None else _values_of(experiment)
-    path = check_name(kind, name)
+    path = _check_name(kind, name)
     if path.exists() and not is_forced:
         raise ParamsError(f"{path} is there already: take another name, or --force to write over it")
-    about = write_preset(kind, name, values, f": the experiment {experiment}." if experiment else ".")
+    about = _write_preset(kind, name, values, f": the experiment {experiment}." if experiment else ".")
     typer.echo(f"{path}: {about}")
 
 
-def check_name(kind: Kind, name: str) -> Path:
+def _check_name(kind: Kind, name: str) -> Path:
     """The file of a preset that is to be written.
 
     Raises:
@@ -133,10 +133,8 @@ def check_name(kind: Kind, name: str) -> Path:
     return path
 
 
-def write_preset(kind: Kind, name: str, values: Mapping[str, object], origin: str, command: str | None = None) -> str:
+def _write_preset(kind: Kind, name: str, values: Mapping[str, object], origin: str) -> str:
     """Write a preset of all `values`. In words what that is, by the nearest one; `origin` follows it in the file.
-
-    With a `command` that may write it again, it has a last line that says so (`presets.as_written`).
 
     It builds on the root, which no command writes. So it stays as it is when another preset is made anew.
     """
@@ -144,8 +142,7 @@ def write_preset(kind: Kind, name: str, values: Mapping[str, object], origin: st
     words = values_in_words(near.changes)
     about = f"{near.name} with {words}" if words else f"the same as {near.name}"
     changes = {key: values[key] for key, value in root.values.items() if values[key] != value}
-    text = presets.preset_text(about + origin, kind.root, changes)
-    write_text(presets.path_of(kind, name), presets.as_written(text, command) if command else text)
+    write_text(presets.path_of(kind, name), presets.preset_text(about + origin, kind.root, changes))
     return about
 
 

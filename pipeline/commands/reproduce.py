@@ -21,13 +21,13 @@ from charlstm.files.urls import without_credentials
 from charlstm.params import NOTHING
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG
-from pipeline.dvc.paths import TEACHING, Paths, load_paths
+from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.record import cache_folder
 from pipeline.lineage.document import StageRecord, read_records
 from pipeline.lineage.revisions import lock_at, worktree
 from pipeline.lineage.search import find, of_outputs
 from pipeline.provenance.git import git, is_whole
-from pipeline.provenance.hashes import LINKS, OPTIONAL, link_of
+from pipeline.provenance.hashes import LINKS, link_of
 from pipeline.provenance.provenance import COMMIT, environment
 from pipeline.stage.exit_codes import EXIT_INTERRUPTED
 from pipeline.stage.project import LOCK, PARAMS, PIPELINE, from_here
@@ -38,7 +38,7 @@ from pipeline.stage.tracking_store import STATE_FOLDER, store
 log = logging.getLogger("charlstm")
 
 EXIT_DIFFERENT = 1
-BEFORE_TRAINING = ("corpus", "split", "encoded", *OPTIONAL)
+BEFORE_TRAINING = ("corpus", "split", "encoded", "initial")
 
 
 def reproduce(
@@ -75,11 +75,6 @@ def reproduce(
         files: dict[str, str] = {}
         for record in reversed(records):
             files |= record.files
-        if not any(link_of(path, paths) == "model" for path in files):
-            raise CharlstmError(
-                f"run {tracked.run_id}: expected a model of the train stage, found none in its record: "
-                "a teacher, or a trial of `charlstm tune`, is not made again alone"
-            )
         try:
             failed = _run_all(tracked, records, files, folder, paths)
         except KeyboardInterrupt:
@@ -237,7 +232,7 @@ def _run_all(
         return first_difference([row for row in rows if row.link in BEFORE_TRAINING]) is None
 
     if _prepare(folder, is_as_recorded, paths) != 0:
-        return "encode, or one before it or of its teachers,"
+        return "encode, or one before it,"
     if not is_as_recorded():
         return None
     if _train(folder, run.tags) != 0:
@@ -258,23 +253,20 @@ def _write_params(folder: Path, params: str) -> None:
 
 
 def _prepare(folder: Path, is_as_recorded: Callable[[], bool], paths: Paths) -> int:
-    """Restore or make corpus, split, ids, what teachers wrote, and the model that training begins from.
+    """Restore or make corpus, split and ids, and restore the model that training begins from.
 
     Returns:
         the exit code of what failed, or 0.
     """
-    is_student = str(paths.soft_targets) != NOTHING
-    given = [(str(TEACHING), is_student), (f"{paths.initial}.dvc", str(paths.initial) != NOTHING)]
+    initial = [("pull", f"{paths.initial}.dvc")] if str(paths.initial) != NOTHING else []
     if (folder / ".dvc").is_dir() and (folder / LOCK).is_file():
         local = Path(".dvc/config.local")
         if local.is_file():
             shutil.copy(local, folder / local)
         cache = ("cache", "dir", "--local", str(cache_folder().resolve()))
         # From the cache, else from the remote, if there is one. What DVC cannot do is done without it.
-        for arguments in (cache, ("pull", *FIRST), *(("pull", name) for name, is_used in given if is_used)):
+        for arguments in (cache, ("pull", *FIRST), *initial):
             _run(folder, "dvc", *arguments, "--quiet", stderr=subprocess.DEVNULL)
-        if is_student and (code := _run(folder, "dvc", "repro", str(TEACHING))):  # trains what is in neither
-            return code
         if is_as_recorded():
             return 0
     return next((code for stage in FIRST if (code := _run(folder, f"pipeline.{stage}"))), 0)

@@ -15,7 +15,7 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation.difference import Trained, by_recipe, compare, mean_and_deviation, why_no_interval
 from charlstm.evaluation.published import TEST_PREFIX
 from charlstm.files.documents import parse_yaml
-from charlstm.params import NOTHING, load_params
+from charlstm.params import load_params
 from charlstm.report.document import PROTOCOL
 from charlstm.sections import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, short_name, shown, values_in_words
 from pipeline.dvc.paths import Paths, load_paths
@@ -24,7 +24,6 @@ from pipeline.lineage.document import blocks_at, flat, is_same_value, losses_at
 from pipeline.lineage.revisions import experiments, find_commit, lock_at
 from pipeline.provenance.git import git
 from pipeline.provenance.summary import flat_in, losses_of
-from pipeline.stage.presets import RECIPES, path_of
 from pipeline.stage.project import PARAMS, output_from_here
 from pipeline.stage.terminal import plain_console
 
@@ -277,13 +276,9 @@ def load_wanted(revision: str, commit: str) -> dict[str, str]:
         raise CharlstmError(
             f"{revision}: expected HEAD, from which --seeds trains; `git checkout` goes to another commit"
         )
-    params = load_params(PARAMS)
-    needed = [str(path_of(RECIPES, name)) for name in params.teachers.recipes]
-    needed += [f"{params.train.initial}.dvc"] if params.train.initial != NOTHING else []
-    if needed and (new := git("ls-files", "--others", "--exclude-standard", "--", *needed)):
-        raise CharlstmError(
-            f"{new.splitlines()[0]}: training needs it, and DVC's experiments take no new file along: `git add` it"
-        )
+    initial = f"{load_params(PARAMS).train.initial}.dvc"
+    if git("ls-files", "--others", "--exclude-standard", "--", initial):
+        raise CharlstmError(f"{initial}: training needs it, and DVC's experiments take no new file along: `git add` it")
     wanted = flat_in(PARAMS.read_text(encoding="utf-8"))
     return {name: value for name, value in wanted.items() if name != SEED}
 

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from functools import partial, reduce
+from functools import reduce
 from operator import getitem
 from pathlib import Path
 from typing import NamedTuple
@@ -22,14 +22,13 @@ from charlstm.files.urls import without_credentials
 from charlstm.params import NOTHING, Params, load_params
 from charlstm.sections import shown
 from charlstm.tracking.client import sqlite_file
-from pipeline.distillation.recipe import teacher_params
 from pipeline.doctor import machine, text
-from pipeline.doctor.finding import Finding, error, errors_of, readable, warning
+from pipeline.doctor.finding import Finding, error, readable, warning
 from pipeline.doctor.stores import check_stores
 from pipeline.doctor.text import Encoded, read_encoded, source_bytes
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.record import RWLOCK, cache_folder
-from pipeline.dvc.unfinished import CHECKOUT, searcher_at_work
+from pipeline.dvc.unfinished import CHECKOUT
 from pipeline.provenance.git import content_at, fault
 from pipeline.stage import settings
 from pipeline.stage.presets import in_words
@@ -129,24 +128,6 @@ def _in_last_commit(fault: str) -> str:
 
 def check_parameters(params: Params) -> Iterator[Finding]:
     """Mistakes that the schema allows."""
-    rows, text = params.train.distillation.rows, params.train.distillation.text
-    if rows and text == NOTHING:
-        yield error(
-            f"{PARAMS}: train.distillation.rows is {rows}, but there is no text for them: set train.distillation.text "
-            "and teachers, as the recipe student does"
-        )
-    elif rows and not Path(text).exists() and not (params.teachers.recipes and params.teachers.parts):
-        yield error(
-            f"{PARAMS}: train.distillation.text: there is no {text}, and no teachers write it: set teachers, as the "
-            "recipe student does"
-        )
-    for recipe in params.teachers.recipes:  # what would be noticed after the training of others
-        yield from errors_of(partial(teacher_params, recipe))
-    if not rows and (text != NOTHING or params.teachers.recipes):
-        yield warning(
-            f"{PARAMS}: train.distillation.rows is 0, so nothing learns from teachers: set train.distillation.text to "
-            f"{NOTHING} and teachers.recipes to []"
-        )
     if not Path(initial := params.train.initial).exists():
         yield error(
             f"{PARAMS}: train.initial: there is no {initial}: `dvc pull {initial}.dvc` brings the model to begin from; "
@@ -161,7 +142,7 @@ def check_parameters(params: Params) -> Iterator[Finding]:
 
 # The folders that a run writes: the project, DVC's cache and `.charlstm`, and who else trains here now.
 
-WRITTEN = ("Datasets", "artifacts", "distillation")  # by stages, as `dvc.yaml` has it
+WRITTEN = ("Datasets", "artifacts")  # by stages, as `dvc.yaml` has it
 
 
 def check_folders(cache: Path) -> Iterator[Finding]:
@@ -185,10 +166,6 @@ def check_folders(cache: Path) -> Iterator[Finding]:
         yield error(f"dvc: {RWLOCK} is damaged, as a DVC that is killed may leave it: remove it")
     if (holder := holder_of(CHECKOUT)) is not None:
         yield error(f"a training in this checkout is under way already, {holder}: wait for it, or stop it")
-    if (holder := searcher_at_work()) is not None:
-        yield warning(
-            f"a search is under way, {holder}: it ends if the text or the code changes, and shares the processor"
-        )
 
 
 def _check_folder(what: str, folder: Path) -> Iterator[Finding]:

@@ -13,12 +13,10 @@ from typing import NamedTuple
 
 import psutil
 
-from charlstm.model.shape import ModelShape
 from charlstm.params import Params
 from charlstm.training.needs import NUM_KEPT, MemoryNeeds, check_memory, memory_needs
 from pipeline.doctor.finding import Finding, error, errors_of, warning
 from pipeline.doctor.text import Encoded
-from pipeline.dvc.paths import TEACHING, load_teaching_paths
 from pipeline.provenance.git import git
 from pipeline.stage.hardware import host_memory, num_cores, num_threads, work_of
 from pipeline.stage.settings import MAX_THREADS
@@ -131,44 +129,31 @@ MB, GB = 1e6, 1e9
 def check_host_memory(params: Params, encoded: Encoded | None) -> Iterator[Finding]:
     """Check the memory for a training on the processor. The memory of a GPU is the train stage's own question."""
     if not is_gpu_visible():
-        _, needs = _needs(params, encoded)
-        yield from errors_of(lambda: check_memory(needs, host_memory()))
+        yield from errors_of(lambda: check_memory(_needs(params, encoded), host_memory()))
 
 
 def check_disk(params: Params, encoded: Encoded | None, num_bytes: int | None) -> Iterator[Finding]:
     """An error if there is too little for the files alone, a warning if DVC's cache, which copies them, is too much."""
-    shape, needs = _needs(params, encoded)
+    needs = _needs(params, encoded)
     checkpoint = needs.weights + needs.optimizer + needs.averages
     text = COPIES_OF_TEXT * num_bytes if encoded is None and num_bytes is not None else 0
-    teachers_bytes = _teachers_bytes(params, shape.vocab_size)
-    without_cache = text + teachers_bytes + (NUM_KEPT + 1) * checkpoint + needs.weights
-    with_cache = without_cache + text + teachers_bytes + needs.weights
+    without_cache = text + (NUM_KEPT + 1) * checkpoint + needs.weights
+    with_cache = without_cache + text + needs.weights
     free = shutil.disk_usage(Path.cwd()).free
     if free < with_cache:
         finding = error if free < without_cache else warning
         unit, name = (GB, "GB") if with_cache >= GB else (MB, "MB")
-        parts = (with_cache, text, teachers_bytes, free)
-        needed, texts, written, there = (f"{num_bytes / unit:,.1f}" for num_bytes in parts)
+        needed, texts, there = (f"{num_bytes / unit:,.1f}" for num_bytes in (with_cache, text, free))
         yield finding(
-            f"disk: about {needed} {name} are needed (texts {texts}, what teachers write {written}, checkpoints and "
-            f"the model, and DVC's cache), {there} are free in {Path.cwd()}"
+            f"disk: about {needed} {name} are needed (texts {texts}, checkpoints and the model, and DVC's cache), "
+            f"{there} are free in {Path.cwd()}"
         )
 
 
-def _teachers_bytes(params: Params, vocab_size: int) -> int:
-    """Bytes of the parts that teachers have still to write: a distribution and an id for each character."""
-    teachers = params.teachers
-    if not teachers.recipes or not TEACHING.exists():
-        return 0
-    text = load_teaching_paths().text
-    num_parts = sum(not (text / str(part)).exists() for part in teachers.parts)
-    return num_parts * teachers.chars_of_part * (vocab_size + 1)
-
-
-def _needs(params: Params, encoded: Encoded | None) -> tuple[ModelShape, MemoryNeeds]:
-    """Sizes and needs of one process; an unknown vocabulary counts as one character, so they are never too high."""
+def _needs(params: Params, encoded: Encoded | None) -> MemoryNeeds:
+    """The needs of one process; an unknown vocabulary counts as one character, so they are never too high."""
     shape = params.model.shape(len(encoded.vocab) if encoded else 1)
-    return shape, memory_needs(shape, params.train, params.train.batch_size)
+    return memory_needs(shape, params.train, params.train.batch_size)
 
 
 # What is installed, beside what the checkout's `pyproject.toml` asks for.

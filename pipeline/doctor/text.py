@@ -14,12 +14,11 @@ from charlstm.sections import AUTO
 from charlstm.text.conversion import files_of, local_path, source_sha256
 from charlstm.text.encodings import check_encoding
 from charlstm.text.prompts import faults_of
-from charlstm.text.soft_targets import check_prompt_chars, check_soft_targets
 from charlstm.text.vocabulary import VOCAB, Vocab, load_vocab
 from charlstm.training.needs import check_warmup, steps_per_epoch
 from pipeline.doctor.finding import Finding, error, errors_of, warning
 from pipeline.download import check_source, is_taken_as_it_is
-from pipeline.dvc.paths import Paths, load_teaching_paths
+from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import is_of_these_parameters, recorded_inputs, recorded_outputs
 from pipeline.dvc.watched import check_watched
 from pipeline.provenance.hashes import dvc_md5
@@ -120,29 +119,19 @@ def _check_local(source: Path, section: DownloadParams) -> Iterator[Finding]:
         )
 
 
-# Whether the texts are long enough: for a batch, a validation part and the warm-up, and for what teachers read.
+# Whether the text is long enough for a batch and the warm-up.
 
 
 def check_length(params: Params, encoded: Encoded | None) -> Iterator[Finding]:
     """Check the length of the encoded text; before it is encoded, the train stage's launcher asks again."""
     if encoded is None:
         return
-    num_train, teachers, train = encoded.num_train, params.teachers, params.train
-    rows = train.distillation.rows
+    train = params.train
     try:
-        steps = steps_per_epoch(num_train, train, params.encode.unit)
+        steps = steps_per_epoch(encoded.num_train, train, params.encode.unit)
         check_warmup(train.warmup_steps, train.epochs * steps, train.epochs)
     except CharlstmError as refusal:
-        student = f" (not counting the {rows} of train.distillation.rows)" if rows else ""
-        yield error(f"{refusal}{student}")
-    if teachers.recipes:  # what would be noticed after the teachers' training
-        yield from errors_of(lambda: check_prompt_chars(teachers.prompt_chars, num_train))
-        if rows and teachers.parts:
-            num_chars = len(teachers.parts) * teachers.chars_of_part
-            yield from errors_of(lambda: check_soft_targets(num_chars, rows, train.context_len))
-            if strays := load_teaching_paths().stray_parts(teachers.parts):
-                names = " ".join(map(str, strays))
-                yield error(f"teachers.parts: what is there of other parameters would be read, too: rm -r {names}")
+        yield error(str(refusal))
 
 
 # Whether the model will know all characters of all prompts: found out before it trains, not after.

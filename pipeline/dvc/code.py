@@ -23,7 +23,7 @@ from pipeline.provenance.hashes import files_of, folder_md5, md5
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("charlstm", "pipeline")
-FILES = ("dvc.yaml", "distillation/dvc.yaml")
+FILE = ROOT / "dvc.yaml"
 # What shows results, says where things lie or who may run: packages and modules that decide no byte of an output,
 # though stages import them. `params` and the like only refuse; DVC tracks the values themselves.
 VIEWS = (
@@ -42,11 +42,8 @@ VIEWS = (
 DECISIVE = (
     "charlstm.report",
     "pipeline.stage.hardware",
-    "pipeline.distillation",
     *(f"pipeline.{stage}" for stage in ("download", "split", "encode", "train", "evaluate", "sample")),
 )
-# Presets name runs. They decide how teachers are trained, too.
-DECISIVE_FOR = {"pipeline.distillation.recipe": ("pipeline.stage.params_file", "pipeline.stage.presets")}
 DATA = {"charlstm.report.page": "charlstm/report/templates"}  # what modules read beside their code
 
 
@@ -55,23 +52,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Tell DVC which code decides the outputs of each stage.")
     parser.add_argument("--keep", action="store_true", help="today's code makes the outputs that dvc.lock has")
     keep = parser.parse_args(argv).keep
-    for name in FILES:
-        path = ROOT / name
-        path.write_text(with_code(path.read_text()))
-        lock = path.with_suffix(".lock")
-        if keep and lock.exists():
-            lock.write_text(with_hashes(lock.read_text(), path.read_text()))
+    FILE.write_text(with_code(FILE.read_text()))
+    lock = FILE.with_suffix(".lock")
+    if keep and lock.exists():
+        lock.write_text(with_hashes(lock.read_text(), FILE.read_text()))
     return 0
 
 
 def with_code(text: str) -> str:
-    """`text`, that of a `dvc.yaml`, with the code of each stage after its data."""
+    """`text`, that of `dvc.yaml`, with the code of each stage after its data."""
     yaml, stream = YAML(), io.StringIO()
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 10**6
     document = yaml.load(text)
-    for entry in document["stages"].values():
-        stage = entry.get("do", entry)
+    for stage in document["stages"].values():
         *_, module = re.findall(r"\bpipeline\.[\w.]+", stage["cmd"])
         stage["deps"] = [*(dep for dep in stage["deps"] if not _is_code(dep)), *code_of(module)]
     yaml.dump(document, stream)
@@ -79,14 +73,13 @@ def with_code(text: str) -> str:
 
 
 def with_hashes(text: str, stages: str) -> str:
-    """`text`, that of a `dvc.lock`, with the code that `stages`, its `dvc.yaml`, declares, as it is now."""
+    """`text`, that of `dvc.lock`, with the code that `stages`, the text of `dvc.yaml`, declares, as it is now."""
     yaml = YAML()
     yaml.preserve_quotes = True
     declared = YAML(typ="safe", pure=True).load(stages)["stages"]
     document = yaml.load(text)
     for name, entry in document["stages"].items():
-        stage = declared[name.partition("@")[0]]
-        code = filter(_is_code, stage.get("do", stage)["deps"])
+        code = filter(_is_code, declared[name]["deps"])
         data = [dep for dep in entry["deps"] if not _is_code(dep["path"])]
         entry["deps"] = sorted([*data, *map(_hashed, code)], key=lambda dep: dep["path"])
     stream = io.StringIO()
@@ -101,7 +94,7 @@ def code_of(module: str) -> list[str]:
     Packages' own files have no code.
     """
     modules = {name for name in module_names() if not is_package(name)}
-    views = {name for name in modules if is_view(name, module)}
+    views = {name for name in modules if is_view(name)}
     decisive = (closure(module, views) & modules) - views
     folders = {name.rpartition(".")[0] for name in decisive if name.count(".") > 1}
     whole = {folder for folder in folders if not any(name.startswith(f"{folder}.") for name in modules - decisive)}
@@ -113,13 +106,13 @@ def code_of(module: str) -> list[str]:
     )
 
 
-def is_view(module: str, stage: str = "") -> bool:
-    """Whether `module` decides no byte of what `stage` writes; of any stage's outputs by default."""
+def is_view(module: str) -> bool:
+    """Whether `module` decides no byte of any stage's outputs."""
 
     def is_in(names: Sequence[str]) -> bool:
         return any(f"{module}.".startswith(f"{name}.") for name in names)
 
-    return is_in(VIEWS) and not is_in(DECISIVE) and not is_in(DECISIVE_FOR.get(stage, ()))
+    return is_in(VIEWS) and not is_in(DECISIVE)
 
 
 def views() -> list[str]:

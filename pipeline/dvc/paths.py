@@ -2,13 +2,13 @@
 
 It also has the command of stage train, and so the hardware that trainings run on.
 
-`params.yaml` names what lies elsewhere: the corpus, what teachers wrote, and the model that training begins from.
+`params.yaml` names what lies elsewhere: the corpus, and the model that training begins from.
 """
 
 import re
 import shlex
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from charlstm.files.documents import load_yaml, validate
 from pipeline.stage.project import PARAMS, PIPELINE
 
 EXTENSION = ".txt"
-NAMED = {"soft_targets": "train.distillation.text", "initial": "train.initial"}  # the parameters that are paths
 
 
 class Paths(BaseModel):
@@ -34,33 +33,29 @@ class Paths(BaseModel):
     train: Path
     evaluate: Path
     samples: Path
-    soft_targets: Path  # what teachers wrote
     initial: Path  # the model that training begins from
 
     def named_by(self, params: Mapping[str, str]) -> "Paths":
         """Those of a training with other parameters, by dotted name: some of its inputs are named by them."""
-        named = {path: Path(params[name]) for path, name in NAMED.items() if name in params}
+        named = {"initial": Path(params["train.initial"])} if "train.initial" in params else {}
         if corpus := params.get("download.name"):
             named["corpus"] = self.corpus.with_name(f"{corpus}{EXTENSION}")
         return self.model_copy(update=named)
 
 
-def load_paths(path: Path = PIPELINE, params: Path | None = None) -> Paths:
-    """The `paths` that `dvc.yaml` declares. What lies elsewhere is named by `params`, the `params.yaml` beside it.
+def load_paths(path: Path = PIPELINE) -> Paths:
+    """The `paths` that `dvc.yaml` declares. What lies elsewhere is named by the `params.yaml` beside it.
 
     Raises:
         ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`; or the parameters do not name it.
     """
-    declared, params = declared_paths(path), params or path.with_name(PARAMS.name)
+    declared, params = declared_paths(path), path.with_name(PARAMS.name)
     document = load_yaml(params)
     try:
         declared["corpus"] = f"{declared.pop('corpora')}/{document['download']['name']}{EXTENSION}"
-        declared["soft_targets"] = document["train"]["distillation"]["text"]
         declared["initial"] = document["train"]["initial"]
     except (KeyError, TypeError):
-        raise ParamsError(
-            f"{params}: download.name, train.distillation.text or train.initial is missing, or paths.corpora in {path}"
-        ) from None
+        raise ParamsError(f"{params}: download.name or train.initial is missing, or paths.corpora in {path}") from None
     return validate(Paths, declared, path)
 
 
@@ -80,7 +75,7 @@ def load_deps(paths: Paths) -> list[Path]:
     """
     values = {f"paths.{name}": str(value) for name, value in paths}
     values |= {"paths.corpora": str(paths.corpus.parent), "download.name": paths.corpus.name.removesuffix(EXTENSION)}
-    values |= {name: str(getattr(paths, path)) for path, name in NAMED.items()}
+    values["train.initial"] = str(paths.initial)
     try:
         entries = load_yaml(PIPELINE)["stages"]["train"]["deps"]
         return [Path(re.sub(r"\$\{([\w.]+)\}", lambda match: values[match[1]], entry)) for entry in entries]
@@ -88,12 +83,11 @@ def load_deps(paths: Paths) -> list[Path]:
         raise ParamsError(f"{PIPELINE}: expected a list of paths under stages.train.deps") from None
 
 
-def params_of(stage: str, pipeline: Path = PIPELINE) -> list[str]:
-    """The parameters, or sections of them, that a `dvc.yaml` declares for a stage; none if it has no such stage."""
+def params_of(stage: str) -> list[str]:
+    """The parameters, or sections of them, that `dvc.yaml` declares for a stage; none if it has no such stage."""
     try:
-        entry = load_yaml(pipeline)["stages"][stage]
-        return [str(name) for name in entry.get("do", entry)["params"]]
-    except (AttributeError, KeyError, TypeError):
+        return [str(name) for name in load_yaml(PIPELINE)["stages"][stage]["params"]]
+    except (KeyError, TypeError):
         return []
 
 
@@ -125,40 +119,3 @@ def declared_paths(path: Path = PIPELINE) -> dict[str, Any]:
         raise ParamsError(
             f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root"
         ) from None
-
-
-# Where teachers and what they write are: the paths of `distillation/dvc.yaml`.
-TEACHING = Path("distillation/dvc.yaml")
-MODEL, TRAINING = "model", "training"  # folders of a teacher
-
-
-class TeachingPaths(BaseModel):
-    """Folders, relative to the project's root."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    recipes: Path
-    teachers: Path
-    text: Path
-
-    def recipe(self, name: str) -> Path:
-        """The parameters of a recipe."""
-        return self.recipes / f"{name}.json"
-
-    def teacher(self, recipe: str, seed: int) -> Path:
-        """The folder of a teacher."""
-        return self.teachers / f"{recipe}-{seed}"
-
-    def stray_parts(self, parts: Collection[int]) -> list[Path]:
-        """Parts that are not among `parts`: what teachers wrote for other parameters, and DVC leaves where it is."""
-        wanted = {str(part) for part in parts}
-        return sorted(part for part in self.text.glob("*") if part.name.isdecimal() and part.name not in wanted)
-
-
-def load_teaching_paths() -> TeachingPaths:
-    """The paths of teachers and of what they write, from the file in the project's root.
-
-    Raises:
-        ParamsError: it is missing or has a mistake.
-    """
-    return validate(TeachingPaths, declared_paths(TEACHING), TEACHING)

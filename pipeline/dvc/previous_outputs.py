@@ -3,8 +3,7 @@
 They are what `dvc.lock` names. DVC's cache has them. It has metrics and plots, too: `cache: false` gives those to git,
 but DVC's run cache stores them with the rest. After a `dvc pull`, git alone has them. `dvc checkout` would restore no
 metrics and plots, and fails while another process holds DVC's lock. All is found by its hash, so nothing else can come
-back. Nothing is done for a stage that is run without DVC, which still has its outputs, nor for those of
-`distillation/dvc.yaml`, which have a lock of their own.
+back. Nothing is done for a stage that is run without DVC, which still has its outputs.
 """
 
 import logging

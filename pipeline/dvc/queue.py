@@ -90,15 +90,12 @@ def _has_worker(root: Path) -> bool:
     return False
 
 
-def run_dvc(*arguments: str, is_quiet: bool = False) -> int:
-    """A command of DVC's, on this terminal; its exit code. `is_quiet`: only what goes wrong is shown.
-
-    DVC's own `--quiet` hides that, too.
-    """
+def run_dvc(*arguments: str) -> int:
+    """A command of DVC's, on this terminal; its exit code."""
     # DVC starts its worker as `dvc`, and stages as `python`: those beside this interpreter.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    command, output = [sys.executable, "-m", "dvc", *arguments], subprocess.DEVNULL if is_quiet else None
-    with subprocess.Popen(command, stdout=output, env={**os.environ, "PATH": path}) as process:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    with subprocess.Popen(command, env={**os.environ, "PATH": path}) as process:
         try:
             return process.wait()
         except BaseException:

@@ -8,8 +8,7 @@ the stage has ended. So the cache tells why a finished training is started again
 
 - It lacks the outputs: DVC was killed in between, and the work must not be lost. The last checkpoint is restored, and
   the outputs are written again.
-- It has them: `dvc repro --force`. The state is cleared, and training starts from its first step. But a trial of a
-  search takes it as it is: what the search is around was trained already.
+- It has them: `dvc repro --force`. The state is cleared, and training starts from its first step.
 """
 
 import contextlib
@@ -27,7 +26,7 @@ from typing import NamedTuple
 
 from charlstm.errors import Interrupted, LockedError
 from charlstm.files.atomic import write_text
-from charlstm.files.lock import exclusive, first_holder, holder_of
+from charlstm.files.lock import exclusive, holder_of
 from charlstm.params import Params
 from pipeline.dvc.paths import Paths, load_deps
 from pipeline.dvc.record import cached
@@ -40,8 +39,6 @@ log = logging.getLogger("charlstm")
 TRAINING_ID = "training-id"
 FINISHED = "finished.json"  # has the MD5 of the output that names all others by their hashes
 CHECKOUT = STATE_FOLDER / "checkout"  # locked by the training in this checkout
-SEARCHES = STATE_FOLDER / "tune"  # a folder for each search
-WORKER = "worker-"  # and a number: what each worker of a search locks in its folder
 # Trainings of other inputs are kept while they are recent or few: a user may return to them.
 NUM_OTHERS_KEPT = 4
 FINGERPRINT = re.compile(r"[0-9a-f]{16}")  # the name of a folder
@@ -53,12 +50,11 @@ class Unfinished(NamedTuple):
 
     folder: Path
     is_anew: bool  # it was finished before, and is wanted again: `dvc repro --force`
-    trial: str | None = None  # of a search: its own id, the same at each start, whoever began this training
 
     @property
     def training_id(self) -> str:
         """The same at every start of this training, and of no other."""
-        return self.trial or (self.folder / TRAINING_ID).read_text(errors="replace").strip()
+        return (self.folder / TRAINING_ID).read_text(errors="replace").strip()
 
     def fetch_or_clear_mirror(self) -> None:
         """Take what another machine has left in the mirror, if it is newer than what is here; or remove it, if this is
@@ -70,19 +66,11 @@ class Unfinished(NamedTuple):
         write_text(self.folder / FINISHED, json.dumps({"output_md5": md5(sums)}) + "\n")
 
 
-def searcher_at_work() -> str | None:
-    """Who searches in this checkout, in words; None for nobody."""
-    return first_holder(SEARCHES, f"*/{WORKER}*")
-
-
 @contextmanager
-def start_or_resume(
-    fingerprint: str, checkout: Path = CHECKOUT, should_stop: Callable[[], bool] = lambda: False
-) -> Iterator[Unfinished]:
-    """The folder of the training of these inputs; no other process may use it, or this `checkout`, meanwhile.
+def start_or_resume(fingerprint: str, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Unfinished]:
+    """The folder of the training of these inputs; no other process may use it, or train in this checkout, meanwhile.
 
-    Trials have checkouts of their own. An experiment waits for another one that has the same training, until it
-    `should_stop`.
+    An experiment waits for another one that has the same training, until it `should_stop`.
 
     Raises:
         LockedError: one does.
@@ -102,9 +90,8 @@ def start_or_resume(
             log.info("the same training is under way for another experiment, %s: waiting for it", holder)
         return is_copy
 
-    with exclusive(checkout, "a training in this checkout"), exclusive(folder, "this training", waits):
-        is_trial = checkout != CHECKOUT
-        is_anew = not is_trial and not has_waited and _is_done(folder / FINISHED)  # what it waited for is what it wants
+    with exclusive(CHECKOUT, "a training in this checkout"), exclusive(folder, "this training", waits):
+        is_anew = not has_waited and _is_done(folder / FINISHED)  # what it waited for is what it wants
         if is_anew:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -112,22 +99,7 @@ def start_or_resume(
         folder.touch()  # used last
         if not (folder / TRAINING_ID).exists():
             write_text(folder / TRAINING_ID, uuid.uuid4().hex + "\n")
-        trial = hashlib.sha256(f"{fingerprint} {checkout}".encode()).hexdigest()[:32] if is_trial else None
-        yield Unfinished(folder, is_anew, trial)
-
-
-def mark_used(fingerprint: str) -> None:
-    """Keep what is kept of a training for longer than of those that were used before it."""
-    folder = project_root() / STATE_FOLDER / fingerprint
-    if folder.is_dir():
-        folder.touch()
-
-
-def give_up(fingerprint: str) -> None:
-    """Remove the state of a training that nobody will resume, unless one is under way."""
-    folder = project_root() / STATE_FOLDER / fingerprint
-    with contextlib.suppress(LockedError), exclusive(folder, "this training"):
-        shutil.rmtree(folder, ignore_errors=True)
+        yield Unfinished(folder, is_anew)
 
 
 def fingerprint(params: Params, paths: Paths) -> str:

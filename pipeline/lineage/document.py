@@ -33,7 +33,7 @@ from pipeline.dvc.paths import Paths, declared_paths
 from pipeline.dvc.record import cached, known_sums, with_files
 from pipeline.lineage import revisions
 from pipeline.provenance.git import git
-from pipeline.provenance.hashes import LINKS, OPTIONAL, SEEN_BY, folder_md5, link_of, md5
+from pipeline.provenance.hashes import LINKS, SEEN_BY, folder_md5, link_of, md5
 from pipeline.provenance.provenance import BASELINE, COMMIT, DIRTY, LINEAGE, TRAIN_MD5
 from pipeline.provenance.summary import losses_of, recipe_at
 from pipeline.stage.presets import RECIPES, load, recognized
@@ -119,7 +119,7 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
             "name": run.name,
             "status": run.status,
             "made_from": run.tags.get("made_from", "training"),
-            "can_be_reproduced": run.status == "FINISHED" and has_model,  # a teacher or a trial cannot
+            "can_be_reproduced": run.status == "FINISHED" and has_model,
         },
         "chain": chain(files, outputs, paths),
         "recipe": run.tags.get(RECIPE_TAG),
@@ -177,7 +177,7 @@ def chain(files: Mapping[str, str], outputs: Mapping[str, str], paths: Paths) ->
     links = []
     for link in LINKS:
         names = sorted(path for path in {**files, **outputs} if link_of(path, paths) == link)
-        if link in OPTIONAL and not names:
+        if link == "initial" and not names:
             continue
         folders = [path for path in names if outputs.get(path, "").endswith(".dir")]
         rows = [

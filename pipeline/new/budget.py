@@ -5,8 +5,6 @@ docs/data.md ("For the time that you have") has the rules, docs/benchmarks.md wh
 - **Width.** The widest model that reads `MIN_CHARS_PER_WEIGHT` characters for each of its weights in that time. It has
   at most `MAX_WEIGHTS_PER_CHAR` weights for each character of the text; of a short text, `MAX_WEIGHTS_OF_SHORT`.
 - **Epochs.** As many as fit, up to `USEFUL_EPOCHS`.
-- **Teachers.** Where so many epochs leave time, models of a width that fits write a text, three to eight of them. One
-  more learns from both.
 """
 
 import json
@@ -24,7 +22,7 @@ from charlstm.files.documents import read_json
 from charlstm.model.shape import ModelShape
 from charlstm.params import Params
 from charlstm.text.vocabulary import Vocab
-from pipeline.dvc.paths import load_teaching_paths, train_command
+from pipeline.dvc.paths import train_command
 from pipeline.new.proposal import (
     TRAIN_FRACTION,
     USEFUL_EPOCHS,
@@ -51,7 +49,6 @@ class Request(NamedTuple):
 
     params: Params
     max_seconds: float  # of a step: where one takes longer, the requests that follow are not answered
-    num_teachers: int = 0  # models of these sizes, which are to write a text
 
 
 class Speed(NamedTuple):
@@ -59,7 +56,6 @@ class Speed(NamedTuple):
 
     seconds_per_step: float
     validated_per_second: float  # ids
-    written_per_second: float  # ids that `MIN_TEACHERS` teachers write together
 
 
 def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
@@ -71,7 +67,7 @@ def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
     log.info("timing training steps, for about half a minute ...")
     with tempfile.TemporaryDirectory(prefix="charlstm-") as name:
         folder = Path(name)
-        rows = [(params.model_dump(mode="json"), *rest) for params, *rest in requests]
+        rows = [(params.model_dump(mode="json"), max_seconds) for params, max_seconds in requests]
         (folder / REQUEST).write_text(json.dumps([vocab_size, rows]))
         command = train_command(TIMING, name)
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
@@ -88,21 +84,6 @@ LARGE = 500_000  # training characters: with more, steps are longer
 MIN_CHARS_PER_WEIGHT = 3.0
 SHORT, MAX_WEIGHTS_PER_CHAR, MAX_WEIGHTS_OF_SHORT = 300_000, 2.5, 4.0
 USED = 1.05  # of the time, at most: epochs are whole, and 5 % too late is nearer to it than 20 % too early
-# Teachers and their student.
-MIN_TEACHERS, MAX_TEACHERS = 3, 8
-MIN_WIDTH = 0.75  # of the best model without teachers; of `computers`, 128 units with them were no better than 192
-ROWS_OF_TEACHERS = 2  # for each row of the corpus
-STUDENT_STEP = 2.4  # of a student's step, in steps of a teacher
-MAX_TAUGHT_ALPHABET = 500  # a byte is kept for each of its characters, with each character that teachers write
-
-
-class Teaching(NamedTuple):
-    """Teachers of the student's sizes."""
-
-    num_teachers: int
-    seconds: float  # for each
-    num_chars: int  # that they write
-    writing_seconds: float
 
 
 class Plan(NamedTuple):
@@ -111,13 +92,6 @@ class Plan(NamedTuple):
     training: Training
     seconds: float
     speed: Speed
-    teaching: Teaching | None = None
-
-    @property
-    def all_seconds(self) -> float:
-        """The time of all parts."""
-        teaching = self.teaching
-        return self.seconds + (teaching.num_teachers * teaching.seconds + teaching.writing_seconds if teaching else 0.0)
 
 
 class Budget(NamedTuple):
@@ -136,11 +110,6 @@ class Budget(NamedTuple):
     def useful_epochs(self) -> int:
         """More epochs than this do not help."""
         return useful_epochs(self.text.num_train, begins_from_model=self.initial is not None)
-
-    @property
-    def may_have_teachers(self) -> bool:
-        """Whether teachers could write for a student of this text."""
-        return self.initial is None and self.text.vocab_size <= MAX_TAUGHT_ALPHABET
 
     def candidates(self) -> list[Training]:
         """One epoch of each training that is to be timed, narrower models first."""
@@ -172,33 +141,13 @@ class Budget(NamedTuple):
             )
         pairs = [(plan, plan.training) for plan in possible]
         has_read = [plan for plan, one in pairs if one.chars_seen >= MIN_CHARS_PER_WEIGHT * one.shape.num_multiplied]
-        best = (has_read or possible[:1])[-1]
-        if not self.may_have_teachers or best.training.epochs < self.useful_epochs:
-            return best
-        min_width = MIN_WIDTH * best.training.shape.hidden_size
-        for plan in reversed([one for one in possible if one.training.shape.hidden_size >= min_width]):
-            if (taught := self.with_teachers(plan, MIN_TEACHERS)).training.epochs >= self.useful_epochs / 2:
-                more = [self.with_teachers(plan, number) for number in range(MIN_TEACHERS, MAX_TEACHERS + 1)]
-                return [one for one in more if one.training.epochs == taught.training.epochs][-1]
-        return best
+        return (has_read or possible[:1])[-1]
 
     def plan(self, training: Training, speed: Speed) -> Plan:
         """As many epochs as fit, maybe none."""
         per_epoch = self.epoch_seconds(training, speed)
         epochs = min(int(self.usable_seconds / per_epoch), self.useful_epochs)
         return Plan(training._replace(epochs=epochs), epochs * per_epoch, speed)
-
-    def with_teachers(self, plan: Plan, num_teachers: int) -> Plan:
-        """The same for a student of the same sizes: all its parts, each with as many epochs as fit."""
-        training, speed, num_train = plan.training, plan.speed, self.text.num_train
-        per_epoch = self.epoch_seconds(training, speed)
-        # A student reads two characters of its teachers for each of the corpus, and each of those twice.
-        writing = ROWS_OF_TEACHERS * num_train / 2 / speed.written_per_second * num_teachers / MIN_TEACHERS
-        student = STUDENT_STEP * per_epoch
-        epochs = min(int(self.usable_seconds / (num_teachers * per_epoch + writing + student)), self.useful_epochs)
-        num_chars = epochs * num_train * ROWS_OF_TEACHERS // 2
-        teaching = Teaching(num_teachers, epochs * per_epoch, num_chars, epochs * writing)
-        return Plan(training._replace(epochs=epochs), epochs * student, speed, teaching)
 
     def epoch_seconds(self, training: Training, speed: Speed) -> float:
         """How long an epoch takes, with its validation."""
@@ -216,11 +165,10 @@ def plan_within(
         TrainingError: steps cannot be timed.
     """
     trainings = budget.candidates()
-    num_teachers = MIN_TEACHERS if budget.may_have_teachers else 0
     requests = []
     for training in trainings:
         min_steps = MIN_CHARS_PER_WEIGHT * training.shape.num_multiplied / (training.batch_size * training.context_len)
-        requests.append(Request(params_of(training), budget.seconds / min_steps, num_teachers))
+        requests.append(Request(params_of(training), budget.seconds / min_steps))
     return budget.choose(list(zip(trainings, measure(requests, budget.text.vocab_size), strict=False)))
 
 
@@ -231,42 +179,12 @@ def shape_of(hidden_size: int, vocab_size: int) -> ModelShape:
 
 # From a plan to parameters.
 
-TEACHER = "-teacher"  # after the name of the student's recipe
-PART_CHARS, ROWS_PER_PART, ROW_CHARS = 2_500_000, 128, (500, 10_000)  # of what teachers write
 
-
-def proposal_of(plan: Plan, text: Text, quick: Mapping[str, object], name: str) -> Proposal:
-    """The parameters of a plan; `name` is that of its recipe."""
+def proposal_of(plan: Plan, text: Text, quick: Mapping[str, object]) -> Proposal:
+    """The parameters of a plan."""
     proposal = propose(text, quick, plan.training)
-    reasons = [*proposal.reasons, *_times(plan)]
-    if plan.teaching is None:
-        return proposal._replace(reasons=reasons)
-    num_parts = math.ceil(plan.teaching.num_chars / PART_CHARS)
-    part_chars = math.ceil(plan.teaching.num_chars / num_parts)
-    num_rows, rows_of_teachers = plan.training.batch_size, ROWS_OF_TEACHERS * plan.training.batch_size
-    student = {
-        "train.batch_size": num_rows + rows_of_teachers,
-        "train.distillation.rows": rows_of_teachers,
-        "train.distillation.text": str(load_teaching_paths().text),
-        "teachers.recipes": [name + TEACHER],
-        "teachers.seeds": list(range(1, plan.teaching.num_teachers + 1)),
-        "teachers.parts": list(range(1, num_parts + 1)),
-        "teachers.part_chars": part_chars,
-        "teachers.row_chars": min(max(ROW_CHARS[0], part_chars // ROWS_PER_PART), ROW_CHARS[1]),
-    }
-    return proposal._replace(recipe={**proposal.recipe, **student}, reasons=reasons, teacher=proposal.recipe)
-
-
-def _times(plan: Plan) -> list[str]:
-    """How long each part takes."""
     step = f"{1000 * plan.speed.seconds_per_step:.0f} ms a step were measured"
-    if (teaching := plan.teaching) is None:
-        return [f"training takes {clock(plan.seconds)}: {step}"]
-    return [
-        f"{teaching.num_teachers} teachers of these sizes, {clock(teaching.seconds)} each: {step}",
-        f"they write {teaching.num_chars:,} characters in {clock(teaching.writing_seconds)}",
-        f"a student learns from the text and from theirs, in {clock(plan.seconds)}; {clock(plan.all_seconds)} together",
-    ]
+    return proposal._replace(reasons=[*proposal.reasons, f"training takes {clock(plan.seconds)}: {step}"])
 
 
 MIN_SCORED = 2_000  # characters of a text's end, to expect anything

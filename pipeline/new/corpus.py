@@ -2,7 +2,6 @@
 
 import filecmp
 import os
-import shutil
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +12,8 @@ from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.files.documents import did_you_mean
 from charlstm.params import NOTHING, Params
 from charlstm.sections import AUTO
-from pipeline.dvc.paths import load_paths, load_teaching_paths
-from pipeline.new.budget import TEACHER, Budget, expected_loss, measure, plan_within, proposal_of
+from pipeline.dvc.paths import load_paths
+from pipeline.new.budget import Budget, expected_loss, measure, plan_within, proposal_of
 from pipeline.new.proposal import TRAIN_FRACTION, Proposal, Text, Training, propose, training_for
 from pipeline.new.source import SEPARATOR, Source, document_separator, find_source, name_of, read
 from pipeline.new.text_report import TextReport
@@ -23,6 +22,7 @@ from pipeline.stage.presets import (
     CONF,
     CORPORA,
     RECIPES,
+    WRITTEN,
     Kind,
     as_written,
     check_idle,
@@ -33,14 +33,12 @@ from pipeline.stage.presets import (
     path_of,
     preset_text,
     read_own,
-    written_by,
 )
 from pipeline.stage.project import PARAMS
 
 if TYPE_CHECKING:  # torch takes a second to import: mistakes are told before
     from pipeline.new.initial import InitialModel
 
-COMMAND = "new"  # which may write its files again
 SOURCES = "sources"  # below the folder of the corpora: links to files
 
 
@@ -54,8 +52,7 @@ class New(NamedTuple):
     links: Path | None
     separator: str | None  # of documents
     initial: "InitialModel | None"
-    outdated: list[Path]  # recipes that it wrote for this text before, and does not need now
-    strays: list[Path]  # what teachers wrote for other parameters
+    outdated: list[Path]  # a recipe that it wrote for this text before, and does not need now
 
     def replaced(self) -> list[Path]:
         """Files in `conf/` that are there, and will be gone or have something else."""
@@ -67,9 +64,9 @@ class New(NamedTuple):
         """Write the links, the model to begin from and all files, `params.yaml` last; remove what is in the way.
 
         Raises:
-            ParamsError: a training or a search has begun meanwhile.
+            ParamsError: a training has begun meanwhile.
         """
-        check_idle(CORPORA)
+        check_idle()
         if self.links:
             width = max(5, len(str(len(self.source.files))))
             with atomic_folder(self.links) as folder:
@@ -77,8 +74,6 @@ class New(NamedTuple):
                     (folder / f"{number:0{width}}.txt").symlink_to(file)
         if self.initial:
             self.initial.keep()
-        for part in self.strays:
-            shutil.rmtree(part)
         for path in self.outdated:
             path.unlink(missing_ok=True)
         for path, text in self.files.items():
@@ -102,7 +97,7 @@ def plan(
     Raises:
         CharlstmError: it is no text, or too short; or a choice would be lost, in `params.yaml` or in a file of `conf/`.
     """
-    check_idle(CORPORA)
+    check_idle()
     paths = load_paths()
     outputs = paths.corpus.parent
     source = _source_of(texts, {outputs, *(Path(path.parts[0]) for _, path in paths), CONF})
@@ -135,13 +130,12 @@ def plan(
     for path, text in files.items():
         _check_replaceable(path, text, is_same, is_forced)
     values = {CORPORA: {**bases[CORPORA], **corpus}, RECIPES: {**bases[RECIPES], **proposal.recipe}}
-    outdated = _unneeded_recipes(name, files) if is_same or is_forced else []
-    strays = _strays(proposal.recipe)
+    outdated = [] if path_of(RECIPES, name) in files or not (is_same or is_forced) else _own_recipe(name)
     files[PARAMS] = _params(values, is_forced)
     kept_links = links if source.needs_links else None
     if kept_links and not is_same and kept_links.is_dir() and not all(one.is_symlink() for one in kept_links.iterdir()):
         raise ParamsError(f"{kept_links}: it has files of another text, not links to them: move them elsewhere")
-    return New(source, report, proposal, files, kept_links, separator, initial, outdated, strays)
+    return New(source, report, proposal, files, kept_links, separator, initial, outdated)
 
 
 def _in_minutes(seconds: float) -> str:
@@ -150,16 +144,12 @@ def _in_minutes(seconds: float) -> str:
 
 
 def _presets(name: str, about: str, heading: str, corpus: Mapping[str, object], proposal: Proposal) -> dict[Path, str]:
-    """The files of the corpus, of its recipe, and of its teachers' recipe; none of what has no values."""
+    """The files of the corpus and of its recipe; none of what has no values."""
     recipe_about = "\n".join([heading, *proposal.reasons])
-    presets: list[tuple[Kind, str, str, Mapping[str, object] | None]] = [
-        (CORPORA, name, about, corpus),
-        (RECIPES, name, recipe_about, proposal.recipe),
-        (RECIPES, name + TEACHER, f"The teachers of {name}.", proposal.teacher),
-    ]
+    presets = [(CORPORA, about, corpus), (RECIPES, recipe_about, proposal.recipe)]
     return {
-        path_of(kind, preset): as_written(preset_text(comment, kind.root, values), COMMAND)
-        for kind, preset, comment, values in presets
+        path_of(kind, name): as_written(preset_text(comment, kind.root, values))
+        for kind, comment, values in presets
         if values
     }
 
@@ -173,9 +163,8 @@ def _planned_before(
     the same command would train another model each time, and what an interrupted training has done would be lost.
     """
     try:
-        corpus_about, corpus = read_own(path_of(CORPORA, name), COMMAND)
-        recipe_about, recipe = read_own(path_of(RECIPES, name), COMMAND)
-        teacher = read_own(path_of(RECIPES, name + TEACHER), COMMAND)[1] if "teachers.recipes" in recipe else None
+        corpus_about, corpus = read_own(path_of(CORPORA, name))
+        recipe_about, recipe = read_own(path_of(RECIPES, name))
     except (OSError, ParamsError):  # missing, edited, or of a version with other parameters
         return None
     begins_from = str(initial.target) if initial else NOTHING
@@ -183,14 +172,13 @@ def _planned_before(
     if not is_this or recipe.get("train.initial", NOTHING) != begins_from:
         return None
     proposed = {parameter: value for parameter, value in corpus.items() if parameter not in of_text}
-    return Proposal(recipe, proposed, recipe_about[1:], None, teacher)
+    return Proposal(recipe, proposed, recipe_about[1:], None)
 
 
-def _unneeded_recipes(name: str, files: Collection[Path]) -> list[Path]:
-    """The recipes that it wrote for this text before, that nobody has edited, and that are not among `files`."""
-    paths = (path_of(RECIPES, name), path_of(RECIPES, name + TEACHER))
-    there = {path: path.read_text("utf-8", "replace") for path in paths if path.is_file() and path not in files}
-    return [path for path, text in there.items() if is_as_written(text, COMMAND)]
+def _own_recipe(name: str) -> list[Path]:
+    """The recipe that it wrote for this text before, if nobody has edited it."""
+    path = path_of(RECIPES, name)
+    return [path] if path.is_file() and is_as_written(path.read_text("utf-8", "replace")) else []
 
 
 def _corpus_values(
@@ -246,42 +234,30 @@ def _proposal(
             return params_with({**quick, **training.recipe()})[1]
 
         plan = plan_within(Budget(text, seconds, shape), params_of, measure)
-        proposal = proposal_of(plan, text, quick, name)
-        if plan.all_seconds < seconds / 2:
+        proposal = proposal_of(plan, text, quick)
+        if plan.seconds < seconds / 2:
             proposal.reasons.append("the rest of the time would not help: more epochs or a wider model would do harm")
         proposal.reasons.extend(expected_loss(report.ending, seconds))
     return initial.begin(proposal, report.counts) if initial else proposal
 
 
-def switch(name: str, is_forced: bool) -> tuple[str, list[Path]]:
-    """Take up a corpus of `conf/corpus/` again, with the recipe of its name or the default.
-
-    That recipe's name, and what was removed of teachers' text for another training.
-    """
-    check_idle(CORPORA)
+def switch(name: str, is_forced: bool) -> str:
+    """Take up a corpus of `conf/corpus/` again, with the recipe of its name or the default; that recipe's name."""
+    check_idle()
     recipe = name if name in names(RECIPES) else RECIPES.root
     values = {CORPORA: load(CORPORA, name).values, RECIPES: load(RECIPES, recipe).values}
-    text, strays = _params(values, is_forced), _strays(values[RECIPES])
-    for part in strays:
-        shutil.rmtree(part)
-    write_params(text)
-    return recipe, strays
-
-
-def _strays(recipe: Mapping[str, object]) -> list[Path]:
-    """What teachers wrote for another training, and the one of this recipe would read; none without teachers."""
-    parts = recipe.get("teachers.parts")
-    return load_teaching_paths().stray_parts(parts) if isinstance(parts, list) and parts else []
+    write_params(_params(values, is_forced))
+    return recipe
 
 
 def _check_replaceable(path: Path, text: str, is_same: bool, is_forced: bool) -> None:
     """Check that `text` may be written to `path`; `is_same`: what is there is of the same source."""
     before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    if os.path.lexists(path) and written_by(COMMAND) not in before:
+    if os.path.lexists(path) and WRITTEN not in before:
         raise ParamsError(f"{path}: it was not written by `charlstm new`, and stays as it is: take another --name")
     if before in ("", text) or is_forced:
         return
-    if not is_as_written(before, COMMAND):
+    if not is_as_written(before):
         raise ParamsError(f"{path}: it was edited, and stays: take another --name, or --force to write over it")
     if not is_same:
         raise ParamsError(f"{path}: it is of another text, and stays: take another --name, or --force to write over it")
@@ -307,8 +283,7 @@ def _free_name(source: Source, name: str | None, outputs: Path) -> str:
     wanted, number = name_of(source.stem), 1
     while True:
         free = wanted if number == 1 else f"{wanted}-{number}"
-        recipes = (path_of(RECIPES, recipe) for recipe in (free, free + TEACHER))
-        taken = (path_of(CORPORA, free), *recipes, outputs / f"{free}.txt")
+        taken = (path_of(CORPORA, free), path_of(RECIPES, free), outputs / f"{free}.txt")
         if not any(os.path.lexists(path) for path in taken) or _is_of(free, source, outputs):
             return free
         number += 1

@@ -202,7 +202,6 @@ class Proposal(NamedTuple):
     corpus: dict[str, object]
     reasons: list[str]
     training: Training | None  # None: it was planned before
-    teacher: dict[str, object] | None = None  # the recipe of teachers, if they are worth their time
 
 
 def propose(text: Text, quick: Mapping[str, object], training: Training) -> Proposal:

@@ -15,14 +15,10 @@ import torch
 
 from charlstm.evaluation.windows import windowed
 from charlstm.files.documents import read_json, validate
-from charlstm.generation.teachers import Teachers
-from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import Params
-from charlstm.sampling import Sampling
 from charlstm.text.encoded import EncodedText
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
-from pipeline.distillation.write import MAX_ROWS
 from pipeline.new.budget import ANSWER, REQUEST, TIMING, Request, Speed
 from pipeline.stage import stage
 from pipeline.stage.hardware import (
@@ -37,7 +33,7 @@ from pipeline.stage.settings import seconds
 NUM_TURNS, SECONDS_PER_TURN = 3, 0.5
 NUM_WARM_UP_STEPS, MIN_STEPS, MAX_STEPS = 5, 3, 20
 STEPS_PER_EPOCH = 16  # of the text at random that is read
-NUM_VALIDATED, NUM_WRITTEN = 20_000, 32  # ids; the second for each row
+NUM_VALIDATED = 20_000  # ids
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +52,7 @@ def answer(folder: Path) -> None:
     keep_freed_memory()
     use_reproducible_kernels()
     vocab_size, rows = read_json(folder / REQUEST)
-    requests = [Request(validate(Params, params, folder / REQUEST), *rest) for params, *rest in rows]
+    requests = [Request(validate(Params, params, folder / REQUEST), max_seconds) for params, max_seconds in rows]
     precision, timeout = requests[0].params.train.precision, seconds("CHARLSTM_TIMEOUT_SECONDS")
     with closing(Processes(precision, timeout_seconds=timeout, on_cpu=is_kept_on_cpu())) as processes:
         timed: list[Timed] = []
@@ -78,7 +74,7 @@ class Timed:
         # The text is too short to warm up the rate.
         train = request.params.train.model_copy(update={"warmup_steps": 0})
         self._params = request.params.model_copy(update={"train": train})
-        self._num_teachers, self._processes = request.num_teachers, processes
+        self._processes = processes
         set_num_threads(work_of(self._params))
         text = _random_text(STEPS_PER_EPOCH * train.batch_size * train.context_len + 1, vocab_size)
         self._learner = Learner(text, vocab_size, self._params.model, train, processes)
@@ -107,17 +103,7 @@ class Timed:
         share = {"rank": self._processes.rank, "world_size": self._processes.world_size}
         mine = _seconds(lambda: windowed(model, text, length, **share))
         (validation,) = self._processes.all_reduce_max([mine])
-        is_to_write = self._num_teachers and self._processes.is_main
-        set_num_threads()  # as stage text has them
-        written = _written_per_second(model, self._num_teachers) if is_to_write else 0.0
-        return Speed(self.seconds_per_step(), NUM_VALIDATED / validation, written)
-
-
-def _written_per_second(model: CharLSTM, num_teachers: int) -> float:
-    teachers = Teachers([model] * num_teachers)
-    prompts_RT = torch.zeros((MAX_ROWS, 1), dtype=torch.int64)
-    writing = _seconds(lambda: list(teachers.write(prompts_RT, Sampling(NUM_WRITTEN))))
-    return MAX_ROWS * NUM_WRITTEN / writing
+        return Speed(self.seconds_per_step(), NUM_VALIDATED / validation)
 
 
 def _random_text(length: int, vocab_size: int) -> EncodedText:

@@ -73,11 +73,10 @@ def _write(entry: Path, digest: str) -> None:
 
 # The chain from the corpus to the samples: which files belong to it, and what SHA-256 and DVC call them.
 
-LINKS = ("corpus", "split", "encoded", "soft_targets", "initial", "model", "losses", "samples")
-OPTIONAL = ("soft_targets", "initial")  # what teachers wrote, and the model that training began from
+LINKS = ("corpus", "split", "encoded", "initial", "model", "losses", "samples")
 # What a stage's record vouches for: its inputs and its outputs, not what lies around from another training.
 SEEN_BY = {
-    "train": ("corpus", "split", "encoded", *OPTIONAL, "model", "train"),
+    "train": ("corpus", "split", "encoded", "initial", "model", "train"),
     "evaluate": ("corpus", "encoded", "model", "train", "evaluate"),
     "sample": ("corpus", "model", "train", "samples"),
 }
@@ -127,7 +126,7 @@ def dvc_md5(path: Path) -> str:
 
 
 def _seen_by(stage: str, paths: Paths) -> Iterator[str]:
-    return (name for name in SEEN_BY[stage] if name not in OPTIONAL or str(getattr(paths, name)) != NOTHING)
+    return (name for name in SEEN_BY[stage] if str(getattr(paths, name)) != NOTHING)
 
 
 def files_of(path: Path) -> Iterator[Path]:

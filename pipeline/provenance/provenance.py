@@ -28,7 +28,7 @@ from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING, Params
 from charlstm.tracking.client import CORPUS_TAG, EXPERIMENT_TAG, SWEEP_TAG
 from charlstm.tracking.registered_model import INITIAL_TAG
-from pipeline.dvc.paths import Paths, load_paths
+from pipeline.dvc.paths import Paths
 from pipeline.provenance.git import changes, fault, git, untracked
 from pipeline.provenance.hashes import md5, md5_of, sha256, sha256_of
 from pipeline.stage.project import LOCK, PARAMS, PIPELINE
@@ -113,25 +113,25 @@ def training_record(params: Params, paths: Paths, tables: "Tables") -> "Training
     return TrainingRecord(params.flat(), known, tables, time_ms)
 
 
-def log_lineage(run: "Run", stage: str, paths: Paths, origin: dict[str, str], params: Path = PARAMS) -> None:
-    """Give `run` what `stage` knows of where it comes from. `origin`: its tags. `params`: the file of its parameters.
+def log_lineage(run: "Run", stage: str, paths: Paths, origin: dict[str, str]) -> None:
+    """Give `run` what `stage` knows of where it comes from. `origin`: its tags.
 
     What cannot be read costs a warning: the outputs are written, and no record is worth a failed training.
     """
     try:
-        for path, text in lineage_artifacts(stage, paths, origin, params).items():
+        for path, text in lineage_artifacts(stage, paths, origin).items():
             run.log_text(path, text)
         run.set_tags(_train_md5(paths))
     except Exception as error:  # whatever git, the disk or a strange file name can raise
         log.warning("the run has no lineage of stage %s: %s: %s", stage, type(error).__name__, error)
 
 
-def lineage_artifacts(stage: str, paths: Paths, origin: dict[str, str], params: Path = PARAMS) -> dict[str, str]:
+def lineage_artifacts(stage: str, paths: Paths, origin: dict[str, str]) -> dict[str, str]:
     """The artifacts of `stage`, path -> text; no password of a URL is in them. Call it when the outputs are written."""
     shown = {name: without_credentials(value) for name, value in origin.items()}
     documents = {"origin": shown, "files": sha256_of(paths, stage), "outputs": md5_of(paths, stage)}
     texts = {f"{name}.json": json.dumps(one, indent=2, sort_keys=True) + "\n" for name, one in documents.items()}
-    for file in (params, LOCK):
+    for file in (PARAMS, LOCK):
         if file.is_file():
             texts[file.name] = without_credentials(file.read_text(encoding="utf-8"))
     # Against the commit that the tags name: by now, HEAD may be another.
@@ -141,12 +141,8 @@ def lineage_artifacts(stage: str, paths: Paths, origin: dict[str, str], params: 
 
 
 def _results(paths: Paths) -> list[str]:
-    """Results are no inputs: DVC takes them away before a stage runs, and writes its lock after one.
-
-    Those of the project count where `paths` are a teacher's.
-    """
-    places = {str(path) for each in (paths, load_paths()) for _, path in each}
-    return [str(LOCK), f"distillation/{LOCK}", *sorted(places - {NOTHING})]
+    """Results are no inputs: DVC takes them away before a stage runs, and writes its lock after one."""
+    return [str(LOCK), *sorted({str(path) for _, path in paths} - {NOTHING})]
 
 
 def _train_md5(paths: Paths) -> dict[str, str]:

@@ -31,7 +31,7 @@ IGNORED_BY_LAUNCHER = "CHARLSTM_IGNORED_BY_LAUNCHER"  # signals that a training 
 LAUNCHERS = {
     *("accelerate", "accelerate.commands.launch", "dvc", "pipeline.launch", "torch.distributed.run", "torchrun")
 }
-PROGRAMS, COMMANDS = ("charlstm", "pipeline.cli"), ("tune", "reproduce")  # these start stages, too
+PROGRAMS = ("charlstm", "pipeline.cli")  # whose command `reproduce` starts stages, too
 
 
 class Interruption:
@@ -127,7 +127,7 @@ def is_launcher(process: psutil.Process) -> bool:
     while words and words[0].startswith("-"):  # options of Python's, `-m` among them
         words = words[1:]
     program, command = [*words, "", ""][:2]
-    return program in LAUNCHERS or (program in PROGRAMS and command in COMMANDS)
+    return program in LAUNCHERS or (program in PROGRAMS and command == "reproduce")
 
 
 def pid_of_launcher(pids: Collection[int]) -> int | None:

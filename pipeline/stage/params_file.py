@@ -48,16 +48,14 @@ def with_values(text: str, values: Mapping[str, object]) -> str:
     return changed
 
 
-def params_with(values: Mapping[str, object], text: str | None = None) -> tuple[str, Params]:
-    """`text`, by default that of `params.yaml`, with other values; and the parameters in it.
+def params_with(values: Mapping[str, object]) -> tuple[str, Params]:
+    """The text of `params.yaml` with other values, and the parameters in it.
 
     Raises:
         ParamsError: it cannot be read, lacks one of these names, or would have a mistake.
     """
-    if text is None:
-        load_yaml(PARAMS)  # says in one line why it cannot be read
-        text = PARAMS.read_text(encoding="utf-8")
-    changed = with_values(text, values)
+    load_yaml(PARAMS)  # says in one line why it cannot be read
+    changed = with_values(PARAMS.read_text(encoding="utf-8"), values)
     return changed, validate(Params, parse_yaml(changed), PARAMS)
 
 

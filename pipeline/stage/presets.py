@@ -26,7 +26,6 @@ CONF = Path("conf")
 BUILDS_ON = "builds_on"
 MAX_CHANGES = 8  # of parameters that are still said to be a recipe with changes
 MAX_NAMED_CHANGES = 3
-TEACHERS = "teachers.recipes"
 
 
 class Kind(NamedTuple):
@@ -125,8 +124,6 @@ def nearest(kind: Kind, values: Mapping[str, object], root: Path = Path(), witho
         if without in preset.chain:
             continue
         changes = {key: values.get(key) for key, value in preset.values.items() if values.get(key) != value}
-        if not values.get(TEACHERS) and not preset.values.get(TEACHERS):  # the rest of that section decides nothing
-            changes = {key: value for key, value in changes.items() if not key.startswith("teachers.")}
         matches.append(Recipe(name, changes))
     return min(matches, key=lambda match: (len(match.changes), match.name != kind.root), default=Recipe(None, {}))
 
@@ -178,25 +175,18 @@ def check_kept(kind: Kind, target: Mapping[str, object]) -> None:
         )
 
 
-def check_idle(kind: Kind) -> None:
+def check_idle() -> None:
     """Check that a preset may be written into `params.yaml` now.
 
-    DVC reads that file again when a stage ends: what is written meanwhile would be recorded as the stage's. A search
-    has parameters of its own, and needs the text as it was.
+    DVC reads that file again when a stage ends: what is written meanwhile would be recorded as the stage's.
 
     Raises:
-        ParamsError: a training is under way in this checkout, or DVC is, which runs stages and records them; or the
-            text would change during a search.
+        ParamsError: a training is under way in this checkout, or DVC is, which runs stages and records them.
     """
     from pipeline.dvc.record import process_at_work
-    from pipeline.dvc.unfinished import CHECKOUT, searcher_at_work
+    from pipeline.dvc.unfinished import CHECKOUT
 
     work = None
-    if kind == CORPORA and (holder := searcher_at_work()) is not None:
-        raise ParamsError(
-            f"a search (`charlstm tune`) is under way, {holder}, and the text must not change before it ends: wait for "
-            "it, or stop it"
-        )
     if (holder := holder_of(CHECKOUT)) is not None:
         work = f"a training in this checkout is under way, {holder}"
     elif (pid := process_at_work()) is not None:
@@ -213,35 +203,33 @@ def preset_text(about: str, builds_on: str, values: Mapping[str, object]) -> str
     return "".join(f"# {line}\n" for line in about.splitlines()) + "\n" + stream.getvalue()
 
 
-def as_written(text: str, command: str) -> str:
-    """A preset with a last line that says which command wrote it, and tells whether it was edited since."""
+WRITTEN = "# Written by `charlstm new`"  # how the last line of what that wrote begins
+
+
+def as_written(text: str) -> str:
+    """A preset with a last line that says that `charlstm new` wrote it, and tells whether it was edited since."""
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return f"{text}{written_by(command)}; as written, this has the SHA-256 {digest}.\n"
+    return f"{text}{WRITTEN}; as written, this has the SHA-256 {digest}.\n"
 
 
-def is_as_written(text: str, command: str) -> bool:
-    """Whether nobody has edited what the command wrote."""
-    return text == as_written(text.partition(written_by(command))[0], command)
+def is_as_written(text: str) -> bool:
+    """Whether nobody has edited what `charlstm new` wrote."""
+    return text == as_written(text.partition(WRITTEN)[0])
 
 
-def read_own(path: Path, command: str) -> tuple[list[str], dict[str, object]]:
-    """The lines of the comment at the top of a preset, and the values in it, as `command` wrote them.
+def read_own(path: Path) -> tuple[list[str], dict[str, object]]:
+    """The lines of the comment at the top of a preset, and the values in it, as `charlstm new` wrote them.
 
     Raises:
         OSError: there is none.
         ParamsError: it was edited, or has a parameter that there is no more.
     """
     text = path.read_text(encoding="utf-8", errors="replace")
-    if not is_as_written(text, command):
+    if not is_as_written(text):
         raise ParamsError(f"{path}: it was edited")
     document = load_yaml(path)
     document.pop(BUILDS_ON)
     return _comment(text), _flat(document, frozenset(Params.names()), path)
-
-
-def written_by(command: str) -> str:
-    """How the last line of such a file begins."""
-    return f"# Written by `charlstm {command}`"
 
 
 def _about(path: Path) -> str:

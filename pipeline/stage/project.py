@@ -22,12 +22,8 @@ _called_in: ContextVar[Path | None] = ContextVar("_called_in", default=None)
 
 
 def find_root(folder: Path) -> Path | None:
-    """The root of the project that `folder` is in; None if there is none.
-
-    Other pipelines, as that in `distillation/`, have no parameters beside them.
-    """
-    above = [path for path in (folder, *folder.parents) if (path / PIPELINE).is_file()]
-    return next((path for path in above if (path / PARAMS).is_file()), above[0] if above else None)
+    """The root of the project that `folder` is in; None if there is none."""
+    return next((path for path in (folder, *folder.parents) if (path / PIPELINE).is_file()), None)
 
 
 @contextmanager

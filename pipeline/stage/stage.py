@@ -26,7 +26,7 @@ from pipeline.stage.exit_codes import (
     record_exit_code,
 )
 from pipeline.stage.interruption import without_ignored
-from pipeline.stage.project import PARAMS, PIPELINE
+from pipeline.stage.project import PARAMS
 from pipeline.stage.waiting import share_cores
 
 if TYPE_CHECKING:  # commands that need no parameters start without pydantic and their schema
@@ -68,8 +68,8 @@ def run(stage: Stage | str, argv: Sequence[str] | None = None) -> int:
     return run_work(work)
 
 
-def check_unchanged(params: "Params", stage: str, pipeline: Path = PIPELINE) -> None:
-    """Check that a stage of a `dvc.yaml` has in `params.yaml` what it began with.
+def check_unchanged(params: "Params", stage: str) -> None:
+    """Check that a stage has in `params.yaml` what it began with.
 
     DVC reads the parameters when a stage has ended, and would record those as what made its outputs.
 
@@ -81,7 +81,7 @@ def check_unchanged(params: "Params", stage: str, pipeline: Path = PIPELINE) -> 
 
     now = load_params(PARAMS).values()
     changed = [name for name, value in params.values().items() if now[name] != value]
-    declared = tuple(f"{name}." for name in params_of(stage, pipeline)) if changed else ()
+    declared = tuple(f"{name}." for name in params_of(stage)) if changed else ()
     if own := [name for name in changed if f"{name}.".startswith(declared)]:
         raise ParamsError(
             f"{PARAMS}: {own[0]} was changed while stage {stage} ran, so what it made is not recorded; `dvc repro` "

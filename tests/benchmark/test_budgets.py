@@ -23,7 +23,7 @@ def test_what_is_proposed_is_trained_and_scored_once(
     monkeypatch.setattr(corpora, "MODELS", tmp_path / "models")
 
     def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
-        return [Speed(slowness / 200, 1e6 / slowness, 1e4) for _ in requests]
+        return [Speed(slowness / 200, 1e6 / slowness) for _ in requests]
 
     monkeypatch.setattr(budgets, "measure", measure)
     quick = budgets.planned(file, 0.05, None)

@@ -45,7 +45,7 @@ def test_a_score_of_the_test_part_is_kept(one: HeldOut, capsys: pytest.CaptureFi
 
 def test_the_table_has_the_last_record_of_each(one: HeldOut) -> None:
     assert corpora.table_of_texts() == "nothing is recorded yet"
-    bits = {"5-gram": 2.25, "6-gram": 2.5, "xz": 3.0, "zstd": 3.5}
+    bits = {"5-gram": 2.25, "6-gram": 2.5, "xz": 3.0}
     record = one.origin() | {
         "script": "Cyrillic", "num_bytes": 2_000_000, "num_chars": 1_100_000, "alphabet": 90,
         "num_parameters": 800_000, "epochs": 2, "train_seconds": 61.0,
@@ -60,7 +60,7 @@ def test_the_table_has_the_last_record_of_each(one: HeldOut) -> None:
     assert len(corpora.table_of_texts().splitlines()) == 4
     assert "| `quick` train.epochs=3 | 800,000 | 3 | 61 |  | 1.2500 |" in changed
     cells = "some | Cyrillic | 2.0 | 1,100,000 | 90 | `quick` | 800,000 | 2 | 71 | 30,000"
-    assert row == f"| {cells} | 1.3000 ± 0.0707 (2 seeds) | 1.8034 | 2.2500 (5-gram) | 3.0000 | 3.5000 |"
+    assert row == f"| {cells} | 1.3000 ± 0.0707 (2 seeds) | 1.8034 | 2.2500 (5-gram) | 3.0000 |"
 
 
 TINY = """\
@@ -68,41 +68,22 @@ builds_on: quick
 model: {hidden_size: 16, feed_forward_size: 0, embedding_size: 8}
 train: {batch_size: 4, context_len: 32, warmup_steps: 2, epochs: 1}
 """
-TAUGHT = """\
-builds_on: tiny
-train: {batch_size: 8, distillation: {rows: 4, text: artifacts/distillation/text}}
-teachers: {recipes: [tiny], seeds: [1, 2], parts: [1], part_chars: 2000, row_chars: 500, prompt_chars: 20}
-"""
 
 
 @pytest.mark.slow
-def test_teachers_of_a_student_learn_from_the_same_part(
-    one: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_text_is_trained_and_scored_once(one: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     (tmp_path / "params.yaml").write_text(shipped_params())
     monkeypatch.setattr(trials, "PROJECT", tmp_path)
     monkeypatch.setattr(corpora, "CHECKPOINTS", tmp_path / "checkpoints")
     monkeypatch.setattr(corpora, "MODELS", tmp_path / "models")
-    for name, recipe in {"tiny": TINY, "taught": TAUGHT}.items():
-        (tmp_path / f"conf/recipe/{name}.yaml").write_text(recipe)
+    (tmp_path / "conf/recipe/tiny.yaml").write_text(TINY)
     file = tmp_path / "some.txt"
-    alone = measure(HeldOut(file, "tiny", epochs=2))
-    assert alone["epochs"] == 2
-    student = measure(HeldOut(file, "taught", epochs=2))
-    records = [json.loads(line) for line in corpora.RECORDS.read_text().splitlines()]
-    assert [(record["recipe"], record.get("seed")) for record in records] == [
-        ("tiny", None),
-        ("tiny", "2"),
-        ("taught", None),
-    ]
-    assert student["teachers_test_nats_per_char"][0] == alone["test_nats_per_char"]
-    assert student["ensemble_test_nats_per_char"] < max(student["teachers_test_nats_per_char"])
-    shown = corpora.table_of_students().splitlines()
-    assert len(shown) == 3 and shown[-1].startswith("| some, `taught` | 2 |")
-    assert len(corpora.table_of_texts().splitlines()) == 4  # teachers of several seeds have one row
-    assert measure(HeldOut(file, "taught", epochs=2)) == student
-    assert HeldOut(file, "taught", epochs=1).origin() != HeldOut(file, "taught", epochs=2).origin()
+    record = measure(HeldOut(file, "tiny", epochs=2))
+    assert record["epochs"] == 2
+    assert measure(HeldOut(file, "tiny", epochs=2)) == record
+    assert len(corpora.RECORDS.read_text().splitlines()) == 1
+    assert HeldOut(file, "tiny", epochs=1).origin() != HeldOut(file, "tiny", epochs=2).origin()
 
 
 @pytest.mark.parametrize(

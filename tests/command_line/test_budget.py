@@ -11,13 +11,12 @@ import pytest
 from benchmarks.projects import ROOT, compose
 from charlstm.errors import CorpusError
 from charlstm.model.shape import ModelShape
-from charlstm.params import NOTHING, Params
+from charlstm.params import Params
 from pipeline.new import timing
 from pipeline.new.budget import (
     ANSWER,
     MIN_CHARS_PER_WEIGHT,
     REQUEST,
-    ROWS_OF_TEACHERS,
     Budget,
     Plan,
     Request,
@@ -48,7 +47,7 @@ def plan(
         for request in requests:
             train, hidden = request.params.train, request.params.model.hidden_size
             seconds = train.batch_size * train.context_len * 8 * hidden**2 / power
-            speeds.append(Speed(seconds, power / hidden**2 / 4, 20_000.0 * (request.num_teachers > 0)))
+            speeds.append(Speed(seconds, power / hidden**2 / 4))
             if seconds > request.max_seconds:
                 break
         return speeds
@@ -61,10 +60,9 @@ def plan(
 def test_the_time_is_kept_and_more_of_it_makes_no_smaller_model(num_chars: int) -> None:
     plans = [plan(minutes, num_chars) for minutes in MINUTES[1:]]
     for minutes, found in zip(MINUTES[1:], plans, strict=True):
-        assert 0 < found.all_seconds <= 1.05 * 60 * minutes
+        assert 0 < found.seconds <= 1.05 * 60 * minutes
         assert found.training.epochs > 0
-    untaught = [found.training for found in plans if found.teaching is None]
-    seen = [training.shape.num_multiplied * training.chars_seen for training in untaught]
+    seen = [found.training.shape.num_multiplied * found.training.chars_seen for found in plans]
     assert seen == sorted(seen)
 
 
@@ -76,27 +74,9 @@ def test_a_faster_machine_gets_a_wider_model() -> None:
 def test_a_model_reads_enough_for_its_width_and_has_no_more_weights_than_the_text_can_feed() -> None:
     for minutes in MINUTES[1:]:
         for num_chars in LENGTHS[1:]:
-            found = plan(minutes, num_chars)
-            training, of_teachers = found.training, ROWS_OF_TEACHERS * (found.teaching is not None)
-            assert training.chars_seen * (1 + of_teachers) >= MIN_CHARS_PER_WEIGHT * training.shape.num_multiplied
+            training = plan(minutes, num_chars).training
+            assert training.chars_seen >= MIN_CHARS_PER_WEIGHT * training.shape.num_multiplied
             assert training.shape.num_multiplied < (4 if num_chars < 300_000 else 2.5) * training.num_train
-
-
-def test_teachers_take_what_time_a_small_text_leaves() -> None:
-    assert plan(3, 1_100_000).teaching is None
-    found = plan(60, 1_100_000)
-    assert found.teaching is not None and found.training.epochs >= 4
-    assert 3 <= found.teaching.num_teachers < 8
-    assert plan(60, 1_100_000, alphabet=4_000).teaching is None  # each character that they write costs too much
-    assert plan(60, 1_100_000, shape=ModelShape(65, 128, 320, 1, 320)).teaching is None  # who would begin as it does?
-
-
-def test_time_that_is_left_makes_more_teachers() -> None:
-    counts = [plan(minutes, 100_000, power=5e9).teaching for minutes in (3.0, 15.0, 60.0)]
-    assert [teaching and teaching.num_teachers for teaching in counts] == [None, 3, 8]
-    found = plan(60, 100_000)
-    proposal = proposal_of(found, Text(100_000, [1_538] * 65), QUICK, "mine")
-    assert proposal.recipe["teachers.seeds"] == list(range(1, 9))
 
 
 def test_a_text_that_is_read_often_gets_dropout() -> None:
@@ -117,11 +97,8 @@ def test_dropout_grows_by_a_tenth_with_each_doubling() -> None:
 
 def test_one_that_begins_from_a_model_forgets_little() -> None:
     text, shape = Text(1_100_000, [17_000] * 65), ModelShape(65, 128, 320, 1, 320)
-    from_nothing = proposal_of(plan(60, 1_100_000), text, QUICK, "mine")
-    assert from_nothing.teacher is not None
-    for recipe in (from_nothing.recipe, from_nothing.teacher):
-        assert not recipe.keys() & AFTER_A_MODEL.keys()
-    begun = proposal_of(plan(3, 1_100_000, shape=shape), text, QUICK, "mine")
+    assert not proposal_of(plan(60, 1_100_000), text, QUICK).recipe.keys() & AFTER_A_MODEL.keys()
+    begun = proposal_of(plan(3, 1_100_000, shape=shape), text, QUICK)
     assert begun.recipe.items() >= AFTER_A_MODEL.items()
 
 
@@ -134,30 +111,14 @@ def test_a_time_too_short_says_how_much_it_takes() -> None:
     assert plan(float(enough[1]), 4_500, power=1e7).training.epochs >= 1
 
 
-def test_a_plan_with_teachers_becomes_two_recipes() -> None:
-    text = Text(1_100_000, [17_000] * 65)
-    found = plan(60, 1_100_000)
-    proposal = proposal_of(found, text, QUICK, "mine")
-    assert proposal.teacher is not None and proposal.recipe["teachers.recipes"] == ["mine-teacher"]
-    student = compose(ROOT, [f"{name}={json.dumps(value)}" for name, value in proposal.recipe.items()])
-    teacher = compose(ROOT, [f"{name}={json.dumps(value)}" for name, value in proposal.teacher.items()])
-    assert student.model == teacher.model
-    assert student.train.distillation.rows == 2 * teacher.train.batch_size
-    assert student.train.batch_size == 3 * teacher.train.batch_size
-    assert student.train.distillation.text != NOTHING == teacher.train.distillation.text
-    assert found.teaching is not None
-    written = len(student.teachers.parts) * student.teachers.chars_of_part
-    assert written == pytest.approx(found.teaching.num_chars, rel=0.02)
-
-
 def test_steps_are_timed_up_to_the_first_that_is_too_slow(tmp_path: Path) -> None:
     training = Training(1_000, ModelShape(9, 8, 16, 1, 16), 1, 4, 16)
     params = params_of(training).model_dump(mode="json")
-    requests = [(params, 100.0, 2), (params, 0.0, 0), (params, 100.0, 0)]
+    requests = [(params, 100.0), (params, 0.0), (params, 100.0)]
     (tmp_path / REQUEST).write_text(json.dumps([9, requests]))
     timing.answer(tmp_path)
     first, second = (Speed(*row) for row in json.loads((tmp_path / ANSWER).read_text()))
-    assert min(*first, *second[:2]) > 0 == second.written_per_second
+    assert min(*first, *second) > 0
 
 
 def test_what_can_be_expected_is_told_of_longer_texts() -> None:

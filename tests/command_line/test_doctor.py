@@ -15,7 +15,6 @@ import psutil
 import pytest
 from commands import Run
 from planted_faults import ALONE, FAULTS, REQUIRED, Fault, write
-from planted_faults_of_teachers import OF_TEACHERS
 
 from benchmarks.projects import LAUNCH, ROOT, write_params
 from charlstm.files.lock import exclusive, holder_of
@@ -23,7 +22,7 @@ from charlstm.params import load_params
 from pipeline.doctor import machine
 from pipeline.doctor.examination import examine, examine_training
 from pipeline.doctor.finding import Finding, error, readable, warning
-from pipeline.dvc.unfinished import CHECKOUT, SEARCHES
+from pipeline.dvc.unfinished import CHECKOUT
 
 
 @pytest.fixture
@@ -67,9 +66,9 @@ def test_nothing_is_wrong(project: Path, run: Run) -> None:
     assert out == "params.yaml: corpus of its own, recipe of its own\nnothing is wrong\n"
 
 
-@pytest.mark.parametrize("name", [*FAULTS, *ALONE, *OF_TEACHERS])
+@pytest.mark.parametrize("name", [*FAULTS, *ALONE])
 def test_a_fault_is_a_line(project: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    fault = {**FAULTS, **ALONE, **OF_TEACHERS}[name]
+    fault = {**FAULTS, **ALONE}[name]
     plant([fault], monkeypatch)
     found = lines()
     expected = [fault.line, fault.also] if fault.also else [fault.line]
@@ -108,9 +107,6 @@ def test_another_training_in_this_checkout(project: Path) -> None:
     said = f"ERROR: a training in this checkout is under way already, in process {os.getpid()} on …: wait for it, or …"
     assert is_it(line, said)
     assert lines() == []
-    with exclusive(SEARCHES / "a-search/worker-0", "a search"):
-        (line,) = lines()
-    assert is_it(line, f"WARNING: a search is under way, in process {os.getpid()} on …: it ends if the text …")
     write(f"{CHECKOUT}.holder.json", f'{{"pid": {os.getpid()}, "host": "here"}}')  # left by one that was killed
     assert lines() == []
 
@@ -190,11 +186,10 @@ def test_a_gpu_that_this_torch_cannot_use(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(machine.check_gpu(tmp_path)) == []
 
 
-@pytest.mark.parametrize("training", ["pipeline.train", "pipeline.distillation.teacher"])
-def test_the_launcher_asks_first_and_quickly(project: Path, training: str) -> None:
+def test_the_launcher_asks_first_and_quickly(project: Path) -> None:
     write_params(project, {"sample.prompts": ["☃", "ж"], "train.context_len": 10_000})
     done = subprocess.run(
-        [*LAUNCH, sys.executable, "-c", "raise SystemExit('started')", "-m", training],
+        [*LAUNCH, sys.executable, "-c", "raise SystemExit('started')", "-m", "pipeline.train"],
         cwd=project, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     said = done.stderr.splitlines()

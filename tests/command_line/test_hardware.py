@@ -84,7 +84,7 @@ def test_the_document_has_the_threads_of_all_recipes() -> None:
     rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \| (\d+) \|$", document, re.MULTILINE)
     found = {recipe: [work, threads] for recipe, work, threads in rows}
     recipes = [file.stem for file in (ROOT / "conf/recipe").glob("*.yaml")]
-    assert {"quick", "best", "student", "original"} <= set(recipes)
+    assert {"quick", "best", "original"} <= set(recipes)
     for recipe in recipes:
         work = work_of(compose(ROOT, [f"recipe={recipe}"]))
         assert found[recipe] == [f"{work:,}", str(num_threads(work, 10_000))], recipe

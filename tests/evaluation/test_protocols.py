@@ -62,21 +62,6 @@ def test_stateful(model: CharLSTM, ids: np.ndarray, chunk: int, monkeypatch: pyt
     assert loss.nats == pytest.approx(brute_force(model, ids, None).nats, rel=1e-12)
 
 
-@pytest.mark.parametrize("separator_len", [0, 2])
-@pytest.mark.parametrize("context_len", [1, 7, 100, 102, 306, 307, 1000])
-def test_the_nats_of_each_id_are_those_of_its_window(
-    model: CharLSTM, ids: np.ndarray, context_len: int, separator_len: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(evaluate, "WINDOWED_LOGITS", 500 * model.shape.vocab_size)
-    text = EncodedText(ids, separator=ids[200 : 200 + separator_len] if separator_len else None)
-    nats_N = evaluate.windowed_nats(model, text, context_len)
-    assert evaluate.summed(nats_N, text).nats == pytest.approx(windows.windowed(model, text, context_len).nats)
-    for start in range(0, NUM_IDS - 1, context_len):
-        window = EncodedText(ids[start : start + context_len + 1], separator=text.separator)
-        expected = evaluate.stateful_nats(model, window)
-        assert nats_N[start : start + context_len] == pytest.approx(expected, rel=1e-4)
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("world_size", [1, 3])
 @pytest.mark.parametrize("context_len", [7, 102, 1000])

@@ -48,26 +48,3 @@ def test_values_keep_the_mean_and_the_rate() -> None:
 
 def test_a_rate_of_zero_is_no_mask() -> None:
     assert masks(slice(0, 10), rates=DropoutRates(0, 0, 0)) == NOTHING
-
-
-def test_some_rows_may_drop_nothing() -> None:
-    whole = masks(slice(0, 10))
-    found = whole.before(4)
-    places = [(one.embedding, *one.between_layers, one.output) for one in (found, whole)]
-    for mask, before in zip(*places, strict=True):
-        assert mask is not None and before is not None
-        assert torch.equal(mask[..., :4, :], before[..., :4, :]) and (mask[..., 4:, :] == 1).all()
-        assert not (before[..., 4:, :] == 1).all()
-
-
-@pytest.mark.parametrize("end", [10, 11])
-def test_no_row_may_drop_nothing(end: int) -> None:
-    """Of a process that holds rows of the corpus alone."""
-    whole = masks(slice(0, 10))
-    before = whole.before(end)
-    for one, other in zip(
-        (before.embedding, *before.between_layers, before.output),
-        (whole.embedding, *whole.between_layers, whole.output),
-        strict=True,
-    ):
-        assert one is other and one is not None

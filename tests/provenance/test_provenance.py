@@ -44,8 +44,6 @@ def found() -> dict[str, str]:
 def test_results_that_are_away_or_new_leave_a_commit_clean(repository: Path) -> None:
     (repository / "artifacts/train/metrics.json").unlink()  # as DVC does before a stage
     (repository / "dvc.lock").write_text("stages: {download: {}}\n")
-    (repository / "distillation").mkdir()
-    (repository / "distillation/dvc.lock").write_text("stages: {}\n")  # teachers may have been trained meanwhile
     assert found()["git_dirty"] == "no"
 
 
@@ -185,22 +183,6 @@ def test_no_password_gets_into_it(copy: Path) -> None:
     texts = artifacts("train")
     assert "hunter2" not in str(texts) and "host/text.txt?token=***" in texts["lineage/train/params.yaml"]
     assert not git.is_whole(texts["lineage/train/changes.diff"])
-
-
-def test_results_of_an_earlier_training_are_no_change_for_a_teacher(copy: Path) -> None:
-    """Its own results lie elsewhere."""
-    params, paths = load_params(Path("params.yaml")), load_paths()
-    teachers = paths.model_copy(update={"model": Path("teachers/1/model"), "train": Path("teachers/1/training")})
-    for one in (paths, teachers):
-        assert provenance.tags(params, one)["git_dirty"] == "no"
-    with Path("artifacts/train/history.csv").open("a") as file:
-        file.write("9,9\n")
-    for one in (paths, teachers):
-        assert provenance.tags(params, one)["git_dirty"] == "no"
-    with Path("dvc.yaml").open("a") as file:
-        file.write("# changed\n")
-    for one in (paths, teachers):
-        assert provenance.tags(params, one)["git_dirty"] == "yes"
 
 
 def test_what_cannot_be_read_costs_a_warning(copy: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -125,13 +125,9 @@ def test_what_cannot_be_made_again_is_one_line(copy: Path, caplog: pytest.LogCap
     folder = copy / "mlartifacts" / run_id / "artifacts/lineage"
     change(copy, f"update runs set artifact_uri = '{folder.parent.as_uri()}'")
     assert "nothing: expected a run, a file or a revision, found none of that name" in fail("nothing")
-    files = folder / "train/files.json"
     for stage in ("evaluate", "sample"):
         shutil.rmtree(folder / stage)
-    files.write_text(files.read_text().replace("artifacts/model/", "artifacts/distillation/teachers/quick-1/model/"))
-    assert "expected a model of the train stage, found none in its record: a teacher" in fail(run_id)
     (folder / "train/changes.diff").write_text("# charlstm: cut after 5 bytes\n")
-    assert "expected a model of the train stage" in fail(run_id)  # of a start before its commit, which was clean
     origin = (folder / "train/origin.json").read_text().replace('"git_dirty": "no"', '"git_dirty": "yes"')
     (folder / "train/origin.json").write_text(origin)
     assert "changes.diff says # charlstm: cut after 5 bytes" in fail(run_id)

@@ -249,10 +249,9 @@ def test_seeds_of_what_cannot_be_trained(project: Path) -> None:
     write_params(project, {"train.epochs": 0})
     with pytest.raises(ParamsError, match="epochs"):
         sweep("HEAD", project / "none.png", 2)
-    write_params(project, {"teachers.recipes": ["mine"]})
-    (project / "conf/recipe").mkdir(parents=True, exist_ok=True)
-    (project / "conf/recipe/mine.yaml").write_text("builds_on: quick\n")
-    with pytest.raises(CharlstmError, match=r"^conf/recipe/mine.yaml: training needs it, .*: `git add` it"):
+    write_params(project, {"train.initial": "mine"})
+    (project / "mine.dvc").write_text("outs: []\n")
+    with pytest.raises(CharlstmError, match=r"^mine.dvc: training needs it, .*: `git add` it"):
         sweep("HEAD", project / "none.png", 2)
     assert not (project / ".dvc/tmp/exps/celery").exists()
 

@@ -15,7 +15,7 @@ from benchmarks.projects import ROOT, results, write_params
 from charlstm.errors import Interrupted
 from charlstm.files.lock import exclusive
 from pipeline.dvc import unfinished
-from pipeline.dvc.unfinished import CHECKOUT, FINISHED, mark_used, start_or_resume
+from pipeline.dvc.unfinished import FINISHED, start_or_resume
 from pipeline.stage.tracking_store import STATE_FOLDER
 
 OTHER = {"train.learning_rate": 0.003}
@@ -167,34 +167,3 @@ def test_what_is_kept_of_other_trainings(tmp_path: Path, monkeypatch: pytest.Mon
     with exclusive(held, "another worker's training"), start_or_resume("mine") as work:
         assert all(folder.exists() for folder in [*last, *running, young, held, elsewhere, work.folder])
         assert not old.exists() and not finished.exists()
-
-
-def test_what_is_marked_as_used_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the best trial of a search."""
-    monkeypatch.chdir(tmp_path)
-    folders = [state_folder(tmp_path, f"{hours:016x}", hours * 3600, is_finished=True) for hours in range(1, 7)]
-    mark_used(folders[5].name)
-    mark_used("f" * 16)  # nobody has trained it
-    with start_or_resume("mine"):
-        assert [folder.exists() for folder in folders] == [True, True, True, False, False, True]
-
-
-def test_a_trial_has_a_run_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where another search, or a user, began the same training; and the same one at each start."""
-    monkeypatch.chdir(tmp_path)
-    run_ids = []
-    for checkout in (CHECKOUT, Path("one/0"), Path("other/0"), Path("one/0"), CHECKOUT):
-        with start_or_resume("mine", checkout) as work:
-            run_ids.append(work.training_id)
-    assert run_ids[1] == run_ids[3] and run_ids[0] == run_ids[4] and len(set(run_ids)) == 3
-
-
-def test_the_winner_of_a_search_has_a_run_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a recipe is trained that a trial was the first to train."""
-    monkeypatch.chdir(tmp_path)
-    with start_or_resume("mine", Path("one/0")) as trial, start_or_resume("other", Path("one/1")) as next_trial:
-        ids = [trial.training_id, next_trial.training_id]
-    for _ in range(2):
-        with start_or_resume("mine") as work:
-            ids.append(work.training_id)
-    assert ids[2] == ids[3] and len(set(ids)) == 3

@@ -8,7 +8,7 @@ from outboxes import open_store, outbox
 from registries import sha256_of
 
 import charlstm
-from charlstm.tracking.client import TRIAL_TAG, Store, connect, create_run, find_experiments, find_run
+from charlstm.tracking.client import Store, connect, create_run, find_experiments
 from charlstm.tracking.reader import Reader
 from charlstm.tracking.runs import FINGERPRINT_TAG, Measurement, Run, TrainingRecord, attach
 from charlstm.training.history import EpochRow, StepRow, Tables, table
@@ -120,18 +120,6 @@ def test_a_moved_checkout_takes_the_artifacts_of_all_experiments(store: Store, t
     assert len(list(reader.all())) == 3
     assert all(run.artifact_uri.startswith(f"{there.as_uri()}/") for run in reader.all())
     assert reader.by_tag("model_sha256", "m2")[0].status == "FINISHED"
-
-
-def test_a_trial_of_a_search_stands_behind_the_training_that_dvc_has(store: Store, tmp_path: Path) -> None:
-    """It may have trained the same model, and later."""
-    measure(store, tmp_path, "ab" * 8, "bible", 1.4)
-    client = connect(store)
-    (experiment_id,) = find_experiments(client, store).values()
-    trial = create_run(client, experiment_id, {"model_sha256": "ab" * 8, TRIAL_TAG: "0"}, 2**41)
-    for runs in (Reader(store).by_tag("model_sha256", "ab" * 8), Reader(store).by_tag_prefix("model_sha256", "abab")):
-        assert len(runs) == 2 and runs[1].run_id == trial
-    found = find_run(client, store, "model_sha256", "ab" * 8)
-    assert found is not None and found.info.run_id == runs[0].run_id
 
 
 def test_a_text_is_read_as_it_was_written_also_its_line_ends(store: Store, tmp_path: Path) -> None:

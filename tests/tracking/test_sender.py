@@ -358,21 +358,6 @@ def test_a_model_whose_training_waits_to_be_sent_gets_no_second_run(
     assert {"loss", "stateful/nats_per_char"} <= found.metrics.keys()
 
 
-def test_the_run_above_a_search_does_not_wait_for_its_trials(store: Store, tmp_path: Path) -> None:
-    """Its identity is a tag of theirs. If it was sent later, its first words would come after its last."""
-    waiting = Outbox(tmp_path, lambda spool: None)
-    for number, words in enumerate(("under way", "the table")):
-        above = Run(waiting, f"above-{number}", tag="sweep_of", value="a-search", tags={})
-        above.set_tags({"mlflow.note.content": words})
-        above.close()
-    trial = Run(waiting, "trial", tag="training_id", value="trial", tags={"sweep": "a-search"}, is_open=True)
-    trial.end("FINISHED")
-    trial.close()
-    assert send_waiting(tmp_path, store) == ["", "", ""]
-    (found,) = Reader(store).by_tag("sweep_of", "a-search")
-    assert found.tags["mlflow.note.content"] == "the table"
-
-
 def test_a_deleted_run_gets_nothing_more_and_costs_one_warning(
     store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -112,7 +112,7 @@ def test_batches_say_which_characters_begin_a_document(kind: str) -> None:
     whole = make(kind, text)
     shares = [make(kind, text, rows=rows_of(rank, 3, 10)) for rank in range(3)]
     for step in range(whole.steps_per_epoch):
-        inputs_BT, _, starts_BT, _ = whole.batch(2, step)
+        inputs_BT, _, starts_BT = whole.batch(2, step)
         assert starts_BT is not None and torch.equal(starts_BT, inputs_BT == 3)
         parts = [share.batch(2, step).starts_BT for share in shares]
         assert torch.equal(torch.cat([part for part in parts if part is not None]), starts_BT)

@@ -19,7 +19,6 @@ from torch.utils._pytree import tree_leaves
 from charlstm.model import char_lstm, loss
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText
-from charlstm.text.soft_targets import SoftTargets
 from charlstm.text.vocabulary import Vocab
 from charlstm.training import learner as learner_module
 from charlstm.training.learner import Learner
@@ -83,16 +82,7 @@ def on_meta(tmp_path: Path, params: Callable[[Path, Mapping[str, Any]], Params],
         assert processes.device == META
         ids = vocab.encode(text[:3000])
         separator = vocab.encode(" ") if "split.document_separator" in override else None
-        quantized_NV = np.zeros((len(ids), len(vocab)), np.uint8)
-        soft_targets = SoftTargets([ids], [quantized_NV]) if loaded.train.distillation.rows else None
-        return Learner(
-            EncodedText(ids, separator=separator),
-            len(vocab),
-            loaded.model,
-            loaded.train,
-            processes,
-            soft_targets=soft_targets,
-        )
+        return Learner(EncodedText(ids, separator=separator), len(vocab), loaded.model, loaded.train, processes)
 
     return make
 
@@ -121,8 +111,6 @@ def take_steps(learner: Learner, num_steps: int = 2) -> None:
         {"train.batching": "sliding_windows"},
         {"split.document_separator": " "},
         DROPOUT | {"split.document_separator": " ", "train.micro_batch_size": 2},
-        {"train.distillation.rows": 2},
-        DROPOUT | {"train.distillation.rows": 2, "train.micro_batch_size": 3},
     ],
     ids=str,
 )

@@ -8,12 +8,10 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from benchmarks.projects import write_soft_targets
 from charlstm.errors import CharlstmError, Interrupted
 from charlstm.files.checksums import SUMS, write_sums
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, separator_ids
-from charlstm.text.soft_targets import load_soft_targets
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
 from charlstm.training.needs import STATE
@@ -33,7 +31,6 @@ OVERRIDE = {
     "train.ema_decay": 0.9,
 }
 STEPS_PER_EPOCH = 38
-STUDENT = {"train.batch_size": 8, "train.distillation.rows": 3}  # 5 rows of the corpus as above
 
 
 class StopAfter:
@@ -53,16 +50,11 @@ def train(tmp_path: Path, params: Callable[[Path, dict[str, Any]], Params], text
         AcceleratorState._reset_state(reset_partial_state=True)  # a new start is a new process
         loaded = params(tmp_path, OVERRIDE | override)
         vocab = Vocab.of(text)
-        separator, soft_targets = separator_ids(loaded.split.document_separator, vocab), None
-        if loaded.train.distillation.rows:
-            folder = tmp_path / f"soft text {len(list(tmp_path.iterdir()))}"
-            write_soft_targets(folder / "1", vocab, seed=0)
-            soft_targets = load_soft_targets(folder, vocab)
+        separator = separator_ids(loaded.split.document_separator, vocab)
         data = Data(
             EncodedText(vocab.encode(text[:3000]), separator=separator),
             EncodedText(vocab.encode(text[3000:3500]), separator=separator),
             vocab,
-            soft_targets,
         )
         stop = StopAfter(stop_after) if stop_after is not None else lambda: False
         checkpoints = CheckpointFolder(tmp_path / name, 1000)
@@ -85,7 +77,6 @@ def assert_same(found: Result, expected: Result) -> None:
         {},
         {"train.precision": "bf16"},
         {"split.document_separator": "\n"},
-        {**STUDENT, "split.document_separator": "\n"},
         {"train.batching": "windows", "train.window_stride": 16, "model.implementation": "gates"},
         {
             "train.batching": "sliding_windows",
@@ -95,7 +86,7 @@ def assert_same(found: Result, expected: Result) -> None:
         },
         {"train.epochs": 20, "train.learning_rate": 0.05, "train.early_stopping_epochs": 1, "train.ema_decay": 0.0},
     ],
-    ids=["streams", "bf16", "documents", "student", "windows", "sliding windows", "early stopping"],
+    ids=["streams", "bf16", "documents", "windows", "sliding windows", "early stopping"],
 )
 def test_stopping_anywhere_changes_nothing(train: Train, override: dict[str, Any]) -> None:
     expected = train(override, name="reference")
@@ -126,10 +117,9 @@ def test_time_in_steps_adds_up_over_starts(train: Train) -> None:
     assert train({}).train_seconds == before
 
 
-@pytest.mark.parametrize("kind", [{}, STUDENT], ids=["alone", "student"])
-def test_micro_batches_are_no_result_knob(train: Train, kind: dict[str, Any]) -> None:
-    whole = train(kind | {"train.precision": "fp64"}, name="whole")
-    parts = train(kind | {"train.precision": "fp64", "train.micro_batch_size": 2}, name="parts")
+def test_micro_batches_are_no_result_knob(train: Train) -> None:
+    whole = train({"train.precision": "fp64"}, name="whole")
+    parts = train({"train.precision": "fp64", "train.micro_batch_size": 2}, name="parts")
     for one, other in zip(parts.steps, whole.steps, strict=True):
         assert one.train_nats_per_char == pytest.approx(other.train_nats_per_char, rel=1e-9)
 

@@ -20,8 +20,7 @@ from pipeline.dvc.code import closure, file_of, views
 DVC_YAML = (ROOT / "dvc.yaml").read_text()
 DVC = YAML(typ="safe", pure=True).load(DVC_YAML)
 VALUES = {f"paths.{name}": path for name, path in DVC["vars"][0]["paths"].items()}
-VALUES |= {"download.name": "shakespear", "download.watch": "text.txt"}
-VALUES |= dict.fromkeys(("train.distillation.text", "train.initial"), NOTHING)
+VALUES |= {"download.name": "shakespear", "download.watch": "text.txt", "train.initial": NOTHING}
 UNDECLARED = {"mlflow.db", "mlartifacts", ".charlstm"}  # views, and the state of an unfinished training
 
 

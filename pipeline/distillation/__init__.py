@@ -1,1 +1,0 @@
-"""The stages of `distillation/dvc.yaml`: teachers are trained, and write the text from which a student learns."""

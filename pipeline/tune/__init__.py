@@ -1,1 +1,0 @@
-"""The search of `charlstm tune`: what is varied, the trials, and the training of each."""
