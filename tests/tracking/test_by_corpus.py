@@ -136,8 +136,8 @@ def test_a_trial_of_a_search_stands_behind_the_training_that_dvc_has(store: Stor
 
 def test_a_text_is_read_as_it_was_written_also_its_line_ends(store: Store, tmp_path: Path) -> None:
     run = attach(outbox(tmp_path / "spools", store), "m0", TrainingRecord({}, {}, TABLES, 0))
-    run.log_text("lineage/train/changes.diff", "+a\r\n+b\n")
+    run.log_text("lineage/train/params.yaml", "+a\r\n+b\n")
     run.close()
     reader = Reader(store)
     (found,) = reader.by_tag("model_sha256", "m0")
-    assert reader.text(found, "lineage/train/changes.diff") == "+a\r\n+b\n"
+    assert reader.text(found, "lineage/train/params.yaml") == "+a\r\n+b\n"
