@@ -35,10 +35,10 @@ def find_commit(name: str) -> str | None:
     for commit, (experiment, _) in experiments().items():
         if experiment == name:
             return commit
-    commit = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-    if not commit:
-        check_git()
-    return commit or None
+    if found := git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"):
+        return found
+    check_git()
+    return None
 
 
 def describe(commit: str) -> Revision:
