@@ -12,7 +12,6 @@ from pydantic_core import PydanticCustomError
 
 from charlstm.files.documents import load_yaml, validate
 from charlstm.files.urls import fault_of_source
-from charlstm.model.shape import ModelShape
 from charlstm.sections import (
     AFewValues,
     FallbackParams,
@@ -98,10 +97,6 @@ class ModelParams(Section):
     initialization: Literal["orthogonal", "uniform"]
     forget_gate_bias: Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
 
-    def shape(self, vocab_size: int) -> ModelShape:
-        """The sizes of a model of so many characters."""
-        return ModelShape(vocab_size, self.embedding_size, self.hidden_size, self.num_layers, self.feed_forward_size)
-
 
 class DropoutParams(Section):
     """Dropout rates by place."""
@@ -162,11 +157,6 @@ class TrainParams(Section):
     validation_context_len: Length
     validation_chars: Annotated[ScoredLength | None, Neutral(None)]
     log_every_steps: Annotated[int, Field(gt=0, le=1_000_000)]  # a checkpoint has what each of them measured
-
-    @property
-    def corpus_rows(self) -> int:
-        """Rows of the global batch that read the corpus; the others read what teachers wrote."""
-        return self.batch_size - self.distillation.rows
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """The values that decide a model: not those of an optimizer that is not used."""

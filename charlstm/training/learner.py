@@ -30,7 +30,7 @@ from charlstm.text.encoded import EncodedText, check_fit
 from charlstm.text.soft_targets import PROBABILITIES, SoftTargets
 from charlstm.training.batches import Batch, Batches, DistillationBatches, StreamBatches, WindowBatches, rows_of
 from charlstm.training.initial import InitialWeights
-from charlstm.training.needs import check_warmup, student_rows
+from charlstm.training.needs import check_warmup, corpus_rows, shape_of, student_rows
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, describe_nonfinite
 from charlstm.training.slow_processes import ForwardClock
@@ -103,7 +103,7 @@ class Learner:
         self.batches, self.num_rows = batches_of(text, params, rows, soft_targets), rows.stop - rows.start
         self.num_steps = params.epochs * self.batches.steps_per_epoch
         check_warmup(params.warmup_steps, self.num_steps, params.epochs)
-        self.shape = model.shape(vocab_size)
+        self.shape = shape_of(model, vocab_size)
         self.dtype = torch.float64 if params.precision == "fp64" else torch.float32
         fresh = CharLSTM(self.shape, model.implementation)
         draws = torch_generator(params.seed, "initial weights")
@@ -272,7 +272,7 @@ class Learner:
         if not self.params.distillation.rows:
             return masks
         # What teachers make up is not memorized, so their rows drop nothing.
-        return masks.before(max(0, self.params.corpus_rows - self.batches.rows.start))
+        return masks.before(max(0, corpus_rows(self.params) - self.batches.rows.start))
 
     def _generator(self, purpose: str, step: int) -> torch.Generator:
         return torch_generator(self.params.seed, purpose, step)

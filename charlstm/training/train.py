@@ -26,6 +26,7 @@ from charlstm.training.checkpoint import Checkpoint, CheckpointFolder, restore_n
 from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.initial import InitialWeights
 from charlstm.training.learner import Learner
+from charlstm.training.needs import corpus_rows
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, Observer, Plan, Progress, StepMeter, StepTotals
 from charlstm.training.slow_processes import SlowProcesses
@@ -218,7 +219,7 @@ class _Training:
             precision=self.learner.precision,
             unit=self.data.vocab.unit,
             ids_per_epoch=self.learner.batches.ids_per_epoch,
-            ids_per_step=self.params.corpus_rows * self.params.context_len,
+            ids_per_step=corpus_rows(self.params) * self.params.context_len,
         )
 
     def is_done(self) -> bool:

@@ -15,7 +15,7 @@ import psutil
 
 from charlstm.model.shape import ModelShape
 from charlstm.params import Params
-from charlstm.training.needs import NUM_KEPT, MemoryNeeds, check_memory, memory_needs
+from charlstm.training.needs import NUM_KEPT, MemoryNeeds, check_memory, memory_needs, shape_of
 from pipeline.doctor.finding import Finding, error, errors_of, warning
 from pipeline.doctor.text import Encoded
 from pipeline.dvc.paths import TEACHING, load_teaching_paths
@@ -167,7 +167,7 @@ def _teachers_bytes(params: Params, vocab_size: int) -> int:
 
 def _needs(params: Params, encoded: Encoded | None) -> tuple[ModelShape, MemoryNeeds]:
     """Sizes and needs of one process; an unknown vocabulary counts as one character, so they are never too high."""
-    shape = params.model.shape(len(encoded.vocab) if encoded else 1)
+    shape = shape_of(params.model, len(encoded.vocab) if encoded else 1)
     return shape, memory_needs(shape, params.train, params.train.batch_size)
 
 
