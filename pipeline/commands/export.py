@@ -10,7 +10,7 @@ import typer
 from charlstm.errors import CharlstmError, CorpusError, VocabularyError
 from charlstm.files.atomic import atomic_folder, write_bytes
 from pipeline.commands.info import CARD, read_card
-from pipeline.stage.project import from_here, output_from_here
+from pipeline.stage.project import checked_output, from_here, output_from_here
 from pipeline.use import MODEL, ModelOption, model_folder, open_model, read_file, say_unseen
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def export(
     With `--check`, losses on the text and the largest difference of logits from torch's are printed. If the logits in
     fp32 differ by more than 1e-4, nothing is written.
     """
-    output = output or from_here(Path("model.onnx" if kind == "onnx" else "model"))
+    output = output or checked_output(from_here(Path("model.onnx" if kind == "onnx" else "model")))
     if not output.parent.is_dir():
         raise CharlstmError(f"{output}: there is no folder {output.parent}; make it first, or choose another --output")
     if kind == "folder":

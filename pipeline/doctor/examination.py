@@ -28,8 +28,9 @@ from pipeline.doctor.finding import Finding, error, errors_of, readable, warning
 from pipeline.doctor.stores import check_stores
 from pipeline.doctor.text import Encoded, read_encoded, source_bytes
 from pipeline.dvc.paths import Paths, load_paths
-from pipeline.dvc.record import RWLOCK, cache_folder
+from pipeline.dvc.record import FOLDER, RWLOCK, cache_folder, files_of, read_lock
 from pipeline.dvc.unfinished import CHECKOUT, searcher_at_work
+from pipeline.provenance import hashes
 from pipeline.provenance.git import content_at, fault
 from pipeline.stage import settings
 from pipeline.stage.presets import in_words
@@ -49,6 +50,7 @@ def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
     with ThreadPoolExecutor() as beside:
         cache, tracker = beside.submit(find_cache), beside.submit(lambda: list(readable(check_tracker())))
         shared = beside.submit(lambda: list(readable(check_stores())))
+        foreign = beside.submit(lambda: list(readable(check_outputs())))
         params, paths, findings = _read()
         findings += readable(machine.check_cores(params))  # early: what follows keeps one busy
         findings += readable(machine.check_versions())
@@ -57,7 +59,7 @@ def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
         findings += readable(machine.check_gpu())
         findings += readable(check_folders(cache.result()))
         findings += tracker.result()
-        findings += shared.result()
+        findings += shared.result() + foreign.result()
     return Examination(in_words(params.values()) if params else "", _errors_first(findings))
 
 
@@ -90,7 +92,7 @@ def _check_training(params: Params, encoded: Encoded | None, num_bytes: int | No
 
 
 def _errors_first(findings: list[Finding]) -> list[Finding]:
-    return sorted(findings, key=lambda finding: not finding.is_error)
+    return sorted(dict.fromkeys(findings), key=lambda finding: not finding.is_error)
 
 
 def _read() -> tuple[Params | None, Paths | None, list[Finding]]:
@@ -189,6 +191,18 @@ def check_folders(cache: Path) -> Iterator[Finding]:
         yield warning(
             f"a search is under way, {holder}: it ends if the text or the code changes, and shares the processor"
         )
+
+
+def check_outputs() -> Iterator[Finding]:
+    """Files of the user's own in a stage's output folder, beside all that DVC has recorded of it."""
+    lock = read_lock()
+    for folder, folder_md5 in (lock.files("outs") if lock else {}).items():
+        known = {Path(folder) / name for name in files_of(folder_md5)} if folder_md5.endswith(FOLDER) else set[Path]()
+        here = set(hashes.files_of(Path(folder)))
+        if known and known < here:
+            yield warning(
+                f"{min(here - known)}: no stage wrote it, and {folder} is removed when its stage runs again: move it"
+            )
 
 
 def _check_folder(what: str, folder: Path) -> Iterator[Finding]:

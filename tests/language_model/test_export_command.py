@@ -212,6 +212,18 @@ def test_the_page_s_table_is_the_file(workplace: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["export", "onnx"], ["sweep"], ["review", "HEAD"]])
+def test_nothing_is_written_where_dvc_would_remove_it(
+    copy: Path, caplog: pytest.LogCaptureFixture, command: list[str]
+) -> None:
+    (copy / "link").symlink_to(copy / "artifacts/model")
+    for file in ("artifacts/samples/mine.html", "link/mine.html", str(copy / "artifacts/train/mine.html")):
+        caplog.clear()
+        assert cli.main([*command, "-o", file]) == 2
+        assert "is removed when its stage runs again: write elsewhere" in caplog.text
+    assert not list(Path().rglob("mine.html"))
+
+
+@pytest.mark.parametrize("command", [["export", "onnx"], ["sweep"], ["review", "HEAD"]])
 def test_what_is_no_file_is_not_replaced_by_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, command: list[str]
 ) -> None:
