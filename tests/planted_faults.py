@@ -133,7 +133,7 @@ FAULTS = {
 # Of a text that is yet to come, or that exclude another: each alone.
 ALONE = {
     "own file": Fault(
-        "WARNING: artifacts/model/notes.txt: no stage wrote it, and artifacts/model is removed when its stage runs again: move it",
+        "WARNING: artifacts/model/notes.txt: no stage wrote it; DVC removes artifacts/model before its stage runs: move it",
         plant=lambda: write("artifacts/model/notes.txt"),
     ),
     "source": Fault(

@@ -201,7 +201,7 @@ def check_outputs() -> Iterator[Finding]:
         here = set(hashes.files_of(Path(folder)))
         if known and known < here:
             yield warning(
-                f"{min(here - known)}: no stage wrote it, and {folder} is removed when its stage runs again: move it"
+                f"{min(here - known)}: no stage wrote it; DVC removes {folder} before its stage runs: move it"
             )
 
 

@@ -97,5 +97,5 @@ def checked_output(path: Path) -> Path:
             folders = declared_paths(root / PIPELINE)
     for name, folder in folders.items():
         if root and name != "corpora" and path.resolve().is_relative_to((root / folder).resolve()):
-            raise CharlstmError(f"{path}: {folder} is removed when its stage runs again: write elsewhere")
+            raise CharlstmError(f"{path}: DVC removes {folder} before its stage runs: write elsewhere")
     return path

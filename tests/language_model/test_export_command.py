@@ -219,7 +219,7 @@ def test_nothing_is_written_where_dvc_would_remove_it(
     for file in ("artifacts/samples/mine.html", "link/mine.html", str(copy / "artifacts/train/mine.html")):
         caplog.clear()
         assert cli.main([*command, "-o", file]) == 2
-        assert "is removed when its stage runs again: write elsewhere" in caplog.text
+        assert "before its stage runs: write elsewhere" in caplog.text
     assert not list(Path().rglob("mine.html"))
 
 
