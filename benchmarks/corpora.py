@@ -42,6 +42,7 @@ from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import UNSEEN, Vocab
 from charlstm.training.initial import InitialWeights, load_initial
 from charlstm.training.learner import Learner
+from charlstm.training.needs import shape_of
 from charlstm.training.train import Data
 from pipeline.dvc.paths import load_deps, load_paths
 from pipeline.new.timing import take_steps
@@ -135,7 +136,7 @@ class HeldOut:
 
     def initial(self) -> InitialWeights | None:
         """The weights to begin from; None to begin from nothing."""
-        shape = self.params().model.shape(len(self.vocab))
+        shape = shape_of(self.params().model, len(self.vocab))
         return load_initial(self._initial, self.vocab, shape) if self._initial else None
 
     def model_folder(self) -> Path:

@@ -23,6 +23,7 @@ from charlstm.model.char_lstm import initial_weights
 from charlstm.model.model_folder import save_model
 from charlstm.params import NOTHING, Params, load_params
 from charlstm.text.vocabulary import Vocab, load_vocab
+from charlstm.training.needs import shape_of
 from pipeline.dvc.paths import load_paths
 from pipeline.stage.params_file import replaced, with_values
 from pipeline.stage.presets import CORPORA, RECIPES, load
@@ -151,7 +152,7 @@ def write_initial(folder: Path) -> None:
     """The model that `train.initial` of a project names. It knows nothing, and not all characters of the text."""
     params, paths = load_params(folder / "params.yaml"), load_paths(folder / "dvc.yaml")
     vocab = Vocab(load_vocab(folder / paths.encoded / "vocab.json").characters[1:] + "\N{SNOWMAN}")
-    shape, generator = params.model.shape(len(vocab)), torch.Generator().manual_seed(0)
+    shape, generator = shape_of(params.model, len(vocab)), torch.Generator().manual_seed(0)
     weights = initial_weights(shape, "uniform", forget_gate_bias=1.0, generator=generator)
     save_model(folder / paths.initial, weights, shape, vocab)
 

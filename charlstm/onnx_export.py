@@ -1,18 +1,12 @@
 """A trained model as an ONNX graph: the bytes of a file that other runtimes load, without torch; and how exact it is.
 
-The graph is built operator by operator, since ONNX has an LSTM of its own. `torch.onnx.export` would trace Python. Its
-names and its arithmetic on shapes change with the version of torch. Here, a model of one layer is 11 nodes, names stay,
-and the same model gives the same bytes.
+The graph is built operator by operator, since ONNX has an LSTM of its own. `torch.onnx.export` would trace Python, and
+its names change with the version of torch. Here, a model of one layer is 11 nodes, and names stay.
 Shapes: B rows, T time steps, V vocabulary, E features of a character, L layers, H hidden units.
-
-onnxruntime is imported only where it is used: a plain export needs onnx alone.
 """
 
 import json
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -22,7 +16,6 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from charlstm.evaluation.protocols import stateful
-from charlstm.evaluation.windows import LanguageModel
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import stacked
@@ -149,51 +142,16 @@ def _part_names(name: str, num_layers: int) -> list[str]:
     return [name] if num_layers == 1 else [f"{name}.{index}" for index in range(num_layers)]
 
 
-# An exported model with weights of a byte each: a quarter of the size, and faster where a processor multiplies bytes.
-#
-# The work is onnxruntime's ("dynamic quantization"): weights are rounded once, one scale for each unit, and what they
-# are multiplied with is rounded while the model runs, one scale for all that is read together. So the logits of a row
-# depend, a little, on the rows and characters that are read with it.
-
-
-def int8_bytes(file: bytes) -> bytes:
-    """The same model, inputs and outputs as in `file`, with weights in int8. Biases stay in fp32.
-
-    Seven of the eight bits are used. On x86 processors without VNNI, sums of products of eight bits may overflow.
-    """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
-
-    source = onnx.load_model_from_string(file)
-    prepared = onnx.load_model_from_string(file)
-    add_pre_process_metadata(prepared)  # otherwise a warning asks for it; this graph has nothing to fold or to fuse
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "int8.onnx"
-        quantize_dynamic(
-            prepared,
-            path,
-            op_types_to_quantize=["Gather", "LSTM", "MatMul"],
-            per_channel=True,
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
-        )
-        model = onnx.load_model(path)
-    del model.metadata_props[:]
-    model.metadata_props.extend(source.metadata_props)
-    model.producer_name, model.producer_version = source.producer_name, source.producer_version
-    return bytes(model.SerializeToString(deterministic=True))
-
-
 # An exported model under onnxruntime, beside torch.
 
-MAX_STEPS = 1_000  # characters that are read one at a time
+NUM_COMPARED = 1_000  # characters
 
 
 class OnnxModel:
-    """The file of `onnx_bytes` or `int8_bytes`, of a model with this shape, on one CPU thread."""
+    """The file of `onnx_bytes`, of a model with this shape, on one CPU thread."""
 
     def __init__(self, file: bytes, shape: ModelShape) -> None:
-        import onnxruntime
+        import onnxruntime  # a plain export needs onnx alone
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -212,28 +170,11 @@ class OnnxModel:
         return logits_BTV, LSTMState(*end)
 
 
-class Comparison(NamedTuple):
-    """One way to run the model: its loss `stateful`, and the largest difference of any logit from torch's."""
-
-    name: str
-    loss: LossSum
-    largest_difference: float
-
-
 @torch.inference_mode()
-def compare(trained: TrainedModel, files: Mapping[str, bytes], ids: Ids) -> Iterator[Comparison]:
-    """Torch, and then each of `files`, on a text of two ids or more.
-
-    Logits are those of its beginning, read one id at a time: in int8, they depend on what is read together.
-    """
-    exported = {name: OnnxModel(file, trained.model.shape) for name, file in files.items()}
-    models: dict[str, LanguageModel] = {"torch": trained.model, **exported}
-    beginning_1T, all_logits = torch.from_numpy(ids[:MAX_STEPS].astype(np.int64))[None], list[Tensor]()
-    for name, model in models.items():
-        state, logits = model.zero_state(1), []
-        for ids_11 in torch.split(beginning_1T, 1, dim=1):
-            logits_11V, state = model(ids_11, state)
-            logits.append(logits_11V)
-        all_logits.append(torch.cat(logits, 1))
-        difference = (all_logits[-1] - all_logits[0]).abs().max().item()
-        yield Comparison(name, stateful(model, EncodedText(ids, trained.vocab.unit)), difference)
+def compare(trained: TrainedModel, file: bytes, ids: Ids) -> tuple[LossSum, LossSum, float]:
+    """The loss `stateful` of a text of two ids or more, under torch and exported; the largest difference of logits."""
+    exported, text = OnnxModel(file, trained.model.shape), EncodedText(ids, trained.vocab.unit)
+    beginning_1T = torch.from_numpy(ids[:NUM_COMPARED].astype(np.int64))[None]
+    found_1TV, expected_1TV = (model(beginning_1T, model.zero_state(1))[0] for model in (exported, trained.model))
+    difference = (found_1TV - expected_1TV).abs().max().item()
+    return stateful(trained.model, text), stateful(exported, text), difference

@@ -12,7 +12,6 @@ from pydantic_core import PydanticCustomError
 
 from charlstm.files.documents import load_yaml, validate
 from charlstm.files.urls import fault_of_source
-from charlstm.model.shape import ModelShape
 from charlstm.sections import (
     AFewValues,
     FallbackParams,
@@ -97,10 +96,6 @@ class ModelParams(Section):
     feed_forward_size: Annotated[FeaturesOrNone, Neutral(0)]
     initialization: Literal["orthogonal", "uniform"]
     forget_gate_bias: Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
-
-    def shape(self, vocab_size: int) -> ModelShape:
-        """The sizes of a model of so many characters."""
-        return ModelShape(vocab_size, self.embedding_size, self.hidden_size, self.num_layers, self.feed_forward_size)
 
 
 class DropoutParams(Section):

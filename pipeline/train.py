@@ -20,7 +20,7 @@ from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.history import EpochRow, StepRow, Tables, table, write_tables
 from charlstm.training.initial import load_initial
-from charlstm.training.needs import check_memory, is_out_of_memory, memory_needs
+from charlstm.training.needs import check_memory, is_out_of_memory, memory_needs, shape_of
 from charlstm.training.processes import Processes
 from charlstm.training.progress import Observer
 from charlstm.training.train import Data, Result, fit
@@ -122,7 +122,7 @@ def _load(params: Params, paths: Paths) -> Data:
     )
     initial = None
     if str(paths.initial) != NOTHING:
-        initial = load_initial(paths.initial, vocab, params.model.shape(len(vocab)))
+        initial = load_initial(paths.initial, vocab, shape_of(params.model, len(vocab)))
     return Data(train, val, vocab, initial)
 
 
@@ -137,7 +137,7 @@ def _processes(params: Params) -> Processes:
 def _check_memory(params: Params, vocab_size: int, processes: Processes) -> None:
     """Before anything is built, on every process: what another has taken would be missing."""
     rows = rows_of(processes.rank, processes.world_size, params.train.batch_size)
-    needs = memory_needs(params.model.shape(vocab_size), params.train, rows.stop - rows.start)
+    needs = memory_needs(shape_of(params.model, vocab_size), params.train, rows.stop - rows.start)
     check_memory(needs, available_memory(processes.device))
 
 

@@ -129,6 +129,10 @@ FAULTS = {
 }
 # Of a text that is yet to come, or that exclude another: each alone.
 ALONE = {
+    "own file": Fault(
+        "WARNING: artifacts/model/notes.txt: no stage wrote it; DVC removes artifacts/model before its stage runs: move it",
+        plant=lambda: write("artifacts/model/notes.txt"),
+    ),
     "source": Fault(
         "ERROR: download.source: nowhere.txt: No such file or directory", {"download.source": "nowhere.txt"}
     ),

@@ -103,6 +103,8 @@ class Difference(NamedTuple):
 
     def __str__(self) -> str:
         """In sentences."""
+        if f"{self.nats_per_char:.4f}" == "0.0000":
+            return f"{self.best.name} and {self.other.name} have the same loss on this text, to four decimals."
         half = "" if self.by_text is None else f" ± {self.by_text:.4f}"
         lower = f"{self.best.name} is lower than {self.other.name} by {self.nats_per_char:.4f}{half}"
         sentences = [f"{lower} nats per character on this text."]

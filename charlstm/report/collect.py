@@ -41,7 +41,7 @@ from charlstm.report.document import (
     Sample,
     Value,
 )
-from charlstm.sections import PublishedLoss, flatten
+from charlstm.sections import PublishedLoss
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.history import Tables
@@ -122,15 +122,17 @@ def review_of(
     )
 
 
-def flat(sections: Mapping[str, Any]) -> dict[str, Value]:
+def flat(sections: Mapping[str, Any], above: str = "") -> dict[str, Value]:
     """Nested parameters by dotted name; lists as JSON, and long texts shortened."""
-
-    def shown(value: object) -> Value:
-        if value is None or isinstance(value, bool | int | float):
-            return value
-        return _short(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-
-    return {name: shown(value) for name, value in flatten(sections).items()}
+    found: dict[str, Value] = {}
+    for name, value in sections.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{above}{name}.")
+        elif value is None or isinstance(value, bool | int | float):
+            found[f"{above}{name}"] = value
+        else:
+            found[f"{above}{name}"] = _short(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return found
 
 
 def thinned(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:

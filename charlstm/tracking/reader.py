@@ -82,18 +82,6 @@ class Reader:
                 return None
             return Path(artifacts.download_artifacts(path, target)).read_bytes().decode(errors="replace")
 
-    def artifacts(self, run: TrackedRun, suffixes: tuple[str, ...], max_bytes: int) -> Iterator[str]:
-        """The paths of all artifacts with one of these suffixes that are no larger."""
-        with in_one_line(self._store):
-            artifacts, pending = open_artifacts(self._store, run.artifact_uri), [""]
-        while pending:
-            with in_one_line(self._store):
-                infos = artifacts.list_artifacts(pending.pop())
-            pending += [info.path for info in infos if info.is_dir]
-            for info in infos:
-                if not info.is_dir and info.path.endswith(suffixes) and (info.file_size or 0) <= max_bytes:
-                    yield info.path
-
     def _search(self, condition: str) -> Iterator[TrackedRun]:
         token = None
         while True:

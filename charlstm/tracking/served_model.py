@@ -73,14 +73,16 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # likewise
         model, self.vocab, _ = load_model(Path(context.artifacts[ARTIFACT]), "fused")
         self.sampler = Sampler(model, self.vocab)
 
-    def predict(self, model_input: list[Row]) -> list[dict[str, str]]:
+    def predict(self, model_input: list[Row], params: dict[str, object] | None = None) -> list[dict[str, str]]:
         """For each row its `text`, without the prompt, and the `reason` why it ended: `length` or `stop`.
 
         Raises:
-            BadRequest: what `parse_requests` says.
+            BadRequest: what `parse_requests` says, or there are `params`.
         """
         from charlstm.generation.sampler import Request
 
+        if params is not None:  # whatever was in them, MLflow hands on an empty one
+            raise BadRequest("params: expected none, since each row has its own options", INVALID_PARAMETER_VALUE)
         rows = [{key: value for key, value in row if key in row.model_fields_set} for row in model_input]
         try:
             requests = parse_requests(rows, self.vocab)

@@ -29,7 +29,7 @@ from charlstm.seeds import torch_generator
 from charlstm.text.encoded import EncodedText, check_fit
 from charlstm.training.batches import Batch, Batches, StreamBatches, WindowBatches, rows_of
 from charlstm.training.initial import InitialWeights
-from charlstm.training.needs import check_warmup
+from charlstm.training.needs import check_warmup, shape_of
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, describe_nonfinite
 from charlstm.training.slow_processes import ForwardClock
@@ -97,7 +97,7 @@ class Learner:
         self.batches, self.num_rows = batches_of(text, params, rows), rows.stop - rows.start
         self.num_steps = params.epochs * self.batches.steps_per_epoch
         check_warmup(params.warmup_steps, self.num_steps, params.epochs)
-        self.shape = model.shape(vocab_size)
+        self.shape = shape_of(model, vocab_size)
         self.dtype = torch.float64 if params.precision == "fp64" else torch.float32
         fresh = CharLSTM(self.shape, model.implementation)
         draws = torch_generator(params.seed, "initial weights")

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from charlstm.errors import TrainingError
 from charlstm.model.shape import HEAD, LOGITS_AT_ONCE, MAX_LOGITS, ModelShape
-from charlstm.params import TrainParams
+from charlstm.params import ModelParams, TrainParams
 from charlstm.text.vocabulary import Unit
 
 STATE = "state.safetensors"  # of a checkpoint
@@ -89,7 +89,12 @@ def _gib(num_bytes: int) -> str:
     return f"{num_bytes / 2**30:,.1f} GiB"
 
 
-# How many steps an epoch has, from sizes alone, and whether a text is long enough for one.
+# Sizes, how many steps an epoch has, and whether a text is long enough for one.
+
+
+def shape_of(model: ModelParams, vocab_size: int) -> ModelShape:
+    """The sizes of a model of so many characters."""
+    return ModelShape(vocab_size, model.embedding_size, model.hidden_size, model.num_layers, model.feed_forward_size)
 
 
 def steps_per_epoch(num_ids: int, train: TrainParams, unit: Unit) -> int:

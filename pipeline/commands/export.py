@@ -10,15 +10,13 @@ import typer
 from charlstm.errors import CharlstmError, CorpusError, VocabularyError
 from charlstm.files.atomic import atomic_folder, write_bytes
 from pipeline.commands.info import CARD, read_card
-from pipeline.stage.project import from_here, output_from_here
+from pipeline.stage.project import checked_output, from_here, output_from_here
 from pipeline.use import MODEL, ModelOption, model_folder, open_model, read_file, say_unseen
 
 if TYPE_CHECKING:
-    from charlstm.model.model_folder import TrainedModel
     from charlstm.text.vocabulary import Ids, Vocab
 
 TOLERANCE = 1e-4  # of logits in fp32, between torch and onnxruntime
-EXACT = "onnxruntime"
 EXTRA = ("onnx", "onnxruntime")
 
 
@@ -38,7 +36,6 @@ def export(
             callback=output_from_here,
         ),
     ] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="Weights of a byte each: smaller, faster, less exact.")] = False,
     check: Annotated[
         Path | None,
         typer.Option(
@@ -54,22 +51,22 @@ def export(
     The ONNX file takes ids and a state, and gives logits and the next state, for any number of rows and characters. The
     vocabulary is in its metadata.
 
-    With `--check`, losses on the text and the largest difference of logits from torch's are printed. If the logits in
-    fp32 differ by more than 1e-4, nothing is written.
+    With `--check`, losses on the text and the largest difference of logits from torch's are printed. If they differ by
+    more than 1e-4, nothing is written.
     """
-    output = output or from_here(Path("model.onnx" if kind == "onnx" else "model"))
+    output = output or checked_output(from_here(Path("model.onnx" if kind == "onnx" else "model")))
     if not output.parent.is_dir():
         raise CharlstmError(f"{output}: there is no folder {output.parent}; make it first, or choose another --output")
     if kind == "folder":
-        if int8 or check:
-            raise CharlstmError("--int8 and --check: expected the format onnx, got folder")
+        if check:
+            raise CharlstmError("--check: expected the format onnx, got folder")
         _copy(model, output)
         typer.echo(output)
         return 0
     if output.is_dir():
         raise CharlstmError(f"{output}: is a folder; name a file by --output")
     try:
-        _export(model, output, int8, check)
+        _export(model, output, check)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRA:
@@ -95,42 +92,25 @@ def _copy(where: str, target: Path) -> None:
             (temporary / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _export(where: str, output: Path, is_int8: bool, check: Path | None) -> None:
+def _export(where: str, output: Path, check: Path | None) -> None:
     from charlstm.model.model_folder import load_model
-    from charlstm.onnx_export import onnx_bytes
+    from charlstm.onnx_export import compare, onnx_bytes
 
     with model_folder(where) as folder:
         trained = load_model(folder, "fused")
     ids = _read(check, trained.vocab) if check else None
-    files = {EXACT: onnx_bytes(trained)}
-    if is_int8:
-        from charlstm.onnx_export import int8_bytes
-
-        files["int8"] = int8_bytes(files[EXACT])
+    file = onnx_bytes(trained)
     if ids is not None:
-        _compare(trained, files, ids)
-    write_bytes(output, list(files.values())[-1])
-    beside = f" in int8, {len(files[EXACT]):,} in fp32" if is_int8 else " in fp32"
-    typer.echo(f"{output}: {output.stat().st_size:,} bytes{beside}")
-
-
-def _compare(trained: "TrainedModel", files: dict[str, bytes], ids: "Ids") -> None:
-    """A line for each way to run the model."""
-    from charlstm.onnx_export import compare
-
-    for name, loss, difference in compare(trained, files, ids):
-        if name == "torch":
-            expected = loss.nats_per_char
-            typer.echo(f"torch: {expected:.4f} nats/char")
-            continue
-        more = round(loss.nats_per_char - expected, 4) + 0.0  # without the sign of -0.0
-        beside = f"({more:+.4f}), logits differ by up to {difference:.1e}"
-        typer.echo(f"{name}: {loss.nats_per_char:.4f} nats/char {beside}")
-        if name == EXACT and not difference <= TOLERANCE:
+        expected, loss, difference = compare(trained, file, ids)
+        typer.echo(f"torch: {expected.nats_per_char:.4f} nats/char")
+        typer.echo(f"onnxruntime: {loss.nats_per_char:.4f} nats/char, logits differ by up to {difference:.1e}")
+        if not difference <= TOLERANCE:
             raise CharlstmError(
                 f"expected logits within {TOLERANCE} of torch's, found a difference of {difference:.1e}; "
                 f"nothing is written. It would be without --check"
             )
+    write_bytes(output, file)
+    typer.echo(f"{output}: {len(file):,} bytes")
 
 
 def _read(path: Path, vocab: "Vocab") -> "Ids":

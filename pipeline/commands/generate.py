@@ -100,7 +100,7 @@ def generate(
     whole("num_texts", num_texts)
     rule, text = unknown_rule(unknown), _prompt(prompt, prompt_file)
     trained = open_model(model)
-    text = readable(trained, "prompt", text, rule)
+    text = readable(trained, "prompt", _beginning(trained) if text is None else text, rule)
     with to_the_end_of_a_pipe():
         if is_json:
             _write_json(trained, text, num_texts, options)
@@ -109,8 +109,14 @@ def generate(
     return 0
 
 
-def _prompt(prompt: str | None, file: Path | None) -> str:
-    """The prompt, from the argument, the file or standard input; a newline if there is none."""
+def _beginning(model: "Model") -> str:
+    """What a text follows where nothing was given: a newline, or the first character of a model that knows none."""
+    known = model.info["characters"]
+    return "\n" if known is None or "\n" in known else str(known[0])
+
+
+def _prompt(prompt: str | None, file: Path | None) -> str | None:
+    """The prompt, from the argument, the file or standard input; None if there is none."""
     if prompt is not None and file is not None:
         raise TextRequestError("expected either a PROMPT or --prompt-file FILE, got both")
     if prompt is not None:
@@ -118,9 +124,9 @@ def _prompt(prompt: str | None, file: Path | None) -> str:
             raise CorpusError(f"prompt: expected UTF-8, got {prompt!r}")
         return prompt
     if file is None and not has_stdin():
-        return "\n"
+        return None
     # Without the newline that ends the last line of a file. The shell's `$(cat FILE)` takes off all of them.
-    return re.sub(r"\r?\n\Z", "", read_file(file or STDIN)) or "\n"
+    return re.sub(r"\r?\n\Z", "", read_file(file or STDIN)) or None
 
 
 def _write_json(model: "Model", prompt: str, num_texts: int, options: Sampling) -> None:

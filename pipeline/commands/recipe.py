@@ -1,5 +1,6 @@
 """`charlstm recipe` and `charlstm corpus`: list presets, write one into `params.yaml`, save one from there."""
 
+import os
 import re
 import shutil
 import textwrap
@@ -113,7 +114,7 @@ def _write(kind: Kind, name: str, is_forced: bool) -> None:
 def _save(kind: Kind, name: str, experiment: str | None, is_forced: bool) -> None:
     values = load_params(PARAMS).values() if experiment is None else _values_of(experiment)
     path = _check_name(kind, name)
-    if path.exists() and not is_forced:
+    if os.path.lexists(path) and not is_forced:  # also a link that leads nowhere
         raise ParamsError(f"{path} is there already: take another name, or --force to write over it")
     about = _write_preset(kind, name, values, f": the experiment {experiment}." if experiment else ".")
     typer.echo(f"{path}: {about}")

@@ -18,14 +18,7 @@ from charlstm.sections import shown
 from charlstm.tracking.reader import Reader, TrackedRun
 from pipeline.dvc.paths import load_paths
 from pipeline.lineage.document import Trace, is_same_value, of_commit, of_run
-from pipeline.lineage.search import (
-    MIN_ID_PREFIX,
-    Place,
-    find,
-    find_text,
-    open_reader,
-    places_in_corpus,
-)
+from pipeline.lineage.search import MIN_ID_PREFIX, find, open_reader
 from pipeline.provenance.summary import flat_in, losses_of
 from pipeline.stage.project import PARAMS, from_here
 from pipeline.stage.terminal import printable
@@ -54,7 +47,6 @@ def trace(
         ),
     ] = None,
     kind: Annotated[Kind | None, typer.Option("--as", help="Take the name for this and nothing else.")] = None,
-    text: Annotated[str | None, typer.Option("--text", help="A piece of generated text: who wrote it?")] = None,
     with_files: Annotated[
         bool, typer.Option("--files", help="And the hashes of all files, all versions and hardware.")
     ] = False,
@@ -62,20 +54,17 @@ def trace(
 ) -> int:
     """List all trainings, or trace one to its bytes.
 
-    It is found by a run, a revision, a file or a text. Shown are recipe and changes, losses, data, the commit and what
-    was changed in it, the DVC experiment, the machine, how to keep it and how to make it again. With `--files`, also
-    all hashes from the corpus to the samples. The tie is content: it holds for copies, after `dvc pull`, and for any
-    MLflow server that has the run.
+    It is found by a run, a revision or a file. Shown are recipe and changes, losses, data, the commit, the DVC
+    experiment, the machine, how to keep it and how to make it again. With `--files`, also all hashes from the corpus to
+    the samples. The tie is content: it holds for copies, after `dvc pull`, and for any MLflow server that has the run.
     """
-    if name is None and text is None:
+    if name is None:
         if kind or with_files:
             raise CharlstmError(
                 "trace: --as and --files need a RUN, FILE or REV; without any, all trainings are listed"
             )
         return _list_all(as_json=as_json)
-    if (name is None) == (text is None) or text == "":
-        raise CharlstmError("trace: expected either a RUN, FILE or REV, or --text TEXT; see `charlstm trace --help`")
-    document = _document(name, kind, text, sys.maxsize if as_json else MAX_IN_FULL)
+    document = _document(name, kind, sys.maxsize if as_json else MAX_IN_FULL)
     for note in document["notes"]:
         typer.echo(f"note: {note}", err=True)
     with to_the_end_of_a_pipe():
@@ -107,17 +96,10 @@ def _row_of(run: TrackedRun) -> tuple[str, ...]:
     return run.run_id, time.strftime("%Y-%m-%d %H:%M", time.localtime(run.start_ms / 1000)), run.name, run.status
 
 
-def _document(name: str | None, kind: str | None, text: str | None, max_in_full: int) -> dict[str, Any]:
-    """All that is known of `name`, or of who wrote `text`; `more` has the names of what is beyond `max_in_full`."""
+def _document(name: str, kind: str | None, max_in_full: int) -> dict[str, Any]:
+    """All that is known of `name`; `more` has the names of what is beyond `max_in_full`."""
     paths, (reader, notes) = load_paths(), open_reader()
-    places: list[Place] = []
-    if text is not None:
-        kind, places = "text", places_in_corpus(text, paths)
-        matches = find_text(text, reader) if reader else []
-        if not (matches or places or notes):
-            raise CharlstmError(f"--text: no run wrote {text[:40]!r}, and it stands nowhere in {paths.split}")
-    else:
-        kind, matches = find(name or "", kind, reader, paths, notes)
+    kind, matches = find(name, kind, reader, paths, notes)
     traces = [
         of_run(reader, match.run, paths, match.found_by)
         if match.run and reader
@@ -125,10 +107,9 @@ def _document(name: str | None, kind: str | None, text: str | None, max_in_full:
         for match in matches[:max_in_full]
     ]
     return {
-        "query": {"kind": kind, "value": name if text is None else text},
+        "query": {"kind": kind, "value": name},
         "traces": [trace for trace in traces if trace],  # a commit may have no training
         "more": ["  ".join(_row_of(match.run)) if match.run else match.commit for match in matches[max_in_full:]],
-        "places": places,
         "notes": notes,
     }
 
@@ -148,10 +129,6 @@ def _lines(document: dict[str, Any], *, with_files: bool) -> Iterator[str]:
         yield ""
         yield f"and {len(document['more'])} more; `charlstm trace` with one of these shows it in full:"
         yield from (f"  {name}" for name in document["more"])
-    for place in document["places"]:
-        yield f"the text stands in {place['file']}, line {place['line']}, {place['part']} part"
-    if document["query"]["kind"] == "text" and not document["places"]:
-        yield "the text does not stand in the corpus of this checkout"
 
 
 def _in_short(trace: Trace, here: Mapping[str, str]) -> Iterator[str]:
@@ -221,12 +198,9 @@ def _code(code: Mapping[str, Any]) -> Iterator[str]:
     if code["commit"] is None:
         yield _line("code", "no commit recorded: trained outside a git repository")
         return
-    changed = {"yes": ", changed", "no": ", unchanged", "unknown": ", perhaps changed"}
+    changed = {"yes": ", with uncommitted changes", "no": ", unchanged", "unknown": ", perhaps changed"}
     here = "" if code["is_here"] else " (not in this repository: git fetch)"
     yield _line("code", f"commit {code['commit']}{changed.get(code['dirty'], '')}{here}")
-    if code["dirty"] == "yes":
-        changes = f"the run's artifact {code['changes']}" if code["changes"] else UNKNOWN
-        yield _line("", f"not committed then, code or parameters: {changes}")
 
 
 def _revision(revision: Mapping[str, Any]) -> str:

@@ -27,8 +27,9 @@ from pipeline.doctor.finding import Finding, error, readable, warning
 from pipeline.doctor.stores import check_stores
 from pipeline.doctor.text import Encoded, read_encoded, source_bytes
 from pipeline.dvc.paths import Paths, load_paths
-from pipeline.dvc.record import RWLOCK, cache_folder
+from pipeline.dvc.record import FOLDER, RWLOCK, cache_folder, files_of, read_lock
 from pipeline.dvc.unfinished import CHECKOUT
+from pipeline.provenance import hashes
 from pipeline.provenance.git import content_at, fault
 from pipeline.stage import settings
 from pipeline.stage.presets import in_words
@@ -48,6 +49,7 @@ def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
     with ThreadPoolExecutor() as beside:
         cache, tracker = beside.submit(find_cache), beside.submit(lambda: list(readable(check_tracker())))
         shared = beside.submit(lambda: list(readable(check_stores())))
+        foreign = beside.submit(lambda: list(readable(check_outputs())))
         params, paths, findings = _read()
         findings += readable(machine.check_cores(params))  # early: what follows keeps one busy
         findings += readable(machine.check_versions())
@@ -56,7 +58,7 @@ def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
         findings += readable(machine.check_gpu())
         findings += readable(check_folders(cache.result()))
         findings += tracker.result()
-        findings += shared.result()
+        findings += shared.result() + foreign.result()
     return Examination(in_words(params.values()) if params else "", _errors_first(findings))
 
 
@@ -89,7 +91,7 @@ def _check_training(params: Params, encoded: Encoded | None, num_bytes: int | No
 
 
 def _errors_first(findings: list[Finding]) -> list[Finding]:
-    return sorted(findings, key=lambda finding: not finding.is_error)
+    return sorted(dict.fromkeys(findings), key=lambda finding: not finding.is_error)
 
 
 def _read() -> tuple[Params | None, Paths | None, list[Finding]]:
@@ -166,6 +168,18 @@ def check_folders(cache: Path) -> Iterator[Finding]:
         yield error(f"dvc: {RWLOCK} is damaged, as a DVC that is killed may leave it: remove it")
     if (holder := holder_of(CHECKOUT)) is not None:
         yield error(f"a training in this checkout is under way already, {holder}: wait for it, or stop it")
+
+
+def check_outputs() -> Iterator[Finding]:
+    """Files of the user's own in a stage's output folder, beside all that DVC has recorded of it."""
+    lock = read_lock()
+    for folder, folder_md5 in (lock.files("outs") if lock else {}).items():
+        known = {Path(folder) / name for name in files_of(folder_md5)} if folder_md5.endswith(FOLDER) else set[Path]()
+        here = set(hashes.files_of(Path(folder)))
+        if known and known < here:
+            yield warning(
+                f"{min(here - known)}: no stage wrote it; DVC removes {folder} before its stage runs: move it"
+            )
 
 
 def _check_folder(what: str, folder: Path) -> Iterator[Finding]:

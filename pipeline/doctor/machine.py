@@ -14,7 +14,7 @@ from typing import NamedTuple
 import psutil
 
 from charlstm.params import Params
-from charlstm.training.needs import NUM_KEPT, MemoryNeeds, check_memory, memory_needs
+from charlstm.training.needs import NUM_KEPT, MemoryNeeds, check_memory, memory_needs, shape_of
 from pipeline.doctor.finding import Finding, error, errors_of, warning
 from pipeline.doctor.text import Encoded
 from pipeline.provenance.git import git
@@ -152,7 +152,7 @@ def check_disk(params: Params, encoded: Encoded | None, num_bytes: int | None) -
 
 def _needs(params: Params, encoded: Encoded | None) -> MemoryNeeds:
     """The needs of one process; an unknown vocabulary counts as one character, so they are never too high."""
-    shape = params.model.shape(len(encoded.vocab) if encoded else 1)
+    shape = shape_of(params.model, len(encoded.vocab) if encoded else 1)
     return memory_needs(shape, params.train, params.train.batch_size)
 
 

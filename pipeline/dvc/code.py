@@ -24,8 +24,8 @@ from pipeline.provenance.hashes import files_of, folder_md5, md5
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("charlstm", "pipeline")
 FILE = ROOT / "dvc.yaml"
-# What shows results, says where things lie or who may run: packages and modules that decide no byte of an output,
-# though stages import them. `params` and the like only refuse; DVC tracks the values themselves.
+# What shows results or says who may run: packages and modules that decide no byte of an output, though stages import
+# them. `params` and the like only refuse; DVC tracks the values themselves.
 VIEWS = (
     "charlstm.errors",
     "charlstm.language_model",
@@ -38,9 +38,11 @@ VIEWS = (
     "charlstm.tracking",
     "pipeline",
 )
-# And what of those packages decides something all the same: stages do, and how threads are used, which rounds.
+# And what of those packages decides something all the same: stages do, where they read and write, and how threads are
+# used, which rounds.
 DECISIVE = (
     "charlstm.report",
+    "pipeline.dvc.paths",
     "pipeline.stage.hardware",
     *(f"pipeline.{stage}" for stage in ("download", "split", "encode", "train", "evaluate", "sample")),
 )

@@ -39,7 +39,7 @@ class Paths(BaseModel):
         """Those of a training with other parameters, by dotted name: some of its inputs are named by them."""
         named = {"initial": Path(params["train.initial"])} if "train.initial" in params else {}
         if corpus := params.get("download.name"):
-            named["corpus"] = self.corpus.with_name(f"{corpus}{EXTENSION}")
+            named["corpus"] = self.corpus.parent / f"{corpus}{EXTENSION}"  # whatever a run calls it
         return self.model_copy(update=named)
 
 

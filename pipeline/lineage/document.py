@@ -8,7 +8,7 @@ The document is what `charlstm trace --json` prints. Its names stay; new ones ma
     recipe         its name and what was changed in it; null if no file says it
     params         all, by dotted name
     losses         the latest metrics
-    code           commit, is_here, dirty ("yes", "no", "unknown", null), changes (the artifact, or null)
+    code           commit, is_here, dirty ("yes", "no", "unknown", null)
     dvc            experiment, experiment_is_here (whether git has it), baseline, train_md5,
                    revisions (commit, experiment, baseline, names, subject)
     versions, hardware   of the training; empty if no file says them
@@ -57,7 +57,6 @@ class StageRecord(NamedTuple):
     outputs: dict[str, str]  # path -> MD5 of DVC
     params: str | None
     lock: str | None
-    changes: str | None
 
 
 def read_records(reader: Reader, run: TrackedRun) -> list[StageRecord]:
@@ -70,11 +69,8 @@ def read_records(reader: Reader, run: TrackedRun) -> list[StageRecord]:
     for stage in SEEN_BY:
         origin, files, outputs = (_mapping(reader, run, stage, name) for name in ("origin", "files", "outputs"))
         if files:
-            artifacts = (PARAMS, LOCK, "changes.diff")
-            params, lock, changes = (reader.text(run, f"{LINEAGE}/{stage}/{name}") for name in artifacts)
-            if origin.get(DIRTY) == "no":  # it was committed since, and the stage ran again
-                changes = None
-            records.append(StageRecord(stage, origin, files, outputs, params, lock, changes))
+            params, lock = (reader.text(run, f"{LINEAGE}/{stage}/{name}") for name in (PARAMS, LOCK))
+            records.append(StageRecord(stage, origin, files, outputs, params, lock))
     return records
 
 
@@ -110,7 +106,6 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
         files |= record.files
         outputs |= record.outputs
     has_model = any(link_of(path, paths) == "model" for record in records for path in record.files)
-    changes = [f"{LINEAGE}/{record.stage}/changes.diff" for record in records[:1] if record.changes]
     num_processes = run.tags.get("num_processes", "1")
     return {
         "found_by": found_by,
@@ -129,7 +124,6 @@ def of_run(reader: Reader, run: TrackedRun, paths: Paths, found_by: str) -> Trac
             "commit": commit,
             "is_here": bool(commit and git("cat-file", "-e", f"{commit}^{{commit}}") is not None),
             "dirty": run.tags.get(DIRTY),
-            "changes": changes[0] if changes else None,
         },
         "dvc": {
             "experiment": experiment,
@@ -158,7 +152,7 @@ def of_commit(commit: str, paths: Paths, found_by: str) -> Trace | None:
         "recipe": recipe_at(commit),
         "params": params,
         "losses": losses_at(commit, paths),
-        "code": {"commit": commit, "is_here": True, "dirty": None, "changes": None},
+        "code": {"commit": commit, "is_here": True, "dirty": None},
         "dvc": {
             "experiment": revision.experiment,
             "experiment_is_here": revision.experiment is not None,

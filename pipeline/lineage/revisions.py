@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from charlstm.errors import CharlstmError
 from pipeline.dvc.record import Lock, parse_lock
-from pipeline.provenance.git import git
+from pipeline.provenance.git import check_git, git
 from pipeline.stage.project import LOCK
 
 EXPERIMENT_REF = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
@@ -27,11 +27,18 @@ class Revision(NamedTuple):
 
 
 def find_commit(name: str) -> str | None:
-    """The commit of a hash, a branch, a tag or a DVC experiment; None if there is none."""
+    """The commit of a hash, a branch, a tag or a DVC experiment; None if there is none.
+
+    Raises:
+        CharlstmError: git does not work here.
+    """
     for commit, (experiment, _) in experiments().items():
         if experiment == name:
             return commit
-    return git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}") or None
+    if found := git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"):
+        return found
+    check_git()
+    return None
 
 
 def describe(commit: str) -> Revision:
@@ -65,20 +72,20 @@ def commits_with(md5: str) -> list[str]:
     return [commit for commit in commits if (lock := lock_at(commit)) and md5 in lock.files("outs").values()]
 
 
-# A commit, with what was changed in it, in a temporary folder that is gone afterwards.
+# A commit in a temporary folder that is gone afterwards.
 
 GIT = ("git", "-c", "core.hooksPath=/dev/null")  # DVC's hooks would check out the outputs of the commit
 WORKTREES = "charlstm-reproduce-"  # what the folder of one begins with
 
 
 @contextmanager
-def worktree(commit: str, changes: str | None) -> Iterator[Path]:
-    """The project's folder in a temporary git worktree at `commit`, with `changes` (a diff) applied.
+def worktree(commit: str) -> Iterator[Path]:
+    """The project's folder in a temporary git worktree at `commit`.
 
     It shares nothing with the user's working tree but the repository, and goes also when the work is interrupted.
 
     Raises:
-        CharlstmError: git cannot make it, or the changes do not apply.
+        CharlstmError: git cannot make it.
     """
     for entry in (git("worktree", "list", "--porcelain") or "").split("\n"):  # what a killed process left in git's list
         path = Path(entry.removeprefix("worktree "))
@@ -88,17 +95,11 @@ def worktree(commit: str, changes: str | None) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=WORKTREES) as parent:
         root = Path(parent) / "project"
         try:
-            _check([*GIT, "worktree", "add", "--quiet", "--detach", str(root), commit], f"a worktree of {commit}")
-            if changes:
-                what = "the recorded changes to apply to their commit"
-                _check([*GIT, "-C", str(root), "apply", "--whitespace=nowarn", "-"], what, changes)
+            add = [*GIT, "worktree", "add", "--quiet", "--detach", str(root), commit]
+            done = subprocess.run(add, capture_output=True)
+            if done.returncode != 0:
+                reason = " ".join(done.stderr.decode(errors="replace").split())[:300]
+                raise CharlstmError(f"git: expected a worktree of {commit}, got: {reason}")
             yield root / prefix
         finally:
             git("worktree", "remove", "--force", str(root))
-
-
-def _check(command: list[str], expected: str, text: str | None = None) -> None:
-    done = subprocess.run(command, input=text.encode() if text else None, capture_output=True)
-    if done.returncode != 0:
-        reason = " ".join(done.stderr.decode(errors="replace").split())[:300]
-        raise CharlstmError(f"git: expected {expected}, got: {reason}")

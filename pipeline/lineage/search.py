@@ -1,19 +1,16 @@
 """Finds the trainings that belong to what a user names.
 
-A name is tried as a run, then as a file, then as a revision. What is found of a file or a text is found by its content,
-wherever it lies now.
+A name is tried as a run, then as a file, then as a revision. A file is found by its content, wherever it lies now.
 """
 
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from charlstm.errors import CharlstmError, TrackingError
 from charlstm.files.atomic import sha256
-from charlstm.files.pieces import find_all, read_pieces
 from charlstm.model.shape import WEIGHTS
 from charlstm.tracking.client import EXPERIMENT_TAG
 from charlstm.tracking.reader import Reader, TrackedRun
@@ -22,6 +19,7 @@ from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import folders_with
 from pipeline.lineage.document import read_files
 from pipeline.lineage.revisions import commits_with, find_commit, lock_at
+from pipeline.provenance.git import check_git
 from pipeline.provenance.hashes import folder_md5, md5
 from pipeline.provenance.provenance import COMMIT, TRAIN_MD5
 from pipeline.stage.terminal import printable
@@ -128,6 +126,7 @@ def _of_file(path: Path, reader: Reader | None, paths: Paths) -> list[Match]:
     names += folders_with(md5(weights)) if weights.is_file() else []
     commits = dict.fromkeys(commit for name in names for commit in commits_with(name))
     if not commits:
+        check_git()
         shown = f"SHA-256 {next(iter(digests))}" if len(digests) == 1 else f"{len(files)} files"
         raise CharlstmError(
             f"{path} ({shown}): expected bytes of a training, found no run with them in its record, and no dvc.lock "
@@ -150,46 +149,3 @@ def _runs_with(digests: set[str], reader: Reader) -> list[TrackedRun]:
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         records = pool.map(lambda run: read_files(reader, run), runs)
         return [run for run, files in zip(runs, records, strict=True) if digests <= set(files.values())]
-
-
-# Which run wrote a piece of text, and where it stands in the text that was trained on.
-
-MAX_ARTIFACT_BYTES = 5_000_000
-MAX_PLACES = 5  # of a part
-PARTS = {"training": "train", "validation": "val", "test": "test"}
-Place = dict[str, Any]
-
-
-def find_text(text: str, reader: Reader) -> list[Match]:
-    """The runs with `text` in one of their texts, the newest first.
-
-    Raises:
-        TrackingError: the store does not answer any more.
-    """
-
-    def artifact_with_it(run: TrackedRun) -> str | None:
-        paths = reader.artifacts(run, (".txt",), MAX_ARTIFACT_BYTES)
-        return next((path for path in paths if text in (reader.text(run, path) or "")), None)
-
-    runs = list(reader.all())
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        pairs = zip(runs, pool.map(artifact_with_it, runs), strict=True)
-        return [Match(run, None, f"the text, in the artifact {path}") for run, path in pairs if path]
-
-
-def places_in_corpus(text: str, paths: Paths) -> list[Place]:
-    """The places of `text` in the parts of this checkout's corpus, at most `MAX_PLACES` in each: file, line, part.
-
-    `part` is "training", "validation" or "test"; lines are those of the part's file, from 1. The files are read in
-    pieces: they may be larger than the memory.
-    """
-    sought, places = text.encode("utf-8", "surrogatepass"), list[Place]()
-    for part, name in PARTS.items():
-        file, line, counted = paths.split / f"{name}.txt", 1, 0  # the line of the byte at `counted`
-        if not file.is_file():
-            continue
-        for start in islice(find_all(file, sought), MAX_PLACES):
-            line += sum(piece.count(b"\n") for piece in read_pieces(file, counted, start))
-            counted = start
-            places.append({"file": str(file), "line": line, "part": part})
-    return places

@@ -1,4 +1,4 @@
-"""What a run carries of its origin: hashes, parameters, commit and changes, the DVC experiment, versions, hardware.
+"""What a run carries of its origin: hashes, parameters, commit, the DVC experiment, versions, hardware.
 
 Tags say in short what the artifacts below `lineage/<stage>/` have in full. Each stage writes its own, and writes it
 anew when it runs again: a model may be sampled with other parameters, at another commit, on another machine than it was
@@ -9,7 +9,6 @@ trained.
     outputs.json   path -> MD5 of the same, as `dvc.lock` has it
     params.yaml    as it was
     dvc.lock       as it was; DVC records a stage only after it has ended, so this one's record is an older one
-    changes.diff   what the working tree had that the commit has not, if anything
 """
 
 import json
@@ -29,7 +28,7 @@ from charlstm.params import NOTHING, Params
 from charlstm.tracking.client import CORPUS_TAG, EXPERIMENT_TAG, SWEEP_TAG
 from charlstm.tracking.registered_model import INITIAL_TAG
 from pipeline.dvc.paths import Paths
-from pipeline.provenance.git import changes, fault, git, untracked
+from pipeline.provenance.git import fault, git
 from pipeline.provenance.hashes import md5, md5_of, sha256, sha256_of
 from pipeline.stage.project import LOCK, PARAMS, PIPELINE
 from pipeline.stage.tracking_store import project_root
@@ -76,6 +75,7 @@ def _processor() -> str:
 LINEAGE = "lineage"  # the folder of artifacts
 COMMIT, DIRTY, TRAIN_MD5 = "mlflow.source.git.commit", "git_dirty", "dvc_train_md5"
 BASELINE = "dvc_exp_baseline"
+CODE = ("charlstm", "pipeline", "conf")  # a new file in there may well be imported
 
 
 def tags(params: Params, paths: Paths) -> dict[str, str]:
@@ -92,7 +92,8 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
         # Without these, MLflow's UI hides the commit.
         found |= {"mlflow.source.name": str(PIPELINE), "mlflow.source.type": "LOCAL"}
         excluded = [f":(exclude){path}" for path in _results(paths)]
-        changed, new = git("status", "--porcelain", "--untracked-files=no", "--", ".", *excluded), untracked()
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *excluded)
+        new = git("ls-files", "--others", "--exclude-standard", "--", *CODE)
         found[DIRTY] = "unknown" if changed is None or new is None else "yes" if changed or new else "no"
     elif fault():
         found[DIRTY] = "unknown"
@@ -134,9 +135,6 @@ def lineage_artifacts(stage: str, paths: Paths, origin: dict[str, str]) -> dict[
     for file in (PARAMS, LOCK):
         if file.is_file():
             texts[file.name] = without_credentials(file.read_text(encoding="utf-8"))
-    # Against the commit that the tags name: by now, HEAD may be another.
-    if origin.get(DIRTY, "no") != "no" and COMMIT in origin and (diff := changes(origin[COMMIT], _results(paths))):
-        texts["changes.diff"] = diff
     return {f"{LINEAGE}/{stage}/{name}": text for name, text in texts.items()}
 
 

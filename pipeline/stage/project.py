@@ -6,7 +6,7 @@ What a user types is meant where the user is: paths in arguments are taken from 
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
@@ -71,14 +71,27 @@ def path_from_here(name: str) -> str:
 
 
 def output_from_here(path: Path | None) -> Path | None:
-    """The path of a file to write. For options, as their callback.
+    """The path of a file to write. For options, as their callback."""
+    return None if path is None else checked_output(from_here(path))
+
+
+def checked_output(path: Path) -> Path:
+    """The path of a file to write; of a link, what it leads to, so that it stays a link.
 
     Raises:
-        CharlstmError: there is a device, a socket or a FIFO. A file that is renamed over it would take its place.
+        CharlstmError: there is a device, a socket or a FIFO, which a file that is renamed over it would replace; or it
+            is in an output folder of a stage, which DVC removes before the stage runs.
     """
-    path = from_here(path)
-    if path is not None and path.is_symlink():
-        path = path.resolve()  # what it leads to is written, and it stays a link
-    if path is not None and path.exists() and (kind := SPECIAL_FILES.get(stat.filemode(path.stat().st_mode)[0])):
+    from pipeline.dvc.paths import declared_paths  # which imports this module
+
+    path = path.resolve() if path.is_symlink() else path
+    if path.exists() and (kind := SPECIAL_FILES.get(stat.filemode(path.stat().st_mode)[0])):
         raise CharlstmError(f"{path}: expected the name of a file to write, found a {kind}")
+    root, folders = find_root(path.resolve().parent), dict[str, str]()
+    if root is not None:
+        with suppress(ParamsError):  # the pipeline of something else
+            folders = declared_paths(root / PIPELINE)
+    for name, folder in folders.items():
+        if root and name != "corpora" and path.resolve().is_relative_to((root / folder).resolve()):
+            raise CharlstmError(f"{path}: DVC removes {folder} before its stage runs: write elsewhere")
     return path

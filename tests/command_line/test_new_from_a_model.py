@@ -12,6 +12,7 @@ from charlstm.model.model_folder import load_model, save_model
 from charlstm.model.shape import CONFIG, WEIGHTS
 from charlstm.params import NOTHING, load_params
 from charlstm.text.vocabulary import VOCAB
+from charlstm.training.needs import shape_of
 from pipeline.dvc.paths import load_paths
 from pipeline.provenance.hashes import folder_md5
 from pipeline.stage.presets import Recipe, recipe_of
@@ -36,7 +37,7 @@ def test_a_text_begins_from_a_model(run: Run, project: Path, learned: Path) -> N
     params, shape = load_params(project / "params.yaml"), load_model(learned, "gates").model.shape
     kept = project / params.train.initial
     assert "begins from" in out and kept.parent == project / "conf/initial"
-    assert params.model.shape(shape.vocab_size) == shape
+    assert shape_of(params.model, shape.vocab_size) == shape
     assert all((kept / name).read_bytes() == (learned / name).read_bytes() for name in (CONFIG, VOCAB, WEIGHTS))
     assert kept.with_suffix(".dvc").is_file()  # for git; the model is in DVC's cache
     assert dvc(project, "git", "status", "--porcelain", "-uall", "conf/initial").split() == [

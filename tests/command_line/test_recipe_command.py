@@ -123,8 +123,11 @@ def test_what_stands_there_is_kept_as_a_recipe(run: Run, project: Path) -> None:
     assert load(RECIPES, "thin").chain == ("thin", "quick"), "it stays as it is when another one changes"
     assert recipe_of(load_params(project / "params.yaml")) == Recipe("thin", {})
     edit(project, "epochs: 20", "epochs: 4")
-    code, _, log = run("recipe", "save", "thin")
-    assert code == 2 and "conf/recipe/thin.yaml is there already" in log
+    (project / "conf/recipe/link.yaml").symlink_to("nowhere")
+    for name in ("thin", "link"):
+        code, _, log = run("recipe", "save", name)
+        assert code == 2 and f"conf/recipe/{name}.yaml is there already" in log
+    (project / "conf/recipe/link.yaml").unlink()
     assert run("recipe", "save", "thin", "--force")[0] == 0
     assert recipe_of(load_params(project / "params.yaml")) == Recipe("thin", {})
 

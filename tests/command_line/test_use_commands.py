@@ -12,7 +12,9 @@ from commands import Run
 import charlstm
 from benchmarks.projects import ROOT
 from charlstm.files.lock import exclusive
+from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import load_model, save_model
+from charlstm.model.shape import ModelShape
 from charlstm.text.vocabulary import UNSEEN, Vocab
 from pipeline.commands import generate
 from pipeline.dvc.unfinished import CHECKOUT
@@ -37,6 +39,15 @@ def test_a_prompt_is_an_argument_a_file_or_standard_input(run: Run, learned: Pat
     assert run("generate", *rest, stdin=f"{PROMPT}\r\n".encode()) == expected
     assert run("generate", "--prompt-file", "-", *rest, stdin=PROMPT.encode()) == expected
     assert run("generate", *rest) == run("generate", "\n", *rest) != expected
+
+
+def test_without_a_prompt_a_model_that_knows_no_newline_begins_otherwise(run: Run, tmp_path: Path) -> None:
+    vocab, shape = Vocab.of("abc"), ModelShape(3, 0, 4, 1)
+    save_model(tmp_path / "model", CharLSTM(shape, "gates").state_dict(), shape, vocab)
+    rest = ["-n", "3", "--seed", "1", "--model", str(tmp_path / "model")]
+    expected = run("generate", "a", *rest)
+    assert expected[0] == 0
+    assert run("generate", *rest) == run("generate", "--prompt-file", "/dev/null", *rest) == expected
 
 
 def test_json_has_all_that_makes_the_text_again(run: Run, learned: Path) -> None:

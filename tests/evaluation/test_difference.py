@@ -151,6 +151,11 @@ def test_words_of_one_seed_each() -> None:
     assert not found.is_real
 
 
+def test_words_of_equal_losses() -> None:
+    (found,) = compare([Trained(name, [loss], [None]) for name, loss in {"A": 1.5, "B": 1.50004}.items()])
+    assert str(found) == "A and B have the same loss on this text, to four decimals."
+
+
 def test_words_of_several_seeds() -> None:
     first, many = [1.400, 1.402, 1.404], [blocks([loss] * 30) for loss in (1.400, 1.402, 1.404)]
     real, lucky = (

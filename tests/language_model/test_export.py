@@ -10,7 +10,7 @@ from charlstm import onnx_export
 from charlstm.evaluation.protocols import stateful
 from charlstm.model.model_folder import TrainedModel
 from charlstm.model.shape import GATES, ModelShape
-from charlstm.onnx_export import OnnxModel, compare, int8_bytes, onnx_bytes
+from charlstm.onnx_export import OnnxModel, compare, onnx_bytes
 from charlstm.text.encoded import EncodedText
 
 DEFAULT = ModelShape(len(VOCAB), 128, 320, 1, 320)
@@ -57,16 +57,11 @@ def test_another_order_of_gates_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_same_model_gives_the_same_bytes() -> None:
     gates, fused = make(SMALL[-1], "gates"), make(SMALL[-1], "fused")
     fused.model.load_state_dict(gates.model.state_dict())
-    file = onnx_bytes(gates)
-    assert file == onnx_bytes(fused)
-    assert int8_bytes(file) == int8_bytes(onnx_bytes(fused)) != file
+    assert onnx_bytes(gates) == onnx_bytes(fused)
 
 
-@pytest.mark.parametrize("is_int8", [False, True])
-def test_the_file_says_what_it_takes_and_gives_and_knows_its_vocabulary(is_int8: bool) -> None:
-    trained = make(SMALL[-1])
-    file = int8_bytes(onnx_bytes(trained)) if is_int8 else onnx_bytes(trained)
-    model = onnx.load_model_from_string(file)
+def test_the_file_says_what_it_takes_and_gives_and_knows_its_vocabulary() -> None:
+    model = onnx.load_model_from_string(onnx_bytes(make(SMALL[-1])))
 
     def sizes(values: list[onnx.ValueInfoProto]) -> dict[str, list[int | str]]:
         dims = {one.name: one.type.tensor_type.shape.dim for one in values}
@@ -85,33 +80,9 @@ def test_the_file_says_what_it_takes_and_gives_and_knows_its_vocabulary(is_int8:
     assert (model.producer_name, model.ir_version) == ("charlstm", 9)
 
 
-@pytest.mark.parametrize("shape", [SMALL[0], SMALL[-1]])
-def test_in_int8_a_model_has_no_matrix_of_floats(shape: ModelShape) -> None:
-    model = onnx.load_model_from_string(int8_bytes(onnx_bytes(make(shape))))
-    found = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
-    matrices = {name: array for name, array in found.items() if name.endswith("quantized")}
-    assert len(matrices) == 2 * shape.num_layers + 1 + (shape.embedding_size > 0) + 2 * (shape.feed_forward_size > 0)
-    assert all(array.dtype.itemsize == 1 for array in matrices.values())
-    rest = {name for name, array in found.items() if array.dtype == np.float32 and array.ndim > 1}
-    assert all(name.endswith(("bias", "scale")) for name in rest)
-
-
-def test_int8_is_small_and_costs_little() -> None:
+def test_losses_and_logits_are_compared_with_torch() -> None:
     trained, ids = make(DEFAULT, factor=1.5), random_ids(1, 1500)[0].numpy().astype(np.uint8)
-    file = onnx_bytes(trained)
-    files = {"onnxruntime": file, "int8": int8_bytes(file)}
-    assert len(files["int8"]) < 0.27 * len(file)
-    torch_, exact, rounded = compare(trained, files, ids)
-    assert (torch_.name, exact.name, rounded.name) == ("torch", "onnxruntime", "int8")
-    assert torch_.loss == stateful(trained.model, EncodedText(ids))
-    assert torch_.largest_difference == 0 < exact.largest_difference < TOLERANCE < rounded.largest_difference < 1
-    assert exact.loss.nats_per_char == pytest.approx(torch_.loss.nats_per_char, abs=1e-6)
-    assert 1e-6 < abs(rounded.loss.nats_per_char - torch_.loss.nats_per_char) < 0.01
-
-
-def test_a_block_that_does_nothing_yet_survives_int8() -> None:
-    """In a fresh model, the block's second matrix is zero, and so is the scale of its rows."""
-    trained = make(SMALL[-1])
-    trained.model.get_parameter("feed_forward.down.weight").zero_()
-    file = int8_bytes(onnx_bytes(trained))
-    assert largest_difference(trained, file, random_ids(2, 30), 30) < 0.5
+    expected, found, difference = compare(trained, onnx_bytes(trained), ids)
+    assert expected == stateful(trained.model, EncodedText(ids))
+    assert found.nats_per_char == pytest.approx(expected.nats_per_char, abs=1e-6)
+    assert 0 < difference < TOLERANCE

@@ -1,4 +1,4 @@
-"""From a run, a revision, a file or a text to its training and all of its hashes."""
+"""From a run, a revision or a file to its training and all of its hashes."""
 
 import hashlib
 import json
@@ -20,10 +20,7 @@ from ruamel.yaml import YAML
 from stages import dvc
 
 from benchmarks.projects import ROOT
-from charlstm.files import pieces
 from pipeline import cli
-from pipeline.dvc.paths import Paths
-from pipeline.lineage.search import places_in_corpus
 
 Json = dict[str, Any]
 Trace = Callable[..., Json]
@@ -83,7 +80,7 @@ def test_a_revision_leads_to_the_run_of_its_outputs_and_a_commit_to_what_ran_fro
     assert len(ids) == 1
     assert {run_id(trace(name)) for name in ("HEAD~1", code)} == ids
     found = only(trace("an-experiment"))
-    assert found["code"] == {"commit": code, "is_here": True, "dirty": "no", "changes": None}
+    assert found["code"] == {"commit": code, "is_here": True, "dirty": "no"}
     (revision,) = found["dvc"]["revisions"]
     assert revision == {
         "commit": commit,
@@ -131,7 +128,7 @@ def test_the_chain_has_every_hash_and_they_are_those_of_the_files_and_of_dvc(her
 
 def test_a_trace_has_all_that_is_documented(here: Path, trace: Trace) -> None:
     document = trace("HEAD")
-    assert set(document) == {"query", "traces", "more", "places", "notes"}
+    assert set(document) == {"query", "traces", "more", "notes"}
     found = only(document)
     names = "found_by run chain recipe params losses code dvc versions hardware stages"
     assert set(found) == set(names.split())
@@ -140,21 +137,6 @@ def test_a_trace_has_all_that_is_documented(here: Path, trace: Trace) -> None:
     assert {"torch", "python", "dvc"} <= set(found["versions"])
     assert {"processor", "threads", "memory_gib"} <= set(found["hardware"])
     assert found["stages"] == {"train": {}, "evaluate": {}, "sample": {}}  # nothing ran elsewhere
-
-
-def test_a_text_leads_to_the_run_that_wrote_it_and_to_its_place_in_the_corpus(here: Path, trace: Trace) -> None:
-    sample = (here / "artifacts/samples/01-def-temperature-0.8-seed-1.txt").read_text()
-    document = trace("--text", sample.strip("\n"))
-    assert run_id(document) == run_id(trace("HEAD"))
-    assert document["places"] == []
-    corpus = (here / "Datasets/shakespear.txt").read_text().splitlines()
-    line = next(number for number in range(20, 100) if len(corpus[number]) > 30)
-    document = trace("--text", corpus[line])
-    assert document["traces"] == []
-    place = {"file": "Datasets/split/train.txt", "line": line + 1, "part": "training"}
-    assert document["places"][0] == place
-    last = next(one for one in reversed(corpus) if len(one) > 30)
-    assert trace("--text", last)["places"][-1]["part"] == "validation"
 
 
 def test_the_lines_say_the_same(here: Path, trace: Trace, capsys: pytest.CaptureFixture[str]) -> None:
@@ -261,7 +243,29 @@ def test_artifacts_that_only_a_server_has_are_one_line(copy: Path, caplog: pytes
     with closing(sqlite3.connect("mlflow.db")) as store:
         store.execute("update runs set artifact_uri = 'mlflow-artifacts:/1/' || run_uuid || '/artifacts'")
         store.commit()
-    assert fail(caplog, "--text", "whatever a run wrote").startswith("MLflow at sqlite:///")
+    assert fail(caplog, "HEAD").startswith("MLflow at sqlite:///")
+
+
+def test_a_run_with_a_name_of_several_folders_is_shown(copy: Path, trace: Trace) -> None:
+    """A server has what anybody wrote."""
+    with closing(sqlite3.connect("mlflow.db")) as store:
+        assert store.execute("update params set value = 'a/b' where key = 'download.name'").rowcount == 1
+        store.commit()
+    assert only(trace("HEAD"))["params"]["download.name"] == "a/b"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["trace", "HEAD"], ["trace", "dvc.yaml"], ["review", "HEAD"], ["sweep", "HEAD"], ["reproduce", "HEAD"]],
+)
+def test_a_checkout_of_another_user_is_named_as_the_cause(
+    here: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+    assert cli.main(arguments) == 2
+    assert "git does not work here: fatal: detected dubious ownership" in caplog.text
 
 
 def test_a_moved_checkout_finds_its_own_records(
@@ -291,7 +295,6 @@ def test_a_moved_checkout_finds_its_own_records(
         ([os.fsdecode(b"caf\xe9.txt")], "expected a run, a file or a revision"),
         (["dvc.yaml"], "expected bytes of a training, found no run with them"),
         (["pipeline"], "files): expected bytes of a training"),
-        (["--text", "nobody ever wrote this"], "no run wrote 'nobody ever wrote this'"),
     ],
 )
 def test_what_leads_nowhere_is_one_line(
@@ -306,19 +309,6 @@ def test_a_server_that_does_not_answer_is_a_note(here: Path, trace: Trace, monke
     document = trace("HEAD")
     assert only(document)["run"] is None
     assert "MLflow at http://127.0.0.1:9" in document["notes"][0] and "hunter2" not in str(document)
-
-
-def test_places_are_found_in_pieces_and_in_three_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = Paths.model_validate({name: tmp_path / name for name in Paths.model_fields})
-    assert places_in_corpus("мир", paths) == []
-    paths.split.mkdir(parents=True)
-    for name, part in {"train": "мир и\nвойна и\nмир", "val": "\nмир\n", "test": "и мир"}.items():
-        (paths.split / f"{name}.txt").write_text(part)
-    monkeypatch.setattr(pieces, "PIECE_BYTES", 5)
-    found = [(place["line"], place["part"]) for place in places_in_corpus("мир", paths)]
-    assert found == [(1, "training"), (3, "training"), (2, "validation"), (1, "test")]
-    assert [place["part"] for place in places_in_corpus("и\nмир", paths)] == ["training"]
-    assert places_in_corpus("nowhere", paths) == []
 
 
 def test_tracing_needs_neither_torch_nor_pandas_nor_mlflow_to_start() -> None:

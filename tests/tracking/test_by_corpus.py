@@ -124,8 +124,8 @@ def test_a_moved_checkout_takes_the_artifacts_of_all_experiments(store: Store, t
 
 def test_a_text_is_read_as_it_was_written_also_its_line_ends(store: Store, tmp_path: Path) -> None:
     run = attach(outbox(tmp_path / "spools", store), "m0", TrainingRecord({}, {}, TABLES, 0))
-    run.log_text("lineage/train/changes.diff", "+a\r\n+b\n")
+    run.log_text("lineage/train/params.yaml", "+a\r\n+b\n")
     run.close()
     reader = Reader(store)
     (found,) = reader.by_tag("model_sha256", "m0")
-    assert reader.text(found, "lineage/train/changes.diff") == "+a\r\n+b\n"
+    assert reader.text(found, "lineage/train/params.yaml") == "+a\r\n+b\n"

@@ -163,6 +163,8 @@ def test_the_champion_is_served_and_refuses_bad_requests_with_one_line(
         with server(tmp_path, "ping", *serve, MLFLOW_TRACKING_URI=tracking) as url:
             assert ask(url, {"inputs": [ROW]}) == (200, {"predictions": [expected(folder, ROW)]})
             answers = {line: ask(url, {"inputs": [row]}) for line, row in BAD_ROWS.items()}
+            with_params = {"inputs": [ROW], "params": {"seed": 4}}
+            answers["params: expected none"] = ask(url, with_params)
             malformed: list[object] = [{"inputs": ROW}, {"inputs": ["a"]}, ROW, {"instances": [ROW]}, []]
             others = [ask(url, content) for content in malformed]
     assert len(answers) >= 5

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from layers import LAYERS
 from ruamel.yaml import YAML
 
 from benchmarks.projects import PACKAGES, ROOT
+from charlstm.report import collect
+from charlstm.training.needs import shape_of
 from pipeline.dvc.code import (
     DECISIVE,
     VIEWS,
@@ -19,6 +22,7 @@ from pipeline.dvc.code import (
     views,
     with_code,
 )
+from pipeline.dvc.paths import load_paths
 
 STAGES = ("download", "split", "encode", "train", "evaluate", "sample")
 
@@ -173,6 +177,21 @@ def test_code_that_a_stage_no_longer_imports_is_taken_out() -> None:
     more = re.sub(r"( +- )charlstm/seeds.py", r"\1charlstm/seeds.py\n\1charlstm/nothing.py", text)
     less = text.replace("      - charlstm/seeds.py\n", "")
     assert less != text != more and with_code(less) == with_code(more) == text
+
+
+@pytest.mark.parametrize(
+    ("stage", "decides"),
+    [
+        ("train", shape_of),
+        ("sample", collect.flat),  # what review.json has of the parameters
+        *((stage, load_paths) for stage in STAGES),
+    ],
+)
+def test_functions_that_decide_a_result_are_in_code_that_its_stage_declares(
+    stage: str, decides: Callable[..., object]
+) -> None:
+    file = file_of(decides.__module__)
+    assert {str(file), str(file.parent)} & set(DVC["stages"][stage]["deps"])
 
 
 def test_what_is_named_as_a_view_or_as_decisive_is_there() -> None:
