@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -28,6 +29,7 @@ from charlstm.training.progress import Observer
 from charlstm.training.train import Data, Result, fit
 from pipeline.dvc import unfinished
 from pipeline.dvc.paths import Paths
+from pipeline.mirror import Mirror
 from pipeline.provenance import hashes, provenance
 from pipeline.provenance.summary import page_tags, summary_of
 from pipeline.stage import stage
@@ -42,10 +44,9 @@ from pipeline.stage.hardware import (
     work_of,
 )
 from pipeline.stage.interruption import handle_signals
-from pipeline.stage.mirroring import Follower, followed
 from pipeline.stage.project import PARAMS
 from pipeline.stage.sending import node_metrics, outbox
-from pipeline.stage.settings import seconds
+from pipeline.stage.settings import MIRROR, seconds
 
 log = logging.getLogger("charlstm")
 
@@ -106,12 +107,11 @@ def run(params: Params, paths: Paths, job: Job = Job()) -> None:  # noqa: B008  
                 def begin() -> None:  # it may wait for another experiment
                     checkout, stop = job.folder / unfinished.CHECKOUT, lambda: interruption.is_requested
                     begun.append(stack.enter_context(unfinished.start_or_resume(fingerprint, checkout, stop)))
-                    begun[0].fetch_or_clear_mirror()
+                    if url := os.environ.get(MIRROR):
+                        stack.enter_context(Mirror(url, begun[0].folder, is_anew=begun[0].is_anew))
 
                 processes.on_main(begin)
-                mirror = _MirrorWatch(stack.enter_context(followed(begun[0].folder)))
-                watched = job._replace(observers=[*job.observers, mirror])
-                _train_and_write(params, paths, data.vocab, prompts, tags, begun[0], train, watched)
+                _train_and_write(params, paths, data.vocab, prompts, tags, begun[0], train, job)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -119,17 +119,6 @@ def run(params: Params, paths: Paths, job: Job = Job()) -> None:  # noqa: B008  
                 "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, "
                 "or start more processes"
             ) from None
-
-
-class _MirrorWatch(Observer):
-    """Sees whether checkpoints are copied."""
-
-    def __init__(self, follower: Follower) -> None:
-        self._follower = follower
-
-    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
-        """See."""
-        self._follower.look()
 
 
 def _load(params: Params, paths: Paths) -> Data:
