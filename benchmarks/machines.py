@@ -30,11 +30,11 @@ from benchmarks.kills import OVERRIDE, WORLDS, start_and_kill
 from benchmarks.object_store import BUCKET, object_store
 from benchmarks.projects import PYTHON, make_encoded_project, results, run, training_command
 from benchmarks.tracking import RunSummary, expected_summary, read_summary
-from pipeline.mirror import COMPLETE
+from charlstm.files.checksums import SUMS
+from charlstm.training.needs import STATE
 from pipeline.stage.settings import MIRROR
 
 VANISHING, DELAY = 2, 0.2
-LENGTH = len("step-000000123") + 1 + 32 + 1 + 64  # of the name of a state
 
 
 def main() -> int:
@@ -74,7 +74,7 @@ def main() -> int:
                 code = run(machine, training_command(world), log, **variables)
             is_right = code == 0 and results(machine) == expected[world]
             faults = [] if is_right else [f"DIFFERENT (exit code {code})\n{log.read_text()[-2000:]}"]
-            if is_right and (found := _finished(store)) != expected_summary(machine)._replace(num_artifacts=0):
+            if is_right and (found := _finished(store)) != expected_summary(machine).of_checkpoints():
                 faults.append(f"another run: {found}\n{log.read_text()[-2000:]}")
             num_wrong += bool(faults)
             num_trainings += 1
@@ -114,15 +114,16 @@ def _is_copying(mirror: _Where) -> bool:
     """Whether a checkpoint is there that is not complete."""
     with suppress(OSError):
         names = mirror.names()
-        checkpoints = {name[: name.index("step-") + LENGTH] for name in names if "step-" in name}
-        return any(name + COMPLETE not in names for name in checkpoints)
+        states = [name for name in names if name.endswith(STATE)]
+        return any(name.removesuffix(STATE) + SUMS not in names for name in states)
     return False
 
 
 def _finished(store: Path) -> RunSummary:
     """What the database has of the run that was finished; a machine that vanished at once may have left another."""
     summary = read_summary(store)
-    return summary._replace(statuses=[status for status in summary.statuses if status == "FINISHED"], num_artifacts=0)
+    finished = [status for status in summary.statuses if status == "FINISHED"]
+    return summary._replace(statuses=finished).of_checkpoints()
 
 
 if __name__ == "__main__":

@@ -22,8 +22,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,9 +45,8 @@ from charlstm.training.progress import Observer, Plan, Progress
 from charlstm.training.train import fit
 from pipeline.dvc.unfinished import TRAINING_ID
 from pipeline.mirror import Mirror
-from pipeline.stage.mirroring import followed
 from pipeline.stage.sending import SenderProcess
-from pipeline.stage.settings import DEFAULT_SECONDS, MIRROR
+from pipeline.stage.settings import DEFAULT_SECONDS
 from pipeline.stage.stage import guarded
 
 OVERRIDE = {"model.hidden_size": 96, "train.epochs": 10, "train.early_stopping_epochs": None}
@@ -104,6 +102,11 @@ class RunSummary(NamedTuple):
     num_doubled: int  # points of finished runs, of one name and step that are there twice
     num_points: dict[str, int]
     num_artifacts: int
+
+    def of_checkpoints(self) -> "RunSummary":
+        """Without what no checkpoint has, so that it may be lost with a machine: speeds, and what was written."""
+        points = {name: number for name, number in self.num_points.items() if not name.startswith("train/chars_")}
+        return self._replace(num_points=points, num_artifacts=0)
 
 
 def main() -> int:
@@ -248,9 +251,11 @@ def measure_cost(folder: Path, num_rounds: int) -> bool:
             for kind, uri in uris.items():
                 state = folder / f"step-{number}" / kind.replace(" ", "-")
                 checkpoints = CheckpointFolder(state, 1.0) if kind in (CHECKPOINTS, MIRRORED) else None
-                with mirrored(state) if kind == MIRRORED else nullcontext():
+                write_text(state / TRAINING_ID, f"{secrets.token_hex(16)}\n")
+                with Mirror(f"s3://{BUCKET}/cost", state) if kind == MIRRORED else nullcontext():
                     seconds[kind] += _train(folder / f"{kind}-{number}", uri, checkpoints)
-        copy_seconds = seconds_of(lambda: push_once(folder / f"step-{num_rounds - 1}"))
+        newest = max(state.glob("step-?????????"))
+        copy_seconds = seconds_of(lambda: Mirror(f"s3://{BUCKET}/once", state).put(newest))
     median, mean = (
         {kind: 1000 * average(values) / STEPS_PER_BLOCK for kind, values in seconds.items()}
         for average in (statistics.median, statistics.mean)
@@ -271,22 +276,6 @@ def measure_cost(folder: Path, num_rounds: int) -> bool:
     console.print(f"a copy takes {copy_seconds:.1f} s")
     is_cheap = all(overhead <= MAX_OVERHEAD for overhead in overheads.values())
     return is_cheap and all(median[kind] <= limit * median["nothing"] for kind, limit in LIMITS.items())
-
-
-@contextmanager
-def mirrored(state: Path) -> Iterator[None]:
-    """A context in which all new checkpoints of the folder are copied to the bucket."""
-    write_text(state / TRAINING_ID, f"{secrets.token_hex(16)}\n")
-    os.environ[MIRROR] = f"s3://{BUCKET}/cost"
-    with followed(state):
-        yield
-    del os.environ[MIRROR]
-
-
-def push_once(folder: Path) -> None:
-    """One copy of the newest checkpoint, as a mirror of its own."""
-    newest = max(folder.rglob("step-?????????"))
-    Mirror(f"s3://{BUCKET}/once", "once").push(newest, secrets.token_hex(16), folder / "no spool")
 
 
 def _train(spools: Path, uri: str, checkpoints: CheckpointFolder | None) -> list[float]:

@@ -1,299 +1,150 @@
-"""Not a stage: the process that copies an unfinished training to a mirror while it runs, and back where it was lost.
+"""Not a stage: copies of an unfinished training's checkpoints on other disks, in case its machine vanishes.
 
-A mirror is a folder on other disks, named by a URL of fsspec (`s3://bucket/prefix`, `gs://...`, `file:///...`) in
-CHARLSTM_CHECKPOINT_MIRROR. Below it, each training has a folder with the name that it has in `.charlstm`:
+In the folder that CHARLSTM_CHECKPOINT_MIRROR names, each training has one, with two files for each copy:
 
-    step-000000123.<training id>.<SHA-256>              the state of a checkpoint
-    ...                                   .events.jsonl what MLflow is to have of its run by then
-    ...                                   .sent.json    what MLflow has of it
-    ...                                   .complete     empty, and written last: without it, none of them is there
-    <training id>/0000/epoch-001.txt                    files that events name
-
-A name has the hash of what it names, and the run that it is of. So machines that train the same thing never mix their
-checkpoints, and none of them needs to know of the others: a start takes the newest. `pipeline.stage.mirroring` starts
-this process.
+    step-000000123.<training id>.<SHA-256>.state.safetensors
+    step-000000123.<training id>.<SHA-256>.SHA256SUMS           written last: without it, there is no copy
 """
 
 import contextlib
 import logging
-import os
 import re
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from io import BytesIO
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, TypeVar
 
 from fsspec.core import url_to_fs
 
 from charlstm.errors import ChecksumError
-from charlstm.files.atomic import atomic_folder, sha256, write_text
-from charlstm.files.checksums import ABSENT, SUMS, read_sums, write_digests
-from charlstm.tracking.outbox import EVENTS, FILES, Artifacts, Model, read_events
-from charlstm.tracking.sender import SENT
-from charlstm.training.needs import NUM_KEPT, STATE
+from charlstm.files.atomic import atomic_folder, write_text
+from charlstm.files.checksums import SUMS, read_sums
+from charlstm.training.checkpoint import CheckpointFolder, read_checkpoint
+from charlstm.training.needs import STATE
 from pipeline.dvc.unfinished import TRAINING_ID
-from pipeline.stage.background import has_stage_ended, work_in_background
-from pipeline.stage.mirroring import FETCH, FOLLOW
-from pipeline.stage.settings import MIRROR
+from pipeline.stage.settings import seconds
 from pipeline.stage.terminal import shown_error
-from pipeline.stage.tracking_store import spool_root
 
 log = logging.getLogger("charlstm")
 
-STDOUT = 1
-SECONDS_BETWEEN_LOOKS, MAX_SECONDS_BETWEEN_TRIES = 1.0, 60.0
-COMPLETE = ".complete"
-_NAME = re.compile(r"(step-\d{9})\.([0-9a-f]{32})\.([0-9a-f]{64})")
-_FILE = re.compile(r"\d{4,}/[^/]+")  # that events name
-PIECE = 5 * 2**20  # bytes of a request: S3 takes no smaller parts
-
-
-class Copy(NamedTuple):
-    """A checkpoint in the mirror."""
-
-    checkpoint: str  # its name in `.charlstm`, which sorts by step
-    training_id: str
-    sha256: str
-
-    @property
-    def name(self) -> str:
-        """Of its state."""
-        return ".".join(self)
-
-
-def say_alive() -> None:
-    """Tell the process that may wait for this one that bytes are moving: a byte on standard output."""
-    with contextlib.suppress(BlockingIOError, BrokenPipeError):  # it does not wait now, or is gone
-        os.write(STDOUT, b".")
+SECONDS_BETWEEN_LOOKS, SECONDS_AFTER_FAILURE = 1.0, 30.0
+PIECE = 5 * 2**20  # bytes that are asked for at once
+FILE = re.compile(r"step-\d{9}\.[0-9a-f]{32}\.[0-9a-f]{64}\.")
+T = TypeVar("T")
 
 
 class Mirror:
-    """The copies of one training at a URL.
+    """A context in which new checkpoints in `folder`, that of a training, are copied to a URL.
 
-    What fails raises what fsspec and its libraries raise, which may be anything.
+    At its start, the newest copy is fetched; if the training `is_anew`, all are removed. Errors cost one warning.
     """
 
-    def __init__(self, url: str, fingerprint: str) -> None:
-        self._files, root = url_to_fs(url, use_listings_cache=False)  # others may write, too
-        self._root = f"{root.rstrip('/')}/{fingerprint}"
-        self._offset, self._named = 0, set[str]()  # of the events that were read, and what they name
-        self._pushed: set[str] = set()  # of what they name
+    def __init__(self, url: str, folder: Path, *, is_anew: bool = False) -> None:
+        self.url, self.folder, self._is_anew = url, folder, is_anew
+        self._seconds = seconds("CHARLSTM_CHECKPOINT_MIRROR_SECONDS")
+        self._has_ended, self._has_warned = Event(), False
+        self._copied = ""  # the newest checkpoint that the mirror has
+        self._thread = Thread(target=self._follow, daemon=True)  # for which the process's end does not wait
 
-    def copies(self) -> list[Copy]:
-        """All whole checkpoints, newest first."""
-        return _copies(self._names())
-
-    def push(self, checkpoint: Path, training_id: str, spool: Path) -> None:
-        """Copy a checkpoint, and what its run has; then remove all but the newest."""
-        copy = Copy(checkpoint.name, training_id, read_sums(checkpoint / SUMS)[STATE])
-        if copy not in self.copies():
-            self._put_file(checkpoint / STATE, copy.name)
+    def __enter__(self) -> None:
+        CheckpointFolder(self.folder, 0).newest()  # puts damaged ones aside
         try:
-            self._push_spool(copy, spool)
-        except FileNotFoundError:
-            if (spool / EVENTS).is_file():
-                raise  # else all of it is sent, and the sender has just removed it
-        self._files.pipe_file(self._path(copy.name + COMPLETE), b"")
-        say_alive()
-        self._remove_old()
+            files = self._ask(self._files)
+            if self._is_anew:
+                self._ask(self._remove, files)
+            else:
+                self._fetch([file for file in reversed(files) if file.endswith(SUMS)])
+        except Exception as error:
+            self._warn(error)
+        self._thread.start()
 
-    def pull(self, copy: Copy, folder: Path, spools: Path) -> None:
-        """Copy what its run has, and a checkpoint into the folder of its training: both, or no checkpoint.
+    def __exit__(self, *_: object) -> None:
+        self._has_ended.set()
+        self._thread.join(self._seconds)
+        if (newest := self._newest()) > self._copied:
+            log.warning("the mirror has no copy of the last checkpoint, %s: it is on this machine only", newest)
 
-        Raises:
-            ChecksumError: it is not what it was.
-        """
-        with atomic_folder(folder / copy.checkpoint) as temporary:
-            self._get(copy.name, temporary / STATE)
-            if (found := sha256(temporary / STATE)) != copy.sha256:
-                raise ChecksumError(f"{copy.checkpoint} is damaged: expected SHA-256 {copy.sha256}, found {found}")
-            write_digests(temporary / SUMS, {STATE: copy.sha256})
-            self._pull_spool(copy, spools / copy.training_id)
-            write_text(folder / TRAINING_ID, f"{copy.training_id}\n")
+    def put(self, checkpoint: Path) -> None:
+        """Copy a checkpoint, and remove copies that are older than the one before it."""
+        sums, training_id = (checkpoint / SUMS).read_bytes(), (self.folder / TRAINING_ID).read_text().strip()
+        name = f"{checkpoint.name}.{training_id}.{read_sums(checkpoint / SUMS)[STATE]}"
+        (fs, root), there = self._open(), self._files()
+        if f"{name}.{SUMS}" not in there:
+            if root.startswith("/"):  # elsewhere are no folders to make
+                fs.makedirs(root, exist_ok=True)
+            fs.put_file(str(checkpoint / STATE), f"{root}/{name}.{STATE}")
+            fs.pipe_file(f"{root}/{name}.{SUMS}", sums)
+        self._remove([file for file in there if file < self._copied])
+        self._copied = checkpoint.name
 
-    def give_up(self, copy: Copy) -> None:
-        """Remove a damaged checkpoint: it would pass for the newest."""
-        self._remove([copy.name, copy.name + COMPLETE])
+    def _follow(self) -> None:
+        is_last = False
+        while not is_last:
+            is_last = self._has_ended.wait(SECONDS_BETWEEN_LOOKS)
+            if (newest := self._newest()) > self._copied:
+                try:
+                    self.put(self.folder / newest)
+                except Exception as error:
+                    if (self.folder / newest).exists():  # else there is a newer one
+                        self._warn(error)
+                        self._has_ended.wait(SECONDS_AFTER_FAILURE)
 
-    def clear(self) -> None:
-        """Remove all checkpoints."""
-        self._remove(name for name in self._names() if _NAME.match(name))
+    def _newest(self) -> str:
+        return max((path.name for path in self.folder.glob("step-*")), default="")
 
-    def _path(self, name: str) -> str:
-        return f"{self._root}/{name}"
+    def _fetch(self, copies: Sequence[str]) -> None:
+        fs, root = self._ask(self._open)
+        for sums in copies:
+            checkpoint, training_id, _ = sums.split(".", 2)
+            if checkpoint <= self._newest():
+                return
+            try:
+                with atomic_folder(self.folder / checkpoint) as temporary:
+                    (temporary / SUMS).write_bytes(self._ask(fs.cat_file, f"{root}/{sums}"))
+                    state = self._ask(fs.open, f"{root}/{sums.removesuffix(SUMS)}{STATE}", "rb", PIECE)
+                    with state, (temporary / STATE).open("wb") as target:
+                        while piece := self._ask(state.read, PIECE):
+                            target.write(piece)
+                    read_checkpoint(temporary)
+                    write_text(self.folder / TRAINING_ID, f"{training_id}\n")
+                log.info("the mirror has a newer checkpoint than this machine: %s", checkpoint)
+                self._copied = checkpoint
+            except (ChecksumError, FileNotFoundError) as error:
+                log.warning("the mirror's %s is damaged and left out: %s", checkpoint, shown_error(error, self.url))
 
-    def _put_file(self, file: Path, name: str) -> None:
-        with file.open("rb") as source:
-            self._put(source, name)
+    def _open(self) -> tuple[Any, str]:
+        fs, root = url_to_fs(self.url, use_listings_cache=False)  # others write, too
+        return fs, f"{root.rstrip('/')}/{self.folder.name}"
 
-    def _put(self, source: BinaryIO, name: str) -> None:
-        path = self._path(name)
-        if path.startswith("/"):  # elsewhere are no folders to make
-            self._files.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
-        with self._files.open(path, "wb", block_size=PIECE) as target:
-            _copy(source, target)
+    def _files(self) -> list[str]:
+        fs, root = self._open()
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(name for path in fs.ls(root, detail=False) if FILE.match(name := path.rpartition("/")[2]))
+        return []
 
-    def _get(self, name: str, file: Path) -> None:
-        with self._files.open(self._path(name), "rb", block_size=PIECE) as source, file.open("wb") as target:
-            _copy(source, target)
-
-    def _names(self) -> set[str]:
-        """Of the files in the training's folder."""
-        self._files.invalidate_cache()
-        try:
-            listed = self._files.ls(self._root, detail=False)
-        except FileNotFoundError:
-            return set()
-        return {PurePosixPath(path).name for path in listed}
-
-    def _remove_old(self) -> None:
-        """Keep the newest checkpoints, and states that may be on their way."""
-        oldest_kept = _copies(names := self._names())[:NUM_KEPT][-1].checkpoint
-        self._remove(name for name in names if _NAME.match(name) and name[: len(oldest_kept)] < oldest_kept)
-
-    def _remove(self, names: Iterable[str]) -> None:
-        for name in sorted(names, key=lambda name: not name.endswith(COMPLETE)):  # first what says that all is there
+    def _remove(self, files: Sequence[str]) -> None:
+        fs, root = self._open()
+        for file in files:  # the checksums first
             with contextlib.suppress(FileNotFoundError):  # another machine has removed it
-                self._files.rm_file(self._path(name))
+                fs.rm_file(f"{root}/{file}")
 
-    def _push_spool(self, copy: Copy, spool: Path) -> None:
-        """Copy the events, and how many of them are sent; first the files that they name."""
-        if not (spool / EVENTS).is_file():
-            return
-        sent = (spool / SENT).read_bytes() if (spool / SENT).is_file() else None  # before the events: it is of a part
-        events = (spool / EVENTS).read_bytes()
-        for event, end in read_events(spool, self._offset):
-            self._offset = end
-            if isinstance(event, Artifacts | Model):
-                self._named.add(event.files)
-        for name in sorted(self._named - self._pushed):
-            for file in sorted((spool / FILES / name).iterdir()):
-                self._put_file(file, f"{copy.training_id}/{name}/{file.name}")
-            self._pushed.add(name)
-        self._put(BytesIO(events[: events.rfind(b"\n") + 1]), f"{copy.name}.{EVENTS}")  # days of them are large
-        if sent is not None:
-            self._files.pipe_file(self._path(f"{copy.name}.{SENT}"), sent)
+    def _ask(self, work: Callable[..., T], *arguments: object) -> T:
+        """What `work` gives, in a thread that is left alone if it takes too long."""
+        answer: Future[T] = Future()
 
-    def _pull_spool(self, copy: Copy, spool: Path) -> None:
-        """What the mirror has of a run takes the place of what this machine has of it."""
-        if f"{copy.name}.{EVENTS}" not in (names := self._names()):
-            return
-        root = PurePosixPath(self._path(copy.training_id))
-        files = [str(PurePosixPath(path).relative_to(root)) for path in self._files.find(str(root))]
-        spool.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_folder(spool) as new:
-            for name in filter(_FILE.fullmatch, files):  # none that leads elsewhere
-                (new / FILES / name).parent.mkdir(parents=True, exist_ok=True)
-                self._get(f"{copy.training_id}/{name}", new / FILES / name)
-            for name in (EVENTS, SENT):
-                if f"{copy.name}.{name}" in names:
-                    self._get(f"{copy.name}.{name}", new / name)
+        def run() -> None:
+            try:
+                answer.set_result(work(*arguments))
+            except Exception as error:
+                answer.set_exception(error)
 
+        Thread(target=run, daemon=True).start()
+        if not wait([answer], self._seconds).done:
+            raise TimeoutError(f"no answer within {self._seconds:g} s")
+        return answer.result()
 
-def _copy(source: BinaryIO, target: BinaryIO) -> None:
-    while piece := source.read(PIECE):
-        target.write(piece)
-        say_alive()
-
-
-def _copies(names: set[str]) -> list[Copy]:
-    found = [Copy(*match.groups()) for name in names if (match := _NAME.fullmatch(name))]
-    return sorted((copy for copy in found if copy.name + COMPLETE in names), reverse=True)
-
-
-# What the process does.
-
-
-def fetch(mirror: Mirror, folder: Path, spools: Path) -> None:
-    """Take the newest whole checkpoint of the mirror, if none in the folder is as new.
-
-    Raises:
-        OSError: this machine's disk is full, or the like.
-    """
-    own = _newest_whole(folder)
-    for copy in mirror.copies():
-        if copy.checkpoint <= own:
-            return
-        try:
-            mirror.pull(copy, folder, spools)
-        except (ChecksumError, ValueError, FileNotFoundError) as error:
-            log.warning("a checkpoint in the mirror is left out: %s", _shown(error))
-            if isinstance(error, ChecksumError):
-                mirror.give_up(copy)
-            continue
-        log.info("the mirror has a newer checkpoint than this machine: %s", copy.checkpoint)
-        return
-
-
-def follow(open_mirror: Callable[[], Mirror], folder: Path, spools: Path, has_ended: Callable[[float], bool]) -> bool:
-    """Copy each new checkpoint until the training has ended; whether the last one was copied."""
-    mirror: Mirror | None = None
-    pushed, pause, is_failing, is_over = "", SECONDS_BETWEEN_LOOKS, False, False
-    while not is_over:
-        is_over = has_ended(pause)
-        newest = max((path.name for path in folder.glob("step-*")), default="")
-        if not newest or (newest == pushed and not is_over):
-            continue
-        try:
-            mirror = mirror or open_mirror()
-            training_id = (folder / TRAINING_ID).read_text().strip()
-            mirror.push(folder / newest, training_id, spools / training_id)
-        except Exception as error:  # whatever a server, a library or a disk can raise
-            if not is_failing:
-                log.warning(
-                    "the mirror has no copy of %s: %s; training goes on, and this is tried again", newest, _shown(error)
-                )
-            is_failing, pause = True, min(2 * pause, MAX_SECONDS_BETWEEN_TRIES)
-            continue
-        if is_failing:
-            log.info("the mirror has %s now", newest)
-        pushed, pause, is_failing = newest, SECONDS_BETWEEN_LOOKS, False
-    return not is_failing
-
-
-def _shown(error: Exception) -> str:
-    return shown_error(error, os.environ.get(MIRROR, ""))
-
-
-def _newest_whole(folder: Path) -> str:
-    """The newest checkpoint of this machine that is what its checksum says; empty if there is none.
-
-    One that cannot be read now may be whole: nothing older takes its place.
-    """
-    for path in sorted(folder.glob("step-*"), reverse=True):
-        try:
-            if read_sums(path / SUMS) == {STATE: sha256(path / STATE)}:
-                return path.name
-        except (*ABSENT, ChecksumError):
-            continue
-        except OSError:
-            return path.name
-    return ""
-
-
-def main(argv: Sequence[str]) -> int:
-    """Do `argv[0]` for the training whose folder in `.charlstm` is `argv[1]`."""
-    os.set_blocking(STDOUT, False)
-    return work_in_background(lambda: _work(argv[0], Path(argv[1])))
-
-
-def _work(what: str, folder: Path) -> int:
-    def open_mirror() -> Mirror:
-        return Mirror(os.environ[MIRROR], folder.name)
-
-    if what == FOLLOW:
-        return 0 if follow(open_mirror, folder, spool_root(), has_stage_ended) else 1
-    try:
-        if what == FETCH:
-            fetch(open_mirror(), folder, spool_root())
-        else:
-            open_mirror().clear()
-    except Exception as error:
-        log.warning("the mirror cannot be used now: %s", _shown(error))
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    def _warn(self, error: Exception) -> None:
+        if not self._has_warned:
+            log.warning("the mirror of checkpoints fails: %s; training goes on", shown_error(error, self.url))
+        self._has_warned = True

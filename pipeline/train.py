@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -26,6 +27,7 @@ from charlstm.training.progress import Observer
 from charlstm.training.train import Data, Result, fit
 from pipeline.dvc import unfinished
 from pipeline.dvc.paths import Paths
+from pipeline.mirror import Mirror
 from pipeline.provenance import hashes, provenance
 from pipeline.provenance.summary import page_tags, summary_of
 from pipeline.stage import stage
@@ -40,9 +42,8 @@ from pipeline.stage.hardware import (
     work_of,
 )
 from pipeline.stage.interruption import handle_signals
-from pipeline.stage.mirroring import Follower, followed
 from pipeline.stage.sending import node_metrics, outbox
-from pipeline.stage.settings import seconds
+from pipeline.stage.settings import MIRROR, seconds
 
 log = logging.getLogger("charlstm")
 
@@ -91,11 +92,11 @@ def run(params: Params, paths: Paths) -> None:
 
                 def begin() -> None:  # it may wait for another experiment
                     begun.append(stack.enter_context(unfinished.start_or_resume(fingerprint, stop)))
-                    begun[0].fetch_or_clear_mirror()
+                    if url := os.environ.get(MIRROR):
+                        stack.enter_context(Mirror(url, begun[0].folder, is_anew=begun[0].is_anew))
 
                 processes.on_main(begin)
-                mirror = _MirrorWatch(stack.enter_context(followed(begun[0].folder)))
-                _train_and_write(params, paths, data.vocab, prompts, tags, begun[0], train, mirror)
+                _train_and_write(params, paths, data.vocab, prompts, tags, begun[0], train)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -103,17 +104,6 @@ def run(params: Params, paths: Paths) -> None:
                 "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, "
                 "or start more processes"
             ) from None
-
-
-class _MirrorWatch(Observer):
-    """Sees whether checkpoints are copied."""
-
-    def __init__(self, follower: Follower) -> None:
-        self._follower = follower
-
-    def on_steps(self, row: StepRow, chars_per_second: float) -> None:
-        """See."""
-        self._follower.look()
 
 
 def _load(params: Params, paths: Paths) -> Data:
@@ -159,7 +149,6 @@ def _train_and_write(
     tags: dict[str, str],
     work: unfinished.Unfinished,
     train: Callable[[Sequence[Observer], Path], Result],
-    mirror: Observer,
 ) -> None:
     console = TrainingConsole()
     shown = {**tags, **page_tags(summary_of(params, tags)), FINGERPRINT_TAG: work.folder.name}
@@ -167,7 +156,7 @@ def _train_and_write(
     status, reason = "FAILED", ""
     try:
         texts = EpochTexts(prompts, vocab, params.train.seed, [console.show_texts, tracker.log_texts])
-        result = train([console, tracker, texts, mirror], work.folder)
+        result = train([console, tracker, texts], work.folder)
         if unfinished.fingerprint(*stage.load()) != work.folder.name:
             raise TrainingError(CHANGED)
         _write(paths, result, vocab)

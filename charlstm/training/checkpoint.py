@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import safetensors.torch
 import torch
 from pydantic import TypeAdapter
+from safetensors import SafetensorError
 from torch import Tensor
 
 from charlstm.errors import CharlstmError, ChecksumError
@@ -53,6 +54,23 @@ class Checkpoint(NamedTuple):
         return cls(safetensors.torch.load(content), metadata)
 
 
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """The checkpoint in a folder.
+
+    Raises:
+        ChecksumError: it is damaged, or something else.
+        OSError: it cannot be read now, but may be whole.
+    """
+    try:
+        if read_sums(folder / SUMS) != {STATE: sha256(folder / STATE)}:
+            raise ChecksumError(f"{STATE} is not what {SUMS} says")
+        return Checkpoint.from_bytes((folder / STATE).read_bytes())
+    except ABSENT as error:
+        raise ChecksumError(str(error)) from None
+    except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ChecksumError(f"{STATE} is no checkpoint: {type(error).__name__}: {error}") from None
+
+
 class CheckpointFolder:
     """The checkpoints of one training. Process 0 writes and reads; one process at a time may use a folder.
 
@@ -79,10 +97,8 @@ class CheckpointFolder:
         found = sorted(self.folder.glob("step-*"), reverse=True)
         for path in found:
             try:
-                if read_sums(path / SUMS) != {STATE: sha256(path / STATE)}:
-                    raise ChecksumError(f"{STATE} is not what {SUMS} says")
-                return Checkpoint.from_bytes((path / STATE).read_bytes())
-            except (*ABSENT, ChecksumError) as error:
+                return read_checkpoint(path)
+            except ChecksumError as error:
                 reason = " ".join(str(error).split())[:300]
             except OSError as error:
                 raise CharlstmError(
@@ -94,7 +110,7 @@ class CheckpointFolder:
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
         if found:
-            log.warning("no whole checkpoint in %s: training starts over", self.folder)
+            log.warning("no whole checkpoint is left in %s", self.folder)
         return None
 
     def save(self, step: int, checkpoint: Checkpoint) -> None:
@@ -131,7 +147,6 @@ class CheckpointFolder:
 
 # The whole state of a training between two steps: taken from any number of processes, given back to any other.
 #
-# Its content is trusted: the checksum is that of what a training wrote, and the folder's name has the hash of its code.
 # Shapes: N processes, L layers, B rows of the global batch, H hidden units.
 
 

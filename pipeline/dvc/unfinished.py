@@ -31,7 +31,6 @@ from charlstm.params import Params
 from pipeline.dvc.paths import Paths, load_deps
 from pipeline.dvc.record import cached
 from pipeline.provenance.hashes import files_of, md5, sha256
-from pipeline.stage import mirroring
 from pipeline.stage.tracking_store import STATE_FOLDER, project_root
 
 log = logging.getLogger("charlstm")
@@ -55,11 +54,6 @@ class Unfinished(NamedTuple):
     def training_id(self) -> str:
         """The same at every start of this training, and of no other."""
         return (self.folder / TRAINING_ID).read_text(errors="replace").strip()
-
-    def fetch_or_clear_mirror(self) -> None:
-        """Take what another machine has left in the mirror, if it is newer than what is here; or remove it, if this is
-        trained anew."""
-        (mirroring.clear if self.is_anew else mirroring.fetch)(self.folder)
 
     def finish(self, sums: Path) -> None:
         """Note that all outputs are written; `sums` is the one that has the hashes of the weights and the tables."""

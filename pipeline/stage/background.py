@@ -1,4 +1,4 @@
-"""A process in the background of a stage: one feeds MLflow, one keeps a mirror of checkpoints.
+"""A process in the background of a stage, which feeds MLflow.
 
 It is a process and no thread: servers take seconds of Python, and a thread that runs Python holds up training at every
 operation. It has a low priority. A closed pipe tells it that the stage has ended, and nothing else does: signals that
@@ -18,7 +18,7 @@ from pipeline.stage.exit_codes import EXIT_CODES
 from pipeline.stage.interruption import command_of
 from pipeline.stage.stage import guarded
 
-SENDER, MIRROR_PROCESS = "pipeline.send", "pipeline.mirror"
+SENDER = "pipeline.send"
 LOW_PRIORITY = 10  # training comes first; at 19, a busy machine would leave it nothing
 
 
@@ -36,8 +36,8 @@ def start(module: str, *arguments: str, stdout: int) -> psutil.Popen:
 
 
 def is_in_background(process: psutil.Process) -> bool:
-    """Whether a process is one of these: it ends by itself when the stage that started it has ended."""
-    return not {SENDER, MIRROR_PROCESS}.isdisjoint(command_of(process))
+    """Whether a process is such a one: it ends by itself when the stage that started it has ended."""
+    return SENDER in command_of(process)
 
 
 def work_in_background(work: Callable[[], int]) -> int:

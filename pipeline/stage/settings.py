@@ -14,7 +14,7 @@ DEFAULT_SECONDS = {
     "CHARLSTM_TIMEOUT_SECONDS": 60.0,  # a process that says nothing for so long is lost
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": 10.0,  # MLflow's own name and default
     "CHARLSTM_TRACKING_SECONDS": 20.0,  # at the end of a stage, without any sign of MLflow
-    "CHARLSTM_CHECKPOINT_MIRROR_SECONDS": 20.0,  # at both ends of a training, without any sign of its mirror
+    "CHARLSTM_CHECKPOINT_MIRROR_SECONDS": 20.0,  # for an answer of the mirror at the start, and in all at the end
 }
 # Less is no time to work in; more is a slip of the keyboard, and more than the clocks of gloo and of threads can count.
 MIN_SECONDS, MAX_SECONDS = 0.0001, 365 * 24 * 3600

@@ -78,7 +78,7 @@ def test_a_training_that_dvc_wants_again_begins_anew(template: Path, url: str, t
 
 
 @pytest.mark.parametrize("is_hanging", [True, False])
-def test_a_mirror_that_is_gone_or_says_nothing_costs_warnings(
+def test_a_mirror_that_is_gone_or_says_nothing_costs_a_warning(
     is_hanging: bool, template: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
     with socket.socket() as server:
@@ -93,6 +93,6 @@ def test_a_mirror_that_is_gone_or_says_nothing_costs_warnings(
         code, said = train(template, tmp_path / "a", **variables)
     assert code == 0, said
     assert results(tmp_path / "a") == expected
-    said_at_once = "the mirror cannot be used now" in said  # unless the library tries again for longer than that
-    assert "the mirror did not answer within 8 s" in said or (said_at_once and not is_hanging)
+    assert said.count("WARNING: the mirror of checkpoints fails: ") == 1
+    assert said.count("WARNING: the mirror has no copy of the last checkpoint, step-") == 1
     assert "Traceback" not in said and secret not in said

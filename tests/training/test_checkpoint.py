@@ -7,12 +7,13 @@ from io import BufferedReader
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from charlstm.errors import CharlstmError
 from charlstm.files import atomic, checksums
 from charlstm.files.atomic import open_regular
-from charlstm.files.checksums import SUMS
+from charlstm.files.checksums import SUMS, write_sums
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
 from charlstm.training.needs import STATE
 
@@ -59,6 +60,22 @@ def test_a_damaged_one_is_reported_and_the_one_before_is_used(
     (folder.folder / "step-000000020" / SUMS).unlink()
     assert folder.newest() is None
     assert "no whole checkpoint" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"garbage " * 100, safetensors.torch.save({"weight": torch.zeros(2)}), (2**62).to_bytes(8, "little") + b"{}"],
+    ids=["garbage", "no metadata", "a huge header"],
+)
+def test_whole_bytes_that_are_no_checkpoint_are_put_aside(
+    content: bytes, folder: CheckpointFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder.folder / "step-000001000"
+    (path / STATE).write_bytes(content)
+    write_sums(path / SUMS, [STATE])
+    found = folder.newest()
+    assert found is not None and found.metadata == {"step": 20}
+    assert f"{STATE} is no checkpoint" in caplog.text and not path.exists()
 
 
 def test_after_that_new_ones_are_kept(folder: CheckpointFolder) -> None:

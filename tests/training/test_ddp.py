@@ -15,6 +15,7 @@ import pytest
 from stages import run_stage, run_stages
 
 from benchmarks.projects import torchrun, write_params
+from pipeline.stage.settings import MIRROR
 
 
 def step_losses(project: Path) -> list[float]:
@@ -124,10 +125,11 @@ def test_a_slow_process_is_named_in_the_console_and_in_the_run(encoded: Path, tm
 PATIENT = """
 import sys, time
 from pipeline.dvc import unfinished
-from pipeline.stage import mirroring
+from pipeline.mirror import Mirror
 exclusive = unfinished.exclusive
 unfinished.exclusive = lambda path, what, *rest: (time.sleep(4 * (what == "this training")), exclusive(path, what))[1]
-mirroring.fetch = lambda folder: time.sleep(4)
+Mirror.__enter__ = lambda self: time.sleep(4)
+Mirror.__exit__ = lambda *_: None
 from pipeline import train
 from pipeline.stage import stage
 sys.exit(stage.run(train.run, []))
@@ -140,6 +142,7 @@ def test_all_wait_for_what_the_first_process_waits_for(encoded: Path, tmp_path: 
     shutil.copytree(encoded, project)
     (project / "patient.py").write_text(PATIENT)
     environment = {**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1", "CHARLSTM_TIMEOUT_SECONDS": "3"}
+    environment[MIRROR] = (tmp_path / "mirror").as_uri()
     command = [*torchrun(2), "patient.py"]
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
