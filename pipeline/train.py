@@ -80,9 +80,8 @@ def run(params: Params, paths: Paths) -> None:
             _check_same_training(processes, fingerprint)
             if not processes.is_main:
                 processes.on_main(lambda: None)
-                # It writes what process 0 writes, and shows it to nobody: else it would wait, maybe for too long.
                 with node_metrics(fingerprint):
-                    train([EpochTexts(prompts, data.vocab, params.train.seed, [])], Path())
+                    train([], Path())
                 return
             with ExitStack() as stack:
                 begun = list[unfinished.Unfinished]()

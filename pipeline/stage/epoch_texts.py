@@ -1,5 +1,8 @@
 """What the model writes after each epoch of training, for people to watch. It is a view: no output has these texts."""
 
+import faulthandler
+import logging
+import multiprocessing
 from collections.abc import Callable, Sequence
 
 from charlstm.generation.sampler import Request, Sampler
@@ -11,8 +14,11 @@ from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training.history import EpochRow
 from charlstm.training.progress import Observer
 
+log = logging.getLogger("charlstm")
+
 NUM_PROMPTS = 2  # of `sample.prompts`, the first
 NUM_CHARS, TEMPERATURE = 300, 0.8
+SECONDS = 30  # in which the other processes of a training wait
 WrittenText = tuple[str, str]  # a prompt, and how the model goes on
 Show = Callable[[int, Sequence[WrittenText]], None]
 
@@ -29,7 +35,10 @@ def epoch_prompts(params: Params, val_ids: Ids, vocab: Vocab) -> tuple[str, ...]
 
 
 class EpochTexts(Observer):
-    """The model writes after each epoch, and each of `shows` gets the epoch and texts."""
+    """The model writes after each epoch, and each of `shows` gets the epoch and texts.
+
+    It writes in a process of its own: whatever happens there costs the texts of this epoch, and never the training.
+    """
 
     def __init__(self, prompts: Sequence[str], vocab: Vocab, seed: int, shows: Sequence[Show]) -> None:
         sampling = Sampling(NUM_CHARS, TEMPERATURE, seed=seed)
@@ -38,7 +47,38 @@ class EpochTexts(Observer):
 
     def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
         """Write a text for each prompt."""
-        generated = Sampler(model, self._vocab).generate(self._requests)
-        texts = [(request.prompt, text.text) for request, text in zip(self._requests, generated, strict=True)]
+        try:
+            texts = self._written(Sampler(model, self._vocab))
+        except (OSError, RuntimeError) as error:
+            log.warning("epoch %d: no texts were written (%s); training goes on", row.epoch, error)
+            return
         for show in self._shows:
             show(row.epoch, texts)
+
+    def _written(self, sampler: Sampler) -> list[WrittenText]:
+        def write() -> None:
+            faulthandler.disable()
+            try:
+                generated = sampler.generate(self._requests)
+                send.send([(one.prompt, text.text) for one, text in zip(self._requests, generated, strict=True)])
+            except Exception as error:
+                send.send(f"{type(error).__name__}: {error}")
+
+        context = multiprocessing.get_context("fork")  # the model is there, and nothing is imported again
+        receive, send = context.Pipe(duplex=False)
+        child = context.Process(target=write, daemon=True)
+        child.start()
+        send.close()
+        try:
+            if not receive.poll(SECONDS):
+                raise RuntimeError(f"not done after {SECONDS} seconds")
+            answer: list[WrittenText] | str = receive.recv()
+        except EOFError:
+            child.join()
+            raise RuntimeError(f"its process ended with {child.exitcode}") from None
+        finally:
+            child.kill()
+            child.join()
+        if isinstance(answer, str):
+            raise RuntimeError(answer)
+        return answer
