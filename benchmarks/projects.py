@@ -19,9 +19,12 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from charlstm.errors import ParamsError
 from charlstm.files.documents import load_yaml, parse_yaml, validate
-from charlstm.model.char_lstm import initial_weights
+from charlstm.generation.sampler import Request, Sampler
+from charlstm.model.char_lstm import CharLSTM, initial_weights
 from charlstm.model.model_folder import save_model
+from charlstm.model.shape import ModelShape
 from charlstm.params import NOTHING, Params, load_params
+from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import Vocab, load_vocab
 from charlstm.training.needs import shape_of
 from pipeline.dvc.paths import load_paths
@@ -127,11 +130,19 @@ def compose(root: Path, overrides: Sequence[str] = ()) -> Params:
     return validate(Params, replaced(load_yaml(path), values), path)
 
 
+@cache
+def compile_sampler() -> None:
+    """Have numba's compiled code beside the source: it is copied with it, and no project compiles for itself."""
+    model = CharLSTM(ModelShape(2, 1, 1, 1), "gates")
+    Sampler(model, Vocab("ab")).generate([Request("a", Sampling(num_chars=1))])
+
+
 def make_project(folder: Path, override: Override | None = None, content: str | None = None) -> None:
     """The code, `dvc.yaml`, tiny parameters and a text in a new folder; nothing has run in it."""
     folder.mkdir(parents=True)
+    compile_sampler()
     for package in PACKAGES:
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.pyc"))
     shutil.copy(ROOT / "dvc.yaml", folder)
     (folder / NOTHING).parent.mkdir(parents=True)
     shutil.copy(ROOT / NOTHING, folder / NOTHING)
