@@ -72,7 +72,7 @@ class Model:
         return f"<charlstm.Model: {sizes}, SHA-256 {self._sha256[:8]}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the sampler, which is made anew: it may hold machine code."""
+        """All but the sampler, which is made anew."""
         return {name: value for name, value in self.__dict__.items() if name != "_sampler"}
 
     @property
