@@ -28,7 +28,7 @@ from charlstm.training.progress import Observer
 from charlstm.training.train import Data, Result, fit
 from pipeline.dvc import unfinished
 from pipeline.dvc.paths import Paths
-from pipeline.provenance import hashes, provenance
+from pipeline.provenance import provenance
 from pipeline.provenance.summary import page_tags, summary_of
 from pipeline.stage import stage
 from pipeline.stage.console import TrainingConsole
@@ -133,12 +133,10 @@ class _MirrorWatch(Observer):
 
 
 def _load(params: Params, paths: Paths) -> Data:
-    vocab, (train, val) = load_parts(
-        paths.encoded, ("train", "val"), separator=params.split.document_separator, sha256_of=hashes.sha256
-    )
+    vocab, (train, val) = load_parts(paths.encoded, ("train", "val"), separator=params.split.document_separator)
     soft_targets, distillation = None, params.train.distillation
     if distillation.rows:
-        soft_targets = load_soft_targets(Path(distillation.text), vocab, params.teachers.parts, hashes.sha256)
+        soft_targets = load_soft_targets(Path(distillation.text), vocab, params.teachers.parts)
     initial = None
     if str(paths.initial) != NOTHING:
         initial = load_initial(paths.initial, vocab, params.model.shape(len(vocab)))

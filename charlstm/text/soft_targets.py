@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import EncodedError, ParamsError, TrainingError
-from charlstm.files.atomic import sha256
-from charlstm.files.checksums import SUMS, HashOf, verify
+from charlstm.files.checksums import SUMS, verify
 from charlstm.files.documents import read_json
 from charlstm.text.encoded import load_ids
 from charlstm.text.vocabulary import VOCAB, Ids, Vocab, load_vocab
@@ -50,9 +49,7 @@ def quantize_log_probabilities(log_probabilities: NDArray[np.float32]) -> NDArra
     return quantized
 
 
-def load_soft_targets(
-    folder: Path, vocab: Vocab, numbers: Sequence[int] = (), sha256_of: HashOf = sha256
-) -> SoftTargets:
+def load_soft_targets(folder: Path, vocab: Vocab, numbers: Sequence[int] = ()) -> SoftTargets:
     """All parts in `folder`, by name. Distributions are read where they lie.
 
     `numbers` are the parts that must be there, and no others, so that a student learns from what its parameters say; if
@@ -72,7 +69,7 @@ def load_soft_targets(
             "repro` makes it), or is not among them (remove it, or add it there)"
         )
     for part in parts:
-        verify(part / SUMS, FILES, sha256_of)
+        verify(part / SUMS, FILES)
         if load_vocab(part / VOCAB) != vocab:
             raise EncodedError(f"{part}: its alphabet is not that of the text; `dvc repro` writes it anew")
     if any(read_json(part / TEACHERS) != read_json(parts[0] / TEACHERS) for part in parts):

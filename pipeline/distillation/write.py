@@ -27,7 +27,6 @@ from charlstm.text.soft_targets import DISTRIBUTIONS, FILES, IDS, TEACHERS, chec
 from charlstm.text.vocabulary import VOCAB, Ids, Vocab
 from pipeline.dvc.paths import MODEL, TEACHING, TeachingPaths, load_teaching_paths
 from pipeline.dvc.unfinished import CHECKOUT
-from pipeline.provenance import hashes
 from pipeline.stage import stage
 from pipeline.stage.hardware import keep_freed_memory, set_num_threads
 from pipeline.stage.terminal import progress
@@ -61,7 +60,7 @@ def _write(part: int) -> None:
     set_num_threads()
     keep_freed_memory()
     (params, paths), own = stage.load(), load_teaching_paths()
-    vocab, (train,) = load_parts(paths.encoded, ["train"], sha256_of=hashes.sha256)
+    vocab, (train,) = load_parts(paths.encoded, ["train"])
     trained = _load_teachers(own, params.teachers, vocab)
     write_part(own.text / str(part), trained, train.ids, vocab, params.teachers, part)
     stage.check_unchanged(params, "text", TEACHING)
