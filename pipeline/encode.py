@@ -13,7 +13,6 @@ from charlstm.text.corpus import PARTS, read_characters
 from charlstm.text.encoded import write_ids
 from charlstm.text.vocabulary import VOCAB, Alphabet, ByteVocab, Vocab, choose_alphabet, count_characters, describe
 from pipeline.dvc.paths import Paths
-from pipeline.provenance import hashes
 from pipeline.stage import stage
 from pipeline.stage.terminal import progress
 
@@ -24,7 +23,7 @@ def run(params: Params, paths: Paths) -> None:
     """Write all parts as ids: of the training part's characters, by code point, or of the bytes of UTF-8."""
     known = read_sums(paths.split / SUMS)
     parts = {name: paths.split / f"{name}.txt" for name in PARTS if name != "test" or f"{name}.txt" in known}
-    verify(paths.split / SUMS, [path.name for path in parts.values()], hashes.sha256)
+    verify(paths.split / SUMS, [path.name for path in parts.values()])
     sizes = {name: _size(path) for name, path in parts.items()}
     vocab, num_ids = (ByteVocab(), sizes) if params.encode.unit == "byte" else _characters(params, parts)
     digests = {}
@@ -33,7 +32,6 @@ def run(params: Params, paths: Paths) -> None:
         with progress(f"write {target.name}", sizes[name]) as advance:
             characters = read_characters(read_pieces(path, advance=advance), path)
             digests[target.name] = write_ids(target, characters, vocab, num_ids[name])
-        hashes.remember(target, digests[target.name])  # so that no stage reads a huge one for it
     for name in PARTS.keys() - parts.keys():  # of a run with other parameters
         (paths.encoded / f"{name}.npy").unlink(missing_ok=True)
     vocab.save(paths.encoded / VOCAB)

@@ -39,7 +39,7 @@ from charlstm.tracking.runs import Measurement, attach
 from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths
 from pipeline.new.proposal import remedy
-from pipeline.provenance import hashes, provenance
+from pipeline.provenance import provenance
 from pipeline.provenance.summary import finish, summary_of
 from pipeline.stage.hardware import use_reproducible_kernels
 from pipeline.stage.sending import outbox
@@ -58,7 +58,6 @@ def run(params: Params, paths: Paths) -> None:
         ("train", "val", "test") if has_test else ("train", "val"),
         separator=params.split.document_separator,
         expected=trained.vocab,
-        sha256_of=hashes.sha256,
     )
     text = _beginning(val, params.evaluate.max_chars, "validation")
     losses, nats_N = _measure(trained, text, params.evaluate.window_lens, paths)

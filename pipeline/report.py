@@ -29,6 +29,9 @@ def run(params: Params, paths: Paths) -> None:
     review, reported = read_review(paths.samples / DOCUMENT), params.evaluate.published
     console = plain_console()
     console.print(f"params.yaml: {in_words(params.values())}", soft_wrap=True)
+    fallback = params.download.fallback
+    if fallback is not None and review.corpus_sha256 == fallback.sha256:
+        console.print(f"THE TEXT IS A SUBSTITUTE, {fallback.requirement}, since no source gave the one that is named.")
     console.print(_losses(review))
     helps = remedy(
         params,

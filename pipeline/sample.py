@@ -35,7 +35,7 @@ from charlstm.text.prompts import check_prompts, resolve_prompts
 from charlstm.tracking.runs import attach
 from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths
-from pipeline.provenance import hashes, provenance
+from pipeline.provenance import provenance
 from pipeline.provenance.summary import finish, side_by_side, summary_of, text_of_all
 from pipeline.stage.sending import outbox
 
@@ -52,7 +52,6 @@ def run(params: Params, paths: Paths) -> None:
         ("train", "val"),
         separator=params.split.document_separator,
         expected=trained.vocab,
-        sha256_of=hashes.sha256,
     )
     tables = read_tables(paths.train, paths.model / WEIGHTS)
     prompts = resolve_prompts(params.sample.prompts, val.ids, trained.vocab)
@@ -64,6 +63,8 @@ def run(params: Params, paths: Paths) -> None:
     samples = pd.DataFrame(texts)
     validation_sha256 = text_sha256(val.first(params.evaluate.max_chars).ids, trained.vocab)
     published = published_for(validation_sha256, parameters["evaluate"]["published"], trained.vocab.unit)
+    corpus_sha256, fallback = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, ""), params.download.fallback
+    is_fallback = fallback is not None and corpus_sha256 == fallback.sha256
     review = review_of(
         trained,
         train,
@@ -73,8 +74,9 @@ def run(params: Params, paths: Paths) -> None:
         texts,
         published=published,
         parameters=parameters,
-        corpus=paths.corpus.stem,  # no parameter of this stage, but in the path of an input
-        corpus_sha256=read_sums(sums_of(paths.corpus)).get(paths.corpus.name, ""),
+        # Its name is no parameter of this stage, but in the path of an input.
+        corpus=f"{paths.corpus.stem}-fallback" if is_fallback else paths.corpus.stem,
+        corpus_sha256=corpus_sha256,
         validation_sha256=validation_sha256,
     )
     with atomic_folder(paths.samples) as folder:

@@ -9,7 +9,6 @@ from charlstm.files.pieces import find_all, read_pieces, write_pieces
 from charlstm.params import Params
 from charlstm.text.corpus import PARTS, Corpus
 from pipeline.dvc.paths import Paths
-from pipeline.provenance import hashes
 from pipeline.stage import stage
 from pipeline.stage.terminal import progress
 
@@ -20,7 +19,7 @@ def run(params: Params, paths: Paths) -> None:
     """Cut the corpus, by characters and without loss."""
     section, source = params.split, paths.corpus
     num_bytes = source.stat().st_size if source.is_file() else 0
-    verify(sums_of(source), [source.name], hashes.sha256)
+    verify(sums_of(source), [source.name])
     with progress("count", num_bytes) as advance:
         corpus = Corpus(source, read_pieces(source, advance=advance))
     separator = section.document_separator
@@ -39,8 +38,6 @@ def run(params: Params, paths: Paths) -> None:
     for name in PARTS.keys() - parts.keys():  # of a run with other parameters
         (paths.split / f"{name}.txt").unlink(missing_ok=True)
     write_digests(paths.split / SUMS, digests)
-    for name, digest in digests.items():
-        hashes.remember(paths.split / name, sha256=digest)  # so that the next stage reads no huge one for it
     sizes = [f"{part.num_chars} {PARTS[name]}" for name, part in parts.items()]
     log.info("%s", ", ".join([sizes[0].replace(" ", " characters ", 1), *sizes[1:]]))
 

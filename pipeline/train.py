@@ -28,7 +28,7 @@ from charlstm.training.train import Data, Result, fit
 from pipeline.dvc import unfinished
 from pipeline.dvc.paths import Paths
 from pipeline.mirror import Mirror
-from pipeline.provenance import hashes, provenance
+from pipeline.provenance import provenance
 from pipeline.provenance.summary import page_tags, summary_of
 from pipeline.stage import stage
 from pipeline.stage.console import TrainingConsole
@@ -106,9 +106,7 @@ def run(params: Params, paths: Paths) -> None:
 
 
 def _load(params: Params, paths: Paths) -> Data:
-    vocab, (train, val) = load_parts(
-        paths.encoded, ("train", "val"), separator=params.split.document_separator, sha256_of=hashes.sha256
-    )
+    vocab, (train, val) = load_parts(paths.encoded, ("train", "val"), separator=params.split.document_separator)
     initial = None
     if str(paths.initial) != NOTHING:
         initial = load_initial(paths.initial, vocab, shape_of(params.model, len(vocab)))

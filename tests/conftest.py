@@ -172,7 +172,14 @@ def run(
 def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No user's environment, no state of Accelerate or MLflow from the test before, torch as in a fresh process."""
     of_a_run = ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
-    for name in ("CHARLSTM_MIRROR", MIRROR, "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", *of_a_run):
+    for name in (
+        "CHARLSTM_FALLBACK",
+        "CHARLSTM_MIRROR",
+        MIRROR,
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_EXPERIMENT_NAME",
+        *of_a_run,
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("DVC_NO_ANALYTICS", "true")

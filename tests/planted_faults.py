@@ -152,13 +152,13 @@ ALONE = {
         plant=lambda: os.mkfifo("pipe"),
     ),
     "secret in a URL": Fault(
-        "WARNING: download.source: https://a/b?token=*** seems to hold a secret, which git, DVC and MLflow keep: "
-        "download the text, and name the file",
+        "ERROR: params.yaml: download.source should have no secret, as token seems to be, which git, DVC and MLflow would "
+        'keep: download the text and name the file, got "https://a/b?token=***; the last commit has text.txt',
         {"download.source": "https://a/b?token=hunter2"},
     ),
     "output": Fault(
         "ERROR: Datasets/split/train.txt: expected a text outside of Datasets/split, which the project "
-        "writes and would overwrite: move it elsewhere and name that place",
+        "writes, and no folder that has it: move the text elsewhere and name that place",
         {"download.source": "Datasets/split/train.txt", "download.watch": "Datasets/split/train.txt"},
     ),
     "sha256": Fault(

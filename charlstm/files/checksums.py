@@ -4,14 +4,13 @@ A file that was cut, flipped a bit on its way to another machine, or belongs to 
 make a wrong number.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from charlstm.errors import ChecksumError
 from charlstm.files.atomic import SpecialFileError, open_regular, sha256, write_text
 
 SUMS = "SHA256SUMS"  # the checksums of a folder
-HashOf = Callable[[Path], str]
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError, SpecialFileError)  # no other time will find a file
 
 
@@ -49,10 +48,8 @@ def read_sums(sums: Path) -> dict[str, str]:
         raise ChecksumError(f"{sums}: expected a SHA-256, two spaces and a name in each line: it is damaged") from None
 
 
-def verify(sums: Path, names: Iterable[str], sha256_of: HashOf = sha256) -> None:
+def verify(sums: Path, names: Iterable[str]) -> None:
     """Compare files beside `sums` with it. A file that cannot be read is left to its reader's own message.
-
-    `sha256_of` may know hashes without reading the files again.
 
     Raises:
         ChecksumError: `sums` is missing or damaged, or a file is not the one that it names.
@@ -60,7 +57,7 @@ def verify(sums: Path, names: Iterable[str], sha256_of: HashOf = sha256) -> None
     expected = read_sums(sums)
     for name in names:
         try:
-            found = sha256_of(sums.parent / name)
+            found = sha256(sums.parent / name)
         except SpecialFileError:  # its reader would wait for ever
             raise
         except OSError:

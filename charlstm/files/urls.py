@@ -18,11 +18,16 @@ _SECRET_VALUE = re.compile(rf"([?&#;](?:{_SECRET_NAMES})=)[^\s&]+", re.IGNORECAS
 def fault_of_source(source: str) -> str | None:
     """The fault of `source`, a path or a URL, as a parameter, which others will see; None if it has none.
 
-    A user or password counts, wherever a parser would see one. `${` counts, since what reads it as a reference puts in
-    something else, for example a variable of the environment.
+    A user or password counts, wherever a parser would see one, and so does what looks like a token in a URL. `${`
+    counts, since what reads it as a reference puts in something else, for example a variable of the environment.
     """
     if "${" in source:
         return "should be written out, without ${: rename the file, or make a link to it"
+    if "://" in source and (secret := _SECRET_VALUE.search(source)):
+        return (
+            f"should have no secret, as {secret[1][1:-1]} seems to be, which git, DVC and MLflow would keep: download "
+            f"the text and name the file"
+        )
     if "://" in source and (match := _USERINFO.search(source)) and match.start() == source.index("://") + 3:
         try:
             has_user = "@" in urlsplit(source).netloc or urlsplit(source).port is None

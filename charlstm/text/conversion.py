@@ -40,7 +40,7 @@ def files_of(path: Path) -> list[Path]:
     """The file itself; or the texts in a folder and in the folders below, in the order of their names.
 
     A folder's texts are its files in .txt, .text and .md; if it has none of them, all that hold no zero byte at
-    their beginning. Hidden files and folders are left out, and so are further links to one file.
+    their beginning. Hidden files and folders are left out, and so are links to folders and further links to one file.
 
     Raises:
         OSError: missing, unreadable, or neither a file nor a folder.
@@ -53,11 +53,9 @@ def files_of(path: Path) -> list[Path]:
     def fail(error: OSError) -> None:
         raise error
 
-    found, seen = list[Path](), {path.resolve()}
-    for parent, folders, names in os.walk(path, onerror=fail, followlinks=True):
-        new = {Path(parent, name).resolve(): name for name in sorted(folders, reverse=True) if not name.startswith(".")}
-        folders[:] = sorted(name for folder, name in new.items() if folder not in seen)  # links may lead in a circle
-        seen.update(new)
+    found = list[Path]()
+    for parent, folders, names in os.walk(path, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(parent, name) for name in names if not name.startswith(".")]
     files = each_once(sorted((file for file in found if file.is_file()), key=lambda file: file.relative_to(path).parts))
     texts = [file for file in files if file.suffix.lower() in TEXT_SUFFIXES]
@@ -68,25 +66,18 @@ def files_of(path: Path) -> list[Path]:
 
 
 def check_outside(path: Path, output: Path) -> None:
-    """Check that a source is neither in what the project writes nor a folder around it.
-
-    Paths are compared as written and as resolved: either may be a symbolic link, to a cache or to another disk.
+    """Check that a source is neither in what the project writes nor a folder around it, also by links.
 
     Raises:
         CorpusError: the source would be overwritten, or would include what a stage wrote.
     """
     resolved, resolved_output = (Path(os.path.realpath(each)) for each in (path, output))  # of a loop, too
-    pairs = [(path.absolute(), output.absolute()), (resolved, resolved_output)]
-    if any(source.is_relative_to(written) for source, written in pairs):
-        raise CorpusError(
-            f"{path}: expected a text outside of {output}, which the project writes and would overwrite: "
-            f"move it elsewhere and name that place"
-        )
-    if any(written.is_relative_to(source) for source, written in pairs):
-        raise CorpusError(
-            f"{path}: expected a folder of texts alone, found one that has {output}, which the project writes: "
-            f"move the texts to a folder of their own and name that"
-        )
+    for source, written in ((path.absolute(), output.absolute()), (resolved, resolved_output)):
+        if source.is_relative_to(written) or written.is_relative_to(source):
+            raise CorpusError(
+                f"{path}: expected a text outside of {output}, which the project writes, and no folder that has it: "
+                f"move the text elsewhere and name that place"
+            )
 
 
 # The files of a source as one UTF-8 text.
@@ -105,13 +96,13 @@ class Form(NamedTuple):
         return self.encoding == "utf-8" and self.newlines == "keep"
 
 
-def write_corpus(target: Path, files: Sequence[Path], form: Form, check: Check | None = None) -> str:
-    """Write the corpus whole or not at all; its SHA-256, with which `check` is called before it takes its place.
+def write_corpus(target: Path, files: Sequence[Path], form: Form, check: Check | None = None) -> None:
+    """Write the corpus whole or not at all; `check` is called with its SHA-256 before it takes its place.
 
     Raises:
         CorpusError: a file is not in the encoding, or there is no text in it.
     """
-    return write_pieces(target, _corpus(files, form), check)
+    write_pieces(target, _corpus(files, form), check)
 
 
 def source_sha256(files: Sequence[Path], separator: str) -> str:

@@ -21,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import EncodedError, VocabularyError
-from charlstm.files.atomic import sha256
-from charlstm.files.checksums import SUMS, HashOf, verify
+from charlstm.files.checksums import SUMS, verify
 from charlstm.files.pieces import write_pieces
 from charlstm.text.vocabulary import VOCAB, Ids, Unit, Vocab, describe, load_vocab
 
@@ -142,7 +141,6 @@ def load_parts(
     *,
     separator: str | None = None,
     expected: Vocab | None = None,
-    sha256_of: HashOf = sha256,
 ) -> tuple[Vocab, list[EncodedText]]:
     """The vocabulary and the parts with these `names` (train, val, test), from the folder that stage encode wrote.
 
@@ -154,7 +152,7 @@ def load_parts(
         VocabularyError: the vocabulary is damaged or not the expected one, or lacks characters of the separator.
     """
     files = [f"{name}.npy" for name in names]
-    verify(folder / SUMS, [*files, VOCAB], sha256_of)
+    verify(folder / SUMS, [*files, VOCAB])
     vocab = load_vocab(folder / VOCAB)
     if expected is not None and vocab != expected:
         raise VocabularyError(f"the model and {folder} have different vocabularies; run `dvc repro`")

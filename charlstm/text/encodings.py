@@ -1,21 +1,15 @@
-"""The encoding of a text: what its bytes say for sure, and guesses, each with what the text would read like."""
+"""The encoding of a text: what its bytes say for sure; else what charset-normalizer takes it for, as a question."""
 
 import codecs
-import contextlib
 import os
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from charlstm.errors import CorpusError
 from charlstm.files.pieces import read_pieces
 from charlstm.text.corpus import BadByteError, TextReader, line_of
 
-if TYPE_CHECKING:
-    from charset_normalizer import CharsetMatch
-
 SAMPLE_BYTES = 16_384  # from a bad byte on
-MAX_GUESSES = 3
+MAX_CANDIDATES = 3
 PREVIEW_CHARS = 40
 MAX_BYTES_OF_A_CHARACTER = 4
 # Longest first: the mark of UTF-32 begins with that of UTF-16.
@@ -27,15 +21,9 @@ MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 NOT_IN_PIECES = ("idna", "punycode", "undefined")  # Python's codecs for names of hosts, and the one that always fails
-# In charset-normalizer's measures from 0 to 1: `chaos`, a mess, and `coherence`, letters as often as in a language.
-MAX_CHAOS = 0.05
-LESS_CHAOS, MORE_COHERENCE = 0.05, 0.08  # than any other reading, for a guess to be taken
+WESTERN, MAC = "cp1252", "mac_roman"  # named before others that read a sample alike; the first one is also shown first
 MANY_NULS = 0.2  # of the bytes: UTF-16 or UTF-32, if it is a text
-ASCII, WESTERN = "ascii", "cp1252"  # the second before others that read a text alike, or are as likely
-WESTERN_MARKS, FEW = "“”‘’‚„–—…«»‹›¿¡£€°§·•", 0.15  # beside letters; of the characters that are not ASCII
-# What also reads as ASCII: wide characters of other scripts, with control characters; and Japanese, with escapes.
-CONTROLS, JAPANESE, ESCAPES = {*range(32)} - {*b"\t\n\f\r"}, "iso2022_jp", (b"\x1b$", b"\x1b(")
-MOST = 0.6
+WHAT_TO_DO = "name the one that reads right, --encoding of `charlstm new` or download.encoding, e.g. {}"
 
 
 def check_encoding(name: str) -> str:
@@ -58,96 +46,56 @@ def check_encoding(name: str) -> str:
     return found
 
 
-def detect_encoding(file: Path) -> tuple[str, bool]:
-    """The encoding of a file that is not empty, and whether that is a guess. `ascii`: any but wide ones would do.
-
-    A guess is taken only if the bytes are far more like a text in it than in any other.
+def detect_encoding(file: Path) -> str:
+    """The encoding of a file that is not empty: UTF-8, or what its byte order mark says.
 
     Raises:
-        CorpusError: no encoding is sure enough; names the candidates.
+        CorpusError: it is neither; names the candidates.
     """
     head = next(read_pieces(file, 0, SAMPLE_BYTES))
     for mark, name in MARKS.items():
         if head.startswith(mark):
-            return name, False
+            return name
     if head.count(0) >= MANY_NULS * len(head):
-        names = [match.encoding.replace("_", "-") for match in _matches(head[: len(head) // 4 * 4])]
-        if wide := [name for name in names if name.startswith(("utf-16", "utf-32"))]:
-            return wide[0], True
+        advice = WHAT_TO_DO.format("utf-16-le, utf-16-be or utf-32-le")
+        raise CorpusError(
+            f"{file}: expected UTF-8, found many zero bytes: UTF-16 without its mark, or no text; {advice}"
+        )
+    reader = TextReader()
     try:
-        reader, is_ascii = TextReader(), True
         for piece in read_pieces(file):
             reader.read(piece)
-            is_ascii = is_ascii and piece.isascii()
         reader.read(b"", is_end=True)
     except BadByteError as error:
-        matches = _matches(_from_line(*_around(file, error.offset)))
-        if matches and _is_clear(*matches) and _name(matches[0]) != "utf_8":  # which it is not, unless it is cut
-            return _name(matches[0]), True
-        explained = explain(error, file)
-        advice = "; `charlstm new` takes it as --encoding" if "it may be" in explained else ""
-        raise CorpusError(f"{explained}{advice}") from None
-    if hidden := _hidden_in_ascii(head):
-        return hidden, True
-    return ASCII if is_ascii else "utf-8", False
+        raise CorpusError(explain(error, file)) from None
+    return "utf-8"
 
 
-def _hidden_in_ascii(head: bytes) -> str | None:
-    """The encoding of a text whose bytes are also ASCII, but would make no text so."""
-    if any(escape in head for escape in ESCAPES):
-        with contextlib.suppress(UnicodeError):
-            text = codecs.getincrementaldecoder(JAPANESE)().decode(head)
-            if sum(one.isalpha() or one.isspace() for one in text) >= MOST * len(text):
-                return JAPANESE
-    for name, first in (("utf-16-le", 1), ("utf-16-be", 0)):  # the bytes of a character that say its script
-        scripts = head[first::2]
-        script, number = Counter(scripts).most_common(1)[0] if scripts else (ord("a"), 0)
-        if script in CONTROLS and number >= MOST * len(scripts):
-            return name
-    return None
+def candidates(sample: bytes) -> dict[str, str]:
+    """At most 3 encodings in which `sample` reads like a text, the likeliest first, with what differs between them."""
+    import charset_normalizer  # texts that are UTF-8 do without it
 
-
-def guess_encodings(sample: bytes) -> dict[str, str]:
-    """At most 3 encodings in which `sample` reads like a text, the likeliest first, with previews.
-
-    A preview begins with the line in which the readings differ first, or a few words before that place.
-    """
-    sample = sample.lstrip(b"\r\n")
     by_text: dict[str, str] = {}
-    if (western := _western(sample)) is not None:
-        by_text[western] = WESTERN
-    for match in _matches(sample):
-        by_text.setdefault(str(match), _name(match).replace("_", "-"))  # as iconv has it, too
-    texts = list(by_text)[:MAX_GUESSES]
+    for num_cut in range(MAX_BYTES_OF_A_CHARACTER):  # the sample may end in the middle of a character
+        whole = sample[: len(sample) - num_cut]
+        for asked_for in ([WESTERN], None):  # among all, it is passed over where others read alike
+            for match in charset_normalizer.from_bytes(whole, cp_isolation=asked_for, enable_fallback=False):
+                common = [name for name in (WESTERN, MAC) if name in match.could_be_from_charset]
+                by_text.setdefault(str(match), [*common, match.encoding][0].replace("_", "-"))  # as iconv has it, too
+        if by_text:
+            break
+    texts = list(by_text)[:MAX_CANDIDATES]
     shared = len(os.path.commonprefix(texts)) if len(texts) > 1 else 0
-
-    def preview(text: str) -> str:
-        line = text.rfind("\n", 0, shared) + 1
-        word = text.rfind(" ", line, max(line, shared - PREVIEW_CHARS // 2)) + 1
-        start = line if shared - line < PREVIEW_CHARS else max(line, word)
-        return " ".join(text[start:].partition("\n")[0].split())[:PREVIEW_CHARS].rstrip("\ufffd")
-
-    return {by_text[text]: preview(text) for text in texts}
-
-
-def _western(sample: bytes) -> str | None:
-    """The sample in the most common encoding of the West, if it reads like a text of mostly ASCII letters."""
-    try:
-        text = sample.decode(WESTERN)
-    except UnicodeDecodeError:
-        return None
-    others = [one for one in text if not one.isascii()]
-    is_text = all(one.isalpha() or one in WESTERN_MARKS for one in others) and CONTROLS.isdisjoint(sample)
-    return text if is_text and 0 < len(others) <= FEW * len(text) else None
+    starts = [max(text.rfind("\n", 0, shared) + 1, shared - PREVIEW_CHARS // 2) for text in texts]
+    lines = [text[start:].partition("\n")[0] for text, start in zip(texts, starts, strict=True)]
+    return {by_text[text]: line[:PREVIEW_CHARS].strip() for text, line in zip(texts, lines, strict=True)}
 
 
 def explain(error: BadByteError, path: Path) -> str:
-    """One line for a user: which byte of the file is bad, where, and what to set."""
-    around, index = _around(path, error.offset)
-    if _is_mostly_utf8(around) and not error.encoding.lower().startswith("utf-8"):
-        advice = "the text around it is UTF-8: set download.encoding: utf-8"
-    else:
-        advice = _advice(around, index, "set download.encoding: {}")
+    """One line for a user: which byte of the file is bad, where, and what to do."""
+    start = max(0, error.offset - SAMPLE_BYTES // 2)
+    around = b"".join(read_pieces(path, start, error.offset + SAMPLE_BYTES))
+    advice = _advice(around, error.offset - start, error.encoding)
     return f"{path}: {error} (line {line_of(path, error.offset)}); {advice}"
 
 
@@ -162,38 +110,20 @@ def decode(content: bytes, where: object) -> str:
     except UnicodeDecodeError as error:
         bad = BadByteError("utf-8", content[error.start], error.start)
         line = 1 + content.count(b"\n", 0, error.start)
-        advice = _advice(content[: error.start + SAMPLE_BYTES], error.start, "convert it, e.g. `iconv -f {} -t utf-8`")
-        raise CorpusError(f"{where}: {bad} (line {line}); {advice}") from None
+        raise CorpusError(f"{where}: {bad} (line {line}); convert it, e.g. by `iconv -t utf-8 -f ENCODING`") from None
 
 
-def _around(path: Path, offset: int) -> tuple[bytes, int]:
-    """The bytes before and after a byte of a file, and its index among them."""
-    start = max(0, offset - SAMPLE_BYTES // 2)
-    return b"".join(read_pieces(path, start, offset + SAMPLE_BYTES)), offset - start
-
-
-def _from_line(around: bytes, index: int) -> bytes:
-    """The bytes from the beginning of the line that has a bad byte at `index`.
-
-    All before that is UTF-8, so mostly ASCII: its line begins with a whole character in any encoding.
-    """
-    return around[around.rfind(b"\n", 0, index) + 1 :]
-
-
-def _advice(around: bytes, index: int, what_to_do: str) -> str:
-    """Advice for the bad byte at `index`; `what_to_do` has room for an encoding's name."""
+def _advice(around: bytes, index: int, encoding: str) -> str:
+    """Advice for the byte at `index` that is not in `encoding`."""
     if _is_mostly_utf8(around):
-        rest = around[index:]
-        if codecs.utf_8_decode(rest, "ignore", False)[1] == 0:  # Python waits for more bytes
-            last = "its last byte" if len(rest) == 1 else f"its last {len(rest)} bytes"
-            return f"the text before it is UTF-8, and ends within a character: leave off {last}"
-        return "the text around it is UTF-8, so it is damaged there, or two encodings are mixed: mend that line"
-    guesses = guess_encodings(_from_line(around, index))
-    if not guesses:
+        is_utf8 = encoding.lower().startswith("utf-8")
+        return "the text around it is UTF-8: " + ("mend that line" if is_utf8 else "set download.encoding: utf-8")
+    # Before the byte all is UTF-8, mostly ASCII: its line begins with a whole character in any encoding.
+    found = candidates(around[around.rfind(b"\n", 0, index) + 1 :])
+    if not found:
         return "it reads like a text in no known encoding: look whether it is a text at all"
-    read = ", or ".join(f"{name}, which reads {preview!r}" for name, preview in guesses.items())
-    condition = "if that is right," if len(guesses) == 1 else "take the one that reads right, e.g."
-    return f"it may be {read}; {condition} {what_to_do.format(next(iter(guesses)))}"
+    read = ", or ".join(f"{name}, which reads {preview!r}" for name, preview in found.items())
+    return f"it may be {read}; {WHAT_TO_DO.format(next(iter(found)))}"
 
 
 def _is_mostly_utf8(sample: bytes) -> bool:
@@ -202,29 +132,3 @@ def _is_mostly_utf8(sample: bytes) -> bool:
     num_bad = text.count("\ufffd")
     num_good = sum(character > "\x7f" for character in text) - num_bad
     return num_good > 10 * num_bad
-
-
-def _matches(sample: bytes) -> "list[CharsetMatch]":
-    """How charset-normalizer reads it, the likeliest first."""
-    import charset_normalizer  # texts that are UTF-8 do without it
-
-    for num_cut in range(MAX_BYTES_OF_A_CHARACTER):  # the sample may end in the middle of a character
-        if matches := list(charset_normalizer.from_bytes(sample[: len(sample) - num_cut], enable_fallback=False)):
-            best = (matches[0].chaos, matches[0].coherence)
-            return sorted(matches, key=lambda one: (one.chaos, one.coherence) != best or _name(one) != WESTERN)
-    return []
-
-
-def _name(match: "CharsetMatch") -> str:
-    """The encoding's name; of several that read the sample alike, the most common in the West, if it is one."""
-    return WESTERN if WESTERN in match.could_be_from_charset else match.encoding
-
-
-def _is_clear(best: "CharsetMatch", *others: "CharsetMatch") -> bool:
-    """Whether all others are far less like a text than the best, or the same text."""
-    return best.chaos <= MAX_CHAOS and all(
-        other.chaos - best.chaos >= LESS_CHAOS
-        or best.coherence - other.coherence >= MORE_COHERENCE
-        or str(other) == str(best)
-        for other in others
-    )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from charlstm.errors import CharlstmError
-from charlstm.files.atomic import open_regular
+from charlstm.files.atomic import open_regular, sha256
 from charlstm.files.urls import without_credentials
 from charlstm.params import NOTHING, DownloadParams, Params
 from charlstm.sections import AUTO
@@ -17,10 +17,9 @@ from charlstm.text.prompts import faults_of
 from charlstm.text.vocabulary import VOCAB, Vocab, load_vocab
 from charlstm.training.needs import check_warmup, steps_per_epoch
 from pipeline.doctor.finding import Finding, error, errors_of, warning
-from pipeline.download import check_source, is_taken_as_it_is
+from pipeline.download import check_source, kept_text
 from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import is_of_these_parameters, recorded_inputs, recorded_outputs
-from pipeline.dvc.watched import check_watched
 from pipeline.provenance.hashes import dvc_md5
 
 STAGES = ("download", "split", "encode")
@@ -86,18 +85,14 @@ def check_text_source(params: Params, paths: Paths) -> Iterator[Finding]:
         yield warning(
             f"download.watch: {watched} is watched, so a change of {source} is not noticed: set it to {source}"
         )
-    try:
-        if link := check_watched(watched):
-            yield warning(f"download.watch: {link} is a link to a folder, and DVC does not notice changes behind it")
-    except CharlstmError as refusal:
-        yield error(str(refusal))
-    if source is None and (shown := without_credentials(section.source)) != section.source:
+    fallback = section.fallback
+    if fallback is not None and paths.corpus.is_file() and sha256(paths.corpus) == fallback.sha256:
         yield warning(
-            f"download.source: {shown} seems to hold a secret, which git, DVC and MLflow keep: download the text, and "
-            f"name the file"
+            f"{paths.corpus} is a substitute, {fallback.requirement}, since no source gave the text that is named: "
+            f"`dvc repro --force download` tries again"
         )
     is_there = paths.corpus.is_file() and is_of_these_parameters("download")  # then the source is not asked
-    if source is not None and not is_there and not is_taken_as_it_is(section, paths):
+    if source is not None and not is_there and kept_text(section, paths) is None:
         yield from _check_local(source, section)
 
 

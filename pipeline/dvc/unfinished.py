@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlstm.errors import Interrupted, LockedError
-from charlstm.files.atomic import write_text
+from charlstm.files.atomic import sha256, write_text
 from charlstm.files.lock import exclusive, holder_of
 from charlstm.params import Params
 from pipeline.dvc.paths import Paths, load_deps
 from pipeline.dvc.record import cached
-from pipeline.provenance.hashes import files_of, md5, sha256
+from pipeline.provenance.hashes import files_of, md5
 from pipeline.stage.tracking_store import STATE_FOLDER, project_root
 
 log = logging.getLogger("charlstm")

@@ -108,9 +108,12 @@ class InitialModel(NamedTuple):
                 shutil.copyfile(self.folder / name, temporary / name)
         command = [sys.executable, "-m", "dvc", "add", str(self.target)]  # `--quiet` would hide why it fails
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-        if done.returncode:
+        if (
+            done.returncode or "ERROR" in done.stderr
+        ):  # where its cache has no room, DVC may write its record all the same
             if is_new:  # git does not ignore it yet
                 shutil.rmtree(self.target)
+                self.record.unlink(missing_ok=True)
             raise CharlstmError(f"{self.target}: DVC does not take it: {reason_of(done)}")
 
 

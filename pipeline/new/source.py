@@ -13,7 +13,6 @@ from charlstm.files.atomic import sha256
 from charlstm.files.urls import without_credentials
 from charlstm.text.conversion import check_outside, each_once, files_of, local_path
 from charlstm.text.download import fetch
-from pipeline.dvc.watched import check_watched
 from pipeline.new.proposal import MIN_CHARS, TRAIN_FRACTION
 from pipeline.new.text_report import TextReport, report_on
 
@@ -47,7 +46,7 @@ def find_source(texts: Sequence[str], own: Collection[Path]) -> Source:
     """The source that the arguments name. `own` are the project's folders that commands and stages write.
 
     Raises:
-        CorpusError: it is no file, several URLs, or in one of `own`; or a folder that DVC cannot watch.
+        CorpusError: it is no file, several URLs, or in one of `own`.
         OSError: missing, unreadable, or a loop of links.
     """
     paths = [_plain(path) for text in texts if (path := local_path(text)) is not None]
@@ -75,8 +74,6 @@ def find_source(texts: Sequence[str], own: Collection[Path]) -> Source:
             "parameter can hold it: rename it, or make a link to it"
         )
     is_folder = first.is_dir()
-    if is_folder:
-        check_watched(first)
     return Source(str(first), first.name if is_folder else first.stem, files, None, first if is_folder else None)
 
 

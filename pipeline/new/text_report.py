@@ -12,11 +12,10 @@ import numpy as np
 from charlstm.errors import CorpusError
 from charlstm.files.pieces import Advance, read_pieces
 from charlstm.text.corpus import BadByteError, TextReader
-from charlstm.text.encodings import ASCII, check_encoding, detect_encoding, explain
+from charlstm.text.encodings import check_encoding, detect_encoding, explain
 from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, code_points, describe
 from pipeline.stage.terminal import progress
 
-PREVIEW_CHARS = 60
 CATEGORIES = {"Z": "spaces", "C": "controls", "P": "punctuation", "N": "digits", "S": "symbols", "M": "marks"}
 NUM_SCRIPTS = 5
 MIN_SHARE = 0.005  # of all characters: a script with less is not named
@@ -32,8 +31,6 @@ class TextReport(NamedTuple):
     """What a text is made of once each CR LF has become LF, as in the corpus."""
 
     encoding: str  # of the files, as Python names it
-    is_guessed: bool
-    preview: str  # of the beginning, on one line
     num_chars: int
     counts: Counter[str]  # of each character
     num_lines: int
@@ -61,10 +58,10 @@ def report_on(files: Sequence[Path], separator: str, encoding: str | None = None
         CorpusError: a file is no text in an encoding that is known for sure, or files differ in it, or all are empty.
         OSError: a file cannot be read.
     """
-    name, is_guessed = (check_encoding(encoding), False) if encoding is not None else _encoding_of_all(files)
+    name = _encoding_of_all(files) if encoding is None else check_encoding(encoding)
     with progress("look", sum(file.stat().st_size for file in files)) as advance:
         try:
-            report = inspect(_characters(files, separator, name, advance), name, is_guessed)
+            report = inspect(_characters(files, separator, name, advance), name)
         except UnicodeEncodeError as error:  # e.g. UTF-7 and Python's own escapes can say half of a surrogate pair
             raise CorpusError(f"{files[0]}: as {name}, it has what is no character: {error.reason}") from None
     if report.num_chars == 0:
@@ -72,19 +69,16 @@ def report_on(files: Sequence[Path], separator: str, encoding: str | None = None
     return report
 
 
-def _encoding_of_all(files: Sequence[Path]) -> tuple[str, bool]:
-    found = {file: detect_encoding(file) for file in files if file.stat().st_size}
-    names = {name: file for file, (name, _) in found.items()}
-    if all("a".encode(name) == b"a" for name in names if name != "utf-8-sig") and len(names) > 1:
-        names.pop(ASCII, None)  # it reads the same in all others
-    if names.keys() <= {ASCII, "utf-8", "utf-8-sig"}:  # which also reads what has no mark
-        return ("utf-8-sig" if "utf-8-sig" in names else "utf-8"), False
+def _encoding_of_all(files: Sequence[Path]) -> str:
+    names = {detect_encoding(file): file for file in files if file.stat().st_size}
+    if names.keys() == {"utf-8", "utf-8-sig"}:  # the second also reads what has no mark
+        return "utf-8-sig"
     if len(names) > 1:
         examples = ", ".join(f"{file}: {name}" for name, file in sorted(names.items()))
         raise CorpusError(
             f"expected files in one encoding, found several ({examples}): convert them first, or name it by --encoding"
         )
-    return next((name, is_guess) for name, is_guess in found.values() if name in names)
+    return next(iter(names), "utf-8")
 
 
 def _characters(files: Sequence[Path], separator: str, encoding: str, advance: Advance) -> Iterator[str]:
@@ -105,10 +99,10 @@ def _characters(files: Sequence[Path], separator: str, encoding: str, advance: A
             ) from None
 
 
-def inspect(pieces: Iterable[str], encoding: str = "utf-8", is_guessed: bool = False) -> TextReport:
+def inspect(pieces: Iterable[str], encoding: str = "utf-8") -> TextReport:
     """Count a text that comes in pieces. Its memory is bounded, however long the text is."""
     counts = np.zeros(NUM_CODE_POINTS, np.int64)
-    num_crlf, last, preview = 0, "\n", ""
+    num_crlf, last = 0, "\n"
     ending, ending_len = deque[str](), 0
     waiting = ""  # a CR whose LF may be in the next piece
     for piece in chain(pieces, [None]):
@@ -125,12 +119,8 @@ def inspect(pieces: Iterable[str], encoding: str = "utf-8", is_guessed: bool = F
         ending_len += len(text)
         while ending_len - len(ending[0]) >= ENDING_CHARS:
             ending_len -= len(ending.popleft())
-        if len(preview) < PREVIEW_CHARS:
-            preview += text[: 8 * PREVIEW_CHARS]
     return TextReport(
         encoding=encoding,
-        is_guessed=is_guessed,
-        preview=" ".join(preview[: 8 * PREVIEW_CHARS].split())[:PREVIEW_CHARS],
         num_chars=int(counts.sum()),
         counts=Counter({chr(point): int(counts[point]) for point in np.flatnonzero(counts)}),
         num_lines=int(counts[ord("\n")]) + (last != "\n"),
@@ -142,10 +132,9 @@ def inspect(pieces: Iterable[str], encoding: str = "utf-8", is_guessed: bool = F
 def summary(report: TextReport) -> list[str]:
     """Sizes, encoding and alphabet."""
     lines = "1 line" if report.num_lines == 1 else f"{report.num_lines:,} lines"
-    guessed = f" (a guess; it begins: {report.preview!r})" if report.is_guessed else ""
     scripts = [f"{name} {share:.1%}" for name, share in report.scripts() if share >= MIN_SHARE][:NUM_SCRIPTS]
     return [
-        f"{report.num_chars:,} characters in {lines}; {report.encoding}{guessed}",
+        f"{report.num_chars:,} characters in {lines}; {report.encoding}",
         f"{len(report.counts):,} distinct characters: {', '.join(scripts)}",
     ]
 

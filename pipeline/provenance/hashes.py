@@ -1,77 +1,14 @@
-"""Hashes of files, remembered where a file is so large that reading it takes seconds.
+"""Hashes of the files from the corpus to the samples: which belong to a stage, and what SHA-256 and DVC call them."""
 
-A text of 10 GB is read by each stage and each process that starts, only to compare it with its checksum. So the hash of
-a file of MIN_BYTES or more is kept in `.charlstm/hashes/`, a small file for each, named by the file's path, inode, size
-and both of its times. While all of them are the same, the file is not read again. Smaller files always are.
-
-Whoever changes a file changes `ctime_ns`, which no program can set: also one that puts the old `mtime` back. A damaged
-disk does not, and is noticed only by reading: without `.charlstm/hashes/`, all files are read again.
-"""
-
-import contextlib
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from charlstm.files.atomic import open_regular, write_text
+from charlstm.files.atomic import open_regular, sha256
 from charlstm.files.checksums import sums_of
 from charlstm.params import NOTHING
 from pipeline.dvc.paths import Paths
-from pipeline.stage.tracking_store import STATE_FOLDER, project_root
-
-MIN_BYTES = 256 * 2**20
-DIGEST = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hex."""
-    return _digest(path, "sha256")
-
-
-def md5(path: Path) -> str:
-    """The MD5 of a file: DVC's hash, no safeguard."""
-    return _digest(path, "md5")
-
-
-def remember(path: Path, sha256: str) -> None:
-    """Note the SHA-256 of a file that was just written."""
-    if path.stat().st_size >= MIN_BYTES:
-        _write(_entry(path, "sha256"), sha256)
-
-
-def memory() -> Path:
-    """The folder of what is remembered, in the main working tree: git and DVC do not see it."""
-    return project_root() / STATE_FOLDER / "hashes"
-
-
-def _digest(path: Path, algorithm: str) -> str:
-    entry = _entry(path, algorithm) if path.stat().st_size >= MIN_BYTES else None
-    if entry:
-        with contextlib.suppress(OSError, ValueError):
-            if DIGEST.fullmatch(known := entry.read_text()):
-                return known
-    with open_regular(path) as file:
-        digest = hashlib.file_digest(file, algorithm).hexdigest()
-    if entry and _entry(path, algorithm) == entry:  # it was not changed while it was read
-        _write(entry, digest)
-    return digest
-
-
-def _entry(path: Path, algorithm: str) -> Path:
-    """The file in which the hash of this very file is kept."""
-    stat = path.stat()
-    identity = [algorithm, str(path.resolve()), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-    return memory() / md5_of_bytes(json.dumps(identity).encode())
-
-
-def _write(entry: Path, digest: str) -> None:
-    with contextlib.suppress(OSError):  # a full disk: it is hashed again
-        write_text(entry, digest)
-
-
-# The chain from the corpus to the samples: which files belong to it, and what SHA-256 and DVC call them.
 
 LINKS = ("corpus", "split", "encoded", "initial", "model", "losses", "samples")
 # What a stage's record vouches for: its inputs and its outputs, not what lies around from another training.
@@ -81,6 +18,12 @@ SEEN_BY = {
     "sample": ("corpus", "model", "train", "samples"),
 }
 FILE_BY_FILE = ("train", "evaluate")  # DVC knows these folders by their files, the others as a whole
+
+
+def md5(path: Path) -> str:
+    """The MD5 of a file: DVC's hash, no safeguard."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def sha256_of(paths: Paths, stage: str) -> dict[str, str]:

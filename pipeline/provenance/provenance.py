@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from charlstm.files.atomic import sha256
 from charlstm.files.checksums import SUMS, read_sums, sums_of
 from charlstm.files.urls import without_credentials
 from charlstm.model.shape import WEIGHTS
@@ -29,7 +30,7 @@ from charlstm.tracking.client import CORPUS_TAG, EXPERIMENT_TAG, SWEEP_TAG
 from charlstm.tracking.registered_model import INITIAL_TAG
 from pipeline.dvc.paths import Paths
 from pipeline.provenance.git import fault, git
-from pipeline.provenance.hashes import md5, md5_of, sha256, sha256_of
+from pipeline.provenance.hashes import md5, md5_of, sha256_of
 from pipeline.stage.project import LOCK, PARAMS, PIPELINE
 from pipeline.stage.tracking_store import project_root
 
@@ -76,6 +77,7 @@ LINEAGE = "lineage"  # the folder of artifacts
 COMMIT, DIRTY, TRAIN_MD5 = "mlflow.source.git.commit", "git_dirty", "dvc_train_md5"
 BASELINE = "dvc_exp_baseline"
 CODE = ("charlstm", "pipeline", "conf")  # a new file in there may well be imported
+FALLBACK = "FALLBACK"  # begins the source of a text that stands in for the one that is named
 
 
 def tags(params: Params, paths: Paths) -> dict[str, str]:
@@ -83,7 +85,7 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
     corpus_sha256 = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
     name, source, fallback = params.download.name, without_credentials(params.download.source), params.download.fallback
     if fallback and corpus_sha256 == fallback.sha256:  # another text: an experiment and a registered model of its own
-        name, source = f"{name}-fallback", f"FALLBACK {fallback.requirement}"
+        name, source = f"{name}-fallback", f"{FALLBACK} {fallback.requirement}"
     found = {CORPUS_TAG: name, "corpus": source, "corpus_sha256": corpus_sha256}
     if (weights := paths.initial / WEIGHTS).is_file():  # later stages run without it, too
         found[INITIAL_TAG] = sha256(weights)

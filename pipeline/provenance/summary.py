@@ -15,7 +15,7 @@ from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
 from charlstm.tracking.registered_model import INITIAL_TAG, LOSS_SUFFIX
 from pipeline.dvc.paths import Paths
 from pipeline.provenance.git import content_at, git
-from pipeline.provenance.provenance import COMMIT, DIRTY, environment, log_lineage
+from pipeline.provenance.provenance import COMMIT, DIRTY, FALLBACK, environment, log_lineage
 from pipeline.stage.presets import CONF, RECIPES, Recipe, recipe_of
 from pipeline.stage.project import PARAMS
 from pipeline.stage.terminal import printable
@@ -135,7 +135,8 @@ def run_name(summary: RunSummary) -> str:
     size = None if summary.num_parameters is None else f"{summary.num_parameters / 1e6:.2f}M"
     loss = next(iter((summary.losses or {}).values()), summary.val_nats_per_char)
     shown = None if loss is None else f"{loss:.4f}"
-    parts = [summary.experiment, summary.recipe.label, size, f"seed {summary.seed}", shown]
+    fallback = summary.corpus if summary.corpus.startswith(FALLBACK) else None
+    parts = [summary.experiment, fallback, summary.recipe.label, size, f"seed {summary.seed}", shown]
     return _one_line(" · ".join(part for part in parts if part), MAX_NAME_CHARS)
 
 

@@ -39,8 +39,9 @@ def shown_error(error: Exception, url: str) -> str:
 
 
 def reason_of(failed: CompletedProcess[str]) -> str:
-    """Why a program failed, in one line: the last one that it wrote to standard error, or else its exit code."""
-    return (failed.stderr.strip() or f"exit code {failed.returncode}").splitlines()[-1]
+    """Why a program failed, in one line: the last error that it wrote, else its last line, or else its exit code."""
+    lines = (failed.stderr.strip() or f"exit code {failed.returncode}").splitlines()
+    return next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
 
 
 def plain_console(*, stderr: bool = False, soft_wrap: bool = False) -> "Console":

@@ -260,7 +260,7 @@ def test_mistakes_are_told_in_a_line(run: Run, project: Path) -> None:
         (["artifacts"], "expected a text outside of artifacts, which the project writes"),
         (["artifacts/text.txt"], "expected a text outside of artifacts"),
         (["conf"], "expected a text outside of conf"),
-        (["."], "expected a folder of texts alone"),
+        (["."], "expected a text outside of "),
     ):
         code, out, log = run("new", *arguments)
         assert (code, out) == (2, "") and error in log and len(log.splitlines()) == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from commands import Run
+from disks import BYTES, needs_root, small_disk
 from stages import blank_project, dvc, start_dvc
 
 from charlstm.model.model_folder import load_model, save_model
@@ -84,6 +85,20 @@ def test_no_model_to_begin_from(run: Run, project: Path, arguments: list[str], w
     code, _, err = run("new", *arguments)
     assert code == 2 and words in err and len(err.splitlines()) == 1
     assert (project / "params.yaml").read_text() == before and not (project / "conf/initial").exists()
+
+
+@needs_root
+@pytest.mark.parametrize("num_free", [0, 3 * 4096])
+def test_a_cache_that_is_full_is_what_is_said(run: Run, project: Path, learned: Path, num_free: int) -> None:
+    """Where there is room for a part, DVC itself exits with 0."""
+    shutil.rmtree(project / ".dvc/cache", ignore_errors=True)
+    with small_disk(project / ".dvc/cache") as small:
+        (small / "filler").write_bytes(bytes(BYTES - num_free))
+        code, _, err = run("new", "Pride.txt", "--from", str(learned))
+        (line,) = err.splitlines()
+        assert code == 2 and "DVC does not take it: ERROR: " in line and "No space left on device" in line
+        assert {path.name for path in project.glob("conf/initial/*")} <= {".gitignore"}
+        assert not (project / "conf/corpus/pride.yaml").exists()
 
 
 def test_the_same_command_goes_on_when_the_model_that_it_began_from_is_replaced(

@@ -16,15 +16,10 @@ from stages import run_stages
 from benchmarks.projects import ROOT
 from charlstm.params import load_params
 from charlstm.text.vocabulary import load_vocab
-from pipeline.doctor.text import check_text_source
 from pipeline.dvc.paths import load_paths
 
 RUSSIAN = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему.\n" * 30
 GERMAN = "Über den Wäldern lag ein süßer Duft, und die Vögel sangen größere Lieder als gestern früh.\n" * 30
-CHINESE = "中华人民共和国国务院关于进一步加强工作的通知各省自治区直辖市人民政府国务院各部委\n" * 40
-JAPANESE = (
-    "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。何でも薄暗いじめじめした所で泣いていた。\n" * 30
-)
 ENGLISH = "It is a truth universally acknowledged, that a single man must be in want of a wife.\n" * 30
 FAMILY, FLAG = "👩‍👩‍👧‍👦", "🏳️‍🌈"
 MANY = "".join(chr(0x4E00 + index * 7919 % 5000) for index in range(5000))
@@ -44,13 +39,6 @@ GOOD = {
     "5 kB": Case((ENGLISH * 2)[:5000].encode(), {"train.epochs": 60, "train.dropout.output": 0.4}),
     "UTF-16 LE with BOM": Case(codecs.BOM_UTF16_LE + RUSSIAN.encode("utf-16-le"), {"download.encoding": "utf-16"}),
     "UTF-16 BE with BOM": Case(codecs.BOM_UTF16_BE + GERMAN.encode("utf-16-be"), {"download.encoding": "utf-16"}),
-    "UTF-16 LE": Case(ENGLISH.encode("utf-16-le"), {"download.encoding": "utf-16-le"}, "It is a truth"),
-    "UTF-16 BE": Case(ENGLISH.encode("utf-16-be"), {"download.encoding": "utf-16-be"}, "It is a truth"),
-    "cp1251": Case(RUSSIAN.encode("cp1251"), {"download.encoding": "cp1251"}, "Все счастливые семьи"),
-    "koi8-r": Case(RUSSIAN.encode("koi8-r"), {"download.encoding": "koi8_r"}, "Все счастливые семьи"),
-    "gb18030": Case(CHINESE.encode("gb18030"), {"download.encoding": "gb18030"}, "中华人民共和国"),
-    "shift-jis": Case(JAPANESE.encode("shift-jis"), {"download.encoding": "cp932"}, "吾輩は猫である"),
-    "latin1": Case(GERMAN.encode("latin1"), {}, "Über den Wäldern"),
     "BOM": Case(codecs.BOM_UTF8 + RUSSIAN.encode(), {"download.encoding": "utf-8-sig"}, "byte order mark"),
     "CR LF": Case(
         ENGLISH.replace("\n", "\r\n").encode(),
@@ -76,9 +64,12 @@ BAD = {
     "one character": Case(b"a", error="expected at least 500 characters, found 1"),
     "all the same": Case(b"a" * 5000, error="found 'a' over and over"),
     "binary": Case(random.Random(1).randbytes(5000), error="in no known encoding"),
+    "UTF-16 without its mark": Case(ENGLISH.encode("utf-16-le"), error="utf-16-le, utf-16-be or utf-32-le"),
+    "koi8-r": Case(RUSSIAN.encode("koi8-r"), error="it may be koi8-r, which reads 'Все счастливые семьи"),
+    "latin1": Case(GERMAN.encode("latin1"), error="it may be cp1252, which reads "),
     "UTF-8 with a bad byte": Case((RUSSIAN * 3).encode() + b"\xff" + (RUSSIAN * 3).encode(), error="mend that line"),
     "surrogates": Case(("\ud83d\ude00" * 9 + RUSSIAN).encode("utf-8", "surrogatepass"), error="found byte 0xed"),
-    "UTF-8 cut": Case(RUSSIAN.encode()[:-3], error="ends within a character: leave off its last byte"),
+    "UTF-8 cut": Case(RUSSIAN.encode()[:-3], error="the text around it is UTF-8: mend that line"),
     "UTF-16 cut": Case(codecs.BOM_UTF16_LE + ENGLISH.encode("utf-16-le")[:-1], error="some of it reads like utf-16,"),
     "one byte not ASCII": Case(ENGLISH.encode() + b"\xe9", error="--encoding"),
 }
@@ -135,48 +126,6 @@ def test_what_is_no_text_is_told_in_a_line(run: Run, project: Path, tmp_path: Pa
     assert_refused(run, project, BAD[name].error, tmp_path / "odd.txt")
 
 
-@pytest.mark.parametrize("kind", ["a link to nothing", "a pipe", "a socket", "no UTF-8"])
-def test_a_folder_that_dvc_cannot_watch_is_told_in_a_line(
-    run: Run, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    """Hidden files, too: DVC would stop there, or wait for ever."""
-    folder = tmp_path / "folder/below"
-    folder.mkdir(parents=True)
-    (folder / "a.txt").write_text(ENGLISH)
-    (tmp_path / "folder/again").symlink_to(tmp_path / "folder")  # which is no harm, nor what DVC does not read
-    (tmp_path / "linked").mkdir()
-    (tmp_path / "folder/linked").symlink_to(tmp_path / "linked")
-    (tmp_path / "linked/gone").symlink_to("nothing")
-    (tmp_path / "folder/.git").mkdir()
-    (tmp_path / "folder/.git/gone").symlink_to("nothing")
-    assert run("new", tmp_path / "folder")[0] == 0
-    found = [one.text for one in check_text_source(load_params(project / "params.yaml"), load_paths())]
-    assert found == [
-        f"download.watch: {tmp_path}/folder/again is a link to a folder, and DVC does not notice changes behind it"
-    ]
-    monkeypatch.chdir(folder)  # a socket's path is short
-    with socket.socket(socket.AF_UNIX) as listener:
-        if kind == "a link to nothing":
-            Path(".#a.txt").symlink_to("me@host.1:2")  # as Emacs does
-        elif kind == "a pipe":
-            os.mkfifo("pipe")
-        elif kind == "a socket":
-            listener.bind("socket")
-        else:
-            Path(os.fsdecode(b"caf\xe9.txt")).write_text(ENGLISH)
-    monkeypatch.chdir(project)
-    words = {
-        "a link to nothing": "below/.#a.txt: a link to me@host.1:2, where nothing is: DVC watches",
-        "a pipe": "below/pipe: neither a file nor a folder: DVC watches",
-        "a socket": "below/socket: neither a file nor a folder: DVC watches",
-        "no UTF-8": r"below/caf\udce9.txt': a name that is not UTF-8: DVC watches",
-    }[kind]
-    assert_refused(run, project, words, tmp_path / "folder")
-    params = load_params(project / "params.yaml")
-    errors = [one.text for one in check_text_source(params, load_paths()) if one.is_error]
-    assert len(errors) == 1 and words in errors[0]
-
-
 def test_files_that_were_named_are_known_in_a_checkout_that_was_moved_or_copied(
     run: Run, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,9 +153,6 @@ def test_files_that_were_named_are_known_in_a_checkout_that_was_moved_or_copied(
     shutil.rmtree(links)  # as in a clone: then only the very address is known
     assert run("new", texts[0], tmp_path / "c.txt", "--name", "a-2")[0] == 0
     assert load_params(moved / "params.yaml").download.name == "a-2"
-    (tmp_path / "c.txt").unlink()
-    (gone,) = (one.text for one in check_text_source(load_params(moved / "params.yaml"), load_paths()) if one.is_error)
-    assert f"a-2/00002.txt: a link to {tmp_path / 'c.txt'}, where nothing is: DVC watches the whole folder" in gone
 
 
 def test_what_cannot_be_read_is_told_in_a_line(run: Run, project: Path, tmp_path: Path) -> None:
@@ -222,7 +168,7 @@ def test_what_cannot_be_read_is_told_in_a_line(run: Run, project: Path, tmp_path
         "fifo": "expected a file, found a FIFO",
         "loop": "loop: Too many levels of symbolic links",
         "folder": "found a folder without any",
-        ".": "expected a folder of texts alone",
+        ".": "expected a text outside of ",
         "project/Datasets/book.txt": "expected a text outside of Datasets",
         "link": "expected a text outside of Datasets",
     }.items():
@@ -247,7 +193,7 @@ def test_a_server_that_does_not_answer(run: Run, project: Path, monkeypatch: pyt
 
 
 def test_files_that_differ_in_their_encoding(run: Run, project: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(RUSSIAN.encode("cp1251"))
+    (tmp_path / "a.txt").write_bytes(RUSSIAN.encode("utf-16"))
     (tmp_path / "b.txt").write_bytes(RUSSIAN.encode())
     assert_refused(run, project, "expected files in one encoding", tmp_path / "a.txt", tmp_path / "b.txt")
 

@@ -1,5 +1,6 @@
 """A user's own text, through real `dvc repro`: whatever the parameters say, its only copy is never lost."""
 
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ from stages import dvc, run_dvc, run_stage, start_dvc
 from benchmarks.projects import ROOT, make_project, write_params
 
 CORPUS = "Datasets/shakespear.txt"
+NOWHERE = "gopher://127.0.0.1/text.txt"  # no protocol of ours, so nothing is asked
 OWN = "my only copy, " * 50
 
 
@@ -70,12 +72,36 @@ def test_a_file_of_checksums_makes_no_text_ours(project: Path, has_run: bool) ->
     assert (project / f"{CORPUS}.sha256").read_bytes() == before
 
 
-@pytest.mark.slow
-def test_a_list_of_checksums_of_other_files_is_left_as_it_is(project: Path) -> None:
+@pytest.mark.parametrize("content", [f"{'0' * 64}  a.txt\n{'1' * 64}  shakespear.txt\n", "Notes on a play.\n"])
+def test_what_is_no_checksum_of_the_text_is_left_as_it_is(project: Path, content: str) -> None:
     (project / "Datasets").mkdir()
-    (project / f"{CORPUS}.sha256").write_text(f"{'0' * 64}  a.txt\n{'1' * 64}  shakespear.txt\n")
-    assert_refused(project, f"{CORPUS}.sha256: expected no file, or the checksum of shakespear.txt alone")
-    assert (project / f"{CORPUS}.sha256").read_text().startswith("000")
+    (project / f"{CORPUS}.sha256").write_text(content)
+    done = run_stage(project, "download")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"{CORPUS}.sha256: expected no file, or the checksum of shakespear.txt alone" in done.stderr
+    assert (project / f"{CORPUS}.sha256").read_text() == content
+
+
+def test_a_text_comes_back_from_the_cache_by_a_commit(project: Path) -> None:
+    """After another text, where the source does not answer, and even if a bare `dvc checkout` has removed it."""
+    content = (project / "text.txt").read_bytes()
+    by_url = {"download.source": NOWHERE, "download.sha256": hashlib.sha256(content).hexdigest()}
+    write_params(project, {**by_url, "download.watch": "text.txt"})
+    (project / "mirror").mkdir()
+    (project / "mirror/shakespear.txt").write_bytes(content)
+    dvc(project, "repro", "download", CHARLSTM_MIRROR="mirror")
+    dvc(project, "git", "add", "dvc.lock")
+    dvc(project, "git", "commit", "-qm", "the text")
+    (project / "other.txt").write_text("another text, " * 50)
+    write_params(project, {"download.name": "other", "download.source": "other.txt", "download.watch": "other.txt"})
+    dvc(project, "repro", "download")
+    run_dvc(project, "checkout", "dvc.yaml")
+    assert (project / CORPUS).read_bytes() == content, "what the documents recommend removes nothing"
+    run_dvc(project, "checkout")
+    assert not (project / CORPUS).exists()
+    write_params(project, {**by_url, "download.watch": "text.txt"})
+    dvc(project, "repro", "download")
+    assert (project / CORPUS).read_bytes() == content
 
 
 def test_without_a_record_only_the_same_text_is_written_again(project: Path) -> None:

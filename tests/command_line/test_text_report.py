@@ -35,17 +35,15 @@ def test_characters_by_category() -> None:
     assert found[2].startswith("private-use characters: '\\ue000' (U+E000, once); ")
 
 
-@pytest.mark.parametrize("name", ["utf-8", "koi8-r"])
-def test_files_of_ascii_go_with_others(tmp_path: Path, name: str) -> None:
+def test_files_of_ascii_go_with_others(tmp_path: Path) -> None:
     text = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему.\n" * 9
-    for file, content in {"a": text.encode(name), "b": b"plain words\n"}.items():
+    for file, content in {"a": text.encode(), "b": b"plain words\n"}.items():
         (tmp_path / file).write_bytes(content)
     report = report_on([tmp_path / "a", tmp_path / "b"], "\n")
-    assert report.encoding.replace("_", "-") == name and report.counts["п"] > 0 and report.counts["p"] > 0
-    (tmp_path / "b").write_text(text, encoding="utf-8")
-    if name != "utf-8":
-        with pytest.raises(CorpusError, match="expected files in one encoding, found several .* by --encoding"):
-            report_on([tmp_path / "a", tmp_path / "b"], "\n")
+    assert report.encoding == "utf-8" and report.counts["п"] > 0 and report.counts["p"] > 0
+    (tmp_path / "b").write_text(text, encoding="utf-16")
+    with pytest.raises(CorpusError, match="expected files in one encoding, found several .* by --encoding"):
+        report_on([tmp_path / "a", tmp_path / "b"], "\n")
 
 
 def test_half_of_a_surrogate_pair_is_no_character(tmp_path: Path) -> None:

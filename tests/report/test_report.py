@@ -1,5 +1,6 @@
 """What `make repro` ends with, on a trained project; published losses only beside the text they were measured on."""
 
+import contextlib
 import hashlib
 import shutil
 from pathlib import Path
@@ -11,9 +12,14 @@ from stages import run_stage, run_stages
 from benchmarks.projects import Override, write_params
 from charlstm.evaluation.baselines import read_baselines
 from charlstm.evaluation.documents import write_document
+from charlstm.params import load_params
 from charlstm.report.document import read_review
 from charlstm.text.encoded import load_ids
 from charlstm.text.vocabulary import load_vocab
+from pipeline.doctor.text import check_text_source
+from pipeline.dvc.paths import load_paths
+from pipeline.provenance.provenance import tags
+from pipeline.provenance.summary import run_name, summary_of
 
 DO_NOT_APPLY = "Another validation text than that of the published losses: they do not apply.\n"
 PUBLISHED_100 = {"protocol": "windowed_100", "system": "somebody's [/small] LSTM", "nats_per_char": 1.5194}
@@ -131,3 +137,17 @@ def test_a_terminal_that_has_ascii_only(project: Path) -> None:
     done = run_stage(project, "report", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert done.returncode == 0, done.stderr
     assert "\ndef \\xe9\\U0001f600\n" in done.stdout
+
+
+def test_a_substitute_is_said_wherever_a_result_is(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sha256 = hashlib.sha256((project / "Datasets/shakespear.txt").read_bytes()).hexdigest()
+    same = dict.fromkeys(("requirement_sha256", "sha256", "stands_in_for"), sha256)
+    write_params(project, {"download.fallback": {"requirement": "package==1", "members": "*", "num_bytes": 9, **same}})
+    run_stages(project, "sample")
+    assert "THE TEXT IS A SUBSTITUTE, package==1, " in reported(project, capsys)
+    assert "<title>shakespear-fallback" in (project / "artifacts/samples/review.html").read_text()
+    with contextlib.chdir(project):
+        params, paths = load_params(Path("params.yaml")), load_paths()
+        (found,) = (one.text for one in check_text_source(params, paths) if "package==1" in one.text)
+        assert found.startswith("Datasets/shakespear.txt is a substitute, package==1, ")
+        assert run_name(summary_of(params, tags(params, paths))).startswith("FALLBACK package==1 ")

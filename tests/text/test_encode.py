@@ -18,7 +18,6 @@ from charlstm.text.encoded import write_ids
 from charlstm.text.vocabulary import Vocab, choose_alphabet, count_characters
 from pipeline import encode
 from pipeline.dvc.paths import Paths, load_paths
-from pipeline.provenance import hashes
 
 Project = tuple[Params, Paths]
 MIXED = st.text(st.sampled_from("ab\n\x00\x7f\x80é€\ufffd\U0001f600\U0010ffff"), min_size=2, max_size=40)
@@ -114,18 +113,6 @@ def test_a_test_part_comes_and_goes(tmp_path: Path) -> None:
     for folder in ("split", "encoded"):
         files = sorted(file.name for file in (project / "Datasets" / folder).iterdir())
         assert "SHA256SUMS" in files and not {"test.txt", "test.npy"} & set(files)
-
-
-@pytest.mark.parametrize("unit", ["character", "byte"])
-def test_the_hashes_of_large_ids_are_remembered(tmp_path: Path, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So no stage reads a huge file once more for its hash."""
-    monkeypatch.setattr(hashes, "MIN_BYTES", 100)
-    project = tmp_path / "project"
-    make_project(project, {"encode.unit": unit})
-    run_stages(project, "download", "split", "encode")
-    monkeypatch.chdir(project)
-    monkeypatch.setattr(hashes, "open_regular", None)  # whoever reads fails
-    assert all(len(hashes.sha256(Path(f"Datasets/encoded/{part}.npy"))) == 64 for part in ("train", "val"))
 
 
 def test_what_separates_a_few_documents_is_not_rare() -> None:
