@@ -111,7 +111,7 @@ def test_another_training_in_this_checkout(project: Path) -> None:
     with exclusive(SEARCHES / "a-search/worker-0", "a search"):
         (line,) = lines()
     assert is_it(line, f"WARNING: a search is under way, in process {os.getpid()} on …: it ends if the text …")
-    write(f"{CHECKOUT}.holder.json", f'{{"pid": {os.getpid()}, "host": "here"}}')  # left by one that was killed
+    write(f"{CHECKOUT}.holder", f"in process {os.getpid()} on here")  # left by one that was killed
     assert lines() == []
 
 

@@ -111,9 +111,9 @@ def test_who_searches(tmp_path: Path) -> None:
     assert not study.is_worked_on()
     with other.at_work():
         with study.at_work():
-            assert (tmp_path / "a/worker-1.holder.json").exists()
+            assert (tmp_path / "a/worker-1.holder").exists()
         assert study.is_worked_on()
-    assert not study.is_worked_on() and not list((tmp_path / "a").glob("*.holder.json"))
+    assert not study.is_worked_on() and not list((tmp_path / "a").glob("*.holder"))
 
 
 def test_a_disk_that_gives_no_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
