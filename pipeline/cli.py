@@ -97,15 +97,14 @@ def _run(arguments: list[str]) -> int:
 def run() -> None:
     """The program: run a command and end.
 
-    What uses a model ends at once: Python would take torch apart for a quarter of the time that a short text takes.
+    It ends at once. Python would take torch apart for a quarter of the time that a short text takes, and wait for the
+    threads of a store that does not answer.
     """
     code = main()
-    if sys.argv[1:2] and sys.argv[1] in USING:
-        for stream in filter(None, (sys.stdout, sys.stderr)):
-            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
-                stream.flush()
-        os._exit(code)
-    sys.exit(code)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

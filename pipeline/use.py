@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -42,6 +42,7 @@ UnknownOption = Annotated[
 STDIN = Path("-")
 CLOSED_PIPE = 141  # as the shell has it of a program that SIGPIPE ends
 MAX_NOTE_CHARS = 300
+MAX_TEXT_BYTES = 500_000_000  # it is held in memory
 
 
 def open_model(where: str) -> "Model":
@@ -146,14 +147,22 @@ def read_file(path: Path) -> str:
     """The whole text of a file, or of standard input for `-`.
 
     Raises:
-        CorpusError: it is not UTF-8, or standard input is closed.
+        CorpusError: it is not UTF-8 or has no end, or standard input is closed.
         OSError: it cannot be read.
     """
     if path != STDIN:
-        return decode(path.read_bytes(), path)
+        with path.open("rb") as file:
+            return _text_in(file, path)
     if sys.stdin is None:
         raise CorpusError("standard input: expected a text, found it closed (`<&-`)")
-    return decode(sys.stdin.buffer.read(), "standard input")
+    return _text_in(sys.stdin.buffer, "standard input")
+
+
+def _text_in(file: BinaryIO, name: object) -> str:
+    content = file.read(MAX_TEXT_BYTES + 1)
+    if len(content) > MAX_TEXT_BYTES:
+        raise CorpusError(f"{name}: expected a text of at most {MAX_TEXT_BYTES:,} bytes")
+    return decode(content, name)
 
 
 @contextmanager

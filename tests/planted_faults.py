@@ -41,6 +41,11 @@ def a_file_for_the_state() -> None:
     write(".charlstm")
 
 
+def fifo_for_the_store() -> None:
+    Path("mlflow.db").unlink()
+    os.mkfifo("mlflow.db")
+
+
 class Fault(NamedTuple):
     """What is wrong, and the line that says so; `…` stands for what differs from machine to machine."""
 
@@ -187,6 +192,11 @@ ALONE = {
         "WARNING: tracker: sqlite:///…/mlflow.db: the database cannot be read (file is not a database): move it away, and "
         "the next run makes another; training does not wait for it, and `charlstm sync` sends later what it missed",
         plant=lambda: write("mlflow.db", "no database" * 1000),
+    ),
+    "FIFO for a store": Fault(
+        "WARNING: tracker: sqlite:///…/mlflow.db: expected a database, found no regular file; training does not wait for "
+        "it, and `charlstm sync` sends later what it missed",
+        plant=fifo_for_the_store,
     ),
     "no threads": Fault(
         "ERROR: OMP_NUM_THREADS: expected a number of threads from 1 to 4096, got 'all'", env={"OMP_NUM_THREADS": "all"}

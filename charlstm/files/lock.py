@@ -1,6 +1,5 @@
 """One holder at a time: a lock that the system frees when its process dies, however it dies."""
 
-import json
 import os
 import socket
 import time
@@ -12,9 +11,8 @@ from filelock import FileLock, Timeout
 
 from charlstm.errors import LockedError
 from charlstm.files.atomic import write_text
-from charlstm.files.documents import read_json
 
-HOLDER = ".holder.json"  # after the name of what is held: who holds it
+HOLDER = ".holder"  # after the name of what is held: who holds it, in words
 SECONDS_BETWEEN_TRIES = 1.0
 
 
@@ -30,23 +28,20 @@ def exclusive(path: Path, what: str, waits: Callable[[], bool] = lambda: False) 
         LockedError: another process holds it, named by its number and machine; or the disk has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    holder = path.with_name(f"{path.name}{HOLDER}")
-    lock = _lock_of(path)
+    holder, lock = path.with_name(f"{path.name}{HOLDER}"), _lock_of(path)
     while not lock.is_locked:
         try:
             lock.acquire()
         except Timeout:
             if not waits():
-                raise LockedError(
-                    f"{what} is under way already, {_describe(holder)}: wait for it, or stop it"
-                ) from None
+                raise LockedError(f"{what} is under way already, {_read(holder)}: wait for it, or stop it") from None
             time.sleep(SECONDS_BETWEEN_TRIES)
         except OSError as error:
             raise LockedError(
                 f"{lock.lock_file}: the disk gives no locks ({error.strerror}): keep the project on one that does"
             ) from None
     try:
-        write_text(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n")
+        write_text(holder, f"in process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
         holder.unlink(missing_ok=True)
@@ -65,7 +60,7 @@ def holder_of(path: Path) -> str | None:
         with _lock_of(path):
             return None
     except Timeout:
-        return _describe(holder)
+        return _read(holder)
 
 
 def _lock_of(path: Path) -> FileLock:
@@ -73,9 +68,8 @@ def _lock_of(path: Path) -> FileLock:
     return FileLock(path.with_name(f"{path.name}.lock"), blocking=False, thread_local=False, fallback_to_soft=False)
 
 
-def _describe(holder: Path) -> str:
+def _read(holder: Path) -> str:
     try:
-        found = read_json(holder)
-        return f"in process {found['pid']} on {found['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
+        return holder.read_text()
+    except OSError:
         return "in a process that has not yet left its number"

@@ -11,7 +11,7 @@ import os
 import re
 import sqlite3
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -69,6 +69,8 @@ def check_can_open(uri: str) -> None:
     file = sqlite_file(uri)
     if file is None:
         return
+    if file.exists() and not file.is_file():  # SQLite would wait for a FIFO
+        raise TrackingError(f"{file}: expected a database, found no regular file")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
         with contextlib.closing(sqlite3.connect(file, timeout=0)) as database:
@@ -113,6 +115,7 @@ COMMON_REASONS = {
     "Connection refused": "it refuses the connection: is the server up?",
     "Read timed out": "it does not answer in time",
     "ConnectTimeout": "it does not answer in time",
+    "TimeoutError": "it does not answer in time",
     "Failed to resolve": "there is no such host",
     "Name or service not known": "there is no such host",
     "database is locked": "the database is locked by another process",
@@ -238,17 +241,6 @@ def describe(error: Exception, store: Store) -> str:
     return textwrap.shorten(f"{where}: {reason}", 300, placeholder=" ...")
 
 
-@contextlib.contextmanager
-def in_one_line(store: Store) -> Iterator[None]:
-    """Whatever a server, a driver or a disk can raise becomes a TrackingError, as `describe` has it."""
-    try:
-        yield
-    except TrackingError:
-        raise
-    except Exception as error:
-        raise TrackingError(describe(error, store)) from None
-
-
 def check_exists(store: Store) -> None:
     """Check that a database in a file exists: MLflow would make it.
 
@@ -271,8 +263,14 @@ def find_run(client: "MlflowClient", store: Store, tag: str, value: str, *, is_r
 
 
 def create_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str], start_ms: int) -> str:
-    """A new run's id."""
-    return str(client.create_run(experiment_id, start_time=start_ms, tags=_shown(tags)).info.run_id)
+    """A new run's id.
+
+    Raises:
+        TrackingError: what answers is no MLflow server.
+    """
+    if not (run_id := client.create_run(experiment_id, start_time=start_ms, tags=_shown(tags)).info.run_id):
+        raise TrackingError("it answers without the id of the new run: expected an MLflow server")
+    return str(run_id)
 
 
 def find_or_create_sweep(client: "MlflowClient", experiment_id: str, baseline: str, start_ms: int) -> str:
@@ -357,7 +355,13 @@ def log_artifacts(
 
 
 def open_artifacts(store: Store, uri: str) -> Any:  # noqa: ANN401  # mlflow's ArtifactRepository
-    """The artifacts at the address that a run or a model has for them, wherever they lie."""
+    """The artifacts at the address that a run or a model has for them, wherever they lie.
+
+    Raises:
+        TrackingError: the address is empty, which MLflow would take for the current folder.
+    """
+    if not uri:
+        raise TrackingError(f"{without_credentials(store.uri)} names no place of the files: expected an MLflow server")
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     return get_artifact_repository(uri, tracking_uri=store.uri)

@@ -136,6 +136,7 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.is_broken, self._has_begun = folder, False, False
+        self.fault = ""  # why it lacks something
         self._lock = FileLock(folder / WRITER_LOCK, timeout=SECONDS_FOR_A_LOOK)
         try:
             (folder / FILES).mkdir(parents=True, exist_ok=True)
@@ -173,7 +174,8 @@ class Spool:
                 except OSError:  # another disk, or a system without links
                     shutil.copyfile(file, folder / file.name)
         except OSError as error:
-            log.warning("tracking: %s is not sent: %s", ", ".join(map(str, files)), error.strerror)
+            self.fault = f"{', '.join(map(str, files))} is not sent: {error.strerror}"
+            log.warning("tracking: %s", self.fault)
             return None
         return folder.name
 
@@ -200,8 +202,8 @@ class Spool:
 
     def _give_up(self, error: OSError) -> None:
         if not self.is_broken:
-            reason = f"{self.folder}: {error.strerror}"
-            log.warning("tracking ends here, %s; nothing is lost: the files have everything", reason)
+            self.fault = f"{self.folder}: {error.strerror}"
+            log.warning("tracking ends here, %s; nothing is lost: the files have everything", self.fault)
         self.is_broken = True
 
 

@@ -1,21 +1,52 @@
-"""Reads runs and their artifacts out of an MLflow store."""
+"""Reads runs and their artifacts out of an MLflow store, which has a time to answer in."""
 
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from charlstm.errors import TrackingError
 from charlstm.tracking.client import (
     CHANGED,
     MAX_EXPERIMENTS,
     Store,
     check_exists,
     connect,
-    in_one_line,
+    describe,
     open_artifacts,
 )
 
 RUNS_PER_PAGE = 1000
+SECONDS_FOR_AN_ANSWER, SECONDS_FOR_FILES = 60.0, 600.0  # in all, not from byte to byte
+Value = TypeVar("Value")
+
+
+def ask(store: Store, call: Callable[[], Value], seconds: float = SECONDS_FOR_AN_ANSWER) -> Value:
+    """What `call` returns, which asks the store; it is left behind in its thread if that takes more than `seconds`.
+
+    The time-out of a request begins anew with each byte, so a slow server could hold it for ever.
+
+    Raises:
+        TrackingError: for whatever a server, a driver or a disk can raise, as `describe` has it.
+    """
+    answer: Future[Value] = Future()
+    threading.Thread(target=_answer, args=(answer, call), daemon=True).start()
+    try:
+        return answer.result(seconds)
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise TrackingError(describe(error, store)) from None
+
+
+def _answer(answer: Future[Value], call: Callable[[], Value]) -> None:
+    try:
+        answer.set_result(call())
+    except BaseException as error:
+        answer.set_exception(error)
 
 
 class TrackedRun(NamedTuple):
@@ -40,11 +71,9 @@ class Reader:
 
     def __init__(self, store: Store) -> None:
         check_exists(store)
-        self._store = store
-        with in_one_line(store):
-            self._client = connect(store)
-            found = self._client.search_experiments(max_results=MAX_EXPERIMENTS)
-            self._experiments = [experiment.experiment_id for experiment in found]
+        self._store, self._client = store, ask(store, lambda: connect(store))
+        found = ask(store, lambda: self._client.search_experiments(max_results=MAX_EXPERIMENTS))
+        self._experiments = [experiment.experiment_id for experiment in found]
 
     def by_id(self, prefix: str) -> list[TrackedRun]:
         """Runs whose id begins with `prefix`, of hexadecimal digits."""
@@ -75,20 +104,20 @@ class Reader:
 
     def text(self, run: TrackedRun, path: str) -> str | None:
         """The artifact `path` as text; None if the run has none."""
-        folder, _, _ = path.rpartition("/")
-        with in_one_line(self._store), tempfile.TemporaryDirectory() as target:
-            artifacts = open_artifacts(self._store, run.artifact_uri)
-            if path not in [info.path for info in artifacts.list_artifacts(folder)]:
-                return None
+        return ask(self._store, lambda: self._text(run, path))
+
+    def _text(self, run: TrackedRun, path: str) -> str | None:
+        artifacts = open_artifacts(self._store, run.artifact_uri)
+        if path not in [info.path for info in artifacts.list_artifacts(path.rpartition("/")[0])]:
+            return None
+        with tempfile.TemporaryDirectory() as target:
             return Path(artifacts.download_artifacts(path, target)).read_bytes().decode(errors="replace")
 
     def _search(self, condition: str) -> Iterator[TrackedRun]:
         token = None
         while True:
-            with in_one_line(self._store):
-                page = self._client.search_runs(
-                    self._experiments, condition, max_results=RUNS_PER_PAGE, page_token=token
-                )
+            search = partial(self._client.search_runs, max_results=RUNS_PER_PAGE, page_token=token)
+            page = ask(self._store, partial(search, self._experiments, condition))
             yield from map(_tracked, page)
             token = page.token
             if not token:

@@ -11,6 +11,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING
 from charlstm.errors import TrackingError
 from charlstm.files.urls import without_credentials
 from charlstm.model.shape import WEIGHTS
-from charlstm.tracking.client import Store, check_exists, connect, describe, open_artifacts, store_to_read
+from charlstm.tracking.client import Store, check_exists, connect, open_artifacts, store_to_read
+from charlstm.tracking.reader import SECONDS_FOR_FILES, ask
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -322,12 +324,11 @@ def download_model(address: str, target: Path, store: Store) -> Path:
     check_exists(store)
     check_installed()
     try:
-        client = connect(store)
-        folder = open_artifacts(store, _location(client, address)).download_artifacts(FOLDER, str(target))
-    except TrackingError:
-        raise
-    except Exception as error:  # whatever a server, a driver or a disk can raise
-        raise TrackingError(f"{address}: no model from {describe(error, store)}") from None
+        location = ask(store, lambda: _location(connect(store), address))
+        download = partial(open_artifacts(store, location).download_artifacts, FOLDER, str(target))
+        folder = ask(store, download, SECONDS_FOR_FILES)
+    except TrackingError as error:
+        raise TrackingError(f"{address}: {error}") from None
     folders = [file.parent for file in Path(folder).glob(f"*/{WEIGHTS}")]
     if len(folders) != 1:
         raise TrackingError(f"{address}: expected a model of charlstm, found {len(folders)} files {WEIGHTS} in it")
@@ -339,12 +340,12 @@ def _location(client: "MlflowClient", address: str) -> str:
     scheme, _, name = address.partition(":/")
     if scheme == "runs":
         if not (models := _outputs(client, name.strip("/"))):
-            raise TrackingError(f"{address}: the run has logged no model; evaluate logs one (`dvc repro evaluate`)")
+            raise TrackingError("the run has logged no model; evaluate logs one (`dvc repro evaluate`)")
         return str(client.get_logged_model(models[-1]).artifact_location)
     if match := re.fullmatch(r"([^@/]+)(?:@([^@/]+)|/(\d+))", name):
         model, alias, number = match.groups()
         version = client.get_model_version_by_alias(model, alias) if alias else client.get_model_version(model, number)
         return str(version.source)
     if not re.fullmatch(r"m-\w+", name):
-        raise TrackingError(f"{address}: expected models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID or runs:/ID")
+        raise TrackingError("expected models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID or runs:/ID")
     return str(client.get_logged_model(name).artifact_location)

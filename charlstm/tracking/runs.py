@@ -5,6 +5,7 @@ stage finds the run by it, or makes one from the files when the server has none.
 """
 
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from charlstm.errors import TrackingError
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.tracking.client import EXPERIMENT_TAG
 from charlstm.tracking.outbox import Outbox, Spool, last_steps, now_ms
@@ -151,6 +153,16 @@ class Run:
         self._spool.close()
         if self._sender is not None:
             self._sender.close()
+
+    def check_is_whole(self) -> None:
+        """Check that all of it could be written. If not, none of it is sent.
+
+        Raises:
+            TrackingError: the disk is full, or a file could not be read.
+        """
+        if fault := self._spool.fault:
+            shutil.rmtree(self._spool.folder, ignore_errors=True)
+            raise TrackingError(f"the run cannot be made: {fault}")
 
     def _append(self, kind: str, **fields: Any) -> None:  # noqa: ANN401
         if fields.get("files", "") is not None:  # else they could not be kept

@@ -21,6 +21,7 @@ def sync(
     With `--files`, MLflow gets the run of this checkout's model if it has none, as after `git pull` and `dvc pull`:
     parameters, curves, losses, texts and review. Nothing is computed.
     """
+    from charlstm.tracking.reader import SECONDS_FOR_FILES, ask
     from charlstm.tracking.sender import send_waiting
     from pipeline.stage.tracking_store import spool_root, store
 
@@ -31,7 +32,7 @@ def sync(
 
         rebuild(*load())
     console = plain_console(soft_wrap=True)
-    errors = send_waiting(root, where) if root.is_dir() else []
+    errors = ask(where, lambda: send_waiting(root, where), SECONDS_FOR_FILES) if root.is_dir() else []
     console.print(f"{errors.count('')} of {len(errors)} runs sent" if errors else "nothing waits to be sent")
     reasons = sorted(set(errors) - {""})
     for reason in reasons:

@@ -18,7 +18,8 @@ import typer
 
 from charlstm.errors import TrackingError
 from charlstm.files.urls import without_credentials
-from charlstm.tracking.client import Store, check_exists, connect, find_experiments, in_one_line
+from charlstm.tracking.client import Store, check_exists, connect, find_experiments
+from charlstm.tracking.reader import ask
 from charlstm.tracking.view import page, share_view
 from pipeline.dvc.paths import corpus_name
 from pipeline.stage.tracking_store import store
@@ -55,14 +56,17 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page 
 def _find_runs(store: Store, corpus: str) -> list[tuple[str, str, bool]]:
     """Names and ids of the experiments that have runs, that of the corpus first, and whether each has our view."""
     check_exists(store)
-    with in_one_line(store):
-        client, wanted = connect(store), store.experiment_of(corpus)
-        experiments = sorted(find_experiments(client, store).items(), key=lambda item: (item[0] != wanted, item[0]))
-        shared = [(name, experiment_id, share_view(client, experiment_id)) for name, experiment_id in experiments]
+    shared = ask(store, lambda: _share_views(store, store.experiment_of(corpus)))
     pages = [(name, experiment_id, is_shared) for name, experiment_id, is_shared in shared if is_shared is not None]
     if not pages:
         raise TrackingError(f"experiment {store.experiment} has no run yet; `make repro` makes the first")
     return pages
+
+
+def _share_views(store: Store, first: str) -> list[tuple[str, str, bool | None]]:
+    client = connect(store)
+    experiments = sorted(find_experiments(client, store).items(), key=lambda item: (item[0] != first, item[0]))
+    return [(name, experiment_id, share_view(client, experiment_id)) for name, experiment_id in experiments]
 
 
 def _check_port(port: int) -> None:

@@ -213,6 +213,8 @@ def _file_fault(file: Path) -> str:
     if not os.access(nearest, os.W_OK):
         return f"no permission to write {nearest}"
     if file.exists():
+        if not file.is_file():  # SQLite would wait for a FIFO
+            return "expected a database, found no regular file"
         try:
             read_only = f"{file.absolute().as_uri()}?mode=ro"
             with closing(sqlite3.connect(read_only, uri=True, timeout=SECONDS_TO_ANSWER)) as database:

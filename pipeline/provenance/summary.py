@@ -77,12 +77,17 @@ def finish(
 
     `is_here`: the stage ran on this machine, by these versions. If not, the run is made of files, and one that is there
     already knows better.
+
+    Raises:
+        TrackingError: a run that is made of files could not be written.
     """
     summary = summary._replace(commit_of=f"`{stage}`" if is_here else "the files that it was made from")
     with nullcontext() if is_here else run.if_new():
         run.set_tags(page_tags(summary))
         log_lineage(run, stage, paths, {**tags, **(environment() if is_here else {})})
     run.close()
+    if not is_here:
+        run.check_is_whole()
 
 
 def params_in(text: str | None) -> Params | None:

@@ -1,6 +1,5 @@
 """Training on the console: a bar on a terminal, plain lines at a calm rate elsewhere."""
 
-import select
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -93,19 +92,9 @@ class TrainingConsole(Observer):
         self._quietly(lambda: self._console.print(line, soft_wrap=True))
 
     def _quietly(self, show: Callable[[], object]) -> None:
-        """A terminal that is gone, or a pipe that is closed, ends no training: from then on, nothing is shown.
-
-        Nor does a pipe that is full hold it up: what has no room in it is left out.
-        """
-        if self._is_read and self._has_room():
+        """A terminal that is gone, or a pipe that is closed, ends no training: from then on, nothing is shown."""
+        if self._is_read:
             try:
                 show()
             except (OSError, ValueError, SystemExit):  # rich ends the process where a pipe is closed
                 self._is_read = False
-
-    def _has_room(self) -> bool:
-        file = self._console.file
-        try:
-            return file.isatty() or bool(select.select([], [file.fileno()], [], 0)[1])  # a terminal waits for its user
-        except (OSError, ValueError):  # it is no file of the system
-            return True

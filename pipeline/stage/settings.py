@@ -16,10 +16,9 @@ DEFAULT_SECONDS = {
     "CHARLSTM_TRACKING_SECONDS": 20.0,  # at the end of a stage, without any sign of MLflow
     "CHARLSTM_CHECKPOINT_MIRROR_SECONDS": 20.0,  # for an answer of the mirror at the start, and in all at the end
 }
-# Less is no time to work in; more is a slip of the keyboard, and more than the clocks of gloo and of threads can count.
+# Less is no time to work in; more is a typo, and more than the clocks of gloo and of threads can count.
 MIN_SECONDS, MAX_SECONDS = 0.0001, 365 * 24 * 3600
 MIRROR = "CHARLSTM_CHECKPOINT_MIRROR"  # a URL: see `pipeline.mirror`
-OF_LAUNCHERS = {"RANK": 0, "LOCAL_RANK": 0, "GROUP_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1}  # and the least
 THREADS, MAX_THREADS = "OMP_NUM_THREADS", 4096  # OpenMP's own name; it may have a list, which torch has no use for
 
 
@@ -68,10 +67,6 @@ def faults() -> Iterator[ParamsError]:
     value = os.environ.get(THREADS, "1")
     if not 1 <= count(value) <= MAX_THREADS:
         yield ParamsError(f"{THREADS}: expected a number of threads from 1 to {MAX_THREADS}, got {value[:60]!r}")
-    for name, least in OF_LAUNCHERS.items():
-        value = os.environ.get(name, "1")
-        if count(value) < least and (name, value) != ("LOCAL_RANK", "-1"):  # Accelerate takes that for none
-            yield ParamsError(f"{name}: expected a number of {least} or more, as launchers set it, got {value[:60]!r}")
 
 
 def check_all() -> None:

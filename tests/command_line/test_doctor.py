@@ -107,7 +107,7 @@ def test_another_training_in_this_checkout(project: Path) -> None:
     said = f"ERROR: a training in this checkout is under way already, in process {os.getpid()} on …: wait for it, or …"
     assert is_it(line, said)
     assert lines() == []
-    write(f"{CHECKOUT}.holder.json", f'{{"pid": {os.getpid()}, "host": "here"}}')  # left by one that was killed
+    write(f"{CHECKOUT}.holder", f"in process {os.getpid()} on here")  # left by one that was killed
     assert lines() == []
 
 

@@ -112,6 +112,8 @@ def test_what_was_exchanged_is_told_on_standard_error(run: Run, learned: Path) -
         (["score", "/"], "/: Is a directory"),
         (["score", "-"], "expected a text to score, found an empty one"),
         (["score", "--lines", "-1"], "Invalid value for '--lines'"),
+        (["generate", "--prompt-file", "/dev/zero"], "/dev/zero: expected a text of at most 500,000,000 bytes"),
+        (["score", "/dev/zero"], "/dev/zero: expected a text of at most 500,000,000 bytes"),
         (["info", "nowhere"], "nowhere: expected a model, which is a folder with config.json, "),
     ],
 )

@@ -1,4 +1,4 @@
-"""No YAML and no JSON that anybody may have written hangs, floods the memory or ends in a traceback."""
+"""A mistake in YAML is one line; no JSON of somebody else's model hangs, fills the memory or ends in a traceback."""
 
 import os
 from pathlib import Path
@@ -10,17 +10,12 @@ from ruamel.yaml import YAML
 
 from benchmarks.projects import ROOT
 from charlstm.errors import ParamsError
-from charlstm.files.documents import MAX_YAML_BYTES, load_yaml, parse_yaml, read_json
+from charlstm.files.documents import load_yaml, parse_yaml, read_json
 from charlstm.params import load_params
 
-TOO_DEEP = "nested too deeply"
 YAML_CASES = {
-    "deep flow": ("[" * 100_000, TOO_DEEP),
-    "deep block": ("- " * 100_000, TOO_DEEP),
-    "deep mapping": ("{a: " * 100_000, TOO_DEEP),
-    "5,000 digits": (f"a: {'9' * 5000}", "a value that cannot be read: Exceeds the limit"),
-    "no date": ("a: 2001-99-99", "a value that cannot be read: month must be in 1..12"),
-    "too many bytes": ("#" * (MAX_YAML_BYTES + 1), "expected at most 500,000 bytes"),
+    "a typo": ("a: 1\nb: [2, 3\nc: 4\n", "not valid YAML: .* line 3, column 2"),
+    "no date": ("a: 2001-99-99", "not valid YAML: month must be in 1..12"),
     "no UTF-8": ("\udcff", "expected UTF-8"),
 }
 JSON_CASES = {
@@ -38,7 +33,7 @@ def write(path: Path, content: str) -> Path:
 
 
 @pytest.mark.parametrize("name", YAML_CASES)
-def test_yaml_that_asks_for_too_much(tmp_path: Path, name: str) -> None:
+def test_yaml_that_is_wrong(tmp_path: Path, name: str) -> None:
     content, reason = YAML_CASES[name]
     path = write(tmp_path / "params.yaml", content)
     with pytest.raises(ParamsError, match=reason) as caught:

@@ -1,7 +1,6 @@
 """What a model writes reaches the terminal as text, never as a command to it."""
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -47,23 +46,6 @@ def test_the_text_of_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().err
     assert "    \n    one\\x1b]0;title\\x07\\x0ctwo\n    three\n" in shown
     assert "\x1b" not in shown and "four" not in shown
-
-
-@pytest.mark.parametrize("forced", ["", "1"])
-def test_a_pipe_that_is_full_holds_no_training_up(monkeypatch: pytest.MonkeyPatch, forced: str) -> None:
-    monkeypatch.setenv("FORCE_COLOR", forced)  # then rich takes a pipe for a terminal
-    reading, writing = os.pipe()
-    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 8192)
-    with os.fdopen(reading), os.fdopen(writing, "w", buffering=1) as stream, monkeypatch.context() as patch:
-        patch.setattr(sys, "stderr", stream)
-        watch = TrainingConsole()
-        watch.on_start(Plan(1, 10, 1000, 99, 1, "cpu", "float32", "character", 1000, 100), Progress())
-        for epoch in range(200):
-            watch.on_epoch(EpochRow(epoch, 10, 2.0, 2.0), None, 1.0)  # type: ignore[arg-type]  # it is not shown
-        assert b"epoch 1/1" in os.read(reading, 8192) or forced
-        watch.on_epoch(EpochRow(999, 10, 2.0, 2.0), None, 1.0)  # type: ignore[arg-type]  # there is room again
-        assert b"epoch 999/1" in os.read(reading, 8192) or forced
-        watch.close()
 
 
 def test_a_terminal_that_is_gone_ends_no_training(monkeypatch: pytest.MonkeyPatch) -> None:

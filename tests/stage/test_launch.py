@@ -45,15 +45,6 @@ def test_the_reason_is_found_among_the_codes(tmp_path: Path, left: dict[str, str
     assert code_of_all(tmp_path) == code
 
 
-@pytest.mark.parametrize("value", ["x", "-1", "", "9" * 5000])
-def test_an_odd_rank_is_one_line(value: str, tmp_path: Path) -> None:
-    command = [*LAUNCH, sys.executable, "-m", "pipeline.encode"]
-    environment = {**os.environ, "RANK": value, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and "RANK: expected a number of 0 or more" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 @pytest.mark.parametrize("launcher", [["accelerate", "launch"], [sys.executable, "-m", "accelerate.commands.launch"]])
 def test_accelerate_has_nothing_to_warn_of(launcher: list[str], tmp_path: Path) -> None:
     """It chooses by itself what the user has not configured, and says nothing of it."""

@@ -352,7 +352,7 @@ def test_a_model_whose_training_waits_to_be_sent_gets_no_second_run(
 
     monkeypatch.setattr(calls, "log_points", refused_once)
     first, second = send_waiting(tmp_path, store)
-    assert "no answer" in first and "is not sent yet" in second
+    assert "it does not answer in time" in first and "is not sent yet" in second
     assert send_waiting(tmp_path, store) == ["", ""]
     (found,) = Reader(store).by_tag("model_sha256", model)
     assert {"loss", "stateful/nats_per_char"} <= found.metrics.keys()

@@ -1,0 +1,108 @@
+"""Servers that answer anything with an empty object, or one byte at a time."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import chdir, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from commands import Run
+from outboxes import write
+
+from charlstm.tracking.client import Store
+from charlstm.tracking.reader import ask
+from charlstm.tracking.sender import SpoolSender, read_sent
+
+
+class Empty(BaseHTTPRequestHandler):
+    """It answers `{}`."""
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    do_POST = do_PATCH = do_GET
+
+    def log_message(self, *_: object) -> None: ...
+
+
+class Dripping(Empty):
+    """It answers forever, and no pause is as long as the time-out of a request."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        with suppress(OSError):
+            for _ in range(1000):
+                self.wfile.write(b" ")
+                self.wfile.flush()
+                time.sleep(0.2)
+
+    do_POST = do_PATCH = do_GET
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[type[Empty]], str]]:
+    """Starts such a server; its address."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    servers = []
+
+    def start(kind: type[Empty]) -> str:
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), kind))
+        servers[-1].daemon_threads = True
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{servers[-1].server_address[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        return url
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_model_without_a_place_is_not_the_one_in_this_folder(
+    serve: Callable[[type[Empty]], str], run: Run, learned: Path, tmp_path: Path
+) -> None:
+    url = serve(Empty)
+    shutil.copytree(learned, tmp_path / "artifacts/model")
+    with chdir(tmp_path):
+        for command in (["generate", "A", "--model"], ["info"]):
+            code, out, err = run(*command, "models:/nothing@champion")
+            assert (code, out) == (2, "")
+            assert f"models:/nothing@champion: {url} names no place of the files: expected an MLflow server" in err
+
+
+def test_what_waits_for_a_server_that_makes_no_run_goes_on_waiting(
+    serve: Callable[[type[Empty]], str], tmp_path: Path
+) -> None:
+    spool = write(tmp_path / "waits", "waits", 20)
+    spool.append("end", status="FINISHED")
+    spool.close()
+    error = SpoolSender(spool.folder, Store(serve(Empty), "tests", None)).finish()
+    assert error == "MLflow: it answers without the id of the new run: expected an MLflow server"
+    sent = read_sent(spool.folder)
+    assert sent is not None and (sent.offset, sent.num_damaged) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["trace"], ["sync"], ["review", "0123abcd"], ["info", "models:/a@b"], ["generate", "A", "--model", "runs:/0"]],
+)
+def test_a_server_that_drips_holds_no_command(
+    serve: Callable[[type[Empty]], str], copy: Path, run: Run, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    url = serve(Dripping)
+    monkeypatch.setattr(ask, "__defaults__", (3.0,))
+    monkeypatch.setattr("charlstm.tracking.reader.SECONDS_FOR_FILES", 3.0)
+    write(copy / ".charlstm/tracking/waits", "waits", 2).close()
+    code, _, err = run(*command)
+    assert code == 2 and f"MLflow at {url}: it does not answer in time" in err, err
