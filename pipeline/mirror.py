@@ -31,7 +31,7 @@ from charlstm.files.atomic import atomic_folder, sha256, write_text
 from charlstm.files.checksums import ABSENT, SUMS, read_sums, write_digests
 from charlstm.tracking.outbox import EVENTS, FILES, Artifacts, Model, read_events
 from charlstm.tracking.sender import SENT
-from charlstm.training.needs import NUM_KEPT, STATE
+from charlstm.training.checkpoint import NUM_KEPT, STATE
 from pipeline.dvc.unfinished import TRAINING_ID
 from pipeline.stage.background import has_stage_ended, work_in_background
 from pipeline.stage.mirroring import FETCH, FOLLOW

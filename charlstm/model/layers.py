@@ -68,7 +68,7 @@ class FusedLayer(nn.Module):
         weights = [self.lstm.get_parameter(name) for name in names]
         # cuDNN wants them end to end in this order, and copies them at every call otherwise.
         flat = torch.cat([weight.flatten() for weight in weights]).to(dtype)
-        parts = flat.split([weight.numel() for weight in weights])
+        parts = torch.split(flat, [weight.numel() for weight in weights])
         return torch.lstm(
             x_TBI.to(dtype),
             [one.to(dtype) for one in start],

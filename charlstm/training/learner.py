@@ -30,10 +30,9 @@ from charlstm.text.encoded import EncodedText, check_fit
 from charlstm.text.soft_targets import PROBABILITIES, SoftTargets
 from charlstm.training.batches import Batch, Batches, DistillationBatches, StreamBatches, WindowBatches, rows_of
 from charlstm.training.initial import InitialWeights
-from charlstm.training.needs import check_warmup, student_rows
+from charlstm.training.needs import check_warmup
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, describe_nonfinite
-from charlstm.training.slow_processes import ForwardClock
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +114,7 @@ class Learner:
         optimizers = optimizers_of(self.model, params, processes)
         self.distributed, self.optimizers = processes.distribute(self.model, optimizers)
         self.probabilities = torch.from_numpy(PROBABILITIES).to(processes.device)
-        self.num_skipped, self.clock = 0, ForwardClock(processes.device)
+        self.num_skipped = 0
         self.start_epoch()
         self._warm_up()
 
@@ -166,8 +165,9 @@ class Learner:
         start, masks = self.start_state(step), self.masks(step, inputs_BT.shape[1])
         size = self.params.micro_batch_size or self.num_rows
         if batch.quantized_BTV is not None:
-            samples = self.params.dropout.output_samples
-            size = student_rows(size, self.shape.vocab_size, self.params.context_len, samples)
+            # Logits are compared with distributions by whole rows: no more than MAX_LOGITS, or a single row.
+            logits = self.params.dropout.output_samples * self.params.context_len * self.shape.vocab_size
+            size = max(1, min(size, MAX_LOGITS // logits))
         losses, ends = [], []
         for first in range(0, self.num_rows, size):
             rows = slice(first, min(first + size, self.num_rows))
@@ -176,12 +176,10 @@ class Learner:
                 resets = Resets.of(None if starts_BT is None else starts_BT[rows], device)
                 part = (inputs_BT[rows], start.rows(rows), masks.rows(rows), resets)
                 if batch.quantized_BTV is None:
-                    with self.clock.running():
-                        nats, end = self.forward_loss(*part, targets_BT[rows])
+                    nats, end = self.forward_loss(*part, targets_BT[rows])
                     self.processes.backward(nats * scale)
                 else:
-                    with self.clock.running():
-                        logits_BTV, end = self.distributed(*part)
+                    logits_BTV, end = self.distributed(*part)
                     nats = summed_nats(logits_BTV, targets_BT[rows])
                     distilled = self.distillation_nats(logits_BTV, batch.quantized_BTV, rows)
                     self.processes.backward((nats + distilled) * scale)

@@ -5,7 +5,6 @@ All methods that exchange something are collective: every process calls them, in
 """
 
 import hashlib
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +35,6 @@ def multiplies_bf16(device_type: str) -> bool:
 
 # The processes.
 
-MAX_NAME = 200  # bytes
 SECONDS_BETWEEN_LOOKS = 0.1
 BUCKET_MIB = 25  # of gradients in one message: all of a model of 6.5 M weights
 
@@ -159,13 +157,6 @@ class Processes:
         digests_ND = self.gather(torch.frombuffer(bytearray(digest), dtype=torch.uint8))
         return bool((digests_ND == digests_ND[0]).all())
 
-    def names(self) -> list[str]:
-        """What each process is called in messages: its rank, its host and its device."""
-        device = "cpu" if self.device.type == "cpu" else self.device
-        name = f"process {self.rank} ({platform.node()}, {device})".encode()[:MAX_NAME]
-        names_NK = self.gather(torch.frombuffer(bytearray(name.ljust(MAX_NAME)), dtype=torch.uint8))
-        return [bytes(name_K.tolist()).decode(errors="replace").rstrip() for name_K in names_NK]
-
     def broadcast_bytes(self, payload: bytes) -> bytes:
         """The bytes that process 0 gave; the argument of the others is not looked at."""
         if self.world_size == 1:
@@ -212,6 +203,12 @@ def _device_type() -> str:
     """The kind of device that training will run on."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return "cpu" if accelerator is None else str(accelerator.type)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether it was raised for want of memory. Much of torch has a plain RuntimeError for it."""
+    words = ("out of memory", "allocate memory", "bad_alloc", "STATUS_ALLOC_FAILED")  # the last is of CUDA's libraries
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 
 def _is_of_communication(error: RuntimeError) -> bool:

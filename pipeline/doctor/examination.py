@@ -50,7 +50,7 @@ def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
         cache, tracker = beside.submit(find_cache), beside.submit(lambda: list(readable(check_tracker())))
         shared = beside.submit(lambda: list(readable(check_stores())))
         params, paths, findings = _read()
-        findings += readable(machine.check_cores(params))  # early: what follows keeps one busy
+        findings += readable(machine.check_threads())
         findings += readable(machine.check_versions())
         if params is not None and paths is not None:
             findings += readable(_check_text_and_training(params, paths))
@@ -69,7 +69,7 @@ def examine_training() -> list[Finding]:
     params, paths, findings = _read()
     if params is not None and paths is not None:
         findings += (finding for finding in _check_training(params, read_encoded(paths), None) if finding.is_error)
-    return _errors_first([*findings, *readable(machine.check_cores(params))])
+    return _errors_first([*findings, *readable(machine.check_threads())])
 
 
 def _check_text_and_training(params: Params, paths: Paths) -> Iterator[Finding]:
@@ -83,7 +83,6 @@ def _check_training(params: Params, encoded: Encoded | None, num_bytes: int | No
         check_parameters(params),
         text.check_length(params, encoded),
         text.check_all_prompts(params, encoded),
-        machine.check_host_memory(params, encoded),
         machine.check_disk(params, encoded, num_bytes),
     )
     return [finding for check in checks for finding in readable(check)]

@@ -75,10 +75,6 @@ class TrainingConsole(Observer):
             f"val {row.val_nats_per_char:.4f} nats/char  {train_seconds:.1f} s"
         )
 
-    def on_slow_process(self, name: str, times: float) -> None:
-        """Warn: all others wait for it."""
-        self._print(f"WARNING: {name} takes {times:.1f} times as long as the others, which wait for it at every step")
-
     def show_texts(self, epoch: int, texts: Sequence[WrittenText]) -> None:
         """Print the beginning of the last text that the model wrote after an epoch."""
         for prompt, text in texts[-1:]:

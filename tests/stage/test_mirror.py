@@ -15,7 +15,7 @@ from charlstm.files.checksums import SUMS, read_sums, write_sums
 from charlstm.tracking.client import Store
 from charlstm.tracking.outbox import EVENTS, Spool, last_steps
 from charlstm.tracking.sender import send_waiting
-from charlstm.training.needs import STATE
+from charlstm.training.checkpoint import STATE
 from pipeline import mirror as process
 from pipeline.dvc.unfinished import TRAINING_ID
 from pipeline.mirror import COMPLETE, Mirror, fetch, follow

@@ -13,8 +13,7 @@ from charlstm.errors import CharlstmError
 from charlstm.files import atomic, checksums
 from charlstm.files.atomic import open_regular
 from charlstm.files.checksums import SUMS
-from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
-from charlstm.training.needs import STATE
+from charlstm.training.checkpoint import STATE, Checkpoint, CheckpointFolder
 
 
 def state(step: int) -> Checkpoint:

@@ -9,7 +9,7 @@ from charlstm.errors import TrainingError
 from charlstm.model.loss import IGNORE, soft_nats, summed_nats
 from charlstm.text.encoded import EncodedText
 from charlstm.text.soft_targets import SoftTargets
-from charlstm.training import needs
+from charlstm.training import learner as learner_module
 from charlstm.training.batches import DistillationBatches, StreamBatches, rows_of
 from charlstm.training.learner import Learner, batches_of
 from charlstm.training.processes import Processes
@@ -92,7 +92,7 @@ def _rows_and_gradient(at_once: int, monkeypatch: pytest.MonkeyPatch) -> tuple[l
     train = params.train.model_copy(update={"batch_size": 7, "context_len": 6, "warmup_steps": 1})
     train = train.model_copy(update={"distillation": params.train.distillation.model_copy(update={"rows": 4})})
     ids = (np.arange(400) ** 2 % V).astype(np.uint8)
-    monkeypatch.setattr(needs, "MAX_LOGITS", at_once * train.dropout.output_samples * train.context_len * V)
+    monkeypatch.setattr(learner_module, "MAX_LOGITS", at_once * train.dropout.output_samples * train.context_len * V)
     learner = Learner(EncodedText(ids), V, params.model, train, Processes("fp64"), soft_targets=soft_targets(200))
     num_rows: list[int] = []
     learner.model.register_forward_pre_hook(lambda _, given: num_rows.append(len(given[0])))

@@ -15,8 +15,7 @@ from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, separator_ids
 from charlstm.text.soft_targets import load_soft_targets
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
-from charlstm.training.needs import STATE
+from charlstm.training.checkpoint import STATE, Checkpoint, CheckpointFolder
 from charlstm.training.processes import Processes
 from charlstm.training.train import Data, Result, fit
 
