@@ -156,7 +156,7 @@ def _check_same_training(processes: Processes, fingerprint: str) -> None:
             "`dvc pull download split encode` (for a student also `dvc pull distillation/dvc.yaml`)"
         )
     if not processes.all_equal(str(processes.is_bf16)):
-        raise CharlstmError("not every process's hardware multiplies bf16: set train.precision to fp32 or bf16")
+        raise CharlstmError("not every process's hardware multiplies bf16: set train.precision to fp32")
 
 
 def _train_and_write(

@@ -245,5 +245,5 @@ def _environment_of(learner: Learner) -> list[str]:
         f"torch {torch.__version__}",
         f"{processes.world_size} process(es)",
         processes.describe_device(),
-        learner.precision,
+        processes.precision.name,
     ]

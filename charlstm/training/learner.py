@@ -119,11 +119,6 @@ class Learner:
         self._warm_up()
 
     @property
-    def precision(self) -> str:
-        """The number format in which matrices are multiplied."""
-        return "bf16" if self.processes.is_bf16 else str(self.dtype).removeprefix("torch.")
-
-    @property
     def averaged(self) -> CharLSTM:
         """The model with the averaged weights, which is what is evaluated and kept."""
         return cast(CharLSTM, self.average.module)

@@ -64,6 +64,7 @@ class Plan(NamedTuple):
     num_processes: int
     device: str
     precision: str
+    precision_reason: str
     unit: Unit  # what an id stands for
     ids_per_epoch: int  # of the corpus; what teachers wrote comes on top
     ids_per_step: int

@@ -8,7 +8,7 @@ import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial, reduce
 from operator import getitem
 from pathlib import Path
@@ -40,7 +40,7 @@ from pipeline.stage.tracking_store import STATE_FOLDER, project_root, store
 class Examination(NamedTuple):
     """Which parameters these are, and what was found."""
 
-    parameters: str  # `corpus tiny-shakespeare, recipe quick · epochs 3`; empty where they cannot be read
+    parameters: str  # `corpus tiny-shakespeare, recipe quick · epochs 3; bf16: ...`; empty where they cannot be read
     findings: list[Finding]
 
 
@@ -58,7 +58,22 @@ def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
         findings += readable(check_folders(cache.result()))
         findings += tracker.result()
         findings += shared.result()
-    return Examination(in_words(params.values()) if params else "", _errors_first(findings))
+        parameters = ""
+        if params is not None:
+            parameters = in_words(params.values())
+            with suppress(ImportError):  # `versions` says so
+                parameters += f"; {_precision(params, findings)}"
+    return Examination(parameters, _errors_first(findings))
+
+
+def _precision(params: Params, findings: list[Finding]) -> str:
+    from charlstm.training.processes import choose_precision, kind_of_device
+
+    try:
+        return "{}: {}".format(*choose_precision(params.train.precision, kind_of_device()))
+    except CharlstmError as refusal:
+        findings.append(error(str(refusal)))
+        return ""
 
 
 def examine_training() -> list[Finding]:

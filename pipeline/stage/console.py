@@ -40,7 +40,7 @@ class TrainingConsole(Observer):
         epochs = "1 epoch" if plan.num_epochs == 1 else f"{plan.num_epochs} epochs"
         self._print(
             f"{plan.num_parameters:,} parameters, {epochs} of {plan.chars_per_epoch:,} characters, "
-            f"{plan.num_processes} process(es) on {plan.device}, {plan.precision}"
+            f"{plan.num_processes} process(es) on {plan.device}, {plan.precision}: {plan.precision_reason}"
         )
         if progress.initial_nats_per_char is not None:
             self._print(f"begins from a model that has val {progress.initial_nats_per_char:.4f} nats/char")

@@ -63,7 +63,7 @@ def test_nothing_is_wrong(project: Path, run: Run) -> None:
     assert lines() == []
     code, out, err = run("doctor")
     assert (code, err) == (0, "")
-    assert out == "params.yaml: corpus of its own, recipe of its own\nnothing is wrong\n"
+    assert out == "params.yaml: corpus of its own, recipe of its own; fp32: as train.precision says\nnothing is wrong\n"
 
 
 @pytest.mark.parametrize("name", [*FAULTS, *ALONE, *OF_TEACHERS])

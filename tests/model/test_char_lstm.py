@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 import torch
+from learning import needs_bf16
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -156,6 +157,7 @@ def test_uniform_initial_weights_are_those_of_linear_layers() -> None:
         assert abs(off.mean() / bound - 0.5) < 0.1, name  # uniform
 
 
+@needs_bf16
 def test_autocast_runs_the_fused_layer_in_the_dtype_it_names() -> None:
     layer = FusedLayer(5, 7)
     x_TBI, zeros_BH = torch.randn(6, 4, 5), torch.zeros(4, 7)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from learning import needs_bf16
 
 from benchmarks.projects import write_soft_targets
 from charlstm.errors import CharlstmError, Interrupted
@@ -82,7 +83,7 @@ def assert_same(found: Result, expected: Result) -> None:
     "override",
     [
         {},
-        {"train.precision": "bf16"},
+        pytest.param({"train.precision": "bf16"}, marks=needs_bf16),
         {"split.document_separator": "\n"},
         {**STUDENT, "split.document_separator": "\n"},
         {"train.batching": "windows", "train.window_stride": 16, "model.implementation": "gates"},
@@ -133,13 +134,14 @@ def test_micro_batches_are_no_result_knob(train: Train, kind: dict[str, Any]) ->
         assert one.train_nats_per_char == pytest.approx(other.train_nats_per_char, rel=1e-9)
 
 
+@needs_bf16
 def test_another_precision_resumes_with_a_warning(train: Train, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(Interrupted):
         train({"train.precision": "bf16"}, 20)
     assert "was made with" not in caplog.text
     result = train({"train.precision": "fp32"})
     assert len(result.epochs) == 3
-    assert ", bf16, training resumes with torch " in caplog.text and ", float32: the result will" in caplog.text
+    assert ", bf16, training resumes with torch " in caplog.text and ", fp32: the result will" in caplog.text
 
 
 def test_another_number_of_threads_resumes_with_a_warning(train: Train, caplog: pytest.LogCaptureFixture) -> None:
