@@ -31,7 +31,7 @@ from benchmarks.object_store import BUCKET, object_store
 from benchmarks.projects import PYTHON, make_encoded_project, results, run, training_command
 from benchmarks.tracking import RunSummary, expected_summary, read_summary
 from charlstm.files.checksums import SUMS
-from charlstm.training.needs import STATE
+from charlstm.training.checkpoint import STATE
 from pipeline.stage.settings import MIRROR
 
 VANISHING, DELAY = 2, 0.2

@@ -1,16 +1,12 @@
 """1, 2, 3 and 4 processes, and checkpoints of N that resume on M: are the losses those of one process?
 
-Usage: python -m benchmarks.worlds [--short | --slow]
+Usage: python -m benchmarks.worlds [--short]
 
 Two layers, dropout, state resets, documents; a batch of 10 rows, which 3 and 4 processes cannot share evenly. In
 float64 every step is compared, in fp32 the first 20 steps (later ones drift apart as rounding grows) and the last
 validation loss.
-
-With `--slow`, one of two processes is stopped for two thirds of the time, for some milliseconds again and again, as on
-a host that has too much to do: how long is it until that process is named?
 """
 
-import re
 import signal
 import sys
 import tempfile
@@ -22,7 +18,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from benchmarks.harness import console, new_parser, print_table
-from benchmarks.projects import kill, make_encoded_project, start, text, training_command, training_processes
+from benchmarks.projects import make_encoded_project, start, text, training_command
 
 OVERRIDE = {
     "split.document_separator": "\n\n",
@@ -42,8 +38,6 @@ MIN_STEPS = 200
 NUM_FP32_STEPS = 20
 TOLERANCES = {"fp64": 1e-9, "fp32": 1e-5}  # relative, of a step's loss
 VALIDATION_TOLERANCE = 0.003  # nats/char
-SLOW_OVERRIDE = {"train.epochs": 1_000, "train.early_stopping_epochs": None, "train.log_every_steps": 50}
-SECONDS_BEFORE, SECONDS_RUNNING, MAX_SECONDS = 5.0, 0.01, 60.0
 
 
 class Case(NamedTuple):
@@ -73,10 +67,7 @@ def main() -> int:
     """Train, compare, print a Markdown table; the exit code is 1 if a figure is outside its tolerance."""
     parser = new_parser(__doc__)
     parser.add_argument("--short", action="store_true", help="only the case with the most in it")
-    parser.add_argument("--slow", action="store_true", help="only look for a slow process")
     arguments = parser.parse_args()
-    if arguments.slow:
-        return _find_slow()
     cases = SHORT_CASES if arguments.short else CASES
     wrong: list[tuple[Case, str]] = []
 
@@ -116,29 +107,6 @@ def _train(case: Case, precision: str) -> Losses:
         epochs = pd.read_csv(project / "artifacts/train/history.csv")
         steps = pd.read_csv(project / "artifacts/train/steps.csv")
         return Losses(steps["train_nats_per_char"].tolist(), epochs["val_nats_per_char"].iloc[-1])
-
-
-def _find_slow() -> int:
-    """The exit code is 1 if it takes more than a minute, or another one is named."""
-    with tempfile.TemporaryDirectory(prefix="charlstm-worlds-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        project, log = folder / "project", folder / "log"
-        make_encoded_project(project, SLOW_OVERRIDE)
-        process = start(project, training_command(2), log)
-        while process.poll() is None and b"epoch 1/" not in log.read_bytes():
-            time.sleep(0.02)
-        _, slow = training_processes(process)
-        time.sleep(SECONDS_BEFORE)
-        began, found = time.monotonic(), None
-        while process.poll() is None and time.monotonic() - began < 2 * MAX_SECONDS and found is None:
-            for number, seconds in ((signal.SIGSTOP, 2 * SECONDS_RUNNING), (signal.SIGCONT, SECONDS_RUNNING)):
-                slow.send_signal(number)
-                time.sleep(seconds)
-            found = re.search(r"WARNING: (process .* at every step)", log.read_text())
-        kill(process)
-        seconds = time.monotonic() - began
-        console.print(f"after {seconds:.0f} s: {found[1] if found else log.read_text()[-2000:]}")
-        return int(not (found and found[1].startswith("process 1 ") and seconds <= MAX_SECONDS))
 
 
 def _stop_in_the_middle(project: Path, world: int, log: Path) -> None:

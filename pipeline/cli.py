@@ -17,7 +17,6 @@ from charlstm.errors import CharlstmError
 from pipeline.stage import settings
 from pipeline.stage.project import at_root
 from pipeline.stage.stage import guarded
-from pipeline.stage.waiting import share_cores
 
 USE = "Use: a trained model"
 COMMANDS = {  # by group: the module, and what the list of commands says, the first line of its docstring
@@ -79,8 +78,6 @@ def _run(arguments: list[str]) -> int:
     needs_project = is_command and arguments[0] not in NEED_NO_PROJECT and "--help" not in arguments
     if arguments[0] != "doctor" and "--help" not in arguments:  # the doctor says them all
         settings.check_all()
-    if arguments[0] in USING:
-        share_cores()
     try:
         with at_root(is_needed=needs_project):
             code = app_with(arguments[0])(arguments, prog_name="charlstm", standalone_mode=False)

@@ -20,8 +20,7 @@ from fsspec.core import url_to_fs
 from charlstm.errors import ChecksumError
 from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.files.checksums import SUMS, read_sums
-from charlstm.training.checkpoint import CheckpointFolder, read_checkpoint
-from charlstm.training.needs import STATE
+from charlstm.training.checkpoint import STATE, CheckpointFolder, read_checkpoint
 from pipeline.dvc.unfinished import TRAINING_ID
 from pipeline.stage.settings import seconds
 from pipeline.stage.terminal import shown_error

@@ -17,12 +17,11 @@ from charlstm.params import NOTHING, Params, TrainParams
 from charlstm.text.encoded import load_parts
 from charlstm.text.vocabulary import Vocab
 from charlstm.tracking.runs import FINGERPRINT_TAG, TrainingTracker
-from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.history import EpochRow, StepRow, Tables, table, write_tables
 from charlstm.training.initial import load_initial
-from charlstm.training.needs import check_memory, is_out_of_memory, memory_needs, shape_of
-from charlstm.training.processes import Processes
+from charlstm.training.needs import shape_of
+from charlstm.training.processes import Processes, is_out_of_memory
 from charlstm.training.progress import Observer
 from charlstm.training.train import Data, Result, fit
 from pipeline.dvc import unfinished
@@ -34,7 +33,6 @@ from pipeline.stage import stage
 from pipeline.stage.console import TrainingConsole
 from pipeline.stage.epoch_texts import EpochTexts, epoch_prompts
 from pipeline.stage.hardware import (
-    available_memory,
     is_kept_on_cpu,
     keep_freed_memory,
     set_num_threads,
@@ -69,7 +67,6 @@ def run(params: Params, paths: Paths) -> None:
         closing(_processes(params)) as processes,
         processes.interrupted_by_lost_peers(),
     ):
-        _check_memory(params, len(data.vocab), processes)
 
         def train(observers: Sequence[Observer], folder: Path) -> Result:
             checkpoints = CheckpointFolder(folder, seconds_between)
@@ -121,13 +118,6 @@ def _processes(params: Params) -> Processes:
     )
 
 
-def _check_memory(params: Params, vocab_size: int, processes: Processes) -> None:
-    """Before anything is built, on every process: what another has taken would be missing."""
-    rows = rows_of(processes.rank, processes.world_size, params.train.batch_size)
-    needs = memory_needs(shape_of(params.model, vocab_size), params.train, rows.stop - rows.start)
-    check_memory(needs, available_memory(processes.device))
-
-
 def _check_same_training(processes: Processes, fingerprint: str) -> None:
     if not processes.all_equal(fingerprint):
         raise CharlstmError(
@@ -135,7 +125,7 @@ def _check_same_training(processes: Processes, fingerprint: str) -> None:
             "`dvc pull download split encode`"
         )
     if not processes.all_equal(str(processes.is_bf16)):
-        raise CharlstmError("not every process's hardware multiplies bf16: set train.precision to fp32 or bf16")
+        raise CharlstmError("not every process's hardware multiplies bf16: set train.precision to fp32")
 
 
 def _train_and_write(

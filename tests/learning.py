@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from charlstm.model.char_lstm import CharLSTM, initial_weights
@@ -10,6 +11,9 @@ from charlstm.model.loss import summed_nats
 from charlstm.model.model_folder import save_model
 from charlstm.model.shape import ModelShape
 from charlstm.text.vocabulary import Vocab
+from charlstm.training.processes import has_bf16_lstm
+
+needs_bf16 = pytest.mark.skipif(not has_bf16_lstm(), reason="this processor computes no LSTM in bf16")
 
 ROWS, CONTEXT = 16, 50
 

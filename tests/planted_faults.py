@@ -53,7 +53,6 @@ class Fault(NamedTuple):
     params: Override = {}
     env: dict[str, str] = {}
     plant: Callable[[], object] = lambda: None
-    also: str = ""  # what cannot be separated from it
 
 
 DISK = "ERROR: disk: about … GB are needed (texts …, checkpoints and the model, and DVC's cache), … are free in …"
@@ -70,12 +69,6 @@ FAULTS = {
         "ERROR: the training part has 5400 characters, too few for one step of train.batch_size 4 x train.context_len "
         "10000 = 40000; a context_len of 1349 would fit",
         {"train.context_len": 10_000},
-    ),
-    "memory": Fault(
-        "ERROR: the model does not fit into memory: it needs at least … are available to each process: lower "
-        "model.hidden_size, model.num_layers, model.embedding_size or model.feed_forward_size",
-        {"model.hidden_size": 65_536, "model.num_layers": 20},
-        also=DISK,
     ),
     "micro-batch": Fault(
         "WARNING: params.yaml: train.micro_batch_size 9 is more than train.batch_size 4 and has no effect",

@@ -65,10 +65,14 @@ class FusedLayer(nn.Module):
     def _in(self, dtype: torch.dtype, x_TBI: Tensor, start: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The call that `nn.LSTM` makes, in another dtype."""
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        weights = [self.lstm.get_parameter(name) for name in names]
+        # cuDNN wants them end to end in this order, and copies them at every call otherwise.
+        flat = torch.cat([weight.flatten() for weight in weights]).to(dtype)
+        parts = torch.split(flat, [weight.numel() for weight in weights])
         return torch.lstm(
             x_TBI.to(dtype),
             [one.to(dtype) for one in start],
-            [self.lstm.get_parameter(name).to(dtype) for name in names],
+            [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)],
             has_biases=True,
             num_layers=1,
             dropout=0.0,

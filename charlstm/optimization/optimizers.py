@@ -89,6 +89,9 @@ class MovingAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         shared = {id(weight): weight for weight in model.parameters()} if decay == 0 else {}
         self.module = copy.deepcopy(model, memo=shared)
+        for layer in self.module.modules():
+            if isinstance(layer, nn.LSTM):
+                layer.flatten_parameters()  # copies lie apart, and cuDNN wants them end to end
         self._decay, self._num_updates = decay, 0
 
     @torch.no_grad()

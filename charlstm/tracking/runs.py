@@ -227,10 +227,6 @@ class TrainingTracker(Observer):
         self._num_epochs += 1
         self._log_new(epoch_metrics([row]))
 
-    def on_slow_process(self, name: str, times: float) -> None:
-        """Tag the run with the slow process that was found last."""
-        self.run.set_tags({"slow_process": f"{name}: {times:.1f} times as long as the others"})
-
     def log_texts(self, epoch: int, texts: Sequence[tuple[str, str]]) -> None:
         """Record what the model wrote after an epoch: prompts and texts."""
         body = "\n\n".join(f"=== prompt {prompt!r}\n{prompt}{text}" for prompt, text in texts)

@@ -27,10 +27,13 @@ from charlstm.model.gates import LSTMState
 from charlstm.training.batches import rows_of
 from charlstm.training.history import StepRow
 from charlstm.training.learner import Learner
-from charlstm.training.needs import NUM_KEPT, STATE, is_out_of_memory
+from charlstm.training.processes import is_out_of_memory
 from charlstm.training.progress import Progress
 
 log = logging.getLogger(__name__)
+
+STATE = "state.safetensors"
+NUM_KEPT = 2  # checkpoints: the newest, and the one before in case the newest is damaged
 
 PROGRESS = TypeAdapter(Progress)
 
@@ -257,5 +260,5 @@ def _environment_of(learner: Learner) -> list[str]:
         f"torch {torch.__version__}",
         f"{processes.world_size} process(es)",
         processes.describe_device(),
-        learner.precision,
+        processes.precision.name,
     ]

@@ -32,7 +32,6 @@ from charlstm.training.initial import InitialWeights
 from charlstm.training.needs import check_warmup, shape_of
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, describe_nonfinite
-from charlstm.training.slow_processes import ForwardClock
 
 log = logging.getLogger(__name__)
 
@@ -108,14 +107,9 @@ class Learner:
         self.average = MovingAverage(self.model, params.ema_decay)
         optimizers = optimizers_of(self.model, params, processes)
         self.distributed, self.optimizers = processes.distribute(self.model, optimizers)
-        self.num_skipped, self.clock = 0, ForwardClock(processes.device)
+        self.num_skipped = 0
         self.start_epoch()
         self._warm_up()
-
-    @property
-    def precision(self) -> str:
-        """The number format in which matrices are multiplied."""
-        return "bf16" if self.processes.is_bf16 else str(self.dtype).removeprefix("torch.")
 
     @property
     def averaged(self) -> CharLSTM:
@@ -165,8 +159,7 @@ class Learner:
             with nullcontext() if is_last else self.processes.no_sync(self.distributed):
                 resets = Resets.of(None if starts_BT is None else starts_BT[rows], device)
                 part = (inputs_BT[rows], start.rows(rows), masks.rows(rows), resets)
-                with self.clock.running():
-                    nats, end = self.forward_loss(*part, targets_BT[rows])
+                nats, end = self.forward_loss(*part, targets_BT[rows])
                 self.processes.backward(nats * scale)
                 losses.append(nats.detach())
             ends.append(end.detach())

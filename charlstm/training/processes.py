@@ -5,13 +5,13 @@ All methods that exchange something are collective: every process calls them, in
 """
 
 import hashlib
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from typing import cast
+from functools import cache
+from typing import NamedTuple, cast
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
@@ -20,7 +20,20 @@ from torch import Tensor, nn
 
 from charlstm.errors import Interrupted, TrainingError
 
-# Which number formats the hardware multiplies natively.
+# Which number format matrices are multiplied in, and why.
+
+
+@cache
+def has_bf16_lstm() -> bool:
+    """Whether oneDNN computes an LSTM in bf16 on this processor: else torch takes a hundred times longer."""
+    one = torch.zeros(1, 1, 1)
+    weights = [torch.zeros(4, 1), torch.zeros(4, 1), torch.zeros(4), torch.zeros(4)]
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.lstm(one, [one, one], weights, True, 1, 0.0, False, False, False)
+    except RuntimeError:
+        return False
+    return True
 
 
 def multiplies_bf16(device_type: str) -> bool:
@@ -30,13 +43,35 @@ def multiplies_bf16(device_type: str) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device_type == "cpu":
         capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+        return has_bf16_lstm() and bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
     return False
+
+
+class Precision(NamedTuple):
+    """A number format, and why it is this one."""
+
+    name: str
+    reason: str
+
+
+def choose_precision(asked: str, device_type: str) -> Precision:
+    """What `train.precision` means on such a device: `auto` is bf16 where the hardware multiplies it, else fp32.
+
+    Raises:
+        TrainingError: this processor cannot compute in it.
+    """
+    if asked == "bf16" and device_type == "cpu" and not has_bf16_lstm():
+        raise TrainingError("train.precision is bf16, and this processor computes no LSTM in it: set auto or fp32")
+    if asked != "auto":
+        return Precision(asked, "as train.precision says")
+    hardware = "processor" if device_type == "cpu" else "GPU"
+    if multiplies_bf16(device_type):
+        return Precision("bf16", f"this {hardware} multiplies it")
+    return Precision("fp32", f"this {hardware} multiplies no bf16")
 
 
 # The processes.
 
-MAX_NAME = 200  # bytes
 SECONDS_BETWEEN_LOOKS = 0.1
 BUCKET_MIB = 25  # of gradients in one message: all of a model of 6.5 M weights
 
@@ -45,21 +80,22 @@ class Processes:
     """The processes and the device that the launcher decided on.
 
     Args:
-        precision: `train.precision`; `auto` is bf16 where the hardware multiplies it natively, else fp32.
+        precision: `train.precision`.
         timeout_seconds: how long a process waits for the others before it counts them as lost.
         on_cpu: keep off a GPU that is there, as the user told the launcher.
 
     Raises:
         Interrupted: the others did not come.
-        TrainingError: Accelerate is configured for something that would share out the weights, too.
+        TrainingError: this processor cannot compute in that precision, or Accelerate is configured for something that
+            would share out the weights, too.
     """
 
     def __init__(self, precision: str, *, timeout_seconds: float = 60.0, on_cpu: bool = False) -> None:
-        device_type = "cpu" if on_cpu else _device_type()
-        mixed = "bf16" if precision == "bf16" or (precision == "auto" and multiplies_bf16(device_type)) else "no"
+        device_type = "cpu" if on_cpu else kind_of_device()
+        self.precision = choose_precision(precision, device_type)
         try:
             self._accelerator = Accelerator(
-                mixed_precision=mixed,
+                mixed_precision="bf16" if self.precision.name == "bf16" else "no",
                 # It joins the processes of torchrun on CPUs only if it is told that there is nothing else.
                 cpu=device_type == "cpu",
                 # Where training runs is the machine's business; what it computes is not.
@@ -112,7 +148,7 @@ class Processes:
     @property
     def is_bf16(self) -> bool:
         """Whether matrices are multiplied in bf16."""
-        return bool(self._accelerator.mixed_precision == "bf16")
+        return self.precision.name == "bf16"
 
     def distribute(
         self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
@@ -159,13 +195,6 @@ class Processes:
         digests_ND = self.gather(torch.frombuffer(bytearray(digest), dtype=torch.uint8))
         return bool((digests_ND == digests_ND[0]).all())
 
-    def names(self) -> list[str]:
-        """What each process is called in messages: its rank, its host and its device."""
-        device = "cpu" if self.device.type == "cpu" else self.device
-        name = f"process {self.rank} ({platform.node()}, {device})".encode()[:MAX_NAME]
-        names_NK = self.gather(torch.frombuffer(bytearray(name.ljust(MAX_NAME)), dtype=torch.uint8))
-        return [bytes(name_K.tolist()).decode(errors="replace").rstrip() for name_K in names_NK]
-
     def broadcast_bytes(self, payload: bytes) -> bytes:
         """The bytes that process 0 gave; the argument of the others is not looked at."""
         if self.world_size == 1:
@@ -208,10 +237,16 @@ class Processes:
         self._accelerator.end_training()
 
 
-def _device_type() -> str:
+def kind_of_device() -> str:
     """The kind of device that training will run on."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return "cpu" if accelerator is None else str(accelerator.type)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether it was raised for want of memory. Much of torch has a plain RuntimeError for it."""
+    words = ("out of memory", "allocate memory", "bad_alloc", "STATUS_ALLOC_FAILED")  # the last is of CUDA's libraries
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 
 def _is_of_communication(error: RuntimeError) -> bool:

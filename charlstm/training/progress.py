@@ -64,6 +64,7 @@ class Plan(NamedTuple):
     num_processes: int
     device: str
     precision: str
+    precision_reason: str
     unit: Unit  # what an id stands for
     ids_per_epoch: int
     ids_per_step: int
@@ -84,20 +85,12 @@ class Observer:
     def on_epoch(self, row: EpochRow, model: CharLSTM, train_seconds: float) -> None:
         """After an epoch's validation of `model`, the averaged weights; its steps took `train_seconds`."""
 
-    def on_slow_process(self, name: str, times: float) -> None:
-        """A process has taken so many times as long as the median for a while; `name` has rank, host and device."""
-
 
 class StepMeter:
-    """Adds what a few consecutive steps had for losses, gradient norms and learning rates to `totals`.
+    """Adds what a few consecutive steps had for losses, gradient norms and learning rates to `totals`."""
 
-    `forward_seconds` are those of this process since they were asked for last. `seconds_N` has them of all processes,
-    since the meter was made.
-    """
-
-    def __init__(self, totals: StepTotals, forward_seconds: Callable[[], float] = lambda: 0.0) -> None:
-        self._totals, self._forward_seconds = totals, forward_seconds
-        self.seconds_N: list[float] = []
+    def __init__(self, totals: StepTotals) -> None:
+        self._totals = totals
         self._pending: list[tuple[int, float, Tensor, Tensor]] = []
         self.start_clock()
 
@@ -121,10 +114,7 @@ class StepMeter:
         if not self._pending:
             return
         steps, rates, nats, norms = zip(*self._pending, strict=True)
-        mine, norms_K = _float64(nats), _float64(norms).tolist()
-        seconds = torch.tensor([self._forward_seconds()], dtype=torch.float64)
-        *nats_KN, seconds_N = gather(torch.cat([mine, seconds])).T.tolist()
-        self.seconds_N = [sum(pair) for pair in zip(self.seconds_N or [0.0] * len(seconds_N), seconds_N, strict=True)]
+        nats_KN, norms_K = gather(_float64(nats)).T.tolist(), _float64(norms).tolist()
         for step, rate, nats_N, norm in zip(steps, rates, nats_KN, norms_K, strict=True):
             if not all(map(math.isfinite, [*nats_N, norm])):
                 raise TrainingError(

@@ -20,14 +20,12 @@ from charlstm.model.shape import ModelShape
 from charlstm.params import ModelParams, TrainParams
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.batches import rows_of
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder, restore_newest, to_checkpoint
 from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.initial import InitialWeights
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
 from charlstm.training.progress import ADVICE, Observer, Plan, Progress, StepMeter, StepTotals
-from charlstm.training.slow_processes import SlowProcesses
 
 log = logging.getLogger(__name__)
 
@@ -172,12 +170,7 @@ class _Training:
         self.processes = learner.processes
         restored = restore_newest(learner, boundary.checkpoints)
         self.progress, self.best_weights = restored or (Progress(), self.weights())
-        self.meter = StepMeter(self.progress.totals, learner.clock.read)
-        rows_N = [
-            rows_of(rank, self.processes.world_size, params.batch_size) for rank in range(self.processes.world_size)
-        ]
-        self.names = self.processes.names()
-        self.slow = SlowProcesses([rows.stop - rows.start for rows in rows_N])
+        self.meter = StepMeter(self.progress.totals)
 
     def run(self, observers: Sequence[Observer]) -> Result:
         self.boundary.start(self.progress.step)
@@ -213,7 +206,8 @@ class _Training:
             num_parameters=self.learner.model.shape.num_parameters,
             num_processes=self.processes.world_size,
             device=str(self.processes.device),
-            precision=self.learner.precision,
+            precision=self.processes.precision.name,
+            precision_reason=self.processes.precision.reason,
             unit=self.data.vocab.unit,
             ids_per_epoch=self.learner.batches.ids_per_epoch,
             ids_per_step=self.params.batch_size * self.params.context_len,
@@ -254,11 +248,8 @@ class _Training:
             now.steps.append(row)
             for observer in observers:
                 observer.on_steps(row, self.meter.chars_per_second())
-        for rank, times in self.slow.find(self.meter.seconds_N, time.monotonic()):
-            for observer in observers:
-                observer.on_slow_process(self.names[rank], times)
         now.totals = StepTotals()
-        self.meter = StepMeter(now.totals, self.learner.clock.read)
+        self.meter = StepMeter(now.totals)
 
     def end_epoch(self, observers: Sequence[Observer]) -> None:
         """Validate, keep the best weights."""

@@ -12,8 +12,8 @@ from pipeline.stage.terminal import printable
 def doctor() -> int:
     """Check everything that can be checked before a training.
 
-    Parameters, text, prompts, memory, disk, tracker, busy cores, versions, folders: each fault is a line that says
-    where it is and what to do. The first line says which corpus and recipe `params.yaml` has, and what differs from
+    Parameters, text, prompts, disk, tracker, versions, folders: each fault is a line that says where it is and what
+    to do. The first line says which corpus and recipe `params.yaml` has, and what differs from
     them. Nothing is changed. `make repro` runs it first, and the train stage runs what concerns
     training.
 

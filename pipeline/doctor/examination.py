@@ -8,7 +8,7 @@ import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -40,7 +40,7 @@ from pipeline.stage.tracking_store import STATE_FOLDER, project_root, store
 class Examination(NamedTuple):
     """Which parameters these are, and what was found."""
 
-    parameters: str  # `corpus tiny-shakespeare, recipe quick · epochs 3`; empty where they cannot be read
+    parameters: str  # `corpus tiny-shakespeare, recipe quick · epochs 3; bf16: ...`; empty where they cannot be read
     findings: list[Finding]
 
 
@@ -51,7 +51,7 @@ def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
         shared = beside.submit(lambda: list(readable(check_stores())))
         foreign = beside.submit(lambda: list(readable(check_outputs())))
         params, paths, findings = _read()
-        findings += readable(machine.check_cores(params))  # early: what follows keeps one busy
+        findings += readable(machine.check_threads())
         findings += readable(machine.check_versions())
         if params is not None and paths is not None:
             findings += readable(_check_text_and_training(params, paths))
@@ -59,7 +59,22 @@ def examine(find_cache: Callable[[], Path] = cache_folder) -> Examination:
         findings += readable(check_folders(cache.result()))
         findings += tracker.result()
         findings += shared.result() + foreign.result()
-    return Examination(in_words(params.values()) if params else "", _errors_first(findings))
+        parameters = ""
+        if params is not None:
+            parameters = in_words(params.values())
+            with suppress(ImportError):  # `versions` says so
+                parameters += f"; {_precision(params, findings)}"
+    return Examination(parameters, _errors_first(findings))
+
+
+def _precision(params: Params, findings: list[Finding]) -> str:
+    from charlstm.training.processes import choose_precision, kind_of_device
+
+    try:
+        return "{}: {}".format(*choose_precision(params.train.precision, kind_of_device()))
+    except CharlstmError as refusal:
+        findings.append(error(str(refusal)))
+        return ""
 
 
 def examine_training() -> list[Finding]:
@@ -70,7 +85,7 @@ def examine_training() -> list[Finding]:
     params, paths, findings = _read()
     if params is not None and paths is not None:
         findings += (finding for finding in _check_training(params, read_encoded(paths), None) if finding.is_error)
-    return _errors_first([*findings, *readable(machine.check_cores(params))])
+    return _errors_first([*findings, *readable(machine.check_threads())])
 
 
 def _check_text_and_training(params: Params, paths: Paths) -> Iterator[Finding]:
@@ -84,7 +99,6 @@ def _check_training(params: Params, encoded: Encoded | None, num_bytes: int | No
         check_parameters(params),
         text.check_length(params, encoded),
         text.check_all_prompts(params, encoded),
-        machine.check_host_memory(params, encoded),
         machine.check_disk(params, encoded, num_bytes),
     )
     return [finding for check in checks for finding in readable(check)]

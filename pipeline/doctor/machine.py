@@ -1,97 +1,31 @@
-"""Checks of the machine: busy cores, a GPU without use, memory and disk space, versions."""
+"""Checks of the machine: threads, a GPU without use, disk space, versions."""
 
 import os
 import shutil
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NamedTuple
-
-import psutil
 
 from charlstm.params import Params
-from charlstm.training.needs import NUM_KEPT, MemoryNeeds, check_memory, memory_needs, shape_of
-from pipeline.doctor.finding import Finding, error, errors_of, warning
+from charlstm.training.needs import shape_of
+from pipeline.doctor.finding import Finding, error, warning
 from pipeline.doctor.text import Encoded
 from pipeline.provenance.git import git
-from pipeline.stage.hardware import host_memory, num_cores, num_threads, work_of
+from pipeline.stage.hardware import num_cores
 from pipeline.stage.settings import MAX_THREADS
 
-# Cores that are busy already: the threads of a training wait for each other at every step, so for the slowest.
 
-SECONDS_OF_LOOKING = 0.3
-MIN_BUSY = 0.5  # cores; less is the noise of any machine
-MIN_NAMED = 0.1
-
-
-class Busy(NamedTuple):
-    """A process and the cores that it keeps busy."""
-
-    cores: float
-    name: str
-    pid: int
-
-
-def check_cores(params: Params | None) -> Iterator[Finding]:
-    """The threads that a training of `params` will have, beside what else runs now."""
-    allowed = threads = num_cores()
-    if params is not None:
-        threads = num_threads(work_of(params), threads)
-    chosen = os.environ.get("OMP_NUM_THREADS", "")
-    if chosen.isdecimal() and 0 < int(chosen) <= MAX_THREADS:  # else: `settings` says so
-        threads = int(chosen)
-        if threads > allowed:
-            yield warning(
-                f"OMP_NUM_THREADS: {threads} threads on {allowed} cores get in each other's way, and slow a training: "
-                f"set at most {allowed}"
-            )
-    if os.environ.get("OMP_WAIT_POLICY", "").lower() != "passive":
-        yield from beside(busy_processes(), allowed, threads)
-
-
-def beside(busy: list[Busy], allowed: int, threads: int) -> Iterator[Finding]:
-    """Findings on `busy` processes, on a machine where `allowed` cores may be used by `threads` threads.
-
-    A single thread waits for no other.
-    """
-    cores = sum(process.cores for process in busy)
-    if threads == 1 or cores < MIN_BUSY or cores + threads <= allowed:
-        return
-    named = ", ".join(f"{process.name}, process {process.pid}: {process.cores:.1f}" for process in busy[:3])
-    yield warning(
-        f"cores: {cores:.1f} of {allowed} are busy ({named}); a training with {threads} threads beside them takes "
-        f"about {(cores + threads) / allowed:.1f} times as long: wait for them, or end them, to have all cores"
-    )
-
-
-def busy_processes(seconds: float = SECONDS_OF_LOOKING) -> list[Busy]:
-    """Other processes that work now on cores that this one may use, the busiest first.
-
-    Those above and below this one belong to it.
-    """
-    list(psutil.process_iter(["cpu_percent"]))  # what psutil measures, it measures since it was last asked
-    time.sleep(seconds)
-    this = psutil.Process()
-    own = {this, *this.parents(), *this.children(recursive=True)}
-    busy = [
-        Busy(cores, process.info["name"], process.pid)
-        for process in psutil.process_iter(["cpu_percent", "name"])
-        if (cores := (process.info["cpu_percent"] or 0) / 100) >= MIN_NAMED
-        if process not in own and _shares_a_core(process)
-    ]
-    return sorted(busy, reverse=True)
-
-
-def _shares_a_core(process: psutil.Process) -> bool:
-    """Whether it may run where this process may: on a node of several jobs, each has cores of its own."""
-    try:
-        return not os.sched_getaffinity(0).isdisjoint(os.sched_getaffinity(process.pid))
-    except (AttributeError, OSError):  # no such call on macOS; the process is gone
-        return True
+def check_threads() -> Iterator[Finding]:
+    """More threads than cores wait for each other."""
+    chosen, allowed = os.environ.get("OMP_NUM_THREADS", ""), num_cores()
+    if chosen.isdecimal() and allowed < int(chosen) <= MAX_THREADS:  # above it, `settings` says so
+        yield warning(
+            f"OMP_NUM_THREADS: {chosen} threads on {allowed} cores get in each other's way, and slow a training: "
+            f"set at most {allowed}"
+        )
 
 
 # A GPU that is there, and that this torch cannot use: training would take the processor without a word.
@@ -120,25 +54,20 @@ def check_gpu(devices: Path = DEVICES) -> Iterator[Finding]:
         )
 
 
-# Memory and disk space: what a training needs at least, beside what there is.
+# Disk space: what a training needs at least, beside what there is.
 
 COPIES_OF_TEXT = 3  # the corpus, its parts, their ids
+COPIES_OF_WEIGHTS = 5  # in a checkpoint at most: the weights, two moments of each, their average, the best
+NUM_CHECKPOINTS = 3  # two that are kept, and one that is written
 MB, GB = 1e6, 1e9
-
-
-def check_host_memory(params: Params, encoded: Encoded | None) -> Iterator[Finding]:
-    """Check the memory for a training on the processor. The memory of a GPU is the train stage's own question."""
-    if not is_gpu_visible():
-        yield from errors_of(lambda: check_memory(_needs(params, encoded), host_memory()))
 
 
 def check_disk(params: Params, encoded: Encoded | None, num_bytes: int | None) -> Iterator[Finding]:
     """An error if there is too little for the files alone, a warning if DVC's cache, which copies them, is too much."""
-    needs = _needs(params, encoded)
-    checkpoint = needs.weights + needs.optimizer + needs.averages
+    weights = 4 * shape_of(params.model, len(encoded.vocab) if encoded else 1).num_parameters
     text = COPIES_OF_TEXT * num_bytes if encoded is None and num_bytes is not None else 0
-    without_cache = text + (NUM_KEPT + 1) * checkpoint + needs.weights
-    with_cache = without_cache + text + needs.weights
+    without_cache = text + (NUM_CHECKPOINTS * COPIES_OF_WEIGHTS + 1) * weights
+    with_cache = without_cache + text + weights
     free = shutil.disk_usage(Path.cwd()).free
     if free < with_cache:
         finding = error if free < without_cache else warning
@@ -148,12 +77,6 @@ def check_disk(params: Params, encoded: Encoded | None, num_bytes: int | None) -
             f"disk: about {needed} {name} are needed (texts {texts}, checkpoints and the model, and DVC's cache), "
             f"{there} are free in {Path.cwd()}"
         )
-
-
-def _needs(params: Params, encoded: Encoded | None) -> MemoryNeeds:
-    """The needs of one process; an unknown vocabulary counts as one character, so they are never too high."""
-    shape = shape_of(params.model, len(encoded.vocab) if encoded else 1)
-    return memory_needs(shape, params.train, params.train.batch_size)
 
 
 # What is installed, beside what the checkout's `pyproject.toml` asks for.

@@ -39,7 +39,7 @@ class TrainingConsole(Observer):
         epochs = "1 epoch" if plan.num_epochs == 1 else f"{plan.num_epochs} epochs"
         self._print(
             f"{plan.num_parameters:,} parameters, {epochs} of {plan.chars_per_epoch:,} characters, "
-            f"{plan.num_processes} process(es) on {plan.device}, {plan.precision}"
+            f"{plan.num_processes} process(es) on {plan.device}, {plan.precision}: {plan.precision_reason}"
         )
         if progress.initial_nats_per_char is not None:
             self._print(f"begins from a model that has val {progress.initial_nats_per_char:.4f} nats/char")
@@ -73,10 +73,6 @@ class TrainingConsole(Observer):
             f"epoch {row.epoch}/{self._plan.num_epochs}  train {row.train_nats_per_char:.4f}  "
             f"val {row.val_nats_per_char:.4f} nats/char  {train_seconds:.1f} s"
         )
-
-    def on_slow_process(self, name: str, times: float) -> None:
-        """Warn: all others wait for it."""
-        self._print(f"WARNING: {name} takes {times:.1f} times as long as the others, which wait for it at every step")
 
     def show_texts(self, epoch: int, texts: Sequence[WrittenText]) -> None:
         """Print the beginning of the last text that the model wrote after an epoch."""

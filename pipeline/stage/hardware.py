@@ -1,6 +1,6 @@
 """How a process uses its hardware: CPU threads, memory between steps, and GPU kernels that repeat themselves.
 
-torch is imported when it is needed, since the launcher asks for cores and memory alone and imports no torch.
+torch is imported when it is needed, since the launcher asks for cores alone and imports no torch.
 A container may have less of it than the machine: what the control groups (cgroups(7), versions 1 and 2) allow counts.
 """
 
@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:
-    import torch
-
     from charlstm.params import Params
 
 # mallopt(3), malloc.h
@@ -24,11 +22,6 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 # Rows × units² at a time step, below which one more thread costs more than it saves (`python -m benchmarks.threads`).
 WORK_PER_THREAD = 2**18
 ROOT = Path("/")
-# Of a control group, by version: its limit, its use, and how much of that is files, which give way.
-MEMORY_FILES = {
-    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    2: ("memory.max", "memory.current", "inactive_file"),
-}
 
 
 def set_num_threads(work: int | None = None) -> None:
@@ -109,7 +102,7 @@ def num_cores(root: Path = ROOT) -> int:
         cores = len({file.read_text() for file in topology})
     except OSError:
         cores = min(len(allowed), psutil.cpu_count(logical=False) or len(allowed))
-    for folder in _control_groups("cpu", root):
+    for folder in _control_groups(root):
         with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no quota
             if (folder / "cpu.max").exists():
                 quota, period = map(int, (folder / "cpu.max").read_text().split())
@@ -120,31 +113,7 @@ def num_cores(root: Path = ROOT) -> int:
     return cores
 
 
-def available_memory(device: "torch.device", root: Path = ROOT) -> int:
-    """Bytes that this process may still take on `device`; on the host a share of what its processes have together."""
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.mem_get_info(device)[0]
-    return host_memory(root) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-def host_memory(root: Path = ROOT) -> int:
-    """Bytes that processes may still take on this machine. Swap space counts, and a container's limit.
-
-    `root` has `proc` and `sys`.
-    """
-    available = psutil.virtual_memory().available + psutil.swap_memory().free
-    for folder in _control_groups("memory", root):
-        with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no limit
-            limit_name, usage_name, cache_name = MEMORY_FILES[2 if (folder / "memory.max").exists() else 1]
-            limit, usage = (int((folder / name).read_text()) for name in (limit_name, usage_name))
-            statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            available = min(available, max(0, limit - usage + int(statistics.get(cache_name, 0))))
-    return available
-
-
-def _control_groups(controller: str, root: Path) -> Iterator[Path]:
+def _control_groups(root: Path) -> Iterator[Path]:
     """The folders of this process's control groups, from its own up to the highest that can be seen.
 
     In a container the path may be the host's, of which only the top is there, under the container's own name.
@@ -152,9 +121,9 @@ def _control_groups(controller: str, root: Path) -> Iterator[Path]:
     with contextlib.suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
-            if controllers and controller not in controllers.split(","):
+            if controllers and "cpu" not in controllers.split(","):
                 continue
-            names = [controllers, controller] if controllers else ["", "unified"]  # version 2 names no controller
+            names = [controllers, "cpu"] if controllers else ["", "unified"]  # version 2 names no controller
             for name in dict.fromkeys(names):
                 top = root / "sys/fs/cgroup" / name
                 own = top / path.lstrip("/")

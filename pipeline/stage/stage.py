@@ -27,7 +27,6 @@ from pipeline.stage.exit_codes import (
 )
 from pipeline.stage.interruption import without_ignored
 from pipeline.stage.project import PARAMS
-from pipeline.stage.waiting import share_cores
 
 if TYPE_CHECKING:  # commands that need no parameters start without pydantic and their schema
     from charlstm.params import Params
@@ -100,7 +99,6 @@ def run_work(work: Callable[[], None]) -> int:
     def to_its_end() -> int:
         settings.check_all()
         store()  # a wrong address of MLflow ends the stage before its work, not after
-        share_cores()
         work()
         record_exit_code(0)
         return 0

@@ -2,6 +2,8 @@ from typing import Any
 
 import pytest
 import torch
+from learning import needs_bf16
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from charlstm.model import loss
@@ -155,6 +157,7 @@ def test_uniform_initial_weights_are_those_of_linear_layers() -> None:
         assert abs(off.mean() / bound - 0.5) < 0.1, name  # uniform
 
 
+@needs_bf16
 def test_autocast_runs_the_fused_layer_in_the_dtype_it_names() -> None:
     layer = FusedLayer(5, 7)
     x_TBI, zeros_BH = torch.randn(6, 4, 5), torch.zeros(4, 7)
@@ -163,6 +166,42 @@ def test_autocast_runs_the_fused_layer_in_the_dtype_it_names() -> None:
         theirs, _ = layer.lstm(x_TBI)
     assert mine.dtype == last.cell.dtype == torch.bfloat16
     assert torch.equal(mine, theirs)
+
+
+class LSTMCalls(TorchFunctionMode):
+    """The weights that each call of `torch.lstm` was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: list[list[torch.Tensor]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        if func is torch.lstm:
+            self.weights.append(args[2])
+        return func(*args, **(kwargs or {}))
+
+
+def test_weights_in_another_dtype_lie_end_to_end_and_compute_the_same_bits() -> None:
+    layer, x_TBI = FusedLayer(5, 7), torch.randn(6, 4, 5)
+    zeros = torch.zeros(4, 7)
+    weights = dict(layer.lstm.named_parameters())
+    with torch.autocast("cpu", torch.bfloat16), LSTMCalls() as calls:
+        mine, last = layer(x_TBI, LSTMState(zeros, zeros))
+    (given,) = calls.weights
+    assert len({weight.untyped_storage().data_ptr() for weight in given}) == 1
+    ends = [0]
+    for weight in given:
+        assert weight.is_contiguous() and weight.storage_offset() == ends[-1]
+        ends.append(ends[-1] + weight.numel())
+    assert ends[-1] * 2 == given[0].untyped_storage().nbytes()
+
+    cast = [weight.bfloat16() for weight in weights.values()]  # one by one
+    start = [zeros[None].bfloat16()] * 2
+    theirs, hidden, cell = torch.lstm(x_TBI.bfloat16(), start, cast, True, 1, 0.0, True, False, False)
+    assert torch.equal(mine, theirs) and torch.equal(last.hidden, hidden[0]) and torch.equal(last.cell, cell[0])
+    trained = [weight for weight in weights.values() if weight.requires_grad]
+    gradients = [torch.autograd.grad(one.float().square().sum(), trained) for one in (mine, theirs)]
+    assert len(trained) == 3 and all(map(torch.equal, *gradients))
 
 
 def loss_and_gradients(

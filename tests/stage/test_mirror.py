@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from charlstm.files.checksums import SUMS, write_sums
-from charlstm.training.checkpoint import Checkpoint, read_checkpoint
-from charlstm.training.needs import STATE
+from charlstm.training.checkpoint import STATE, Checkpoint, read_checkpoint
 from pipeline import mirror
 from pipeline.dvc.unfinished import TRAINING_ID
 from pipeline.mirror import Mirror

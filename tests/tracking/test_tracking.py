@@ -22,7 +22,7 @@ from charlstm.training.progress import Plan, Progress
 
 EPOCH, STEP = EpochRow(1, 10, 2.0, 1.9), StepRow(10, 1, 2.0, 0.1, 0.5)
 MODEL = CharLSTM(ModelShape(2, 2, 2, 1), "gates")
-PLAN = Plan(1, 10, 1000, 99, 1, "cpu", "float32", "character", 1000, 104)
+PLAN = Plan(1, 10, 1000, 99, 1, "cpu", "fp32", "because", "character", 1000, 104)
 PARAMS: dict[str, str | int | float] = {
     "train.seed": 7,
     "train.optimizer": "muon",

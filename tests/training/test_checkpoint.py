@@ -12,8 +12,7 @@ import torch
 
 from charlstm.errors import CharlstmError
 from charlstm.files.checksums import SUMS, write_sums
-from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
-from charlstm.training.needs import STATE
+from charlstm.training.checkpoint import STATE, Checkpoint, CheckpointFolder
 
 
 def state(step: int) -> Checkpoint:

@@ -2,8 +2,6 @@
 
 import math
 import os
-import platform
-import re
 import shutil
 import sqlite3
 import subprocess
@@ -92,34 +90,6 @@ def test_two_processes_with_a_head_in_pieces_have_the_losses_of_one(encoded: Pat
     assert done.returncode == 0, done.stderr
     assert step_losses(two) == pytest.approx(step_losses(one), rel=1e-9) and len(step_losses(one)) > 50
     assert step_losses(two) != step_losses(one)
-
-
-SLOW = """
-import os, sys, time
-from charlstm.training import learner, slow_processes
-slow_processes.SECONDS_OF_LOOKING = 0.05
-if os.environ["RANK"] == "1":
-    forward = learner.Learner.forward_loss
-    learner.Learner.forward_loss = lambda *arguments: (time.sleep(0.03), forward(*arguments))[1]
-from pipeline import train
-from pipeline.stage import stage
-sys.exit(stage.run(train.run, []))
-"""
-
-
-def test_a_slow_process_is_named_in_the_console_and_in_the_run(encoded: Path, tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(encoded, project)
-    (project / "slow.py").write_text(SLOW)
-    environment = {**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
-    command = [*torchrun(2), "slow.py"]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    name = rf"process 1 \({re.escape(platform.node())}, cpu\)"
-    assert len(re.findall(rf"WARNING: {name} takes \d+\.\d times as long as the others", done.stderr)) == 1
-    with closing(sqlite3.connect(project / "mlflow.db")) as store:
-        ((tag,),) = store.execute("select value from tags where key = 'slow_process'").fetchall()
-    assert re.fullmatch(rf"{name}: \d+\.\d times as long as the others", tag)
 
 
 PATIENT = """

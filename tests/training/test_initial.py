@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from learning import needs_bf16
 
 from charlstm.errors import CharlstmError, Interrupted
 from charlstm.model.char_lstm import CharLSTM, initial_weights
@@ -140,7 +141,7 @@ def test_it_knows_from_the_first_step_what_the_model_has_learned(train: Train) -
     assert before is not None and abs(before - first.epochs[0].val_nats_per_char) < 1
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bf16)])
 def test_stopped_and_resumed_it_ends_in_the_same_bits(train: Train, precision: str) -> None:
     whole = train(begins=True, state="whole", train__precision=precision)
     with pytest.raises(Interrupted):

@@ -1,8 +1,13 @@
-"""bf16 is asked of the device that trains, and of no other."""
+"""bf16 is asked of the device that trains, and of no other; where there is none, it is said in one line."""
+
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from stages import run_stage
 
+from benchmarks.projects import write_params
 from charlstm.training.processes import Processes, multiplies_bf16
 from pipeline.stage.hardware import is_kept_on_cpu
 
@@ -28,8 +33,7 @@ def test_training_on_the_cpu_beside_a_gpu_does_not_ask_cuda(
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     processes = Processes("auto", on_cpu=is_kept_on_cpu())
     assert processes.device.type == "cpu"
-    capabilities = torch.cpu.get_capabilities()
-    assert processes.is_bf16 == bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    assert processes.is_bf16 == multiplies_bf16("cpu")
 
 
 def test_training_on_a_gpu_asks_it(beside_a_gpu: None) -> None:
@@ -39,3 +43,21 @@ def test_training_on_a_gpu_asks_it(beside_a_gpu: None) -> None:
 
 def test_other_devices_train_in_fp32() -> None:
     assert not multiplies_bf16("mps")
+
+
+@pytest.mark.parametrize(("precision", "code"), [("auto", 0), ("bf16", 2)])
+def test_a_processor_without_bf16_trains_in_fp32_or_not_at_all(
+    encoded: Path, tmp_path: Path, precision: str, code: int
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(encoded, project)
+    write_params(project, {"train.precision": precision})
+    done = run_stage(project, "train", ONEDNN_MAX_CPU_ISA="AVX2", ATEN_CPU_CAPABILITY="avx2")
+    first = done.stderr.splitlines()[0]
+    assert done.returncode == code, done.stderr
+    if code == 0:
+        assert first.endswith(" 1 process(es) on cpu, fp32: this processor multiplies no bf16")
+    else:
+        assert done.stderr == (
+            "ERROR: train.precision is bf16, and this processor computes no LSTM in it: set auto or fp32\n"
+        )

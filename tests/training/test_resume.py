@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from learning import needs_bf16
 
 from charlstm.errors import CharlstmError, Interrupted
 from charlstm.files.checksums import SUMS, write_sums
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, separator_ids
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.checkpoint import Checkpoint, CheckpointFolder
-from charlstm.training.needs import STATE
+from charlstm.training.checkpoint import STATE, Checkpoint, CheckpointFolder
 from charlstm.training.processes import Processes
 from charlstm.training.train import Data, Result, fit
 
@@ -75,7 +75,7 @@ def assert_same(found: Result, expected: Result) -> None:
     "override",
     [
         {},
-        {"train.precision": "bf16"},
+        pytest.param({"train.precision": "bf16"}, marks=needs_bf16),
         {"split.document_separator": "\n"},
         {"train.batching": "windows", "train.window_stride": 16, "model.implementation": "gates"},
         {
@@ -124,13 +124,14 @@ def test_micro_batches_are_no_result_knob(train: Train) -> None:
         assert one.train_nats_per_char == pytest.approx(other.train_nats_per_char, rel=1e-9)
 
 
+@needs_bf16
 def test_another_precision_resumes_with_a_warning(train: Train, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(Interrupted):
         train({"train.precision": "bf16"}, 20)
     assert "was made with" not in caplog.text
     result = train({"train.precision": "fp32"})
     assert len(result.epochs) == 3
-    assert ", bf16, training resumes with torch " in caplog.text and ", float32: the result will" in caplog.text
+    assert ", bf16, training resumes with torch " in caplog.text and ", fp32: the result will" in caplog.text
 
 
 def test_another_number_of_threads_resumes_with_a_warning(train: Train, caplog: pytest.LogCaptureFixture) -> None:

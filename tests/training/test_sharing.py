@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from learning import needs_bf16
 from torch import Tensor
 
 from benchmarks.projects import torchrun, write_params
@@ -167,7 +168,9 @@ processes.close()
 """
 
 
-@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp64", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("bf16", marks=needs_bf16), pytest.param("fp64", marks=pytest.mark.slow)]
+)
 def test_processes_share_matrices_and_have_the_same_weights_also_after_a_skipped_step(
     encoded: Path, tmp_path: Path, precision: str
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from learning import needs_bf16
 
 from charlstm.errors import EncodedError, TrainingError
 from charlstm.evaluation.windows import windowed
@@ -59,6 +60,7 @@ def test_memorizes_a_short_text(tmp_path: Path, params: Callable[[Path, dict[str
     assert result.best.val_nats_per_char < 0.05
 
 
+@needs_bf16
 @pytest.mark.parametrize("batching", ["streams", "windows", "sliding_windows"])
 def test_two_runs_are_bit_identical(run: Fit, batching: str) -> None:
     override = {"train.batching": batching, "train.window_stride": 20, "train.precision": "bf16"}
@@ -109,7 +111,7 @@ def test_ids_that_stand_for_no_character_are_noticed_when_they_are_read(
         fit(Data(EncodedText(ids), EncodedText(ids[:100]), vocab), loaded.model, loaded.train, Processes("fp32"), [])
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp64", 1e-11), ("bf16", 1e-2)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp64", 1e-11), pytest.param("bf16", 1e-2, marks=needs_bf16)])
 def test_a_large_alphabet_trains_to_the_same_losses(
     run: Fit, precision: str, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,9 +174,8 @@ def test_observers_see_everything_in_order(run: Fit) -> None:
     recorder = Recorder()
     result = run({"train.epochs": 2, "train.log_every_steps": 20}, [recorder])
     plan, *rest = recorder.calls
-    assert plan == Plan(
-        2, 94, 2999, sum(w.numel() for w in result.weights.values()), 1, "cpu", "float32", "character", 2999, 64
-    )
+    num_parameters, reason = sum(w.numel() for w in result.weights.values()), "as train.precision says"
+    assert plan == Plan(2, 94, 2999, num_parameters, 1, "cpu", "fp32", reason, "character", 2999, 64)
     steps, epochs = result.steps, result.epochs
     assert rest == [*steps[:3], epochs[0], *steps[3:], epochs[1]]
 
