@@ -3,8 +3,8 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,10 +46,15 @@ from pipeline.stage.mirroring import Follower, followed
 from pipeline.stage.project import PARAMS
 from pipeline.stage.sending import node_metrics, outbox
 from pipeline.stage.settings import seconds
+from pipeline.stage.tracking_store import STATE_FOLDER, project_root
 
 log = logging.getLogger("charlstm")
 
 Load = Callable[[], tuple[Params, Paths]]
+FAILURE = "failure.txt"
+OUT_OF_MEMORY = (
+    "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, or start more processes"
+)
 CHANGED = (
     "parameters, data or code were changed while training ran, and DVC would take the model for one made of the new; "
     "nothing is lost: with the former ones back in place (git stash, ...) the same command ends at once"
@@ -80,45 +85,63 @@ def run(params: Params, paths: Paths, job: Job = Job()) -> None:  # noqa: B008  
     tags = {**provenance.tags(params, paths), **provenance.environment(), **job.tags}
     fingerprint = unfinished.fingerprint(params, paths)
     seconds_between = seconds("CHARLSTM_CHECKPOINT_SECONDS")
-    with (
-        handle_signals() as interruption,
-        closing(_processes(params)) as processes,
-        processes.interrupted_by_lost_peers(),
-    ):
-        _check_memory(params, len(data.vocab), processes)
+    failure = project_root() / STATE_FOLDER / fingerprint / FAILURE
+    failure.unlink(missing_ok=True)  # of an earlier start: those of this one come when all processes have met
+    with handle_signals() as interruption:
+        processes = _processes(params)
 
         def train(observers: Sequence[Observer], folder: Path) -> Result:
             checkpoints = CheckpointFolder(folder, seconds_between)
             stop = interruption.should_stop
-            return fit(data, params.model, params.train, processes, observers, checkpoints, stop)
+            with _reason_shared(processes, failure):
+                return fit(data, params.model, params.train, processes, observers, checkpoints, stop)
 
-        try:
+        def begin() -> None:  # it may wait for another experiment
+            checkout, stop = job.folder / unfinished.CHECKOUT, lambda: interruption.is_requested
+            begun.append(stack.enter_context(unfinished.start_or_resume(fingerprint, checkout, stop)))
+            begun[0].fetch_or_clear_mirror()
+
+        with ExitStack() as stack, processes.interrupted_by_lost_peers(), _out_of_memory_explained():
+            _check_memory(params, len(data.vocab), processes)
             _check_same_training(processes, fingerprint)
-            if not processes.is_main:
-                processes.on_main(lambda: None)
-                # It writes what process 0 writes, and shows it to nobody: else it would wait, maybe for too long.
-                with node_metrics(fingerprint):
-                    train([EpochTexts(prompts, data.vocab, params.train.seed, [])], Path())
-                return
-            with ExitStack() as stack:
-                begun = list[unfinished.Unfinished]()
-
-                def begin() -> None:  # it may wait for another experiment
-                    checkout, stop = job.folder / unfinished.CHECKOUT, lambda: interruption.is_requested
-                    begun.append(stack.enter_context(unfinished.start_or_resume(fingerprint, checkout, stop)))
-                    begun[0].fetch_or_clear_mirror()
-
-                processes.on_main(begin)
+            begun = list[unfinished.Unfinished]()
+            processes.on_main(begin)
+            if processes.is_main:
                 mirror = _MirrorWatch(stack.enter_context(followed(begun[0].folder)))
                 watched = job._replace(observers=[*job.observers, mirror])
                 _train_and_write(params, paths, data.vocab, prompts, tags, begun[0], train, watched)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise TrainingError(
-                "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, "
-                "or start more processes"
-            ) from None
+            else:
+                # It writes what process 0 writes, and shows it to nobody: else it would wait, maybe for too long.
+                with node_metrics(fingerprint):
+                    train([EpochTexts(prompts, data.vocab, params.train.seed, [])], Path())
+        processes.close()  # not after a failure: NCCL would wait for those that are in a collective call
+
+
+@contextmanager
+def _reason_shared(processes: Processes, file: Path) -> Iterator[None]:
+    """Tell the other processes why this one fails; where another one is lost, fail for the reason that it has told."""
+    try:
+        yield
+    except Interrupted:
+        if file.exists():
+            raise TrainingError(file.read_text()) from None
+        raise
+    except Exception as error:
+        reason = OUT_OF_MEMORY if is_out_of_memory(error) else str(error)
+        if processes.world_size > 1:
+            with suppress(OSError):
+                write_text(file, f"process {processes.rank}: {type(error).__name__}: {reason}")
+        raise
+
+
+@contextmanager
+def _out_of_memory_explained() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(OUT_OF_MEMORY) from None
 
 
 class _MirrorWatch(Observer):

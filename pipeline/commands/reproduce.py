@@ -29,9 +29,9 @@ from pipeline.lineage.search import find, of_outputs
 from pipeline.provenance.git import git, is_whole
 from pipeline.provenance.hashes import LINKS, OPTIONAL, link_of
 from pipeline.provenance.provenance import COMMIT, environment
-from pipeline.stage.exit_codes import EXIT_INTERRUPTED
 from pipeline.stage.project import LOCK, PARAMS, PIPELINE, from_here
 from pipeline.stage.settings import MIRROR
+from pipeline.stage.stage import EXIT_INTERRUPTED
 from pipeline.stage.terminal import printable
 from pipeline.stage.tracking_store import STATE_FOLDER, store
 
@@ -220,7 +220,7 @@ PYTHON = [sys.executable, "-m"]
 # is to be trained.
 PRIVATE = (
     MIRROR,
-    *("MLFLOW_", "DVC_ROOT", "DVC_EXP", "DVC_STAGE", "GIT_", "CHARLSTM_EXIT_CODES", "PYTHONSAFEPATH"),
+    *("MLFLOW_", "DVC_ROOT", "DVC_EXP", "DVC_STAGE", "GIT_", "PYTHONSAFEPATH"),
     *("OMP_NUM_THREADS", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
     *("MASTER_", "TORCHELASTIC_", "ACCELERATE_"),
 )

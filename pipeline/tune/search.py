@@ -1,6 +1,8 @@
 """The loop of a search: it claims one trial after the other, and has each trained as stage train is."""
 
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -15,13 +17,15 @@ from charlstm.files.documents import read_json
 from charlstm.params import Params, load_params
 from charlstm.text.encoded import load_encoded
 from pipeline.dvc import unfinished
-from pipeline.dvc.paths import Paths, load_paths, train_command
-from pipeline.stage.exit_codes import EXIT_BAD_INPUT, EXIT_INTERRUPTED
+from pipeline.dvc.paths import Paths, load_paths
+from pipeline.stage.interruption import LAUNCHER
 from pipeline.stage.params_file import params_with
 from pipeline.stage.project import PARAMS
+from pipeline.stage.stage import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from pipeline.tune.space import Space, Value, read_space
 from pipeline.tune.study import MODEL, TRAINING, Study, Trial
 
+TRIAL = [sys.executable, "-m", "pipeline.tune.trial"]
 LOG = "log.txt"
 MAX_FAILURES = 5  # one after the other
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -111,7 +115,7 @@ def _train(plan: Plan, study: Study, trial: Trial, watch: Watch) -> bool:
         study.fail(number, str(error))
         return True
     write_text(folder / PARAMS, text)
-    command = train_command("pipeline.tune.trial", str(study.folder), str(number))
+    command = [*TRIAL, str(study.folder), str(number)]
     code, is_stopped = _run(command, folder / LOG, lambda: watch.wait(trial), watch.must_stop)
     if code == 0:
         study.end(number, read_json(folder / TRAINING / "metrics.json")["val_nats_per_char"])
@@ -164,8 +168,11 @@ def name_of(trial: Trial) -> str:
 def _run(command: list[str], log: Path, wait: Callable[[], None], must_stop: Callable[[], bool]) -> tuple[int, bool]:
     """The exit code of a command, and whether it was asked to stop; what it says goes to `log`."""
     is_stopped = False
+    environment = {**os.environ, LAUNCHER: str(os.getpid())}
     with log.open("ab") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
     try:
         while process.poll() is None:
             wait()

@@ -20,7 +20,6 @@ from pipeline import mirror as process
 from pipeline.dvc.unfinished import TRAINING_ID
 from pipeline.mirror import COMPLETE, Mirror, fetch, follow
 from pipeline.stage import mirroring
-from pipeline.stage.background import is_in_background
 from pipeline.stage.settings import MIRROR
 from pipeline.stage.terminal import shown_error
 
@@ -275,7 +274,7 @@ def test_a_machine_that_is_shut_down_copies_its_last_checkpoint(
     with mirroring.followed(folder):
         while not mirror.copies():  # and while it has no command line yet
             time.sleep(0.05)
-        (copying,) = (child for child in psutil.Process().children() if is_in_background(child))
+        (copying,) = (child for child in psutil.Process().children() if "pipeline.mirror" in child.cmdline())
         copying.send_signal(number)
         write_checkpoint(folder, 20)
     assert [copy.checkpoint for copy in mirror.copies()] == ["step-000000020", first.name]

@@ -64,7 +64,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> Training:
 
     def put(more: str) -> None:
         code = TRAINING.replace("__MORE__", more)
-        monkeypatch.setattr(loop, "train_command", lambda _, *arguments: [sys.executable, "-c", code, *arguments])
+        monkeypatch.setattr(loop, "TRIAL", [sys.executable, "-c", code])
 
     return put
 
@@ -169,7 +169,7 @@ def test_a_training_that_others_kill_ends_it_and_is_resumed(plan: Plan, training
 
 @pytest.mark.parametrize(("end", "code"), [("os.kill(os.getpid(), signal.SIGKILL)", -9), ("sys.exit(75)", 75)])
 def test_a_trial_that_is_killed_twice_fails(plan: Plan, training: Training, end: str, code: int) -> None:
-    """As the system does where memory ends, and would do again. Of a worker alone, the launcher makes code 75."""
+    """As the system does where memory ends, and would do again."""
     training(f"if number == 1: {end}")
     with pytest.raises(Interrupted, match=rf"trial 1: it said nothing .* exit code {code}; the same command goes on"):
         run(plan, 3)
