@@ -21,6 +21,7 @@ DEFAULTS = {
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     # Below it, `accelerate launch` warns in eight lines of each value that it chooses, such as a process for every GPU.
     "ACCELERATE_LOG_LEVEL": "error",
+    "PYTHONFAULTHANDLER": "1",  # a crash shows where Python was
 }
 # How long threads that wait for others spin. An LSTM's wait at every time step, for less time than it takes to wake
 # one; with libgomp's default, a step beside other work takes many times as long.

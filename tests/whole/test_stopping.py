@@ -131,6 +131,7 @@ def test_dvc_may_die_before_the_training_listens(project: Path, tmp_path: Path) 
         time.sleep(0.02)
     everyone = family(process)
     process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) != 0
     _, alive = psutil.wait_procs(everyone, timeout=60)
     assert not alive
 
