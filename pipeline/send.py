@@ -7,8 +7,8 @@ from pathlib import Path
 
 from charlstm.tracking.sender import follow
 from pipeline.stage.background import has_stage_ended, work_in_background
-from pipeline.stage.exit_codes import EXIT_BAD_INPUT
 from pipeline.stage.settings import seconds
+from pipeline.stage.stage import EXIT_BAD_INPUT
 from pipeline.stage.tracking_store import store
 
 log = logging.getLogger("charlstm")

@@ -4,8 +4,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from charlstm.errors import CharlstmError, Interrupted, TrainingError
@@ -42,9 +42,14 @@ from pipeline.stage.hardware import (
 from pipeline.stage.interruption import handle_signals
 from pipeline.stage.sending import node_metrics, outbox
 from pipeline.stage.settings import MIRROR, seconds
+from pipeline.stage.tracking_store import STATE_FOLDER, project_root
 
 log = logging.getLogger("charlstm")
 
+FAILURE = "failure.txt"
+OUT_OF_MEMORY = (
+    "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, or start more processes"
+)
 CHANGED = (
     "parameters, data or code were changed while training ran, and DVC would take the model for one made of the new; "
     "nothing is lost: with the former ones back in place (git stash, ...) the same command ends at once"
@@ -62,44 +67,62 @@ def run(params: Params, paths: Paths) -> None:
     tags = {**provenance.tags(params, paths), **provenance.environment()}
     fingerprint = unfinished.fingerprint(params, paths)
     seconds_between = seconds("CHARLSTM_CHECKPOINT_SECONDS")
-    with (
-        handle_signals() as interruption,
-        closing(_processes(params)) as processes,
-        processes.interrupted_by_lost_peers(),
-    ):
+    failure = project_root() / STATE_FOLDER / fingerprint / FAILURE
+    failure.unlink(missing_ok=True)  # of an earlier start: those of this one come when all processes have met
+    with handle_signals() as interruption:
+        processes = _processes(params)
 
         def train(observers: Sequence[Observer], folder: Path) -> Result:
             checkpoints = CheckpointFolder(folder, seconds_between)
             stop = interruption.should_stop
-            return fit(data, params.model, params.train, processes, observers, checkpoints, stop)
+            with _reason_shared(processes, failure):
+                return fit(data, params.model, params.train, processes, observers, checkpoints, stop)
 
-        try:
+        def stop() -> bool:
+            return interruption.is_requested
+
+        def begin() -> None:  # it may wait for another experiment
+            begun.append(stack.enter_context(unfinished.start_or_resume(fingerprint, stop)))
+            if url := os.environ.get(MIRROR):
+                stack.enter_context(Mirror(url, begun[0].folder, is_anew=begun[0].is_anew))
+
+        with ExitStack() as stack, processes.interrupted_by_lost_peers(), _out_of_memory_explained():
             _check_same_training(processes, fingerprint)
-            if not processes.is_main:
-                processes.on_main(lambda: None)
+            begun = list[unfinished.Unfinished]()
+            processes.on_main(begin)
+            if processes.is_main:
+                _train_and_write(params, paths, data.vocab, prompts, tags, begun[0], train)
+            else:
                 with node_metrics(fingerprint):
                     train([], Path())
-                return
-            with ExitStack() as stack:
-                begun = list[unfinished.Unfinished]()
+        processes.close()  # not after a failure: NCCL would wait for those that are in a collective call
 
-                def stop() -> bool:
-                    return interruption.is_requested
 
-                def begin() -> None:  # it may wait for another experiment
-                    begun.append(stack.enter_context(unfinished.start_or_resume(fingerprint, stop)))
-                    if url := os.environ.get(MIRROR):
-                        stack.enter_context(Mirror(url, begun[0].folder, is_anew=begun[0].is_anew))
+@contextmanager
+def _reason_shared(processes: Processes, file: Path) -> Iterator[None]:
+    """Tell the other processes why this one fails; where another one is lost, fail for the reason that it has told."""
+    try:
+        yield
+    except Interrupted:
+        if file.exists():
+            raise TrainingError(file.read_text()) from None
+        raise
+    except Exception as error:
+        reason = OUT_OF_MEMORY if is_out_of_memory(error) else str(error)
+        if processes.world_size > 1:
+            with suppress(OSError):
+                write_text(file, f"process {processes.rank}: {type(error).__name__}: {reason}")
+        raise
 
-                processes.on_main(begin)
-                _train_and_write(params, paths, data.vocab, prompts, tags, begun[0], train)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise TrainingError(
-                "out of memory: lower train.micro_batch_size, train.context_len or model.hidden_size, "
-                "or start more processes"
-            ) from None
+
+@contextmanager
+def _out_of_memory_explained() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(OUT_OF_MEMORY) from None
 
 
 def _load(params: Params, paths: Paths) -> Data:

@@ -1,10 +1,14 @@
-"""The train stage with a fault: `faulty.py RANK STEP [STEP ...]` has a loss that is no number there."""
+"""The train stage with a fault: `faulty.py RANK STEP [STEP ...]` has a loss that is no number there.
+
+With the variable `FAULT` it fails there instead: `defect` or `mistake`, which a user can mend.
+"""
 
 import os
 import sys
 
 from torch import Tensor
 
+from charlstm.errors import CharlstmError
 from charlstm.model.loss import summed_nats
 from charlstm.training import learner
 
@@ -16,6 +20,8 @@ def faulty(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
     global num_calls
     num_calls += 1
     is_now = int(os.environ.get("RANK", "0")) == rank and num_calls in steps
+    if is_now and (fault := os.environ.get("FAULT")):
+        raise {"defect": ValueError, "mistake": CharlstmError}[fault]("in the middle of a step")
     return summed_nats(logits_BTV, targets_BT) * (float("nan") if is_now else 1.0)
 
 

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from pipeline.doctor.examination import examine
-from pipeline.stage.exit_codes import EXIT_BAD_INPUT
+from pipeline.stage.stage import EXIT_BAD_INPUT
 from pipeline.stage.terminal import printable
 
 

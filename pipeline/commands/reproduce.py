@@ -29,9 +29,9 @@ from pipeline.lineage.search import find, of_outputs
 from pipeline.provenance.git import git
 from pipeline.provenance.hashes import LINKS, link_of
 from pipeline.provenance.provenance import COMMIT, DIRTY, environment
-from pipeline.stage.exit_codes import EXIT_INTERRUPTED
 from pipeline.stage.project import LOCK, PARAMS, PIPELINE, from_here
 from pipeline.stage.settings import MIRROR
+from pipeline.stage.stage import EXIT_INTERRUPTED
 from pipeline.stage.terminal import printable
 from pipeline.stage.tracking_store import STATE_FOLDER, store
 
@@ -213,7 +213,7 @@ PYTHON = [sys.executable, "-m"]
 # is to be trained.
 PRIVATE = (
     MIRROR,
-    *("MLFLOW_", "DVC_ROOT", "DVC_EXP", "DVC_STAGE", "GIT_", "CHARLSTM_EXIT_CODES", "PYTHONSAFEPATH"),
+    *("MLFLOW_", "DVC_ROOT", "DVC_EXP", "DVC_STAGE", "GIT_", "PYTHONSAFEPATH"),
     *("OMP_NUM_THREADS", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
     *("MASTER_", "TORCHELASTIC_", "ACCELERATE_"),
 )
@@ -273,14 +273,13 @@ def _prepare(folder: Path, is_as_recorded: Callable[[], bool], paths: Paths) -> 
 def _train(folder: Path, tags: Mapping[str, str]) -> int:
     """Really train, from the first step, on as many threads and processes and on the device that the run's tags say."""
     shutil.rmtree(folder / STATE_FOLDER, ignore_errors=True)
-    environment, is_on_cpu = _threads(tags), tags.get("device", "").startswith("cpu")
-    if (num_processes := int(tags.get("num_processes", "1"))) > 1:
-        launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes), "-m"]
-        environment |= {"ACCELERATE_USE_CPU": "true"} if is_on_cpu else {}
-    else:  # what `accelerate config` has written on this machine does not count
-        launcher = ["accelerate.commands.launch", "--quiet", "--num_processes", "1", "--num_machines", "1"]
-        launcher += ["--cpu", "-m"] if is_on_cpu else ["-m"]
-    return _run(folder, "pipeline.launch", *PYTHON, *launcher, "pipeline.train", environment=environment)
+    environment = _threads(tags)
+    if tags.get("device", "").startswith("cpu"):
+        environment["ACCELERATE_USE_CPU"] = "true"
+    command, num_processes = ["pipeline.train"], tags.get("num_processes", "1")
+    if num_processes != "1":
+        command = ["torch.distributed.run", "--standalone", "--nproc_per_node", num_processes, "-m", *command]
+    return _run(folder, *command, environment=environment)
 
 
 def _threads(recorded: Mapping[str, str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.stage.exit_codes import EXIT_BAD_INPUT
+from pipeline.stage.stage import EXIT_BAD_INPUT
 from pipeline.stage.terminal import plain_console
 
 

@@ -99,7 +99,7 @@ def train_command(module: str, *arguments: str) -> list[str]:
     """
     try:
         command = load_yaml(PIPELINE)["stages"]["train"]["cmd"]
-        words = [sys.executable if word == "python" else word for word in shlex.split(command)]
+        words = [sys.executable if word == "python" else word for word in shlex.split(command) if word != "exec"]
     except (KeyError, TypeError, AttributeError, ValueError):
         raise ParamsError(f"{PIPELINE}: expected a command under stages.train.cmd") from None
     if words[-1:] != ["pipeline.train"]:

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import psutil
+
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import open_regular, sha256
 from charlstm.files.checksums import SUMS
@@ -108,14 +110,19 @@ def _without(section: Any, name: str) -> Any:  # noqa: ANN401  # whatever YAML h
 
 def process_at_work() -> int | None:
     """The number of a living DVC that works in this checkout, by the locks that it has noted; None if there is none."""
-    from pipeline.stage.interruption import pid_of_launcher  # every stage starts with this module
-
     try:
         kinds = [kind for entry in read_json(RWLOCK).values() for kind in entry.values()]
         numbers = {int(lock["pid"]) for kind in kinds for lock in ([kind] if "pid" in kind else kind)}
     except (OSError, ValueError, AttributeError, LookupError, TypeError):  # DVC cuts it to nothing before it writes
         return None
-    return pid_of_launcher(numbers)
+    return next(filter(_is_dvc, sorted(numbers)), None)
+
+
+def _is_dvc(pid: int) -> bool:
+    try:
+        return "dvc" in [Path(word).name for word in psutil.Process(pid).cmdline()[:5]]  # `python -m dvc`, `bin/dvc`
+    except psutil.Error:
+        return False
 
 
 def cache_folder() -> Path:

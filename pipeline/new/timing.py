@@ -5,7 +5,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from itertools import cycle
 from pathlib import Path
 from statistics import fmean, median
@@ -54,17 +53,18 @@ def answer(folder: Path) -> None:
     vocab_size, rows = read_json(folder / REQUEST)
     requests = [Request(validate(Params, params, folder / REQUEST), max_seconds) for params, max_seconds in rows]
     precision, timeout = requests[0].params.train.precision, seconds("CHARLSTM_TIMEOUT_SECONDS")
-    with closing(Processes(precision, timeout_seconds=timeout, on_cpu=is_kept_on_cpu())) as processes:
-        timed: list[Timed] = []
-        for request in requests:
-            timed.append(Timed(request, vocab_size, processes))
-            if timed[-1].seconds_per_step() > request.max_seconds:
-                break
-        for one in timed * (NUM_TURNS - 1):
-            one.take_turn()
-        speeds = [one.speed() for one in timed]
-        if processes.is_main:
-            (folder / ANSWER).write_text(json.dumps(speeds))
+    processes = Processes(precision, timeout_seconds=timeout, on_cpu=is_kept_on_cpu())
+    timed: list[Timed] = []
+    for request in requests:
+        timed.append(Timed(request, vocab_size, processes))
+        if timed[-1].seconds_per_step() > request.max_seconds:
+            break
+    for one in timed * (NUM_TURNS - 1):
+        one.take_turn()
+    speeds = [one.speed() for one in timed]
+    if processes.is_main:
+        (folder / ANSWER).write_text(json.dumps(speeds))
+    processes.close()
 
 
 class Timed:

@@ -14,8 +14,6 @@ from collections.abc import Callable
 
 import psutil
 
-from pipeline.stage.exit_codes import EXIT_CODES
-from pipeline.stage.interruption import command_of
 from pipeline.stage.stage import guarded
 
 SENDER = "pipeline.send"
@@ -28,16 +26,10 @@ def start(module: str, *arguments: str, stdout: int) -> psutil.Popen:
     Raises:
         OSError: no process or no memory is left.
     """
-    environment = {name: value for name, value in os.environ.items() if name != EXIT_CODES}  # the stage's own
     return psutil.Popen(
         [sys.executable, "-m", module, *arguments],
-        env=environment, stdin=subprocess.PIPE, stdout=stdout, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=stdout, start_new_session=True,
     )  # fmt: skip
-
-
-def is_in_background(process: psutil.Process) -> bool:
-    """Whether a process is such a one: it ends by itself when the stage that started it has ended."""
-    return SENDER in command_of(process)
 
 
 def work_in_background(work: Callable[[], int]) -> int:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from charlstm.errors import ParamsError
 from charlstm.files.urls import without_credentials
-from pipeline.stage.exit_codes import count
 
 DEFAULT_SECONDS = {
     "CHARLSTM_CHECKPOINT_SECONDS": 30.0,  # from one checkpoint to the next
@@ -38,6 +37,16 @@ def seconds(name: str) -> float:
             f"{name}: expected a number of seconds from {MIN_SECONDS} to {MAX_SECONDS:,}, got {value[:60]!r}"
         ) from None
     return number
+
+
+def rank() -> int:
+    """The number of this process among those of a training, as launchers say it; 0 if they do not, or say it oddly."""
+    return max(0, count(os.environ.get("RANK", "0")))
+
+
+def count(value: str) -> int:
+    """A number of at most nine decimal digits; -1 for anything else."""
+    return int(value) if value.isascii() and value.isdecimal() and len(value) < 10 else -1
 
 
 def mirror_fault(url: str) -> str:

@@ -1,6 +1,7 @@
 """What all stages share: load parameters and paths, run, and turn errors into one line and an exit code."""
 
 import argparse
+import contextlib
 import errno
 import inspect
 import io
@@ -16,22 +17,15 @@ from typing import TYPE_CHECKING
 
 from charlstm.errors import CharlstmError, Interrupted, ParamsError
 from pipeline.stage import settings
-from pipeline.stage.exit_codes import (
-    EXIT_BAD_INPUT,
-    EXIT_DEFECT,
-    EXIT_INTERRUPTED,
-    GONE,
-    rank,
-    record_crashes,
-    record_exit_code,
-)
-from pipeline.stage.interruption import without_ignored
+from pipeline.stage.interruption import stop_with_parent, without_ignored
 from pipeline.stage.project import PARAMS
 
 if TYPE_CHECKING:  # commands that need no parameters start without pydantic and their schema
     from charlstm.params import Params
     from pipeline.dvc.paths import Paths
 
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
 SECONDS_TO_LET_THE_FIRST_REPORT = 3
 
 UNWINDING = ("SIGTERM", "SIGHUP")
@@ -53,7 +47,7 @@ def run(stage: Stage | str, argv: Sequence[str] | None = None) -> int:
     """Run `stage` in the current folder; its exit code. A stage takes no options: `params.yaml` has them.
 
     A name is that of a module whose `run` is the stage. Where its imports take seconds, it is imported here: a stage
-    that is stopped meanwhile puts its previous outputs back, too.
+    that is stopped meanwhile says so in one line, too.
     """
     about = "A stage of dvc.yaml." if isinstance(stage, str) else stage.__doc__
     argparse.ArgumentParser(description=about).parse_args(argv)
@@ -89,21 +83,39 @@ def check_unchanged(params: "Params", stage: str) -> None:
 
 
 def run_work(work: Callable[[], None]) -> int:
-    """Run `work`, all that a stage does; its exit code, which a launcher is told as well."""
-    from pipeline.dvc.previous_outputs import with_previous_outputs
+    """Run `work`, all that a stage does; its exit code."""
     from pipeline.stage.tracking_store import store
 
-    record_exit_code(GONE)
-    record_crashes()
-
     def to_its_end() -> int:
+        stop_with_parent()
         settings.check_all()
         store()  # a wrong address of MLflow ends the stage before its work, not after
         work()
-        record_exit_code(0)
         return 0
 
-    return with_previous_outputs(lambda: guarded(to_its_end))
+    return with_removed_outputs_named(lambda: guarded(to_its_end))
+
+
+def with_removed_outputs_named(run: Callable[[], int]) -> int:
+    """The exit code of `run`. If it fails, a line says how to restore the outputs that DVC removed before."""
+    code = None
+    try:
+        code = run()
+    finally:
+        if code != 0 and settings.rank() == 0:
+            _name_removed_outputs(os.environ.get("DVC_STAGE", ""))
+    return code
+
+
+def _name_removed_outputs(stage: str) -> None:
+    from pipeline.dvc.record import cached, recorded_outputs
+
+    with contextlib.suppress(OSError, CharlstmError):  # no record
+        recorded = recorded_outputs(stage.rpartition(":")[2])  # `train`, or `sub/dvc.yaml:train`
+        if any(not path.exists() and cached(md5) for path, md5 in recorded.items()):
+            logging.getLogger("charlstm").warning(
+                "DVC removed the previous outputs of %s before it ran: `dvc checkout %s` restores them", stage, stage
+            )
 
 
 def guarded(work: Callable[[], int]) -> int:
@@ -129,7 +141,6 @@ def guarded(work: Callable[[], int]) -> int:
         return work()
     except BaseException as error:
         if (explanation := _explanation(error)) is None:
-            record_exit_code(EXIT_DEFECT)
             raise
         return _fail(*explanation)
     finally:
@@ -169,8 +180,7 @@ def _fail(message: str, code: int) -> int:
     The first process reports at once. The others wait: if it fails too, the launcher ends them before they repeat its
     line. If the problem is theirs alone, they report it.
     """
-    record_exit_code(code)
-    if (number := rank()) > 0:
+    if (number := settings.rank()) > 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(SECONDS_TO_LET_THE_FIRST_REPORT)
         message = f"process {number}: {message}"

@@ -1,47 +1,53 @@
-"""Which processes are launchers, by their command lines, and which signals they leave to a training process."""
+"""Which signals ask a process to stop, and that it is told when what has started it dies."""
 
 import os
+import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
 
-from benchmarks.projects import LAUNCH, ROOT
-from pipeline.stage import interruption
-from pipeline.stage.interruption import is_launcher
+from benchmarks.projects import ROOT
+from pipeline.stage.interruption import LAUNCHER
 
-
-@pytest.mark.parametrize(
-    ("command", "expected"),
-    [
-        ("/venv/bin/python /venv/bin/dvc repro", True),
-        ("/usr/bin/python3.11 -m dvc repro train", True),
-        ("python -m pipeline.launch accelerate launch -m pipeline.train", True),
-        ("python /venv/bin/accelerate launch --quiet -m pipeline.train", True),
-        ("python -u -m torch.distributed.run -m pipeline.train", True),
-        ("torchrun --nproc_per_node 2 -m pipeline.train", True),
-        ("/venv/bin/python /venv/bin/charlstm reproduce HEAD", True),
-        ("python -m pipeline.cli reproduce HEAD", True),
-        ("python -m pipeline.cli trace reproduce", False),
-        ("python -m pipeline.train", False),
-        ("", False),
-    ],
-)
-def test_a_launcher_is_told_by_its_program(monkeypatch: pytest.MonkeyPatch, command: str, expected: bool) -> None:
-    monkeypatch.setattr(interruption, "command_of", lambda process: command.split())
-    assert is_launcher(psutil.Process()) == expected
+STAGE = """
+import time
+from pipeline.stage.stage import run_work
+def work():
+    print("working", flush=True)
+    time.sleep(60)
+run_work(work)
+"""
 
 
 @pytest.mark.parametrize("is_kept_alive", [False, True])
-def test_a_training_process_takes_the_signals_that_its_launcher_ignores(is_kept_alive: bool, tmp_path: Path) -> None:
-    """But not those that the user has ignored, as by `nohup`."""
+def test_signals_that_the_user_ignores_ask_for_nothing(is_kept_alive: bool) -> None:
     work = "from pipeline.stage.interruption import *; print(*(one.name for one in without_ignored(SIGNALS)))"
-    command = [*LAUNCH, sys.executable, "-c", work]
-    if is_kept_alive:
-        command = ["nohup", *command]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    command = [*(["nohup"] if is_kept_alive else []), sys.executable, "-c", work]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     taken = {"SIGTERM", "SIGINT", "SIGUSR1"} | (set() if is_kept_alive else {"SIGHUP"})
     assert set(done.stdout.split()) == taken, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a process")
+@pytest.mark.parametrize("variable", ["DVC_STAGE", "TORCHELASTIC_RUN_ID"])
+def test_a_stage_ends_when_what_has_started_it_dies(variable: str) -> None:
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {STAGE!r}])"
+    starter = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, variable: "train"}, stdout=subprocess.PIPE
+    )
+    assert starter.stdout is not None and starter.stdout.readline() == b"working\n"
+    (stage,) = psutil.Process(starter.pid).children()
+    starter.send_signal(signal.SIGKILL)
+    stage.wait(timeout=30)
+    starter.communicate()
+
+
+def test_a_launcher_that_is_dead_already_is_noticed() -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    command = [sys.executable, "-c", STAGE]
+    environment = {**os.environ, LAUNCHER: str(dead.pid)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("", "ERROR: interrupted\n")

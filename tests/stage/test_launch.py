@@ -1,17 +1,16 @@
-"""The wrapper around launchers: exit codes, signals, and what is left behind."""
+"""What `pipeline.launch` does before it becomes a launcher, and how a stage ends."""
 
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from stages import dvc, run_dvc
 
-from benchmarks.projects import LAUNCH, ROOT
-from pipeline.stage.exit_codes import code_of_all
+from benchmarks.projects import LAUNCH, ROOT, write_params
 
 GUARDED = """
 import sys, time
@@ -22,27 +21,6 @@ def work():
     return 0
 sys.exit(guarded(work))
 """
-
-
-@pytest.mark.parametrize(
-    ("left", "code"),
-    [
-        ({}, None),
-        ({"0-0": "75", "0-1": "75"}, 75),
-        ({"0-0": "2", "0-1": "75"}, 2),  # one fails, the other loses contact with it
-        ({"0-0": "75", "0-1": "1"}, 1),
-        ({"0-0": "2", "1-0": "75", "1-1": "75"}, 75),  # of the last start
-        ({"0-0": "2", "1-1": ""}, None),  # killed while it wrote
-        ({"0-0": "gone", "0-1": "gone"}, 75),  # see test_crashes.py
-        ({"0-0": "gone", "0-1": "0"}, 75),
-        ({"0-0": "2", "1-0": "0", "1-1": "0"}, None),
-        ({"9-0": "2", "10-0": "75"}, 75),
-    ],
-)
-def test_the_reason_is_found_among_the_codes(tmp_path: Path, left: dict[str, str], code: int | None) -> None:
-    for name, text in left.items():
-        (tmp_path / name).write_text(text)
-    assert code_of_all(tmp_path) == code
 
 
 @pytest.mark.parametrize("launcher", [["accelerate", "launch"], [sys.executable, "-m", "accelerate.commands.launch"]])
@@ -67,21 +45,37 @@ def test_the_installation_needs_no_activation(tmp_path: Path) -> None:
     assert done.stdout.strip() == str(tmp_path / "venv/bin/python")
 
 
-def test_signals_may_come_while_processes_come_and_go(tmp_path: Path) -> None:
-    """The handler looks for processes as the main thread does."""
-    many = "trap '' TERM; touch started; for number in $(seq 300); do sleep 0.3 & sleep 0.01; done; wait"
-    process = subprocess.Popen(
-        [*LAUNCH, "sh", "-c", many],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+def test_a_command_that_cannot_start_or_fails(tmp_path: Path) -> None:
+    for command, code in ((["no-such-program"], 2), ([], 2), (["sh", "-c", "exit 7"], 7)):
+        done = subprocess.run(
+            [*LAUNCH, *command],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == code and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [({}, "1000 none"), ({"GOMP_SPINCOUNT": "5"}, "5 none"), ({"OMP_WAIT_POLICY": "active"}, "none active")],
+)
+def test_waiting_threads_spin_for_a_short_time_unless_the_user_chose(
+    chosen: dict[str, str], expected: str, tmp_path: Path
+) -> None:
+    kept = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run(
+        [*LAUNCH, "sh", "-c", "echo ${GOMP_SPINCOUNT-none} ${OMP_WAIT_POLICY-none}"],
+        cwd=tmp_path, env={**kept, **chosen, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
-    wait_for(tmp_path / "started")
-    deadline = time.monotonic() + 2
-    while process.poll() is None and time.monotonic() < deadline:
-        process.send_signal(signal.SIGUSR1)
-        time.sleep(0.003)
-    said = process.communicate(timeout=60)[1]
-    assert "Traceback" not in said, said
-    assert process.returncode in (0, 75)
+    assert done.stdout == f"{expected}\n", done.stderr
+
+
+def test_a_stage_that_fails_names_the_command_that_restores_its_outputs(copy: Path) -> None:
+    write_params(copy, {"train.epochs": 2, "train.learning_rate": 1e30})
+    done = run_dvc(copy, "repro", "train")
+    assert done.returncode != 0 and not Path("artifacts/model").exists()
+    assert "DVC removed the previous outputs of train before it ran: `dvc checkout train` restores them" in done.stderr
+    dvc(copy, "checkout", "train")
+    assert Path("artifacts/model/model.safetensors").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -105,10 +99,3 @@ def guarded_work(seconds: float, *before: str) -> subprocess.Popen[str]:
     )  # fmt: skip
     assert process.stdout is not None and process.stdout.readline() == "working\n"
     return process
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -1,15 +1,24 @@
-"""A process that is gone before the first step is noticed like one that goes later: exit code 75, one line."""
+"""A process that is lost or fails ends the others, for its reason. This is gloo: NCCL has not been tried.
+
+Processes are started by hand, so that no launcher ends the one that is left.
+"""
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
+import pytest
 from servers import free_port
+from stages import SHORT
 
-from benchmarks.projects import PYTHON
+from benchmarks.projects import PYTHON, ROOT, write_params
 
+FAULTY = str(ROOT / "tests/faulty.py")
 DIES_FIRST = """
 import os
 from pipeline import train
@@ -19,27 +28,54 @@ stage.run(train.run, [])
 """
 
 
-def test_a_process_that_is_lost_before_training_starts_is_an_interruption(encoded: Path, tmp_path: Path) -> None:
-    """Started by hand, so that no launcher ends the one that is left. This is gloo: NCCL has not been tried."""
-    project = tmp_path / "project"
-    shutil.copytree(encoded, project)
+@pytest.fixture
+def project(encoded: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(encoded, tmp_path / "project")
+
+
+def train_together(project: Path, commands: Sequence[Sequence[str]], **env: str) -> list[tuple[int, str]]:
+    """The exit code of each process and what it says, within 90 seconds."""
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
-    shared["CHARLSTM_TIMEOUT_SECONDS"] = "20"
-    commands = {"0": [*PYTHON, "pipeline.train"], "1": [sys.executable, "-c", DIES_FIRST]}
-    first, second = (
+    processes = [
         subprocess.Popen(
             command,
             cwd=project,
-            env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2"},
+            env={**os.environ, **shared, **env, "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"},
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank, command in commands.items()
-    )
-    said = first.communicate(timeout=90)[1]
-    second.communicate(timeout=90)
-    assert second.returncode == 1
-    assert first.returncode == 75, said
+        for rank, command in enumerate(commands)
+    ]
+    said = [process.communicate(timeout=90)[1] for process in processes]
+    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+
+
+def test_a_process_that_is_lost_before_training_starts_is_an_interruption(project: Path) -> None:
+    commands = [[*PYTHON, "pipeline.train"], [sys.executable, "-c", DIES_FIRST]]
+    (code, said), second = train_together(project, commands, CHARLSTM_TIMEOUT_SECONDS="20")
+    assert (code, second[0]) == (75, 1), said
     (line,) = [line for line in said.splitlines() if line.startswith("ERROR: ")]
     assert line.startswith("ERROR: interrupted: lost contact with another process (")
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("fault", "rank", "codes", "reason"),
+    [
+        ("mistake", 1, [2, 2], "process 1: CharlstmError: in the middle of a step"),
+        pytest.param("defect", 1, [2, 1], "process 1: ValueError: in the middle of a step", marks=pytest.mark.slow),
+        pytest.param("defect", 0, [1, 2], "ValueError: in the middle of a step", marks=pytest.mark.slow),
+    ],
+)
+def test_a_process_that_fails_ends_both_and_the_run_has_its_reason(
+    project: Path, fault: str, rank: int, codes: list[int], reason: str
+) -> None:
+    """It leaves while the other one is in a collective call."""
+    write_params(project, SHORT)
+    ended = train_together(project, [[sys.executable, FAULTY, str(rank), "40"]] * 2, FAULT=fault)
+    assert [code for code, _ in ended] == codes, ended
+    assert reason.rpartition(": ")[2] in ended[0][1]
+    with closing(sqlite3.connect(project / "mlflow.db")) as store:
+        assert store.execute("select status from runs").fetchall() == [("FAILED",)]
+        ((why,),) = store.execute("select value from tags where key = 'ended'").fetchall()
+    assert why.endswith(reason)

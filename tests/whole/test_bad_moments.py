@@ -11,7 +11,7 @@ import pytest
 from disks import BYTES, needs_root, small_disk
 from stages import SHORT, run_here, run_stage, run_stages
 
-from benchmarks.projects import LAUNCH, PYTHON, ROOT, kill, results, start, torchrun, write_params
+from benchmarks.projects import PYTHON, ROOT, kill, results, start, torchrun, write_params
 
 pytestmark = pytest.mark.slow  # run by `make torture`, and so by CI
 FAULTY = str(ROOT / "tests/faulty.py")
@@ -152,10 +152,10 @@ def test_processes_that_would_train_different_things_are_refused(project: Path, 
         f'cd "$([ "$RANK" = 0 ] && echo {project} || echo {other})"; exec "{sys.executable}" -m pipeline.train'
     )
     done = subprocess.run(
-        [*LAUNCH, *torchrun(2, "--no-python"), "sh", "-c", each_in_its_own],
+        [*torchrun(2, "--no-python"), "sh", "-c", each_in_its_own],
         cwd=project, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    assert done.returncode == 2, done.stderr
+    assert done.returncode != 0, done.stderr
     assert "the processes see different parameters, data or code" in errors(done.stderr)[0]
     assert not (project / "artifacts").exists()
 
