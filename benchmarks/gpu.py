@@ -11,18 +11,17 @@ and those of a loop that somebody would write in one file (`nn.LSTM`, Adam). The
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 from benchmarks.harness import console, new_parser, print_table, take_turns
-from benchmarks.training import Size, make_learner, plain_loop
+from benchmarks.training import Size, make_learner, plain_loop, precisions
 from pipeline.new.timing import take_steps
 from pipeline.stage.stage import guarded
 
 SIZES = [Size(2, 256, 64, 100), Size(2, 256, 1024, 100), Size(1, 1024, 256, 100)]
 SIZES_TO_TRY = [Size(2, 256, 64, 20), Size(1, 512, 64, 20)]  # of a processor
-PRECISIONS = ("fp32", "bf16")
 NUM_ROUNDS = 7
 
 
@@ -38,9 +37,11 @@ def main() -> int:
         return 2
     is_cuda = arguments.device == "cuda"
     console.print(f"{_name(is_cuda)}, torch {torch.__version__}, CUDA {torch.version.cuda}\n")
+    formats = precisions(arguments.device)
     columns = ("layers×units, rows × characters", "precision", "characters a second", "bare `nn.LSTM` loop", "ratio")
     print_table(
-        columns, (row for size in (SIZES if is_cuda else SIZES_TO_TRY) for row in _steps(size, arguments.device))
+        columns,
+        (row for size in (SIZES if is_cuda else SIZES_TO_TRY) for row in _steps(size, arguments.device, formats)),
     )
     return 0
 
@@ -49,9 +50,9 @@ def _name(is_cuda: bool) -> str:
     return torch.cuda.get_device_name() if is_cuda else f"processor, {torch.get_num_threads()} threads"
 
 
-def _steps(size: Size, device: str) -> Iterator[tuple[object, ...]]:
+def _steps(size: Size, device: str, formats: Sequence[str]) -> Iterator[tuple[object, ...]]:
     """Rows of the table of steps."""
-    for precision in PRECISIONS:
+    for precision in formats:
         learner = make_learner(
             "model.feed_forward_size=0",
             f"model.num_layers={size.num_layers}",

@@ -73,6 +73,8 @@ def choose_precision(asked: str, device_type: str) -> Precision:
 # The processes.
 
 SECONDS_BETWEEN_LOOKS = 0.1
+# Until the first message has arrived: NCCL makes its communicator with it, which may take minutes on many machines.
+SECONDS_TO_MEET = {"cuda": 600.0}
 BUCKET_MIB = 25  # of gradients in one message: all of a model of 6.5 M weights
 
 
@@ -93,6 +95,7 @@ class Processes:
     def __init__(self, precision: str, *, timeout_seconds: float = 60.0, on_cpu: bool = False) -> None:
         device_type = "cpu" if on_cpu else kind_of_device()
         self.precision = choose_precision(precision, device_type)
+        to_meet = SECONDS_TO_MEET.get(device_type, 0.0)
         try:
             self._accelerator = Accelerator(
                 mixed_precision="bf16" if self.precision.name == "bf16" else "no",
@@ -102,7 +105,7 @@ class Processes:
                 dynamo_backend="no",
                 gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
                 kwargs_handlers=[
-                    InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_seconds)),
+                    InitProcessGroupKwargs(timeout=timedelta(seconds=max(timeout_seconds, to_meet))),
                     DistributedDataParallelKwargs(bucket_cap_mb=BUCKET_MIB, gradient_as_bucket_view=True),
                 ],
             )
@@ -116,6 +119,10 @@ class Processes:
                 f"Accelerate is configured for {kind.value}, which shares out weights; each process of charlstm has "
                 "them all: answer no to it in `accelerate config`"
             )
+
+        if self.world_size > 1 and to_meet > timeout_seconds:
+            self.gather(torch.zeros(1))
+            torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=timeout_seconds))
 
     @property
     def rank(self) -> int:
@@ -140,7 +147,8 @@ class Processes:
     def describe_device(self) -> str:
         """The kind of device, as far as it decides the bits of a result."""
         if self.device.type == "cuda":
-            return torch.cuda.get_device_name(self.device)
+            libraries = (f"{name} {version}" for name, version in cuda_libraries().items())
+            return ", ".join([torch.cuda.get_device_name(self.device), *libraries])
         if self.device.type == "cpu":
             return f"cpu {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
         return self.device.type
@@ -235,6 +243,14 @@ class Processes:
     def close(self) -> None:
         """Leave the group."""
         self._accelerator.end_training()
+
+
+def cuda_libraries() -> dict[str, str]:
+    """The versions of what computes and adds on GPUs; empty in a torch without CUDA."""
+    versions = {"cudnn": torch.backends.cudnn.version()}  # type: ignore[no-untyped-call]
+    if torch.distributed.is_nccl_available():
+        versions["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
+    return {name: str(version) for name, version in versions.items() if version is not None}
 
 
 def kind_of_device() -> str:

@@ -48,7 +48,9 @@ GIB = 2**30
 
 def environment() -> dict[str, str]:
     """Tags `versions.*` and `hardware.*` of this process."""
-    import torch  # who only reads such tags starts without it
+    import torch  # who only reads such tags starts without them
+
+    from charlstm.training.processes import cuda_libraries
 
     found = {f"versions.{name}": version(name) for name in LIBRARIES} | {"versions.python": platform.python_version()}
     found |= {
@@ -60,6 +62,7 @@ def environment() -> dict[str, str]:
     }
     if torch.cuda.is_available():
         found["hardware.gpu"] = torch.cuda.get_device_name()
+        found |= {f"versions.{name}": number for name, number in cuda_libraries().items()}
     return found
 
 

@@ -28,6 +28,42 @@ stage.run(train.run, [])
 """
 
 
+LATE = """
+import os, time
+from charlstm.errors import Interrupted
+from charlstm.training import processes
+processes.SECONDS_TO_MEET["cpu"] = 60.0
+rank = int(os.environ["RANK"])
+time.sleep(6 * rank)
+both = processes.Processes("fp32", timeout_seconds=2)
+began = time.monotonic()
+if rank == 0:
+    try:
+        with both.interrupted_by_lost_peers():
+            both.all_equal("")
+    except Interrupted:
+        print(time.monotonic() - began < 10)
+else:
+    time.sleep(12)
+"""
+
+
+def test_processes_have_long_to_meet_and_then_a_short_time_to_answer() -> None:
+    """Here by gloo, whose time-out is set as NCCL's is."""
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    first, second = (
+        subprocess.Popen(
+            [sys.executable, "-c", LATE],
+            env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    )
+    assert first.communicate(timeout=90)[0] == "True\n"
+    second.communicate(timeout=90)
+
+
 @pytest.fixture
 def project(encoded: Path, tmp_path: Path) -> Path:
     return shutil.copytree(encoded, tmp_path / "project")

@@ -1,13 +1,15 @@
 """bf16 is asked of the device that trains, and of no other; where there is none, it is said in one line."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from stages import run_stage
 
-from benchmarks.projects import write_params
+from benchmarks.projects import ROOT, write_params
 from charlstm.training.processes import Processes, multiplies_bf16
 from pipeline.stage.hardware import is_kept_on_cpu
 
@@ -43,6 +45,22 @@ def test_training_on_a_gpu_asks_it(beside_a_gpu: None) -> None:
 
 def test_other_devices_train_in_fp32() -> None:
     assert not multiplies_bf16("mps")
+
+
+REPRODUCIBLE = """
+import os, torch
+torch.cuda.is_available = lambda: True  # as on a machine with a GPU; nothing here asks it anything
+from pipeline.stage.hardware import use_reproducible_kernels
+use_reproducible_kernels()
+matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+print(os.environ["CUBLAS_WORKSPACE_CONFIG"], cudnn.rnn.fp32_precision, cudnn.conv.fp32_precision, matmul.fp32_precision)
+"""
+
+
+def test_on_a_gpu_fp32_is_fp32_and_the_workspace_is_one_with_which_rnns_repeat_themselves() -> None:
+    command = [sys.executable, "-W", "error", "-c", REPRODUCIBLE]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == ":16:8 ieee ieee ieee\n", done.stderr
 
 
 @pytest.mark.parametrize(("precision", "code"), [("auto", 0), ("bf16", 2)])
