@@ -34,7 +34,7 @@ MODEL_TAG = "model_sha256"
 INITIAL_TAG = "initial_model_sha256"  # of the model that the training began from
 TAGS = ("corpus", "corpus_sha256", INITIAL_TAG)  # that a model has, too; all others are of its run alone
 # What loading and predicting import.
-REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "ruamel.yaml", "safetensors", "torch")
+REQUIREMENTS = ("mlflow", "numba", "numpy", "pandas", "pydantic", "ruamel.yaml", "safetensors", "torch")
 MAX_DIGEST_LENGTH = 36  # MLflow's limit
 PACKAGE = Path(__file__).resolve().parents[1]
 

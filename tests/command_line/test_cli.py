@@ -94,7 +94,8 @@ def test_commands_find_the_project_from_any_folder_in_it(
     project = shutil.copytree(recorded, tmp_path / "project")
     monkeypatch.chdir(project)
     at_root = [run("info"), run("trace", "HEAD"), run("generate", "def ", "--seed", "1")]
-    monkeypatch.chdir(project / "artifacts/samples")
+    (project / "own/folder").mkdir(parents=True)
+    monkeypatch.chdir(project / "own/folder")
     assert [run("info"), run("trace", "HEAD"), run("generate", "def ", "--seed", "1")] == at_root
     here = "../.."
     traced = run("trace", f"{here}/artifacts/model")[1]

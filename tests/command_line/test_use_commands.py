@@ -165,7 +165,6 @@ def test_the_most_surprising_lines_come_with_their_numbers(run: Run, learned: Pa
 
 NOT_NEEDED = (
     "accelerate",
-    "charset_normalizer",
     "dvc",
     "matplotlib",
     "mlflow",

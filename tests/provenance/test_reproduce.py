@@ -126,8 +126,11 @@ def test_what_cannot_be_made_again_is_one_line(copy: Path, caplog: pytest.LogCap
         shutil.rmtree(folder / stage)
     origin = (folder / "train/origin.json").read_text().replace('"git_dirty": "no"', '"git_dirty": "yes"')
     (folder / "train/origin.json").write_text(origin)
+    params = (folder / "train/params.yaml").read_text()
+    (folder / "train/params.yaml").write_text("train: [")
     fail(run_id)
     assert "the run's working tree had uncommitted changes: the commit's code runs, with the run's" in caplog.text
+    (folder / "train/params.yaml").write_text(params)
     commit = dvc(copy, "git", "rev-parse", "HEAD~1").strip()
     (folder / "train/origin.json").write_text(origin.replace(commit, "c0ffee" * 6 + "c0ff"))
     assert "is not in this repository: git fetch" in fail(run_id[:8])
