@@ -111,7 +111,7 @@ class Rules(NamedTuple):
 
 # Functions that only compiled code calls; the sums of the second kind are exact, so the compiler may order them.
 part = numba.njit(error_model="numpy", no_cpython_wrapper=True)
-any_order = numba.njit(fastmath={"contract", "reassoc"}, no_cpython_wrapper=True)
+any_order = numba.njit(error_model="numpy", fastmath={"contract", "reassoc"}, no_cpython_wrapper=True)
 
 
 def entry(function: Callable[..., None]) -> Callable[..., None]:
@@ -129,11 +129,11 @@ def entry(function: Callable[..., None]) -> Callable[..., None]:
 def multiply(model: PackedModel, number: int, inputs_RQ: Int16) -> Float:
     """Matrix `number` times each row of inputs, as exact sums (R, N)."""
     num_rows, num_outputs, num_columns = len(inputs_RQ), model.sizes_M2[number, 0], model.sizes_M2[number, 1]
-    sums_RN = np.zeros((num_rows, num_outputs), np.float32)
-    num_tiled = num_rows - num_rows % TILE if num_columns <= MAX_EXACT_COLUMNS else 0
-    floats_RQ = inputs_RQ[:num_tiled].astype(np.float32)
-    for row in range(0, num_tiled, TILE):
-        add_tile(model.by_column_MQP[number], floats_RQ[row:], num_columns, sums_RN[row:])
+    sums_RN, num_tiled = np.zeros((num_rows, num_outputs), np.float32), 0
+    if num_rows >= TILE and num_columns <= MAX_EXACT_COLUMNS:
+        floats_RQ, num_tiled = inputs_RQ.astype(np.float32), num_rows - num_rows % TILE
+        for row in range(0, num_tiled, TILE):
+            add_tile(model.by_column_MQP[number], floats_RQ[row:], num_columns, sums_RN[row:])
     for row in range(num_tiled, num_rows):
         add_row(model.by_row_MPQ[number], inputs_RQ[row], num_columns, sums_RN[row])
     return sums_RN
@@ -202,8 +202,9 @@ def read_one(model: PackedModel, ids_RT: Ids, position: int, hidden_RLH: Int8, c
     for layer in range(num_layers):
         below = max(layer - 1, 0)  # the layer whose output is read, before the layer's own
         for row in range(num_rows):
-            for unit in range((layer - below + 1) * size):
-                inputs_RQ[row, unit] = hidden_RLH[row, below + unit // size, unit % size]
+            states = hidden_RLH[row].reshape(num_layers * size)[below * size : (layer + 1) * size]
+            for unit in range(len(states)):
+                inputs_RQ[row, unit] = states[unit]
         sums_RG = multiply(model, layer, inputs_RQ)
         for row in range(num_rows):
             base_G = model.upper_LG[below] if layer > 0 else model.first_VG[ids_RT[row, position]]

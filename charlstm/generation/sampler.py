@@ -24,7 +24,7 @@ from charlstm.text.vocabulary import NEXT, Decoder, Vocab, utf8_state
 
 # A quantized model at work. Products of integers are exact, so what a row gives does not depend on the other rows.
 
-MAX_ROWS_PER_CALL: Final = 16  # what more of them need does not fit a processor's inner caches
+MAX_ROWS_PER_CALL: Final = 128  # what more of them need does not fit a processor's inner caches
 MAX_CHARS_PER_CALL: Final = 2**16  # of a row that is read: nobody can interrupt compiled code
 
 
@@ -247,7 +247,7 @@ def num_pending(text: str, stops: Sequence[str]) -> int:
 
 
 # Ids of a row that are written before stop strings are looked for, or an interruption is noticed.
-CHUNK: Final = 128
+CHUNK: Final = 256
 STREAM_CHUNK: Final = 8
 
 
