@@ -25,7 +25,7 @@ DEFAULTS = {
 }
 # How long threads that wait for others spin. An LSTM's wait at every time step, for less time than it takes to wake
 # one; with libgomp's default, a step beside other work takes many times as long.
-SPIN_COUNT = "3000"
+SPIN_COUNT = "10000"
 
 
 def main(command: Sequence[str]) -> int:

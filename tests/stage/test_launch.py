@@ -56,7 +56,7 @@ def test_a_command_that_cannot_start_or_fails(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("chosen", "expected"),
-    [({}, "1000 none"), ({"GOMP_SPINCOUNT": "5"}, "5 none"), ({"OMP_WAIT_POLICY": "active"}, "none active")],
+    [({}, "10000 none"), ({"GOMP_SPINCOUNT": "5"}, "5 none"), ({"OMP_WAIT_POLICY": "active"}, "none active")],
 )
 def test_waiting_threads_spin_for_a_short_time_unless_the_user_chose(
     chosen: dict[str, str], expected: str, tmp_path: Path
