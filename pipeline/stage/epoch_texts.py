@@ -49,7 +49,7 @@ class EpochTexts(Observer):
         """Write a text for each prompt."""
         try:
             texts = self._written(Sampler(model, self._vocab))
-        except (OSError, RuntimeError) as error:
+        except Exception as error:
             log.warning("epoch %d: no texts were written (%s); training goes on", row.epoch, error)
             return
         for show in self._shows:
