@@ -28,16 +28,16 @@ import pandas as pd
 from benchmarks.harness import console, median_seconds, new_parser, table
 from benchmarks.projects import ROOT
 from benchmarks.trials import Record, Trial, append, commit, fresh_processes, last_record, short_hash, train
+from charlstm.corpus.parts import Corpus, read_text
 from charlstm.evaluation.baselines import measure_baselines
 from charlstm.evaluation.difference import mean_and_deviation
 from charlstm.evaluation.protocols import stateful
-from charlstm.evaluation.windows import windowed
 from charlstm.files.atomic import sha256, write_text
 from charlstm.files.pieces import read_pieces
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import WEIGHTS
+from charlstm.model.windows import windowed
 from charlstm.params import Params
-from charlstm.text.corpus import Corpus, read_text
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import UNSEEN, Vocab
 from charlstm.training.initial import InitialWeights, load_initial

@@ -7,15 +7,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from charlstm.corpus.conversion import Form, check_outside, local_path
+from charlstm.corpus.download import download
+from charlstm.corpus.encodings import check_encoding
 from charlstm.errors import ChecksumError, CorpusError
 from charlstm.files.atomic import sha256
 from charlstm.files.checksums import read_sums, sums_of, write_digests
 from charlstm.files.pieces import read_pieces, write_pieces
 from charlstm.files.urls import without_credentials
 from charlstm.params import DownloadParams, Params
-from charlstm.text.conversion import Form, check_outside, local_path
-from charlstm.text.download import download
-from charlstm.text.encodings import check_encoding
 from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import cached, is_of_these_parameters, recorded_outputs
 from pipeline.provenance.git import git

@@ -11,6 +11,7 @@ from pathlib import Path
 from charlstm.errors import CharlstmError, Interrupted, TrainingError
 from charlstm.files.atomic import sha256, write_text
 from charlstm.files.checksums import SUMS
+from charlstm.history import EpochRow, StepRow, Tables, table, write_tables
 from charlstm.model.model_folder import save_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING, Params, TrainParams
@@ -18,7 +19,6 @@ from charlstm.text.encoded import load_parts
 from charlstm.text.vocabulary import Vocab
 from charlstm.tracking.runs import FINGERPRINT_TAG, TrainingTracker
 from charlstm.training.checkpoint import CheckpointFolder
-from charlstm.training.history import EpochRow, StepRow, Tables, table, write_tables
 from charlstm.training.initial import load_initial
 from charlstm.training.needs import shape_of
 from charlstm.training.processes import Processes, is_out_of_memory
@@ -26,19 +26,19 @@ from charlstm.training.progress import Observer
 from charlstm.training.train import Data, Result, fit
 from pipeline.dvc import unfinished
 from pipeline.dvc.paths import Paths
-from pipeline.mirror import Mirror
-from pipeline.provenance import provenance
-from pipeline.provenance.summary import page_tags, summary_of
-from pipeline.stage import stage
-from pipeline.stage.console import TrainingConsole
-from pipeline.stage.epoch_texts import EpochTexts, epoch_prompts
-from pipeline.stage.hardware import (
+from pipeline.hardware import (
     is_kept_on_cpu,
     keep_freed_memory,
     set_num_threads,
     use_reproducible_kernels,
     work_of,
 )
+from pipeline.mirror import Mirror
+from pipeline.provenance import provenance
+from pipeline.provenance.summary import page_tags, summary_of
+from pipeline.stage import stage
+from pipeline.stage.console import TrainingConsole
+from pipeline.stage.epoch_texts import EpochTexts, epoch_prompts
 from pipeline.stage.interruption import handle_signals
 from pipeline.stage.sending import node_metrics, outbox
 from pipeline.stage.settings import MIRROR, seconds

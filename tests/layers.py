@@ -3,7 +3,7 @@
 LAYERS = (
     ("errors", "seeds"),
     ("files", "sampling", "sections"),
-    ("text",),
+    ("corpus", "text", "history"),
     ("model",),
     ("evaluation", "optimization", "generation", "params"),
     ("training", "onnx_export", "interpretation"),

@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from charlstm.corpus.conversion import files_of, local_path, source_sha256
+from charlstm.corpus.encodings import check_encoding
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import open_regular, sha256
 from charlstm.files.urls import without_credentials
+from charlstm.generation.prompts import faults_of
 from charlstm.params import NOTHING, DownloadParams, Params
 from charlstm.sections import AUTO
-from charlstm.text.conversion import files_of, local_path, source_sha256
-from charlstm.text.encodings import check_encoding
-from charlstm.text.prompts import faults_of
 from charlstm.text.vocabulary import VOCAB, Vocab, load_vocab
 from charlstm.training.needs import check_warmup, steps_per_epoch
 from pipeline.doctor.finding import Finding, error, errors_of, warning

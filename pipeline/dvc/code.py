@@ -43,7 +43,7 @@ VIEWS = (
 DECISIVE = (
     "charlstm.report",
     "pipeline.dvc.paths",
-    "pipeline.stage.hardware",
+    "pipeline.hardware",
     *(f"pipeline.{stage}" for stage in ("download", "split", "encode", "train", "evaluate", "sample")),
 )
 DATA = {"charlstm.report.page": "charlstm/report/templates"}  # what modules read beside their code

@@ -9,13 +9,13 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
 from charlstm.evaluation.published import text_sha256
 from charlstm.files.documents import load_yaml
+from charlstm.history import read_csv, read_tables
 from charlstm.model.model_folder import load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
 from charlstm.report.collect import SampleRow
 from charlstm.report.document import read_losses
 from charlstm.text.encoded import load_encoded
-from charlstm.training.history import read_csv, read_tables
 from pipeline import evaluate, sample
 from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import read_lock

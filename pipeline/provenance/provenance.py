@@ -35,8 +35,8 @@ from pipeline.stage.project import LOCK, PARAMS, PIPELINE
 from pipeline.stage.tracking_store import project_root
 
 if TYPE_CHECKING:  # who only reads records starts without pandas
+    from charlstm.history import Tables
     from charlstm.tracking.runs import Run, TrainingRecord
-    from charlstm.training.history import Tables
 
 log = logging.getLogger("charlstm")
 

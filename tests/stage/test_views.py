@@ -115,7 +115,7 @@ def test_views_are_in_no_fingerprint_and_all_that_decides_is(project: Path, monk
     for separator in ("\n", None):  # one that is null, as all were once, is in no fingerprint either
         write_params(project, {"split.document_separator": separator})
         assert (unfinished.fingerprint(*load()) == first) == (separator is None)
-    for file in ("charlstm/model/gates.py", "charlstm/optimization/optimizers.py", "pipeline/stage/hardware.py"):
+    for file in ("charlstm/model/gates.py", "charlstm/optimization/optimizers.py", "pipeline/hardware.py"):
         edit(project, Path(file))
         assert unfinished.fingerprint(*load()) != first
         first = unfinished.fingerprint(*load())

@@ -104,7 +104,7 @@ def test_imports_keep_the_rules(module: str) -> None:
         ("charlstm.model.loss", "def f():\n    import pandas"),
         ("charlstm.optimization.muon", "import os"),
         ("charlstm.evaluation.protocols", "from accelerate import Accelerator"),
-        ("charlstm.training.history", "import mlflow.entities"),
+        ("charlstm.history", "import mlflow.entities"),
         ("charlstm.text.vocabulary", "from pipeline.dvc.paths import Paths"),
         ("pipeline.sample", "from pipeline.train import run"),
         ("pipeline.sample", "from pipeline import evaluate"),
