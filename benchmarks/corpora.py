@@ -44,7 +44,7 @@ from charlstm.training.initial import InitialWeights, load_initial
 from charlstm.training.learner import Learner
 from charlstm.training.needs import shape_of
 from charlstm.training.train import Data
-from pipeline.dvc.paths import load_deps, load_paths
+from pipeline.dvc.paths import deps_of
 from pipeline.new.timing import take_steps
 from pipeline.provenance.provenance import environment
 from pipeline.stage.stage import guarded
@@ -147,7 +147,7 @@ class HeldOut:
 def code_hash() -> str:
     """A hash of the library's code that decides what training makes and how a text is scored."""
     with contextlib.chdir(ROOT):
-        code = [dep for dep in load_deps(load_paths()) if dep.parts[0] == "charlstm"]
+        code = [dep for dep in deps_of("train") if dep.parts[0] == "charlstm"]
         files = [file for dep in code for file in ([dep] if dep.is_file() else sorted(dep.rglob("*.py")))]
         return hashlib.sha256("".join(f"{file} {sha256(file)}\n" for file in files).encode()).hexdigest()[:16]
 

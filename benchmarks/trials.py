@@ -152,7 +152,7 @@ def trained(trial: Trial) -> CharLSTM:
 def _fit(trial: Trial, file: Path) -> Record:
     params, data = trial.params(), load_data()
     with contextlib.chdir(ROOT):
-        checkpoints = CHECKPOINTS / fingerprint_of_inputs(params, load_paths())
+        checkpoints = CHECKPOINTS / fingerprint_of_inputs(params)
     facts: Record = {"fingerprint": trial.fingerprint(), "data": data_md5(), "commit": commit()}
     facts |= {"overrides": " ".join(trial.overrides), "seed": trial.seed}
     console.print(f"{facts['overrides']}, seed {trial.seed}:")

@@ -21,6 +21,7 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines
 from charlstm.evaluation.blocks import BLOCKS, blocks_of
 from charlstm.evaluation.documents import write_document
+from charlstm.evaluation.plots import plot_losses
 from charlstm.evaluation.protocols import stateful_nats, summed
 from charlstm.evaluation.published import ORIGINAL_VAL_SHA256, TEST_PREFIX, published_for, text_sha256
 from charlstm.files.atomic import write_text
@@ -33,7 +34,6 @@ from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.model.windows import windowed
 from charlstm.params import Params
-from charlstm.report.plots import plot_losses
 from charlstm.text.encoded import EncodedText, load_parts
 from charlstm.text.vocabulary import Ids
 from charlstm.tracking.runs import Measurement, attach

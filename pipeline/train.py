@@ -65,7 +65,7 @@ def run(params: Params, paths: Paths) -> None:
     # On every process: what fails here must fail before they need each other.
     prompts = epoch_prompts(params, data.val.ids, data.vocab)
     tags = {**provenance.tags(params, paths), **provenance.environment()}
-    fingerprint = unfinished.fingerprint(params, paths)
+    fingerprint = unfinished.fingerprint(params)
     seconds_between = seconds("CHARLSTM_CHECKPOINT_SECONDS")
     failure = project_root() / STATE_FOLDER / fingerprint / FAILURE
     failure.unlink(missing_ok=True)  # of an earlier start: those of this one come when all processes have met
@@ -167,7 +167,7 @@ def _train_and_write(
     try:
         texts = EpochTexts(prompts, vocab, params.train.seed, [console.show_texts, tracker.log_texts])
         result = train([console, tracker, texts], work.folder)
-        if unfinished.fingerprint(*stage.load()) != work.folder.name:
+        if unfinished.fingerprint(stage.load()[0]) != work.folder.name:
             raise TrainingError(CHANGED)
         _write(paths, result, vocab)
         _say_how_it_ended(result, params.train)

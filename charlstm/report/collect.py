@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from charlstm.evaluation.copied import Span
+from charlstm.evaluation.documents import Curves, Point
 from charlstm.evaluation.statistics import (
     MAX_SEARCHED,
     Measured,
@@ -34,10 +35,8 @@ from charlstm.model.model_folder import TrainedModel
 from charlstm.model.windows import windowed
 from charlstm.report.document import (
     Copy,
-    Curves,
     EightBits,
     Loss,
-    Point,
     ReviewDocument,
     Sample,
     Value,
