@@ -37,16 +37,17 @@ from charlstm.files.pieces import read_pieces
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import WEIGHTS
 from charlstm.model.windows import windowed
-from charlstm.params import Params
+from charlstm.params import Params, load_params
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import UNSEEN, Vocab
 from charlstm.training.initial import InitialWeights, load_initial
 from charlstm.training.learner import Learner
 from charlstm.training.needs import shape_of
 from charlstm.training.train import Data
-from pipeline.dvc.paths import deps_of
+from pipeline.dvc.paths import inputs_of
 from pipeline.new.timing import take_steps
 from pipeline.provenance.provenance import environment
+from pipeline.stage.project import PARAMS
 from pipeline.stage.stage import guarded
 
 RECORDS, SPEEDS = (ROOT / f"benchmarks/records/{name}.jsonl" for name in ("corpora", "corpora_speed"))
@@ -147,7 +148,8 @@ class HeldOut:
 def code_hash() -> str:
     """A hash of the library's code that decides what training makes and how a text is scored."""
     with contextlib.chdir(ROOT):
-        code = [dep for dep in deps_of("train") if dep.parts[0] == "charlstm"]
+        params = load_params(PARAMS).model_dump()
+        code = [dep for dep in inputs_of("train", params)[0] if dep.parts[0] == "charlstm"]
         files = [file for dep in code for file in ([dep] if dep.is_file() else sorted(dep.rglob("*.py")))]
         return hashlib.sha256("".join(f"{file} {sha256(file)}\n" for file in files).encode()).hexdigest()[:16]
 

@@ -42,27 +42,18 @@ class Paths(BaseModel):
 
 
 def load_paths(path: Path = PIPELINE) -> Paths:
-    """The paths of a `dvc.yaml` and of the `params.yaml` beside it.
-
-    Raises:
-        ParamsError: one of both is missing, or does not name them.
-    """
-    declared, params = declared_paths(path), path.with_name(PARAMS.name)
-    document = load_yaml(params)
+    """The paths of a `dvc.yaml` and of the `params.yaml` beside it; a ParamsError if they do not name them."""
+    declared, document = declared_paths(path), load_yaml(path.with_name(PARAMS.name))
     try:
         declared["corpus"] = f"{declared.pop('corpora')}/{document['download']['name']}{EXTENSION}"
         declared["initial"] = document["train"]["initial"]
     except (KeyError, TypeError):
-        raise ParamsError(f"{params}: download.name or train.initial is missing, or paths.corpora in {path}") from None
+        raise ParamsError(f"{PARAMS}: download.name or train.initial is missing, or paths.corpora in {path}") from None
     return validate(Paths, declared, path)
 
 
 def declared_paths(path: Path = PIPELINE) -> dict[str, Any]:
-    """The entry `paths` of `vars` in a `dvc.yaml`.
-
-    Raises:
-        ParamsError: it has none.
-    """
+    """The entry `paths` of `vars` in a `dvc.yaml`; a ParamsError if it has none."""
     try:
         return dict(next(entry["paths"] for entry in load_yaml(path)["vars"] if "paths" in entry))
     except (KeyError, TypeError, ValueError, StopIteration):
@@ -79,20 +70,12 @@ def corpus_name() -> str:
         return ""
 
 
-def deps_of(stage: str) -> list[Path]:
-    """The files and folders that a stage depends on, with `${...}` filled in."""
-    values = {**load_yaml(PARAMS), "paths": declared_paths()}
+def inputs_of(stage: str, params: Mapping[str, Any]) -> tuple[list[Path], dict[str, Any]]:
+    """The files and folders that a stage depends on, and its parameters, or sections of them, with their values."""
+    declared, values = load_yaml(PIPELINE)["stages"][stage], {**params, "paths": declared_paths()}
 
-    def value(match: re.Match[str]) -> str:
-        return str(reduce(getitem, match[1].split("."), values))
+    def value(name: str) -> Any:  # noqa: ANN401  # whatever YAML has
+        return reduce(getitem, name.split("."), values)
 
-    return [Path(re.sub(r"\$\{([\w.]+)\}", value, dep)) for dep in _stage(stage)["deps"]]
-
-
-def params_of(stage: str) -> list[str]:
-    """The parameters, or sections of them, that a stage depends on; none if there is no such stage."""
-    return [str(name) for name in _stage(stage).get("params", [])]
-
-
-def _stage(name: str) -> Mapping[str, Any]:
-    return dict(load_yaml(PIPELINE).get("stages", {}).get(name, {}))
+    deps = [re.sub(r"\$\{([\w.]+)\}", lambda match: str(value(match[1])), dep) for dep in declared["deps"]]
+    return list(map(Path, deps)), {name: value(name) for name in declared["params"]}

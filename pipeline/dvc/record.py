@@ -7,15 +7,13 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from charlstm.errors import CharlstmError
 from charlstm.files.checksums import SUMS
 from charlstm.files.documents import parse_yaml
+from pipeline.dvc.paths import Paths
 from pipeline.stage.project import LOCK
-
-if TYPE_CHECKING:  # every stage starts with this module, and pydantic takes a while
-    from pipeline.dvc.paths import Paths
 
 FOLDER = ".dir"  # the end of a folder's hash
 
@@ -34,7 +32,7 @@ class Lock(NamedTuple):
         sections = [section for each in self._of(stage) for section in (each.get("params") or {}).values()]
         return {name: value for section in sections for name, value in section.items()}
 
-    def train_md5(self, paths: "Paths") -> str | None:
+    def train_md5(self, paths: Paths) -> str | None:
         """DVC's name for the training: that of the file which names its outputs by their hashes. None without one."""
         return self.files("outs").get(str(paths.train / SUMS))
 
@@ -54,15 +52,10 @@ def parse_lock(text: str) -> Lock | None:
 
 
 def read_lock() -> Lock | None:
-    """The `dvc.lock` of this working tree; None if there is none.
-
-    Raises:
-        CharlstmError: it is damaged.
-    """
+    """The `dvc.lock` of this working tree; None if there is none, a CharlstmError if it is damaged."""
     if not LOCK.exists():
         return None
-    lock = parse_lock(LOCK.read_text(errors="replace"))
-    if lock is None:
+    if (lock := parse_lock(LOCK.read_text(errors="replace"))) is None:
         raise CharlstmError(f"{LOCK}: damaged, maybe by a merge: `git checkout HEAD {LOCK}` brings the last one back")
     return lock
 

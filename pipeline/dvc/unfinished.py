@@ -16,8 +16,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import reduce
-from operator import getitem
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +24,7 @@ from charlstm.files.atomic import write_text
 from charlstm.files.checksums import SUMS
 from charlstm.files.lock import exclusive, holder_of
 from charlstm.params import Params
-from pipeline.dvc.paths import deps_of, params_of
+from pipeline.dvc.paths import inputs_of
 from pipeline.dvc.record import cached, md5
 from pipeline.stage.tracking_store import STATE_FOLDER, project_root
 
@@ -44,12 +42,9 @@ def fingerprint(params: Params) -> str:
 
     A folder with checksums counts by these: the stage verifies them, so that large data is read once.
     """
-    document = params.model_dump(mode="json")
-    inputs = {
-        "params": {name: reduce(getitem, name.split("."), document) for name in params_of("train")},
-        "deps": {str(dep): md5(sums if (sums := dep / SUMS).exists() else dep) for dep in deps_of("train")},
-    }
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+    deps, values = inputs_of("train", params.model_dump(mode="json"))
+    hashes = {str(dep): md5(sums if (sums := dep / SUMS).exists() else dep) for dep in deps}
+    return hashlib.sha256(json.dumps([hashes, values], sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Unfinished(NamedTuple):
@@ -70,16 +65,11 @@ class Unfinished(NamedTuple):
 
 @contextmanager
 def start_or_resume(fingerprint: str, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Unfinished]:
-    """The folder of the training of these inputs; no other process may use it, or train in this checkout, meanwhile.
+    """The folder of the training of these inputs. A LockedError says that it is in use, or another in this checkout.
 
-    An experiment waits for another one that has the same training, until it `should_stop`.
-
-    Raises:
-        LockedError: one does.
-        Interrupted: it was asked to stop while it waited.
+    An experiment waits for another one that has the same training, until it `should_stop`, which is an Interrupted.
     """
-    root = project_root() / STATE_FOLDER
-    folder = root / fingerprint
+    folder = project_root() / STATE_FOLDER / fingerprint
     is_copy = Path.cwd().resolve() != project_root()  # of a queue: several experiments may share a training
     is_anew = _is_recorded(folder)  # before it waits: what it waits for is what it wants
 
@@ -91,11 +81,11 @@ def start_or_resume(fingerprint: str, should_stop: Callable[[], bool] = lambda: 
     if is_copy and (holder := holder_of(folder)):
         log.info("the same training is under way for another experiment, %s: waiting for it", holder)
     with exclusive(CHECKOUT, "a training in this checkout"), exclusive(folder, "this training", waits):
-        if is_anew:
-            shutil.rmtree(folder, ignore_errors=True)
+        if is_anew and folder.exists():
+            shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         folder.touch()  # used last
-        _remove_others(root, folder)
+        _remove_others(folder)
         if not (folder / TRAINING_ID).exists():
             write_text(folder / TRAINING_ID, uuid.uuid4().hex + "\n")
         yield Unfinished(folder, is_anew)
@@ -105,17 +95,17 @@ def _is_recorded(folder: Path) -> bool:
     """Whether the training finished and DVC has its outputs."""
     try:
         return cached(json.loads((folder / FINISHED).read_text())["output_md5"]) is not None
-    except (OSError, ValueError, KeyError):
+    except FileNotFoundError:
         return False
 
 
-def _remove_others(root: Path, mine: Path) -> None:
+def _remove_others(mine: Path) -> None:
     """Remove trainings whose outputs DVC has, and those that nobody has used for a week. Others may do so meanwhile."""
-    for other in root.iterdir():
+    for other in mine.parent.iterdir():
         if FINGERPRINT.fullmatch(other.name) and other != mine:
             with suppress(LockedError, FileNotFoundError), exclusive(other, "that training"):
                 is_old = time.time() - other.stat().st_mtime > SECONDS_KEPT
-                if is_old and not (other / FINISHED).exists():
-                    log.warning("an unfinished training of other inputs, not used for a week, is removed: %s", other)
+                if is_old:
+                    log.warning("a training of other inputs, not used for a week, is removed: %s", other)
                 if is_old or _is_recorded(other):
                     shutil.rmtree(other, ignore_errors=True)

@@ -80,7 +80,7 @@ for number in range(20):
     for old in range(8):
         folder = root / f"{name}{number:08x}{old:07x}"
         folder.mkdir(parents=True)
-        (folder / "finished.json").write_text("{}")
+        (folder / "finished.json").write_text('{"output_md5": "none"}')
         os.utime(folder, (old, old))
     with start_or_resume(f"mine-{name}") as work:
         assert work.folder.is_dir()
@@ -100,9 +100,9 @@ def test_what_another_experiment_has_just_finished_is_taken_over(
     def first() -> None:
         with exclusive(folder, "this training"):
             held.set()
+            is_over.wait(10)
             folder.mkdir()
             (folder / FINISHED).write_text("{}")
-            is_over.wait(10)
 
     held = threading.Event()
     training = threading.Thread(target=first)
