@@ -29,12 +29,12 @@ from benchmarks.dynamic import best_rule, dynamic
 from benchmarks.harness import console, new_parser, table
 from benchmarks.projects import ROOT, compose
 from benchmarks.trials import Record, append, short_hash, trainable
+from charlstm.corpus.parts import read_text
 from charlstm.files.atomic import sha256, write_text
 from charlstm.files.documents import read_json
 from charlstm.model.model_folder import load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
-from charlstm.text.corpus import read_text
 from pipeline.new.budget import Budget, Request, Speed, measure, plan_within, proposal_of
 from pipeline.new.initial import NAME_LENGTH
 from pipeline.new.proposal import TRAIN_FRACTION, Text, Training

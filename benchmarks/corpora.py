@@ -28,25 +28,26 @@ import pandas as pd
 from benchmarks.harness import console, median_seconds, new_parser, table
 from benchmarks.projects import ROOT
 from benchmarks.trials import Record, Trial, append, commit, fresh_processes, last_record, short_hash, train
+from charlstm.corpus.parts import Corpus, read_text
 from charlstm.evaluation.baselines import measure_baselines
 from charlstm.evaluation.difference import mean_and_deviation
 from charlstm.evaluation.protocols import stateful
-from charlstm.evaluation.windows import windowed
 from charlstm.files.atomic import sha256, write_text
 from charlstm.files.pieces import read_pieces
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import WEIGHTS
-from charlstm.params import Params
-from charlstm.text.corpus import Corpus, read_text
+from charlstm.model.windows import windowed
+from charlstm.params import Params, load_params
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import UNSEEN, Vocab
 from charlstm.training.initial import InitialWeights, load_initial
 from charlstm.training.learner import Learner
 from charlstm.training.needs import shape_of
 from charlstm.training.train import Data
-from pipeline.dvc.paths import load_deps, load_paths
+from pipeline.dvc.paths import inputs_of
 from pipeline.new.timing import take_steps
 from pipeline.provenance.provenance import environment
+from pipeline.stage.project import PARAMS
 from pipeline.stage.stage import guarded
 
 RECORDS, SPEEDS = (ROOT / f"benchmarks/records/{name}.jsonl" for name in ("corpora", "corpora_speed"))
@@ -147,7 +148,8 @@ class HeldOut:
 def code_hash() -> str:
     """A hash of the library's code that decides what training makes and how a text is scored."""
     with contextlib.chdir(ROOT):
-        code = [dep for dep in load_deps(load_paths()) if dep.parts[0] == "charlstm"]
+        params = load_params(PARAMS).model_dump()
+        code = [dep for dep in inputs_of("train", params)[0] if dep.parts[0] == "charlstm"]
         files = [file for dep in code for file in ([dep] if dep.is_file() else sorted(dep.rglob("*.py")))]
         return hashlib.sha256("".join(f"{file} {sha256(file)}\n" for file in files).encode()).hexdigest()[:16]
 

@@ -25,13 +25,13 @@ from benchmarks.harness import console, new_parser, print_table
 from benchmarks.projects import ROOT
 from benchmarks.trials import load_data
 from charlstm.errors import CharlstmError
-from charlstm.evaluation.windows import LanguageModel, windowed
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import TrainedModel, load_model, save_model
 from charlstm.model.shape import ModelShape
+from charlstm.model.windows import LanguageModel, windowed
 from charlstm.report.collect import QuantizedLanguageModel
 from charlstm.text.vocabulary import Vocab
-from pipeline.stage.hardware import set_num_threads
+from pipeline.hardware import set_num_threads
 from pipeline.stage.stage import guarded
 
 NUM_ROUNDS = 3

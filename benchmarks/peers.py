@@ -31,10 +31,10 @@ from benchmarks.harness import console, new_parser, print_table
 from benchmarks.projects import ROOT
 from benchmarks.recipes import available
 from benchmarks.trials import Trial, append, load_data
-from charlstm.evaluation.windows import LanguageModel, windowed
 from charlstm.model.gates import LSTMState
+from charlstm.model.windows import LanguageModel, windowed
 from charlstm.training.train import Data
-from pipeline.stage.hardware import set_num_threads
+from pipeline.hardware import set_num_threads
 from pipeline.stage.stage import guarded
 
 RECORDS = ROOT / "benchmarks/records/peers.jsonl"

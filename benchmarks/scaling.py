@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.harness import console, new_parser, print_table
 from benchmarks.projects import torchrun
 from benchmarks.trials import load_data
-from charlstm.evaluation.windows import windowed
+from charlstm.model.windows import windowed
 from charlstm.params import load_params
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes

@@ -4,7 +4,7 @@ Usage: python -m benchmarks.threads [--seconds 3]
 
 The table has a layer of the LSTM in many sizes, forward and backward, with one thread and with all cores, in turns. It
 shows the fastest of many short readings, since whatever else runs on the machine only slows one. The constant
-WORK_PER_THREAD (`pipeline.stage.hardware`) is taken from it.
+WORK_PER_THREAD (`pipeline.hardware`) is taken from it.
 """
 
 import os
@@ -20,7 +20,7 @@ from benchmarks.training import PAUSE_SECONDS
 from charlstm.model.gates import LSTMState
 from charlstm.model.layers import FusedLayer
 from charlstm.training.processes import multiplies_bf16
-from pipeline.stage.hardware import WORK_PER_THREAD, keep_freed_memory, num_cores, num_threads
+from pipeline.hardware import WORK_PER_THREAD, keep_freed_memory, num_cores, num_threads
 from pipeline.stage.stage import guarded
 
 ROWS, UNITS = (4, 16, 32, 64), (32, 64, 128, 256, 320, 512)

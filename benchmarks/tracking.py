@@ -35,12 +35,12 @@ from benchmarks.trials import fresh_processes, load_data
 from charlstm.errors import Interrupted
 from charlstm.files.atomic import write_text
 from charlstm.files.documents import read_json
+from charlstm.history import EpochRow, StepRow
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import load_params
 from charlstm.tracking.outbox import Outbox
 from charlstm.tracking.runs import TrainingTracker
 from charlstm.training.checkpoint import CheckpointFolder
-from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.progress import Observer, Plan, Progress
 from charlstm.training.train import fit
 from pipeline.dvc.unfinished import TRAINING_ID

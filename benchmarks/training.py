@@ -5,7 +5,7 @@ Usage: python -m benchmarks.training
 Needs the encoded corpus (`dvc repro encode`). All variants of a size take turns; figures are medians. Every variant has
 Adam or AdamW and a gradient clip; ours have dropout and the moving average, too. The plain loop is there twice: in a
 process of its own, as somebody would run it, and in this one, which keeps freed memory as our trainings do
-(`pipeline.stage.hardware`).
+(`pipeline.hardware`).
 """
 
 import contextlib
@@ -25,8 +25,8 @@ from benchmarks.trials import fresh_processes, load_data
 from charlstm.training import learner as learner_module
 from charlstm.training.learner import Learner
 from charlstm.training.processes import multiplies_bf16
+from pipeline.hardware import keep_freed_memory, set_num_threads
 from pipeline.new.timing import take_steps
-from pipeline.stage.hardware import keep_freed_memory, set_num_threads
 from pipeline.stage.stage import guarded
 
 NUM_ROUNDS = 9

@@ -28,11 +28,11 @@ from benchmarks.harness import console, new_parser
 from benchmarks.projects import ROOT, compose
 from charlstm.errors import Interrupted, ParamsError
 from charlstm.evaluation.protocols import stateful
-from charlstm.evaluation.windows import LanguageModel, windowed
 from charlstm.files.documents import load_yaml
 from charlstm.files.lock import exclusive
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import load_model, save_model
+from charlstm.model.windows import LanguageModel, windowed
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, load_parts
 from charlstm.training.checkpoint import CheckpointFolder
@@ -40,9 +40,9 @@ from charlstm.training.processes import Processes
 from charlstm.training.train import Data, fit
 from pipeline.dvc.paths import load_paths
 from pipeline.dvc.unfinished import fingerprint as fingerprint_of_inputs
+from pipeline.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels, work_of
 from pipeline.provenance.git import git
 from pipeline.stage.console import TrainingConsole
-from pipeline.stage.hardware import keep_freed_memory, set_num_threads, use_reproducible_kernels, work_of
 from pipeline.stage.interruption import handle_signals
 from pipeline.stage.stage import guarded
 
@@ -152,7 +152,7 @@ def trained(trial: Trial) -> CharLSTM:
 def _fit(trial: Trial, file: Path) -> Record:
     params, data = trial.params(), load_data()
     with contextlib.chdir(ROOT):
-        checkpoints = CHECKPOINTS / fingerprint_of_inputs(params, load_paths())
+        checkpoints = CHECKPOINTS / fingerprint_of_inputs(params)
     facts: Record = {"fingerprint": trial.fingerprint(), "data": data_md5(), "commit": commit()}
     facts |= {"overrides": " ".join(trial.overrides), "seed": trial.seed}
     console.print(f"{facts['overrides']}, seed {trial.seed}:")

@@ -22,7 +22,6 @@ ScoredLength = Annotated[int, Field(ge=10, le=10_000_000)]  # characters or byte
 Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or a decay that 1 would make useless
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-MAX_LOSS = 1e6  # nats per character; training ends long before
 Prompt = Annotated[str, Field(min_length=1, max_length=100_000)]  # characters
 AFewValues = Field(strict=False, max_length=1_000)
 NOT_OF_A_MODEL = ("evaluate.", "sample.")  # parameters by which a model is looked at

@@ -4,24 +4,25 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from charlstm.corpus.conversion import Form, check_outside, local_path
+from charlstm.corpus.download import download
+from charlstm.corpus.encodings import check_encoding
 from charlstm.errors import ChecksumError, CorpusError
 from charlstm.files.atomic import sha256
 from charlstm.files.checksums import read_sums, sums_of, write_digests
+from charlstm.files.documents import load_yaml
 from charlstm.files.pieces import read_pieces, write_pieces
 from charlstm.files.urls import without_credentials
 from charlstm.params import DownloadParams, Params
-from charlstm.text.conversion import Form, check_outside, local_path
-from charlstm.text.download import download
-from charlstm.text.encodings import check_encoding
 from pipeline.dvc.paths import Paths
-from pipeline.dvc.record import cached, is_of_these_parameters, recorded_outputs
+from pipeline.dvc.record import cached, md5, read_lock, recorded_outputs
 from pipeline.provenance.git import git
-from pipeline.provenance.hashes import md5
 from pipeline.stage import stage
-from pipeline.stage.project import LOCK
+from pipeline.stage.project import LOCK, PARAMS
 from pipeline.stage.tracking_store import project_root
 
 log = logging.getLogger("charlstm")
@@ -91,6 +92,16 @@ def kept_text(section: DownloadParams, paths: Paths) -> Path | None:
     if (source is None and section.sha256 is None) or not is_of_these_parameters("download", but="watch"):
         return None
     return corpus if corpus.is_file() and md5(corpus) == recorded else cached(recorded)
+
+
+def is_of_these_parameters(*stages: str, but: str = "") -> bool:
+    """Whether `dvc.lock` has these parameters for `stages`, whatever it has for `but`. True without a `dvc.lock`."""
+    lock, now = read_lock(), load_yaml(PARAMS)
+
+    def values(section: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in section.items() if name != but}
+
+    return lock is None or all(values(lock.params(stage).get(stage, {})) == values(now[stage]) for stage in stages)
 
 
 def _kept(corpus: Path) -> Iterator[Path]:

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from charlstm.corpus.parts import PARTS, read_characters
 from charlstm.files.atomic import sha256
 from charlstm.files.checksums import SUMS, read_sums, verify, write_digests
 from charlstm.files.pieces import read_pieces
 from charlstm.params import Params
-from charlstm.text.corpus import PARTS, read_characters
 from charlstm.text.encoded import write_ids
 from charlstm.text.vocabulary import VOCAB, Alphabet, ByteVocab, Vocab, choose_alphabet, count_characters, describe
 from pipeline.dvc.paths import Paths

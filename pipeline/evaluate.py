@@ -21,27 +21,27 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines
 from charlstm.evaluation.blocks import BLOCKS, blocks_of
 from charlstm.evaluation.documents import write_document
+from charlstm.evaluation.plots import plot_losses
 from charlstm.evaluation.protocols import stateful_nats, summed
 from charlstm.evaluation.published import ORIGINAL_VAL_SHA256, TEST_PREFIX, published_for, text_sha256
-from charlstm.evaluation.windows import windowed
 from charlstm.files.atomic import write_text
 from charlstm.files.checksums import SUMS, read_sums
+from charlstm.history import Tables, read_tables, write_csv
 from charlstm.interpretation.analysis import analyse_cells
 from charlstm.interpretation.document import CELLS, CELLS_TABLE, cells_table
 from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
+from charlstm.model.windows import windowed
 from charlstm.params import Params
-from charlstm.report.plots import plot_losses
 from charlstm.text.encoded import EncodedText, load_parts
 from charlstm.text.vocabulary import Ids
 from charlstm.tracking.runs import Measurement, attach
-from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths
+from pipeline.hardware import use_reproducible_kernels
 from pipeline.new.proposal import remedy
 from pipeline.provenance import provenance
 from pipeline.provenance.summary import finish, summary_of
-from pipeline.stage.hardware import use_reproducible_kernels
 from pipeline.stage.sending import outbox
 
 log = logging.getLogger("charlstm")

@@ -18,8 +18,10 @@ from charlstm.evaluation.documents import write_document
 from charlstm.evaluation.published import published_for, text_sha256
 from charlstm.files.atomic import atomic_folder, write_text
 from charlstm.files.checksums import read_sums, sums_of
+from charlstm.generation.prompts import check_prompts, resolve_prompts
 from charlstm.generation.quantized import quantize
 from charlstm.generation.sampler import Request, Sampler
+from charlstm.history import Tables, read_tables, write_csv
 from charlstm.interpretation.document import CELLS, read_cells
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.model.shape import WEIGHTS
@@ -31,9 +33,7 @@ from charlstm.report.playground import playground_of
 from charlstm.sampling import Sampling
 from charlstm.sections import Section
 from charlstm.text.encoded import load_parts
-from charlstm.text.prompts import check_prompts, resolve_prompts
 from charlstm.tracking.runs import attach
-from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths
 from pipeline.provenance import provenance
 from pipeline.provenance.summary import finish, side_by_side, summary_of, text_of_all

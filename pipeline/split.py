@@ -3,11 +3,11 @@
 import logging
 import sys
 
+from charlstm.corpus.parts import PARTS, Corpus
 from charlstm.errors import CorpusError
 from charlstm.files.checksums import SUMS, sums_of, verify, write_digests
 from charlstm.files.pieces import find_all, read_pieces, write_pieces
 from charlstm.params import Params
-from charlstm.text.corpus import PARTS, Corpus
 from pipeline.dvc.paths import Paths
 from pipeline.stage import stage
 from pipeline.stage.terminal import progress

@@ -11,6 +11,7 @@ from pathlib import Path
 from charlstm.errors import CharlstmError, Interrupted, TrainingError
 from charlstm.files.atomic import sha256, write_text
 from charlstm.files.checksums import SUMS
+from charlstm.history import EpochRow, StepRow, Tables, table, write_tables
 from charlstm.model.model_folder import save_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import NOTHING, Params, TrainParams
@@ -18,7 +19,6 @@ from charlstm.text.encoded import load_parts
 from charlstm.text.vocabulary import Vocab
 from charlstm.tracking.runs import FINGERPRINT_TAG, TrainingTracker
 from charlstm.training.checkpoint import CheckpointFolder
-from charlstm.training.history import EpochRow, StepRow, Tables, table, write_tables
 from charlstm.training.initial import load_initial
 from charlstm.training.needs import shape_of
 from charlstm.training.processes import Processes, is_out_of_memory
@@ -26,19 +26,19 @@ from charlstm.training.progress import Observer
 from charlstm.training.train import Data, Result, fit
 from pipeline.dvc import unfinished
 from pipeline.dvc.paths import Paths
-from pipeline.mirror import Mirror
-from pipeline.provenance import provenance
-from pipeline.provenance.summary import page_tags, summary_of
-from pipeline.stage import stage
-from pipeline.stage.console import TrainingConsole
-from pipeline.stage.epoch_texts import EpochTexts, epoch_prompts
-from pipeline.stage.hardware import (
+from pipeline.hardware import (
     is_kept_on_cpu,
     keep_freed_memory,
     set_num_threads,
     use_reproducible_kernels,
     work_of,
 )
+from pipeline.mirror import Mirror
+from pipeline.provenance import provenance
+from pipeline.provenance.summary import page_tags, summary_of
+from pipeline.stage import stage
+from pipeline.stage.console import TrainingConsole
+from pipeline.stage.epoch_texts import EpochTexts, epoch_prompts
 from pipeline.stage.interruption import handle_signals
 from pipeline.stage.sending import node_metrics, outbox
 from pipeline.stage.settings import MIRROR, seconds
@@ -65,7 +65,7 @@ def run(params: Params, paths: Paths) -> None:
     # On every process: what fails here must fail before they need each other.
     prompts = epoch_prompts(params, data.val.ids, data.vocab)
     tags = {**provenance.tags(params, paths), **provenance.environment()}
-    fingerprint = unfinished.fingerprint(params, paths)
+    fingerprint = unfinished.fingerprint(params)
     seconds_between = seconds("CHARLSTM_CHECKPOINT_SECONDS")
     failure = project_root() / STATE_FOLDER / fingerprint / FAILURE
     failure.unlink(missing_ok=True)  # of an earlier start: those of this one come when all processes have met
@@ -167,7 +167,7 @@ def _train_and_write(
     try:
         texts = EpochTexts(prompts, vocab, params.train.seed, [console.show_texts, tracker.log_texts])
         result = train([console, tracker, texts], work.folder)
-        if unfinished.fingerprint(*stage.load()) != work.folder.name:
+        if unfinished.fingerprint(stage.load()[0]) != work.folder.name:
             raise TrainingError(CHANGED)
         _write(paths, result, vocab)
         _say_how_it_ended(result, params.train)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
+from charlstm.corpus.encodings import decode
 from charlstm.errors import CharlstmError, CorpusError, TextRequestError, VocabularyError
 from charlstm.sampling import Unknown
-from charlstm.text.encodings import decode
 from charlstm.tracking.registered_model import download_model, is_address
 from pipeline.stage.project import PIPELINE, from_here
 from pipeline.stage.terminal import printable
@@ -99,7 +99,7 @@ def readable(model: "Model", name: str, text: str, unknown: Unknown) -> str:
     Raises:
         TextRequestError: a character has no near one.
     """
-    from charlstm.text.prompts import fold
+    from charlstm.generation.prompts import fold
 
     if unknown == "error":
         return text

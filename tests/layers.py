@@ -1,12 +1,81 @@
-"""The library's layers, as a test and a page have them."""
+"""The project's modules by their imports: the library's layers, and what decides the bytes of a stage's outputs."""
+
+import ast
+from collections.abc import Collection
+from functools import cache
+from pathlib import Path
+
+from benchmarks.projects import PACKAGES, ROOT
 
 LAYERS = (
     ("errors", "seeds"),
     ("files", "sampling", "sections"),
-    ("text",),
+    ("corpus", "text", "history"),
     ("model",),
     ("evaluation", "optimization", "generation", "params"),
     ("training", "onnx_export", "interpretation"),
     ("tracking", "report"),
     ("language_model",),
 )
+# What stages import and no result depends on: it shows results, says who may run, or refuses bad values. Parameters
+# and paths themselves are in dvc.yaml.
+VIEWS = (
+    *("charlstm.errors", "charlstm.params", "charlstm.sections", "charlstm.tracking"),
+    *("pipeline.dvc", "pipeline.mirror", "pipeline.new", "pipeline.provenance", "pipeline.stage"),
+)
+
+
+def is_in(module: str, names: Collection[str]) -> bool:
+    """Whether `module` is one of `names`, or in a package that is."""
+    return any(f"{module}.".startswith(f"{name}.") for name in names)
+
+
+@cache
+def module_names() -> list[str]:
+    """Every module of the project, dotted, packages included."""
+    files = [file.relative_to(ROOT) for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
+    return [".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files]
+
+
+def file_of(module: str) -> Path:
+    """The module's file, relative to the root."""
+    path = Path(*module.split("."))
+    return path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py")
+
+
+def imported_names(source: str) -> set[str]:
+    """Dotted names that `source` imports anywhere, `from a import b` as `a.b`; not those for type checkers only."""
+    names: set[str] = set()
+    pending: list[ast.AST] = [ast.parse(source)]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            pending.extend(node.orelse)
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where a name comes from"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        pending.extend(ast.iter_child_nodes(node))
+    return names
+
+
+@cache
+def project_imports(module: str) -> set[str]:
+    """The project's modules that `module` imports itself."""
+    names = imported_names((ROOT / file_of(module)).read_text())
+    candidates = ({name, name.rpartition(".")[0]} & set(module_names()) for name in names)
+    return {max(names, key=len) for names in candidates if names}
+
+
+def closure(module: str, without: Collection[str] = ()) -> set[str]:
+    """`module` and all modules of the project that it imports, but those `without` and what only they import."""
+    seen: set[str] = set()
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        if name not in seen and not is_in(name, without):
+            seen.add(name)
+            pending += project_imports(name)
+    return seen

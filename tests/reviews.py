@@ -3,11 +3,10 @@
 from html.parser import HTMLParser
 from typing import Any
 
-from charlstm.evaluation.documents import TextFigures
+from charlstm.evaluation.documents import Curves, TextFigures
 from charlstm.interpretation.document import CellsDocument
 from charlstm.report.document import (
     Copy,
-    Curves,
     EightBits,
     Loss,
     ReviewDocument,

@@ -14,12 +14,21 @@ Kind = TypeVar("Kind")
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Nats = Annotated[float, Field(ge=0, le=1e6)]  # per character; training ends long before
+Point = tuple[Number, Nats]
 
 
 class Document(BaseModel):
     """A document, or a part of one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Curves(Document):
+    """Points (epoch, nats/char). Of a long training, a point of `training` is a mean over several rows."""
+
+    training: list[Point]
+    validation: list[Point]
 
 
 class TextFigures(Document):

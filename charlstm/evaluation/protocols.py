@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from charlstm.evaluation.windows import LanguageModel, logits_of, windows_from
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum
+from charlstm.model.windows import LanguageModel, logits_of, windows_from
 from charlstm.text.encoded import EncodedText, num_chars_of
 
 STATEFUL_CHUNK = 2_000  # ids at a time

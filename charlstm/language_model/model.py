@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from charlstm.errors import TextRequestError
 from charlstm.evaluation.protocols import char_losses
+from charlstm.generation.prompts import check_stops, readable, with_sign
 from charlstm.generation.sampler import Reason, Request, Sampler
 from charlstm.language_model.score import Score
 from charlstm.language_model.state import State
@@ -25,7 +26,6 @@ from charlstm.model.loss import LossSum
 from charlstm.model.model_folder import TrainedModel, load_model
 from charlstm.sampling import Sampling, SamplingOptions, Unknown, short, whole
 from charlstm.text.encoded import EncodedText, begins_character, num_chars_of
-from charlstm.text.prompts import check_stops, readable, with_sign
 from charlstm.text.vocabulary import UNSEEN, Ids
 from charlstm.tracking.client import Store, store_to_read
 from charlstm.tracking.registered_model import default_store, download_model, is_address

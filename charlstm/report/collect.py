@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from charlstm.evaluation.copied import Span
+from charlstm.evaluation.documents import Curves, Point
 from charlstm.evaluation.statistics import (
     MAX_SEARCHED,
     Measured,
@@ -25,18 +26,17 @@ from charlstm.evaluation.statistics import (
     is_copied,
     measure,
 )
-from charlstm.evaluation.windows import windowed
 from charlstm.generation.quantized import quantize
 from charlstm.generation.sampler import QuantizedState, Stepper
+from charlstm.history import Tables
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
 from charlstm.model.model_folder import TrainedModel
+from charlstm.model.windows import windowed
 from charlstm.report.document import (
     Copy,
-    Curves,
     EightBits,
     Loss,
-    Point,
     ReviewDocument,
     Sample,
     Value,
@@ -44,7 +44,6 @@ from charlstm.report.document import (
 from charlstm.sections import PublishedLoss
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Ids, Vocab
-from charlstm.training.history import Tables
 
 MAX_POINTS = 500  # of a curve
 MAX_SAMPLES, MAX_CHARS = 200, 400_000  # what a document holds of the texts; figures are of all

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from charlstm.errors import CharlstmError
+from charlstm.evaluation.plots import losses_svg
 from charlstm.evaluation.published import TEST_PREFIX
 from charlstm.report.document import ReviewDocument, Value
 from charlstm.report.page import Shown, environment, fitted, shown_samples
-from charlstm.report.plots import losses_svg
 from charlstm.sections import MAX_NAMED, NOT_OF_A_MODEL, PublishedLoss, differing, values_in_words
 
 MAX_RUNS = 10  # colors that can be told apart, columns that can be read

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from charlstm.evaluation.documents import Count, Document, Number, TextFigures, read_document
-from charlstm.sections import MAX_LOSS, PublishedLoss
+from charlstm.evaluation.documents import Count, Curves, Document, Nats, Number, TextFigures, read_document
+from charlstm.sections import PublishedLoss
 
 if TYPE_CHECKING:
     from charlstm.evaluation.blocks import Blocks
 
 PROTOCOL = "stateful"  # that of the blocks
 DOCUMENT, PAGE = "review.json", "review.html"
-Nats = Annotated[float, Field(ge=0, le=MAX_LOSS)]
-Point = tuple[Number, Nats]
 Value = str | bool | int | Number | None
 
 
@@ -40,13 +38,6 @@ class EightBits(Document):
     exact_nats_per_char: Number | None
     """In float32."""
     num_chars: Count
-
-
-class Curves(Document):
-    """Points (epoch, nats/char). Of a long training, a point of `training` is a mean over several rows."""
-
-    training: list[Point]
-    validation: list[Point]
 
 
 class Copy(Document):

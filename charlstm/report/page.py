@@ -20,11 +20,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from charlstm.evaluation.baselines import Baselines
+from charlstm.evaluation.plots import COLORS, losses_svg
 from charlstm.evaluation.statistics import MAX_SEARCHED, MIN_COPIED, MIN_PHRASE
 from charlstm.interpretation.document import Cell, CellsDocument
 from charlstm.report.document import Copy, ReviewDocument, Sample
 from charlstm.report.playground import Playground, start_of
-from charlstm.report.plots import COLORS, losses_svg
 from charlstm.sections import SEED
 
 SHOWN = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"  # layout, and parts of emoji and of words

@@ -1,1 +1,1 @@
-"""From a source to ids: download, the corpus, the vocabulary."""
+"""A text becomes ids: the vocabulary."""

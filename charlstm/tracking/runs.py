@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from charlstm.errors import TrackingError
+from charlstm.history import EpochRow, StepRow, Tables
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.tracking.client import EXPERIMENT_TAG
 from charlstm.tracking.outbox import Outbox, Spool, last_steps, now_ms
 from charlstm.tracking.registered_model import MODEL_TAG
-from charlstm.training.history import EpochRow, StepRow, Tables
 from charlstm.training.progress import Observer, Plan, Progress
 
 TRAINING_TAG = "training_id"

@@ -16,8 +16,8 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from pydantic import BaseModel, ConfigDict, SkipValidation
 
 from charlstm.errors import TextRequestError
+from charlstm.generation.prompts import check_stops, readable
 from charlstm.sampling import Rule, Sampling, checked_number, short
-from charlstm.text.prompts import check_stops, readable
 from charlstm.text.vocabulary import Vocab
 
 ARTIFACT = "model"  # the model folder's name among the artifacts

@@ -23,9 +23,9 @@ from torch import Tensor
 from charlstm.errors import CharlstmError, ChecksumError
 from charlstm.files.atomic import atomic_folder, remove_leftovers, sha256
 from charlstm.files.checksums import ABSENT, SUMS, read_sums, write_sums
+from charlstm.history import StepRow
 from charlstm.model.gates import LSTMState
 from charlstm.training.batches import rows_of
-from charlstm.training.history import StepRow
 from charlstm.training.learner import Learner
 from charlstm.training.processes import is_out_of_memory
 from charlstm.training.progress import Progress

@@ -15,10 +15,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from charlstm.errors import TrainingError
+from charlstm.history import EpochRow, StepRow
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.loss import LossSum
 from charlstm.text.vocabulary import Unit
-from charlstm.training.history import EpochRow, StepRow
 
 Gather = Callable[[Tensor], Tensor]  # this process's values (K,) -> all processes' (N, K), on the CPU
 

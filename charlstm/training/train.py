@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from charlstm.errors import Interrupted, TrainingError
-from charlstm.evaluation.windows import sliding, windowed
+from charlstm.history import EpochRow, StepRow
 from charlstm.model.loss import LossSum
 from charlstm.model.shape import ModelShape
+from charlstm.model.windows import sliding, windowed
 from charlstm.params import ModelParams, TrainParams
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
 from charlstm.training.checkpoint import Checkpoint, CheckpointFolder, restore_newest, to_checkpoint
-from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.initial import InitialWeights
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes

@@ -115,7 +115,7 @@ def _export(where: str, output: Path, check: Path | None) -> None:
 
 def _read(path: Path, vocab: "Vocab") -> "Ids":
     """The ids of a text, in which unknown characters are U+FFFD, as in the validation part, if the model knows it."""
-    from charlstm.text.prompts import with_sign
+    from charlstm.generation.prompts import with_sign
 
     text = read_file(path)
     if len(text) < 2:

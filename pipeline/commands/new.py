@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from charlstm.corpus.conversion import local_path
 from charlstm.errors import ParamsError
-from charlstm.text.conversion import local_path
 from pipeline.dvc.queue import run_dvc
+from pipeline.hardware import num_cores
 from pipeline.new.corpus import New, plan, switch
 from pipeline.new.proposal import FEW, TRAIN_FRACTION
 from pipeline.new.text_report import oddities, summary
-from pipeline.stage.hardware import num_cores
 from pipeline.stage.presets import CORPORA, load, names
 from pipeline.stage.project import from_here, path_from_here
 from pipeline.stage.terminal import printable

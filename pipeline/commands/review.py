@@ -15,11 +15,10 @@ from charlstm.report.document import DOCUMENT, Candidate, ReviewDocument, read_r
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
 from charlstm.tracking.reader import TrackedRun
 from pipeline.dvc.paths import Paths, load_paths
-from pipeline.dvc.record import cached, files_of
+from pipeline.dvc.record import cached, files_of, md5
 from pipeline.lineage.document import blocks_at, read_blocks, recipe_of_review
 from pipeline.lineage.revisions import find_commit, lock_at
 from pipeline.lineage.search import find, of_outputs, open_reader
-from pipeline.provenance.hashes import folder_md5
 from pipeline.provenance.summary import recipe_at
 from pipeline.stage.project import PIPELINE, find_root, from_here, output_from_here
 from pipeline.stage.terminal import printable
@@ -140,7 +139,7 @@ def _of_commit(commit: str, paths: Paths) -> Path | None:
     if file := cached(files_of(samples).get(DOCUMENT, "")):
         return file
     here = paths.samples / DOCUMENT
-    return here if here.is_file() and folder_md5(paths.samples) == samples else None
+    return here if here.is_file() and md5(paths.samples) == samples else None
 
 
 def _name(model: str, kind: str, run: TrackedRun) -> str:

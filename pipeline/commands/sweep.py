@@ -171,7 +171,7 @@ def _show_all(measured: Sequence[Experiment], output: Path) -> None:
 
 def _show_losses(measured: Sequence[Experiment], output: Path | None, text: str = "") -> None:
     """Tables, a picture if there is a file for it, and what the differences are worth: all are of one text."""
-    from charlstm.report.plots import plot_sweep  # pictures take seconds to import
+    from charlstm.evaluation.plots import plot_sweep  # pictures take seconds to import
 
     protocols = sorted(set.intersection(*(set(one.losses) for one in measured)))
     measured = sorted(measured, key=lambda one: one.losses[PROTOCOL])

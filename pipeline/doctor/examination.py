@@ -27,9 +27,8 @@ from pipeline.doctor.finding import Finding, error, readable, warning
 from pipeline.doctor.stores import check_stores
 from pipeline.doctor.text import Encoded, read_encoded, source_bytes
 from pipeline.dvc.paths import Paths, load_paths
-from pipeline.dvc.record import FOLDER, RWLOCK, cache_folder, files_of, read_lock
+from pipeline.dvc.record import FOLDER, cache_folder, files_below, files_of, read_lock
 from pipeline.dvc.unfinished import CHECKOUT
-from pipeline.provenance import hashes
 from pipeline.provenance.git import content_at, fault
 from pipeline.stage import settings
 from pipeline.stage.presets import in_words
@@ -175,11 +174,12 @@ def check_folders(cache: Path) -> Iterator[Finding]:
     for folder in map(Path, WRITTEN):
         if not folder.resolve().is_relative_to(Path.cwd().resolve()):
             yield error(f"dvc: {folder} leads to {folder.resolve()}: DVC tracks nothing outside of the checkout")
+    rwlock = Path(".dvc/tmp/rwlock")
     try:
-        if RWLOCK.exists():
-            read_json(RWLOCK)
+        if rwlock.exists():
+            read_json(rwlock)
     except ValueError:
-        yield error(f"dvc: {RWLOCK} is damaged, as a DVC that is killed may leave it: remove it")
+        yield error(f"dvc: {rwlock} is damaged, as a DVC that is killed may leave it: remove it")
     if (holder := holder_of(CHECKOUT)) is not None:
         yield error(f"a training in this checkout is under way already, {holder}: wait for it, or stop it")
 
@@ -189,7 +189,7 @@ def check_outputs() -> Iterator[Finding]:
     lock = read_lock()
     for folder, folder_md5 in (lock.files("outs") if lock else {}).items():
         known = {Path(folder) / name for name in files_of(folder_md5)} if folder_md5.endswith(FOLDER) else set[Path]()
-        here = set(hashes.files_of(Path(folder)))
+        here = set(files_below(Path(folder)))
         if known and known < here:
             yield warning(
                 f"{min(here - known)}: no stage wrote it; DVC removes {folder} before its stage runs: move it"

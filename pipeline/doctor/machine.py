@@ -13,8 +13,8 @@ from charlstm.params import Params
 from charlstm.training.needs import shape_of
 from pipeline.doctor.finding import Finding, error, warning
 from pipeline.doctor.text import Encoded
+from pipeline.hardware import num_cores
 from pipeline.provenance.git import git
-from pipeline.stage.hardware import num_cores
 from pipeline.stage.settings import MAX_THREADS
 
 

@@ -6,21 +6,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from charlstm.corpus.conversion import files_of, local_path, source_sha256
+from charlstm.corpus.encodings import check_encoding
 from charlstm.errors import CharlstmError
 from charlstm.files.atomic import open_regular, sha256
 from charlstm.files.urls import without_credentials
+from charlstm.generation.prompts import faults_of
 from charlstm.params import NOTHING, DownloadParams, Params
 from charlstm.sections import AUTO
-from charlstm.text.conversion import files_of, local_path, source_sha256
-from charlstm.text.encodings import check_encoding
-from charlstm.text.prompts import faults_of
 from charlstm.text.vocabulary import VOCAB, Vocab, load_vocab
 from charlstm.training.needs import check_warmup, steps_per_epoch
 from pipeline.doctor.finding import Finding, error, errors_of, warning
-from pipeline.download import check_source, kept_text
+from pipeline.download import check_source, is_of_these_parameters, kept_text
 from pipeline.dvc.paths import Paths
-from pipeline.dvc.record import is_of_these_parameters, recorded_inputs, recorded_outputs
-from pipeline.provenance.hashes import dvc_md5
+from pipeline.dvc.record import md5, read_lock, recorded_outputs
 
 STAGES = ("download", "split", "encode")
 
@@ -45,9 +44,11 @@ def read_encoded(paths: Paths) -> Encoded | None:
 def is_up_to_date(params: Params, paths: Paths) -> bool:
     """Whether the encoded text is what DVC would leave as it is: of these parameters, and of the text as it is now."""
     watched = Path(params.download.watch)
-    pairs = ((recorded_inputs("download"), watched), (recorded_outputs("encode"), paths.encoded))
+    lock = read_lock()
+    inputs = {Path(path): md5 for path, md5 in lock.files("deps", "download").items()} if lock else {}
+    pairs = ((inputs, watched), (recorded_outputs("encode"), paths.encoded))
     return is_of_these_parameters(*STAGES) and all(
-        recorded[path] == dvc_md5(path)
+        recorded[path] == md5(path)
         for recorded, path in pairs
         if path in recorded and path.exists()  # without its text, DVC encodes nothing
     )

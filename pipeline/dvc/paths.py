@@ -1,14 +1,12 @@
-"""Where the stages' files are: the `paths` and the `deps` of `dvc.yaml`, the only place that names them.
-
-It also has the command of stage train, and so the hardware that trainings run on.
+"""What `dvc.yaml` declares: where the stages' files are, and what each stage depends on. Nothing else names them.
 
 `params.yaml` names what lies elsewhere: the corpus, and the model that training begins from.
 """
 
 import re
-import shlex
-import sys
 from collections.abc import Mapping
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +42,24 @@ class Paths(BaseModel):
 
 
 def load_paths(path: Path = PIPELINE) -> Paths:
-    """The `paths` that `dvc.yaml` declares. What lies elsewhere is named by the `params.yaml` beside it.
-
-    Raises:
-        ParamsError: `path` is missing, or has no whole `vars: [{paths: ...}]`; or the parameters do not name it.
-    """
-    declared, params = declared_paths(path), path.with_name(PARAMS.name)
-    document = load_yaml(params)
+    """The paths of a `dvc.yaml` and of the `params.yaml` beside it; a ParamsError if they do not name them."""
+    declared, document = declared_paths(path), load_yaml(path.with_name(PARAMS.name))
     try:
         declared["corpus"] = f"{declared.pop('corpora')}/{document['download']['name']}{EXTENSION}"
         declared["initial"] = document["train"]["initial"]
     except (KeyError, TypeError):
-        raise ParamsError(f"{params}: download.name or train.initial is missing, or paths.corpora in {path}") from None
+        raise ParamsError(f"{PARAMS}: download.name or train.initial is missing, or paths.corpora in {path}") from None
     return validate(Paths, declared, path)
+
+
+def declared_paths(path: Path = PIPELINE) -> dict[str, Any]:
+    """The entry `paths` of `vars` in a `dvc.yaml`; a ParamsError if it has none."""
+    try:
+        return dict(next(entry["paths"] for entry in load_yaml(path)["vars"] if "paths" in entry))
+    except (KeyError, TypeError, ValueError, StopIteration):
+        raise ParamsError(
+            f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root"
+        ) from None
 
 
 def corpus_name() -> str:
@@ -67,55 +70,12 @@ def corpus_name() -> str:
         return ""
 
 
-def load_deps(paths: Paths) -> list[Path]:
-    """The files and folders that `dvc.yaml` declares as the inputs of the train stage, with `${...}` filled in.
+def inputs_of(stage: str, params: Mapping[str, Any]) -> tuple[list[Path], dict[str, Any]]:
+    """The files and folders that a stage depends on, and its parameters, or sections of them, with their values."""
+    declared, values = load_yaml(PIPELINE)["stages"][stage], {**params, "paths": declared_paths()}
 
-    Raises:
-        ParamsError: it has no such stage with a list of `deps`.
-    """
-    values = {f"paths.{name}": str(value) for name, value in paths}
-    values |= {"paths.corpora": str(paths.corpus.parent), "download.name": paths.corpus.name.removesuffix(EXTENSION)}
-    values["train.initial"] = str(paths.initial)
-    try:
-        entries = load_yaml(PIPELINE)["stages"]["train"]["deps"]
-        return [Path(re.sub(r"\$\{([\w.]+)\}", lambda match: values[match[1]], entry)) for entry in entries]
-    except (KeyError, TypeError):
-        raise ParamsError(f"{PIPELINE}: expected a list of paths under stages.train.deps") from None
+    def value(name: str) -> Any:  # noqa: ANN401  # whatever YAML has
+        return reduce(getitem, name.split("."), values)
 
-
-def params_of(stage: str) -> list[str]:
-    """The parameters, or sections of them, that `dvc.yaml` declares for a stage; none if it has no such stage."""
-    try:
-        return [str(name) for name in load_yaml(PIPELINE)["stages"][stage]["params"]]
-    except (KeyError, TypeError):
-        return []
-
-
-def train_command(module: str, *arguments: str) -> list[str]:
-    """The command of stage train with `module` in the place of the stage: so it runs on what that runs on.
-
-    Raises:
-        ParamsError: `dvc.yaml` has no such command.
-    """
-    try:
-        command = load_yaml(PIPELINE)["stages"]["train"]["cmd"]
-        words = [sys.executable if word == "python" else word for word in shlex.split(command) if word != "exec"]
-    except (KeyError, TypeError, AttributeError, ValueError):
-        raise ParamsError(f"{PIPELINE}: expected a command under stages.train.cmd") from None
-    if words[-1:] != ["pipeline.train"]:
-        raise ParamsError(f"{PIPELINE}: stages.train.cmd should end with -m pipeline.train, got {command}")
-    return [*words[:-1], module, *arguments]
-
-
-def declared_paths(path: Path = PIPELINE) -> dict[str, Any]:
-    """The entry `paths` of `vars` in a `dvc.yaml`.
-
-    Raises:
-        ParamsError: it has none.
-    """
-    try:
-        return dict(next(entry["paths"] for entry in load_yaml(path)["vars"] if "paths" in entry))
-    except (KeyError, TypeError, ValueError, StopIteration):
-        raise ParamsError(
-            f"{path}: expected the stages' paths under `vars: - paths:`; run stages in the project's root"
-        ) from None
+    deps = [re.sub(r"\$\{([\w.]+)\}", lambda match: str(value(match[1])), dep) for dep in declared["deps"]]
+    return list(map(Path, deps)), {name: value(name) for name in declared["params"]}

@@ -1,37 +1,25 @@
-"""What DVC has recorded, read from DVC's own files.
+"""What DVC has recorded: `dvc.lock`, and the files in its cache by their MD5."""
 
-`dvc.lock` has the newest record of this working tree. The cache on this machine has files by their MD5, and a list of
-files for each folder.
-"""
-
+import hashlib
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
-from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import psutil
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from charlstm.errors import CharlstmError
-from charlstm.files.atomic import open_regular, sha256
 from charlstm.files.checksums import SUMS
-from charlstm.files.documents import load_yaml, parse_yaml, read_json
-from pipeline.stage.project import LOCK, PARAMS
-
-if TYPE_CHECKING:  # every stage starts with this module, and pydantic takes a while
-    from pipeline.dvc.paths import Paths
+from charlstm.files.documents import parse_yaml
+from pipeline.dvc.paths import Paths
+from pipeline.stage.project import LOCK
 
 FOLDER = ".dir"  # the end of a folder's hash
-RWLOCK = Path(".dvc/tmp/rwlock")  # path -> who reads and who writes it, as JSON
-MAX_SUMS_BYTES = 1_000_000
-SECONDS_TO_ANSWER = 60
 
 
 class Lock(NamedTuple):
-    """A `dvc.lock`: what DVC has recorded of each stage. Without a stage's name, all of them are meant."""
+    """A `dvc.lock`. Without a stage's name, all stages are meant."""
 
     stages: Mapping[str, Any]
 
@@ -44,7 +32,7 @@ class Lock(NamedTuple):
         sections = [section for each in self._of(stage) for section in (each.get("params") or {}).values()]
         return {name: value for section in sections for name, value in section.items()}
 
-    def train_md5(self, paths: "Paths") -> str | None:
+    def train_md5(self, paths: Paths) -> str | None:
         """DVC's name for the training: that of the file which names its outputs by their hashes. None without one."""
         return self.files("outs").get(str(paths.train / SUMS))
 
@@ -64,75 +52,47 @@ def parse_lock(text: str) -> Lock | None:
 
 
 def read_lock() -> Lock | None:
-    """The `dvc.lock` of this working tree; None if there is none.
-
-    Raises:
-        CharlstmError: it is damaged.
-    """
+    """The `dvc.lock` of this working tree; None if there is none, a CharlstmError if it is damaged."""
     if not LOCK.exists():
         return None
-    with open_regular(LOCK) as file:
-        lock = parse_lock(file.read().decode(errors="replace"))
-    if lock is None:
+    if (lock := parse_lock(LOCK.read_text(errors="replace"))) is None:
         raise CharlstmError(f"{LOCK}: damaged, maybe by a merge: `git checkout HEAD {LOCK}` brings the last one back")
     return lock
 
 
 def recorded_outputs(stage: str) -> dict[Path, str]:
     """Output -> MD5, as `dvc.lock` has them; empty if there is no record."""
-    return _recorded(stage, "outs")
-
-
-def recorded_inputs(stage: str) -> dict[Path, str]:
-    """The same of what the stage has read."""
-    return _recorded(stage, "deps")
-
-
-def _recorded(stage: str, kind: str) -> dict[Path, str]:
     lock = read_lock()
-    return {Path(path): md5 for path, md5 in lock.files(kind, stage).items()} if lock else {}
+    return {Path(path): md5 for path, md5 in lock.files("outs", stage).items()} if lock else {}
 
 
-def is_of_these_parameters(*stages: str, but: str = "") -> bool:
-    """Whether `dvc.lock` has these parameters for `stages`, whatever it has for `but`.
-
-    Without a `dvc.lock`, nobody knows better.
-    """
-    if (lock := read_lock()) is None:
-        return True
-    now = load_yaml(PARAMS)
-    return all(_without(lock.params(stage).get(stage), but) == _without(now.get(stage), but) for stage in stages)
-
-
-def _without(section: Any, name: str) -> Any:  # noqa: ANN401  # whatever YAML has
-    return {key: value for key, value in section.items() if key != name} if isinstance(section, dict) else section
+def md5(path: Path) -> str:
+    """DVC's name for a file; and for a folder, by its list of files (`dvc_data.hashfile.tree.Tree.as_bytes`)."""
+    if path.is_dir():
+        files = {file.relative_to(path).as_posix(): md5(file) for file in files_below(path)}
+        entries = [{"md5": digest, "relpath": name} for name, digest in sorted(files.items())]
+        return hashlib.md5(json.dumps(entries).encode(), usedforsecurity=False).hexdigest() + FOLDER
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def process_at_work() -> int | None:
-    """The number of a living DVC that works in this checkout, by the locks that it has noted; None if there is none."""
-    try:
-        kinds = [kind for entry in read_json(RWLOCK).values() for kind in entry.values()]
-        numbers = {int(lock["pid"]) for kind in kinds for lock in ([kind] if "pid" in kind else kind)}
-    except (OSError, ValueError, AttributeError, LookupError, TypeError):  # DVC cuts it to nothing before it writes
-        return None
-    return next(filter(_is_dvc, sorted(numbers)), None)
-
-
-def _is_dvc(pid: int) -> bool:
-    try:
-        return "dvc" in [Path(word).name for word in psutil.Process(pid).cmdline()[:5]]  # `python -m dvc`, `bin/dvc`
-    except psutil.Error:
-        return False
+def files_below(folder: Path) -> Iterator[Path]:
+    """The files that DVC sees in a folder: not bytecode, nor what we write under a temporary name."""
+    for file in folder.rglob("*"):
+        if file.is_file() and not file.name.startswith(".") and "__pycache__" not in file.parts:
+            yield file
 
 
 def cache_folder() -> Path:
     """DVC's own answer, since a team's cache may lie anywhere; it takes a second."""
-    command = [sys.executable, "-m", "dvc", "cache", "dir"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER)
-    except (OSError, subprocess.TimeoutExpired):
-        return Path(".dvc/cache")
+    done = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True)
     return Path(done.stdout.strip() or ".dvc/cache")
+
+
+@cache
+def _files(project: Path) -> Path:
+    """DVC is asked once for each folder that it is asked from."""
+    return project / cache_folder() / "files/md5"
 
 
 def cached(md5: str) -> Path | None:
@@ -144,42 +104,4 @@ def cached(md5: str) -> Path | None:
 def files_of(folder_md5: str) -> dict[str, str]:
     """The files of a folder, path below it -> MD5; empty if its list is not here."""
     file = cached(folder_md5)
-    return _listed(file) if file else {}
-
-
-def folders_with(md5: str) -> list[str]:
-    """The hashes of all folders that have a file with that hash."""
-    lists = _files(Path.cwd()).glob(f"??/*{FOLDER}")
-    return [f"{file.parent.name}{file.name}" for file in lists if md5 in _listed(file).values()]
-
-
-def with_files(outputs: Mapping[str, str]) -> dict[str, str]:
-    """`outputs` of a `dvc.lock`, path -> MD5, and all files of its folders."""
-    folders = {path: md5 for path, md5 in outputs.items() if md5.endswith(FOLDER)}
-    files = {f"{path}/{name}": md5 for path, folder in folders.items() for name, md5 in files_of(folder).items()}
-    return {**outputs, **files}
-
-
-def known_sums(files: Mapping[str, str]) -> dict[str, str]:
-    """The SHA-256 of `files` (path -> MD5), by path: of those that lie here, or that a checksum file here names."""
-    here = {path: file for path, md5 in files.items() if not md5.endswith(FOLDER) and (file := cached(md5))}
-    sums = {path: sha256(file) for path, file in here.items()}
-    for path, file in here.items():
-        if (PurePath(path).name == SUMS or path.endswith(".sha256")) and file.stat().st_size <= MAX_SUMS_BYTES:
-            for line in file.read_text(errors="replace").splitlines():
-                digest, _, name = line.partition("  ")
-                sums[os.path.normpath(PurePath(path).parent / name)] = digest
-    return sums
-
-
-def _listed(file: Path) -> dict[str, str]:
-    try:
-        return {entry["relpath"]: entry["md5"] for entry in json.loads(file.read_text())}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-@cache
-def _files(project: Path) -> Path:
-    """DVC is asked once for each folder that it is asked from."""
-    return project / cache_folder() / "files/md5"
+    return {entry["relpath"]: entry["md5"] for entry in json.loads(file.read_text())} if file else {}

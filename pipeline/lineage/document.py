@@ -17,11 +17,14 @@ The document is what `charlstm trace --json` prints. Its names stay; new ones ma
 """
 
 import json
+import os
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charlstm.errors import ParamsError
+from charlstm.files.atomic import sha256
+from charlstm.files.checksums import SUMS
 from charlstm.files.urls import without_credentials
 from charlstm.model.shape import WEIGHTS
 from charlstm.report.document import DOCUMENT, ReviewDocument, read_review
@@ -30,10 +33,10 @@ from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import Paths, declared_paths
-from pipeline.dvc.record import cached, known_sums, with_files
+from pipeline.dvc.record import FOLDER, cache_folder, cached, files_of, md5
 from pipeline.lineage import revisions
 from pipeline.provenance.git import git
-from pipeline.provenance.hashes import LINKS, SEEN_BY, folder_md5, link_of, md5
+from pipeline.provenance.hashes import LINKS, SEEN_BY, link_of
 from pipeline.provenance.provenance import BASELINE, COMMIT, DIRTY, LINEAGE, TRAIN_MD5
 from pipeline.provenance.summary import losses_of, recipe_at
 from pipeline.stage.presets import RECIPES, load, recognized
@@ -282,7 +285,7 @@ def card_of_project(folder: Path) -> dict[str, Any] | None:
         return None
     file = Path(declared.get("samples", "")) / DOCUMENT
     review = read_review(file)
-    commits = revisions.commits_with(folder_md5(folder))
+    commits = revisions.commits_with(md5(folder))
     return {
         "model_sha256": review.model_sha256,
         "corpus": review.corpus,
@@ -306,3 +309,32 @@ def recipe_of_review(review: ReviewDocument) -> str | None:
     values = flatten(review.parameters)
     is_known = all(name in values for name in decided if name.startswith(TRAINED))  # and not of another version
     return recognized(RECIPES, values).label if is_known else None
+
+
+MAX_SUMS_BYTES = 1_000_000
+
+
+def folders_with(md5: str) -> list[str]:
+    """The hashes of all folders that have a file with that hash."""
+    lists = (cache_folder() / "files/md5").glob(f"??/*{FOLDER}")
+    names = [f"{file.parent.name}{file.name}" for file in lists]
+    return [name for name in names if md5 in files_of(name).values()]
+
+
+def with_files(outputs: Mapping[str, str]) -> dict[str, str]:
+    """`outputs` of a `dvc.lock`, path -> MD5, and all files of its folders."""
+    folders = {path: md5 for path, md5 in outputs.items() if md5.endswith(FOLDER)}
+    files = {f"{path}/{name}": md5 for path, folder in folders.items() for name, md5 in files_of(folder).items()}
+    return {**outputs, **files}
+
+
+def known_sums(files: Mapping[str, str]) -> dict[str, str]:
+    """The SHA-256 of `files` (path -> MD5), by path: of those that lie here, or that a checksum file here names."""
+    here = {path: file for path, md5 in files.items() if not md5.endswith(FOLDER) and (file := cached(md5))}
+    sums = {path: sha256(file) for path, file in here.items()}
+    for path, file in here.items():
+        if (PurePath(path).name == SUMS or path.endswith(".sha256")) and file.stat().st_size <= MAX_SUMS_BYTES:
+            for line in file.read_text(errors="replace").splitlines():
+                digest, _, name = line.partition("  ")
+                sums[os.path.normpath(PurePath(path).parent / name)] = digest
+    return sums

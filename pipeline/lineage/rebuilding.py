@@ -9,17 +9,16 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation.baselines import BASELINES, read_baselines
 from charlstm.evaluation.published import text_sha256
 from charlstm.files.documents import load_yaml
+from charlstm.history import read_csv, read_tables
 from charlstm.model.model_folder import load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
 from charlstm.report.collect import SampleRow
 from charlstm.report.document import read_losses
 from charlstm.text.encoded import load_encoded
-from charlstm.training.history import read_csv, read_tables
 from pipeline import evaluate, sample
 from pipeline.dvc.paths import Paths
-from pipeline.dvc.record import read_lock
-from pipeline.provenance.hashes import dvc_md5
+from pipeline.dvc.record import md5, read_lock
 from pipeline.stage.project import LOCK, PARAMS
 
 
@@ -47,7 +46,7 @@ def _check_files() -> None:
     if (lock := read_lock()) is None:
         raise CharlstmError(f"{LOCK}: expected DVC's record of the stages, found none; `dvc repro` writes it")
     for name, recorded in lock.files("outs").items():
-        if not Path(name).exists() or recorded != dvc_md5(Path(name)):
+        if not Path(name).exists() or recorded != md5(Path(name)):
             raise CharlstmError(f"{name}: not what {LOCK} names; `dvc pull` or `dvc repro` brings it")
     here = load_yaml(PARAMS)
     for section in ("model", "train", "evaluate", "sample"):

@@ -16,11 +16,10 @@ from charlstm.tracking.client import EXPERIMENT_TAG
 from charlstm.tracking.reader import Reader, TrackedRun
 from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import Paths
-from pipeline.dvc.record import folders_with
-from pipeline.lineage.document import read_files
+from pipeline.dvc.record import md5
+from pipeline.lineage.document import folders_with, read_files
 from pipeline.lineage.revisions import commits_with, find_commit, lock_at
 from pipeline.provenance.git import check_git
-from pipeline.provenance.hashes import folder_md5, md5
 from pipeline.provenance.provenance import COMMIT, TRAIN_MD5
 from pipeline.stage.terminal import printable
 from pipeline.stage.tracking_store import store
@@ -122,7 +121,7 @@ def _of_file(path: Path, reader: Reader | None, paths: Paths) -> list[Match]:
     digests = {sha256(file) for file in files}
     if reader and (runs := _runs_with(digests, reader)):
         return [Match(run, None, "the file's SHA-256") for run in runs]
-    names = [md5(path), *folders_with(md5(path))] if path.is_file() else [folder_md5(path)]
+    names = [md5(path), *folders_with(md5(path))] if path.is_file() else [md5(path)]
     names += folders_with(md5(weights)) if weights.is_file() else []
     commits = dict.fromkeys(commit for name in names for commit in commits_with(name))
     if not commits:

@@ -10,7 +10,9 @@ docs/data.md ("For the time that you have") has the rules, docs/benchmarks.md wh
 import json
 import logging
 import math
+import shlex
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,11 +20,10 @@ from typing import NamedTuple
 
 from charlstm.errors import CorpusError, TrainingError
 from charlstm.evaluation.baselines import NGramModel
-from charlstm.files.documents import read_json
+from charlstm.files.documents import load_yaml, read_json
 from charlstm.model.shape import ModelShape
 from charlstm.params import Params
 from charlstm.text.vocabulary import Vocab
-from pipeline.dvc.paths import train_command
 from pipeline.new.proposal import (
     TRAIN_FRACTION,
     USEFUL_EPOCHS,
@@ -34,6 +35,7 @@ from pipeline.new.proposal import (
     useful_epochs,
 )
 from pipeline.new.text_report import ENDING_CHARS
+from pipeline.stage.project import PIPELINE
 from pipeline.stage.terminal import reason_of
 
 log = logging.getLogger("charlstm")
@@ -214,3 +216,10 @@ def expected_loss(ending: str, seconds: float) -> list[str]:
 def clock(seconds: float) -> str:
     """Minutes and seconds: `14:05`."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def train_command(module: str, *arguments: str) -> list[str]:
+    """The command of stage train with `module` in the place of the stage: so it runs on what that runs on."""
+    words = shlex.split(load_yaml(PIPELINE)["stages"]["train"]["cmd"])
+    words = [sys.executable if word == "python" else word for word in words if word not in ("exec", "pipeline.train")]
+    return [*words, module, *arguments]

@@ -19,9 +19,8 @@ from charlstm.model.shape import CONFIG, WEIGHTS, ModelShape
 from charlstm.params import NOTHING
 from charlstm.text.vocabulary import VOCAB, Vocab
 from pipeline.dvc.paths import EXTENSION, Paths
-from pipeline.dvc.record import read_lock
+from pipeline.dvc.record import md5, read_lock
 from pipeline.new.proposal import Proposal
-from pipeline.provenance.hashes import folder_md5
 from pipeline.stage.presets import CONF, RECIPES, load, names
 from pipeline.stage.terminal import reason_of
 
@@ -87,7 +86,7 @@ class InitialModel(NamedTuple):
         outputs = lock.files("outs")
         inputs = [pair for stage in ("split", "encode", "train") for pair in lock.files("deps", stage).items()]
         is_of_one_text = all(outputs.get(path, md5) == md5 for path, md5 in inputs)
-        is_this = paths.model.is_dir() and outputs.get(str(paths.model)) == folder_md5(paths.model)
+        is_this = paths.model.is_dir() and outputs.get(str(paths.model)) == md5(paths.model)
         if not (is_of_one_text and is_this and sha256(paths.model / WEIGHTS) == self.sha256):
             return None
         began_from = str(lock.params("train").get("train", {}).get("initial", NOTHING))

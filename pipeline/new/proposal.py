@@ -15,7 +15,7 @@ from typing import NamedTuple
 from charlstm.model.shape import ModelShape
 from charlstm.params import NOTHING, Params
 from charlstm.text.vocabulary import NUM_BYTES, Unit
-from pipeline.stage.hardware import num_threads
+from pipeline.hardware import num_threads
 
 TRAIN_FRACTION = 0.9
 MIN_CHARS = 500  # a model learns next to nothing from fewer

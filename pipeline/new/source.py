@@ -8,11 +8,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from charlstm.corpus.conversion import check_outside, each_once, files_of, local_path
+from charlstm.corpus.download import fetch
 from charlstm.errors import CorpusError
 from charlstm.files.atomic import sha256
 from charlstm.files.urls import without_credentials
-from charlstm.text.conversion import check_outside, each_once, files_of, local_path
-from charlstm.text.download import fetch
 from pipeline.new.proposal import MIN_CHARS, TRAIN_FRACTION
 from pipeline.new.text_report import TextReport, report_on
 

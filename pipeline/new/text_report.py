@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from charlstm.corpus.encodings import check_encoding, detect_encoding, explain
+from charlstm.corpus.parts import BadByteError, TextReader
 from charlstm.errors import CorpusError
 from charlstm.files.pieces import Advance, read_pieces
-from charlstm.text.corpus import BadByteError, TextReader
-from charlstm.text.encodings import check_encoding, detect_encoding, explain
 from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, code_points, describe
 from pipeline.stage.terminal import progress
 

@@ -12,21 +12,21 @@ from statistics import fmean, median
 import numpy as np
 import torch
 
-from charlstm.evaluation.windows import windowed
 from charlstm.files.documents import read_json, validate
+from charlstm.model.windows import windowed
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText
 from charlstm.training.learner import Learner
 from charlstm.training.processes import Processes
-from pipeline.new.budget import ANSWER, REQUEST, TIMING, Request, Speed
-from pipeline.stage import stage
-from pipeline.stage.hardware import (
+from pipeline.hardware import (
     is_kept_on_cpu,
     keep_freed_memory,
     set_num_threads,
     use_reproducible_kernels,
     work_of,
 )
+from pipeline.new.budget import ANSWER, REQUEST, TIMING, Request, Speed
+from pipeline.stage import stage
 from pipeline.stage.settings import seconds
 
 NUM_TURNS, SECONDS_PER_TURN = 3, 0.5

@@ -29,14 +29,15 @@ from charlstm.params import NOTHING, Params
 from charlstm.tracking.client import CORPUS_TAG, EXPERIMENT_TAG, SWEEP_TAG
 from charlstm.tracking.registered_model import INITIAL_TAG
 from pipeline.dvc.paths import Paths
+from pipeline.dvc.record import md5
 from pipeline.provenance.git import fault, git
-from pipeline.provenance.hashes import md5, md5_of, sha256_of
+from pipeline.provenance.hashes import md5_of, sha256_of
 from pipeline.stage.project import LOCK, PARAMS, PIPELINE
 from pipeline.stage.tracking_store import project_root
 
 if TYPE_CHECKING:  # who only reads records starts without pandas
+    from charlstm.history import Tables
     from charlstm.tracking.runs import Run, TrainingRecord
-    from charlstm.training.history import Tables
 
 log = logging.getLogger("charlstm")
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 from rich import progress as rich_progress
 from rich.progress import BarColumn, TextColumn
 
+from charlstm.history import EpochRow, StepRow
 from charlstm.model.char_lstm import CharLSTM
-from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.progress import Observer, Plan, Progress
 from pipeline.stage.epoch_texts import WrittenText
 from pipeline.stage.terminal import plain_console, printable

@@ -5,13 +5,13 @@ import logging
 import multiprocessing
 from collections.abc import Callable, Sequence
 
+from charlstm.generation.prompts import check_prompts, resolve_prompts
 from charlstm.generation.sampler import Request, Sampler
+from charlstm.history import EpochRow
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import Params
 from charlstm.sampling import Sampling
-from charlstm.text.prompts import check_prompts, resolve_prompts
 from charlstm.text.vocabulary import Ids, Vocab
-from charlstm.training.history import EpochRow
 from charlstm.training.progress import Observer
 
 log = logging.getLogger("charlstm")

@@ -181,18 +181,15 @@ def check_idle() -> None:
     DVC reads that file again when a stage ends: what is written meanwhile would be recorded as the stage's.
 
     Raises:
-        ParamsError: a training is under way in this checkout, or DVC is, which runs stages and records them.
+        ParamsError: a training is under way in this checkout.
     """
-    from pipeline.dvc.record import process_at_work
     from pipeline.dvc.unfinished import CHECKOUT
 
-    work = None
     if (holder := holder_of(CHECKOUT)) is not None:
-        work = f"a training in this checkout is under way, {holder}"
-    elif (pid := process_at_work()) is not None:
-        work = f"DVC is at work in this checkout, in process {pid}"
-    if work:
-        raise ParamsError(f"{work}, and {PARAMS} must not change before it ends: wait for it, or stop it")
+        raise ParamsError(
+            f"a training in this checkout is under way, {holder}, and {PARAMS} must not change before it ends: "
+            "wait for it, or stop it"
+        )
 
 
 def preset_text(about: str, builds_on: str, values: Mapping[str, object]) -> str:

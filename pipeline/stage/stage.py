@@ -70,11 +70,11 @@ def check_unchanged(params: "Params", stage: str) -> None:
         ParamsError: one that it depends on was changed.
     """
     from charlstm.params import load_params
-    from pipeline.dvc.paths import params_of
+    from pipeline.dvc.paths import inputs_of
 
-    now = load_params(PARAMS).values()
-    changed = [name for name, value in params.values().items() if now[name] != value]
-    declared = tuple(f"{name}." for name in params_of(stage)) if changed else ()
+    now = load_params(PARAMS)
+    changed = [name for name, value in params.values().items() if now.values()[name] != value]
+    declared = tuple(f"{name}." for name in inputs_of(stage, now.model_dump())[1]) if changed else ()
     if own := [name for name in changed if f"{name}.".startswith(declared)]:
         raise ParamsError(
             f"{PARAMS}: {own[0]} was changed while stage {stage} ran, so what it made is not recorded; `dvc repro` "

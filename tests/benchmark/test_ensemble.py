@@ -5,9 +5,9 @@ import torch
 
 from benchmarks.recipes import Ensemble
 from charlstm.evaluation.protocols import stateful
-from charlstm.evaluation.windows import windowed
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
+from charlstm.model.windows import windowed
 from charlstm.text.encoded import EncodedText
 
 SHAPE = ModelShape(9, 4, 6, 2, 5)

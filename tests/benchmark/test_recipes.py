@@ -14,10 +14,10 @@ from benchmarks.projects import PYTHON, ROOT, compose
 from benchmarks.recipes import beside_the_original
 from benchmarks.trials import Trial
 from charlstm.errors import Interrupted, ParamsError
+from charlstm.history import EpochRow
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.history import EpochRow
 from charlstm.training.progress import Plan, Progress
 from charlstm.training.train import Data
 from pipeline.stage.console import TrainingConsole

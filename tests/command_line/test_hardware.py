@@ -13,13 +13,13 @@ from disks import control_group
 
 from benchmarks.projects import ACCELERATE, PYTHON, ROOT, compose, torchrun
 from charlstm.params import Params
-from pipeline.stage.hardware import WORK_PER_THREAD, num_cores, num_threads, set_num_threads, work_of
+from pipeline.hardware import WORK_PER_THREAD, num_cores, num_threads, set_num_threads, work_of
 
 ALL, HALF = str(num_cores()), str(max(1, num_cores() // 2))
 PROBE = """
 import sys
 import torch
-from pipeline.stage.hardware import set_num_threads
+from pipeline.hardware import set_num_threads
 set_num_threads()
 sys.stdout.write(f"{torch.get_num_threads()}\\n")  # in one piece: another process writes, too
 """
@@ -38,12 +38,11 @@ sys.stdout.write(f"{torch.get_num_threads()}\\n")  # in one piece: another proce
 def test_threads_are_all_cores_unless_the_user_chose(
     tmp_path: Path, launcher: list[str], chosen: str | None, expected: str
 ) -> None:
-    package = tmp_path / "pipeline/stage"
-    package.mkdir(parents=True)
-    for folder in (package, package.parent):  # packages like the checkout's own, before which they come
-        (folder / "__init__.py").touch()
-    (package / "hardware.py").write_text((ROOT / "pipeline/stage/hardware.py").read_text())
-    (package.parent / "probe.py").write_text(PROBE)
+    package = tmp_path / "pipeline"  # like the checkout's own, before which it comes
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "hardware.py").write_text((ROOT / "pipeline/hardware.py").read_text())
+    (package / "probe.py").write_text(PROBE)
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment |= {"OMP_NUM_THREADS": chosen} if chosen else {}
     done = subprocess.run(
@@ -99,7 +98,7 @@ def test_processes_that_share_rows_unevenly_take_the_same_number_of_threads(
 
 
 def test_a_small_training_leaves_cores_alone_unless_the_user_chose(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.stage.hardware.num_cores", lambda: 2)
+    monkeypatch.setattr("pipeline.hardware.num_cores", lambda: 2)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     torch.set_num_threads(2)
     set_num_threads(4 * 16**2)
@@ -113,7 +112,7 @@ def test_a_small_training_leaves_cores_alone_unless_the_user_chose(monkeypatch: 
 FAULTS_PROBE = """
 import resource
 import torch
-from pipeline.stage.hardware import keep_freed_memory
+from pipeline.hardware import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -1,8 +1,5 @@
 """`charlstm new`: the files that it writes, and those that it never writes over."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -207,25 +204,6 @@ def test_nothing_is_changed_while_a_training_is_under_way(run: Run, project: Pat
         code, _, log = run(*command)
     assert code == 2 and "a training in this checkout is under way" in log
     assert {path: content for path, content in tree(project).items() if ".charlstm" not in path.parts} == before
-
-
-def test_nothing_is_changed_before_dvc_has_recorded_a_stage(run: Run, project: Path, tmp_path: Path) -> None:
-    """A stage has ended, and DVC is about to read `params.yaml`."""
-    program, locks = tmp_path / "dvc", project / ".dvc/tmp/rwlock"
-    program.write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
-    locks.parent.mkdir(parents=True)
-    with subprocess.Popen([sys.executable, str(program), "repro"], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        entry = {"pid": process.pid, "cmd": "dvc repro"}
-        locks.write_text(json.dumps({"artifacts/model": {"write": entry}, "params.yaml": {"read": [entry]}}))
-        code, _, log = run("recipe", "best")
-        assert code == 2 and f"DVC is at work in this checkout, in process {process.pid}, and" in log
-        process.kill()
-    assert run("recipe", "best")[0] == 0  # a killed DVC leaves its entries
-    for damaged in ("[]", '{"artifacts/model": 1}', '{"artifacts/model": {"write": {}}}'):
-        locks.write_text(damaged)
-        assert run("recipe", "quick")[0] == 0
 
 
 @pytest.mark.parametrize(

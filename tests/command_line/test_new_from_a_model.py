@@ -15,7 +15,7 @@ from charlstm.params import NOTHING, load_params
 from charlstm.text.vocabulary import VOCAB
 from charlstm.training.needs import shape_of
 from pipeline.dvc.paths import load_paths
-from pipeline.provenance.hashes import folder_md5
+from pipeline.dvc.record import md5
 from pipeline.stage.presets import Recipe, recipe_of
 
 IDS_MD5 = "c" * 32 + ".dir"
@@ -113,7 +113,7 @@ def test_the_same_command_goes_on_when_the_model_that_it_began_from_is_replaced(
     params, trained = (project / "params.yaml").read_text(), load_model(learned, "gates")
     other = {name: weight + 0.01 for name, weight in trained.model.state_dict().items()}
     save_model(project / paths.model, other, trained.model.shape, trained.vocab)
-    lock = lock_of("Datasets/pride.txt", planned.train.initial, folder_md5(project / paths.model))
+    lock = lock_of("Datasets/pride.txt", planned.train.initial, md5(project / paths.model))
     (project / "dvc.lock").write_text(lock)
 
     out = run(*command)[1]

@@ -185,7 +185,7 @@ def test_a_file_that_may_not_be_read(run: Run, project: Path, tmp_path: Path) ->
 
 
 def test_a_server_that_does_not_answer(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("charlstm.text.download.NUM_RETRIES", 0)
+    monkeypatch.setattr("charlstm.corpus.download.NUM_RETRIES", 0)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -15,10 +15,10 @@ from charlstm.evaluation import blocks as module
 from charlstm.evaluation.blocks import BLOCK_LEN, Blocks, block_len, blocks_of, mean_of, parse_blocks
 from charlstm.evaluation.protocols import stateful_nats, summed
 from charlstm.files.checksums import SUMS, write_sums
+from charlstm.history import read_csv
 from charlstm.model.model_folder import load_model
 from charlstm.report.document import read_losses
 from charlstm.text.encoded import EncodedText, load_encoded
-from charlstm.training.history import read_csv
 
 TEXT = "aé€😀b" * 211  # of one to four bytes
 

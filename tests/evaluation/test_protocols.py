@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from charlstm.evaluation import protocols as evaluate
-from charlstm.evaluation import windows
+from charlstm.model import windows
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.gates import LSTMState
 from charlstm.model.loss import LossSum, exact_loss

@@ -14,8 +14,8 @@ from benchmarks.projects import write_params
 from charlstm.params import load_params
 from pipeline.doctor.examination import check_folders
 from pipeline.dvc.paths import load_paths
+from pipeline.dvc.record import md5
 from pipeline.provenance import provenance
-from pipeline.provenance.hashes import folder_md5
 from pipeline.stage.tracking_store import MLFLOW_DEFAULTS, store
 
 GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
@@ -141,7 +141,7 @@ def test_a_folder_has_the_name_that_dvc_gives_it(copy: Path) -> None:
     lock = Path("dvc.lock").read_text()
     paths = load_paths()
     for folder in (paths.split, paths.encoded, paths.model, paths.samples):
-        assert folder_md5(folder) in lock
+        assert md5(folder) in lock
 
 
 def test_the_experiment_and_its_baseline_are_tags(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
-from charlstm.evaluation.windows import windowed
+from charlstm.history import EpochRow, StepRow, Tables, table
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import TrainedModel
 from charlstm.model.shape import ModelShape
+from charlstm.model.windows import windowed
 from charlstm.report import collect
 from charlstm.report.collect import SampleRow, review_of
 from charlstm.report.comparison import comparison_of
@@ -16,7 +17,6 @@ from charlstm.report.document import Loss, ReviewDocument
 from charlstm.report.page import page_of
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.history import EpochRow, StepRow, Tables, table
 
 VOCAB = Vocab.of("abcdefgh \n")
 TABLES = Tables(

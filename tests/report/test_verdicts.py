@@ -13,10 +13,10 @@ from benchmarks.projects import write_params
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.blocks import Blocks, parse_blocks
 from charlstm.evaluation.documents import write_document
+from charlstm.history import write_csv
 from charlstm.report.comparison import comparison_of
 from charlstm.report.document import Candidate, Loss, ReviewDocument, read_review
 from charlstm.report.verdicts import recipes_of, verdicts
-from charlstm.training.history import write_csv
 from pipeline.commands.review import review as write_review
 
 NO_BLOCKS = "Without the loss by blocks, no interval can be given. `dvc repro evaluate` writes it for"

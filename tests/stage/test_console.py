@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stages import run_stages
 
 from benchmarks.projects import write_params
-from charlstm.training.history import EpochRow, StepRow
+from charlstm.history import EpochRow, StepRow
 from charlstm.training.progress import Plan, Progress
 from pipeline.stage import console
 from pipeline.stage.console import TrainingConsole

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from charlstm.generation.sampler import Generated, Request, Sampler
+from charlstm.history import EpochRow
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
 from charlstm.text.vocabulary import Vocab
-from charlstm.training.history import EpochRow
 from pipeline.stage import epoch_texts
 from pipeline.stage.epoch_texts import EpochTexts, WrittenText
 

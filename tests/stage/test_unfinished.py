@@ -1,5 +1,6 @@
 """What is kept of a training: until DVC has recorded its outcome, and no longer."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -79,7 +80,7 @@ for number in range(20):
     for old in range(8):
         folder = root / f"{name}{number:08x}{old:07x}"
         folder.mkdir(parents=True)
-        (folder / "finished.json").write_text("{}")
+        (folder / "finished.json").write_text('{"output_md5": "none"}')
         os.utime(folder, (old, old))
     with start_or_resume(f"mine-{name}") as work:
         assert work.folder.is_dir()
@@ -91,7 +92,7 @@ def test_what_another_experiment_has_just_finished_is_taken_over(
 ) -> None:
     """DVC may have its outputs when the one that waited begins: that is no `dvc repro --force`."""
     monkeypatch.setattr(unfinished, "project_root", lambda: tmp_path)  # in a copy of the project, as a queue has it
-    monkeypatch.setattr(unfinished, "_is_done", lambda finished: finished.exists())
+    monkeypatch.setattr(unfinished, "_is_recorded", lambda folder: (folder / FINISHED).exists())
     (tmp_path / "copy").mkdir()
     monkeypatch.chdir(tmp_path / "copy")
     folder, is_over = tmp_path / STATE_FOLDER / "abc", threading.Event()
@@ -99,9 +100,9 @@ def test_what_another_experiment_has_just_finished_is_taken_over(
     def first() -> None:
         with exclusive(folder, "this training"):
             held.set()
+            is_over.wait(10)
             folder.mkdir()
             (folder / FINISHED).write_text("{}")
-            is_over.wait(10)
 
     held = threading.Event()
     training = threading.Thread(target=first)
@@ -145,25 +146,23 @@ def test_workers_that_tidy_up_at_the_same_time_do_not_trip_over_each_other(tmp_p
     assert len(list((tmp_path / "main/.charlstm").glob("?" * 16))) < 100  # of 480
 
 
-def state_folder(root: Path, name: str, age_seconds: float, *, is_finished: bool = False) -> Path:
+def state_folder(root: Path, name: str, days: float, *, is_finished: bool = False) -> Path:
     folder = root / ".charlstm" / name
     (folder / "step-000000001").mkdir(parents=True)
     if is_finished:
-        (folder / FINISHED).write_text("{}")
-    os.utime(folder, (time.time() - age_seconds,) * 2)
+        (folder / FINISHED).write_text(json.dumps({"output_md5": name}))
+    os.utime(folder, (time.time() - days * 24 * 3600,) * 2)
     return folder
 
 
 def test_what_is_kept_of_other_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last four that are finished, however many others run; the last four others, and those that are not a week old
-    or in use."""
+    """Those that DVC has not recorded, for a week, and what is in use."""
     monkeypatch.chdir(tmp_path)
-    day = 24 * 3600
-    last = [state_folder(tmp_path, f"{days:016x}", days * day, is_finished=True) for days in range(1, 5)]
-    running = [state_folder(tmp_path, f"{number:016x}", number) for number in range(10, 14)]
-    young, elsewhere = state_folder(tmp_path, "6" * 16, 6 * day), state_folder(tmp_path, "tracking", 99 * day)
-    old, held = state_folder(tmp_path, "8" * 16, 8 * day), state_folder(tmp_path, "9" * 16, 9 * day)
-    finished = state_folder(tmp_path, "5" * 16, 5 * day, is_finished=True)
+    monkeypatch.setattr(unfinished, "cached", lambda md5: tmp_path if md5 == "a" * 16 else None)
+    recorded = state_folder(tmp_path, "a" * 16, 0, is_finished=True)
+    finished, young = state_folder(tmp_path, "b" * 16, 6, is_finished=True), state_folder(tmp_path, "6" * 16, 6)
+    old, held = state_folder(tmp_path, "8" * 16, 8), state_folder(tmp_path, "9" * 16, 9)
+    elsewhere = state_folder(tmp_path, "tracking", 99)
     with exclusive(held, "another worker's training"), start_or_resume("mine") as work:
-        assert all(folder.exists() for folder in [*last, *running, young, held, elsewhere, work.folder])
-        assert not old.exists() and not finished.exists()
+        assert all(folder.exists() for folder in [finished, young, held, elsewhere, work.folder])
+        assert not old.exists() and not recorded.exists()

@@ -2,15 +2,14 @@
 
 import re
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
-from stages import dvc, run_stage, start_dvc, wait_for
+from layers import VIEWS, file_of, is_in, module_names
+from stages import dvc, run_stage, start_dvc
 
-from benchmarks.projects import results, run, start, training_command, write_params
-from pipeline.dvc import unfinished
-from pipeline.dvc.code import file_of, views
+from benchmarks.projects import write_params
+from pipeline.dvc.unfinished import fingerprint
 from pipeline.stage.stage import load
 
 CONSOLE = """
@@ -69,53 +68,48 @@ def test_without_tracker_console_and_observers_the_bytes_are_the_same(project: P
     assert outputs(project) == outputs(trained) and len(outputs(project)) > 10
 
 
+def edit_views(project: Path) -> None:
+    views = [module for module in module_names() if is_in(module, VIEWS)]
+    assert len(views) > 20
+    for view in views:
+        edit(project, file_of(view))
+
+
 def test_dvc_takes_a_changed_view_for_no_change(trained: Path, tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(trained, project)
     start_dvc(project)
     dvc(project, "commit", "--force")
     assert "up to date" in dvc(project, "status")
-    for view in views():
-        edit(project, file_of(view))
+    edit_views(project)
+    (project / "charlstm/model/__pycache__").mkdir(exist_ok=True)
+    for suffix in ("pyc", "nbi", "nbc"):  # of Python, and numba's
+        (project / f"charlstm/model/__pycache__/gates.cpython-311.{suffix}").write_bytes(b"other times")
     assert "up to date" in dvc(project, "status")
     edit(project, Path("charlstm/optimization/muon.py"))
     assert dvc(project, "status").splitlines()[0] == "train:"
 
 
-@pytest.mark.slow
-def test_an_unfinished_training_resumes_after_a_change_of_a_view(project: Path, tmp_path: Path) -> None:
-    write_params(project, {"train.epochs": 3, "train.early_stopping_epochs": None})
-    log = tmp_path / "log"
-    process = start(project, training_command(1), log)
-    wait_for(log, "epoch 1/", process)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 75
-    for file in ("pipeline/stage/console.py", "charlstm/tracking/runs.py", "pipeline/provenance/provenance.py"):
-        edit(project, Path(file))
-    assert run(project, training_command(1), log) == 0
-    assert "resuming from the checkpoint of step" in log.read_text()
-    assert "absent" not in results(project).values()
-
-
-def test_bytecode_is_in_no_fingerprint(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has the times of its source, which differ from one checkout to the next."""
+def test_an_unfinished_training_is_known_by_what_dvc_declares(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
-    first = unfinished.fingerprint(*load())
+
+    def found() -> str:
+        return fingerprint(load()[0])
+
+    first = found()
+    edit_views(project)
     (project / "charlstm/model/__pycache__").mkdir(exist_ok=True)
-    (project / "charlstm/model/__pycache__/gates.cpython-311.pyc").write_bytes(b"other times")
-    assert unfinished.fingerprint(*load()) == first
-
-
-def test_views_are_in_no_fingerprint_and_all_that_decides_is(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project)
-    first = unfinished.fingerprint(*load())
-    for view in views():
-        edit(project, file_of(view))
-    assert unfinished.fingerprint(*load()) == first
-    for separator in ("\n", None):  # one that is null, as all were once, is in no fingerprint either
-        write_params(project, {"split.document_separator": separator})
-        assert (unfinished.fingerprint(*load()) == first) == (separator is None)
-    for file in ("charlstm/model/gates.py", "charlstm/optimization/optimizers.py", "pipeline/stage/hardware.py"):
+    (project / "charlstm/model/__pycache__/gates.cpython-311.nbi").write_bytes(b"other times")
+    edit(project, Path("charlstm/corpus/download.py"))
+    write_params(project, {"sample.temperatures": [0.5]})
+    assert found() == first
+    seen = {first}
+    for file in ("charlstm/model/gates.py", "charlstm/optimization/optimizers.py", "pipeline/hardware.py"):
         edit(project, Path(file))
-        assert unfinished.fingerprint(*load()) != first
-        first = unfinished.fingerprint(*load())
+        seen.add(found())
+    edit(project, Path("Datasets/encoded/SHA256SUMS"))
+    seen.add(found())
+    for name, value in (("train.learning_rate", 0.5), ("split.document_separator", "\n")):
+        write_params(project, {name: value})
+        seen.add(found())
+    assert len(seen) == 7

@@ -21,10 +21,10 @@ from benchmarks.projects import Override, make_project
 from charlstm.errors import ParamsError, TextRequestError, VocabularyError
 from charlstm.evaluation.protocols import stateful
 from charlstm.evaluation.published import text_sha256
+from charlstm.generation.prompts import fold
 from charlstm.model.model_folder import load_model
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText, load_ids
-from charlstm.text.prompts import fold
 from charlstm.text.vocabulary import ByteVocab, Decoder, Vocab, load_vocab
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

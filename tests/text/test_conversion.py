@@ -6,9 +6,9 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
+from charlstm.corpus.conversion import Form, source_sha256, write_corpus
 from charlstm.errors import CorpusError
 from charlstm.files import pieces
-from charlstm.text.conversion import Form, source_sha256, write_corpus
 
 TEXTS = st.text(st.sampled_from("ab\r\n\té"), min_size=1, max_size=30)
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "latin1", "cp1252", "gb18030", "shift_jis", "utf-7"]

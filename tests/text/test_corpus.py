@@ -5,10 +5,10 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
+from charlstm.corpus.parts import Corpus, read_text
 from charlstm.errors import CorpusError
 from charlstm.files import pieces
 from charlstm.files.atomic import write_text
-from charlstm.text.corpus import Corpus, read_text
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))

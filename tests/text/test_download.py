@@ -14,11 +14,11 @@ import pytest
 from stages import run_stage
 
 from benchmarks.projects import make_project, write_params
+from charlstm.corpus import download as module
+from charlstm.corpus.download import download, fetch
 from charlstm.errors import CorpusError
 from charlstm.files.documents import load_yaml
 from charlstm.sections import FallbackParams
-from charlstm.text import download as module
-from charlstm.text.download import download, fetch
 
 TEXT = b"To be, or not to be"
 SHA256 = hashlib.sha256(TEXT).hexdigest()

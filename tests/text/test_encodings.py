@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from charlstm.corpus.encodings import candidates, check_encoding, decode, detect_encoding, explain
+from charlstm.corpus.parts import BadByteError, TextReader
 from charlstm.errors import CorpusError
-from charlstm.text.corpus import BadByteError, TextReader
-from charlstm.text.encodings import candidates, check_encoding, decode, detect_encoding, explain
 
 RUSSIAN = (
     "Все счастливые семьи похожи друг на друга,\nкаждая несчастливая семья несчастлива по-своему.\n"

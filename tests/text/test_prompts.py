@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from stages import run_stages
 
 from benchmarks.projects import write_params
+from charlstm.generation.prompts import JOINER, MAX_LEN, resolve_prompts
 from charlstm.text.encoded import load_ids
-from charlstm.text.prompts import JOINER, MAX_LEN, resolve_prompts
 from charlstm.text.vocabulary import UNSEEN, Vocab, load_vocab
 
 RUSSIAN = "Все счастливые семьи похожи\nдруг на друга, каждая\nнесчастливая семья\nнесчастлива по-своему.\nВсё"

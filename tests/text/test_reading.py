@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from charlstm.corpus.parts import TextReader, read_characters
 from charlstm.errors import CorpusError
-from charlstm.text.corpus import TextReader, read_characters
 
 TEXTS = st.text(st.sampled_from("ab\n é€😀\U0010ffff\x00\x7f\x80"), max_size=60)
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from charlstm.corpus.conversion import files_of, local_path
+from charlstm.corpus.download import download
 from charlstm.errors import CorpusError
-from charlstm.text.conversion import files_of, local_path
-from charlstm.text.download import download
 
 TEXT = b"To be, or not to be"
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import EncodedError, VocabularyError
-from charlstm.evaluation.windows import windowed
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
+from charlstm.model.windows import windowed
 from charlstm.text import encoded
 from charlstm.text.encoded import EncodedText, check_fit, load_ids
 from charlstm.text.vocabulary import Vocab, load_vocab

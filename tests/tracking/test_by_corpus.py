@@ -8,10 +8,10 @@ from outboxes import open_store, outbox
 from registries import sha256_of
 
 import charlstm
+from charlstm.history import EpochRow, StepRow, Tables, table
 from charlstm.tracking.client import Store, connect, create_run, find_experiments
 from charlstm.tracking.reader import Reader
 from charlstm.tracking.runs import FINGERPRINT_TAG, Measurement, Run, TrainingRecord, attach
-from charlstm.training.history import EpochRow, StepRow, Tables, table
 from pipeline.commands.ui import _find_runs
 from pipeline.stage.tracking_store import store as store_here
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from registries import model_event
 
 from charlstm.evaluation.blocks import BLOCKS, Blocks
+from charlstm.history import write_csv
 from charlstm.tracking.registered_model import is_better, promote, register
-from charlstm.training.history import write_csv
 
 TEXT, OTHER_TEXT = "a" * 64, "b" * 64
 

@@ -11,13 +11,13 @@ import pytest
 from outboxes import outbox
 
 from charlstm.errors import TrackingError
+from charlstm.history import EpochRow, StepRow, Tables, table
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.shape import ModelShape
 from charlstm.tracking.client import Store
 from charlstm.tracking.reader import Reader
 from charlstm.tracking.registered_model import MODEL_TAG
 from charlstm.tracking.runs import Measurement, TrainingRecord, TrainingTracker, attach
-from charlstm.training.history import EpochRow, StepRow, Tables, table
 from charlstm.training.progress import Plan, Progress
 
 EPOCH, STEP = EpochRow(1, 10, 2.0, 1.9), StepRow(10, 1, 2.0, 0.1, 0.5)

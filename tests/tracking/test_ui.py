@@ -15,12 +15,12 @@ from matplotlib.image import imread
 from outboxes import open_store, outbox
 from servers import mlflow_server
 
+from charlstm.history import EpochRow, StepRow, Tables, table
 from charlstm.report.collect import SampleRow
 from charlstm.sections import PublishedLoss
 from charlstm.tracking.client import Store
 from charlstm.tracking.runs import Measurement, TrainingRecord, attach
 from charlstm.tracking.view import page, share_view
-from charlstm.training.history import EpochRow, StepRow, Tables, table
 from pipeline.provenance.summary import RunSummary, page_tags
 from pipeline.stage.presets import Recipe
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from charlstm.errors import CharlstmError
-from charlstm.report.plots import plot_losses
-from charlstm.training.history import EpochRow, StepRow, read_csv, table, write_csv
+from charlstm.evaluation.plots import plot_losses
+from charlstm.history import EpochRow, StepRow, read_csv, table, write_csv
 
 EPOCHS = [EpochRow(1, 10, 2.0, 1.9), EpochRow(2, 20, 1.5, 0.1 + 0.2)]
 STEPS = [StepRow(step, 1 + step // 11, 3 / step, 0.1, 1.0) for step in range(1, 21)]

@@ -11,7 +11,7 @@ from stages import run_stage
 
 from benchmarks.projects import ROOT, write_params
 from charlstm.training.processes import Processes, multiplies_bf16
-from pipeline.stage.hardware import is_kept_on_cpu
+from pipeline.hardware import is_kept_on_cpu
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_other_devices_train_in_fp32() -> None:
 REPRODUCIBLE = """
 import os, torch
 torch.cuda.is_available = lambda: True  # as on a machine with a GPU; nothing here asks it anything
-from pipeline.stage.hardware import use_reproducible_kernels
+from pipeline.hardware import use_reproducible_kernels
 use_reproducible_kernels()
 matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
 print(os.environ["CUBLAS_WORKSPACE_CONFIG"], cudnn.rnn.fp32_precision, cudnn.conv.fp32_precision, matmul.fp32_precision)

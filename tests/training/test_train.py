@@ -10,14 +10,14 @@ import torch
 from learning import needs_bf16
 
 from charlstm.errors import EncodedError, TrainingError
-from charlstm.evaluation.windows import windowed
+from charlstm.history import EpochRow, StepRow
 from charlstm.model import loss
 from charlstm.model.char_lstm import CharLSTM
+from charlstm.model.windows import windowed
 from charlstm.params import Params
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Ids, Vocab
 from charlstm.training import learner
-from charlstm.training.history import EpochRow, StepRow
 from charlstm.training.processes import Processes
 from charlstm.training.progress import Observer, Plan, Progress
 from charlstm.training.train import Data, Result, fit

@@ -2,31 +2,16 @@
 
 import ast
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from layers import LAYERS
+from layers import LAYERS, VIEWS, closure, file_of, imported_names, is_in, module_names, project_imports
 from ruamel.yaml import YAML
 
 from benchmarks.projects import PACKAGES, ROOT
-from charlstm.report import collect
-from charlstm.training.needs import shape_of
-from pipeline.dvc.code import (
-    DECISIVE,
-    VIEWS,
-    file_of,
-    imported_names,
-    module_names,
-    project_imports,
-    views,
-    with_code,
-)
-from pipeline.dvc.paths import load_paths
 
 STAGES = ("download", "split", "encode", "train", "evaluate", "sample")
 
-# The library's layers, from the ground up. A file imports from its own folder and from the layers below, never up.
 ONLY_IN = {
     "accelerate": {"charlstm.training.processes"},
     "mlflow": {
@@ -34,7 +19,7 @@ ONLY_IN = {
         *("charlstm.tracking.registered_model", "charlstm.tracking.served_model"),
     },
     "dvc": set[str](),
-    "matplotlib": {"charlstm.report.plots"},
+    "matplotlib": {"charlstm.evaluation.plots"},
     "numba": {"charlstm.generation.kernels"},
     "onnx": {"charlstm.onnx_export"},
     "onnxruntime": {"charlstm.onnx_export"},
@@ -104,7 +89,7 @@ def test_imports_keep_the_rules(module: str) -> None:
         ("charlstm.model.loss", "def f():\n    import pandas"),
         ("charlstm.optimization.muon", "import os"),
         ("charlstm.evaluation.protocols", "from accelerate import Accelerator"),
-        ("charlstm.training.history", "import mlflow.entities"),
+        ("charlstm.history", "import mlflow.entities"),
         ("charlstm.text.vocabulary", "from pipeline.dvc.paths import Paths"),
         ("pipeline.sample", "from pipeline.train import run"),
         ("pipeline.sample", "from pipeline import evaluate"),
@@ -165,39 +150,16 @@ def test_the_pipeline_has_its_stages_in_order() -> None:
     assert tuple(DVC["stages"]) == STAGES
 
 
-def test_a_stage_depends_on_the_code_that_decides_its_bytes() -> None:
-    """On all that it imports but the views, as `python -m pipeline.dvc.code` writes it."""
-    text = (ROOT / "dvc.yaml").read_text()
-    assert text.count("- charlstm/") > 20
-    assert with_code(text) == text
-
-
-def test_code_that_a_stage_no_longer_imports_is_taken_out() -> None:
-    text = (ROOT / "dvc.yaml").read_text()
-    more = re.sub(r"( +- )charlstm/seeds.py", r"\1charlstm/seeds.py\n\1charlstm/nothing.py", text)
-    less = text.replace("      - charlstm/seeds.py\n", "")
-    assert less != text != more and with_code(less) == with_code(more) == text
-
-
-@pytest.mark.parametrize(
-    ("stage", "decides"),
-    [
-        ("train", shape_of),
-        ("sample", collect.flat),  # what review.json has of the parameters
-        *((stage, load_paths) for stage in STAGES),
-    ],
-)
-def test_functions_that_decide_a_result_are_in_code_that_its_stage_declares(
-    stage: str, decides: Callable[..., object]
-) -> None:
-    file = file_of(decides.__module__)
-    assert {str(file), str(file.parent)} & set(DVC["stages"][stage]["deps"])
-
-
-def test_what_is_named_as_a_view_or_as_decisive_is_there() -> None:
-    for name in (*VIEWS, *DECISIVE):
-        assert name in module_names(), name
-    assert {"charlstm.tracking.runs", "pipeline.train"} & set(views()) == {"charlstm.tracking.runs"}
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_declares_the_code_that_decides_its_bytes(stage: str) -> None:
+    """All that it imports but views, and nothing else; so an edit of a view leaves every stage up to date."""
+    decisive = {module for module in closure(f"pipeline.{stage}", VIEWS) if module not in PACKAGES}
+    code = [dep for dep in DVC["stages"][stage]["deps"] if dep.startswith(PACKAGES)]
+    declared = {dep.removesuffix(".py").replace("/", ".") for dep in code}
+    assert [module for module in decisive if not is_in(module, declared)] == []
+    assert [name for name in declared if not any(is_in(module, {name}) for module in decisive)] == []
+    assert [view for view in VIEWS if is_in(view, declared)] == []
+    assert all((ROOT / dep).exists() for dep in code) and len(code) >= 3
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -24,12 +24,11 @@ from documented import (
 )
 from dvc.cli import DvcParserError
 from dvc.cli.parser import get_main_parser
-from layers import LAYERS
+from layers import LAYERS, project_imports
 from torch.distributed.run import get_args_parser as torchrun_parser
 
 from benchmarks.projects import PACKAGES, ROOT, compose
 from charlstm.errors import ParamsError
-from pipeline.dvc.code import project_imports
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 MAX_README_LINES = 150

@@ -11,9 +11,9 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from charlstm.evaluation.documents import Curves, Point
 from charlstm.evaluation.published import ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.files.atomic import atomic_file
-from charlstm.report.document import Curves, Point
 
 # Ten colors that can be told apart on white and on black.
 COLORS = (

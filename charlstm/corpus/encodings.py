@@ -4,9 +4,9 @@ import codecs
 import os
 from pathlib import Path
 
+from charlstm.corpus.parts import BadByteError, TextReader, line_of
 from charlstm.errors import CorpusError
 from charlstm.files.pieces import read_pieces
-from charlstm.text.corpus import BadByteError, TextReader, line_of
 
 SAMPLE_BYTES = 16_384  # from a bad byte on
 MAX_CANDIDATES = 3

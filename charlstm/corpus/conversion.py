@@ -6,11 +6,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+from charlstm.corpus.encodings import explain
+from charlstm.corpus.parts import BadByteError, TextReader
 from charlstm.errors import CorpusError
 from charlstm.files.atomic import open_regular
 from charlstm.files.pieces import Check, read_pieces, write_pieces
-from charlstm.text.corpus import BadByteError, TextReader
-from charlstm.text.encodings import explain
 
 # Which files of this machine a source names: one, or those of a folder.
 

@@ -9,12 +9,12 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from charlstm.corpus.conversion import Form, files_of, local_path, source_sha256, write_corpus
 from charlstm.errors import CorpusError
 from charlstm.files.atomic import sha256
 from charlstm.files.pieces import Check, read_pieces
 from charlstm.files.urls import fault_of_source, hide_credentials, without_credentials
 from charlstm.sections import FallbackParams
-from charlstm.text.conversion import Form, files_of, local_path, source_sha256, write_corpus
 
 log = logging.getLogger(__name__)
 

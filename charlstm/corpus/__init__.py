@@ -1,0 +1,1 @@
+"""A source becomes the corpus, one UTF-8 text; and its parts."""
