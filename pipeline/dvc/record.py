@@ -5,18 +5,17 @@ files for each folder.
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
 from functools import cache
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
 from charlstm.errors import CharlstmError
-from charlstm.files.atomic import open_regular, sha256
+from charlstm.files.atomic import open_regular
 from charlstm.files.checksums import SUMS
 from charlstm.files.documents import load_yaml, parse_yaml, read_json
 from pipeline.stage.project import LOCK, PARAMS
@@ -26,7 +25,6 @@ if TYPE_CHECKING:  # every stage starts with this module, and pydantic takes a w
 
 FOLDER = ".dir"  # the end of a folder's hash
 RWLOCK = Path(".dvc/tmp/rwlock")  # path -> who reads and who writes it, as JSON
-MAX_SUMS_BYTES = 1_000_000
 SECONDS_TO_ANSWER = 60
 
 
@@ -145,31 +143,6 @@ def files_of(folder_md5: str) -> dict[str, str]:
     """The files of a folder, path below it -> MD5; empty if its list is not here."""
     file = cached(folder_md5)
     return _listed(file) if file else {}
-
-
-def folders_with(md5: str) -> list[str]:
-    """The hashes of all folders that have a file with that hash."""
-    lists = _files(Path.cwd()).glob(f"??/*{FOLDER}")
-    return [f"{file.parent.name}{file.name}" for file in lists if md5 in _listed(file).values()]
-
-
-def with_files(outputs: Mapping[str, str]) -> dict[str, str]:
-    """`outputs` of a `dvc.lock`, path -> MD5, and all files of its folders."""
-    folders = {path: md5 for path, md5 in outputs.items() if md5.endswith(FOLDER)}
-    files = {f"{path}/{name}": md5 for path, folder in folders.items() for name, md5 in files_of(folder).items()}
-    return {**outputs, **files}
-
-
-def known_sums(files: Mapping[str, str]) -> dict[str, str]:
-    """The SHA-256 of `files` (path -> MD5), by path: of those that lie here, or that a checksum file here names."""
-    here = {path: file for path, md5 in files.items() if not md5.endswith(FOLDER) and (file := cached(md5))}
-    sums = {path: sha256(file) for path, file in here.items()}
-    for path, file in here.items():
-        if (PurePath(path).name == SUMS or path.endswith(".sha256")) and file.stat().st_size <= MAX_SUMS_BYTES:
-            for line in file.read_text(errors="replace").splitlines():
-                digest, _, name = line.partition("  ")
-                sums[os.path.normpath(PurePath(path).parent / name)] = digest
-    return sums
 
 
 def _listed(file: Path) -> dict[str, str]:

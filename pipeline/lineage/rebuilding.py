@@ -39,7 +39,7 @@ def rebuild(params: Params, paths: Paths) -> None:
     baselines = read_baselines(paths.evaluate / BASELINES)
     evaluate.track(params, paths, tables, trained, validation_sha256, metrics, baselines, is_here=False)
     texts = _read_texts(paths.samples / sample.TABLE)
-    sample.track(params, paths, tables, trained, texts, losses, validation_sha256, is_here=False)
+    sample.track(params, paths, tables, trained, texts, losses, is_here=False)
 
 
 def _check_files() -> None:

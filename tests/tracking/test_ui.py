@@ -15,7 +15,6 @@ from matplotlib.image import imread
 from outboxes import open_store, outbox
 from servers import mlflow_server
 
-from charlstm.report.collect import SampleRow
 from charlstm.sections import PublishedLoss
 from charlstm.tracking.client import Store
 from charlstm.tracking.runs import Measurement, TrainingRecord, attach
@@ -72,8 +71,6 @@ def summary(seed: int) -> RunSummary:
         losses=losses_of(seed),
         seed=seed,
         num_parameters=812_345,
-        published=[OTHER],
-        sample=SampleRow("ROMEO:", 0.8, None, 1.0, 0.0, 1, HOSTILE),
     )
 
 
