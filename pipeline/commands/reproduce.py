@@ -86,10 +86,9 @@ def _make(folder: Path, environment: dict[str, str]) -> None:
     data = ["download", "split", "encode", *([] if str(initial) == NOTHING else [f"{initial}.dvc"])]
     _dvc(folder, "cache", "dir", "--local", str(cache_folder().resolve()))
     ways = (["checkout", "--quiet", *data], ["pull", "--quiet", *data], ["repro", "--no-commit", "encode"])
-    if not any(_dvc(folder, *way) == 0 for way in ways):
-        raise CharlstmError("the data cannot be made again, see above")
-    if _dvc(folder, "repro", "--force", "--no-commit", "--downstream", "train", **environment) != 0:
-        raise CharlstmError("it cannot be made again, see above")
+    again = ["repro", "--force", "--no-commit", "--downstream", "train"]
+    if not any(_dvc(folder, *way) == 0 for way in ways) or _dvc(folder, *again, **environment) != 0:
+        raise CharlstmError("it cannot be made again: a stage failed, see above")
 
 
 def _dvc(folder: Path, *arguments: str, **environment: str) -> int:

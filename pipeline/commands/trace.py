@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from charlstm.errors import TrackingError
-from charlstm.files.documents import load_yaml
 from charlstm.params import NOTHING
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
 from charlstm.tracking.reader import Reader
@@ -69,13 +68,8 @@ def _all_trainings() -> list[dict[str, Any]]:
 
 def trace_of(match: Match) -> dict[str, Any]:
     """What a training was made of, in the order in which it is shown; None or empty is what no record says."""
-    run, commits = match.run, match.commits()
-    if run:
-        params, tags, metrics = run.params, run.tags, run.metrics
-        here = flat_in(PARAMS.read_text(encoding="utf-8"))
-    else:
-        params, tags, metrics = _recorded_at(commits[0])
-        here = flat(load_yaml(PARAMS))
+    run, commits, here = match.run, match.commits(), flat_in(PARAMS.read_text(encoding="utf-8"))
+    params, tags, metrics = (run.params, run.tags, run.metrics) if run else _recorded_at(commits[0])
     return {
         "run": f"{run.run_id}  {run.name}  {run.status}" if run else None,
         "made from": tags.get("made_from"),
@@ -91,15 +85,17 @@ def trace_of(match: Match) -> dict[str, Any]:
         "experiment": tags.get(EXPERIMENT_TAG),
         "baseline": tags.get(BASELINE),
         "in git": [git("log", "-1", "--format=%H%d %s", commit) for commit in commits],
-        "hardware": _below("hardware.", tags),
-        "versions": _below("versions.", tags),
+        **{
+            kind: {name.partition(".")[2]: value for name, value in sorted(tags.items()) if name.startswith(f"{kind}.")}
+            for kind in ("hardware", "versions")
+        },
     }
 
 
 def _recorded_at(commit: str) -> tuple[dict[str, str], dict[str, str], dict[str, float]]:
     """Parameters, tags and metrics as a run would have them, from `dvc.lock`, git, and DVC's cache if it has them."""
     lock, paths = lock_at(commit) or Lock({}), load_paths()
-    params = flat(lock.params())
+    params = flat_in(git("show", f"{commit}:./{PARAMS}")) or flat(lock.params())  # of another version
     tags = {"corpus": params.get("download.source", ""), RECIPE_TAG: recipe_at(commit)}
     if sums := cached(lock.files("outs").get(f"{paths.named_by(params).corpus}.sha256", "")):
         tags["corpus_sha256"] = sums.read_text().split()[0]
@@ -110,10 +106,6 @@ def _recorded_at(commit: str) -> tuple[dict[str, str], dict[str, str], dict[str,
     if commit in (known := experiments()):
         tags[EXPERIMENT_TAG], tags[BASELINE] = known[commit]
     return params, tags, losses_at(commit, paths)
-
-
-def _below(prefix: str, tags: Mapping[str, str]) -> dict[str, str]:
-    return {name.removeprefix(prefix): value for name, value in sorted(tags.items()) if name.startswith(prefix)}
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:

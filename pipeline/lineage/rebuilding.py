@@ -61,6 +61,4 @@ def _read_texts(path: Path) -> list[SampleRow]:
     frame["text"] = frame["text"].fillna("")
     top_k = frame["top_k"].astype("Int64").astype(object)
     frame["top_k"] = top_k.where(top_k.notna(), None)
-    if "min_p" not in frame:  # of an older version
-        frame["min_p"] = 0.0
     return [SampleRow(*row) for row in frame[list(SampleRow._fields)].itertuples(index=False)]

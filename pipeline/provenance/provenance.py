@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,12 +51,8 @@ def environment() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """The processor's name, as Linux has it; else as Python does."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    file = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*:\s*(.+)$", file.read_text() if file.exists() else "", re.MULTILINE)
     return names[0] if names else platform.processor() or platform.machine()
 
 

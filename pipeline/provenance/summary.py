@@ -116,21 +116,15 @@ def run_name(summary: RunSummary) -> str:
 
 def describe(summary: RunSummary) -> str:
     """Markdown. MLflow shows its first lines until one asks for more, so the losses come first."""
-    facts = [
-        f"Recipe {_code(summary.recipe.full)}, seed {summary.seed}",
-        f"Corpus {_code(summary.corpus)}, SHA-256 {_code(summary.corpus_sha256[:12])}",
-        f"What it was made of: {_code(f'charlstm trace {summary.model_sha256[:12]}')}" if summary.model_sha256 else "",
+    val = {} if summary.val_nats_per_char is None else {"validation, at the best epoch": summary.val_nats_per_char}
+    lines = [f"{name} **{loss:.4f}** nats/char" for name, loss in (summary.losses or val).items()]
+    lines += [
+        f"recipe {_code(summary.recipe.full)}, seed {summary.seed}",
+        f"corpus {_code(summary.corpus)}, SHA-256 {_code(summary.corpus_sha256[:12])}",
     ]
-    return "\n".join([*_losses(summary), "", *(f"- {fact}" for fact in facts if fact), ""])
-
-
-def _losses(summary: RunSummary) -> list[str]:
-    if summary.losses:
-        rows = [f"| {protocol} | **{loss:.4f}** |" for protocol, loss in summary.losses.items()]
-        return ["| protocol | nats/char |", "| --- | --- |", *rows]
-    if summary.val_nats_per_char is None:
-        return ["Training has not ended yet."]
-    return [f"**{summary.val_nats_per_char:.4f}** nats/char in validation, at the best epoch. Not evaluated yet."]
+    if summary.model_sha256:
+        lines.append(f"what it was made of: {_code(f'charlstm trace {summary.model_sha256[:12]}')}")
+    return "".join(f"- {line}\n" for line in lines)
 
 
 def _code(text: str) -> str:
