@@ -57,10 +57,8 @@ def find(name: str) -> tuple[Reader | None, list[Match]]:
     commit = next(reversed(commits_with(dvc_md5(path))), None) if path.exists() else find_commit(name)
     if commit and (matches := _of_commit(commit, reader)):
         return reader, matches
-    raise CharlstmError(
-        f"{printable(name)}: expected a run, an output that a run or a dvc.lock in git names, or a revision with a "
-        "dvc.lock, found none of that name"
-    )
+    expected = "a run, a file or a revision, found none of that name that is of a training"
+    raise CharlstmError(f"{printable(name)}: expected {expected}")
 
 
 def _runs_named(name: str, reader: Reader) -> list[TrackedRun]:

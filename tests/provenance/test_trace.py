@@ -148,7 +148,11 @@ def test_a_checkout_of_another_user_is_named_as_the_cause(
     "name", ["nothing", "0" * 32, "a'b\"c", "text.txt;", os.fsdecode(b"caf\xe9.txt"), "dvc.yaml", "pipeline", "-x"]
 )
 def test_what_leads_nowhere_is_one_line(here: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
-    expected = "No such option" if name == "-x" else "expected a run, an output that a run or a dvc.lock in git names"
+    expected = (
+        "No such option"
+        if name == "-x"
+        else "expected a run, a file or a revision, found none of that name that is of a training"
+    )
     assert expected in fail(caplog, "trace", name)
 
 
