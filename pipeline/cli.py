@@ -38,8 +38,8 @@ COMMANDS = {  # by group: the module, and what the list of commands says, the fi
         "sweep": ("sweep", "Show a sweep of `dvc exp run --queue`: a table and a picture."),
     },
     "Lineage: which bytes came from which": {
-        "trace": ("trace", "List all trainings, or trace one to its bytes."),
-        "reproduce": ("reproduce", "Make a run's model again and compare every byte."),
+        "trace": ("trace", "List all trainings, or say what one was made of."),
+        "reproduce": ("reproduce", "Make a model again and compare every output."),
     },
     "Tracking: what MLflow has": {"sync": ("sync", "Send to MLflow what a server has missed.")},
 }

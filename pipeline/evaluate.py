@@ -23,7 +23,7 @@ from charlstm.evaluation.blocks import BLOCKS, blocks_of
 from charlstm.evaluation.documents import write_document
 from charlstm.evaluation.plots import plot_losses
 from charlstm.evaluation.protocols import stateful_nats, summed
-from charlstm.evaluation.published import ORIGINAL_VAL_SHA256, TEST_PREFIX, published_for, text_sha256
+from charlstm.evaluation.published import ORIGINAL_VAL_SHA256, TEST_PREFIX, text_sha256
 from charlstm.files.atomic import write_text
 from charlstm.files.checksums import SUMS, read_sums
 from charlstm.history import Tables, read_tables, write_csv
@@ -107,9 +107,6 @@ def track(
     summary = summary_of(params, record.tags)._replace(
         num_parameters=trained.model.shape.num_parameters,
         losses=losses,
-        published=published_for(
-            validation_sha256, params.evaluate.model_dump(mode="json")["published"], trained.vocab.unit
-        ),
         model_sha256=trained.sha256,
     )
     # The registry chooses by what it is given. So it gets no loss of the test part, nor one whose windows are of bytes:
@@ -121,7 +118,7 @@ def track(
         if not protocol.startswith(TEST_PREFIX) and (is_comparable or protocol == "stateful")
     }
     tracked.log_model(paths.model, trained.sha256, chosen_by, validation_sha256, record.tags)
-    finish(tracked, "evaluate", paths, summary, record.tags, is_here=is_here)
+    finish(tracked, summary, is_here=is_here)
 
 
 def _beginning(text: EncodedText, max_chars: int | None, part: str) -> EncodedText:

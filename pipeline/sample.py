@@ -36,11 +36,11 @@ from charlstm.text.encoded import load_parts
 from charlstm.tracking.runs import attach
 from pipeline.dvc.paths import Paths
 from pipeline.provenance import provenance
-from pipeline.provenance.summary import finish, side_by_side, summary_of, text_of_all
+from pipeline.provenance.summary import finish, summary_of
 from pipeline.stage.sending import outbox
+from pipeline.stage.terminal import printable
 
 TABLE = "samples.csv"
-MAX_SHOWN_TEMPERATURE = 0.8
 
 
 def run(params: Params, paths: Paths) -> None:
@@ -86,7 +86,7 @@ def run(params: Params, paths: Paths) -> None:
         write_document(folder / DOCUMENT, review, indent=1)
         playground = playground_of(quantize(trained.model), trained.vocab)
         write_text(folder / PAGE, page_of(review, playground=playground, cells=cells, baselines=baselines))
-    track(params, paths, tables, trained, texts, losses, validation_sha256)
+    track(params, paths, tables, trained, texts, losses)
 
 
 def track(
@@ -96,7 +96,6 @@ def track(
     trained: TrainedModel,
     texts: Sequence[SampleRow],
     losses: Mapping[str, Loss],
-    validation_sha256: str,
     *,
     is_here: bool = True,
 ) -> None:
@@ -104,25 +103,40 @@ def track(
     record = provenance.training_record(params, paths, tables)
     tracked = attach(outbox(has_sender=is_here), trained.sha256, record)
     tracked.log_params(params.flat())
-    tracked.log_text("samples/all.txt", text_of_all(texts))
-    tracked.log_table("samples/table.json", side_by_side(texts))
+    tracked.log_text("samples/all.txt", _text_of_all(texts))
+    tracked.log_table("samples/table.json", _side_by_side(texts))
     for file in (PAGE, DOCUMENT):
         tracked.log_file(paths.samples / file, "review")
     summary = summary_of(params, record.tags)._replace(
         num_parameters=trained.model.shape.num_parameters,
         losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
-        published=published_for(
-            validation_sha256, params.evaluate.model_dump(mode="json")["published"], trained.vocab.unit
-        ),
         model_sha256=trained.sha256,
-        sample=shown_sample(texts),
     )
-    finish(tracked, "sample", paths, summary, record.tags, is_here=is_here)
+    finish(tracked, summary, is_here=is_here)
 
 
-def shown_sample(texts: Sequence[SampleRow]) -> SampleRow:
-    """The text that a run's page shows: one of the highest temperature up to 0.8, above which small models misspell."""
-    return min(reversed(texts), key=lambda one: (max(one.temperature, MAX_SHOWN_TEMPERATURE), -one.temperature))
+# Generated texts as an MLflow run has them: one file to read, and one table that the UI lays beside that of others.
+
+
+def _text_of_all(texts: Sequence[SampleRow]) -> str:
+    return "\n".join(f"=== {_title(text)}\n{text.prompt}{text.text}\n" for text in texts)
+
+
+def _side_by_side(texts: Sequence[SampleRow]) -> pd.DataFrame:
+    """A row a text. MLflow's side-by-side view groups by the first column, and compares the column `output`.
+
+    A cell may not turn the direction of the text around it, so control characters are spelled out.
+    """
+    rows = [
+        {"sample": printable(_title(text)), **text._asdict(), "prompt": printable(text.prompt)}
+        | {"output": printable(text.text)}
+        for text in texts
+    ]
+    return pd.DataFrame(rows).drop(columns="text")
+
+
+def _title(text: SampleRow) -> str:
+    return f"{text.prompt!r} · temperature {text.temperature} · seed {text.seed}"
 
 
 def _by_section(params: Params, prompts: Sequence[str]) -> dict[str, dict[str, Any]]:

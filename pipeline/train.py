@@ -185,8 +185,7 @@ def _train_and_write(
             summary = summary_of(params, tags)._replace(
                 num_parameters=result.num_parameters, val_nats_per_char=result.best.val_nats_per_char
             )
-            tracker.run.set_tags(page_tags(summary))
-            provenance.log_lineage(tracker.run, "train", paths, tags)
+            tracker.run.set_tags(page_tags(summary) | provenance.train_md5(paths))
             tracker.finish(sha256(paths.model / WEIGHTS), result.train_seconds)
         else:
             tracker.abandon(status, reason)

@@ -20,9 +20,10 @@ from pydantic import BaseModel
 
 from charlstm.errors import CharlstmError
 from charlstm.files.documents import read_json
-from charlstm.tracking.registered_model import is_address
+from charlstm.tracking.registered_model import MODEL_TAG, is_address
 from pipeline.stage.project import find_root, from_here
 from pipeline.stage.terminal import printable
+from pipeline.stage.tracking_store import store
 from pipeline.use import MODEL, MODEL_HELP, open_model, to_the_end_of_a_pipe
 
 CARD = "card.json"
@@ -103,16 +104,50 @@ def read_card(where: str, sha256: str) -> Card:
     """The card of this very model, from its records."""
     folder, record = Path(where).resolve(), None
     if is_address(where):
-        from pipeline.lineage.document import card_of_run  # a folder elsewhere needs no package of the pipeline
-
-        record = card_of_run(sha256)
+        record = _card_of_run(sha256)
     elif (root := find_root(folder.parent)) is not None:
-        from pipeline.lineage.document import card_of_project
-
         with contextlib.chdir(root), contextlib.suppress(CharlstmError):
-            record = card_of_project(folder)
+            record = _card_of_project(folder)
     with contextlib.suppress(OSError, ValueError, TypeError):
         card = Card.model_validate(record or read_json(folder / CARD) | {"recorded_in": CARD})
         if card.model_sha256 == sha256:
             return card
     return Card(model_sha256=sha256)
+
+
+def _card_of_run(sha256: str) -> dict[str, Any] | None:
+    """The card of a model, from its newest run."""
+    from charlstm.tracking.reader import Reader
+    from pipeline.provenance.provenance import COMMIT
+    from pipeline.provenance.summary import losses_of
+
+    for run in Reader(store()).by_tag(MODEL_TAG, sha256):
+        tags = {name: run.tags.get(name) for name in ("corpus", "corpus_sha256", "recipe")}
+        found = {"losses": losses_of(run.metrics), "params": run.params, "recorded_in": f"run {run.run_id}"}
+        return {"model_sha256": sha256, "commit": run.tags.get(COMMIT), **tags, **found}
+    return None
+
+
+def _card_of_project(folder: Path) -> dict[str, Any] | None:
+    """The card of `folder`, from the review and git in the current folder; None if it is not that project's model."""
+    from charlstm.report.document import DOCUMENT, read_review
+    from pipeline.dvc.paths import declared_paths
+    from pipeline.dvc.record import md5
+    from pipeline.lineage.search import commits_with
+    from pipeline.provenance.summary import flat, recipe_in
+
+    declared = declared_paths()  # whatever params.yaml says: it may be of the next model already
+    if Path(declared["model"]).resolve() != folder:
+        return None
+    file = Path(declared["samples"]) / DOCUMENT
+    review, commits = read_review(file), commits_with(md5(folder))
+    return {
+        "model_sha256": review.model_sha256,
+        "corpus": review.corpus,
+        "corpus_sha256": review.corpus_sha256,
+        "recipe": recipe_in(review.parameters),
+        "commit": commits[-1] if commits else None,  # the first
+        "losses": {name: loss.nats_per_char for name, loss in review.losses.items()},
+        "params": flat(review.parameters),
+        "recorded_in": str(file),
+    }

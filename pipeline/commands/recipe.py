@@ -15,7 +15,7 @@ from charlstm.files.atomic import write_text
 from charlstm.files.documents import parse_yaml, validate
 from charlstm.params import Params, load_params
 from charlstm.sections import short_name, shown, values_in_words
-from pipeline.lineage.revisions import find_commit
+from pipeline.lineage.search import find_commit
 from pipeline.provenance.git import git
 from pipeline.stage import presets
 from pipeline.stage.params_file import params_with, write_params

@@ -9,17 +9,14 @@ from typing import Annotated
 import typer
 
 from charlstm.errors import CharlstmError, ParamsError
-from charlstm.evaluation.blocks import BLOCKS, parse_blocks
+from charlstm.evaluation.blocks import BLOCKS, Blocks, parse_blocks
 from charlstm.files.atomic import write_text
 from charlstm.report.document import DOCUMENT, Candidate, ReviewDocument, read_review
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
-from charlstm.tracking.reader import TrackedRun
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.record import cached, files_of, md5
-from pipeline.lineage.document import blocks_at, read_blocks, recipe_of_review
-from pipeline.lineage.revisions import find_commit, lock_at
-from pipeline.lineage.search import find, of_outputs, open_reader
-from pipeline.provenance.summary import recipe_at
+from pipeline.lineage.search import find, find_commit, lock_at
+from pipeline.provenance.summary import recipe_at, recipe_in
 from pipeline.stage.project import PIPELINE, find_root, from_here, output_from_here
 from pipeline.stage.terminal import printable
 
@@ -97,17 +94,31 @@ def _find(model: str) -> Candidate:
     if project:
         with contextlib.suppress(ParamsError), contextlib.chdir(project):  # a `dvc.yaml` of something else
             tables.append(project / load_paths().evaluate / BLOCKS)
-            recipe = recipe_of_review(document)
-    return Candidate((project or folder).name or str(file), document, read_blocks(*tables), recipe)
+            recipe = recipe_in(document.parameters)
+    return Candidate((project or folder).name or str(file), document, _read_blocks(*tables), recipe)
+
+
+def blocks_at(commit: str, paths: Paths) -> Blocks | None:
+    """The losses by blocks that `dvc.lock` of a commit names, from DVC's cache; None if they are not on this machine.
+
+    Raises:
+        CharlstmError: they are damaged.
+    """
+    lock = lock_at(commit)
+    file = cached(lock.files("outs").get(str(paths.evaluate / BLOCKS), "")) if lock else None
+    return _read_blocks(file) if file else None
+
+
+def _read_blocks(*candidates: Path) -> Blocks | None:
+    file = next((candidate for candidate in candidates if candidate.is_file()), None)
+    return parse_blocks(file.read_text("utf-8", errors="replace"), file) if file else None
 
 
 def _of_run(model: str) -> Candidate:
     """The review of the newest run that has one, of those that the name stands for; else of a commit or experiment."""
     if not PIPELINE.is_file():
         raise CharlstmError(f"{model}: there is no such file or folder; runs and revisions need a project")
-    paths, (reader, notes) = load_paths(), open_reader()
-    kind, matches = find(model, None, reader, paths, notes)
-    trainings, damaged = of_outputs(matches), ""
+    paths, (reader, trainings), damaged = load_paths(), find(model), ""
     runs = [match.run for match in trainings if match.run]
     for run in runs:
         if not reader or (text := reader.text(run, ARTIFACT)) is None:
@@ -119,7 +130,8 @@ def _of_run(model: str) -> Candidate:
             continue
         table = reader.text(run, BLOCKS_ARTIFACT)
         blocks = None if table is None else parse_blocks(table, f"{model}: {BLOCKS_ARTIFACT}")
-        return Candidate(_name(model, kind, run), document, blocks, run.tags.get(RECIPE_TAG))
+        label = _name(model if trainings[0].commit else run.tags.get(EXPERIMENT_TAG, model))
+        return Candidate(label, document, blocks, run.tags.get(RECIPE_TAG))
     is_experiment = any(run.tags.get(EXPERIMENT_TAG) == model for run in runs)
     for commit in [match.commit for match in trainings] + ([find_commit(model)] if is_experiment else []):
         if commit and (found := _of_commit(commit, paths)):
@@ -142,10 +154,9 @@ def _of_commit(commit: str, paths: Paths) -> Path | None:
     return here if here.is_file() and md5(paths.samples) == samples else None
 
 
-def _name(model: str, kind: str, run: TrackedRun) -> str:
-    """A model's name as the user gave it; of a run, its experiment, and of ids and hashes only the beginning."""
-    named = run.tags.get(EXPERIMENT_TAG, model) if kind == "run" else model
-    return named[:MAX_ID_CHARS] if re.fullmatch(rf"[0-9a-f]{{{MAX_ID_CHARS},64}}", named) else named
+def _name(name: str) -> str:
+    """A model's name; of ids and hashes only the beginning."""
+    return name[:MAX_ID_CHARS] if re.fullmatch(rf"[0-9a-f]{{{MAX_ID_CHARS},64}}", name) else name
 
 
 def _numbered(labels: list[str]) -> list[str]:

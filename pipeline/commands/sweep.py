@@ -1,5 +1,6 @@
 """`charlstm sweep`: the experiments of one commit, what became of each, as a table and a picture; more seeds of one."""
 
+import json
 import logging
 import statistics
 from collections import Counter
@@ -18,12 +19,12 @@ from charlstm.files.documents import parse_yaml
 from charlstm.params import load_params
 from charlstm.report.document import PROTOCOL
 from charlstm.sections import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, short_name, shown, values_in_words
+from pipeline.commands.review import blocks_at
 from pipeline.dvc.paths import Paths, load_paths
 from pipeline.dvc.queue import FAILED, STATES, Queue, Task, read_queue, run_dvc, wait_for_idle_worker
-from pipeline.lineage.document import blocks_at, flat, is_same_value, losses_at
-from pipeline.lineage.revisions import experiments, find_commit, lock_at
+from pipeline.lineage.search import experiments, find_commit, lock_at, losses_at
 from pipeline.provenance.git import git
-from pipeline.provenance.summary import flat_in, losses_of
+from pipeline.provenance.summary import flat, flat_in, losses_of
 from pipeline.stage.project import PARAMS, output_from_here
 from pipeline.stage.terminal import plain_console
 
@@ -125,6 +126,18 @@ def committed_result(commit: str) -> list[Experiment]:
     recorded = flat(lock.params()) if lock else {}
     is_of_params = SEED in recorded and all(is_same_value(result.params.get(one), recorded[one]) for one in recorded)
     return [result] if is_of_params and result.losses else []
+
+
+def is_same_value(value: str | None, other: str | None) -> bool:
+    """Whether two parameters are the same, which may be written in two ways: a lock has 0 where `Params` has 0.0."""
+
+    def parsed(text: str) -> object:
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+    return value == other or (value is not None and other is not None and parsed(value) == parsed(other))
 
 
 def _experiment_at(commit: str, name: str, paths: Paths) -> Experiment:

@@ -38,7 +38,7 @@ def rebuild(params: Params, paths: Paths) -> None:
     baselines = read_baselines(paths.evaluate / BASELINES)
     evaluate.track(params, paths, tables, trained, validation_sha256, metrics, baselines, is_here=False)
     texts = _read_texts(paths.samples / sample.TABLE)
-    sample.track(params, paths, tables, trained, texts, losses, validation_sha256, is_here=False)
+    sample.track(params, paths, tables, trained, texts, losses, is_here=False)
 
 
 def _check_files() -> None:
@@ -60,6 +60,4 @@ def _read_texts(path: Path) -> list[SampleRow]:
     frame["text"] = frame["text"].fillna("")
     top_k = frame["top_k"].astype("Int64").astype(object)
     frame["top_k"] = top_k.where(top_k.notna(), None)
-    if "min_p" not in frame:  # of an older version
-        frame["min_p"] = 0.0
     return [SampleRow(*row) for row in frame[list(SampleRow._fields)].itertuples(index=False)]

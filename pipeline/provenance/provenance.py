@@ -1,20 +1,8 @@
-"""What a run carries of its origin: hashes, parameters, commit, the DVC experiment, versions, hardware.
+"""What a run says of its origin, in tags: corpus, commit, DVC experiment, versions, hardware."""
 
-Tags say in short what the artifacts below `lineage/<stage>/` have in full. Each stage writes its own, and writes it
-anew when it runs again: a model may be sampled with other parameters, at another commit, on another machine than it was
-trained.
-
-    origin.json    the tags of this stage: commit, git_dirty, versions.*, hardware.*, ...
-    files.json     path -> SHA-256 of what the stage read and wrote
-    outputs.json   path -> MD5 of the same, as `dvc.lock` has it
-    params.yaml    as it was
-    dvc.lock       as it was; DVC records a stage only after it has ended, so this one's record is an older one
-"""
-
-import json
-import logging
 import os
 import platform
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,17 +19,12 @@ from charlstm.tracking.registered_model import INITIAL_TAG
 from pipeline.dvc.paths import Paths
 from pipeline.dvc.record import md5
 from pipeline.provenance.git import fault, git
-from pipeline.provenance.hashes import md5_of, sha256_of
-from pipeline.stage.project import LOCK, PARAMS, PIPELINE
+from pipeline.stage.project import LOCK, PIPELINE
 from pipeline.stage.tracking_store import project_root
 
 if TYPE_CHECKING:  # who only reads records starts without pandas
     from charlstm.history import Tables
-    from charlstm.tracking.runs import Run, TrainingRecord
-
-log = logging.getLogger("charlstm")
-
-# What a training runs on: the versions of libraries that decide bits, and the hardware.
+    from charlstm.tracking.runs import TrainingRecord
 
 LIBRARIES = ("torch", "accelerate", "numpy", "pandas", "matplotlib", "safetensors", "dvc", "mlflow")
 GIB = 2**30
@@ -68,16 +51,11 @@ def environment() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """The processor's name, as Linux has it; else as Python does."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    file = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*:\s*(.+)$", file.read_text() if file.exists() else "", re.MULTILINE)
     return names[0] if names else platform.processor() or platform.machine()
 
 
-LINEAGE = "lineage"  # the folder of artifacts
 COMMIT, DIRTY, TRAIN_MD5 = "mlflow.source.git.commit", "git_dirty", "dvc_train_md5"
 BASELINE = "dvc_exp_baseline"
 CODE = ("charlstm", "pipeline", "conf")  # a new file in there may well be imported
@@ -97,7 +75,8 @@ def tags(params: Params, paths: Paths) -> dict[str, str]:
         found[COMMIT] = commit
         # Without these, MLflow's UI hides the commit.
         found |= {"mlflow.source.name": str(PIPELINE), "mlflow.source.type": "LOCAL"}
-        excluded = [f":(exclude){path}" for path in _results(paths)]
+        # Results are no inputs: DVC takes them away before a stage runs, and writes its lock after one.
+        excluded = [f":(exclude){path}" for path in {str(LOCK), *(str(path) for _, path in paths)} - {NOTHING}]
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *excluded)
         new = git("ls-files", "--others", "--exclude-standard", "--", *CODE)
         found[DIRTY] = "unknown" if changed is None or new is None else "yes" if changed or new else "no"
@@ -116,40 +95,11 @@ def training_record(params: Params, paths: Paths, tables: "Tables") -> "Training
     from charlstm.tracking.runs import TrainingRecord
 
     time_ms = 1000 * int(git("log", "-1", "--format=%ct") or 0)  # of the commit: the same on every machine
-    known = tags(params, paths) | _train_md5(paths)
+    known = tags(params, paths) | train_md5(paths)
     return TrainingRecord(params.flat(), known, tables, time_ms)
 
 
-def log_lineage(run: "Run", stage: str, paths: Paths, origin: dict[str, str]) -> None:
-    """Give `run` what `stage` knows of where it comes from. `origin`: its tags.
-
-    What cannot be read costs a warning: the outputs are written, and no record is worth a failed training.
-    """
-    try:
-        for path, text in lineage_artifacts(stage, paths, origin).items():
-            run.log_text(path, text)
-        run.set_tags(_train_md5(paths))
-    except Exception as error:  # whatever git, the disk or a strange file name can raise
-        log.warning("the run has no lineage of stage %s: %s: %s", stage, type(error).__name__, error)
-
-
-def lineage_artifacts(stage: str, paths: Paths, origin: dict[str, str]) -> dict[str, str]:
-    """The artifacts of `stage`, path -> text; no password of a URL is in them. Call it when the outputs are written."""
-    shown = {name: without_credentials(value) for name, value in origin.items()}
-    documents = {"origin": shown, "files": sha256_of(paths, stage), "outputs": md5_of(paths, stage)}
-    texts = {f"{name}.json": json.dumps(one, indent=2, sort_keys=True) + "\n" for name, one in documents.items()}
-    for file in (PARAMS, LOCK):
-        if file.is_file():
-            texts[file.name] = without_credentials(file.read_text(encoding="utf-8"))
-    return {f"{LINEAGE}/{stage}/{name}": text for name, text in texts.items()}
-
-
-def _results(paths: Paths) -> list[str]:
-    """Results are no inputs: DVC takes them away before a stage runs, and writes its lock after one."""
-    return [str(LOCK), *sorted({str(path) for _, path in paths} - {NOTHING})]
-
-
-def _train_md5(paths: Paths) -> dict[str, str]:
+def train_md5(paths: Paths) -> dict[str, str]:
     """The name in `dvc.lock` of the file that names the weights and all tables of a training by their hashes."""
     sums = paths.train / SUMS
     return {TRAIN_MD5: md5(sums)} if sums.is_file() else {}

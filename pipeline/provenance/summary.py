@@ -1,37 +1,28 @@
 """A run's page in MLflow: its name, and a description in Markdown; and what others read of parameters and losses."""
 
-import html
-import tempfile
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping
 from contextlib import nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charlstm.errors import ParamsError
 from charlstm.files.documents import parse_yaml, validate
 from charlstm.files.urls import without_credentials
 from charlstm.params import Params
+from charlstm.sections import flatten
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
-from charlstm.tracking.registered_model import INITIAL_TAG, LOSS_SUFFIX
-from pipeline.dvc.paths import Paths
-from pipeline.provenance.git import content_at, git
-from pipeline.provenance.provenance import COMMIT, DIRTY, FALLBACK, environment, log_lineage
-from pipeline.stage.presets import CONF, RECIPES, Recipe, recipe_of
+from charlstm.tracking.registered_model import LOSS_SUFFIX
+from pipeline.provenance.git import git
+from pipeline.provenance.provenance import FALLBACK
+from pipeline.stage.presets import RECIPES, Recipe, recipe_of, recognized
 from pipeline.stage.project import PARAMS
 from pipeline.stage.terminal import printable
 
-if TYPE_CHECKING:  # no stage is to depend on published losses because it describes its run; trace needs no pandas
-    import pandas as pd
-
-    from charlstm.report.collect import SampleRow
-    from charlstm.sections import PublishedLoss
+if TYPE_CHECKING:  # trace needs no pandas
     from charlstm.tracking.runs import Run
 
 WHILE_TRAINING = ("train/", "validation/")  # metrics of other weights than the last
-MAX_SAMPLE_LINES = 16
-MAX_SAMPLE_CHARS = 800
-MAX_NAME_CHARS = 120
-MAX_INLINE_CHARS = 200
+MAX_CHARS = 120
 
 
 class RunSummary(NamedTuple):
@@ -41,80 +32,61 @@ class RunSummary(NamedTuple):
     seed: int
     corpus: str  # its source
     corpus_sha256: str
-    commit: str | None = None  # outside of git
-    dirty: str | None = None  # "yes", "no" or "unknown": whether the code was not that of the commit
     experiment: str | None = None  # of DVC
-    commit_of: str = "`train`"  # whose commit that is: a later stage may have run at another one
     num_parameters: int | None = None
-    initial_sha256: str | None = None  # of the model that the training began from
     model_sha256: str | None = None
     val_nats_per_char: float | None = None  # the training's own, of its best epoch
     losses: Mapping[str, float] | None = None  # nats/char by protocol
-    published: Sequence["PublishedLoss"] = ()  # losses that others reported for the same validation text, to the byte
-    sample: "SampleRow | None" = None
 
 
 def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
     """The summary of what a stage knows from the start. `tags` are those of `provenance.tags`."""
-    commit, dirty, experiment = (tags.get(tag) for tag in (COMMIT, DIRTY, EXPERIMENT_TAG))
-    corpus, sha256 = tags["corpus"], tags["corpus_sha256"]
     return RunSummary(
-        recipe_of(params),
-        params.train.seed,
-        corpus,
-        sha256,
-        commit,
-        dirty,
-        experiment,
-        initial_sha256=tags.get(INITIAL_TAG),
+        recipe_of(params), params.train.seed, tags["corpus"], tags["corpus_sha256"], tags.get(EXPERIMENT_TAG)
     )
 
 
-def finish(
-    run: "Run", stage: str, paths: Paths, summary: RunSummary, tags: Mapping[str, str], *, is_here: bool
-) -> None:
-    """Give a run its page, and what `stage` knows of where it comes from; then send the rest.
+def finish(run: "Run", summary: RunSummary, *, is_here: bool) -> None:
+    """Give a run its page, then send the rest.
 
-    `is_here`: the stage ran on this machine, by these versions. If not, the run is made of files, and one that is there
-    already knows better.
+    `is_here`: the stage ran on this machine. If not, the run is made of files, and one that exists keeps its page.
 
     Raises:
         TrackingError: a run that is made of files could not be written.
     """
-    summary = summary._replace(commit_of=f"`{stage}`" if is_here else "the files that it was made from")
     with nullcontext() if is_here else run.if_new():
         run.set_tags(page_tags(summary))
-        log_lineage(run, stage, paths, {**tags, **(environment() if is_here else {})})
     run.close()
     if not is_here:
         run.check_is_whole()
 
 
-def params_in(text: str | None) -> Params | None:
-    """A `params.yaml` that a run or a commit has; None without one, or if it is of another version."""
-    try:
-        return validate(Params, parse_yaml(text or ""), PARAMS)
-    except (ParamsError, ValueError):
-        return None
-
-
 def flat_in(text: str | None) -> dict[str, str]:
     """All parameters of a `params.yaml`, by dotted name, as MLflow has them; empty without one that can be read."""
-    params = params_in(text)
-    return {name: without_credentials(str(value)) for name, value in params.flat().items()} if params else {}
+    try:
+        params = validate(Params, parse_yaml(text or ""), PARAMS).flat()
+    except (ParamsError, ValueError):
+        return {}
+    return {name: without_credentials(str(value)) for name, value in params.items()}
 
 
-def recipe_at(commit: str) -> str | None:
-    """The recipe of a commit's `params.yaml`, among those that it has itself: names may mean others by now."""
-    params = params_in(git("show", f"{commit}:./params.yaml"))
-    if params is None:
-        return None
-    with tempfile.TemporaryDirectory() as name:
-        own = Path(name) / CONF / RECIPES.name
-        own.mkdir(parents=True)
-        for file in (git("ls-tree", "--name-only", commit, f"{CONF / RECIPES.name}/") or "").splitlines():
-            (own / Path(file).name).write_bytes(content_at(Path(file), commit) or b"")
-        return recipe_of(params, Path(name)).label
+def flat(params: Mapping[str, Any]) -> dict[str, str]:
+    """Nested parameters by dotted name, sorted, as they are written, of whatever version they are."""
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        for name, value in flatten(params).items()
+    }
+    return {name: without_credentials(text) for name, text in sorted(texts.items())}
+
+
+def recipe_in(params: Mapping[str, Any]) -> str:
+    """The recipe of nested parameters, among those of this checkout."""
+    return recognized(RECIPES, flatten(params)).label
+
+
+def recipe_at(commit: str) -> str:
+    """The same of a commit's `params.yaml`."""
+    return recipe_in(parse_yaml(git("show", f"{commit}:./{PARAMS}") or "{}"))
 
 
 def losses_of(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -123,13 +95,10 @@ def losses_of(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name.removesuffix(LOSS_SUFFIX): metrics[name] for name in names}
 
 
-# The page in MLflow.
-
-
 def page_tags(summary: RunSummary) -> dict[str, str]:
     """The tags that MLflow shows as a run's name, description and recipe."""
     shown = {"mlflow.runName": run_name(summary), "mlflow.note.content": describe(summary)}
-    return shown | {RECIPE_TAG: _one_line(summary.recipe.label, MAX_NAME_CHARS)}
+    return shown | {RECIPE_TAG: _one_line(summary.recipe.label)}
 
 
 def run_name(summary: RunSummary) -> str:
@@ -142,114 +111,27 @@ def run_name(summary: RunSummary) -> str:
     shown = None if loss is None else f"{loss:.4f}"
     fallback = summary.corpus if summary.corpus.startswith(FALLBACK) else None
     parts = [summary.experiment, fallback, summary.recipe.label, size, f"seed {summary.seed}", shown]
-    return _one_line(" · ".join(part for part in parts if part), MAX_NAME_CHARS)
+    return _one_line(" · ".join(part for part in parts if part))
 
 
 def describe(summary: RunSummary) -> str:
     """Markdown. MLflow shows its first lines until one asks for more, so the losses come first."""
-    parts = [_losses(summary), _origin(summary), _sample(summary.sample), _usage(summary.model_sha256)]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _losses(summary: RunSummary) -> str:
-    if not summary.losses:
-        if summary.val_nats_per_char is None:
-            return "Training has not ended yet."
-        return f"**{summary.val_nats_per_char:.4f}** nats/char in validation, at the best epoch. Not evaluated yet."
-    rows = [["protocol", "nats/char", "published", "by"], ["---"] * 4]
-    for protocol, loss in summary.losses.items():
-        others = [other for other in summary.published if other.protocol == protocol]
-        published = "<br>".join(f"{other.nats_per_char:.4f}" for other in others)
-        rows.append([protocol, f"**{loss:.4f}**", published, "<br>".join(_cell(other.system) for other in others)])
-    width = 4 if any(by for *_, by in rows[2:]) else 2
-    return "\n".join(f"| {' | '.join(row[:width])} |" for row in rows)
-
-
-def _origin(summary: RunSummary) -> str:
-    of_changes = {"yes": ", with uncommitted changes", "unknown": ", perhaps with uncommitted changes"}
-    changes = of_changes.get(summary.dirty or "", "")
-    commit = f"{_code(summary.commit[:12])}{changes}" if summary.commit else "not in a git repository"
-    facts = {
-        "Recipe": f"{_code(summary.recipe.full)}, seed {summary.seed}",
-        "Parameters": None if summary.num_parameters is None else f"{summary.num_parameters:,}",
-        "Corpus": f"{_code(summary.corpus)}, SHA-256 {_code(summary.corpus_sha256[:12])}",
-        "Begun from": summary.initial_sha256 and f"the model {_code(summary.initial_sha256)}",
-        f"Commit of {summary.commit_of}": commit,
-        "DVC experiment": summary.experiment and _code(summary.experiment),
-        "Model": summary.model_sha256 and f"SHA-256 {_code(summary.model_sha256)}",
-    }
-    return "\n".join(f"- {name}: {value}" for name, value in facts.items() if value)
-
-
-def _sample(sample: "SampleRow | None") -> str:
-    if sample is None:
-        return ""
-    text = printable(sample.prompt + sample.text)
-    lines = text[:MAX_SAMPLE_CHARS].split("\n")[:MAX_SAMPLE_LINES]
-    rest = "" if "\n".join(lines) == text else " (its beginning)"
-    prompt = _code(repr(sample.prompt))
-    title = f"A sample{rest}, prompt {prompt}, temperature {sample.temperature}, seed {sample.seed}:"
-    return f"{title}\n\n{_verbatim(lines)}"
-
-
-def _usage(model_sha256: str | None) -> str:
-    if model_sha256 is None:
-        return ""
-    model = model_sha256[:12]
-    lines = [
-        f"charlstm review {model} ...    # beside other runs",
-        f"charlstm trace {model}         # what it was made of",
-        f"charlstm reproduce {model}     # make it again",
+    val = {} if summary.val_nats_per_char is None else {"validation, at the best epoch": summary.val_nats_per_char}
+    lines = [f"{name} **{loss:.4f}** nats/char" for name, loss in (summary.losses or val).items()]
+    lines += [
+        f"recipe {_code(summary.recipe.full)}, seed {summary.seed}",
+        f"corpus {_code(summary.corpus)}, SHA-256 {_code(summary.corpus_sha256[:12])}",
     ]
-    return "Compare, trace, reproduce:\n\n" + _verbatim(lines)
-
-
-def _verbatim(lines: list[str]) -> str:
-    """A block that shows any text as it is.
-
-    Between code fences, MLflow's renderer still reads `<pre><code>` as HTML. Below `<pre>`, escaped, nothing is read.
-    """
-    escaped = html.escape("\n".join(lines), quote=False)
-    return f"<pre>{escaped.replace('`', '&#96;').replace('~', '&#126;')}</pre>"
+    if summary.model_sha256:
+        lines.append(f"what it was made of: {_code(f'charlstm trace {summary.model_sha256[:12]}')}")
+    return "".join(f"- {line}\n" for line in lines)
 
 
 def _code(text: str) -> str:
     """`text` as code within a line. Backticks become quotes: no rule for them holds in every renderer."""
-    return f"`{_one_line(without_credentials(text), MAX_INLINE_CHARS).replace('`', chr(39))}`"
+    return f"`{_one_line(without_credentials(text)).replace('`', chr(39))}`"
 
 
-def _cell(text: str) -> str:
-    """`text` as a cell of a table, or a part of one."""
-    return html.escape(_one_line(text, MAX_INLINE_CHARS), quote=False).replace("|", "\\|")
-
-
-def _one_line(text: str, max_chars: int) -> str:
+def _one_line(text: str) -> str:
     line = " ".join(printable(text).split())
-    return line if len(line) <= max_chars else f"{line[: max_chars - 4]} ..."
-
-
-# Generated texts as an MLflow run has them: one file to read, and one table that the UI lays beside that of others.
-
-
-def text_of_all(texts: Sequence["SampleRow"]) -> str:
-    """All texts as one, to read from top to bottom."""
-    return "\n".join(f"=== {_title(text)}\n{text.prompt}{text.text}\n" for text in texts)
-
-
-def side_by_side(texts: Sequence["SampleRow"]) -> "pd.DataFrame":
-    """A row a text. MLflow's side-by-side view groups by the first column, and compares the column `output`.
-
-    A cell may not turn the direction of the text around it, so control characters are spelled out.
-    """
-    import pandas as pd
-
-    rows = [
-        {"sample": printable(_title(text)), **text._asdict(), "prompt": printable(text.prompt)}
-        | {"output": printable(text.text)}
-        for text in texts
-    ]
-    return pd.DataFrame(rows).drop(columns="text")
-
-
-def _title(text: "SampleRow") -> str:
-    return f"{text.prompt!r} · temperature {text.temperature} · seed {text.seed}"
+    return line if len(line) <= MAX_CHARS else f"{line[: MAX_CHARS - 4]} ..."

@@ -27,6 +27,7 @@ from pipeline.commands.sweep import (
     _show_all,
     by_text,
     committed_result,
+    is_same_value,
     missing_seeds,
     print_table,
     read_experiments,
@@ -40,7 +41,6 @@ from pipeline.commands.sweep import (
 )
 from pipeline.dvc import queue
 from pipeline.dvc.queue import Queue, read_queue, run_dvc
-from pipeline.lineage.document import is_same_value
 
 LOSSES = {"0.01": 1.52, "0.3": 1.49, "1e-4": 1.61}
 NO_COMMIT = "0" * 40

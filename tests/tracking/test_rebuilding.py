@@ -33,7 +33,7 @@ def test_a_colleague_who_pulls_has_the_review_the_trace_and_the_run(
     dvc(theirs, "pull")
     assert run("review", "HEAD") == (0, "review.html\n", "") and Path("review.html").is_file()
     traced = json.loads(run("trace", "HEAD", "--json")[1])["traces"][0]
-    assert traced["run"] is None and set(traced["losses"]) >= {"stateful/nats_per_char", "windowed_20/nats_per_char"}
+    assert traced["run"] is None and set(traced["losses"]) >= {"stateful", "windowed_20"}
     for _ in range(2):
         assert run("sync", "--files") == (0, "2 of 2 runs sent\n", "")
     (first,), (made,) = (list(Reader(of).all()) for of in (Store(f"sqlite:///{project}/mlflow.db", "", None), store()))
@@ -41,17 +41,14 @@ def test_a_colleague_who_pulls_has_the_review_the_trace_and_the_run(
         name: one for name, one in made.metrics.items() if not name.startswith(OF_THE_MACHINE)
     }
     assert made.params == first.params and made.tags["made_from"] == "files"
-    pages = [one.tags["mlflow.note.content"] for one in (first, made)]
-    assert [page.count("- Commit of `sample`: ") for page in pages] == [1, 0]
-    assert "- Commit of the files that it was made from: " in pages[1]
+    assert made.tags["mlflow.note.content"] == first.tags["mlflow.note.content"]
     with closing(sqlite3.connect("mlflow.db")) as database:
         points = database.execute("select count(*) from metrics where key = 'stateful/nats_per_char'").fetchone()
     assert points == (1,)
-    reader, origin = Reader(store()), "lineage/evaluate/origin.json"
-    before = reader.text(made, origin)
+    reader = Reader(store())
     dvc(theirs, "git", "commit", "-q", "--allow-empty", "-m", "a commit that has not made it")
-    assert run("sync", "--files")[0] == 0 and reader.text(made, origin) == before
-    for path in ("review/review.json", "samples/all.txt", "evaluate/cells.csv", "lineage/evaluate/files.json"):
+    assert run("sync", "--files")[0] == 0 and list(reader.all())[0].tags == made.tags
+    for path in ("review/review.json", "samples/all.txt", "evaluate/cells.csv"):
         assert reader.text(made, path), path
     assert not [name for name in made.tags if name.startswith(("hardware.", "versions."))]
     assert run("info", "models:/charlstm-shakespear@champion")[0] == 0

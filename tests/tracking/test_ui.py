@@ -16,15 +16,12 @@ from outboxes import open_store, outbox
 from servers import mlflow_server
 
 from charlstm.history import EpochRow, StepRow, Tables, table
-from charlstm.report.collect import SampleRow
-from charlstm.sections import PublishedLoss
 from charlstm.tracking.client import Store
 from charlstm.tracking.runs import Measurement, TrainingRecord, attach
 from charlstm.tracking.view import page, share_view
 from pipeline.provenance.summary import RunSummary, page_tags
 from pipeline.stage.presets import Recipe
 
-OTHER = PublishedLoss(protocol="windowed_100", system="somebody's LSTM", nats_per_char=1.5194)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 OPTIONS += ["--disable-background-networking", "--disable-component-update", "--window-size=2400,1600"]
@@ -66,14 +63,12 @@ def losses_of(seed: int) -> dict[str, float]:
 def summary(seed: int) -> RunSummary:
     return RunSummary(
         model_sha256="ab" * 32,
-        corpus="text.txt",
+        corpus=HOSTILE,
         corpus_sha256="c0ffee",
         recipe=Recipe("quick", {}),
         losses=losses_of(seed),
         seed=seed,
         num_parameters=812_345,
-        published=[OTHER],
-        sample=SampleRow("ROMEO:", 0.8, None, 1.0, 0.0, 1, HOSTILE),
     )
 
 
@@ -130,8 +125,8 @@ def test_the_table_shows_names_and_losses(site: Site, tmp_path: Path) -> None:
 
 
 def test_the_run_page_shows_its_description(site: Site, tmp_path: Path) -> None:
-    texts = ["<strong>1.4100</strong>", f"{OTHER.nats_per_char:.4f}", "charlstm review"]
-    shown = "&lt;script&gt;document.title='bad'&lt;/script&gt; ``` \\u202e\\u2028 | &lt;/pre&gt;&lt;img src=x"
+    texts = ["<strong>1.4100</strong>", "charlstm trace"]
+    shown = "&lt;script&gt;document.title='bad'&lt;/script&gt; ''' \\u202e\\u2028 | &lt;/pre&gt;&lt;img src=x"
     url = f"{site.url}/#/experiments/{site.experiment}/runs/{site.run}"
     dom = assert_page_shows(url, [*texts, shown], tmp_path)
     assert "<img src=x" not in dom and "<title>bad" not in dom

@@ -136,7 +136,6 @@ def test_each_command_is_one_that_exists(command: str) -> None:
         "make everything",
         "charlstm nothing",
         "charlstm trace a b",
-        "charlstm trace --as nothing HEAD",
         "charlstm reproduce",
         "dvc reproduce",
         "dvc exp run -S recipe=quick",

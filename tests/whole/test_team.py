@@ -93,7 +93,7 @@ def test_two_users_share_data_models_runs_and_a_champion(team: Team, first: Path
     there.mkdir()
     said = team.types(VARIABLES + SECOND, there)
     assert "Data and pipelines are up to date." in said
-    assert "identical: all 27 files" in said and "the mirror has" not in said
+    assert "identical: all 16 outputs" in said and "the mirror has" not in said
     project = there / "charlstm"
     version = re.compile(r"charlstm-shakespear.*champion", re.IGNORECASE)
     said = team.types(VARIABLES + NEXT, project)
