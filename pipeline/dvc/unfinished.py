@@ -98,14 +98,8 @@ def start_or_resume(fingerprint: str, should_stop: Callable[[], bool] = lambda: 
 
 def fingerprint(params: Params, paths: Paths) -> str:
     """A hash of everything that decides what training makes."""
-    decisive: dict[str, object] = {
-        "model": params.model.fingerprint_fields(),
-        "train": params.train.fingerprint_fields(),
-    }
-    if params.split.document_separator is not None:
-        decisive["split.document_separator"] = params.split.document_separator
     inputs = {
-        "params": decisive,
+        "params": [params.model.model_dump(), params.train.model_dump(), params.split.document_separator],
         "files": {
             str(file): sha256(file)
             for dep in load_deps(paths)

@@ -1,7 +1,4 @@
-import errno
-import fcntl
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -60,15 +57,6 @@ def test_who_waits_has_it_when_the_other_one_is_done(tmp_path: Path) -> None:
             assert process.wait() == -signal.SIGKILL
 
 
-def test_who_waits_in_vain_is_told_by_whom(tmp_path: Path) -> None:
-    answers = iter([True, False])
-    with exclusive(tmp_path / "folder", "work"):
-        refused = pytest.raises(LockedError, match=f"work is under way already, in process {os.getpid()}")
-        with refused, exclusive(tmp_path / "folder", "work", waits=lambda: next(answers)):
-            pass
-    assert list(answers) == []
-
-
 def test_what_one_thread_takes_another_gives_back(tmp_path: Path) -> None:
     held = exclusive(tmp_path / "folder", "work")
     taking = threading.Thread(target=held.__enter__)
@@ -78,17 +66,6 @@ def test_what_one_thread_takes_another_gives_back(tmp_path: Path) -> None:
     held.__exit__(None, None, None)
     assert holder_of(tmp_path / "folder") is None
     with exclusive(tmp_path / "folder", "work"):
-        pass
-
-
-@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSYS])
-def test_a_disk_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    message = f"{tmp_path}/folder.lock: the disk gives no locks ({os.strerror(number)}): keep the project on one"
-    with pytest.raises(LockedError, match=re.escape(message)), exclusive(tmp_path / "folder", "work"):
         pass
 
 
