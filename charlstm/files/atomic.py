@@ -17,7 +17,6 @@ from io import BufferedReader
 from pathlib import Path
 
 SPECIAL_FILES = {"p": "FIFO", "s": "socket", "c": "device", "b": "device"}  # by the first letter that `ls -l` shows
-SECONDS_KEPT = 24 * 3600
 
 
 @contextmanager
@@ -85,7 +84,7 @@ def remove_leftovers(path: Path, seconds_kept: float = 0.0) -> None:
 
 def _temporary(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path, SECONDS_KEPT)
+    remove_leftovers(path, 24 * 3600)
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 

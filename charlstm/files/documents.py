@@ -36,11 +36,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401  # likewise
 
 
 def load_yaml(path: Path) -> Any:  # noqa: ANN401  # likewise
-    """The document in `path`, read as YAML 1.2.
-
-    Raises:
-        ParamsError: missing, unreadable, or not YAML.
-    """
+    """The document in `path`, read as YAML 1.2; a ParamsError if there is none."""
     try:
         return parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -50,11 +46,7 @@ def load_yaml(path: Path) -> Any:  # noqa: ANN401  # likewise
 
 
 def validate(kind: type[Kind], document: object, path: Path) -> Kind:
-    """`document` as a `kind`.
-
-    Raises:
-        ParamsError: names every wrong value of `path` by its dotted name.
-    """
+    """`document` as a `kind`; a ParamsError names every wrong value of `path` by its dotted name."""
     from pydantic import ValidationError  # imported lazily: reading a model's sizes needs only JSON
 
     try:

@@ -4,7 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -56,6 +56,4 @@ def _lock(path: Path) -> FileLock:
 
 
 def _read(holder: Path) -> str:
-    with suppress(FileNotFoundError):
-        return holder.read_text()
-    return "in another process"
+    return holder.read_text() if holder.exists() else "in another process"

@@ -3,7 +3,6 @@
 import logging
 import re
 
-HIDDEN = "***"
 # After `//`: what holds a `:` or an `@` before the path, up to the last `@` (an unencoded password may hold any other
 # character, `@` too). So `//host:80/a@b` counts as a password: where it cannot be known, nothing is shown.
 _USERINFO = re.compile(r"(?<=//)(?=[^\s/?#]*[:@])(\S*@)(\S*)")
@@ -29,9 +28,9 @@ def without_credentials(text: str, *urls: str) -> str:
 
     `urls` are those that the text is about: a library may quote a piece of a password alone.
     """
-    hidden = _SECRET_VALUE.sub(rf"\1{HIDDEN}", _USERINFO.sub(_without_userinfo, text))
+    hidden = _SECRET_VALUE.sub(r"\1***", _USERINFO.sub(_without_userinfo, text))
     for piece in sorted({piece for url in urls for piece in _pieces(url)}, key=len, reverse=True):
-        hidden = hidden.replace(piece, HIDDEN)
+        hidden = hidden.replace(piece, "***")
     return hidden
 
 
@@ -43,7 +42,7 @@ def hide_credentials(record: logging.LogRecord) -> bool:
 
 def _without_userinfo(match: re.Match[str]) -> str:
     userinfo, rest = match.groups()
-    return HIDDEN if "?" in userinfo or "#" in userinfo else rest  # else the `@` may be one of a parameter's value
+    return "***" if "?" in userinfo or "#" in userinfo else rest  # else the `@` may be one of a parameter's value
 
 
 def _pieces(url: str) -> list[str]:
