@@ -85,11 +85,6 @@ def folder_instead(name: str) -> Spoil:
     return spoil
 
 
-def other_weights(folder: Path) -> None:
-    path = folder / "artifacts/model/model.safetensors"
-    save_file({name: weight + 1 for name, weight in load_file(path).items()}, path)
-
-
 def loud_weights(folder: Path) -> None:
     """Finite, but far from any model: each loss is a number, and its perplexity is none."""
     path = folder / "artifacts/model/model.safetensors"
