@@ -28,6 +28,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
+    except OSError as error:  # of a full disk, it lacks the name of what did not fit
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -46,6 +49,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync(path.parent)
         shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

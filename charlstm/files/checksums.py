@@ -26,11 +26,7 @@ def write_digests(sums: Path, digests: Mapping[str, str]) -> None:
 
 
 def read_sums(sums: Path) -> dict[str, str]:
-    """The SHA-256 of each file that `sums` names.
-
-    Raises:
-        ChecksumError: `sums` is missing or damaged; an OSError is one of the moment.
-    """
+    """The SHA-256 of each file that `sums` names; a ChecksumError if `sums` is missing or damaged."""
     try:
         lines = [line.split("  ", 1) for line in sums.read_text(encoding="utf-8").splitlines()]
         return {name: digest for digest, name in lines}
@@ -40,11 +36,7 @@ def read_sums(sums: Path) -> dict[str, str]:
 
 
 def verify(sums: Path, names: Iterable[str]) -> None:
-    """Compare files beside `sums` with it. One that is missing is left to its reader's own message.
-
-    Raises:
-        ChecksumError: `sums` is missing or damaged, or a file is not the one that it names.
-    """
+    """Compare files with `sums`; a ChecksumError if one differs. Its reader says that one is missing."""
     expected = read_sums(sums)
     for name in names:
         file = sums.parent / name
