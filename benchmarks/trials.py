@@ -33,7 +33,7 @@ from charlstm.files.lock import exclusive
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import load_model, save_model
 from charlstm.model.windows import LanguageModel, windowed
-from charlstm.params import Params
+from charlstm.params import NOTHING, Params
 from charlstm.text.encoded import EncodedText, load_parts
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.processes import Processes
@@ -54,6 +54,12 @@ MODELS = ROOT / "build/models"  # of what is done
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 WINDOW_LENS = (64, 100, 256)
 OWN_PARAMETERS = ("train.seed=",)  # of a trial, not of its overrides
+# Values that do nothing are left out of a record's key, so that a new parameter leaves older records as they are.
+NEUTRAL: dict[str, dict[str, object]] = {
+    "model": {"feed_forward_size": 0},
+    "train": {"initial": NOTHING, "micro_batch_size": None, "ema_decay": 0.0, "validation_chars": None},
+    "dropout": {"output_samples": 1},
+}
 
 Record = dict[str, Any]
 
@@ -76,10 +82,14 @@ class Trial(NamedTuple):
 
     def fingerprint(self) -> str:
         """A hash of all parameters that decide the result, so that a record does not outlive a change of its recipe."""
-        params = self.params()
-        return short_hash(
-            {"model": params.model.fingerprint_fields(), "train": params.train.fingerprint_fields()}, sort_keys=True
-        )
+        model, train = self.params().model.model_dump(), self.params().train.model_dump()
+        for section, values in (("model", model), ("train", train), ("dropout", train["dropout"])):
+            for name, neutral in NEUTRAL[section].items():
+                if values[name] == neutral:
+                    del values[name]
+        if train["optimizer"] != "muon":
+            del train["muon"]
+        return short_hash({"model": model, "train": train}, sort_keys=True)
 
     def record(self, file: Path = RECORDS) -> Record | None:
         """What was last kept of it, if it was run on this data."""

@@ -5,50 +5,46 @@ The file is read as YAML 1.2, as DVC does: `1e-3` is a number.
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, TypeAdapter, WrapValidator, model_validator
 
 from charlstm.files.documents import load_yaml, validate
 from charlstm.files.urls import fault_of_source
-from charlstm.sections import (
-    AFewValues,
-    FallbackParams,
-    Features,
-    FeaturesOrNone,
-    Fraction,
-    Length,
-    Neutral,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    Prompts,
-    PublishedLoss,
-    Rate,
-    Rows,
-    ScoredLength,
-    Section,
-    Seed,
-    Sha256,
-    flatten,
-)
+from charlstm.sections import AUTO, FallbackParams, PositiveFloat, PublishedLoss, Section, Sha256, flatten
+
+NOTHING = "conf/corpus/nothing"  # a path that leads to nothing: DVC has no dependency that may be absent
+# Bounds are generous: what is beyond them is a typo that would fill the memory or never end.
+PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
+NonNegativeFloat = Annotated[float, Field(ge=0, le=1e38, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Features = Annotated[int, Field(gt=0, le=65_536)]  # of a character, a hidden state, ...
+FeaturesOrNone = Annotated[int, Field(ge=0, le=65_536)]  # 0: what has them is left out
+Rows = Annotated[int, Field(gt=0, le=1_000_000)]  # of a batch
+Length = Annotated[int, Field(gt=0, le=10_000_000)]  # characters
+ScoredLength = Annotated[int, Field(ge=10, le=10_000_000)]  # characters or bytes: of two, the second is scored
+Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or a decay that 1 would make useless
+Fraction = Annotated[float, Field(ge=0, le=1)]
+AFewValues = Field(strict=False, max_length=1_000)
 
 
 def _is_source(value: str) -> str:
     if fault := fault_of_source(value):
-        raise PydanticCustomError("source", "{fault}", {"fault": fault})
+        raise ValueError(fault)
     return value
 
 
-# A path or a URL.
-Source = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$"), AfterValidator(_is_source)]
+def _or_auto(value: object, check: object) -> object:
+    """Without this, a mistake in a list would also be reported as another value than auto."""
+    return value if value == AUTO else _PROMPTS.validate_python(value)
 
 
-# The value of a path that leads to nothing: DVC has no dependency that may be absent.
-NOTHING = "conf/corpus/nothing"
 FileOrFolder = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
+Source = Annotated[FileOrFolder, AfterValidator(_is_source)]  # a path or a URL
+Prompt = Annotated[str, Field(min_length=1, max_length=100_000)]  # characters
+_PROMPTS = TypeAdapter(Annotated[tuple[Prompt, ...], Field(strict=False, min_length=1, max_length=1_000)])
+Prompts = Annotated[tuple[Prompt, ...] | Literal["auto"], WrapValidator(_or_auto)]
 
 
 class DownloadParams(Section):
@@ -82,7 +78,7 @@ class EncodeParams(Section):
     @model_validator(mode="after")
     def _has_no_rare_bytes(self) -> Self:
         if self.unit == "byte" and self.min_count > 1:
-            raise PydanticCustomError("relation", "min_count should be 1 where unit is byte: no byte is too rare")
+            raise ValueError("min_count should be 1 where unit is byte: no byte is too rare")
         return self
 
 
@@ -93,7 +89,7 @@ class ModelParams(Section):
     embedding_size: FeaturesOrNone
     hidden_size: Features
     num_layers: Annotated[int, Field(gt=0, le=100)]
-    feed_forward_size: Annotated[FeaturesOrNone, Neutral(0)]
+    feed_forward_size: FeaturesOrNone
     initialization: Literal["orthogonal", "uniform"]
     forget_gate_bias: Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
 
@@ -105,7 +101,7 @@ class DropoutParams(Section):
     embedding: Rate
     between_layers: Rate
     output: Rate
-    output_samples: Annotated[int, Field(gt=0, le=100), Neutral(1)]
+    output_samples: Annotated[int, Field(gt=0, le=100)]
 
 
 class MuonParams(Section):
@@ -119,11 +115,11 @@ class TrainParams(Section):
     """The recipe: batches, optimizer and regularization."""
 
     seed: Seed
-    initial: Annotated[FileOrFolder, Neutral(NOTHING)]
+    initial: FileOrFolder
     precision: Literal["auto", "fp32", "bf16", "fp64"]
     batching: Literal["streams", "windows", "sliding_windows"]
     batch_size: Rows
-    micro_batch_size: Annotated[Rows | None, Neutral(None)]
+    micro_batch_size: Rows | None
     context_len: Length
     window_stride: Length
     state_reset_probability: Rate
@@ -139,17 +135,12 @@ class TrainParams(Section):
     gradient_clip_norm: PositiveFloat | None
     on_nonfinite: Literal["stop", "skip"]
     dropout: DropoutParams
-    ema_decay: Annotated[Rate, Neutral(0.0)]
+    ema_decay: Rate
     early_stopping_epochs: PositiveInt | None
     validation: Literal["windowed", "sliding"]
     validation_context_len: Length
-    validation_chars: Annotated[ScoredLength | None, Neutral(None)]
+    validation_chars: ScoredLength | None
     log_every_steps: Annotated[int, Field(gt=0, le=1_000_000)]  # a checkpoint has what each of them measured
-
-    def fingerprint_fields(self) -> dict[str, Any]:
-        """The values that decide a model: not those of an optimizer that is not used."""
-        fields = super().fingerprint_fields()
-        return fields if self.optimizer == "muon" else {name: fields[name] for name in fields if name != "muon"}
 
 
 class PublishedParams(Section):
@@ -170,7 +161,7 @@ class EvaluateParams(Section):
 class SampleParams(Section):
     """Prompts x temperatures x seeds, and how the next character is drawn."""
 
-    prompts: Annotated[Prompts, Field(min_length=1)]
+    prompts: Prompts
     temperatures: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1), AFewValues]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AFewValues]
     num_chars: Length
@@ -199,9 +190,5 @@ class Params(Section):
 
 
 def load_params(path: Path) -> Params:
-    """Read and check the whole file.
-
-    Raises:
-        ParamsError: missing, not YAML, or any number of wrong values, all named in one line.
-    """
+    """Read and check the whole file; a ParamsError names all that is wrong in one line."""
     return validate(Params, load_yaml(path), path)

@@ -1,29 +1,16 @@
-"""What parameters are made of: sections, frozen and strict, and values with bounds. And parameters in few words."""
+"""What parameters are made of, frozen and strict, and parameters in few words."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from operator import getitem
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WrapValidator
+from pydantic import BaseModel, ConfigDict, Field
 
-# Bounds are generous: what is beyond them is a slip of the keyboard, and would fill the memory or never end.
-PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
-NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
-PositiveFloat = Annotated[float, Field(gt=0, le=1e38, allow_inf_nan=False)]  # what fp32 holds
-NonNegativeFloat = Annotated[float, Field(ge=0, le=1e38, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Features = Annotated[int, Field(gt=0, le=65_536)]  # of a character, a hidden state, ...
-FeaturesOrNone = Annotated[int, Field(ge=0, le=65_536)]  # 0: what has them is left out
-Rows = Annotated[int, Field(gt=0, le=1_000_000)]  # of a batch
-Length = Annotated[int, Field(gt=0, le=10_000_000)]  # characters
-ScoredLength = Annotated[int, Field(ge=10, le=10_000_000)]  # characters or bytes: of two, the second is scored
-Rate = Annotated[float, Field(ge=0, lt=1)]  # a probability or a decay that 1 would make useless
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Prompt = Annotated[str, Field(min_length=1, max_length=100_000)]  # characters
-AFewValues = Field(strict=False, max_length=1_000)
+PositiveFloat = Annotated[float, Field(gt=0, le=1e38, allow_inf_nan=False)]  # what fp32 holds
+MAX_LOSS = 1e6  # nats per character; training ends long before
 NOT_OF_A_MODEL = ("evaluate.", "sample.")  # parameters by which a model is looked at
 SEED = "train.seed"  # which tells trainings of one recipe apart
 AUTO: Literal["auto"] = "auto"  # prompts: beginnings of lines of the validation part
@@ -63,21 +50,6 @@ def differing(several: Sequence[Mapping[str, object]]) -> list[str]:
     return [name for name in names if len({(name in one, type(one.get(name)), one.get(name)) for one in several}) > 1]
 
 
-def _or_auto(value: object, check: object) -> object:
-    """Without this, a mistake in a list would also be reported as another value than auto."""
-    return AUTO if value == AUTO else _PROMPTS.validate_python(value)
-
-
-_PROMPTS = TypeAdapter(Annotated[tuple[Prompt, ...], AFewValues])
-Prompts = Annotated[tuple[Prompt, ...] | Literal["auto"], WrapValidator(_or_auto)]
-
-
-class Neutral(NamedTuple):
-    """Marks a parameter with the value at which it has no effect."""
-
-    value: object
-
-
 class Section(BaseModel):
     """A mapping whose keys are all required, all known, and never converted."""
 
@@ -97,25 +69,6 @@ class Section(BaseModel):
         """The values of `names()`, as JSON has them."""
         document = self.model_dump(mode="json")
         return {name: reduce(getitem, name.split("."), document) for name in self.names()}
-
-    def fingerprint_fields(self) -> dict[str, Any]:
-        """The values that decide a result: all but those that are neutral.
-
-        So a parameter that is new, and neutral, leaves the fingerprints of earlier results as they are.
-        """
-
-        def inner(value: object) -> object:
-            if isinstance(value, tuple):
-                return tuple(map(inner, value))
-            return value.fingerprint_fields() if isinstance(value, Section) else value
-
-        fields = {}
-        for name, field in type(self).model_fields.items():
-            value = getattr(self, name)
-            is_neutral = any(isinstance(mark, Neutral) and mark.value == value for mark in field.metadata)
-            if not is_neutral:
-                fields[name] = inner(value)
-        return fields
 
 
 class PublishedLoss(Section):

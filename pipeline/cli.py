@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
@@ -24,7 +26,7 @@ COMMANDS = {  # by group: the module, and what the list of commands says, the fi
         "new": ("new", "Set the project up for a text of your own."),
         "recipe": ("recipe", "List recipes, write one into `params.yaml`, or keep one."),
         "corpus": ("recipe", "List corpora, write one into `params.yaml`, or keep one."),
-        "doctor": ("doctor", "Check everything that can be checked before a training."),
+        "doctor": ("doctor", "Check versions, `PATH`, git, DVC, disk, processor and stores."),
     },
     USE: {
         "generate": ("generate", "Write text with a trained model."),
@@ -63,12 +65,25 @@ def app_with(given: str) -> typer.Typer:
         rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
     )
-    app.callback()(lambda: None)
+    app.callback()(_options)
     for group, commands in COMMANDS.items():
         for name, (module, summary) in commands.items():
             function = getattr(import_module(f"pipeline.commands.{module}"), name) if name == given else lambda: None
             app.command(name, help=None if name == given else summary, rich_help_panel=group)(function)
     return app
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"charlstm {version('charlstm')}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)]
+
+
+def _options(is_version_asked: Version = False) -> None:
+    pass
 
 
 def _run(arguments: list[str]) -> int:

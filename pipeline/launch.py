@@ -1,19 +1,23 @@
-"""Examines a training, then becomes its launcher: `accelerate launch ...` or `torchrun ...`.
+"""Checks a training's input, then becomes its launcher: `accelerate launch ...` or `torchrun ...`.
 
 `python -m pipeline.launch accelerate launch -m pipeline.train` is `accelerate launch -m pipeline.train`, but bad input
 is a line and exit code 2 before any process starts, and the training stops, too, when DVC dies.
 """
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
-from pipeline.doctor.examination import examine_training
+import numpy as np
+from charlstm.text.prompts import check_prompts
+
+from charlstm.sections import AUTO
+from charlstm.text.vocabulary import VOCAB, load_vocab
+from charlstm.training.needs import check_warmup, steps_per_epoch
+from pipeline.stage import settings
 from pipeline.stage.interruption import LAUNCHER, SIGNALS, stop_with_parent, without_ignored
-from pipeline.stage.stage import EXIT_BAD_INPUT, guarded, with_removed_outputs_named
-
-log = logging.getLogger("charlstm")
+from pipeline.stage.stage import EXIT_BAD_INPUT, guarded, load, with_removed_outputs_named
 
 TRAINING = "pipeline.train"
 DEFAULTS = {
@@ -38,20 +42,30 @@ def main(command: Sequence[str]) -> int:
 
 def _become(command: Sequence[str]) -> int:
     stop_with_parent()
-    if TRAINING not in command or _can_start():
-        signals = ",".join(number.name for number in without_ignored(SIGNALS))
-        defaults = {**DEFAULTS, "TORCHELASTIC_SIGNALS_TO_HANDLE": signals}
-        if "OMP_WAIT_POLICY" not in os.environ:
-            defaults["GOMP_SPINCOUNT"] = SPIN_COUNT
-        os.execvpe(command[0], list(command), {**defaults, **os.environ, LAUNCHER: str(os.getpid())})
-    return EXIT_BAD_INPUT
+    if TRAINING in command:
+        check_training()
+    signals = ",".join(number.name for number in without_ignored(SIGNALS))
+    defaults = {**DEFAULTS, "TORCHELASTIC_SIGNALS_TO_HANDLE": signals}
+    if "OMP_WAIT_POLICY" not in os.environ:
+        defaults["GOMP_SPINCOUNT"] = SPIN_COUNT
+    os.execvpe(command[0], list(command), {**defaults, **os.environ, LAUNCHER: str(os.getpid())})
 
 
-def _can_start() -> bool:
-    findings = examine_training()
-    for finding in findings:
-        log.log(logging.ERROR if finding.is_error else logging.WARNING, " ".join(finding.text.split("\n")))
-    return not any(finding.is_error for finding in findings)
+def check_training() -> None:
+    """Check what the train stage would refuse, as far as it takes no time. Damaged ids are left to the stage.
+
+    Raises:
+        CharlstmError: parameters are wrong, the text is too short for them, or a prompt has unknown characters.
+    """
+    settings.check_all()
+    params, paths = load()
+    train, vocab = params.train, load_vocab(paths.encoded / VOCAB)
+    if params.sample.prompts != AUTO:
+        check_prompts(vocab, params.sample.prompts, "sample.prompts")
+    with suppress(OSError, ValueError, EOFError):
+        num_ids = len(np.load(paths.encoded / "train.npy", mmap_mode="r"))
+        num_steps = train.epochs * steps_per_epoch(num_ids, train, params.encode.unit)
+        check_warmup(train.warmup_steps, num_steps, train.epochs)
 
 
 if __name__ == "__main__":

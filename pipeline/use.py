@@ -82,12 +82,7 @@ def _check_is_there(where: str) -> None:
     """A default that is missing is no mistake of the user's: what makes a model is said instead."""
     if where == MODEL and not Path(where).exists():
         if PIPELINE.is_file():
-            from charlstm.files.lock import holder_of  # what a model elsewhere does without
-            from pipeline.dvc.unfinished import CHECKOUT
-
-            holder = holder_of(CHECKOUT)
-            comes = f"a training that makes one is under way, {holder}" if holder else "`dvc repro` makes one"
-            raise CharlstmError(f"{where}: no model yet; {comes}")
+            raise CharlstmError(f"{where}: no model yet; `dvc repro` makes one")
         raise CharlstmError(f"{Path.cwd()}: this is no project, so it has no model; name one by --model FOLDER")
 
 

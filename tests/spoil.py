@@ -1,8 +1,6 @@
 """What can be wrong with the files of a project."""
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,28 +83,6 @@ def folder_instead(name: str) -> Spoil:
         (folder / name).mkdir()
 
     return spoil
-
-
-def fifo_instead(name: str) -> Spoil:
-    def spoil(folder: Path) -> None:
-        (folder / name).unlink()
-        os.mkfifo(folder / name)
-
-    return spoil
-
-
-def file_instead_of_folder(name: str) -> Spoil:
-    def spoil(folder: Path) -> None:
-        shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text("in the way")
-
-    return spoil
-
-
-def other_weights(folder: Path) -> None:
-    path = folder / "artifacts/model/model.safetensors"
-    save_file({name: weight + 1 for name, weight in load_file(path).items()}, path)
 
 
 def loud_weights(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """Files that are whole or absent: written under a temporary name, synced, then renamed. And their hashes.
 
-Each writer has a temporary name of its own. What a killed process left under one is removed when the same file is
-written a day later.
+What a killed process left under a temporary name is removed when the same file is written a day later.
 """
 
 import errno
@@ -18,41 +17,43 @@ from io import BufferedReader
 from pathlib import Path
 
 SPECIAL_FILES = {"p": "FIFO", "s": "socket", "c": "device", "b": "device"}  # by the first letter that `ls -l` shows
-TEMPORARY = ".tmp"  # a name beside a file: a dot, its own name, a dot, eight random digits, and this
-SECONDS_KEPT = 24 * 3600
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; on success it becomes `path`, on failure it is removed."""
-    with _naming(path):
-        temporary = _temporary(path)
-        try:
-            yield temporary
-            _sync(temporary)
-            temporary.replace(path)
-            _sync(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:  # of a full disk, it lacks the name of what did not fit
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path`; on success it takes the place of `path`, on failure it is removed."""
-    with _naming(path):
-        temporary, old = _temporary(path), _temporary(path)
-        temporary.mkdir()
-        try:
-            yield temporary
-            for file in [*temporary.iterdir(), temporary]:
-                _sync(file)
-            with suppress(FileNotFoundError):
-                path.rename(old)
-            temporary.replace(path)
-            _sync(path.parent)
-            shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    temporary, old = _temporary(path), _temporary(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in [*temporary.iterdir(), temporary]:
+            _sync(file)
+        with suppress(FileNotFoundError):
+            path.rename(old)
+        temporary.replace(path)
+        _sync(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -63,16 +64,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 with newlines as they are, whole or not at all."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+    write_bytes(path, text.encode())
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file to read its bytes.
-
-    Raises:
-        OSError: it is missing or unreadable, or a folder; or a FIFO or a device, which may never end.
-    """
+    """Open a file to read its bytes; a FIFO or a device, which may never end, is an OSError."""
     if kind := SPECIAL_FILES.get(stat.filemode(path.stat().st_mode)[0]):  # before opening, which may block
         raise OSError(errno.ENODEV, f"expected a file, found a {kind}", str(path))
     return path.open("rb")
@@ -86,7 +82,7 @@ def sha256(path: Path) -> str:
 
 def remove_leftovers(path: Path, seconds_kept: float = 0.0) -> None:
     """Remove what writers of `path` left when they were killed; what is younger may be in use."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}{TEMPORARY}"):
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.tmp"):
         with suppress(OSError):
             if time.time() - leftover.lstat().st_mtime >= seconds_kept:
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
@@ -94,19 +90,8 @@ def remove_leftovers(path: Path, seconds_kept: float = 0.0) -> None:
 
 def _temporary(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path, SECONDS_KEPT)
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """A full disk is reported with the name of what did not fit."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from None
+    remove_leftovers(path, 24 * 3600)
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def _sync(path: Path) -> None:

@@ -23,10 +23,7 @@ def read_pieces(path: Path, start: int = 0, end: int | None = None, advance: Adv
 
 
 def write_pieces(path: Path, pieces: Iterable[bytes | memoryview], check: Check | None = None) -> str:
-    """Write a file, whole or not at all; its SHA-256.
-
-    `check` is called with it before the file takes its place. What it or `pieces` raises leaves nothing behind.
-    """
+    """Write a file, whole or not at all; its SHA-256. What `check` or `pieces` raises leaves nothing behind."""
     found = sha256()
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         for piece in pieces:

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from charlstm.errors import TextRequestError
 from charlstm.evaluation.protocols import char_losses
+from charlstm.files.documents import did_you_mean
 from charlstm.generation.prompts import check_stops, readable, with_sign
 from charlstm.generation.sampler import Reason, Request, Sampler
 from charlstm.language_model.score import Score
@@ -193,6 +194,9 @@ class Model:
     def _requests(self, prompts: Mapping[str, str], options: Options) -> list[Request]:
         """A request for each prompt; the prompts' names are for messages."""
         unknown, state = options.pop("unknown", "error"), self._lstm_state(options.pop("state", None))
+        if wrong := sorted(options.keys() - set(Sampling._fields)):
+            near = did_you_mean(wrong[0], Sampling._fields)
+            raise TypeError(f"generate() got an unexpected keyword argument {wrong[0]!r}{near}")
         sampling = Sampling.checked(**options)
         check_stops(sampling.stop, self._vocab)
         texts = {name: readable(name, prompt, self._vocab, unknown) for name, prompt in prompts.items()}

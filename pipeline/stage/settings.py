@@ -2,11 +2,9 @@
 
 import os
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 from charlstm.errors import ParamsError
-from charlstm.files.urls import without_credentials
 
 DEFAULT_SECONDS = {
     "CHARLSTM_CHECKPOINT_SECONDS": 30.0,  # from one checkpoint to the next
@@ -40,41 +38,22 @@ def seconds(name: str) -> float:
 
 
 def rank() -> int:
-    """The number of this process among those of a training, as launchers say it; 0 if they do not, or say it oddly."""
-    return max(0, count(os.environ.get("RANK", "0")))
-
-
-def count(value: str) -> int:
-    """A number of at most nine decimal digits; -1 for anything else."""
-    return int(value) if value.isascii() and value.isdecimal() and len(value) < 10 else -1
-
-
-def mirror_fault(url: str) -> str:
-    """Why a URL can never be that of a mirror; empty if it can, or if there is none."""
-    if not url or Path(url).is_absolute():
-        return ""
-    from fsspec.registry import known_implementations  # which only those need who have a mirror
-
-    protocol, separator, path = url.partition("://")
-    is_relative = protocol in ("file", "local") and not path.startswith("/")
-    if not separator or protocol not in known_implementations or protocol == "memory" or is_relative:
-        return f"expected a URL like s3://bucket/prefix or file:///folder, got {without_credentials(url, url)[:60]!r}"
-    known = known_implementations[protocol]
-    is_installed = find_spec(known["class"].partition(".")[0]) is not None
-    return "" if is_installed else f"{protocol}:// needs a package that is not installed: {known['err']}"
+    """The number of this process among those of a training, as launchers say it."""
+    return int(os.environ.get("RANK") or 0)
 
 
 def faults() -> Iterator[ParamsError]:
     """Each variable with a value out of its range."""
-    if fault := mirror_fault(os.environ.get(MIRROR, "")):
-        yield ParamsError(f"{MIRROR}: {fault}")
+    url = os.environ.get(MIRROR, "")
+    if url and "://" not in url and not Path(url).is_absolute():
+        yield ParamsError(f"{MIRROR}: expected a URL like s3://bucket/prefix or an absolute path, got {url[:60]!r}")
     for name in DEFAULT_SECONDS:
         try:
             seconds(name)
         except ParamsError as fault:
             yield fault
     value = os.environ.get(THREADS, "1")
-    if not 1 <= count(value) <= MAX_THREADS:
+    if not (value.isdecimal() and len(value) < 10 and 1 <= int(value) <= MAX_THREADS):
         yield ParamsError(f"{THREADS}: expected a number of threads from 1 to {MAX_THREADS}, got {value[:60]!r}")
 
 

@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,11 @@ def test_the_help_is_a_table_of_contents(arguments: list[str], capsys: pytest.Ca
         (line,) = [line for line in lines if line.strip("│ ").startswith(f"{command} ")]
         assert line.rstrip("│ ").endswith("."), "more than a line"
     assert any("Lineage" in line for line in lines)
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"charlstm {version('charlstm')}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -10,7 +10,6 @@ from stages import dvc, run_dvc, start_dvc
 
 from benchmarks.projects import ROOT, shipped_params
 from charlstm.params import load_params
-from pipeline.doctor.examination import schema_faults
 from pipeline.stage.presets import RECIPES, Recipe, load, recipe_of
 
 STAGES = (
@@ -187,14 +186,3 @@ def test_an_unknown_parameter_is_refused_at_once_and_changes_nothing(recorded: P
     done = run_dvc(recorded, "exp", "run", "-S", "train.learningrate=0.1")
     assert done.returncode != 0 and "train.learningrate" in done.stderr
     assert (recorded / "params.yaml").read_text() == shipped_params()
-
-
-def test_a_bad_value_that_an_experiment_left_is_named_beside_the_committed_one(recorded: Path, run: Run) -> None:
-    dvc(recorded, "exp", "run", "-S", "train.seed=abc", "-S", "train.dropout=0.2")
-    found = [finding.text for finding in schema_faults()]
-    assert 'params.yaml: train.seed should be a valid integer, got "abc"; the last commit has 1' in found
-    (section,) = [text for text in found if "train.dropout" in text]
-    assert (
-        section.startswith("params.yaml: train.dropout is a section, got 0.2: set ")
-        and "train.dropout.output" in section
-    )

@@ -11,13 +11,11 @@ from commands import Run
 
 import charlstm
 from benchmarks.projects import ROOT
-from charlstm.files.lock import exclusive
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.model_folder import load_model, save_model
 from charlstm.model.shape import ModelShape
 from charlstm.text.vocabulary import UNSEEN, Vocab
 from pipeline.commands import generate
-from pipeline.dvc.unfinished import CHECKOUT
 
 PROMPT = "The model "
 
@@ -135,8 +133,6 @@ def test_a_model_that_is_not_there_yet(run: Run, tmp_path: Path, monkeypatch: py
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     assert run("info")[2] == "ERROR: artifacts/model: no model yet; `dvc repro` makes one\n"
-    with exclusive(CHECKOUT, "a training"):
-        assert "no model yet; a training that makes one is under way, in process " in run("info")[2]
 
 
 def test_a_score_is_the_loss_that_evaluate_found(run: Run, trained: Path) -> None:

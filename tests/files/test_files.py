@@ -1,15 +1,12 @@
-import errno
 import os
 import signal
-import stat
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from charlstm.files.atomic import atomic_file, atomic_folder, open_regular, sha256, write_text
+from charlstm.files.atomic import atomic_file, atomic_folder, open_regular, write_text
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -40,29 +37,6 @@ def test_permissions_are_the_usual_ones(tmp_path: Path) -> None:
     assert (tmp_path / "mine").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
-def test_a_network_disk_may_sync_no_folders_but_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = {"kinds": {stat.S_IFDIR}}
-
-    def fsync(descriptor: int) -> None:
-        if stat.S_IFMT(os.fstat(descriptor).st_mode) in refused["kinds"]:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    write_text(tmp_path / "file.txt", "text")
-    with atomic_folder(tmp_path / "folder") as temporary:
-        (temporary / "file").touch()
-    assert (tmp_path / "file.txt").read_text() == "text" and (tmp_path / "folder/file").is_file()
-    refused["kinds"] = {stat.S_IFREG}
-    with pytest.raises(OSError, match="Invalid argument"):
-        write_text(tmp_path / "file.txt", "other")
-    assert (tmp_path / "file.txt").read_text() == "text"
-
-
-def test_sha256(tmp_path: Path) -> None:
-    write_text(tmp_path / "abc", "abc")
-    assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-
-
 def test_two_writers_of_one_file_leave_each_other_alone(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     with atomic_file(path) as first:
@@ -71,25 +45,6 @@ def test_two_writers_of_one_file_leave_each_other_alone(tmp_path: Path) -> None:
             second.write_text("second")
         assert path.read_text() == "second"
     assert path.read_text() == "first"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_many_writers_of_one_file(tmp_path: Path) -> None:
-    """Whatever comes last stays, whole."""
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda number: write_text(tmp_path / "file", str(number % 10) * 1000), range(100)))
-    assert [file.name for file in tmp_path.iterdir()] == ["file"]
-    assert len(text := (tmp_path / "file").read_text()) == 1000 and len(set(text)) == 1
-
-
-def test_two_writers_of_one_folder_leave_each_other_alone(tmp_path: Path) -> None:
-    path = tmp_path / "folder"
-    with atomic_folder(path) as first:
-        write_text(first / "first", "")
-        with atomic_folder(path) as second:
-            (second / "second").touch()
-        assert [file.name for file in path.iterdir()] == ["second"]
-    assert [file.name for file in path.iterdir()] == ["first"]
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -208,7 +208,7 @@ def test_a_wrong_argument_is_one_line(model: charlstm.Model, arguments: dict[str
 
 
 def test_an_unknown_option_is_named(model: charlstm.Model) -> None:
-    with pytest.raises(TypeError, match="'tempurature'"):
+    with pytest.raises(TypeError, match=r"generate\(\) got .* 'tempurature', did you mean temperature\?"):
         model.generate(tempurature=1.0)  # type: ignore[call-overload]
 
 

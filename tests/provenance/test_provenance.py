@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.projects import write_params
 from charlstm.params import load_params
-from pipeline.doctor.examination import check_folders
+from pipeline.commands.doctor import check_git
 from pipeline.dvc.paths import load_paths
 from pipeline.dvc.record import md5
 from pipeline.provenance import provenance
@@ -77,7 +77,7 @@ def test_a_repository_of_another_user_is_no_missing_one(repository: Path, monkey
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
     assert found()["git_dirty"] == "unknown"
-    assert "dubious ownership" in [finding.text for finding in check_folders(repository)][0]
+    assert "dubious ownership" in next(check_git())
 
 
 def test_outside_a_repository_nothing_is_said(encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

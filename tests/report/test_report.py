@@ -16,7 +16,7 @@ from charlstm.params import load_params
 from charlstm.report.document import read_review
 from charlstm.text.encoded import load_ids
 from charlstm.text.vocabulary import load_vocab
-from pipeline.doctor.text import check_text_source
+from pipeline.commands.doctor import check_substitute
 from pipeline.dvc.paths import load_paths
 from pipeline.provenance.provenance import tags
 from pipeline.provenance.summary import run_name, summary_of
@@ -148,6 +148,5 @@ def test_a_substitute_is_said_wherever_a_result_is(project: Path, capsys: pytest
     assert "<title>shakespear-fallback" in (project / "artifacts/samples/review.html").read_text()
     with contextlib.chdir(project):
         params, paths = load_params(Path("params.yaml")), load_paths()
-        (found,) = (one.text for one in check_text_source(params, paths) if "package==1" in one.text)
-        assert found.startswith("Datasets/shakespear.txt is a substitute, package==1, ")
+        assert "Datasets/shakespear.txt is a substitute, package==1, " in next(check_substitute(params, paths))
         assert run_name(summary_of(params, tags(params, paths))).startswith("FALLBACK package==1 ")

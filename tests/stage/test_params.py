@@ -1,13 +1,11 @@
 import re
 from pathlib import Path
-from typing import Annotated
 
 import pytest
 
-from benchmarks.projects import ROOT, compose, shipped_params, write_params
+from benchmarks.projects import ROOT, shipped_params, write_params
 from charlstm.errors import ParamsError
-from charlstm.params import ModelParams, Params, load_params
-from charlstm.sections import Neutral
+from charlstm.params import Params, load_params
 from pipeline.stage.params_file import with_values
 
 SHIPPED = shipped_params()
@@ -46,6 +44,7 @@ def test_all_mistakes_are_told_at_once_by_name(tmp_path: Path) -> None:
     text = replaced(text, "epochs", "epochs: -1")
     text = replaced(text, "hidden_size", "hidden_size: 512.5")
     text = replaced(text, "top_p", "top_p: 1.5")
+    text = replaced(text, "source", "source: https://host/text?token=hunter2")
     text = with_values(text, {"sample.temperatures": 0.8, "sample.seeds": [1, "2"]})
     with pytest.raises(ParamsError) as caught:
         load(tmp_path, text)
@@ -60,79 +59,19 @@ def test_all_mistakes_are_told_at_once_by_name(tmp_path: Path) -> None:
         'sample.seeds.1 should be a valid integer, got "2"',
     ):
         assert part in message
-    assert "\n" not in message
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ("", "the file should be a valid dictionary"),
-        ("[1, 2]", "the file should be a valid dictionary"),
-        ("a: [", "not valid YAML"),
-        ("a: 1\na: 2", "not valid YAML.*duplicate key"),
-        (
-            "download: https://me:hunter2@host/text.txt",
-            'download is a section, got "https://host/text.txt": set download.name',
-        ),
-    ],
-)
-def test_not_a_parameter_file(tmp_path: Path, content: str, expected: str) -> None:
-    with pytest.raises(ParamsError, match=expected):
-        load(tmp_path, content)
-
-
-def test_a_parameter_that_is_off_is_in_no_fingerprint(tmp_path: Path) -> None:
-    """So that one that is added, and off, leaves what was made before as it is."""
-    params = load(tmp_path, SHIPPED)
-    without, with_block = (
-        params.model.model_copy(update={"feed_forward_size": size}).fingerprint_fields() for size in (0, 320)
-    )
-    assert "feed_forward_size" not in without
-    assert with_block == {**without, "feed_forward_size": 320}
-
-    class Later(ModelParams):
-        num_experts: Annotated[int, Neutral(1)]
-
-    later = Later(**params.model.model_dump(), num_experts=1)
-    assert later.fingerprint_fields() == params.model.fingerprint_fields()
-    assert later.model_copy(update={"num_experts": 2}).fingerprint_fields() != params.model.fingerprint_fields()
-
-
-def test_what_decides_a_section_within_a_section_counts() -> None:
-    train = compose(ROOT, ["recipe=quick"]).train
-    changed = train.model_copy(update={"muon": train.muon.model_copy(update={"momentum": 0.5})})
-    assert changed.fingerprint_fields()["muon"] == {"learning_rate": train.muon.learning_rate, "momentum": 0.5}
-    of_adamw = [one.model_copy(update={"optimizer": "adamw"}).fingerprint_fields() for one in (train, changed)]
-    assert of_adamw[0] == of_adamw[1], "Muon's values decide nothing where another optimizer is used"
-    assert "output_samples" not in train.fingerprint_fields()["dropout"]
+    assert "\n" not in message and "hunter2" not in message and "download.source should have no secret" in message
 
 
 TOO_LARGE = {
     "model.num_layers": 1_000_000,
     "model.hidden_size": 1_000_000,
-    "model.embedding_size": 1_000_000,
-    "model.feed_forward_size": 1_000_000,
-    "model.forget_gate_bias": 1e39,
     "train.seed": 2**63,
     "train.batch_size": 10**8,
-    "train.micro_batch_size": 10**8,
-    "train.context_len": 10**9,
-    "train.window_stride": 10**30,
-    "train.validation_context_len": 10**9,
     "train.epochs": 10**9,
-    "train.warmup_steps": 10**30,
-    "train.early_stopping_epochs": 10**30,
-    "train.log_every_steps": 10**30,
     "train.learning_rate": 1e300,
-    "train.weight_decay": 1e300,
-    "train.gradient_clip_norm": 1e300,
-    "train.dropout.output_samples": 10**6,
     "evaluate.window_lens": [10**9],
-    "sample.num_chars": 10**9,
     "sample.prompts": ["x"] * 2000,
-    "sample.temperatures": [1e300],
     "sample.seeds": [10**4000],
-    "sample.top_k": 10**30,
 }
 
 
@@ -142,8 +81,3 @@ def test_sizes_have_bounds(tmp_path: Path, name: str) -> None:
     with pytest.raises(ParamsError, match=rf"params.yaml: {name}(\.\d)? .*(less than|at most)") as caught:
         load_params(tmp_path / "params.yaml")
     assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
-
-
-def test_a_number_too_long_to_be_shown(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match="train.seed should be less than .*, got a int$"):
-        load(tmp_path, replaced(SHIPPED, "seed", f"seed: 0x{'f' * 5000}"))

@@ -21,8 +21,7 @@ from charlstm.tracking.client import (
     sqlite_uri,
 )
 from charlstm.tracking.reader import Reader
-from pipeline.doctor.examination import check_tracker
-from pipeline.doctor.finding import readable
+from pipeline.commands.doctor import check_tracker, findings
 from pipeline.stage.tracking_store import store
 
 PRINTABLE = "".join(chr(code) for code in range(32, 127) if chr(code) != "/") + "é漢😀"
@@ -166,8 +165,8 @@ def test_an_address_that_is_none_is_one_line(address: str, command: Command, mon
         code, _, errors = command(*words)
         assert code == 2 and errors.count("\n") == 1 and "hunter2" not in errors
         assert errors.startswith("ERROR: MLFLOW_TRACKING_URI: expected an address like http://127.0.0.1:5000 or ")
-    (finding,) = readable(check_tracker())
-    assert finding.is_error and "MLFLOW_TRACKING_URI: expected an address" in finding.text
+    (line,) = findings(check_tracker)
+    assert line.startswith("ERROR: MLFLOW_TRACKING_URI: expected an address")
 
 
 def test_a_stage_says_so_before_its_work(encoded: Path, tmp_path: Path) -> None:
