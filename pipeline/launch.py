@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
-from charlstm.text.prompts import check_prompts
 
+from charlstm.generation.prompts import check_prompts
 from charlstm.sections import AUTO
 from charlstm.text.vocabulary import VOCAB, load_vocab
 from charlstm.training.needs import check_warmup, steps_per_epoch

@@ -60,26 +60,17 @@ def review(samples: list[Sample], **changes: object) -> ReviewDocument:
 
 
 def cells(text: str, excerpt: str = "one\ntwo", **changes: object) -> CellsDocument:
-    """A document with one confirmed cell and one that loses most; `text` is wherever a text can be."""
-    tested = {
+    """A document with one confirmed label and one that is not; `text` is wherever a text can be."""
+    confirmed = {
         "label": text, "meaning": text, "is_yes_or_no": False, "layer": 1, "unit": 7, "effect_found": 0.9,
-        "effect_again": 0.8, "effect_untrained": 0.3, "p_shifted": 0.001, "p_untrained": 0.05, "is_confirmed": True,
-    }  # fmt: skip
-    gate = {"below_low": 0.25, "above_high": 0.5}
-    context = {"before": text, "character": text[:1], "after": text, "state": -0.5}
-    cell = {
-        "layer": 1, "unit": 7, "tracked": [tested], "reported_for": "label", "half_life": 12.5, "input_gate": gate,
-        "forget_gate": gate, "output_gate": gate, "nats_lost": 0.0123, "nats_lost_error": 0.001,
-        "nats_lost_where": 0.02, "nats_lost_elsewhere": None, "excerpt": excerpt,
+        "effect_again": 0.8, "p_value": 0.001, "is_confirmed": True, "excerpt": excerpt,
         "levels": [round(200 * at / len(excerpt)) - 100 for at in range(len(excerpt))],
-        "highest": [context], "lowest": [context], "held_high": text, "high": 1.5, "held_low": text, "low": -1.5,
     }  # fmt: skip
-    other = {**tested, "label": "another label", "unit": 8, "is_confirmed": False, "p_shifted": 0.5}
-    for_loss = {**cell, "unit": 8, "tracked": [other], "reported_for": "loss", "half_life": None}
-    found = CellsDocument.model_validate({
-        "schema_version": 1, "reason": None, "num_cells": 16, "num_chars": 2000, "num_untrained": 19,
-        "num_clamped_chars": 1000, "tested": [tested, other], "cells": [cell, for_loss], "prompt": text, "plain": text,
-    })  # fmt: skip
+    other = {"label": "another label", "unit": 8, "p_value": 0.5, "is_confirmed": False, "excerpt": "", "levels": []}
+    tested = [confirmed, {**confirmed, **other}]
+    found = CellsDocument.model_validate(
+        {"schema_version": 2, "reason": None, "num_cells": 16, "num_chars": 2000, "tested": tested}
+    )
     return found.model_copy(update=changes)
 
 

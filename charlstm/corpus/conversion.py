@@ -1,31 +1,23 @@
-"""Converts the files of a source, in whatever encoding, to the one UTF-8 text that is the corpus, in pieces."""
+"""The files of a source, in whatever encoding, as the one UTF-8 text that is the corpus, in pieces."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from charlstm.corpus.encodings import explain
-from charlstm.corpus.parts import BadByteError, TextReader
+from charlstm.corpus.encodings import read_as
 from charlstm.errors import CorpusError
 from charlstm.files.atomic import open_regular
-from charlstm.files.pieces import Check, read_pieces, write_pieces
-
-# Which files of this machine a source names: one, or those of a folder.
+from charlstm.files.pieces import read_pieces
 
 TEXT_SUFFIXES = (".txt", ".text", ".md")
-BYTES_OF_A_TEXT = 8_000  # bytes: a zero among them means that it is no text, as git has it
 
 
 def local_path(source: str) -> Path | None:
     """The path that `source` is; None where it is a URL."""
-    if "://" in source:
-        return None
-    try:
-        return Path(source).expanduser()
-    except RuntimeError:  # no such user: it is a name like any other
-        return Path(source)
+    return None if "://" in source else Path(os.path.expanduser(source))  # noqa: PTH111  # `~` may be nobody
 
 
 def each_once(files: Iterable[Path]) -> list[Path]:
@@ -37,10 +29,9 @@ def each_once(files: Iterable[Path]) -> list[Path]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file itself; or the texts in a folder and in the folders below, in the order of their names.
+    """The file itself; or the texts (.txt, .text, .md) in a folder and below, in the order of their names.
 
-    A folder's texts are its files in .txt, .text and .md; if it has none of them, all that hold no zero byte at
-    their beginning. Hidden files and folders are left out, and so are links to folders and further links to one file.
+    Hidden files and folders are left out, and so are links to folders and further links to one file.
 
     Raises:
         OSError: missing, unreadable, or neither a file nor a folder.
@@ -49,38 +40,20 @@ def files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         open_regular(path).close()
         return [path]
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    found = list[Path]()
-    for parent, folders, names in os.walk(path, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    files = each_once(sorted((file for file in found if file.is_file()), key=lambda file: file.relative_to(path).parts))
-    texts = [file for file in files if file.suffix.lower() in TEXT_SUFFIXES]
-    texts = texts or [file for file in files if b"\0" not in next(read_pieces(file, 0, BYTES_OF_A_TEXT), b"")]
+    names = {file: file.relative_to(path).parts for file in path.rglob("*")}
+    files = [file for file, parts in names.items() if not any(part.startswith(".") for part in parts)]
+    texts = [file for file in files if file.suffix.lower() in TEXT_SUFFIXES and file.is_file()]
     if not texts:
         raise ValueError(f"expected texts (*{', *'.join(TEXT_SUFFIXES)}), found a folder without any")
-    return texts
+    return each_once(sorted(texts, key=names.__getitem__))
 
 
 def check_outside(path: Path, output: Path) -> None:
-    """Check that a source is neither in what the project writes nor a folder around it, also by links.
-
-    Raises:
-        CorpusError: the source would be overwritten, or would include what a stage wrote.
-    """
-    resolved, resolved_output = (Path(os.path.realpath(each)) for each in (path, output))  # of a loop, too
-    for source, written in ((path.absolute(), output.absolute()), (resolved, resolved_output)):
-        if source.is_relative_to(written) or written.is_relative_to(source):
-            raise CorpusError(
-                f"{path}: expected a text outside of {output}, which the project writes, and no folder that has it: "
-                f"move the text elsewhere and name that place"
-            )
-
-
-# The files of a source as one UTF-8 text.
+    """CorpusError if a source is in what the project writes or in a folder around it, also by links."""
+    source, written = (Path(os.path.realpath(each)) for each in (path, output))
+    if source.is_relative_to(written) or written.is_relative_to(source):
+        expected = f"a text outside of {output}, which the project writes, and no folder that has it"
+        raise CorpusError(f"{path}: expected {expected}: move the text elsewhere and name that place")
 
 
 class Form(NamedTuple):
@@ -89,20 +62,6 @@ class Form(NamedTuple):
     encoding: str = "utf-8"  # as `check_encoding` gives it
     newlines: str = "keep"  # or lf: CR LF becomes LF
     separator: str = "\n"  # between files
-
-    @property
-    def keeps_bytes(self) -> bool:
-        """Whether the corpus has the very bytes of the source."""
-        return self.encoding == "utf-8" and self.newlines == "keep"
-
-
-def write_corpus(target: Path, files: Sequence[Path], form: Form, check: Check | None = None) -> None:
-    """Write the corpus whole or not at all; `check` is called with its SHA-256 before it takes its place.
-
-    Raises:
-        CorpusError: a file is not in the encoding, or there is no text in it.
-    """
-    write_pieces(target, _corpus(files, form), check)
 
 
 def source_sha256(files: Sequence[Path], separator: str) -> str:
@@ -115,32 +74,17 @@ def source_sha256(files: Sequence[Path], separator: str) -> str:
     return found.hexdigest()
 
 
-def _corpus(files: Sequence[Path], form: Form) -> Iterator[bytes]:
-    is_empty, rest = True, b""  # a CR whose LF may be in the next piece
-    for piece in _joined(files, form):
-        is_empty = is_empty and not piece
-        if form.newlines == "lf":
-            content = rest + piece
-            rest = content[-1:] if content.endswith(b"\r") else b""
-            yield content[: len(content) - len(rest)].replace(b"\r\n", b"\n")
-        else:
-            yield piece
-    yield rest
+def corpus_pieces(files: Sequence[Path], form: Form) -> Iterator[bytes]:
+    """The corpus in pieces of UTF-8; CorpusError if a file is not in the encoding, or if there is no text."""
+    is_empty, rest = True, ""  # a CR whose LF may be in the next piece
+    for index, file in enumerate(files):
+        for piece in chain([form.separator if index else ""], read_as(file, form.encoding)):
+            is_empty = is_empty and not piece
+            text = rest + piece
+            if form.newlines == "lf":
+                rest = "\r" if text.endswith("\r") else ""
+                text = text.removesuffix(rest).replace("\r\n", "\n")
+            yield text.encode()
+    yield rest.encode()
     if is_empty:
         raise CorpusError(f"{files[0]}: expected a text, found no character in {form.encoding}")
-
-
-def _joined(files: Sequence[Path], form: Form) -> Iterator[bytes]:
-    """The files as UTF-8."""
-    for index, file in enumerate(files):
-        yield form.separator.encode() if index else b""
-        reader = TextReader(form.encoding)
-        try:
-            for piece in read_pieces(file):
-                yield reader.read(piece).encode()
-            yield reader.read(b"", is_end=True).encode()
-        except BadByteError as error:
-            raise CorpusError(explain(error, file)) from None
-        except UnicodeError as error:  # UTF-16 without its mark, or surrogates, which no UTF-8 has
-            advice = "; if it has no byte order mark, name utf-16-le or utf-16-be" if "BOM" in str(error) else ""
-            raise CorpusError(f"{file}: expected {form.encoding}, found something else: {error}{advice}") from None

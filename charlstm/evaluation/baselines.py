@@ -1,6 +1,13 @@
 """What a text costs without a network, in bits a character: n-grams and xz, which have seen the training text.
 
-`baselines.json` has these figures, without times, hosts or paths.
+The n-grams have interpolated modified Kneser-Ney smoothing (Chen & Goodman 1998, Harvard TR-10-98, section 3).
+For a character w after the context h of k - 1 characters:
+
+    p_k(w | h) = (c(hw) - D(c(hw))) / c(h)  +  Σ_w' D(c(hw')) / c(h) · p_{k-1}(w | h without its first character)
+
+At the highest order, c is how often the k-gram occurs; below it, the number of distinct characters before it. Below
+order 1 is the uniform distribution. After a context that training never saw, p_k is p_{k-1}.
+Shapes: N characters, G distinct k-grams, H their distinct contexts, K orders.
 """
 
 import lzma
@@ -15,134 +22,90 @@ from pydantic import Field
 from charlstm.evaluation.documents import Document, read_document
 from charlstm.text.vocabulary import Ids, Vocab
 
-# Character n-grams of orders 1 to 6: a yardstick for a text that nobody has published a loss for.
-#
-# Interpolated modified Kneser-Ney smoothing (Chen & Goodman 1998, "An Empirical Study of Smoothing Techniques for
-# Language Modeling", Harvard TR-10-98, section 3, after Kneser & Ney 1995). For a character w after the context h of
-# k - 1 characters,
-#
-#     p_k(w | h) = (c(hw) - D(c(hw))) / c(h)  +  Σ_w' D(c(hw')) / c(h) · p_{k-1}(w | h without its first character)
-#
-# - c at the highest order is how often the k-gram occurs. Below it, c is the number of distinct characters before it.
-#   c(h) is the sum of c(hw) over w.
-# - D(0) is 0. D(1), D(2) and D(3+) come from n1 to n4, the numbers of k-grams with these counts: Y = n1 / (n1 + 2 n2)
-#   and D(c) = c - (c + 1) Y n_{c+1} / n_c.
-# - Below order 1 is the uniform distribution over the vocabulary. After a context that training never saw, p_k is
-#   p_{k-1}.
-#
-# So the probabilities of all characters after a context sum to 1. Contexts are ranked, and the number of a k-gram is
-# the rank of its context times V plus its last character. That fits 64 bits for any alphabet.
-#
-# Shapes: N characters, G distinct k-grams, H their distinct contexts, K orders.
-
 MAX_ORDER = 6
 CHARS_AT_ONCE = 1_000_000  # bounds memory
 FALLBACK_DISCOUNT = 0.5  # where too few k-grams have small counts to estimate one
 MIN_DISCOUNT = 0.05  # without any, what training has not after a context would be impossible
+BASELINES = "baselines.json"
+MAX_CHARS = 20_000_000  # of each text: bounds time and memory
+DIGITS = 6  # what is left out is below what another processor's logarithm may change
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-class _Estimates(NamedTuple):
+class _Counts(NamedTuple):
     """p_k in parts, from one kind of count."""
 
     discounted_G: Floats  # c(hw) - D(c(hw))
     total_H: Ints  # c(h)
     freed_H: Floats  # Σ D: what the discounts leave to the order below
 
+    @classmethod
+    def of(cls, counts_G: Ints, contexts_G: Ints, num_contexts: int) -> "_Counts":
+        discount_G = discounts(counts_G)[np.minimum(counts_G, 3)]
+        total_H = np.bincount(contexts_G, counts_G, num_contexts).astype(np.int64)
+        return cls(counts_G - discount_G, total_H, np.bincount(contexts_G, discount_G, num_contexts).astype(float))
 
-class _Grams(NamedTuple):
-    """The k-grams of the training text."""
-
-    numbers_G: Ints  # distinct, ascending
-    counts_G: Ints
-    some_place_G: Ints  # where each of them starts
-    ranks_N: Ints  # of the k-gram that starts at each place: its index in `numbers_G`
-
-
-class _Order(NamedTuple):
-    """How to find a k-gram, and p_k as the highest order and as a lower one."""
-
-    numbers_G: Ints
-    highest: _Estimates
-    lower: _Estimates
+    def interpolated(self, contexts_N: Ints, ranks_N: Ints, lower_N: Floats) -> Floats:
+        total_N = np.where(contexts_N >= 0, self.total_H[contexts_N], 0)
+        own_N = np.where(ranks_N >= 0, self.discounted_G[ranks_N], 0.0)
+        interpolated_N = (own_N + self.freed_H[contexts_N] * lower_N) / np.maximum(total_N, 1)
+        return np.where(total_N > 0, interpolated_N, lower_N)
 
 
 class NGramModel:
     """Models of orders 1 to `max_order` of a text; some 100 bytes of memory for each of its characters."""
 
     def __init__(self, train_ids: Ids, vocab_size: int, max_order: int = MAX_ORDER) -> None:
-        self._vocab_size = vocab_size
-        self._orders: list[_Order] = []
+        # A k-gram's number is the rank of its context times V plus its last character: 64 bits for any alphabet.
+        self._vocab_size, self._orders = vocab_size, list[tuple[Ints, _Counts, _Counts]]()
         ids_N = train_ids.astype(np.int64)
-        empty = np.zeros(1, np.int64)
-        grams = _Grams(empty, empty, empty, np.zeros(len(ids_N) + 1, np.int64))  # k = 0
+        numbers_G = counts_G = np.zeros(1, np.int64)  # of the empty k-gram
+        ranks_N = np.zeros(len(ids_N) + 1, np.int64)  # of the k-gram that starts at each place
         num_contexts = 0
         for k in range(1, min(max_order + 1, len(ids_N)) + 1):
-            longer = _grams(grams.ranks_N[: len(ids_N) - k + 1] * vocab_size + ids_N[k - 1 :])
+            longer_N = ranks_N[: len(ids_N) - k + 1] * vocab_size + ids_N[k - 1 :]
+            longer_G, longer_ranks_N, longer_counts_G = np.unique(longer_N, return_inverse=True, return_counts=True)
             if k > 1:  # what precedes a k-gram is known from the longer ones
-                num_preceding_G = np.bincount(grams.ranks_N[longer.some_place_G + 1], minlength=len(grams.numbers_G))
-                contexts_G = grams.numbers_G // vocab_size
-                highest = _estimate(grams.counts_G, contexts_G, num_contexts)
-                lower = _estimate(num_preceding_G, contexts_G, num_contexts)
-                self._orders.append(_Order(grams.numbers_G, highest, lower))
-            num_contexts, grams = len(grams.numbers_G), longer
+                place_G = np.empty(len(longer_G), np.int64)
+                place_G[longer_ranks_N] = np.arange(len(longer_N))
+                num_preceding_G = np.bincount(ranks_N[place_G + 1], minlength=len(numbers_G))
+                contexts_G = numbers_G // vocab_size
+                highest = _Counts.of(counts_G, contexts_G, num_contexts)
+                lower = _Counts.of(num_preceding_G, contexts_G, num_contexts)
+                self._orders.append((numbers_G, highest, lower))
+            num_contexts, numbers_G, ranks_N, counts_G = len(numbers_G), longer_G, longer_ranks_N, longer_counts_G
 
     def nats(self, ids: Ids) -> list[float]:
         """The nats of all characters of a text but the first, by order."""
-        sums_K: list[list[float]] = [[] for _ in self._orders]
+        parts = []
         for start in range(1, len(ids), CHARS_AT_ONCE):
             before = max(0, start - len(self._orders))  # as much as the highest order looks back
             nats_KN = self.char_nats(ids[before : start + CHARS_AT_ONCE])[:, start - before :]
-            for sums, nats_N in zip(sums_K, nats_KN, strict=True):
-                sums.append(math.fsum(nats_N))
-        return [math.fsum(sums) for sums in sums_K]
+            parts.append([math.fsum(nats_N) for nats_N in nats_KN])
+        return [math.fsum(sums) for sums in zip(*parts, strict=True)]
 
     def char_nats(self, ids: Ids) -> Floats:
-        """Nats of each character of a text (K, N), a row for each order.
-
-        The first characters have shorter contexts than the rest: there, a higher order is the one that fits.
-        """
+        """Nats of each character of a text (K, N), a row for each order; the first ones have shorter contexts."""
         ids_N = ids.astype(np.int64)
         nats_KN = np.empty((len(self._orders), len(ids_N)))
         lower_N = np.full(len(ids_N), 1 / self._vocab_size)  # p_{k-1} of the character at each place
         ranks_N = np.zeros(len(ids_N) + 1, np.int64)  # of the (k-1)-gram that starts at each place; -1: not in training
-        for k, order in enumerate(self._orders, 1):
+        for k, (numbers_G, highest, lower) in enumerate(self._orders, 1):
             contexts_N = ranks_N[: max(0, len(ids_N) - k + 1)]
             numbers_N = contexts_N * self._vocab_size + ids_N[k - 1 :]
-            ranks_N = np.minimum(np.searchsorted(order.numbers_G, numbers_N), len(order.numbers_G) - 1)
-            is_seen_N = (contexts_N >= 0) & (order.numbers_G[ranks_N] == numbers_N)
-            ranks_N = np.where(is_seen_N, ranks_N, -1)
+            ranks_N = np.minimum(np.searchsorted(numbers_G, numbers_N), len(numbers_G) - 1)
+            ranks_N = np.where((contexts_N >= 0) & (numbers_G[ranks_N] == numbers_N), ranks_N, -1)
             highest_N = lower_N.copy()
-            highest_N[k - 1 :] = _interpolate(order.highest, contexts_N, ranks_N, lower_N[k - 1 :])
-            lower_N[k - 1 :] = _interpolate(order.lower, contexts_N, ranks_N, lower_N[k - 1 :])
+            highest_N[k - 1 :] = highest.interpolated(contexts_N, ranks_N, lower_N[k - 1 :])
+            lower_N[k - 1 :] = lower.interpolated(contexts_N, ranks_N, lower_N[k - 1 :])
             nats_KN[k - 1] = -np.log(highest_N)
         return nats_KN
 
 
-def _grams(numbers_N: Ints) -> _Grams:
-    # Without `return_index`, which sorts stably: any place of a k-gram serves, and this is several times as fast.
-    numbers_G, ranks_N, counts_G = np.unique(numbers_N, return_inverse=True, return_counts=True)
-    some_place_G = np.empty(len(numbers_G), np.int64)
-    some_place_G[ranks_N] = np.arange(len(numbers_N))
-    return _Grams(numbers_G, counts_G, some_place_G, ranks_N)
-
-
-def _estimate(counts_G: Ints, contexts_G: Ints, num_contexts: int) -> _Estimates:
-    discount_G = discounts(counts_G)[np.minimum(counts_G, 3)]
-    return _Estimates(
-        counts_G - discount_G,
-        np.bincount(contexts_G, counts_G, num_contexts).astype(np.int64),
-        np.bincount(contexts_G, discount_G, num_contexts).astype(float),
-    )
-
-
 def discounts(counts_G: Ints) -> Floats:
-    """D of a count of 0, 1, 2 and 3 or more, at least MIN_DISCOUNT and at most the count.
-
-    After Chen & Goodman (1998, eq. 26), whose estimates are below 0 where a small text repeats itself.
-    """
+    """D of a count of 0, 1, 2 and 3 or more, at least MIN_DISCOUNT and at most the count (Chen & Goodman, eq. 26)."""
     n = np.bincount(counts_G[counts_G <= 4], minlength=5).astype(float)
     if not n[1:5].all():
         return np.array([0.0, *[FALLBACK_DISCOUNT] * 3])
@@ -150,31 +113,11 @@ def discounts(counts_G: Ints) -> Floats:
     return np.array([0.0, *(min(max(MIN_DISCOUNT, c - (c + 1) * y * n[c + 1] / n[c]), c) for c in (1, 2, 3))])
 
 
-def _interpolate(estimates: _Estimates, contexts_N: Ints, ranks_N: Ints, lower_N: Floats) -> Floats:
-    total_N = np.where(contexts_N >= 0, estimates.total_H[contexts_N], 0)
-    own_N = np.where(ranks_N >= 0, estimates.discounted_G[ranks_N], 0.0)
-    interpolated_N = (own_N + estimates.freed_H[contexts_N] * lower_N) / np.maximum(total_N, 1)
-    return np.where(total_N > 0, interpolated_N, lower_N)
-
-
-# What a compressor makes of a text when it has seen the training text.
-
-XZ_LEVEL = 6  # beyond it, more time finds no shorter form: the window is as large as the texts
-
-
 def xz_bits(train: bytes, text: bytes) -> int:
     """Bits by which the LZMA2 stream of xz grows when `text` follows the training text."""
-    window = max(4096, len(train) + len(text))
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": XZ_LEVEL, "dict_size": window}]
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": max(4096, len(train) + len(text))}]
     before, after = (len(lzma.compress(one, lzma.FORMAT_RAW, filters=filters)) for one in (train, train + text))
     return 8 * (after - before)
-
-
-# All of them on one text.
-
-BASELINES = "baselines.json"
-MAX_CHARS = 20_000_000  # of each text: bounds time and memory
-DIGITS = 6  # what is left out is below what another processor's logarithm may change
 
 
 class Baselines(Document):
@@ -188,11 +131,10 @@ class Baselines(Document):
     ngrams: Annotated[dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=1)]
     """By order: "1-gram", "2-gram" ..."""
     compressors: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
-    """"xz"; of older models also "zstd" and "ppmd"."""
 
     @property
     def bits_per_char(self) -> dict[str, float]:
-        """Bits per character of every baseline, by its name."""
+        """Of every baseline, by its name."""
         return self.ngrams | self.compressors
 
     @property
@@ -210,17 +152,11 @@ class Baselines(Document):
         return ", ".join(f"{name} {self.bits_per_char[name]:.4f}" for name in (self.best_ngram, *self.compressors))
 
     def verdict(self, bits_per_char: float) -> str:
-        """What predicts the text better than a model of `bits_per_char`; empty if nothing does.
-
-        Neither the model nor n-grams learn from the text that is scored. Compressors do.
-        """
+        """What predicts the text better than a model of `bits_per_char`; empty if nothing does."""
         if (better := self.better_than(bits_per_char)) is None:
             return ""
-        ngram, bits = self.best_ngram, self.bits_per_char
-        who = f"{better}, which goes on learning as it reads," if better in self.compressors else better
-        also = f" (so does {ngram}, with {bits[ngram]:.4f})" if better != ngram and bits[ngram] < bits_per_char else ""
-        figures = f"{bits[better]:.4f} against {bits_per_char:.4f} bits/char"
-        return f"{who} predicts this text better than the model, with {figures}{also}"
+        figures = f"{self.bits_per_char[better]:.4f} against {bits_per_char:.4f} bits/char"
+        return f"{better} predicts this text better than the model, with {figures}"
 
 
 def measure_baselines(train: str, text: str) -> Baselines:

@@ -37,17 +37,7 @@ class Label(NamedTuple):
 
 
 def labels_of(ids_N: Ids, vocab: Vocab) -> list[Label]:
-    """All labels of a text, also those that never vary in it. A CR has those of the character before it."""
-    is_return = np.array([one == "\r" for one in vocab.characters], bool)[ids_N]
-    if is_return.all() or not is_return.any():
-        return _without_returns(ids_N, vocab)
-    last_N = np.maximum(0, np.cumsum(~is_return) - 1)
-    labels = _without_returns(ids_N[~is_return], vocab)
-    return [label._replace(values_N=label.values_N[last_N]) for label in labels]
-
-
-def _without_returns(ids_N: Ids, vocab: Vocab) -> list[Label]:
-    """The labels of a text whose lines end with LF."""
+    """All labels of a text whose lines end with LF, also those that never vary in it."""
 
     def at(is_so: Callable[[str], bool]) -> Flags:
         return np.array([is_so(one) for one in vocab.characters], bool)[ids_N]

@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 from charlstm.evaluation.baselines import Baselines
 from charlstm.evaluation.plots import COLORS, losses_svg
 from charlstm.evaluation.statistics import MAX_SEARCHED, MIN_COPIED, MIN_PHRASE
-from charlstm.interpretation.document import Cell, CellsDocument
+from charlstm.interpretation.document import CellsDocument, Tracked
 from charlstm.report.document import Copy, ReviewDocument, Sample
 from charlstm.report.playground import Playground, start_of
 from charlstm.sections import SEED
@@ -92,10 +92,10 @@ class Run(NamedTuple):
     step: int
 
 
-def runs_of(cell: Cell) -> list[Run]:
-    """The excerpt of a cell, from beginning to end."""
-    steps = [round(level / STEP) for level in cell.levels]
-    pairs = zip(cell.excerpt, steps, strict=True)
+def runs_of(tracked: Tracked) -> list[Run]:
+    """The excerpt of a confirmed label, from beginning to end."""
+    steps = [round(level / STEP) for level in tracked.levels]
+    pairs = zip(tracked.excerpt, steps, strict=True)
     groups = itertools.groupby(pairs, key=lambda pair: pair[1])
     return [Run("".join(character for character, _ in group), step) for step, group in groups]
 

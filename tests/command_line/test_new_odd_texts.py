@@ -173,7 +173,7 @@ def test_what_cannot_be_read_is_told_in_a_line(run: Run, project: Path, tmp_path
         "link": "expected a text outside of Datasets",
     }.items():
         assert_refused(run, project, error, tmp_path / name)
-    assert_refused(run, project, "got the protocol ftp", "ftp://example.org/text.txt")
+    assert_refused(run, project, "expected a path or an http(s) URL", "ftp://example.org/text.txt")
     assert_refused(run, project, "expected one URL", "https://example.org/text.txt", "https://example.org/more.txt")
 
 

@@ -72,16 +72,6 @@ def test_a_file_of_checksums_makes_no_text_ours(project: Path, has_run: bool) ->
     assert (project / f"{CORPUS}.sha256").read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [f"{'0' * 64}  a.txt\n{'1' * 64}  shakespear.txt\n", "Notes on a play.\n"])
-def test_what_is_no_checksum_of_the_text_is_left_as_it_is(project: Path, content: str) -> None:
-    (project / "Datasets").mkdir()
-    (project / f"{CORPUS}.sha256").write_text(content)
-    done = run_stage(project, "download")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert f"{CORPUS}.sha256: expected no file, or the checksum of shakespear.txt alone" in done.stderr
-    assert (project / f"{CORPUS}.sha256").read_text() == content
-
-
 def test_a_text_comes_back_from_the_cache_by_a_commit(project: Path) -> None:
     """After another text, where the source does not answer, and even if a bare `dvc checkout` has removed it."""
     content = (project / "text.txt").read_bytes()

@@ -62,17 +62,6 @@ def test_any_dtype_of_ids(dtype: type) -> None:
     assert covered(spans) == 39 and covered(spans[1:]) == 23
 
 
-def test_texts_that_almost_repeat_themselves() -> None:
-    """Long copies of many lengths, in overlapping chunks."""
-    random = np.random.default_rng(0)
-    train, *texts = ("".join(random.choice(["a", "b"], size, p=[0.97, 0.03])) for size in (3000, 300, 200))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(copied, "CHUNK", 500)
-        found = copied_spans(ids(train), [ids(text) for text in texts])
-    assert found == [naive(train, text, copied.MIN_SPAN) for text in texts]
-    assert sum(map(len, found)) > 20
-
-
 def test_spans_that_overlap_count_once() -> None:
     assert covered([Span(0, 10, 5, 1), Span(8, 10, 50, 1), Span(30, 4, 0, 1)]) == 22
     assert covered([]) == 0

@@ -74,14 +74,6 @@ def test_passages_have_lines_and_places() -> None:
     assert passage.nats_per_char > 3
 
 
-def test_what_is_very_strange_stands_apart_from_what_is_a_little_strange() -> None:
-    text = "aaaaaaaaaa\n" * 20 + "bbbbbbbbbb\n" * 2 + "cccccccccc\n" * 2 + "aaaaaaaaaa\n" * 20
-    nats = np.array([{"a": 1.0, "b": 2.0, "c": 5.0, "\n": 1.0}[one] for one in text])
-    assert [set(passage.text) for passage in surprising(text, nats)][0] == {"c", "\n"}
-    nats = np.array([{"a": 1.0, "b": 1.9, "c": 2.0, "\n": 1.0}[one] for one in text])
-    assert [set(passage.text) for passage in surprising(text, nats)] == [{"b", "c", "\n"}]
-
-
 def test_a_text_without_lines_is_cut_into_pieces() -> None:
     text = "word " * 200
     nats = np.full(len(text), 1.0)

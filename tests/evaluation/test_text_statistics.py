@@ -104,12 +104,6 @@ def test_held_out_passages_are_as_long_and_lie_evenly() -> None:
     assert np.concatenate(found[1]).tolist() == list(range(33, 43))
 
 
-@pytest.mark.parametrize(("num_before", "num_chars"), [(1, 50), (50, 1), (50, 50), (2, 0)])
-def test_a_validation_part_that_is_too_short_gives_what_it_has(num_before: int, num_chars: int) -> None:
-    (one,) = held_out(np.arange(5, dtype=np.uint8), [passage("a" * num_before, "b" * num_chars)])
-    assert len(one.prompt) >= 1 and len(one.prompt) + len(one.text) == min(5, num_before + num_chars)
-
-
 def test_figures_add_up_before_they_divide() -> None:
     first = Measured(["a", "b", "a", "b"], 3, [Span(0, 35, 7, 2), Span(30, 12, 0, 1)], LossSum(80.0, 50))
     second = Measured(["a", "b"], 0, [], LossSum(20.0, 50))
@@ -131,13 +125,3 @@ def test_nothing_to_count_is_no_number() -> None:
         found = set(figures(measured, None).model_dump(exclude={"num_texts"}).values())
         assert found == {0, None}
     assert figures([Measured([], 0, [], LossSum(math.inf, 3))], None).nats_per_char is None
-
-
-def test_a_whole_measurement(model: CharLSTM) -> None:
-    train = VOCAB.encode("a bad cafe had a big bee\nhe did beg a cab a bad jade")
-    found = figures(
-        measure([passage("\n", "he did beg a cab fed "), passage("a", "")], train, VOCAB, model, VOCAB), None
-    )
-    assert found.known_words == round(5 / 6, 4)
-    assert found.longest_copied == len("he did beg a cab ") and found.copied == found.phrases == 0.0
-    assert found.distinct_bigrams == 1.0 and found.nats_per_char is not None

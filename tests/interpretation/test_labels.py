@@ -60,15 +60,6 @@ def test_numbers(name: str, text: str, expected: list[int]) -> None:
     assert labels(text)[name].values_N.tolist() == expected
 
 
-@given(st.text('ab "(\n.:', min_size=1, max_size=60))
-def test_line_ends_of_windows_change_no_label(text: str) -> None:
-    of_windows = text.replace("\n", "\r\n")
-    places = [at for at, one in enumerate(of_windows) if one != "\r"]
-    found, expected = labels(of_windows), labels(text)
-    for name, label in expected.items():
-        assert found[name].values_N[places].tolist() == label.values_N.tolist()
-
-
 @given(st.text(max_size=60), st.text(min_size=1, max_size=60))
 def test_labels_of_any_text_have_a_value_for_each_character(before: str, text: str) -> None:
     found = labels(before + text)

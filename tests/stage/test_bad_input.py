@@ -35,8 +35,8 @@ WRONG_HASH = "f" * 64
 CASES = [
     ("download", remove("text.txt"), "text.txt: No such file or directory"),
     ("download", folder_instead("text.txt"), "text.txt: expected texts (*.txt, *.text, *.md), found a folder without any"),
-    ("download", write("text.txt", "Война и мир\n".encode("cp1251") * 9), "text.txt: expected UTF-8, found byte 0xc2 at offset 0 (line 1); it may be cp1251, which reads 'Война и мир'"),
-    ("download", param("download.sha256", WRONG_HASH), f"; expected SHA-256 {WRONG_HASH}: "),
+    ("download", write("text.txt", "Война и мир\n".encode("cp1251") * 9), "text.txt: expected UTF-8, found byte 0xc2 at offset 0 (line 1); it may be cp1251, which reads 'Война и мир "),
+    ("download", param("download.sha256", WRONG_HASH), f", expected {WRONG_HASH}; "),
     ("download", own_file(CORPUS), "shakespear.txt: expected no file, or one that DVC has kept of this stage, found another, which is left as it is"),
     ("download", own_file(CORPUS, CORPUS), f"{CORPUS}: expected a text outside of {CORPUS}, which the project writes, and no folder that has it"),
     ("split", remove(f"{CORPUS}.sha256"), f"{CORPUS}.sha256: cannot read the checksums: No such file"),

@@ -30,63 +30,42 @@ def explained(folder: Path, content: bytes) -> str:
     ("text", "name"),
     [(RUSSIAN, "cp1251"), (RUSSIAN, "koi8-r"), (RUSSIAN, "utf-16"), (CHINESE, "gb18030"), (JAPANESE, "cp932")],
 )
-def test_the_likeliest_encoding_comes_first_with_a_preview(
+def test_a_guess_is_a_question_with_the_likeliest_encoding_first(
     tmp_path: Path, text: str, name: str, num_times: int
 ) -> None:
     content = ("in ASCII\n" if name != "utf-16" else "").encode() + (text * num_times).encode(name)
     message = explained(tmp_path, content)
     (read,) = re.findall(f"it may be {name}, which reads '(.*?)'", message)
-    assert len(read) >= 10 and read in text
-    assert message.endswith(
-        f"name the one that reads right, --encoding of `charlstm new` or download.encoding, e.g. {name}"
-    )
+    assert len(read) >= 10 and read in " ".join((text * 2).split())
+    assert message.endswith(f"--encoding of `charlstm new` or download.encoding, e.g. {name}")
     assert ("offset 0 (line 1)" if name == "utf-16" else "at offset 9 (line 2)") in message
 
 
 @pytest.mark.parametrize("name", ["utf-16-le", "utf-16-be", "utf-32-le"])
 def test_ascii_in_wide_characters_without_a_mark_is_no_utf8(tmp_path: Path, name: str) -> None:
     (tmp_path / "text").write_bytes(("plain words\n" * 20).encode(name))  # each byte of it is also UTF-8
-    with pytest.raises(
-        CorpusError, match=f"text: expected UTF-8, found many zero bytes: .* download.encoding, .*{name}"
-    ):
+    with pytest.raises(CorpusError, match=f"text: expected UTF-8, found many zero bytes: .* e.g. .*{name}"):
         detect_encoding(tmp_path / "text")
-
-
-def test_a_text_in_one_line_far_into_a_large_file(tmp_path: Path) -> None:
-    message = explained(tmp_path, b"plain words. " * 10_000 + RUSSIAN.replace("\n", " ").encode("cp1251") * 1000)
-    assert "offset 130000 (line 1); it may be cp1251, which reads" in message
 
 
 def test_a_damaged_utf8_text_is_no_other_encoding(tmp_path: Path) -> None:
     message = explained(tmp_path, RUSSIAN.encode() + b"\xd0" + RUSSIAN.encode())
     assert message.endswith("(line 4); the text around it is UTF-8: mend that line")
-    assert "the text around it is UTF-8: mend that line" in explained(tmp_path, RUSSIAN.encode()[:-1] + b"\xd0")
-
-
-def test_noise_is_like_no_text(tmp_path: Path) -> None:
     noise = bytes(range(0x80, 0x100)) * 10 + bytes(range(0x20))
     assert "like a text in no known encoding" in explained(tmp_path, noise)
 
 
 def test_a_text_that_is_no_file() -> None:
-    with pytest.raises(
-        CorpusError, match=r"^standard input: .* offset 0 \(line 1\); convert it, e.g. by `iconv -t utf-8 -f ENCODING`$"
-    ):
+    with pytest.raises(CorpusError, match=r"^standard input: .* offset 0; convert it, e.g. by `iconv -t utf-8 -f ENC"):
         decode(RUSSIAN.encode("cp1251"), "standard input")
-    assert decode(b"a\r\n\xc3\xa9", "a file") == "a\r\né"
+    assert decode(b"a\r\n\xc3\xa9", "a file") == "a\r\n\u00e9"
 
 
-@pytest.mark.parametrize(("name", "found"), [("UTF8", "utf-8"), ("windows-1251", "cp1251"), ("latin1", "iso8859-1")])
-def test_names_of_encodings(name: str, found: str) -> None:
-    assert check_encoding(name) == found
-
-
-@pytest.mark.parametrize("name", ["klingon", "hex", "rot13", "idna", "punycode", "undefined", "a\0b", "é", "", "zlib"])
-def test_names_of_none(name: str) -> None:
-    with pytest.raises(
-        CorpusError, match="^download.encoding: expected a text encoding as Python names it, e.g. utf-8"
-    ):
-        check_encoding(name)
+def test_names_of_encodings() -> None:
+    assert [check_encoding(name) for name in ("UTF8", "windows-1251", "latin1")] == ["utf-8", "cp1251", "iso8859-1"]
+    for name in ("klingon", "hex", "rot13", "idna", "undefined", "a\0b", "\u00e9", "", "zlib"):
+        with pytest.raises(CorpusError, match="^download.encoding: expected a text encoding as Python names it"):
+            check_encoding(name)
 
 
 WESTERN = {
@@ -95,42 +74,16 @@ WESTERN = {
     "French": "Longtemps, je me suis couché de bonne heure. Parfois, à peine ma bougie éteinte, mes yeux se fermaient "
     "si vite que je n'avais pas le temps de me dire: «Je m'endors.»\n",
 }
-SPANISH = (
-    "En un lugar de la Mancha, de cuyo nombre no quiero acordarme, no ha mucho tiempo que vivía un hidalgo de los de "
-    "lanza en astillero, adarga antigua, rocín flaco y galgo corredor. Una olla de algo más vaca que carnero, salpicón "
-    "las más noches, lantejas los viernes, algún palomino de añadidura los domingos.\n"
-)
-SWEDISH = (
-    "Det var en gång en flicka som hette Rödluvan. Hon bodde i en liten by vid skogens kant, och hennes mormor hade "
-    "sytt henne en röd mössa. Åh, vad söt hon är, sade alla.\n"
-)
-PORTUGUESE = (
-    "No coração da cidade não há razão para a solidão. As crianças brincam nas praças, e à noite o avô conta "
-    "histórias. Você já ouviu a canção?\nA manhã começou com chuva e a avó preparou pão com manteiga.\n"
-)
 CZECH = "Příliš žluťoučký kůň úpěl ďábelské ódy. Dům stál na kopci a děti běžely přes louku k řece.\n"
 
 
-@pytest.mark.parametrize("text", [*WESTERN.values(), SPANISH, SWEDISH])
+@pytest.mark.parametrize("text", WESTERN.values(), ids=WESTERN)
 @pytest.mark.parametrize("num_times", [1, 60])
-def test_the_western_one_comes_first_and_the_difference_is_shown(text: str, num_times: int) -> None:
+def test_the_western_one_comes_first_where_it_fits_and_the_difference_is_shown(text: str, num_times: int) -> None:
     (first, preview), *others = candidates((text * num_times).encode("cp1252")).items()
-    assert first == "cp1252" and preview in text
+    assert first == "cp1252" and preview in " ".join((text * 2).split())
     assert all(preview != other for _, other in others)
-
-
-def test_an_eastern_text_is_not_called_western() -> None:
     assert "cp1252" not in candidates(CZECH.encode("cp1250"))
-
-
-@pytest.mark.parametrize("num_times", [1, 60])
-def test_a_guess_is_a_question(tmp_path: Path, num_times: int) -> None:
-    """Portuguese in Mac Roman reads like a text in cp1250, too, at a glance."""
-    (tmp_path / "text").write_bytes((PORTUGUESE * num_times).encode("mac_roman"))
-    with pytest.raises(
-        CorpusError, match="it may be mac-roman, which reads '.*ã.*', or .*--encoding of `charlstm new`"
-    ):
-        detect_encoding(tmp_path / "text")
 
 
 def test_what_the_bytes_say_for_sure_is_not_asked(tmp_path: Path) -> None:
