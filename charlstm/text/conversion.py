@@ -102,7 +102,7 @@ def write_corpus(target: Path, files: Sequence[Path], form: Form, check: Check |
     Raises:
         CorpusError: a file is not in the encoding, or there is no text in it.
     """
-    write_pieces(target, _corpus(files, form), check)
+    write_pieces(target, corpus_pieces(files, form), check)
 
 
 def source_sha256(files: Sequence[Path], separator: str) -> str:
@@ -115,7 +115,8 @@ def source_sha256(files: Sequence[Path], separator: str) -> str:
     return found.hexdigest()
 
 
-def _corpus(files: Sequence[Path], form: Form) -> Iterator[bytes]:
+def corpus_pieces(files: Sequence[Path], form: Form) -> Iterator[bytes]:
+    """The UTF-8 text that is the corpus, in pieces of whole characters."""
     is_empty, rest = True, b""  # a CR whose LF may be in the next piece
     for piece in _joined(files, form):
         is_empty = is_empty and not piece

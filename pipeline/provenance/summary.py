@@ -170,7 +170,7 @@ def _origin(summary: RunSummary) -> str:
     changes = of_changes.get(summary.dirty or "", "")
     commit = f"{_code(summary.commit[:12])}{changes}" if summary.commit else "not in a git repository"
     facts = {
-        "Recipe": f"{_code(summary.recipe.full)}, seed {summary.seed}",
+        "Recipe": f"{_code(summary.recipe.label)}, seed {summary.seed}",
         "Parameters": None if summary.num_parameters is None else f"{summary.num_parameters:,}",
         "Corpus": f"{_code(summary.corpus)}, SHA-256 {_code(summary.corpus_sha256[:12])}",
         "Begun from": summary.initial_sha256 and f"the model {_code(summary.initial_sha256)}",

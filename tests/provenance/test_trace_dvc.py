@@ -14,7 +14,7 @@ import pytest
 from stages import dvc, run_stage, wait_for
 
 from benchmarks.projects import run, start, training_command, write_params
-from pipeline.new.initial import find_initial
+from pipeline.new.initial import InitialModel
 
 pytestmark = pytest.mark.slow
 Json = dict[str, Any]
@@ -106,7 +106,7 @@ def test_a_resumed_training_is_one_run(project: Path, tmp_path: Path) -> None:
 
 def test_a_training_begins_from_a_model_that_goes_with_it(project: Path, tmp_path: Path) -> None:
     with contextlib.chdir(project):
-        initial = find_initial("artifacts/model", Path("artifacts/model"))
+        initial = InitialModel.load("artifacts/model", Path("artifacts/model"))
         initial.keep()
     write_params(project, {"train.initial": str(initial.target), "train.seed": 2})
     dvc(project, "git", "add", "-A")
@@ -117,9 +117,9 @@ def test_a_training_begins_from_a_model_that_goes_with_it(project: Path, tmp_pat
 
     (found,) = trace(project, "HEAD")
     (link,) = [link for link in found["chain"] if link["link"] == "initial"]
-    assert initial.sha256 in {row["sha256"] for row in link["files"]} != {sha256_of_model(found)}
+    assert initial.trained.sha256 in {row["sha256"] for row in link["files"]} != {sha256_of_model(found)}
     shown = subprocess.run([*CHARLSTM, "trace", "HEAD"], cwd=project, capture_output=True, text=True).stdout
-    assert f"begun from model {initial.sha256}" in shown
+    assert f"begun from model {initial.trained.sha256}" in shown
 
     # The model is shared with all else, also where nobody has what it was made of.
     other = pulled_by_another(project, tmp_path)

@@ -8,7 +8,7 @@ from benchmarks.projects import ROOT, compose, shipped_params, write_params
 from charlstm.errors import ParamsError
 from charlstm.params import ModelParams, Params, load_params
 from charlstm.sections import Neutral
-from pipeline.stage.params_file import with_values
+from pipeline.stage.presets import with_values
 
 SHIPPED = shipped_params()
 
