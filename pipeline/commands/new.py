@@ -66,7 +66,6 @@ def new(
                 typer.echo(printable(line, sys.stdout.encoding or "utf-8"))
             planned.write()
         typer.echo(f"written: {' '.join(map(str, planned.files))}")
-        typer.echo("back to tiny Shakespeare: charlstm new tiny-shakespeare")
     if is_run:
         return run_dvc("repro") or subprocess.run([sys.executable, "-m", "pipeline.report"], check=False).returncode
     typer.echo("next: dvc repro")

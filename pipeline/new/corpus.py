@@ -92,8 +92,8 @@ def plan(
         path_of(RECIPES, name): presets.preset_text("\n".join(proposal.reasons), proposal.recipe),
         PARAMS: presets.params_with({**bases[CORPORA], **corpus, **bases[RECIPES], **proposal.recipe})[0],
     }
-    told = [f"replaces {' '.join(replaced)}"] if replaced else []
-    return New([*found, "proposal:", *proposal.reasons, *told], files, initial)
+    why = ["proposal:", *proposal.reasons, *(f"replaces {path}" for path in replaced)]
+    return New([*found, *why], files, initial)
 
 
 def switch(name: str, is_forced: bool) -> str:

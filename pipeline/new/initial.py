@@ -1,7 +1,6 @@
-"""The model that a training is to begin from: found by what the user named, and kept where DVC knows it.
+"""The model that a training is to begin from: a copy in `conf/initial/`, named by its weights' SHA-256.
 
-Its folder is copied to `conf/initial/`, under a name made of its weights' SHA-256. `dvc add` puts it into the cache and
-writes a small file beside it, for git. So `dvc push`, `dvc pull` and a fresh clone have it, wherever it came from.
+`dvc add` writes a small file beside it, for git. So `dvc push`, `dvc pull` and a fresh clone have it.
 """
 
 import shutil
@@ -61,7 +60,7 @@ class InitialModel(NamedTuple):
         with atomic_folder(self.target) as temporary:
             for name in (WEIGHTS, CONFIG, VOCAB):
                 shutil.copyfile(self.folder / name, temporary / name)
-        command = [sys.executable, "-m", "dvc", "add", str(self.target)]  # `--quiet` would hide why it fails
+        command = [sys.executable, "-m", "dvc", "add", str(self.target)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode or "ERROR" in done.stderr:  # where its cache has no room, DVC may exit with 0
             if is_new:  # git does not ignore it yet

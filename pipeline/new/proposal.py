@@ -1,7 +1,5 @@
 """Which recipe fits a text: by its size and its alphabet alone, or for a time; and what may lower a loss afterwards.
 
-By size, it aims at the recipe `quick` on tiny Shakespeare: 1 million training characters, read twice, in 980 steps. A
-smaller text is read more often, by a smaller model with dropout. A much larger one is read once, by a larger model.
 docs/data.md has the rules, docs/benchmarks.md what they make of real texts.
 """
 
@@ -26,8 +24,7 @@ USEFUL_EPOCHS, USEFUL_AFTER_A_MODEL = 20, 12  # more do harm, but to a short tex
 RATES = ("train.muon.learning_rate", "train.weight_decay")
 LONG = 3_500_000  # training characters; beyond, they fall in proportion to the length
 LEAST_SHARE = 1 / 3  # no longer text was measured
-# A model that has learned another text has less to learn, and forgets it at a high rate: see docs/benchmarks.md. How
-# soon it has learned enough depends on how near the texts are: the rate stays higher, and any epoch may be the best.
+# A model that has learned another text has less to learn, and forgets it at a high rate: see docs/benchmarks.md.
 AFTER_A_MODEL = {
     "train.learning_rate": 0.002,
     "train.muon.learning_rate": 0.006,
@@ -36,14 +33,11 @@ AFTER_A_MODEL = {
 }
 DROPOUT_AFTER_A_MODEL = 0.1
 FEW = 1_000_000  # training characters: fewer gain more from a model to begin from than from time
-# By the risk of overfitting: none up to 10, 0.1 at 20, 0.2 at 40.
 DROPOUT_FROM, DROPOUT_PER_DOUBLING, MAX_DROPOUT = 10.0, 0.1, 0.4
-NUM_STEPS = 900
-MAX_WARMUP_STEPS = 100
+NUM_STEPS, MAX_WARMUP_STEPS = 900, 100
 SIZES = ((32, 64), (16, 64), (16, 32), (8, 32), (4, 32), (4, 16), (2, 16), (1, 16))  # batch_size, context_len
 MAX_ALPHABET = 3_000  # characters; of more, rare ones become U+FFFD
-MAX_MIN_COUNT = 5
-MAX_REPLACED = 0.01  # of the text
+MAX_MIN_COUNT, MAX_REPLACED = 5, 0.01  # of the text
 HUGE = 100_000_000  # characters; the validation of more takes long
 VALIDATED, EVALUATED = 1_000_000, 10_000_000  # then
 # For up to so many training characters: embedding_size, hidden_size, num_layers, feed_forward_size.
@@ -155,14 +149,12 @@ def propose(text: Text, quick: Mapping[str, object], training: Training) -> Prop
     shape, again = training.shape, "once" if training.epochs == 1 else f"{training.epochs} times"
     layers = f" in each of {shape.num_layers} layers" if shape.num_layers > 1 else ""
     reasons = [
-        f"{shape.hidden_size} units{layers}, dropout of {training.dropout}: {text.num_train:,} {text.unit}s to train "
+        f"{shape.hidden_size} units{layers}, dropout of {training.dropout:g}: {text.num_train:,} {text.unit}s to train "
         f"on, read {again}, in {training.num_steps:,} steps of {training.batch_size} x {training.context_len}"
     ]
     if text.min_count > 1:
-        reasons.append(
-            f"encode.min_count {text.min_count}: of {len(text.counts):,} characters, at most {text.vocab_size:,} are "
-            f"kept, rarer ones become U+FFFD (encode.unit: byte keeps all)"
-        )
+        kept = f"of {len(text.counts):,} characters, at most {text.vocab_size:,} are kept"
+        reasons.append(f"encode.min_count {text.min_count}: {kept}, rarer ones become U+FFFD")
     if text.num_chars > HUGE:
         corpus |= {"train.validation_chars": VALIDATED, "evaluate.max_chars": EVALUATED}
         reasons.append(f"validation after each epoch on {VALIDATED:,} characters, evaluation on {EVALUATED:,}")
@@ -177,11 +169,10 @@ def propose(text: Text, quick: Mapping[str, object], training: Training) -> Prop
 def training_for(text: Text, initial: ModelShape | None = None) -> Training:
     """A training by the size of the text. `initial` has the sizes of the model to begin from."""
     num_train = text.num_train
-    is_rare = num_train < RARE * len(text.counts)
-    least = 1 if num_train > READ_TWICE else RARE_EPOCHS if is_rare else 2
+    least = 1 if num_train > READ_TWICE else RARE_EPOCHS if num_train < RARE * len(text.counts) else 2
     epochs = min(MAX_EPOCHS, max(least, ceil((CHARS_SEEN_AGAIN if initial else CHARS_SEEN) / num_train)))
     sizes = next(sizes for up_to, sizes in WIDTHS if num_train <= up_to)
-    shape = initial._replace(vocab_size=text.vocab_size) if initial else ModelShape(text.vocab_size, *sizes)
+    shape = (initial or ModelShape(0, *sizes))._replace(vocab_size=text.vocab_size)
     return Training(num_train, shape, epochs, *sizes_for(num_train, epochs), begins_from_model=initial is not None)
 
 
@@ -205,29 +196,26 @@ def training_within(
     sizes = LARGE_SIZES if text.num_train > LARGE else sizes_for(text.num_train, USEFUL_EPOCHS)
     max_weights = (MAX_WEIGHTS_PER_CHAR if text.num_train > SHORT else MAX_WEIGHTS_OF_SHORT) * text.num_train
     num_validated = VALIDATED if text.num_chars > HUGE else text.num_chars - text.num_train
-    found, shortest = None, float("inf")
+    found = list[tuple[Training, float]]()
     for hidden_size in [initial.hidden_size] if initial else HIDDEN_SIZES:
-        own = ModelShape(
-            text.vocab_size, min(hidden_size // 2, MAX_EMBEDDING), hidden_size, 1, min(hidden_size, MAX_BLOCK)
-        )
-        shape = initial._replace(vocab_size=text.vocab_size) if initial else own
+        own = ModelShape(0, min(hidden_size // 2, MAX_EMBEDDING), hidden_size, 1, min(hidden_size, MAX_BLOCK))
+        shape = (initial or own)._replace(vocab_size=text.vocab_size)
         if found and shape.num_multiplied > max_weights:
             break
         training = Training(text.num_train, shape, 1, *sizes, begins_from_model=initial is not None)
         step = step_seconds(training)
         epoch = step * (training.num_steps + VALIDATION_COST * num_validated / (sizes[0] * sizes[1]))
-        shortest = min(shortest, epoch)
         epochs = min(int(USED * seconds / epoch), useful_epochs(text.num_train, begins_from_model=initial is not None))
-        if epochs and (not found or epochs * text.num_train >= MIN_CHARS_PER_WEIGHT * shape.num_multiplied):
-            found = training._replace(epochs=epochs), epochs * epoch
+        if not epochs and not found:
+            minutes = f"once takes {ceil(epoch / USED / 6) / 10:.1f} minutes here"
+            raise CorpusError(
+                f"--minutes {seconds / 60:g} is too short: to read {text.num_train:,} characters {minutes}"
+            )
+        if not found or epochs * text.num_train >= MIN_CHARS_PER_WEIGHT * shape.num_multiplied:
+            found.append((training._replace(epochs=epochs), epochs * epoch))
         elif USED * seconds / epoch * text.num_train < MIN_CHARS_PER_WEIGHT * shape.num_multiplied:
             break  # a wider one reads still less
-    if not found:
-        raise CorpusError(
-            f"--minutes {seconds / 60:g} is too short: to read the {text.num_train:,} characters of the training part "
-            f"once takes {ceil(shortest / USED / 6) / 10:.1f} minutes here; give it more time, or a part of the text"
-        )
-    return found
+    return found[-1]
 
 
 def remedy(

@@ -1,4 +1,4 @@
-"""What a text is made of, counted while it is read once piece by piece; and what is odd about it, in a few lines."""
+"""What a text is made of, counted while it is read once piece by piece; and what is odd about it."""
 
 import unicodedata
 from collections import Counter
@@ -14,8 +14,6 @@ from charlstm.text.encodings import check_encoding, detect_encoding
 from charlstm.text.vocabulary import NUM_CODE_POINTS, UNSEEN, code_points, describe
 from pipeline.stage.terminal import progress
 
-RARE = 10  # times: a character that is rarer is hardly learned
-NUM_RARE = 100
 ODD_CATEGORIES = ("Cc", "Co", "Cn")  # control characters, private use, code points without a character
 
 
@@ -43,8 +41,6 @@ class TextReport(NamedTuple):
             yield f"! control characters: {describe(found)}; they are learned like any other"
         if count := self.counts[UNSEEN]:
             yield f"! U+FFFD {count:,} times: the text was converted wrongly before; look for a better copy"
-        if (rare := sum(count < RARE for count in self.counts.values())) >= NUM_RARE:
-            yield f"! {rare:,} characters are there fewer than {RARE} times (encode.min_count makes rare ones U+FFFD)"
 
 
 def report_on(files: Sequence[Path], separator: str, encoding: str | None = None) -> TextReport:

@@ -246,7 +246,7 @@ def test_a_choice_in_the_parameters_is_not_lost(
     assert_refused(run, project, lost, "new", text)
     assert run("new", text, "--force")[0] == 0
     assert edit[1] not in path.read_text()
-    assert "  seed: 7  # mine\n" in path.read_text(), "no recipe and no corpus decides it"
+    assert "  seed: 7 # mine\n" in path.read_text(), "no recipe and no corpus decides it"
 
 
 def test_nothing_is_changed_while_a_training_is_under_way(run: Run, project: Path) -> None:
