@@ -49,7 +49,6 @@ TINY: Override = {
     "download.source": "text.txt",
     "download.watch": "text.txt",
     "download.sha256": None,
-    "download.fallback": None,
     "model.embedding_size": 8,
     "model.hidden_size": 16,
     "model.feed_forward_size": 12,

@@ -34,6 +34,7 @@ from charlstm.sections import (
     Sha256,
     flatten,
 )
+from charlstm.text.download import FALLBACKS
 
 
 def _is_source(value: str) -> str:
@@ -61,7 +62,11 @@ class DownloadParams(Section):
     encoding: Annotated[str, Field(min_length=1, max_length=100)]
     newlines: Literal["keep", "lf"]
     separator: Annotated[str, Field(max_length=1_000)]
-    fallback: FallbackParams | None
+
+    @property
+    def fallback(self) -> FallbackParams | None:
+        """The text that may stand in for this one."""
+        return FALLBACKS.get(self.sha256 or "")
 
 
 class SplitParams(Section):

@@ -31,7 +31,7 @@ def run(params: Params, paths: Paths) -> None:
     """Fetch and verify the corpus.
 
     CHARLSTM_MIRROR: a folder or URL tried before a URL with a hash. CHARLSTM_FALLBACK=1: if nothing has the text, take
-    that of `download.fallback`.
+    its fallback.
 
     A file that no download wrote is never overwritten: it may be the only copy of somebody's text.
     """

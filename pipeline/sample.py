@@ -30,6 +30,7 @@ from charlstm.report.page import page_of
 from charlstm.report.playground import playground_of
 from charlstm.sampling import Sampling
 from charlstm.sections import Section
+from charlstm.text.download import FALLBACKS
 from charlstm.text.encoded import load_parts
 from charlstm.text.prompts import check_prompts, resolve_prompts
 from charlstm.tracking.runs import attach
@@ -63,7 +64,8 @@ def run(params: Params, paths: Paths) -> None:
     samples = pd.DataFrame(texts)
     validation_sha256 = text_sha256(val.first(params.evaluate.max_chars).ids, trained.vocab)
     published = published_for(validation_sha256, parameters["evaluate"]["published"], trained.vocab.unit)
-    corpus_sha256, fallback = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, ""), params.download.fallback
+    corpus_sha256 = read_sums(sums_of(paths.corpus)).get(paths.corpus.name, "")
+    fallback = FALLBACKS.get(params.download.sha256 or "")
     is_fallback = fallback is not None and corpus_sha256 == fallback.sha256
     review = review_of(
         trained,

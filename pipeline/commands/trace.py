@@ -15,6 +15,7 @@ import typer
 from charlstm.errors import CharlstmError, TrackingError
 from charlstm.model.shape import WEIGHTS
 from charlstm.sections import shown
+from charlstm.text.download import FALLBACKS
 from charlstm.tracking.reader import Reader, TrackedRun
 from pipeline.dvc.paths import load_paths
 from pipeline.lineage.document import Trace, is_same_value, of_commit, of_run
@@ -183,8 +184,9 @@ def _data(trace: Trace) -> list[str | None]:
     digest = next((row["sha256"] for link in trace["chain"][:1] for row in link["files"] if row["sha256"]), None)
     params = trace["params"]
     source = params.get("download.source")
-    if digest is not None and digest == params.get("download.fallback.sha256"):
-        source = f"the FALLBACK {params['download.fallback.requirement']}"
+    fallback = FALLBACKS.get(params.get("download.sha256", ""))
+    if fallback and digest == fallback.sha256:
+        source = f"the FALLBACK {fallback.requirement}"
     return [params.get("download.name"), source and f"from {source}", digest and f"SHA-256 {digest[:12]}"]
 
 

@@ -77,7 +77,6 @@ def plan(
         "download.encoding": report.encoding,
         "download.newlines": "lf" if report.num_crlf else "keep",
         "download.separator": DOCUMENT_SEPARATOR if is_documents else SEPARATOR,
-        "download.fallback": None,
         "split.document_separator": DOCUMENT_SEPARATOR if is_documents else None,
         "evaluate.published": None,
         "sample.prompts": AUTO,

@@ -11,14 +11,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from stages import run_stage
+from stages import run_here, run_stage
 
 from benchmarks.projects import make_project, write_params
 from charlstm.errors import CorpusError
 from charlstm.files.documents import load_yaml
 from charlstm.sections import FallbackParams
 from charlstm.text import download as module
-from charlstm.text.download import download, fetch
+from charlstm.text.download import FALLBACKS, download, fetch
 
 TEXT = b"To be, or not to be"
 SHA256 = hashlib.sha256(TEXT).hexdigest()
@@ -328,17 +328,19 @@ def test_a_fallback_with_wrong_hashes_is_refused(target: Path, fallback: Fallbac
     assert_nothing_written(target)
 
 
-def test_a_substitute_is_taken_only_if_it_is_asked_for(tmp_path: Path, fallback: FallbackParams) -> None:
-    project, source = tmp_path / "project", "gopher://127.0.0.1/text.txt"
-    parameters = {"download.source": source, "download.sha256": SHA256, "download.fallback": fallback.model_dump()}
-    make_project(project, parameters)
-    done = run_stage(project, "download")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.endswith("; CHARLSTM_FALLBACK=1 takes another text, of plays==1.0\n")
+def test_a_substitute_is_taken_only_if_it_is_asked_for(
+    tmp_path: Path, fallback: FallbackParams, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(FALLBACKS, SHA256, fallback)
+    project = tmp_path / "project"
+    make_project(project, {"download.source": "gopher://127.0.0.1/text.txt", "download.sha256": SHA256})
+    assert run_here(project, "download") == 2
+    assert "; CHARLSTM_FALLBACK=1 takes another text, of plays==1.0" in caplog.text
     assert_nothing_written(project / "Datasets/shakespear.txt")
-    done = run_stage(project, "download", CHARLSTM_FALLBACK="1")
-    assert done.returncode == 0 and "Using the fallback plays==1.0 INSTEAD" in done.stderr
-    assert run_stage(project, "download").returncode == 2, "what is there is not the text that is named"
+    monkeypatch.setenv("CHARLSTM_FALLBACK", "1")
+    assert run_here(project, "download") == 0 and "Using the fallback plays==1.0 INSTEAD" in caplog.text
+    monkeypatch.delenv("CHARLSTM_FALLBACK")
+    assert run_here(project, "download") == 2, "what is there is not the text that is named"
 
 
 def test_a_folder_beside_the_checkout_is_the_mirror_unless_one_is_named(tmp_path: Path) -> None:
