@@ -131,9 +131,6 @@ def test_any_value_is_written_and_read(value: object, tmp_path: Path) -> None:
     assert document["sample"]["prompts"] == value
 
 
-# The command.
-
-
 def test_a_recipe_is_written_and_quick_brings_the_file_back(run: Run, project: Path) -> None:
     (project / "params.yaml").rename(project / "shared.yaml")
     (project / "params.yaml").symlink_to("shared.yaml")
