@@ -12,12 +12,10 @@ With `--dynamic`, the models go on learning while they read the test part, as co
 rate is chosen by the first characters of the validation part.
 """
 
-import contextlib
 import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +33,9 @@ from charlstm.files.documents import read_json
 from charlstm.model.model_folder import load_model
 from charlstm.model.shape import WEIGHTS
 from charlstm.params import Params
-from pipeline.new.budget import Budget, Request, Speed, measure, plan_within, proposal_of
 from pipeline.new.initial import NAME_LENGTH
-from pipeline.new.proposal import TRAIN_FRACTION, Text, Training
+from pipeline.new.proposal import TRAIN_FRACTION, Text, Training, propose, training_within
+from pipeline.new.timing import step_seconds
 from pipeline.stage.presets import RECIPES, load
 from pipeline.stage.stage import guarded
 
@@ -51,19 +49,14 @@ CHOSEN_BY = 20_000  # characters of the validation part that choose a rate
 OWN_TRAIN_FRACTION = 0.8  # of the parts here; `charlstm new` has no test part
 
 
-def fastest(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
-    """The speeds of this machine when it was quietest: the best of all timings."""
+def fastest(params: Params, vocab_size: int) -> float:
+    """The seconds of a step on this machine when it was quietest: the best of all timings."""
     timings = dict(read_json(TIMINGS)) if TIMINGS.exists() else {}
-    speeds = []
-    for request, now in zip(requests, measure(requests, vocab_size), strict=False):
-        # Small alphabets cost nearly nothing, so texts share their timings.
-        key = short_hash([request.params.model_dump(mode="json"), vocab_size.bit_length()])
-        before = Speed(*timings.get(key, now))
-        least = min(now.seconds_per_step, before.seconds_per_step)
-        speeds.append(Speed(least, max(now.validated_per_second, before.validated_per_second)))
-        timings[key] = speeds[-1]
+    # Small alphabets cost nearly nothing, so texts share their timings.
+    key, now = short_hash([params.model_dump(mode="json"), vocab_size.bit_length()]), step_seconds(params, vocab_size)
+    timings[key] = min(now, timings.get(key, now))
     write_text(TIMINGS, json.dumps(timings, indent=1))
-    return speeds
+    return float(timings[key])
 
 
 def plan_path(file: Path, minutes: float, initial: Path | None) -> Path:
@@ -79,15 +72,14 @@ def planned(file: Path, minutes: float, initial: Path | None) -> dict[str, Any]:
     quick = load(RECIPES, RECIPES.root, ROOT).values
     facts = Text(int(len(text) * OWN_TRAIN_FRACTION / TRAIN_FRACTION), list(Counter(text).values()))
 
-    def params_of(training: Training) -> Params:
-        return compose(ROOT, changes_of(training.recipe()))
+    def step(training: Training) -> float:
+        return fastest(compose(ROOT, changes_of(training.recipe())), facts.vocab_size)
 
-    with contextlib.chdir(ROOT):
-        plan = plan_within(Budget(facts, 60 * minutes, shape), params_of, fastest)
-        proposal = proposal_of(plan, facts, quick)
+    training, seconds = training_within(facts, 60 * minutes, step, shape)
+    proposal = propose(facts, quick, training)
     return {
         "recipe": proposal.recipe, "corpus": proposal.corpus, "reasons": proposal.reasons,
-        "seconds": round(plan.seconds, 1), "seconds_per_step": round(plan.speed.seconds_per_step, 5),
+        "seconds": round(seconds, 1), "seconds_per_step": round(seconds / training.num_steps, 5),
     }  # fmt: skip
 
 

@@ -52,7 +52,7 @@ from charlstm.files.atomic import sha256, write_text
 from charlstm.files.checksums import SUMS, sums_of, write_digests
 from charlstm.text.vocabulary import Vocab
 from pipeline.dvc.paths import load_paths
-from pipeline.stage.params_file import with_values
+from pipeline.stage.presets import with_values
 
 STAGES = ("download", "split", "encode", "train", "evaluate", "sample")
 TRAIN = [*LAUNCH, *ACCELERATE, "-m", "pipeline.train"]

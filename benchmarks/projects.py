@@ -28,8 +28,7 @@ from charlstm.sampling import Sampling
 from charlstm.text.vocabulary import Vocab, load_vocab
 from charlstm.training.needs import shape_of
 from pipeline.dvc.paths import load_paths
-from pipeline.stage.params_file import replaced, with_values
-from pipeline.stage.presets import CORPORA, RECIPES, load
+from pipeline.stage.presets import CORPORA, RECIPES, load, replaced, with_values
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("charlstm", "pipeline")
@@ -50,7 +49,6 @@ TINY: Override = {
     "download.source": "text.txt",
     "download.watch": "text.txt",
     "download.sha256": None,
-    "download.fallback": None,
     "model.embedding_size": 8,
     "model.hidden_size": 16,
     "model.feed_forward_size": 12,

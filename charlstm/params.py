@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, TypeAdapter, WrapValidator, model_validator
 
+from charlstm.corpus.download import FALLBACKS
 from charlstm.files.documents import load_yaml, validate
 from charlstm.files.urls import fault_of_source
 from charlstm.sections import AUTO, FallbackParams, PositiveFloat, PublishedLoss, Section, Sha256, flatten
@@ -57,7 +58,11 @@ class DownloadParams(Section):
     encoding: Annotated[str, Field(min_length=1, max_length=100)]
     newlines: Literal["keep", "lf"]
     separator: Annotated[str, Field(max_length=1_000)]
-    fallback: FallbackParams | None
+
+    @property
+    def fallback(self) -> FallbackParams | None:
+        """The text that may stand in for this one."""
+        return FALLBACKS.get(self.sha256 or "")
 
 
 class SplitParams(Section):

@@ -25,7 +25,6 @@ COMMANDS = {  # by group: the module, and what the list of commands says, the fi
     "Start: a text of your own": {
         "new": ("new", "Set the project up for a text of your own."),
         "recipe": ("recipe", "List recipes, write one into `params.yaml`, or keep one."),
-        "corpus": ("recipe", "List corpora, write one into `params.yaml`, or keep one."),
         "doctor": ("doctor", "Check versions, `PATH`, git, DVC, disk, processor and stores."),
     },
     USE: {

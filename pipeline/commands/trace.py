@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from charlstm.corpus.download import FALLBACKS
 from charlstm.errors import TrackingError
 from charlstm.params import NOTHING
 from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
@@ -99,8 +100,9 @@ def _recorded_at(commit: str) -> tuple[dict[str, str], dict[str, str], dict[str,
     tags = {"corpus": params.get("download.source", ""), RECIPE_TAG: recipe_at(commit)}
     if sums := cached(lock.files("outs").get(f"{paths.named_by(params).corpus}.sha256", "")):
         tags["corpus_sha256"] = sums.read_text().split()[0]
-        if tags["corpus_sha256"] == params.get("download.fallback.sha256"):
-            tags["corpus"] = f"{FALLBACK} {params['download.fallback.requirement']}"
+        fallback = FALLBACKS.get(params.get("download.sha256", ""))
+        if fallback and tags["corpus_sha256"] == fallback.sha256:
+            tags["corpus"] = f"{FALLBACK} {fallback.requirement}"
     if (initial := params.get("train.initial", NOTHING)) != NOTHING:
         tags[INITIAL_TAG] = initial
     if commit in (known := experiments()):

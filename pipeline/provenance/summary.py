@@ -119,7 +119,7 @@ def describe(summary: RunSummary) -> str:
     val = {} if summary.val_nats_per_char is None else {"validation, at the best epoch": summary.val_nats_per_char}
     lines = [f"{name} **{loss:.4f}** nats/char" for name, loss in (summary.losses or val).items()]
     lines += [
-        f"recipe {_code(summary.recipe.full)}, seed {summary.seed}",
+        f"recipe {_code(summary.recipe.label)}, seed {summary.seed}",
         f"corpus {_code(summary.corpus)}, SHA-256 {_code(summary.corpus_sha256[:12])}",
     ]
     if summary.model_sha256:

@@ -1,12 +1,11 @@
 """The table of texts and times: what is proposed is trained, scored once, and kept with its plan."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from benchmarks import budgets, corpora
-from pipeline.new.budget import USED, Request, Speed
+from pipeline.new.proposal import USED
 
 TEXT = "".join(f"{number} and {number * number} are numbers.\n" for number in range(300))
 
@@ -22,10 +21,7 @@ def test_what_is_proposed_is_trained_and_scored_once(
     monkeypatch.setattr(corpora, "CHECKPOINTS", tmp_path / "checkpoints")
     monkeypatch.setattr(corpora, "MODELS", tmp_path / "models")
 
-    def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
-        return [Speed(slowness / 200, 1e6 / slowness) for _ in requests]
-
-    monkeypatch.setattr(budgets, "measure", measure)
+    monkeypatch.setattr(budgets, "step_seconds", lambda *_: slowness / 200)
     quick = budgets.planned(file, 0.05, None)
     slowness = 2.0
     assert budgets.planned(file, 0.05, None) == quick, "the machine was faster once"

@@ -64,7 +64,6 @@ def test_the_table_has_the_last_record_of_each(one: HeldOut) -> None:
 
 
 TINY = """\
-builds_on: quick
 model: {hidden_size: 16, feed_forward_size: 0, embedding_size: 8}
 train: {batch_size: 4, context_len: 32, warmup_steps: 2, epochs: 1}
 """

@@ -1,296 +1,316 @@
-"""`charlstm new`: the files that it writes, and those that it never writes over."""
+"""`charlstm new`: what it makes of texts, the files that it writes, and those that it never writes over."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import codecs
+import os
+import random
+import shutil
+import socket
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from commands import Run
-from stages import blank_project, start_dvc
+from disks import BYTES, needs_root, small_disk
+from hypothesis import given
+from hypothesis import strategies as st
+from stages import blank_project, dvc, run_stages, start_dvc
 
 from benchmarks.projects import shipped_params
 from charlstm.files.lock import exclusive
-from charlstm.params import load_params
+from charlstm.model.model_folder import load_model
+from charlstm.model.shape import CONFIG, WEIGHTS
+from charlstm.params import NOTHING, load_params
+from charlstm.text.vocabulary import VOCAB, load_vocab
+from charlstm.training.needs import shape_of
+from pipeline.dvc.paths import load_paths
 from pipeline.dvc.unfinished import CHECKOUT
-from pipeline.new import corpus
-from pipeline.new.budget import Request, Speed
+from pipeline.new import timing
 from pipeline.new.source import name_of
-from pipeline.stage.presets import CORPORA, Recipe, as_written, nearest, recipe_of
+from pipeline.new.text_report import inspect
+from pipeline.stage.presets import CORPORA, Recipe, nearest, recipe_of
 
-TEXT = "It is a truth universally acknowledged.\n" * 50
+RUSSIAN = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему.\n" * 30
+GERMAN = "Über den Wäldern lag ein süßer Duft, und die Vögel sangen größere Lieder als gestern früh.\n" * 30
+ENGLISH = "It is a truth universally acknowledged, that a single man must be in want of a wife.\n" * 30
+MANY = "".join(chr(0x4E00 + index * 7919 % 5000) for index in range(5000))
+
+
+class Case(NamedTuple):
+    """A file, and what is made of it: settings, or a part of the one line that says why not."""
+
+    content: bytes
+    settings: dict[str, Any] = {}  # noqa: RUF012
+    shown: str = ""  # a part of what is said
+    error: str = ""
+
+
+GOOD = {
+    "1 kB": Case(ENGLISH[:1000].encode(), {"train.batch_size": 4}),
+    "UTF-16 with BOM": Case(codecs.BOM_UTF16_BE + GERMAN.encode("utf-16-be"), {"download.encoding": "utf-16"}),
+    "BOM": Case(codecs.BOM_UTF8 + RUSSIAN.encode(), {"download.encoding": "utf-8-sig"}),
+    "CR LF": Case(ENGLISH.replace("\n", "\r\n").encode(), {"download.newlines": "lf"}, "CR LF: 30; they become LF"),
+    "CR": Case(ENGLISH.replace("\n", "\r").encode(), {"download.newlines": "keep"}, "30 times"),
+    "NUL inside": Case(b"\0".join([ENGLISH.encode()] * 2), {}, "(U+0000, once)"),
+    "one line of 2 MB": Case(b"the long line " * 143_000, {"model.hidden_size": 320}),
+    "emoji": Case("👩‍👩‍👧‍👦 and 🏳️‍🌈 say hello\n".encode() * 40),
+    "Chinese of 5,000 characters": Case((MANY[:3000] * 70 + MANY).encode(), {"encode.min_count": 2}, "of 5,000"),
+    "the sign of a wrong conversion": Case(f"{ENGLISH}\ufffd".encode(), {}, "U+FFFD 1 times"),
+}
+BAD = {
+    "empty": Case(b"", error="found no character"),
+    "one character": Case(b"a", error="expected a text of at least 500 characters, found 1"),
+    "all the same": Case(b"a" * 5000, error="of which 1 distinct"),
+    "binary": Case(random.Random(1).randbytes(5000), error="in no known encoding"),
+    "UTF-16 without its mark": Case(ENGLISH.encode("utf-16-le"), error="utf-16-le"),
+    "koi8-r": Case(RUSSIAN.encode("koi8-r"), error="koi8-r"),
+    "latin1": Case(GERMAN.encode("latin1"), error="cp1252"),
+    "UTF-8 with a bad byte": Case((RUSSIAN * 3).encode() + b"\xff" + (RUSSIAN * 3).encode(), error="byte 0xff"),
+}
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project in which nothing has run, the current folder, with a text."""
     folder = blank_project(tmp_path / "project")
-    (folder / "Pride.txt").write_text(TEXT)
+    (folder / "Pride.txt").write_text(ENGLISH)
     monkeypatch.chdir(folder)
     return folder
-
-
-def test_the_parameters_are_those_of_the_text_and_its_size(run: Run, project: Path) -> None:
-    code, out, _ = run("new", "Pride.txt")
-    assert code == 0 and out.splitlines()[-1] == "next: dvc repro"
-    params = load_params(project / "params.yaml")
-    assert params.download.name == "pride"
-    assert params.download.source == params.download.watch == str(project / "Pride.txt")
-    assert params.sample.prompts == "auto"
-    assert recipe_of(params) == Recipe("pride", {})
-    assert nearest(CORPORA, params.values()) == Recipe("pride", {})
-
-
-def test_a_text_is_where_the_user_is(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither one of that name in the project's root, nor what a link leads to."""
-    (project / "below").mkdir()
-    monkeypatch.chdir(project / "below")
-    code, _, err = run("new", "Pride.txt")
-    assert code == 2 and f"{project}/below/Pride.txt" in err
-    Path("latest.txt").symlink_to(project / "Pride.txt")
-    assert run("new", "latest.txt")[0] == 0
-    assert load_params(project / "params.yaml").download.source == f"{project}/below/latest.txt"
-    assert run("new", "tiny-shakespeare")[0] == 0
-
-
-def test_back_to_tiny_shakespeare_and_back_again(run: Run, project: Path) -> None:
-    before = (project / "params.yaml").read_text()
-    assert run("new", "Pride.txt")[0] == 0
-    mine = (project / "params.yaml").read_text()
-    assert run("new", "tiny-shakespeare")[0] == 0
-    assert (project / "params.yaml").read_text() == before == shipped_params()
-    assert run("new", "pride")[0] == 0
-    assert (project / "params.yaml").read_text() == mine
-
-
-def test_the_same_text_keeps_its_name_and_another_gets_one_of_its_own(run: Run, project: Path) -> None:
-    (project / "other").mkdir()
-    (project / "other/pride.txt").write_text(TEXT)
-    (project / "best.txt").write_text(TEXT)
-    cases = {
-        "Pride.txt": "pride",
-        "other/pride.txt": "pride-2",
-        "best.txt": "best-2",
-    }
-    for text, name in cases.items():
-        assert run("new", text)[0] == 0
-        assert load_params(project / "params.yaml").download.name == name
-    assert run("new", "Pride.txt", "--name", "austen")[0] == 0
-    assert load_params(project / "params.yaml").download.name == "austen"
-
-
-def test_several_files_keep_their_name_and_others_get_one_of_their_own(run: Run, project: Path) -> None:
-    for folder in ("poems", "novels"):
-        (project / folder).mkdir()
-        for name in ("1.txt", "2.txt"):
-            (project / folder / name).write_text(f"{folder}\n{TEXT}")
-    for folder, name in {"poems": "text-1", "novels": "text-1-2"}.items():
-        for _ in range(2):
-            assert run("new", f"{folder}/1.txt", f"{folder}/2.txt")[0] == 0
-            assert load_params(project / "params.yaml").download.name == name
-    links = project / "Datasets/sources/text-1"
-    assert [link.readlink() for link in sorted(links.iterdir())] == [project / "poems/1.txt", project / "poems/2.txt"]
-    code, _, err = run("new", "novels/1.txt", "novels/2.txt", "--name", "text-1")
-    assert code == 2 and "it is of another text, and stays" in err
-
-
-def test_a_recipe_that_a_text_no_longer_needs_goes(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run("new", "Pride.txt")[0] == 0
-    recipe = project / "conf/recipe/pride.yaml"
-    assert recipe.exists()
-    (project / "Pride.txt").write_text(TEXT * 700)  # for which quick is as it should be
-    code, out, _ = run("new", "Pride.txt")
-    assert code == 0 and f"replaced: {recipe.relative_to(project)}" in out.replace("conf/corpus/pride.yaml ", "")
-    assert not recipe.exists() and recipe_of(load_params(project / "params.yaml")).name == "quick"
-    assert run("new", "tiny-shakespeare")[0] == run("new", "pride")[0] == 0
-    assert recipe_of(load_params(project / "params.yaml")).name == "quick"
-
-
-def test_with_force_a_damaged_file_is_written_over(run: Run, project: Path) -> None:
-    assert run("new", "Pride.txt")[0] == 0
-    mine = project / "conf/corpus/pride.yaml"
-    mine.write_bytes(b"# caf\xe9\n" + mine.read_bytes())
-    assert run("new", "Pride.txt", "--name", "pride")[0] == 2
-    code, out, _ = run("new", "Pride.txt", "--name", "pride", "--force")
-    assert code == 0 and "caf" not in mine.read_text()
 
 
 def tree(project: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("file", ["corpus/pride.yaml", "recipe/pride.yaml"])
-def test_an_edited_file_is_not_written_over(run: Run, project: Path, file: str) -> None:
-    assert run("new", "Pride.txt")[0] == 0
-    path = project / "conf" / file
-    path.write_text(path.read_text().replace("epochs: 60", "epochs: 50") + "# mine\n")  # not in its path
+def assert_refused(run: Run, project: Path, error: str, *arguments: str | Path) -> None:
     before = tree(project)
-    code, _, log = run("new", "Pride.txt")
-    assert code == 2 and f"conf/{file}: it was edited" in log and "--force" in log
-    assert tree(project) == before
-    assert run("new", "Pride.txt", "--force")[0] == run("new", "Pride.txt")[0] == 0
-    assert "# mine" not in path.read_text()
-    path.write_text(f": [ damaged\n{path.read_text()}")
-    assert run("new", "Pride.txt", "--name", "pride", "--force")[0] == 0 and "damaged" not in path.read_text()
-
-
-def test_what_is_of_another_text_is_not_written_over(run: Run, project: Path) -> None:
-    (project / "other.txt").write_text(TEXT * 2)
-    assert run("new", "Pride.txt")[0] == 0
-    before = tree(project)
-    code, _, log = run("new", "other.txt", "--name", "pride")
-    assert code == 2 and "conf/corpus/pride.yaml: it is of another text, and stays" in log
-    assert tree(project) == before
-    (project / "Pride.txt").write_text(TEXT * 3)  # the same file, which has grown
-    assert run("new", "Pride.txt")[0] == 0
-
-
-def test_a_training_that_began_while_steps_were_timed(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with ExitStack() as stack:
-
-        def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
-            stack.enter_context(exclusive(CHECKOUT, "a training in this checkout"))
-            return [Speed(0.01, 1e6) for _ in requests]
-
-        monkeypatch.setattr(corpus, "measure", measure)
-        before = (project / "params.yaml").read_bytes()
-        code, _, log = run("new", "Pride.txt", "--minutes", "0.5")
-    assert code == 2 and "a training in this checkout is under way" in log
-    assert (project / "params.yaml").read_bytes() == before and not (project / "conf/corpus/pride.yaml").exists()
-
-
-@pytest.mark.parametrize("name", ["warpeace", "quick", "tiny-shakespeare"])
-def test_a_file_that_the_project_came_with_is_never_written_over(run: Run, project: Path, name: str) -> None:
-    before = tree(project)
-    code, _, log = run("new", "Pride.txt", "--name", name, "--force")
-    assert code == 2 and f"/{name}.yaml: it was not written by `charlstm new`" in log
+    code, out, log = run(*arguments)
+    (line,) = (line for line in log.splitlines() if not line.startswith("Downloading file"))
+    assert (code, out) == (2, "") and error in line
     assert tree(project) == before
 
 
-@pytest.mark.parametrize(
-    ("edit", "lost", "command"),
-    [
-        (("hidden_size: 320", "hidden_size: 128"), "quick with hidden_size 128", "recipe"),
-        (("test_fraction: 0.0", "test_fraction: 0.2"), "tiny-shakespeare with split.test_fraction 0.2", "corpus"),
-    ],
-)
-@pytest.mark.parametrize("arguments", [["Pride.txt"], ["tiny-shakespeare"]])
-def test_a_choice_in_the_parameters_is_not_lost(
-    run: Run, project: Path, edit: tuple[str, str], lost: str, command: str, arguments: list[str]
+def assert_stages_run(project: Path, text: str) -> None:
+    run_stages(project, "download", "split", "encode")
+    paths = load_paths(project / "dvc.yaml")
+    assert (project / paths.corpus).read_bytes().decode() == text
+    assert set(load_vocab(project / paths.encoded / "vocab.json").characters) <= {*text, "\ufffd"}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_an_odd_text_ends_well(run: Run, project: Path, tmp_path: Path, name: str) -> None:
+    case = GOOD[name]
+    (tmp_path / "odd.txt").write_bytes(case.content)
+    code, out, log = run("new", tmp_path / "odd.txt")
+    assert code == 0, log
+    assert case.shown in out
+    params = load_params(project / "params.yaml")
+    assert case.settings.items() <= params.flat().items()
+    text = case.content.decode(params.download.encoding)
+    assert_stages_run(project, text.replace("\r\n", "\n") if params.download.newlines == "lf" else text)
+    assert (tmp_path / "odd.txt").read_bytes() == case.content
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_text_is_told_in_a_line(run: Run, project: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "odd.txt").write_bytes(BAD[name].content)
+    assert_refused(run, project, BAD[name].error, "new", tmp_path / "odd.txt")
+
+
+def test_an_encoding_that_is_named_decides(run: Run, project: Path) -> None:
+    (project / "old.txt").write_bytes(RUSSIAN.encode("koi8-r"))
+    assert run("new", "old.txt", "--encoding", "koi8-r")[0] == 0
+    assert_stages_run(project, RUSSIAN)
+
+
+@pytest.mark.parametrize("separator", ["\n", "\f"])
+def test_a_folder_is_one_text_or_documents(run: Run, project: Path, tmp_path: Path, separator: str) -> None:
+    (tmp_path / "books/sub").mkdir(parents=True)
+    for name, text in {"b.txt": ENGLISH, "sub/c.txt": GERMAN, "a.txt": RUSSIAN}.items():
+        (tmp_path / "books" / name).write_text(text, encoding="utf-16" if name == "a.txt" else "utf-8")
+    assert_refused(run, project, "expected one encoding, found several", "new", tmp_path / "books")
+    (tmp_path / "books/a.txt").write_text(RUSSIAN)
+    code, _, log = run("new", tmp_path / "books", *(["--documents"] if separator == "\f" else []))
+    assert code == 0, log
+    params = load_params(project / "params.yaml")
+    assert params.split.document_separator == (None if separator == "\n" else separator)
+    assert_stages_run(project, separator.join([RUSSIAN, ENGLISH, GERMAN]))
+
+
+@pytest.mark.parametrize("name", ["Война и мир.txt", "-dash.txt", "quo'te\".txt", "2", "a {b}: #c.txt"])
+def test_a_file_may_be_named_anything(run: Run, project: Path, name: str) -> None:
+    (project / "texts").mkdir()
+    (project / "texts" / name).write_text(ENGLISH)
+    assert run("new", "--", f"texts/{name}")[0] == 0
+    assert_stages_run(project, ENGLISH)
+
+
+def test_mistakes_are_told_in_a_line(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("artifacts", "Datasets", "none"):
+        (project / folder).mkdir()
+    (project / "Datasets/text.txt").write_text(ENGLISH)
+    (project / "link").symlink_to(project / "Datasets/text.txt")
+    (project / "a ${b}.txt").write_text(ENGLISH)
+    os.mkfifo(project / "fifo")
+    monkeypatch.setattr("charlstm.corpus.download.NUM_RETRIES", 0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}/text.txt"
+    for arguments, error in (
+        (["Pride.txt", "--name", "A b"], "--name: expected small letters"),
+        (["Pride.txt", "--name", "quick", "--force"], "no name of the project's"),
+        (["Pride.txt", "--documents"], "expected a folder of several files"),
+        (["Pride.txt", "--encoding", "cp0"], "expected a text encoding"),
+        (["Pride.txt", "--minutes", "0"], "--minutes"),
+        (["Pride.txt", "--from", "nowhere"], "nowhere: expected a model"),
+        (["tiny-shakespeare", "--minutes", "9"], "expected the corpus tiny-shakespeare alone"),
+        (["tiny-shakspeare"], "did you mean tiny-shakespeare?"),
+        (["a ${b}.txt"], "download.source should be written out"),
+        (["fifo"], "expected a file, found a FIFO"),
+        (["none"], "found a folder without any"),
+        (["link"], "expected a text outside of Datasets"),
+        (["."], "expected a text outside of "),
+        ([nobody], "Connection refused"),
+        (["ftp://example.org/text.txt"], "got the protocol ftp"),
+        (["https://me:secret@example.org/text.txt"], "should have no user and no password"),
+        (["https://example.org/text.txt?token=abc"], "?token=***"),
+    ):
+        assert_refused(run, project, error, "new", *arguments)
+
+
+def test_the_parameters_are_those_of_the_text_and_back(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = project / "params.yaml"
-    path.write_text(path.read_text().replace(*edit))
-    before = tree(project)
-    code, _, log = run("new", *arguments)
-    assert code == 2 and lost in log and f"`charlstm {command} save NAME`" in log
-    assert tree(project) == before
-    assert run(command, "save", "mine")[0] == 0
-    assert run("new", *arguments)[0] == 0
-    path.write_text(before[path].decode())
-    (project / f"conf/{command}/mine.yaml").unlink()
-    assert run("new", *arguments, "--force")[0] == 0
+    (project / "below").mkdir()
+    (project / "below/latest.txt").symlink_to(project / "Pride.txt")
+    monkeypatch.chdir(project / "below")
+    assert run("new", "latest.txt", "--name", "pride")[0] == 0
+    params = load_params(project / "params.yaml")
+    assert params.download.source == params.download.watch == f"{project}/below/latest.txt"
+    assert recipe_of(params, project) == nearest(CORPORA, params.values(), project) == Recipe("pride", {})
+    mine = (project / "params.yaml").read_text()
+    assert run("new", "tiny-shakespeare")[0] == 0
+    assert (project / "params.yaml").read_text() == shipped_params() != mine
+    assert run("new", "pride")[0] == 0
+    assert (project / "params.yaml").read_text() == mine
 
 
-def test_what_no_preset_decides_stays(run: Run, project: Path) -> None:
-    path = project / "params.yaml"
-    path.write_text(path.read_text().replace("  seed: 1\n", "  seed: 7  # mine\n"))
+def test_what_is_there_is_replaced_only_by_force(run: Run, project: Path) -> None:
     assert run("new", "Pride.txt")[0] == 0
-    assert "  seed: 7  # mine\n" in path.read_text()
+    for name in ("corpus", "recipe"):
+        (project / f"conf/{name}/pride.yaml").write_text("# mine\nmodel: {}\n")
+    (project / "other.txt").write_text(ENGLISH * 2)
+    assert_refused(
+        run, project, "conf/corpus/pride.yaml, conf/recipe/pride.yaml: there", "new", "other.txt", "--name", "pride"
+    )
+    (project / "conf/corpus/pride.yaml").unlink()
+    assert_refused(run, project, "conf/recipe/pride.yaml: there already", "new", "other.txt", "--name", "pride")
+    code, out, _ = run("new", "other.txt", "--name", "pride", "--force")
+    assert code == 0 and out.index("replaces conf/recipe/pride.yaml\n") < out.index("written:")
+    assert "mine" not in (project / "conf/recipe/pride.yaml").read_text()
 
 
-@pytest.mark.parametrize("command", [["new", "Pride.txt"], ["new", "tiny-shakespeare"], ["recipe", "best"]])
-def test_nothing_is_changed_while_a_training_is_under_way(run: Run, project: Path, command: list[str]) -> None:
-    before = tree(project)
-    with exclusive(CHECKOUT, "a training in this checkout"):
-        code, _, log = run(*command)
-    assert code == 2 and "a training in this checkout is under way" in log
-    assert {path: content for path, content in tree(project).items() if ".charlstm" not in path.parts} == before
+def test_another_text_gets_a_name_of_its_own(run: Run, project: Path) -> None:
+    (project / "other").mkdir()
+    (project / "Datasets").mkdir()
+    (project / "Datasets/kept.txt").write_text(ENGLISH)
+    texts = {"Pride.txt": "pride", "other/pride.txt": "pride-2", "best.txt": "best-2", "kept.txt": "kept-2"}
+    for text, name in texts.items():
+        (project / text).write_text(ENGLISH)
+        assert run("new", text)[0] == 0
+        assert load_params(project / "params.yaml").download.name == name
+    assert_refused(run, project, "conf/corpus/pride-2.yaml", "new", "other/pride.txt")
 
 
 @pytest.mark.parametrize(
     ("stem", "name"),
-    [
-        ("Pride & Prejudice (1813)", "pride-prejudice-1813"),
-        ("Élégies", "elegies"),
-        ("Война и мир", "text"),
-        ("1984", "text-1984"),
-        ("no", "text-no"),
-        ("..", "text"),
-        ("x" * 99, "x" * 40),
-        ("Save", "text-save"),
-    ],
+    [("Pride & Prejudice (1813)", "pride-prejudice-1813"), ("Élégies", "elegies"), ("Война и мир", "text")]
+    + [("1984", "text-1984"), ("no", "text-no"), ("..", "text"), ("x" * 99, "x" * 40), ("Save", "text-save")],
 )
 def test_a_name_is_one_that_yaml_reads_as_a_text(stem: str, name: str) -> None:
     assert name_of(stem) == name == name_of(name)
 
 
-def test_mistakes_are_told_in_a_line(run: Run, project: Path) -> None:
-    (project / "artifacts").mkdir()
-    (project / "artifacts/text.txt").write_text(TEXT)
-    for arguments, error in (
-        (["Pride.txt", "--name", "A b"], "--name: expected small letters, digits, - and _, got 'A b'; a-b would do"),
-        (["Pride.txt", "--documents"], "expected several files"),
-        (["Pride.txt", "--encoding", "cp0"], "expected a text encoding"),
-        (["Pride.txt", "--encoding", ""], "expected a text encoding"),
-        (["tiny-shakespeare", "--documents"], "--documents: expected a text to go with it, got the corpus tiny-shake"),
-        (["tiny-shakespeare", "--minutes", "9"], "name its source, https://"),
-        (["tiny-shakespeare", "Pride.txt"], "expected one corpus by its name, or files, got tiny-shakespeare among 2"),
-        (["tiny-shakspeare"], "did you mean tiny-shakespeare?; corpora are "),
-        (["artifacts"], "expected a text outside of artifacts, which the project writes"),
-        (["artifacts/text.txt"], "expected a text outside of artifacts"),
-        (["conf"], "expected a text outside of conf"),
-        (["."], "expected a text outside of "),
-    ):
-        code, out, log = run("new", *arguments)
-        assert (code, out) == (2, "") and error in log and len(log.splitlines()) == 1
+@pytest.mark.parametrize(
+    ("edit", "lost"),
+    [
+        (("hidden_size: 320", "hidden_size: 128"), "quick with hidden_size 128"),
+        (("test_fraction: 0.0", "test_fraction: 0.2"), "tiny-shakespeare with split.test_fraction 0.2"),
+    ],
+)
+@pytest.mark.parametrize("text", ["Pride.txt", "tiny-shakespeare"])
+def test_a_choice_in_the_parameters_is_not_lost(
+    run: Run, project: Path, edit: tuple[str, str], lost: str, text: str
+) -> None:
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace(*edit).replace("  seed: 1\n", "  seed: 7  # mine\n"))
+    assert_refused(run, project, lost, "new", text)
+    assert run("new", text, "--force")[0] == 0
+    assert edit[1] not in path.read_text()
+    assert "  seed: 7 # mine\n" in path.read_text(), "no recipe and no corpus decides it"
 
 
-def test_a_proposal_that_is_replaced_is_told(run: Run, project: Path, learned: Path) -> None:
-    start_dvc(project)
-    for _ in range(2):
-        assert "replaced" not in run("new", "Pride.txt")[1]
-    (line,) = (line for line in run("new", "Pride.txt", "--from", str(learned))[1].splitlines() if "replaced" in line)
-    assert "conf/recipe/pride.yaml" in line and "with another --name, both would be there" in line
-
-
-def plan_quickly(monkeypatch: pytest.MonkeyPatch, steps_per_second: float) -> None:
-    def measure(requests: Sequence[Request], vocab_size: int) -> list[Speed]:
-        return [Speed(1 / steps_per_second, 1e6) for _ in requests]
-
-    monkeypatch.setattr(corpus, "measure", measure)
+def test_nothing_is_changed_while_a_training_is_under_way(run: Run, project: Path) -> None:
+    with exclusive(CHECKOUT, "a training in this checkout"):
+        for command in (["new", "Pride.txt"], ["new", "tiny-shakespeare"], ["recipe", "best"]):
+            assert_refused(run, project, "a training in this checkout is under way", *command)
 
 
 def test_a_training_is_proposed_for_a_time(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan_quickly(monkeypatch, 100)
-    code, out, _ = run("new", "Pride.txt", "--minutes", "0.5")
-    assert code == 0 and "training takes 0:" in out and "10 ms a step were measured" in out
-    assert "in the same language (--from MODEL) may help more than time" in out
-    params = load_params(project / "params.yaml")
+    monkeypatch.setattr(timing, "NUM_STEPS", 3)
+    code, out, log = run("new", "Pride.txt", "--minutes", "0.5")
+    assert code == 0 and "about 0:" in out and "ms a step" in out, log
+    assert recipe_of(load_params(project / "params.yaml")) == Recipe("pride", {})
+    (project / "Pride.txt").write_text(ENGLISH * 1000)
+    monkeypatch.setattr(timing, "step_seconds", lambda *_: 100.0)
+    assert_refused(run, project, "--minutes 0.5 is too short", "new", "Pride.txt", "--minutes", "0.5", "--force")
+
+
+def test_a_text_begins_from_a_model(run: Run, project: Path, learned: Path) -> None:
+    start_dvc(project)
+    code, out, err = run("new", "Pride.txt", "--from", learned)
+    assert code == 0, err
+    params, shape = load_params(project / "params.yaml"), load_model(learned, "gates").model.shape
+    kept = project / params.train.initial
+    assert f"begins from {learned}" in out and kept.parent == project / "conf/initial"
+    assert shape_of(params.model, shape.vocab_size) == shape
+    assert all((kept / name).read_bytes() == (learned / name).read_bytes() for name in (CONFIG, VOCAB, WEIGHTS))
+    assert dvc(project, "git", "status", "--porcelain", "-uall", "conf/initial").split() == [
+        "??", "conf/initial/.gitignore", "??", f"{params.train.initial}.dvc",
+    ]  # fmt: skip
     assert recipe_of(params) == Recipe("pride", {})
-    plan_quickly(monkeypatch, 10_000)
-    before = tree(project)
-    code, out, _ = run("new", "Pride.txt", "--minutes", "0.5")  # as one that was interrupted is begun again
-    assert code == 0 and "10 ms a step were measured" in out and "as it was planned before" in out
-    assert tree(project) == before
-    code, out, _ = run("new", "Pride.txt", "--minutes", "0.5", "--force")
-    assert code == 0 and "0 ms a step were measured" in out and "the rest of the time would not help" in out
-    before = tree(project)
-    recipe = project / "conf/recipe/pride.yaml"
-    older = recipe.read_text().partition("# Written by")[0] + "  no_parameter_any_more: 1\n"
-    recipe.write_text(as_written(older))
-    assert run("new", "tiny-shakespeare", "--force")[0] == 0
-    code, out, _ = run("new", "Pride.txt", "--minutes", "0.5")
-    assert code == 0 and "as it was planned before" not in out
-    assert tree(project) == before
-    plan_quickly(monkeypatch, 0.01)
-    before = tree(project)
-    code, _, log = run("new", "Pride.txt", "--minutes", "0.5", "--force")
-    assert code == 2 and "--minutes 0.5 is too short" in log
-    assert tree(project) == before
+    assert run("recipe", "quick")[0] == 0
+    assert load_params(project / "params.yaml").train.initial == NOTHING, "a recipe begins from nothing"
 
 
-@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf", "a", "10001"])
-def test_minutes_are_a_time(run: Run, project: Path, minutes: str) -> None:
-    before = tree(project)
-    code, _, log = run("new", "Pride.txt", "--minutes", minutes)
-    assert code == 2 and "--minutes" in log and len(log.splitlines()) == 1
-    assert tree(project) == before
+def test_a_model_of_another_alphabet_is_no_beginning(run: Run, project: Path, learned: Path) -> None:
+    start_dvc(project)
+    for number, is_warned in ((300, False), (100, True)):
+        (project / "Pride.txt").write_text("\u0431\u0432\u0433 " * (400 - number) + "ea " * number)
+        out = run("new", "Pride.txt", "--from", learned, "--force")[1]
+        assert ("it knows less than half of this text" in out) == is_warned, out
+
+
+@needs_root
+@pytest.mark.parametrize("num_free", [0, 3 * 4096])
+def test_a_cache_that_is_full_is_what_is_said(run: Run, project: Path, learned: Path, num_free: int) -> None:
+    """Where there is room for a part, DVC itself exits with 0."""
+    start_dvc(project)
+    shutil.rmtree(project / ".dvc/cache", ignore_errors=True)
+    with small_disk(project / ".dvc/cache") as small:
+        (small / "filler").write_bytes(bytes(BYTES - num_free))
+        code, _, err = run("new", "Pride.txt", "--from", learned)
+        (line,) = err.splitlines()
+        assert code == 2 and "DVC does not take it: ERROR: " in line and "No space left on device" in line
+        assert {path.name for path in project.glob("conf/initial/*")} <= {".gitignore"}
+        assert not (project / "conf/corpus/pride.yaml").exists()
+
+
+@given(st.text(st.sampled_from("ab\r\nж☃")), st.lists(st.integers(0, 30), max_size=5))
+def test_pieces_are_counted_like_the_whole(text: str, cuts: list[int]) -> None:
+    edges = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
+    report = inspect([text[start:end] for start, end in zip(edges, edges[1:], strict=False)])
+    converted = text.replace("\r\n", "\n")
+    assert report.num_chars == len(converted) == len(text) - report.num_crlf
+    assert report.counts == {one: converted.count(one) for one in set(converted)}
+    lines = converted.split("\n")
+    assert report.num_lines == len(lines) - (lines[-1] == "")

@@ -105,20 +105,6 @@ def test_without_a_record_only_the_same_text_is_written_again(project: Path) -> 
     assert (project / CORPUS).read_text() == first
 
 
-@pytest.mark.slow
-def test_a_corpus_of_before_the_last_one_is_replaced(project: Path) -> None:
-    """`dvc.lock` has the last one alone. Of others, DVC has kept the bytes, so nothing is lost."""
-    first = (project / "text.txt").read_text()
-    dvc(project, "repro", "download")
-    (project / "other.txt").write_text("another text, " * 50)
-    write_params(project, {"download.name": "other", "download.source": "other.txt", "download.watch": "other.txt"})
-    dvc(project, "repro", "download")
-    (project / "text.txt").write_text(first + "corrected")
-    write_params(project, {})
-    dvc(project, "repro", "download")
-    assert (project / CORPUS).read_text() == first + "corrected"
-
-
 def test_a_corpus_that_was_downloaded_is_replaced(project: Path) -> None:
     first = (project / "text.txt").read_text()
     dvc(project, "repro", "download")

@@ -1,16 +1,29 @@
-"""Which recipe is proposed for which text."""
+"""Which recipe is proposed for which text, and which training for a time, whatever the machine."""
+
+import re
 
 import pytest
 
-from benchmarks.projects import ROOT
+from benchmarks.projects import ROOT, compose
+from charlstm.errors import CorpusError
 from charlstm.model.shape import ModelShape
-from pipeline.new import proposal
-from pipeline.new.proposal import Proposal, Text, training_for
+from pipeline.new import proposal, timing
+from pipeline.new.proposal import (
+    AFTER_A_MODEL,
+    MAX_DROPOUT,
+    MIN_CHARS_PER_WEIGHT,
+    Proposal,
+    Text,
+    Training,
+    training_for,
+    training_within,
+)
 from pipeline.stage.presets import RECIPES, load
 
 QUICK = load(RECIPES, "quick", ROOT).values
-
 SIZES = (500, 1_000, 3_000, 20_000, 50_000, 110_000, 300_000, 700_000, 2_000_000, 10_000_000, 10**8, 10**10)
+MINUTES = (3.0, 15.0, 60.0, 600.0)
+LENGTHS = (100_000, 1_100_000, 3_300_000, 10_000_000)
 
 
 def propose(num_chars: int, counts: list[int], initial: ModelShape | None = None) -> Proposal:
@@ -39,61 +52,81 @@ def test_what_is_proposed(num_chars: int, recipe: dict[str, object]) -> None:
     assert (found == {}) == (recipe == {})
 
 
-def test_a_lower_rate_is_told() -> None:
-    said = {size: any("lower" in one for one in propose(size, [size // 65] * 65).reasons) for size in SIZES}
-    assert said == {size: size > 3_900_000 for size in SIZES}
-
-
-def test_a_text_of_rare_characters_is_read_more_often() -> None:
-    assert propose(1_180_000, [1_180_000 // 2_900] * 2_900).recipe["train.epochs"] == 4
-
-
 @pytest.mark.parametrize("num_chars", SIZES)
 def test_every_proposal_trains(num_chars: int) -> None:
-    """As `StreamBatches` and the schedule ask for; and it says why."""
-    found = propose(num_chars, [num_chars // 65] * 65)
-    values = {**QUICK, **found.recipe}
+    """As `StreamBatches` and the schedule ask for."""
+    values = {**QUICK, **propose(num_chars, [num_chars // 65] * 65).recipe}
     batch_size, context_len, epochs, warmup = (
         int(str(values[f"train.{name}"])) for name in ("batch_size", "context_len", "epochs", "warmup_steps")
     )
     num_train = int(0.9 * num_chars)
     assert batch_size * context_len <= num_train - 1
     assert warmup < epochs * (num_train - 1) // (batch_size * context_len)
-    assert found.reasons[0] and (epochs * num_train >= 2_000_000 or epochs == 60)
+    assert epochs * num_train >= 2_000_000 or epochs == 60
 
 
-def test_rare_characters_of_a_large_alphabet_are_given_up_where_they_are_few() -> None:
+def test_characters_of_a_large_alphabet_are_given_up_where_they_are_few_and_rare() -> None:
+    assert propose(1_180_000, [1_180_000 // 2_900] * 2_900).recipe["train.epochs"] == 4, "it is read more often"
     assert propose(10**6, [1] * 1500 + [2] * 1500 + [1000] * 2500).corpus == {"encode.min_count": 3}
     assert propose(10**6, [3] * 5000).corpus == {}
     assert propose(10**6, [1] * 3000).corpus == {}
-
-
-def test_a_huge_text_is_validated_on_a_part() -> None:
-    assert propose(10**9, [10**7] * 100).corpus == {
-        "train.validation_chars": 1_000_000,
-        "evaluate.max_chars": 10_000_000,
-    }
-
-
-def test_larger_texts_take_longer_and_need_no_smaller_models() -> None:
-    found = [propose(size, [1]) for size in SIZES]
-    weights = [one.training.shape.num_multiplied for one in found if one.training]
-    assert len(found) == len(weights) > 10 and weights == sorted(weights)
-
-
-def test_the_time_is_that_of_the_recipes_table() -> None:
-    """54 seconds for `quick` on 2 cores: see docs/recipes.md."""
-    training = propose(1_115_394, [1] * 65).training
-    assert training is not None and training.seconds(2, True) == pytest.approx(54, rel=0.1)
+    assert propose(10**9, [10**7] * 100).corpus.keys() == {"train.validation_chars", "evaluate.max_chars"}
 
 
 def test_a_text_that_begins_from_a_model_has_its_sizes_and_lower_rates() -> None:
     counts = [1_500] * 65
-    found = propose(100_000, counts, ModelShape(65, 48, 200, 2, 72)).recipe
+    found, alone = (propose(100_000, counts, shape).recipe for shape in (ModelShape(65, 48, 200, 2, 72), None))
     sizes = {"embedding_size": 48, "hidden_size": 200, "num_layers": 2, "feed_forward_size": 72}
-    assert {f"model.{name}": size for name, size in sizes.items()}.items() <= found.items()
-    alone = propose(100_000, counts).recipe
+    assert {f"model.{name}": size for name, size in sizes.items()}.items() <= found.items() >= AFTER_A_MODEL.items()
     assert found["train.dropout.output"] == 0.1 < float(str(alone["train.dropout.output"]))
     assert int(str(found["train.epochs"])) < int(str(alone["train.epochs"]))
-    for rate in ("train.learning_rate", "train.muon.learning_rate"):
-        assert 0 < float(str(found[rate])) < float(str(QUICK[rate]))
+
+
+def test_dropout_grows_by_a_tenth_with_each_doubling() -> None:
+    training = Training(1_000, ModelShape(9, 8, 16, 1, 16), 1, 4, 16)
+    once = (4 * 16 * (8 + 16) + 2 * 16 * 16 + 16 * 9) / 1_000
+    epochs_at = {risk: round(risk / once) for risk in (9, 20, 40, 160, 1_000)}
+    found = [training._replace(epochs=epochs).dropout for epochs in epochs_at.values()]
+    assert found == pytest.approx([0, 0.1, 0.2, MAX_DROPOUT, MAX_DROPOUT], abs=0.02)
+
+
+# For a time.
+
+
+def within(minutes: float, num_chars: int, power: float = 6e10) -> tuple[Training, float]:
+    """On a machine that multiplies so many weights a second."""
+
+    def step_seconds(training: Training) -> float:
+        return training.batch_size * training.context_len * 8 * training.shape.hidden_size**2 / power
+
+    return training_within(Text(num_chars, [num_chars // 65] * 65), 60 * minutes, step_seconds)
+
+
+@pytest.mark.parametrize("num_chars", LENGTHS)
+def test_the_time_is_kept_and_more_of_it_makes_no_smaller_model(num_chars: int) -> None:
+    found = [within(minutes, num_chars) for minutes in MINUTES]
+    for minutes, (training, seconds) in zip(MINUTES, found, strict=True):
+        assert training.epochs > 0 and 0 < seconds <= 1.05 * 60 * minutes
+        num_weights, num_read = training.shape.num_multiplied, training.epochs * training.num_train
+        assert num_read >= MIN_CHARS_PER_WEIGHT * num_weights
+        assert num_weights < (4 if num_chars < 300_000 else 2.5) * training.num_train
+    sizes = [training.shape.hidden_size for training, _ in found]
+    assert sizes == sorted(sizes) and (sizes[0] < sizes[-1] or num_chars == LENGTHS[0])
+
+
+def test_a_faster_machine_gets_a_wider_model() -> None:
+    sizes = [within(15, 3_300_000, power)[0].shape.hidden_size for power in (1e10, 4e10, 16e10)]
+    assert sizes == sorted(set(sizes))
+
+
+def test_a_time_too_short_says_how_much_it_takes() -> None:
+    with pytest.raises(CorpusError, match=r"--minutes 0\.01 is too short: .* once takes .* minutes here") as refused:
+        within(0.01, 4_500, 1e7)
+    assert (enough := re.search(r"takes ([0-9.]+) minutes here", str(refused.value)))
+    assert within(float(enough[1]), 4_500, 1e7)[0].epochs >= 1
+
+
+def test_steps_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "NUM_STEPS", 3)
+    recipe = Training(1_000, ModelShape(9, 8, 16, 1, 16), 1, 4, 16).recipe()
+    assert 0 < timing.step_seconds(compose(ROOT, [f"{name}={value}" for name, value in recipe.items()]), 9) < 10

@@ -1,15 +1,45 @@
-"""Which recipe parameters are: the shipped ones, changed ones, and a damaged `conf/`."""
+"""`charlstm recipe`; which recipe parameters are; and that what `params.yaml` says is what runs, whoever wrote it."""
 
-import os
+import difflib
 import shutil
 from pathlib import Path
 
 import pytest
+from commands import Run
+from dvc.utils.hydra import apply_overrides
+from stages import dvc, start_dvc
 
-from benchmarks.projects import ROOT, compose, write_params
+from benchmarks.projects import ROOT, compose, shipped_params, write_params
 from charlstm.errors import ParamsError
+from charlstm.files.documents import load_yaml
 from charlstm.params import Params, load_params
-from pipeline.stage.presets import CORPORA, RECIPES, Kind, Recipe, load, names, nearest, recipe_of
+from pipeline.stage.presets import CORPORA, RECIPES, Kind, Recipe, load, names, recipe_of, with_values
+
+STAGES = (
+    "stages:\n  train:\n    cmd: cp params.yaml trained.yaml\n    params: [model, train]\n    outs: [trained.yaml]\n"
+)
+SHIPPED = shipped_params()
+ROOT_VALUES = {**load(RECIPES, RECIPES.root, ROOT).values, **load(CORPORA, CORPORA.root, ROOT).values}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project in which nothing has run, the current folder. Its train stage only keeps the parameters that it got."""
+    folder = tmp_path / "project"
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    (folder / "dvc.yaml").write_text(STAGES)
+    (folder / "params.yaml").write_text(SHIPPED)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def edit(project: Path, before: str, after: str) -> None:
+    text = (project / "params.yaml").read_text()
+    assert before in text
+    (project / "params.yaml").write_text(text.replace(before, after, 1))
+
+
+# Which recipe it is.
 
 
 @pytest.mark.parametrize("name", names(RECIPES, ROOT))
@@ -18,42 +48,33 @@ def test_each_shipped_recipe_is_recognized(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "label", "full"),
+    ("overrides", "label"),
     [
-        (["train.seed=7", "train.precision=fp32"], "quick", "quick"),  # no recipe decides these
-        (["train.epochs=3"], "quick · epochs 3", "quick · epochs 3"),
-        (["recipe=best", "train.muon.learning_rate=0.05"], "best · muon.learning_rate 0.05", None),
-        (["train.gradient_clip_norm=null"], "quick · gradient_clip_norm none", None),
-        (["train.validation=sliding"], "quick · validation sliding", None),  # which `original` decides
+        (["train.seed=7", "train.precision=fp32"], "quick"),  # no recipe decides these
+        (["recipe=best", "train.muon.learning_rate=0.05"], "best · muon.learning_rate 0.05"),
+        (["train.gradient_clip_norm=null"], "quick · gradient_clip_norm none"),
         (
             ["train.epochs=3", "train.batch_size=8", "model.hidden_size=9", "train.ema_decay=0.9"],
             "quick · 4 changes",
-            None,
         ),
     ],
 )
-def test_what_differs_is_named(overrides: list[str], label: str, full: str | None) -> None:
-    recipe = recipe_of(compose(ROOT, overrides), ROOT)
-    assert recipe.label == label
-    assert full is None or recipe.full == full
+def test_what_differs_is_named(overrides: list[str], label: str) -> None:
+    assert recipe_of(compose(ROOT, overrides), ROOT).label == label
 
 
 def test_parameters_that_are_far_from_any_recipe_are_their_own(tmp_path: Path) -> None:
     write_params(tmp_path, {})
     tiny = load_params(tmp_path / "params.yaml")
     assert recipe_of(tiny, ROOT) == recipe_of(tiny, tmp_path) == Recipe(None, {})
-    assert recipe_of(tiny, ROOT).label == recipe_of(tiny, ROOT).full == "parameters of no recipe"
 
 
-DAMAGED = [b"", b"[1]", b"a: [", b"\xff", b"builds_on: quick", b"builds_on: missing", b"builds_on: 3", b"model: 3"]
-
-
-@pytest.mark.parametrize("content", DAMAGED)
-def test_a_damaged_recipe_fails_nothing(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"[1]", b"a: [", b"\xff", b"model: 3"])
+def test_a_damaged_recipe_is_passed_over(content: bytes, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    (tmp_path / "conf/recipe/quick.yaml").write_bytes(content)
-    assert recipe_of(compose(ROOT), tmp_path).name != "quick"
-    with pytest.raises(ParamsError, match=r"quick|sections"):
+    (tmp_path / "conf/recipe/best.yaml").write_bytes(content)
+    assert recipe_of(compose(ROOT), tmp_path) == Recipe("quick", {})
+    with pytest.raises(ParamsError, match=r"best\.yaml"):
         load(RECIPES, "best", tmp_path)
 
 
@@ -61,49 +82,118 @@ def test_a_damaged_recipe_fails_nothing(content: bytes, tmp_path: Path) -> None:
 def test_every_preset_decides_the_same_parameters(kind: Kind) -> None:
     """So writing one after another leaves nothing of the first behind."""
     root = load(kind, kind.root, ROOT)
-    known = set(Params.names())
-    assert set(root.values) <= known
     found = [load(kind, name, ROOT) for name in names(kind, ROOT)]
-    assert len(found) >= 2
+    assert len(found) >= 2 and set(root.values) <= set(Params.names())
     assert all(list(preset.values) == list(root.values) for preset in found)
-
-
-def test_recipes_and_corpora_decide_different_parameters() -> None:
-    recipe, corpus = (load(kind, kind.root, ROOT).values for kind in (RECIPES, CORPORA))
-    assert not set(recipe) & set(corpus)
-    assert compose(ROOT).values() | dict(recipe) | dict(corpus) == compose(ROOT).values()
+    assert not load(RECIPES, RECIPES.root, ROOT).values.keys() & load(CORPORA, CORPORA.root, ROOT).values.keys()
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (
-            "builds_on: quick\ntrain: {seed: 3}",
-            "a recipe does not decide train.seed: only what conf/recipe/quick.yaml has",
-        ),
-        (
-            "builds_on: quick\ntrain: {batch_sise: 3}",
-            "train.batch_sise is not a parameter, did you mean train.batch_size?",
-        ),
-        ("builds_on: quikc", "there is no recipe 'quikc' (named by own), did you mean quick?"),
-        ("builds_on: own", "own builds on itself"),
-        ("model: {hidden_size: 3}", "expected a line `builds_on: NAME`"),
-        ("defaults: [quick, _self_]", "defaults is not a parameter"),
+        ("train: {seed: 3}", "train.seed: expected only what conf/recipe/quick.yaml has"),
+        ("train: {batch_sise: 3}", "train.batch_sise is not a parameter, did you mean train.batch_size?"),
     ],
 )
-def test_a_mistake_in_a_recipe_is_one_line(tmp_path: Path, content: str, expected: str) -> None:
-    shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    (tmp_path / "conf/recipe/own.yaml").write_text(content)
-    with pytest.raises(ParamsError) as caught:
-        load(RECIPES, "own", tmp_path)
-    assert expected in str(caught.value) and "\n" not in str(caught.value)
+def test_a_mistake_in_a_recipe_is_one_line(run: Run, project: Path, content: str, expected: str) -> None:
+    (project / "conf/recipe/own.yaml").write_text(content)
+    for arguments in ([], ["own"]):
+        code, out, log = run("recipe", *arguments)
+        assert code == 2 and expected in log and len(log.splitlines()) == 1
 
 
-def test_what_is_no_file_is_no_preset(tmp_path: Path) -> None:
-    """An editor leaves a link to nowhere as its lock, and a FIFO would be waited for."""
-    shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    (tmp_path / "conf/recipe/.#quick.yaml").symlink_to("user@host.1234")
-    (tmp_path / "conf/recipe/gone.yaml").symlink_to("nowhere")
-    os.mkfifo(tmp_path / "conf/recipe/pipe.yaml")
-    assert names(RECIPES, tmp_path) == names(RECIPES, ROOT)
-    assert nearest(RECIPES, compose(ROOT).values(), tmp_path).name == "quick"
+# `params.yaml` as a text.
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in (RECIPES, CORPORA) for name in names(kind, ROOT)])
+def test_a_preset_and_back_leaves_the_file_as_it_was(kind: Kind, name: str, tmp_path: Path) -> None:
+    """And in between in the form that DVC gives it, so that an experiment changes the lines of its values alone."""
+    text = with_values(SHIPPED, load(kind, name, ROOT).values)
+    assert with_values(text, ROOT_VALUES) == SHIPPED
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    apply_overrides(path, ["train.seed=1"])
+    assert path.read_text() == text
+    apply_overrides(path, ["train.seed=5"])
+    lines = difflib.ndiff(text.splitlines(), path.read_text().splitlines())
+    assert [line for line in lines if line[0] in "+-"] == ["-   seed: 1", "+   seed: 5"]
+
+
+@pytest.mark.parametrize(
+    "value", ["é\u2028 #:-'\"\n\t", "long " * 30, "x" * 90, "1", "null", "\f", [" a\n", "b"], None]
+)
+def test_any_value_is_written_and_read(value: object, tmp_path: Path) -> None:
+    values = {"download.separator": value, "sample.prompts": value, "download.source": value}
+    (tmp_path / "params.yaml").write_text(with_values(SHIPPED, values))
+    document = load_yaml(tmp_path / "params.yaml")
+    assert [document["download"][name] for name in ("separator", "source")] == [value, value]
+    assert document["sample"]["prompts"] == value
+
+
+def test_a_recipe_is_written_and_quick_brings_the_file_back(run: Run, project: Path) -> None:
+    (project / "params.yaml").rename(project / "shared.yaml")
+    (project / "params.yaml").symlink_to("shared.yaml")
+    for name in ("best", "original"):
+        assert run("recipe", name)[0] == 0
+        assert recipe_of(load_params(project / "params.yaml")) == Recipe(name, {})
+    assert [line for line in run("recipe")[1].splitlines() if line.startswith("*")][0].startswith("* original: ")
+    code, out, _ = run("recipe", "quick")
+    assert code == 0 and "  model.num_layers 2 -> 1" in out
+    assert (project / "params.yaml").is_symlink() and (project / "shared.yaml").read_text() == SHIPPED
+    assert "as it was" in run("recipe", "quick")[1]
+
+
+def test_what_was_edited_is_named_before_it_would_be_lost(run: Run, project: Path) -> None:
+    edit(project, "hidden_size: 320", "hidden_size: 512")
+    edit(project, "epochs: 2", "epochs: many")
+    before = (project / "params.yaml").read_bytes()
+    code, _, log = run("recipe", "best")
+    assert code == 2 and "params.yaml is quick with epochs many: no recipe has that" in log  # best has 512 units, too
+    assert (project / "params.yaml").read_bytes() == before
+    assert run("recipe", "best", "--force")[0] == 0
+    assert load_params(project / "params.yaml").train.epochs == 20, "a mistake is mended, too"
+
+
+def test_what_stands_there_is_kept_as_a_recipe(run: Run, project: Path) -> None:
+    assert run("recipe", "best")[0] == 0
+    edit(project, "hidden_size: 512", "hidden_size: 96")
+    code, out, _ = run("recipe", "save", "thin")
+    assert code == 0 and out == "conf/recipe/thin.yaml: best with hidden_size 96\n"
+    assert recipe_of(load_params(project / "params.yaml")) == Recipe("thin", {})
+    edit(project, "epochs: 20", "epochs: 4")
+    code, _, log = run("recipe", "save", "thin")
+    assert code == 2 and "conf/recipe/thin.yaml is there already" in log
+    assert run("recipe", "save", "thin", "--force")[0] == 0
+    assert recipe_of(load_params(project / "params.yaml")) == Recipe("thin", {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["bset"], "there is no recipe 'bset', did you mean best?; there are best, large, original"),
+        (["save", "quick", "--force"], "expected a name of small letters"),
+        (["save", "A b"], "expected a name of small letters"),
+        (["save"], "expected NAME, or save NAME, got save"),
+    ],
+)
+def test_mistakes_are_one_line(run: Run, project: Path, arguments: list[str], error: str) -> None:
+    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    code, out, log = run("recipe", *arguments)
+    assert (code, out) == (2, "") and error in log and len(log.splitlines()) == 1
+    assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+
+
+def test_what_is_edited_or_applied_is_what_runs(run: Run, project: Path) -> None:
+    start_dvc(project)
+    shutil.copy(ROOT / ".dvc/config", project / ".dvc")
+    dvc(project, "git", "add", "-A")
+    dvc(project, "git", "commit", "-qm", "some commit")
+    dvc(project, "exp", "run", "-n", "shorter", "-S", "train.epochs=1", "-S", "model.hidden_size=64")
+    dvc(project, "git", "checkout", "-q", "params.yaml")
+    dvc(project, "exp", "apply", "shorter")
+    assert run("recipe", "save", "shorter")[0] == 0
+    edit(project, "warmup_steps: 100", "warmup_steps: 50")
+    dvc(project, "exp", "run", "-S", "train.seed=5")
+    trained = load_params(project / "trained.yaml").train
+    assert (trained.seed, trained.epochs, trained.warmup_steps) == (5, 1, 50)
+    assert recipe_of(load_params(project / "trained.yaml")) == Recipe("shorter", {"train.warmup_steps": 50})

@@ -18,7 +18,7 @@ from stages import dvc, run_stages, start_dvc
 from benchmarks.projects import make_project, write_params
 from pipeline import cli
 from pipeline.commands.reproduce import _worktree
-from pipeline.new.initial import find_initial
+from pipeline.new.initial import InitialModel
 
 CHARLSTM = [sys.executable, "-m", "pipeline.cli"]
 
@@ -117,7 +117,7 @@ def test_an_experiment_and_the_model_that_another_began_from(project: Path, tmp_
     assert found["experiment"] == "second" and found["baseline"] == dvc(folder, "git", "rev-parse", "HEAD").strip()
     reproduced(folder, found["run"][:8])
     with contextlib.chdir(folder):
-        initial = find_initial("artifacts/model", Path("artifacts/model"))
+        initial = InitialModel.load("artifacts/model", Path("artifacts/model"))
         initial.keep()
     write_params(folder, {"train.initial": str(initial.target), "train.seed": 3})
     dvc(folder, "repro")

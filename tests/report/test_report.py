@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from stages import run_stage, run_stages
+from stages import run_here, run_stage, run_stages
 
 from benchmarks.projects import Override, write_params
+from charlstm.corpus.download import FALLBACKS
 from charlstm.evaluation.baselines import read_baselines
 from charlstm.evaluation.documents import write_document
 from charlstm.params import load_params
 from charlstm.report.document import read_review
+from charlstm.sections import FallbackParams
 from charlstm.text.encoded import load_ids
 from charlstm.text.vocabulary import load_vocab
 from pipeline.commands.doctor import check_substitute
@@ -139,11 +141,15 @@ def test_a_terminal_that_has_ascii_only(project: Path) -> None:
     assert "\ndef \\xe9\\U0001f600\n" in done.stdout
 
 
-def test_a_substitute_is_said_wherever_a_result_is(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_substitute_is_said_wherever_a_result_is(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     sha256 = hashlib.sha256((project / "Datasets/shakespear.txt").read_bytes()).hexdigest()
     same = dict.fromkeys(("requirement_sha256", "sha256", "stands_in_for"), sha256)
-    write_params(project, {"download.fallback": {"requirement": "package==1", "members": "*", "num_bytes": 9, **same}})
-    run_stages(project, "sample")
+    fallback = FallbackParams(requirement="package==1", members="*", num_bytes=9, **same)
+    monkeypatch.setitem(FALLBACKS, sha256, fallback)
+    write_params(project, {"download.sha256": sha256})
+    assert run_here(project, "sample") == 0
     assert "THE TEXT IS A SUBSTITUTE, package==1, " in reported(project, capsys)
     assert "<title>shakespear-fallback" in (project / "artifacts/samples/review.html").read_text()
     with contextlib.chdir(project):

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.projects import ROOT, shipped_params, write_params
 from charlstm.errors import ParamsError
 from charlstm.params import Params, load_params
-from pipeline.stage.params_file import with_values
+from pipeline.stage.presets import with_values
 
 SHIPPED = shipped_params()
 

@@ -10,11 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from stages import run_stage
+from stages import run_here, run_stage
 
 from benchmarks.projects import make_project, write_params
 from charlstm.corpus.conversion import Form
-from charlstm.corpus.download import download, fetch
+from charlstm.corpus.download import FALLBACKS, download, fetch
 from charlstm.errors import CorpusError
 from charlstm.files.documents import load_yaml
 from charlstm.sections import FallbackParams
@@ -187,20 +187,19 @@ def fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FallbackParams:
     return make_sdist(tmp_path, files)
 
 
-def test_the_fallback_is_used_loudly_and_only_if_it_is_asked_for(tmp_path: Path, fallback: FallbackParams) -> None:
+def test_the_fallback_is_used_loudly_and_only_if_it_is_asked_for(
+    tmp_path: Path, fallback: FallbackParams, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(FALLBACKS, SHA256, fallback)
     project = tmp_path / "project"
-    parameters = {"download.source": NOWHERE, "download.sha256": SHA256, "download.fallback": fallback.model_dump()}
-    make_project(project, parameters)
-    done = run_stage(project, "download")
-    assert done.returncode == 2 and "CHARLSTM_FALLBACK=1" in done.stderr.splitlines()[-1]
+    make_project(project, {"download.source": NOWHERE, "download.sha256": SHA256})
+    assert run_here(project, "download") == 2 and "CHARLSTM_FALLBACK=1" in caplog.text
     assert not list(project.glob("Datasets/*"))
-    done = run_stage(project, "download", CHARLSTM_FALLBACK="1")
-    assert done.returncode == 0 and "Using the fallback plays==1.0 INSTEAD" in done.stderr
+    monkeypatch.setenv("CHARLSTM_FALLBACK", "1")
+    assert run_here(project, "download") == 0 and "Using the fallback plays==1.0 INSTEAD" in caplog.text
     assert (project / "Datasets/shakespear.txt").read_bytes() == b"firstsecond second second seco"
-    assert run_stage(project, "download").returncode == 2, "what is there is not the text that is named"
-    own = hashlib.sha256(b"own").hexdigest()
-    make_project(tmp_path / "own", {**parameters, "download.sha256": own})
-    assert run_stage(tmp_path / "own", "download", CHARLSTM_FALLBACK="1").returncode == 2, "it stands in for one text"
+    monkeypatch.delenv("CHARLSTM_FALLBACK")
+    assert run_here(project, "download") == 2, "what is there is not the text that is named"
 
 
 @pytest.mark.parametrize("name", ["requirement_sha256", "sha256"])
