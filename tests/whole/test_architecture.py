@@ -183,7 +183,7 @@ def test_code_that_a_stage_no_longer_imports_is_taken_out() -> None:
     ("stage", "decides"),
     [
         ("train", shape_of),
-        ("sample", collect.flat),  # what review.json has of the parameters
+        ("sample", collect.review_of),  # what review.json has of the parameters
         *((stage, load_paths) for stage in STAGES),
     ],
 )
