@@ -16,7 +16,7 @@ from charlstm.evaluation.blocks import BLOCKS, Blocks, parse_blocks
 from charlstm.evaluation.difference import Trained, by_recipe, compare, mean_and_deviation, why_no_interval
 from charlstm.evaluation.documents import HEADLINE
 from charlstm.files.documents import parse_yaml
-from charlstm.sections import NOT_OF_A_MODEL, SEED, differing, flatten, short_name, values_in_words
+from charlstm.sections import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, flatten, short_name, values_in_words
 from pipeline.dvc.paths import load_paths
 from pipeline.dvc.queue import run_dvc
 from pipeline.dvc.record import cached
@@ -57,9 +57,8 @@ def sweep(
     results = read_results(revision)
     if seeds and revision != "HEAD":
         raise CharlstmError(f"{revision}: expected HEAD, from which --seeds trains")
-    if seeds and (missing := missing_seeds(seeds, results)):
-        queue = run_dvc("exp", "run", "--queue", "-S", f"{SEED}={','.join(map(str, missing))}")
-        return queue or run_dvc("queue", "start")
+    if seeds and (missing := ",".join(map(str, missing_seeds(seeds, results)))):
+        return run_dvc("exp", "run", "--queue", "-S", f"{SEED}={missing}") or run_dvc("queue", "start")
     experiments = [one for one in results if one.state != OWN]
     if not experiments:
         raise CharlstmError(f"{revision}: no experiment began from it; `dvc exp list -A` names those of other commits")
@@ -134,9 +133,10 @@ def show(results: list[Result], output: Path) -> None:
     recipes.sort(key=lambda alike: fmean(one.loss for one in alike))
     params = [dict(alike[0].recipe) for alike in recipes]
     values = [{name: one.get(name) for name in sorted(differing(params))} for one in params]
-    words, groups = list(map(values_in_words, values)), []
+    words, groups = [values_in_words(one) for one in values], []
     for word, alike in zip(words, recipes, strict=True):
-        name = word if words.count(word) == 1 else " and ".join(one.name for one in alike)
+        is_name = words.count(word) == 1 and len(values[0]) <= MAX_NAMED
+        name = word if is_name else " and ".join(one.name for one in alike)
         groups.append(Trained(name, [one.loss for one in alike], [one.blocks for one in alike]))
     differences = compare(groups)
     table = Table("parameters", "experiments", "seeds", HEADLINE, "above the best", title=str(results[0].text[0]))

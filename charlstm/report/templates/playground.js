@@ -56,10 +56,10 @@ class Matrix {
   // The sums of weights * vector, exact.
   multiply(vector) {
     const { weights, sums } = this;
-    let next = 0;
     for (let row = 0; row < sums.length; row++) {
+      const first = row * vector.length;
       let sum = 0;
-      for (let k = 0; k < vector.length; k++) sum = (sum + Math.imul(weights[next++], vector[k])) | 0;
+      for (let k = 0; k < vector.length; k++) sum += weights[first + k] * vector[k];
       sums[row] = sum;
     }
     return sums;
