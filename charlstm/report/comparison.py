@@ -50,9 +50,6 @@ def comparison_of(candidates: Sequence[Candidate]) -> str:
     )
 
 
-# What the models are called.
-
-
 def labels_of(candidates: Sequence[Candidate]) -> list[str]:
     """What differs between the models, if that tells them apart; else what the user called them."""
     words = differences([one.document for one in candidates], [one.recipe for one in candidates])
@@ -82,9 +79,6 @@ def differences(documents: Sequence[ReviewDocument], recipes: Sequence[str | Non
     return words
 
 
-# Whether one of them is better.
-
-
 def verdicts(candidates: Sequence[Candidate]) -> list[str]:
     """What can be said, a line each; nothing where losses cannot be compared."""
     is_one_text = len({one.document.validation_sha256 for one in candidates}) == 1
@@ -109,7 +103,7 @@ def recipes_of(models: Sequence[Candidate]) -> list[Trained]:
     for group, word in zip(groups, words, strict=True):
         name = word if word and words.count(word) == 1 else " and ".join(one.label for one in group)
         seeds = f" ({len(group)} seeds)" if len(group) > 1 else ""
-        trained.append(Trained(name + seeds, [one.loss for one in group], [one.own_blocks() for one in group]))
+        trained.append(Trained(name + seeds, [one.loss for one in group], [one.blocks for one in group]))
     return trained
 
 
@@ -117,9 +111,6 @@ def _recipe(document: ReviewDocument) -> str:
     """What makes a model besides the seed."""
     made = {name: value for name, value in document.parameters.items() if not name.startswith(NOT_OF_A_MODEL)}
     return repr((document.corpus_sha256, sorted((name, value) for name, value in made.items() if name != SEED)))
-
-
-# Tables.
 
 
 def parameter_rows(documents: Sequence[ReviewDocument]) -> list[Row]:

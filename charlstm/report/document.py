@@ -4,7 +4,6 @@ It has no times, hosts, paths or run ids: the same model, texts and parameters g
 new `schema_version`.
 """
 
-import math
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
@@ -113,13 +112,6 @@ class Candidate(NamedTuple):
     def loss(self) -> float:
         """By the protocol of the blocks."""
         return self.document.losses[HEADLINE].nats_per_char
-
-    def own_blocks(self) -> "Blocks | None":
-        """The blocks, if they are those of this very model."""
-        if self.blocks is None:
-            return None
-        is_own = math.isclose(self.blocks.nats_per_char, self.loss, rel_tol=1e-9)
-        return self.blocks if is_own else None
 
 
 read_review = partial(read_document, kind=ReviewDocument, what="the review of a model", stage="sample")

@@ -73,8 +73,6 @@ def shown_number(value: float | None, kind: str) -> str:
             return f"{value:.4f}"
 
 
-# The text of an excerpt in runs of one color, by what a cell did at each character.
-
 DARKEST = 4  # steps of color on either side of none
 STEP = 25  # levels to a step
 
@@ -93,8 +91,6 @@ def runs_of(cell: Cell) -> list[Run]:
     groups = itertools.groupby(pairs, key=lambda pair: pair[1])
     return [Run("".join(character for character, _ in group), step) for step, group in groups]
 
-
-# `review.html`: a review document as one file that needs no network, for any browser, with scripts or without.
 
 MAX_PROMPT = 300  # characters of it next to a text
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from charlstm.evaluation.published import ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.files.atomic import atomic_file
-from charlstm.report.document import Curves, Point
+from charlstm.report.document import Curves
 from charlstm.sections import short_name
 
 # Ten colors that can be told apart on white and on black.
@@ -91,8 +91,8 @@ def losses_svg(curves: Sequence[Curves]) -> Markup:
         figure = Figure(figsize=(8, 3.6), layout="constrained")
         axes = figure.add_subplot()
         for color, curve in zip(COLORS, curves, strict=False):
-            axes.plot(*_columns(curve.training), color=color, lw=1, alpha=0.5)
-            axes.plot(*_columns(curve.validation), color=color, marker="o", ms=4)
+            axes.plot([x for x, _ in curve.training], [y for _, y in curve.training], color=color, lw=1, alpha=0.5)
+            axes.plot([x for x, _ in curve.validation], [y for _, y in curve.validation], "o-", color=color, ms=4)
         lows = [y for curve in curves for _, y in (*curve.training, *curve.validation)]
         if lows:
             axes.set_ylim(min(lows) - 0.05, min(lows) + 1.0)
@@ -108,7 +108,3 @@ def losses_svg(curves: Sequence[Curves]) -> Markup:
     # Without what belongs to a file of its own, or would change the page around it.
     foreign = r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->"
     return Markup(re.sub(foreign, "", svg[svg.index("<svg") :], flags=re.DOTALL).replace(INK, "currentColor"))
-
-
-def _columns(points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]

@@ -4,32 +4,20 @@ import shutil
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 from reviews import HOSTILE, copy, review, sample
 
 from benchmarks.projects import ROOT
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.documents import write_document
-from charlstm.report.comparison import comparison_of, groups_of, labels_of, loss_rows, parameter_rows
+from charlstm.report.comparison import comparison_of, groups_of, labels_of, loss_rows
 from charlstm.report.document import Candidate, Loss, read_review
-from charlstm.sections import PublishedLoss, differing
+from charlstm.sections import PublishedLoss
 from pipeline.commands.review import find_review
 from pipeline.commands.review import review as write_review
-from pipeline.provenance.git import git
 
 
 def losses(nats_per_char: float) -> dict[str, Loss]:
     return {"stateful": Loss(nats_per_char=nats_per_char, bits_per_char=1, perplexity=2, num_chars=9)}
-
-
-def test_parameters_that_differ() -> None:
-    columns: list[dict[str, object]] = [
-        {"a": 1, "b": True, "c": None},
-        {"a": 1, "b": 1, "c": None, "d": "x", "e": None},
-    ]
-    rows = parameter_rows([review([], parameters=one) for one in columns])
-    assert [(row.name, row.cells) for row in rows] == [("b", [True, 1]), ("d", ["", "x"]), ("e", ["", None])]
-    assert differing([{"a": 1}]) == differing([]) == []
 
 
 def parameters(**values: object) -> dict[str, object]:
@@ -125,22 +113,6 @@ def test_runs_and_revisions_are_found(recorded: Path, tmp_path: Path, monkeypatc
         page = (tmp_path / "page.html").read_text("utf-8")
         assert "2 models side by side" in page and f"<bdi>{label or name}</bdi>, LSTM" in page
         assert f"<bdi>muon.learning_rate {rate}</bdi>" in page and "<bdi>muon.learning_rate 0.05</bdi>" in page
-
-
-def test_what_else_ran_from_a_commit_is_not_its_model(copy: Path, tmp_path: Path) -> None:
-    """As experiments do: a store may have these, and no run of the commit's own model."""
-    document = read_review(Path("artifacts/samples/review.json"))
-    other = document.model_copy(update={"model_sha256": "0" * 64, "parameters": {"train.seed": 7}})
-    shutil.rmtree("mlartifacts")
-    Path("mlflow.db").unlink()
-    client = MlflowClient(f"sqlite:///{copy}/mlflow.db")
-    experiment = client.create_experiment("charlstm/shakespear", (copy / "mlartifacts").as_uri())
-    run = client.create_run(experiment, tags={"mlflow.source.git.commit": git("rev-parse", "HEAD") or ""})
-    client.log_text(run.info.run_id, other.model_dump_json(), "review/review.json")
-    write_review(["HEAD"], tmp_path / "page.html")
-    assert "seed 1</bdi></h1>" in (tmp_path / "page.html").read_text("utf-8")
-    write_review([run.info.run_id], tmp_path / "page.html")
-    assert "seed 7</bdi></h1>" in (tmp_path / "page.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize("content", [None, '{"schema_version": 2}'], ids=["missing", "of another version"])

@@ -101,21 +101,6 @@ def test_texts_are_those_of_python(tmp_path: Path, name: str) -> None:
     assert len(set(texts)) > (3 if name == "zero" else len(RULES))
 
 
-def test_the_default_model_writes_fast(tmp_path: Path) -> None:
-    body = """
-    const rule = { temperature: 0.8, topK: null, topP: 0.98, minP: 0 };
-    found([1, 2, 3].map(() => {
-      const begun = performance.now();
-      const state = model.zeroState();
-      model.read(state, 0);
-      for (let n = 0; n < 1000; n++) model.read(state, draw(model.logits(state[0].hidden), rule, uniformAt(1n, n)));
-      return 1e6 / (performance.now() - begun);
-    }));
-    """
-    per_second = found_by(page_with(CASES["default"], script(body)), tmp_path, milliseconds=None)
-    assert max(per_second) >= 100, per_second
-
-
 CLICK = """
 const find = (selector) => document.querySelector(`#playground ${selector}`);
 const controls = find(".play").elements;

@@ -1,6 +1,5 @@
 """What `make repro` ends with, on a trained project; published losses only beside the text they were measured on."""
 
-import contextlib
 import hashlib
 import shutil
 from pathlib import Path
@@ -12,14 +11,9 @@ from stages import run_stages
 from benchmarks.projects import Override, write_params
 from charlstm.evaluation.baselines import read_baselines
 from charlstm.evaluation.documents import write_document
-from charlstm.params import load_params
 from charlstm.report.document import read_review
 from charlstm.text.encoded import load_ids
 from charlstm.text.vocabulary import load_vocab
-from pipeline.doctor.text import check_text_source
-from pipeline.dvc.paths import load_paths
-from pipeline.provenance.provenance import tags
-from pipeline.provenance.summary import run_name, summary_of
 
 DO_NOT_APPLY = "Another validation text than that of the published losses: they do not apply.\n"
 PUBLISHED_100 = {"protocol": "windowed_100", "system": "somebody's [/small] LSTM", "nats_per_char": 1.5194}
@@ -103,17 +97,3 @@ def test_a_sample_cannot_command_the_terminal(project: Path, capsys: pytest.Capt
     assert "\ndef a\\x1b[2J\\x07b" in said
     assert "\nd\n" in said
     assert "\x1b" not in said and "\r" not in said
-
-
-def test_a_substitute_is_said_wherever_a_result_is(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sha256 = hashlib.sha256((project / "Datasets/shakespear.txt").read_bytes()).hexdigest()
-    same = dict.fromkeys(("requirement_sha256", "sha256", "stands_in_for"), sha256)
-    write_params(project, {"download.fallback": {"requirement": "package==1", "members": "*", "num_bytes": 9, **same}})
-    run_stages(project, "sample")
-    assert "THE TEXT IS A SUBSTITUTE, package==1, " in reported(project, capsys)
-    assert "<title>shakespear-fallback" in (project / "artifacts/samples/review.html").read_text()
-    with contextlib.chdir(project):
-        params, paths = load_params(Path("params.yaml")), load_paths()
-        (found,) = (one.text for one in check_text_source(params, paths) if "package==1" in one.text)
-        assert found.startswith("Datasets/shakespear.txt is a substitute, package==1, ")
-        assert run_name(summary_of(params, tags(params, paths))).startswith("FALLBACK package==1 ")

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from reviews import HOSTILE, Page, cells, copy, review, sample
 
 from charlstm.errors import CharlstmError
-from charlstm.evaluation.baselines import measure_baselines
 from charlstm.evaluation.documents import write_document
 from charlstm.report.collect import places_of, thinned
 from charlstm.report.document import ReviewDocument, read_losses, read_review
@@ -159,14 +158,3 @@ def test_curves_are_thinned_to_means() -> None:
     assert len(found) == 334 and found[0] == (1.0, 0.33333)
     assert thinned(points[:500]) == points[:500]
     assert thinned([(1.0, np.nan), (2.0, np.inf)]) == [] == thinned([])
-
-
-def test_baselines_stand_beside_the_stateful_loss() -> None:
-    document, found = review([]), measure_baselines("abcabc" * 9, "abcbca" * 9)
-    page = page_of(document, baselines=found)
-    for name in (found.best_ngram, *found.compressors):
-        assert f"<th>{name}</th>" in page and f"<td>{found.bits_per_char[name]:.4f}</td>" in page, name
-    assert [name in page for name in found.ngrams].count(True) == 1
-    assert "This one is not below" in page
-    assert f"{found.num_training_chars} characters of the training part" in page
-    assert "n-gram" not in page_of(document)

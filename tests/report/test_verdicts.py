@@ -76,9 +76,7 @@ def test_nothing_is_said_of_different_texts_and_of_one_model() -> None:
     assert verdicts([first, second._replace(document=unmeasured)]) == []
 
 
-@pytest.mark.parametrize(
-    "known", [None, blocks(1.45), blocks(1.5, 31)], ids=["missing", "of another model", "other blocks"]
-)
+@pytest.mark.parametrize("known", [None, blocks(1.5, 31)], ids=["missing", "other blocks"])
 def test_without_the_blocks_of_a_model_it_says_how_to_get_them(known: Blocks | None) -> None:
     first, second = candidate("a", 1.4, seed=1), candidate("b", 1.5, seed=1, rate=0.2)._replace(blocks=known)
     lower, missing = verdicts([first, second])
