@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from charlstm.errors import CharlstmError
 from charlstm.evaluation.baselines import BASELINES, MAX_CHARS, Baselines, measure_baselines
 from charlstm.evaluation.blocks import BLOCKS, blocks_of
-from charlstm.evaluation.documents import write_document
+from charlstm.evaluation.documents import HEADLINE, write_document
 from charlstm.evaluation.plots import plot_losses
 from charlstm.evaluation.protocols import stateful_nats, summed
-from charlstm.evaluation.published import ORIGINAL_VAL_SHA256, TEST_PREFIX, text_sha256
+from charlstm.evaluation.published import ORIGINAL_VAL_SHA256, TEST_PREFIX, published_for, text_sha256
 from charlstm.files.atomic import write_text
 from charlstm.files.checksums import SUMS, read_sums
 from charlstm.history import Tables, read_tables, write_csv
@@ -62,7 +62,7 @@ def run(params: Params, paths: Paths) -> None:
     text = _beginning(val, params.evaluate.max_chars, "validation")
     losses, nats_N = _measure(trained, text, params.evaluate.window_lens, paths)
     write_csv(paths.evaluate / BLOCKS, pd.DataFrame(blocks_of(nats_N, text)._asdict()))
-    baselines = _compare(params, paths, losses["stateful"], train, text, trained, tables)
+    baselines = _compare(params, paths, losses[HEADLINE], train, text, trained, tables)
     _find_cells(trained, val.ids, paths)
     for part in test:
         log.info("the test part, which no choice has seen:")
@@ -77,6 +77,11 @@ def run(params: Params, paths: Paths) -> None:
     # Of the epochs: training may have validated on a part of this text.
     is_all = len(val) <= (params.train.validation_chars or len(val))
     validation_sha256 = text_sha256(text.ids, trained.vocab)
+    for other in published_for(
+        validation_sha256, params.evaluate.model_dump(mode="json")["published"], trained.vocab.unit
+    ):
+        if other.protocol in losses:
+            log.info("%-13s %.4f nats/char  published: %s", other.protocol, other.nats_per_char, other.system)
     has_original = is_all and validation_sha256 == ORIGINAL_VAL_SHA256
     plot_losses(paths.evaluate / "loss_curve.png", tables.steps, tables.epochs, compare_with_original=has_original)
     track(params, paths, tables, trained, validation_sha256, metrics, baselines)
@@ -115,7 +120,7 @@ def track(
     chosen_by = {
         protocol: loss
         for protocol, loss in losses.items()
-        if not protocol.startswith(TEST_PREFIX) and (is_comparable or protocol == "stateful")
+        if not protocol.startswith(TEST_PREFIX) and (is_comparable or protocol == HEADLINE)
     }
     tracked.log_model(paths.model, trained.sha256, chosen_by, validation_sha256, record.tags)
     finish(tracked, summary, is_here=is_here)

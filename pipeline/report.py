@@ -6,9 +6,11 @@ import sys
 from rich.table import Table
 
 from charlstm.errors import TrackingError
-from charlstm.evaluation.baselines import BASELINES, Baselines, read_baselines
+from charlstm.evaluation.baselines import BASELINES, read_baselines
+from charlstm.evaluation.documents import HEADLINE
+from charlstm.evaluation.published import TEST_PREFIX
 from charlstm.params import Params
-from charlstm.report.document import DOCUMENT, ReviewDocument, read_review
+from charlstm.report.document import DOCUMENT, ReviewDocument, in_order, read_review
 from charlstm.tracking.reader import Reader
 from charlstm.tracking.registered_model import MODEL_TAG
 from pipeline.dvc.paths import Paths
@@ -25,27 +27,27 @@ SHOWN_TEMPERATURE = 0.8
 
 
 def run(params: Params, paths: Paths) -> None:
-    """Print losses beside published ones, size, speed, a sample, and where to look next."""
-    review, reported = read_review(paths.samples / DOCUMENT), params.evaluate.published
-    console = plain_console()
+    """Print losses and published ones, size, speed, a sample, and where to look next."""
+    review, console = read_review(paths.samples / DOCUMENT), plain_console()
     console.print(f"params.yaml: {in_words(params.values())}", soft_wrap=True)
     fallback = params.download.fallback
     if fallback is not None and review.corpus_sha256 == fallback.sha256:
         console.print(f"THE TEXT IS A SUBSTITUTE, {fallback.requirement}, since no source gave the one that is named.")
     console.print(_losses(review))
-    helps = remedy(
-        params,
-        best_epoch=review.best_epoch,
-        num_epochs=review.num_epochs,
-        num_train_chars=review.num_train_chars,
-        vocab_size=review.vocab_size,
-        num_parameters=review.num_parameters,
-    )
-    baselines = read_baselines(paths.evaluate / BASELINES)
-    console.print(_beside(baselines, review.losses["stateful"].bits_per_char, helps))
-    if reported is None:
-        console.print("No published losses are known for this text.")
-    elif reported.validation_sha256 != review.validation_sha256:
+    baselines, ours = read_baselines(paths.evaluate / BASELINES), review.losses[HEADLINE].bits_per_char
+    console.print(f"For comparison: {baselines.in_words()} bits/char, by the same training text.")
+    if verdict := baselines.verdict(ours):
+        helps = remedy(
+            params,
+            best_epoch=review.best_epoch,
+            num_epochs=review.num_epochs,
+            num_train_chars=review.num_train_chars,
+            vocab_size=review.vocab_size,
+            num_parameters=review.num_parameters,
+        )
+        console.print(f"{verdict}; {helps}.")
+    reported = params.evaluate.published
+    if reported is not None and reported.validation_sha256 != review.validation_sha256:
         console.print("Another validation text than that of the published losses: they do not apply.")
     planned = f" ({params.train.epochs} were planned)" if review.num_epochs < params.train.epochs else ""
     epochs = f"best epoch {review.best_epoch} of {review.num_epochs}{planned}"
@@ -55,14 +57,10 @@ def run(params: Params, paths: Paths) -> None:
         speed, seconds = metrics["train/speed"], metrics["train/seconds"]
         console.print(f"{speed:,.0f} characters a second, {seconds:.0f} s of training")
     sample = min(reversed(review.samples), key=lambda sample: abs(sample.temperature - SHOWN_TEMPERATURE))
-    title = f"A sample, prompt {sample.prompt!r}, temperature {sample.temperature}:"
-    excerpt = printable(sample.prompt + sample.text, console.encoding).split("\n")[:EXCERPT_LINES]
-    console.print("", printable(title, console.encoding), *excerpt, sep="\n", soft_wrap=True)
-    console.print(
-        f"\nRead first: {paths.samples}/review.html, in a browser   all samples: {paths.samples}/   "
-        f"losses: dvc metrics show   curve: {paths.evaluate}/loss_curve.png   runs: make ui",
-        soft_wrap=True,
-    )
+    title = f"\nA sample, prompt {sample.prompt!r}, temperature {sample.temperature}:\n"
+    excerpt = "\n".join((sample.prompt + sample.text).split("\n")[:EXCERPT_LINES])
+    console.print(printable(title + excerpt, console.encoding), soft_wrap=True)
+    console.print(f"\nRead first: {paths.samples}/review.html, in a browser   all runs: make ui", soft_wrap=True)
 
 
 def _metrics(model_sha256: str) -> dict[str, float]:
@@ -76,28 +74,17 @@ def _metrics(model_sha256: str) -> dict[str, float]:
 
 
 def _losses(review: ReviewDocument) -> Table:
-    has_test = "test_stateful" in review.losses
-    parts = "the validation part, and at last on the test part," if has_test else "the validation part"
-    table = Table(title=f"Loss on {parts} (nats per character; lower is better)")
-    for column in ("protocol", "this model", "bits/char", *(("others", "who") if review.published else ())):
-        table.add_column(column)
-    for protocol, loss in review.losses.items():
-        others = [other for other in review.published if other.protocol == protocol]
-        cells = [
-            "\n".join(f"{other.nats_per_char:.4f}" for other in others),
-            "\n".join(other.system for other in others),
-        ]
-        table.add_row(
-            protocol, f"{loss.nats_per_char:.4f}", f"{loss.bits_per_char:.4f}", *(cells if review.published else ())
-        )
+    """The headline first; published losses stand in the line of their own protocol."""
+    part = "validation and test part" if f"{TEST_PREFIX}{HEADLINE}" in review.losses else "validation part"
+    head = ("protocol", "this model", "bits/char", *(("others", "who") if review.published else ()))
+    table = Table(*head, title=f"Loss on the {part} (nats per character; lower is better)")
+    for protocol in in_order(review.losses):
+        loss, others = review.losses[protocol], [one for one in review.published if one.protocol == protocol]
+        row = [protocol, f"{loss.nats_per_char:.4f}", f"{loss.bits_per_char:.4f}"]
+        if review.published:
+            row += ["\n".join(f"{one.nats_per_char:.4f}" for one in others), "\n".join(one.system for one in others)]
+        table.add_row(*row)
     return table
-
-
-def _beside(baselines: Baselines, bits_per_char: float, helps: str) -> str:
-    """What the model's loss is worth, and what helps if that is little."""
-    verdict = baselines.verdict(bits_per_char)
-    line = f"Without a network: {baselines.in_words()} bits/char, by the same training text."
-    return f"{line} {verdict}; {helps}." if verdict else line
 
 
 if __name__ == "__main__":

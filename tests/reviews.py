@@ -7,7 +7,6 @@ from charlstm.evaluation.documents import Curves, TextFigures
 from charlstm.interpretation.document import CellsDocument
 from charlstm.report.document import (
     Copy,
-    EightBits,
     Loss,
     ReviewDocument,
     Sample,
@@ -33,10 +32,7 @@ def sample(text: str, prompt: str = "\n", **changes: object) -> Sample:
 
 def copy(start: int, length: int, **changes: object) -> Copy:
     """A copied span that stands in line 3, column 4."""
-    fields = {
-        "start": start, "length": length, "num_times": 1, "line": 3, "column": 4, "before": "<before>",
-        "after": "<after>",
-    }  # fmt: skip
+    fields = {"start": start, "length": length, "num_times": 1, "line": 3, "column": 4}
     return Copy.model_validate({**fields, **changes})
 
 
@@ -47,11 +43,10 @@ def review(samples: list[Sample], **changes: object) -> ReviewDocument:
         "copied": 0.0, "phrases": 0.0, "nats_per_char": 1.25,
     }  # fmt: skip
     found = ReviewDocument(
-        schema_version=3, model_sha256="a" * 64, corpus="some text", corpus_sha256="b" * 64, validation_sha256="c" * 64,
+        schema_version=4, model_sha256="a" * 64, corpus="some text", corpus_sha256="b" * 64, validation_sha256="c" * 64,
         num_layers=1, hidden_size=16, num_parameters=1234, vocab_size=65, num_train_chars=5000, num_val_chars=500,
         num_epochs=2, best_epoch=1, parameters={"train.seed": 1, "model.hidden_size": 16, "sample.top_k": None},
         losses={"stateful": Loss(nats_per_char=1.5, bits_per_char=2.164, perplexity=4.48, num_chars=499)},
-        eight_bits=EightBits(nats_per_char=1.51, exact_nats_per_char=1.5, num_chars=499),
         published=[], curves=Curves(training=[(0.5, 2.0), (1.0, 1.6)], validation=[(1, 1.5), (2, 1.55)]),
         figures=[TextFigures(temperature=temperature, **figures) for temperature in (0.8, None)],
         samples=samples, num_samples=len(samples),

@@ -101,31 +101,28 @@ class Difference(NamedTuple):
         """Whether neither the text nor the seeds explain it."""
         return self.is_beyond_text and self.is_beyond_seeds
 
+    def in_numbers(self) -> str:
+        """The difference ± half of its interval, if that is known."""
+        half = "" if self.by_text is None else f" ± {self.by_text:.4f}"
+        return f"{self.nats_per_char:.4f}{half}"
+
     def __str__(self) -> str:
-        """In sentences."""
+        """Which recipe is better, and whether that may be chance and why."""
         if f"{self.nats_per_char:.4f}" == "0.0000":
             return f"{self.best.name} and {self.other.name} have the same loss on this text, to four decimals."
-        half = "" if self.by_text is None else f" ± {self.by_text:.4f}"
-        lower = f"{self.best.name} is lower than {self.other.name} by {self.nats_per_char:.4f}{half}"
-        sentences = [f"{lower} nats per character on this text."]
-        if self.by_text is not None and not self.is_beyond_text:
-            sentences.append("That is within what this text can tell.")
-        if self.by_seeds is None:
-            sentences.append(
-                f"One seed each: train a second seed before you believe it (each recipe by `{MORE_SEEDS}`)."
-            )
-        else:
-            several = [one.losses for one in (self.best, self.other) if len(one.losses) > 1]
-            spreads = [f"{statistics.stdev(one):.4f} (standard deviation of {len(one)})" for one in several]
-            found = "larger than" if self.is_beyond_seeds else "within what"
-            more = f", more than for a single pair since {self.num_pairs} were compared" if self.num_pairs > 1 else ""
-            sentences.append(
-                f"Seeds of one recipe differ by {' and '.join(spreads)}, which explains up to {self.by_seeds:.4f}"
-                f"{more}: the difference is {found} seeds explain."
-            )
+        lower = f"{self.best.name} is lower than {self.other.name} by {self.in_numbers()} nats per character."
         if self.is_real:
-            sentences.append("It is real: neither this text nor seeds explain it.")
-        return " ".join(sentences)
+            return f"{lower} That is more than chance: seeds explain up to {self.by_seeds:.4f}."
+        reasons = []
+        if self.by_text is None:
+            reasons.append("how much this text decides is unknown")
+        elif not self.is_beyond_text:
+            reasons.append("more of this text might say otherwise")
+        if self.by_seeds is None:
+            reasons.append(f"one seed each was trained (`{MORE_SEEDS}` trains more)")
+        elif not self.is_beyond_seeds:
+            reasons.append(f"seeds explain up to {self.by_seeds:.4f}")
+        return f"{lower} That may be chance: {', and '.join(reasons)}."
 
 
 def compare(groups: Sequence[Trained]) -> list[Difference]:

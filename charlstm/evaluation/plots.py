@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import matplotlib
 import matplotlib.style
@@ -11,9 +12,10 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from charlstm.evaluation.documents import Curves, Point
+from charlstm.evaluation.documents import Curves
 from charlstm.evaluation.published import ORIGINAL_VAL_NATS_PER_CHAR
 from charlstm.files.atomic import atomic_file
+from charlstm.sections import short_name
 
 # Ten colors that can be told apart on white and on black.
 COLORS = (
@@ -45,32 +47,38 @@ def plot_losses(path: Path, steps: pd.DataFrame, epochs: pd.DataFrame, *, compar
 
 
 @default_style
-def plot_sweep(path: Path, values: Mapping[str, Sequence[str]], losses: Sequence[float], label: str) -> None:
-    """The loss over each parameter of a sweep, as a PNG: a panel a parameter, at most `MAX_PANELS`; a point a training.
+def plot_sweep(
+    path: Path,
+    values: Sequence[Mapping[str, object]],
+    losses: Sequence[Sequence[float]],
+    halves: Sequence[float | None],
+) -> None:
+    """The loss of each recipe of a sweep over each parameter, as a PNG with at most `MAX_PANELS` panels.
 
-    Numbers lie on an axis, a logarithmic one where they span a factor of ten; other values stand side by side.
+    Args:
+        values: of each recipe, by the parameter's name.
+        losses: of each recipe, one for each seed: the dots.
+        halves: half of the 95 % interval of each recipe's difference from the best, by the text: the bars.
     """
-    shown = list(values.items())[:MAX_PANELS] or [("(the same parameters)", ["" for _ in losses])]
-    columns = min(3, len(shown))
-    rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(1.5 + 3.5 * columns, 3.2 * rows), layout="constrained")
-    for number, (name, texts) in enumerate(shown, 1):
-        axes = figure.add_subplot(rows, columns, number)
-        numbers = _numbers(texts)
-        axes.scatter(texts if numbers is None else numbers, losses, color=COLORS[0], alpha=0.8)
-        if numbers is not None and min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
+    names = list(values[0])[:MAX_PANELS] or ["seeds"]
+    columns = min(3, len(names))
+    figure = Figure(figsize=(1.5 + 3.5 * columns, 3.2 * -(-len(names) // columns)), layout="constrained")
+    for number, name in enumerate(names, 1):
+        axes = figure.add_subplot(-(-len(names) // columns), columns, number)
+        found = [one.get(name, "") for one in values]
+        is_numeric = all(isinstance(one, int | float) for one in found)
+        for value, several, half in zip(found, losses, halves, strict=True):
+            x = float(str(value)) if is_numeric else str(value)
+            axes.scatter([x] * len(several), several, color=COLORS[0], alpha=0.6)
+            axes.errorbar([x], [fmean(several)], half, color=COLORS[1], marker="_", ms=12, capsize=4)
+        numbers = [float(str(one)) for one in found] if is_numeric else [0.0]
+        if min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
             axes.set_xscale("log")
-        axes.set(xlabel=name, ylabel=label if number % columns == 1 or columns == 1 else "")
+        axes.set(xlabel=short_name(name), ylabel="nats per character" if number % columns == 1 or columns == 1 else "")
         axes.grid(alpha=0.3)
+    figure.suptitle("dots: seeds; orange: mean and, by this text, 95 % interval of its distance from the best", size=8)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png", metadata={"Software": None})
-
-
-def _numbers(texts: Sequence[str]) -> list[float] | None:
-    try:
-        return [float(text) for text in texts]
-    except ValueError:
-        return None
 
 
 @default_style
@@ -83,8 +91,8 @@ def losses_svg(curves: Sequence[Curves]) -> Markup:
         figure = Figure(figsize=(8, 3.6), layout="constrained")
         axes = figure.add_subplot()
         for color, curve in zip(COLORS, curves, strict=False):
-            axes.plot(*_columns(curve.training), color=color, lw=1, alpha=0.5)
-            axes.plot(*_columns(curve.validation), color=color, marker="o", ms=4)
+            axes.plot([x for x, _ in curve.training], [y for _, y in curve.training], color=color, lw=1, alpha=0.5)
+            axes.plot([x for x, _ in curve.validation], [y for _, y in curve.validation], "o-", color=color, ms=4)
         lows = [y for curve in curves for _, y in (*curve.training, *curve.validation)]
         if lows:
             axes.set_ylim(min(lows) - 0.05, min(lows) + 1.0)
@@ -100,7 +108,3 @@ def losses_svg(curves: Sequence[Curves]) -> Markup:
     # Without what belongs to a file of its own, or would change the page around it.
     foreign = r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->"
     return Markup(re.sub(foreign, "", svg[svg.index("<svg") :], flags=re.DOTALL).replace(INK, "currentColor"))
-
-
-def _columns(points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]

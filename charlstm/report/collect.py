@@ -1,8 +1,6 @@
 """Makes the document that the review page shows, from a model, its texts and its tables."""
 
-import hashlib
 import json
-import math
 import re
 import unicodedata
 from collections import defaultdict
@@ -11,10 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from charlstm.evaluation.copied import Span
 from charlstm.evaluation.documents import Curves, Point
 from charlstm.evaluation.statistics import (
     MAX_SEARCHED,
@@ -26,30 +21,16 @@ from charlstm.evaluation.statistics import (
     is_copied,
     measure,
 )
-from charlstm.generation.quantized import quantize
-from charlstm.generation.sampler import QuantizedState, Stepper
 from charlstm.history import Tables
-from charlstm.model.char_lstm import CharLSTM
-from charlstm.model.gates import LSTMState
 from charlstm.model.model_folder import TrainedModel
-from charlstm.model.windows import windowed
-from charlstm.report.document import (
-    Copy,
-    EightBits,
-    Loss,
-    ReviewDocument,
-    Sample,
-    Value,
-)
-from charlstm.sections import PublishedLoss
+from charlstm.report.document import Copy, Loss, ReviewDocument, Sample, Value
+from charlstm.sections import PublishedLoss, flatten
 from charlstm.text.encoded import EncodedText
 from charlstm.text.vocabulary import Ids, Vocab
 
 MAX_POINTS = 500  # of a curve
 MAX_SAMPLES, MAX_CHARS = 200, 400_000  # what a document holds of the texts; figures are of all
 MAX_VALUE_LEN = 1_000  # characters of a parameter
-MAX_SCORED = 2**15  # characters that tell what 8 bits cost
-CONTEXT_LEN = 60  # characters of the training text on each side of a copy
 
 
 class SampleRow(NamedTuple):
@@ -97,7 +78,7 @@ def review_of(
         by_temperature[row.temperature].append(one)
     by_temperature[None] = theirs
     return ReviewDocument(
-        schema_version=3,
+        schema_version=4,
         model_sha256=trained.sha256,
         corpus=corpus,
         corpus_sha256=corpus_sha256,
@@ -110,28 +91,14 @@ def review_of(
         num_val_chars=len(val),
         num_epochs=len(tables.epochs),
         best_epoch=int(tables.epochs["epoch"].iloc[tables.epochs["val_nats_per_char"].argmin()]),
-        parameters=flat(parameters),
+        parameters={name: _value(value) for name, value in flatten(parameters).items()},
         losses=dict(losses),
-        eight_bits=_eight_bits(trained.model, val_text),
         published=[one for one in published if one.protocol in losses],
         curves=_curves(tables),
         figures=[figures(texts, temperature) for temperature, texts in by_temperature.items()],
         samples=_samples(generated, ours, train, vocab),
         num_samples=len(generated),
     )
-
-
-def flat(sections: Mapping[str, Any], above: str = "") -> dict[str, Value]:
-    """Nested parameters by dotted name; lists as JSON, and long texts shortened."""
-    found: dict[str, Value] = {}
-    for name, value in sections.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{above}{name}.")
-        elif value is None or isinstance(value, bool | int | float):
-            found[f"{above}{name}"] = value
-        else:
-            found[f"{above}{name}"] = _short(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-    return found
 
 
 def thinned(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:
@@ -142,35 +109,12 @@ def thinned(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:
     return [(round(float(x), 4), round(float(y), 5)) for x, y in means]
 
 
-def _short(text: str) -> str:
-    if len(text) <= MAX_VALUE_LEN:
-        return text
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"{text[:MAX_VALUE_LEN]}... ({len(text):,} characters, SHA-256 {digest}...)"
-
-
-class QuantizedLanguageModel:
-    """`model` in 8 bits as the protocols ask for one, so that 8-bit weights are scored as float32 ones are."""
-
-    def __init__(self, model: CharLSTM) -> None:
-        self.shape = model.shape
-        self._stepper = Stepper(quantize(model))
-
-    def zero_state(self, num_rows: int) -> LSTMState:
-        """The state (L, B, H) before anything was read."""
-        return self._stepper.zero_state(num_rows).dequantized()
-
-    def __call__(self, ids_BT: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
-        """Logits (B, T, V) of the character after each of `ids_BT`, and the state after the last."""
-        logits_BTV, after = self._stepper.score(ids_BT.contiguous().numpy(), QuantizedState.of(state))
-        return torch.from_numpy(logits_BTV), after.dequantized()
-
-
-def _eight_bits(model: CharLSTM, val: EncodedText) -> EightBits:
-    scored = val.first(MAX_SCORED + 1)
-    rounded, exact = (windowed(one, scored, 256) for one in (QuantizedLanguageModel(model), model))
-    nats, exact_nats = (one.nats_per_char if math.isfinite(one.nats_per_char) else None for one in (rounded, exact))
-    return EightBits(nats_per_char=nats, exact_nats_per_char=exact_nats, num_chars=exact.num_chars)
+def _value(value: object) -> Value:
+    """A parameter as a review has it: lists as JSON, and only the beginning of long texts."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MAX_VALUE_LEN else f"{text[:MAX_VALUE_LEN]}..."
 
 
 def _curves(tables: Tables) -> Curves:
@@ -196,7 +140,11 @@ def _samples(generated: Sequence[SampleRow], measured: Sequence[Measured], train
             | {"text": one.text[:size]},
             num_chars=len(one.text),
             nats_per_char=figures([counted], one.temperature).nats_per_char,
-            copies=[_copy(span, train, vocab, *places[span.train_start]) for span in spans],
+            copies=[
+                Copy(start=span.start, length=span.length, num_times=span.num_times, line=line, column=column)
+                for span in spans
+                for line, column in [places[span.train_start]]
+            ],
         )
         for (one, counted), spans in zip(kept, shown, strict=True)
     ]
@@ -208,19 +156,6 @@ def places_of(offsets: Collection[int], ids: Ids, vocab: Vocab) -> dict[int, tup
     starts = np.concatenate([[0], np.flatnonzero(before == vocab.characters.find("\n")) + 1])
     lines = np.searchsorted(starts, list(offsets), "right").tolist()
     return {offset: (line, offset - int(starts[line - 1]) + 1) for offset, line in zip(offsets, lines, strict=True)}
-
-
-def _copy(span: Span, train: Ids, vocab: Vocab, line: int, column: int) -> Copy:
-    start, end = span.train_start, span.train_start + span.length
-    return Copy(
-        start=span.start,
-        length=span.length,
-        num_times=span.num_times,
-        line=line,
-        column=column,
-        before=vocab.decode(train[max(0, start - CONTEXT_LEN) : start]),
-        after=vocab.decode(train[end : end + CONTEXT_LEN]),
-    )
 
 
 # Names for the files of generated texts, in ASCII, which every system can write.

@@ -1,25 +1,24 @@
-"""Several review documents as one page: what differs, and their texts side by side."""
+"""Several reviewed models as one page: whether one is better, what differs, and their texts side by side."""
 
+import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from charlstm.errors import CharlstmError
+from charlstm.evaluation.difference import Trained, by_recipe, compare, why_no_interval
+from charlstm.evaluation.documents import HEADLINE
 from charlstm.evaluation.plots import losses_svg
-from charlstm.evaluation.published import TEST_PREFIX
-from charlstm.report.document import ReviewDocument, Value
-from charlstm.report.page import Shown, environment, fitted, shown_samples
-from charlstm.sections import MAX_NAMED, NOT_OF_A_MODEL, PublishedLoss, differing, values_in_words
+from charlstm.report.document import Candidate, ReviewDocument, Sample, Value
+from charlstm.report.page import environment
+from charlstm.sections import MAX_NAMED, NOT_OF_A_MODEL, SEED, differing, values_in_words
 
 MAX_RUNS = 10  # colors that can be told apart, columns that can be read
-Labeled = tuple[str, ReviewDocument]
 
 
 class Row(NamedTuple):
-    """A name, and what each model has there; `best` are the columns with the lowest value."""
+    """A name, and what each model has there."""
 
     name: str
     cells: list[Value]
-    best: frozenset[int] = frozenset()
 
 
 class Group(NamedTuple):
@@ -28,37 +27,90 @@ class Group(NamedTuple):
     prompt: str
     temperature: float
     seed: int
-    texts: list[Shown | None]
+    texts: list[Sample | None]
 
 
-def check_number(count: int) -> None:
-    """Raise `CharlstmError` if that many models are too many for a page, or none."""
-    if not 1 <= count <= MAX_RUNS:
-        raise CharlstmError(f"expected 1 to {MAX_RUNS} models to review side by side, found {count or 'none'}")
-
-
-def comparison_of(labeled: Sequence[Labeled], verdicts: Sequence[str] = ()) -> str:
-    """The page of at most MAX_RUNS models, each with the label by which it is called there, as text.
-
-    `verdicts` say whether one of them is better.
-    """
-    labels, documents = [label for label, _ in labeled], [document for _, document in labeled]
-    parameters = parameter_rows(documents)
-    values = {
-        "labels": labels,
-        "documents": documents,
-        "picture": losses_svg([one.curves for one in documents]),
-        "parameters": parameters,
-        "num_same": len({name for one in documents for name in one.parameters}) - len(parameters),
-        "losses": loss_rows(documents),
-        "verdicts": verdicts,
-        "published": published_losses(documents),
-        "is_one_text": len({one.validation_sha256 for one in documents}) == 1,
-        "temperatures": temperatures_of(documents),
-        "by_temperature": [{row.temperature: row for row in one.figures} for one in documents],
-    }
+def comparison_of(candidates: Sequence[Candidate]) -> str:
+    """The page of at most MAX_RUNS models as text, each called by what differs."""
+    documents = [one.document for one in candidates]
+    temperatures = {row.temperature for one in documents for row in one.figures if row.temperature is not None}
     page = environment().get_template("comparison.html")
-    return fitted(documents, lambda limit: page.render(**values, groups=groups_of(documents, limit)))
+    return page.render(
+        labels=labels_of(candidates),
+        names=[one.label for one in candidates],
+        documents=documents,
+        picture=losses_svg([one.curves for one in documents]),
+        parameters=parameter_rows(documents),
+        losses=loss_rows(documents),
+        verdicts=verdicts(candidates),
+        is_one_text=len({one.validation_sha256 for one in documents}) == 1,
+        temperatures=[*sorted(temperatures), None],
+        by_temperature=[{row.temperature: row for row in one.figures} for one in documents],
+        groups=groups_of(documents),
+    )
+
+
+def labels_of(candidates: Sequence[Candidate]) -> list[str]:
+    """What differs between the models, if that tells them apart; else what the user called them."""
+    words = differences([one.document for one in candidates], [one.recipe for one in candidates])
+    if all(words) and len(set(words)) == len(words):
+        return words
+    pairs = zip((one.label for one in candidates), words, strict=True)
+    labels = [" \N{MIDDLE DOT} ".join(filter(None, pair)) for pair in pairs]
+    return [
+        f"{label} ({labels[: index + 1].count(label)})" if labels.count(label) > 1 else label
+        for index, label in enumerate(labels)
+    ]
+
+
+def differences(documents: Sequence[ReviewDocument], recipes: Sequence[str | None]) -> list[str]:
+    """Each model's differences from the others, in a few words: `hidden_size 64`; empty where nothing differs.
+
+    Where many parameters differ, it is the recipe's name, if all are known, and else nothing.
+    """
+    columns = [one.parameters for one in documents]
+    names = [name for name in differing(columns) if not name.startswith(NOT_OF_A_MODEL)]
+    has_corpus = len({one.corpus_sha256 for one in documents}) > 1
+    words = []
+    for document, recipe in zip(documents, recipes, strict=True):
+        named = values_in_words({name: document.parameters[name] for name in names if name in document.parameters})
+        own = named if len(names) <= MAX_NAMED else "" if None in recipes else recipe
+        words.append(", ".join(filter(None, [document.corpus if has_corpus else "", own])))
+    return words
+
+
+def verdicts(candidates: Sequence[Candidate]) -> list[str]:
+    """What can be said, a line each; nothing where losses cannot be compared."""
+    is_one_text = len({one.document.validation_sha256 for one in candidates}) == 1
+    if len(candidates) < 2 or not is_one_text or not all(HEADLINE in one.document.losses for one in candidates):
+        return []
+    candidates = [one._replace(label=label) for one, label in zip(candidates, labels_of(candidates), strict=True)]
+    groups = recipes_of(candidates)
+    if len(groups) > 1:
+        return [*map(str, compare(groups)), *why_no_interval(groups)]
+    losses = groups[0].losses
+    spread = f"{statistics.fmean(losses):.4f} nats per character, standard deviation {statistics.stdev(losses):.4f}"
+    return [f"{len(losses)} seeds of one recipe: {spread}. Nothing but the seed tells them apart."]
+
+
+def recipes_of(models: Sequence[Candidate]) -> list[Trained]:
+    """Different models by recipe, with a name for each."""
+    groups = by_recipe(models, lambda one: _recipe(one.document), lambda one: one.document.parameters.get(SEED))
+    firsts = [group[0].document for group in groups]
+    without_seed = [one.model_copy(update={"parameters": {**one.parameters, SEED: None}}) for one in firsts]
+    words = differences(without_seed, [group[0].recipe for group in groups])
+    trained = []
+    for group, word in zip(groups, words, strict=True):
+        name = word if word and words.count(word) == 1 else " and ".join(one.label for one in group)
+        seeds = f" ({len(group)} seeds)" if len(group) > 1 else ""
+        trained.append(Trained(name + seeds, [one.loss for one in group], [one.blocks for one in group]))
+    return trained
+
+
+def _recipe(document: ReviewDocument) -> str:
+    """What makes a model besides the seed."""
+    made = {name: value for name, value in document.parameters.items() if not name.startswith(NOT_OF_A_MODEL)}
+    return repr((document.corpus_sha256, sorted((name, value) for name, value in made.items() if name != SEED)))
 
 
 def parameter_rows(documents: Sequence[ReviewDocument]) -> list[Row]:
@@ -67,59 +119,17 @@ def parameter_rows(documents: Sequence[ReviewDocument]) -> list[Row]:
     return [Row(name, [one.get(name, "") for one in columns]) for name in differing(columns)]
 
 
-def differences(documents: Sequence[ReviewDocument], recipes: Sequence[str | None]) -> list[str]:
-    """Each model's differences from the others, in a few words: `hidden_size 64`; empty where nothing differs.
-
-    Where many parameters differ, their recipes are named, if all are known and not the same.
-    """
-    parts = [[one.corpus] if len({other.corpus_sha256 for other in documents}) > 1 else [] for one in documents]
-    names = [name for name in differing([one.parameters for one in documents]) if not name.startswith(NOT_OF_A_MODEL)]
-    is_of_recipes = len(names) > MAX_NAMED and None not in recipes and len(set(recipes)) > 1
-    if is_of_recipes:
-        return [", ".join([*part, recipe or ""]) for part, recipe in zip(parts, recipes, strict=True)]
-    for part, document in zip(parts, documents, strict=True):
-        own = document.parameters
-        part += [values_in_words({name: own[name]}) for name in names[:MAX_NAMED] if name in own]
-        part += [f"{len(names) - MAX_NAMED} more"] if len(names) > MAX_NAMED else []
-    return [", ".join(part) for part in parts]
-
-
 def loss_rows(documents: Sequence[ReviewDocument]) -> list[Row]:
-    """Nats per character by protocol. None is the best where the models were not measured on the same text, nor
-    on the test part, which is not there to choose by, nor where windows are of bytes and of characters."""
-    protocols = dict.fromkeys(protocol for one in documents for protocol in one.losses)
-    is_one_text = len(documents) > 1 and len({one.validation_sha256 for one in documents}) == 1
-    is_one_unit = len({one.parameters.get("encode.unit") for one in documents}) == 1
-    rows = []
-    for protocol in protocols:
-        found = [one.losses[protocol].nats_per_char if protocol in one.losses else None for one in documents]
-        lowest = min(loss for loss in found if loss is not None)
-        is_fair = is_one_text and (is_one_unit or protocol == "stateful") and not protocol.startswith(TEST_PREFIX)
-        best = [column for column, loss in enumerate(found) if loss == lowest and is_fair]
-        rows.append(Row(protocol, list(found), frozenset(best)))
-    return rows
+    """Nats per character by protocol, the headline first."""
+    protocols = dict.fromkeys([HEADLINE, *(protocol for one in documents for protocol in one.losses)])
+    return [
+        Row(name, [one.losses[name].nats_per_char if name in one.losses else None for one in documents])
+        for name in protocols
+    ]
 
 
-def published_losses(documents: Sequence[ReviewDocument]) -> list[PublishedLoss]:
-    """Published losses, each once, where all models were measured on the text that they hold for."""
-    if not all(one.published for one in documents):
-        return []
-    found = [other for one in documents for other in one.published]
-    return [other for index, other in enumerate(found) if other not in found[:index]]
-
-
-def temperatures_of(documents: Sequence[ReviewDocument]) -> list[float | None]:
-    """The temperatures at which any model has texts, then None for held-out text."""
-    found = {row.temperature for one in documents for row in one.figures if row.temperature is not None}
-    return [*sorted(found), None]
-
-
-def groups_of(documents: Sequence[ReviewDocument], limit: int) -> list[Group]:
-    """Texts by prompt, temperature and seed, in the order in which they come up; at most `limit` characters of each."""
-    columns, number = [], 1
-    for document in documents:
-        shown = list(shown_samples(document.samples, limit, number))
-        number += sum(piece.copy is not None for one in shown for piece in one.pieces)
-        columns.append({(one.sample.prompt, one.sample.temperature, one.sample.seed): one for one in shown})
+def groups_of(documents: Sequence[ReviewDocument]) -> list[Group]:
+    """Texts by prompt, temperature and seed, in the order in which they come up."""
+    columns = [{(one.prompt, one.temperature, one.seed): one for one in document.samples} for document in documents]
     keys = dict.fromkeys(key for column in columns for key in column)
     return [Group(*key, [column.get(key) for column in columns]) for key in keys]

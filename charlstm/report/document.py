@@ -4,19 +4,18 @@ It has no times, hosts, paths or run ids: the same model, texts and parameters g
 new `schema_version`.
 """
 
-import math
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from charlstm.evaluation.documents import Count, Curves, Document, Nats, Number, TextFigures, read_document
+from charlstm.evaluation.documents import HEADLINE, Count, Curves, Document, Nats, Number, TextFigures, read_document
 from charlstm.sections import PublishedLoss
 
 if TYPE_CHECKING:
     from charlstm.evaluation.blocks import Blocks
 
-PROTOCOL = "stateful"  # that of the blocks
 DOCUMENT, PAGE = "review.json", "review.html"
 Value = str | bool | int | Number | None
 
@@ -30,14 +29,9 @@ class Loss(Document):
     num_chars: Count
 
 
-class EightBits(Document):
-    """What the model loses by its weights' rounding to 8 bits, in which texts are written: `windowed_256` with and
-    without, on the first `num_chars` characters of the validation part. None where a loss is not finite."""
-
-    nats_per_char: Number | None
-    exact_nats_per_char: Number | None
-    """In float32."""
-    num_chars: Count
+def in_order(losses: Mapping[str, Loss]) -> list[str]:
+    """The protocols, the headline first."""
+    return sorted(losses, key=lambda protocol: protocol != HEADLINE)
 
 
 class Copy(Document):
@@ -51,10 +45,6 @@ class Copy(Document):
     line: Annotated[int, Field(gt=0)]
     """In the training text, from 1; lines end with a newline."""
     column: Annotated[int, Field(gt=0)]
-    before: str
-    """What the training text has before it ..."""
-    after: str
-    """... and after it."""
 
 
 class Sample(Document):
@@ -74,7 +64,7 @@ class Sample(Document):
 class ReviewDocument(Document):
     """The review of one model."""
 
-    schema_version: Literal[3]
+    schema_version: Literal[4]
     model_sha256: str
     corpus: str
     """The name of its file."""
@@ -92,7 +82,6 @@ class ReviewDocument(Document):
     parameters: dict[str, Value]
     """By dotted name; lists as JSON, and what is very long is cut and has its hash."""
     losses: dict[str, Loss]
-    eight_bits: EightBits
     published: list[PublishedLoss]
     curves: Curves
     figures: list[TextFigures]
@@ -113,14 +102,7 @@ class Candidate(NamedTuple):
     @property
     def loss(self) -> float:
         """By the protocol of the blocks."""
-        return self.document.losses[PROTOCOL].nats_per_char
-
-    def own_blocks(self) -> "Blocks | None":
-        """The blocks, if they are those of this very model."""
-        if self.blocks is None:
-            return None
-        is_own = math.isclose(self.blocks.nats_per_char, self.loss, rel_tol=1e-9)
-        return self.blocks if is_own else None
+        return self.document.losses[HEADLINE].nats_per_char
 
 
 read_review = partial(read_document, kind=ReviewDocument, what="the review of a model", stage="sample")

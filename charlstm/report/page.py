@@ -10,9 +10,7 @@ import base64
 import hashlib
 import itertools
 import json
-import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -20,10 +18,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from charlstm.evaluation.baselines import Baselines
+from charlstm.evaluation.documents import HEADLINE
 from charlstm.evaluation.plots import COLORS, losses_svg
 from charlstm.evaluation.statistics import MAX_SEARCHED, MIN_COPIED, MIN_PHRASE
-from charlstm.interpretation.document import CellsDocument, Tracked
-from charlstm.report.document import Copy, ReviewDocument, Sample
+from charlstm.interpretation.document import CellsDocument
+from charlstm.report.document import Copy, ReviewDocument, Sample, in_order
 from charlstm.report.playground import Playground, start_of
 from charlstm.sections import SEED
 
@@ -51,11 +50,6 @@ def one_line(text: str, most: int = 60) -> str:
     return plain.replace("\n", RETURN).replace("\t", TAB)
 
 
-def with_code(text: str) -> Markup:
-    """`text` as HTML, with what is between backticks as code."""
-    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
-
-
 def is_hidden(character: str) -> bool:
     """Whether a browser would show nothing, or another order of what is around it."""
     return character not in SHOWN and unicodedata.category(character) in HIDDEN_CATEGORIES
@@ -79,8 +73,6 @@ def shown_number(value: float | None, kind: str) -> str:
             return f"{value:.4f}"
 
 
-# The text of an excerpt in runs of one color, by what a cell did at each character.
-
 DARKEST = 4  # steps of color on either side of none
 STEP = 25  # levels to a step
 
@@ -100,27 +92,14 @@ def runs_of(tracked: Tracked) -> list[Run]:
     return [Run("".join(character for character, _ in group), step) for step, group in groups]
 
 
-# `review.html`: a review document as one file that needs no network, for any browser, with scripts or without.
-
-MAX_PAGE_BYTES = 2_000_000
-MAX_PROMPT = 300  # characters of it beside a text
+MAX_PROMPT = 300  # characters of it next to a text
 
 
 class Piece(NamedTuple):
-    """A stretch of a text, copied or not; `number` counts the copies of the page, from 1."""
+    """A stretch of a text, copied or not."""
 
     text: str
     copy: Copy | None
-    number: int
-
-
-class Shown(NamedTuple):
-    """A sample as the page has it: the end of its prompt, and its text in pieces, `num_cut` characters left out."""
-
-    sample: Sample
-    prompt: str
-    pieces: list[Piece]
-    num_cut: int
 
 
 def page_of(
@@ -131,28 +110,21 @@ def page_of(
     cells: CellsDocument | None = None,
     baselines: Baselines | None = None,
 ) -> str:
-    """The page as text, of at most MAX_PAGE_BYTES and the model of the playground; it says what was cut for that.
+    """The page as text. Without `playground`, `cells` or `baselines`, it is without what shows them.
 
-    Without `playground`, `cells` or `baselines`, it is without what shows them. `recipe` names the parameters in the
-    title. Without it, the model's sizes do.
+    `recipe` names the parameters in the title. Without it, the model's sizes do.
     """
-    fixed = {
-        "document": document,
-        "title": title_of(document, recipe),
-        "recipe": recipe,
-        "picture": losses_svg([document.curves]),
-        "playground": playground,
-        "start": start_of(document.samples),
-        "cells": cells,
-        "baselines": baselines,
-    }
-
-    page = environment().get_template("review.html")
-
-    def render(limit: int) -> str:
-        return page.render(samples=list(shown_samples(document.samples, limit)), **fixed)
-
-    return fitted([document], render, MAX_PAGE_BYTES + len(playground.model or "" if playground else ""))
+    template = environment().get_template("review.html")
+    return template.render(
+        document=document,
+        title=title_of(document, recipe),
+        recipe=recipe,
+        picture=losses_svg([document.curves]),
+        playground=playground,
+        start=start_of(document.samples),
+        cells=cells,
+        baselines=baselines,
+    )
 
 
 def title_of(document: ReviewDocument, recipe: str | None) -> str:
@@ -163,37 +135,15 @@ def title_of(document: ReviewDocument, recipe: str | None) -> str:
     return " \N{MIDDLE DOT} ".join(part for part in parts if part)
 
 
-def fitted(documents: Sequence[ReviewDocument], render: Callable[[int], str], max_bytes: int = MAX_PAGE_BYTES) -> str:
-    """The first page that is small enough, of those that `render` makes with ever fewer characters of each text."""
-    limit = max((len(one.text) for document in documents for one in document.samples), default=0)
-    while len((page := render(limit)).encode()) > max_bytes and limit > 0:
-        limit //= 2
-    return page
-
-
-def shown_samples(samples: Sequence[Sample], limit: int, first_number: int = 1) -> Iterator[Shown]:
-    """The samples with at most `limit` characters of each; their copies are numbered on."""
-    number = first_number
-    for sample in samples:
-        pieces = list(_pieces(sample, limit, number))
-        number += sum(piece.copy is not None for piece in pieces)
-        prompt = sample.prompt[max(0, len(sample.prompt) - min(MAX_PROMPT, limit)) :]
-        yield Shown(sample, prompt, pieces, sample.num_chars - min(limit, len(sample.text)))
-
-
-def _pieces(sample: Sample, limit: int, number: int) -> Iterator[Piece]:
+def pieces_of(sample: Sample) -> list[Piece]:
     """A sample in pieces; where copies overlap, the later one is marked from the end of the earlier one on."""
-    done = 0
+    pieces, done = [], 0
     for copy in sample.copies:
         start, end = max(copy.start, done), copy.start + copy.length
-        if start >= end or end > limit:
-            continue
-        if start > done:
-            yield Piece(sample.text[done:start], None, 0)
-        yield Piece(sample.text[start:end], copy, number)
-        done, number = end, number + 1
-    if done < min(limit, len(sample.text)):
-        yield Piece(sample.text[done:limit], None, 0)
+        if start < end:
+            pieces += [Piece(sample.text[done:start], None), Piece(sample.text[start:end], copy)]
+            done = end
+    return [piece for piece in [*pieces, Piece(sample.text[done:], None)] if piece.text]
 
 
 @cache
@@ -215,10 +165,13 @@ def environment() -> Environment:
         "max_searched": MAX_SEARCHED,
         "darkest": DARKEST,
         "runs_of": runs_of,
+        "pieces_of": pieces_of,
+        "max_prompt": MAX_PROMPT,
+        "in_order": in_order,
+        "headline": HEADLINE,
         "visible": visible,
         "visible_prompt": visible_prompt,
         "one_line": one_line,
-        "with_code": with_code,
         "shown_number": shown_number,
     }
     return made

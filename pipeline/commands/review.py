@@ -43,30 +43,23 @@ def review(
 ) -> int:
     """Put models side by side in one page.
 
-    It has their losses, curves, figures and texts, with the parameters that differ on top. It opens in any browser,
-    also offline. Whether a model is better than another, or was lucky, is said in the page and here.
+    It begins with whether a model is better than another or may be lucky, which is said here, too. Then come losses,
+    curves, the parameters that differ, and texts. It opens in any browser, also offline.
     """
     # Pages and pictures take seconds to import.
-    from charlstm.report.comparison import check_number, comparison_of, differences
+    from charlstm.report.comparison import MAX_RUNS, comparison_of, verdicts
     from charlstm.report.page import one_line, page_of
-    from charlstm.report.verdicts import verdicts
 
-    check_number(len(models))
+    if len(models) > MAX_RUNS:
+        raise CharlstmError(f"expected 1 to {MAX_RUNS} models to review side by side, found {len(models)}")
     reviewed = [_find(name) for name in models]
-    recipes, said = [model.recipe for model in reviewed], list[str]()
-    if len(reviewed) == 1:
-        page = page_of(reviewed[0].document, recipe=recipes[0])
-    else:
-        documents = [model.document for model in reviewed]
-        words = zip((model.label for model in reviewed), differences(documents, recipes), strict=True)
-        labels = _numbered([" \N{MIDDLE DOT} ".join(filter(None, pair)) for pair in words])
-        if len({document.validation_sha256 for document in documents}) > 1:
-            typer.echo("their losses cannot be compared: they were not measured on the same validation text", err=True)
-        said = verdicts([one._replace(label=label) for one, label in zip(reviewed, labels, strict=True)])
-        page = comparison_of(list(zip(labels, documents, strict=True)), said)
+    if len({model.document.validation_sha256 for model in reviewed}) > 1:
+        typer.echo("their losses cannot be compared: they were not measured on the same validation text", err=True)
+    is_one = len(reviewed) == 1
+    page = page_of(reviewed[0].document, recipe=reviewed[0].recipe) if is_one else comparison_of(reviewed)
     write_text(output, page)
     typer.echo(output)
-    for line in said:
+    for line in verdicts(reviewed):
         typer.echo(printable(one_line(line, MAX_LINE_CHARS), sys.stdout.encoding))
     return 0
 

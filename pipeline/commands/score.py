@@ -66,7 +66,8 @@ def score(
     if rule == "error":
         say_unseen(text, vocab_of(trained), "; `--unknown nearest` exchanges them, and reads CR LF as LF")
     result = trained.score(readable(trained, "text", text, rule))
-    passages = result.most_surprising(lines)
+    # The most unusual for their length, in the order of the column that is shown.
+    passages = sorted(result.most_surprising(lines), key=lambda one: one.nats_per_char, reverse=True)
     with to_the_end_of_a_pipe():
         if is_json:
             typer.echo(_json(result, passages, trained.info["model_sha256"]).encode())

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charlstm.errors import ParamsError
+from charlstm.evaluation.documents import HEADLINE
 from charlstm.files.documents import parse_yaml, validate
 from charlstm.files.urls import without_credentials
 from charlstm.params import Params
@@ -104,10 +105,10 @@ def page_tags(summary: RunSummary) -> dict[str, str]:
 def run_name(summary: RunSummary) -> str:
     """E.g. `quick · 0.81M · seed 1 · 1.4727`, after the DVC experiment's name if there is one.
 
-    The loss is that of the first protocol, else the training's own; there is none while it trains.
+    The loss is the headline; there is none before it is evaluated.
     """
     size = None if summary.num_parameters is None else f"{summary.num_parameters / 1e6:.2f}M"
-    loss = next(iter((summary.losses or {}).values()), summary.val_nats_per_char)
+    loss = (summary.losses or {}).get(HEADLINE)
     shown = None if loss is None else f"{loss:.4f}"
     fallback = summary.corpus if summary.corpus.startswith(FALLBACK) else None
     parts = [summary.experiment, fallback, summary.recipe.label, size, f"seed {summary.seed}", shown]

@@ -142,47 +142,29 @@ def test_a_recipe_that_was_trained_once_and_varies_more_is_called_real_too_often
     assert alarms / TIMES == pytest.approx(1 / 6, abs=0.02)
 
 
-def test_words_of_one_seed_each() -> None:
-    (found,) = compare([Trained("A", [1.5], [blocks([1.5] * 30)]), Trained("B", [1.4], [blocks([1.4] * 30)])])
-    assert str(found) == (
-        "B is lower than A by 0.1000 ± 0.0000 nats per character on this text. One seed each: train a second seed "
-        f"before you believe it (each recipe by `{MORE_SEEDS}`)."
-    )
-    assert not found.is_real
-
-
 def test_words_of_equal_losses() -> None:
     (found,) = compare([Trained(name, [loss], [None]) for name, loss in {"A": 1.5, "B": 1.50004}.items()])
     assert str(found) == "A and B have the same loss on this text, to four decimals."
 
 
-def test_words_of_several_seeds() -> None:
+def test_words_say_whether_and_why_it_may_be_chance() -> None:
     first, many = [1.400, 1.402, 1.404], [blocks([loss] * 30) for loss in (1.400, 1.402, 1.404)]
-    real, lucky = (
-        difference(Trained("A", first, many), Trained("B", [loss], [blocks([loss] * 30)])) for loss in (1.45, 1.406)
+    noise = np.random.default_rng(7).normal(0, 0.05, 30)
+    others = [([1.45], [1.45] * 30), ([1.406], [1.406] * 30), ([1.42], (1.42 + noise).tolist())]
+    real, lucky, noisy = (difference(Trained("A", first, many), Trained("B", one, [blocks(by)])) for one, by in others)
+    assert real.is_real and str(real) == (
+        "A is lower than B by 0.0480 ± 0.0000 nats per character. That is more than chance: seeds explain up to 0.0099."
     )
-    spread = "Seeds of one recipe differ by 0.0020 (standard deviation of 3), which explains up to 0.0099: "
-    assert str(real) == (
-        f"A is lower than B by 0.0480 ± 0.0000 nats per character on this text. {spread}the difference is larger than "
-        "seeds explain. It is real: neither this text nor seeds explain it."
-    )
-    assert str(lucky).endswith(f"{spread}the difference is within what seeds explain.")
-    assert real.is_real and not lucky.is_real
-
-
-def test_words_of_a_text_that_cannot_tell() -> None:
-    generator = np.random.default_rng(7)
-    noisy = blocks((1.401 + generator.normal(0, 0.05, 30)).tolist())
-    best = Trained("A", [1.3999, 1.4001], [blocks([1.3999] * 30), blocks([1.4001] * 30)])
-    found = difference(best, Trained("B", [1.41, 1.4101], [noisy, noisy]))
-    assert "That is within what this text can tell. Seeds" in str(found) and "larger than seeds explain." in str(found)
-    assert found.is_beyond_seeds and not found.is_real
+    assert not lucky.is_real and str(lucky).endswith("That may be chance: seeds explain up to 0.0099.")
+    assert not noisy.is_real and str(noisy).endswith("That may be chance: more of this text might say otherwise.")
+    once = difference(Trained("A", [1.4], [many[0]]), Trained("B", [1.5], [many[1]]))
+    assert not once.is_real and f"That may be chance: one seed each was trained (`{MORE_SEEDS}`" in str(once)
 
 
 def test_without_blocks_nothing_is_real() -> None:
     best, other = Trained("A", [1.400, 1.401], [None, None]), Trained("B", [1.5, 1.501], [blocks([1.5] * 30)] * 2)
     found = difference(best, other)
     assert found.by_text is None and found.is_beyond_seeds and not found.is_real
-    assert "±" not in str(found) and "It is real" not in str(found)
+    assert "±" not in str(found) and "That may be chance: how much this text decides is unknown." in str(found)
     other_text = difference(best._replace(blocks=[blocks([1.4] * 31)] * 2), other)
     assert other_text.by_text is None

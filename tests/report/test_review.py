@@ -13,25 +13,17 @@ from hypothesis import strategies as st
 from reviews import HOSTILE, Page, cells, copy, review, sample
 
 from charlstm.errors import CharlstmError
-from charlstm.evaluation.baselines import measure_baselines
 from charlstm.evaluation.documents import write_document
-from charlstm.report import collect
-from charlstm.report.collect import flat, places_of, thinned
+from charlstm.report.collect import places_of, thinned
 from charlstm.report.document import ReviewDocument, read_losses, read_review
-from charlstm.report.page import MAX_PAGE_BYTES, SHOWN, fitted, is_hidden, one_line, page_of, symbol, visible, with_code
-from charlstm.sections import PublishedLoss
+from charlstm.report.page import SHOWN, is_hidden, one_line, page_of, pieces_of, symbol, visible
 from charlstm.text.vocabulary import Vocab
 
 HOSTILE_REVIEW = review(
-    [sample(HOSTILE, HOSTILE, copies=[copy(0, 40, before=HOSTILE, after=HOSTILE)])],
+    [sample(HOSTILE, HOSTILE, copies=[copy(0, 40)])],
     parameters={HOSTILE: HOSTILE},
     losses={HOSTILE: review([]).losses["stateful"]},
 )
-
-
-def test_a_page_that_is_too_large_without_any_text_is_the_smallest_there_is() -> None:
-    pages = {5: "five", 2: "two", 1: "one", 0: "none"}
-    assert fitted([review([sample("y" * 5)])], pages.pop, max_bytes=1) == "none" and pages == {}
 
 
 def test_a_hostile_text_is_text() -> None:
@@ -41,7 +33,7 @@ def test_a_hostile_text_is_text() -> None:
     attributes = [(name, value or "") for _, attributes in hostile.tags for name, value in attributes.items()]
     assert not [name for name, _ in attributes if name.startswith("on")]
     links = [value for name, value in attributes if name in ("href", "src", "xlink:href", "action")]
-    assert len(links) > 5 and all(link.startswith("#") for link in links)
+    assert len(links) > 3 and all(link.startswith("#") for link in links)
     assert not [one for one in set(page_of(HOSTILE_REVIEW)) if is_hidden(one)]
     text = "".join(hostile.texts)
     assert "<script>document.title = 'it ran'</script>" in text and "{{ 7 * 7 }}{% raw %}&lt;" in text
@@ -55,16 +47,6 @@ def test_any_text_is_shown_whole_and_nothing_of_it_is_obeyed(text: str) -> None:
     back = "".join(parsed.texts)
     assert back == "".join(symbol(one) if is_hidden(one) else one for one in text)
     assert "\n" not in one_line(text) and not any(map(is_hidden, one_line(text)))
-
-
-@given(st.text())
-def test_code_is_marked_and_nothing_else_is_obeyed(text: str) -> None:
-    parsed = Page(str(with_code(text)))
-    assert {tag for tag, _ in parsed.tags} <= {"code"}
-    num_codes = sum(tag == "code" for tag, _ in parsed.tags)
-    whole = "".join(parsed.texts)
-    assert whole.replace("`", "") == text.replace("`", "") and text.count("`") - whole.count("`") == 2 * num_codes
-    assert str(with_code("run `dvc repro` & `<b>`")) == "run <code>dvc repro</code> &amp; <code>&lt;b&gt;</code>"
 
 
 def test_what_could_rearrange_a_page_is_hidden() -> None:
@@ -84,20 +66,16 @@ def test_the_page_needs_no_network_and_forbids_it() -> None:
     assert not re.search(r"url\((?!#)|@import|fetch\(|XMLHttp", page)
 
 
-def test_copies_lead_to_their_place_and_back() -> None:
+def test_copies_are_marked_with_their_place() -> None:
     text = "0123456789" * 6
-    overlapping = [copy(0, 25), copy(20, 20, line=1234, num_times=2), copy(22, 18, column=9), copy(50, 10)]
-    page = Page(page_of(review([sample(text, copies=overlapping)])))
-    links = [tag["href"] or "" for name, tag in page.tags if name == "a" and "-" in (tag.get("href") or "")]
-    ids = {tag["id"] for _, tag in page.tags if tag.get("id")}
-    assert len(links) == 6 and all(link[1:] in ids for link in links)  # the third is within the second
-    joined = " ".join(page.texts)
-    assert (
-        "20 characters, 2 times, first in line 1,234, column 4" in joined
-        and "<before>" in joined
-        and "<after>" in joined
-    )
-    assert "".join(page.texts).count(text) == 1
+    overlapping = [copy(0, 25), copy(20, 20, line=1234), copy(22, 18, column=9), copy(50, 10)]
+    one = sample(text, copies=overlapping)
+    pieces = pieces_of(one)
+    assert "".join(piece.text for piece in pieces) == text
+    assert [len(piece.text) for piece in pieces if piece.copy] == [25, 15, 10]  # the third is within the second
+    page = Page(page_of(review([one])))
+    titles = [tag["title"] for name, tag in page.tags if name == "mark" and "title" in tag]
+    assert len(titles) == 3 and titles[1] == "line 1234, column 4 of the training text"
 
 
 def test_the_same_document_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -111,11 +89,9 @@ def test_the_same_document_gives_the_same_bytes(tmp_path: Path) -> None:
     assert page_of(again, cells=cells(HOSTILE)) == (tmp_path / "one.html").read_text("utf-8")
 
 
-@pytest.mark.parametrize("text", ["a" * 400_000, "\u202e" * 60_000, "&" * 400_000])
-def test_a_page_is_never_too_large_and_says_what_is_cut(text: str) -> None:
-    page = page_of(review([sample(text[:200_000], num_chars=9_000_000), sample(text[200_000:], text)]))
-    assert len(page.encode()) <= MAX_PAGE_BYTES
-    assert "more characters are left out here" in page
+def test_it_says_what_is_cut() -> None:
+    page = page_of(review([sample("x" * 200, num_chars=9_000_000, prompt="y" * 1000)]))
+    assert "8,999,800 more characters are left out here" in page and page.count("y" * 300) == 1
 
 
 def test_the_title_says_corpus_recipe_and_seed() -> None:
@@ -128,7 +104,7 @@ def test_the_title_says_corpus_recipe_and_seed() -> None:
 def test_a_page_of_little_is_a_page() -> None:
     empty = review([], losses={}, curves={"training": [], "validation": []}, figures=review([]).figures[1:])
     page = page_of(ReviewDocument.model_validate(empty.model_dump(warnings=False)))
-    assert "None of 30 characters or more." in page and "held-out text" in page
+    assert "No span of 30 characters or more is copied" in page and "held-out text" in page
     assert "\N{EN DASH} nats/char" in page_of(review([sample("", "", nats_per_char=None), sample("x")]))
 
 
@@ -139,7 +115,7 @@ Edit = Callable[[dict[str, object]], object]
     ("edit", "expected"),
     [
         (lambda one: one.pop("samples"), "samples: Field required"),
-        (lambda one: one.update(schema_version=1), "schema_version: Input should be 3"),
+        (lambda one: one.update(schema_version=1), "schema_version: Input should be 4"),
         (lambda one: one.update(new=1), "new: Extra inputs are not permitted"),
         (lambda one: one.update(losses={"x": 1}), "losses.x: Input should be"),
         (
@@ -176,58 +152,9 @@ def test_places_are_lines_and_columns(text: str) -> None:
     assert found == {offset: (len(lines), len(lines[-1]) + 1) for offset, lines in enumerate(before)}
 
 
-def test_a_text_without_newlines_is_one_line() -> None:
-    assert places_of([3], Vocab.of("ab").encode("abab"), Vocab.of("ab")) == {3: (1, 4)}
-
-
 def test_curves_are_thinned_to_means() -> None:
     points = [(float(x), float(x % 2)) for x in range(1001)]
     found = thinned(points)
     assert len(found) == 334 and found[0] == (1.0, 0.33333)
     assert thinned(points[:500]) == points[:500]
     assert thinned([(1.0, np.nan), (2.0, np.inf)]) == [] == thinned([])
-
-
-def test_parameters_are_flat_and_long_ones_are_told_apart() -> None:
-    long = ["x" * 2000, "y"]
-    found = flat({"a": {"b": {"c": 1, "d": None}, "e": [1, "ü"]}, "f": True, "g": long, "h": [*long, "z"]})
-    assert (found["a.b.c"], found["a.b.d"], found["a.e"], found["f"]) == (1, None, '[1, "ü"]', True)
-    assert found["g"] != found["h"] and len(str(found["g"])) < collect.MAX_VALUE_LEN + 100
-
-
-def test_baselines_stand_beside_the_stateful_loss() -> None:
-    document, found = review([]), measure_baselines("abcabc" * 9, "abcbca" * 9)
-    page = page_of(document, baselines=found)
-    for name in (found.best_ngram, *found.compressors):
-        assert f"<th>{name}</th>" in page and f"<td>{found.bits_per_char[name]:.4f}</td>" in page, name
-    assert [name in page for name in found.ngrams].count(True) == 1
-    assert "This one is not below" in page
-    assert f"{found.num_training_chars} characters of the training part" in page
-    assert "n-gram" not in page_of(document)
-
-
-def test_all_published_losses_of_a_protocol_are_shown() -> None:
-    published = [
-        PublishedLoss(protocol="stateful", system=name, nats_per_char=loss) for name, loss in (("A", 1.2), ("B", 1.3))
-    ]
-    page = page_of(review([], published=published))
-    assert "published: 1.2000, 1.3000" in page and "<td>1.2000<br>1.3000</td>" in page and "A<br>B" in page
-
-
-@pytest.mark.parametrize(
-    ("parameters", "expected"),
-    [
-        ({"evaluate.published": None}, "No published losses are known"),
-        ({"evaluate.published.validation_sha256": "c" * 64}, "by protocols that were not measured"),
-        ({"evaluate.published.validation_sha256": "d" * 64}, "are on another validation text"),
-    ],
-)
-def test_why_no_published_losses_are_shown(parameters: dict[str, str | None], expected: str) -> None:
-    assert expected in page_of(review([], parameters=parameters))
-
-
-def test_it_says_how_much_of_which_part_was_measured() -> None:
-    loss = review([]).losses["stateful"]
-    assert "On the validation part, 500 characters<" in page_of(review([]))
-    part = page_of(review([], num_val_chars=9000, losses={"stateful": loss, "test_stateful": loss}))
-    assert "On the first 500 characters of the validation part; test_*: on the test part<" in part

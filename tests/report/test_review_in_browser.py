@@ -11,7 +11,7 @@ from browser import CHROMIUM, dom_of
 from reviews import HOSTILE, copy, review, sample
 
 from charlstm.report.comparison import comparison_of
-from charlstm.report.document import ReviewDocument
+from charlstm.report.document import Candidate, ReviewDocument
 from charlstm.report.page import page_of
 
 pytestmark = [
@@ -54,10 +54,15 @@ def asking(address: str) -> str:
 def pages(address: str) -> dict[str, str]:
     """The page of one model and that of three, with a hostile text wherever a text can be."""
     text = hostile_text(address)
-    one = review([sample(text, text, copies=[copy(0, 60, before=text, after=text)]), sample("plain", "\n")])
+    one = review([sample(text, text, copies=[copy(0, 60)]), sample("plain", "\n")])
     one = one.model_copy(update={"parameters": {text: text}, "losses": {text: review([]).losses["stateful"]}})
     two: ReviewDocument = one.model_copy(update={"parameters": {text: 2}})
-    return {"review": page_of(one), "comparison": comparison_of([(text, one), ("b", two), ("c", review([]))])}
+    return {
+        "review": page_of(one),
+        "comparison": comparison_of(
+            [Candidate(text, one, None), Candidate("b", two, None), Candidate("c", review([]), None)]
+        ),
+    }
 
 
 @pytest.mark.parametrize("name", ["review", "comparison"])
@@ -92,4 +97,4 @@ def test_without_scripts_all_is_there(tmp_path: Path) -> None:
     file.write_text(re.sub(r"<script>.*</script>", "", page, flags=re.DOTALL), encoding="utf-8")
     dom = dom_of(file)
     assert '<form class="filters" hidden' in dom
-    assert 'href="#copy-1"' in dom and 'id="copy-1"' in dom
+    assert 'title="line 3, column 4 of the training text"' in dom

@@ -20,8 +20,6 @@ const TINY = Math.fround(1e-30); // so that 127 / largest is finite
 const float32 = Math.fround;
 const indexOf = (steps) => Math.min(Math.max(steps, 0), TABLE_LENGTH - 1) | 0;
 
-// ---------------------------------------------------------------------------------------------- functions as tables
-
 const tableOf = (f, places = 2 ** 15) =>
   Float32Array.from({ length: TABLE_LENGTH }, (_, n) => {
     const x = (n - TABLE_LENGTH / 2) / STEPS_PER_UNIT;
@@ -32,8 +30,7 @@ const tableOf = (f, places = 2 ** 15) =>
 function erf(x) {
   if (x < 0) return -erf(-x);
   if (x > 6) return 1;
-  let term = x;
-  let sum = x;
+  let [term, sum] = [x, x];
   for (let n = 1; term > sum * 1e-17; n++) {
     term *= (2 * x * x) / (2 * n + 1);
     sum += term;
@@ -46,16 +43,9 @@ const TANH = tableOf(Math.tanh);
 const TANH_LEVELS = TANH.map((y) => y * LEVELS);
 const GELU = tableOf((x) => 0.5 * x * (1 + erf(x / Math.SQRT2)));
 
-// ---------------------------------------------------------------------------------------------- matrices
+const bytesOf = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0)).buffer;
 
-function bytesOf(base64) {
-  const characters = atob(base64);
-  const bytes = new Uint8Array(characters.length);
-  for (let n = 0; n < bytes.length; n++) bytes[n] = characters.charCodeAt(n);
-  return bytes.buffer;
-}
-
-// Rows of 8-bit weights. The scale of a row turns its sum into what is used.
+// Rows of 8-bit weights, and of each row a scale.
 class Matrix {
   constructor({ weights, scale }) {
     this.weights = new Int8Array(bytesOf(weights));
@@ -63,38 +53,22 @@ class Matrix {
     this.sums = new Int32Array(this.scale.length);
   }
 
-  // The sums of weights * vector, exact; four rows at a time, so that an activation is fetched once for all four.
+  // The sums of weights * vector, exact.
   multiply(vector) {
     const { weights, sums } = this;
-    const size = vector.length;
-    let row = 0;
-    for (; row + 4 <= sums.length; row += 4) {
-      let first = row * size;
-      let [a, b, c, d] = [0, 0, 0, 0];
-      for (let k = 0; k < size; k++, first++) {
-        const x = vector[k];
-        a = (a + Math.imul(weights[first], x)) | 0;
-        b = (b + Math.imul(weights[first + size], x)) | 0;
-        c = (c + Math.imul(weights[first + 2 * size], x)) | 0;
-        d = (d + Math.imul(weights[first + 3 * size], x)) | 0;
-      }
-      sums[row] = a;
-      sums[row + 1] = b;
-      sums[row + 2] = c;
-      sums[row + 3] = d;
-    }
-    for (; row < sums.length; row++) {
-      sums[row] = 0;
-      for (let k = 0; k < size; k++) sums[row] += weights[row * size + k] * vector[k];
+    for (let row = 0; row < sums.length; row++) {
+      const first = row * vector.length;
+      let sum = 0;
+      for (let k = 0; k < vector.length; k++) sum += weights[first + k] * vector[k];
+      sums[row] = sum;
     }
     return sums;
   }
 
   // The product as numbers. `largest` is the vector's, see `eightBits`; that of a hidden state is 1.
   times(vector, largest = 1) {
-    const { scale } = this;
-    const sums = this.multiply(vector);
-    return Float32Array.from(sums, (sum, row) => float32(sum) * float32(scale[row] * largest));
+    const number = (sum, row) => float32(sum) * float32(this.scale[row] * largest);
+    return Float32Array.from(this.multiply(vector), number);
   }
 }
 
@@ -107,8 +81,6 @@ function eightBits(vector) {
 }
 
 const rounded = (x) => Math.floor(float32(x + 0.5));
-
-// ---------------------------------------------------------------------------------------------- the model
 
 class Layer {
   constructor({ matrix, base, unit }) {

@@ -40,20 +40,11 @@ function relativeProbabilities(logits, { temperature, topK, topP, minP }) {
   return probable;
 }
 
-// The distribution that a rule makes of the logits.
-function drawnFrom(logits, rule) {
-  if (rule.temperature === 0) return logits.map((_, id) => (id === likeliest(logits) ? 1 : 0));
-  const probable = relativeProbabilities(logits, rule);
+// The model's own distribution, to four digits: it is only shown.
+function probabilitiesOf(logits) {
+  const probable = relativeProbabilities(logits, { temperature: 1, topP: 1 });
   const total = probable.reduce((sum, p) => sum + p, 0);
   return probable.map((p) => p / total);
-}
-
-// The model's own distribution: softmax. It is only shown, not drawn from, so its last bits may be any.
-function probabilitiesOf(logits) {
-  const largest = logits.reduce((a, b) => Math.max(a, b));
-  const powers = Float64Array.from(logits, (logit) => Math.exp(logit - largest));
-  const total = powers.reduce((sum, p) => sum + p, 0);
-  return powers.map((p) => p / total);
 }
 
 // The id that a number in [0, 1) chooses. At temperature 0 it is the likeliest.
@@ -64,8 +55,6 @@ function draw(logits, rule, uniform) {
   let sum = 0;
   return probable.findIndex((p) => (sum += p) > target);
 }
-
-// ---------------------------------------------------------------------------------------------- random numbers
 
 // SplitMix64 (Steele, Lea & Flood 2014). A number is a function of the seed, the prompt and the position in the text.
 const bits64 = (x) => BigInt.asUintN(64, x);
