@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+from charlstm.tracking.outbox import Outbox
 
 from benchmarks.harness import console, new_parser, seconds_of
 from benchmarks.object_store import BUCKET, object_store
@@ -37,7 +38,6 @@ from charlstm.files.atomic import write_text
 from charlstm.files.documents import read_json
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.params import load_params
-from charlstm.tracking.outbox import Outbox
 from charlstm.tracking.runs import TrainingTracker
 from charlstm.training.checkpoint import CheckpointFolder
 from charlstm.training.history import EpochRow, StepRow

@@ -8,7 +8,9 @@ if __name__ == "__main__":  # above the imports, which take seconds: see `stage.
     sys.exit(stage.run("pipeline.sample"))
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -32,12 +34,12 @@ from charlstm.sampling import Sampling
 from charlstm.sections import Section
 from charlstm.text.encoded import load_parts
 from charlstm.text.prompts import check_prompts, resolve_prompts
-from charlstm.tracking.runs import attach
+from charlstm.tracking.runs import TABLES_TAG, state_of_model
 from charlstm.training.history import Tables, read_tables, write_csv
 from pipeline.dvc.paths import Paths
 from pipeline.provenance import provenance
-from pipeline.provenance.summary import finish, side_by_side, summary_of, text_of_all
-from pipeline.stage.sending import outbox
+from pipeline.provenance.summary import side_by_side, summary_of, text_of_all, with_page
+from pipeline.stage.sending import send
 
 TABLE = "samples.csv"
 MAX_SHOWN_TEMPERATURE = 0.8
@@ -102,12 +104,6 @@ def track(
 ) -> None:
     """Add the texts and their review to the model's run. `is_here`: they were written here, by these versions."""
     record = provenance.training_record(params, paths, tables)
-    tracked = attach(outbox(has_sender=is_here), trained.sha256, record)
-    tracked.log_params(params.flat())
-    tracked.log_text("samples/all.txt", text_of_all(texts))
-    tracked.log_table("samples/table.json", side_by_side(texts))
-    for file in (PAGE, DOCUMENT):
-        tracked.log_file(paths.samples / file, "review")
     summary = summary_of(params, record.tags)._replace(
         num_parameters=trained.model.shape.num_parameters,
         losses={protocol: loss.nats_per_char for protocol, loss in losses.items()},
@@ -117,7 +113,17 @@ def track(
         model_sha256=trained.sha256,
         sample=shown_sample(texts),
     )
-    finish(tracked, "sample", paths, summary, record.tags, is_here=is_here)
+    table = "samples/table.json"  # which the UI lays beside that of other runs
+    state = replace(
+        state_of_model(trained.sha256, record),
+        tags={TABLES_TAG: json.dumps([{"path": table, "type": "table"}])},
+        texts={
+            "samples/all.txt": text_of_all(texts),
+            table: side_by_side(texts).to_json(orient="split", index=False),
+        },
+        files={f"review/{name}": paths.samples / name for name in (PAGE, DOCUMENT)},
+    )
+    send("sample", with_page(state, "sample", paths, summary, record.tags, is_here=is_here), is_here=is_here)
 
 
 def shown_sample(texts: Sequence[SampleRow]) -> SampleRow:

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from charlstm.tracking.client import Store, connect, find_or_create_experiment
 from charlstm.tracking.outbox import Outbox, Spool
 from charlstm.tracking.sender import follow
+
+from charlstm.tracking.client import Store, connect, find_or_create_experiment
 
 
 class DirectSender:

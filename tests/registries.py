@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from charlstm.tracking import registered_model
 from charlstm.tracking.outbox import Model
+
+from charlstm.tracking import registered_model
 from pipeline.provenance.provenance import COMMIT
 
 LOSSES = {"windowed_20": 3.5, "stateful": 3.6}

@@ -18,7 +18,7 @@ from charlstm.errors import TrainingError
 from charlstm.model.char_lstm import CharLSTM
 from charlstm.model.loss import LossSum
 from charlstm.text.vocabulary import Unit
-from charlstm.training.history import EpochRow, StepRow
+from charlstm.training.history import EpochRow, StepRow, StepView
 
 Gather = Callable[[Tensor], Tensor]  # this process's values (K,) -> all processes' (N, K), on the CPU
 
@@ -43,7 +43,9 @@ class Progress:
     epoch_seconds: float = 0.0
     train_seconds: float = 0.0  # in steps, of all epochs so far
     steps: list[StepRow] = field(default_factory=list)
+    views: list[StepView] = field(default_factory=list)  # of as many steps
     epochs: list[EpochRow] = field(default_factory=list)
+    epoch_times_ms: list[int] = field(default_factory=list)
     best: EpochRow | None = None
     initial_nats_per_char: float | None = None  # validation, of the model that training begins from, if there is one
     totals: StepTotals = field(default_factory=StepTotals)
@@ -66,8 +68,6 @@ class Plan(NamedTuple):
     precision: str
     precision_reason: str
     unit: Unit  # what an id stands for
-    ids_per_epoch: int
-    ids_per_step: int
 
 
 class Observer:

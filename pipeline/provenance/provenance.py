@@ -35,7 +35,7 @@ from pipeline.stage.project import LOCK, PARAMS, PIPELINE
 from pipeline.stage.tracking_store import project_root
 
 if TYPE_CHECKING:  # who only reads records starts without pandas
-    from charlstm.tracking.runs import Run, TrainingRecord
+    from charlstm.tracking.runs import TrainingRecord
     from charlstm.training.history import Tables
 
 log = logging.getLogger("charlstm")
@@ -119,17 +119,16 @@ def training_record(params: Params, paths: Paths, tables: "Tables") -> "Training
     return TrainingRecord(params.flat(), known, tables, time_ms)
 
 
-def log_lineage(run: "Run", stage: str, paths: Paths, origin: dict[str, str]) -> None:
-    """Give `run` what `stage` knows of where it comes from. `origin`: its tags.
+def lineage_of(stage: str, paths: Paths, origin: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """What `stage` knows of where a run comes from: tags, and artifacts as path -> text. `origin`: the run's tags.
 
     What cannot be read costs a warning: the outputs are written, and no record is worth a failed training.
     """
     try:
-        for path, text in lineage_artifacts(stage, paths, origin).items():
-            run.log_text(path, text)
-        run.set_tags(_train_md5(paths))
+        return _train_md5(paths), lineage_artifacts(stage, paths, origin)
     except Exception as error:  # whatever git, the disk or a strange file name can raise
         log.warning("the run has no lineage of stage %s: %s: %s", stage, type(error).__name__, error)
+        return {}, {}
 
 
 def lineage_artifacts(stage: str, paths: Paths, origin: dict[str, str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import html
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +15,7 @@ from charlstm.tracking.client import EXPERIMENT_TAG, RECIPE_TAG
 from charlstm.tracking.registered_model import INITIAL_TAG, LOSS_SUFFIX
 from pipeline.dvc.paths import Paths
 from pipeline.provenance.git import content_at, git
-from pipeline.provenance.provenance import COMMIT, DIRTY, FALLBACK, environment, log_lineage
+from pipeline.provenance.provenance import COMMIT, DIRTY, FALLBACK, environment, lineage_of
 from pipeline.stage.presets import CONF, RECIPES, Recipe, recipe_of
 from pipeline.stage.project import PARAMS
 from pipeline.stage.terminal import printable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # no stage is to depend on published losses because it descri
 
     from charlstm.report.collect import SampleRow
     from charlstm.sections import PublishedLoss
-    from charlstm.tracking.runs import Run
+    from charlstm.tracking.runs import RunState
 
 WHILE_TRAINING = ("train/", "validation/")  # metrics of other weights than the last
 MAX_SAMPLE_LINES = 16
@@ -70,24 +70,18 @@ def summary_of(params: Params, tags: Mapping[str, str]) -> RunSummary:
     )
 
 
-def finish(
-    run: "Run", stage: str, paths: Paths, summary: RunSummary, tags: Mapping[str, str], *, is_here: bool
-) -> None:
-    """Give a run its page, and what `stage` knows of where it comes from; then send the rest.
+def with_page(
+    state: "RunState", stage: str, paths: Paths, summary: RunSummary, tags: Mapping[str, str], *, is_here: bool
+) -> "RunState":
+    """The state of a run with its page, and with what `stage` knows of where it comes from.
 
     `is_here`: the stage ran on this machine, by these versions. If not, the run is made of files, and one that is there
     already knows better.
-
-    Raises:
-        TrackingError: a run that is made of files could not be written.
     """
     summary = summary._replace(commit_of=f"`{stage}`" if is_here else "the files that it was made from")
-    with nullcontext() if is_here else run.if_new():
-        run.set_tags(page_tags(summary))
-        log_lineage(run, stage, paths, {**tags, **(environment() if is_here else {})})
-    run.close()
-    if not is_here:
-        run.check_is_whole()
+    more, texts = lineage_of(stage, paths, {**tags, **(environment() if is_here else {})})
+    shown, artifacts = {**state.tags, **page_tags(summary), **more}, {**state.texts, **texts}
+    return replace(state, tags=shown, texts=artifacts, is_of_files=not is_here)
 
 
 def params_in(text: str | None) -> Params | None:

@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from charlstm.tracking.outbox import EVENTS, Outbox, status_of
 from outboxes import outbox, write
 
 from charlstm.tracking import outbox as outbox_module
 from charlstm.tracking.client import Store
-from charlstm.tracking.outbox import EVENTS, Outbox, status_of
 from charlstm.tracking.runs import Measurement, Run
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from charlstm.tracking.outbox import EVENTS, WRITER_LOCK, Spool, last_steps, status_of
+from charlstm.tracking.sender import SENT, send_waiting
 from outboxes import open_store, points_of, run_of, write
 from servers import mlflow_server
 
 from charlstm.tracking.client import Store, create_run
-from charlstm.tracking.outbox import EVENTS, WRITER_LOCK, Spool, last_steps, status_of
-from charlstm.tracking.sender import SENT, send_waiting
 
 
 @pytest.fixture(scope="module")

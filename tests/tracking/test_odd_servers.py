@@ -9,12 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from charlstm.tracking.sender import SpoolSender, read_sent
 from commands import Run
 from outboxes import write
 
 from charlstm.tracking.client import Store
 from charlstm.tracking.reader import ask
-from charlstm.tracking.sender import SpoolSender, read_sent
 
 
 class Empty(BaseHTTPRequestHandler):

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from charlstm.tracking.outbox import EVENTS, WRITER_LOCK, Outbox, Spool, read_events, status_of
+from charlstm.tracking.sender import SENT, TURN, SpoolSender, follow, read_sent, send_waiting
 from filelock import FileLock
 from outboxes import open_store, outbox, points_of, run_of, write
 
 from charlstm.errors import LockedError
 from charlstm.tracking import client as calls
 from charlstm.tracking.client import Store
-from charlstm.tracking.outbox import EVENTS, WRITER_LOCK, Outbox, Spool, read_events, status_of
 from charlstm.tracking.reader import Reader
 from charlstm.tracking.runs import Measurement, Run, TrainingRecord, attach
-from charlstm.tracking.sender import SENT, TURN, SpoolSender, follow, read_sent, send_waiting
 from charlstm.training.history import EpochRow, StepRow, Tables, table
 
 
