@@ -1,10 +1,8 @@
 """MLflow's stores: open one, find experiments and runs in it, or make them. MLflow is imported when it is called."""
 
-import contextlib
 import logging
 import os
 import re
-import sqlite3
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +14,7 @@ from charlstm.files.urls import hide_credentials, without_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment, Run
+    from mlflow.entities import Run
 
 
 # An MLflow database in a file.
@@ -40,28 +38,6 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(unquote(match[1], errors="surrogateescape"))
 
 
-def check_can_open(uri: str) -> None:
-    """MLflow tries ten times to open what cannot be opened, which takes more than a minute: try it once before.
-
-    Raises:
-        TrackingError: it is a database in a file, and SQLite cannot open it.
-    """
-    file = sqlite_file(uri)
-    if file is None:
-        return
-    if file.exists() and not file.is_file():  # SQLite would wait for a FIFO
-        raise TrackingError(f"{file}: expected a database, found no regular file")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
-        with contextlib.closing(sqlite3.connect(file, timeout=0)) as database:
-            database.execute("pragma schema_version")
-    except (OSError, sqlite3.Error) as error:
-        if isinstance(error, OSError) or "unable to open" in str(error):  # a locked or damaged one is MLflow's to tell
-            raise TrackingError(f"{file}: no database can be opened: {error}") from None
-
-
-# Calls to MLflow.
-
 MAX_EXPERIMENTS = 10_000
 CORPUS_TAG, RECIPE_TAG, EXPERIMENT_TAG = "corpus_name", "recipe", "dvc_exp_name"  # the last: DVC's, not MLflow's
 SWEEP_TAG = "sweep"  # of a run of a sweep; the value is the commit from which it began
@@ -69,26 +45,20 @@ SWEEP_OF_TAG = "sweep_of"  # of the run above them; the same value
 CHANGED = "changed."  # with a parameter's name: the value that a later stage had, where the run keeps the first
 COMMON_REASONS = {
     "Connection refused": "it refuses the connection: is the server up?",
-    "Read timed out": "it does not answer in time",
-    "ConnectTimeout": "it does not answer in time",
-    "TimeoutError": "it does not answer in time",
     "Failed to resolve": "there is no such host",
-    "Name or service not known": "there is no such host",
     "database is locked": "the database is locked by another process",
+    **dict.fromkeys(("Read timed out", "ConnectTimeout", "TimeoutError"), "it does not answer in time"),
 }
 
 
 class Store(NamedTuple):
-    """Where runs go: a tracking URI, an experiment by name or id, and where artifacts go if no server decides that.
-
-    `is_by_corpus`: an experiment `NAME/CORPUS` for each corpus, so that losses of different texts are in no one table.
-    """
+    """Where runs go: a tracking URI, an experiment by name or id, and where artifacts go if no server decides that."""
 
     uri: str
     experiment: str
     artifact_root: str | None
     experiment_id: str | None = None
-    is_by_corpus: bool = False
+    is_by_corpus: bool = False  # an experiment `NAME/CORPUS` for each: losses of different texts cannot be compared
 
     def experiment_of(self, corpus: str) -> str:
         """The name of the experiment for models of that corpus, which may be unknown (empty)."""
@@ -110,23 +80,13 @@ def find_experiments(client: "MlflowClient", store: Store) -> dict[str, str]:
     """The experiments that the store's runs may be in, by name, and their ids; those of an older version among them."""
     if store.experiment_id is not None:
         return {store.experiment: store.experiment_id}
-    return {experiment.name: str(experiment.experiment_id) for experiment in _experiments(client, store)}
-
-
-def _experiments(client: "MlflowClient", store: Store) -> list["Experiment"]:
-    def is_ours(name: str) -> bool:
-        return name == store.experiment or (store.is_by_corpus and name.startswith(f"{store.experiment}/"))
-
-    return [one for one in client.search_experiments(max_results=MAX_EXPERIMENTS) if is_ours(one.name)]
+    found = {one.name: str(one.experiment_id) for one in client.search_experiments(max_results=MAX_EXPERIMENTS)}
+    names = [name for name in found if store.is_by_corpus and name.startswith(f"{store.experiment}/")]
+    return {name: found[name] for name in (store.experiment, *names) if name in found}
 
 
 def find_or_create_experiment(client: "MlflowClient", store: Store, corpus: str) -> str:
-    """The id of the experiment for models of that corpus.
-
-    Raises:
-        TrackingError: it was deleted.
-    """
-    from mlflow.entities import ViewType
+    """The id of the experiment for models of that corpus."""
     from mlflow.exceptions import MlflowException
 
     if store.experiment_id is not None:
@@ -140,23 +100,11 @@ def find_or_create_experiment(client: "MlflowClient", store: Store, corpus: str)
     except MlflowException:  # another process may have made it in between
         if (known := find_experiments(client, store).get(name)) is not None:
             return known
-        deleted = client.search_experiments(ViewType.DELETED_ONLY, max_results=MAX_EXPERIMENTS)
-        for experiment in deleted:
-            if experiment.name == name:
-                raise TrackingError(
-                    f"the experiment {name} was deleted there: `mlflow experiments restore --experiment-id "
-                    f"{experiment.experiment_id}` brings it back, then `charlstm sync` sends what waits"
-                ) from None
         raise
 
 
 def connect(store: Store) -> "MlflowClient":
-    """A client that says little of its own, and no password.
-
-    Raises:
-        TrackingError: the store is a database in a file that SQLite cannot open.
-    """
-    check_can_open(store.uri)
+    """A client that says little of its own, and no password."""
     from mlflow import MlflowClient
     from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
@@ -217,10 +165,9 @@ def find_or_create_sweep(client: "MlflowClient", experiment_id: str, baseline: s
     """The id of the run above all experiments of DVC that began from the commit `baseline` outside of the workspace."""
     wanted, oldest_first = f"tags.{SWEEP_OF_TAG} = '{baseline}'", ["start_time ASC", "attributes.run_id ASC"]
     if not client.search_runs([experiment_id], wanted, max_results=1):
-        tags = {SWEEP_OF_TAG: baseline, "mlflow.runName": f"sweep from {baseline[:8]}"}
-        tags["mlflow.note.content"] = f"DVC experiments that began from the commit {baseline}. See `charlstm sweep`."
-        made = create_run(client, experiment_id, tags, start_ms)
-        client.set_terminated(made, "FINISHED", start_ms)
+        about = f"DVC experiments that began from the commit {baseline}. See `charlstm sweep`."
+        shown = {"mlflow.runName": f"sweep from {baseline[:8]}", "mlflow.note.content": about}
+        client.set_terminated(create_run(client, experiment_id, {SWEEP_OF_TAG: baseline, **shown}, start_ms))
     (oldest,) = client.search_runs([experiment_id], wanted, max_results=1, order_by=oldest_first)
     return str(oldest.info.run_id)  # if another process made one at the same moment, both take the same
 

@@ -7,11 +7,9 @@ finished. None imports torch.
 import importlib.util
 import json
 import math
-import re
 import tempfile
 import warnings
 from collections.abc import Mapping
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -219,11 +217,7 @@ def is_address(where: str) -> bool:
 
 
 def default_store() -> Store:
-    """MLflow's own: what `mlflow.set_tracking_uri` or its variables say, else the database in the current folder.
-
-    Raises:
-        TrackingError: MLflow is not installed.
-    """
+    """MLflow's own: what `mlflow.set_tracking_uri` or its variables say, else the database in the current folder."""
     check_installed()
     import mlflow
 
@@ -250,8 +244,8 @@ def download_model(address: str, target: Path, store: Store) -> Path:
     check_installed()
     try:
         location = ask(store, lambda: _location(connect(store), address))
-        download = partial(open_artifacts(store, location).download_artifacts, FOLDER, str(target))
-        folder = ask(store, download, SECONDS_FOR_FILES)
+        artifacts = open_artifacts(store, location)
+        folder = ask(store, lambda: artifacts.download_artifacts(FOLDER, str(target)), SECONDS_FOR_FILES)
     except TrackingError as error:
         raise TrackingError(f"{address}: {error}") from None
     folders = [file.parent for file in Path(folder).glob(f"*/{WEIGHTS}")]
@@ -263,14 +257,16 @@ def download_model(address: str, target: Path, store: Store) -> Path:
 def _location(client: "MlflowClient", address: str) -> str:
     """The address of a logged model's files. Of `models:/...`, MLflow itself would ask its global store."""
     scheme, _, name = address.partition(":/")
-    if scheme == "runs":
-        if not (models := _outputs(client, name.strip("/"))):
-            raise TrackingError("the run has logged no model; evaluate logs one (`dvc repro evaluate`)")
+    model, at, alias = name.partition("@")
+    model, slash, number = (model, "", "") if at else name.partition("/")
+    if scheme == "models" and at:
+        return str(client.get_model_version_by_alias(model, alias).source)
+    if scheme == "models" and slash:
+        return str(client.get_model_version(model, number).source)
+    if scheme == "models" and name.startswith("m-"):
+        return str(client.get_logged_model(name).artifact_location)
+    if scheme == "runs" and (models := _outputs(client, name.strip("/"))):
         return str(client.get_logged_model(models[-1]).artifact_location)
-    if match := re.fullmatch(r"([^@/]+)(?:@([^@/]+)|/(\d+))", name):
-        model, alias, number = match.groups()
-        version = client.get_model_version_by_alias(model, alias) if alias else client.get_model_version(model, number)
-        return str(version.source)
-    if not re.fullmatch(r"m-\w+", name):
-        raise TrackingError("expected models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID or runs:/ID")
-    return str(client.get_logged_model(name).artifact_location)
+    raise TrackingError(
+        "expected models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID, or runs:/ID of an evaluated run"
+    )

@@ -11,7 +11,7 @@ import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,6 +40,7 @@ FINGERPRINT_TAG = "fingerprint"
 MAX_PARAM_LENGTH, MAX_TAG_LENGTH = 6_000, 8_000  # MLflow's limits
 MAX_METRICS_PER_CALL, MAX_PARAMS_PER_CALL = 1_000, 100
 FINISHED = "FINISHED"  # MLflow's word
+PARENT_TAG = "mlflow.parentRunId"
 TABLES_TAG = "mlflow.loggedArtifacts"  # the UI lays tables of this list, in JSON, side by side
 EPOCH_TEXTS = "texts"  # the folder of artifacts that never change
 
@@ -81,6 +82,11 @@ class RunState:
     end_ms: int | None = None  # None: `time_ms`
     is_of_files: bool = False
 
+    @property
+    def corpus(self) -> str:
+        """The name of the corpus, which decides the experiment; empty if it is unknown."""
+        return {**self.new_tags, **self.tags}.get(CORPUS_TAG, "")
+
 
 def curves_of(progress: "Progress") -> Curves:
     """They grow with the training, of which nothing is copied."""
@@ -109,24 +115,21 @@ def state_of_model(model_sha256: str, record: TrainingRecord) -> RunState:
 
 def make_run_true(client: "MlflowClient", store: Store, state: RunState) -> str:
     """Make a run of the store have what `state` says; its id."""
-    run = find_run(client, store, state.tag, state.value) or _create(client, store, state)
+    run = find_run(client, store, state.tag, state.value)
+    if run is None:
+        tags = {**state.new_tags, state.tag: state.value}
+        experiment_id = find_or_create_experiment(client, store, state.corpus)
+        run = client.get_run(create_run(client, experiment_id, tags, state.time_ms))
     run_id = str(run.info.run_id)
     changed = _log_params(client, run, state)
     _log_points(client, run, state)
     _upload(client, run_id, state)
     if state.model is not None:
-        corpus = {**state.new_tags, **state.tags}.get(CORPUS_TAG, "")
-        log_and_register(client, run_id, corpus, state.model)
+        log_and_register(client, run_id, state.corpus, state.model)
     # The hash of the model comes when all before is there: later stages find the run by it.
-    _log_tags(client, store, run, {**changed, **state.tags}, state)
+    _log_tags(client, run, {**changed, **state.tags}, state)
     _set_status(client, run, state)
     return run_id
-
-
-def _create(client: "MlflowClient", store: Store, state: RunState) -> "Run":
-    tags = {**state.new_tags, state.tag: state.value}
-    experiment_id = find_or_create_experiment(client, store, {**state.tags, **tags}.get(CORPUS_TAG, ""))
-    return client.get_run(create_run(client, experiment_id, tags, state.time_ms))
 
 
 def _log_params(client: "MlflowClient", run: "Run", state: RunState) -> dict[str, str]:
@@ -145,96 +148,89 @@ def _log_params(client: "MlflowClient", run: "Run", state: RunState) -> dict[str
 
 
 def _log_points(client: "MlflowClient", run: "Run", state: RunState) -> None:
-    """After the last step of each metric: a resumed training has taken some steps again, to the same values."""
+    """What is after the last step of each metric: a resumed training has taken some steps again, to the same values."""
     from mlflow.entities import Metric
 
     last = {str(metric.key): int(metric.step) for metric in run.to_proto().data.metrics}  # `data.metrics` has no steps
+    known, time_ms = run.data.metrics, state.end_ms or state.time_ms
     points = (point for point in _points(state, last) if point[2] > last.get(point[0], -1))
-    while batch := list(islice(points, MAX_METRICS_PER_CALL)):
-        metrics = [Metric(name, value, time_ms, step) for name, value, step, time_ms in batch]
-        client.log_batch(run.info.run_id, metrics=metrics, synchronous=True)
-    time_ms = state.time_ms if state.end_ms is None else state.end_ms
-    changed = {name: value for name, value in state.measured.items() if run.data.metrics.get(name) != value}
-    if changed:
-        metrics = [Metric(name, value, time_ms, 0) for name, value in changed.items()]
+    single = ((name, value, 0, time_ms) for name, value in state.measured.items() if known.get(name) != value)
+    every = (Metric(name, value, time_ms, step) for name, value, step, time_ms in chain(points, single))
+    while metrics := list(islice(every, MAX_METRICS_PER_CALL)):
         client.log_batch(run.info.run_id, metrics=metrics, synchronous=True)
 
 
 def _points(state: RunState, last: Mapping[str, int]) -> Iterator[Point]:
-    """The points of the tables, by step; `train/...` is a section of the UI."""
+    """The points of the tables, from about where the run ends; `train/...` is a section of the UI."""
     curves, params = state.curves, state.params
     if curves.initial_nats_per_char is not None:
         yield "validation/nats_per_char", curves.initial_nats_per_char, 0, state.time_ms
-    rates = {"adamw": 1.0}  # the table has AdamW's learning rate; Muon's has the same schedule
+    names = ["train/nats_per_char", "train/gradient_norm", "learning_rate/adamw"]
+    muon = 0.0  # the table has AdamW's learning rate; Muon's has the same schedule
     if params.get("train.optimizer") == "muon":
-        rates["muon"] = float(params["train.muon.learning_rate"]) / float(params["train.learning_rate"])
-    of_view = ("train/chars_per_second", f"train/{'bytes' if params.get('encode.unit') == 'byte' else 'chars'}_seen")
-    of_step = ("train/nats_per_char", "train/gradient_norm", *(f"learning_rate/{name}" for name in rates))
-    names = of_step + of_view if curves.views else of_step
-    sent = min((last.get(name, -1) for name in names), default=-1)
+        names.append("learning_rate/muon")
+        muon = float(params["train.muon.learning_rate"]) / float(params["train.learning_rate"])
+    if curves.views:
+        seen = "bytes_seen" if params.get("encode.unit") == "byte" else "chars_seen"
+        names += ["train/chars_per_second", f"train/{seen}"]
+    sent = min(last.get(name, -1) for name in names)
     for index in range(bisect_right(curves.steps, sent, key=lambda row: row.step), len(curves.steps)):
-        row = curves.steps[index]
-        view = curves.views[index] if index < len(curves.views) else None
-        values = (row.train_nats_per_char, row.gradient_norm, *(row.learning_rate * rate for rate in rates.values()))
-        for name, value in zip(of_step, values, strict=True):
-            yield name, value, row.step, view.time_ms if view else state.time_ms
-        for name, value in zip(of_view, (view.chars_per_second, view.ids_seen) if view else (), strict=False):
-            yield name, value, row.step, view.time_ms if view else state.time_ms
+        row, time_ms = curves.steps[index], state.time_ms
+        values = [row.train_nats_per_char, row.gradient_norm, row.learning_rate]
+        values += [row.learning_rate * muon] if muon else []
+        if curves.views:
+            time_ms, *others = curves.views[index]
+            values += others
+        for name, value in zip(names, values, strict=True):
+            yield name, value, row.step, time_ms
     for index, epoch in enumerate(curves.epochs):  # at the step that ends each: on the axis of the training loss
-        time_ms = curves.epoch_times_ms[index] if index < len(curves.epoch_times_ms) else state.time_ms
+        time_ms = curves.epoch_times_ms[index] if curves.epoch_times_ms else state.time_ms
         yield "validation/nats_per_char", epoch.val_nats_per_char, epoch.step, time_ms
         yield "validation/epoch", epoch.epoch, epoch.step, time_ms
         yield "train/epoch_nats_per_char", epoch.train_nats_per_char, epoch.step, time_ms
 
 
 def _upload(client: "MlflowClient", run_id: str, state: RunState) -> None:
-    """Store texts and files.
-
-    Raises:
-        OSError: one is not there afterwards; a server may answer "OK" to anything.
-    """
-    for folder in sorted({path.rpartition("/")[0] for path in [*state.texts, *state.files]}):
-        stored = {info.path: info.file_size for info in client.list_artifacts(run_id, folder)}
+    """Store texts and files."""
+    by_folder: dict[str, list[str]] = {}
+    for path in sorted({*state.texts, *state.files}):
+        by_folder.setdefault(path.rpartition("/")[0], []).append(path)
+    for folder, paths in by_folder.items():
         keeps = state.is_of_files or folder == EPOCH_TEXTS
-        wanted = {path for path in [*state.texts, *state.files] if path.rpartition("/")[0] == folder}
-        new = sorted(path for path in wanted if not (keeps and path in stored))
-        sizes = {}
-        with tempfile.TemporaryDirectory() as temporary:
-            for path in new:
-                if (file := state.files.get(path)) is None:
+        stored = {info.path for info in client.list_artifacts(run_id, folder)} if keeps else set()
+        for path in paths:
+            if path in state.files and path not in stored:
+                client.log_artifact(run_id, str(state.files[path]), folder)
+            elif path not in stored:
+                with tempfile.TemporaryDirectory() as temporary:
                     file = Path(temporary) / path.rpartition("/")[2]
                     file.write_text(state.texts[path], encoding="utf-8", errors="replace", newline="")
-                client.log_artifact(run_id, str(file), folder)
-                sizes[path] = file.stat().st_size
-        stored = {info.path: info.file_size for info in client.list_artifacts(run_id, folder)} if new else {}
-        for path, size in sizes.items():
-            if stored.get(path, -1) not in (size, None):
-                raise OSError(f"the artifact {path} has {stored.get(path, 'no')} bytes of {size} after its upload")
+                    client.log_artifact(run_id, str(file), folder)
 
 
-def _log_tags(client: "MlflowClient", store: Store, run: "Run", tags: Mapping[str, str], state: RunState) -> None:
+def _log_tags(client: "MlflowClient", run: "Run", tags: Mapping[str, str], state: RunState) -> None:
     """Set tags that differ. `mlflow.runName` names the run."""
     from mlflow.entities import RunTag
 
-    known, run_id = run.data.tags, run.info.run_id
-    if baseline := {**state.new_tags, **tags}.get(SWEEP_TAG):  # a resumed one may belong to another sweep than before
+    known, baseline = run.data.tags, {**state.new_tags, **tags}.get(SWEEP_TAG)
+    if baseline and (PARENT_TAG not in known or known.get(SWEEP_TAG) != baseline):
         parent = find_or_create_sweep(client, str(run.info.experiment_id), baseline, state.time_ms)
-        tags = {**tags, "mlflow.parentRunId": parent}
+        tags = {**tags, PARENT_TAG: parent}
     values = {name: value[:MAX_TAG_LENGTH] for name, value in shown(tags).items()}
     if state.is_of_files:
         values = {name: value for name, value in values.items() if name not in known}
-    new = [RunTag(name, value) for name, value in values.items() if known.get(name) != value]
-    if new:
-        client.log_batch(run_id, tags=new, synchronous=True)
+    if new := [RunTag(name, value) for name, value in values.items() if known.get(name) != value]:
+        client.log_batch(run.info.run_id, tags=new, synchronous=True)
 
 
 def _set_status(client: "MlflowClient", run: "Run", state: RunState) -> None:
     """What is FINISHED stays so: another machine has trained to the end."""
+    run_id = run.info.run_id
     if run.info.status in (FINISHED, state.status):
         return
     if state.status == "RUNNING":
-        client.update_run(run.info.run_id, status=state.status)
+        client.update_run(run_id, status=state.status)
         return
     if state.reason:
-        client.set_tag(run.info.run_id, "ended", state.reason[:MAX_TAG_LENGTH], synchronous=True)
-    client.set_terminated(run.info.run_id, state.status, state.time_ms if state.end_ms is None else state.end_ms)
+        client.set_tag(run_id, "ended", state.reason[:MAX_TAG_LENGTH], synchronous=True)
+    client.set_terminated(run_id, state.status, state.end_ms or state.time_ms)
