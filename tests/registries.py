@@ -5,9 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from charlstm.tracking.registered_model import LoggedModel
-
 from charlstm.tracking import registered_model
+from charlstm.tracking.registered_model import LoggedModel
 from pipeline.provenance.provenance import COMMIT
 
 LOSSES = {"windowed_20": 3.5, "stateful": 3.6}

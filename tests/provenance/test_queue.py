@@ -64,7 +64,7 @@ def test_four_workers_lose_no_point(encoded: Path, tmp_path: Path) -> None:
         if key == "validation/nats_per_char":
             assert number == 3
     assert losses == losses_by_dvc(project) and len(losses) == NUM_TRAININGS
-    assert list((project / ".charlstm/tracking").glob("*/events.jsonl")) == []
+    assert list(project.glob(".charlstm/*/run.json")) == []
 
 
 def losses_by_dvc(project: Path) -> dict[str, float]:

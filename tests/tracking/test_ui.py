@@ -1,10 +1,12 @@
 """Runs in the MLflow UI, in a real browser: the table, a run's page, its artifacts, two runs side by side."""
 
+import json
 import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,15 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
-from outboxes import open_store, outbox
 from servers import mlflow_server
+from stores import of_model, open_store, send
 
 from charlstm.report.collect import SampleRow
 from charlstm.sections import PublishedLoss
 from charlstm.tracking.client import Store
-from charlstm.tracking.runs import Measurement, TrainingRecord, attach
+from charlstm.tracking.runs import TABLES_TAG
 from charlstm.tracking.view import page, share_view
-from charlstm.training.history import EpochRow, StepRow, Tables, table
 from pipeline.provenance.summary import RunSummary, page_tags
 from pipeline.stage.presets import Recipe
 
@@ -80,18 +81,18 @@ def summary(seed: int) -> RunSummary:
 def by_hand(store: Store, folder: Path) -> tuple[str, str]:
     """Two runs in an experiment of their own, with all that a run may have; the experiment's id and the first run's."""
     (folder / "review.html").write_text(REVIEW)
-    epochs, none = table([EpochRow(1, 10, 2.0, 1.9)], EpochRow._fields), table([], StepRow._fields)
-    tables = Tables(epochs, none)
     for seed in (1, 2):
-        record = TrainingRecord({"train.seed": seed}, {}, tables, 1_700_000_000_000)
-        run = attach(outbox(folder / "spools", store), f"m0del{seed}", record)
-        run.set_tags(page_tags(summary(seed)))
-        losses = losses_of(seed).items()
-        run.log_metrics([Measurement(f"{protocol}/nats_per_char", loss) for protocol, loss in losses])
         texts = [(f"ROMEO: · temperature 0.8 · seed {one}", f"text {one} of run {seed}: {HOSTILE}") for one in (1, 2)]
-        run.log_table("samples/table.json", pd.DataFrame(texts, columns=["sample", "output"]))
-        run.log_file(folder / "review.html", "review")
-        run.close()
+        shown = {TABLES_TAG: json.dumps([{"path": "samples/table.json", "type": "table"}])}
+        state = replace(
+            of_model(f"m0del{seed}"),
+            params={"train.seed": seed},
+            tags={**page_tags(summary(seed)), **shown},
+            measured={f"{protocol}/nats_per_char": loss for protocol, loss in losses_of(seed).items()},
+            texts={"samples/table.json": pd.DataFrame(texts, columns=["sample", "output"]).to_json(orient="split")},
+            files={"review/review.html": folder / "review.html"},
+        )
+        send(store, state)
     client, experiment_id = open_store(store)
     assert share_view(client, experiment_id)
     (first,) = client.search_runs([experiment_id], "tags.model_sha256 = 'm0del1'")
