@@ -21,7 +21,7 @@ from charlstm.tracking.runs import (
     curves_of,
     make_run_true,
 )
-from charlstm.tracking.unsent import LATER, LOCK, keep, read_kept, send_or_keep, send_unsent
+from charlstm.tracking.unsent import LOCK, keep, read_kept, send_or_keep, send_unsent
 from charlstm.training.history import now_ms
 from charlstm.training.progress import Observer, Plan, Progress
 
@@ -112,6 +112,8 @@ class TrainingTracker(Observer):
                 pause = SECONDS_BETWEEN_CALLS
             except Exception as error:  # whatever a server, a driver or a disk can raise
                 if not self._has_warned:
-                    log.warning("%s; training goes on, %s", describe(error, self._store), LATER)
+                    log.warning(
+                        "%s; training goes on, and later calls send what is missing", describe(error, self._store)
+                    )
                 self._has_warned = True
                 pause = min(2 * max(pause, SECONDS_BETWEEN_CALLS), MAX_SECONDS_BETWEEN_CALLS)

@@ -12,6 +12,7 @@ import charlstm
 from charlstm.tracking.client import Store, connect, find_experiments
 from charlstm.tracking.reader import Reader
 from charlstm.tracking.registered_model import LoggedModel
+from charlstm.training.history import now_ms
 from pipeline.commands.ui import _find_runs
 from pipeline.stage.tracking_store import store as store_here
 
@@ -28,7 +29,8 @@ def measure(store: Store, model: str, corpus: str | None, loss: float, folder: P
     """As evaluate does for a model; one without a corpus is as an older version has left it."""
     tags = {"corpus": f"{corpus}.txt", "corpus_sha256": "ab" * 32} | ({"corpus_name": corpus} if corpus else {})
     logged = LoggedModel(folder, model, {"stateful": loss}, f"validation of {corpus}", tags) if folder else None
-    send(store, replace(of_model(model, tags), measured={"stateful/nats_per_char": loss}, model=logged))
+    measured = {"stateful/nats_per_char": loss}
+    send(store, replace(of_model(model, tags), measured=measured, model=logged, end_ms=now_ms()))
 
 
 def experiment_of(store: Store, model: str) -> str:
