@@ -21,7 +21,7 @@ from charlstm.tracking.runs import (
     curves_of,
     make_run_true,
 )
-from charlstm.tracking.unsent import LOCK, keep, read_kept, send_or_keep, send_unsent
+from charlstm.tracking.unsent import keep, read_kept, send_or_keep, send_unsent
 from charlstm.training.history import now_ms
 from charlstm.training.progress import Observer, Plan, Progress
 
@@ -57,7 +57,8 @@ class TrainingTracker(Observer):
         texts = former.texts if former is not None else {}
         self._state = replace(self._state, tags=tags, measured=measured, texts=texts, curves=curves_of(progress))
         self._keep()
-        threading.Thread(target=self._follow, daemon=True).start()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
 
     def log_texts(self, epoch: int, texts: Sequence[tuple[str, str]]) -> None:
         """What the model wrote after an epoch: prompts and texts."""
@@ -90,7 +91,8 @@ class TrainingTracker(Observer):
             self._monitor._shutdown_event.set()  # `finish()` would wait for the store
         self._state = replace(state, status=status, reason=reason, end_ms=now_ms())
         self._keep()
-        send_or_keep(self._store, self._folder, self._state, self._patience, has_warned=self._has_warned)
+        warns = not self._has_warned
+        send_or_keep(self._store, self._folder, self._state, self._patience, self._thread, warns=warns)
 
     def _keep(self) -> None:
         keep(self._folder, replace(self._state, curves=Curves()))
@@ -103,10 +105,7 @@ class TrainingTracker(Observer):
                 if client is None:
                     client = connect(self._store)
                     send_unsent(self._folder.parent, self._store, but=self._folder)
-                with LOCK:
-                    if self._has_ended.is_set():
-                        return
-                    run_id = make_run_true(client, self._store, self._state)
+                run_id = make_run_true(client, self._store, self._state)
                 if self._monitor is None or not self._monitor._process.is_alive():  # for good, after one failed call
                     self._monitor = start_monitor(self._store, run_id)
                 pause = SECONDS_BETWEEN_CALLS

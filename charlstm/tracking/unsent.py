@@ -6,10 +6,10 @@ That of a training lies beside its checkpoints, which have its tables, from its 
 import json
 import logging
 import shutil
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 from pydantic import TypeAdapter
 
@@ -29,30 +29,33 @@ LAST_TRIES, SECONDS_BETWEEN_LAST_TRIES = 3, 1.0
 GONE = "the process was gone without a word: killed, aborted, out of memory, or the machine went down"
 LATER = "nothing is lost: what is missing is sent later, or by `charlstm sync`"
 _STATE = TypeAdapter(RunState)
-LOCK = threading.Lock()  # of all calls of this process: two at once would make two runs
 
 
-def send_or_keep(store: Store, folder: Path, state: RunState, patience: float, *, has_warned: bool = False) -> None:
+def send_or_keep(
+    store: Store, folder: Path, state: RunState, patience: float, former: Thread | None = None, *, warns: bool = True
+) -> None:
     """At the end of a stage: first send what others have left, since the run may be among it, then this.
 
-    What does not answer for `patience` seconds, or fails, gets the rest later: `folder` keeps it.
+    What does not answer for `patience` seconds, or fails, gets the rest later: `folder` keeps it. `former`: a thread
+    that may still be sending, since two at once could make two runs.
     """
     try:
-        ask(store, lambda: _send(store, folder, state), patience)
+        ask(store, lambda: _send(store, folder, state, former), patience)
         _remove(folder)
     except TrackingError as error:
-        log.log(logging.INFO if has_warned else logging.WARNING, "%s; %s", error, LATER)
+        log.log(logging.WARNING if warns else logging.INFO, "%s; %s", error, LATER)
         keep(folder, state)
 
 
-def _send(store: Store, folder: Path, state: RunState) -> None:
+def _send(store: Store, folder: Path, state: RunState, former: Thread | None) -> None:
+    if former is not None:
+        former.join()
     for number in range(LAST_TRIES):
         try:
             send_unsent(folder.parent, store, but=folder)
             if state.tag == MODEL_TAG and _is_trained_by_another(folder.parent, state.value):
                 raise TrackingError(f"the run of the model {state.value[:16]} is not sent yet")
-            with LOCK:
-                make_run_true(connect(store), store, state)
+            make_run_true(connect(store), store, state)
             return
         except Exception:
             if number == LAST_TRIES - 1:
@@ -102,8 +105,7 @@ def send_unsent(root: Path, store: Store, but: Path | None = None) -> list[str]:
             continue
         try:
             content = file.read_bytes()
-            with LOCK:
-                make_run_true(connect(store), store, _whole(file.parent, _STATE.validate_python(json.loads(content))))
+            make_run_true(connect(store), store, _whole(file.parent, _STATE.validate_python(json.loads(content))))
             if file.read_bytes() == content:  # else a training has begun meanwhile
                 _remove(file.parent)
             errors.append("")

@@ -15,7 +15,7 @@ from stores import of_model
 
 from charlstm.tracking.client import Store
 from charlstm.tracking.reader import ask
-from charlstm.tracking.unsent import RUN, keep, send_or_keep, send_unsent
+from charlstm.tracking.unsent import RUN, keep, send_or_keep
 
 
 class Empty(BaseHTTPRequestHandler):
@@ -107,12 +107,12 @@ def test_a_wrong_server_costs_one_warning_and_a_little_time(
         assert time.monotonic() - started < 30
         (record,) = caplog.records
         assert "nothing is lost: what is missing is sent later, or by `charlstm sync`" in record.getMessage()
-        assert (folder / RUN).exists() and send_unsent(tmp_path, Store(uri, "tests", None)) != [""]
+        assert (folder / RUN).exists()
 
 
 @pytest.mark.parametrize(
     "command",
-    [["trace"], ["sync"], ["review", "0123abcd"], ["info", "models:/a@b"], ["generate", "A", "--model", "runs:/0"]],
+    [["trace"], ["sync"], ["info", "models:/a@b"]],
 )
 def test_a_server_that_drips_holds_no_command(
     serve: Callable[[type[Empty]], str], copy: Path, run: Run, monkeypatch: pytest.MonkeyPatch, command: list[str]
