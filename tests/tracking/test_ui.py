@@ -160,29 +160,6 @@ def test_an_html_artifact_opens_in_place_with_its_scripts(site: Site, tmp_path: 
     assert is_magenta.mean() > 0.1
 
 
-def test_the_review_page_of_a_trained_run(site: Site, trained: Path, tmp_path: Path) -> None:
-    assert any(trained.glob("mlartifacts/*/artifacts/review/review.html"))
-    url = f"{site.url}/#/experiments/1/runs/{site.trained_run}/artifacts/review/review.html"
-    dom = assert_page_shows(url, ["review.html", "<iframe"], tmp_path)
-    assert 'sandbox="allow-scripts"' in dom
-    for budget_ms in (20_000, 60_000, 180_000):  # the picture is of another load than the document
-        open_page(url, tmp_path, budget_ms)
-        pane = imread(tmp_path / "page.png")[400:1500, 620:1740, :3]
-        if has_text := bool((pane.min(axis=-1) < 0.5).mean() > 0.01):
-            break
-    assert has_text
-
-
-def test_a_trained_run_shows_parameters_losses_and_tags(site: Site, tmp_path: Path) -> None:
-    texts = ["train.learning_rate", "model.hidden_size", "validation/nats_per_char", "stateful/nats_per_char"]
-    assert_page_shows(f"{site.url}/#/experiments/1/runs/{site.trained_run}", texts, tmp_path)
-
-
-def test_the_charts_of_a_trained_run(site: Site, tmp_path: Path) -> None:
-    url = f"{site.url}/#/experiments/1/runs/{site.trained_run}/model-metrics"
-    assert_page_shows(url, ["learning_rate/adamw", "learning_rate/muon", "6-gram"], tmp_path)
-
-
 def test_the_generated_texts_and_the_loss_curve_of_a_trained_run(site: Site, tmp_path: Path) -> None:
     artifacts = f"{site.url}/#/experiments/1/runs/{site.trained_run}/artifacts"
     texts = ["epoch-001.txt", "evaluate", "samples", "=== prompt"]
